@@ -1,0 +1,1 @@
+"""poorwill: scale-to-zero serving for large language models."""

@@ -1,0 +1,97 @@
+"""Every error a user can meet, by code. The HTTP and exit statuses are two total tables at the edges.
+
+One exception class per reaction of a caller: mend the request, come back later, blame the engine, mend
+the configuration. `code` says what happened; `message` says it to a person; `hint` says how to mend it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """The closed list of error codes; see design.md section 6."""
+
+    INVALID_REQUEST = "invalid_request"
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    MODEL_NOT_FOUND = "model_not_found"
+    HOLD_QUEUE_FULL = "hold_queue_full"
+    RATE_LIMITED = "rate_limited"
+    SPEND_LIMIT = "spend_limit"
+    WAKE_FAILED = "wake_failed"
+    NO_CAPACITY = "no_capacity"
+    DRAINING = "draining"
+    WAKE_TIMEOUT = "wake_timeout"
+    UPSTREAM_CONNECT = "upstream_connect"
+    UPSTREAM_PROTOCOL = "upstream_protocol"
+    REPLICA_LOST = "replica_lost"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    CLIENT_GONE = "client_gone"
+    LEDGER_UNAVAILABLE = "ledger_unavailable"
+    CONFIG_INVALID = "config_invalid"
+    IN_USE = "in_use"
+    NOT_RUNNING = "not_running"
+    INTERNAL = "internal"
+
+
+class PoorwillError(Exception):
+    """The root of all errors that are meant for a user."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        hint: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class RequestFault(PoorwillError):
+    """The request itself is wrong: the client must change it."""
+
+
+class TryLater(PoorwillError):
+    """The request is fine but cannot be served now; `retry_after_s` is set."""
+
+
+class EngineFault(PoorwillError):
+    """The engine behind the gateway failed; retried only before the first byte."""
+
+
+class OperatorFault(PoorwillError):
+    """The person running poorwill must change something: a file, a port, a permission."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One mistake in a configuration: where it is, what it is, how to mend it."""
+
+    where: str
+    what: str
+    hint: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        line = f"line {self.line}: " if self.line is not None else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{line}{self.where}: {self.what}{hint}"
+
+
+class ConfigFault(OperatorFault):
+    """A configuration with problems: all of them at once."""
+
+    def __init__(self, problems: Sequence[Problem], *, source: str = "fleet.toml") -> None:
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        super().__init__(ErrorCode.CONFIG_INVALID, f"{source}: {count}")
+        self.problems = tuple(problems)

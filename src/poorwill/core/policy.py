@@ -1,0 +1,102 @@
+"""When an idle replica is parked, how deep, and when it is woken ahead of demand.
+
+A policy is asked when a replica falls idle and answers with a plan for the idle stretch. It learns only
+from finished gaps, through `observe`; it never sees the future. The same objects run in `serve` and in
+`plan`.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from poorwill.core.words import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """Be in `tier` from `at_us` on, if still idle."""
+
+    tier: Tier
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """The plan for one idle stretch. Empty rungs: stay ready until demand comes."""
+
+    rungs: tuple[Rung, ...]
+    wake_at_us: int | None = None
+    """Wake ahead of predicted demand at this instant, if parked by then."""
+    why: str = ""
+    """For the ledger: `fixed 300 s`, `break-even 214 s`, `adaptive: night, 40 s`."""
+
+
+class Policy(Protocol):
+    """A parking policy for one replica."""
+
+    @property
+    def name(self) -> str:
+        """The policy's name, as in `fleet.toml` and `plan`."""
+        ...
+
+    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
+        """Learn that an idle stretch ended with demand. Called once for each, in order."""
+        ...
+
+    def descent(self, idle_since_us: int) -> Descent:
+        """Return the plan for the stretch that began at `idle_since_us`.
+
+        A pure function of what was observed so far and the argument; may be called repeatedly.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedIdle:
+    """Park into the ladder's first tier after a fixed linger, and deeper after further fixed gaps."""
+
+    rungs_after_us: tuple[tuple[Tier, int], ...]
+    """(tier, idle time) in order of depth."""
+
+    @property
+    def name(self) -> str:
+        """Return `fixed`."""
+        return "fixed"
+
+    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
+        """Learn nothing."""
+
+    def descent(self, idle_since_us: int) -> Descent:
+        """Return the same linger for every stretch."""
+        if not self.rungs_after_us:
+            return Descent((), why="never parks")
+        linger_s = self.rungs_after_us[0][1] / 1e6
+        return Descent(
+            tuple(Rung(tier, idle_since_us + after) for tier, after in self.rungs_after_us),
+            why=f"fixed {linger_s:g} s",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Whether a replica must be ready at a given time, and until when that answer holds."""
+
+    required: bool
+    until_us: int | None
+    name: str = ""
+
+
+class FloorSchedule(Protocol):
+    """The floor: the least number of ready replicas, always or on a schedule."""
+
+    def at(self, now_us: int) -> Floor:
+        """Return the floor at an instant. Pure."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoFloor:
+    """No floor: a replica may always park."""
+
+    def at(self, now_us: int) -> Floor:
+        """Return that nothing is required, for ever."""
+        return Floor(required=False, until_us=None)

@@ -1,0 +1,135 @@
+"""`run(args, env, stdin, stdout, stderr)`: the whole command line as one function.
+
+Tests call it as a user would. It parses, dispatches to a verb and turns errors into exit statuses; it
+does nothing else. Cancelling it is how a verb that runs for long is told to shut down.
+"""
+
+import argparse
+import difflib
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import NoReturn, TextIO
+
+from poorwill.cli.verb import EXIT_STATUS, Streams, Verb
+from poorwill.core.errors import ConfigFault, ErrorCode, PoorwillError
+
+VERBS: Mapping[str, str] = {
+    "demo": "poorwill.cli.demo",
+    "init": "poorwill.cli.init",
+    "check": "poorwill.cli.check",
+    "serve": "poorwill.cli.serve",
+    "status": "poorwill.cli.status",
+    "wake": "poorwill.cli.wake",
+    "park": "poorwill.cli.park",
+    "bill": "poorwill.cli.bill",
+    "keys": "poorwill.cli.keys",
+    "ledger": "poorwill.cli.ledger",
+    "anatomy": "poorwill.cli.anatomy",
+    "plan": "poorwill.cli.plan",
+    "bench": "poorwill.cli.bench",
+    "doctor": "poorwill.cli.doctor",
+    "guest": "poorwill.cli.guest",
+    "completion": "poorwill.cli.completion",
+}
+"""The verb table. Modules are imported when their verb is used, so that `serve` starts quickly."""
+
+
+async def run(
+    args: Sequence[str], env: Mapping[str, str], stdin: TextIO, stdout: TextIO, stderr: TextIO
+) -> int:
+    """Run one command line and return its exit status.
+
+    Cancellation reaches the verb; `serve` answers it with a graceful shutdown and status 0.
+    """
+    streams = Streams(env=env, stdin=stdin, stdout=stdout, stderr=stderr)
+    try:
+        parser, words = _parser_for(args, streams)
+        options = parser.parse_args(words)
+        verb: Verb = options.verb
+        return await verb.run(options, streams)
+    except _Done as done:
+        return done.status
+    except ConfigFault as fault:
+        streams.tell(f"poorwill: {fault.message}")
+        for problem in fault.problems:
+            streams.tell(f"  {problem}")
+        return EXIT_STATUS[fault.code]
+    except PoorwillError as error:
+        streams.tell(f"poorwill: {error.message}")
+        if error.hint:
+            streams.tell(f"  hint: {error.hint}")
+        return EXIT_STATUS[error.code]
+    except BrokenPipeError:
+        return EXIT_STATUS[ErrorCode.CLIENT_GONE]
+
+
+class _Done(Exception):  # noqa: N818 - an early, orderly end, not an error
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse writing to the given streams, raising instead of exiting the process."""
+
+    streams: Streams
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        if message:
+            self.streams.stderr.write(message)
+        raise _Done(status)
+
+    def error(self, message: str) -> NoReturn:
+        self.streams.stderr.write(self.format_usage())
+        self.exit(2, f"poorwill: {message}\n")
+
+    def print_help(self, file: object = None) -> None:
+        self.streams.stdout.write(self.format_help())
+
+
+def load_verb(name: str) -> Verb:
+    """Import and return one verb of the table."""
+    verb = importlib.import_module(VERBS[name]).VERB
+    assert isinstance(verb, Verb)
+    return verb
+
+
+def _parser_for(args: Sequence[str], streams: Streams) -> tuple[_Parser, Sequence[str]]:
+    if not args or args[0] in ("-h", "--help", "help"):
+        streams.stdout.write(overview())
+        raise _Done(0 if args else 2)
+    if args[0] in ("-V", "--version", "version"):
+        from importlib.metadata import version
+
+        streams.say(f"poorwill {version('poorwill')}")
+        raise _Done(0)
+    name = args[0]
+    if name not in VERBS:
+        near = difflib.get_close_matches(name, VERBS, n=1)
+        streams.tell(f"poorwill: no verb {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        streams.tell("  hint: poorwill --help lists the verbs")
+        raise _Done(2)
+    verb = load_verb(name)
+    parser = _Parser(
+        prog=f"poorwill {name}",
+        description=verb.help,
+        epilog=verb.epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.streams = streams
+    verb.options(parser)
+    parser.set_defaults(verb=verb)
+    return parser, args[1:]
+
+
+def overview() -> str:
+    """Return the text of `poorwill --help`."""
+    lines = [
+        "usage: poorwill VERB [OPTION...]",
+        "",
+        "Scale-to-zero serving for large language models: parks an idle model by snapshot, wakes it on the",
+        "first request within a hard budget, and accounts for every second on the bill.",
+        "",
+    ]
+    lines += [f"  {name:<11} {load_verb(name).help}" for name in VERBS]
+    lines += ["", "poorwill VERB --help explains a verb; poorwill --version prints the version.", ""]
+    return "\n".join(lines)
