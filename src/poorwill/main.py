@@ -63,7 +63,7 @@ async def run(
         return EXIT_STATUS[ErrorCode.CLIENT_GONE]
 
 
-class _Done(Exception):  # noqa: N818 - an early, orderly end, not an error
+class _Done(Exception):
     def __init__(self, status: int) -> None:
         self.status = status
 
@@ -105,7 +105,9 @@ def _parser_for(args: Sequence[str], streams: Streams) -> tuple[_Parser, Sequenc
     name = args[0]
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, n=1)
-        streams.tell(f"poorwill: no verb {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        streams.tell(
+            f"poorwill: no verb {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        )
         streams.tell("  hint: poorwill --help lists the verbs")
         raise _Done(2)
     verb = load_verb(name)
@@ -131,5 +133,9 @@ def overview() -> str:
         "",
     ]
     lines += [f"  {name:<11} {load_verb(name).help}" for name in VERBS]
-    lines += ["", "poorwill VERB --help explains a verb; poorwill --version prints the version.", ""]
+    lines += [
+        "",
+        "poorwill VERB --help explains a verb; poorwill --version prints the version.",
+        "",
+    ]
     return "\n".join(lines)

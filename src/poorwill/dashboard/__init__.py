@@ -1,0 +1,1 @@
+"""The page the admin listener serves: no build step, no framework."""

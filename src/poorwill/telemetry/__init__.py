@@ -1,0 +1,1 @@
+"""Logs as JSON lines, metrics as Prometheus text, spans as OpenTelemetry where configured."""
