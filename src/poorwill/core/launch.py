@@ -76,6 +76,8 @@ class Parked:
     """Directory of the snapshot, where the tier has one."""
     image_bytes: int = 0
     running: Running | None = None
+    probe: str = ""
+    """What the engine answered to the fixed greedy prompt before the park; it must answer so again."""
 
     def as_json(self) -> str:
         """Return the record as one JSON object."""

@@ -1,0 +1,188 @@
+"""A replica's state as one immutable value, and the questions that can be asked of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from poorwill.core.gate import Load
+from poorwill.core.lifecycle import State
+from poorwill.core.policy import Descent, FloorSchedule, NoFloor, Policy
+from poorwill.core.settings import ReplicaSettings
+from poorwill.core.words import (
+    SECOND_US,
+    TIER_DEPTH,
+    HoldId,
+    ModelName,
+    Phase,
+    ReplicaId,
+    Tier,
+    WakeId,
+)
+
+PAUSE_AFTER_FAILED_PARK_US = 60 * SECOND_US
+"""A park that failed is not tried again before this has passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A held request."""
+
+    id: HoldId
+    arrived_us: int
+    size_bytes: int
+    asked_by: str
+    request: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeAttempt:
+    """The wake under way."""
+
+    id: WakeId
+    began_us: int
+    from_tier: Tier
+    cap_ends_us: int
+    phase: Phase = Phase.PROVISION
+    phase_began_us: int = 0
+    aborting: str = ""
+    served: tuple[str, ...] = ()
+    """Ids of all requests that waited for it, also of those that gave up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocked:
+    """The spend breaker's verdict."""
+
+    until_us: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """Everything that `step` knows of one replica. Made by recovery, changed only by `step`."""
+
+    id: ReplicaId
+    settings: ReplicaSettings
+    policy: Policy
+    floor: FloorSchedule = field(default_factory=NoFloor)
+    state: State = State.PARKED
+    tier: Tier = Tier.COLD
+    """Parked in; while waking, woken from; while parking, on the way to."""
+    generation: int = 0
+    load: Load = field(default_factory=Load)
+    holds: tuple[Hold, ...] = ()
+    budget_ends_us: int | None = None
+    """Set while somebody waits for a replica that is not ready."""
+    wake: WakeAttempt | None = None
+    park_began_us: int = 0
+    park_from: Tier | None = None
+    park_to: Tier | None = None
+    """Where a drain leads."""
+    drain_ends_us: int = 0
+    ready_since_us: int = 0
+    failures: int = 0
+    retry_at_us: int = 0
+    park_after_us: int = 0
+    last_error: str = ""
+    blocked: Blocked | None = None
+    closing: str = ""
+    """The action of the shutdown under way, or empty."""
+    recent_wakes_us: Mapping[Tier, tuple[int, ...]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """The last durations of successful wakes by the tier woken from."""
+
+    @property
+    def model(self) -> ModelName:
+        """The model it serves."""
+        return self.settings.model
+
+    @property
+    def gate_open(self) -> bool:
+        """Whether new leases may be claimed."""
+        return self.state is State.READY and self.blocked is None and not self.closing
+
+    @property
+    def settled(self) -> bool:
+        """Whether a shutdown has nothing more to do here."""
+        return self.state is State.PARKED or (
+            self.state is State.READY and self.closing == "leave" and self.load.in_flight == 0
+        )
+
+    def descent(self) -> Descent:
+        """Return the policy's plan for the idle stretch now under way."""
+        return self.policy.descent(self.load.idle_since_us)
+
+    def expected_wake_us(self, tier: Tier) -> int | None:
+        """Return the median of the measured wakes from a tier, None where there are none."""
+        recent = sorted(self.recent_wakes_us.get(tier, ()))
+        return recent[len(recent) // 2] if recent else None
+
+    def retry_after_s(self, now_us: int) -> int:
+        """Return how soon to try again, in whole seconds: when the replica is expected to be ready."""
+        expected = self.expected_wake_us(self.wake.from_tier if self.wake else self.tier)
+        if expected is None:
+            expected = min(self.settings.wake.budget_us, 10 * SECOND_US)
+        left = (self.wake.began_us if self.wake else now_us) + expected - now_us
+        left = max(left, self.retry_at_us - now_us, SECOND_US)
+        return -(-left // SECOND_US)
+
+
+def next_wakeup_us(replica: Replica, now_us: int) -> int | None:
+    """Return the next instant at which `step` must be given a Tick, None if only an input can matter.
+
+    It may lie in the past: then the Tick is due at once.
+    """
+    candidates = [replica.budget_ends_us]
+    if replica.holds:
+        candidates.append(replica.holds[0].arrived_us + replica.settings.hold.age_us)
+    if replica.state is State.WAKING and replica.wake is not None:
+        candidates += _wake_limits(replica, replica.wake)
+    elif replica.state is State.DRAINING:
+        candidates.append(replica.drain_ends_us)
+    elif replica.state is State.READY and replica.load.in_flight == 0:
+        candidates += _ready_turns(replica, now_us)
+    elif replica.state is State.PARKED:
+        candidates += _parked_turns(replica, now_us)
+    known = [at for at in candidates if at is not None]
+    return min(known) if known else None
+
+
+def next_rung(replica: Replica, now_us: int) -> tuple[Tier, int] | None:
+    """Return the next deeper tier of the descent and when it is due, None at the end of the ladder."""
+    here = TIER_DEPTH[replica.tier] if replica.state is State.PARKED else -1
+    for rung in replica.descent().rungs:
+        if TIER_DEPTH[rung.tier] > here:
+            return rung.tier, max(rung.at_us, replica.park_after_us)
+    return None
+
+
+def _wake_limits(replica: Replica, wake: WakeAttempt) -> list[int | None]:
+    if wake.aborting:
+        return []
+    limit = replica.settings.wake.phase_limits_us.get(wake.phase)
+    return [wake.cap_ends_us, None if limit is None else wake.phase_began_us + limit]
+
+
+def _ready_turns(replica: Replica, now_us: int) -> list[int | None]:
+    if replica.closing:
+        return []
+    floor = replica.floor.at(now_us)
+    if floor.required:
+        return [floor.until_us]
+    rung = next_rung(replica, now_us)
+    return [rung[1] if rung else None, floor.until_us]
+
+
+def _parked_turns(replica: Replica, now_us: int) -> list[int | None]:
+    if replica.closing:
+        return []
+    floor = replica.floor.at(now_us)
+    if floor.required:
+        return [floor.until_us, None if replica.blocked else replica.retry_at_us]
+    rung = next_rung(replica, now_us)
+    ahead = replica.descent().wake_at_us
+    # A predicted wake is due once: one that lies before the park has had its chance, one that failed too.
+    if ahead is None or ahead < replica.park_began_us or replica.failures or replica.blocked:
+        ahead = None
+    return [floor.until_us, rung[1] if rung else None, ahead]

@@ -1,0 +1,392 @@
+"""`step(replica, input, now) -> (replica, effects)`: every decision about a replica, pure.
+
+The fleet feeds it inputs one at a time and carries out the effects; the planner feeds it from a trace on
+a virtual clock. Before a step the caller puts the gate's current count into `replica.load`; after it,
+`load.in_flight` has grown by the leases granted. Which state may follow which is `lifecycle.TRANSITIONS`;
+a step that would leave the table is a bug and raises before anything is done.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from poorwill.core.effects import CutLeases, Effect, Fail
+from poorwill.core.errors import ErrorCode
+from poorwill.core.inputs import (
+    Close,
+    Demand,
+    EngineLost,
+    Input,
+    ParkAsked,
+    ParkFailed,
+    ParkSucceeded,
+    PhaseBegan,
+    SpendChanged,
+    WakeAsked,
+    WakeFailed,
+    WakeSucceeded,
+    Withdrawn,
+)
+from poorwill.core.lifecycle import TRANSITIONS, Kind, State
+from poorwill.core.replica import Blocked, Hold, Replica
+from poorwill.core.turn import Turn, due_rung, next_colder
+from poorwill.core.words import TIER_DEPTH, Tier, waking
+
+Handler = Callable[[Turn, Any], None]
+
+
+def step(replica: Replica, what: Input, now_us: int) -> tuple[Replica, list[Effect]]:
+    """Return the replica after an input and what is to be done. Pure; raises AssertionError on a bug."""
+    if getattr(what, "generation", replica.generation) != replica.generation:
+        return replica, []  # a report about something that is over
+    turn = Turn(replica, now_us)
+    _HANDLERS[what.kind](turn, what)
+    after = turn.replica
+    assert after.state in TRANSITIONS[replica.state, what.kind], (
+        f"{replica.state} --{what.kind}--> {after.state} is not in the table"
+    )
+    return after, turn.effects
+
+
+# requests
+
+
+def _demand(turn: Turn, what: Demand) -> None:
+    """Decide on a request that found no lease: (1) refuse, (2) wake or undrain, (3) queue, (4) grant."""
+    replica = turn.replica
+    hold = Hold(
+        id=what.hold,
+        arrived_us=turn.now_us,
+        size_bytes=what.size_bytes,
+        asked_by=what.asked_by,
+        request=what.request,
+    )
+    refusal = _refusal(replica, hold, turn.now_us)  # (1)
+    if refusal is not None:
+        code, message, retry_after_s = refusal
+        if code is ErrorCode.HOLD_QUEUE_FULL and replica.state is State.PARKED:
+            # A cap of zero holds nothing, but the wake goes ahead so that a retry finds it warm.
+            turn.begin_wake(replica.tier, asked_by=what.asked_by, why="demand")
+        turn.do(Fail(hold=hold.id, code=code, message=message, retry_after_s=retry_after_s))
+        return
+    turn.queue(hold)  # (3): demand is registered before the wake starts
+    if replica.state is State.PARKED:  # (2)
+        turn.begin_wake(replica.tier, asked_by=what.asked_by, why="demand")
+    elif replica.state is State.WAKING and replica.wake is not None:
+        turn.set(wake=replace(replica.wake, served=(*replica.wake.served, hold.request)))
+    elif replica.state is State.DRAINING:
+        turn.note("park_cancelled", "a request arrived while the replica drained")
+        turn.become_ready()  # (4)
+    elif replica.state is State.READY:
+        turn.grant_holds()
+
+
+def _refusal(replica: Replica, hold: Hold, now_us: int) -> tuple[ErrorCode, str, int] | None:
+    retry_after_s = replica.retry_after_s(now_us)
+    if replica.closing:
+        return ErrorCode.DRAINING, "poorwill is shutting down", retry_after_s
+    if replica.blocked and replica.state is not State.WAKING:
+        left_s = max(1, -((now_us - replica.blocked.until_us) // 1_000_000))
+        return ErrorCode.SPEND_LIMIT, replica.blocked.why, left_s
+    if replica.state is State.PARKED and now_us < replica.retry_at_us:
+        why = f"the last wake of {replica.model} failed: {replica.last_error}"
+        return ErrorCode.WAKE_FAILED, why, retry_after_s
+    bounds = replica.settings.hold
+    size = sum(held.size_bytes for held in replica.holds) + hold.size_bytes
+    if len(replica.holds) >= bounds.count or size > bounds.bytes:
+        why = f"{len(replica.holds)} requests wait for {replica.model} already"
+        return ErrorCode.HOLD_QUEUE_FULL, why, retry_after_s
+    return None
+
+
+def _withdrawn(turn: Turn, what: Withdrawn) -> None:
+    holds = tuple(hold for hold in turn.replica.holds if hold.id != what.hold)
+    turn.set(holds=holds)
+    if not holds:
+        turn.set(budget_ends_us=None)
+
+
+def _returned(turn: Turn, what: Input) -> None:
+    replica = turn.replica
+    if replica.state is State.DRAINING and replica.load.in_flight == 0:
+        turn.begin_park(replica.park_to or Tier.COLD, from_tier=None, why="drained")
+    elif replica.state is State.READY:
+        turn.become_ready()
+
+
+# time
+
+
+def _tick(turn: Turn, what: Input) -> None:
+    _expire_holds(turn)
+    _TICKS[turn.replica.state](turn)
+
+
+def _expire_holds(turn: Turn) -> None:
+    replica = turn.replica
+    if replica.budget_ends_us is not None and replica.budget_ends_us <= turn.now_us:
+        budget_s = replica.settings.wake.budget_us / 1e6
+        turn.fail_holds(
+            ErrorCode.WAKE_TIMEOUT,
+            f"{replica.model} was not ready within its wake budget of {budget_s:g} s; the wake goes on",
+        )
+        return
+    oldest = turn.now_us - replica.settings.hold.age_us
+    aged = sum(1 for hold in replica.holds if hold.arrived_us <= oldest)
+    if aged:
+        age_s = replica.settings.hold.age_us / 1e6
+        turn.fail_holds(
+            ErrorCode.HOLD_QUEUE_FULL, f"waited {age_s:g} s for a free place", count=aged
+        )
+
+
+def _tick_parked(turn: Turn) -> None:
+    replica = turn.replica
+    if replica.closing:
+        return
+    may_wake = turn.now_us >= replica.retry_at_us and replica.blocked is None
+    floor = replica.floor.at(turn.now_us)
+    if floor.required:
+        if may_wake:
+            turn.begin_wake(replica.tier, asked_by="floor", why=floor.name or "floor")
+        return
+    ahead = replica.descent().wake_at_us
+    if ahead is not None and replica.park_began_us <= ahead <= turn.now_us and may_wake:
+        if not replica.failures:
+            turn.begin_wake(replica.tier, asked_by="policy", why="predicted")
+            return
+    deeper = due_rung(replica, turn.now_us)
+    if deeper is not None:
+        turn.begin_park(deeper, from_tier=replica.tier, why=f"idle, {replica.descent().why}")
+
+
+def _tick_waking(turn: Turn) -> None:
+    wake = turn.replica.wake
+    if wake is None or wake.aborting:
+        return
+    if wake.cap_ends_us <= turn.now_us:
+        turn.abort_wake(f"not ready after {turn.replica.settings.wake.cap_us / 1e6:g} s")
+        return
+    limit = turn.replica.settings.wake.phase_limits_us.get(wake.phase)
+    spent = turn.now_us - wake.phase_began_us
+    if limit is not None and spent >= limit:
+        turn.abort_wake(f"{wake.phase}: {spent / 1e6:.1f} s of {limit / 1e6:g} s")
+
+
+def _tick_ready(turn: Turn) -> None:
+    replica = turn.replica
+    if replica.load.in_flight or replica.closing:
+        return
+    if replica.floor.at(turn.now_us).required:
+        turn.ready_span()
+        return
+    tier = due_rung(replica, turn.now_us)
+    if tier is not None:
+        # Demand is rechecked here, where the park commits: nothing is in flight, nobody waits.
+        turn.begin_park(tier, from_tier=None, why=f"idle, {replica.descent().why}")
+    else:
+        turn.ready_span()
+
+
+def _tick_draining(turn: Turn) -> None:
+    replica = turn.replica
+    if replica.drain_ends_us > turn.now_us:
+        return
+    turn.do(CutLeases(why="the drain deadline has passed"))
+    turn.set(load=replace(replica.load, in_flight=0, idle_since_us=turn.now_us))
+    turn.begin_park(replica.park_to or Tier.COLD, from_tier=None, why="drain deadline")
+
+
+def _tick_parking(turn: Turn) -> None:
+    """Nothing: the park has its own limit where it is carried out."""
+
+
+_TICKS: Mapping[State, Callable[[Turn], None]] = MappingProxyType(
+    {
+        State.PARKED: _tick_parked,
+        State.WAKING: _tick_waking,
+        State.READY: _tick_ready,
+        State.DRAINING: _tick_draining,
+        State.PARKING: _tick_parking,
+    }
+)
+
+
+# wakes
+
+
+def _phase_began(turn: Turn, what: PhaseBegan) -> None:
+    wake = turn.replica.wake
+    if wake is None or wake.phase is what.mark.phase:
+        return
+    turn.set(wake=replace(wake, phase=what.mark.phase, phase_began_us=turn.now_us))
+    turn.span(waking(what.mark.phase), tier=wake.from_tier, wake=wake.id)
+
+
+def _wake_succeeded(turn: Turn, what: WakeSucceeded) -> None:
+    if turn.replica.state is not State.WAKING:
+        return
+    attempt = turn.end_wake(ok=True, why="", anatomy=what.anatomy)
+    turn.remember_wake(attempt)
+    turn.set(
+        load=replace(turn.replica.load, in_flight=0, idle_since_us=turn.now_us),
+        ready_since_us=turn.now_us,
+        retry_at_us=0,
+        last_error="",
+        park_after_us=0,
+    )
+    if turn.replica.closing:
+        turn.set(state=State.READY)
+        _close_ready(turn)
+        return
+    turn.become_ready()
+
+
+def _wake_failed(turn: Turn, what: WakeFailed) -> None:
+    """(1) a snapshot failed: start cold under the same budget; (2) a start failed: fail and back off."""
+    replica = turn.replica
+    if replica.state is not State.WAKING:
+        return
+    aborting = replica.wake.aborting if replica.wake else ""
+    why = aborting or what.why
+    attempt = turn.end_wake(ok=False, why=why, anatomy=what.anatomy)
+    turn.set(last_error=why)
+    capped = turn.now_us >= attempt.cap_ends_us
+    fallback = attempt.from_tier is not Tier.COLD and not what.kept
+    if fallback and not replica.closing and not capped:  # (1)
+        turn.begin_wake(
+            Tier.COLD,
+            asked_by=replica.holds[0].asked_by if replica.holds else "policy",
+            why=f"{attempt.from_tier} failed: {why}",
+            cap_ends_us=attempt.cap_ends_us,
+        )
+        return
+    turn.back_off(why, failures=replica.failures + 1)  # (2)
+    turn.set(budget_ends_us=None)
+    turn.fail_holds(what.code, f"{replica.model} could not be woken: {why}")
+    turn.rest(attempt.from_tier if what.kept else Tier.COLD)
+
+
+def _wake_asked(turn: Turn, what: WakeAsked) -> None:
+    replica = turn.replica
+    if replica.closing:
+        return
+    if replica.state is State.PARKED and replica.blocked is None:
+        turn.begin_wake(replica.tier, asked_by=what.asked_by, why=what.why)
+    elif replica.state is State.DRAINING:
+        turn.note("park_cancelled", f"{what.asked_by} asked for {replica.model} to be ready")
+        turn.become_ready()
+
+
+# parks
+
+
+def _park_asked(turn: Turn, what: ParkAsked) -> None:
+    replica = turn.replica
+    tier = what.tier or replica.settings.park.ladder[0]
+    if replica.state is State.READY:
+        turn.drain_or_park(tier, why=what.why)
+    elif replica.state is State.PARKED and TIER_DEPTH[tier] > TIER_DEPTH[replica.tier]:
+        turn.begin_park(tier, from_tier=replica.tier, why=what.why)
+
+
+def _park_succeeded(turn: Turn, what: ParkSucceeded) -> None:
+    if turn.replica.state is not State.PARKING:
+        return
+    turn.end_park(ok=True, image_bytes=what.image_bytes)
+    turn.set(failures=0)
+    turn.rest(turn.replica.tier)
+
+
+def _park_failed(turn: Turn, what: ParkFailed) -> None:
+    """(1) unharmed and parked: stay; (2) unharmed and wanted: serve; (3) unharmed: deeper; (4) lost."""
+    replica = turn.replica
+    if replica.state is not State.PARKING:
+        return
+    turn.end_park(ok=False, why=what.why)
+    turn.set(last_error=what.why)
+    turn.pause_parking()
+    if not what.unharmed:  # (4)
+        turn.rest(Tier.COLD)
+    elif replica.park_from is not None:  # (1)
+        turn.rest(replica.park_from)
+    elif (replica.holds and not replica.closing) or replica.tier is Tier.COLD:  # (2)
+        turn.become_ready()
+    else:  # (3)
+        turn.note("park_fallback", f"{replica.tier}: {what.why}")
+        turn.begin_park(next_colder(replica, replica.tier), from_tier=None, why="next colder tier")
+
+
+def _engine_lost(turn: Turn, what: EngineLost) -> None:
+    replica = turn.replica
+    if replica.state in (State.WAKING, State.PARKING):
+        return  # a wake or park under way finds out by itself
+    if replica.state is State.PARKED and replica.tier is not Tier.ASLEEP:
+        return
+    lasted_us = turn.now_us - replica.ready_since_us
+    early = lasted_us < replica.settings.wake.stable_us
+    turn.note("engine_lost", what.why)
+    turn.back_off(what.why, failures=replica.failures + 1 if early else 1)
+    if not early:
+        turn.set(retry_at_us=0)
+    load = replace(replica.load, in_flight=0, idle_since_us=turn.now_us)
+    turn.set(load=load, generation=replica.generation + 1)
+    if early and replica.holds:
+        turn.fail_holds(ErrorCode.WAKE_FAILED, f"the engine of {replica.model} died: {what.why}")
+    turn.rest(Tier.COLD)
+
+
+# the fleet
+
+
+def _spend_changed(turn: Turn, what: SpendChanged) -> None:
+    replica = turn.replica
+    blocked = None if what.until_us is None else Blocked(until_us=what.until_us, why=what.why)
+    turn.set(blocked=blocked)
+    if blocked and replica.state is State.READY:
+        turn.fail_holds(ErrorCode.SPEND_LIMIT, blocked.why)
+        if replica.load.in_flight == 0:
+            turn.begin_park(replica.settings.park.ladder[0], from_tier=None, why="spend limit")
+
+
+def _close(turn: Turn, what: Close) -> None:
+    replica = turn.replica
+    turn.set(closing=what.action)
+    turn.fail_holds(ErrorCode.DRAINING, "poorwill is shutting down")
+    if replica.state is State.WAKING:
+        if what.action != "leave":
+            turn.abort_wake("poorwill is shutting down")
+    elif replica.state is State.READY:
+        _close_ready(turn)
+    elif replica.state is State.DRAINING and what.action == "stop":
+        turn.set(park_to=Tier.COLD)
+
+
+def _close_ready(turn: Turn) -> None:
+    replica = turn.replica
+    if replica.closing == "leave":
+        turn.ready_span()
+        return
+    tier = Tier.COLD if replica.closing == "stop" else replica.settings.park.ladder[0]
+    turn.drain_or_park(tier, why="shutdown")
+
+
+_HANDLERS: Mapping[Kind, Handler] = MappingProxyType(
+    {
+        Kind.DEMAND: _demand,
+        Kind.WITHDRAWN: _withdrawn,
+        Kind.RETURNED: _returned,
+        Kind.TICK: _tick,
+        Kind.PHASE_BEGAN: _phase_began,
+        Kind.WAKE_SUCCEEDED: _wake_succeeded,
+        Kind.WAKE_FAILED: _wake_failed,
+        Kind.PARK_SUCCEEDED: _park_succeeded,
+        Kind.PARK_FAILED: _park_failed,
+        Kind.ENGINE_LOST: _engine_lost,
+        Kind.WAKE_ASKED: _wake_asked,
+        Kind.PARK_ASKED: _park_asked,
+        Kind.SPEND_CHANGED: _spend_changed,
+        Kind.CLOSE: _close,
+    }
+)
