@@ -1,1 +1,1 @@
-"""Programs that run in child processes. They import nothing of poorwill and are started by their path."""
+"""Programs that run in child processes, each started by `python -m`. They import nothing else of poorwill."""

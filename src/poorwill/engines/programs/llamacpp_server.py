@@ -45,7 +45,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         "--load-verbosity", type=int, default=4, help="4 tells the phases of a load"
     )
     parser.add_argument(
-        "--verbosity", type=int, default=2, help="while serving: 2 warnings, 3 each request"
+        "--verbosity", type=int, default=1, help="while serving: 1 errors, 3 each request"
     )
     return parser.parse_args(argv)
 
