@@ -99,6 +99,8 @@ class PhaseMark:
 
     phase: Phase
     at_us: int
+    ended_us: int | None = None
+    """Where the source told afterwards how long it took; None: it lasts until the next mark."""
     bytes_read: int | None = None
     detail: str = ""
 
