@@ -1,0 +1,143 @@
+"""Builds a guest directory: kernel, initial file system, record. No container engine, no privilege.
+
+The initial file system holds busybox, this Python, the engine and an agent for the clock; the model stays
+where it is and is attached as a read-only disk, so that replicas share its pages and a snapshot need not
+carry it twice.
+"""
+
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.drivers.guest import INITRD, KERNEL, Guest, digest_of, write_guest
+from poorwill.drivers.guest_archive import Archive, ArchiveError
+from poorwill.drivers.guest_kernel import MODULES, Kernel, module_order
+from poorwill.drivers.guest_python import (
+    INTERPRETER,
+    LIBRARIES,
+    PACKAGES,
+    add_python,
+    byte_code,
+)
+
+PORT = 8000
+MODEL = "/model.gguf"
+"""Where the model is inside: a link to the disk."""
+
+_PROGRAM = "/engine.pyc"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestPlan:
+    """What to build. In `arguments`, `{model}` and `{port}` stand for the paths and port inside."""
+
+    directory: Path
+    engine: str
+    program: Path
+    """A Python program that imports only `packages` and the standard library."""
+    arguments: Sequence[str]
+    packages: Sequence[str] = ()
+    model: Path | None = None
+    memory_mib: int = 768
+    cpus: int = 2
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def build_guest(plan: GuestPlan, *, kernel: Kernel, busybox: Path) -> Guest:
+    """Build the guest; the directory appears only once it is whole. Blocks for several seconds.
+
+    Raises OperatorFault where the directory exists already, a package is missing or a file is unreadable.
+    """
+    if plan.directory.exists():
+        raise _fault(f"{plan.directory} exists already", "choose another directory or remove it")
+    plan.directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=plan.directory.parent, prefix=".guest-") as staging:
+        home = Path(staging, "guest")
+        home.mkdir()
+        try:
+            (home / KERNEL).write_bytes(kernel.image.read_bytes())
+            _write_initrd(home / INITRD, plan, kernel=kernel, busybox=busybox)
+            write_guest(_record(home, plan, kernel=kernel))
+        except (OSError, ArchiveError, SyntaxError) as error:
+            raise _fault(f"cannot build the guest: {error}", "mend this and try again") from error
+        os.rename(home, plan.directory)
+    return _record(plan.directory, plan, kernel=kernel)
+
+
+def _record(home: Path, plan: GuestPlan, *, kernel: Kernel) -> Guest:
+    disk = str(plan.model.absolute()) if plan.model else None
+    parts = [str(home / KERNEL), str(home / INITRD), *([disk] if disk else [])]
+    return Guest(
+        directory=str(home),
+        kernel=str(home / KERNEL),
+        initrd=str(home / INITRD),
+        disk=disk,
+        memory_mib=plan.memory_mib,
+        cpus=plan.cpus,
+        port=PORT,
+        engine=plan.engine,
+        digest=digest_of(*parts),
+        facts={
+            "kernel": kernel.version,
+            "python": sys.version.split()[0],
+            "command": shlex.join(_command(plan)),
+        },
+    )
+
+
+def _write_initrd(target: Path, plan: GuestPlan, *, kernel: Kernel, busybox: Path) -> None:
+    with target.open("wb") as out:
+        archive = Archive(out=out)
+        for directory in ("proc", "sys", "dev", "tmp", "root"):
+            archive.directory(directory)
+        archive.device("dev/console", major=5, minor=1)
+        archive.file("bin/busybox", busybox)
+        archive.link("bin/sh", "busybox")
+        archive.text("init", _resource("guest_init.sh"), executable=True)
+        archive.text("agent.pyc", byte_code(_path("guest_agent.py"), "agent"))
+        archive.text(_PROGRAM, byte_code(plan.program, plan.program.name))
+        archive.text("guest.env", _environment(plan))
+        archive.text("engine.sh", f"exec {shlex.join(_command(plan))}\n")
+        modules = module_order(kernel, MODULES)
+        archive.text("modules/order", "".join(f"{name}\n" for name, _ in modules))
+        for name, content in modules:
+            archive.text(f"modules/{name}.ko", content)
+        if plan.model:
+            archive.link(MODEL, "/dev/vda")
+        add_python(archive, packages=plan.packages)
+        archive.finish()
+
+
+def _command(plan: GuestPlan) -> list[str]:
+    known = {"model": MODEL, "port": str(PORT)}
+    return [INTERPRETER, _PROGRAM, *(word.format_map(known) for word in plan.arguments)]
+
+
+def _environment(plan: GuestPlan) -> str:
+    names = {
+        "PYTHONHOME": "/usr",
+        "PYTHONPATH": PACKAGES,
+        "PYTHONUNBUFFERED": "1",
+        "LD_LIBRARY_PATH": LIBRARIES,
+        "HOME": "/root",
+        **plan.env,
+    }
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in names.items())
+
+
+def _path(name: str) -> Path:
+    return Path(str(files("poorwill.drivers").joinpath(name)))
+
+
+def _resource(name: str) -> str:
+    return files("poorwill.drivers").joinpath(name).read_text(encoding="utf-8")
+
+
+def _fault(message: str, hint: str) -> OperatorFault:
+    return OperatorFault(ErrorCode.CONFIG_INVALID, message, hint=hint)
