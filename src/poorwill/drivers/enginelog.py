@@ -1,0 +1,53 @@
+"""The engine's log file as drivers handle it: opened for it, read from its end, kept from growing for ever.
+
+What the lines mean is the engines' business, not this module's.
+"""
+
+import os
+
+TAIL_BYTES = 4096
+TAIL_LINES = 5
+KEEP_BYTES = 2**20
+
+
+def open_log(path: str) -> int:
+    """Open a log for appending and return the descriptor, which the caller closes. Raises OSError.
+
+    O_APPEND lets it be cut while an engine writes: the next write goes to the new end.
+    """
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def tail(path: str) -> str:
+    """Return the last lines of a log in one line of printable text, however long the log is."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+            text = file.read(TAIL_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    joined = " | ".join(lines[-TAIL_LINES:])
+    return "".join(character if character.isprintable() else " " for character in joined)
+
+
+def bound_log(path: str, *, cap_bytes: int) -> bool:
+    """Cut a log larger than `cap_bytes` to its last megabyte; return whether it was cut. Raises OSError.
+
+    What an engine writes between the reading and the cutting is lost.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        size = os.fstat(descriptor).st_size
+        if size <= cap_bytes:
+            return False
+        keep = os.pread(descriptor, KEEP_BYTES, max(0, size - KEEP_BYTES))
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, b"[poorwill cut the beginning of this log]\n" + keep)
+        return True
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,304 @@
+"""Engine processes: starting them, knowing them again, watching their end, ending them and reaping.
+
+A process is named by its pid and its start time, never by its pid alone. Engines get their own session,
+the log as an inherited descriptor and no pipe to poorwill, so that they live through poorwill's death and
+the next poorwill finds them by a mark in their environment. Whether a process is our child makes no
+difference to anything here but its exit status, which only a parent learns.
+"""
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from poorwill.core.launch import Launch, PhaseMark, Running
+from poorwill.core.ports import Clock, DriverError, Found, Log, Report
+from poorwill.core.words import Phase, ReplicaId
+from poorwill.drivers import procfs
+from poorwill.drivers.blocking import open_pidfd, process_end
+from poorwill.drivers.enginelog import bound_log, open_log, tail
+
+MARK = "POORWILL_REPLICA"
+"""Name of the variable that marks a process as an engine of some fleet; its value is `_Mark` as JSON."""
+
+WATCH_S = 5.0
+"""How often a watched process's log is bounded and its stray zombies are reaped."""
+
+GONE_LIMIT_S = 10.0
+"""How long a killed process may take to disappear; longer means it hangs inside the kernel."""
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> None:
+    """Make orphaned descendants of this process its children (PR_SET_CHILD_SUBREAPER, prctl(2)).
+
+    Called once by whoever composes a program that restores processes: a restored engine is the child of
+    the restorer, which exits; without this, init inherits it and its zombie may hold the pid for seconds,
+    so that the next restore to the same pid fails. Raises OSError.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(number)}")
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineProcesses:
+    """The engine processes of one fleet. Implements the port `Processes`."""
+
+    fleet: str
+    """The fleet directory, absolute: tells this fleet's processes from another's."""
+    clock: Clock
+    log: Log
+    grace_s: float = 5.0
+    """Between SIGTERM and SIGKILL."""
+    log_cap_bytes: int = 64 * 2**20
+    """A log that grows beyond this is cut to its end part."""
+    statuses: dict[int, int] = field(default_factory=dict)
+    """Wait statuses of children already reaped, until `exited` tells them."""
+
+    def spawn(self, launch: Launch, *, generation: int, driver: str, report: Report) -> Running:
+        """Start an engine. Synchronous, so that no cancellation can lose a process just made.
+
+        Raises DriverError where the command cannot be executed or the log cannot be opened.
+        """
+        report(PhaseMark(phase=Phase.SPAWN, at_us=self.clock.now_us()))
+        try:
+            log_fd = open_log(launch.log_path)
+        except OSError as error:
+            raise DriverError(f"cannot open the log {launch.log_path}: {error.strerror}") from error
+        try:
+            child = subprocess.Popen(
+                launch.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log_fd,
+                stderr=log_fd,
+                cwd=launch.cwd,
+                env={**launch.env, **self._mark(launch, generation, driver)},
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise DriverError(f"cannot start {launch.argv[0]}: {error}") from error
+        finally:
+            os.close(log_fd)
+        # The end of a child is seen through its pidfd and its status collected by `_reap`, the same way
+        # as for an adopted process; Popen must neither wait for it nor warn that it did not.
+        child.returncode = 0
+        return self.running(launch, pid=child.pid, generation=generation, driver=driver, extra={})
+
+    def running(
+        self, launch: Launch, *, pid: int, generation: int, driver: str, extra: Mapping[str, str]
+    ) -> Running:
+        """Describe an existing process as this replica's. Raises DriverError where it does not exist."""
+        stat = procfs.read_stat(pid)
+        if stat is None:
+            raise DriverError(f"process {pid} of replica {launch.replica} does not exist")
+        return Running(
+            replica=launch.replica,
+            generation=generation,
+            pid=pid,
+            pid_started=stat.started,
+            host=launch.host,
+            port=launch.port,
+            log_path=launch.log_path,
+            driver=driver,
+            extra=dict(extra),
+        )
+
+    def alive(self, running: Running) -> bool:
+        """Return whether exactly this process exists and is not a zombie."""
+        stat = procfs.read_stat(running.pid)
+        return stat is not None and stat.started == running.pid_started and stat.state not in "ZX"
+
+    async def exited(self, running: Running) -> str:
+        """Wait until the process has ended and return why, for people; meanwhile bound its log.
+
+        Cancelled: the process is not touched.
+        """
+        pidfd = open_pidfd(running.pid)
+        if pidfd is not None:
+            try:
+                while self.alive(running) and not await process_end(pidfd, within_s=WATCH_S):
+                    self.bound_log(running)
+                    self._reap(running.pid)
+            finally:
+                os.close(pidfd)
+        return self._why_ended(running)
+
+    def bound_log(self, running: Running) -> None:
+        """Cut the replica's log to its end part where it has outgrown its cap. Never raises."""
+        try:
+            if bound_log(running.log_path, cap_bytes=self.log_cap_bytes):
+                self.log.warning(
+                    "an engine floods its log; cut to its end",
+                    replica=running.replica,
+                    path=running.log_path,
+                    cap_bytes=self.log_cap_bytes,
+                )
+        except OSError as error:
+            self.log.warning("cannot bound a log", path=running.log_path, error=str(error))
+
+    async def kill(self, running: Running) -> None:
+        """End the session: SIGTERM, a grace period, SIGKILL. Returns when it is gone and reaped.
+
+        Raises DriverError where it does not disappear (it hangs inside the kernel). Cancelled: SIGKILL
+        is sent at once; only the reaping may be left, for `exited` or the next kill.
+        """
+        try:
+            if self.alive(running):
+                self._signal(running, signal.SIGTERM)
+                self._signal(running, signal.SIGCONT)  # a stopped process would never see SIGTERM
+                pidfd = open_pidfd(running.pid)
+                if pidfd is not None:
+                    try:
+                        await process_end(pidfd, within_s=self.grace_s)
+                    finally:
+                        os.close(pidfd)
+        finally:
+            self.kill_now(running)
+        await self.gone(running)
+
+    def kill_now(self, running: Running) -> None:
+        """Send SIGKILL to the whole session and do not wait."""
+        self._signal(running, signal.SIGKILL)
+
+    def resume(self, running: Running) -> None:
+        """Let a stopped session run on (SIGCONT)."""
+        self._signal(running, signal.SIGCONT)
+
+    async def gone(self, running: Running) -> None:
+        """Wait until every process of a killed session has disappeared, reaping those that are ours.
+
+        Raises DriverError after `GONE_LIMIT_S`. Cancelled: nothing more is waited for.
+        """
+        await session_gone(running.pid, started=running.pid_started, reap=self._reap)
+
+    def found(self) -> Sequence[Found]:
+        """Return the running engines of this fleet, found by their mark, whoever started them.
+
+        The generation is the one they were started with: a restore does not change an environment.
+        """
+        return [
+            Found(
+                replica=running.replica,
+                generation=running.generation,
+                tier=None,
+                what=f"pid {running.pid}: {procfs.command_line(running.pid)}",
+                running=running,
+            )
+            for stat in procfs.all_processes()
+            if stat.pid == stat.session and stat.state not in "ZX"
+            for running in self._marked(stat)
+        ]
+
+    def _mark(self, launch: Launch, generation: int, driver: str) -> Mapping[str, str]:
+        mark = {
+            "fleet": self.fleet,
+            "replica": launch.replica,
+            "generation": generation,
+            "host": launch.host,
+            "port": launch.port,
+            "log_path": launch.log_path,
+            "driver": driver,
+        }
+        # SPT_NOENV keeps py-setproctitle, which vLLM uses, from overwriting the environment in place.
+        return {MARK: json.dumps(mark, sort_keys=True), "SPT_NOENV": "1"}
+
+    def _marked(self, stat: procfs.ProcessStat) -> list[Running]:
+        try:
+            mark = json.loads(procfs.environment(stat.pid).get(MARK, ""))
+            if mark["fleet"] != self.fleet:
+                return []
+            return [
+                Running(
+                    replica=ReplicaId(mark["replica"]),
+                    generation=int(mark["generation"]),
+                    pid=stat.pid,
+                    pid_started=stat.started,
+                    host=mark["host"],
+                    port=int(mark["port"]),
+                    log_path=mark["log_path"],
+                    driver=mark["driver"],
+                )
+            ]
+        except (ValueError, KeyError, TypeError):
+            return []  # no mark, or somebody else's variable of this name
+
+    def _signal(self, running: Running, number: signal.Signals) -> None:
+        leader = procfs.read_stat(running.pid)
+        if leader is not None and leader.started != running.pid_started:
+            return  # the pid is another process's now; ours and its session are gone
+        for stat in procfs.session_members(running.pid):
+            with suppress(ProcessLookupError):
+                os.kill(stat.pid, number)
+
+    def _reap(self, session: int) -> None:
+        for pid, status in reap_session(session).items():
+            if pid == session:
+                self.statuses[pid] = status
+
+    def _why_ended(self, running: Running) -> str:
+        self._reap(running.pid)
+        status = self.statuses.pop(running.pid, None)
+        last = tail(running.log_path)
+        return why_ended(status) + (f"; the log ends: {last}" if last else "")
+
+
+def why_ended(status: int | None) -> str:
+    """Word a wait status; None is a process that was not our child."""
+    if status is None:
+        return "ended (exit status unknown: not started by this poorwill)"
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"ended with exit status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    return f"killed by signal {-code} ({name})"
+
+
+def reap_session(session: int) -> dict[int, int]:
+    """Collect the zombies of a session that are our children; return their wait statuses by pid."""
+    own = os.getpid()
+    statuses = {}
+    for stat in procfs.session_members(session):
+        if stat.state == "Z" and stat.parent == own:
+            with suppress(ChildProcessError):
+                pid, status = os.waitpid(stat.pid, os.WNOHANG)
+                if pid:
+                    statuses[pid] = status
+    return statuses
+
+
+async def session_gone(
+    session: int, *, started: int | None, reap: Callable[[int], object] = reap_session
+) -> None:
+    """Wait until no process of a session is left; see `EngineProcesses.gone`.
+
+    `started`, where known, is the leader's start time: a later process with its pid does not count.
+    """
+    delay_s = 0.001
+    try:
+        async with asyncio.timeout(GONE_LIMIT_S):
+            while True:
+                reap(session)
+                members = procfs.session_members(session)
+                leader = next((stat for stat in members if stat.pid == session), None)
+                if not members or (leader and started is not None and leader.started != started):
+                    return
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 0.05)
+    except TimeoutError:
+        raise DriverError(
+            f"process {session} does not disappear {GONE_LIMIT_S:.0f} s after SIGKILL"
+        ) from None
+
+
+__all__ = ["MARK", "EngineProcesses", "become_subreaper", "reap_session", "session_gone"]

@@ -1,0 +1,178 @@
+"""What Linux tells about processes and sockets under /proc, as values. Reads only; never signals anything.
+
+Every function answers "nothing there" for a process that ends while it is looked at: a reader of /proc
+always races with the process.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+TCP_LISTEN = 0x0A
+"""State number in /proc/net/tcp (include/net/tcp_states.h)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStat:
+    """The part of /proc/PID/stat that identifies a process (proc_pid_stat(5))."""
+
+    pid: int
+    state: str
+    parent: int
+    session: int
+    started: int
+    """Clock ticks since boot: with the pid it names one process for ever."""
+
+
+def read_stat(pid: int) -> ProcessStat | None:
+    """Return the process's identity, or None where it does not exist."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read().decode("utf-8", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command name is in parentheses and may itself hold parentheses and blanks.
+    fields = text[text.rindex(")") + 2 :].split()
+    return ProcessStat(
+        pid=pid,
+        state=fields[0],
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        started=int(fields[19]),
+    )
+
+
+def all_processes() -> Iterator[ProcessStat]:
+    """Yield every process of the machine, zombies included."""
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            stat = read_stat(int(name))
+            if stat is not None:
+                yield stat
+
+
+def session_members(session: int) -> list[ProcessStat]:
+    """Return every process of a session: an engine and all it has started, whoever their parent is now."""
+    return [stat for stat in all_processes() if stat.session == session]
+
+
+def thread_ids(pid: int) -> list[int]:
+    """Return the ids of a process's threads; they share one number space with process ids."""
+    try:
+        return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Return the environment a process was started with; empty where it may not be read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            raw = file.read()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return {}
+    pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if entry)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
+def command_line(pid: int) -> str:
+    """Return a process's command line for people, or what is known of it instead."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read(400).split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return "unknown"
+    return " ".join(word.decode("utf-8", "replace") for word in words if word) or "unknown"
+
+
+def open_file_path(pid: int, descriptor: int) -> str | None:
+    """Return what a process's descriptor points to, or None."""
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{descriptor}")
+    except OSError:
+        return None
+
+
+def private_bytes(pid: int) -> int:
+    """Return the bytes of a process's memory that a snapshot must carry: anonymous and shared pages."""
+    total = 0
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith(("RssAnon:", "RssShmem:", "VmSwap:")):
+                    total += int(line.split()[1]) * 1024
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return total
+
+
+def socket_inodes(pid: int) -> set[int]:
+    """Return the inodes of the sockets a process holds open."""
+    inodes = set()
+    try:
+        descriptors = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return set()
+    for descriptor in descriptors:
+        target = open_file_path(pid, int(descriptor)) or ""
+        if target.startswith("socket:["):
+            inodes.add(int(target[8:-1]))
+    return inodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpSocket:
+    """One row of /proc/net/tcp (proc_pid_net(5)), without its addresses."""
+
+    local_port: int
+    peer_port: int
+    state: int
+    inode: int
+
+
+def tcp_sockets(pid: int) -> list[TcpSocket]:
+    """Return the TCP sockets of the process's network namespace."""
+    rows = []
+    for name in ("tcp", "tcp6"):
+        try:
+            with open(f"/proc/{pid}/net/{name}", encoding="ascii") as file:
+                lines = file.readlines()[1:]
+        except (FileNotFoundError, ProcessLookupError, OSError):
+            continue
+        for line in lines:
+            fields = line.split()
+            rows.append(
+                TcpSocket(
+                    local_port=int(fields[1].rpartition(":")[2], 16),
+                    peer_port=int(fields[2].rpartition(":")[2], 16),
+                    state=int(fields[3], 16),
+                    inode=int(fields[9]),
+                )
+            )
+    return rows
+
+
+def connected_ports(pids: list[int]) -> list[tuple[int, int]]:
+    """Return (local, peer) ports of every TCP socket these processes hold that is not merely listening."""
+    if not pids:
+        return []
+    held: set[int] = set()
+    for pid in pids:
+        held |= socket_inodes(pid)
+    return [
+        (row.local_port, row.peer_port)
+        for row in tcp_sockets(pids[0])
+        if row.inode in held and row.state != TCP_LISTEN
+    ]
+
+
+def port_holder(host: str, port: int) -> str:
+    """Return who listens on a port, for people; `host` only words the answer where nobody is found."""
+    own = os.getpid()
+    inodes = {
+        row.inode for row in tcp_sockets(own) if row.local_port == port and row.state == TCP_LISTEN
+    }
+    for stat in all_processes():
+        if inodes & socket_inodes(stat.pid):
+            return f"pid {stat.pid} ({command_line(stat.pid)})"
+    return f"an unknown process at {host}:{port}"

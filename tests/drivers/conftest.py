@@ -1,0 +1,117 @@
+"""Parts the driver tests share: a quiet log, a real clock, a tiny engine, fleets in a temporary directory."""
+
+import http.client
+import socket
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from poorwill.clock import SystemClock
+from poorwill.core.launch import Launch, Parked, PhaseMark, Running
+from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.drivers.process import EngineProcesses, become_subreaper
+
+TINY_ENGINE = Path(__file__).with_name("tiny_engine.py")
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return ("asyncio", {"use_uvloop": True})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _subreaper() -> None:
+    become_subreaper()
+
+
+@dataclass
+class KeptLog:
+    """A log that keeps what it was told."""
+
+    lines: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
+
+    def info(self, message: str, /, **fields: object) -> None:
+        self.lines.append(("info", message, fields))
+
+    def warning(self, message: str, /, **fields: object) -> None:
+        self.lines.append(("warning", message, fields))
+
+    def error(self, message: str, /, **fields: object) -> None:
+        self.lines.append(("error", message, fields))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Fleet:
+    """A fleet directory with its processes, as poorwill would compose them."""
+
+    directory: Path
+    clock: SystemClock
+    log: KeptLog
+    processes: EngineProcesses
+    marks: list[PhaseMark] = field(default_factory=list)
+
+    def launch(self, *switches: str, replica: str = "tiny", **changes: object) -> Launch:
+        port = free_port()
+        values: dict[str, object] = {
+            "replica": ReplicaId(replica),
+            "model": ModelName("tiny"),
+            "engine": "tiny",
+            "argv": (sys.executable, "-I", "-S", str(TINY_ENGINE), str(port), *switches),
+            "port": port,
+            "log_path": str(self.directory / "logs" / f"{replica}.log"),
+            "digest": "sha256:tiny",
+            **changes,
+        }
+        return Launch(**values)  # type: ignore[arg-type]
+
+    def cold(self, launch: Launch) -> Parked:
+        return Parked(replica=launch.replica, generation=0, tier=Tier.COLD)
+
+    def report(self, mark: PhaseMark) -> None:
+        self.marks.append(mark)
+
+    def again(self) -> "Fleet":
+        """The same fleet as a restarted poorwill sees it: nothing remembered but the directory."""
+        return new_fleet(self.directory)
+
+
+def new_fleet(directory: Path) -> Fleet:
+    clock = SystemClock.started()
+    log = KeptLog()
+    processes = EngineProcesses(fleet=str(directory), clock=clock, log=log, grace_s=2.0)
+    return Fleet(directory=directory, clock=clock, log=log, processes=processes)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet whose processes are ended after the test; a test that forgets one still fails on it."""
+    fleet = new_fleet(tmp_path)
+    yield fleet
+    for found in fleet.processes.found():
+        assert found.running is not None
+        fleet.processes.kill_now(found.running)
+        fleet.processes._reap(found.running.pid)
+
+
+def ask(running: Running, path: str = "/count") -> str:
+    """Ask a tiny engine something over a connection of its own."""
+    connection = http.client.HTTPConnection(running.host, running.port, timeout=10)
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def unique(prefix: str) -> str:
+    return f"{prefix}-{uuid.uuid4().hex[:8]}"

@@ -1,0 +1,90 @@
+"""A tiny engine: a listening process with state in memory, started by the driver tests with bare Python.
+
+usage: tiny_engine.py PORT [--exit STATUS] [--never-ready] [--flood BYTES] [--ignore-term] [--children N]
+                           [--fill BYTES] [--orphan] [--slow-ready SECONDS]
+
+GET /health is 200; GET /count is how often it was asked; GET /pid is its pid. Connections are kept alive
+unless the request says `Connection: close`.
+"""
+
+# A program of its own, started in a child process: it is its own edge.
+# ruff: noqa: T201, TID251
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+
+def option(name, default=None):
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
+
+
+class Engine:
+    def __init__(self):
+        self.asked = 0
+        self.ready_at = time.monotonic() + float(option("--slow-ready", "0"))
+        self.ballast = os.urandom(int(option("--fill", "0")))
+
+    def answer(self, path):
+        if path == "/health":
+            ready = "--never-ready" not in sys.argv and time.monotonic() >= self.ready_at
+            return (200, "ok") if ready else (503, "loading")
+        if path == "/count":
+            self.asked += 1
+            print("asked", self.asked, flush=True)
+            return 200, str(self.asked)
+        if path == "/pid":
+            return 200, str(os.getpid())
+        if path == "/sum":
+            return 200, str(sum(self.ballast))
+        return 404, "no such path"
+
+    def serve(self, connection):
+        with connection:
+            while True:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    part = connection.recv(65536)
+                    if not part:
+                        return
+                    head += part
+                status, body = self.answer(head.split()[1].decode())
+                connection.sendall(
+                    f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+                )
+                if b"connection: close" in head.lower():
+                    return
+
+
+def main():
+    if "--exit" in sys.argv:
+        print("cannot load the model: out of paper", flush=True)
+        sys.exit(int(option("--exit")))
+    if "--ignore-term" in sys.argv:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for _ in range(int(option("--children", "0"))):
+        if os.fork() == 0:
+            signal.pause()
+            os._exit(0)
+    if "--orphan" in sys.argv and os.fork() == 0:
+        if os.fork() == 0:
+            os._exit(0)
+        os._exit(0)
+    engine = Engine()
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", int(sys.argv[1])))
+    listener.listen(64)
+    print("listening", flush=True)
+    flood = int(option("--flood", "0"))
+    while flood > 0:
+        flood -= os.write(1, b"a line of a flood\n" * 4096)
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=engine.serve, args=(connection,), daemon=True).start()
+
+
+main()
