@@ -1,1 +1,20 @@
-"""Reads `fleet.toml` into plain values; lists every problem at once, with its line and how to mend it."""
+"""Reads `fleet.toml` into core's settings and says everything that is wrong with it, line by line.
+
+One table of fields (`model_fields`, `fleet_fields`) is the only list of keys there is: parsing, the JSON
+Schema and docs/configuration.md are all made from it. This package opens no database, binds no port
+outside `taken_ports`, and starts nothing.
+"""
+
+from poorwill.config.load import load_fleet
+from poorwill.config.machine import taken_ports
+from poorwill.config.publish import document, schema
+from poorwill.config.rules import public_without_keys, short_idles
+
+__all__ = [
+    "document",
+    "load_fleet",
+    "public_without_keys",
+    "schema",
+    "short_idles",
+    "taken_ports",
+]

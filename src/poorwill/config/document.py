@@ -1,0 +1,79 @@
+"""Turns the text of a TOML file into values and lines; reports all its syntax errors, not only the first.
+
+A line that cannot be parsed is blanked and the rest is parsed again, so that mistakes further down are
+told in the same run. A table header that cannot be parsed becomes a table of its own under a name no
+document has, so that the keys below it are not taken for another table's.
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from poorwill.config.lines import Lines, locate
+from poorwill.core.errors import Problem
+
+_AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+_MOST_ERRORS = 20
+LOST = "\x7flost"
+"""Beginning of the names of tables whose header could not be parsed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A parsed file: what it says, where it says it, and what could not be parsed."""
+
+    table: dict[str, Any]
+    lines: Lines
+    faults: tuple[Problem, ...] = ()
+
+
+def parse(text: str) -> Document:
+    """Return the document of a text. Never raises for what the text may contain."""
+    rows = text.replace("\r\n", "\n").split("\n")
+    faults: list[Problem] = []
+    last = 0
+    while True:
+        try:
+            whole = "\n".join(rows)
+            table = tomllib.loads(whole, parse_float=Decimal)
+            break
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            fault, line = _fault(error, rows)
+            # An error on the very next line, or further up, is taken for a consequence of the last.
+            if not faults or line > last + 1:
+                faults.append(fault)
+            if line <= last or len(faults) == _MOST_ERRORS:
+                return Document(table={}, lines=Lines({}), faults=tuple(faults))
+            rows[line - 1] = _blank(rows[line - 1], line)
+            last = line
+    return Document(table=table, lines=locate(whole), faults=tuple(faults))
+
+
+def _fault(error: Exception, rows: list[str]) -> tuple[Problem, int]:
+    message = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    match = _AT.search(message)
+    line = int(match[1]) if match and match[1] else len(rows)
+    what = _AT.sub("", message) or "cannot be parsed"
+    column = f"column {match[2]}" if match and match[2] else "the end of the file"
+    row = rows[line - 1].strip()
+    return Problem(where=column, what=what[0].lower() + what[1:], hint=_hint(row), line=line), line
+
+
+def _hint(row: str) -> str:
+    value = row.partition("=")[2].strip()
+    if re.match(r"(True|False|None|yes|no|on|off)\b", value):
+        return "TOML writes true and false in small letters"
+    if re.match(r"\d+(\.\d+)?\s*[A-Za-z]+", value):
+        return "numbers have no unit; text stands in quotes"
+    if re.match(r"[A-Za-z~/$]", value):
+        return "text stands in quotes"
+    return ""
+
+
+def _blank(row: str, line: int) -> str:
+    header = re.match(r"\s*(\[\[?)", row)
+    if header and "=" not in row:
+        return f'["{LOST} {line}"]'.replace("\x7f", "\\u007f")
+    return ""

@@ -1,0 +1,138 @@
+"""`load_fleet`: from a path to `FleetSettings`, or to a `ConfigFault` with every problem at once."""
+
+import os.path
+import re
+from collections.abc import Mapping
+
+from poorwill.config.document import LOST, parse
+from poorwill.config.fleet_fields import FLEET, GATEWAY, RATE, SPEND
+from poorwill.config.kinds import nearest, toml_name
+from poorwill.config.machine import check_machine
+from poorwill.config.model_fields import MODEL
+from poorwill.config.rules import ModelSheet, check_fleet, check_model
+from poorwill.config.sections import MODEL_NAME, TITLES, WRITTEN_IN
+from poorwill.config.sheet import Bad, Place, Sheet
+from poorwill.config.tables import Group, Values
+from poorwill.core.errors import ConfigFault, Problem
+from poorwill.core.settings import (
+    FleetSettings,
+    GatewaySettings,
+    ModelSettings,
+    RateSettings,
+    SpendSettings,
+)
+from poorwill.core.words import ModelName
+
+
+def load_fleet(path: str, env: Mapping[str, str], *, machine: bool = True) -> FleetSettings:
+    """Read a fleet's configuration file.
+
+    Relative paths in it count from its own directory; the fleet directory is that directory unless it
+    says otherwise. `machine` also checks what must exist on this machine to serve: model files and the
+    environment variables that hold secrets. Verbs that only look at a fleet leave that out.
+
+    Raises ConfigFault with every problem found. Opens no file but this one and the first bytes of models.
+    """
+    source = os.path.basename(path)
+    document = parse(_text(path, source))
+    base = os.path.dirname(os.path.abspath(path))
+    sheet = Sheet(
+        lines=document.lines,
+        base=base,
+        home=env.get("HOME", ""),
+        problems=list(document.faults),
+        partial=bool(document.faults),
+        written_in=WRITTEN_IN,
+    )
+    fleet = _Reading(document.table, sheet).fleet(source)
+    if machine:
+        check_machine(fleet, sheet, env)
+    if sheet.problems:
+        raise ConfigFault(sheet.in_order(), source=path)
+    return fleet
+
+
+def _text(path: str, source: str) -> str:
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        problem = Problem(where=path, what="no such file", hint="poorwill init writes an example")
+        raise ConfigFault([problem], source=source) from error
+    except OSError as error:
+        problem = Problem(where=path, what=error.strerror or str(error))
+        raise ConfigFault([problem], source=source) from error
+    except UnicodeDecodeError as error:
+        problem = Problem(where=path, what="is not UTF-8 text", hint="TOML files are UTF-8")
+        raise ConfigFault([problem], source=source) from error
+
+
+class _Reading:
+    """One pass over a document's tables."""
+
+    def __init__(self, table: dict[str, object], sheet: Sheet) -> None:
+        self._table = table
+        self._sheet = sheet
+
+    def fleet(self, source: str) -> FleetSettings:
+        """Return the settings, as far as they could be read; everything wrong is on the sheet."""
+        self._check_sections()
+        values = self._values("fleet", FLEET)
+        values.setdefault("directory", self._sheet.base)
+        defaults = self._values("defaults", MODEL)
+        gateway: GatewaySettings = GATEWAY.assemble(self._values("gateway", GATEWAY))
+        spend: SpendSettings = SPEND.assemble(self._values("spend", SPEND))
+        fleet: FleetSettings = FLEET.assemble(
+            values,
+            models=self._models(defaults),
+            gateway=gateway,
+            rates=self._rates(),
+            spend=spend,
+            source=source,
+        )
+        check_fleet(fleet, self._sheet)
+        return fleet
+
+    def _check_sections(self) -> None:
+        for key, value in self._table.items():
+            if key not in TITLES and not key.startswith(LOST):
+                hint = self._sheet.belongs(key) or nearest(key, TITLES)
+                what = "unknown table" if isinstance(value, dict | list) else "unknown key"
+                self._sheet.wrong((key,), what, hint)
+
+    def _values(self, name: str, group: Group) -> Values:
+        values = group.values(self._table.get(name, {}), Place((name,), self._sheet))
+        return {} if isinstance(values, Bad) else values
+
+    def _models(self, defaults: Values) -> tuple[ModelSettings, ...]:
+        place = Place(("models",), self._sheet)
+        tables = self._table.get("models", {})
+        if not isinstance(tables, dict):
+            place.wrong(f"must be tables, not {toml_name(tables)}", "write [models.NAME]")
+            return ()
+        if not tables and not self._sheet.partial:
+            place.wrong("no model is configured", "write [models.NAME]")
+        return tuple(
+            self._model(name, table, place / name, defaults) for name, table in tables.items()
+        )
+
+    def _model(self, name: str, table: object, place: Place, defaults: Values) -> ModelSettings:
+        if not re.fullmatch(MODEL_NAME, name):
+            hint = "letters, digits and . _ - : / @ +, at most 128, a letter or digit first"
+            place.wrong("is not a name for a model", hint)
+        own = MODEL.values(table, place)
+        values = MODEL.laid_over(defaults, {} if isinstance(own, Bad) else own)
+        model: ModelSettings = MODEL.assemble(
+            values, name=ModelName(name), **{"replica.model": ModelName(name)}
+        )
+        check_model(model, ModelSheet(name=name, sheet=self._sheet))
+        return model
+
+    def _rates(self) -> tuple[RateSettings, ...]:
+        place = Place(("rates",), self._sheet)
+        tables = self._table.get("rates", [])
+        if not isinstance(tables, list):
+            place.wrong(f"must be a list of tables, not {toml_name(tables)}", "write [[rates]]")
+            return ()
+        rates = (RATE.read(table, place / index) for index, table in enumerate(tables))
+        return tuple(rate for rate in rates if not isinstance(rate, Bad))

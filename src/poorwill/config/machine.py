@@ -1,0 +1,105 @@
+"""What a configuration needs of this machine: files, programs, variables, ports. Looks, changes nothing."""
+
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Mapping, Sequence
+
+from poorwill.config.rules import ModelSheet
+from poorwill.config.sheet import Sheet
+from poorwill.core.errors import Problem
+from poorwill.core.settings import FleetSettings, ModelSettings
+
+_GGUF = b"GGUF"
+"""How every GGUF file begins (ggml's docs/gguf.md, `magic`)."""
+
+
+def check_machine(fleet: FleetSettings, sheet: Sheet, env: Mapping[str, str]) -> None:
+    """Report model files, programs and environment variables that are not there."""
+    for model in fleet.models:
+        here = ModelSheet(name=model.name, sheet=sheet)
+        if model.engine.path:
+            _check_file(model, here)
+        if model.engine.command:
+            _check_program(model, here, env)
+        hosted = model.hosted
+        if hosted and hosted.bridge and hosted.key_env and not env.get(hosted.key_env):
+            here.wrong(
+                ["hosted.key_env", "hosted"], f"{hosted.key_env} is not set in the environment"
+            )
+    if fleet.encrypt_key_env and not env.get(fleet.encrypt_key_env):
+        what = f"{fleet.encrypt_key_env} is not set in the environment"
+        sheet.wrong(("fleet", "encrypt_key_env"), what)
+    if os.path.exists(fleet.directory) and not os.path.isdir(fleet.directory):
+        sheet.wrong(("fleet", "directory"), f"{fleet.directory} is not a directory")
+
+
+def _check_file(model: ModelSettings, sheet: ModelSheet) -> None:
+    path = model.engine.path
+    try:
+        if model.engine.kind != "llama.cpp":
+            os.stat(path)
+            return
+        with open(path, "rb") as file:
+            magic = file.read(len(_GGUF))
+    except FileNotFoundError:
+        sheet.wrong(
+            ["path"], f"no such file: {path}", "relative paths count from the file's directory"
+        )
+    except IsADirectoryError:
+        sheet.wrong(["path"], f"{path} is a directory", "llama.cpp needs one GGUF file")
+    except OSError as error:
+        sheet.wrong(["path"], f"cannot read {path}: {error.strerror}")
+    else:
+        if magic != _GGUF:
+            hint = "llama.cpp reads GGUF files; for other weights choose another engine"
+            sheet.wrong(["path"], f"{path} is no GGUF file", hint)
+
+
+def _check_program(model: ModelSettings, sheet: ModelSheet, env: Mapping[str, str]) -> None:
+    program = model.engine.command[0]
+    if "{" in program or ("/" in program and not program.startswith("/")):
+        return
+    search = model.engine.env.get("PATH", env.get("PATH", os.defpath))
+    if shutil.which(program, path=search) is None:
+        sheet.wrong(
+            ["command"], f"no program {program!r} here", "give its full path, or install it"
+        )
+
+
+def taken_ports(fleet: FleetSettings, *, engines: bool = True) -> Sequence[Problem]:
+    """Return a problem for each configured port that cannot be listened on now.
+
+    Binds each port for a moment and lets it go. `engines` includes the engines' fixed ports; leave them
+    out where engines of this fleet may be running already.
+    """
+    gateway = fleet.gateway
+    wanted = [
+        ("gateway.listen", gateway.host, gateway.port),
+        ("gateway.admin", gateway.admin_host, gateway.admin_port),
+    ]
+    if engines:
+        wanted += [
+            (f"models.{model.name}.port", "127.0.0.1", model.engine.port) for model in fleet.models
+        ]
+    tried = (_try_port(where, host, port) for where, host, port in wanted if port)
+    return [problem for problem in tried if problem is not None]
+
+
+def _try_port(where: str, host: str, port: int) -> Problem | None:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()
+    except OSError as error:
+        hints = {
+            errno.EADDRINUSE: "another program has it; is poorwill running already? port 0 takes a free one",
+            errno.EACCES: "ports below 1024 need a privilege",
+            errno.EADDRNOTAVAIL: "this machine has no such address",
+        }
+        what = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        return Problem(where=where, what=what, hint=hints.get(error.errno or 0, ""))
+    return None

@@ -1,0 +1,250 @@
+"""What several keys must satisfy together. Pure: looks at settings and lines, at nothing on the machine.
+
+A rule names the keys it is about; where one of them was reported already, it says nothing.
+"""
+
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from poorwill.config.kinds import nearest
+from poorwill.config.sheet import Sheet, spell
+from poorwill.core.errors import Problem
+from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
+
+BreakEven = Callable[[ModelSettings], int | None]
+"""Returns the idle time in microseconds below which parking a model costs more than it saves, or None
+where that is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSheet:
+    """The sheet as the rules of one model see it: a key may stand in the model or in `[defaults]`."""
+
+    name: str
+    sheet: Sheet
+
+    def wrong(self, keys: Sequence[str], what: str, hint: str = "") -> None:
+        """Report a problem about `keys` (dotted) at the first of them, unless one is bad already."""
+        paths = [self._path(key) for key in keys]
+        if not any(self.sheet.is_bad(path) for path in paths):
+            own = ("models", self.name, *keys[0].split("."))
+            self.sheet.wrong(paths[0], what, hint, shown=spell(own))
+
+    def _path(self, key: str) -> tuple[str, ...]:
+        own = ("models", self.name, *key.split("."))
+        shared = ("defaults", *key.split("."))
+        inherited = not self.sheet.lines.has(own) and self.sheet.lines.has(shared)
+        return shared if inherited else own
+
+
+def check_model(model: ModelSettings, sheet: ModelSheet) -> None:
+    """Report what is wrong with one model."""
+    _check_engine(model, sheet)
+    _check_ladder(model, sheet)
+    _check_wake(model, sheet)
+    _check_policy(model, sheet)
+    if model.hosted is not None and model.hosted.bridge and not model.hosted.url:
+        sheet.wrong(["hosted.url", "hosted"], "is missing", "a bridge needs the API's base URL")
+
+
+def _check_engine(model: ModelSettings, sheet: ModelSheet) -> None:
+    engine = model.engine
+    if engine.kind == "command":
+        _check_command(model, sheet)
+    elif engine.command:
+        sheet.wrong(["command", "engine"], 'is only for engine = "command"', "use args to add some")
+    if sheet.sheet.partial:
+        return
+    if engine.kind == "llama.cpp" and not engine.path:
+        sheet.wrong(["path", "engine"], "is missing", "name the model's GGUF file")
+    elif engine.kind in ("vllm", "sglang", "transformers") and not (
+        engine.path or engine.engine_model
+    ):
+        hint = "name the model's directory, or its name on the hub as engine_model"
+        sheet.wrong(["path", "engine_model", "engine"], "is missing", hint)
+
+
+def _check_command(model: ModelSettings, sheet: ModelSheet) -> None:
+    engine = model.engine
+    if not engine.command:
+        if not sheet.sheet.partial:
+            hint = 'e.g. command = ["vllm", "serve", "{path}", "--port", "{port}"]'
+            sheet.wrong(["command", "engine"], "is missing", hint)
+        return
+    words = " ".join((*engine.command, *engine.args, *engine.env.values()))
+    if "{port}" not in words and not engine.port:
+        hint = "put {port} where the engine expects it, or set the port it always uses as port"
+        sheet.wrong(["command", "args", "env", "port"], "has no {port}", hint)
+    if "{path}" in words and not engine.path:
+        sheet.wrong(["path", "command"], "is missing", "the command has {path}")
+
+
+def _check_ladder(model: ModelSettings, sheet: ModelSheet) -> None:
+    ladder = model.replica.park.ladder
+    depths = [TIER_DEPTH[tier] for tier in ladder]
+    if any(shallow >= deep for shallow, deep in pairwise(depths)):
+        order = ", ".join(str(tier) for tier in sorted(set(ladder), key=lambda t: TIER_DEPTH[t]))
+        sheet.wrong(["ladder"], "must go from shallow to deep, each tier once", f"write {order}")
+    elif ladder[-1] is not Tier.COLD:
+        sheet.wrong(
+            ["ladder"], 'must end in "cold"', "every other tier can fail; cold always works"
+        )
+
+
+def _check_wake(model: ModelSettings, sheet: ModelSheet) -> None:
+    wake = model.replica.wake
+    if wake.cap_us < wake.budget_us:
+        sheet.wrong(
+            ["wake_cap_s", "wake_budget_s"],
+            f"{_s(wake.cap_us)} is less than wake_budget_s, {_s(wake.budget_us)}",
+            "a wake goes on after its budget, until the cap",
+        )
+    if wake.backoff_max_us < wake.backoff_us:
+        sheet.wrong(
+            ["wake_backoff_max_s", "wake_backoff_s"],
+            f"{_s(wake.backoff_max_us)} is less than wake_backoff_s, {_s(wake.backoff_us)}",
+        )
+    for phase, limit_us in wake.phase_limits_us.items():
+        if limit_us > wake.cap_us:
+            sheet.wrong(
+                [f"phase_limits_s.{phase}", "wake_cap_s"],
+                f"{_s(limit_us)} is more than wake_cap_s, {_s(wake.cap_us)}",
+                "the cap ends the wake first",
+            )
+
+
+def _check_policy(model: ModelSettings, sheet: ModelSheet) -> None:
+    policy, ladder = model.policy, model.replica.park.ladder
+    if policy.name != "fixed":
+        for key, given in (("idle_s", policy.idle_us is not None), ("rungs_s", policy.rungs_us)):
+            if given:
+                hint = f'the policy is {policy.name!r}; write name = "fixed", or leave it out'
+                sheet.wrong([f"policy.{key}", "policy.name"], 'is only for name = "fixed"', hint)
+        return
+    if policy.idle_us is None and not sheet.sheet.partial:
+        hint = 'write policy = { name = "fixed", idle_s = 300 }'
+        sheet.wrong(["policy.idle_s", "policy"], "is missing", hint)
+    last_us, last = policy.idle_us or 0, "idle_s"
+    for tier in ladder:
+        if tier not in policy.rungs_us:
+            continue
+        rung_us = policy.rungs_us[tier]
+        if tier is ladder[0]:
+            sheet.wrong(
+                [f"policy.rungs_s.{tier}", "ladder"], "is the first tier", "idle_s is its time"
+            )
+        elif rung_us <= last_us:
+            what = f"{_s(rung_us)} is not after {last}, {_s(last_us)}"
+            sheet.wrong([f"policy.rungs_s.{tier}", "policy.idle_s", "ladder"], what)
+        last_us, last = rung_us, str(tier)
+    for tier in policy.rungs_us:
+        if tier not in ladder:
+            hint = "the ladder is " + ", ".join(ladder)
+            sheet.wrong([f"policy.rungs_s.{tier}", "ladder"], "is not on the ladder", hint)
+
+
+def check_fleet(fleet: FleetSettings, sheet: Sheet) -> None:
+    """Report what is wrong with the fleet as a whole."""
+    _check_ports(fleet, sheet)
+    _check_rates(fleet, sheet)
+    names = [str(model.name) for model in fleet.models]
+    for key, limits in (
+        ("model_day_usd", fleet.spend.model_day_nusd),
+        ("model_month_usd", fleet.spend.model_month_nusd),
+    ):
+        _check_names(sheet, ("spend", key), limits, names)
+    for model in fleet.models:
+        if fleet.memory_bytes and model.memory_bytes > fleet.memory_bytes:
+            ModelSheet(name=model.name, sheet=sheet).wrong(
+                ["memory"], "is more than the whole fleet's memory", "see memory under [fleet]"
+            )
+
+
+def _check_ports(fleet: FleetSettings, sheet: Sheet) -> None:
+    taken: dict[int, str] = {}
+    uses = [
+        (fleet.gateway.port, ("gateway", "listen")),
+        (fleet.gateway.admin_port, ("gateway", "admin")),
+        *((model.engine.port, ("models", model.name, "port")) for model in fleet.models),
+    ]
+    for port, path in uses:
+        if port and port in taken and not sheet.is_bad(path):
+            sheet.wrong(path, f"port {port} is used twice", f"{taken[port]} has it")
+        taken.setdefault(port, spell(path))
+
+
+def _check_rates(fleet: FleetSettings, sheet: Sheet) -> None:
+    if sheet.is_bad(("rates",)):
+        return
+    names = [str(model.name) for model in fleet.models]
+    seen: dict[tuple[int, str | None, str | None], int] = {}
+    for index, rate in enumerate(fleet.rates):
+        path = ("rates", index)
+        if rate.model is not None and rate.model not in names:
+            sheet.wrong(
+                (*path, "model"), f"{rate.model!r} is no model here", nearest(rate.model, names)
+            )
+        key = (rate.effective_us, rate.model, rate.driver)
+        if key in seen:
+            hint = "give it another effective date, model or driver"
+            sheet.wrong(path, f"takes effect together with rates[{seen[key]}]", hint)
+        seen.setdefault(key, index)
+
+
+def _check_names(
+    sheet: Sheet, path: tuple[str, ...], limits: Mapping[str, int], names: Sequence[str]
+) -> None:
+    for name in limits:
+        if name not in names and not sheet.is_bad(path):
+            sheet.wrong((*path, name), "is no model here", nearest(name, names))
+
+
+def public_without_keys(fleet: FleetSettings, *, keys: int) -> Sequence[Problem]:
+    """Return a problem for each listener that others can reach while no API key is needed."""
+    if keys:
+        return []
+    gateway = fleet.gateway
+    return [
+        Problem(
+            where=f"gateway.{key}",
+            what=f"{host} can be reached from elsewhere, and there is no API key",
+            hint="make one with poorwill keys add NAME, or listen on 127.0.0.1",
+        )
+        for key, host in (("listen", gateway.host), ("admin", gateway.admin_host))
+        if not is_loopback(host)
+    ]
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach the address."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def short_idles(fleet: FleetSettings, break_even: BreakEven) -> Sequence[Problem]:
+    """Return a problem for each model that parks before parking can pay off.
+
+    Parking pays from the break-even idle time on: what parking and waking cost, divided by what a second
+    parked saves (Irani, Shukla, Gupta 2003).
+    """
+    problems = []
+    for model in fleet.models:
+        least_us, idle_us = break_even(model), model.policy.idle_us
+        if idle_us is not None and least_us is not None and idle_us < least_us:
+            problems.append(
+                Problem(
+                    where=f"models.{model.name}.policy.idle_s",
+                    what=f"{_s(idle_us)} is shorter than the break-even, {_s(least_us)}",
+                    hint="parking and waking then cost more than staying ready would",
+                )
+            )
+    return problems
+
+
+def _s(duration_us: int) -> str:
+    return f"{duration_us / SECOND_US:g} s"
