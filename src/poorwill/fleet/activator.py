@@ -1,0 +1,166 @@
+"""The gateway's door to the fleet: leases, claimed synchronously on the warm path, held otherwise.
+
+Busy and idle turn over here without a step: the span changes cause and the policy learns of the gap.
+"""
+
+import asyncio
+import itertools
+from dataclasses import dataclass
+
+from poorwill.core.entries import SpanOpened
+from poorwill.core.errors import ErrorCode, RequestFault, TryLater
+from poorwill.core.inputs import Demand, Returned, Withdrawn
+from poorwill.core.ports import Lease, WakeNotice
+from poorwill.core.turn import idle_cause
+from poorwill.core.words import SERVING, HoldId, ModelName, WakeId
+from poorwill.fleet.controller import Controller
+from poorwill.fleet.unit import Unit
+
+
+class FleetActivator:
+    """Implements `core.ports.Activator` over a controller."""
+
+    def __init__(self, *, controller: Controller) -> None:
+        self._controller = controller
+        self._units = controller.units
+        self._clock = controller.clock
+        self._hold_ids = itertools.count(1)
+
+    def claim(self, model: ModelName) -> Lease | None:
+        """Take a lease now, or return None."""
+        unit = self._unit(model)
+        gate = unit.gate
+        if not gate.claim():
+            return None
+        if gate.in_flight == 1:
+            self._turned_busy(unit)
+        return unit.lease()
+
+    def hold(self, model: ModelName, *, size_bytes: int, asked_by: str, request: str) -> "Held":
+        """Register demand, then start a wake where one is needed; return the place in the queue.
+
+        Raises TryLater where the request cannot be held.
+        """
+        unit = self._unit(model)
+        why = self._controller.journal.unavailable
+        if why:
+            raise TryLater(
+                ErrorCode.LEDGER_UNAVAILABLE,
+                f"the ledger cannot be written: {why}",
+                hint="nothing is started that could not be accounted for",
+                retry_after_s=10,
+            )
+        hold = HoldId(next(self._hold_ids))
+        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        unit.waiting[hold] = future
+        self._observe_gap(unit, self._clock.now_us())
+        demand = Demand(hold=hold, size_bytes=size_bytes, asked_by=asked_by, request=request)
+        self._controller.submit(unit, demand)
+        if future.done() and (refused := future.exception()) is not None:
+            raise refused
+        wake = unit.replica.wake.id if unit.replica.wake else None
+        return Held(
+            activator=self,
+            unit=unit,
+            hold=hold,
+            future=future,
+            arrived_us=self._clock.now_us(),
+            wake=wake,
+        )
+
+    def give_back(self, lease: Lease) -> None:
+        """Return a lease. A lease of an earlier generation is void already and changes nothing."""
+        unit = self._units[lease.model]
+        now = self._clock.now_us()
+        if lease.generation != unit.replica.generation:
+            unit.quiet_since_us = now
+            return
+        told = unit.gate.give_back(now)
+        if unit.gate.in_flight == 0:
+            unit.quiet_since_us = now
+        if told:
+            self._controller.submit(unit, Returned())
+        elif unit.gate.in_flight == 0:
+            self._turned_idle(unit, now)
+
+    def retry_after_s(self, model: ModelName) -> int:
+        """Return how soon a client should try again."""
+        return self._unit(model).replica.retry_after_s(self._clock.now_us())
+
+    def notice(self, held: "Held") -> WakeNotice:
+        """Return what to tell a held client now."""
+        now = self._clock.now_us()
+        replica = held.unit.replica
+        wake = replica.wake
+        ends = replica.budget_ends_us or held.arrived_us + replica.settings.hold.age_us
+        return WakeNotice(
+            wake=wake.id if wake else None,
+            phase=wake.phase if wake else None,
+            waited_us=now - held.arrived_us,
+            expected_us=replica.expected_wake_us(wake.from_tier) if wake else None,
+            left_us=max(ends - now, 0),
+        )
+
+    def abandon(self, held: "Held") -> None:
+        """Free the place of a client that left; hand back a lease it can no longer use."""
+        future = held.future
+        if held.hold in held.unit.waiting:
+            del held.unit.waiting[held.hold]
+            self._controller.submit(held.unit, Withdrawn(hold=held.hold))
+        elif future.done() and not future.cancelled() and future.exception() is None:
+            self.give_back(future.result())
+
+    def _unit(self, model: ModelName) -> Unit:
+        unit = self._units.get(model)
+        if unit is None:
+            known = ", ".join(self._units) or "none"
+            raise RequestFault(
+                ErrorCode.MODEL_NOT_FOUND, f"no model {model!r}", hint=f"configured: {known}"
+            )
+        return unit
+
+    def _observe_gap(self, unit: Unit, now: int) -> None:
+        """Let the policy learn that an idle stretch ended with demand; once for each stretch."""
+        if unit.quiet_since_us and unit.gate.in_flight <= 1:
+            unit.replica.policy.observe(unit.quiet_since_us, now)
+            unit.quiet_since_us = 0
+
+    def _turned_busy(self, unit: Unit) -> None:
+        now = self._clock.now_us()
+        self._observe_gap(unit, now)
+        unit.gate.cause, unit.since_us = SERVING, now
+        self._controller.journal.post([SpanOpened(replica=unit.id, at_us=now, cause=SERVING)])
+
+    def _turned_idle(self, unit: Unit, now: int) -> None:
+        cause, why = idle_cause(unit.observed(), now)
+        unit.gate.cause, unit.since_us = cause, now
+        self._controller.journal.post(
+            [SpanOpened(replica=unit.id, at_us=now, cause=cause, why=why)]
+        )
+        self._controller.arm(unit)
+        if unit.onlookers:
+            unit.tell_onlookers()
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Held:
+    """Implements `core.ports.HeldRequest`."""
+
+    activator: FleetActivator
+    unit: Unit
+    hold: HoldId
+    future: asyncio.Future[Lease]
+    arrived_us: int
+    wake: WakeId | None
+
+    async def lease(self) -> Lease:
+        """Wait for the lease. Cancelled: the place is free at once, a lease just granted is handed back."""
+        try:
+            return await self.future
+        except asyncio.CancelledError:
+            self.activator.abandon(self)
+            raise
+
+    def notice(self) -> WakeNotice:
+        """Return what to tell the client now."""
+        return self.activator.notice(self)

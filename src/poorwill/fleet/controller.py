@@ -1,0 +1,158 @@
+"""The loop: take an input, call `step`, record, carry out the effects, feed their results back as inputs.
+
+Inputs are taken one at a time on the event loop's thread. Grants and failures of held requests happen in
+the same turn; wakes and parks run in tasks of their own, which first wait until the turn that asked for
+them is committed to the ledger, so that intent is on disk before action.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Mapping, Sequence
+
+from poorwill.core.effects import (
+    AbortWake,
+    CutLeases,
+    Effect,
+    Fail,
+    Grant,
+    Record,
+    StartPark,
+    StartWake,
+)
+from poorwill.core.entries import Entry
+from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
+from poorwill.core.inputs import Input, Tick, WakeSucceeded
+from poorwill.core.ports import Clock, Connections, Log
+from poorwill.core.replica import next_wakeup_us
+from poorwill.core.step import step
+from poorwill.core.words import ModelName
+from poorwill.fleet.journal import Journal
+from poorwill.fleet.park import carry_out_park
+from poorwill.fleet.room import Room
+from poorwill.fleet.unit import Unit
+from poorwill.fleet.wake import carry_out_wake
+
+
+class Controller:
+    """Runs the units. Constructed idle; everything it starts lives in `tasks`."""
+
+    def __init__(
+        self,
+        *,
+        units: Mapping[ModelName, Unit],
+        journal: Journal,
+        connections: Connections,
+        room: Room,
+        clock: Clock,
+        log: Log,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self.units = units
+        self.journal = journal
+        self.connections = connections
+        self.room = room
+        self.clock = clock
+        self.log = log
+        self.tasks = tasks
+        self._inbox: deque[tuple[Unit, Input]] = deque()
+        self._turning = False
+
+    def submit(self, unit: Unit, what: Input) -> None:
+        """Take an input. Its turn, and those of inputs it gives rise to, are over on return.
+
+        Called on the event loop's thread only. A call from within a turn is queued behind it.
+        """
+        self._inbox.append((unit, what))
+        if self._turning:
+            return
+        self._turning = True
+        try:
+            while self._inbox:
+                self._turn(*self._inbox.popleft())
+        finally:
+            self._turning = False
+
+    def arm(self, unit: Unit) -> None:
+        """Set the unit's timer for the next instant at which it must be given a Tick."""
+        now = self.clock.now_us()
+        due = next_wakeup_us(unit.observed(), now)
+        if unit.timer is not None:
+            unit.timer.cancel()
+            unit.timer = None
+        if due is not None:
+            delay_s = max(due - now, 0) / 1e6
+            unit.timer = asyncio.get_running_loop().call_later(delay_s, self._tick, unit)
+
+    def _tick(self, unit: Unit) -> None:
+        unit.timer = None
+        self.submit(unit, Tick())
+
+    def _turn(self, unit: Unit, what: Input) -> None:
+        now = self.clock.now_us()
+        after, effects = step(unit.observed(), what, now)
+        before = unit.replica
+        if after.load.cause != unit.gate.cause:
+            unit.since_us = now
+        unit.adopt(after)
+        if isinstance(what, WakeSucceeded) and before.wake is not None:
+            _publish_wake(unit, after.ready_since_us - before.wake.began_us)
+        committed = self._write_down(effects)
+        for effect in effects:
+            self._carry_out(unit, effect, committed)
+        self.arm(unit)
+        unit.tell_onlookers()
+
+    def _write_down(self, effects: Sequence[Effect]) -> Awaitable[None] | None:
+        entries: list[Entry] = [effect.entry for effect in effects if isinstance(effect, Record)]
+        if not entries:
+            return None
+        if any(isinstance(effect, StartWake | StartPark) for effect in effects):
+            return self.journal.record(entries)
+        self.journal.post(entries)
+        return None
+
+    def _carry_out(self, unit: Unit, effect: Effect, committed: Awaitable[None] | None) -> None:
+        if isinstance(effect, Grant):
+            _resolve(unit, effect)
+        elif isinstance(effect, Fail):
+            _refuse(unit, effect)
+        elif isinstance(effect, StartWake):
+            assert committed is not None
+            wake = carry_out_wake(self, unit, effect, committed)
+            unit.wake_task = self.tasks.create_task(wake, name=f"wake {effect.wake}")
+        elif isinstance(effect, AbortWake):
+            if unit.wake_task is not None:
+                unit.wake_task.cancel()
+        elif isinstance(effect, StartPark):
+            assert committed is not None
+            park = carry_out_park(self, unit, effect, committed)
+            self.tasks.create_task(park, name=f"park {unit.id}.{effect.generation}")
+        elif isinstance(effect, CutLeases) and unit.running is not None:
+            self.connections.cut(unit.running.host, unit.running.port, effect.why)
+
+
+def _publish_wake(unit: Unit, took_us: int) -> None:
+    unit.wakes.append(took_us)
+    del unit.wakes[:-1_000]
+    if took_us > unit.replica.settings.wake.budget_us:
+        unit.over_budget += 1
+
+
+def _resolve(unit: Unit, effect: Grant) -> None:
+    future = unit.waiting.pop(effect.hold, None)
+    assert future is not None and not future.done(), "a grant to nobody"
+    future.set_result(unit.lease())
+
+
+def _refuse(unit: Unit, effect: Fail) -> None:
+    future = unit.waiting.pop(effect.hold, None)
+    if future is not None and not future.done():
+        future.set_exception(as_error(effect))
+
+
+def as_error(effect: Fail) -> PoorwillError:
+    """Return a failed hold as the error its client gets."""
+    hint = None
+    if effect.code is ErrorCode.WAKE_TIMEOUT:
+        hint = "retry after the time in Retry-After; the replica is likely to be ready by then"
+    return TryLater(effect.code, effect.message, hint=hint, retry_after_s=effect.retry_after_s)

@@ -1,0 +1,153 @@
+"""A running fleet: recovered at start, ticking while it lasts, closed in order at the end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from poorwill.core.entries import Alive, ClockStepped
+from poorwill.core.inputs import Close
+from poorwill.core.lifecycle import State
+from poorwill.core.ports import Clock, Connections, Log
+from poorwill.core.words import PARKED_CAUSES, ReplicaId, Tier
+from poorwill.core.words import parked as parked_in
+from poorwill.fleet.activator import FleetActivator
+from poorwill.fleet.controller import Controller
+from poorwill.fleet.journal import Journal
+from poorwill.fleet.recovery import ModelPlan, Recovery, Remembered
+from poorwill.fleet.room import Room
+from poorwill.fleet.view import OperatorView
+from poorwill.fleet.wake import unwatch, watch
+
+ALIVE_S = 1.0
+ALIVE_PARKED_S = 60.0
+"""Between signs of life while everything is parked on disk: a crash then cannot be misdated, since
+nothing changes by itself, and an idle machine stays idle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """What the rest of the program may use of a running fleet."""
+
+    activator: FleetActivator
+    view: OperatorView
+    controller: Controller
+
+    def close_units(self, action: str) -> None:
+        """Begin the shutdown: fail what is held, then `park`, `leave` or `stop` every replica."""
+        for unit in self.controller.units.values():
+            self.controller.submit(unit, Close(action=action))
+
+    async def settled(self) -> None:
+        """Wait until no replica has anything left to do for the shutdown."""
+        for unit in self.controller.units.values():
+            while not unit.observed().settled:
+                await unit.turned()
+
+    def cut_all(self, why: str) -> None:
+        """Abort whatever is still in flight."""
+        for unit in self.controller.units.values():
+            if unit.running is not None:
+                self.controller.connections.cut(unit.running.host, unit.running.port, why)
+
+
+@asynccontextmanager
+async def running_fleet(
+    *,
+    plans: Sequence[ModelPlan],
+    remembered: Mapping[ReplicaId, Remembered],
+    last_seen_us: int,
+    memory_bytes: int,
+    reap_orphans: bool,
+    on_exit: str,
+    exit_us: int,
+    journal: Journal,
+    connections: Connections,
+    clock: Clock,
+    wall_step_us: Callable[[], int],
+    log: Log,
+) -> AsyncIterator[Fleet]:
+    """Recover the fleet and run it until the context ends, then shut it down within `exit_us`.
+
+    Leaving the context, also by cancellation, closes the replicas as `on_exit` says. A second
+    cancellation ends it at once; what then still runs is found by the next start.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        recovery = Recovery(
+            plans=plans,
+            remembered=remembered,
+            last_seen_us=last_seen_us,
+            clock=clock,
+            log=log,
+            reap_orphans=reap_orphans,
+        )
+        units = await recovery.units()
+        await journal.record([*recovery.entries, Alive(at_us=clock.now_us())])
+        room = Room(
+            total_bytes=memory_bytes,
+            needs={plan.settings.model: plan.memory_bytes for plan in plans},
+            priorities={plan.settings.model: plan.priority for plan in plans},
+            units=units,
+            clock=clock,
+        )
+        controller = Controller(
+            units=units,
+            journal=journal,
+            connections=connections,
+            room=room,
+            clock=clock,
+            log=log,
+            tasks=tasks,
+        )
+        room.park = controller.submit
+        for unit in units.values():
+            if unit.running is not None:
+                watch(controller, unit, unit.running)
+            controller.arm(unit)
+        signs_of_life = tasks.create_task(_signs_of_life(controller, wall_step_us))
+        fleet = Fleet(
+            activator=FleetActivator(controller=controller),
+            view=OperatorView(controller=controller),
+            controller=controller,
+        )
+        try:
+            yield fleet
+        finally:
+            try:
+                await _shut_down(fleet, on_exit, exit_us)
+            finally:
+                signs_of_life.cancel()
+                for unit in units.values():
+                    unwatch(unit)
+                    if unit.timer is not None:
+                        unit.timer.cancel()
+                await journal.record([Alive(at_us=clock.now_us())])
+                journal.close()
+
+
+async def _shut_down(fleet: Fleet, on_exit: str, exit_us: int) -> None:
+    fleet.close_units(on_exit)
+    try:
+        async with asyncio.timeout(exit_us / 1e6):
+            await fleet.settled()
+    except TimeoutError:
+        fleet.controller.log.warning("not everything came to rest in time", seconds=exit_us / 1e6)
+        fleet.cut_all("poorwill is shutting down")
+
+
+async def _signs_of_life(controller: Controller, wall_step_us: Callable[[], int]) -> None:
+    on_disk = PARKED_CAUSES - {parked_in(Tier.ASLEEP)}
+    last_us = 0
+    while True:
+        await asyncio.sleep(ALIVE_S)
+        now = controller.clock.now_us()
+        stepped = wall_step_us()
+        if stepped:
+            controller.journal.post([ClockStepped(at_us=now, by_us=stepped)])
+        quiet = all(
+            unit.replica.state is State.PARKED and unit.gate.cause in on_disk
+            for unit in controller.units.values()
+        )
+        if not quiet or now - last_us >= ALIVE_PARKED_S * 1e6:
+            controller.journal.post([Alive(at_us=now)])
+            last_us = now

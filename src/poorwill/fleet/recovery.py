@@ -1,0 +1,279 @@
+"""What is found at start: the ledger says one thing, the machine another; both are reconciled here.
+
+A running engine that answers is adopted, anything else of ours is ended; a snapshot that is still there
+is kept; the time in which poorwill was down while the replica was not is `unobserved`. A replica that was
+parked and still is has simply been parked: nothing about it needed to be observed.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from poorwill.core.entries import (
+    Entry,
+    Noted,
+    ReplicaCreated,
+    ReplicaEnded,
+    ReplicaPlaced,
+    SpanOpened,
+    WakeEnded,
+)
+from poorwill.core.errors import PoorwillError
+from poorwill.core.gate import Gate, Load
+from poorwill.core.launch import Parked, Running
+from poorwill.core.lifecycle import State
+from poorwill.core.policy import FloorSchedule, Policy
+from poorwill.core.ports import Clock, Driver, DriverError, Log, Processes
+from poorwill.core.replica import Replica
+from poorwill.core.settings import ReplicaSettings
+from poorwill.core.turn import REMEMBERED_WAKES, idle_cause
+from poorwill.core.words import (
+    PARKED_CAUSES,
+    UNOBSERVED,
+    Cause,
+    ModelName,
+    ReplicaId,
+    Tier,
+    WakeId,
+    parked,
+)
+from poorwill.fleet.unit import Equipment, Unit
+
+ADOPTION_S = 10.0
+"""How long an engine that is to be adopted may take to answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlan:
+    """One configured model with everything its replica needs."""
+
+    settings: ReplicaSettings
+    policy: Policy
+    floor: FloorSchedule
+    equipment: Equipment
+    driver: str
+    """Name of the driver it is started by, for the ledger's rates."""
+    memory_bytes: int = 0
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What the ledger knows of a replica that has not ended."""
+
+    replica: ReplicaId
+    model: ModelName
+    generation: int
+    cause: Cause
+    since_us: int
+    """Of the open span."""
+    open_wake: WakeId | None = None
+    running: Running | None = None
+    parked: Parked | None = None
+    wakes_us: Mapping[Tier, tuple[int, ...]] = field(default_factory=dict)
+    """Durations of its successful wakes, the latest last, by the tier woken from."""
+    idle_since_us: int = 0
+
+
+def replica_id(model: ModelName) -> ReplicaId:
+    """Return the id of a model's replica: one replica a model, named so that more can follow."""
+    return ReplicaId(f"{model}-0")
+
+
+@dataclass(slots=True, kw_only=True)
+class Recovery:
+    """One recovery, from what is remembered to units ready to be controlled."""
+
+    plans: Sequence[ModelPlan]
+    remembered: Mapping[ReplicaId, Remembered]
+    last_seen_us: int
+    clock: Clock
+    log: Log
+    reap_orphans: bool
+    entries: list[Entry] = field(default_factory=list)
+
+    async def units(self) -> dict[ModelName, Unit]:
+        """Return a unit for every plan, in their order; ends what belongs to none.
+
+        `entries` then holds what must be recorded before anything else. Cancelled: processes already
+        ended stay ended; calling it again is safe.
+        """
+        units = {plan.settings.model: await self._unit(plan) for plan in self.plans}
+        await self._sweep(units)
+        known = {unit.id for unit in units.values()}
+        for gone in self.remembered.values():
+            if gone.replica not in known:
+                self._end(gone)
+        return units
+
+    async def _unit(self, plan: ModelPlan) -> Unit:
+        model = plan.settings.model
+        known = self.remembered.get(replica_id(model))
+        now = self.clock.now_us()
+        replica = Replica(
+            id=replica_id(model), settings=plan.settings, policy=plan.policy, floor=plan.floor
+        )
+        unit = Unit(
+            replica=replica,
+            gate=Gate(limit=plan.settings.max_concurrency),
+            equipment=plan.equipment,
+            since_us=now,
+        )
+        if known is None:
+            self.entries.append(
+                ReplicaCreated(replica=replica.id, model=model, driver=plan.driver, at_us=now)
+            )
+            self._rest(unit, Tier.COLD, now)
+            return unit
+        recent = {tier: wakes[-REMEMBERED_WAKES:] for tier, wakes in known.wakes_us.items()}
+        unit.wakes = [wake for wakes in known.wakes_us.values() for wake in wakes]
+        unit.replica = replace(
+            replica, generation=known.generation, recent_wakes_us=MappingProxyType(recent)
+        )
+        await self._resume(unit, known)
+        return unit
+
+    async def _resume(self, unit: Unit, known: Remembered) -> None:
+        """Adopt, keep or give up: in this order."""
+        gap_us = max(self.last_seen_us, known.since_us)
+        if known.open_wake is not None:
+            self.entries.append(
+                WakeEnded(
+                    wake=known.open_wake,
+                    replica=known.replica,
+                    at_us=gap_us,
+                    ok=False,
+                    why="poorwill ended while it was under way",
+                )
+            )
+        if known.running is not None and await _answers(unit, known.running):
+            self._unobserved(known, gap_us)
+            self._adopt(unit, known.running)
+            return
+        if known.running is not None:
+            await unit.equipment.processes.kill(known.running)
+        kept = known.parked if known.cause in PARKED_CAUSES else None
+        if kept is not None and await self._still_there(unit, kept):
+            unit.parked, unit.running = kept, kept.running
+            unit.replica = replace(unit.replica, load=Load(0, known.idle_since_us))
+            self._stay(unit, known, kept.tier, gap_us)
+            return
+        self._stay(unit, known, Tier.COLD, gap_us)
+
+    def _adopt(self, unit: Unit, running: Running) -> None:
+        now = self.clock.now_us()
+        unit.running = replace(running, generation=unit.replica.generation)
+        load = Load(0, now)
+        ready = replace(unit.replica, state=State.READY, load=load, ready_since_us=now)
+        cause, why = idle_cause(ready, now)
+        unit.adopt(replace(ready, load=replace(load, cause=cause)))
+        self.entries.append(SpanOpened(replica=unit.id, at_us=now, cause=cause, why=why))
+        text = f"pid {running.pid} on port {running.port}"
+        self._note("adopted", unit.id, unit.model, text)
+
+    def _stay(self, unit: Unit, known: Remembered, tier: Tier, gap_us: int) -> None:
+        """Be parked. Unobserved time lies before, unless it was parked just so all along."""
+        now = self.clock.now_us()
+        if known.cause == parked(tier):
+            load = replace(unit.replica.load, cause=known.cause)
+            unit.adopt(replace(unit.replica, tier=tier, load=load))
+            unit.since_us = known.since_us
+            return
+        self._unobserved(known, gap_us)
+        self._rest(unit, tier, now)
+        self.entries.append(
+            ReplicaPlaced(
+                replica=unit.id,
+                at_us=now,
+                generation=unit.replica.generation,
+                parked_json=unit.parked.as_json() if unit.parked else "",
+            )
+        )
+
+    def _rest(self, unit: Unit, tier: Tier, now_us: int) -> None:
+        cause = parked(tier)
+        load = replace(unit.replica.load, cause=cause)
+        unit.adopt(replace(unit.replica, tier=tier, load=load))
+        self.entries.append(SpanOpened(replica=unit.id, at_us=now_us, cause=cause, tier=tier))
+
+    def _unobserved(self, known: Remembered, gap_us: int) -> None:
+        if known.cause != UNOBSERVED:
+            why = "poorwill was not running"
+            self.entries.append(
+                SpanOpened(replica=known.replica, at_us=gap_us, cause=UNOBSERVED, why=why)
+            )
+
+    def _end(self, gone: Remembered) -> None:
+        self._unobserved(gone, max(self.last_seen_us, gone.since_us))
+        self.entries.append(ReplicaEnded(replica=gone.replica, at_us=self.clock.now_us()))
+        self._note("model_removed", gone.replica, gone.model, "no longer configured")
+
+    async def _still_there(self, unit: Unit, kept: Parked) -> bool:
+        driver = unit.equipment.drivers.get(kept.tier)
+        if driver is None:
+            return False
+        if kept.running is not None:
+            return unit.equipment.processes.alive(kept.running)
+        found = await driver.inventory()
+        return any(_same(each.parked, kept) for each in found)
+
+    async def _sweep(self, units: Mapping[ModelName, Unit]) -> None:
+        """End what the drivers find of this fleet that no unit owns; report what is nobody's."""
+        ours = {unit.id: unit for unit in units.values()}
+        ours_too = {known.replica for known in self.remembered.values()}
+        drivers = {id(d): d for u in units.values() for d in u.equipment.drivers.values()}
+        for driver in drivers.values():
+            for found in await driver.inventory():
+                unit = ours.get(found.replica)
+                if unit is not None and _owned(unit, found.running, found.parked):
+                    continue
+                mine = found.replica in ours or found.replica in ours_too
+                if mine or self.reap_orphans:
+                    processes = next(iter(units.values())).equipment.processes
+                    await _reap(driver, processes, found.running, found.parked)
+                    self._note("swept", found.replica, None, found.what)
+                else:
+                    self._note("orphan", found.replica, None, found.what)
+                    self.log.warning("found something nobody owns", what=found.what)
+
+    def _note(self, kind: str, replica: ReplicaId, model: ModelName | None, text: str) -> None:
+        self.entries.append(
+            Noted(at_us=self.clock.now_us(), kind=kind, replica=replica, model=model, text=text)
+        )
+
+
+async def _answers(unit: Unit, running: Running) -> bool:
+    if not unit.equipment.processes.alive(running):
+        return False
+    try:
+        async with asyncio.timeout(ADOPTION_S):
+            await unit.equipment.engine.ready(running, unit.launch())
+    except (DriverError, PoorwillError, OSError, TimeoutError):
+        return False
+    return True
+
+
+def _same(one: Parked | None, other: Parked) -> bool:
+    return one is not None and (one.replica, one.tier, one.path, one.generation) == (
+        other.replica,
+        other.tier,
+        other.path,
+        other.generation,
+    )
+
+
+def _owned(unit: Unit, running: Running | None, kept: Parked | None) -> bool:
+    if running is not None and unit.running is not None:
+        same = (unit.running.pid, unit.running.pid_started)
+        return (running.pid, running.pid_started) == same
+    return unit.parked is not None and _same(kept, unit.parked)
+
+
+async def _reap(
+    driver: Driver, processes: Processes, running: Running | None, kept: Parked | None
+) -> None:
+    if running is not None:
+        await processes.kill(running)
+    if kept is not None:
+        await driver.discard(kept)

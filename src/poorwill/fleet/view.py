@@ -1,0 +1,150 @@
+"""What operators see of the fleet and may ask of it: implements `core.ports.FleetView`."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from poorwill.core.errors import ErrorCode, RequestFault, TryLater
+from poorwill.core.inputs import ParkAsked, WakeAsked
+from poorwill.core.lifecycle import State
+from poorwill.core.ports import ReplicaStatus, WakeInterval
+from poorwill.core.replica import next_wakeup_us
+from poorwill.core.words import ModelName, Tier
+from poorwill.fleet.controller import Controller
+from poorwill.fleet.journal import Feed
+from poorwill.fleet.unit import Unit
+
+
+class OperatorView:
+    """The fleet as `/status`, `poorwill status`, `wake` and `park` see it."""
+
+    def __init__(self, *, controller: Controller) -> None:
+        self._controller = controller
+        self._units = controller.units
+
+    def status(self) -> Sequence[ReplicaStatus]:
+        """Return every replica's status."""
+        now = self._controller.clock.now_us()
+        return [_status(unit, now) for unit in self._units.values()]
+
+    def models(self) -> Sequence[ModelName]:
+        """Return the configured models, in the configuration's order."""
+        return list(self._units)
+
+    def events(self) -> Feed:
+        """Subscribe to what happens from now on."""
+        return self._controller.journal.feed()
+
+    async def wake(self, model: ModelName) -> None:
+        """Wake a model as an operator and wait until it is ready.
+
+        Raises TryLater(WAKE_FAILED, SPEND_LIMIT, DRAINING). Cancelled: the wake goes on.
+        """
+        unit = self._unit(model)
+        why = self._controller.journal.unavailable
+        if why:
+            raise TryLater(
+                ErrorCode.LEDGER_UNAVAILABLE,
+                f"the ledger cannot be written: {why}",
+                retry_after_s=10,
+            )
+        if unit.replica.blocked:
+            raise self._later(unit, ErrorCode.SPEND_LIMIT, unit.replica.blocked.why)
+        failures = unit.replica.failures
+        await self._settled(unit)
+        self._controller.submit(unit, WakeAsked())
+        while unit.replica.state is not State.READY:
+            if unit.replica.closing:
+                raise self._later(unit, ErrorCode.DRAINING, "poorwill is shutting down")
+            if unit.replica.state is State.PARKED and unit.replica.failures > failures:
+                raise self._later(unit, ErrorCode.WAKE_FAILED, unit.replica.last_error)
+            await unit.turned()
+
+    async def park(self, model: ModelName, tier: Tier | None) -> None:
+        """Drain and park a model as an operator and wait until it is parked.
+
+        Raises RequestFault for a tier the model has no driver for, TryLater(DRAINING) where demand or a
+        floor kept it from parking. Cancelled: the park goes on.
+        """
+        unit = self._unit(model)
+        if tier is not None and tier not in unit.equipment.drivers:
+            known = ", ".join(unit.equipment.drivers)
+            raise RequestFault(
+                ErrorCode.INVALID_REQUEST,
+                f"{model} cannot be parked {tier}",
+                hint=f"it can be {known}",
+            )
+        await self._reaches(unit, lambda: unit.replica.state in (State.READY, State.PARKED))
+        self._controller.submit(unit, ParkAsked(tier=tier))
+        await self._reaches(unit, lambda: unit.replica.state in (State.READY, State.PARKED))
+        if unit.replica.state is State.READY:
+            why = unit.replica.last_error or "a request arrived while it drained"
+            raise self._later(unit, ErrorCode.DRAINING, f"{model} stays ready: {why}")
+
+    async def _settled(self, unit: Unit) -> None:
+        """Wait for a park under way to end; a wake that is asked for comes after it."""
+        await self._reaches(unit, lambda: unit.replica.state is not State.PARKING)
+
+    async def _reaches(self, unit: Unit, there: Callable[[], bool]) -> None:
+        while not there():
+            await unit.turned()
+
+    def _later(self, unit: Unit, code: ErrorCode, message: str) -> TryLater:
+        now = self._controller.clock.now_us()
+        return TryLater(code, message, retry_after_s=unit.replica.retry_after_s(now))
+
+    def _unit(self, model: ModelName) -> Unit:
+        unit = self._units.get(model)
+        if unit is None:
+            known = ", ".join(self._units) or "none"
+            raise RequestFault(
+                ErrorCode.MODEL_NOT_FOUND, f"no model {model!r}", hint=f"configured: {known}"
+            )
+        return unit
+
+
+def _status(unit: Unit, now_us: int) -> ReplicaStatus:
+    replica = unit.observed()
+    parks_at = None
+    if replica.state is State.READY and replica.load.in_flight == 0:
+        parks_at = next_wakeup_us(replica, now_us)
+    notes = {}
+    if replica.blocked:
+        notes["spend"] = f"{replica.blocked.why}; no wake until it is lifted"
+    return ReplicaStatus(
+        model=replica.model,
+        replica=replica.id,
+        state=replica.state,
+        tier=replica.tier if replica.state in (State.PARKED, State.PARKING, State.WAKING) else None,
+        cause=replica.load.cause or "",
+        since_us=unit.since_us,
+        in_flight=replica.load.in_flight,
+        held=len(replica.holds),
+        wake=wake_interval(unit),
+        phase=replica.wake.phase if replica.wake else None,
+        ladder=replica.settings.park.ladder,
+        parks_at_us=parks_at,
+        failures=replica.failures,
+        retry_at_us=replica.retry_at_us if replica.retry_at_us > now_us else None,
+        last_error=replica.last_error,
+        pid=unit.running.pid if unit.running else None,
+        port=unit.running.port if unit.running else None,
+        policy=replica.policy.name,
+        notes=notes,
+    )
+
+
+def wake_interval(unit: Unit) -> WakeInterval:
+    """Return the published wake interval: nearest-rank percentiles of the last thousand real wakes."""
+    wakes = sorted(unit.wakes)
+
+    def rank(share: float) -> float | None:
+        return wakes[max(math.ceil(share * len(wakes)), 1) - 1] / 1e6 if wakes else None
+
+    return WakeInterval(
+        count=len(wakes),
+        p50_s=rank(0.50),
+        p95_s=rank(0.95),
+        max_s=rank(1.0),
+        budget_s=unit.replica.settings.wake.budget_us / 1e6,
+        over_budget=unit.over_budget,
+    )
