@@ -1,0 +1,99 @@
+"""Asks an engine over HTTP: one request, one connection, closed before returning.
+
+A connection left open to an engine would keep it from being frozen, so nothing here keeps any.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx2
+
+from poorwill.core.ports import DriverError
+
+MOST_ANSWER_S = 120.0
+_PROMPT = "The common poorwill is"
+_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """An engine's address, the model's name there, and fields to add to each question."""
+
+    host: str
+    port: int
+    model: str
+    extra: Mapping[str, object]
+
+    @property
+    def url(self) -> str:
+        """Return the base URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+async def answers(endpoint: Endpoint, path: str, *, timeout_s: float) -> bool:
+    """Return whether a GET of `path` gets a 200 now. Cancelled: the connection is closed."""
+    try:
+        async with _client(endpoint, timeout_s) as client:
+            return (await client.get(path)).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+async def greedy_text(
+    endpoint: Endpoint, *, tokens: int = _TOKENS, timeout_s: float = MOST_ANSWER_S
+) -> str:
+    """Return the engine's greedy continuation of a fixed prompt.
+
+    Tries a completion, then a chat, then an embedding: not every engine has each. Raises DriverError
+    where none answers with something usable. Cancelled: the connection is closed.
+    """
+    refusals: list[str] = []
+    questions = (
+        ("/v1/completions", {"prompt": _PROMPT}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": _PROMPT}]}),
+        ("/v1/embeddings", {"input": _PROMPT}),
+    )
+    async with _client(endpoint, timeout_s) as client:
+        for path, body in questions:
+            sampling = {} if path == "/v1/embeddings" else _sampling(endpoint, tokens)
+            try:
+                answer = await client.post(path, json={"model": endpoint.model, **body, **sampling})
+            except httpx2.HTTPError as error:
+                raise DriverError(
+                    f"no answer to {path}: {type(error).__name__} {error}".strip()
+                ) from error
+            text = _text(answer)
+            if text:
+                return text
+            refusals.append(f"{path} {answer.status_code} {answer.text[:200]}")
+    raise DriverError("the engine answers no question: " + "; ".join(refusals))
+
+
+def _sampling(endpoint: Endpoint, tokens: int) -> dict[str, object]:
+    return {"max_tokens": tokens, "temperature": 0, "seed": 0, **endpoint.extra}
+
+
+def _client(endpoint: Endpoint, timeout_s: float) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        base_url=endpoint.url,
+        timeout=timeout_s,
+        trust_env=False,
+        verify=False,
+        headers={"connection": "close"},
+    )
+
+
+def _text(answer: httpx2.Response) -> str:
+    """Return what the answer says, empty where it says nothing of use."""
+    if answer.status_code != 200:
+        return ""
+    try:
+        body = answer.json()
+        if "data" in body:
+            return " ".join(f"{value:.4f}" for value in body["data"][0]["embedding"][:16])
+        choice = body["choices"][0]
+        text = choice.get("text")
+        return str(text if text is not None else choice["message"]["content"] or "")
+    except (ValueError, KeyError, IndexError, TypeError):
+        return ""

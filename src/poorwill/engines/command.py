@@ -1,0 +1,153 @@
+"""Any OpenAI-compatible server that a command line starts, and presets for those that are well known.
+
+A preset knows the flags, the readiness path, the variables that keep compile and kernel caches where they
+survive a restart, and what makes the engine's own sleep available. Flags as of vLLM 0.33, SGLang 0.5.23,
+transformers 5.23 and Ollama's environment (each project's documentation).
+"""
+
+from collections.abc import Mapping
+
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.settings import EngineSettings, ModelSettings
+from poorwill.engines.recipe import Place, Recipe, flags, hub_cache, program_version, weights_of
+
+SLEEP_OPTION = "sleep"
+"""`[model.engine.options] sleep = true` starts vLLM or SGLang with their sleep API."""
+
+
+def cache_variables(cache: str) -> dict[str, str]:
+    """Return the variables that put compile and kernel caches under `cache`."""
+    return {
+        "VLLM_CACHE_ROOT": f"{cache}/vllm",
+        "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
+        "TRITON_CACHE_DIR": f"{cache}/triton",
+        "FLASHINFER_WORKSPACE_BASE": f"{cache}/flashinfer",
+        "CUDA_CACHE_PATH": f"{cache}/cuda",
+    }
+
+
+def command_recipe(settings: ModelSettings, place: Place) -> Recipe:
+    """Return the recipe for `command`: `{port}`, `{host}`, `{path}` and `{name}` are filled in.
+
+    Raises OperatorFault where there is no command, or no such program.
+    """
+    engine = settings.engine
+    if not engine.command:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"model {settings.name}: the engine `command` needs a command",
+            hint='command = ["llama-server", "-m", "{path}", "--port", "{port}"]',
+        )
+    name = engine.engine_model or settings.name
+    words = {"port": str(place.port), "host": place.host, "path": engine.path, "name": name}
+    argv = tuple(_filled(word, words) for word in (*engine.command, *engine.args))
+    return _recipe(settings, place, argv, cache_variables(place.cache))
+
+
+def vllm_recipe(settings: ModelSettings, place: Place) -> Recipe:
+    """Return the recipe for `vllm serve`."""
+    engine, sleeps = settings.engine, _sleeps(settings.engine)
+    argv = (
+        *(engine.command or ("vllm", "serve")),
+        *(_path(settings), "--host", place.host, "--port", str(place.port)),
+        *("--served-model-name", engine.engine_model or settings.name),
+        *(("--enable-sleep-mode",) if sleeps else ()),
+        *flags(_without_sleep(engine)),
+        *engine.args,
+    )
+    env = {"NO_COLOR": "1", "VLLM_LOGGING_COLOR": "0"} | cache_variables(place.cache)
+    if sleeps:
+        env["VLLM_SERVER_DEV_MODE"] = "1"
+    return _recipe(settings, place, argv, env, sleep="vllm" if sleeps else None)
+
+
+def sglang_recipe(settings: ModelSettings, place: Place) -> Recipe:
+    """Return the recipe for SGLang's server."""
+    engine, sleeps = settings.engine, _sleeps(settings.engine)
+    saver = ("--enable-memory-saver", "--enable-weights-cpu-backup")
+    argv = (
+        *(engine.command or ("python3", "-m", "sglang.launch_server")),
+        *("--model-path", _path(settings), "--host", place.host, "--port", str(place.port)),
+        *("--served-model-name", engine.engine_model or settings.name),
+        *(saver if sleeps else ()),
+        *flags(_without_sleep(engine)),
+        *engine.args,
+    )
+    env = {"SGLANG_LOG_MS": "1"} | cache_variables(place.cache)
+    return _recipe(settings, place, argv, env, sleep="sglang" if sleeps else None)
+
+
+def transformers_recipe(settings: ModelSettings, place: Place) -> Recipe:
+    """Return the recipe for `transformers serve`; its readiness path answers before the model is loaded."""
+    engine = settings.engine
+    argv = (
+        *(engine.command or ("transformers", "serve")),
+        *(_path(settings), "--host", place.host, "--port", str(place.port)),
+        *("--model-timeout", "-1"),  # parking is poorwill's business
+        *flags(engine.options),
+        *engine.args,
+    )
+    named = engine.engine_model or engine.path
+    return _recipe(settings, place, argv, cache_variables(place.cache), engine_model=named)
+
+
+def ollama_recipe(settings: ModelSettings, place: Place) -> Recipe:
+    """Return the recipe for `ollama serve`; the model is loaded by the warm-up request and kept."""
+    engine = settings.engine
+    if not engine.engine_model:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"model {settings.name}: the engine `ollama` needs engine_model",
+            hint='engine_model = "qwen3:0.6b", as `ollama list` shows it',
+        )
+    argv = (*(engine.command or ("ollama", "serve")), *engine.args)
+    env = {"OLLAMA_HOST": f"{place.host}:{place.port}", "OLLAMA_KEEP_ALIVE": "-1"}
+    ready = engine.ready_path or "/api/version"
+    return _recipe(settings, place, argv, env, sleep="ollama", ready_path=ready)
+
+
+def _recipe(
+    settings: ModelSettings,
+    place: Place,
+    argv: tuple[str, ...],
+    env: Mapping[str, str],
+    *,
+    sleep: str | None = None,
+    engine_model: str = "",
+    ready_path: str = "",
+) -> Recipe:
+    engine = settings.engine
+    whole = {**place.inherited(), **env, **engine.env}
+    return Recipe(
+        argv=argv,
+        env=whole,
+        ready_path=ready_path or engine.ready_path or "/health",
+        weights=weights_of(engine.path, cache=hub_cache(whole)),
+        version=program_version(argv[0], whole),
+        engine_model=engine_model or engine.engine_model or settings.name,
+        sleep=sleep,
+    )
+
+
+def _path(settings: ModelSettings) -> str:
+    if not settings.engine.path:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"model {settings.name}: the engine {settings.engine.kind} needs a path",
+            hint="a model directory, or a model id of the hub",
+        )
+    return settings.engine.path
+
+
+def _sleeps(engine: EngineSettings) -> bool:
+    return bool(engine.options.get(SLEEP_OPTION))
+
+
+def _without_sleep(engine: EngineSettings) -> dict[str, str | int | float | bool]:
+    return {name: value for name, value in engine.options.items() if name != SLEEP_OPTION}
+
+
+def _filled(word: str, words: Mapping[str, str]) -> str:
+    for name, value in words.items():
+        word = word.replace(f"{{{name}}}", value)
+    return word

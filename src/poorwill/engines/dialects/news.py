@@ -1,0 +1,93 @@
+"""What one log line can tell, and how a table of patterns reads it. Pure: no file, no clock.
+
+Lines come from programs nobody here controls. So a pattern matches anywhere in the line, prefixes and colours
+are taken off first, and a line that fits nothing is no news, never an error.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from poorwill.core.words import Phase
+
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+MARKER = re.compile(r"^poorwill-engine (?P<phase>[a-z_]+) boot_us=(?P<stamp>\d+)$")
+"""What poorwill's own engine programs print; the stamp is CLOCK_BOOTTIME in microseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """A line says that a phase begins now, or (with `took_us`) that it has just ended."""
+
+    phase: Phase
+    took_us: int | None = None
+    detail: str = ""
+    boot_us: int | None = None
+    """When, on CLOCK_BOOTTIME, where the line says so."""
+    since_us: int | None = None
+    """When, counted from the engine's own start, where the line says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One kind of line. Named groups: `s` seconds it took, `ms` likewise in milliseconds, `d` a detail."""
+
+    regex: re.Pattern[str]
+    phase: Phase
+    detail: str = ""
+    then: Phase | None = None
+    """The phase that begins where this one has ended."""
+
+
+Dialect = Callable[[str], Sequence[News]]
+"""Reads one line, without its newline."""
+
+
+def began(phase: Phase, regex: str, detail: str = "") -> Pattern:
+    """Return a pattern for a line that opens a phase."""
+    return Pattern(re.compile(regex), phase, detail)
+
+
+def took(phase: Phase, regex: str, detail: str = "", *, then: Phase | None = None) -> Pattern:
+    """Return a pattern for a line that tells how long a phase took, at its end."""
+    return Pattern(re.compile(regex), phase, detail, then)
+
+
+def plain(line: str) -> str:
+    """Return the line without colours and white space at its ends."""
+    return _COLOUR.sub("", line).strip()
+
+
+def marker(line: str) -> tuple[News, ...]:
+    """Read a marker line of poorwill's own engine programs."""
+    match = MARKER.match(line)
+    if match is None or match["phase"] not in tuple(map(str, Phase)):
+        return ()
+    return (News(phase=Phase(match["phase"]), boot_us=int(match["stamp"])),)
+
+
+def search(table: Sequence[Pattern], text: str, *, since_us: int | None = None) -> tuple[News, ...]:
+    """Return the news of the first pattern that matches."""
+    for pattern in table:
+        match = pattern.regex.search(text)
+        if match is not None:
+            return tuple(_news(pattern, match, since_us))
+    return ()
+
+
+def _news(pattern: Pattern, match: re.Match[str], since_us: int | None) -> Sequence[News]:
+    groups = match.groupdict()
+    detail = " ".join(part for part in (pattern.detail, groups.get("d") or "") if part)
+    took_us = _micros(groups)
+    news = [News(phase=pattern.phase, took_us=took_us, detail=detail, since_us=since_us)]
+    if pattern.then is not None:
+        news.append(News(phase=pattern.then, since_us=since_us))
+    return news
+
+
+def _micros(groups: dict[str, str | None]) -> int | None:
+    for name, unit in (("s", 1e6), ("ms", 1e3)):
+        text = groups.get(name)
+        if text:
+            return round(float(text) * unit)
+    return None

@@ -1,0 +1,97 @@
+"""The kinds of engines by name, and `make_engine`, which builds the one a model is configured with."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from poorwill.core.errors import ConfigFault, Problem
+from poorwill.core.ports import Clock
+from poorwill.core.settings import ModelSettings
+from poorwill.engines import llamacpp, toy
+from poorwill.engines.command import (
+    command_recipe,
+    ollama_recipe,
+    sglang_recipe,
+    transformers_recipe,
+    vllm_recipe,
+)
+from poorwill.engines.dialects.llamacpp import read_llamacpp
+from poorwill.engines.dialects.news import Dialect
+from poorwill.engines.dialects.others import read_any, read_ollama, read_transformers
+from poorwill.engines.dialects.sglang import read_sglang
+from poorwill.engines.dialects.vllm import read_vllm
+from poorwill.engines.recipe import Prepare
+from poorwill.engines.served import ServedEngine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineKind:
+    """What makes one kind: how it is started, how its log reads, which options it knows."""
+
+    prepare: Prepare
+    dialect: Dialect
+    options: tuple[str, ...] | None = None
+    """None: any option is passed on as a flag."""
+    asks: Mapping[str, object] = field(default_factory=dict)
+    """Fields added to a probe."""
+
+
+ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
+    {
+        "llama.cpp": EngineKind(
+            prepare=llamacpp.llamacpp_recipe,
+            dialect=read_llamacpp,
+            options=llamacpp.OPTIONS,
+            asks={"cache_prompt": False},  # the same arithmetic before a park and after a wake
+        ),
+        "command": EngineKind(prepare=command_recipe, dialect=read_any, options=()),
+        "toy": EngineKind(prepare=toy.toy_recipe, dialect=read_any, options=toy.OPTIONS),
+        "transformers": EngineKind(prepare=transformers_recipe, dialect=read_transformers),
+        "vllm": EngineKind(prepare=vllm_recipe, dialect=read_vllm),
+        "sglang": EngineKind(prepare=sglang_recipe, dialect=read_sglang),
+        "ollama": EngineKind(prepare=ollama_recipe, dialect=read_ollama, options=()),
+    }
+)
+
+
+def make_engine(
+    settings: ModelSettings, *, directory: str, clock: Clock, env: Mapping[str, str]
+) -> ServedEngine:
+    """Return the model's engine. `directory` is the fleet's; `env` poorwill's own environment.
+
+    Raises ConfigFault for an unknown kind or option.
+    """
+    kind = ENGINE_KINDS.get(settings.engine.kind)
+    if kind is None:
+        where = f"{settings.name}.engine.kind"
+        what = f"no engine {settings.engine.kind!r}"
+        raise ConfigFault(
+            [Problem(where=where, what=what, hint="one of " + ", ".join(ENGINE_KINDS))]
+        )
+    problems = [
+        _unknown_option(settings, name, kind.options)
+        for name in settings.engine.options
+        if kind.options is not None and name not in kind.options
+    ]
+    if problems:
+        raise ConfigFault(problems)
+    return ServedEngine(
+        settings=settings,
+        directory=directory,
+        clock=clock,
+        env=env,
+        prepare=kind.prepare,
+        dialect=kind.dialect,
+        asks=kind.asks,
+    )
+
+
+def _unknown_option(settings: ModelSettings, name: str, known: tuple[str, ...] | None) -> Problem:
+    near = difflib.get_close_matches(name, known or (), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "known: " + (", ".join(known or ()) or "none")
+    return Problem(
+        where=f"{settings.name}.engine.options.{name}",
+        what=f"the engine {settings.engine.kind} has no such option",
+        hint=hint,
+    )

@@ -1,0 +1,48 @@
+"""llama.cpp, embedded: its own HTTP server from the wheel xllamacpp, in a child process."""
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.settings import ModelSettings
+from poorwill.engines.gguf_header import read_gguf_header
+from poorwill.engines.recipe import Place, Recipe, flags, weights_of
+
+OPTIONS = (
+    *("parallel", "threads", "gpu_layers", "load_mode", "embeddings", "no_warmup"),
+    *("prompt_cache_mib", "load_verbosity", "verbosity"),
+)
+"""What `[model.engine.options]` may hold; each is a flag of programs/llamacpp_server.py."""
+
+
+def llamacpp_recipe(settings: ModelSettings, place: Place) -> Recipe:
+    """Return the recipe. Raises OperatorFault where the model file is missing or no model."""
+    engine = settings.engine
+    header = read_gguf_header(engine.path)
+    name = engine.engine_model or settings.name
+    argv = (
+        *(sys.executable, "-P", "-u", "-m", "poorwill.engines.programs.llamacpp_server"),
+        *("--model", engine.path, "--alias", name, "--host", place.host, "--port", str(place.port)),
+        *("--context", str(min(engine.context, header.context))),
+        *flags(engine.options),
+        *engine.args,
+    )
+    return Recipe(
+        argv=argv,
+        env={**place.inherited(), **engine.env},
+        ready_path=engine.ready_path or "/health",
+        weights=weights_of(engine.path),
+        version=f"xllamacpp {_version()}",
+        engine_model=name,
+    )
+
+
+def _version() -> str:
+    try:
+        return version("xllamacpp")
+    except PackageNotFoundError as error:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            "the engine llama.cpp needs the package xllamacpp",
+            hint="pip install xllamacpp",
+        ) from error

@@ -1,0 +1,168 @@
+"""`core.ports.Engine` for every kind of engine that serves HTTP: they differ by recipe and dialect only.
+
+It owns what is known of the wake under way of each replica: the log reader and the marks. It starts and
+ends no process, and keeps no connection.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from poorwill.core.launch import Launch, PhaseMark, Running
+from poorwill.core.ports import Clock, DriverError, Report
+from poorwill.core.settings import ModelSettings
+from poorwill.core.words import SECOND_US, Phase, ReplicaId
+from poorwill.engines.asking import Endpoint, answers, greedy_text
+from poorwill.engines.dialects.news import Dialect
+from poorwill.engines.logfile import LogFile, LogReader, Timeline
+from poorwill.engines.ports import kept_port
+from poorwill.engines.recipe import Place, Prepare, Recipe
+
+LOOK_S = 0.05
+"""Between two looks at the log: how late a phase without a stamp of its own can be."""
+_FIRST_POLL_S, _LAST_POLL_S = 0.01, 0.25
+_POLL_TIMEOUT_S = 5.0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Wake:
+    reader: LogReader
+    report: Report | None = None
+    marks: list[PhaseMark] = field(default_factory=list)
+
+    def mark(self, phase: Phase, at_us: int, detail: str = "") -> None:
+        found = PhaseMark(phase=phase, at_us=at_us, detail=detail)
+        self.marks.append(found)
+        if self.report is not None:
+            self.report(found)
+
+
+@dataclass(slots=True, kw_only=True)
+class ServedEngine:
+    """An engine behind HTTP."""
+
+    settings: ModelSettings
+    directory: str
+    clock: Clock
+    env: Mapping[str, str]
+    prepare: Prepare
+    dialect: Dialect
+    asks: Mapping[str, object]
+    _wakes: dict[ReplicaId, _Wake] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Return the kind, as in `fleet.toml`."""
+        return self.settings.engine.kind
+
+    def launch(self, *, replica: ReplicaId, generation: int) -> Launch:
+        """Return how to start the replica; blocks for a file's header and a directory listing.
+
+        The log file and the port are the replica's, the same for every generation. Raises OperatorFault where
+        the model file is missing or no model, or the engine is not installed.
+        """
+        host = "127.0.0.1"
+        port = self.settings.engine.port or kept_port(self.directory, replica, host)
+        cache = Path(self.directory, "cache", self.name)
+        recipe = self.prepare(
+            self.settings, Place(host=host, port=port, cache=str(cache), env=self.env)
+        )
+        logs = Path(self.directory, "logs")
+        for made in (cache, logs):
+            made.mkdir(parents=True, exist_ok=True)
+        return self._launch(recipe, replica, host, port, str(logs / f"{replica}.log"))
+
+    def _launch(
+        self, recipe: Recipe, replica: ReplicaId, host: str, port: int, log_path: str
+    ) -> Launch:
+        return Launch(
+            replica=replica,
+            model=self.settings.name,
+            engine=self.name,
+            argv=recipe.argv,
+            env=recipe.env,
+            host=host,
+            port=port,
+            ready_path=recipe.ready_path,
+            log_path=log_path,
+            weights_path=recipe.weights.path,
+            weights_bytes=recipe.weights.bytes,
+            digest=recipe.digest(),
+            engine_model=recipe.engine_model,
+            sleep=recipe.sleep,
+        )
+
+    async def follow(self, launch: Launch, report: Report) -> None:
+        """Report the phases the log tells of from now on, until cancelled. See `core.ports.Engine`.
+
+        From now on: the file's end is taken before the first await. Only phases that begin are reported;
+        how long one took, where the log says it afterwards, is kept for `refine`.
+        """
+        wake = self._begin(launch)
+        wake.report = report
+        try:
+            while True:
+                for mark in wake.reader.look():
+                    if mark.ended_us is None:
+                        report(mark)
+                await asyncio.sleep(LOOK_S)
+        finally:
+            wake.report = None
+
+    async def ready(self, running: Running, launch: Launch) -> None:
+        """Return when the readiness path answers and one synthetic request has been served.
+
+        Polls from every 10 ms to every 250 ms, at most until the wake's hard cap; raises DriverError then, or
+        where the synthetic request fails. Cancelled: no connection stays open.
+        """
+        endpoint = self._endpoint(running, launch)
+        wake = self._wakes.get(launch.replica)
+        cap_us = self.settings.replica.wake.cap_us
+        give_up_us = self.clock.now_us() + cap_us
+        wait_s = _FIRST_POLL_S
+        while not await answers(endpoint, launch.ready_path, timeout_s=_POLL_TIMEOUT_S):
+            if self.clock.now_us() > give_up_us:
+                raise DriverError(
+                    f"{launch.ready_path} did not answer 200 in {cap_us / SECOND_US:g} s"
+                )
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 1.3, _LAST_POLL_S)
+        if wake is not None:
+            wake.mark(Phase.WARMUP, self.clock.now_us(), "synthetic request")
+        left_s = max(1.0, (give_up_us - self.clock.now_us()) / SECOND_US)
+        await greedy_text(endpoint, tokens=1, timeout_s=left_s)
+        if wake is not None:
+            wake.mark(Phase.READY, self.clock.now_us())
+
+    async def probe(self, running: Running, launch: Launch) -> str:
+        """Return the engine's greedy answer to a fixed prompt. Raises DriverError where there is none."""
+        return await greedy_text(self._endpoint(running, launch))
+
+    def refine(
+        self, launch: Launch, marks: Sequence[PhaseMark], began_us: int, ended_us: int
+    ) -> Sequence[PhaseMark]:
+        """Return the given marks and what the log told besides; the wake of this replica is then forgotten.
+
+        Blocks for what is left of the log, at most some megabytes.
+        """
+        wake = self._wakes.pop(launch.replica, None)
+        if wake is None:
+            return marks
+        wake.reader.finish()
+        known = set(marks)
+        more = [mark for mark in (*wake.reader.marks, *wake.marks) if mark not in known]
+        return sorted((*marks, *more), key=lambda mark: mark.at_us)
+
+    def _endpoint(self, running: Running, launch: Launch) -> Endpoint:
+        model = launch.engine_model or launch.model
+        return Endpoint(host=running.host, port=running.port, model=model, extra=self.asks)
+
+    def _begin(self, launch: Launch) -> _Wake:
+        timeline = Timeline(clock=self.clock, began_us=self.clock.now_us())
+        reader = LogReader(
+            file=LogFile.at_end(launch.log_path), dialect=self.dialect, timeline=timeline
+        )
+        wake = _Wake(reader=reader)
+        self._wakes[launch.replica] = wake
+        return wake

@@ -1,0 +1,80 @@
+"""The engines that run here, as real processes: started, followed, warmed up, probed."""
+
+import asyncio
+
+import pytest
+from openai import AsyncOpenAI
+
+from poorwill.core.ports import DriverError
+from poorwill.core.words import Phase, ReplicaId
+
+REPLICA = ReplicaId("tiny-0")
+
+
+async def started(bench, engine, report):
+    launch = engine.launch(replica=REPLICA, generation=1)
+    began_us = engine.clock.now_us()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        follower = tasks.create_task(engine.follow(launch, report))
+        await asyncio.sleep(0)
+        running = bench.start(launch)
+        await engine.ready(running, launch)
+        follower.cancel()
+    return launch, running, began_us, engine.clock.now_us()
+
+
+async def test_llama_cpp_serves_and_tells_its_phases(bench, tiny_model, marks, report):
+    engine = bench.engine("llama.cpp", path=str(tiny_model))
+    launch, running, began_us, ended_us = await started(bench, engine, report)
+    refined = engine.refine(launch, marks, began_us, ended_us)
+    phases = [mark.phase for mark in refined]
+    order = [Phase.IMPORTS, Phase.WEIGHTS, Phase.KV_CACHE, Phase.GRAPHS, Phase.WARMUP, Phase.READY]
+    assert [phase for phase in dict.fromkeys(phases) if phase in order] == order
+    assert all(began_us <= mark.at_us <= ended_us for mark in refined)
+    assert await engine.probe(running, launch) == await engine.probe(running, launch) != ""
+
+
+async def test_llama_cpp_serves_the_official_client_with_embeddings(bench, tiny_model, report):
+    engine = bench.engine("llama.cpp", path=str(tiny_model), options={"embeddings": True})
+    launch, _, _, _ = await started(bench, engine, report)
+    async with AsyncOpenAI(
+        base_url=f"http://{launch.host}:{launch.port}/v1", api_key="none", max_retries=0
+    ) as client:
+        chat = await client.chat.completions.create(
+            model="tiny", messages=[{"role": "user", "content": "hello"}], max_tokens=5
+        )
+        assert chat.choices[0].message.content
+        vectors = await client.embeddings.create(model="tiny", input=["a", "b"])
+        assert len(vectors.data) == 2
+
+
+async def test_the_toy_is_followed_through_its_phases(bench, marks, report):
+    engine = bench.engine("toy", options={"load_seconds": 0.4})
+    launch, _, began_us, ended_us = await started(bench, engine, report)
+    refined = engine.refine(launch, marks, began_us, ended_us)
+    weights = next(mark for mark in refined if mark.phase is Phase.WEIGHTS)
+    cache = next(mark for mark in refined if mark.phase is Phase.KV_CACHE)
+    assert 280_000 <= cache.at_us - weights.at_us < 400_000
+
+
+async def test_a_log_flood_does_not_hold_up_readiness(bench, marks, report):
+    engine = bench.engine("toy", options={"flood_log": 40_000})
+    launch, _, began_us, ended_us = await started(bench, engine, report)
+    assert engine.refine(launch, marks, began_us, ended_us)[-1].phase is Phase.READY
+
+
+async def test_an_engine_that_fails_its_first_request_is_not_ready(bench, report):
+    engine = bench.engine("toy", options={"fail_requests": 500})
+    with pytest.raises(ExceptionGroup) as caught:
+        await started(bench, engine, report)
+    assert caught.group_contains(DriverError, match="answers no question.*500")
+
+
+async def test_waiting_for_an_engine_that_is_never_ready_can_be_abandoned(bench, report):
+    engine = bench.engine("toy", options={"never_ready": True})
+    launch = engine.launch(replica=REPLICA, generation=1)
+    running = bench.start(launch)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await engine.ready(running, launch)
+    assert [task for task in asyncio.all_tasks() if "client" in task.get_name().lower()] == []
