@@ -1,0 +1,84 @@
+"""`open_ledger`: the ledger as the rest of poorwill sees it, opened and closed as one `async with`."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from poorwill.core.entries import Entry
+from poorwill.core.ports import Clock, Log
+from poorwill.ledger.recovery import Recovered, recovered
+from poorwill.ledger.schema import reading
+from poorwill.ledger.writer import LedgerThread
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """An open ledger: the `core.ports.LedgerWriter`. Questions are asked on connections of their own."""
+
+    path: str
+    clock: Clock
+    thread: LedgerThread
+
+    def record(self, entries: Sequence[Entry]) -> Awaitable[None]:
+        """Hand entries over now; the awaitable resolves after COMMIT (`LedgerThread.record`)."""
+        return self.thread.record(entries)
+
+    def post(self, entries: Sequence[Entry]) -> None:
+        """Hand entries over; committed within a second. Never blocks, never raises."""
+        self.thread.post(entries)
+
+    @property
+    def unavailable(self) -> str:
+        """Why nothing can be committed now, or empty."""
+        return self.thread.unavailable
+
+    def recovered(self) -> Recovered:
+        """Return what a starting poorwill must know. Blocks for milliseconds; call it at start."""
+        with reading(self.path) as db:
+            return recovered(db)
+
+    async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask a question on a read-only connection, off the event loop.
+
+        It sees everything that was committed when it began. Cancelled: it ends by itself, unheard.
+        """
+
+        def ask() -> T:
+            with reading(self.path) as db:
+                return question(db)
+
+        return await asyncio.to_thread(ask)
+
+
+@asynccontextmanager
+async def open_ledger(path: str, *, clock: Clock, log: Log) -> AsyncIterator[Ledger]:
+    """Open a ledger, making or migrating the file, for the length of an `async with`.
+
+    Raises OperatorFault(LEDGER_UNAVAILABLE) where the file is damaged, not a ledger, or a newer poorwill's.
+    Leaving it commits what was handed over and closes the file, also when cancelled.
+    """
+    thread = LedgerThread(path=path, clock=clock, log=log)
+    thread.start()
+    try:
+        yield Ledger(path=path, clock=clock, thread=thread)
+    finally:
+        await asyncio.shield(asyncio.to_thread(thread.close))
+
+
+def last_instant_us(path: str) -> int:
+    """Return the latest instant of any entry in a ledger, 0 where there is none yet.
+
+    The clock of the next run must not start before it. Raises OperatorFault as `open_ledger` does.
+    """
+    if not os.path.exists(path) or os.path.getsize(path) == 0:
+        return 0
+    with reading(path) as db:
+        if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alive'").fetchone():
+            return 0
+        return int(db.execute("SELECT last_us FROM alive").fetchone()[0])

@@ -1,0 +1,122 @@
+"""Request rows, many at once, with the hourly sums that are kept beside them.
+
+The sums in `usage` are written in the same transaction as the rows they sum, so that they are never
+behind; `poorwill ledger check` compares the two.
+"""
+
+import sqlite3
+from collections import defaultdict
+
+from poorwill.core.entries import RequestEnded
+from poorwill.core.words import HOUR_US
+
+_INSERT = (
+    "INSERT INTO requests (request, model, key, path, outcome, life, wake, arrived_us, leased_us,"
+    " first_byte_us, ended_us, status, tokens_in, tokens_out, bridge_nusd)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+_SUM = (
+    "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " requests = requests + excluded.requests, failed = failed + excluded.failed,"
+    " untold = untold + excluded.untold, tokens_in = tokens_in + excluded.tokens_in,"
+    " tokens_out = tokens_out + excluded.tokens_out, held_us = held_us + excluded.held_us,"
+    " bridge_nusd = bridge_nusd + excluded.bridge_nusd"
+)
+
+
+class RequestRows:
+    """Collects request rows and writes them and their sums in one go."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._rows: list[tuple[object, ...]] = []
+        self._sums: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0] * 7)
+        self._texts: dict[str, int] = {}
+        self._lives: dict[str, int | None] = {}
+        self._wakes: dict[str, int | None] = {}
+
+    def add(self, entry: RequestEnded) -> None:
+        """Take one row; it is written by the next `flush`."""
+        model, key = self._text(entry.model), self._text(entry.key)
+        replica, wake = entry.replica, entry.wake
+        self._rows.append(
+            (
+                entry.request,
+                model,
+                key,
+                self._text(entry.path),
+                self._text(entry.outcome),
+                None if replica is None else self._life(replica),
+                None if wake is None else self._wake(wake),
+                entry.arrived_us,
+                entry.leased_us,
+                entry.first_byte_us,
+                entry.ended_us,
+                entry.status,
+                entry.tokens_in,
+                entry.tokens_out,
+                entry.bridge_nusd,
+            )
+        )
+        sums = self._sums[entry.ended_us // HOUR_US, model, key]
+        sums[0] += 1
+        sums[1] += entry.outcome != "ok"
+        sums[2] += entry.tokens_out is None
+        sums[3] += entry.tokens_in or 0
+        sums[4] += entry.tokens_out or 0
+        leased_us = entry.ended_us if entry.leased_us is None else entry.leased_us
+        sums[5] += leased_us - entry.arrived_us
+        sums[6] += entry.bridge_nusd
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        if not self._rows:
+            return
+        self._db.executemany(_INSERT, self._rows)
+        self._db.executemany(_SUM, [(*where, *sums) for where, sums in self._sums.items()])
+        self._rows.clear()
+        self._sums.clear()
+        # Replicas and wakes come and go between batches; a name must not outlive what it named.
+        self._lives.clear()
+        self._wakes.clear()
+
+    def forget(self) -> None:
+        """Drop what was collected and every remembered row number, after a rollback."""
+        self._rows.clear()
+        self._sums.clear()
+        self._texts.clear()
+        self._lives.clear()
+        self._wakes.clear()
+
+    def _text(self, text: str) -> int:
+        number = self._texts.get(text)
+        if number is None:
+            number = self._texts[text] = text_number(self._db, text)
+        return number
+
+    def _life(self, replica: str) -> int | None:
+        """Return the replica's life, the last one where it has ended, None where there never was one."""
+        if replica not in self._lives:
+            row = self._db.execute(
+                "SELECT id FROM lives WHERE replica = ? ORDER BY created_us DESC LIMIT 1",
+                (replica,),
+            ).fetchone()
+            self._lives[replica] = int(row[0]) if row else None
+        return self._lives[replica]
+
+    def _wake(self, wake: str) -> int | None:
+        if wake not in self._wakes:
+            row = self._db.execute(
+                "SELECT id FROM wakes WHERE wake = ? ORDER BY id DESC LIMIT 1", (wake,)
+            ).fetchone()
+            self._wakes[wake] = int(row[0]) if row else None
+        return self._wakes[wake]
+
+
+def text_number(db: sqlite3.Connection, text: str) -> int:
+    """Return the number of a text, giving it one if it has none."""
+    row = db.execute("SELECT id FROM texts WHERE text = ?", (text,)).fetchone()
+    if row is None:
+        row = db.execute("INSERT INTO texts (text) VALUES (?) RETURNING id", (text,)).fetchone()
+    return int(row[0])

@@ -1,0 +1,187 @@
+"""Opening a ledger file: connections and their pragmas, numbered migrations, refusal of what is not ours.
+
+Owns no tables' meaning. `synchronous`: a transaction that somebody waits for is committed with FULL, so it
+survives the loss of power; one that nobody waits for with NORMAL, which survives the death of the process
+and, in WAL mode, can only lose its newest commits together, never its consistency
+(https://www.sqlite.org/pragma.html#pragma_synchronous). The writer switches between the two.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib import resources
+
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.words import ALL_CAUSES
+
+APPLICATION_ID = 0x70776C64
+"""`pwld`, in the file's header: tells a ledger from any other SQLite database."""
+
+BUSY_MS = 5_000
+LEDGER_FILE = "ledger.sqlite"
+
+
+def connect_writer(path: str) -> sqlite3.Connection:
+    """Open the writing connection, in WAL mode, without looking at what is inside.
+
+    Raises OperatorFault(LEDGER_UNAVAILABLE) where the file cannot be opened or is no database. A new file
+    is readable by its owner alone: it says who asked for what.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise unusable(path, error.strerror or str(error)) from error
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise unusable(path, f"its file system gives journal_mode {mode}, not wal")
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA cache_size = -32000")
+    except sqlite3.Error as error:
+        db.close()
+        raise fault(path, error) from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextmanager
+def reading(path: str) -> Iterator[sqlite3.Connection]:
+    """Open a read-only connection to an existing ledger of this version, for the length of a `with`.
+
+    Raises OperatorFault where there is none, where it is damaged, or where it is of another version.
+    """
+    if not os.path.exists(path):
+        raise OperatorFault(
+            ErrorCode.LEDGER_UNAVAILABLE,
+            f"there is no ledger at {path}",
+            hint="`poorwill serve` and `poorwill demo` write one; --ledger names another file",
+        )
+    with closing(_connect_reader(path)) as db:
+        try:
+            check_version(db, path)
+        except sqlite3.Error as error:
+            raise fault(path, error) from error
+        yield db
+
+
+def _connect_reader(path: str) -> sqlite3.Connection:
+    try:
+        from urllib.parse import quote
+
+        db = sqlite3.connect(
+            f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
+    except sqlite3.Error as error:
+        raise fault(path, error) from error
+    db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    db.execute("PRAGMA query_only = ON")
+    db.execute("PRAGMA cache_size = -64000")
+    db.execute("PRAGMA mmap_size = 1073741824")
+    return db
+
+
+def check_version(db: sqlite3.Connection, path: str) -> int:
+    """Return how many migrations the file still needs.
+
+    Raises OperatorFault for a file that is not a ledger and for a ledger of a newer poorwill.
+    """
+    have = int(db.execute("PRAGMA user_version").fetchone()[0])
+    owner = int(db.execute("PRAGMA application_id").fetchone()[0])
+    newest = len(migrations())
+    if owner != APPLICATION_ID and (have or db.execute("SELECT 1 FROM sqlite_schema").fetchone()):
+        raise unusable(path, "it is a SQLite database, but not a poorwill ledger")
+    if have > newest:
+        raise OperatorFault(
+            ErrorCode.LEDGER_UNAVAILABLE,
+            f"{path} was written by a newer poorwill: its schema is {have}, this one knows {newest}",
+            hint="install the newer poorwill; nothing was changed",
+        )
+    return newest - have
+
+
+def migrate(db: sqlite3.Connection, path: str) -> int:
+    """Bring a ledger to this version, each migration in a transaction of its own; return how many ran.
+
+    Raises OperatorFault as `check_version` does, and where a migration cannot be written.
+    """
+    try:
+        missing = check_version(db, path)
+        known = migrations()
+        for number in range(len(known) - missing + 1, len(known) + 1):
+            db.executescript(
+                f"BEGIN IMMEDIATE;\n{known[number - 1]}\n"
+                f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};\nCOMMIT;"
+            )
+        _name_causes(db)
+    except sqlite3.Error as error:
+        if db.in_transaction:
+            db.rollback()
+        raise fault(path, error) from error
+    return missing
+
+
+def migrations() -> list[str]:
+    """Return the numbered SQL files in order."""
+    folder = resources.files("poorwill.ledger") / "migrations"
+    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
+    return [(folder / name).read_text(encoding="utf-8") for name in names]
+
+
+def _name_causes(db: sqlite3.Connection) -> None:
+    """Write the closed list of causes down; the schema refuses a span with any other."""
+    known = {cause for (cause,) in db.execute("SELECT cause FROM causes")}
+    missing = [(cause,) for cause in ALL_CAUSES if cause not in known]
+    if missing:
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany("INSERT OR IGNORE INTO causes VALUES (?)", missing)
+        db.execute("COMMIT")
+
+
+def fault(path: str, error: sqlite3.Error) -> OperatorFault:
+    """Return a SQLite error as one that says what is wrong with the file and how to mend it."""
+    return unusable(path, reason(error))
+
+
+def reason(error: sqlite3.Error) -> str:
+    """Return why SQLite refused, for people: `the disk is full`, `another process has it locked`."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    for prefix, words in _REASONS:
+        if name.startswith(prefix):
+            return words
+    return f"{error} ({name})" if name else str(error)
+
+
+_REASONS = (
+    ("SQLITE_FULL", "the disk is full"),
+    ("SQLITE_BUSY", "another process has it locked"),
+    ("SQLITE_LOCKED", "another connection has it locked"),
+    ("SQLITE_CORRUPT", "it is damaged"),
+    ("SQLITE_NOTADB", "it is not a SQLite database, or its beginning is damaged"),
+    ("SQLITE_READONLY", "it is read-only"),
+    ("SQLITE_CANTOPEN", "it cannot be opened"),
+    ("SQLITE_IOERR", "reading or writing it failed"),
+)
+
+_HINTS = {
+    "the disk is full": "free some space; it goes on by itself",
+    "another process has it locked": "end the other process; it goes on by itself",
+    "it is damaged": "`poorwill ledger check` says how; restore a copy made by `poorwill ledger backup`",
+    "it is not a SQLite database, or its beginning is damaged": "restore a copy made by "
+    "`poorwill ledger backup`, or move the file away",
+    "it is read-only": "give the user who runs poorwill the right to write it and its folder",
+}
+
+
+def unusable(path: str, why: str) -> OperatorFault:
+    """Return the error for a ledger that cannot be used."""
+    return OperatorFault(
+        ErrorCode.LEDGER_UNAVAILABLE,
+        f"the ledger {path} cannot be used: {why}",
+        hint=_HINTS.get(why),
+    )

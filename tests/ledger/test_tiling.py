@@ -1,0 +1,159 @@
+"""Spans tile a replica's life: what the entries do, and what the schema refuses."""
+
+import sqlite3
+
+import pytest
+
+from poorwill.core.entries import ReplicaEnded
+from poorwill.core.words import Phase, waking
+from poorwill.ledger.applying import EntryRefused
+from poorwill.ledger.schema import reading
+
+from .story import START, began, created, ended, opened, rows, span, write
+
+
+def test_the_next_span_closes_the_one_before_at_the_same_instant(path):
+    write(path, [created(), span(10, "serving"), span(25, "linger")])
+    assert rows(path) == [(0, 10, "parked.cold"), (10, 25, "serving"), (25, None, "linger")]
+
+
+def test_a_span_that_opens_at_the_same_instant_replaces_the_cause_and_leaves_no_empty_row(path):
+    write(path, [created(), span(10, "serving"), span(10, "linger"), span(10, "floor")])
+    assert rows(path) == [(0, 10, "parked.cold"), (10, None, "floor")]
+
+
+def test_an_ended_replica_has_no_open_span_and_may_live_again(path):
+    write(path, [created(), span(10, "serving"), ReplicaEnded(replica="a.0", at_us=START + 30)])
+    write(path, [created(40)])
+    assert rows(path) == [
+        (0, 10, "parked.cold"),
+        (10, 30, "serving"),
+        (40, None, "parked.cold"),
+    ]
+
+
+def test_a_replica_that_ends_as_its_last_span_opens_leaves_no_empty_row(path):
+    write(path, [created(), span(10, "serving"), ReplicaEnded(replica="a.0", at_us=START + 10)])
+    assert rows(path) == [(0, 10, "parked.cold")]
+
+
+WAKING = [created(), began(10), span(10, "wake.provision", wake="a.0.1"),
+          span(14, "wake.read_image", wake="a.0.1")]  # fmt: skip
+ANATOMY = [(Phase.READ_IMAGE, 10, 12), (Phase.RESTORE_PROCESS, 12, 15), (Phase.VERIFY, 15, 20)]
+
+
+@pytest.mark.parametrize("order", ["wake first", "span first"])
+def test_the_anatomy_of_a_wake_replaces_exactly_its_stretch(path, order):
+    end = [ended(20, anatomy=ANATOMY), span(20, "serving")]
+    write(path, WAKING, end if order == "wake first" else end[::-1], [span(30, "linger")])
+    assert rows(path) == [
+        (0, 10, "parked.cold"),
+        *((begin, end, waking(phase)) for phase, begin, end in ANATOMY),
+        (20, 30, "serving"),
+        (30, None, "linger"),
+    ]
+
+
+def test_every_span_of_a_failed_wake_is_a_failed_wake_and_keeps_its_phase(path):
+    write(path, WAKING, [ended(20, ok=False, why="died"), span(20, "parked.cold")])
+    assert rows(path)[1:] == [
+        (10, 14, "failed_wake"),
+        (14, 20, "failed_wake"),
+        (20, None, "parked.cold"),
+    ]
+    with reading(path) as db:
+        phases = db.execute("SELECT phase, why FROM spans WHERE cause = 'failed_wake'").fetchall()
+    assert phases == [("provision", "died"), ("read_image", "died")]
+
+
+@pytest.mark.parametrize(
+    "anatomy",
+    [
+        [(Phase.READ_IMAGE, 10, 19)],
+        [(Phase.READ_IMAGE, 11, 20)],
+        [(Phase.READ_IMAGE, 10, 12), (Phase.VERIFY, 13, 20)],
+        [(Phase.READ_IMAGE, 10, 14), (Phase.VERIFY, 13, 20)],
+        [(Phase.READ_IMAGE, 10, 22), (Phase.VERIFY, 22, 20)],
+    ],
+    ids=["ends early", "begins late", "gap", "overlap", "backwards"],
+)
+async def test_an_anatomy_that_does_not_tile_its_wake_is_refused_and_changes_nothing(
+    path, log, anatomy
+):
+    async with opened(path, log=log) as ledger:
+        await ledger.record(WAKING)
+        with pytest.raises(EntryRefused):
+            await ledger.record([ended(20, anatomy=anatomy), span(20, "serving")])
+        before = rows(path)
+        await ledger.record([ended(20, anatomy=ANATOMY), span(20, "serving")])
+    assert before == [
+        (0, 10, "parked.cold"),
+        (10, 14, "wake.provision"),
+        (14, None, "wake.read_image"),
+    ]
+    assert log.errors() == ["the ledger refused an entry: this is a bug"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        span(5, "linger"),
+        span(20, "resting"),
+        span(20, "linger", replica="b.0"),
+        span(20, "wake.verify", wake="a.0.9"),
+        ReplicaEnded(replica="a.0", at_us=START + 5),
+        created(20),
+        ended(20),
+    ],
+    ids=["earlier", "cause", "replica", "wake", "end", "twice", "no such wake"],
+)
+async def test_an_entry_that_contradicts_the_ledger_is_refused_alone(path, log, bad):
+    async with opened(path, log=log) as ledger:
+        await ledger.record([created(), span(10, "serving")])
+        answers = [ledger.record([e]) for e in (span(20, "linger"), bad, span(30, "serving"))]
+        await answers[0]
+        with pytest.raises(EntryRefused):
+            await answers[1]
+        await answers[2]
+    assert rows(path) == [
+        (0, 10, "parked.cold"),
+        (10, 20, "serving"),
+        (20, 30, "linger"),
+        (30, None, "serving"),
+    ]
+    assert log.errors() == ["the ledger refused an entry: this is a bug"]
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE spans SET ended_us = {m} + 15, next_us = {m} + 15 WHERE began_us = {m} + 10",
+        "UPDATE spans SET began_us = {m} + 12 WHERE began_us = {m} + 10",
+        "DELETE FROM spans WHERE began_us = {m} + 10",
+        "DELETE FROM spans WHERE began_us = {m}",
+        "INSERT INTO spans (life, began_us, cause) VALUES (1, {m} + 50, 'serving')",
+        "INSERT INTO spans (life, began_us, ended_us, next_us, cause)"
+        " VALUES (1, {m} + 5, {m} + 8, {m} + 10, 'serving')",
+        "INSERT INTO spans (life, began_us, ended_us, next_us, cause)"
+        " VALUES (1, {m} - 5, {m}, {m}, 'serving')",
+        "INSERT INTO spans (life, began_us, ended_us, next_us, cause)"
+        " VALUES (1, {m} + 3, {m} + 20, {m} + 20, 'serving')",
+        "UPDATE spans SET next_us = NULL WHERE began_us = {m} + 10",
+        "UPDATE spans SET ended_us = began_us, next_us = began_us WHERE began_us = {m} + 10",
+        "UPDATE spans SET ended_us = {m} + 90 WHERE next_us IS NULL",
+        "UPDATE lives SET created_us = {m} + 1",
+        "UPDATE lives SET created_us = {m} - 1",
+        "UPDATE lives SET ended_us = {m} + 90",
+        "UPDATE spans SET cause = 'because' WHERE began_us = {m} + 10",
+    ],
+)
+def test_the_schema_itself_refuses_a_gap_an_overlap_and_an_empty_span(path, tampering):
+    write(path, [created(), span(10, "serving"), span(20, "linger"), span(40, "serving")])
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.execute("PRAGMA foreign_keys = ON")
+        with pytest.raises(sqlite3.IntegrityError):
+            db.execute(tampering.format(m=START))
+    finally:
+        db.close()
+    assert [cause for _, _, cause in rows(path)] == ["parked.cold", "serving", "linger", "serving"]

@@ -1,0 +1,186 @@
+"""The writing thread: order, batches, answers after COMMIT, closing."""
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from poorwill.core.entries import Alive, ClockStepped, Noted, ReplicaPlaced
+from poorwill.core.errors import OperatorFault
+from poorwill.core.words import Tier
+from poorwill.ledger.ledger import last_instant_us
+from poorwill.ledger.recovery import UnfinishedWake, idle_gaps
+from poorwill.ledger.schema import reading
+
+from .story import START, began, created, ended, opened, request, rows, span, write
+
+
+async def test_a_recorded_entry_is_in_the_file_when_its_awaitable_resolves(path):
+    async with opened(path) as ledger:
+        await ledger.record([created()])
+        assert rows(path) == [(0, None, "parked.cold")]
+
+
+async def test_posted_and_recorded_entries_are_applied_in_the_order_of_the_calls(path):
+    async with opened(path) as ledger:
+        ledger.post([created()])
+        ledger.post([span(10, "serving")])
+        await ledger.record([span(20, "linger")])
+        ledger.post([span(30, "serving")])
+    assert rows(path) == [
+        (0, 10, "parked.cold"),
+        (10, 20, "serving"),
+        (20, 30, "linger"),
+        (30, None, "serving"),
+    ]
+
+
+async def test_posted_entries_are_committed_without_anybody_waiting(path):
+    async with opened(path) as ledger:
+        ledger.post([created()])
+        async with asyncio.timeout(5):
+            while not rows(path):  # noqa: ASYNC110 - a commit sends no signal
+                await asyncio.sleep(0)
+
+
+async def test_an_abandoned_record_is_committed_all_the_same(path):
+    async with opened(path) as ledger:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await ledger.record([created()])
+        await ledger.record([span(10, "serving")])
+        assert [cause for _, _, cause in rows(path)] == ["parked.cold", "serving"]
+
+
+async def test_closing_commits_what_was_posted_even_when_cancelled(path):
+    entered = asyncio.Event()
+
+    async def serve():
+        async with opened(path) as ledger:
+            ledger.post([created()])
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.get_running_loop().create_task(serve())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert rows(path) == [(0, None, "parked.cold")]
+
+
+async def test_a_function_runs_on_the_writer_in_a_transaction_of_its_own(path):
+    async with opened(path) as ledger:
+        await ledger.record([created()])
+
+        def spoil(db):
+            db.execute("INSERT INTO notes (at_us, kind, text) VALUES (1, 'x', 'y')")
+            db.execute("INSERT INTO nowhere VALUES (1)")
+
+        with pytest.raises((sqlite3.Error, OperatorFault)):
+            await ledger.thread.call(spoil)
+        assert await ledger.thread.call(lambda db: db.execute("SELECT 7").fetchone()[0]) == 7
+        with reading(path) as db:
+            assert db.execute("SELECT count(*) FROM notes").fetchone() == (0,)
+
+
+def test_request_rows_name_their_replica_and_wake_and_are_summed_by_the_hour(path):
+    write(
+        path,
+        [created(), began(5), span(5, "wake.provision", wake="a.0.1")],
+        [ended(10), span(10, "serving")],
+        [request(0, 10, 30, wake="a.0.1", key="ann", tokens=(5, 7)), request(1, None, 20)],
+    )
+    with reading(path) as db:
+        named = db.execute(
+            "SELECT model, key, replica, wake, tokens_out, outcome FROM request_rows ORDER BY id"
+        ).fetchall()
+        sums = db.execute(
+            "SELECT requests, failed, untold, tokens_in, tokens_out, held_us FROM usage ORDER BY key"
+        ).fetchall()
+    assert named == [
+        ("a", "ann", "a.0", "a.0.1", 7, "ok"),
+        ("a", "", None, None, None, "wake_timeout"),
+    ]
+    assert sorted(sums) == [(1, 0, 0, 5, 7, 10), (1, 1, 1, 0, 0, 19)]
+
+
+async def test_recovery_finds_replicas_places_wakes_and_the_last_instant(path):
+    placed = ReplicaPlaced(
+        replica="a.0", at_us=START + 3, generation=4, running_json='{"pid": 1}', parked_json=""
+    )
+    async with opened(path) as ledger:
+        await ledger.record([created(), placed, began(5), span(5, "wake.provision", wake="a.0.1")])
+        await ledger.record([Alive(at_us=START + 9)])
+        known = ledger.recovered()
+    assert (known.last_us, known.alive_us) == (START + 9, START + 9)
+    assert last_instant_us(path) == START + 9
+    (replica,) = known.replicas
+    assert (replica.replica, replica.cause, replica.span_began_us, replica.placed) == (
+        "a.0",
+        "wake.provision",
+        START + 5,
+        placed,
+    )
+    assert known.wakes == (
+        UnfinishedWake(
+            wake="a.0.1",
+            replica="a.0",
+            generation=1,
+            from_tier=Tier.FROZEN,
+            began_us=START + 5,
+        ),
+    )
+
+
+def test_recovery_remembers_the_last_wakes_of_each_tier_oldest_first(path):
+    story = [created()]
+    for n in range(5):
+        at = 100 * n + 10
+        wake = f"a.0.{n}"
+        story += [
+            began(at, wake),
+            span(at, "wake.provision", wake=wake),
+            ended(at + n + 1, wake),
+            span(at + n + 1, "linger"),
+        ]
+    write(path, story)
+    with reading(path) as db:
+        from poorwill.ledger.recovery import recovered
+
+        known = recovered(db, remembered=3)
+    assert [wake.lasted_us for wake in known.wake_times] == [3, 4, 5]
+    assert known.wakes == ()
+
+
+def test_idle_gaps_end_with_the_demand_not_with_the_readiness(path):
+    write(
+        path,
+        [
+            created(),
+            began(5),
+            span(5, "wake.provision", wake="a.0.1"),
+            ended(8),
+            span(8, "serving"),
+        ],
+        [span(20, "linger"), span(30, "serving"), span(40, "linger"), span(60, "parked.cold")],
+        [began(75, "a.0.2"), span(75, "wake.provision", wake="a.0.2"), ended(90, "a.0.2")],
+        [span(90, "serving"), span(95, "linger")],
+    )
+    with reading(path) as db:
+        gaps = idle_gaps(db, "a.0", since_us=0)
+    assert [(a - START, b - START) for a, b in gaps] == [(20, 30), (40, 75)]
+
+
+def test_a_clock_step_and_a_note_can_be_found_later(path):
+    write(
+        path,
+        [ClockStepped(at_us=START, by_us=-5_000_000)],
+        [Noted(at_us=START, kind="orphan", text="pid 7", detail={"pid": "7"})],
+    )
+    with reading(path) as db:
+        notes = db.execute("SELECT kind, text, detail_json FROM notes ORDER BY id").fetchall()
+    assert notes == [
+        ("clock_stepped", "the wall clock was set 5 s back", '{"by_us": "-5000000"}'),
+        ("orphan", "pid 7", '{"pid": "7"}'),
+    ]
