@@ -3,8 +3,8 @@
 It reads one request a line from a serial port and answers each with a line:
 
     set NANOSECONDS SEED    set CLOCK_REALTIME to the host's time and stir SEED (hexadecimal) into the
-                            kernel's random numbers; answers `ok OFFSET`, by how much the clock was off
-    time                    answers `ok NANOSECONDS`, what the guest's clock says
+                            kernel's random numbers; answers `set BEHIND`, in nanoseconds
+    time                    answers `time NANOSECONDS`, what the guest's clock says
 
 A restored guest would otherwise live in the time of its park, and two guests restored from one image
 would draw the same random numbers (Brooker et al., arXiv 2102.12892). It imports nothing of the project.
@@ -28,11 +28,11 @@ def answer(line: str) -> str:
     match words:
         case ["set", nanoseconds, seed]:
             stir(bytes.fromhex(seed))
-            return f"ok {set_clock(int(nanoseconds))}"
+            return f"set {set_clock(int(nanoseconds))}"
         case ["time"]:
-            return f"ok {time.clock_gettime_ns(time.CLOCK_REALTIME)}"
+            return f"time {time.clock_gettime_ns(time.CLOCK_REALTIME)}"
         case _:
-            return f"no such request: {line!r}"
+            return "unknown"
 
 
 def set_clock(nanoseconds: int) -> int:

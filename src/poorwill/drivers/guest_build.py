@@ -18,19 +18,11 @@ from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.drivers.guest import INITRD, KERNEL, Guest, digest_of, write_guest
 from poorwill.drivers.guest_archive import Archive, ArchiveError
 from poorwill.drivers.guest_kernel import MODULES, Kernel, module_order
-from poorwill.drivers.guest_python import (
-    INTERPRETER,
-    LIBRARIES,
-    PACKAGES,
-    add_python,
-    byte_code,
-)
+from poorwill.drivers.guest_python import INTERPRETER, LIBRARIES, PACKAGES, add_python, byte_code
 
 PORT = 8000
 MODEL = "/model.gguf"
 """Where the model is inside: a link to the disk."""
-
-_PROGRAM = "/engine.pyc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +31,11 @@ class GuestPlan:
 
     directory: Path
     engine: str
-    program: Path
-    """A Python program that imports only `packages` and the standard library."""
-    arguments: Sequence[str]
+    argv: Sequence[str]
+    """What starts the engine, as on this machine: a Python program and its arguments. The interpreter
+    becomes the guest's, the model file's path becomes `MODEL`."""
     packages: Sequence[str] = ()
+    """What the program imports beyond the standard library."""
     model: Path | None = None
     memory_mib: int = 768
     cpus: int = 2
@@ -101,7 +94,6 @@ def _write_initrd(target: Path, plan: GuestPlan, *, kernel: Kernel, busybox: Pat
         archive.link("bin/sh", "busybox")
         archive.text("init", _resource("guest_init.sh"), executable=True)
         archive.text("agent.pyc", byte_code(_path("guest_agent.py"), "agent"))
-        archive.text(_PROGRAM, byte_code(plan.program, plan.program.name))
         archive.text("guest.env", _environment(plan))
         archive.text("engine.sh", f"exec {shlex.join(_command(plan))}\n")
         modules = module_order(kernel, MODULES)
@@ -115,8 +107,8 @@ def _write_initrd(target: Path, plan: GuestPlan, *, kernel: Kernel, busybox: Pat
 
 
 def _command(plan: GuestPlan) -> list[str]:
-    known = {"model": MODEL, "port": str(PORT)}
-    return [INTERPRETER, _PROGRAM, *(word.format_map(known) for word in plan.arguments)]
+    inside = {sys.executable: INTERPRETER, str(plan.model): MODEL}
+    return [inside.get(word, word) for word in plan.argv]
 
 
 def _environment(plan: GuestPlan) -> str:

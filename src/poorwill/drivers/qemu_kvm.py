@@ -1,0 +1,80 @@
+"""Whether KVM works here, proved by booting a guest with it under a time limit.
+
+That /dev/kvm exists and opens proves nothing: nested in another hypervisor a guest may start and then never
+reach its own code. Without the proof a guest runs under software emulation, which always works and is two
+orders of magnitude slower; whoever asks is told which one it is and why.
+"""
+
+import asyncio
+import os
+from dataclasses import replace
+
+from poorwill.drivers.guest import PROBE_WORD, UP_MARK, Guest
+from poorwill.drivers.qemu import Accelerator, Hypervisor, kernel_line
+
+DEVICE = "/dev/kvm"
+LIMIT_S = 20.0
+_KEPT_BYTES = 400
+
+
+async def prove_kvm(
+    hypervisor: Hypervisor, guest: Guest, *, limit_s: float = LIMIT_S, device: str = DEVICE
+) -> tuple[Hypervisor, str]:
+    """Boot the guest's kernel and init under KVM; return the hypervisor to use and why, for people.
+
+    Takes `limit_s` at most, usually a second. Cancelled: the trial's process is gone.
+    """
+    emulated = replace(hypervisor, accelerator=Accelerator.TCG)
+    if not os.access(device, os.R_OK | os.W_OK):
+        return emulated, f"software emulation: {device} is missing or not permitted"
+    accelerated = replace(hypervisor, accelerator=Accelerator.KVM)
+    failure = await _trial(accelerated, guest, limit_s=limit_s)
+    if failure is None:
+        return accelerated, "KVM: a trial boot reached the guest's own code"
+    return emulated, f"software emulation: the trial boot under KVM {failure}"
+
+
+async def _trial(hypervisor: Hypervisor, guest: Guest, *, limit_s: float) -> str | None:
+    """Return None where the guest's init spoke, else what happened instead."""
+    child = await asyncio.create_subprocess_exec(
+        *_command(hypervisor, guest),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    heard = b""
+    try:
+        async with asyncio.timeout(limit_s):
+            while UP_MARK.encode() not in heard:
+                block = await child.stdout.read(4096)
+                if not block:
+                    return f"ended: {_printable(heard)}"
+                heard = heard[-_KEPT_BYTES:] + block
+        return None
+    except TimeoutError:
+        return f"did not get there within {limit_s:g} s"
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.communicate()
+
+
+def _command(hypervisor: Hypervisor, guest: Guest) -> tuple[str, ...]:
+    return (
+        hypervisor.binary,
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-machine", "q35", "-accel", str(hypervisor.accelerator), "-cpu", "host"),
+        *("-smp", "1", "-m", f"{guest.memory_mib}M"),
+        *("-kernel", guest.kernel, "-initrd", guest.initrd),
+        *("-append", kernel_line(hypervisor, PROBE_WORD)),
+        *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
+    )
+
+
+def _printable(heard: bytes) -> str:
+    text = heard[-_KEPT_BYTES:].decode("utf-8", "replace").strip()
+    return (
+        "".join(character if character.isprintable() else " " for character in text) or "silently"
+    )

@@ -1,0 +1,177 @@
+"""Running guests: starting QEMU in a directory of its own, making it ready, finding it again, ending it.
+
+The only place that makes and removes run directories. Both QEMU drivers use it: a guest started cold can
+be suspended, and one that was woken can be stopped. The directory's name holds replica and generation, so
+what poorwill needs to know of a run after its own death is the run's process and that name.
+"""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from poorwill.core.launch import Launch, Running
+from poorwill.core.ports import Clock, DriverError, Found, Log, Report
+from poorwill.core.words import ModelName
+from poorwill.drivers import qemu, qemu_monitor
+from poorwill.drivers.guest import Guest
+from poorwill.drivers.process import EngineProcesses
+from poorwill.drivers.qemu import Hypervisor, Memory
+from poorwill.drivers.qemu_monitor import Monitor
+from poorwill.drivers.readiness import Readiness, refuse_taken_port
+
+DRIVERS = ("qemu", "suspended")
+"""Names of the drivers whose processes these are."""
+
+_SEED_BYTES = 32
+
+
+@dataclass(slots=True, kw_only=True)
+class QemuRuns:
+    """The running guests of one fleet."""
+
+    hypervisor: Hypervisor
+    guests: Mapping[ModelName, Guest]
+    """Which guest a model's replicas run in."""
+    processes: EngineProcesses
+    directory: Path
+    """Where run directories are made; on the same file system as the snapshots, whose memory files move."""
+    clock: Clock
+    log: Log
+    ready_limit_s: float = 900.0
+
+    def guest(self, launch: Launch) -> Guest:
+        """Return the model's guest. Raises DriverError where it has none."""
+        guest = self.guests.get(launch.model)
+        if guest is None:
+            raise DriverError(f"model {launch.model} has no guest to run in")
+        return guest
+
+    def path(self, running: Running) -> Path:
+        """Return a run's directory."""
+        return self.directory / f"{running.replica}-{running.generation}"
+
+    def memory(self, running: Running) -> Memory:
+        """Return where the guest's memory is: with a file of its own in its directory it is shared."""
+        shared = (self.path(running) / qemu.RAM).exists()
+        return Memory.SHARED if shared else Memory.ANONYMOUS
+
+    def make(self, launch: Launch, *, generation: int, ram_bytes: int = 0) -> Path:
+        """Make a run directory, with a memory file of `ram_bytes` where that is not 0.
+
+        What an earlier run of this replica left is removed first.
+
+        Raises DriverError where the port is taken, such a run is still alive, or the disk refuses.
+        """
+        refuse_taken_port(launch)
+        self._remove_leftovers(launch)
+        path = self.directory / f"{launch.replica}-{generation}"
+        try:
+            path.mkdir(parents=True, mode=0o700)
+        except OSError as error:
+            raise DriverError(f"cannot make {path}: {error.strerror}") from error
+        if ram_bytes:
+            try:
+                _reserve(path / qemu.RAM, size=ram_bytes)
+            except DriverError:
+                shutil.rmtree(path)
+                raise
+        return path
+
+    def start(
+        self,
+        launch: Launch,
+        *,
+        generation: int,
+        driver: str,
+        memory: Memory,
+        report: Report,
+        golden_ram: str | None = None,
+        incoming: bool = False,
+    ) -> Running:
+        """Start QEMU in the run directory that `make` made. Synchronous; raises DriverError."""
+        argv = qemu.command(
+            self.hypervisor,
+            self.guest(launch),
+            host=launch.host,
+            port=launch.port,
+            log_path=launch.log_path,
+            memory=memory,
+            golden_ram=golden_ram,
+            incoming=incoming,
+        )
+        path = self.directory / f"{launch.replica}-{generation}"
+        machine = replace(launch, argv=argv, cwd=str(path), env={"PATH": os.defpath})
+        return self.processes.spawn(machine, generation=generation, driver=driver, report=report)
+
+    async def greet(self, running: Running, launch: Launch) -> None:
+        """Set the guest's clock, stir its random numbers and wait until its engine is ready."""
+        behind_s = await qemu_monitor.set_guest_clock(
+            self.path(running),
+            now_us=self.clock.now_us,
+            seed=secrets.token_bytes(_SEED_BYTES),
+            alive=lambda: self.processes.alive(running),
+            limit_s=self.ready_limit_s,
+        )
+        self.log.info("a guest's clock was set", replica=running.replica, behind_s=behind_s)
+        ready = Readiness(processes=self.processes, limit_s=self.ready_limit_s)
+        await ready.wait(running, launch)
+
+    def monitor(self, running: Running) -> AbstractAsyncContextManager[Monitor]:
+        """Open a conversation with the run's QEMU."""
+        return qemu_monitor.open_monitor(
+            self.path(running), alive=lambda: self.processes.alive(running)
+        )
+
+    async def stop(self, running: Running) -> None:
+        """End the run and remove its directory; idempotent. Cancelled: it is killed all the same."""
+        try:
+            await self.processes.kill(running)
+        finally:
+            shutil.rmtree(self.path(running), ignore_errors=True)
+
+    async def abort(self, running: Running) -> None:
+        """End a run that failed at once, without a grace period, and remove its directory."""
+        self.processes.kill_now(running)
+        try:
+            await self.processes.gone(running)
+        finally:
+            shutil.rmtree(self.path(running), ignore_errors=True)
+
+    def found(self) -> Sequence[Found]:
+        """Return every running guest of the fleet, whichever of the two drivers woke it last."""
+        return [
+            item
+            for item in self.processes.found()
+            if item.running is not None and item.running.driver in DRIVERS
+        ]
+
+    def _remove_leftovers(self, launch: Launch) -> None:
+        alive = {self.path(item.running) for item in self.found() if item.running is not None}
+        for path in self.directory.glob(f"{launch.replica}-*"):
+            if not path.name.removeprefix(f"{launch.replica}-").isdecimal():
+                continue  # a replica whose name begins with this one's
+            if path in alive:
+                raise DriverError(f"replica {launch.replica} runs already, in {path}")
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _reserve(path: Path, *, size: int) -> None:
+    """Make a memory file whose blocks are all reserved, readable by its owner only.
+
+    A guest that touches a page for which the disk has no block left is killed by SIGBUS while it serves;
+    reserved, it is refused before it starts. Raises DriverError.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        need = f"{size // 2**20} MiB for a guest's memory"
+        why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+        raise DriverError(f"cannot reserve {need} at {path}: {why}") from error
+    finally:
+        os.close(descriptor)
