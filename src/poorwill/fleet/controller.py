@@ -119,14 +119,14 @@ class Controller:
         elif isinstance(effect, StartWake):
             assert committed is not None
             wake = carry_out_wake(self, unit, effect, committed)
-            unit.wake_task = self.tasks.create_task(wake, name=f"wake {effect.wake}")
+            unit.job = self.tasks.create_task(wake, name=f"wake {effect.wake}")
         elif isinstance(effect, AbortWake):
-            if unit.wake_task is not None:
-                unit.wake_task.cancel()
+            if unit.job is not None:
+                unit.job.cancel()
         elif isinstance(effect, StartPark):
             assert committed is not None
             park = carry_out_park(self, unit, effect, committed)
-            self.tasks.create_task(park, name=f"park {unit.id}.{effect.generation}")
+            unit.job = self.tasks.create_task(park, name=f"park {unit.id}.{effect.generation}")
         elif isinstance(effect, CutLeases) and unit.running is not None:
             self.connections.cut(unit.running.host, unit.running.port, effect.why)
 

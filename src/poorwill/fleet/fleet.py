@@ -133,6 +133,9 @@ async def _shut_down(fleet: Fleet, on_exit: str, exit_us: int) -> None:
     except TimeoutError:
         fleet.controller.log.warning("not everything came to rest in time", seconds=exit_us / 1e6)
         fleet.cut_all("poorwill is shutting down")
+        for unit in fleet.controller.units.values():
+            if unit.job is not None:
+                unit.job.cancel()
 
 
 async def _signs_of_life(controller: Controller, wall_step_us: Callable[[], int]) -> None:

@@ -3,8 +3,9 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from poorwill.core.errors import ErrorCode, OperatorFault
@@ -12,8 +13,20 @@ from poorwill.core.errors import ErrorCode, OperatorFault
 LOCK_FILE = "poorwill.lock"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """A held fleet directory. What is published in the lock file tells others how to talk to us."""
+
+    descriptor: int
+
+    def publish(self, **fields: str | int) -> None:
+        """Replace what the lock file says of its holder; the pid is always in it."""
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, json.dumps({"pid": os.getpid(), **fields}).encode(), 0)
+
+
 @contextmanager
-def hold_directory(directory: Path, *, what: str) -> Iterator[Path]:
+def hold_directory(directory: Path, *, what: str) -> Iterator[Holding]:
     """Hold a fleet directory for as long as the context lasts; the kernel lets go of it on any death.
 
     Raises OperatorFault(IN_USE) that says who holds it. The file stays; only its lock counts (flock(2)).
@@ -30,16 +43,41 @@ def hold_directory(directory: Path, *, what: str) -> Iterator[Path]:
                 f"{directory} is in use by {_holder(descriptor)}",
                 hint="stop that one first, or use another fleet directory",
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "what": what}).encode(), 0)
-        yield path
+        holding = Holding(descriptor=descriptor)
+        holding.publish(what=what)
+        yield holding
     finally:
         os.close(descriptor)
 
 
-def _holder(descriptor: int) -> str:
+def holder_of(directory: Path) -> Mapping[str, str | int] | None:
+    """Return what the poorwill that holds the directory published, None where nobody holds it.
+
+    Raises OSError where the directory cannot be read.
+    """
     try:
-        holder = json.loads(os.pread(descriptor, 4096, 0))
-        return f"{holder['what']}, pid {holder['pid']}"
-    except (ValueError, KeyError, TypeError):
+        descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _published(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _published(descriptor: int) -> Mapping[str, str | int]:
+    try:
+        published = json.loads(os.pread(descriptor, 65_536, 0))
+    except ValueError:
+        return {}
+    return published if isinstance(published, dict) else {}
+
+
+def _holder(descriptor: int) -> str:
+    published = _published(descriptor)
+    if "pid" not in published:
         return "another process"
+    return f"{published.get('what', 'poorwill')}, pid {published['pid']}"

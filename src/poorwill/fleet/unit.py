@@ -37,7 +37,8 @@ class Unit:
     waiting: dict[HoldId, asyncio.Future[Lease]] = field(default_factory=dict)
     marks: list[PhaseMark] = field(default_factory=list)
     """Phase marks of the wake under way."""
-    wake_task: asyncio.Task[None] | None = None
+    job: asyncio.Task[None] | None = None
+    """The wake or park under way; there is never more than one."""
     watch_task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     since_us: int = 0

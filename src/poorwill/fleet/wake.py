@@ -76,8 +76,6 @@ async def carry_out_wake(
             unit,
             WakeSucceeded(generation=effect.generation, anatomy=spans(controller.clock.now_us())),
         )
-    finally:
-        unit.wake_task = None
 
 
 async def _bring_back(
