@@ -220,8 +220,8 @@ class Seconds:
             hint = f"write {_in_seconds(match)}" if match else ""
             return place.wrong(f"must be a number of seconds, not {toml_name(raw)}", hint)
         if number < 0 or number > _MOST_SECONDS or (number == 0 and not self.zero):
-            least = "from 0" if self.zero else "more than 0"
-            return place.wrong(f"{raw} s is out of range", f"{least} to {_MOST_SECONDS}")
+            least = "0" if self.zero else "more than 0"
+            return place.wrong(f"{raw} s is out of range", f"{least} up to {_MOST_SECONDS}")
         micros = int((number * SECOND_US).to_integral_value())
         if micros == 0 and not self.zero:
             return place.wrong(f"{raw} s is less than a microsecond")
@@ -265,8 +265,8 @@ class Size:
             hint = 'write bytes, or text like "64 MiB"'
             return place.wrong(f"must be a size, not {toml_name(raw)}", hint)
         if size < 0 or size > 2**60 or (size == 0 and not self.zero):
-            least = "from 0" if self.zero else "more than 0"
-            return place.wrong(f"{raw} is out of range", f"{least} to 1 EiB")
+            least = "0" if self.zero else "more than 0"
+            return place.wrong(f"{raw} is out of range", f"{least} up to 1 EiB")
         return size
 
     def schema(self) -> Json:
@@ -306,8 +306,8 @@ class Money:
             hint = "write it as 0.35, without a currency sign"
             return place.wrong(f"must be an amount of dollars, not {toml_name(raw)}", hint)
         if number < 0 or number > _MOST_DOLLARS or (number == 0 and not self.zero):
-            least = "from 0" if self.zero else "more than 0"
-            return place.wrong(f"{raw} is out of range", f"{least} to {_MOST_DOLLARS}")
+            least = "0" if self.zero else "more than 0"
+            return place.wrong(f"{raw} is out of range", f"{least} up to {_MOST_DOLLARS}")
         # At most ten digits before the point and 18 after it: the product is exact in 28 digits.
         exponent = number.as_tuple().exponent
         amount = number * NUSD

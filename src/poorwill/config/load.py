@@ -3,18 +3,21 @@
 import os.path
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from poorwill.config.document import LOST, parse
 from poorwill.config.fleet_fields import FLEET, GATEWAY, RATE, SPEND
 from poorwill.config.kinds import nearest, toml_name
 from poorwill.config.machine import check_machine
 from poorwill.config.model_fields import MODEL
+from poorwill.config.places import absolute
 from poorwill.config.rules import ModelSheet, check_fleet, check_model
 from poorwill.config.sections import MODEL_NAME, TITLES, WRITTEN_IN
 from poorwill.config.sheet import Bad, Place, Sheet
 from poorwill.config.tables import Group, Values
 from poorwill.core.errors import ConfigFault, Problem
 from poorwill.core.settings import (
+    EngineSettings,
     FleetSettings,
     GatewaySettings,
     ModelSettings,
@@ -125,8 +128,15 @@ class _Reading:
         model: ModelSettings = MODEL.assemble(
             values, name=ModelName(name), **{"replica.model": ModelName(name)}
         )
+        model = replace(model, engine=self._found(model.engine))
         check_model(model, ModelSheet(name=name, sheet=self._sheet))
         return model
+
+    def _found(self, engine: EngineSettings) -> EngineSettings:
+        """Return the engine with an absolute path, unless the path is a model id of the hub."""
+        path = absolute(engine.path, self._sheet) if engine.path else ""
+        hub = engine.kind not in ("llama.cpp", "toy") and not os.path.exists(path)
+        return engine if hub else replace(engine, path=path)
 
     def _rates(self) -> tuple[RateSettings, ...]:
         place = Place(("rates",), self._sheet)

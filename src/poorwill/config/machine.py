@@ -19,7 +19,7 @@ def check_machine(fleet: FleetSettings, sheet: Sheet, env: Mapping[str, str]) ->
     """Report model files, programs and environment variables that are not there."""
     for model in fleet.models:
         here = ModelSheet(name=model.name, sheet=sheet)
-        if model.engine.path:
+        if os.path.isabs(model.engine.path):
             _check_file(model, here)
         if model.engine.command:
             _check_program(model, here, env)

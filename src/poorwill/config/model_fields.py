@@ -161,15 +161,17 @@ ENGINE_FIELDS = (
     ),
     Field(
         key="path",
-        kind=FilePath(),
+        kind=FilePath(or_hub=True),
         into="engine.path",
-        doc="The model file (a GGUF for `llama.cpp`) or directory.",
+        doc="The model file (a GGUF for `llama.cpp`) or directory; for the other engines also a model "
+        "id of the hub.",
     ),
     Field(
         key="command",
         kind=Listed(of=Text(), words="a list of texts", least=1),
         into="engine.command",
-        doc="For `command`: program and arguments. `{port}`, `{host}` and `{path}` are filled in.",
+        doc="For `command`: program and arguments; `{port}`, `{host}`, `{path}` and `{name}` are filled "
+        "in. For the other installed engines: what to start instead of the engine's usual program.",
     ),
     Field(
         key="args",
@@ -189,7 +191,7 @@ ENGINE_FIELDS = (
         kind=Table(of=Scalar(), words="a table"),
         into="engine.options",
         merges=True,
-        doc="Settings of one kind of engine; docs/engines.md lists them.",
+        doc="Options of the engine itself: `gpu_layers = 8` is given to it as `--gpu-layers 8`.",
     ),
     Field(
         key="ready_path",

@@ -5,16 +5,35 @@ import re
 from dataclasses import dataclass
 
 from poorwill.config.kinds import Json, quoted, toml_name
-from poorwill.config.sheet import Bad, Place
+from poorwill.config.sheet import Bad, Place, Sheet
 
 _HOST = re.compile(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:.]+(%\w+)?")
 
 
-@dataclass(frozen=True, slots=True)
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""`owner/name` on the Hugging Face hub; a relative path can look the same."""
+
+
+def absolute(path: str, sheet: Sheet) -> str:
+    """Return a path as counted from the directory of `fleet.toml`, `~` being the home directory."""
+    if sheet.home and (path == "~" or path.startswith("~/")):
+        path = sheet.home + path[1:]
+    return os.path.normpath(os.path.join(sheet.base, path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FilePath:
     """A path; a relative one counts from the directory of `fleet.toml`, `~` is the home directory."""
 
-    words: str = "a path, relative to the file"
+    or_hub: bool = False
+    """Whether `owner/name`, a model id of the hub, is left as it is; `absolute` decides later."""
+
+    @property
+    def words(self) -> str:
+        """Return what may be written."""
+        return "a path, relative to the file" + (
+            ", or a model id of the hub" if self.or_hub else ""
+        )
 
     def read(self, raw: object, place: Place) -> str | Bad:
         """Return the absolute path."""
@@ -22,10 +41,9 @@ class FilePath:
             return place.wrong(f"must be a path, not {toml_name(raw)}")
         if not raw.strip() or "\0" in raw:
             return place.wrong("must be a path, not empty")
-        home, base = place.sheet.home, place.sheet.base
-        if home and (raw == "~" or raw.startswith("~/")):
-            raw = home + raw[1:]
-        return os.path.normpath(os.path.join(base, raw))
+        if self.or_hub and _HUB_ID.fullmatch(raw):
+            return raw
+        return absolute(raw, place.sheet)
 
     def schema(self) -> Json:
         """Return the JSON Schema."""

@@ -11,12 +11,12 @@ from itertools import pairwise
 from poorwill.config.kinds import nearest
 from poorwill.config.sheet import Sheet, spell
 from poorwill.core.errors import Problem
+from poorwill.core.policies import TierCosts, idle_problem
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
 
-BreakEven = Callable[[ModelSettings], int | None]
-"""Returns the idle time in microseconds below which parking a model costs more than it saves, or None
-where that is not known."""
+Costs = Callable[[ModelSettings, Tier], TierCosts | None]
+"""Returns what parking a model in a tier costs, by rates and measured wakes; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,24 +226,18 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def short_idles(fleet: FleetSettings, break_even: BreakEven) -> Sequence[Problem]:
-    """Return a problem for each model that parks before parking can pay off.
-
-    Parking pays from the break-even idle time on: what parking and waking cost, divided by what a second
-    parked saves (Irani, Shukla, Gupta 2003).
-    """
+def short_idles(fleet: FleetSettings, costs: Costs) -> Sequence[Problem]:
+    """Return a problem for each model whose fixed idle time is shorter than the break-even."""
     problems = []
     for model in fleet.models:
-        least_us, idle_us = break_even(model), model.policy.idle_us
-        if idle_us is not None and least_us is not None and idle_us < least_us:
+        known = costs(model, model.replica.park.ladder[0])
+        if model.policy.idle_us is not None and known is not None:
+            where = f"models.{model.name}.policy.idle_s"
+            wait = model.policy.wait_nusd_s
             problems.append(
-                Problem(
-                    where=f"models.{model.name}.policy.idle_s",
-                    what=f"{_s(idle_us)} is shorter than the break-even, {_s(least_us)}",
-                    hint="parking and waking then cost more than staying ready would",
-                )
+                idle_problem(model.policy.idle_us, known, where=where, wait_nusd_s=wait)
             )
-    return problems
+    return [problem for problem in problems if problem is not None]
 
 
 def _s(duration_us: int) -> str:
