@@ -15,6 +15,7 @@ from poorwill.config.lines import Lines, locate
 from poorwill.core.errors import Problem
 
 _AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+_SPANS = re.compile(r"unclosed|unterminated|nested too deeply")
 _MOST_ERRORS = 20
 LOST = "\x7flost"
 """Beginning of the names of tables whose header could not be parsed."""
@@ -41,10 +42,10 @@ def parse(text: str) -> Document:
             break
         except (ValueError, ArithmeticError, RecursionError) as error:
             fault, line = _fault(error, rows)
-            # An error on the very next line, or further up, is taken for a consequence of the last.
-            if not faults or line > last + 1:
+            if line > last:
                 faults.append(fault)
-            if line <= last or len(faults) == _MOST_ERRORS:
+            # What spans lines cannot be mended by blanking one: all below would be its consequence.
+            if line <= last or _SPANS.search(fault.what) or len(faults) == _MOST_ERRORS:
                 return Document(table={}, lines=Lines({}), faults=tuple(faults))
             rows[line - 1] = _blank(rows[line - 1], line)
             last = line

@@ -54,17 +54,19 @@ def _check_engine(model: ModelSettings, sheet: ModelSheet) -> None:
     engine = model.engine
     if engine.kind == "command":
         _check_command(model, sheet)
-    elif engine.command:
-        sheet.wrong(["command", "engine"], 'is only for engine = "command"', "use args to add some")
+    elif engine.command and engine.kind in ("llama.cpp", "toy"):
+        hint = 'use args to add arguments, or engine = "command"'
+        sheet.wrong(["command", "engine"], f"is not for the engine {engine.kind}", hint)
     if sheet.sheet.partial:
         return
     if engine.kind == "llama.cpp" and not engine.path:
         sheet.wrong(["path", "engine"], "is missing", "name the model's GGUF file")
-    elif engine.kind in ("vllm", "sglang", "transformers") and not (
-        engine.path or engine.engine_model
-    ):
-        hint = "name the model's directory, or its name on the hub as engine_model"
-        sheet.wrong(["path", "engine_model", "engine"], "is missing", hint)
+    elif engine.kind in ("vllm", "sglang", "transformers") and not engine.path:
+        hint = "name the model's directory, or a model id of the hub"
+        sheet.wrong(["path", "engine"], "is missing", hint)
+    elif engine.kind == "ollama" and not engine.engine_model:
+        hint = 'e.g. engine_model = "qwen3:0.6b", as ollama list shows it'
+        sheet.wrong(["engine_model", "engine"], "is missing", hint)
 
 
 def _check_command(model: ModelSettings, sheet: ModelSheet) -> None:
