@@ -1,0 +1,69 @@
+"""`poorwill status`: what every replica does now, and whether the published wake interval is met."""
+
+import argparse
+from typing import Any
+
+from poorwill.cli.target import add_fleet_option, add_json_option, ask, read_fleet
+from poorwill.cli.verb import Streams, Verb
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_fleet_option(parser)
+    add_json_option(parser)
+
+
+async def _run(options: argparse.Namespace, streams: Streams) -> int:
+    answer = await ask(read_fleet(options, streams), "GET", "/status")
+    if options.json:
+        streams.say_json(answer)
+    else:
+        for line in _table(answer["replicas"]):
+            streams.say(line)
+    return 0
+
+
+def _table(replicas: list[dict[str, Any]]) -> list[str]:
+    rows = [("MODEL", "STATE", "SINCE", "IN FLIGHT", "HELD", "WAKE p50", "p95", "max", "BUDGET")]
+    for replica in replicas:
+        wake = replica["wake"]
+        state = replica["state"] + (f" {replica['tier']}" if replica.get("tier") else "")
+        if replica.get("phase"):
+            state += f" ({replica['phase']})"
+        rows.append(
+            (
+                replica["model"],
+                state,
+                _duration(replica.get("since_s")),
+                str(replica["in_flight"]),
+                str(replica["held"]),
+                _duration(wake["p50_s"]),
+                _duration(wake["p95_s"]),
+                _duration(wake["max_s"]),
+                _duration(wake["budget_s"]) + (" MISSED" if wake["over_budget"] else ""),
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += [f"{r['model']}: {r['last_error']}" for r in replicas if r.get("last_error")]
+    lines += [f"{r['model']}: {note}" for r in replicas for note in r.get("notes", {}).values()]
+    return lines
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.2f}s" if seconds < 10 else f"{seconds:.0f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+
+
+VERB = Verb(
+    name="status",
+    help="show every replica, who waits, and the measured wake interval",
+    options=_options,
+    run=_run,
+    epilog="WAKE is measured over the last real wakes; MISSED: at least one took longer than its budget.\n"
+    "Exit 4 where no poorwill serves the fleet.",
+)
