@@ -44,7 +44,7 @@ class Bench:
             settings,
             directory=str(self.directory),
             clock=SystemClock.started(),
-            env=dict(os.environ),
+            env={},
         )
 
     def start(self, launch: Launch) -> Running:

@@ -123,7 +123,7 @@ class LogReader:
     dialect: Dialect
     timeline: Timeline
     marks: list[PhaseMark] = field(default_factory=list)
-    most_marks: int = 10_000
+    most_marks: int = 1_000
 
     def look(self) -> list[PhaseMark]:
         """Read what is new and return its marks; bounded work, never raises."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from poorwill.core.anatomy import anatomy, as_marks
 from poorwill.core.launch import Launch, PhaseMark, Running
 from poorwill.core.ports import Clock, DriverError, Report
 from poorwill.core.settings import ModelSettings
@@ -17,17 +18,20 @@ from poorwill.engines.asking import Endpoint, answers, greedy_text
 from poorwill.engines.dialects.news import Dialect
 from poorwill.engines.logfile import LogFile, LogReader, Timeline
 from poorwill.engines.ports import kept_port
+from poorwill.engines.procio import IoTrack
 from poorwill.engines.recipe import Place, Prepare, Recipe
 
 LOOK_S = 0.05
 """Between two looks at the log: how late a phase without a stamp of its own can be."""
-_FIRST_POLL_S, _LAST_POLL_S = 0.01, 0.25
+_POLL_SHARE, _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.05, 0.01, 0.25
+"""Polls of the readiness path: so that finding out late costs at most a twentieth of the wake."""
 _POLL_TIMEOUT_S = 5.0
 
 
 @dataclass(slots=True, kw_only=True)
 class _Wake:
     reader: LogReader
+    io: IoTrack
     report: Report | None = None
     marks: list[PhaseMark] = field(default_factory=list)
 
@@ -106,6 +110,7 @@ class ServedEngine:
                 for mark in wake.reader.look():
                     if mark.ended_us is None:
                         report(mark)
+                wake.io.look(self.clock.now_us())
                 await asyncio.sleep(LOOK_S)
         finally:
             wake.report = None
@@ -113,21 +118,21 @@ class ServedEngine:
     async def ready(self, running: Running, launch: Launch) -> None:
         """Return when the readiness path answers and one synthetic request has been served.
 
-        Polls from every 10 ms to every 250 ms, at most until the wake's hard cap; raises DriverError then, or
-        where the synthetic request fails. Cancelled: no connection stays open.
+        Polls every 10 to 250 ms, at most until the wake's hard cap; raises DriverError then, or where the
+        synthetic request fails. Cancelled: no connection stays open.
         """
         endpoint = self._endpoint(running, launch)
         wake = self._wakes.get(launch.replica)
         cap_us = self.settings.replica.wake.cap_us
-        give_up_us = self.clock.now_us() + cap_us
-        wait_s = _FIRST_POLL_S
+        began_us = self.clock.now_us()
+        give_up_us = began_us + cap_us
         while not await answers(endpoint, launch.ready_path, timeout_s=_POLL_TIMEOUT_S):
             if self.clock.now_us() > give_up_us:
                 raise DriverError(
                     f"{launch.ready_path} did not answer 200 in {cap_us / SECOND_US:g} s"
                 )
-            await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 1.3, _LAST_POLL_S)
+            waited_s = (self.clock.now_us() - began_us) / SECOND_US
+            await asyncio.sleep(min(max(waited_s * _POLL_SHARE, _SHORTEST_POLL_S), _LONGEST_POLL_S))
         if wake is not None:
             wake.mark(Phase.WARMUP, self.clock.now_us(), "synthetic request")
         left_s = max(1.0, (give_up_us - self.clock.now_us()) / SECOND_US)
@@ -142,9 +147,9 @@ class ServedEngine:
     def refine(
         self, launch: Launch, marks: Sequence[PhaseMark], began_us: int, ended_us: int
     ) -> Sequence[PhaseMark]:
-        """Return the given marks and what the log told besides; the wake of this replica is then forgotten.
+        """Return the leaves of the wake as marks: the given marks, what the log told besides, and bytes read.
 
-        Blocks for what is left of the log, at most some megabytes.
+        The wake is then forgotten. Blocks for what is left of the log, at most some megabytes.
         """
         wake = self._wakes.pop(launch.replica, None)
         if wake is None:
@@ -152,7 +157,7 @@ class ServedEngine:
         wake.reader.finish()
         known = set(marks)
         more = [mark for mark in (*wake.reader.marks, *wake.marks) if mark not in known]
-        return sorted((*marks, *more), key=lambda mark: mark.at_us)
+        return as_marks(wake.io.with_bytes(anatomy((*marks, *more), began_us, ended_us)))
 
     def _endpoint(self, running: Running, launch: Launch) -> Endpoint:
         model = launch.engine_model or launch.model
@@ -163,6 +168,6 @@ class ServedEngine:
         reader = LogReader(
             file=LogFile.at_end(launch.log_path), dialect=self.dialect, timeline=timeline
         )
-        wake = _Wake(reader=reader)
+        wake = _Wake(reader=reader, io=IoTrack(argv=launch.argv))
         self._wakes[launch.replica] = wake
         return wake

@@ -1,0 +1,232 @@
+"""Where the time of a wake went: marks from many sources become leaves that tile the wake exactly.
+
+Pure. A mark either opens a phase, which lasts until the next such mark, or tells afterwards how long one
+took. Those nest (an engine's initialisation holds its compilation), so every instant is given to the
+innermost phase that covers it: the one that began last. What nobody explains is `unattributed`, never
+hidden.
+"""
+
+import heapq
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from types import MappingProxyType
+
+from poorwill.core.entries import PhaseSpan
+from poorwill.core.launch import PhaseMark
+from poorwill.core.words import Phase
+
+MOST_LEAVES = 200
+"""Beyond it leaves of one phase are merged whatever their details: no log can flood the ledger."""
+
+PHASE_GROUP: Mapping[Phase, str] = MappingProxyType(
+    {
+        Phase.PROVISION: "machine",
+        Phase.DOWNLOAD: "machine",
+        Phase.SPAWN: "process",
+        Phase.IMPORTS: "process",
+        Phase.CONTEXT: "process",
+        Phase.WEIGHTS: "model",
+        Phase.COMPILE_HIT: "engine",
+        Phase.COMPILE_MISS: "engine",
+        Phase.KV_CACHE: "engine",
+        Phase.GRAPHS: "engine",
+        Phase.WARMUP: "engine",
+        Phase.READ_IMAGE: "restore",
+        Phase.RESTORE_PROCESS: "restore",
+        Phase.RESTORE_DEVICE: "restore",
+        Phase.ENGINE_WAKE: "restore",
+        Phase.VERIFY: "check",
+        Phase.READY: "check",
+        Phase.UNATTRIBUTED: "unattributed",
+    }
+)
+"""The upper level of the tree; total over the closed list of phases."""
+
+
+STORAGE_DETAIL = "{} B from storage"
+"""How the detail of a leaf says how much of what was read came from storage, not from the page cache."""
+_STORAGE = re.compile(r"(\d+) B from storage")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """One node of the tree: the whole, a group, a phase, or one named part of a phase."""
+
+    name: str
+    took_us: int
+    bytes_read: int | None
+    children: tuple["Branch", ...] = ()
+
+
+def anatomy(marks: Iterable[PhaseMark], began_us: int, ended_us: int) -> tuple[PhaseSpan, ...]:
+    """Return leaves that tile [began_us, ended_us]: in order, no gap, no overlap, none empty.
+
+    Empty where the wake took no time. Marks outside of the wake are clipped to it; their order does not
+    matter but among marks of one instant the later one wins.
+    """
+    pieces = _merged(
+        _pieces(_claims(marks, began_us, ended_us), began_us, ended_us), by_detail=True
+    )
+    if len(pieces) > MOST_LEAVES:
+        pieces = _merged(pieces, by_detail=False)
+    return tuple(pieces)
+
+
+def as_marks(spans: Iterable[PhaseSpan]) -> list[PhaseMark]:
+    """Return leaves as marks with both ends: `anatomy` makes the same leaves of them."""
+    return [
+        PhaseMark(
+            phase=span.phase,
+            at_us=span.began_us,
+            ended_us=span.ended_us,
+            bytes_read=span.bytes_read,
+            detail=span.detail,
+        )
+        for span in spans
+    ]
+
+
+def tree(spans: Sequence[PhaseSpan], name: str = "wake") -> Branch:
+    """Return the leaves as a tree: groups, phases, and the parts of a phase where it has more than one."""
+    groups: dict[str, dict[Phase, list[PhaseSpan]]] = {}
+    for span in spans:
+        groups.setdefault(PHASE_GROUP[span.phase], {}).setdefault(span.phase, []).append(span)
+    return _branch(
+        name,
+        [
+            _branch(group, [_phase_branch(phase, parts) for phase, parts in phases.items()])
+            for group, phases in groups.items()
+        ],
+    )
+
+
+def totals(spans: Iterable[PhaseSpan]) -> dict[Phase, int]:
+    """Return the microseconds of each phase, in order of first appearance."""
+    sums: dict[Phase, int] = {}
+    for span in spans:
+        sums[span.phase] = sums.get(span.phase, 0) + span.ended_us - span.began_us
+    return sums
+
+
+def storage_bytes(spans: Iterable[PhaseSpan]) -> int | None:
+    """Return the bytes that came from storage, None where no leaf says."""
+    told = [int(match[1]) for span in spans if (match := _STORAGE.search(span.detail))]
+    return sum(told) if told else None
+
+
+@dataclass(slots=True)
+class _Claim:
+    """A mark's claim to a stretch of time."""
+
+    began_us: int
+    ended_us: int
+    order: int
+    mark: PhaseMark
+    spent: bool = False
+    """Its bytes have been given to a leaf."""
+
+    def __lt__(self, other: "_Claim") -> bool:
+        return self._rank() < other._rank()
+
+    def _rank(self) -> tuple[int, int, int]:
+        return (-self.began_us, self.ended_us, -self.order)
+
+
+def _claims(marks: Iterable[PhaseMark], began_us: int, ended_us: int) -> list[_Claim]:
+    """Return the claims by begin. An open mark claims up to the next one; `unattributed` claims nothing."""
+    claims: list[_Claim] = []
+    current: _Claim | None = None
+    for order, mark in enumerate(sorted(marks, key=lambda mark: mark.at_us)):
+        at_us = min(max(mark.at_us, began_us), ended_us)
+        if mark.ended_us is not None:
+            end_us = min(mark.ended_us, ended_us)
+            claims.append(_Claim(at_us, end_us, order, mark))
+            continue
+        if current is not None:
+            current.ended_us = at_us
+        current = _Claim(at_us, ended_us, order, mark)
+        claims.append(current)
+    return [
+        claim
+        for claim in sorted(claims, key=lambda claim: claim.began_us)
+        if claim.ended_us > claim.began_us and claim.mark.phase is not Phase.UNATTRIBUTED
+    ]
+
+
+def _pieces(claims: list[_Claim], began_us: int, ended_us: int) -> Iterator[PhaseSpan]:
+    """Sweep over time: at every begin or end, the claim that began last takes over."""
+    edges = sorted(
+        {began_us, ended_us, *(edge for c in claims for edge in (c.began_us, c.ended_us))}
+    )
+    heap: list[_Claim] = []
+    waiting = iter(claims)
+    upcoming = next(waiting, None)
+    for start_us, end_us in pairwise(edges):
+        while upcoming is not None and upcoming.began_us <= start_us:
+            heapq.heappush(heap, upcoming)
+            upcoming = next(waiting, None)
+        while heap and heap[0].ended_us <= start_us:
+            heapq.heappop(heap)
+        yield _piece(heap[0] if heap else None, start_us, end_us)
+
+
+def _piece(claim: _Claim | None, start_us: int, end_us: int) -> PhaseSpan:
+    if claim is None:
+        return PhaseSpan(phase=Phase.UNATTRIBUTED, began_us=start_us, ended_us=end_us)
+    first, claim.spent = not claim.spent, True
+    return PhaseSpan(
+        phase=claim.mark.phase,
+        began_us=start_us,
+        ended_us=end_us,
+        bytes_read=claim.mark.bytes_read if first else None,
+        detail=claim.mark.detail,
+    )
+
+
+def _merged(pieces: Iterable[PhaseSpan], *, by_detail: bool) -> list[PhaseSpan]:
+    merged: list[PhaseSpan] = []
+    for piece in pieces:
+        last = merged[-1] if merged else None
+        if (
+            last is None
+            or last.phase is not piece.phase
+            or (by_detail and last.detail != piece.detail)
+        ):
+            merged.append(piece)
+        else:
+            detail = last.detail if last.detail == piece.detail else ""
+            read = _sum((last.bytes_read, piece.bytes_read))
+            merged[-1] = replace(last, ended_us=piece.ended_us, bytes_read=read, detail=detail)
+    return merged
+
+
+def _phase_branch(phase: Phase, parts: Sequence[PhaseSpan]) -> Branch:
+    named: dict[str, list[PhaseSpan]] = {}
+    for part in parts:
+        named.setdefault(part.detail or "other", []).append(part)
+    leaves = [
+        Branch(
+            name=detail,
+            took_us=sum(part.ended_us - part.began_us for part in same),
+            bytes_read=_sum(part.bytes_read for part in same),
+        )
+        for detail, same in named.items()
+    ]
+    branch = _branch(phase, leaves)
+    return branch if len(leaves) > 1 or parts[0].detail else replace(branch, children=())
+
+
+def _branch(name: str, children: Sequence[Branch]) -> Branch:
+    return Branch(
+        name=name,
+        took_us=sum(child.took_us for child in children),
+        bytes_read=_sum(child.bytes_read for child in children),
+        children=tuple(children),
+    )
+
+
+def _sum(parts: Iterable[int | None]) -> int | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if known else None
