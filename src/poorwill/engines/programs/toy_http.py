@@ -25,6 +25,7 @@ class Request:
     path: str
     headers: dict[str, str]
     body: bytes
+    query: str = ""
 
     def json(self) -> dict[str, Any]:
         """Return the body as a JSON object."""
@@ -92,7 +93,8 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
         if size > MOST_BODY:
             raise ValueError("body too large")
         body = await reader.readexactly(size)
-    return Request(method=method, path=target.partition("?")[0], headers=headers, body=body)
+    path, _, query = target.partition("?")
+    return Request(method=method, path=path, headers=headers, body=body, query=query)
 
 
 async def read_chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
