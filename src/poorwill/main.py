@@ -6,32 +6,12 @@ does nothing else. Cancelling it is how a verb that runs for long is told to shu
 
 import argparse
 import difflib
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, TextIO
 
 from poorwill.cli.verb import EXIT_STATUS, Streams, Verb
+from poorwill.cli.verbs import VERBS, load_verb
 from poorwill.core.errors import ConfigFault, ErrorCode, PoorwillError
-
-VERBS: Mapping[str, str] = {
-    "demo": "poorwill.cli.demo",
-    "init": "poorwill.cli.init",
-    "check": "poorwill.cli.check",
-    "serve": "poorwill.cli.serve",
-    "status": "poorwill.cli.status",
-    "wake": "poorwill.cli.wake",
-    "park": "poorwill.cli.park",
-    "bill": "poorwill.cli.bill",
-    "keys": "poorwill.cli.keys",
-    "ledger": "poorwill.cli.ledger",
-    "anatomy": "poorwill.cli.anatomy",
-    "plan": "poorwill.cli.plan",
-    "bench": "poorwill.cli.bench",
-    "doctor": "poorwill.cli.doctor",
-    "guest": "poorwill.cli.guest",
-    "completion": "poorwill.cli.completion",
-}
-"""The verb table. Modules are imported when their verb is used, so that `serve` starts quickly."""
 
 
 async def run(
@@ -84,13 +64,6 @@ class _Parser(argparse.ArgumentParser):
 
     def print_help(self, file: object = None) -> None:
         self.streams.stdout.write(self.format_help())
-
-
-def load_verb(name: str) -> Verb:
-    """Import and return one verb of the table."""
-    verb = importlib.import_module(VERBS[name]).VERB
-    assert isinstance(verb, Verb)
-    return verb
 
 
 def _parser_for(args: Sequence[str], streams: Streams) -> tuple[_Parser, Sequence[str]]:

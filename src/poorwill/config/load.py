@@ -36,8 +36,7 @@ def load_fleet(path: str, env: Mapping[str, str], *, machine: bool = True) -> Fl
 
     Raises ConfigFault with every problem found. Opens no file but this one and the first bytes of models.
     """
-    source = os.path.basename(path)
-    document = parse(_text(path, source))
+    document = parse(_text(path))
     base = os.path.dirname(os.path.abspath(path))
     sheet = Sheet(
         lines=document.lines,
@@ -47,7 +46,7 @@ def load_fleet(path: str, env: Mapping[str, str], *, machine: bool = True) -> Fl
         partial=bool(document.faults),
         written_in=WRITTEN_IN,
     )
-    fleet = _Reading(document.table, sheet).fleet(source)
+    fleet = _Reading(document.table, sheet).fleet(os.path.basename(path))
     if machine:
         check_machine(fleet, sheet, env)
     if sheet.problems:
@@ -55,19 +54,20 @@ def load_fleet(path: str, env: Mapping[str, str], *, machine: bool = True) -> Fl
     return fleet
 
 
-def _text(path: str, source: str) -> str:
+def _text(path: str) -> str:
     try:
         with open(path, encoding="utf-8-sig") as file:
             return file.read()
-    except FileNotFoundError as error:
-        problem = Problem(where=path, what="no such file", hint="poorwill init writes an example")
-        raise ConfigFault([problem], source=source) from error
-    except OSError as error:
-        problem = Problem(where=path, what=error.strerror or str(error))
-        raise ConfigFault([problem], source=source) from error
-    except UnicodeDecodeError as error:
-        problem = Problem(where=path, what="is not UTF-8 text", hint="TOML files are UTF-8")
-        raise ConfigFault([problem], source=source) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigFault([_unreadable(error)], source=path) from error
+
+
+def _unreadable(error: OSError | UnicodeDecodeError) -> Problem:
+    if isinstance(error, UnicodeDecodeError):
+        return Problem(where="the file", what="is not UTF-8 text", hint="TOML files are UTF-8")
+    if isinstance(error, FileNotFoundError):
+        return Problem(where="the file", what="does not exist", hint="poorwill init writes one")
+    return Problem(where="the file", what=f"cannot be read: {error.strerror}")
 
 
 class _Reading:

@@ -228,6 +228,26 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def advice(fleet: FleetSettings) -> Sequence[Problem]:
+    """Return what is allowed but probably not meant: warnings, not problems."""
+    found = []
+    if not fleet.rates:
+        hint = "write [[rates]] with active_usd_h"
+        found.append(Problem(where="rates", what="without rates the bill has no prices", hint=hint))
+    for model in fleet.models:
+        where = f"models.{model.name}"
+        if model.replica.park.ladder == (Tier.COLD,) and not model.floor.always:
+            what = "every wake is a cold start"
+            hint = (
+                'ladder = ["frozen", "cold"] keeps a snapshot; poorwill doctor says what works here'
+            )
+            found.append(Problem(where=f"{where}.ladder", what=what, hint=hint))
+        if fleet.memory_bytes and not model.memory_bytes:
+            what = "unknown, so the fleet's memory cannot be kept to"
+            found.append(Problem(where=f"{where}.memory", what=what, hint="set it"))
+    return found
+
+
 def short_idles(fleet: FleetSettings, costs: Costs) -> Sequence[Problem]:
     """Return a problem for each model whose fixed idle time is shorter than the break-even."""
     problems = []
