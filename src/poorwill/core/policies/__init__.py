@@ -1,0 +1,56 @@
+"""The parking policies that `serve` runs and `plan` judges: the same objects.
+
+A policy learns only from finished idle stretches, through `observe`; it never sees the future. This
+package is pure: no clock, no I/O, no randomness.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.policies.costs import TierCosts, break_even_us, envelope_after_us, idle_problem
+from poorwill.core.policies.floors import make_floor
+from poorwill.core.policies.timed import Timed, break_even, descend
+from poorwill.core.policy import FixedIdle, Policy
+from poorwill.core.settings import PolicySettings
+from poorwill.core.words import Tier
+
+NAMES = ("break-even", "fixed", "ladder", "adaptive")
+"""What `fleet.toml` may name."""
+
+
+def make_policy(
+    settings: PolicySettings, *, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts]
+) -> Policy:
+    """Return a new policy for one replica.
+
+    `ladder` is the replica's tiers from shallow to deep; `costs` has all of them. Raises OperatorFault for
+    a name that is none of `NAMES`.
+    """
+    wait = settings.wait_nusd_s
+    if settings.name == "fixed":
+        deeper = [(tier, settings.rungs_us[tier]) for tier in ladder if tier in settings.rungs_us]
+        first = [(ladder[0], settings.idle_us)] if settings.idle_us is not None else []
+        return FixedIdle((*first, *deeper))
+    if settings.name == "break-even":
+        return break_even(ladder=ladder, costs=costs, wait_nusd_s=wait)
+    if settings.name == "ladder":
+        return descend(ladder=ladder, costs=costs, wait_nusd_s=wait)
+    raise OperatorFault(
+        ErrorCode.CONFIG_INVALID,
+        f"no policy {settings.name!r}",
+        hint=f"policies: {', '.join(NAMES)}",
+    )
+
+
+__all__ = [
+    "NAMES",
+    "TierCosts",
+    "Timed",
+    "break_even",
+    "break_even_us",
+    "descend",
+    "envelope_after_us",
+    "idle_problem",
+    "make_floor",
+    "make_policy",
+]
