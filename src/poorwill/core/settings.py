@@ -127,6 +127,7 @@ class RateSettings:
     source: str = ""
     model: ModelName | None = None
     driver: str | None = None
+    replica: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
