@@ -1,0 +1,71 @@
+"""A note of a dump or restore under way, so that the next poorwill can end what a killed one left running.
+
+criu lives in its own session and outlives poorwill. What it was doing is half done, so criu and the
+engine it was working on are ended; the ledger's owner then starts the replica cold.
+"""
+
+import json
+from pathlib import Path
+
+from poorwill.drivers import procfs
+from poorwill.drivers.criu import kill_session
+from poorwill.drivers.process import session_gone
+
+NOTE = "attempt.json"
+
+
+def note_attempt(work: Path, *, criu_pid: int, engine_pid: int, engine_started: int | None) -> None:
+    """Write down who works on whom; `engine_started` is None for an engine being restored."""
+    criu = procfs.read_stat(criu_pid)
+    note = {
+        "criu_pid": criu_pid,
+        "criu_started": criu.started if criu else 0,
+        "engine_pid": engine_pid,
+        "engine_started": engine_started,
+    }
+    (work / NOTE).write_text(json.dumps(note))
+
+
+async def settle_leftover(directory: Path) -> str:
+    """End what a leftover's note names; return what was ended, for people, or an empty string.
+
+    Only for leftovers of a poorwill that is no more: it kills. A restored engine that already runs on is
+    left alone. Raises DriverError where a process does not disappear.
+    """
+    note = _read(directory / "work" / NOTE) or _read(directory / NOTE)
+    if note is None:
+        return ""
+    criu_pid, criu_started, engine_pid, engine_started = note
+    ended = []
+    if _is(criu_pid, criu_started):
+        kill_session(criu_pid, since=criu_started)
+        await session_gone(criu_pid, started=criu_started)
+        ended.append(f"criu {criu_pid}")
+    engine = procfs.read_stat(engine_pid)
+    if engine is None:
+        return ", ".join(ended)
+    restoring = engine_started is None and engine.started >= criu_started and engine.state in "Tt"
+    if restoring or engine.started == engine_started:
+        kill_session(engine_pid, since=engine.started)
+        await session_gone(engine_pid, started=engine.started)
+        ended.append(f"engine {engine_pid}")
+    return ", ".join(ended)
+
+
+def _read(path: Path) -> tuple[int, int, int, int | None] | None:
+    try:
+        note = json.loads(path.read_text())
+        started = note["engine_started"]
+        return (
+            int(note["criu_pid"]),
+            int(note["criu_started"]),
+            int(note["engine_pid"]),
+            None if started is None else int(started),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is(pid: int, started: int) -> bool:
+    stat = procfs.read_stat(pid)
+    return stat is not None and stat.started == started

@@ -1,0 +1,134 @@
+"""A snapshot's manifest: what it is an image of, what it needs to be woken, and the check sums of its files.
+
+`mismatches` is the only judge of whether a snapshot fits; each reason has its own sentence.
+"""
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import msgspec
+
+from poorwill.core.launch import Launch
+from poorwill.core.words import ModelName, ReplicaId, Tier
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """One file of an image. `checks` holds one CRC-32 for each chunk of its stored bytes."""
+
+    name: str
+    bytes: int
+    checks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What of the machine an image of a process depends on."""
+
+    kernel: str
+    cpu_flags: tuple[str, ...]
+
+    @classmethod
+    def read(cls) -> "HostFacts":
+        """Read this machine's."""
+        flags: tuple[str, ...] = ()
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name.strip() in ("flags", "Features"):
+                    flags = tuple(sorted(value.split()))
+                    break
+        return cls(kernel=os.uname().release, cpu_flags=flags)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything about a snapshot but its bytes."""
+
+    format: int = FORMAT
+    replica: ReplicaId
+    model: ModelName
+    generation: int
+    driver: str
+    tier: Tier
+    tool: str
+    """The program that wrote it, with its version: `criu 4.2.1`."""
+    created_us: int
+    engine: str
+    digest: str
+    start_hash: str
+    """Of what the engine was started with; see `start_hash_of`."""
+    host: str
+    port: int
+    machine: HostFacts
+    pid: int = 0
+    ids: tuple[int, ...] = ()
+    """Every process and thread id of the image; all must be free to restore it."""
+    log_path: str = ""
+    """What its standard output pointed to."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    sealed: str = ""
+    """The salt its key was derived with, hexadecimal; empty: not encrypted."""
+    image_bytes: int = 0
+    files: tuple[FileRecord, ...] = ()
+
+
+def start_hash_of(launch: Launch) -> str:
+    """Return the digest of an engine's arguments, environment and working directory."""
+    started = [list(launch.argv), sorted(launch.env.items()), launch.cwd]
+    return hashlib.sha256(json.dumps(started).encode()).hexdigest()
+
+
+def mismatches(
+    manifest: Manifest, launch: Launch, *, tool: str, machine: HostFacts, generation: int
+) -> list[str]:
+    """Return every reason why the snapshot must not be woken for `launch` here; empty where it may."""
+    reasons = []
+
+    def compare(what: str, then: object, now: object) -> None:
+        if then != now:
+            reasons.append(f"{what}: the snapshot has {then}, now it is {now}")
+
+    compare("snapshot format", manifest.format, FORMAT)
+    compare("replica", manifest.replica, launch.replica)
+    compare("generation", manifest.generation, generation)
+    compare("engine", manifest.engine, launch.engine)
+    if manifest.start_hash != start_hash_of(launch):
+        reasons.append("engine arguments: the engine would be started differently now")
+    compare("port", manifest.port, launch.port)
+    compare("address", manifest.host, launch.host)
+    compare("model digest", manifest.digest or "none", launch.digest or "none")
+    compare("tool", manifest.tool, tool)
+    compare("kernel", manifest.machine.kernel, machine.kernel)
+    then, now = set(manifest.machine.cpu_flags), set(machine.cpu_flags)
+    if then != now:
+        gone, new = " ".join(sorted(then - now)) or "none", " ".join(sorted(now - then)) or "none"
+        reasons.append(f"CPU flags: gone since the snapshot: {gone}; new: {new}")
+    return reasons
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Return the manifest as JSON with a check sum over itself."""
+    body = json.dumps(asdict(manifest), sort_keys=True)
+    return json.dumps({"manifest": body, "crc32": zlib.crc32(body.encode())}).encode()
+
+
+def decode(data: bytes) -> Manifest:
+    """Read what `encode` wrote. Raises ValueError with the reason."""
+    envelope: Any = json.loads(data)
+    if not isinstance(envelope, dict) or not isinstance(envelope.get("manifest"), str):
+        raise ValueError("not a manifest")
+    body = envelope["manifest"].encode()
+    if envelope.get("crc32") != zlib.crc32(body):
+        raise ValueError("its check sum is wrong")
+    try:
+        return msgspec.json.decode(body, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
