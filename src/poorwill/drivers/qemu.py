@@ -7,6 +7,7 @@ file, and a long directory name does not exceed the 108 bytes of a Unix socket's
 
 import asyncio
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,11 +71,13 @@ class Hypervisor:
 
     def save_uri(self, path: str) -> str:
         """Return where `migrate` writes; QEMU before 8.2 knows no `file:` and pipes through a shell."""
-        return f"file:{path}" if self.version[:2] >= _FILE_URI else f"exec:cat > {path}"
+        return (
+            f"file:{path}" if self.version[:2] >= _FILE_URI else f"exec:cat > {shlex.quote(path)}"
+        )
 
     def load_uri(self, path: str) -> str:
         """Return where `migrate-incoming` reads."""
-        return f"file:{path}" if self.version[:2] >= _FILE_URI else f"exec:cat {path}"
+        return f"file:{path}" if self.version[:2] >= _FILE_URI else f"exec:cat {shlex.quote(path)}"
 
 
 CAPABILITIES: dict[Layout, tuple[str, ...]] = {

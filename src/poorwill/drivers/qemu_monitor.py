@@ -7,7 +7,7 @@ taken. Needs the extra `qemu` (the library qemu.qmp); it is imported when it is 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ class Monitor:
         try:
             await self._transferred()
         except BaseException:
-            await self("migrate_cancel")
+            with suppress(DriverError):
+                await self("migrate_cancel")
             raise
 
     async def load(self, uri: str, *, layout: Layout) -> None:
@@ -56,14 +57,6 @@ class Monitor:
         await self._prepare(layout)
         await self("migrate-incoming", uri=uri)
         await self._transferred()
-
-    async def quit(self) -> None:
-        """Tell QEMU to end. It may end before it answers."""
-        qmp = _library()
-        try:
-            await self._client.execute("quit")
-        except qmp.QMPError:
-            return
 
     async def _prepare(self, layout: Layout) -> None:
         wanted = [{"capability": name, "state": True} for name in CAPABILITIES[layout]]

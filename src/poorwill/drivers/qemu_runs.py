@@ -5,6 +5,7 @@ be suspended, and one that was woken can be stopped. The directory's name holds 
 what poorwill needs to know of a run after its own death is the run's process and that name.
 """
 
+import asyncio
 import errno
 import os
 import secrets
@@ -20,7 +21,7 @@ from poorwill.core.words import ModelName
 from poorwill.drivers import qemu, qemu_monitor
 from poorwill.drivers.guest import Guest
 from poorwill.drivers.process import EngineProcesses
-from poorwill.drivers.qemu import Hypervisor, Memory
+from poorwill.drivers.qemu import Hypervisor, Layout, Memory
 from poorwill.drivers.qemu_monitor import Monitor
 from poorwill.drivers.readiness import Readiness, refuse_taken_port
 
@@ -126,6 +127,15 @@ class QemuRuns:
         return qemu_monitor.open_monitor(
             self.path(running), alive=lambda: self.processes.alive(running)
         )
+
+    async def load(self, running: Running, uri: str, *, layout: Layout, limit_s: float) -> None:
+        """Fill a guest that was started with `incoming`, and let it run. Raises DriverError."""
+        try:
+            async with self.monitor(running) as monitor, asyncio.timeout(limit_s):
+                await monitor.load(uri, layout=layout)
+                await monitor("cont")
+        except TimeoutError as error:
+            raise DriverError(f"the guest was not restored within {limit_s:g} s") from error
 
     async def stop(self, running: Running) -> None:
         """End the run and remove its directory; idempotent. Cancelled: it is killed all the same."""

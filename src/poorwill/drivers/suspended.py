@@ -1,0 +1,264 @@
+"""The tier `suspended`: a virtual machine's memory on disk, no process.
+
+A park stops the guest, has QEMU write its device state beside the memory file it has run on all along
+(x-ignore-shared), and ends QEMU; a wake maps the file again. Where the memory is in no file of its own, all
+of it is written (mapped-ram). The order is what makes it safe:
+
+1. everything that can fail while the guest could still serve on comes first, the sync to disk included;
+2. QEMU ends before the snapshot gets its name, so that no guest can run on under a valid snapshot;
+3. a wake spends its snapshot: from QEMU's start on the memory file belongs to the new run.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from poorwill.core.launch import Launch, Parked, PhaseMark, Running
+from poorwill.core.ports import DriverError, Found, Report, SnapshotRefused
+from poorwill.core.words import Phase, Tier
+from poorwill.drivers import qemu
+from poorwill.drivers.blocking import in_thread
+from poorwill.drivers.exclusive import Exclusive
+from poorwill.drivers.imagefiles import Stopped, sync_file
+from poorwill.drivers.manifest import HostFacts, Manifest, mismatches, start_hash_of
+from poorwill.drivers.qemu import Layout, Memory
+from poorwill.drivers.qemu_monitor import Monitor
+from poorwill.drivers.qemu_runs import QemuRuns
+from poorwill.drivers.snapshot import Draft, SnapshotStore
+from poorwill.drivers.space import Space
+
+_DEVICE_STATE_BYTES = 64 * 2**20
+"""More than the state of a guest's devices takes; a minimal guest's is about 2 MB."""
+
+
+@dataclass(slots=True, kw_only=True)
+class SuspendedDriver:
+    """Suspends guests and wakes them. Implements the port `Driver`."""
+
+    runs: QemuRuns
+    store: SnapshotStore
+    space: Space
+    in_file: bool = True
+    """Whether a guest whose snapshot holds all its memory gets a memory file again as it wakes."""
+    park_limit_s: float = 300.0
+    load_limit_s: float = 300.0
+    exclusive: Exclusive = field(default_factory=Exclusive)
+
+    @property
+    def name(self) -> str:
+        """The driver's name."""
+        return "suspended"
+
+    @property
+    def tier(self) -> Tier:
+        """The tier it parks into."""
+        return Tier.SUSPENDED
+
+    # parking
+
+    async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
+        """Suspend the guest; see `Driver.park`. Failed or cancelled before QEMU ends: the guest goes on."""
+        with self.exclusive.during(running.replica, "park"):
+            layout = self._layout(running)
+            await self._make_room(running, launch, layout)
+            draft = await asyncio.to_thread(self.store.begin, running.replica, generation)
+            try:
+                await self._save(running, draft, layout)
+                await self.runs.stop(running)
+                manifest = self._manifest(running, launch, layout, generation=generation)
+                done = await in_thread(lambda stop: self.store.commit(draft, manifest, stop))
+            except (OSError, Stopped) as error:
+                raise DriverError(f"the snapshot could not be written: {error}") from error
+            finally:
+                self.store.abandon(draft)
+        return Parked(
+            replica=running.replica,
+            generation=generation,
+            tier=Tier.SUSPENDED,
+            path=str(draft.final),
+            image_bytes=done.image_bytes,
+        )
+
+    async def _save(self, running: Running, draft: Draft, layout: Layout) -> None:
+        """Write what there is to write and sync it; on failure let the guest go on."""
+        async with self.runs.monitor(running) as monitor:
+            try:
+                async with asyncio.timeout(self.park_limit_s):
+                    await monitor("stop")
+                    state = draft.image / qemu.STATE
+                    await monitor.save(self.runs.hypervisor.save_uri(str(state)), layout=layout)
+                    if layout is Layout.RAM_FILE:
+                        os.link(self.runs.path(running) / qemu.RAM, draft.image / qemu.RAM)
+                    await in_thread(lambda stop: _sync(draft.image, stop))
+            except (DriverError, OSError, TimeoutError) as error:
+                still = await self._resumed(monitor, running)
+                raise DriverError(f"the guest was not saved: {error}", running=still) from error
+            except BaseException:
+                await self._resumed(monitor, running)
+                raise
+
+    async def _resumed(self, monitor: Monitor, running: Running) -> Running | None:
+        """Let the guest go on; return it where it does, None where QEMU had to be ended."""
+        try:
+            await monitor("cont")
+        except DriverError:
+            await self.runs.abort(running)
+            return None
+        return running
+
+    def _layout(self, running: Running) -> Layout:
+        if self.runs.memory(running) is not Memory.SHARED:
+            return self.runs.hypervisor.full_layout
+        if self.store.sealer is not None:
+            raise DriverError(
+                "a guest whose memory is a file on disk cannot be parked encrypted: "
+                "it is in the clear already",
+                running=running,
+            )
+        return Layout.RAM_FILE
+
+    async def _make_room(self, running: Running, launch: Launch, layout: Layout) -> None:
+        """Make room for what a park writes beyond what is on the disk already."""
+        memory_bytes = self.runs.guest(launch).memory_mib * 2**20
+        need = _DEVICE_STATE_BYTES + (0 if layout is Layout.RAM_FILE else memory_bytes)
+        try:
+            await asyncio.to_thread(self.space.make_room, self.store, need, replica=running.replica)
+        except (DriverError, OSError) as error:
+            raise DriverError(str(error), running=running) from error
+
+    def _manifest(
+        self, running: Running, launch: Launch, layout: Layout, *, generation: int
+    ) -> Manifest:
+        return Manifest(
+            replica=running.replica,
+            model=launch.model,
+            generation=generation,
+            driver=self.name,
+            tier=self.tier,
+            tool=self.runs.hypervisor.named,
+            created_us=self.runs.clock.now_us(),
+            engine=launch.engine,
+            digest=launch.digest,
+            start_hash=start_hash_of(launch),
+            host=launch.host,
+            port=launch.port,
+            machine=HostFacts.read(),
+            log_path=launch.log_path,
+            extra={"layout": layout, "guest": self.runs.guest(launch).digest},
+        )
+
+    # waking
+
+    async def wake(
+        self, parked: Parked, launch: Launch, *, generation: int, report: Report
+    ) -> Running:
+        """Restore the guest and wait until its engine is ready; see `Driver.wake`."""
+        with self.exclusive.during(launch.replica, "wake"):
+            manifest = await asyncio.to_thread(self._checked, parked, launch)
+            report(PhaseMark(phase=Phase.READ_IMAGE, at_us=self.runs.clock.now_us()))
+            self.store.claim(manifest)
+            draft = self.store.begin_wake(manifest)
+            spent = False
+            try:
+                await in_thread(lambda stop: self._fetch(manifest, draft, stop))
+                memory = self._prepare(manifest, draft, launch, generation=generation)
+                spent = True
+                return await self._restored(
+                    manifest, draft, launch, generation=generation, memory=memory, report=report
+                )
+            except SnapshotRefused:
+                spent = True
+                raise
+            finally:
+                self.store.end_wake(manifest, draft, spent=spent)
+                if not spent:
+                    self.store.release(manifest)
+
+    def _checked(self, parked: Parked, launch: Launch) -> Manifest:
+        manifest = self.store.manifest(parked)
+        reasons = mismatches(
+            manifest,
+            launch,
+            tool=self.runs.hypervisor.named,
+            machine=HostFacts.read(),
+            generation=parked.generation,
+        )
+        if manifest.extra.get("guest") != self.runs.guest(launch).digest:
+            reasons.append("guest: it was built anew since the snapshot")
+        if reasons:
+            raise SnapshotRefused("; ".join(reasons))
+        return manifest
+
+    def _fetch(self, manifest: Manifest, draft: Draft, stop: threading.Event) -> None:
+        self.store.verify(draft, manifest.files, stop)
+        if manifest.sealed:
+            self.store.unseal(manifest, draft, stop)
+
+    def _prepare(
+        self, manifest: Manifest, draft: Draft, launch: Launch, *, generation: int
+    ) -> Memory:
+        """Make the run's directory with the memory file it will run on."""
+        if manifest.extra["layout"] == Layout.RAM_FILE:
+            path = self.runs.make(launch, generation=generation)
+            os.link(draft.image / qemu.RAM, path / qemu.RAM)
+            return Memory.SHARED
+        if self.in_file and not manifest.sealed:
+            memory_bytes = self.runs.guest(launch).memory_mib * 2**20
+            self.runs.make(launch, generation=generation, ram_bytes=memory_bytes)
+            return Memory.SHARED
+        self.runs.make(launch, generation=generation)
+        return Memory.ANONYMOUS
+
+    async def _restored(
+        self,
+        manifest: Manifest,
+        draft: Draft,
+        launch: Launch,
+        *,
+        generation: int,
+        memory: Memory,
+        report: Report,
+    ) -> Running:
+        report(PhaseMark(phase=Phase.RESTORE_PROCESS, at_us=self.runs.clock.now_us()))
+        running = self.runs.start(
+            launch,
+            generation=generation,
+            driver=self.name,
+            memory=memory,
+            report=lambda mark: None,  # a restore begins no engine
+            incoming=True,
+        )
+        try:
+            state = self.runs.hypervisor.load_uri(str(draft.image / qemu.STATE))
+            await self.runs.load(
+                running, state, layout=Layout(manifest.extra["layout"]), limit_s=self.load_limit_s
+            )
+            await self.runs.greet(running, launch)
+        except BaseException:
+            await self.runs.abort(running)
+            raise
+        return running
+
+    # the rest
+
+    async def descend(self, parked: Parked, launch: Launch, *, generation: int) -> Parked:
+        """Suspend a guest whose engine sleeps; from no other tier is there a way."""
+        if parked.running is None:
+            raise DriverError(f"there is no way from {parked.tier} to {self.tier}")
+        return await self.park(parked.running, launch, generation=generation)
+
+    async def discard(self, parked: Parked) -> None:
+        """Remove the snapshot; see `Driver.discard`."""
+        await asyncio.to_thread(self.store.discard, parked)
+
+    async def inventory(self) -> Sequence[Found]:
+        """Return the snapshots; running guests are for the cold driver to list."""
+        return await asyncio.to_thread(self.store.found)
+
+
+def _sync(image: Path, stop: threading.Event) -> None:
+    for name in os.listdir(image):
+        sync_file(image / name)
