@@ -35,6 +35,7 @@ class EngineKind:
     """None: any option is passed on as a flag."""
     asks: Mapping[str, object] = field(default_factory=dict)
     """Fields added to a probe."""
+    silent_imports: bool = True
 
 
 ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
@@ -44,9 +45,12 @@ ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
             dialect=read_llamacpp,
             options=llamacpp.OPTIONS,
             asks={"cache_prompt": False},  # the same arithmetic before a park and after a wake
+            silent_imports=False,
         ),
         "command": EngineKind(prepare=command_recipe, dialect=read_any, options=()),
-        "toy": EngineKind(prepare=toy.toy_recipe, dialect=read_any, options=toy.OPTIONS),
+        "toy": EngineKind(
+            prepare=toy.toy_recipe, dialect=read_any, options=toy.OPTIONS, silent_imports=False
+        ),
         "transformers": EngineKind(prepare=transformers_recipe, dialect=read_transformers),
         "vllm": EngineKind(prepare=vllm_recipe, dialect=read_vllm),
         "sglang": EngineKind(prepare=sglang_recipe, dialect=read_sglang),
@@ -84,6 +88,7 @@ def make_engine(
         prepare=kind.prepare,
         dialect=kind.dialect,
         asks=kind.asks,
+        silent_imports=kind.silent_imports,
     )
 
 

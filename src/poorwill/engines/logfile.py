@@ -17,6 +17,8 @@ from poorwill.engines.dialects.news import Dialect, News
 MOST_LOOK = 256 * 1024
 MOST_BACKLOG = 4 * 1024 * 1024
 MOST_LINE = 16 * 1024
+CUT_MARK = b"[poorwill cut "
+"""How a log begins that poorwill cut to its last part: what stands there now was read before."""
 
 
 def boot_us() -> int:
@@ -48,7 +50,7 @@ class LogFile:
         try:
             with open(self.path, "rb", buffering=0) as file:
                 status = os.fstat(file.fileno())
-                self._find(status.st_ino, status.st_size)
+                self._find(status.st_ino, status.st_size, file.read(len(CUT_MARK)))
                 file.seek(self.offset)
                 data = file.read(most)
         except OSError:
@@ -59,9 +61,9 @@ class LogFile:
             self.rest = self.rest[:MOST_LINE]
         return [line[:MOST_LINE].decode("utf-8", "replace") for line in whole if line]
 
-    def _find(self, inode: int, size: int) -> None:
+    def _find(self, inode: int, size: int, beginning: bytes) -> None:
         if size < self.offset or (self.inode and inode != self.inode):
-            self.offset, self.rest = 0, b""
+            self.offset, self.rest = (size if beginning == CUT_MARK else 0), b""
         self.inode = inode
         backlog = size - self.offset
         if backlog > MOST_BACKLOG:

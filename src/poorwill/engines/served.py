@@ -53,6 +53,8 @@ class ServedEngine:
     prepare: Prepare
     dialect: Dialect
     asks: Mapping[str, object]
+    silent_imports: bool
+    """The engine's log does not tell when its program has started."""
     _wakes: dict[ReplicaId, _Wake] = field(default_factory=dict)
 
     @property
@@ -157,6 +159,9 @@ class ServedEngine:
         wake.reader.finish()
         known = set(marks)
         more = [mark for mark in (*wake.reader.marks, *wake.marks) if mark not in known]
+        if self.silent_imports and wake.io.samples and any(m.phase is Phase.SPAWN for m in marks):
+            # The process exists: up to its first line it does nothing but import.
+            more.append(PhaseMark(phase=Phase.IMPORTS, at_us=wake.io.samples[0].at_us))
         return as_marks(wake.io.with_bytes(anatomy((*marks, *more), began_us, ended_us)))
 
     def _endpoint(self, running: Running, launch: Launch) -> Endpoint:
