@@ -1,0 +1,149 @@
+"""The handlers of the inference listener: closures over what they need, one per action.
+
+A handler gets an exchange whose request is complete and either answers it, fails it or hands it to the
+policy; it returns at once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from poorwill.core.errors import RequestFault
+from poorwill.core.words import ModelName
+from poorwill.gateway import wire
+from poorwill.gateway.edge import refusal
+from poorwill.gateway.exchange import Exchange
+from poorwill.gateway.request_policy import RequestPolicy, unknown_model
+from poorwill.gateway.routes import Action
+
+Handler = Callable[[Exchange], None]
+Models = Callable[[], Sequence[ModelName]]
+
+_JSON = [(b"content-type", b"application/json")]
+_NAMING_PREFIXES = (b"/v1/models/", b"/v1/engines/")
+
+
+class _Ask(msgspec.Struct):
+    """The two fields of a body that the gateway reads; all others pass unseen."""
+
+    model: Any = None
+    stream: Any = None
+
+
+_decode = msgspec.json.Decoder(_Ask).decode
+
+
+def inference_handlers(
+    *, policy: RequestPolicy, models: Models, started_s: int
+) -> Mapping[Action, Handler]:
+    """Return the handler of every action on the inference listener."""
+    return {
+        Action.RELAY: relay(policy=policy, models=models),
+        Action.LIST_MODELS: list_models(models=models, started_s=started_s),
+        Action.SHOW_MODEL: show_model(models=models, started_s=started_s),
+        Action.HEALTH: health(),
+    }
+
+
+def relay(*, policy: RequestPolicy, models: Models) -> Handler:
+    """Send a request to the model that its body or its path names."""
+
+    def handle(exchange: Exchange) -> None:
+        try:
+            _read_ask(exchange, models)
+        except RequestFault as fault:
+            exchange.fail(fault)
+            return
+        policy.begin(exchange)
+
+    return handle
+
+
+def list_models(*, models: Models, started_s: int) -> Handler:
+    """Answer `GET /v1/models` from the configuration: nothing is woken."""
+
+    def handle(exchange: Exchange) -> None:
+        rows = [_model_object(name, started_s) for name in models()]
+        document = {"object": "list", "data": rows, "has_more": False}
+        if rows:  # Anthropic's clients page by these
+            document |= {"first_id": rows[0]["id"], "last_id": rows[-1]["id"]}
+        exchange.answer(200, _JSON, wire.json_bytes(document))
+
+    return handle
+
+
+def show_model(*, models: Models, started_s: int) -> Handler:
+    """Answer `GET /v1/models/NAME` from the configuration: nothing is woken."""
+
+    def handle(exchange: Exchange) -> None:
+        name = _segment(exchange.head.path.removeprefix(b"/v1/models/"))
+        if name in models():
+            exchange.answer(200, _JSON, wire.json_bytes(_model_object(name, started_s)))
+        else:
+            exchange.fail(unknown_model(name, models()))
+
+    return handle
+
+
+def health() -> Handler:
+    """Answer that the gateway itself is up, whatever its models do."""
+
+    def handle(exchange: Exchange) -> None:
+        exchange.answer(200, _JSON, b'{"status":"ok"}')
+
+    return handle
+
+
+def _read_ask(exchange: Exchange, models: Models) -> None:
+    """Learn which model is asked for, and whether for a stream. Raises RequestFault."""
+    if exchange.body:
+        try:
+            ask = _decode(exchange.body)
+        except msgspec.ValidationError as error:
+            raise refusal("the body must be a JSON object that names a `model`") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise refusal(f"the body is not JSON: {error}") from error
+        except RecursionError as error:
+            raise refusal("the body is nested too deeply") from error
+        exchange.streaming = ask.stream is True
+        if isinstance(ask.model, str) and ask.model:
+            exchange.model = ModelName(ask.model)
+            return
+        if ask.model is not None:
+            raise refusal("`model` must be a string that is not empty")
+    named = _named_in_path(exchange.head.path, models())
+    if named is None:
+        raise refusal("the request names no model: the body has no `model`")
+    exchange.model = named
+
+
+def _named_in_path(path: bytes, models: Sequence[ModelName]) -> ModelName | None:
+    """Return the configured model that a path like /v1/engines/NAME/completions names."""
+    for prefix in _NAMING_PREFIXES:
+        if path.startswith(prefix):
+            rest = _segment(path.removeprefix(prefix)) + "/"
+            named = [name for name in models if rest.startswith(f"{name}/")]
+            if named:
+                return max(named, key=len)
+    return None
+
+
+def _segment(raw: bytes) -> ModelName:
+    return ModelName(unquote_to_bytes(raw).decode("utf-8", "replace"))
+
+
+def _model_object(name: ModelName, started_s: int) -> dict[str, object]:
+    """Return one model in a shape that OpenAI's and Anthropic's clients both read."""
+    created = datetime.fromtimestamp(started_s, UTC).isoformat().replace("+00:00", "Z")
+    return {
+        "id": name,
+        "object": "model",
+        "created": started_s,
+        "owned_by": "poorwill",
+        "type": "model",
+        "display_name": name,
+        "created_at": created,
+    }

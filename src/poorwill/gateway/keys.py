@@ -1,0 +1,61 @@
+"""Who may come in: the check of a presented key, and of whether a listener may face the network.
+
+A key is checked as soon as a request's head is complete, before its body is read.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+
+from poorwill.core.errors import ErrorCode, Problem, RequestFault
+from poorwill.core.ports import KeyRing
+from poorwill.core.settings import GatewaySettings
+
+
+def key_name(keys: KeyRing, credential: bytes) -> str:
+    """Return the name of the key a request brought, empty where none is configured.
+
+    Raises RequestFault(UNAUTHENTICATED). The secret goes into no message.
+    """
+    if not keys.required:
+        return ""
+    if not credential:
+        raise RequestFault(
+            ErrorCode.UNAUTHENTICATED,
+            "an API key is needed: send `Authorization: Bearer KEY` or `x-api-key: KEY`",
+        )
+    name = keys.name_of(credential)
+    if name is None:
+        raise RequestFault(ErrorCode.UNAUTHENTICATED, "the API key is not known here")
+    return name
+
+
+def listener_problems(settings: GatewaySettings, *, keys_configured: bool) -> Sequence[Problem]:
+    """Return why the listeners must not be bound as configured: a public address needs protection."""
+    problems = []
+    if not keys_configured and not is_loopback(settings.host):
+        problems.append(
+            Problem(
+                where="gateway.host",
+                what=f"{settings.host} can be reached from outside, and no API key is configured",
+                hint="add a key with `poorwill keys add NAME`, or listen on 127.0.0.1",
+            )
+        )
+    if not is_loopback(settings.admin_host):
+        problems.append(
+            Problem(
+                where="gateway.admin_host",
+                what=f"{settings.admin_host} can be reached from outside; this listener asks no key",
+                hint="listen on 127.0.0.1 and use an SSH tunnel or a proxy that authenticates",
+            )
+        )
+    return problems
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is reachable from this machine alone."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,208 @@
+"""What happens to a request that names a model: claim or hold, connect, retry, give up.
+
+The policy reads top to bottom in one coroutine; the bytes move in callbacks elsewhere. The coroutine ends
+as soon as the request is on its way, so that an open stream costs no task. When a lease is to be had and
+a connection is idle, `begin` sends the request at once and no coroutine runs at all.
+
+Retries, all before the first byte of an answer: a kept-alive connection that turns out stale is replaced
+at once by a new one (the engine never saw the request); an engine that refuses connections gives its
+lease back and is asked for anew, which holds the request through another wake where one is needed. At
+most `TRIES` in all, none begun later than `RETRY_WITHIN_US` after the first lease. A new connection lost
+after the request was written is not retried: the request may be what killed the engine.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from poorwill.core.entries import RequestEnded
+from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError, RequestFault, TryLater
+from poorwill.core.ports import Activator, Clock, Lease, LedgerWriter, Log
+from poorwill.core.settings import GatewaySettings
+from poorwill.core.words import SECOND_US, ModelName
+from poorwill.gateway.exchange import Exchange
+from poorwill.gateway.heartbeat import Heartbeat, beat_for
+from poorwill.gateway.pool import UpstreamPool
+from poorwill.gateway.upstream import Upstream
+
+TRIES = 3
+RETRY_DELAY_S = 0.05
+"""Doubled with each further try."""
+RETRY_WITHIN_US = 15 * SECOND_US
+
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+
+class RequestPolicy:
+    """The policy of one gateway. Also the `Surroundings` of its exchanges."""
+
+    def __init__(
+        self,
+        *,
+        settings: GatewaySettings,
+        activator: Activator,
+        pool: UpstreamPool,
+        ledger: LedgerWriter,
+        clock: Clock,
+        log: Log,
+        models: Callable[[], Sequence[ModelName]],
+        observe: Callable[[RequestEnded], None],
+        spawn: Spawn,
+    ) -> None:
+        self.activator = activator
+        self.clock = clock
+        self._settings = settings
+        self._pool = pool
+        self._ledger = ledger
+        self._log = log
+        self._models = models
+        self._observe = observe
+        self._spawn = spawn
+        self._active: set[Exchange] = set()
+        self._quiet: asyncio.Future[None] | None = None
+        self.draining = False
+
+    @property
+    def active(self) -> int:
+        """The number of requests for a model that are not over."""
+        return len(self._active)
+
+    def begin(self, exchange: Exchange) -> None:
+        """Send a request on its way; its model, `streaming` and body are known."""
+        self._active.add(exchange)
+        try:
+            if self.draining:
+                raise TryLater(ErrorCode.DRAINING, "poorwill is shutting down")
+            lease = self.activator.claim(exchange.model)
+            if lease is not None:
+                self._lease(exchange, lease)
+                upstream = self._pool.take(lease.host, lease.port)
+                if upstream is not None:
+                    upstream.send(exchange)
+                    return
+        except PoorwillError as error:
+            self._refuse(exchange, error)
+            return
+        exchange.task = self._spawn(self._dispatch(exchange))
+
+    def lost(self, exchange: Exchange, *, reused: bool, why: str) -> None:
+        """Retry a request whose kept-alive connection was stale; fail any other."""
+        exchange.tries += 1
+        if reused and exchange.tries < TRIES and self.clock.now_us() < exchange.retry_until_us:
+            exchange.task = self._spawn(self._dispatch(exchange))
+            return
+        exchange.fail(EngineFault(ErrorCode.REPLICA_LOST, f"the connection to the engine: {why}"))
+
+    def ended(self, exchange: Exchange, row: RequestEnded | None) -> None:
+        """Write the row of a request that is over."""
+        self._active.discard(exchange)
+        if row is not None:
+            self._ledger.post((row,))
+            self._observe(row)
+        if self._quiet is not None and not self._active and not self._quiet.done():
+            self._quiet.set_result(None)
+
+    async def drained(self) -> None:
+        """Wait until no request is in flight or held. May be cancelled at any time."""
+        while self._active:
+            self._quiet = asyncio.get_running_loop().create_future()
+            try:
+                await self._quiet
+            finally:
+                self._quiet = None
+
+    def fail_all(self, why: str) -> None:
+        """End every request that is not over with `draining`."""
+        for exchange in list(self._active):
+            exchange.fail(TryLater(ErrorCode.DRAINING, why))
+
+    async def _dispatch(self, exchange: Exchange) -> None:
+        """Bring one request to an engine, or fail it. Cancelled: its exchange is already over."""
+        try:
+            upstream = await self._reach(exchange)
+        except PoorwillError as error:
+            exchange.task = None
+            self._refuse(exchange, error)
+        except Exception as error:
+            self._log.error("request failed by a defect", request=exchange.request_id, error=error)
+            exchange.task = None
+            exchange.fail(PoorwillError(ErrorCode.INTERNAL, "poorwill failed; its log says why"))
+        else:
+            exchange.task = None
+            upstream.send(exchange)
+
+    async def _reach(self, exchange: Exchange) -> Upstream:
+        """Return a connection to a replica that the exchange has a lease on.
+
+        The hold is registered and awaited in one go: a place that nobody awaits could not be freed.
+        """
+        while True:
+            if exchange.lease is None:
+                lease = self.activator.claim(exchange.model)
+                self._lease(exchange, lease or await self._hold(exchange))
+            assert exchange.lease is not None
+            host, port = exchange.lease.host, exchange.lease.port
+            try:
+                # After a stale connection only a new one will do: its neighbours are as old.
+                idle = self._pool.take(host, port) if exchange.tries == 0 else None
+                return idle or await self._pool.connect(host, port)
+            except OSError as error:
+                exchange.release()
+                exchange.tries += 1
+                if exchange.tries >= TRIES or self.clock.now_us() >= exchange.retry_until_us:
+                    raise EngineFault(
+                        ErrorCode.UPSTREAM_CONNECT, f"the engine accepts no connection: {error}"
+                    ) from error
+            await asyncio.sleep(RETRY_DELAY_S * 2**exchange.tries)
+
+    async def _hold(self, exchange: Exchange) -> Lease:
+        """Wait for the lease while the heart beats. Raises what the hold raises."""
+        began_us = self.clock.now_us()
+        held = self.activator.hold(
+            exchange.model,
+            size_bytes=len(exchange.body),
+            asked_by=exchange.key or "anonymous",
+            request=exchange.request_id,
+        )
+        exchange.held = held
+        heartbeat = Heartbeat(
+            kind=beat_for(
+                exchange.head,
+                streaming=exchange.streaming,
+                json_answer=exchange.route.json_answer,
+                settings=self._settings,
+            ),
+            response=exchange.response,
+            held=held,
+            settings=self._settings,
+            congested=lambda: not exchange.writable,
+        )
+        heartbeat.start()
+        try:
+            return await held.lease()
+        finally:
+            heartbeat.stop()
+            exchange.held, exchange.wake = None, held.wake
+            waited_s = (self.clock.now_us() - began_us) / SECOND_US
+            exchange.response.wake_header = f"{held.wake or '-'}; held={waited_s:.3f}".encode()
+
+    def _lease(self, exchange: Exchange, lease: Lease) -> None:
+        exchange.leased(lease)
+        if not exchange.retry_until_us and exchange.leased_us is not None:
+            exchange.retry_until_us = exchange.leased_us + RETRY_WITHIN_US
+
+    def _refuse(self, exchange: Exchange, error: PoorwillError) -> None:
+        if error.code is ErrorCode.MODEL_NOT_FOUND:
+            error = unknown_model(exchange.model, self._models())
+            exchange.model = ModelName(
+                ""
+            )  # no row: a ledger of models that do not exist helps nobody
+        exchange.fail(error)
+
+
+def unknown_model(asked: str, models: Sequence[ModelName]) -> RequestFault:
+    """Return the error for a model that is not configured: it lists what exists."""
+    return RequestFault(
+        ErrorCode.MODEL_NOT_FOUND,
+        f"there is no model {asked[:200]!r}; this fleet serves: {', '.join(models) or 'none'}",
+    )

@@ -1,0 +1,199 @@
+"""What one client has been sent so far, and what may therefore still be said.
+
+Owns the client's side of the framing: the head, the body in the right coding, heartbeats after an early
+200, and how a failure is told in each state. It writes to a callable and knows no socket, no engine and
+no clock.
+
+| sent so far | failure is told as |
+| --- | --- |
+| nothing, or interim responses | the real status and an error body |
+| an event stream, at the end of an event | one error event, then a clean end and a close |
+| white space before a JSON body | the error object, then a cut: never a clean end |
+| anything else | a cut |
+
+A cut is seen by every client: the chunked coding or the content length is left incomplete, and an
+HTTP/1.0 connection, whose end is its only framing, is reset.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+
+from poorwill.core.errors import PoorwillError
+from poorwill.gateway import wire
+from poorwill.gateway.wire import Dialect
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Sent(Enum):
+    """How far a response has gone."""
+
+    NOTHING = auto()
+    EVENTS = auto()  # an early 200 whose body is an event stream
+    SPACES = auto()  # an early 200 whose body is JSON after white space
+    HEAD = auto()  # the engine's own head
+    ALL = auto()
+
+
+class Ending(Enum):
+    """What the connection must do after the response."""
+
+    KEEP = auto()
+    CLOSE = auto()
+    CUT = auto()
+
+
+class Response:
+    """The response to one request, as its client sees it."""
+
+    __slots__ = (
+        "_chunked",
+        "_dialect",
+        "_events",
+        "_http11",
+        "_request_id",
+        "_tail",
+        "_write",
+        "bodyless",
+        "ending",
+        "sent",
+        "status",
+        "wake_header",
+    )
+
+    def __init__(
+        self,
+        *,
+        write: Callable[[bytes], None],
+        request_id: str,
+        http11: bool,
+        keep_alive: bool,
+        bodyless: bool,
+        dialect: Dialect,
+    ) -> None:
+        self._write = write
+        self._request_id = request_id
+        self._http11 = http11
+        self._dialect = dialect
+        self._chunked = False
+        self._events = False
+        self._tail = b"\n\n"
+        self.bodyless = bodyless
+        self.ending = Ending.KEEP if keep_alive else Ending.CLOSE
+        self.sent = Sent.NOTHING
+        self.status = 0
+        self.wake_header = b""
+
+    def interim(self, headers: Headers) -> None:
+        """Send a 102: the real status can still follow (RFC 2518 section 10.1)."""
+        self._write(wire.head(102, headers))
+
+    def commit_events(self) -> None:
+        """Promise a 200 with an event stream, so that comments can keep the connection open."""
+        self.sent = Sent.EVENTS
+        self._events = True
+        self._begin(
+            200,
+            [
+                (b"content-type", b"text/event-stream; charset=utf-8"),
+                (b"cache-control", b"no-cache"),
+            ],
+            length=None,
+        )
+
+    def commit_spaces(self) -> None:
+        """Promise a 200 with a JSON body, so that white space can keep the connection open.
+
+        Only for HTTP/1.1: without the chunked coding a cut could not be told from an end.
+        """
+        assert self._http11
+        self.sent = Sent.SPACES
+        self._begin(200, [(b"content-type", b"application/json")], length=None)
+
+    def filler(self, data: bytes) -> None:
+        """Send a comment or white space after a commitment."""
+        self._frame(data)
+
+    def relay_head(
+        self, status: int, headers: Headers, *, length: int | None, events: bool
+    ) -> None:
+        """Send the engine's head: `headers` are its own without those of its hop."""
+        self.sent = Sent.HEAD
+        self._events = events
+        self._begin(status, headers, length=length)
+
+    def body(self, parts: Sequence[bytes]) -> None:
+        """Send pieces of the body as they came."""
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._tail = data[-4:]
+        if self._chunked:
+            self._write(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            self._write(data)
+
+    def end(self) -> None:
+        """Say that the body is complete."""
+        if self._chunked:
+            self._write(wire.LAST_CHUNK)
+        self.sent = Sent.ALL
+
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole response of our own. Nothing may have been sent before."""
+        assert self.sent is Sent.NOTHING
+        self._begin(status, headers, length=len(body))
+        if not self.bodyless:
+            self._write(body)
+        self.sent = Sent.ALL
+
+    def fail(self, error: PoorwillError, *, retry_after_s: int | None = None) -> None:
+        """Tell the client that its request failed, in the way that is still open."""
+        document = wire.error_document(error, dialect=self._dialect, request_id=self._request_id)
+        if self.sent is not Sent.NOTHING:
+            self.fail_late(document)
+            return
+        status = wire.http_status(error.code)
+        headers: Headers = [(b"content-type", b"application/json")]
+        if retry_after_s is not None and wire.may_retry(error.code):
+            headers.append((b"retry-after", b"%d" % retry_after_s))
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        self.whole(status, headers, wire.json_bytes(document))
+
+    def fail_late(self, document: dict[str, object]) -> None:
+        """Tell the client of a failure after a head was sent."""
+        if self._events and self._tail.endswith((b"\n\n", b"\r\n\r\n")):
+            self._frame(wire.error_event(document, dialect=self._dialect))
+            self.end()
+            self.ending = Ending.CLOSE
+            return
+        if self.sent is Sent.SPACES:
+            self._frame(wire.json_bytes(document))
+        self.sent = Sent.ALL
+        self.ending = Ending.CUT
+
+    def _begin(self, status: int, headers: Headers, *, length: int | None) -> None:
+        self.status = status
+        lines = [wire.status_line(status)]
+        lines += [b"%b: %b\r\n" % pair for pair in headers]
+        if length is not None:
+            lines.append(b"content-length: %d\r\n" % length)
+        elif status not in (204, 304):
+            if self._http11:
+                self._chunked = True
+                lines.append(b"transfer-encoding: chunked\r\n")
+            else:
+                self.ending = Ending.CLOSE
+        lines.append(b"x-request-id: %b\r\n" % self._request_id.encode())
+        if self._dialect is Dialect.ANTHROPIC:
+            lines.append(b"request-id: %b\r\n" % self._request_id.encode())
+        if self.wake_header:
+            lines.append(b"x-poorwill-wake: %b\r\n" % self.wake_header)
+        if self.ending is not Ending.KEEP:
+            lines.append(b"connection: close\r\n")
+        elif not self._http11:
+            lines.append(b"connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        self._write(b"".join(lines))
+
+    def _frame(self, data: bytes) -> None:
+        self._write(wire.chunk(data) if self._chunked else data)

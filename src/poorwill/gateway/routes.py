@@ -1,0 +1,139 @@
+"""The one route table of both listeners: every path poorwill answers, and what it does there.
+
+Data only. The inference listener matches on raw path bytes, so that the warm path costs one dictionary
+look-up; the admin listener turns its rows into Starlette routes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from poorwill.gateway.wire import Dialect
+
+
+class Listener(StrEnum):
+    """Which of the two listeners a route is on."""
+
+    INFERENCE = "inference"
+    ADMIN = "admin"
+
+
+class Action(StrEnum):
+    """What is done with a request; each has one handler."""
+
+    RELAY = "relay"
+    LIST_MODELS = "list_models"
+    SHOW_MODEL = "show_model"
+    HEALTH = "health"
+    DASHBOARD = "dashboard"
+    STATUS = "status"
+    METRICS = "metrics"
+    EVENTS = "events"
+    WAKE = "wake"
+    PARK = "park"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One row of the table."""
+
+    listener: Listener
+    methods: tuple[str, ...]
+    path: str
+    """A trailing `*` matches any rest, `{model}` one segment or, on the inference listener, several."""
+    action: Action
+    dialect: Dialect = Dialect.OPENAI
+    json_answer: bool = False
+    """Whether an answer that is no stream is JSON, so that white space may precede it."""
+    needs_key: bool = True
+
+
+def _relay(path: str, *, dialect: Dialect = Dialect.OPENAI) -> Route:
+    return Route(
+        listener=Listener.INFERENCE,
+        methods=("POST",),
+        path=path,
+        action=Action.RELAY,
+        dialect=dialect,
+        json_answer=True,
+    )
+
+
+def _admin(method: str, path: str, action: Action) -> Route:
+    return Route(
+        listener=Listener.ADMIN, methods=(method,), path=path, action=action, needs_key=False
+    )
+
+
+ROUTES: tuple[Route, ...] = (
+    _relay("/v1/chat/completions"),
+    _relay("/v1/completions"),
+    _relay("/v1/embeddings"),
+    _relay("/v1/responses"),
+    _relay("/v1/messages", dialect=Dialect.ANTHROPIC),
+    _relay("/v1/messages/count_tokens", dialect=Dialect.ANTHROPIC),
+    Route(
+        listener=Listener.INFERENCE,
+        methods=("GET", "HEAD"),
+        path="/v1/models",
+        action=Action.LIST_MODELS,
+    ),
+    Route(
+        listener=Listener.INFERENCE,
+        methods=("GET", "HEAD"),
+        path="/v1/models/*",
+        action=Action.SHOW_MODEL,
+    ),
+    Route(
+        listener=Listener.INFERENCE,
+        methods=("GET", "HEAD"),
+        path="/healthz",
+        action=Action.HEALTH,
+        needs_key=False,
+    ),
+    Route(
+        listener=Listener.INFERENCE,
+        methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+        path="/v1/*",
+        action=Action.RELAY,
+    ),
+    _admin("GET", "/", Action.DASHBOARD),
+    _admin("GET", "/healthz", Action.HEALTH),
+    _admin("GET", "/status", Action.STATUS),
+    _admin("GET", "/metrics", Action.METRICS),
+    _admin("GET", "/events", Action.EVENTS),
+    _admin("POST", "/models/{model:path}/wake", Action.WAKE),
+    _admin("POST", "/models/{model:path}/park", Action.PARK),
+)
+
+_EXACT: Mapping[tuple[bytes, bytes], Route] = MappingProxyType(
+    {
+        (method.encode(), route.path.encode()): route
+        for route in ROUTES
+        for method in route.methods
+        if route.listener is Listener.INFERENCE and not route.path.endswith("*")
+    }
+)
+_PREFIXES: tuple[tuple[bytes, bytes, Route], ...] = tuple(
+    (method.encode(), route.path[:-1].encode(), route)
+    for route in ROUTES
+    for method in route.methods
+    if route.listener is Listener.INFERENCE and route.path.endswith("*")
+)
+
+
+def inference_route(method: bytes, path: bytes) -> Route | None:
+    """Return the inference listener's route for a request, None where there is none."""
+    exact = _EXACT.get((method, path))
+    if exact is not None:
+        return exact
+    for allowed, prefix, route in _PREFIXES:
+        if method == allowed and path.startswith(prefix) and len(path) > len(prefix):
+            return route
+    return None
+
+
+def admin_routes() -> tuple[Route, ...]:
+    """Return the admin listener's rows."""
+    return tuple(route for route in ROUTES if route.listener is Listener.ADMIN)

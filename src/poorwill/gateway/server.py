@@ -1,0 +1,263 @@
+"""The gateway as a whole: two listeners, three lifetimes, one constructor that takes every dependency.
+
+Accepting ends first (`stop_accepting`), then serving (`drained`), then the sockets close (leaving the
+`async with`). The upstream pool is made outside, because the fleet needs it as its `Connections`; its
+connections are closed here, last.
+"""
+
+import asyncio
+import itertools
+import secrets
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from poorwill.core.entries import RequestEnded
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.ports import Activator, Clock, FleetView, KeyRing, LedgerWriter, Log
+from poorwill.core.settings import GatewaySettings
+from poorwill.core.words import SECOND_US
+from poorwill.gateway.admin import admin_app
+from poorwill.gateway.admin_listener import AdminListener
+from poorwill.gateway.downstream import LINGER_S, Downstream, House
+from poorwill.gateway.events import Streams
+from poorwill.gateway.inference import inference_handlers
+from poorwill.gateway.pool import UpstreamPool
+from poorwill.gateway.request_policy import RequestPolicy
+
+BACKLOG = 4096
+_SWEEP_S = 1.0
+
+
+class Metrics(Protocol):
+    """What the gateway counts, and the text that tells it."""
+
+    def ended(self, row: RequestEnded) -> None:
+        """Count a request for a model that is over. Never raises."""
+        ...
+
+    def refused(self, code: ErrorCode) -> None:
+        """Count a request that was not let in. Never raises."""
+        ...
+
+    def exposition(self, fleet: FleetView) -> str:
+        """Return everything counted, and the fleet's state, in Prometheus' text format."""
+        ...
+
+
+class _Tasks:
+    """Starts tasks in the server's task group, which exists only while the server runs."""
+
+    __slots__ = ("group",)
+
+    def __init__(self) -> None:
+        self.group: asyncio.TaskGroup | None = None
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        assert self.group is not None, "the gateway is not running"
+        return self.group.create_task(work)
+
+
+class GatewayServer:
+    """Both listeners, made by `new_server`; nothing happens before `async with`.
+
+    Entering raises OperatorFault(IN_USE) where an address cannot be bound. Leaving ends what is still in
+    flight with `draining` and returns when every socket is closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: GatewaySettings,
+        policy: RequestPolicy,
+        pool: UpstreamPool,
+        house: House,
+        admin: AdminListener,
+        tasks: _Tasks,
+    ) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._pool = pool
+        self._house = house
+        self._admin = admin
+        self._tasks = tasks
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self.address: tuple[str, int] = ("", 0)
+        self.admin_address: tuple[str, int] = ("", 0)
+
+    async def __aenter__(self) -> Self:
+        """Bind both listeners and begin to serve."""
+        settings, loop = self._settings, asyncio.get_running_loop()
+        inference = bound_socket(settings.host, settings.port)
+        try:
+            admin = bound_socket(settings.admin_host, settings.admin_port)
+        except OperatorFault:
+            inference.close()
+            raise
+        self.address = inference.getsockname()[:2]
+        self.admin_address = admin.getsockname()[:2]
+        group = self._tasks.group = asyncio.TaskGroup()
+        await group.__aenter__()
+        self._server = await loop.create_server(
+            lambda: Downstream(house=self._house, loop=loop), sock=inference, backlog=BACKLOG
+        )
+        group.create_task(self._admin.serve(admin))
+        self._sweeper = group.create_task(self._sweep(loop))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close everything, in order."""
+        self.stop_accepting()
+        self._policy.fail_all("poorwill is shutting down")
+        self._admin.stop()
+        for connection in list(self._house.connections):
+            connection.retire()
+        await self._pool.aclose()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        try:
+            await self._connections_closed()
+        finally:
+            assert self._tasks.group is not None
+            await self._tasks.group.__aexit__(kind, error, trace)
+
+    @property
+    def active(self) -> int:
+        """The number of requests held or in flight."""
+        return self._policy.active
+
+    def stop_accepting(self) -> None:
+        """Accept no connection and no request any more; what is held or in flight goes on. Idempotent."""
+        self._policy.draining = True
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for connection in list(self._house.connections):
+            connection.retire()
+
+    async def drained(self) -> None:
+        """Wait until nothing is held or in flight. Cancelled: nothing changes."""
+        await self._policy.drained()
+
+    async def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Enforce every time limit of both sides, once a second: cheaper than a timer for each."""
+        settings = self._settings
+        shortest_us = min(
+            settings.head_timeout_us,
+            settings.body_timeout_us,
+            settings.idle_timeout_us,
+            settings.upstream_timeout_us,
+        )
+        interval_s = min(_SWEEP_S, shortest_us / SECOND_US / 4)
+        while True:
+            await asyncio.sleep(interval_s)
+            self._expire(loop.time())
+            self._pool.sweep(loop.time())
+
+    def _expire(self, now: float) -> None:
+        for connection in list(self._house.connections):
+            if now > connection.deadline:
+                connection.expire(now)
+
+    async def _connections_closed(self) -> None:
+        """Wait until clients have read their last response, `LINGER_S` at most."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + LINGER_S
+        while self._house.connections:
+            await asyncio.sleep(0.01)
+            self._expire(loop.time() if loop.time() < give_up else float("inf"))
+
+
+def new_server(
+    *,
+    settings: GatewaySettings,
+    activator: Activator,
+    pool: UpstreamPool,
+    keys: KeyRing,
+    ledger: LedgerWriter,
+    fleet: FleetView,
+    clock: Clock,
+    log: Log,
+    metrics: Metrics,
+    dashboard: bytes,
+) -> GatewayServer:
+    """Return a gateway, not running yet. `dashboard` is the page the admin listener serves at `/`."""
+    tasks = _Tasks()
+    policy = RequestPolicy(
+        settings=settings,
+        activator=activator,
+        pool=pool,
+        ledger=ledger,
+        clock=clock,
+        log=log,
+        models=fleet.models,
+        observe=metrics.ended,
+        spawn=tasks.spawn,
+    )
+    house = House(
+        settings=settings,
+        keys=keys,
+        clock=clock,
+        log=log,
+        policy=policy,
+        handlers=inference_handlers(
+            policy=policy, models=fleet.models, started_s=clock.now_us() // SECOND_US
+        ),
+        new_request_id=_request_ids(),
+        refused=metrics.refused,
+        connections=set(),
+    )
+    streams = Streams()
+
+    def health() -> Mapping[str, object]:
+        return {
+            "status": "draining" if policy.draining else "ok",
+            "requests": policy.active,
+            "connections": len(house.connections),
+            "ledger": ledger.unavailable or "ok",
+        }
+
+    app = admin_app(
+        fleet=fleet,
+        clock=clock,
+        log=log,
+        metrics_text=lambda: metrics.exposition(fleet),
+        health=health,
+        page=dashboard,
+        streams=streams,
+        host=settings.admin_host,
+    )
+    return GatewayServer(
+        settings=settings,
+        policy=policy,
+        pool=pool,
+        house=house,
+        admin=AdminListener(app=app, streams=streams),
+        tasks=tasks,
+    )
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Return a listening socket. Raises OperatorFault(IN_USE) with the reason where it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise OperatorFault(
+            ErrorCode.IN_USE,
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            hint="another program may have the port; `--port 0` takes a free one",
+        ) from error
+
+
+def _request_ids() -> Callable[[], str]:
+    """Return a source of request ids: unique over restarts, because the ledger is keyed by them."""
+    prefix, numbers = secrets.token_hex(6), itertools.count(1)
+    return lambda: f"req-{prefix}-{next(numbers):x}"

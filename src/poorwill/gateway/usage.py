@@ -1,0 +1,75 @@
+"""Token counts as the engine reported them, found in the bytes that pass by.
+
+A search for the key comes before any parsing, so that a chunk without `usage` costs one `find`. Counts
+come from a `usage` object alone; where an engine sends none they stay unknown, never guessed.
+"""
+
+import re
+
+import msgspec
+
+_KEY = b'"usage"'
+_OBJECT = re.compile(rb"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
+"""A JSON object with at most one level of objects inside, as usage objects are."""
+_UNFINISHED = re.compile(rb"\s*(?::\s*(?:\{[^\n]*)?)?\Z")
+_CARRY_MAX = 4096
+
+
+class _Counts(msgspec.Struct):
+    prompt_tokens: int | None = None  # OpenAI chat, completions, embeddings
+    completion_tokens: int | None = None
+    input_tokens: int | None = None  # OpenAI responses, Anthropic messages
+    output_tokens: int | None = None
+
+
+_decoder = msgspec.json.Decoder(_Counts)
+
+
+class UsageScan:
+    """Reads one response body piece by piece; later counts replace earlier ones, field by field.
+
+    Anthropic's streams report the input at the start and the output at the end; vLLM may report
+    running totals with every chunk. In both the last word is right.
+    """
+
+    __slots__ = ("_carry", "tokens_in", "tokens_out")
+
+    def __init__(self) -> None:
+        self.tokens_in: int | None = None
+        self.tokens_out: int | None = None
+        self._carry = b""
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next piece of the body, wherever it was cut."""
+        if self._carry:
+            data = self._carry + data
+            self._carry = b""
+        at = data.find(_KEY)
+        if at < 0:
+            # A key cut in two: only possible where the piece does not end with a whole line.
+            if data[-1:] != b"\n" and b'"' in (end := data[-6:]):
+                self._carry = end
+            return
+        while at >= 0:
+            at += len(_KEY)
+            found = _OBJECT.match(data, at)
+            if found:
+                self._count(found[1])
+            elif len(data) - at < _CARRY_MAX and _UNFINISHED.match(data, at):
+                self._carry = data[at - len(_KEY) :]
+                return
+            at = data.find(_KEY, at)
+
+    def _count(self, text: bytes) -> None:
+        try:
+            counts = _decoder.decode(text)
+        except msgspec.MsgspecError:
+            return
+        tokens_in = counts.prompt_tokens if counts.input_tokens is None else counts.input_tokens
+        tokens_out = (
+            counts.completion_tokens if counts.output_tokens is None else counts.output_tokens
+        )
+        if tokens_in is not None:
+            self.tokens_in = tokens_in
+        if tokens_out is not None:
+            self.tokens_out = tokens_out

@@ -1,0 +1,165 @@
+"""What the gateway says when it speaks for itself: statuses, error bodies, heads, chunks and events.
+
+Owns the one table from error code to HTTP status and the two dialects an error may be told in. Pure
+functions from values to bytes; no sockets, no state.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from types import MappingProxyType
+
+from poorwill.core.errors import ErrorCode, PoorwillError
+
+SOURCE = "poorwill"
+"""Who failed, in every error body of poorwill's own; an engine's errors carry `engine`."""
+
+
+class Dialect(StrEnum):
+    """In whose shape errors are told."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How one error code looks over HTTP."""
+
+    status: int
+    openai_type: str
+    anthropic_type: str
+
+
+_FAULT = ("invalid_request_error", "invalid_request_error")
+_LATER = ("server_error", "overloaded_error")
+_BROKEN = ("server_error", "api_error")
+
+REPLIES: Mapping[ErrorCode, Reply] = MappingProxyType(
+    {
+        ErrorCode.INVALID_REQUEST: Reply(400, *_FAULT),
+        ErrorCode.PAYLOAD_TOO_LARGE: Reply(413, "invalid_request_error", "request_too_large"),
+        ErrorCode.UNAUTHENTICATED: Reply(401, "authentication_error", "authentication_error"),
+        ErrorCode.FORBIDDEN: Reply(403, "permission_error", "permission_error"),
+        ErrorCode.MODEL_NOT_FOUND: Reply(404, "invalid_request_error", "not_found_error"),
+        ErrorCode.HOLD_QUEUE_FULL: Reply(429, "rate_limit_error", "rate_limit_error"),
+        ErrorCode.RATE_LIMITED: Reply(429, "rate_limit_error", "rate_limit_error"),
+        ErrorCode.SPEND_LIMIT: Reply(429, "rate_limit_error", "rate_limit_error"),
+        ErrorCode.WAKE_FAILED: Reply(503, *_LATER),
+        ErrorCode.NO_CAPACITY: Reply(503, *_LATER),
+        ErrorCode.DRAINING: Reply(503, *_LATER),
+        ErrorCode.WAKE_TIMEOUT: Reply(504, "server_error", "timeout_error"),
+        ErrorCode.UPSTREAM_CONNECT: Reply(502, *_BROKEN),
+        ErrorCode.UPSTREAM_PROTOCOL: Reply(502, *_BROKEN),
+        ErrorCode.REPLICA_LOST: Reply(502, *_BROKEN),
+        ErrorCode.UPSTREAM_TIMEOUT: Reply(504, "server_error", "timeout_error"),
+        ErrorCode.CLIENT_GONE: Reply(499, *_BROKEN),
+        ErrorCode.LEDGER_UNAVAILABLE: Reply(503, *_LATER),
+        ErrorCode.CONFIG_INVALID: Reply(500, *_BROKEN),
+        ErrorCode.IN_USE: Reply(409, *_BROKEN),
+        ErrorCode.NOT_RUNNING: Reply(503, *_LATER),
+        ErrorCode.INTERNAL: Reply(500, *_BROKEN),
+    }
+)
+"""The HTTP status of every error code: total, checked by a test."""
+
+_RETRYABLE = frozenset({429, 503, 504})
+
+_STATUS_LINES: Mapping[int, bytes] = MappingProxyType(
+    {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
+)
+
+
+def http_status(code: ErrorCode) -> int:
+    """Return the HTTP status of an error code."""
+    return REPLIES[code].status
+
+
+def may_retry(code: ErrorCode) -> bool:
+    """Return whether a response with this code carries `Retry-After`."""
+    return REPLIES[code].status in _RETRYABLE
+
+
+def error_document(error: PoorwillError, *, dialect: Dialect, request_id: str) -> dict[str, object]:
+    """Return the error body as a JSON object in the client's dialect."""
+    reply = REPLIES[error.code]
+    if dialect is Dialect.ANTHROPIC:
+        inner = {
+            "type": reply.anthropic_type,
+            "message": str(error),
+            "code": error.code.value,
+            "source": SOURCE,
+        }
+        return {"type": "error", "error": inner, "request_id": request_id}
+    return {
+        "error": {
+            "message": str(error),
+            "type": reply.openai_type,
+            "code": error.code.value,
+            "param": "model" if error.code is ErrorCode.MODEL_NOT_FOUND else None,
+            "source": SOURCE,
+        }
+    }
+
+
+def engine_error_document(
+    status: int, body: bytes, *, dialect: Dialect, request_id: str
+) -> dict[str, object]:
+    """Return what an engine answered instead of 200, for a client that was already promised a 200.
+
+    The engine's own `error` object survives where it sent one; otherwise its first words are quoted.
+    """
+    inner: dict[str, object] = {}
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    if isinstance(document, dict) and isinstance(document.get("error"), dict):
+        inner.update(document["error"])
+    else:
+        words = body[:300].decode("utf-8", "replace").strip()
+        inner["message"] = f"the engine answered {status}: {words}"
+    inner.setdefault("type", "api_error" if dialect is Dialect.ANTHROPIC else "server_error")
+    inner["code"] = inner.get("code") or ErrorCode.UPSTREAM_PROTOCOL.value
+    inner["source"] = "engine"
+    inner["status"] = status
+    if dialect is Dialect.ANTHROPIC:
+        return {"type": "error", "error": inner, "request_id": request_id}
+    return {"error": inner}
+
+
+def json_bytes(document: object) -> bytes:
+    """Return a JSON document as bytes."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def error_event(document: dict[str, object], *, dialect: Dialect) -> bytes:
+    """Return an error document as the one event that ends a failed stream.
+
+    OpenAI's clients look at `data` alone (../client behaviour: with or without an event name); Anthropic's
+    dispatch on the event name `error`.
+    """
+    name = b"event: error\n" if dialect is Dialect.ANTHROPIC else b""
+    return b"%bdata: %b\n\n" % (name, json_bytes(document))
+
+
+def status_line(status: int) -> bytes:
+    """Return the status line; an unknown status gets an empty phrase (RFC 9112 section 4)."""
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a whole response head, with its empty line."""
+    lines = [b"%b: %b\r\n" % pair for pair in headers]
+    return b"%b%b\r\n" % (status_line(status), b"".join(lines))
+
+
+def chunk(data: bytes) -> bytes:
+    """Return data as one chunk of the chunked coding. Empty data would end the body: not allowed."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -1,0 +1,191 @@
+"""Metrics as Prometheus text: counters and histograms of requests, gauges of the fleet at scrape time.
+
+Small on purpose: three kinds of series, no registry of its own at import, no locks (one event loop
+thread), a fraction of a microsecond for each count on the warm path. Names and buckets are listed here
+and nowhere else. Format: Prometheus text exposition 0.0.4.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from poorwill.core.entries import RequestEnded
+from poorwill.core.errors import ErrorCode
+from poorwill.core.ports import FleetView, ReplicaStatus
+from poorwill.core.words import SECOND_US
+
+Labels = tuple[str, ...]
+
+SECONDS: tuple[float, ...] = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 600,
+)  # fmt: skip
+"""Bucket bounds for everything from a warm first byte to a cold start."""
+
+
+class Counter:
+    """A count that only grows, by label values."""
+
+    def __init__(self, *, name: str, help_text: str, labels: Labels) -> None:
+        self.name = name
+        self._help = help_text
+        self._labels = labels
+        self._values: dict[Labels, float] = {}
+
+    def add(self, values: Labels, amount: float = 1) -> None:
+        """Add to the series with these label values."""
+        self._values[values] = self._values.get(values, 0) + amount
+
+    def lines(self) -> Iterable[str]:
+        """Return its lines of exposition."""
+        yield from _head(self.name, "counter", self._help)
+        for values, value in self._values.items():
+            yield f"{self.name}{_braces(self._labels, values)} {_number(value)}"
+
+
+class Histogram:
+    """A distribution over fixed buckets, by label values."""
+
+    def __init__(
+        self, *, name: str, help_text: str, labels: Labels, bounds: Sequence[float] = SECONDS
+    ) -> None:
+        self.name = name
+        self._help = help_text
+        self._labels = labels
+        self._bounds = tuple(bounds)
+        self._counts: dict[Labels, list[int]] = {}
+        self._sums: dict[Labels, float] = {}
+
+    def observe(self, values: Labels, value: float) -> None:
+        """Count one observation."""
+        counts = self._counts.get(values)
+        if counts is None:
+            counts = self._counts[values] = [0] * (len(self._bounds) + 1)
+            self._sums[values] = 0.0
+        counts[bisect_left(self._bounds, value)] += 1
+        self._sums[values] += value
+
+    def lines(self) -> Iterable[str]:
+        """Return its lines of exposition: buckets are cumulative."""
+        yield from _head(self.name, "histogram", self._help)
+        labels = (*self._labels, "le")
+        for values, counts in self._counts.items():
+            total = 0
+            for bound, count in zip((*self._bounds, float("inf")), counts, strict=True):
+                total += count
+                le = "+Inf" if bound == float("inf") else f"{bound:g}"
+                yield f"{self.name}_bucket{_braces(labels, (*values, le))} {total}"
+            braces = _braces(self._labels, values)
+            yield f"{self.name}_sum{braces} {_number(self._sums[values])}"
+            yield f"{self.name}_count{braces} {total}"
+
+
+class GatewayMetrics:
+    """What the gateway counts. Implements the gateway's `Metrics`."""
+
+    def __init__(self) -> None:
+        self._requests = Counter(
+            name="poorwill_requests_total",
+            help_text="Requests for a model that are over, by outcome (ok or an error code).",
+            labels=("model", "outcome", "status"),
+        )
+        self._refused = Counter(
+            name="poorwill_refused_total",
+            help_text="Requests that were not let in, by error code.",
+            labels=("code",),
+        )
+        self._tokens = Counter(
+            name="poorwill_tokens_total",
+            help_text="Tokens as the engines reported them.",
+            labels=("model", "direction"),
+        )
+        self._first_byte = _seconds("first_byte", "From a request's arrival to the first byte.")
+        self._duration = _seconds("request", "From a request's arrival to its last byte.")
+        self._held = _seconds("held", "From a request's arrival to its lease, where it waited.")
+
+    def ended(self, row: RequestEnded) -> None:
+        """Count a request that is over."""
+        model = (row.model,)
+        arrived = row.arrived_us
+        self._requests.add((row.model, row.outcome, str(row.status)))
+        self._duration.observe(model, (row.ended_us - arrived) / SECOND_US)
+        if row.first_byte_us is not None:
+            self._first_byte.observe(model, (row.first_byte_us - arrived) / SECOND_US)
+        if row.wake is not None and row.leased_us is not None:
+            self._held.observe(model, (row.leased_us - arrived) / SECOND_US)
+        if row.tokens_in is not None:
+            self._tokens.add((row.model, "in"), row.tokens_in)
+        if row.tokens_out is not None:
+            self._tokens.add((row.model, "out"), row.tokens_out)
+
+    def refused(self, code: ErrorCode) -> None:
+        """Count a request that was not let in."""
+        self._refused.add((code.value,))
+
+    def exposition(self, fleet: FleetView) -> str:
+        """Return everything in Prometheus' text format."""
+        series = (
+            self._requests,
+            self._refused,
+            self._tokens,
+            self._first_byte,
+            self._duration,
+            self._held,
+        )
+        lines = [line for one in series for line in one.lines()]
+        lines += _fleet_lines(fleet.status())
+        return "\n".join(lines) + "\n"
+
+
+def _seconds(what: str, help_text: str) -> Histogram:
+    return Histogram(name=f"poorwill_{what}_seconds", help_text=help_text, labels=("model",))
+
+
+def _fleet_lines(replicas: Sequence[ReplicaStatus]) -> Iterable[str]:
+    """Return the gauges of the fleet, the published wake interval among them."""
+    labels = ("model", "replica")
+
+    def gauge(
+        name: str, help_text: str, values: Iterable[tuple[ReplicaStatus, float | None]]
+    ) -> None:
+        lines.extend(_head(name, "gauge", help_text))
+        for replica, value in values:
+            if value is not None:
+                braces = _braces(labels, (replica.model, replica.replica))
+                lines.append(f"{name}{braces} {_number(value)}")
+
+    lines: list[str] = []
+    gauge("poorwill_in_flight", "Requests in flight.", ((r, r.in_flight) for r in replicas))
+    gauge("poorwill_held", "Requests held.", ((r, r.held) for r in replicas))
+    gauge("poorwill_failures", "Failed wakes in a row.", ((r, r.failures) for r in replicas))
+    gauge("poorwill_wakes", "Wakes in the interval.", ((r, r.wake.count) for r in replicas))
+    gauge("poorwill_wake_p50_seconds", "Wake, median.", ((r, r.wake.p50_s) for r in replicas))
+    gauge("poorwill_wake_p95_seconds", "Wake, 95 %.", ((r, r.wake.p95_s) for r in replicas))
+    gauge("poorwill_wake_max_seconds", "Longest wake.", ((r, r.wake.max_s) for r in replicas))
+    gauge("poorwill_wake_budget_seconds", "The budget.", ((r, r.wake.budget_s) for r in replicas))
+    gauge(
+        "poorwill_wakes_over_budget",
+        "Wakes in the interval that took longer than the budget.",
+        ((r, r.wake.over_budget) for r in replicas),
+    )
+    lines.extend(_head("poorwill_state", "gauge", "1 for the state a replica is in."))
+    for r in replicas:
+        values = (r.model, r.replica, r.state, r.tier or "", r.cause)
+        braces = _braces(("model", "replica", "state", "tier", "cause"), values)
+        lines.append(f"poorwill_state{braces} 1")
+    return lines
+
+
+def _head(name: str, kind: str, help_text: str) -> tuple[str, str]:
+    return f"# HELP {name} {help_text}", f"# TYPE {name} {kind}"
+
+
+def _braces(names: Labels, values: Labels) -> str:
+    pairs = ",".join(f'{n}="{_escaped(v)}"' for n, v in zip(names, values, strict=True))
+    return f"{{{pairs}}}" if pairs else ""
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)

@@ -1,0 +1,356 @@
+"""A gateway in front of toy engines, with a small activator that really holds, grants and counts."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from poorwill.clock import SystemClock
+from poorwill.core.entries import Entry, Noted, RequestEnded
+from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault, TryLater
+from poorwill.core.ports import Lease, ReplicaStatus, WakeInterval, WakeNotice
+from poorwill.core.settings import GatewaySettings
+from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
+from poorwill.gateway.pool import UpstreamPool
+from poorwill.gateway.server import GatewayServer, new_server
+from poorwill.telemetry.metrics import GatewayMetrics
+
+from .toy_upstream import Script, ToyUpstream, toy_upstream
+
+M1 = ModelName("m1")
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A place in the toy activator's queue."""
+
+    owner: "ToyActivator"
+    model: ModelName
+    request: str
+    future: asyncio.Future[Lease]
+    began_us: int
+    wake: WakeId | None = WakeId("wake-1")
+
+    async def lease(self) -> Lease:
+        try:
+            return await self.future
+        except asyncio.CancelledError:
+            if self in self.owner.queue:
+                self.owner.queue.remove(self)
+                self.owner.withdrawn += 1
+            elif self.future.done() and not self.future.cancelled() and not self.future.exception():
+                self.owner.give_back(self.future.result())
+            raise
+        finally:
+            self.owner.changed.set()
+
+    def notice(self) -> WakeNotice:
+        return WakeNotice(
+            wake=self.wake,
+            phase=Phase.WEIGHTS,
+            waited_us=self.owner.clock.now_us() - self.began_us,
+            expected_us=2 * SECOND_US,
+            left_us=90 * SECOND_US,
+        )
+
+
+@dataclass(slots=True)
+class ToyActivator:
+    """Real in behaviour: first come first served, bounded, leases counted; woken by the test."""
+
+    clock: SystemClock
+    ready: dict[ModelName, ToyUpstream | None]
+    limit: int = 1000
+    hold_limit: int = 1000
+    queue: list[Held] = field(default_factory=list)
+    out: list[Lease] = field(default_factory=list)
+    granted: int = 0
+    returned: int = 0
+    withdrawn: int = 0
+    refuse: PoorwillError | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def claim(self, model: ModelName) -> Lease | None:
+        if model not in self.ready:
+            raise RequestFault(ErrorCode.MODEL_NOT_FOUND, "no such model")
+        upstream = self.ready[model]
+        if upstream is None or self.queue or len(self.out) >= self.limit:
+            return None
+        return self._grant(model, upstream)
+
+    def hold(self, model: ModelName, *, size_bytes: int, asked_by: str, request: str) -> Held:
+        if self.refuse is not None:
+            raise self.refuse
+        if len(self.queue) >= self.hold_limit:
+            raise TryLater(ErrorCode.HOLD_QUEUE_FULL, "too many wait", retry_after_s=7)
+        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        held = Held(self, model, request, future, self.clock.now_us())
+        self.queue.append(held)
+        self.changed.set()
+        return held
+
+    def give_back(self, lease: Lease) -> None:
+        self.out.remove(lease)
+        self.returned += 1
+        self.changed.set()
+        upstream = self.ready[lease.model]
+        if upstream is not None:
+            self.wake(lease.model, upstream)
+
+    def retry_after_s(self, model: ModelName) -> int:
+        return 11
+
+    def wake(self, model: ModelName, upstream: ToyUpstream) -> None:
+        """The replica is ready: grant to those who wait, in order."""
+        self.ready[model] = upstream
+        while self.queue and len(self.out) < self.limit:
+            held = self.queue.pop(0)
+            held.future.set_result(self._grant(model, upstream))
+
+    def fail(self, error: PoorwillError) -> None:
+        """Every held request fails."""
+        queue, self.queue = self.queue, []
+        for held in queue:
+            held.future.set_exception(error)
+
+    def _grant(self, model: ModelName, upstream: ToyUpstream) -> Lease:
+        self.granted += 1
+        lease = Lease(
+            model=model,
+            replica=ReplicaId(f"{model}-0"),
+            generation=self.granted,
+            host=upstream.host,
+            port=upstream.port,
+        )
+        self.out.append(lease)
+        return lease
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something that the activator sees has become true."""
+        async with asyncio.timeout(5):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@dataclass(slots=True)
+class ToyLedger:
+    rows: list[Entry] = field(default_factory=list)
+    posted: asyncio.Event = field(default_factory=asyncio.Event)
+    unavailable: str = ""
+
+    async def record(self, entries: Sequence[Entry]) -> None:
+        self.rows.extend(entries)
+
+    def post(self, entries: Sequence[Entry]) -> None:
+        self.rows.extend(entries)
+        self.posted.set()
+
+    async def row(self, index: int = 0) -> RequestEnded:
+        async with asyncio.timeout(5):
+            while len(self.rows) <= index:
+                self.posted.clear()
+                await self.posted.wait()
+        row = self.rows[index]
+        assert isinstance(row, RequestEnded)
+        return row
+
+
+@dataclass(slots=True)
+class ToyKeys:
+    secrets: dict[bytes, str] = field(default_factory=dict)
+
+    @property
+    def required(self) -> bool:
+        return bool(self.secrets)
+
+    def name_of(self, credential: bytes) -> str | None:
+        return self.secrets.get(credential)
+
+
+@dataclass(slots=True)
+class ToyLog:
+    lines: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
+
+    def info(self, message: str, /, **fields: object) -> None:
+        self.lines.append(("info", message, fields))
+
+    def warning(self, message: str, /, **fields: object) -> None:
+        self.lines.append(("warning", message, fields))
+
+    def error(self, message: str, /, **fields: object) -> None:
+        self.lines.append(("error", message, fields))
+
+
+@dataclass(slots=True)
+class ToyFeed:
+    items: asyncio.Queue[Entry | int]
+    closed: bool = False
+
+    def __aiter__(self) -> "ToyFeed":
+        return self
+
+    async def __anext__(self) -> Entry | int:
+        return await self.items.get()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass(slots=True)
+class ToyFleet:
+    """What the admin listener sees."""
+
+    activator: ToyActivator
+    asked: list[str] = field(default_factory=list)
+    feeds: list[ToyFeed] = field(default_factory=list)
+
+    def status(self) -> Sequence[ReplicaStatus]:
+        interval = WakeInterval(
+            count=3, p50_s=0.5, p95_s=0.9, max_s=1.25, budget_s=60, over_budget=0
+        )
+        return [
+            ReplicaStatus(
+                model=model,
+                replica=ReplicaId(f"{model}-0"),
+                state="ready" if upstream else "parked",
+                tier=None if upstream else Tier.COLD,
+                cause="linger" if upstream else "parked.cold",
+                since_us=self.activator.clock.now_us() - 2 * SECOND_US,
+                in_flight=len(self.activator.out),
+                held=len(self.activator.queue),
+                wake=interval,
+            )
+            for model, upstream in self.activator.ready.items()
+        ]
+
+    def models(self) -> Sequence[ModelName]:
+        return list(self.activator.ready)
+
+    async def wake(self, model: ModelName) -> None:
+        self._known(model)
+        self.asked.append(f"wake {model}")
+
+    async def park(self, model: ModelName, tier: Tier | None) -> None:
+        self._known(model)
+        self.asked.append(f"park {model} {tier}")
+
+    def events(self) -> ToyFeed:
+        feed = ToyFeed(asyncio.Queue())
+        feed.items.put_nowait(Noted(at_us=1, kind="hello", text="first"))
+        feed.items.put_nowait(3)
+        self.feeds.append(feed)
+        return feed
+
+    def _known(self, model: ModelName) -> None:
+        if model not in self.activator.ready:
+            raise RequestFault(ErrorCode.MODEL_NOT_FOUND, f"no model {model!r}")
+
+
+@dataclass(slots=True, kw_only=True)
+class Site:
+    server: GatewayServer
+    activator: ToyActivator
+    upstream: ToyUpstream
+    ledger: ToyLedger
+    fleet: ToyFleet
+    pool: UpstreamPool
+    log: ToyLog
+
+    @property
+    def port(self) -> int:
+        return self.server.address[1]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def admin(self) -> str:
+        return f"http://127.0.0.1:{self.server.admin_address[1]}"
+
+    def wake(self) -> None:
+        self.activator.wake(M1, self.upstream)
+
+    async def held(self, count: int = 1) -> None:
+        await self.activator.until(lambda: len(self.activator.queue) >= count)
+
+    async def settled(self) -> None:
+        """Wait until every lease is back."""
+        await self.activator.until(lambda: not self.activator.out)
+        assert self.activator.granted == self.activator.returned
+
+    async def raw(self, data: bytes, *, half_close: bool = False) -> bytes:
+        """Send bytes on a connection of its own and return everything that comes back."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(data)
+            if half_close:
+                writer.write_eof()
+            async with asyncio.timeout(5):
+                return await reader.read()
+        finally:
+            writer.close()
+
+
+QUICK = GatewaySettings(
+    port=0,
+    admin_port=0,
+    heartbeat_us=20_000,
+    commit_after_us=30_000,
+    max_body_bytes=200_000,
+    max_header_bytes=8_000,
+    max_headers=40,
+)
+
+
+@asynccontextmanager
+async def running_site(
+    script: Script | None = None,
+    *,
+    parked: bool = False,
+    keys: dict[bytes, str] | None = None,
+    models: Sequence[str] = (),
+    **changes: object,
+) -> AsyncIterator[Site]:
+    settings = replace(QUICK, **changes)  # type: ignore[arg-type]
+    clock = SystemClock.started()
+    async with toy_upstream(script) as upstream:
+        ready: dict[ModelName, ToyUpstream | None] = {M1: None if parked else upstream}
+        ready.update({ModelName(name): upstream for name in models})
+        activator = ToyActivator(clock=clock, ready=ready)
+        ledger, log, fleet = ToyLedger(), ToyLog(), ToyFleet(activator)
+        pool = UpstreamPool(timeout_us=settings.upstream_timeout_us)
+        server = new_server(
+            settings=settings,
+            activator=activator,
+            pool=pool,
+            keys=ToyKeys(keys or {}),
+            ledger=ledger,
+            fleet=fleet,
+            clock=clock,
+            log=log,
+            metrics=GatewayMetrics(),
+            dashboard=b"<!doctype html><title>poorwill</title>",
+        )
+        async with server:
+            yield Site(
+                server=server,
+                activator=activator,
+                upstream=upstream,
+                ledger=ledger,
+                fleet=fleet,
+                pool=pool,
+                log=log,
+            )
+        defects = [line for line in log.lines if line[0] == "error"]
+        assert not defects, defects
+        assert not activator.out, "a lease was not given back"
+
+
+def post(body: object, *, path: str = "/v1/chat/completions", headers: Sequence[str] = ()) -> bytes:
+    """Return a request as bytes, `Connection: close` unless told otherwise."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"POST {path} HTTP/1.1", "Host: poorwill", f"Content-Length: {len(data)}", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + data
