@@ -31,6 +31,11 @@ MEMORY_DIRECTORY = Path("/dev/shm")
 """Where an image is in the clear while it is sealed or unsealed: memory, never the disk."""
 
 
+def store_root(fleet_directory: Path, tier: Tier) -> Path:
+    """Return where a fleet keeps the snapshots of one tier."""
+    return fleet_directory / "snapshots" / tier
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """A snapshot being written. `image` is where its files go, `work` is thrown away in the end."""

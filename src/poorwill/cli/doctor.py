@@ -1,0 +1,185 @@
+"""`poorwill doctor`: which ways of parking work on this machine, proved by doing it; what is left lying.
+
+Every tier is really used on a tiny process. What does not work is named with the reason and what would
+mend it. `--sweep` compares what exists with what the ledger says is owned.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from poorwill.cli.target import add_fleet_option, add_json_option, read_fleet
+from poorwill.cli.verb import Streams, Verb
+from poorwill.clock import SystemClock
+from poorwill.core.errors import OperatorFault
+from poorwill.core.launch import Parked, Running
+from poorwill.core.ports import Found
+from poorwill.core.sweep import Owned, Sweep, compare
+from poorwill.core.words import Tier
+from poorwill.drivers.criu import find_criu, private_prefix
+from poorwill.drivers.criu_install import install_criu
+from poorwill.drivers.process import EngineProcesses, become_subreaper
+from poorwill.drivers.proof import Proof, prove_cold, prove_frozen
+from poorwill.drivers.qemu import find_hypervisor
+from poorwill.drivers.snapshot import SnapshotStore, store_root
+from poorwill.ledger.recovery import recovered
+from poorwill.ledger.schema import reading
+from poorwill.telemetry.log import StreamLog
+
+FINDING = 1
+"""Exit status where something was found that should be mended."""
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_fleet_option(parser)
+    add_json_option(parser)
+    parser.add_argument(
+        "--install-criu",
+        action="store_true",
+        help="install a CRIU of poorwill's own (Debian sid's, with its libraries) into a private prefix",
+    )
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        help="compare the fleet's processes and snapshots with its ledger; changes nothing",
+    )
+
+
+async def _run(options: argparse.Namespace, streams: Streams) -> int:
+    if options.sweep:
+        return _sweep(options, streams)
+    if options.install_criu:
+        criu = await install_criu(private_prefix(streams.env), env=streams.env, tell=streams.tell)
+        streams.tell(f"criu {criu.version} is in {criu.binary}")
+    proofs = await _prove(streams)
+    if options.json:
+        streams.say_json({"tiers": [_proof_json(proof) for proof in proofs]})
+    else:
+        for proof in proofs:
+            _print_proof(proof, streams)
+    # Cold parking always works; the question is whether there is a snapshot tier.
+    snapshots = [proof for proof in proofs if proof.tier in (Tier.FROZEN, Tier.SUSPENDED)]
+    return 0 if any(proof.works for proof in snapshots) else FINDING
+
+
+async def _prove(streams: Streams) -> list[Proof]:
+    become_subreaper()
+    clock = SystemClock.started()
+    log = StreamLog(stream=streams.stderr, level="error")
+    criu = await find_criu(streams.env)
+    with tempfile.TemporaryDirectory(prefix="poorwill-doctor-") as scratch:
+        directory = Path(scratch)
+        return [
+            await prove_cold(directory=directory, clock=clock, log=log),
+            await prove_frozen(criu=criu, directory=directory, clock=clock, log=log, fresh=True),
+            await _suspended(),
+            Proof(
+                tier=Tier.ASLEEP,
+                works=False,
+                why="not tried: it is the engine's own sleep (vLLM, SGLang, Ollama) and needs one running",
+                mend="name `asleep` in a model's ladder; the first park proves it or falls back",
+            ),
+        ]
+
+
+async def _suspended() -> Proof:
+    try:
+        hypervisor = await find_hypervisor()
+    except OperatorFault as fault:
+        return Proof(
+            tier=Tier.SUSPENDED, works=False, why=fault.message, mend=fault.hint or "install QEMU"
+        )
+    return Proof(
+        tier=Tier.SUSPENDED,
+        works=False,
+        why=f"not tried: {hypervisor.named} is here, a guest to suspend is not",
+        mend="poorwill guest build, then poorwill guest --help",
+    )
+
+
+def _proof_json(proof: Proof) -> dict[str, object]:
+    return {"tier": proof.tier, "works": proof.works, "why": proof.why, "mend": proof.mend}
+
+
+def _print_proof(proof: Proof, streams: Streams) -> None:
+    streams.say(f"{proof.tier:<10} {'works' if proof.works else 'no':<6} {proof.why}")
+    if proof.mend and not proof.works:
+        streams.say(f"{'':<17} to mend it: {proof.mend}")
+
+
+def _sweep(options: argparse.Namespace, streams: Streams) -> int:
+    from poorwill.compose import ledger_path  # loads the whole gateway, which proving does without
+
+    settings = read_fleet(options, streams)
+    directory = Path(settings.directory)
+    found = _inventory(directory, streams)
+    with reading(ledger_path(settings)) as db:
+        known = recovered(db).replicas
+    owned = [
+        Owned(
+            replica=replica.replica,
+            running=Running.from_json(placed.running_json) if placed.running_json else None,
+            parked=Parked.from_json(placed.parked_json) if placed.parked_json else None,
+        )
+        for replica in known
+        if (placed := replica.placed) is not None
+    ]
+    sweep = compare(found, owned)
+    if options.json:
+        streams.say_json(_sweep_json(sweep))
+    else:
+        _print_sweep(sweep, len(found), streams)
+    return FINDING if sweep.orphans or sweep.missing else 0
+
+
+def _inventory(directory: Path, streams: Streams) -> Sequence[Found]:
+    """Return what exists of the fleet. Reads only: a poorwill may be serving it at this moment."""
+    log = StreamLog(stream=streams.stderr, level="error")
+    processes = EngineProcesses(fleet=str(directory), clock=SystemClock.started(), log=log)
+    found = list(processes.found())
+    for tier in (Tier.FROZEN, Tier.SUSPENDED):
+        found += SnapshotStore(root=store_root(directory, tier), tier=tier).found()
+    return found
+
+
+def _sweep_json(sweep: Sweep) -> dict[str, object]:
+    return {
+        "orphans": [
+            {
+                "replica": found.replica,
+                "generation": found.generation,
+                "tier": found.tier,
+                "what": found.what,
+                "image_bytes": found.image_bytes,
+            }
+            for found in sweep.orphans
+        ],
+        "missing": [{"replica": owned.replica, "was": _was(owned)} for owned in sweep.missing],
+    }
+
+
+def _print_sweep(sweep: Sweep, count: int, streams: Streams) -> None:
+    for found in sweep.orphans:
+        size = f", {found.image_bytes / 1e6:.0f} MB" if found.image_bytes else ""
+        streams.say(f"orphan   {found.replica}: {found.what}{size}")
+    for owned in sweep.missing:
+        streams.say(f"missing  {owned.replica}: {_was(owned)}")
+    if not sweep.orphans and not sweep.missing:
+        streams.say(f"nothing amiss: {count} processes and snapshots, all owned")
+
+
+def _was(owned: Owned) -> str:
+    if owned.running is not None:
+        return f"pid {owned.running.pid} on port {owned.running.port}"
+    return f"parked {owned.parked.tier} in {owned.parked.path}" if owned.parked else "nothing"
+
+
+VERB = Verb(
+    name="doctor",
+    help="prove which tiers of parking work here, install CRIU, look for orphans",
+    options=_options,
+    run=_run,
+    epilog="Exit status 1: no snapshot tier works, or the sweep found something.\n"
+    "docs/parking.md explains the tiers and what each needs.",
+)

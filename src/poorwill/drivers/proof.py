@@ -1,0 +1,230 @@
+"""Proving that a tier works on this machine, by really parking and waking a tiny listening process.
+
+Nothing less counts: `criu check` is content on machines where every dump fails, and a file that exists
+proves no feature. A success is kept in the fleet directory together with everything it depends on, so
+that the next start need not repeat it; a failure is always tried again.
+"""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from poorwill.core.launch import Launch, Parked, Running
+from poorwill.core.ports import Clock, DriverError, Log
+from poorwill.core.words import SECOND_US, ModelName, ReplicaId, Tier
+from poorwill.drivers.cold import ColdDriver
+from poorwill.drivers.criu import Criu
+from poorwill.drivers.frozen import FrozenDriver
+from poorwill.drivers.process import EngineProcesses
+from poorwill.drivers.snapshot import SnapshotStore
+from poorwill.drivers.space import Space
+
+PROVEN_FILE = "proven-frozen.json"
+STEP_LIMIT_S = 15.0
+"""For each of dump, restore and readiness: a broken CRIU may hang for ever."""
+
+PROGRAM = """
+import socket, sys
+answers = 0
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(4096)
+        answers += 1
+        body = b"%d" % answers
+        head = b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body)
+        connection.sendall(head + body)
+"""
+"""Counts its answers: one that starts anew says 1 again, one that was restored counts on."""
+
+INSTALL = "poorwill doctor --install-criu"
+CAPABILITIES = "setcap cap_checkpoint_restore,cap_setpcap+eip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """Whether a tier works here."""
+
+    tier: Tier
+    works: bool
+    why: str
+    """What was done and seen, or what failed, in one sentence."""
+    mend: str = ""
+    """What would make it work, where it does not."""
+
+
+async def prove_cold(*, directory: Path, clock: Clock, log: Log) -> Proof:
+    """Start and stop a tiny process. `directory` is for scratch; nothing is left in it."""
+    with tempfile.TemporaryDirectory(prefix=".proof-", dir=directory) as scratch:
+        trial = _Trial(scratch=Path(scratch), clock=clock, log=log)
+        try:
+            began_us = clock.now_us()
+            running = await trial.start()
+            ready_us = clock.now_us()
+            await trial.processes.kill(running)
+        except (DriverError, OSError) as error:
+            return Proof(tier=Tier.COLD, works=False, why=str(error))
+    took_s = (ready_us - began_us) / SECOND_US
+    return Proof(
+        tier=Tier.COLD, works=True, why=f"started a process in {took_s:.2f} s and ended it"
+    )
+
+
+async def prove_frozen(
+    *, criu: Criu | None, directory: Path, clock: Clock, log: Log, fresh: bool = False
+) -> Proof:
+    """Freeze and thaw a tiny process, unless that is known to work; about 0.2 s.
+
+    `directory` keeps the knowledge (`PROVEN_FILE`); `fresh` ignores it. Cancelled: nothing is left.
+    """
+    if criu is None:
+        return Proof(tier=Tier.FROZEN, works=False, why="no CRIU was found", mend=INSTALL)
+    circumstances = _circumstances(criu)
+    if not fresh and (known := _known(directory / PROVEN_FILE, circumstances)):
+        return Proof(tier=Tier.FROZEN, works=True, why=known)
+    with tempfile.TemporaryDirectory(prefix=".proof-", dir=directory) as scratch:
+        trial = _Trial(scratch=Path(scratch), clock=clock, log=log)
+        try:
+            why = await trial.freeze_and_thaw(criu)
+        except (DriverError, OSError) as error:
+            why = f"criu {criu.version} ({criu.binary}) failed: {error}"
+            return Proof(tier=Tier.FROZEN, works=False, why=why, mend=_mend(criu))
+    _keep(directory / PROVEN_FILE, circumstances, why)
+    return Proof(tier=Tier.FROZEN, works=True, why=why)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    scratch: Path
+    clock: Clock
+    log: Log
+
+    @property
+    def processes(self) -> EngineProcesses:
+        return EngineProcesses(fleet=str(self.scratch), clock=self.clock, log=self.log, grace_s=1.0)
+
+    def launch(self, port: int) -> Launch:
+        return Launch(
+            replica=ReplicaId("proof"),
+            model=ModelName("proof"),
+            engine="proof",
+            argv=(sys.executable, "-I", "-S", "-c", PROGRAM, str(port)),
+            port=port,
+            log_path=str(self.scratch / "proof.log"),
+        )
+
+    async def start(self) -> Running:
+        driver = ColdDriver(
+            processes=self.processes,
+            clock=self.clock,
+            log=self.log,
+            ready_limit_s=STEP_LIMIT_S,
+        )
+        launch = self.launch(_free_port())
+        cold = Parked(replica=launch.replica, generation=0, tier=Tier.COLD)
+        return await driver.wake(cold, launch, generation=1, report=lambda mark: None)
+
+    async def freeze_and_thaw(self, criu: Criu) -> str:
+        driver = FrozenDriver(
+            criu=replace(criu, dump_limit_s=STEP_LIMIT_S, restore_limit_s=STEP_LIMIT_S),
+            store=SnapshotStore(root=self.scratch / "snapshots", tier=Tier.FROZEN),
+            space=Space(log=self.log),
+            processes=self.processes,
+            clock=self.clock,
+            log=self.log,
+            ready_limit_s=STEP_LIMIT_S,
+        )
+        running = await self.start()
+        launch = self.launch(running.port)
+        try:
+            before = await _answer(running.port)
+            began_us = self.clock.now_us()
+            parked = await driver.park(running, launch, generation=1)
+            parked_us = self.clock.now_us()
+            running = await driver.wake(parked, launch, generation=2, report=lambda mark: None)
+            woken_us = self.clock.now_us()
+            if await _answer(running.port) <= before:
+                raise DriverError("the restored process has forgotten what it knew")
+        finally:
+            await self.processes.kill(running)
+        return (
+            f"criu {criu.version} froze a listening process in "
+            f"{(parked_us - began_us) / SECOND_US:.2f} s and restored it in "
+            f"{(woken_us - parked_us) / SECOND_US:.2f} s"
+        )
+
+
+async def _answer(port: int) -> int:
+    async with asyncio.timeout(STEP_LIMIT_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            answer = await reader.read()
+        finally:
+            writer.transport.abort()
+    try:
+        return int(answer.rpartition(b"\r\n\r\n")[2])
+    except ValueError:
+        raise DriverError("the process answers something else than a number") from None
+
+
+def _mend(criu: Criu) -> str:
+    ways = []
+    if criu.unprivileged:
+        ways.append(
+            f"run poorwill as root, or give the binary the rights: {CAPABILITIES} {criu.binary}"
+        )
+    if _major_minor(criu.version) < (4, 2):
+        ways.append(f"get CRIU 4.2 or later: {INSTALL}")
+    return "; ".join(ways) or "see docs/parking.md"
+
+
+def _major_minor(version: str) -> tuple[int, int]:
+    numbers = [int(number) for number in re.findall(r"\d+", version)]
+    major, minor, *_ = [*numbers, 0, 0]
+    return major, minor
+
+
+def _circumstances(criu: Criu) -> dict[str, object]:
+    """Return what the proof depends on: the kernel, the binary, the rights."""
+    status = os.stat(criu.binary)
+    rights = "".join(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line[:6] == "CapEff"
+    )
+    return {
+        "kernel": os.uname().release,
+        "binary": criu.binary,
+        "version": criu.version,
+        "modified_ns": status.st_mtime_ns,
+        "changed_ns": status.st_ctime_ns,
+        "user": os.geteuid(),
+        "rights": rights,
+        "python": sys.executable,
+    }
+
+
+def _known(path: Path, circumstances: dict[str, object]) -> str:
+    try:
+        kept = json.loads(path.read_text())
+        return str(kept["why"]) if kept["circumstances"] == circumstances else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _keep(path: Path, circumstances: dict[str, object], why: str) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps({"circumstances": circumstances, "why": why}))
+    temporary.replace(path)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
