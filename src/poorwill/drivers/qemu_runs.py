@@ -137,6 +137,22 @@ class QemuRuns:
         except TimeoutError as error:
             raise DriverError(f"the guest was not restored within {limit_s:g} s") from error
 
+    async def unpause(self, running: Running) -> None:
+        """Let a guest go on that a poorwill stopped and then died; one that was never filled is ended."""
+        try:
+            async with self.monitor(running) as monitor:
+                status = (await monitor("query-status"))["status"]
+                if status == "running":
+                    return
+                if status != "inmigrate":
+                    await monitor("migrate_cancel")
+                    await monitor("cont")
+                    self.log.warning("a stopped guest goes on", replica=running.replica)
+                    return
+        except DriverError as error:
+            self.log.warning("a guest is beyond help", replica=running.replica, error=str(error))
+        await self.abort(running)
+
     async def stop(self, running: Running) -> None:
         """End the run and remove its directory; idempotent. Cancelled: it is killed all the same."""
         try:

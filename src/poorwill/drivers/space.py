@@ -26,8 +26,12 @@ class Space:
     worth: Callable[[ReplicaId], float] = no_worth
     """What a replica's snapshot is worth, in any one unit (seconds of waking it saves in a day, say)."""
 
-    def make_room(self, store: SnapshotStore, need_bytes: int, *, replica: ReplicaId) -> None:
+    def make_room(
+        self, store: SnapshotStore, need_bytes: int, *, replica: ReplicaId, there_bytes: int = 0
+    ) -> None:
         """Make sure a new snapshot of `replica` fits, evicting the least valuable ones first.
+
+        `there_bytes` of it are on the disk already: they count against the quota only.
 
         Value is worth for each byte. A replica's older snapshot is about to be replaced, so it goes before
         any other. Blocks. Raises DriverError where even evicting all would not do; then none is evicted.
@@ -42,7 +46,7 @@ class Space:
                 f"an encrypted snapshot needs {_mb(need_bytes)} of {store.memory} for a while"
             )
         present = sorted(store.found(), key=lambda found: self._value(found, replica))
-        short_bytes = self._short(store, present, need_bytes)
+        short_bytes = self._short(store, present, need_bytes, there_bytes)
         if short_bytes > sum(found.image_bytes for found in present):
             raise DriverError(
                 f"no room for a snapshot of {_mb(need_bytes)} in {store.root}: "
@@ -50,12 +54,14 @@ class Space:
             )
         while short_bytes and present:
             self._evict(store, present.pop(0), short_bytes)
-            short_bytes = self._short(store, present, need_bytes)
+            short_bytes = self._short(store, present, need_bytes, there_bytes)
 
-    def _short(self, store: SnapshotStore, present: list[Found], need_bytes: int) -> int:
+    def _short(
+        self, store: SnapshotStore, present: list[Found], need_bytes: int, there_bytes: int
+    ) -> int:
         used = sum(found.image_bytes for found in present)
         over_quota = used + need_bytes - self.quota_bytes if self.quota_bytes else 0
-        over_disk = need_bytes + SPARE_BYTES - free_bytes(store.root)
+        over_disk = need_bytes - there_bytes + SPARE_BYTES - free_bytes(store.root)
         return max(0, over_quota, over_disk)
 
     def _value(self, found: Found, replica: ReplicaId) -> tuple[bool, float]:

@@ -27,6 +27,7 @@ from poorwill.drivers.manifest import HostFacts, Manifest, mismatches, start_has
 from poorwill.drivers.qemu import Layout, Memory
 from poorwill.drivers.qemu_monitor import Monitor
 from poorwill.drivers.qemu_runs import QemuRuns
+from poorwill.drivers.readiness import refuse_taken_port
 from poorwill.drivers.snapshot import Draft, SnapshotStore
 from poorwill.drivers.space import Space
 
@@ -64,7 +65,7 @@ class SuspendedDriver:
         with self.exclusive.during(running.replica, "park"):
             layout = self._layout(running)
             await self._make_room(running, launch, layout)
-            draft = await asyncio.to_thread(self.store.begin, running.replica, generation)
+            draft = self._begin(running, generation=generation)
             try:
                 await self._save(running, draft, layout)
                 await self.runs.stop(running)
@@ -81,6 +82,12 @@ class SuspendedDriver:
             path=str(draft.final),
             image_bytes=done.image_bytes,
         )
+
+    def _begin(self, running: Running, *, generation: int) -> Draft:
+        try:
+            return self.store.begin(running.replica, generation)
+        except OSError as error:
+            raise DriverError(f"cannot suspend: {error}", running=running) from error
 
     async def _save(self, running: Running, draft: Draft, layout: Layout) -> None:
         """Write what there is to write and sync it; on failure let the guest go on."""
@@ -121,13 +128,20 @@ class SuspendedDriver:
         return Layout.RAM_FILE
 
     async def _make_room(self, running: Running, launch: Launch, layout: Layout) -> None:
-        """Make room for what a park writes beyond what is on the disk already."""
+        """Make room for the snapshot; a memory file is on the disk already."""
         memory_bytes = self.runs.guest(launch).memory_mib * 2**20
-        need = _DEVICE_STATE_BYTES + (0 if layout is Layout.RAM_FILE else memory_bytes)
+        there_bytes = memory_bytes if layout is Layout.RAM_FILE else 0
         try:
-            await asyncio.to_thread(self.space.make_room, self.store, need, replica=running.replica)
+            await in_thread(
+                lambda stop: self.space.make_room(
+                    self.store,
+                    memory_bytes + _DEVICE_STATE_BYTES,
+                    replica=running.replica,
+                    there_bytes=there_bytes,
+                )
+            )
         except (DriverError, OSError) as error:
-            raise DriverError(str(error), running=running) from error
+            raise DriverError(f"cannot suspend: {error}", running=running) from error
 
     def _manifest(
         self, running: Running, launch: Launch, layout: Layout, *, generation: int
@@ -157,28 +171,43 @@ class SuspendedDriver:
     ) -> Running:
         """Restore the guest and wait until its engine is ready; see `Driver.wake`."""
         with self.exclusive.during(launch.replica, "wake"):
-            manifest = await asyncio.to_thread(self._checked, parked, launch)
-            report(PhaseMark(phase=Phase.READ_IMAGE, at_us=self.runs.clock.now_us()))
-            self.store.claim(manifest)
+            manifest = self.store.manifest(parked)
+            report(
+                PhaseMark(
+                    phase=Phase.READ_IMAGE,
+                    at_us=self.runs.clock.now_us(),
+                    bytes_read=manifest.image_bytes,
+                )
+            )
+            self._refuse_mismatch(manifest, launch, parked)
+            refuse_taken_port(launch)
             draft = self.store.begin_wake(manifest)
             spent = False
+            try:
+                self.store.claim(manifest)
+            except BaseException:
+                self.store.end_wake(manifest, draft, spent=False)
+                raise
             try:
                 await in_thread(lambda stop: self._fetch(manifest, draft, stop))
                 memory = self._prepare(manifest, draft, launch, generation=generation)
                 spent = True
-                return await self._restored(
+                running = await self._restored(
                     manifest, draft, launch, generation=generation, memory=memory, report=report
                 )
-            except SnapshotRefused:
-                spent = True
-                raise
-            finally:
-                self.store.end_wake(manifest, draft, spent=spent)
+            except BaseException as error:
+                spent = spent or isinstance(error, SnapshotRefused)
                 if not spent:
                     self.store.release(manifest)
+                self.store.end_wake(manifest, draft, spent=spent)
+                raise
+        # Unlinking takes a while and nothing waits for it; what a crash leaves of it is found by `recover`.
+        asyncio.get_running_loop().run_in_executor(
+            None, lambda: self.store.end_wake(manifest, draft, spent=True)
+        )
+        return running
 
-    def _checked(self, parked: Parked, launch: Launch) -> Manifest:
-        manifest = self.store.manifest(parked)
+    def _refuse_mismatch(self, manifest: Manifest, launch: Launch, parked: Parked) -> None:
         reasons = mismatches(
             manifest,
             launch,
@@ -189,8 +218,7 @@ class SuspendedDriver:
         if manifest.extra.get("guest") != self.runs.guest(launch).digest:
             reasons.append("guest: it was built anew since the snapshot")
         if reasons:
-            raise SnapshotRefused("; ".join(reasons))
-        return manifest
+            raise SnapshotRefused("the snapshot does not match: " + "; ".join(reasons))
 
     def _fetch(self, manifest: Manifest, draft: Draft, stop: threading.Event) -> None:
         self.store.verify(draft, manifest.files, stop)
@@ -252,11 +280,23 @@ class SuspendedDriver:
 
     async def discard(self, parked: Parked) -> None:
         """Remove the snapshot; see `Driver.discard`."""
-        await asyncio.to_thread(self.store.discard, parked)
+        await in_thread(lambda stop: self.store.discard(parked))
 
     async def inventory(self) -> Sequence[Found]:
         """Return the snapshots; running guests are for the cold driver to list."""
-        return await asyncio.to_thread(self.store.found)
+        return await in_thread(lambda stop: self.store.found())
+
+    async def recover(self) -> None:
+        """Remove what a poorwill that was killed left half done, and let a guest it had stopped go on.
+
+        Called once at start by the owner of the fleet directory, before any other call.
+        """
+        for directory in self.store.leftovers():
+            self.store.remove_leftover(directory)
+            self.runs.log.warning("removed an unfinished snapshot", path=str(directory))
+        for found in self.runs.found():
+            if found.running is not None:
+                await self.runs.unpause(found.running)
 
 
 def _sync(image: Path, stop: threading.Event) -> None:
