@@ -1,0 +1,163 @@
+"""The shape of the source: small files and functions, no state at module level, honest names, a short
+evening path."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "poorwill"
+FILES = sorted(SOURCE.rglob("*.py"))
+MOST_LINES = 400
+MOST_FUNCTION_LINES = 60
+EVENING_LINES = 3000
+VAGUE = {
+    "util",
+    "utils",
+    "helper",
+    "helpers",
+    "common",
+    "misc",
+    "manager",
+    "handler",
+    "handlers",
+    "base",
+}
+
+source_files = pytest.mark.parametrize(
+    "path", FILES, ids=lambda path: str(path.relative_to(SOURCE))
+)
+
+
+@source_files
+def test_a_file_is_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MOST_LINES
+
+
+@source_files
+def test_functions_are_short(path: Path) -> None:
+    long = [
+        f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno + 1 > MOST_FUNCTION_LINES
+    ]
+    assert long == []
+
+
+@source_files
+def test_a_file_has_an_honest_name_and_says_what_it_owns(path: Path) -> None:
+    assert path.stem not in VAGUE
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+MUTABLE_CALLS = {
+    "list", "dict", "set", "bytearray", "deque", "defaultdict", "Counter", "OrderedDict", "count",
+    "Lock", "Event", "Queue", "Semaphore", "local", "ContextVar", "WeakSet", "WeakValueDictionary",
+    "WeakKeyDictionary", "cycle", "iter", "open", "connect", "socket", "Random",
+}  # fmt: skip
+CACHES = {"cache", "lru_cache"}
+
+
+def called(node: ast.expr) -> str:
+    if isinstance(node, ast.Call):
+        return called(node.func)
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def is_constant_table(node: ast.stmt) -> bool:
+    """A table that its annotation makes read-only: `NAMES: Mapping[str, str] = {...}`."""
+    return (
+        isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and node.target.id.lstrip("_").isupper()
+        and re.match(
+            r"(Final\[)?(Mapping|Sequence|frozenset|tuple)\b", ast.unparse(node.annotation)
+        )
+        is not None
+    )
+
+
+def mutable_state(tree: ast.Module) -> Iterator[str]:
+    """Names of mutable objects that live as long as the module."""
+    for node in statements(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from (node.name for one in node.decorator_list if called(one) in CACHES)
+        if not isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) or node.value is None:
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        name, value = ast.unparse(target), node.value
+        literal = isinstance(
+            value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp
+        )
+        if isinstance(node, ast.AugAssign) or called(value) in MUTABLE_CALLS | CACHES:
+            yield name
+        elif literal and name != "__all__" and not is_constant_table(node):
+            yield name
+
+
+def statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """All statements that run at import: the module's, and those of classes, branches and blocks in it."""
+    waiting: list[ast.stmt] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for body in ("body", "orelse", "finalbody"):
+            waiting += getattr(node, body, [])
+
+
+@source_files
+def test_a_module_has_no_mutable_state(path: Path) -> None:
+    assert list(mutable_state(ast.parse(path.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("x = []", ["x"]),
+        ("X: dict[str, int] = {}", ["X"]),
+        ("X: Mapping[str, int] = {}", []),
+        ("x: Mapping[str, int] = {}", ["x"]),
+        ("X = MappingProxyType({})", []),
+        ("X = frozenset({1})", []),
+        ("X = (1, 2)", []),
+        ("import itertools\nids = itertools.count()", ["ids"]),
+        ("class A:\n    seen = set()", ["seen"]),
+        ("if True:\n    lock = threading.Lock()", ["lock"]),
+        ("@functools.lru_cache(maxsize=1)\ndef f(): ...", ["f"]),
+        ("def f():\n    x = []", []),
+        ("__all__ = ['a']", []),
+    ],
+)
+def test_the_search_for_state_finds_it(code: str, found: list[str]) -> None:
+    assert list(mutable_state(ast.parse(code))) == found
+
+
+def evening_path() -> list[Path]:
+    text = (ROOT / "docs" / "READING.md").read_text()
+    listed = re.search(r"<!-- evening path: begin -->\n(.*?)<!-- evening path: end -->", text, re.S)
+    assert listed, "docs/READING.md marks the evening path"
+    return [ROOT / line.removeprefix("- ").strip() for line in listed[1].splitlines()]
+
+
+def test_the_evening_path_exists_and_is_read_in_an_evening() -> None:
+    paths = evening_path()
+    assert len(paths) >= 5
+    assert [path for path in paths if not path.is_file()] == []
+    assert sum(len(path.read_text().splitlines()) for path in paths) <= EVENING_LINES
+
+
+def test_every_error_code_has_an_http_status() -> None:
+    from poorwill.core.errors import ErrorCode
+    from poorwill.gateway.wire import HTTP_STATUS
+
+    assert set(HTTP_STATUS) == set(ErrorCode)
+    assert all(400 <= status < 600 for status in HTTP_STATUS.values())

@@ -1,0 +1,62 @@
+"""The command line as a whole: help, versions, mistakes, exit statuses."""
+
+import argparse
+
+import pytest
+
+from poorwill.cli.verb import EXIT_STATUS
+from poorwill.cli.verbs import VERBS, load_verb
+from poorwill.core.errors import ErrorCode
+
+from .conftest import Poorwill
+
+
+async def test_help_lists_every_verb_with_a_sentence(poorwill: Poorwill) -> None:
+    ran = await poorwill("--help")
+    assert (ran.status, ran.err) == (0, "")
+    for name in VERBS:
+        line = next(line for line in ran.out.splitlines() if line.startswith(f"  {name} "))
+        assert len(line.removeprefix(f"  {name}").strip()) > 15, line
+
+
+async def test_no_verb_at_all_prints_the_help_and_fails(poorwill: Poorwill) -> None:
+    ran = await poorwill()
+    assert ran.status == 2
+    assert "usage: poorwill VERB" in ran.out
+
+
+async def test_the_version_is_printed(poorwill: Poorwill) -> None:
+    assert (await poorwill("--version")).out.startswith("poorwill 0.")
+
+
+async def test_a_mistyped_verb_gets_the_nearest_one(poorwill: Poorwill) -> None:
+    ran = await poorwill("chek")
+    assert (ran.status, ran.out) == (2, "")
+    assert "did you mean 'check'?" in ran.err
+
+
+async def test_an_unknown_option_prints_usage_and_fails(poorwill: Poorwill) -> None:
+    ran = await poorwill("check", "--nonsense")
+    assert (ran.status, ran.out) == (2, "")
+    assert "usage: poorwill check" in ran.err
+    assert "--nonsense" in ran.err
+
+
+@pytest.mark.parametrize("name", list(VERBS))
+async def test_the_help_of_every_verb_is_worth_reading(poorwill: Poorwill, name: str) -> None:
+    ran = await poorwill(name, "--help")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.startswith(f"usage: poorwill {name}")
+    verb = load_verb(name)
+    assert verb.name == name
+    assert verb.help[0].islower() and not verb.help.endswith("."), "a clause, as in a list"
+    assert verb.epilog, "an example, or what the exit status means"
+    parser = argparse.ArgumentParser(prog=name)
+    verb.options(parser)
+    for action in parser._actions:
+        assert action.help, f"{name} {action.dest} says nothing of itself"
+
+
+def test_every_error_code_has_an_exit_status() -> None:
+    assert set(EXIT_STATUS) == set(ErrorCode)
+    assert all(0 < status < 256 for status in EXIT_STATUS.values())
