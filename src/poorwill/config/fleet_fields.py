@@ -153,7 +153,8 @@ RATE = Group(
             key="parked_usd_h",
             kind=Table(of=Money(), words="a table of tier and dollars", keys=Tier),
             into="parked_nusd_h",
-            doc="Dollars an hour while parked, by tier; nothing for a tier not named.",
+            doc="Dollars an hour while parked, by tier. A tier not named costs nothing, but `asleep` costs "
+            "the active rate: its host runs on.",
         ),
         Field(
             key="storage_usd_gb_month",
@@ -180,6 +181,11 @@ RATE = Group(
         ),
         Field(key="source", kind=Text(), doc="Where the rate is from: a price list, a contract."),
         Field(key="model", kind=Text(), doc="Only for this model; for all, where not given."),
+        Field(
+            key="replica",
+            kind=Text(),
+            doc="Only for this replica, `NAME-0`; for all, where not given.",
+        ),
         Field(
             key="driver",
             kind=Text(),

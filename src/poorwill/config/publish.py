@@ -1,8 +1,10 @@
 """Publishes the field table: as JSON Schema for editors, and as docs/configuration.md for people."""
 
-from poorwill.config.kinds import Json, Kind
+from collections.abc import Sequence
+
+from poorwill.config.kinds import Json, Kind, Word
 from poorwill.config.sections import SECTIONS, Section
-from poorwill.config.tables import Field, Group, Listed
+from poorwill.config.tables import Field, Group, Listed, Table
 
 
 def schema() -> Json:
@@ -77,15 +79,31 @@ def _forms(one: Field) -> list[str]:
 def _table(group: Group) -> list[str]:
     lines = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
     for one in group.fields:
-        cells = (f"`{one.key}`", one.kind.words, _default(group, one), one.doc)
+        cells = (f"`{one.key}`", _words(one.kind), _default(group, one), one.doc)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return [*lines, ""]
+
+
+def _words(kind: Kind) -> str:
+    names: Sequence[str] = ()
+    if isinstance(kind, Table) and kind.keys is not None:
+        names = tuple(kind.keys)
+    elif isinstance(kind, Listed) and isinstance(kind.of, Word):
+        names = tuple(kind.of.of)
+    return kind.words + (": " + ", ".join(f"`{name}`" for name in names) if names else "")
 
 
 def _default(group: Group, one: Field) -> str:
     if one.required:
         return "required"
     value = group.default(one)
-    if value is None or value == "" or value == () or value == {}:
-        return ""
+    if value is None or value == "" or value == () or value == {} or _inner(one.kind):
+        return _short_default(one.kind, value)
     return f"`{one.kind.show(value)}`"
+
+
+def _short_default(kind: Kind, value: object) -> str:
+    """Return the default of a table where a bare value says it; else its keys tell theirs themselves."""
+    if isinstance(kind, Group) and kind.shorts and value is not None:
+        return f"`{kind.show(value)}`"
+    return ""

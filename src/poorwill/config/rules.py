@@ -182,16 +182,16 @@ def _check_rates(fleet: FleetSettings, sheet: Sheet) -> None:
     if sheet.is_bad(("rates",)):
         return
     names = [str(model.name) for model in fleet.models]
-    seen: dict[tuple[int, str | None, str | None], int] = {}
+    seen: dict[tuple[object, ...], int] = {}
     for index, rate in enumerate(fleet.rates):
         path = ("rates", index)
         if rate.model is not None and rate.model not in names:
             sheet.wrong(
                 (*path, "model"), f"{rate.model!r} is no model here", nearest(rate.model, names)
             )
-        key = (rate.effective_us, rate.model, rate.driver)
+        key = (rate.effective_us, rate.model, rate.replica, rate.driver)
         if key in seen:
-            hint = "give it another effective date, model or driver"
+            hint = "give it another effective date, model, replica or driver"
             sheet.wrong(path, f"takes effect together with rates[{seen[key]}]", hint)
         seen.setdefault(key, index)
 

@@ -48,9 +48,10 @@ SECTIONS = (
         title="rates",
         header="[[rates]]",
         group=RATE,
-        doc="What a replica's time costs. The newest rate in effect holds, the one that names model "
-        "or driver before the one that does not. A stretch of time that crosses a change is priced in "
-        "parts. Without rates the bill counts seconds only.",
+        doc="What a replica's time costs. The rate that names the most (replica, driver, model) holds, "
+        "and of several the one that took effect last. A stretch of time that crosses a change is priced "
+        "in parts; what the ledger has priced, a later configuration does not change. Without rates the "
+        "bill counts seconds only.",
     ),
     Section(
         title="spend",
