@@ -43,7 +43,10 @@ def _table(replicas: list[dict[str, Any]]) -> list[str]:
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     lines += [f"{r['model']}: {r['last_error']}" for r in replicas if r.get("last_error")]
     lines += [f"{r['model']}: {note}" for r in replicas for note in r.get("notes", {}).values()]
     return lines

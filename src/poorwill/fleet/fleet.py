@@ -33,22 +33,30 @@ class Fleet:
     view: OperatorView
     controller: Controller
 
-    def close_units(self, action: str) -> None:
-        """Begin the shutdown: fail what is held, then `park`, `leave` or `stop` every replica."""
-        for unit in self.controller.units.values():
-            self.controller.submit(unit, Close(action=action))
+    async def close(self, action: str, exit_us: int) -> None:
+        """Fail what is held, then `park`, `leave` or `stop` every replica, within `exit_us`.
 
-    async def settled(self) -> None:
-        """Wait until no replica has anything left to do for the shutdown."""
-        for unit in self.controller.units.values():
-            while not unit.observed().settled:
-                await unit.turned()
-
-    def cut_all(self, why: str) -> None:
-        """Abort whatever is still in flight."""
-        for unit in self.controller.units.values():
-            if unit.running is not None:
-                self.controller.connections.cut(unit.running.host, unit.running.port, why)
+        What has not come to rest by then is cut and cancelled. Idempotent. Cancelled: what is under way is
+        left to the next start.
+        """
+        controller = self.controller
+        units = list(controller.units.values())
+        for unit in units:
+            if not unit.replica.closing:
+                controller.submit(unit, Close(action=action))
+        try:
+            async with asyncio.timeout(exit_us / 1e6):
+                for unit in units:
+                    while not unit.observed().settled:
+                        await unit.turned()
+        except TimeoutError:
+            controller.log.warning("not everything came to rest in time", seconds=exit_us / 1e6)
+            for unit in units:
+                if unit.running is not None:
+                    why = "poorwill is shutting down"
+                    controller.connections.cut(unit.running.host, unit.running.port, why)
+                if unit.job is not None:
+                    unit.job.cancel()
 
 
 @asynccontextmanager
@@ -114,7 +122,7 @@ async def running_fleet(
             yield fleet
         finally:
             try:
-                await _shut_down(fleet, on_exit, exit_us)
+                await fleet.close(on_exit, exit_us)
             finally:
                 signs_of_life.cancel()
                 for unit in units.values():
@@ -123,19 +131,6 @@ async def running_fleet(
                         unit.timer.cancel()
                 await journal.record([Alive(at_us=clock.now_us())])
                 journal.close()
-
-
-async def _shut_down(fleet: Fleet, on_exit: str, exit_us: int) -> None:
-    fleet.close_units(on_exit)
-    try:
-        async with asyncio.timeout(exit_us / 1e6):
-            await fleet.settled()
-    except TimeoutError:
-        fleet.controller.log.warning("not everything came to rest in time", seconds=exit_us / 1e6)
-        fleet.cut_all("poorwill is shutting down")
-        for unit in fleet.controller.units.values():
-            if unit.job is not None:
-                unit.job.cancel()
 
 
 async def _signs_of_life(controller: Controller, wall_step_us: Callable[[], int]) -> None:

@@ -1,0 +1,134 @@
+"""`poorwill demo`: the whole product in two minutes, on a model it makes itself.
+
+A fleet on loopback serves a compressed slice of real traffic; its one replica falls idle, is parked,
+wakes for the next request, several times. What it leaves is an ordinary fleet directory.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from poorwill.cli.demo_replay import Answer, bundled_slice, replay
+from poorwill.cli.demo_report import report, report_json
+from poorwill.cli.demo_show import Show
+from poorwill.cli.target import add_json_option
+from poorwill.cli.verb import Streams, Verb
+from poorwill.compose import Serving, ledger_path, serving_fleet
+from poorwill.config import load_fleet
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.settings import FleetSettings
+from poorwill.engines.gguf_model import make_model
+from poorwill.telemetry.log import StreamLog
+
+FLEET_TOML = """\
+# The fleet of `poorwill demo`. An idle second here stands for about a minute and a half of the real trace.
+[fleet]
+on_exit = "park"
+
+[gateway]
+listen = "127.0.0.1:8080"
+admin = "127.0.0.1:8081"
+
+[models.demo]
+engine = "llama.cpp"
+path = "{model_file}"
+context = 2048
+ladder = ["frozen", "cold"]
+max_concurrency = 4
+wake_budget_s = 30
+policy = {{ name = "fixed", idle_s = 2.0, rungs_s = {{ cold = 86400 }} }}
+
+# What an H100 costs on demand (a public list price of autumn 2026), and a few cents for the disk.
+[[rates]]
+active_usd_h = "3.80"
+parked_usd_h = {{ frozen = "0.02", cold = "0.01" }}
+source = "example"
+"""
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dir", default="poorwill-demo", help="the fleet directory to leave (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--size", choices=["5m", "100m"], default="5m", help="parameters of the model (default: 5m)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="what the two hours of the trace are compressed to (default: 60)",
+    )
+    add_json_option(parser)
+
+
+async def _run(options: argparse.Namespace, streams: Streams) -> int:
+    if not 5 <= options.seconds <= 3_600:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID, "--seconds is between 5 and 3600", hint="the default is 60"
+        )
+    show = Show(streams=streams, quiet=options.json)
+    settings = await asyncio.to_thread(_prepare, Path(options.dir), options.size, show)
+    log = StreamLog(stream=streams.stderr, level="warning")
+    async with serving_fleet(settings, env=streams.env, log=log) as serving:
+        answers = await _drive(serving, options.seconds, show)
+    facts = ledger_path(settings)
+    if options.json:
+        streams.say_json(report_json(settings, facts, answers, serving.fallbacks))
+    else:
+        for line in report(settings, facts, answers, serving.fallbacks, directory=options.dir):
+            streams.say(line)
+    return 1 if any(answer.error for answer in answers) else 0
+
+
+async def _drive(serving: Serving, seconds: float, show: Show) -> Sequence[Answer]:
+    """Replay the slice, showing what happens, and wait for the last park."""
+    for line in serving.explained():
+        show.line(line)
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(show.follow(serving.view.events()))
+        answers = await replay(
+            bundled_slice(seconds=seconds),
+            base_url=f"http://{serving.address}/v1",
+            model="demo",
+            tell=show.answered,
+        )
+        await serving.view.park(serving.view.models()[0], None)
+        watching.cancel()
+    show.done()
+    return answers
+
+
+def _prepare(directory: Path, size: str, show: Show) -> FleetSettings:
+    """Make the model and the fleet's configuration, or take those of an earlier demo.
+
+    Raises OperatorFault where the directory holds something else.
+    """
+    configuration = directory / "fleet.toml"
+    if directory.exists() and not configuration.exists() and any(directory.iterdir()):
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"{directory} exists and is no demo of ours",
+            hint="choose another with --dir",
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    model_file = f"demo-{size}.gguf"
+    if not (directory / model_file).exists():
+        show.line(f"making a random Llama model, {size} parameters: {directory / model_file}")
+        make_model(str(directory / model_file), size=size)
+    configuration.write_text(FLEET_TOML.format(model_file=model_file), encoding="utf-8")
+    settings = load_fleet(str(configuration), {}, machine=True)
+    # A free port each: the demo must not fail for a server that somebody runs already.
+    return replace(settings, gateway=replace(settings.gateway, port=0, admin_port=0))
+
+
+VERB = Verb(
+    name="demo",
+    help="see the whole product work in two minutes, on a model it makes itself",
+    options=_options,
+    run=_run,
+    epilog="It ends by itself. The directory it leaves is an ordinary fleet: point bill, anatomy, plan\n"
+    "and serve at it with --fleet DIR. Exit 1 where a request failed.",
+)

@@ -1,0 +1,10 @@
+"""The composition root: the only room that names concrete classes and introduces them to one another.
+
+`serving` is a fleet that serves; `tiers` finds out which ways of parking work on this machine; `plans`
+turns each configured model into a plan for its replica.
+"""
+
+from poorwill.compose.places import ledger_path
+from poorwill.compose.serving import Serving, serving_fleet
+
+__all__ = ["Serving", "ledger_path", "serving_fleet"]

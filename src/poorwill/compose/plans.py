@@ -1,0 +1,133 @@
+"""From a configured model and what the ledger remembers to a plan for its replica."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median_low
+from zoneinfo import ZoneInfo
+
+from poorwill.compose.tiers import Fallback, Workshop
+from poorwill.core.launch import Parked, Running
+from poorwill.core.policies import TierCosts, make_floor, make_policy
+from poorwill.core.ports import Clock
+from poorwill.core.settings import FleetSettings, ModelSettings, RateSettings
+from poorwill.core.words import SECOND_US, ReplicaId, Tier
+from poorwill.engines.kinds import make_engine
+from poorwill.fleet.recovery import ModelPlan, Remembered, replica_id
+from poorwill.fleet.unit import Equipment
+from poorwill.ledger.recovery import KnownReplica, Recovered
+
+ASSUMED_WAKE_US: Mapping[Tier, int] = {
+    Tier.ASLEEP: 2 * SECOND_US,
+    Tier.FROZEN: 10 * SECOND_US,
+    Tier.SUSPENDED: 10 * SECOND_US,
+    Tier.HIBERNATED: 240 * SECOND_US,
+    Tier.COLD: 120 * SECOND_US,
+}
+"""What a wake is taken to last until one has been measured: rough figures for a model of some 8B
+parameters on one accelerator; the first measured wake replaces them."""
+
+ASSUMED_PARK_US = 5 * SECOND_US
+
+
+def plan_model(
+    model: ModelSettings,
+    *,
+    fleet: FleetSettings,
+    workshop: Workshop,
+    recovered: Recovered,
+    env: Mapping[str, str],
+    clock: Clock,
+) -> tuple[ModelPlan, Sequence[Fallback]]:
+    """Return the plan for a model's replica, and which tiers of its ladder this machine cannot do.
+
+    Raises ConfigFault or OperatorFault where the engine cannot be made as configured.
+    """
+    ladder, fallbacks = workshop.ladder(model)
+    settings = replace(model.replica, park=replace(model.replica.park, ladder=ladder))
+    costs = tier_costs(model, ladder, fleet.rates, recovered, now_us=clock.now_us())
+    plan = ModelPlan(
+        settings=settings,
+        policy=make_policy(model.policy, ladder=ladder, costs=costs),
+        floor=make_floor(model.floor, zone_of=ZoneInfo),
+        equipment=Equipment(
+            engine=make_engine(model, directory=fleet.directory, clock=clock, env=env),
+            drivers={tier: workshop.drivers[tier] for tier in ladder},
+            processes=workshop.processes,
+        ),
+        driver=workshop.drivers[Tier.COLD].name,
+        memory_bytes=model.memory_bytes,
+        priority=model.priority,
+    )
+    return plan, fallbacks
+
+
+def tier_costs(
+    model: ModelSettings,
+    ladder: Sequence[Tier],
+    rates: Sequence[RateSettings],
+    recovered: Recovered,
+    *,
+    now_us: int,
+) -> dict[Tier, TierCosts]:
+    """Return what each tier costs the model: measured where there is a measurement, assumed otherwise."""
+    replica = replica_id(model.name)
+    rate = _rate(model, rates, now_us)
+    costs = {}
+    for tier in ladder:
+        wakes = [
+            w.lasted_us for w in recovered.wake_times if (w.replica, w.from_tier) == (replica, tier)
+        ]
+        parks = [
+            p.lasted_us for p in recovered.park_times if (p.replica, p.to_tier) == (replica, tier)
+        ]
+        costs[tier] = TierCosts(
+            wake_us=median_low(wakes) if wakes else ASSUMED_WAKE_US[tier],
+            park_us=median_low(parks) if parks else ASSUMED_PARK_US,
+            active_nusd_h=rate.active_nusd_h,
+            parked_nusd_h=rate.parked_nusd_h.get(tier, 0),
+        )
+    return costs
+
+
+def _rate(model: ModelSettings, rates: Sequence[RateSettings], now_us: int) -> RateSettings:
+    """Return the rate in force: the latest of the most specific; a dollar an hour where none is given."""
+    current = [
+        rate for rate in rates if rate.effective_us <= now_us and rate.model in (None, model.name)
+    ]
+    default = RateSettings(effective_us=0, active_nusd_h=10**9)
+    return max(current, key=lambda r: (r.model is not None, r.effective_us), default=default)
+
+
+def remembered_replicas(recovered: Recovered) -> dict[ReplicaId, Remembered]:
+    """Return what the ledger knows of replicas that have not ended, as the fleet's recovery wants it."""
+    wakes: dict[ReplicaId, dict[Tier, tuple[int, ...]]] = defaultdict(dict)
+    for wake in recovered.wake_times:
+        known = wakes[wake.replica].get(wake.from_tier, ())
+        wakes[wake.replica][wake.from_tier] = (*known, wake.lasted_us)
+    unfinished = {wake.replica: wake for wake in recovered.wakes}
+    remembered = {}
+    for replica in recovered.replicas:
+        wake_begun = unfinished.get(replica.replica)
+        running, parked, generation = _place(replica)
+        remembered[replica.replica] = Remembered(
+            replica=replica.replica,
+            model=replica.model,
+            generation=max(generation, wake_begun.generation if wake_begun else 0),
+            cause=replica.cause,
+            since_us=replica.span_began_us,
+            open_wake=wake_begun.wake if wake_begun else None,
+            running=running,
+            parked=parked,
+            wakes_us=wakes[replica.replica],
+        )
+    return remembered
+
+
+def _place(replica: KnownReplica) -> tuple[Running | None, Parked | None, int]:
+    placed = replica.placed
+    if placed is None:
+        return None, None, 0
+    running = Running.from_json(placed.running_json) if placed.running_json else None
+    parked = Parked.from_json(placed.parked_json) if placed.parked_json else None
+    return running, parked, placed.generation

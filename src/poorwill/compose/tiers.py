@@ -1,0 +1,105 @@
+"""Which ways of parking work on this machine, found out by doing, and the drivers for them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from poorwill.core.ports import Clock, Driver, Log
+from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.core.words import ModelName, Tier
+from poorwill.drivers.asleep import AsleepDriver
+from poorwill.drivers.asleep_engines import engine_sleeps
+from poorwill.drivers.cold import ColdDriver
+from poorwill.drivers.criu import Criu, find_criu
+from poorwill.drivers.frozen import FrozenDriver
+from poorwill.drivers.process import EngineProcesses
+from poorwill.drivers.proof import prove_frozen
+from poorwill.drivers.sealing import Sealer
+from poorwill.drivers.snapshot import SnapshotStore, store_root
+from poorwill.drivers.space import Space
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """A tier that a model's ladder names and this machine cannot do."""
+
+    model: ModelName
+    tier: Tier
+    why: str
+    mend: str
+
+    def __str__(self) -> str:
+        mend = f"; to mend it: {self.mend}" if self.mend else ""
+        return f"{self.model}: not {self.tier}: {self.why}{mend}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """The drivers that work here, and why others do not. Made by `open_workshop`."""
+
+    drivers: Mapping[Tier, Driver]
+    processes: EngineProcesses
+    broken: Mapping[Tier, tuple[str, str]] = field(default_factory=dict)
+    """Why a tier does not work here, and what would mend it."""
+
+    def ladder(self, model: ModelSettings) -> tuple[tuple[Tier, ...], Sequence[Fallback]]:
+        """Return the rungs of a model's ladder that work here; `cold` is always one of them."""
+        rungs, fallbacks = [], []
+        for tier in model.replica.park.ladder:
+            if tier in self.drivers:
+                rungs.append(tier)
+            else:
+                why, mend = self.broken.get(tier, ("there is no driver for it", ""))
+                fallbacks.append(Fallback(model=model.name, tier=tier, why=why, mend=mend))
+        if Tier.COLD not in rungs:
+            rungs.append(Tier.COLD)
+        return tuple(rungs), fallbacks
+
+
+async def open_workshop(
+    settings: FleetSettings, *, env: Mapping[str, str], clock: Clock, log: Log
+) -> Workshop:
+    """Return drivers for the tiers that the fleet's ladders name, each proven by a trial on this machine.
+
+    Raises OperatorFault where the encryption key is unusable. Cancelled: trials leave nothing behind.
+    """
+    directory = Path(settings.directory)
+    processes = EngineProcesses(fleet=str(directory), clock=clock, log=log)
+    drivers: dict[Tier, Driver] = {Tier.COLD: ColdDriver(processes=processes, clock=clock, log=log)}
+    broken: dict[Tier, tuple[str, str]] = {}
+    wanted = {tier for model in settings.models for tier in model.replica.park.ladder}
+    if Tier.ASLEEP in wanted:
+        drivers[Tier.ASLEEP] = AsleepDriver(
+            processes=processes, sleeps=engine_sleeps(), clock=clock, log=log
+        )
+    if Tier.FROZEN in wanted:
+        criu = await find_criu(env)
+        proof = await prove_frozen(criu=criu, directory=directory, clock=clock, log=log)
+        if proof.works and criu is not None:
+            drivers[Tier.FROZEN] = _frozen(settings, criu, processes, env, clock, log)
+        else:
+            broken[Tier.FROZEN] = (proof.why, proof.mend)
+    return Workshop(drivers=drivers, processes=processes, broken=broken)
+
+
+def _frozen(
+    settings: FleetSettings,
+    criu: Criu,
+    processes: EngineProcesses,
+    env: Mapping[str, str],
+    clock: Clock,
+    log: Log,
+) -> FrozenDriver:
+    sealer = None
+    if settings.encrypt_key_env:
+        name = settings.encrypt_key_env
+        sealer = Sealer.from_text(env.get(name, ""), source=f"${name}")
+    root = store_root(Path(settings.directory), Tier.FROZEN)
+    return FrozenDriver(
+        criu=criu,
+        store=SnapshotStore(root=root, tier=Tier.FROZEN, sealer=sealer),
+        space=Space(log=log, quota_bytes=settings.snapshot_quota_bytes),
+        processes=processes,
+        clock=clock,
+        log=log,
+    )
