@@ -89,12 +89,14 @@ def began(at, wake="a.0.1", replica="a.0"):
     )
 
 
-def ended(at, wake="a.0.1", replica="a.0", ok=True, anatomy=(), why=""):
+def ended(at, wake="a.0.1", replica="a.0", ok=True, anatomy=(), why="", served=()):
     leaves = tuple(
         PhaseSpan(phase=phase, began_us=START + begin, ended_us=START + end)
         for phase, begin, end in anatomy
     )
-    return WakeEnded(wake=wake, replica=replica, at_us=START + at, ok=ok, anatomy=leaves, why=why)
+    return WakeEnded(
+        wake=wake, replica=replica, at_us=START + at, ok=ok, anatomy=leaves, why=why, served=served
+    )
 
 
 def rows(path):

@@ -35,6 +35,7 @@ class RequestRows:
         self._texts: dict[str, int] = {}
         self._lives: dict[str, int | None] = {}
         self._wakes: dict[str, int | None] = {}
+        self._longest_us = 0
 
     def add(self, entry: RequestEnded) -> None:
         """Take one row; it is written by the next `flush`."""
@@ -66,6 +67,7 @@ class RequestRows:
         sums[3] += entry.tokens_in or 0
         sums[4] += entry.tokens_out or 0
         leased_us = entry.ended_us if entry.leased_us is None else entry.leased_us
+        self._longest_us = max(self._longest_us, entry.ended_us - leased_us)
         sums[5] += leased_us - entry.arrived_us
         sums[6] += entry.bridge_nusd
 
@@ -75,6 +77,9 @@ class RequestRows:
             return
         self._db.executemany(_INSERT, self._rows)
         self._db.executemany(_SUM, [(*where, *sums) for where, sums in self._sums.items()])
+        self._db.execute(
+            "UPDATE progress SET longest_us = ?1 WHERE longest_us < ?1", (self._longest_us,)
+        )
         self._rows.clear()
         self._sums.clear()
         # Replicas and wakes come and go between batches; a name must not outlive what it named.

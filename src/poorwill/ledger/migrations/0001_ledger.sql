@@ -142,7 +142,8 @@ CREATE TABLE requests (
   bridge_nusd INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
-CREATE INDEX requests_by_life ON requests (life, ended_us);
+-- Covers the sweep that shares busy time among the requests in flight.
+CREATE INDEX requests_by_life ON requests (life, ended_us, leased_us, key);
 CREATE INDEX requests_by_wake ON requests (wake, key) WHERE wake IS NOT NULL;
 
 CREATE VIEW request_rows AS
@@ -169,7 +170,8 @@ CREATE TABLE usage (
   PRIMARY KEY (hour, model, key)
 ) STRICT, WITHOUT ROWID;
 
--- Whose the microseconds of a finished busy span (or of its part in one UTC day) were; key NULL is nobody's.
+-- Whose the microseconds of a busy span were, in one hour of it; key NULL is nobody's. Exact sums of what the
+-- request rows say, kept for finished hours so that the rows can be dropped one day.
 CREATE TABLE shares (
   life INTEGER NOT NULL,
   span_began_us INTEGER NOT NULL,
@@ -180,7 +182,19 @@ CREATE TABLE shares (
   FOREIGN KEY (life, span_began_us) REFERENCES spans (life, began_us)
 ) STRICT;
 
-CREATE INDEX shares_by_span ON shares (life, began_us, ended_us, key, us, span_began_us);
+CREATE INDEX shares_by_life ON shares (life, began_us, ended_us, key, us, span_began_us);
+
+-- One row. Request rows up to seen_id are in `shares` as far as they lie before shared_us; no request
+-- held its lease for longer than longest_us; rows that ended before kept_us may have been dropped.
+CREATE TABLE progress (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  seen_id INTEGER NOT NULL,
+  shared_us INTEGER NOT NULL,
+  longest_us INTEGER NOT NULL,
+  kept_us INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO progress VALUES (1, 0, 0, 0, 0);
 
 CREATE TABLE notes (
   id INTEGER PRIMARY KEY,

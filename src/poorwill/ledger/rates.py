@@ -1,0 +1,240 @@
+"""Rates: effective-dated, versioned, never changed. What an hour cost, at any instant, for any replica.
+
+A rate in the ledger prices from `effective_us` until `until_us`. A configuration that differs from what the
+ledger holds closes rows and adds rows as of now: it never reaches back over time already priced.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from poorwill.core.settings import RateSettings
+from poorwill.core.words import PARKED_CAUSES, Tier
+
+GB_BYTES = 1_000_000_000
+MONTH_H = 730
+"""Hours in a month of storage: 8,760 / 12, so that a GB-month costs the same in every month."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """One row of the rates table."""
+
+    id: int
+    effective_us: int
+    until_us: int | None
+    recorded_us: int
+    model: str | None
+    driver: str | None
+    replica: str | None
+    active_nusd_h: int
+    parked_nusd_h: Mapping[str, int]
+    storage_nusd_gb_month: int
+    increment_us: int
+    minimum_us: int
+    currency: str
+    source: str
+
+    def nusd_h(self, cause: str, tier: str | None) -> int:
+        """Return the price of an hour with this cause.
+
+        A tier without a parked rate costs nothing, but `asleep` costs the active rate: its host runs on.
+        """
+        if cause not in PARKED_CAUSES:
+            return self.active_nusd_h
+        unset = self.active_nusd_h if tier == Tier.ASLEEP else 0
+        return self.parked_nusd_h.get(tier or "", unset)
+
+    @property
+    def scope(self) -> str:
+        """What it prices, for people."""
+        named = ("model", self.model), ("driver", self.driver), ("replica", self.replica)
+        return ", ".join(f"{what} {name}" for what, name in named if name) or "every replica"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """One life of a replica, as far as prices depend on it."""
+
+    id: int
+    replica: str
+    model: str
+    driver: str
+    created_us: int
+    ended_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of one life with one rate, or none."""
+
+    from_us: int
+    to_us: int
+    rate: Rate | None
+
+
+class RateBook:
+    """All rates of a ledger, for look-up by life and instant."""
+
+    def __init__(self, rates: Sequence[Rate]) -> None:
+        self._rates = rates
+
+    def at(self, life: Life, at_us: int) -> Rate | None:
+        """Return the rate in force: the most specific scope, in it the newest effective date."""
+        best: Rate | None = None
+        for rate in self._rates:
+            if rate.effective_us <= at_us and (rate.until_us is None or at_us < rate.until_us):
+                if _applies(rate, life) and (best is None or _rank(rate) > _rank(best)):
+                    best = rate
+        return best
+
+    def segments(self, life: Life, from_us: int, to_us: int) -> list[Segment]:
+        """Cut a stretch of time where the life's rate changes."""
+        cuts = {from_us, to_us}
+        for rate in self._rates:
+            if _applies(rate, life):
+                cuts |= {at for at in (rate.effective_us, rate.until_us) if at is not None}
+        edges = sorted(cut for cut in cuts if from_us <= cut <= to_us)
+        found: list[Segment] = []
+        for begin, end in pairwise(edges):
+            price = self.at(life, begin)
+            if found and found[-1].rate == price:
+                found[-1] = Segment(found[-1].from_us, end, price)
+            else:
+                found.append(Segment(begin, end, price))
+        return found
+
+    def currencies(self) -> set[str]:
+        """Return every currency a rate is in."""
+        return {rate.currency for rate in self._rates}
+
+
+def rate_book(db: sqlite3.Connection) -> RateBook:
+    """Read all rates."""
+    return RateBook([_rate(row) for row in db.execute(_SELECT)])
+
+
+def lives(db: sqlite3.Connection) -> list[Life]:
+    """Read all lives."""
+    rows = db.execute(
+        "SELECT id, replica, model, driver, created_us, ended_us FROM lives ORDER BY id"
+    )
+    return [
+        Life(id=id, replica=replica, model=model, driver=driver, created_us=begin, ended_us=end)
+        for id, replica, model, driver, begin, end in rows
+    ]
+
+
+def sync_rates(
+    db: sqlite3.Connection, configured: Iterable[RateSettings], *, now_us: int
+) -> list[str]:
+    """Make the ledger's open rates those that are configured; return what changed, for people.
+
+    In a ledger that never had a rate they hold from the date they name. Later, a rate that is new or differs
+    holds from that date or from now, whichever is later, and one that is gone ends now: what was priced
+    stays priced as it was. Call it on the writer thread, in a transaction.
+    """
+    first = db.execute("SELECT 1 FROM rates").fetchone() is None
+    wanted = {_identity_of(rate): rate for rate in configured}
+    open_rows = [_rate(row) for row in db.execute(_SELECT + " WHERE until_us IS NULL")]
+    declared = dict(db.execute("SELECT id, declared_us FROM rates WHERE until_us IS NULL"))
+    told: list[str] = []
+    for rate in open_rows:
+        identity = (declared[rate.id], *_figures(rate))
+        if identity in wanted:
+            del wanted[identity]
+            continue
+        end_us = max(now_us, rate.effective_us)
+        db.execute("UPDATE rates SET until_us = ? WHERE id = ?", (end_us, rate.id))
+        told.append(f"the rate for {rate.scope} ended")
+    for settings in wanted.values():
+        effective_us = settings.effective_us if first else max(settings.effective_us, now_us)
+        _insert(db, settings, effective_us=effective_us, now_us=now_us)
+        told.append(f"a rate of {settings.active_nusd_h} nano-dollars an hour was recorded")
+    return told
+
+
+def _insert(db: sqlite3.Connection, rate: RateSettings, *, effective_us: int, now_us: int) -> None:
+    db.execute(
+        "INSERT INTO rates (effective_us, declared_us, recorded_us, model, driver, replica, active_nusd_h,"
+        " parked_json, storage_nusd_gb_month, increment_us, minimum_us, currency, source)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            effective_us,
+            rate.effective_us,
+            now_us,
+            rate.model,
+            rate.driver,
+            rate.replica,
+            rate.active_nusd_h,
+            json.dumps(dict(rate.parked_nusd_h), sort_keys=True),
+            rate.storage_nusd_gb_month,
+            rate.increment_us,
+            rate.minimum_us,
+            rate.currency,
+            rate.source,
+        ),
+    )
+
+
+_SELECT = (
+    "SELECT id, effective_us, until_us, recorded_us, model, driver, replica, active_nusd_h, parked_json,"
+    " storage_nusd_gb_month, increment_us, minimum_us, currency, source FROM rates"
+)
+
+
+def _rate(row: tuple[Any, ...]) -> Rate:
+    id, effective, until, recorded, model, driver, replica, active, parked, *rest = row
+    storage, increment, minimum, currency, source = rest
+    return Rate(
+        id=id,
+        effective_us=effective,
+        until_us=until,
+        recorded_us=recorded,
+        model=model,
+        driver=driver,
+        replica=replica,
+        active_nusd_h=active,
+        parked_nusd_h=json.loads(parked),
+        storage_nusd_gb_month=storage,
+        increment_us=increment,
+        minimum_us=minimum,
+        currency=currency,
+        source=source,
+    )
+
+
+def _applies(rate: Rate, life: Life) -> bool:
+    return (
+        rate.model in (None, life.model)
+        and rate.driver in (None, life.driver)
+        and rate.replica in (None, life.replica)
+    )
+
+
+def _rank(rate: Rate) -> tuple[bool, bool, bool, int, int]:
+    named = rate.replica is not None, rate.model is not None, rate.driver is not None
+    return (*named, rate.effective_us, rate.id)
+
+
+def _figures(rate: Rate | RateSettings) -> tuple[object, ...]:
+    parked = tuple(sorted((str(tier), price) for tier, price in rate.parked_nusd_h.items()))
+    return (
+        rate.model,
+        rate.driver,
+        rate.replica,
+        rate.active_nusd_h,
+        parked,
+        rate.storage_nusd_gb_month,
+        rate.increment_us,
+        rate.minimum_us,
+        rate.currency,
+        rate.source,
+    )
+
+
+def _identity_of(rate: RateSettings) -> tuple[object, ...]:
+    return (rate.effective_us, *_figures(rate))

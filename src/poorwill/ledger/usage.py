@@ -1,0 +1,95 @@
+"""How much was asked: requests, tokens, waiting. From hourly sums and, for part hours, the raw rows."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from poorwill.core.words import HOUR_US
+from poorwill.ledger.dates import DAY_US, Period
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """Sums over request rows."""
+
+    requests: int = 0
+    failed: int = 0
+    untold: int = 0
+    """Requests whose engine reported no usage; their tokens are unknown, not zero."""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    held_us: int = 0
+    bridge_nusd: int = 0
+
+    def __add__(self, other: "Count") -> "Count":
+        return Count(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Count)}
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use(Count):
+    """Sums over the request rows of one hour, or a part of one, of a model and a key."""
+
+    day: int
+    model: str
+    key: str
+
+
+def usage(db: sqlite3.Connection, period: Period) -> Iterator[Use]:
+    """Yield what requests that ended within the period add up to, in pieces of at most an hour.
+
+    Part hours come from raw rows; where those were dropped (`poorwill ledger compact`) they are not known
+    and are left out, so ask for whole hours there.
+    """
+    first_hour, last_hour = -(-period.from_us // HOUR_US), period.to_us // HOUR_US
+    if first_hour > last_hour:
+        edges = [(period.from_us, period.to_us)]
+    else:
+        edges = [(period.from_us, first_hour * HOUR_US), (last_hour * HOUR_US, period.to_us)]
+    yield from _uses(db.execute(_HOURS, (first_hour, last_hour)))
+    for begin, end in edges:
+        if begin < end:
+            yield from _uses(db.execute(_ROWS, {"from": begin, "to": end, "hour": HOUR_US}))
+
+
+def total(uses: Iterator[Use]) -> Count:
+    """Add uses up."""
+    summed = Count()
+    for use in uses:
+        summed = summed + use
+    return summed
+
+
+def _uses(rows: sqlite3.Cursor) -> Iterator[Use]:
+    for hour, model, key, requests, failed, untold, tokens_in, tokens_out, held, bridge in rows:
+        yield Use(
+            day=hour * HOUR_US // DAY_US,
+            model=model,
+            key=key,
+            requests=requests,
+            failed=failed,
+            untold=untold,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            held_us=held,
+            bridge_nusd=bridge,
+        )
+
+
+_HOURS = """
+SELECT u.hour, m.text, k.text, u.requests, u.failed, u.untold, u.tokens_in, u.tokens_out, u.held_us,
+  u.bridge_nusd
+FROM usage u JOIN texts m ON m.id = u.model JOIN texts k ON k.id = u.key
+WHERE u.hour >= ? AND u.hour < ?
+"""
+
+_ROWS = """
+SELECT r.ended_us / :hour, m.text, k.text, count(*), sum(o.text <> 'ok'), sum(r.tokens_out IS NULL),
+  coalesce(sum(r.tokens_in), 0), coalesce(sum(r.tokens_out), 0),
+  sum(coalesce(r.leased_us, r.ended_us) - r.arrived_us), sum(r.bridge_nusd)
+FROM (SELECT NULL AS id UNION ALL SELECT id FROM lives) l
+JOIN requests r ON r.life IS l.id AND r.ended_us >= :from AND r.ended_us < :to
+JOIN texts m ON m.id = r.model JOIN texts k ON k.id = r.key JOIN texts o ON o.id = r.outcome
+GROUP BY 1, 2, 3
+"""

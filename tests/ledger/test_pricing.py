@@ -1,0 +1,297 @@
+"""Whatever the cut, the parts sum to the whole, and the whole is what the spans and rates say."""
+
+import sqlite3
+from contextlib import closing, contextmanager
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from poorwill.core.settings import RateSettings
+from poorwill.core.words import HOUR_US, PARKED_CAUSES
+from poorwill.ledger.applying import Applier
+from poorwill.ledger.bill import Axis, group, make_bill
+from poorwill.ledger.dates import DAY_US, Period
+from poorwill.ledger.items import items
+from poorwill.ledger.pricing import NAMED_CHARGES, OFF_CAUSES
+from poorwill.ledger.rates import lives, rate_book, sync_rates
+from poorwill.ledger.rollup import roll_up
+from poorwill.ledger.schema import migrate
+
+from .lives import HOUR, last_us, rates, stories
+from .story import START, began, created, ended, request, span
+
+QUICK = settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
+
+
+@contextmanager
+def filled(batches, configured):
+    """A ledger in memory with a story in it."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        db.execute("PRAGMA foreign_keys = ON")
+        migrate(db, ":memory:")
+        write(db, lambda: sync_rates(db, configured, now_us=START))
+        applier = Applier(db)
+        for batch in batches:
+            write(db, lambda batch=batch: applier.apply(batch))
+        yield db
+
+
+def write(db, action):
+    db.execute("BEGIN")
+    action()
+    db.execute("COMMIT")
+
+
+def everything(batches):
+    return Period(from_us=START - DAY_US, to_us=last_us(batches) + DAY_US)
+
+
+def spans_of(db, life):
+    return db.execute(
+        "SELECT began_us, coalesce(ended_us, (SELECT last_us FROM alive)), cause, tier, image_bytes"
+        " FROM spans WHERE life = ? ORDER BY began_us",
+        (life,),
+    ).fetchall()
+
+
+@QUICK
+@given(stories())
+def test_spans_tile_every_life_and_their_sum_is_wall_time(batches):
+    with filled(batches, []) as db:
+        for life in lives(db):
+            spans = spans_of(db, life.id)
+            end = life.ended_us or db.execute("SELECT last_us FROM alive").fetchone()[0]
+            assert spans[0][0] == life.created_us
+            assert [s[1] for s in spans[:-1]] == [s[0] for s in spans[1:]]
+            assert sum(s[1] - s[0] for s in spans) == max(end, spans[-1][0]) - life.created_us
+
+
+@QUICK
+@given(stories(), rates(), st.lists(st.integers(0, 300 * HOUR), max_size=5), st.booleans())
+def test_the_parts_of_a_period_sum_to_the_whole_wherever_it_is_cut(
+    batches, configured, cuts, by_key
+):
+    with filled(batches, configured) as db:
+        whole = everything(batches)
+        edges = sorted({whole.from_us, whole.to_us, *(START + cut for cut in cuts)})
+        edges = [edge for edge in edges if whole.from_us <= edge <= whole.to_us]
+        parts = [
+            item
+            for begin, end in pairwise(edges)
+            for item in items(db, Period(from_us=begin, to_us=end), by_key=by_key)
+        ]
+        total = items(db, whole, by_key=by_key)
+        assert sum(i.nusd for i in parts) == sum(i.nusd for i in total)
+        assert sum(i.us for i in parts) == sum(i.us for i in total)
+        for axis in (Axis.CAUSE, Axis.DAY, Axis.REPLICA, Axis.TIER):
+            assert group(parts, [axis]) == group(total, [axis])
+
+
+@QUICK
+@given(stories(), rates(), st.sets(st.sampled_from(Axis)))
+def test_the_lines_sum_to_the_total_along_any_axes(batches, configured, axes):
+    with filled(batches, configured) as db:
+        plain = make_bill(db, everything(batches), [])
+        cut = make_bill(db, everything(batches), sorted(axes))
+        assert sum(line.nusd for line in cut.lines) == sum(plain.totals.values())
+        assert cut.totals == plain.totals
+
+
+@QUICK
+@given(stories(), rates())
+def test_the_bill_is_the_spans_times_the_rates_within_half_a_nano_dollar_a_cell(
+    batches, configured
+):
+    with filled(batches, configured) as db:
+        book, found = rate_book(db), items(db, everything(batches))
+        exact, wall = Fraction(0), 0
+        for life in lives(db):
+            for began, ended, cause, tier, _ in spans_of(db, life.id):
+                wall += ended - began
+                for segment in book.segments(life, began, ended):
+                    if segment.rate:
+                        price = segment.rate.nusd_h(cause, tier)
+                        exact += Fraction((segment.to_us - segment.from_us) * price, HOUR_US)
+        timed = [item for item in found if item.cause not in NAMED_CHARGES]
+        assert sum(item.us for item in timed) == wall
+        assert abs(sum(item.nusd for item in timed) - exact) <= Fraction(len(timed), 2)
+
+
+@QUICK
+@given(stories(replicas=1), rates(count=1))
+def test_what_the_provider_rounds_up_is_a_line_of_its_own(batches, configured):
+    with filled(batches, configured) as db:
+        found = items(db, everything(batches))
+        extra = sum(i.nusd for i in found if i.cause in ("rounding", "minimum"))
+        expected, cells = Fraction(0), 0
+        for life in lives(db):
+            spans = spans_of(db, life.id)
+            begin = None
+            for number, (began, ended, cause, tier, _) in enumerate(spans):
+                on = cause not in OFF_CAUSES
+                begin = began if on and begin is None else begin
+                last = number + 1 == len(spans)
+                over = (life.ended_us is not None) if last else spans[number + 1][2] in OFF_CAUSES
+                if on and over:
+                    rate = rate_book(db).at(life, ended - 1)
+                    if rate:
+                        ran = ended - begin
+                        billed = max(ran, rate.minimum_us)
+                        billed += -billed % rate.increment_us
+                        expected += Fraction((billed - ran) * rate.nusd_h(cause, tier), HOUR_US)
+                        cells += 2
+                    begin = None
+        assert abs(extra - expected) <= Fraction(cells, 2)
+
+
+@QUICK
+@given(stories(replicas=1), rates(count=1))
+def test_storage_is_charged_for_what_is_parked_as_long_as_it_is(batches, configured):
+    with filled(batches, configured) as db:
+        found = items(db, everything(batches))
+        stored = sum(i.nusd for i in found if i.cause == "storage")
+        expected, cells = Fraction(0), 1
+        for life in lives(db):
+            for began, ended, cause, _, image_bytes in spans_of(db, life.id):
+                for segment in rate_book(db).segments(life, began, ended):
+                    if segment.rate and cause in PARKED_CAUSES:
+                        us = segment.to_us - segment.from_us
+                        gb_month = Fraction(us * image_bytes, 10**9 * 730 * HOUR_US)
+                        expected += gb_month * segment.rate.storage_nusd_gb_month
+                        cells += 1 + us // DAY_US
+        assert abs(stored - expected) <= cells
+
+
+@QUICK
+@given(stories(), rates(), st.data())
+def test_keys_share_exactly_what_there_is_and_only_what_they_asked_for(batches, configured, data):
+    with filled(batches, configured) as db:
+        keyed = items(db, everything(batches), by_key=True)
+        plain = items(db, everything(batches))
+        axes = [Axis.DAY, Axis.REPLICA, Axis.CAUSE]
+        assert group(keyed, axes) == group(plain, axes)
+        assert {i.cause.split(".")[0] for i in keyed if not i.key.startswith("(over")} <= {
+            "serving",
+            "drain",
+            "wake",
+            "failed_wake",
+        }
+
+
+@QUICK
+@given(stories(), rates(), st.data())
+def test_rolling_up_at_any_time_never_changes_an_answer(batches, configured, data):
+    with filled(batches, configured) as straight:
+        expected = items(straight, everything(batches), by_key=True)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        db.execute("PRAGMA foreign_keys = ON")
+        migrate(db, ":memory:")
+        write(db, lambda: sync_rates(db, configured, now_us=START))
+        applier = Applier(db)
+        for batch in batches:
+            write(db, lambda batch=batch: applier.apply(batch))
+            if data.draw(st.booleans()):
+                write(db, lambda: roll_up(db))
+                items(db, everything(batches), by_key=True)
+        assert items(db, everything(batches), by_key=True) == expected
+
+
+def test_changing_a_rate_never_rewrites_the_past():
+
+    old, new = (
+        RateSettings(effective_us=0, active_nusd_h=10**9),
+        RateSettings(effective_us=0, active_nusd_h=7 * 10**9),
+    )
+    batches = [[created(), span(0, "serving"), span(2 * HOUR, "linger")]]
+    with filled(batches, [old]) as db:
+        before = items(db, everything(batches))
+        write(db, lambda: sync_rates(db, [new], now_us=START + 2 * HOUR))
+        assert items(db, everything(batches)) == before
+        write(db, lambda: Applier(db).apply([span(3 * HOUR, "serving")]))
+        by_rate = {(i.cause, i.rate): i.nusd for i in items(db, everything(batches))}
+    assert by_rate == {("serving", 1): 2 * 10**9, ("linger", 2): 7 * 10**9}
+
+
+def test_configuring_the_same_rates_again_changes_nothing():
+
+    configured = [
+        RateSettings(effective_us=0, active_nusd_h=10**9),
+        RateSettings(effective_us=START, active_nusd_h=2 * 10**9, model="a"),
+    ]
+    with filled([], configured) as db:
+        before = db.execute("SELECT * FROM rates").fetchall()
+        told = []
+        write(db, lambda: told.extend(sync_rates(db, configured, now_us=START + HOUR)))
+        assert (told, db.execute("SELECT * FROM rates").fetchall()) == ([], before)
+
+
+def test_the_most_specific_rate_wins_and_in_it_the_newest():
+
+    configured = [
+        RateSettings(effective_us=5, active_nusd_h=1),
+        RateSettings(effective_us=0, active_nusd_h=2, driver="cold"),
+        RateSettings(effective_us=0, active_nusd_h=3, model="a"),
+        RateSettings(effective_us=9, active_nusd_h=4, model="a"),
+        RateSettings(effective_us=20, active_nusd_h=5, replica="a.0"),
+    ]
+    with filled([[created()]], configured) as db:
+        (life,), book = lives(db), rate_book(db)
+        found = [book.at(life, at).active_nusd_h for at in (0, 8, 9, 19, 20)]
+    assert found == [3, 3, 4, 4, 5]
+
+
+def test_two_requests_at_once_share_their_seconds_evenly():
+
+    second = 1_000_000
+    batches = [
+        [created(), span(0, "serving")],
+        [
+            request(0, 0, 10 * second, key="ann"),
+            request(0, 4 * second, 10 * second, key="bob"),
+            request(0, 6 * second, 8 * second, key="bob"),
+        ],
+        [span(10 * second, "linger")],
+    ]
+    with filled(batches, []) as db:
+        shares = {i.key: i.us for i in items(db, everything(batches), by_key=True) if i.us}
+    # ann: 4 alone, 2 of two, 2 of three, 2 of two; bob has the rest
+    ann = 4 * second + second + 2 * second // 3 + second
+    assert shares["ann"] == pytest.approx(ann, abs=1)
+    assert shares["ann"] + shares["bob"] == 10 * second
+
+
+def test_a_request_lost_in_a_crash_leaves_its_time_to_nobody():
+
+    second = 1_000_000
+    batches = [
+        [created(), span(0, "serving")],
+        [request(0, 0, 10 * second, key="ann")],
+        [span(60 * second, "unobserved")],
+    ]
+    with filled(batches, []) as db:
+        shares = {i.key: i.us for i in items(db, everything(batches), by_key=True) if i.us}
+    assert shares == {"ann": 10 * second, "(not recorded)": 50 * second}
+
+
+def test_a_wake_is_charged_to_those_it_woke_for():
+
+    second = 1_000_000
+    batches = [
+        [created(), began(0), span(0, "wake.provision", wake="a.0.1")],
+        [ended(9 * second, served=("r1", "r2", "r3")), span(9 * second, "serving")],
+        [
+            request(0, 9 * second, 10 * second, key="ann", wake="a.0.1"),
+            request(1, 9 * second, 10 * second, key="bob", wake="a.0.1"),
+        ],
+        [span(10 * second, "linger")],
+    ]
+    with filled(batches, []) as db:
+        shares = {
+            i.key: i.us
+            for i in items(db, everything(batches), by_key=True)
+            if i.cause == "wake.provision"
+        }
+    assert shares == {"ann": 3 * second, "bob": 3 * second, "(not recorded)": 3 * second}
