@@ -59,9 +59,15 @@ class Monitor:
         await self._transferred()
 
     async def _prepare(self, layout: Layout) -> None:
-        wanted = [{"capability": name, "state": True} for name in CAPABILITIES[layout]]
-        if wanted:
-            await self("migrate-set-capabilities", capabilities=wanted)
+        # Both ways: a guest that was loaded with a capability still has it on when it is saved.
+        known = {entry["capability"] for entry in await self("query-migrate-capabilities")}
+        states = [
+            {"capability": name, "state": name in CAPABILITIES[layout]}
+            for names in CAPABILITIES.values()
+            for name in names
+            if name in known
+        ]
+        await self("migrate-set-capabilities", capabilities=states)
 
     async def _transferred(self) -> None:
         # Polled: QEMU 7.2 and 10 differ in which events an incoming migration sends. The caller's

@@ -10,6 +10,7 @@ import errno
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -19,7 +20,10 @@ from poorwill.core.launch import Launch, Running
 from poorwill.core.ports import Clock, DriverError, Found, Log, Report
 from poorwill.core.words import ModelName
 from poorwill.drivers import qemu, qemu_monitor
+from poorwill.drivers.blocking import in_thread
+from poorwill.drivers.enginelog import tail
 from poorwill.drivers.guest import Guest
+from poorwill.drivers.imagefiles import sync_file
 from poorwill.drivers.process import EngineProcesses
 from poorwill.drivers.qemu import Hypervisor, Layout, Memory
 from poorwill.drivers.qemu_monitor import Monitor
@@ -128,6 +132,37 @@ class QemuRuns:
             self.path(running), alive=lambda: self.processes.alive(running)
         )
 
+    async def save(self, running: Running, image: Path, *, layout: Layout, limit_s: float) -> None:
+        """Stop the guest and write it to the directory `image`, synced; QEMU still exists then.
+
+        Raises DriverError, with `.running` set where the guest goes on. Cancelled: it goes on.
+        """
+        async with self.monitor(running) as monitor:
+            try:
+                async with asyncio.timeout(limit_s):
+                    await monitor("stop")
+                    uri = self.hypervisor.save_uri(str(image / qemu.STATE))
+                    await monitor.save(uri, layout=layout)
+                    if layout is Layout.RAM_FILE:
+                        os.link(self.path(running) / qemu.RAM, image / qemu.RAM)
+                    await in_thread(lambda stop: _sync(image, stop))
+            except (DriverError, OSError, TimeoutError) as error:
+                still = await self._resumed(monitor, running)
+                why = str(error) or f"not within {limit_s:g} s"
+                raise DriverError(f"the guest was not saved: {why}", running=still) from error
+            except BaseException:
+                await self._resumed(monitor, running)
+                raise
+
+    async def _resumed(self, monitor: Monitor, running: Running) -> Running | None:
+        """Let the guest go on; return it where it does, None where QEMU had to be ended."""
+        try:
+            await monitor("cont")
+        except DriverError:
+            await self.abort(running)
+            return None
+        return running
+
     async def load(self, running: Running, uri: str, *, layout: Layout, limit_s: float) -> None:
         """Fill a guest that was started with `incoming`, and let it run. Raises DriverError."""
         try:
@@ -136,6 +171,10 @@ class QemuRuns:
                 await monitor("cont")
         except TimeoutError as error:
             raise DriverError(f"the guest was not restored within {limit_s:g} s") from error
+        except DriverError as error:
+            # QEMU says why on its way out, in the log it shares with the guest's console.
+            said = tail(running.log_path)
+            raise DriverError(f"the guest was not restored: {error}; the log ends: {said}") from error
 
     async def unpause(self, running: Running) -> None:
         """Let a guest go on that a poorwill stopped and then died; one that was never filled is ended."""
@@ -184,6 +223,13 @@ class QemuRuns:
             if path in alive:
                 raise DriverError(f"replica {launch.replica} runs already, in {path}")
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(image: Path, stop: threading.Event) -> None:
+    for name in sorted(os.listdir(image)):
+        if stop.is_set():
+            return
+        sync_file(image / name)
 
 
 def _reserve(path: Path, *, size: int) -> None:

@@ -14,7 +14,6 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports import DriverError, Found, Report, SnapshotRefused
@@ -22,10 +21,9 @@ from poorwill.core.words import Phase, Tier
 from poorwill.drivers import qemu
 from poorwill.drivers.blocking import in_thread
 from poorwill.drivers.exclusive import Exclusive
-from poorwill.drivers.imagefiles import Stopped, sync_file
+from poorwill.drivers.imagefiles import Stopped
 from poorwill.drivers.manifest import HostFacts, Manifest, mismatches, start_hash_of
 from poorwill.drivers.qemu import Layout, Memory
-from poorwill.drivers.qemu_monitor import Monitor
 from poorwill.drivers.qemu_runs import QemuRuns
 from poorwill.drivers.readiness import refuse_taken_port
 from poorwill.drivers.snapshot import Draft, SnapshotStore
@@ -67,7 +65,7 @@ class SuspendedDriver:
             await self._make_room(running, launch, layout)
             draft = self._begin(running, generation=generation)
             try:
-                await self._save(running, draft, layout)
+                await self.runs.save(running, draft.image, layout=layout, limit_s=self.park_limit_s)
                 await self.runs.stop(running)
                 manifest = self._manifest(running, launch, layout, generation=generation)
                 done = await in_thread(lambda stop: self.store.commit(draft, manifest, stop))
@@ -88,33 +86,6 @@ class SuspendedDriver:
             return self.store.begin(running.replica, generation)
         except OSError as error:
             raise DriverError(f"cannot suspend: {error}", running=running) from error
-
-    async def _save(self, running: Running, draft: Draft, layout: Layout) -> None:
-        """Write what there is to write and sync it; on failure let the guest go on."""
-        async with self.runs.monitor(running) as monitor:
-            try:
-                async with asyncio.timeout(self.park_limit_s):
-                    await monitor("stop")
-                    state = draft.image / qemu.STATE
-                    await monitor.save(self.runs.hypervisor.save_uri(str(state)), layout=layout)
-                    if layout is Layout.RAM_FILE:
-                        os.link(self.runs.path(running) / qemu.RAM, draft.image / qemu.RAM)
-                    await in_thread(lambda stop: _sync(draft.image, stop))
-            except (DriverError, OSError, TimeoutError) as error:
-                still = await self._resumed(monitor, running)
-                raise DriverError(f"the guest was not saved: {error}", running=still) from error
-            except BaseException:
-                await self._resumed(monitor, running)
-                raise
-
-    async def _resumed(self, monitor: Monitor, running: Running) -> Running | None:
-        """Let the guest go on; return it where it does, None where QEMU had to be ended."""
-        try:
-            await monitor("cont")
-        except DriverError:
-            await self.runs.abort(running)
-            return None
-        return running
 
     def _layout(self, running: Running) -> Layout:
         if self.runs.memory(running) is not Memory.SHARED:
@@ -297,8 +268,3 @@ class SuspendedDriver:
         for found in self.runs.found():
             if found.running is not None:
                 await self.runs.unpause(found.running)
-
-
-def _sync(image: Path, stop: threading.Event) -> None:
-    for name in os.listdir(image):
-        sync_file(image / name)
