@@ -1,0 +1,123 @@
+"""How long an engine takes for what is not reading weights: imports, compilation, cache, graphs. Pure data.
+
+Seconds on a current server CPU, as straight lines in what they grow with. Sources: the phase logs of vLLM
+0.10 on H100 and L40S that accompany Kabakibo et al., "Breaking the Ice: Analyzing Cold Start Latency in
+vLLM" (MLSys 2026), where compilation grows with layers and the rest hardly at all; for other hosts and
+versions the totals listed in docs/anatomy.md, whose median is `USUAL_HOST` times that machine. llama.cpp
+and transformers were measured for this project.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from poorwill.core.words import Phase
+
+USUAL_HOST = 1.25
+"""A host nobody knows takes this much longer than the one the constants come from (median of 14 sources)."""
+
+
+class CompileCache(StrEnum):
+    """What a start finds of an earlier compilation."""
+
+    HIT = "hit"
+    MISS = "miss"
+    NONE = "none"  # the engine does not compile, or was told not to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Seconds as a sum: a constant, and so much for each layer, billion parameters and gigabyte."""
+
+    base: float = 0.0
+    layer: float = 0.0
+    billion: float = 0.0
+    gigabyte: float = 0.0
+
+    def seconds(self, *, layers: int, billions: float, gigabytes: float) -> float:
+        """Return the seconds for a model; billions and gigabytes are those of one accelerator."""
+        return self.base + self.layer * layers + self.billion * billions + self.gigabyte * gigabytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineTimes:
+    """One engine: its phases besides reading weights, and its usual loader."""
+
+    loader: str
+    phases: Mapping[Phase, Line]
+    compiles: bool = False
+
+
+_TORCH_SERVER = {
+    Phase.SPAWN: Line(base=0.1),
+    Phase.IMPORTS: Line(base=8.4),
+    Phase.CONTEXT: Line(base=2.0),
+    Phase.READY: Line(base=0.5),
+}
+
+ENGINE_TIMES: Mapping[str, EngineTimes] = MappingProxyType(
+    {
+        "vllm": EngineTimes(
+            loader="safetensors",
+            compiles=True,
+            phases={
+                **_TORCH_SERVER,
+                Phase.COMPILE_HIT: Line(base=0.5, layer=0.31),
+                Phase.COMPILE_MISS: Line(base=5.0, layer=0.5),
+                Phase.KV_CACHE: Line(base=0.3),
+                Phase.GRAPHS: Line(base=0.5, layer=0.02, billion=0.06),
+                Phase.WARMUP: Line(base=1.1, billion=0.06),
+            },
+        ),
+        "sglang": EngineTimes(
+            loader="safetensors",
+            phases={
+                **_TORCH_SERVER,
+                Phase.KV_CACHE: Line(base=0.5),
+                Phase.GRAPHS: Line(base=3.0, layer=0.12, billion=0.06),
+                Phase.WARMUP: Line(base=2.0, billion=0.06),
+            },
+        ),
+        "transformers": EngineTimes(
+            loader="safetensors",
+            phases={
+                Phase.SPAWN: Line(base=0.1),
+                Phase.IMPORTS: Line(base=6.5),
+                Phase.WARMUP: Line(base=0.4, gigabyte=0.3),
+                Phase.READY: Line(base=0.1),
+            },
+        ),
+        "llama.cpp": EngineTimes(
+            loader="gguf",
+            phases={
+                Phase.SPAWN: Line(base=0.03),
+                Phase.IMPORTS: Line(base=0.05),
+                Phase.KV_CACHE: Line(base=0.05, billion=0.3),
+                Phase.GRAPHS: Line(base=0.01, gigabyte=0.01),
+                Phase.WARMUP: Line(base=0.01, gigabyte=0.2),
+                Phase.READY: Line(base=0.02),
+            },
+        ),
+        "ollama": EngineTimes(
+            loader="gguf",
+            phases={
+                Phase.SPAWN: Line(base=0.5),
+                Phase.KV_CACHE: Line(base=0.1, billion=0.3),
+                Phase.WARMUP: Line(base=0.5, gigabyte=0.2),
+                Phase.READY: Line(base=0.1),
+            },
+        ),
+    }
+)
+
+ANY_ENGINE = EngineTimes(
+    loader="safetensors",
+    phases={
+        Phase.SPAWN: Line(base=0.1),
+        Phase.IMPORTS: Line(base=5.0),
+        Phase.WARMUP: Line(base=1.0, billion=0.1),
+        Phase.READY: Line(base=0.1),
+    },
+)
+"""For an engine nobody measured; its interval is as wide as that deserves."""

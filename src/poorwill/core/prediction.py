@@ -1,0 +1,265 @@
+"""How long a start or wake will take, phase by phase, with an interval; it learns from measured ones. Pure.
+
+A prediction starts from what is known without trying: bytes, bandwidths, the engine's constants. Each
+measured wake from the same tier then pulls it towards what really happened, so that after a few wakes it
+is the model's own history with a prior that keeps one freak from ruling it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from poorwill.core.anatomy import totals
+from poorwill.core.engine_times import (
+    ANY_ENGINE,
+    ENGINE_TIMES,
+    USUAL_HOST,
+    CompileCache,
+    EngineTimes,
+)
+from poorwill.core.entries import PhaseSpan
+from poorwill.core.loaders import GB, LOADERS, Storage, layers_of, weight_rate
+from poorwill.core.words import SECOND_US, Phase, Tier
+
+GIB = 2**30
+
+_ENGINE_SPREAD = (0.6, 1.9)
+_READ_SPREAD = (0.75, 1.4)
+_REMOTE_SPREAD = (0.5, 2.2)
+_LINK_SPREAD = (0.97, 1.25)
+"""Factors around the expected time: 104 of 105 published figures fall within (docs/anatomy.md)."""
+
+PRIOR_WEIGHT = 1.5
+"""The prior counts as so many measured wakes."""
+MOST_MEASURED = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """The expected time of one phase and the interval it should fall in, in microseconds."""
+
+    phase: Phase
+    expected_us: int
+    low_us: int
+    high_us: int
+    why: str = ""
+    """What it was computed from, for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What is known of the machine. Rates in bytes a second; None where nobody measured."""
+
+    storage: Storage = Storage.NVME
+    bandwidth: float | None = None
+    """Of the storage as this host sees it: for a network drive the least of the drive and the host's link."""
+    link: float | None = None
+    """Where weights are downloaded from; None: they are on storage already."""
+    bus: float = 24 * GB
+    """From memory to one accelerator: 12 GB/s for PCIe 3, 24 for 4, 52 for 5."""
+    host: float = USUAL_HOST
+    """How much longer this host takes for what its CPU does than the one the constants come from."""
+    provision_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What is to be started."""
+
+    parameters: float
+    bits: float = 16.0
+    bytes: int | None = None
+    """Of the weights on storage, where known better than parameters times bits."""
+    layers: int | None = None
+    engine: str = "vllm"
+    loader: str = ""
+    streams: int | None = None
+    ranks: int = 1
+    """Accelerators the model is spread over."""
+    compile_cache: CompileCache = CompileCache.HIT
+
+    @property
+    def weight_bytes(self) -> float:
+        """Return the bytes that have to be read."""
+        return self.bytes if self.bytes is not None else self.parameters * self.bits / 8
+
+
+def predict_start(start: Start, machine: Machine) -> tuple[Estimate, ...]:
+    """Return the phases of a cold start in order. Phases that take no time are left out."""
+    times = ENGINE_TIMES.get(start.engine, ANY_ENGINE)
+    found: dict[Phase, Estimate] = {}
+    if machine.provision_us:
+        found[Phase.PROVISION] = _estimate(
+            Phase.PROVISION, machine.provision_us / SECOND_US, _ENGINE_SPREAD, "as configured"
+        )
+    if machine.link:
+        seconds = start.weight_bytes / machine.link
+        why = f"{_size(start.weight_bytes)} over {_size(machine.link)}/s"
+        found[Phase.DOWNLOAD] = _estimate(Phase.DOWNLOAD, seconds, _LINK_SPREAD, why)
+    found[Phase.WEIGHTS] = _weights(start, machine, times)
+    found |= _engine(start, machine, times)
+    return tuple(found[phase] for phase in Phase if phase in found)
+
+
+def predict_wake(
+    tier: Tier, *, image_bytes: float, machine: Machine, device_bytes: float = 0, ranks: int = 1
+) -> tuple[Estimate, ...]:
+    """Return the phases of a wake from a snapshot or an engine's sleep.
+
+    `image_bytes` is what is read back (the snapshot, or the weights in memory); `device_bytes` the part that
+    returns to the accelerator. Constants: cuda-checkpoint restores 9.2 GiB/s (ai-dynamo/snapshot, B200); CRIU
+    reads 1.1 GiB/s a process; vLLM's sleep level 1 moves 22 GB/s to one accelerator and 45 GB/s to all
+    together (vLLM blog 2025-10-26, llm-d); QEMU maps a file at the storage's speed.
+    """
+    disk = machine.bandwidth or 5 * GB
+    if tier is Tier.ASLEEP:
+        rate = min(0.92 * machine.bus * ranks, 45 * GB)
+        why = f"{_size(image_bytes)} at {_size(rate)}/s"
+        seconds = 0.15 + image_bytes / rate
+        return (_estimate(Phase.ENGINE_WAKE, seconds, _READ_SPREAD, why),)
+    if tier in (Tier.HIBERNATED, Tier.COLD):
+        raise ValueError(f"a wake from {tier} is a start")
+    restore_rate = min(disk, 1.2 * GB) if tier is Tier.FROZEN else min(disk, 8 * GB)
+    found = [
+        _estimate(
+            Phase.READ_IMAGE,
+            image_bytes / restore_rate,
+            _READ_SPREAD,
+            f"{_size(image_bytes)} at {_size(restore_rate)}/s",
+        ),
+        _estimate(Phase.RESTORE_PROCESS, 0.06, _ENGINE_SPREAD, "measured on CPU engines"),
+    ]
+    if device_bytes:
+        seconds = 0.05 + 0.109 * device_bytes / GIB
+        why = f"{_size(device_bytes)} at 9.2 GiB/s"
+        found.append(_estimate(Phase.RESTORE_DEVICE, seconds, _READ_SPREAD, why))
+    found.append(_estimate(Phase.VERIFY, 0.05 * machine.host, _ENGINE_SPREAD, "eight tokens"))
+    return tuple(found)
+
+
+def total(estimates: Iterable[Estimate]) -> Estimate:
+    """Return the whole as one estimate; the bounds are added up, as if all went well or all ill together."""
+    known = list(estimates)
+    return Estimate(
+        phase=Phase.UNATTRIBUTED,
+        expected_us=sum(e.expected_us for e in known),
+        low_us=sum(e.low_us for e in known),
+        high_us=sum(e.high_us for e in known),
+        why="all phases",
+    )
+
+
+@dataclass(slots=True)
+class Learned:
+    """What measured wakes of one model taught, by tier. Feed it finished wakes in order."""
+
+    _seen: dict[Tier, list[dict[Phase, int]]] = field(default_factory=dict)
+
+    def observe(self, tier: Tier, spans: Sequence[PhaseSpan]) -> None:
+        """Learn from one successful wake; only the last fifty of each tier count."""
+        seen = self._seen.setdefault(tier, [])
+        seen.append(totals(spans))
+        del seen[:-MOST_MEASURED]
+
+    def count(self, tier: Tier) -> int:
+        """Return how many wakes from this tier were learned from."""
+        return len(self._seen.get(tier, ()))
+
+    def expect(self, tier: Tier, prior: Sequence[Estimate] = ()) -> tuple[Estimate, ...]:
+        """Return the prior moved towards what was measured; the prior itself where nothing was."""
+        seen = self._seen.get(tier, [])
+        if not seen:
+            return tuple(prior)
+        by_phase = {estimate.phase: estimate for estimate in prior}
+        phases = [p for p in Phase if p in by_phase or any(p in wake for wake in seen)]
+        return tuple(
+            _blended(phase, [wake.get(phase, 0) for wake in seen], by_phase.get(phase))
+            for phase in phases
+        )
+
+
+def host_factor(start: Start, measured: Mapping[Phase, int]) -> float:
+    """Return how much longer this host took for an engine's own phases than the constants say.
+
+    For predicting other models on the same host. 1.0 is the host the constants come from.
+    """
+    times = ENGINE_TIMES.get(start.engine, ANY_ENGINE)
+    base = _engine(start, Machine(host=1.0), times)
+    both = [phase for phase in base if measured.get(phase)]
+    expected = sum(base[phase].expected_us for phase in both)
+    return sum(measured[phase] for phase in both) / expected if expected else USUAL_HOST
+
+
+def _blended(phase: Phase, seen: list[int], prior: Estimate | None) -> Estimate:
+    share = len(seen) / (len(seen) + PRIOR_WEIGHT) if prior else 1.0
+    ordered = sorted(seen)
+    tail = len(ordered) // 10
+    low, middle, high = ordered[tail], median(ordered), ordered[-1 - tail]
+    before = prior or Estimate(phase=phase, expected_us=0, low_us=0, high_us=0)
+
+    def mixed(measured: float, expected: int) -> int:
+        return round(share * measured + (1 - share) * expected)
+
+    return Estimate(
+        phase=phase,
+        expected_us=mixed(middle, before.expected_us),
+        low_us=mixed(low, before.low_us),
+        high_us=mixed(high, before.high_us),
+        why=f"{len(seen)} measured",
+    )
+
+
+def _weights(start: Start, machine: Machine, times: EngineTimes) -> Estimate:
+    rate = weight_rate(
+        LOADERS[start.loader or times.loader],
+        machine.storage,
+        bandwidth=machine.bandwidth,
+        streams=start.streams,
+        ranks=start.ranks,
+        bus=machine.bus,
+    )
+    remote = machine.storage in (Storage.NETWORK, Storage.OBJECT)
+    why = f"{_size(start.weight_bytes)} at {_size(rate)}/s ({start.loader or times.loader})"
+    spread = _REMOTE_SPREAD if remote else _READ_SPREAD
+    return _estimate(Phase.WEIGHTS, start.weight_bytes / rate, spread, why)
+
+
+def _engine(start: Start, machine: Machine, times: EngineTimes) -> dict[Phase, Estimate]:
+    layers = start.layers or layers_of(start.parameters)
+    skipped = {Phase.COMPILE_HIT, Phase.COMPILE_MISS}
+    if times.compiles and start.compile_cache is not CompileCache.NONE:
+        hit = start.compile_cache is CompileCache.HIT
+        skipped = {Phase.COMPILE_MISS if hit else Phase.COMPILE_HIT}
+    return {
+        phase: _estimate(
+            phase,
+            machine.host
+            * line.seconds(
+                layers=layers,
+                billions=start.parameters / 1e9 / start.ranks,
+                gigabytes=start.weight_bytes / GB / start.ranks,
+            ),
+            _ENGINE_SPREAD,
+            f"{start.engine}, {layers} layers",
+        )
+        for phase, line in times.phases.items()
+        if phase not in skipped
+    }
+
+
+def _estimate(phase: Phase, seconds: float, spread: tuple[float, float], why: str) -> Estimate:
+    low, high = spread
+    return Estimate(
+        phase=phase,
+        expected_us=round(seconds * SECOND_US),
+        low_us=round(seconds * low * SECOND_US),
+        high_us=round(seconds * high * SECOND_US),
+        why=why,
+    )
+
+
+def _size(count: float) -> str:
+    for unit, factor in (("GB", GB), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count:.0f} B"
