@@ -6,6 +6,7 @@ from poorwill.config.kinds import Flag, Money, Seconds, Size, Text, Whole, Word,
 from poorwill.config.places import FilePath
 from poorwill.config.tables import Field, Group, Listed, Scalar, Table
 from poorwill.config.when import Days, Hour, Zone
+from poorwill.core.policies import NAMES as POLICY_NAMES
 from poorwill.core.settings import (
     FloorSettings,
     FloorWindow,
@@ -17,7 +18,6 @@ from poorwill.core.settings import (
 from poorwill.core.words import Phase, Tier
 
 ENGINES = ("llama.cpp", "command", "toy", "transformers", "vllm", "sglang", "ollama")
-POLICIES = ("break-even", "fixed", "adaptive", "ladder")
 
 HOLD = Group(
     makes=HoldSettings,
@@ -42,7 +42,7 @@ POLICY = Group(
     fields=(
         Field(
             key="name",
-            kind=choice(*POLICIES),
+            kind=choice(*POLICY_NAMES),
             doc="`break-even` parks where staying ready would cost as much as parking and waking; "
             "`fixed` after `idle_s`; `ladder` goes down tier by tier on the lower envelope of the "
             "tiers' cost lines; `adaptive` learns the model's own gaps by hour of week.",
@@ -68,7 +68,7 @@ POLICY = Group(
         ),
         Field(
             key="shadow",
-            kind=choice(*POLICIES, ""),
+            kind=choice(*POLICY_NAMES, ""),
             doc="A second policy that is only computed, for comparison; it parks nothing.",
         ),
     ),
