@@ -138,6 +138,8 @@ class Close:
 
     kind: ClassVar[Kind] = Kind.CLOSE
     action: str
+    drain_us: int | None = None
+    """How long requests in flight may take at most, where that is less than the replica's own drain."""
 
 
 Input = (

@@ -20,7 +20,8 @@ from poorwill.core.words import (
 )
 
 PAUSE_AFTER_FAILED_PARK_US = 60 * SECOND_US
-"""A park that failed is not tried again before this has passed."""
+"""A park that failed is not tried again before this has passed; it doubles with each failure in a row."""
+LONGEST_PAUSE_US = 3600 * SECOND_US
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,9 @@ class WakeAttempt:
     began_us: int
     from_tier: Tier
     cap_ends_us: int
+    asked_us: int
+    """When the first wake was decided that this one, a colder one, goes on from; else `began_us`."""
+    asked_by: str
     phase: Phase = Phase.PROVISION
     phase_began_us: int = 0
     aborting: str = ""
@@ -83,6 +87,8 @@ class Replica:
     failures: int = 0
     retry_at_us: int = 0
     park_after_us: int = 0
+    park_failures: int = 0
+    """Failed parks in a row."""
     last_error: str = ""
     blocked: Blocked | None = None
     closing: str = ""
@@ -101,6 +107,12 @@ class Replica:
     def gate_open(self) -> bool:
         """Whether new leases may be claimed."""
         return self.state is State.READY and self.blocked is None and not self.closing
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a lease could be granted now, were the replica ready."""
+        limit = self.settings.max_concurrency
+        return not self.holds and (not limit or self.load.in_flight < limit)
 
     @property
     def settled(self) -> bool:
@@ -133,14 +145,14 @@ def next_wakeup_us(replica: Replica, now_us: int) -> int | None:
 
     It may lie in the past: then the Tick is due at once.
     """
-    candidates = [replica.budget_ends_us]
+    candidates = [replica.budget_ends_us, replica.blocked.until_us if replica.blocked else None]
     if replica.holds:
         candidates.append(replica.holds[0].arrived_us + replica.settings.hold.age_us)
     if replica.state is State.WAKING and replica.wake is not None:
         candidates += _wake_limits(replica, replica.wake)
     elif replica.state is State.DRAINING:
         candidates.append(replica.drain_ends_us)
-    elif replica.state is State.READY and replica.load.in_flight == 0:
+    elif replica.state is State.READY:
         candidates += _ready_turns(replica, now_us)
     elif replica.state is State.PARKED:
         candidates += _parked_turns(replica, now_us)
@@ -148,13 +160,19 @@ def next_wakeup_us(replica: Replica, now_us: int) -> int | None:
     return min(known) if known else None
 
 
-def next_rung(replica: Replica, now_us: int) -> tuple[Tier, int] | None:
-    """Return the next deeper tier of the descent and when it is due, None at the end of the ladder."""
+def deeper_rungs(replica: Replica) -> list[tuple[Tier, int]]:
+    """Return the tiers of the descent that are deeper than where the replica is, and when each is due."""
     here = TIER_DEPTH[replica.tier] if replica.state is State.PARKED else -1
-    for rung in replica.descent().rungs:
-        if TIER_DEPTH[rung.tier] > here:
-            return rung.tier, max(rung.at_us, replica.park_after_us)
-    return None
+    return [
+        (rung.tier, max(rung.at_us, replica.park_after_us))
+        for rung in replica.descent().rungs
+        if TIER_DEPTH[rung.tier] > here
+    ]
+
+
+def next_rung(replica: Replica) -> tuple[Tier, int] | None:
+    """Return the next deeper tier of the descent and when it is due, None at the end of the ladder."""
+    return next(iter(deeper_rungs(replica)), None)
 
 
 def _wake_limits(replica: Replica, wake: WakeAttempt) -> list[int | None]:
@@ -165,12 +183,15 @@ def _wake_limits(replica: Replica, wake: WakeAttempt) -> list[int | None]:
 
 
 def _ready_turns(replica: Replica, now_us: int) -> list[int | None]:
-    if replica.closing:
-        return []
+    if replica.closing or replica.load.in_flight:
+        leaving = replica.closing and replica.load.in_flight
+        return [replica.drain_ends_us] if leaving else []
+    if replica.blocked:
+        return [replica.park_after_us]
     floor = replica.floor.at(now_us)
     if floor.required:
         return [floor.until_us]
-    rung = next_rung(replica, now_us)
+    rung = next_rung(replica)
     return [rung[1] if rung else None, floor.until_us]
 
 
@@ -180,7 +201,7 @@ def _parked_turns(replica: Replica, now_us: int) -> list[int | None]:
     floor = replica.floor.at(now_us)
     if floor.required:
         return [floor.until_us, None if replica.blocked else replica.retry_at_us]
-    rung = next_rung(replica, now_us)
+    rung = next_rung(replica)
     ahead = replica.descent().wake_at_us
     # A predicted wake is due once: one that lies before the park has had its chance, one that failed too.
     if ahead is None or ahead < replica.park_began_us or replica.failures or replica.blocked:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from poorwill.core.effects import CutLeases, Effect, Fail
+from poorwill.core.effects import Effect, Fail
 from poorwill.core.errors import ErrorCode
 from poorwill.core.inputs import (
     Close,
@@ -53,8 +53,7 @@ def step(replica: Replica, what: Input, now_us: int) -> tuple[Replica, list[Effe
 
 
 def _demand(turn: Turn, what: Demand) -> None:
-    """Decide on a request that found no lease: (1) refuse, (2) wake or undrain, (3) queue, (4) grant."""
-    replica = turn.replica
+    """Decide on a request that found no lease: (1) undrain, (2) refuse, (3) queue, (4) wake, (5) grant."""
     hold = Hold(
         id=what.hold,
         arrived_us=turn.now_us,
@@ -62,7 +61,10 @@ def _demand(turn: Turn, what: Demand) -> None:
         asked_by=what.asked_by,
         request=what.request,
     )
-    refusal = _refusal(replica, hold, turn.now_us)  # (1)
+    if turn.replica.state is State.DRAINING and not turn.replica.blocked:
+        _cancel_drain(turn, "a request arrived while the replica drained")  # (1)
+    replica = turn.replica
+    refusal = _refusal(replica, hold, turn.now_us)  # (2)
     if refusal is not None:
         code, message, retry_after_s = refusal
         if code is ErrorCode.HOLD_QUEUE_FULL and replica.state is State.PARKED:
@@ -71,15 +73,19 @@ def _demand(turn: Turn, what: Demand) -> None:
         turn.do(Fail(hold=hold.id, code=code, message=message, retry_after_s=retry_after_s))
         return
     turn.queue(hold)  # (3): demand is registered before the wake starts
-    if replica.state is State.PARKED:  # (2)
+    if replica.state is State.PARKED:  # (4)
         turn.begin_wake(replica.tier, asked_by=what.asked_by, why="demand")
     elif replica.state is State.WAKING and replica.wake is not None:
         turn.set(wake=replace(replica.wake, served=(*replica.wake.served, hold.request)))
-    elif replica.state is State.DRAINING:
-        turn.note("park_cancelled", "a request arrived while the replica drained")
-        turn.become_ready()  # (4)
     elif replica.state is State.READY:
-        turn.grant_holds()
+        turn.become_ready()  # (5)
+
+
+def _cancel_drain(turn: Turn, why: str) -> None:
+    if not turn.replica.closing:
+        turn.note("park_cancelled", why)
+        turn.set(park_to=None)
+        turn.become_ready()
 
 
 def _refusal(replica: Replica, hold: Hold, now_us: int) -> tuple[ErrorCode, str, int] | None:
@@ -92,6 +98,8 @@ def _refusal(replica: Replica, hold: Hold, now_us: int) -> tuple[ErrorCode, str,
     if replica.state is State.PARKED and now_us < replica.retry_at_us:
         why = f"the last wake of {replica.model} failed: {replica.last_error}"
         return ErrorCode.WAKE_FAILED, why, retry_after_s
+    if replica.state is State.READY and replica.has_room:
+        return None  # it will not wait
     bounds = replica.settings.hold
     size = sum(held.size_bytes for held in replica.holds) + hold.size_bytes
     if len(replica.holds) >= bounds.count or size > bounds.bytes:
@@ -119,6 +127,8 @@ def _returned(turn: Turn, what: Input) -> None:
 
 
 def _tick(turn: Turn, what: Input) -> None:
+    if turn.replica.blocked and turn.replica.blocked.until_us <= turn.now_us:
+        turn.set(blocked=None)
     _expire_holds(turn)
     _TICKS[turn.replica.state](turn)
 
@@ -177,6 +187,13 @@ def _tick_waking(turn: Turn) -> None:
 def _tick_ready(turn: Turn) -> None:
     replica = turn.replica
     if replica.load.in_flight or replica.closing:
+        if replica.closing and replica.load.in_flight and replica.drain_ends_us <= turn.now_us:
+            turn.cut_leases("poorwill is shutting down")
+            turn.set(generation=replica.generation + 1)
+            turn.ready_span()
+        return
+    if replica.blocked:
+        turn.park_if_blocked()
         return
     if replica.floor.at(turn.now_us).required:
         turn.ready_span()
@@ -193,8 +210,7 @@ def _tick_draining(turn: Turn) -> None:
     replica = turn.replica
     if replica.drain_ends_us > turn.now_us:
         return
-    turn.do(CutLeases(why="the drain deadline has passed"))
-    turn.set(load=replace(replica.load, in_flight=0, idle_since_us=turn.now_us))
+    turn.cut_leases("the drain deadline has passed")
     turn.begin_park(replica.park_to or Tier.COLD, from_tier=None, why="drain deadline")
 
 
@@ -235,6 +251,7 @@ def _wake_succeeded(turn: Turn, what: WakeSucceeded) -> None:
         retry_at_us=0,
         last_error="",
         park_after_us=0,
+        park_failures=0,
     )
     if turn.replica.closing:
         turn.set(state=State.READY)
@@ -254,13 +271,9 @@ def _wake_failed(turn: Turn, what: WakeFailed) -> None:
     turn.set(last_error=why)
     capped = turn.now_us >= attempt.cap_ends_us
     fallback = attempt.from_tier is not Tier.COLD and not what.kept
-    if fallback and not replica.closing and not capped:  # (1)
-        turn.begin_wake(
-            Tier.COLD,
-            asked_by=replica.holds[0].asked_by if replica.holds else "policy",
-            why=f"{attempt.from_tier} failed: {why}",
-            cap_ends_us=attempt.cap_ends_us,
-        )
+    if fallback and not (replica.closing or replica.blocked or capped):  # (1)
+        why = f"{attempt.from_tier} failed: {why}"
+        turn.begin_wake(Tier.COLD, asked_by=attempt.asked_by, why=why, goes_on=attempt)
         return
     turn.back_off(why, failures=replica.failures + 1)  # (2)
     turn.set(budget_ends_us=None)
@@ -274,9 +287,8 @@ def _wake_asked(turn: Turn, what: WakeAsked) -> None:
         return
     if replica.state is State.PARKED and replica.blocked is None:
         turn.begin_wake(replica.tier, asked_by=what.asked_by, why=what.why)
-    elif replica.state is State.DRAINING:
-        turn.note("park_cancelled", f"{what.asked_by} asked for {replica.model} to be ready")
-        turn.become_ready()
+    elif replica.state is State.DRAINING and replica.blocked is None:
+        _cancel_drain(turn, f"{what.asked_by} asked for {replica.model} to be ready")
 
 
 # parks
@@ -286,6 +298,12 @@ def _park_asked(turn: Turn, what: ParkAsked) -> None:
     replica = turn.replica
     tier = what.tier or replica.settings.park.ladder[0]
     if replica.state is State.READY:
+        floor = replica.floor.at(turn.now_us)
+        if replica.holds or floor.required:
+            # Demand is rechecked here; and a floor would wake it again at once.
+            kept = "requests wait for it" if replica.holds else f"the floor {floor.name} holds"
+            turn.note("park_refused", f"{what.why}: {kept}")
+            return
         turn.drain_or_park(tier, why=what.why)
     elif replica.state is State.PARKED and TIER_DEPTH[tier] > TIER_DEPTH[replica.tier]:
         turn.begin_park(tier, from_tier=replica.tier, why=what.why)
@@ -295,8 +313,9 @@ def _park_succeeded(turn: Turn, what: ParkSucceeded) -> None:
     if turn.replica.state is not State.PARKING:
         return
     turn.end_park(ok=True, image_bytes=what.image_bytes)
-    turn.set(failures=0)
+    turn.set(failures=0, park_failures=0)
     turn.rest(turn.replica.tier)
+    _stop_sleeping(turn)
 
 
 def _park_failed(turn: Turn, what: ParkFailed) -> None:
@@ -344,15 +363,21 @@ def _spend_changed(turn: Turn, what: SpendChanged) -> None:
     replica = turn.replica
     blocked = None if what.until_us is None else Blocked(until_us=what.until_us, why=what.why)
     turn.set(blocked=blocked)
-    if blocked and replica.state is State.READY:
+    if blocked and replica.state is not State.WAKING:
         turn.fail_holds(ErrorCode.SPEND_LIMIT, blocked.why)
-        if replica.load.in_flight == 0:
-            turn.begin_park(replica.settings.park.ladder[0], from_tier=None, why="spend limit")
+    if replica.state is State.READY and not replica.closing:
+        turn.park_if_blocked()
 
 
 def _close(turn: Turn, what: Close) -> None:
     replica = turn.replica
-    turn.set(closing=what.action)
+    drain_us = replica.settings.park.drain_us
+    if what.drain_us is not None:
+        drain_us = min(drain_us, what.drain_us)
+    ends_us = turn.now_us + drain_us
+    if replica.state is State.DRAINING:
+        ends_us = min(ends_us, replica.drain_ends_us)
+    turn.set(closing=what.action, drain_ends_us=ends_us)
     turn.fail_holds(ErrorCode.DRAINING, "poorwill is shutting down")
     if replica.state is State.WAKING:
         if what.action != "leave":
@@ -361,6 +386,14 @@ def _close(turn: Turn, what: Close) -> None:
         _close_ready(turn)
     elif replica.state is State.DRAINING and what.action == "stop":
         turn.set(park_to=Tier.COLD)
+    _stop_sleeping(turn)
+
+
+def _stop_sleeping(turn: Turn) -> None:
+    """A shutdown that stops replicas also stops one whose engine only sleeps."""
+    replica = turn.replica
+    if replica.closing == "stop" and (replica.state, replica.tier) == (State.PARKED, Tier.ASLEEP):
+        turn.begin_park(Tier.COLD, from_tier=Tier.ASLEEP, why="shutdown")
 
 
 def _close_ready(turn: Turn) -> None:
@@ -369,7 +402,9 @@ def _close_ready(turn: Turn) -> None:
         turn.ready_span()
         return
     tier = Tier.COLD if replica.closing == "stop" else replica.settings.park.ladder[0]
+    ends_us = replica.drain_ends_us
     turn.drain_or_park(tier, why="shutdown")
+    turn.set(drain_ends_us=ends_us)
 
 
 _HANDLERS: Mapping[Kind, Handler] = MappingProxyType(

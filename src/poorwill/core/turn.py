@@ -10,6 +10,7 @@ from typing import Any
 
 from poorwill.core.effects import (
     AbortWake,
+    CutLeases,
     Effect,
     Fail,
     Grant,
@@ -29,11 +30,12 @@ from poorwill.core.entries import (
 from poorwill.core.errors import ErrorCode
 from poorwill.core.lifecycle import State
 from poorwill.core.replica import (
+    LONGEST_PAUSE_US,
     PAUSE_AFTER_FAILED_PARK_US,
     Hold,
     Replica,
     WakeAttempt,
-    next_rung,
+    deeper_rungs,
 )
 from poorwill.core.words import (
     DRAIN,
@@ -108,7 +110,12 @@ class Turn:
     def queue(self, hold: Hold) -> None:
         """Put a request into the hold queue and start its budget if it is the first to wait for a wake."""
         self.set(holds=(*self.replica.holds, hold))
-        if self.replica.budget_ends_us is None and self.replica.state is not State.READY:
+        if self.replica.state is not State.READY:
+            self.start_budget()
+
+    def start_budget(self) -> None:
+        """Let the wake budget run from now, unless it does already."""
+        if self.replica.holds and self.replica.budget_ends_us is None:
             self.set(budget_ends_us=self.now_us + self.replica.settings.wake.budget_us)
 
     def unqueue(self, *, count: int) -> tuple[Hold, ...]:
@@ -138,16 +145,23 @@ class Turn:
         in_flight = replica.load.in_flight + len(granted)
         self.set(load=replace(replica.load, in_flight=in_flight))
 
+    def cut_leases(self, why: str) -> None:
+        """Give up the leases in flight: they are void from the next generation on."""
+        self.do(CutLeases(why=why))
+        self.set(load=replace(self.replica.load, in_flight=0, idle_since_us=self.now_us))
+
     # wakes
 
     def begin_wake(
-        self, from_tier: Tier, *, asked_by: str, why: str, cap_ends_us: int | None = None
+        self, from_tier: Tier, *, asked_by: str, why: str, goes_on: WakeAttempt | None = None
     ) -> None:
         """Go to WAKING. Holds that wait already are those it wakes for.
 
-        `cap_ends_us` is given where the wake goes on from a failed one, whose cap still holds.
+        `goes_on` is the failed wake that this one continues, colder: its cap still holds.
         """
+        self.start_budget()
         replica = self.replica
+        asked_us = goes_on.asked_us if goes_on else self.now_us
         generation = replica.generation + 1
         wake = WakeId(f"{replica.id}.{generation}")
         served = tuple(hold.request for hold in replica.holds)
@@ -155,7 +169,9 @@ class Turn:
             id=wake,
             began_us=self.now_us,
             from_tier=from_tier,
-            cap_ends_us=cap_ends_us or self.now_us + replica.settings.wake.cap_us,
+            cap_ends_us=asked_us + replica.settings.wake.cap_us,
+            asked_us=asked_us,
+            asked_by=asked_by,
             phase_began_us=self.now_us,
             served=served,
         )
@@ -178,9 +194,14 @@ class Turn:
         self.do(StartWake(wake=wake, generation=generation, from_tier=from_tier))
 
     def end_wake(self, *, ok: bool, why: str, anatomy: tuple[PhaseSpan, ...]) -> WakeAttempt:
-        """Write the end of the wake down and return the attempt."""
+        """Write the end of the wake down and return the attempt.
+
+        The anatomy was taken a moment before this turn: its last leaf is stretched to now, so that it tiles.
+        """
         attempt = self.replica.wake
         assert attempt is not None
+        if anatomy:
+            anatomy = (*anatomy[:-1], replace(anatomy[-1], ended_us=self.now_us))
         self.record(
             WakeEnded(
                 wake=attempt.id,
@@ -222,10 +243,16 @@ class Turn:
         """Go to READY, grant what is held and open the span that follows from it."""
         self.set(state=State.READY, budget_ends_us=None)
         self.grant_holds()
-        if self.replica.blocked and self.replica.load.in_flight == 0:
-            self.begin_park(self.replica.settings.park.ladder[0], from_tier=None, why="spend limit")
-            return
-        self.ready_span()
+        if not self.park_if_blocked():
+            self.ready_span()
+
+    def park_if_blocked(self) -> bool:
+        """Park an idle replica whose spend limit is reached; not at once after a park that failed."""
+        replica = self.replica
+        if not replica.blocked or replica.load.in_flight or self.now_us < replica.park_after_us:
+            return False
+        self.begin_park(replica.settings.park.ladder[0], from_tier=None, why="spend limit")
+        return True
 
     def ready_span(self) -> None:
         """Open the span of a ready replica: serving, held by a floor, or lingering."""
@@ -279,6 +306,8 @@ class Turn:
     def rest(self, tier: Tier) -> None:
         """Be parked in a tier; wake at once if somebody waits."""
         self.set(state=State.PARKED, tier=tier, park_from=None, park_to=None)
+        if self.replica.blocked:
+            self.fail_holds(ErrorCode.SPEND_LIMIT, self.replica.blocked.why)
         if self.replica.holds and not self.replica.closing:
             self.begin_wake(tier, asked_by=self.replica.holds[0].asked_by, why="demand")
             return
@@ -286,7 +315,9 @@ class Turn:
 
     def pause_parking(self) -> None:
         """Do not try to park again at once."""
-        self.set(park_after_us=self.now_us + PAUSE_AFTER_FAILED_PARK_US)
+        failures = self.replica.park_failures + 1
+        pause = min(PAUSE_AFTER_FAILED_PARK_US << min(failures - 1, 30), LONGEST_PAUSE_US)
+        self.set(park_after_us=self.now_us + pause, park_failures=failures)
 
 
 def idle_cause(replica: Replica, now_us: int) -> tuple[Cause, str]:
@@ -306,8 +337,9 @@ def next_colder(replica: Replica, tier: Tier) -> Tier:
 
 
 def due_rung(replica: Replica, now_us: int) -> Tier | None:
-    """Return the tier that the descent wants the replica in by now, if deeper than where it is."""
-    rung = next_rung(replica, now_us)
-    if rung is None or rung[1] > now_us:
-        return None
-    return rung[0]
+    """Return the tier that the descent wants the replica in by now, if deeper than where it is.
+
+    The deepest one that is due: where a shallower one cannot be reached, the way down goes past it.
+    """
+    due = [tier for tier, at_us in deeper_rungs(replica) if at_us <= now_us]
+    return due[-1] if due else None
