@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from poorwill.cli.demo_replay import Answer, bundled_slice, replay
-from poorwill.cli.demo_report import report, report_json
+from poorwill.cli.demo_report import facts_of, report, report_json
 from poorwill.cli.demo_show import Show
 from poorwill.cli.target import add_json_option
 from poorwill.cli.verb import Streams, Verb
@@ -35,6 +35,7 @@ admin = "127.0.0.1:8081"
 engine = "llama.cpp"
 path = "{model_file}"
 context = 2048
+options = {{ threads = 1 }}
 ladder = ["frozen", "cold"]
 max_concurrency = 4
 wake_budget_s = 30
@@ -73,12 +74,13 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     settings = await asyncio.to_thread(_prepare, Path(options.dir), options.size, show)
     log = StreamLog(stream=streams.stderr, level="warning")
     async with serving_fleet(settings, env=streams.env, log=log) as serving:
+        since_us = serving.clock.now_us()
         answers = await _drive(serving, options.seconds, show)
-    facts = ledger_path(settings)
+    facts = facts_of(settings, ledger_path(settings), since_us=since_us)
     if options.json:
-        streams.say_json(report_json(settings, facts, answers, serving.fallbacks))
+        streams.say_json(report_json(facts, answers, serving.fallbacks))
     else:
-        for line in report(settings, facts, answers, serving.fallbacks, directory=options.dir):
+        for line in report(settings, facts, serving.fallbacks, directory=options.dir):
             streams.say(line)
     return 1 if any(answer.error for answer in answers) else 0
 

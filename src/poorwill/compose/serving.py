@@ -14,7 +14,7 @@ from poorwill.compose.places import ledger_path
 from poorwill.compose.plans import plan_model, remembered_replicas
 from poorwill.compose.tiers import Fallback, open_workshop
 from poorwill.core.errors import ConfigFault
-from poorwill.core.ports import FleetView, Log
+from poorwill.core.ports import Clock, FleetView, Log
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ModelName, Tier
 from poorwill.drivers.process import become_subreaper
@@ -45,6 +45,7 @@ class Serving:
 
     address: str
     admin_address: str
+    clock: Clock
     view: FleetView
     ladders: Mapping[ModelName, Sequence[Tier]]
     fallbacks: Sequence[Fallback]
@@ -126,6 +127,7 @@ async def serving_fleet(
                     serving = Serving(
                         address=_address(gateway.address),
                         admin_address=_address(gateway.admin_address),
+                        clock=clock,
                         view=fleet.view,
                         ladders={p.settings.model: p.settings.park.ladder for p, _ in planned},
                         fallbacks=fallbacks,
