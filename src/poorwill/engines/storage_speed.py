@@ -1,0 +1,115 @@
+"""How fast storage really is: reads a file past the page cache and keeps the result beside the ledger.
+
+The floor of a start is bytes over this figure, so it has to be honest: O_DIRECT, several readers, real
+weights. A host that caches its guests' disks makes it look faster than the drive; it is then what a start
+can get here.
+"""
+
+import json
+import mmap
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import count
+from pathlib import Path
+
+RECORD = "storage.json"
+BLOCK = 4 * 2**20
+READERS = 4
+MOST_BYTES = 1 * 2**30
+MOST_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSpeed:
+    """One measurement."""
+
+    path: str
+    bytes_s: float
+    read_bytes: int
+    took_s: float
+    direct: bool
+    """Past the page cache; where a file system cannot do that, the figure may be the cache's."""
+    at_us: int
+
+
+def measure_storage(path: str, *, at_us: int) -> StorageSpeed | None:
+    """Read up to a gigabyte of a file for up to a second; None where it is too small to tell or unreadable.
+
+    Blocks: call it in a thread.
+    """
+    try:
+        size = os.stat(path).st_size // BLOCK * BLOCK
+        if size == 0:
+            return None
+        descriptor, direct = _opened(path)
+    except OSError:
+        return None
+    try:
+        began = time.perf_counter()
+        reading = _Reading(descriptor=descriptor, size=min(size, MOST_BYTES), until=began + MOST_S)
+        threads = [threading.Thread(target=reading.run) for _ in range(READERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took_s = time.perf_counter() - began
+    finally:
+        os.close(descriptor)
+    done = sum(reading.counts)
+    if not done:
+        return None
+    return StorageSpeed(
+        path=path,
+        bytes_s=done / took_s,
+        read_bytes=done,
+        took_s=took_s,
+        direct=direct,
+        at_us=at_us,
+    )
+
+
+def kept_speed(directory: str) -> StorageSpeed | None:
+    """Return the measurement on record, None where there is none that can be read."""
+    try:
+        return StorageSpeed(**json.loads(Path(directory, RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def keep_speed(directory: str, speed: StorageSpeed) -> None:
+    """Put a measurement on record. Raises OSError."""
+    draft = Path(directory, f".{RECORD}.new")
+    draft.write_text(json.dumps(asdict(speed), indent=2), encoding="utf-8")
+    draft.replace(Path(directory, RECORD))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reading:
+    descriptor: int
+    size: int
+    until: float
+    offsets: Iterator[int] = field(default_factory=lambda: count(0, BLOCK))
+    counts: list[int] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Read blocks, each of them once, until all are read or time is up."""
+        done = 0
+        with mmap.mmap(-1, BLOCK) as buffer:
+            while time.perf_counter() < self.until and (offset := next(self.offsets)) < self.size:
+                try:
+                    done += os.preadv(self.descriptor, [buffer], offset)
+                except OSError:
+                    break
+        self.counts.append(done)
+
+
+def _opened(path: str) -> tuple[int, bool]:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC), True
+    except OSError:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        return descriptor, False

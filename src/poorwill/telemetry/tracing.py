@@ -1,0 +1,168 @@
+"""Wakes as traces: a file for Chrome's and Perfetto's viewers, and OpenTelemetry spans where configured.
+
+The file is the Trace Event Format (complete events, `ph: "X"`, times in microseconds). OpenTelemetry
+needs the extra `poorwill[otel]` and an endpoint in the environment; without both nothing is sent, and
+nothing is imported.
+"""
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from poorwill.core.entries import WakeBegan, WakeEnded
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.ports import EventFeed, Log
+from poorwill.core.starts import FinishedWake
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+"""OpenTelemetry's own names (its specification, OTLP exporter configuration)."""
+
+
+def chrome_trace(wakes: Iterable[FinishedWake]) -> dict[str, object]:
+    """Return wakes in the Trace Event Format: a process for each model, a thread for each replica."""
+    events: list[dict[str, object]] = []
+    processes: dict[str, int] = {}
+    threads: dict[str, int] = {}
+    for wake in wakes:
+        pid = processes.setdefault(wake.model, len(processes) + 1)
+        tid = threads.setdefault(wake.replica, len(threads) + 1)
+        where = {"ph": "X", "pid": pid, "tid": tid}
+        events.append(
+            {
+                **where,
+                "name": f"wake from {wake.from_tier}",
+                "cat": "wake",
+                "ts": wake.began_us,
+                "dur": wake.took_us,
+                "args": {
+                    "wake": wake.wake,
+                    "ok": wake.ok,
+                    "why": wake.why,
+                    "failure": wake.failure,
+                },
+            }
+        )
+        for span in wake.spans:
+            args = {"bytes_read": span.bytes_read, "detail": span.detail}
+            took_us = span.ended_us - span.began_us
+            name = {"name": str(span.phase), "cat": "phase", "ts": span.began_us, "dur": took_us}
+            events.append({**where, **name, "args": args})
+    for kind, names in (("process_name", processes), ("thread_name", threads)):
+        for name_, number in names.items():
+            place = {"pid": number} if kind == "process_name" else {"pid": 1, "tid": number}
+            events.append({"ph": "M", "name": kind, "args": {"name": name_}, **place})
+    return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
+def endpoint_of(env: Mapping[str, str]) -> str | None:
+    """Return the configured OpenTelemetry endpoint, None where tracing is off."""
+    return next((env[name] for name in ENDPOINT_VARIABLES if env.get(name)), None)
+
+
+class WakeTracer:
+    """Sends wakes as OpenTelemetry spans: one for the wake, one below it for each phase."""
+
+    def __init__(self, provider: "TracerProvider") -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("poorwill")
+
+    def send(self, wake: FinishedWake) -> None:
+        """Hand one wake over; the provider sends it in its own time. Never blocks."""
+        from opentelemetry import trace
+
+        whole = self._tracer.start_span(
+            f"wake {wake.model}",
+            context=trace.set_span_in_context(trace.INVALID_SPAN),
+            start_time=wake.began_us * 1000,
+            attributes={
+                "poorwill.wake": wake.wake,
+                "poorwill.model": wake.model,
+                "poorwill.replica": wake.replica,
+                "poorwill.from_tier": str(wake.from_tier),
+                "poorwill.ok": wake.ok,
+            },
+        )
+        if not wake.ok:
+            whole.set_status(trace.Status(trace.StatusCode.ERROR, wake.failure))
+        inside = trace.set_span_in_context(whole)
+        for span in wake.spans:
+            attributes: dict[str, str | int] = {"poorwill.detail": span.detail}
+            if span.bytes_read is not None:
+                attributes["poorwill.bytes_read"] = span.bytes_read
+            part = self._tracer.start_span(
+                str(span.phase),
+                context=inside,
+                start_time=span.began_us * 1000,
+                attributes=attributes,
+            )
+            part.end(end_time=span.ended_us * 1000)
+        whole.end(end_time=wake.ended_us * 1000)
+
+    def close(self) -> None:
+        """Send what is left and stop; blocks up to the exporter's own time limit."""
+        self._provider.shutdown()
+
+
+def open_tracer(env: Mapping[str, str]) -> WakeTracer | None:
+    """Return a tracer where an endpoint is configured, None where tracing is off.
+
+    Raises OperatorFault where an endpoint is configured but the extra is not installed.
+    """
+    if endpoint_of(env) is None:
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            "an OpenTelemetry endpoint is configured, but the exporter is not installed",
+            hint="pip install 'poorwill[otel]', or unset " + " and ".join(ENDPOINT_VARIABLES),
+        ) from error
+    provider = TracerProvider(resource=Resource.create({"service.name": "poorwill"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return WakeTracer(provider)
+
+
+async def trace_wakes(events: EventFeed, tracer: WakeTracer, *, log: Log) -> None:
+    """Send every wake that ends from now on, until cancelled or the feed ends.
+
+    Wakes whose beginning the feed lost are not sent. What the exporter cannot send is logged, never raised.
+    """
+    begun: dict[str, WakeBegan] = {}
+    with contextlib.suppress(StopAsyncIteration):
+        while True:
+            entry = await events.__anext__()
+            if isinstance(entry, WakeBegan):
+                begun[entry.wake] = entry
+            elif isinstance(entry, WakeEnded) and entry.wake in begun:
+                try:
+                    tracer.send(_finished(begun.pop(entry.wake), entry))
+                except Exception as error:
+                    log.warning("a wake was not traced", wake=entry.wake, why=repr(error))
+
+
+def _finished(began: WakeBegan, ended: WakeEnded) -> FinishedWake:
+    return FinishedWake(
+        wake=began.wake,
+        model=began.model,
+        replica=began.replica,
+        from_tier=began.from_tier,
+        began_us=began.at_us,
+        ended_us=ended.at_us,
+        ok=ended.ok,
+        failure="" if ended.ok else ended.why,
+        why=began.why,
+        asked_by=began.asked_by,
+        held=began.held,
+        served=len(ended.served),
+        budget_us=began.budget_us,
+        image_bytes=0,
+        spans=ended.anatomy,
+        prices_nusd=(None,) * len(ended.anatomy),
+    )
