@@ -36,6 +36,8 @@ class GuestPlan:
     becomes the guest's, the model file's path becomes `MODEL`."""
     packages: Sequence[str] = ()
     """What the program imports beyond the standard library."""
+    scripts: Sequence[Path] = ()
+    """Python files named in `argv`, which are copied."""
     model: Path | None = None
     memory_mib: int = 768
     cpus: int = 2
@@ -96,6 +98,8 @@ def _write_initrd(target: Path, plan: GuestPlan, *, kernel: Kernel, busybox: Pat
         archive.text("agent.pyc", byte_code(_path("guest_agent.py"), "agent"))
         archive.text("guest.env", _environment(plan))
         archive.text("engine.sh", f"exec {shlex.join(_command(plan))}\n")
+        for path in plan.scripts:
+            archive.file(path.name, path)
         modules = module_order(kernel, MODULES)
         archive.text("modules/order", "".join(f"{name}\n" for name, _ in modules))
         for name, content in modules:
@@ -108,6 +112,7 @@ def _write_initrd(target: Path, plan: GuestPlan, *, kernel: Kernel, busybox: Pat
 
 def _command(plan: GuestPlan) -> list[str]:
     inside = {sys.executable: INTERPRETER, str(plan.model): MODEL}
+    inside |= {str(path): f"/{path.name}" for path in plan.scripts}
     return [inside.get(word, word) for word in plan.argv]
 
 

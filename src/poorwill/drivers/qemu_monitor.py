@@ -138,6 +138,8 @@ async def set_guest_clock(
             return int(answer) // 1_000_000_000
     except TimeoutError as error:
         raise DriverError("the guest's agent does not answer") from error
+    except OSError as error:
+        raise DriverError(f"QEMU ended while its guest was asked for the time: {error}") from error
     finally:
         writer.close()
 

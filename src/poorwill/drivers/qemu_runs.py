@@ -115,13 +115,16 @@ class QemuRuns:
 
     async def greet(self, running: Running, launch: Launch) -> None:
         """Set the guest's clock, stir its random numbers and wait until its engine is ready."""
-        behind_s = await qemu_monitor.set_guest_clock(
-            self.path(running),
-            now_us=self.clock.now_us,
-            seed=secrets.token_bytes(_SEED_BYTES),
-            alive=lambda: self.processes.alive(running),
-            limit_s=self.ready_limit_s,
-        )
+        try:
+            behind_s = await qemu_monitor.set_guest_clock(
+                self.path(running),
+                now_us=self.clock.now_us,
+                seed=secrets.token_bytes(_SEED_BYTES),
+                alive=lambda: self.processes.alive(running),
+                limit_s=self.ready_limit_s,
+            )
+        except DriverError as error:
+            raise _with_log(error, running) from error
         self.log.info("a guest's clock was set", replica=running.replica, behind_s=behind_s)
         ready = Readiness(processes=self.processes, limit_s=self.ready_limit_s)
         await ready.wait(running, launch)
@@ -172,9 +175,7 @@ class QemuRuns:
         except TimeoutError as error:
             raise DriverError(f"the guest was not restored within {limit_s:g} s") from error
         except DriverError as error:
-            # QEMU says why on its way out, in the log it shares with the guest's console.
-            said = tail(running.log_path)
-            raise DriverError(f"the guest was not restored: {error}; the log ends: {said}") from error
+            raise _with_log(error, running) from error
 
     async def unpause(self, running: Running) -> None:
         """Let a guest go on that a poorwill stopped and then died; one that was never filled is ended."""
@@ -223,6 +224,11 @@ class QemuRuns:
             if path in alive:
                 raise DriverError(f"replica {launch.replica} runs already, in {path}")
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _with_log(error: DriverError, running: Running) -> DriverError:
+    """Add what QEMU, or the guest's console that shares its log, said last."""
+    return DriverError(f"{error}; the log ends: {tail(running.log_path)}")
 
 
 def _sync(image: Path, stop: threading.Event) -> None:
