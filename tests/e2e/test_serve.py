@@ -1,0 +1,172 @@
+"""`poorwill serve` as its users meet it: clients through a wake, operators, signals, bad luck."""
+
+import asyncio
+import io
+import json
+import signal
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+
+from poorwill.main import run
+
+from .program import Program, marked_processes, spans, write_fleet
+
+CHAT = {"model": "toy", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def client(program: Program, **options: object) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=f"http://{program.address}/v1",
+        api_key="any",
+        max_retries=0,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def test_the_openai_client_is_served_through_a_cold_start(fleet: Path) -> None:
+    program = Program.start(write_fleet(fleet, options="load_seconds = 0.5"))
+    try:
+        with client(program) as openai_client:
+            answer = openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+            assert answer.choices[0].message.content
+            assert answer.usage.total_tokens > 0
+            stream = openai_client.chat.completions.create(**CHAT, stream=True)  # type: ignore[call-overload]
+            assert "".join(
+                chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices
+            )
+            assert [model.id for model in openai_client.models.list()] == ["toy"]
+    finally:
+        assert program.stop() == 0
+    assert spans(fleet)[-1][0] == "parked.cold"
+
+
+def test_a_failed_wake_is_a_typed_error_and_backs_off(fleet: Path) -> None:
+    program = Program.start(write_fleet(fleet, options="fail_start = true", backoff_s=30))
+    try:
+        with client(program) as openai_client:
+            for _ in range(2):  # the second one meets the back-off
+                with pytest.raises(openai.InternalServerError) as caught:
+                    openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+                assert caught.value.status_code == 503
+                assert caught.value.code == "wake_failed"
+                assert int(caught.value.response.headers["retry-after"]) >= 1
+        assert program.status()["failures"] == 1
+    finally:
+        assert program.stop() == 0
+
+
+def test_the_budget_ends_every_hold_and_the_wake_goes_on(fleet: Path) -> None:
+    program = Program.start(write_fleet(fleet, options="load_seconds = 3", budget_s=1, cap_s=30))
+    try:
+        with client(program) as openai_client:
+            with pytest.raises(openai.InternalServerError) as caught:
+                openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+            assert (caught.value.status_code, caught.value.code) == (504, "wake_timeout")
+            assert int(caught.value.response.headers["retry-after"]) >= 1
+        assert program.status()["state"] == "waking"
+        assert program.operator("wake").status_code == 200  # joins the wake that went on
+        assert program.ask().status_code == 200
+    finally:
+        assert program.stop() == 0
+    assert [cause for cause, _, _ in spans(fleet)].count("failed_wake") == 0
+
+
+def test_operators_wake_and_park_and_read_the_status(fleet: Path) -> None:
+    program = Program.start(write_fleet(fleet))
+    try:
+        assert program.operator("wake").status_code == 200
+        assert program.status()["state"] == "ready"
+        assert program.operator("park").status_code == 200
+        status = program.status()
+        assert (status["state"], status["tier"]) == ("parked", "cold")
+        assert status["wake"]["count"] == 1
+        assert marked_processes(fleet) == []
+    finally:
+        assert program.stop() == 0
+
+
+def test_an_engine_that_dies_fails_its_request_and_is_started_again(fleet: Path) -> None:
+    program = Program.start(write_fleet(fleet))
+    try:
+        assert program.ask().status_code == 200
+        (pid,) = marked_processes(fleet)
+        Program.kill_group(pid)
+        # The death is noticed at once, or by the next request, which may be refused for a moment.
+        answers = [program.ask().status_code for _ in range(2)]
+        assert set(answers) <= {200, 502, 503}
+    finally:
+        assert program.stop() == 0
+
+
+def test_left_replicas_run_on_and_are_adopted(fleet: Path) -> None:
+    program = Program.start(write_fleet(fleet, on_exit="leave"))
+    assert program.ask().status_code == 200
+    (pid,) = marked_processes(fleet)
+    assert program.stop() == 0
+    assert marked_processes(fleet) == [pid]
+    write_fleet(fleet, on_exit="stop")
+    program = Program.start(fleet)
+    assert program.status()["pid"] == pid
+    assert program.stop(signal.SIGINT) == 0
+    assert marked_processes(fleet) == []
+
+
+def test_a_second_poorwill_refuses_and_says_who_holds_the_directory(fleet: Path) -> None:
+    program = Program.start(write_fleet(fleet))
+    try:
+        out, err = io.StringIO(), io.StringIO()
+        status = asyncio.run(run(["serve", str(fleet), "--port", "0"], {}, io.StringIO(), out, err))
+        assert status == 3
+        assert f"pid {program.child.pid}" in err.getvalue()
+    finally:
+        assert program.stop() == 0
+
+
+def test_held_requests_fail_clearly_when_poorwill_stops(fleet: Path) -> None:
+    program = Program.start(write_fleet(fleet, options="never_ready = true"))
+    with httpx2.stream(
+        "POST",
+        f"http://{program.address}/v1/chat/completions",
+        json={**CHAT, "stream": True},
+        timeout=30,
+    ) as response:
+        lines = response.iter_lines()
+        assert next(lines).startswith(":")  # held, with heartbeats
+        program.child.send_signal(signal.SIGTERM)
+        rest = [line for line in lines if line.startswith("data:")]
+    assert json.loads(rest[0].removeprefix("data:"))["error"]["code"] == "draining"
+    assert program._ended() == 0
+
+
+class Lines(io.StringIO):
+    """A stream that tells when a line has been written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = asyncio.Event()
+
+    def write(self, text: str) -> int:
+        count = super().write(text)
+        if "\n" in text:
+            self.written.set()
+        return count
+
+
+async def test_run_serves_in_process_until_it_is_cancelled(fleet: Path) -> None:
+    write_fleet(fleet)
+    out, err = Lines(), io.StringIO()
+    serving = asyncio.get_running_loop().create_task(
+        run(["serve", str(fleet), "--port", "0"], {}, io.StringIO(), out, err)
+    )
+    await asyncio.wait_for(out.written.wait(), 30)
+    address = out.getvalue().split()[1]
+    async with httpx2.AsyncClient() as http:
+        answer = await http.post(f"{address}/v1/chat/completions", json=CHAT, timeout=30)
+        assert answer.status_code == 200
+        assert (await http.get(f"{address}/v1/models")).json()["data"][0]["id"] == "toy"
+    serving.cancel()
+    assert await serving == 0
+    assert marked_processes(fleet) == []
