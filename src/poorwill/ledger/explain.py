@@ -1,0 +1,177 @@
+"""Why a second was paid: for any instant, what a model's replicas were doing, at which rate, and for whom."""
+
+import json
+import sqlite3
+from dataclasses import dataclass
+
+from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.words import PARKED_CAUSES, SECOND_US, USEFUL_CAUSES
+from poorwill.ledger.attribution import piece_shares, wake_shares
+from poorwill.ledger.bill import is_wake
+from poorwill.ledger.dates import iso
+from poorwill.ledger.items import key_name, last_instant
+from poorwill.ledger.pricing import priced
+from poorwill.ledger.rates import Life, Rate, lives, rate_book
+from poorwill.ledger.wording import duration, exact, short
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """One replica at one instant."""
+
+    replica: str
+    cause: str
+    phase: str | None
+    tier: str | None
+    why: str
+    began_us: int
+    ended_us: int | None
+    """None while it lasts."""
+    rate: Rate | None
+    nusd_h: int
+    span_nusd: int
+    """What the whole span cost up to its end or the last instant known."""
+    for_whom: tuple[tuple[str, int], ...]
+    """(key, microseconds) of the span or, around a busy instant, of its hour."""
+    wake: str
+    story: str
+
+
+def explain(db: sqlite3.Connection, model: str, at_us: int) -> list[Explanation]:
+    """Explain an instant for every replica of a model that lived then.
+
+    Raises RequestFault where the ledger does not know the model, or nothing of it lived then.
+    """
+    known = [life for life in lives(db) if life.model == model]
+    if not known:
+        models = sorted({life.model for life in lives(db)})
+        raise RequestFault(
+            ErrorCode.MODEL_NOT_FOUND,
+            f"the ledger knows no model {model!r}",
+            hint=f"it knows {', '.join(models)}" if models else "it is empty",
+        )
+    found = [explained for life in known if (explained := _explain(db, life, at_us)) is not None]
+    if not found:
+        first, last = min(life.created_us for life in known), last_instant(db)
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"no replica of {model} lived at {iso(at_us)}",
+            hint=f"the ledger tells of {iso(first)} to {iso(last)}",
+        )
+    return found
+
+
+def as_text(explanation: Explanation) -> list[str]:
+    """Return an explanation for people."""
+    e = explanation
+    end = "still so" if e.ended_us is None else f"to {iso(e.ended_us)}"
+    lines = [f"{e.replica}: {e.cause}", f"  {iso(e.began_us)} {end}"]
+    if e.story:
+        lines.append(f"  why: {e.story}")
+    if e.rate is None:
+        lines.append("  no rate is configured for it: it is counted, but priced at nothing")
+    else:
+        currency = e.rate.currency
+        source = f", {e.rate.source}" if e.rate.source else ""
+        lines.append(
+            f"  {short(e.nusd_h, currency)} an hour: rate {e.rate.id}, for {e.rate.scope},"
+            f" in force since {iso(e.rate.effective_us)}{source}"
+        )
+        lines.append(f"  the whole span: {exact(e.span_nusd, currency)}")
+    if e.for_whom:
+        whose = ", ".join(f"{key} {duration(us)}" for key, us in e.for_whom)
+        lines.append(f"  for: {whose}")
+    return lines
+
+
+def as_json(explanation: Explanation) -> dict[str, object]:
+    """Return an explanation for machines."""
+    e = explanation
+    return {
+        "replica": e.replica,
+        "cause": e.cause,
+        "phase": e.phase,
+        "tier": e.tier,
+        "why": e.why,
+        "story": e.story,
+        "from": iso(e.began_us),
+        "to": None if e.ended_us is None else iso(e.ended_us),
+        "rate": None if e.rate is None else e.rate.id,
+        "rate_source": None if e.rate is None else e.rate.source,
+        "rate_effective": None if e.rate is None else iso(e.rate.effective_us),
+        "currency": None if e.rate is None else e.rate.currency,
+        "nusd_per_hour": e.nusd_h,
+        "span_nusd": e.span_nusd,
+        "wake": e.wake or None,
+        "for": [{"key": key, "seconds": us / SECOND_US} for key, us in e.for_whom],
+    }
+
+
+def _explain(db: sqlite3.Connection, life: Life, at_us: int) -> Explanation | None:
+    row = db.execute(
+        "SELECT began_us, ended_us, cause, phase, tier, wake, why FROM spans"
+        " WHERE life = ? AND began_us <= ? ORDER BY began_us DESC LIMIT 1",
+        (life.id, at_us),
+    ).fetchone()
+    if row is None or (row[1] is not None and row[1] <= at_us):
+        return None
+    began_us, ended_us, cause, phase, tier, wake, why = row
+    end_us = last_instant(db) if ended_us is None else ended_us
+    book = rate_book(db)
+    rate = book.at(life, at_us)
+    name, story = _story(db, wake, cause, why)
+    costs = priced(db, book, life, from_us=began_us, to_us=end_us) if end_us > began_us else {}
+    return Explanation(
+        replica=life.replica,
+        cause=cause,
+        phase=phase,
+        tier=tier,
+        why=why,
+        began_us=began_us,
+        ended_us=ended_us,
+        rate=rate,
+        nusd_h=rate.nusd_h(cause, tier) if rate else 0,
+        span_nusd=sum(nusd for cell, (_, nusd) in costs.items() if cell.cause == cause),
+        for_whom=_for_whom(db, life, cause, wake, at_us),
+        wake=name,
+        story=story,
+    )
+
+
+def _story(db: sqlite3.Connection, wake: int | None, cause: str, why: str) -> tuple[str, str]:
+    """Return the wake's name and, in words, what led to this."""
+    if wake is None:
+        return "", f"{_KEPT.get(cause, '')}{why}"
+    row = db.execute(
+        "SELECT wake, asked_by, why, from_tier, ok, failure, served_json FROM wakes WHERE id = ?",
+        (wake,),
+    ).fetchone()
+    name, asked_by, reason, tier, ok, failure, served = row
+    story = f"wake {name} from {tier}, asked by {asked_by or 'a request'} ({reason})"
+    if served != "[]":
+        story += f", for {len(json.loads(served))} requests"
+    if ok is None:
+        story += ", under way"
+    elif not ok:
+        story += f", failed: {failure}"
+    return name, story
+
+
+_KEPT = {"linger": "kept ready by policy ", "floor": "kept ready by floor "}
+
+
+def _for_whom(
+    db: sqlite3.Connection, life: Life, cause: str, wake: int | None, at_us: int
+) -> tuple[tuple[str, int], ...]:
+    if cause in USEFUL_CAUSES:
+        for _, shares in piece_shares(db, life.id, from_us=at_us, to_us=at_us + 1):
+            return tuple((key_name(key), us) for key, us in shares)
+    if wake is not None and is_wake(cause) and cause not in PARKED_CAUSES:
+        shares = wake_shares(db, wake)
+        total = sum(count for _, count in shares)
+        lasted = db.execute(
+            "SELECT coalesce(ended_us, (SELECT last_us FROM alive)) - began_us FROM wakes WHERE id = ?",
+            (wake,),
+        ).fetchone()[0]
+        return tuple((key_name(key), lasted * count // total) for key, count in shares)
+    return ()

@@ -1,0 +1,177 @@
+"""A bill as a text table, as JSON and as CSV. Says what `bill` computed; computes nothing itself."""
+
+import csv
+from typing import Any, TextIO
+
+from poorwill.core.words import SECOND_US
+from poorwill.ledger.bill import Bill, Figures, Line
+from poorwill.ledger.dates import iso, timestamp
+from poorwill.ledger.wording import columns, decimal, duration, exact, short
+
+
+def as_text(bill: Bill) -> list[str]:
+    """Return the lines of the table and of the figures below it."""
+    lines = [f"bill for {bill.period}{_known(bill)}", ""]
+    lines += _table(bill)
+    if len(bill.totals) <= 1:
+        currency = next(iter(bill.totals), "USD")
+        for figures in bill.figures[:1] if len(bill.figures) == 2 else bill.figures:
+            lines += ["", *_figures(figures, currency)]
+    return lines
+
+
+def as_json(bill: Bill) -> dict[str, Any]:
+    """Return the bill as one JSON object; money is given exactly, in nano-dollars and as decimal text."""
+    return {
+        "period": {"from": iso(bill.period.from_us), "to": iso(bill.period.to_us)},
+        "as_of": timestamp(bill.as_of_us),
+        "by": [str(axis) for axis in bill.axes],
+        "lines": [_line_json(bill, line) for line in bill.lines],
+        "totals": [
+            {"currency": currency, "nusd": nusd, "cost": decimal(nusd)}
+            for currency, nusd in sorted(bill.totals.items())
+        ],
+        "figures": [_figures_json(figures) for figures in bill.figures],
+    }
+
+
+def as_csv(bill: Bill, out: TextIO) -> None:
+    """Write the bill's lines as CSV, without a total: it is their sum."""
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*bill.axes, "seconds", "currency", "cost", "nusd"])
+    for line in bill.lines:
+        writer.writerow(
+            [*line.names, _seconds(line.us), line.currency, decimal(line.nusd), line.nusd]
+        )
+
+
+def _table(bill: Bill) -> list[str]:
+    head = (*(axis.upper() for axis in bill.axes), "TIME", "COST")
+    rows = [head]
+    for line in bill.lines:
+        time = duration(line.us) if line.us else ""
+        rows.append((*line.names, time, exact(line.nusd, line.currency)))
+    blank = ("",) * max(len(bill.axes) - 1, 0)
+    for currency, nusd in sorted(bill.totals.items()) or [("USD", 0)]:
+        us = sum(line.us for line in bill.lines if line.currency == currency)
+        total = ("total",) if bill.axes else ()
+        rows.append((*total, *blank, duration(us), exact(nusd, currency)))
+    width = len(head)
+    return columns(rows, right=(width - 2, width - 1))
+
+
+def _known(bill: Bill) -> str:
+    if bill.as_of_us >= bill.period.to_us:
+        return ""
+    return f", known up to {timestamp(bill.as_of_us)}"
+
+
+def _figures(figures: Figures, currency: str) -> list[str]:
+    count = figures.count
+
+    def money(nusd: int | None) -> str:
+        return short(nusd, currency)
+
+    tokens = count.tokens_in + count.tokens_out
+    rows = [
+        (
+            "duty cycle",
+            _percent(figures.duty_cycle),
+            f"{duration(figures.useful_us)} useful of {duration(figures.paid_us)} paid",
+        ),
+        (
+            "per million tokens",
+            f"{money(figures.nusd_per_m(tokens))} blended",
+            f"{money(figures.nusd_per_m(count.tokens_in))} over {count.tokens_in:,} tokens in, "
+            f"{money(figures.nusd_per_m(count.tokens_out))} over {count.tokens_out:,} tokens out",
+        ),
+        (
+            "per wake",
+            money(figures.nusd_per_wake),
+            f"{figures.wakes:,} wakes, {figures.failed_wakes:,} failed, {money(figures.wake_nusd)} in all",
+        ),
+        (
+            "per request",
+            money(figures.nusd_per_request),
+            f"{count.requests:,} requests, {count.failed:,} failed, {count.untold:,} without token counts",
+        ),
+        (
+            "always on",
+            money(figures.always_on_nusd),
+            _against(figures.always_on_nusd, figures.nusd),
+        ),
+    ]
+    if figures.hosted_name:
+        rows.append(
+            (
+                "hosted API",
+                money(figures.hosted_nusd),
+                f"{figures.hosted_name}, {_against(figures.hosted_nusd, figures.nusd)}",
+            )
+        )
+    if figures.unpriced_us:
+        rows.append(("no rate", duration(figures.unpriced_us), "counted, but priced at nothing"))
+    title = figures.model or "all models"
+    return [title, *columns(rows, right=(), indent="  ")]
+
+
+def _against(other_nusd: int | None, nusd: int) -> str:
+    """Say how an alternative compares."""
+    if other_nusd is None:
+        return "price not known"
+    if not other_nusd:
+        return "nothing"
+    share = nusd / other_nusd
+    return f"the bill is {share:.1%} of it" if share < 10 else f"the bill is {share:,.0f} times it"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _line_json(bill: Bill, line: Line) -> dict[str, Any]:
+    names = {str(axis): name for axis, name in zip(bill.axes, line.names, strict=True)}
+    return {
+        **names,
+        "seconds": line.us / SECOND_US,
+        "us": line.us,
+        "currency": line.currency,
+        "cost": decimal(line.nusd),
+        "nusd": line.nusd,
+    }
+
+
+def _figures_json(figures: Figures) -> dict[str, Any]:
+    count = figures.count
+    return {
+        "model": figures.model or None,
+        "nusd": figures.nusd,
+        "duty_cycle": figures.duty_cycle,
+        "paid_s": figures.paid_us / SECOND_US,
+        "useful_s": figures.useful_us / SECOND_US,
+        "parked_s": figures.parked_us / SECOND_US,
+        "unpriced_s": figures.unpriced_us / SECOND_US,
+        "wakes": figures.wakes,
+        "failed_wakes": figures.failed_wakes,
+        "wake_nusd": figures.wake_nusd,
+        "nusd_per_wake": figures.nusd_per_wake,
+        "requests": count.requests,
+        "failed_requests": count.failed,
+        "requests_without_usage": count.untold,
+        "tokens_in": count.tokens_in,
+        "tokens_out": count.tokens_out,
+        "held_s": count.held_us / SECOND_US,
+        "nusd_per_request": figures.nusd_per_request,
+        "nusd_per_m_tokens": {
+            "in": figures.nusd_per_m(count.tokens_in),
+            "out": figures.nusd_per_m(count.tokens_out),
+            "blended": figures.nusd_per_m(count.tokens_in + count.tokens_out),
+        },
+        "always_on_nusd": figures.always_on_nusd,
+        "hosted": figures.hosted_name or None,
+        "hosted_nusd": figures.hosted_nusd,
+    }
+
+
+def _seconds(us: int) -> str:
+    return f"{us // SECOND_US}.{us % SECOND_US:06d}"
