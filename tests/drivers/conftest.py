@@ -1,6 +1,11 @@
 """Parts the driver tests share: a quiet log, a real clock, a tiny engine, fleets in a temporary directory."""
 
+# The test run is its own edge: where CRIU is, only the environment knows.
+# ruff: noqa: TID251
+
+import asyncio
 import http.client
+import os
 import socket
 import sys
 import uuid
@@ -11,9 +16,13 @@ from pathlib import Path
 import pytest
 
 from poorwill.clock import SystemClock
+from poorwill.core.errors import OperatorFault
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.drivers.criu import Criu, find_criu, private_prefix
+from poorwill.drivers.criu_install import install_criu
 from poorwill.drivers.process import EngineProcesses, become_subreaper
+from poorwill.drivers.proof import prove_frozen
 
 TINY_ENGINE = Path(__file__).with_name("tiny_engine.py")
 
@@ -115,3 +124,27 @@ def ask(running: Running, path: str = "/count") -> str:
 
 def unique(prefix: str) -> str:
     return f"{prefix}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def criu(tmp_path_factory: pytest.TempPathFactory) -> Criu:
+    """A CRIU proven to work here, installed where there is none; skips, with the reason, where it cannot."""
+
+    async def find() -> Criu:
+        found = await find_criu(os.environ)
+        if found is None:
+            try:
+                found = await install_criu(private_prefix(os.environ), env=os.environ)
+            except OperatorFault as fault:
+                pytest.skip(f"no CRIU here: {fault}")
+        proof = await prove_frozen(
+            criu=found,
+            directory=tmp_path_factory.mktemp("proof"),
+            clock=SystemClock.started(),
+            log=KeptLog(),
+        )
+        if not proof.works:
+            pytest.skip(f"CRIU does not work here: {proof.why}; to mend it: {proof.mend}")
+        return found
+
+    return asyncio.run(find())

@@ -1,9 +1,10 @@
 """A tiny engine: a listening process with state in memory, started by the driver tests with bare Python.
 
 usage: tiny_engine.py PORT [--exit STATUS] [--never-ready] [--flood BYTES] [--ignore-term] [--children N]
-                           [--fill BYTES] [--orphan] [--slow-ready SECONDS]
+                           [--fill BYTES] [--orphan] [--slow-ready SECONDS] [--secret TEXT]
+                           [--host ADDRESS]
 
-GET /health is 200; GET /count is how often it was asked; GET /pid is its pid. Connections are kept alive
+GET /health is 200; GET /count is how often it was asked; GET /pid is its pid, GET /time its clock. Connections are kept alive
 unless the request says `Connection: close`.
 """
 
@@ -26,6 +27,7 @@ class Engine:
     def __init__(self):
         self.asked = 0
         self.ready_at = time.monotonic() + float(option("--slow-ready", "0"))
+        self.secret = option("--secret", "").encode() * 3
         self.ballast = os.urandom(int(option("--fill", "0")))
 
     def answer(self, path):
@@ -36,6 +38,8 @@ class Engine:
             self.asked += 1
             print("asked", self.asked, flush=True)
             return 200, str(self.asked)
+        if path == "/time":
+            return 200, str(time.time())
         if path == "/pid":
             return 200, str(os.getpid())
         if path == "/sum":
@@ -76,7 +80,7 @@ def main():
     engine = Engine()
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", int(sys.argv[1])))
+    listener.bind((option("--host", "127.0.0.1"), int(sys.argv[1])))
     listener.listen(64)
     print("listening", flush=True)
     flood = int(option("--flood", "0"))

@@ -1,0 +1,346 @@
+"""The contract of `core.ports.Driver`, run over every driver: whoever parks and wakes must do all of this."""
+
+# Files are looked at on purpose while nothing else is on the loop.
+
+import asyncio
+import os
+import shutil
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from poorwill.core.launch import Launch, Parked, Running
+from poorwill.core.ports import DriverError, SnapshotRefused
+from poorwill.core.words import Phase, Tier
+
+from .cancelling import cancelled_at
+from .cases import CASES, WITH_SNAPSHOT, Case
+from .conftest import Fleet, ask
+
+STEPS = 200
+"""More awaits than any call has; a call that has more would make its test fail, not pass."""
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
+    return CASES[request.param](request, fleet)
+
+
+@pytest.fixture(params=WITH_SNAPSHOT)
+def snapshot_case(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
+    return CASES[request.param](request, fleet)
+
+
+def nothing_runs(case: Case) -> bool:
+    return not case.fleet.processes.found()
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+async def parked_one(case: Case, *switches: str) -> tuple[Parked, Launch]:
+    launch = case.fleet.launch(*switches)
+    running = await case.start(launch)
+    ask(running)
+    return await case.driver.park(running, launch, generation=1), launch
+
+
+async def test_a_park_frees_the_process_and_the_port_and_a_wake_serves_there_again(case: Case):
+    launch = case.fleet.launch()
+    running = await case.start(launch)
+    assert ask(running) == "1"
+    parked = await case.driver.park(running, launch, generation=1)
+    assert parked.tier is case.driver.tier and parked.generation == 1
+    assert nothing_runs(case) and port_is_free(launch.port)
+    woken = await case.wake(parked, launch, generation=2)
+    assert (woken.port, woken.generation, woken.driver) == (launch.port, 2, case.driver.name)
+    assert case.fleet.processes.alive(woken)
+    assert ask(woken) == ("2" if case.remembers else "1")
+    assert case.scratch() == []
+
+
+async def test_twenty_cycles_leave_nothing_behind_and_lose_nothing(case: Case):
+    launch = case.fleet.launch()
+    running = await case.start(launch)
+    for cycle in range(20):
+        assert ask(running) == (str(cycle + 1) if case.remembers else "1")
+        parked = await case.driver.park(running, launch, generation=cycle + 1)
+        running = await case.wake(parked, launch, generation=cycle + 2)
+    await case.fleet.processes.kill(running)
+    assert nothing_runs(case)
+    assert list(await case.driver.inventory()) == []
+
+
+async def test_phases_are_reported_in_the_order_of_their_time(case: Case):
+    parked, launch = await parked_one(case)
+    case.fleet.marks.clear()
+    await case.wake(parked, launch, generation=2)
+    marks = case.fleet.marks
+    assert marks and [mark.at_us for mark in marks] == sorted(mark.at_us for mark in marks)
+    if case.driver.tier is Tier.FROZEN:
+        assert [mark.phase for mark in marks] == [
+            Phase.READ_IMAGE,
+            Phase.RESTORE_PROCESS,
+            Phase.READY,
+        ]
+        assert marks[0].bytes_read == parked.image_bytes > 0
+
+
+async def test_inventory_shows_what_is_running_and_what_is_parked(case: Case):
+    launch = case.fleet.launch()
+    running = await case.start(launch)
+    (found,) = await case.cold.inventory()
+    assert found.running == running and found.tier is None and str(running.pid) in found.what
+    parked = await case.driver.park(running, launch, generation=1)
+    listed = list(await case.driver.inventory())
+    if parked.path is None:
+        assert listed == []
+        return
+    (found,) = listed
+    assert (found.replica, found.generation, found.tier) == (launch.replica, 1, parked.tier)
+    assert found.parked is not None and found.parked.path == parked.path
+    assert found.image_bytes >= parked.image_bytes > 0
+
+
+async def test_discard_removes_what_is_kept_and_may_be_repeated(case: Case):
+    parked, launch = await parked_one(case)
+    await case.driver.discard(parked)
+    await case.driver.discard(parked)
+    assert list(await case.driver.inventory()) == []
+    if parked.path is not None:
+        with pytest.raises(SnapshotRefused, match="missing"):
+            await case.wake(parked, launch, generation=2)
+
+
+async def test_a_new_driver_wakes_what_one_before_it_parked(case: Case):
+    parked, launch = await parked_one(case)
+    reborn = case.again(case.fleet.again())
+    woken = await reborn.wake(Parked.from_json(parked.as_json()), launch, generation=2)
+    assert ask(woken) == ("2" if case.remembers else "1")
+
+
+async def test_a_new_driver_parks_what_one_before_it_started(case: Case):
+    launch = case.fleet.launch()
+    running = await case.start(launch)
+    reborn = case.again(case.fleet.again())
+    found = [f.running for f in await reborn.cold.inventory()]
+    assert found == [running]
+    parked = await reborn.driver.park(Running.from_json(running.as_json()), launch, generation=1)
+    assert nothing_runs(case)
+    ask(await reborn.wake(parked, launch, generation=2))
+
+
+async def test_a_snapshot_that_vanished_is_refused_and_leaves_no_process(snapshot_case: Case):
+    case = snapshot_case
+    parked, launch = await parked_one(case)
+    assert parked.path is not None
+    shutil.rmtree(parked.path)
+    with pytest.raises(SnapshotRefused, match="missing"):
+        await case.wake(parked, launch, generation=2)
+    assert nothing_runs(case) and case.scratch() == []
+
+
+async def test_of_two_wakes_at_once_one_is_refused_and_the_other_serves(case: Case):
+    parked, launch = await parked_one(case)
+    results = await asyncio.gather(
+        case.wake(parked, launch, generation=2),
+        case.wake(parked, launch, generation=3),
+        return_exceptions=True,
+    )
+    (refused,) = [result for result in results if isinstance(result, DriverError)]
+    (running,) = [result for result in results if isinstance(result, Running)]
+    assert "wake is under way" in str(refused)
+    assert ask(running) and case.fleet.processes.alive(running)
+    assert len(case.fleet.processes.found()) == 1
+
+
+async def test_two_drivers_cannot_wake_one_snapshot(snapshot_case: Case):
+    case = snapshot_case
+    parked, launch = await parked_one(case)
+    other = case.again(case.fleet.again())
+    results = await asyncio.gather(
+        case.wake(parked, launch, generation=2),
+        other.wake(parked, launch, generation=2),
+        return_exceptions=True,
+    )
+    (running,) = [result for result in results if isinstance(result, Running)]
+    (refused,) = [result for result in results if isinstance(result, DriverError)]
+    assert ask(running) and len(case.fleet.processes.found()) == 1, refused
+
+
+async def test_a_park_during_a_wake_is_refused_and_the_wake_goes_on(case: Case):
+    parked, launch = await parked_one(case)
+    async with asyncio.TaskGroup() as group:
+        waking = group.create_task(case.wake(parked, launch, generation=2))
+        await asyncio.sleep(0)
+        old = Running(
+            replica=launch.replica,
+            generation=1,
+            pid=os.getpid(),
+            pid_started=0,
+            host=launch.host,
+            port=launch.port,
+            log_path=launch.log_path,
+            driver=case.driver.name,
+        )
+        with pytest.raises(DriverError, match="wake is under way"):
+            await case.driver.park(old, launch, generation=2)
+    assert ask(waking.result())
+
+
+async def test_a_taken_port_fails_the_wake_and_names_its_holder(case: Case):
+    parked, launch = await parked_one(case)
+    with socket.create_server(("127.0.0.1", launch.port)):
+        with pytest.raises(DriverError, match=rf"port {launch.port} .*pid {os.getpid()} "):
+            await case.wake(parked, launch, generation=2)
+        assert nothing_runs(case) and case.scratch() == []
+    woken = await case.wake(parked, launch, generation=3)
+    assert ask(woken) == ("2" if case.remembers else "1")
+
+
+async def test_parking_an_engine_that_has_died_never_makes_a_snapshot(case: Case):
+    launch = case.fleet.launch()
+    running = await case.start(launch)
+    case.fleet.processes.kill_now(running)
+    await case.fleet.processes.gone(running)
+    try:
+        parked = await case.driver.park(running, launch, generation=1)
+    except DriverError as error:
+        assert error.running is None
+    else:
+        assert parked.tier is Tier.COLD
+    assert nothing_runs(case) and list(await case.driver.inventory()) == []
+
+
+async def test_a_park_cancelled_at_any_await_leaves_an_engine_or_a_snapshot_but_not_both(
+    case: Case,
+):
+    for step in range(STEPS):
+        launch = case.fleet.launch(replica=f"step-{step}")
+        running = await case.start(launch)
+        cancelled = await cancelled_at(step, case.driver.park(running, launch, generation=1))
+        alive = case.fleet.processes.alive(running)
+        kept = list(await case.driver.inventory())
+        assert case.scratch() == []
+        assert not (alive and kept), f"await {step}: an engine runs beside its own snapshot"
+        if alive:
+            assert ask(running) == "1"
+            await case.fleet.processes.kill(running)
+        await case.fleet.processes.gone(running)
+        assert nothing_runs(case) and port_is_free(launch.port)
+        for found in kept:
+            assert found.parked is not None
+            await case.wake(found.parked, launch, generation=2)
+            await case.fleet.processes.kill(case.fleet.processes.found()[0].running)
+        if not cancelled:
+            assert step > 0
+            return
+    pytest.fail(f"a park has more than {STEPS} awaits")
+
+
+async def test_a_wake_cancelled_at_any_await_leaves_no_process(case: Case):
+    for step in range(STEPS):
+        launch = case.fleet.launch(replica=f"step-{step}")
+        running = await case.start(launch)
+        ask(running)
+        parked = await case.driver.park(running, launch, generation=1)
+        cancelled = await cancelled_at(
+            step,
+            case.driver.wake(parked, launch, generation=2, report=case.fleet.report),
+        )
+        if not cancelled:
+            assert step > 0
+            return
+        assert nothing_runs(case), f"await {step}"
+        assert port_is_free(launch.port) and case.scratch() == []
+        # What is left of it can be woken, or says that it cannot: nothing in between.
+        try:
+            running = await case.wake(parked, launch, generation=3)
+        except SnapshotRefused:
+            assert list(await case.driver.inventory()) == []
+        else:
+            assert ask(running) == ("2" if case.remembers else "1")
+            await case.fleet.processes.kill(running)
+    pytest.fail(f"a wake has more than {STEPS} awaits")
+
+
+async def test_a_wake_cancelled_at_any_report_leaves_no_process(case: Case):
+    parked, launch = await parked_one(case)
+    case.fleet.marks.clear()
+    await case.wake(parked, launch, generation=2)
+    phases = [mark.phase for mark in case.fleet.marks]
+    for number, phase in enumerate(phases):
+        launch = case.fleet.launch(replica=f"report-{number}")
+        running = await case.start(launch)
+        parked = await case.driver.park(running, launch, generation=1)
+
+        async def wake(parked=parked, launch=launch, phase=phase) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+
+            def report(mark) -> None:
+                if mark.phase is phase:
+                    task.cancel()
+
+            await case.driver.wake(parked, launch, generation=2, report=report)
+
+        task = asyncio.get_running_loop().create_task(wake())
+        await asyncio.wait({task})
+        assert task.cancelled()
+        assert port_is_free(launch.port) and case.scratch() == []
+        assert launch.replica not in [found.replica for found in case.fleet.processes.found()]
+
+
+async def test_a_snapshot_of_another_generation_is_refused(snapshot_case: Case):
+    case = snapshot_case
+    parked, launch = await parked_one(case)
+    with pytest.raises(SnapshotRefused):
+        await case.wake(replace(parked, generation=7), launch, generation=8)
+    assert nothing_runs(case)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove"])
+async def test_a_snapshot_with_any_file_damaged_is_refused_and_leaves_no_process(
+    snapshot_case: Case, damage: str, tmp_path: Path
+):
+    case = snapshot_case
+    parked, launch = await parked_one(case)
+    assert parked.path is not None
+    place = Path(parked.path)
+    pristine = tmp_path / "pristine"
+    shutil.copytree(place, pristine)
+    names = sorted(
+        str(path.relative_to(pristine)) for path in pristine.rglob("*") if path.is_file()
+    )
+    assert "manifest.json" in names and len(names) > 5
+    for name in names:
+        shutil.rmtree(place, ignore_errors=True)
+        for claim in place.parent.glob("woken-*"):
+            claim.unlink()
+        shutil.copytree(pristine, place)
+        if not hurt(place / name, damage):
+            continue
+        with pytest.raises(SnapshotRefused):
+            await case.wake(parked, launch, generation=2)
+        assert nothing_runs(case), name
+        assert port_is_free(launch.port) and case.scratch() == [], name
+
+
+def hurt(path: Path, damage: str) -> bool:
+    """Damage a file; return whether that changed anything."""
+    data = path.read_bytes()
+    if damage == "remove":
+        path.unlink()
+        return True
+    if not data:
+        return False
+    if damage == "flip":
+        middle = len(data) // 2
+        data = data[:middle] + bytes([data[middle] ^ 0x10]) + data[middle + 1 :]
+    path.write_bytes({"flip": data, "truncate": data[:-1], "empty": b""}[damage])
+    return True
