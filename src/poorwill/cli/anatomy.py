@@ -1,0 +1,244 @@
+"""`poorwill anatomy`: where every second of a start or wake went, what it cost, and what would shorten it."""
+
+import argparse
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from poorwill.cli.anatomy_json import advice_json, comparison_json, estimates_json, wake_json
+from poorwill.cli.anatomy_predict import add_predict_options, say_prediction
+from poorwill.cli.anatomy_text import advice_lines, seconds, side_by_side, waterfall
+from poorwill.cli.target import add_fleet_option, add_json_option, read_fleet
+from poorwill.cli.verb import Streams, Verb
+from poorwill.clock import SystemClock
+from poorwill.compose import ledger_path
+from poorwill.core.advice import Advice, Circumstances, advise
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.prediction import Learned, total
+from poorwill.core.settings import FleetSettings
+from poorwill.core.starts import Comparison, FinishedWake, compare
+from poorwill.core.words import ModelName
+from poorwill.engines.recipe import hub_cache, weights_of
+from poorwill.engines.storage_speed import StorageSpeed, keep_speed, kept_speed, measure_storage
+from poorwill.ledger.schema import reading
+from poorwill.ledger.wakes import finished_wakes
+from poorwill.telemetry.tracing import chrome_trace, open_tracer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    model: ModelName
+    wakes: Sequence[FinishedWake]
+    starts: Sequence[Comparison]
+    advice: Sequence[Advice]
+    learned: Learned
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", metavar="MODEL|WAKE", help="default: every model")
+    add_fleet_option(parser)
+    add_json_option(parser)
+    parser.add_argument("--last", type=int, default=50, help="compare so many wakes (default 50)")
+    parser.add_argument("--trace", metavar="FILE", help="write the wakes for Chrome's trace viewer")
+    parser.add_argument(
+        "--send", action="store_true", help="send the wakes to $OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    parser.add_argument(
+        "--measure", action="store_true", help="measure the storage's bandwidth anew"
+    )
+    add_predict_options(parser)
+
+
+async def _run(options: argparse.Namespace, streams: Streams) -> int:
+    if options.predict:
+        return say_prediction(options, streams)
+    fleet = read_fleet(options, streams)
+    wakes = await asyncio.to_thread(_read, fleet, options.what, options.last)
+    speed = await asyncio.to_thread(_speed, fleet, streams, anew=options.measure)
+    if options.trace:
+        _write_trace(options.trace, wakes)
+        streams.tell(f"wrote {len(wakes)} wakes to {options.trace}")
+    if options.send:
+        await asyncio.to_thread(_send, streams, wakes)
+    one = [wake for wake in wakes if wake.wake == options.what]
+    if one:
+        _say_wakes(options, streams, one)
+        return 0
+    bandwidth = speed.bytes_s if speed else None
+    reports = [
+        _report(fleet, name, wakes, bandwidth) for name in dict.fromkeys(w.model for w in wakes)
+    ]
+    if options.json:
+        streams.say_json(_document(reports, speed))
+    else:
+        _say(streams, reports, speed, detailed=options.what is not None)
+    return 0
+
+
+def _read(fleet: FleetSettings, what: str | None, last: int) -> list[FinishedWake]:
+    """Return the wakes asked for. Raises OperatorFault where neither a model nor a wake has that name."""
+    known = {model.name for model in fleet.models}
+    with reading(ledger_path(fleet)) as db:
+        if what is None:
+            return finished_wakes(db, last=last)
+        wakes = finished_wakes(db, wake=what) or finished_wakes(db, model=what, last=last)
+    if not wakes and what not in known:
+        raise OperatorFault(
+            ErrorCode.MODEL_NOT_FOUND,
+            f"no model and no wake is named {what!r}",
+            hint="models: " + ", ".join(sorted(known)),
+        )
+    return wakes
+
+
+def _speed(fleet: FleetSettings, streams: Streams, *, anew: bool) -> StorageSpeed | None:
+    """Return the storage's bandwidth: the record, or a measurement that then becomes the record."""
+    kept = None if anew else kept_speed(fleet.directory)
+    if kept is not None:
+        return kept
+    cache = hub_cache(streams.env)
+    found = [weights_of(model.engine.path, cache=cache) for model in fleet.models]
+    for weights in sorted(found, key=lambda weights: -weights.bytes):
+        for path in _largest_first(weights.path):
+            speed = measure_storage(str(path), at_us=SystemClock.started().now_us())
+            if speed is not None:
+                keep_speed(fleet.directory, speed)
+                return speed
+    return None
+
+
+def _largest_first(path: str | None) -> list[Path]:
+    if path is None:
+        return []
+    place = Path(path)
+    files = [place] if place.is_file() else [file for file in place.iterdir() if file.is_file()]
+    return sorted(files, key=lambda file: -file.stat().st_size)[:1]
+
+
+def _report(
+    fleet: FleetSettings, name: ModelName, wakes: Sequence[FinishedWake], bandwidth: float | None
+) -> _Report:
+    mine = [wake for wake in wakes if wake.model == name]
+    model = next((model for model in fleet.models if model.name == name), None)
+    starts = compare(mine)
+    learned = Learned()
+    for wake in mine:
+        if wake.ok and wake.spans:
+            learned.observe(wake.from_tier, wake.spans)
+    about = Circumstances(
+        ladder=model.replica.park.ladder if model else (),
+        bandwidth=bandwidth,
+        engine=model.engine.kind if model else "",
+    )
+    return _Report(
+        model=name, wakes=mine, starts=starts, advice=advise(starts, about), learned=learned
+    )
+
+
+def _say_wakes(
+    options: argparse.Namespace, streams: Streams, wakes: Sequence[FinishedWake]
+) -> None:
+    if options.json:
+        streams.say_json({"wakes": [wake_json(wake) for wake in wakes]})
+        return
+    for wake in wakes:
+        for line in waterfall(wake):
+            streams.say(line)
+
+
+def _say(
+    streams: Streams, reports: Sequence[_Report], speed: StorageSpeed | None, *, detailed: bool
+) -> None:
+    if not reports:
+        streams.say("no wake has finished yet")
+    for report in reports:
+        if detailed and report.wakes:
+            for line in waterfall(report.wakes[-1]):
+                streams.say(line)
+            streams.say()
+        streams.say(f"{report.model}: {len(report.wakes)} wakes, median [lowest .. highest]")
+        for line in side_by_side(report.starts, speed.bytes_s if speed else None):
+            streams.say(line)
+        for tier, estimates in _expected(report):
+            streams.say(f"  the next wake from {tier}: {estimates}")
+        for line in advice_lines(report.advice):
+            streams.say(line)
+        streams.say()
+    if speed is not None:
+        how = "past the page cache" if speed.direct else "not surely past the page cache"
+        streams.say(
+            f"floor: bytes over {speed.bytes_s / 1e9:.2f} GB/s, measured on {speed.path} ({how})"
+        )
+
+
+def _expected(report: _Report) -> list[tuple[str, str]]:
+    tiers = dict.fromkeys(wake.from_tier for wake in report.wakes if wake.ok)
+    found = []
+    for tier in tiers:
+        whole = total(report.learned.expect(tier))
+        if report.learned.count(tier):
+            low, high = seconds(whole.low_us), seconds(whole.high_us)
+            found.append((str(tier), f"{seconds(whole.expected_us)}, from {low} to {high}"))
+    return found
+
+
+def _document(reports: Sequence[_Report], speed: StorageSpeed | None) -> dict[str, object]:
+    bandwidth = speed.bytes_s if speed else None
+    return {
+        "storage": None
+        if speed is None
+        else {"path": speed.path, "bytes_s": speed.bytes_s, "direct": speed.direct},
+        "models": {
+            report.model: {
+                "wakes": [wake_json(wake) for wake in report.wakes],
+                "starts": [comparison_json(start, bandwidth) for start in report.starts],
+                "expected": {
+                    str(tier): estimates_json(report.learned.expect(tier))
+                    for tier in dict.fromkeys(wake.from_tier for wake in report.wakes)
+                    if report.learned.count(tier)
+                },
+                "advice": [advice_json(advice) for advice in report.advice],
+            }
+            for report in reports
+        },
+    }
+
+
+def _write_trace(path: str, wakes: Sequence[FinishedWake]) -> None:
+    try:
+        Path(path).write_text(json.dumps(chrome_trace(wakes)), encoding="utf-8")
+    except OSError as error:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"cannot write {path}: {error.strerror}",
+            hint="give a path that can be written",
+        ) from error
+
+
+def _send(streams: Streams, wakes: Sequence[FinishedWake]) -> None:
+    tracer = open_tracer(streams.env)
+    if tracer is None:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            "no OpenTelemetry endpoint is configured",
+            hint="set OTEL_EXPORTER_OTLP_ENDPOINT",
+        )
+    try:
+        for wake in wakes:
+            tracer.send(wake)
+    finally:
+        tracer.close()
+    streams.tell(f"sent {len(wakes)} wakes")
+
+
+VERB = Verb(
+    name="anatomy",
+    help="show where the time of a start or wake went, what it cost, and what would shorten it",
+    options=_options,
+    run=_run,
+    epilog="With a wake's id: its waterfall. With a model: its last wake, then cold, cache-warm and parked\n"
+    "starts side by side. `floor` is what had to be read over the storage's measured bandwidth.\n"
+    "poorwill anatomy --predict --params 70e9 --bits 16 --link-gbit 1 --disk-gb-s 5",
+)

@@ -1,0 +1,174 @@
+"""Draws starts for a terminal: one wake as a waterfall, kinds of starts side by side. Text only, no I/O."""
+
+from collections.abc import Sequence
+
+from poorwill.core.advice import Advice
+from poorwill.core.anatomy import Branch, tree
+from poorwill.core.entries import PhaseSpan
+from poorwill.core.money import dollars
+from poorwill.core.prediction import Estimate, total
+from poorwill.core.starts import Comparison, FinishedWake, Spread
+from poorwill.core.words import SECOND_US, Phase
+
+BAR = 40
+
+
+def waterfall(wake: FinishedWake) -> list[str]:
+    """Return one wake: every leaf with its place in time, bytes, rate and price."""
+    end = "ready" if wake.ok else f"FAILED: {wake.failure}"
+    budget = f" of {seconds(wake.budget_us)}" if wake.budget_us is not None else ""
+    head = (
+        f"{wake.wake}  {wake.model} from {wake.kind}: {seconds(wake.took_us)}{budget}, {end} "
+        f"({wake.why}, asked by {wake.asked_by}, {wake.held} held)"
+    )
+    rows = [("phase", "start", "took", "share", "read", "rate", "price", "detail")]
+    for span, price in zip(wake.spans, wake.prices_nusd, strict=True):
+        took = span.ended_us - span.began_us
+        rows.append(
+            (
+                str(span.phase),
+                seconds(span.began_us - wake.began_us),
+                seconds(took),
+                f"{100 * took / wake.took_us:.0f}%" if wake.took_us else "-",
+                size(span.bytes_read),
+                rate(span.bytes_read, took),
+                money(price),
+                span.detail,
+            )
+        )
+    bars = ["", *(_bar(wake, span) for span in wake.spans)]
+    lines = [head, ""]
+    lines += [f"  {text} {bar}" for text, bar in zip(_columns(rows), bars, strict=True)]
+    return [line.rstrip() for line in lines] + ["", *_tree_lines(tree(wake.spans))]
+
+
+def side_by_side(starts: Sequence[Comparison], bandwidth: float | None) -> list[str]:
+    """Return kinds of starts as columns: median and spread of each phase, floor, ratio, price."""
+    phases = [phase for phase in Phase if any(phase in start.phases for start in starts)]
+    rows = [["", *(f"{start.kind} ({start.count})" for start in starts)]]
+    for phase in phases:
+        cells = []
+        for start in starts:
+            spread = start.phases.get(phase)
+            cells.append("-" if spread is None else _spread(spread))
+        rows.append([str(phase), *cells])
+    rows.append(["total", *(_spread(start.took) for start in starts)])
+    floors = [start.floor_us(bandwidth) if bandwidth else None for start in starts]
+    if any(floors):
+        rows.append(["floor", *(seconds(floor) for floor in floors)])
+        rows.append(
+            [
+                "total / floor",
+                *(
+                    f"{start.took.median_us / floor:.1f}x" if floor else "-"
+                    for start, floor in zip(starts, floors, strict=True)
+                ),
+            ]
+        )
+    rows.append(["price", *(money(start.price_nusd) for start in starts)])
+    dearest = [_dearest(start) for start in starts]
+    if any(dearest):
+        rows.append(["dearest phase", *(text or "-" for text in dearest)])
+    return [f"  {line}".rstrip() for line in _columns([tuple(row) for row in rows])]
+
+
+def advice_lines(advice: Sequence[Advice]) -> list[str]:
+    """Return what to change, with what it saves and how that is known."""
+    lines = []
+    for item in advice:
+        known = "measured" if item.measured else "computed"
+        lines.append(f"  saves {seconds(item.saves_us)} ({known}): {item.do}")
+        lines.append(f"      {item.evidence}")
+    return lines
+
+
+def estimate_lines(estimates: Sequence[Estimate]) -> list[str]:
+    """Return a prediction phase by phase, with its intervals and what each was computed from."""
+    rows = [("phase", "expected", "from", "to", "because")]
+    for estimate in (*estimates, total(estimates)):
+        whole = estimate.phase is Phase.UNATTRIBUTED and estimate.why == "all phases"
+        rows.append(
+            (
+                "total" if whole else str(estimate.phase),
+                seconds(estimate.expected_us),
+                seconds(estimate.low_us),
+                seconds(estimate.high_us),
+                estimate.why,
+            )
+        )
+    return [f"  {line}".rstrip() for line in _columns(rows)]
+
+
+def seconds(microseconds: int | None) -> str:
+    """Return a duration for people: `0.024 s`, `12.3 s`, `18 m 40 s`."""
+    if microseconds is None:
+        return "-"
+    value = microseconds / SECOND_US
+    if value >= 120:
+        minutes, rest = divmod(round(value), 60)
+        return f"{minutes} m {rest:02d} s"
+    digits = 3 if value < 1 else 2 if value < 10 else 1
+    return f"{value:.{digits}f} s"
+
+
+def size(count: float | None) -> str:
+    """Return bytes for people, empty where unknown."""
+    if count is None:
+        return ""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count:.0f} B"
+
+
+def rate(count: int | None, microseconds: int) -> str:
+    """Return bytes a second for people, empty where unknown."""
+    if count is None or microseconds <= 0:
+        return ""
+    return f"{size(count / microseconds * SECOND_US)}/s"
+
+
+def money(amount_nusd: int | None) -> str:
+    """Return a price with enough places for what a second costs, `-` where no rate was in force."""
+    return "-" if amount_nusd is None else dollars(amount_nusd, places=6)
+
+
+def _spread(spread: Spread) -> str:
+    if spread.low_us == spread.high_us:
+        return seconds(spread.median_us)
+    return f"{seconds(spread.median_us)} [{seconds(spread.low_us)} .. {seconds(spread.high_us)}]"
+
+
+def _dearest(start: Comparison) -> str:
+    if not start.phase_prices_nusd:
+        return ""
+    phase, price = max(start.phase_prices_nusd.items(), key=lambda item: item[1])
+    return f"{phase} {money(price)}"
+
+
+def _bar(wake: FinishedWake, span: PhaseSpan) -> str:
+    if wake.took_us <= 0:
+        return ""
+    left = round((span.began_us - wake.began_us) * BAR / wake.took_us)
+    right = round((span.ended_us - wake.began_us) * BAR / wake.took_us)
+    mark = "." if span.phase is Phase.UNATTRIBUTED else "#"
+    return " " * min(left, BAR - 1) + mark * max(1, right - left)
+
+
+def _tree_lines(branch: Branch, depth: int = 0) -> list[str]:
+    read = f"  {size(branch.bytes_read)}" if branch.bytes_read else ""
+    lines = [f"  {'  ' * depth}{branch.name}: {seconds(branch.took_us)}{read}"]
+    for child in branch.children:
+        lines += _tree_lines(child, depth + 1)
+    return lines
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i in (0, len(row) - 1) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
