@@ -53,7 +53,7 @@ class FleetActivator:
         hold = HoldId(next(self._hold_ids))
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         unit.waiting[hold] = future
-        self._observe_gap(unit, self._clock.now_us())
+        unit.wanted(self._clock.now_us())
         demand = Demand(hold=hold, size_bytes=size_bytes, asked_by=asked_by, request=request)
         self._controller.submit(unit, demand)
         if future.done() and (refused := future.exception()) is not None:
@@ -73,11 +73,10 @@ class FleetActivator:
         unit = self._units[lease.model]
         now = self._clock.now_us()
         if lease.generation != unit.replica.generation:
-            unit.quiet_since_us = now
+            unit.left(now)
             return
         told = unit.gate.give_back(now)
-        if unit.gate.in_flight == 0:
-            unit.quiet_since_us = now
+        unit.left(now)
         if told:
             self._controller.submit(unit, Returned())
         elif unit.gate.in_flight == 0:
@@ -106,6 +105,7 @@ class FleetActivator:
         future = held.future
         if held.hold in held.unit.waiting:
             del held.unit.waiting[held.hold]
+            held.unit.left(self._clock.now_us())
             self._controller.submit(held.unit, Withdrawn(hold=held.hold))
         elif future.done() and not future.cancelled() and future.exception() is None:
             self.give_back(future.result())
@@ -119,15 +119,9 @@ class FleetActivator:
             )
         return unit
 
-    def _observe_gap(self, unit: Unit, now: int) -> None:
-        """Let the policy learn that an idle stretch ended with demand; once for each stretch."""
-        if unit.quiet_since_us and unit.gate.in_flight <= 1:
-            unit.replica.policy.observe(unit.quiet_since_us, now)
-            unit.quiet_since_us = 0
-
     def _turned_busy(self, unit: Unit) -> None:
         now = self._clock.now_us()
-        self._observe_gap(unit, now)
+        unit.wanted(now)
         unit.gate.cause, unit.since_us = SERVING, now
         self._controller.journal.post([SpanOpened(replica=unit.id, at_us=now, cause=SERVING)])
 

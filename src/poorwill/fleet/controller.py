@@ -7,7 +7,7 @@ them is committed to the ledger, so that intent is on disk before action.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from poorwill.core.effects import (
     AbortWake,
@@ -21,9 +21,10 @@ from poorwill.core.effects import (
 )
 from poorwill.core.entries import Entry
 from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
-from poorwill.core.inputs import Input, Tick, WakeSucceeded
+from poorwill.core.inputs import Input, Returned, Tick, WakeFailed
+from poorwill.core.lifecycle import State
 from poorwill.core.ports import Clock, Connections, Log
-from poorwill.core.replica import next_wakeup_us
+from poorwill.core.replica import Replica, next_wakeup_us
 from poorwill.core.step import step
 from poorwill.core.words import ModelName
 from poorwill.fleet.journal import Journal
@@ -56,19 +57,33 @@ class Controller:
         self.tasks = tasks
         self._inbox: deque[tuple[Unit, Input]] = deque()
         self._turning = False
+        self.broken = False
+        """A turn has failed by a defect: nothing is decided any more, the task group is ending."""
+        self.given_up = False
+        """The time for the shutdown is up: nobody waits for what is not at rest."""
 
     def submit(self, unit: Unit, what: Input) -> None:
         """Take an input. Its turn, and those of inputs it gives rise to, are over on return.
 
-        Called on the event loop's thread only. A call from within a turn is queued behind it.
+        Called on the event loop's thread only. A call from within a turn is queued behind it. Never raises:
+        a turn that fails by a defect ends the fleet through its task group, and engines are left as they
+        are, for the next start to find.
         """
         self._inbox.append((unit, what))
-        if self._turning:
+        if self._turning or self.broken:
             return
         self._turning = True
         try:
             while self._inbox:
                 self._turn(*self._inbox.popleft())
+        except Exception as error:
+            self.broken = True
+            self.log.error("a turn failed by a defect", model=unit.model, error=repr(error))
+            failure = _fail(error)
+            try:
+                self.tasks.create_task(failure)
+            except RuntimeError:  # it is ending already
+                failure.close()
         finally:
             self._turning = False
 
@@ -94,8 +109,7 @@ class Controller:
         if after.load.cause != unit.gate.cause:
             unit.since_us = now
         unit.adopt(after)
-        if isinstance(what, WakeSucceeded) and before.wake is not None:
-            _publish_wake(unit, after.ready_since_us - before.wake.began_us)
+        _publish_wake(unit, before, after)
         committed = self._write_down(effects)
         for effect in effects:
             self._carry_out(unit, effect, committed)
@@ -113,13 +127,14 @@ class Controller:
 
     def _carry_out(self, unit: Unit, effect: Effect, committed: Awaitable[None] | None) -> None:
         if isinstance(effect, Grant):
-            _resolve(unit, effect)
+            self._resolve(unit, effect)
         elif isinstance(effect, Fail):
-            _refuse(unit, effect)
+            _refuse(unit, effect, self.clock.now_us())
         elif isinstance(effect, StartWake):
             assert committed is not None
             wake = carry_out_wake(self, unit, effect, committed)
             unit.job = self.tasks.create_task(wake, name=f"wake {effect.wake}")
+            unit.job.add_done_callback(self._unless_begun(unit, effect))
         elif isinstance(effect, AbortWake):
             if unit.job is not None:
                 unit.job.cancel()
@@ -130,24 +145,50 @@ class Controller:
         elif isinstance(effect, CutLeases) and unit.running is not None:
             self.connections.cut(unit.running.host, unit.running.port, effect.why)
 
+    def _resolve(self, unit: Unit, effect: Grant) -> None:
+        """Give the lease; where the client left in this very tick, take it back."""
+        future = unit.waiting.pop(effect.hold)
+        if future.done():
+            now = self.clock.now_us()
+            unit.gate.give_back(now)
+            unit.left(now)
+            self.submit(unit, Returned())
+        else:
+            future.set_result(unit.lease())
 
-def _publish_wake(unit: Unit, took_us: int) -> None:
+    def _unless_begun(self, unit: Unit, effect: StartWake) -> Callable[[asyncio.Task[None]], None]:
+        """Report for a wake that was cancelled before its first step. A second report changes nothing."""
+        report = WakeFailed(generation=effect.generation, why="aborted before it began", kept=True)
+
+        def over(job: asyncio.Task[None]) -> None:
+            if job.cancelled():
+                self.submit(unit, report)
+
+        return over
+
+
+async def _fail(error: Exception) -> None:
+    raise error
+
+
+def _publish_wake(unit: Unit, before: Replica, after: Replica) -> None:
+    """Count a wake that came to an end that serves, from when it was first asked for."""
+    succeeded = after.state in (State.READY, State.PARKING)
+    if before.state is not State.WAKING or before.wake is None or not succeeded:
+        return
+    took_us = after.ready_since_us - before.wake.asked_us
     unit.wakes.append(took_us)
     del unit.wakes[:-1_000]
     if took_us > unit.replica.settings.wake.budget_us:
         unit.over_budget += 1
 
 
-def _resolve(unit: Unit, effect: Grant) -> None:
+def _refuse(unit: Unit, effect: Fail, now_us: int) -> None:
     future = unit.waiting.pop(effect.hold, None)
-    assert future is not None and not future.done(), "a grant to nobody"
-    future.set_result(unit.lease())
-
-
-def _refuse(unit: Unit, effect: Fail) -> None:
-    future = unit.waiting.pop(effect.hold, None)
+    unit.left(now_us)
     if future is not None and not future.done():
         future.set_exception(as_error(effect))
+        future.exception()  # marks it as seen: whoever holds the place may have lost interest
 
 
 def as_error(effect: Fail) -> PoorwillError:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from poorwill.core.entries import Alive, ClockStepped
+from poorwill.core.errors import PoorwillError
 from poorwill.core.inputs import Close
 from poorwill.core.lifecycle import State
 from poorwill.core.ports import Clock, Connections, Log
@@ -17,7 +18,10 @@ from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import ModelPlan, Recovery, Remembered
 from poorwill.fleet.room import Room
 from poorwill.fleet.view import OperatorView
-from poorwill.fleet.wake import unwatch, watch
+from poorwill.fleet.watching import unwatch, watch
+
+DRAIN_SHARE = 0.5
+"""The part of the time for a shutdown that requests in flight may take; parks need the rest."""
 
 ALIVE_S = 1.0
 ALIVE_PARKED_S = 60.0
@@ -36,14 +40,18 @@ class Fleet:
     async def close(self, action: str, exit_us: int) -> None:
         """Fail what is held, then `park`, `leave` or `stop` every replica, within `exit_us`.
 
-        What has not come to rest by then is cut and cancelled. Idempotent. Cancelled: what is under way is
-        left to the next start.
+        Requests in flight are cut after `DRAIN_SHARE` of it, if not sooner by the replica's own drain; what
+        has not come to rest by the end is cancelled, once. Idempotent. Cancelled, or after a defect: what is
+        under way is left to the next start.
         """
         controller = self.controller
         units = list(controller.units.values())
+        close = Close(action=action, drain_us=int(exit_us * DRAIN_SHARE))
         for unit in units:
             if not unit.replica.closing:
-                controller.submit(unit, Close(action=action))
+                controller.submit(unit, close)
+        if controller.broken or controller.given_up:
+            return
         try:
             async with asyncio.timeout(exit_us / 1e6):
                 for unit in units:
@@ -51,6 +59,7 @@ class Fleet:
                         await unit.turned()
         except TimeoutError:
             controller.log.warning("not everything came to rest in time", seconds=exit_us / 1e6)
+            controller.given_up = True
             for unit in units:
                 if unit.running is not None:
                     why = "poorwill is shutting down"
@@ -129,8 +138,15 @@ async def running_fleet(
                     unwatch(unit)
                     if unit.timer is not None:
                         unit.timer.cancel()
-                await journal.record([Alive(at_us=clock.now_us())])
                 journal.close()
+                await _say_goodbye(controller)
+
+
+async def _say_goodbye(controller: Controller) -> None:
+    try:
+        await controller.journal.record([Alive(at_us=controller.clock.now_us())])
+    except PoorwillError as error:
+        controller.log.error("the last sign of life is not on disk", why=str(error))
 
 
 async def _signs_of_life(controller: Controller, wall_step_us: Callable[[], int]) -> None:

@@ -1,8 +1,14 @@
-"""One poorwill for each fleet directory: an advisory lock that names its holder."""
+"""One poorwill for each fleet directory: an advisory lock that names its holder.
 
+The lock is of the open file description (F_OFD_SETLK, fcntl(2)): it goes with the last descriptor, on any
+death, and others can ask for it without taking it for a moment.
+"""
+
+import errno
 import fcntl
 import json
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +18,9 @@ from poorwill.core.errors import ErrorCode, OperatorFault
 
 LOCK_FILE = "poorwill.lock"
 
+_FLOCK = struct.Struct("hhqqi4x")
+"""`struct flock` of 64-bit Linux: type, whence, start, length (0: all), pid (0 for these locks)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
@@ -20,29 +29,32 @@ class Holding:
     descriptor: int
 
     def publish(self, **fields: str | int) -> None:
-        """Replace what the lock file says of its holder; the pid is always in it."""
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, json.dumps({"pid": os.getpid(), **fields}).encode(), 0)
+        """Replace what the lock file says of its holder; the pid is always in it.
+
+        One write, padded over what was there: a reader never sees a half of it.
+        """
+        text = json.dumps({"pid": os.getpid(), **fields}).encode()
+        before = os.fstat(self.descriptor).st_size
+        os.pwrite(self.descriptor, text.ljust(before), 0)
+        os.ftruncate(self.descriptor, len(text))
 
 
 @contextmanager
 def hold_directory(directory: Path, *, what: str) -> Iterator[Holding]:
     """Hold a fleet directory for as long as the context lasts; the kernel lets go of it on any death.
 
-    Raises OperatorFault(IN_USE) that says who holds it. The file stays; only its lock counts (flock(2)).
+    Raises OperatorFault(IN_USE) that says who holds it. The file stays; only its lock counts.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = directory / LOCK_FILE
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _take(descriptor):
             raise OperatorFault(
                 ErrorCode.IN_USE,
                 f"{directory} is in use by {_holder(descriptor)}",
                 hint="stop that one first, or use another fleet directory",
-            ) from None
+            )
         holding = Holding(descriptor=descriptor)
         holding.publish(what=what)
         yield holding
@@ -60,12 +72,25 @@ def holder_of(directory: Path) -> Mapping[str, str | int] | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _published(descriptor)
+        return _published(descriptor) if _taken(descriptor) else None
     finally:
         os.close(descriptor)
-    return None
+
+
+def _take(descriptor: int) -> bool:
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _taken(descriptor: int) -> bool:
+    wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, wanted)
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
 def _published(descriptor: int) -> Mapping[str, str | int]:

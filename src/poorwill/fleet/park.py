@@ -1,6 +1,7 @@
 """Carries out a park: closes connections, asks for the probe's answer, hands over to the tier's driver.
 
-Whatever happens, exactly one ParkSucceeded or ParkFailed of the effect's generation is submitted.
+Whatever happens, exactly one ParkSucceeded or ParkFailed of the effect's generation is submitted, but for
+a park that the shutdown cuts short: the next start finds out what became of it.
 """
 
 import asyncio
@@ -14,8 +15,9 @@ from poorwill.core.inputs import ParkFailed, ParkSucceeded
 from poorwill.core.launch import Parked, Running
 from poorwill.core.ports import DriverError
 from poorwill.core.words import Tier
-from poorwill.fleet.unit import Unit
-from poorwill.fleet.wake import discard, placement, unwatch, watch
+from poorwill.fleet.unit import Unit, still_answers
+from poorwill.fleet.wake import discard, placement
+from poorwill.fleet.watching import unwatch, watch
 
 if TYPE_CHECKING:
     from poorwill.fleet.controller import Controller
@@ -28,12 +30,13 @@ async def carry_out_park(
     controller: "Controller", unit: Unit, effect: StartPark, committed: Awaitable[None]
 ) -> None:
     """Carry a StartPark out. Cancelled: the replica is left as the driver's cancellation leaves it."""
+    limit_s = unit.replica.settings.park.limit_us / 1e6
     try:
         await committed
-        async with asyncio.timeout(unit.replica.settings.park.limit_us / 1e6):
+        async with asyncio.timeout(limit_s):
             parked = await _put_down(controller, unit, effect)
     except (DriverError, PoorwillError, OSError, TimeoutError) as error:
-        why = str(error) or f"not parked in {unit.replica.settings.park.limit_us / 1e6:g} s"
+        why = str(error) or f"not parked in {limit_s:g} s"
         await _after_failure(controller, unit, effect, why)
     except Exception as error:
         controller.log.error(
@@ -43,7 +46,7 @@ async def carry_out_park(
     else:
         unit.parked = None if parked.tier is Tier.COLD else parked
         unit.running = parked.running
-        controller.journal.post([placement(controller, unit, effect.generation)])
+        controller.journal.post([placement(controller, unit)])
         if parked.running is not None:
             watch(controller, unit, parked.running)
         done = ParkSucceeded(generation=effect.generation, image_bytes=parked.image_bytes)
@@ -51,13 +54,14 @@ async def carry_out_park(
 
 
 async def _put_down(controller: "Controller", unit: Unit, effect: StartPark) -> Parked:
-    launch = unit.launch()
-    driver = unit.equipment.drivers[effect.to_tier]
     if effect.from_tier is not None:
-        return await _descend(unit, effect)
+        return await _descend(controller, unit, effect)
     running = unit.running
     if running is None:
         raise DriverError("the engine is gone")
+    # The launch it was started by: a model file that is gone by now must not keep it from stopping.
+    launch = unit.launched or unit.launch()
+    driver = unit.equipment.drivers[effect.to_tier]
     await controller.connections.close(running.host, running.port)
     answer = ""
     if effect.to_tier is not Tier.COLD:
@@ -67,16 +71,17 @@ async def _put_down(controller: "Controller", unit: Unit, effect: StartPark) -> 
     return replace(parked, probe=answer)
 
 
-async def _descend(unit: Unit, effect: StartPark) -> Parked:
+async def _descend(controller: "Controller", unit: Unit, effect: StartPark) -> Parked:
     """Take a parked replica deeper; into `cold` by throwing away what it keeps."""
     kept = unit.parked
-    if effect.to_tier is Tier.COLD or kept is None:
-        unwatch(unit)
-        await discard(unit)
-        return Parked(replica=unit.id, generation=effect.generation, tier=Tier.COLD)
     unwatch(unit)
+    if effect.to_tier is Tier.COLD or kept is None:
+        if kept is not None:
+            await discard(controller, unit, kept)
+        return Parked(replica=unit.id, generation=effect.generation, tier=Tier.COLD)
     driver = unit.equipment.drivers[effect.to_tier]
-    parked = await driver.descend(kept, unit.launch(), generation=effect.generation)
+    launch = unit.launched or unit.launch()
+    parked = await driver.descend(kept, launch, generation=effect.generation)
     return replace(parked, probe=kept.probe)
 
 
@@ -85,23 +90,21 @@ async def _after_failure(controller: "Controller", unit: Unit, effect: StartPark
     unharmed = True
     running = unit.running
     if effect.from_tier is None:
-        unharmed = running is not None and await _answers(unit, running)
+        unharmed = running is not None and await still_answers(
+            unit, running, within_s=CHECK_UNHARMED_S
+        )
         if not unharmed:
             unit.running = None
             if running is not None:
-                await unit.equipment.processes.kill(running)
+                await _end(controller, unit, running)
     if unharmed and running is not None:
         watch(controller, unit, running)
-    controller.journal.post([placement(controller, unit, effect.generation)])
+    controller.journal.post([placement(controller, unit)])
     controller.submit(unit, ParkFailed(generation=effect.generation, why=why, unharmed=unharmed))
 
 
-async def _answers(unit: Unit, running: Running) -> bool:
-    if not unit.equipment.processes.alive(running):
-        return False
+async def _end(controller: "Controller", unit: Unit, running: Running) -> None:
     try:
-        async with asyncio.timeout(CHECK_UNHARMED_S):
-            await unit.equipment.engine.ready(running, unit.launch())
-    except (DriverError, PoorwillError, OSError, TimeoutError):
-        return False
-    return True
+        await unit.equipment.processes.kill(running)
+    except (DriverError, OSError) as error:
+        controller.log.error("cannot end an engine", model=unit.model, why=str(error))

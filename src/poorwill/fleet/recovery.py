@@ -5,7 +5,6 @@ is kept; the time in which poorwill was down while the replica was not is `unobs
 parked and still is has simply been parked: nothing about it needed to be observed.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -19,12 +18,11 @@ from poorwill.core.entries import (
     SpanOpened,
     WakeEnded,
 )
-from poorwill.core.errors import PoorwillError
 from poorwill.core.gate import Gate, Load
 from poorwill.core.launch import Parked, Running
 from poorwill.core.lifecycle import State
 from poorwill.core.policy import FloorSchedule, Policy
-from poorwill.core.ports import Clock, Driver, DriverError, Log, Processes
+from poorwill.core.ports import Clock, Driver, DriverError, Found, Log, Processes
 from poorwill.core.replica import Replica
 from poorwill.core.settings import ReplicaSettings
 from poorwill.core.turn import REMEMBERED_WAKES, idle_cause
@@ -38,7 +36,7 @@ from poorwill.core.words import (
     WakeId,
     parked,
 )
-from poorwill.fleet.unit import Equipment, Unit
+from poorwill.fleet.unit import Equipment, Unit, still_answers
 
 ADOPTION_S = 10.0
 """How long an engine that is to be adopted may take to answer."""
@@ -112,7 +110,13 @@ class Recovery:
         known = self.remembered.get(replica_id(model))
         now = self.clock.now_us()
         replica = Replica(
-            id=replica_id(model), settings=plan.settings, policy=plan.policy, floor=plan.floor
+            id=replica_id(model),
+            settings=plan.settings,
+            policy=plan.policy,
+            floor=plan.floor,
+            load=Load(0, (known.idle_since_us or known.since_us) if known else now),
+            # What the policy predicted for the time before is past: only later wakes are due.
+            park_began_us=now,
         )
         unit = Unit(
             replica=replica,
@@ -128,6 +132,8 @@ class Recovery:
             return unit
         recent = {tier: wakes[-REMEMBERED_WAKES:] for tier, wakes in known.wakes_us.items()}
         unit.wakes = [wake for wakes in known.wakes_us.values() for wake in wakes]
+        unit.over_budget = sum(wake > plan.settings.wake.budget_us for wake in unit.wakes)
+        unit.quiet_since_us = known.idle_since_us
         unit.replica = replace(
             replica, generation=known.generation, recent_wakes_us=MappingProxyType(recent)
         )
@@ -135,7 +141,7 @@ class Recovery:
         return unit
 
     async def _resume(self, unit: Unit, known: Remembered) -> None:
-        """Adopt, keep or give up: in this order."""
+        """Keep what sleeps, adopt what serves, keep what is on disk, or give up: in this order."""
         gap_us = max(self.last_seen_us, known.since_us)
         if known.open_wake is not None:
             self.entries.append(
@@ -147,19 +153,27 @@ class Recovery:
                     why="poorwill ended while it was under way",
                 )
             )
-        if known.running is not None and await _answers(unit, known.running):
-            self._unobserved(known, gap_us)
-            self._adopt(unit, known.running)
-            return
-        if known.running is not None:
-            await unit.equipment.processes.kill(known.running)
         kept = known.parked if known.cause in PARKED_CAUSES else None
+        sleeps = kept is not None and kept.running is not None
+        if known.running is not None and not sleeps:
+            if await still_answers(unit, known.running, within_s=ADOPTION_S):
+                self._unobserved(known, gap_us)
+                self._adopt(unit, known.running)
+                return
+            await self._kill(unit.equipment.processes, known.running)
         if kept is not None and await self._still_there(unit, kept):
             unit.parked, unit.running = kept, kept.running
-            unit.replica = replace(unit.replica, load=Load(0, known.idle_since_us))
             self._stay(unit, known, kept.tier, gap_us)
             return
+        if sleeps and known.running is not None:
+            await self._kill(unit.equipment.processes, known.running)
         self._stay(unit, known, Tier.COLD, gap_us)
+
+    async def _kill(self, processes: Processes, running: Running) -> None:
+        try:
+            await processes.kill(running)
+        except (DriverError, OSError) as error:
+            self.log.error("cannot end an engine", replica=running.replica, why=str(error))
 
     def _adopt(self, unit: Unit, running: Running) -> None:
         now = self.clock.now_us()
@@ -215,8 +229,14 @@ class Recovery:
             return False
         if kept.running is not None:
             return unit.equipment.processes.alive(kept.running)
-        found = await driver.inventory()
-        return any(_same(each.parked, kept) for each in found)
+        return any(_same(each.parked, kept) for each in await self._inventory(driver))
+
+    async def _inventory(self, driver: Driver) -> Sequence[Found]:
+        try:
+            return await driver.inventory()
+        except (DriverError, OSError) as error:
+            self.log.error("cannot look for what exists", driver=driver.name, why=str(error))
+            return ()
 
     async def _sweep(self, units: Mapping[ModelName, Unit]) -> None:
         """End what the drivers find of this fleet that no unit owns; report what is nobody's."""
@@ -224,34 +244,32 @@ class Recovery:
         ours_too = {known.replica for known in self.remembered.values()}
         drivers = {id(d): d for u in units.values() for d in u.equipment.drivers.values()}
         for driver in drivers.values():
-            for found in await driver.inventory():
+            for found in await self._inventory(driver):
                 unit = ours.get(found.replica)
                 if unit is not None and _owned(unit, found.running, found.parked):
                     continue
                 mine = found.replica in ours or found.replica in ours_too
                 if mine or self.reap_orphans:
                     processes = next(iter(units.values())).equipment.processes
-                    await _reap(driver, processes, found.running, found.parked)
+                    await self._reap(driver, processes, found)
                     self._note("swept", found.replica, None, found.what)
                 else:
                     self._note("orphan", found.replica, None, found.what)
                     self.log.warning("found something nobody owns", what=found.what)
 
+    async def _reap(self, driver: Driver, processes: Processes, found: Found) -> None:
+        if found.running is not None:
+            await self._kill(processes, found.running)
+        if found.parked is not None:
+            try:
+                await driver.discard(found.parked)
+            except (DriverError, OSError) as error:
+                self.log.error("cannot discard", what=found.what, why=str(error))
+
     def _note(self, kind: str, replica: ReplicaId, model: ModelName | None, text: str) -> None:
         self.entries.append(
             Noted(at_us=self.clock.now_us(), kind=kind, replica=replica, model=model, text=text)
         )
-
-
-async def _answers(unit: Unit, running: Running) -> bool:
-    if not unit.equipment.processes.alive(running):
-        return False
-    try:
-        async with asyncio.timeout(ADOPTION_S):
-            await unit.equipment.engine.ready(running, unit.launch())
-    except (DriverError, PoorwillError, OSError, TimeoutError):
-        return False
-    return True
 
 
 def _same(one: Parked | None, other: Parked) -> bool:
@@ -268,12 +286,3 @@ def _owned(unit: Unit, running: Running | None, kept: Parked | None) -> bool:
         same = (unit.running.pid, unit.running.pid_started)
         return (running.pid, running.pid_started) == same
     return unit.parked is not None and _same(kept, unit.parked)
-
-
-async def _reap(
-    driver: Driver, processes: Processes, running: Running | None, kept: Parked | None
-) -> None:
-    if running is not None:
-        await processes.kill(running)
-    if kept is not None:
-        await driver.discard(kept)

@@ -1,4 +1,8 @@
-"""Makes room for a replica that wants to wake, by parking idle ones of less worth."""
+"""Makes room for replicas that want to wake, by parking idle ones of less worth.
+
+Those who wait for room hold none meanwhile, so that several wakes at once cannot wait for each other; they
+are let in by priority, then in order of arrival, a later one only where the earlier ones would still fit.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -14,6 +18,9 @@ from poorwill.fleet.unit import Unit
 
 Submit = Callable[[Unit, ParkAsked], None]
 
+RECHECK_S = 1.0
+"""How long a waiting wake may overlook what no turn tells it: a replica has been ready long enough."""
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Room:
@@ -27,6 +34,10 @@ class Room:
     units: Mapping[ModelName, Unit]
     clock: Clock
     park: Submit | None = field(default=None)
+    queue: list[Unit] = field(default_factory=list)
+    """Who waits for room, the next one first."""
+    let_in: dict[ModelName, int] = field(default_factory=dict)
+    """The generation of the wake that was last let in: while it lasts it takes up room."""
 
     async def make(self, unit: Unit) -> None:
         """Return when the unit's replica fits. Parks idle replicas; waits for busy ones to fall idle.
@@ -44,56 +55,78 @@ class Room:
                 hint="raise memory in [fleet] or lower the model's",
                 retry_after_s=60,
             )
-        while not self._fits(unit, need):
-            self._evict_for(unit, need)
-            if not self._fits(unit, need):
-                await self._any_turn(unit)
+        self._line_up(unit)
+        try:
+            while not self._fits(unit):
+                if self.queue[0] is unit:
+                    self._evict_for(unit)
+                if not self._fits(unit):
+                    await self._any_turn()
+        finally:
+            self.queue.remove(unit)
+        self.let_in[unit.model] = unit.replica.generation
+        unit.tell_onlookers()
 
-    def _others(self, unit: Unit) -> list[Unit]:
-        return [other for other in self.units.values() if other is not unit]
+    def _line_up(self, unit: Unit) -> None:
+        rank = self.priorities[unit.model]
+        ahead = [other for other in self.queue if self.priorities[other.model] >= rank]
+        self.queue.insert(len(ahead), unit)
 
-    def _fits(self, unit: Unit, need: int) -> bool:
-        used = sum(
-            self.needs[other.model]
-            for other in self._others(unit)
-            if other.replica.state is not State.PARKED
-        )
-        return used + need <= self.total_bytes
+    def _occupies(self, unit: Unit) -> bool:
+        """Whether the unit's replica takes up room now."""
+        replica = unit.replica
+        if replica.state is State.WAKING:
+            return self.let_in.get(unit.model) == replica.generation
+        if replica.state is State.PARKING:
+            return replica.park_from is None
+        return replica.state is not State.PARKED
 
-    def _evict_for(self, unit: Unit, need: int) -> None:
-        occupants = [
-            Occupant(
-                model=other.model,
-                bytes=self.needs[other.model],
-                priority=self.priorities[other.model],
-                busy=other.replica.state is not State.READY
-                or other.gate.in_flight > 0
-                or bool(other.replica.holds),
-                leaving=other.replica.state in (State.DRAINING, State.PARKING),
-                ready_since_us=other.replica.ready_since_us,
-                idle_since_us=other.gate.idle_since_us,
-            )
-            for other in self._others(unit)
-            if other.replica.state is not State.PARKED
-        ]
+    def _fits(self, unit: Unit) -> bool:
+        used = sum(self.needs[each.model] for each in self.units.values() if self._occupies(each))
+        upto = self.queue[: self.queue.index(unit) + 1]
+        return used + sum(self.needs[each.model] for each in upto) <= self.total_bytes
+
+    def _evict_for(self, unit: Unit) -> None:
+        now = self.clock.now_us()
         victims = choose_victims(
-            occupants,
-            need=need,
+            [_occupant(each, self, now) for each in self.units.values() if self._occupies(each)],
+            need=self.needs[unit.model],
             total=self.total_bytes,
             priority=self.priorities[unit.model],
-            now_us=self.clock.now_us(),
+            now_us=now,
         )
         assert self.park is not None
         for model in victims:
             self.park(self.units[model], ParkAsked(why=f"evicted for {unit.model}"))
 
-    async def _any_turn(self, unit: Unit) -> None:
-        """Wait until another unit's state changes or its last lease comes back, at most a second."""
+    async def _any_turn(self) -> None:
+        """Wait until some unit's state changes or its last lease comes back, at most `RECHECK_S`."""
+        news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for each in self.units.values():
+            each.onlookers.add(news)
         try:
-            async with asyncio.timeout(1.0), asyncio.TaskGroup() as group:
-                tasks = [group.create_task(other.turned()) for other in self._others(unit)]
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in tasks:
-                    task.cancel()
+            async with asyncio.timeout(RECHECK_S):
+                await news
         except TimeoutError:
             return
+        finally:
+            for each in self.units.values():
+                each.onlookers.discard(news)
+
+
+def _occupant(unit: Unit, room: Room, now_us: int) -> Occupant:
+    """Describe a replica that takes up room. One that a floor holds, or whose park just failed, is busy."""
+    replica = unit.replica
+    return Occupant(
+        model=unit.model,
+        bytes=room.needs[unit.model],
+        priority=room.priorities[unit.model],
+        busy=replica.state is not State.READY
+        or unit.gate.in_flight > 0
+        or bool(replica.holds)
+        or replica.floor.at(now_us).required
+        or now_us < replica.park_after_us,
+        leaving=replica.state in (State.DRAINING, State.PARKING),
+        ready_since_us=replica.ready_since_us,
+        idle_since_us=unit.gate.idle_since_us,
+    )

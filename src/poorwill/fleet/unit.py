@@ -8,9 +8,10 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from poorwill.core.errors import PoorwillError
 from poorwill.core.gate import Gate
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
-from poorwill.core.ports import Driver, Engine, Lease, Processes
+from poorwill.core.ports import Driver, DriverError, Engine, Lease, Processes
 from poorwill.core.replica import Replica
 from poorwill.core.words import HoldId, ModelName, ReplicaId, Tier
 
@@ -33,6 +34,8 @@ class Unit:
     gate: Gate
     equipment: Equipment
     running: Running | None = None
+    launched: Launch | None = None
+    """How what runs was launched."""
     parked: Parked | None = None
     waiting: dict[HoldId, asyncio.Future[Lease]] = field(default_factory=dict)
     marks: list[PhaseMark] = field(default_factory=list)
@@ -49,8 +52,8 @@ class Unit:
     """Durations of successful wakes, the latest last; for the published wake interval."""
     over_budget: int = 0
     quiet_since_us: int = 0
-    """When the last request ended, 0 while the policy has nothing to learn. A wake ahead of demand does
-    not end a quiet stretch, so this is not the gate's `idle_since_us`."""
+    """When the last request ended or gave up, 0 while there is one. A wake ahead of demand does not end a
+    quiet stretch, so this is not the gate's `idle_since_us`."""
 
     @property
     def model(self) -> ModelName:
@@ -93,6 +96,17 @@ class Unit:
             replica=self.replica.id, generation=self.replica.generation
         )
 
+    def wanted(self, now_us: int) -> None:
+        """A request came: let the policy learn of the quiet stretch that it ends, once for each."""
+        if self.quiet_since_us:
+            self.replica.policy.observe(self.quiet_since_us, now_us)
+            self.quiet_since_us = 0
+
+    def left(self, now_us: int) -> None:
+        """A request ended or gave up: a quiet stretch begins if it was the last."""
+        if not self.quiet_since_us and not self.gate.in_flight and not self.waiting:
+            self.quiet_since_us = now_us
+
     async def turned(self) -> None:
         """Wait for the next turn. Cancelled: forgotten at once."""
         onlooker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -108,3 +122,15 @@ class Unit:
             if not onlooker.done():
                 onlooker.set_result(None)
         self.onlookers.clear()
+
+
+async def still_answers(unit: Unit, running: Running, *, within_s: float) -> bool:
+    """Return whether exactly this process lives and its engine serves. Cancelled: it is not touched."""
+    if not unit.equipment.processes.alive(running):
+        return False
+    try:
+        async with asyncio.timeout(within_s):
+            await unit.equipment.engine.ready(running, unit.launched or unit.launch())
+    except (DriverError, PoorwillError, OSError, TimeoutError):
+        return False
+    return True

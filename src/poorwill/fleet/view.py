@@ -49,15 +49,17 @@ class OperatorView:
             )
         if unit.replica.blocked:
             raise self._later(unit, ErrorCode.SPEND_LIMIT, unit.replica.blocked.why)
-        failures = unit.replica.failures
-        await self._settled(unit)
+        # A wake that is asked for comes after a park under way.
+        await self._reaches(unit, lambda: unit.replica.state is not State.PARKING)
         self._controller.submit(unit, WakeAsked())
-        while unit.replica.state is not State.READY:
-            if unit.replica.closing:
-                raise self._later(unit, ErrorCode.DRAINING, "poorwill is shutting down")
-            if unit.replica.state is State.PARKED and unit.replica.failures > failures:
-                raise self._later(unit, ErrorCode.WAKE_FAILED, unit.replica.last_error)
-            await unit.turned()
+        await self._reaches(unit, lambda: unit.replica.state in (State.READY, State.PARKED))
+        if unit.replica.closing:
+            raise self._later(unit, ErrorCode.DRAINING, "poorwill is shutting down")
+        if unit.replica.blocked:
+            raise self._later(unit, ErrorCode.SPEND_LIMIT, unit.replica.blocked.why)
+        if unit.replica.state is State.PARKED:
+            why = unit.replica.last_error or "it was parked again at once"
+            raise self._later(unit, ErrorCode.WAKE_FAILED, why)
 
     async def park(self, model: ModelName, tier: Tier | None) -> None:
         """Drain and park a model as an operator and wait until it is parked.
@@ -74,15 +76,16 @@ class OperatorView:
                 hint=f"it can be {known}",
             )
         await self._reaches(unit, lambda: unit.replica.state in (State.READY, State.PARKED))
+        now = self._controller.clock.now_us()
+        floor = unit.replica.floor.at(now)
+        if unit.replica.state is State.READY and floor.required:
+            why = f"the floor {floor.name!r} holds"
+            raise self._later(unit, ErrorCode.DRAINING, f"{model} stays ready: {why}")
         self._controller.submit(unit, ParkAsked(tier=tier))
         await self._reaches(unit, lambda: unit.replica.state in (State.READY, State.PARKED))
         if unit.replica.state is State.READY:
-            why = unit.replica.last_error or "a request arrived while it drained"
+            why = unit.replica.last_error or "requests wait for it"
             raise self._later(unit, ErrorCode.DRAINING, f"{model} stays ready: {why}")
-
-    async def _settled(self, unit: Unit) -> None:
-        """Wait for a park under way to end; a wake that is asked for comes after it."""
-        await self._reaches(unit, lambda: unit.replica.state is not State.PARKING)
 
     async def _reaches(self, unit: Unit, there: Callable[[], bool]) -> None:
         while not there():

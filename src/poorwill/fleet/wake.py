@@ -1,22 +1,25 @@
 """Carries out a wake: makes room, brings the replica back, warms it up or verifies it, and reports.
 
 Whatever happens, exactly one WakeSucceeded or WakeFailed of the effect's generation is submitted, and a
-wake that does not succeed leaves no process behind.
+wake that does not succeed leaves no process behind. (A wake cancelled before its first step reports
+through the controller.)
 """
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from poorwill.core.anatomy import anatomy
 from poorwill.core.effects import StartWake
-from poorwill.core.entries import Noted, PhaseSpan, ReplicaPlaced
+from poorwill.core.entries import PhaseSpan, ReplicaPlaced
 from poorwill.core.errors import ErrorCode, PoorwillError
-from poorwill.core.inputs import EngineLost, PhaseBegan, WakeFailed, WakeSucceeded
+from poorwill.core.inputs import PhaseBegan, WakeFailed, WakeSucceeded
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
-from poorwill.core.ports import DriverError, Report
+from poorwill.core.ports import DriverError
 from poorwill.core.words import Phase, Tier
 from poorwill.fleet.unit import Unit
+from poorwill.fleet.watching import unwatch, watch
 
 if TYPE_CHECKING:
     from poorwill.fleet.controller import Controller
@@ -26,110 +29,139 @@ async def carry_out_wake(
     controller: "Controller", unit: Unit, effect: StartWake, committed: Awaitable[None]
 ) -> None:
     """Carry a StartWake out. Cancelled by AbortWake: tears down and reports the failure."""
-    began_us = controller.clock.now_us()
-    unit.marks.clear()
-    report = _reporter(controller, unit, effect.generation)
-    launch: Launch | None = None
-
-    def spans(ended_us: int) -> tuple[PhaseSpan, ...]:
-        began = unit.replica.wake.began_us if unit.replica.wake else began_us
-        marks = list(unit.marks)
-        if launch is not None:
-            marks = list(unit.equipment.engine.refine(launch, marks, began, ended_us))
-        return anatomy(marks, began, ended_us)
-
-    def failed(why: str, code: ErrorCode = ErrorCode.WAKE_FAILED, *, kept: bool = False) -> None:
-        controller.submit(
-            unit,
-            WakeFailed(
-                generation=effect.generation,
-                why=why,
-                code=code,
-                kept=kept,
-                anatomy=spans(controller.clock.now_us()),
-            ),
-        )
-
+    waking = Waking(controller=controller, unit=unit, effect=effect)
     try:
         await committed
         await controller.room.make(unit)
-        launch = unit.launch()
-        running = await _bring_back(controller, unit, effect, launch, report)
+        waking.launch = unit.launch()
+        running = await _bring_back(waking, waking.launch)
     except asyncio.CancelledError:
-        failed("the wake was aborted")
+        waking.failed("the wake was aborted")
         raise
     except PoorwillError as error:
-        untouched = error.code in (ErrorCode.NO_CAPACITY, ErrorCode.LEDGER_UNAVAILABLE)
-        failed(str(error), error.code if untouched else ErrorCode.WAKE_FAILED, kept=untouched)
+        known = (ErrorCode.NO_CAPACITY, ErrorCode.LEDGER_UNAVAILABLE)
+        code = error.code if error.code in known else ErrorCode.WAKE_FAILED
+        waking.failed(str(error), code)
     except (DriverError, OSError) as error:
-        failed(str(error))
+        waking.failed(str(error))
     except Exception as error:
         controller.log.error(
             "a wake failed in a way nobody foresaw", model=unit.model, error=repr(error)
         )
-        failed(f"internal error: {error!r}")
+        waking.failed(f"internal error: {error!r}")
     else:
-        unit.running, unit.parked = running, None
-        controller.journal.post([placement(controller, unit, effect.generation)])
-        watch(controller, unit, running)
-        controller.submit(
-            unit,
-            WakeSucceeded(generation=effect.generation, anatomy=spans(controller.clock.now_us())),
+        waking.succeeded(waking.launch, running)
+
+
+@dataclass(slots=True, kw_only=True)
+class Waking:
+    """One wake being carried out, and how it is reported."""
+
+    controller: "Controller"
+    unit: Unit
+    effect: StartWake
+    launch: Launch | None = None
+    touched: bool = False
+    """From here on the replica is no longer what it was: a snapshot is woken once."""
+
+    def report(self, mark: PhaseMark) -> None:
+        """Take a phase mark from the driver or the engine's log; a `core.ports.Report`."""
+        unit, generation = self.unit, self.effect.generation
+        if unit.replica.generation != generation or unit.replica.wake is None:
+            return
+        unit.marks.append(mark)
+        self.controller.submit(unit, PhaseBegan(generation=generation, mark=mark))
+
+    def failed(self, why: str, code: ErrorCode = ErrorCode.WAKE_FAILED) -> None:
+        """Report the failure; `kept` says that the replica is parked as before."""
+        if self.touched:
+            self.controller.journal.post([placement(self.controller, self.unit)])
+        report = WakeFailed(
+            generation=self.effect.generation,
+            why=why,
+            code=code,
+            kept=not self.touched,
+            anatomy=self._anatomy(),
         )
+        self.controller.submit(self.unit, report)
+
+    def succeeded(self, launch: Launch, running: Running) -> None:
+        """Report the success and watch the engine from now on."""
+        unit = self.unit
+        unit.running, unit.launched = running, launch
+        self.controller.journal.post([placement(self.controller, unit)])
+        watch(self.controller, unit, running)
+        report = WakeSucceeded(generation=self.effect.generation, anatomy=self._anatomy())
+        self.controller.submit(unit, report)
+
+    def _anatomy(self) -> tuple[PhaseSpan, ...]:
+        """Return where the time went; a log that cannot be read costs the anatomy, never the wake."""
+        wake = self.unit.replica.wake
+        if wake is None or wake.id != self.effect.wake:
+            return ()
+        ended_us = self.controller.clock.now_us()
+        marks = list(self.unit.marks)
+        try:
+            if self.launch is not None:
+                engine = self.unit.equipment.engine
+                marks = list(engine.refine(self.launch, marks, wake.began_us, ended_us))
+        except Exception as error:
+            self._odd("cannot refine the phases of a wake", error)
+        return anatomy(marks, wake.began_us, ended_us)
+
+    async def follow(self, launch: Launch) -> None:
+        """Follow the engine's log until cancelled."""
+        try:
+            await self.unit.equipment.engine.follow(launch, self.report)
+        except Exception as error:
+            self._odd("cannot follow the engine's log", error)
+
+    def _odd(self, message: str, error: Exception) -> None:
+        self.controller.log.warning(message, model=self.unit.model, why=repr(error))
 
 
-async def _bring_back(
-    controller: "Controller", unit: Unit, effect: StartWake, launch: Launch, report: Report
-) -> Running:
+async def _bring_back(waking: Waking, launch: Launch) -> Running:
     """Wake through the tier's driver with the engine's log followed meanwhile, then check the engine."""
-    kept = unit.parked
+    controller, unit, effect = waking.controller, waking.unit, waking.effect
+    driver = unit.equipment.drivers[effect.from_tier]
+    unit.marks.clear()
+    waking.touched = True
+    unwatch(unit)
+    kept, unit.parked, unit.running = unit.parked, None, None
     if effect.from_tier is Tier.COLD:
-        await discard(unit)
+        if kept is not None:
+            await discard(controller, unit, kept)
         kept = None
     parked = kept or Parked(replica=unit.id, generation=effect.generation, tier=effect.from_tier)
-    driver = unit.equipment.drivers[effect.from_tier]
-    # A snapshot is woken once: whatever becomes of this wake, the record of it is used up.
-    unit.parked = None
-    follower = controller.tasks.create_task(_follow(controller, unit, launch, report))
+    follower = controller.tasks.create_task(waking.follow(launch))
     try:
-        running = await driver.wake(parked, launch, generation=effect.generation, report=report)
+        await asyncio.sleep(0)  # the follower takes the log's end before the engine writes to it
+        running = await driver.wake(
+            parked, launch, generation=effect.generation, report=waking.report
+        )
         try:
-            await _check(controller, unit, effect, launch, running, parked, report)
+            await _check(waking, launch, running, parked)
         except BaseException:
             await asyncio.shield(unit.equipment.processes.kill(running))
             raise
-    except DriverError:
+    except BaseException:
         if effect.from_tier is not Tier.COLD:
-            await driver.discard(parked)
+            await asyncio.shield(discard(controller, unit, parked))
         raise
     finally:
         follower.cancel()
     return running
 
 
-async def _follow(controller: "Controller", unit: Unit, launch: Launch, report: Report) -> None:
-    try:
-        await unit.equipment.engine.follow(launch, report)
-    except OSError as error:  # a log that cannot be read costs the anatomy, never the wake
-        controller.log.warning("cannot follow the engine's log", model=unit.model, why=str(error))
-
-
-async def _check(
-    controller: "Controller",
-    unit: Unit,
-    effect: StartWake,
-    launch: Launch,
-    running: Running,
-    parked: Parked,
-    report: Report,
-) -> None:
+async def _check(waking: Waking, launch: Launch, running: Running, parked: Parked) -> None:
     """Warm a fresh engine up; ask a woken one for the answer it gave before the park."""
-    engine = unit.equipment.engine
-    if effect.from_tier is Tier.COLD:
-        report(PhaseMark(phase=Phase.WARMUP, at_us=controller.clock.now_us()))
+    engine = waking.unit.equipment.engine
+    now_us = waking.controller.clock.now_us()
+    if waking.effect.from_tier is Tier.COLD:
+        waking.report(PhaseMark(phase=Phase.WARMUP, at_us=now_us))
         await engine.ready(running, launch)
         return
-    report(PhaseMark(phase=Phase.VERIFY, at_us=controller.clock.now_us()))
+    waking.report(PhaseMark(phase=Phase.VERIFY, at_us=now_us))
     answer = await engine.probe(running, launch)
     if parked.probe and answer != parked.probe:
         raise DriverError(
@@ -138,61 +170,23 @@ async def _check(
         )
 
 
-async def discard(unit: Unit) -> None:
-    """Remove what a parked replica keeps. A failure to remove is not a reason not to go on."""
-    parked, unit.parked = unit.parked, None
-    if parked is not None and parked.tier in unit.equipment.drivers:
-        await unit.equipment.drivers[parked.tier].discard(parked)
+async def discard(controller: "Controller", unit: Unit, parked: Parked) -> None:
+    """Remove what a parked replica keeps. A failure to remove is told; it does not stop what follows."""
+    driver = unit.equipment.drivers.get(parked.tier)
+    if driver is None:
+        return
+    try:
+        await driver.discard(parked)
+    except (DriverError, OSError) as error:
+        controller.log.warning("cannot discard", model=unit.model, what=parked.path, why=str(error))
 
 
-def _reporter(controller: "Controller", unit: Unit, generation: int) -> Report:
-    def report(mark: PhaseMark) -> None:
-        if unit.replica.generation != generation:
-            return
-        unit.marks.append(mark)
-        controller.submit(unit, PhaseBegan(generation=generation, mark=mark))
-
-    return report
-
-
-def watch(controller: "Controller", unit: Unit, running: Running) -> None:
-    """Watch a running engine from now on; its end becomes an EngineLost."""
-
-    async def wait_for_end() -> None:
-        why = await unit.equipment.processes.exited(running)
-        await unit.equipment.processes.kill(running)  # what it left of its process group
-        if unit.running is running:
-            unit.running = None
-        controller.journal.post(
-            [
-                Noted(
-                    at_us=controller.clock.now_us(),
-                    kind="engine_exited",
-                    replica=unit.id,
-                    model=unit.model,
-                    text=why,
-                )
-            ]
-        )
-        controller.submit(unit, EngineLost(generation=unit.replica.generation, why=why))
-
-    unwatch(unit)
-    unit.watch_task = controller.tasks.create_task(wait_for_end(), name=f"watch {unit.id}")
-
-
-def unwatch(unit: Unit) -> None:
-    """Stop watching the unit's engine."""
-    if unit.watch_task is not None:
-        unit.watch_task.cancel()
-        unit.watch_task = None
-
-
-def placement(controller: "Controller", unit: Unit, generation: int) -> ReplicaPlaced:
+def placement(controller: "Controller", unit: Unit) -> ReplicaPlaced:
     """Return where the replica is now, for a poorwill that starts after this one."""
     return ReplicaPlaced(
         replica=unit.id,
         at_us=controller.clock.now_us(),
-        generation=generation,
+        generation=unit.replica.generation,
         running_json=unit.running.as_json() if unit.running else "",
         parked_json=unit.parked.as_json() if unit.parked else "",
     )

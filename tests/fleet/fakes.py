@@ -1,0 +1,346 @@
+"""A scripted outside world for the real fleet: processes, snapshots, an engine, and doors to stop it at."""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from poorwill.core.errors import PoorwillError
+from poorwill.core.launch import Launch, Parked, PhaseMark, Running
+from poorwill.core.policy import Descent, Rung
+from poorwill.core.ports import DriverError, Found
+from poorwill.core.words import ModelName, Phase, ReplicaId, Tier
+
+START = 1_800_000_000 * 1_000_000
+
+
+@dataclass
+class HandClock:
+    """A clock that a test sets. It never tells the same instant twice, as a real one."""
+
+    at_us: int = START
+
+    def now_us(self) -> int:
+        self.at_us += 1
+        return self.at_us
+
+
+@dataclass
+class Lines:
+    """A log that keeps what it was told."""
+
+    lines: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
+
+    def info(self, message, /, **fields):
+        self.lines.append(("info", message, fields))
+
+    def warning(self, message, /, **fields):
+        self.lines.append(("warning", message, fields))
+
+    def error(self, message, /, **fields):
+        self.lines.append(("error", message, fields))
+
+    def errors(self):
+        return [(message, fields) for level, message, fields in self.lines if level == "error"]
+
+
+class Door:
+    """A place where a call can be made to wait, to fail, and where a test waits for a call to arrive."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.arrived = asyncio.Event()
+        self.mistakes: deque[Exception] = deque()
+        self.passed = 0
+        self.cancelled = 0
+
+    def shut(self) -> None:
+        self.open.clear()
+        self.arrived.clear()
+
+    async def go_through(self) -> None:
+        self.arrived.set()
+        try:
+            await self.open.wait()
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.mistakes:
+            raise self.mistakes.popleft()
+        self.passed += 1
+
+    async def reached(self) -> None:
+        async with asyncio.timeout(5):
+            await self.arrived.wait()
+
+
+@dataclass
+class World:
+    """What exists on the machine, and survives a poorwill that ends."""
+
+    pids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(100))
+    processes: dict[int, Running] = field(default_factory=dict)
+    ends: dict[int, asyncio.Future[str]] = field(default_factory=dict)
+    snapshots: dict[str, Parked] = field(default_factory=dict)
+    asleep: set[int] = field(default_factory=set)
+    weights_exist: bool = True
+    killed: list[int] = field(default_factory=list)
+    kill_mistakes: deque[Exception] = field(default_factory=deque)
+
+    def spawn(self, launch: Launch, generation: int, driver: str) -> Running:
+        assert launch.port not in {p.port for p in self.processes.values()}, "the port is taken"
+        running = Running(
+            replica=launch.replica,
+            generation=generation,
+            pid=next(self.pids),
+            pid_started=1,
+            host=launch.host,
+            port=launch.port,
+            log_path=launch.log_path,
+            driver=driver,
+        )
+        self.processes[running.pid] = running
+        return running
+
+    def end(self, pid: int, why: str = "signal 9") -> None:
+        if self.processes.pop(pid, None) is None:
+            return
+        self.asleep.discard(pid)
+        future = self.ends.pop(pid, None)
+        if future is not None and not future.done():
+            future.set_result(why)
+
+    def of(self, replica: str) -> list[Running]:
+        return [running for running in self.processes.values() if running.replica == replica]
+
+    # core.ports.Processes
+
+    async def kill(self, running: Running) -> None:
+        self.killed.append(running.pid)
+        if self.kill_mistakes:
+            raise self.kill_mistakes.popleft()
+        await asyncio.sleep(0)
+        self.end(running.pid, "killed")
+
+    async def exited(self, running: Running) -> str:
+        if running.pid not in self.processes:
+            return "gone"
+        future = self.ends.get(running.pid)
+        if future is None or future.done():
+            future = self.ends[running.pid] = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(future)
+
+    def alive(self, running: Running) -> bool:
+        return running.pid in self.processes
+
+
+@dataclass
+class FakeEngine:
+    """An engine that answers as told."""
+
+    world: World
+    clock: HandClock
+    model: str
+    port: int
+    answers: deque[str] = field(default_factory=deque)
+    """What the next probes get; afterwards always the same."""
+    ready_door: Door = field(default_factory=Door)
+    probe_door: Door = field(default_factory=Door)
+    refine_mistakes: deque[Exception] = field(default_factory=deque)
+    follow_mistakes: deque[Exception] = field(default_factory=deque)
+    on_refine: Callable[[], object] | None = None
+    """Called in the very tick in which the wake reports that it succeeded."""
+    following: int = 0
+
+    name = "fake"
+
+    def launch(self, *, replica: ReplicaId, generation: int) -> Launch:
+        if not self.world.weights_exist:
+            raise OSError("no such model file")
+        return Launch(
+            replica=replica,
+            model=ModelName(self.model),
+            engine=self.name,
+            argv=("fake",),
+            port=self.port,
+            log_path=f"/nowhere/{replica}.log",
+        )
+
+    async def follow(self, launch, report):
+        if self.follow_mistakes:
+            raise self.follow_mistakes.popleft()
+        self.following += 1
+        try:
+            report(PhaseMark(phase=Phase.WEIGHTS, at_us=self.clock.now_us()))
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.following -= 1
+
+    async def ready(self, running, launch):
+        await self.ready_door.go_through()
+        if running.pid in self.world.asleep or not self.world.alive(running):
+            raise DriverError("the engine does not answer")
+
+    async def probe(self, running, launch):
+        await self.probe_door.go_through()
+        if running.pid in self.world.asleep or not self.world.alive(running):
+            raise DriverError("the engine does not answer")
+        return self.answers.popleft() if self.answers else "42"
+
+    def refine(self, launch, marks, began_us, ended_us):
+        if self.on_refine is not None:
+            self.on_refine()
+        if self.refine_mistakes:
+            raise self.refine_mistakes.popleft()
+        return marks
+
+
+@dataclass
+class FakeDriver:
+    """A tier over the world: cold (start and stop), frozen (a snapshot), or asleep (the process stays)."""
+
+    world: World
+    tier: Tier
+    clock: HandClock
+    wake_door: Door = field(default_factory=Door)
+    park_door: Door = field(default_factory=Door)
+    discard_mistakes: deque[Exception] = field(default_factory=deque)
+    discarded: list[Parked] = field(default_factory=list)
+    woken: list[Parked] = field(default_factory=list)
+    no_way_down: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"fake-{self.tier}"
+
+    async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
+        await self.park_door.go_through()
+        if not self.world.alive(running):
+            raise DriverError("there is nothing to park")
+        parked = Parked(replica=running.replica, generation=generation, tier=self.tier)
+        if self.tier is Tier.ASLEEP:
+            self.world.asleep.add(running.pid)
+            return replace(parked, running=running)
+        self.world.end(running.pid, "parked")
+        if self.tier is Tier.COLD:
+            return parked
+        parked = replace(parked, path=f"/snap/{running.replica}.{generation}", image_bytes=1000)
+        self.world.snapshots[parked.path or ""] = parked
+        return parked
+
+    async def wake(self, parked, launch, *, generation, report):
+        self.woken.append(parked)
+        report(PhaseMark(phase=Phase.SPAWN, at_us=self.clock.now_us()))
+        if self.tier is Tier.ASLEEP:
+            await self.wake_door.go_through()
+            self.world.asleep.discard(parked.running.pid)
+            return replace(parked.running, generation=generation)
+        if self.tier is not Tier.COLD:
+            known = self.world.snapshots.get(parked.path or "")
+            if known is None:
+                raise DriverError("no such snapshot")
+        running = self.world.spawn(launch, generation, self.name)
+        try:
+            await self.wake_door.go_through()
+        except BaseException:
+            self.world.end(running.pid, "the wake failed")
+            raise
+        return running
+
+    async def descend(self, parked: Parked, launch: Launch, *, generation: int) -> Parked:
+        await self.park_door.go_through()
+        if self.no_way_down:
+            raise DriverError("there is no way from there")
+        if parked.running is not None:
+            self.world.end(parked.running.pid, "deeper")
+        deeper = Parked(
+            replica=parked.replica,
+            generation=generation,
+            tier=self.tier,
+            path=f"/snap/{parked.replica}.{generation}",
+        )
+        self.world.snapshots[deeper.path or ""] = deeper
+        return deeper
+
+    async def discard(self, parked: Parked) -> None:
+        self.discarded.append(parked)
+        if self.discard_mistakes:
+            raise self.discard_mistakes.popleft()
+        self.world.snapshots.pop(parked.path or "", None)
+        if parked.running is not None:
+            self.world.end(parked.running.pid, "discarded")
+
+    async def inventory(self) -> list[Found]:
+        if self.tier is Tier.COLD:
+            return [
+                Found(
+                    replica=running.replica,
+                    generation=running.generation,
+                    tier=None,
+                    what=f"pid {running.pid}",
+                    running=running,
+                )
+                for running in self.world.processes.values()
+            ]
+        return [
+            Found(
+                replica=parked.replica,
+                generation=parked.generation,
+                tier=self.tier,
+                what=str(parked.path),
+                parked=parked,
+            )
+            for parked in self.world.snapshots.values()
+            if parked.tier is self.tier
+        ]
+
+
+@dataclass
+class FakeConnections:
+    """The gateway's pool: remembers what was closed; `cut` gives the leases in flight back, as it does."""
+
+    cuts: list[tuple[int, str]] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
+    on_cut: "object | None" = None
+
+    async def close(self, host: str, port: int) -> None:
+        await asyncio.sleep(0)
+        self.closed.append(port)
+
+    def cut(self, host: str, port: int, why: str) -> None:
+        self.cuts.append((port, why))
+
+
+@dataclass
+class Watcher:
+    """A policy that keeps what it was told, with fixed idle times and, on demand, a wake ahead."""
+
+    after_us: tuple[tuple[Tier, int], ...] = ()
+    wake_after_us: int | None = None
+    observed: list[tuple[int, int]] = field(default_factory=list)
+
+    name = "watcher"
+
+    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
+        self.observed.append((idle_since_us, demand_at_us))
+
+    def descent(self, idle_since_us: int) -> Descent:
+        wake_at = None if self.wake_after_us is None else idle_since_us + self.wake_after_us
+        rungs = tuple(Rung(tier, idle_since_us + after) for tier, after in self.after_us)
+        return Descent(rungs, wake_at, why="as told")
+
+
+__all__ = [
+    "Door",
+    "FakeConnections",
+    "FakeDriver",
+    "FakeEngine",
+    "HandClock",
+    "Lines",
+    "PoorwillError",
+    "Watcher",
+    "World",
+]

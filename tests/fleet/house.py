@@ -1,0 +1,245 @@
+"""A whole fleet in a test: the real controller, activator, view, journal and ledger over a fake world."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from poorwill.compose.plans import remembered_replicas
+from poorwill.core.entries import Entry
+from poorwill.core.inputs import Tick
+from poorwill.core.lifecycle import State
+from poorwill.core.policy import FloorSchedule, NoFloor
+from poorwill.core.ports import Lease
+from poorwill.core.replica import next_wakeup_us
+from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
+from poorwill.core.words import ModelName, Tier
+from poorwill.fleet.activator import Held
+from poorwill.fleet.fleet import Fleet, running_fleet
+from poorwill.fleet.journal import Journal
+from poorwill.fleet.recovery import ModelPlan
+from poorwill.fleet.unit import Equipment, Unit
+from poorwill.ledger.ledger import open_ledger
+from poorwill.ledger.schema import reading
+
+from .fakes import FakeConnections, FakeDriver, FakeEngine, HandClock, Lines, Watcher, World
+
+S = 1_000_000
+A = ModelName("a")
+B = ModelName("b")
+C = ModelName("c")
+
+
+@dataclass
+class Room:
+    """One model of the house: its parts, for the test to script."""
+
+    settings: ReplicaSettings
+    policy: Watcher
+    engine: FakeEngine
+    drivers: dict[Tier, FakeDriver]
+    floor: FloorSchedule = field(default_factory=NoFloor)
+    memory_bytes: int = 0
+    priority: int = 0
+
+    @property
+    def cold(self) -> FakeDriver:
+        return self.drivers[Tier.COLD]
+
+    @property
+    def frozen(self) -> FakeDriver:
+        return self.drivers[Tier.FROZEN]
+
+
+@dataclass
+class House:
+    """Models by name, and a world that outlives each run of the fleet."""
+
+    directory: Path
+    clock: HandClock = field(default_factory=HandClock)
+    world: World = field(default_factory=World)
+    log: Lines = field(default_factory=Lines)
+    rooms: dict[ModelName, Room] = field(default_factory=dict)
+    connections: FakeConnections = field(default_factory=FakeConnections)
+    entries: list[Entry] = field(default_factory=list)
+    memory_bytes: int = 0
+    reap_orphans: bool = False
+    fleet: Fleet | None = None
+    expected_errors: tuple[str, ...] = ()
+
+    def model(
+        self,
+        name: ModelName = A,
+        *,
+        ladder: Sequence[Tier] = (Tier.FROZEN, Tier.COLD),
+        idle_s: Sequence[int] = (30, 300),
+        concurrency: int = 0,
+        hold: HoldSettings | None = None,
+        wake: WakeSettings | None = None,
+        park: ParkSettings | None = None,
+        **others: object,
+    ) -> Room:
+        settings = ReplicaSettings(
+            model=name,
+            max_concurrency=concurrency,
+            hold=hold or HoldSettings(),
+            wake=wake or WakeSettings(budget_us=60 * S, cap_us=180 * S),
+            park=replace(park or ParkSettings(drain_us=20 * S), ladder=tuple(ladder)),
+        )
+        tiers = {*ladder, Tier.COLD}
+        room = Room(
+            settings=settings,
+            policy=Watcher(tuple((t, s * S) for t, s in zip(ladder, idle_s, strict=False))),
+            engine=FakeEngine(self.world, self.clock, name, 9000 + len(self.rooms)),
+            drivers={tier: FakeDriver(self.world, tier, self.clock) for tier in tiers},
+            **others,  # type: ignore[arg-type]
+        )
+        self.rooms[name] = room
+        return room
+
+    @asynccontextmanager
+    async def open(self, *, on_exit: str = "leave", exit_us: int = 5 * S) -> AsyncIterator["House"]:
+        """Run the fleet over the real ledger; at the end the ledger must have taken everything."""
+        path = str(self.directory / "ledger.sqlite")
+        async with open_ledger(path, clock=self.clock, log=self.log) as ledger:
+            recovered = ledger.recovered()
+            journal = Journal(ledger=ledger, listeners=(self.entries.append,))
+            async with running_fleet(
+                plans=[self._plan(room) for room in self.rooms.values()],
+                remembered=remembered_replicas(recovered),
+                last_seen_us=recovered.last_us,
+                memory_bytes=self.memory_bytes,
+                reap_orphans=self.reap_orphans,
+                on_exit=on_exit,
+                exit_us=exit_us,
+                journal=journal,
+                connections=self.connections,
+                clock=self.clock,
+                wall_step_us=lambda: 0,
+                log=self.log,
+            ) as fleet:
+                self.fleet = fleet
+                yield self
+        unexpected = [error for error in self.log.errors() if error[0] not in self.expected_errors]
+        assert not unexpected, unexpected
+        self.check_tiling()
+
+    def _plan(self, room: Room) -> ModelPlan:
+        return ModelPlan(
+            settings=room.settings,
+            policy=room.policy,
+            floor=room.floor,
+            equipment=Equipment(engine=room.engine, drivers=room.drivers, processes=self.world),
+            driver="fake-cold",
+            memory_bytes=room.memory_bytes,
+            priority=room.priority,
+        )
+
+    # what a test does
+
+    def unit(self, name: ModelName = A) -> Unit:
+        assert self.fleet is not None
+        return self.fleet.controller.units[name]
+
+    def state(self, name: ModelName = A) -> State:
+        return self.unit(name).replica.state
+
+    def tier(self, name: ModelName = A) -> Tier:
+        return self.unit(name).replica.tier
+
+    def claim(self, name: ModelName = A) -> Lease | None:
+        assert self.fleet is not None
+        return self.fleet.activator.claim(name)
+
+    def hold(self, name: ModelName = A, request: str = "r", size: int = 1) -> Held:
+        assert self.fleet is not None
+        return self.fleet.activator.hold(name, size_bytes=size, asked_by="key", request=request)
+
+    def give_back(self, lease: Lease) -> None:
+        assert self.fleet is not None
+        self.fleet.activator.give_back(lease)
+
+    def start(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
+        """Run something beside the test; an error in it ends the fleet."""
+        assert self.fleet is not None
+        return self.fleet.controller.tasks.create_task(work)
+
+    async def lease(self, name: ModelName = A, request: str = "r") -> Lease:
+        """Take a lease, held or not."""
+        async with asyncio.timeout(5):
+            return self.claim(name) or await self.hold(name, request).lease()
+
+    async def serve(self, name: ModelName = A) -> None:
+        """One request from beginning to end."""
+        self.give_back(await self.lease(name))
+
+    async def until(self, name: ModelName, *states: State) -> None:
+        unit = self.unit(name)
+        async with asyncio.timeout(5):
+            while unit.replica.state not in states:
+                await unit.turned()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass: every Tick that falls due is given at its instant, and work gets its turns."""
+        assert self.fleet is not None
+        controller = self.fleet.controller
+        target = self.clock.at_us + int(seconds * S)
+        for _ in range(200):
+            await self.settle()
+            due = [
+                (at, number, unit)
+                for number, unit in enumerate(controller.units.values())
+                if (at := next_wakeup_us(unit.observed(), self.clock.at_us)) is not None
+                and at <= target
+            ]
+            if not due:
+                break
+            at, _, unit = min(due)
+            self.clock.at_us = max(self.clock.at_us, at)
+            controller.submit(unit, Tick())
+        else:
+            raise AssertionError("a Tick that is due changes nothing, for ever")
+        self.clock.at_us = max(self.clock.at_us, target)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Let every task run until it waits for a door, and the ledger commit what it was given."""
+        assert self.fleet is not None
+        for _ in range(3):
+            await self.fleet.controller.journal.record([])
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+    def freeze_memory(self) -> Mapping[str, object]:
+        """What the ledger says at this moment, for a fleet that is about to be killed."""
+        with reading(str(self.directory / "ledger.sqlite")) as db:
+            return {"spans": db.execute("SELECT count(*) FROM spans").fetchone()[0]}
+
+    def rows(self, question: str, *values: object) -> list[tuple[object, ...]]:
+        with reading(str(self.directory / "ledger.sqlite")) as db:
+            return db.execute(question, values).fetchall()
+
+    def causes(self, name: ModelName = A) -> list[str]:
+        """The causes of the replica's spans, in order."""
+        return [
+            str(cause)
+            for (cause,) in self.rows(
+                "SELECT s.cause FROM spans s JOIN lives l ON l.id = s.life"
+                " WHERE l.model = ? ORDER BY s.began_us",
+                name,
+            )
+        ]
+
+    def check_tiling(self) -> None:
+        """Each life's spans follow one another without gap or overlap; a wake that ended has an outcome."""
+        for (life,) in self.rows("SELECT id FROM lives"):
+            spans = self.rows(
+                "SELECT began_us, ended_us FROM spans WHERE life = ? ORDER BY began_us", life
+            )
+            for (_, end), (begin, _) in itertools.pairwise(spans):
+                assert end == begin, f"{end} is followed by {begin}"
+
+
+__all__ = ["A", "B", "C", "House", "Room", "S"]

@@ -1,0 +1,361 @@
+"""From demand to lease: one wake, in order, under a budget, whoever leaves."""
+
+import asyncio
+
+import pytest
+
+from poorwill.core.errors import ErrorCode, RequestFault, TryLater
+from poorwill.core.lifecycle import State
+from poorwill.core.ports import DriverError, SnapshotRefused
+from poorwill.core.settings import HoldSettings, WakeSettings
+from poorwill.core.words import Tier
+
+from .house import A, House, S
+
+
+async def test_a_request_for_a_parked_model_is_held_woken_for_and_granted(house: House):
+    room = house.model()
+    async with house.open():
+        assert house.claim() is None
+        lease = await house.lease()
+        assert (lease.port, house.state()) == (room.engine.port, State.READY)
+        house.give_back(lease)
+        warm = house.claim()
+        assert warm is not None and warm.generation == lease.generation
+        house.give_back(warm)
+    assert house.causes()[:1] == ["parked.cold"]
+    assert "serving" in house.causes() and house.causes()[-1] == "linger"
+    assert house.rows("SELECT ok, served, held FROM wakes") == [(1, 1, 1)]
+
+
+async def test_many_requests_wait_for_one_wake_and_are_granted_in_order(house: House):
+    room = house.model(concurrency=2)
+    room.cold.wake_door.shut()
+    order: list[int] = []
+
+    async def client(number: int, held):
+        lease = await held.lease()
+        order.append(number)
+        return lease
+
+    async with house.open():
+        helds = [house.hold(request=f"r{i}") for i in range(5)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(client(i, held)) for i, held in enumerate(helds)]
+            await room.cold.wake_door.reached()
+            room.cold.wake_door.open.set()
+            await house.until(A, State.READY)
+            await house.settle()
+            assert order == [0, 1], "within its concurrency, and all of that at once"
+            house.give_back(tasks[0].result())
+            await house.settle()
+            assert order == [0, 1, 2]
+            assert house.claim() is None, "nobody overtakes those who wait"
+            house.give_back(tasks[1].result())
+            house.give_back(tasks[2].result())
+            await house.settle()
+            assert order == [0, 1, 2, 3, 4]
+        for task in tasks[3:]:
+            house.give_back(task.result())
+    assert room.cold.wake_door.passed == 1
+    assert len(house.rows("SELECT * FROM wakes")) == 1
+
+
+async def test_an_engine_without_a_limit_gets_all_held_requests_at_once(house: House):
+    house.model()
+    async with house.open():
+        helds = [house.hold(request=f"r{i}") for i in range(20)]
+        leases = [await held.lease() for held in helds]
+        assert house.unit().gate.in_flight == 20
+        for lease in leases:
+            house.give_back(lease)
+
+
+async def test_a_budget_that_elapses_fails_those_who_wait_and_the_wake_goes_on(house: House):
+    room = house.model()
+    room.cold.wake_door.shut()
+    async with house.open():
+        held = house.hold()
+        await house.pass_time(30)
+        late = house.hold(request="late")
+        assert late.notice().left_us <= 30 * S, "the budget runs from the first who waits"
+        await house.pass_time(31)
+        for each in (held, late):
+            with pytest.raises(TryLater) as caught:
+                await each.lease()
+            assert caught.value.code is ErrorCode.WAKE_TIMEOUT
+            assert (caught.value.retry_after_s or 0) >= 1
+        assert house.state() is State.WAKING
+        room.cold.wake_door.open.set()
+        await house.until(A, State.READY)
+        lease = house.claim()
+        assert lease is not None, "a retry finds it warm"
+        house.give_back(lease)
+        assert house.fleet is not None
+        assert house.fleet.view.status()[0].wake.over_budget == 1
+
+
+async def test_a_wake_that_reaches_its_cap_is_torn_down_and_backs_off(house: House):
+    room = house.model(wake=WakeSettings(budget_us=60 * S, cap_us=180 * S))
+    room.cold.wake_door.shut()
+    async with house.open():
+        house.hold()
+        await house.pass_time(179)
+        assert house.state() is State.WAKING
+        await house.pass_time(2)
+        assert house.state() is State.PARKED and room.cold.wake_door.cancelled == 1
+        assert not house.world.processes, "a wake that was torn down leaves no process"
+        with pytest.raises(TryLater) as caught:
+            house.hold()
+        assert caught.value.code is ErrorCode.WAKE_FAILED
+        assert (caught.value.retry_after_s or 0) >= 4
+        await house.pass_time(5)
+        room.cold.wake_door.open.set()
+        house.give_back(await house.lease())
+    assert house.causes()[:2] == ["parked.cold", "failed_wake"]
+
+
+async def test_a_client_that_leaves_frees_its_place_and_the_wake_outlives_it(house: House):
+    room = house.model(hold=HoldSettings(count=1))
+    room.cold.wake_door.shut()
+    async with house.open():
+        held = house.hold()
+        waiting = house.start(held.lease())
+        await room.cold.wake_door.reached()
+        with pytest.raises(TryLater) as caught:
+            house.hold(request="second")
+        assert caught.value.code is ErrorCode.HOLD_QUEUE_FULL
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert not house.unit().replica.holds and not house.unit().waiting
+        second = house.hold(request="second")
+        room.cold.wake_door.open.set()
+        house.give_back(await second.lease())
+    assert room.cold.wake_door.passed == 1
+    assert house.rows("SELECT served FROM wakes") == [(2,)], "it woke for both"
+
+
+async def test_a_wake_whose_last_client_has_left_goes_on(house: House):
+    room = house.model()
+    room.cold.wake_door.shut()
+    async with house.open():
+        waiting = house.start(house.hold().lease())
+        await room.cold.wake_door.reached()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await house.pass_time(100)
+        assert house.state() is State.WAKING
+        room.cold.wake_door.open.set()
+        await house.until(A, State.READY)
+
+
+@pytest.mark.parametrize("first", ["the grant", "the client"])
+async def test_a_client_that_leaves_in_the_tick_of_its_grant_gives_the_lease_back(
+    house: House, first: str
+):
+    room = house.model()
+    room.cold.wake_door.shut()
+    async with house.open():
+        waiting = house.start(house.hold().lease())
+        await room.cold.wake_door.reached()
+        await house.settle()
+        unit = house.unit()
+
+        if (
+            first == "the grant"
+        ):  # the future gets its result; the task is cancelled before it sees it
+            loop = asyncio.get_running_loop()
+            room.engine.on_refine = lambda: loop.call_soon(waiting.cancel)
+        else:  # the future is cancelled; the withdrawal is submitted only after the grant
+            room.engine.on_refine = waiting.cancel
+        room.cold.wake_door.open.set()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await house.until(A, State.READY)
+        await house.settle()
+        assert (unit.gate.in_flight, unit.gate.cause) == (0, "linger")
+        assert not unit.waiting and not unit.replica.holds
+        await house.pass_time(31)
+        assert house.state() is State.PARKED, "nothing holds it ready"
+
+
+async def test_a_failed_snapshot_is_thrown_away_and_the_replica_starts_cold_for_the_same_requests(
+    house: House,
+):
+    room = house.model()
+    async with house.open():
+        await house.serve()
+        await house.pass_time(31)
+        assert (house.state(), house.tier()) == (State.PARKED, Tier.FROZEN)
+        room.frozen.wake_door.mistakes.append(SnapshotRefused("the kernel is another one"))
+        lease = await house.lease()
+        assert lease.port == room.engine.port
+        house.give_back(lease)
+        assert len(room.frozen.discarded) == 1 and not house.world.snapshots
+    tiers = house.rows("SELECT from_tier, ok, asked_by FROM wakes ORDER BY id")
+    assert tiers == [("cold", 1, "key"), ("frozen", 0, "key"), ("cold", 1, "key")]
+
+
+async def test_a_woken_engine_that_answers_something_else_is_ended_and_started_cold(house: House):
+    room = house.model()
+    async with house.open():
+        await house.serve()
+        await house.pass_time(31)
+        room.engine.answers.append("43")
+        lease = await house.lease()
+        assert len(house.world.of("a-0")) == 1, "the one that answered wrongly is gone"
+        assert not house.world.snapshots
+        house.give_back(lease)
+    assert house.rows("SELECT from_tier, ok FROM wakes ORDER BY id")[1:] == [
+        ("frozen", 0),
+        ("cold", 1),
+    ]
+
+
+async def test_a_start_that_fails_fails_its_requests_and_backs_off_longer_each_time(house: House):
+    room = house.model()
+    async with house.open():
+        for delay in (5, 10, 20):
+            room.cold.wake_door.mistakes.append(DriverError("no such device"))
+            held = house.hold()
+            with pytest.raises(TryLater) as caught:
+                await held.lease()
+            assert caught.value.code is ErrorCode.WAKE_FAILED
+            assert "no such device" in caught.value.message
+            await house.pass_time(delay - 1)
+            with pytest.raises(TryLater):
+                house.hold()
+            await house.pass_time(1)
+        await house.serve()
+        assert len(house.rows("SELECT * FROM wakes WHERE NOT ok")) == 3
+
+
+async def test_a_wake_cancelled_before_its_first_step_still_reports(house: House):
+    house.model()
+    async with house.open(on_exit="park"):
+        held = house.hold()
+        assert house.fleet is not None
+        # No await between the two: the wake's task has not begun when it is aborted.
+        closing = house.start(house.fleet.close("park", 5 * S))
+        with pytest.raises(TryLater) as caught:
+            await held.lease()
+        assert caught.value.code is ErrorCode.DRAINING
+        await closing
+        assert house.state() is State.PARKED
+    assert not house.fleet.controller.given_up
+    assert house.rows("SELECT ok FROM wakes") == [(0,)]
+
+
+@pytest.mark.parametrize("door", ["wake", "ready", "probe"])
+async def test_a_wake_that_is_aborted_at_any_of_its_awaits_leaves_no_process(
+    house: House, door: str
+):
+    room = house.model()
+    tier = room.frozen if door == "probe" else room.cold
+    async with house.open():
+        if door == "probe":
+            await house.serve()
+            await house.pass_time(31)
+        at = {"wake": tier.wake_door, "ready": room.engine.ready_door}.get(
+            door, room.engine.probe_door
+        )
+        at.shut()
+        house.hold()
+        await at.reached()
+        await house.pass_time(181)
+        assert house.state() is State.PARKED and house.tier() is Tier.COLD
+        assert not house.world.processes and not house.world.snapshots
+        assert room.engine.following == 0, "nobody reads the log any more"
+        at.open.set()
+        await house.pass_time(5)
+        await house.serve()
+
+
+@pytest.mark.parametrize("what", ["refine", "follow", "discard"])
+async def test_what_only_helps_a_wake_may_fail_without_failing_it(house: House, what: str):
+    room = house.model()
+    async with house.open():
+        await house.serve()
+        await house.pass_time(31)
+        if what == "refine":
+            room.engine.refine_mistakes.append(ValueError("no such line"))
+        elif what == "follow":
+            room.engine.follow_mistakes.append(UnicodeDecodeError("utf-8", b"", 0, 1, "odd"))
+        else:
+            room.frozen.discard_mistakes.append(DriverError("busy"))
+            room.frozen.wake_door.mistakes.append(SnapshotRefused("damaged"))
+        await house.serve()
+        assert house.state() is State.READY
+
+
+async def test_a_model_file_that_is_gone_fails_the_wake_and_keeps_the_snapshot(house: House):
+    room = house.model()
+    async with house.open():
+        await house.serve()
+        await house.pass_time(31)
+        house.world.weights_exist = False
+        with pytest.raises(TryLater, match="no such model file"):
+            await house.hold().lease()
+        assert (house.state(), house.tier()) == (State.PARKED, Tier.FROZEN)
+        assert house.world.snapshots and not room.frozen.discarded
+        house.world.weights_exist = True
+        await house.pass_time(5)
+        await house.serve()
+        assert room.frozen.wake_door.passed == 1
+
+
+async def test_an_unknown_model_is_refused_by_name(house: House):
+    house.model()
+    async with house.open():
+        with pytest.raises(RequestFault, match="nosuch"):
+            house.claim("nosuch")  # type: ignore[arg-type]
+
+
+async def test_a_hold_cap_of_zero_holds_nothing_but_wakes(house: House):
+    house.model(hold=HoldSettings(count=0))
+    async with house.open():
+        with pytest.raises(TryLater) as caught:
+            house.hold()
+        assert caught.value.code is ErrorCode.HOLD_QUEUE_FULL
+        await house.until(A, State.READY)
+        lease = house.claim()
+        assert lease is not None
+        house.give_back(lease)
+
+
+async def test_an_engine_that_dies_voids_its_leases_and_is_woken_on_the_next_demand(house: House):
+    house.model()
+    async with house.open():
+        lease = await house.lease()
+        await house.pass_time(61)
+        house.world.end(house.world.of("a-0")[0].pid, "out of memory")
+        await house.until(A, State.PARKED)
+        assert house.unit().gate.in_flight == 0
+        house.give_back(lease)
+        assert house.unit().gate.in_flight == 0, "a lease of an older generation counts no more"
+        again = await house.lease()
+        assert again.generation > lease.generation
+        house.give_back(again)
+
+
+async def test_an_engine_that_dies_soon_after_its_wake_counts_as_a_failed_wake(house: House):
+    house.model()
+    async with house.open():
+        await house.serve()
+        house.world.end(house.world.of("a-0")[0].pid, "out of memory")
+        await house.until(A, State.PARKED)
+        with pytest.raises(TryLater, match="out of memory"):
+            house.hold()
+
+
+async def test_the_end_of_an_engine_that_cannot_be_reaped_does_not_stop_the_fleet(house: House):
+    house.model()
+    house.expected_errors = ("cannot end an engine",)
+    async with house.open():
+        await house.serve()
+        await house.pass_time(61 - 32)
+        house.world.kill_mistakes.append(DriverError("hangs inside the kernel"))
+        house.world.end(house.world.of("a-0")[0].pid, "out of memory")
+        await house.until(A, State.PARKED)
+        await house.pass_time(100)
+        await house.serve()
