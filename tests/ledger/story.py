@@ -129,3 +129,9 @@ def request(
         tokens_out=tokens[1],
         wake=wake,
     )
+
+
+def damage(path: str) -> None:
+    """Overwrite the beginning of a file."""
+    with open(path, "r+b") as file:
+        file.write(b"x" * 8192)

@@ -52,9 +52,8 @@ def _choose(options: argparse.Namespace, streams: Streams) -> Callable[[sqlite3.
 
 def _bill(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams) -> int:
     settings = fleet_of(options, streams)
-    hosted = (
-        {model.name: model.hosted for model in settings.models if model.hosted} if settings else {}
-    )
+    models = settings.models if settings else ()
+    hosted = {str(model.name): model.hosted for model in models if model.hosted}
     bill = make_bill(db, _period(db, options), _axes(options), hosted=hosted, price=hosted_price)
     if options.json:
         streams.say_json(render.as_json(bill))

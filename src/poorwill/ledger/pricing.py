@@ -96,8 +96,12 @@ def stretches(db: sqlite3.Connection, life: Life, *, from_us: int, to_us: int) -
     """Yield the metered stretches that ended after `from_us` and not after `to_us`."""
     window = {"life": life.id, "from": from_us, "to": to_us}
     for ended_us, cause, tier in db.execute(_STRETCH_ENDS, window):
-        began_us = db.execute(_STRETCH_BEGIN, {"life": life.id, "end": ended_us}).fetchone()[0]
-        yield Stretch(began_us, ended_us, cause, tier)
+        yield Stretch(stretch_began_us(db, life, ended_us), ended_us, cause, tier)
+
+
+def stretch_began_us(db: sqlite3.Connection, life: Life, at_us: int) -> int:
+    """Return when the metered stretch that lasts just before `at_us` began."""
+    return int(db.execute(_STRETCH_BEGIN, {"life": life.id, "end": at_us}).fetchone()[0])
 
 
 def split_at_midnight(from_us: int, to_us: int) -> Iterator[tuple[int, int, int]]:
@@ -143,15 +147,13 @@ def _price_time(
 def _price_stretch(
     found: dict[Cell, Amount], life: Life, rate: Rate | None, stretch: Stretch
 ) -> None:
-    """billed = the least multiple of the increment that is not below max(duration, minimum)."""
+    """Price what the provider adds to a stretch, as lines of their own."""
     if rate is None:
         return
     day = (stretch.ended_us - 1) // DAY_US
     price = rate.nusd_h(stretch.last_cause, stretch.last_tier)
-    ran_us = stretch.ended_us - stretch.began_us
-    charged_us = max(ran_us, rate.minimum_us)
-    billed_us = -(-charged_us // rate.increment_us) * rate.increment_us
-    for name, us in ((MINIMUM, charged_us - ran_us), (ROUNDING, billed_us - charged_us)):
+    added = rate.added_us(stretch.ended_us - stretch.began_us)
+    for name, us in zip((MINIMUM, ROUNDING), added, strict=True):
         if us:
             amount = found[Cell(day, life.id, name, "", rate.id)]
             amount.numerator += cost_numerator(us, price)

@@ -48,6 +48,15 @@ class Rate:
         unset = self.active_nusd_h if tier == Tier.ASLEEP else 0
         return self.parked_nusd_h.get(tier or "", unset)
 
+    def added_us(self, ran_us: int) -> tuple[int, int]:
+        """Return what the provider adds to a stretch: (by its minimum, by rounding up).
+
+        billed = the least multiple of the increment that is not below max(duration, minimum)
+        """
+        charged_us = max(ran_us, self.minimum_us)
+        billed_us = -(-charged_us // self.increment_us) * self.increment_us
+        return charged_us - ran_us, billed_us - charged_us
+
     @property
     def scope(self) -> str:
         """What it prices, for people."""

@@ -1,0 +1,116 @@
+"""The spend breaker's eyes: what this UTC day and month have cost so far, from the ledger.
+
+`SpendWatch.look` is asked again and again by whoever runs the fleet; the decision is `core.spend.judge`. What
+a limit has stopped stays stopped across a restart, because the ledger is what is asked.
+"""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from poorwill.core.settings import SpendSettings
+from poorwill.core.spend import Spent, Verdict, Window, judge
+from poorwill.core.words import HOUR_US, SECOND_US
+from poorwill.ledger.dates import DAY_US, Period, day_of, month_of
+from poorwill.ledger.items import Item, items
+from poorwill.ledger.ledger import Ledger
+from poorwill.ledger.pricing import OFF_CAUSES, stretch_began_us
+from poorwill.ledger.rates import lives, rate_book
+
+LOOK_EVERY_S = 10
+"""How often to look; between two looks running replicas cost what `LOOK_AHEAD_US` allows for."""
+
+LOOK_AHEAD_US = 15 * SECOND_US
+
+
+class SpendWatch:
+    """Watches the limits of one fleet. Days that are over are priced once and remembered."""
+
+    def __init__(self, *, ledger: Ledger, limits: SpendSettings) -> None:
+        self._ledger = ledger
+        self._limits = limits
+        self._settled: dict[int, Sequence[Item]] = {}
+
+    async def look(self) -> Verdict:
+        """Return how every limit stands now.
+
+        Takes milliseconds, off the event loop; the first look of a process prices the month so far.
+        Raises OperatorFault where the ledger cannot be read. Cancelled: nothing is remembered.
+        """
+        now_us = self._ledger.clock.now_us()
+        if self._limits == SpendSettings(warn_share=self._limits.warn_share):
+            return Verdict(at_us=now_us)
+        return await self._ledger.read(lambda db: self._judge(db, now_us))
+
+    def _judge(self, db: sqlite3.Connection, now_us: int) -> Verdict:
+        month, today = month_of(now_us), day_of(now_us)
+        by_key = bool(self._limits.key_day_nusd or self._limits.key_month_nusd)
+        # Yesterday may still get late request rows for an hour or so; the days before it are settled.
+        settled_until = today.from_us // DAY_US - 1
+        for day in range(month.from_us // DAY_US, settled_until):
+            if day not in self._settled:
+                self._settled[day] = items(db, _day(day), by_key=by_key)
+        for day in [day for day in self._settled if day * DAY_US < month.from_us]:
+            del self._settled[day]
+        recent_from = max(month.from_us, settled_until * DAY_US)
+        recent = items(db, Period(from_us=recent_from, to_us=now_us + 1), by_key=by_key)
+        in_month = range(month.from_us // DAY_US, settled_until)
+        whole = [*recent, *(item for day in in_month for item in self._settled[day])]
+        ahead = _ahead(db, now_us)
+        today_only = [item for item in recent if item.day == today.from_us // DAY_US]
+        windows = [
+            _spent(Window.DAY, today, today_only, ahead),
+            _spent(Window.MONTH, month, whole, ahead),
+        ]
+        return judge(self._limits, windows, now_us=now_us)
+
+
+def _day(day: int) -> Period:
+    return Period(from_us=day * DAY_US, to_us=(day + 1) * DAY_US)
+
+
+def _spent(window: Window, period: Period, found: Iterable[Item], ahead: dict[str, int]) -> Spent:
+    total, models, keys = 0, defaultdict[str, int](int), defaultdict[str, int](int)
+    for item in found:
+        total += item.nusd
+        models[item.model] += item.nusd
+        keys[item.key] += item.nusd
+    return Spent(
+        window=window,
+        began_us=period.from_us,
+        ends_us=period.to_us,
+        total_nusd=total,
+        models_nusd=models,
+        keys_nusd=keys,
+        ahead_nusd=sum(ahead.values()),
+        models_ahead_nusd=ahead,
+    )
+
+
+def _ahead(db: sqlite3.Connection, now_us: int) -> dict[str, int]:
+    """Return, by model, what its replicas will have cost by the next look, as they are now.
+
+    That is their time, and what the provider will add when it rounds up the stretch now under way: where it
+    charges whole hours, an hour is spent when it begins.
+    """
+    book, costs = rate_book(db), defaultdict[str, int](int)
+    open_spans = {life: (cause, tier) for life, cause, tier in db.execute(_OPEN)}
+    last_us = db.execute("SELECT last_us FROM alive").fetchone()[0]
+    until_us = max(now_us, last_us) + LOOK_AHEAD_US
+    for life in lives(db):
+        rate = book.at(life, now_us)
+        if rate is None or life.id not in open_spans:
+            continue
+        cause, tier = open_spans[life.id]
+        us = until_us - last_us
+        if cause not in OFF_CAUSES:
+            ran_us = until_us - stretch_began_us(db, life, until_us)
+            us += sum(rate.added_us(ran_us))
+        costs[life.model] += -(-us * rate.nusd_h(cause, tier) // HOUR_US)
+    return dict(costs)
+
+
+_OPEN = (
+    "SELECT s.life, s.cause, s.tier FROM lives l"
+    " JOIN spans s ON s.life = l.id AND s.next_us IS NULL WHERE l.ended_us IS NULL"
+)

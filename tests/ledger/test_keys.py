@@ -1,0 +1,105 @@
+"""API keys: hashed, shown once, followed by a running gateway, never a way in once revoked."""
+
+import asyncio
+import io
+from contextlib import closing
+
+import pytest
+
+from poorwill.ledger import keys
+from poorwill.ledger.keys import LedgerKeys, add_key, revoke_key
+from poorwill.ledger.schema import connect_writer, migrate
+from poorwill.main import run
+
+from .story import START, damage
+
+
+def changed(path, work):
+    with closing(connect_writer(path)) as db:
+        migrate(db, path)
+        return work(db)
+
+
+async def poorwill(*args):
+    out, err = io.StringIO(), io.StringIO()
+    status = await run(args, {}, io.StringIO(), out, err)
+    return status, out.getvalue(), err.getvalue()
+
+
+def test_a_key_is_known_by_its_secret_alone(path, log):
+    secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
+    ring = LedgerKeys(path=path, log=log)
+    ring.load()
+    assert ring.required
+    assert ring.name_of(secret.encode()) == "ann"
+    assert ring.name_of(secret.encode()[:-1]) is None
+    assert ring.name_of(b"") is None
+
+
+def test_without_keys_none_is_asked_for_but_revoking_the_last_one_lets_nobody_in(path, log):
+    ring = LedgerKeys(path=path, log=log)
+    changed(path, lambda db: None)
+    ring.load()
+    assert not ring.required
+    secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
+    changed(path, lambda db: revoke_key(db, "ann", now_us=START + 1))
+    ring.load()
+    assert ring.required
+    assert ring.name_of(secret.encode()) is None
+
+
+def test_the_secret_is_nowhere_in_the_file(path):
+    secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
+    with open(path, "rb") as file:
+        kept = file.read()
+    assert secret.encode() not in kept
+    assert secret.removeprefix(keys.PREFIX).encode() not in kept
+
+
+async def test_a_running_gateway_follows_and_stops_when_cancelled(path, log):
+    secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
+    ring = LedgerKeys(path=path, log=log)
+    ring.load()
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(ring.follow())
+        changed(path, lambda db: revoke_key(db, "ann", now_us=START + 1))
+        async with asyncio.timeout(10):
+            while ring.name_of(secret.encode()):  # noqa: ASYNC110 - another process sends no signal
+                await asyncio.sleep(0.01)
+        following.cancel()
+
+
+async def test_keys_that_cannot_be_read_again_stay_as_they_were(path, log, monkeypatch):
+    secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
+    ring = LedgerKeys(path=path, log=log)
+    ring.load()
+    damage(path)
+    monkeypatch.setattr(keys, "FOLLOW_S", 0.001)
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(ring.follow())
+        async with asyncio.timeout(10):
+            while not log.lines:  # noqa: ASYNC110 - another thread sends no signal
+                await asyncio.sleep(0.001)
+        following.cancel()
+    assert ring.name_of(secret.encode()) == "ann"
+    assert [message for _, message, _ in log.lines] == [
+        "keys cannot be read; the last known ones hold"
+    ]
+
+
+async def test_the_verb_shows_a_key_once_and_never_again(path):
+    status, secret, told = await poorwill("keys", "add", "ann", "--ledger", path)
+    assert status == 0 and secret.startswith("pw-") and "shown once" in told
+    status, listed, _ = await poorwill("keys", "list", "--ledger", path)
+    assert status == 0 and "ann" in listed and secret.strip() not in listed
+    assert (await poorwill("keys", "add", "ann", "--ledger", path))[0] == 2
+    assert (await poorwill("keys", "forget", "--ledger", path))[0] == 2
+    assert (await poorwill("keys", "revoke", "ann", "--ledger", path))[0] == 0
+    assert (await poorwill("keys", "forget", "--ledger", path))[0] == 0
+
+
+@pytest.mark.parametrize("name", ["", " ann", "a\nb", "(overhead)", "x" * 101])
+async def test_a_name_that_would_confuse_the_bill_is_refused(path, name):
+    status, out, told = await poorwill("keys", "add", name, "--ledger", path)
+    assert (status, out) == (2, "")
+    assert told.startswith("poorwill: ")

@@ -1,0 +1,158 @@
+"""The spend breaker: what trips, what warns, when it lifts, and what a crash loop can cost at most."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poorwill.core.entries import Alive
+from poorwill.core.errors import ErrorCode
+from poorwill.core.settings import RateSettings, SpendSettings
+from poorwill.core.spend import Scope, Spent, Standing, Window, judge
+from poorwill.ledger.rates import sync_rates
+from poorwill.ledger.spending import LOOK_EVERY_S, SpendWatch
+
+from .story import START, HandClock, began, created, ended, opened, request, span
+
+S = 1_000_000
+HOUR = 3_600 * S
+DOLLAR = 10**9
+
+
+def spent(total, *, models=(), keys=(), ahead=0, window=Window.DAY):
+    return Spent(
+        window=window,
+        began_us=0,
+        ends_us=24 * HOUR,
+        total_nusd=total,
+        models_nusd=dict(models),
+        keys_nusd=dict(keys),
+        ahead_nusd=ahead,
+        models_ahead_nusd={},
+    )
+
+
+def test_a_limit_trips_when_spent_and_what_runs_until_the_next_look_reach_it():
+    limits = SpendSettings(day_nusd=10 * DOLLAR)
+    standings = [
+        judge(limits, [spent(used, ahead=DOLLAR)], now_us=HOUR // 2).limits[0].standing
+        for used in (7 * DOLLAR, 8 * DOLLAR, 9 * DOLLAR - 1, 9 * DOLLAR)
+    ]
+    assert standings == [Standing.WITHIN, Standing.WARNED, Standing.WARNED, Standing.TRIPPED]
+
+
+def test_a_pace_that_will_pass_the_limit_warns_before_the_warning_share_is_spent():
+    limits = SpendSettings(day_nusd=10 * DOLLAR)
+    (state,) = judge(limits, [spent(3 * DOLLAR)], now_us=6 * HOUR).limits
+    assert (state.forecast_nusd, state.standing) == (12 * DOLLAR, Standing.WARNED)
+
+
+def test_a_model_s_limit_stops_that_model_alone_and_a_key_s_that_key():
+    limits = SpendSettings(model_day_nusd={"a": DOLLAR}, key_day_nusd={"ann": DOLLAR})
+    verdict = judge(
+        limits,
+        [spent(5 * DOLLAR, models={"a": DOLLAR, "b": DOLLAR}, keys={"ann": DOLLAR, "bob": DOLLAR})],
+        now_us=HOUR,
+    )
+    assert verdict.stops_model("a").scope is Scope.MODEL
+    assert verdict.stops_model("b") is None
+    assert verdict.stops_key("ann").scope is Scope.KEY
+    assert verdict.stops_key("bob") is None
+
+
+def test_a_tripped_limit_says_how_to_lift_it_and_when_it_lifts_by_itself():
+    (state,) = judge(
+        SpendSettings(model_day_nusd={"a": DOLLAR}), [spent(0, models={"a": DOLLAR})], now_us=HOUR
+    ).limits
+    refusal = state.refusal(23 * HOUR - 1)
+    assert (refusal.code, refusal.retry_after_s) == (ErrorCode.SPEND_LIMIT, 3601)
+    assert refusal.message == (
+        "the day's spend limit of model a, $1.00, is used up: $1.00 spent; raise spend.model_day_usd"
+    )
+
+
+@given(
+    st.integers(0, 10**12),
+    st.integers(0, 10**10),
+    st.integers(1, 10**12),
+    st.integers(0, 24 * HOUR),
+)
+def test_more_spent_never_lifts_a_limit(used, more, limit, now):
+    order = list(Standing)
+    settings = SpendSettings(day_nusd=limit)
+    before, after = (
+        judge(settings, [spent(amount)], now_us=now).limits[0].standing
+        for amount in (used, used + more)
+    )
+    assert order.index(before) <= order.index(after)
+
+
+async def test_no_limits_read_nothing(path):
+    async with opened(path) as ledger:
+        verdict = await SpendWatch(ledger=ledger, limits=SpendSettings()).look()
+    assert verdict.limits == ()
+
+
+RATE = RateSettings(effective_us=0, active_nusd_h=36 * DOLLAR)  # a cent a second
+
+
+async def test_the_watch_adds_days_to_months_and_shares_by_key(path):
+    clock = HandClock(START + 26 * HOUR)
+    limits = SpendSettings(
+        day_nusd=DOLLAR,
+        month_nusd=DOLLAR,
+        key_day_nusd={"ann": DOLLAR},
+        model_day_nusd={"a": DOLLAR},
+    )
+    async with opened(path, clock=clock) as ledger:
+        await ledger.thread.call(lambda db: sync_rates(db, [RATE], now_us=START))
+        await ledger.record(
+            [created(), span(0, "serving"), span(10 * S, "parked.cold", tier="cold")]
+        )
+        await ledger.record([span(26 * HOUR - 9 * S, "serving")])
+        await ledger.record(
+            [request(26 * HOUR - 9 * S, 26 * HOUR - 9 * S, 26 * HOUR - 3 * S, key="ann")]
+        )
+        await ledger.record([request(26 * HOUR - 6 * S, 26 * HOUR - 6 * S, 26 * HOUR, key="bob")])
+        verdict = await SpendWatch(ledger=ledger, limits=limits).look()
+    figures = {(s.scope, s.window): s.spent_nusd for s in verdict.limits}
+    cent = DOLLAR // 100
+    assert figures == {
+        (Scope.TOTAL, Window.DAY): 9 * cent,
+        (Scope.MODEL, Window.DAY): 9 * cent,
+        (Scope.KEY, Window.DAY): 4 * cent + cent // 2,
+        (Scope.TOTAL, Window.MONTH): 19 * cent,
+    }
+
+
+@pytest.mark.parametrize("increment_us", [1, 60 * S, HOUR], ids=["exact", "minutes", "hours"])
+async def test_a_crash_loop_costs_at_most_the_limit_and_stays_stopped_after_a_restart(
+    path, increment_us
+):
+    """Wakes that fail after half a minute, one upon the other, looked at as often as `serve` does."""
+    rate = RateSettings(effective_us=0, active_nusd_h=36 * DOLLAR, increment_us=increment_us)
+    limit = 80 * DOLLAR if increment_us == HOUR else 2 * DOLLAR
+    limits = SpendSettings(day_nusd=limit)
+    clock = HandClock(START)
+    at = 0
+    async with opened(path, clock=clock) as ledger:
+        await ledger.thread.call(lambda db: sync_rates(db, [rate], now_us=START))
+        await ledger.record([created()])
+        watch, number, stopped = SpendWatch(ledger=ledger, limits=limits), 0, None
+        while stopped is None:
+            number += 1
+            wake = f"a.0.{number}"
+            await ledger.record([began(at, wake), span(at, "wake.weights", wake=wake)])
+            for _ in range(3):
+                at += LOOK_EVERY_S * S
+                clock.at_us = START + at
+                await ledger.record([Alive(at_us=clock.at_us)])
+                stopped = (await watch.look()).stops_model("a")
+                if stopped:
+                    break
+            await ledger.record([ended(at, wake, ok=False), span(at, "parked.cold", tier="cold")])
+        verdict = await SpendWatch(ledger=ledger, limits=limits).look()
+    assert number > 1
+    assert limit // 2 < verdict.limits[0].spent_nusd <= limit
+    async with opened(path, clock=clock) as ledger:
+        again = await SpendWatch(ledger=ledger, limits=limits).look()
+    assert again.limits[0].spent_nusd == verdict.limits[0].spent_nusd
