@@ -147,8 +147,8 @@ class EngineProcesses:
     async def kill(self, running: Running) -> None:
         """End the session: SIGTERM, a grace period, SIGKILL. Returns when it is gone and reaped.
 
-        Raises DriverError where it does not disappear (it hangs inside the kernel). Cancelled: SIGKILL
-        is sent at once; only the reaping may be left, for `exited` or the next kill.
+        Raises DriverError where it does not disappear (it hangs inside the kernel). Cancelled: the grace
+        period ends at once.
         """
         try:
             if self.alive(running):
@@ -162,7 +162,7 @@ class EngineProcesses:
                         os.close(pidfd)
         finally:
             self.kill_now(running)
-        await self.gone(running)
+            await self.gone(running)
 
     def kill_now(self, running: Running) -> None:
         """Send SIGKILL to the whole session and do not wait."""
