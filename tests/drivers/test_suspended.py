@@ -273,12 +273,12 @@ async def test_a_guest_whose_memory_does_not_fit_on_the_disk_is_not_started(
         pytest.skip("mounting a small file system needs root")
     small = machine.fleet.directory / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "poorwill", str(small)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "poorwill", str(small)], check=True)
     try:
         cramped = new_machine(new_fleet(small), hypervisor, golden_guest)
         launch = launch_on(machine)
         with pytest.raises(DriverError, match="the disk is full"):
-            cramped.runs.make(launch, generation=1, ram_bytes=256 * 2**20)
+            cramped.runs.make(launch, generation=1, ram_bytes=208 * 2**20)
         assert list((small / "runs").iterdir()) == []
         running = await cramped.start(launch)  # from the golden image it needs no file of its own
         error = await _failure(cramped.suspended.park(running, launch, generation=1))

@@ -117,7 +117,7 @@ def golden_guest(
     home = tmp_path_factory.mktemp("guest")
     argv = (sys.executable, "-I", "-S", str(TINY_ENGINE), str(PORT), "--host", "0.0.0.0")
     plan = GuestPlan(
-        directory=home / "tiny", engine="tiny", argv=argv, scripts=(TINY_ENGINE,), memory_mib=256
+        directory=home / "tiny", engine="tiny", argv=argv, scripts=(TINY_ENGINE,), memory_mib=208
     )
     guest = build_guest(plan, kernel=debian[0], busybox=debian[1])
     fleet = new_fleet(home / "fleet")

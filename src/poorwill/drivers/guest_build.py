@@ -58,11 +58,26 @@ def build_guest(plan: GuestPlan, *, kernel: Kernel, busybox: Path) -> Guest:
         try:
             (home / KERNEL).write_bytes(kernel.image.read_bytes())
             _write_initrd(home / INITRD, plan, kernel=kernel, busybox=busybox)
+            _refuse_small_memory(home / INITRD, plan)
             write_guest(_record(home, plan, kernel=kernel))
         except (OSError, ArchiveError, SyntaxError) as error:
             raise _fault(f"cannot build the guest: {error}", "mend this and try again") from error
         os.rename(home, plan.directory)
     return _record(plan.directory, plan, kernel=kernel)
+
+
+def _refuse_small_memory(initrd: Path, plan: GuestPlan) -> None:
+    """Raise OperatorFault where the guest's memory cannot even hold its file system.
+
+    The kernel unpacks it into a file system of at most half of what the kernel (about 48 MiB) and the
+    packed form leave: 3.2 times its size in all, with a margin. The engine's own needs come on top.
+    """
+    least_mib = 48 + round(3.2 * initrd.stat().st_size / 2**20)
+    if plan.memory_mib < least_mib:
+        raise _fault(
+            f"{plan.memory_mib} MiB are too little for this guest",
+            f"give it {least_mib} MiB and what the engine needs",
+        )
 
 
 def _record(home: Path, plan: GuestPlan, *, kernel: Kernel) -> Guest:

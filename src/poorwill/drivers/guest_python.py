@@ -8,9 +8,11 @@ import importlib.util
 import marshal
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -25,6 +27,7 @@ _LEFT_OUT = re.compile(
     r"(^|/)(__pycache__|test|tests|idlelib|tkinter|turtledemo|ensurepip|lib2to3|pydoc_data|site-packages"
     r"|dist-packages|distutils|venv|config-[^/]*|curses)(/|$)|(^|/)_(tkinter|curses|curses_panel|gdbm|dbm|test[a-z]*|xx[a-z]*)\."
 )
+_WORTH_STRIPPING_BYTES = 2**20
 _LOADER = re.compile(r"^\s*(/\S*ld-linux\S*)", re.MULTILINE)
 _NEEDED = re.compile(r"=> (/\S+)")
 
@@ -36,7 +39,7 @@ def add_python(archive: Archive, *, packages: Iterable[str]) -> None:
     """
     binary = Path(sys.executable).resolve()
     shared = [binary]
-    archive.file(INTERPRETER, binary)
+    _add_shared(archive, binary, INTERPRETER)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     home = f"/usr/lib/{version}"
     for source, name in _tree(Path(sysconfig.get_path("stdlib"))):
@@ -46,7 +49,7 @@ def add_python(archive: Archive, *, packages: Iterable[str]) -> None:
             shared += _add(archive, source, f"{PACKAGES}/{name}")
     for library in _shared_objects(shared):
         loader = library.name.startswith("ld-linux")
-        archive.file(str(library) if loader else f"{LIBRARIES}/{library.name}", library)
+        _add_shared(archive, library, str(library) if loader else f"{LIBRARIES}/{library.name}")
 
 
 def byte_code(source: Path, name: str) -> bytes:
@@ -63,8 +66,24 @@ def _add(archive: Archive, source: Path, target: str) -> list[Path]:
     if source.suffix == ".py":
         archive.text(f"{target}c", byte_code(source, target))
         return []
-    archive.file(target, source)
-    return [source] if ".so" in source.suffixes else []
+    if ".so" not in source.suffixes:
+        archive.file(target, source)
+        return []
+    _add_shared(archive, source, target)
+    return [source]
+
+
+def _add_shared(archive: Archive, source: Path, target: str) -> None:
+    """Add a large shared object without its debug sections, which every snapshot would carry along."""
+    strip = shutil.which("strip")
+    if strip is None or source.stat().st_size < _WORTH_STRIPPING_BYTES:
+        archive.file(target, source)
+        return
+    with tempfile.NamedTemporaryFile() as stripped:
+        command = [strip, "--strip-debug", "-o", stripped.name, str(source)]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+        os.chmod(stripped.name, source.stat().st_mode)
+        archive.file(target, source if done.returncode else Path(stripped.name))
 
 
 def _tree(root: Path) -> Iterator[tuple[Path, str]]:

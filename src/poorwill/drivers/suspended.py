@@ -61,6 +61,9 @@ class SuspendedDriver:
     async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
         """Suspend the guest; see `Driver.park`. Failed or cancelled before QEMU ends: the guest goes on."""
         with self.exclusive.during(running.replica, "park"):
+            if not self.runs.processes.alive(running):
+                await self.runs.stop(running)
+                raise DriverError(f"the guest of replica {running.replica} is not running")
             layout = self._layout(running)
             await self._make_room(running, launch, layout)
             draft = self._begin(running, generation=generation)
