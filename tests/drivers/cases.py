@@ -1,6 +1,6 @@
 """Every way of parking, as the contract suite sees it. A new driver is a factory and a line in `CASES`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,13 @@ from poorwill.core.words import Tier
 from poorwill.drivers.cold import ColdDriver
 from poorwill.drivers.criu import Criu
 from poorwill.drivers.frozen import FrozenDriver
+from poorwill.drivers.guest import Guest
+from poorwill.drivers.qemu import Hypervisor
 from poorwill.drivers.snapshot import SnapshotStore, store_root
 from poorwill.drivers.space import Space
 
 from .conftest import Fleet
+from .virtual import new_machine
 
 
 @dataclass
@@ -24,7 +27,7 @@ class Case:
 
     fleet: Fleet
     driver: Driver
-    cold: ColdDriver
+    cold: Driver
     """Starts replicas and lists running ones."""
     remembers: bool
     """Whether a woken engine still knows what it knew."""
@@ -62,6 +65,17 @@ def frozen_case(fleet: Fleet, criu: Criu) -> Case:
     )
 
 
+def suspended_case(fleet: Fleet, hypervisor: Hypervisor, guest: Guest) -> Case:
+    machine = new_machine(fleet, hypervisor, guest)
+    return Case(
+        fleet=fleet,
+        driver=machine.suspended,
+        cold=machine.cold,
+        remembers=True,
+        again=lambda other: suspended_case(other, hypervisor, guest),
+    )
+
+
 def new_cold(fleet: Fleet) -> ColdDriver:
     return ColdDriver(
         processes=fleet.processes, clock=fleet.clock, log=fleet.log, ready_limit_s=20.0
@@ -90,10 +104,27 @@ def _frozen(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
     return frozen_case(fleet, request.getfixturevalue("criu"))
 
 
+def _suspended(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
+    return suspended_case(
+        fleet, request.getfixturevalue("hypervisor"), request.getfixturevalue("golden_guest")
+    )
+
+
 CASES: dict[str, Callable[[pytest.FixtureRequest, Fleet], Case]] = {
     "cold": _cold,
     "frozen": _frozen,
+    "suspended": _suspended,
 }
 
-WITH_SNAPSHOT = ("frozen",)
+WITH_SNAPSHOT = ("frozen", "suspended")
 """The cases whose `Parked` has a `path`: a directory that can vanish and be damaged."""
+
+EMULATED = ("suspended",)
+"""Too slow for every run; test_suspended.py has what is particular to it."""
+
+
+def params(names: Iterable[str]) -> list[object]:
+    """Return the parameters for cases, the slow ones marked."""
+    return [
+        pytest.param(name, marks=pytest.mark.nightly if name in EMULATED else ()) for name in names
+    ]

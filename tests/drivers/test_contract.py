@@ -16,19 +16,22 @@ from poorwill.core.ports import DriverError, SnapshotRefused
 from poorwill.core.words import Phase, Tier
 
 from .cancelling import cancelled_at
-from .cases import CASES, WITH_SNAPSHOT, Case
+from .cases import CASES, WITH_SNAPSHOT, Case, params
 from .conftest import Fleet, ask
+from .virtual import debian, golden_guest, hypervisor
+
+__all__ = ["debian", "golden_guest", "hypervisor"]  # fixtures
 
 STEPS = 200
 """More awaits than any call has; a call that has more would make its test fail, not pass."""
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=params(CASES))
 def case(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
     return CASES[request.param](request, fleet)
 
 
-@pytest.fixture(params=WITH_SNAPSHOT)
+@pytest.fixture(params=params(WITH_SNAPSHOT))
 def snapshot_case(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
     return CASES[request.param](request, fleet)
 
@@ -317,7 +320,7 @@ async def test_a_snapshot_with_any_file_damaged_is_refused_and_leaves_no_process
     names = sorted(
         str(path.relative_to(pristine)) for path in pristine.rglob("*") if path.is_file()
     )
-    assert "manifest.json" in names and len(names) > 5
+    assert "manifest.json" in names and len(names) > 1
     for name in names:
         shutil.rmtree(place, ignore_errors=True)
         for claim in place.parent.glob("woken-*"):
