@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median_low
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from poorwill.compose.tiers import Fallback, Workshop
@@ -12,6 +13,7 @@ from poorwill.core.policies import TierCosts, make_floor, make_policy
 from poorwill.core.ports import Clock
 from poorwill.core.settings import FleetSettings, ModelSettings, RateSettings
 from poorwill.core.words import SECOND_US, ReplicaId, Tier
+from poorwill.engines.expectation import expected_wakes_us
 from poorwill.engines.kinds import make_engine
 from poorwill.fleet.recovery import ModelPlan, Remembered, replica_id
 from poorwill.fleet.unit import Equipment
@@ -24,8 +26,8 @@ ASSUMED_WAKE_US: Mapping[Tier, int] = {
     Tier.HIBERNATED: 240 * SECOND_US,
     Tier.COLD: 120 * SECOND_US,
 }
-"""What a wake is taken to last until one has been measured: rough figures for a model of some 8B
-parameters on one accelerator; the first measured wake replaces them."""
+"""What a wake is taken to last where none was measured and nothing is known of the model's size: rough
+figures for some 8B parameters on one accelerator."""
 
 ASSUMED_PARK_US = 5 * SECOND_US
 
@@ -44,8 +46,15 @@ def plan_model(
     Raises ConfigFault or OperatorFault where the engine cannot be made as configured.
     """
     ladder, fallbacks = workshop.ladder(model)
-    settings = replace(model.replica, park=replace(model.replica.park, ladder=ladder))
-    costs = tier_costs(model, ladder, fleet.rates, recovered, now_us=clock.now_us())
+    expected = expected_wakes_us(model, directory=fleet.directory, env=env)
+    settings = replace(
+        model.replica,
+        park=replace(model.replica.park, ladder=ladder),
+        wake=replace(model.replica.wake, expected_us=expected),
+    )
+    costs = tier_costs(
+        model, ladder, fleet.rates, recovered, now_us=clock.now_us(), expected=expected
+    )
     plan = ModelPlan(
         settings=settings,
         policy=make_policy(model.policy, ladder=ladder, costs=costs),
@@ -69,8 +78,9 @@ def tier_costs(
     recovered: Recovered,
     *,
     now_us: int,
+    expected: Mapping[Tier, int] = MappingProxyType({}),
 ) -> dict[Tier, TierCosts]:
-    """Return what each tier costs the model: measured where there is a measurement, assumed otherwise."""
+    """Return what each tier costs the model: measured, else predicted from its files, else assumed."""
     replica = replica_id(model.name)
     rate = _rate(model, rates, now_us)
     costs = {}
@@ -82,7 +92,7 @@ def tier_costs(
             p.lasted_us for p in recovered.park_times if (p.replica, p.to_tier) == (replica, tier)
         ]
         costs[tier] = TierCosts(
-            wake_us=median_low(wakes) if wakes else ASSUMED_WAKE_US[tier],
+            wake_us=median_low(wakes) if wakes else expected.get(tier, ASSUMED_WAKE_US[tier]),
             park_us=median_low(parks) if parks else ASSUMED_PARK_US,
             active_nusd_h=rate.active_nusd_h,
             parked_nusd_h=rate.parked_nusd_h.get(tier, 0),

@@ -93,13 +93,11 @@ def tree(spans: Sequence[PhaseSpan], name: str = "wake") -> Branch:
     groups: dict[str, dict[Phase, list[PhaseSpan]]] = {}
     for span in spans:
         groups.setdefault(PHASE_GROUP[span.phase], {}).setdefault(span.phase, []).append(span)
-    return _branch(
-        name,
-        [
-            _branch(group, [_phase_branch(phase, parts) for phase, parts in phases.items()])
-            for group, phases in groups.items()
-        ],
-    )
+    branches = []
+    for group, phases in groups.items():
+        inner = [_phase_branch(phase, parts) for phase, parts in phases.items()]
+        branches.append(inner[0] if group == Phase.UNATTRIBUTED else _branch(group, inner))
+    return _branch(name, branches)
 
 
 def totals(spans: Iterable[PhaseSpan]) -> dict[Phase, int]:
@@ -205,7 +203,7 @@ def _merged(pieces: Iterable[PhaseSpan], *, by_detail: bool) -> list[PhaseSpan]:
 def _phase_branch(phase: Phase, parts: Sequence[PhaseSpan]) -> Branch:
     named: dict[str, list[PhaseSpan]] = {}
     for part in parts:
-        named.setdefault(part.detail or "other", []).append(part)
+        named.setdefault(_STORAGE.sub("", part.detail).strip(" ,") or "other", []).append(part)
     leaves = [
         Branch(
             name=detail,
@@ -215,7 +213,7 @@ def _phase_branch(phase: Phase, parts: Sequence[PhaseSpan]) -> Branch:
         for detail, same in named.items()
     ]
     branch = _branch(phase, leaves)
-    return branch if len(leaves) > 1 or parts[0].detail else replace(branch, children=())
+    return replace(branch, children=()) if [leaf.name for leaf in leaves] == ["other"] else branch
 
 
 def _branch(name: str, children: Sequence[Branch]) -> Branch:

@@ -49,12 +49,14 @@ class EngineTimes:
     compiles: bool = False
 
 
-_TORCH_SERVER = {
-    Phase.SPAWN: Line(base=0.1),
-    Phase.IMPORTS: Line(base=8.4),
-    Phase.CONTEXT: Line(base=2.0),
-    Phase.READY: Line(base=0.5),
-}
+_TORCH_SERVER: Mapping[Phase, Line] = MappingProxyType(
+    {
+        Phase.SPAWN: Line(base=0.1),
+        Phase.IMPORTS: Line(base=8.4),
+        Phase.CONTEXT: Line(base=2.0),
+        Phase.READY: Line(base=0.5),
+    }
+)
 
 ENGINE_TIMES: Mapping[str, EngineTimes] = MappingProxyType(
     {

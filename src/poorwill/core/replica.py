@@ -89,6 +89,8 @@ class Replica:
     park_after_us: int = 0
     park_failures: int = 0
     """Failed parks in a row."""
+    park_failed: Tier | None = None
+    """Where the last of them led: `park_after_us` is for it and shallower tiers, the way past it is free."""
     last_error: str = ""
     blocked: Blocked | None = None
     closing: str = ""
@@ -126,9 +128,12 @@ class Replica:
         return self.policy.descent(self.load.idle_since_us)
 
     def expected_wake_us(self, tier: Tier) -> int | None:
-        """Return the median of the measured wakes from a tier, None where there are none."""
+        """Return the median of the measured wakes from a tier, before the first one what is predicted.
+
+        None where neither is known.
+        """
         recent = sorted(self.recent_wakes_us.get(tier, ()))
-        return recent[len(recent) // 2] if recent else None
+        return recent[len(recent) // 2] if recent else self.settings.wake.expected_us.get(tier)
 
     def retry_after_s(self, now_us: int) -> int:
         """Return how soon to try again, in whole seconds: when the replica is expected to be ready."""
@@ -163,16 +168,17 @@ def next_wakeup_us(replica: Replica, now_us: int) -> int | None:
 def deeper_rungs(replica: Replica) -> list[tuple[Tier, int]]:
     """Return the tiers of the descent that are deeper than where the replica is, and when each is due."""
     here = TIER_DEPTH[replica.tier] if replica.state is State.PARKED else -1
+    paused = TIER_DEPTH[replica.park_failed] if replica.park_failed else -1
     return [
-        (rung.tier, max(rung.at_us, replica.park_after_us))
+        (rung.tier, max(rung.at_us, replica.park_after_us if depth <= paused else 0))
         for rung in replica.descent().rungs
-        if TIER_DEPTH[rung.tier] > here
+        if (depth := TIER_DEPTH[rung.tier]) > here
     ]
 
 
-def next_rung(replica: Replica) -> tuple[Tier, int] | None:
-    """Return the next deeper tier of the descent and when it is due, None at the end of the ladder."""
-    return next(iter(deeper_rungs(replica)), None)
+def next_descent_us(replica: Replica) -> int | None:
+    """Return when the descent next wants the replica deeper, None at the end of the ladder."""
+    return min((at_us for _, at_us in deeper_rungs(replica)), default=None)
 
 
 def _wake_limits(replica: Replica, wake: WakeAttempt) -> list[int | None]:
@@ -191,8 +197,7 @@ def _ready_turns(replica: Replica, now_us: int) -> list[int | None]:
     floor = replica.floor.at(now_us)
     if floor.required:
         return [floor.until_us]
-    rung = next_rung(replica)
-    return [rung[1] if rung else None, floor.until_us]
+    return [next_descent_us(replica), floor.until_us]
 
 
 def _parked_turns(replica: Replica, now_us: int) -> list[int | None]:
@@ -201,9 +206,8 @@ def _parked_turns(replica: Replica, now_us: int) -> list[int | None]:
     floor = replica.floor.at(now_us)
     if floor.required:
         return [floor.until_us, None if replica.blocked else replica.retry_at_us]
-    rung = next_rung(replica)
     ahead = replica.descent().wake_at_us
     # A predicted wake is due once: one that lies before the park has had its chance, one that failed too.
     if ahead is None or ahead < replica.park_began_us or replica.failures or replica.blocked:
         ahead = None
-    return [floor.until_us, rung[1] if rung else None, ahead]
+    return [floor.until_us, next_descent_us(replica), ahead]

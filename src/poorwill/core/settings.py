@@ -31,6 +31,8 @@ class WakeSettings:
     stable_us: int = 60 * SECOND_US
     """An engine that dies sooner than this after a wake counts as one more failed wake in a row."""
     phase_limits_us: Mapping[Phase, int] = field(default_factory=dict)
+    expected_us: Mapping[Tier, int] = field(default_factory=dict)
+    """What a wake from a tier is predicted to take, for as long as none was measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

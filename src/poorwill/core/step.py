@@ -30,6 +30,7 @@ from poorwill.core.inputs import (
 )
 from poorwill.core.lifecycle import TRANSITIONS, Kind, State
 from poorwill.core.replica import Blocked, Hold, Replica
+from poorwill.core.sub_budget import overrun, with_rates
 from poorwill.core.turn import Turn, due_rung, next_colder
 from poorwill.core.words import TIER_DEPTH, Tier, waking
 
@@ -181,7 +182,7 @@ def _tick_waking(turn: Turn) -> None:
     limit = turn.replica.settings.wake.phase_limits_us.get(wake.phase)
     spent = turn.now_us - wake.phase_began_us
     if limit is not None and spent >= limit:
-        turn.abort_wake(f"{wake.phase}: {spent / 1e6:.1f} s of {limit / 1e6:g} s")
+        turn.abort_wake(overrun(wake.phase, spent, limit))
 
 
 def _tick_ready(turn: Turn) -> None:
@@ -252,6 +253,7 @@ def _wake_succeeded(turn: Turn, what: WakeSucceeded) -> None:
         last_error="",
         park_after_us=0,
         park_failures=0,
+        park_failed=None,
     )
     if turn.replica.closing:
         turn.set(state=State.READY)
@@ -266,7 +268,7 @@ def _wake_failed(turn: Turn, what: WakeFailed) -> None:
     if replica.state is not State.WAKING:
         return
     aborting = replica.wake.aborting if replica.wake else ""
-    why = aborting or what.why
+    why = with_rates(aborting, what.anatomy) if aborting else what.why
     attempt = turn.end_wake(ok=False, why=why, anatomy=what.anatomy)
     turn.set(last_error=why)
     capped = turn.now_us >= attempt.cap_ends_us
@@ -313,7 +315,7 @@ def _park_succeeded(turn: Turn, what: ParkSucceeded) -> None:
     if turn.replica.state is not State.PARKING:
         return
     turn.end_park(ok=True, image_bytes=what.image_bytes)
-    turn.set(failures=0, park_failures=0)
+    turn.set(failures=0, park_failures=0, park_failed=None)
     turn.rest(turn.replica.tier)
     _stop_sleeping(turn)
 

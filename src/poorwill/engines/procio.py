@@ -12,9 +12,12 @@ from pathlib import Path
 
 from poorwill.core.anatomy import STORAGE_DETAIL
 from poorwill.core.entries import PhaseSpan
+from poorwill.core.sub_budget import EXPECTED_DETAIL
+from poorwill.core.words import SECOND_US, Phase
 
 _PROC = Path("/proc")
 _MOST_PROCESSES = 200
+_LEAST_SLOW_US = SECOND_US
 _LEAST_BYTES = 64 * 1024
 """Less than this in a phase is start-up noise (a module, a header), not reading a model."""
 
@@ -90,9 +93,17 @@ class IoTrack:
         else:
             self.samples.append(sample)
 
-    def with_bytes(self, spans: Sequence[PhaseSpan]) -> list[PhaseSpan]:
-        """Return the leaves with the bytes read in each, where no source told them yet."""
-        return [self._with_bytes(span) for span in spans]
+    def with_bytes(
+        self, spans: Sequence[PhaseSpan], *, expected_rate: float | None = None
+    ) -> list[PhaseSpan]:
+        """Return the leaves with the bytes read in each, where no source told them yet.
+
+        Weights read at less than half the expected rate (bytes a second) are marked as slow.
+        """
+        found = [self._with_bytes(span) for span in spans]
+        if expected_rate is None:
+            return found
+        return [_marked_slow(span, expected_rate) for span in found]
 
     def _with_bytes(self, span: PhaseSpan) -> PhaseSpan:
         if span.bytes_read is not None or not self.samples:
@@ -121,6 +132,15 @@ class IoTrack:
         share = (at_us - before.at_us) / (after.at_us - before.at_us)
         more: float = getattr(after, counter) - value
         return value + share * more
+
+
+def _marked_slow(span: PhaseSpan, expected_rate: float) -> PhaseSpan:
+    took_us = span.ended_us - span.began_us
+    if span.phase is not Phase.WEIGHTS or span.bytes_read is None or took_us < _LEAST_SLOW_US:
+        return span
+    if span.bytes_read / took_us * SECOND_US >= expected_rate / 2:
+        return span
+    return replace(span, detail=f"{span.detail}, {EXPECTED_DETAIL.format(expected_rate)}")
 
 
 def _family(pid: int) -> Iterator[int]:

@@ -16,6 +16,7 @@ from poorwill.core.settings import ModelSettings
 from poorwill.core.words import SECOND_US, Phase, ReplicaId
 from poorwill.engines.asking import Endpoint, answers, greedy_text
 from poorwill.engines.dialects.news import Dialect
+from poorwill.engines.expectation import expected_rate
 from poorwill.engines.logfile import LogFile, LogReader, Timeline
 from poorwill.engines.ports import kept_port
 from poorwill.engines.procio import IoTrack
@@ -162,7 +163,9 @@ class ServedEngine:
         if self.silent_imports and wake.io.samples and any(m.phase is Phase.SPAWN for m in marks):
             # The process exists: up to its first line it does nothing but import.
             more.append(PhaseMark(phase=Phase.IMPORTS, at_us=wake.io.samples[0].at_us))
-        return as_marks(wake.io.with_bytes(anatomy((*marks, *more), began_us, ended_us)))
+        leaves = anatomy((*marks, *more), began_us, ended_us)
+        rate = expected_rate(self.settings, directory=self.directory)
+        return as_marks(wake.io.with_bytes(leaves, expected_rate=rate))
 
     def _endpoint(self, running: Running, launch: Launch) -> Endpoint:
         model = launch.engine_model or launch.model

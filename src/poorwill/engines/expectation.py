@@ -1,0 +1,125 @@
+"""What a model's starts should take here before any was measured: its files and this machine, predicted."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from poorwill.core.engine_times import ENGINE_TIMES
+from poorwill.core.errors import PoorwillError
+from poorwill.core.loaders import GB, LOADERS, Storage, weight_rate
+from poorwill.core.prediction import Estimate, Machine, Start, predict_start, predict_wake, total
+from poorwill.core.settings import ModelSettings
+from poorwill.core.words import SECOND_US, Phase, Tier
+from poorwill.engines.gguf_header import read_gguf_header
+from poorwill.engines.recipe import hub_cache, weights_of
+from poorwill.engines.storage_speed import kept_speed
+
+_LOAD_FORMATS: Mapping[str, str] = MappingProxyType(
+    {
+        "runai_streamer": "runai",
+        "runai_streamer_sharded": "runai",
+        "tensorizer": "tensorizer",
+        "fastsafetensors": "fastsafetensors",
+        "instanttensor": "instanttensor",
+    }
+)
+"""vLLM's and SGLang's `--load-format` to `core.loaders`."""
+
+
+def expected_start(
+    model: ModelSettings, *, directory: str, env: Mapping[str, str]
+) -> tuple[Estimate, ...]:
+    """Return the predicted phases of a start, empty where nothing is known of the model's size.
+
+    Blocks for a file's header and a directory listing; never raises for a model that cannot be read.
+    """
+    if model.engine.kind == "toy":
+        return _toy(model)
+    start = _start(model, env)
+    if start is None:
+        return ()
+    return predict_start(start, _machine(directory))
+
+
+def expected_wakes_us(
+    model: ModelSettings, *, directory: str, env: Mapping[str, str]
+) -> dict[Tier, int]:
+    """Return the predicted length of a wake from each tier, for as long as none was measured.
+
+    A snapshot is taken to be as large as the weights. `hibernated` is left out: only its cloud knows.
+    """
+    start = expected_start(model, directory=directory, env=env)
+    if not start:
+        return {}
+    found = {Tier.COLD: total(start).expected_us}
+    weights = _start(model, env)
+    size = weights.weight_bytes if weights else 0.0
+    ranks = weights.ranks if weights else 1
+    for tier in (Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED):
+        phases = predict_wake(tier, image_bytes=size, machine=_machine(directory), ranks=ranks)
+        found[tier] = total(phases).expected_us
+    return found
+
+
+def expected_rate(model: ModelSettings, *, directory: str) -> float | None:
+    """Return the bytes a second at which weights should be read here, None where nobody measured it."""
+    machine = _machine(directory)
+    if machine.bandwidth is None:
+        return None
+    return weight_rate(
+        LOADERS[_loader(model)], machine.storage, bandwidth=machine.bandwidth, ranks=_ranks(model)
+    )
+
+
+def _start(model: ModelSettings, env: Mapping[str, str]) -> Start | None:
+    engine = model.engine
+    if engine.path.endswith(".gguf"):
+        try:
+            header = read_gguf_header(engine.path)
+        except PoorwillError:
+            return None
+        layers = header.values.get(f"{header.architecture}.block_count")
+        return Start(
+            parameters=header.parameters,
+            bytes=header.file_bytes,
+            layers=layers if isinstance(layers, int) else None,
+            engine=engine.kind,
+            loader=_loader(model),
+            ranks=_ranks(model),
+        )
+    weights = weights_of(engine.path, cache=hub_cache(env))
+    if not weights.bytes:
+        return None
+    return Start(
+        parameters=weights.bytes
+        / 2,  # two bytes each; fewer if quantised, which only the files know
+        bytes=weights.bytes,
+        engine=engine.kind,
+        loader=_loader(model),
+        ranks=_ranks(model),
+    )
+
+
+def _machine(directory: str) -> Machine:
+    speed = kept_speed(directory)
+    return Machine(storage=Storage.NVME, bandwidth=speed.bytes_s if speed else None, bus=24 * GB)
+
+
+def _loader(model: ModelSettings) -> str:
+    engine = model.engine
+    words = [str(engine.options.get("load_format", "")), *engine.args]
+    named = next((_LOAD_FORMATS[word] for word in words if word in _LOAD_FORMATS), None)
+    times = ENGINE_TIMES.get(engine.kind)
+    return named or (times.loader if times else "safetensors")
+
+
+def _ranks(model: ModelSettings) -> int:
+    wanted = model.engine.options.get("tensor_parallel_size", model.engine.options.get("tp", 1))
+    return max(1, wanted) if isinstance(wanted, int) else 1
+
+
+def _toy(model: ModelSettings) -> tuple[Estimate, ...]:
+    took_us = round((float(model.engine.options.get("load_seconds", 0)) + 0.2) * SECOND_US)
+    whole = Estimate(
+        phase=Phase.WEIGHTS, expected_us=took_us, low_us=took_us, high_us=2 * took_us, why="as told"
+    )
+    return (whole,)
