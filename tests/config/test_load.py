@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poorwill.config import load_fleet
+from poorwill.config.model_fields import ENGINES
 from poorwill.config.sections import SECTIONS
 from poorwill.config.tables import Group, Listed
 from poorwill.core.errors import ConfigFault
@@ -21,6 +22,7 @@ from poorwill.core.settings import (
     RateSettings,
 )
 from poorwill.core.words import SECOND_US, Phase, Tier
+from poorwill.engines.kinds import ENGINE_KINDS
 
 from .conftest import TOY, Write, problems_of, read
 
@@ -398,6 +400,25 @@ def test_a_damaged_file_is_read_or_refused_but_never_crashes(
     for text in (FULL[:at], damaged):
         for problem in problems_of(write(text), K="secret"):
             assert problem
+
+
+def test_options_are_checked_against_what_the_engine_knows(write: Write) -> None:
+    known = {"toy": ("load_seconds", "slots"), "vllm": None, "command": ()}
+    text = TOY + "options = { load_secnds = 1, slots = 2 }\n"
+    text += '[models.v]\nengine = "vllm"\npath = "a/b"\noptions = { anything = 1 }\n'
+    text += '[models.c]\nengine = "command"\ncommand = ["sh", "{port}"]\noptions = { x = 1 }\n'
+    with pytest.raises(ConfigFault) as caught:
+        load_fleet(str(write(text)), {"PATH": "/bin"}, engine_options=known)
+    assert [str(problem) for problem in caught.value.problems] == [
+        "line 3: models.toy.options.load_secnds: the engine toy has no such option "
+        "(did you mean 'load_seconds'?)",
+        "line 11: models.c.options.x: the engine command has no such option "
+        "(it takes none; use args)",
+    ]
+
+
+def test_the_engines_that_may_be_written_are_the_engines_there_are() -> None:
+    assert set(ENGINES) == set(ENGINE_KINDS)
 
 
 def test_a_file_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:

@@ -1,22 +1,25 @@
 """`poorwill check`: everything that is wrong with a `fleet.toml`, and what it says where nothing is."""
 
 import argparse
+import os.path
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
-from poorwill.cli.target import add_fleet_option, add_json_option, fleet_path
+from poorwill.cli.target import add_fleet_option, add_json_option, fleet_path, read_fleet
 from poorwill.cli.verb import EXIT_STATUS, Streams, Verb
-from poorwill.config import (
-    advice,
-    document,
-    load_fleet,
-    public_without_keys,
-    schema,
-    taken_ports,
-)
-from poorwill.core.errors import ConfigFault, ErrorCode, Problem
+from poorwill.clock import SystemClock
+from poorwill.compose.places import ledger_path
+from poorwill.compose.plans import tier_costs
+from poorwill.config import advice, document, schema, short_idles, taken_ports
+from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
+from poorwill.core.policies import TierCosts
 from poorwill.core.settings import FleetSettings, ModelSettings
-from poorwill.core.words import SECOND_US
+from poorwill.core.words import SECOND_US, Tier
+from poorwill.fleet.recovery import replica_id
+from poorwill.gateway.keys import listener_problems
+from poorwill.ledger.keys import list_keys
+from poorwill.ledger.recovery import Recovered, recovered
+from poorwill.ledger.schema import reading
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -44,29 +47,33 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
         return 0
     source = fleet_path(options)
     try:
-        fleet = load_fleet(source, streams.env)
-        problems: Sequence[Problem] = taken_ports(fleet) if options.ports else ()
+        fleet = read_fleet(options, streams, machine=True)
+        problems, warnings = _judge(fleet, ports=options.ports)
     except ConfigFault as fault:
-        fleet, problems = None, fault.problems
+        fleet, problems, warnings = None, fault.problems, ()
     if options.json:
-        streams.say_json(_as_json(source, fleet, problems))
+        streams.say_json(_as_json(source, fleet, problems, warnings))
     else:
-        _print(source, fleet, problems, streams)
+        _print_problems(source, problems, streams)
+        if fleet is not None and not problems:
+            _print_fleet(source, fleet, warnings, streams)
     return EXIT_STATUS[ErrorCode.CONFIG_INVALID] if problems else 0
 
 
-def _print(
-    source: str, fleet: FleetSettings | None, problems: Sequence[Problem], streams: Streams
-) -> None:
+def _print_problems(source: str, problems: Sequence[Problem], streams: Streams) -> None:
     for problem in problems:
         line = f"{source}:{problem.line}" if problem.line is not None else source
         streams.say(f"{line}: {problem.where}: {problem.what}")
         if problem.hint:
             streams.say(f"    hint: {problem.hint}")
-    if problems or fleet is None:
+    if problems:
         count = len(problems)
         streams.say(f"{source}: {count} problem{'s' if count != 1 else ''}")
-        return
+
+
+def _print_fleet(
+    source: str, fleet: FleetSettings, warnings: Sequence[Problem], streams: Streams
+) -> None:
     gateway = fleet.gateway
     streams.say(f"{source}: OK")
     streams.say(f"  listen   {gateway.host}:{gateway.port}")
@@ -74,7 +81,7 @@ def _print(
     streams.say(f"  state    {fleet.directory}")
     for model in fleet.models:
         streams.say(f"  model    {_summary(model)}")
-    for warning in _warnings(fleet):
+    for warning in warnings:
         streams.say(f"  warning  {warning.where}: {warning.what}")
         if warning.hint:
             streams.say(f"           hint: {warning.hint}")
@@ -91,12 +98,71 @@ def _summary(model: ModelSettings) -> str:
     )
 
 
-def _warnings(fleet: FleetSettings) -> Sequence[Problem]:
-    return [*public_without_keys(fleet, keys=0), *advice(fleet)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Remembered:
+    """What the fleet's ledger knows that a configuration can be judged by."""
+
+    recovered: Recovered | None = None
+    keys: tuple[str, ...] = ()
+    trouble: tuple[Problem, ...] = ()
+
+
+def _remembered(fleet: FleetSettings) -> _Remembered:
+    path = ledger_path(fleet)
+    if not os.path.exists(path):
+        return _Remembered()
+    try:
+        with reading(path) as db:
+            names = tuple(key.name for key in list_keys(db))
+            return _Remembered(recovered=recovered(db), keys=names)
+    except OperatorFault as fault:
+        return _Remembered(
+            trouble=(Problem(where=path, what=fault.message, hint=fault.hint or ""),)
+        )
+
+
+def _judge(fleet: FleetSettings, *, ports: bool) -> tuple[Sequence[Problem], Sequence[Problem]]:
+    """Return what would keep a readable configuration from being served here, and warnings."""
+    known = _remembered(fleet)
+    problems = list(listener_problems(fleet.gateway, keys_configured=bool(known.keys)))
+    if ports:
+        problems += taken_ports(fleet)
+    warnings = [*known.trouble, *advice(fleet), *_unknown_keys(fleet, known.keys)]
+    if known.recovered is not None and fleet.rates:
+        found, now_us = known.recovered, SystemClock.started().now_us()
+        warnings += short_idles(
+            fleet, lambda model, tier: _measured(fleet, model, tier, found, now_us)
+        )
+    return problems, warnings
+
+
+def _unknown_keys(fleet: FleetSettings, names: Sequence[str]) -> Sequence[Problem]:
+    limits = {**fleet.spend.key_day_nusd, **fleet.spend.key_month_nusd}
+    return [
+        Problem(
+            where="spend", what=f"there is no key named {name!r}", hint="see poorwill keys list"
+        )
+        for name in limits
+        if name not in names
+    ]
+
+
+def _measured(
+    fleet: FleetSettings, model: ModelSettings, tier: Tier, known: Recovered, now_us: int
+) -> TierCosts | None:
+    replica = replica_id(model.name)
+    woken = any((wake.replica, wake.from_tier) == (replica, tier) for wake in known.wake_times)
+    parked = any((park.replica, park.to_tier) == (replica, tier) for park in known.park_times)
+    if not (woken and parked):
+        return None
+    return tier_costs(model, [tier], fleet.rates, known, now_us=now_us)[tier]
 
 
 def _as_json(
-    source: str, fleet: FleetSettings | None, problems: Sequence[Problem]
+    source: str,
+    fleet: FleetSettings | None,
+    problems: Sequence[Problem],
+    warnings: Sequence[Problem],
 ) -> dict[str, object]:
     answer: dict[str, object] = {
         "ok": not problems,
@@ -107,7 +173,7 @@ def _as_json(
         return answer
     gateway = fleet.gateway
     return answer | {
-        "warnings": [asdict(warning) for warning in _warnings(fleet)],
+        "warnings": [asdict(warning) for warning in warnings],
         "directory": fleet.directory,
         "listen": f"{gateway.host}:{gateway.port}",
         "admin": f"{gateway.admin_host}:{gateway.admin_port}",
@@ -133,8 +199,9 @@ VERB = Verb(
     epilog="""\
 exit status: 0 nothing is wrong, 2 there are problems; warnings do not count.
 
-Looks at the file, the model files, programs and variables it names; starts nothing. --ports also
-binds each configured port for a moment. For completion in an editor:
+Looks at the file, the model files, programs and variables it names, and at what the fleet's ledger has
+measured; starts nothing. --ports also binds each configured port for a moment; not of use while the fleet
+is being served. For completion in an editor:
 
   poorwill check --schema > fleet.schema.json
   and in the first line of fleet.toml:  #:schema ./fleet.schema.json""",

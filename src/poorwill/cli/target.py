@@ -38,8 +38,16 @@ def fleet_path(options: argparse.Namespace) -> str:
 def read_fleet(
     options: argparse.Namespace, streams: Streams, *, machine: bool = False
 ) -> FleetSettings:
-    """Read the configuration. Raises ConfigFault with every problem."""
-    return load_fleet(fleet_path(options), streams.env, machine=machine)
+    """Read the configuration. Raises ConfigFault with every problem.
+
+    `machine` also checks what serving needs: model files, secrets, and the engines' own options.
+    """
+    if not machine:
+        return load_fleet(fleet_path(options), streams.env, machine=False)
+    from poorwill.engines.kinds import ENGINE_KINDS  # slow to import; most verbs do without
+
+    known = {name: kind.options for name, kind in ENGINE_KINDS.items()}
+    return load_fleet(fleet_path(options), streams.env, engine_options=known)
 
 
 def serving(settings: FleetSettings) -> Mapping[str, str | int] | None:

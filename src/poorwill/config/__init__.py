@@ -8,7 +8,7 @@ outside `taken_ports`, and starts nothing.
 from poorwill.config.load import load_fleet
 from poorwill.config.machine import taken_ports
 from poorwill.config.publish import document, schema
-from poorwill.config.rules import advice, public_without_keys, short_idles
+from poorwill.config.rules import advice, short_idles
 from poorwill.config.sections import MODEL_NAME
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "advice",
     "document",
     "load_fleet",
-    "public_without_keys",
     "schema",
     "short_idles",
     "taken_ports",

@@ -4,6 +4,7 @@ import os.path
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from poorwill.config.document import LOST, parse
 from poorwill.config.fleet_fields import FLEET, GATEWAY, RATE, SPEND
@@ -11,7 +12,13 @@ from poorwill.config.kinds import nearest, toml_name
 from poorwill.config.machine import check_machine
 from poorwill.config.model_fields import MODEL
 from poorwill.config.places import absolute
-from poorwill.config.rules import ModelSheet, check_fleet, check_model
+from poorwill.config.rules import (
+    EngineOptions,
+    ModelSheet,
+    check_fleet,
+    check_model,
+    check_options,
+)
 from poorwill.config.sections import MODEL_NAME, TITLES, WRITTEN_IN
 from poorwill.config.sheet import Bad, Place, Sheet
 from poorwill.config.tables import Group, Values
@@ -27,12 +34,19 @@ from poorwill.core.settings import (
 from poorwill.core.words import ModelName
 
 
-def load_fleet(path: str, env: Mapping[str, str], *, machine: bool = True) -> FleetSettings:
+def load_fleet(
+    path: str,
+    env: Mapping[str, str],
+    *,
+    machine: bool = True,
+    engine_options: EngineOptions = MappingProxyType({}),
+) -> FleetSettings:
     """Read a fleet's configuration file.
 
     Relative paths in it count from its own directory; the fleet directory is that directory unless it
     says otherwise. `machine` also checks what must exist on this machine to serve: model files and the
     environment variables that hold secrets. Verbs that only look at a fleet leave that out.
+    `engine_options` are the options that each kind of engine knows; what is not in there is not checked.
 
     Raises ConfigFault with every problem found. Opens no file but this one and the first bytes of models.
     """
@@ -46,7 +60,8 @@ def load_fleet(path: str, env: Mapping[str, str], *, machine: bool = True) -> Fl
         partial=bool(document.faults),
         written_in=WRITTEN_IN,
     )
-    fleet = _Reading(document.table, sheet).fleet(os.path.basename(path))
+    reading = _Reading(document.table, sheet, engine_options)
+    fleet = reading.fleet(os.path.basename(path))
     if machine:
         check_machine(fleet, sheet, env)
     if sheet.problems:
@@ -73,9 +88,12 @@ def _unreadable(error: OSError | UnicodeDecodeError) -> Problem:
 class _Reading:
     """One pass over a document's tables."""
 
-    def __init__(self, table: dict[str, object], sheet: Sheet) -> None:
+    def __init__(
+        self, table: dict[str, object], sheet: Sheet, engine_options: EngineOptions
+    ) -> None:
         self._table = table
         self._sheet = sheet
+        self._engine_options = engine_options
 
     def fleet(self, source: str) -> FleetSettings:
         """Return the settings, as far as they could be read; everything wrong is on the sheet."""
@@ -129,7 +147,9 @@ class _Reading:
             values, name=ModelName(name), **{"replica.model": ModelName(name)}
         )
         model = replace(model, engine=self._found(model.engine))
-        check_model(model, ModelSheet(name=name, sheet=self._sheet))
+        here = ModelSheet(name=name, sheet=self._sheet)
+        check_model(model, here)
+        check_options(model, here, self._engine_options.get(model.engine.kind))
         return model
 
     def _found(self, engine: EngineSettings) -> EngineSettings:

@@ -3,7 +3,6 @@
 A rule names the keys it is about; where one of them was reported already, it says nothing.
 """
 
-import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +16,9 @@ from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
 
 Costs = Callable[[ModelSettings, Tier], TierCosts | None]
 """Returns what parking a model in a tier costs, by rates and measured wakes; None where that is not known."""
+
+EngineOptions = Mapping[str, Sequence[str] | None]
+"""The options that each kind of engine knows; None: any option is handed on as a flag."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,15 @@ def _check_command(model: ModelSettings, sheet: ModelSheet) -> None:
         sheet.wrong(["command", "args", "env", "port"], "has no {port}", hint)
     if "{path}" in words and not engine.path:
         sheet.wrong(["path", "command"], "is missing", "the command has {path}")
+
+
+def check_options(model: ModelSettings, sheet: ModelSheet, known: Sequence[str] | None) -> None:
+    """Report options that the model's engine does not have."""
+    for name in model.engine.options if known is not None else ():
+        if name not in (known or ()):
+            what = f"the engine {model.engine.kind} has no such option"
+            hint = nearest(name, known) if known else "it takes none; use args"
+            sheet.wrong([f"options.{name}", "engine"], what, hint)
 
 
 def _check_ladder(model: ModelSettings, sheet: ModelSheet) -> None:
@@ -202,30 +213,6 @@ def _check_names(
     for name in limits:
         if name not in names and not sheet.is_bad(path):
             sheet.wrong((*path, name), "is no model here", nearest(name, names))
-
-
-def public_without_keys(fleet: FleetSettings, *, keys: int) -> Sequence[Problem]:
-    """Return a problem for each listener that others can reach while no API key is needed."""
-    if keys:
-        return []
-    gateway = fleet.gateway
-    return [
-        Problem(
-            where=f"gateway.{key}",
-            what=f"{host} can be reached from elsewhere, and there is no API key",
-            hint="make one with poorwill keys add NAME, or listen on 127.0.0.1",
-        )
-        for key, host in (("listen", gateway.host), ("admin", gateway.admin_host))
-        if not is_loopback(host)
-    ]
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def advice(fleet: FleetSettings) -> Sequence[Problem]:

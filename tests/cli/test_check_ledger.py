@@ -1,0 +1,141 @@
+"""`check` also judges a configuration by what the fleet's ledger knows: measured wakes, and keys."""
+
+import io
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from poorwill.clock import SystemClock
+from poorwill.core.entries import (
+    Entry,
+    ParkEnded,
+    ReplicaCreated,
+    SpanOpened,
+    WakeBegan,
+    WakeEnded,
+)
+from poorwill.core.words import (
+    DRAIN,
+    LINGER,
+    SECOND_US,
+    SERVING,
+    ModelName,
+    Phase,
+    ReplicaId,
+    Tier,
+    WakeId,
+    parked,
+    waking,
+)
+from poorwill.ledger.ledger import open_ledger
+from poorwill.telemetry.log import StreamLog
+
+from .conftest import Poorwill
+
+A, A0, W = ModelName("a"), ReplicaId("a-0"), WakeId("w1")
+FLEET = """\
+[models.a]
+engine = "toy"
+policy = {{ name = "fixed", idle_s = {idle_s} }}
+[gateway]
+listen = "{host}:0"
+[[rates]]
+active_usd_h = 1
+[spend]
+key_day_usd = {{ anna = 1 }}
+"""
+
+
+def life(start_us: int) -> list[Entry]:
+    """A replica that took 60 s to wake from cold and 30 s to park."""
+
+    def at(second: int) -> int:
+        return start_us + second * SECOND_US
+
+    def span(second: int, cause: object) -> SpanOpened:
+        return SpanOpened(replica=A0, at_us=at(second), cause=cause, tier=Tier.COLD, wake=None)  # type: ignore[arg-type]
+
+    return [
+        ReplicaCreated(replica=A0, model=A, driver="cold", at_us=at(0)),
+        span(0, parked(Tier.COLD)),
+        WakeBegan(
+            wake=W,
+            replica=A0,
+            model=A,
+            generation=1,
+            at_us=at(10),
+            from_tier=Tier.COLD,
+            asked_by="operator",
+            why="operator",
+            budget_us=None,
+        ),
+        SpanOpened(replica=A0, at_us=at(10), cause=waking(Phase.SPAWN), tier=Tier.COLD, wake=W),
+        WakeEnded(wake=W, replica=A0, at_us=at(70), ok=True),
+        span(70, SERVING),
+        span(80, LINGER),
+        span(90, DRAIN),
+        ParkEnded(
+            replica=A0, at_us=at(130), began_us=at(100), to_tier=Tier.COLD, ok=True, why="idle"
+        ),
+        span(130, parked(Tier.COLD)),
+    ]
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> Path:
+    clock = SystemClock.started()
+    log = StreamLog(stream=io.StringIO())
+    async with open_ledger(str(tmp_path / "ledger.sqlite"), clock=clock, log=log) as ledger:
+        await ledger.record(life(clock.now_us() - 3600 * SECOND_US))
+    return tmp_path
+
+
+async def test_an_idle_time_below_the_measured_break_even_is_explained(
+    poorwill: Poorwill, fleet: Path
+) -> None:
+    (fleet / "fleet.toml").write_text(FLEET.format(idle_s=20, host="127.0.0.1"))
+    ran = await poorwill("check", str(fleet))
+    assert ran.status == 0
+    # 60 s of waking and 30 s of parking at the active rate, and nothing is paid while cold.
+    assert "shorter than the break-even of 90 s" in ran.out
+    (fleet / "fleet.toml").write_text(FLEET.format(idle_s=90, host="127.0.0.1"))
+    assert "break-even" not in (await poorwill("check", str(fleet))).out
+
+
+async def test_a_public_address_is_a_problem_until_there_is_a_key(
+    poorwill: Poorwill, fleet: Path
+) -> None:
+    (fleet / "fleet.toml").write_text(FLEET.format(idle_s=90, host="0.0.0.0"))
+    ran = await poorwill("check", str(fleet))
+    assert ran.status == 2
+    assert "no API key" in ran.out
+    assert (await poorwill("keys", "add", "anna", "--fleet", str(fleet))).status == 0
+    assert (await poorwill("check", str(fleet))).status == 0
+
+
+async def test_a_limit_for_a_key_that_does_not_exist_is_a_warning(
+    poorwill: Poorwill, fleet: Path
+) -> None:
+    (fleet / "fleet.toml").write_text(FLEET.format(idle_s=90, host="127.0.0.1"))
+    answer = json.loads((await poorwill("check", str(fleet), "--json")).out)
+    assert "there is no key named 'anna'" in [warning["what"] for warning in answer["warnings"]]
+    await poorwill("keys", "add", "anna", "--fleet", str(fleet))
+    answer = json.loads((await poorwill("check", str(fleet), "--json")).out)
+    assert "spend" not in [warning["where"] for warning in answer["warnings"]]
+
+
+async def test_a_damaged_ledger_is_a_warning_and_check_changes_nothing(
+    poorwill: Poorwill, fleet: Path
+) -> None:
+    (fleet / "fleet.toml").write_text(FLEET.format(idle_s=90, host="127.0.0.1"))
+    with closing(sqlite3.connect(fleet / "ledger.sqlite")) as db:
+        db.execute("PRAGMA user_version = 999")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = (fleet / "ledger.sqlite").read_bytes()
+    ran = await poorwill("check", str(fleet))
+    assert ran.status == 0
+    assert "ledger.sqlite" in ran.out
+    assert (fleet / "ledger.sqlite").read_bytes() == before
