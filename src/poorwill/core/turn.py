@@ -317,7 +317,11 @@ class Turn:
         """Do not try to park again at once."""
         failures = self.replica.park_failures + 1
         pause = min(PAUSE_AFTER_FAILED_PARK_US << min(failures - 1, 30), LONGEST_PAUSE_US)
-        self.set(park_after_us=self.now_us + pause, park_failures=failures)
+        self.set(
+            park_after_us=self.now_us + pause,
+            park_failures=failures,
+            park_failed=self.replica.tier,
+        )
 
 
 def idle_cause(replica: Replica, now_us: int) -> tuple[Cause, str]:
