@@ -73,9 +73,11 @@ class Waking:
         self.controller.submit(unit, PhaseBegan(generation=generation, mark=mark))
 
     def failed(self, why: str, code: ErrorCode = ErrorCode.WAKE_FAILED) -> None:
-        """Report the failure; `kept` says that the replica is parked as before."""
-        if self.touched:
-            self.controller.journal.post([placement(self.controller, self.unit)])
+        """Report the failure; `kept` says that the replica is parked as before.
+
+        Its place is told either way: a poorwill that starts after this one must not use the generation again.
+        """
+        self.controller.journal.post([placement(self.controller, self.unit)])
         report = WakeFailed(
             generation=self.effect.generation,
             why=why,
