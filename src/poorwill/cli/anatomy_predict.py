@@ -1,6 +1,8 @@
 """`poorwill anatomy --predict`: how long a start would take, from a few figures, without a fleet."""
 
 import argparse
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from poorwill.cli.anatomy_json import estimates_json
 from poorwill.cli.anatomy_text import estimate_lines
@@ -10,7 +12,7 @@ from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.loaders import GB, LOADERS, Storage
 from poorwill.core.prediction import Machine, Start, predict_start
 
-BUS_GB_S = {"3": 12.0, "4": 24.0, "5": 52.0}
+BUS_GB_S: Mapping[str, float] = MappingProxyType({"3": 12.0, "4": 24.0, "5": 52.0})
 """What a PCIe generation moves to one accelerator over sixteen lanes, as measured, not as specified."""
 
 
