@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from poorwill.core.errors import ErrorCode
+from poorwill.gateway.wire import REPLIES, http_status
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "poorwill"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -156,8 +159,5 @@ def test_the_evening_path_exists_and_is_read_in_an_evening() -> None:
 
 
 def test_every_error_code_has_an_http_status() -> None:
-    from poorwill.core.errors import ErrorCode
-    from poorwill.gateway.wire import HTTP_STATUS
-
-    assert set(HTTP_STATUS) == set(ErrorCode)
-    assert all(400 <= status < 600 for status in HTTP_STATUS.values())
+    assert set(REPLIES) == set(ErrorCode)
+    assert all(400 <= http_status(code) < 600 for code in ErrorCode)
