@@ -32,7 +32,7 @@ from poorwill.drivers.snapshot import SnapshotStore, store_root
 from poorwill.drivers.space import Space
 
 from .cases import frozen_case, new_cold, new_frozen
-from .conftest import Fleet, ask
+from .conftest import Fleet, ask, until
 
 BIG = str(250_000_000)
 """Bytes of engine memory that keep criu busy for a tenth of a second and more."""
@@ -60,10 +60,8 @@ def scratch(fleet: Fleet) -> list[Path]:
     return [*root.glob("*/.draft-*"), *root.glob("*/.wake-*")]
 
 
-async def test_an_open_connection_fails_the_park_and_the_engine_serves_on(
-    fleet: Fleet, driver: FrozenDriver, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("poorwill.drivers.frozen.QUIET_LIMIT_S", 0.2)
+async def test_an_open_connection_fails_the_park_and_the_engine_serves_on(fleet: Fleet, criu: Criu):
+    driver = new_frozen(fleet, criu, quiet_limit_s=0.2)
     launch, running = await start(fleet)
     reader, writer = await asyncio.open_connection(launch.host, launch.port)
     writer.write(b"GET /count HTTP/1.1\r\n\r\n")
@@ -157,7 +155,7 @@ async def test_a_taken_pid_fails_the_wake_names_its_holder_and_spares_it(
 async def test_a_pid_taken_behind_our_back_fails_the_wake_and_spares_its_holder(
     fleet: Fleet, driver: FrozenDriver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("poorwill.drivers.frozen._refuse_taken_ids", lambda manifest: None)
+    monkeypatch.setattr("poorwill.drivers.thaw.refuse_taken_ids", lambda manifest: None)
     launch, running = await start(fleet)
     parked = await driver.park(running, launch, generation=1)
     with squatter(running.pid):
@@ -178,6 +176,8 @@ def squatter(pid: int) -> Iterator[None]:
             pytest.skip(f"cannot choose a pid here: {error}")
         child = subprocess.Popen(["sleep", "60"], start_new_session=True)
         if child.pid == pid:
+            while not procfs.command_line(pid).startswith("sleep"):
+                pass  # its exec is under way
             break
         child.kill()
         child.wait()
@@ -193,7 +193,7 @@ def squatter(pid: int) -> Iterator[None]:
 async def test_a_port_taken_behind_our_back_fails_the_wake_and_the_snapshot_is_kept(
     fleet: Fleet, driver: FrozenDriver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("poorwill.drivers.frozen.refuse_taken_port", lambda launch: None)
+    monkeypatch.setattr("poorwill.drivers.thaw.refuse_taken_port", lambda launch: None)
     launch, running = await start(fleet)
     parked = await driver.park(running, launch, generation=1)
     server = await asyncio.start_server(lambda r, w: w.close(), launch.host, launch.port)
@@ -295,9 +295,7 @@ async def test_a_poorwill_killed_during_a_park_leaves_nothing_that_recovery_does
         asyncio.run(main())
     """)
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
-    while not pages_are_written(fleet):
-        assert child.returncode is None
-        await asyncio.sleep(0.0005)
+    await until(lambda: pages_are_written(fleet))
     child.kill()
     await child.wait()
     assert len(scratch(fleet)) == 1
@@ -420,9 +418,8 @@ async def test_an_encrypted_snapshot_hides_what_the_engine_knew_and_wakes(fleet:
     assert in_memory() == before
     woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
     assert ask(woken) == "1"
-    async with asyncio.timeout(5):  # what is spent is removed behind the wake's back
-        while in_memory() - before:
-            await asyncio.sleep(0.001)
+    # What is spent is removed behind the wake's back.
+    await until(lambda: not in_memory() - before)
 
 
 async def test_the_same_engine_unencrypted_would_have_shown_its_secret(

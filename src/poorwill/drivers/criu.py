@@ -67,6 +67,11 @@ class Criu:
     unprivileged: bool = False
     """Run by a user who is not root, with capabilities on the binary (criu(8), --unprivileged)."""
 
+    @property
+    def named(self) -> str:
+        """Return program and version for manifests: a snapshot is restored by the same version only."""
+        return f"criu {self.version}"
+
     async def dump(
         self, pid: int, *, image: Path, work: Path, began: Callable[[int], None]
     ) -> None:

@@ -1,0 +1,71 @@
+"""What an engine keeps on a device (a GPU) beside the host's memory, as the frozen tier sees it.
+
+Taking it down moves the device's content into the processes' own memory, where criu finds it; bringing it
+back is the reverse. `cuda` does it; engines without a device need nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from poorwill.core.ports import DriverError
+from poorwill.drivers.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceImage:
+    """Whose device content was taken down, and how much it was."""
+
+    pids: tuple[int, ...] = ()
+    bytes: int = 0
+
+
+class DeviceBroken(DriverError):
+    """A device call failed and could not be undone: the processes must be ended."""
+
+
+class Device(Protocol):
+    """Device state of processes. Calls are bounded by the implementation."""
+
+    async def take_down(self, pids: Sequence[int]) -> DeviceImage:
+        """Move the processes' device content into their memory and release the device.
+
+        Raises DriverError where nothing has changed, DeviceBroken otherwise. Cancelled: as DeviceBroken.
+        """
+        ...
+
+    async def bring_back(self, image: DeviceImage) -> None:
+        """Move it back; the processes must be running. Raises DriverError: they must be ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoDevice:
+    """The device of engines that compute on the CPU. Implements `Device`."""
+
+    async def take_down(self, pids: Sequence[int]) -> DeviceImage:
+        """Return an empty image."""
+        return DeviceImage()
+
+    async def bring_back(self, image: DeviceImage) -> None:
+        """Refuse: there is no device to bring anything back to."""
+        raise DriverError("the snapshot has device state, and this poorwill handles no device")
+
+
+def with_device_image(manifest: Manifest, image: DeviceImage) -> Manifest:
+    """Note a device image in a manifest."""
+    if not image.pids:
+        return manifest
+    noted = {
+        "device_pids": " ".join(str(pid) for pid in image.pids),
+        "device_bytes": str(image.bytes),
+    }
+    return replace(manifest, extra={**manifest.extra, **noted})
+
+
+def device_image(manifest: Manifest) -> DeviceImage:
+    """Return the device image noted in a manifest; empty where there is none."""
+    pids = manifest.extra.get("device_pids", "").split()
+    return DeviceImage(
+        pids=tuple(int(pid) for pid in pids), bytes=int(manifest.extra.get("device_bytes", "0"))
+    )

@@ -1,0 +1,180 @@
+"""Freezing one engine: quiet, off the device, dumped, durable, and only then ended.
+
+Until its image is durable the engine is merely stopped, and any failure lets it run on. An engine whose dump
+was cut off in the middle carries foreign code and is killed, never resumed.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from poorwill.core.launch import Launch, Parked, Running
+from poorwill.core.ports import DriverError
+from poorwill.core.words import Tier
+from poorwill.drivers import procfs
+from poorwill.drivers.attempt import note_attempt
+from poorwill.drivers.blocking import in_thread
+from poorwill.drivers.criu import CriuFailed, CriuFault
+from poorwill.drivers.device import DeviceBroken, DeviceImage, with_device_image
+from poorwill.drivers.manifest import HostFacts, Manifest, start_hash_of
+from poorwill.drivers.snapshot import Draft
+
+if TYPE_CHECKING:
+    from poorwill.drivers.frozen import FrozenDriver
+
+OVERHEAD = 1.05
+OVERHEAD_BYTES = 4 * 2**20
+"""What an image takes beyond the memory it carries."""
+
+
+async def freeze(
+    driver: "FrozenDriver", running: Running, launch: Launch, *, generation: int
+) -> Parked:
+    """Freeze an engine; see `Driver.park`."""
+    if not driver.processes.alive(running):
+        raise DriverError(f"the engine of replica {running.replica} is not running")
+    await _quiet(driver, running)
+    try:
+        held = await driver.device.take_down(_members(running))
+    except DeviceBroken as error:
+        await driver.end(running)
+        raise DriverError(f"{error}; the engine was ended with it") from error
+    except DriverError as error:
+        raise DriverError(f"cannot free the device: {error}", running=running) from error
+    try:
+        return await _freeze_host(driver, running, launch, held, generation)
+    except BaseException as error:
+        await _give_device_back(driver, running, held, error)
+        raise
+
+
+async def _freeze_host(
+    driver: "FrozenDriver", running: Running, launch: Launch, held: DeviceImage, generation: int
+) -> Parked:
+    """Dump what is in the host's memory, the device's content included by now."""
+    pids = _members(running)
+    need_bytes = OVERHEAD_BYTES + int(OVERHEAD * sum(procfs.private_bytes(pid) for pid in pids))
+    try:
+        await in_thread(
+            lambda stop: driver.space.make_room(driver.store, need_bytes, replica=running.replica)
+        )
+        draft = driver.store.begin(running.replica, generation)
+    except (DriverError, OSError) as error:
+        raise DriverError(f"cannot freeze: {error}", running=running) from error
+    manifest = with_device_image(_manifest(driver, running, launch, pids, generation), held)
+    try:
+        await _dump(driver, running, draft)
+        manifest = await in_thread(lambda stop: driver.store.commit(draft, manifest, stop))
+        parked = _parked(manifest, path=str(draft.final))
+        await driver.end(running)
+        return parked
+    except BaseException as error:
+        # Whatever failed after the dump, the engine is only stopped: without its image it runs on.
+        driver.store.abandon(draft)
+        driver.store.discard(_parked(manifest))
+        driver.processes.resume(running)
+        if isinstance(error, OSError):
+            raise DriverError(f"cannot write the snapshot: {error}", running=running) from error
+        raise
+
+
+async def _dump(driver: "FrozenDriver", running: Running, draft: Draft) -> None:
+    def began(criu_pid: int) -> None:
+        note_attempt(
+            draft.work,
+            criu_pid=criu_pid,
+            engine_pid=running.pid,
+            engine_started=running.pid_started,
+        )
+
+    try:
+        await driver.criu.dump(running.pid, image=draft.image, work=draft.work, began=began)
+    except CriuFailed as error:
+        if error.fault in (CriuFault.LIMIT, CriuFault.KILLED):
+            await driver.end(running)
+            raise DriverError(f"{error}; the engine was ended with it") from error
+        if error.fault is CriuFault.CONNECTED:
+            raise DriverError(
+                f"{error}; close keep-alive connections before parking", running=running
+            ) from error
+        raise DriverError(str(error), running=running) from error
+    except BaseException:
+        await driver.end(running)
+        raise
+
+
+async def _quiet(driver: "FrozenDriver", running: Running) -> None:
+    """Wait until the engine has no TCP connection. Raises DriverError with `.running` otherwise."""
+    delay_s = 0.002
+    connected: list[tuple[int, int]] = []
+    try:
+        async with asyncio.timeout(driver.quiet_limit_s):
+            while connected := procfs.connected_ports(_members(running)):
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 0.05)
+    except TimeoutError:
+        ports = ", ".join(f"{local}->{peer}" for local, peer in connected[:4])
+        raise DriverError(
+            f"replica {running.replica} has TCP connections open (ports {ports}); "
+            "close keep-alive connections before parking",
+            running=running,
+        ) from None
+
+
+async def _give_device_back(
+    driver: "FrozenDriver", running: Running, held: DeviceImage, error: BaseException
+) -> None:
+    """Return the device's content to an engine that was not frozen after all; else end it."""
+    if not held.pids or not driver.processes.alive(running):
+        return
+    try:
+        await driver.device.bring_back(held)
+    except BaseException as failure:
+        await driver.end(running)
+        if isinstance(error, DriverError) and isinstance(failure, DriverError):
+            raise DriverError(
+                f"{error}; the device could not be given back ({failure}), the engine was ended"
+            ) from error
+        raise
+
+
+def _members(running: Running) -> list[int]:
+    return [stat.pid for stat in procfs.session_members(running.pid)]
+
+
+def _parked(manifest: Manifest, path: str | None = None) -> Parked:
+    return Parked(
+        replica=manifest.replica,
+        generation=manifest.generation,
+        tier=manifest.tier,
+        path=path,
+        image_bytes=manifest.image_bytes,
+    )
+
+
+def _manifest(
+    driver: "FrozenDriver",
+    running: Running,
+    launch: Launch,
+    pids: Sequence[int],
+    generation: int,
+) -> Manifest:
+    ids = sorted(thread for pid in pids for thread in procfs.thread_ids(pid))
+    return Manifest(
+        replica=running.replica,
+        model=launch.model,
+        generation=generation,
+        driver=driver.name,
+        tier=Tier.FROZEN,
+        tool=driver.criu.named,
+        created_us=driver.clock.now_us(),
+        engine=launch.engine,
+        digest=launch.digest,
+        start_hash=start_hash_of(launch),
+        host=launch.host,
+        port=launch.port,
+        machine=HostFacts.read(),
+        pid=running.pid,
+        ids=tuple(ids),
+        log_path=procfs.open_file_path(running.pid, 1) or running.log_path,
+    )

@@ -1,0 +1,183 @@
+"""Thawing one engine: checked, claimed, restored stopped while its bytes are verified, and only then let run.
+
+From the moment it runs its image is spent: a second process from one image would repeat the first one's
+state. Until then nothing has happened to the image, and where the machine was in the way (a port, a pid) it
+may be woken another time.
+"""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from poorwill.core.launch import Launch, Parked, PhaseMark, Running
+from poorwill.core.ports import DriverError, Report, SnapshotRefused
+from poorwill.core.words import Phase
+from poorwill.drivers import procfs
+from poorwill.drivers.attempt import note_attempt
+from poorwill.drivers.blocking import in_thread
+from poorwill.drivers.criu import CriuFailed, CriuFault
+from poorwill.drivers.device import device_image
+from poorwill.drivers.enginelog import open_log
+from poorwill.drivers.manifest import FileRecord, HostFacts, Manifest, mismatches
+from poorwill.drivers.readiness import Readiness, refuse_taken_port
+from poorwill.drivers.snapshot import Draft
+
+if TYPE_CHECKING:
+    from poorwill.drivers.frozen import FrozenDriver
+
+SMALL_BYTES = 2**20
+"""Files up to this size (criu's own records) are verified before criu reads them; the memory pages, which
+criu copies without looking, meanwhile."""
+
+
+async def thaw(
+    driver: "FrozenDriver", parked: Parked, launch: Launch, *, generation: int, report: Report
+) -> Running:
+    """Restore an engine; see `Driver.wake`."""
+    manifest = driver.store.manifest(parked)
+    _mark(driver, report, Phase.READ_IMAGE, manifest.image_bytes)
+    reasons = mismatches(
+        manifest,
+        launch,
+        tool=driver.criu.named,
+        machine=HostFacts.read(),
+        generation=parked.generation,
+    )
+    if reasons:
+        raise SnapshotRefused("the snapshot does not match: " + "; ".join(reasons))
+    refuse_taken_port(launch)
+    refuse_taken_ids(manifest)
+    draft = driver.store.begin_wake(manifest)
+    spent = claimed = False
+    try:
+        driver.store.claim(manifest)
+        claimed = True
+        running = await _restore(driver, manifest, draft, launch, generation, report)
+        spent = True
+        await _let_run(driver, manifest, running, launch, report)
+    except BaseException as error:
+        spent = spent or (claimed and isinstance(error, SnapshotRefused))
+        if claimed and not spent:
+            driver.store.release(manifest)
+        driver.store.end_wake(manifest, draft, spent=spent)
+        raise
+    # Unlinking gigabytes takes a while, and the client waits; nothing waits for this. What a crash leaves
+    # of it is found by `recover`.
+    asyncio.get_running_loop().run_in_executor(
+        None, lambda: driver.store.end_wake(manifest, draft, spent=True)
+    )
+    return running
+
+
+async def _let_run(
+    driver: "FrozenDriver", manifest: Manifest, running: Running, launch: Launch, report: Report
+) -> None:
+    held = device_image(manifest)
+    try:
+        driver.processes.resume(running)
+        if held.pids:
+            _mark(driver, report, Phase.RESTORE_DEVICE, held.bytes)
+            await driver.device.bring_back(held)
+        _mark(driver, report, Phase.READY)
+        await Readiness(processes=driver.processes, limit_s=driver.ready_limit_s).wait(
+            running, launch
+        )
+    except BaseException:
+        await driver.end(running)
+        raise
+
+
+async def _restore(
+    driver: "FrozenDriver",
+    manifest: Manifest,
+    draft: Draft,
+    launch: Launch,
+    generation: int,
+    report: Report,
+) -> Running:
+    """Restore and verify at once; the engine is then stopped. Leaves no process behind otherwise."""
+    restored: list[Running] = []
+
+    async def verify(records: Sequence[FileRecord]) -> None:
+        await in_thread(lambda stop: driver.store.verify(draft, records, stop))
+
+    async def restore() -> None:
+        await _run_criu(driver, manifest, draft, launch)
+        restored.append(
+            driver.processes.running(
+                launch, pid=manifest.pid, generation=generation, driver=driver.name, extra={}
+            )
+        )
+
+    async def verify_pages() -> None:
+        await verify([record for record in manifest.files if record.bytes > SMALL_BYTES])
+        _mark(driver, report, Phase.RESTORE_PROCESS)
+
+    try:
+        await verify([record for record in manifest.files if record.bytes <= SMALL_BYTES])
+        if manifest.sealed:
+            # The pages must be in the clear before criu can start; decrypting also verifies them.
+            await in_thread(lambda stop: driver.store.unseal(manifest, draft, stop))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(verify_pages())
+            group.create_task(restore())
+    except BaseException as error:
+        for running in restored:
+            await driver.end(running)
+        if isinstance(error, BaseExceptionGroup):
+            raise _gravest(error) from error
+        raise
+    return restored[0]
+
+
+async def _run_criu(
+    driver: "FrozenDriver", manifest: Manifest, draft: Draft, launch: Launch
+) -> None:
+    def began(criu_pid: int) -> None:
+        note_attempt(draft.work, criu_pid=criu_pid, engine_pid=manifest.pid, engine_started=None)
+
+    try:
+        log_fd = open_log(launch.log_path)
+    except OSError as error:
+        raise DriverError(f"cannot open the log {launch.log_path}: {error}") from error
+    try:
+        await driver.criu.restore(
+            image=draft.image,
+            work=draft.work,
+            log_fd=log_fd,
+            log_path=manifest.log_path,
+            root_pid=manifest.pid,
+            began=began,
+        )
+    except CriuFailed as error:
+        # A time limit, a port or a pid: the machine was in the way, not the image.
+        if error.fault is CriuFault.FAILED:
+            raise SnapshotRefused(str(error)) from error
+        raise DriverError(str(error)) from error
+    finally:
+        os.close(log_fd)
+
+
+def refuse_taken_ids(manifest: Manifest) -> None:
+    """Raise DriverError where a pid or thread id of the image is in use: a restore needs them all."""
+    for number in manifest.ids:
+        if os.path.exists(f"/proc/{number}"):
+            raise DriverError(
+                f"pid {number} of replica {manifest.replica}'s snapshot is in use by "
+                f"{procfs.command_line(number)}"
+            )
+
+
+def _mark(
+    driver: "FrozenDriver", report: Report, phase: Phase, bytes_read: int | None = None
+) -> None:
+    report(PhaseMark(phase=phase, at_us=driver.clock.now_us(), bytes_read=bytes_read))
+
+
+def _gravest(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error that says most: a refused snapshot explains why criu failed on it, too."""
+    for error in errors.exceptions:
+        if isinstance(error, SnapshotRefused):
+            return error
+    return errors.exceptions[0]
