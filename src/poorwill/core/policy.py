@@ -25,7 +25,9 @@ class Descent:
 
     rungs: tuple[Rung, ...]
     wake_at_us: int | None = None
-    """Wake ahead of predicted demand at this instant, if parked by then."""
+    """Wake ahead of predicted demand at this instant, if parked by then; once in a stretch. The stretch goes
+    on: rungs after this instant say when to park again if the demand does not come. Where there are none,
+    the plan of a stretch that begins with that readiness says so."""
     why: str = ""
     """For the ledger: `fixed 300 s`, `break-even 214 s`, `adaptive: night, 40 s`."""
 

@@ -46,6 +46,8 @@ class WakeAttempt:
     asked_us: int
     """When the first wake was decided that this one, a colder one, goes on from; else `began_us`."""
     asked_by: str
+    ahead_us: int = 0
+    """When it was predicted to be wanted, for a wake ahead of demand; else 0."""
     phase: Phase = Phase.PROVISION
     phase_began_us: int = 0
     aborting: str = ""
@@ -84,6 +86,8 @@ class Replica:
     """Where a drain leads."""
     drain_ends_us: int = 0
     ready_since_us: int = 0
+    woken_ahead_us: int = 0
+    """When the policy wanted it awake, where the last wake was one ahead of demand; else 0."""
     failures: int = 0
     retry_at_us: int = 0
     park_after_us: int = 0
@@ -124,8 +128,14 @@ class Replica:
         )
 
     def descent(self) -> Descent:
-        """Return the policy's plan for the idle stretch now under way."""
-        return self.policy.descent(self.load.idle_since_us)
+        """Return the policy's plan for what is left of the idle stretch now under way."""
+        plan = self.policy.descent(self.load.idle_since_us)
+        if self.load.idle_since_us >= self.woken_ahead_us:
+            return plan
+        later = tuple(rung for rung in plan.rungs if rung.at_us > self.woken_ahead_us)
+        return Descent(
+            later or self.policy.descent(self.ready_since_us).rungs, why=f"{plan.why}, woken ahead"
+        )
 
     def expected_wake_us(self, tier: Tier) -> int | None:
         """Return the median of the measured wakes from a tier, before the first one what is predicted.

@@ -165,7 +165,7 @@ def _tick_parked(turn: Turn) -> None:
     ahead = replica.descent().wake_at_us
     if ahead is not None and replica.park_began_us <= ahead <= turn.now_us and may_wake:
         if not replica.failures:
-            turn.begin_wake(replica.tier, asked_by="policy", why="predicted")
+            turn.begin_wake(replica.tier, asked_by="policy", why="predicted", ahead_us=ahead)
             return
     deeper = due_rung(replica, turn.now_us)
     if deeper is not None:
@@ -246,9 +246,12 @@ def _wake_succeeded(turn: Turn, what: WakeSucceeded) -> None:
         return
     attempt = turn.end_wake(ok=True, why="", anatomy=what.anatomy)
     turn.remember_wake(attempt)
+    load = replace(turn.replica.load, in_flight=0)
     turn.set(
-        load=replace(turn.replica.load, in_flight=0, idle_since_us=turn.now_us),
+        # A wake ahead of demand does not end the idle stretch; its plan goes on.
+        load=load if attempt.ahead_us else replace(load, idle_since_us=turn.now_us),
         ready_since_us=turn.now_us,
+        woken_ahead_us=attempt.ahead_us,
         retry_at_us=0,
         last_error="",
         park_after_us=0,

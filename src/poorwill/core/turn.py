@@ -153,7 +153,13 @@ class Turn:
     # wakes
 
     def begin_wake(
-        self, from_tier: Tier, *, asked_by: str, why: str, goes_on: WakeAttempt | None = None
+        self,
+        from_tier: Tier,
+        *,
+        asked_by: str,
+        why: str,
+        ahead_us: int = 0,
+        goes_on: WakeAttempt | None = None,
     ) -> None:
         """Go to WAKING. Holds that wait already are those it wakes for.
 
@@ -172,6 +178,7 @@ class Turn:
             cap_ends_us=asked_us + replica.settings.wake.cap_us,
             asked_us=asked_us,
             asked_by=asked_by,
+            ahead_us=goes_on.ahead_us if goes_on else ahead_us,
             phase_began_us=self.now_us,
             served=served,
         )
