@@ -14,7 +14,7 @@ import importlib, json, os, sys, threading
 BANNED = {
     "sqlite3.connect", "socket.bind", "socket.connect", "socket.getaddrinfo", "subprocess.Popen",
     "os.fork", "os.posix_spawn", "os.exec", "os.system", "os.mkdir", "os.remove", "os.rename",
-    "os.putenv", "os.kill", "os.chdir", "shutil.rmtree", "tempfile.mkstemp", "tempfile.mkdtemp",
+    "os.kill", "os.chdir", "shutil.rmtree", "tempfile.mkstemp", "tempfile.mkdtemp",
     "_thread.start_new_thread", "_thread.start_joinable_thread",
 }
 seen, current = [], ["?"]
@@ -32,7 +32,10 @@ def watch(event, args):
 sys.addaudithook(watch)
 for name in json.loads(sys.argv[1]):
     current[0] = name
-    importlib.import_module(name)
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        seen.append([name, "cannot be imported", repr(error)])
 print(json.dumps({"seen": seen, "threads": threading.active_count()}))
 """
 

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from poorwill.cli.target import add_fleet_option, add_json_option, fleet_path, read_fleet
 from poorwill.cli.verb import EXIT_STATUS, Streams, Verb
 from poorwill.clock import SystemClock
-from poorwill.compose.places import ledger_path
-from poorwill.compose.plans import tier_costs
 from poorwill.config import advice, document, schema, short_idles, taken_ports
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
 from poorwill.core.policies import TierCosts
@@ -19,7 +17,7 @@ from poorwill.fleet.recovery import replica_id
 from poorwill.gateway.keys import listener_problems
 from poorwill.ledger.keys import list_keys
 from poorwill.ledger.recovery import Recovered, recovered
-from poorwill.ledger.schema import reading
+from poorwill.ledger.schema import LEDGER_FILE, reading
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +106,7 @@ class _Remembered:
 
 
 def _remembered(fleet: FleetSettings) -> _Remembered:
-    path = ledger_path(fleet)
+    path = os.path.join(fleet.directory, LEDGER_FILE)
     if not os.path.exists(path):
         return _Remembered()
     try:
@@ -150,6 +148,8 @@ def _unknown_keys(fleet: FleetSettings, names: Sequence[str]) -> Sequence[Proble
 def _measured(
     fleet: FleetSettings, model: ModelSettings, tier: Tier, known: Recovered, now_us: int
 ) -> TierCosts | None:
+    from poorwill.compose.plans import tier_costs  # loads the whole gateway
+
     replica = replica_id(model.name)
     woken = any((wake.replica, wake.from_tier) == (replica, tier) for wake in known.wake_times)
     parked = any((park.replica, park.to_tier) == (replica, tier) for park in known.park_times)
