@@ -3,7 +3,7 @@
 A rule names the keys it is about; where one of them was reported already, it says nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,6 +16,9 @@ from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
 
 Costs = Callable[[ModelSettings, Tier], TierCosts | None]
 """Returns what parking a model in a tier costs, by rates and measured wakes; None where that is not known."""
+
+EDGE_CUT_US = 60 * SECOND_US
+"""The shortest limit on silence that is common at the edge (nginx's `proxy_read_timeout`)."""
 
 EngineOptions = Mapping[str, Sequence[str] | None]
 """The options that each kind of engine knows; None: any option is handed on as a flag."""
@@ -217,7 +220,7 @@ def _check_names(
 
 def advice(fleet: FleetSettings) -> Sequence[Problem]:
     """Return what is allowed but probably not meant: warnings, not problems."""
-    found = []
+    found = [*_silences(fleet)]
     if not fleet.rates:
         hint = "write [[rates]] with active_usd_h"
         found.append(Problem(where="rates", what="without rates the bill has no prices", hint=hint))
@@ -232,7 +235,23 @@ def advice(fleet: FleetSettings) -> Sequence[Problem]:
         if fleet.memory_bytes and not model.memory_bytes:
             what = "unknown, so the fleet's memory cannot be kept to"
             found.append(Problem(where=f"{where}.memory", what=what, hint="set it"))
+        age_us, budget_us = model.replica.hold.age_us, model.replica.wake.budget_us
+        if age_us < budget_us:
+            what = f"{_s(age_us)} is shorter than wake_budget_s, {_s(budget_us)}"
+            hint = "requests are failed before their budget has elapsed"
+            found.append(Problem(where=f"{where}.hold.age_s", what=what, hint=hint))
     return found
+
+
+def _silences(fleet: FleetSettings) -> Iterator[Problem]:
+    for key, silent_us in (
+        ("heartbeat_s", fleet.gateway.heartbeat_us),
+        ("commit_after_s", fleet.gateway.commit_after_us),
+    ):
+        if silent_us >= EDGE_CUT_US:
+            what = f"a held client hears nothing for {_s(silent_us)}"
+            hint = "proxies and load balancers begin to cut silent connections at 60 s"
+            yield Problem(where=f"gateway.{key}", what=what, hint=hint)
 
 
 def short_idles(fleet: FleetSettings, costs: Costs) -> Sequence[Problem]:
