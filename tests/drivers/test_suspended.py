@@ -318,6 +318,46 @@ async def test_the_guest_reaches_nothing_outside(machine: Machine):
     assert "restrict=on" in network and network.count("hostfwd") == 1
 
 
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+async def test_a_damaged_memory_file_or_state_is_refused_before_qemu_starts(
+    machine: Machine, tmp_path: Path, damage: str
+):
+    launch = launch_on(machine)
+    running = await machine.start(launch)
+    parked = await machine.suspended.park(running, launch, generation=1)
+    parked = await machine.suspended.park(
+        await machine.wake(parked, launch, generation=2), launch, generation=2
+    )
+    assert parked.path is not None
+    place, pristine = Path(parked.path), tmp_path / "pristine"
+    place.rename(pristine)
+    for name in ("image/ram", "image/state", "manifest.json"):
+        shutil.rmtree(place, ignore_errors=True)
+        for claim in place.parent.glob("woken-*"):
+            claim.unlink()
+        shutil.copytree(pristine, place)
+        hurt(place / name, damage)
+        with pytest.raises(SnapshotRefused):
+            await machine.wake(parked, launch, generation=3)
+        assert machine.fleet.processes.found() == []
+        assert list(machine.runs.directory.iterdir()) == []
+
+
+def hurt(path: Path, damage: str) -> None:
+    if damage == "remove":
+        path.unlink()
+        return
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        if damage == "truncate":
+            file.truncate(size - 1)
+        else:
+            file.seek(size // 2)
+            byte = file.read(1)[0]
+            file.seek(size // 2)
+            file.write(bytes([byte ^ 0x10]))
+
+
 async def _failure(call) -> DriverError:
     try:
         result = await call
