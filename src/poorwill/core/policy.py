@@ -5,8 +5,9 @@ from finished gaps, through `observe`; it never sees the future. The same object
 `plan`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from poorwill.core.words import Tier
 
@@ -49,6 +50,15 @@ class Policy(Protocol):
 
         A pure function of what was observed so far and the argument; may be called repeatedly.
         """
+        ...
+
+
+@runtime_checkable
+class LearnsFromWakes(Protocol):
+    """A policy that also learns how long its wakes made requests wait. Optional."""
+
+    def woke(self, waits_us: Sequence[int]) -> None:
+        """Learn that a wake ended after these requests had waited so long, the first of them first."""
         ...
 
 

@@ -17,7 +17,7 @@ from poorwill.core.entries import SpanOpened
 from poorwill.core.gate import Gate, Load
 from poorwill.core.inputs import Demand, Input, ParkSucceeded, Returned, Tick, WakeSucceeded
 from poorwill.core.lifecycle import State
-from poorwill.core.policy import FloorSchedule, NoFloor, Policy
+from poorwill.core.policy import FloorSchedule, LearnsFromWakes, NoFloor, Policy
 from poorwill.core.replica import Replica, next_wakeup_us
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 from poorwill.core.step import step
@@ -70,6 +70,7 @@ class Run:
     policy: Policy
     floor: FloorSchedule
     timeline: list[tuple[int, Cause]] | None
+    listener: LearnsFromWakes | None = field(init=False)
     replica: Replica = field(init=False)
     gate: Gate = field(init=False)
     now_us: int = field(init=False)
@@ -98,7 +99,8 @@ class Run:
     busy_since_us: int | None = None
 
     def __post_init__(self) -> None:
-        scenario = self.scenario
+        scenario, policy = self.scenario, self.policy
+        self.listener = policy if isinstance(policy, LearnsFromWakes) else None
         ladder = tuple(times.tier for times in scenario.tiers)
         self.now_us = self.span_began_us = scenario.origin_us
         self.ends_us = scenario.origin_us + scenario.span_us
@@ -208,6 +210,8 @@ class Run:
         ended, at_us = self.transition, self.transition_us
         assert ended is not None
         self.transition, self.transition_us = None, NEVER
+        if self.listener is not None and isinstance(ended, WakeSucceeded):
+            self.listener.woke([at_us - arrived for arrived, _ in self.held])
         self.feed(ended, at_us)
 
     def feed(self, what: Input, now: int) -> None:

@@ -1,0 +1,295 @@
+"""The adaptive policy: it keeps choosing the schedule that would have cost least on the model's own past.
+
+For each idle stretch:
+
+1. Candidates are fixed schedules: every tier after a few multiples of its break-even, the ladder's lower
+   envelope, the break-even rule, never. `replay` follows them all over the same demand, each with the
+   delays its own wakes cause; older stretches count less (half after HALF_LIFE of them).
+2. Leaders choose among the candidates: by the whole history, by the hour of the week, by the state of the
+   burst (how long the last gap was). Leaders are followed as well, each by what it chose at the time,
+   before the outcome was known. The whole history decides, unless another is cheaper by MARGIN: hours and
+   bursts are used where they pay and ignored where they would only fit noise.
+3. Where waiting has a price, a wake ahead of demand is one more leader (see `ahead`).
+4. With fewer than THIN stretches it is the break-even rule, and likewise when its account has run ahead of
+   that rule's by more than the bound: in the account of `replay` it never costs more than (1 + BOUND) times
+   the break-even rule and SLACK cycles of park and wake. That rule costs at most twice the optimum.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from poorwill.core.policies.ahead import DAY_US, Forecast, Stakes
+from poorwill.core.policies.costs import (
+    TierCosts,
+    break_even_us,
+    envelope_after_us,
+    park_cost,
+    rungs_at,
+)
+from poorwill.core.policies.replay import Ahead, Follower, Plan, Prices, Schedule, Work, cross
+from poorwill.core.policy import Descent
+from poorwill.core.words import HOUR_US, SECOND_US, Tier
+
+THIN = 6
+DECAY = 0.5 ** (1 / 200)
+MARGIN = 0.01
+BOUND = 0.10
+SLACK = 5
+PRIOR = 12.0
+"""As many stretches of its own an hour or a burst state needs to count as much as the whole history."""
+MULTIPLES = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 8.0)
+"""Idle times tried, in break-evens: a gap is rarely known better than by a factor of two."""
+WAIT_UNITS = HOUR_US // SECOND_US
+WHOLE = ("whole",)
+
+Key = tuple[str | int, ...]
+
+
+@dataclass(slots=True)
+class Scores:
+    """The fading cost of every candidate in one situation."""
+
+    cost: list[float]
+    weight: float = 0.0
+
+    def add(self, amounts: Sequence[float]) -> None:
+        """Let the past fade and add what each candidate cost now."""
+        self.cost = [old * DECAY + new for old, new in zip(self.cost, amounts, strict=True)]
+        self.weight = self.weight * DECAY + 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A plan for one stretch and who proposed it."""
+
+    plan: Plan
+    why: str
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Adaptive:
+    """One replica's adaptive policy. Made by `adaptive`."""
+
+    prices: Prices
+    candidates: tuple[Schedule, ...]
+    even: int
+    """Index of the break-even rule among the candidates."""
+    even_us: int
+    """The first tier's break-even: the unit for gaps."""
+    cycle: int
+    """What one park and wake cost, in nano-dollars times microseconds an hour."""
+    saved_nusd_h: int
+    """What a parked hour saves in the first tier."""
+    wait_nusd_h: int
+    """What one request's waiting costs an hour."""
+    followers: list[Follower] = field(default_factory=list)
+    leaders: list[Follower] = field(default_factory=list)
+    own: Follower = field(default_factory=Follower)
+    work: Work = field(default_factory=Work)
+    forecast: Forecast = field(default_factory=Forecast)
+    scores: dict[Key, Scores] = field(default_factory=dict)
+    led: Scores = field(default_factory=lambda: Scores([0.0] * len(LEADERS)))
+    held: float = 1.0
+    """Requests' waits per wake, in whole wakes: how many requests a wake holds."""
+    last_demand_us: int | None = None
+    last_delay_us: int = 0
+    last_gap_us: int | None = None
+    stretches: int = 0
+    _quiet_us: int | None = None
+    """The begin of the stretch under way, as `descent` was first asked about it."""
+    _choice: Choice | None = None
+
+    @property
+    def name(self) -> str:
+        """Return `adaptive`."""
+        return "adaptive"
+
+    def woke(self, waits_us: Sequence[int]) -> None:
+        """Learn how many requests a wake holds, counted in waits as long as the first one's."""
+        if waits_us and waits_us[0] > 0:
+            self.held += (sum(waits_us) / waits_us[0] - self.held) * 0.1
+
+    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
+        """Learn of a finished stretch: settle every follower's account and score the candidates."""
+        last = self.last_demand_us
+        if demand_at_us <= idle_since_us or (last is not None and idle_since_us < last):
+            return
+        before = [self._spent(follower) for follower in self._everyone()]
+        if last is None:
+            for follower in self._everyone():
+                follower.at_us = idle_since_us
+        else:
+            natural = self.work.natural_end_us(last, idle_since_us, self.last_delay_us)
+            longest = min(self.work.longest_us, natural - last)
+            for follower in self._everyone():
+                follower.served(last, natural, longest, self.prices.active_nusd_h)
+        plans = self._leading(idle_since_us)
+        own = self._plan_for(idle_since_us).plan
+        for schedule, follower in zip(self.candidates, self.followers, strict=True):
+            follower.demanded(Plan(schedule), demand_at_us, self.prices)
+        for plan, follower in zip(plans, self.leaders, strict=True):
+            follower.demanded(plan, demand_at_us, self.prices)
+        self.own.demanded(own, demand_at_us, self.prices)
+        spent = [
+            self._spent(follower) - was
+            for follower, was in zip(self._everyone(), before, strict=True)
+        ]
+        count = len(self.candidates)
+        for key in self._situation(idle_since_us):
+            self.scores.setdefault(key, Scores([0.0] * count)).add(spent[:count])
+        self.led.add(spent[count:-1])
+        self._remember(idle_since_us, demand_at_us, own)
+
+    def descent(self, idle_since_us: int) -> Descent:
+        """Return the plan for a stretch; after a wake ahead of demand, how long to stay ready."""
+        quiet, choice = self._quiet_us, self._choice
+        if quiet is not None and choice is not None and choice.plan.ahead is not None:
+            if idle_since_us > quiet + choice.plan.ahead.wake_after_us:
+                return _descent(_again(choice.plan, choice.plan.ahead), idle_since_us, "adaptive: ahead")
+        if quiet is None or quiet != idle_since_us:
+            self._quiet_us, self._choice = idle_since_us, self._choose(idle_since_us)
+        assert self._choice is not None
+        return _descent(self._choice.plan, idle_since_us, self._choice.why)
+
+    def _remember(self, idle_since_us: int, demand_at_us: int, own: Plan) -> None:
+        _, ready = cross(own, idle_since_us, demand_at_us, self.prices)
+        gap = demand_at_us - idle_since_us
+        if gap > self.even_us:
+            self.forecast.observe(idle_since_us, demand_at_us)
+        self.last_demand_us, self.last_delay_us = demand_at_us, ready - demand_at_us
+        self.last_gap_us = gap
+        self.stretches += 1
+        self._quiet_us = self._choice = None
+
+    def _everyone(self) -> list[Follower]:
+        return [*self.followers, *self.leaders, self.own]
+
+    def _spent(self, follower: Follower) -> float:
+        return follower.spent + follower.waited_us * self.wait_nusd_h * self.held
+
+    def _plan_for(self, idle_since_us: int) -> Choice:
+        if self._quiet_us == idle_since_us and self._choice is not None:
+            return self._choice
+        return self._choose(idle_since_us)
+
+    # choosing
+
+    def _choose(self, idle_since_us: int) -> Choice:
+        allowance = self._allowance()
+        even = self.candidates[self.even]
+        if self.stretches < THIN or allowance <= 0:
+            return Choice(Plan(even), "break-even, little history" if self.stretches < THIN else "break-even, bound")
+        leader = self._leader()
+        plan = self._leading(idle_since_us)[leader]
+        return Choice(self._within(plan, allowance), f"by {LEADERS[leader]}")
+
+    def _leader(self) -> int:
+        """Return the leader to follow: the whole history, unless another is cheaper by the margin."""
+        cost = self.led.cost
+        best = min(range(len(cost)), key=cost.__getitem__)
+        return best if cost[best] < cost[0] * (1 - MARGIN) else 0
+
+    def _leading(self, idle_since_us: int) -> list[Plan]:
+        """Return each leader's plan."""
+        if self.stretches < THIN:
+            return [Plan(self.candidates[self.even])] * len(LEADERS)
+        whole, *parts = self._situation(idle_since_us)
+        picks = [self._pick(whole), *(self._pick(key) for key in parts)]
+        plans = [Plan(self.candidates[pick]) for pick in picks]
+        return [*plans, Plan(plans[0].schedule, self._ahead(plans[0].schedule, idle_since_us))]
+
+    def _pick(self, key: Key) -> int:
+        """Return the candidate that was cheapest in a situation, leaning on the whole history."""
+        whole = self.scores[WHOLE]
+        here = self.scores.get(key)
+        cost = whole.cost
+        if here is not None and here is not whole:
+            lean = PRIOR / whole.weight
+            cost = [own + lean * all_ for own, all_ in zip(here.cost, whole.cost, strict=True)]
+        return min(range(len(cost)), key=cost.__getitem__)
+
+    def _situation(self, idle_since_us: int) -> tuple[Key, Key, Key]:
+        """Return the keys a stretch is scored under: all, the hour of the week, the state of the burst."""
+        day = idle_since_us // DAY_US
+        weekend = (day + 3) % 7 >= 5  # the epoch was a Thursday
+        part = idle_since_us % DAY_US * 6 // DAY_US
+        last = 3
+        if self.last_gap_us is not None:
+            last = sum(self.last_gap_us > self.even_us * edge // 4 for edge in (1, 4, 16))
+        return WHOLE, ("hour", part, weekend), ("burst", last)
+
+    def _ahead(self, schedule: Schedule, idle_since_us: int) -> Ahead | None:
+        if not schedule or not self.wait_nusd_h:
+            return None
+        tier, after = schedule[-1]
+        costs = self.prices.costs[tier]
+        stakes = Stakes(
+            wake_us=costs.wake_us,
+            park_us=costs.park_us,
+            ready_nusd_h=costs.active_nusd_h - costs.parked_nusd_h,
+            waiting_nusd_h=int(self.wait_nusd_h * self.held),
+        )
+        return self.forecast.ahead(
+            idle_since_us, parked_after_us=after + costs.park_us, stakes=stakes
+        )
+
+    # the bound
+
+    def _allowance(self) -> int:
+        """Return how much more it may spend than the break-even rule before it must be that rule."""
+        even = self._spent(self.followers[self.even])
+        return int((1 + BOUND) * even + SLACK * self.cycle - self._spent(self.own))
+
+    def _within(self, plan: Plan, allowance: int) -> Plan:
+        """Cut a linger short where it would spend more than the allowance."""
+        even = self.candidates[self.even]
+        if not even or self.saved_nusd_h <= 0:
+            return plan
+        tier, after = even[0]
+        longest = after + allowance // self.saved_nusd_h
+        if not plan.schedule:
+            return Plan(((tier, longest),))
+        if plan.schedule[0][1] > longest:
+            return Plan(((plan.schedule[0][0], longest),))
+        return plan
+
+
+LEADERS = ("the whole history", "hour of week", "burst", "forecast")
+
+
+def adaptive(
+    *, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nusd_s: int = 0
+) -> Adaptive:
+    """Return a new adaptive policy for one replica."""
+    first = costs[ladder[0]]
+    even_us = break_even_us(first, wait_nusd_s=wait_nusd_s)
+    even: Schedule = () if even_us is None else ((ladder[0], even_us),)
+    candidates: list[Schedule] = [even, envelope_after_us(costs, ladder, wait_nusd_s=wait_nusd_s)]
+    for tier in ladder:
+        unit = break_even_us(costs[tier], wait_nusd_s=wait_nusd_s)
+        if unit is not None:
+            candidates += [((tier, int(unit * times)),) for times in MULTIPLES]
+    candidates.append(())
+    distinct = tuple(dict.fromkeys(tuple(schedule) for schedule in candidates))
+    return Adaptive(
+        prices=Prices(costs, first.active_nusd_h),
+        candidates=distinct,
+        even=0,
+        even_us=even_us or HOUR_US,
+        cycle=park_cost(first, wait_nusd_s=wait_nusd_s),
+        saved_nusd_h=first.active_nusd_h - first.parked_nusd_h,
+        wait_nusd_h=wait_nusd_s * WAIT_UNITS,
+        followers=[Follower() for _ in distinct],
+        leaders=[Follower() for _ in LEADERS],
+    )
+
+
+def _again(plan: Plan, ahead: Ahead) -> Plan:
+    return Plan(tuple((tier, ahead.stay_us) for tier, _ in plan.schedule[-1:]))
+
+
+def _descent(plan: Plan, idle_since_us: int, why: str) -> Descent:
+    wake_at = None if plan.ahead is None else idle_since_us + plan.ahead.wake_after_us
+    rungs = rungs_at(plan.schedule, idle_since_us)
+    linger = f", {plan.schedule[0][1] / SECOND_US:g} s" if plan.schedule else ", stays ready"
+    return Descent(rungs, wake_at, f"{why}{linger}")

@@ -1,0 +1,131 @@
+"""What another schedule would have cost on the idle stretches that really happened.
+
+A policy sees only when the replica fell idle and when demand came back; both depend on what the policy
+itself did, since a wake delays completions. This module takes the delay out again and follows any number of
+schedules over the same demand, each with its own delays. It keeps two figures: money, and waiting.
+
+What is assumed of the work between two idle stretches (a block): its natural end is the observed end less
+the delay the wake caused, unless the block outlasted the wake by so much that later arrivals, which no wake
+delays, must have ended it; and a schedule that wakes late ends the block late by as much.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from poorwill.core.policies.costs import TierCosts
+from poorwill.core.words import Tier
+
+Schedule = Sequence[tuple[Tier, int]]
+"""(tier, idle time after which to be in it), shallow to deep; empty: stay ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A wake ahead of demand: when it begins, counted from the stretch's begin, and how long the replica
+    then waits before it parks again."""
+
+    wake_after_us: int
+    stay_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do in one idle stretch."""
+
+    schedule: Schedule
+    ahead: Ahead | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a schedule is priced with."""
+
+    costs: Mapping[Tier, TierCosts]
+    active_nusd_h: int
+
+
+def cross(plan: Plan, idle_us: int, demand_us: int, prices: Prices) -> tuple[int, int]:
+    """Return what an idle stretch costs under a plan, and when the replica is ready for the demand.
+
+    The cost runs to readiness, or to the demand if ready before; in nano-dollars times microseconds an
+    hour.
+    """
+    cost, at = 0, idle_us
+    tier: Tier | None = None
+    ahead = plan.ahead
+    wake_at = idle_us + ahead.wake_after_us if ahead else demand_us
+    for deeper, after in plan.schedule:
+        begins = max(idle_us + after, at)
+        if begins >= demand_us or (begins >= wake_at and tier is not None):
+            break
+        cost += (begins - at) * _rate(tier, prices)
+        at = begins + prices.costs[deeper].park_us
+        cost += (at - begins) * prices.active_nusd_h
+        tier = deeper
+    if tier is None:
+        return cost + (demand_us - at) * prices.active_nusd_h, demand_us
+    woken = max(at, min(demand_us, wake_at))
+    wake_us = prices.costs[tier].wake_us
+    cost += (woken - at) * _rate(tier, prices) + wake_us * prices.active_nusd_h
+    ready = woken + wake_us
+    if ahead is None or ready >= demand_us:
+        return cost, ready
+    again = Plan(tuple((tier, ahead.stay_us) for tier, _ in plan.schedule[-1:]))
+    more, ready = cross(again, ready, demand_us, prices)
+    return cost + more, ready
+
+
+def _rate(tier: Tier | None, prices: Prices) -> int:
+    return prices.active_nusd_h if tier is None else prices.costs[tier].parked_nusd_h
+
+
+@dataclass(slots=True)
+class Follower:
+    """One schedule on its way along the demand."""
+
+    at_us: int = 0
+    """Up to when its account is settled: idle since then, or busy from then on."""
+    ready_us: int = 0
+    """When it was ready for the last demand."""
+    spent: int = 0
+    waited_us: int = 0
+
+    def served(self, demand_us: int, natural_end_us: int, longest_us: int, active_nusd_h: int) -> None:
+        """The block that began with the last demand is over."""
+        end = max(natural_end_us, self.at_us)
+        if self.ready_us > demand_us:
+            end = max(end, self.ready_us + longest_us)
+        self.spent += (end - self.at_us) * active_nusd_h
+        self.at_us = end
+
+    def demanded(self, plan: Plan, demand_us: int, prices: Prices) -> None:
+        """Demand came after an idle stretch, or while it was still busy with what a wake had delayed."""
+        self.ready_us = demand_us
+        if demand_us > self.at_us:
+            cost, self.ready_us = cross(plan, self.at_us, demand_us, prices)
+            self.spent += cost
+            self.waited_us += self.ready_us - demand_us
+            self.at_us = self.ready_us
+
+
+@dataclass(slots=True)
+class Work:
+    """Estimates of the blocks' natural lengths, from what was observed under delays."""
+
+    longest_us: int = 0
+    """How much of a block a delayed wake shifts: the median length of recent blocks."""
+    recent_us: deque[int] = field(default_factory=lambda: deque(maxlen=99))
+
+    def natural_end_us(self, demand_us: int, end_us: int, delay_us: int) -> int:
+        """Return when the block would have ended had its first request not been delayed."""
+        undelayed = end_us - demand_us - delay_us
+        shift = delay_us
+        if delay_us and undelayed > self.longest_us > 0:
+            shift = delay_us * self.longest_us // undelayed
+        natural = max(end_us - shift, demand_us)
+        self.recent_us.append(natural - demand_us)
+        if len(self.recent_us) < 8 or len(self.recent_us) % 16 == 0 or self.longest_us == 0:
+            ordered = sorted(self.recent_us)
+            self.longest_us = ordered[len(ordered) // 2]
+        return natural
