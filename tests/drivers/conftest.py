@@ -8,7 +8,6 @@ import http.client
 import os
 import socket
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,10 +128,6 @@ async def until(condition: Callable[[], bool], *, within_s: float = 10.0) -> Non
     while not condition():
         assert loop.time() < deadline, "it never came"
         await asyncio.sleep(0.0005)
-
-
-def unique(prefix: str) -> str:
-    return f"{prefix}-{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,9 @@ Taking it down moves the device's content into the processes' own memory, where 
 back is the reverse. `cuda` does it; engines without a device need nothing.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from poorwill.core.ports import DriverError
@@ -17,7 +18,13 @@ class DeviceImage:
     """Whose device content was taken down, and how much it was."""
 
     pids: tuple[int, ...] = ()
-    bytes: int = 0
+    bytes_by_gpu: Mapping[str, int] = field(default_factory=dict)
+    """By the GPU's UUID."""
+
+    @property
+    def bytes(self) -> int:
+        """Return how much it is on all devices together."""
+        return sum(self.bytes_by_gpu.values())
 
 
 class DeviceBroken(DriverError):
@@ -30,8 +37,13 @@ class Device(Protocol):
     async def take_down(self, pids: Sequence[int]) -> DeviceImage:
         """Move the processes' device content into their memory and release the device.
 
-        Raises DriverError where nothing has changed, DeviceBroken otherwise. Cancelled: as DeviceBroken.
+        Raises DriverError where nothing has changed, DeviceBroken otherwise. Cancelled or DeviceBroken: the
+        processes must be ended.
         """
+        ...
+
+    async def check_room(self, image: DeviceImage) -> None:
+        """Raise DriverError where the device has no room for the image now."""
         ...
 
     async def bring_back(self, image: DeviceImage) -> None:
@@ -47,9 +59,14 @@ class NoDevice:
         """Return an empty image."""
         return DeviceImage()
 
+    async def check_room(self, image: DeviceImage) -> None:
+        """Refuse what has device state; nothing needs no room."""
+        if image.pids:
+            raise DriverError("the snapshot has device state, and this poorwill handles no device")
+
     async def bring_back(self, image: DeviceImage) -> None:
-        """Refuse: there is no device to bring anything back to."""
-        raise DriverError("the snapshot has device state, and this poorwill handles no device")
+        """Do what `check_room` does: there is no device to bring anything back to."""
+        await self.check_room(image)
 
 
 def with_device_image(manifest: Manifest, image: DeviceImage) -> Manifest:
@@ -58,7 +75,7 @@ def with_device_image(manifest: Manifest, image: DeviceImage) -> Manifest:
         return manifest
     noted = {
         "device_pids": " ".join(str(pid) for pid in image.pids),
-        "device_bytes": str(image.bytes),
+        "device_bytes": json.dumps(dict(image.bytes_by_gpu), sort_keys=True),
     }
     return replace(manifest, extra={**manifest.extra, **noted})
 
@@ -67,5 +84,6 @@ def device_image(manifest: Manifest) -> DeviceImage:
     """Return the device image noted in a manifest; empty where there is none."""
     pids = manifest.extra.get("device_pids", "").split()
     return DeviceImage(
-        pids=tuple(int(pid) for pid in pids), bytes=int(manifest.extra.get("device_bytes", "0"))
+        pids=tuple(int(pid) for pid in pids),
+        bytes_by_gpu=json.loads(manifest.extra.get("device_bytes", "{}")),
     )

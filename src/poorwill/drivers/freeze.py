@@ -41,6 +41,9 @@ async def freeze(
         raise DriverError(f"{error}; the engine was ended with it") from error
     except DriverError as error:
         raise DriverError(f"cannot free the device: {error}", running=running) from error
+    except BaseException:
+        await driver.end(running)
+        raise
     try:
         return await _freeze_host(driver, running, launch, held, generation)
     except BaseException as error:

@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ from poorwill.core.launch import Launch
 from poorwill.core.words import ModelName, ReplicaId, Tier
 
 FORMAT = 1
+
+NVIDIA = "/proc/driver/nvidia"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,9 @@ class HostFacts:
 
     kernel: str
     cpu_flags: tuple[str, ...]
+    gpu_driver: str = "none"
+    gpus: tuple[str, ...] = ()
+    """Model and UUID of each: device memory is restored to the same GPUs only."""
 
     @classmethod
     def read(cls) -> "HostFacts":
@@ -45,7 +51,12 @@ class HostFacts:
                 if name.strip() in ("flags", "Features"):
                     flags = tuple(sorted(value.split()))
                     break
-        return cls(kernel=os.uname().release, cpu_flags=flags)
+        return cls(
+            kernel=os.uname().release,
+            cpu_flags=flags,
+            gpu_driver=_gpu_driver(),
+            gpus=tuple(_gpus()),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +118,41 @@ def mismatches(
     compare("model digest", manifest.digest or "none", launch.digest or "none")
     compare("tool", manifest.tool, tool)
     compare("kernel", manifest.machine.kernel, machine.kernel)
+    compare("GPU driver", manifest.machine.gpu_driver, machine.gpu_driver)
+    compare("GPUs", _listed(manifest.machine.gpus), _listed(machine.gpus))
     then, now = set(manifest.machine.cpu_flags), set(machine.cpu_flags)
     if then != now:
         gone, new = " ".join(sorted(then - now)) or "none", " ".join(sorted(now - then)) or "none"
         reasons.append(f"CPU flags: gone since the snapshot: {gone}; new: {new}")
     return reasons
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _gpu_driver() -> str:
+    """Return the NVIDIA kernel driver's version, which the kernel tells without any library."""
+    try:
+        with open(f"{NVIDIA}/version", encoding="utf-8") as file:
+            words = file.readline().split()
+    except OSError:
+        return "none"
+    return next((word for word in words if word[:1].isdigit() and "." in word), "unknown")
+
+
+def _gpus() -> Iterator[str]:
+    try:
+        buses = sorted(os.listdir(f"{NVIDIA}/gpus"))
+    except OSError:
+        return
+    for bus in buses:
+        about = {}
+        with suppress(OSError), open(f"{NVIDIA}/gpus/{bus}/information", encoding="utf-8") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                about[name.strip()] = value.strip()
+        yield f"{about.get('Model', 'unknown')} {about.get('GPU UUID', bus)}"
 
 
 def encode(manifest: Manifest) -> bytes:

@@ -48,6 +48,7 @@ async def thaw(
         raise SnapshotRefused("the snapshot does not match: " + "; ".join(reasons))
     refuse_taken_port(launch)
     refuse_taken_ids(manifest)
+    await driver.device.check_room(device_image(manifest))
     draft = driver.store.begin_wake(manifest)
     spent = claimed = False
     try:
