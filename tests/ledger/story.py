@@ -1,8 +1,7 @@
 """Short words for entries, and parts that ledger tests share."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 
 from poorwill.core.entries import (
@@ -14,8 +13,9 @@ from poorwill.core.entries import (
     WakeEnded,
 )
 from poorwill.core.words import Tier
+from poorwill.ledger.applying import Applier
 from poorwill.ledger.ledger import Ledger, open_ledger
-from poorwill.ledger.schema import reading
+from poorwill.ledger.schema import connect_writer, migrate, reading
 
 START = 1_800_000_000 * 1_000_000
 """2027-01-15 08:00 UTC, in microseconds."""
@@ -51,20 +51,23 @@ class Lines:
 
 
 @asynccontextmanager
-async def opened(path: str, *, clock=None, log=None) -> AsyncIterator[Ledger]:
-    async with open_ledger(path, clock=clock or HandClock(), log=log or Lines()) as ledger:
+async def opened(path: str, *, clock=None, log=None, **limits) -> AsyncIterator[Ledger]:
+    limits = {"retry_delay_s": 0.01, **limits}
+    async with open_ledger(
+        path, clock=clock or HandClock(), log=log or Lines(), **limits
+    ) as ledger:
         yield ledger
 
 
 def write(path: str, *batches) -> None:
     """Write entries and close, for tests that only look at the result."""
-
-    async def main() -> None:
-        async with opened(path) as ledger:
-            for batch in batches:
-                await ledger.record(batch)
-
-    asyncio.run(main())
+    with closing(connect_writer(path)) as db:
+        migrate(db, path)
+        applier = Applier(db)
+        for batch in batches:
+            db.execute("BEGIN")
+            applier.apply(batch)
+            db.execute("COMMIT")
 
 
 def created(at=0, replica="a.0", model="a"):

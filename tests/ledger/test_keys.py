@@ -69,12 +69,11 @@ async def test_a_running_gateway_follows_and_stops_when_cancelled(path, log):
         following.cancel()
 
 
-async def test_keys_that_cannot_be_read_again_stay_as_they_were(path, log, monkeypatch):
+async def test_keys_that_cannot_be_read_again_stay_as_they_were(path, log):
     secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
-    ring = LedgerKeys(path=path, log=log)
+    ring = LedgerKeys(path=path, log=log, follow_s=0.001)
     ring.load()
     damage(path)
-    monkeypatch.setattr(keys, "FOLLOW_S", 0.001)
     async with asyncio.TaskGroup() as group:
         following = group.create_task(ring.follow())
         async with asyncio.timeout(10):

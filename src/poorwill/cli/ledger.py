@@ -1,12 +1,24 @@
 """`poorwill ledger`: check, back up, compact and migrate the file that holds the bill."""
 
 import argparse
+import asyncio
 import os
+from contextlib import closing
 
-from poorwill.cli.target import DEFAULT_FILE, add_fleet_option, fleet_path, read_fleet
-from poorwill.cli.verb import Streams
+from poorwill.cli.target import (
+    DEFAULT_FILE,
+    add_fleet_option,
+    add_json_option,
+    fleet_path,
+    read_fleet,
+)
+from poorwill.cli.verb import Streams, Verb
+from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.settings import FleetSettings
-from poorwill.ledger.schema import LEDGER_FILE
+from poorwill.ledger.checking import problems
+from poorwill.ledger.dates import instant, iso
+from poorwill.ledger.schema import LEDGER_FILE, connect_writer, migrate, migrations, reading
+from poorwill.ledger.upkeep import back_up, compact
 
 
 def add_ledger_options(parser: argparse.ArgumentParser) -> None:
@@ -31,3 +43,90 @@ def fleet_of(options: argparse.Namespace, streams: Streams) -> FleetSettings | N
     if unnamed and not os.path.exists(fleet_path(options)) and os.path.exists(LEDGER_FILE):
         return None
     return read_fleet(options, streams)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=["check", "backup", "compact", "migrate"])
+    parser.add_argument("target", nargs="?", help="backup: the new file")
+    parser.add_argument(
+        "--before", metavar="TIME", help="compact: drop request rows that ended before"
+    )
+    add_ledger_options(parser)
+    add_json_option(parser)
+
+
+async def _run(options: argparse.Namespace, streams: Streams) -> int:
+    path = ledger_path(options, streams)
+    if (options.target is not None) != (options.action == "backup"):
+        takes = (
+            "a new file to write" if options.action == "backup" else "no file; --ledger names one"
+        )
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST, f"poorwill ledger {options.action} takes {takes}"
+        )
+    actions = {"check": _check, "backup": _backup, "compact": _compact, "migrate": _migrate}
+    return await asyncio.to_thread(actions[options.action], path, options, streams)
+
+
+def _check(path: str, options: argparse.Namespace, streams: Streams) -> int:
+    with reading(path) as db:
+        found = problems(db)
+    if options.json:
+        streams.say_json({"ledger": path, "problems": found})
+    else:
+        for problem in found:
+            streams.say(problem)
+        if not found:
+            streams.say(f"{path} is whole: spans tile, references hold, sums agree")
+    return 1 if found else 0
+
+
+def _backup(path: str, options: argparse.Namespace, streams: Streams) -> int:
+    size_bytes = back_up(path, options.target)
+    if options.json:
+        streams.say_json({"ledger": path, "copy": options.target, "bytes": size_bytes})
+    else:
+        streams.say(f"{options.target}: {size_bytes / 1e6:.1f} MB")
+    return 0
+
+
+def _compact(path: str, options: argparse.Namespace, streams: Streams) -> int:
+    if options.before is None:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST, "compact needs --before TIME", hint="--before 2026-10-01"
+        )
+    with reading(path):
+        pass  # it must be there: compacting makes no ledger
+    with closing(connect_writer(path)) as db:
+        migrate(db, path)
+        done = compact(db, before_us=instant(options.before))
+    if options.json:
+        streams.say_json({"ledger": path, "before": iso(done.before_us), "rows": done.rows})
+    else:
+        streams.say(
+            f"{done.rows:,} request rows before {iso(done.before_us)} dropped; the bill is the same"
+        )
+    return 0
+
+
+def _migrate(path: str, options: argparse.Namespace, streams: Streams) -> int:
+    with closing(connect_writer(path)) as db:
+        ran = migrate(db, path)
+    version = len(migrations())
+    if options.json:
+        streams.say_json({"ledger": path, "schema": version, "migrations": ran})
+    else:
+        streams.say(f"{path} has schema {version}; {ran} migrations ran")
+    return 0
+
+
+VERB = Verb(
+    name="ledger",
+    help="check, back up, compact or migrate the file that holds the bill",
+    options=_options,
+    run=_run,
+    epilog="check: the file, the tiling and the sums; exit 1 if anything is wrong.\n"
+    "backup FILE: a consistent copy, also while poorwill serves.\n"
+    "compact --before TIME: drops old request rows; the bill stays exactly as it is, by key too.\n"
+    "migrate: brings the file to this version; serve does so by itself.",
+)

@@ -100,8 +100,8 @@ def wake_shares(db: sqlite3.Connection, wake: int) -> list[Share]:
     waited: a wake ahead of demand, for a floor or for an operator is overhead.
     """
     rows = db.execute(
-        "SELECT t.text, count(*) FROM requests r JOIN texts t ON t.id = r.key"
-        " WHERE r.wake = ? GROUP BY 1 ORDER BY 1",
+        "SELECT t.text, w.requests FROM wake_keys w JOIN texts t ON t.id = w.key"
+        " WHERE w.wake = ? ORDER BY 1",
         (wake,),
     ).fetchall()
     served = db.execute("SELECT served FROM wakes WHERE id = ?", (wake,)).fetchone()[0]

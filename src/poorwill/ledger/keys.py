@@ -93,8 +93,9 @@ def list_keys(db: sqlite3.Connection) -> list[KeyRow]:
 class LedgerKeys:
     """Implements `core.ports.KeyRing` over a ledger; `follow` keeps it up to date."""
 
-    def __init__(self, *, path: str, log: Log) -> None:
+    def __init__(self, *, path: str, log: Log, follow_s: float = FOLLOW_S) -> None:
         self._path = path
+        self._follow_s = follow_s
         self._log = log
         self._keys: Mapping[bytes, tuple[bytes, str]] = {}
         self._required = False
@@ -127,7 +128,7 @@ class LedgerKeys:
         """Read the keys again every second until cancelled; while the ledger cannot be read, keep them."""
         failing = False
         while True:
-            await asyncio.sleep(FOLLOW_S)
+            await asyncio.sleep(self._follow_s)
             try:
                 await asyncio.to_thread(self.load)
             except (OperatorFault, sqlite3.Error) as error:

@@ -12,7 +12,7 @@ from poorwill.core.entries import Entry
 from poorwill.core.ports import Clock, Log
 from poorwill.ledger.recovery import Recovered, recovered
 from poorwill.ledger.schema import reading
-from poorwill.ledger.writer import LedgerThread
+from poorwill.ledger.writer import RETRY_DELAY_S, WAITING_ENTRIES, LedgerThread
 
 T = TypeVar("T")
 
@@ -57,13 +57,26 @@ class Ledger:
 
 
 @asynccontextmanager
-async def open_ledger(path: str, *, clock: Clock, log: Log) -> AsyncIterator[Ledger]:
+async def open_ledger(
+    path: str,
+    *,
+    clock: Clock,
+    log: Log,
+    retry_delay_s: float = RETRY_DELAY_S,
+    waiting_entries: int = WAITING_ENTRIES,
+) -> AsyncIterator[Ledger]:
     """Open a ledger, making or migrating the file, for the length of an `async with`.
 
     Raises OperatorFault(LEDGER_UNAVAILABLE) where the file is damaged, not a ledger, or a newer poorwill's.
     Leaving it commits what was handed over and closes the file, also when cancelled.
     """
-    thread = LedgerThread(path=path, clock=clock, log=log)
+    thread = LedgerThread(
+        path=path,
+        clock=clock,
+        log=log,
+        retry_delay_s=retry_delay_s,
+        waiting_entries=waiting_entries,
+    )
     thread.start()
     try:
         yield Ledger(path=path, clock=clock, thread=thread)

@@ -1,7 +1,7 @@
 """Request rows, many at once, with the hourly sums that are kept beside them.
 
 The sums in `usage` are written in the same transaction as the rows they sum, so that they are never
-behind; `poorwill ledger check` compares the two.
+behind; `poorwill ledger check` compares the two. So is, for each wake, whom it woke for.
 """
 
 import sqlite3
@@ -24,6 +24,11 @@ _SUM = (
     " bridge_nusd = bridge_nusd + excluded.bridge_nusd"
 )
 
+_WOKEN = (
+    "INSERT INTO wake_keys VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " requests = requests + excluded.requests"
+)
+
 
 class RequestRows:
     """Collects request rows and writes them and their sums in one go."""
@@ -32,6 +37,7 @@ class RequestRows:
         self._db = db
         self._rows: list[tuple[object, ...]] = []
         self._sums: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0] * 7)
+        self._woken: dict[tuple[int, int], int] = defaultdict(int)
         self._texts: dict[str, int] = {}
         self._lives: dict[str, int | None] = {}
         self._wakes: dict[str, int | None] = {}
@@ -40,7 +46,8 @@ class RequestRows:
     def add(self, entry: RequestEnded) -> None:
         """Take one row; it is written by the next `flush`."""
         model, key = self._text(entry.model), self._text(entry.key)
-        replica, wake = entry.replica, entry.wake
+        replica = entry.replica
+        wake = None if entry.wake is None else self._wake(entry.wake)
         self._rows.append(
             (
                 entry.request,
@@ -49,7 +56,7 @@ class RequestRows:
                 self._text(entry.path),
                 self._text(entry.outcome),
                 None if replica is None else self._life(replica),
-                None if wake is None else self._wake(wake),
+                wake,
                 entry.arrived_us,
                 entry.leased_us,
                 entry.first_byte_us,
@@ -60,6 +67,8 @@ class RequestRows:
                 entry.bridge_nusd,
             )
         )
+        if wake is not None:
+            self._woken[wake, key] += 1
         sums = self._sums[entry.ended_us // HOUR_US, model, key]
         sums[0] += 1
         sums[1] += entry.outcome != "ok"
@@ -77,11 +86,13 @@ class RequestRows:
             return
         self._db.executemany(_INSERT, self._rows)
         self._db.executemany(_SUM, [(*where, *sums) for where, sums in self._sums.items()])
+        self._db.executemany(_WOKEN, [(*where, count) for where, count in self._woken.items()])
         self._db.execute(
             "UPDATE progress SET longest_us = ?1 WHERE longest_us < ?1", (self._longest_us,)
         )
         self._rows.clear()
         self._sums.clear()
+        self._woken.clear()
         # Replicas and wakes come and go between batches; a name must not outlive what it named.
         self._lives.clear()
         self._wakes.clear()
@@ -90,6 +101,7 @@ class RequestRows:
         """Drop what was collected and every remembered row number, after a rollback."""
         self._rows.clear()
         self._sums.clear()
+        self._woken.clear()
         self._texts.clear()
         self._lives.clear()
         self._wakes.clear()

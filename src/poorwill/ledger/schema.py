@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib import resources
+from urllib.parse import quote
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.words import ALL_CAUSES
@@ -35,6 +36,7 @@ def connect_writer(path: str) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file: `compact` can shrink it
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise unusable(path, f"its file system gives journal_mode {mode}, not wal")
@@ -62,28 +64,21 @@ def reading(path: str) -> Iterator[sqlite3.Connection]:
             f"there is no ledger at {path}",
             hint="`poorwill serve` and `poorwill demo` write one; --ledger names another file",
         )
-    with closing(_connect_reader(path)) as db:
-        try:
+    try:
+        with closing(_connect_reader(path)) as db:
+            db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            db.execute("PRAGMA query_only = ON")
+            db.execute("PRAGMA cache_size = -64000")
+            db.execute("PRAGMA mmap_size = 1073741824")
             check_version(db, path)
-        except sqlite3.Error as error:
-            raise fault(path, error) from error
-        yield db
+            yield db
+    except sqlite3.Error as error:
+        raise fault(path, error) from error
 
 
 def _connect_reader(path: str) -> sqlite3.Connection:
-    try:
-        from urllib.parse import quote
-
-        db = sqlite3.connect(
-            f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-        )
-    except sqlite3.Error as error:
-        raise fault(path, error) from error
-    db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-    db.execute("PRAGMA query_only = ON")
-    db.execute("PRAGMA cache_size = -64000")
-    db.execute("PRAGMA mmap_size = 1073741824")
-    return db
+    uri = f"file:{quote(path)}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
 
 def check_version(db: sqlite3.Connection, path: str) -> int:

@@ -50,8 +50,18 @@ class _Job:
 class LedgerThread:
     """Implements `core.ports.LedgerWriter`. Made and ended by `open_ledger` alone."""
 
-    def __init__(self, *, path: str, clock: Clock, log: Log) -> None:
+    def __init__(
+        self,
+        *,
+        path: str,
+        clock: Clock,
+        log: Log,
+        retry_delay_s: float = RETRY_DELAY_S,
+        waiting_entries: int = WAITING_ENTRIES,
+    ) -> None:
         self._path = path
+        self._retry_delay_s = retry_delay_s
+        self._waiting_entries = waiting_entries
         self._clock = clock
         self._log = log
         self._turn = threading.Condition()
@@ -85,7 +95,7 @@ class LedgerThread:
 
     def post(self, entries: Sequence[Entry]) -> None:
         """Hand entries over; they are committed within a second. Never blocks on the disk, never raises."""
-        if self._waiting >= WAITING_ENTRIES:
+        if self._waiting >= self._waiting_entries:
             kept = tuple(entry for entry in entries if type(entry) is not RequestEnded)
             self._dropped += len(entries) - len(kept)
             entries = kept
@@ -141,8 +151,8 @@ class LedgerThread:
         """Wait for work; False where the ledger is to close and nothing more can be done."""
         with self._turn:
             if self._unavailable:
-                self._turn.wait_for(lambda: self._closing, timeout=RETRY_DELAY_S)
-                return True
+                self._turn.wait_for(lambda: self._closing, timeout=self._retry_delay_s)
+                return bool(self._queue) or not self._closing
             self._turn.wait_for(lambda: self._queue or self._closing)
             if not self._urgent and not self._closing:
                 self._turn.wait_for(lambda: self._urgent or self._closing, timeout=POST_DELAY_S)

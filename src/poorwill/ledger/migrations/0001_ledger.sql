@@ -144,7 +144,6 @@ CREATE TABLE requests (
 
 -- Covers the sweep that shares busy time among the requests in flight.
 CREATE INDEX requests_by_life ON requests (life, ended_us, leased_us, key);
-CREATE INDEX requests_by_wake ON requests (wake, key) WHERE wake IS NOT NULL;
 
 CREATE VIEW request_rows AS
 SELECT r.id, r.request, m.text AS model, k.text AS key, p.text AS path, o.text AS outcome,
@@ -168,6 +167,14 @@ CREATE TABLE usage (
   held_us INTEGER NOT NULL,
   bridge_nusd INTEGER NOT NULL,
   PRIMARY KEY (hour, model, key)
+) STRICT, WITHOUT ROWID;
+
+-- How many requests of each key a wake woke for; written in the same transaction as their rows.
+CREATE TABLE wake_keys (
+  wake INTEGER NOT NULL REFERENCES wakes (id),
+  key INTEGER NOT NULL REFERENCES texts (id),
+  requests INTEGER NOT NULL,
+  PRIMARY KEY (wake, key)
 ) STRICT, WITHOUT ROWID;
 
 -- Whose the microseconds of a busy span were, in one hour of it; key NULL is nobody's. Exact sums of what the

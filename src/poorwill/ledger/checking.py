@@ -1,0 +1,136 @@
+"""`poorwill ledger check`: is the file whole, do the spans tile, do the sums kept agree with the rows?"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+
+from poorwill.ledger.attribution import busy_pieces, progress, sweep, touched_hours
+from poorwill.ledger.dates import iso
+from poorwill.ledger.rates import lives
+from poorwill.ledger.schema import reason
+
+
+def problems(db: sqlite3.Connection) -> list[str]:
+    """Return everything that is wrong with a ledger, for people; an empty list is a clean bill."""
+    found: list[str] = []
+    checks: tuple[Callable[[sqlite3.Connection], Iterator[str]], ...] = (
+        _integrity,
+        _references,
+        _tiling,
+        _wakes,
+        _woken,
+        _usage,
+        _shares,
+    )
+    for check in checks:
+        try:
+            found += check(db)
+        except sqlite3.Error as error:
+            found.append(f"{check.__name__.strip('_')}: could not be checked, {reason(error)}")
+    return found
+
+
+def _integrity(db: sqlite3.Connection) -> Iterator[str]:
+    for (text,) in db.execute("PRAGMA integrity_check(20)"):
+        if text != "ok":
+            yield f"the file: {text}"
+
+
+def _references(db: sqlite3.Connection) -> Iterator[str]:
+    for table, row, parent, _ in db.execute("PRAGMA foreign_key_check"):
+        yield f"{table} row {row} refers to a row of {parent} that is not there"
+
+
+def _tiling(db: sqlite3.Connection) -> Iterator[str]:
+    """Walk every life's spans: no gap, no overlap, from its beginning to its end or to now."""
+    for life in lives(db):
+        expected: int | None = life.created_us
+        for began_us, ended_us, next_us in db.execute(
+            "SELECT began_us, ended_us, next_us FROM spans WHERE life = ? ORDER BY began_us",
+            (life.id,),
+        ):
+            if began_us != expected:
+                at = "after its end" if expected is None else f"expected at {iso(expected)}"
+                yield f"{life.replica}: a span begins at {iso(began_us)}, {at}"
+            if ended_us is not None and ended_us <= began_us:
+                yield f"{life.replica}: the span at {iso(began_us)} ends before it begins"
+            if next_us not in (None, ended_us):
+                yield f"{life.replica}: the span at {iso(began_us)} is not followed where it ends"
+            expected = ended_us
+        if expected != life.ended_us:
+            yield f"{life.replica}: its spans do not end where it does"
+
+
+def _wakes(db: sqlite3.Connection) -> Iterator[str]:
+    """The spans of a finished wake cover it: from its beginning to its end."""
+    for wake, lasted_us, spans_us in db.execute(
+        "SELECT w.wake, w.ended_us - w.began_us, coalesce(sum(s.ended_us - s.began_us), 0)"
+        " FROM wakes w LEFT JOIN spans s ON s.wake = w.id AND s.began_us < w.ended_us"
+        " WHERE w.ended_us IS NOT NULL GROUP BY w.id"
+        " HAVING count(s.began_us) = count(s.ended_us)"  # the last one may still be open
+    ):
+        if lasted_us != spans_us:
+            yield f"wake {wake}: it lasted {lasted_us} us, its spans {spans_us} us"
+
+
+def _woken(db: sqlite3.Connection) -> Iterator[str]:
+    """Whom each wake woke for is what the rows say, where no row was dropped."""
+    if progress(db).kept_us:
+        return
+    for (wake,) in db.execute(_WOKEN):
+        yield f"wake {wake}: whom it woke for differs from the request rows"
+
+
+def _usage(db: sqlite3.Connection) -> Iterator[str]:
+    """The hourly sums are the sums of the rows, for every hour whose rows are all there."""
+    kept_us = progress(db).kept_us
+    rows = db.execute(_USAGE, {"kept": kept_us}).fetchall()
+    for hour, model, key in rows:
+        yield f"hour {iso(hour * 3_600_000_000)}: the sums for {model}, key {key!r} differ from the rows"
+
+
+def _shares(db: sqlite3.Connection) -> Iterator[str]:
+    """Shares sum to their piece of a span, and are what the rows say where the rows are all there."""
+    for life, began_us, ended_us, us in db.execute(
+        "SELECT life, began_us, ended_us, sum(us) FROM shares GROUP BY 1, 2, 3"
+        " HAVING sum(us) <> ended_us - began_us"
+    ):
+        yield f"life {life}: the shares at {iso(began_us)} sum to {us} us of {ended_us - began_us} us"
+    done = progress(db)
+    late = touched_hours(db, done)
+    for life in lives(db):
+        for piece in busy_pieces(db, life.id, from_us=done.kept_us, to_us=done.shared_us):
+            if piece.began_us // 3_600_000_000 in late.get(life.id, ()):
+                continue
+            kept = db.execute(
+                "SELECT key, us FROM shares WHERE life = ? AND began_us = ? AND ended_us = ?",
+                (life.id, piece.began_us, piece.ended_us),
+            ).fetchall()
+            if dict(kept) != dict(sweep(db, piece, longest_us=done.longest_us)):
+                yield f"{life.replica}: the shares at {iso(piece.began_us)} are not what the rows say"
+
+
+_WOKEN = """
+WITH summed AS (SELECT wake, key, count(*) FROM requests WHERE wake IS NOT NULL GROUP BY 1, 2)
+SELECT DISTINCT w.wake FROM (
+  SELECT * FROM (SELECT * FROM summed EXCEPT SELECT * FROM wake_keys)
+  UNION SELECT * FROM (SELECT * FROM wake_keys EXCEPT SELECT * FROM summed)
+) d JOIN wakes w ON w.id = d.wake ORDER BY 1
+"""
+
+_USAGE = """
+WITH summed AS (
+  SELECT r.ended_us / 3600000000 AS hour, r.model, r.key, count(*) AS requests,
+    sum(o.text <> 'ok') AS failed, sum(r.tokens_out IS NULL) AS untold,
+    coalesce(sum(r.tokens_in), 0) AS tokens_in, coalesce(sum(r.tokens_out), 0) AS tokens_out,
+    sum(coalesce(r.leased_us, r.ended_us) - r.arrived_us) AS held_us, sum(r.bridge_nusd) AS bridge_nusd
+  FROM requests r JOIN texts o ON o.id = r.outcome
+  WHERE r.ended_us >= :kept GROUP BY 1, 2, 3
+),
+kept AS (SELECT * FROM usage WHERE hour >= :kept / 3600000000),
+differ AS (
+  SELECT * FROM (SELECT * FROM summed EXCEPT SELECT * FROM kept)
+  UNION SELECT * FROM (SELECT * FROM kept EXCEPT SELECT * FROM summed)
+)
+SELECT DISTINCT d.hour, m.text, k.text FROM differ d
+JOIN texts m ON m.id = d.model JOIN texts k ON k.id = d.key ORDER BY 1, 2, 3
+"""

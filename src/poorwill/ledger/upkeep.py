@@ -1,0 +1,104 @@
+"""Care for the file: a consistent copy while serving, and dropping old request rows without losing a cent."""
+
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+
+from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
+from poorwill.core.words import HOUR_US
+from poorwill.ledger.attribution import progress
+from poorwill.ledger.dates import iso
+from poorwill.ledger.rollup import roll_up
+from poorwill.ledger.schema import fault, reading
+
+BATCH_ROWS = 50_000
+"""Rows deleted in one transaction: a writer that serves waits for no longer than one of these takes."""
+
+
+def back_up(path: str, target: str) -> int:
+    """Copy a ledger to a new file, consistently, also while it is written; return the copy's size in bytes.
+
+    The copy is written beside the target, synced and renamed, so a target that exists is whole.
+    Raises OperatorFault where the ledger cannot be read or the target cannot be written or exists.
+    """
+    if os.path.exists(target):
+        raise OperatorFault(
+            ErrorCode.LEDGER_UNAVAILABLE, f"{target} exists", hint="name a file that does not"
+        )
+    partial = f"{target}.partial"
+    try:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+        with reading(path) as source, closing(sqlite3.connect(partial)) as copy:
+            source.backup(copy)
+        _sync(partial)
+        os.rename(partial, target)
+        _sync(os.path.dirname(os.path.abspath(target)))
+    except sqlite3.Error as error:
+        _remove(partial)
+        raise fault(path, error) from error
+    except OSError as error:
+        _remove(partial)
+        raise OperatorFault(
+            ErrorCode.LEDGER_UNAVAILABLE, f"cannot write {target}: {error.strerror}"
+        ) from error
+    return os.path.getsize(target)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compacted:
+    """What compacting did."""
+
+    before_us: int
+    rows: int
+
+
+def compact(db: sqlite3.Connection, *, before_us: int) -> Compacted:
+    """Drop the request rows that ended before an instant, once their sums and shares are kept.
+
+    The bill before and after is the same, by key too; what is lost is the single request. The instant is
+    taken down to a full hour. Raises RequestFault for an instant that is not over yet.
+    """
+    before_us = before_us // HOUR_US * HOUR_US
+    db.execute("BEGIN IMMEDIATE")
+    roll_up(db)
+    done = progress(db)
+    if before_us > done.shared_us:
+        db.execute("COMMIT")
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"hours up to {iso(before_us)} are not over yet in this ledger",
+            hint=f"compact up to {iso(done.shared_us)} at most",
+        )
+    db.execute("UPDATE progress SET kept_us = max(kept_us, ?)", (before_us,))
+    db.execute("COMMIT")
+    rows = 0
+    while True:
+        dropped = db.execute(_DROP, {"before": before_us, "limit": BATCH_ROWS}).rowcount
+        rows += dropped
+        if not dropped:
+            break
+    db.execute("PRAGMA incremental_vacuum").fetchall()
+    return Compacted(before_us=before_us, rows=rows)
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+_DROP = """
+DELETE FROM requests WHERE id IN (
+  SELECT r.id FROM (SELECT NULL AS id UNION ALL SELECT id FROM lives) l
+  JOIN requests r ON r.life IS l.id AND r.ended_us < :before LIMIT :limit)
+"""
