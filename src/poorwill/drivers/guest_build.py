@@ -44,13 +44,16 @@ class GuestPlan:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-def build_guest(plan: GuestPlan, *, kernel: Kernel, busybox: Path) -> Guest:
-    """Build the guest; the directory appears only once it is whole. Blocks for several seconds.
+def build_guest(
+    plan: GuestPlan, *, kernel: Kernel, busybox: Path, replacing: bool = False
+) -> Guest:
+    """Build the guest; the directory appears, or changes, only once it is whole. Blocks for several seconds.
 
-    Raises OperatorFault where the directory exists already, a package is missing or a file is unreadable.
+    Raises OperatorFault where the directory exists and is not to be replaced, a package is missing, a file
+    is unreadable, or the memory is too small.
     """
-    if plan.directory.exists():
-        raise _fault(f"{plan.directory} exists already", "choose another directory or remove it")
+    if plan.directory.exists() and not replacing:
+        raise _fault(f"there is a guest in {plan.directory} already", "replace or remove it")
     plan.directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=plan.directory.parent, prefix=".guest-") as staging:
         home = Path(staging, "guest")
@@ -62,6 +65,8 @@ def build_guest(plan: GuestPlan, *, kernel: Kernel, busybox: Path) -> Guest:
             write_guest(_record(home, plan, kernel=kernel))
         except (OSError, ArchiveError, SyntaxError) as error:
             raise _fault(f"cannot build the guest: {error}", "mend this and try again") from error
+        if plan.directory.exists():
+            os.rename(plan.directory, Path(staging, "replaced"))
         os.rename(home, plan.directory)
     return _record(plan.directory, plan, kernel=kernel)
 

@@ -1,0 +1,143 @@
+"""Virtual machines for a fleet: where a model's guest is, how it is built, and the drivers that run it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import quote
+
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.ports import Clock, Driver, Log
+from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.core.words import ModelName, Tier
+from poorwill.drivers.exclusive import Exclusive
+from poorwill.drivers.guest import Guest, open_guest
+from poorwill.drivers.guest_build import PORT, GuestPlan
+from poorwill.drivers.process import EngineProcesses
+from poorwill.drivers.qemu import Hypervisor, find_hypervisor
+from poorwill.drivers.qemu_cold import QemuColdDriver
+from poorwill.drivers.qemu_kvm import prove_kvm
+from poorwill.drivers.qemu_runs import QemuRuns
+from poorwill.drivers.sealing import Sealer
+from poorwill.drivers.snapshot import SnapshotStore, store_root
+from poorwill.drivers.space import Space
+from poorwill.drivers.suspended import SuspendedDriver
+from poorwill.engines.kinds import ENGINE_KINDS
+from poorwill.engines.recipe import Place
+
+PROGRAMS = "poorwill.engines.programs"
+GUEST_PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"llama.cpp": (PROGRAMS, "xllamacpp"), "toy": (PROGRAMS,)}
+)
+"""The engines that a guest can hold, and the packages that their programs import."""
+
+_LEAST_MIB, _MODEL_COPIES = 512, 2.5
+"""Default memory: a floor for system and engine, and room for the weights, a copy and the KV cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machines:
+    """The drivers of replicas in virtual machines, and what executes them."""
+
+    guests: Mapping[ModelName, Guest]
+    drivers: Mapping[Tier, Driver]
+    hypervisor: Hypervisor
+    why: str
+    """Why this accelerator, for people."""
+
+
+def guest_home(settings: FleetSettings, model: ModelName) -> Path:
+    """Return where the guest of a model is, or would be built."""
+    return Path(settings.directory, "guests", quote(model, safe=""))
+
+
+def guest_plan(
+    fleet: FleetSettings, model: ModelSettings, *, memory_mib: int = 0, cpus: int = 2
+) -> GuestPlan:
+    """Return what `poorwill guest build` builds: the model's own engine, started as on this machine.
+
+    A memory of 0 is chosen from the model file's size. Raises OperatorFault where a guest cannot hold the
+    engine, or the engine cannot be started as configured.
+    """
+    packages = GUEST_PACKAGES.get(model.engine.kind)
+    if packages is None:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"a guest cannot hold the engine {model.engine.kind}",
+            hint=f"it can hold {' and '.join(GUEST_PACKAGES)}",
+        )
+    place = Place(
+        host="0.0.0.0", port=PORT, cache="/tmp", env={}
+    )  # inside, where only the host reaches
+    recipe = ENGINE_KINDS[model.engine.kind].prepare(model, place)
+    weights = Path(model.engine.path) if model.engine.path else None
+    size_mib = weights.stat().st_size // 2**20 if weights else 0
+    return GuestPlan(
+        directory=guest_home(fleet, model.name),
+        engine=model.engine.kind,
+        argv=recipe.argv,
+        packages=packages,
+        model=weights,
+        memory_mib=memory_mib or _LEAST_MIB + round(size_mib * _MODEL_COPIES),
+        cpus=cpus,
+        env=model.engine.env,
+    )
+
+
+async def open_machines(
+    settings: FleetSettings,
+    *,
+    processes: EngineProcesses,
+    clock: Clock,
+    log: Log,
+    sealer: Sealer | None = None,
+) -> tuple[Machines | None, Mapping[ModelName, tuple[str, str]]]:
+    """Return the machines for the models whose ladder names `suspended`, and why not, and what would mend
+    it, for the others among those.
+
+    Boots one guest under KVM for at most twenty seconds to see whether that works.
+    """
+    wanted = [m.name for m in settings.models if Tier.SUSPENDED in m.replica.park.ladder]
+    guests: dict[ModelName, Guest] = {}
+    broken: dict[ModelName, tuple[str, str]] = {}
+    for name in wanted:
+        try:
+            guests[name] = open_guest(guest_home(settings, name))
+        except OperatorFault as fault:
+            broken[name] = (fault.message, f"poorwill guest build {name}")
+    if not guests:
+        return None, broken
+    try:
+        hypervisor = await find_hypervisor()
+    except OperatorFault as fault:
+        return None, broken | dict.fromkeys(guests, (fault.message, fault.hint or ""))
+    hypervisor, why = await prove_kvm(hypervisor, next(iter(guests.values())))
+    log.info("virtual machines", hypervisor=hypervisor.named, why=why)
+    runs = QemuRuns(
+        hypervisor=hypervisor,
+        guests=guests,
+        processes=processes,
+        directory=Path(settings.directory, "runs"),
+        clock=clock,
+        log=log,
+    )
+    drivers = machine_drivers(settings, runs, log=log, sealer=sealer)
+    return Machines(guests=guests, drivers=drivers, hypervisor=hypervisor, why=why), broken
+
+
+def machine_drivers(
+    settings: FleetSettings, runs: QemuRuns, *, log: Log, sealer: Sealer | None = None
+) -> Mapping[Tier, Driver]:
+    """Return the two drivers of replicas in virtual machines. Encrypted, memory is in no file."""
+    exclusive, in_file = Exclusive(), sealer is None
+    root = store_root(Path(settings.directory), Tier.SUSPENDED)
+    return {
+        Tier.COLD: QemuColdDriver(runs=runs, in_file=in_file, exclusive=exclusive),
+        Tier.SUSPENDED: SuspendedDriver(
+            runs=runs,
+            store=SnapshotStore(root=root, tier=Tier.SUSPENDED, sealer=sealer),
+            space=Space(log=log, quota_bytes=settings.snapshot_quota_bytes),
+            in_file=in_file,
+            exclusive=exclusive,
+        ),
+    }
