@@ -26,7 +26,7 @@ def add_predict_options(parser: argparse.ArgumentParser) -> None:
         "--weights-gb", type=float, metavar="GB", help="bytes, where not params x bits"
     )
     group.add_argument("--layers", type=int, help="default: guessed from --params")
-    group.add_argument("--engine", choices=[*ENGINE_TIMES], default="vllm")
+    group.add_argument("--engine", choices=[*ENGINE_TIMES], default="vllm", help="default: vllm")
     group.add_argument("--loader", choices=[*LOADERS], help="default: the engine's own")
     group.add_argument("--streams", type=int, help="concurrent reads of the loader")
     group.add_argument("--tp", type=int, default=1, help="accelerators the model is spread over")

@@ -31,7 +31,7 @@ from poorwill.telemetry.log import StreamLog
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["build", "list"])
+    parser.add_argument("action", choices=["build", "list"], help="what to do")
     parser.add_argument("model", nargs="?", help="the model, as in fleet.toml; for build")
     add_fleet_option(parser)
     add_json_option(parser)

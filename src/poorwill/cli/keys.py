@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["add", "list", "revoke", "forget"])
+    parser.add_argument("action", choices=["add", "list", "revoke", "forget"], help="what to do")
     parser.add_argument("name", nargs="?", help="the key's name: a person, a customer, a program")
     add_ledger_options(parser)
     add_json_option(parser)

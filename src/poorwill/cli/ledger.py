@@ -46,7 +46,9 @@ def fleet_of(options: argparse.Namespace, streams: Streams) -> FleetSettings | N
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["check", "backup", "compact", "migrate"])
+    parser.add_argument(
+        "action", choices=["check", "backup", "compact", "migrate"], help="what to do"
+    )
     parser.add_argument("target", nargs="?", help="backup: the new file")
     parser.add_argument(
         "--before", metavar="TIME", help="compact: drop request rows that ended before"

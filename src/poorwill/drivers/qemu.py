@@ -9,6 +9,7 @@ import asyncio
 import re
 import shlex
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -80,7 +81,7 @@ class Hypervisor:
         return f"file:{path}" if self.version[:2] >= _FILE_URI else f"exec:cat {shlex.quote(path)}"
 
 
-CAPABILITIES: dict[Layout, tuple[str, ...]] = {
+CAPABILITIES: Mapping[Layout, tuple[str, ...]] = {
     Layout.RAM_FILE: ("x-ignore-shared",),
     Layout.MAPPED_RAM: ("mapped-ram",),
     Layout.STREAM: (),

@@ -22,7 +22,7 @@ from poorwill.gateway.routes import Action
 Handler = Callable[[Exchange], None]
 Models = Callable[[], Sequence[ModelName]]
 
-_JSON = [(b"content-type", b"application/json")]
+_JSON: Sequence[tuple[bytes, bytes]] = ((b"content-type", b"application/json"),)
 _NAMING_PREFIXES = (b"/v1/models/", b"/v1/engines/")
 
 
@@ -70,7 +70,7 @@ def list_models(*, models: Models, started_s: int) -> Handler:
         document = {"object": "list", "data": rows, "has_more": False}
         if rows:  # Anthropic's clients page by these
             document |= {"first_id": rows[0]["id"], "last_id": rows[-1]["id"]}
-        exchange.answer(200, _JSON, wire.json_bytes(document))
+        exchange.answer(200, [*_JSON], wire.json_bytes(document))
 
     return handle
 
@@ -81,7 +81,7 @@ def show_model(*, models: Models, started_s: int) -> Handler:
     def handle(exchange: Exchange) -> None:
         name = _segment(exchange.head.path.removeprefix(b"/v1/models/"))
         if name in models():
-            exchange.answer(200, _JSON, wire.json_bytes(_model_object(name, started_s)))
+            exchange.answer(200, [*_JSON], wire.json_bytes(_model_object(name, started_s)))
         else:
             exchange.fail(unknown_model(name, models()))
 
@@ -92,7 +92,7 @@ def health() -> Handler:
     """Answer that the gateway itself is up, whatever its models do."""
 
     def handle(exchange: Exchange) -> None:
-        exchange.answer(200, _JSON, b'{"status":"ok"}')
+        exchange.answer(200, [*_JSON], b'{"status":"ok"}')
 
     return handle
 

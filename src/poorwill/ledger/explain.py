@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, RequestFault
@@ -157,7 +158,7 @@ def _story(db: sqlite3.Connection, wake: int | None, cause: str, why: str) -> tu
     return name, story
 
 
-_KEPT = {"linger": "kept ready by policy ", "floor": "kept ready by floor "}
+_KEPT: Mapping[str, str] = {"linger": "kept ready by policy ", "floor": "kept ready by floor "}
 
 
 def _for_whom(

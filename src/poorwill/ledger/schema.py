@@ -8,7 +8,7 @@ and, in WAL mode, can only lose its newest commits together, never its consisten
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from importlib import resources
 from urllib.parse import quote
@@ -163,7 +163,7 @@ _REASONS = (
     ("SQLITE_IOERR", "reading or writing it failed"),
 )
 
-_HINTS = {
+_HINTS: Mapping[str, str] = {
     "the disk is full": "free some space; it goes on by itself",
     "another process has it locked": "end the other process; it goes on by itself",
     "it is damaged": "`poorwill ledger check` says how; restore a copy made by `poorwill ledger backup`",

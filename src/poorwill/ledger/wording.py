@@ -1,10 +1,10 @@
 """Figures as people read them: always with a unit, money to the nano-dollar where it must add up."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from poorwill.core.words import HOUR_US, SECOND_US
 
-_SIGNS = {"USD": "$", "EUR": "€", "GBP": "£"}
+_SIGNS: Mapping[str, str] = {"USD": "$", "EUR": "€", "GBP": "£"}
 
 
 def exact(nusd: int, currency: str = "USD") -> str:
