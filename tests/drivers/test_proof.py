@@ -1,0 +1,124 @@
+"""Proving tiers, and the doctor that shows the proofs: nothing is claimed that was not done."""
+
+# ruff: noqa: TID251
+
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from poorwill.core.launch import Parked
+from poorwill.core.ports import Found
+from poorwill.core.sweep import Owned, compare
+from poorwill.core.words import Tier
+from poorwill.drivers.criu import Criu
+from poorwill.drivers.proof import PROVEN_FILE, prove_cold, prove_frozen
+from poorwill.main import run
+
+from .cases import new_cold, new_frozen
+from .conftest import Fleet
+
+
+async def test_a_tier_is_proven_by_doing_it_and_known_the_next_time(fleet: Fleet, criu: Criu):
+    about = {"directory": fleet.directory, "clock": fleet.clock, "log": fleet.log}
+    first = await prove_frozen(criu=criu, **about)
+    assert first.works and "froze a listening process" in first.why
+    assert [path.name for path in fleet.directory.iterdir()] == [PROVEN_FILE]
+    broken = replace(criu, dump_limit_s=-1.0)  # the same binary: what is known is believed
+    assert await prove_frozen(criu=broken, **about) == first
+    again = await prove_frozen(criu=criu, fresh=True, **about)
+    assert again.works and again.why != "" and fleet.processes.found() == []
+
+
+async def test_a_criu_that_only_says_it_works_is_found_out(
+    fleet: Fleet, criu: Criu, tmp_path: Path
+):
+    liar = tmp_path / "criu"
+    liar.write_text("#!/bin/sh\necho Looks good.\nexit 0\n")
+    liar.chmod(0o755)
+    proof = await prove_frozen(
+        criu=replace(criu, binary=str(liar), version="3.17.1"),
+        directory=fleet.directory,
+        clock=fleet.clock,
+        log=fleet.log,
+    )
+    assert not proof.works and "--install-criu" in proof.mend
+    assert not (fleet.directory / PROVEN_FILE).exists(), "a failure is tried again"
+
+
+async def test_what_was_proven_is_void_once_the_binary_is_another(
+    fleet: Fleet, criu: Criu, tmp_path: Path
+):
+    wrapper = tmp_path / "criu"
+    wrapper.write_text(f'#!/bin/sh\nexec {criu.binary} "$@"\n')
+    wrapper.chmod(0o755)
+    about = {"directory": fleet.directory, "clock": fleet.clock, "log": fleet.log}
+    wrapped = replace(criu, binary=str(wrapper))
+    assert (await prove_frozen(criu=wrapped, **about)).works
+    wrapper.write_text("#!/bin/sh\nexit 3\n")
+    proof = await prove_frozen(criu=wrapped, **about)
+    assert not proof.works and "status 3" in proof.why
+
+
+async def test_without_criu_the_proof_says_how_to_get_one(fleet: Fleet):
+    proof = await prove_frozen(
+        criu=None, directory=fleet.directory, clock=fleet.clock, log=fleet.log
+    )
+    assert not proof.works and proof.mend == "poorwill doctor --install-criu"
+
+
+async def test_cold_is_proven_too(fleet: Fleet):
+    proof = await prove_cold(directory=fleet.directory, clock=fleet.clock, log=fleet.log)
+    assert proof.works and list(fleet.directory.iterdir()) == []
+
+
+async def doctor(*args: str, **env: str) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    status = await run(["doctor", *args], {**os.environ, **env}, io.StringIO(), out, err)
+    return status, out.getvalue(), err.getvalue()
+
+
+async def test_the_doctor_says_for_every_tier_whether_it_works_and_what_would_mend_it(criu: Criu):
+    status, out, _ = await doctor("--json")
+    tiers = {tier["tier"]: tier for tier in json.loads(out)["tiers"]}
+    assert set(tiers) == {"cold", "frozen", "suspended", "asleep"}
+    assert tiers["cold"]["works"] and tiers["frozen"]["works"] and status == 0
+    for tier in tiers.values():
+        assert tier["why"] and (tier["works"] or tier["mend"])
+
+
+async def test_the_doctor_without_criu_finds_no_snapshot_tier_and_says_how_to_get_one(
+    tmp_path: Path,
+):
+    status, out, _ = await doctor(XDG_DATA_HOME=str(tmp_path), PATH="/nonexistent")
+    assert status == 1
+    assert "to mend it: poorwill doctor --install-criu" in out
+
+
+# the sweep
+
+
+async def test_the_sweep_tells_orphans_from_what_is_owned_and_from_what_is_missing(
+    fleet: Fleet, criu: Criu
+):
+    driver, cold = new_frozen(fleet, criu), new_cold(fleet)
+    owned = []
+    for name in ("runs", "sleeps", "frozen", "lost", "orphan"):
+        launch = fleet.launch(replica=name)
+        running = await cold.wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
+        if name == "runs":
+            owned.append(Owned(replica=launch.replica, running=running))
+        elif name == "sleeps":
+            asleep = Parked(replica=launch.replica, generation=1, tier=Tier.ASLEEP, running=running)
+            owned.append(Owned(replica=launch.replica, parked=asleep))
+        elif name in ("frozen", "lost"):
+            parked = await driver.park(running, launch, generation=1)
+            owned.append(Owned(replica=launch.replica, parked=parked))
+            if name == "lost":
+                await driver.discard(parked)
+    found: list[Found] = [*await cold.inventory(), *await driver.inventory()]
+    sweep = compare(found, owned)
+    assert [each.replica for each in sweep.orphans] == ["orphan"]
+    assert [each.replica for each in sweep.missing] == ["lost"]
+    assert compare([], []) == compare([], [Owned(replica=launch.replica)])
