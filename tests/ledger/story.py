@@ -134,7 +134,7 @@ def request(
     )
 
 
-def damage(path: str) -> None:
+def damage(path: str, *, size_bytes: int = 8192) -> None:
     """Overwrite the beginning of a file."""
     with open(path, "r+b") as file:
-        file.write(b"x" * 8192)
+        file.write(b"x" * size_bytes)

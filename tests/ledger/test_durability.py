@@ -172,8 +172,7 @@ async def test_a_file_that_is_damaged_under_it_is_noticed(path, log):
     os.link(path, whole)
     keep(path, whole)
     async with opened(path, log=log) as ledger:
-        damage(path)
-        await ledger.thread.call(lambda db: db.execute("PRAGMA shrink_memory").fetchall())
+        damage(path, size_bytes=100_000)
         with pytest.raises(OperatorFault):
             await ledger.record([span(10, "serving")])
         assert ledger.unavailable
