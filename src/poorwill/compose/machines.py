@@ -121,23 +121,23 @@ async def open_machines(
         clock=clock,
         log=log,
     )
-    drivers = machine_drivers(settings, runs, log=log, sealer=sealer)
+    suspended, cold = machine_drivers(settings, runs, log=log, sealer=sealer)
+    await suspended.recover()
+    drivers: Mapping[Tier, Driver] = {Tier.SUSPENDED: suspended, Tier.COLD: cold}
     return Machines(guests=guests, drivers=drivers, hypervisor=hypervisor, why=why), broken
 
 
 def machine_drivers(
     settings: FleetSettings, runs: QemuRuns, *, log: Log, sealer: Sealer | None = None
-) -> Mapping[Tier, Driver]:
+) -> tuple[SuspendedDriver, QemuColdDriver]:
     """Return the two drivers of replicas in virtual machines. Encrypted, memory is in no file."""
     exclusive, in_file = Exclusive(), sealer is None
     root = store_root(Path(settings.directory), Tier.SUSPENDED)
-    return {
-        Tier.COLD: QemuColdDriver(runs=runs, in_file=in_file, exclusive=exclusive),
-        Tier.SUSPENDED: SuspendedDriver(
-            runs=runs,
-            store=SnapshotStore(root=root, tier=Tier.SUSPENDED, sealer=sealer),
-            space=Space(log=log, quota_bytes=settings.snapshot_quota_bytes),
-            in_file=in_file,
-            exclusive=exclusive,
-        ),
-    }
+    suspended = SuspendedDriver(
+        runs=runs,
+        store=SnapshotStore(root=root, tier=Tier.SUSPENDED, sealer=sealer),
+        space=Space(log=log, quota_bytes=settings.snapshot_quota_bytes),
+        in_file=in_file,
+        exclusive=exclusive,
+    )
+    return suspended, QemuColdDriver(runs=runs, in_file=in_file, exclusive=exclusive)

@@ -46,6 +46,7 @@ def plan_model(
     Raises ConfigFault or OperatorFault where the engine cannot be made as configured.
     """
     ladder, fallbacks = workshop.ladder(model)
+    drivers = workshop.drivers_of(model.name)
     expected = expected_wakes_us(model, directory=fleet.directory, env=env)
     settings = replace(
         model.replica,
@@ -61,10 +62,10 @@ def plan_model(
         floor=make_floor(model.floor, zone_of=ZoneInfo),
         equipment=Equipment(
             engine=make_engine(model, directory=fleet.directory, clock=clock, env=env),
-            drivers={tier: workshop.drivers[tier] for tier in ladder},
+            drivers={tier: drivers[tier] for tier in ladder},
             processes=workshop.processes,
         ),
-        driver=workshop.drivers[Tier.COLD].name,
+        driver=drivers[Tier.COLD].name,
         memory_bytes=model.memory_bytes,
         priority=model.priority,
     )

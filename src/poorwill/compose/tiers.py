@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from poorwill.compose.machines import Machines, open_machines
 from poorwill.core.ports import Clock, Driver, Log
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ModelName, Tier
@@ -41,19 +42,39 @@ class Workshop:
     processes: EngineProcesses
     broken: Mapping[Tier, tuple[str, str]] = field(default_factory=dict)
     """Why a tier does not work here, and what would mend it."""
+    machines: Machines | None = None
+    """For the models that run in a virtual machine."""
+    without_machine: Mapping[ModelName, tuple[str, str]] = field(default_factory=dict)
+    """Likewise why a model that is to be suspended has no machine."""
+
+    def drivers_of(self, model: ModelName) -> Mapping[Tier, Driver]:
+        """Return a model's drivers. One that runs in a machine is suspended, never frozen."""
+        if self.machines is None or model not in self.machines.guests:
+            return self.drivers
+        drivers: dict[Tier, Driver] = {**self.drivers, **self.machines.drivers}
+        drivers.pop(Tier.FROZEN, None)
+        return drivers
 
     def ladder(self, model: ModelSettings) -> tuple[tuple[Tier, ...], Sequence[Fallback]]:
         """Return the rungs of a model's ladder that work here; `cold` is always one of them."""
         rungs, fallbacks = [], []
+        drivers = self.drivers_of(model.name)
         for tier in model.replica.park.ladder:
-            if tier in self.drivers:
+            if tier in drivers:
                 rungs.append(tier)
             else:
-                why, mend = self.broken.get(tier, ("there is no driver for it", ""))
+                why, mend = self._why_not(tier, model.name)
                 fallbacks.append(Fallback(model=model.name, tier=tier, why=why, mend=mend))
         if Tier.COLD not in rungs:
             rungs.append(Tier.COLD)
         return tuple(rungs), fallbacks
+
+    def _why_not(self, tier: Tier, model: ModelName) -> tuple[str, str]:
+        if tier is Tier.SUSPENDED and model in self.without_machine:
+            return self.without_machine[model]
+        if tier in self.drivers:
+            return "it runs in a virtual machine, which is suspended instead", ""
+        return self.broken.get(tier, ("there is no driver for it", ""))
 
 
 async def open_workshop(
@@ -79,7 +100,21 @@ async def open_workshop(
             drivers[Tier.FROZEN] = _frozen(settings, criu, processes, env, clock, log)
         else:
             broken[Tier.FROZEN] = (proof.why, proof.mend)
-    return Workshop(drivers=drivers, processes=processes, broken=broken)
+    machines, without = await open_machines(
+        settings, processes=processes, clock=clock, log=log, sealer=_sealer(settings, env)
+    )
+    return Workshop(
+        drivers=drivers,
+        processes=processes,
+        broken=broken,
+        machines=machines,
+        without_machine=without,
+    )
+
+
+def _sealer(settings: FleetSettings, env: Mapping[str, str]) -> Sealer | None:
+    name = settings.encrypt_key_env
+    return Sealer.from_text(env.get(name, ""), source=f"${name}") if name else None
 
 
 def _frozen(
@@ -90,14 +125,10 @@ def _frozen(
     clock: Clock,
     log: Log,
 ) -> FrozenDriver:
-    sealer = None
-    if settings.encrypt_key_env:
-        name = settings.encrypt_key_env
-        sealer = Sealer.from_text(env.get(name, ""), source=f"${name}")
     root = store_root(Path(settings.directory), Tier.FROZEN)
     return FrozenDriver(
         criu=criu,
-        store=SnapshotStore(root=root, tier=Tier.FROZEN, sealer=sealer),
+        store=SnapshotStore(root=root, tier=Tier.FROZEN, sealer=_sealer(settings, env)),
         space=Space(log=log, quota_bytes=settings.snapshot_quota_bytes),
         processes=processes,
         clock=clock,
