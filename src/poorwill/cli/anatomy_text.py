@@ -38,7 +38,7 @@ def waterfall(wake: FinishedWake) -> list[str]:
         )
     bars = ["", *(_bar(wake, span) for span in wake.spans)]
     lines = [head, ""]
-    lines += [f"  {text} {bar}" for text, bar in zip(_columns(rows), bars, strict=True)]
+    lines += [f"  {text} {bar}" for text, bar in zip(columns(rows), bars, strict=True)]
     return [line.rstrip() for line in lines] + ["", *_tree_lines(tree(wake.spans))]
 
 
@@ -69,7 +69,7 @@ def side_by_side(starts: Sequence[Comparison], bandwidth: float | None) -> list[
     dearest = [_dearest(start) for start in starts]
     if any(dearest):
         rows.append(["dearest phase", *(text or "-" for text in dearest)])
-    return [f"  {line}".rstrip() for line in _columns([tuple(row) for row in rows])]
+    return [f"  {line}".rstrip() for line in columns([tuple(row) for row in rows])]
 
 
 def advice_lines(advice: Sequence[Advice]) -> list[str]:
@@ -96,7 +96,7 @@ def estimate_lines(estimates: Sequence[Estimate]) -> list[str]:
                 estimate.why,
             )
         )
-    return [f"  {line}".rstrip() for line in _columns(rows)]
+    return [f"  {line}".rstrip() for line in columns(rows)]
 
 
 def seconds(microseconds: int | None) -> str:
@@ -163,7 +163,8 @@ def _tree_lines(branch: Branch, depth: int = 0) -> list[str]:
     return lines
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as aligned lines: the first and the last column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(

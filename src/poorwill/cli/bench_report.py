@@ -1,0 +1,146 @@
+"""What a benchmark measured, and how it is told: as text and as JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from poorwill.cli.anatomy_text import columns, seconds
+from poorwill.core.starts import Comparison
+from poorwill.core.steady_state import Level, Overhead, Percentiles, saturation
+from poorwill.core.words import SECOND_US
+
+Json = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchResult:
+    """Everything one run measured."""
+
+    model: str
+    levels: Sequence[Level]
+    overhead: Overhead | None
+    capacity: Mapping[str, int]
+    wakes: Sequence[Comparison]
+
+    def by_route(self, route: str) -> list[Level]:
+        """Return the levels of one way, by rising concurrency."""
+        return [level for level in self.levels if level.route == route]
+
+    @property
+    def saturated(self) -> Level | None:
+        """Return where continuous batching saturates, seen directly, else through the gateway."""
+        return saturation(self.by_route("direct") or self.by_route("gateway"))
+
+    @property
+    def baseline_us(self) -> int:
+        """Return the warm time to first token of a lone request through the gateway."""
+        return self.by_route("gateway")[0].first_token.p50_us
+
+
+def bench_lines(result: BenchResult) -> list[str]:
+    """Return the result for people."""
+    rows = [_HEAD, *map(_row, result.levels)]
+    lines = [f"{result.model}, warm:", *(f"  {line}".rstrip() for line in columns(rows)), ""]
+    return lines + [f"  {line}" for line in _conclusions(result)]
+
+
+def bench_json(result: BenchResult) -> Json:
+    """Return the result as one JSON document; durations in seconds."""
+    saturated = result.saturated
+    added = result.overhead
+    return {
+        "model": result.model,
+        "levels": [_level_json(level) for level in result.levels],
+        "saturates_at": saturated.concurrency if saturated else None,
+        "gateway_overhead_s": None
+        if added is None
+        else {
+            "pairs": added.pairs,
+            "median": added.median_us / SECOND_US,
+            "low": added.low_us / SECOND_US,
+            "high": added.high_us / SECOND_US,
+        },
+        "kv_cache": dict(result.capacity),
+        "baseline_first_token_s": result.baseline_us / SECOND_US,
+        "wake_penalty": {
+            str(start.kind): {
+                "wake_s": start.took.median_us / SECOND_US,
+                "times_baseline": start.took.median_us / max(1, result.baseline_us),
+            }
+            for start in result.wakes
+        },
+    }
+
+
+def _conclusions(result: BenchResult) -> list[str]:
+    lines = []
+    saturated = result.saturated
+    if saturated is not None:
+        lines.append(
+            f"batching saturates at {saturated.concurrency} at once: {saturated.tokens_s:.0f} tokens/s; "
+            "more clients only wait longer"
+        )
+    else:
+        lines.append("throughput still grew at the highest concurrency: try --concurrency higher")
+    added = result.overhead
+    if added is not None:
+        lines.append(
+            f"the gateway adds {seconds(added.median_us)} to a request "
+            f"(quartiles {seconds(added.low_us)} .. {seconds(added.high_us)}, {added.pairs} pairs)"
+        )
+    capacity = ", ".join(
+        f"{name.replace('_', ' ')} {count:,}" for name, count in result.capacity.items()
+    )
+    lines.append(f"KV cache, as the engine reports it: {capacity or 'it reports none'}")
+    for start in result.wakes:
+        times = start.took.median_us / max(1, result.baseline_us)
+        lines.append(
+            f"a wake from {start.kind} takes {seconds(start.took.median_us)}: {times:.0f} times the warm "
+            f"first token ({seconds(result.baseline_us)})"
+        )
+    return lines
+
+
+_HEAD = (
+    *("at once", "way", "requests", "failed", "tokens/s"),
+    *("first token p50/p95/p99", "between tokens p50/p95/p99", "whole p50/p95/p99"),
+)
+
+
+def _row(level: Level) -> tuple[str, ...]:
+    return (
+        str(level.concurrency),
+        level.route,
+        str(level.requests),
+        str(level.failed),
+        f"{level.tokens_s:.0f}",
+        _three(level.first_token),
+        _three(level.between_tokens),
+        _three(level.whole),
+    )
+
+
+def _three(values: Percentiles) -> str:
+    return " / ".join(seconds(value) for value in (values.p50_us, values.p95_us, values.p99_us))
+
+
+def _level_json(level: Level) -> Json:
+    return {
+        "route": level.route,
+        "concurrency": level.concurrency,
+        "requests": level.requests,
+        "failed": level.failed,
+        "took_s": level.took_us / SECOND_US,
+        "tokens": level.tokens,
+        "tokens_s": level.tokens_s,
+        "first_token_s": _percentiles_json(level.first_token),
+        "between_tokens_s": _percentiles_json(level.between_tokens),
+        "whole_s": _percentiles_json(level.whole),
+    }
+
+
+def _percentiles_json(values: Percentiles) -> Json:
+    return {
+        "p50": values.p50_us / SECOND_US,
+        "p95": values.p95_us / SECOND_US,
+        "p99": values.p99_us / SECOND_US,
+    }
