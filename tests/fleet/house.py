@@ -1,30 +1,35 @@
 """A whole fleet in a test: the real controller, activator, view, journal and ledger over a fake world."""
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from poorwill.compose.plans import remembered_replicas
-from poorwill.core.entries import Entry
+from poorwill.core.entries import Entry, Noted
 from poorwill.core.inputs import Tick
+from poorwill.core.launch import Parked, Running
 from poorwill.core.lifecycle import State
 from poorwill.core.policy import FloorSchedule, NoFloor
 from poorwill.core.ports import Lease
 from poorwill.core.replica import next_wakeup_us
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
+from poorwill.core.spend import Verdict
 from poorwill.core.words import ModelName, Tier
 from poorwill.fleet.activator import Held
 from poorwill.fleet.fleet import Fleet, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import ModelPlan
+from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment, Unit
 from poorwill.ledger.ledger import open_ledger
 from poorwill.ledger.schema import reading
 
-from .fakes import FakeConnections, FakeDriver, FakeEngine, HandClock, Lines, Watcher, World
+from .fakes import Door, FakeConnections, FakeDriver, FakeEngine, HandClock, Lines, Watcher, World
 
 S = 1_000_000
 A = ModelName("a")
@@ -119,6 +124,7 @@ class House:
                 clock=self.clock,
                 wall_step_us=lambda: 0,
                 log=self.log,
+                guard=SpendGuard(look=_nothing_spent, find_jumps=_no_jumps, every_s=3600),
             ) as fleet:
                 self.fleet = fleet
                 yield self
@@ -202,6 +208,8 @@ class House:
         else:
             raise AssertionError("a Tick that is due changes nothing, for ever")
         self.clock.at_us = max(self.clock.at_us, target)
+        for unit in controller.units.values():
+            unit.tell_onlookers()  # who waits for room looks again every second
         await self.settle()
 
     async def settle(self) -> None:
@@ -212,10 +220,45 @@ class House:
             for _ in range(10):
                 await asyncio.sleep(0)
 
-    def freeze_memory(self) -> Mapping[str, object]:
-        """What the ledger says at this moment, for a fleet that is about to be killed."""
-        with reading(str(self.directory / "ledger.sqlite")) as db:
-            return {"spans": db.execute("SELECT count(*) FROM spans").fetchone()[0]}
+    def moment(self) -> "Moment":
+        """What a kill -9 at this moment would leave: what is committed, and what exists on the machine."""
+        kept = self.directory / f"kept-{self.clock.at_us}.sqlite"
+        with sqlite3.connect(self.directory / "ledger.sqlite") as db:
+            with contextlib.closing(sqlite3.connect(kept)) as copy:
+                db.backup(copy)
+        db.close()
+        return Moment(
+            ledger=kept,
+            processes=dict(self.world.processes),
+            snapshots=dict(self.world.snapshots),
+            asleep=set(self.world.asleep),
+        )
+
+    def go_back(self, moment: "Moment") -> None:
+        """Make it so that the fleet was killed at that moment."""
+        for old in self.directory.glob("ledger.sqlite*"):
+            old.unlink()
+        moment.ledger.rename(self.directory / "ledger.sqlite")
+        self.world.processes = moment.processes
+        self.world.snapshots = moment.snapshots
+        self.world.asleep = moment.asleep
+        self.world.ends.clear()
+        for door in self.doors():
+            door.open.set()
+            door.mistakes.clear()
+
+    def doors(self) -> list[Door]:
+        """Every door of every model, in a fixed order."""
+        return [
+            door
+            for room in self.rooms.values()
+            for door in (
+                room.engine.ready_door,
+                room.engine.probe_door,
+                *(each.wake_door for _, each in sorted(room.drivers.items())),
+                *(each.park_door for _, each in sorted(room.drivers.items())),
+            )
+        ]
 
     def rows(self, question: str, *values: object) -> list[tuple[object, ...]]:
         with reading(str(self.directory / "ledger.sqlite")) as db:
@@ -240,6 +283,24 @@ class House:
             )
             for (_, end), (begin, _) in itertools.pairwise(spans):
                 assert end == begin, f"{end} is followed by {begin}"
+
+
+@dataclass
+class Moment:
+    """What a kill -9 leaves."""
+
+    ledger: Path
+    processes: dict[int, Running]
+    snapshots: dict[str, Parked]
+    asleep: set[int]
+
+
+async def _nothing_spent() -> Verdict:
+    return Verdict(at_us=0)
+
+
+async def _no_jumps() -> list[Noted]:
+    return []
 
 
 __all__ = ["A", "B", "C", "House", "Room", "S"]

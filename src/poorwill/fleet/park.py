@@ -74,6 +74,8 @@ async def _put_down(controller: "Controller", unit: Unit, effect: StartPark) -> 
 async def _descend(controller: "Controller", unit: Unit, effect: StartPark) -> Parked:
     """Take a parked replica deeper; into `cold` by throwing away what it keeps."""
     kept = unit.parked
+    if kept is None and effect.to_tier is not Tier.COLD:
+        raise DriverError(f"nothing is left of what was {effect.from_tier}")
     unwatch(unit)
     if effect.to_tier is Tier.COLD or kept is None:
         if kept is not None:
@@ -87,7 +89,7 @@ async def _descend(controller: "Controller", unit: Unit, effect: StartPark) -> P
 
 async def _after_failure(controller: "Controller", unit: Unit, effect: StartPark, why: str) -> None:
     """Find out what the failed park left: an engine that still answers, a parked replica, or nothing."""
-    unharmed = True
+    unharmed = unit.parked is not None
     running = unit.running
     if effect.from_tier is None:
         unharmed = running is not None and await still_answers(

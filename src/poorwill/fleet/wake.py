@@ -16,7 +16,7 @@ from poorwill.core.entries import PhaseSpan, ReplicaPlaced
 from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.inputs import PhaseBegan, WakeFailed, WakeSucceeded
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
-from poorwill.core.ports import DriverError
+from poorwill.core.ports import DriverError, SnapshotRefused
 from poorwill.core.words import Phase, Tier
 from poorwill.fleet.unit import Unit
 from poorwill.fleet.watching import unwatch, watch
@@ -30,6 +30,7 @@ async def carry_out_wake(
 ) -> None:
     """Carry a StartWake out. Cancelled by AbortWake: tears down and reports the failure."""
     waking = Waking(controller=controller, unit=unit, effect=effect)
+    unit.marks.clear()
     try:
         await committed
         await controller.room.make(unit)
@@ -82,10 +83,15 @@ class Waking:
             generation=self.effect.generation,
             why=why,
             code=code,
-            kept=not self.touched,
+            kept=self._kept(),
             anatomy=self._anatomy(),
         )
         self.controller.submit(self.unit, report)
+
+    def _kept(self) -> bool:
+        """Whether it is parked as before: not touched, and what slept has not died meanwhile."""
+        cold = self.effect.from_tier is Tier.COLD
+        return not self.touched and (cold or self.unit.parked is not None)
 
     def succeeded(self, launch: Launch, running: Running) -> None:
         """Report the success and watch the engine from now on."""
@@ -126,15 +132,16 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
     """Wake through the tier's driver with the engine's log followed meanwhile, then check the engine."""
     controller, unit, effect = waking.controller, waking.unit, waking.effect
     driver = unit.equipment.drivers[effect.from_tier]
-    unit.marks.clear()
     waking.touched = True
     unwatch(unit)
     kept, unit.parked, unit.running = unit.parked, None, None
     if effect.from_tier is Tier.COLD:
         if kept is not None:
             await discard(controller, unit, kept)
-        kept = None
-    parked = kept or Parked(replica=unit.id, generation=effect.generation, tier=effect.from_tier)
+        kept = Parked(replica=unit.id, generation=effect.generation, tier=Tier.COLD)
+    if kept is None:
+        raise SnapshotRefused(f"nothing is left of what was {effect.from_tier}")
+    parked = kept
     follower = controller.tasks.create_task(waking.follow(launch))
     try:
         await asyncio.sleep(0)  # the follower takes the log's end before the engine writes to it

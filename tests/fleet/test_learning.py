@@ -1,0 +1,131 @@
+"""The policy learns of each quiet stretch once: from the last request's end to the next demand."""
+
+from poorwill.core.errors import TryLater
+from poorwill.core.lifecycle import State
+from poorwill.core.policy import Descent, Rung
+from poorwill.core.ports import DriverError
+from poorwill.core.words import Tier
+
+from .fakes import Watcher
+from .house import A, House, S
+
+
+def rounded(observed: list[tuple[int, int]], begin: int) -> list[tuple[float, float]]:
+    return [(round((a - begin) / S), round((b - begin) / S)) for a, b in observed]
+
+
+async def test_a_stretch_is_observed_once_whether_demand_finds_the_replica_warm_or_parked(
+    house: House,
+):
+    room = house.model()
+    begin = house.clock.at_us
+    async with house.open():
+        await house.serve()  # nothing is known of the time before the first request
+        await house.pass_time(10)
+        await house.serve()  # warm: 0 to 10
+        await house.pass_time(90)
+        assert house.state() is State.PARKED
+        await house.serve()  # parked: 10 to 100
+        await house.pass_time(5)
+        first, second = await house.lease(), await house.lease()  # 100 to 105
+        house.give_back(first)
+        await house.pass_time(5)
+        third = await house.lease()
+        house.give_back(second)
+        house.give_back(third)  # quiet from 110
+        await house.pass_time(10)
+        await house.serve()
+    assert rounded(room.policy.observed, begin) == [(0, 10), (10, 100), (100, 105), (110, 120)]
+
+
+async def test_a_wake_ahead_of_demand_does_not_end_the_stretch(house: House):
+    room = house.model()
+    room.policy = Ahead()
+    begin = house.clock.at_us
+    async with house.open():
+        await house.serve()
+        await house.pass_time(11)
+        assert house.state() is State.PARKED
+        await house.pass_time(50)
+        assert house.state() is State.READY, "woken ahead, after 60 s"
+        await house.pass_time(25)
+        assert house.state() is State.READY
+        await house.pass_time(10)
+        assert house.state() is State.PARKED, "the demand did not come: parked again after 90 s"
+        await house.pass_time(1000)
+        assert house.state() is State.PARKED, "one wake ahead in a stretch"
+        await house.serve()
+    assert rounded(room.policy.observed, begin) == [(0, 11 + 50 + 25 + 10 + 1000)]
+    assert house.rows("SELECT asked_by, why FROM wakes ORDER BY id") == [
+        ("key", "demand"),
+        ("policy", "predicted"),
+        ("key", "demand"),
+    ]
+
+
+class Ahead(Watcher):
+    def descent(self, idle_since_us: int) -> Descent:
+        return Descent(
+            (Rung(Tier.FROZEN, idle_since_us + 10 * S), Rung(Tier.FROZEN, idle_since_us + 90 * S)),
+            wake_at_us=idle_since_us + 60 * S,
+        )
+
+
+async def test_a_wake_ahead_without_a_rung_after_it_lingers_as_after_any_wake(house: House):
+    room = house.model(idle_s=(10, 3000))
+    room.policy.wake_after_us = 60 * S
+    room.policy.after_us = ((Tier.FROZEN, 10 * S),)
+    async with house.open():
+        await house.serve()
+        await house.pass_time(61)
+        assert house.state() is State.READY
+        await house.pass_time(8)
+        assert house.state() is State.READY
+        await house.pass_time(3)
+        assert house.state() is State.PARKED
+        await house.pass_time(1000)
+        assert len(house.rows("SELECT * FROM wakes")) == 2
+
+
+async def test_a_request_that_was_never_served_ends_a_stretch_and_begins_another(house: House):
+    room = house.model()
+    begin = house.clock.at_us
+    async with house.open():
+        await house.serve()
+        await house.pass_time(100)
+        room.frozen.wake_door.mistakes.append(DriverError("damaged"))
+        room.cold.wake_door.mistakes.append(DriverError("no such device"))
+        try:
+            await house.hold().lease()
+        except TryLater:
+            pass
+        await house.pass_time(100)
+        room.cold.wake_door.shut()
+        waiting = house.start(house.hold().lease())
+        await room.cold.wake_door.reached()
+        waiting.cancel()
+        await house.settle()
+        room.cold.wake_door.open.set()
+        await house.until(A, State.READY)
+        await house.pass_time(10)
+        await house.serve()
+    assert rounded(room.policy.observed, begin) == [(0, 100), (100, 200), (200, 210)]
+
+
+async def test_leases_of_a_dead_engine_that_come_back_late_invent_no_stretch(house: House):
+    room = house.model()
+    begin = house.clock.at_us
+    async with house.open():
+        old = await house.lease()
+        await house.pass_time(61)
+        house.world.end(house.world.of("a-0")[0].pid)
+        await house.until(A, State.PARKED)
+        new = await house.lease()
+        house.give_back(old)
+        await house.pass_time(5)
+        third = await house.lease()
+        house.give_back(new)
+        house.give_back(third)
+        await house.pass_time(10)
+        await house.serve()
+    assert rounded(room.policy.observed, begin) == [(66, 76)]

@@ -1,0 +1,203 @@
+"""Eviction: never a busy one, never to and fro, and nobody waits for one another."""
+
+import asyncio
+import random
+
+import pytest
+
+from poorwill.core.errors import ErrorCode, TryLater
+from poorwill.core.lifecycle import State
+from poorwill.core.ports import DriverError
+from poorwill.core.settings import WakeSettings
+from poorwill.core.words import ModelName
+
+from .house import A, B, C, House, S
+from .test_parks import Until
+
+GB = 2**30
+
+
+async def test_an_idle_replica_gives_way_to_one_that_is_wanted(house: House):
+    house.memory_bytes = 10 * GB
+    house.model(A, memory_bytes=6 * GB)
+    house.model(B, memory_bytes=6 * GB)
+    async with house.open():
+        await house.serve(A)
+        await house.pass_time(11)
+        await house.serve(B)
+        assert (house.state(A), house.state(B)) == (State.PARKED, State.READY)
+    assert house.rows("SELECT why FROM spans WHERE cause = 'park'") == [("evicted for b",)]
+
+
+async def test_several_that_wake_at_once_do_not_wait_for_one_another(house: House):
+    house.memory_bytes = 10 * GB
+    for name in (A, B, C):
+        house.model(name, memory_bytes=6 * GB, idle_s=(12, 300))
+    async with house.open():
+        helds = {name: house.hold(name) for name in (A, B, C)}
+        for name, held in helds.items():
+            async with asyncio.timeout(5):
+                lease = await held.lease()
+            others = [other for other in helds if other != name]
+            assert all(house.state(other) is not State.READY for other in others)
+            house.give_back(lease)
+            await house.pass_time(11)
+    assert len(house.rows("SELECT * FROM wakes WHERE ok")) == 3
+
+
+async def test_a_busy_replica_is_waited_for_not_evicted(house: House):
+    house.memory_bytes = 10 * GB
+    house.model(A, memory_bytes=6 * GB)
+    house.model(B, memory_bytes=6 * GB)
+    async with house.open():
+        lease = await house.lease(A)
+        await house.pass_time(11)
+        held = house.hold(B)
+        await house.settle()
+        assert (house.state(A), house.state(B)) == (State.READY, State.WAKING)
+        house.give_back(lease)
+        async with asyncio.timeout(5):
+            house.give_back(await held.lease())
+
+
+async def test_a_replica_that_a_floor_holds_is_not_evicted(house: House):
+    house.memory_bytes = 10 * GB
+    room = house.model(A, memory_bytes=6 * GB)
+    room.floor = Until(house.clock.at_us + 50 * S)
+    house.model(B, memory_bytes=6 * GB)
+    async with house.open():
+        await house.until(A, State.READY)
+        await house.pass_time(11)
+        held = house.hold(B)
+        await house.pass_time(20)
+        assert (house.state(A), house.state(B)) == (State.READY, State.WAKING)
+        await house.pass_time(30)
+        async with asyncio.timeout(5):
+            house.give_back(await held.lease())
+    assert len(house.rows("SELECT * FROM wakes")) == 2, "no to and fro"
+
+
+async def test_a_victim_whose_park_fails_is_not_asked_again_at_once(house: House):
+    house.memory_bytes = 10 * GB
+    room = house.model(A, memory_bytes=6 * GB)
+    house.model(B, memory_bytes=6 * GB)
+    async with house.open(on_exit="park"):
+        await house.serve(A)
+        await house.pass_time(11)
+        room.frozen.park_door.mistakes.extend([DriverError("no")] * 50)
+        room.cold.park_door.mistakes.extend([DriverError("no")] * 50)
+        house.start(_swallow(house.hold(B).lease()))
+        await house.pass_time(10)
+        assert house.state(A) is State.READY
+        assert len(house.rows("SELECT * FROM parks")) == 2
+        room.frozen.park_door.mistakes.clear()
+
+
+async def test_what_could_never_fit_is_refused_and_touches_nobody(house: House):
+    house.memory_bytes = 10 * GB
+    house.model(A, memory_bytes=6 * GB)
+    house.model(B, memory_bytes=11 * GB)
+    async with house.open():
+        await house.serve(A)
+        with pytest.raises(TryLater) as caught:
+            await house.hold(B).lease()
+        assert caught.value.code is ErrorCode.NO_CAPACITY
+        assert house.state(A) is State.READY
+
+
+async def test_a_large_one_that_waits_is_not_starved_by_small_ones(house: House):
+    house.memory_bytes = 10 * GB
+    house.model(A, memory_bytes=4 * GB)
+    house.model(B, memory_bytes=10 * GB)
+    house.model(C, memory_bytes=4 * GB)
+    async with house.open():
+        lease = await house.lease(A)
+        await house.pass_time(11)
+        large, small = house.hold(B), house.hold(C)
+        await house.settle()
+        assert house.state(C) is State.WAKING, "it would fit, but the large one came first"
+        assert not house.world.of("c-0")
+        house.give_back(lease)
+        async with asyncio.timeout(5):
+            lease = await large.lease()
+        house.give_back(lease)
+        await house.pass_time(11)
+        async with asyncio.timeout(5):
+            house.give_back(await small.lease())
+
+
+async def test_a_wake_that_is_aborted_while_it_waits_for_room_keeps_its_snapshot(house: House):
+    house.memory_bytes = 10 * GB
+    house.model(A, memory_bytes=6 * GB)
+    house.model(B, memory_bytes=6 * GB)
+    async with house.open():
+        await house.serve(B)
+        await house.pass_time(40)
+        assert house.world.snapshots
+        lease = await house.lease(A)
+        house.start(_swallow(house.hold(B).lease()))
+        await house.pass_time(181)
+        assert (house.state(B), house.tier(B)) == (State.PARKED, "frozen")
+        assert [s.replica for s in house.world.snapshots.values()] == ["b-0"]
+        assert not house.fleet.controller.room.queue
+        house.give_back(lease)
+
+
+async def _swallow(work) -> None:
+    try:
+        await work
+    except TryLater:
+        pass
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_any_load_fits_and_everybody_is_served_in_the_end(house: House, seed: int):
+    random_ = random.Random(seed)
+    house.memory_bytes = 10 * GB
+    names = [ModelName(f"m{i}") for i in range(5)]
+    for name in names:
+        house.model(
+            name,
+            memory_bytes=random_.choice([2, 4, 6, 10]) * GB,
+            priority=random_.choice([0, 0, 1]),
+            idle_s=(random_.choice([5, 20, 60]), 300),
+            wake=WakeSettings(budget_us=3000 * S, cap_us=3600 * S),
+        )
+    served = 0
+
+    async def client(name: ModelName, seconds: int) -> None:
+        nonlocal served
+        lease = house.claim(name) or await house.hold(name).lease()
+        await work[seconds].wait()
+        house.give_back(lease)
+        served += 1
+
+    async with house.open():
+        work = [asyncio.Event() for _ in range(40)]
+        asked = 0
+        for second in range(30):
+            for _ in range(random_.choice([0, 0, 1, 2])):
+                name = random_.choice(names)
+                house.start(client(name, min(second + random_.randint(0, 5), 39)))
+                asked += 1
+            work[second].set()
+            await house.pass_time(1)
+            check_memory(house)
+        for event in work:
+            event.set()
+        for _ in range(60):
+            await house.pass_time(2)
+            check_memory(house)
+            if served == asked:
+                break
+        assert served == asked
+    assert house.rows("SELECT count(*) FROM wakes WHERE NOT ok") == [(0,)]
+    assert len(house.rows("SELECT * FROM wakes")) <= 30 * 2, "no thrash"
+
+
+def check_memory(house: House) -> None:
+    used = sum(
+        house.rooms[ModelName(running.replica.removesuffix("-0"))].memory_bytes
+        for running in house.world.processes.values()
+    )
+    assert used <= house.memory_bytes
