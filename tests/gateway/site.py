@@ -19,6 +19,7 @@ from poorwill.telemetry.metrics import GatewayMetrics
 from .toy_upstream import Script, ToyUpstream, toy_upstream
 
 M1 = ModelName("m1")
+WAKE = WakeId("wake-1")
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +31,7 @@ class Held:
     request: str
     future: asyncio.Future[Lease]
     began_us: int
-    wake: WakeId | None = WakeId("wake-1")
+    wake: WakeId | None = WAKE
 
     async def lease(self) -> Lease:
         try:
@@ -55,7 +56,7 @@ class Held:
         )
 
 
-@dataclass(slots=True)
+@dataclass
 class ToyActivator:
     """Real in behaviour: first come first served, bounded, leases counted; woken by the test."""
 
@@ -106,13 +107,17 @@ class ToyActivator:
         self.ready[model] = upstream
         while self.queue and len(self.out) < self.limit:
             held = self.queue.pop(0)
-            held.future.set_result(self._grant(model, upstream))
+            if held.future.cancelled():
+                self.withdrawn += 1
+            else:
+                held.future.set_result(self._grant(model, upstream))
 
     def fail(self, error: PoorwillError) -> None:
         """Every held request fails."""
         queue, self.queue = self.queue, []
         for held in queue:
-            held.future.set_exception(error)
+            if not held.future.cancelled():
+                held.future.set_exception(error)
 
     def _grant(self, model: ModelName, upstream: ToyUpstream) -> Lease:
         self.granted += 1

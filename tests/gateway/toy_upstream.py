@@ -44,6 +44,13 @@ class ToyUpstream:
     """Set when a request arrived."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something that arrives with a request has become true."""
+        async with asyncio.timeout(5):
+            while not condition():
+                self.arrived.clear()
+                await self.arrived.wait()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -59,7 +66,7 @@ class ToyUpstream:
                 await writer.drain()
                 if writer.is_closing():
                     break
-        except (ConnectionError, h11.RemoteProtocolError):
+        except (ConnectionError, h11.RemoteProtocolError, asyncio.CancelledError):
             pass
         finally:
             self.open_connections -= 1

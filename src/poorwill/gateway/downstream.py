@@ -117,10 +117,10 @@ class Downstream(asyncio.Protocol):
 
     # -- what the listener does
 
-    def expire(self, now: float) -> None:
+    def expire(self) -> None:
         """End a connection whose deadline has passed: silently where it asked for nothing."""
         if self._last or not self._arriving:
-            self._abort()
+            self.abort()
         else:
             part = "body" if self._head is not None else "head"
             self._refuse(refusal(f"the request's {part} was not complete in time"))
@@ -416,7 +416,8 @@ class Downstream(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Close at once, whatever was not read."""
         if self._transport is not None:
             self._transport.abort()
 

@@ -83,7 +83,7 @@ class GatewayServer:
         self._admin = admin
         self._tasks = tasks
         self._server: asyncio.Server | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
         self.address: tuple[str, int] = ("", 0)
         self.admin_address: tuple[str, int] = ("", 0)
 
@@ -103,8 +103,10 @@ class GatewayServer:
         self._server = await loop.create_server(
             lambda: Downstream(house=self._house, loop=loop), sock=inference, backlog=BACKLOG
         )
-        group.create_task(self._admin.serve(admin))
-        self._sweeper = group.create_task(self._sweep(loop))
+        self._running = [
+            group.create_task(self._admin.serve(admin)),
+            group.create_task(self._sweep(loop)),
+        ]
         return self
 
     async def __aexit__(
@@ -117,16 +119,17 @@ class GatewayServer:
         self.stop_accepting()
         self._policy.fail_all("poorwill is shutting down")
         self._admin.stop()
-        for connection in list(self._house.connections):
-            connection.retire()
-        await self._pool.aclose()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        admin, sweeper = self._running
+        sweeper.cancel()
         try:
+            await self._pool.aclose()
             await self._connections_closed()
+            await asyncio.wait([admin])
         finally:
             assert self._tasks.group is not None
-            await self._tasks.group.__aexit__(kind, error, trace)
+            # The group must see a cancellation, which may be its own; any other error passes it by.
+            own = isinstance(error, asyncio.CancelledError)
+            await self._tasks.group.__aexit__(*((kind, error, trace) if own else (None,) * 3))
 
     @property
     def active(self) -> int:
@@ -164,7 +167,7 @@ class GatewayServer:
     def _expire(self, now: float) -> None:
         for connection in list(self._house.connections):
             if now > connection.deadline:
-                connection.expire(now)
+                connection.expire()
 
     async def _connections_closed(self) -> None:
         """Wait until clients have read their last response, `LINGER_S` at most."""
@@ -172,7 +175,9 @@ class GatewayServer:
         give_up = loop.time() + LINGER_S
         while self._house.connections:
             await asyncio.sleep(0.01)
-            self._expire(loop.time() if loop.time() < give_up else float("inf"))
+            if loop.time() > give_up:
+                for connection in list(self._house.connections):
+                    connection.abort()
 
 
 def new_server(

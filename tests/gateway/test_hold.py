@@ -1,0 +1,306 @@
+"""The wake at the door: what a held client is sent, and how each kind of promise is kept or broken."""
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import pytest
+
+from poorwill.core.errors import EngineFault, ErrorCode, TryLater
+
+from .site import Site, post, running_site
+from .talk import talk
+from .toy_upstream import EVENTS_HEAD, LAST, Asked, answer, chunk
+
+ASK = {"model": "m1", "messages": []}
+STREAM = ASK | {"stream": True}
+OPENAI = "User-Agent: OpenAI/Python 3.54.0"
+TIMEOUT = TryLater(ErrorCode.WAKE_TIMEOUT, "the wake budget of 60 s elapsed", retry_after_s=30)
+
+
+async def _silence_then(site: Site, request: bytes, act: Callable[[], None]) -> bytes:
+    """Send, see that nothing comes for several heartbeats, act, and return what then comes."""
+    async with talk(site.port) as client:
+        client.send(request)
+        await site.held()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await client.reader.read(1)
+        act()
+        return await client.closed()
+
+
+async def test_a_known_client_gets_interim_responses_and_then_the_real_status() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(ASK, headers=[OPENAI]))
+        await client.first_interim()
+        await client.first_interim()
+        site.wake()
+        response = await client.answer()
+        assert response.status == 200 and response.clean
+        wake, _, held = response.headers["x-poorwill-wake"].partition("; held=")
+        assert wake == "wake-1" and float(held) >= 0.04
+        row = await site.ledger.row()
+        assert row.wake == "wake-1"
+        assert row.leased_us is not None and row.leased_us - row.arrived_us >= 40_000
+
+
+async def test_an_interim_response_tells_phase_and_seconds_left() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(ASK, headers=[OPENAI]))
+        await site.held()
+        asyncio.get_running_loop().call_later(0.05, site.wake)
+        response = await client.answer()
+        status, headers = response.interims[0]
+        assert status == 102
+        assert headers["x-poorwill-phase"] == "weights"
+        assert headers["x-poorwill-left"] == "90"
+        assert headers["x-poorwill-wake"] == "wake-1"
+
+
+async def test_a_failed_wake_after_interims_is_a_504_with_retry_after() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(ASK, headers=[OPENAI]))
+        await client.first_interim()
+        site.activator.fail(TIMEOUT)
+        response = await client.answer()
+        assert response.status == 504
+        assert response.headers["retry-after"] == "30"
+        assert response.error()["code"] == "wake_timeout"
+        assert response.error()["source"] == "poorwill"
+        assert (await site.ledger.row()).outcome == "wake_timeout"
+
+
+@pytest.mark.parametrize("header", ["Prefer: interim", "prefer: respond-async, Interim"])
+async def test_a_client_may_ask_for_interims_with_prefer(header: str) -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(ASK, headers=[header]))
+        await client.first_interim()
+        site.wake()
+        assert (await client.answer()).status == 200
+
+
+async def test_http_1_0_never_gets_an_interim_response() -> None:
+    async with running_site(parked=True) as site:
+        request = post(ASK, headers=[OPENAI, "Prefer: interim"]).replace(b"HTTP/1.1", b"HTTP/1.0")
+        assert (await _silence_then(site, request, site.wake)).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_a_stream_is_held_open_with_comments_and_then_carries_the_events() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(STREAM))
+        response = await client.answer(until=b": poorwill waking: weights")
+        assert response.status == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        site.wake()
+        rest = await client.answer()
+        assert rest.clean
+        assert rest.body.endswith(b"data: [DONE]\n\n")
+        assert (await site.ledger.row()).tokens_out == 3
+
+
+async def test_a_failed_stream_ends_with_one_error_event() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(STREAM))
+        await client.answer(until=b": poorwill")
+        site.activator.fail(TIMEOUT)
+        rest = await client.answer()
+        events = [line for line in rest.body.split(b"\n") if line.startswith(b"data: ")]
+        assert len(events) == 1
+        assert json.loads(events[0][6:])["error"]["code"] == "wake_timeout"
+        assert await client.closed() == b""
+        row = await site.ledger.row()
+        assert (row.status, row.outcome) == (200, "wake_timeout")
+
+
+async def test_a_failed_anthropic_stream_ends_with_an_event_named_error() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(STREAM, path="/v1/messages"))
+        await client.answer(until=b": poorwill")
+        site.activator.fail(TIMEOUT)
+        rest = await client.answer()
+        event, _, data = rest.body.strip().rpartition(b"\n")
+        assert event.endswith(b"event: error")
+        document = json.loads(data.removeprefix(b"data: "))
+        assert document["type"] == "error"
+        assert document["error"]["type"] == "timeout_error"
+
+
+async def test_a_json_answer_is_preceded_by_white_space_after_a_while() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(ASK))
+        response = await client.answer(until=b"   ")
+        assert response.status == 200
+        assert response.headers["transfer-encoding"] == "chunked"
+        site.wake()
+        rest = await client.answer()
+        assert rest.clean
+        assert json.loads(response.body + rest.body)["usage"]["total_tokens"] == 10
+
+
+async def test_a_json_answer_that_fails_after_white_space_is_cut_off() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(ASK))
+        await client.answer(until=b" ")
+        site.activator.fail(TIMEOUT)
+        rest = await client.answer()
+        assert not rest.clean
+        assert rest.error()["code"] == "wake_timeout"
+
+
+async def test_a_json_answer_is_silent_before_it_commits_and_keeps_its_real_status() -> None:
+    async with running_site(parked=True, commit_after_us=30_000_000) as site:
+        request = post(ASK, headers=["Connection: close"])
+        answer = await _silence_then(site, request, lambda: site.activator.fail(TIMEOUT))
+        assert answer.startswith(b"HTTP/1.1 504 ")
+
+
+async def test_http_1_0_json_is_never_committed_early() -> None:
+    async with running_site(parked=True) as site:
+        request = post(ASK).replace(b"HTTP/1.1", b"HTTP/1.0")
+        answer = await _silence_then(site, request, lambda: site.activator.fail(TIMEOUT))
+        assert answer.startswith(b"HTTP/1.1 504 ")
+
+
+async def test_an_answer_of_unknown_kind_gets_no_white_space() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(ASK, path="/v1/audio/speech"))
+        await site.held()
+        asyncio.get_running_loop().call_later(0.1, site.wake)
+        response = await client.answer()
+        assert response.body.startswith(b"{")
+
+
+async def _refuses(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    error = {"error": {"message": "context too long", "type": "bad", "code": "context_length"}}
+    writer.write(answer(400, json.dumps(error).encode()))
+
+
+async def test_an_engine_error_after_a_promised_stream_becomes_the_error_event() -> None:
+    async with running_site(_refuses, parked=True) as site, talk(site.port) as client:
+        client.send(post(STREAM))
+        await client.answer(until=b": poorwill")
+        site.wake()
+        rest = await client.answer()
+        data = rest.body.rpartition(b"data: ")[2]
+        error = json.loads(data)["error"]
+        assert error["code"] == "context_length" and error["message"] == "context too long"
+        assert error["source"] == "engine" and error["status"] == 400
+        assert (await site.ledger.row()).outcome == "invalid_request"
+
+
+async def test_an_engine_error_after_promised_json_is_cut_off() -> None:
+    async with running_site(_refuses, parked=True) as site, talk(site.port) as client:
+        client.send(post(ASK))
+        await client.answer(until=b" ")
+        site.wake()
+        rest = await client.answer()
+        assert not rest.clean
+        assert rest.error()["code"] == "context_length"
+
+
+async def test_an_engine_error_without_a_promise_passes_unchanged() -> None:
+    async with running_site(_refuses) as site, talk(site.port) as client:
+        client.send(post(STREAM))
+        response = await client.answer()
+        assert response.status == 400
+        assert response.error() == {
+            "message": "context too long",
+            "type": "bad",
+            "code": "context_length",
+        }
+
+
+async def _plain(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(answer(200, b"busy", content_type="text/plain"))
+
+
+@pytest.mark.parametrize("ask", [ASK, STREAM])
+async def test_an_answer_of_another_kind_than_promised_is_a_failure(ask: dict[str, object]) -> None:
+    async with running_site(_plain, parked=True) as site, talk(site.port) as client:
+        client.send(post(ask))
+        first = await client.answer(until=b" ")
+        assert first.status == 200
+        site.wake()
+        rest = await client.answer()
+        assert b"the engine answered 200: busy" in rest.body
+        assert rest.clean is (ask is STREAM)
+        assert (await site.ledger.row()).outcome == "upstream_protocol"
+
+
+async def test_a_full_queue_is_429_with_retry_after_before_anything_is_promised() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        site.activator.hold_limit = 0
+        client.send(post(STREAM))
+        response = await client.answer()
+        assert response.status == 429
+        assert response.headers["retry-after"] == "7"
+        assert response.error()["code"] == "hold_queue_full"
+
+
+async def test_held_requests_are_served_in_the_order_of_their_arrival() -> None:
+    order: list[object] = []
+
+    async def note(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        order.append(asked.json()["n"])
+        writer.write(answer(200, b"{}"))
+
+    async with running_site(note, parked=True) as site:
+        site.activator.limit = 1
+        async with asyncio.TaskGroup() as group:
+            for n in range(10):
+                request = post(ASK | {"n": n}, headers=["Connection: close"])
+                group.create_task(site.raw(request))
+                await site.held(n + 1)
+            site.wake()
+        assert order == list(range(10))
+
+
+async def test_a_retryable_failure_without_a_time_gets_the_measured_one() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(ASK))
+        await site.held()
+        site.activator.fail(EngineFault(ErrorCode.WAKE_FAILED, "the engine exited with 1"))
+        response = await client.answer()
+        assert response.status == 503
+        assert response.headers["retry-after"] == "11"
+
+
+async def _streams_forever(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(EVENTS_HEAD + chunk(b'data: {"n":0}\n\n'))
+    await writer.drain()
+    await asyncio.Event().wait()
+
+
+async def test_a_replica_lost_between_events_is_told_as_an_event() -> None:
+    async with running_site(_streams_forever) as site, talk(site.port) as client:
+        client.send(post(STREAM))
+        await client.answer(until=b'"n":0')
+        for task in site.upstream.tasks:
+            task.cancel()
+        rest = await client.answer()
+        assert json.loads(rest.body.partition(b"data: ")[2])["error"]["code"] == "replica_lost"
+        assert (await site.ledger.row()).outcome == "replica_lost"
+
+
+async def _half_an_event(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(EVENTS_HEAD + chunk(b'data: {"n":'))
+    await writer.drain()
+    await asyncio.Event().wait()
+
+
+async def test_a_replica_lost_within_an_event_cuts_the_stream() -> None:
+    async with running_site(_half_an_event) as site, talk(site.port) as client:
+        client.send(post(STREAM))
+        await client.answer(until=b'"n":')
+        for task in site.upstream.tasks:
+            task.cancel()
+        rest = await client.answer()
+        assert not rest.clean and rest.body == b""
+
+
+async def test_the_last_byte_of_a_long_stream_ends_it_cleanly_for_http_1_0(site: Site) -> None:
+    body = await site.raw(post(STREAM).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    head, _, events = body.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head.lower() and b"connection: close" in head
+    assert events.endswith(b"data: [DONE]\n\n") and LAST not in events

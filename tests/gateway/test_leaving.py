@@ -1,0 +1,214 @@
+"""A client may leave at every await; what it held is free at once, and exactly once."""
+
+import asyncio
+
+import pytest
+
+from poorwill.core.words import ModelName
+
+from .site import Site, post, running_site
+from .talk import talk
+from .toy_upstream import EVENTS_HEAD, Asked, chunk
+
+ASK = {"model": "m1", "messages": []}
+STREAM = ASK | {"stream": True}
+
+
+async def gone(site: Site) -> None:
+    row = await site.ledger.row()
+    assert (row.status, row.outcome) == (499, "client_gone")
+    await site.settled()
+    assert len(site.ledger.rows) == 1
+
+
+@pytest.mark.parametrize("polite", [True, False])
+@pytest.mark.parametrize("ask", [ASK, STREAM])
+async def test_leaving_while_held_frees_the_place(ask: dict[str, object], polite: bool) -> None:
+    async with running_site(parked=True) as site:
+        async with talk(site.port) as client:
+            client.send(post(ask))
+            await site.held()
+            if polite:
+                client.writer.close()
+            else:
+                client.leave()
+            await site.activator.until(lambda: not site.activator.queue)
+        assert site.activator.withdrawn == 1
+        await gone(site)
+
+
+async def test_leaving_after_a_commitment_frees_the_place() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(STREAM))
+        await client.answer(until=b": poorwill")
+        client.leave()
+        await site.activator.until(lambda: not site.activator.queue)
+        row = await site.ledger.row()
+        assert (row.outcome, row.wake) == ("client_gone", "wake-1")
+
+
+async def test_a_lease_granted_in_the_tick_in_which_the_client_left_is_handed_back() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(ASK))
+        await site.held()
+        [connection] = site.server._house.connections
+        exchange = connection.exchange
+        assert exchange is not None
+        site.wake()
+        exchange.gone()
+        await gone(site)
+        assert site.activator.granted == 1
+        assert site.upstream.asked == []
+
+
+async def test_leaving_before_the_policy_has_taken_a_step_holds_nothing() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        original = site.activator.claim
+
+        def claim(model: ModelName) -> None:
+            asyncio.get_running_loop().call_soon(client.leave)
+            [connection] = site.server._house.connections
+            asyncio.get_running_loop().call_soon(connection.connection_lost, None)
+            site.activator.claim = original  # type: ignore[method-assign]
+
+        site.activator.claim = claim  # type: ignore[method-assign, assignment]
+        client.send(post(ASK))
+        await gone(site)
+        assert site.activator.queue == []
+
+
+async def test_leaving_while_connecting_leaves_no_connection_and_no_lease() -> None:
+    async with running_site() as site, talk(site.port) as client:
+        original = site.pool.connect
+        connecting = asyncio.Event()
+
+        async def connect(host: str, port: int) -> object:
+            connecting.set()
+            upstream = await original(host, port)
+            raise AssertionError(f"{upstream!r} outlived its request")
+
+        site.pool.connect = connect  # type: ignore[method-assign, assignment]
+        client.send(post(ASK))
+        await connecting.wait()
+        [connection] = site.server._house.connections
+        assert connection.exchange is not None
+        connection.exchange.gone()
+        await gone(site)
+        await site.pool.close(site.upstream.host, site.upstream.port)
+        assert site.upstream.open_connections == 0
+
+
+async def test_leaving_during_the_delay_before_a_retry_gives_up_the_retry() -> None:
+    async with running_site() as site, talk(site.port) as client:
+        tried = asyncio.Event()
+
+        async def connect(host: str, port: int) -> object:
+            tried.set()
+            raise ConnectionRefusedError(111, "refused")
+
+        site.pool.connect = connect  # type: ignore[method-assign, assignment]
+        client.send(post(ASK))
+        await tried.wait()
+        client.leave()
+        await gone(site)
+        assert site.activator.granted == 1
+
+
+async def _thinks(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+async def _streams(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(EVENTS_HEAD + chunk(b"data: 1\n\n"))
+    await writer.drain()
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("polite", [True, False])
+async def test_leaving_before_the_first_byte_aborts_the_upstream_request(polite: bool) -> None:
+    async with running_site(_thinks) as site, talk(site.port) as client:
+        client.send(post(ASK))
+        await site.upstream.arrived.wait()
+        if polite:
+            client.writer.close()
+        else:
+            client.leave()
+        await gone(site)
+        await _upstream_closed(site)
+
+
+@pytest.mark.parametrize("polite", [True, False])
+async def test_leaving_mid_stream_aborts_the_upstream_request(polite: bool) -> None:
+    async with running_site(_streams) as site, talk(site.port) as client:
+        client.send(post(STREAM))
+        await client.answer(until=b"data: 1")
+        if polite:
+            client.writer.close()
+        else:
+            client.leave()
+        await gone(site)
+        await _upstream_closed(site)
+
+
+async def test_a_half_closed_client_counts_as_gone() -> None:
+    async with running_site(_thinks) as site, talk(site.port) as client:
+        client.send(post(ASK))
+        await site.upstream.arrived.wait()
+        client.writer.write_eof()
+        await gone(site)
+
+
+async def test_many_clients_leave_at_random_moments_and_no_lease_or_place_is_lost() -> None:
+    async with running_site(_streams, parked=True) as site:
+        site.activator.limit = 5
+
+        async def one(n: int) -> None:
+            async with talk(site.port) as client:
+                client.send(post(STREAM))
+                for _ in range(n % 7):
+                    await asyncio.sleep(0.001)
+                client.leave()
+
+        async with asyncio.TaskGroup() as group:
+            for n in range(60):
+                group.create_task(one(n))
+                if n == 20:
+                    group.create_task(_wake_soon(site))
+        await site.activator.until(lambda: not site.activator.queue)
+        await site.settled()
+        await site.server.drained()
+
+
+async def _wake_soon(site: Site) -> None:
+    await asyncio.sleep(0.002)
+    site.wake()
+
+
+async def _upstream_closed(site: Site) -> None:
+    """The toy notices a lost client only when it reads or writes; ask the pool instead."""
+    async with asyncio.timeout(5):
+        await site.pool.close(site.upstream.host, site.upstream.port)
+    addresses = site.pool._addresses.values()
+    assert all(not address.open for address in addresses)
+
+
+async def test_a_drain_that_is_cancelled_changes_nothing() -> None:
+    async with running_site(_thinks) as site, talk(site.port) as client:
+        client.send(post(ASK))
+        await site.upstream.arrived.wait()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await site.server.drained()
+        assert site.server.active == 1
+        client.leave()
+        await site.server.drained()
+
+
+async def test_closing_the_pool_can_be_abandoned() -> None:
+    async with running_site() as site:
+        await site.raw(post(ASK, headers=["Connection: close"]))
+        async with asyncio.TaskGroup() as group:
+            closing = group.create_task(site.pool.close(site.upstream.host, site.upstream.port))
+            await asyncio.sleep(0)
+            closing.cancel()
+        await site.pool.close(site.upstream.host, site.upstream.port)

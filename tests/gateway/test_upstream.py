@@ -1,0 +1,328 @@
+"""Engines that misbehave, connections that are stale, and the retries that are allowed."""
+
+import asyncio
+import socket
+
+import pytest
+
+from .site import M1, Site, post, running_site
+from .talk import talk
+from .toy_upstream import EVENTS_HEAD, Asked, answer, chunk, toy_upstream
+
+ASK = {"model": "m1", "messages": []}
+STREAM = ASK | {"stream": True}
+CLOSE = ["Connection: close"]
+
+
+async def outcome(site: Site, request: bytes) -> tuple[int, object]:
+    async with talk(site.port) as client:
+        client.send(request)
+        response = await client.answer()
+        code = response.error()["code"] if response.status >= 400 else None
+        return response.status, code
+
+
+async def test_a_stale_connection_is_replaced_before_the_first_byte() -> None:
+    async with running_site() as site, talk(site.port) as client:
+        client.send(post(ASK))
+        assert (await client.answer()).status == 200
+
+        async def closes(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            if asked.connection == 1:
+                writer.transport.abort()
+            else:
+                writer.write(answer(200, b"{}"))
+
+        site.upstream.script = closes
+        client.send(post(ASK))
+        assert (await client.answer()).status == 200
+        assert site.upstream.connections == 2
+        assert site.activator.granted == 2  # the lease was kept over the retry
+
+
+async def test_a_new_connection_lost_before_the_first_byte_is_not_retried() -> None:
+    async def dies(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with running_site(dies) as site:
+        assert await outcome(site, post(ASK)) == (502, "replica_lost")
+        assert len(site.upstream.asked) == 1
+
+
+async def test_retries_of_stale_connections_are_bounded() -> None:
+    async with running_site() as site:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(5):
+                group.create_task(site.raw(post(ASK, headers=CLOSE)))
+
+        async def dies(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            writer.transport.abort()
+
+        site.upstream.script = dies
+        before = len(site.upstream.asked)
+        assert await outcome(site, post(ASK)) == (502, "replica_lost")
+        assert len(site.upstream.asked) - before == 2
+
+
+async def test_a_lost_connection_after_the_first_byte_is_never_retried() -> None:
+    async def half(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
+        await writer.drain()
+        writer.close()
+
+    async with running_site(half) as site, talk(site.port) as client:
+        client.send(post(ASK))
+        response = await client.answer()
+        assert response.status == 200 and response.body == b"half" and not response.clean
+        assert len(site.upstream.asked) == 1
+        assert (await site.ledger.row()).outcome == "replica_lost"
+
+
+async def test_an_engine_that_accepts_no_connection_is_tried_three_times() -> None:
+    async with running_site() as site:
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            site.upstream.port = unused.getsockname()[1]
+        assert await outcome(site, post(ASK)) == (502, "upstream_connect")
+        assert site.activator.granted == 3
+
+
+async def test_a_request_that_finds_its_engine_gone_is_held_through_the_next_wake() -> None:
+    async with running_site() as site, talk(site.port) as client:
+        real = site.upstream.port
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            site.upstream.port = unused.getsockname()[1]
+        original = site.activator.give_back
+
+        def notice_the_death(lease: object) -> None:
+            site.activator.ready[M1] = None
+            original(lease)  # type: ignore[arg-type]
+
+        site.activator.give_back = notice_the_death  # type: ignore[method-assign, assignment]
+        client.send(post(ASK))
+        await site.held()
+        site.upstream.port = real
+        site.activator.give_back = original  # type: ignore[method-assign]
+        site.wake()
+        assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\ncontent-length: 2\n\n{}",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\ncontent-length: -2\r\n\r\n{}",
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"a" * 300_000,
+    ],
+)
+async def test_an_engine_that_does_not_speak_http_is_a_502(garbage: bytes) -> None:
+    async def speaks(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(garbage)
+
+    async with running_site(speaks) as site:
+        assert await outcome(site, post(ASK)) == (502, "upstream_protocol")
+
+
+async def test_a_second_response_to_one_request_reaches_nobody() -> None:
+    async def twice(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(200, b'{"n":1}') + answer(200, b'{"n":2}'))
+
+    async with running_site(twice) as site, talk(site.port) as client:
+        for _ in range(2):
+            client.send(post(ASK))
+            assert (await client.answer()).error()["code"] == "upstream_protocol"
+        assert site.upstream.connections == 2
+
+
+async def test_an_answer_that_nobody_asked_for_closes_the_connection() -> None:
+    async with running_site() as site:
+
+        async def late(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            writer.write(answer(200, b'{"n":1}'))
+            await writer.drain()
+            await asyncio.sleep(0.02)
+            if not writer.is_closing():
+                writer.write(answer(200, b'{"stolen":true}'))
+
+        site.upstream.script = late
+        assert b'"n":1' in await site.raw(post(ASK, headers=CLOSE))
+        await site.upstream.closed.wait()
+        assert b"stolen" not in await site.raw(post(ASK, headers=CLOSE))
+
+
+async def test_interim_responses_of_the_engine_are_for_the_hop_alone() -> None:
+    async def interim(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + answer(200, b"{}"))
+
+    async with running_site(interim) as site, talk(site.port) as client:
+        client.send(post(ASK))
+        response = await client.answer()
+        assert (response.status, response.body, response.interims) == (200, b"{}", [])
+        assert "link" not in response.headers
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
+async def test_a_body_that_ends_with_the_connection_is_framed_for_the_client(
+    version: bytes,
+) -> None:
+    async def until_close(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n[1,")
+        await writer.drain()
+        writer.write(b"2]")
+        writer.close()
+
+    async with running_site(until_close) as site, talk(site.port) as client:
+        client.send(post(ASK).replace(b"HTTP/1.1", version))
+        response = await client.answer()
+        assert response.body == b"[1,2]" and response.clean
+
+
+async def test_headers_of_the_hop_stay_on_the_hop() -> None:
+    async def hop(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        headers = ["Connection: keep-alive, X-Hop", "Keep-Alive: timeout=5", "X-Hop: 1", "X-End: 2"]
+        writer.write(answer(200, b"{}", *headers, "X-Request-Id: theirs"))
+
+    async with running_site(hop) as site, talk(site.port) as client:
+        ours = ["Connection: keep-alive, X-Secret", "X-Secret: 1", "TE: trailers", "X-End: 3"]
+        client.send(post(ASK, headers=[*ours, "Accept-Encoding: gzip", "Cookie: a=b"]))
+        response = await client.answer()
+        assert {"keep-alive", "x-hop", "connection"}.isdisjoint(response.headers)
+        assert response.headers["x-end"] == "2"
+        asked = site.upstream.asked[0].headers
+        assert {"connection", "x-secret", "te", "accept-encoding"}.isdisjoint(asked)
+        assert (asked["x-end"], asked["cookie"]) == ("3", "a=b")
+        assert response.headers["x-request-id"] == asked["x-request-id"] != "theirs"
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_an_answer_without_a_body_has_none(status: int) -> None:
+    async def empty(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 %d X\r\n\r\n" % status)
+
+    async with running_site(empty) as site, talk(site.port) as client:
+        for _ in range(2):
+            client.send(post(ASK))
+            response = await client.answer()
+            assert (response.status, response.body) == (status, b"")
+            assert "transfer-encoding" not in response.headers
+        assert site.upstream.connections == 1
+
+
+async def test_an_engine_that_stays_silent_is_a_504() -> None:
+    async def thinks(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with running_site(thinks, upstream_timeout_us=50_000) as site:
+        assert await outcome(site, post(ASK)) == (504, "upstream_timeout")
+
+
+async def test_an_engine_that_answers_early_and_reads_the_rest_never_is_not_reused() -> None:
+    async def hasty(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(200, b"{}", "connection: close"))
+
+    async with running_site(hasty) as site, talk(site.port) as client:
+        for _ in range(3):
+            client.send(post(ASK))
+            assert (await client.answer()).status == 200
+        assert site.upstream.connections == 3
+
+
+async def test_a_slow_client_slows_the_engine_down() -> None:
+    wrote = 0
+    stalled = asyncio.Event()
+
+    async def floods(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        nonlocal wrote
+        writer.write(EVENTS_HEAD)
+        piece = chunk(b"data: " + b"x" * 65_000 + b"\n\n")
+        writer.transport.set_write_buffer_limits(high=65_536)
+        for _ in range(1000):
+            writer.write(piece)
+            try:
+                async with asyncio.timeout(0.3):
+                    await writer.drain()
+            except TimeoutError:
+                stalled.set()
+                await writer.drain()
+            wrote += len(piece)
+        writer.write(b"0\r\n\r\n")
+
+    async with running_site(floods) as site, talk(site.port) as client:
+        client.writer.transport.pause_reading()
+        client.send(post(STREAM, headers=CLOSE))
+        await stalled.wait()
+        assert wrote < 30_000_000, "the gateway took in what its client did not read"
+        client.writer.transport.resume_reading()
+        received = await client.closed()
+        assert received.endswith(b"\r\n0\r\n\r\n")
+        assert received.count(b"x") >= 1000 * 65_000
+
+
+async def test_a_client_that_stops_reading_for_good_loses_its_place() -> None:
+    async def floods(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(EVENTS_HEAD)
+        for _ in range(1000):
+            writer.write(chunk(b"x" * 65_000))
+            await writer.drain()
+
+    async with running_site(floods, body_timeout_us=200_000) as site, talk(site.port) as client:
+        client.writer.transport.pause_reading()
+        client.send(post(STREAM))
+        row = await site.ledger.row()
+        assert row.outcome == "client_gone"
+        await site.settled()
+
+
+async def test_cut_ends_requests_in_flight_with_draining() -> None:
+    async def streams(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if asked.json().get("stream"):
+            writer.write(EVENTS_HEAD + chunk(b"data: 1\n\n"))
+            await writer.drain()
+        await asyncio.Event().wait()
+
+    async with running_site(streams) as site, talk(site.port) as json, talk(site.port) as events:
+        json.send(post(ASK))
+        events.send(post(STREAM))
+        await events.answer(until=b"data: 1")
+        await site.upstream.until(lambda: len(site.upstream.asked) == 2)
+        site.pool.cut(site.upstream.host, site.upstream.port, "the drain deadline passed")
+        response = await json.answer()
+        assert (response.status, response.error()["code"]) == (503, "draining")
+        assert response.headers["retry-after"] == "11"
+        assert b'"code":"draining"' in (await events.answer()).body
+        await site.settled()
+
+
+async def test_close_returns_when_the_idle_connections_are_closed_at_both_ends() -> None:
+    async with running_site() as site:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(site.raw(post(ASK, headers=CLOSE)))
+        assert site.upstream.open_connections > 0
+        await site.pool.close(site.upstream.host, site.upstream.port)
+        port = f":{site.upstream.port:04X}"
+        table = [row.split() for row in _tcp_table()]
+        states = [row[3] for row in table if row[1].endswith(port)]
+        assert states == ["0A"], "only the listening socket is left at the engine"
+        assert b"200 OK" in await site.raw(post(ASK, headers=CLOSE))
+
+
+def _tcp_table() -> list[str]:
+    with open("/proc/self/net/tcp") as table:
+        return table.readlines()
+
+
+async def test_closing_an_address_never_used_does_nothing(site: Site) -> None:
+    await site.pool.close("127.0.0.1", 1)
+    site.pool.cut("127.0.0.1", 1, "nothing")
+
+
+async def test_two_models_share_nothing_but_the_pool() -> None:
+    async with toy_upstream() as second, running_site() as site:
+        site.activator.ready["m2"] = second  # type: ignore[index]
+        for name in ("m1", "m2", "m1", "m2"):
+            await site.raw(post(ASK | {"model": name}, headers=CLOSE))
+        assert [asked.json()["model"] for asked in second.asked] == ["m2", "m2"]
+        assert (site.upstream.connections, second.connections) == (1, 1)
