@@ -77,7 +77,8 @@ async def _prove(streams: Streams) -> list[Proof]:
             Proof(
                 tier=Tier.ASLEEP,
                 works=False,
-                why="not tried: it is the engine's own sleep (vLLM, SGLang, Ollama) and needs one running",
+                tried=False,
+                why="it is the engine's own sleep (vLLM, SGLang, Ollama) and needs one running",
                 mend="name `asleep` in a model's ladder; the first park proves it or falls back",
             ),
         ]
@@ -93,19 +94,27 @@ async def _suspended() -> Proof:
     return Proof(
         tier=Tier.SUSPENDED,
         works=False,
-        why=f"not tried: {hypervisor.named} is here, a guest to suspend is not",
-        mend="poorwill guest build, then poorwill guest --help",
+        tried=False,
+        why=f"{hypervisor.named} is here; a guest takes too long to boot for a check-up",
+        mend="poorwill guest build MODEL, and `suspended` in the model's ladder; serving tries it",
     )
 
 
 def _proof_json(proof: Proof) -> dict[str, object]:
-    return {"tier": proof.tier, "works": proof.works, "why": proof.why, "mend": proof.mend}
+    return {
+        "tier": proof.tier,
+        "works": proof.works if proof.tried else None,
+        "why": proof.why,
+        "mend": proof.mend,
+    }
 
 
 def _print_proof(proof: Proof, streams: Streams) -> None:
-    streams.say(f"{proof.tier:<10} {'works' if proof.works else 'no':<6} {proof.why}")
+    verdict = "works" if proof.works else "fails" if proof.tried else "not tried"
+    streams.say(f"{proof.tier:<10} {verdict:<10} {proof.why}")
     if proof.mend and not proof.works:
-        streams.say(f"{'':<17} to mend it: {proof.mend}")
+        remedy = "to mend it" if proof.tried else "to have it"
+        streams.say(f"{'':<21} {remedy}: {proof.mend}")
 
 
 def _sweep(options: argparse.Namespace, streams: Streams) -> int:

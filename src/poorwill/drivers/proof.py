@@ -58,6 +58,8 @@ class Proof:
     """What was done and seen, or what failed, in one sentence."""
     mend: str = ""
     """What would make it work, where it does not."""
+    tried: bool = True
+    """Whether it was tried at all; where it was not, `works` is False and proves nothing."""
 
 
 async def prove_cold(*, directory: Path, clock: Clock, log: Log) -> Proof:
