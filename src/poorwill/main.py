@@ -29,18 +29,30 @@ async def run(
         return await verb.run(options, streams)
     except _Done as done:
         return done.status
-    except ConfigFault as fault:
-        streams.tell(f"poorwill: {fault.message}")
-        for problem in fault.problems:
-            streams.tell(f"  {problem}")
-        return EXIT_STATUS[fault.code]
-    except PoorwillError as error:
-        streams.tell(f"poorwill: {error.message}")
-        if error.hint:
-            streams.tell(f"  hint: {error.hint}")
-        return EXIT_STATUS[error.code]
+    except (PoorwillError, ExceptionGroup) as error:
+        return _told(error, streams)
     except BrokenPipeError:
         return EXIT_STATUS[ErrorCode.CLIENT_GONE]
+
+
+def _told(error: Exception, streams: Streams) -> int:
+    """Tell a person what is wrong and return the exit status.
+
+    A fault inside a task group arrives wrapped; it is told like any other. Anything else is raised on.
+    """
+    if isinstance(error, ExceptionGroup):
+        _, others = error.split(PoorwillError)
+        if others is not None:
+            raise error
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+    assert isinstance(error, PoorwillError)
+    streams.tell(f"poorwill: {error.message}")
+    for problem in error.problems if isinstance(error, ConfigFault) else ():
+        streams.tell(f"  {problem}")
+    if error.hint:
+        streams.tell(f"  hint: {error.hint}")
+    return EXIT_STATUS[error.code]
 
 
 class _Done(Exception):

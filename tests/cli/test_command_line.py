@@ -1,6 +1,10 @@
 """The command line as a whole: help, versions, mistakes, exit statuses."""
 
 import argparse
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +59,24 @@ async def test_the_help_of_every_verb_is_worth_reading(poorwill: Poorwill, name:
     verb.options(parser)
     for action in parser._actions:
         assert action.help, f"{name} {action.dest} says nothing of itself"
+
+
+def test_serving_on_a_port_that_is_taken_is_one_clear_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (tmp_path / "fleet.toml").write_text(
+            '[models.a]\nengine = "toy"\n'
+            f'[gateway]\nlisten = "127.0.0.1:{port}"\nadmin = "127.0.0.1:0"\n'
+        )
+        ran = subprocess.run(
+            [sys.executable, "-m", "poorwill", "serve", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert ran.returncode == EXIT_STATUS[ErrorCode.IN_USE]
+    assert f"poorwill: cannot listen on 127.0.0.1:{port}" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_every_error_code_has_an_exit_status() -> None:
