@@ -16,6 +16,7 @@ from poorwill.core.settings import ModelSettings
 from poorwill.core.words import SECOND_US, Phase, ReplicaId
 from poorwill.engines.asking import Endpoint, answers, greedy_text
 from poorwill.engines.dialects.news import Dialect
+from poorwill.engines.dialects.vllm import settle_compilation
 from poorwill.engines.expectation import expected_rate
 from poorwill.engines.logfile import LogFile, LogReader, Timeline
 from poorwill.engines.ports import kept_port
@@ -163,7 +164,7 @@ class ServedEngine:
         if self.silent_imports and wake.io.samples and any(m.phase is Phase.SPAWN for m in marks):
             # The process exists: up to its first line it does nothing but import.
             more.append(PhaseMark(phase=Phase.IMPORTS, at_us=wake.io.samples[0].at_us))
-        leaves = anatomy((*marks, *more), began_us, ended_us)
+        leaves = anatomy(settle_compilation((*marks, *more)), began_us, ended_us)
         rate = expected_rate(self.settings, directory=self.directory)
         return as_marks(wake.io.with_bytes(leaves, expected_rate=rate))
 

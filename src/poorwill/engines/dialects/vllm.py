@@ -9,7 +9,9 @@ worker.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
+from poorwill.core.launch import PhaseMark
 from poorwill.core.words import Phase
 from poorwill.engines.dialects.news import News, began, marker, plain, search, took
 
@@ -19,6 +21,8 @@ _PREFIX = re.compile(
     r"|(?:INFO|WARNING|ERROR): +)"
 )
 _S = r"(?P<s>\d+(?:\.\d+)?)"
+
+_INDUCTOR = "inductor"
 
 _TABLE = (
     began(Phase.IMPORTS, r"^vLLM (?:API )?server version", "arguments"),
@@ -45,8 +49,11 @@ _TABLE = (
         rf"Directly load the compiled graph\(s\) for .+? took {_S} s",
         "inductor cache",
     ),
+    began(
+        Phase.COMPILE_HIT, r"Directly load the (?:compiled graph|\d+-th graph)", "inductor cache"
+    ),
     began(Phase.COMPILE_HIT, r"Directly load AOT compilation from path", "AOT cache"),
-    took(Phase.COMPILE_MISS, rf"Compiling a graph for .+? takes {_S} s", "inductor"),
+    took(Phase.COMPILE_MISS, rf"Compiling a graph for .+? takes {_S} s", _INDUCTOR),
     took(
         Phase.WARMUP,
         rf"torch\.compile and initial profiling/warmup run together took {_S} s",
@@ -94,3 +101,17 @@ def read_vllm(line: str) -> Sequence[News]:
             News(phase=Phase.UNATTRIBUTED),
         )
     return search(_TABLE, text) or marker(text)
+
+
+def settle_compilation(marks: Sequence[PhaseMark]) -> list[PhaseMark]:
+    """Return the marks with hit and miss told apart, which a line alone cannot always do.
+
+    vLLM traces with Dynamo and reports a total whether or not its cache holds the graphs. Where graphs came
+    from the cache and none was compiled, all of it was a hit.
+    """
+    compiled = any(m.phase is Phase.COMPILE_MISS and m.detail == _INDUCTOR for m in marks)
+    if compiled or not any(m.phase is Phase.COMPILE_HIT for m in marks):
+        return list(marks)
+    return [
+        replace(m, phase=Phase.COMPILE_HIT) if m.phase is Phase.COMPILE_MISS else m for m in marks
+    ]
