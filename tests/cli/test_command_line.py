@@ -61,6 +61,27 @@ async def test_the_help_of_every_verb_is_worth_reading(poorwill: Poorwill, name:
         assert action.help, f"{name} {action.dest} says nothing of itself"
 
 
+NOT_REPORTING = {"serve", "completion"}
+"""What these print is no report: one runs until it is stopped, the other prints a script."""
+
+
+@pytest.mark.parametrize("name", sorted(set(VERBS) - NOT_REPORTING))
+def test_every_verb_that_reports_takes_json(name: str) -> None:
+    parser = argparse.ArgumentParser(prog=name)
+    load_verb(name).options(parser)
+    assert "--json" in {option for action in parser._actions for option in action.option_strings}
+
+
+@pytest.mark.parametrize("line", [["status"], ["wake", "a"], ["park", "a"]])
+async def test_asking_a_fleet_that_nobody_serves_says_how_to_serve_it(
+    poorwill: Poorwill, tmp_path: Path, line: list[str]
+) -> None:
+    (tmp_path / "fleet.toml").write_text('[models.a]\nengine = "toy"\n')
+    ran = await poorwill(*line, "--fleet", str(tmp_path))
+    assert (ran.status, ran.out) == (EXIT_STATUS[ErrorCode.NOT_RUNNING], "")
+    assert "poorwill serve" in ran.err
+
+
 def test_serving_on_a_port_that_is_taken_is_one_clear_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
