@@ -12,7 +12,8 @@ from poorwill.core.settings import EngineSettings, ModelSettings
 from poorwill.engines.recipe import Place, Recipe, flags, hub_cache, program_version, weights_of
 
 SLEEP_OPTION = "sleep"
-"""`[model.engine.options] sleep = true` starts vLLM or SGLang with their sleep API."""
+"""`[model.engine.options] sleep = true` starts vLLM or SGLang with their sleep API; `sleep = 2` is vLLM's
+level 2, which drops the weights instead of keeping them in host memory."""
 
 
 def cache_variables(cache: str) -> dict[str, str]:
@@ -58,7 +59,7 @@ def vllm_recipe(settings: ModelSettings, place: Place) -> Recipe:
     env = {"NO_COLOR": "1", "VLLM_LOGGING_COLOR": "0"} | cache_variables(place.cache)
     if sleeps:
         env["VLLM_SERVER_DEV_MODE"] = "1"
-    return _recipe(settings, place, argv, env, sleep="vllm" if sleeps else None)
+    return _recipe(settings, place, argv, env, sleep=_vllm_sleep(engine))
 
 
 def sglang_recipe(settings: ModelSettings, place: Place) -> Recipe:
@@ -141,6 +142,13 @@ def _path(settings: ModelSettings) -> str:
 
 def _sleeps(engine: EngineSettings) -> bool:
     return bool(engine.options.get(SLEEP_OPTION))
+
+
+def _vllm_sleep(engine: EngineSettings) -> str | None:
+    level = engine.options.get(SLEEP_OPTION)
+    if not level:
+        return None
+    return "vllm-2" if level is not True and level == 2 else "vllm"
 
 
 def _without_sleep(engine: EngineSettings) -> dict[str, str | int | float | bool]:

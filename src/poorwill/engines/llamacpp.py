@@ -8,9 +8,12 @@ from poorwill.core.settings import ModelSettings
 from poorwill.engines.gguf_header import read_gguf_header
 from poorwill.engines.recipe import Place, Recipe, flags, weights_of
 
+SLEEP_OPTION = "sleep_idle_seconds"
+"""Makes the tier `asleep` possible: the server unloads its model when idle so long."""
+
 OPTIONS = (
     *("parallel", "threads", "gpu_layers", "load_mode", "embeddings", "no_warmup"),
-    *("prompt_cache_mib", "load_verbosity", "verbosity"),
+    *("prompt_cache_mib", "load_verbosity", "verbosity", SLEEP_OPTION),
 )
 """What `[model.engine.options]` may hold; each is a flag of programs/llamacpp_server.py."""
 
@@ -34,6 +37,7 @@ def llamacpp_recipe(settings: ModelSettings, place: Place) -> Recipe:
         weights=weights_of(engine.path),
         version=f"xllamacpp {_version()}",
         engine_model=name,
+        sleep="llama.cpp" if SLEEP_OPTION in engine.options else None,
     )
 
 

@@ -42,6 +42,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         "--prompt-cache-mib", type=int, default=256, help="prompts of idle slots kept in memory"
     )
     parser.add_argument(
+        "--sleep-idle-seconds", type=int, default=-1, help="unload when idle so long; -1 never"
+    )
+    parser.add_argument(
         "--load-verbosity", type=int, default=4, help="4 tells the phases of a load"
     )
     parser.add_argument(
@@ -92,6 +95,7 @@ def main(argv: list[str]) -> None:
     params.endpoint_slots = True
     params.fit_params = False  # never shrink the context silently to what memory is free
     params.cache_ram_mib = options.prompt_cache_mib
+    params.sleep_idle_seconds = options.sleep_idle_seconds
     params.verbosity = options.load_verbosity
     server = xllamacpp.Server(params)
     mark("ready")
