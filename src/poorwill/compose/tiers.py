@@ -12,7 +12,11 @@ from poorwill.drivers.asleep import AsleepDriver
 from poorwill.drivers.asleep_engines import engine_sleeps
 from poorwill.drivers.cold import ColdDriver
 from poorwill.drivers.criu import Criu, find_criu
+from poorwill.drivers.cuda import CudaDevice
+from poorwill.drivers.device import NoDevice
+from poorwill.drivers.exclusive import Exclusive
 from poorwill.drivers.frozen import FrozenDriver
+from poorwill.drivers.manifest import HostFacts
 from poorwill.drivers.process import EngineProcesses
 from poorwill.drivers.proof import prove_frozen
 from poorwill.drivers.sealing import Sealer
@@ -86,18 +90,28 @@ async def open_workshop(
     """
     directory = Path(settings.directory)
     processes = EngineProcesses(fleet=str(directory), clock=clock, log=log)
-    drivers: dict[Tier, Driver] = {Tier.COLD: ColdDriver(processes=processes, clock=clock, log=log)}
+    # One for all: a replica that one driver wakes cannot be parked by another meanwhile.
+    exclusive = Exclusive()
+    drivers: dict[Tier, Driver] = {
+        Tier.COLD: ColdDriver(processes=processes, clock=clock, log=log, exclusive=exclusive)
+    }
     broken: dict[Tier, tuple[str, str]] = {}
     wanted = {tier for model in settings.models for tier in model.replica.park.ladder}
     if Tier.ASLEEP in wanted:
         drivers[Tier.ASLEEP] = AsleepDriver(
-            processes=processes, sleeps=engine_sleeps(), clock=clock, log=log
+            processes=processes,
+            sleeps=engine_sleeps(),
+            clock=clock,
+            log=log,
+            exclusive=exclusive,
         )
     if Tier.FROZEN in wanted:
         criu = await find_criu(env)
         proof = await prove_frozen(criu=criu, directory=directory, clock=clock, log=log)
         if proof.works and criu is not None:
-            drivers[Tier.FROZEN] = _frozen(settings, criu, processes, env, clock, log)
+            frozen = _frozen(settings, criu, processes, env, clock, log, exclusive)
+            await frozen.recover()
+            drivers[Tier.FROZEN] = frozen
         else:
             broken[Tier.FROZEN] = (proof.why, proof.mend)
     machines, without = await open_machines(
@@ -124,7 +138,9 @@ def _frozen(
     env: Mapping[str, str],
     clock: Clock,
     log: Log,
+    exclusive: Exclusive,
 ) -> FrozenDriver:
+    has_gpu = HostFacts.read().gpu_driver != "none"
     root = store_root(Path(settings.directory), Tier.FROZEN)
     return FrozenDriver(
         criu=criu,
@@ -133,4 +149,6 @@ def _frozen(
         processes=processes,
         clock=clock,
         log=log,
+        device=CudaDevice(env=env) if has_gpu else NoDevice(),
+        exclusive=exclusive,
     )
