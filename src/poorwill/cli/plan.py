@@ -1,66 +1,243 @@
-"""`poorwill plan`: what each way of serving a trace would cost, and how long users would wait."""
+"""`poorwill plan`: what each way of serving would cost, how long users would wait, what to choose."""
 
 import argparse
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 
+from poorwill.cli.plan_options import (
+    EPILOG,
+    add_options,
+    circumstances,
+    cold_of,
+    scenario_of,
+)
+from poorwill.cli.target import add_json_option
 from poorwill.cli.verb import Streams, Verb
-from poorwill.core.money import nusd
-from poorwill.core.words import SECOND_US, Tier
-from poorwill.planner.evaluate import entrants, loads_of
+from poorwill.clock import SystemClock
+from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.words import SECOND_US
+from poorwill.planner import duty
+from poorwill.planner.evaluate import HOSTED, YARDSTICK, Entrant, Field, Load, entrants, loads_of
+from poorwill.planner.hindsight import curve, idle_times, sweepable
+from poorwill.planner.hosted import HostedBill, Offer, TokenGuess, find_offer, hosted_bill
+from poorwill.planner.outcome import Outcome
 from poorwill.planner.readers import read_trace
-from poorwill.planner.report import as_json, frontier
-from poorwill.planner.scenario import Scenario, TierTimes
+from poorwill.planner.report import Report, as_json, as_text, frontier
+from poorwill.planner.scenario import Scenario
 from poorwill.planner.service import ServiceRule
+from poorwill.planner.synthetic import Draw, draw_trace
+from poorwill.planner.trace import Trace
+from poorwill.planner.verdict import Case, judge, peak_rps
+
+DRAWN_SPAN_US = 30 * 86_400 * SECOND_US
+"""Of a drawn trace, where no span is given."""
+DEFAULT_IDLES_US = tuple(seconds * SECOND_US for seconds in (90, 300, 900, 3600))
+"""Judged where no --idle-s is given: what peers use, and two longer ones."""
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--trace", metavar="FILE")
-    parser.add_argument("--span-s", type=float, metavar="S")
-    parser.add_argument("--active-usd-h", required=True, metavar="USD")
-    parser.add_argument("--parked-usd-h", default="0", metavar="USD")
-    parser.add_argument("--wake-s", type=float, default=95.0)
-    parser.add_argument("--park-s", type=float, default=20.0)
-    parser.add_argument("--idle-s", type=float, action="append", default=[])
-    parser.add_argument("--service-s", type=float, default=30.0)
-    parser.add_argument("--model")
-    parser.add_argument("--json", action="store_true")
+    add_options(parser)
+    add_json_option(parser)
 
 
 async def _run(options: argparse.Namespace, streams: Streams) -> int:
-    trace = read_trace(options.trace).trace
+    if options.trace is None and options.synthetic is None:
+        return _duty(options, streams)
+    trace, notes = _trace(options, streams)
+    report = await _report(options, streams, trace, notes)
+    if options.json:
+        streams.say_json(as_json(report))
+    else:
+        streams.say(as_text(report))
+    return 0
+
+
+def _duty(options: argparse.Namespace, streams: Streams) -> int:
+    """The closed form: no trace."""
+    if options.hours_per_day is None:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            "nothing to plan from",
+            hint="give --trace FILE, --synthetic KIND, --from-ledger or --hours-per-day H",
+        )
+    scenario = scenario_of(options, span_us=0, origin_us=0)
+    use = duty.Use(
+        hours_per_day=_hours(options.hours_per_day),
+        wakes_per_day=_hours(options.wakes_per_day),
+        costs=scenario.costs()[scenario.tiers[0].tier],
+        wait_nusd_s=options.wait_usd_s,
+    )
+    blend = _blend(_offer(options), options)
+    if options.json:
+        streams.say_json(duty.as_json(use, blend))
+    else:
+        for line in duty.lines(use, blend):
+            streams.say(line)
+    return 0
+
+
+def _hours(text: str) -> Fraction:
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"{text!r} is not a number") from None
+    if value < 0:
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"{text!r} is negative")
+    return value
+
+
+def _offer(options: argparse.Namespace) -> Offer:
+    return find_offer(options.hosted, options.prices)
+
+
+def _blend(offer: Offer, options: argparse.Namespace) -> duty.Blend:
+    """Return the price of the assumed mix of prompt and output tokens, as of today."""
+    prompt, output = options.prompt_tokens, options.output_tokens
+    today = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=_now_us())
+    quote = offer.quote(today, prompt)
+    usd = (quote.input_usd * prompt + quote.output_usd * output) / (prompt + output)
+    return duty.Blend(
+        name=offer.name,
+        source=f"{offer.source}, {today:%Y-%m-%d}",
+        usd_per_mtok=usd.quantize(Decimal("0.0001")),
+        mix=f"{prompt} prompt to {output} output tokens",
+    )
+
+
+def _now_us() -> int:
+    return SystemClock.started().now_us()
+
+
+def _trace(options: argparse.Namespace, streams: Streams) -> tuple[Trace, list[str]]:
+    """Return the requests to plan for and what is to be said about them."""
+    notes: list[str] = []
+    if options.synthetic is not None:
+        trace = draw_trace(
+            Draw(
+                kind=options.synthetic,
+                span_us=options.span_s or DRAWN_SPAN_US,
+                requests_per_day=options.requests_per_day,
+                seed=options.seed,
+            )
+        )
+    else:
+        reading = read_trace(options.trace, refuse_bad=options.bad_rows == "refuse")
+        trace = reading.trace
+        for problem in reading.bad:
+            streams.tell(f"{options.trace}: {problem}: skipped")
+        if reading.bad_count:
+            notes.append(f"{reading.bad_count} bad rows skipped (--bad-rows refuse stops instead)")
+        if reading.unsorted:
+            notes.append(f"{reading.unsorted} rows were out of order and were sorted")
+    if options.origin is not None:
+        trace = replace(trace, origin_us=options.origin)
     if options.model is not None:
         trace = trace.only(options.model)
-    rule = ServiceRule(constant_us=round(options.service_s * SECOND_US))
-    span = round((options.span_s or 0) * SECOND_US) or int(
-        (trace.arrival_us + rule.times(trace)).max()
+    return trace.merged() if options.one_replica else trace, notes
+
+
+async def _report(
+    options: argparse.Namespace, streams: Streams, trace: Trace, notes: list[str]
+) -> Report:
+    rule = ServiceRule(
+        constant_us=options.service_s,
+        prompt_tokens_s=options.prompt_tokens_s,
+        output_tokens_s=options.output_tokens_s,
     )
-    trace = trace.before(span)
-    times = TierTimes(
-        tier=Tier.HIBERNATED,
-        wake_us=(round(options.wake_s * SECOND_US),),
-        park_us=round(options.park_s * SECOND_US),
-        parked_nusd_h=nusd(options.parked_usd_h),
+    span = options.span_s or _span_us(options, trace, rule)
+    beyond = int((trace.arrival_us >= span).sum())
+    if beyond:
+        notes.append(f"{beyond} requests arrive after the span's end and are left out")
+        trace = trace.before(span)
+    scenario = scenario_of(options, span_us=span, origin_us=trace.origin_us or 0)
+    guess = TokenGuess(prompt=options.prompt_tokens, output=options.output_tokens)
+    bill = hosted_bill(trace, _offer(options), guess=guess, today_us=_now_us())
+    notes += bill.notes
+    loads = loads_of(trace, rule, bill)
+    field = Field(
+        scenario=scenario,
+        cold=cold_of(options),
+        idles_us=options.idle_s or DEFAULT_IDLES_US,
+        bill=bill,
     )
-    scenario = Scenario(span_us=span, active_nusd_h=nusd(options.active_usd_h), tiers=(times,))
-    loads = loads_of(trace, rule)
-    idles = [round(idle * SECOND_US) for idle in options.idle_s]
-    outcomes = [entrant.run(loads) for entrant in entrants(scenario, idles, times)]
-    best = min(outcomes, key=lambda outcome: outcome.cost_nusd)
-    streams.say_json(
-        {
-            "requests": len(trace),
-            "span_s": span / SECOND_US,
-            "policies": [as_json(outcome) for outcome in outcomes],
-            "pareto": [outcome.policy for outcome in frontier(outcomes)],
-            "recommended": best.policy,
-            "verdict": "",
-        }
+    ways = list(entrants(field))
+    outcomes = await _accounts(ways, loads, streams)
+    return _judged(options, trace, scenario, ways, outcomes, loads, bill, notes)
+
+
+def _span_us(options: argparse.Namespace, trace: Trace, rule: ServiceRule) -> int:
+    """Return the span where none is given: to the last request's end, in whole seconds."""
+    if options.synthetic is not None:
+        return DRAWN_SPAN_US
+    last = int((trace.arrival_us + rule.times(trace)).max())
+    return -(-last // SECOND_US) * SECOND_US
+
+
+async def _accounts(ways: list[Entrant], loads: list[Load], streams: Streams) -> dict[str, Outcome]:
+    """Price every way to serve, telling on a terminal how far it is. Cancelled between two of them."""
+    outcomes: dict[str, Outcome] = {}
+    for number, way in enumerate(ways, start=1):
+        if streams.progress:
+            streams.stderr.write(f"\r\x1b[Kpricing {way.name} ({number}/{len(ways)})")
+            streams.stderr.flush()
+        await asyncio.sleep(0)
+        outcomes[way.name] = way.account(loads)
+    if streams.progress:
+        streams.stderr.write("\r\x1b[K")
+    return outcomes
+
+
+def _judged(
+    options: argparse.Namespace,
+    trace: Trace,
+    scenario: Scenario,
+    ways: list[Entrant],
+    outcomes: dict[str, Outcome],
+    loads: list[Load],
+    bill: HostedBill,
+    notes: list[str],
+) -> Report:
+    said = circumstances(options)
+    choices = [outcomes[way.name] for way in ways if way.runs_in_serve]
+    wait = scenario.wait_nusd_s
+    least = min(choice.objective_nusd(wait) for choice in choices)
+    paper = [outcomes[name] for name in ("cold", "hibernate")]
+    cheapest = min(paper, key=lambda outcome: outcome.objective_nusd(wait))
+    case = Case(
+        requests=len(trace),
+        span_us=scenario.span_us,
+        peak_rps=peak_rps(trace.arrival_us),
+        choices=choices,
+        hosted=bill,
+        wait_nusd_s=wait,
+        cheapest_on_paper=cheapest if cheapest.objective_nusd(wait) < 0.99 * least else None,
     )
-    return 0
+    aside = {YARDSTICK} if said.hosted_named else {YARDSTICK, HOSTED}
+    real = [outcome for name, outcome in outcomes.items() if name not in aside]
+    idles = idle_times(scenario)
+    return Report(
+        source=trace.source,
+        requests=len(trace),
+        span_us=scenario.span_us,
+        replicas=len(loads),
+        outcomes=tuple(outcomes.values()),
+        yardstick=outcomes[YARDSTICK],
+        wait_nusd_s=wait,
+        frontier=[outcome.policy for outcome in frontier(real)],
+        verdict=judge(case, said),
+        curve=curve(loads, scenario, idles) if sweepable(scenario) else None,
+        prices={"hosted": f"{bill.offer.name}, {bill.offer.source}, as of {bill.as_of}"},
+        notes=tuple(notes),
+    )
 
 
 VERB = Verb(
     name="plan",
-    help="what each way of serving would cost, how long users would wait, and which idle time to choose",
+    help="what each way of serving would cost, how long users would wait, which idle time to choose",
     options=_options,
     run=_run,
+    epilog=EPILOG,
 )

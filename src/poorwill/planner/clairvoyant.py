@@ -199,16 +199,12 @@ class _Search:
             active_us=active,
             useful_us=useful,
             parked_us=parked,
-            cost_numerator=cost_numerator(
-                active, scenario.active_nusd_h, parked, scenario.rates()
-            ),
+            cost_numerator=cost_numerator(active, scenario.active_nusd_h, parked, scenario.rates()),
             waits=waits_of(len(self.arrivals), waits),
         )
 
 
-def _unlimited(
-    arrival_us: Micros, service_us: Micros, span_us: int
-) -> Callable[[int, int], Busy]:
+def _unlimited(arrival_us: Micros, service_us: Micros, span_us: int) -> Callable[[int, int], Busy]:
     """Return the busy period after a point, where any number of requests is served at once."""
     blocks = new_blocks(arrival_us, service_us, span_us)
     arrivals, begins = arrival_us.tolist(), blocks.begin_us.tolist()
@@ -224,9 +220,7 @@ def _unlimited(
     return busy_after
 
 
-def _limited(
-    arrival_us: Micros, service_us: Micros, limit: int
-) -> Callable[[int, int], Busy]:
+def _limited(arrival_us: Micros, service_us: Micros, limit: int) -> Callable[[int, int], Busy]:
     """Return the busy period after a point, where requests queue for `limit` places."""
     arrivals, services = arrival_us.tolist(), service_us.tolist()
 

@@ -108,7 +108,5 @@ def added(outcomes: Sequence[Outcome]) -> Outcome:
 def cost_numerator(
     active_us: int, active_nusd_h: int, parked_us: Mapping[Tier, int], rates: Mapping[Tier, int]
 ) -> int:
-    """Return active time at the active rate plus parked time at each tier's, times an hour in microseconds."""
+    """Return active time at the active rate plus parked time at each tier's, times an hour."""
     return active_us * active_nusd_h + sum(us * rates[tier] for tier, us in parked_us.items())
-
-

@@ -1,12 +1,39 @@
-"""The report of `plan`: which policies are worth considering, and the figures as JSON and as a table."""
+"""The report of `plan`: which policies are worth considering, and the figures as JSON and as text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from poorwill.core.money import NUSD
+from poorwill.core.money import NUSD, dollars
 from poorwill.core.words import SECOND_US
+from poorwill.planner.hindsight import Curve
 from poorwill.planner.outcome import Outcome
+from poorwill.planner.verdict import Verdict
 
 PERCENTILES = (50, 95, 99)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything `plan` says about a trace."""
+
+    source: str
+    requests: int
+    span_us: int
+    replicas: int
+    outcomes: Sequence[Outcome]
+    yardstick: Outcome
+    wait_nusd_s: int
+    frontier: Sequence[str]
+    verdict: Verdict
+    curve: Curve | None
+    """Fixed idle times in hindsight, where the sweep applies."""
+    prices: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    def ratio(self, outcome: Outcome) -> float | None:
+        """Return an outcome's objective over the clairvoyant one's."""
+        least = self.yardstick.objective_nusd(self.wait_nusd_s)
+        return outcome.objective_nusd(self.wait_nusd_s) / least if least else None
 
 
 def frontier(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -22,8 +49,26 @@ def frontier(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return sorted(kept, key=lambda outcome: outcome.cost_nusd)
 
 
-def as_json(outcome: Outcome) -> dict[str, object]:
-    """Return one policy's figures as `plan --json` prints them."""
+def as_json(report: Report) -> dict[str, object]:
+    """Return what `plan --json` prints."""
+    return {
+        "source": report.source,
+        "requests": report.requests,
+        "span_s": report.span_us / SECOND_US,
+        "replicas": report.replicas,
+        "wait_usd_s": report.wait_nusd_s / NUSD,
+        "policies": [_policy(report, outcome) for outcome in report.outcomes],
+        "pareto": list(report.frontier),
+        "recommended": report.verdict.policy,
+        "answer": str(report.verdict.answer),
+        "verdict": report.verdict.text,
+        "best_fixed_in_hindsight": _best_fixed(report),
+        "prices": dict(report.prices),
+        "notes": list(report.notes),
+    }
+
+
+def _policy(report: Report, outcome: Outcome) -> dict[str, object]:
     waits = outcome.waits
     return {
         "name": outcome.policy,
@@ -31,12 +76,100 @@ def as_json(outcome: Outcome) -> dict[str, object]:
         "wakes": outcome.wakes,
         "active_s": outcome.active_us / SECOND_US,
         "useful_s": outcome.useful_us / SECOND_US,
+        "parked_s": {str(tier): us / SECOND_US for tier, us in outcome.parked_us.items()},
         "duty_cycle": outcome.duty_cycle,
         "cost_usd": outcome.cost_nusd / NUSD,
+        "hosted_usd": outcome.extra_nusd / NUSD,
+        "objective_usd": outcome.objective_nusd(report.wait_nusd_s) / NUSD,
+        "ratio_to_clairvoyant": report.ratio(outcome),
         "held_share": len(waits.held_us) / waits.requests if waits.requests else 0.0,
         "wait_s": {
             "mean": waits.total_us / waits.requests / SECOND_US if waits.requests else 0.0,
             **{f"p{p}": waits.percentile_us(p) / SECOND_US for p in PERCENTILES},
             "max": waits.max_us / SECOND_US,
         },
+        "notes": list(outcome.notes),
     }
+
+
+def _best_fixed(report: Report) -> dict[str, object] | None:
+    if report.curve is None:
+        return None
+    best = report.curve.best
+    least = report.yardstick.objective_nusd(report.wait_nusd_s)
+    return {
+        "idle_s": report.curve.idles_us[best] / SECOND_US,
+        "cost_usd": report.curve.cost_nusd[best] / NUSD,
+        "ratio_to_clairvoyant": report.curve.objective_nusd[best] / least if least else None,
+        "held_share": report.curve.held[best] / report.requests if report.requests else 0.0,
+    }
+
+
+HEADS = (
+    "",
+    "policy",
+    "idle",
+    "wakes",
+    "paid h",
+    "duty",
+    "cost",
+    "x best",
+    "held",
+    "p95 wait",
+    "max",
+)
+
+
+def as_text(report: Report) -> str:
+    """Return the report for a terminal."""
+    days = report.span_us / SECOND_US / 86_400
+    head = f"{report.source}: {report.requests:,} requests in {days:,.1f} days"
+    if report.replicas > 1:
+        head += f", {report.replicas} models, one replica each"
+    rows = [HEADS, *(_row(report, outcome) for outcome in report.outcomes)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
+    table = [
+        "  ".join(_cell(cell, widths[i], left=i < 2) for i, cell in enumerate(row)) for row in rows
+    ]
+    told = [head, "", *table, "", *_legend(report), ""]
+    told += [*report.verdict.lines, *(f"note: {note}" for note in report.notes)]
+    return "\n".join(line.rstrip() for line in told)
+
+
+def _cell(text: str, width: int, *, left: bool) -> str:
+    return text.ljust(width) if left else text.rjust(width)
+
+
+def _row(report: Report, outcome: Outcome) -> tuple[str, ...]:
+    waits = outcome.waits
+    ratio = report.ratio(outcome)
+    mark = ">" if outcome.policy == report.verdict.policy else ""
+    mark += "*" if outcome.policy in report.frontier else ""
+    return (
+        mark,
+        outcome.policy,
+        "" if outcome.idle_us is None else f"{outcome.idle_us / SECOND_US:,.0f} s",
+        f"{outcome.wakes:,}",
+        f"{outcome.active_us / SECOND_US / 3600:,.1f}",
+        "" if outcome.duty_cycle is None else f"{outcome.duty_cycle:.1%}",
+        dollars(outcome.cost_nusd),
+        "" if ratio is None else f"{ratio:.3f}",
+        f"{len(waits.held_us) / max(waits.requests, 1):.1%}",
+        f"{waits.percentile_us(95) / SECOND_US:,.1f} s",
+        f"{waits.max_us / SECOND_US:,.1f} s",
+    )
+
+
+def _legend(report: Report) -> list[str]:
+    told = [
+        "> recommended   * on the frontier of cost and 95th-percentile wait   x best: cost (and waiting, "
+        "where it has a price) over clairvoyant's"
+    ]
+    best = _best_fixed(report)
+    if report.curve is not None and best is not None:
+        told.append(
+            f"best fixed idle time in hindsight: {best['idle_s']:,.0f} s, "
+            f"{dollars(report.curve.cost_nusd[report.curve.best])}"
+        )
+    told += [f"{name}: {source}" for name, source in report.prices.items()]
+    return told

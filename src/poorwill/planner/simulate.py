@@ -15,7 +15,15 @@ import numpy as np
 from poorwill.core.effects import Effect, Grant, Record, StartPark, StartWake
 from poorwill.core.entries import SpanOpened
 from poorwill.core.gate import Gate, Load
-from poorwill.core.inputs import Demand, Input, ParkSucceeded, Returned, Tick, WakeSucceeded
+from poorwill.core.inputs import (
+    Demand,
+    Input,
+    ParkSucceeded,
+    Returned,
+    Tick,
+    WakeAsked,
+    WakeSucceeded,
+)
 from poorwill.core.lifecycle import State
 from poorwill.core.policy import FloorSchedule, LearnsFromWakes, NoFloor, Policy
 from poorwill.core.replica import Replica, next_wakeup_us
@@ -51,13 +59,22 @@ def simulate(
     *,
     floor: FloorSchedule | None = None,
     timeline: list[tuple[int, Cause]] | None = None,
+    bridged: list[int] | None = None,
 ) -> Outcome:
     """Return what a policy costs on these requests, which must be sorted and within the span.
 
     The policy learns as it goes, so it must be new. `timeline`, where given, receives when each cause
-    began. Policies and floors see the trace's times plus the scenario's origin.
+    began. With `bridged` nobody waits for a wake: who finds the replica not ready goes to a hosted API
+    while it wakes, and the list receives which requests those were. Policies and floors see the trace's
+    times plus the scenario's origin.
     """
-    run = Run(scenario=scenario, policy=policy, floor=floor or NoFloor(), timeline=timeline)
+    run = Run(
+        scenario=scenario,
+        policy=policy,
+        floor=floor or NoFloor(),
+        timeline=timeline,
+        bridged=bridged,
+    )
     run.replay(arrival_us.tolist(), service_us.tolist())
     return run.outcome(len(arrival_us))
 
@@ -70,6 +87,7 @@ class Run:
     policy: Policy
     floor: FloorSchedule
     timeline: list[tuple[int, Cause]] | None
+    bridged: list[int] | None
     listener: LearnsFromWakes | None = field(init=False)
     replica: Replica = field(init=False)
     gate: Gate = field(init=False)
@@ -130,13 +148,16 @@ class Run:
     def replay(self, arrivals: list[int], services: list[int]) -> None:
         """Take every request in turn, then run out the clock."""
         origin, gate, running = self.scenario.origin_us, self.gate, self.running
-        for arrival, service in zip(arrivals, services, strict=True):
+        for index, (arrival, service) in enumerate(zip(arrivals, services, strict=True)):
             now = arrival + origin
             self.advance(now)
             if gate.claim():
                 heappush(running, now + service)
                 if gate.in_flight == 1:
                     self.turned_busy(now)
+            elif self.bridged is not None and self.replica.state is not State.READY:
+                self.bridged.append(index)
+                self.bridge(now, service)
             else:
                 self.hold(now, service)
         self.advance(self.ends_us)
@@ -180,6 +201,12 @@ class Run:
         self.held.append((now, service))
         hold = HoldId(len(self.waits) + len(self.held))
         self.feed(Demand(hold=hold, size_bytes=0, asked_by="trace", request=""), now)
+
+    def bridge(self, now: int, service: int) -> None:
+        """Wake the replica for a request that a hosted API serves meanwhile."""
+        self.learn(now)
+        self.quiet_since_us = now + service
+        self.feed(WakeAsked(asked_by="bridge", why="demand"), now)
 
     def learn(self, now: int) -> None:
         """Tell the policy that an idle stretch has ended with demand; once for each stretch."""

@@ -70,7 +70,8 @@ def draw_trace(draw: Draw) -> Trace:
 
 
 def _poisson(random: np.random.Generator, span_s: float, rate: float) -> NDArray[np.float64]:
-    return random.uniform(0, span_s, random.poisson(rate * span_s))
+    instants: NDArray[np.float64] = random.uniform(0, span_s, random.poisson(rate * span_s))
+    return instants
 
 
 def _bursty(random: np.random.Generator, span_s: float, rate: float) -> NDArray[np.float64]:
@@ -94,16 +95,15 @@ def _office(random: np.random.Generator, span_s: float, rate: float) -> NDArray[
     return _sessions(random, candidates)
 
 
-def _sessions(
-    random: np.random.Generator, starts: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _sessions(random: np.random.Generator, starts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the requests of sessions: a geometric number of them, lognormal pauses in between."""
     counts = random.geometric(1 / SESSION_REQUESTS, len(starts))
     pauses = np.exp(random.normal(np.log(THINKING_S), 1.0, counts.sum()))
     first = np.cumsum(counts) - counts
     pauses[first] = 0
     since = np.cumsum(pauses)
-    return np.repeat(starts, counts) + since - np.repeat(since[first], counts)
+    begun: NDArray[np.float64] = np.repeat(starts - since[first], counts)
+    return begun + since
 
 
 def _lognormal(

@@ -7,6 +7,7 @@ package is pure: no clock, no I/O, no randomness.
 from collections.abc import Mapping, Sequence
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.policies.adaptive import Adaptive, adaptive
 from poorwill.core.policies.costs import TierCosts, break_even_us, envelope_after_us, idle_problem
 from poorwill.core.policies.floors import make_floor
 from poorwill.core.policies.timed import Timed, break_even, descend
@@ -35,6 +36,8 @@ def make_policy(
         return break_even(ladder=ladder, costs=costs, wait_nusd_s=wait)
     if settings.name == "ladder":
         return descend(ladder=ladder, costs=costs, wait_nusd_s=wait)
+    if settings.name == "adaptive":
+        return adaptive(ladder=ladder, costs=costs, wait_nusd_s=wait)
     raise OperatorFault(
         ErrorCode.CONFIG_INVALID,
         f"no policy {settings.name!r}",
@@ -44,8 +47,10 @@ def make_policy(
 
 __all__ = [
     "NAMES",
+    "Adaptive",
     "TierCosts",
     "Timed",
+    "adaptive",
     "break_even",
     "break_even_us",
     "descend",

@@ -31,8 +31,8 @@ from poorwill.core.policy import Descent
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
 
 THIN = 6
-DECAY = 0.5 ** (1 / 200)
-MARGIN = 0.01
+DECAY = 0.5 ** (1 / 400)
+MARGIN = 0.03
 BOUND = 0.10
 SLACK = 5
 PRIOR = 12.0
@@ -41,6 +41,7 @@ MULTIPLES = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 8.0)
 """Idle times tried, in break-evens: a gap is rarely known better than by a factor of two."""
 WAIT_UNITS = HOUR_US // SECOND_US
 WHOLE = ("whole",)
+LEADERS = ("the whole history", "hour of week", "burst", "forecast")
 
 Key = tuple[str | int, ...]
 
@@ -145,7 +146,9 @@ class Adaptive:
         quiet, choice = self._quiet_us, self._choice
         if quiet is not None and choice is not None and choice.plan.ahead is not None:
             if idle_since_us > quiet + choice.plan.ahead.wake_after_us:
-                return _descent(_again(choice.plan, choice.plan.ahead), idle_since_us, "adaptive: ahead")
+                return _descent(
+                    _again(choice.plan, choice.plan.ahead), idle_since_us, "adaptive: ahead"
+                )
         if quiet is None or quiet != idle_since_us:
             self._quiet_us, self._choice = idle_since_us, self._choose(idle_since_us)
         assert self._choice is not None
@@ -178,7 +181,8 @@ class Adaptive:
         allowance = self._allowance()
         even = self.candidates[self.even]
         if self.stretches < THIN or allowance <= 0:
-            return Choice(Plan(even), "break-even, little history" if self.stretches < THIN else "break-even, bound")
+            why = "little history" if self.stretches < THIN else "at its bound"
+            return Choice(Plan(even), f"break-even, {why}")
         leader = self._leader()
         plan = self._leading(idle_since_us)[leader]
         return Choice(self._within(plan, allowance), f"by {LEADERS[leader]}")
@@ -252,9 +256,6 @@ class Adaptive:
         if plan.schedule[0][1] > longest:
             return Plan(((plan.schedule[0][0], longest),))
         return plan
-
-
-LEADERS = ("the whole history", "hour of week", "burst", "forecast")
 
 
 def adaptive(

@@ -78,9 +78,7 @@ def _best(gaps: Sequence[int], soonest: int, stakes: Stakes) -> tuple[int, Ahead
     return best
 
 
-def _gain(
-    gaps: Sequence[int], sums: Sequence[int], ready: int, stay: int, stakes: Stakes
-) -> int:
+def _gain(gaps: Sequence[int], sums: Sequence[int], ready: int, stay: int, stakes: Stakes) -> int:
     """Return what being ready from `ready` for `stay` wins over these gaps, in money times microseconds."""
     wake = stakes.wake_us
     began = bisect_left(gaps, ready - wake)

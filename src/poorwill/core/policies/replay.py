@@ -91,7 +91,9 @@ class Follower:
     spent: int = 0
     waited_us: int = 0
 
-    def served(self, demand_us: int, natural_end_us: int, longest_us: int, active_nusd_h: int) -> None:
+    def served(
+        self, demand_us: int, natural_end_us: int, longest_us: int, active_nusd_h: int
+    ) -> None:
         """The block that began with the last demand is over."""
         end = max(natural_end_us, self.at_us)
         if self.ready_us > demand_us:

@@ -1,0 +1,241 @@
+"""The options of `poorwill plan`, and what they say about the world, as the planner's own values."""
+
+import argparse
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+
+from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.money import nusd
+from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
+from poorwill.planner.scenario import Scenario, TierTimes
+from poorwill.planner.synthetic import KINDS
+from poorwill.planner.verdict import Circumstances
+
+EPILOG = """\
+examples:
+  poorwill plan --hours-per-day 4 --active-usd-h 3.80
+  poorwill plan --trace requests.csv --active-usd-h 3.80 --wake-s 95 --park-s 20 --idle-s 300
+  poorwill plan --synthetic office-hours --requests-per-day 60 --plot plan.html
+  poorwill plan --from-ledger
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare every option of the verb but --json and --fleet."""
+    what = parser.add_argument_group("what to plan from")
+    what.add_argument("--trace", metavar="FILE", help="requests: CSV or JSON lines, gzipped or not")
+    what.add_argument("--synthetic", choices=[*KINDS], help="draw a trace instead")
+    what.add_argument("--requests-per-day", type=_positive, default=60.0, metavar="N")
+    what.add_argument("--seed", type=int, default=1, help="of the drawn trace (default: 1)")
+    what.add_argument("--from-ledger", action="store_true", help="the fleet's own requests")
+    what.add_argument("--hours-per-day", metavar="H", help="no trace: so many hours of use a day")
+    what.add_argument("--wakes-per-day", default="0", metavar="N", help="with --hours-per-day")
+    what.add_argument("--model", help="only this model's requests")
+    what.add_argument(
+        "--one-replica", action="store_true", help="serve all models of the trace by one replica"
+    )
+    what.add_argument(
+        "--span-s", type=us, metavar="S", help="length of the account (default: to the end)"
+    )
+    what.add_argument(
+        "--origin", type=_date, metavar="DATE", help="the trace's origin, for prices and hours"
+    )
+    what.add_argument("--bad-rows", choices=("skip", "refuse"), default="skip")
+    _add_costs(parser)
+    _add_service(parser)
+    _add_alternatives(parser)
+
+
+def _add_costs(parser: argparse.ArgumentParser) -> None:
+    costs = parser.add_argument_group("what it costs")
+    costs.add_argument(
+        "--active-usd-h", type=_money, metavar="USD", help="an hour of a ready replica"
+    )
+    costs.add_argument("--parked-usd-h", type=_money, default=0, metavar="USD")
+    costs.add_argument(
+        "--wake-s", type=_durations, default=(95 * SECOND_US,), metavar="S[,S...]",
+        help="how long a wake takes; of several the n-th wake takes the n-th (default: 95)",
+    )  # fmt: skip
+    costs.add_argument("--park-s", type=us, default=20 * SECOND_US, metavar="S", help="default: 20")
+    costs.add_argument(
+        "--cold-wake-s", type=_durations, metavar="S[,S...]", help="adds a cold tier below"
+    )
+    costs.add_argument("--cold-park-s", type=us, default=10 * SECOND_US, metavar="S")
+    costs.add_argument(
+        "--tier", type=_tier, action="append", default=[], metavar="TIER:WAKE_S:PARK_S:USD_H",
+        help="a tier of the ladder, such as frozen:2.5:4:0.01; replaces --wake-s, --park-s, --parked-usd-h",
+    )  # fmt: skip
+    costs.add_argument(
+        "--wait-usd-s", type=_money, default=0, metavar="USD", help="what a held second is worth"
+    )
+
+
+def _add_service(parser: argparse.ArgumentParser) -> None:
+    service = parser.add_argument_group("how requests are served")
+    service.add_argument(
+        "--idle-s",
+        type=us,
+        action="append",
+        default=[],
+        metavar="S",
+        help="a fixed idle time to judge",
+    )
+    service.add_argument(
+        "--service-s", type=us, default=30 * SECOND_US, metavar="S", help="default: 30"
+    )
+    service.add_argument(
+        "--prompt-tokens-s", type=_positive, metavar="R", help="rate of reading a prompt"
+    )
+    service.add_argument(
+        "--output-tokens-s", type=_positive, metavar="R", help="rate of writing an answer"
+    )
+    service.add_argument(
+        "--max-concurrency", type=int, default=0, metavar="N", help="default: unlimited"
+    )
+    service.add_argument(
+        "--floor", action="append", default=[], metavar="WHEN",
+        help="keep ready: always, or such as 'mon-fri 09:00-18:00 Europe/Berlin'",
+    )  # fmt: skip
+
+
+def _add_alternatives(parser: argparse.ArgumentParser) -> None:
+    other = parser.add_argument_group("alternatives and circumstances")
+    other.add_argument("--hosted", metavar="PROVIDER/MODEL", help="the hosted API to compare with")
+    other.add_argument("--prices", metavar="FILE", help="a price table of one's own for --hosted")
+    other.add_argument(
+        "--prompt-tokens", type=int, default=1500, metavar="N", help="where the trace has none"
+    )
+    other.add_argument(
+        "--output-tokens", type=int, default=300, metavar="N", help="where the trace has none"
+    )
+    other.add_argument("--compliance", action="store_true", help="a certified platform is required")
+    other.add_argument("--hard-real-time", action="store_true", help="no request may ever wait")
+    other.add_argument("--horizontal", action="store_true", help="work for many machines at once")
+    other.add_argument(
+        "--load-rps-one-box", type=_positive, metavar="R", help="what one box can serve"
+    )
+    other.add_argument("--plot", metavar="FILE", help="draw into a .png, .svg or .html")
+
+
+def tiers_of(options: argparse.Namespace) -> tuple[TierTimes, ...]:
+    """Return the ladder, shallow to deep."""
+    tiers: list[TierTimes] = list(options.tier)
+    if not tiers:
+        tiers.append(
+            TierTimes(
+                tier=Tier.HIBERNATED,
+                wake_us=options.wake_s,
+                park_us=options.park_s,
+                parked_nusd_h=options.parked_usd_h,
+            )
+        )
+    if options.cold_wake_s and all(times.tier is not Tier.COLD for times in tiers):
+        tiers.append(
+            TierTimes(
+                tier=Tier.COLD,
+                wake_us=options.cold_wake_s,
+                park_us=options.cold_park_s,
+                parked_nusd_h=0,
+            )
+        )
+    names = [times.tier for times in tiers]
+    if len(set(names)) < len(names):
+        raise RequestFault(ErrorCode.INVALID_REQUEST, "a tier is given twice", hint="once each")
+    return tuple(sorted(tiers, key=lambda times: TIER_DEPTH[times.tier]))
+
+
+def cold_of(options: argparse.Namespace) -> TierTimes:
+    """Return what the policy `cold` uses: the cold tier, or the only tier where none is given."""
+    tiers = tiers_of(options)
+    return tiers[-1] if tiers[-1].tier is Tier.COLD else tiers[0]
+
+
+def scenario_of(options: argparse.Namespace, *, span_us: int, origin_us: int) -> Scenario:
+    """Return the world to replay in. Raises RequestFault where the active rate is missing."""
+    if options.active_usd_h is None:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            "--active-usd-h is missing",
+            hint="what an hour of a ready replica costs, such as --active-usd-h 3.80",
+        )
+    if options.max_concurrency < 0:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST, "--max-concurrency is negative", hint="0: unlimited"
+        )
+    return Scenario(
+        span_us=span_us,
+        active_nusd_h=options.active_usd_h,
+        tiers=tiers_of(options),
+        max_concurrency=options.max_concurrency,
+        wait_nusd_s=options.wait_usd_s,
+        origin_us=origin_us,
+    )
+
+
+def circumstances(options: argparse.Namespace) -> Circumstances:
+    """Return what the user said about the work."""
+    return Circumstances(
+        compliance=options.compliance,
+        hard_real_time=options.hard_real_time,
+        horizontal=options.horizontal,
+        rps_one_box=options.load_rps_one_box,
+        hosted_named=options.hosted is not None,
+    )
+
+
+def us(text: str) -> int:
+    """Read seconds as microseconds, for argparse."""
+    try:
+        seconds = Decimal(text)
+    except InvalidOperation:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not seconds.is_finite() or not 0 <= seconds <= 10**10:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a sensible number of seconds")
+    return round(seconds * SECOND_US)
+
+
+def _durations(text: str) -> tuple[int, ...]:
+    return tuple(us(part) for part in text.split(","))
+
+
+def _money(text: str) -> int:
+    try:
+        amount = nusd(text)
+    except (InvalidOperation, OverflowError, ValueError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount in dollars") from None
+    if amount < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is negative")
+    return amount
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e12:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def _tier(text: str) -> TierTimes:
+    name, *rest = text.split(":")
+    if name not in set(Tier) or len(rest) != 3:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not TIER:WAKE_S:PARK_S:USD_H; tiers: {', '.join(Tier)}"
+        )
+    return TierTimes(
+        tier=Tier(name),
+        wake_us=_durations(rest[0]),
+        park_us=us(rest[1]),
+        parked_nusd_h=_money(rest[2]),
+    )
+
+
+def _date(text: str) -> int:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date, such as 2026-01-05") from None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

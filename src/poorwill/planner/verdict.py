@@ -1,0 +1,210 @@
+"""The plain answer: scale to zero, run continuously, use a hosted API, or not this pattern at all.
+
+Every answer comes with the arithmetic that leads to it and with what would change it. Circumstances that a
+trace cannot show (compliance, hard real time, horizontal work, what one box serves) are asked as flags and
+never guessed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from poorwill.core.money import dollars
+from poorwill.core.words import SECOND_US
+from poorwill.planner.hosted import HostedBill
+from poorwill.planner.outcome import Outcome
+from poorwill.planner.trace import Micros
+
+WORTH_SAVING = 0.10
+"""Scaling to zero must save at least this share of running continuously to be worth its waits."""
+HANDFUL_PER_DAY = 10
+"""Fewer requests a day than this do not carry a machine of one's own, if a hosted API is cheaper."""
+PEAK_WINDOW_S = 60
+DAY_US = 86_400 * SECOND_US
+
+
+class Answer(StrEnum):
+    """The four answers."""
+
+    SCALE_TO_ZERO = "scale to zero"
+    CONTINUOUS = "run continuously"
+    HOSTED = "use a hosted API"
+    ANOTHER_PATTERN = "not this pattern"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What the user says about the work; False or None where nothing was said."""
+
+    compliance: bool = False
+    hard_real_time: bool = False
+    horizontal: bool = False
+    rps_one_box: float | None = None
+    """Requests a second that one box serves."""
+    hosted_named: bool = False
+    """Whether the user named the hosted model, so that it counts as a way to serve."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What the answer is judged on."""
+
+    requests: int
+    span_us: int
+    peak_rps: float
+    """Of the busiest minute."""
+    choices: Sequence[Outcome]
+    """What `serve` could run, `continuous` among them."""
+    hosted: HostedBill | None
+    wait_nusd_s: int
+    cheapest_on_paper: Outcome | None = None
+    """A policy that is cheaper than all choices but that `serve` refuses as a mistake."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The answer, the policy to run, and why."""
+
+    answer: Answer
+    policy: str
+    lines: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """Return everything in one text."""
+        return " ".join(self.lines)
+
+
+def peak_rps(arrival_us: Micros) -> float:
+    """Return the rate of the busiest minute."""
+    if not len(arrival_us):
+        return 0.0
+    upto = np.searchsorted(arrival_us, arrival_us + PEAK_WINDOW_S * SECOND_US, "left")
+    return float((upto - np.arange(len(arrival_us))).max()) / PEAK_WINDOW_S
+
+
+def judge(case: Case, said: Circumstances) -> Verdict:
+    """Return the answer for a case."""
+    price = case.wait_nusd_s
+    continuous = next(choice for choice in case.choices if choice.policy == "continuous")
+    sleeping = [choice for choice in case.choices if choice.policy != "continuous"]
+    best = min(sleeping, key=lambda choice: choice.objective_nusd(price), default=continuous)
+    elsewhere = _another_pattern(case, said)
+    if elsewhere:
+        lines = (f"Not this pattern: {'; '.join(elsewhere)}.", _costs(best, continuous, price))
+        return Verdict(answer=Answer.ANOTHER_PATTERN, policy=best.policy, lines=lines)
+    saves = 1 - best.objective_nusd(price) / max(continuous.objective_nusd(price), 1)
+    own = best if saves >= WORTH_SAVING else continuous
+    hosted = _hosted(case, said, own, price)
+    if hosted is not None:
+        told = (*hosted, _costs(best, continuous, price))
+        return Verdict(answer=Answer.HOSTED, policy="hosted", lines=told)
+    if own is continuous:
+        return _run_continuously(case, best, continuous, saves)
+    return _scale_to_zero(case, best, continuous, saves)
+
+
+def _another_pattern(case: Case, said: Circumstances) -> list[str]:
+    reasons = []
+    if said.rps_one_box is not None and case.peak_rps > said.rps_one_box:
+        boxes = case.peak_rps / said.rps_one_box
+        reasons.append(
+            f"the busiest minute has {case.peak_rps:.2f} requests a second, one box serves "
+            f"{said.rps_one_box:g}: {case.peak_rps:.2f} / {said.rps_one_box:g} = {boxes:.1f} boxes, so "
+            "replicas behind a distributed engine"
+        )
+    if said.compliance:
+        reasons.append(
+            "a compliance regime wants a certified platform, and poorwill holds no certificate"
+        )
+    if said.hard_real_time:
+        longest = max((choice.waits.max_us for choice in case.choices), default=0)
+        reasons.append(
+            f"hard real time leaves no room for a wake, and here one makes a request wait up to "
+            f"{longest / SECOND_US:,.0f} s"
+        )
+    if said.horizontal:
+        reasons.append(
+            "work that is horizontal by nature wants a batch system that starts many machines at once"
+        )
+    return reasons
+
+
+def _hosted(case: Case, said: Circumstances, own: Outcome, price: int) -> tuple[str, ...] | None:
+    bill = case.hosted
+    if bill is None or not case.requests or bill.nusd >= own.objective_nusd(price):
+        return None
+    per_day = case.requests * DAY_US / case.span_us
+    if not said.hosted_named and per_day >= HANDFUL_PER_DAY:
+        return None
+    own_nusd = own.objective_nusd(price)
+    times = own_nusd / max(bill.nusd, 1)
+    return (
+        f"Use a hosted API: {case.requests} requests, {per_day:.1f} a day, cost "
+        f"{dollars(bill.nusd)} at {bill.offer.name} ({bill.offer.source}, {bill.as_of}), against "
+        f"{dollars(own_nusd)} for {own.policy}.",
+        f"What would change that: {times:,.0f} times the tokens at the same machine time "
+        f"({dollars(own_nusd)} / {dollars(bill.nusd, places=4)}), weights that nobody hosts, or data "
+        "that must not leave.",
+    )
+
+
+def _run_continuously(case: Case, best: Outcome, continuous: Outcome, saves: float) -> Verdict:
+    price = case.wait_nusd_s
+    busy = continuous.useful_us / max(continuous.active_us, 1)
+    return Verdict(
+        answer=Answer.CONTINUOUS,
+        policy=continuous.policy,
+        lines=(
+            f"Run continuously: requests are in service {busy:.1%} of the time, and the best policy that "
+            f"sleeps ({best.policy}) would save {saves:.1%}, less than {WORTH_SAVING:.0%}.",
+            _costs(best, continuous, price),
+            "What would change that: fewer or shorter busy hours, or a cheaper wake.",
+            *_aside(case),
+        ),
+    )
+
+
+def _scale_to_zero(case: Case, best: Outcome, continuous: Outcome, saves: float) -> Verdict:
+    price = case.wait_nusd_s
+    waits = best.waits
+    held = len(waits.held_us)
+    paper = case.cheapest_on_paper
+    lines = [
+        f"Scale to zero with {best.policy}: it saves {saves:.1%} of running continuously.",
+        _costs(best, continuous, price),
+        f"{held} of {waits.requests} requests wait, 95 % of all at most "
+        f"{waits.percentile_us(95) / SECOND_US:g} s, the longest {waits.max_us / SECOND_US:g} s.",
+    ]
+    if paper is not None:
+        lines.append(
+            f"On paper {paper.policy} is cheaper still, {dollars(paper.cost_nusd)}; `serve` refuses idle "
+            "times below the break-even, and waiting has no price here (--wait-usd-s)."
+        )
+    return Verdict(answer=Answer.SCALE_TO_ZERO, policy=best.policy, lines=(*lines, *_aside(case)))
+
+
+def _costs(best: Outcome, continuous: Outcome, price: int) -> str:
+    parts = [
+        f"{best.policy} {dollars(best.cost_nusd)}",
+        f"continuous {dollars(continuous.cost_nusd)}",
+    ]
+    if price:
+        parts = [
+            f"{one.policy} {dollars(one.cost_nusd)} + {one.waits.total_us / SECOND_US:,.0f} s held = "
+            f"{dollars(one.objective_nusd(price))}"
+            for one in (best, continuous)
+        ]
+    return f"Over the span: {', '.join(parts)}."
+
+
+def _aside(case: Case) -> tuple[str, ...]:
+    bill = case.hosted
+    if bill is None:
+        return ()
+    return (
+        f"For comparison, {bill.offer.name} would charge {dollars(bill.nusd)} for these tokens "
+        f"({bill.offer.source}, {bill.as_of}).",
+    )
