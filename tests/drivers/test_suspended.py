@@ -10,16 +10,17 @@ import signal
 import stat
 import subprocess
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from poorwill.clock import SystemClock
-from poorwill.core.launch import Running
+from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports import DriverError, SnapshotRefused
-from poorwill.core.words import Phase
+from poorwill.core.words import Phase, Tier
 from poorwill.drivers import procfs, qemu
+from poorwill.drivers.asleep_engines import Calls
 from poorwill.drivers.guest import Guest
 from poorwill.drivers.manifest import decode
 from poorwill.drivers.qemu import Accelerator, Hypervisor, Layout, Memory
@@ -302,6 +303,37 @@ async def test_a_golden_image_that_does_not_fit_is_left_aside_and_the_guest_boot
     levels = [(level, message) for level, message, _ in bare.fleet.log.lines]
     assert ("warning", "a golden image is left aside") in levels
     await bare.cold.park(running, launch, generation=1)
+
+
+@dataclass
+class NotedSleep:
+    """An engine's sleep that only notes what it is told."""
+
+    told: list[str] = field(default_factory=list)
+
+    def refusal(self, launch: Launch) -> str:
+        return ""
+
+    async def sleep(self, calls: Calls, launch: Launch) -> None:
+        self.told.append("sleep")
+
+    async def wake(self, calls: Calls, launch: Launch) -> None:
+        self.told.append("wake")
+
+
+async def test_an_engine_suspended_in_its_sleep_is_woken_after_the_restore(machine: Machine):
+    noted = NotedSleep()
+    machine.suspended.sleeps = {"tiny": noted}
+    launch = replace(launch_on(machine), sleep="tiny")
+    running = await machine.start(launch)
+    asleep = Parked(replica=launch.replica, generation=1, tier=Tier.ASLEEP, running=running)
+    parked = await machine.suspended.descend(asleep, launch, generation=2)
+    assert parked.tier is Tier.SUSPENDED and noted.told == []
+    running = await machine.wake(parked, launch, generation=3)
+    assert noted.told == ["wake"] and machine.fleet.marks[-1].phase is Phase.ENGINE_WAKE
+    parked = await machine.suspended.park(running, launch, generation=3)
+    await machine.wake(parked, launch, generation=4)
+    assert noted.told == ["wake"]
 
 
 async def test_the_guest_reaches_nothing_outside(machine: Machine):

@@ -16,6 +16,7 @@ from poorwill.core.launch import Launch, Running
 from poorwill.core.ports import DriverError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_DEVELOPMENT = "VLLM_SERVER_DEV_MODE"
 _FIRST_DELAY_S = 0.01
 _LONGEST_DELAY_S = 0.25
 
@@ -100,13 +101,16 @@ class VllmSleep:
     level: int = 1
 
     def refusal(self, launch: Launch) -> str:
-        """Refuse any address but loopback: anybody could put the engine to sleep or run code in it."""
-        if launch.host in LOOPBACK:
-            return ""
-        return (
-            f"vLLM's sleep routes (development mode) are open to whoever reaches {launch.host}; "
-            "bind it to 127.0.0.1"
-        )
+        """Refuse an engine without the routes, and any address but loopback: whoever reaches them could put
+        the engine to sleep or run code in it."""
+        if launch.env.get(_DEVELOPMENT) != "1" or "--enable-sleep-mode" not in launch.argv:
+            return f"vLLM sleeps only when started with --enable-sleep-mode and {_DEVELOPMENT}=1"
+        if launch.host not in LOOPBACK:
+            return (
+                f"vLLM's sleep routes (development mode) are open to whoever reaches {launch.host}; "
+                "bind it to 127.0.0.1"
+            )
+        return ""
 
     async def sleep(self, calls: Calls, launch: Launch) -> None:
         """Sleep; `wait` lets a stray request end, where the default would abort it."""
@@ -209,6 +213,22 @@ class OllamaSleep:
     async def _loaded(self, calls: Calls, launch: Launch) -> bool:
         listed = (await calls.get("/api/ps")).get("models") or []
         return launch.engine_model in {entry.get("name") for entry in listed}
+
+
+async def wake_engine(
+    sleeps: Mapping[str, EngineSleep], running: Running, launch: Launch, *, limit_s: float
+) -> None:
+    """Wake the engine of a process that was frozen or suspended in its sleep. Raises DriverError."""
+    sleep = sleeps.get(launch.sleep or "")
+    if sleep is None:
+        raise DriverError(f"nobody knows how to wake the engine of replica {launch.replica}")
+    try:
+        async with asyncio.timeout(limit_s):
+            await sleep.wake(Calls.to(running), launch)
+    except TimeoutError as error:
+        raise DriverError(
+            f"the engine of replica {launch.replica} did not wake within {limit_s:g} s"
+        ) from error
 
 
 def engine_sleeps() -> Mapping[str, EngineSleep]:

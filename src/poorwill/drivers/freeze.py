@@ -28,9 +28,14 @@ OVERHEAD_BYTES = 4 * 2**20
 
 
 async def freeze(
-    driver: "FrozenDriver", running: Running, launch: Launch, *, generation: int
+    driver: "FrozenDriver",
+    running: Running,
+    launch: Launch,
+    *,
+    generation: int,
+    asleep: bool = False,
 ) -> Parked:
-    """Freeze an engine; see `Driver.park`."""
+    """Freeze an engine; see `Driver.park`. The image remembers whether it was `asleep`."""
     if not driver.processes.alive(running):
         raise DriverError(f"the engine of replica {running.replica} is not running")
     await _quiet(driver, running)
@@ -45,14 +50,20 @@ async def freeze(
         await driver.end(running)
         raise
     try:
-        return await _freeze_host(driver, running, launch, held, generation)
+        return await _freeze_host(driver, running, launch, held, generation, asleep=asleep)
     except BaseException as error:
         await _give_device_back(driver, running, held, error)
         raise
 
 
 async def _freeze_host(
-    driver: "FrozenDriver", running: Running, launch: Launch, held: DeviceImage, generation: int
+    driver: "FrozenDriver",
+    running: Running,
+    launch: Launch,
+    held: DeviceImage,
+    generation: int,
+    *,
+    asleep: bool,
 ) -> Parked:
     """Dump what is in the host's memory, the device's content included by now."""
     pids = _members(running)
@@ -64,7 +75,8 @@ async def _freeze_host(
         draft = driver.store.begin(running.replica, generation)
     except (DriverError, OSError) as error:
         raise DriverError(f"cannot freeze: {error}", running=running) from error
-    manifest = with_device_image(_manifest(driver, running, launch, pids, generation), held)
+    manifest = _manifest(driver, running, launch, pids, generation, asleep=asleep)
+    manifest = with_device_image(manifest, held)
     try:
         await _dump(driver, running, draft)
         manifest = await in_thread(lambda stop: driver.store.commit(draft, manifest, stop))
@@ -161,6 +173,8 @@ def _manifest(
     launch: Launch,
     pids: Sequence[int],
     generation: int,
+    *,
+    asleep: bool,
 ) -> Manifest:
     ids = sorted(thread for pid in pids for thread in procfs.thread_ids(pid))
     return Manifest(
@@ -180,4 +194,5 @@ def _manifest(
         pid=running.pid,
         ids=tuple(ids),
         log_path=procfs.open_file_path(running.pid, 1) or running.log_path,
+        asleep=asleep,
     )

@@ -3,12 +3,13 @@
 The driver's own rules are here; the order of a park is in `freeze`, that of a wake in `thaw`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports import Clock, DriverError, Found, Log, Report
 from poorwill.core.words import Tier
+from poorwill.drivers.asleep_engines import EngineSleep, engine_sleeps
 from poorwill.drivers.attempt import settle_leftover
 from poorwill.drivers.blocking import in_thread
 from poorwill.drivers.criu import Criu
@@ -35,6 +36,8 @@ class FrozenDriver:
     """What the engine keeps outside the host's memory."""
     quiet_limit_s: float = 3.0
     """How long the engine may take to notice that its clients have closed their connections."""
+    sleeps: Mapping[str, EngineSleep] = field(default_factory=engine_sleeps)
+    """How to wake an engine that was frozen in its sleep."""
     ready_limit_s: float = 60.0
     """A restored engine was ready before; it either answers soon or never."""
     exclusive: Exclusive = field(default_factory=Exclusive)
@@ -74,7 +77,9 @@ class FrozenDriver:
         """Freeze an engine that sleeps; a replica without a process cannot be frozen."""
         if parked.running is None:
             raise DriverError(f"replica {parked.replica} has no process to freeze ({parked.tier})")
-        return await self.park(parked.running, launch, generation=generation)
+        running = parked.running
+        with self.exclusive.during(running.replica, "park"):
+            return await freeze(self, running, launch, generation=generation, asleep=True)
 
     async def discard(self, parked: Parked) -> None:
         """Remove the snapshot. Idempotent."""

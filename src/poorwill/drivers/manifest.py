@@ -84,6 +84,8 @@ class Manifest:
     """Every process and thread id of the image; all must be free to restore it."""
     log_path: str = ""
     """What its standard output pointed to."""
+    asleep: bool = False
+    """Whether the engine was in its own sleep, from which it must be woken after the restore."""
     extra: Mapping[str, str] = field(default_factory=dict)
     sealed: str = ""
     """The salt its key was derived with, hexadecimal; empty: not encrypted."""

@@ -12,13 +12,14 @@ of it is written (mapped-ram). The order is what makes it safe:
 import asyncio
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports import DriverError, Found, Report, SnapshotRefused
 from poorwill.core.words import Phase, Tier
 from poorwill.drivers import qemu
+from poorwill.drivers.asleep_engines import EngineSleep, engine_sleeps, wake_engine
 from poorwill.drivers.blocking import in_thread
 from poorwill.drivers.exclusive import Exclusive
 from poorwill.drivers.imagefiles import Stopped
@@ -44,6 +45,8 @@ class SuspendedDriver:
     """Whether a guest whose snapshot holds all its memory gets a memory file again as it wakes."""
     park_limit_s: float = 300.0
     load_limit_s: float = 300.0
+    sleeps: Mapping[str, EngineSleep] = field(default_factory=engine_sleeps)
+    """How to wake an engine that was suspended in its sleep."""
     exclusive: Exclusive = field(default_factory=Exclusive)
 
     @property
@@ -60,6 +63,11 @@ class SuspendedDriver:
 
     async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
         """Suspend the guest; see `Driver.park`. Failed or cancelled before QEMU ends: the guest goes on."""
+        return await self._suspend(running, launch, generation=generation, asleep=False)
+
+    async def _suspend(
+        self, running: Running, launch: Launch, *, generation: int, asleep: bool
+    ) -> Parked:
         with self.exclusive.during(running.replica, "park"):
             if not self.runs.processes.alive(running):
                 await self.runs.stop(running)
@@ -70,7 +78,7 @@ class SuspendedDriver:
             try:
                 await self.runs.save(running, draft.image, layout=layout, limit_s=self.park_limit_s)
                 await self.runs.stop(running)
-                manifest = self._manifest(running, launch, layout, generation=generation)
+                manifest = self._manifest(running, launch, layout, generation, asleep=asleep)
                 done = await in_thread(lambda stop: self.store.commit(draft, manifest, stop))
             except (OSError, Stopped) as error:
                 raise DriverError(f"the snapshot could not be written: {error}") from error
@@ -118,7 +126,7 @@ class SuspendedDriver:
             raise DriverError(f"cannot suspend: {error}", running=running) from error
 
     def _manifest(
-        self, running: Running, launch: Launch, layout: Layout, *, generation: int
+        self, running: Running, launch: Launch, layout: Layout, generation: int, *, asleep: bool
     ) -> Manifest:
         return Manifest(
             replica=running.replica,
@@ -135,6 +143,7 @@ class SuspendedDriver:
             port=launch.port,
             machine=HostFacts.read(),
             log_path=launch.log_path,
+            asleep=asleep,
             extra={"layout": layout, "guest": self.runs.guest(launch).digest},
         )
 
@@ -239,6 +248,9 @@ class SuspendedDriver:
                 running, state, layout=Layout(manifest.extra["layout"]), limit_s=self.load_limit_s
             )
             await self.runs.greet(running, launch)
+            if manifest.asleep:
+                report(PhaseMark(phase=Phase.ENGINE_WAKE, at_us=self.runs.clock.now_us()))
+                await wake_engine(self.sleeps, running, launch, limit_s=self.runs.ready_limit_s)
         except BaseException:
             await self.runs.abort(running)
             raise
@@ -250,7 +262,7 @@ class SuspendedDriver:
         """Suspend a guest whose engine sleeps; from no other tier is there a way."""
         if parked.running is None:
             raise DriverError(f"there is no way from {parked.tier} to {self.tier}")
-        return await self.park(parked.running, launch, generation=generation)
+        return await self._suspend(parked.running, launch, generation=generation, asleep=True)
 
     async def discard(self, parked: Parked) -> None:
         """Remove the snapshot; see `Driver.discard`."""

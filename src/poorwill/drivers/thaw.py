@@ -14,6 +14,7 @@ from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports import DriverError, Report, SnapshotRefused
 from poorwill.core.words import Phase
 from poorwill.drivers import procfs
+from poorwill.drivers.asleep_engines import wake_engine
 from poorwill.drivers.attempt import note_attempt
 from poorwill.drivers.blocking import in_thread
 from poorwill.drivers.criu import CriuFailed, CriuFault
@@ -80,6 +81,9 @@ async def _let_run(
         if held.pids:
             _mark(driver, report, Phase.RESTORE_DEVICE, held.bytes)
             await driver.device.bring_back(held)
+        if manifest.asleep:
+            _mark(driver, report, Phase.ENGINE_WAKE)
+            await wake_engine(driver.sleeps, running, launch, limit_s=driver.ready_limit_s)
         _mark(driver, report, Phase.READY)
         await Readiness(processes=driver.processes, limit_s=driver.ready_limit_s).wait(
             running, launch
