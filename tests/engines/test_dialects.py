@@ -229,3 +229,9 @@ def test_a_compilation_from_the_cache_counts_as_a_hit_as_a_whole():
     assert {mark.phase for mark in settle_compilation(marks)} == {Phase.COMPILE_HIT}
     missed = [*marks, told(Phase.COMPILE_MISS, 30, 18, "inductor")]
     assert settle_compilation(missed) == missed
+
+
+def test_the_captured_log_of_transformers_serve_gives_its_phases_in_order():
+    log = CAPTURED.with_name("transformers_serve.log").read_bytes().decode()
+    news = [item for line in log.split("\n") for item in read_transformers(line)]
+    assert [item.phase for item in news] == [Phase.WEIGHTS, Phase.UNATTRIBUTED, Phase.READY]

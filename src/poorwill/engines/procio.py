@@ -36,14 +36,17 @@ class IoSample:
 
 
 def find_process(argv: Sequence[str]) -> int | None:
-    """Return the newest process with exactly this argument vector; scans /proc once."""
+    """Return the newest process with this argument vector, None where there is none; scans /proc once.
+
+    A script's interpreter, which the kernel puts before it, may precede the vector.
+    """
     wanted = b"\0".join(word.encode() for word in argv) + b"\0"
     newest = None
     for entry in _PROC.iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            if (entry / "cmdline").read_bytes() == wanted:
+            if (entry / "cmdline").read_bytes().endswith(wanted):
                 newest = max(newest or 0, int(entry.name))
         except OSError:
             continue

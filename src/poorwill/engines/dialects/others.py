@@ -22,9 +22,10 @@ _OLLAMA = (
     ),
 )
 _TRANSFORMERS = (
-    began(Phase.WEIGHTS, r"Loading weights: +0%"),
-    began(Phase.WEIGHTS, r"Loading checkpoint shards: +0%"),
+    began(Phase.WEIGHTS, r"^\[transformers\] Loading (?!weights)"),
+    # A progress bar is one line, rewritten by carriage returns: its end is what counts.
     began(Phase.UNATTRIBUTED, r"Loading (?:weights|checkpoint shards): +100%"),
+    began(Phase.WEIGHTS, r"Loading (?:weights|checkpoint shards): +\d+%"),
     began(Phase.READY, r"Application startup complete\."),
 )
 _UVICORN = (began(Phase.READY, r"Application startup complete\."),)

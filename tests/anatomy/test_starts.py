@@ -1,0 +1,232 @@
+"""Starts compared, advice from measured differences, the words of an overrun, traces."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from poorwill.core.advice import Circumstances, advise
+from poorwill.core.anatomy import STORAGE_DETAIL
+from poorwill.core.entries import PhaseSpan, WakeBegan, WakeEnded
+from poorwill.core.errors import OperatorFault
+from poorwill.core.starts import FinishedWake, StartKind, compare
+from poorwill.core.sub_budget import EXPECTED_DETAIL, overrun, with_rates
+from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
+from poorwill.telemetry.tracing import WakeTracer, chrome_trace, open_tracer, trace_wakes
+
+GB = 10**9
+
+
+def wake(
+    *phases: tuple[Phase, float, int | None, str], tier: Tier = Tier.COLD, **other
+) -> FinishedWake:
+    spans, at = [], 0
+    for phase, took_s, read, detail in phases:
+        end = at + round(took_s * SECOND_US)
+        spans.append(
+            PhaseSpan(phase=phase, began_us=at, ended_us=end, bytes_read=read, detail=detail)
+        )
+        at = end
+    values = {
+        "wake": WakeId("w"),
+        "model": ModelName("m"),
+        "replica": ReplicaId("m-0"),
+        "from_tier": tier,
+        "began_us": 0,
+        "ended_us": at,
+        "ok": True,
+        "failure": "",
+        "why": "demand",
+        "asked_by": "k",
+        "held": 1,
+        "served": 1,
+        "budget_us": 60 * SECOND_US,
+        "image_bytes": 0,
+        "spans": tuple(spans),
+        "prices_nusd": tuple((s.ended_us - s.began_us) // 1000 for s in spans),
+    }
+    return FinishedWake(**(values | other))
+
+
+def stored(count: int) -> str:
+    return STORAGE_DETAIL.format(count)
+
+
+COLD = wake(
+    (Phase.IMPORTS, 1, None, ""),
+    (Phase.WEIGHTS, 10, 2 * GB, stored(2 * GB)),
+    (Phase.COMPILE_MISS, 8, None, ""),
+    (Phase.GRAPHS, 4, None, ""),
+)
+CACHED = wake(
+    (Phase.IMPORTS, 1, None, ""),
+    (Phase.WEIGHTS, 2, 2 * GB, stored(1000)),
+    (Phase.COMPILE_HIT, 3, None, ""),
+    (Phase.GRAPHS, 4, None, ""),
+)
+FROZEN = wake(
+    (Phase.READ_IMAGE, 1, 3 * GB, ""), (Phase.RESTORE_PROCESS, 0.5, None, ""), tier=Tier.FROZEN
+)
+
+
+def test_starts_are_told_apart_by_tier_and_by_where_the_weights_came_from():
+    assert [w.kind for w in (COLD, CACHED, FROZEN)] == [
+        StartKind.COLD,
+        StartKind.CACHE_WARM,
+        StartKind.FROZEN,
+    ]
+    unknown = wake((Phase.WEIGHTS, 1, None, ""))
+    assert unknown.kind is StartKind.COLD
+
+
+def test_each_kind_has_medians_spread_floor_and_price():
+    slower = wake((Phase.WEIGHTS, 20, 2 * GB, stored(2 * GB)))
+    failed = wake((Phase.WEIGHTS, 99, None, ""), ok=False)
+    cold, warm, frozen = compare([COLD, slower, failed, CACHED, FROZEN])
+    assert (cold.kind, cold.count) == (StartKind.COLD, 2)
+    weights = cold.phases[Phase.WEIGHTS]
+    assert (weights.low_us, weights.median_us, weights.high_us) == tuple(
+        s * SECOND_US for s in (10, 15, 20)
+    )
+    assert cold.phases[Phase.GRAPHS].low_us == 0
+    assert cold.floor_us(2 * GB) == SECOND_US
+    assert frozen.floor_us(1 * GB) == 3 * SECOND_US
+    assert warm.price_nusd == sum(CACHED.prices_nusd)
+    assert cold.phase_prices_nusd[Phase.WEIGHTS] == 15_000
+
+
+def test_a_wake_without_a_rate_has_no_price():
+    unpriced = replace(COLD, prices_nusd=(None,) * len(COLD.spans))
+    (cold,) = compare([unpriced])
+    assert cold.price_nusd is None
+    assert cold.phase_prices_nusd == {}
+
+
+def test_a_snapshot_counts_towards_the_floor_where_nobody_saw_it_read():
+    silent = wake((Phase.RESTORE_PROCESS, 1, None, ""), tier=Tier.FROZEN, image_bytes=GB)
+    assert silent.floor_bytes == GB
+
+
+def test_advice_comes_from_measured_differences_the_largest_first():
+    advice = advise(compare([COLD, CACHED, FROZEN]), Circumstances(bandwidth=2 * GB, engine="vllm"))
+    assert [a.saves_us for a in advice] == sorted((a.saves_us for a in advice), reverse=True)
+    frozen = next(a for a in advice if "frozen" in a.do)
+    assert frozen.measured and frozen.saves_us == COLD.took_us - FROZEN.took_us
+    cache = next(a for a in advice if "page cache" in a.do)
+    assert cache.measured and cache.saves_us == 8 * SECOND_US
+    compiled = next(a for a in advice if "compile caches" in a.do)
+    assert compiled.measured and compiled.saves_us == 5 * SECOND_US
+    loader = next(a for a in advice if "load-format" in a.do)
+    assert not loader.measured and loader.saves_us == round(8.75 * SECOND_US)
+
+
+def test_what_was_not_measured_says_so_and_what_is_not_worth_it_is_left_out():
+    (snapshot,) = [
+        a for a in advise(compare([CACHED]), Circumstances(bandwidth=2 * GB)) if "snapshot" in a.do
+    ]
+    assert not snapshot.measured
+    quick = wake((Phase.WEIGHTS, 0.01, 1000, stored(1000)))
+    assert advise(compare([quick]), Circumstances(bandwidth=2 * GB)) == []
+    assert advise([], Circumstances()) == []
+
+
+def test_an_overrun_names_the_phase_its_limit_and_its_rates():
+    why = overrun(Phase.WEIGHTS, 61 * SECOND_US, 60 * SECOND_US)
+    assert why == "weights: 61 s of 60 s"
+    slow = PhaseSpan(
+        phase=Phase.WEIGHTS,
+        began_us=0,
+        ended_us=61 * SECOND_US,
+        bytes_read=round(18.3 * GB),
+        detail="read, " + EXPECTED_DETAIL.format(2.1 * GB),
+    )
+    assert with_rates(why, [slow]) == "weights: 61 s of 60 s; reading 0.3 GB/s, expected 2.1"
+    assert with_rates(why, [replace(slow, detail="")]) == "weights: 61 s of 60 s; reading 0.3 GB/s"
+    assert with_rates(why, [replace(slow, bytes_read=None)]) == why
+    assert with_rates("poorwill is shutting down", [slow]) == "poorwill is shutting down"
+
+
+def test_the_chrome_trace_holds_every_leaf_at_its_time():
+    trace = chrome_trace([COLD, FROZEN])
+    events = json.loads(json.dumps(trace))["traceEvents"]
+    complete = [event for event in events if event["ph"] == "X"]
+    assert len(complete) == 2 + len(COLD.spans) + len(FROZEN.spans)
+    weights = next(event for event in complete if event["name"] == "weights")
+    assert (weights["ts"], weights["dur"]) == (1 * SECOND_US, 10 * SECOND_US)
+    assert weights["args"]["bytes_read"] == 2 * GB
+
+
+def test_tracing_is_off_without_an_endpoint_and_says_what_is_missing_with_one():
+    assert open_tracer({}) is None
+    try:
+        import opentelemetry.exporter.otlp.proto.http  # noqa: F401
+    except ImportError:
+        with pytest.raises(OperatorFault, match="not installed"):
+            open_tracer({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"})
+
+
+class Feed:
+    """A feed of given entries, which then ends."""
+
+    def __init__(self, entries) -> None:
+        self._entries = iter(entries)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        try:
+            return next(self._entries)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    def close(self) -> None:
+        pass
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def info(self, message, /, **fields): ...
+
+    def warning(self, message, /, **fields):
+        self.warnings.append(message)
+
+    def error(self, message, /, **fields): ...
+
+
+def exporting():
+    sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="the extra `otel` is not installed")
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter = InMemorySpanExporter()
+    provider = sdk.TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return WakeTracer(provider), exporter
+
+
+async def test_wakes_that_end_are_sent_with_their_phases_below_them():
+    tracer, exporter = exporting()
+    began = WakeBegan(
+        wake=WakeId("w"),
+        replica=ReplicaId("m-0"),
+        model=ModelName("m"),
+        generation=1,
+        at_us=0,
+        from_tier=Tier.COLD,
+        asked_by="k",
+        why="demand",
+        budget_us=None,
+    )
+    ended = WakeEnded(
+        wake=WakeId("w"), replica=ReplicaId("m-0"), at_us=COLD.ended_us, ok=True, anatomy=COLD.spans
+    )
+    stranger = replace(ended, wake=WakeId("lost"))
+    await trace_wakes(Feed([began, 7, stranger, ended]), tracer, log=Lines())
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    assert set(spans) == {"wake m", "imports", "weights", "compile_miss", "graphs"}
+    whole = spans["wake m"]
+    assert (whole.start_time, whole.end_time) == (0, COLD.ended_us * 1000)
+    assert all(s.parent.span_id == whole.context.span_id for n, s in spans.items() if n != "wake m")

@@ -1,0 +1,175 @@
+"""What `make_engine` builds for each kind: launch, digest, port, environment, and clear refusals."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from poorwill.clock import SystemClock
+from poorwill.core.errors import ConfigFault, OperatorFault
+from poorwill.core.settings import EngineSettings, ModelSettings, ReplicaSettings
+from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.engines.expectation import expected_rate, expected_wakes_us
+from poorwill.engines.kinds import ENGINE_KINDS, make_engine
+from poorwill.engines.storage_speed import StorageSpeed, keep_speed, kept_speed, measure_storage
+
+REPLICA = ReplicaId("m-0")
+
+
+def settings(kind: str, **engine: object) -> ModelSettings:
+    name = ModelName("m")
+    return ModelSettings(
+        name=name,
+        engine=EngineSettings(kind=kind, **engine),
+        replica=ReplicaSettings(model=name),
+    )
+
+
+def engine(directory: Path, model: ModelSettings, env: dict[str, str] | None = None):
+    return make_engine(model, directory=str(directory), clock=SystemClock.started(), env=env or {})
+
+
+@pytest.fixture
+def program(tmp_path) -> str:
+    """A program that can be found, so that a launch can be made without the engine."""
+    path = tmp_path / "bin" / "server"
+    path.parent.mkdir()
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def launched(directory, model, env=None):
+    return engine(directory, model, env).launch(replica=REPLICA, generation=1)
+
+
+def test_a_replica_keeps_its_port_and_two_replicas_have_two(tmp_path):
+    first = launched(tmp_path, settings("toy"))
+    again = engine(tmp_path, settings("toy")).launch(replica=REPLICA, generation=7)
+    other = engine(tmp_path, settings("toy")).launch(replica=ReplicaId("m-1"), generation=1)
+    assert first.port == again.port != other.port
+    assert 20_000 <= first.port < 32_000
+
+
+def test_a_launch_takes_nothing_from_the_environment_but_what_is_listed(tmp_path):
+    env = {
+        "PATH": "/usr/bin",
+        "AWS_SECRET_ACCESS_KEY": "s3cret",
+        "HF_TOKEN": "s3cret",
+        "HOME": "/h",
+    }
+    launch = launched(tmp_path, settings("toy", env={"EXTRA": "1"}), env)
+    assert launch.env == {"PATH": "/usr/bin", "LANG": "C.UTF-8", "HOME": "/h", "EXTRA": "1"}
+
+
+def test_the_digest_follows_the_weights_and_the_arguments(tmp_path, tiny_model):
+    model = settings("llama.cpp", path=str(tiny_model))
+    first = launched(tmp_path, model)
+    assert launched(tmp_path, model).digest == first.digest
+    assert first.weights_bytes == tiny_model.stat().st_size
+    more = replace(model, engine=replace(model.engine, options={"parallel": 8}))
+    assert launched(tmp_path, more).digest != first.digest
+    copy = tmp_path / "copy.gguf"
+    copy.write_bytes(tiny_model.read_bytes())
+    same_path = settings("llama.cpp", path=str(copy))
+    before = launched(tmp_path, same_path).digest
+    os.utime(copy, ns=(1, 1))
+    assert launched(tmp_path, same_path).digest != before
+
+
+def test_vllm_sglang_and_ollama_get_their_flags_and_persistent_caches(tmp_path, program):
+    vllm = launched(tmp_path, settings("vllm", path="/m", command=(program, "serve")))
+    assert vllm.argv[:3] == (program, "serve", "/m")
+    assert ("--served-model-name", "m") == vllm.argv[-2:]
+    assert vllm.env["VLLM_CACHE_ROOT"] == str(tmp_path / "cache" / "vllm" / "vllm")
+    assert vllm.sleep is None
+    sglang = launched(
+        tmp_path,
+        settings("sglang", path="/m", command=(program,), options={"sleep": True, "tp": 2}),
+    )
+    assert "--enable-memory-saver" in sglang.argv
+    assert sglang.argv[-2:] == ("--tp", "2")
+    assert sglang.sleep == "sglang"
+    ollama = launched(tmp_path, settings("ollama", command=(program,), engine_model="q:1b"))
+    assert ollama.env["OLLAMA_HOST"] == f"127.0.0.1:{ollama.port}"
+    assert (ollama.engine_model, ollama.ready_path) == ("q:1b", "/api/version")
+    transformers = launched(tmp_path, settings("transformers", path="/m", command=(program,)))
+    assert transformers.engine_model == "/m"
+
+
+def test_a_command_is_filled_in(tmp_path, program):
+    model = settings(
+        "command",
+        path="/m.gguf",
+        command=(program, "-m", "{path}", "--port={port}", "--at", "{host}"),
+    )
+    launch = launched(tmp_path, model)
+    assert launch.argv == (program, "-m", "/m.gguf", f"--port={launch.port}", "--at", "127.0.0.1")
+
+
+def test_weights_of_a_hub_model_are_found_in_its_cache(tmp_path, program):
+    snapshot = tmp_path / "hub" / "models--org--name" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").write_bytes(bytes(1000))
+    (snapshot / "config.json").write_text("{}")
+    model = settings("vllm", path="org/name", command=(program,))
+    launch = launched(tmp_path, model, {"HF_HUB_CACHE": str(tmp_path / "hub")})
+    assert (launch.weights_path, launch.weights_bytes) == (str(snapshot), 1000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "engine_settings", "message"),
+    [
+        ("llama.cpp", {"path": "/nowhere.gguf"}, "No such file"),
+        ("command", {}, "needs a command"),
+        ("command", {"command": ("no-such-program-here",)}, "no program 'no-such-program-here'"),
+        ("vllm", {"command": ("sh",)}, "needs a path"),
+        ("ollama", {"command": ("sh",)}, "needs engine_model"),
+    ],
+)
+def test_what_cannot_be_launched_is_refused_with_a_hint(tmp_path, kind, engine_settings, message):
+    with pytest.raises(OperatorFault, match=message) as caught:
+        launched(tmp_path, settings(kind, **engine_settings), {"PATH": "/bin:/usr/bin"})
+    assert caught.value.hint
+
+
+def test_unknown_kinds_and_options_are_refused_all_at_once(tmp_path):
+    with pytest.raises(ConfigFault) as caught:
+        engine(tmp_path, settings("llama.cpp", options={"paralel": 4, "colour": 1}))
+    near, far = map(str, caught.value.problems)
+    assert "m.engine.options.paralel" in near and "did you mean 'parallel'?" in near
+    assert "m.engine.options.colour" in far and "known: parallel" in far
+    with pytest.raises(ConfigFault, match="1 problem"):
+        engine(tmp_path, settings("lama.cpp"))
+    assert set(ENGINE_KINDS) >= {"llama.cpp", "command", "toy", "vllm", "sglang", "ollama"}
+
+
+def test_wakes_are_expected_from_the_model_s_own_file_before_any_was_measured(tmp_path, tiny_model):
+    model = settings("llama.cpp", path=str(tiny_model))
+    expected = expected_wakes_us(model, directory=str(tmp_path), env={})
+    assert 0 < expected[Tier.FROZEN] < expected[Tier.COLD] < 5_000_000
+    assert Tier.HIBERNATED not in expected
+    assert (
+        expected_wakes_us(settings("vllm", path="org/none"), directory=str(tmp_path), env={}) == {}
+    )
+
+
+def test_storage_is_measured_once_and_kept(tmp_path, tiny_model):
+    assert kept_speed(str(tmp_path)) is None
+    assert expected_rate(settings("llama.cpp"), directory=str(tmp_path)) is None
+    speed = measure_storage(str(tiny_model), at_us=7)
+    assert isinstance(speed, StorageSpeed)
+    assert speed.bytes_s > 1e6
+    assert speed.read_bytes <= tiny_model.stat().st_size
+    keep_speed(str(tmp_path), speed)
+    assert kept_speed(str(tmp_path)) == speed
+    rate = expected_rate(settings("llama.cpp"), directory=str(tmp_path))
+    assert rate is not None and 0 < rate <= speed.bytes_s
+
+
+def test_a_file_too_small_to_tell_is_not_measured(tmp_path):
+    small = tmp_path / "small"
+    small.write_bytes(b"x" * 100)
+    assert measure_storage(str(small), at_us=0) is None
+    assert measure_storage(str(tmp_path / "none"), at_us=0) is None
