@@ -55,7 +55,7 @@ TRANSITIONS: Mapping[tuple[State, Kind], frozenset[State]] = MappingProxyType(
             Kind.WAKE_FAILED:    ((_P,),        (_W, _P),     (_R,),           (_D,),     (_G,)),
             Kind.PARK_SUCCEEDED: ((_P,),        (_W,),        (_R,),           (_D,),     (_P, _W, _G)),
             Kind.PARK_FAILED:    ((_P,),        (_W,),        (_R,),           (_D,),     (_G, _P, _R, _W)),
-            Kind.ENGINE_LOST:    ((_P, _W),     (_W,),        (_P, _W),        (_P, _W),        (_G,)),
+            Kind.ENGINE_LOST:    ((_P,),        (_W,),        (_P, _W),        (_P,),     (_G,)),
             Kind.WAKE_ASKED:     ((_W, _P),     (_W,),        (_R,),           (_D, _R),  (_G,)),
             Kind.PARK_ASKED:     ((_P, _G),     (_W,),        (_R, _D, _G),    (_D,),     (_G,)),
             Kind.SPEND_CHANGED:  ((_P,),        (_W,),        (_R, _G),        (_D,),     (_G,)),

@@ -1,0 +1,108 @@
+"""The ledger cannot be written; something has a defect: nothing is started that is not accounted for."""
+
+import asyncio
+
+import pytest
+
+from poorwill.core.entries import Noted
+from poorwill.core.errors import ErrorCode, TryLater
+from poorwill.core.inputs import Tick, WakeFailed, WakeSucceeded
+from poorwill.core.lifecycle import State
+
+from .house import A, B, House
+
+
+async def test_while_the_ledger_cannot_be_written_warm_requests_go_on_and_no_wake_starts(
+    house: House,
+):
+    room = house.model()
+    house.model(B)
+    house.expected_errors = ("the ledger cannot be written", "a turn is not on disk")
+    path = house.directory / "ledger.sqlite"
+    away = house.directory / "away.sqlite"
+    async with house.open():
+        assert house.fleet is not None
+        await house.serve()
+        path.rename(away)
+        with pytest.raises(Exception, match="moved or deleted"):
+            await house.fleet.controller.journal.record([Noted(at_us=0, kind="x")])
+        lease = house.claim()
+        assert lease is not None
+        house.give_back(lease)
+        with pytest.raises(TryLater) as caught:
+            house.hold(B)
+        assert caught.value.code is ErrorCode.LEDGER_UNAVAILABLE
+        with pytest.raises(TryLater):
+            await house.fleet.view.wake(B)
+        assert room.cold.wake_door.passed == 1
+        away.rename(path)
+        async with asyncio.timeout(10):
+            while house.fleet.controller.journal.unavailable:
+                await asyncio.sleep(0.05)
+        await house.serve(B)
+
+
+async def test_a_wake_whose_intent_cannot_be_written_is_not_carried_out(house: House):
+    room = house.model()
+    async with house.open():
+        assert house.fleet is not None
+        journal = house.fleet.controller.journal
+        real = journal.ledger
+
+        class Refusing:
+            unavailable = ""
+
+            def record(self, entries):
+                async def refuse():
+                    await asyncio.sleep(0)
+                    raise TryLater(ErrorCode.LEDGER_UNAVAILABLE, "disk full")
+
+                real.post(entries)
+                return refuse()
+
+            def post(self, entries):
+                real.post(entries)
+
+        journal.ledger = Refusing()
+        house.expected_errors = ("a turn is not on disk",)
+        with pytest.raises(TryLater) as caught:
+            await house.hold().lease()
+        assert caught.value.code is ErrorCode.LEDGER_UNAVAILABLE
+        assert not house.world.processes and room.cold.wake_door.passed == 0
+        journal.ledger = real
+        await house.pass_time(6)
+        await house.serve()
+
+
+async def test_a_report_of_an_older_generation_changes_nothing(house: House):
+    house.model()
+    async with house.open():
+        await house.serve()
+        assert house.fleet is not None
+        unit = house.unit()
+        before = unit.observed()
+        for report in (WakeSucceeded(generation=0), WakeFailed(generation=0, why="old")):
+            house.fleet.controller.submit(unit, report)
+        assert unit.observed() == before
+
+
+async def test_a_defect_in_a_turn_ends_the_fleet_and_leaves_engines_to_the_next(house: House):
+    room = house.model()
+    house.expected_errors = ("a turn failed by a defect",)
+
+    def broken(idle_since_us: int):
+        raise ZeroDivisionError("a defect in a policy")
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with house.open(on_exit="stop"):
+            await house.serve()
+            room.policy.descent = broken  # type: ignore[method-assign]
+            assert house.fleet is not None
+            house.fleet.controller.submit(house.unit(), Tick())
+            await asyncio.get_running_loop().create_future()
+    assert caught.group_contains(ZeroDivisionError)
+    assert house.world.processes, "left as it is"
+    del room.policy.descent  # type: ignore[attr-defined]
+    async with house.open():
+        assert house.state(A) is State.READY
+        await house.serve()
