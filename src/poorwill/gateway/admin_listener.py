@@ -4,6 +4,7 @@ uvicorn's own habits are put right here: signals belong to the process that runs
 `Server.serve` would leave its socket accepting, so that it is told to stop and awaited instead.
 """
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -15,10 +16,18 @@ from poorwill.gateway.events import Streams
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, *, stopped: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopped = stopped
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals alone."""
         yield
+
+    async def main_loop(self) -> None:
+        """Sleep until `stop`, instead of waking ten times a second to look."""
+        await self._stopped.wait()
 
 
 class AdminListener:
@@ -26,6 +35,7 @@ class AdminListener:
 
     def __init__(self, *, app: ASGIApp, streams: Streams) -> None:
         self._streams = streams
+        self._stopped = asyncio.Event()
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -36,7 +46,9 @@ class AdminListener:
                 http="httptools",
                 timeout_graceful_shutdown=2,
                 server_header=False,
-            )
+                date_header=False,
+            ),
+            stopped=self._stopped,
         )
 
     async def serve(self, sock: socket.socket) -> None:
@@ -46,4 +58,5 @@ class AdminListener:
     def stop(self) -> None:
         """Ask `serve` to return; event streams end at once."""
         self._server.should_exit = True
+        self._stopped.set()
         self._streams.end_all()
