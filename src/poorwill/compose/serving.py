@@ -4,39 +4,36 @@ Three lifetimes, closed in reverse order: owning (lock, ledger, replicas), servi
 (listeners). The order of the `async with` statements is the order of the shutdown.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from poorwill.clock import SystemClock
 from poorwill.compose.places import ledger_path
 from poorwill.compose.plans import plan_model, remembered_replicas
 from poorwill.compose.tiers import Fallback, open_workshop
+from poorwill.core.entries import Noted
 from poorwill.core.errors import ConfigFault
 from poorwill.core.ports import Clock, FleetView, Log
-from poorwill.core.settings import FleetSettings
+from poorwill.core.settings import FleetSettings, SpendSettings
 from poorwill.core.words import ModelName, Tier
 from poorwill.drivers.process import become_subreaper
 from poorwill.fleet.fleet import Fleet, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.lock import hold_directory
+from poorwill.fleet.spending import GuardedKeys, SpendGuard
 from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.pool import UpstreamPool
 from poorwill.gateway.server import GatewayServer, new_server
-from poorwill.ledger.ledger import last_instant_us, open_ledger
+from poorwill.ledger.jumps import jumps
+from poorwill.ledger.keys import LedgerKeys
+from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
 from poorwill.ledger.rates import sync_rates
+from poorwill.ledger.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.telemetry.metrics import GatewayMetrics
-
-
-class NoKeys:
-    """A key ring without keys."""
-
-    required = False
-
-    def name_of(self, credential: bytes) -> str | None:
-        """Return None."""
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +90,13 @@ async def serving_fleet(
             metrics = GatewayMetrics()
             journal = Journal(ledger=ledger)
             pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us)
-            keys = NoKeys()
+            keys = LedgerKeys(path=ledger.path, log=log)
+            keys.load()
             problems = listener_problems(settings.gateway, keys_configured=keys.required)
             if problems:
                 raise ConfigFault(problems, source=settings.source)
+            guard = spend_guard(ledger, settings.spend)
+            await guard.first()
             async with running_fleet(
                 plans=[plan for plan, _ in planned],
                 remembered=remembered_replicas(recovered),
@@ -110,12 +110,13 @@ async def serving_fleet(
                 clock=clock,
                 wall_step_us=clock.wall_step_us,
                 log=log,
+                guard=guard,
             ) as fleet:
                 gateway = new_server(
                     settings=settings.gateway,
                     activator=fleet.activator,
                     pool=pool,
-                    keys=keys,
+                    keys=GuardedKeys(keys=keys, guard=guard, now_us=clock.now_us),
                     ledger=journal,
                     fleet=fleet.view,
                     clock=clock,
@@ -123,7 +124,7 @@ async def serving_fleet(
                     metrics=metrics,
                     dashboard=b"",
                 )
-                async with gateway:
+                async with gateway, background(keys.follow()):
                     serving = Serving(
                         address=_address(gateway.address),
                         admin_address=_address(gateway.admin_address),
@@ -141,6 +142,29 @@ async def serving_fleet(
                         yield serving
                     finally:
                         await _let_go(gateway, fleet, settings)
+
+
+def spend_guard(ledger: Ledger, limits: SpendSettings) -> SpendGuard:
+    """Return the spend breaker over a ledger."""
+    watch = SpendWatch(ledger=ledger, limits=limits)
+
+    async def find_jumps() -> Sequence[Noted]:
+        now_us = ledger.clock.now_us()
+        found = await ledger.read(lambda db: jumps(db, now_us=now_us))
+        return [jump.noted(now_us) for jump in found]
+
+    return SpendGuard(look=watch.look, find_jumps=find_jumps, every_s=LOOK_EVERY_S)
+
+
+@asynccontextmanager
+async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run something for as long as the context lasts."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        try:
+            yield
+        finally:
+            task.cancel()
 
 
 async def _let_go(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) -> None:

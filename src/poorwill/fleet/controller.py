@@ -120,10 +120,18 @@ class Controller:
         entries: list[Entry] = [effect.entry for effect in effects if isinstance(effect, Record)]
         if not entries:
             return None
+        committed = self.journal.record(entries)
         if any(isinstance(effect, StartWake | StartPark) for effect in effects):
-            return self.journal.record(entries)
-        self.journal.post(entries)
+            return committed
+        self.tasks.create_task(self._unheard(committed))
         return None
+
+    async def _unheard(self, committed: Awaitable[None]) -> None:
+        """Wait for a commit that nothing depends on; its failure shows in `journal.unavailable` as well."""
+        try:
+            await committed
+        except PoorwillError as error:
+            self.log.error("a turn is not on disk", why=str(error))
 
     def _carry_out(self, unit: Unit, effect: Effect, committed: Awaitable[None] | None) -> None:
         if isinstance(effect, Grant):

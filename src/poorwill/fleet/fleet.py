@@ -17,6 +17,7 @@ from poorwill.fleet.controller import Controller
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import ModelPlan, Recovery, Remembered
 from poorwill.fleet.room import Room
+from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.view import OperatorView
 from poorwill.fleet.watching import unwatch, watch
 
@@ -83,6 +84,7 @@ async def running_fleet(
     clock: Clock,
     wall_step_us: Callable[[], int],
     log: Log,
+    guard: SpendGuard,
 ) -> AsyncIterator[Fleet]:
     """Recover the fleet and run it until the context ends, then shut it down within `exit_us`.
 
@@ -122,6 +124,7 @@ async def running_fleet(
                 watch(controller, unit, unit.running)
             controller.arm(unit)
         signs_of_life = tasks.create_task(_signs_of_life(controller, wall_step_us))
+        guarding = tasks.create_task(guard.watch(controller))
         fleet = Fleet(
             activator=FleetActivator(controller=controller),
             view=OperatorView(controller=controller),
@@ -134,6 +137,7 @@ async def running_fleet(
                 await fleet.close(on_exit, exit_us)
             finally:
                 signs_of_life.cancel()
+                guarding.cancel()
                 for unit in units.values():
                     unwatch(unit)
                     if unit.timer is not None:
