@@ -20,7 +20,7 @@ from poorwill.drivers.cold import ColdDriver
 from poorwill.drivers.readiness import Readiness
 
 from .cancelling import cancelled_at
-from .conftest import Fleet, ask
+from .conftest import Fleet, ask, until
 
 
 async def start(fleet: Fleet, *switches: str, ready: bool = True):
@@ -164,3 +164,43 @@ async def test_a_flood_of_log_is_cut_and_the_engine_serves_on(fleet: Fleet):
         line[:2] for line in fleet.log.lines
     ]
     await fleet.processes.kill(running)
+
+
+async def test_what_a_dying_engine_forks_is_killed_and_reaped_too(fleet: Fleet):
+    fleet.processes.grace_s = 0.2
+    _, running = await start(fleet, "--forks-on-term")
+    await fleet.processes.kill(running)
+    assert procfs.session_members(running.pid) == []
+
+
+async def test_orphans_of_an_engine_do_not_stay_as_zombies(fleet: Fleet, monkeypatch):
+    monkeypatch.setattr("poorwill.drivers.process.WATCH_S", 0.05)
+    _, running = await start(fleet, "--orphan")
+
+    def zombies() -> list[procfs.ProcessStat]:
+        members = procfs.session_members(running.pid)
+        return [stat for stat in members if stat.state == "Z" and stat.parent == os.getpid()]
+
+    await until(lambda: len(zombies()) == 1)
+    async with asyncio.TaskGroup() as group:
+        watch = group.create_task(fleet.processes.exited(running))
+        await until(lambda: not zombies())
+        assert fleet.processes.alive(running)
+        await fleet.processes.kill(running)
+    assert "SIGTERM" in watch.result()
+
+
+async def test_statuses_that_nobody_asks_for_do_not_pile_up(fleet: Fleet):
+    for pid in range(1000):
+        fleet.processes._keep(pid, {pid: 0, 5000: 9})
+    assert len(fleet.processes.statuses) == 256 and 999 in fleet.processes.statuses
+
+
+async def test_no_descriptor_stays_open_over_many_starts_and_ends(fleet: Fleet):
+    counts = []
+    for _ in range(5):
+        _, running = await start(fleet)
+        await fleet.processes.kill(running)
+        await fleet.processes.exited(running)
+        counts.append(len(os.listdir("/proc/self/fd")))
+    assert counts[-1] == counts[0]

@@ -1,11 +1,11 @@
 """A tiny engine: a listening process with state in memory, started by the driver tests with bare Python.
 
 usage: tiny_engine.py PORT [--exit STATUS] [--never-ready] [--flood BYTES] [--ignore-term] [--children N]
-                           [--fill BYTES] [--orphan] [--slow-ready SECONDS] [--secret TEXT]
+                           [--fill BYTES] [--orphan] [--forks-on-term] [--slow-ready SECONDS] [--secret TEXT]
                            [--host ADDRESS]
 
-GET /health is 200; GET /count is how often it was asked; GET /pid is its pid, GET /time its clock. Connections are kept alive
-unless the request says `Connection: close`.
+GET /health is 200; GET /count is how often it was asked; GET /pid is its pid, GET /time its clock.
+Connections are kept alive unless the request says `Connection: close`.
 """
 
 # A program of its own, started in a child process: it is its own edge.
@@ -63,7 +63,17 @@ class Engine:
                     return
 
 
+def fork_away(number, frame):
+    for _ in range(20):
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(60)
+            os._exit(0)
+
+
 def main():
+    if "--forks-on-term" in sys.argv:
+        signal.signal(signal.SIGTERM, fork_away)
     if "--exit" in sys.argv:
         print("cannot load the model: out of paper", flush=True)
         sys.exit(int(option("--exit")))
@@ -73,10 +83,12 @@ def main():
         if os.fork() == 0:
             signal.pause()
             os._exit(0)
-    if "--orphan" in sys.argv and os.fork() == 0:
-        if os.fork() == 0:
+    if "--orphan" in sys.argv:
+        child = os.fork()
+        if child == 0:
+            os.fork()  # the grandchild outlives its parent for a moment
             os._exit(0)
-        os._exit(0)
+        os.waitpid(child, 0)
     engine = Engine()
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

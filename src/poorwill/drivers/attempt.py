@@ -8,8 +8,7 @@ import json
 from pathlib import Path
 
 from poorwill.drivers import procfs
-from poorwill.drivers.criu import kill_session
-from poorwill.drivers.process import session_gone
+from poorwill.drivers.session import kill_session, session_gone
 
 NOTE = "attempt.json"
 

@@ -9,11 +9,9 @@ trusts `check`.
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import IO
 
 from poorwill.drivers import procfs
 from poorwill.drivers.blocking import open_pidfd, process_end
-from poorwill.drivers.process import session_gone
+from poorwill.drivers.session import kill_session, session_gone
 
 VERSION_LIMIT_S = 5.0
 
@@ -176,7 +174,7 @@ async def run_bounded(
         os.close(pidfd)
         if not ended:
             kill_session(pid)
-            await session_gone(pid, started=None)
+            await session_gone(pid)
     return _exit_code(pid) if ended else None
 
 
@@ -200,17 +198,9 @@ def _exit_code(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def kill_session(session: int, *, since: int = 0) -> None:
-    """SIGKILL every process of a session that started at or after `since` (clock ticks)."""
-    for stat in procfs.session_members(session):
-        if stat.started >= since:
-            with suppress(ProcessLookupError):
-                os.kill(stat.pid, signal.SIGKILL)
-
-
 async def _undo_restore(root_pid: int, *, since: int) -> None:
     kill_session(root_pid, since=since)
-    await session_gone(root_pid, started=None)
+    await session_gone(root_pid, since=since)
 
 
 def _error_lines(path: Path, *, whole: bool = False) -> str:

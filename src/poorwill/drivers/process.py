@@ -6,14 +6,12 @@ the next poorwill finds them by a mark in their environment. Whether a process i
 difference to anything here but its exit status, which only a parent learns.
 """
 
-import asyncio
 import ctypes
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.launch import Launch, PhaseMark, Running
@@ -22,6 +20,7 @@ from poorwill.core.words import Phase, ReplicaId
 from poorwill.drivers import procfs
 from poorwill.drivers.blocking import open_pidfd, process_end
 from poorwill.drivers.enginelog import bound_log, open_log, tail
+from poorwill.drivers.session import reap, send, session_gone
 
 MARK = "POORWILL_REPLICA"
 """Name of the variable that marks a process as an engine of some fleet; its value is `_Mark` as JSON."""
@@ -29,8 +28,7 @@ MARK = "POORWILL_REPLICA"
 WATCH_S = 5.0
 """How often a watched process's log is bounded and its stray zombies are reaped."""
 
-GONE_LIMIT_S = 10.0
-"""How long a killed process may take to disappear; longer means it hangs inside the kernel."""
+KEPT_STATUSES = 256
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -152,8 +150,8 @@ class EngineProcesses:
         """
         try:
             if self.alive(running):
-                self._signal(running, signal.SIGTERM)
-                self._signal(running, signal.SIGCONT)  # a stopped process would never see SIGTERM
+                # A stopped process would never see SIGTERM alone.
+                self._signal(running, signal.SIGTERM, signal.SIGCONT)
                 pidfd = open_pidfd(running.pid)
                 if pidfd is not None:
                     try:
@@ -175,9 +173,9 @@ class EngineProcesses:
     async def gone(self, running: Running) -> None:
         """Wait until every process of a killed session has disappeared, reaping those that are ours.
 
-        Raises DriverError after `GONE_LIMIT_S`. Cancelled: nothing more is waited for.
+        Raises DriverError where one hangs inside the kernel. Cancelled: nothing more is waited for.
         """
-        await session_gone(running.pid, started=running.pid_started, reap=self._reap)
+        await session_gone(running.pid, started=running.pid_started, reaped=self.statuses.update)
 
     def found(self) -> Sequence[Found]:
         """Return the running engines of this fleet, found by their mark, whoever started them.
@@ -230,18 +228,21 @@ class EngineProcesses:
         except (ValueError, KeyError, TypeError):
             return []  # no mark, or somebody else's variable of this name
 
-    def _signal(self, running: Running, number: signal.Signals) -> None:
+    def _signal(self, running: Running, *numbers: signal.Signals) -> None:
         leader = procfs.read_stat(running.pid)
         if leader is not None and leader.started != running.pid_started:
             return  # the pid is another process's now; ours and its session are gone
-        for stat in procfs.session_members(running.pid):
-            with suppress(ProcessLookupError):
-                os.kill(stat.pid, number)
+        send(procfs.session_members(running.pid), *numbers)
 
     def _reap(self, session: int) -> None:
-        for pid, status in reap_session(session).items():
-            if pid == session:
-                self.statuses[pid] = status
+        self._keep(session, reap(procfs.session_members(session)))
+
+    def _keep(self, leader: int, statuses: Mapping[int, int]) -> None:
+        """Keep how the session's leader ended, for `exited`; the latest few, should nobody ask."""
+        if leader in statuses:
+            self.statuses[leader] = statuses[leader]
+            while len(self.statuses) > KEPT_STATUSES:
+                del self.statuses[next(iter(self.statuses))]
 
     def _why_ended(self, running: Running) -> str:
         self._reap(running.pid)
@@ -262,43 +263,3 @@ def why_ended(status: int | None) -> str:
     except ValueError:
         name = "unknown"
     return f"killed by signal {-code} ({name})"
-
-
-def reap_session(session: int) -> dict[int, int]:
-    """Collect the zombies of a session that are our children; return their wait statuses by pid."""
-    own = os.getpid()
-    statuses = {}
-    for stat in procfs.session_members(session):
-        if stat.state == "Z" and stat.parent == own:
-            with suppress(ChildProcessError):
-                pid, status = os.waitpid(stat.pid, os.WNOHANG)
-                if pid:
-                    statuses[pid] = status
-    return statuses
-
-
-async def session_gone(
-    session: int, *, started: int | None, reap: Callable[[int], object] = reap_session
-) -> None:
-    """Wait until no process of a session is left; see `EngineProcesses.gone`.
-
-    `started`, where known, is the leader's start time: a later process with its pid does not count.
-    """
-    delay_s = 0.001
-    try:
-        async with asyncio.timeout(GONE_LIMIT_S):
-            while True:
-                reap(session)
-                members = procfs.session_members(session)
-                leader = next((stat for stat in members if stat.pid == session), None)
-                if not members or (leader and started is not None and leader.started != started):
-                    return
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, 0.05)
-    except TimeoutError:
-        raise DriverError(
-            f"process {session} does not disappear {GONE_LIMIT_S:.0f} s after SIGKILL"
-        ) from None
-
-
-__all__ = ["MARK", "EngineProcesses", "become_subreaper", "reap_session", "session_gone"]
