@@ -192,6 +192,7 @@ class ToyLog:
 class ToyFeed:
     items: asyncio.Queue[Entry | int]
     closed: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __aiter__(self) -> "ToyFeed":
         return self
@@ -201,6 +202,7 @@ class ToyFeed:
 
     def close(self) -> None:
         self.closed = True
+        self.over.set()
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import msgspec
 _KEY = b'"usage"'
 _OBJECT = re.compile(rb"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
 """A JSON object with at most one level of objects inside, as usage objects are."""
-_UNFINISHED = re.compile(rb"\s*(?::\s*(?:\{[^\n]*)?)?\Z")
+_UNFINISHED = re.compile(rb"\s*(?::\s*(?:\{.*)?)?\Z", re.DOTALL)
 _CARRY_MAX = 4096
 
 

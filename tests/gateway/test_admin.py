@@ -1,0 +1,192 @@
+"""The admin listener: status, metrics, events, wake and park, and who may not ask."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.gateway.server import bound_socket
+
+from .site import Site, post, running_site
+
+ASK = {"model": "m1", "messages": []}
+
+
+@pytest.fixture
+async def admin(site: Site) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=site.admin, trust_env=False) as client:
+        yield client
+
+
+async def test_status_shows_the_wake_interval_of_every_replica(admin: httpx2.AsyncClient) -> None:
+    document = (await admin.get("/status")).json()
+    assert document["status"] == "ok"
+    [replica] = document["replicas"]
+    assert (replica["model"], replica["state"], replica["held"]) == ("m1", "ready", 0)
+    assert replica["since_s"] == pytest.approx(2, abs=0.5)
+    interval = replica["wake"]
+    assert (interval["p50_s"], interval["p95_s"], interval["max_s"]) == (0.5, 0.9, 1.25)
+    assert interval["budget_s"] == 60
+
+
+async def test_metrics_are_prometheus_text(site: Site, admin: httpx2.AsyncClient) -> None:
+    await site.raw(post(ASK, headers=["Connection: close"]))
+    await site.raw(b"nonsense\r\n\r\n")
+    response = await admin.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = response.text.splitlines()
+    assert 'poorwill_requests_total{model="m1",outcome="ok",status="200"} 1' in lines
+    assert 'poorwill_refused_total{code="invalid_request"} 1' in lines
+    assert 'poorwill_tokens_total{model="m1",direction="out"} 3' in lines
+    assert 'poorwill_request_seconds_count{model="m1"} 1' in lines
+    assert 'poorwill_wake_max_seconds{model="m1",replica="m1-0"} 1.25' in lines
+    described = {line.split()[2] for line in lines if line.startswith("# TYPE")}
+    for line in lines:
+        if not line.startswith("#"):
+            name = line.partition("{")[0].partition(" ")[0]
+            base = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
+            assert name in described or base in described, line
+
+
+async def test_wake_and_park_ask_the_fleet(site: Site, admin: httpx2.AsyncClient) -> None:
+    assert (await admin.post("/models/m1/wake")).json() == {"model": "m1", "state": "ready"}
+    assert (await admin.post("/models/m1/park?tier=frozen")).status_code == 200
+    assert (await admin.post("/models/m1/park")).status_code == 200
+    assert site.fleet.asked == ["wake m1", "park m1 frozen", "park m1 None"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("POST", "/models/nope/wake", 404, "model_not_found"),
+        ("POST", "/models/m1/park?tier=lukewarm", 400, "invalid_request"),
+        ("GET", "/nothing", 404, "invalid_request"),
+        ("GET", "/models/m1/wake", 405, "invalid_request"),
+    ],
+)
+async def test_errors_have_the_same_shape_as_everywhere(
+    admin: httpx2.AsyncClient, method: str, path: str, status: int, code: str
+) -> None:
+    response = await admin.request(method, path)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["source"]) == (status, code, "poorwill")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:8081"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+async def test_a_page_on_another_site_cannot_ask(
+    site: Site, admin: httpx2.AsyncClient, headers: dict[str, str]
+) -> None:
+    response = await admin.post("/models/m1/park", headers=headers)
+    assert (response.status_code, response.json()["error"]["code"]) == (403, "forbidden")
+    assert site.fleet.asked == []
+
+
+async def test_a_name_that_is_not_ours_cannot_even_read(admin: httpx2.AsyncClient) -> None:
+    response = await admin.get("/status", headers={"Host": "rebound.example"})
+    assert response.status_code == 403
+
+
+async def test_the_page_itself_may_ask(site: Site, admin: httpx2.AsyncClient) -> None:
+    own = {"Origin": site.admin, "Sec-Fetch-Site": "same-origin"}
+    assert (await admin.post("/models/m1/wake", headers=own)).status_code == 200
+    local = {"Host": "localhost:8081"}
+    assert (await admin.get("/healthz", headers=local)).status_code == 200
+
+
+async def test_the_dashboard_allows_nothing_from_elsewhere(admin: httpx2.AsyncClient) -> None:
+    response = await admin.get("/")
+    assert response.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+
+
+async def test_events_are_named_and_tell_what_was_lost(
+    site: Site, admin: httpx2.AsyncClient
+) -> None:
+    async with admin.stream("GET", "/events") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines: list[str] = []
+        async for line in response.aiter_lines():
+            lines.append(line)
+            if "lost" in line:
+                break
+    assert "event: Noted" in lines
+    noted = next(line for line in lines if line.startswith("data: "))
+    assert json.loads(noted.removeprefix("data: "))["text"] == "first"
+    assert 'data: {"lost": 3}' in lines
+    [feed] = site.fleet.feeds
+    async with asyncio.timeout(5):
+        await feed.over.wait()
+
+
+async def test_open_event_streams_do_not_delay_the_end() -> None:
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        async with running_site() as site:
+            request = client.build_request("GET", f"{site.admin}/events")
+            response = await client.send(request, stream=True)
+            await anext(aiter(response.aiter_lines()))
+            began = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - began < 1.5
+        assert site.fleet.feeds[0].closed
+        await response.aclose()
+
+
+async def test_an_address_in_use_is_a_clear_error() -> None:
+    with bound_socket("127.0.0.1", 0) as taken:
+        with pytest.raises(OperatorFault) as caught:
+            bound_socket("127.0.0.1", taken.getsockname()[1])
+    assert caught.value.code is ErrorCode.IN_USE
+    assert "cannot listen on 127.0.0.1" in str(caught.value)
+
+
+async def test_where_the_admin_port_is_taken_the_inference_port_is_freed_again() -> None:
+    with bound_socket("127.0.0.1", 0) as taken:
+        with pytest.raises(OperatorFault):
+            async with running_site(admin_port=taken.getsockname()[1]):
+                raise AssertionError("must not start")
+
+
+async def test_health_tells_of_a_ledger_that_cannot_be_written(
+    site: Site, admin: httpx2.AsyncClient
+) -> None:
+    site.ledger.unavailable = "disk full"
+    assert (await admin.get("/healthz")).json()["ledger"] == "disk full"
+
+
+async def test_the_lifetimes_end_in_order() -> None:
+    """Accepting ends first; what is in flight goes on, until the server ends."""
+    async with running_site(parked=True) as site:
+        async with asyncio.TaskGroup() as group:
+            held = group.create_task(site.raw(post(ASK)))
+            await site.held()
+            site.server.stop_accepting()
+            with pytest.raises(OSError):
+                await site.raw(post(ASK))
+            draining = group.create_task(site.server.drained())
+            await asyncio.sleep(0)
+            assert site.server.active == 1 and not draining.done()
+            site.wake()
+        assert held.result().startswith(b"HTTP/1.1 200")
+
+
+async def test_a_server_that_ends_fails_what_is_held_with_draining() -> None:
+    async with asyncio.TaskGroup() as group:
+        async with running_site(parked=True) as site:
+            held = group.create_task(site.raw(post(ASK)))
+            await site.held()
+        received = await held
+    assert received.startswith(b"HTTP/1.1 503 ") and b'"draining"' in received
+    assert (await site.ledger.row()).outcome == "draining"
