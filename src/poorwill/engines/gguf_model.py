@@ -45,6 +45,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
     {
         "5m": Shape(hidden=256, feed_forward=704, layers=6, heads=8, kv_heads=2),
         "100m": Shape(hidden=768, feed_forward=2048, layers=15, heads=12, kv_heads=4),
+        "1b": Shape(hidden=2048, feed_forward=5632, layers=21, heads=16, kv_heads=4),
     }
 )
 """Sizes by name: about that many parameters, two bytes each."""
@@ -53,8 +54,8 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
 def make_model(path: str | os.PathLike[str], *, size: str = "5m", seed: int = 0) -> Path:
     """Write a random Llama model and return its path. An existing file is replaced as a whole.
 
-    Blocks for well under a second (5m) or a few seconds (100m). Raises OperatorFault where the size is
-    unknown or the file cannot be written; then nothing is left behind.
+    Blocks for well under a second (5m), a few seconds (100m) or half a minute (1b). Raises
+    OperatorFault where the size is unknown or the file cannot be written; then nothing is left behind.
     """
     target = Path(path)
     if size not in SHAPES:
