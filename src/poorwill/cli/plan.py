@@ -202,18 +202,14 @@ def _judged(
 ) -> Report:
     said = circumstances(options)
     choices = [outcomes[way.name] for way in ways if way.runs_in_serve]
-    wait = scenario.wait_nusd_s
-    least = min(choice.objective_nusd(wait) for choice in choices)
-    paper = [outcomes[name] for name in ("cold", "hibernate")]
-    cheapest = min(paper, key=lambda outcome: outcome.objective_nusd(wait))
     case = Case(
         requests=len(trace),
         span_us=scenario.span_us,
         peak_rps=peak_rps(trace.arrival_us),
         choices=choices,
         hosted=bill,
-        wait_nusd_s=wait,
-        cheapest_on_paper=cheapest if cheapest.objective_nusd(wait) < 0.99 * least else None,
+        wait_nusd_s=scenario.wait_nusd_s,
+        on_paper=[outcomes[name] for name in ("cold", "hibernate")],
     )
     aside = {YARDSTICK} if said.hosted_named else {YARDSTICK, HOSTED}
     real = [outcome for name, outcome in outcomes.items() if name not in aside]
@@ -225,7 +221,7 @@ def _judged(
         replicas=len(loads),
         outcomes=tuple(outcomes.values()),
         yardstick=outcomes[YARDSTICK],
-        wait_nusd_s=wait,
+        wait_nusd_s=scenario.wait_nusd_s,
         frontier=[outcome.policy for outcome in frontier(real)],
         verdict=judge(case, said),
         curve=curve(loads, scenario, idles) if sweepable(scenario) else None,

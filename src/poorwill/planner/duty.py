@@ -116,7 +116,7 @@ def _idle_lines(use: Use) -> list[str]:
     return [
         f"break-even   ({top}) / ({active} - {parked}) = {even / SECOND_US:,.1f} s of idle time",
         "             (active x (park + wake) + wait price x wake - parked x park) / (active - parked):",
-        "             a gap longer than this is cheaper parked; parking after it costs at most twice the best",
+        "             a longer gap is cheaper parked; parking after this long costs at most twice the best",
     ]
 
 

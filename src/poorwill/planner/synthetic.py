@@ -101,7 +101,7 @@ def _sessions(random: np.random.Generator, starts: NDArray[np.float64]) -> NDArr
     pauses = np.exp(random.normal(np.log(THINKING_S), 1.0, counts.sum()))
     first = np.cumsum(counts) - counts
     pauses[first] = 0
-    since = np.cumsum(pauses)
+    since: NDArray[np.float64] = np.cumsum(pauses)
     begun: NDArray[np.float64] = np.repeat(starts - since[first], counts)
     return begun + since
 

@@ -11,14 +11,19 @@ from enum import StrEnum
 
 import numpy as np
 
-from poorwill.core.money import dollars
-from poorwill.core.words import SECOND_US
+from poorwill.core.money import NUSD, dollars
+from poorwill.core.words import HOUR_US, SECOND_US
 from poorwill.planner.hosted import HostedBill
 from poorwill.planner.outcome import Outcome
 from poorwill.planner.trace import Micros
 
 WORTH_SAVING = 0.10
 """Scaling to zero must save at least this share of running continuously to be worth its waits."""
+HELD_HOUR_NUSD = NUSD
+"""What an hour of one held request counts for in the answer where the user has put no price on waiting. With
+none at all a dense trace would save a tenth by making everybody wait."""
+NOTABLE = 0.99
+
 HANDFUL_PER_DAY = 10
 """Fewer requests a day than this do not carry a machine of one's own, if a hosted API is cheaper."""
 PEAK_WINDOW_S = 60
@@ -59,8 +64,14 @@ class Case:
     """What `serve` could run, `continuous` among them."""
     hosted: HostedBill | None
     wait_nusd_s: int
-    cheapest_on_paper: Outcome | None = None
-    """A policy that is cheaper than all choices but that `serve` refuses as a mistake."""
+    """The user's price of waiting, 0 where none was given."""
+    on_paper: Sequence[Outcome] = ()
+    """Policies that `serve` refuses as a mistake, since they park before the break-even."""
+
+    @property
+    def price_nusd_s(self) -> int:
+        """Return the price of waiting that the answer reckons with."""
+        return self.wait_nusd_s or HELD_HOUR_NUSD // 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,23 +98,31 @@ def peak_rps(arrival_us: Micros) -> float:
 
 def judge(case: Case, said: Circumstances) -> Verdict:
     """Return the answer for a case."""
-    price = case.wait_nusd_s
+    price = case.price_nusd_s
     continuous = next(choice for choice in case.choices if choice.policy == "continuous")
-    sleeping = [choice for choice in case.choices if choice.policy != "continuous"]
-    best = min(sleeping, key=lambda choice: choice.objective_nusd(price), default=continuous)
+    sleeping = sorted(
+        (choice for choice in case.choices if choice.policy != "continuous"),
+        key=lambda choice: choice.objective_nusd(price),
+    )
+    best = sleeping[0]
     elsewhere = _another_pattern(case, said)
     if elsewhere:
-        lines = (f"Not this pattern: {'; '.join(elsewhere)}.", _costs(best, continuous, price))
+        lines = (f"Not this pattern: {'; '.join(elsewhere)}.", _costs(case, best, continuous))
         return Verdict(answer=Answer.ANOTHER_PATTERN, policy=best.policy, lines=lines)
-    saves = 1 - best.objective_nusd(price) / max(continuous.objective_nusd(price), 1)
-    own = best if saves >= WORTH_SAVING else continuous
+    own = best if _saved(best, continuous, price) >= WORTH_SAVING else continuous
     hosted = _hosted(case, said, own, price)
     if hosted is not None:
-        told = (*hosted, _costs(best, continuous, price))
+        told = (*hosted, _costs(case, best, continuous))
         return Verdict(answer=Answer.HOSTED, policy="hosted", lines=told)
     if own is continuous:
-        return _run_continuously(case, best, continuous, saves)
-    return _scale_to_zero(case, best, continuous, saves)
+        return _run_continuously(case, best, continuous)
+    return _scale_to_zero(case, own, continuous)
+
+
+def _saved(choice: Outcome, continuous: Outcome, price: int) -> float:
+    """Return what share of running continuously a choice saves, waiting included."""
+    whole = continuous.objective_nusd(price)
+    return (whole - choice.objective_nusd(price)) / max(whole, 1)
 
 
 def _another_pattern(case: Case, said: Circumstances) -> list[str]:
@@ -151,53 +170,52 @@ def _hosted(case: Case, said: Circumstances, own: Outcome, price: int) -> tuple[
     )
 
 
-def _run_continuously(case: Case, best: Outcome, continuous: Outcome, saves: float) -> Verdict:
-    price = case.wait_nusd_s
+def _run_continuously(case: Case, best: Outcome, continuous: Outcome) -> Verdict:
+    price = case.price_nusd_s
+    share = _saved(best, continuous, price)
     busy = continuous.useful_us / max(continuous.active_us, 1)
     return Verdict(
         answer=Answer.CONTINUOUS,
         policy=continuous.policy,
         lines=(
             f"Run continuously: requests are in service {busy:.1%} of the time, and the best policy that "
-            f"sleeps ({best.policy}) would save {saves:.1%}, less than {WORTH_SAVING:.0%}.",
-            _costs(best, continuous, price),
+            f"sleeps ({best.policy}) would save {share:.1%}, less than {WORTH_SAVING:.0%}.",
+            _costs(case, best, continuous),
             "What would change that: fewer or shorter busy hours, or a cheaper wake.",
             *_aside(case),
         ),
     )
 
 
-def _scale_to_zero(case: Case, best: Outcome, continuous: Outcome, saves: float) -> Verdict:
-    price = case.wait_nusd_s
+def _scale_to_zero(case: Case, best: Outcome, continuous: Outcome) -> Verdict:
+    price = case.price_nusd_s
+    saves = _saved(best, continuous, price)
     waits = best.waits
     held = len(waits.held_us)
-    paper = case.cheapest_on_paper
+    paper = min(case.on_paper, key=lambda one: one.objective_nusd(price), default=best)
     lines = [
         f"Scale to zero with {best.policy}: it saves {saves:.1%} of running continuously.",
-        _costs(best, continuous, price),
+        _costs(case, best, continuous),
         f"{held} of {waits.requests} requests wait, 95 % of all at most "
         f"{waits.percentile_us(95) / SECOND_US:g} s, the longest {waits.max_us / SECOND_US:g} s.",
     ]
-    if paper is not None:
+    if paper.objective_nusd(price) < NOTABLE * best.objective_nusd(price):
         lines.append(
             f"On paper {paper.policy} is cheaper still, {dollars(paper.cost_nusd)}; `serve` refuses idle "
-            "times below the break-even, and waiting has no price here (--wait-usd-s)."
+            "times below the break-even."
         )
     return Verdict(answer=Answer.SCALE_TO_ZERO, policy=best.policy, lines=(*lines, *_aside(case)))
 
 
-def _costs(best: Outcome, continuous: Outcome, price: int) -> str:
+def _costs(case: Case, best: Outcome, continuous: Outcome) -> str:
+    price = case.price_nusd_s
     parts = [
-        f"{best.policy} {dollars(best.cost_nusd)}",
-        f"continuous {dollars(continuous.cost_nusd)}",
+        f"{one.policy} {dollars(one.cost_nusd)} + {one.waits.total_us / HOUR_US:,.1f} h held x "
+        f"{dollars(price * 3600)}/h = {dollars(one.objective_nusd(price))}"
+        for one in (best, continuous)
     ]
-    if price:
-        parts = [
-            f"{one.policy} {dollars(one.cost_nusd)} + {one.waits.total_us / SECOND_US:,.0f} s held = "
-            f"{dollars(one.objective_nusd(price))}"
-            for one in (best, continuous)
-        ]
-    return f"Over the span: {', '.join(parts)}."
+    said = "" if case.wait_nusd_s else " (a held hour counts for a dollar; --wait-usd-s sets it)"
+    return f"Over the span: {'; '.join(parts)}{said}."
 
 
 def _aside(case: Case) -> tuple[str, ...]:

@@ -5,11 +5,14 @@ package is pure: no clock, no I/O, no randomness.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.policies.adaptive import Adaptive, adaptive
 from poorwill.core.policies.costs import TierCosts, break_even_us, envelope_after_us, idle_problem
 from poorwill.core.policies.floors import make_floor
+from poorwill.core.policies.replay import Prices
+from poorwill.core.policies.shadow import ShadowAccount, Shadowed
 from poorwill.core.policies.timed import Timed, break_even, descend
 from poorwill.core.policy import FixedIdle, Policy
 from poorwill.core.settings import PolicySettings
@@ -22,11 +25,22 @@ NAMES = ("break-even", "fixed", "ladder", "adaptive")
 def make_policy(
     settings: PolicySettings, *, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts]
 ) -> Policy:
-    """Return a new policy for one replica.
+    """Return a new policy for one replica, with another in shadow where the settings name one.
 
     `ladder` is the replica's tiers from shallow to deep; `costs` has all of them. Raises OperatorFault for
     a name that is none of `NAMES`.
     """
+    running = _policy(settings, ladder=ladder, costs=costs)
+    if not settings.shadow:
+        return running
+    shadow = _policy(replace(settings, name=settings.shadow), ladder=ladder, costs=costs)
+    prices = Prices(costs, costs[ladder[0]].active_nusd_h)
+    return Shadowed(running=running, shadow=shadow, prices=prices)
+
+
+def _policy(
+    settings: PolicySettings, *, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts]
+) -> Policy:
     wait = settings.wait_nusd_s
     if settings.name == "fixed":
         deeper = [(tier, settings.rungs_us[tier]) for tier in ladder if tier in settings.rungs_us]
@@ -48,6 +62,8 @@ def make_policy(
 __all__ = [
     "NAMES",
     "Adaptive",
+    "ShadowAccount",
+    "Shadowed",
     "TierCosts",
     "Timed",
     "adaptive",

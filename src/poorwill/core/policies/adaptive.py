@@ -27,7 +27,7 @@ from poorwill.core.policies.costs import (
     rungs_at,
 )
 from poorwill.core.policies.replay import Ahead, Follower, Plan, Prices, Schedule, Work, cross
-from poorwill.core.policy import Descent
+from poorwill.core.policy import Descent, Rung
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
 
 THIN = 6
@@ -96,9 +96,9 @@ class Adaptive:
     last_delay_us: int = 0
     last_gap_us: int | None = None
     stretches: int = 0
-    _quiet_us: int | None = None
-    """The begin of the stretch under way, as `descent` was first asked about it."""
-    _choice: Choice | None = None
+    _asked_us: int | None = None
+    _choice: Choice = field(default_factory=lambda: Choice(Plan(()), ""))
+    """The answer to what was asked last; forgotten when something is learnt."""
 
     @property
     def name(self) -> str:
@@ -142,17 +142,18 @@ class Adaptive:
         self._remember(idle_since_us, demand_at_us, own)
 
     def descent(self, idle_since_us: int) -> Descent:
-        """Return the plan for a stretch; after a wake ahead of demand, how long to stay ready."""
-        quiet, choice = self._quiet_us, self._choice
-        if quiet is not None and choice is not None and choice.plan.ahead is not None:
-            if idle_since_us > quiet + choice.plan.ahead.wake_after_us:
-                return _descent(
-                    _again(choice.plan, choice.plan.ahead), idle_since_us, "adaptive: ahead"
-                )
-        if quiet is None or quiet != idle_since_us:
-            self._quiet_us, self._choice = idle_since_us, self._choose(idle_since_us)
-        assert self._choice is not None
-        return _descent(self._choice.plan, idle_since_us, self._choice.why)
+        """Return the plan for a stretch: its rungs, and a wake ahead of demand where one would pay."""
+        choice = self._plan_for(idle_since_us)
+        plan = choice.plan
+        rungs = rungs_at(plan.schedule, idle_since_us)
+        linger = f"{plan.schedule[0][1] / SECOND_US:g} s" if plan.schedule else "stays ready"
+        why = f"{choice.why}, {linger}"
+        if plan.ahead is None:
+            return Descent(rungs, why=why)
+        tier = plan.schedule[-1][0]
+        wake_at = idle_since_us + plan.ahead.wake_after_us
+        again = wake_at + self.prices.costs[tier].wake_us + plan.ahead.stay_us
+        return Descent((*rungs, Rung(tier, again)), wake_at, why)
 
     def _remember(self, idle_since_us: int, demand_at_us: int, own: Plan) -> None:
         _, ready = cross(own, idle_since_us, demand_at_us, self.prices)
@@ -162,7 +163,7 @@ class Adaptive:
         self.last_demand_us, self.last_delay_us = demand_at_us, ready - demand_at_us
         self.last_gap_us = gap
         self.stretches += 1
-        self._quiet_us = self._choice = None
+        self._asked_us = None
 
     def _everyone(self) -> list[Follower]:
         return [*self.followers, *self.leaders, self.own]
@@ -171,9 +172,10 @@ class Adaptive:
         return follower.spent + follower.waited_us * self.wait_nusd_h * self.held
 
     def _plan_for(self, idle_since_us: int) -> Choice:
-        if self._quiet_us == idle_since_us and self._choice is not None:
-            return self._choice
-        return self._choose(idle_since_us)
+        """Return the choice for a stretch; asked again and again while it lasts."""
+        if self._asked_us != idle_since_us:
+            self._asked_us, self._choice = idle_since_us, self._choose(idle_since_us)
+        return self._choice
 
     # choosing
 
@@ -283,14 +285,3 @@ def adaptive(
         followers=[Follower() for _ in distinct],
         leaders=[Follower() for _ in LEADERS],
     )
-
-
-def _again(plan: Plan, ahead: Ahead) -> Plan:
-    return Plan(tuple((tier, ahead.stay_us) for tier, _ in plan.schedule[-1:]))
-
-
-def _descent(plan: Plan, idle_since_us: int, why: str) -> Descent:
-    wake_at = None if plan.ahead is None else idle_since_us + plan.ahead.wake_after_us
-    rungs = rungs_at(plan.schedule, idle_since_us)
-    linger = f", {plan.schedule[0][1] / SECOND_US:g} s" if plan.schedule else ", stays ready"
-    return Descent(rungs, wake_at, f"{why}{linger}")

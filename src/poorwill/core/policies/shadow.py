@@ -1,0 +1,139 @@
+"""A policy in shadow: it decides nothing, and its account says what it would have cost.
+
+`Shadowed` stands where the running policy stands. It passes everything on to it, so the replica does what
+that policy says, and follows the other one over the same demand with `replay`. What the replica really cost
+is in the ledger; the two figures here are both replayed, so that they compare like with like.
+"""
+
+from dataclasses import dataclass, field
+
+from poorwill.core.money import rounded
+from poorwill.core.policies.replay import Ahead, Follower, Plan, Prices, Work, cross
+from poorwill.core.policy import Descent, LearnsFromWakes, Policy
+from poorwill.core.words import SECOND_US
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowAccount:
+    """What two policies would have cost over the same demand."""
+
+    since_us: int
+    until_us: int
+    stretches: int
+    running: str
+    running_nusd: int
+    running_waited_s: float
+    """Waits of the requests that wakes were for; those that joined them are not counted."""
+    running_wakes: int
+    shadow: str
+    shadow_nusd: int
+    shadow_waited_s: float
+    shadow_wakes: int
+
+
+@dataclass(slots=True)
+class _Account:
+    """One policy's account."""
+
+    policy: Policy
+    follower: Follower = field(default_factory=Follower)
+    wakes: int = 0
+
+    def demanded(self, demand_us: int, prices: Prices) -> None:
+        """Demand came: ask the policy what it would have done, then let it learn."""
+        idle_us = self.follower.at_us
+        if demand_us <= idle_us:  # still busy with what its last wake delayed
+            self.follower.demanded(Plan(()), demand_us, prices)
+            return
+        plan = plan_of(self.policy, idle_us, prices)
+        self.wakes += bool(plan.schedule) and demand_us > idle_us + plan.schedule[0][1]
+        self.follower.demanded(plan, demand_us, prices)
+
+
+class Shadowed:
+    """Implements `Policy` with one policy while another is followed in shadow."""
+
+    def __init__(self, *, running: Policy, shadow: Policy, prices: Prices) -> None:
+        self.running = running
+        self._prices = prices
+        self._accounts = (_Account(running), _Account(shadow))
+        self._work = Work()
+        self._since_us = 0
+        self._last_us: int | None = None
+        self._delay_us = 0
+        self._stretches = 0
+
+    @property
+    def name(self) -> str:
+        """Return the running policy's name."""
+        return self.running.name
+
+    def descent(self, idle_since_us: int) -> Descent:
+        """Return the running policy's plan."""
+        return self.running.descent(idle_since_us)
+
+    def woke(self, waits_us: list[int]) -> None:
+        """Pass on what a wake made requests wait; to the running policy, whose wake it was."""
+        if isinstance(self.running, LearnsFromWakes):
+            self.running.woke(waits_us)
+
+    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
+        """Settle both accounts up to this demand, then let both policies learn."""
+        if demand_at_us > idle_since_us >= (self._last_us or 0):
+            self._settle(idle_since_us, demand_at_us)
+        self.running.observe(idle_since_us, demand_at_us)
+
+    def account(self) -> ShadowAccount:
+        """Return both accounts as of the last demand."""
+        running, shadow = self._accounts
+        return ShadowAccount(
+            since_us=self._since_us,
+            until_us=self._last_us or self._since_us,
+            stretches=self._stretches,
+            running=running.policy.name,
+            running_nusd=rounded(running.follower.spent),
+            running_waited_s=running.follower.waited_us / SECOND_US,
+            running_wakes=running.wakes,
+            shadow=shadow.policy.name,
+            shadow_nusd=rounded(shadow.follower.spent),
+            shadow_waited_s=shadow.follower.waited_us / SECOND_US,
+            shadow_wakes=shadow.wakes,
+        )
+
+    def _settle(self, idle_since_us: int, demand_at_us: int) -> None:
+        _, ready = cross(
+            plan_of(self.running, idle_since_us, self._prices),
+            idle_since_us,
+            demand_at_us,
+            self._prices,
+        )
+        if self._last_us is None:
+            self._since_us = idle_since_us
+            for account in self._accounts:
+                account.follower.at_us = idle_since_us
+        else:
+            natural = self._work.natural_end_us(self._last_us, idle_since_us, self._delay_us)
+            longest = min(self._work.longest_us, natural - self._last_us)
+            for account in self._accounts:
+                account.follower.served(self._last_us, natural, longest, self._prices.active_nusd_h)
+        shadow = self._accounts[1]
+        quiet_us = shadow.follower.at_us
+        for account in self._accounts:
+            account.demanded(demand_at_us, self._prices)
+        if demand_at_us > quiet_us:
+            shadow.policy.observe(quiet_us, demand_at_us)
+        self._last_us, self._delay_us = demand_at_us, ready - demand_at_us
+        self._stretches += 1
+
+
+def plan_of(policy: Policy, idle_since_us: int, prices: Prices) -> Plan:
+    """Return a policy's plan for a stretch, in idle times."""
+    descent = policy.descent(idle_since_us)
+    wake_at = descent.wake_at_us
+    before = [rung for rung in descent.rungs if wake_at is None or rung.at_us <= wake_at]
+    schedule = tuple((rung.tier, rung.at_us - idle_since_us) for rung in before)
+    if wake_at is None or not before:
+        return Plan(schedule)
+    ready = wake_at + prices.costs[before[-1].tier].wake_us
+    again = next((rung.at_us for rung in descent.rungs if rung.at_us > wake_at), ready)
+    return Plan(schedule, Ahead(wake_at - idle_since_us, max(again - ready, 0)))
