@@ -5,12 +5,18 @@ from dataclasses import replace
 
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from poorwill.core.effects import AbortWake, CutLeases, Fail, Grant, Record, StartPark, StartWake
-from poorwill.core.entries import SpanOpened, WakeBegan, WakeEnded
+from poorwill.core.entries import ParkEnded, SpanOpened, WakeBegan, WakeEnded
 from poorwill.core.errors import ErrorCode
-from poorwill.core.gate import Gate
+from poorwill.core.gate import Gate, Load
 from poorwill.core.inputs import (
     Close,
     Demand,
@@ -34,100 +40,162 @@ from poorwill.core.policy import FixedIdle
 from poorwill.core.replica import Replica, next_wakeup_us
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 from poorwill.core.step import step
-from poorwill.core.words import LINGER, SERVING, HoldId, ModelName, Phase, ReplicaId, Tier
+from poorwill.core.turn import idle_cause
+from poorwill.core.words import SERVING, HoldId, ModelName, Phase, ReplicaId, Tier
 
-S = 1_000_000
+from .worlds import FLOORS, POLICIES, S
+
+START = 1_000 * S
+BUDGET = 60 * S
+FIRST_CAUSE = {
+    State.PARKED: "parked.",
+    State.WAKING: "wake.",
+    State.DRAINING: "drain",
+    State.PARKING: "park",
+}
 
 
 class ReplicaMachine(RuleBasedStateMachine):
     """A replica, its gate, the outside world's answers, and a record of what was promised."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1_000 * S
+    @initialize(
+        limit=st.sampled_from([0, 1, 3]),
+        count=st.sampled_from([0, 1, 5]),
+        policy=st.sampled_from(POLICIES),
+        floor=st.sampled_from(FLOORS),
+        phase_limit=st.sampled_from([None, 5 * S]),
+        ladder=st.sampled_from([(Tier.COLD,), (Tier.FROZEN, Tier.COLD), tuple(Tier)]),
+    )
+    def is_configured(self, limit, count, policy, floor, phase_limit, ladder) -> None:
+        limits = {} if phase_limit is None else {Phase.WEIGHTS: phase_limit}
+        self.now = START
+        self.limit = limit
         self.replica = Replica(
             id=ReplicaId("m-0"),
             settings=ReplicaSettings(
                 model=ModelName("m"),
-                max_concurrency=3,
-                hold=HoldSettings(count=5, bytes=500, age_us=400 * S),
-                wake=WakeSettings(budget_us=60 * S, cap_us=180 * S),
-                park=ParkSettings(ladder=(Tier.FROZEN, Tier.COLD), drain_us=20 * S),
+                max_concurrency=limit,
+                hold=HoldSettings(count=count, bytes=500, age_us=400 * S),
+                wake=WakeSettings(budget_us=BUDGET, cap_us=180 * S, phase_limits_us=limits),
+                park=ParkSettings(ladder=ladder, drain_us=20 * S),
             ),
-            policy=FixedIdle(((Tier.FROZEN, 30 * S), (Tier.COLD, 300 * S))),
+            policy=policy,
+            floor=floor,
+            load=Load(0, START),
+            park_began_us=START,
         )
-        self.gate = Gate(limit=3)
+        self.gate = Gate(limit=limit, idle_since_us=START)
         self.next_hold = 0
         self.ended: Counter[HoldId] = Counter()
-        self.held: set[HoldId] = set()
+        self.held: list[HoldId] = []
+        self.unready_since: dict[HoldId, int] = {}
         self.leases: list[int] = []  # generations
         self.waking: set[int] = set()
         self.parking: set[int] = set()
         self.aborted: set[int] = set()
         self.open_wakes: set[str] = set()
+        self.all_wakes: set[str] = set()
+        self.predicted = 0
         self.spans: list[SpanOpened] = []
-        self.drain_ends: int | None = None
         self.closed = False
 
     def feed(self, what: Input) -> list[object]:
         """Do what the fleet does around a step."""
         before = replace(self.replica, load=self.gate.load())
         after, effects = step(before, what, self.now)
-        was_draining = before.state is State.DRAINING
         for effect in effects:
-            self.take(effect, after, was_draining=was_draining)
+            self.take(effect, before, after, what)
         self.replica = after
         self.gate.in_flight = after.load.in_flight
         self.gate.idle_since_us = after.load.idle_since_us
         self.gate.cause = after.load.cause
         self.gate.open = after.gate_open
         self.gate.waiting = len(after.holds)
+        for hold in self.held:
+            if after.state is State.READY:
+                self.unready_since.pop(hold, None)
+            else:
+                self.unready_since.setdefault(hold, self.now)
         return effects
 
-    def take(self, effect: object, after: Replica, *, was_draining: bool) -> None:
+    def take(self, effect: object, before: Replica, after: Replica, what: Input) -> None:
         if isinstance(effect, Grant):
-            assert after.state is State.READY
-            assert effect.hold in self.held, "granted twice, or after it ended"
-            self.held.discard(effect.hold)
-            self.ended[effect.hold] += 1
+            assert after.state is State.READY and not after.closing
+            assert effect.hold == self.held[0], "first come, first served; and once"
+            self.end(effect.hold)
             self.leases.append(after.generation)
         elif isinstance(effect, Fail):
-            self.held.discard(effect.hold)
-            self.ended[effect.hold] += 1
+            assert effect.hold in self.held
             assert effect.retry_after_s >= 1
+            if effect.code is ErrorCode.WAKE_TIMEOUT:
+                assert before.budget_ends_us is not None and self.now >= before.budget_ends_us
+            self.end(effect.hold)
         elif isinstance(effect, StartWake):
             assert not self.waking and not self.parking, "two commands at a time"
+            assert not after.closing and not after.blocked
+            if isinstance(what, Demand):
+                assert self.now >= before.retry_at_us, "demand does not break the back-off"
             self.waking.add(effect.generation)
         elif isinstance(effect, AbortWake):
-            assert effect.generation in self.waking
+            assert effect.generation in self.waking and effect.generation not in self.aborted
             self.aborted.add(effect.generation)
         elif isinstance(effect, StartPark):
-            assert not self.waking and not self.parking, "two commands at a time"
-            self.parking.add(effect.generation)
-            out = [g for g in self.leases if g == effect.generation - 1]
-            assert not out or self.now >= after.drain_ends_us, "parked with a lease out"
+            self.begins_to_park(effect, before, after, what)
         elif isinstance(effect, CutLeases):
-            assert was_draining and self.now >= after.drain_ends_us
+            assert self.now >= before.drain_ends_us
+            assert before.state is State.DRAINING or before.closing == "leave"
             self.leases.clear()
         elif isinstance(effect, Record):
             self.write(effect.entry)
 
+    def begins_to_park(
+        self, effect: StartPark, before: Replica, after: Replica, what: Input
+    ) -> None:
+        assert not self.waking and not self.parking, "two commands at a time"
+        assert not after.holds, "demand is rechecked where a park commits"
+        assert before.generation not in self.leases, "parked with a lease out"
+        if before.state is State.READY and not (after.closing or after.blocked):
+            assert not after.floor.at(self.now).required, "a floor holds it"
+        self.parking.add(effect.generation)
+
+    def end(self, hold: HoldId) -> None:
+        self.held.remove(hold)
+        self.unready_since.pop(hold, None)
+        self.ended[hold] += 1
+
     def write(self, entry: object) -> None:
         if isinstance(entry, WakeBegan):
             assert not self.open_wakes, "one wake at a time"
+            assert entry.wake not in self.all_wakes, "a wake's id is its own"
+            assert (entry.budget_us is None) == (entry.held == 0)
             self.open_wakes.add(entry.wake)
+            self.all_wakes.add(entry.wake)
+            if entry.why == "predicted":
+                self.predicted += 1
+                assert self.predicted == 1, "one wake ahead of demand in an idle stretch"
         elif isinstance(entry, WakeEnded):
             self.open_wakes.remove(entry.wake)
+            assert entry.wake == f"m-0.{self.replica.generation}"
+        elif isinstance(entry, ParkEnded):
+            assert entry.at_us >= entry.began_us
         elif isinstance(entry, SpanOpened):
             assert not self.spans or entry.at_us >= self.spans[-1].at_us
+            assert entry.at_us == self.now
+            if entry.cause.startswith("wake."):
+                assert entry.wake in self.open_wakes
             self.spans.append(entry)
+
+    def turned(self, cause: str) -> None:
+        """What the activator does where a replica turns busy or idle without a step."""
+        self.gate.cause = cause  # type: ignore[assignment]
+        self.spans.append(SpanOpened(replica=self.replica.id, at_us=self.now, cause=cause))  # type: ignore[arg-type]
 
     # what may happen
 
-    @rule(delta=st.integers(0, 120 * S))
+    @rule(delta=st.one_of(st.integers(0, 10 * S), st.integers(0, 400 * S)))
     def time_passes(self, delta: int) -> None:
         target = self.now + delta
-        for _ in range(50):
+        for _ in range(80):
             due = next_wakeup_us(replace(self.replica, load=self.gate.load()), self.now)
             if due is None or due > target:
                 break
@@ -137,29 +205,36 @@ class ReplicaMachine(RuleBasedStateMachine):
             raise AssertionError("a Tick that is due changes nothing, for ever")
         self.now = target
 
+    @rule()
+    def a_tick_comes_early(self) -> None:
+        """A timer may fire when nothing is due; it may tell a floor from a linger, and do no more."""
+        self.feed(Tick())
+
     @rule(size=st.sampled_from([1, 50, 400]))
     def request(self, size: int) -> None:
+        self.predicted = 0
         if self.gate.claim():
-            assert self.replica.state is State.READY
+            assert self.replica.state is State.READY and not self.held
             self.leases.append(self.replica.generation)
             if self.gate.in_flight == 1:
-                self.gate.cause = SERVING
-                self.spans.append(
-                    SpanOpened(replica=self.replica.id, at_us=self.now, cause=SERVING)
-                )
+                self.turned(SERVING)
             return
         hold = HoldId(self.next_hold)
         self.next_hold += 1
-        self.held.add(hold)
+        self.held.append(hold)
+        drained = self.replica.state is State.DRAINING and not self.replica.blocked
         self.feed(Demand(hold=hold, size_bytes=size, asked_by="k", request=f"r{hold}"))
+        if drained and not self.closed:
+            assert self.replica.state is State.READY, "demand cancels a drain"
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def client_leaves(self, data: st.DataObject) -> None:
-        hold = data.draw(st.sampled_from(sorted(self.held)))
-        self.held.discard(hold)
-        self.ended[hold] += 1
-        self.feed(Withdrawn(hold=hold))
+        hold = data.draw(st.sampled_from(self.held))
+        before = self.replica.state
+        self.end(hold)
+        assert not [e for e in self.feed(Withdrawn(hold=hold)) if not isinstance(e, Record)]
+        assert self.replica.state is before, "a wake outlives its clients"
 
     @precondition(lambda self: self.leases)
     @rule()
@@ -170,8 +245,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         if self.gate.give_back(self.now):
             self.feed(Returned())
         elif self.gate.in_flight == 0:
-            self.gate.cause = LINGER
-            self.spans.append(SpanOpened(replica=self.replica.id, at_us=self.now, cause=LINGER))
+            self.turned(idle_cause(replace(self.replica, load=self.gate.load()), self.now)[0])
 
     @precondition(lambda self: self.waking)
     @rule(phase=st.sampled_from(list(Phase)))
@@ -190,7 +264,7 @@ class ReplicaMachine(RuleBasedStateMachine):
             self.feed(WakeFailed(generation=generation, why="x", code=code, kept=kept))
 
     @precondition(lambda self: self.parking)
-    @rule(how=st.sampled_from(["ok", "unharmed", "lost"]))
+    @rule(how=st.sampled_from(["ok", "ok", "unharmed", "lost"]))
     def park_ends(self, how: str) -> None:
         generation = self.parking.pop()
         if how == "ok":
@@ -205,64 +279,81 @@ class ReplicaMachine(RuleBasedStateMachine):
     @rule(asked=st.sampled_from(["wake", "park", "park cold"]))
     def operator_asks(self, asked: str) -> None:
         if asked == "wake":
+            self.predicted = 0
             self.feed(WakeAsked())
         else:
             self.feed(ParkAsked(tier=Tier.COLD if asked == "park cold" else None))
 
-    @rule(blocked=st.booleans())
-    def spend_changes(self, blocked: bool) -> None:
-        self.feed(SpendChanged(until_us=self.now + 3600 * S if blocked else None, why="limit"))
+    @rule(blocked_s=st.sampled_from([None, 10, 3600]))
+    def spend_changes(self, blocked_s: int | None) -> None:
+        until = None if blocked_s is None else self.now + blocked_s * S
+        self.feed(SpendChanged(until_us=until, why="limit"))
+        if blocked_s is not None and self.replica.state is not State.WAKING:
+            assert not self.replica.holds
 
     @rule(stale=st.integers(1, 3))
     def stale_reports_change_nothing(self, stale: int) -> None:
         old = self.replica.generation - stale
-        before = self.replica.state
+        before = self.replica
         for report in (
             WakeSucceeded(generation=old),
             WakeFailed(generation=old, why="old"),
             ParkSucceeded(generation=old),
             ParkFailed(generation=old, why="old", unharmed=True),
             EngineLost(generation=old, why="old"),
+            PhaseBegan(generation=old, mark=PhaseMark(phase=Phase.WEIGHTS, at_us=self.now)),
         ):
-            assert not [e for e in self.feed(report) if not isinstance(e, Record)]
-        assert self.replica.state is before
+            assert not self.feed(report)
+        assert self.replica == replace(before, load=self.replica.load)
 
     @precondition(lambda self: not self.closed)
-    @rule(action=st.sampled_from(["park", "leave", "stop"]))
-    def shuts_down(self, action: str) -> None:
+    @rule(action=st.sampled_from(["park", "leave", "stop"]), drain_s=st.sampled_from([None, 5]))
+    def shuts_down(self, action: str, drain_s: int | None) -> None:
         self.closed = True
-        self.feed(Close(action=action))
-        assert not self.replica.holds
+        drain_us = None if drain_s is None else drain_s * S
+        self.feed(Close(action=action, drain_us=drain_us))
+        assert not self.replica.holds and not self.gate.open
 
     # what must hold
 
     @invariant()
     def every_hold_ends_exactly_once(self) -> None:
         assert all(count == 1 for count in self.ended.values())
-        assert {hold.id for hold in self.replica.holds} == self.held
+        assert [hold.id for hold in self.replica.holds] == self.held
 
     @invariant()
     def nobody_waits_at_an_open_gate(self) -> None:
         if self.gate.open and self.replica.holds:
-            assert self.gate.in_flight == 3
+            assert self.gate.in_flight == self.limit > 0
 
     @invariant()
-    def leases_are_within_the_limit(self) -> None:
-        assert 0 <= self.gate.in_flight <= 3
+    def leases_are_within_the_limit_and_only_on_a_ready_or_draining_replica(self) -> None:
+        assert 0 <= self.gate.in_flight <= (self.limit or 10**9)
         current = [g for g in self.leases if g == self.replica.generation]
         assert len(current) == self.gate.in_flight
+        if self.gate.in_flight:
+            assert self.replica.state in (State.READY, State.DRAINING)
 
     @invariant()
     def a_command_is_under_way_exactly_in_its_state(self) -> None:
         assert bool(self.waking) == (self.replica.state is State.WAKING)
         assert bool(self.parking) == (self.replica.state is State.PARKING)
+        assert bool(self.open_wakes) == (self.replica.state is State.WAKING)
 
     @invariant()
-    def whoever_waits_has_a_deadline(self) -> None:
+    def whoever_waits_has_a_deadline_and_it_is_kept(self) -> None:
         if self.replica.holds and self.replica.state is not State.READY:
             assert self.replica.budget_ends_us is not None
+            for since in self.unready_since.values():
+                assert self.replica.budget_ends_us <= since + BUDGET, "a budget is absolute"
+                assert self.now <= since + BUDGET
         if not self.replica.holds:
             assert self.replica.budget_ends_us is None
+
+    @invariant()
+    def a_draining_replica_has_leases_out_and_nobody_waiting(self) -> None:
+        if self.replica.state is State.DRAINING:
+            assert self.gate.in_flight > 0 and not self.replica.holds
 
     @invariant()
     def the_open_span_says_what_the_replica_does(self) -> None:
@@ -271,19 +362,30 @@ class ReplicaMachine(RuleBasedStateMachine):
         cause = self.spans[-1].cause
         state = self.replica.state
         if state is State.READY:
-            assert cause == (SERVING if self.gate.in_flight else LINGER)
+            idle = ("linger", "floor")
+            assert cause == SERVING if self.gate.in_flight else cause in idle
         else:
-            starts = {
-                State.PARKED: "parked.",
-                State.WAKING: "wake.",
-                State.DRAINING: "drain",
-                State.PARKING: "park",
-            }
-            assert cause.startswith(starts[state])
+            assert cause.startswith(FIRST_CAUSE[state])
+        if state is State.PARKED:
+            assert cause == f"parked.{self.replica.tier}"
         assert self.gate.cause == cause
+
+    @invariant()
+    def a_blocked_idle_replica_is_on_its_way_down(self) -> None:
+        replica = self.replica
+        if replica.blocked and replica.state is State.READY and not self.gate.in_flight:
+            assert replica.closing or self.now < replica.park_after_us
+
+
+def test_the_machine_is_configured_as_it_says() -> None:
+    """The draws above must stay meaningful: each policy parks or never does, each floor changes."""
+    assert any(policy.descent(0).wake_at_us for policy in POLICIES)
+    assert any(not policy.descent(0).rungs for policy in POLICIES)
+    assert isinstance(POLICIES[0], FixedIdle)
+    assert {floor.at(START).required for floor in FLOORS} == {True, False}
 
 
 TestReplicaMachine = ReplicaMachine.TestCase
 TestReplicaMachine.settings = hypothesis_settings(
-    max_examples=300, stateful_step_count=60, deadline=None
+    max_examples=400, stateful_step_count=60, deadline=None
 )
