@@ -26,6 +26,7 @@ from poorwill.clock import SystemClock
 from poorwill.core.entries import RequestEnded
 from poorwill.gateway.downstream import Downstream, House
 from poorwill.gateway.exchange import Exchange
+from poorwill.gateway.incoming import Checks
 from poorwill.gateway.routes import Action
 
 from .site import QUICK, ToyActivator, ToyKeys, ToyLog
@@ -95,10 +96,7 @@ def ours(pieces: list[bytes]) -> tuple[list[Seen], bool]:
         exchange.answer(200, [], b"")
 
     house = House(
-        settings=QUICK,
-        keys=ToyKeys(),
-        clock=clock,
-        log=log,
+        checks=Checks(settings=QUICK, keys=ToyKeys(), clock=clock, log=log),
         policy=Surroundings(clock, ToyActivator(clock=clock, ready={})),  # type: ignore[arg-type]
         handlers=dict.fromkeys(Action, serve),
         new_request_id=partial(str, "req"),

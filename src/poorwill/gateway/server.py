@@ -22,6 +22,7 @@ from poorwill.gateway.admin import admin_app
 from poorwill.gateway.admin_listener import AdminListener
 from poorwill.gateway.downstream import LINGER_S, Downstream, House
 from poorwill.gateway.events import Streams
+from poorwill.gateway.incoming import Checks
 from poorwill.gateway.inference import inference_handlers
 from poorwill.gateway.pool import UpstreamPool
 from poorwill.gateway.request_policy import RequestPolicy
@@ -207,10 +208,7 @@ def new_server(
         spawn=tasks.spawn,
     )
     house = House(
-        settings=settings,
-        keys=keys,
-        clock=clock,
-        log=log,
+        checks=Checks(settings=settings, keys=keys, clock=clock, log=log),
         policy=policy,
         handlers=inference_handlers(
             policy=policy, models=fleet.models, started_s=clock.now_us() // SECOND_US
