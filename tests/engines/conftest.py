@@ -59,10 +59,13 @@ class Bench:
                 start_new_session=True,
             )
         self.started.append(child)
+        return self.running(launch, pid=child.pid)
+
+    def running(self, launch: Launch, *, pid: int) -> Running:
         return Running(
             replica=launch.replica,
             generation=1,
-            pid=child.pid,
+            pid=pid,
             pid_started=0,
             host=launch.host,
             port=launch.port,

@@ -1,12 +1,16 @@
 """The engines that run here, as real processes: started, followed, warmed up, probed."""
 
 import asyncio
+import os
+from pathlib import Path
 
 import pytest
 from openai import AsyncOpenAI
 
+from poorwill.core.anatomy import anatomy
 from poorwill.core.ports import DriverError
 from poorwill.core.words import Phase, ReplicaId
+from poorwill.engines.asking import Endpoint, greedy_text
 
 REPLICA = ReplicaId("tiny-0")
 
@@ -77,4 +81,82 @@ async def test_waiting_for_an_engine_that_is_never_ready_can_be_abandoned(bench,
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
             await engine.ready(running, launch)
-    assert [task for task in asyncio.all_tasks() if "client" in task.get_name().lower()] == []
+    await until(lambda: sockets(running.pid) == 3)
+
+
+async def test_the_bytes_of_the_weights_are_seen_where_they_were_read(
+    bench, tiny_model, marks, report
+):
+    engine = bench.engine("llama.cpp", path=str(tiny_model))
+    launch, _, began_us, ended_us = await started(bench, engine, report)
+    spans = anatomy(engine.refine(launch, marks, began_us, ended_us), began_us, ended_us)
+    assert sum(span.bytes_read or 0 for span in spans) >= tiny_model.stat().st_size
+    assert spans[0].began_us == began_us and spans[-1].ended_us == ended_us
+
+
+def sockets(pid: int) -> int:
+    """Open sockets of a process: a connection left to an engine would keep it from being frozen."""
+    return sum(os.readlink(fd).startswith("socket:") for fd in Path(f"/proc/{pid}/fd").iterdir())
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 (another process sets no event)
+            await asyncio.sleep(0.01)
+
+
+async def test_no_connection_to_the_engine_stays_open(bench, report):
+    engine = bench.engine("toy")
+    launch, running, _, _ = await started(bench, engine, report)
+    idle = 3  # the listener and the event loop's own pair
+    await engine.probe(running, launch)
+    await until(lambda: sockets(running.pid) == idle)
+
+
+@pytest.mark.parametrize("what", ["ready", "probe"])
+async def test_asking_can_be_abandoned_and_the_engine_sees_the_connection_end(bench, what):
+    """A server that accepts and never answers."""
+    accepted, ended = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader, writer):
+        accepted.set()
+        await reader.read()
+        writer.close()
+        ended.set()
+
+    engine = bench.engine("toy")
+    launch = engine.launch(replica=REPLICA, generation=1)
+    async with asyncio.timeout(10), await asyncio.start_server(silent, "127.0.0.1", launch.port):
+        asking = asyncio.get_running_loop().create_task(
+            getattr(engine, what)(bench.running(launch, pid=os.getpid()), launch)
+        )
+        await accepted.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await ended.wait()
+
+
+async def test_following_can_be_abandoned_and_reports_nothing_afterwards(bench, marks, report):
+    engine = bench.engine("toy", options={"load_seconds": 0.3})
+    launch = engine.launch(replica=REPLICA, generation=1)
+    follower = asyncio.get_running_loop().create_task(engine.follow(launch, report))
+    await asyncio.sleep(0)
+    follower.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await follower
+    running = bench.start(launch)
+    await engine.ready(running, launch)
+    assert marks == []
+
+
+async def test_an_engine_without_completions_is_asked_for_something_else(bench, tiny_model, report):
+    """A path no server knows, then one that it does: the fallback from completions to chat."""
+    engine = bench.engine("toy")
+    _, running, _, _ = await started(bench, engine, report)
+    text = await greedy_text(
+        Endpoint(host=running.host, port=running.port, model="tiny", extra={"max_tokens": "none"})
+    )
+    assert (
+        len(text.split()) == 16
+    )  # completions and chat refused the bad field; embeddings took none

@@ -3,7 +3,7 @@
 A connection left open to an engine would keep it from being frozen, so nothing here keeps any.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import httpx2
@@ -40,13 +40,31 @@ async def answers(endpoint: Endpoint, path: str, *, timeout_s: float) -> bool:
         return False
 
 
-async def greedy_text(
-    endpoint: Endpoint, *, tokens: int = _TOKENS, timeout_s: float = MOST_ANSWER_S
-) -> str:
+async def warm_up(endpoint: Endpoint, *, timeout_s: float) -> None:
+    """Have the engine answer one token of anything: its first forward pass, so that no user pays for it.
+
+    Raises DriverError where it answers no question with 200. Cancelled: the connection is closed.
+    """
+    await _asked(endpoint, tokens=1, timeout_s=timeout_s, enough=lambda answer: True)
+
+
+async def greedy_text(endpoint: Endpoint, *, timeout_s: float = MOST_ANSWER_S) -> str:
     """Return the engine's greedy continuation of a fixed prompt.
 
-    Tries a completion, then a chat, then an embedding: not every engine has each. Raises DriverError
-    where none answers with something usable. Cancelled: the connection is closed.
+    Raises DriverError where it answers nothing that can be compared. Cancelled: the connection is closed.
+    """
+    answer = await _asked(
+        endpoint, tokens=_TOKENS, timeout_s=timeout_s, enough=lambda answer: _text(answer) != ""
+    )
+    return _text(answer)
+
+
+async def _asked(
+    endpoint: Endpoint, *, tokens: int, timeout_s: float, enough: Callable[[httpx2.Response], bool]
+) -> httpx2.Response:
+    """Return the first answer that is enough.
+
+    Tries a completion, then a chat, then an embedding: not every engine has each.
     """
     refusals: list[str] = []
     questions = (
@@ -60,12 +78,10 @@ async def greedy_text(
             try:
                 answer = await client.post(path, json={"model": endpoint.model, **body, **sampling})
             except httpx2.HTTPError as error:
-                raise DriverError(
-                    f"no answer to {path}: {type(error).__name__} {error}".strip()
-                ) from error
-            text = _text(answer)
-            if text:
-                return text
+                why = f"{type(error).__name__} {error}".strip()
+                raise DriverError(f"no answer to {path}: {why}") from error
+            if answer.status_code == 200 and enough(answer):
+                return answer
             refusals.append(f"{path} {answer.status_code} {answer.text[:200]}")
     raise DriverError("the engine answers no question: " + "; ".join(refusals))
 
@@ -86,14 +102,14 @@ def _client(endpoint: Endpoint, timeout_s: float) -> httpx2.AsyncClient:
 
 def _text(answer: httpx2.Response) -> str:
     """Return what the answer says, empty where it says nothing of use."""
-    if answer.status_code != 200:
-        return ""
     try:
         body = answer.json()
         if "data" in body:
             return " ".join(f"{value:.4f}" for value in body["data"][0]["embedding"][:16])
         choice = body["choices"][0]
-        text = choice.get("text")
-        return str(text if text is not None else choice["message"]["content"] or "")
+        if "text" in choice:
+            return str(choice["text"] or "")
+        message = choice["message"]
+        return str(message.get("content") or message.get("reasoning_content") or "")
     except (ValueError, KeyError, IndexError, TypeError):
         return ""

@@ -14,7 +14,7 @@ from poorwill.core.launch import Launch, PhaseMark, Running
 from poorwill.core.ports import Clock, DriverError, Report
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import SECOND_US, Phase, ReplicaId
-from poorwill.engines.asking import Endpoint, answers, greedy_text
+from poorwill.engines.asking import Endpoint, answers, greedy_text, warm_up
 from poorwill.engines.dialects.news import Dialect
 from poorwill.engines.dialects.vllm import settle_compilation
 from poorwill.engines.expectation import expected_rate
@@ -78,7 +78,7 @@ class ServedEngine:
         )
         logs = Path(self.directory, "logs")
         for made in (cache, logs):
-            made.mkdir(parents=True, exist_ok=True)
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._launch(recipe, replica, host, port, str(logs / f"{replica}.log"))
 
     def _launch(
@@ -109,10 +109,12 @@ class ServedEngine:
         """
         wake = self._begin(launch)
         wake.report = report
+        told: Phase | None = None
         try:
             while True:
                 for mark in wake.reader.look():
-                    if mark.ended_us is None:
+                    if mark.ended_us is None and mark.phase is not told:
+                        told = mark.phase
                         report(mark)
                 wake.io.look(self.clock.now_us())
                 await asyncio.sleep(LOOK_S)
@@ -140,7 +142,7 @@ class ServedEngine:
         if wake is not None:
             wake.mark(Phase.WARMUP, self.clock.now_us(), "synthetic request")
         left_s = max(1.0, (give_up_us - self.clock.now_us()) / SECOND_US)
-        await greedy_text(endpoint, tokens=1, timeout_s=left_s)
+        await warm_up(endpoint, timeout_s=left_s)
         if wake is not None:
             wake.mark(Phase.READY, self.clock.now_us())
 

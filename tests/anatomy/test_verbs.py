@@ -1,0 +1,230 @@
+"""`poorwill anatomy` and `poorwill bench` as a user runs them, over a real ledger and a real engine."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from poorwill.core.entries import PhaseSpan, ReplicaCreated, SpanOpened, WakeBegan, WakeEnded
+from poorwill.core.settings import RateSettings
+from poorwill.core.words import (
+    LINGER,
+    SECOND_US,
+    ModelName,
+    Phase,
+    ReplicaId,
+    Tier,
+    WakeId,
+    parked,
+    waking,
+)
+from poorwill.ledger.ledger import open_ledger
+from poorwill.ledger.rates import sync_rates
+from poorwill.main import run
+from poorwill.telemetry.log import StreamLog
+
+START = 1_800_000_000 * SECOND_US
+DOLLAR_H = 3_600_000_000_000
+"""3,600 dollars an hour: a second is a dollar."""
+
+FLEET = """
+[gateway]
+listen = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+
+[models.bird]
+engine = "toy"
+options = { load_seconds = 0.2, tokens_per_second = 400, slots = 2 }
+ladder = ["cold"]
+wake_budget_s = 20
+policy = { name = "fixed", idle_s = 60 }
+
+[[rates]]
+active_usd_h = "1.00"
+"""
+
+
+class Clock:
+    def now_us(self) -> int:
+        return START
+
+
+async def poorwill(*args: str, **env: str) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    status = await run(args, env, io.StringIO(), out, err)
+    return status, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Path:
+    (tmp_path / "fleet.toml").write_text(FLEET)
+    return tmp_path
+
+
+def story(*, number: int, at_s: float, phases: list[tuple[Phase, float]], tier: Tier) -> list:
+    """One successful wake and the linger after it."""
+    replica, name = ReplicaId("bird-0"), WakeId(f"bird-0.{number}")
+    began = START + round(at_s * SECOND_US)
+    spans, at = [], began
+    for phase, took_s in phases:
+        spans.append(PhaseSpan(phase=phase, began_us=at, ended_us=at + round(took_s * SECOND_US)))
+        at = spans[-1].ended_us
+    return [
+        WakeBegan(
+            wake=name,
+            replica=replica,
+            model=ModelName("bird"),
+            generation=number,
+            at_us=began,
+            from_tier=tier,
+            asked_by="ann",
+            why="demand",
+            budget_us=60 * SECOND_US,
+            held=2,
+        ),
+        SpanOpened(
+            replica=replica, at_us=began, cause=waking(Phase.PROVISION), tier=tier, wake=name
+        ),
+        WakeEnded(wake=name, replica=replica, at_us=at, ok=True, anatomy=tuple(spans)),
+        SpanOpened(replica=replica, at_us=at, cause=LINGER),
+        SpanOpened(replica=replica, at_us=at + SECOND_US, cause=parked(Tier.COLD), tier=Tier.COLD),
+    ]
+
+
+@pytest.fixture
+async def told(fleet: Path) -> Path:
+    """A fleet whose ledger holds two cold starts and a wake from a snapshot."""
+    log = StreamLog(stream=io.StringIO(), level="error")
+    rate = RateSettings(effective_us=0, active_nusd_h=DOLLAR_H)
+    async with open_ledger(str(fleet / "ledger.sqlite"), clock=Clock(), log=log) as ledger:
+        await ledger.thread.call(lambda db: sync_rates(db, [rate], now_us=START))
+        created = ReplicaCreated(
+            replica=ReplicaId("bird-0"), model=ModelName("bird"), driver="cold", at_us=START
+        )
+        opened = SpanOpened(
+            replica=ReplicaId("bird-0"), at_us=START, cause=parked(Tier.COLD), tier=Tier.COLD
+        )
+        await ledger.record([created, opened])
+        cold = [(Phase.SPAWN, 0.5), (Phase.WEIGHTS, 8.0), (Phase.WARMUP, 1.5)]
+        await ledger.record(story(number=1, at_s=10, phases=cold, tier=Tier.COLD))
+        slow = [(Phase.SPAWN, 0.5), (Phase.WEIGHTS, 10.0), (Phase.WARMUP, 1.5)]
+        await ledger.record(story(number=2, at_s=100, phases=slow, tier=Tier.COLD))
+        frozen = [(Phase.READ_IMAGE, 1.0), (Phase.VERIFY, 0.25)]
+        await ledger.record(story(number=3, at_s=200, phases=frozen, tier=Tier.FROZEN))
+    return fleet
+
+
+async def test_anatomy_compares_starts_and_advises(told):
+    status, out, _ = await poorwill("anatomy", "--fleet", str(told))
+    assert status == 0
+    assert "cold (2)" in out and "frozen (1)" in out
+    assert "9.00 s [8.00 s .. 10.0 s]" in out
+    assert "saves 9.75 s (measured): let wakes come from frozen" in out
+    assert "the next wake from cold: 11.0 s, from 10.0 s to 12.0 s" in out
+
+
+async def test_anatomy_of_one_wake_is_a_waterfall_with_prices(told):
+    status, out, _ = await poorwill("anatomy", "bird-0.1", "--fleet", str(told))
+    assert status == 0
+    weights = next(line for line in out.splitlines() if line.strip().startswith("weights"))
+    assert "0.500 s" in weights and "8.00 s" in weights and "80%" in weights
+    assert "$8.000000" in weights
+    assert "#" * 30 in weights
+
+
+async def test_anatomy_as_json_adds_up(told):
+    status, out, _ = await poorwill("anatomy", "bird", "--fleet", str(told), "--json")
+    assert status == 0
+    bird = json.loads(out)["models"]["bird"]
+    assert [wake["wake"] for wake in bird["wakes"]] == ["bird-0.1", "bird-0.2", "bird-0.3"]
+    for wake in bird["wakes"]:
+        assert sum(phase["took_s"] for phase in wake["phases"]) == pytest.approx(wake["took_s"])
+        assert sum(phase["price_nusd"] for phase in wake["phases"]) == wake["price_nusd"]
+    cold = next(start for start in bird["starts"] if start["kind"] == "cold")
+    assert cold["phases"]["weights"] == {"median": 9.0, "low": 8.0, "high": 10.0}
+    assert bird["expected"]["frozen"]["total"]["expected_s"] == pytest.approx(1.25)
+
+
+async def test_a_trace_file_is_written_and_a_bad_path_refused(told, tmp_path):
+    path = tmp_path / "trace.json"
+    status, _, err = await poorwill("anatomy", "--fleet", str(told), "--trace", str(path))
+    assert status == 0 and "wrote 3 wakes" in err
+    assert len(json.loads(path.read_text())["traceEvents"]) > 8
+    status, _, err = await poorwill("anatomy", "--fleet", str(told), "--trace", "/nowhere/x.json")
+    assert status == 2 and "cannot write" in err
+
+
+async def test_unknown_names_and_missing_ledgers_are_told(told, tmp_path):
+    status, _, err = await poorwill("anatomy", "fish", "--fleet", str(told))
+    assert status == 2 and "no model and no wake is named 'fish'" in err and "bird" in err
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "fleet.toml").write_text(FLEET)
+    status, _, err = await poorwill("anatomy", "--fleet", str(empty))
+    assert status == 8 and "no ledger" in err
+
+
+async def test_the_textbook_prediction():
+    line = "--predict --params 70e9 --bits 16 --link-gbit 1 --disk-gb-s 5 --json"
+    status, out, _ = await poorwill("anatomy", *line.split())
+    assert status == 0
+    prediction = json.loads(out)
+    assert prediction["phases"]["download"]["expected_s"] == pytest.approx(1120, rel=0.01)
+    assert 19 * 60 < prediction["total"]["expected_s"] < 21 * 60
+    assert (
+        max(prediction["phases"], key=lambda p: prediction["phases"][p]["expected_s"]) == "download"
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ["--predict", "--predict --params 0", "--predict --params 7e9 --disk-gb-s -1"]
+)
+async def test_impossible_figures_are_refused(line):
+    status, _, err = await poorwill("anatomy", *line.split())
+    assert status == 2 and "hint" in err
+
+
+async def test_bench_finds_where_batching_saturates_and_what_a_wake_costs(fleet):
+    """The toy decodes two requests at once at 400 tokens a second each."""
+    status, out, err = await poorwill(
+        *("bench", "bird", "--fleet", str(fleet), "--json", "--concurrency", "8"),
+        *("--seconds", "0.4", "--tokens", "20", "--pairs", "10"),
+    )
+    assert status == 0, err
+    result = json.loads(out)
+    assert {level["route"] for level in result["levels"]} == {"direct", "gateway"}
+    assert [lv["concurrency"] for lv in result["levels"] if lv["route"] == "direct"] == [1, 2, 4, 8]
+    assert all(level["failed"] == 0 for level in result["levels"])
+    assert result["saturates_at"] == 2
+    first = result["levels"][0]
+    assert first["between_tokens_s"]["p50"] == pytest.approx(1 / 400, rel=0.8)
+    assert result["gateway_overhead_s"]["pairs"] == 10
+    (penalty,) = result["wake_penalty"].values()
+    assert penalty["wake_s"] > 0.2
+    assert result["baseline_first_token_s"] < 0.2
+
+
+async def test_bench_refuses_bad_bounds_and_unknown_models(fleet):
+    status, _, err = await poorwill("bench", "--fleet", str(fleet), "--concurrency", "0")
+    assert status == 2 and "out of range" in err
+    status, _, err = await poorwill("bench", "fish", "--fleet", str(fleet))
+    assert status == 2 and "models: bird" in err
+    status, _, err = await poorwill("bench", "--fleet", str(fleet), "--key-env", "NONE")
+    assert status == 2 and "$NONE is not set" in err
+
+
+async def test_bench_says_what_failed(fleet):
+    broken = FLEET.replace("load_seconds = 0.2", "fail_requests = 418")
+    (fleet / "fleet.toml").write_text(broken.replace("wake_budget_s = 20", "wake_budget_s = 3"))
+    status, _, err = await poorwill("bench", "--fleet", str(fleet), "--seconds", "0.2")
+    assert status == 7 and "the benchmark of bird failed" in err
+
+
+async def test_a_phase_that_exceeds_its_own_limit_fails_the_wake_and_is_named(fleet):
+    limits = "phase_limits_s = { weights = 0.3 }\nwake_budget_s = 20"
+    slow = FLEET.replace("load_seconds = 0.2", "load_seconds = 20")
+    (fleet / "fleet.toml").write_text(slow.replace("wake_budget_s = 20", limits))
+    status, _, err = await poorwill("bench", "--fleet", str(fleet))
+    assert status == 7
+    assert "weights: 0.3" in err and "s of 0.3 s" in err
