@@ -1,0 +1,88 @@
+"""What the wake benchmark times beside parks and wakes: a copy, a read, a first token; the page cache."""
+
+import http.client
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+BLOCK = 4 * 2**20
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def drop_page_cache() -> bool:
+    """Write back and drop this machine's page cache; False where that is not permitted.
+
+    What a hypervisor or a disk keeps of its own is not dropped by it.
+    """
+    os.sync()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+    except OSError:
+        return False
+    return True
+
+
+def files_under(place: Path) -> list[Path]:
+    return sorted(
+        path for path in ([place] if place.is_file() else place.rglob("*")) if path.is_file()
+    )
+
+
+def read_s(files: Iterable[Path]) -> float:
+    """Time to read files through, one after the other, as `cat FILES >/dev/null` does."""
+
+    def read() -> None:
+        buffer = bytearray(BLOCK)
+        for path in files:
+            with path.open("rb", buffering=0) as file:
+                while file.readinto(buffer):
+                    pass
+
+    return timed(read)
+
+
+def copy_s(files: Iterable[Path], target: Path) -> float:
+    """Time to copy files and sync them, as `cp FILES DIR; sync DIR/*` does. The copy is removed again."""
+    target.mkdir()
+
+    def copy() -> None:
+        for number, path in enumerate(files):
+            copied = target / str(number)
+            shutil.copyfile(path, copied)
+            descriptor = os.open(copied, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+
+    try:
+        return timed(copy)
+    finally:
+        shutil.rmtree(target)
+
+
+def first_token_s(host: str, port: int, model: str, *, limit_s: float = 600.0) -> float:
+    """Time from a streamed request to its first token."""
+    connection = http.client.HTTPConnection(host, port, timeout=limit_s)
+    body = {"model": model, "prompt": "The common poorwill is", "max_tokens": 2, "temperature": 0}
+    headers = {"content-type": "application/json", "connection": "close"}
+    began = time.perf_counter()
+    try:
+        connection.request("POST", "/v1/completions", json.dumps({**body, "stream": True}), headers)
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise RuntimeError(f"the engine answered {answer.status}: {answer.read()[:200]!r}")
+        for line in answer:
+            if line.startswith(b"data:"):
+                took = time.perf_counter() - began
+                answer.read()
+                return took
+        raise RuntimeError("the stream held no token")
+    finally:
+        connection.close()
