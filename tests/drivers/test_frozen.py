@@ -5,6 +5,7 @@
 
 import asyncio
 import ctypes
+import errno
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -79,7 +81,8 @@ async def test_criu_itself_refuses_an_open_connection_and_the_engine_serves_on(
     fleet: Fleet, driver: FrozenDriver, monkeypatch: pytest.MonkeyPatch
 ):
     # A client that connects between our look and criu's: our look is switched off here.
-    monkeypatch.setattr(procfs, "connected_ports", lambda pids: [])
+    nothing = procfs.Connections(outside=(), within=())
+    monkeypatch.setattr(procfs, "connections", lambda pids: nothing)
     launch, running = await start(fleet)
     reader, writer = await asyncio.open_connection(launch.host, launch.port)
     writer.write(b"GET /count HTTP/1.1\r\n\r\n")
@@ -103,6 +106,41 @@ async def test_an_engine_with_children_is_frozen_and_thawed_whole(
     woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
     assert sorted(stat.pid for stat in procfs.session_members(woken.pid)) == sorted(before)
     assert ask(woken) == "1"
+
+
+async def test_processes_that_talk_tcp_among_themselves_are_frozen_with_their_connections(
+    fleet: Fleet, driver: FrozenDriver
+):
+    launch, running = await start(fleet, "--worker")
+    for cycle in range(5):
+        assert ask(running) == str(cycle + 1)
+        assert len(procfs.connections([s.pid for s in procfs.session_members(running.pid)]).within)
+        parked = await driver.park(running, launch, generation=cycle + 1)
+        assert procfs.session_members(running.pid) == []
+        running = await driver.wake(parked, launch, generation=cycle + 2, report=fleet.report)
+
+
+class Full(SnapshotStore):
+    """A store on a disk that is full once the image is written."""
+
+    def commit(self, *args: object, **kwargs: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("when", ["during the dump", "after the dump"])
+async def test_connections_within_survive_a_park_that_fails(fleet: Fleet, criu: Criu, when: str):
+    root = store_root(fleet.directory, Tier.FROZEN)
+    store = Full if when == "after the dump" else SnapshotStore
+    driver = new_frozen(
+        fleet, criu, space=Careless(log=fleet.log), store=store(root=root, tier=Tier.FROZEN)
+    )
+    launch, running = await start(fleet, "--worker")
+    assert ask(running) == "1"
+    with small_disk(root, "1M" if when == "during the dump" else "64M"):
+        with pytest.raises(DriverError) as caught:
+            await driver.park(running, launch, generation=1)
+        assert caught.value.running == running
+        assert ask(running) == "2" and scratch(fleet) == []
 
 
 @pytest.mark.parametrize("change", ["grown", "cut", "removed"])

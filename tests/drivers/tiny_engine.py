@@ -2,7 +2,7 @@
 
 usage: tiny_engine.py PORT [--exit STATUS] [--never-ready] [--flood BYTES] [--ignore-term] [--children N]
                            [--fill BYTES] [--orphan] [--forks-on-term] [--slow-ready SECONDS] [--secret TEXT]
-                           [--host ADDRESS]
+                           [--host ADDRESS] [--worker]
 
 GET /health is 200; GET /count is how often it was asked; GET /pid is its pid, GET /time its clock.
 Connections are kept alive unless the request says `Connection: close`.
@@ -23,19 +23,39 @@ def option(name, default=None):
     return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
 
 
+def start_worker():
+    """Start a process that counts, and talk to it over TCP, as engines with several processes do."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    here = socket.create_connection(listener.getsockname())
+    there, _ = listener.accept()
+    listener.close()
+    if os.fork() == 0:
+        here.close()
+        for count in range(1, 10**8):
+            there.recv(1)
+            there.sendall(b"%08d" % count)
+    there.close()
+    return here
+
+
 class Engine:
     def __init__(self):
         self.asked = 0
         self.ready_at = time.monotonic() + float(option("--slow-ready", "0"))
+        self.worker = start_worker() if "--worker" in sys.argv else None
         self.secret = option("--secret", "").encode() * 3
         self.ballast = os.urandom(int(option("--fill", "0")))
+
+    def ask_worker(self):
+        self.worker.sendall(b"?")
+        return int(self.worker.recv(8))
 
     def answer(self, path):
         if path == "/health":
             ready = "--never-ready" not in sys.argv and time.monotonic() >= self.ready_at
             return (200, "ok") if ready else (503, "loading")
         if path == "/count":
-            self.asked += 1
+            self.asked = self.ask_worker() if self.worker else self.asked + 1
             print("asked", self.asked, flush=True)
             return 200, str(self.asked)
         if path == "/time":

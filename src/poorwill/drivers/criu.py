@@ -71,14 +71,25 @@ class Criu:
         return f"criu {self.version}"
 
     async def dump(
-        self, pid: int, *, image: Path, work: Path, began: Callable[[int], None]
+        self,
+        pid: int,
+        *,
+        image: Path,
+        work: Path,
+        began: Callable[[int], None],
+        connected: bool = False,
     ) -> None:
-        """Write a process tree's image and leave the tree stopped, so that the caller decides its end.
+        """Write a process tree's image and leave the tree where the caller decides its end.
 
-        `began` is told criu's pid. Raises CriuFailed; with the fault LIMIT or KILLED, and when cancelled,
-        criu was ended in the middle of its work and the tree must not be trusted any more.
+        It is left stopped, or, where its processes are `connected` with one another, running: criu gives
+        TCP connections back only to processes that run on. `began` is told criu's pid. Raises CriuFailed;
+        with the fault LIMIT or KILLED, and when cancelled, criu was ended in the middle of its work and the
+        tree must not be trusted any more.
         """
-        arguments = ["dump", "--tree", str(pid), "--leave-stopped", "--file-locks"]
+        arguments = ["dump", "--tree", str(pid), "--file-locks"]
+        # Both ends of such connections freeze at once, so no packet filter has to hold them meanwhile.
+        within = ["--leave-running", "--tcp-established", "--network-lock", "skip"]
+        arguments += within if connected else ["--leave-stopped"]
         await self._call(
             arguments, image=image, work=work, limit_s=self.dump_limit_s, inherit=(), began=began
         )
@@ -92,6 +103,7 @@ class Criu:
         log_path: str,
         root_pid: int,
         began: Callable[[int], None],
+        connected: bool = False,
     ) -> None:
         """Bring an image's process tree back, stopped, with `log_fd` in the place of `log_path`.
 
@@ -102,6 +114,8 @@ class Criu:
         inherit = f"fd[{log_fd}]:{log_path.lstrip('/')}"
         arguments = ["restore", "--restore-detached", "--leave-stopped", "--file-locks"]
         arguments += ["--pidfile", str(work / "pid"), "--inherit-fd", inherit]
+        if connected:
+            arguments.append("--tcp-established")
         restorer = None
 
         def note(criu_pid: int) -> None:
@@ -210,7 +224,11 @@ def _error_lines(path: Path, *, whole: bool = False) -> str:
         return ""
     if whole:
         return " | ".join(text.split("\n")[-4:]).strip(" |")
-    errors = re.findall(r"Error \([^)]*\): (.*)", text)
+    errors = [
+        error
+        for error in re.findall(r"Error \([^)]*\): (.*)", text)
+        if "RLIMIT_NOFILE" not in error  # without CAP_SYS_RESOURCE it always says so, and goes on
+    ]
     return " | ".join(errors[:4])
 
 

@@ -6,6 +6,7 @@ was cut off in the middle carries foreign code and is killed, never resumed.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from poorwill.core.launch import Launch, Parked, Running
@@ -21,6 +22,9 @@ from poorwill.drivers.snapshot import Draft
 
 if TYPE_CHECKING:
     from poorwill.drivers.frozen import FrozenDriver
+
+CONNECTED = "tcp"
+"""Key in a manifest's `extra`: set where the engine's processes talk TCP among themselves."""
 
 OVERHEAD = 1.05
 OVERHEAD_BYTES = 4 * 2**20
@@ -38,7 +42,7 @@ async def freeze(
     """Freeze an engine; see `Driver.park`. The image remembers whether it was `asleep`."""
     if not driver.processes.alive(running):
         raise DriverError(f"the engine of replica {running.replica} is not running")
-    await _quiet(driver, running)
+    connected = await _quiet(driver, running)
     try:
         held = await driver.device.take_down(_members(running))
     except DeviceBroken as error:
@@ -50,7 +54,9 @@ async def freeze(
         await driver.end(running)
         raise
     try:
-        return await _freeze_host(driver, running, launch, held, generation, asleep=asleep)
+        return await _freeze_host(
+            driver, running, launch, held, generation, asleep=asleep, connected=connected
+        )
     except BaseException as error:
         await _give_device_back(driver, running, held, error)
         raise
@@ -64,6 +70,7 @@ async def _freeze_host(
     generation: int,
     *,
     asleep: bool,
+    connected: bool,
 ) -> Parked:
     """Dump what is in the host's memory, the device's content included by now."""
     pids = _members(running)
@@ -77,8 +84,10 @@ async def _freeze_host(
         raise DriverError(f"cannot freeze: {error}", running=running) from error
     manifest = _manifest(driver, running, launch, pids, generation, asleep=asleep)
     manifest = with_device_image(manifest, held)
+    if connected:
+        manifest = replace(manifest, extra={**manifest.extra, CONNECTED: "within"})
     try:
-        await _dump(driver, running, draft)
+        await _dump(driver, running, draft, connected=connected)
         manifest = await in_thread(lambda stop: driver.store.commit(draft, manifest, stop))
         parked = _parked(manifest, path=str(draft.final))
         await driver.end(running)
@@ -93,7 +102,7 @@ async def _freeze_host(
         raise
 
 
-async def _dump(driver: "FrozenDriver", running: Running, draft: Draft) -> None:
+async def _dump(driver: "FrozenDriver", running: Running, draft: Draft, *, connected: bool) -> None:
     def began(criu_pid: int) -> None:
         note_attempt(
             draft.work,
@@ -103,7 +112,10 @@ async def _dump(driver: "FrozenDriver", running: Running, draft: Draft) -> None:
         )
 
     try:
-        await driver.criu.dump(running.pid, image=draft.image, work=draft.work, began=began)
+        await driver.criu.dump(
+            running.pid, image=draft.image, work=draft.work, began=began, connected=connected
+        )
+        driver.processes.stop(running)
     except CriuFailed as error:
         if error.fault in (CriuFault.LIMIT, CriuFault.KILLED):
             await driver.end(running)
@@ -118,22 +130,26 @@ async def _dump(driver: "FrozenDriver", running: Running, draft: Draft) -> None:
         raise
 
 
-async def _quiet(driver: "FrozenDriver", running: Running) -> None:
-    """Wait until the engine has no TCP connection. Raises DriverError with `.running` otherwise."""
+async def _quiet(driver: "FrozenDriver", running: Running) -> bool:
+    """Wait until the engine has no TCP connection with anybody else; return whether it has some within.
+
+    Raises DriverError with `.running` where others stay connected.
+    """
     delay_s = 0.002
-    connected: list[tuple[int, int]] = []
+    connected = procfs.Connections(outside=(), within=())
     try:
         async with asyncio.timeout(driver.quiet_limit_s):
-            while connected := procfs.connected_ports(_members(running)):
+            while (connected := procfs.connections(_members(running))).outside:
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, 0.05)
     except TimeoutError:
-        ports = ", ".join(f"{local}->{peer}" for local, peer in connected[:4])
+        ports = ", ".join(f"{local}->{peer}" for local, peer in connected.outside[:4])
         raise DriverError(
             f"replica {running.replica} has TCP connections open (ports {ports}); "
             "close keep-alive connections before parking",
             running=running,
         ) from None
+    return bool(connected.within)
 
 
 async def _give_device_back(

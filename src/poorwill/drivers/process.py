@@ -166,6 +166,10 @@ class EngineProcesses:
         """Send SIGKILL to the whole session and do not wait."""
         self._signal(running, signal.SIGKILL)
 
+    def stop(self, running: Running) -> None:
+        """Stop a session where it is (SIGSTOP); one that is stopped stays so."""
+        self._signal(running, signal.SIGSTOP)
+
     def resume(self, running: Running) -> None:
         """Let a stopped session run on (SIGCONT)."""
         self._signal(running, signal.SIGCONT)

@@ -152,18 +152,32 @@ def tcp_sockets(pid: int) -> list[TcpSocket]:
     return rows
 
 
-def connected_ports(pids: list[int]) -> list[tuple[int, int]]:
-    """Return (local, peer) ports of every TCP socket these processes hold that is not merely listening."""
-    if not pids:
-        return []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connections:
+    """TCP connections of a group of processes, as (local port, peer port)."""
+
+    outside: tuple[tuple[int, int], ...]
+    """With somebody else."""
+    within: tuple[tuple[int, int], ...]
+    """Among themselves: both ends are theirs."""
+
+
+def connections(pids: list[int]) -> Connections:
+    """Return the TCP connections that these processes hold; what merely listens is none."""
     held: set[int] = set()
     for pid in pids:
         held |= socket_inodes(pid)
-    return [
+    rows = tcp_sockets(pids[0]) if pids else []
+    pairs = [
         (row.local_port, row.peer_port)
-        for row in tcp_sockets(pids[0])
+        for row in rows
         if row.inode in held and row.state != TCP_LISTEN
     ]
+    both = set(pairs)
+    return Connections(
+        outside=tuple(pair for pair in pairs if pair[::-1] not in both),
+        within=tuple(pair for pair in pairs if pair[::-1] in both),
+    )
 
 
 def port_holder(host: str, port: int) -> str:

@@ -20,6 +20,7 @@ from poorwill.drivers.blocking import in_thread
 from poorwill.drivers.criu import CriuFailed, CriuFault
 from poorwill.drivers.device import device_image
 from poorwill.drivers.enginelog import open_log
+from poorwill.drivers.freeze import CONNECTED
 from poorwill.drivers.manifest import FileRecord, HostFacts, Manifest, mismatches
 from poorwill.drivers.readiness import Readiness, refuse_taken_port
 from poorwill.drivers.snapshot import Draft
@@ -154,6 +155,7 @@ async def _run_criu(
             log_path=manifest.log_path,
             root_pid=manifest.pid,
             began=began,
+            connected=CONNECTED in manifest.extra,
         )
     except CriuFailed as error:
         # A time limit, a port or a pid: the machine was in the way, not the image.
