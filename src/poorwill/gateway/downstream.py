@@ -238,7 +238,7 @@ class Downstream(asyncio.Protocol):
             bodyless=head is not None and head.method == b"HEAD",
             dialect=route.dialect if route else Dialect.OPENAI,
         )
-        response.fail(error)
+        response.fail(error, retry_after_s=error.retry_after_s)
         self._reader.drop()
         if self._transport is not None and not self._transport.is_closing():
             # Closing with unread input would reset the connection and lose the answer.

@@ -1,0 +1,48 @@
+"""The dashboard: whole in one file, and in step with what the admin listener tells."""
+
+import re
+from dataclasses import fields
+from typing import get_args
+
+from poorwill.core.entries import Entry
+from poorwill.core.ports import ReplicaStatus, WakeInterval
+from poorwill.dashboard import page
+
+PAGE = page().decode()
+KINDS = {kind.__name__: kind for kind in get_args(Entry)}
+
+
+def test_the_page_loads_nothing_from_elsewhere() -> None:
+    assert not re.findall(r"https?://|//cdn|<link|<script src|@import|url\(", PAGE)
+
+
+def test_the_page_follows_light_and_dark() -> None:
+    assert "color-scheme: light dark" in PAGE
+    assert "prefers-color-scheme" in PAGE or "light-dark(" in PAGE
+
+
+def test_text_enters_the_page_as_text_only() -> None:
+    assert not re.findall(r"innerHTML|insertAdjacentHTML|document\.write|eval\(", PAGE)
+
+
+def test_the_page_tells_only_of_entries_that_exist_and_of_fields_that_they_have() -> None:
+    told = re.search(r"const tell = \{(.*?)\n\};", PAGE, re.DOTALL)
+    assert told is not None
+    listed = re.findall(
+        r"^  (\w+): e => (.*?)(?=^  \w+: e =>|\Z)", told[1], re.DOTALL | re.MULTILINE
+    )
+    assert {"WakeBegan", "WakeEnded", "ParkEnded", "RequestEnded", "Noted"} <= {
+        k for k, _ in listed
+    }
+    for kind, text in listed:
+        if kind != "Lost":
+            names = {field.name for field in fields(KINDS[kind])}
+            assert set(re.findall(r"\be\.(\w+)", text)) <= names, kind
+
+
+def test_the_page_shows_fields_that_a_status_has() -> None:
+    names = {field.name for field in fields(ReplicaStatus)} | {"since_s"}
+    assert set(re.findall(r"\br\.(\w+)", PAGE)) <= names
+    wake = {field.name for field in fields(WakeInterval)}
+    shown = set(re.findall(r"\bw\.(\w+)", PAGE))
+    assert {"p50_s", "p95_s", "max_s", "budget_s"} <= shown <= wake
