@@ -138,6 +138,7 @@ class ReplicaMachine(RuleBasedStateMachine):
             self.waking.add(effect.generation)
         elif isinstance(effect, AbortWake):
             assert effect.generation in self.waking and effect.generation not in self.aborted
+            assert isinstance(what, Close) or self.limit_reached(before), "a budget aborts no wake"
             self.aborted.add(effect.generation)
         elif isinstance(effect, StartPark):
             self.begins_to_park(effect, before, after, what)
@@ -147,6 +148,13 @@ class ReplicaMachine(RuleBasedStateMachine):
             self.leases.clear()
         elif isinstance(effect, Record):
             self.write(effect.entry)
+
+    def limit_reached(self, before: Replica) -> bool:
+        wake = before.wake
+        assert wake is not None
+        limit = before.settings.wake.phase_limits_us.get(wake.phase)
+        slow = limit is not None and self.now >= wake.phase_began_us + limit
+        return slow or self.now >= wake.cap_ends_us
 
     def begins_to_park(
         self, effect: StartPark, before: Replica, after: Replica, what: Input
@@ -212,8 +220,16 @@ class ReplicaMachine(RuleBasedStateMachine):
 
     @rule(size=st.sampled_from([1, 50, 400]))
     def request(self, size: int) -> None:
+        self.ask(size, claims=True)
+
+    @rule(size=st.sampled_from([1, 50, 400]))
+    def request_that_asks_to_be_held_at_once(self, size: int) -> None:
+        """The gate may have opened since the request looked."""
+        self.ask(size, claims=False)
+
+    def ask(self, size: int, *, claims: bool) -> None:
         self.predicted = 0
-        if self.gate.claim():
+        if claims and self.gate.claim():
             assert self.replica.state is State.READY and not self.held
             self.leases.append(self.replica.generation)
             if self.gate.in_flight == 1:
@@ -226,6 +242,13 @@ class ReplicaMachine(RuleBasedStateMachine):
         self.feed(Demand(hold=hold, size_bytes=size, asked_by="k", request=f"r{hold}"))
         if drained and not self.closed:
             assert self.replica.state is State.READY, "demand cancels a drain"
+
+    @rule(sizes=st.lists(st.sampled_from([1, 50, 400]), min_size=2, max_size=5))
+    def several_requests(self, sizes: list[int]) -> None:
+        """A burst: requests a second apart, so that many wait at once."""
+        for size in sizes:
+            self.ask(size, claims=True)
+            self.time_passes(S)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())

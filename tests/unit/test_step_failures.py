@@ -1,0 +1,180 @@
+"""What fails, and what is not allowed: fallback, back-off, lost engines, the spend breaker."""
+
+from dataclasses import replace
+
+from poorwill.core.effects import Fail
+from poorwill.core.entries import (
+    WakeBegan,
+    WakeEnded,
+)
+from poorwill.core.errors import ErrorCode
+from poorwill.core.gate import Load
+from poorwill.core.inputs import (
+    EngineLost,
+    ParkFailed,
+    ParkSucceeded,
+    Returned,
+    SpendChanged,
+    Tick,
+    WakeAsked,
+    WakeFailed,
+    WakeSucceeded,
+)
+from poorwill.core.lifecycle import State
+from poorwill.core.replica import next_wakeup_us
+from poorwill.core.settings import WakeSettings
+from poorwill.core.words import HoldId, Tier, WakeId
+
+from .replicas import (
+    LADDER,
+    T0,
+    Always,
+    Life,
+    S,
+    causes,
+    demand,
+    entries,
+    failed,
+    granted,
+    parked,
+    parking,
+    parks,
+    ready,
+    settings,
+    wakes,
+    waking,
+)
+
+W1 = WakeId("m-0.1")
+
+
+# failed wakes
+
+
+def test_a_snapshot_that_fails_starts_cold_for_the_same_requests_under_the_same_deadlines():
+    life = Life(waking(Tier.FROZEN, holds=2)).after(20)
+    effects = life.takes(WakeFailed(generation=1, why="damaged"))
+    assert failed(effects) == [] and wakes(effects) == [Tier.COLD]
+    (began,) = entries(effects, WakeBegan)
+    assert (began.asked_by, began.why, began.held) == ("key", "frozen failed: damaged", 2)
+    assert life.replica.budget_ends_us == T0 + 60 * S
+    assert life.replica.wake is not None and life.replica.wake.cap_ends_us == T0 + 180 * S
+    assert life.replica.wake.asked_us == T0
+    (ended,) = entries(effects, WakeEnded)
+    assert not ended.ok and ended.wake == W1
+
+
+def test_a_start_that_fails_fails_everybody_and_backs_off():
+    life = Life(waking(holds=2)).after(20)
+    effects = life.takes(WakeFailed(generation=1, why="no device"))
+    assert failed(effects) == [(0, ErrorCode.WAKE_FAILED), (1, ErrorCode.WAKE_FAILED)]
+    assert causes(effects) == ["parked.cold"]
+    assert (life.replica.failures, life.replica.retry_at_us) == (1, life.now + 5 * S)
+    refused = life.after(4).takes(demand(8))
+    assert failed(refused) == [(8, ErrorCode.WAKE_FAILED)] and wakes(refused) == []
+    assert wakes(life.after(1).takes(demand(9))) == [Tier.COLD]
+
+
+def test_the_back_off_doubles_up_to_its_bound_and_a_success_ends_it():
+    bounds = WakeSettings(budget_us=60 * S, cap_us=180 * S, backoff_us=5 * S, backoff_max_us=30 * S)
+    life = Life(parked(settings=settings(wake=bounds)))
+    delays = []
+    for _ in range(5):
+        life.takes(demand())
+        life.takes(WakeFailed(generation=life.replica.generation, why="x"))
+        delays.append((life.replica.retry_at_us - life.now) // S)
+        life.now = life.replica.retry_at_us
+    assert delays == [5, 10, 20, 30, 30]
+    life.takes(demand())
+    life.takes(WakeSucceeded(generation=life.replica.generation))
+    assert (life.replica.retry_at_us, life.replica.last_error) == (0, "")
+
+
+def test_a_wake_that_never_touched_the_replica_leaves_it_in_its_tier():
+    life = Life(waking(Tier.FROZEN))
+    what = WakeFailed(generation=1, why="no room", code=ErrorCode.NO_CAPACITY, kept=True)
+    effects = life.takes(what)
+    assert failed(effects) == [(0, ErrorCode.NO_CAPACITY)]
+    assert causes(effects) == ["parked.frozen"] and life.replica.tier is Tier.FROZEN
+
+
+def test_an_engine_that_dies_early_counts_as_a_failed_wake_and_a_late_one_does_not():
+    early = Life(ready(in_flight=2, held=1)).after(59)
+    effects = early.takes(EngineLost(generation=1, why="oom"))
+    assert failed(effects) == [(2, ErrorCode.WAKE_FAILED)] and causes(effects) == ["parked.cold"]
+    assert early.replica.retry_at_us == early.now + 5 * S
+    late = Life(ready(in_flight=2, held=1)).after(60)
+    effects = late.takes(EngineLost(generation=1, why="oom"))
+    assert failed(effects) == [] and wakes(effects) == [Tier.COLD]
+    assert late.replica.budget_ends_us == late.now + 60 * S, "whoever waits has a deadline"
+
+
+def test_the_leases_of_a_dead_engine_are_void():
+    life = Life(ready(in_flight=2))
+    life.takes(EngineLost(generation=1, why="oom"))
+    assert life.replica.load.in_flight == 0 and life.replica.generation == 2
+
+
+# the spend breaker
+
+
+def test_a_tripped_breaker_stops_wakes_and_refuses_until_it_ends():
+    life = Life(parked())
+    assert life.takes(SpendChanged(until_us=T0 + 100 * S, why="day")) == []
+    effects = life.after(40).takes(demand(5))
+    assert effects == [
+        Fail(hold=HoldId(5), code=ErrorCode.SPEND_LIMIT, message="day", retry_after_s=60)
+    ]
+    assert life.takes(WakeAsked()) == []
+    assert next_wakeup_us(life.replica, life.now) == T0 + 100 * S
+    life.after(60).takes(Tick())
+    assert wakes(life.takes(demand(6))) == [Tier.COLD]
+
+
+def test_a_tripped_breaker_fails_who_waits_lets_run_what_runs_and_then_parks():
+    life = Life(ready(in_flight=2, held=1))
+    effects = life.takes(SpendChanged(until_us=T0 + 100 * S, why="day"))
+    assert failed(effects) == [(2, ErrorCode.SPEND_LIMIT)] and parks(effects) == []
+    assert not life.replica.gate_open
+    life.replica = replace(life.replica, load=Load(0, T0, life.replica.load.cause))
+    assert parks(life.takes(Returned())) == [(None, Tier.ASLEEP)]
+
+
+def test_a_tripped_breaker_lets_a_wake_under_way_serve_those_it_woke_for_but_starts_no_other():
+    life = Life(waking(Tier.FROZEN, holds=1))
+    life.takes(SpendChanged(until_us=T0 + 100 * S, why="day"))
+    other = Life(life.replica)
+    assert granted(life.takes(WakeSucceeded(generation=1))) == [0]
+    effects = other.takes(WakeFailed(generation=1, why="damaged"))
+    assert wakes(effects) == [] and failed(effects) == [(0, ErrorCode.WAKE_FAILED)]
+
+
+def test_a_tripped_breaker_fails_who_waits_for_a_park_to_end():
+    life = Life(parking(Tier.FROZEN))
+    life.takes(demand(4))
+    effects = life.takes(SpendChanged(until_us=T0 + 100 * S, why="day"))
+    assert failed(effects) == [(4, ErrorCode.SPEND_LIMIT)]
+    assert wakes(life.takes(ParkSucceeded(generation=2))) == []
+
+
+def test_a_blocked_replica_whose_park_fails_is_not_parked_again_at_once():
+    life = Life(ready())
+    life.takes(SpendChanged(until_us=T0 + 1000 * S, why="day"))
+    for tier in LADDER:
+        assert life.replica.tier is tier
+        generation = life.replica.generation
+        effects = life.takes(ParkFailed(generation=generation, why="x", unharmed=True))
+    assert life.replica.state is State.READY and parks(effects) == []
+    due = next_wakeup_us(life.replica, life.now)
+    assert due is not None and due - life.now >= 60 * S
+    life.now = due
+    assert parks(life.takes(Tick())) == [(None, Tier.ASLEEP)]
+
+
+def test_a_floor_wakes_again_when_the_breaker_is_lifted():
+    life = Life(parked(floor=Always()))
+    life.takes(SpendChanged(until_us=T0 + 100 * S, why="day"))
+    assert wakes(life.takes(Tick())) == []
+    life.takes(SpendChanged(until_us=None))
+    assert next_wakeup_us(life.replica, life.now) == 0, "at once"
+    assert wakes(life.takes(Tick())) == [Tier.COLD]

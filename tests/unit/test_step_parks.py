@@ -1,0 +1,326 @@
+"""When a replica parks, how deep, when it is kept or woken ahead, and how it is shut down."""
+
+from dataclasses import replace
+
+import pytest
+
+from poorwill.core.effects import AbortWake, CutLeases, Record, StartPark
+from poorwill.core.entries import (
+    Noted,
+    ParkEnded,
+    SpanOpened,
+    WakeBegan,
+)
+from poorwill.core.errors import ErrorCode
+from poorwill.core.gate import Load
+from poorwill.core.inputs import (
+    Close,
+    ParkAsked,
+    ParkFailed,
+    ParkSucceeded,
+    Returned,
+    Tick,
+    WakeAsked,
+    WakeFailed,
+    WakeSucceeded,
+)
+from poorwill.core.lifecycle import State
+from poorwill.core.policy import FixedIdle
+from poorwill.core.replica import next_wakeup_us
+from poorwill.core.settings import HoldSettings, ParkSettings
+from poorwill.core.words import ReplicaId, Tier
+
+from .replicas import (
+    LADDER,
+    T0,
+    Ahead,
+    Always,
+    Between,
+    Life,
+    S,
+    causes,
+    demand,
+    doing,
+    draining,
+    entries,
+    failed,
+    granted,
+    parked,
+    parking,
+    parks,
+    ready,
+    rested,
+    settings,
+    wakes,
+    waking,
+)
+
+ID = ReplicaId("m-0")
+
+
+# parks
+
+
+def test_a_park_is_recorded_and_started_at_its_instant_and_not_before():
+    life = Life(ready())
+    assert next_wakeup_us(life.replica, T0) == T0 + 30 * S
+    assert life.after(29.999999).takes(Tick()) == []
+    assert life.after(0.000001).takes(Tick()) == [
+        Record(
+            entry=SpanOpened(
+                replica=ID, at_us=life.now, cause="park", tier=Tier.ASLEEP, why="idle, fixed 30 s"
+            )
+        ),
+        StartPark(generation=2, from_tier=None, to_tier=Tier.ASLEEP),
+    ]
+
+
+def test_a_replica_descends_the_ladder_at_the_instants_of_its_plan():
+    life = Life(rested(Tier.ASLEEP))
+    assert next_wakeup_us(life.replica, T0) == T0 + 300 * S
+    effects = life.after(300).takes(Tick())
+    assert parks(effects) == [(Tier.ASLEEP, Tier.FROZEN)]
+    effects = life.takes(ParkSucceeded(generation=life.replica.generation, image_bytes=5))
+    (ended,) = entries(effects, ParkEnded)
+    assert (ended.ok, ended.to_tier, ended.image_bytes) == (True, Tier.FROZEN, 5)
+    assert causes(effects) == ["parked.frozen"]
+    assert parks(life.after(2700).takes(Tick())) == [(Tier.FROZEN, Tier.COLD)]
+    life.takes(ParkSucceeded(generation=life.replica.generation))
+    assert next_wakeup_us(life.replica, life.now) is None, "the end of the ladder"
+
+
+def test_a_descent_that_fails_is_tried_again_later_each_time_and_does_not_hold_up_the_next_tier():
+    life = Life(rested(Tier.ASLEEP)).after(300)
+    pauses = []
+    for _ in range(4):
+        assert parks(life.takes(Tick())) == [(Tier.ASLEEP, Tier.FROZEN)]
+        life.takes(ParkFailed(generation=life.replica.generation, why="no way", unharmed=True))
+        assert (life.replica.state, life.replica.tier) == (State.PARKED, Tier.ASLEEP)
+        due = next_wakeup_us(life.replica, life.now)
+        assert due is not None
+        pauses.append((due - life.now) // S)
+        life.now = due
+    assert pauses == [60, 120, 240, 480]
+    life.now = T0 + 3000 * S
+    assert parks(life.takes(Tick())) == [(Tier.ASLEEP, Tier.COLD)]
+
+
+def test_a_park_that_fails_falls_back_to_the_next_colder_tier():
+    life = Life(parking(Tier.FROZEN))
+    effects = life.takes(ParkFailed(generation=2, why="no permission", unharmed=True))
+    assert parks(effects) == [(None, Tier.COLD)]
+    effects = life.takes(ParkFailed(generation=3, why="will not die", unharmed=True))
+    assert life.replica.state is State.READY and causes(effects) == ["linger"]
+    assert next_wakeup_us(life.replica, T0) == T0 + 120 * S, "and is not tried again at once"
+
+
+def test_a_park_that_fails_while_somebody_waits_serves_them():
+    life = Life(parking(Tier.FROZEN))
+    life.takes(demand(4))
+    assert life.replica.budget_ends_us == T0 + 60 * S
+    effects = life.takes(ParkFailed(generation=2, why="no permission", unharmed=True))
+    assert granted(effects) == [4] and parks(effects) == []
+
+
+def test_a_park_that_lost_the_engine_starts_cold_for_who_waits():
+    life = Life(parking(Tier.FROZEN))
+    life.takes(demand(4))
+    effects = life.takes(ParkFailed(generation=2, why="lost", unharmed=False))
+    assert wakes(effects) == [Tier.COLD] and failed(effects) == []
+
+
+def test_a_request_that_came_during_the_park_wakes_from_the_tier_it_reached():
+    life = Life(parking(Tier.FROZEN))
+    life.takes(demand(4))
+    effects = life.after(3).takes(ParkSucceeded(generation=2))
+    assert wakes(effects) == [Tier.FROZEN] and causes(effects) == ["wake.provision"]
+    assert life.replica.budget_ends_us == T0 + 60 * S, "it has waited since it came"
+
+
+def test_a_drain_grants_nothing_and_ends_with_its_last_lease():
+    life = Life(draining(in_flight=1))
+    assert not life.replica.gate_open
+    life.replica = replace(life.replica, load=Load(0, T0, life.replica.load.cause))
+    assert parks(life.takes(Returned())) == [(None, Tier.FROZEN)]
+
+
+def test_a_drain_reaches_its_deadline_cuts_and_parks():
+    life = Life(draining(in_flight=2))
+    assert next_wakeup_us(life.replica, T0) == T0 + 20 * S
+    effects = life.after(20).takes(Tick())
+    assert doing(effects) == [
+        CutLeases(why="the drain deadline has passed"),
+        StartPark(generation=2, from_tier=None, to_tier=Tier.FROZEN),
+    ]
+    assert life.replica.load.in_flight == 0
+
+
+@pytest.mark.parametrize("count", [3, 0])
+def test_demand_during_a_drain_cancels_it(count: int):
+    life = Life(draining(in_flight=1))
+    life.replica = replace(life.replica, settings=settings(hold=HoldSettings(count=count)))
+    effects = life.takes(demand(5))
+    assert granted(effects) == [5] and failed(effects) == []
+    assert causes(effects) == ["serving"] and life.replica.state is State.READY
+    assert [note.kind for note in entries(effects, Noted)] == ["park_cancelled"]
+
+
+def test_a_park_that_is_asked_for_while_requests_wait_is_refused():
+    life = Life(ready(in_flight=2, held=1))
+    effects = life.takes(ParkAsked(why="operator"))
+    assert doing(effects) == [] and life.replica.state is State.READY
+    assert [note.kind for note in entries(effects, Noted)] == ["park_refused"]
+
+
+def test_a_park_that_is_asked_for_under_a_floor_is_refused():
+    life = Life(replace(ready(), floor=Always()))
+    assert doing(life.takes(ParkAsked(why="evicted for b"))) == []
+    assert life.replica.state is State.READY
+
+
+def test_an_operator_may_take_a_parked_replica_deeper_but_not_shallower():
+    life = Life(rested(Tier.FROZEN))
+    assert life.takes(ParkAsked(tier=Tier.ASLEEP)) == []
+    assert parks(life.takes(ParkAsked(tier=Tier.COLD))) == [(Tier.FROZEN, Tier.COLD)]
+
+
+# floors and wakes ahead
+
+
+def test_a_floor_wakes_holds_and_lets_go():
+    floor = Between(T0 + 100 * S, T0 + 5000 * S)
+    life = Life(parked(floor=floor, policy=FixedIdle(((Tier.COLD, 30 * S),))))
+    assert next_wakeup_us(life.replica, T0) == T0 + 100 * S
+    effects = life.after(100).takes(Tick())
+    (began,) = entries(effects, WakeBegan)
+    assert (began.asked_by, began.why, began.budget_us) == ("floor", "day", None)
+    effects = life.after(9).takes(WakeSucceeded(generation=1))
+    assert causes(effects) == ["floor"]
+    assert next_wakeup_us(life.replica, life.now) == T0 + 5000 * S
+    assert life.after(1000).takes(Tick()) == []
+    life.now = T0 + 5000 * S
+    assert parks(life.takes(Tick())) == [(None, Tier.COLD)]
+
+
+def test_a_floor_that_ends_before_the_linger_does_turns_into_linger():
+    floor = Between(T0 - S, T0 + 10 * S)
+    life = Life(replace(ready(), floor=floor)).after(1)
+    assert causes(life.takes(Tick())) == ["floor"]
+    assert causes(life.after(9).takes(Tick())) == ["linger"]
+    assert next_wakeup_us(life.replica, life.now) == T0 + 30 * S
+
+
+def test_a_floor_whose_wake_failed_waits_for_the_back_off():
+    life = Life(parked(floor=Always()))
+    life.takes(Tick())
+    life.takes(WakeFailed(generation=1, why="x"))
+    assert next_wakeup_us(life.replica, life.now) == T0 + 5 * S
+    assert life.after(4).takes(Tick()) == []
+    assert wakes(life.after(1).takes(Tick())) == [Tier.COLD]
+
+
+def test_a_wake_ahead_of_demand_happens_once_and_the_stretch_goes_on():
+    life = Life(rested(Tier.FROZEN, policy=Ahead()))
+    assert next_wakeup_us(life.replica, T0) == T0 + 60 * S
+    effects = life.after(60).takes(Tick())
+    (began,) = entries(effects, WakeBegan)
+    assert (began.asked_by, began.why) == ("policy", "predicted")
+    life.after(5).takes(WakeSucceeded(generation=life.replica.generation))
+    assert life.replica.load.idle_since_us == T0, "nobody came: it is still the same stretch"
+    assert next_wakeup_us(life.replica, life.now) == T0 + 90 * S
+    effects = life.after(25).takes(Tick())
+    assert parks(effects) == [(None, Tier.FROZEN)]
+    life.takes(ParkSucceeded(generation=life.replica.generation))
+    assert next_wakeup_us(life.replica, life.now) is None
+
+
+def test_a_wake_ahead_whose_time_has_passed_before_the_park_is_not_made():
+    life = Life(rested(Tier.FROZEN, policy=Ahead(wake_after_us=-1)))
+    assert next_wakeup_us(life.replica, T0) == T0 + 90 * S or (
+        next_wakeup_us(life.replica, T0) is None
+    )
+    assert wakes(life.after(1).takes(Tick())) == []
+
+
+def test_a_failed_wake_ahead_is_left_to_demand():
+    life = Life(rested(Tier.COLD, policy=Ahead())).after(60)
+    life.takes(Tick())
+    life.takes(WakeFailed(generation=life.replica.generation, why="x"))
+    assert wakes(life.after(3600).takes(Tick())) == []
+
+
+def test_a_wake_that_an_operator_asks_for_begins_a_new_linger():
+    life = Life(rested(Tier.FROZEN)).after(250)
+    assert wakes(life.takes(WakeAsked())) == [Tier.FROZEN]
+    life.takes(WakeSucceeded(generation=life.replica.generation))
+    assert next_wakeup_us(life.replica, life.now) == life.now + 30 * S
+
+
+# the shutdown
+
+
+def test_a_shutdown_fails_who_waits_and_aborts_the_wake():
+    life = Life(waking(holds=2))
+    effects = life.takes(Close(action="park"))
+    assert failed(effects) == [(0, ErrorCode.DRAINING), (1, ErrorCode.DRAINING)]
+    assert doing(effects)[-1] == AbortWake(generation=1, why="poorwill is shutting down")
+    assert failed(life.takes(demand(8))) == [(8, ErrorCode.DRAINING)]
+    effects = life.takes(WakeFailed(generation=1, why="aborted"))
+    assert wakes(effects) == [] and life.replica.settled
+
+
+def test_a_shutdown_that_leaves_lets_the_wake_come_to_its_end():
+    life = Life(waking(holds=1))
+    assert AbortWake not in map(type, life.takes(Close(action="leave")))
+    life.takes(WakeSucceeded(generation=1))
+    assert life.replica.state is State.READY and life.replica.settled
+    assert not life.replica.gate_open
+
+
+@pytest.mark.parametrize(("action", "tier"), [("park", Tier.ASLEEP), ("stop", Tier.COLD)])
+def test_a_shutdown_parks_or_stops_an_idle_replica(action: str, tier: Tier):
+    life = Life(ready())
+    assert parks(life.takes(Close(action=action))) == [(None, tier)]
+    assert not life.replica.settled
+
+
+def test_a_shutdown_drains_no_longer_than_it_may():
+    life = Life(ready(in_flight=1, settings=settings(park=ParkSettings(ladder=LADDER))))
+    life.takes(Close(action="park", drain_us=7 * S))
+    assert next_wakeup_us(life.replica, T0) == T0 + 7 * S
+    effects = life.after(7).takes(Tick())
+    assert isinstance(doing(effects)[0], CutLeases) and parks(effects) == [(None, Tier.ASLEEP)]
+
+
+def test_a_shutdown_shortens_a_drain_under_way_but_never_lengthens_it():
+    life = Life(draining()).after(10)
+    life.takes(Close(action="park", drain_us=30 * S))
+    assert next_wakeup_us(life.replica, life.now) == T0 + 20 * S
+    life = Life(draining()).after(10)
+    life.takes(Close(action="park", drain_us=3 * S))
+    assert next_wakeup_us(life.replica, life.now) == T0 + 13 * S
+
+
+def test_a_shutdown_that_leaves_cuts_what_does_not_end_and_voids_its_leases():
+    life = Life(ready(in_flight=2))
+    life.takes(Close(action="leave", drain_us=7 * S))
+    assert not life.replica.settled
+    assert next_wakeup_us(life.replica, T0) == T0 + 7 * S
+    effects = life.after(7).takes(Tick())
+    assert [type(effect) for effect in doing(effects)] == [CutLeases]
+    assert life.replica.settled and life.replica.generation == 2
+
+
+def test_a_shutdown_that_stops_ends_what_sleeps():
+    life = Life(rested(Tier.ASLEEP))
+    assert parks(life.takes(Close(action="stop"))) == [(Tier.ASLEEP, Tier.COLD)]
+    life.takes(ParkFailed(generation=life.replica.generation, why="x", unharmed=True))
+    assert life.replica.settled, "tried once"
+
+
+def test_a_replica_that_is_being_closed_is_given_no_more_ticks():
+    for replica in (rested(Tier.ASLEEP), parked(floor=Always())):
+        life = Life(replica)
+        life.takes(Close(action="leave"))
+        assert next_wakeup_us(life.replica, T0 + 10**6 * S) is None
+        assert life.after(10**6).takes(Tick()) == []
