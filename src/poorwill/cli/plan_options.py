@@ -3,13 +3,19 @@
 import argparse
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.money import nusd
+from poorwill.core.policies import make_floor
+from poorwill.core.policy import FloorSchedule
+from poorwill.core.settings import FloorSettings, FloorWindow
 from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
 from poorwill.planner.scenario import Scenario, TierTimes
 from poorwill.planner.synthetic import KINDS
 from poorwill.planner.verdict import Circumstances
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 EPILOG = """\
 examples:
@@ -170,6 +176,47 @@ def scenario_of(options: argparse.Namespace, *, span_us: int, origin_us: int) ->
         wait_nusd_s=options.wait_usd_s,
         origin_us=origin_us,
     )
+
+
+def floor_of(options: argparse.Namespace) -> FloorSchedule | None:
+    """Return the floor that --floor asks for, None where it does not."""
+    if not options.floor:
+        return None
+    if options.floor == ["always"]:
+        return make_floor(FloorSettings(always=True), zone_of=ZoneInfo)
+    windows = tuple(_window(text) for text in options.floor)
+    return make_floor(FloorSettings(windows=windows), zone_of=ZoneInfo)
+
+
+def _window(text: str) -> FloorWindow:
+    """Read 'mon-fri 09:00-18:00 Europe/Berlin'. Raises RequestFault with an example."""
+    try:
+        days, hours, zone = text.split()
+        first, _, last = days.partition("-")
+        begin, end = (DAYS.index(day) for day in (first, last or first))
+        start, stop = (_minute(part) for part in hours.split("-"))
+        ZoneInfo(zone)
+    except (ValueError, ZoneInfoNotFoundError):
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"--floor {text!r} is no window of the week",
+            hint="such as 'mon-fri 09:00-18:00 Europe/Berlin', or always",
+        ) from None
+    count = (end - begin) % 7 + 1
+    return FloorWindow(
+        days=tuple((begin + offset) % 7 for offset in range(count)),
+        start_minute=start,
+        end_minute=stop,
+        zone=zone,
+        name=text,
+    )
+
+
+def _minute(text: str) -> int:
+    hour, minute = (int(part) for part in text.split(":"))
+    if not (0 <= hour <= 24 and 0 <= minute < 60):
+        raise ValueError(text)
+    return hour * 60 + minute
 
 
 def circumstances(options: argparse.Namespace) -> Circumstances:

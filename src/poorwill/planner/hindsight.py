@@ -1,4 +1,4 @@
-"""The best fixed idle time in hindsight: which one to have chosen, by the vectorised sweep."""
+"""The best fixed idle time in hindsight: which one to have chosen, and what each would have cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +7,18 @@ import numpy as np
 
 from poorwill.core.money import rounded
 from poorwill.core.policies import break_even_us
+from poorwill.core.policy import FixedIdle, FloorSchedule
 from poorwill.core.words import SECOND_US
 from poorwill.planner.blocks import new_blocks
 from poorwill.planner.evaluate import Load
+from poorwill.planner.outcome import Outcome, added
 from poorwill.planner.scenario import Scenario
+from poorwill.planner.simulate import simulate
 from poorwill.planner.sweep import Sweep, sweep
 
 TRIED = 300
+TRIED_ONE_BY_ONE = 12
+"""Where the sweep does not apply, each idle time is simulated."""
 LONGEST_US = 7 * 86_400 * SECOND_US
 
 
@@ -31,35 +36,73 @@ class Curve:
         """Return the index of the idle time with the lowest objective; the shortest of equals."""
         return min(range(len(self.idles_us)), key=lambda index: self.objective_nusd[index])
 
+    def least_from(self, idle_us: int) -> int:
+        """Return the index of the best idle time that is not shorter than the given one."""
+        later = [index for index, idle in enumerate(self.idles_us) if idle >= idle_us]
+        return min(later, key=lambda index: self.objective_nusd[index], default=self.best)
 
-def idle_times(scenario: Scenario) -> list[int]:
-    """Return the idle times worth trying: zero, the break-even, and whole seconds evenly in proportion."""
-    spread = np.geomspace(SECOND_US, min(LONGEST_US, scenario.span_us), TRIED)
+
+def idle_curve(
+    loads: Sequence[Load],
+    scenario: Scenario,
+    *,
+    floor: FloorSchedule | None = None,
+    also_us: Sequence[int] = (),
+) -> Curve:
+    """Price fixed idle times in the first tier: zero, the break-even, and others evenly in proportion.
+
+    By the sweep where there is no limit to concurrency, no floor and one constant wake; else fewer, by
+    simulation.
+    """
+    first = scenario.with_tiers(scenario.tiers[:1])
+    if scenario.max_concurrency or floor is not None or len(first.tiers[0].wake_us) > 1:
+        idles = _idle_times(first, TRIED_ONE_BY_ONE, also_us)
+        outcomes = [_simulated(loads, first, idle, floor) for idle in idles]
+        return Curve(
+            idles_us=tuple(idles),
+            cost_nusd=tuple(outcome.cost_nusd for outcome in outcomes),
+            objective_nusd=tuple(
+                outcome.objective_nusd(scenario.wait_nusd_s) for outcome in outcomes
+            ),
+            held=tuple(len(outcome.waits.held_us) for outcome in outcomes),
+        )
+    return _swept(loads, first, _idle_times(first, TRIED, also_us))
+
+
+def _idle_times(scenario: Scenario, count: int, also_us: Sequence[int]) -> list[int]:
+    spread = np.geomspace(SECOND_US, max(min(LONGEST_US, scenario.span_us), SECOND_US), count)
     whole = {round(us / SECOND_US) * SECOND_US for us in spread.tolist()}
     first = scenario.costs()[scenario.tiers[0].tier]
     even = break_even_us(first, wait_nusd_s=scenario.wait_nusd_s)
-    return sorted({0, *whole, *([] if even is None else [even])})
+    return sorted({0, *whole, *also_us, *([] if even is None else [even])})
 
 
-def sweepable(scenario: Scenario) -> bool:
-    """Return whether the sweep may stand in for the simulation: no limit, constant wakes."""
-    return scenario.max_concurrency == 0 and len(scenario.tiers[0].wake_us) == 1
+def _simulated(
+    loads: Sequence[Load], scenario: Scenario, idle_us: int, floor: FloorSchedule | None
+) -> Outcome:
+    policy = FixedIdle(((scenario.tiers[0].tier, idle_us),))
+    return added(
+        [
+            simulate(load.arrival_us, load.service_us, scenario, policy, floor=floor)
+            for load in loads
+        ]
+    )
 
 
-def curve(loads: Sequence[Load], scenario: Scenario, idles_us: Sequence[int]) -> Curve:
-    """Price these idle times in the first tier. The scenario must be `sweepable`."""
-    first = scenario.tiers[0]
+def _swept(loads: Sequence[Load], scenario: Scenario, idles_us: Sequence[int]) -> Curve:
+    times = scenario.tiers[0]
     parts = [
         sweep(
             new_blocks(load.arrival_us, load.service_us, scenario.span_us),
             idles_us,
-            wake_us=first.wake_us[0],
-            park_us=first.park_us,
+            wake_us=times.wake_us[0],
+            park_us=times.park_us,
         )
         for load in loads
     ]
-    costs = [_cost(parts, index, scenario) for index in range(len(idles_us))]
-    waits = [sum(int(part.waited_us[index]) for part in parts) for index in range(len(idles_us))]
+    every = range(len(idles_us))
+    costs = [_cost(parts, index, scenario) for index in every]
+    waits = [sum(int(part.waited_us[index]) for part in parts) for index in every]
     return Curve(
         idles_us=tuple(idles_us),
         cost_nusd=tuple(costs),
@@ -67,7 +110,7 @@ def curve(loads: Sequence[Load], scenario: Scenario, idles_us: Sequence[int]) ->
             cost + rounded(wait * scenario.wait_nusd_s, SECOND_US)
             for cost, wait in zip(costs, waits, strict=True)
         ),
-        held=tuple(sum(int(part.held[index]) for part in parts) for index in range(len(idles_us))),
+        held=tuple(sum(int(part.held[index]) for part in parts) for index in every),
     )
 
 

@@ -25,8 +25,10 @@ class Report:
     wait_nusd_s: int
     frontier: Sequence[str]
     verdict: Verdict
-    curve: Curve | None
-    """Fixed idle times in hindsight, where the sweep applies."""
+    curve: Curve
+    """Fixed idle times in hindsight."""
+    advice: str = ""
+    """Where the plan is about a fleet: what another idle time would have changed."""
     prices: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = field(default_factory=tuple)
 
@@ -49,6 +51,36 @@ def frontier(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return sorted(kept, key=lambda outcome: outcome.cost_nusd)
 
 
+def advice(
+    outcomes: Mapping[str, Outcome], curve: Curve, *, idle_us: int | None, policy: str
+) -> str:
+    """Return what another idle time than the fleet's own would have changed; empty without a fleet.
+
+    The other one is the best in hindsight that is no shorter than the break-even, since `check` refuses
+    those.
+    """
+    if not policy:
+        return ""
+    even = outcomes["break-even"].idle_us or 0
+    best = curve.least_from(even)
+    best_s = f"{curve.idles_us[best] / SECOND_US:g}"
+    if idle_us is None:
+        now = outcomes.get(policy)
+        if now is None:
+            return f"your policy is {policy}"
+        mine, held, name = now.cost_nusd, len(now.waits.held_us), f"your policy is {policy}"
+    else:
+        at = curve.idles_us.index(idle_us)
+        mine, held = curve.cost_nusd[at], curve.held[at]
+        name = f"your idle_s is {idle_us / SECOND_US:g}"
+        if at == best:
+            return f"{name}; no other would have been better"
+    saved, more = mine - curve.cost_nusd[best], curve.held[best] - held
+    money = f"saved {dollars(saved)}" if saved >= 0 else f"cost {dollars(-saved)} more"
+    waits = f"{more:,} more" if more >= 0 else f"{-more:,} fewer"
+    return f"{name}; {best_s} would have {money} last month and made {waits} requests wait"
+
+
 def as_json(report: Report) -> dict[str, object]:
     """Return what `plan --json` prints."""
     return {
@@ -62,6 +94,7 @@ def as_json(report: Report) -> dict[str, object]:
         "recommended": report.verdict.policy,
         "answer": str(report.verdict.answer),
         "verdict": report.verdict.text,
+        "advice": report.advice,
         "best_fixed_in_hindsight": _best_fixed(report),
         "prices": dict(report.prices),
         "notes": list(report.notes),
@@ -92,9 +125,7 @@ def _policy(report: Report, outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _best_fixed(report: Report) -> dict[str, object] | None:
-    if report.curve is None:
-        return None
+def _best_fixed(report: Report) -> dict[str, object]:
     best = report.curve.best
     least = report.yardstick.objective_nusd(report.wait_nusd_s)
     return {
@@ -133,6 +164,8 @@ def as_text(report: Report) -> str:
     ]
     told = [head, "", *table, "", *_legend(report), ""]
     told += [*report.verdict.lines, *(f"note: {note}" for note in report.notes)]
+    if report.advice:
+        told += ["", report.advice]
     return "\n".join(line.rstrip() for line in told)
 
 
@@ -166,10 +199,9 @@ def _legend(report: Report) -> list[str]:
         "where it has a price) over clairvoyant's"
     ]
     best = _best_fixed(report)
-    if report.curve is not None and best is not None:
-        told.append(
-            f"best fixed idle time in hindsight: {best['idle_s']:,.0f} s, "
-            f"{dollars(report.curve.cost_nusd[report.curve.best])}"
-        )
+    told.append(
+        f"best fixed idle time in hindsight: {best['idle_s']:,.0f} s, "
+        f"{dollars(report.curve.cost_nusd[report.curve.best])}"
+    )
     told += [f"{name}: {source}" for name, source in report.prices.items()]
     return told

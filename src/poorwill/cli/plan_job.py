@@ -1,0 +1,105 @@
+"""What `poorwill plan` is to work on, from its options: a trace, a drawing, or the fleet's own ledger."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from poorwill.cli.plan_options import cold_of, floor_of, scenario_of
+from poorwill.cli.verb import Streams
+from poorwill.core.policy import FloorSchedule
+from poorwill.core.words import SECOND_US
+from poorwill.planner.readers import read_trace
+from poorwill.planner.scenario import Scenario, TierTimes
+from poorwill.planner.service import ServiceRule
+from poorwill.planner.synthetic import Draw, draw_trace
+from poorwill.planner.trace import Trace
+
+MONTH_US = 30 * 86_400 * SECOND_US
+"""The span of a drawn trace, and how far a plan from the ledger looks back, where none is given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One report to make."""
+
+    trace: Trace
+    rule: ServiceRule
+    scenario: Scenario
+    cold: TierTimes
+    floor: FloorSchedule | None = None
+    idle_us: int | None = None
+    """The idle time that `fleet.toml` has, where the job is about a fleet."""
+    policy: str = ""
+    """The policy that `fleet.toml` names, likewise."""
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
+    """Return the reports to make: one, or from a ledger one per model."""
+    if options.from_ledger:
+        from poorwill.cli.plan_ledger import (
+            own_jobs,  # needs the whole fleet; other plans do without
+        )
+
+        yield from own_jobs(options, streams)
+        return
+    trace, notes = _drawn(options) if options.synthetic else _read(options, streams)
+    if options.origin is not None:
+        trace = replace(trace, origin_us=options.origin)
+    if options.model is not None:
+        trace = trace.only(options.model)
+    if options.one_replica:
+        trace = trace.merged()
+    rule = rule_of(options)
+    span = options.span_s or _span_us(options, trace, rule)
+    beyond = int((trace.arrival_us >= span).sum())
+    if beyond:
+        notes.append(f"{beyond} requests arrive after the span's end and are left out")
+        trace = trace.before(span)
+    yield Job(
+        trace=trace,
+        rule=rule,
+        scenario=scenario_of(options, span_us=span, origin_us=trace.origin_us or 0),
+        cold=cold_of(options),
+        floor=floor_of(options),
+        notes=notes,
+    )
+
+
+def rule_of(options: argparse.Namespace) -> ServiceRule:
+    """Return what is assumed about service times."""
+    return ServiceRule(
+        constant_us=options.service_s,
+        prompt_tokens_s=options.prompt_tokens_s,
+        output_tokens_s=options.output_tokens_s,
+    )
+
+
+def _drawn(options: argparse.Namespace) -> tuple[Trace, list[str]]:
+    draw = Draw(
+        kind=options.synthetic,
+        span_us=options.span_s or MONTH_US,
+        requests_per_day=options.requests_per_day,
+        seed=options.seed,
+    )
+    return draw_trace(draw), []
+
+
+def _read(options: argparse.Namespace, streams: Streams) -> tuple[Trace, list[str]]:
+    reading = read_trace(options.trace, refuse_bad=options.bad_rows == "refuse")
+    notes = []
+    for problem in reading.bad:
+        streams.tell(f"{options.trace}: {problem}: skipped")
+    if reading.bad_count:
+        notes.append(f"{reading.bad_count} bad rows skipped (--bad-rows refuse stops instead)")
+    if reading.unsorted:
+        notes.append(f"{reading.unsorted} rows were out of order and were sorted")
+    return reading.trace, notes
+
+
+def _span_us(options: argparse.Namespace, trace: Trace, rule: ServiceRule) -> int:
+    """Return the span where none is given: to the last request's end, in whole seconds."""
+    if options.synthetic:
+        return MONTH_US
+    last = int((trace.arrival_us + rule.times(trace)).max())
+    return max(-(-last // SECOND_US), 1) * SECOND_US

@@ -1,0 +1,48 @@
+"""A model's own demand, read from the request rows: what `poorwill plan --from-ledger` replays."""
+
+import sqlite3
+from dataclasses import dataclass
+
+from poorwill.core.words import ModelName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastRequest:
+    """One request that wanted the model to be ready."""
+
+    arrived_us: int
+    served_us: int | None
+    """From its lease to its end; None where it never got a lease."""
+    tokens_in: int | None
+    tokens_out: int | None
+
+
+def demanded_models(db: sqlite3.Connection) -> list[ModelName]:
+    """Return the models that have demand in the ledger, by name."""
+    rows = db.execute(f"SELECT DISTINCT model FROM request_rows WHERE {_DEMAND} ORDER BY model")
+    return [ModelName(model) for (model,) in rows]
+
+
+def past_requests(
+    db: sqlite3.Connection, model: ModelName, *, from_us: int, to_us: int
+) -> list[PastRequest]:
+    """Return the model's demand within a period, by arrival.
+
+    Demand is what got a lease, went over the bridge, or was held in vain; requests that were refused for
+    what they were (malformed, without a key) never wanted a replica.
+    """
+    rows = db.execute(
+        "SELECT arrived_us, ended_us - leased_us, tokens_in, tokens_out FROM request_rows"
+        f" WHERE model = ? AND arrived_us >= ? AND arrived_us < ? AND {_DEMAND} ORDER BY arrived_us",
+        (model, from_us, to_us),
+    )
+    return [
+        PastRequest(arrived_us=arrived, served_us=served, tokens_in=taken, tokens_out=given)
+        for arrived, served, taken, given in rows
+    ]
+
+
+_DEMAND = (
+    "(leased_us IS NOT NULL OR bridge_nusd > 0 OR outcome IN"
+    " ('wake_timeout', 'wake_failed', 'hold_queue_full', 'client_gone'))"
+)
