@@ -17,11 +17,17 @@ from poorwill.core.lifecycle import State
 from poorwill.core.policy import FloorSchedule, NoFloor
 from poorwill.core.ports import Lease
 from poorwill.core.replica import next_wakeup_us
-from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
+from poorwill.core.settings import (
+    FleetSettings,
+    HoldSettings,
+    ParkSettings,
+    ReplicaSettings,
+    WakeSettings,
+)
 from poorwill.core.spend import Verdict
 from poorwill.core.words import ModelName, Tier
 from poorwill.fleet.activator import Held
-from poorwill.fleet.fleet import Fleet, running_fleet
+from poorwill.fleet.fleet import Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import ModelPlan
 from poorwill.fleet.spending import SpendGuard
@@ -111,21 +117,26 @@ class House:
         async with open_ledger(path, clock=self.clock, log=self.log) as ledger:
             recovered = ledger.recovered()
             journal = Journal(ledger=ledger, listeners=(self.entries.append,))
-            async with running_fleet(
+            parts = FleetParts(
+                settings=FleetSettings(
+                    directory=str(self.directory),
+                    models=(),
+                    memory_bytes=self.memory_bytes,
+                    reap_orphans=self.reap_orphans,
+                    on_exit=on_exit,
+                    exit_us=exit_us,
+                ),
                 plans=[self._plan(room) for room in self.rooms.values()],
                 remembered=remembered_replicas(recovered),
                 last_seen_us=recovered.last_us,
-                memory_bytes=self.memory_bytes,
-                reap_orphans=self.reap_orphans,
-                on_exit=on_exit,
-                exit_us=exit_us,
                 journal=journal,
                 connections=self.connections,
+                guard=SpendGuard(look=_nothing_spent, find_jumps=_no_jumps, every_s=3600),
                 clock=self.clock,
                 wall_step_us=lambda: 0,
                 log=self.log,
-                guard=SpendGuard(look=_nothing_spent, find_jumps=_no_jumps, every_s=3600),
-            ) as fleet:
+            )
+            async with running_fleet(parts) as fleet:
                 self.fleet = fleet
                 yield self
         unexpected = [error for error in self.log.errors() if error[0] not in self.expected_errors]

@@ -31,6 +31,15 @@ figures for some 8B parameters on one accelerator."""
 
 ASSUMED_PARK_US = 5 * SECOND_US
 
+HISTORY_US = 8 * 7 * 24 * 3600 * SECOND_US
+"""How much of its own past a learning policy is taught at start: eight weeks, so that every hour of the week
+has come up eight times."""
+
+
+def learns(model: ModelSettings) -> bool:
+    """Return whether the model's policy, or the one in its shadow, learns from history."""
+    return model.policy.name == "adaptive" or bool(model.policy.shadow)
+
 
 def plan_model(
     model: ModelSettings,

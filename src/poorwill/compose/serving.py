@@ -8,30 +8,34 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from poorwill.clock import SystemClock
 from poorwill.compose.places import ledger_path
-from poorwill.compose.plans import plan_model, remembered_replicas
-from poorwill.compose.tiers import Fallback, open_workshop
+from poorwill.compose.plans import HISTORY_US, learns, plan_model, remembered_replicas
+from poorwill.compose.tiers import Fallback, Workshop, open_workshop
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ConfigFault
 from poorwill.core.ports import Clock, FleetView, Log
 from poorwill.core.settings import FleetSettings, SpendSettings
 from poorwill.core.words import ModelName, Tier
+from poorwill.dashboard import page
 from poorwill.drivers.process import become_subreaper
-from poorwill.fleet.fleet import Fleet, running_fleet
+from poorwill.fleet.fleet import FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
-from poorwill.fleet.lock import hold_directory
+from poorwill.fleet.lock import Holding, hold_directory
+from poorwill.fleet.recovery import ModelPlan, replica_id
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
 from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.pool import UpstreamPool
-from poorwill.gateway.server import GatewayServer, new_server
+from poorwill.gateway.server import new_server
 from poorwill.ledger.jumps import jumps
 from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
 from poorwill.ledger.rates import sync_rates
+from poorwill.ledger.recovery import idle_gaps
 from poorwill.ledger.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.telemetry.metrics import GatewayMetrics
 
@@ -53,6 +57,16 @@ class Serving:
         return [*lines, *map(str, self.fallbacks)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owned:
+    """What is owned for as long as a fleet is served: nobody else may touch the directory meanwhile."""
+
+    holding: Holding
+    clock: SystemClock
+    workshop: Workshop
+    ledger: Ledger
+
+
 @asynccontextmanager
 async def serving_fleet(
     settings: FleetSettings, *, env: Mapping[str, str], log: Log
@@ -62,86 +76,114 @@ async def serving_fleet(
     Raises OperatorFault(IN_USE) where another poorwill holds the directory or an address is taken,
     ConfigFault where the machine or the configuration does not allow it. Nothing is left behind then.
     """
-    directory = Path(settings.directory)
-    with hold_directory(directory, what="poorwill serve") as holding:
-        clock = SystemClock.started(not_before_us=last_instant_us(ledger_path(settings)))
+    async with owned(settings, env=env, log=log) as own:
+        plans, fallbacks = await _plans(settings, own, env, log)
+        pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us)
+        journal = Journal(ledger=own.ledger)
+        keys = _keys(settings, own.ledger, log)
+        guard = spend_guard(own.ledger, settings.spend)
+        await guard.first()
+        recovered = own.ledger.recovered()
+        parts = FleetParts(
+            settings=settings,
+            plans=plans,
+            remembered=remembered_replicas(recovered),
+            last_seen_us=recovered.last_us,
+            journal=journal,
+            connections=pool,
+            guard=guard,
+            clock=own.clock,
+            wall_step_us=own.clock.wall_step_us,
+            log=log,
+        )
+        async with running_fleet(parts) as fleet:
+            gateway = new_server(
+                settings=settings.gateway,
+                activator=fleet.activator,
+                pool=pool,
+                keys=GuardedKeys(keys=keys, guard=guard, now_us=own.clock.now_us),
+                ledger=journal,
+                fleet=fleet.view,
+                clock=own.clock,
+                log=log,
+                metrics=GatewayMetrics(),
+                dashboard=page(),
+            )
+            async with gateway, background(keys.follow()):
+                serving = Serving(
+                    address=_address(gateway.address),
+                    admin_address=_address(gateway.admin_address),
+                    clock=own.clock,
+                    view=fleet.view,
+                    ladders={plan.settings.model: plan.settings.park.ladder for plan in plans},
+                    fallbacks=fallbacks,
+                )
+                own.holding.publish(
+                    what="poorwill serve", address=serving.address, admin=serving.admin_address
+                )
+                try:
+                    yield serving
+                finally:
+                    # What is in flight finishes through the gateway before the gateway closes.
+                    gateway.stop_accepting()
+                    await fleet.close(settings.on_exit, settings.exit_us)
+
+
+@asynccontextmanager
+async def owned(
+    settings: FleetSettings, *, env: Mapping[str, str], log: Log
+) -> AsyncIterator[Owned]:
+    """Take the directory, start the clock, find the drivers that work here and open the ledger."""
+    with hold_directory(Path(settings.directory), what="poorwill serve") as holding:
+        path = ledger_path(settings)
+        clock = SystemClock.started(not_before_us=last_instant_us(path))
         become_subreaper()
         workshop = await open_workshop(settings, env=env, clock=clock, log=log)
-        async with open_ledger(ledger_path(settings), clock=clock, log=log) as ledger:
+        async with open_ledger(path, clock=clock, log=log) as ledger:
             for told in await ledger.thread.call(
                 lambda db: sync_rates(db, settings.rates, now_us=clock.now_us())
             ):
                 log.info("rates", what=told)
-            recovered = ledger.recovered()
-            planned = [
-                plan_model(
-                    model,
-                    fleet=settings,
-                    workshop=workshop,
-                    recovered=recovered,
-                    env=env,
-                    clock=clock,
-                )
-                for model in settings.models
-            ]
-            fallbacks = [fallback for _, found in planned for fallback in found]
-            for fallback in fallbacks:
-                log.warning("a tier does not work here", model=fallback.model, why=str(fallback))
-            metrics = GatewayMetrics()
-            journal = Journal(ledger=ledger)
-            pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us)
-            keys = LedgerKeys(path=ledger.path, log=log)
-            keys.load()
-            problems = listener_problems(settings.gateway, keys_configured=keys.required)
-            if problems:
-                raise ConfigFault(problems, source=settings.source)
-            guard = spend_guard(ledger, settings.spend)
-            await guard.first()
-            async with running_fleet(
-                plans=[plan for plan, _ in planned],
-                remembered=remembered_replicas(recovered),
-                last_seen_us=recovered.last_us,
-                memory_bytes=settings.memory_bytes,
-                reap_orphans=settings.reap_orphans,
-                on_exit=settings.on_exit,
-                exit_us=settings.exit_us,
-                journal=journal,
-                connections=pool,
-                clock=clock,
-                wall_step_us=clock.wall_step_us,
-                log=log,
-                guard=guard,
-            ) as fleet:
-                gateway = new_server(
-                    settings=settings.gateway,
-                    activator=fleet.activator,
-                    pool=pool,
-                    keys=GuardedKeys(keys=keys, guard=guard, now_us=clock.now_us),
-                    ledger=journal,
-                    fleet=fleet.view,
-                    clock=clock,
-                    log=log,
-                    metrics=metrics,
-                    dashboard=b"",
-                )
-                async with gateway, background(keys.follow()):
-                    serving = Serving(
-                        address=_address(gateway.address),
-                        admin_address=_address(gateway.admin_address),
-                        clock=clock,
-                        view=fleet.view,
-                        ladders={p.settings.model: p.settings.park.ladder for p, _ in planned},
-                        fallbacks=fallbacks,
-                    )
-                    holding.publish(
-                        what="poorwill serve",
-                        address=serving.address,
-                        admin=serving.admin_address,
-                    )
-                    try:
-                        yield serving
-                    finally:
-                        await _let_go(gateway, fleet, settings)
+            yield Owned(holding=holding, clock=clock, workshop=workshop, ledger=ledger)
+
+
+async def _plans(
+    settings: FleetSettings, own: Owned, env: Mapping[str, str], log: Log
+) -> tuple[Sequence[ModelPlan], Sequence[Fallback]]:
+    """Return a plan for every model, its policy taught by its own history, and what does not work here."""
+    recovered = own.ledger.recovered()
+    plans: list[ModelPlan] = []
+    fallbacks: list[Fallback] = []
+    for model in settings.models:
+        plan, found = plan_model(
+            model,
+            fleet=settings,
+            workshop=own.workshop,
+            recovered=recovered,
+            env=env,
+            clock=own.clock,
+        )
+        if learns(model):
+            since_us = own.clock.now_us() - HISTORY_US
+            replica = replica_id(model.name)
+            gaps = await own.ledger.read(partial(idle_gaps, replica=replica, since_us=since_us))
+            for idle_us, demand_us in gaps:
+                plan.policy.observe(idle_us, demand_us)
+        plans.append(plan)
+        fallbacks += found
+    for fallback in fallbacks:
+        log.warning("a tier does not work here", model=fallback.model, why=str(fallback))
+    return plans, fallbacks
+
+
+def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:
+    """Return the fleet's keys. Raises ConfigFault where a public address would be open to everybody."""
+    keys = LedgerKeys(path=ledger.path, log=log)
+    keys.load()
+    problems = listener_problems(settings.gateway, keys_configured=keys.required)
+    if problems:
+        raise ConfigFault(problems, source=settings.source)
+    return keys
 
 
 def spend_guard(ledger: Ledger, limits: SpendSettings) -> SpendGuard:
@@ -165,12 +207,6 @@ async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             yield
         finally:
             task.cancel()
-
-
-async def _let_go(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) -> None:
-    """Accept no more, fail what is held, let what is in flight finish; then replicas come to rest."""
-    gateway.stop_accepting()
-    await fleet.close(settings.on_exit, settings.exit_us)
 
 
 def _address(bound: tuple[str, int]) -> str:

@@ -23,6 +23,7 @@ from poorwill.core.entries import Entry
 from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
 from poorwill.core.inputs import Input, Returned, Tick, WakeFailed
 from poorwill.core.lifecycle import State
+from poorwill.core.policy import LearnsFromWakes
 from poorwill.core.ports import Clock, Connections, Log
 from poorwill.core.replica import Replica, next_wakeup_us
 from poorwill.core.step import step
@@ -185,6 +186,8 @@ def _publish_wake(unit: Unit, before: Replica, after: Replica) -> None:
     if before.state is not State.WAKING or before.wake is None or not succeeded:
         return
     took_us = after.ready_since_us - before.wake.asked_us
+    if isinstance(after.policy, LearnsFromWakes):
+        after.policy.woke([after.ready_since_us - hold.arrived_us for hold in before.holds])
     unit.wakes.append(took_us)
     del unit.wakes[:-1_000]
     if took_us > unit.replica.settings.wake.budget_us:

@@ -10,6 +10,7 @@ from poorwill.core.errors import PoorwillError
 from poorwill.core.inputs import Close
 from poorwill.core.lifecycle import State
 from poorwill.core.ports import Clock, Connections, Log
+from poorwill.core.settings import FleetSettings
 from poorwill.core.words import PARKED_CAUSES, ReplicaId, Tier
 from poorwill.core.words import parked as parked_in
 from poorwill.fleet.activator import FleetActivator
@@ -69,62 +70,39 @@ class Fleet:
                     unit.job.cancel()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetParts:
+    """What a running fleet is made of; everything it needs from outside."""
+
+    settings: FleetSettings
+    plans: Sequence[ModelPlan]
+    remembered: Mapping[ReplicaId, Remembered]
+    last_seen_us: int
+    journal: Journal
+    connections: Connections
+    guard: SpendGuard
+    clock: Clock
+    wall_step_us: Callable[[], int]
+    log: Log
+
+
 @asynccontextmanager
-async def running_fleet(
-    *,
-    plans: Sequence[ModelPlan],
-    remembered: Mapping[ReplicaId, Remembered],
-    last_seen_us: int,
-    memory_bytes: int,
-    reap_orphans: bool,
-    on_exit: str,
-    exit_us: int,
-    journal: Journal,
-    connections: Connections,
-    clock: Clock,
-    wall_step_us: Callable[[], int],
-    log: Log,
-    guard: SpendGuard,
-) -> AsyncIterator[Fleet]:
-    """Recover the fleet and run it until the context ends, then shut it down within `exit_us`.
+async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
+    """Recover the fleet and run it until the context ends, then shut it down within its `exit_s`.
 
     Leaving the context, also by cancellation, closes the replicas as `on_exit` says. A second
     cancellation ends it at once; what then still runs is found by the next start.
     """
     async with asyncio.TaskGroup() as tasks:
-        recovery = Recovery(
-            plans=plans,
-            remembered=remembered,
-            last_seen_us=last_seen_us,
-            clock=clock,
-            log=log,
-            reap_orphans=reap_orphans,
-        )
-        units = await recovery.units()
-        await journal.record([*recovery.entries, Alive(at_us=clock.now_us())])
-        room = Room(
-            total_bytes=memory_bytes,
-            needs={plan.settings.model: plan.memory_bytes for plan in plans},
-            priorities={plan.settings.model: plan.priority for plan in plans},
-            units=units,
-            clock=clock,
-        )
-        controller = Controller(
-            units=units,
-            journal=journal,
-            connections=connections,
-            room=room,
-            clock=clock,
-            log=log,
-            tasks=tasks,
-        )
-        room.park = controller.submit
-        for unit in units.values():
+        controller = await _recovered(parts, tasks)
+        for unit in controller.units.values():
             if unit.running is not None:
                 watch(controller, unit, unit.running)
             controller.arm(unit)
-        signs_of_life = tasks.create_task(_signs_of_life(controller, wall_step_us))
-        guarding = tasks.create_task(guard.watch(controller))
+        background = [
+            tasks.create_task(_signs_of_life(controller, parts.wall_step_us)),
+            tasks.create_task(parts.guard.watch(controller)),
+        ]
         fleet = Fleet(
             activator=FleetActivator(controller=controller),
             view=OperatorView(controller=controller),
@@ -134,16 +112,48 @@ async def running_fleet(
             yield fleet
         finally:
             try:
-                await fleet.close(on_exit, exit_us)
+                await fleet.close(parts.settings.on_exit, parts.settings.exit_us)
             finally:
-                signs_of_life.cancel()
-                guarding.cancel()
-                for unit in units.values():
+                for task in background:
+                    task.cancel()
+                for unit in controller.units.values():
                     unwatch(unit)
                     if unit.timer is not None:
                         unit.timer.cancel()
-                journal.close()
+                parts.journal.close()
                 await _say_goodbye(controller)
+
+
+async def _recovered(parts: FleetParts, tasks: asyncio.TaskGroup) -> Controller:
+    """Reconcile the ledger with the machine and return a controller of what there is."""
+    recovery = Recovery(
+        plans=parts.plans,
+        remembered=parts.remembered,
+        last_seen_us=parts.last_seen_us,
+        clock=parts.clock,
+        log=parts.log,
+        reap_orphans=parts.settings.reap_orphans,
+    )
+    units = await recovery.units()
+    await parts.journal.record([*recovery.entries, Alive(at_us=parts.clock.now_us())])
+    room = Room(
+        total_bytes=parts.settings.memory_bytes,
+        needs={plan.settings.model: plan.memory_bytes for plan in parts.plans},
+        priorities={plan.settings.model: plan.priority for plan in parts.plans},
+        units=units,
+        clock=parts.clock,
+    )
+    controller = Controller(
+        units=units,
+        journal=parts.journal,
+        connections=parts.connections,
+        room=room,
+        clock=parts.clock,
+        log=parts.log,
+        tasks=tasks,
+    )
+    room.park = controller.submit
+    return controller
 
 
 async def _say_goodbye(controller: Controller) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from poorwill.core.errors import ErrorCode, RequestFault, TryLater
 from poorwill.core.inputs import ParkAsked, WakeAsked
 from poorwill.core.lifecycle import State
+from poorwill.core.money import dollars
+from poorwill.core.policies import ShadowAccount, Shadowed
 from poorwill.core.ports import ReplicaStatus, WakeInterval
 from poorwill.core.replica import next_wakeup_us
 from poorwill.core.words import ModelName, Tier
@@ -113,6 +115,8 @@ def _status(unit: Unit, now_us: int) -> ReplicaStatus:
     notes = {}
     if replica.blocked:
         notes["spend"] = f"{replica.blocked.why}; no wake until it is lifted"
+    if isinstance(replica.policy, Shadowed):
+        notes["shadow"] = _in_shadow(replica.policy.account())
     return ReplicaStatus(
         model=replica.model,
         replica=replica.id,
@@ -133,6 +137,16 @@ def _status(unit: Unit, now_us: int) -> ReplicaStatus:
         port=unit.running.port if unit.running else None,
         policy=replica.policy.name,
         notes=notes,
+    )
+
+
+def _in_shadow(account: ShadowAccount) -> str:
+    """Say what the policy in shadow would have cost over the demand so far."""
+    return (
+        f"over {account.stretches} idle stretches {account.shadow} would have cost "
+        f"{dollars(account.shadow_nusd, places=4)} with {account.shadow_wakes} wakes and "
+        f"{account.shadow_waited_s:.0f} s waited, against {dollars(account.running_nusd, places=4)}, "
+        f"{account.running_wakes} and {account.running_waited_s:.0f} s of {account.running}"
     )
 
 
