@@ -62,7 +62,7 @@ def miss(row: dict[str, str], **machine: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("what", "middle", "tail"), [("weights", 0.10, 0.35), ("ready", 0.22, 0.45)]
+    ("what", "middle", "tail"), [("weights", 0.10, 0.35), ("ready", 0.25, 0.50)]
 )
 def test_published_times_are_met_within_the_stated_error(what, middle, tail):
     misses = sorted(miss(row) for row in published() if row["what"] == what)
@@ -76,7 +76,7 @@ def test_nearly_all_published_times_fall_within_the_interval():
     for row in rows:
         estimate = predicted(row)
         inside += estimate.low_us <= float(row["seconds"]) * SECOND_US <= estimate.high_us
-    assert inside >= len(rows) - 1
+    assert inside >= len(rows) - 2
 
 
 def test_the_run_ai_table_is_reproduced():
@@ -85,7 +85,7 @@ def test_the_run_ai_table_is_reproduced():
     assert median(miss(row) for row in rows if row["what"] == "weights") < 0.05
     ready = [row for row in rows if row["what"] == "ready"]
     assert len(ready) == 8
-    assert max(miss(row) for row in ready) < 0.30
+    assert max(miss(row) for row in ready) < 0.15
 
 
 def test_bytes_over_bandwidth_alone_would_miss_the_same_table_badly():
@@ -112,7 +112,7 @@ def test_a_host_left_out_of_the_calibration_is_still_met():
                 others.setdefault(row["source"], []).append(implied_host(row))
         host = median(median(factors) for factors in others.values())
         misses += [miss(row, host=host) for row in rows if row["source"].startswith(left_out)]
-    assert median(misses) < 0.35
+    assert median(misses) < 0.30
 
 
 def implied_host(row: dict[str, str]) -> float:

@@ -14,8 +14,9 @@ from types import MappingProxyType
 
 from poorwill.core.words import Phase
 
-USUAL_HOST = 1.25
-"""A host nobody knows takes this much longer than the one the constants come from (median of 14 sources)."""
+USUAL_HOST = 1.35
+"""A host nobody knows takes this much longer than the one the constants come from: the median of what 12
+published sources imply."""
 
 
 class CompileCache(StrEnum):

@@ -29,7 +29,7 @@ class Storage(StrEnum):
 STREAM_RATE: Mapping[Storage, float] = MappingProxyType(
     {
         Storage.CACHE: 5.5 * GB,
-        Storage.NVME: 3.4 * GB,
+        Storage.NVME: 3.0 * GB,
         Storage.BLOCK: 0.32 * GB,
         Storage.NETWORK: 2.0 * GB,
         Storage.OBJECT: 0.12 * GB,
