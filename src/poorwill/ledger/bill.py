@@ -196,7 +196,7 @@ def _figures_of(
     hosted: HostedSettings | None,
     price: HostedPrice | None,
 ) -> Figures:
-    count = sum((Count(**_plain(use)) for use in uses), Count())
+    count = sum(uses, Count())
     spans = [item for item in found if item.cause not in NAMED_CHARGES]
     hosted_nusd = None
     if hosted is not None and price is not None:
@@ -265,10 +265,6 @@ def _cause_rank(cause: str) -> int:
         if cause == prefix or (prefix.endswith(".") and cause.startswith(prefix)):
             return number
     return len(order) + (cause in NAMED_CHARGES)
-
-
-def _plain(use: Use) -> dict[str, int]:
-    return {name: getattr(use, name) for name in Count.__slots__}
 
 
 def _window(period: Period) -> dict[str, int]:

@@ -1,22 +1,23 @@
 """A bill as a text table, as JSON and as CSV. Says what `bill` computed; computes nothing itself."""
 
 import csv
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from poorwill.core.words import SECOND_US
-from poorwill.ledger.bill import Bill, Figures, Line
+from poorwill.ledger.bill import Axis, Bill, Figures, Line
 from poorwill.ledger.dates import iso, timestamp
 from poorwill.ledger.wording import columns, decimal, duration, exact, short
 
 
 def as_text(bill: Bill) -> list[str]:
     """Return the lines of the table and of the figures below it."""
-    lines = [f"bill for {bill.period}{_known(bill)}", ""]
-    lines += _table(bill)
-    if len(bill.totals) <= 1:
+    lines = [f"bill for {bill.period}{_known(bill)}", "", *_table(bill)]
+    if len(bill.totals) <= 1:  # figures in several currencies would mean nothing
         currency = next(iter(bill.totals), "USD")
-        for figures in bill.figures[:1] if len(bill.figures) == 2 else bill.figures:
-            lines += ["", *_figures(figures, currency)]
+        lines += ["", *_figures(bill.figures[0], currency)]
+        if Axis.MODEL in bill.axes and len(bill.figures) > 2:
+            lines += ["", *_by_model(bill.figures[1:], currency)]
     return lines
 
 
@@ -113,6 +114,31 @@ def _figures(figures: Figures, currency: str) -> list[str]:
         rows.append(("no rate", duration(figures.unpriced_us), "counted, but priced at nothing"))
     title = figures.model or "all models"
     return [title, *columns(rows, right=(), indent="  ")]
+
+
+def _by_model(figures: Sequence[Figures], currency: str) -> list[str]:
+    head = (
+        "MODEL",
+        "DUTY CYCLE",
+        "PER M TOKENS",
+        "PER WAKE",
+        "PER REQUEST",
+        "ALWAYS ON",
+        "HOSTED API",
+    )
+    rows: list[tuple[str, ...]] = [head]
+    for one in figures:
+        tokens = one.count.tokens_in + one.count.tokens_out
+        amounts = (
+            one.nusd_per_m(tokens),
+            one.nusd_per_wake,
+            one.nusd_per_request,
+            one.always_on_nusd,
+            one.hosted_nusd,
+        )
+        money = (short(nusd, currency) for nusd in amounts)
+        rows.append((one.model, _percent(one.duty_cycle), *money))
+    return columns(rows, right=range(1, len(head)))
 
 
 def _against(other_nusd: int | None, nusd: int) -> str:

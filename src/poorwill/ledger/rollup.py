@@ -13,34 +13,36 @@ GRACE_US = 5 * SECOND_US
 """Rows of requests reach the ledger up to a second late; an hour is finished this long after its end."""
 
 
-def roll_up(db: sqlite3.Connection) -> int:
-    """Write the shares of every finished hour that lacks them; return how many pieces were swept.
+def roll_up(db: sqlite3.Connection, *, hours: int | None = None) -> bool:
+    """Write the shares of finished hours that lack them, of so many hours at most.
 
-    Call it in a transaction. An hour that late rows reach into is swept anew.
+    Returns whether none is left. Call it in a transaction. An hour that late rows reach into is swept anew.
     """
     done = progress(db)
     last_us = int(db.execute("SELECT last_us FROM alive").fetchone()[0])
-    until_us = max(done.shared_us, (last_us - GRACE_US) // HOUR_US * HOUR_US)
+    first_us = db.execute("SELECT min(created_us) FROM lives").fetchone()[0]
+    if first_us is None:
+        return True
+    begin_us = max(done.shared_us, first_us // HOUR_US * HOUR_US)
+    finished_us = max(begin_us, (last_us - GRACE_US) // HOUR_US * HOUR_US)
+    until_us = finished_us if hours is None else min(finished_us, begin_us + hours * HOUR_US)
     newest = int(db.execute("SELECT coalesce(max(id), 0) FROM requests").fetchone()[0])
     late = touched_hours(db, done)
-    swept = 0
     for (life,) in db.execute("SELECT id FROM lives ORDER BY id").fetchall():
         for hour in sorted(late.get(life, ())):
-            swept += _write(db, life, hour * HOUR_US, (hour + 1) * HOUR_US, done.longest_us)
-        if until_us > done.shared_us:
-            swept += _write(db, life, done.shared_us, until_us, done.longest_us)
+            _write(db, life, hour * HOUR_US, (hour + 1) * HOUR_US, done.longest_us)
+        if until_us > begin_us:
+            _write(db, life, begin_us, until_us, done.longest_us)
     db.execute("UPDATE progress SET seen_id = ?, shared_us = ?", (newest, until_us))
-    return swept
+    return bool(until_us == finished_us)
 
 
-def _write(db: sqlite3.Connection, life: int, from_us: int, to_us: int, longest_us: int) -> int:
+def _write(db: sqlite3.Connection, life: int, from_us: int, to_us: int, longest_us: int) -> None:
     db.execute(
         "DELETE FROM shares WHERE life = ? AND began_us >= ? AND began_us < ?",
         (life, from_us, to_us),
     )
-    swept = 0
     for piece in busy_pieces(db, life, from_us=from_us, to_us=to_us):
-        swept += 1
         db.executemany(
             "INSERT INTO shares VALUES (?, ?, ?, ?, ?, ?)",
             [
@@ -48,4 +50,3 @@ def _write(db: sqlite3.Connection, life: int, from_us: int, to_us: int, longest_
                 for key, us in sweep(db, piece, longest_us=longest_us)
             ],
         )
-    return swept

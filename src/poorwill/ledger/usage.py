@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from poorwill.core.words import HOUR_US
 from poorwill.ledger.dates import DAY_US, Period
@@ -23,13 +23,19 @@ class Count:
 
     def __add__(self, other: "Count") -> "Count":
         return Count(
-            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Count)}
+            requests=self.requests + other.requests,
+            failed=self.failed + other.failed,
+            untold=self.untold + other.untold,
+            tokens_in=self.tokens_in + other.tokens_in,
+            tokens_out=self.tokens_out + other.tokens_out,
+            held_us=self.held_us + other.held_us,
+            bridge_nusd=self.bridge_nusd + other.bridge_nusd,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use(Count):
-    """Sums over the request rows of one hour, or a part of one, of a model and a key."""
+    """Sums over the request rows of a model and a key on one day, or on a part of it."""
 
     day: int
     model: str
@@ -37,7 +43,7 @@ class Use(Count):
 
 
 def usage(db: sqlite3.Connection, period: Period) -> Iterator[Use]:
-    """Yield what requests that ended within the period add up to, in pieces of at most an hour.
+    """Yield what requests that ended within the period add up to, in parts of at most a day.
 
     Part hours come from raw rows; where those were dropped (`poorwill ledger compact`) they are not known
     and are left out, so ask for whole hours there.
@@ -47,24 +53,17 @@ def usage(db: sqlite3.Connection, period: Period) -> Iterator[Use]:
         edges = [(period.from_us, period.to_us)]
     else:
         edges = [(period.from_us, first_hour * HOUR_US), (last_hour * HOUR_US, period.to_us)]
-    yield from _uses(db.execute(_HOURS, (first_hour, last_hour)))
+    if first_hour < last_hour:
+        yield from _uses(db.execute(_HOURS, {"from": first_hour, "to": last_hour}))
     for begin, end in edges:
         if begin < end:
-            yield from _uses(db.execute(_ROWS, {"from": begin, "to": end, "hour": HOUR_US}))
-
-
-def total(uses: Iterator[Use]) -> Count:
-    """Add uses up."""
-    summed = Count()
-    for use in uses:
-        summed = summed + use
-    return summed
+            yield from _uses(db.execute(_ROWS, {"from": begin, "to": end, "day": DAY_US}))
 
 
 def _uses(rows: sqlite3.Cursor) -> Iterator[Use]:
-    for hour, model, key, requests, failed, untold, tokens_in, tokens_out, held, bridge in rows:
+    for day, model, key, requests, failed, untold, tokens_in, tokens_out, held, bridge in rows:
         yield Use(
-            day=hour * HOUR_US // DAY_US,
+            day=day,
             model=model,
             key=key,
             requests=requests,
@@ -78,14 +77,14 @@ def _uses(rows: sqlite3.Cursor) -> Iterator[Use]:
 
 
 _HOURS = """
-SELECT u.hour, m.text, k.text, u.requests, u.failed, u.untold, u.tokens_in, u.tokens_out, u.held_us,
-  u.bridge_nusd
+SELECT u.hour / 24, m.text, k.text, sum(u.requests), sum(u.failed), sum(u.untold), sum(u.tokens_in),
+  sum(u.tokens_out), sum(u.held_us), sum(u.bridge_nusd)
 FROM usage u JOIN texts m ON m.id = u.model JOIN texts k ON k.id = u.key
-WHERE u.hour >= ? AND u.hour < ?
+WHERE u.hour >= :from AND u.hour < :to GROUP BY u.hour / 24, u.model, u.key
 """
 
 _ROWS = """
-SELECT r.ended_us / :hour, m.text, k.text, count(*), sum(o.text <> 'ok'), sum(r.tokens_out IS NULL),
+SELECT r.ended_us / :day, m.text, k.text, count(*), sum(o.text <> 'ok'), sum(r.tokens_out IS NULL),
   coalesce(sum(r.tokens_in), 0), coalesce(sum(r.tokens_out), 0),
   sum(coalesce(r.leased_us, r.ended_us) - r.arrived_us), sum(r.bridge_nusd)
 FROM (SELECT NULL AS id UNION ALL SELECT id FROM lives) l

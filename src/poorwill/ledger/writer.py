@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import OperatorFault, PoorwillError
 from poorwill.core.ports import Clock, Log
+from poorwill.core.words import HOUR_US
 from poorwill.ledger.applying import Applier, EntryRefused
+from poorwill.ledger.rollup import GRACE_US, roll_up
 from poorwill.ledger.schema import connect_writer, migrate, reason, unusable
 
 T = TypeVar("T")
@@ -33,6 +35,9 @@ POST_DELAY_S = 0.5
 RETRY_DELAY_S = 1.0
 """Between attempts while the file cannot be written. It is tried for as long as poorwill runs: admission is
 stopped meanwhile, so nothing piles up, and only an operator can say that it is hopeless."""
+
+ROLL_UP_HOURS = 4
+"""Hours that are rolled up in one transaction: at ten requests a second well under a second of work."""
 
 WAITING_ENTRIES = 500_000
 """Beyond this many waiting entries request rows are dropped, and counted; spans and wakes never are."""
@@ -75,6 +80,7 @@ class LedgerThread:
         self._db: sqlite3.Connection | None = None
         self._applier: Applier | None = None
         self._file = (0, 0)
+        self._roll_up_us = 0
 
     def __repr__(self) -> str:
         state = self._unavailable or "available"
@@ -169,8 +175,11 @@ class LedgerThread:
             except OperatorFault as error:
                 self._put_back(jobs, error.message)
                 return
-        if self._unavailable and self._probe():
-            self._recovered()
+        if self._unavailable:
+            if self._probe():
+                self._recovered()
+        elif self._clock.now_us() >= self._roll_up_us:
+            self._roll_up()
 
     def _take(self) -> list[_Job]:
         with self._turn:
@@ -209,18 +218,17 @@ class LedgerThread:
             self._recovered()
         _answer(outcomes)
 
-    def _transact(self, jobs: list[_Job]) -> list[tuple["asyncio.Future[Any]", Any]]:
+    def _transact(self, jobs: list[_Job]) -> list[tuple["asyncio.Future[Any] | None", Any]]:
         db, applier = self._connected()
         awaited = any(job.future is not None for job in jobs)
         db.execute(f"PRAGMA synchronous = {'FULL' if awaited else 'NORMAL'}")
-        outcomes: list[tuple[asyncio.Future[Any], Any]] = []
+        outcomes: list[tuple[asyncio.Future[Any] | None, Any]] = []
         try:
             db.execute("BEGIN IMMEDIATE")
             applier.apply([entry for job in jobs for entry in job.entries])
             for job in jobs:
                 value = job.call(db) if job.call is not None else None
-                if job.future is not None:
-                    outcomes.append((job.future, value))
+                outcomes.append((job.future, value))
             db.execute("COMMIT")
         except BaseException:
             applier.forget()
@@ -238,8 +246,7 @@ class LedgerThread:
             )
             if not isinstance(error, PoorwillError):
                 error = EntryRefused(job.entries[-1], str(error))
-        if job.future is not None:
-            _answer([(job.future, error)])
+        _answer([(job.future, error)])
 
     def _put_back(self, jobs: list[_Job], why: str) -> None:
         """The file refused: keep the entries in line, tell those who wait, and be unavailable."""
@@ -259,7 +266,7 @@ class LedgerThread:
                 lost, self._waiting = self._waiting, 0
                 self._queue.clear()
                 self._log.error("the ledger closes with entries unwritten", entries=lost, why=why)
-        _answer([(job.future, fault) for job in waiting if job.future is not None])
+        _answer([(job.future, fault) for job in waiting])
 
     def _probe(self) -> bool:
         """Return whether the file can be written again, by writing to it."""
@@ -268,6 +275,20 @@ class LedgerThread:
         except (sqlite3.Error, OperatorFault):
             return False
         return True
+
+    def _roll_up(self) -> None:
+        """Write down the shares of finished hours, some at a time, so that nobody waits for long."""
+
+        def work(db: sqlite3.Connection) -> bool:
+            return roll_up(db, hours=ROLL_UP_HOURS)
+
+        try:
+            ((_, done),) = self._transact([_Job((), None, work)])
+        except sqlite3.Error as error:
+            self._put_back([], reason(error))
+            return
+        if done:
+            self._roll_up_us = (self._clock.now_us() // HOUR_US + 1) * HOUR_US + 2 * GRACE_US
 
     def _recovered(self) -> None:
         self._log.info("the ledger can be written again", path=self._path, was=self._unavailable)
@@ -333,10 +354,12 @@ def _identity(path: str) -> tuple[int, int]:
     return (stat.st_dev, stat.st_ino)
 
 
-def _answer(outcomes: list[tuple["asyncio.Future[Any]", Any]]) -> None:
+def _answer(outcomes: list[tuple["asyncio.Future[Any] | None", Any]]) -> None:
     """Resolve futures on their own event loops, one call for each loop."""
     loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
     for future, outcome in outcomes:
+        if future is None:
+            continue
         loops.setdefault(future.get_loop(), []).append((future, outcome))
     for loop, mine in loops.items():
         if not loop.is_closed():
