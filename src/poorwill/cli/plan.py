@@ -14,12 +14,14 @@ from poorwill.cli.target import add_json_option
 from poorwill.cli.verb import Streams, Verb
 from poorwill.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.words import SECOND_US
-from poorwill.planner import duty
+from poorwill.core.words import SECOND_US, Cause
+from poorwill.planner import duty, terminal
+from poorwill.planner.drawing import draw
 from poorwill.planner.evaluate import HOSTED, YARDSTICK, Entrant, Field, Load, entrants, loads_of
 from poorwill.planner.hindsight import idle_curve
 from poorwill.planner.hosted import HostedBill, Offer, TokenGuess, find_offer, hosted_bill
 from poorwill.planner.outcome import Outcome
+from poorwill.planner.picture import Picture, new_picture
 from poorwill.planner.report import Report, advice, as_json, as_text, frontier
 from poorwill.planner.verdict import Case, judge, peak_rps
 
@@ -36,13 +38,26 @@ def _options(parser: argparse.ArgumentParser) -> None:
 async def _run(options: argparse.Namespace, streams: Streams) -> int:
     if not (options.trace or options.synthetic or options.from_ledger):
         return _duty(options, streams)
-    reports = [await _report(options, streams, job) for job in jobs(options, streams)]
+    drawn = [await _report(options, streams, job) for job in jobs(options, streams)]
+    if options.plot:
+        _draw(options.plot, drawn)
     if options.json:
-        documents = [as_json(report) for report in reports]
+        documents = [as_json(report) for report, _ in drawn]
         streams.say_json(documents[0] if len(documents) == 1 else {"reports": documents})
-    else:
-        streams.say("\n\n".join(as_text(report) for report in reports))
+        return 0
+    for report, picture in drawn:
+        streams.say(as_text(report))
+        if not options.plot:
+            streams.say("\n" + terminal.as_text(picture))
     return 0
+
+
+def _draw(path: str, drawn: Sequence[tuple[Report, Picture]]) -> None:
+    """Draw the first report; further ones of a fleet into files numbered from 2."""
+    for number, (report, picture) in enumerate(drawn, start=1):
+        stem, dot, kind = path.rpartition(".")
+        name = path if number == 1 else f"{stem}-{number}{dot}{kind}"
+        draw(picture, name, text=as_text(report))
 
 
 def _duty(options: argparse.Namespace, streams: Streams) -> int:
@@ -97,7 +112,9 @@ def _now_us() -> int:
     return SystemClock.started().now_us()
 
 
-async def _report(options: argparse.Namespace, streams: Streams, job: Job) -> Report:
+async def _report(
+    options: argparse.Namespace, streams: Streams, job: Job
+) -> tuple[Report, Picture]:
     """Judge every way to serve one job. Cancelled: between two of them."""
     bill = hosted_bill(
         job.trace,
@@ -116,7 +133,23 @@ async def _report(options: argparse.Namespace, streams: Streams, job: Job) -> Re
     )
     ways = list(entrants(field))
     outcomes = await _accounts(ways, loads, streams)
-    return _judged(options, job, ways, outcomes, loads, bill)
+    report = _judged(options, job, ways, outcomes, loads, bill)
+    return report, _pictured(report, job, ways, loads)
+
+
+def _pictured(report: Report, job: Job, ways: Sequence[Entrant], loads: Sequence[Load]) -> Picture:
+    timeline: list[tuple[int, Cause]] = []
+    chosen = next(way for way in ways if way.name == report.verdict.policy)
+    if loads:
+        chosen.run(loads[0], timeline)
+    even = next(way for way in ways if way.name == "break-even")
+    return new_picture(
+        report,
+        loads,
+        even_us=even.idle_us,
+        timeline=timeline,
+        origin_us=job.scenario.origin_us,
+    )
 
 
 async def _accounts(

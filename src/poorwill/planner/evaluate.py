@@ -17,6 +17,8 @@ from poorwill.planner.service import ServiceRule
 from poorwill.planner.simulate import simulate
 from poorwill.planner.trace import Micros, Trace
 
+Timeline = list[tuple[int, Cause]]
+
 YARDSTICK = "clairvoyant"
 HOSTED = "hosted"
 CONTINUOUS = "continuous"
@@ -35,17 +37,18 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entrant:
-    """A way to serve that is judged. `run` prices it on the requests of one replica."""
+    """A way to serve that is judged."""
 
     name: str
-    run: Callable[[Load], Outcome]
+    run: Callable[[Load, Timeline | None], Outcome]
+    """Prices it on the requests of one replica; a timeline receives when each cause began."""
     idle_us: int | None = None
     runs_in_serve: bool = False
     """Whether `fleet.toml` can name it and `check` accepts it."""
 
     def account(self, loads: Sequence[Load]) -> Outcome:
         """Return its account, one replica per load."""
-        outcome = added([self.run(load) for load in loads])
+        outcome = added([self.run(load, None) for load in loads])
         return replace(outcome, policy=self.name, idle_us=self.idle_us)
 
 
@@ -119,17 +122,10 @@ def entrants(of: Field) -> Iterator[Entrant]:
         yield _bridge(of, first, even)
     yield Entrant(
         name=YARDSTICK,
-        run=lambda load: clairvoyant(load.arrival_us, load.service_us, scenario),
+        run=lambda load, _: clairvoyant(load.arrival_us, load.service_us, scenario),
     )
     if of.bill is not None:
         yield Entrant(name=HOSTED, run=_hosted)
-
-
-def timeline(of: Field, new: Callable[[], Policy], load: Load) -> list[tuple[int, Cause]]:
-    """Return when each cause began under a policy, for the picture of a day."""
-    spans: list[tuple[int, Cause]] = []
-    simulate(load.arrival_us, load.service_us, of.scenario, new(), floor=of.floor, timeline=spans)
-    return spans
 
 
 def _entrant(
@@ -143,8 +139,8 @@ def _entrant(
 ) -> Entrant:
     return Entrant(
         name=name,
-        run=lambda load: simulate(
-            load.arrival_us, load.service_us, scenario, new(), floor=of.floor
+        run=lambda load, spans: simulate(
+            load.arrival_us, load.service_us, scenario, new(), floor=of.floor, timeline=spans
         ),
         idle_us=idle_us,
         runs_in_serve=runs_in_serve,
@@ -156,16 +152,24 @@ def _continuous(scenario: Scenario) -> Entrant:
     stays = Timed(name=CONTINUOUS, after_us=(), why="never parks")
     return Entrant(
         name=CONTINUOUS,
-        run=lambda load: simulate(load.arrival_us, load.service_us, ready, stays),
+        run=lambda load, spans: simulate(
+            load.arrival_us, load.service_us, ready, stays, timeline=spans
+        ),
         runs_in_serve=True,
     )
 
 
 def _bridge(of: Field, scenario: Scenario, even: Timed) -> Entrant:
-    def run(load: Load) -> Outcome:
+    def run(load: Load, spans: Timeline | None) -> Outcome:
         bridged: list[int] = []
         outcome = simulate(
-            load.arrival_us, load.service_us, scenario, even, floor=of.floor, bridged=bridged
+            load.arrival_us,
+            load.service_us,
+            scenario,
+            even,
+            floor=of.floor,
+            timeline=spans,
+            bridged=bridged,
         )
         assert load.hosted_nusd is not None
         paid = round(float(load.hosted_nusd[bridged].sum()))
@@ -176,7 +180,7 @@ def _bridge(of: Field, scenario: Scenario, even: Timed) -> Entrant:
     return Entrant(name="bridge", run=run, idle_us=_first_idle(even))
 
 
-def _hosted(load: Load) -> Outcome:
+def _hosted(load: Load, _: Timeline | None) -> Outcome:
     assert load.hosted_nusd is not None
     nobody = Waits(requests=len(load.arrival_us), held_us=np.zeros(0, np.int64))
     return Outcome(

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePath
 from typing import TextIO
 
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
@@ -149,7 +150,7 @@ class _Good:
             output_tokens=self.outputs,
             models=self.models,
             origin_us=origin,
-            source=path,
+            source=PurePath(path).name,
         )
         return Reading(
             trace=trace,

@@ -1,0 +1,127 @@
+"""Draws a plan's picture with characters, for a terminal. Plain enough for any font and colour scheme."""
+
+import math
+from collections.abc import Sequence
+from string import ascii_uppercase
+
+from poorwill.planner.picture import Picture, Point
+
+WIDTH, HEIGHT = 64, 12
+BAR = 40
+SLOTS = 96
+"""Of a day: a quarter of an hour each."""
+MARKS = {
+    "parked": ".",
+    "waking": "w",
+    "serving": "#",
+    "lingering": "-",
+    "floor": "=",
+    "parking": "p",
+}
+EDGES_S = (1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10_800, 36_000, 86_400, 604_800)
+
+
+def as_text(picture: Picture) -> str:
+    """Return the three pictures, one below the other."""
+    return "\n".join([*_plane(picture.points), "", *_gaps(picture), "", *_day(picture)])
+
+
+def _plane(points: Sequence[Point]) -> list[str]:
+    costs = [point.cost_usd for point in points]
+    low, high = min(costs), max(costs)
+    log = low > 0 and high > 8 * low
+    top = max(point.p95_s for point in points) or 1.0
+    grid = [[" "] * WIDTH for _ in range(HEIGHT)]
+    legend = []
+    for letter, point in zip(ascii_uppercase, points, strict=False):
+        share = _share(point.cost_usd, low, high, log=log)
+        column = round(share * (WIDTH - 1))
+        row = HEIGHT - 1 - round(point.p95_s / top * (HEIGHT - 1))
+        dominated = not (point.on_frontier or point.recommended or point.aside)
+        mark = letter.lower() if dominated else letter
+        grid[row][column] = mark if grid[row][column] == " " else "+"
+        chosen = " (recommended)" if point.recommended else ""
+        legend.append(f"{mark} {point.name} ${point.cost_usd:,.2f}, {point.p95_s:,.1f} s{chosen}")
+    lines = [
+        f"95th-percentile wait (0 to {top:,.1f} s) against cost in dollars; lower case: dominated"
+    ]
+    lines += [f"  |{''.join(row)}" for row in grid]
+    scale = "logarithmic" if log else "linear"
+    right = f"${high:,.2f}"
+    left = f"${low:,.2f} ({scale})"
+    lines += [f"  +{'-' * WIDTH}", f"   {left}{right.rjust(WIDTH - len(left))}"]
+    lines.append("  + several at one place")
+    half = (len(legend) + 1) // 2
+    for index in range(half):
+        second = legend[index + half] if index + half < len(legend) else ""
+        lines.append(f"  {legend[index]:<46}{second}".rstrip())
+    return lines
+
+
+def _share(value: float, low: float, high: float, *, log: bool) -> float:
+    if high <= low:
+        return 0.0
+    if log:
+        return math.log(value / low) / math.log(high / low)
+    return (value - low) / (high - low)
+
+
+def _gaps(picture: Picture) -> list[str]:
+    gaps = picture.gaps_s
+    if not gaps:
+        return ["no idle gaps"]
+    lines = [
+        f"idle gaps of an always-ready replica ({len(gaps):,}), and how much of the idle time they make up"
+    ]
+    whole = sum(gaps)
+    lower = 0.0
+    rows = []
+    for upper in (*EDGES_S, math.inf):
+        inside = [gap for gap in gaps if lower <= gap < upper]
+        marked = picture.even_s is not None and lower <= picture.even_s < upper
+        rows.append((lower, upper, len(inside), sum(inside) / whole if whole else 0.0, marked))
+        lower = upper
+    most = max(row[2] for row in rows)
+    shown = [row for row in rows if row[2] or row[4]]
+    for low, high, count, share, marked in shown:
+        bar = "#" * round(count / most * BAR)
+        even = f"  <- break-even {picture.even_s:,.0f} s" if marked else ""
+        lines.append(f"  {_range(low, high):>16} |{bar:<{BAR}} {count:>7,} {share:>6.1%}{even}")
+    return lines
+
+
+def _range(low: float, high: float) -> str:
+    return f"> {_length(low)}" if math.isinf(high) else f"{_length(low)} to {_length(high)}"
+
+
+def _length(seconds: float) -> str:
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:g} {name}"
+    return f"{seconds:g} s"
+
+
+def _day(picture: Picture) -> list[str]:
+    """One character a quarter of an hour: the state that took most of it, serving before all others."""
+    taken = [dict.fromkeys(MARKS, 0.0) for _ in range(SLOTS)]
+    for stretch in picture.day:
+        begin, end = stretch.begin_h * SLOTS / 24, stretch.end_h * SLOTS / 24
+        for slot in range(int(begin), min(math.ceil(end), SLOTS)):
+            taken[slot][stretch.state] += max(min(end, slot + 1) - max(begin, slot), 0.0)
+    row = "".join(_mark(slot) for slot in taken)
+    hours = "".join(f"{hour:<{SLOTS // 8}}" for hour in range(0, 24, 3))
+    used = [f"{mark} {name}" for name, mark in MARKS.items() if mark in row]
+    return [
+        f"states on {picture.day_title} (hours)",
+        f"  {hours}",
+        f"  {row}",
+        f"  {'   '.join(used)}",
+    ]
+
+
+def _mark(slot: dict[str, float]) -> str:
+    if not any(slot.values()):
+        return " "
+    if slot["serving"]:
+        return MARKS["serving"]
+    return MARKS[max(slot, key=slot.__getitem__)]
