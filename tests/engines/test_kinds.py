@@ -98,6 +98,19 @@ def test_vllm_sglang_and_ollama_get_their_flags_and_persistent_caches(tmp_path, 
     assert transformers.engine_model == "/m"
 
 
+def test_transformers_serves_a_local_model_under_the_model_s_own_name(tmp_path, program):
+    """It answers only to the path it was given, so the name has to be a path where it runs."""
+    model_dir = tmp_path / "weights"
+    model_dir.mkdir()
+    launch = launched(tmp_path, settings("transformers", path=str(model_dir), command=(program,)))
+    assert launch.argv[1] == launch.engine_model == "m"
+    assert os.path.samefile(Path(launch.cwd) / "m", model_dir)
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    again = launched(tmp_path, settings("transformers", path=str(moved), command=(program,)))
+    assert os.path.samefile(Path(again.cwd) / "m", moved)
+
+
 def test_a_command_is_filled_in(tmp_path, program):
     model = settings(
         "command",

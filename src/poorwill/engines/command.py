@@ -5,7 +5,9 @@ survive a restart, and what makes the engine's own sleep available. Flags as of 
 transformers 5.23 and Ollama's environment (each project's documentation).
 """
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import EngineSettings, ModelSettings
@@ -79,17 +81,25 @@ def sglang_recipe(settings: ModelSettings, place: Place) -> Recipe:
 
 
 def transformers_recipe(settings: ModelSettings, place: Place) -> Recipe:
-    """Return the recipe for `transformers serve`; its readiness path answers before the model is loaded."""
+    """Return the recipe for `transformers serve`.
+
+    It answers only to the path it was given, so a local model is given by the model's own name, as a link
+    where the program runs. A model of the hub keeps its id: clients have to name that.
+    """
     engine = settings.engine
+    path = _path(settings)
+    local = os.path.isdir(path)
+    named = engine.engine_model or (settings.name if local else path)
     argv = (
         *(engine.command or ("transformers", "serve")),
-        *(_path(settings), "--host", place.host, "--port", str(place.port)),
+        *(named, "--host", place.host, "--port", str(place.port)),
         *("--model-timeout", "-1"),  # parking is poorwill's business
         *flags(engine.options),
         *engine.args,
     )
-    named = engine.engine_model or engine.path
-    return _recipe(settings, place, argv, cache_variables(place.cache), engine_model=named)
+    env = cache_variables(place.cache)
+    recipe = _recipe(settings, place, argv, env, engine_model=named)
+    return replace(recipe, linked=path if local else "")
 
 
 def ollama_recipe(settings: ModelSettings, place: Place) -> Recipe:

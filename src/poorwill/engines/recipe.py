@@ -62,6 +62,9 @@ class Recipe:
     """Of the engine's program, as far as it can be told without running it."""
     engine_model: str
     sleep: str | None = None
+    linked: str = ""
+    """The program runs where the model's name leads to this directory: for engines that serve a model under
+    its path only."""
 
     def digest(self) -> str:
         """Return a digest of what the engine would serve and how."""
@@ -101,6 +104,25 @@ def flags(options: Mapping[str, str | int | float | bool]) -> tuple[str, ...]:
         elif value is not False:
             words += [flag, str(value)]
     return tuple(words)
+
+
+def linked(directory: Path, name: str, target: str) -> str:
+    """Make `name` within a directory lead to the target, and return the directory. Raises OperatorFault."""
+    link = directory / name
+    try:
+        link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (link.is_symlink() and os.readlink(link) == target):
+            draft = link.with_name(f".{link.name}.new")
+            draft.unlink(missing_ok=True)
+            draft.symlink_to(target)
+            draft.replace(link)
+    except OSError as error:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"cannot link {link} to {target}: {error.strerror}",
+            hint=f"make {directory} writable",
+        ) from error
+    return str(directory)
 
 
 def hub_cache(env: Mapping[str, str]) -> str:

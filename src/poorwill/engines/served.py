@@ -6,7 +6,7 @@ ends no process, and keeps no connection.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from poorwill.core.anatomy import anatomy, as_marks
@@ -21,7 +21,7 @@ from poorwill.engines.expectation import expected_rate
 from poorwill.engines.logfile import LogFile, LogReader, Timeline
 from poorwill.engines.ports import kept_port
 from poorwill.engines.procio import IoTrack
-from poorwill.engines.recipe import Place, Prepare, Recipe
+from poorwill.engines.recipe import Place, Prepare, Recipe, linked
 
 LOOK_S = 0.05
 """Between two looks at the log: how late a phase without a stamp of its own can be."""
@@ -79,7 +79,10 @@ class ServedEngine:
         logs = Path(self.directory, "logs")
         for made in (cache, logs):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self._launch(recipe, replica, host, port, str(logs / f"{replica}.log"))
+        launch = self._launch(recipe, replica, host, port, str(logs / f"{replica}.log"))
+        if not recipe.linked:
+            return launch
+        return replace(launch, cwd=linked(cache / "models", recipe.engine_model, recipe.linked))
 
     def _launch(
         self, recipe: Recipe, replica: ReplicaId, host: str, port: int, log_path: str
