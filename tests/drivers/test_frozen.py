@@ -14,8 +14,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn
@@ -118,6 +118,47 @@ async def test_processes_that_talk_tcp_among_themselves_are_frozen_with_their_co
         parked = await driver.park(running, launch, generation=cycle + 1)
         assert procfs.session_members(running.pid) == []
         running = await driver.wake(parked, launch, generation=cycle + 2, report=fleet.report)
+
+
+@asynccontextmanager
+async def echo_server() -> AsyncIterator[int]:
+    """Something an engine may be connected to, such as a model hub."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(100):
+                writer.write(data)
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def test_connections_that_the_engine_made_are_closed_when_it_wakes(
+    fleet: Fleet, driver: FrozenDriver
+):
+    async with echo_server() as port:
+        launch, running = await start(fleet, "--dials", str(port))
+        assert await asyncio.to_thread(ask, running, "/echo") == "?"
+        parked = await driver.park(running, launch, generation=1)
+        woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
+        assert await asyncio.to_thread(ask, woken, "/echo") == "closed"
+        assert await asyncio.to_thread(ask, woken) == "1"
+        await fleet.processes.kill(woken)
+
+
+async def test_connections_that_the_engine_made_survive_a_park_that_fails(fleet: Fleet, criu: Criu):
+    root = store_root(fleet.directory, Tier.FROZEN)
+    driver = new_frozen(fleet, criu, store=Full(root=root, tier=Tier.FROZEN))
+    async with echo_server() as port:
+        launch, running = await start(fleet, "--dials", str(port))
+        with pytest.raises(DriverError, match="No space left"):
+            await driver.park(running, launch, generation=1)
+        assert await asyncio.to_thread(ask, running, "/echo") == "?"
+        await fleet.processes.kill(running)
 
 
 class Full(SnapshotStore):

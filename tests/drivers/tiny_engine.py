@@ -2,7 +2,7 @@
 
 usage: tiny_engine.py PORT [--exit STATUS] [--never-ready] [--flood BYTES] [--ignore-term] [--children N]
                            [--fill BYTES] [--orphan] [--forks-on-term] [--slow-ready SECONDS] [--secret TEXT]
-                           [--host ADDRESS] [--worker]
+                           [--host ADDRESS] [--worker] [--dials PORT]
 
 GET /health is 200; GET /count is how often it was asked; GET /pid is its pid, GET /time its clock.
 Connections are kept alive unless the request says `Connection: close`.
@@ -43,6 +43,9 @@ class Engine:
         self.asked = 0
         self.ready_at = time.monotonic() + float(option("--slow-ready", "0"))
         self.worker = start_worker() if "--worker" in sys.argv else None
+        self.dialled = None
+        if "--dials" in sys.argv:
+            self.dialled = socket.create_connection(("127.0.0.1", int(option("--dials"))))
         self.secret = option("--secret", "").encode() * 3
         self.ballast = os.urandom(int(option("--fill", "0")))
 
@@ -60,6 +63,12 @@ class Engine:
             return 200, str(self.asked)
         if path == "/time":
             return 200, str(time.time())
+        if path == "/echo":
+            try:
+                self.dialled.sendall(b"?")
+                return 200, self.dialled.recv(1).decode() or "closed"
+            except OSError:
+                return 200, "closed"
         if path == "/pid":
             return 200, str(os.getpid())
         if path == "/sum":

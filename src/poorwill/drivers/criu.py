@@ -46,6 +46,28 @@ SYMPTOMS: Sequence[tuple[str, CriuFault]] = (
 )
 
 
+class Tcp(StrEnum):
+    """What becomes of a tree's TCP connections."""
+
+    NONE = "none"  # there are none; one that turns up fails the dump
+    WITHIN = "within"  # among its own processes: both ends are dumped and restored
+    DROPPED = "dropped"  # with others: restored as closed
+
+
+TCP_DUMP: Mapping[Tcp, Sequence[str]] = MappingProxyType(
+    {
+        Tcp.NONE: ("--leave-stopped",),
+        # criu gives connections back only to processes that run on. Both ends freeze at once, so that
+        # no packet filter has to hold them meanwhile.
+        Tcp.WITHIN: ("--leave-running", "--tcp-established", "--network-lock", "skip"),
+        Tcp.DROPPED: ("--leave-running", "--tcp-close"),
+    }
+)
+TCP_RESTORE: Mapping[Tcp, Sequence[str]] = MappingProxyType(
+    {Tcp.NONE: (), Tcp.WITHIN: ("--tcp-established",), Tcp.DROPPED: ("--tcp-close",)}
+)
+
+
 class CriuFailed(Exception):
     """A call failed. The message is for people and carries criu's own error lines."""
 
@@ -77,19 +99,15 @@ class Criu:
         image: Path,
         work: Path,
         began: Callable[[int], None],
-        connected: bool = False,
+        tcp: Tcp = Tcp.NONE,
     ) -> None:
         """Write a process tree's image and leave the tree where the caller decides its end.
 
-        It is left stopped, or, where its processes are `connected` with one another, running: criu gives
-        TCP connections back only to processes that run on. `began` is told criu's pid. Raises CriuFailed;
-        with the fault LIMIT or KILLED, and when cancelled, criu was ended in the middle of its work and the
-        tree must not be trusted any more.
+        It is left stopped, or, where it has TCP connections, running. `began` is told criu's pid. Raises
+        CriuFailed; with the fault LIMIT or KILLED, and when cancelled, criu was ended in the middle of its
+        work and the tree must not be trusted any more.
         """
-        arguments = ["dump", "--tree", str(pid), "--file-locks"]
-        # Both ends of such connections freeze at once, so no packet filter has to hold them meanwhile.
-        within = ["--leave-running", "--tcp-established", "--network-lock", "skip"]
-        arguments += within if connected else ["--leave-stopped"]
+        arguments = ["dump", "--tree", str(pid), "--file-locks", *TCP_DUMP[tcp]]
         await self._call(
             arguments, image=image, work=work, limit_s=self.dump_limit_s, inherit=(), began=began
         )
@@ -103,7 +121,7 @@ class Criu:
         log_path: str,
         root_pid: int,
         began: Callable[[int], None],
-        connected: bool = False,
+        tcp: Tcp = Tcp.NONE,
     ) -> None:
         """Bring an image's process tree back, stopped, with `log_fd` in the place of `log_path`.
 
@@ -114,8 +132,7 @@ class Criu:
         inherit = f"fd[{log_fd}]:{log_path.lstrip('/')}"
         arguments = ["restore", "--restore-detached", "--leave-stopped", "--file-locks"]
         arguments += ["--pidfile", str(work / "pid"), "--inherit-fd", inherit]
-        if connected:
-            arguments.append("--tcp-established")
+        arguments += TCP_RESTORE[tcp]
         restorer = None
 
         def note(criu_pid: int) -> None:

@@ -15,7 +15,7 @@ from poorwill.core.words import Tier
 from poorwill.drivers import procfs
 from poorwill.drivers.attempt import note_attempt
 from poorwill.drivers.blocking import in_thread
-from poorwill.drivers.criu import CriuFailed, CriuFault
+from poorwill.drivers.criu import CriuFailed, CriuFault, Tcp
 from poorwill.drivers.device import DeviceBroken, DeviceImage, with_device_image
 from poorwill.drivers.manifest import HostFacts, Manifest, start_hash_of
 from poorwill.drivers.snapshot import Draft
@@ -23,8 +23,8 @@ from poorwill.drivers.snapshot import Draft
 if TYPE_CHECKING:
     from poorwill.drivers.frozen import FrozenDriver
 
-CONNECTED = "tcp"
-"""Key in a manifest's `extra`: set where the engine's processes talk TCP among themselves."""
+TCP_KEY = "tcp"
+"""Key in a manifest's `extra`: what became of the engine's TCP connections (`criu.Tcp`)."""
 
 OVERHEAD = 1.05
 OVERHEAD_BYTES = 4 * 2**20
@@ -42,7 +42,7 @@ async def freeze(
     """Freeze an engine; see `Driver.park`. The image remembers whether it was `asleep`."""
     if not driver.processes.alive(running):
         raise DriverError(f"the engine of replica {running.replica} is not running")
-    connected = await _quiet(driver, running)
+    tcp = await _quiet(driver, running)
     try:
         held = await driver.device.take_down(_members(running))
     except DeviceBroken as error:
@@ -54,9 +54,7 @@ async def freeze(
         await driver.end(running)
         raise
     try:
-        return await _freeze_host(
-            driver, running, launch, held, generation, asleep=asleep, connected=connected
-        )
+        return await _freeze_host(driver, running, launch, held, generation, asleep=asleep, tcp=tcp)
     except BaseException as error:
         await _give_device_back(driver, running, held, error)
         raise
@@ -70,7 +68,7 @@ async def _freeze_host(
     generation: int,
     *,
     asleep: bool,
-    connected: bool,
+    tcp: Tcp,
 ) -> Parked:
     """Dump what is in the host's memory, the device's content included by now."""
     pids = _members(running)
@@ -84,10 +82,9 @@ async def _freeze_host(
         raise DriverError(f"cannot freeze: {error}", running=running) from error
     manifest = _manifest(driver, running, launch, pids, generation, asleep=asleep)
     manifest = with_device_image(manifest, held)
-    if connected:
-        manifest = replace(manifest, extra={**manifest.extra, CONNECTED: "within"})
+    manifest = replace(manifest, extra={**manifest.extra, TCP_KEY: tcp})
     try:
-        await _dump(driver, running, draft, connected=connected)
+        await _dump(driver, running, draft, tcp=tcp)
         manifest = await in_thread(lambda stop: driver.store.commit(draft, manifest, stop))
         parked = _parked(manifest, path=str(draft.final))
         await driver.end(running)
@@ -102,7 +99,7 @@ async def _freeze_host(
         raise
 
 
-async def _dump(driver: "FrozenDriver", running: Running, draft: Draft, *, connected: bool) -> None:
+async def _dump(driver: "FrozenDriver", running: Running, draft: Draft, *, tcp: Tcp) -> None:
     def began(criu_pid: int) -> None:
         note_attempt(
             draft.work,
@@ -113,9 +110,13 @@ async def _dump(driver: "FrozenDriver", running: Running, draft: Draft, *, conne
 
     try:
         await driver.criu.dump(
-            running.pid, image=draft.image, work=draft.work, began=began, connected=connected
+            running.pid, image=draft.image, work=draft.work, began=began, tcp=tcp
         )
         driver.processes.stop(running)
+        if tcp is not Tcp.NONE and (late := _clients(running)):
+            raise DriverError(
+                f"a client connected during the dump ({_ports(late)})", running=running
+            )
     except CriuFailed as error:
         if error.fault in (CriuFault.LIMIT, CriuFault.KILLED):
             await driver.end(running)
@@ -130,26 +131,37 @@ async def _dump(driver: "FrozenDriver", running: Running, draft: Draft, *, conne
         raise
 
 
-async def _quiet(driver: "FrozenDriver", running: Running) -> bool:
-    """Wait until the engine has no TCP connection with anybody else; return whether it has some within.
+async def _quiet(driver: "FrozenDriver", running: Running) -> Tcp:
+    """Wait until no client is connected to the engine; return what else is.
 
-    Raises DriverError with `.running` where others stay connected.
+    Connections that the engine itself has made (to a model hub, for telemetry) are dropped: it finds them
+    closed when it wakes, as after any longer pause. Raises DriverError with `.running` where a client stays.
     """
     delay_s = 0.002
-    connected = procfs.Connections(outside=(), within=())
     try:
         async with asyncio.timeout(driver.quiet_limit_s):
-            while (connected := procfs.connections(_members(running))).outside:
+            while _clients(running):
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, 0.05)
     except TimeoutError:
-        ports = ", ".join(f"{local}->{peer}" for local, peer in connected.outside[:4])
         raise DriverError(
-            f"replica {running.replica} has TCP connections open (ports {ports}); "
+            f"replica {running.replica} has TCP connections open ({_ports(_clients(running))}); "
             "close keep-alive connections before parking",
             running=running,
         ) from None
-    return bool(connected.within)
+    connected = procfs.connections(_members(running))
+    if connected.within:
+        return Tcp.WITHIN
+    return Tcp.DROPPED if connected.outside else Tcp.NONE
+
+
+def _clients(running: Running) -> list[tuple[int, int]]:
+    outside = procfs.connections(_members(running)).outside
+    return [pair for pair in outside if pair[0] == running.port]
+
+
+def _ports(pairs: Sequence[tuple[int, int]]) -> str:
+    return "ports " + ", ".join(f"{local}->{peer}" for local, peer in pairs[:4])
 
 
 async def _give_device_back(

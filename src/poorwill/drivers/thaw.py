@@ -17,10 +17,10 @@ from poorwill.drivers import procfs
 from poorwill.drivers.asleep_engines import wake_engine
 from poorwill.drivers.attempt import note_attempt
 from poorwill.drivers.blocking import in_thread
-from poorwill.drivers.criu import CriuFailed, CriuFault
+from poorwill.drivers.criu import CriuFailed, CriuFault, Tcp
 from poorwill.drivers.device import device_image
 from poorwill.drivers.enginelog import open_log
-from poorwill.drivers.freeze import CONNECTED
+from poorwill.drivers.freeze import TCP_KEY
 from poorwill.drivers.manifest import FileRecord, HostFacts, Manifest, mismatches
 from poorwill.drivers.readiness import Readiness, refuse_taken_port
 from poorwill.drivers.snapshot import Draft
@@ -155,7 +155,7 @@ async def _run_criu(
             log_path=manifest.log_path,
             root_pid=manifest.pid,
             began=began,
-            connected=CONNECTED in manifest.extra,
+            tcp=Tcp(manifest.extra.get(TCP_KEY, Tcp.NONE)),
         )
     except CriuFailed as error:
         # A time limit, a port or a pid: the machine was in the way, not the image.
