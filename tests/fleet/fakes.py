@@ -31,8 +31,12 @@ class Lines:
     """A log that keeps what it was told."""
 
     lines: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
+    on_info: Callable[[str], object] | None = None
+    """Called with each message, on whatever thread it comes from."""
 
     def info(self, message, /, **fields):
+        if self.on_info is not None:
+            self.on_info(message)
         self.lines.append(("info", message, fields))
 
     def warning(self, message, /, **fields):

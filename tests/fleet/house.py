@@ -131,7 +131,7 @@ class House:
                 last_seen_us=recovered.last_us,
                 journal=journal,
                 connections=self.connections,
-                guard=SpendGuard(look=_nothing_spent, find_jumps=_no_jumps, every_s=3600),
+                guard=SpendGuard(look=nothing_spent, find_jumps=no_jumps, every_s=3600),
                 clock=self.clock,
                 wall_step_us=lambda: 0,
                 log=self.log,
@@ -306,12 +306,12 @@ class Moment:
     asleep: set[int]
 
 
-async def _nothing_spent() -> Verdict:
+async def nothing_spent() -> Verdict:
     return Verdict(at_us=0)
 
 
-async def _no_jumps() -> list[Noted]:
+async def no_jumps() -> list[Noted]:
     return []
 
 
-__all__ = ["A", "B", "C", "House", "Room", "S"]
+__all__ = ["A", "B", "C", "House", "Room", "S", "no_jumps", "nothing_spent"]

@@ -35,10 +35,11 @@ async def test_while_the_ledger_cannot_be_written_warm_requests_go_on_and_no_wak
         with pytest.raises(TryLater):
             await house.fleet.view.wake(B)
         assert room.cold.wake_door.passed == 1
+        loop, again = asyncio.get_running_loop(), asyncio.Event()
+        house.log.on_info = lambda message: loop.call_soon_threadsafe(again.set)
         away.rename(path)
         async with asyncio.timeout(10):
-            while house.fleet.controller.journal.unavailable:
-                await asyncio.sleep(0.05)
+            await again.wait()
         await house.serve(B)
 
 

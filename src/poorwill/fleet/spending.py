@@ -47,6 +47,9 @@ class SpendGuard:
             except PoorwillError as error:
                 controller.log.warning("cannot look at what was spent", why=str(error))
                 continue
+            except Exception as error:  # a defect in the bill must not end the fleet
+                controller.log.error("cannot look at what was spent", error=repr(error))
+                continue
             self._apply(controller)
 
     def _apply(self, controller: Controller) -> None:
