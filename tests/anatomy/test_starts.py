@@ -224,7 +224,7 @@ async def test_wakes_that_end_are_sent_with_their_phases_below_them():
         wake=WakeId("w"), replica=ReplicaId("m-0"), at_us=COLD.ended_us, ok=True, anatomy=COLD.spans
     )
     stranger = replace(ended, wake=WakeId("lost"))
-    await trace_wakes(Feed([began, 7, stranger, ended]), tracer, log=Lines())
+    await trace_wakes(lambda: Feed([began, 7, stranger, ended]), tracer, log=Lines())
     spans = {span.name: span for span in exporter.get_finished_spans()}
     assert set(spans) == {"wake m", "imports", "weights", "compile_miss", "graphs"}
     whole = spans["wake m"]

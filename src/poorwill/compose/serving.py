@@ -38,6 +38,7 @@ from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.recovery import idle_gaps
 from poorwill.ledger.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.telemetry.metrics import GatewayMetrics
+from poorwill.telemetry.tracing import open_tracer, trace_wakes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ async def serving_fleet(
     Raises OperatorFault(IN_USE) where another poorwill holds the directory or an address is taken,
     ConfigFault where the machine or the configuration does not allow it. Nothing is left behind then.
     """
+    tracer = open_tracer(env)
     async with owned(settings, env=env, log=log) as own:
         plans, fallbacks = await _plans(settings, own, env, log)
         pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us)
@@ -109,7 +111,11 @@ async def serving_fleet(
                 metrics=GatewayMetrics(),
                 dashboard=page(),
             )
-            async with gateway, background(keys.follow()):
+            async with (
+                gateway,
+                background(keys.follow()),
+                background(trace_wakes(fleet.view.events, tracer, log=log)),
+            ):
                 serving = Serving(
                     address=_address(gateway.address),
                     admin_address=_address(gateway.admin_address),

@@ -5,8 +5,9 @@ needs the extra `poorwill[otel]` and an endpoint in the environment; without bot
 nothing is imported.
 """
 
+import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from poorwill.core.entries import WakeBegan, WakeEnded
@@ -129,11 +130,25 @@ def open_tracer(env: Mapping[str, str]) -> WakeTracer | None:
     return WakeTracer(provider)
 
 
-async def trace_wakes(events: EventFeed, tracer: WakeTracer, *, log: Log) -> None:
-    """Send every wake that ends from now on, until cancelled or the feed ends.
+async def trace_wakes(
+    events: Callable[[], EventFeed], tracer: WakeTracer | None, *, log: Log
+) -> None:
+    """Send every wake that ends from now on, until cancelled or the feed ends; nothing without a tracer.
 
     Wakes whose beginning the feed lost are not sent. What the exporter cannot send is logged, never raised.
+    At the end, cancelled or not, what is left is sent within the exporter's own time limit.
     """
+    if tracer is None:
+        return
+    feed = events()
+    try:
+        await _send_ended(feed, tracer, log)
+    finally:
+        feed.close()
+        await asyncio.shield(asyncio.to_thread(tracer.close))
+
+
+async def _send_ended(events: EventFeed, tracer: WakeTracer, log: Log) -> None:
     begun: dict[str, WakeBegan] = {}
     with contextlib.suppress(StopAsyncIteration):
         while True:
