@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
+from poorwill.cli import plan_pool
 from poorwill.cli.ledger import add_ledger_options
 from poorwill.cli.plan_job import Job, jobs
 from poorwill.cli.plan_options import EPILOG, add_options, circumstances, scenario_of
@@ -36,6 +37,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 async def _run(options: argparse.Namespace, streams: Streams) -> int:
+    if options.tenants is not None:
+        return await plan_pool.run(options, streams)
     if not (options.trace or options.synthetic or options.from_ledger):
         return _duty(options, streams)
     drawn = [await _report(options, streams, job) for job in jobs(options, streams)]

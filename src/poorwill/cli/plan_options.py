@@ -23,6 +23,7 @@ examples:
   poorwill plan --trace requests.csv --active-usd-h 3.80 --wake-s 95 --park-s 20 --idle-s 300
   poorwill plan --synthetic office-hours --requests-per-day 60 --plot plan.html
   poorwill plan --from-ledger
+  poorwill plan --tenants 1000 --hosts 4,8,16 --active-usd-h 3.80 --wake-s 12
 """
 
 
@@ -50,6 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_costs(parser)
     _add_service(parser)
     _add_alternatives(parser)
+    _add_pool(parser)
 
 
 def _add_costs(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +123,22 @@ def _add_alternatives(parser: argparse.ArgumentParser) -> None:
         "--load-rps-one-box", type=_positive, metavar="R", help="what one box can serve"
     )
     other.add_argument("--plot", metavar="FILE", help="draw into a .png, .svg or .html")
+
+
+def _add_pool(parser: argparse.ArgumentParser) -> None:
+    pool = parser.add_argument_group("a fleet on paper: tenants that share a pool of hosts")
+    pool.add_argument("--tenants", type=int, metavar="N", help="draw so many tenants")
+    pool.add_argument(
+        "--hosts",
+        type=_counts,
+        metavar="N[,N...]",
+        help="sizes of the pool to try (default: several)",
+    )
+    pool.add_argument("--host-gb", type=_positive, default=80.0, metavar="GB", help="default: 80")
+    pool.add_argument(
+        "--tenant-gb", type=_sizes, default=(16.0, 24.0, 40.0), metavar="GB[,GB...]",
+        help="sizes of the tenants' models, in turn (default: 16,24,40)",
+    )  # fmt: skip
 
 
 def tiers_of(options: argparse.Namespace) -> tuple[TierTimes, ...]:
@@ -263,6 +281,20 @@ def _positive(text: str) -> float:
     if not 0 < value < 1e12:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        counts = (0,)
+    if min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers of hosts, such as 4,8,16")
+    return counts
+
+
+def _sizes(text: str) -> tuple[float, ...]:
+    return tuple(_positive(part) for part in text.split(","))
 
 
 def _tier(text: str) -> TierTimes:
