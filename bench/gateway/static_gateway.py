@@ -1,0 +1,157 @@
+"""A gateway alone, for the benchmark: one model that is always ready, one that never is.
+
+`m1` is served by the engine on the given port; a request for `parked` is held until its budget ends. The
+gateway is the real one with the real metrics; the ledger counts its rows and forgets them.
+"""
+
+import asyncio
+import gc
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from poorwill.clock import SystemClock
+from poorwill.core.entries import Entry
+from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.ports import EventFeed, Lease, ReplicaStatus, WakeNotice
+from poorwill.core.settings import GatewaySettings
+from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
+from poorwill.gateway.pool import UpstreamPool
+from poorwill.gateway.server import new_server
+from poorwill.telemetry.metrics import GatewayMetrics
+
+READY, PARKED = ModelName("m1"), ModelName("parked")
+BUDGET_US = 600 * SECOND_US
+
+
+class Held:
+    """A place in a queue that does not move."""
+
+    wake: WakeId | None = WakeId("wake-1")
+
+    def __init__(self, began_us: int, clock: SystemClock) -> None:
+        self._began_us = began_us
+        self._clock = clock
+
+    async def lease(self) -> Lease:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("never granted")
+
+    def notice(self) -> WakeNotice:
+        waited_us = self._clock.now_us() - self._began_us
+        left_us = BUDGET_US - waited_us
+        return WakeNotice(
+            wake=self.wake,
+            phase=Phase.WEIGHTS,
+            waited_us=waited_us,
+            expected_us=None,
+            left_us=left_us,
+        )
+
+
+class StaticActivator:
+    """Grants every claim on `m1`; counts what is out."""
+
+    def __init__(self, port: int, clock: SystemClock) -> None:
+        self._lease = Lease(
+            model=READY, replica=ReplicaId("m1-0"), generation=1, host="127.0.0.1", port=port
+        )
+        self._clock = clock
+        self.out = 0
+
+    def claim(self, model: ModelName) -> Lease | None:
+        if model == READY:
+            self.out += 1
+            return self._lease
+        if model == PARKED:
+            return None
+        raise RequestFault(ErrorCode.MODEL_NOT_FOUND, "no such model")
+
+    def hold(self, model: ModelName, *, size_bytes: int, asked_by: str, request: str) -> Held:
+        return Held(self._clock.now_us(), self._clock)
+
+    def give_back(self, lease: Lease) -> None:
+        self.out -= 1
+
+    def retry_after_s(self, model: ModelName) -> int:
+        return 1
+
+
+class CountingLedger:
+    """Counts rows."""
+
+    unavailable = ""
+    rows = 0
+
+    async def record(self, entries: Sequence[Entry]) -> None:
+        self.rows += len(entries)
+
+    def post(self, entries: Sequence[Entry]) -> None:
+        self.rows += len(entries)
+
+
+class Keys:
+    """One key, so that its check is part of what is measured."""
+
+    required = True
+
+    def name_of(self, credential: bytes) -> str | None:
+        return "bench" if credential == b"sk-bench" else None
+
+
+class Quiet:
+    """A log for nobody, but defects must be seen."""
+
+    def info(self, message: str, /, **fields: object) -> None:
+        pass
+
+    def warning(self, message: str, /, **fields: object) -> None:
+        pass
+
+    def error(self, message: str, /, **fields: object) -> None:
+        print(message, fields, file=sys.stderr)  # noqa: TID251
+
+
+class Fleet:
+    """Two models and nothing to tell of them."""
+
+    def status(self) -> Sequence[ReplicaStatus]:
+        return ()
+
+    def models(self) -> Sequence[ModelName]:
+        return (READY, PARKED)
+
+    async def wake(self, model: ModelName) -> None:
+        raise NotImplementedError
+
+    async def park(self, model: ModelName, tier: Tier | None) -> None:
+        raise NotImplementedError
+
+    def events(self) -> EventFeed:
+        raise NotImplementedError
+
+
+async def main(port: int, engine_port: int) -> None:
+    clock = SystemClock.started()
+    settings = GatewaySettings(port=port, admin_port=0, heartbeat_us=SECOND_US)
+    server = new_server(
+        settings=settings,
+        activator=StaticActivator(engine_port, clock),
+        pool=UpstreamPool(timeout_us=settings.upstream_timeout_us),
+        keys=Keys(),
+        ledger=CountingLedger(),
+        fleet=Fleet(),
+        clock=clock,
+        log=Quiet(),
+        metrics=GatewayMetrics(),
+        dashboard=b"",
+    )
+    async with server:
+        gc.collect()
+        gc.freeze()
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2])))  # noqa: TID251
