@@ -167,7 +167,7 @@ def _kept(
     kept: dict[tuple[int, int], list[tuple[int | None, int]]] = defaultdict(list)
     rows = db.execute(
         "SELECT began_us, ended_us, key, us FROM shares"
-        " WHERE life = ? AND began_us >= ? AND began_us < ? ORDER BY began_us, ended_us, key",
+        " WHERE life = ? AND began_us >= ? AND began_us < ? ORDER BY began_us, ended_us, key IS NULL, key",
         (life, from_us, to_us),
     )
     for began_us, ended_us, key, us in rows:

@@ -23,6 +23,18 @@ BUSY_MS = 5_000
 LEDGER_FILE = "ledger.sqlite"
 
 
+class LedgerFault(OperatorFault):
+    """The ledger's file cannot be used; `why` says it in a few words."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(
+            ErrorCode.LEDGER_UNAVAILABLE,
+            f"the ledger {path} cannot be used: {why}",
+            hint=_HINTS.get(why),
+        )
+        self.why = why
+
+
 def connect_writer(path: str) -> sqlite3.Connection:
     """Open the writing connection, in WAL mode, without looking at what is inside.
 
@@ -138,9 +150,15 @@ def _name_causes(db: sqlite3.Connection) -> None:
         db.execute("COMMIT")
 
 
-def fault(path: str, error: sqlite3.Error) -> OperatorFault:
+def fault(path: str, error: sqlite3.Error) -> LedgerFault:
     """Return a SQLite error as one that says what is wrong with the file and how to mend it."""
     return unusable(path, reason(error))
+
+
+def blames_file(error: sqlite3.Error) -> bool:
+    """Return whether SQLite blames the file or the disk, not what it was asked to do."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    return any(name.startswith(prefix) for prefix, _ in _REASONS)
 
 
 def reason(error: sqlite3.Error) -> str:
@@ -173,10 +191,6 @@ _HINTS: Mapping[str, str] = {
 }
 
 
-def unusable(path: str, why: str) -> OperatorFault:
+def unusable(path: str, why: str) -> LedgerFault:
     """Return the error for a ledger that cannot be used."""
-    return OperatorFault(
-        ErrorCode.LEDGER_UNAVAILABLE,
-        f"the ledger {path} cannot be used: {why}",
-        hint=_HINTS.get(why),
-    )
+    return LedgerFault(path, why)

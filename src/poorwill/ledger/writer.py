@@ -22,7 +22,14 @@ from poorwill.core.ports import Clock, Log
 from poorwill.core.words import HOUR_US
 from poorwill.ledger.applying import Applier, EntryRefused
 from poorwill.ledger.rollup import GRACE_US, roll_up
-from poorwill.ledger.schema import connect_writer, migrate, reason, unusable
+from poorwill.ledger.schema import (
+    LedgerFault,
+    blames_file,
+    connect_writer,
+    fault,
+    migrate,
+    unusable,
+)
 
 T = TypeVar("T")
 
@@ -150,6 +157,10 @@ class LedgerThread:
         try:
             while self._wait():
                 self._drain()
+        except BaseException as error:  # a bug: say so and leave nobody waiting
+            self._closing = True
+            self._put_back([], unusable(self._path, f"its writer failed: {error!r}"))
+            raise
         finally:
             self._disconnect()
 
@@ -169,11 +180,8 @@ class LedgerThread:
         while jobs := self._take():
             try:
                 self._commit(jobs)
-            except sqlite3.Error as error:
-                self._put_back(jobs, reason(error))
-                return
-            except OperatorFault as error:
-                self._put_back(jobs, error.message)
+            except OperatorFault as fault:
+                self._put_back(jobs, fault)
                 return
         if self._unavailable:
             if self._probe():
@@ -199,17 +207,22 @@ class LedgerThread:
             return jobs
 
     def _commit(self, jobs: list[_Job]) -> None:
-        """Commit a batch; if an entry of it is refused, commit its jobs one by one. Raises sqlite3.Error."""
+        """Commit a batch; if an entry of it is refused, commit its jobs one by one.
+
+        Raises OperatorFault where the file refuses; then `jobs` are those not committed.
+        """
         try:
             outcomes = self._transact(jobs)
-        except _REFUSALS as error:
+        except OperatorFault:
+            raise
+        except Exception as error:
             if len(jobs) == 1:
                 self._refuse(jobs[0], error)
                 return
             for number, job in enumerate(jobs):
                 try:
                     self._commit([job])
-                except (sqlite3.Error, OperatorFault):
+                except OperatorFault:
                     # Those committed so far are answered; only the rest goes back into the queue.
                     del jobs[:number]
                     raise
@@ -230,10 +243,12 @@ class LedgerThread:
                 value = job.call(db) if job.call is not None else None
                 outcomes.append((job.future, value))
             db.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             applier.forget()
             if db.in_transaction:
                 db.rollback()
+            if isinstance(error, sqlite3.Error) and blames_file(error):
+                raise fault(self._path, error) from error
             raise
         return outcomes
 
@@ -248,12 +263,12 @@ class LedgerThread:
                 error = EntryRefused(job.entries[-1], str(error))
         _answer([(job.future, error)])
 
-    def _put_back(self, jobs: list[_Job], why: str) -> None:
+    def _put_back(self, jobs: list[_Job], fault: OperatorFault) -> None:
         """The file refused: keep the entries in line, tell those who wait, and be unavailable."""
+        why = fault.why if isinstance(fault, LedgerFault) else fault.message
         if not self._unavailable:
             self._log.error("the ledger cannot be written", path=self._path, why=why)
         self._unavailable = why
-        fault = unusable(self._path, why)
         with self._turn:
             waiting = [*jobs, *self._queue]
             self._queue.clear()
@@ -272,7 +287,7 @@ class LedgerThread:
         """Return whether the file can be written again, by writing to it."""
         try:
             self._transact([_Job((), None)])
-        except (sqlite3.Error, OperatorFault):
+        except OperatorFault:
             return False
         return True
 
@@ -284,8 +299,8 @@ class LedgerThread:
 
         try:
             ((_, done),) = self._transact([_Job((), None, work)])
-        except sqlite3.Error as error:
-            self._put_back([], reason(error))
+        except OperatorFault as fault:
+            self._put_back([], fault)
             return
         if done:
             self._roll_up_us = (self._clock.now_us() // HOUR_US + 1) * HOUR_US + 2 * GRACE_US
@@ -329,21 +344,6 @@ class LedgerThread:
         if self._db is not None:
             self._db.close()
         self._db = self._applier = None
-
-
-_REFUSALS = (
-    EntryRefused,
-    sqlite3.IntegrityError,
-    sqlite3.ProgrammingError,
-    sqlite3.InterfaceError,
-    sqlite3.DataError,
-    TypeError,
-    ValueError,
-    OverflowError,
-    AttributeError,
-    KeyError,
-)
-"""What says that an entry is wrong; any other sqlite3.Error says that the file is."""
 
 
 def _identity(path: str) -> tuple[int, int]:
