@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from poorwill.core.errors import PoorwillError
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
-from poorwill.core.policy import Descent, Rung
+from poorwill.core.policy import Descent, Floor, Rung
 from poorwill.core.ports import DriverError, Found
 from poorwill.core.words import ModelName, Phase, ReplicaId, Tier
 
@@ -337,6 +337,21 @@ class Watcher:
         return Descent(rungs, wake_at, why="as told")
 
 
+@dataclass
+class Until:
+    """A floor that holds until an instant, and again from another one."""
+
+    ends_us: int
+    begins_us: int | None = None
+
+    def at(self, now_us: int) -> Floor:
+        if now_us < self.ends_us:
+            return Floor(required=True, until_us=self.ends_us, name="morning")
+        if self.begins_us is not None and now_us >= self.begins_us:
+            return Floor(required=True, until_us=None, name="evening")
+        return Floor(required=False, until_us=self.begins_us)
+
+
 __all__ = [
     "Door",
     "FakeConnections",
@@ -345,6 +360,7 @@ __all__ = [
     "HandClock",
     "Lines",
     "PoorwillError",
+    "Until",
     "Watcher",
     "World",
 ]

@@ -24,7 +24,7 @@ from poorwill.core.settings import (
     ReplicaSettings,
     WakeSettings,
 )
-from poorwill.core.spend import Verdict
+from poorwill.core.spend import LimitState, Scope, Standing, Verdict, Window
 from poorwill.core.words import ModelName, Tier
 from poorwill.fleet.activator import Held
 from poorwill.fleet.fleet import Fleet, FleetParts, running_fleet
@@ -78,6 +78,7 @@ class House:
     memory_bytes: int = 0
     reap_orphans: bool = False
     fleet: Fleet | None = None
+    verdict: Verdict = field(default_factory=lambda: Verdict(at_us=0))
     expected_errors: tuple[str, ...] = ()
 
     def model(
@@ -131,7 +132,9 @@ class House:
                 last_seen_us=recovered.last_us,
                 journal=journal,
                 connections=self.connections,
-                guard=SpendGuard(look=nothing_spent, find_jumps=no_jumps, every_s=3600),
+                guard=SpendGuard(
+                    look=nothing_spent, find_jumps=no_jumps, every_s=3600, verdict=self.verdict
+                ),
                 clock=self.clock,
                 wall_step_us=lambda: 0,
                 log=self.log,
@@ -306,6 +309,21 @@ class Moment:
     asleep: set[int]
 
 
+def stopped(*, until_us: int) -> Verdict:
+    """A day's limit that is used up."""
+    day = LimitState(
+        scope=Scope.TOTAL,
+        name="",
+        window=Window.DAY,
+        limit_nusd=1,
+        spent_nusd=2,
+        forecast_nusd=None,
+        standing=Standing.TRIPPED,
+        ends_us=until_us,
+    )
+    return Verdict(at_us=0, limits=(day,))
+
+
 async def nothing_spent() -> Verdict:
     return Verdict(at_us=0)
 
@@ -314,4 +332,4 @@ async def no_jumps() -> list[Noted]:
     return []
 
 
-__all__ = ["A", "B", "C", "House", "Room", "S", "no_jumps", "nothing_spent"]
+__all__ = ["A", "B", "C", "House", "Room", "S", "no_jumps", "nothing_spent", "stopped"]

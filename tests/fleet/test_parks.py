@@ -1,34 +1,16 @@
 """From idle to parked: after the last completion, never with demand, down the ladder, and at the end."""
 
 import asyncio
-from dataclasses import dataclass
 
 import pytest
 
 from poorwill.core.errors import ErrorCode, RequestFault, TryLater
-from poorwill.core.inputs import SpendChanged
 from poorwill.core.lifecycle import State
-from poorwill.core.policy import Floor
 from poorwill.core.ports import DriverError
 from poorwill.core.settings import ParkSettings
 from poorwill.core.words import Tier
 
 from .house import A, House, S
-
-
-@dataclass
-class Until:
-    """A floor that holds until an instant, and again from another one."""
-
-    ends_us: int
-    begins_us: int | None = None
-
-    def at(self, now_us: int) -> Floor:
-        if now_us < self.ends_us:
-            return Floor(required=True, until_us=self.ends_us, name="morning")
-        if self.begins_us is not None and now_us >= self.begins_us:
-            return Floor(required=True, until_us=None, name="evening")
-        return Floor(required=False, until_us=self.begins_us)
 
 
 async def test_idle_is_counted_from_the_last_completion(house: House):
@@ -261,34 +243,6 @@ async def test_an_engine_that_cannot_be_ended_after_a_failed_park_does_not_stop_
         house.world.processes.clear()
 
 
-async def test_a_floor_keeps_the_replica_ready_and_is_paid_as_such(house: House):
-    room = house.model()
-    room.floor = Until(house.clock.at_us + 3600 * S)
-    async with house.open():
-        await house.until(A, State.READY)
-        await house.serve()
-        await house.pass_time(1800)
-        assert house.state() is State.READY
-        assert house.fleet is not None
-        with pytest.raises(TryLater, match="morning"):
-            await house.fleet.view.park(A, None)
-        assert house.state() is State.READY
-        await house.pass_time(1801)
-        assert house.state() is State.PARKED, "the floor has ended and it has long been idle"
-    assert "floor" in house.causes()
-
-
-async def test_a_floor_that_begins_wakes_the_replica(house: House):
-    room = house.model()
-    room.floor = Until(0, begins_us=house.clock.at_us + 600 * S)
-    async with house.open():
-        await house.pass_time(599)
-        assert house.state() is State.PARKED
-        await house.pass_time(2)
-        assert house.state() is State.READY
-    assert house.rows("SELECT asked_by, why FROM wakes") == [("floor", "evening")]
-
-
 async def test_an_operator_wakes_and_parks(house: House):
     house.model()
     async with house.open():
@@ -335,119 +289,16 @@ async def test_an_operator_who_leaves_leaves_the_wake_alone(house: House):
         await house.until(A, State.READY)
 
 
-async def test_an_operator_whose_wake_runs_into_the_spend_limit_is_told(house: House):
+async def test_an_operator_who_leaves_leaves_the_park_alone(house: House):
     room = house.model()
-    room.cold.wake_door.shut()
+    room.frozen.park_door.shut()
     async with house.open():
+        await house.serve()
         assert house.fleet is not None
-        asking = house.start(_over_the_limit(house.fleet.view.wake(A)))
-        await room.cold.wake_door.reached()
-        until = house.clock.at_us + 3600 * S
-        house.fleet.controller.submit(house.unit(), SpendChanged(until_us=until, why="day"))
-        room.cold.wake_door.open.set()
-        async with asyncio.timeout(5):
-            await asking
+        asking = house.start(house.fleet.view.park(A, None))
+        await room.frozen.park_door.reached()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert not house.unit().onlookers
+        room.frozen.park_door.open.set()
         await house.until(A, State.PARKED)
-
-
-async def _over_the_limit(work) -> None:
-    with pytest.raises(TryLater) as caught:
-        await work
-    assert caught.value.code is ErrorCode.SPEND_LIMIT
-
-
-async def test_a_spend_limit_refuses_requests_parks_and_ends_by_itself(house: House):
-    house.model()
-    async with house.open():
-        lease = await house.lease()
-        assert house.fleet is not None
-        until = house.clock.at_us + 3600 * S
-        house.fleet.controller.submit(house.unit(), SpendChanged(until_us=until, why="day"))
-        assert house.claim() is None
-        with pytest.raises(TryLater) as caught:
-            house.hold()
-        assert caught.value.code is ErrorCode.SPEND_LIMIT
-        assert 3590 <= (caught.value.retry_after_s or 0) <= 3601
-        house.give_back(lease)
-        await house.until(A, State.PARKED)
-        await house.pass_time(3601)
-        await house.serve()
-
-
-# the shutdown
-
-
-@pytest.mark.parametrize(
-    ("action", "tier", "processes"),
-    [("park", Tier.FROZEN, 0), ("stop", Tier.COLD, 0), ("leave", None, 1)],
-)
-async def test_a_shutdown_parks_stops_or_leaves(house: House, action, tier, processes):
-    house.model()
-    async with house.open(on_exit=action):
-        await house.serve()
-    assert house.fleet is not None and not house.fleet.controller.given_up
-    assert len(house.world.processes) == processes
-    assert bool(house.world.snapshots) == (tier is Tier.FROZEN)
-
-
-async def test_a_shutdown_that_stops_ends_a_sleeping_engine_too(house: House):
-    house.model(ladder=(Tier.ASLEEP, Tier.COLD), idle_s=(10, 600))
-    async with house.open(on_exit="stop"):
-        await house.serve()
-        await house.pass_time(11)
-        assert house.world.asleep
-    assert not house.world.processes
-
-
-async def test_a_shutdown_fails_what_is_held_and_refuses_what_comes(house: House):
-    room = house.model()
-    room.cold.wake_door.shut()
-    async with house.open(on_exit="park"):
-        held = house.hold()
-        await room.cold.wake_door.reached()
-        assert house.fleet is not None
-        closing = house.start(house.fleet.close("park", 5 * S))
-        with pytest.raises(TryLater) as caught:
-            await held.lease()
-        assert caught.value.code is ErrorCode.DRAINING
-        with pytest.raises(TryLater) as caught:
-            house.hold()
-        assert caught.value.code is ErrorCode.DRAINING
-        await closing
-    assert not house.world.processes
-
-
-@pytest.mark.parametrize("action", ["park", "leave", "stop"])
-async def test_a_shutdown_lets_requests_finish_but_not_for_ever(house: House, action: str):
-    house.model(park=ParkSettings(drain_us=3600 * S))
-    async with house.open(on_exit=action, exit_us=3600 * S):
-        lease = await house.lease()
-        assert house.fleet is not None
-        closing = house.start(house.fleet.close(action, 40 * S))
-        await house.pass_time(19)
-        assert not house.connections.cuts and not closing.done()
-        await house.pass_time(2)
-        assert len(house.connections.cuts) == 1
-        await closing
-        house.give_back(lease)
-        assert not house.fleet.controller.given_up
-        assert house.unit().gate.in_flight == 0
-    assert bool(house.world.processes) == (action == "leave")
-
-
-async def test_a_shutdown_is_over_when_its_time_is_up_whatever_hangs(house: House):
-    room = house.model()
-    async with house.open(on_exit="park", exit_us=100_000):
-        await house.serve()
-        room.frozen.park_door.shut()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-    assert loop.time() - began < 2
-    assert room.frozen.park_door.cancelled == 1
-    assert house.fleet is not None and house.fleet.controller.given_up
-    # The engine is still there; the next start finds it.
-    room.frozen.park_door.open.set()
-    async with house.open():
-        assert house.state() is State.READY
-        await house.serve()
-    assert "unobserved" in house.causes()

@@ -11,8 +11,8 @@ from poorwill.core.ports import DriverError
 from poorwill.core.settings import WakeSettings
 from poorwill.core.words import ModelName
 
+from .fakes import Until
 from .house import A, B, C, House, S
-from .test_parks import Until
 
 GB = 2**30
 

@@ -95,6 +95,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
     """
     async with asyncio.TaskGroup() as tasks:
         controller = await _recovered(parts, tasks)
+        parts.guard.apply(controller)  # before a floor may wake what a limit stops
         for unit in controller.units.values():
             if unit.running is not None:
                 watch(controller, unit, unit.running)

@@ -35,7 +35,6 @@ class SpendGuard:
 
     async def watch(self, controller: Controller) -> None:
         """Look again and again until cancelled. A look that fails changes nothing and is logged."""
-        self._apply(controller)
         looks = 0
         while True:
             await asyncio.sleep(self.every_s)
@@ -50,9 +49,10 @@ class SpendGuard:
             except Exception as error:  # a defect in the bill must not end the fleet
                 controller.log.error("cannot look at what was spent", error=repr(error))
                 continue
-            self._apply(controller)
+            self.apply(controller)
 
-    def _apply(self, controller: Controller) -> None:
+    def apply(self, controller: Controller) -> None:
+        """Block and unblock replicas as the last look says. First called before any timer runs."""
         for unit in controller.units.values():
             stop = self.verdict.stops_model(unit.model)
             until_us = stop.ends_us if stop else None

@@ -1,0 +1,92 @@
+"""What holds a replica ready or keeps it from waking: floors and the spend breaker."""
+
+import asyncio
+
+import pytest
+
+from poorwill.core.errors import ErrorCode, TryLater
+from poorwill.core.inputs import SpendChanged
+from poorwill.core.lifecycle import State
+
+from .fakes import Until
+from .house import A, House, S, stopped
+
+
+async def test_a_floor_keeps_the_replica_ready_and_is_paid_as_such(house: House):
+    room = house.model()
+    room.floor = Until(house.clock.at_us + 3600 * S)
+    async with house.open():
+        await house.until(A, State.READY)
+        await house.serve()
+        await house.pass_time(1800)
+        assert house.state() is State.READY
+        assert house.fleet is not None
+        with pytest.raises(TryLater, match="morning"):
+            await house.fleet.view.park(A, None)
+        assert house.state() is State.READY
+        await house.pass_time(1801)
+        assert house.state() is State.PARKED, "the floor has ended and it has long been idle"
+    assert "floor" in house.causes()
+
+
+async def test_a_floor_that_begins_wakes_the_replica(house: House):
+    room = house.model()
+    room.floor = Until(0, begins_us=house.clock.at_us + 600 * S)
+    async with house.open():
+        await house.pass_time(599)
+        assert house.state() is State.PARKED
+        await house.pass_time(2)
+        assert house.state() is State.READY
+    assert house.rows("SELECT asked_by, why FROM wakes") == [("floor", "evening")]
+
+
+async def test_an_operator_whose_wake_runs_into_the_spend_limit_is_told(house: House):
+    room = house.model()
+    room.cold.wake_door.shut()
+    async with house.open():
+        assert house.fleet is not None
+        asking = house.start(_over_the_limit(house.fleet.view.wake(A)))
+        await room.cold.wake_door.reached()
+        until = house.clock.at_us + 3600 * S
+        house.fleet.controller.submit(house.unit(), SpendChanged(until_us=until, why="day"))
+        room.cold.wake_door.open.set()
+        async with asyncio.timeout(5):
+            await asking
+        await house.until(A, State.PARKED)
+
+
+async def _over_the_limit(work) -> None:
+    with pytest.raises(TryLater) as caught:
+        await work
+    assert caught.value.code is ErrorCode.SPEND_LIMIT
+
+
+async def test_a_spend_limit_refuses_requests_parks_and_ends_by_itself(house: House):
+    house.model()
+    async with house.open():
+        lease = await house.lease()
+        assert house.fleet is not None
+        until = house.clock.at_us + 3600 * S
+        house.fleet.controller.submit(house.unit(), SpendChanged(until_us=until, why="day"))
+        assert house.claim() is None
+        with pytest.raises(TryLater) as caught:
+            house.hold()
+        assert caught.value.code is ErrorCode.SPEND_LIMIT
+        assert 3590 <= (caught.value.retry_after_s or 0) <= 3601
+        house.give_back(lease)
+        await house.until(A, State.PARKED)
+        await house.pass_time(3601)
+        await house.serve()
+
+
+async def test_a_spend_limit_that_was_reached_before_the_start_keeps_a_floor_from_waking(
+    house: House,
+):
+    room = house.model()
+    room.floor = Until(house.clock.at_us + 10**6 * S)
+    house.verdict = stopped(until_us=house.clock.at_us + 3600 * S)
+    async with house.open():
+        await house.settle()
+        assert house.state() is State.PARKED and not room.cold.woken
+        await house.pass_time(3601)
+        assert house.state() is State.READY
