@@ -6,9 +6,10 @@ wakes for the next request, several times. What it leaves is an ordinary fleet d
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from poorwill.cli.demo_replay import Answer, bundled_slice, replay
 from poorwill.cli.demo_report import facts_of, report, report_json
@@ -20,6 +21,7 @@ from poorwill.config import load_fleet
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import FleetSettings
 from poorwill.engines.gguf_model import make_model
+from poorwill.engines.transformers_model import make_transformers_model
 from poorwill.telemetry.log import StreamLog
 
 FLEET_TOML = """\
@@ -32,10 +34,7 @@ listen = "127.0.0.1:8080"
 admin = "127.0.0.1:8081"
 
 [models.demo]
-engine = "llama.cpp"
-path = "{model_file}"
-context = 2048
-options = {{ threads = 1 }}
+{engine}
 ladder = ["frozen", "cold"]
 max_concurrency = 4
 wake_budget_s = 30
@@ -48,6 +47,22 @@ parked_usd_h = {{ frozen = "0.02", cold = "0.01" }}
 source = "example"
 """
 
+ENGINES: Mapping[str, str] = MappingProxyType(
+    {
+        "llama.cpp": """\
+engine = "llama.cpp"
+path = "{model_file}"
+context = 2048
+options = {{ threads = 1 }}""",
+        "transformers": """\
+engine = "transformers"
+path = "{model_file}"
+env = {{ HF_HUB_OFFLINE = "1", OMP_NUM_THREADS = "1" }}
+options = {{ continuous_batching = true, cb_num_blocks = 64, cb_block_size = 32 }}""",
+    }
+)
+"""The engines the demo can run. By default transformers would take 9.5 GB of memory for its KV cache."""
+
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -55,6 +70,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size", choices=["5m", "100m"], default="5m", help="parameters of the model (default: 5m)"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=list(ENGINES),
+        default="llama.cpp",
+        help="transformers starts slowly, so that parking gains most; it must be on PATH "
+        "(default: llama.cpp, which is built in)",
     )
     parser.add_argument(
         "--seconds",
@@ -71,7 +93,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
             ErrorCode.CONFIG_INVALID, "--seconds is between 5 and 3600", hint="the default is 60"
         )
     show = Show(streams=streams, quiet=options.json)
-    settings = await asyncio.to_thread(_prepare, Path(options.dir), options.size, show)
+    settings = await asyncio.to_thread(_prepare, Path(options.dir), options, streams.env, show)
     log = StreamLog(stream=streams.stderr, level="warning")
     async with serving_fleet(settings, env=streams.env, log=log) as serving:
         since_us = serving.clock.now_us()
@@ -103,7 +125,9 @@ async def _drive(serving: Serving, seconds: float, show: Show) -> Sequence[Answe
     return answers
 
 
-def _prepare(directory: Path, size: str, show: Show) -> FleetSettings:
+def _prepare(
+    directory: Path, options: argparse.Namespace, env: Mapping[str, str], show: Show
+) -> FleetSettings:
     """Make the model and the fleet's configuration, or take those of an earlier demo.
 
     Raises OperatorFault where the directory holds something else.
@@ -116,14 +140,28 @@ def _prepare(directory: Path, size: str, show: Show) -> FleetSettings:
             hint="choose another with --dir",
         )
     directory.mkdir(parents=True, exist_ok=True)
-    model_file = f"demo-{size}.gguf"
-    if not (directory / model_file).exists():
-        show.line(f"making a random Llama model, {size} parameters: {directory / model_file}")
-        make_model(str(directory / model_file), size=size)
-    configuration.write_text(FLEET_TOML.format(model_file=model_file), encoding="utf-8")
-    settings = load_fleet(str(configuration), {}, machine=True)
+    model_file = _model_file(directory, options, env, show)
+    engine = ENGINES[options.engine].format(model_file=model_file)
+    configuration.write_text(FLEET_TOML.format(engine=engine), encoding="utf-8")
+    settings = load_fleet(str(configuration), env, machine=True)
     # A free port each: the demo must not fail for a server that somebody runs already.
     return replace(settings, gateway=replace(settings.gateway, port=0, admin_port=0))
+
+
+def _model_file(
+    directory: Path, options: argparse.Namespace, env: Mapping[str, str], show: Show
+) -> str:
+    """Make the model where an earlier demo has not; return its name in the directory."""
+    own = options.engine == "llama.cpp"
+    name = f"demo-{options.size}" + (".gguf" if own else "-transformers")
+    target = directory / name
+    if not target.exists():
+        show.line(f"making a random Llama model, {options.size} parameters: {target}")
+        if own:
+            make_model(target, size=options.size)
+        else:
+            make_transformers_model(target, env=env, size=options.size)
+    return name
 
 
 VERB = Verb(
