@@ -354,39 +354,72 @@ async def test_a_criu_that_hangs_is_ended_at_its_limit(
     assert nothing_runs(fleet) and scratch(fleet) == []
 
 
-async def test_a_poorwill_killed_during_a_park_leaves_nothing_that_recovery_does_not_clear(
-    fleet: Fleet, driver: FrozenDriver, criu: Criu
-):
-    launch, running = await start(fleet, "--fill", BIG)
+async def another_poorwill(fleet: Fleet, criu: Criu, call: str) -> asyncio.subprocess.Process:
+    """Run one call of the driver, `park(...)` or `wake(...)`, in a process that can be killed."""
     program = textwrap.dedent(f"""
         import asyncio, os, signal, sys
         sys.path.insert(0, {str(Path(__file__).parents[2])!r})
         from pathlib import Path
-        from poorwill.core.launch import Launch, Running
+        from poorwill.core.launch import Launch, Parked, Running
+        from poorwill.core.words import Tier
         from poorwill.drivers.criu import Criu
         from tests.drivers.cases import new_frozen
         from tests.drivers.conftest import new_fleet
         async def main():
             fleet = new_fleet(Path({str(fleet.directory)!r}))
             driver = new_frozen(fleet, Criu(**{asdict(criu)!r}))
-            running = Running(**{asdict(running)!r})
-            await driver.park(running, Launch(**{asdict(launch)!r}), generation=1)
+            await driver.{call}
         asyncio.run(main())
     """)
-    child = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
-    await until(lambda: pages_are_written(fleet))
-    child.kill()
-    await child.wait()
-    assert len(scratch(fleet)) == 1
+    return await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+
+
+async def recovered(fleet: Fleet, driver: FrozenDriver) -> None:
+    """Recover, and see that nothing is left of what the other poorwill was doing; twice is once."""
     await driver.recover()
     assert nothing_runs(fleet) and scratch(fleet) == [] and await driver.inventory() == []
     assert not [stat for stat in procfs.all_processes() if _is_criu(stat.pid, fleet)]
     assert ("warning", "removed an unfinished snapshot") in [line[:2] for line in fleet.log.lines]
+    fleet.log.lines.clear()
     await driver.recover()
+    assert fleet.log.lines == []
+
+
+async def test_a_poorwill_killed_during_a_park_leaves_nothing_that_recovery_does_not_clear(
+    fleet: Fleet, driver: FrozenDriver, criu: Criu
+):
+    launch, running = await start(fleet, "--fill", BIG)
+    call = f"park(Running(**{asdict(running)!r}), Launch(**{asdict(launch)!r}), generation=1)"
+    child = await another_poorwill(fleet, criu, call)
+    await until(lambda: pages_are_written(fleet))
+    child.kill()
+    await child.wait()
+    assert len(scratch(fleet)) == 1
+    await recovered(fleet, driver)
+
+
+async def test_a_poorwill_killed_during_a_wake_leaves_nothing_that_recovery_does_not_clear(
+    fleet: Fleet, driver: FrozenDriver, criu: Criu
+):
+    launch, running = await start(fleet, "--fill", BIG)
+    parked = await driver.park(running, launch, generation=1)
+    kept, how = parked.as_json(), asdict(launch)
+    call = (
+        f"wake(Parked.from_json({kept!r}), Launch(**{how!r}), generation=2, report=lambda m: None)"
+    )
+    child = await another_poorwill(fleet, criu, call)
+    await until(lambda: procfs.read_stat(running.pid) is not None)
+    child.kill()
+    await child.wait()
+    assert len(scratch(fleet)) == 1
+    await recovered(fleet, driver)
+    with pytest.raises(SnapshotRefused, match="missing"):
+        await driver.wake(parked, launch, generation=3, report=fleet.report)
 
 
 def _is_criu(pid: int, fleet: Fleet) -> bool:
-    return str(fleet.directory) in procfs.command_line(pid) and "dump" in procfs.command_line(pid)
+    command = procfs.command_line(pid)
+    return str(fleet.directory) in command and ("dump" in command or "restore" in command)
 
 
 # disks and quotas

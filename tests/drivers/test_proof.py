@@ -8,12 +8,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from poorwill.core.entries import ReplicaCreated, ReplicaPlaced, SpanOpened
 from poorwill.core.launch import Parked
 from poorwill.core.ports import Found
 from poorwill.core.sweep import Owned, compare
-from poorwill.core.words import Tier
+from poorwill.core.words import SERVING, Tier
 from poorwill.drivers.criu import Criu
 from poorwill.drivers.proof import PROVEN_FILE, prove_cold, prove_frozen
+from poorwill.ledger.ledger import open_ledger
 from poorwill.main import run
 
 from .cases import new_cold, new_frozen
@@ -122,3 +124,41 @@ async def test_the_sweep_tells_orphans_from_what_is_owned_and_from_what_is_missi
     assert [each.replica for each in sweep.orphans] == ["orphan"]
     assert [each.replica for each in sweep.missing] == ["lost"]
     assert compare([], []) == compare([], [Owned(replica=launch.replica)])
+
+
+async def test_the_doctor_sweeps_a_fleet_and_finds_what_its_ledger_does_not_own(fleet: Fleet):
+    (fleet.directory / "fleet.toml").write_text('[models.m]\nengine = "toy"\n')
+    cold = new_cold(fleet)
+    owned = fleet.launch(replica="owned")
+    running = await cold.wake(fleet.cold(owned), owned, generation=1, report=fleet.report)
+    at_us = fleet.clock.now_us()
+    path = str(fleet.directory / "ledger.sqlite")
+    async with open_ledger(path, clock=fleet.clock, log=fleet.log) as ledger:
+        await ledger.record(
+            [
+                ReplicaCreated(
+                    replica=owned.replica, model=owned.model, driver="cold", at_us=at_us
+                ),
+                SpanOpened(replica=owned.replica, at_us=at_us, cause=SERVING),
+                ReplicaPlaced(
+                    replica=owned.replica,
+                    at_us=at_us,
+                    generation=1,
+                    running_json=running.as_json(),
+                ),
+            ]
+        )
+    where = ("--sweep", "--fleet", str(fleet.directory))
+    status, out, _ = await doctor(*where)
+    assert (status, out) == (0, "nothing amiss: 1 processes and snapshots, all owned\n")
+    orphan = fleet.launch(replica="orphan")
+    await cold.wake(fleet.cold(orphan), orphan, generation=1, report=fleet.report)
+    await fleet.processes.kill(running)
+    status, out, _ = await doctor(*where, "--json")
+    said = json.loads(out)
+    assert status == 1
+    assert [each["replica"] for each in said["orphans"]] == ["orphan"]
+    assert said["missing"] == [
+        {"replica": "owned", "was": f"pid {running.pid} on port {running.port}"}
+    ]
+    assert len(fleet.processes.found()) == 1, "a sweep changes nothing"
