@@ -1,10 +1,10 @@
-"""`transformers serve` through the frozen tier: a second real engine, one that starts slowly and thaws quickly.
+"""`transformers serve` through the frozen tier: a second real engine, slow to start and quick to thaw.
 
 Runs where `transformers` is on PATH (1.2 GB with torch, so nobody gets it for the tests alone).
 """
 
 # The test run is its own edge: where programs are, only the environment knows.
-# ruff: noqa: TID251, ASYNC240
+# ruff: noqa: TID251
 
 import asyncio
 import os
