@@ -35,7 +35,7 @@ admin = "127.0.0.1:0"
 
 [models.bird]
 engine = "toy"
-options = { load_seconds = 0.2, tokens_per_second = 400, slots = 2 }
+options = { load_seconds = 0.2, tokens_per_second = 100, slots = 2 }
 ladder = ["cold"]
 wake_budget_s = 20
 policy = { name = "fixed", idle_s = 60 }
@@ -186,7 +186,7 @@ async def test_impossible_figures_are_refused(line):
 
 
 async def test_bench_finds_where_batching_saturates_and_what_a_wake_costs(fleet):
-    """The toy decodes two requests at once at 400 tokens a second each."""
+    """The toy decodes two requests at once at 100 tokens a second each."""
     status, out, err = await poorwill(
         *("bench", "bird", "--fleet", str(fleet), "--json", "--concurrency", "8"),
         *("--seconds", "0.4", "--tokens", "20", "--pairs", "10"),
@@ -198,7 +198,7 @@ async def test_bench_finds_where_batching_saturates_and_what_a_wake_costs(fleet)
     assert all(level["failed"] == 0 for level in result["levels"])
     assert result["saturates_at"] == 2
     first = result["levels"][0]
-    assert first["between_tokens_s"]["p50"] == pytest.approx(1 / 400, rel=0.8)
+    assert first["between_tokens_s"]["p50"] == pytest.approx(1 / 100, rel=0.8)
     assert result["gateway_overhead_s"]["pairs"] == 10
     (penalty,) = result["wake_penalty"].values()
     assert penalty["wake_s"] > 0.2

@@ -160,3 +160,16 @@ async def test_an_engine_without_completions_is_asked_for_something_else(bench, 
     assert (
         len(text.split()) == 16
     )  # completions and chat refused the bad field; embeddings took none
+
+
+async def test_what_an_engine_writes_before_it_is_followed_is_not_lost(bench, marks, report):
+    engine = bench.engine("toy")
+    launch = engine.launch(replica=REPLICA, generation=1)
+    began_us = engine.clock.now_us()
+    running = bench.start(launch)
+    await until(lambda: Path(launch.log_path).read_text().count("poorwill-engine ready") == 1)
+    following = asyncio.get_running_loop().create_task(engine.follow(launch, report))
+    await engine.ready(running, launch)
+    following.cancel()
+    phases = [mark.phase for mark in engine.refine(launch, marks, began_us, engine.clock.now_us())]
+    assert phases.index(Phase.IMPORTS) < phases.index(Phase.WEIGHTS) < phases.index(Phase.READY)

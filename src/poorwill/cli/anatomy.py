@@ -64,7 +64,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
         await asyncio.to_thread(_send, streams, wakes)
     one = [wake for wake in wakes if wake.wake == options.what]
     if one:
-        _say_wakes(options, streams, one)
+        _say_wakes(options, streams, one, speed)
         return 0
     bandwidth = speed.bytes_s if speed else None
     reports = [
@@ -138,13 +138,16 @@ def _report(
 
 
 def _say_wakes(
-    options: argparse.Namespace, streams: Streams, wakes: Sequence[FinishedWake]
+    options: argparse.Namespace,
+    streams: Streams,
+    wakes: Sequence[FinishedWake],
+    speed: StorageSpeed | None,
 ) -> None:
     if options.json:
         streams.say_json({"wakes": [wake_json(wake) for wake in wakes]})
         return
     for wake in wakes:
-        for line in waterfall(wake):
+        for line in waterfall(wake, speed.bytes_s if speed else None):
             streams.say(line)
 
 
@@ -155,7 +158,7 @@ def _say(
         streams.say("no wake has finished yet")
     for report in reports:
         if detailed and report.wakes:
-            for line in waterfall(report.wakes[-1]):
+            for line in waterfall(report.wakes[-1], speed.bytes_s if speed else None):
                 streams.say(line)
             streams.say()
         streams.say(f"{report.model}: {len(report.wakes)} wakes, median [lowest .. highest]")

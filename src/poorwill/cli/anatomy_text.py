@@ -13,8 +13,8 @@ from poorwill.core.words import SECOND_US, Phase
 BAR = 40
 
 
-def waterfall(wake: FinishedWake) -> list[str]:
-    """Return one wake: every leaf with its place in time, bytes, rate and price."""
+def waterfall(wake: FinishedWake, bandwidth: float | None) -> list[str]:
+    """Return one wake: every leaf with its place in time, bytes, rate and price, and the floor."""
     end = "ready" if wake.ok else f"FAILED: {wake.failure}"
     budget = f" of {seconds(wake.budget_us)}" if wake.budget_us is not None else ""
     head = (
@@ -39,7 +39,8 @@ def waterfall(wake: FinishedWake) -> list[str]:
     bars = ["", *(_bar(wake, span) for span in wake.spans)]
     lines = [head, ""]
     lines += [f"  {text} {bar}" for text, bar in zip(columns(rows), bars, strict=True)]
-    return [line.rstrip() for line in lines] + ["", *_tree_lines(tree(wake.spans))]
+    lines += ["", *_tree_lines(tree(wake.spans)), *_floor_lines(wake, bandwidth)]
+    return [line.rstrip() for line in lines]
 
 
 def side_by_side(starts: Sequence[Comparison], bandwidth: float | None) -> list[str]:
@@ -100,9 +101,11 @@ def estimate_lines(estimates: Sequence[Estimate]) -> list[str]:
 
 
 def seconds(microseconds: int | None) -> str:
-    """Return a duration for people: `0.024 s`, `12.3 s`, `18 m 40 s`."""
+    """Return a duration for people: `412 us`, `0.024 s`, `12.3 s`, `18 m 40 s`."""
     if microseconds is None:
         return "-"
+    if 0 < abs(microseconds) < 1_000:
+        return f"{microseconds} us"
     value = microseconds / SECOND_US
     if value >= 120:
         minutes, rest = divmod(round(value), 60)
@@ -153,6 +156,18 @@ def _bar(wake: FinishedWake, span: PhaseSpan) -> str:
     right = round((span.ended_us - wake.began_us) * BAR / wake.took_us)
     mark = "." if span.phase is Phase.UNATTRIBUTED else "#"
     return " " * min(left, BAR - 1) + mark * max(1, right - left)
+
+
+def _floor_lines(wake: FinishedWake, bandwidth: float | None) -> list[str]:
+    if not bandwidth or not wake.floor_bytes:
+        return []
+    floor_us = round(wake.floor_bytes / bandwidth * SECOND_US)
+    ratio = wake.took_us / floor_us if floor_us else 0
+    return [
+        "",
+        f"  floor: {seconds(floor_us)}, {size(wake.floor_bytes)} over {size(bandwidth)}/s; "
+        f"the wake took {ratio:.1f} times that",
+    ]
 
 
 def _tree_lines(branch: Branch, depth: int = 0) -> list[str]:

@@ -12,6 +12,8 @@ from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, Wa
 READ_PHASES = frozenset({Phase.WEIGHTS, Phase.DOWNLOAD, Phase.READ_IMAGE, Phase.ENGINE_WAKE})
 """Phases whose bytes make up the floor: what must be read whatever the software does."""
 
+_LEAST_READ = 1_000_000
+"""Fewer bytes than this are no model's weights."""
 _FROM_CACHE = 0.1
 """A start that took less than this share of its bytes from storage found them in the page cache."""
 
@@ -61,7 +63,7 @@ class FinishedWake:
             return StartKind(self.from_tier)
         weights = [span for span in self.spans if span.phase is Phase.WEIGHTS]
         stored, read = storage_bytes(weights), read_bytes(weights)
-        if stored is not None and read and stored < _FROM_CACHE * read:
+        if stored is not None and read >= _LEAST_READ and stored < _FROM_CACHE * read:
             return StartKind.CACHE_WARM
         return StartKind.COLD
 

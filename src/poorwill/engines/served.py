@@ -58,6 +58,8 @@ class ServedEngine:
     silent_imports: bool
     """The engine's log does not tell when its program has started."""
     _wakes: dict[ReplicaId, _Wake] = field(default_factory=dict)
+    _readers: dict[ReplicaId, LogReader] = field(default_factory=dict)
+    """Of replicas launched and not followed yet: an engine may write before `follow` first runs."""
 
     @property
     def name(self) -> str:
@@ -80,6 +82,7 @@ class ServedEngine:
         for made in (cache, logs):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
         launch = self._launch(recipe, replica, host, port, str(logs / f"{replica}.log"))
+        self._readers[replica] = self._reader(launch)
         if not recipe.linked:
             return launch
         return replace(launch, cwd=linked(cache / "models", recipe.engine_model, recipe.linked))
@@ -105,10 +108,10 @@ class ServedEngine:
         )
 
     async def follow(self, launch: Launch, report: Report) -> None:
-        """Report the phases the log tells of from now on, until cancelled. See `core.ports.Engine`.
+        """Report the phases the log tells of since the launch was made, until cancelled.
 
-        From now on: the file's end is taken before the first await. Only phases that begin are reported;
-        how long one took, where the log says it afterwards, is kept for `refine`.
+        Only phases that begin are reported; how long one took, where the log says it afterwards, is kept for
+        `refine`. See `core.ports.Engine`.
         """
         wake = self._begin(launch)
         wake.report = report
@@ -177,11 +180,13 @@ class ServedEngine:
         model = launch.engine_model or launch.model
         return Endpoint(host=running.host, port=running.port, model=model, extra=self.asks)
 
-    def _begin(self, launch: Launch) -> _Wake:
+    def _reader(self, launch: Launch) -> LogReader:
         timeline = Timeline(clock=self.clock, began_us=self.clock.now_us())
-        reader = LogReader(
-            file=LogFile.at_end(launch.log_path), dialect=self.dialect, timeline=timeline
-        )
+        file = LogFile.at_end(launch.log_path)
+        return LogReader(file=file, dialect=self.dialect, timeline=timeline)
+
+    def _begin(self, launch: Launch) -> _Wake:
+        reader = self._readers.pop(launch.replica, None) or self._reader(launch)
         wake = _Wake(reader=reader, io=IoTrack(argv=launch.argv))
         self._wakes[launch.replica] = wake
         return wake
