@@ -228,3 +228,19 @@ async def test_a_phase_that_exceeds_its_own_limit_fails_the_wake_and_is_named(fl
     status, _, err = await poorwill("bench", "--fleet", str(fleet))
     assert status == 7
     assert "weights: 0.3" in err and "s of 0.3 s" in err
+
+
+async def test_a_prediction_beside_a_fleet_uses_what_that_fleet_has_measured(told):
+    (told / "weights").mkdir()
+    (told / "weights" / "model.safetensors").write_bytes(bytes(1000))
+    engine = f'engine = "vllm"\npath = "{told}/weights"'
+    toy = 'engine = "toy"\noptions = { load_seconds = 0.2, tokens_per_second = 100, slots = 2 }'
+    (told / "fleet.toml").write_text(FLEET.replace(toy, engine))
+    line = ("anatomy", "--predict", "--params", "7e9", "--fleet", str(told))
+    status, _, err = await poorwill(*line)
+    assert status == 0
+    assert "host factor 1.67, from 2 starts of this fleet" in err
+    status, mine, _ = await poorwill(*line, "--json")
+    status, given, _ = await poorwill(*line, "--json", "--host-factor", "1")
+    imports = [json.loads(text)["phases"]["imports"]["expected_s"] for text in (mine, given)]
+    assert imports[0] == pytest.approx(imports[1] * 5 / 3, rel=0.01)

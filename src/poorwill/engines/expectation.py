@@ -34,7 +34,7 @@ def expected_start(
     """
     if model.engine.kind == "toy":
         return _toy(model)
-    start = _start(model, env)
+    start = known_start(model, env=env)
     if start is None:
         return ()
     return predict_start(start, _machine(directory))
@@ -51,7 +51,7 @@ def expected_wakes_us(
     if not start:
         return {}
     found = {Tier.COLD: total(start).expected_us}
-    weights = _start(model, env)
+    weights = known_start(model, env=env)
     size = weights.weight_bytes if weights else 0.0
     ranks = weights.ranks if weights else 1
     for tier in (Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED):
@@ -70,7 +70,11 @@ def expected_rate(model: ModelSettings, *, directory: str) -> float | None:
     )
 
 
-def _start(model: ModelSettings, env: Mapping[str, str]) -> Start | None:
+def known_start(model: ModelSettings, *, env: Mapping[str, str]) -> Start | None:
+    """Return what is known of a model's start from its files, None where its size is unknown.
+
+    Blocks for a file's header and a directory listing.
+    """
     engine = model.engine
     if engine.path.endswith(".gguf"):
         try:

@@ -77,13 +77,16 @@ class IoTrack:
     pid: int | None = None
     samples: list[IoSample] = field(default_factory=list)
     most: int = 10_000
+    scans_left: int = 60
+    """A process that is not of this machine (an engine inside a guest) is not looked for for ever."""
 
     def look(self, at_us: int) -> None:
         """Take a sample. Never raises: what cannot be read is not known."""
-        if self.pid is None:
+        if self.pid is None and self.scans_left > 0:
+            self.scans_left -= 1
             self.pid = find_process(self.argv)
-            if self.pid is None:
-                return
+        if self.pid is None:
+            return
         sample = io_sample(self.pid, at_us)
         if sample is None or len(self.samples) >= self.most:
             return
