@@ -20,14 +20,14 @@ def test_loopback_needs_no_key(host: str) -> None:
 def test_a_public_address_without_keys_is_a_problem(host: str) -> None:
     settings = replace(GatewaySettings(), host=host)
     [problem] = listener_problems(settings, keys_configured=False)
-    assert problem.where == "gateway.host" and problem.hint
+    assert problem.where == "gateway.listen" and problem.hint
     assert listener_problems(settings, keys_configured=True) == []
 
 
 def test_a_public_admin_address_is_always_a_problem() -> None:
     settings = replace(GatewaySettings(), admin_host="0.0.0.0")
     [problem] = listener_problems(settings, keys_configured=True)
-    assert problem.where == "gateway.admin_host"
+    assert problem.where == "gateway.admin"
 
 
 @pytest.mark.parametrize(

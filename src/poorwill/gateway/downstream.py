@@ -198,12 +198,8 @@ class Downstream(asyncio.Protocol):
         )
         self.exchange = exchange = Exchange(
             around=house.policy,
-            head=head,
-            body=request.body,
-            route=request.route,
-            key=request.key,
+            request=request,
             request_id=request_id,
-            arrived_us=request.arrived_us,
             response=response,
             writable=self._writable,
             finished=self._finished,
@@ -220,8 +216,9 @@ class Downstream(asyncio.Protocol):
         ending = exchange.response.ending
         if ending is Ending.KEEP:
             self._await_request()
-            self._pump()
-        elif ending is Ending.CUT and not exchange.head.http11:
+            if self._reader.ready or not self._reading:
+                self._pump()
+        elif ending is Ending.CUT and not exchange.request.head.http11:
             self._reset()  # the end of the connection would be the end of the body
         else:
             self._close()

@@ -40,7 +40,8 @@ _LOOKED_AT = _OURS | _CREDENTIALS | _NOTED
 
 @dataclass(slots=True, kw_only=True)
 class Head:
-    """A request head that passed the checks."""
+    """A request head that passed the checks. All but its length: requests that differ in nothing else
+    share one."""
 
     method: bytes
     target: bytes
@@ -48,9 +49,8 @@ class Head:
     path: bytes
     """The target without its query."""
     http11: bool
-    forward: list[bytes]
+    forward: bytes = b""
     """Header lines for the engine, as they came, each with its line end."""
-    length: int | None = None
     chunked: bool = False
     credential: bytes = b""
     agent: bytes = b""
@@ -67,7 +67,10 @@ def read_head(
     headers: Sequence[tuple[bytes, bytes]],
     strip_credentials: bool,
 ) -> Head:
-    """Check a parsed head and sort its headers. Raises RequestFault(INVALID_REQUEST)."""
+    """Check a parsed head and sort its headers, of which the length is not one.
+
+    Raises RequestFault(INVALID_REQUEST).
+    """
     if version not in ("1.1", "1.0"):
         raise refusal(f"HTTP version {version} is not supported")
     if method not in METHODS:
@@ -75,26 +78,27 @@ def read_head(
     target = _origin_form(target)
     path = target.partition(b"?")[0]
     _check_path(path)
-    head = Head(method=method, target=target, path=path, http11=version == "1.1", forward=[])
+    forward: list[tuple[bytes, bytes]] = []
     special: dict[bytes, bytes] = {}
-    forward = head.forward
     for name, value in headers:
         lower = name.lower()
-        if lower not in _LOOKED_AT:
-            forward.append(b"%b: %b\r\n" % (name, value))
-            continue
-        if lower in special:
-            value = _both(lower, special[lower], value)
-        special[lower] = value
-        if lower in _NOTED or (lower in _CREDENTIALS and not strip_credentials):
-            forward.append(b"%b: %b\r\n" % (name, value))
+        if lower in _LOOKED_AT:
+            known = special.get(lower)
+            special[lower] = value if known is None else _both(lower, known, value)
+        if lower not in _OURS and not (strip_credentials and lower in _CREDENTIALS):
+            forward.append((name, value))
+    head = Head(method=method, target=target, path=path, http11=version == "1.1")
     _read_special(head, special)
+    nominated = _nominated(special.get(b"connection", b"").lower())
+    head.forward = b"".join(
+        b"%b: %b\r\n" % pair for pair in forward if pair[0].lower() not in nominated
+    )
     return head
 
 
 def _both(name: bytes, first: bytes, second: bytes) -> bytes:
     """Join a repeated header that is a list; refuse one that must be alone."""
-    if name in (b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key"):
+    if name in (b"host", b"transfer-encoding", b"authorization", b"x-api-key"):
         raise refusal(f"the header {name.decode()} is given twice")
     return first + b", " + second
 
@@ -110,9 +114,6 @@ def _read_special(head: Head, special: dict[bytes, bytes]) -> None:
         if not head.http11:
             raise refusal("an HTTP/1.0 request cannot be chunked")
         head.chunked = True
-    length = get(b"content-length")
-    if length is not None:
-        head.length = int(length)  # digits alone: the parser checked
     if b"upgrade" in special:
         raise refusal("upgrading the connection is not supported")
     head.credential = _credential(get(b"authorization", b""), get(b"x-api-key", b""))
@@ -120,17 +121,13 @@ def _read_special(head: Head, special: dict[bytes, bytes]) -> None:
     head.prefer = get(b"prefer", b"").lower()
     head.anthropic = b"anthropic-version" in special
     head.expects_continue = head.http11 and get(b"expect", b"").lower() == b"100-continue"
-    connection = get(b"connection", b"").lower()
-    if connection not in (b"", b"keep-alive", b"close"):
-        _drop_nominated(head, connection)
 
 
-def _drop_nominated(head: Head, connection: bytes) -> None:
-    """Drop the headers that `Connection` names: they are for this hop (RFC 9110 section 7.6.1)."""
-    named = {word.strip() for word in connection.split(b",")}
-    head.forward[:] = [
-        line for line in head.forward if line.partition(b":")[0].lower() not in named
-    ]
+def _nominated(connection: bytes) -> frozenset[bytes]:
+    """Return the headers that `Connection` names: they are for this hop (RFC 9110 section 7.6.1)."""
+    if connection in (b"", b"keep-alive", b"close"):
+        return frozenset()
+    return frozenset(word.strip() for word in connection.split(b","))
 
 
 def _credential(authorization: bytes, api_key: bytes) -> bytes:

@@ -14,9 +14,8 @@ from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.ports import Activator, Clock, HeldRequest, Lease
 from poorwill.core.words import ModelName, ReplicaId, WakeId
 from poorwill.gateway import wire
-from poorwill.gateway.edge import Head
+from poorwill.gateway.incoming import Incoming
 from poorwill.gateway.response import Headers, Response, Sent
-from poorwill.gateway.routes import Route
 from poorwill.gateway.usage import UsageScan
 
 _ENGINE_ERROR_MAX = 64 * 1024
@@ -70,22 +69,18 @@ class Exchange:
         "_engine_status",
         "_finished",
         "_usage",
-        "arrived_us",
-        "body",
         "first_byte_us",
-        "head",
+        "first_leased_us",
         "held",
-        "key",
         "lease",
         "leased_us",
         "link",
         "model",
         "over",
         "replica",
+        "request",
         "request_id",
         "response",
-        "retry_until_us",
-        "route",
         "streaming",
         "task",
         "tries",
@@ -97,24 +92,16 @@ class Exchange:
         self,
         *,
         around: Surroundings,
-        head: Head,
-        body: bytes,
-        route: Route,
-        key: str,
+        request: Incoming,
         request_id: str,
-        arrived_us: int,
         response: Response,
         writable: bool,
         finished: Callable[["Exchange"], None],
     ) -> None:
         self._around = around
         self._finished = finished
-        self.head = head
-        self.body = body
-        self.route = route
-        self.key = key
+        self.request = request
         self.request_id = request_id
-        self.arrived_us = arrived_us
         self.response = response
         self.writable = writable
         self.model = ModelName("")
@@ -128,7 +115,7 @@ class Exchange:
         self.link: Link | None = None
         self.task: asyncio.Task[None] | None = None
         self.tries = 0
-        self.retry_until_us = 0
+        self.first_leased_us = 0
         self.over = False
         self._usage: UsageScan | None = None
         self._engine_status = 0
@@ -140,11 +127,12 @@ class Exchange:
 
     # -- what the policy does
 
-    def leased(self, lease: Lease) -> None:
+    def leased(self, lease: Lease, *, at_us: int) -> None:
         """Take a lease; from now on it is this exchange's to give back."""
         self.lease = lease
         self.replica = lease.replica
-        self.leased_us = self._around.clock.now_us()
+        self.leased_us = at_us
+        self.first_leased_us = self.first_leased_us or at_us
 
     def release(self) -> None:
         """Give the lease back, if there is one."""
@@ -203,8 +191,7 @@ class Exchange:
     ) -> None:
         """Relay the engine's head, or reconcile it with what the client was promised already."""
         self.first_byte_us = self._around.clock.now_us()
-        self.head.forward.clear()  # no retry from here on: what it needed is free
-        self.body = b""
+        self.request.body = b""  # no retry from here on: what it needed is free
         self._usage = UsageScan()
         response = self.response
         events = content_type.startswith(b"text/event-stream")
@@ -219,6 +206,10 @@ class Exchange:
         ):
             self._engine_status = status
             self._engine_error = bytearray()
+
+    def flush(self) -> None:
+        """The engine has sent its head and keeps us waiting for the body."""
+        self.response.flush()
 
     def on_body(self, parts: Sequence[bytes]) -> None:
         """Relay pieces of the engine's body; at least one, none of them empty."""
@@ -250,7 +241,7 @@ class Exchange:
         status = self._engine_status
         self.response.fail_late(
             wire.engine_error_document(
-                status, body, dialect=self.route.dialect, request_id=self.request_id
+                status, body, dialect=self.request.route.dialect, request_id=self.request_id
             )
         )
         # 200 with the wrong kind of body is the engine's fault too
@@ -272,14 +263,14 @@ class Exchange:
         self._finished(self)
 
     def _row(self, outcome: str) -> RequestEnded:
-        usage = self._usage
+        request, usage = self.request, self._usage
         return RequestEnded(
             request=self.request_id,
             model=self.model,
             replica=self.replica,
-            key=self.key,
-            path=self.head.path.decode("latin-1"),
-            arrived_us=self.arrived_us,
+            key=request.key,
+            path=request.head.path.decode("latin-1"),
+            arrived_us=request.arrived_us,
             leased_us=self.leased_us,
             first_byte_us=self.first_byte_us,
             ended_us=self._around.clock.now_us(),

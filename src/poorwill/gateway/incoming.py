@@ -51,6 +51,16 @@ class Incoming:
     arrived_us: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """The last head of a connection: a client repeats itself in all but the length of the body."""
+
+    request_line: tuple[bytes, bytes, str]
+    headers: list[tuple[bytes, bytes]]
+    head: Head
+    route: Route
+
+
 class RequestReader:
     """Parses what one client sends. `feed` never raises."""
 
@@ -59,6 +69,8 @@ class RequestReader:
         "_checks",
         "_headers",
         "_key",
+        "_last",
+        "_length",
         "_parser",
         "_size",
         "_target",
@@ -79,6 +91,7 @@ class RequestReader:
         """What comes from now on is not looked at."""
         self.number = 0
         """How many requests have begun."""
+        self._last: _Known | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -87,6 +100,7 @@ class RequestReader:
         self.route: Route | None = None
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._length: int | None = None
         self._size = 0
         self._key = ""
         self._body: bytes | bytearray = b""
@@ -126,36 +140,53 @@ class RequestReader:
         """Add a header; one after the head is a trailer, which may be dropped (RFC 9110, 6.5.1)."""
         if self.head is not None:
             return
+        if len(name) == 14 and name.lower() == b"content-length":
+            self._length = int(value)  # digits, once: the parser checked
+            return
         self._headers.append((name, value))
         if len(self._headers) > self._checks.settings.max_headers:
             raise refusal(f"more than {self._checks.settings.max_headers} headers")
 
     def on_headers_complete(self) -> None:
         """Check the head, the route and the key."""
-        parser, checks = self._parser, self._checks
+        checks = self._checks
         limits = checks.settings
-        size = len(self._target) + sum(len(n) + len(v) + 4 for n, v in self._headers)
-        if size > limits.max_header_bytes:
-            raise self._head_too_large()
-        head = self.head = read_head(
-            method=parser.get_method(),
-            target=self._target,
-            version=parser.get_http_version(),
-            headers=self._headers,
-            strip_credentials=checks.keys.required,
-        )
-        if parser.should_upgrade():
-            raise refusal("tunnels and upgrades are not supported")
-        if head.length is not None and head.length > limits.max_body_bytes:
+        if self._size > limits.max_header_bytes:
+            self._measure_head()
+        if self._length is not None and self._length > limits.max_body_bytes:
             raise self._body_too_large()
-        route = self.route = inference_route(head.method, head.path)
+        parser = self._parser
+        request_line = (parser.get_method(), self._target, parser.get_http_version())
+        known = self._last
+        if known is None or known.headers != self._headers or known.request_line != request_line:
+            known = self._last = self._examine(request_line)
+        self.head, self.route = known.head, known.route
+        if known.route.needs_key:
+            self._key = key_name(checks.keys, known.head.credential)
+        self.stage = Stage.BODY
+
+    def _examine(self, request_line: tuple[bytes, bytes, str]) -> "_Known":
+        """Check a head that differs from the last one."""
+        method, target, version = request_line
+        head = self.head = read_head(
+            method=method,
+            target=target,
+            version=version,
+            headers=self._headers,
+            strip_credentials=self._checks.keys.required,
+        )
+        if self._parser.should_upgrade():
+            raise refusal("tunnels and upgrades are not supported")
+        route = inference_route(head.method, head.path)
         if route is None:
             path = head.path[:200].decode("latin-1")
             raise refusal(f"nothing here answers {head.method.decode()} {path}")
-        if route.needs_key:
-            self._key = key_name(checks.keys, head.credential)
-        self._headers = []
-        self.stage = Stage.BODY
+        return _Known(request_line=request_line, headers=self._headers, head=head, route=route)
+
+    def _measure_head(self) -> None:
+        size = len(self._target) + sum(len(n) + len(v) + 4 for n, v in self._headers)
+        if size > self._checks.settings.max_header_bytes:
+            raise self._head_too_large()
 
     def on_body(self, data: bytes) -> None:
         """Add to the body, within its limit."""

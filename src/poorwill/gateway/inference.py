@@ -79,7 +79,7 @@ def show_model(*, models: Models, started_s: int) -> Handler:
     """Answer `GET /v1/models/NAME` from the configuration: nothing is woken."""
 
     def handle(exchange: Exchange) -> None:
-        name = _segment(exchange.head.path.removeprefix(b"/v1/models/"))
+        name = _segment(exchange.request.head.path.removeprefix(b"/v1/models/"))
         if name in models():
             exchange.answer(200, [*_JSON], wire.json_bytes(_model_object(name, started_s)))
         else:
@@ -99,9 +99,9 @@ def health() -> Handler:
 
 def _read_ask(exchange: Exchange, models: Models) -> None:
     """Learn which model is asked for, and whether for a stream. Raises RequestFault."""
-    if exchange.body:
+    if exchange.request.body:
         try:
-            ask = _decode(exchange.body)
+            ask = _decode(exchange.request.body)
         except msgspec.ValidationError as error:
             raise refusal("the body must be a JSON object that names a `model`") from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -114,7 +114,7 @@ def _read_ask(exchange: Exchange, models: Models) -> None:
             return
         if ask.model is not None:
             raise refusal("`model` must be a string that is not empty")
-    named = _named_in_path(exchange.head.path, models())
+    named = _named_in_path(exchange.request.head.path, models())
     if named is None:
         raise refusal("the request names no model: the body has no `model`")
     exchange.model = named

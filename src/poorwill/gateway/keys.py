@@ -35,7 +35,7 @@ def listener_problems(settings: GatewaySettings, *, keys_configured: bool) -> Se
     if not keys_configured and not is_loopback(settings.host):
         problems.append(
             Problem(
-                where="gateway.host",
+                where="gateway.listen",
                 what=f"{settings.host} can be reached from outside, and no API key is configured",
                 hint="add a key with `poorwill keys add NAME`, or listen on 127.0.0.1",
             )
@@ -43,7 +43,7 @@ def listener_problems(settings: GatewaySettings, *, keys_configured: bool) -> Se
     if not is_loopback(settings.admin_host):
         problems.append(
             Problem(
-                where="gateway.admin_host",
+                where="gateway.admin",
                 what=f"{settings.admin_host} can be reached from outside; this listener asks no key",
                 hint="listen on 127.0.0.1 and use an SSH tunnel or a proxy that authenticates",
             )

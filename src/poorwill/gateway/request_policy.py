@@ -75,7 +75,7 @@ class RequestPolicy:
                 raise TryLater(ErrorCode.DRAINING, "poorwill is shutting down")
             lease = self.activator.claim(exchange.model)
             if lease is not None:
-                self._lease(exchange, lease)
+                exchange.leased(lease, at_us=exchange.request.arrived_us)
                 upstream = self._pool.take(lease.host, lease.port)
                 if upstream is not None:
                     upstream.send(exchange)
@@ -87,8 +87,7 @@ class RequestPolicy:
 
     def lost(self, exchange: Exchange, *, reused: bool, why: str) -> None:
         """Retry a request whose kept-alive connection was stale; fail any other."""
-        exchange.tries += 1
-        if reused and exchange.tries < TRIES and self.clock.now_us() < exchange.retry_until_us:
+        if self._may_retry(exchange) and reused:
             exchange.task = self._spawn(self._dispatch(exchange))
             return
         exchange.fail(EngineFault(ErrorCode.REPLICA_LOST, f"the connection to the engine: {why}"))
@@ -138,8 +137,8 @@ class RequestPolicy:
         """
         while True:
             if exchange.lease is None:
-                lease = self.activator.claim(exchange.model)
-                self._lease(exchange, lease or await self._hold(exchange))
+                lease = self.activator.claim(exchange.model) or await self._hold(exchange)
+                exchange.leased(lease, at_us=self.clock.now_us())
             assert exchange.lease is not None
             host, port = exchange.lease.host, exchange.lease.port
             try:
@@ -148,8 +147,7 @@ class RequestPolicy:
                 return idle or await self._pool.connect(host, port)
             except OSError as error:
                 exchange.release()
-                exchange.tries += 1
-                if exchange.tries >= TRIES or self.clock.now_us() >= exchange.retry_until_us:
+                if not self._may_retry(exchange):
                     raise EngineFault(
                         ErrorCode.UPSTREAM_CONNECT, f"the engine accepts no connection: {error}"
                     ) from error
@@ -160,16 +158,16 @@ class RequestPolicy:
         began_us = self.clock.now_us()
         held = self.activator.hold(
             exchange.model,
-            size_bytes=len(exchange.body),
-            asked_by=exchange.key or "anonymous",
+            size_bytes=len(exchange.request.body),
+            asked_by=exchange.request.key or "anonymous",
             request=exchange.request_id,
         )
         exchange.held = held
         heartbeat = Heartbeat(
             kind=beat_for(
-                exchange.head,
+                exchange.request.head,
                 streaming=exchange.streaming,
-                json_answer=exchange.route.json_answer,
+                json_answer=exchange.request.route.json_answer,
                 settings=self._settings,
             ),
             response=exchange.response,
@@ -186,10 +184,11 @@ class RequestPolicy:
             waited_s = (self.clock.now_us() - began_us) / SECOND_US
             exchange.response.wake_header = f"{held.wake or '-'}; held={waited_s:.3f}".encode()
 
-    def _lease(self, exchange: Exchange, lease: Lease) -> None:
-        exchange.leased(lease)
-        if not exchange.retry_until_us and exchange.leased_us is not None:
-            exchange.retry_until_us = exchange.leased_us + RETRY_WITHIN_US
+    def _may_retry(self, exchange: Exchange) -> bool:
+        """Count a try that failed; return whether there may be another."""
+        exchange.tries += 1
+        deadline_us = exchange.first_leased_us + RETRY_WITHIN_US
+        return exchange.tries < TRIES and self.clock.now_us() < deadline_us
 
     def _refuse(self, exchange: Exchange, error: PoorwillError) -> None:
         if error.code is ErrorCode.MODEL_NOT_FOUND:

@@ -51,6 +51,7 @@ class Response:
         "_dialect",
         "_events",
         "_http11",
+        "_pending",
         "_request_id",
         "_tail",
         "_write",
@@ -78,6 +79,7 @@ class Response:
         self._chunked = False
         self._events = False
         self._tail = b"\n\n"
+        self._pending = b""  # a head that waits for the first piece of its body, to be one write
         self.bodyless = bodyless
         self.ending = Ending.KEEP if keep_alive else Ending.CLOSE
         self.sent = Sent.NOTHING
@@ -127,14 +129,23 @@ class Response:
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._tail = data[-4:]
         if self._chunked:
-            self._write(b"%x\r\n%b\r\n" % (len(data), data))
-        else:
-            self._write(data)
+            data = b"%b%x\r\n%b\r\n" % (self._pending, len(data), data)
+        elif self._pending:
+            data = self._pending + data
+        self._pending = b""
+        self._write(data)
+
+    def flush(self) -> None:
+        """Send a head whose body keeps it waiting."""
+        if self._pending:
+            pending, self._pending = self._pending, b""
+            self._write(pending)
 
     def end(self) -> None:
         """Say that the body is complete."""
         if self._chunked:
-            self._write(wire.LAST_CHUNK)
+            self._pending += wire.LAST_CHUNK
+        self.flush()
         self.sent = Sent.ALL
 
     def whole(self, status: int, headers: Headers, body: bytes) -> None:
@@ -142,7 +153,8 @@ class Response:
         assert self.sent is Sent.NOTHING
         self._begin(status, headers, length=len(body))
         if not self.bodyless:
-            self._write(body)
+            self._pending += body
+        self.flush()
         self.sent = Sent.ALL
 
     def fail(self, error: PoorwillError, *, retry_after_s: int | None = None) -> None:
@@ -161,6 +173,7 @@ class Response:
 
     def fail_late(self, document: dict[str, object]) -> None:
         """Tell the client of a failure after a head was sent."""
+        self.flush()
         if self._events and self._tail.endswith((b"\n\n", b"\r\n\r\n")):
             self._frame(wire.error_event(document, dialect=self._dialect))
             self.end()
@@ -193,7 +206,8 @@ class Response:
         elif not self._http11:
             lines.append(b"connection: keep-alive\r\n")
         lines.append(b"\r\n")
-        self._write(b"".join(lines))
+        self._pending = b"".join(lines)
 
     def _frame(self, data: bytes) -> None:
-        self._write(wire.chunk(data) if self._chunked else data)
+        self._pending += wire.chunk(data) if self._chunked else data
+        self.flush()

@@ -35,6 +35,7 @@ _HOP = frozenset(
         b"x-poorwill-wake",
     }
 )
+_BODYLESS = frozenset({b"GET", b"DELETE"})
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -124,17 +125,26 @@ class Upstream(asyncio.Protocol):
 
     def send(self, exchange: Exchange) -> None:
         """Write the request; its answer goes to the exchange as it comes."""
-        head = exchange.head
+        head = exchange.request.head
         assert self._transport is not None
         self.exchange = exchange
         self.heard = self._loop.time()
-        lines = [b"%b %b HTTP/1.1\r\n" % (head.method, head.target), self._home.host_line]
-        lines += head.forward
-        if exchange.body or head.length is not None or head.chunked:
-            lines.append(b"content-length: %d\r\n" % len(exchange.body))
-        lines.append(b"x-request-id: %b\r\n\r\n" % exchange.request_id.encode())
-        lines.append(exchange.body)
-        self._transport.write(b"".join(lines))
+        body = exchange.request.body
+        length = (
+            b"" if not body and head.method in _BODYLESS else b"content-length: %d\r\n" % len(body)
+        )
+        self._transport.write(
+            b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\n\r\n%b"
+            % (
+                head.method,
+                head.target,
+                self._home.host_line,
+                head.forward,
+                length,
+                exchange.request_id.encode(),
+                body,
+            )
+        )
         exchange.attach(self)
 
     def abandon(self) -> None:
@@ -200,6 +210,8 @@ class Upstream(asyncio.Protocol):
         if self._parts:
             parts, self._parts = self._parts, []
             exchange.on_body(parts)
+        elif not announced and not self._complete:
+            exchange.flush()
         if self._complete:
             self._done(exchange)
 

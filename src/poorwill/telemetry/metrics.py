@@ -32,7 +32,10 @@ class Counter:
 
     def add(self, values: Labels, amount: float = 1) -> None:
         """Add to the series with these label values."""
-        self._values[values] = self._values.get(values, 0) + amount
+        try:
+            self._values[values] += amount
+        except KeyError:
+            self._values[values] = amount
 
     def lines(self) -> Iterable[str]:
         """Return its lines of exposition."""
@@ -56,12 +59,12 @@ class Histogram:
 
     def observe(self, values: Labels, value: float) -> None:
         """Count one observation."""
-        counts = self._counts.get(values)
-        if counts is None:
-            counts = self._counts[values] = [0] * (len(self._bounds) + 1)
-            self._sums[values] = 0.0
-        counts[bisect_left(self._bounds, value)] += 1
-        self._sums[values] += value
+        try:
+            self._sums[values] += value
+        except KeyError:
+            self._sums[values] = value
+            self._counts[values] = [0] * (len(self._bounds) + 1)
+        self._counts[values][bisect_left(self._bounds, value)] += 1
 
     def lines(self) -> Iterable[str]:
         """Return its lines of exposition: buckets are cumulative."""
