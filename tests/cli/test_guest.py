@@ -1,0 +1,43 @@
+"""`poorwill guest`: what it says where there is no guest yet. Building one is tested with the drivers."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Poorwill
+
+FLEET = """
+[models.bird]
+engine = "toy"
+[models.fish]
+engine = "toy"
+"""
+
+
+@pytest.fixture
+def fleet_file(tmp_path: Path) -> str:
+    path = tmp_path / "fleet.toml"
+    path.write_text(FLEET)
+    return str(path)
+
+
+async def test_without_guests_the_list_is_empty_and_says_so(poorwill: Poorwill, fleet_file: str):
+    ran = await poorwill("guest", "list", "--fleet", fleet_file)
+    assert (ran.status, ran.out) == (0, "execution: no guest to try it with\n")
+    ran = await poorwill("guest", "list", "--fleet", fleet_file, "--json")
+    assert json.loads(ran.out) == {"guests": {}, "execution": "no guest to try it with"}
+
+
+@pytest.mark.parametrize("words", [(), ("cat",)])
+async def test_a_model_that_is_not_named_or_not_known_is_asked_for(
+    poorwill: Poorwill, fleet_file: str, words: tuple[str, ...]
+):
+    ran = await poorwill("guest", "build", *words, "--fleet", fleet_file)
+    assert ran.status == 2
+    assert "which model?" in ran.err and "the fleet has bird, fish" in ran.err
+
+
+async def test_listing_takes_no_model(poorwill: Poorwill, fleet_file: str):
+    ran = await poorwill("guest", "list", "bird", "--fleet", fleet_file)
+    assert ran.status == 2 and "takes no model" in ran.err

@@ -1,0 +1,84 @@
+"""A real model in a real machine: llama.cpp with the 5m model, in a guest as `poorwill guest build` makes it.
+
+Emulated, so nightly: a token takes a tenth of a second here.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from poorwill.compose.machines import guest_plan, machine_drivers
+from poorwill.core.errors import OperatorFault
+from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings, ReplicaSettings
+from poorwill.core.words import ModelName, ReplicaId
+from poorwill.drivers.guest_build import build_guest
+from poorwill.drivers.guest_kernel import Kernel
+from poorwill.drivers.qemu import Hypervisor
+from poorwill.drivers.qemu_runs import QemuRuns
+from poorwill.engines.gguf_model import make_model
+from poorwill.engines.kinds import make_engine
+
+from .conftest import Fleet
+from .virtual import debian, hypervisor
+
+__all__ = ["debian", "hypervisor"]  # fixtures
+
+NAME = ModelName("tiny")
+
+
+def model_settings(path: str, *, kind: str = "llama.cpp") -> ModelSettings:
+    engine = EngineSettings(kind=kind, path=path, context=256, options={"parallel": 1})
+    return ModelSettings(name=NAME, engine=engine, replica=ReplicaSettings(model=NAME))
+
+
+@pytest.mark.nightly
+async def test_llamacpp_in_a_machine_answers_the_same_after_every_one_of_three_wakes(
+    fleet: Fleet, hypervisor: Hypervisor, debian: tuple[Kernel, Path], tmp_path: Path
+):
+    model = model_settings(str(make_model(tmp_path / "tiny.gguf", size="5m")))
+    settings = FleetSettings(directory=str(fleet.directory), models=(model,))
+    guest = build_guest(guest_plan(settings, model), kernel=debian[0], busybox=debian[1])
+    runs = QemuRuns(
+        hypervisor=hypervisor,
+        guests={NAME: guest},
+        processes=fleet.processes,
+        directory=fleet.directory / "runs",
+        clock=fleet.clock,
+        log=fleet.log,
+        ready_limit_s=120.0,
+    )
+    suspended, cold = machine_drivers(settings, runs, log=fleet.log)
+    env = {"PATH": os.defpath}
+    engine = make_engine(model, directory=str(fleet.directory), clock=fleet.clock, env=env)
+    launch = engine.launch(replica=ReplicaId("tiny-0"), generation=1)
+    running = await cold.wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
+    await engine.ready(running, launch)
+    text = await engine.probe(running, launch)
+    assert text
+    for generation in (1, 2, 3):
+        parked = await suspended.park(running, launch, generation=generation)
+        assert not fleet.processes.alive(running)
+        running = await suspended.wake(
+            parked, launch, generation=generation + 1, report=fleet.report
+        )
+        assert await engine.probe(running, launch) == text
+    await cold.park(running, launch, generation=4)
+
+
+def test_a_guest_is_planned_from_the_models_own_configuration(tmp_path: Path):
+    path = str(make_model(tmp_path / "tiny.gguf", size="5m"))
+    model = model_settings(path)
+    plan = guest_plan(FleetSettings(directory=str(tmp_path), models=(model,)), model)
+    assert plan.directory == tmp_path / "guests" / "tiny"
+    assert plan.memory_mib == 512 + round(Path(path).stat().st_size // 2**20 * 2.5)
+    words = list(plan.argv)
+    assert words[words.index("--host") + 1] == "0.0.0.0"
+    assert words[words.index("--context") + 1] == "256" and path in words
+    assert "xllamacpp" in plan.packages
+
+
+def test_an_engine_that_a_guest_cannot_hold_is_refused(tmp_path: Path):
+    model = model_settings("/models/x", kind="vllm")
+    with pytest.raises(OperatorFault, match=r"cannot hold the engine vllm .*llama\.cpp and toy"):
+        guest_plan(FleetSettings(directory=str(tmp_path), models=(model,)), model)
