@@ -30,7 +30,7 @@ from poorwill.fleet.recovery import ModelPlan, replica_id
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
 from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.pool import UpstreamPool
-from poorwill.gateway.server import new_server
+from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.ledger.jumps import jumps
 from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
@@ -116,14 +116,7 @@ async def serving_fleet(
                 background(keys.follow()),
                 background(trace_wakes(fleet.view.events, tracer, log=log)),
             ):
-                serving = Serving(
-                    address=_address(gateway.address),
-                    admin_address=_address(gateway.admin_address),
-                    clock=own.clock,
-                    view=fleet.view,
-                    ladders={plan.settings.model: plan.settings.park.ladder for plan in plans},
-                    fallbacks=fallbacks,
-                )
+                serving = _serving(gateway, own.clock, fleet.view, plans, fallbacks)
                 own.holding.publish(
                     what="poorwill serve", address=serving.address, admin=serving.admin_address
                 )
@@ -213,6 +206,23 @@ async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             yield
         finally:
             task.cancel()
+
+
+def _serving(
+    gateway: GatewayServer,
+    clock: Clock,
+    view: FleetView,
+    plans: Sequence[ModelPlan],
+    fallbacks: Sequence[Fallback],
+) -> Serving:
+    return Serving(
+        address=_address(gateway.address),
+        admin_address=_address(gateway.admin_address),
+        clock=clock,
+        view=view,
+        ladders={plan.settings.model: plan.settings.park.ladder for plan in plans},
+        fallbacks=fallbacks,
+    )
 
 
 def _address(bound: tuple[str, int]) -> str:
