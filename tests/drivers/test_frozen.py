@@ -36,7 +36,7 @@ from poorwill.drivers.space import Space
 from .cases import frozen_case, new_cold, new_frozen
 from .conftest import Fleet, ask, until
 
-BIG = str(250_000_000)
+BIG = str(120_000_000)
 """Bytes of engine memory that keep criu busy for a tenth of a second and more."""
 
 

@@ -33,7 +33,9 @@ def case(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
 def llamacpp(fleet: Fleet, model_file: Path) -> ServedEngine:
     settings = ModelSettings(
         name=ModelName("tiny"),
-        engine=EngineSettings(kind="llama.cpp", path=str(model_file), context=512),
+        engine=EngineSettings(
+            kind="llama.cpp", path=str(model_file), context=512, options={"threads": 1}
+        ),
         replica=ReplicaSettings(model=ModelName("tiny")),
     )
     env = {"PATH": os.defpath}
