@@ -120,6 +120,17 @@ def test_advice_comes_from_measured_differences_the_largest_first():
     assert not loader.measured and loader.saves_us == round(8.75 * SECOND_US)
 
 
+def test_a_compile_cache_that_is_hit_again_needs_no_advice():
+    stored_hit = replace(
+        COLD, spans=(*COLD.spans[:2], replace(COLD.spans[2], phase=Phase.COMPILE_HIT))
+    )
+    stored_hit = replace(stored_hit, prices_nusd=(0,) * len(stored_hit.spans))
+    assert not [
+        a for a in advise(compare([COLD, stored_hit]), Circumstances()) if "compile" in a.do
+    ]
+    assert [a for a in advise(compare([stored_hit, COLD]), Circumstances()) if "compile" in a.do]
+
+
 def test_what_was_not_measured_says_so_and_what_is_not_worth_it_is_left_out():
     (snapshot,) = [
         a for a in advise(compare([CACHED]), Circumstances(bandwidth=2 * GB)) if "snapshot" in a.do

@@ -62,9 +62,10 @@ def _cold(kinds: Kinds) -> Comparison | None:
 
 
 def _compile_cache(kinds: Kinds) -> Advice | None:
-    """Compile misses cost what hits do not; both seen: measured, else taken from published ratios."""
+    """The last start compiled anew; both hit and miss seen: measured, else a hit is taken at 45 % of a miss,
+    as vLLM's logs show it (core.engine_times)."""
     cold = _cold(kinds)
-    if cold is None or Phase.COMPILE_MISS not in cold.phases:
+    if cold is None or Phase.COMPILE_MISS not in cold.latest:
         return None
     missed = cold.phases[Phase.COMPILE_MISS].high_us
     hits = [

@@ -107,6 +107,8 @@ class Comparison:
     phase_prices_nusd: Mapping[Phase, int]
     floor_bytes: int
     """Median."""
+    latest: frozenset[Phase]
+    """The phases of the last of them."""
 
     def floor_us(self, bandwidth: float) -> int | None:
         """Return the least time the bytes take at a storage bandwidth in bytes a second."""
@@ -121,7 +123,7 @@ def read_bytes(spans: Iterable[PhaseSpan]) -> int:
 
 
 def compare(wakes: Iterable[FinishedWake]) -> list[Comparison]:
-    """Return the successful wakes by kind, in the kinds' order."""
+    """Return the successful wakes, given oldest first, by kind, in the kinds' order."""
     kinds: dict[StartKind, list[FinishedWake]] = {}
     for wake in wakes:
         if wake.ok and wake.spans:
@@ -142,6 +144,7 @@ def _comparison(kind: StartKind, wakes: Sequence[FinishedWake]) -> Comparison:
         price_nusd=round(median(priced)) if priced and len(priced) == len(prices) else None,
         phase_prices_nusd={phase: _phase_price(phase, wakes) for phase in present if priced},
         floor_bytes=round(median(wake.floor_bytes for wake in wakes)),
+        latest=frozenset(sums[-1]),
     )
 
 
