@@ -121,14 +121,13 @@ def test_advice_comes_from_measured_differences_the_largest_first():
 
 
 def test_a_compile_cache_that_is_hit_again_needs_no_advice():
-    stored_hit = replace(
-        COLD, spans=(*COLD.spans[:2], replace(COLD.spans[2], phase=Phase.COMPILE_HIT))
-    )
-    stored_hit = replace(stored_hit, prices_nusd=(0,) * len(stored_hit.spans))
-    assert not [
-        a for a in advise(compare([COLD, stored_hit]), Circumstances()) if "compile" in a.do
-    ]
-    assert [a for a in advise(compare([stored_hit, COLD]), Circumstances()) if "compile" in a.do]
+    hit = wake((Phase.WEIGHTS, 10, 2 * GB, stored(2 * GB)), (Phase.COMPILE_HIT, 3, None, ""))
+
+    def told(*wakes: FinishedWake) -> bool:
+        return any("compile caches" in a.do for a in advise(compare(wakes), Circumstances()))
+
+    assert told(hit, COLD)
+    assert not told(COLD, hit)
 
 
 def test_what_was_not_measured_says_so_and_what_is_not_worth_it_is_left_out():
