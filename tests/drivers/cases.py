@@ -128,3 +128,18 @@ def params(names: Iterable[str]) -> list[object]:
     return [
         pytest.param(name, marks=pytest.mark.nightly if name in EMULATED else ()) for name in names
     ]
+
+
+def hurt(path: Path, damage: str) -> bool:
+    """Damage a file; return whether that changed anything."""
+    data = path.read_bytes()
+    if damage == "remove":
+        path.unlink()
+        return True
+    if not data:
+        return False
+    if damage == "flip":
+        middle = len(data) // 2
+        data = data[:middle] + bytes([data[middle] ^ 0x10]) + data[middle + 1 :]
+    path.write_bytes({"flip": data, "truncate": data[:-1], "empty": b""}[damage])
+    return True

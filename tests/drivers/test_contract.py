@@ -16,7 +16,7 @@ from poorwill.core.ports import DriverError, SnapshotRefused
 from poorwill.core.words import Phase, Tier
 
 from .cancelling import cancelled_at
-from .cases import CASES, WITH_SNAPSHOT, Case, params
+from .cases import CASES, WITH_SNAPSHOT, Case, hurt, params
 from .conftest import Fleet, ask
 from .virtual import debian, golden_guest, hypervisor
 
@@ -332,18 +332,3 @@ async def test_a_snapshot_with_any_file_damaged_is_refused_and_leaves_no_process
             await case.wake(parked, launch, generation=2)
         assert nothing_runs(case), name
         assert port_is_free(launch.port) and case.scratch() == [], name
-
-
-def hurt(path: Path, damage: str) -> bool:
-    """Damage a file; return whether that changed anything."""
-    data = path.read_bytes()
-    if damage == "remove":
-        path.unlink()
-        return True
-    if not data:
-        return False
-    if damage == "flip":
-        middle = len(data) // 2
-        data = data[:middle] + bytes([data[middle] ^ 0x10]) + data[middle + 1 :]
-    path.write_bytes({"flip": data, "truncate": data[:-1], "empty": b""}[damage])
-    return True

@@ -33,7 +33,7 @@ from poorwill.drivers.sealing import Sealer
 from poorwill.drivers.snapshot import SnapshotStore, store_root
 from poorwill.drivers.space import Space
 
-from .cases import frozen_case, new_cold, new_frozen
+from .cases import frozen_case, hurt, new_cold, new_frozen
 from .conftest import Fleet, ask, until
 
 BIG = str(120_000_000)
@@ -553,6 +553,37 @@ async def test_another_key_is_refused_and_leaves_no_process(fleet: Fleet, criu: 
             parked, launch, generation=2, report=fleet.report
         )
     assert nothing_runs(fleet) and scratch(fleet) == [] and in_memory() == before
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+async def test_a_sealed_snapshot_with_any_file_damaged_is_refused(
+    fleet: Fleet, criu: Criu, tmp_path: Path, damage: str
+):
+    driver = sealed_driver(fleet, criu, b"k" * 32)
+    launch, running = await start(fleet)
+    parked = await driver.park(running, launch, generation=1)
+    place, before = Path(parked.path or ""), in_memory()
+    shutil.copytree(place, tmp_path / "pristine")
+    for name in sorted(path.name for path in (place / "image").iterdir()):
+        shutil.rmtree(place, ignore_errors=True)
+        for claim in place.parent.glob("woken-*"):
+            claim.unlink()
+        shutil.copytree(tmp_path / "pristine", place)
+        assert hurt(place / "image" / name, damage)
+        with pytest.raises(SnapshotRefused):
+            await driver.wake(parked, launch, generation=2, report=fleet.report)
+        assert nothing_runs(fleet) and scratch(fleet) == [] and in_memory() == before
+
+
+async def test_what_a_killed_poorwill_left_in_memory_is_removed(fleet: Fleet, criu: Criu):
+    before = in_memory()
+    left = sealed_driver(fleet, criu, b"k" * 32).store.begin(ReplicaId("tiny"), 1)
+    (left.image / "pages-1.img").write_bytes(b"a secret")
+    assert left.image.parent == Path("/dev/shm") and in_memory() != before
+    await new_frozen(
+        fleet, criu
+    ).recover()  # the key may be gone, what it protected must go all the same
+    assert in_memory() == before and scratch(fleet) == []
 
 
 async def test_no_key_is_refused(fleet: Fleet, criu: Criu, driver: FrozenDriver):

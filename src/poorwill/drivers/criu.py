@@ -24,6 +24,9 @@ from poorwill.drivers.session import kill_session, session_gone
 
 VERSION_LIMIT_S = 5.0
 
+SLOW_DISK_BYTES_S = 50 * 10**6
+"""A disk slower than this is not waited for: a spinning disk makes twice as much."""
+
 TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of the binary: it runs `ip` and `iptables` for what it cannot do itself."""
 
@@ -82,8 +85,9 @@ class Criu:
 
     binary: str
     version: str
-    dump_limit_s: float = 120.0
-    restore_limit_s: float = 300.0
+    dump_limit_s: float = 60.0
+    restore_limit_s: float = 60.0
+    """For each call, beside the time that its image may take on a slow disk (`SLOW_DISK_BYTES_S`)."""
     unprivileged: bool = False
     """Run by a user who is not root, with capabilities on the binary (criu(8), --unprivileged)."""
 
@@ -98,18 +102,24 @@ class Criu:
         *,
         image: Path,
         work: Path,
+        size_bytes: int,
         began: Callable[[int], None],
         tcp: Tcp = Tcp.NONE,
     ) -> None:
-        """Write a process tree's image and leave the tree where the caller decides its end.
+        """Write a process tree's image, of about `size_bytes`, and leave its end to the caller.
 
-        It is left stopped, or, where it has TCP connections, running. `began` is told criu's pid. Raises
+        The tree is left stopped, or, where it has TCP connections, running. `began` is told criu's pid. Raises
         CriuFailed; with the fault LIMIT or KILLED, and when cancelled, criu was ended in the middle of its
         work and the tree must not be trusted any more.
         """
         arguments = ["dump", "--tree", str(pid), "--file-locks", *TCP_DUMP[tcp]]
         await self._call(
-            arguments, image=image, work=work, limit_s=self.dump_limit_s, inherit=(), began=began
+            arguments,
+            image=image,
+            work=work,
+            limit_s=self.dump_limit_s + size_bytes / SLOW_DISK_BYTES_S,
+            inherit=(),
+            began=began,
         )
 
     async def restore(
@@ -117,6 +127,7 @@ class Criu:
         *,
         image: Path,
         work: Path,
+        size_bytes: int,
         log_fd: int,
         log_path: str,
         root_pid: int,
@@ -145,7 +156,7 @@ class Criu:
                 arguments,
                 image=image,
                 work=work,
-                limit_s=self.restore_limit_s,
+                limit_s=self.restore_limit_s + size_bytes / SLOW_DISK_BYTES_S,
                 inherit=(log_fd,),
                 began=note,
             )

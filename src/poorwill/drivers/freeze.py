@@ -84,7 +84,7 @@ async def _freeze_host(
     manifest = with_device_image(manifest, held)
     manifest = replace(manifest, extra={**manifest.extra, TCP_KEY: tcp})
     try:
-        await _dump(driver, running, draft, tcp=tcp)
+        await _dump(driver, running, draft, need_bytes=need_bytes, tcp=tcp)
         manifest = await in_thread(lambda stop: driver.store.commit(draft, manifest, stop))
         parked = _parked(manifest, path=str(draft.final))
         await driver.end(running)
@@ -99,7 +99,9 @@ async def _freeze_host(
         raise
 
 
-async def _dump(driver: "FrozenDriver", running: Running, draft: Draft, *, tcp: Tcp) -> None:
+async def _dump(
+    driver: "FrozenDriver", running: Running, draft: Draft, *, need_bytes: int, tcp: Tcp
+) -> None:
     def began(criu_pid: int) -> None:
         note_attempt(
             draft.work,
@@ -110,7 +112,12 @@ async def _dump(driver: "FrozenDriver", running: Running, draft: Draft, *, tcp: 
 
     try:
         await driver.criu.dump(
-            running.pid, image=draft.image, work=draft.work, began=began, tcp=tcp
+            running.pid,
+            image=draft.image,
+            work=draft.work,
+            size_bytes=need_bytes,
+            began=began,
+            tcp=tcp,
         )
         driver.processes.stop(running)
         if tcp is not Tcp.NONE and (late := _clients(running)):

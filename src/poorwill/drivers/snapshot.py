@@ -165,7 +165,10 @@ class SnapshotStore:
             raise SnapshotRefused("the snapshot is encrypted and there is no key")
         if manifest.image_bytes > free_bytes(self.memory):
             raise SnapshotRefused(f"{self.memory} has no room to decrypt the snapshot")
+        names = {record.name for record in manifest.files}
         try:
+            if names != set(os.listdir(draft.final / "image")):
+                raise SealBroken("its files are not those of the manifest")
             self.sealer.unseal(
                 draft.final / "image",
                 draft.image,

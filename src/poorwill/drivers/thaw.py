@@ -116,15 +116,19 @@ async def _restore(
             )
         )
 
+    small = [record for record in manifest.files if record.bytes <= SMALL_BYTES]
+    large = [record for record in manifest.files if record.bytes > SMALL_BYTES]
+
     async def verify_pages() -> None:
-        await verify([record for record in manifest.files if record.bytes > SMALL_BYTES])
+        await verify(large)
         _mark(driver, report, Phase.RESTORE_PROCESS)
 
     try:
-        await verify([record for record in manifest.files if record.bytes <= SMALL_BYTES])
+        await verify(small)
         if manifest.sealed:
-            # The pages must be in the clear before criu can start; decrypting also verifies them.
+            # All must be in the clear before criu can start; decrypting verifies it, too.
             await in_thread(lambda stop: driver.store.unseal(manifest, draft, stop))
+            large = []
         async with asyncio.TaskGroup() as group:
             group.create_task(verify_pages())
             group.create_task(restore())
@@ -151,6 +155,7 @@ async def _run_criu(
         await driver.criu.restore(
             image=draft.image,
             work=draft.work,
+            size_bytes=manifest.image_bytes,
             log_fd=log_fd,
             log_path=manifest.log_path,
             root_pid=manifest.pid,
