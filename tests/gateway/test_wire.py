@@ -78,9 +78,9 @@ class Client:
         self.received = b""
         self.response = Response(
             write=self._take,
-            request_id="req-1",
+            request_id=b"req-1",
             http11=http11,
-            keep_alive=True,
+            ending=Ending.KEEP,
             bodyless=False,
             dialect=dialect,
         )

@@ -65,7 +65,7 @@ class Downstream(asyncio.Protocol):
         self._house = house
         self._loop = loop
         self._reader = RequestReader(checks=house.checks)
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport  # from connection_made on, before anything else
         self._timed = (0, Stage.NONE)  # the part of a request that the deadline is for
         self._pumping = False
         self._reading = True
@@ -99,8 +99,7 @@ class Downstream(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once, whatever was not read."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     # -- asyncio.Protocol
 
@@ -182,17 +181,18 @@ class Downstream(asyncio.Protocol):
         else:
             self._allow(settings.body_timeout_us)
             if reader.head is not None and reader.head.expects_continue:
-                self._write(wire.CONTINUE)
+                self._transport.write(wire.CONTINUE)
 
     def _serve(self, request: Incoming) -> None:
         house, head = self._house, request.head
         self.deadline = inf
         request_id = house.new_request_id()
+        keep_alive = request.keep_alive and not house.policy.draining
         response = Response(
-            write=self._write,
-            request_id=request_id,
+            write=self._transport.write,
+            request_id=request_id.encode(),
             http11=head.http11,
-            keep_alive=request.keep_alive and not house.policy.draining,
+            ending=Ending.KEEP if keep_alive else Ending.CLOSE,
             bodyless=head.method == b"HEAD",
             dialect=Dialect.ANTHROPIC if head.anthropic else request.route.dialect,
         )
@@ -228,16 +228,16 @@ class Downstream(asyncio.Protocol):
         head, route = self._reader.head, self._reader.route
         self._house.refused(error.code)
         response = Response(
-            write=self._write,
-            request_id=self._house.new_request_id(),
+            write=self._transport.write,
+            request_id=self._house.new_request_id().encode(),
             http11=True,
-            keep_alive=False,
+            ending=Ending.CLOSE,
             bodyless=head is not None and head.method == b"HEAD",
             dialect=route.dialect if route else Dialect.OPENAI,
         )
         response.fail(error, retry_after_s=error.retry_after_s)
         self._reader.drop()
-        if self._transport is not None and not self._transport.is_closing():
+        if not self._transport.is_closing():
             # Closing with unread input would reset the connection and lose the answer.
             self._transport.write_eof()
             self._set_reading(reading=True)
@@ -245,12 +245,8 @@ class Downstream(asyncio.Protocol):
 
     # -- the socket
 
-    def _write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
     def _set_reading(self, *, reading: bool) -> None:
-        if reading is self._reading or self._transport is None or self._transport.is_closing():
+        if reading is self._reading or self._transport.is_closing():
             return
         self._reading = reading
         if reading:
@@ -265,13 +261,11 @@ class Downstream(asyncio.Protocol):
         """Close after what was written has been read, within `LINGER_S`."""
         self._reader.drop()
         self._await_request()
-        if self._transport is not None:
-            self._transport.close()
+        self._transport.close()
 
     def _reset(self) -> None:
         self._reader.drop()
-        if self._transport is not None:
-            sock = self._transport.get_extra_info("socket")
-            if sock is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            self._transport.abort()
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._transport.abort()

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.ports import Activator, Clock, HeldRequest, Lease
@@ -60,66 +62,38 @@ class Surroundings(Protocol):
         ...
 
 
-class Exchange:
-    """One request and its response. Methods run on the event loop's thread and never block."""
+class Exchange(msgspec.Struct, kw_only=True, eq=False):
+    """One request and its response. Methods run on the event loop's thread and never block.
 
-    __slots__ = (
-        "_around",
-        "_engine_error",
-        "_engine_status",
-        "_finished",
-        "_usage",
-        "first_byte_us",
-        "first_leased_us",
-        "held",
-        "lease",
-        "leased_us",
-        "link",
-        "model",
-        "over",
-        "replica",
-        "request",
-        "request_id",
-        "response",
-        "streaming",
-        "task",
-        "tries",
-        "wake",
-        "writable",
-    )
+    A Struct, because it is made for every request: that costs a third of what a plain class costs.
+    """
 
-    def __init__(
-        self,
-        *,
-        around: Surroundings,
-        request: Incoming,
-        request_id: str,
-        response: Response,
-        writable: bool,
-        finished: Callable[["Exchange"], None],
-    ) -> None:
-        self._around = around
-        self._finished = finished
-        self.request = request
-        self.request_id = request_id
-        self.response = response
-        self.writable = writable
-        self.model = ModelName("")
-        self.streaming = False
-        self.lease: Lease | None = None
-        self.replica: ReplicaId | None = None
-        self.leased_us: int | None = None
-        self.first_byte_us: int | None = None
-        self.held: HeldRequest | None = None
-        self.wake: WakeId | None = None
-        self.link: Link | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.tries = 0
-        self.first_leased_us = 0
-        self.over = False
-        self._usage: UsageScan | None = None
-        self._engine_status = 0
-        self._engine_error: bytearray | None = None
+    around: Surroundings
+    request: Incoming
+    request_id: str
+    response: Response
+    writable: bool
+    """Whether the client takes more bytes."""
+    finished: Callable[["Exchange"], None]
+    """Called once, at the very end."""
+
+    model: ModelName = ModelName("")
+    streaming: bool = False
+    lease: Lease | None = None
+    replica: ReplicaId | None = None
+    leased_us: int | None = None
+    first_leased_us: int = 0
+    first_byte_us: int | None = None
+    held: HeldRequest | None = None
+    wake: WakeId | None = None
+    link: Link | None = None
+    task: "asyncio.Task[None] | None" = None
+    tries: int = 0
+    over: bool = False
+    usage: UsageScan | None = None
+    engine_status: int = 0
+    engine_error: bytearray | None = None
+    """What an engine said instead of what its client was promised."""
 
     def __repr__(self) -> str:
         stage = "over" if self.over else "relaying" if self.link else "waiting"
@@ -138,7 +112,7 @@ class Exchange:
         """Give the lease back, if there is one."""
         lease, self.lease = self.lease, None
         if lease is not None:
-            self._around.activator.give_back(lease)
+            self.around.activator.give_back(lease)
 
     def attach(self, link: Link) -> None:
         """Wait for the answer on this connection, to which the request has just been written."""
@@ -152,7 +126,7 @@ class Exchange:
             return
         retry_after_s = error.retry_after_s
         if retry_after_s is None and self.model and wire.may_retry(error.code):
-            retry_after_s = self._around.activator.retry_after_s(self.model)
+            retry_after_s = self.around.activator.retry_after_s(self.model)
         self._let_go()
         self.response.fail(error, retry_after_s=retry_after_s)
         self._end(error.code.value)
@@ -190,9 +164,9 @@ class Exchange:
         self, status: int, headers: Headers, *, length: int | None, content_type: bytes
     ) -> None:
         """Relay the engine's head, or reconcile it with what the client was promised already."""
-        self.first_byte_us = self._around.clock.now_us()
+        self.first_byte_us = self.around.clock.now_us()
         self.request.body = b""  # no retry from here on: what it needed is free
-        self._usage = UsageScan()
+        self.usage = UsageScan()
         response = self.response
         events = content_type.startswith(b"text/event-stream")
         if response.sent is Sent.NOTHING:
@@ -204,8 +178,8 @@ class Exchange:
             or not promised
             or any(n.lower() == b"content-encoding" for n, _ in headers)
         ):
-            self._engine_status = status
-            self._engine_error = bytearray()
+            self.engine_status = status
+            self.engine_error = bytearray()
 
     def flush(self) -> None:
         """The engine has sent its head and keeps us waiting for the body."""
@@ -213,21 +187,21 @@ class Exchange:
 
     def on_body(self, parts: Sequence[bytes]) -> None:
         """Relay pieces of the engine's body; at least one, none of them empty."""
-        if self._engine_error is not None:
+        if self.engine_error is not None:
             for part in parts:
-                self._engine_error += part[: _ENGINE_ERROR_MAX - len(self._engine_error)]
+                self.engine_error += part[: _ENGINE_ERROR_MAX - len(self.engine_error)]
             return
-        assert self._usage is not None
+        assert self.usage is not None
         for part in parts:
-            self._usage.feed(part)
+            self.usage.feed(part)
         self.response.body(parts)
 
     def on_end(self) -> None:
         """The engine's answer is complete; its connection is no longer ours."""
         self.link = None
         self.release()
-        if self._engine_error is not None:
-            self._promise_broken(bytes(self._engine_error))
+        if self.engine_error is not None:
+            self._promise_broken(bytes(self.engine_error))
             return
         self.response.end()
         self._end(_outcome_of(self.response.status))
@@ -235,10 +209,10 @@ class Exchange:
     def on_lost(self, *, reused: bool, why: str) -> None:
         """The connection to the engine is gone before the answer was complete."""
         self.link = None
-        self._around.lost(self, reused=reused, why=why)
+        self.around.lost(self, reused=reused, why=why)
 
     def _promise_broken(self, body: bytes) -> None:
-        status = self._engine_status
+        status = self.engine_status
         self.response.fail_late(
             wire.engine_error_document(
                 status, body, dialect=self.request.route.dialect, request_id=self.request_id
@@ -259,11 +233,11 @@ class Exchange:
 
     def _end(self, outcome: str) -> None:
         self.over = True
-        self._around.ended(self, self._row(outcome) if self.model else None)
-        self._finished(self)
+        self.around.ended(self, self._row(outcome) if self.model else None)
+        self.finished(self)
 
     def _row(self, outcome: str) -> RequestEnded:
-        request, usage = self.request, self._usage
+        request, usage = self.request, self.usage
         return RequestEnded(
             request=self.request_id,
             model=self.model,
@@ -273,7 +247,7 @@ class Exchange:
             arrived_us=request.arrived_us,
             leased_us=self.leased_us,
             first_byte_us=self.first_byte_us,
-            ended_us=self._around.clock.now_us(),
+            ended_us=self.around.clock.now_us(),
             status=self.response.status,
             outcome=outcome,
             tokens_in=usage.tokens_in if usage else None,

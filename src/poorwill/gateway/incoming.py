@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 import httptools
+import msgspec
 
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
 from poorwill.core.ports import Clock, KeyRing, Log
@@ -39,9 +40,8 @@ class Checks:
     log: Log
 
 
-@dataclass(slots=True, kw_only=True)
-class Incoming:
-    """A complete request that was let in."""
+class Incoming(msgspec.Struct, kw_only=True, eq=False):
+    """A complete request that was let in. A Struct is made at a third of a dataclass' cost."""
 
     head: Head
     route: Route
@@ -137,20 +137,23 @@ class RequestReader:
         self._target += fragment
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header; one after the head is a trailer, which may be dropped (RFC 9110, 6.5.1)."""
+        """Add a header; one after the head is a trailer, which may be dropped (RFC 9110, 6.5.1).
+
+        Their number is bounded by the size of the head until it is complete.
+        """
         if self.head is not None:
             return
         if len(name) == 14 and name.lower() == b"content-length":
             self._length = int(value)  # digits, once: the parser checked
             return
         self._headers.append((name, value))
-        if len(self._headers) > self._checks.settings.max_headers:
-            raise refusal(f"more than {self._checks.settings.max_headers} headers")
 
     def on_headers_complete(self) -> None:
         """Check the head, the route and the key."""
         checks = self._checks
         limits = checks.settings
+        if len(self._headers) > limits.max_headers:
+            raise refusal(f"more than {limits.max_headers} headers")
         if self._size > limits.max_header_bytes:
             self._measure_head()
         if self._length is not None and self._length > limits.max_body_bytes:

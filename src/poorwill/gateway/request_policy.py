@@ -29,6 +29,8 @@ TRIES = 3
 RETRY_DELAY_S = 0.05
 """Doubled with each further try."""
 RETRY_WITHIN_US = 15 * SECOND_US
+POST_AFTER_S = 0.02
+"""How long a request's row waits for others: one call for many is what the ledger's thread likes."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
@@ -59,6 +61,7 @@ class RequestPolicy:
         self._observe = observe
         self._spawn = spawn
         self._active: set[Exchange] = set()
+        self._rows: list[RequestEnded] = []
         self._quiet: asyncio.Future[None] | None = None
         self.draining = False
 
@@ -96,10 +99,19 @@ class RequestPolicy:
         """Write the row of a request that is over."""
         self._active.discard(exchange)
         if row is not None:
-            self._ledger.post((row,))
-            self._observe(row)
+            if not self._rows:
+                asyncio.get_running_loop().call_later(POST_AFTER_S, self.post_rows)
+            self._rows.append(row)
         if self._quiet is not None and not self._active and not self._quiet.done():
             self._quiet.set_result(None)
+
+    def post_rows(self) -> None:
+        """Hand the rows of the last moment to the ledger and the metrics, all at once."""
+        rows, self._rows = self._rows, []
+        if rows:
+            self._ledger.post(rows)
+            for row in rows:
+                self._observe(row)
 
     async def drained(self) -> None:
         """Wait until no request is in flight or held. May be cancelled at any time."""

@@ -18,6 +18,8 @@ HTTP/1.0 connection, whose end is its only framing, is reset.
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
+import msgspec
+
 from poorwill.core.errors import PoorwillError
 from poorwill.gateway import wire
 from poorwill.gateway.wire import Dialect
@@ -43,57 +45,35 @@ class Ending(Enum):
     CUT = auto()
 
 
-class Response:
-    """The response to one request, as its client sees it."""
+class Response(msgspec.Struct, kw_only=True, eq=False):
+    """The response to one request, as its client sees it. A Struct: there is one for every request."""
 
-    __slots__ = (
-        "_chunked",
-        "_dialect",
-        "_events",
-        "_http11",
-        "_pending",
-        "_request_id",
-        "_tail",
-        "_write",
-        "bodyless",
-        "ending",
-        "sent",
-        "status",
-        "wake_header",
-    )
+    write: Callable[[bytes], None]
+    request_id: bytes
+    http11: bool
+    bodyless: bool
+    dialect: Dialect
+    ending: Ending
+    """What the connection must do after the response; known for sure when the response is over."""
 
-    def __init__(
-        self,
-        *,
-        write: Callable[[bytes], None],
-        request_id: str,
-        http11: bool,
-        keep_alive: bool,
-        bodyless: bool,
-        dialect: Dialect,
-    ) -> None:
-        self._write = write
-        self._request_id = request_id
-        self._http11 = http11
-        self._dialect = dialect
-        self._chunked = False
-        self._events = False
-        self._tail = b"\n\n"
-        self._pending = b""  # a head that waits for the first piece of its body, to be one write
-        self.bodyless = bodyless
-        self.ending = Ending.KEEP if keep_alive else Ending.CLOSE
-        self.sent = Sent.NOTHING
-        self.status = 0
-        self.wake_header = b""
+    sent: Sent = Sent.NOTHING
+    status: int = 0
+    wake_header: bytes = b""
+    chunked: bool = False
+    events: bool = False
+    tail: bytes = b"\n\n"
+    """The last bytes of the body: an error event may follow the end of an event only."""
+    pending: bytes = b""
+    """A head that waits for the first piece of its body, to be one write."""
 
     def interim(self, headers: Headers) -> None:
         """Send a 102: the real status can still follow (RFC 2518 section 10.1)."""
-        self._write(wire.head(102, headers))
+        self.write(wire.head(102, headers))
 
     def commit_events(self) -> None:
         """Promise a 200 with an event stream, so that comments can keep the connection open."""
         self.sent = Sent.EVENTS
-        self._events = True
+        self.events = True
         self._begin(
             200,
             [
@@ -108,7 +88,7 @@ class Response:
 
         Only for HTTP/1.1: without the chunked coding a cut could not be told from an end.
         """
-        assert self._http11
+        assert self.http11
         self.sent = Sent.SPACES
         self._begin(200, [(b"content-type", b"application/json")], length=None)
 
@@ -121,30 +101,30 @@ class Response:
     ) -> None:
         """Send the engine's head: `headers` are its own without those of its hop."""
         self.sent = Sent.HEAD
-        self._events = events
+        self.events = events
         self._begin(status, headers, length=length)
 
     def body(self, parts: Sequence[bytes]) -> None:
         """Send pieces of the body as they came."""
         data = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._tail = data[-4:]
-        if self._chunked:
-            data = b"%b%x\r\n%b\r\n" % (self._pending, len(data), data)
-        elif self._pending:
-            data = self._pending + data
-        self._pending = b""
-        self._write(data)
+        self.tail = data[-4:]
+        if self.chunked:
+            data = b"%b%x\r\n%b\r\n" % (self.pending, len(data), data)
+        elif self.pending:
+            data = self.pending + data
+        self.pending = b""
+        self.write(data)
 
     def flush(self) -> None:
         """Send a head whose body keeps it waiting."""
-        if self._pending:
-            pending, self._pending = self._pending, b""
-            self._write(pending)
+        if self.pending:
+            pending, self.pending = self.pending, b""
+            self.write(pending)
 
     def end(self) -> None:
         """Say that the body is complete."""
-        if self._chunked:
-            self._pending += wire.LAST_CHUNK
+        if self.chunked:
+            self.pending += wire.LAST_CHUNK
         self.flush()
         self.sent = Sent.ALL
 
@@ -153,13 +133,15 @@ class Response:
         assert self.sent is Sent.NOTHING
         self._begin(status, headers, length=len(body))
         if not self.bodyless:
-            self._pending += body
+            self.pending += body
         self.flush()
         self.sent = Sent.ALL
 
     def fail(self, error: PoorwillError, *, retry_after_s: int | None = None) -> None:
         """Tell the client that its request failed, in the way that is still open."""
-        document = wire.error_document(error, dialect=self._dialect, request_id=self._request_id)
+        document = wire.error_document(
+            error, dialect=self.dialect, request_id=self.request_id.decode()
+        )
         if self.sent is not Sent.NOTHING:
             self.fail_late(document)
             return
@@ -174,8 +156,8 @@ class Response:
     def fail_late(self, document: dict[str, object]) -> None:
         """Tell the client of a failure after a head was sent."""
         self.flush()
-        if self._events and self._tail.endswith((b"\n\n", b"\r\n\r\n")):
-            self._frame(wire.error_event(document, dialect=self._dialect))
+        if self.events and self.tail.endswith((b"\n\n", b"\r\n\r\n")):
+            self._frame(wire.error_event(document, dialect=self.dialect))
             self.end()
             self.ending = Ending.CLOSE
             return
@@ -191,23 +173,23 @@ class Response:
         if length is not None:
             lines.append(b"content-length: %d\r\n" % length)
         elif status not in (204, 304):
-            if self._http11:
-                self._chunked = True
+            if self.http11:
+                self.chunked = True
                 lines.append(b"transfer-encoding: chunked\r\n")
             else:
                 self.ending = Ending.CLOSE
-        lines.append(b"x-request-id: %b\r\n" % self._request_id.encode())
-        if self._dialect is Dialect.ANTHROPIC:
-            lines.append(b"request-id: %b\r\n" % self._request_id.encode())
+        lines.append(b"x-request-id: %b\r\n" % self.request_id)
+        if self.dialect is Dialect.ANTHROPIC:
+            lines.append(b"request-id: %b\r\n" % self.request_id)
         if self.wake_header:
             lines.append(b"x-poorwill-wake: %b\r\n" % self.wake_header)
         if self.ending is not Ending.KEEP:
             lines.append(b"connection: close\r\n")
-        elif not self._http11:
+        elif not self.http11:
             lines.append(b"connection: keep-alive\r\n")
         lines.append(b"\r\n")
-        self._pending = b"".join(lines)
+        self.pending = b"".join(lines)
 
     def _frame(self, data: bytes) -> None:
-        self._pending += wire.chunk(data) if self._chunked else data
+        self.pending += wire.chunk(data) if self.chunked else data
         self.flush()

@@ -125,6 +125,7 @@ class GatewayServer:
         try:
             await self._pool.aclose()
             await self._connections_closed()
+            self._policy.post_rows()
             await asyncio.wait([admin])
         finally:
             assert self._tasks.group is not None
@@ -227,11 +228,15 @@ def new_server(
             "ledger": ledger.unavailable or "ok",
         }
 
+    def metrics_text() -> str:
+        policy.post_rows()
+        return metrics.exposition(fleet)
+
     app = admin_app(
         fleet=fleet,
         clock=clock,
         log=log,
-        metrics_text=lambda: metrics.exposition(fleet),
+        metrics_text=metrics_text,
         health=health,
         page=dashboard,
         streams=streams,
