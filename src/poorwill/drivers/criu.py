@@ -108,9 +108,9 @@ class Criu:
     ) -> None:
         """Write a process tree's image, of about `size_bytes`, and leave its end to the caller.
 
-        The tree is left stopped, or, where it has TCP connections, running. `began` is told criu's pid. Raises
-        CriuFailed; with the fault LIMIT or KILLED, and when cancelled, criu was ended in the middle of its
-        work and the tree must not be trusted any more.
+        The tree is left stopped, or, where it has TCP connections, running. `began` is told criu's pid.
+        Raises CriuFailed; with the fault LIMIT or KILLED, and when cancelled, criu was ended in the middle
+        of its work and the tree must not be trusted any more.
         """
         arguments = ["dump", "--tree", str(pid), "--file-locks", *TCP_DUMP[tcp]]
         await self._call(
