@@ -174,7 +174,7 @@ def test_storage_is_measured_once_and_kept(tmp_path, tiny_model):
     speed = measure_storage(str(tiny_model), at_us=7)
     assert isinstance(speed, StorageSpeed)
     assert speed.bytes_s > 1e6
-    assert speed.read_bytes <= tiny_model.stat().st_size
+    assert speed.took_s >= 0.25
     keep_speed(str(tmp_path), speed)
     assert kept_speed(str(tmp_path)) == speed
     rate = expected_rate(settings("llama.cpp"), directory=str(tmp_path))

@@ -20,6 +20,8 @@ BLOCK = 4 * 2**20
 READERS = 4
 MOST_BYTES = 1 * 2**30
 MOST_S = 1.0
+LEAST_S = 0.25
+"""A small file is read again and again for so long: one pass would measure the start of threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ def measure_storage(path: str, *, at_us: int) -> StorageSpeed | None:
         return None
     try:
         began = time.perf_counter()
-        reading = _Reading(descriptor=descriptor, size=min(size, MOST_BYTES), until=began + MOST_S)
+        reading = _Reading(descriptor=descriptor, size=min(size, MOST_BYTES), began=began)
         threads = [threading.Thread(target=reading.run) for _ in range(READERS)]
         for thread in threads:
             thread.start()
@@ -90,17 +92,20 @@ def keep_speed(directory: str, speed: StorageSpeed) -> None:
 class _Reading:
     descriptor: int
     size: int
-    until: float
+    began: float
     offsets: Iterator[int] = field(default_factory=lambda: count(0, BLOCK))
     counts: list[int] = field(default_factory=list)
 
     def run(self) -> None:
-        """Read blocks, each of them once, until all are read or time is up."""
+        """Read blocks until all are read and enough time has passed, or too much."""
         done = 0
         with mmap.mmap(-1, BLOCK) as buffer:
-            while time.perf_counter() < self.until and (offset := next(self.offsets)) < self.size:
+            while (passed := time.perf_counter() - self.began) < MOST_S:
+                offset = next(self.offsets)
+                if offset >= self.size and passed >= LEAST_S:
+                    break
                 try:
-                    done += os.preadv(self.descriptor, [buffer], offset)
+                    done += os.preadv(self.descriptor, [buffer], offset % self.size)
                 except OSError:
                     break
         self.counts.append(done)
