@@ -234,7 +234,7 @@ def table(results: list[Result], bus: dict[str, float]) -> str:
         chosen = sorted(result.rounds, key=lambda each: each.wake_s)[len(result.rounds) // 2]
         bus_s = chosen.gpu_bytes / bus["to_gpu"]
         limit_s = chosen.read_s + bus_s
-        ratio = f"{chosen.wake_s / limit_s:.2f}" if limit_s > 0 else "-"
+        ratio = f"{chosen.wake_s / limit_s:.2f}" if limit_s > 0.001 else "-"
         cells = (
             result.engine,
             f"{result.gigabytes:g}",
