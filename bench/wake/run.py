@@ -220,7 +220,9 @@ async def run(options: argparse.Namespace) -> list[Measured]:
                 place = Path(scratch) / f"{tier}-{load_mode}"
                 place.mkdir()
                 try:
-                    bench = await open_bench(tier, place, model, load_mode=load_mode)
+                    bench = await open_bench(
+                        tier, place, model, load_mode=load_mode, threads=options.threads
+                    )
                 except PoorwillError as error:
                     print(f"{tier}: left out: {error}")
                     continue
@@ -232,7 +234,10 @@ async def run(options: argparse.Namespace) -> list[Measured]:
                     note=bench.note,
                 )
                 print(f"{tier} {size} {load_mode} {bench.note}", flush=True)
-                await measure(bench, measured, model, rounds=options.rounds)
+                try:
+                    await measure(bench, measured, model, rounds=options.rounds)
+                finally:
+                    await bench.end()
                 results.append(measured)
     return results
 

@@ -77,6 +77,12 @@ class Bench:
             parked, self.launch, generation=self.generation, report=self.marks.append
         )
 
+    async def end(self) -> None:
+        """End whatever still runs: after a failure, nothing must stay behind."""
+        for found in await self.cold.inventory():
+            if found.running is not None:
+                await self.stop(found.running)
+
     async def stop(self, running: Running) -> None:
         await self.cold.park(running, self.launch, generation=self.generation)
 
@@ -87,9 +93,15 @@ def settings_for(model: Path, options: dict[str, str | int]) -> ModelSettings:
     return ModelSettings(name=name, engine=engine, replica=ReplicaSettings(model=name))
 
 
-async def open_bench(tier: Tier, directory: Path, model: Path, *, load_mode: str) -> Bench:
+async def open_bench(
+    tier: Tier, directory: Path, model: Path, *, load_mode: str, threads: int
+) -> Bench:
     """Compose what is to be measured. Raises an error of poorwill's where the machine cannot do the tier."""
-    options: dict[str, str | int] = {"load_mode": load_mode, "parallel": 1}
+    options: dict[str, str | int] = {
+        "load_mode": load_mode,
+        "parallel": 1,
+        "threads": threads,
+    }
     if tier is Tier.ASLEEP:
         options["sleep_idle_seconds"] = 1
     settings = settings_for(model, options)

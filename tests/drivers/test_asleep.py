@@ -230,17 +230,36 @@ async def test_a_park_cancelled_at_any_await_leaves_an_engine_that_serves(fake: 
     pytest.fail(f"a park has more than {STEPS} awaits")
 
 
-async def test_a_wake_cancelled_at_any_await_leaves_no_process(bed_of: Callable[[str], Bed]):
-    bed = bed_of("vllm-2")  # the longest of the wakes
+async def test_a_park_during_a_wake_is_refused_and_the_wake_goes_on(fake: Bed):
+    launch = fake.launch()
+    running = await fake.start(launch)
+    parked = await fake.driver.park(running, launch, generation=1)
+    async with asyncio.TaskGroup() as group:
+        waking = group.create_task(fake.wake(parked, launch))
+        await asyncio.sleep(0)
+        with pytest.raises(DriverError, match="wake is under way"):
+            await fake.driver.park(running, launch, generation=2)
+    assert await asyncio.to_thread(complete, waking.result())
+
+
+async def test_a_sleeping_engine_is_listed_as_the_running_process_that_it_is(fake: Bed):
+    launch = fake.launch()
+    running = await fake.start(launch)
+    await fake.driver.park(running, launch, generation=1)
+    assert await fake.driver.inventory() == ()
+    assert [found.running for found in await fake.cold.inventory()] == [running]
+
+
+async def test_a_wake_cancelled_at_any_await_leaves_no_process(fake: Bed):
     for step in range(STEPS):
-        launch = bed.launch()
-        parked = await bed.driver.park(await bed.start(launch), launch, generation=1)
-        wake = bed.driver.wake(parked, launch, generation=2, report=bed.fleet.report)
-        if not await cancelled_at(step * 4, wake):
+        launch = fake.launch()
+        parked = await fake.driver.park(await fake.start(launch), launch, generation=1)
+        wake = fake.driver.wake(parked, launch, generation=2, report=fake.fleet.report)
+        if not await cancelled_at(step, wake):
             assert step > 0
             return
-        assert bed.nothing_runs(), f"await {step * 4}"
-    pytest.fail(f"a wake has more than {STEPS * 4} awaits")
+        assert fake.nothing_runs(), f"await {step}"
+    pytest.fail(f"a wake has more than {STEPS} awaits")
 
 
 async def test_a_wake_that_takes_too_long_ends_the_engine(bed_of: Callable[[str], Bed]):

@@ -222,6 +222,18 @@ async def test_a_guest_that_was_never_filled_is_ended_by_the_recovery(machine: M
     assert list(machine.runs.directory.iterdir()) == []
 
 
+async def test_the_recovery_removes_the_memory_of_runs_that_have_ended_and_no_other(
+    machine: Machine,
+):
+    launches = [launch_on(machine, replica=name) for name in ("gone", "here")]
+    gone, here = [await machine.start(launch) for launch in launches]
+    machine.fleet.processes.kill_now(gone)
+    await machine.fleet.processes.gone(gone)
+    await machine.suspended.recover()
+    assert list(machine.runs.directory.iterdir()) == [machine.runs.path(here)]
+    assert ask(here) == "1"
+
+
 async def test_a_second_run_of_a_replica_is_refused_while_the_first_lives(machine: Machine):
     launch = launch_on(machine)
     running = await machine.start(launch)

@@ -216,8 +216,18 @@ class QemuRuns:
             if item.running is not None and item.running.driver in DRIVERS
         ]
 
+    def remove_dead(self) -> None:
+        """Remove the directories of runs that have ended; called once at start, before any run is made."""
+        alive = self._alive()
+        for path in self.directory.glob("*"):
+            if path not in alive:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _alive(self) -> set[Path]:
+        return {self.path(item.running) for item in self.found() if item.running is not None}
+
     def _remove_leftovers(self, launch: Launch) -> None:
-        alive = {self.path(item.running) for item in self.found() if item.running is not None}
+        alive = self._alive()
         for path in self.directory.glob(f"{launch.replica}-*"):
             if not path.name.removeprefix(f"{launch.replica}-").isdecimal():
                 continue  # a replica whose name begins with this one's

@@ -283,3 +283,4 @@ class SuspendedDriver:
         for found in self.runs.found():
             if found.running is not None:
                 await self.runs.unpause(found.running)
+        await in_thread(lambda stop: self.runs.remove_dead())
