@@ -184,8 +184,7 @@ class Run:
     def tick(self, until: int) -> bool:
         """Give the Tick that is due before `until`; False where there is none."""
         if self.tick_us is None:
-            observed = replace(self.replica, load=self.gate.load())
-            due = next_wakeup_us(observed, self.now_us)
+            due = next_wakeup_us(self.observed(), self.now_us)
             self.tick_us = NEVER if due is None else max(due, self.now_us)
         if self.tick_us >= until:
             return False
@@ -229,7 +228,7 @@ class Run:
         self.now_us, self.quiet_since_us, self.busy_since_us = now, now, None
         self.tick_us = None
         if self.timeline is not None and not told:
-            cause, _ = idle_cause(replace(self.replica, load=self.gate.load()), now)
+            cause, _ = idle_cause(self.observed(), now)
             self.timeline.append((now, cause))
 
     def end_transition(self) -> None:
@@ -241,11 +240,20 @@ class Run:
             self.listener.woke([at_us - arrived for arrived, _ in self.held])
         self.feed(ended, at_us)
 
+    def observed(self) -> Replica:
+        """Return the replica with the gate's present count, as a step must see it.
+
+        Put into the value in place: it came out of `step` and nobody else has it, and a copy of all its
+        fields would cost more than most steps.
+        """
+        object.__setattr__(self.replica, "load", self.gate.load())
+        return self.replica
+
     def feed(self, what: Input, now: int) -> None:
         """Do what the fleet does around a step: the gate's count in, the effects out."""
         gate = self.gate
         self.now_us, self.tick_us = now, None
-        after, effects = step(replace(self.replica, load=gate.load()), what, now)
+        after, effects = step(self.observed(), what, now)
         self.replica = after
         gate.in_flight, gate.waiting = after.load.in_flight, len(after.holds)
         gate.idle_since_us, gate.cause = after.load.idle_since_us, after.load.cause
