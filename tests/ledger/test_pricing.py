@@ -23,7 +23,7 @@ from poorwill.ledger.schema import migrate
 from .lives import HOUR, last_us, rates, stories
 from .story import START, began, created, ended, request, span
 
-QUICK = settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
+QUICK = settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
 
 
 @contextmanager

@@ -1,4 +1,9 @@
-"""`poorwill bill`: what the time cost, why, for whom, and how it compares."""
+"""`poorwill bill`: what the time cost, why, for whom, and how it compares.
+
+One verb, one question at a time: the bill itself, a second explained, a customer's statement, the FOCUS
+export, an invoice reconciled, two periods compared. Each is computed in `poorwill.ledger`; this file reads
+the options and prints.
+"""
 
 import argparse
 import asyncio
@@ -7,12 +12,13 @@ from collections.abc import Callable
 
 from poorwill.cli.ledger import add_ledger_options, fleet_of, ledger_path
 from poorwill.cli.target import add_json_option
-from poorwill.cli.verb import Streams, Verb
+from poorwill.cli.verb import Streams, Verb, existing_file
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.ledger import explain, render
+from poorwill.ledger import compare, explain, focus, reconcile, render, statement
 from poorwill.ledger.bill import Axis, make_bill
 from poorwill.ledger.dates import Period, between, instant, month_of, period
 from poorwill.ledger.hosted import hosted_price
+from poorwill.ledger.invoices import read_invoice
 from poorwill.ledger.items import last_instant
 from poorwill.ledger.schema import reading
 
@@ -34,20 +40,56 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--explain", metavar="MODEL", help="why a second was paid; with --at")
     what.add_argument("--at", metavar="TIME", help="the instant to explain")
+    what.add_argument("--invoice", metavar="KEY", help="a statement for one key, as Markdown")
+    what.add_argument("--html", action="store_true", help="with --invoice: as an HTML page")
+    what.add_argument(
+        "--focus",
+        action="store_true",
+        help=f"FinOps FOCUS {focus.VERSION} as CSV; with --by key too",
+    )
+    what.add_argument(
+        "--reconcile", metavar="CSV", help="match a provider's invoice with the ledger"
+    )
+    what.add_argument(
+        "--resource",
+        action="append",
+        default=[],
+        metavar="THEIRS=OURS",
+        help="with --reconcile: the provider's name of a replica or model; repeatable",
+    )
+    what.add_argument(
+        "--compare", nargs=2, metavar=("THIS", "LAST"), help="why THIS period cost more than LAST"
+    )
     add_json_option(parser)
     parser.add_argument("--csv", action="store_true", help="print the lines as CSV")
 
 
 async def _run(options: argparse.Namespace, streams: Streams) -> int:
-    work = _choose(options, streams)
+    work = _choose(options)
     with reading(ledger_path(options, streams)) as db:
-        return await asyncio.to_thread(work, db)
+        return await asyncio.to_thread(work, db, options, streams)
 
 
-def _choose(options: argparse.Namespace, streams: Streams) -> Callable[[sqlite3.Connection], int]:
-    if options.explain is not None:
-        return lambda db: _explain(db, options, streams)
-    return lambda db: _bill(db, options, streams)
+Work = Callable[[sqlite3.Connection, argparse.Namespace, Streams], int]
+
+
+def _choose(options: argparse.Namespace) -> Work:
+    """Return what is asked for. Raises RequestFault where that is more than one thing."""
+    asked: list[tuple[str, Work]] = [
+        (name, work)
+        for name, work, wanted in (
+            ("--explain", _explain, options.explain is not None),
+            ("--invoice", _statement, options.invoice is not None),
+            ("--focus", _focus, options.focus),
+            ("--reconcile", _reconcile, options.reconcile is not None),
+            ("--compare", _compare, options.compare is not None),
+        )
+        if wanted
+    ]
+    if len(asked) > 1:
+        names = " and ".join(name for name, _ in asked)
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"{names} are different questions")
+    return asked[0][1] if asked else _bill
 
 
 def _bill(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams) -> int:
@@ -77,6 +119,56 @@ def _explain(db: sqlite3.Connection, options: argparse.Namespace, streams: Strea
         for one in found:
             for line in explain.as_text(one):
                 streams.say(line)
+    return 0
+
+
+def _statement(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams) -> int:
+    found = statement.statement(db, _period(db, options), options.invoice)
+    streams.stdout.write(statement.as_html(found) if options.html else statement.as_markdown(found))
+    return 0
+
+
+def _focus(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams) -> int:
+    by_key = options.by is not None and Axis.KEY in _axes(options)
+    focus.write_focus(db, _period(db, options), streams.stdout, by_key=by_key)
+    return 0
+
+
+def _reconcile(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams) -> int:
+    """Print the reconciliation; exit 1 where something is unexplained or on one side only."""
+    charges = read_invoice(existing_file(options.reconcile), source=options.reconcile)
+    asked = options.period or options.begin or options.end
+    found = reconcile.reconcile(
+        db,
+        charges,
+        names=_names(options.resource),
+        period=_period(db, options) if asked else None,
+    )
+    if options.json:
+        streams.say_json(reconcile.as_json(found))
+    else:
+        for line in reconcile.as_text(found):
+            streams.say(line)
+    return 1 if reconcile.OPEN_REASONS & found.reasons().keys() else 0
+
+
+def _names(pairs: list[str]) -> dict[str, str]:
+    bad = [pair for pair in pairs if "=" not in pair]
+    if bad:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST, f"--resource {bad[0]}: write it as THEIRS=OURS"
+        )
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _compare(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams) -> int:
+    this, last = (period(text) for text in options.compare)
+    found = compare.compare(db, this, last)
+    if options.json:
+        streams.say_json(compare.as_json(found))
+    else:
+        for line in compare.as_text(found):
+            streams.say(line)
     return 0
 
 

@@ -66,7 +66,7 @@ def sweep(db: sqlite3.Connection, piece: Piece, *, longest_us: int) -> list[tupl
         },
     ).fetchall()
     weights = [(key, weight) for key, weight, _ in rows if weight > 0]
-    covered_us = rows[0][2] if rows else 0
+    covered_us = sum(covered for _, _, covered in rows)
     idle_us = length_us - covered_us
     if not weights:
         return [(None, length_us)]
@@ -207,23 +207,18 @@ WITH busy AS MATERIALIZED (
   WHERE life = :life AND ended_us > :from AND ended_us <= :latest AND leased_us < :to
     AND leased_us < ended_us
 ),
-events AS (
-  SELECT at, sum(step) AS step FROM (SELECT s AS at, 1 AS step FROM busy UNION ALL SELECT e, -1 FROM busy)
-  GROUP BY at
-),
+events AS (SELECT s AS at, 1 AS step, key FROM busy UNION ALL SELECT e, -1, key FROM busy),
 running AS (
-  SELECT at, sum(step) OVER (ORDER BY at) AS n, lead(at) OVER (ORDER BY at) - at AS dt FROM events
+  SELECT key, step, row_number() OVER w AS nth, sum(step) OVER w AS n, lead(at, 1, at) OVER w - at AS dt
+  FROM events WINDOW w AS (ORDER BY at ROWS UNBOUNDED PRECEDING)
 ),
-virtual AS MATERIALIZED (
-  SELECT at,
-    coalesce(sum(CASE WHEN n > 0 THEN dt * :scale / n END)
-      OVER (ORDER BY at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS v
+virtual AS (
+  SELECT key, step, iif(n > 0, dt, 0) AS covered,
+    sum(iif(n > 0, dt * :scale / n, 0)) OVER (ORDER BY nth ROWS UNBOUNDED PRECEDING)
+      - iif(n > 0, dt * :scale / n, 0) AS v
   FROM running
 )
-SELECT b.key, sum(ve.v - vs.v),
-  (SELECT coalesce(sum(dt), 0) FROM running WHERE n > 0)
-FROM busy b JOIN virtual vs ON vs.at = b.s JOIN virtual ve ON ve.at = b.e
-GROUP BY b.key ORDER BY b.key
+SELECT key, -sum(step * v), sum(covered) FROM virtual GROUP BY key ORDER BY key
 """
 
 _LATE = """

@@ -91,7 +91,7 @@ def last_instant_us(path: str) -> int:
     """
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         return 0
-    with reading(path) as db:
+    with reading(path, older=True) as db:
         if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alive'").fetchone():
             return 0
         return int(db.execute("SELECT last_us FROM alive").fetchone()[0])

@@ -89,12 +89,12 @@ class RateBook:
     """All rates of a ledger, for look-up by life and instant."""
 
     def __init__(self, rates: Sequence[Rate]) -> None:
-        self._rates = rates
+        self.rates = tuple(rates)
 
     def at(self, life: Life, at_us: int) -> Rate | None:
         """Return the rate in force: the most specific scope, in it the newest effective date."""
         best: Rate | None = None
-        for rate in self._rates:
+        for rate in self.rates:
             if rate.effective_us <= at_us and (rate.until_us is None or at_us < rate.until_us):
                 if _applies(rate, life) and (best is None or _rank(rate) > _rank(best)):
                     best = rate
@@ -103,7 +103,7 @@ class RateBook:
     def segments(self, life: Life, from_us: int, to_us: int) -> list[Segment]:
         """Cut a stretch of time where the life's rate changes."""
         cuts = {from_us, to_us}
-        for rate in self._rates:
+        for rate in self.rates:
             if _applies(rate, life):
                 cuts |= {at for at in (rate.effective_us, rate.until_us) if at is not None}
         edges = sorted(cut for cut in cuts if from_us <= cut <= to_us)
@@ -118,7 +118,7 @@ class RateBook:
 
     def currencies(self) -> set[str]:
         """Return every currency a rate is in."""
-        return {rate.currency for rate in self._rates}
+        return {rate.currency for rate in self.rates}
 
 
 def rate_book(db: sqlite3.Connection) -> RateBook:

@@ -65,10 +65,11 @@ def connect_writer(path: str) -> sqlite3.Connection:
 
 
 @contextmanager
-def reading(path: str) -> Iterator[sqlite3.Connection]:
+def reading(path: str, *, older: bool = False) -> Iterator[sqlite3.Connection]:
     """Open a read-only connection to an existing ledger of this version, for the length of a `with`.
 
-    Raises OperatorFault where there is none, where it is damaged, or where it is of another version.
+    Raises OperatorFault where there is none, where it is damaged, or where it is of another version;
+    one that still needs migrating is let through where `older` is asked for.
     """
     if not os.path.exists(path):
         raise OperatorFault(
@@ -82,7 +83,12 @@ def reading(path: str) -> Iterator[sqlite3.Connection]:
             db.execute("PRAGMA query_only = ON")
             db.execute("PRAGMA cache_size = -64000")
             db.execute("PRAGMA mmap_size = 1073741824")
-            check_version(db, path)
+            if check_version(db, path) and not older:
+                raise OperatorFault(
+                    ErrorCode.LEDGER_UNAVAILABLE,
+                    f"{path} was written by an older poorwill",
+                    hint="`poorwill ledger migrate` brings it to this version, as `serve` does",
+                )
             yield db
     except sqlite3.Error as error:
         raise fault(path, error) from error

@@ -1,0 +1,135 @@
+"""A provider's invoice read from CSV: FOCUS, or a simple one with resource, from, to and amount."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+
+from poorwill.core.errors import ConfigFault, PoorwillError, Problem
+from poorwill.core.money import NUSD
+from poorwill.core.words import HOUR_US, SECOND_US
+from poorwill.ledger.dates import DAY_US, instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """One row of an invoice."""
+
+    resource: str
+    from_us: int
+    to_us: int
+    nusd: int
+    half_unit_nusd: int
+    """Half of the last decimal place given: how far the amount may be off by rounding."""
+    us: int | None
+    """The time charged for, where the invoice says it in a unit of time."""
+    currency: str
+
+
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "resource": ("resourceid", "resource", "replica"),
+    "from": ("chargeperiodstart", "from", "start", "day", "date"),
+    "to": ("chargeperiodend", "to", "end"),
+    "amount": ("billedcost", "amount", "cost", "total"),
+    "currency": ("billingcurrency", "currency"),
+    "quantity": ("consumedquantity", "pricingquantity", "quantity"),
+    "unit": ("consumedunit", "pricingunit", "unit"),
+}
+"""What a column may be called, FOCUS names first; without regard to case."""
+
+_UNITS = {
+    "seconds": SECOND_US,
+    "second": SECOND_US,
+    "s": SECOND_US,
+    "minutes": 60 * SECOND_US,
+    "minute": 60 * SECOND_US,
+    "hours": HOUR_US,
+    "hour": HOUR_US,
+    "h": HOUR_US,
+}
+
+
+def read_invoice(text: str, *, source: str) -> list[Charge]:
+    """Read an invoice. Raises ConfigFault with every row that cannot be read, by line."""
+    rows = csv.DictReader(io.StringIO(text))
+    heads = {head.strip().lower(): head for head in rows.fieldnames or ()}
+    named = {
+        what: next((heads[name] for name in names if name in heads), "")
+        for what, names in _COLUMNS.items()
+    }
+    problems = [
+        Problem(
+            where=f"column {what}",
+            what="is missing",
+            hint=f"one of {', '.join(_COLUMNS[what])}",
+            line=1,
+        )
+        for what in ("resource", "from", "amount")
+        if not named[what]
+    ]
+    if problems:
+        raise ConfigFault(problems, source=source)
+    charges: list[Charge] = []
+    for row in rows:
+        try:
+            charges.append(_charge({w: (row.get(c) or "").strip() for w, c in named.items()}))
+        except (ValueError, PoorwillError) as error:
+            problems.append(Problem(where="row", what=str(error), line=rows.line_num))
+    currencies = sorted({charge.currency for charge in charges})
+    if len(currencies) > 1:
+        problems.append(
+            Problem(
+                where="column currency",
+                what=f"several currencies: {', '.join(currencies)}",
+                hint="reconcile one at a time",
+            )
+        )
+    if not charges and not problems:
+        problems.append(Problem(where="file", what="has no rows"))
+    if problems:
+        raise ConfigFault(problems, source=source)
+    return charges
+
+
+def _charge(row: Mapping[str, str]) -> Charge:
+    if not row["resource"]:
+        raise ValueError("no resource")
+    amount = _decimal(row["amount"], "amount")
+    from_us = instant(row["from"])
+    to_us = instant(row["to"]) if row["to"] else from_us + DAY_US
+    if to_us <= from_us:
+        raise ValueError(f"its period ends ({row['to']}) before it begins ({row['from']})")
+    exponent = amount.as_tuple().exponent
+    places = -exponent if isinstance(exponent, int) else 0
+    return Charge(
+        resource=row["resource"],
+        from_us=from_us,
+        to_us=to_us,
+        nusd=_whole(amount * NUSD),
+        # An amount without decimals is still one in cents: 12 means 12.00.
+        half_unit_nusd=_whole(Decimal(NUSD) / 2 / Decimal(10) ** max(places, 2)),
+        us=_time(row),
+        currency=row["currency"] or "USD",
+    )
+
+
+def _time(row: Mapping[str, str]) -> int | None:
+    unit = _UNITS.get(row["unit"].lower())
+    if unit is None or not row["quantity"]:
+        return None
+    return _whole(_decimal(row["quantity"], "quantity") * unit)
+
+
+def _decimal(text: str, what: str) -> Decimal:
+    try:
+        number = Decimal(text.replace(",", "").lstrip("$€£"))
+    except InvalidOperation as error:
+        raise ValueError(f"{what} {text!r} is no number") from error
+    if not number.is_finite():
+        raise ValueError(f"{what} {text!r} is no number")
+    return number
+
+
+def _whole(number: Decimal) -> int:
+    return int(number.to_integral_value(rounding=ROUND_HALF_UP))

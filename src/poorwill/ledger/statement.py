@@ -1,0 +1,189 @@
+"""A statement for one key: what a customer used, what it cost and how that was counted, in plain words."""
+
+import html
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.words import SECOND_US
+from poorwill.ledger.bill import is_wake
+from poorwill.ledger.dates import Period, day_name, iso
+from poorwill.ledger.items import items, key_name
+from poorwill.ledger.pricing import BRIDGE
+from poorwill.ledger.usage import Count, usage
+from poorwill.ledger.wording import exact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementLine:
+    """One model on one day."""
+
+    day: str
+    model: str
+    requests: int
+    tokens_in: int
+    tokens_out: int
+    serving_us: int
+    serving_nusd: int
+    wake_us: int
+    wake_nusd: int
+    hosted_nusd: int
+
+    @property
+    def nusd(self) -> int:
+        """The line's cost."""
+        return self.serving_nusd + self.wake_nusd + self.hosted_nusd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What one key used in a period."""
+
+    key: str
+    period: Period
+    currency: str
+    lines: tuple[StatementLine, ...]
+
+    @property
+    def nusd(self) -> int:
+        """The total: the sum of the lines."""
+        return sum(line.nusd for line in self.lines)
+
+
+def statement(db: sqlite3.Connection, period: Period, key: str) -> Statement:
+    """Return what a key used. Raises RequestFault for a key that the ledger has never seen."""
+    known = {key_name(text) for (text,) in db.execute(_KEYS)}
+    if key not in known:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"the ledger knows no key {key!r}",
+            hint=f"it knows {', '.join(sorted(known))}" if known else "it has no requests yet",
+        )
+    mine = [item for item in items(db, period, by_key=True) if item.key == key]
+    uses = [use for use in usage(db, period) if key_name(use.key) == key]
+    places = sorted({(i.day, i.model) for i in mine} | {(u.day, u.model) for u in uses})
+    currencies = {item.currency for item in mine}
+    if len(currencies) > 1:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"{key} was charged in {', '.join(sorted(currencies))}; a statement has one currency",
+            hint="choose a period with one",
+        )
+    lines = []
+    for day, model in places:
+        here = [item for item in mine if (item.day, item.model) == (day, model)]
+        count: Count = sum((u for u in uses if (u.day, u.model) == (day, model)), Count())
+        woke = [item for item in here if is_wake(item.cause)]
+        hosted = [item for item in here if item.cause == BRIDGE]
+        served = [item for item in here if item not in woke and item not in hosted]
+        lines.append(
+            StatementLine(
+                day=day_name(day),
+                model=model,
+                requests=count.requests,
+                tokens_in=count.tokens_in,
+                tokens_out=count.tokens_out,
+                serving_us=sum(item.us for item in served),
+                serving_nusd=sum(item.nusd for item in served),
+                wake_us=sum(item.us for item in woke),
+                wake_nusd=sum(item.nusd for item in woke),
+                hosted_nusd=sum(item.nusd for item in hosted),
+            )
+        )
+    return Statement(
+        key=key, period=period, currency=min(currencies, default="USD"), lines=tuple(lines)
+    )
+
+
+HEAD = (
+    "Day",
+    "Model",
+    "Requests",
+    "Tokens in",
+    "Tokens out",
+    "Computing, s",
+    "Starting, s",
+    "Computing",
+    "Starting",
+    "Other APIs",
+    "Total",
+)
+
+NOTES = (
+    "Computing: the time in which a model worked on your requests. While several requests are worked on at "
+    "once, each is charged its equal part of every moment.",
+    "Starting: models sleep while nobody uses them. The time a model took to wake for your requests is "
+    "shared equally among all requests that waited for it.",
+    "Other APIs: what another provider charged for requests that were passed on to it while a model woke.",
+    "Days are UTC. Amounts are exact; the lines sum to the total.",
+)
+
+
+def as_markdown(found: Statement) -> str:
+    """Return a statement as Markdown."""
+    rows = [HEAD, ("---", "---", *("---:",) * (len(HEAD) - 2))]
+    rows += [tuple(_escaped(cell) for cell in cells) for cells in _cells(found)]
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    notes = "\n".join(f"- {note}" for note in NOTES)
+    return (
+        f"# Statement for {_escaped(found.key)}\n\n{_period(found)}\n\n{table}\n\n"
+        f"**Total: {exact(found.nusd, found.currency)}**\n\n{notes}\n"
+    )
+
+
+def as_html(found: Statement) -> str:
+    """Return a statement as one HTML page without anything to fetch."""
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in HEAD)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+        for cells in _cells(found)
+    )
+    notes = "\n".join(f"<li>{html.escape(note)}</li>" for note in NOTES)
+    title = f"Statement for {html.escape(found.key)}"
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<p>{_period(found)}</p>\n"
+        f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n"
+        f"<p><strong>Total: {html.escape(exact(found.nusd, found.currency))}</strong></p>\n"
+        f"<ul>\n{notes}\n</ul>\n</body>\n</html>\n"
+    )
+
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
+    "table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}"
+    "th,td{border-bottom:1px solid #ccc;padding:.3rem .5rem;text-align:right}"
+    "th:nth-child(-n+2),td:nth-child(-n+2){text-align:left}"
+)
+
+
+def _period(found: Statement) -> str:
+    return f"{iso(found.period.from_us)} up to, not including, {iso(found.period.to_us)}"
+
+
+def _cells(found: Statement) -> Sequence[tuple[str, ...]]:
+    return [
+        (
+            line.day,
+            line.model,
+            f"{line.requests:,}",
+            f"{line.tokens_in:,}",
+            f"{line.tokens_out:,}",
+            f"{line.serving_us / SECOND_US:,.3f}",
+            f"{line.wake_us / SECOND_US:,.3f}",
+            exact(line.serving_nusd, found.currency),
+            exact(line.wake_nusd, found.currency),
+            exact(line.hosted_nusd, found.currency),
+            exact(line.nusd, found.currency),
+        )
+        for line in found.lines
+    ]
+
+
+def _escaped(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    return "".join(f"\\{char}" if char in "\\`*_{}[]<>|#" else char for char in text)
+
+
+_KEYS = "SELECT DISTINCT t.text FROM usage u JOIN texts t ON t.id = u.key"
