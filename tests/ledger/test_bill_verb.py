@@ -1,0 +1,192 @@
+"""`poorwill bill` as a user calls it."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from poorwill.core.entries import Alive, ParkEnded
+from poorwill.core.settings import RateSettings
+from poorwill.ledger.applying import Applier
+from poorwill.ledger.rates import sync_rates
+from poorwill.ledger.schema import connect_writer, migrate
+from poorwill.main import run
+
+from .lives import HOUR
+from .story import START, began, created, ended, request, span
+
+S = 1_000_000
+DAY = 24 * HOUR
+RATE = RateSettings(
+    effective_us=0,
+    active_nusd_h=3_600_000_000,
+    parked_nusd_h={"frozen": 36_000_000},
+    storage_nusd_gb_month=73_000_000,
+    increment_us=60 * S,
+    source="a price list",
+)
+STORY = [
+    created(),
+    began(10 * S),
+    span(10 * S, "wake.weights", wake="a.0.1", tier="frozen"),
+    ended(20 * S, served=("r1", "r2")),
+    span(20 * S, "serving"),
+    request(10 * S, 20 * S, 30 * S, key="ann", wake="a.0.1", tokens=(1000, 100)),
+    request(10 * S, 20 * S, 30 * S, key="<b>|b", wake="a.0.1", tokens=(1000, 100)),
+    span(30 * S, "linger", why="fixed 60 s"),
+    ParkEnded(
+        replica="a.0",
+        at_us=START + 90 * S,
+        began_us=START + 80 * S,
+        to_tier="frozen",
+        ok=True,
+        image_bytes=10**10,
+    ),
+    span(90 * S, "parked.frozen", tier="frozen"),
+    span(DAY, "floor", why="office hours"),
+    Alive(at_us=START + DAY + HOUR),
+]
+
+
+@pytest.fixture
+def ledger(path):
+    db = connect_writer(path)
+    migrate(db, path)
+    db.execute("BEGIN")
+    sync_rates(db, [RATE], now_us=START)
+    Applier(db).apply(STORY)
+    db.execute("COMMIT")
+    db.close()
+    return path
+
+
+async def bill(ledger, *args):
+    out, err = io.StringIO(), io.StringIO()
+    status = await run(["bill", "--ledger", ledger, *args], {}, io.StringIO(), out, err)
+    return status, out.getvalue(), err.getvalue()
+
+
+async def test_the_table_has_a_line_for_each_cause_and_a_total(ledger):
+    status, said, _ = await bill(ledger)
+    assert status == 0
+    table = said.split("\n\n")[1].splitlines()
+    causes = [line.split()[1] for line in table[1:-1]]
+    assert causes == [
+        "wake.weights",
+        "serving",
+        "linger",
+        "floor",
+        "parked.cold",
+        "parked.frozen",
+        "rounding",
+        "storage",
+    ]
+    assert table[-1].split()[0] == "total"
+    assert "known up to 2027-01-16T09:00:00Z" in said.splitlines()[0]
+
+
+async def test_json_csv_and_table_tell_the_same(ledger):
+    _, as_json, _ = await bill(ledger, "--by", "day,cause,key", "--json")
+    _, as_csv, _ = await bill(ledger, "--by", "day,cause,key", "--csv")
+    document = json.loads(as_json)
+    rows = list(csv.DictReader(io.StringIO(as_csv)))
+    assert [(r["day"], r["cause"], r["key"], int(r["nusd"])) for r in rows] == [
+        (line["day"], line["cause"], line["key"], line["nusd"]) for line in document["lines"]
+    ]
+    assert sum(line["nusd"] for line in document["lines"]) == document["totals"][0]["nusd"]
+
+
+async def test_days_printed_one_by_one_sum_to_the_month(ledger):
+    total = 0
+    for day in ("2027-01-15", "2027-01-16", "2027-01-17"):
+        _, said, _ = await bill(ledger, "--period", day, "--json")
+        total += sum(money["nusd"] for money in json.loads(said)["totals"])
+    _, said, _ = await bill(ledger, "--period", "2027-01", "--json")
+    assert json.loads(said)["totals"][0]["nusd"] == total
+
+
+async def test_the_figures_follow_their_definitions(ledger):
+    _, said, _ = await bill(ledger, "--json", "--to", "2027-01-15T08:01:30Z")
+    figures = json.loads(said)["figures"][0]
+    assert figures["paid_s"] == 80 and figures["useful_s"] == 10
+    assert figures["duty_cycle"] == 10 / 80
+    # 80 s at a tenth of a cent a second, rounded up to two minutes
+    assert figures["nusd"] == 120 * 1_000_000
+    assert (figures["wakes"], figures["nusd_per_wake"]) == (1, 10_000_000)
+    assert figures["nusd_per_request"] == 60_000_000
+    assert figures["nusd_per_m_tokens"] == {
+        "in": 60_000_000_000,
+        "out": 600_000_000_000,
+        "blended": 120_000_000_000 * 1000 // 2200,
+    }
+    assert figures["always_on_nusd"] == 90 * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        ("2027-01-15T08:00:12Z", ["wake.weights", "wake a.0.1 from frozen", "ann 5.000 s"]),
+        ("2027-01-15T08:00:22Z", ["serving", "ann 5.000 s"]),
+        ("2027-01-15T08:00:40Z", ["linger", "kept ready by policy fixed 60 s", "$3.60 an hour"]),
+        ("2027-01-15T09:00:00Z", ["parked.frozen", "$0.0360 an hour", "a price list"]),
+        ("2027-01-16T08:30:00Z", ["floor", "kept ready by floor office hours", "still so"]),
+    ],
+)
+async def test_any_second_can_be_explained(ledger, at, words):
+    status, said, _ = await bill(ledger, "--explain", "a", "--at", at)
+    assert status == 0
+    for word in words:
+        assert word in said
+    status, said, _ = await bill(ledger, "--explain", "a", "--at", at, "--json")
+    assert status == 0 and json.loads(said)[0]["replica"] == "a.0"
+
+
+async def test_a_statement_is_the_customer_s_part_and_shows_names_as_they_are(ledger):
+    _, said, _ = await bill(ledger, "--by", "key", "--json")
+    owed = {line["key"]: line["cost"] for line in json.loads(said)["lines"]}
+    status, markdown, _ = await bill(ledger, "--by", "key", "--invoice", "<b>|b")
+    assert status == 0
+    assert f"**Total: ${owed['<b>|b']}**" in markdown
+    assert markdown.startswith("# Statement for \\<b\\>\\|b\n")
+    _, page, _ = await bill(ledger, "--invoice", "<b>|b", "--html")
+    assert "<h1>Statement for &lt;b&gt;|b</h1>" in page and "<b>" not in page
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--by", "colour"], "no axis colour"),
+        (["--period", "2027-13"], "is not a month"),
+        (["--period", "yesterday"], "is not a time"),
+        (["--from", "2027-02-01", "--to", "2027-01-01"], "ends (2027-01-01) before it begins"),
+        (["--period", "2027-01", "--from", "2027-01-02"], "not both"),
+        (["--explain", "a"], "--explain needs --at"),
+        (["--explain", "zzz", "--at", "2027-01-15"], "no model 'zzz'"),
+        (["--explain", "a", "--at", "2026-01-15"], "no replica of a lived"),
+        (["--invoice", "nobody"], "no key 'nobody'"),
+        (["--focus", "--compare", "2027-01", "2026-12"], "different questions"),
+        (["--reconcile", "/nowhere.csv"], "cannot read /nowhere.csv"),
+        (["--resource", "x", "--reconcile", __file__], "column resource"),
+    ],
+)
+async def test_a_bad_question_gets_a_clear_answer_and_no_bill(ledger, words, told):
+    status, said, complaint = await bill(ledger, *words)
+    assert (status, said) == (2, "")
+    assert told in complaint
+
+
+async def test_an_empty_ledger_has_an_empty_bill(path):
+    db = connect_writer(path)
+    migrate(db, path)
+    db.close()
+    status, said, _ = await bill(path)
+    assert status == 0 and "total" in said
+
+
+async def test_time_without_a_rate_is_counted_and_said_to_be_unpriced(path):
+    from .story import write
+
+    write(path, [created(), span(0, "serving"), Alive(at_us=START + HOUR)])
+    _, said, _ = await bill(path)
+    assert "no rate" in said and "1 h 00 min" in said and "$0.000000000" in said

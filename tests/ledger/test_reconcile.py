@@ -1,0 +1,190 @@
+"""A provider's invoice against the ledger."""
+
+import io
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from poorwill.core.errors import ConfigFault
+from poorwill.core.settings import RateSettings
+from poorwill.ledger.dates import Period
+from poorwill.ledger.invoices import Charge, read_invoice
+from poorwill.ledger.reconcile import Reason, as_text, reconcile
+from poorwill.main import run
+
+from .lives import HOUR, rates, stories
+from .story import START, created, span
+from .test_pricing import everything, filled
+
+S = 1_000_000
+DAY = 24 * HOUR
+DOLLAR = 10**9
+RATE = RateSettings(effective_us=0, active_nusd_h=3_600 * DOLLAR)
+"""A dollar a second."""
+MIDNIGHT = 16 * HOUR
+"""From 08:00 on."""
+
+
+def charge(nusd, *, resource="a.0", begin=0, end=MIDNIGHT, us=None, half_unit=5_000_000):
+    return Charge(
+        resource=resource,
+        from_us=START + begin,
+        to_us=START + end,
+        nusd=nusd,
+        half_unit_nusd=half_unit,
+        us=us,
+        currency="USD",
+    )
+
+
+STORY = [
+    created(),
+    span(10 * S, "serving"),
+    span(105 * S, "parked.cold", tier="cold"),
+    span(HOUR, "serving"),
+    span(HOUR + 70 * S, "unobserved"),
+    span(HOUR + 85 * S, "parked.cold", tier="cold"),
+    span(DAY, "parked.cold", tier="cold"),
+]
+"""Two stretches, of 95 s and of 85 s, 15 s of it unobserved: 180 dollars."""
+
+
+def explained(*charges, names=None, rate=RATE, period=None):
+    with filled([STORY], [rate]) as db:
+        found = reconcile(db, charges, names=names or {}, period=period)
+    assert sum(found.reasons().values()) == found.invoice_nusd - found.ledger_nusd
+    assert as_text(found)
+    return {reason: nusd / DOLLAR for reason, nusd in found.reasons().items()}
+
+
+def test_an_invoice_that_agrees_has_no_residual():
+    assert explained(charge(180 * DOLLAR)) == {}
+
+
+def test_a_residual_below_the_invoice_s_last_place_is_rounding():
+    assert explained(charge(180 * DOLLAR + 4_000_000)) == {Reason.ROUNDING: 0.004}
+
+
+def test_whole_minutes_are_recognised_as_a_billing_increment():
+    # 95 s and 85 s are two minutes each
+    assert explained(charge(240 * DOLLAR)) == {Reason.INCREMENT: 60.0}
+
+
+def test_a_minimum_is_recognised():
+    # 300 s each
+    rate = RateSettings(effective_us=0, active_nusd_h=3_600 * DOLLAR, increment_us=5 * S)
+    story = explained(charge(600 * DOLLAR), rate=rate)
+    assert story in ({Reason.MINIMUM: 420.0}, {Reason.INCREMENT: 420.0})
+
+
+def test_unobserved_time_that_was_not_invoiced_is_named():
+    assert explained(charge(165 * DOLLAR)) == {Reason.UNOBSERVED: -15.0}
+
+
+def test_with_the_invoiced_time_known_a_price_is_told_from_time():
+    assert explained(charge(360 * DOLLAR, us=180 * S)) == {Reason.PRICE: 180.0}
+    assert explained(charge(200 * DOLLAR, us=200 * S)) == {Reason.TIME: 20.0}
+
+
+def test_what_no_hypothesis_fits_is_called_unexplained():
+    assert explained(charge(777 * DOLLAR)) == {Reason.UNEXPLAINED: 597.0}
+
+
+def test_orphans_and_what_was_not_invoiced_are_told_apart():
+    found = explained(
+        charge(180 * DOLLAR, end=2 * HOUR),
+        charge(5 * DOLLAR, resource="vm-9"),
+        period=Period(from_us=START, to_us=START + DAY),
+    )
+    assert found == {Reason.ORPHAN: 5.0}
+    assert explained(charge(5 * DOLLAR, resource="vm-9")) == {
+        Reason.ORPHAN: 5.0,
+        Reason.NOT_INVOICED: -180.0,
+    }
+
+
+def test_the_provider_s_own_names_can_be_mapped_to_a_replica_or_a_model():
+    assert explained(charge(180 * DOLLAR, resource="vm-9"), names={"vm-9": "a.0"}) == {}
+    assert explained(charge(180 * DOLLAR, resource="a")) == {}
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@given(
+    stories(),
+    rates(),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a.0", "a", "b.0", "vm-9"]),
+            st.integers(0, 100 * HOUR),
+            st.integers(1, 100 * HOUR),
+            st.integers(-(10**12), 10**12),
+            st.one_of(st.none(), st.integers(0, 100 * HOUR)),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_the_causes_sum_to_the_residual_whatever_is_invoiced(batches, configured, given_rows):
+    charges = [
+        charge(nusd, resource=name, begin=begin, end=begin + length, us=us)
+        for name, begin, length, nusd, us in given_rows
+    ]
+    with filled(batches, configured) as db:
+        found = reconcile(db, charges, names={}, period=everything(batches))
+    for match in found.matches:
+        assert sum(part.nusd for part in match.parts) == match.residual_nusd
+    assert sum(found.reasons().values()) == found.invoice_nusd - found.ledger_nusd
+
+
+def test_a_simple_invoice_and_a_focus_one_are_read_alike():
+    simple = read_invoice('Resource,Date,Amount\na.0,2027-01-15,"1,234.50"\n', source="x")
+    focus = read_invoice(
+        "ResourceId,ChargePeriodStart,ChargePeriodEnd,BilledCost,BillingCurrency,ConsumedQuantity,"
+        "ConsumedUnit\na.0,2027-01-15T00:00:00Z,2027-01-16T00:00:00Z,1234.5,USD,2,Hours\n",
+        source="x",
+    )
+    for (row,), places in ((simple, 2), (focus, 2)):
+        assert (row.resource, row.nusd, row.to_us - row.from_us) == ("a.0", 1_234_500_000_000, DAY)
+        assert row.half_unit_nusd == 10**9 // 2 // 10**places
+    assert (simple[0].us, focus[0].us) == (None, 2 * HOUR)
+
+
+def test_every_bad_row_of_an_invoice_is_told_with_its_line():
+    text = (
+        "resource,from,to,amount\na.0,soon,,1\na.0,2027-01-15,,many\n,2027-01-15,,1\n"
+        "a.0,2027-01-15,2027-01-14,1\n"
+    )
+    with pytest.raises(ConfigFault) as told:
+        read_invoice(text, source="invoice.csv")
+    assert [problem.line for problem in told.value.problems] == [2, 3, 4, 5]
+
+
+TWO_CURRENCIES = "resource,from,amount,currency\na,2027-01-15,1,USD\na,2027-01-15,1,EUR\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "resource,from,amount\n",
+        "who,when\na,b\n",
+        "resource,from,amount,currency\na,2027-01-15,1,USD\na,2027-01-15,1,EUR\n",
+    ],
+)
+def test_an_invoice_that_says_nothing_usable_is_refused(text):
+    with pytest.raises(ConfigFault):
+        read_invoice(text, source="invoice.csv")
+
+
+async def test_the_verb_exits_with_1_where_a_question_stays_open(tmp_path, path):
+    from .story import write
+
+    write(path, STORY)
+    invoice = tmp_path / "invoice.csv"
+    invoice.write_text("resource,from,to,amount\nvm-9,2027-01-15,2027-01-16,1.00\n")
+    out = io.StringIO()
+    words = ["bill", "--ledger", path, "--reconcile", str(invoice), "--json"]
+    assert await run(words, {}, io.StringIO(), out, io.StringIO()) == 1
+    assert json.loads(out.getvalue())["reasons"] == {str(Reason.ORPHAN): 10**9}
