@@ -5,6 +5,7 @@
 import io
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,3 +163,21 @@ async def test_the_doctor_sweeps_a_fleet_and_finds_what_its_ledger_does_not_own(
         {"replica": "owned", "was": f"pid {running.pid} on port {running.port}"}
     ]
     assert len(fleet.processes.found()) == 1, "a sweep changes nothing"
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(
+    not (shutil.which("qemu-system-x86_64") and shutil.which("apt-get")),
+    reason="needs qemu-system-x86_64 and apt-get",
+)
+async def test_the_doctor_suspends_and_wakes_a_guest_of_the_fleet(tmp_path: Path):
+    (tmp_path / "fleet.toml").write_text(
+        '[models.toy]\nengine = "toy"\nladder = ["suspended", "cold"]\n'
+    )
+    build = ["guest", "build", "toy", "--memory", "224", "--fleet", str(tmp_path)]
+    assert await run(build, os.environ, io.StringIO(), io.StringIO(), io.StringIO()) == 0
+    status, out, _ = await doctor("--json", "--fleet", str(tmp_path))
+    tiers = {tier["tier"]: tier for tier in json.loads(out)["tiers"]}
+    assert status == 0 and tiers["suspended"]["works"] is True
+    assert "parked in" in tiers["suspended"]["why"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fleet.toml", "guests"]

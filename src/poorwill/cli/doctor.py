@@ -9,19 +9,18 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from poorwill.cli.target import add_fleet_option, add_json_option, read_fleet
+from poorwill.cli.target import add_fleet_option, add_json_option, fleet_path, read_fleet
 from poorwill.cli.verb import Streams, Verb
 from poorwill.clock import SystemClock
-from poorwill.core.errors import OperatorFault
 from poorwill.core.launch import Parked, Running
 from poorwill.core.ports import Found
+from poorwill.core.settings import FleetSettings
 from poorwill.core.sweep import Owned, Sweep, compare
 from poorwill.core.words import Tier
 from poorwill.drivers.criu import find_criu, private_prefix
 from poorwill.drivers.criu_install import install_criu
 from poorwill.drivers.process import EngineProcesses, become_subreaper
 from poorwill.drivers.proof import Proof, prove_cold, prove_frozen
-from poorwill.drivers.qemu import find_hypervisor
 from poorwill.drivers.snapshot import SnapshotStore, store_root
 from poorwill.ledger.recovery import recovered
 from poorwill.ledger.schema import reading
@@ -52,7 +51,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     if options.install_criu:
         criu = await install_criu(private_prefix(streams.env), env=streams.env, tell=streams.tell)
         streams.tell(f"criu {criu.version} is in {criu.binary}")
-    proofs = await _prove(streams)
+    proofs = await _prove(_fleet(options, streams), streams)
     if options.json:
         streams.say_json({"tiers": [_proof_json(proof) for proof in proofs]})
     else:
@@ -63,7 +62,9 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     return 0 if any(proof.works for proof in snapshots) else FINDING
 
 
-async def _prove(streams: Streams) -> list[Proof]:
+async def _prove(settings: FleetSettings | None, streams: Streams) -> list[Proof]:
+    from poorwill.compose.trial import prove_suspended  # loads every engine
+
     become_subreaper()
     clock = SystemClock.started()
     log = StreamLog(stream=streams.stderr, level="error")
@@ -73,7 +74,9 @@ async def _prove(streams: Streams) -> list[Proof]:
         return [
             await prove_cold(directory=directory, clock=clock, log=log),
             await prove_frozen(criu=criu, directory=directory, clock=clock, log=log, fresh=True),
-            await _suspended(),
+            await prove_suspended(
+                settings, directory=directory, env=streams.env, clock=clock, log=log
+            ),
             Proof(
                 tier=Tier.ASLEEP,
                 works=False,
@@ -84,20 +87,9 @@ async def _prove(streams: Streams) -> list[Proof]:
         ]
 
 
-async def _suspended() -> Proof:
-    try:
-        hypervisor = await find_hypervisor()
-    except OperatorFault as fault:
-        return Proof(
-            tier=Tier.SUSPENDED, works=False, why=fault.message, mend=fault.hint or "install QEMU"
-        )
-    return Proof(
-        tier=Tier.SUSPENDED,
-        works=False,
-        tried=False,
-        why=f"{hypervisor.named} is here; a guest takes too long to boot for a check-up",
-        mend="poorwill guest build MODEL, and `suspended` in the model's ladder; serving tries it",
-    )
+def _fleet(options: argparse.Namespace, streams: Streams) -> FleetSettings | None:
+    """Return the fleet's configuration where there is one: the doctor also works without."""
+    return read_fleet(options, streams) if Path(fleet_path(options)).exists() else None
 
 
 def _proof_json(proof: Proof) -> dict[str, object]:

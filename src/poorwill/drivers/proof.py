@@ -6,6 +6,7 @@ that the next start need not repeat it; a failure is always tried again.
 """
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from poorwill.core.launch import Launch, Parked, Running
-from poorwill.core.ports import Clock, DriverError, Log
+from poorwill.core.ports import Clock, Driver, DriverError, Log, Processes
 from poorwill.core.words import SECOND_US, ModelName, ReplicaId, Tier
 from poorwill.drivers.cold import ColdDriver
 from poorwill.drivers.criu import Criu
@@ -102,6 +103,38 @@ async def prove_frozen(
     return Proof(tier=Tier.FROZEN, works=True, why=why)
 
 
+async def prove_by_trial(
+    *, cold: Driver, driver: Driver, launch: Launch, processes: Processes, clock: Clock
+) -> Proof:
+    """Start a replica with `cold`, park and wake it with `driver`, and end it again.
+
+    Cancelled: nothing is left running.
+    """
+    running = None
+    times = [clock.now_us()]
+    try:
+        nothing = Parked(replica=launch.replica, generation=0, tier=Tier.COLD)
+        running = await cold.wake(nothing, launch, generation=1, report=lambda mark: None)
+        times.append(clock.now_us())
+        parked = await driver.park(running, launch, generation=2)
+        times.append(clock.now_us())
+        running = await driver.wake(parked, launch, generation=3, report=lambda mark: None)
+        times.append(clock.now_us())
+    except (DriverError, OSError) as error:
+        return Proof(tier=driver.tier, works=False, why=str(error), mend="see docs/parking.md")
+    finally:
+        if running is not None:
+            await processes.kill(running)
+    start, park, wake = (
+        (after - before) / SECOND_US for before, after in itertools.pairwise(times)
+    )
+    return Proof(
+        tier=driver.tier,
+        works=True,
+        why=f"started in {start:.2f} s, parked in {park:.2f} s, woke in {wake:.2f} s",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trial:
     scratch: Path
@@ -129,7 +162,7 @@ class _Trial:
             log=self.log,
             ready_limit_s=STEP_LIMIT_S,
         )
-        launch = self.launch(_free_port())
+        launch = self.launch(free_port())
         cold = Parked(replica=launch.replica, generation=0, tier=Tier.COLD)
         return await driver.wake(cold, launch, generation=1, report=lambda mark: None)
 
@@ -226,7 +259,8 @@ def _keep(path: Path, circumstances: dict[str, object], why: str) -> None:
     temporary.replace(path)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback address that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
