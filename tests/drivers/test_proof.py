@@ -9,6 +9,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from poorwill.core.entries import ReplicaCreated, ReplicaPlaced, SpanOpened
 from poorwill.core.launch import Parked
 from poorwill.core.ports import Found
@@ -180,4 +182,4 @@ async def test_the_doctor_suspends_and_wakes_a_guest_of_the_fleet(tmp_path: Path
     tiers = {tier["tier"]: tier for tier in json.loads(out)["tiers"]}
     assert status == 0 and tiers["suspended"]["works"] is True
     assert "parked in" in tiers["suspended"]["why"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["fleet.toml", "guests"]
+    assert sorted(os.listdir(tmp_path)) == ["fleet.toml", "guests"]
