@@ -289,8 +289,9 @@ async def kill_criu_once(fleet: Fleet, begun: Callable[[], bool]) -> None:
     root = store_root(fleet.directory, Tier.FROZEN)
     while True:
         for note in [*root.glob(f"*/.draft-*/work/{NOTE}"), *root.glob(f"*/.wake-*/{NOTE}")]:
-            if begun():
-                os.kill(json.loads(note.read_text())["criu_pid"], signal.SIGKILL)
+            criu_pid = json.loads(note.read_text())["criu_pid"]
+            if criu_pid and begun():
+                os.kill(criu_pid, signal.SIGKILL)
                 return
         await asyncio.sleep(0.0005)
 
@@ -459,6 +460,32 @@ async def test_a_disk_that_fills_up_fails_the_park_and_the_engine_serves_on(
         assert caught.value.running == running
         assert ask(running) == "1"
         assert scratch(fleet) == [] and await driver.inventory() == []
+
+
+async def test_a_wake_on_a_full_disk_serves_or_fails_cleanly(fleet: Fleet, driver: FrozenDriver):
+    launch, running = await start(fleet)
+    root = store_root(fleet.directory, Tier.FROZEN)
+    with small_disk(root, "100M"):
+        parked = await driver.park(running, launch, generation=1)
+        fill_up(root / "ballast")
+        try:
+            woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
+        except DriverError:
+            assert nothing_runs(fleet) and scratch(fleet) == []
+        else:
+            assert ask(woken) == "1"
+            await fleet.processes.kill(woken)
+        await until(lambda: not list(root.glob("*/[0-9]*")) or scratch(fleet) == [])
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+
+def fill_up(path: Path) -> None:
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while file.write(b"x" * 2**16):
+            pass
+    with suppress(OSError), path.open("ab", buffering=0) as file:
+        while file.write(b"x"):
+            pass
 
 
 async def test_too_small_a_disk_is_noticed_before_the_dump(fleet: Fleet, driver: FrozenDriver):

@@ -11,18 +11,28 @@ from poorwill.drivers import procfs
 from poorwill.drivers.session import kill_session, session_gone
 
 NOTE = "attempt.json"
+NOTE_BYTES = 256
 
 
-def note_attempt(work: Path, *, criu_pid: int, engine_pid: int, engine_started: int | None) -> None:
-    """Write down who works on whom; `engine_started` is None for an engine being restored."""
-    criu = procfs.read_stat(criu_pid)
+def note_attempt(
+    work: Path, *, criu_pid: int | None, engine_pid: int, engine_started: int | None
+) -> None:
+    """Write down who works on whom; `engine_started` is None for an engine being restored.
+
+    Called without criu's pid before criu is started, so that a full disk shows while nothing has been
+    touched yet, and again with it: the note has a fixed size and is then written over in place. Raises
+    OSError.
+    """
+    criu = procfs.read_stat(criu_pid) if criu_pid is not None else None
     note = {
-        "criu_pid": criu_pid,
+        "criu_pid": criu_pid or 0,
         "criu_started": criu.started if criu else 0,
         "engine_pid": engine_pid,
         "engine_started": engine_started,
     }
-    (work / NOTE).write_text(json.dumps(note))
+    path = work / NOTE
+    with path.open("r+b" if path.exists() else "wb") as file:
+        file.write(json.dumps(note).encode().ljust(NOTE_BYTES))
 
 
 async def settle_leftover(directory: Path) -> str:
@@ -36,7 +46,7 @@ async def settle_leftover(directory: Path) -> str:
         return ""
     criu_pid, criu_started, engine_pid, engine_started = note
     ended = []
-    if _is(criu_pid, criu_started):
+    if criu_pid and _is(criu_pid, criu_started):
         kill_session(criu_pid, since=criu_started)
         await session_gone(criu_pid, started=criu_started)
         ended.append(f"criu {criu_pid}")

@@ -206,11 +206,11 @@ async def run_bounded(
     would be held open by what it leaves running. Raises OSError where it cannot be started.
     """
     pid = _start(argv, output, env, inherit)
-    began(pid)
     pidfd = open_pidfd(pid)
     assert pidfd is not None, "an unreaped child always has a pid"
     ended = False
     try:
+        began(pid)
         ended = await process_end(pidfd, within_s=limit_s)
     finally:
         os.close(pidfd)

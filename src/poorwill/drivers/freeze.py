@@ -102,7 +102,7 @@ async def _freeze_host(
 async def _dump(
     driver: "FrozenDriver", running: Running, draft: Draft, *, need_bytes: int, tcp: Tcp
 ) -> None:
-    def began(criu_pid: int) -> None:
+    def note(criu_pid: int | None) -> None:
         note_attempt(
             draft.work,
             criu_pid=criu_pid,
@@ -110,13 +110,14 @@ async def _dump(
             engine_started=running.pid_started,
         )
 
+    note(None)
     try:
         await driver.criu.dump(
             running.pid,
             image=draft.image,
             work=draft.work,
             size_bytes=need_bytes,
-            began=began,
+            began=note,
             tcp=tcp,
         )
         driver.processes.stop(running)

@@ -144,13 +144,14 @@ async def _restore(
 async def _run_criu(
     driver: "FrozenDriver", manifest: Manifest, draft: Draft, launch: Launch
 ) -> None:
-    def began(criu_pid: int) -> None:
+    def note(criu_pid: int | None) -> None:
         note_attempt(draft.work, criu_pid=criu_pid, engine_pid=manifest.pid, engine_started=None)
 
     try:
+        note(None)
         log_fd = open_log(launch.log_path)
     except OSError as error:
-        raise DriverError(f"cannot open the log {launch.log_path}: {error}") from error
+        raise DriverError(f"cannot prepare the wake: {error}") from error
     try:
         await driver.criu.restore(
             image=draft.image,
@@ -159,9 +160,11 @@ async def _run_criu(
             log_fd=log_fd,
             log_path=manifest.log_path,
             root_pid=manifest.pid,
-            began=began,
+            began=note,
             tcp=Tcp(manifest.extra.get(TCP_KEY, Tcp.NONE)),
         )
+    except OSError as error:
+        raise DriverError(f"cannot run criu: {error}") from error
     except CriuFailed as error:
         # A time limit, a port or a pid: the machine was in the way, not the image.
         if error.fault is CriuFault.FAILED:
