@@ -22,6 +22,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "plan": "poorwill.cli.plan",
         "bench": "poorwill.cli.bench",
         "doctor": "poorwill.cli.doctor",
+        "deploy": "poorwill.cli.deploy",
         "guest": "poorwill.cli.guest",
         "completion": "poorwill.cli.completion",
     }
