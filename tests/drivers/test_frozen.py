@@ -14,11 +14,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -148,6 +148,40 @@ async def test_connections_that_the_engine_made_are_closed_when_it_wakes(
         assert await asyncio.to_thread(ask, woken, "/echo") == "closed"
         assert await asyncio.to_thread(ask, woken) == "1"
         await fleet.processes.kill(woken)
+
+
+async def test_a_client_that_connects_during_the_dump_is_served_and_the_park_fails(
+    fleet: Fleet, criu: Criu, tmp_path: Path
+):
+    dumped, connected = tmp_path / "dumped", tmp_path / "connected"
+    slow = tmp_path / "criu"
+    slow.write_text(
+        f'#!/bin/sh\n{criu.binary} "$@" || exit 1\n: > {dumped}\n'
+        f"while [ ! -e {connected} ]; do sleep 0.01; done\n"
+    )
+    slow.chmod(0o700)
+    driver = new_frozen(fleet, replace(criu, binary=str(slow)))
+    async with echo_server() as port, asyncio.TaskGroup() as group:
+        launch, running = await start(fleet, "--dials", str(port))
+        parking = group.create_task(failing(driver.park(running, launch, generation=1)))
+        await until(dumped.exists)
+        reader, writer = await asyncio.open_connection(launch.host, launch.port)
+        writer.write(b"GET /count HTTP/1.1\r\n\r\n")
+        assert await reader.readexactly(12) == b"HTTP/1.1 200"
+        connected.touch()
+        error = await parking
+        assert error.running == running and "connected during the dump" in str(error)
+        writer.write(b"GET /count HTTP/1.1\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n2")).endswith(b"2")
+        writer.close()
+        assert await asyncio.to_thread(ask, running, "/echo") == "?"
+        await fleet.processes.kill(running)
+
+
+async def failing(park: Coroutine[Any, Any, Parked]) -> DriverError:
+    with pytest.raises(DriverError) as caught:
+        await park
+    return caught.value
 
 
 async def test_connections_that_the_engine_made_survive_a_park_that_fails(fleet: Fleet, criu: Criu):

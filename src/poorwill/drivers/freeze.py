@@ -120,11 +120,6 @@ async def _dump(
             began=note,
             tcp=tcp,
         )
-        driver.processes.stop(running)
-        if tcp is not Tcp.NONE and (late := _clients(running)):
-            raise DriverError(
-                f"a client connected during the dump ({_ports(late)})", running=running
-            )
     except CriuFailed as error:
         if error.fault in (CriuFault.LIMIT, CriuFault.KILLED):
             await driver.end(running)
@@ -137,6 +132,9 @@ async def _dump(
     except BaseException:
         await driver.end(running)
         raise
+    driver.processes.stop(running)
+    if tcp is not Tcp.NONE and (late := _clients(running)):
+        raise DriverError(f"a client connected during the dump ({_ports(late)})", running=running)
 
 
 async def _quiet(driver: "FrozenDriver", running: Running) -> Tcp:
