@@ -6,7 +6,7 @@ later than park + wake after its time on an always-ready replica), the walk can 
 places the wakes of all policies are followed in lockstep. It agrees with `simulate` to the microsecond.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from poorwill.planner.blocks import Blocks
 from poorwill.planner.trace import Micros
 
-CHUNK = 4_000_000
+CHUNK = 2_000_000
 """Places walked at once; bounds the memory to a few hundred MB."""
+STEPS = 6
+"""As many steps are walked before a search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,34 +67,53 @@ class Busy:
 def busy_after(blocks: Blocks, block: Micros, ready_us: Micros) -> Busy:
     """Return the busy periods that follow readiness at `ready_us` for wakes by the blocks' first requests."""
     first = blocks.first[block]
-    last = np.searchsorted(blocks.arrival_us, ready_us, "right") - 1
-    done = np.minimum(ready_us + blocks.longest_service(first, last), blocks.span_us)
-    following = np.searchsorted(blocks.begin_us, done, "right")
+    waiting = first_after(blocks.arrival_us, ready_us - 1, first)
+    upto = first_after(blocks.arrival_us, ready_us, waiting)  # at this very instant nobody waits
+    done = np.minimum(ready_us + blocks.longest_service(first, upto - 1), blocks.span_us)
+    following = first_after(blocks.begin_us, done, block)
     end = np.maximum(done, blocks.end_us[following - 1])
-    held = np.searchsorted(blocks.arrival_us, ready_us, "left") - first
+    held = waiting - first
     return Busy(
         next_block=following,
         end_us=end,
         useful_us=end - np.minimum(ready_us, blocks.span_us),
         held=held,
-        waited_us=held * ready_us - (blocks.arrival_sum[first + held] - blocks.arrival_sum[first]),
+        waited_us=held * ready_us - (blocks.arrival_sum[waiting] - blocks.arrival_sum[first]),
     )
+
+
+def first_after(ordered: Micros, wanted: Micros, hint: Micros) -> Micros:
+    """Return, for each wanted instant, the index of the first in `ordered` that is later.
+
+    `hint` is an index that is not too high. The answers are mostly a few steps further on, where walking
+    costs a fraction of a search through the whole array.
+    """
+    found = hint.copy()
+    left = np.arange(len(wanted))
+    for _ in range(STEPS):
+        inside = found[left] < len(ordered)
+        left = left[inside]
+        left = left[ordered[found[left]] <= wanted[left]]
+        if not len(left):
+            return found
+        found[left] += 1
+    found[left] = np.searchsorted(ordered, wanted[left], "right")
+    return found
 
 
 def sweep(blocks: Blocks, idles_us: Sequence[int], *, wake_us: int, park_us: int) -> Sweep:
     """Return what every idle time would have cost."""
-    idles = np.asarray(idles_us, np.int64)
+    given = np.asarray(idles_us, np.int64)
+    order = np.argsort(given, kind="stable")
+    idles = given[order]
     totals = Sweep(**{name: np.zeros(len(idles), np.int64) for name in Sweep.__slots__})
-    if not len(blocks.first):
-        return totals
-    prompt = busy_after(
-        blocks, np.arange(len(blocks.first), dtype=np.int64), blocks.begin_us + wake_us
-    )
-    begin = 0
-    while begin < len(idles):
-        walk, begin = _places(blocks, idles, begin, reset_us=2 * park_us + wake_us)
-        _follow(blocks, prompt, idles, walk, totals, wake_us=wake_us, park_us=park_us)
-    return totals
+    if len(blocks.first):
+        every = np.arange(len(blocks.first), dtype=np.int64)
+        prompt = busy_after(blocks, every, blocks.begin_us + wake_us)
+        for walk in _walks(blocks, idles, reset_us=2 * park_us + wake_us):
+            _follow(blocks, prompt, idles, walk, totals, wake_us=wake_us, park_us=park_us)
+    back = np.argsort(order, kind="stable")
+    return Sweep(**{name: getattr(totals, name)[back] for name in Sweep.__slots__})
 
 
 @dataclass(slots=True)
@@ -117,31 +138,36 @@ class _Walk:
         return policy * (self.blocks + 1) + block
 
 
-def _places(blocks: Blocks, idles: Micros, begin: int, *, reset_us: int) -> tuple[_Walk, int]:
-    """Collect the candidates and fresh starts of as many policies as fit into a chunk."""
+def _walks(blocks: Blocks, idles: Micros, *, reset_us: int) -> Iterator[_Walk]:
+    """Yield the walks of ascending idle times, as many at once as fit into a chunk."""
+    count = len(blocks.first)
+    # The first request finds the replica parked, whatever the gap before it.
+    gaps = blocks.gap_us.copy()
+    gaps[0] = np.iinfo(np.int64).max
+    places = np.arange(count, dtype=np.int64)
     found: list[Micros] = []
-    resets: list[NDArray[np.bool_]] = []
-    size, index = 0, begin
-    while index < len(idles) and (size == 0 or size < CHUNK):
-        may_park = blocks.gap_us > idles[index]
-        may_park[0] = True  # the first request finds the replica parked
-        places = np.flatnonzero(may_park)
-        fresh = blocks.gap_us[places] > idles[index] + reset_us
-        fresh[0] = True
+    begin = size = 0
+    for index, idle in enumerate(idles.tolist()):
+        places = places[gaps[places] > idle]  # longer idle times park before fewer gaps
         found.append(places)
-        resets.append(fresh)
         size += len(places)
-        index += 1
-    reset = np.concatenate(resets)
+        if size >= CHUNK or index == len(idles) - 1:
+            yield _walk(gaps, idles, found, begin, count, reset_us)
+            found, begin, size = [], index + 1, 0
+
+
+def _walk(
+    gaps: Micros, idles: Micros, found: list[Micros], begin: int, count: int, reset_us: int
+) -> _Walk:
     counts = np.array([len(places) for places in found], np.int64)
+    policies = np.repeat(np.arange(begin, begin + len(found), dtype=np.int64), counts)
+    candidate = np.concatenate(found)
+    reset = gaps[candidate] - reset_us > idles[policies]
     place = np.flatnonzero(reset)
     upto = np.zeros(len(idles), np.int64)
-    upto[begin:index] = np.cumsum(counts)
-    policies = np.repeat(np.arange(begin, index, dtype=np.int64), counts)
-    candidate, count = np.concatenate(found), len(blocks.first)
+    upto[begin : begin + len(found)] = np.cumsum(counts)
     keys = policies * (count + 1) + candidate
-    walk = _Walk(candidate, upto, policies[place], place, reset, count, keys)
-    return walk, index
+    return _Walk(candidate, upto, policies[place], place, reset, count, keys)
 
 
 def _follow(
@@ -189,13 +215,17 @@ def _follow(
 
 def _next_candidate(walk: _Walk, policy: Micros, place: Micros, block: Micros) -> Micros:
     """Return the index of each policy's first candidate that is not before `block`; `upto` if none."""
-    after = np.minimum(place + 1, walk.upto[policy])
-    short = after < walk.upto[policy]
-    short[short] = walk.candidate[after[short]] < block[short]
-    if short.any():  # the wake swallowed some candidates
-        wanted = walk.key(policy[short], block[short])
-        found = np.searchsorted(walk.keys, wanted)
-        after[short] = np.minimum(found, walk.upto[policy[short]])
+    end = walk.upto[policy]
+    after = np.minimum(place + 1, end)
+    left = np.arange(len(place))
+    for _ in range(STEPS):
+        left = left[after[left] < end[left]]
+        left = left[walk.candidate[after[left]] < block[left]]
+        if not len(left):  # no candidate more that the wake's delay swallowed
+            return after
+        after[left] += 1
+    found = np.searchsorted(walk.keys, walk.key(policy[left], block[left]))
+    after[left] = np.minimum(found, end[left])
     return after
 
 
