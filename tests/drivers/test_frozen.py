@@ -236,6 +236,18 @@ async def test_the_log_may_change_while_the_engine_is_frozen(
     assert log.read_text().endswith("asked 1\n")
 
 
+async def test_an_engine_that_writes_its_log_elsewhere_keeps_its_descriptors(
+    fleet: Fleet, driver: FrozenDriver
+):
+    launch, running = await start(fleet, "--silent")
+    held = [procfs.open_file_path(running.pid, descriptor) for descriptor in range(3)]
+    assert held == ["/dev/null"] * 3
+    parked = await driver.park(running, launch, generation=1)
+    woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
+    assert [procfs.open_file_path(woken.pid, descriptor) for descriptor in range(3)] == held
+    assert ask(woken) == "1"
+
+
 async def test_an_image_is_never_woken_twice_even_from_a_copy(
     fleet: Fleet, driver: FrozenDriver, tmp_path: Path
 ):

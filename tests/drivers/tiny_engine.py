@@ -3,6 +3,7 @@
 usage: tiny_engine.py PORT [--exit STATUS] [--never-ready] [--flood BYTES] [--ignore-term] [--children N]
                            [--fill BYTES] [--orphan] [--forks-on-term] [--slow-ready SECONDS] [--secret TEXT]
                            [--host ADDRESS] [--worker] [--dials PORT]
+                           [--silent]
 
 GET /health is 200; GET /count is how often it was asked; GET /pid is its pid, GET /time its clock.
 Connections are kept alive unless the request says `Connection: close`.
@@ -106,6 +107,9 @@ def main():
     if "--exit" in sys.argv:
         print("cannot load the model: out of paper", flush=True)
         sys.exit(int(option("--exit")))
+    if "--silent" in sys.argv:
+        os.dup2(0, 1)
+        os.dup2(0, 2)
     if "--ignore-term" in sys.argv:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for _ in range(int(option("--children", "0"))):

@@ -134,16 +134,16 @@ class Criu:
         began: Callable[[int], None],
         tcp: Tcp = Tcp.NONE,
     ) -> None:
-        """Bring an image's process tree back, stopped, with `log_fd` in the place of `log_path`.
+        """Bring an image's process tree back, stopped, with `log_fd` in the place of `log_path`, if any.
 
         Raises CriuFailed. After a failure and when cancelled, what criu had restored so far is killed and
         reaped: a zombie that keeps its pid would make every later restore fail.
         """
-        # The log has grown or been cut since, which criu would refuse; inheriting it needs the old name.
-        inherit = f"fd[{log_fd}]:{log_path.lstrip('/')}"
         arguments = ["restore", "--restore-detached", "--leave-stopped", "--file-locks"]
-        arguments += ["--pidfile", str(work / "pid"), "--inherit-fd", inherit]
-        arguments += TCP_RESTORE[tcp]
+        arguments += ["--pidfile", str(work / "pid"), *TCP_RESTORE[tcp]]
+        if log_path:
+            # The log has grown or been cut since, which criu would refuse; it knows it by its old name.
+            arguments += ["--inherit-fd", f"fd[{log_fd}]:{log_path.lstrip('/')}"]
         restorer = None
 
         def note(criu_pid: int) -> None:

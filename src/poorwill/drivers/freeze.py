@@ -5,6 +5,7 @@ was cut off in the middle carries foreign code and is killed, never resumed.
 """
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -187,6 +188,13 @@ async def _give_device_back(
         raise
 
 
+def _log_name(running: Running) -> str:
+    """Return the log's name as the engine holds it open; empty where it writes elsewhere by now."""
+    log = os.path.realpath(running.log_path)
+    held = [procfs.open_file_path(running.pid, descriptor) for descriptor in (1, 2)]
+    return log if log in held else ""
+
+
 def _members(running: Running) -> list[int]:
     return [stat.pid for stat in procfs.session_members(running.pid)]
 
@@ -227,6 +235,6 @@ def _manifest(
         machine=HostFacts.read(),
         pid=running.pid,
         ids=tuple(ids),
-        log_path=procfs.open_file_path(running.pid, 1) or running.log_path,
+        log_path=_log_name(running),
         asleep=asleep,
     )

@@ -83,7 +83,7 @@ class Manifest:
     ids: tuple[int, ...] = ()
     """Every process and thread id of the image; all must be free to restore it."""
     log_path: str = ""
-    """What its standard output pointed to."""
+    """Its log, where its standard output or error still pointed there; else empty."""
     asleep: bool = False
     """Whether the engine was in its own sleep, from which it must be woken after the restore."""
     extra: Mapping[str, str] = field(default_factory=dict)
