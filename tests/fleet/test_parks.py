@@ -302,3 +302,15 @@ async def test_an_operator_who_leaves_leaves_the_park_alone(house: House):
         assert not house.unit().onlookers
         room.frozen.park_door.open.set()
         await house.until(A, State.PARKED)
+
+
+async def test_an_engine_that_a_failed_park_ended_is_not_told_as_one_that_died(house: House):
+    room = house.model()
+    async with house.open():
+        await house.serve()
+        await house.settle()
+        room.engine.probe_door.mistakes.append(DriverError("no answer"))
+        room.engine.ready_door.mistakes.append(DriverError("no answer"))
+        await house.pass_time(31)
+        assert (house.state(), house.tier()) == (State.PARKED, Tier.COLD)
+    assert not house.rows("SELECT * FROM notes WHERE kind = 'engine_exited'")

@@ -265,7 +265,10 @@ async def test_measured_wakes_survive_a_restart(house: House):
         assert house.fleet.view.status()[0].wake.count == 1
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize(
+    "seed",
+    [pytest.param(seed, marks=pytest.mark.nightly if seed >= 12 else ()) for seed in range(200)],
+)
 async def test_killed_at_any_moment_the_next_start_leaks_nothing_and_serves(
     house: House, seed: int
 ):

@@ -77,6 +77,22 @@ async def test_a_replica_that_a_floor_holds_is_not_evicted(house: House):
     assert len(house.rows("SELECT * FROM wakes")) == 2, "no to and fro"
 
 
+async def test_another_gives_way_in_place_of_one_that_a_floor_holds(house: House):
+    house.memory_bytes = 12 * GB
+    room = house.model(A, memory_bytes=6 * GB)
+    room.floor = Until(house.clock.at_us + 10**6 * S)
+    house.model(B, memory_bytes=6 * GB)
+    house.model(C, memory_bytes=6 * GB)
+    async with house.open():
+        await house.until(A, State.READY)
+        await house.pass_time(1)
+        await house.serve(B)
+        await house.pass_time(11)
+        await house.serve(C)
+        states = [house.state(name) for name in (A, B, C)]
+        assert states == [State.READY, State.PARKED, State.READY]
+
+
 async def test_a_victim_whose_park_fails_is_not_asked_again_at_once(house: House):
     house.memory_bytes = 10 * GB
     room = house.model(A, memory_bytes=6 * GB)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from poorwill.core.errors import ErrorCode, RequestFault, TryLater
+from poorwill.core.inputs import Close
 from poorwill.core.lifecycle import State
 from poorwill.core.ports import DriverError, SnapshotRefused
 from poorwill.core.settings import HoldSettings, WakeSettings
@@ -231,17 +232,17 @@ async def test_a_start_that_fails_fails_its_requests_and_backs_off_longer_each_t
 
 
 async def test_a_wake_cancelled_before_its_first_step_still_reports(house: House):
-    house.model()
+    room = house.model()
     async with house.open(on_exit="park"):
         held = house.hold()
         assert house.fleet is not None
         # No await between the two: the wake's task has not begun when it is aborted.
-        closing = house.start(house.fleet.close("park", 5 * S))
+        house.fleet.controller.submit(house.unit(), Close(action="park"))
         with pytest.raises(TryLater) as caught:
             await held.lease()
         assert caught.value.code is ErrorCode.DRAINING
-        await closing
-        assert house.state() is State.PARKED
+        await house.until(A, State.PARKED)
+        assert not room.cold.woken
     assert not house.fleet.controller.given_up
     assert house.rows("SELECT ok FROM wakes") == [(0,)]
 

@@ -149,6 +149,14 @@ def test_a_tripped_breaker_lets_a_wake_under_way_serve_those_it_woke_for_but_sta
     assert wakes(effects) == [] and failed(effects) == [(0, ErrorCode.WAKE_FAILED)]
 
 
+def test_a_tripped_breaker_starts_no_wake_for_who_still_waits_when_the_engine_dies():
+    life = Life(waking(holds=3))
+    life.takes(SpendChanged(until_us=T0 + 1000 * S, why="day"))
+    assert granted(life.takes(WakeSucceeded(generation=1))) == [0, 1]
+    effects = life.after(90).takes(EngineLost(generation=1, why="oom"))
+    assert failed(effects) == [(2, ErrorCode.SPEND_LIMIT)] and wakes(effects) == []
+
+
 def test_a_tripped_breaker_fails_who_waits_for_a_park_to_end():
     life = Life(parking(Tier.FROZEN))
     life.takes(demand(4))

@@ -159,6 +159,7 @@ def test_a_cap_of_zero_holds_nothing_and_wakes_all_the_same():
 
 def test_a_request_that_waits_for_a_place_too_long_is_told_so():
     life = Life(ready(in_flight=2, held=1)).after(399)
+    assert next_wakeup_us(life.replica, life.now) == T0 + 400 * S
     assert life.takes(Tick()) == []
     assert failed(life.after(1).takes(Tick())) == [(2, ErrorCode.HOLD_QUEUE_FULL)]
 
