@@ -236,6 +236,17 @@ async def test_the_log_may_change_while_the_engine_is_frozen(
     assert log.read_text().endswith("asked 1\n")
 
 
+async def test_files_that_are_open_but_deleted_are_carried_in_the_image(
+    fleet: Fleet, driver: FrozenDriver
+):
+    launch, running = await start(fleet, "--deleted", "5000000")
+    total = ask(running, "/sum")
+    parked = await driver.park(running, launch, generation=1)
+    assert parked.image_bytes > 5_000_000
+    woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
+    assert ask(woken, "/sum") == total
+
+
 async def test_an_engine_that_writes_its_log_elsewhere_keeps_its_descriptors(
     fleet: Fleet, driver: FrozenDriver
 ):

@@ -3,7 +3,7 @@
 usage: tiny_engine.py PORT [--exit STATUS] [--never-ready] [--flood BYTES] [--ignore-term] [--children N]
                            [--fill BYTES] [--orphan] [--forks-on-term] [--slow-ready SECONDS] [--secret TEXT]
                            [--host ADDRESS] [--worker] [--dials PORT]
-                           [--silent]
+                           [--silent] [--deleted BYTES]
 
 GET /health is 200; GET /count is how often it was asked; GET /pid is its pid, GET /time its clock.
 Connections are kept alive unless the request says `Connection: close`.
@@ -12,10 +12,12 @@ Connections are kept alive unless the request says `Connection: close`.
 # A program of its own, started in a child process: it is its own edge.
 # ruff: noqa: T201, TID251
 
+import mmap
 import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 
@@ -39,12 +41,21 @@ def start_worker():
     return here
 
 
+def deleted_file(size):
+    """Map a file of random bytes that has no name any more."""
+    with tempfile.TemporaryFile() as file:
+        file.write(os.urandom(size))
+        file.flush()
+        return mmap.mmap(file.fileno(), size)
+
+
 class Engine:
     def __init__(self):
         self.asked = 0
         self.ready_at = time.monotonic() + float(option("--slow-ready", "0"))
         self.worker = start_worker() if "--worker" in sys.argv else None
         self.dialled = None
+        self.deleted = deleted_file(int(option("--deleted"))) if "--deleted" in sys.argv else b""
         if "--dials" in sys.argv:
             self.dialled = socket.create_connection(("127.0.0.1", int(option("--dials"))))
         self.secret = option("--secret", "").encode() * 3
@@ -73,7 +84,7 @@ class Engine:
         if path == "/pid":
             return 200, str(os.getpid())
         if path == "/sum":
-            return 200, str(sum(self.ballast))
+            return 200, str(sum(self.ballast) + sum(self.deleted[:]))
         return 404, "no such path"
 
     def serve(self, connection):

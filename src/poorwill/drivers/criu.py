@@ -42,6 +42,10 @@ class CriuFault(StrEnum):
     FAILED = "failed"  # anything else that criu reported
 
 
+GHOST_BYTES = 2**30
+"""Files that are open but deleted are carried in the image up to this size each; criu's own limit of 1 MiB
+is less than the shared memory that engines with several processes delete once all have opened it."""
+
 SYMPTOMS: Sequence[tuple[str, CriuFault]] = (
     (r"Connected TCP socket", CriuFault.CONNECTED),
     (r"Can't bind inet socket|Address already in use", CriuFault.PORT_TAKEN),
@@ -113,6 +117,7 @@ class Criu:
         of its work and the tree must not be trusted any more.
         """
         arguments = ["dump", "--tree", str(pid), "--file-locks", *TCP_DUMP[tcp]]
+        arguments += ["--ghost-limit", str(GHOST_BYTES)]
         await self._call(
             arguments,
             image=image,
