@@ -18,6 +18,7 @@ def apt_reaches_debian() -> None:
         pytest.skip("no apt here")
 
 
+@pytest.mark.nightly
 async def test_criu_is_installed_once_with_libraries_of_its_own(
     tmp_path: Path, apt_reaches_debian: None
 ):
