@@ -17,7 +17,7 @@ from poorwill.core.ports import Found
 from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import SERVING, Tier
 from poorwill.drivers.criu import Criu
-from poorwill.drivers.proof import PROVEN_FILE, prove_cold, prove_frozen
+from poorwill.drivers.proof import PROVEN_FILE, pid_caution, prove_cold, prove_frozen
 from poorwill.ledger.ledger import open_ledger
 from poorwill.main import run
 
@@ -71,6 +71,11 @@ async def test_without_criu_the_proof_says_how_to_get_one(fleet: Fleet):
         criu=None, directory=fleet.directory, clock=fleet.clock, log=fleet.log
     )
     assert not proof.works and proof.mend == "poorwill doctor --install-criu"
+
+
+@pytest.mark.parametrize(("pid_max", "said"), [(32_768, True), (4_194_304, False)])
+def test_few_process_ids_are_a_caution(pid_max: int, said: bool):
+    assert ("kernel.pid_max=4194304" in pid_caution(pid_max)) is said
 
 
 async def test_cold_is_proven_too(fleet: Fleet):

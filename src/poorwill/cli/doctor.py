@@ -98,6 +98,7 @@ def _proof_json(proof: Proof) -> dict[str, object]:
         "works": proof.works if proof.tried else None,
         "why": proof.why,
         "mend": proof.mend,
+        "caution": proof.caution,
     }
 
 
@@ -107,6 +108,8 @@ def _print_proof(proof: Proof, streams: Streams) -> None:
     if proof.mend and not proof.works:
         remedy = "to mend it" if proof.tried else "to have it"
         streams.say(f"{'':<21} {remedy}: {proof.mend}")
+    if proof.caution:
+        streams.say(f"{'':<21} caution: {proof.caution}")
 
 
 def _sweep(options: argparse.Namespace, streams: Streams) -> int:

@@ -45,6 +45,10 @@ while True:
 """
 """Counts its answers: one that starts anew says 1 again, one that was restored counts on."""
 
+ENOUGH_PIDS = 2**18
+MOST_PIDS = 2**22
+"""The kernel's own limit on 64 bits, and what systemd sets (proc_sys_kernel(5))."""
+
 INSTALL = "poorwill doctor --install-criu"
 CAPABILITIES = "setcap cap_checkpoint_restore,cap_setpcap+eip"
 
@@ -59,6 +63,8 @@ class Proof:
     """What was done and seen, or what failed, in one sentence."""
     mend: str = ""
     """What would make it work, where it does not."""
+    caution: str = ""
+    """What may go wrong although it works, and what would prevent it."""
     tried: bool = True
     """Whether it was tried at all; where it was not, `works` is False and proves nothing."""
 
@@ -90,8 +96,9 @@ async def prove_frozen(
     if criu is None:
         return Proof(tier=Tier.FROZEN, works=False, why="no CRIU was found", mend=INSTALL)
     circumstances = _circumstances(criu)
+    caution = pid_caution(int(Path("/proc/sys/kernel/pid_max").read_text()))
     if not fresh and (known := _known(directory / PROVEN_FILE, circumstances)):
-        return Proof(tier=Tier.FROZEN, works=True, why=known)
+        return Proof(tier=Tier.FROZEN, works=True, why=known, caution=caution)
     with tempfile.TemporaryDirectory(prefix=".proof-", dir=directory) as scratch:
         trial = _Trial(scratch=Path(scratch), clock=clock, log=log)
         try:
@@ -100,7 +107,17 @@ async def prove_frozen(
             why = f"criu {criu.version} ({criu.binary}) failed: {error}"
             return Proof(tier=Tier.FROZEN, works=False, why=why, mend=_mend(criu))
     _keep(directory / PROVEN_FILE, circumstances, why)
-    return Proof(tier=Tier.FROZEN, works=True, why=why)
+    return Proof(tier=Tier.FROZEN, works=True, why=why, caution=caution)
+
+
+def pid_caution(pid_max: int) -> str:
+    """Return a warning where process ids are so few that a parked engine's are likely taken at its wake."""
+    if pid_max >= ENOUGH_PIDS:
+        return ""
+    return (
+        f"only {pid_max} process ids: a wake falls back to a cold start when another process got one of "
+        f"the engine's; sysctl kernel.pid_max={MOST_PIDS} makes that unlikely"
+    )
 
 
 async def prove_by_trial(
