@@ -96,7 +96,7 @@ async def prove_frozen(
     if criu is None:
         return Proof(tier=Tier.FROZEN, works=False, why="no CRIU was found", mend=INSTALL)
     circumstances = _circumstances(criu)
-    caution = pid_caution(int(Path("/proc/sys/kernel/pid_max").read_text()))
+    caution = pid_caution(_pid_max())
     if not fresh and (known := _known(directory / PROVEN_FILE, circumstances)):
         return Proof(tier=Tier.FROZEN, works=True, why=known, caution=caution)
     with tempfile.TemporaryDirectory(prefix=".proof-", dir=directory) as scratch:
@@ -260,6 +260,10 @@ def _circumstances(criu: Criu) -> dict[str, object]:
         "rights": rights,
         "python": sys.executable,
     }
+
+
+def _pid_max() -> int:
+    return int(Path("/proc/sys/kernel/pid_max").read_text())
 
 
 def _known(path: Path, circumstances: dict[str, object]) -> str:
