@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from poorwill.core.entries import Alive, ParkEnded
+from poorwill.core.entries import Alive, ClockStepped, ParkEnded
 from poorwill.core.settings import RateSettings
 from poorwill.ledger.applying import Applier
 from poorwill.ledger.rates import sync_rates
@@ -14,7 +14,7 @@ from poorwill.ledger.schema import connect_writer, migrate
 from poorwill.main import run
 
 from .lives import HOUR
-from .story import START, began, created, ended, request, span
+from .story import START, began, created, ended, request, span, write
 
 S = 1_000_000
 DAY = 24 * HOUR
@@ -185,8 +185,29 @@ async def test_an_empty_ledger_has_an_empty_bill(path):
 
 
 async def test_time_without_a_rate_is_counted_and_said_to_be_unpriced(path):
-    from .story import write
-
     write(path, [created(), span(0, "serving"), Alive(at_us=START + HOUR)])
     _, said, _ = await bill(path)
     assert "no rate" in said and "1 h 00 min" in said and "$0.000000000" in said
+
+
+async def test_a_step_of_the_wall_clock_is_visible_and_moves_no_span(path):
+    steps = [ClockStepped(at_us=START + at * S, by_us=-HOUR) for at in (5, 9)]
+    write(
+        path,
+        [
+            created(),
+            span(0, "serving"),
+            *steps,
+            span(10 * S, "linger"),
+            Alive(at_us=START + 11 * S),
+        ],
+    )
+    _, said, _ = await bill(path)
+    assert "clock_stepped  2  last 2027-01-15T08:00:09Z: the wall clock was set 3600 s back" in said
+    _, said, _ = await bill(path, "--json", "--by", "cause")
+    document = json.loads(said)
+    assert [(line["cause"], line["seconds"]) for line in document["lines"]] == [
+        ("serving", 10.0),
+        ("linger", 1.0),
+    ]
+    assert document["events"][0]["count"] == 2

@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poorwill.core.settings import RateSettings
+from poorwill.ledger.applying import Applier
 from poorwill.ledger.compare import (
     FAILED,
     PARKED,
@@ -67,8 +68,6 @@ def drivers(first, second, *, new_rate=None):
     """Two days compared, in cents by driver."""
     story = [created(), *day(0, **first)]
     with filled([story], [RATE]) as db:
-        from poorwill.ledger.applying import Applier
-
         if new_rate is not None:
             write(db, lambda: sync_rates(db, [new_rate], now_us=START + DAY - HOUR))
         end = span(2 * DAY, "parked.cold", tier="cold")

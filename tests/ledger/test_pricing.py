@@ -199,6 +199,27 @@ def test_rolling_up_at_any_time_never_changes_an_answer(batches, configured, dat
         assert items(db, everything(batches), by_key=True) == expected
 
 
+@QUICK
+@given(stories(), rates())
+def test_it_does_not_matter_when_a_rate_is_configured_as_long_as_it_is_before_it_holds(
+    batches, configured
+):
+    configured = sorted(configured, key=lambda rate: rate.effective_us)
+    axes = [Axis.DAY, Axis.REPLICA, Axis.CAUSE]
+    with filled(batches, configured) as at_once:
+        expected = group(items(at_once, everything(batches)), axes)
+    with filled([], configured[:1]) as db:
+        applier, now_us = Applier(db), START
+        for batch in batches:
+            until_us = max(now_us, last_us([batch]))
+            known = [rate for rate in configured if rate.effective_us <= until_us] or configured[:1]
+            write(db, lambda known=known, now_us=now_us: sync_rates(db, known, now_us=now_us))
+            write(db, lambda batch=batch: applier.apply(batch))
+            items(db, everything(batches))  # a question on the way changes nothing
+            now_us = until_us
+        assert group(items(db, everything(batches)), axes) == expected
+
+
 def test_changing_a_rate_never_rewrites_the_past():
 
     old, new = (

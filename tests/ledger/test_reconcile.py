@@ -15,7 +15,7 @@ from poorwill.ledger.reconcile import Reason, as_text, reconcile
 from poorwill.main import run
 
 from .lives import HOUR, rates, stories
-from .story import START, created, span
+from .story import START, created, span, write
 from .test_pricing import everything, filled
 
 S = 1_000_000
@@ -179,8 +179,6 @@ def test_an_invoice_that_says_nothing_usable_is_refused(text):
 
 
 async def test_the_verb_exits_with_1_where_a_question_stays_open(tmp_path, path):
-    from .story import write
-
     write(path, STORY)
     invoice = tmp_path / "invoice.csv"
     invoice.write_text("resource,from,to,amount\nvm-9,2027-01-15,2027-01-16,1.00\n")

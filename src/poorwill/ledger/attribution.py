@@ -222,6 +222,6 @@ SELECT key, -sum(step * v), sum(covered) FROM virtual GROUP BY key ORDER BY key
 """
 
 _LATE = """
-SELECT life, min(leased_us), max(ended_us) FROM requests
+SELECT life, min(leased_us), max(ended_us) FROM requests NOT INDEXED
 WHERE id > ? AND leased_us < ? AND life IS NOT NULL GROUP BY life
 """

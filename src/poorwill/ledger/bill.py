@@ -89,6 +89,16 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Notes of one kind within the period: steps of the wall clock, orphans, limits, jumps, losses."""
+
+    kind: str
+    count: int
+    last_us: int
+    last_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
     """A bill over a period."""
 
@@ -101,6 +111,7 @@ class Bill:
     """Nano-units by currency."""
     figures: tuple[Figures, ...]
     """The fleet's first, then each model's."""
+    events: tuple[Event, ...]
 
 
 def make_bill(
@@ -123,6 +134,10 @@ def make_bill(
         lines=group(found, axes),
         totals=dict(totals),
         figures=figures(db, period, found, hosted=hosted or {}, price=price),
+        events=tuple(
+            Event(kind=kind, count=count, last_us=last_us, last_text=text)
+            for kind, count, last_us, text in db.execute(_EVENTS, _window(period))
+        ),
     )
 
 
@@ -274,4 +289,10 @@ def _window(period: Period) -> dict[str, int]:
 _WAKES = """
 SELECT l.model, sum(w.ok), sum(NOT w.ok) FROM wakes w JOIN lives l ON l.id = w.life
 WHERE w.ended_us >= :from AND w.ended_us < :to GROUP BY 1
+"""
+
+# SQLite takes the bare column `text` from the row that max() found (https://sqlite.org/lang_select.html#bareagg).
+_EVENTS = """
+SELECT kind, count(*), max(at_us), text FROM notes
+WHERE at_us >= :from AND at_us < :to GROUP BY kind ORDER BY kind
 """

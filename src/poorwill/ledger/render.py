@@ -18,6 +18,12 @@ def as_text(bill: Bill) -> list[str]:
         lines += ["", *_figures(bill.figures[0], currency)]
         if Axis.MODEL in bill.axes and len(bill.figures) > 2:
             lines += ["", *_by_model(bill.figures[1:], currency)]
+    if bill.events:
+        rows = [
+            (event.kind, f"{event.count:,}", f"last {timestamp(event.last_us)}: {event.last_text}")
+            for event in bill.events
+        ]
+        lines += ["", "events", *columns(rows, right=(1,), indent="  ")]
     return lines
 
 
@@ -33,6 +39,15 @@ def as_json(bill: Bill) -> dict[str, Any]:
             for currency, nusd in sorted(bill.totals.items())
         ],
         "figures": [_figures_json(figures) for figures in bill.figures],
+        "events": [
+            {
+                "kind": event.kind,
+                "count": event.count,
+                "last": timestamp(event.last_us),
+                "text": event.last_text,
+            }
+            for event in bill.events
+        ],
     }
 
 
