@@ -122,6 +122,7 @@ class _Good:
     bad: list[Problem] = field(default_factory=list)
     bad_count: int = 0
     unsorted: int = 0
+    latest_us: int = -1
 
     def take(self, line: int, row: Row | str, *, dated: bool) -> None:
         if isinstance(row, Row) and not dated and row.arrival_us < 0:
@@ -131,8 +132,9 @@ class _Good:
             if len(self.bad) < SHOWN:
                 self.bad.append(Problem(where="row", what=row, line=line))
             return
-        if self.arrivals and row.arrival_us < self.arrivals[-1]:
+        if self.arrivals and row.arrival_us < self.latest_us:
             self.unsorted += 1
+        self.latest_us = max(self.latest_us, row.arrival_us)
         self.arrivals.append(row.arrival_us)
         self.services.append(row.service_us)
         self.prompts.append(row.prompt_tokens)

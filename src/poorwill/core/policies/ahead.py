@@ -19,6 +19,8 @@ from poorwill.core.words import SECOND_US
 REMEMBERED = 32
 ENOUGH = 8
 """Fewer long gaps than this forecast nothing."""
+HITS = 4
+"""Fewer demands met within the stay are a coincidence."""
 DAY_US = 86_400 * SECOND_US
 STAYS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """How long to stay ready, in parts of the longest stay that one hit can pay for."""
@@ -87,7 +89,9 @@ def _gain(gaps: Sequence[int], sums: Sequence[int], ready: int, stay: int, stake
     earlier = (met - began) * (wake - ready) + sums[met] - sums[began]
     hits = missed - met
     waited = sums[missed] - sums[met] - hits * ready
-    in_vain = len(gaps) - missed
+    if hits < HITS:
+        return 0
+    in_vain = len(gaps) - missed + 1  # one longer than any yet must be reckoned with
     return (
         stakes.waiting_nusd_h * (earlier + hits * wake)
         - stakes.ready_nusd_h * waited

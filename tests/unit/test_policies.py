@@ -1,0 +1,385 @@
+"""Break-even, the ladder, the adaptive policy and its bound, the account in shadow."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poorwill.core.errors import OperatorFault
+from poorwill.core.policies import (
+    Shadowed,
+    TierCosts,
+    adaptive,
+    break_even,
+    break_even_us,
+    descend,
+    envelope_after_us,
+    idle_problem,
+    make_policy,
+)
+from poorwill.core.policies.adaptive import BOUND, SLACK, THIN
+from poorwill.core.policies.ahead import Forecast, Stakes
+from poorwill.core.policies.replay import Ahead, Plan, Prices, Work, cross
+from poorwill.core.policies.shadow import plan_of
+from poorwill.core.policy import FixedIdle, LearnsFromWakes, Rung
+from poorwill.core.settings import PolicySettings
+from poorwill.core.words import HOUR_US, SECOND_US, Tier
+
+S = SECOND_US
+DAY = 86_400 * S
+
+
+def costs(wake=95, park=20, active=3_800_000_000, parked=0):
+    return TierCosts(wake_us=wake * S, park_us=park * S, active_nusd_h=active, parked_nusd_h=parked)
+
+
+FROZEN = {Tier.FROZEN: costs()}
+LADDER = {
+    Tier.ASLEEP: costs(wake=2, park=1, parked=1_900_000_000),
+    Tier.FROZEN: costs(wake=10, park=10, parked=100_000_000),
+    Tier.COLD: costs(wake=120, park=5, parked=0),
+}
+
+
+# costs
+
+
+def test_the_break_even_of_free_parking_is_the_time_a_park_and_a_wake_take():
+    assert break_even_us(costs()) == 115 * S
+
+
+def test_the_break_even_counts_rates_and_the_price_of_waiting():
+    # (3.8 x (20 + 95) - 0.02 x 20) / (3.8 - 0.02) = 115.50264...
+    even = break_even_us(costs(parked=20_000_000))
+    assert even == 115_502_646
+    # 0.001 $/s x 3600 = 3.6 $/h for 95 s on top: + 3.6 x 95 / 3.8 = 90 s
+    assert break_even_us(costs(), wait_nusd_s=1_000_000) == 205 * S
+
+
+def test_nothing_is_saved_by_parking_at_the_active_rate():
+    assert break_even_us(costs(parked=3_800_000_000)) is None
+    policy = break_even(ladder=(Tier.ASLEEP,), costs={Tier.ASLEEP: costs(parked=3_800_000_000)})
+    assert policy.descent(5).rungs == ()
+
+
+def test_parking_at_the_break_even_costs_at_most_twice_the_best_for_any_gap():
+    tier = costs(wake=50, park=5, parked=300_000_000)
+    even = break_even_us(tier)
+    assert even is not None
+    prices = Prices({Tier.FROZEN: tier}, tier.active_nusd_h)
+
+    def cost(after, gap):
+        return cross(Plan(((Tier.FROZEN, after),)), 0, gap, prices)[0]
+
+    for gap in (1, S, even - 1, even, even + 1, 2 * even, DAY):
+        best = min(gap * tier.active_nusd_h, cost(0, gap))
+        assert cost(even, gap) <= 2 * best + tier.active_nusd_h
+
+
+def test_the_ladder_is_always_in_the_state_whose_line_is_lowest():
+    schedule = dict(envelope_after_us(LADDER, tuple(LADDER)))
+    assert list(schedule) == [Tier.ASLEEP, Tier.FROZEN, Tier.COLD]
+
+    def line(tier, idle):
+        if tier is None:
+            return idle * 3_800_000_000
+        c = LADDER[tier]
+        transit = c.active_nusd_h * (c.park_us + c.wake_us) - c.parked_nusd_h * c.park_us
+        return transit + idle * c.parked_nusd_h
+
+    for idle in (S, 5 * S, 6 * S, 30 * S, 40 * S, 600 * S, 3600 * S, 5000 * S, DAY):
+        inside = [tier for tier, after in schedule.items() if after <= idle]
+        here = inside[-1] if inside else None
+        lowest = min(line(tier, idle) for tier in (None, *LADDER))
+        # Switching times are rounded up to a microsecond.
+        assert line(here, idle) <= lowest + 3_800_000_000
+
+
+def test_a_tier_that_no_gap_favours_is_left_out():
+    dear = {**LADDER, Tier.SUSPENDED: costs(wake=100, park=20, parked=99_000_000)}
+    ladder = (Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED, Tier.COLD)
+    assert Tier.SUSPENDED not in dict(envelope_after_us(dear, ladder))
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 100), st.integers(0, 50), st.integers(0, 4000)),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_ladder_only_goes_deeper_and_later(tiers):
+    known = {
+        tier: costs(wake=wake, park=park, parked=rate * 1_000_000)
+        for tier, (wake, park, rate) in zip(Tier, tiers, strict=False)
+    }
+    schedule = envelope_after_us(known, tuple(known))
+    order = [list(Tier).index(tier) for tier, _ in schedule]
+    assert order == sorted(set(order))
+    times = [after for _, after in schedule]
+    assert times == sorted(set(times)) or len(times) < 2
+
+
+def test_an_idle_time_below_the_break_even_is_explained():
+    problem = idle_problem(90 * S, costs(), where="models.a.policy.idle_s")
+    assert problem is not None
+    assert "115 s" in problem.what and "115" in problem.hint
+    assert idle_problem(115 * S, costs(), where="x") is None
+
+
+# make_policy
+
+
+def test_every_name_of_fleet_toml_makes_its_policy():
+    for name in ("break-even", "ladder", "adaptive"):
+        policy = make_policy(PolicySettings(name=name), ladder=tuple(LADDER), costs=LADDER)
+        assert policy.name == name
+        assert policy.descent(10 * S).rungs
+    fixed = make_policy(
+        PolicySettings(name="fixed", idle_us=7 * S, rungs_us={Tier.COLD: 60 * S}),
+        ladder=tuple(LADDER),
+        costs=LADDER,
+    )
+    assert fixed.descent(S).rungs == (Rung(Tier.ASLEEP, 8 * S), Rung(Tier.COLD, 61 * S))
+    with pytest.raises(OperatorFault):
+        make_policy(PolicySettings(name="clairvoyant"), ladder=tuple(LADDER), costs=LADDER)
+
+
+def test_a_shadow_named_in_the_settings_leaves_the_running_policy_in_charge():
+    settings_ = PolicySettings(name="break-even", shadow="adaptive")
+    policy = make_policy(settings_, ladder=(Tier.FROZEN,), costs=FROZEN)
+    assert isinstance(policy, Shadowed)
+    assert policy.name == "break-even"
+    assert policy.descent(0).rungs == (Rung(Tier.FROZEN, 115 * S),)
+
+
+# adaptive
+
+
+def gaps_of(pattern, count, seed=3):
+    rng = random.Random(seed)
+    return [pattern(rng) for _ in range(count)]
+
+
+def teach(policy, gaps, *, busy=5 * S, begin=10 * DAY):
+    """Let the policy live through these gaps; return when it falls idle after the last one."""
+    idle = begin
+    for gap in gaps:
+        policy.descent(idle)
+        policy.observe(idle, idle + gap)
+        rungs = policy.descent(idle).rungs
+        woken = bool(rungs) and gap > rungs[0].at_us - idle
+        idle += gap + busy + (95 * S if woken else 0)
+    return idle
+
+
+def test_with_little_history_it_is_the_break_even_rule():
+    policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN)
+    idle = teach(policy, [10 * S] * (THIN - 1))
+    descent = policy.descent(idle)
+    assert descent.rungs == (Rung(Tier.FROZEN, idle + 115 * S),)
+    assert "break-even" in descent.why
+
+
+def test_it_parks_at_once_where_gaps_are_long():
+    policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN)
+    idle = teach(policy, gaps_of(lambda rng: rng.randint(3600, 7200) * S, 30))
+    assert policy.descent(idle).rungs[0].at_us - idle <= 5 * S
+
+
+def test_it_stays_ready_where_gaps_are_short_but_longer_than_the_break_even_thinks_worth_it():
+    # Every gap is just beyond the break-even, so that rule parks for nothing each time.
+    policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN)
+    idle = teach(policy, gaps_of(lambda rng: rng.randint(118, 125) * S, 60), busy=120 * S)
+    linger = policy.descent(idle).rungs[0].at_us - idle
+    assert linger > 125 * S or linger <= 5 * S
+
+
+def test_descent_is_a_pure_function_of_what_was_observed():
+    policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN)
+    idle = teach(policy, gaps_of(lambda rng: rng.randint(1, 4000) * S, 40))
+    first = policy.descent(idle)
+    policy.descent(idle + 77 * S)
+    policy.descent(idle + DAY)
+    assert policy.descent(idle) == first
+
+
+def test_history_in_another_order_or_with_holes_does_no_harm():
+    policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN)
+    idle = teach(policy, [600 * S] * 10)
+    before = policy.descent(idle)
+    policy.observe(idle - DAY, idle - DAY + 5)  # before what is known
+    policy.observe(idle, idle)  # no gap
+    assert policy.descent(idle) == before
+
+
+def hourly(policy, hours=80):
+    return teach(policy, [HOUR_US - 100 * S] * hours)
+
+
+def test_it_wakes_ahead_of_demand_that_comes_every_hour_if_waiting_has_a_price():
+    policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN, wait_nusd_s=20_000_000)
+    idle = hourly(policy)
+    descent = policy.descent(idle)
+    assert descent.wake_at_us is not None
+    ready = descent.wake_at_us + 95 * S
+    assert idle + HOUR_US - 300 * S <= ready <= idle + HOUR_US - 100 * S
+    assert descent.rungs[-1].at_us > ready, "nothing says when to park again"
+
+
+def test_it_never_wakes_ahead_where_waiting_is_free():
+    policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN)
+    assert policy.descent(hourly(policy)).wake_at_us is None
+
+
+def test_it_learns_how_many_requests_a_wake_holds():
+    policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN, wait_nusd_s=1_000_000)
+    assert isinstance(policy, LearnsFromWakes)
+    for _ in range(100):
+        policy.woke([95 * S, 95 * S, 95 * S, 95 * S])
+    assert 3.9 < policy.held < 4.1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.integers(1, 200),
+            st.integers(100, 130),
+            st.integers(1000, 100_000),
+        ),
+        min_size=1,
+        max_size=120,
+    ),
+    st.integers(0, 300),
+    st.sampled_from([0, 300_000, 5_000_000]),
+)
+def test_in_its_own_account_it_never_costs_more_than_its_bound(gaps, busy, wait):
+    policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN, wait_nusd_s=wait)
+    teach(policy, [gap * S for gap in gaps], busy=busy * S + 1)
+    even = policy._spent(policy.followers[policy.even])
+    own = policy._spent(policy.own)
+    # One stretch may overshoot by one cycle; a wake ahead in vain and the wait after it are another.
+    assert own <= (1 + BOUND) * even + (SLACK + 2) * policy.cycle
+
+
+# replay
+
+
+def test_crossing_a_gap_costs_what_the_exact_model_says():
+    tier = costs(wake=95, park=20, active=3_600, parked=36)
+    prices = Prices({Tier.FROZEN: tier}, 3_600)
+    plan = Plan(((Tier.FROZEN, 10 * S),))
+    # Stayed ready.
+    assert cross(plan, 0, 10 * S, prices) == (10 * S * 3_600, 10 * S)
+    # On its way down: waits for the park's end, then wakes.
+    assert cross(plan, 0, 15 * S, prices) == ((10 + 20 + 95) * S * 3_600, 125 * S)
+    # Parked for 70 s.
+    assert cross(plan, 0, 100 * S, prices) == ((30 + 95) * S * 3_600 + 70 * S * 36, 195 * S)
+
+
+def test_a_wake_ahead_meets_the_demand_or_is_in_vain():
+    tier = costs(wake=95, park=20, active=3_600, parked=36)
+    prices = Prices({Tier.FROZEN: tier}, 3_600)
+    plan = Plan(((Tier.FROZEN, 0),), Ahead(wake_after_us=1000 * S, stay_us=50 * S))
+    met = cross(plan, 0, 1100 * S, prices)
+    assert met == ((20 + 95 + 5) * S * 3_600 + 980 * S * 36, 1100 * S)
+    _, ready = cross(plan, 0, 1050 * S, prices)
+    assert ready == 1095 * S
+    cost, ready = cross(plan, 0, 2000 * S, prices)
+    assert ready == 2095 * S
+    assert cost == (20 + 95 + 50 + 20 + 95) * S * 3_600 + (980 + 2000 - 1165) * S * 36
+
+
+def test_a_delay_is_taken_out_of_a_block_that_one_request_made():
+    work = Work()
+    for _ in range(10):
+        assert work.natural_end_us(0, 5 * S, 0) == 5 * S
+    assert work.natural_end_us(0, 100 * S, 95 * S) == 5 * S
+    # A block that went on long after the wake was ended by later requests, which no wake delays.
+    assert work.natural_end_us(0, 1000 * S, 95 * S) > 990 * S
+
+
+# forecast
+
+
+def stakes(waiting):
+    return Stakes(
+        wake_us=95 * S, park_us=20 * S, ready_nusd_h=3_800_000_000, waiting_nusd_h=waiting
+    )
+
+
+def test_gaps_of_no_pattern_are_not_forecast():
+    rng = random.Random(1)
+    forecast = Forecast()
+    now = 0
+    for _ in range(32):
+        gap = round(rng.expovariate(1 / (6 * 3600)) * S) + 300 * S
+        forecast.observe(now, now + gap)
+        now += gap
+    assert forecast.ahead(now, parked_after_us=30 * S, stakes=stakes(4_000_000_000)) is None
+
+
+def test_the_same_hour_every_morning_is_forecast_by_the_clock():
+    rng = random.Random(2)
+    forecast = Forecast()
+    for day in range(20):
+        evening = day * DAY + round(rng.uniform(14, 23) * 3600) * S
+        forecast.observe(evening, (day + 1) * DAY + 9 * HOUR_US + rng.randint(0, 300) * S)
+    idle = 20 * DAY + 17 * HOUR_US
+    ahead = forecast.ahead(idle, parked_after_us=30 * S, stakes=stakes(100_000_000_000))
+    assert ahead is not None
+    ready = (idle + ahead.wake_after_us + 95 * S) % DAY
+    assert 9 * HOUR_US - 300 * S <= ready <= 9 * HOUR_US + 300 * S
+
+
+# shadow
+
+
+def test_the_shadow_account_of_the_same_policy_is_the_same():
+    even = break_even(ladder=(Tier.FROZEN,), costs=FROZEN)
+    shadowed = Shadowed(
+        running=even, shadow=even, prices=Prices(FROZEN, FROZEN[Tier.FROZEN].active_nusd_h)
+    )
+    teach(shadowed, gaps_of(lambda rng: rng.randint(1, 900) * S, 200))
+    account = shadowed.account()
+    assert account.stretches == 200
+    assert account.running_nusd == account.shadow_nusd > 0
+    assert account.running_wakes == account.shadow_wakes > 0
+
+
+def test_the_shadow_says_what_a_longer_linger_would_have_cost():
+    prices = Prices(FROZEN, FROZEN[Tier.FROZEN].active_nusd_h)
+    shadowed = Shadowed(
+        running=break_even(ladder=(Tier.FROZEN,), costs=FROZEN),
+        shadow=FixedIdle(((Tier.FROZEN, HOUR_US),)),
+        prices=prices,
+    )
+    begin = 10 * DAY
+    for turn in range(10):  # a gap of 1800 s, then 5 s of work after a wake of 95 s
+        idle = begin + turn * 1900 * S
+        shadowed.observe(idle, idle + 1800 * S)
+    account = shadowed.account()
+    each = 3_800_000_000 / HOUR_US
+    # Running: linger 115, park 20, wake 95 in each of ten gaps, 5 s of work in nine blocks between.
+    assert account.running_nusd == round((10 * (115 + 20 + 95) + 9 * 5) * S * each)
+    # In shadow: ready throughout; without the delay its blocks end 95 s earlier, its gaps are as much longer.
+    assert account.shadow_nusd == round((10 * 1800 + 9 * 100) * S * each)
+    assert (account.running_wakes, account.shadow_wakes) == (10, 0)
+    assert account.running_waited_s == 950 and account.shadow_waited_s == 0
+
+
+def test_the_ladder_of_a_shadow_is_read_back_as_a_plan():
+    prices = Prices(LADDER, 3_800_000_000)
+    policy = descend(ladder=tuple(LADDER), costs=LADDER)
+    assert plan_of(policy, 50 * S, prices) == Plan(policy.after_us)
+
+
+def test_a_plan_with_a_wake_ahead_is_read_back():
+    policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN, wait_nusd_s=20_000_000)
+    idle = hourly(policy)
+    prices = Prices(FROZEN, 3_800_000_000)
+    plan = plan_of(policy, idle, prices)
+    assert plan.ahead is not None and plan.ahead.stay_us > 0
+    assert plan == policy._choice.plan
