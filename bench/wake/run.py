@@ -256,6 +256,7 @@ def main() -> None:
     parser.add_argument("--tiers", nargs="+", choices=names, default=names)
     parser.add_argument("--sizes", nargs="+", default=["5m", "100m"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="of the engine; 0: one a processor")
     parser.add_argument(
         "--directory", help="on the disk to be measured (default: the temporary directory)"
     )
