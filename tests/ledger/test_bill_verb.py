@@ -6,11 +6,14 @@ import json
 
 import pytest
 
+from poorwill.cli.bill import hosted_price
 from poorwill.core.entries import Alive, ClockStepped, ParkEnded
-from poorwill.core.settings import RateSettings
+from poorwill.core.settings import HostedSettings, RateSettings
 from poorwill.ledger.applying import Applier
+from poorwill.ledger.bill import make_bill
+from poorwill.ledger.dates import month
 from poorwill.ledger.rates import sync_rates
-from poorwill.ledger.schema import connect_writer, migrate
+from poorwill.ledger.schema import connect_writer, migrate, reading
 from poorwill.main import run
 
 from .lives import HOUR
@@ -211,3 +214,15 @@ async def test_a_step_of_the_wall_clock_is_visible_and_moves_no_span(path):
         ("linger", 1.0),
     ]
     assert document["events"][0]["count"] == 2
+
+
+async def test_the_hosted_api_s_price_for_the_same_tokens_stands_beside_the_bill(ledger):
+    """2,000 tokens in and 200 out of gpt-4o-mini, at 0.15 and 0.60 dollars a million."""
+
+    hosted = {"a": HostedSettings(provider="openai", model="gpt-4o-mini")}
+    with reading(ledger) as db:
+        found = make_bill(db, month("2027-01"), [], hosted=hosted, price=hosted_price)
+        unknown = {"a": HostedSettings(provider="openai", model="no-such-model")}
+        nothing = make_bill(db, month("2027-01"), [], hosted=unknown, price=hosted_price)
+    assert found.figures[0].hosted_nusd == 2_000 * 150 + 200 * 600
+    assert nothing.figures[0].hosted_nusd is None

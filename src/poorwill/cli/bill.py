@@ -9,18 +9,22 @@ import argparse
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from datetime import timedelta
+from decimal import ROUND_HALF_UP
 
 from poorwill.cli.ledger import add_ledger_options, fleet_of, ledger_path
 from poorwill.cli.target import add_json_option
 from poorwill.cli.verb import Streams, Verb, existing_file
 from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.money import NUSD
+from poorwill.core.settings import HostedSettings
 from poorwill.ledger import compare, explain, focus, reconcile, render, statement
 from poorwill.ledger.bill import Axis, make_bill
 from poorwill.ledger.dates import Period, between, instant, month_of, period
-from poorwill.ledger.hosted import hosted_price
 from poorwill.ledger.invoices import read_invoice
 from poorwill.ledger.items import last_instant
 from poorwill.ledger.schema import reading
+from poorwill.ledger.usage import Use
 
 DEFAULT_AXES = "model,cause"
 
@@ -105,6 +109,20 @@ def _bill(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams)
         for line in render.as_text(bill):
             streams.say(line)
     return 0
+
+
+def hosted_price(hosted: HostedSettings, use: Use) -> int | None:
+    """Return what the hosted API would have charged for a day's tokens, at that day's public price."""
+    from poorwill.planner.hosted import EPOCH, MTOK, priced_by_package  # numpy is slow to import
+
+    try:
+        offer = priced_by_package(hosted.provider, hosted.model)
+    except RequestFault:
+        return None
+    noon = EPOCH + timedelta(days=use.day, hours=12)
+    quote = offer.quote(noon, use.tokens_in // max(use.requests, 1))
+    dollars = (quote.input_usd * use.tokens_in + quote.output_usd * use.tokens_out) / MTOK
+    return int((dollars * NUSD).to_integral_value(rounding=ROUND_HALF_UP))
 
 
 def _explain(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams) -> int:

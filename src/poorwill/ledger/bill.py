@@ -30,8 +30,8 @@ class Axis(StrEnum):
     KEY = "key"
 
 
-HostedPrice = Callable[[str, str, int, int], int | None]
-"""(provider, model, tokens in, tokens out) to nano-dollars, None where the price is unknown."""
+HostedPrice = Callable[[HostedSettings, Use], int | None]
+"""What a hosted API would have charged for a day's use, in nano-dollars, None where its price is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +215,9 @@ def _figures_of(
     spans = [item for item in found if item.cause not in NAMED_CHARGES]
     hosted_nusd = None
     if hosted is not None and price is not None:
-        hosted_nusd = price(hosted.provider, hosted.model, count.tokens_in, count.tokens_out)
+        prices = [price(hosted, use) for use in uses]
+        known = [nusd for nusd in prices if nusd is not None]
+        hosted_nusd = sum(known) if len(known) == len(prices) else None
     return Figures(
         model=model,
         nusd=sum(item.nusd for item in found),

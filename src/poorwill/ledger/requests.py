@@ -29,6 +29,8 @@ _WOKEN = (
     " requests = requests + excluded.requests"
 )
 
+REMEMBERED_TEXTS = 10_000
+
 
 class RequestRows:
     """Collects request rows and writes them and their sums in one go."""
@@ -109,6 +111,8 @@ class RequestRows:
     def _text(self, text: str) -> int:
         number = self._texts.get(text)
         if number is None:
+            if len(self._texts) >= REMEMBERED_TEXTS:  # paths are the client's to choose
+                self._texts.clear()
             number = self._texts[text] = text_number(self._db, text)
         return number
 
