@@ -66,7 +66,7 @@ class Downstream(asyncio.Protocol):
         self._loop = loop
         self._reader = RequestReader(checks=house.checks)
         self._transport: asyncio.Transport  # from connection_made on, before anything else
-        self._timed = (0, Stage.NONE)  # the part of a request that the deadline is for
+        self._timed = -1  # which part of which request the deadline is for
         self._pumping = False
         self._reading = True
         self._writable = True
@@ -163,7 +163,7 @@ class Downstream(asyncio.Protocol):
         self._pumping = False
         if self.exchange is None:
             self._set_reading(reading=True)
-            if reader.stage is not Stage.NONE and self._timed != (reader.number, reader.stage):
+            if reader.stage is not Stage.NONE and self._timed != reader.part:
                 self._await_request()
         else:
             self._set_reading(reading=not reader.ready and reader.stage is Stage.NONE)
@@ -171,7 +171,7 @@ class Downstream(asyncio.Protocol):
     def _await_request(self) -> None:
         """Set the time limit of what is awaited now, and ask for a body that waits to be asked for."""
         reader, settings = self._reader, self._house.checks.settings
-        self._timed = (reader.number, reader.stage)
+        self._timed = reader.part
         if reader.over:
             self._allow(int(LINGER_S * SECOND_US))
         elif reader.stage is Stage.NONE:
@@ -209,6 +209,8 @@ class Downstream(asyncio.Protocol):
         except Exception as error:
             house.checks.log.error("handler failed by a defect", request=request_id, error=error)
             exchange.fail(PoorwillError(ErrorCode.INTERNAL, "poorwill failed; its log says why"))
+        if exchange.streaming or exchange.task is not None:
+            self._reader.rest()
 
     def _finished(self, exchange: Exchange) -> None:
         """Go on to the next request, or close."""

@@ -7,13 +7,14 @@ final status, and every client takes comments in an event stream and white space
 """
 
 import asyncio
-from collections.abc import Callable
 from enum import StrEnum
 
-from poorwill.core.ports import HeldRequest, WakeNotice
+from poorwill.core.ports import Clock, HeldRequest, WakeNotice
 from poorwill.core.settings import GatewaySettings
+from poorwill.core.words import SECOND_US
 from poorwill.gateway.edge import Head
-from poorwill.gateway.response import Headers, Response, Sent
+from poorwill.gateway.exchange import Exchange
+from poorwill.gateway.response import Headers, Sent
 
 PREFER_INTERIM = b"interim"
 """A client may ask for 102s with `Prefer: interim` (RFC 7240), whatever its User-Agent."""
@@ -53,64 +54,67 @@ def _takes_interim(head: Head, settings: GatewaySettings) -> bool:
 
 
 class Heartbeat:
-    """The timer of one held request: `start` once, `stop` when the hold ends, however it ends."""
+    """One held request's heartbeats, for as long as its `with` block runs, however that ends.
 
-    __slots__ = (
-        "_commit_after_s",
-        "_congested",
-        "_every_s",
-        "_held",
-        "_kind",
-        "_response",
-        "_timer",
-    )
+    Notes on the exchange which wake it waited for and how long.
+    """
+
+    __slots__ = ("_began_us", "_clock", "_exchange", "_held", "_kind", "_settings", "_timer")
 
     def __init__(
-        self,
-        *,
-        kind: Beat,
-        response: Response,
-        held: HeldRequest,
-        settings: GatewaySettings,
-        congested: Callable[[], bool],
+        self, *, exchange: Exchange, held: HeldRequest, settings: GatewaySettings, clock: Clock
     ) -> None:
-        self._kind = kind
-        self._response = response
+        request = exchange.request
+        self._kind = beat_for(
+            request.head,
+            streaming=exchange.streaming,
+            json_answer=request.route.json_answer,
+            settings=settings,
+        )
+        self._exchange = exchange
         self._held = held
-        self._every_s = settings.heartbeat_us / 1e6
-        self._commit_after_s = settings.commit_after_us / 1e6
-        self._congested = congested
+        self._settings = settings
+        self._clock = clock
+        self._began_us = clock.now_us()
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
+    def __enter__(self) -> HeldRequest:
         """Begin to beat; the first beat comes one interval from now."""
-        if self._kind is Beat.SILENCE:
-            return
-        first_s = self._commit_after_s if self._kind is Beat.SPACES else self._every_s
-        self._timer = asyncio.get_running_loop().call_later(first_s, self._beat)
+        self._exchange.held = self._held
+        if self._kind is not Beat.SILENCE:
+            spaces = self._kind is Beat.SPACES
+            self._arm(self._settings.commit_after_us if spaces else self._settings.heartbeat_us)
+        return self._held
 
-    def stop(self) -> None:
-        """Send nothing any more. Idempotent."""
+    def __exit__(self, *_: object) -> None:
+        """Send nothing any more."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        wake = self._held.wake
+        waited_s = (self._clock.now_us() - self._began_us) / SECOND_US
+        self._exchange.held, self._exchange.wake = None, wake
+        self._exchange.response.wake_header = f"{wake or '-'}; held={waited_s:.3f}".encode()
+
+    def _arm(self, delay_us: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(delay_us / SECOND_US, self._beat)
 
     def _beat(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._every_s, self._beat)
-        if self._congested():
+        self._arm(self._settings.heartbeat_us)
+        if not self._exchange.writable:
             return  # the client reads nothing: more bytes keep no connection open
-        notice = self._held.notice()
+        response, notice = self._exchange.response, self._held.notice()
         if self._kind is Beat.INTERIM:
-            self._response.interim(interim_headers(notice))
+            response.interim(interim_headers(notice))
             return
-        if self._response.sent is Sent.NOTHING:
+        if response.sent is Sent.NOTHING:
             if notice.wake is not None:
-                self._response.wake_header = notice.wake.encode()
+                response.wake_header = notice.wake.encode()
             if self._kind is Beat.COMMENTS:
-                self._response.commit_events()
+                response.commit_events()
             else:
-                self._response.commit_spaces()
-        self._response.filler(comment(notice) if self._kind is Beat.COMMENTS else b" ")
+                response.commit_spaces()
+        response.filler(comment(notice) if self._kind is Beat.COMMENTS else b" ")
 
 
 def interim_headers(notice: WakeNotice) -> Headers:

@@ -7,6 +7,7 @@ time.
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 import httptools
 import msgspec
@@ -75,8 +76,8 @@ class RequestReader:
         "_size",
         "_target",
         "head",
-        "number",
         "over",
+        "part",
         "ready",
         "route",
         "stage",
@@ -84,13 +85,13 @@ class RequestReader:
 
     def __init__(self, *, checks: Checks) -> None:
         self._checks = checks
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = None
         self.ready: list[Incoming | PoorwillError] = []
         """What is complete, in order; a fault is the last."""
         self.over = False
         """What comes from now on is not looked at."""
-        self.number = 0
-        """How many requests have begun."""
+        self.part = 0
+        """Grows with each part of a request that is complete or has begun: tells one wait from the next."""
         self._last: _Known | None = None
         self._forget()
 
@@ -110,6 +111,8 @@ class RequestReader:
         if self.over:
             return
         self._size += len(data)
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -118,6 +121,12 @@ class RequestReader:
         else:
             if self.stage is not Stage.NONE:
                 self._check_growth()
+
+    def rest(self) -> None:
+        """Give up the memory that only serves the next request: it is long in coming."""
+        self._last = None
+        if self.stage is Stage.NONE:
+            self._parser = None
 
     def drop(self) -> None:
         """Forget everything, and look at nothing more."""
@@ -130,7 +139,7 @@ class RequestReader:
     def on_message_begin(self) -> None:
         """Begin a request."""
         self.stage = Stage.HEAD
-        self.number += 1
+        self.part += 1
 
     def on_url(self, fragment: bytes) -> None:
         """Add to the target: it comes in fragments where the request line was split."""
@@ -167,6 +176,7 @@ class RequestReader:
         if known.route.needs_key:
             self._key = key_name(checks.keys, known.head.credential)
         self.stage = Stage.BODY
+        self.part += 1
 
     def _examine(self, request_line: tuple[bytes, bytes, str]) -> "_Known":
         """Check a head that differs from the last one."""

@@ -17,11 +17,11 @@ from typing import Any
 
 from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError, RequestFault, TryLater
-from poorwill.core.ports import Activator, Clock, Lease, LedgerWriter, Log
+from poorwill.core.ports import Activator, Clock, LedgerWriter, Log
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway.exchange import Exchange
-from poorwill.gateway.heartbeat import Heartbeat, beat_for
+from poorwill.gateway.heartbeat import Heartbeat
 from poorwill.gateway.pool import UpstreamPool
 from poorwill.gateway.upstream import Upstream
 
@@ -149,7 +149,10 @@ class RequestPolicy:
         """
         while True:
             if exchange.lease is None:
-                lease = self.activator.claim(exchange.model) or await self._hold(exchange)
+                lease = self.activator.claim(exchange.model)
+                if lease is None:
+                    with self._hold(exchange) as held:
+                        lease = await held.lease()
                 exchange.leased(lease, at_us=self.clock.now_us())
             assert exchange.lease is not None
             host, port = exchange.lease.host, exchange.lease.port
@@ -165,36 +168,15 @@ class RequestPolicy:
                     ) from error
             await asyncio.sleep(RETRY_DELAY_S * 2**exchange.tries)
 
-    async def _hold(self, exchange: Exchange) -> Lease:
-        """Wait for the lease while the heart beats. Raises what the hold raises."""
-        began_us = self.clock.now_us()
+    def _hold(self, exchange: Exchange) -> Heartbeat:
+        """Register a place in the queue. Raises TryLater where there is none."""
         held = self.activator.hold(
             exchange.model,
             size_bytes=len(exchange.request.body),
             asked_by=exchange.request.key or "anonymous",
             request=exchange.request_id,
         )
-        exchange.held = held
-        heartbeat = Heartbeat(
-            kind=beat_for(
-                exchange.request.head,
-                streaming=exchange.streaming,
-                json_answer=exchange.request.route.json_answer,
-                settings=self._settings,
-            ),
-            response=exchange.response,
-            held=held,
-            settings=self._settings,
-            congested=lambda: not exchange.writable,
-        )
-        heartbeat.start()
-        try:
-            return await held.lease()
-        finally:
-            heartbeat.stop()
-            exchange.held, exchange.wake = None, held.wake
-            waited_s = (self.clock.now_us() - began_us) / SECOND_US
-            exchange.response.wake_header = f"{held.wake or '-'}; held={waited_s:.3f}".encode()
+        return Heartbeat(exchange=exchange, held=held, settings=self._settings, clock=self.clock)
 
     def _may_retry(self, exchange: Exchange) -> bool:
         """Count a try that failed; return whether there may be another."""

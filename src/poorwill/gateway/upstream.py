@@ -271,7 +271,7 @@ class Upstream(asyncio.Protocol):
             self._headers.clear()  # an interim response was for this hop alone
 
     def _announce(self, exchange: Exchange) -> None:
-        headers = self._headers
+        headers, self._headers = self._headers, []
         if self._nominated not in (b"", b"close", b"keep-alive"):
             named = {word.strip() for word in self._nominated.split(b",")}
             headers = [pair for pair in headers if pair[0].lower() not in named]
