@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poorwill.core.policy import FixedIdle
+from poorwill.core.step import step
 from poorwill.core.words import Tier
 from poorwill.planner.blocks import new_blocks
+from poorwill.planner.outcome import waits_of
 from poorwill.planner.scenario import Scenario, TierTimes
 from poorwill.planner.simulate import simulate
 from poorwill.planner.sweep import sweep
@@ -137,3 +139,114 @@ def test_the_event_simulation_agrees_with_the_plain_model_to_the_microsecond(
     assert outcome.useful_us == plain.useful_us
     assert outcome.waits.held_us.tolist() == sorted(wait for wait in plain.waits_us if wait)
     assert outcome.active_us + sum(outcome.parked_us.values()) == span
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 700_000_000), st.integers(0, 90_000_000)), min_size=1, max_size=60
+    ),
+    st.lists(st.integers(0, 900_000_000), min_size=1, max_size=5),
+    st.integers(0, 200_000_000),
+    st.integers(0, 60_000_000),
+    st.integers(1, 10**9),
+)
+def test_sweep_and_simulation_agree_to_the_microsecond(rows, idles, wake, park, beyond):
+    arrivals = np.cumsum([gap for gap, _ in rows], dtype=np.int64)
+    services = np.array([service for _, service in rows], np.int64)
+    span = int(arrivals[-1]) + beyond
+    swept = sweep(new_blocks(arrivals, services, span), idles, wake_us=wake, park_us=park)
+    scenario = one_tier(span=span, wake=wake, park=park)
+    for index, idle in enumerate(idles):
+        outcome = simulate(arrivals, services, scenario, FixedIdle(((Tier.FROZEN, idle),)))
+        assert swept.wakes[index] == outcome.wakes
+        assert swept.active_us[index] == outcome.active_us
+        assert swept.useful_us[index] == outcome.useful_us
+        assert swept.held[index] == len(outcome.waits.held_us)
+        assert swept.waited_us[index] == outcome.waits.total_us
+
+
+def test_a_long_trace_is_swept_in_several_chunks_like_in_one(monkeypatch):
+    rng = np.random.default_rng(5)
+    arrivals = np.cumsum(rng.integers(0, 300, 2000), dtype=np.int64)
+    services = rng.integers(0, 60, 2000)
+    blocks = new_blocks(arrivals, services, int(arrivals[-1]) + 100)
+    idles = [250, 0, 7, 30, 90, 7]
+    whole = sweep(blocks, idles, wake_us=95, park_us=20)
+    monkeypatch.setattr("poorwill.planner.sweep.CHUNK", 10)
+    parts = sweep(blocks, idles, wake_us=95, park_us=20)
+    assert whole.active_us.tolist() == parts.active_us.tolist()
+    assert whole.wakes.tolist() == parts.wakes.tolist()
+    assert whole.waited_us.tolist() == parts.waited_us.tolist()
+
+
+def test_a_request_at_the_very_end_of_the_linger_finds_the_replica_ready():
+    arrivals, services = np.array([0, 130], np.int64), np.array([10, 10], np.int64)
+    scenario = one_tier(span=1000, wake=20, park=5)
+    warm = simulate(arrivals, services, scenario, FixedIdle(((Tier.FROZEN, 100),)))
+    parked = simulate(arrivals, services, scenario, FixedIdle(((Tier.FROZEN, 99),)))
+    assert (warm.wakes, parked.wakes) == (1, 2)
+
+
+def test_percentiles_are_nearest_ranks():
+    waits = waits_of(10, np.array([0, 5, 5, 7, 9], np.int64))
+    found = [waits.percentile_us(p) for p in (50, 60, 61, 70, 80, 90, 95, 99, 100)]
+    assert found == [0, 0, 5, 5, 5, 7, 9, 9, 9]
+
+
+def test_the_warm_path_does_not_pass_through_step(monkeypatch):
+    passed = []
+
+    def watching(replica, what, now):
+        passed.append(type(what).__name__)
+        return step(replica, what, now)
+
+    monkeypatch.setattr("poorwill.planner.simulate.step", watching)
+    arrivals = np.arange(0, 1000, 10, dtype=np.int64)
+    simulate(
+        arrivals,
+        np.full(100, 3, np.int64),
+        one_tier(span=5000, wake=20, park=5),
+        FixedIdle(((Tier.FROZEN, 100),)),
+    )
+    # Requests at 0, 10 and 20 wait or come with the readiness; the other 97 are leased by the gate alone.
+    assert passed == ["Demand", "Demand", "WakeSucceeded", "Tick", "ParkSucceeded"]
+
+
+def test_spans_of_the_timeline_tile_and_add_up_to_the_account():
+    rng = np.random.default_rng(8)
+    arrivals = np.cumsum(rng.integers(0, 400, 80), dtype=np.int64)
+    scenario = one_tier(span=int(arrivals[-1]) + 50, wake=30, park=9, limit=2)
+    timeline = []
+    outcome = simulate(
+        arrivals,
+        rng.integers(0, 60, 80),
+        scenario,
+        FixedIdle(((Tier.FROZEN, 100),)),
+        timeline=timeline,
+    )
+    ends = [at for at, _ in timeline[1:]] + [scenario.span_us]
+    spent = {}
+    for (begin, cause), end in zip(timeline, ends, strict=True):
+        length = min(end, scenario.span_us) - min(begin, scenario.span_us)
+        assert length >= 0
+        spent[cause] = spent.get(cause, 0) + length
+    assert sum(spent.values()) == scenario.span_us
+    assert spent["serving"] == outcome.useful_us
+    assert spent["parked.frozen"] == outcome.parked_us[Tier.FROZEN]
+
+
+def test_a_bridge_sends_to_the_hosted_api_who_would_have_waited_and_nobody_waits():
+    arrivals = np.array([0, 5, 200, 2000], np.int64)
+    services = np.full(4, 10, np.int64)
+    bridged = []
+    outcome = simulate(
+        arrivals,
+        services,
+        one_tier(span=3000, wake=95, park=20),
+        FixedIdle(((Tier.FROZEN, 300),)),
+        bridged=bridged,
+    )
+    assert bridged == [0, 1, 3]
+    assert (outcome.waits.max_us, outcome.wakes) == (0, 2)
+    assert outcome.useful_us == 10

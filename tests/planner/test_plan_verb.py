@@ -112,8 +112,9 @@ async def test_json_has_the_promised_keys_and_names(plan, tmp_path):
         assert set(policy["wait_s"]) == {"mean", "p50", "p95", "p99", "max"}
     assert named(found, "continuous")["cost_usd"] == 2.0
     assert named(found, "clairvoyant")["ratio_to_clairvoyant"] == 1
-    assert min(p["cost_usd"] for p in found["policies"] if p["name"] not in ("hosted",)) == (
-        named(found, "clairvoyant")["cost_usd"]
+    assert (
+        min(p["cost_usd"] for p in found["policies"] if p["name"] not in ("hosted",))
+        == (named(found, "clairvoyant")["cost_usd"])
     )
 
 
@@ -127,9 +128,7 @@ async def test_the_account_closes_at_the_end_of_the_span(plan, tmp_path):
 
 
 async def test_one_replica_per_model_unless_told_otherwise(plan, tmp_path):
-    path = csv_of(
-        tmp_path, ["0,10,a", "0,10,b", "500,10,a"], header="arrival_s,service_s,model"
-    )
+    path = csv_of(tmp_path, ["0,10,a", "0,10,b", "500,10,a"], header="arrival_s,service_s,model")
     apart = await document(plan, "--trace", path, "--span-s", "1000", *WORLD)
     together = await document(plan, "--trace", path, "--span-s", "1000", *WORLD, "--one-replica")
     only = await document(plan, "--trace", path, "--span-s", "1000", *WORLD, "--model", "b")

@@ -1,0 +1,160 @@
+"""`poorwill plan --from-ledger`: one's own history, with one's own rates, wakes and policy."""
+
+import json
+from contextlib import closing
+
+import pytest
+
+from poorwill.core.entries import (
+    Alive,
+    ParkEnded,
+    ReplicaCreated,
+    RequestEnded,
+    SpanOpened,
+    WakeBegan,
+    WakeEnded,
+)
+from poorwill.core.words import Tier
+from poorwill.ledger.applying import Applier
+from poorwill.ledger.history import demanded_models, past_requests
+from poorwill.ledger.schema import connect_writer, migrate, reading
+
+S = 1_000_000
+START = 1_800_000_000 * S
+"""2027-01-15 08:00 UTC."""
+DAY = 86_400 * S
+
+FLEET = """
+[fleet]
+directory = "{directory}"
+
+[[rates]]
+active_usd_h = 3.6
+source = "a test"
+
+[models.m]
+engine = "toy"
+policy = {{ name = "fixed", idle_s = {idle} }}
+"""
+
+
+def request(number, arrived, leased, ended, *, outcome="ok", status=200, replica="m-0"):
+    return RequestEnded(
+        request=f"r{number}",
+        model="m",
+        replica=replica if leased is not None else None,
+        key="",
+        path="/v1/chat/completions",
+        arrived_us=START + arrived,
+        leased_us=None if leased is None else START + leased,
+        first_byte_us=None,
+        ended_us=START + ended,
+        status=status,
+        outcome=outcome,
+        tokens_in=1000,
+        tokens_out=100,
+    )
+
+
+def story(days=20):
+    """A wake of 100 s each morning, then requests every ten minutes for an hour; parks of 10 s."""
+    entries = [ReplicaCreated(replica="m-0", model="m", driver="cold", at_us=START)]
+    entries.append(SpanOpened(replica="m-0", at_us=START, cause="parked.cold", tier=Tier.COLD))
+    number = 0
+    for day in range(days):
+        morning = day * DAY + 3600 * S
+        wake = f"m.0.{day + 1}"
+        entries += [
+            WakeBegan(
+                wake=wake, replica="m-0", model="m", generation=day + 1, at_us=START + morning,
+                from_tier=Tier.COLD, asked_by="", why="demand", budget_us=None, held=1,
+            ),
+            SpanOpened(replica="m-0", at_us=START + morning, cause="wake.spawn", wake=wake, tier=Tier.COLD),
+            WakeEnded(wake=wake, replica="m-0", at_us=START + morning + 100 * S, ok=True),
+            SpanOpened(replica="m-0", at_us=START + morning + 100 * S, cause="serving"),
+        ]  # fmt: skip
+        for turn in range(6):
+            arrived = morning + turn * 600 * S
+            leased = arrived + (100 * S if turn == 0 else 0)
+            entries.append(request(number, arrived, leased, leased + 20 * S))
+            number += 1
+        idle = morning + 5 * 600 * S + 20 * S
+        entries += [
+            SpanOpened(replica="m-0", at_us=START + idle, cause="linger"),
+            SpanOpened(replica="m-0", at_us=START + idle + 700 * S, cause="park", tier=Tier.COLD),
+            ParkEnded(
+                replica="m-0", at_us=START + idle + 710 * S, began_us=START + idle + 700 * S,
+                to_tier=Tier.COLD, ok=True,
+            ),
+            SpanOpened(replica="m-0", at_us=START + idle + 710 * S, cause="parked.cold", tier=Tier.COLD),
+        ]  # fmt: skip
+    entries.append(request(number, 5 * S, None, 6 * S, outcome="unauthenticated", status=401))
+    entries.append(request(number + 1, 7 * S, None, 307 * S, outcome="wake_timeout", status=504))
+    entries.append(Alive(at_us=START + days * DAY))
+    return entries
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    def made(idle=900, entries=None):
+        directory = tmp_path / "state"
+        directory.mkdir(exist_ok=True)
+        path = str(directory / "ledger.sqlite")
+        with closing(connect_writer(path)) as db:
+            migrate(db, path)
+            db.execute("BEGIN")
+            Applier(db).apply(story() if entries is None else entries)
+            db.execute("COMMIT")
+        file = tmp_path / "fleet.toml"
+        file.write_text(FLEET.format(directory=directory, idle=idle))
+        return str(file), path
+
+    return made
+
+
+def test_demand_is_what_wanted_a_replica_and_nothing_else(fleet):
+    _, path = fleet()
+    with reading(path) as db:
+        assert demanded_models(db) == ["m"]
+        past = past_requests(db, "m", from_us=0, to_us=START + 2 * DAY)
+    assert len(past) == 1 + 6 + 6
+    assert past[0].served_us is None and past[1].served_us == 20 * S
+
+
+async def test_a_plan_from_the_ledger_uses_its_rates_wakes_and_policy(plan, fleet):
+    file, _ = fleet()
+    ran = await plan("--from-ledger", "--fleet", file, "--json")
+    assert ran.status == 0, ran.err
+    found = json.loads(ran.out)
+    assert found["requests"] == 20 * 6 + 1
+    assert found["span_s"] == 20 * 86_400 + 8 * 3600  # from the first day's midnight
+    fixed = next(p for p in found["policies"] if p["name"] == "fixed-900s")
+    assert fixed["wakes"] == 21
+    assert fixed["wait_s"]["max"] == 100
+
+
+async def test_it_ends_with_what_another_idle_time_would_have_changed(plan, fleet):
+    file, _ = fleet(idle=900)
+    ran = await plan("--from-ledger", "--fleet", file)
+    assert ran.status == 0, ran.err
+    last = next(line for line in ran.out.splitlines() if line.startswith("your idle_s is"))
+    # 110 s is the break-even. Each of 20 days it parks five times more, and lingers 790 s less.
+    assert last.startswith("your idle_s is 900; 110 would have saved $")
+    assert last.endswith("last month and made 100 more requests wait")
+    # Five gaps of 580 s ready against 110 + 10 + 100 s in transit, one linger of 900 s against 110 s.
+    told = float(last.split("$")[1].split(" ")[0])
+    assert told == pytest.approx(0.001 * (20 * (5 * (580 - 220) + 790) + 790), rel=0.05)
+
+
+async def test_a_ledger_alone_needs_its_rates_as_options(plan, fleet):
+    _, path = fleet()
+    assert (await plan("--from-ledger", "--ledger", path)).status == 2
+    ran = await plan("--from-ledger", "--ledger", path, "--active-usd-h", "3.6", "--json")
+    assert ran.status == 0, ran.err
+    assert json.loads(ran.out)["advice"] == ""
+
+
+async def test_a_ledger_without_requests_says_so(plan, fleet):
+    file, _ = fleet(entries=[Alive(at_us=START)])
+    ran = await plan("--from-ledger", "--fleet", file)
+    assert ran.status == 2 and "no request" in ran.err
