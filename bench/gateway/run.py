@@ -5,7 +5,8 @@
 Needs wrk (apt) and a C compiler. Each gateway has core 0 to itself among ours; the load and the fake
 engine share core 1. Rounds alternate between the gateways, so that a drift of the machine hits all;
 figures are medians over the rounds, and `busy cores, all` says how much of the machine was used: where
-that is nearly all of it by others, trust the ratios only. wrk is a closed loop: latency at 512 connections is mostly queueing.
+that is nearly all of it by others, trust the ratios only. wrk is a closed loop: latency at 512
+connections is mostly queueing.
 
 Without two cores to itself, CPU per request is the figure to compare; it counts user and kernel time of
 the gateway alone (/proc/*/schedstat), whatever else runs.
@@ -105,7 +106,7 @@ def _options(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--python", default=default_python(), help="interpreter for poorwill")
     parser.add_argument("--only", nargs="*", default=[], help="names of the gateways to run")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each window")
+    parser.add_argument("--seconds", type=int, default=2, help="of each window")
     parser.add_argument("--json", help="write the figures to this file")
     return parser.parse_args(args)
 
@@ -145,7 +146,7 @@ def _requests(
     folder: Path,
     *,
     rounds: int,
-    seconds: float,
+    seconds: int,
 ) -> None:
     scripts = {}
     for label, size in BODIES.items():
@@ -171,9 +172,9 @@ def _requests(
 
 
 def _wrk(
-    port: int, process: Process, script: Path, connections: int, seconds: float
+    port: int, process: Process, script: Path, connections: int, seconds: int
 ) -> dict[str, float]:
-    argv = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"]
+    argv = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
     argv += ["--latency", "-s", str(script), f"http://127.0.0.1:{port}/v1/chat/completions"]
     cpu, busy, began = process.cpu_s(), busy_s(), time.perf_counter()
     done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 30)
@@ -198,7 +199,7 @@ def _streams(
     program: Path,
     *,
     rounds: int,
-    seconds: float,
+    seconds: int,
 ) -> None:
     samples: dict[tuple[str, str], list[dict[str, float]]] = {}
     for _ in range(rounds):

@@ -264,6 +264,7 @@ class Site:
     fleet: ToyFleet
     pool: UpstreamPool
     log: ToyLog
+    keys: ToyKeys
 
     @property
     def port(self) -> int:
@@ -328,12 +329,13 @@ async def running_site(
         ready.update({ModelName(name): upstream for name in models})
         activator = ToyActivator(clock=clock, ready=ready)
         ledger, log, fleet = ToyLedger(), ToyLog(), ToyFleet(activator)
+        ring = ToyKeys(keys or {})
         pool = UpstreamPool(timeout_us=settings.upstream_timeout_us)
         server = new_server(
             settings=settings,
             activator=activator,
             pool=pool,
-            keys=ToyKeys(keys or {}),
+            keys=ring,
             ledger=ledger,
             fleet=fleet,
             clock=clock,
@@ -350,6 +352,7 @@ async def running_site(
                 fleet=fleet,
                 pool=pool,
                 log=log,
+                keys=ring,
             )
         defects = [line for line in log.lines if line[0] == "error"]
         assert not defects, defects

@@ -190,3 +190,43 @@ async def test_a_server_that_ends_fails_what_is_held_with_draining() -> None:
         received = await held
     assert received.startswith(b"HTTP/1.1 503 ") and b'"draining"' in received
     assert (await site.ledger.row()).outcome == "draining"
+
+
+async def test_a_cancelled_server_leaves_no_listener_and_no_request_behind() -> None:
+    sites: list[Site] = []
+    serving = asyncio.Event()
+
+    async def serve() -> None:
+        async with running_site(parked=True) as site:
+            sites.append(site)
+            serving.set()
+            await asyncio.Event().wait()
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(serve())
+        await serving.wait()
+        [site] = sites
+        held = group.create_task(site.raw(post(ASK)))
+        await site.held()
+        task.cancel()
+    assert b'"draining"' in held.result()
+    for port in (site.port, site.server.admin_address[1]):
+        with pytest.raises(OSError):
+            await asyncio.open_connection("127.0.0.1", port)
+    assert site.activator.queue == [] and site.activator.out == []
+
+
+async def test_a_defect_in_a_handler_is_a_500_and_a_line_in_the_log() -> None:
+    class Broken(Exception):
+        pass
+
+    with pytest.raises(AssertionError, match="failed by a defect"):
+        async with running_site() as site:
+
+            def claim(model: object) -> None:
+                raise Broken("oh")
+
+            site.activator.claim = claim  # type: ignore[method-assign, assignment]
+            received = await site.raw(post(ASK, headers=["Connection: close"]))
+            assert received.startswith(b"HTTP/1.1 500 ") and b'"internal"' in received
+            assert b"oh" not in received

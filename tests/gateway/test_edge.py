@@ -443,3 +443,46 @@ async def test_without_keys_the_authorization_belongs_to_the_engine(site: Site) 
         client.send(post(ASK, headers=["Authorization: Bearer engine-key"]))
         assert (await client.answer()).status == 200
     assert site.upstream.asked[0].headers["authorization"] == "Bearer engine-key"
+
+
+async def test_a_key_required_from_now_on_is_stripped_on_connections_that_are_open(
+    site: Site,
+) -> None:
+    async with talk(site.port) as client:
+        for _ in range(2):
+            client.send(post(ASK, headers=["Authorization: Bearer sk-good"]))
+            assert (await client.answer()).status == 200
+            site.keys.secrets[b"sk-good"] = "team-a"
+    first, second = (asked.headers for asked in site.upstream.asked)
+    assert first["authorization"] == "Bearer sk-good"
+    assert "authorization" not in second
+
+
+async def test_a_revoked_key_is_refused_on_connections_that_are_open() -> None:
+    async with running_site(keys=dict(KEYS)) as site, talk(site.port) as client:
+        client.send(post(ASK, headers=["Authorization: Bearer sk-good"]))
+        assert (await client.answer()).status == 200
+        del site.keys.secrets[b"sk-good"]
+        site.keys.secrets[b"sk-other"] = "team-b"
+        client.send(post(ASK, headers=["Authorization: Bearer sk-good"]))
+        assert (await client.answer()).status == 401
+
+
+async def test_requests_that_differ_only_in_length_share_nothing_else(site: Site) -> None:
+    async with talk(site.port) as client:
+        for n in range(4):
+            client.send(post(ASK | {"n": "x" * n}, headers=[f"X-N: {n // 2}"]))
+            assert (await client.answer()).status == 200
+    asked = site.upstream.asked
+    assert [a.json()["n"] for a in asked] == ["", "x", "xx", "xxx"]
+    assert [a.headers["x-n"] for a in asked] == ["0", "0", "1", "1"]
+
+
+async def test_a_connection_that_rested_during_a_stream_reads_the_next_request(site: Site) -> None:
+    async with talk(site.port) as client:
+        for _ in range(3):
+            client.send(post(ASK | {"stream": True}))
+            assert (await client.answer()).clean
+        client.send(post(ASK | {"stream": True}) + post(ASK))
+        assert (await client.answer()).clean
+        assert (await client.answer()).json()["model"] == "m1"

@@ -171,7 +171,7 @@ class Downstream(asyncio.Protocol):
     def _await_request(self) -> None:
         """Set the time limit of what is awaited now, and ask for a body that waits to be asked for."""
         reader, settings = self._reader, self._house.checks.settings
-        self._timed = reader.part
+        begun, self._timed = self._timed != reader.part, reader.part
         if reader.over:
             self._allow(int(LINGER_S * SECOND_US))
         elif reader.stage is Stage.NONE:
@@ -180,7 +180,7 @@ class Downstream(asyncio.Protocol):
             self._allow(settings.head_timeout_us)
         else:
             self._allow(settings.body_timeout_us)
-            if reader.head is not None and reader.head.expects_continue:
+            if begun and reader.head is not None and reader.head.expects_continue:
                 self._transport.write(wire.CONTINUE)
 
     def _serve(self, request: Incoming) -> None:

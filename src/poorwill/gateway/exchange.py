@@ -215,7 +215,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         status = self.engine_status
         self.response.fail_late(
             wire.engine_error_document(
-                status, body, dialect=self.request.route.dialect, request_id=self.request_id
+                status, body, dialect=self.response.dialect, request_id=self.request_id
             )
         )
         # 200 with the wrong kind of body is the engine's fault too

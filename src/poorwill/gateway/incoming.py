@@ -56,7 +56,8 @@ class Incoming(msgspec.Struct, kw_only=True, eq=False):
 class _Known:
     """The last head of a connection: a client repeats itself in all but the length of the body."""
 
-    request_line: tuple[bytes, bytes, str]
+    line: tuple[bytes, bytes, str, bool]
+    """Method, target and version, and whether keys are required: then none reaches the engine."""
     headers: list[tuple[bytes, bytes]]
     head: Head
     route: Route
@@ -168,25 +169,30 @@ class RequestReader:
         if self._length is not None and self._length > limits.max_body_bytes:
             raise self._body_too_large()
         parser = self._parser
-        request_line = (parser.get_method(), self._target, parser.get_http_version())
+        line = (
+            parser.get_method(),
+            self._target,
+            parser.get_http_version(),
+            checks.keys.required,
+        )
         known = self._last
-        if known is None or known.headers != self._headers or known.request_line != request_line:
-            known = self._last = self._examine(request_line)
+        if known is None or known.headers != self._headers or known.line != line:
+            known = self._last = self._examine(line)
         self.head, self.route = known.head, known.route
         if known.route.needs_key:
             self._key = key_name(checks.keys, known.head.credential)
         self.stage = Stage.BODY
         self.part += 1
 
-    def _examine(self, request_line: tuple[bytes, bytes, str]) -> "_Known":
+    def _examine(self, line: tuple[bytes, bytes, str, bool]) -> "_Known":
         """Check a head that differs from the last one."""
-        method, target, version = request_line
+        method, target, version, strip_credentials = line
         head = self.head = read_head(
             method=method,
             target=target,
             version=version,
             headers=self._headers,
-            strip_credentials=self._checks.keys.required,
+            strip_credentials=strip_credentials,
         )
         if self._parser.should_upgrade():
             raise refusal("tunnels and upgrades are not supported")
@@ -194,7 +200,7 @@ class RequestReader:
         if route is None:
             path = head.path[:200].decode("latin-1")
             raise refusal(f"nothing here answers {head.method.decode()} {path}")
-        return _Known(request_line=request_line, headers=self._headers, head=head, route=route)
+        return _Known(line=line, headers=self._headers, head=head, route=route)
 
     def _measure_head(self) -> None:
         size = len(self._target) + sum(len(n) + len(v) + 4 for n, v in self._headers)
