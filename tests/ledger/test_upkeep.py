@@ -68,6 +68,16 @@ async def test_compacting_drops_old_rows_and_keeps_the_bill(path):
     assert (await poorwill("ledger", "check", "--ledger", path))[0] == 0
 
 
+async def test_compacting_gives_the_space_back(path, tmp_path):
+    rows = [request(at, at, at + 1, key="ann") for at in range(5_000)]
+    write(path, [created(), span(0, "serving"), *rows, Alive(at_us=START + 4 * HOUR)])
+    with closing(connect_writer(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        before = (tmp_path / "ledger.sqlite").stat().st_size
+        compact(db, before_us=START + 2 * HOUR)
+    assert (tmp_path / "ledger.sqlite").stat().st_size < before - 400_000
+
+
 async def test_hours_that_are_not_over_are_not_compacted(path):
     two_hours(path)
     status, _, told = await poorwill(

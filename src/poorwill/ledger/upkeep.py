@@ -15,6 +15,8 @@ from poorwill.ledger.schema import fault, reading
 BATCH_ROWS = 50_000
 """Rows deleted in one transaction: a writer that serves waits for no longer than one of these takes."""
 
+BATCH_PAGES = 10_000
+
 
 def back_up(path: str, target: str) -> int:
     """Copy a ledger to a new file, consistently, also while it is written; return the copy's size in bytes.
@@ -78,7 +80,10 @@ def compact(db: sqlite3.Connection, *, before_us: int) -> Compacted:
         rows += dropped
         if not dropped:
             break
-    db.execute("PRAGMA incremental_vacuum").fetchall()
+    while db.execute("PRAGMA freelist_count").fetchone()[0]:
+        # executescript: it steps the pragma to its end, where execute would free a single page.
+        db.executescript(f"PRAGMA incremental_vacuum({BATCH_PAGES});")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return Compacted(before_us=before_us, rows=rows)
 
 
