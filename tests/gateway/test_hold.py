@@ -162,13 +162,14 @@ async def test_http_1_0_json_is_never_committed_early() -> None:
         assert answer.startswith(b"HTTP/1.1 504 ")
 
 
-async def test_an_answer_of_unknown_kind_gets_no_white_space() -> None:
+@pytest.mark.parametrize("ask", [ASK, STREAM])
+async def test_an_answer_of_unknown_kind_is_preceded_by_nothing(ask: dict[str, object]) -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
-        client.send(post(ASK, path="/v1/audio/speech"))
+        client.send(post(ask, path="/v1/audio/speech"))
         await site.held()
         asyncio.get_running_loop().call_later(0.1, site.wake)
         response = await client.answer()
-        assert response.body.startswith(b"{")
+        assert response.body.startswith(b"data: {" if ask is STREAM else b"{")
 
 
 async def _refuses(asked: Asked, writer: asyncio.StreamWriter) -> None:

@@ -33,15 +33,16 @@ def beat_for(head: Head, *, streaming: bool, json_answer: bool, settings: Gatewa
     """Return what this client can take.
 
     HTTP/1.0 knows no interim responses and no chunked coding, so its JSON is never committed early: a
-    cut could not be told from an end. An answer that is not JSON cannot begin with white space.
+    cut could not be told from an end. Where nothing is known of what the path answers (speech, files),
+    nothing may precede it.
     """
     if head.http11 and _takes_interim(head, settings):
         return Beat.INTERIM
+    if not json_answer:
+        return Beat.SILENCE
     if streaming:
         return Beat.COMMENTS
-    if json_answer and head.http11:
-        return Beat.SPACES
-    return Beat.SILENCE
+    return Beat.SPACES if head.http11 else Beat.SILENCE
 
 
 def _takes_interim(head: Head, settings: GatewaySettings) -> bool:

@@ -45,7 +45,7 @@ class Route:
     action: Action
     dialect: Dialect = Dialect.OPENAI
     json_answer: bool = False
-    """Whether an answer that is no stream is JSON, so that white space may precede it."""
+    """Whether it answers JSON, or events where a stream is asked for: then heartbeats may precede it."""
     needs_key: bool = True
 
 
