@@ -505,14 +505,17 @@ class Careless(Space):
         return
 
 
-@pytest.mark.parametrize("size", ["1M", "4400k"])
+@pytest.mark.parametrize("when", ["during the dump", "after the dump"])
 async def test_a_disk_that_fills_up_fails_the_park_and_the_engine_serves_on(
-    fleet: Fleet, criu: Criu, size: str
+    fleet: Fleet, criu: Criu, when: str
 ):
-    driver = new_frozen(fleet, criu, space=Careless(log=fleet.log))
-    launch, running = await start(fleet)
     root = store_root(fleet.directory, Tier.FROZEN)
-    with small_disk(root, size):
+    store = Full if when == "after the dump" else SnapshotStore
+    driver = new_frozen(
+        fleet, criu, space=Careless(log=fleet.log), store=store(root=root, tier=Tier.FROZEN)
+    )
+    launch, running = await start(fleet)
+    with small_disk(root, "1M" if when == "during the dump" else "64M"):
         with pytest.raises(DriverError) as caught:
             await driver.park(running, launch, generation=1)
         assert caught.value.running == running
