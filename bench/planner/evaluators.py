@@ -1,11 +1,12 @@
 """How fast the two evaluators are: `python bench/planner/evaluators.py`.
 
 A year of a million requests, drawn; the sweep prices 1,000 fixed idle times on it, the simulation replays
-it through the production step under a few policies. One core; seconds are processor time, so that a busy machine does not matter.
+it through the production step under a few policies. One core; seconds are processor time, so that other
+work on the machine matters less.
 """
 
+import argparse
 import resource
-import sys
 import time
 
 import numpy as np
@@ -28,7 +29,9 @@ WAKE_US, PARK_US = 95 * SECOND_US, 20 * SECOND_US
 
 
 def main() -> None:
-    requests = int(sys.argv[1]) if len(sys.argv) > 1 else REQUESTS
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("requests", nargs="?", type=int, default=REQUESTS)
+    requests = parser.parse_args().requests
     tier = TierTimes(
         tier=Tier.HIBERNATED, wake_us=(WAKE_US,), park_us=PARK_US, parked_nusd_h=20_000_000
     )

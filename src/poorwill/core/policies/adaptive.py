@@ -65,6 +65,8 @@ class Choice:
 
     plan: Plan
     why: str
+    led: tuple[Plan, ...] = ()
+    """What each leader would do."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -109,6 +111,7 @@ class Adaptive:
         """Learn how many requests a wake holds, counted in waits as long as the first one's."""
         if waits_us and waits_us[0] > 0:
             self.held += (sum(waits_us) / waits_us[0] - self.held) * 0.1
+            self._asked_us = None
 
     def observe(self, idle_since_us: int, demand_at_us: int) -> None:
         """Learn of a finished stretch: settle every follower's account and score the candidates."""
@@ -116,30 +119,13 @@ class Adaptive:
         if demand_at_us <= idle_since_us or (last is not None and idle_since_us < last):
             return
         before = [self._spent(follower) for follower in self._everyone()]
-        if last is None:
-            for follower in self._everyone():
-                follower.at_us = idle_since_us
-        else:
-            natural = self.work.natural_end_us(last, idle_since_us, self.last_delay_us)
-            longest = min(self.work.longest_us, natural - last)
-            for follower in self._everyone():
-                follower.served(last, natural, longest, self.prices.active_nusd_h)
-        plans = self._leading(idle_since_us)
-        own = self._plan_for(idle_since_us).plan
-        for schedule, follower in zip(self.candidates, self.followers, strict=True):
-            follower.demanded(Plan(schedule), demand_at_us, self.prices)
-        for plan, follower in zip(plans, self.leaders, strict=True):
+        self._end_block(idle_since_us)
+        choice = self._plan_for(idle_since_us)
+        plans = [*(Plan(schedule) for schedule in self.candidates), *choice.led, choice.plan]
+        for plan, follower in zip(plans, self._everyone(), strict=True):
             follower.demanded(plan, demand_at_us, self.prices)
-        self.own.demanded(own, demand_at_us, self.prices)
-        spent = [
-            self._spent(follower) - was
-            for follower, was in zip(self._everyone(), before, strict=True)
-        ]
-        count = len(self.candidates)
-        for key in self._situation(idle_since_us):
-            self.scores.setdefault(key, Scores([0.0] * count)).add(spent[:count])
-        self.led.add(spent[count:-1])
-        self._remember(idle_since_us, demand_at_us, own)
+        self._score(idle_since_us, before)
+        self._remember(idle_since_us, demand_at_us, choice.plan)
 
     def descent(self, idle_since_us: int) -> Descent:
         """Return the plan for a stretch: its rungs, and a wake ahead of demand where one would pay."""
@@ -154,6 +140,29 @@ class Adaptive:
         wake_at = idle_since_us + plan.ahead.wake_after_us
         again = wake_at + self.prices.costs[tier].wake_us + plan.ahead.stay_us
         return Descent((*rungs, Rung(tier, again)), wake_at, why)
+
+    def _end_block(self, idle_since_us: int) -> None:
+        """Let every follower finish the work since the last demand, as late as its own wake made it."""
+        last = self.last_demand_us
+        if last is None:
+            for follower in self._everyone():
+                follower.at_us = idle_since_us
+            return
+        natural = self.work.natural_end_us(last, idle_since_us, self.last_delay_us)
+        longest = min(self.work.longest_us, natural - last)
+        for follower in self._everyone():
+            follower.served(last, natural, longest, self.prices.active_nusd_h)
+
+    def _score(self, idle_since_us: int, before: Sequence[float]) -> None:
+        """Add what the stretch cost each follower to the scores."""
+        spent = [
+            self._spent(follower) - was
+            for follower, was in zip(self._everyone(), before, strict=True)
+        ]
+        count = len(self.candidates)
+        for key in self._situation(idle_since_us):
+            self.scores.setdefault(key, Scores([0.0] * count)).add(spent[:count])
+        self.led.add(spent[count:-1])
 
     def _remember(self, idle_since_us: int, demand_at_us: int, own: Plan) -> None:
         _, ready = cross(own, idle_since_us, demand_at_us, self.prices)
@@ -182,12 +191,12 @@ class Adaptive:
     def _choose(self, idle_since_us: int) -> Choice:
         allowance = self._allowance()
         even = self.candidates[self.even]
+        led = self._leading(idle_since_us)
         if self.stretches < THIN or allowance <= 0:
             why = "little history" if self.stretches < THIN else "at its bound"
-            return Choice(Plan(even), f"break-even, {why}")
+            return Choice(Plan(even), f"break-even, {why}", led)
         leader = self._leader()
-        plan = self._leading(idle_since_us)[leader]
-        return Choice(self._within(plan, allowance), f"by {LEADERS[leader]}")
+        return Choice(self._within(led[leader], allowance), f"by {LEADERS[leader]}", led)
 
     def _leader(self) -> int:
         """Return the leader to follow: the whole history, unless another is cheaper by the margin."""
@@ -195,14 +204,15 @@ class Adaptive:
         best = min(range(len(cost)), key=cost.__getitem__)
         return best if cost[best] < cost[0] * (1 - MARGIN) else 0
 
-    def _leading(self, idle_since_us: int) -> list[Plan]:
+    def _leading(self, idle_since_us: int) -> tuple[Plan, ...]:
         """Return each leader's plan."""
         if self.stretches < THIN:
-            return [Plan(self.candidates[self.even])] * len(LEADERS)
+            return (Plan(self.candidates[self.even]),) * len(LEADERS)
         whole, *parts = self._situation(idle_since_us)
         picks = [self._pick(whole), *(self._pick(key) for key in parts)]
         plans = [Plan(self.candidates[pick]) for pick in picks]
-        return [*plans, Plan(plans[0].schedule, self._ahead(plans[0].schedule, idle_since_us))]
+        ahead = self._ahead(plans[0].schedule, idle_since_us)
+        return (*plans, Plan(plans[0].schedule, ahead))
 
     def _pick(self, key: Key) -> int:
         """Return the candidate that was cheapest in a situation, leaning on the whole history."""

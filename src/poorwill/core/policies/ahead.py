@@ -16,13 +16,13 @@ from itertools import accumulate
 from poorwill.core.policies.replay import Ahead
 from poorwill.core.words import SECOND_US
 
-REMEMBERED = 32
+REMEMBERED = 24
 ENOUGH = 8
 """Fewer long gaps than this forecast nothing."""
 HITS = 4
 """Fewer demands met within the stay are a coincidence."""
 DAY_US = 86_400 * SECOND_US
-STAYS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
+STAYS = (1 / 16, 1 / 4, 1 / 2)
 """How long to stay ready, in parts of the longest stay that one hit can pay for."""
 
 

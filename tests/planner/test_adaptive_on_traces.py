@@ -1,0 +1,93 @@
+"""The adaptive policy in the exact simulation: near the best, ahead of demand, indifferent to the past."""
+
+import numpy as np
+import pytest
+
+from poorwill.core.policies import adaptive, break_even
+from poorwill.core.words import SECOND_US, Tier
+from poorwill.planner.blocks import new_blocks
+from poorwill.planner.clairvoyant import clairvoyant
+from poorwill.planner.scenario import Scenario, TierTimes
+from poorwill.planner.service import ServiceRule
+from poorwill.planner.simulate import simulate
+from poorwill.planner.sweep import sweep
+from poorwill.planner.synthetic import MONDAY_US, Draw, draw_trace
+
+S = SECOND_US
+DAY = 86_400 * S
+LADDER = (Tier.HIBERNATED,)
+
+
+def world(span, *, wake=95, park=20, wait=0):
+    tier = TierTimes(
+        tier=Tier.HIBERNATED, wake_us=(wake * S,), park_us=park * S, parked_nusd_h=20_000_000
+    )
+    return Scenario(
+        span_us=span,
+        active_nusd_h=3_800_000_000,
+        tiers=(tier,),
+        wait_nusd_s=wait,
+        origin_us=MONDAY_US,
+    )
+
+
+def new(scenario, make=adaptive):
+    return make(ladder=LADDER, costs=scenario.costs(), wait_nusd_s=scenario.wait_nusd_s)
+
+
+@pytest.mark.parametrize(("kind", "wake"), [("poisson", 480), ("bursty", 95), ("office-hours", 8)])
+def test_it_comes_near_the_best_fixed_idle_time_in_hindsight(kind, wake):
+    span = 21 * DAY
+    trace = draw_trace(Draw(kind=kind, span_us=span, requests_per_day=60, seed=777))
+    services = ServiceRule().times(trace)
+    scenario = world(span, wake=wake)
+    outcome = simulate(trace.arrival_us, services, scenario, new(scenario))
+    best = clairvoyant(trace.arrival_us, services, scenario)
+    swept = sweep(
+        new_blocks(trace.arrival_us, services, span),
+        [round(idle * S) for idle in (0, *np.geomspace(1, 86_400, 60))],
+        wake_us=wake * S,
+        park_us=20 * S,
+    )
+    active = int(swept.active_us.min())
+    fixed = (active * 3_800_000_000 + (span - active) * 20_000_000) / 3.6e9
+    assert outcome.cost_nusd <= 1.07 * fixed
+    assert outcome.cost_nusd <= 1.25 * best.cost_nusd
+
+
+def test_demand_that_comes_by_the_hour_is_met_ready():
+    arrivals = np.arange(12, 24 * 21, dtype=np.int64) * 3600 * S
+    services = np.full(len(arrivals), 20 * S, np.int64)
+    scenario = world(22 * DAY, wait=20_000_000)
+    even = simulate(arrivals, services, scenario, new(scenario, break_even))
+    ahead = simulate(arrivals, services, scenario, new(scenario))
+    assert len(even.waits.held_us) in (1, len(arrivals))
+    assert len(ahead.waits.held_us) < 0.1 * len(arrivals)
+    assert ahead.objective_nusd(20_000_000) < 0.6 * even.objective_nusd(20_000_000)
+
+
+def test_a_change_of_habits_is_followed():
+    rng = np.random.default_rng(4)
+    seldom = np.cumsum(rng.integers(3600, 7200, 300))
+    often = seldom[-1] + np.cumsum(rng.integers(100, 115, 3_000))
+    arrivals = np.concatenate([seldom, often]).astype(np.int64) * S
+    services = np.full(len(arrivals), 2 * S, np.int64)
+    # A dollar an hour held: gaps of under two minutes are not worth a wake any more.
+    scenario = world(int(arrivals[-1]) + DAY, wake=60, park=60, wait=300_000)
+    outcome = simulate(arrivals, services, scenario, new(scenario))
+    assert 300 <= outcome.wakes <= 300 + 150
+
+
+def test_against_an_adversary_it_stays_within_its_bound_of_the_break_even_rule():
+    # Gaps that are just too long for whatever it has learnt to expect: regimes that change every 40 gaps.
+    rng = np.random.default_rng(9)
+    gaps = np.concatenate(
+        [rng.integers(*edges, 40) for edges in [(1, 20), (120, 140), (900, 4000)] * 12]
+    )
+    arrivals = np.cumsum(gaps + 30).astype(np.int64) * S
+    services = np.full(len(arrivals), 30 * S, np.int64)
+    scenario = world(int(arrivals[-1]) + DAY)
+    own = simulate(arrivals, services, scenario, new(scenario))
+    even = simulate(arrivals, services, scenario, new(scenario, break_even))
+    cycle = 115 * 3_800_000_000 // 3600
+    assert own.cost_nusd <= 1.1 * even.cost_nusd + 7 * cycle
