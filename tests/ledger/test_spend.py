@@ -146,10 +146,10 @@ async def test_a_crash_loop_costs_at_most_the_limit_and_stays_stopped_after_a_re
                 at += LOOK_EVERY_S * S
                 clock.at_us = START + at
                 await ledger.record([Alive(at_us=clock.at_us)])
-                stopped = (await watch.look()).stops_model("a")
-                if stopped:
-                    break
+                stopped = stopped or (await watch.look()).stops_model("a")
+            # A wake under way is let to its end; no other one begins.
             await ledger.record([ended(at, wake, ok=False), span(at, "parked.cold", tier="cold")])
+            at += 5 * S  # the back-off
         verdict = await SpendWatch(ledger=ledger, limits=limits).look()
     assert number > 1
     assert limit // 2 < verdict.limits[0].spent_nusd <= limit

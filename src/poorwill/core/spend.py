@@ -1,7 +1,8 @@
 """The spend breaker, pure: what was spent against what may be, and what follows.
 
-Windows are UTC days and months. A limit trips when what is spent, plus what running replicas will have cost
-by the next look, reaches it. It lifts by itself when its window ends, or when the limit is raised.
+Windows are UTC days and months. A limit trips when what is spent, plus what may still be spent before
+anything can be stopped, reaches it: so that it is not passed. It lifts by itself when its window ends, or
+when the limit is raised.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from poorwill.core.errors import ErrorCode, TryLater
-from poorwill.core.money import dollars
+from poorwill.core.money import NUSD, dollars
 from poorwill.core.settings import SpendSettings
 from poorwill.core.words import SECOND_US
+
+CENT = NUSD // 100
 
 
 class Scope(StrEnum):
@@ -39,7 +42,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """What one window has cost so far. Running costs too: `ahead_nusd` until the next look."""
+    """What one window has cost so far, and what may still be spent before anything can be stopped."""
 
     window: Window
     began_us: int
@@ -60,6 +63,8 @@ class LimitState:
     window: Window
     limit_nusd: int
     spent_nusd: int
+    ahead_nusd: int = 0
+    """What may still be spent before anything can be stopped."""
     forecast_nusd: int | None
     """Expected at the window's end at the pace so far, None while too little of it has passed."""
     standing: Standing
@@ -75,9 +80,12 @@ class LimitState:
     def why(self) -> str:
         """What happened and how to lift it, for people."""
         whose = "" if self.scope is Scope.TOTAL else f" of {self.scope} {self.name}"
-        limit, spent = dollars(self.limit_nusd), dollars(self.spent_nusd)
         used = "is used up" if self.standing is Standing.TRIPPED else "is nearly used up"
-        return f"the {self.window}'s spend limit{whose}, {limit}, {used}: {spent} spent; raise {self.setting}"
+        spent = f"{dollars(self.spent_nusd)} spent"
+        if self.ahead_nusd >= CENT:
+            spent += f", up to {dollars(self.ahead_nusd)} more under way or with the next wake"
+        limit = dollars(self.limit_nusd)
+        return f"the {self.window}'s spend limit{whose}, {limit}, {used}: {spent}; raise {self.setting}"
 
     def retry_after_s(self, now_us: int) -> int:
         """Return when it lifts by itself, in whole seconds."""
@@ -167,6 +175,7 @@ def _measure(
         window=spent.window,
         limit_nusd=limit_nusd,
         spent_nusd=used,
+        ahead_nusd=ahead,
         forecast_nusd=forecast,
         standing=standing,
         ends_us=spent.ends_us,

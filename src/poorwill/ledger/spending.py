@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from poorwill.core.settings import SpendSettings
 from poorwill.core.spend import Spent, Verdict, Window, judge
 from poorwill.core.words import HOUR_US, SECOND_US
+from poorwill.ledger.bill import is_wake
 from poorwill.ledger.dates import DAY_US, Period, day_of, month_of
 from poorwill.ledger.items import Item, items
 from poorwill.ledger.ledger import Ledger
@@ -88,13 +89,15 @@ def _spent(window: Window, period: Period, found: Iterable[Item], ahead: dict[st
 
 
 def _ahead(db: sqlite3.Connection, now_us: int) -> dict[str, int]:
-    """Return, by model, what its replicas will have cost by the next look, as they are now.
+    """Return, by model, what its replicas may cost beyond what is spent before anything can be stopped.
 
-    That is their time, and what the provider will add when it rounds up the stretch now under way: where it
-    charges whole hours, an hour is spent when it begins.
+    That is their time until the next look, or to the end of a wake as long as the longest of the last ones,
+    where a wake is under way or may begin meanwhile; and what the provider will add when it rounds up the
+    stretch: where it charges whole hours, an hour is spent when it begins.
     """
     book, costs = rate_book(db), defaultdict[str, int](int)
     open_spans = {life: (cause, tier) for life, cause, tier in db.execute(_OPEN)}
+    longest = dict(db.execute(_LONGEST_WAKES))
     last_us = db.execute("SELECT last_us FROM alive").fetchone()[0]
     until_us = max(now_us, last_us) + LOOK_AHEAD_US
     for life in lives(db):
@@ -102,13 +105,32 @@ def _ahead(db: sqlite3.Connection, now_us: int) -> dict[str, int]:
         if rate is None or life.id not in open_spans:
             continue
         cause, tier = open_spans[life.id]
-        us = until_us - last_us
-        if cause not in OFF_CAUSES:
-            ran_us = until_us - stretch_began_us(db, life, until_us)
-            us += sum(rate.added_us(ran_us))
-        costs[life.model] += -(-us * rate.nusd_h(cause, tier) // HOUR_US)
+        wake_us = longest.get(life.model, 0)
+        off, waking = cause in OFF_CAUSES, is_wake(cause)
+        if wake_us and (off or waking):  # one more wake may begin before the next look
+            next_us = wake_us + sum(rate.added_us(wake_us))
+            costs[life.model] += _price(next_us, rate.active_nusd_h)
+        end_us = until_us
+        if not off:
+            began_us = stretch_began_us(db, life, until_us)
+            end_us = max(until_us, began_us + wake_us) if waking else until_us
+            end_us += sum(rate.added_us(end_us - began_us))
+        costs[life.model] += _price(end_us - last_us, rate.nusd_h(cause, tier))
     return dict(costs)
 
+
+def _price(us: int, nusd_h: int) -> int:
+    """Return what time costs, rounded up: a breaker errs on the safe side."""
+    return -(-us * nusd_h // HOUR_US)
+
+
+_LONGEST_WAKES = """
+SELECT model, max(lasted_us) FROM (
+  SELECT l.model, w.ended_us - w.began_us AS lasted_us,
+    row_number() OVER (PARTITION BY l.model ORDER BY w.ended_us DESC) AS age
+  FROM wakes w JOIN lives l ON l.id = w.life WHERE w.ended_us IS NOT NULL
+) WHERE age <= 20 GROUP BY model
+"""
 
 _OPEN = (
     "SELECT s.life, s.cause, s.tier FROM lives l"
