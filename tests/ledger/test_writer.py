@@ -68,6 +68,56 @@ async def test_closing_commits_what_was_posted_even_when_cancelled(path):
     assert rows(path) == [(0, None, "parked.cold")]
 
 
+async def test_closing_that_is_cancelled_again_and_again_still_commits_everything(path):
+    entered = asyncio.Event()
+
+    async def leave():
+        async with opened(path) as ledger:
+            ledger.post([created()])
+            entered.set()
+
+    task = asyncio.get_running_loop().create_task(leave())
+    await entered.wait()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert rows(path) == [(0, None, "parked.cold")]
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA journal_mode = DELETE").fetchone() == (
+        "delete",
+    )  # nobody has it open
+    db.close()
+
+
+async def test_an_abandoned_call_runs_and_an_abandoned_question_hurts_nobody(path):
+    async with opened(path) as ledger:
+        await ledger.record([created()])
+        for work in (
+            ledger.thread.call(lambda db: db.execute("INSERT INTO texts (text) VALUES ('x')")),
+            ledger.read(lambda db: db.execute("SELECT count(*) FROM spans").fetchone()),
+        ):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await work
+        await ledger.record([span(10, "serving")])
+        found = await ledger.read(lambda db: db.execute("SELECT text FROM texts").fetchall())
+    assert found == [("x",)]
+
+
+async def test_a_question_sees_one_state_of_the_ledger_while_it_is_written(path):
+    async with opened(path) as ledger:
+        await ledger.record([created()])
+        with reading(path) as db:
+            count = "SELECT count(*) FROM spans"
+            assert db.execute(count).fetchone() == (1,)
+            await ledger.record([span(10, "serving")])
+            assert db.execute(count).fetchone() == (1,)
+        with reading(path) as db:
+            assert db.execute(count).fetchone() == (2,)
+
+
 async def test_a_function_runs_on_the_writer_in_a_transaction_of_its_own(path):
     async with opened(path) as ledger:
         await ledger.record([created()])

@@ -81,7 +81,20 @@ async def open_ledger(
     try:
         yield Ledger(path=path, clock=clock, thread=thread)
     finally:
-        await asyncio.shield(asyncio.to_thread(thread.close))
+        await _to_the_end(asyncio.get_running_loop().run_in_executor(None, thread.close))
+
+
+async def _to_the_end(closing: "asyncio.Future[None]") -> None:
+    """Wait for a future however often the waiting is cancelled; then pass the cancellation on."""
+    cancelled: asyncio.CancelledError | None = None
+    while not closing.done():
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    closing.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 def last_instant_us(path: str) -> int:

@@ -68,6 +68,7 @@ def connect_writer(path: str) -> sqlite3.Connection:
 def reading(path: str, *, older: bool = False) -> Iterator[sqlite3.Connection]:
     """Open a read-only connection to an existing ledger of this version, for the length of a `with`.
 
+    All its questions see one state of the ledger, the one of the first: a bill is asked in many.
     Raises OperatorFault where there is none, where it is damaged, or where it is of another version;
     one that still needs migrating is let through where `older` is asked for.
     """
@@ -89,6 +90,7 @@ def reading(path: str, *, older: bool = False) -> Iterator[sqlite3.Connection]:
                     f"{path} was written by an older poorwill",
                     hint="`poorwill ledger migrate` brings it to this version, as `serve` does",
                 )
+            db.execute("BEGIN")
             yield db
     except sqlite3.Error as error:
         raise fault(path, error) from error
