@@ -226,3 +226,25 @@ async def test_the_hosted_api_s_price_for_the_same_tokens_stands_beside_the_bill
         nothing = make_bill(db, month("2027-01"), [], hosted=unknown, price=hosted_price)
     assert found.figures[0].hosted_nusd == 2_000 * 150 + 200 * 600
     assert nothing.figures[0].hosted_nusd is None
+
+
+FLEET = """
+[models.a]
+engine = "toy"
+hosted = { provider = "openai", model = "gpt-4o-mini" }
+
+[spend]
+month_usd = 10
+model_day_usd = { a = 1 }
+"""
+
+
+async def test_with_its_fleet_the_bill_knows_limits_and_the_hosted_api(ledger, tmp_path):
+    (tmp_path / "fleet.toml").write_text(FLEET)
+    out, err = io.StringIO(), io.StringIO()
+    words = ["bill", "--fleet", str(tmp_path)]
+    assert await run(words, {}, io.StringIO(), out, err) == 0, err.getvalue()
+    said = out.getvalue()
+    assert "openai/gpt-4o-mini" in said
+    assert "total    $10.00 a month" in said and "model a  $1.00 a day" in said
+    assert "tripped" in said  # an hour of the floor's, at $3.60

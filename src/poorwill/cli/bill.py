@@ -17,13 +17,14 @@ from poorwill.cli.target import add_json_option
 from poorwill.cli.verb import Streams, Verb, existing_file
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.money import NUSD
-from poorwill.core.settings import HostedSettings
+from poorwill.core.settings import HostedSettings, SpendSettings
 from poorwill.ledger import compare, explain, focus, reconcile, render, statement
 from poorwill.ledger.bill import Axis, make_bill
 from poorwill.ledger.dates import Period, between, instant, month_of, period
 from poorwill.ledger.invoices import read_invoice
 from poorwill.ledger.items import last_instant
 from poorwill.ledger.schema import reading
+from poorwill.ledger.spending import look_at
 from poorwill.ledger.usage import Use
 
 DEFAULT_AXES = "model,cause"
@@ -101,13 +102,19 @@ def _bill(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams)
     models = settings.models if settings else ()
     hosted = {str(model.name): model.hosted for model in models if model.hosted}
     bill = make_bill(db, _period(db, options), _axes(options), hosted=hosted, price=hosted_price)
+    limits = settings.spend if settings else SpendSettings()
+    verdict = look_at(db, limits, now_us=last_instant(db), settled={})
     if options.json:
-        streams.say_json(render.as_json(bill))
+        streams.say_json({**render.as_json(bill), "limits": render.limits_json(verdict)})
     elif options.csv:
         render.as_csv(bill, streams.stdout)
     else:
         for line in render.as_text(bill):
             streams.say(line)
+        if verdict.limits:
+            streams.say()
+            for line in render.limits_text(verdict):
+                streams.say(line)
     return 0
 
 

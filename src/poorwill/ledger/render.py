@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+from poorwill.core.spend import Verdict
 from poorwill.core.words import SECOND_US
 from poorwill.ledger.bill import Axis, Bill, Figures, Line
 from poorwill.ledger.dates import iso, timestamp
@@ -59,6 +60,39 @@ def as_csv(bill: Bill, out: TextIO) -> None:
         writer.writerow(
             [*line.names, _seconds(line.us), line.currency, decimal(line.nusd), line.nusd]
         )
+
+
+def limits_text(verdict: Verdict) -> list[str]:
+    """Return how the spend limits stand, for people."""
+    rows = [
+        (
+            f"{limit.scope} {limit.name}".strip(),
+            f"{short(limit.limit_nusd)} a {limit.window}",
+            f"{short(limit.spent_nusd)} spent",
+            "" if limit.forecast_nusd is None else f"{short(limit.forecast_nusd)} at this pace",
+            str(limit.standing),
+        )
+        for limit in verdict.limits
+    ]
+    return ["limits", *columns(rows, right=(), indent="  ")] if rows else []
+
+
+def limits_json(verdict: Verdict) -> list[dict[str, Any]]:
+    """Return how the spend limits stand, for machines."""
+    return [
+        {
+            "scope": limit.scope,
+            "name": limit.name or None,
+            "window": limit.window,
+            "limit_nusd": limit.limit_nusd,
+            "spent_nusd": limit.spent_nusd,
+            "ahead_nusd": limit.ahead_nusd,
+            "forecast_nusd": limit.forecast_nusd,
+            "standing": limit.standing,
+            "ends": timestamp(limit.ends_us),
+        }
+        for limit in verdict.limits
+    ]
 
 
 def _table(bill: Bill) -> list[str]:

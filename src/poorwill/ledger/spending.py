@@ -6,7 +6,7 @@ a limit has stopped stays stopped across a restart, because the ledger is what i
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 
 from poorwill.core.settings import SpendSettings
 from poorwill.core.spend import Spent, Verdict, Window, judge
@@ -39,31 +39,47 @@ class SpendWatch:
         Raises OperatorFault where the ledger cannot be read. Cancelled: nothing is remembered.
         """
         now_us = self._ledger.clock.now_us()
-        if self._limits == SpendSettings(warn_share=self._limits.warn_share):
+        if not _any_limit(self._limits):
             return Verdict(at_us=now_us)
-        return await self._ledger.read(lambda db: self._judge(db, now_us))
+        return await self._ledger.read(
+            lambda db: look_at(db, self._limits, now_us=now_us, settled=self._settled)
+        )
 
-    def _judge(self, db: sqlite3.Connection, now_us: int) -> Verdict:
-        month, today = month_of(now_us), day_of(now_us)
-        by_key = bool(self._limits.key_day_nusd or self._limits.key_month_nusd)
-        # Yesterday may still get late request rows for an hour or so; the days before it are settled.
-        settled_until = today.from_us // DAY_US - 1
-        for day in range(month.from_us // DAY_US, settled_until):
-            if day not in self._settled:
-                self._settled[day] = items(db, _day(day), by_key=by_key)
-        for day in [day for day in self._settled if day * DAY_US < month.from_us]:
-            del self._settled[day]
-        recent_from = max(month.from_us, settled_until * DAY_US)
-        recent = items(db, Period(from_us=recent_from, to_us=now_us + 1), by_key=by_key)
-        in_month = range(month.from_us // DAY_US, settled_until)
-        whole = [*recent, *(item for day in in_month for item in self._settled[day])]
-        ahead = _ahead(db, now_us)
-        today_only = [item for item in recent if item.day == today.from_us // DAY_US]
-        windows = [
-            _spent(Window.DAY, today, today_only, ahead),
-            _spent(Window.MONTH, month, whole, ahead),
-        ]
-        return judge(self._limits, windows, now_us=now_us)
+
+def look_at(
+    db: sqlite3.Connection,
+    limits: SpendSettings,
+    *,
+    now_us: int,
+    settled: MutableMapping[int, Sequence[Item]],
+) -> Verdict:
+    """Return how every limit stands. `settled` remembers days that are over, between looks."""
+    if not _any_limit(limits):
+        return Verdict(at_us=now_us)
+    month, today = month_of(now_us), day_of(now_us)
+    by_key = bool(limits.key_day_nusd or limits.key_month_nusd)
+    # Yesterday may still get late request rows for an hour or so; the days before it are settled.
+    settled_until = today.from_us // DAY_US - 1
+    for day in range(month.from_us // DAY_US, settled_until):
+        if day not in settled:
+            settled[day] = items(db, _day(day), by_key=by_key)
+    for day in [day for day in settled if day * DAY_US < month.from_us]:
+        del settled[day]
+    recent_from = max(month.from_us, settled_until * DAY_US)
+    recent = items(db, Period(from_us=recent_from, to_us=now_us + 1), by_key=by_key)
+    in_month = range(month.from_us // DAY_US, settled_until)
+    whole = [*recent, *(item for day in in_month for item in settled[day])]
+    ahead = _ahead(db, now_us)
+    today_only = [item for item in recent if item.day == today.from_us // DAY_US]
+    windows = [
+        _spent(Window.DAY, today, today_only, ahead),
+        _spent(Window.MONTH, month, whole, ahead),
+    ]
+    return judge(limits, windows, now_us=now_us)
+
+
+def _any_limit(limits: SpendSettings) -> bool:
+    return limits != SpendSettings(warn_share=limits.warn_share)
 
 
 def _day(day: int) -> Period:
