@@ -2,12 +2,12 @@
 
 import argparse
 import os
-from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
-from poorwill.cli.deploy_push import Push, carry_out_push, odd_word, show
+from poorwill.cli.deploy_push import Push, carry_out_push, odd_word, shown
 from poorwill.cli.deploy_unit import Manager, unit_for, unit_text
-from poorwill.cli.target import read_fleet
+from poorwill.cli.target import add_json_option, read_fleet
 from poorwill.cli.verb import Streams, Verb
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem, RequestFault
 from poorwill.core.settings import GatewaySettings
@@ -15,7 +15,9 @@ from poorwill.core.words import SECOND_US
 
 FLEET = "/srv/poorwill/fleet.toml"
 BUILT = "dist/poorwill"
-INSTALLED = {Manager.SYSTEM: "/usr/local/bin/poorwill", Manager.USER: "%h/.local/bin/poorwill"}
+INSTALLED = MappingProxyType(
+    {Manager.SYSTEM: "/usr/local/bin/poorwill", Manager.USER: "%h/.local/bin/poorwill"}
+)
 """Where the file is on the server. `%h` is systemd's word for the home directory."""
 
 
@@ -48,6 +50,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run-as", metavar="NAME", help="unit: a user to run as instead of root")
     _add_push_options(parser)
+    add_json_option(parser)
 
 
 def _add_push_options(parser: argparse.ArgumentParser) -> None:
@@ -69,15 +72,30 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
         takes = "takes a HOST" if options.action == "push" else "takes no HOST"
         raise RequestFault(ErrorCode.INVALID_REQUEST, f"poorwill deploy {options.action} {takes}")
     if options.action == "unit":
-        streams.stdout.write(_unit(options, streams))
+        text = _unit(options, streams)
+        if options.json:
+            streams.say_json({"unit": text})
+        else:
+            streams.stdout.write(text)
         return 0
     push = _push(options, streams)
     if options.dry_run:
-        for command in (push.copy(), push.replace(), push.restart(), push.ask()):
-            show(command, replace(streams, stderr=streams.stdout))
+        _say_commands(push, options, streams)
         return 0
-    await carry_out_push(push, streams)
+    health = await carry_out_push(push, streams)
+    if options.json:
+        streams.say_json({"host": push.host, "health": health})
+    else:
+        streams.say(f"{push.host} serves")
     return 0
+
+
+def _say_commands(push: Push, options: argparse.Namespace, streams: Streams) -> None:
+    if options.json:
+        streams.say_json({"commands": push.commands()})
+        return
+    for command in push.commands():
+        streams.say(shown(command))
 
 
 def _unit(options: argparse.Namespace, streams: Streams) -> str:
@@ -114,7 +132,7 @@ def _push(options: argparse.Namespace, streams: Streams) -> Push:
         gateway, exit_s = settings.gateway, -(-settings.exit_us // SECOND_US)
     push = Push(
         host=options.host,
-        file=options.file,
+        file=os.path.join(".", options.file),  # with a slash, no colon makes it a host to scp
         binary=options.binary or INSTALLED[options.manager].removeprefix("%h/"),
         unit=options.unit,
         manager=options.manager,

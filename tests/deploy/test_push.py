@@ -1,0 +1,133 @@
+"""`poorwill deploy push`, against programs in place of ssh, scp and systemctl that work on this machine."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from .conftest import Poorwill, Ran
+from .server import Server, another, broken, write_fleet
+
+
+async def push(
+    poorwill: Poorwill, server: Server, built: Path, *more: str, host: str = "box", **env: str
+) -> Ran:
+    fleet = write_fleet(server.home, port=server.port)
+    line = ("deploy", "push", host, "--file", str(built), "--fleet", str(fleet))
+    return await poorwill(*line, "--binary", "poorwill", *more, **{**server.env, **env})
+
+
+async def test_a_push_ends_when_the_new_file_serves(
+    poorwill: Poorwill, server: Server, built: Path
+) -> None:
+    ran = await push(poorwill, server, built)
+    assert (ran.status, ran.out) == (0, "box serves\n"), ran.err
+    assert server.has(built)
+    assert not (server.home / "poorwill.new").exists()
+
+
+async def test_a_second_push_replaces_what_runs(
+    poorwill: Poorwill, server: Server, built: Path
+) -> None:
+    await push(poorwill, server, built)
+    first = server.pid()
+    another(built)
+    ran = await push(poorwill, server, built, "--json")
+    assert json.loads(ran.out)["health"] == {"status": "ok", "file": "# two\n"}
+    assert server.pid() != first
+
+
+async def test_every_command_is_shown_before_it_runs_and_the_dry_run_shows_the_same(
+    poorwill: Poorwill, server: Server, built: Path
+) -> None:
+    dry = await push(poorwill, server, built, "--dry-run")
+    assert server.pid() is None and not (server.home / "poorwill").exists()
+    ran = await push(poorwill, server, built)
+    assert [line.split()[1] for line in dry.out.splitlines()] == ["scp", "ssh", "ssh", "ssh"]
+    assert ran.err == dry.out
+
+
+async def test_a_users_unit_is_restarted_by_the_users_systemd(
+    poorwill: Poorwill, server: Server, built: Path
+) -> None:
+    assert (await push(poorwill, server, built, "--user")).status == 0
+    assert (server.home / "systemctl.log").read_text() == "--user restart poorwill\n"
+
+
+async def test_a_host_that_cannot_be_reached_changes_nothing(
+    poorwill: Poorwill, server: Server, built: Path
+) -> None:
+    ran = await push(poorwill, server, built, host="nowhere")
+    assert ran.status == 7
+    assert "scp failed with status 255: ssh: connect to host nowhere" in ran.err
+    assert "nothing has changed there" in ran.err
+    assert "mv" not in ran.err
+
+
+async def test_a_unit_that_does_not_exist_is_told_with_what_is_in_place_by_then(
+    poorwill: Poorwill, server: Server, built: Path
+) -> None:
+    ran = await push(poorwill, server, built, "--unit", "owl")
+    assert ran.status == 7
+    assert "Unit owl.service not found" in ran.err
+    assert "the new file is in place; on the server: journalctl -u owl" in ran.err
+
+
+async def test_a_new_file_that_never_serves_fails_at_the_deadline_with_what_it_last_said(
+    poorwill: Poorwill, server: Server, built: Path
+) -> None:
+    broken(built)
+    ran = await push(poorwill, server, built, "--within-s", "2")
+    (server.home / "pid").unlink()
+    assert ran.status == 4
+    assert "box does not serve after 2 s: ConnectionRefusedError" in ran.err
+    assert "to go back, push the file you had before" in ran.err
+
+
+async def test_one_that_only_drains_is_not_taken_for_one_that_serves(
+    poorwill: Poorwill, server: Server, built: Path
+) -> None:
+    ran = await push(poorwill, server, built, "--within-s", "3", SERVER_DRAINS="1000")
+    assert ran.status == 4
+    assert '"draining"' in ran.err
+
+
+async def test_a_push_that_is_cancelled_leaves_no_program_behind(
+    poorwill: Poorwill, server: Server, built: Path
+) -> None:
+    server.copy_for_ever()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        task = group.create_task(push(poorwill, server, built))
+        while not (pid := server.copying()):  # noqa: ASYNC110 - another process sends no signal
+            await asyncio.sleep(0.01)
+        task.cancel()
+    assert not os.path.exists(f"/proc/{pid}")  # noqa: ASYNC240
+
+
+@pytest.mark.parametrize("host", ["box;reboot", "-oProxyCommand=reboot", "a b", "$(reboot)"])
+async def test_a_host_that_a_shell_could_misread_is_refused(
+    poorwill: Poorwill, server: Server, built: Path, host: str
+) -> None:
+    fleet = write_fleet(server.home)
+    line = ["deploy", "--file", str(built), "--fleet", str(fleet), "--", "push", host]
+    ran = await poorwill(*line, **server.env)
+    assert ran.status == 2
+    assert "a shell or systemd may take for something else" in ran.err
+
+
+async def test_a_file_that_was_not_built_and_a_port_nobody_can_know_are_refused(
+    poorwill: Poorwill, server: Server, built: Path, tmp_path: Path
+) -> None:
+    ran = await push(poorwill, server, tmp_path / "none")
+    assert ran.status == 2 and "make it: ./dev build" in ran.err
+    fleet = write_fleet(server.home, port=0)
+    ran = await poorwill("deploy", "push", "box", "--fleet", str(fleet), "--file", str(built))
+    assert ran.status == 2 and "admin" in ran.err
+
+
+@pytest.mark.parametrize("line", [["push"], ["unit", "box"]])
+async def test_push_takes_a_host_and_unit_takes_none(poorwill: Poorwill, line: list[str]) -> None:
+    ran = await poorwill("deploy", *line)
+    assert ran.status == 2 and "HOST" in ran.err

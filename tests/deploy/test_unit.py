@@ -1,0 +1,98 @@
+"""`poorwill deploy unit`: what is in it, why, and that systemd takes it."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import Poorwill
+from .server import write_fleet
+
+WALLS = ("ProtectSystem", "PrivateTmp", "ProtectHome", "ProtectKernelTunables", "SystemCallFilter")
+
+
+async def unit(poorwill: Poorwill, fleet: Path, *more: str) -> str:
+    ran = await poorwill("deploy", "unit", "--fleet", str(fleet), *more)
+    assert ran.status == 0, ran.err
+    return ran.out
+
+
+def settings(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line and line[0] not in "#["]
+
+
+async def test_the_unit_stops_poorwill_only_and_leaves_it_its_own_exit_s_to_do_so(
+    poorwill: Poorwill, tmp_path: Path
+) -> None:
+    lines = settings(await unit(poorwill, write_fleet(tmp_path)))
+    assert "KillMode=process" in lines
+    assert "TimeoutStopSec=35" in lines  # exit_s = 20, and 15
+    assert f"ExecStart=/usr/local/bin/poorwill serve {tmp_path}/fleet.toml" in lines
+    assert "OOMPolicy=continue" in lines
+
+
+async def test_a_fleet_that_freezes_gets_no_mount_namespace_of_its_own(
+    poorwill: Poorwill, tmp_path: Path
+) -> None:
+    freezing = settings(
+        await unit(poorwill, write_fleet(tmp_path, ladder='["frozen", "cold"]'), "--run-as", "bird")
+    )
+    cold = settings(await unit(poorwill, write_fleet(tmp_path), "--run-as", "bird"))
+    assert not [line for line in freezing if line.startswith(WALLS)]
+    assert "AmbientCapabilities=CAP_CHECKPOINT_RESTORE CAP_SETPCAP" in freezing
+    assert "ProtectSystem=full" in cold and "CapabilityBoundingSet=" in cold
+    assert "NoNewPrivileges=yes" in freezing and "NoNewPrivileges=yes" in cold
+
+
+async def test_a_users_unit_that_freezes_lets_the_capabilities_of_the_binary_count(
+    poorwill: Poorwill, tmp_path: Path
+) -> None:
+    text = await unit(poorwill, write_fleet(tmp_path, ladder='["frozen", "cold"]'), "--user")
+    lines = settings(text)
+    assert "ExecStart=%h/.local/bin/poorwill serve" in text
+    assert "NoNewPrivileges=yes" not in lines and "setcap" in text
+    assert lines[-1] == "WantedBy=default.target"
+
+
+@pytest.mark.parametrize("ladder", ['["frozen", "cold"]', '["cold"]'])
+@pytest.mark.parametrize("more", [(), ("--user",), ("--run-as", "root"), ("--run-as", "bird")])
+async def test_every_line_of_a_unit_is_one_that_systemd_knows(
+    poorwill: Poorwill, tmp_path: Path, ladder: str, more: tuple[str, ...]
+) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("no systemd-analyze here")
+    text = await unit(
+        poorwill, write_fleet(tmp_path, ladder=ladder), "--binary", "/bin/true", *more
+    )
+    assert verified(analyze, tmp_path, text) == ""
+    assert "Unknown key" in verified(analyze, tmp_path, text.replace("KillMode=", "KillMood="))
+
+
+def verified(analyze: str, directory: Path, text: str) -> str:
+    """Return what systemd says of a unit; it checks the text and that the program exists."""
+    path = directory / "poorwill.service"
+    path.write_text(text)
+    done = subprocess.run([analyze, "verify", path], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+async def test_the_unit_comes_as_json_too(poorwill: Poorwill, tmp_path: Path) -> None:
+    fleet = write_fleet(tmp_path)
+    assert json.loads(await unit(poorwill, fleet, "--json"))["unit"] == await unit(poorwill, fleet)
+
+
+async def test_a_fleet_that_is_not_here_and_odd_words_are_refused(
+    poorwill: Poorwill, tmp_path: Path
+) -> None:
+    ran = await poorwill("deploy", "unit", "--fleet", str(tmp_path / "none.toml"))
+    assert ran.status == 2 and "run it where the fleet is to be served" in ran.err
+    fleet = str(write_fleet(tmp_path))
+    ran = await poorwill(
+        "deploy", "unit", "--fleet", fleet, "--binary", "/a b", "--run-as", "x\nExecStart=/bin/sh"
+    )
+    assert ran.status == 2 and "2 problems" in ran.err
+    ran = await poorwill("deploy", "unit", "--fleet", fleet, "--user", "--run-as", "bird")
+    assert ran.status == 2 and "--run-as goes with --system" in ran.err
