@@ -18,9 +18,10 @@ from poorwill.clock import SystemClock
 from poorwill.core.errors import OperatorFault
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.drivers import procfs
 from poorwill.drivers.criu import Criu, find_criu, private_prefix
 from poorwill.drivers.criu_install import install_criu
-from poorwill.drivers.process import EngineProcesses, become_subreaper
+from poorwill.drivers.process import MARK, EngineProcesses, become_subreaper
 from poorwill.drivers.proof import prove_frozen
 
 TINY_ENGINE = Path(__file__).with_name("tiny_engine.py")
@@ -34,6 +35,19 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 @pytest.fixture(scope="session", autouse=True)
 def _subreaper() -> None:
     become_subreaper()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail the run where any test has left a process behind, however it came to be."""
+    yield
+    here = str(tmp_path_factory.getbasetemp())
+    left = [
+        f"{stat.pid}: {procfs.command_line(stat.pid)}"
+        for stat in procfs.all_processes()
+        if stat.state not in "ZX" and here in procfs.environment(stat.pid).get(MARK, "")
+    ]
+    assert not left, f"left behind: {left}"
 
 
 @dataclass

@@ -386,6 +386,7 @@ async def test_criu_killed_halfway_through_a_restore_leaves_no_process_and_keeps
             await driver.wake(parked, launch, generation=2, report=fleet.report)
         killer.cancel()
     assert nothing_runs(fleet) and scratch(fleet) == []
+    assert procfs.read_stat(running.pid) is None
     woken = await driver.wake(parked, launch, generation=3, report=fleet.report)
     assert ask(woken, "/sum") == total
 
@@ -433,9 +434,12 @@ async def another_poorwill(fleet: Fleet, criu: Criu, call: str) -> asyncio.subpr
     return await asyncio.create_subprocess_exec(sys.executable, "-c", program)
 
 
-async def recovered(fleet: Fleet, driver: FrozenDriver) -> None:
+async def recovered(fleet: Fleet, driver: FrozenDriver, running: Running) -> None:
     """Recover, and see that nothing is left of what the other poorwill was doing; twice is once."""
     await driver.recover()
+    # Not only what is marked: a process that is half restored has no environment yet.
+    assert procfs.read_stat(running.pid) is None
+    assert procfs.session_members(running.pid) == []
     assert nothing_runs(fleet) and scratch(fleet) == [] and await driver.inventory() == []
     assert not [stat for stat in procfs.all_processes() if _is_criu(stat.pid, fleet)]
     assert ("warning", "removed an unfinished snapshot") in [line[:2] for line in fleet.log.lines]
@@ -454,7 +458,7 @@ async def test_a_poorwill_killed_during_a_park_leaves_nothing_that_recovery_does
     child.kill()
     await child.wait()
     assert len(scratch(fleet)) == 1
-    await recovered(fleet, driver)
+    await recovered(fleet, driver, running)
 
 
 async def test_a_poorwill_killed_during_a_wake_leaves_nothing_that_recovery_does_not_clear(
@@ -471,7 +475,7 @@ async def test_a_poorwill_killed_during_a_wake_leaves_nothing_that_recovery_does
     child.kill()
     await child.wait()
     assert len(scratch(fleet)) == 1
-    await recovered(fleet, driver)
+    await recovered(fleet, driver, running)
     with pytest.raises(SnapshotRefused, match="missing"):
         await driver.wake(parked, launch, generation=3, report=fleet.report)
 

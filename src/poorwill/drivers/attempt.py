@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from poorwill.drivers import procfs
-from poorwill.drivers.session import kill_session, session_gone
+from poorwill.drivers.session import end_session
 
 NOTE = "attempt.json"
 NOTE_BYTES = 256
@@ -35,28 +35,32 @@ def note_attempt(
         file.write(json.dumps(note).encode().ljust(NOTE_BYTES))
 
 
+def forget_attempt(work: Path) -> None:
+    """Remove the note: the engine is whole and about to run on. Raises OSError."""
+    (work / NOTE).unlink()
+
+
 async def settle_leftover(directory: Path) -> str:
     """End what a leftover's note names; return what was ended, for people, or an empty string.
 
-    Only for leftovers of a poorwill that is no more: it kills. A restored engine that already runs on is
-    left alone. Raises DriverError where a process does not disappear.
+    Only for leftovers of a poorwill that is no more: it kills. criu goes first, so that nothing new
+    appears; what it has restored by then was never let run by anybody who had verified it. Raises
+    DriverError where a process does not disappear.
     """
     note = _read(directory / "work" / NOTE) or _read(directory / NOTE)
     if note is None:
         return ""
     criu_pid, criu_started, engine_pid, engine_started = note
+    if not criu_pid:
+        return ""  # poorwill died before criu was started: nothing has been touched
     ended = []
-    if criu_pid and _is(criu_pid, criu_started):
-        kill_session(criu_pid, since=criu_started)
-        await session_gone(criu_pid, started=criu_started)
+    if await end_session(criu_pid, started=criu_started):
         ended.append(f"criu {criu_pid}")
-    engine = procfs.read_stat(engine_pid)
-    if engine is None:
-        return ", ".join(ended)
-    restoring = engine_started is None and engine.started >= criu_started and engine.state in "Tt"
-    if restoring or engine.started == engine_started:
-        kill_session(engine_pid, since=engine.started)
-        await session_gone(engine_pid, started=engine.started)
+    if engine_started is None:
+        # The engine was being restored: all of it is younger than criu.
+        if await end_session(engine_pid, since=criu_started):
+            ended.append(f"engine {engine_pid}")
+    elif await end_session(engine_pid, started=engine_started):
         ended.append(f"engine {engine_pid}")
     return ", ".join(ended)
 
@@ -73,8 +77,3 @@ def _read(path: Path) -> tuple[int, int, int, int | None] | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _is(pid: int, started: int) -> bool:
-    stat = procfs.read_stat(pid)
-    return stat is not None and stat.started == started

@@ -20,7 +20,7 @@ from typing import IO
 
 from poorwill.drivers import procfs
 from poorwill.drivers.blocking import open_pidfd, process_end
-from poorwill.drivers.session import kill_session, session_gone
+from poorwill.drivers.session import end_session
 
 VERSION_LIMIT_S = 5.0
 
@@ -168,7 +168,7 @@ class Criu:
         except BaseException as error:
             foreign = isinstance(error, CriuFailed) and error.fault is CriuFault.PID_TAKEN
             if restorer is not None and not foreign:
-                await _undo_restore(root_pid, since=restorer.started)
+                await end_session(root_pid, since=restorer.started)
             raise
 
     async def _call(
@@ -207,12 +207,13 @@ async def run_bounded(
 ) -> int | None:
     """Run a program in a session of its own and return its exit code, negative for a signal.
 
-    None: it was killed at the limit. Cancelled: likewise killed. Its output goes to a file, since a pipe
-    would be held open by what it leaves running. Raises OSError where it cannot be started.
+    What it leaves in that session is killed with it, or after it. Its output goes to a file, since a pipe
+    would be held open by what it leaves elsewhere. None: it was killed at the limit. Cancelled: likewise
+    killed. Raises OSError where it cannot be started.
     """
     pid = _start(argv, output, env, inherit)
-    pidfd = open_pidfd(pid)
-    assert pidfd is not None, "an unreaped child always has a pid"
+    pidfd, child = open_pidfd(pid), procfs.read_stat(pid)
+    assert pidfd is not None and child is not None, "an unreaped child always has a pid"
     ended = False
     try:
         began(pid)
@@ -220,9 +221,12 @@ async def run_bounded(
     finally:
         os.close(pidfd)
         if not ended:
-            kill_session(pid)
-            await session_gone(pid)
-    return _exit_code(pid) if ended else None
+            await end_session(pid)
+    if not ended:
+        return None
+    code = _exit_code(pid)
+    await end_session(pid, started=child.started)
+    return code
 
 
 def _start(
@@ -243,11 +247,6 @@ def _start(
 
 def _exit_code(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-async def _undo_restore(root_pid: int, *, since: int) -> None:
-    kill_session(root_pid, since=since)
-    await session_gone(root_pid, since=since)
 
 
 def _error_lines(path: Path, *, whole: bool = False) -> str:

@@ -26,12 +26,6 @@ def send(members: Iterable[ProcessStat], *numbers: signal.Signals) -> None:
                 os.kill(stat.pid, number)
 
 
-def kill_session(session: int, *, since: int = 0) -> None:
-    """SIGKILL every process of a session that started at or after `since` (clock ticks)."""
-    members = procfs.session_members(session)
-    send([stat for stat in members if stat.started >= since], signal.SIGKILL)
-
-
 def reap(members: Iterable[ProcessStat]) -> dict[int, int]:
     """Collect the zombies among them that are our children; return their wait statuses by pid."""
     own, statuses = os.getpid(), {}
@@ -42,6 +36,16 @@ def reap(members: Iterable[ProcessStat]) -> dict[int, int]:
                 if pid:
                     statuses[pid] = status
     return statuses
+
+
+async def end_session(session: int, *, started: int | None = None, since: int = 0) -> bool:
+    """Kill what there is of a session and wait until it is gone; return whether there was anything.
+
+    `started`, `since` and errors as in `session_gone`.
+    """
+    there = bool(_members(session, started, since))
+    await session_gone(session, started=started, since=since)
+    return there
 
 
 async def session_gone(

@@ -15,7 +15,7 @@ from poorwill.core.ports import DriverError, Report, SnapshotRefused
 from poorwill.core.words import Phase
 from poorwill.drivers import procfs
 from poorwill.drivers.asleep_engines import wake_engine
-from poorwill.drivers.attempt import note_attempt
+from poorwill.drivers.attempt import forget_attempt, note_attempt
 from poorwill.drivers.blocking import in_thread
 from poorwill.drivers.criu import CriuFailed, CriuFault, Tcp
 from poorwill.drivers.device import device_image
@@ -58,7 +58,7 @@ async def thaw(
         claimed = True
         running = await _restore(driver, manifest, draft, launch, generation, report)
         spent = True
-        await _let_run(driver, manifest, running, launch, report)
+        await _let_run(driver, manifest, draft, running, launch, report)
     except BaseException as error:
         spent = spent or (claimed and isinstance(error, SnapshotRefused))
         if claimed and not spent:
@@ -74,10 +74,16 @@ async def thaw(
 
 
 async def _let_run(
-    driver: "FrozenDriver", manifest: Manifest, running: Running, launch: Launch, report: Report
+    driver: "FrozenDriver",
+    manifest: Manifest,
+    draft: Draft,
+    running: Running,
+    launch: Launch,
+    report: Report,
 ) -> None:
     held = device_image(manifest)
     try:
+        forget_attempt(draft.work)
         driver.processes.resume(running)
         if held.pids:
             _mark(driver, report, Phase.RESTORE_DEVICE, held.bytes)
