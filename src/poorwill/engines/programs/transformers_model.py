@@ -9,13 +9,12 @@ import json
 import sys
 from typing import Any
 
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-
-def tokenizer(wanted: dict[str, Any]) -> PreTrainedTokenizerFast:
+def tokenizer(wanted: dict[str, Any]) -> Any:
     """Return the byte-level BPE tokenizer."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
     vocabulary = {token: number for number, token in enumerate(wanted["tokens"])}
     merges = [tuple(pair) for pair in wanted["merges"]]
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
@@ -29,8 +28,11 @@ def tokenizer(wanted: dict[str, Any]) -> PreTrainedTokenizerFast:
     return fast
 
 
-def model(wanted: dict[str, Any]) -> LlamaForCausalLM:
+def model(wanted: dict[str, Any]) -> Any:
     """Return the model: noise, of which greedy text is printable and ends only at max_tokens."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.manual_seed(wanted["seed"])
     made = LlamaForCausalLM(
         LlamaConfig(
