@@ -118,6 +118,19 @@ async def test_json_has_the_promised_keys_and_names(plan, tmp_path):
     )
 
 
+async def test_idle_times_can_be_given_in_any_way(plan, tmp_path):
+    path = csv_of(tmp_path, ["100,10"])
+    ways = (
+        ("--idle-s", "90", "300"),
+        ("--idle-s", "90,300"),
+        ("--idle-s", "90", "--idle-s", "300", "--idle-s", "90"),
+    )
+    for way in ways:
+        found = await document(plan, "--trace", path, *WORLD, *way)
+        fixed = [p["idle_s"] for p in found["policies"] if p["name"].startswith("fixed")]
+        assert fixed == [90, 300]
+
+
 async def test_the_account_closes_at_the_end_of_the_span(plan, tmp_path):
     path = csv_of(tmp_path, ["100,50", "1200,5"])
     found = await document(plan, "--trace", path, "--span-s", "220", *WORLD, "--idle-s", "300")

@@ -10,7 +10,7 @@ from fractions import Fraction
 from poorwill.cli import plan_pool
 from poorwill.cli.ledger import add_ledger_options
 from poorwill.cli.plan_job import Job, jobs
-from poorwill.cli.plan_options import EPILOG, add_options, circumstances, scenario_of
+from poorwill.cli.plan_options import EPILOG, add_options, circumstances, flat, scenario_of
 from poorwill.cli.target import add_json_option
 from poorwill.cli.verb import Streams, Verb
 from poorwill.clock import SystemClock
@@ -130,7 +130,7 @@ async def _report(
     field = Field(
         scenario=job.scenario,
         cold=job.cold,
-        idles_us=tuple(dict.fromkeys((*own, *(options.idle_s or DEFAULT_IDLES_US)))),
+        idles_us=tuple(dict.fromkeys((*own, *(flat(options.idle_s) or DEFAULT_IDLES_US)))),
         floor=job.floor,
         bill=bill,
     )

@@ -1,8 +1,10 @@
 """The options of `poorwill plan`, and what they say about the world, as the planner's own values."""
 
 import argparse
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from itertools import chain
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from poorwill.core.errors import ErrorCode, RequestFault
@@ -61,7 +63,7 @@ def _add_costs(parser: argparse.ArgumentParser) -> None:
     )
     costs.add_argument("--parked-usd-h", type=_money, default=0, metavar="USD")
     costs.add_argument(
-        "--wake-s", type=_durations, default=(95 * SECOND_US,), metavar="S[,S...]",
+        "--wake-s", type=_durations, nargs="+", default=((95 * SECOND_US,),), metavar="S[,S...]",
         help="how long a wake takes; of several the n-th wake takes the n-th (default: 95)",
     )  # fmt: skip
     costs.add_argument("--park-s", type=us, default=20 * SECOND_US, metavar="S", help="default: 20")
@@ -82,10 +84,11 @@ def _add_service(parser: argparse.ArgumentParser) -> None:
     service = parser.add_argument_group("how requests are served")
     service.add_argument(
         "--idle-s",
-        type=us,
-        action="append",
+        type=_durations,
+        nargs="+",
+        action="extend",
         default=[],
-        metavar="S",
+        metavar="S[,S...]",
         help="a fixed idle time to judge",
     )
     service.add_argument(
@@ -148,7 +151,7 @@ def tiers_of(options: argparse.Namespace) -> tuple[TierTimes, ...]:
         tiers.append(
             TierTimes(
                 tier=Tier.HIBERNATED,
-                wake_us=options.wake_s,
+                wake_us=flat(options.wake_s),
                 park_us=options.park_s,
                 parked_nusd_h=options.parked_usd_h,
             )
@@ -246,6 +249,11 @@ def circumstances(options: argparse.Namespace) -> Circumstances:
         rps_one_box=options.load_rps_one_box,
         hosted_named=options.hosted is not None,
     )
+
+
+def flat(lists: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return several lists of durations, given as words or with commas, as one."""
+    return tuple(chain.from_iterable(lists))
 
 
 def us(text: str) -> int:

@@ -48,11 +48,13 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """The gap before a point: since when idle, where parked (None: stayed ready), when the wake began."""
+    """The gap before a point: since when idle, in which tier (None: stayed ready), from when parked to when
+    the wake began."""
 
     before: Point | None
     idle_us: int
     tier: Tier | None
+    down_us: int
     wake_us: int
     cost: int
     """Of everything up to the point's readiness, in nano-dollars times microseconds an hour."""
@@ -83,15 +85,15 @@ class _Search:
 
     def best(self) -> Way:
         """Fill in all points and return the way to the end of the span."""
-        start = next(
-            index
-            for index, times in enumerate(self.scenario.tiers)
-            if times.tier is (self.scenario.start_tier or self.scenario.tiers[-1].tier)
-        )
-        nothing = Way(None, 0, None, 0, 0)
-        turns = (0,) * len(self.scenario.tiers)
-        for point, way in self._through(start, nothing, None, 0, 0, turns, parked_us=0):
-            self._offer(point, way)
+        tiers = self.scenario.tiers
+        start = self.scenario.start_tier or tiers[-1].tier
+        begins = next(index for index, times in enumerate(tiers) if times.tier is start)
+        nothing = Way(None, 0, None, 0, 0, 0)
+        turns = (0,) * len(tiers)
+        for index in range(begins, len(tiers)):  # where it starts, or deeper at once
+            park_us = tiers[index].park_us if index > begins else 0
+            for point, way in self._through(index, nothing, None, 0, 0, turns, parked_us=park_us):
+                self._offer(point, way)
         for index in range(len(self.arrivals)):
             for point, way in self.ways[index].items():
                 self._leave(point, way)
@@ -111,14 +113,15 @@ class _Search:
         cost = way.cost + active * (end - min(ready, span))
         if self.wait_rate:
             cost += self.wait_rate * int(busy.waits_us.sum())
-        done = Way(point, end, None, 0, cost)
+        done = Way(point, end, None, 0, 0, cost)
         following = busy.next_request
         if following == len(self.arrivals):
-            stay = Way(point, end, None, span, cost + active * (span - end))
+            stay = Way(point, end, None, span, span, cost + active * (span - end))
             self._offer((following, span, turns), stay)
         else:
             arrival = self.arrivals[following]
-            stay = Way(point, end, None, arrival, cost + active * (arrival - end))
+            whole = cost + active * (arrival - end)
+            stay = Way(point, end, None, arrival, arrival, whole)
             self._offer((following, arrival, turns), stay)
         for index, times in enumerate(self.scenario.tiers):
             for reached, passed in self._through(
@@ -145,7 +148,7 @@ class _Search:
         if following == len(self.arrivals):
             down = min(down, span)
             cost = done.cost + active * (down - idle_us) + rate * (span - down)
-            yield (following, span, turns), Way(before, idle_us, times.tier, span, cost)
+            yield (following, span, turns), Way(before, idle_us, times.tier, down, span, cost)
             return
         if self.arrivals[following] < down:
             return
@@ -156,7 +159,7 @@ class _Search:
             began = ready - wake
             cost = done.cost + active * parked_us + rate * (began - down)
             cost += active * (min(ready, span) - began)
-            yield (following, ready, after), Way(before, idle_us, times.tier, began, cost)
+            yield (following, ready, after), Way(before, idle_us, times.tier, down, began, cost)
 
     def _readiness(self, times: TierTimes, following: int, wake: int, down: int) -> list[int]:
         """Return the instants at which it may be best to become ready for a request."""
@@ -182,8 +185,7 @@ class _Search:
         way = last
         while True:
             if way.tier is not None:
-                park_us = scenario.times(way.tier).park_us if way.before is not None else 0
-                parked[way.tier] += way.wake_us - min(way.idle_us + park_us, way.wake_us)
+                parked[way.tier] += way.wake_us - way.down_us
                 wakes += way.wake_us < span
             if way.before is None:
                 break

@@ -7,37 +7,48 @@ import html
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.planner.picture import STATES, Picture, Point
 
-LIGHT = {"ink": "#1f2328", "faint": "#818b98", "paper": "#ffffff", "line": "#d1d9e0"}
-DARK = {"ink": "#e6edf3", "faint": "#8b949e", "paper": "#0d1117", "line": "#3d444d"}
-STAND_INS = {"ink": "#010101", "faint": "#020202", "paper": "#fdfdfd", "line": "#030303"}
+LIGHT: Mapping[str, str] = MappingProxyType(
+    {"ink": "#1f2328", "faint": "#818b98", "paper": "#ffffff", "line": "#d1d9e0"}
+)
+DARK: Mapping[str, str] = MappingProxyType(
+    {"ink": "#e6edf3", "faint": "#8b949e", "paper": "#0d1117", "line": "#3d444d"}
+)
+STAND_INS: Mapping[str, str] = MappingProxyType(
+    {"ink": "#010101", "faint": "#020202", "paper": "#fdfdfd", "line": "#030303"}
+)
 """Colours that nothing else has, replaced by CSS variables in SVG."""
 FRONTIER, CHOSEN, BARS = "#2f81d7", "#d4631c", "#2f81d7"
-STATE_COLOURS = {
-    "parked": "#8c959f",
-    "waking": "#d29922",
-    "serving": "#2da44e",
-    "lingering": "#54aeff",
-    "floor": "#8250df",
-    "parking": "#e5534b",
-}
+STATE_COLOURS: Mapping[str, str] = MappingProxyType(
+    {
+        "parked": "#8c959f",
+        "waking": "#d29922",
+        "serving": "#2da44e",
+        "lingering": "#54aeff",
+        "floor": "#8250df",
+        "parking": "#e5534b",
+    }
+)
 """Mid tones that stand out on white and on black."""
 CHARACTER_PT = 5.6
 """Width of a character of a label, generously."""
-TICKS_S = {
-    1: "1 s",
-    10: "10 s",
-    60: "1 min",
-    600: "10 min",
-    3600: "1 h",
-    36_000: "10 h",
-    86_400: "1 d",
-    604_800: "7 d",
-}
+TICKS_S: Mapping[int, str] = MappingProxyType(
+    {
+        1: "1 s",
+        10: "10 s",
+        60: "1 min",
+        600: "10 min",
+        3600: "1 h",
+        36_000: "10 h",
+        86_400: "1 d",
+        604_800: "7 d",
+    }
+)
 
 
 def draw(picture: Picture, path: str, *, text: str = "") -> None:

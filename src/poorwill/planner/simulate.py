@@ -134,6 +134,7 @@ class Run:
             policy=self.policy,
             floor=self.floor,
             tier=scenario.start_tier or ladder[-1],
+            load=Load(idle_since_us=self.now_us),
         )
         self.span_cause = parked(self.replica.tier)
         if scenario.starts_ready:

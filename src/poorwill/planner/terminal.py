@@ -1,8 +1,9 @@
 """Draws a plan's picture with characters, for a terminal. Plain enough for any font and colour scheme."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
+from types import MappingProxyType
 
 from poorwill.planner.picture import Picture, Point
 
@@ -10,14 +11,16 @@ WIDTH, HEIGHT = 64, 12
 BAR = 40
 SLOTS = 96
 """Of a day: a quarter of an hour each."""
-MARKS = {
-    "parked": ".",
-    "waking": "w",
-    "serving": "#",
-    "lingering": "-",
-    "floor": "=",
-    "parking": "p",
-}
+MARKS: Mapping[str, str] = MappingProxyType(
+    {
+        "parked": ".",
+        "waking": "w",
+        "serving": "#",
+        "lingering": "-",
+        "floor": "=",
+        "parking": "p",
+    }
+)
 EDGES_S = (1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10_800, 36_000, 86_400, 604_800)
 
 

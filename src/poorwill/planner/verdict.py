@@ -25,7 +25,7 @@ none at all a dense trace would save a tenth by making everybody wait."""
 NOTABLE = 0.99
 
 HANDFUL_PER_DAY = 10
-"""Fewer requests a day than this do not carry a machine of one's own, if a hosted API is cheaper."""
+"""No more requests a day than this do not carry a machine of one's own, if a hosted API is cheaper."""
 PEAK_WINDOW_S = 60
 DAY_US = 86_400 * SECOND_US
 
@@ -156,7 +156,7 @@ def _hosted(case: Case, said: Circumstances, own: Outcome, price: int) -> tuple[
     if bill is None or not case.requests or bill.nusd >= own.objective_nusd(price):
         return None
     per_day = case.requests * DAY_US / case.span_us
-    if not said.hosted_named and per_day >= HANDFUL_PER_DAY:
+    if not said.hosted_named and per_day > HANDFUL_PER_DAY:
         return None
     own_nusd = own.objective_nusd(price)
     times = own_nusd / max(bill.nusd, 1)
