@@ -24,6 +24,7 @@ from poorwill.drivers.asleep_engines import Calls
 from poorwill.drivers.guest import Guest
 from poorwill.drivers.manifest import decode
 from poorwill.drivers.qemu import Accelerator, Hypervisor, Layout, Memory
+from poorwill.drivers.sealing import Sealer
 
 from .conftest import Fleet, ask, new_fleet
 from .virtual import (
@@ -88,9 +89,43 @@ async def test_memory_may_stay_out_of_files_altogether(
         assert ask(running) == str(cycle)
         assert machine.memory_files() == []
         parked = await machine.suspended.park(running, launch, generation=cycle)
+        assert parked.path is not None
+        assert b"Linux version" in Path(parked.path, "image", "state").read_bytes()
         running = await machine.wake(parked, launch, generation=cycle + 1)
         assert machine.runs.memory(running) is Memory.ANONYMOUS
     await machine.cold.park(running, launch, generation=3)
+
+
+async def test_an_encrypted_snapshot_shows_nothing_of_the_guests_memory(
+    fleet: Fleet, hypervisor: Hypervisor, golden_guest: Guest
+):
+    machine = new_machine(fleet, hypervisor, golden_guest, in_file=False)
+    machine.suspended.store.sealer = Sealer(key=b"k" * 32)
+    launch = launch_on(machine)
+    running = await machine.start(launch)
+    assert ask(running) == "1"
+    parked = await machine.suspended.park(running, launch, generation=1)
+    assert parked.path is not None
+    stored = Path(parked.path, "image", "state").read_bytes()
+    assert b"Linux version" not in stored and machine.memory_files() == []
+    running = await machine.wake(parked, launch, generation=2)
+    assert ask(running) == "2"
+    parked = await machine.suspended.park(running, launch, generation=3)
+    machine.suspended.store.sealer = Sealer(key=b"x" * 32)
+    with pytest.raises(SnapshotRefused, match="decrypted"):
+        await machine.wake(parked, launch, generation=4)
+    assert fleet.processes.found() == []
+
+
+async def test_a_memory_file_in_the_clear_is_not_parked_as_if_it_were_encrypted(machine: Machine):
+    launch = launch_on(machine)
+    running = await machine.start(launch)
+    parked = await machine.suspended.park(running, launch, generation=1)
+    running = await machine.wake(parked, launch, generation=2)  # on a memory file now
+    machine.suspended.store.sealer = Sealer(key=b"k" * 32)
+    error = await _failure(machine.suspended.park(running, launch, generation=3))
+    assert error.running == running and "in the clear already" in str(error)
+    assert ask(running) == "1"
 
 
 async def test_replicas_from_one_golden_image_share_no_writes(
