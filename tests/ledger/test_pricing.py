@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from poorwill.core.entries import Alive, ParkEnded
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import HOUR_US, PARKED_CAUSES
 from poorwill.ledger.applying import Applier
@@ -316,3 +317,50 @@ def test_a_wake_is_charged_to_those_it_woke_for():
             if i.cause == "wake.provision"
         }
     assert shares == {"ann": 3 * second, "bob": 3 * second, "(not recorded)": 3 * second}
+
+
+def test_ten_gigabytes_parked_for_a_month_of_hours_cost_ten_gigabyte_months():
+    rate = RateSettings(effective_us=0, active_nusd_h=0, storage_nusd_gb_month=80_000_000)
+    parked = ParkEnded(
+        replica="a.0",
+        at_us=START,
+        began_us=START,
+        to_tier="frozen",
+        ok=True,
+        image_bytes=10 * 10**9,
+    )
+    batches = [
+        [created(), parked, span(0, "parked.frozen", tier="frozen")],
+        [span(730 * HOUR, "serving")],
+    ]
+    with filled(batches, [rate]) as db:
+        stored = [i for i in items(db, everything(batches)) if i.cause == "storage"]
+    assert sum(i.nusd for i in stored) == pytest.approx(800_000_000, abs=len(stored))
+
+
+def test_a_row_that_comes_after_its_hours_were_rolled_up_changes_their_shares():
+    """A stream of two and a half hours has no row before it ends; others were charged alone meanwhile."""
+    minute = 60_000_000
+    early = [
+        [created(), span(0, "serving"), request(0, 0, 30 * minute, key="ann")],
+        [Alive(at_us=START + 2 * HOUR + minute)],
+    ]
+    late = [
+        [request(0, 0, 150 * minute, key="bob"), span(150 * minute, "linger")],
+        [Alive(at_us=START + 3 * HOUR)],
+    ]
+    with filled([*early, *late], []) as db:
+        expected = items(db, everything([*early, *late]), by_key=True)
+    with filled(early, []) as db:
+        write(db, lambda: roll_up(db))
+        before = {i.key: i.us for i in items(db, everything(early), by_key=True) if i.us}
+        for batch in late:
+            write(db, lambda batch=batch: Applier(db).apply(batch))
+        assert items(db, everything([*early, *late]), by_key=True) == expected
+        write(db, lambda: roll_up(db))
+        assert items(db, everything([*early, *late]), by_key=True) == expected
+    assert before == {"ann": 30 * minute, "(not recorded)": 91 * minute}
+    assert {i.key: i.us for i in expected if i.cause == "serving"} == {
+        "ann": 15 * minute,
+        "bob": 135 * minute,
+    }

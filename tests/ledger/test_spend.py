@@ -156,3 +156,17 @@ async def test_a_crash_loop_costs_at_most_the_limit_and_stays_stopped_after_a_re
     async with opened(path, clock=clock) as ledger:
         again = await SpendWatch(ledger=ledger, limits=limits).look()
     assert again.limits[0].spent_nusd == verdict.limits[0].spent_nusd
+
+
+async def test_a_limit_trips_before_it_is_passed_not_after(path):
+    """A replica that serves without a break at a cent a second, looked at every ten seconds."""
+    limits, clock = SpendSettings(day_nusd=DOLLAR + 9 * DOLLAR // 100), HandClock(START)
+    async with opened(path, clock=clock) as ledger:
+        await ledger.thread.call(lambda db: sync_rates(db, [RATE], now_us=START))
+        await ledger.record([created(), span(0, "serving")])
+        watch, state = SpendWatch(ledger=ledger, limits=limits), None
+        while state is None:
+            clock.at_us += LOOK_EVERY_S * S
+            await ledger.record([Alive(at_us=clock.at_us)])
+            state = (await watch.look()).stops_model("a")
+    assert state.spent_nusd == DOLLAR

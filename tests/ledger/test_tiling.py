@@ -95,6 +95,24 @@ async def test_an_anatomy_that_does_not_tile_its_wake_is_refused_and_changes_not
 
 
 @pytest.mark.parametrize(
+    "stretch",
+    [
+        [span(10, "serving"), span(15, "linger")],
+        [span(10, "wake.weights", wake="a.0.1"), span(15, "linger")],
+        [span(5, "wake.weights", wake="a.0.1")],
+    ],
+    ids=["of no wake", "of another cause at its end", "longer than the wake"],
+)
+async def test_an_anatomy_replaces_nothing_but_its_own_wake_s_spans(path, log, stretch):
+    async with opened(path, log=log) as ledger:
+        await ledger.record([created(), began(10), *stretch])
+        before = rows(path)
+        with pytest.raises(EntryRefused):
+            await ledger.record([ended(20, anatomy=ANATOMY), span(20, "serving")])
+        assert rows(path) == before
+
+
+@pytest.mark.parametrize(
     "bad",
     [
         span(5, "linger"),
