@@ -7,6 +7,7 @@ requests, and the engine gets a head that is written anew:
 1. Empty lines before a request line are skipped (section 2.2 says SHOULD); h11 refuses them.
 2. More than one space may separate the parts of the request line (section 3 allows it); h11 refuses that.
 3. `RTSP/1.0` in the request line is read as `HTTP/1.0`; h11 refuses it.
+4. An HTTP/1.0 connection is kept where `Connection: keep-alive` asks for it; h11 always closes it.
 
 The other way round we are stricter: bare line feeds, folded headers, repeated lengths even if equal,
 unknown methods, other versions than 1.0 and 1.1, upgrades, dot segments, targets that are no path.
@@ -143,10 +144,11 @@ def theirs(data: bytes) -> tuple[list[Seen], bool]:
             return seen, False
 
 
-# Empty lines where a request line could begin; spaces doubled in it; RTSP.
+# Empty lines where a request line could begin; spaces doubled in it; RTSP; a kept HTTP/1.0 connection.
 KNOWN = re.compile(
     rb"\A[\r\n]|\r\n\r\n[\r\n]+[A-Z]|[\r\n](?:GET|POST|PUT|DELETE) "
     rb"|(?:\A|\n)[^\n]*[A-Z]+ {2,}[^ ]|(?:\A|\n)[^\n]* {2,}HTTP|RTSP/1\.0"
+    rb"|HTTP/1\.0\r\n(?:[^\r\n]+\r\n)*?[Cc]onnection: ?[^\r\n]*keep-alive"
 )
 
 
@@ -307,3 +309,6 @@ def test_the_known_differences_are_these() -> None:
     ):
         assert theirs(request) == ([], True)
         assert ours([request]) == ([(b"GET", b"/v1/models", b"")], False)
+    kept = b"GET /v1/models HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    assert len(theirs(kept * 2)[0]) == 1
+    assert len(ours([kept * 2])[0]) == 2
