@@ -15,6 +15,7 @@ from poorwill.core.words import HOUR_US, PARKED_CAUSES
 from poorwill.ledger.applying import Applier
 from poorwill.ledger.bill import Axis, group, make_bill
 from poorwill.ledger.dates import DAY_US, Period
+from poorwill.ledger.explain import explain
 from poorwill.ledger.items import items
 from poorwill.ledger.pricing import NAMED_CHARGES, OFF_CAUSES
 from poorwill.ledger.rates import lives, rate_book, sync_rates
@@ -364,3 +365,30 @@ def test_a_row_that_comes_after_its_hours_were_rolled_up_changes_their_shares():
         "ann": 15 * minute,
         "bob": 135 * minute,
     }
+
+
+def test_a_park_that_failed_leaves_nothing_that_is_stored():
+    fine = ParkEnded(
+        replica="a.0", at_us=START + 10, began_us=START, to_tier="frozen", ok=True, image_bytes=70
+    )
+    failed = ParkEnded(
+        replica="a.0", at_us=START + 30, began_us=START, to_tier="frozen", ok=False, image_bytes=99
+    )
+    batches = [
+        [created(), fine, span(10, "parked.frozen", tier="frozen"), span(20, "serving")],
+        [failed, span(40, "parked.frozen", tier="frozen")],
+    ]
+    with filled(batches, []) as db:
+        stored = db.execute("SELECT image_bytes FROM spans ORDER BY began_us").fetchall()
+    assert stored == [(0,), (70,), (0,), (70,)]
+
+
+def test_an_instant_is_explained_with_the_rate_that_held_then():
+    configured = [
+        RateSettings(effective_us=0, active_nusd_h=10**9),
+        RateSettings(effective_us=START + HOUR, active_nusd_h=3 * 10**9),
+    ]
+    with filled([[created(), span(0, "serving")], [span(2 * HOUR, "linger")]], configured) as db:
+        before, after = (explain(db, "a", START + at) for at in (HOUR - 1, HOUR))
+    assert [one.nusd_h for one in (*before, *after)] == [10**9, 3 * 10**9]
+    assert before[0].span_nusd == after[0].span_nusd == 4 * 10**9

@@ -1,5 +1,7 @@
 """The spend breaker: what trips, what warns, when it lifts, and what a crash loop can cost at most."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +59,13 @@ def test_a_model_s_limit_stops_that_model_alone_and_a_key_s_that_key():
     assert verdict.stops_model("b") is None
     assert verdict.stops_key("ann").scope is Scope.KEY
     assert verdict.stops_key("bob") is None
+
+
+def test_of_several_tripped_limits_the_one_that_lifts_last_is_told():
+    limits = SpendSettings(day_nusd=1, month_nusd=1)
+    month = replace(spent(5, window=Window.MONTH), ends_us=30 * 24 * HOUR)
+    verdict = judge(limits, [spent(5), month], now_us=HOUR)
+    assert verdict.stops_model("a").window is Window.MONTH
 
 
 def test_a_tripped_limit_says_how_to_lift_it_and_when_it_lifts_by_itself():

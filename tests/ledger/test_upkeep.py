@@ -16,7 +16,7 @@ from poorwill.ledger.upkeep import compact
 from poorwill.main import run
 
 from .lives import HOUR, rates, stories
-from .story import START, created, damage, opened, request, span, write
+from .story import START, began, created, damage, ended, opened, request, span, write
 from .test_pricing import everything, filled
 
 
@@ -107,6 +107,30 @@ async def test_the_check_finds_what_was_tampered_with(path, tampering, words):
     status, said, _ = await poorwill("ledger", "check", "--ledger", path, "--json")
     assert status == 1
     assert any(words in problem for problem in json.loads(said)["problems"])
+
+
+@pytest.mark.parametrize(
+    ("tampering", "words"),
+    [
+        (
+            "UPDATE wakes SET ended_us = ended_us + 5",
+            "wake a.0.1: it lasted 15 us, its spans 10 us",
+        ),
+        ("UPDATE wake_keys SET requests = 7", "whom it woke for differs"),
+        ("DELETE FROM wake_keys", "whom it woke for differs"),
+    ],
+)
+async def test_the_check_compares_wakes_with_their_spans_and_requests(path, tampering, words):
+    write(
+        path,
+        [created(), began(0), span(0, "wake.weights", wake="a.0.1")],
+        [ended(10), span(10, "serving"), request(0, 10, 20, key="ann", wake="a.0.1")],
+        [span(20, "linger")],
+    )
+    with closing(connect_writer(path)) as db:
+        assert problems(db) == []
+        assert db.execute(tampering).rowcount == 1
+        assert any(words in problem for problem in problems(db)), problems(db)
 
 
 async def test_the_check_of_a_damaged_file_says_so(path):

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
@@ -219,6 +220,19 @@ def test_idle_gaps_end_with_the_demand_not_with_the_readiness(path):
     with reading(path) as db:
         gaps = idle_gaps(db, "a.0", since_us=0)
     assert [(a - START, b - START) for a, b in gaps] == [(20, 30), (40, 75)]
+
+
+def test_a_predicted_wake_does_not_end_an_idle_stretch(path):
+    predicted = replace(began(30, "a.0.1"), why="predicted")
+    write(
+        path,
+        [created(), span(5, "serving"), span(10, "linger"), span(20, "parked.cold", tier="cold")],
+        [predicted, span(30, "wake.provision", wake="a.0.1"), ended(35), span(35, "linger")],
+        [span(50, "serving"), span(60, "linger")],
+    )
+    with reading(path) as db:
+        gaps = idle_gaps(db, "a.0", since_us=0)
+    assert [(a - START, b - START) for a, b in gaps] == [(10, 50)]
 
 
 def test_a_clock_step_and_a_note_can_be_found_later(path):
