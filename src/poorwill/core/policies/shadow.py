@@ -5,6 +5,7 @@ that policy says, and follows the other one over the same demand with `replay`. 
 is in the ledger; the two figures here are both replayed, so that they compare like with like.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.money import rounded
@@ -72,10 +73,11 @@ class Shadowed:
         """Return the running policy's plan."""
         return self.running.descent(idle_since_us)
 
-    def woke(self, waits_us: list[int]) -> None:
-        """Pass on what a wake made requests wait; to the running policy, whose wake it was."""
-        if isinstance(self.running, LearnsFromWakes):
-            self.running.woke(waits_us)
+    def woke(self, waits_us: Sequence[int]) -> None:
+        """Tell both policies what a wake made requests wait; the shadow's own would have held as many."""
+        for account in self._accounts:
+            if isinstance(account.policy, LearnsFromWakes):
+                account.policy.woke(waits_us)
 
     def observe(self, idle_since_us: int, demand_at_us: int) -> None:
         """Settle both accounts up to this demand, then let both policies learn."""
