@@ -281,7 +281,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return data
 
 
-QUIETLY = settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUIETLY = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @QUIETLY

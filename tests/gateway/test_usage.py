@@ -52,6 +52,13 @@ def test_counts_are_found_wherever_the_body_is_cut(name: str, data: st.DataObjec
 
 
 @pytest.mark.parametrize("name", BODIES)
+def test_counts_are_found_wherever_the_body_is_cut_in_two(name: str) -> None:
+    body = BODIES[name]
+    for at in range(1, len(body)):
+        assert scan(body[:at], body[at:]) == (7, 3), at
+
+
+@pytest.mark.parametrize("name", BODIES)
 def test_counts_are_found_byte_by_byte(name: str) -> None:
     body = BODIES[name]
     assert scan(*(body[i : i + 1] for i in range(len(body)))) == (7, 3)

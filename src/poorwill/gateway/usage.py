@@ -45,11 +45,6 @@ class UsageScan:
             data = self._carry + data
             self._carry = b""
         at = data.find(_KEY)
-        if at < 0:
-            # A key cut in two: only possible where the piece does not end with a whole line.
-            if data[-1:] != b"\n" and b'"' in (end := data[-6:]):
-                self._carry = end
-            return
         while at >= 0:
             at += len(_KEY)
             found = _OBJECT.match(data, at)
@@ -59,6 +54,9 @@ class UsageScan:
                 self._carry = data[at - len(_KEY) :]
                 return
             at = data.find(_KEY, at)
+        # A key cut in two: only possible where the piece does not end with a whole line.
+        if data[-1:] != b"\n" and b'"' in (end := data[1 - len(_KEY) :]):
+            self._carry = end
 
     def _count(self, text: bytes) -> None:
         try:
