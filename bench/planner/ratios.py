@@ -1,9 +1,10 @@
 """How near each policy comes to the clairvoyant one: `python bench/planner/ratios.py [TRACE_DIR]`.
 
 Traces: those of TRACE_DIR where given (../shared/data/traces), and drawn ones with seeds of their own. The
-constants of the adaptive policy were chosen on TRACE_DIR and on drawn traces of other seeds. Each ratio is cost plus the price of waiting over the clairvoyant's. `later` is the last third of the trace alone
-(account of the whole less account of the first two thirds): what a policy does once it has learnt, beside a
-fixed idle time that was chosen on the first two thirds.
+constants of the adaptive policy were chosen on TRACE_DIR and on drawn traces of other seeds. Each ratio is
+cost plus the price of waiting over the clairvoyant's. `later` is the last third of the trace alone (account
+of the whole less account of the first two thirds): what a policy does once it has learnt, beside a fixed
+idle time that was chosen on the first two thirds.
 """
 
 import argparse
