@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -248,3 +249,24 @@ async def test_with_its_fleet_the_bill_knows_limits_and_the_hosted_api(ledger, t
     assert "openai/gpt-4o-mini" in said
     assert "total    $10.00 a month" in said and "model a  $1.00 a day" in said
     assert "tripped" in said  # an hour of the floor's, at $3.60
+
+
+async def test_currencies_are_told_apart_and_never_added_up(path):
+    db = connect_writer(path)
+    migrate(db, path)
+    db.execute("BEGIN")
+    euros = replace(RATE, effective_us=START + DAY, currency="EUR")
+    sync_rates(db, [RATE, euros], now_us=START)
+    Applier(db).apply(STORY)
+    db.execute("COMMIT")
+    db.close()
+    _, said, _ = await bill(path, "--by", "day")
+    assert [line.split()[-1][0] for line in said.splitlines() if line.startswith("total")] == [
+        "€",
+        "$",
+    ]
+    _, said, _ = await bill(path, "--json")
+    assert {money["currency"] for money in json.loads(said)["totals"]} == {"EUR", "USD"}
+    assert json.loads(said)["figures"] == []
+    status, _, told = await bill(path, "--compare", "2027-01", "2026-12")
+    assert status == 2 and "EUR and USD, which cannot be added up" in told

@@ -2,12 +2,13 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poorwill.core.errors import ConfigFault
+from poorwill.core.errors import ConfigFault, RequestFault
 from poorwill.core.settings import RateSettings
 from poorwill.ledger.dates import Period
 from poorwill.ledger.invoices import Charge, read_invoice
@@ -108,6 +109,11 @@ def test_orphans_and_what_was_not_invoiced_are_told_apart():
 def test_the_provider_s_own_names_can_be_mapped_to_a_replica_or_a_model():
     assert explained(charge(180 * DOLLAR, resource="vm-9"), names={"vm-9": "a.0"}) == {}
     assert explained(charge(180 * DOLLAR, resource="a")) == {}
+
+
+def test_an_invoice_in_another_currency_is_refused():
+    with pytest.raises(RequestFault, match="the invoice is in USD, the ledger in EUR"):
+        explained(charge(180 * DOLLAR), rate=replace(RATE, currency="EUR"))
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))

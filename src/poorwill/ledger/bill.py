@@ -110,7 +110,7 @@ class Bill:
     totals: Mapping[str, int]
     """Nano-units by currency."""
     figures: tuple[Figures, ...]
-    """The fleet's first, then each model's."""
+    """The fleet's first, then each model's; none where several currencies cannot be added up."""
     events: tuple[Event, ...]
 
 
@@ -133,7 +133,9 @@ def make_bill(
         axes=tuple(axes),
         lines=group(found, axes),
         totals=dict(totals),
-        figures=figures(db, period, found, hosted=hosted or {}, price=price),
+        figures=(
+            figures(db, period, found, hosted=hosted or {}, price=price) if len(totals) < 2 else ()
+        ),
         events=tuple(
             Event(kind=kind, count=count, last_us=last_us, last_text=text)
             for kind, count, last_us, text in db.execute(_EVENTS, _window(period))

@@ -15,7 +15,7 @@ from fractions import Fraction
 from poorwill.core.money import apportion
 from poorwill.core.words import FAILED_WAKE, FLOOR, LINGER, PARKED_CAUSES, USEFUL_CAUSES
 from poorwill.ledger.dates import Period
-from poorwill.ledger.items import items
+from poorwill.ledger.items import Item, items, one_currency
 from poorwill.ledger.pricing import BRIDGE, MINIMUM, ROUNDING, STORAGE
 from poorwill.ledger.usage import usage
 from poorwill.ledger.wording import columns, exact
@@ -55,6 +55,7 @@ class Comparison:
 
     this: Period
     last: Period
+    currency: str
     this_nusd: int
     last_nusd: int
     effects: tuple[Effect, ...]
@@ -87,8 +88,10 @@ class _Side:
 
 
 def compare(db: sqlite3.Connection, this: Period, last: Period) -> Comparison:
-    """Take the change from `last` to `this` apart."""
-    before, after = _side(db, last), _side(db, this)
+    """Take the change from `last` to `this` apart. Raises RequestFault for several currencies."""
+    old, new = items(db, last), items(db, this)
+    currency = one_currency([*old, *new])
+    before, after = _side(db, last, old), _side(db, this, new)
     parts: dict[tuple[str, str], Fraction] = defaultdict(Fraction)
     for address in sorted({*before.costs, *after.costs}):
         for driver, change in _changes(address, before, after):
@@ -99,6 +102,7 @@ def compare(db: sqlite3.Connection, this: Period, last: Period) -> Comparison:
     return Comparison(
         this=this,
         last=last,
+        currency=currency,
         this_nusd=sum(cost.nusd for cost in after.costs.values()),
         last_nusd=sum(cost.nusd for cost in before.costs.values()),
         effects=tuple(
@@ -113,20 +117,21 @@ def compare(db: sqlite3.Connection, this: Period, last: Period) -> Comparison:
 
 def as_text(comparison: Comparison) -> list[str]:
     """Return a comparison for people."""
-    rows = [(f"{comparison.last}", "", exact(comparison.last_nusd))]
+    currency = comparison.currency
+    rows = [(f"{comparison.last}", "", exact(comparison.last_nusd, currency))]
     models = {effect.model for effect in comparison.effects}
     for driver, nusd in comparison.by_driver().items():
-        rows.append((f"  {driver}", "", _signed(nusd)))
+        rows.append((f"  {driver}", "", _signed(nusd, currency)))
         if len(models) > 1:
             rows += [
-                (f"    {effect.model}", _signed(effect.nusd), "")
+                (f"    {effect.model}", _signed(effect.nusd, currency), "")
                 for effect in comparison.effects
                 if effect.driver == driver
             ]
-    rows.append((f"{comparison.this}", "", exact(comparison.this_nusd)))
+    rows.append((f"{comparison.this}", "", exact(comparison.this_nusd, currency)))
     change = comparison.this_nusd - comparison.last_nusd
     share = f"{change / comparison.last_nusd:+.1%}" if comparison.last_nusd else ""
-    rows.append(("change", share, _signed(change)))
+    rows.append(("change", share, _signed(change, currency)))
     return columns(rows, right=(1, 2))
 
 
@@ -135,6 +140,7 @@ def as_json(comparison: Comparison) -> dict[str, object]:
     return {
         "this": {"period": str(comparison.this), "nusd": comparison.this_nusd},
         "last": {"period": str(comparison.last), "nusd": comparison.last_nusd},
+        "currency": comparison.currency,
         "change_nusd": comparison.this_nusd - comparison.last_nusd,
         "by_driver": comparison.by_driver(),
         "effects": [
@@ -144,13 +150,13 @@ def as_json(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def _signed(nusd: int) -> str:
-    return ("+" if nusd > 0 else "") + exact(nusd)
+def _signed(nusd: int, currency: str) -> str:
+    return ("+" if nusd > 0 else "") + exact(nusd, currency)
 
 
-def _side(db: sqlite3.Connection, period: Period) -> _Side:
+def _side(db: sqlite3.Connection, period: Period, found: Iterable[Item]) -> _Side:
     costs: dict[_Address, _Cost] = defaultdict(_Cost)
-    for item in items(db, period):
+    for item in found:
         address = (item.model, _group(item.cause), item.tier)
         known = costs[address]
         costs[address] = _Cost(known.us + item.us, known.nusd + item.nusd)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.money import apportion
 from poorwill.ledger.attribution import piece_shares, split, wake_shares
 from poorwill.ledger.dates import DAY_US, Period
@@ -160,6 +161,18 @@ def _bridged(db: sqlite3.Connection, period: Period, *, by_key: bool) -> list[It
         )
         for (day, model, key), nusd in sorted(sums.items())
     ]
+
+
+def one_currency(found: Iterable[Item], *, default: str = "USD") -> str:
+    """Return the items' currency, `default` where they cost nothing. Raises RequestFault where there are several: they cannot be added."""
+    currencies = sorted({item.currency for item in found if item.nusd})
+    if len(currencies) > 1:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"this was charged in {' and '.join(currencies)}, which cannot be added up",
+            hint="choose a period with one currency",
+        )
+    return currencies[0] if currencies else default
 
 
 def key_name(key: str | None) -> str:

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.money import cost_numerator, rounded
 from poorwill.core.words import HOUR_US, SECOND_US, UNOBSERVED
 from poorwill.ledger.dates import Period, iso
 from poorwill.ledger.invoices import Charge
-from poorwill.ledger.items import items, last_instant
+from poorwill.ledger.items import items, last_instant, one_currency
 from poorwill.ledger.pricing import BRIDGE, stretches
 from poorwill.ledger.rates import lives, rate_book
 from poorwill.ledger.wording import columns, duration, exact
@@ -70,6 +71,7 @@ class Reconciliation:
     """A whole invoice against the ledger."""
 
     period: Period
+    currency: str
     matches: tuple[Match, ...]
 
     @property
@@ -102,11 +104,18 @@ def reconcile(
 
     A charge belongs to the replica whose id, or whose model's name, is its resource; `names` maps the
     provider's own names to those. `period` defaults to what the charges span.
+    Raises RequestFault where invoice and ledger are in different currencies.
     """
     whole = period or Period(
         from_us=min(charge.from_us for charge in charges),
         to_us=max(charge.to_us for charge in charges),
     )
+    theirs = charges[0].currency
+    ours = one_currency(items(db, whole), default=theirs)
+    if ours != theirs:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST, f"the invoice is in {theirs}, the ledger in {ours}"
+        )
     known = _known_names(db)
     grouped: dict[tuple[str, int, int], list[Charge]] = defaultdict(list)
     for charge in charges:
@@ -121,11 +130,15 @@ def reconcile(
     for replica in sorted(set(known.values())):
         for begin, end in _uncovered(whole, covered.get(replica, [])):
             matches += _not_invoiced(db, replica, Period(from_us=begin, to_us=end))
-    return Reconciliation(period=whole, matches=tuple(matches))
+    return Reconciliation(period=whole, currency=theirs, matches=tuple(matches))
 
 
 def as_text(found: Reconciliation) -> list[str]:
     """Return a reconciliation for people."""
+
+    def money(nusd: int) -> str:
+        return exact(nusd, found.currency)
+
     rows = [("RESOURCE", "PERIOD", "INVOICE", "LEDGER", "RESIDUAL", "LIKELY CAUSE")]
     for match in found.matches:
         why = "; ".join(
@@ -135,18 +148,18 @@ def as_text(found: Reconciliation) -> list[str]:
             (
                 match.resource,
                 str(match.period),
-                "missing" if match.invoice_nusd is None else exact(match.invoice_nusd),
-                "missing" if match.ledger_nusd is None else exact(match.ledger_nusd),
-                exact(match.residual_nusd),
+                "missing" if match.invoice_nusd is None else money(match.invoice_nusd),
+                "missing" if match.ledger_nusd is None else money(match.ledger_nusd),
+                money(match.residual_nusd),
                 why or "matches",
             )
         )
     residual = found.invoice_nusd - found.ledger_nusd
-    total = ("total", str(found.period), exact(found.invoice_nusd), exact(found.ledger_nusd))
-    rows.append((*total, exact(residual), ""))
+    total = ("total", str(found.period), money(found.invoice_nusd), money(found.ledger_nusd))
+    rows.append((*total, money(residual), ""))
     lines = columns(rows, right=(2, 3, 4))
-    reasons = [(f"  {reason}", exact(nusd)) for reason, nusd in found.reasons().items()]
-    lines += ["", f"the residual, {exact(residual)}, by likely cause:"]
+    reasons = [(f"  {reason}", money(nusd)) for reason, nusd in found.reasons().items()]
+    lines += ["", f"the residual, {money(residual)}, by likely cause:"]
     return lines + columns(reasons, right=(1,)) if reasons else [*lines[:-2], "", "no residual"]
 
 
@@ -154,6 +167,7 @@ def as_json(found: Reconciliation) -> dict[str, object]:
     """Return a reconciliation for machines."""
     return {
         "period": {"from": iso(found.period.from_us), "to": iso(found.period.to_us)},
+        "currency": found.currency,
         "invoice_nusd": found.invoice_nusd,
         "ledger_nusd": found.ledger_nusd,
         "residual_nusd": found.invoice_nusd - found.ledger_nusd,

@@ -14,7 +14,7 @@ from poorwill.ledger.wording import columns, decimal, duration, exact, short
 def as_text(bill: Bill) -> list[str]:
     """Return the lines of the table and of the figures below it."""
     lines = [f"bill for {bill.period}{_known(bill)}", "", *_table(bill)]
-    if len(bill.totals) <= 1:  # figures in several currencies would mean nothing
+    if bill.figures:
         currency = next(iter(bill.totals), "USD")
         lines += ["", *_figures(bill.figures[0], currency)]
         if Axis.MODEL in bill.axes and len(bill.figures) > 2:

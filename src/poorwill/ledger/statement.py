@@ -9,7 +9,7 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.words import SECOND_US
 from poorwill.ledger.bill import is_wake
 from poorwill.ledger.dates import Period, day_name, iso
-from poorwill.ledger.items import items, key_name
+from poorwill.ledger.items import items, key_name, one_currency
 from poorwill.ledger.pricing import BRIDGE
 from poorwill.ledger.usage import Count, usage
 from poorwill.ledger.wording import exact
@@ -52,7 +52,7 @@ class Statement:
 
 
 def statement(db: sqlite3.Connection, period: Period, key: str) -> Statement:
-    """Return what a key used. Raises RequestFault for a key that the ledger has never seen."""
+    """Return what a key used. Raises RequestFault for an unknown key and for several currencies."""
     known = {key_name(text) for (text,) in db.execute(_KEYS)}
     if key not in known:
         raise RequestFault(
@@ -63,13 +63,6 @@ def statement(db: sqlite3.Connection, period: Period, key: str) -> Statement:
     mine = [item for item in items(db, period, by_key=True) if item.key == key]
     uses = [use for use in usage(db, period) if key_name(use.key) == key]
     places = sorted({(i.day, i.model) for i in mine} | {(u.day, u.model) for u in uses})
-    currencies = {item.currency for item in mine}
-    if len(currencies) > 1:
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST,
-            f"{key} was charged in {', '.join(sorted(currencies))}; a statement has one currency",
-            hint="choose a period with one",
-        )
     lines = []
     for day, model in places:
         here = [item for item in mine if (item.day, item.model) == (day, model)]
@@ -91,9 +84,7 @@ def statement(db: sqlite3.Connection, period: Period, key: str) -> Statement:
                 hosted_nusd=sum(item.nusd for item in hosted),
             )
         )
-    return Statement(
-        key=key, period=period, currency=min(currencies, default="USD"), lines=tuple(lines)
-    )
+    return Statement(key=key, period=period, currency=one_currency(mine), lines=tuple(lines))
 
 
 HEAD = (
