@@ -164,7 +164,10 @@ def _bridged(db: sqlite3.Connection, period: Period, *, by_key: bool) -> list[It
 
 
 def one_currency(found: Iterable[Item], *, default: str = "USD") -> str:
-    """Return the items' currency, `default` where they cost nothing. Raises RequestFault where there are several: they cannot be added."""
+    """Return the items' currency, `default` where they cost nothing.
+
+    Raises RequestFault where there are several: they cannot be added up.
+    """
     currencies = sorted({item.currency for item in found if item.nusd})
     if len(currencies) > 1:
         raise RequestFault(
