@@ -1,8 +1,13 @@
 """`poorwill plan` as a user calls it."""
 
+import io
 import json
 
+import anyio
+import anyio.lowlevel
 import pytest
+
+from poorwill.main import run
 
 S = 1_000_000
 WORLD = ("--active-usd-h", "3.60", "--parked-usd-h", "0.036", "--wake-s", "95", "--park-s", "20")
@@ -138,6 +143,21 @@ async def test_the_account_closes_at_the_end_of_the_span(plan, tmp_path):
     assert found["requests"] == 1
     assert (fixed["active_s"], fixed["useful_s"]) == (120, 25)
     assert any("after the span's end" in note for note in found["notes"])
+
+
+async def test_a_span_without_requests_is_told(plan, tmp_path):
+    ran = await plan("--trace", csv_of(tmp_path, ["100,10"]), "--span-s", "50", *WORLD)
+    assert ran.status == 2 and "--span-s" in ran.err
+
+
+async def test_a_plan_that_is_cancelled_stops_between_two_policies_and_prints_nothing():
+    out = io.StringIO()
+    words = ("plan", "--synthetic", "bursty", *WORLD)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, words, {}, io.StringIO(), out, io.StringIO())
+        await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert out.getvalue() == ""
 
 
 async def test_one_replica_per_model_unless_told_otherwise(plan, tmp_path):

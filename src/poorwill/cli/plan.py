@@ -17,7 +17,7 @@ from poorwill.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.words import SECOND_US, Cause
 from poorwill.planner import duty, terminal
-from poorwill.planner.drawing import draw
+from poorwill.planner.drawing import draw, kind_of
 from poorwill.planner.evaluate import HOSTED, YARDSTICK, Entrant, Field, Load, entrants, loads_of
 from poorwill.planner.hindsight import idle_curve
 from poorwill.planner.hosted import HostedBill, Offer, TokenGuess, find_offer, hosted_bill
@@ -37,6 +37,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 async def _run(options: argparse.Namespace, streams: Streams) -> int:
+    if options.plot:
+        kind_of(options.plot)  # before the work, not after it
     if options.tenants is not None:
         return await plan_pool.run(options, streams)
     if not (options.trace or options.synthetic or options.from_ledger):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from poorwill.cli.plan_options import cold_of, floor_of, scenario_of
 from poorwill.cli.verb import Streams
+from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.policy import FloorSchedule
 from poorwill.core.words import SECOND_US
 from poorwill.planner.readers import read_trace
@@ -56,6 +57,12 @@ def jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
     if beyond:
         notes.append(f"{beyond} requests arrive after the span's end and are left out")
         trace = trace.before(span)
+    if not len(trace):
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"no request of {trace.source} arrives within the span",
+            hint="a longer --span-s, or more --requests-per-day",
+        )
     yield Job(
         trace=trace,
         rule=rule,

@@ -57,13 +57,7 @@ def draw(picture: Picture, path: str, *, text: str = "") -> None:
     `text` goes below the picture in HTML. Raises RequestFault for another ending, OperatorFault where
     matplotlib is missing or the file cannot be written.
     """
-    kind = path.rpartition(".")[2].lower()
-    if kind not in ("png", "svg", "html"):
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST,
-            f"cannot draw into {path}",
-            hint="end it in .png, .svg or .html",
-        )
+    kind = kind_of(path)
     content = _png(picture) if kind == "png" else _svg(picture)
     if kind == "html":
         content = _page(picture, content.decode(), text).encode()
@@ -74,6 +68,18 @@ def draw(picture: Picture, path: str, *, text: str = "") -> None:
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID, f"cannot write {path}: {error.strerror}", hint="another path?"
         ) from error
+
+
+def kind_of(path: str) -> str:
+    """Return the kind of file a name asks for. Raises RequestFault for one that cannot be drawn."""
+    kind = path.rpartition(".")[2].lower()
+    if kind not in ("png", "svg", "html"):
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"cannot draw into {path}",
+            hint="end it in .png, .svg or .html",
+        )
+    return kind
 
 
 def _png(picture: Picture) -> bytes:

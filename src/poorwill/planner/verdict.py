@@ -174,12 +174,15 @@ def _run_continuously(case: Case, best: Outcome, continuous: Outcome) -> Verdict
     price = case.price_nusd_s
     share = _saved(best, continuous, price)
     busy = continuous.useful_us / max(continuous.active_us, 1)
+    gain = f"save {share:.1%}, less than {WORTH_SAVING:.0%}"
+    if share < 0:
+        gain = f"cost {-share:.1%} more, waiting counted"
     return Verdict(
         answer=Answer.CONTINUOUS,
         policy=continuous.policy,
         lines=(
             f"Run continuously: requests are in service {busy:.1%} of the time, and the best policy that "
-            f"sleeps ({best.policy}) would save {share:.1%}, less than {WORTH_SAVING:.0%}.",
+            f"sleeps ({best.policy}) would {gain}.",
             _costs(case, best, continuous),
             "What would change that: fewer or shorter busy hours, or a cheaper wake.",
             *_aside(case),
