@@ -162,10 +162,10 @@ async def test_openai_failed_wake_after_white_space_is_never_an_empty_answer() -
 async def test_openai_heartbeats_keep_its_read_timeout_from_firing() -> None:
     async with (
         running_site(parked=True) as site,
-        async_client(site, timeout=0.3) as client,
+        async_client(site, timeout=0.6) as client,
         asyncio.TaskGroup() as group,
     ):
-        group.create_task(waking(site, after_s=0.9))
+        group.create_task(waking(site, after_s=1.5))
         completion = await client.chat.completions.create(model="m1", messages=HELLO)
         assert completion.choices
 
