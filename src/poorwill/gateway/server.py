@@ -218,7 +218,26 @@ def new_server(
         refused=metrics.refused,
         connections=set(),
     )
-    streams = Streams()
+    return GatewayServer(
+        settings=settings,
+        policy=policy,
+        pool=pool,
+        house=house,
+        admin=_admin_listener(
+            house=house,
+            fleet=fleet,
+            metrics=metrics,
+            ledger=ledger,
+            dashboard=dashboard,
+        ),
+        tasks=tasks,
+    )
+
+
+def _admin_listener(
+    *, house: House, fleet: FleetView, metrics: Metrics, ledger: LedgerWriter, dashboard: bytes
+) -> AdminListener:
+    policy, checks, streams = house.policy, house.checks, Streams()
 
     def health() -> Mapping[str, object]:
         return {
@@ -234,22 +253,15 @@ def new_server(
 
     app = admin_app(
         fleet=fleet,
-        clock=clock,
-        log=log,
+        clock=checks.clock,
+        log=checks.log,
         metrics_text=metrics_text,
         health=health,
         page=dashboard,
         streams=streams,
-        host=settings.admin_host,
+        host=checks.settings.admin_host,
     )
-    return GatewayServer(
-        settings=settings,
-        policy=policy,
-        pool=pool,
-        house=house,
-        admin=AdminListener(app=app, streams=streams),
-        tasks=tasks,
-    )
+    return AdminListener(app=app, streams=streams)
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
