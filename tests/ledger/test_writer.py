@@ -8,6 +8,7 @@ import pytest
 
 from poorwill.core.entries import Alive, ClockStepped, Noted, ReplicaPlaced
 from poorwill.core.words import Tier
+from poorwill.ledger.checking import problems
 from poorwill.ledger.ledger import last_instant_us
 from poorwill.ledger.recovery import UnfinishedWake, idle_gaps
 from poorwill.ledger.schema import reading
@@ -247,3 +248,71 @@ def test_a_clock_step_and_a_note_can_be_found_later(path):
         ("clock_stepped", "the wall clock was set 5 s back", '{"by_us": "-5000000"}'),
         ("orphan", "pid 7", '{"pid": "7"}'),
     ]
+
+
+def woken(path):
+    with reading(path) as db:
+        assert problems(db) == []
+        return db.execute(
+            "SELECT w.wake, t.text, k.requests FROM wake_keys k JOIN wakes w ON w.id = k.wake"
+            " JOIN texts t ON t.id = k.key ORDER BY 1, 2"
+        ).fetchall()
+
+
+def test_a_wake_is_charged_to_all_on_its_list_whatever_their_rows_say(path):
+    """One waited for two wakes, one gave up before the wake ended, one was held before the wake began."""
+    both, gone, early = (
+        request(arrived, leased, end, key=key)
+        for arrived, leased, end, key in (
+            (1, 30, 40, "ann"),
+            (2, None, 8, "bob"),
+            (3, 30, 40, "cat"),
+        )
+    )
+    ids = (both.request, gone.request, early.request)
+    write(
+        path,
+        [created(), began(5, "a.0.1"), span(5, "wake.read_image", wake="a.0.1")],
+        [gone],
+        [ended(10, "a.0.1", ok=False, served=ids[:2]), began(10, "a.0.2")],
+        [span(10, "wake.spawn", wake="a.0.2"), ended(30, "a.0.2", served=(ids[0], ids[2]))],
+        [span(30, "serving"), replace(both, wake="a.0.2"), early, span(40, "linger")],
+    )
+    assert woken(path) == [
+        ("a.0.1", "ann", 1),
+        ("a.0.1", "bob", 1),
+        ("a.0.2", "ann", 1),
+        ("a.0.2", "cat", 1),
+    ]
+
+
+def test_an_id_that_a_client_uses_again_is_not_charged_for_the_old_wake(path):
+    first = request(1, 10, 20, key="ann")
+    again = replace(request(50, 50, 60, key="ann"), request=first.request)
+    write(
+        path,
+        [created(), began(2, "a.0.1"), span(2, "wake.spawn", wake="a.0.1")],
+        [ended(10, "a.0.1", served=(first.request,)), span(10, "serving"), first],
+        [span(20, "linger"), span(50, "serving"), again, span(60, "linger")],
+    )
+    assert woken(path) == [("a.0.1", "ann", 1)]
+
+
+async def test_what_a_rollback_took_back_is_counted_once_when_it_is_applied_anew(path):
+    async with opened(path) as ledger:
+        await ledger.record([created(), began(5), span(5, "wake.spawn", wake="a.0.1")])
+        one = request(1, 10, 20, key="ann")
+        answers = [
+            ledger.record([ended(10, served=(one.request,)), span(10, "serving")]),
+            ledger.record([one]),
+            ledger.record(
+                [span(3, "linger")]
+            ),  # refused: the batch is rolled back and tried one by one
+        ]
+        results = await asyncio.gather(*answers, return_exceptions=True)
+        assert [type(result).__name__ for result in results] == [
+            "NoneType",
+            "NoneType",
+            "EntryRefused",
+        ]
+    assert woken(path) == [("a.0.1", "ann", 1)]

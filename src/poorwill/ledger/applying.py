@@ -197,6 +197,7 @@ class Applier:
                 wake,
             ),
         )
+        self._requests.wake_ended(entry.wake, wake, entry.at_us, entry.served)
         leaves = [leaf for leaf in entry.anatomy if leaf.ended_us != leaf.began_us]
         if leaves:
             self._retile(entry, life, wake, (began_us, entry.at_us), tier, leaves)

@@ -110,7 +110,16 @@ def _shares(db: sqlite3.Connection) -> Iterator[str]:
 
 
 _WOKEN = """
-WITH summed AS (SELECT wake, key, count(*) FROM requests WHERE wake IS NOT NULL GROUP BY 1, 2)
+WITH served AS MATERIALIZED (
+  SELECT w.id AS wake, s.value AS request, w.ended_us FROM wakes w, json_each(w.served_json) s
+),
+summed AS (
+  SELECT wake, key, count(*) FROM (
+    SELECT id, wake, key FROM requests WHERE wake IS NOT NULL
+    UNION SELECT r.id, s.wake, r.key FROM requests r JOIN served s ON s.request = r.request
+      AND r.arrived_us <= s.ended_us
+  ) GROUP BY 1, 2
+)
 SELECT DISTINCT w.wake FROM (
   SELECT * FROM (SELECT * FROM summed EXCEPT SELECT * FROM wake_keys)
   UNION SELECT * FROM (SELECT * FROM wake_keys EXCEPT SELECT * FROM summed)

@@ -1,14 +1,17 @@
 """Request rows, many at once, with the hourly sums that are kept beside them.
 
 The sums in `usage` are written in the same transaction as the rows they sum, so that they are never
-behind; `poorwill ledger check` compares the two. So is, for each wake, whom it woke for.
+behind; `poorwill ledger check` compares the two.
 """
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Sequence
 
 from poorwill.core.entries import RequestEnded
 from poorwill.core.words import HOUR_US
+from poorwill.ledger.texts import text_number
+from poorwill.ledger.woken import Woken
 
 _INSERT = (
     "INSERT INTO requests (request, model, key, path, outcome, life, wake, arrived_us, leased_us,"
@@ -24,11 +27,6 @@ _SUM = (
     " bridge_nusd = bridge_nusd + excluded.bridge_nusd"
 )
 
-_WOKEN = (
-    "INSERT INTO wake_keys VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " requests = requests + excluded.requests"
-)
-
 REMEMBERED_TEXTS = 10_000
 
 
@@ -39,7 +37,7 @@ class RequestRows:
         self._db = db
         self._rows: list[tuple[object, ...]] = []
         self._sums: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0] * 7)
-        self._woken: dict[tuple[int, int], int] = defaultdict(int)
+        self._woken = Woken(db)
         self._texts: dict[str, int] = {}
         self._lives: dict[str, int | None] = {}
         self._wakes: dict[str, int | None] = {}
@@ -49,7 +47,8 @@ class RequestRows:
         """Take one row; it is written by the next `flush`."""
         model, key = self._text(entry.model), self._text(entry.key)
         replica = entry.replica
-        wake = None if entry.wake is None else self._wake(entry.wake)
+        named = None if entry.wake is None else self._wake(entry.wake)
+        wake = self._woken.request_ended(entry, key, named)
         self._rows.append(
             (
                 entry.request,
@@ -69,8 +68,6 @@ class RequestRows:
                 entry.bridge_nusd,
             )
         )
-        if wake is not None:
-            self._woken[wake, key] += 1
         sums = self._sums[entry.ended_us // HOUR_US, model, key]
         sums[0] += 1
         sums[1] += entry.outcome != "ok"
@@ -82,19 +79,22 @@ class RequestRows:
         sums[5] += leased_us - entry.arrived_us
         sums[6] += entry.bridge_nusd
 
+    def wake_ended(self, name: str, wake: int, ended_us: int, served: Sequence[str]) -> None:
+        """Take notice of whom a wake woke for."""
+        self._woken.wake_ended(name, wake, ended_us, served)
+
     def flush(self) -> None:
         """Write what was collected."""
+        self._woken.flush()
         if not self._rows:
             return
         self._db.executemany(_INSERT, self._rows)
         self._db.executemany(_SUM, [(*where, *sums) for where, sums in self._sums.items()])
-        self._db.executemany(_WOKEN, [(*where, count) for where, count in self._woken.items()])
         self._db.execute(
             "UPDATE progress SET longest_us = ?1 WHERE longest_us < ?1", (self._longest_us,)
         )
         self._rows.clear()
         self._sums.clear()
-        self._woken.clear()
         # Replicas and wakes come and go between batches; a name must not outlive what it named.
         self._lives.clear()
         self._wakes.clear()
@@ -103,7 +103,7 @@ class RequestRows:
         """Drop what was collected and every remembered row number, after a rollback."""
         self._rows.clear()
         self._sums.clear()
-        self._woken.clear()
+        self._woken.forget()
         self._texts.clear()
         self._lives.clear()
         self._wakes.clear()
@@ -133,11 +133,3 @@ class RequestRows:
             ).fetchone()
             self._wakes[wake] = int(row[0]) if row else None
         return self._wakes[wake]
-
-
-def text_number(db: sqlite3.Connection, text: str) -> int:
-    """Return the number of a text, giving it one if it has none."""
-    row = db.execute("SELECT id FROM texts WHERE text = ?", (text,)).fetchone()
-    if row is None:
-        row = db.execute("INSERT INTO texts (text) VALUES (?) RETURNING id", (text,)).fetchone()
-    return int(row[0])
