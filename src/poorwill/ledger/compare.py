@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 
 from poorwill.core.money import apportion
 from poorwill.core.words import FAILED_WAKE, FLOOR, LINGER, PARKED_CAUSES, USEFUL_CAUSES
@@ -29,15 +30,17 @@ PARKED = "parked time"
 RATES = "rates"
 BILLING = "billing increments and minimums"
 
-_NAMED = {
-    LINGER: "linger",
-    FLOOR: "floor",
-    FAILED_WAKE: FAILED,
-    ROUNDING: BILLING,
-    MINIMUM: BILLING,
-    STORAGE: "snapshot storage",
-    BRIDGE: "hosted bridge",
-}
+_NAMED: Mapping[str, str] = MappingProxyType(
+    {
+        LINGER: "linger",
+        FLOOR: "floor",
+        FAILED_WAKE: FAILED,
+        ROUNDING: BILLING,
+        MINIMUM: BILLING,
+        STORAGE: "snapshot storage",
+        BRIDGE: "hosted bridge",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from types import MappingProxyType
 
 from poorwill.core.errors import ConfigFault, PoorwillError, Problem
 from poorwill.core.money import NUSD
@@ -27,27 +28,31 @@ class Charge:
     currency: str
 
 
-_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "resource": ("resourceid", "resource", "replica"),
-    "from": ("chargeperiodstart", "from", "start", "day", "date"),
-    "to": ("chargeperiodend", "to", "end"),
-    "amount": ("billedcost", "amount", "cost", "total"),
-    "currency": ("billingcurrency", "currency"),
-    "quantity": ("consumedquantity", "pricingquantity", "quantity"),
-    "unit": ("consumedunit", "pricingunit", "unit"),
-}
+_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "resource": ("resourceid", "resource", "replica"),
+        "from": ("chargeperiodstart", "from", "start", "day", "date"),
+        "to": ("chargeperiodend", "to", "end"),
+        "amount": ("billedcost", "amount", "cost", "total"),
+        "currency": ("billingcurrency", "currency"),
+        "quantity": ("consumedquantity", "pricingquantity", "quantity"),
+        "unit": ("consumedunit", "pricingunit", "unit"),
+    }
+)
 """What a column may be called, FOCUS names first; without regard to case."""
 
-_UNITS = {
-    "seconds": SECOND_US,
-    "second": SECOND_US,
-    "s": SECOND_US,
-    "minutes": 60 * SECOND_US,
-    "minute": 60 * SECOND_US,
-    "hours": HOUR_US,
-    "hour": HOUR_US,
-    "h": HOUR_US,
-}
+_UNITS: Mapping[str, int] = MappingProxyType(
+    {
+        "seconds": SECOND_US,
+        "second": SECOND_US,
+        "s": SECOND_US,
+        "minutes": 60 * SECOND_US,
+        "minute": 60 * SECOND_US,
+        "hours": HOUR_US,
+        "hour": HOUR_US,
+        "h": HOUR_US,
+    }
+)
 
 
 def read_invoice(text: str, *, source: str) -> list[Charge]:
