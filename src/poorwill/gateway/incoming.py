@@ -126,8 +126,9 @@ class RequestReader:
     def rest(self) -> None:
         """Give up the memory that only serves the next request: it is long in coming."""
         self._last = None
-        if self.stage is Stage.NONE:
+        if self.stage is Stage.NONE and not self.ready:
             self._parser = None
+            self.ready = []
 
     def drop(self) -> None:
         """Forget everything, and look at nothing more."""
