@@ -6,6 +6,7 @@ does nothing else. Cancelling it is how a verb that runs for long is told to shu
 
 import argparse
 import difflib
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, TextIO
 
@@ -33,6 +34,12 @@ async def run(
         return _told(error, streams)
     except BrokenPipeError:
         return EXIT_STATUS[ErrorCode.CLIENT_GONE]
+    except Exception:
+        streams.tell(traceback.format_exc().rstrip())
+        streams.tell(
+            "poorwill: this is a defect of poorwill; please report it with the lines above"
+        )
+        return EXIT_STATUS[ErrorCode.INTERNAL]
 
 
 def _told(error: Exception, streams: Streams) -> int:

@@ -61,7 +61,7 @@ args = ["--flash"]
 options = { gpu_layers = 8, fast = true, ratio = 0.5 }
 ladder = ["asleep", "frozen", "cold"]
 phase_limits_s = { weights = 90 }
-hosted = { provider = "openai", model = "gpt-x", bridge = true, url = "https://h/v1", key_env = "K" }
+hosted = { provider = "openai", model = "gpt-x" }
 memory = 900
 priority = -3
 [models."org/model-7b.Q4".policy]
@@ -119,9 +119,7 @@ def test_every_kind_of_value_arrives_in_cores_units(write: Write, tmp_path: Path
         days=(0, 4, 5, 6), start_minute=510, end_minute=0, zone="Europe/Berlin", name="shop"
     )
     assert model.floor.windows == (window,)
-    assert model.hosted == HostedSettings(
-        provider="openai", model="gpt-x", bridge=True, url="https://h/v1", key_env="K"
-    )
+    assert model.hosted == HostedSettings(provider="openai", model="gpt-x")
     assert fleet.rates == (
         RateSettings(effective_us=0, active_nusd_h=100_000_000),
         RateSettings(
@@ -253,9 +251,7 @@ active_usd_h = 1
         (TOY + "floor=[{from=08:00:30,to=09:00:00}]", "08:00:30 is finer than a minute"),
         (TOY + '[[models.toy.floor]]\ndays="mo-fr"', "models.toy.floor[0].days: 'mo-fr' is not a day"),
         (TOY + '[[models.toy.floor]]\n\nzone="Mars/X"', "line 5: models.toy.floor[0].zone: 'Mars/X' is"),
-        (TOY + 'hosted = {provider="x",model="y",bridge=true}', "line 3: models.toy.hosted.url: is missi"),
         (TOY + 'hosted = {model="x"}', "line 3: models.toy.hosted.provider: is missing"),
-        (TOY + 'hosted = {provider="x",model="y",url="h"}', "'h' is not an http:// or https:// URL"),
         (TOY + 'command = ["x"]', "line 3: models.toy.command: is not for the engine toy"),
         (TOY + 'ready_path = "health"', "'health' is not a path that begins with /"),
         (TOY + 'env = {A = 1}', "line 3: models.toy.env.A: must be text, not a whole number"),
@@ -306,13 +302,10 @@ def test_one_mistake_is_one_problem_that_says_where_and_what(
     assert len([one for one in found if ignored is None or ignored not in one]) <= 1, found
 
 
-def test_a_bridge_key_and_an_encryption_key_must_be_in_the_environment(write: Write) -> None:
-    path = write(
-        TOY + 'hosted={provider="x",model="y",bridge=true,url="https://x",key_env="HK"}\n'
-        '[fleet]\nencrypt_key_env="EK"\n'
-    )
-    assert len(problems_of(path)) == 2
-    assert problems_of(path, HK="1", EK="2") == []
+def test_an_encryption_key_must_be_in_the_environment(write: Write) -> None:
+    path = write(TOY + '[fleet]\nencrypt_key_env="EK"\n')
+    assert len(problems_of(path)) == 1
+    assert problems_of(path, EK="2") == []
     assert load_fleet(str(path), {}, machine=False).encrypt_key_env == "EK"
 
 

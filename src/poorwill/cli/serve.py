@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from poorwill.cli.target import add_fleet_option, read_fleet
 from poorwill.cli.verb import Streams, Verb
+from poorwill.clock import SystemClock
 from poorwill.compose import serving_fleet
 from poorwill.core.settings import FleetSettings
 from poorwill.telemetry.log import StreamLog
@@ -36,7 +37,7 @@ def _overridden(settings: FleetSettings, options: argparse.Namespace) -> FleetSe
 
 async def _run(options: argparse.Namespace, streams: Streams) -> int:
     settings = _overridden(read_fleet(options, streams, machine=True), options)
-    log = StreamLog(stream=streams.stderr, level=options.log_level)
+    log = StreamLog(stream=streams.stderr, level=options.log_level, clock=SystemClock.started())
     try:
         async with serving_fleet(settings, env=streams.env, log=log) as serving:
             streams.say(f"serving http://{serving.address} (admin http://{serving.admin_address})")

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, tzinfo
 from statistics import median_low
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
@@ -68,7 +69,7 @@ def plan_model(
     plan = ModelPlan(
         settings=settings,
         policy=make_policy(model.policy, ladder=ladder, costs=costs),
-        floor=make_floor(model.floor, zone_of=ZoneInfo),
+        floor=make_floor(model.floor, zone_of=zone_of),
         equipment=Equipment(
             engine=make_engine(model, directory=fleet.directory, clock=clock, env=env),
             drivers={tier: drivers[tier] for tier in ladder},
@@ -79,6 +80,11 @@ def plan_model(
         priority=model.priority,
     )
     return plan, fallbacks
+
+
+def zone_of(name: str) -> tzinfo:
+    """Return a time zone; UTC needs no database, which a minimal machine may lack."""
+    return UTC if name == "UTC" else ZoneInfo(name)
 
 
 def tier_costs(
@@ -111,12 +117,24 @@ def tier_costs(
 
 
 def _rate(model: ModelSettings, rates: Sequence[RateSettings], now_us: int) -> RateSettings:
-    """Return the rate in force: the latest of the most specific; a dollar an hour where none is given."""
+    """Return the rate in force, the most specific first; a dollar an hour where none is given.
+
+    For the policies only: the ledger prices by its own book.
+    """
+    replica = replica_id(model.name)
     current = [
-        rate for rate in rates if rate.effective_us <= now_us and rate.model in (None, model.name)
+        rate
+        for rate in rates
+        if rate.effective_us <= now_us
+        and rate.model in (None, model.name)
+        and rate.replica in (None, replica)
     ]
     default = RateSettings(effective_us=0, active_nusd_h=10**9)
-    return max(current, key=lambda r: (r.model is not None, r.effective_us), default=default)
+    return max(
+        current,
+        key=lambda r: (r.replica is not None, r.model is not None, r.effective_us),
+        default=default,
+    )
 
 
 def remembered_replicas(recovered: Recovered) -> dict[ReplicaId, Remembered]:

@@ -23,11 +23,6 @@ def check_machine(fleet: FleetSettings, sheet: Sheet, env: Mapping[str, str]) ->
             _check_file(model, here)
         if model.engine.command:
             _check_program(model, here, env)
-        hosted = model.hosted
-        if hosted and hosted.bridge and hosted.key_env and not env.get(hosted.key_env):
-            here.wrong(
-                ["hosted.key_env", "hosted"], f"{hosted.key_env} is not set in the environment"
-            )
     if fleet.encrypt_key_env and not env.get(fleet.encrypt_key_env):
         what = f"{fleet.encrypt_key_env} is not set in the environment"
         sheet.wrong(("fleet", "encrypt_key_env"), what)

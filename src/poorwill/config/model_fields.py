@@ -132,21 +132,6 @@ HOSTED = Group(
             required=True,
             doc="The provider's name for the model.",
         ),
-        Field(
-            key="bridge",
-            kind=Flag(),
-            doc="Send requests there while the replica wakes, so that nobody waits. It is paid for.",
-        ),
-        Field(
-            key="url",
-            kind=Text(pattern=r"https?://\S+", words="an http:// or https:// URL"),
-            doc="For `bridge`: the API's base URL.",
-        ),
-        Field(
-            key="key_env",
-            kind=Text(pattern=r"[A-Za-z_]\w*", words="the name of an environment variable"),
-            doc="For `bridge`: the environment variable that holds the API key.",
-        ),
     ),
 )
 
@@ -318,8 +303,7 @@ PARK_FIELDS = (
     Field(
         key="hosted",
         kind=HOSTED,
-        doc="The hosted API that the model is compared with and, where `bridge`, served by while it "
-        "wakes.",
+        doc="The hosted API that the model is compared with, in the bill and in wakes.",
     ),
 )
 

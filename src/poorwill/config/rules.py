@@ -51,8 +51,6 @@ def check_model(model: ModelSettings, sheet: ModelSheet) -> None:
     _check_ladder(model, sheet)
     _check_wake(model, sheet)
     _check_policy(model, sheet)
-    if model.hosted is not None and model.hosted.bridge and not model.hosted.url:
-        sheet.wrong(["hosted.url", "hosted"], "is missing", "a bridge needs the API's base URL")
 
 
 def _check_engine(model: ModelSettings, sheet: ModelSheet) -> None:

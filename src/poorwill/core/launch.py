@@ -87,7 +87,7 @@ class Parked:
     def from_json(cls, text: str) -> Self:
         """Read what `as_json` wrote. Raises ValueError or TypeError where it is something else."""
         raw = _object(text)
-        raw["tier"] = Tier(raw.get("tier"))
+        raw["tier"] = Tier(str(raw.get("tier")))
         if raw.get("running") is not None:
             raw["running"] = Running(**raw["running"])
         return cls(**raw)

@@ -147,13 +147,10 @@ class SpendSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedSettings:
-    """The hosted API a model is compared with, and, where `bridge`, is served by while it wakes."""
+    """The hosted API a model is compared with, in the bill and in plans."""
 
     provider: str
     model: str
-    bridge: bool = False
-    url: str = ""
-    key_env: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
