@@ -64,6 +64,25 @@ class Room:
         return self.drivers[Tier.FROZEN]
 
 
+class Sweeps:
+    """Says when the orphan sweep is due: when a test asks for one."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Queue[None]()
+        self._waiting = asyncio.Event()
+
+    async def due(self) -> None:
+        self._waiting.set()
+        await self._asked.get()
+
+    async def one(self) -> None:
+        """Have one sweep done, and return when it is."""
+        await self._waiting.wait()
+        self._waiting.clear()
+        self._asked.put_nowait(None)
+        await self._waiting.wait()
+
+
 @dataclass
 class House:
     """Models by name, and a world that outlives each run of the fleet."""
@@ -77,6 +96,7 @@ class House:
     entries: list[Entry] = field(default_factory=list)
     memory_bytes: int = 0
     reap_orphans: bool = False
+    sweeps: "Sweeps" = field(default_factory=lambda: Sweeps())
     fleet: Fleet | None = None
     verdict: Verdict = field(default_factory=lambda: Verdict(at_us=0))
     expected_errors: tuple[str, ...] = ()
@@ -138,6 +158,7 @@ class House:
                 clock=self.clock,
                 wall_step_us=lambda: 0,
                 log=self.log,
+                sweep_due=self.sweeps.due,
             )
             async with running_fleet(parts) as fleet:
                 self.fleet = fleet

@@ -1,7 +1,7 @@
 """A running fleet: recovered at start, ticking while it lasts, closed in order at the end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import ModelPlan, Recovery, Remembered
 from poorwill.fleet.room import Room
 from poorwill.fleet.spending import SpendGuard
+from poorwill.fleet.sweeping import Sweeper, sweep_is_due, sweep_on_time
 from poorwill.fleet.view import OperatorView
 from poorwill.fleet.watching import unwatch, watch
 
@@ -84,6 +85,8 @@ class FleetParts:
     clock: Clock
     wall_step_us: Callable[[], int]
     log: Log
+    sweep_due: Callable[[], Awaitable[None]] = sweep_is_due
+    """Returns each time the orphan sweep is due."""
 
 
 @asynccontextmanager
@@ -94,7 +97,10 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
     cancellation ends it at once; what then still runs is found by the next start.
     """
     async with asyncio.TaskGroup() as tasks:
-        controller = await _recovered(parts, tasks)
+        sweeper = Sweeper(
+            clock=parts.clock, log=parts.log, reap_orphans=parts.settings.reap_orphans
+        )
+        controller = await _recovered(parts, sweeper, tasks)
         parts.guard.apply(controller)  # before a floor may wake what a limit stops
         for unit in controller.units.values():
             if unit.running is not None:
@@ -103,6 +109,9 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
         background = [
             tasks.create_task(_signs_of_life(controller, parts.wall_step_us)),
             tasks.create_task(parts.guard.watch(controller)),
+            tasks.create_task(
+                sweep_on_time(sweeper, controller.units, parts.journal, parts.sweep_due)
+            ),
         ]
         fleet = Fleet(
             activator=FleetActivator(controller=controller),
@@ -125,7 +134,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
                 await _say_goodbye(controller)
 
 
-async def _recovered(parts: FleetParts, tasks: asyncio.TaskGroup) -> Controller:
+async def _recovered(parts: FleetParts, sweeper: Sweeper, tasks: asyncio.TaskGroup) -> Controller:
     """Reconcile the ledger with the machine and return a controller of what there is."""
     recovery = Recovery(
         plans=parts.plans,
@@ -133,7 +142,7 @@ async def _recovered(parts: FleetParts, tasks: asyncio.TaskGroup) -> Controller:
         last_seen_us=parts.last_seen_us,
         clock=parts.clock,
         log=parts.log,
-        reap_orphans=parts.settings.reap_orphans,
+        sweeper=sweeper,
     )
     units = await recovery.units()
     await parts.journal.record([*recovery.entries, Alive(at_us=parts.clock.now_us())])

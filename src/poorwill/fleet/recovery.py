@@ -22,7 +22,7 @@ from poorwill.core.gate import Gate, Load
 from poorwill.core.launch import Parked, Running
 from poorwill.core.lifecycle import State
 from poorwill.core.policy import FloorSchedule, Policy
-from poorwill.core.ports import Clock, Driver, DriverError, Found, Log, Processes
+from poorwill.core.ports import Clock, DriverError, Log, Processes
 from poorwill.core.replica import Replica
 from poorwill.core.settings import ReplicaSettings
 from poorwill.core.turn import REMEMBERED_WAKES, idle_cause
@@ -36,6 +36,7 @@ from poorwill.core.words import (
     WakeId,
     parked,
 )
+from poorwill.fleet.sweeping import Sweeper
 from poorwill.fleet.unit import Equipment, Unit, still_answers
 
 ADOPTION_S = 10.0
@@ -88,7 +89,7 @@ class Recovery:
     last_seen_us: int
     clock: Clock
     log: Log
-    reap_orphans: bool
+    sweeper: Sweeper
     entries: list[Entry] = field(default_factory=list)
 
     async def units(self) -> dict[ModelName, Unit]:
@@ -98,8 +99,9 @@ class Recovery:
         ended stay ended; calling it again is safe.
         """
         units = {plan.settings.model: await self._unit(plan) for plan in self.plans}
-        await self._sweep(units)
         known = {unit.id for unit in units.values()}
+        # What is left over of replicas in the ledger is ours to end; of others the operator decides.
+        self.entries += await self.sweeper.sweep(units, ended=known | self.remembered.keys())
         for gone in self.remembered.values():
             if gone.replica not in known:
                 self._end(gone)
@@ -229,42 +231,7 @@ class Recovery:
             return False
         if kept.running is not None:
             return unit.equipment.processes.alive(kept.running)
-        return any(_same(each.parked, kept) for each in await self._inventory(driver))
-
-    async def _inventory(self, driver: Driver) -> Sequence[Found]:
-        try:
-            return await driver.inventory()
-        except (DriverError, OSError) as error:
-            self.log.error("cannot look for what exists", driver=driver.name, why=str(error))
-            return ()
-
-    async def _sweep(self, units: Mapping[ModelName, Unit]) -> None:
-        """End what the drivers find of this fleet that no unit owns; report what is nobody's."""
-        ours = {unit.id: unit for unit in units.values()}
-        ours_too = {known.replica for known in self.remembered.values()}
-        drivers = {id(d): d for u in units.values() for d in u.equipment.drivers.values()}
-        for driver in drivers.values():
-            for found in await self._inventory(driver):
-                unit = ours.get(found.replica)
-                if unit is not None and _owned(unit, found.running, found.parked):
-                    continue
-                mine = found.replica in ours or found.replica in ours_too
-                if mine or self.reap_orphans:
-                    processes = next(iter(units.values())).equipment.processes
-                    await self._reap(driver, processes, found)
-                    self._note("swept", found.replica, None, found.what)
-                else:
-                    self._note("orphan", found.replica, None, found.what)
-                    self.log.warning("found something nobody owns", what=found.what)
-
-    async def _reap(self, driver: Driver, processes: Processes, found: Found) -> None:
-        if found.running is not None:
-            await self._kill(processes, found.running)
-        if found.parked is not None:
-            try:
-                await driver.discard(found.parked)
-            except (DriverError, OSError) as error:
-                self.log.error("cannot discard", what=found.what, why=str(error))
+        return any(_same(each.parked, kept) for each in await self.sweeper.look(driver))
 
     def _note(self, kind: str, replica: ReplicaId, model: ModelName | None, text: str) -> None:
         self.entries.append(
@@ -279,10 +246,3 @@ def _same(one: Parked | None, other: Parked) -> bool:
         other.path,
         other.generation,
     )
-
-
-def _owned(unit: Unit, running: Running | None, kept: Parked | None) -> bool:
-    if running is not None and unit.running is not None:
-        same = (unit.running.pid, unit.running.pid_started)
-        return (running.pid, running.pid_started) == same
-    return unit.parked is not None and _same(kept, unit.parked)

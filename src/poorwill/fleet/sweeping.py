@@ -1,0 +1,126 @@
+"""The orphan sweep, at start and on a timer: what the drivers find against what the units own.
+
+What is nobody's is noted once; it is ended only where the operator asked for that. It never decides what is
+an orphan: `core.sweep` does, for `poorwill doctor --sweep` as well.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from poorwill.core.entries import Noted
+from poorwill.core.lifecycle import State
+from poorwill.core.ports import Clock, Driver, DriverError, Found, Log
+from poorwill.core.sweep import Owned, compare
+from poorwill.core.words import ModelName, ReplicaId
+from poorwill.fleet.journal import Journal
+from poorwill.fleet.unit import Unit
+
+SWEEP_S = 300.0
+"""Between two sweeps: an orphan costs memory or disk, not correctness, and looking costs a walk of /proc."""
+
+
+async def sweep_is_due() -> None:
+    """Return when the next sweep is due."""
+    await asyncio.sleep(SWEEP_S)
+
+
+@dataclass(slots=True, kw_only=True)
+class Sweeper:
+    """Finds what nobody owns, and remembers what it has told already."""
+
+    clock: Clock
+    log: Log
+    reap_orphans: bool
+    told: set[str] = field(default_factory=set)
+
+    async def sweep(
+        self, units: Mapping[ModelName, Unit], *, ended: Collection[ReplicaId] = ()
+    ) -> Sequence[Noted]:
+        """Return notes of what is found that no unit owns and was not told before.
+
+        Leftovers of `ended` replicas are ended whatever the operator asked for. What belongs to a replica
+        that wakes, parks or did so meanwhile is left for the next sweep. Never raises; cancelled: what was
+        already ended stays ended.
+        """
+        before = {unit.id: _generation_at_rest(unit) for unit in units.values()}
+        found = await self.inventory(units)
+        owned = [
+            Owned(replica=unit.id, running=unit.running, parked=unit.parked)
+            for unit in units.values()
+        ]
+        moving = {
+            unit.id
+            for unit in units.values()
+            if (rests := _generation_at_rest(unit)) is None or rests != before[unit.id]
+        }
+        finder = {_key(each): driver for driver, each in found}
+        orphans = [
+            each
+            for each in compare((each for _, each in found), owned).orphans
+            if each.replica not in moving
+        ]
+        self.told &= {_key(each) for each in orphans}
+        notes = []
+        for each in orphans:
+            if each.replica in ended or self.reap_orphans:
+                await self._reap(units, finder[_key(each)], each)
+                notes.append(self._note("swept", each))
+            elif _key(each) not in self.told:
+                self.told.add(_key(each))
+                self.log.warning("found something nobody owns", what=each.what)
+                notes.append(self._note("orphan", each))
+        return notes
+
+    async def inventory(self, units: Mapping[ModelName, Unit]) -> Sequence[tuple[Driver, Found]]:
+        """Return what every driver of the units finds; one that cannot look finds nothing."""
+        drivers = {id(d): d for unit in units.values() for d in unit.equipment.drivers.values()}
+        return [(driver, found) for driver in drivers.values() for found in await self.look(driver)]
+
+    async def look(self, driver: Driver) -> Sequence[Found]:
+        """Return what one driver finds."""
+        try:
+            return await driver.inventory()
+        except (DriverError, OSError) as error:
+            self.log.error("cannot look for what exists", driver=driver.name, why=str(error))
+            return ()
+
+    async def _reap(self, units: Mapping[ModelName, Unit], driver: Driver, found: Found) -> None:
+        processes = next(iter(units.values())).equipment.processes
+        try:
+            if found.running is not None:
+                await processes.kill(found.running)
+        except (DriverError, OSError) as error:
+            self.log.error("cannot end an engine", replica=found.replica, why=str(error))
+        try:
+            if found.parked is not None:
+                await driver.discard(found.parked)
+        except (DriverError, OSError) as error:
+            self.log.error("cannot discard", what=found.what, why=str(error))
+
+    def _note(self, kind: str, found: Found) -> Noted:
+        return Noted(at_us=self.clock.now_us(), kind=kind, replica=found.replica, text=found.what)
+
+
+async def sweep_on_time(
+    sweeper: Sweeper,
+    units: Mapping[ModelName, Unit],
+    journal: Journal,
+    due: Callable[[], Awaitable[None]],
+) -> None:
+    """Sweep each time `due` returns, until cancelled."""
+    while True:
+        await due()
+        notes = await sweeper.sweep(units)
+        if notes:
+            journal.post(notes)
+
+
+def _generation_at_rest(unit: Unit) -> int | None:
+    """Return the generation of a replica that neither wakes nor parks: it then owns all that it has."""
+    busy = unit.replica.state in (State.WAKING, State.PARKING)
+    return None if busy else unit.replica.generation
+
+
+def _key(found: Found) -> str:
+    return f"{found.replica} {found.generation} {found.what}"

@@ -1,0 +1,137 @@
+"""The orphan sweep on a timer: told once, ended only if asked, and never what wakes, parks or is owned."""
+
+import pytest
+
+from poorwill.core.launch import Launch, Parked
+from poorwill.core.lifecycle import State
+from poorwill.core.words import ModelName, ReplicaId, Tier
+
+from .house import A, House
+
+STRANGER = ReplicaId("stranger-0")
+
+
+def stray_engine(house: House) -> int:
+    launch = Launch(
+        model=ModelName("stranger"),
+        replica=STRANGER,
+        argv=("engine",),
+        engine="fake",
+        port=7777,
+        log_path="/dev/null",
+    )
+    return house.world.spawn(launch, 1, "fake-cold").pid
+
+
+def stray_snapshot(house: House, replica: ReplicaId = STRANGER) -> str:
+    path = f"/snap/{replica}.stray"
+    house.world.snapshots[path] = Parked(
+        replica=replica, generation=999, tier=Tier.FROZEN, path=path, image_bytes=1
+    )
+    return path
+
+
+def notes(house: House) -> list[tuple[object, ...]]:
+    return house.rows("SELECT kind, text FROM notes WHERE kind IN ('orphan', 'swept')")
+
+
+async def test_what_appears_while_serving_is_told_once_and_left_alone(house: House):
+    house.model()
+    async with house.open():
+        await house.serve()
+        await house.sweeps.one()
+        pid, path = stray_engine(house), stray_snapshot(house)
+        for _ in range(3):
+            await house.sweeps.one()
+        assert pid in house.world.processes and path in house.world.snapshots
+        house.world.end(pid)
+    assert sorted(notes(house)) == [("orphan", f"/snap/{STRANGER}.stray"), ("orphan", f"pid {pid}")]
+
+
+async def test_what_was_told_at_start_is_not_told_again_but_its_return_is(house: House):
+    house.model()
+    path = stray_snapshot(house)
+    async with house.open():
+        await house.sweeps.one()
+        await house.settle()
+        assert len(notes(house)) == 1
+        parked = house.world.snapshots.pop(path)
+        await house.sweeps.one()
+        house.world.snapshots[path] = parked
+        await house.sweeps.one()
+    assert notes(house) == [("orphan", path)] * 2
+
+
+async def test_it_is_ended_where_the_operator_asked_for_that(house: House):
+    house.model()
+    house.reap_orphans = True
+    async with house.open():
+        await house.serve()
+        pid, path = stray_engine(house), stray_snapshot(house)
+        await house.sweeps.one()
+        assert pid not in house.world.processes and path not in house.world.snapshots
+        assert house.claim() is not None
+    assert {kind for kind, _ in notes(house)} == {"swept"}
+
+
+@pytest.mark.parametrize("tier", [Tier.ASLEEP, Tier.FROZEN])
+async def test_what_serves_and_what_is_parked_is_nobodys_orphan(house: House, tier: Tier):
+    house.model(ladder=(tier, Tier.COLD))
+    house.reap_orphans = True
+    async with house.open():
+        await house.serve()
+        await house.sweeps.one()
+        assert house.state() is State.READY
+        await house.pass_time(60)
+        assert house.tier() is tier
+        await house.sweeps.one()
+        await house.serve()
+    assert notes(house) == []
+
+
+async def test_what_wakes_or_parks_meanwhile_is_left_for_the_next_sweep(house: House):
+    room = house.model()
+    house.reap_orphans = True
+    async with house.open():
+        room.cold.wake_door.shut()
+        house.start(house.lease())
+        await room.cold.wake_door.reached()
+        await house.sweeps.one()
+        assert house.world.of("a-0"), "an engine that is being started is no orphan"
+        room.cold.wake_door.open.set()
+        await house.until(A, State.READY)
+        await house.settle()
+        await house.sweeps.one()
+        assert house.state() is State.READY
+    assert notes(house) == []
+
+
+async def test_an_engine_that_parks_while_the_drivers_look_is_not_taken_for_an_orphan(
+    house: House,
+):
+    room = house.model()
+    house.reap_orphans = True
+    async with house.open():
+        await house.serve()
+        look = room.cold.inventory
+
+        async def park_meanwhile():
+            found = await look()
+            await house.pass_time(60)
+            return found
+
+        room.cold.inventory = park_meanwhile  # type: ignore[method-assign]
+        await house.sweeps.one()
+        assert house.tier() is Tier.FROZEN
+    assert notes(house) == []
+
+
+async def test_what_a_failed_discard_left_of_an_owned_replica_is_an_orphan(house: House):
+    house.model()
+    async with house.open():
+        await house.serve()
+        stray_snapshot(house, ReplicaId("a-0"))
+        await house.sweeps.one()
+        assert house.world.snapshots
+        house.world.snapshots.clear()
+    assert notes(house) == [("orphan", "/snap/a-0.stray")]
