@@ -70,7 +70,8 @@ async def test_it_is_ended_where_the_operator_asked_for_that(house: House):
         pid, path = stray_engine(house), stray_snapshot(house)
         await house.sweeps.one()
         assert pid not in house.world.processes and path not in house.world.snapshots
-        assert house.claim() is not None
+        await house.serve()
+        assert house.state() is State.READY and len(house.world.of("a-0")) == 1
     assert {kind for kind, _ in notes(house)} == {"swept"}
 
 
@@ -94,7 +95,7 @@ async def test_what_wakes_or_parks_meanwhile_is_left_for_the_next_sweep(house: H
     house.reap_orphans = True
     async with house.open():
         room.cold.wake_door.shut()
-        house.start(house.lease())
+        house.start(house.serve())
         await room.cold.wake_door.reached()
         await house.sweeps.one()
         assert house.world.of("a-0"), "an engine that is being started is no orphan"

@@ -16,6 +16,7 @@ from poorwill.clock import SystemClock
 from poorwill.compose.places import ledger_path
 from poorwill.compose.plans import HISTORY_US, learns, plan_model, remembered_replicas
 from poorwill.compose.tiers import Fallback, Workshop, open_workshop
+from poorwill.compose.worth import worth_by_ledger
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ConfigFault
 from poorwill.core.ports import Clock, FleetView, Log
@@ -137,7 +138,8 @@ async def owned(
         path = ledger_path(settings)
         clock = SystemClock.started(not_before_us=last_instant_us(path))
         become_subreaper()
-        workshop = await open_workshop(settings, env=env, clock=clock, log=log)
+        worth = worth_by_ledger(path, clock=clock, log=log)
+        workshop = await open_workshop(settings, env=env, clock=clock, log=log, worth=worth)
         async with open_ledger(path, clock=clock, log=log) as ledger:
             for told in await ledger.thread.call(
                 lambda db: sync_rates(db, settings.rates, now_us=clock.now_us())

@@ -1,13 +1,13 @@
 """Which ways of parking work on this machine, found out by doing, and the drivers for them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from poorwill.compose.machines import Machines, open_machines
 from poorwill.core.ports import Clock, Driver, Log
 from poorwill.core.settings import FleetSettings, ModelSettings
-from poorwill.core.words import ModelName, Tier
+from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.drivers.asleep import AsleepDriver
 from poorwill.drivers.asleep_engines import engine_sleeps
 from poorwill.drivers.cold import ColdDriver
@@ -21,7 +21,7 @@ from poorwill.drivers.process import EngineProcesses
 from poorwill.drivers.proof import prove_frozen
 from poorwill.drivers.sealing import Sealer
 from poorwill.drivers.snapshot import SnapshotStore, store_root
-from poorwill.drivers.space import Space
+from poorwill.drivers.space import Space, no_worth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +82,16 @@ class Workshop:
 
 
 async def open_workshop(
-    settings: FleetSettings, *, env: Mapping[str, str], clock: Clock, log: Log
+    settings: FleetSettings,
+    *,
+    env: Mapping[str, str],
+    clock: Clock,
+    log: Log,
+    worth: Callable[[ReplicaId], float] = no_worth,
 ) -> Workshop:
     """Return drivers for the tiers that the fleet's ladders name, each proven by a trial on this machine.
+
+    `worth` ranks snapshots where room for them is short, as `Space` says.
 
     Raises OperatorFault where the encryption key is unusable. Cancelled: trials leave nothing behind.
     """
@@ -109,13 +116,19 @@ async def open_workshop(
         criu = await find_criu(env)
         proof = await prove_frozen(criu=criu, directory=directory, clock=clock, log=log)
         if proof.works and criu is not None:
-            frozen = _frozen(settings, criu, processes, env, clock, log, exclusive)
+            space = Space(log=log, quota_bytes=settings.snapshot_quota_bytes, worth=worth)
+            frozen = _frozen(settings, criu, processes, env, clock, space, exclusive)
             await frozen.recover()
             drivers[Tier.FROZEN] = frozen
         else:
             broken[Tier.FROZEN] = (proof.why, proof.mend)
     machines, without = await open_machines(
-        settings, processes=processes, clock=clock, log=log, sealer=_sealer(settings, env)
+        settings,
+        processes=processes,
+        clock=clock,
+        log=log,
+        sealer=_sealer(settings, env),
+        worth=worth,
     )
     return Workshop(
         drivers=drivers,
@@ -137,7 +150,7 @@ def _frozen(
     processes: EngineProcesses,
     env: Mapping[str, str],
     clock: Clock,
-    log: Log,
+    space: Space,
     exclusive: Exclusive,
 ) -> FrozenDriver:
     has_gpu = HostFacts.read().gpu_driver != "none"
@@ -145,10 +158,10 @@ def _frozen(
     return FrozenDriver(
         criu=criu,
         store=SnapshotStore(root=root, tier=Tier.FROZEN, sealer=_sealer(settings, env)),
-        space=Space(log=log, quota_bytes=settings.snapshot_quota_bytes),
+        space=space,
         processes=processes,
         clock=clock,
-        log=log,
+        log=space.log,
         device=CudaDevice(env=env) if has_gpu else NoDevice(),
         exclusive=exclusive,
     )
