@@ -119,7 +119,7 @@ def _figure(picture: Picture, colours: Mapping[str, str], kind: str) -> bytes:
     except ImportError as error:
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
-            "drawing into a file needs matplotlib",
+            f"drawing into a file needs matplotlib: {error}",
             hint="pip install 'poorwill[plot]'; without --plot a terminal plot is shown",
         ) from error
     settings: dict[Any, Any] = {
