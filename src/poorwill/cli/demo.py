@@ -94,7 +94,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
         )
     show = Show(streams=streams, quiet=options.json)
     settings = await asyncio.to_thread(_prepare, Path(options.dir), options, streams.env, show)
-    log = StreamLog(stream=streams.stderr, level="warning")
+    log = StreamLog(stream=streams.stderr, level="error")  # warnings are shown or reported
     async with serving_fleet(settings, env=streams.env, log=log) as serving:
         since_us = serving.clock.now_us()
         answers = await _drive(serving, options.seconds, show)
@@ -133,10 +133,12 @@ def _prepare(
     Raises OperatorFault where the directory holds something else.
     """
     configuration = directory / "fleet.toml"
-    if directory.exists() and not configuration.exists() and any(directory.iterdir()):
+    written = configuration.read_text(encoding="utf-8") if configuration.is_file() else ""
+    ours = written.startswith(FLEET_TOML.splitlines()[0])
+    if directory.exists() and not ours and any(directory.iterdir()):
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
-            f"{directory} exists and is no demo of ours",
+            f"{directory} exists and is no demo of ours; nothing was written",
             hint="choose another with --dir",
         )
     directory.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """What the demo shows while it runs: one line for each thing that happens, as it happens."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -50,10 +51,10 @@ class Show:
         elif isinstance(entry, WakeEnded):
             began = self.wakes_began.pop(entry.wake, None)
             took_s = (entry.at_us - began.at_us) / 1e6 if began else 0.0
-            parts = ", ".join(
-                f"{leaf.phase} {(leaf.ended_us - leaf.began_us) / 1e3:.0f} ms"
-                for leaf in entry.anatomy
-            )
+            spent_us: Counter[str] = Counter()  # a phase can come in several pieces
+            for leaf in entry.anatomy:
+                spent_us[leaf.phase] += leaf.ended_us - leaf.began_us
+            parts = ", ".join(f"{phase} {us / 1e3:.0f} ms" for phase, us in spent_us.items())
             how = "ready" if entry.ok else f"FAILED: {entry.why}"
             self.line(f"            {how} after {took_s:.2f} s: {parts}")
         elif isinstance(entry, ParkEnded):

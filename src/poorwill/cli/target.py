@@ -70,7 +70,7 @@ async def ask(
         raise OperatorFault(
             ErrorCode.NOT_RUNNING,
             f"no poorwill serves {settings.directory}",
-            hint="start it with: poorwill serve",
+            hint=f"start it with: poorwill serve {settings.directory}",
         )
     url = f"http://{holder['admin']}{path}"
     try:

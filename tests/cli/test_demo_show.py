@@ -1,0 +1,54 @@
+"""What `demo` shows and what it leaves alone."""
+
+import io
+from pathlib import Path
+
+from poorwill.cli.demo_show import Show
+from poorwill.cli.verb import Streams
+from poorwill.core.entries import PhaseSpan, WakeEnded
+from poorwill.core.words import Phase, ReplicaId, WakeId
+
+from .conftest import Poorwill
+
+
+async def test_a_demo_never_overwrites_a_fleet_that_is_not_a_demo(
+    poorwill: Poorwill, tmp_path: Path
+) -> None:
+    mine = tmp_path / "fleet.toml"
+    mine.write_text("# my own\n")
+    ran = await poorwill("demo", "--dir", str(tmp_path))
+    assert ran.status != 0
+    assert "is no demo of ours; nothing was written" in ran.err
+    assert mine.read_text() == "# my own\n"
+
+
+def test_a_phase_that_came_in_pieces_is_shown_once_with_its_sum() -> None:
+    stderr = io.StringIO()
+    streams = Streams(env={}, stdin=io.StringIO(), stdout=io.StringIO(), stderr=stderr)
+    pieces = (
+        (Phase.WEIGHTS, 0, 6_000),
+        (Phase.CONTEXT, 6_000, 7_000),
+        (Phase.WEIGHTS, 7_000, 11_000),
+    )
+    Show(streams=streams, quiet=False)._entry(
+        WakeEnded(
+            wake=WakeId("w"),
+            replica=ReplicaId("r"),
+            at_us=11_000,
+            ok=True,
+            anatomy=tuple(
+                PhaseSpan(phase=phase, began_us=began, ended_us=ended)
+                for phase, began, ended in pieces
+            ),
+        )
+    )
+    assert stderr.getvalue().rstrip().endswith(": weights 10 ms, context 1 ms")
+
+
+async def test_a_verb_that_finds_nobody_serving_says_how_to_start_this_fleet(
+    poorwill: Poorwill, tmp_path: Path
+) -> None:
+    (tmp_path / "fleet.toml").write_text('[models.x]\nengine = "toy"\n')
+    ran = await poorwill("status", "--fleet", str(tmp_path))
+    assert ran.status == 4
+    assert f"start it with: poorwill serve {tmp_path}\n" in ran.err
