@@ -64,7 +64,8 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
         raise OperatorFault(
             ErrorCode.UPSTREAM_PROTOCOL,
             f"the benchmark of {model.name} failed: {failure}",
-            hint="poorwill status, and the engine's log in the fleet directory",
+            hint="poorwill status, and the engine's log in the fleet directory; "
+            "where the fleet has API keys, --key-env",
         )
     if options.json:
         streams.say_json(bench_json(result))
