@@ -35,7 +35,7 @@ from poorwill.drivers.cold import ColdDriver
 from poorwill.drivers.criu import find_criu
 from poorwill.drivers.cuda import CudaDevice, NvidiaCuda
 from poorwill.drivers.frozen import FrozenDriver
-from poorwill.drivers.process import EngineProcesses, become_subreaper
+from poorwill.drivers.process import EngineProcesses, subreaper
 from poorwill.drivers.snapshot import SnapshotStore, store_root
 from poorwill.drivers.space import Space
 from poorwill.engines.kinds import make_engine
@@ -252,7 +252,6 @@ def table(results: list[Result], bus: dict[str, float]) -> str:
 
 
 async def main(options: argparse.Namespace) -> None:
-    become_subreaper()
     env = dict(os.environ)  # noqa: TID251 - a script is its own edge
     facts, bus = hardware(), bus_bytes_s()
     print(
@@ -295,4 +294,5 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(parser().parse_args()))
+    with subreaper():
+        asyncio.run(main(parser().parse_args()))

@@ -27,7 +27,7 @@ from tiers import Bench, open_bench
 from poorwill.core.errors import PoorwillError
 from poorwill.core.launch import Parked, PhaseMark, Running
 from poorwill.core.words import Tier
-from poorwill.drivers.process import become_subreaper
+from poorwill.drivers.process import subreaper
 from poorwill.engines.gguf_model import make_model
 
 CACHES = ("warm", "dropped")
@@ -212,7 +212,6 @@ def machine() -> dict[str, object]:
 
 async def run(options: argparse.Namespace) -> list[Measured]:
     results = []
-    become_subreaper()
     for size in options.sizes:
         with tempfile.TemporaryDirectory(dir=options.directory, prefix="bench-wake-") as scratch:
             model = make_model(Path(scratch) / f"{size}.gguf", size=size)
@@ -263,7 +262,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write everything measured as JSON")
     options = parser.parse_args()
     about = machine()
-    results = asyncio.run(run(options))
+    with subreaper():
+        results = asyncio.run(run(options))
     print(about)
     print(table(results))
     print(profile(results))

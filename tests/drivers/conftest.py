@@ -21,7 +21,7 @@ from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.drivers import procfs
 from poorwill.drivers.criu import Criu, find_criu, private_prefix
 from poorwill.drivers.criu_install import install_criu
-from poorwill.drivers.process import MARK, EngineProcesses, become_subreaper
+from poorwill.drivers.process import MARK, EngineProcesses, subreaper
 from poorwill.drivers.proof import prove_frozen
 
 TINY_ENGINE = Path(__file__).with_name("tiny_engine.py")
@@ -32,9 +32,10 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return ("asyncio", {"use_uvloop": True})
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _subreaper() -> None:
-    become_subreaper()
+@pytest.fixture(autouse=True)
+def _subreaper() -> Iterator[None]:
+    with subreaper():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

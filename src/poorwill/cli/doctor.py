@@ -19,7 +19,7 @@ from poorwill.core.sweep import Owned, Sweep, compare
 from poorwill.core.words import Tier
 from poorwill.drivers.criu import find_criu, private_prefix
 from poorwill.drivers.criu_install import install_criu
-from poorwill.drivers.process import EngineProcesses, become_subreaper
+from poorwill.drivers.process import EngineProcesses, subreaper
 from poorwill.drivers.proof import Proof, prove_cold, prove_frozen
 from poorwill.drivers.snapshot import SnapshotStore, store_root
 from poorwill.ledger.recovery import recovered
@@ -65,11 +65,10 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
 async def _prove(settings: FleetSettings | None, streams: Streams) -> list[Proof]:
     from poorwill.compose.trial import prove_suspended  # loads every engine
 
-    become_subreaper()
     clock = SystemClock.started()
     log = StreamLog(stream=streams.stderr, level="error")
     criu = await find_criu(streams.env)
-    with tempfile.TemporaryDirectory(prefix="poorwill-doctor-") as scratch:
+    with subreaper(), tempfile.TemporaryDirectory(prefix="poorwill-doctor-") as scratch:
         directory = Path(scratch)
         return [
             await prove_cold(directory=directory, clock=clock, log=log),

@@ -34,7 +34,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to plan from")
     what.add_argument("--trace", metavar="FILE", help="requests: CSV or JSON lines, gzipped or not")
     what.add_argument("--synthetic", choices=[*KINDS], help="draw a trace instead")
-    what.add_argument("--requests-per-day", type=_positive, default=60.0, metavar="N")
+    what.add_argument(
+        "--requests-per-day",
+        type=_positive,
+        default=60.0,
+        metavar="N",
+        help="of a drawn trace (default: 60)",
+    )
     what.add_argument("--seed", type=int, default=1, help="of the drawn trace (default: 1)")
     what.add_argument("--from-ledger", action="store_true", help="the fleet's own requests")
     what.add_argument("--hours-per-day", metavar="H", help="no trace: so many hours of use a day")

@@ -23,7 +23,7 @@ from poorwill.core.ports import Clock, FleetView, Log
 from poorwill.core.settings import FleetSettings, SpendSettings
 from poorwill.core.words import ModelName, Tier
 from poorwill.dashboard import page
-from poorwill.drivers.process import become_subreaper
+from poorwill.drivers.process import subreaper
 from poorwill.fleet.fleet import FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.lock import Holding, hold_directory
@@ -134,10 +134,9 @@ async def owned(
     settings: FleetSettings, *, env: Mapping[str, str], log: Log
 ) -> AsyncIterator[Owned]:
     """Take the directory, start the clock, find the drivers that work here and open the ledger."""
-    with hold_directory(Path(settings.directory), what="poorwill serve") as holding:
+    with hold_directory(Path(settings.directory), what="poorwill serve") as holding, subreaper():
         path = ledger_path(settings)
         clock = SystemClock.started(not_before_us=last_instant_us(path))
-        become_subreaper()
         worth = worth_by_ledger(path, clock=clock, log=log)
         workshop = await open_workshop(settings, env=env, clock=clock, log=log, worth=worth)
         async with open_ledger(path, clock=clock, log=log) as ledger:

@@ -11,8 +11,10 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from poorwill.core.launch import Launch, PhaseMark, Running
 from poorwill.core.ports import Clock, DriverError, Found, Log, Report
@@ -31,19 +33,32 @@ WATCH_S = 5.0
 KEPT_STATUSES = 256
 
 PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
 
 
-def become_subreaper() -> None:
-    """Make orphaned descendants of this process its children (PR_SET_CHILD_SUBREAPER, prctl(2)).
+@contextmanager
+def subreaper() -> Iterator[None]:
+    """Make orphaned descendants of this process its children for as long as the context lasts.
 
-    Called once by whoever composes a program that restores processes: a restored engine is the child of
-    the restorer, which exits; without this, init inherits it and its zombie may hold the pid for seconds,
-    so that the next restore to the same pid fails. Raises OSError.
+    (PR_SET_CHILD_SUBREAPER, prctl(2).) For whoever composes a program that restores processes: a restored
+    engine is the child of the restorer, which exits; without this, init inherits it and its zombie may hold
+    the pid for seconds, so that the next restore to the same pid fails. Afterwards the process is what it
+    was before: one that reaps nobody must not inherit anybody. Raises OSError.
     """
+    before = ctypes.c_int()
+    _prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before))
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        _prctl(PR_SET_CHILD_SUBREAPER, before.value)
+
+
+def _prctl(option: int, argument: Any) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if libc.prctl(option, argument, 0, 0, 0) != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(number)}")
+        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
 
 
 @dataclass(slots=True, kw_only=True)
