@@ -55,7 +55,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--origin", type=_date, metavar="DATE", help="the trace's origin, for prices and hours"
     )
-    what.add_argument("--bad-rows", choices=("skip", "refuse"), default="skip")
+    what.add_argument(
+        "--bad-rows", choices=("skip", "refuse"), default="skip", help="each is told with its line"
+    )
     _add_costs(parser)
     _add_service(parser)
     _add_alternatives(parser)
@@ -67,7 +69,9 @@ def _add_costs(parser: argparse.ArgumentParser) -> None:
     costs.add_argument(
         "--active-usd-h", type=_money, metavar="USD", help="an hour of a ready replica"
     )
-    costs.add_argument("--parked-usd-h", type=_money, default=0, metavar="USD")
+    costs.add_argument(
+        "--parked-usd-h", type=_money, default=0, metavar="USD", help="an hour of a parked one"
+    )
     costs.add_argument(
         "--wake-s", type=_durations, nargs="+", default=((95 * SECOND_US,),), metavar="S[,S...]",
         help="how long a wake takes; of several the n-th wake takes the n-th (default: 95)",
@@ -76,7 +80,9 @@ def _add_costs(parser: argparse.ArgumentParser) -> None:
     costs.add_argument(
         "--cold-wake-s", type=_durations, metavar="S[,S...]", help="adds a cold tier below"
     )
-    costs.add_argument("--cold-park-s", type=us, default=10 * SECOND_US, metavar="S")
+    costs.add_argument(
+        "--cold-park-s", type=us, default=10 * SECOND_US, metavar="S", help="default: 10"
+    )
     costs.add_argument(
         "--tier", type=_tier, action="append", default=[], metavar="TIER:WAKE_S:PARK_S:USD_H",
         help="a tier of the ladder, such as frozen:2.5:4:0.01; replaces --wake-s, --park-s, --parked-usd-h",
