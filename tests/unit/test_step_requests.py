@@ -227,7 +227,8 @@ def test_retry_after_is_the_rest_of_the_usual_wake():
     assert life.replica.retry_after_s(life.now) == 30
     life.takes(demand())
     assert life.after(12.5).replica.retry_after_s(life.now) == 18, "rounded up"
-    assert life.after(60).replica.retry_after_s(life.now) == 1, "never less than a second"
+    assert life.after(17).replica.retry_after_s(life.now) == 1, "never less than a second"
+    assert life.after(30.5).replica.retry_after_s(life.now) == 30, "overdue: half as long again"
 
 
 def test_retry_after_of_an_unknown_wake_is_ten_seconds_and_never_less_than_the_back_off():

@@ -150,7 +150,9 @@ class Replica:
         expected = self.expected_wake_us(self.wake.from_tier if self.wake else self.tier)
         if expected is None:
             expected = min(self.settings.wake.budget_us, 10 * SECOND_US)
-        left = (self.wake.began_us if self.wake else now_us) + expected - now_us
+        taken = now_us - self.wake.began_us if self.wake else 0
+        # A wake that is overdue is not ready in a moment: half as long again as it has taken.
+        left = expected - taken if taken < expected else taken // 2
         left = max(left, self.retry_at_us - now_us, SECOND_US)
         return -(-left // SECOND_US)
 
