@@ -180,15 +180,18 @@ async def test_a_client_that_leaves_in_the_tick_of_its_grant_gives_the_lease_bac
         assert house.state() is State.PARKED, "nothing holds it ready"
 
 
+@pytest.mark.parametrize(
+    "failure", [SnapshotRefused("the kernel is another one"), DriverError("pid 7 is in use")]
+)
 async def test_a_failed_snapshot_is_thrown_away_and_the_replica_starts_cold_for_the_same_requests(
-    house: House,
+    house: House, failure: DriverError
 ):
     room = house.model()
     async with house.open():
         await house.serve()
         await house.pass_time(31)
         assert (house.state(), house.tier()) == (State.PARKED, Tier.FROZEN)
-        room.frozen.wake_door.mistakes.append(SnapshotRefused("the kernel is another one"))
+        room.frozen.wake_door.mistakes.append(failure)
         lease = await house.lease()
         assert lease.port == room.engine.port
         house.give_back(lease)

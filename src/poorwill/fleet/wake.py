@@ -158,6 +158,7 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
             raise
     except BaseException:
         if effect.from_tier is not Tier.COLD:
+            # Also an image that is not spent: what now starts cold supersedes it.
             await asyncio.shield(discard(controller, unit, parked))
         raise
     finally:
