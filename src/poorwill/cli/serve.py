@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 from dataclasses import replace
 
 from poorwill.cli.target import add_fleet_option, read_fleet
@@ -45,6 +46,9 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
                 ladder = " > ".join(serving.ladders[model.name])
                 streams.say(f"  {model.name}: {model.engine.kind}, parks {ladder}")
             streams.stdout.flush()
+            # What was made by now lives as long as the process: no collection need look at it again.
+            gc.collect()
+            gc.freeze()
             await asyncio.get_running_loop().create_future()
     except asyncio.CancelledError:
         log.info("stopped")
