@@ -82,7 +82,8 @@ async def serving_fleet(
     async with owned(settings, env=env, log=log) as own:
         plans, fallbacks = await _plans(settings, own, env, log)
         pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us)
-        journal = Journal(ledger=own.ledger)
+        metrics = GatewayMetrics()
+        journal = Journal(ledger=own.ledger, listeners=(metrics.told,))
         keys = _keys(settings, own.ledger, log)
         guard = spend_guard(own.ledger, settings.spend)
         await guard.first()
@@ -109,7 +110,7 @@ async def serving_fleet(
                 fleet=fleet.view,
                 clock=own.clock,
                 log=log,
-                metrics=GatewayMetrics(),
+                metrics=metrics,
                 dashboard=page(),
             )
             async with (

@@ -8,7 +8,7 @@ and nowhere else. Format: Prometheus text exposition 0.0.4.
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
-from poorwill.core.entries import RequestEnded
+from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode
 from poorwill.core.ports import FleetView, ReplicaStatus
 from poorwill.core.words import SECOND_US
@@ -100,6 +100,11 @@ class GatewayMetrics:
             help_text="Tokens as the engines reported them.",
             labels=("model", "direction"),
         )
+        self._notes = Counter(
+            name="poorwill_notes_total",
+            help_text="Remarks for the operator, by kind: spend_jump, spend_tripped, orphans, ...",
+            labels=("kind", "model"),
+        )
         self._first_byte = _seconds("first_byte", "From a request's arrival to the first byte.")
         self._duration = _seconds("request", "From a request's arrival to its last byte.")
         self._held = _seconds("held", "From a request's arrival to its lease, where it waited.")
@@ -123,12 +128,18 @@ class GatewayMetrics:
         """Count a request that was not let in."""
         self._refused.add((code.value,))
 
+    def told(self, entry: Entry) -> None:
+        """Count a remark for the operator; other entries are not counted. A listener of the journal."""
+        if isinstance(entry, Noted):
+            self._notes.add((entry.kind, entry.model or ""))
+
     def exposition(self, fleet: FleetView) -> str:
         """Return everything in Prometheus' text format."""
         series = (
             self._requests,
             self._refused,
             self._tokens,
+            self._notes,
             self._first_byte,
             self._duration,
             self._held,
