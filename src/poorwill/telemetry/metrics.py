@@ -102,7 +102,7 @@ class GatewayMetrics:
         )
         self._notes = Counter(
             name="poorwill_notes_total",
-            help_text="Remarks for the operator, by kind: spend_jump, spend_tripped, orphans, ...",
+            help_text="Remarks for the operator, by kind: spend_jump, spend_tripped, engine_lost, ...",
             labels=("kind", "model"),
         )
         self._first_byte = _seconds("first_byte", "From a request's arrival to the first byte.")
