@@ -138,7 +138,9 @@ class ReplicaMachine(RuleBasedStateMachine):
             self.waking.add(effect.generation)
         elif isinstance(effect, AbortWake):
             assert effect.generation in self.waking and effect.generation not in self.aborted
-            assert isinstance(what, Close) or self.limit_reached(before), "a budget aborts no wake"
+            spent = isinstance(what, SpendChanged) and not before.holds
+            on_purpose = spent or isinstance(what, Close) or self.limit_reached(before)
+            assert on_purpose, "a budget aborts no wake"
             self.aborted.add(effect.generation)
         elif isinstance(effect, StartPark):
             self.begins_to_park(effect, before, after, what)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from poorwill.core.effects import Fail
+from poorwill.core.effects import AbortWake, Fail
 from poorwill.core.entries import (
     WakeBegan,
     WakeEnded,
@@ -147,6 +147,15 @@ def test_a_tripped_breaker_lets_a_wake_under_way_serve_those_it_woke_for_but_sta
     assert granted(life.takes(WakeSucceeded(generation=1))) == [0]
     effects = other.takes(WakeFailed(generation=1, why="damaged"))
     assert wakes(effects) == [] and failed(effects) == [(0, ErrorCode.WAKE_FAILED)]
+
+
+def test_a_tripped_breaker_aborts_a_wake_that_nobody_waits_for():
+    life = Life(parked())
+    life.takes(WakeAsked())
+    effects = life.takes(SpendChanged(until_us=T0 + 100 * S, why="day"))
+    assert effects == [AbortWake(generation=1, why="day")]
+    assert wakes(life.takes(WakeFailed(generation=1, why="aborted"))) == []
+    assert life.replica.state is State.PARKED
 
 
 def test_a_tripped_breaker_starts_no_wake_for_who_still_waits_when_the_engine_dies():

@@ -267,6 +267,8 @@ def _spend_changed(turn: Turn, what: SpendChanged) -> None:
         turn.fail_holds(ErrorCode.SPEND_LIMIT, blocked.why)
     if replica.state is State.READY and not replica.closing:
         turn.park_if_blocked()
+    elif blocked and replica.state is State.WAKING and not replica.holds:
+        turn.abort_wake(blocked.why)  # nobody waits for it: it is money that need not be spent
 
 
 def _close(turn: Turn, what: Close) -> None:
