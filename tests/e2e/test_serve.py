@@ -74,6 +74,26 @@ def test_the_budget_ends_every_hold_and_the_wake_goes_on(fleet: Path) -> None:
     assert [cause for cause, _, _ in spans(fleet)].count("failed_wake") == 0
 
 
+def test_before_the_first_wake_clients_are_told_what_is_predicted(fleet: Path) -> None:
+    """The toy's prediction is its load time and a fifth of a second; without one it would be 10 s."""
+    program = Program.start(write_fleet(fleet, options="load_seconds = 5", budget_s=1, cap_s=30))
+    try:
+        with client(program) as openai_client:
+            with pytest.raises(openai.InternalServerError) as caught:
+                openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+            assert caught.value.response.headers["retry-after"] in ("4", "5")
+            assert caught.value.response.headers["x-poorwill-wake"]
+        chunks = httpx2.stream(
+            "POST", f"http://{program.address}/v1/chat/completions", json={**CHAT, "stream": True}
+        )
+        with chunks as answer:
+            first = next(answer.iter_text())
+        assert first.startswith(": poorwill waking: "), first
+        assert "ready in about" in first and "fails in" in first
+    finally:
+        assert program.stop() == 0
+
+
 def test_operators_wake_and_park_and_read_the_status(fleet: Path) -> None:
     program = Program.start(write_fleet(fleet))
     try:

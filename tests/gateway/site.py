@@ -51,7 +51,7 @@ class Held:
             wake=self.wake,
             phase=Phase.WEIGHTS,
             waited_us=self.owner.clock.now_us() - self.began_us,
-            expected_us=2 * SECOND_US,
+            ready_in_us=2 * SECOND_US,
             left_us=90 * SECOND_US,
         )
 

@@ -55,6 +55,7 @@ async def test_an_interim_response_tells_phase_and_seconds_left() -> None:
         assert status == 102
         assert headers["x-poorwill-phase"] == "weights"
         assert headers["x-poorwill-left"] == "90"
+        assert headers["x-poorwill-ready-in"] == "2"
         assert headers["x-poorwill-wake"] == "wake-1"
 
 
@@ -89,7 +90,8 @@ async def test_http_1_0_never_gets_an_interim_response() -> None:
 async def test_a_stream_is_held_open_with_comments_and_then_carries_the_events() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(STREAM))
-        response = await client.answer(until=b": poorwill waking: weights")
+        response = await client.answer(until=b"fails in 90 s\n\n")
+        assert response.body.endswith(b"weights, waited 0 s, ready in about 2 s, fails in 90 s\n\n")
         assert response.status == 200
         assert response.headers["content-type"].startswith("text/event-stream")
         site.wake()

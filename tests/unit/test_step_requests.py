@@ -231,9 +231,22 @@ def test_retry_after_is_the_rest_of_the_usual_wake():
     assert life.after(30.5).replica.retry_after_s(life.now) == 30, "overdue: half as long again"
 
 
+def test_before_the_first_measured_wake_the_predicted_one_tells_when_it_is_ready():
+    life = Life(parked(settings=settings(wake=WakeSettings(expected_us={Tier.COLD: 40 * S}))))
+    assert life.replica.retry_after_s(life.now) == 40
+    life.takes(demand())
+    life.after(15)
+    assert life.replica.ready_in_us(life.now) == 25 * S
+    assert life.replica.retry_after_s(life.now) == 25
+    life.takes(WakeSucceeded(generation=life.replica.generation))
+    life.replica = replace(life.replica, state=State.PARKED, load=Load(0, life.now), failures=0)
+    assert life.replica.retry_after_s(life.now) == 15, "what was measured goes before"
+
+
 def test_retry_after_of_an_unknown_wake_is_ten_seconds_and_never_less_than_the_back_off():
     life = Life(parked())
     assert life.replica.retry_after_s(T0) == 10
+    assert life.replica.ready_in_us(T0) is None
     life.replica = replace(life.replica, retry_at_us=T0 + 33 * S)
     assert life.replica.retry_after_s(T0) == 33
 

@@ -225,8 +225,9 @@ class WakeNotice:
     wake: WakeId | None
     phase: Phase | None
     waited_us: int
-    expected_us: int | None
-    """Expected time to readiness, from measured wakes; None where there are none."""
+    ready_in_us: int | None
+    """When the replica is expected to be ready, from now: by measured wakes, before the first one by
+    prediction; None where neither is known."""
     left_us: int
     """Until the held request fails."""
 

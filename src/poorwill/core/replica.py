@@ -145,14 +145,24 @@ class Replica:
         recent = sorted(self.recent_wakes_us.get(tier, ()))
         return recent[len(recent) // 2] if recent else self.settings.wake.expected_us.get(tier)
 
-    def retry_after_s(self, now_us: int) -> int:
-        """Return how soon to try again, in whole seconds: when the replica is expected to be ready."""
+    def ready_in_us(self, now_us: int) -> int | None:
+        """Return when the replica is expected to be ready, from now; None where nobody can tell.
+
+        A wake that is overdue is not ready in a moment: half as long again as it has taken.
+        """
         expected = self.expected_wake_us(self.wake.from_tier if self.wake else self.tier)
         if expected is None:
-            expected = min(self.settings.wake.budget_us, 10 * SECOND_US)
+            return None
         taken = now_us - self.wake.began_us if self.wake else 0
-        # A wake that is overdue is not ready in a moment: half as long again as it has taken.
-        left = expected - taken if taken < expected else taken // 2
+        return expected - taken if taken < expected else taken // 2
+
+    def retry_after_s(self, now_us: int) -> int:
+        """Return how soon to try again, in whole seconds: when the replica is expected to be ready."""
+        left = self.ready_in_us(now_us)
+        if left is None:
+            budget_us = min(self.settings.wake.budget_us, 10 * SECOND_US)
+            taken = now_us - self.wake.began_us if self.wake else 0
+            left = budget_us - taken if taken < budget_us else taken // 2
         left = max(left, self.retry_at_us - now_us, SECOND_US)
         return -(-left // SECOND_US)
 

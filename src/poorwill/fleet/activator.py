@@ -96,7 +96,7 @@ class FleetActivator:
             wake=wake.id if wake else None,
             phase=wake.phase if wake else None,
             waited_us=now - held.arrived_us,
-            expected_us=replica.expected_wake_us(wake.from_tier) if wake else None,
+            ready_in_us=replica.ready_in_us(now) if wake else None,
             left_us=max(ends - now, 0),
         )
 

@@ -119,12 +119,13 @@ class Heartbeat:
 
 
 def interim_headers(notice: WakeNotice) -> Headers:
-    """Return the headers of a 102: what the wake is doing and how long it may still take."""
-    headers: Headers = [(b"x-poorwill-left", b"%d" % max(0, notice.left_us // 1_000_000))]
+    """Return the headers of a 102: what the wake is doing, in how many seconds the replica should be ready,
+    and after how many the request fails."""
+    headers: Headers = [(b"x-poorwill-left", b"%d" % _whole_s(notice.left_us))]
     if notice.phase is not None:
         headers.append((b"x-poorwill-phase", notice.phase.encode()))
-    if notice.expected_us is not None:
-        headers.append((b"x-poorwill-expected", b"%d" % max(0, notice.expected_us // 1_000_000)))
+    if notice.ready_in_us is not None:
+        headers.append((b"x-poorwill-ready-in", b"%d" % _whole_s(notice.ready_in_us)))
     if notice.wake is not None:
         headers.append((b"x-poorwill-wake", notice.wake.encode()))
     return headers
@@ -132,6 +133,14 @@ def interim_headers(notice: WakeNotice) -> Headers:
 
 def comment(notice: WakeNotice) -> bytes:
     """Return one comment line of an event stream, with the empty line that every reader skips."""
-    phase = notice.phase.value if notice.phase else "queued"
-    waited_s, left_s = notice.waited_us // 1_000_000, max(0, notice.left_us // 1_000_000)
-    return f": poorwill waking: {phase}, waited {waited_s} s, {left_s} s left\n\n".encode()
+    told = [notice.phase.value if notice.phase else "queued"]
+    told.append(f"waited {notice.waited_us // SECOND_US} s")
+    if notice.ready_in_us is not None:
+        told.append(f"ready in about {_whole_s(notice.ready_in_us)} s")
+    told.append(f"fails in {_whole_s(notice.left_us)} s")
+    return f": poorwill waking: {', '.join(told)}\n\n".encode()
+
+
+def _whole_s(us: int) -> int:
+    """Return whole seconds, rounded up: what is not over yet does not read 0."""
+    return max(0, -(-us // SECOND_US))
