@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -34,7 +35,7 @@ source = "a test"
 
 [models.m]
 engine = "toy"
-policy = {{ name = "fixed", idle_s = {idle} }}
+policy = {policy}
 """
 
 
@@ -96,7 +97,7 @@ def story(days=20):
 
 @pytest.fixture
 def fleet(tmp_path):
-    def made(idle=900, entries=None):
+    def made(idle=900, entries=None, policy=None):
         directory = tmp_path / "state"
         directory.mkdir(exist_ok=True)
         path = str(directory / "ledger.sqlite")
@@ -106,7 +107,8 @@ def fleet(tmp_path):
             Applier(db).apply(story() if entries is None else entries)
             db.execute("COMMIT")
         file = tmp_path / "fleet.toml"
-        file.write_text(FLEET.format(directory=directory, idle=idle))
+        fixed = f'{{ name = "fixed", idle_s = {idle} }}'
+        file.write_text(FLEET.format(directory=directory, policy=policy or fixed))
         return str(file), path
 
     return made
@@ -127,23 +129,86 @@ async def test_a_plan_from_the_ledger_uses_its_rates_wakes_and_policy(plan, flee
     assert ran.status == 0, ran.err
     found = json.loads(ran.out)
     assert found["requests"] == 20 * 6 + 1
-    assert found["span_s"] == 20 * 86_400 + 8 * 3600  # from the first day's midnight
+    assert found["span_s"] == 20 * 86_400  # from the ledger's first second to its last
     fixed = next(p for p in found["policies"] if p["name"] == "fixed-900s")
     assert fixed["wakes"] == 21
     assert fixed["wait_s"]["max"] == 100
 
 
+def last_line(ran):
+    assert ran.status == 0, ran.err
+    return ran.out.splitlines()[-1]
+
+
 async def test_it_ends_with_what_another_idle_time_would_have_changed(plan, fleet):
     file, _ = fleet(idle=900)
     ran = await plan("--from-ledger", "--fleet", file)
-    assert ran.status == 0, ran.err
-    last = next(line for line in ran.out.splitlines() if line.startswith("your idle_s is"))
+    last = last_line(ran)
+    assert "too little" not in ran.out
     # 110 s is the break-even. Each of 20 days it parks five times more, and lingers 790 s less.
     assert last.startswith("your idle_s is 900; 110 would have saved $")
-    assert last.endswith("last month and made 100 more requests wait")
+    assert last.endswith("in the last 20 days and made 100 more requests wait")
     # Five gaps of 580 s ready against 110 + 10 + 100 s in transit, one linger of 900 s against 110 s.
     told = float(last.split("$")[1].split(" ")[0])
     assert told == pytest.approx(0.001 * (20 * (5 * (580 - 220) + 790) + 790), rel=0.05)
+
+
+async def test_thirty_days_are_last_month(plan, fleet):
+    file, _ = fleet(entries=story(days=40))
+    ran = await plan("--from-ledger", "--fleet", file)
+    assert " last month and made 150 more requests wait" in last_line(ran)
+    longer = await plan("--from-ledger", "--fleet", file, "--span-s", str(35 * 86_400))
+    assert " in the last 35 days and made 175 more " in last_line(longer)
+
+
+async def test_a_period_is_named_as_it_was_asked_for(plan, fleet):
+    file, _ = fleet()
+    words = ("--from-ledger", "--fleet", file)
+    day = await plan(*words, "--period", "2027-01-18")
+    assert " in 2027-01-18 and made 5 more " in last_line(day)
+    since = await plan(*words, "--from", "2027-02-01", "--to", "2027-02-03T08:00:00Z")
+    assert " from 2027-02-01 to 2027-02-03T08:00:00Z and made " in last_line(since)
+    cut = await plan(*words, "--period", "2027-02")
+    assert " from 2027-02-01 to 2027-02-04T08:00:00Z and made " in last_line(cut)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--period", "2026-11"), "it has requests from 2027-01-15T08:00:00Z to"),
+        (("--period", "2027-13"), "not a month"),
+        (("--period", "2027-01", "--span-s", "5"), "--span-s"),
+        (("--period", "2027-01", "--from", "2027-01-01"), "not both"),
+    ],
+)
+async def test_a_period_that_makes_no_sense_is_explained(plan, fleet, words, told):
+    file, _ = fleet()
+    ran = await plan("--from-ledger", "--fleet", file, *words)
+    assert ran.status == 2 and told in ran.err
+
+
+async def test_a_few_minutes_are_too_little_history_and_it_says_so(plan, fleet):
+    file, _ = fleet(entries=[*story(days=0), Alive(at_us=START + 1380 * S)])
+    ran = await plan("--from-ledger", "--fleet", file)
+    assert " in the last 23 minutes" in last_line(ran)
+    assert "too little history to tell: 1 request in 23 minutes" in ran.out
+    found = json.loads((await plan("--from-ledger", "--fleet", file, "--json")).out)
+    assert found["reservation"].startswith("too little history")
+
+
+async def test_an_idle_time_below_the_break_even_is_not_proposed_and_figures_are_round(plan, fleet):
+    entries = [
+        replace(entry, at_us=entry.at_us - 987_654) if isinstance(entry, WakeEnded) else entry
+        for entry in story()
+    ]
+    file, _ = fleet(entries=entries)
+    assert "; 110 would have saved $" in last_line(await plan("--from-ledger", "--fleet", file))
+
+
+async def test_a_policy_without_an_idle_time_is_named(plan, fleet):
+    file, _ = fleet(policy='{ name = "adaptive" }')
+    last = last_line(await plan("--from-ledger", "--fleet", file))
+    assert last.startswith("your policy is adaptive; a fixed idle_s of 110 would have cost $")
 
 
 async def test_a_ledger_alone_needs_its_rates_as_options(plan, fleet):
@@ -151,7 +216,12 @@ async def test_a_ledger_alone_needs_its_rates_as_options(plan, fleet):
     assert (await plan("--from-ledger", "--ledger", path)).status == 2
     ran = await plan("--from-ledger", "--ledger", path, "--active-usd-h", "3.6", "--json")
     assert ran.status == 0, ran.err
-    assert json.loads(ran.out)["advice"] == ""
+    advice = json.loads(ran.out)["advice"]
+    assert advice.startswith(
+        "beside running continuously; a fixed idle_s of 115 would have saved $"
+    )
+    mine = await plan("--from-ledger", "--ledger", path, "--active-usd-h", "3.6", "--idle-s", "900")
+    assert last_line(mine).startswith("your idle_s is 900; ")
 
 
 async def test_a_ledger_without_requests_says_so(plan, fleet):

@@ -12,7 +12,13 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import ROUND_HALF_UP
 
-from poorwill.cli.ledger import add_ledger_options, fleet_of, ledger_path
+from poorwill.cli.ledger import (
+    add_ledger_options,
+    add_period_options,
+    asked_period,
+    fleet_of,
+    ledger_path,
+)
 from poorwill.cli.target import add_json_option
 from poorwill.cli.verb import Streams, Verb, existing_file
 from poorwill.core.errors import ErrorCode, RequestFault
@@ -20,7 +26,7 @@ from poorwill.core.money import NUSD
 from poorwill.core.settings import HostedSettings, SpendSettings
 from poorwill.ledger import compare, explain, focus, reconcile, render, statement
 from poorwill.ledger.bill import Axis, make_bill
-from poorwill.ledger.dates import Period, between, instant, month_of, period
+from poorwill.ledger.dates import Period, instant, month_of, period
 from poorwill.ledger.invoices import read_invoice
 from poorwill.ledger.items import last_instant
 from poorwill.ledger.schema import reading
@@ -32,10 +38,7 @@ DEFAULT_AXES = "model,cause"
 
 def _options(parser: argparse.ArgumentParser) -> None:
     add_ledger_options(parser)
-    when = parser.add_argument_group("period (UTC; default: the ledger's last month)")
-    when.add_argument("--period", metavar="P", help="2026-11, 2026-11-24 or FROM..TO")
-    when.add_argument("--from", dest="begin", metavar="TIME", help="from this instant on")
-    when.add_argument("--to", dest="end", metavar="TIME", help="up to this instant")
+    add_period_options(parser, default="the ledger's last month")
     what = parser.add_argument_group("what to show")
     what.add_argument(
         "--by",
@@ -198,18 +201,8 @@ def _compare(db: sqlite3.Connection, options: argparse.Namespace, streams: Strea
 
 
 def _period(db: sqlite3.Connection, options: argparse.Namespace) -> Period:
-    if options.period is not None:
-        if options.begin or options.end:
-            raise RequestFault(
-                ErrorCode.INVALID_REQUEST, "give --period or --from and --to, not both"
-            )
-        return period(options.period)
     last_us = last_instant(db)
-    if options.begin is None and options.end is None:
-        return month_of(max(last_us - 1, 0))
-    begin_us = instant(options.begin) if options.begin else 0
-    end_us = instant(options.end) if options.end else max(last_us, begin_us + 1)
-    return between(begin_us, end_us)
+    return asked_period(options, last_us=last_us) or month_of(max(last_us - 1, 0))
 
 
 def _axes(options: argparse.Namespace) -> list[Axis]:

@@ -16,7 +16,7 @@ from poorwill.cli.verb import Streams, Verb
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.settings import FleetSettings
 from poorwill.ledger.checking import problems
-from poorwill.ledger.dates import instant, iso
+from poorwill.ledger.dates import Period, between, instant, iso, period
 from poorwill.ledger.schema import LEDGER_FILE, connect_writer, migrate, migrations, reading
 from poorwill.ledger.upkeep import back_up, compact
 
@@ -25,6 +25,32 @@ def add_ledger_options(parser: argparse.ArgumentParser) -> None:
     """Let a verb be told which ledger: by its fleet, or by the file itself."""
     add_fleet_option(parser)
     parser.add_argument("--ledger", metavar="FILE", help="a ledger file, without its fleet")
+
+
+def add_period_options(parser: argparse.ArgumentParser, *, default: str) -> None:
+    """Let a verb be told which period of the ledger to look at."""
+    when = parser.add_argument_group(f"period (UTC; default: {default})")
+    when.add_argument("--period", metavar="P", help="2026-11, 2026-11-24 or FROM..TO")
+    when.add_argument("--from", dest="begin", metavar="TIME", help="from this instant on")
+    when.add_argument("--to", dest="end", metavar="TIME", help="up to this instant")
+
+
+def asked_period(options: argparse.Namespace, *, last_us: int) -> Period | None:
+    """Return the period that was asked for, None where none was. Raises RequestFault.
+
+    `last_us` is the last instant the ledger knows of: where an open period ends.
+    """
+    if options.period is not None:
+        if options.begin or options.end:
+            raise RequestFault(
+                ErrorCode.INVALID_REQUEST, "give --period or --from and --to, not both"
+            )
+        return period(options.period)
+    if options.begin is None and options.end is None:
+        return None
+    begin_us = instant(options.begin) if options.begin else 0
+    end_us = instant(options.end) if options.end else max(last_us, begin_us + 1)
+    return between(begin_us, end_us)
 
 
 def ledger_path(options: argparse.Namespace, streams: Streams) -> str:

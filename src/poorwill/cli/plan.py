@@ -8,7 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from poorwill.cli import plan_pool
-from poorwill.cli.ledger import add_ledger_options
+from poorwill.cli.ledger import add_ledger_options, add_period_options
 from poorwill.cli.plan_job import Job, jobs
 from poorwill.cli.plan_options import EPILOG, add_options, circumstances, flat, scenario_of
 from poorwill.cli.target import add_json_option
@@ -17,13 +17,14 @@ from poorwill.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.words import SECOND_US, Cause
 from poorwill.planner import duty, terminal
+from poorwill.planner.advice import advice, reservation
 from poorwill.planner.drawing import draw, kind_of
 from poorwill.planner.evaluate import HOSTED, YARDSTICK, Entrant, Field, Load, entrants, loads_of
 from poorwill.planner.hindsight import idle_curve
 from poorwill.planner.hosted import HostedBill, Offer, TokenGuess, find_offer, hosted_bill
 from poorwill.planner.outcome import Outcome
 from poorwill.planner.picture import Picture, new_picture
-from poorwill.planner.report import Report, advice, as_json, as_text, frontier
+from poorwill.planner.report import Report, as_json, as_text, frontier, last_lines
 from poorwill.planner.verdict import Case, judge, peak_rps
 
 DEFAULT_IDLES_US = tuple(seconds * SECOND_US for seconds in (90, 300, 900, 3600))
@@ -33,6 +34,7 @@ DEFAULT_IDLES_US = tuple(seconds * SECOND_US for seconds in (90, 300, 900, 3600)
 def _options(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
     add_ledger_options(parser)
+    add_period_options(parser, default="with --from-ledger, the last 30 days")
     add_json_option(parser)
 
 
@@ -54,6 +56,8 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
         streams.say(as_text(report))
         if not options.plot:
             streams.say("\n" + terminal.as_text(picture))
+    for line in last_lines([report for report, _ in drawn]):
+        streams.say(line)
     return 0
 
 
@@ -62,7 +66,7 @@ def _draw(path: str, drawn: Sequence[tuple[Report, Picture]]) -> None:
     for number, (report, picture) in enumerate(drawn, start=1):
         stem, dot, kind = path.rpartition(".")
         name = path if number == 1 else f"{stem}-{number}{dot}{kind}"
-        draw(picture, name, text=as_text(report))
+        draw(picture, name, text="\n".join([as_text(report), *last_lines([report])]))
 
 
 def _duty(options: argparse.Namespace, streams: Streams) -> int:
@@ -128,11 +132,10 @@ async def _report(
         today_us=_now_us(),
     )
     loads = loads_of(job.trace, job.rule, bill)
-    own = () if job.idle_us is None else (job.idle_us,)
     field = Field(
         scenario=job.scenario,
         cold=job.cold,
-        idles_us=tuple(dict.fromkeys((*own, *(flat(options.idle_s) or DEFAULT_IDLES_US)))),
+        idles_us=tuple(dict.fromkeys((*job.idles_us, *(flat(options.idle_s) or DEFAULT_IDLES_US)))),
         floor=job.floor,
         bill=bill,
     )
@@ -193,8 +196,8 @@ def _judged(
     )
     aside = {YARDSTICK} if said.hosted_named else {YARDSTICK, HOSTED}
     real = [outcome for name, outcome in outcomes.items() if name not in aside]
-    own = () if job.idle_us is None else (job.idle_us,)
-    curve = idle_curve(loads, scenario, floor=job.floor, also_us=own)
+    curve = idle_curve(loads, scenario, floor=job.floor, also_us=job.idles_us)
+    own = job.own
     return Report(
         source=job.trace.source,
         requests=len(job.trace),
@@ -206,7 +209,10 @@ def _judged(
         frontier=[outcome.policy for outcome in frontier(real)],
         verdict=judge(case, said),
         curve=curve,
-        advice=advice(outcomes, curve, idle_us=job.idle_us, policy=job.policy),
+        model=own.model if own else "",
+        period=own.period if own else "",
+        advice=advice(own, outcomes, curve) if own else "",
+        reservation=reservation(len(job.trace), scenario.span_us) if own else "",
         prices={"hosted": f"{bill.offer.name}, {bill.offer.source}, as of {bill.as_of}"},
         notes=(*job.notes, *bill.notes),
     )

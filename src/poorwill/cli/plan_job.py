@@ -9,6 +9,7 @@ from poorwill.cli.verb import Streams
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.policy import FloorSchedule
 from poorwill.core.words import SECOND_US
+from poorwill.planner.advice import Own
 from poorwill.planner.readers import read_trace
 from poorwill.planner.scenario import Scenario, TierTimes
 from poorwill.planner.service import ServiceRule
@@ -28,11 +29,14 @@ class Job:
     scenario: Scenario
     cold: TierTimes
     floor: FloorSchedule | None = None
-    idle_us: int | None = None
-    """The idle time that `fleet.toml` has, where the job is about a fleet."""
-    policy: str = ""
-    """The policy that `fleet.toml` names, likewise."""
+    own: Own | None = None
+    """Where the job is about one's own history: what one has now."""
     notes: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def idles_us(self) -> tuple[int, ...]:
+        """Return one's own fixed idle time, to be judged before all others."""
+        return () if self.own is None or self.own.idle_us is None else (self.own.idle_us,)
 
 
 def jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:

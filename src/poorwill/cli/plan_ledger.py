@@ -2,29 +2,34 @@
 
 import argparse
 import os
+import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
-from poorwill.cli.ledger import fleet_of, ledger_path
+from poorwill.cli.ledger import asked_period, fleet_of, ledger_path
 from poorwill.cli.plan_job import MONTH_US, Job, rule_of
-from poorwill.cli.plan_options import cold_of, floor_of, scenario_of
+from poorwill.cli.plan_options import cold_of, flat, floor_of, scenario_of
 from poorwill.cli.verb import Streams
 from poorwill.compose.plans import tier_costs
-from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.policies import make_floor
 from poorwill.core.settings import FleetSettings, ModelSettings
-from poorwill.core.words import SECOND_US, ModelName, Tier
+from poorwill.core.words import ModelName, Tier
 from poorwill.fleet.recovery import replica_id
-from poorwill.ledger.history import demanded_models, past_requests
+from poorwill.ledger.dates import Period, iso
+from poorwill.ledger.history import demanded_models, known_from_us, past_requests
 from poorwill.ledger.items import last_instant
 from poorwill.ledger.recovery import Recovered, recovered
 from poorwill.ledger.schema import reading
+from poorwill.planner.advice import Own
 from poorwill.planner.scenario import Scenario, TierTimes
 from poorwill.planner.trace import UNKNOWN, Trace, new_trace
+from poorwill.planner.wording import length
 
-DAY_US = 86_400 * SECOND_US
 MEASURED_WAKES = 16
 """As many of the last measured wakes of a tier are replayed, in their order."""
+ELSEWHERE = "--trace and --synthetic plan without a ledger"
 
 
 def own_jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
@@ -32,38 +37,63 @@ def own_jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
     path = ledger_path(options, streams)
     fleet = fleet_of(options, streams)
     with reading(path) as db:
-        to_us = last_instant(db)
-        from_us = to_us - (options.span_s or MONTH_US)
+        looked, words = _looked_at(db, options)
         known = recovered(db, remembered=MEASURED_WAKES)
         names = [options.model] if options.model else demanded_models(db)
         pasts = {
-            name: past_requests(db, ModelName(name), from_us=from_us, to_us=to_us) for name in names
+            name: past_requests(db, ModelName(name), from_us=looked.from_us, to_us=looked.to_us)
+            for name in names
         }
     if not any(pasts.values()):
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
             f"{os.path.basename(path)} has no request"
             + (f" for {options.model}" if options.model else "")
-            + " in this period",
-            hint="--span-s looks further back; --trace and --synthetic plan without a ledger",
+            + f" from {looked}",
+            hint=f"--period looks at another; {ELSEWHERE}",
         )
     for name, past in pasts.items():
         if past:
-            begins = from_us if options.span_s else max(from_us, _midnight(past[0].arrived_us))
             trace = new_trace(
-                arrival_us=[one.arrived_us - begins for one in past],
+                arrival_us=[one.arrived_us - looked.from_us for one in past],
                 service_us=[UNKNOWN if one.served_us is None else one.served_us for one in past],
                 prompt_tokens=[_tokens(one.tokens_in) for one in past],
                 output_tokens=[_tokens(one.tokens_out) for one in past],
                 models=[name] * len(past),
-                origin_us=begins,
+                origin_us=looked.from_us,
                 source=f"the ledger, {name}",
             )
-            yield _own_job(options, trace, name, fleet, known, span_us=to_us - begins)
+            own = Own(model=name, period=words)
+            yield _own_job(options, trace, own, fleet, known, span_us=looked.us)
 
 
-def _midnight(at_us: int) -> int:
-    return at_us - at_us % DAY_US
+def _looked_at(db: sqlite3.Connection, options: argparse.Namespace) -> tuple[Period, str]:
+    """Return the period, cut to what the ledger knows request by request, and how to speak of it.
+
+    Raises RequestFault where nothing is left of it.
+    """
+    first_us, last_us = known_from_us(db), last_instant(db)
+    asked = asked_period(options, last_us=last_us)
+    if asked is not None and options.span_s:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST, "--span-s and a period are two answers to one question"
+        )
+    if first_us is None or first_us >= last_us:
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, "the ledger has no request", hint=ELSEWHERE)
+    span_us = options.span_s or MONTH_US
+    wanted = asked or Period(from_us=last_us - span_us, to_us=last_us)
+    begin_us, end_us = max(wanted.from_us, first_us), min(wanted.to_us, last_us)
+    if begin_us >= end_us:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"the ledger has nothing from {wanted}",
+            hint=f"it has requests from {iso(first_us)} to {iso(last_us)}",
+        )
+    looked = Period(from_us=begin_us, to_us=end_us)
+    if asked is not None:
+        named = options.period is not None and ".." not in options.period and looked == asked
+        return looked, f"in {options.period}" if named else f"from {looked}"
+    return looked, "last month" if looked.us == MONTH_US else f"in the last {length(looked.us)}"
 
 
 def _tokens(count: int | None) -> int:
@@ -73,17 +103,25 @@ def _tokens(count: int | None) -> int:
 def _own_job(
     options: argparse.Namespace,
     trace: Trace,
-    name: str,
+    own: Own,
     fleet: FleetSettings | None,
     known: Recovered,
     *,
     span_us: int,
 ) -> Job:
     """Return the job for one model of the fleet, with its own rates, measured times, floor and policy."""
-    model = next((m for m in fleet.models if m.name == name), None) if fleet else None
+    model = next((m for m in fleet.models if m.name == own.model), None) if fleet else None
     if fleet is None or model is None:
         scenario = scenario_of(options, span_us=span_us, origin_us=trace.origin_us or 0)
-        return Job(trace=trace, rule=rule_of(options), scenario=scenario, cold=cold_of(options))
+        stated = flat(options.idle_s)
+        return Job(
+            trace=trace,
+            rule=rule_of(options),
+            scenario=scenario,
+            cold=cold_of(options),
+            floor=floor_of(options),
+            own=replace(own, idle_us=stated[0] if len(stated) == 1 else None),
+        )
     ladder = model.replica.park.ladder
     costs = tier_costs(model, ladder, fleet.rates, known, now_us=known.last_us)
     active = options.active_usd_h
@@ -111,8 +149,7 @@ def _own_job(
         scenario=scenario,
         cold=tiers[-1] if tiers[-1].tier is Tier.COLD else tiers[0],
         floor=make_floor(model.floor, zone_of=ZoneInfo) if floored else floor_of(options),
-        idle_us=model.policy.idle_us,
-        policy=model.policy.name,
+        own=replace(own, policy=model.policy.name, idle_us=model.policy.idle_us),
     )
 
 

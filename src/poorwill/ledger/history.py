@@ -23,6 +23,18 @@ def demanded_models(db: sqlite3.Connection) -> list[ModelName]:
     return [ModelName(model) for (model,) in rows]
 
 
+def known_from_us(db: sqlite3.Connection) -> int | None:
+    """Return the first instant from which every request has its row; None for an empty ledger.
+
+    It is the ledger's first instant, or where it was compacted to.
+    """
+    first_us, kept_us = db.execute(
+        "SELECT (SELECT min(at_us) FROM (SELECT created_us AS at_us FROM lives"
+        " UNION ALL SELECT arrived_us FROM request_rows)), kept_us FROM progress"
+    ).fetchone()
+    return None if first_us is None else max(int(first_us), int(kept_us))
+
+
 def past_requests(
     db: sqlite3.Connection, model: ModelName, *, from_us: int, to_us: int
 ) -> list[PastRequest]:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
-from poorwill.planner.picture import STATES, Picture, Point
+from poorwill.planner.picture import DAY_US, STATES, Picture, Point
 
 LIGHT: Mapping[str, str] = MappingProxyType(
     {"ink": "#1f2328", "faint": "#818b98", "paper": "#ffffff", "line": "#d1d9e0"}
@@ -235,7 +235,7 @@ def _gaps(axes: Any, picture: Picture, colours: Mapping[str, str]) -> None:
     if picture.even_s is not None:
         axes.axvline(picture.even_s, color=CHOSEN, lw=1.5)
         longer = gaps[gaps > picture.even_s].sum() / gaps.sum() if len(gaps) else 0.0
-        told = f" break-even {picture.even_s:,.0f} s; {longer:.0%} of idle time is in longer gaps"
+        told = f" break-even {picture.even}; {longer:.0%} of idle time is in longer gaps"
         place = axes.get_xaxis_transform()
         axes.text(picture.even_s, 0.97, told, transform=place, va="top", color=CHOSEN, fontsize=9)
     axes.set_xlabel("length of an idle gap")
@@ -247,13 +247,19 @@ def _gaps(axes: Any, picture: Picture, colours: Mapping[str, str]) -> None:
 
 def _day(axes: Any, picture: Picture, colours: Mapping[str, str]) -> None:
     present = [name for name in STATES if any(s.state == name for s in picture.day)]
+    unit_us, unit = picture.unit
     for row, name in enumerate(reversed(present)):
-        bars = [(s.begin_h, s.end_h - s.begin_h) for s in picture.day if s.state == name]
+        bars = [
+            (s.begin_us / unit_us, (s.end_us - s.begin_us) / unit_us)
+            for s in picture.day
+            if s.state == name
+        ]
         axes.broken_barh(bars, (row - 0.4, 0.8), color=STATE_COLOURS[name])
     axes.set_yticks(range(len(present)), list(reversed(present)))
-    axes.set_xlim(0, 24)
-    axes.set_xticks(range(0, 25, 2))
-    axes.set_xlabel("hour of the day (the trace's clock)")
-    axes.set_title(f"States on {picture.day_title}", fontsize=10)
+    axes.set_xlim(0, picture.day_us / unit_us)
+    if picture.day_us == DAY_US:
+        axes.set_xticks(range(0, 25, 2))
+    axes.set_xlabel(f"{unit} (the trace's clock)")
+    axes.set_title(picture.day_title[0].upper() + picture.day_title[1:], fontsize=10)
     axes.grid(color=colours["line"], lw=0.5, axis="x")
     axes.set_axisbelow(True)

@@ -70,11 +70,19 @@ def idle_curve(
 
 
 def _idle_times(scenario: Scenario, count: int, also_us: Sequence[int]) -> list[int]:
-    spread = np.geomspace(SECOND_US, max(min(LONGEST_US, scenario.span_us), SECOND_US), count)
-    whole = {round(us / SECOND_US) * SECOND_US for us in spread.tolist()}
     first = scenario.costs()[scenario.tiers[0].tier]
     even = break_even_us(first, wait_nusd_s=scenario.wait_nusd_s)
-    return sorted({0, *whole, *also_us, *([] if even is None else [even])})
+    shortest = min(even or SECOND_US, SECOND_US)
+    longest = max(min(LONGEST_US, scenario.span_us), SECOND_US)
+    spread = [round(us) for us in np.geomspace(shortest, longest, count).tolist()]
+    tried = [*spread, *([] if even is None else [even])]
+    return sorted({0, *map(_neat_us, tried), *also_us})
+
+
+def _neat_us(idle_us: int) -> int:
+    """Return an idle time that one would write down, not shorter: whole seconds, or two digits."""
+    unit_us = min(int(10 ** max(len(str(idle_us)) - 2, 0)), SECOND_US)
+    return -(-idle_us // unit_us) * unit_us
 
 
 def _simulated(

@@ -12,6 +12,7 @@ import numpy as np
 from poorwill.core.words import (
     DRAIN,
     FLOOR,
+    HOUR_US,
     LINGER,
     PARK,
     PARKED_CAUSES,
@@ -23,8 +24,10 @@ from poorwill.planner.blocks import new_blocks
 from poorwill.planner.evaluate import HOSTED, Load, Timeline
 from poorwill.planner.report import Report
 from poorwill.planner.trace import Micros
+from poorwill.planner.wording import brief_s, length
 
 DAY_US = 86_400 * SECOND_US
+UNITS = ((HOUR_US, "hours"), (60 * SECOND_US, "minutes"), (SECOND_US, "seconds"))
 STATES = ("parked", "waking", "serving", "lingering", "floor", "parking")
 """A replica's time, coarsely, in the order in which it is drawn."""
 
@@ -44,11 +47,11 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """A state of the drawn day, in hours after its midnight."""
+    """A state within the drawn window, counted from the window's begin."""
 
     state: str
-    begin_h: float
-    end_h: float
+    begin_us: int
+    end_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,18 @@ class Picture:
     """The break-even idle time."""
     day: Sequence[Stretch]
     day_title: str
+    day_us: int = DAY_US
+    """How long the drawn window is: a day, or a shorter span as a whole."""
+
+    @property
+    def even(self) -> str:
+        """Return the break-even as people read it; empty where there is none."""
+        return "" if self.even_s is None else f"{brief_s(round(self.even_s * SECOND_US))} s"
+
+    @property
+    def unit(self) -> tuple[int, str]:
+        """Return the unit of the drawn window, in microseconds, and its name."""
+        return next((unit for unit in UNITS if self.day_us >= 2 * unit[0]), UNITS[-1])
 
 
 def new_picture(
@@ -87,15 +102,20 @@ def new_picture(
         )
         for name, outcome in named.items()
     ]
-    day_us = _busiest_day(loads[0].arrival_us)
+    day_us = min(DAY_US, report.span_us)
+    begin_us = _busiest_day(loads[0].arrival_us) if day_us == DAY_US else 0
     model = f" of {loads[0].model}" if len(loads) > 1 else ""
+    day = (
+        f"on day {begin_us // DAY_US + 1}, the busiest" if day_us == DAY_US else "of the whole span"
+    )
     return Picture(
-        title=f"{report.source}: {report.requests:,} requests in {report.span_us / DAY_US:,.1f} days",
+        title=f"{report.source}: {report.requests:,} requests in {length(report.span_us)}",
         points=points,
         gaps_s=[gap for load in loads for gap in _gaps_s(load, report.span_us)],
         even_s=None if even_us is None else even_us / SECOND_US,
-        day=_stretches(timeline, origin_us + day_us, origin_us + report.span_us),
-        day_title=f"day {day_us // DAY_US + 1}, the busiest{model}, under {report.verdict.policy}",
+        day=_stretches(timeline, origin_us + begin_us, origin_us + report.span_us),
+        day_title=f"states {day}{model}, under {report.verdict.policy}",
+        day_us=day_us,
     )
 
 
@@ -117,9 +137,9 @@ def _stretches(timeline: Timeline, from_us: int, ends_us: int) -> list[Stretch]:
     for (begin, cause), (end, _) in pairwise([*timeline, (ends_us, LINGER)]):
         begin, end = max(begin, from_us), min(end, to_us)
         if begin < end:
-            hours = ((at - from_us) / (3600 * SECOND_US) for at in (begin, end))
-            begin_h, end_h = hours
-            found.append(Stretch(state=_state(cause), begin_h=begin_h, end_h=end_h))
+            found.append(
+                Stretch(state=_state(cause), begin_us=begin - from_us, end_us=end - from_us)
+            )
     return found
 
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.money import NUSD, dollars
-from poorwill.core.words import SECOND_US
+from poorwill.core.words import HOUR_US, SECOND_US
 from poorwill.planner.hindsight import Curve
 from poorwill.planner.outcome import Outcome
 from poorwill.planner.verdict import Verdict
+from poorwill.planner.wording import DAY_US, brief_s, counted, length
 
 PERCENTILES = (50, 95, 99)
 
@@ -27,8 +28,14 @@ class Report:
     verdict: Verdict
     curve: Curve
     """Fixed idle times in hindsight."""
+    model: str = ""
+    """Where the plan is from a ledger: whose history it is."""
+    period: str = ""
+    """Likewise, in words."""
     advice: str = ""
-    """Where the plan is about a fleet: what another idle time would have changed."""
+    """Likewise: what another idle time would have changed."""
+    reservation: str = ""
+    """Likewise: why that is no advice yet."""
     prices: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = field(default_factory=tuple)
 
@@ -51,36 +58,6 @@ def frontier(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return sorted(kept, key=lambda outcome: outcome.cost_nusd)
 
 
-def advice(
-    outcomes: Mapping[str, Outcome], curve: Curve, *, idle_us: int | None, policy: str
-) -> str:
-    """Return what another idle time than the fleet's own would have changed; empty without a fleet.
-
-    The other one is the best in hindsight that is no shorter than the break-even, since `check` refuses
-    those.
-    """
-    if not policy:
-        return ""
-    even = outcomes["break-even"].idle_us or 0
-    best = curve.least_from(even)
-    best_s = f"{curve.idles_us[best] / SECOND_US:g}"
-    if idle_us is None:
-        now = outcomes.get(policy)
-        if now is None:
-            return f"your policy is {policy}"
-        mine, held, name = now.cost_nusd, len(now.waits.held_us), f"your policy is {policy}"
-    else:
-        at = curve.idles_us.index(idle_us)
-        mine, held = curve.cost_nusd[at], curve.held[at]
-        name = f"your idle_s is {idle_us / SECOND_US:g}"
-        if at == best:
-            return f"{name}; no other would have been better"
-    saved, more = mine - curve.cost_nusd[best], curve.held[best] - held
-    money = f"saved {dollars(saved)}" if saved >= 0 else f"cost {dollars(-saved)} more"
-    waits = f"{more:,} more" if more >= 0 else f"{-more:,} fewer"
-    return f"{name}; {best_s} would have {money} last month and made {waits} requests wait"
-
-
 def as_json(report: Report) -> dict[str, object]:
     """Return what `plan --json` prints."""
     return {
@@ -94,7 +71,9 @@ def as_json(report: Report) -> dict[str, object]:
         "recommended": report.verdict.policy,
         "answer": str(report.verdict.answer),
         "verdict": report.verdict.text,
+        "period": report.period,
         "advice": report.advice,
+        "reservation": report.reservation,
         "best_fixed_in_hindsight": _best_fixed(report),
         "prices": dict(report.prices),
         "notes": list(report.notes),
@@ -136,25 +115,12 @@ def _best_fixed(report: Report) -> dict[str, object]:
     }
 
 
-HEADS = (
-    "",
-    "policy",
-    "idle",
-    "wakes",
-    "paid h",
-    "duty",
-    "cost",
-    "x best",
-    "held",
-    "p95 wait",
-    "max",
-)
+HEADS = ("", "policy", "idle", "wakes", "paid", "duty", "cost", "x best", "held", "p95 wait", "max")
 
 
 def as_text(report: Report) -> str:
     """Return the report for a terminal."""
-    days = report.span_us / SECOND_US / 86_400
-    head = f"{report.source}: {report.requests:,} requests in {days:,.1f} days"
+    head = f"{report.source}: {counted(report.requests, 'request')} in {length(report.span_us)}"
     if report.replicas > 1:
         head += f", {report.replicas} models, one replica each"
     rows = [HEADS, *(_row(report, outcome) for outcome in report.outcomes)]
@@ -164,9 +130,19 @@ def as_text(report: Report) -> str:
     ]
     told = [head, "", *table, "", *_legend(report), ""]
     told += [*report.verdict.lines, *(f"note: {note}" for note in report.notes)]
-    if report.advice:
-        told += ["", report.advice]
     return "\n".join(line.rstrip() for line in told)
+
+
+def last_lines(reports: Sequence[Report]) -> list[str]:
+    """Return how a plan from a ledger ends: a sentence for each model, and how far to trust it."""
+    told = []
+    for report in reports:
+        if report.advice:
+            model = f"{report.model}: " if len(reports) > 1 else ""
+            if report.reservation:
+                told += ["", f"{model}{report.reservation}:"]
+            told += ["", f"{model}{report.advice}"]
+    return told
 
 
 def _cell(text: str, width: int, *, left: bool) -> str:
@@ -181,16 +157,29 @@ def _row(report: Report, outcome: Outcome) -> tuple[str, ...]:
     return (
         mark,
         outcome.policy,
-        "" if outcome.idle_us is None else f"{outcome.idle_us / SECOND_US:,.0f} s",
+        "" if outcome.idle_us is None else f"{brief_s(outcome.idle_us)} s",
         f"{outcome.wakes:,}",
-        f"{outcome.active_us / SECOND_US / 3600:,.1f}",
+        _paid(outcome.active_us, report.span_us),
         "" if outcome.duty_cycle is None else f"{outcome.duty_cycle:.1%}",
-        dollars(outcome.cost_nusd),
+        dollars(outcome.cost_nusd, places=_places(report)),
         "" if ratio is None else f"{ratio:.3f}",
         f"{len(waits.held_us) / max(waits.requests, 1):.1%}",
-        f"{waits.percentile_us(95) / SECOND_US:,.1f} s",
-        f"{waits.max_us / SECOND_US:,.1f} s",
+        f"{brief_s(waits.percentile_us(95))} s",
+        f"{brief_s(waits.max_us)} s",
     )
+
+
+def _paid(us: int, span_us: int) -> str:
+    """Return paid time in a unit that suits the span."""
+    if span_us >= 2 * DAY_US:
+        return f"{us / HOUR_US:,.1f} h"
+    return f"{us / SECOND_US / 60:,.1f} min" if span_us >= HOUR_US else f"{us / SECOND_US:,.1f} s"
+
+
+def _places(report: Report) -> int:
+    """Return how many decimals of a dollar it takes to tell the costs apart."""
+    most = max(outcome.cost_nusd for outcome in report.outcomes)
+    return 2 if most >= 10 * NUSD else 4 if most >= NUSD // 10 else 6
 
 
 def _legend(report: Report) -> list[str]:
@@ -198,10 +187,9 @@ def _legend(report: Report) -> list[str]:
         "> recommended   * on the frontier of cost and 95th-percentile wait   x best: cost (and waiting, "
         "where it has a price) over clairvoyant's"
     ]
-    best = _best_fixed(report)
     told.append(
-        f"best fixed idle time in hindsight: {best['idle_s']:,.0f} s, "
-        f"{dollars(report.curve.cost_nusd[report.curve.best])}"
+        f"best fixed idle time in hindsight: {brief_s(report.curve.idles_us[report.curve.best])} s, "
+        f"{dollars(report.curve.cost_nusd[report.curve.best], places=_places(report))}"
     )
     told += [f"{name}: {source}" for name, source in report.prices.items()]
     return told

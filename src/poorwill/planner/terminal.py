@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from types import MappingProxyType
 
+from poorwill.core.money import NUSD
+from poorwill.core.words import SECOND_US
 from poorwill.planner.picture import Picture, Point
+from poorwill.planner.wording import brief_s, money
 
 WIDTH, HEIGHT = 64, 12
 BAR = 40
 SLOTS = 96
-"""Of a day: a quarter of an hour each."""
+"""Of the drawn window: of a day, a quarter of an hour each."""
 MARKS: Mapping[str, str] = MappingProxyType(
     {
         "parked": ".",
@@ -21,7 +24,7 @@ MARKS: Mapping[str, str] = MappingProxyType(
         "parking": "p",
     }
 )
-EDGES_S = (1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10_800, 36_000, 86_400, 604_800)
+EDGES_S = (0.01, 0.1, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10_800, 36_000, 86_400, 604_800)
 
 
 def as_text(picture: Picture) -> str:
@@ -44,14 +47,16 @@ def _plane(points: Sequence[Point]) -> list[str]:
         mark = letter.lower() if dominated else letter
         grid[row][column] = mark if grid[row][column] == " " else "+"
         chosen = " (recommended)" if point.recommended else ""
-        legend.append(f"{mark} {point.name} ${point.cost_usd:,.2f}, {point.p95_s:,.1f} s{chosen}")
+        cost, wait = money(round(point.cost_usd * NUSD)), brief_s(round(point.p95_s * SECOND_US))
+        legend.append(f"{mark} {point.name} {cost}, {wait} s{chosen}")
+    highest = brief_s(round(top * SECOND_US))
     lines = [
-        f"95th-percentile wait (0 to {top:,.1f} s) against cost in dollars; lower case: dominated"
+        f"95th-percentile wait (0 to {highest} s) against cost in dollars; lower case: dominated"
     ]
     lines += [f"  |{''.join(row)}" for row in grid]
     scale = "logarithmic" if log else "linear"
-    right = f"${high:,.2f}"
-    left = f"${low:,.2f} ({scale})"
+    right = money(round(high * NUSD))
+    left = f"{money(round(low * NUSD))} ({scale})"
     lines += [f"  +{'-' * WIDTH}", f"   {left}{right.rjust(WIDTH - len(left))}"]
     lines.append("  + several at one place")
     half = (len(legend) + 1) // 2
@@ -88,7 +93,7 @@ def _gaps(picture: Picture) -> list[str]:
     shown = [row for row in rows if row[2] or row[4]]
     for low, high, count, share, marked in shown:
         bar = "#" * round(count / most * BAR)
-        even = f"  <- break-even {picture.even_s:,.0f} s" if marked else ""
+        even = f"  <- break-even {picture.even}" if marked else ""
         lines.append(f"  {_range(low, high):>16} |{bar:<{BAR}} {count:>7,} {share:>6.1%}{even}")
     return lines
 
@@ -105,18 +110,19 @@ def _length(seconds: float) -> str:
 
 
 def _day(picture: Picture) -> list[str]:
-    """One character a quarter of an hour: the state that took most of it, serving before all others."""
+    """A character for each slot: the state that took most of it, serving before all others."""
     taken = [dict.fromkeys(MARKS, 0.0) for _ in range(SLOTS)]
     for stretch in picture.day:
-        begin, end = stretch.begin_h * SLOTS / 24, stretch.end_h * SLOTS / 24
+        begin, end = (at * SLOTS / picture.day_us for at in (stretch.begin_us, stretch.end_us))
         for slot in range(int(begin), min(math.ceil(end), SLOTS)):
             taken[slot][stretch.state] += max(min(end, slot + 1) - max(begin, slot), 0.0)
     row = "".join(_mark(slot) for slot in taken)
-    hours = "".join(f"{hour:<{SLOTS // 8}}" for hour in range(0, 24, 3))
+    unit_us, unit = picture.unit
+    begins = [f"{eighth * picture.day_us / 8 / unit_us:.3g}" for eighth in range(8)]
     used = [f"{mark} {name}" for name, mark in MARKS.items() if mark in row]
     return [
-        f"states on {picture.day_title} (hours)",
-        f"  {hours}",
+        f"{picture.day_title} ({unit})",
+        "  " + "".join(f"{begin:<{SLOTS // 8}}" for begin in begins).rstrip(),
         f"  {row}",
         f"  {'   '.join(used)}",
     ]

@@ -12,10 +12,11 @@ from enum import StrEnum
 import numpy as np
 
 from poorwill.core.money import NUSD, dollars
-from poorwill.core.words import HOUR_US, SECOND_US
+from poorwill.core.words import SECOND_US
 from poorwill.planner.hosted import HostedBill
 from poorwill.planner.outcome import Outcome
 from poorwill.planner.trace import Micros
+from poorwill.planner.wording import brief_h, brief_s, money
 
 WORTH_SAVING = 0.10
 """Scaling to zero must save at least this share of running continuously to be worth its waits."""
@@ -162,10 +163,10 @@ def _hosted(case: Case, said: Circumstances, own: Outcome, price: int) -> tuple[
     times = own_nusd / max(bill.nusd, 1)
     return (
         f"Use a hosted API: {case.requests} requests, {per_day:.1f} a day, cost "
-        f"{dollars(bill.nusd)} at {bill.offer.name} ({bill.offer.source}, {bill.as_of}), against "
-        f"{dollars(own_nusd)} for {own.policy}.",
+        f"{money(bill.nusd)} at {bill.offer.name} ({bill.offer.source}, {bill.as_of}), against "
+        f"{money(own_nusd)} for {own.policy}.",
         f"What would change that: {times:,.0f} times the tokens at the same machine time "
-        f"({dollars(own_nusd)} / {dollars(bill.nusd, places=4)}), weights that nobody hosts, or data "
+        f"({money(own_nusd)} / {money(bill.nusd)}), weights that nobody hosts, or data "
         "that must not leave.",
     )
 
@@ -199,12 +200,12 @@ def _scale_to_zero(case: Case, best: Outcome, continuous: Outcome) -> Verdict:
     lines = [
         f"Scale to zero with {best.policy}: it saves {saves:.1%} of running continuously.",
         _costs(case, best, continuous),
-        f"{held} of {waits.requests} requests wait, 95 % of all at most "
-        f"{waits.percentile_us(95) / SECOND_US:g} s, the longest {waits.max_us / SECOND_US:g} s.",
+        f"{held:,} of {waits.requests:,} requests wait, 95 % of all at most "
+        f"{brief_s(waits.percentile_us(95))} s, the longest {brief_s(waits.max_us)} s.",
     ]
     if paper.objective_nusd(price) < NOTABLE * best.objective_nusd(price):
         lines.append(
-            f"On paper {paper.policy} is cheaper still, {dollars(paper.cost_nusd)}; `serve` refuses idle "
+            f"On paper {paper.policy} is cheaper still, {money(paper.cost_nusd)}; `serve` refuses idle "
             "times below the break-even."
         )
     return Verdict(answer=Answer.SCALE_TO_ZERO, policy=best.policy, lines=(*lines, *_aside(case)))
@@ -213,8 +214,8 @@ def _scale_to_zero(case: Case, best: Outcome, continuous: Outcome) -> Verdict:
 def _costs(case: Case, best: Outcome, continuous: Outcome) -> str:
     price = case.price_nusd_s
     parts = [
-        f"{one.policy} {dollars(one.cost_nusd)} + {one.waits.total_us / HOUR_US:,.1f} h held x "
-        f"{dollars(price * 3600)}/h = {dollars(one.objective_nusd(price))}"
+        f"{one.policy} {money(one.cost_nusd)} + {brief_h(one.waits.total_us)} held x "
+        f"{dollars(price * 3600)}/h = {money(one.objective_nusd(price))}"
         for one in (best, continuous)
     ]
     said = "" if case.wait_nusd_s else " (a held hour counts for a dollar; --wait-usd-s sets it)"
@@ -226,6 +227,6 @@ def _aside(case: Case) -> tuple[str, ...]:
     if bill is None:
         return ()
     return (
-        f"For comparison, {bill.offer.name} would charge {dollars(bill.nusd)} for these tokens "
+        f"For comparison, {bill.offer.name} would charge {money(bill.nusd)} for these tokens "
         f"({bill.offer.source}, {bill.as_of}).",
     )
