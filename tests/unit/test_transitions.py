@@ -1,6 +1,6 @@
 """Every arrow of the table happens, and nothing that is not in the table."""
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
@@ -189,3 +189,14 @@ def test_a_report_of_another_generation_changes_nothing_in_any_state():
 def test_a_policy_that_never_parks_keeps_the_replica_ready():
     before = ready(policy=FixedIdle(()), settings=settings())
     assert step(before, Tick(), T0 + 10**6 * S)[0].state is State.READY
+
+
+def test_a_changed_replica_is_a_new_one_that_differs_in_nothing_else():
+    before = parked()
+    after = before.changed(state=State.READY, failures=3)
+    assert after == replace(before, state=State.READY, failures=3)
+    assert (before.state, before.failures) == (State.PARKED, 0)
+    with pytest.raises(AssertionError, match="no such field"):
+        before.changed(stat=State.READY)
+    with pytest.raises(FrozenInstanceError):
+        after.failures = 4

@@ -63,9 +63,13 @@ class Blocked:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Replica:
-    """Everything that `step` knows of one replica. Made by recovery, changed only by `step`."""
+    """Everything that `step` knows of one replica. Made by recovery, changed only by `step`.
+
+    Without slots, unlike other values: a dictionary of fields is copied seven times as fast as slots are one
+    by one, and a wake changes fields some twenty times.
+    """
 
     id: ReplicaId
     settings: ReplicaSettings
@@ -103,6 +107,13 @@ class Replica:
         default_factory=lambda: MappingProxyType({})
     )
     """The last durations of successful wakes by the tier woken from."""
+
+    def changed(self, **changes: object) -> "Replica":
+        """Return the replica with these fields changed; what `dataclasses.replace` does, faster."""
+        copy = object.__new__(Replica)
+        copy.__dict__.update(self.__dict__, **changes)
+        assert len(copy.__dict__) == len(self.__dict__), f"no such fields among {[*changes]}"
+        return copy
 
     @property
     def model(self) -> ModelName:

@@ -13,6 +13,7 @@ from typing import Any
 
 from poorwill.core.effects import Effect, Fail
 from poorwill.core.errors import ErrorCode
+from poorwill.core.gate import Load
 from poorwill.core.inputs import (
     Close,
     Demand,
@@ -141,10 +142,10 @@ def _wake_succeeded(turn: Turn, what: WakeSucceeded) -> None:
         return
     attempt = turn.end_wake(ok=True, why="", anatomy=what.anatomy)
     turn.remember_wake(attempt)
-    load = replace(turn.replica.load, in_flight=0)
+    load = turn.replica.load
     turn.set(
         # A wake ahead of demand does not end the idle stretch; its plan goes on.
-        load=load if attempt.ahead_us else replace(load, idle_since_us=turn.now_us),
+        load=Load(0, load.idle_since_us if attempt.ahead_us else turn.now_us, load.cause),
         ready_since_us=turn.now_us,
         woken_ahead_us=attempt.ahead_us,
         retry_at_us=0,
@@ -249,7 +250,7 @@ def _engine_lost(turn: Turn, what: EngineLost) -> None:
     turn.back_off(what.why, failures=replica.failures + 1 if early else 1)
     if not early:
         turn.set(retry_at_us=0)
-    load = replace(replica.load, in_flight=0, idle_since_us=turn.now_us)
+    load = Load(0, turn.now_us, replica.load.cause)
     turn.set(load=load, generation=replica.generation + 1)
     if early and replica.holds:
         turn.fail_holds(ErrorCode.WAKE_FAILED, f"the engine of {replica.model} died: {what.why}")

@@ -28,6 +28,7 @@ from poorwill.core.entries import (
     WakeEnded,
 )
 from poorwill.core.errors import ErrorCode
+from poorwill.core.gate import Load
 from poorwill.core.lifecycle import State
 from poorwill.core.replica import (
     LONGEST_PAUSE_US,
@@ -67,7 +68,7 @@ class Turn:
 
     def set(self, **changes: Any) -> None:
         """Change fields of the replica."""
-        self.replica = replace(self.replica, **changes)
+        self.replica = self.replica.changed(**changes)
 
     def do(self, effect: Effect) -> None:
         """Ask for an effect."""
@@ -93,7 +94,8 @@ class Turn:
         self, cause: Cause, *, tier: Tier | None = None, wake: WakeId | None = None, why: str = ""
     ) -> None:
         """Open a span: from now on the replica's time has this cause."""
-        self.set(load=replace(self.replica.load, cause=cause))
+        load = self.replica.load
+        self.set(load=Load(load.in_flight, load.idle_since_us, cause))
         self.record(
             SpanOpened(
                 replica=self.replica.id,
@@ -142,13 +144,13 @@ class Turn:
         granted = self.unqueue(count=room)
         for hold in granted:
             self.do(Grant(hold=hold.id))
-        in_flight = replica.load.in_flight + len(granted)
-        self.set(load=replace(replica.load, in_flight=in_flight))
+        load = replica.load
+        self.set(load=Load(load.in_flight + len(granted), load.idle_since_us, load.cause))
 
     def cut_leases(self, why: str) -> None:
         """Give up the leases in flight: they are void from the next generation on."""
         self.do(CutLeases(why=why))
-        self.set(load=replace(self.replica.load, in_flight=0, idle_since_us=self.now_us))
+        self.set(load=Load(0, self.now_us, self.replica.load.cause))
 
     # wakes
 
