@@ -10,7 +10,7 @@ from poorwill.clock import SystemClock
 from poorwill.core.errors import ConfigFault, OperatorFault
 from poorwill.core.settings import EngineSettings, ModelSettings, ReplicaSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
-from poorwill.engines.expectation import expected_rate, expected_wakes_us
+from poorwill.engines.expectation import expected_rate, expected_wakes
 from poorwill.engines.kinds import ENGINE_KINDS, make_engine
 from poorwill.engines.storage_speed import StorageSpeed, keep_speed, kept_speed, measure_storage
 
@@ -160,12 +160,13 @@ def test_unknown_kinds_and_options_are_refused_all_at_once(tmp_path):
 
 def test_wakes_are_expected_from_the_model_s_own_file_before_any_was_measured(tmp_path, tiny_model):
     model = settings("llama.cpp", path=str(tiny_model))
-    expected = expected_wakes_us(model, directory=str(tmp_path), env={})
+    wakes = expected_wakes(model, directory=str(tmp_path), env={})
+    expected = {tier: whole.expected_us for tier, whole in wakes.items()}
     assert 0 < expected[Tier.FROZEN] < expected[Tier.COLD] < 5_000_000
     assert Tier.HIBERNATED not in expected
-    assert (
-        expected_wakes_us(settings("vllm", path="org/none"), directory=str(tmp_path), env={}) == {}
-    )
+    slow = expected_wakes(model, directory=str(tmp_path), env={}, host=4.0)
+    assert slow[Tier.COLD].expected_us > expected[Tier.COLD], "the host's own factor counts"
+    assert expected_wakes(settings("vllm", path="org/none"), directory=str(tmp_path), env={}) == {}
 
 
 def test_storage_is_measured_once_and_kept(tmp_path, tiny_model):

@@ -240,7 +240,8 @@ async def test_bad_rows_are_told_and_skipped_or_refused(plan, tmp_path):
         ("--idle-s", "soon"),
         ("--service-s", "1e30"),
         ("--tier", "lukewarm:1:1:1"),
-        ("--tier", "frozen:1:1"),
+        ("--tier", "frozen:1:1:1:1"),
+        ("--params", "seventy"),
         ("--load-rps-one-box", "0"),
     ],
 )

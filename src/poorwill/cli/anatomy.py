@@ -9,19 +9,19 @@ from pathlib import Path
 
 from poorwill.cli.anatomy_json import advice_json, comparison_json, estimates_json, wake_json
 from poorwill.cli.anatomy_predict import add_predict_options, say_prediction
-from poorwill.cli.anatomy_text import advice_lines, seconds, side_by_side, waterfall
+from poorwill.cli.anatomy_text import advice_lines, counted, seconds, side_by_side, waterfall
 from poorwill.cli.target import add_fleet_option, add_json_option, read_fleet
 from poorwill.cli.verb import Streams, Verb
 from poorwill.clock import SystemClock
 from poorwill.compose import ledger_path
+from poorwill.compose.host import storage_speed
 from poorwill.core.advice import Advice, Circumstances, advise
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.prediction import Learned, total
 from poorwill.core.settings import FleetSettings
 from poorwill.core.starts import Comparison, FinishedWake, compare
 from poorwill.core.words import ModelName
-from poorwill.engines.recipe import hub_cache, weights_of
-from poorwill.engines.storage_speed import StorageSpeed, keep_speed, kept_speed, measure_storage
+from poorwill.engines.storage_speed import StorageSpeed
 from poorwill.ledger.schema import reading
 from poorwill.ledger.wakes import finished_wakes
 from poorwill.telemetry.tracing import chrome_trace, open_tracer
@@ -59,7 +59,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     speed = await asyncio.to_thread(_speed, fleet, streams, anew=options.measure)
     if options.trace:
         _write_trace(options.trace, wakes)
-        streams.tell(f"wrote {len(wakes)} wakes to {options.trace}")
+        streams.tell(f"wrote {counted(len(wakes), 'wake')} to {options.trace}")
     if options.send:
         await asyncio.to_thread(_send, streams, wakes)
     one = [wake for wake in wakes if wake.wake == options.what]
@@ -94,27 +94,8 @@ def _read(fleet: FleetSettings, what: str | None, last: int) -> list[FinishedWak
 
 
 def _speed(fleet: FleetSettings, streams: Streams, *, anew: bool) -> StorageSpeed | None:
-    """Return the storage's bandwidth: the record, or a measurement that then becomes the record."""
-    kept = None if anew else kept_speed(fleet.directory)
-    if kept is not None:
-        return kept
-    cache = hub_cache(streams.env)
-    found = [weights_of(model.engine.path, cache=cache) for model in fleet.models]
-    for weights in sorted(found, key=lambda weights: -weights.bytes):
-        for path in _largest_first(weights.path):
-            speed = measure_storage(str(path), at_us=SystemClock.started().now_us())
-            if speed is not None:
-                keep_speed(fleet.directory, speed)
-                return speed
-    return None
-
-
-def _largest_first(path: str | None) -> list[Path]:
-    if path is None:
-        return []
-    place = Path(path)
-    files = [place] if place.is_file() else [file for file in place.iterdir() if file.is_file()]
-    return sorted(files, key=lambda file: -file.stat().st_size)[:1]
+    now_us = SystemClock.started().now_us()
+    return storage_speed(fleet, env=streams.env, at_us=now_us, anew=anew)
 
 
 def _report(
@@ -161,7 +142,7 @@ def _say(
             for line in waterfall(report.wakes[-1], speed.bytes_s if speed else None):
                 streams.say(line)
             streams.say()
-        streams.say(f"{report.model}: {len(report.wakes)} wakes, median [lowest .. highest]")
+        streams.say(_heading(report))
         for line in side_by_side(report.starts, speed.bytes_s if speed else None):
             streams.say(line)
         for tier, estimates in _expected(report):
@@ -174,6 +155,14 @@ def _say(
         streams.say(
             f"floor: bytes over {speed.bytes_s / 1e9:.2f} GB/s, measured on {speed.path} ({how})"
         )
+
+
+def _heading(report: _Report) -> str:
+    failed = sum(not wake.ok for wake in report.wakes)
+    told = f"{report.model}: {counted(len(report.wakes), 'wake')}"
+    told += f", {failed} of them failed" if failed else ""
+    several = any(start.count > 1 for start in report.starts)
+    return told + (", median [lowest .. highest]" if several else "")
 
 
 def _expected(report: _Report) -> list[tuple[str, str]]:
@@ -233,7 +222,7 @@ def _send(streams: Streams, wakes: Sequence[FinishedWake]) -> None:
             tracer.send(wake)
     finally:
         tracer.close()
-    streams.tell(f"sent {len(wakes)} wakes")
+    streams.tell(f"sent {counted(len(wakes), 'wake')}")
 
 
 VERB = Verb(

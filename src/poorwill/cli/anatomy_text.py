@@ -114,6 +114,11 @@ def seconds(microseconds: int | None) -> str:
     return f"{value:.{digits}f} s"
 
 
+def counted(count: int, what: str) -> str:
+    """Return a count of something with a regular plural: `1 wake`, `2 wakes`, `1,204 wakes`."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
 def size(count: float | None) -> str:
     """Return bytes for people, empty where unknown."""
     if count is None:

@@ -10,7 +10,8 @@ from fractions import Fraction
 from poorwill.cli import plan_pool
 from poorwill.cli.ledger import add_ledger_options, add_period_options
 from poorwill.cli.plan_job import Job, jobs
-from poorwill.cli.plan_options import EPILOG, add_options, circumstances, flat, scenario_of
+from poorwill.cli.plan_options import EPILOG, add_options, circumstances, flat
+from poorwill.cli.plan_tiers import known_tiers, scenario_of
 from poorwill.cli.target import add_json_option
 from poorwill.cli.verb import Streams, Verb
 from poorwill.clock import SystemClock
@@ -24,7 +25,15 @@ from poorwill.planner.hindsight import idle_curve
 from poorwill.planner.hosted import HostedBill, Offer, TokenGuess, find_offer, hosted_bill
 from poorwill.planner.outcome import Outcome
 from poorwill.planner.picture import Picture, new_picture
-from poorwill.planner.report import Report, as_json, as_text, frontier, last_lines
+from poorwill.planner.report import (
+    Report,
+    as_json,
+    as_text,
+    frontier,
+    last_lines,
+    tier_lines,
+    tiers_json,
+)
 from poorwill.planner.verdict import Case, judge, peak_rps
 
 DEFAULT_IDLES_US = tuple(seconds * SECOND_US for seconds in (90, 300, 900, 3600))
@@ -77,7 +86,7 @@ def _duty(options: argparse.Namespace, streams: Streams) -> int:
             "nothing to plan from",
             hint="give --trace FILE, --synthetic KIND, --from-ledger or --hours-per-day H",
         )
-    scenario = scenario_of(options, span_us=0, origin_us=0)
+    scenario = scenario_of(options, known_tiers(options, streams), span_us=0, origin_us=0)
     use = duty.Use(
         hours_per_day=_number(options.hours_per_day, most=24),
         wakes_per_day=_number(options.wakes_per_day),
@@ -86,9 +95,9 @@ def _duty(options: argparse.Namespace, streams: Streams) -> int:
     )
     blend = _blend(find_offer(options.hosted, options.prices), options)
     if options.json:
-        streams.say_json(duty.as_json(use, blend))
+        streams.say_json(duty.as_json(use, blend) | {"tiers": tiers_json(scenario.tiers[:1])})
     else:
-        streams.say("\n".join(duty.lines(use, blend)))
+        streams.say("\n".join([*duty.lines(use, blend), "", *tier_lines(scenario.tiers[:1])]))
     return 0
 
 
@@ -209,6 +218,7 @@ def _judged(
         frontier=[outcome.policy for outcome in frontier(real)],
         verdict=judge(case, said),
         curve=curve,
+        tiers=scenario.tiers,
         model=own.model if own else "",
         period=own.period if own else "",
         advice=advice(own, outcomes, curve) if own else "",

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from poorwill.cli.plan_options import cold_of, floor_of, scenario_of
+from poorwill.cli.plan_options import floor_of
+from poorwill.cli.plan_tiers import cold_of, known_tiers, scenario_of
 from poorwill.cli.verb import Streams
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.policy import FloorSchedule
@@ -67,11 +68,13 @@ def jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
             f"no request of {trace.source} arrives within the span",
             hint="a longer --span-s, or more --requests-per-day",
         )
+    known = known_tiers(options, streams)
+    scenario = scenario_of(options, known, span_us=span, origin_us=trace.origin_us or 0)
     yield Job(
         trace=trace,
         rule=rule,
-        scenario=scenario_of(options, span_us=span, origin_us=trace.origin_us or 0),
-        cold=cold_of(options),
+        scenario=scenario,
+        cold=cold_of(scenario.tiers),
         floor=floor_of(options),
         notes=notes,
     )

@@ -8,27 +8,23 @@ from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from poorwill.cli.ledger import asked_period, fleet_of, ledger_path
+from poorwill.cli.plan_fleet import FleetKnown, measured
 from poorwill.cli.plan_job import MONTH_US, Job, rule_of
-from poorwill.cli.plan_options import cold_of, flat, floor_of, scenario_of
+from poorwill.cli.plan_options import flat, floor_of
+from poorwill.cli.plan_tiers import cold_of, flagged, known_tiers, scenario_of
 from poorwill.cli.verb import Streams
-from poorwill.compose.plans import tier_costs
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.policies import make_floor
-from poorwill.core.settings import FleetSettings, ModelSettings
-from poorwill.core.words import ModelName, Tier
-from poorwill.fleet.recovery import replica_id
+from poorwill.core.words import ModelName
 from poorwill.ledger.dates import Period, iso
 from poorwill.ledger.history import demanded_models, known_from_us, past_requests
 from poorwill.ledger.items import last_instant
-from poorwill.ledger.recovery import Recovered, recovered
 from poorwill.ledger.schema import reading
 from poorwill.planner.advice import Own
-from poorwill.planner.scenario import Scenario, TierTimes
+from poorwill.planner.scenario import Scenario
 from poorwill.planner.trace import UNKNOWN, Trace, new_trace
 from poorwill.planner.wording import length
 
-MEASURED_WAKES = 16
-"""As many of the last measured wakes of a tier are replayed, in their order."""
 ELSEWHERE = "--trace and --synthetic plan without a ledger"
 
 
@@ -38,7 +34,7 @@ def own_jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
     fleet = fleet_of(options, streams)
     with reading(path) as db:
         looked, words = _looked_at(db, options)
-        known = recovered(db, remembered=MEASURED_WAKES)
+        known = measured(db, fleet, streams.env) if fleet else None
         names = [options.model] if options.model else demanded_models(db)
         pasts = {
             name: past_requests(db, ModelName(name), from_us=looked.from_us, to_us=looked.to_us)
@@ -64,7 +60,7 @@ def own_jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
                 source=f"the ledger, {name}",
             )
             own = Own(model=name, period=words)
-            yield _own_job(options, trace, own, fleet, known, span_us=looked.us)
+            yield _own_job(options, streams, trace, own, known, span_us=looked.us)
 
 
 def _looked_at(db: sqlite3.Connection, options: argparse.Namespace) -> tuple[Period, str]:
@@ -102,41 +98,35 @@ def _tokens(count: int | None) -> int:
 
 def _own_job(
     options: argparse.Namespace,
+    streams: Streams,
     trace: Trace,
     own: Own,
-    fleet: FleetSettings | None,
-    known: Recovered,
+    known: FleetKnown | None,
     *,
     span_us: int,
 ) -> Job:
     """Return the job for one model of the fleet, with its own rates, measured times, floor and policy."""
-    model = next((m for m in fleet.models if m.name == own.model), None) if fleet else None
-    if fleet is None or model is None:
-        scenario = scenario_of(options, span_us=span_us, origin_us=trace.origin_us or 0)
+    models = known.fleet.models if known else ()
+    model = next((model for model in models if model.name == own.model), None)
+    if known is None or model is None:
+        origin_us = trace.origin_us or 0
+        scenario = scenario_of(
+            options, known_tiers(options, streams), span_us=span_us, origin_us=origin_us
+        )
         stated = flat(options.idle_s)
         return Job(
             trace=trace,
             rule=rule_of(options),
             scenario=scenario,
-            cold=cold_of(options),
+            cold=cold_of(scenario.tiers),
             floor=floor_of(options),
             own=replace(own, idle_us=stated[0] if len(stated) == 1 else None),
         )
-    ladder = model.replica.park.ladder
-    costs = tier_costs(model, ladder, fleet.rates, known, now_us=known.last_us)
+    tiers = flagged(known.tiers(model), options)
     active = options.active_usd_h
-    tiers = tuple(
-        TierTimes(
-            tier=tier,
-            wake_us=_wakes_us(model, tier, known) or (costs[tier].wake_us,),
-            park_us=costs[tier].park_us,
-            parked_nusd_h=costs[tier].parked_nusd_h,
-        )
-        for tier in ladder
-    )
     scenario = Scenario(
         span_us=span_us,
-        active_nusd_h=costs[ladder[0]].active_nusd_h if active is None else active,
+        active_nusd_h=known.active_nusd_h(model) if active is None else active,
         tiers=tiers,
         max_concurrency=model.replica.max_concurrency,
         wait_nusd_s=options.wait_usd_s or model.policy.wait_nusd_s,
@@ -147,17 +137,7 @@ def _own_job(
         trace=trace,
         rule=rule_of(options),
         scenario=scenario,
-        cold=tiers[-1] if tiers[-1].tier is Tier.COLD else tiers[0],
+        cold=cold_of(tiers),
         floor=make_floor(model.floor, zone_of=ZoneInfo) if floored else floor_of(options),
         own=replace(own, policy=model.policy.name, idle_us=model.policy.idle_us),
-    )
-
-
-def _wakes_us(model: ModelSettings, tier: Tier, known: Recovered) -> tuple[int, ...]:
-    """Return the tier's last measured wakes, oldest first."""
-    replica = replica_id(model.name)
-    return tuple(
-        wake.lasted_us
-        for wake in known.wake_times
-        if wake.replica == replica and wake.from_tier is tier
     )

@@ -2,18 +2,19 @@
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import chain
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from poorwill.cli.described import add_figures
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.money import nusd
 from poorwill.core.policies import make_floor
 from poorwill.core.policy import FloorSchedule
 from poorwill.core.settings import FloorSettings, FloorWindow
-from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
-from poorwill.planner.scenario import Scenario, TierTimes
+from poorwill.core.words import SECOND_US, Tier
 from poorwill.planner.synthetic import KINDS
 from poorwill.planner.verdict import Circumstances
 
@@ -24,6 +25,7 @@ examples:
   poorwill plan --hours-per-day 4 --active-usd-h 3.80
   poorwill plan --trace requests.csv --active-usd-h 3.80 --wake-s 95 --park-s 20 --idle-s 300
   poorwill plan --synthetic office-hours --requests-per-day 60 --plot plan.html
+  poorwill plan --synthetic bursty --active-usd-h 3.80 --params 8e9 --tier frozen --tier cold
   poorwill plan --from-ledger
   poorwill plan --tenants 1000 --hosts 4,8,16 --active-usd-h 3.80 --wake-s 12
 """
@@ -45,7 +47,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--from-ledger", action="store_true", help="the fleet's own requests")
     what.add_argument("--hours-per-day", metavar="H", help="no trace: so many hours of use a day")
     what.add_argument("--wakes-per-day", default="0", metavar="N", help="with --hours-per-day")
-    what.add_argument("--model", help="only this model's requests")
+    what.add_argument(
+        "--model",
+        metavar="NAME",
+        help="only this model's requests; of --fleet: whose wakes and rates",
+    )
     what.add_argument(
         "--one-replica", action="store_true", help="serve all models of the trace by one replica"
     )
@@ -59,6 +65,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--bad-rows", choices=("skip", "refuse"), default="skip", help="each is told with its line"
     )
     _add_costs(parser)
+    add_figures(
+        parser.add_argument_group("a model to predict wakes of, where none is given or measured")
+    )
     _add_service(parser)
     _add_alternatives(parser)
     _add_pool(parser)
@@ -73,8 +82,9 @@ def _add_costs(parser: argparse.ArgumentParser) -> None:
         "--parked-usd-h", type=_money, default=0, metavar="USD", help="an hour of a parked one"
     )
     costs.add_argument(
-        "--wake-s", type=_durations, nargs="+", default=((95 * SECOND_US,),), metavar="S[,S...]",
-        help="how long a wake takes; of several the n-th wake takes the n-th (default: 95)",
+        "--wake-s", type=_durations, nargs="+", metavar="S[,S...]",
+        help="how long a wake takes; of several the n-th wake takes the n-th (default: as measured or "
+        "predicted, where --fleet or --params tell, else 95)",
     )  # fmt: skip
     costs.add_argument("--park-s", type=us, default=20 * SECOND_US, metavar="S", help="default: 20")
     costs.add_argument(
@@ -84,8 +94,9 @@ def _add_costs(parser: argparse.ArgumentParser) -> None:
         "--cold-park-s", type=us, default=10 * SECOND_US, metavar="S", help="default: 10"
     )
     costs.add_argument(
-        "--tier", type=_tier, action="append", default=[], metavar="TIER:WAKE_S:PARK_S:USD_H",
-        help="a tier of the ladder, such as frozen:2.5:4:0.01; replaces --wake-s, --park-s, --parked-usd-h",
+        "--tier", type=_tier, action="append", default=[], metavar="TIER[:WAKE_S[:PARK_S[:USD_H]]]",
+        help="a tier of the ladder, such as frozen:2.5:4:0.01; a wake left out (frozen, frozen::4) is "
+        "measured or predicted, the rest is --park-s and --parked-usd-h",
     )  # fmt: skip
     costs.add_argument(
         "--wait-usd-s", type=_money, default=0, metavar="USD", help="what a held second is worth"
@@ -154,61 +165,6 @@ def _add_pool(parser: argparse.ArgumentParser) -> None:
         "--tenant-gb", type=_sizes, default=(16.0, 24.0, 40.0), metavar="GB[,GB...]",
         help="sizes of the tenants' models, in turn (default: 16,24,40)",
     )  # fmt: skip
-
-
-def tiers_of(options: argparse.Namespace) -> tuple[TierTimes, ...]:
-    """Return the ladder, shallow to deep."""
-    tiers: list[TierTimes] = list(options.tier)
-    if not tiers:
-        tiers.append(
-            TierTimes(
-                tier=Tier.HIBERNATED,
-                wake_us=flat(options.wake_s),
-                park_us=options.park_s,
-                parked_nusd_h=options.parked_usd_h,
-            )
-        )
-    if options.cold_wake_s and all(times.tier is not Tier.COLD for times in tiers):
-        tiers.append(
-            TierTimes(
-                tier=Tier.COLD,
-                wake_us=options.cold_wake_s,
-                park_us=options.cold_park_s,
-                parked_nusd_h=0,
-            )
-        )
-    names = [times.tier for times in tiers]
-    if len(set(names)) < len(names):
-        raise RequestFault(ErrorCode.INVALID_REQUEST, "a tier is given twice", hint="once each")
-    return tuple(sorted(tiers, key=lambda times: TIER_DEPTH[times.tier]))
-
-
-def cold_of(options: argparse.Namespace) -> TierTimes:
-    """Return what the policy `cold` uses: the cold tier, or the only tier where none is given."""
-    tiers = tiers_of(options)
-    return tiers[-1] if tiers[-1].tier is Tier.COLD else tiers[0]
-
-
-def scenario_of(options: argparse.Namespace, *, span_us: int, origin_us: int) -> Scenario:
-    """Return the world to replay in. Raises RequestFault where the active rate is missing."""
-    if options.active_usd_h is None:
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST,
-            "--active-usd-h is missing",
-            hint="what an hour of a ready replica costs, such as --active-usd-h 3.80",
-        )
-    if options.max_concurrency < 0:
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST, "--max-concurrency is negative", hint="0: unlimited"
-        )
-    return Scenario(
-        span_us=span_us,
-        active_nusd_h=options.active_usd_h,
-        tiers=tiers_of(options),
-        max_concurrency=options.max_concurrency,
-        wait_nusd_s=options.wait_usd_s,
-        origin_us=origin_us,
-    )
 
 
 def floor_of(options: argparse.Namespace) -> FloorSchedule | None:
@@ -317,17 +273,28 @@ def _sizes(text: str) -> tuple[float, ...]:
     return tuple(_positive(part) for part in text.split(","))
 
 
-def _tier(text: str) -> TierTimes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierGiven:
+    """What one --tier says; None or empty where it leaves something out."""
+
+    tier: Tier
+    wake_us: tuple[int, ...] = ()
+    park_us: int | None = None
+    parked_nusd_h: int | None = None
+
+
+def _tier(text: str) -> TierGiven:
     name, *rest = text.split(":")
-    if name not in set(Tier) or len(rest) != 3:
+    if name not in set(Tier) or len(rest) > 3:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not TIER:WAKE_S:PARK_S:USD_H; tiers: {', '.join(Tier)}"
         )
-    return TierTimes(
+    wake, park, parked = (*rest, "", "", "")[:3]
+    return TierGiven(
         tier=Tier(name),
-        wake_us=_durations(rest[0]),
-        park_us=us(rest[1]),
-        parked_nusd_h=_money(rest[2]),
+        wake_us=_durations(wake) if wake else (),
+        park_us=us(park) if park else None,
+        parked_nusd_h=_money(parked) if parked else None,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from poorwill.cli.plan_options import scenario_of
+from poorwill.cli.plan_tiers import known_tiers, scenario_of
 from poorwill.cli.verb import Streams
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.money import NUSD, dollars, rounded
@@ -14,6 +14,7 @@ from poorwill.core.policies import break_even_us
 from poorwill.core.words import SECOND_US
 from poorwill.planner.blocks import new_blocks
 from poorwill.planner.pool import Pool, PoolOutcome, Tenant, misfits, share
+from poorwill.planner.report import tier_lines, tiers_json
 from poorwill.planner.scenario import Scenario
 from poorwill.planner.sweep import sweep
 from poorwill.planner.synthetic import Draw, draw_trace
@@ -33,7 +34,8 @@ async def run(options: argparse.Namespace, streams: Streams) -> int:
     if options.tenants < 1:
         raise RequestFault(ErrorCode.INVALID_REQUEST, "--tenants must be 1 or more")
     span = options.span_s or DEFAULT_SPAN_US
-    scenario = scenario_of(options, span_us=span, origin_us=0)
+    known = known_tiers(options, streams)
+    scenario = scenario_of(options, known, span_us=span, origin_us=0)
     tenants = _tenants(options, span)
     sizes = options.hosts or sorted({-(-len(tenants) // each) for each in PER_HOST})
     outcomes = []
@@ -59,9 +61,11 @@ async def run(options: argparse.Namespace, streams: Streams) -> int:
         streams.stderr.write("\r\x1b[K")
     alone = _alone(tenants, scenario)
     if options.json:
-        streams.say_json(_as_json(outcomes, alone, span))
+        tiers = tiers_json(scenario.tiers[:1])
+        streams.say_json(_as_json(outcomes, alone, span) | {"tiers": tiers})
     else:
-        streams.say("\n".join(_as_text(outcomes, alone, span)))
+        told = [*_as_text(outcomes, alone, span), *tier_lines(scenario.tiers[:1])]
+        streams.say("\n".join(told))
     return 0
 
 

@@ -8,13 +8,14 @@ from statistics import median_low
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
+from poorwill.compose.host import KnownHost
 from poorwill.compose.tiers import Fallback, Workshop
 from poorwill.core.launch import Parked, Running
 from poorwill.core.policies import TierCosts, make_floor, make_policy
 from poorwill.core.ports import Clock
 from poorwill.core.settings import FleetSettings, ModelSettings, RateSettings
 from poorwill.core.words import SECOND_US, ReplicaId, Tier
-from poorwill.engines.expectation import expected_wakes_us
+from poorwill.engines.expectation import expected_wakes
 from poorwill.engines.kinds import make_engine
 from poorwill.fleet.recovery import ModelPlan, Remembered, replica_id
 from poorwill.fleet.unit import Equipment
@@ -50,14 +51,19 @@ def plan_model(
     recovered: Recovered,
     env: Mapping[str, str],
     clock: Clock,
+    host: KnownHost,
 ) -> tuple[ModelPlan, Sequence[Fallback]]:
     """Return the plan for a model's replica, and which tiers of its ladder this machine cannot do.
 
+    Blocks for a model file's header.
     Raises ConfigFault or OperatorFault where the engine cannot be made as configured.
     """
     ladder, fallbacks = workshop.ladder(model)
     drivers = workshop.drivers_of(model.name)
-    expected = expected_wakes_us(model, directory=fleet.directory, env=env)
+    predicted = expected_wakes(
+        model, directory=fleet.directory, env=env, host=host.factor(model.engine.kind)
+    )
+    expected = {tier: whole.expected_us for tier, whole in predicted.items()}
     settings = replace(
         model.replica,
         park=replace(model.replica.park, ladder=ladder),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from poorwill.clock import SystemClock
+from poorwill.compose.host import HOST_WAKES, KnownHost, known_host, storage_speed
 from poorwill.compose.places import ledger_path
 from poorwill.compose.plans import HISTORY_US, learns, plan_model, remembered_replicas
 from poorwill.compose.tiers import Fallback, Workshop, open_workshop
@@ -38,6 +39,7 @@ from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.recovery import idle_gaps
 from poorwill.ledger.spending import LOOK_EVERY_S, SpendWatch
+from poorwill.ledger.wakes import finished_wakes
 from poorwill.telemetry.metrics import GatewayMetrics
 from poorwill.telemetry.tracing import open_tracer, trace_wakes
 
@@ -153,6 +155,7 @@ async def _plans(
 ) -> tuple[Sequence[ModelPlan], Sequence[Fallback]]:
     """Return a plan for every model, its policy taught by its own history, and what does not work here."""
     recovered = own.ledger.recovered()
+    host = await _host(settings, own, env)
     plans: list[ModelPlan] = []
     fallbacks: list[Fallback] = []
     for model in settings.models:
@@ -163,6 +166,7 @@ async def _plans(
             recovered=recovered,
             env=env,
             clock=own.clock,
+            host=host,
         )
         if learns(model):
             since_us = own.clock.now_us() - HISTORY_US
@@ -175,6 +179,13 @@ async def _plans(
     for fallback in fallbacks:
         log.warning("a tier does not work here", model=fallback.model, why=str(fallback))
     return plans, fallbacks
+
+
+async def _host(settings: FleetSettings, own: Owned, env: Mapping[str, str]) -> KnownHost:
+    """Return what is known of this machine; a fleet's first start measures its storage, in under a second."""
+    await asyncio.to_thread(storage_speed, settings, env=env, at_us=own.clock.now_us())
+    wakes = await own.ledger.read(partial(finished_wakes, last=HOST_WAKES))
+    return await asyncio.to_thread(known_host, settings, wakes, env=env)
 
 
 def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:

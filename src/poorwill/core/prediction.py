@@ -137,6 +137,20 @@ def predict_wake(
     return tuple(found)
 
 
+def wakes_by_tier(
+    start: Sequence[Estimate], *, image_bytes: float, machine: Machine, ranks: int = 1
+) -> dict[Tier, Estimate]:
+    """Return the whole of a wake from each tier for a model whose start is predicted already.
+
+    `image_bytes` is what a snapshot or a sleeping engine holds. Of `hibernated` only its cloud knows.
+    """
+    found = {
+        tier: total(predict_wake(tier, image_bytes=image_bytes, machine=machine, ranks=ranks))
+        for tier in (Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED)
+    }
+    return found | {Tier.COLD: total(start)}
+
+
 def total(estimates: Iterable[Estimate]) -> Estimate:
     """Return the whole as one estimate; the bounds are added up, as if all went well or all ill together."""
     known = list(estimates)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from poorwill.core.engine_times import ENGINE_TIMES
+from poorwill.core.engine_times import ENGINE_TIMES, USUAL_HOST
 from poorwill.core.errors import PoorwillError
 from poorwill.core.loaders import GB, LOADERS, Storage, weight_rate
-from poorwill.core.prediction import Estimate, Machine, Start, predict_start, predict_wake, total
+from poorwill.core.prediction import Estimate, Machine, Start, predict_start, wakes_by_tier
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import SECOND_US, Phase, Tier
 from poorwill.engines.gguf_header import read_gguf_header
@@ -26,10 +26,11 @@ _LOAD_FORMATS: Mapping[str, str] = MappingProxyType(
 
 
 def expected_start(
-    model: ModelSettings, *, directory: str, env: Mapping[str, str]
+    model: ModelSettings, *, directory: str, env: Mapping[str, str], host: float = USUAL_HOST
 ) -> tuple[Estimate, ...]:
     """Return the predicted phases of a start, empty where nothing is known of the model's size.
 
+    `directory` is the fleet's, for its record of the storage; `host` as in `Machine`.
     Blocks for a file's header and a directory listing; never raises for a model that cannot be read.
     """
     if model.engine.kind == "toy":
@@ -37,32 +38,31 @@ def expected_start(
     start = known_start(model, env=env)
     if start is None:
         return ()
-    return predict_start(start, _machine(directory))
+    return predict_start(start, _machine(directory, host))
 
 
-def expected_wakes_us(
-    model: ModelSettings, *, directory: str, env: Mapping[str, str]
-) -> dict[Tier, int]:
+def expected_wakes(
+    model: ModelSettings, *, directory: str, env: Mapping[str, str], host: float = USUAL_HOST
+) -> dict[Tier, Estimate]:
     """Return the predicted length of a wake from each tier, for as long as none was measured.
 
     A snapshot is taken to be as large as the weights. `hibernated` is left out: only its cloud knows.
     """
-    start = expected_start(model, directory=directory, env=env)
-    if not start:
-        return {}
-    found = {Tier.COLD: total(start).expected_us}
-    weights = known_start(model, env=env)
-    size = weights.weight_bytes if weights else 0.0
-    ranks = weights.ranks if weights else 1
-    for tier in (Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED):
-        phases = predict_wake(tier, image_bytes=size, machine=_machine(directory), ranks=ranks)
-        found[tier] = total(phases).expected_us
-    return found
+    if model.engine.kind == "toy":
+        start, size, ranks = _toy(model), 0.0, 1
+    else:
+        known = known_start(model, env=env)
+        if known is None:
+            return {}
+        start = predict_start(known, _machine(directory, host))
+        size, ranks = known.weight_bytes, known.ranks
+    machine = _machine(directory, host)
+    return wakes_by_tier(start, image_bytes=size, machine=machine, ranks=ranks)
 
 
 def expected_rate(model: ModelSettings, *, directory: str) -> float | None:
     """Return the bytes a second at which weights should be read here, None where nobody measured it."""
-    machine = _machine(directory)
+    machine = _machine(directory, USUAL_HOST)
     if machine.bandwidth is None:
         return None
     return weight_rate(
@@ -103,9 +103,10 @@ def known_start(model: ModelSettings, *, env: Mapping[str, str]) -> Start | None
     )
 
 
-def _machine(directory: str) -> Machine:
+def _machine(directory: str, host: float) -> Machine:
     speed = kept_speed(directory)
-    return Machine(storage=Storage.NVME, bandwidth=speed.bytes_s if speed else None, bus=24 * GB)
+    bandwidth = speed.bytes_s if speed else None
+    return Machine(storage=Storage.NVME, bandwidth=bandwidth, bus=24 * GB, host=host)
 
 
 def _loader(model: ModelSettings) -> str:

@@ -7,6 +7,7 @@ from poorwill.core.money import NUSD, dollars
 from poorwill.core.words import HOUR_US, SECOND_US
 from poorwill.planner.hindsight import Curve
 from poorwill.planner.outcome import Outcome
+from poorwill.planner.scenario import TierTimes
 from poorwill.planner.verdict import Verdict
 from poorwill.planner.wording import DAY_US, brief_s, counted, length
 
@@ -28,6 +29,8 @@ class Report:
     verdict: Verdict
     curve: Curve
     """Fixed idle times in hindsight."""
+    tiers: Sequence[TierTimes] = ()
+    """The ladder that was replayed, each tier with where its figures come from."""
     model: str = ""
     """Where the plan is from a ledger: whose history it is."""
     period: str = ""
@@ -75,6 +78,7 @@ def as_json(report: Report) -> dict[str, object]:
         "advice": report.advice,
         "reservation": report.reservation,
         "best_fixed_in_hindsight": _best_fixed(report),
+        "tiers": tiers_json(report.tiers),
         "prices": dict(report.prices),
         "notes": list(report.notes),
     }
@@ -192,4 +196,27 @@ def _legend(report: Report) -> list[str]:
         f"{dollars(report.curve.cost_nusd[report.curve.best], places=_places(report))}"
     )
     told += [f"{name}: {source}" for name, source in report.prices.items()]
-    return told
+    return told + tier_lines(report.tiers)
+
+
+def tier_lines(tiers: Sequence[TierTimes]) -> list[str]:
+    """Return how long a wake from each tier was taken to last, and how that is known."""
+    return [
+        f"a wake from {times.tier}: {'on average ' if len(times.wake_us) > 1 else ''}"
+        f"{times.mean_wake_us / SECOND_US:.3g} s ({times.source})"
+        for times in tiers
+    ]
+
+
+def tiers_json(tiers: Sequence[TierTimes]) -> list[dict[str, object]]:
+    """Return the same, with what else was reckoned with, as JSON."""
+    return [
+        {
+            "tier": str(times.tier),
+            "wake_s": [wake_us / SECOND_US for wake_us in times.wake_us],
+            "park_s": times.park_us / SECOND_US,
+            "parked_usd_h": times.parked_nusd_h / NUSD,
+            "source": times.source,
+        }
+        for times in tiers
+    ]

@@ -1,0 +1,81 @@
+"""What a fleet has measured of its machine, for predictions: how fast its storage is, how slow its CPU."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from poorwill.core.anatomy import totals
+from poorwill.core.engine_times import USUAL_HOST
+from poorwill.core.prediction import host_factor
+from poorwill.core.settings import FleetSettings
+from poorwill.core.starts import FinishedWake
+from poorwill.core.words import Tier
+from poorwill.engines.expectation import known_start
+from poorwill.engines.recipe import hub_cache, weights_of
+from poorwill.engines.storage_speed import StorageSpeed, keep_speed, kept_speed, measure_storage
+
+HOST_WAKES = 200
+"""So many of a fleet's last wakes tell how slow its host is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownHost:
+    """What the starts and the storage of one fleet say of the machine."""
+
+    factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """For each kind of engine, how much longer than `core.engine_times` each of its starts took here."""
+    speed: StorageSpeed | None = None
+
+    def factor(self, engine: str) -> float:
+        """Return how slow the host's CPU is for this kind of engine; another kind's starts do not tell."""
+        known = self.factors.get(engine, ())
+        return median(known) if known else USUAL_HOST
+
+
+def known_host(
+    fleet: FleetSettings, wakes: Iterable[FinishedWake], *, env: Mapping[str, str]
+) -> KnownHost:
+    """Return what the fleet's finished starts and its record of the storage tell. Blocks for file headers."""
+    starts = {model.name: known_start(model, env=env) for model in fleet.models}
+    factors: dict[str, list[float]] = {}
+    for wake in wakes:
+        start = starts.get(wake.model)
+        if wake.ok and wake.from_tier is Tier.COLD and start is not None:
+            factors.setdefault(start.engine, []).append(host_factor(start, totals(wake.spans)))
+    return KnownHost(
+        factors={engine: tuple(each) for engine, each in factors.items()},
+        speed=kept_speed(fleet.directory),
+    )
+
+
+def storage_speed(
+    fleet: FleetSettings, *, env: Mapping[str, str], at_us: int, anew: bool = False
+) -> StorageSpeed | None:
+    """Return the bandwidth of the storage that holds the fleet's largest weights.
+
+    The record, or a measurement that then becomes the record; None where there are no weights to read. Blocks
+    for up to a second. A record that cannot be written is no error: the next one measures again.
+    """
+    kept = None if anew else kept_speed(fleet.directory)
+    if kept is not None:
+        return kept
+    cache = hub_cache(env)
+    found = [weights_of(model.engine.path, cache=cache) for model in fleet.models]
+    for weights in sorted(found, key=lambda weights: -weights.bytes):
+        largest = _largest(weights.path)
+        speed = measure_storage(str(largest), at_us=at_us) if largest else None
+        if speed is not None:
+            with suppress(OSError):
+                keep_speed(fleet.directory, speed)
+            return speed
+    return None
+
+
+def _largest(path: str | None) -> Path | None:
+    if path is None:
+        return None
+    place = Path(path)
+    files = [place] if place.is_file() else [file for file in place.iterdir() if file.is_file()]
+    return max(files, key=lambda file: file.stat().st_size, default=None)
