@@ -44,13 +44,25 @@ class Monitor:
         """Write the stopped guest to `uri`. Cancelled or failed: QEMU has stopped writing."""
         await self._prepare(layout)
         await self("migrate-set-parameters", **{"max-bandwidth": 0})
-        await self("migrate", uri=uri)
         try:
+            await self("migrate", uri=uri)
             await self._transferred()
         except BaseException:
             with suppress(DriverError):
-                await self("migrate_cancel")
+                await self.stop_saving()
             raise
+
+    async def stop_saving(self) -> None:
+        """Have QEMU stop writing, whether it had begun or not, and wait until it has.
+
+        A guest let go on before that is stopped again, for good, when the transfer ends. Raises DriverError.
+        """
+        await self("migrate_cancel")
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await self._over(*_ENDED, "none")
+        except TimeoutError as error:
+            raise DriverError("QEMU does not stop writing the guest") from error
 
     async def load(self, uri: str, *, layout: Layout) -> None:
         """Read a guest from `uri`; it is stopped then, until `cont`."""
@@ -70,17 +82,18 @@ class Monitor:
         await self("migrate-set-capabilities", capabilities=states)
 
     async def _transferred(self) -> None:
-        # Polled: QEMU 7.2 and 10 differ in which events an incoming migration sends. The caller's
-        # deadline bounds it.
+        told = await self._over(*_ENDED)
+        if told.get("status") != "completed":
+            why = told.get("error-desc", "no reason")
+            raise DriverError(f"QEMU's transfer {told.get('status')}: {why}")
+
+    async def _over(self, *ends: str) -> Any:
+        """Return what QEMU tells of the transfer once it has ended so; the caller's deadline bounds it."""
+        # Polled: QEMU 7.2 and 10 differ in which events an incoming migration sends.
         while True:
             told = await self("query-migrate")
-            status = told.get("status")
-            if status == "completed":
-                return
-            if status in _ENDED:
-                raise DriverError(
-                    f"QEMU's transfer {status}: {told.get('error-desc', 'no reason')}"
-                )
+            if told.get("status", "none") in ends:
+                return told
             await asyncio.sleep(_POLL_S)
 
 
@@ -173,12 +186,16 @@ async def _connected(
 
     /proc/self/fd/N/NAME is short however long the directory's own name is (unix(7): 108 bytes).
     """
+    not_yet: tuple[type[Exception], ...] = (FileNotFoundError, *errors)
     directory = os.open(run, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for _ in range(_CONNECT_TRIES):
             try:
+                os.stat(
+                    socket, dir_fd=directory
+                )  # the library logs each failed attempt as an error
                 return await connect(f"/proc/self/fd/{directory}/{socket}")
-            except tuple(errors) as error:
+            except not_yet as error:
                 if not alive():
                     raise DriverError(
                         f"QEMU ended before it could be told anything: {error}"

@@ -111,7 +111,9 @@ class QemuRuns:
         )
         path = self.directory / f"{launch.replica}-{generation}"
         machine = replace(launch, argv=argv, cwd=str(path), env={"PATH": os.defpath})
-        return self.processes.spawn(machine, generation=generation, driver=driver, report=report)
+        return self.processes.spawn(
+            launch, generation=generation, driver=driver, report=report, machine=machine
+        )
 
     async def greet(self, running: Running, launch: Launch) -> None:
         """Set the guest's clock, stir its random numbers and wait until its engine is ready."""
@@ -140,22 +142,34 @@ class QemuRuns:
 
         Raises DriverError, with `.running` set where the guest goes on. Cancelled: it goes on.
         """
-        async with self.monitor(running) as monitor:
-            try:
-                async with asyncio.timeout(limit_s):
-                    await monitor("stop")
-                    uri = self.hypervisor.save_uri(str(image / qemu.STATE))
-                    await monitor.save(uri, layout=layout)
-                    if layout is Layout.RAM_FILE:
-                        os.link(self.path(running) / qemu.RAM, image / qemu.RAM)
-                    await in_thread(lambda stop: _sync(image, stop))
-            except (DriverError, OSError, TimeoutError) as error:
-                still = await self._resumed(monitor, running)
-                why = str(error) or f"not within {limit_s:g} s"
-                raise DriverError(f"the guest was not saved: {why}", running=still) from error
-            except BaseException:
-                await self._resumed(monitor, running)
-                raise
+        saved = False
+        try:
+            async with self.monitor(running) as monitor:
+                await self._save(monitor, running, image, layout=layout, limit_s=limit_s)
+                saved = True
+        except BaseException:
+            if saved:  # cancelled while the conversation ended
+                await self.unpause(running)
+            raise
+
+    async def _save(
+        self, monitor: Monitor, running: Running, image: Path, *, layout: Layout, limit_s: float
+    ) -> None:
+        try:
+            async with asyncio.timeout(limit_s):
+                await monitor("stop")
+                uri = self.hypervisor.save_uri(str(image / qemu.STATE))
+                await monitor.save(uri, layout=layout)
+                if layout is Layout.RAM_FILE:
+                    os.link(self.path(running) / qemu.RAM, image / qemu.RAM)
+                await in_thread(lambda stop: _sync(image, stop))
+        except (DriverError, OSError, TimeoutError) as error:
+            still = await self._resumed(monitor, running)
+            why = str(error) or f"not within {limit_s:g} s"
+            raise DriverError(f"the guest was not saved: {why}", running=still) from error
+        except BaseException:
+            await self._resumed(monitor, running)
+            raise
 
     async def _resumed(self, monitor: Monitor, running: Running) -> Running | None:
         """Let the guest go on; return it where it does, None where QEMU had to be ended."""
@@ -185,7 +199,7 @@ class QemuRuns:
                 if status == "running":
                     return
                 if status != "inmigrate":
-                    await monitor("migrate_cancel")
+                    await monitor.stop_saving()
                     await monitor("cont")
                     self.log.warning("a stopped guest goes on", replica=running.replica)
                     return
