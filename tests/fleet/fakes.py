@@ -105,6 +105,7 @@ class World:
             port=launch.port,
             log_path=launch.log_path,
             driver=driver,
+            launched=launch.identity(),
         )
         self.processes[running.pid] = running
         return running
@@ -155,6 +156,7 @@ class FakeEngine:
     probe_door: Door = field(default_factory=Door)
     refine_mistakes: deque[Exception] = field(default_factory=deque)
     follow_mistakes: deque[Exception] = field(default_factory=deque)
+    argv: tuple[str, ...] = ("fake",)
     on_refine: Callable[[], object] | None = None
     """Called in the very tick in which the wake reports that it succeeded."""
     following: int = 0
@@ -168,7 +170,7 @@ class FakeEngine:
             replica=replica,
             model=ModelName(self.model),
             engine=self.name,
-            argv=("fake",),
+            argv=self.argv,
             port=self.port,
             log_path=f"/nowhere/{replica}.log",
         )

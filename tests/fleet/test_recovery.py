@@ -45,6 +45,47 @@ async def test_a_running_engine_is_adopted_and_serves(house: House):
     assert causes[causes.index("unobserved") + 1] == "linger"
 
 
+async def test_an_adopted_engine_of_an_older_configuration_serves_on_and_is_parked_cold(
+    house: House,
+):
+    room = house.model(ladder=(Tier.FROZEN, Tier.COLD))
+    async with house.open():
+        await house.serve()
+        (old,) = house.world.of("a-0")
+        await killed(house)
+    go_back(house)
+    room.engine.argv = ("fake", "--context", "8192")
+    async with house.open():
+        await house.serve()
+        assert house.world.of("a-0") == [old]
+        await house.pass_time(31)
+        assert (house.state(), house.tier()) == (State.PARKED, Tier.COLD)
+        assert not house.world.snapshots, "an image of it would carry the new launch's name"
+        await house.serve()
+        assert [each.launched for each in house.world.of("a-0")] != [old.launched]
+        await house.pass_time(31)
+        assert house.tier() is Tier.FROZEN
+    (adopted,) = house.rows("SELECT text FROM notes WHERE kind = 'adopted'")
+    assert "changed: it is parked cold next" in str(adopted)
+    (why,) = house.rows("SELECT why FROM parks WHERE NOT ok")
+    assert "started before its configuration" in str(why)
+
+
+async def test_a_sleeping_engine_of_an_older_configuration_is_ended(house: House):
+    room = house.model(ladder=(Tier.ASLEEP, Tier.COLD))
+    async with house.open():
+        await house.serve()
+        await house.pass_time(31)
+        assert house.tier() is Tier.ASLEEP
+        await killed(house)
+    go_back(house)
+    room.engine.argv = ("fake", "--context", "8192")
+    async with house.open():
+        assert (house.state(), house.tier()) == (State.PARKED, Tier.COLD)
+        assert not house.world.processes
+        await house.serve()
+
+
 async def test_an_engine_that_no_longer_answers_is_ended(house: House):
     room = house.model()
     async with house.open():

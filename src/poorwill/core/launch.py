@@ -4,6 +4,7 @@ Engines make a `Launch`; drivers turn it into a `Running`, a `Running` into a `P
 three are plain data that survive a restart of poorwill in the ledger (`as_json`, `from_json`).
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -37,6 +38,15 @@ class Launch:
     sleep: str | None = None
     """The kind of engine sleep, where the engine has one: `vllm`, `sglang`, `ollama`, `toy`."""
 
+    def identity(self) -> str:
+        """Return a digest of all that makes an engine what it is: program, arguments, model, address.
+
+        Two launches of the same identity start engines that are interchangeable.
+        """
+        what = [self.engine, list(self.argv), sorted(self.env.items()), self.cwd]
+        where = [self.host, self.port, self.digest]
+        return hashlib.sha256(json.dumps([what, where]).encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
@@ -54,6 +64,8 @@ class Running:
     """Name of the driver that started it or woke it last."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """What only that driver understands (a QMP socket, a tap name)."""
+    launched: str = ""
+    """`Launch.identity` of what it was started by; empty where that is not known."""
 
     def as_json(self) -> str:
         """Return the record as one JSON object."""

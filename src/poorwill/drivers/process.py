@@ -76,11 +76,22 @@ class EngineProcesses:
     statuses: dict[int, int] = field(default_factory=dict)
     """Wait statuses of children already reaped, until `exited` tells them."""
 
-    def spawn(self, launch: Launch, *, generation: int, driver: str, report: Report) -> Running:
+    def spawn(
+        self,
+        launch: Launch,
+        *,
+        generation: int,
+        driver: str,
+        report: Report,
+        machine: Launch | None = None,
+    ) -> Running:
         """Start an engine. Synchronous, so that no cancellation can lose a process just made.
+
+        `machine` is what is executed in its place where the engine runs in a machine of its own.
 
         Raises DriverError where the command cannot be executed or the log cannot be opened.
         """
+        run = machine or launch
         report(PhaseMark(phase=Phase.SPAWN, at_us=self.clock.now_us()))
         try:
             log_fd = open_log(launch.log_path)
@@ -88,16 +99,16 @@ class EngineProcesses:
             raise DriverError(f"cannot open the log {launch.log_path}: {error.strerror}") from error
         try:
             child = subprocess.Popen(
-                launch.argv,
+                run.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log_fd,
                 stderr=log_fd,
-                cwd=launch.cwd,
-                env={**launch.env, **self._mark(launch, generation, driver)},
+                cwd=run.cwd,
+                env={**run.env, **self._mark(launch, generation, driver)},
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
-            raise DriverError(f"cannot start {launch.argv[0]}: {error}") from error
+            raise DriverError(f"cannot start {run.argv[0]}: {error}") from error
         finally:
             os.close(log_fd)
         # The end of a child is seen through its pidfd and its status collected by `_reap`, the same way
@@ -122,6 +133,7 @@ class EngineProcesses:
             log_path=launch.log_path,
             driver=driver,
             extra=dict(extra),
+            launched=launch.identity(),
         )
 
     def alive(self, running: Running) -> bool:
@@ -223,6 +235,7 @@ class EngineProcesses:
             "port": launch.port,
             "log_path": launch.log_path,
             "driver": driver,
+            "launched": launch.identity(),
         }
         # SPT_NOENV keeps py-setproctitle, which vLLM uses, from overwriting the environment in place.
         return {MARK: json.dumps(mark, sort_keys=True), "SPT_NOENV": "1"}
@@ -242,6 +255,7 @@ class EngineProcesses:
                     port=int(mark["port"]),
                     log_path=mark["log_path"],
                     driver=mark["driver"],
+                    launched=mark.get("launched", ""),
                 )
             ]
         except (ValueError, KeyError, TypeError):

@@ -18,6 +18,7 @@ from poorwill.core.entries import (
     SpanOpened,
     WakeEnded,
 )
+from poorwill.core.errors import PoorwillError
 from poorwill.core.gate import Gate, Load
 from poorwill.core.launch import Parked, Running
 from poorwill.core.lifecycle import State
@@ -186,6 +187,8 @@ class Recovery:
         unit.adopt(replace(ready, load=replace(load, cause=cause)))
         self.entries.append(SpanOpened(replica=unit.id, at_us=now, cause=cause, why=why))
         text = f"pid {running.pid} on port {running.port}"
+        if not _up_to_date(unit, running):
+            text += "; started before its configuration, model or program changed: it is parked cold next"
         self._note("adopted", unit.id, unit.model, text)
 
     def _stay(self, unit: Unit, known: Remembered, tier: Tier, gap_us: int) -> None:
@@ -230,13 +233,22 @@ class Recovery:
         if driver is None:
             return False
         if kept.running is not None:
-            return unit.equipment.processes.alive(kept.running)
+            alive = unit.equipment.processes.alive(kept.running)
+            return alive and _up_to_date(unit, kept.running)
         return any(_same(each.parked, kept) for each in await self.sweeper.look(driver))
 
     def _note(self, kind: str, replica: ReplicaId, model: ModelName | None, text: str) -> None:
         self.entries.append(
             Noted(at_us=self.clock.now_us(), kind=kind, replica=replica, model=model, text=text)
         )
+
+
+def _up_to_date(unit: Unit, running: Running) -> bool:
+    """Return whether the engine is what would be started now."""
+    try:
+        return running.launched == unit.launch().identity()
+    except (PoorwillError, OSError):
+        return False
 
 
 def _same(one: Parked | None, other: Parked) -> bool:
