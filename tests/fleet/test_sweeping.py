@@ -4,9 +4,10 @@ import pytest
 
 from poorwill.core.launch import Launch, Parked
 from poorwill.core.lifecycle import State
+from poorwill.core.ports import DriverError
 from poorwill.core.words import ModelName, ReplicaId, Tier
 
-from .house import A, House
+from .house import A, B, House
 
 STRANGER = ReplicaId("stranger-0")
 
@@ -136,3 +137,67 @@ async def test_what_a_failed_discard_left_of_an_owned_replica_is_an_orphan(house
         assert house.world.snapshots
         house.world.snapshots.clear()
     assert notes(house) == [("orphan", "/snap/a-0.stray")]
+
+
+async def test_an_image_that_is_gone_is_noted_by_the_timer_and_the_next_wake_is_cold(house: House):
+    room = house.model()
+    async with house.open():
+        await house.serve()
+        await house.pass_time(31)
+        assert house.tier() is Tier.FROZEN
+        await house.sweeps.one()
+        assert house.tier() is Tier.FROZEN, "it is there"
+        house.world.snapshots.clear()
+        await house.sweeps.one()
+        assert (house.state(), house.tier()) == (State.PARKED, Tier.COLD)
+        await house.serve()
+        assert room.frozen.woken == []
+    assert house.rows("SELECT count(*) FROM wakes WHERE NOT ok") == [(0,)]
+    (note,) = house.rows("SELECT text FROM notes WHERE kind = 'image_lost'")
+    assert "evicted or removed; the next wake is cold" in str(note)
+    assert "parked.frozen parked.cold" in " ".join(house.causes())
+
+
+async def test_an_image_that_goes_while_another_is_parked_is_noted_at_once(house: House):
+    house.model(A)
+    house.model(B)
+    async with house.open():
+        await house.serve(A)
+        await house.pass_time(31)
+        await house.serve(B)
+        house.world.snapshots.clear()  # evicted for the one that comes now
+        await house.pass_time(31)
+        assert (house.tier(A), house.tier(B)) == (Tier.COLD, Tier.FROZEN)
+    assert len(house.rows("SELECT * FROM notes WHERE kind = 'image_lost'")) == 1
+
+
+async def test_a_driver_that_cannot_look_has_lost_nothing(house: House):
+    room = house.model()
+    async with house.open():
+        await house.serve()
+        await house.pass_time(31)
+
+        async def broken():
+            raise DriverError("no such directory")
+
+        room.frozen.inventory = broken  # type: ignore[method-assign]
+        house.expected_errors = ("cannot look for what exists",)
+        await house.sweeps.one()
+        assert house.tier() is Tier.FROZEN
+
+
+async def test_a_replica_that_wakes_while_the_drivers_look_has_lost_nothing(house: House):
+    room = house.model()
+    async with house.open():
+        await house.serve()
+        await house.pass_time(31)
+        look = room.frozen.inventory
+
+        async def wake_meanwhile():
+            await house.serve()
+            return await look()
+
+        room.frozen.inventory = wake_meanwhile  # type: ignore[method-assign]
+        await house.sweeps.one()
+        assert house.state() is State.READY
+    assert house.rows("SELECT * FROM notes WHERE kind = 'image_lost'") == []

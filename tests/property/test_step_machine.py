@@ -21,6 +21,7 @@ from poorwill.core.inputs import (
     Close,
     Demand,
     EngineLost,
+    ImageLost,
     Input,
     ParkAsked,
     ParkFailed,
@@ -301,6 +302,15 @@ class ReplicaMachine(RuleBasedStateMachine):
     def engine_dies(self) -> None:
         self.feed(EngineLost(generation=self.replica.generation, why="signal 9"))
 
+    @rule()
+    def image_vanishes(self) -> None:
+        before = self.replica
+        self.feed(ImageLost(generation=self.replica.generation, why="evicted"))
+        if before.state is State.PARKED and before.tier is Tier.FROZEN:
+            assert self.replica.tier is Tier.COLD
+        else:
+            assert (self.replica.state, self.replica.tier) == (before.state, before.tier)
+
     @rule(asked=st.sampled_from(["wake", "park", "park cold"]))
     def operator_asks(self, asked: str) -> None:
         if asked == "wake":
@@ -326,6 +336,7 @@ class ReplicaMachine(RuleBasedStateMachine):
             ParkSucceeded(generation=old),
             ParkFailed(generation=old, why="old", unharmed=True),
             EngineLost(generation=old, why="old"),
+            ImageLost(generation=old, why="old"),
             PhaseBegan(generation=old, mark=PhaseMark(phase=Phase.WEIGHTS, at_us=self.now)),
         ):
             assert not self.feed(report)

@@ -7,6 +7,7 @@ import pytest
 from poorwill.core.inputs import (
     Close,
     EngineLost,
+    ImageLost,
     Input,
     ParkAsked,
     ParkFailed,
@@ -64,6 +65,7 @@ def plain(kind: Kind, generation: int) -> Input:
         ParkSucceeded(generation=generation),
         ParkFailed(generation=generation, why="x", unharmed=True),
         EngineLost(generation=generation, why="x"),
+        ImageLost(generation=generation, why="x"),
         WakeAsked(),
         ParkAsked(),
         SpendChanged(until_us=None),

@@ -106,6 +106,15 @@ class EngineLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLost:
+    """The image that the parked replica would be woken from is gone."""
+
+    kind: ClassVar[Kind] = Kind.IMAGE_LOST
+    generation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WakeAsked:
     """An operator or a program asks for the replica to be ready."""
 
@@ -153,6 +162,7 @@ Input = (
     | ParkSucceeded
     | ParkFailed
     | EngineLost
+    | ImageLost
     | WakeAsked
     | ParkAsked
     | SpendChanged

@@ -33,6 +33,7 @@ class Kind(StrEnum):
     PARK_SUCCEEDED = "park_succeeded"
     PARK_FAILED = "park_failed"
     ENGINE_LOST = "engine_lost"
+    IMAGE_LOST = "image_lost"
     WAKE_ASKED = "wake_asked"
     PARK_ASKED = "park_asked"
     SPEND_CHANGED = "spend_changed"
@@ -56,6 +57,7 @@ TRANSITIONS: Mapping[tuple[State, Kind], frozenset[State]] = MappingProxyType(
             Kind.PARK_SUCCEEDED: ((_P,),        (_W,),        (_R,),           (_D,),     (_P, _W, _G)),
             Kind.PARK_FAILED:    ((_P,),        (_W,),        (_R,),           (_D,),     (_G, _P, _R, _W)),
             Kind.ENGINE_LOST:    ((_P,),        (_W,),        (_P, _W),        (_P,),     (_G,)),
+            Kind.IMAGE_LOST:     ((_P,),        (_W,),        (_R,),           (_D,),     (_G,)),
             Kind.WAKE_ASKED:     ((_W, _P),     (_W,),        (_R,),           (_D, _R),  (_G,)),
             Kind.PARK_ASKED:     ((_P, _G),     (_W,),        (_R, _D, _G),    (_D,),     (_G,)),
             Kind.SPEND_CHANGED:  ((_P,),        (_W,),        (_R, _G),        (_D,),     (_G,)),

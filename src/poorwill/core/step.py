@@ -18,6 +18,7 @@ from poorwill.core.inputs import (
     Close,
     Demand,
     EngineLost,
+    ImageLost,
     Input,
     ParkAsked,
     ParkFailed,
@@ -257,6 +258,14 @@ def _engine_lost(turn: Turn, what: EngineLost) -> None:
     turn.rest(Tier.COLD)
 
 
+def _image_lost(turn: Turn, what: ImageLost) -> None:
+    replica = turn.replica
+    if replica.state is not State.PARKED or replica.tier in (Tier.ASLEEP, Tier.COLD):
+        return  # a wake or park under way finds out by itself; these two have no image
+    turn.note("image_lost", what.why)
+    turn.rest(Tier.COLD)
+
+
 # the fleet
 
 
@@ -322,6 +331,7 @@ _HANDLERS: Mapping[Kind, Handler] = MappingProxyType(
         Kind.PARK_SUCCEEDED: _park_succeeded,
         Kind.PARK_FAILED: _park_failed,
         Kind.ENGINE_LOST: _engine_lost,
+        Kind.IMAGE_LOST: _image_lost,
         Kind.WAKE_ASKED: _wake_asked,
         Kind.PARK_ASKED: _park_asked,
         Kind.SPEND_CHANGED: _spend_changed,

@@ -109,9 +109,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
         background = [
             tasks.create_task(_signs_of_life(controller, parts.wall_step_us)),
             tasks.create_task(parts.guard.watch(controller)),
-            tasks.create_task(
-                sweep_on_time(sweeper, controller.units, parts.journal, parts.sweep_due)
-            ),
+            tasks.create_task(sweep_on_time(sweeper, controller, parts.sweep_due)),
         ]
         fleet = Fleet(
             activator=FleetActivator(controller=controller),

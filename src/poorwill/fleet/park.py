@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from poorwill.core.effects import StartPark
 from poorwill.core.errors import PoorwillError
 from poorwill.core.inputs import ParkFailed, ParkSucceeded
-from poorwill.core.launch import Parked, Running
+from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports import DriverError
-from poorwill.core.words import Tier
+from poorwill.core.words import TIER_DEPTH, Tier
 from poorwill.fleet.unit import Unit, still_answers
+from poorwill.fleet.vanished import note_vanished
 from poorwill.fleet.wake import discard, placement
 from poorwill.fleet.watching import unwatch, watch
 
@@ -51,6 +52,8 @@ async def carry_out_park(
             watch(controller, unit, parked.running)
         done = ParkSucceeded(generation=effect.generation, image_bytes=parked.image_bytes)
         controller.submit(unit, done)
+    if TIER_DEPTH[Tier.COLD] > TIER_DEPTH[effect.to_tier] > TIER_DEPTH[Tier.ASLEEP]:
+        await note_vanished(controller)  # others may have been evicted to make room for this one
 
 
 async def _put_down(controller: "Controller", unit: Unit, effect: StartPark) -> Parked:
@@ -65,6 +68,7 @@ async def _put_down(controller: "Controller", unit: Unit, effect: StartPark) -> 
     await controller.connections.close(running.host, running.port)
     answer = ""
     if effect.to_tier is not Tier.COLD:
+        _refuse_outdated(running, launch)
         answer = await unit.equipment.engine.probe(running, launch)
     unwatch(unit)
     parked = await driver.park(running, launch, generation=effect.generation)
@@ -83,8 +87,23 @@ async def _descend(controller: "Controller", unit: Unit, effect: StartPark) -> P
         return Parked(replica=unit.id, generation=effect.generation, tier=Tier.COLD)
     driver = unit.equipment.drivers[effect.to_tier]
     launch = unit.launched or unit.launch()
+    if kept.running is not None:
+        _refuse_outdated(kept.running, launch)
     parked = await driver.descend(kept, launch, generation=effect.generation)
     return replace(parked, probe=kept.probe)
+
+
+def _refuse_outdated(running: Running, launch: Launch) -> None:
+    """Raise DriverError where the engine is not what `launch` would start: one adopted after a change.
+
+    An image of it would be labelled with what it is not. Parked cold, its next start is the new one.
+    """
+    if running.launched != launch.identity():
+        raise DriverError(
+            f"the engine of {running.replica} was started before its configuration, model or program "
+            "changed; parked cold, it starts anew",
+            running=running,
+        )
 
 
 async def _after_failure(controller: "Controller", unit: Unit, effect: StartPark, why: str) -> None:

@@ -7,14 +7,18 @@ an orphan: `core.sweep` does, for `poorwill doctor --sweep` as well.
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from poorwill.core.entries import Noted
 from poorwill.core.lifecycle import State
 from poorwill.core.ports import Clock, Driver, DriverError, Found, Log
 from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import ModelName, ReplicaId
-from poorwill.fleet.journal import Journal
 from poorwill.fleet.unit import Unit
+from poorwill.fleet.vanished import note_vanished
+
+if TYPE_CHECKING:
+    from poorwill.fleet.controller import Controller
 
 SWEEP_S = 300.0
 """Between two sweeps: an orphan costs memory or disk, not correctness, and looking costs a walk of /proc."""
@@ -103,17 +107,15 @@ class Sweeper:
 
 
 async def sweep_on_time(
-    sweeper: Sweeper,
-    units: Mapping[ModelName, Unit],
-    journal: Journal,
-    due: Callable[[], Awaitable[None]],
+    sweeper: Sweeper, controller: "Controller", due: Callable[[], Awaitable[None]]
 ) -> None:
-    """Sweep each time `due` returns, until cancelled."""
+    """Each time `due` returns, note what nobody owns and what is owned and gone. Runs until cancelled."""
     while True:
         await due()
-        notes = await sweeper.sweep(units)
+        notes = await sweeper.sweep(controller.units)
         if notes:
-            journal.post(notes)
+            controller.journal.post(notes)
+        await note_vanished(controller)
 
 
 def _generation_at_rest(unit: Unit) -> int | None:

@@ -1,0 +1,66 @@
+"""Parked replicas whose image is gone: evicted to make room for another, or removed by somebody.
+
+Such a replica is cold, whatever the ledger said. Found out here it costs a remark; found out by the next wake
+it would cost a failed one.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from poorwill.core.inputs import ImageLost
+from poorwill.core.launch import Parked
+from poorwill.core.lifecycle import State
+from poorwill.core.ports import Driver, DriverError, Found
+from poorwill.fleet.unit import Unit
+from poorwill.fleet.wake import placement
+
+if TYPE_CHECKING:
+    from poorwill.fleet.controller import Controller
+
+
+async def note_vanished(controller: "Controller") -> None:
+    """Take every resting replica whose image its driver does not find for cold, and note that.
+
+    A driver that cannot look finds nothing out. Never raises; cancelled: the rest is left for the next look.
+    """
+    resting = [
+        (unit, unit.parked)
+        for unit in controller.units.values()
+        if unit.parked is not None and unit.parked.path is not None
+    ]
+    seen: dict[int, Sequence[Found] | None] = {}
+    for unit, parked in resting:
+        driver = unit.equipment.drivers.get(parked.tier)
+        if driver is None:
+            continue
+        if id(driver) not in seen:
+            seen[id(driver)] = await _look(controller, driver)
+        found = seen[id(driver)]
+        if found is not None and not any(_is(each, parked) for each in found):
+            _gone(controller, unit, parked)
+
+
+def _gone(controller: "Controller", unit: Unit, parked: Parked) -> None:
+    if unit.replica.state is not State.PARKED or unit.parked is not parked:
+        return  # woken or parked deeper while the driver looked
+    unit.parked = None
+    controller.journal.post([placement(controller, unit)])
+    why = f"{parked.path} is gone: evicted or removed; the next wake is cold"
+    controller.log.warning("an image is gone", model=unit.model, path=parked.path)
+    controller.submit(unit, ImageLost(generation=unit.replica.generation, why=why))
+
+
+async def _look(controller: "Controller", driver: Driver) -> Sequence[Found] | None:
+    try:
+        return await driver.inventory()
+    except (DriverError, OSError) as error:
+        controller.log.warning("cannot look for images", driver=driver.name, why=str(error))
+        return None
+
+
+def _is(found: Found, parked: Parked) -> bool:
+    return (found.replica, found.tier, found.generation) == (
+        parked.replica,
+        parked.tier,
+        parked.generation,
+    )
