@@ -98,11 +98,41 @@ async def test_an_idle_time_below_the_measured_break_even_is_explained(
 ) -> None:
     (fleet / "fleet.toml").write_text(FLEET.format(idle_s=20, host="127.0.0.1"))
     ran = await poorwill("check", str(fleet))
-    assert ran.status == 0
+    assert ran.status == 2
     # 60 s of waking and 30 s of parking at the active rate, and nothing is paid while cold.
+    assert "fleet.toml:3: models.a.policy.idle_s: an idle time of 20 s is shorter" in ran.out
     assert "shorter than the break-even of 90 s" in ran.out
+    assert "set idle_s to 90 or more" in ran.out and "allow_short_idle = true" in ran.out
     (fleet / "fleet.toml").write_text(FLEET.format(idle_s=90, host="127.0.0.1"))
     assert "break-even" not in (await poorwill("check", str(fleet))).out
+
+
+async def test_a_short_idle_time_that_is_meant_or_whose_costs_are_guesses_is_no_error(
+    poorwill: Poorwill, fleet: Path
+) -> None:
+    short = FLEET.format(idle_s=20, host="127.0.0.1")
+    (fleet / "fleet.toml").write_text(short.replace("= 20 }", "= 20, allow_short_idle = true }"))
+    assert (await poorwill("check", str(fleet))).status == 0
+    # No rate is in force for the model: the break-even would rest on an assumed price.
+    (fleet / "fleet.toml").write_text(
+        short.replace("active_usd_h = 1", "active_usd_h = 1\neffective = 2099-01-01")
+    )
+    ran = await poorwill("check", str(fleet))
+    assert ran.status == 0 and "break-even" not in ran.out
+    (fleet / "ledger.sqlite").unlink()
+    (fleet / "fleet.toml").write_text(short)
+    ran = await poorwill("check", str(fleet))
+    assert ran.status == 0 and "break-even" not in ran.out, "nothing was measured"
+
+
+async def test_allowing_a_short_idle_time_is_for_the_fixed_policy(
+    poorwill: Poorwill, tmp_path: Path
+) -> None:
+    (tmp_path / "fleet.toml").write_text(
+        '[models.a]\nengine = "toy"\npolicy = { name = "adaptive", allow_short_idle = true }\n'
+    )
+    ran = await poorwill("check", str(tmp_path))
+    assert ran.status == 2 and 'is only for name = "fixed"' in ran.out
 
 
 async def test_a_public_address_is_a_problem_until_there_is_a_key(

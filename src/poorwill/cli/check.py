@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from poorwill.cli.target import add_fleet_option, add_json_option, fleet_path, read_fleet
 from poorwill.cli.verb import EXIT_STATUS, Streams, Verb
 from poorwill.clock import SystemClock
-from poorwill.config import advice, document, schema, short_idles, taken_ports
+from poorwill.config import advice, document, lines_of, schema, short_idles, taken_ports
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
 from poorwill.core.policies import TierCosts
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
-from poorwill.fleet.recovery import replica_id
 from poorwill.gateway.keys import listener_problems
 from poorwill.ledger.keys import list_keys
 from poorwill.ledger.recovery import Recovered, recovered
@@ -46,7 +45,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     source = fleet_path(options)
     try:
         fleet = read_fleet(options, streams, machine=True)
-        problems, warnings = _judge(fleet, ports=options.ports)
+        problems, warnings = _judge(fleet, source, ports=options.ports)
     except ConfigFault as fault:
         fleet, problems, warnings = None, fault.problems, ()
     if options.json:
@@ -119,7 +118,9 @@ def _remembered(fleet: FleetSettings) -> _Remembered:
         )
 
 
-def _judge(fleet: FleetSettings, *, ports: bool) -> tuple[Sequence[Problem], Sequence[Problem]]:
+def _judge(
+    fleet: FleetSettings, source: str, *, ports: bool
+) -> tuple[Sequence[Problem], Sequence[Problem]]:
     """Return what would keep a readable configuration from being served here, and warnings."""
     known = _remembered(fleet)
     problems = list(listener_problems(fleet.gateway, keys_configured=bool(known.keys)))
@@ -127,11 +128,19 @@ def _judge(fleet: FleetSettings, *, ports: bool) -> tuple[Sequence[Problem], Seq
         problems += taken_ports(fleet)
     warnings = [*known.trouble, *advice(fleet), *_unknown_keys(fleet, known.keys)]
     if known.recovered is not None and fleet.rates:
-        found, now_us = known.recovered, SystemClock.started().now_us()
-        warnings += short_idles(
-            fleet, lambda model, tier: _measured(fleet, model, tier, found, now_us)
-        )
+        problems += _short_idles(fleet, source, known.recovered)
     return problems, warnings
+
+
+def _short_idles(fleet: FleetSettings, source: str, known: Recovered) -> Sequence[Problem]:
+    from poorwill.compose.plans import measured_costs  # loads the whole gateway
+
+    now_us = SystemClock.started().now_us()
+
+    def costs(model: ModelSettings, tier: Tier) -> TierCosts | None:
+        return measured_costs(model, tier, fleet.rates, known, now_us=now_us)
+
+    return short_idles(fleet, costs, lines_of(source))
 
 
 def _unknown_keys(fleet: FleetSettings, names: Sequence[str]) -> Sequence[Problem]:
@@ -143,19 +152,6 @@ def _unknown_keys(fleet: FleetSettings, names: Sequence[str]) -> Sequence[Proble
         for name in limits
         if name not in names
     ]
-
-
-def _measured(
-    fleet: FleetSettings, model: ModelSettings, tier: Tier, known: Recovered, now_us: int
-) -> TierCosts | None:
-    from poorwill.compose.plans import tier_costs  # loads the whole gateway
-
-    replica = replica_id(model.name)
-    woken = any((wake.replica, wake.from_tier) == (replica, tier) for wake in known.wake_times)
-    parked = any((park.replica, park.to_tier) == (replica, tier) for park in known.park_times)
-    if not (woken and parked):
-        return None
-    return tier_costs(model, [tier], fleet.rates, known, now_us=now_us)[tier]
 
 
 def _as_json(

@@ -38,7 +38,12 @@ admin = "127.0.0.1:8081"
 ladder = ["frozen", "cold"]
 max_concurrency = 4
 wake_budget_s = 30
-policy = {{ name = "fixed", idle_s = 2.0, rungs_s = {{ cold = 86400 }} }}
+
+[models.demo.policy]
+name = "fixed"
+idle_s = 2.0
+allow_short_idle = true  # time is compressed here, wakes are not: 2 s may be below the break-even
+rungs_s = {{ cold = 86400 }}
 
 # What an H100 costs on demand (a public list price of autumn 2026), and a few cents for the disk.
 [[rates]]

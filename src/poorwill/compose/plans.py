@@ -122,25 +122,46 @@ def tier_costs(
     return costs
 
 
+def measured_costs(
+    model: ModelSettings,
+    tier: Tier,
+    rates: Sequence[RateSettings],
+    recovered: Recovered,
+    *,
+    now_us: int,
+) -> TierCosts | None:
+    """Return what a tier costs the model where that is no guess: measured, at a rate in force; else None."""
+    replica = replica_id(model.name)
+    woken = any((wake.replica, wake.from_tier) == (replica, tier) for wake in recovered.wake_times)
+    parked = any((park.replica, park.to_tier) == (replica, tier) for park in recovered.park_times)
+    if not (woken and parked and _rates_in_force(model, rates, now_us)):
+        return None
+    return tier_costs(model, [tier], rates, recovered, now_us=now_us)[tier]
+
+
 def _rate(model: ModelSettings, rates: Sequence[RateSettings], now_us: int) -> RateSettings:
     """Return the rate in force, the most specific first; a dollar an hour where none is given.
 
     For the policies only: the ledger prices by its own book.
     """
-    replica = replica_id(model.name)
-    current = [
+    default = RateSettings(effective_us=0, active_nusd_h=10**9)
+    return max(
+        _rates_in_force(model, rates, now_us),
+        key=lambda r: (r.replica is not None, r.model is not None, r.effective_us),
+        default=default,
+    )
+
+
+def _rates_in_force(
+    model: ModelSettings, rates: Sequence[RateSettings], now_us: int
+) -> list[RateSettings]:
+    return [
         rate
         for rate in rates
         if rate.effective_us <= now_us
         and rate.model in (None, model.name)
-        and rate.replica in (None, replica)
+        and rate.replica in (None, replica_id(model.name))
     ]
-    default = RateSettings(effective_us=0, active_nusd_h=10**9)
-    return max(
-        current,
-        key=lambda r: (r.replica is not None, r.model is not None, r.effective_us),
-        default=default,
-    )
 
 
 def remembered_replicas(recovered: Recovered) -> dict[ReplicaId, Remembered]:

@@ -15,9 +15,16 @@ from typing import Any
 from poorwill.clock import SystemClock
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host, storage_speed
 from poorwill.compose.places import ledger_path
-from poorwill.compose.plans import HISTORY_US, learns, plan_model, remembered_replicas
+from poorwill.compose.plans import (
+    HISTORY_US,
+    learns,
+    measured_costs,
+    plan_model,
+    remembered_replicas,
+)
 from poorwill.compose.tiers import Fallback, Workshop, open_workshop
 from poorwill.compose.worth import worth_by_ledger
+from poorwill.config import short_idles
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ConfigFault
 from poorwill.core.ports import Clock, FleetView, Log
@@ -178,6 +185,15 @@ async def _plans(
         fallbacks += found
     for fallback in fallbacks:
         log.warning("a tier does not work here", model=fallback.model, why=str(fallback))
+    # An error of `check`. Here the replica is served all the same: what is measured drifts, and a restart
+    # must not become an outage over the cost of a few wakes.
+    costs = partial(
+        measured_costs, rates=settings.rates, recovered=recovered, now_us=own.clock.now_us()
+    )
+    for problem in short_idles(settings, costs):
+        log.warning(
+            "an idle time is too short", where=problem.where, why=problem.what, hint=problem.hint
+        )
     return plans, fallbacks
 
 

@@ -5,7 +5,7 @@ Schema and docs/configuration.md are all made from it. This package opens no dat
 outside `taken_ports`, and starts nothing.
 """
 
-from poorwill.config.load import load_fleet
+from poorwill.config.load import lines_of, load_fleet
 from poorwill.config.machine import taken_ports
 from poorwill.config.publish import document, schema
 from poorwill.config.rules import advice, short_idles
@@ -15,6 +15,7 @@ __all__ = [
     "MODEL_NAME",
     "advice",
     "document",
+    "lines_of",
     "load_fleet",
     "schema",
     "short_idles",

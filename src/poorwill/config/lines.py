@@ -39,6 +39,10 @@ class Lines:
         return path in self._known
 
 
+NO_LINES = Lines({})
+"""Of no document."""
+
+
 def locate(text: str) -> Lines:
     """Return the lines of all key paths of a document that `tomllib` accepts."""
     scan = _Scan(text)

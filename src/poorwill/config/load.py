@@ -9,6 +9,7 @@ from types import MappingProxyType
 from poorwill.config.document import LOST, parse
 from poorwill.config.fleet_fields import FLEET, GATEWAY, RATE, SPEND
 from poorwill.config.kinds import nearest, toml_name
+from poorwill.config.lines import Lines
 from poorwill.config.machine import check_machine
 from poorwill.config.model_fields import MODEL
 from poorwill.config.places import absolute
@@ -67,6 +68,11 @@ def load_fleet(
     if sheet.problems:
         raise ConfigFault(sheet.in_order(), source=path)
     return fleet
+
+
+def lines_of(path: str) -> Lines:
+    """Return the lines of a configuration file's keys. Raises ConfigFault where it cannot be read."""
+    return parse(_text(path)).lines
 
 
 def _text(path: str) -> str:

@@ -51,7 +51,13 @@ POLICY = Group(
             key="idle_s",
             kind=Seconds(),
             into="idle_us",
-            doc="For `fixed`: how long an idle replica lingers before it is parked.",
+            doc="For `fixed`: how long an idle replica lingers before it is parked. Shorter than the "
+            "break-even, once wakes and parks were measured, is an error of `check`.",
+        ),
+        Field(
+            key="allow_short_idle",
+            kind=Flag(),
+            doc="For `fixed`: `idle_s` may be shorter than the break-even.",
         ),
         Field(
             key="rungs_s",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from poorwill.config.kinds import nearest
+from poorwill.config.lines import NO_LINES, Lines
 from poorwill.config.sheet import Sheet, spell
 from poorwill.core.errors import Problem
 from poorwill.core.policies import TierCosts, idle_problem
@@ -133,7 +134,11 @@ def _check_wake(model: ModelSettings, sheet: ModelSheet) -> None:
 def _check_policy(model: ModelSettings, sheet: ModelSheet) -> None:
     policy, ladder = model.policy, model.replica.park.ladder
     if policy.name != "fixed":
-        for key, given in (("idle_s", policy.idle_us is not None), ("rungs_s", policy.rungs_us)):
+        for key, given in (
+            ("idle_s", policy.idle_us is not None),
+            ("rungs_s", policy.rungs_us),
+            ("allow_short_idle", policy.allow_short_idle),
+        ):
             if given:
                 hint = f'the policy is {policy.name!r}; write name = "fixed", or leave it out'
                 sheet.wrong([f"policy.{key}", "policy.name"], 'is only for name = "fixed"', hint)
@@ -252,18 +257,21 @@ def _silences(fleet: FleetSettings) -> Iterator[Problem]:
             yield Problem(where=f"gateway.{key}", what=what, hint=hint)
 
 
-def short_idles(fleet: FleetSettings, costs: Costs) -> Sequence[Problem]:
-    """Return a problem for each model whose fixed idle time is shorter than the break-even."""
-    problems = []
+def short_idles(fleet: FleetSettings, costs: Costs, lines: Lines = NO_LINES) -> Sequence[Problem]:
+    """Return a problem for each fixed idle time that is shorter than the break-even, unless allowed."""
+    sheet = Sheet(lines=lines)
     for model in fleet.models:
+        policy = model.policy
+        if policy.idle_us is None or policy.allow_short_idle:
+            continue
         known = costs(model, model.replica.park.ladder[0])
-        if model.policy.idle_us is not None and known is not None:
-            where = f"models.{model.name}.policy.idle_s"
-            wait = model.policy.wait_nusd_s
-            problems.append(
-                idle_problem(model.policy.idle_us, known, where=where, wait_nusd_s=wait)
-            )
-    return [problem for problem in problems if problem is not None]
+        if known is None:
+            continue
+        found = idle_problem(policy.idle_us, known, where="", wait_nusd_s=policy.wait_nusd_s)
+        if found is not None:
+            here = ModelSheet(name=model.name, sheet=sheet)
+            here.wrong(["policy.idle_s"], found.what, found.hint)
+    return sheet.in_order()
 
 
 def _s(duration_us: int) -> str:

@@ -85,6 +85,8 @@ class PolicySettings:
     name: str = "break-even"
     idle_us: int | None = None
     """For `fixed`: the linger."""
+    allow_short_idle: bool = False
+    """For `fixed`: a linger below the break-even is meant."""
     rungs_us: Mapping[Tier, int] = field(default_factory=dict)
     """For `fixed` with a ladder: idle time before each deeper tier."""
     wait_nusd_s: int = 0

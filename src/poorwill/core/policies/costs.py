@@ -94,9 +94,12 @@ def idle_problem(
             f"({_s(costs.park_us)}) and the wake after it ({_s(costs.wake_us)}) are paid at the active "
             f"rate and cost more than staying ready for gaps shorter than that"
         ),
-        hint=f"set idle_s to {-(-even // SECOND_US)} or more, or use the break-even or adaptive policy",
+        hint=(
+            f"set idle_s to {-(-even // SECOND_US)} or more, use the break-even or adaptive policy, or write "
+            "allow_short_idle = true beside it where this is meant"
+        ),
     )
 
 
 def _s(us: int) -> str:
-    return f"{us / SECOND_US:g} s"
+    return f"{us / SECOND_US:.3g} s" if us < 1000 * SECOND_US else f"{us / SECOND_US:,.0f} s"
