@@ -6,6 +6,7 @@ from pathlib import Path
 
 from poorwill.clock import SystemClock
 from poorwill.compose.machines import guest_plan, machine_drivers
+from poorwill.compose.snapshots import fleet_snapshots
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports import Driver, Engine
 from poorwill.core.settings import (
@@ -152,5 +153,5 @@ async def _in_a_machine(
         clock=clock,
         log=log,
     )
-    bench.driver, bench.cold = machine_drivers(fleet, runs, log=log)
+    bench.driver, bench.cold = machine_drivers(runs, fleet_snapshots(fleet, log=log))
     bench.note = f"{hypervisor.named}, {guest.memory_mib} MiB"

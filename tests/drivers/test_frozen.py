@@ -32,7 +32,7 @@ from poorwill.drivers.freeze import OVERHEAD_BYTES
 from poorwill.drivers.frozen import FrozenDriver
 from poorwill.drivers.sealing import Sealer
 from poorwill.drivers.snapshot import SnapshotStore, store_root
-from poorwill.drivers.space import Space
+from poorwill.drivers.space import Space, Value
 
 from .cases import frozen_case, hurt, new_cold, new_frozen
 from .conftest import Fleet, ask, until
@@ -567,7 +567,11 @@ async def test_the_quota_evicts_the_least_valuable_snapshot_first(fleet: Fleet, 
     quota_bytes = 0
     for name in worth:
         # For the third one: room for itself (with its overhead) and one and a half others.
-        space = Space(log=fleet.log, quota_bytes=quota_bytes, worth=lambda replica: worth[replica])
+        space = Space(
+            log=fleet.log,
+            quota_bytes=quota_bytes,
+            value=lambda replica, tier: Value(worth=worth[replica]),
+        )
         driver = new_frozen(fleet, criu, space=space)
         launch, running = await start(fleet, replica=name)
         parked[name] = (await driver.park(running, launch, generation=1), launch)

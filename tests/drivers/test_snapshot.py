@@ -25,7 +25,7 @@ from poorwill.drivers.manifest import (
 )
 from poorwill.drivers.sealing import SealBroken, Sealer
 from poorwill.drivers.snapshot import SnapshotStore
-from poorwill.drivers.space import Space
+from poorwill.drivers.space import Space, Value
 
 from .conftest import KeptLog
 
@@ -326,7 +326,11 @@ def test_room_is_made_by_value_for_each_byte_and_the_own_old_snapshot_goes_first
     put(store, 1, 3_000_000, "big")
     put(store, 1, 1_000_000, "small")
     put(store, 1, 1_000_000, "own")
-    space = Space(log=log, quota_bytes=6_000_000, worth=lambda replica: worth[replica])
+    space = Space(
+        log=log,
+        quota_bytes=6_000_000,
+        value=lambda replica, tier: Value(worth=worth[replica]),
+    )
     space.make_room(store, 1_500_000, replica=ReplicaId("own"))
     assert {found.replica for found in store.found()} == {"big", "small"}
     space.make_room(store, 3_500_000, replica=ReplicaId("own"))
@@ -342,3 +346,115 @@ def test_nobody_is_evicted_for_what_does_not_fit_anyway(store: SnapshotStore):
     with pytest.raises(DriverError, match="no room for a snapshot"):
         Space(log=KeptLog()).make_room(store, 10**18, replica=ReplicaId("x"))
     assert len(store.found()) == 1
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> tuple[SnapshotStore, SnapshotStore]:
+    frozen, suspended = Tier.FROZEN, Tier.SUSPENDED
+    return (
+        SnapshotStore(root=tmp_path / frozen, tier=frozen),
+        SnapshotStore(root=tmp_path / suspended, tier=suspended),
+    )
+
+
+def left(*stores: SnapshotStore) -> set[str]:
+    return {found.replica for store in stores for found in store.found()}
+
+
+def test_one_quota_bounds_the_snapshots_of_all_tiers(stores: tuple[SnapshotStore, SnapshotStore]):
+    frozen, suspended = stores
+    worth = {"guest": 1.0, "process": 2.0, "new": 1.0}
+    put(suspended, 1, 3_000_000, "guest")
+    put(frozen, 1, 1_000_000, "process")
+    space = Space(
+        log=KeptLog(),
+        quota_bytes=5_000_000,
+        stores=stores,
+        value=lambda replica, tier: Value(worth=worth[replica]),
+    )
+    space.make_room(frozen, 900_000, replica=ReplicaId("new"))
+    assert left(*stores) == {"guest", "process"}
+    space.make_room(frozen, 1_500_000, replica=ReplicaId("new"))
+    assert left(*stores) == {"process"}, "the other tier's, worth less for each byte"
+
+
+def test_parks_at_the_same_time_do_not_count_on_the_same_room(
+    stores: tuple[SnapshotStore, SnapshotStore],
+):
+    frozen, suspended = stores
+    put(frozen, 1, 2_000_000, "old")
+    space = Space(log=KeptLog(), quota_bytes=5_000_000, stores=stores)
+    space.make_room(frozen, 2_500_000, replica=ReplicaId("one"))
+    assert left(*stores) == {"old"}
+    space.make_room(suspended, 2_000_000, replica=ReplicaId("two"))
+    assert left(*stores) == set(), "what the first one was promised is not there yet, but taken"
+    with pytest.raises(DriverError, match="no room"):
+        space.make_room(suspended, 2_000_000, replica=ReplicaId("three"))
+    space.settle(ReplicaId("one"))
+    space.make_room(suspended, 2_000_000, replica=ReplicaId("three"))
+
+
+def test_no_snapshot_of_a_higher_priority_goes_for_one_of_a_lower(store: SnapshotStore):
+    values = {
+        "high": Value(priority=1, worth=0.001),
+        "low": Value(priority=0, worth=1000.0),
+        "stranger": Value(priority=float("-inf"), worth=10**6),
+    }
+    for name in values:
+        put(store, 1, 1_000_000, name)
+    space = Space(log=KeptLog(), quota_bytes=3_500_000, value=lambda replica, tier: values[replica])
+    space.make_room(store, 1_400_000, replica=ReplicaId("low"))
+    assert left(store) == {"high", "stranger"}, "its own older one first"
+    space.make_room(store, 2_400_000, replica=ReplicaId("low"))
+    assert left(store) == {"high"}
+    with pytest.raises(DriverError, match=r"no room .* beside snapshots of a higher priority"):
+        space.make_room(store, 3_000_000, replica=ReplicaId("low"))
+    space.settle(ReplicaId("low"))
+    space.make_room(store, 3_000_000, replica=ReplicaId("high"))
+    assert left(store) == set()
+
+
+def test_a_quota_that_was_lowered_is_kept_from_the_start(store: SnapshotStore):
+    for name in ("a", "b", "c"):
+        put(store, 1, 1_000_000, name)
+    worth = {"a": 1.0, "b": 3.0, "c": 2.0}
+    space = Space(
+        log=KeptLog(),
+        quota_bytes=2_500_000,
+        stores=(store,),
+        value=lambda replica, tier: Value(worth=worth[replica]),
+    )
+    space.keep_to_quota()
+    assert left(store) == {"b", "c"}
+    space.keep_to_quota()
+    Space(log=KeptLog(), stores=(store,)).keep_to_quota()
+    assert left(store) == {"b", "c"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    quota=st.integers(20, 120),
+    asked=st.lists(st.integers(1, 60), min_size=1, max_size=6),
+)
+def test_whatever_is_parked_the_total_stays_within_the_quota(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], quota: int, asked: list[int]
+):
+    unit = 1_000
+    root = tmp_path_factory.mktemp("quota")
+    stores = [SnapshotStore(root=root / tier, tier=tier) for tier in (Tier.FROZEN, Tier.SUSPENDED)]
+    for number, size in enumerate(sizes):
+        put(stores[number % 2], 1, size * unit, f"old{number}")
+    # A manifest takes some bytes, too: sizes are taken for what they are on disk.
+    space = Space(log=KeptLog(), quota_bytes=quota * unit, stores=stores)
+    space.keep_to_quota()
+    for number, size in enumerate(asked):
+        store, replica = stores[number % 2], ReplicaId(f"new{number}")
+        try:
+            space.make_room(store, size * unit + 2_000, replica=replica)
+        except DriverError:
+            continue
+        put(store, 1, size * unit, replica)
+        space.settle(replica)
+        total = sum(found.image_bytes for each in stores for found in each.found())
+        assert total <= quota * unit

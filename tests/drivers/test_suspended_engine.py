@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from poorwill.compose.machines import guest_plan, machine_drivers
+from poorwill.compose.snapshots import fleet_snapshots
 from poorwill.core.errors import OperatorFault
 from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings, ReplicaSettings
 from poorwill.core.words import ModelName, ReplicaId
@@ -48,7 +49,7 @@ async def test_llamacpp_in_a_machine_answers_the_same_after_every_one_of_three_w
         log=fleet.log,
         ready_limit_s=120.0,
     )
-    suspended, cold = machine_drivers(settings, runs, log=fleet.log)
+    suspended, cold = machine_drivers(runs, fleet_snapshots(settings, log=fleet.log))
     env = {"PATH": os.defpath}
     engine = make_engine(model, directory=str(fleet.directory), clock=fleet.clock, env=env)
     launch = engine.launch(replica=ReplicaId("tiny-0"), generation=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from poorwill.compose.serving import owned
-from poorwill.compose.worth import COUNTED_US, snapshot_worth, worth_by_ledger
+from poorwill.compose.worth import COUNTED_US, snapshot_worth, value_by_ledger
 from poorwill.core.lifecycle import State
 from poorwill.core.settings import (
     EngineSettings,
@@ -17,6 +17,7 @@ from poorwill.core.settings import (
 )
 from poorwill.core.words import ReplicaId, Tier
 from poorwill.drivers.frozen import FrozenDriver
+from poorwill.drivers.space import Value
 from poorwill.ledger.recovery import WakeTime
 
 from .fakes import HandClock, Lines
@@ -35,7 +36,8 @@ def wakes(tier: Tier, lasted_s: float, *, count: int = 1, ago_us: int = 0, repli
 
 
 def worth(*measured: list[WakeTime]) -> float:
-    return snapshot_worth([wake for each in measured for wake in each], ONE, now_us=NOW)
+    flat = [wake for each in measured for wake in each]
+    return snapshot_worth(flat, ONE, Tier.FROZEN, now_us=NOW)
 
 
 def test_worth_is_the_waiting_saved_in_a_week():
@@ -48,9 +50,18 @@ def test_wakes_longer_ago_tell_how_long_but_not_how_often():
 
 
 def test_wakes_from_the_engines_own_sleep_and_of_others_count_nothing():
-    known = wakes(Tier.COLD, 60), wakes(Tier.SUSPENDED, 10)
+    known = wakes(Tier.COLD, 60), wakes(Tier.FROZEN, 10)
     others = wakes(Tier.ASLEEP, 1, count=9), wakes(Tier.FROZEN, 1, count=9, replica=OTHER)
     assert worth(*known, *others) == worth(*known)
+
+
+def test_each_tier_is_measured_by_its_own_wakes():
+    measured = [*wakes(Tier.COLD, 60), *wakes(Tier.FROZEN, 10), *wakes(Tier.SUSPENDED, 40)]
+    saved = {
+        tier: snapshot_worth(measured, ONE, tier, now_us=NOW)
+        for tier in (Tier.FROZEN, Tier.SUSPENDED)
+    }
+    assert saved == {Tier.FROZEN: 4 * 50.0, Tier.SUSPENDED: 4 * 20.0}
 
 
 def test_a_thaw_slower_than_a_cold_start_is_worth_nothing():
@@ -68,8 +79,12 @@ async def test_the_ledger_of_a_fleet_tells_the_worth_as_it_grows(house: House):
     for name in (A, B):
         house.model(name)
     path = str(house.directory / "ledger.sqlite")
-    weigh = worth_by_ledger(path, clock=house.clock, log=house.log)
     a, b = ReplicaId("a-0"), ReplicaId("b-0")
+    value = value_by_ledger(path, priorities={a: 2, b: 0}, clock=house.clock, log=house.log)
+
+    def weigh(replica: ReplicaId) -> float:
+        return value(replica, Tier.FROZEN).worth
+
     async with house.open():
         for name in (A, B):
             door = house.rooms[name].cold.wake_door
@@ -85,12 +100,17 @@ async def test_the_ledger_of_a_fleet_tells_the_worth_as_it_grows(house: House):
         await house.serve(A)
         await house.settle()
         assert (weigh(a), weigh(b)) == pytest.approx((60, 40), rel=1e-5)
+    assert value(a, Tier.FROZEN).priority == 2
+    assert value(ReplicaId("stranger-0"), Tier.FROZEN).priority < value(b, Tier.FROZEN).priority
 
 
 async def test_a_ledger_that_cannot_be_read_makes_all_alike(tmp_path):
     log = Lines()
-    weigh = worth_by_ledger(str(tmp_path / "none"), clock=HandClock(), log=log)
-    assert weigh(ONE) == weigh(OTHER) == 1.0
+    priorities = {ONE: 1, OTHER: 1}
+    weigh = value_by_ledger(
+        str(tmp_path / "none"), priorities=priorities, clock=HandClock(), log=log
+    )
+    assert weigh(ONE, Tier.FROZEN) == weigh(OTHER, Tier.FROZEN) == Value(priority=1)
 
 
 async def test_serve_weighs_frozen_snapshots_by_its_ledger(tmp_path: Path):
@@ -99,6 +119,7 @@ async def test_serve_weighs_frozen_snapshots_by_its_ledger(tmp_path: Path):
         name=A,
         engine=EngineSettings(kind="toy"),
         replica=ReplicaSettings(model=A, park=park),
+        priority=3,
     )
     settings = FleetSettings(directory=str(tmp_path), models=(model,))
     env = {"PATH": os.defpath, "HOME": str(Path.home())}
@@ -107,4 +128,6 @@ async def test_serve_weighs_frozen_snapshots_by_its_ledger(tmp_path: Path):
         if driver is None:
             pytest.skip(f"frozen does not work here: {own.workshop.broken[Tier.FROZEN]}")
         assert isinstance(driver, FrozenDriver)
-        assert driver.space.worth(ReplicaId("a-0")) == 120
+        assert driver.space.value(ReplicaId("a-0"), Tier.FROZEN) == Value(priority=3, worth=120)
+        assert {store.tier for store in driver.space.stores} == {Tier.FROZEN, Tier.SUSPENDED}
+        assert driver.store in driver.space.stores, "it must know which images are in use"

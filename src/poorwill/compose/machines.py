@@ -1,15 +1,16 @@
 """Virtual machines for a fleet: where a model's guest is, how it is built, and the drivers that run it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
 
+from poorwill.compose.snapshots import Snapshots
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.ports import Clock, Driver, Log
 from poorwill.core.settings import FleetSettings, ModelSettings
-from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.core.words import ModelName, Tier
 from poorwill.drivers.exclusive import Exclusive
 from poorwill.drivers.guest import Guest, open_guest
 from poorwill.drivers.guest_build import PORT, GuestPlan
@@ -18,9 +19,6 @@ from poorwill.drivers.qemu import Hypervisor, find_hypervisor
 from poorwill.drivers.qemu_cold import QemuColdDriver
 from poorwill.drivers.qemu_kvm import prove_kvm
 from poorwill.drivers.qemu_runs import QemuRuns
-from poorwill.drivers.sealing import Sealer
-from poorwill.drivers.snapshot import SnapshotStore, store_root
-from poorwill.drivers.space import Space, no_worth
 from poorwill.drivers.suspended import SuspendedDriver
 from poorwill.engines.kinds import ENGINE_KINDS
 from poorwill.engines.recipe import Place
@@ -90,8 +88,7 @@ async def open_machines(
     processes: EngineProcesses,
     clock: Clock,
     log: Log,
-    sealer: Sealer | None = None,
-    worth: Callable[[ReplicaId], float] = no_worth,
+    snapshots: Snapshots,
 ) -> tuple[Machines | None, Mapping[ModelName, tuple[str, str]]]:
     """Return the machines for the models whose ladder names `suspended`, and why not, and what would mend
     it, for the others among those.
@@ -122,28 +119,18 @@ async def open_machines(
         clock=clock,
         log=log,
     )
-    suspended, cold = machine_drivers(settings, runs, log=log, sealer=sealer, worth=worth)
+    suspended, cold = machine_drivers(runs, snapshots)
     await suspended.recover()
     drivers: Mapping[Tier, Driver] = {Tier.SUSPENDED: suspended, Tier.COLD: cold}
     return Machines(guests=guests, drivers=drivers, hypervisor=hypervisor, why=why), broken
 
 
-def machine_drivers(
-    settings: FleetSettings,
-    runs: QemuRuns,
-    *,
-    log: Log,
-    sealer: Sealer | None = None,
-    worth: Callable[[ReplicaId], float] = no_worth,
-) -> tuple[SuspendedDriver, QemuColdDriver]:
+def machine_drivers(runs: QemuRuns, snapshots: Snapshots) -> tuple[SuspendedDriver, QemuColdDriver]:
     """Return the two drivers of replicas in virtual machines. Encrypted, memory is in no file."""
-    exclusive, in_file = Exclusive(), sealer is None
-    root = store_root(Path(settings.directory), Tier.SUSPENDED)
+    exclusive = Exclusive()
+    store = snapshots.stores[Tier.SUSPENDED]
+    in_file = store.sealer is None
     suspended = SuspendedDriver(
-        runs=runs,
-        store=SnapshotStore(root=root, tier=Tier.SUSPENDED, sealer=sealer),
-        space=Space(log=log, quota_bytes=settings.snapshot_quota_bytes, worth=worth),
-        in_file=in_file,
-        exclusive=exclusive,
+        runs=runs, store=store, space=snapshots.space, in_file=in_file, exclusive=exclusive
     )
     return suspended, QemuColdDriver(runs=runs, in_file=in_file, exclusive=exclusive)

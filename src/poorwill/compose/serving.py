@@ -23,7 +23,7 @@ from poorwill.compose.plans import (
     remembered_replicas,
 )
 from poorwill.compose.tiers import Fallback, Workshop, open_workshop
-from poorwill.compose.worth import worth_by_ledger
+from poorwill.compose.worth import value_by_ledger
 from poorwill.config import short_idles
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ConfigFault
@@ -147,8 +147,9 @@ async def owned(
     with hold_directory(Path(settings.directory), what="poorwill serve") as holding, subreaper():
         path = ledger_path(settings)
         clock = SystemClock.started(not_before_us=last_instant_us(path))
-        worth = worth_by_ledger(path, clock=clock, log=log)
-        workshop = await open_workshop(settings, env=env, clock=clock, log=log, worth=worth)
+        priorities = {replica_id(model.name): model.priority for model in settings.models}
+        value = value_by_ledger(path, priorities=priorities, clock=clock, log=log)
+        workshop = await open_workshop(settings, env=env, clock=clock, log=log, value=value)
         async with open_ledger(path, clock=clock, log=log) as ledger:
             for told in await ledger.thread.call(
                 lambda db: sync_rates(db, settings.rates, now_us=clock.now_us())

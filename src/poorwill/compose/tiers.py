@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from poorwill.compose.machines import Machines, open_machines
+from poorwill.compose.snapshots import Snapshots, fleet_snapshots
 from poorwill.core.ports import Clock, Driver, Log
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.drivers.asleep import AsleepDriver
 from poorwill.drivers.asleep_engines import engine_sleeps
+from poorwill.drivers.blocking import in_thread
 from poorwill.drivers.cold import ColdDriver
 from poorwill.drivers.criu import Criu, find_criu
 from poorwill.drivers.cuda import CudaDevice
@@ -20,8 +22,7 @@ from poorwill.drivers.manifest import HostFacts
 from poorwill.drivers.process import EngineProcesses
 from poorwill.drivers.proof import prove_frozen
 from poorwill.drivers.sealing import Sealer
-from poorwill.drivers.snapshot import SnapshotStore, store_root
-from poorwill.drivers.space import Space, no_worth
+from poorwill.drivers.space import Value, all_alike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +88,17 @@ async def open_workshop(
     env: Mapping[str, str],
     clock: Clock,
     log: Log,
-    worth: Callable[[ReplicaId], float] = no_worth,
+    value: Callable[[ReplicaId, Tier], Value] = all_alike,
 ) -> Workshop:
     """Return drivers for the tiers that the fleet's ladders name, each proven by a trial on this machine.
 
-    `worth` ranks snapshots where room for them is short, as `Space` says.
+    `value` ranks snapshots where room for them is short, as `Space` says.
 
     Raises OperatorFault where the encryption key is unusable. Cancelled: trials leave nothing behind.
     """
     directory = Path(settings.directory)
+    snapshots = fleet_snapshots(settings, log=log, sealer=_sealer(settings, env), value=value)
+    await in_thread(lambda stop: snapshots.space.keep_to_quota())
     processes = EngineProcesses(fleet=str(directory), clock=clock, log=log)
     # One for all: a replica that one driver wakes cannot be parked by another meanwhile.
     exclusive = Exclusive()
@@ -116,8 +119,7 @@ async def open_workshop(
         criu = await find_criu(env)
         proof = await prove_frozen(criu=criu, directory=directory, clock=clock, log=log)
         if proof.works and criu is not None:
-            space = Space(log=log, quota_bytes=settings.snapshot_quota_bytes, worth=worth)
-            frozen = _frozen(settings, criu, processes, env, clock, space, exclusive)
+            frozen = _frozen(snapshots, criu, processes, env, clock, exclusive)
             await frozen.recover()
             drivers[Tier.FROZEN] = frozen
         else:
@@ -127,8 +129,7 @@ async def open_workshop(
         processes=processes,
         clock=clock,
         log=log,
-        sealer=_sealer(settings, env),
-        worth=worth,
+        snapshots=snapshots,
     )
     return Workshop(
         drivers=drivers,
@@ -145,23 +146,21 @@ def _sealer(settings: FleetSettings, env: Mapping[str, str]) -> Sealer | None:
 
 
 def _frozen(
-    settings: FleetSettings,
+    snapshots: Snapshots,
     criu: Criu,
     processes: EngineProcesses,
     env: Mapping[str, str],
     clock: Clock,
-    space: Space,
     exclusive: Exclusive,
 ) -> FrozenDriver:
     has_gpu = HostFacts.read().gpu_driver != "none"
-    root = store_root(Path(settings.directory), Tier.FROZEN)
     return FrozenDriver(
         criu=criu,
-        store=SnapshotStore(root=root, tier=Tier.FROZEN, sealer=_sealer(settings, env)),
-        space=space,
+        store=snapshots.stores[Tier.FROZEN],
+        space=snapshots.space,
         processes=processes,
         clock=clock,
-        log=space.log,
+        log=snapshots.space.log,
         device=CudaDevice(env=env) if has_gpu else NoDevice(),
         exclusive=exclusive,
     )

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from poorwill.compose.machines import guest_home, machine_drivers
+from poorwill.compose.snapshots import fleet_snapshots
 from poorwill.core.errors import OperatorFault
 from poorwill.core.ports import Clock, Log
 from poorwill.core.settings import FleetSettings, ModelSettings
@@ -51,7 +52,9 @@ async def prove_suspended(
         clock=clock,
         log=log,
     )
-    suspended, cold = machine_drivers(replace(settings, directory=str(directory)), runs, log=log)
+    suspended, cold = machine_drivers(
+        runs, fleet_snapshots(replace(settings, directory=str(directory)), log=log)
+    )
     engine = make_engine(model, directory=str(directory), clock=clock, env=env)
     launch = engine.launch(replica=ReplicaId("proof"), generation=1)
     proof = await prove_by_trial(

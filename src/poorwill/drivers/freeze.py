@@ -72,6 +72,22 @@ async def _freeze_host(
     tcp: Tcp,
 ) -> Parked:
     """Dump what is in the host's memory, the device's content included by now."""
+    try:
+        return await _write_image(driver, running, launch, held, generation, asleep=asleep, tcp=tcp)
+    finally:
+        driver.space.settle(running.replica)
+
+
+async def _write_image(
+    driver: "FrozenDriver",
+    running: Running,
+    launch: Launch,
+    held: DeviceImage,
+    generation: int,
+    *,
+    asleep: bool,
+    tcp: Tcp,
+) -> Parked:
     pids = _members(running)
     need_bytes = OVERHEAD_BYTES + int(OVERHEAD * sum(procfs.private_bytes(pid) for pid in pids))
     try:

@@ -73,17 +73,25 @@ class SuspendedDriver:
                 await self.runs.stop(running)
                 raise DriverError(f"the guest of replica {running.replica} is not running")
             layout = self._layout(running)
-            await self._make_room(running, launch, layout)
-            draft = self._begin(running, generation=generation)
             try:
-                await self.runs.save(running, draft.image, layout=layout, limit_s=self.park_limit_s)
-                await self.runs.stop(running)
-                manifest = self._manifest(running, launch, layout, generation, asleep=asleep)
-                done = await in_thread(lambda stop: self.store.commit(draft, manifest, stop))
-            except (OSError, Stopped) as error:
-                raise DriverError(f"the snapshot could not be written: {error}") from error
+                await self._make_room(running, launch, layout)
+                return await self._write(running, launch, layout, generation, asleep=asleep)
             finally:
-                self.store.abandon(draft)
+                self.space.settle(running.replica)
+
+    async def _write(
+        self, running: Running, launch: Launch, layout: Layout, generation: int, *, asleep: bool
+    ) -> Parked:
+        draft = self._begin(running, generation=generation)
+        try:
+            await self.runs.save(running, draft.image, layout=layout, limit_s=self.park_limit_s)
+            await self.runs.stop(running)
+            manifest = self._manifest(running, launch, layout, generation, asleep=asleep)
+            done = await in_thread(lambda stop: self.store.commit(draft, manifest, stop))
+        except (OSError, Stopped) as error:
+            raise DriverError(f"the snapshot could not be written: {error}") from error
+        finally:
+            self.store.abandon(draft)
         return Parked(
             replica=running.replica,
             generation=generation,
