@@ -11,6 +11,7 @@ import pytest
 
 from poorwill.cli.init import example
 from poorwill.config import load_fleet
+from poorwill.engines.gguf_model import make_model
 
 from .conftest import Poorwill
 
@@ -201,3 +202,21 @@ async def test_schema_and_manual_are_printed_without_a_file(
     assert json.loads(schema.out)["properties"]["models"]
     manual = await poorwill("check", "--manual")
     assert "wake_budget_s" in manual.out
+
+
+async def test_a_model_file_that_is_cut_short_is_a_problem_with_the_bytes_that_are_missing(
+    poorwill: Poorwill, tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "m.gguf")
+    (tmp_path / "fleet.toml").write_text('[models.m]\npath = "m.gguf"\n')
+    assert (await poorwill("check", str(tmp_path))).status == 0
+    whole = model.read_bytes()
+    for keep, told in (
+        (len(whole) - 1000, "1,000 bytes are missing"),
+        (100, "ends within its header"),
+    ):
+        model.write_bytes(whole[:keep])
+        ran = await poorwill("check", str(tmp_path))
+        assert ran.status == 2
+        assert "fleet.toml:2: models.m.path: the model" in ran.out and told in ran.out
+        assert "hint: download or copy it again" in ran.out

@@ -22,6 +22,7 @@ from poorwill.core.settings import (
     RateSettings,
 )
 from poorwill.core.words import SECOND_US, Phase, Tier
+from poorwill.engines import llamacpp, toy
 from poorwill.engines.kinds import ENGINE_KINDS
 
 from .conftest import TOY, Write, problems_of, read
@@ -396,7 +397,7 @@ def test_a_damaged_file_is_read_or_refused_but_never_crashes(
 
 
 def test_options_are_checked_against_what_the_engine_knows(write: Write) -> None:
-    known = {"toy": ("load_seconds", "slots"), "vllm": None, "command": ()}
+    known = {"toy": toy.OPTIONS, "vllm": None, "command": {}, "llama.cpp": llamacpp.OPTIONS}
     text = TOY + "options = { load_secnds = 1, slots = 2 }\n"
     text += '[models.v]\nengine = "vllm"\npath = "a/b"\noptions = { anything = 1 }\n'
     text += '[models.c]\nengine = "command"\ncommand = ["sh", "{port}"]\noptions = { x = 1 }\n'
@@ -408,6 +409,35 @@ def test_options_are_checked_against_what_the_engine_knows(write: Write) -> None
         "line 11: models.c.options.x: the engine command has no such option "
         "(it takes none; use args)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("flood_log = true", "must be a whole number, not true"),
+        ("slots = 1.5", "must be a whole number, not 1.5"),
+        ("load_seconds = 'long'", 'must be a number, not "long"'),
+        ("hang = 1", "must be true or false, not 1"),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_told_with_the_right_one(
+    write: Write, option: str, told: str
+) -> None:
+    text = TOY + f"options = {{ {option} }}\n"
+    with pytest.raises(ConfigFault) as caught:
+        load_fleet(str(write(text)), {}, engine_options={"toy": toy.OPTIONS})
+    name = option.partition(" ")[0]
+    assert [str(p) for p in caught.value.problems] == [f"line 3: models.toy.options.{name}: {told}"]
+
+
+def test_an_option_with_few_values_lists_them(write: Write) -> None:
+    text = '[models.m]\npath = "m.gguf"\noptions = { load_mode = "fast", threads = 2 }\n'
+    with pytest.raises(ConfigFault) as caught:
+        load_fleet(
+            str(write(text)), {}, machine=False, engine_options={"llama.cpp": llamacpp.OPTIONS}
+        )
+    (problem,) = caught.value.problems
+    assert '"mmap"' in problem.what and 'not "fast"' in problem.what
 
 
 def test_the_engines_that_may_be_written_are_the_engines_there_are() -> None:

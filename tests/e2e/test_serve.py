@@ -121,6 +121,23 @@ def test_an_engine_that_dies_fails_its_request_and_is_started_again(fleet: Path)
         assert program.stop() == 0
 
 
+def test_an_idle_time_below_the_measured_break_even_is_told_at_start_and_served(
+    fleet: Path,
+) -> None:
+    program = Program.start(write_fleet(fleet))
+    assert program.operator("wake").status_code == 200
+    assert program.operator("park").status_code == 200
+    assert program.stop() == 0
+    assert "an idle time is too short" not in (fleet / "serve.log").read_text()
+    program = Program.start(write_fleet(fleet, idle_s=0.001))
+    try:
+        told = (fleet / "serve.log").read_text()
+        assert "an idle time is too short" in told and "allow_short_idle = true" in told
+        assert program.ask().status_code == 200
+    finally:
+        assert program.stop() == 0
+
+
 def test_left_replicas_run_on_and_are_adopted(fleet: Path) -> None:
     program = Program.start(write_fleet(fleet, on_exit="leave"))
     assert program.ask().status_code == 200

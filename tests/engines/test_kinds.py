@@ -8,10 +8,14 @@ import pytest
 
 from poorwill.clock import SystemClock
 from poorwill.core.errors import ConfigFault, OperatorFault
-from poorwill.core.settings import EngineSettings, ModelSettings, ReplicaSettings
+from poorwill.core.settings import EngineSettings, ModelSettings, OptionKind, ReplicaSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.engines import llamacpp, toy
 from poorwill.engines.expectation import expected_rate, expected_wakes
 from poorwill.engines.kinds import ENGINE_KINDS, make_engine
+from poorwill.engines.programs.llamacpp_server import arguments as llamacpp_arguments
+from poorwill.engines.programs.toy_server import arguments as toy_arguments
+from poorwill.engines.recipe import flags
 from poorwill.engines.storage_speed import StorageSpeed, keep_speed, kept_speed, measure_storage
 
 REPLICA = ReplicaId("m-0")
@@ -156,6 +160,23 @@ def test_unknown_kinds_and_options_are_refused_all_at_once(tmp_path):
     with pytest.raises(ConfigFault, match="1 problem"):
         engine(tmp_path, settings("lama.cpp"))
     assert set(ENGINE_KINDS) >= {"llama.cpp", "command", "toy", "vllm", "sglang", "ollama"}
+
+
+@pytest.mark.parametrize(
+    ("options", "parse", "needed"),
+    [
+        (toy.OPTIONS, toy_arguments, ["--port", "1"]),
+        (llamacpp.OPTIONS, llamacpp_arguments, ["--port", "1", "--model", "m"]),
+    ],
+)
+def test_what_check_accepts_as_an_option_its_program_accepts(options, parse, needed):
+    samples = {OptionKind.WHOLE: 3, OptionKind.NUMBER: 1.5, OptionKind.FLAG: True}
+    given = {
+        name: kind[-1] if isinstance(kind, tuple) else samples[kind]
+        for name, kind in options.items()
+    }
+    parsed = vars(parse([*needed, *flags(given)]))
+    assert {name: parsed[name] for name in given} == given
 
 
 def test_wakes_are_expected_from_the_model_s_own_file_before_any_was_measured(tmp_path, tiny_model):

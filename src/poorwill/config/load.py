@@ -10,7 +10,7 @@ from poorwill.config.document import LOST, parse
 from poorwill.config.fleet_fields import FLEET, GATEWAY, RATE, SPEND
 from poorwill.config.kinds import nearest, toml_name
 from poorwill.config.lines import Lines
-from poorwill.config.machine import check_machine
+from poorwill.config.machine import WeightsFault, check_machine, no_fault
 from poorwill.config.model_fields import MODEL
 from poorwill.config.places import absolute
 from poorwill.config.rules import (
@@ -41,6 +41,7 @@ def load_fleet(
     *,
     machine: bool = True,
     engine_options: EngineOptions = MappingProxyType({}),
+    weights_fault: WeightsFault = no_fault,
 ) -> FleetSettings:
     """Read a fleet's configuration file.
 
@@ -48,8 +49,9 @@ def load_fleet(
     says otherwise. `machine` also checks what must exist on this machine to serve: model files and the
     environment variables that hold secrets. Verbs that only look at a fleet leave that out.
     `engine_options` are the options that each kind of engine knows; what is not in there is not checked.
+    `weights_fault` tells, with `machine`, what is wrong with a model's file that begins as it should.
 
-    Raises ConfigFault with every problem found. Opens no file but this one and the first bytes of models.
+    Raises ConfigFault with every problem found. Opens no file but this one and the beginnings of models.
     """
     document = parse(_text(path))
     base = os.path.dirname(os.path.abspath(path))
@@ -64,7 +66,7 @@ def load_fleet(
     reading = _Reading(document.table, sheet, engine_options)
     fleet = reading.fleet(os.path.basename(path))
     if machine:
-        check_machine(fleet, sheet, env)
+        check_machine(fleet, sheet, env, weights_fault=weights_fault)
     if sheet.problems:
         raise ConfigFault(sheet.in_order(), source=path)
     return fleet

@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from poorwill.config.rules import ModelSheet
 from poorwill.config.sheet import Sheet
@@ -15,12 +15,23 @@ _GGUF = b"GGUF"
 """How every GGUF file begins (ggml's docs/gguf.md, `magic`)."""
 
 
-def check_machine(fleet: FleetSettings, sheet: Sheet, env: Mapping[str, str]) -> None:
+WeightsFault = Callable[[str], tuple[str, str] | None]
+"""Says what is wrong with a model file, and what would mend it; None where nothing is."""
+
+
+def no_fault(path: str) -> tuple[str, str] | None:
+    """Say that nothing is wrong: for those who do not look into files."""
+    return None
+
+
+def check_machine(
+    fleet: FleetSettings, sheet: Sheet, env: Mapping[str, str], *, weights_fault: WeightsFault
+) -> None:
     """Report model files, programs and environment variables that are not there."""
     for model in fleet.models:
         here = ModelSheet(name=model.name, sheet=sheet)
         if os.path.isabs(model.engine.path):
-            _check_file(model, here)
+            _check_file(model, here, weights_fault)
         if model.engine.command:
             _check_program(model, here, env)
     if fleet.encrypt_key_env and not env.get(fleet.encrypt_key_env):
@@ -30,7 +41,7 @@ def check_machine(fleet: FleetSettings, sheet: Sheet, env: Mapping[str, str]) ->
         sheet.wrong(("fleet", "directory"), f"{fleet.directory} is not a directory")
 
 
-def _check_file(model: ModelSettings, sheet: ModelSheet) -> None:
+def _check_file(model: ModelSettings, sheet: ModelSheet, weights_fault: WeightsFault) -> None:
     path = model.engine.path
     try:
         if model.engine.kind != "llama.cpp":
@@ -50,6 +61,8 @@ def _check_file(model: ModelSettings, sheet: ModelSheet) -> None:
         if magic != _GGUF:
             hint = "llama.cpp reads GGUF files; for other weights choose another engine"
             sheet.wrong(["path"], f"{path} is no GGUF file", hint)
+        elif (fault := weights_fault(path)) is not None:
+            sheet.wrong(["path"], *fault)
 
 
 def _check_program(model: ModelSettings, sheet: ModelSheet, env: Mapping[str, str]) -> None:

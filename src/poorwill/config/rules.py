@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from poorwill.config.kinds import nearest
+from poorwill.config.kinds import nearest, quoted
 from poorwill.config.lines import NO_LINES, Lines
 from poorwill.config.sheet import Sheet, spell
 from poorwill.core.errors import Problem
 from poorwill.core.policies import TierCosts, idle_problem
-from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.core.settings import FleetSettings, ModelSettings, OptionKind, OptionKinds
 from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
 
 Costs = Callable[[ModelSettings, Tier], TierCosts | None]
@@ -21,7 +21,7 @@ Costs = Callable[[ModelSettings, Tier], TierCosts | None]
 EDGE_CUT_US = 60 * SECOND_US
 """The shortest limit on silence that is common at the edge (nginx's `proxy_read_timeout`)."""
 
-EngineOptions = Mapping[str, Sequence[str] | None]
+EngineOptions = Mapping[str, OptionKinds | None]
 """The options that each kind of engine knows; None: any option is handed on as a flag."""
 
 
@@ -88,13 +88,31 @@ def _check_command(model: ModelSettings, sheet: ModelSheet) -> None:
         sheet.wrong(["path", "command"], "is missing", "the command has {path}")
 
 
-def check_options(model: ModelSettings, sheet: ModelSheet, known: Sequence[str] | None) -> None:
-    """Report options that the model's engine does not have."""
-    for name in model.engine.options if known is not None else ():
-        if name not in (known or ()):
+def check_options(model: ModelSettings, sheet: ModelSheet, known: OptionKinds | None) -> None:
+    """Report options that the model's engine does not have, and values that it does not take."""
+    if known is None:
+        return
+    for name, value in model.engine.options.items():
+        if name not in known:
             what = f"the engine {model.engine.kind} has no such option"
-            hint = nearest(name, known) if known else "it takes none; use args"
+            hint = nearest(name, tuple(known)) if known else "it takes none; use args"
             sheet.wrong([f"options.{name}", "engine"], what, hint)
+        elif not _fits(value, known[name]):
+            kind = known[name]
+            words = kind if isinstance(kind, str) else "one of " + ", ".join(map(quoted, kind))
+            shown = quoted(value) if isinstance(value, str) else f"{value}".lower()
+            sheet.wrong([f"options.{name}", "engine"], f"must be {words}, not {shown}")
+
+
+def _fits(value: object, kind: OptionKind | tuple[str, ...]) -> bool:
+    """Return whether an engine takes the value; TOML keeps true apart from 1."""
+    if isinstance(kind, tuple):
+        return value in kind
+    if isinstance(value, bool):
+        return kind is OptionKind.FLAG
+    if kind is OptionKind.WHOLE:
+        return isinstance(value, int)
+    return kind is OptionKind.NUMBER and isinstance(value, int | float)
 
 
 def _check_ladder(model: ModelSettings, sheet: ModelSheet) -> None:

@@ -36,7 +36,7 @@ class Launch:
     engine_model: str = ""
     """The name the engine knows the model by, where it differs from `model`."""
     sleep: str | None = None
-    """The kind of engine sleep, where the engine has one: `vllm`, `sglang`, `ollama`, `toy`."""
+    """The kind of engine sleep, where the engine has one: `vllm`, `sglang`, `ollama`, `llama.cpp`."""
 
     def identity(self) -> str:
         """Return a digest of all that makes an engine what it is: program, arguments, model, address.

@@ -3,6 +3,7 @@ them but tests. `*_us` are microseconds, `*_nusd` nano-dollars."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from poorwill.core.words import SECOND_US, ModelName, Phase, Tier
 
@@ -76,6 +77,18 @@ class EngineSettings:
     engine_model: str = ""
     context: int = 4096
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+class OptionKind(StrEnum):
+    """What an engine takes for one of its own options; worded as messages say it."""
+
+    WHOLE = "a whole number"
+    NUMBER = "a number"
+    FLAG = "true or false"
+
+
+OptionKinds = Mapping[str, OptionKind | tuple[str, ...]]
+"""An engine's options by name; a tuple lists the texts it may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

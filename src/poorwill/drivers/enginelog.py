@@ -5,6 +5,7 @@ What the lines mean is the engines' business, not this module's.
 
 import os
 
+MARKER = "poorwill-engine "
 TAIL_BYTES = 4096
 TAIL_LINES = 5
 KEEP_BYTES = 2**20
@@ -20,14 +21,18 @@ def open_log(path: str) -> int:
 
 
 def tail(path: str) -> str:
-    """Return the last lines of a log in one line of printable text, however long the log is."""
+    """Return the last lines of a log in one line of printable text, however long the log is.
+
+    Without the marker lines of poorwill's own engine programs, which tell people nothing.
+    """
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
             text = file.read(TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
         return ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(MARKER)]
     joined = " | ".join(lines[-TAIL_LINES:])
     return "".join(character if character.isprintable() else " " for character in joined)
 

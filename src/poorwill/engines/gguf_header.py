@@ -75,6 +75,15 @@ def read_gguf_header(path: str | Path) -> GgufHeader:
         ) from error
 
 
+def gguf_fault(path: str) -> tuple[str, str] | None:
+    """Return what is wrong with a GGUF file and what would mend it, None where its header is sound."""
+    try:
+        read_gguf_header(path)
+    except OperatorFault as fault:
+        return fault.message, fault.hint or ""
+    return None
+
+
 class _Short(Exception):
     """The file ended where more was promised."""
 

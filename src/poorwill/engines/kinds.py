@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from poorwill.core.errors import ConfigFault, Problem
 from poorwill.core.ports import Clock
-from poorwill.core.settings import ModelSettings
+from poorwill.core.settings import ModelSettings, OptionKinds
 from poorwill.engines import llamacpp, toy
 from poorwill.engines.command import (
     command_recipe,
@@ -31,7 +31,7 @@ class EngineKind:
 
     prepare: Prepare
     dialect: Dialect
-    options: tuple[str, ...] | None = None
+    options: OptionKinds | None = None
     """None: any option is passed on as a flag."""
     asks: Mapping[str, object] = field(default_factory=dict)
     """Fields added to a probe."""
@@ -47,14 +47,18 @@ ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
             asks={"cache_prompt": False},  # the same arithmetic before a park and after a wake
             silent_imports=False,
         ),
-        "command": EngineKind(prepare=command_recipe, dialect=read_any, options=()),
+        "command": EngineKind(
+            prepare=command_recipe, dialect=read_any, options=MappingProxyType({})
+        ),
         "toy": EngineKind(
             prepare=toy.toy_recipe, dialect=read_any, options=toy.OPTIONS, silent_imports=False
         ),
         "transformers": EngineKind(prepare=transformers_recipe, dialect=read_transformers),
         "vllm": EngineKind(prepare=vllm_recipe, dialect=read_vllm),
         "sglang": EngineKind(prepare=sglang_recipe, dialect=read_sglang),
-        "ollama": EngineKind(prepare=ollama_recipe, dialect=read_ollama, options=()),
+        "ollama": EngineKind(
+            prepare=ollama_recipe, dialect=read_ollama, options=MappingProxyType({})
+        ),
     }
 )
 
@@ -92,7 +96,7 @@ def make_engine(
     )
 
 
-def _unknown_option(settings: ModelSettings, name: str, known: tuple[str, ...] | None) -> Problem:
+def _unknown_option(settings: ModelSettings, name: str, known: OptionKinds | None) -> Problem:
     near = difflib.get_close_matches(name, known or (), n=1)
     hint = f"did you mean {near[0]!r}?" if near else "known: " + (", ".join(known or ()) or "none")
     return Problem(

@@ -2,18 +2,26 @@
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.settings import ModelSettings
+from poorwill.core.settings import ModelSettings, OptionKind, OptionKinds
 from poorwill.engines.gguf_header import read_gguf_header
+from poorwill.engines.programs.llamacpp_server import LOAD_MODES
 from poorwill.engines.recipe import Place, Recipe, flags, weights_of
 
 SLEEP_OPTION = "sleep_idle_seconds"
 """Makes the tier `asleep` possible: the server unloads its model when idle so long."""
 
-OPTIONS = (
-    *("parallel", "threads", "gpu_layers", "load_mode", "embeddings", "no_warmup"),
-    *("prompt_cache_mib", "load_verbosity", "verbosity", SLEEP_OPTION),
+OPTIONS: OptionKinds = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("parallel", "threads", "gpu_layers", "prompt_cache_mib"), OptionKind.WHOLE
+        ),
+        **dict.fromkeys(("load_verbosity", "verbosity", SLEEP_OPTION), OptionKind.WHOLE),
+        **dict.fromkeys(("embeddings", "no_warmup"), OptionKind.FLAG),
+        "load_mode": LOAD_MODES,
+    }
 )
 """What `[model.engine.options]` may hold; each is a flag of programs/llamacpp_server.py."""
 

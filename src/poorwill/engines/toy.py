@@ -2,14 +2,21 @@
 
 import sys
 from importlib.metadata import version
+from types import MappingProxyType
 
-from poorwill.core.settings import ModelSettings
+from poorwill.core.settings import ModelSettings, OptionKind, OptionKinds
 from poorwill.engines.recipe import Place, Recipe, flags, weights_of
 
-OPTIONS = (
-    *("load_seconds", "tokens_per_second", "prefill_seconds", "slots", "rss_mb", "fail_start"),
-    *("never_ready", "exit_after", "hang", "hang_after_requests", "die_after_requests"),
-    *("die_in_request", "fail_requests", "ignore_sigterm", "flood_log", "sleep_api"),
+WHOLE, NUMBER, FLAG = OptionKind.WHOLE, OptionKind.NUMBER, OptionKind.FLAG
+
+OPTIONS: OptionKinds = MappingProxyType(
+    {
+        **dict.fromkeys(("load_seconds", "tokens_per_second", "prefill_seconds"), NUMBER),
+        **dict.fromkeys(("slots", "rss_mb", "flood_log", "fail_requests"), WHOLE),
+        **dict.fromkeys(("hang_after_requests", "die_after_requests", "die_in_request"), WHOLE),
+        **dict.fromkeys(("fail_start", "never_ready", "hang", "ignore_sigterm"), FLAG),
+        "exit_after": NUMBER,
+    }
 )
 """What `[model.engine.options]` may hold; each is a flag of the program."""
 
@@ -31,5 +38,4 @@ def toy_recipe(settings: ModelSettings, place: Place) -> Recipe:
         weights=weights_of(engine.path),
         version=f"poorwill {version('poorwill')}",
         engine_model=name,
-        sleep="toy" if engine.options.get("sleep_api") else None,
     )
