@@ -120,6 +120,16 @@ def test_advice_comes_from_measured_differences_the_largest_first():
     assert not loader.measured and loader.saves_us == round(8.75 * SECOND_US)
 
 
+def test_a_tier_that_the_ladder_has_already_is_not_advised_but_kept():
+    about = Circumstances(ladder=("frozen", "cold"))
+
+    def about_frozen(*wakes: FinishedWake) -> str:
+        return next(a.do for a in advise(compare(wakes), about) if "frozen" in a.do)
+
+    assert "only the first start was cold" in about_frozen(COLD, FROZEN, FROZEN)
+    assert "2 of 3 were cold starts" in about_frozen(COLD, CACHED, FROZEN)
+
+
 def test_a_compile_cache_that_is_hit_again_needs_no_advice():
     hit = wake((Phase.WEIGHTS, 10, 2 * GB, stored(2 * GB)), (Phase.COMPILE_HIT, 3, None, ""))
 
@@ -164,6 +174,21 @@ def test_the_chrome_trace_holds_every_leaf_at_its_time():
     weights = next(event for event in complete if event["name"] == "weights")
     assert (weights["ts"], weights["dur"]) == (1 * SECOND_US, 10 * SECOND_US)
     assert weights["args"]["bytes_read"] == 2 * GB
+
+
+def test_a_trace_of_several_models_names_each_replica_in_its_own_process():
+    other = replace(FROZEN, model=ModelName("n"), replica=ReplicaId("n-0"), wake=WakeId("v"))
+    events = chrome_trace([COLD, other])["traceEvents"]
+    named = {
+        (event["name"], event["args"]["name"]): (event["pid"], event["tid"])
+        for event in events
+        if event["ph"] == "M"
+    }
+    for model, replica, wake in (("m", "m-0", "w"), ("n", "n-0", "v")):
+        (whole,) = (e for e in events if e["args"].get("wake") == wake)
+        place = (whole["pid"], whole["tid"])
+        assert named["thread_name", replica] == place
+        assert named["process_name", model][0] == place[0]
 
 
 def test_tracing_is_off_without_an_endpoint_and_says_what_is_missing_with_one():

@@ -7,9 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from poorwill.cli.anatomy_json import advice_json, comparison_json, estimates_json, wake_json
+from poorwill.cli.anatomy_json import (
+    advice_json,
+    comparison_json,
+    estimates_json,
+    speed_json,
+    wake_json,
+)
 from poorwill.cli.anatomy_predict import add_predict_options, say_prediction
-from poorwill.cli.anatomy_text import advice_lines, counted, seconds, side_by_side, waterfall
+from poorwill.cli.anatomy_text import (
+    advice_lines,
+    counted,
+    how_measured,
+    seconds,
+    side_by_side,
+    waterfall,
+)
 from poorwill.cli.target import add_fleet_option, add_json_option, read_fleet
 from poorwill.cli.verb import Streams, Verb
 from poorwill.clock import SystemClock
@@ -17,7 +30,7 @@ from poorwill.compose import ledger_path
 from poorwill.compose.host import storage_speed
 from poorwill.core.advice import Advice, Circumstances, advise
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.prediction import Learned, total
+from poorwill.core.prediction import Estimate, Learned, total
 from poorwill.core.settings import FleetSettings
 from poorwill.core.starts import Comparison, FinishedWake, compare
 from poorwill.core.words import ModelName
@@ -151,10 +164,8 @@ def _say(
             streams.say(line)
         streams.say()
     if speed is not None:
-        how = "past the page cache" if speed.direct else "not surely past the page cache"
-        streams.say(
-            f"floor: bytes over {speed.bytes_s / 1e9:.2f} GB/s, measured on {speed.path} ({how})"
-        )
+        rate = f"{speed.bytes_s / 1e9:.2f} GB/s, measured on {speed.path}"
+        streams.say(f"floor: bytes over {rate} ({how_measured(speed)})")
 
 
 def _heading(report: _Report) -> str:
@@ -171,17 +182,21 @@ def _expected(report: _Report) -> list[tuple[str, str]]:
     for tier in tiers:
         whole = total(report.learned.expect(tier))
         if report.learned.count(tier):
-            low, high = seconds(whole.low_us), seconds(whole.high_us)
-            found.append((str(tier), f"{seconds(whole.expected_us)}, from {low} to {high}"))
+            found.append((str(tier), _interval(whole)))
     return found
+
+
+def _interval(whole: Estimate) -> str:
+    about = f"about {seconds(whole.expected_us)}"
+    if whole.low_us == whole.high_us:
+        return f"{about}, as the only one so far"
+    return f"{about}, between {seconds(whole.low_us)} and {seconds(whole.high_us)}"
 
 
 def _document(reports: Sequence[_Report], speed: StorageSpeed | None) -> dict[str, object]:
     bandwidth = speed.bytes_s if speed else None
     return {
-        "storage": None
-        if speed is None
-        else {"path": speed.path, "bytes_s": speed.bytes_s, "direct": speed.direct},
+        "storage": speed_json(speed),
         "models": {
             report.model: {
                 "wakes": [wake_json(wake) for wake in report.wakes],

@@ -7,6 +7,7 @@ from poorwill.core.anatomy import Branch, tree
 from poorwill.core.prediction import Estimate, total
 from poorwill.core.starts import Comparison, FinishedWake, Spread
 from poorwill.core.words import SECOND_US
+from poorwill.engines.storage_speed import StorageSpeed
 
 Json = dict[str, object]
 
@@ -68,6 +69,18 @@ def advice_json(advice: Advice) -> Json:
         "saves_s": advice.saves_us / SECOND_US,
         "measured": advice.measured,
         "evidence": advice.evidence,
+    }
+
+
+def speed_json(speed: StorageSpeed | None) -> Json | None:
+    """Return the measured storage, None where there is none."""
+    if speed is None:
+        return None
+    return {
+        "path": speed.path,
+        "bytes_s": speed.bytes_s,
+        "direct": speed.direct,
+        "measured_us": speed.at_us,
     }
 
 

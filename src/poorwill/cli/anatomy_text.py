@@ -1,6 +1,7 @@
 """Draws starts for a terminal: one wake as a waterfall, kinds of starts side by side. Text only, no I/O."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from poorwill.core.advice import Advice
 from poorwill.core.anatomy import Branch, tree
@@ -9,6 +10,7 @@ from poorwill.core.money import dollars
 from poorwill.core.prediction import Estimate, total
 from poorwill.core.starts import Comparison, FinishedWake, Spread
 from poorwill.core.words import SECOND_US, Phase
+from poorwill.engines.storage_speed import StorageSpeed
 
 BAR = 40
 
@@ -112,6 +114,13 @@ def seconds(microseconds: int | None) -> str:
         return f"{minutes} m {rest:02d} s"
     digits = 3 if value < 1 else 2 if value < 10 else 1
     return f"{value:.{digits}f} s"
+
+
+def how_measured(speed: StorageSpeed) -> str:
+    """Return how far to trust a measurement of the storage, and of when it is."""
+    at = datetime.fromtimestamp(speed.at_us / SECOND_US, tz=UTC)
+    how = "past the page cache" if speed.direct else "not surely past the page cache"
+    return f"{how}, {at:%Y-%m-%d}"
 
 
 def counted(count: int, what: str) -> str:

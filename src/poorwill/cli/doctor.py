@@ -5,10 +5,13 @@ mend it. `--sweep` compares what exists with what the ledger says is owned.
 """
 
 import argparse
+import asyncio
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from poorwill.cli.anatomy_json import speed_json
+from poorwill.cli.anatomy_text import how_measured
 from poorwill.cli.target import add_fleet_option, add_json_option, fleet_path, read_fleet
 from poorwill.cli.verb import Streams, Verb
 from poorwill.clock import SystemClock
@@ -22,6 +25,7 @@ from poorwill.drivers.criu_install import install_criu
 from poorwill.drivers.process import EngineProcesses, subreaper
 from poorwill.drivers.proof import Proof, prove_cold, prove_frozen
 from poorwill.drivers.snapshot import SnapshotStore, store_root
+from poorwill.engines.storage_speed import StorageSpeed
 from poorwill.ledger.recovery import recovered
 from poorwill.ledger.schema import reading
 from poorwill.telemetry.log import StreamLog
@@ -51,12 +55,17 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     if options.install_criu:
         criu = await install_criu(private_prefix(streams.env), env=streams.env, tell=streams.tell)
         streams.tell(f"criu {criu.version} is in {criu.binary}")
-    proofs = await _prove(_fleet(options, streams), streams)
+    fleet = _fleet(options, streams)
+    proofs = await _prove(fleet, streams)
+    speed = await asyncio.to_thread(_measured_anew, fleet, streams) if fleet else None
     if options.json:
-        streams.say_json({"tiers": [_proof_json(proof) for proof in proofs]})
+        tiers = [_proof_json(proof) for proof in proofs]
+        streams.say_json({"tiers": tiers, "storage": speed_json(speed)})
     else:
         for proof in proofs:
             _print_proof(proof, streams)
+        if fleet is not None:
+            streams.say(f"{'storage':<10} {_storage(speed)}")
     # Cold parking always works; the question is whether there is a snapshot tier.
     snapshots = [proof for proof in proofs if proof.tier in (Tier.FROZEN, Tier.SUSPENDED)]
     return 0 if any(proof.works for proof in snapshots) else FINDING
@@ -84,6 +93,19 @@ async def _prove(settings: FleetSettings | None, streams: Streams) -> list[Proof
                 mend="name `asleep` in a model's ladder; the first park proves it or falls back",
             ),
         ]
+
+
+def _measured_anew(fleet: FleetSettings, streams: Streams) -> StorageSpeed | None:
+    from poorwill.compose.host import storage_speed  # loads every engine
+
+    now_us = SystemClock.started().now_us()
+    return storage_speed(fleet, env=streams.env, at_us=now_us, anew=True)
+
+
+def _storage(speed: StorageSpeed | None) -> str:
+    if speed is None:
+        return "not measured: the fleet names no model file that can be read and is large enough"
+    return f"{speed.bytes_s / 1e9:.2f} GB/s, measured on {speed.path} ({how_measured(speed)})"
 
 
 def _fleet(options: argparse.Namespace, streams: Streams) -> FleetSettings | None:
@@ -183,6 +205,7 @@ VERB = Verb(
     help="prove which tiers of parking work here, install CRIU, look for orphans",
     options=_options,
     run=_run,
-    epilog="Exit status 1: no snapshot tier works, or the sweep found something.\n"
+    epilog="With a fleet it also measures the storage that holds the weights, for floors and predictions.\n"
+    "Exit status 1: no snapshot tier works, or the sweep found something.\n"
     "docs/parking.md explains the tiers and what each needs.",
 )

@@ -104,8 +104,13 @@ def _snapshot(kinds: Kinds, about: Circumstances) -> Advice | None:
     parked = [kinds[k] for k in kinds if k not in (StartKind.COLD, StartKind.CACHE_WARM)]
     if parked:
         best = min(parked, key=lambda kind: kind.took.median_us)
+        do = (
+            f"let wakes come from {best.kind}: give the ladder that rung and enough room to keep it"
+        )
+        if best.kind in about.ladder:
+            do = f"keep wakes coming from {best.kind}: " + _kept(kinds)
         return Advice(
-            do=f"let wakes come from {best.kind}: give the ladder that rung and enough room to keep it",
+            do=do,
             saves_us=cold.took.median_us - best.took.median_us,
             measured=True,
             evidence=f"a start takes {_s(cold.took.median_us)}, a wake from {best.kind} "
@@ -119,6 +124,17 @@ def _snapshot(kinds: Kinds, about: Circumstances) -> Advice | None:
         saves_us=cold.took.median_us - restore_us,
         measured=False,
         evidence=f"reading back a snapshot the size of the weights would take {_s(restore_us)}",
+    )
+
+
+def _kept(kinds: Kinds) -> str:
+    """Say how many wakes were starts although the ladder has a better tier."""
+    starts = sum(kinds[k].count for k in kinds if k in (StartKind.COLD, StartKind.CACHE_WARM))
+    everything = sum(kind.count for kind in kinds.values())
+    return (
+        f"{starts} of {everything} were cold starts (the first of a model always is); look in the log for why"
+        if starts > 1
+        else "only the first start was cold, as it must be"
     )
 
 

@@ -23,8 +23,9 @@ from poorwill.engines.ports import kept_port
 from poorwill.engines.procio import IoTrack
 from poorwill.engines.recipe import Place, Prepare, Recipe, linked
 
-LOOK_S = 0.05
-"""Between two looks at the log: how late a phase without a stamp of its own can be."""
+_LOOK_SHARE, _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.01, 0.005, 0.05
+"""Between two looks at the log and the bytes read: how late a phase without a stamp of its own can be. A
+hundredth of the wake so far, so that of a short one the short phases have their own bytes."""
 _POLL_SHARE, _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.05, 0.01, 0.25
 """Polls of the readiness path: so that finding out late costs at most a twentieth of the wake."""
 _POLL_TIMEOUT_S = 5.0
@@ -116,14 +117,19 @@ class ServedEngine:
         wake = self._begin(launch)
         wake.report = report
         told: Phase | None = None
+        began_us = self.clock.now_us()
         try:
             while True:
                 for mark in wake.reader.look():
                     if mark.ended_us is None and mark.phase is not told:
                         told = mark.phase
                         report(mark)
-                wake.io.look(self.clock.now_us())
-                await asyncio.sleep(LOOK_S)
+                now_us = self.clock.now_us()
+                wake.io.look(now_us)
+                passed_s = (now_us - began_us) / SECOND_US
+                await asyncio.sleep(
+                    min(max(passed_s * _LOOK_SHARE, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)
+                )
         finally:
             wake.report = None
 

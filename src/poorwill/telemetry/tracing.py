@@ -26,10 +26,10 @@ def chrome_trace(wakes: Iterable[FinishedWake]) -> dict[str, object]:
     """Return wakes in the Trace Event Format: a process for each model, a thread for each replica."""
     events: list[dict[str, object]] = []
     processes: dict[str, int] = {}
-    threads: dict[str, int] = {}
+    threads: dict[str, tuple[int, int]] = {}
     for wake in wakes:
         pid = processes.setdefault(wake.model, len(processes) + 1)
-        tid = threads.setdefault(wake.replica, len(threads) + 1)
+        _, tid = threads.setdefault(wake.replica, (pid, len(threads) + 1))
         where = {"ph": "X", "pid": pid, "tid": tid}
         events.append(
             {
@@ -51,10 +51,12 @@ def chrome_trace(wakes: Iterable[FinishedWake]) -> dict[str, object]:
             took_us = span.ended_us - span.began_us
             name = {"name": str(span.phase), "cat": "phase", "ts": span.began_us, "dur": took_us}
             events.append({**where, **name, "args": args})
-    for kind, names in (("process_name", processes), ("thread_name", threads)):
-        for name_, number in names.items():
-            place = {"pid": number} if kind == "process_name" else {"pid": 1, "tid": number}
-            events.append({"ph": "M", "name": kind, "args": {"name": name_}, **place})
+    for model, pid in processes.items():
+        named = {"ph": "M", "name": "process_name", "args": {"name": model}}
+        events.append({**named, "pid": pid, "tid": 0})
+    for replica, (pid, tid) in threads.items():
+        named = {"ph": "M", "name": "thread_name", "args": {"name": replica}}
+        events.append({**named, "pid": pid, "tid": tid})
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
