@@ -109,6 +109,22 @@ async def test_a_victim_whose_park_fails_is_not_asked_again_at_once(house: House
         room.frozen.park_door.mistakes.clear()
 
 
+async def test_what_is_wanted_again_soon_stays_and_the_seldom_wanted_gives_way(house: House):
+    house.memory_bytes = 12 * GB
+    for name in (A, B, C):
+        house.model(name, memory_bytes=6 * GB, idle_s=(60, 300))
+    async with house.open():
+        for _ in range(6):  # A every 15 s
+            await house.serve(A)
+            await house.pass_time(15)
+        await house.serve(A)
+        await house.serve(B)  # the last one that was used, and never before
+        await house.pass_time(11)
+        await house.serve(C)
+        assert (house.state(A), house.state(B)) == (State.READY, State.PARKED)
+        assert len(house.unit(A).gaps_us) == 6
+
+
 async def test_what_could_never_fit_is_refused_and_touches_nobody(house: House):
     house.memory_bytes = 10 * GB
     house.model(A, memory_bytes=6 * GB)

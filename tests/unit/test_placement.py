@@ -2,13 +2,15 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.core.placement import MIN_RESIDENCE_US, Occupant, choose_victims
+from poorwill.core.placement import MIN_RESIDENCE_US, Occupant, choose_victims, likelihood
 from poorwill.core.words import ModelName
 
 NOW = 1_000_000_000
+S = 1_000_000
 NAMES = (ModelName(f"m{n}") for n in itertools.count())
 
 
@@ -42,6 +44,66 @@ def test_lower_priority_goes_before_longer_idle():
     low = occupant("a", 5, idle_since_us=20)
     high = occupant("b", 5, idle_since_us=10, priority=1)
     assert chosen([low, high], need=5, priority=1) == ["a"]
+
+
+def test_what_is_cheap_to_wake_goes_before_the_longer_idle():
+    dear = occupant("a", 5, idle_since_us=10, wake_us=60 * S)
+    cheap = occupant("b", 5, idle_since_us=20, wake_us=2 * S)
+    assert chosen([dear, cheap], need=5) == ["b"]
+
+
+def test_what_is_hardly_wanted_goes_before_what_is_cheap_to_wake():
+    hot = occupant("a", 5, wake_us=2 * S, wanted_soon=0.9)
+    forgotten = occupant("b", 5, wake_us=20 * S, wanted_soon=0.05)
+    assert chosen([hot, forgotten], need=5) == ["b"]
+
+
+def test_value_is_for_each_byte_that_comes_free():
+    small = occupant("a", 2, wake_us=10 * S)
+    large = occupant("b", 8, wake_us=20 * S)
+    assert chosen([small, large], need=2) == ["b"]
+
+
+def test_lower_priority_goes_however_valuable():
+    low = occupant("a", 5, wake_us=600 * S)
+    high = occupant("b", 5, wake_us=S, priority=1)
+    assert chosen([low, high], need=5, priority=1) == ["a"]
+
+
+def test_of_several_superfluous_ones_the_most_valuable_is_spared():
+    present = [
+        occupant("cheap", 2, wake_us=1 * S),
+        occupant("dear", 2, wake_us=2 * S),
+        occupant("large", 6, wake_us=600 * S),
+    ]
+    assert chosen(present, need=8) == ["cheap", "large"]
+
+
+@pytest.mark.parametrize(
+    ("gaps_s", "idle_s", "within_s", "expected"),
+    [
+        ([], 5, 60, 1 / 2),
+        ([10, 10, 10], 5, 60, 4 / 5),  # always wanted after ten seconds
+        ([10, 10, 10], 20, 60, 1 / 2),  # never as quiet as now: nothing is known
+        ([100, 100, 100], 5, 60, 1 / 5),  # always longer than that
+        ([10, 100, 1000], 20, 60, 1 / 4),
+        ([10, 100, 1000], 20, 90, 2 / 4),
+        ([10, 100, 1000], 20, None, 3 / 4),
+    ],
+)
+def test_how_soon_it_is_wanted_is_told_by_the_stretches_as_quiet_as_this(
+    gaps_s, idle_s, within_s, expected
+):
+    within_us = None if within_s is None else within_s * S
+    told = likelihood([gap * S for gap in gaps_s], idle_us=idle_s * S, within_us=within_us)
+    assert told == pytest.approx(expected)
+
+
+@given(st.lists(st.integers(0, 10**9)), st.integers(0, 10**9), st.integers(0, 10**9))
+def test_a_likelihood_grows_with_the_time_given_and_is_never_certain(gaps, idle, within):
+    sooner = likelihood(gaps, idle_us=idle, within_us=within)
+    later = likelihood(gaps, idle_us=idle, within_us=within * 2)
+    assert 0 < sooner <= later <= likelihood(gaps, idle_us=idle, within_us=None) < 1
 
 
 def test_nobody_gives_way_to_lower_priority():
@@ -78,6 +140,8 @@ occupants = st.builds(
     leaving=st.booleans(),
     ready_since_us=st.sampled_from([0, NOW - 1]),
     idle_since_us=st.integers(0, 3),
+    wake_us=st.integers(0, 3 * S),
+    wanted_soon=st.floats(0, 1),
 )
 
 
@@ -92,6 +156,16 @@ def test_victims_may_go_suffice_and_are_all_needed(present, need, total, priorit
         assert NOW - each.ready_since_us >= MIN_RESIDENCE_US
     missing = sum(each.bytes for each in present if not each.leaving) + need - total
     freed = sum(each.bytes for each in gone)
+    if len(gone) == 1:
+        could_go = [
+            each
+            for each in present
+            if each.bytes == gone[0].bytes
+            and not (each.busy or each.leaving)
+            and NOW - each.ready_since_us >= MIN_RESIDENCE_US
+        ]
+        least = min((each.priority, each.value) for each in could_go)
+        assert (gone[0].priority, gone[0].value) == least, "the least valuable of its size"
     if victims:
         assert freed >= missing > 0
         assert all(freed - each.bytes < missing for each in gone), "nobody superfluous"

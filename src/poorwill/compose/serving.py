@@ -7,7 +7,7 @@ Three lifetimes, closed in reverse order: owning (lock, ledger, replicas), servi
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from poorwill.config import short_idles
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ConfigFault
 from poorwill.core.ports import Clock, FleetView, Log
-from poorwill.core.settings import FleetSettings, SpendSettings
+from poorwill.core.settings import FleetSettings, ModelSettings, SpendSettings
 from poorwill.core.words import ModelName, Tier
 from poorwill.dashboard import page
 from poorwill.drivers.process import subreaper
@@ -37,6 +37,7 @@ from poorwill.fleet.journal import Journal
 from poorwill.fleet.lock import Holding, hold_directory
 from poorwill.fleet.recovery import ModelPlan, replica_id
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
+from poorwill.fleet.unit import REMEMBERED_GAPS
 from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.pool import UpstreamPool
 from poorwill.gateway.server import GatewayServer, new_server
@@ -158,6 +159,20 @@ async def owned(
             yield Owned(holding=holding, clock=clock, workshop=workshop, ledger=ledger)
 
 
+async def _taught(plan: ModelPlan, model: ModelSettings, own: Owned, *, evicts: bool) -> ModelPlan:
+    """Return the plan with what the replica's own past tells its policy, and eviction where that may be."""
+    if not (learns(model) or evicts):
+        return plan
+    since_us = own.clock.now_us() - HISTORY_US
+    replica = replica_id(model.name)
+    gaps = await own.ledger.read(partial(idle_gaps, replica=replica, since_us=since_us))
+    if learns(model):
+        for idle_us, demand_us in gaps:
+            plan.policy.observe(idle_us, demand_us)
+    lasted = tuple(demand_us - idle_us for idle_us, demand_us in gaps[-REMEMBERED_GAPS:])
+    return replace(plan, gaps_us=lasted)
+
+
 async def _plans(
     settings: FleetSettings, own: Owned, env: Mapping[str, str], log: Log
 ) -> tuple[Sequence[ModelPlan], Sequence[Fallback]]:
@@ -176,13 +191,7 @@ async def _plans(
             clock=own.clock,
             host=host,
         )
-        if learns(model):
-            since_us = own.clock.now_us() - HISTORY_US
-            replica = replica_id(model.name)
-            gaps = await own.ledger.read(partial(idle_gaps, replica=replica, since_us=since_us))
-            for idle_us, demand_us in gaps:
-                plan.policy.observe(idle_us, demand_us)
-        plans.append(plan)
+        plans.append(await _taught(plan, model, own, evicts=bool(settings.memory_bytes)))
         fallbacks += found
     for fallback in fallbacks:
         log.warning("a tier does not work here", model=fallback.model, why=str(fallback))

@@ -22,6 +22,27 @@ class Occupant:
     """On its way out: its room comes free by itself."""
     ready_since_us: int
     idle_since_us: int
+    wake_us: int = 0
+    """What waking it again is expected to take, from the tier that it is evicted to."""
+    wanted_soon: float = 1.0
+    """How likely it is wanted before its own policy would park it anyway; see `likelihood`."""
+
+    @property
+    def value(self) -> float:
+        """Return what evicting it is expected to cost, for each byte it frees: seconds of waiting."""
+        return self.wake_us * self.wanted_soon / SECOND_US / max(1, self.bytes)
+
+
+def likelihood(gaps_us: Sequence[int], *, idle_us: int, within_us: int | None) -> float:
+    """Return how likely a replica idle for `idle_us` is wanted within the next `within_us` (None: ever).
+
+    The share of its past idle stretches that ended in that time, among those that lasted as long as this one
+    has by now. Counted with one more of either kind (Laplace's rule of succession), so that a replica without
+    a history gets one half and none gets zero or one.
+    """
+    outlasted = [gap for gap in gaps_us if gap > idle_us]
+    ended = [gap for gap in outlasted if within_us is None or gap <= idle_us + within_us]
+    return (len(ended) + 1) / (len(outlasted) + 2)
 
 
 def choose_victims(
@@ -30,7 +51,8 @@ def choose_victims(
     """Return the replicas to park so that `need` bytes fit into `total`, empty where none can help now.
 
     Never a busy one, never one of higher priority, never one ready for less than MIN_RESIDENCE_US. Lowest
-    priority first, then the longest idle; all that is chosen is needed. What is leaving counts as gone.
+    priority first, then the least `value`, then the longest idle; all that is chosen is needed. What is
+    leaving counts as gone.
     """
     staying = [occupant for occupant in occupants if not occupant.leaving]
     missing = sum(occupant.bytes for occupant in staying) + need - total
@@ -43,7 +65,7 @@ def choose_victims(
             and occupant.priority <= priority
             and now_us - occupant.ready_since_us >= MIN_RESIDENCE_US
         ),
-        key=lambda occupant: (occupant.priority, occupant.idle_since_us, occupant.model),
+        key=lambda each: (each.priority, each.value, each.idle_since_us, each.model),
     )
     if missing <= 0 or sum(candidate.bytes for candidate in candidates) < missing:
         return []
@@ -53,8 +75,8 @@ def choose_victims(
             break
         victims.append(candidate)
         missing -= candidate.bytes
-    # A large late victim may make small early ones superfluous: keep only what is needed.
-    for victim in list(victims):
+    # A large late victim may make others superfluous: spare them, the most valuable first.
+    for victim in reversed(list(victims)):
         if victim.bytes <= -missing:
             victims.remove(victim)
             missing += victim.bytes

@@ -56,6 +56,8 @@ class ModelPlan:
     """Name of the driver it is started by, for the ledger's rates."""
     memory_bytes: int = 0
     priority: int = 0
+    gaps_us: Sequence[int] = ()
+    """How long its quiet stretches were so far, the latest last; for eviction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +129,7 @@ class Recovery:
             equipment=plan.equipment,
             since_us=now,
         )
+        unit.gaps_us.extend(plan.gaps_us)
         if known is None:
             self.entries.append(
                 ReplicaCreated(replica=replica.id, model=model, driver=plan.driver, at_us=now)

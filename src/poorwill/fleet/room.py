@@ -11,15 +11,20 @@ from dataclasses import dataclass, field
 from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.inputs import ParkAsked
 from poorwill.core.lifecycle import State
-from poorwill.core.placement import Occupant, choose_victims
+from poorwill.core.placement import Occupant, choose_victims, likelihood
 from poorwill.core.ports import Clock
-from poorwill.core.words import ModelName
+from poorwill.core.replica import next_descent_us
+from poorwill.core.words import SECOND_US, ModelName
 from poorwill.fleet.unit import Unit
 
 Submit = Callable[[Unit, ParkAsked], None]
 
 RECHECK_S = 1.0
 """How long a waiting wake may overlook what no turn tells it: a replica has been ready long enough."""
+
+
+UNKNOWN_WAKE_US = 10 * SECOND_US
+"""What a wake is taken to last where none was measured or predicted."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -117,6 +122,7 @@ class Room:
 def _occupant(unit: Unit, room: Room, now_us: int) -> Occupant:
     """Describe a replica that takes up room. One that a floor holds, or whose park just failed, is busy."""
     replica = unit.replica
+    expected_us = replica.expected_wake_us(replica.settings.park.ladder[0])
     return Occupant(
         model=unit.model,
         bytes=room.needs[unit.model],
@@ -129,4 +135,16 @@ def _occupant(unit: Unit, room: Room, now_us: int) -> Occupant:
         leaving=replica.state in (State.DRAINING, State.PARKING),
         ready_since_us=replica.ready_since_us,
         idle_since_us=unit.gate.idle_since_us,
+        wake_us=UNKNOWN_WAKE_US if expected_us is None else expected_us,
+        wanted_soon=_wanted_soon(unit, now_us),
+    )
+
+
+def _wanted_soon(unit: Unit, now_us: int) -> float:
+    """Return how likely the replica is wanted before its own policy would park it anyway."""
+    parks_us = next_descent_us(unit.observed())
+    return likelihood(
+        unit.gaps_us,
+        idle_us=now_us - (unit.quiet_since_us or now_us),
+        within_us=None if parks_us is None else max(0, parks_us - now_us),
     )

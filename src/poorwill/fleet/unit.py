@@ -5,6 +5,7 @@ loop's thread and never await in between.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +15,9 @@ from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports import Driver, DriverError, Engine, Lease, Processes
 from poorwill.core.replica import Replica
 from poorwill.core.words import HoldId, ModelName, ReplicaId, Tier
+
+REMEMBERED_GAPS = 200
+"""Quiet stretches that tell how soon a replica may be wanted again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,9 @@ class Unit:
     quiet_since_us: int = 0
     """When the last request ended or gave up, 0 while there is one. A wake ahead of demand does not end a
     quiet stretch, so this is not the gate's `idle_since_us`."""
+
+    gaps_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED_GAPS))
+    """How long its last quiet stretches were, the latest last."""
 
     @property
     def model(self) -> ModelName:
@@ -100,6 +107,7 @@ class Unit:
         """A request came: let the policy learn of the quiet stretch that it ends, once for each."""
         if self.quiet_since_us:
             self.replica.policy.observe(self.quiet_since_us, now_us)
+            self.gaps_us.append(now_us - self.quiet_since_us)
             self.quiet_since_us = 0
 
     def left(self, now_us: int) -> None:
