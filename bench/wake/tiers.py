@@ -153,5 +153,5 @@ async def _in_a_machine(
         clock=clock,
         log=log,
     )
-    bench.driver, bench.cold = machine_drivers(runs, fleet_snapshots(fleet, log=log))
+    bench.driver, bench.cold = machine_drivers(fleet, runs, fleet_snapshots(fleet, log=log))
     bench.note = f"{hypervisor.named}, {guest.memory_mib} MiB"

@@ -17,6 +17,7 @@ from poorwill.drivers.guest_build import build_guest
 from poorwill.drivers.guest_kernel import Kernel
 from poorwill.drivers.qemu import Hypervisor
 from poorwill.drivers.qemu_runs import QemuRuns
+from poorwill.drivers.sealing import Sealer
 from poorwill.engines.gguf_model import make_model
 from poorwill.engines.kinds import make_engine
 
@@ -49,7 +50,7 @@ async def test_llamacpp_in_a_machine_answers_the_same_after_every_one_of_three_w
         log=fleet.log,
         ready_limit_s=120.0,
     )
-    suspended, cold = machine_drivers(runs, fleet_snapshots(settings, log=fleet.log))
+    suspended, cold = machine_drivers(settings, runs, fleet_snapshots(settings, log=fleet.log))
     env = {"PATH": os.defpath}
     engine = make_engine(model, directory=str(fleet.directory), clock=fleet.clock, env=env)
     launch = engine.launch(replica=ReplicaId("tiny-0"), generation=1)
@@ -83,3 +84,28 @@ def test_an_engine_that_a_guest_cannot_hold_is_refused(tmp_path: Path):
     model = model_settings("/models/x", kind="vllm")
     with pytest.raises(OperatorFault, match=r"cannot hold the engine vllm .*llama\.cpp and toy"):
         guest_plan(FleetSettings(directory=str(tmp_path), models=(model,)), model)
+
+
+@pytest.mark.parametrize(
+    ("memory", "key", "in_file"),
+    [("file", "", True), ("anonymous", "", False), ("file", "SECRET", False)],
+)
+async def test_where_a_guests_memory_is_follows_from_the_configuration(
+    fleet: Fleet, memory: str, key: str, in_file: bool
+):
+    settings = FleetSettings(
+        directory=str(fleet.directory), models=(), guest_memory=memory, encrypt_key_env=key
+    )
+    runs = QemuRuns(
+        hypervisor=Hypervisor(binary="qemu", version=(10, 0, 0)),
+        guests={},
+        processes=fleet.processes,
+        directory=fleet.directory / "runs",
+        clock=fleet.clock,
+        log=fleet.log,
+    )
+    sealer = Sealer(key=b"k" * 32) if key else None
+    snapshots = fleet_snapshots(settings, log=fleet.log, sealer=sealer)
+    suspended, cold = machine_drivers(settings, runs, snapshots)
+    assert (suspended.in_file, cold.in_file) == (in_file, in_file)
+    assert suspended.space is snapshots.space and suspended.store.sealer is sealer

@@ -119,17 +119,19 @@ async def open_machines(
         clock=clock,
         log=log,
     )
-    suspended, cold = machine_drivers(runs, snapshots)
+    suspended, cold = machine_drivers(settings, runs, snapshots)
     await suspended.recover()
     drivers: Mapping[Tier, Driver] = {Tier.SUSPENDED: suspended, Tier.COLD: cold}
     return Machines(guests=guests, drivers=drivers, hypervisor=hypervisor, why=why), broken
 
 
-def machine_drivers(runs: QemuRuns, snapshots: Snapshots) -> tuple[SuspendedDriver, QemuColdDriver]:
+def machine_drivers(
+    settings: FleetSettings, runs: QemuRuns, snapshots: Snapshots
+) -> tuple[SuspendedDriver, QemuColdDriver]:
     """Return the two drivers of replicas in virtual machines. Encrypted, memory is in no file."""
     exclusive = Exclusive()
     store = snapshots.stores[Tier.SUSPENDED]
-    in_file = store.sealer is None
+    in_file = settings.guest_memory == "file" and store.sealer is None
     suspended = SuspendedDriver(
         runs=runs, store=store, space=snapshots.space, in_file=in_file, exclusive=exclusive
     )

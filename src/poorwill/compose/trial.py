@@ -53,7 +53,7 @@ async def prove_suspended(
         log=log,
     )
     suspended, cold = machine_drivers(
-        runs, fleet_snapshots(replace(settings, directory=str(directory)), log=log)
+        settings, runs, fleet_snapshots(replace(settings, directory=str(directory)), log=log)
     )
     engine = make_engine(model, directory=str(directory), clock=clock, env=env)
     launch = engine.launch(replica=ReplicaId("proof"), generation=1)

@@ -54,6 +54,13 @@ FLEET = Group(
             kind=_ENV_NAME,
             doc="The environment variable that holds the key that snapshots are encrypted with.",
         ),
+        Field(
+            key="guest_memory",
+            kind=choice("file", "anonymous"),
+            doc="Where the memory of a virtual machine is while it runs: in a file, which a park only "
+            "syncs, or in no file, so that a park writes all of it (mapped-ram). Encrypted, always in "
+            "no file.",
+        ),
     ),
 )
 

@@ -304,7 +304,8 @@ PARK_FIELDS = (
     Field(
         key="priority",
         kind=Whole(least=-1_000_000, most=1_000_000),
-        doc="Who gives way when memory runs short: the lower priority is parked first.",
+        doc="Who gives way when memory or disk runs short: the lower priority is parked, or loses its "
+        "snapshot, first.",
     ),
     Field(
         key="hosted",

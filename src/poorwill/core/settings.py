@@ -226,4 +226,6 @@ class FleetSettings:
     """What all ready replicas may need together; 0 is unbounded."""
     reap_orphans: bool = False
     encrypt_key_env: str = ""
+    guest_memory: str = "file"
+    """`file` or `anonymous`: where a virtual machine's memory is while it runs."""
     source: str = "fleet.toml"
