@@ -10,6 +10,8 @@ import signal
 import stat
 import subprocess
 import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -194,6 +196,48 @@ async def test_qemu_killed_during_the_save_leaves_no_snapshot(machine: Machine):
     assert machine.snapshots() == [] and machine.memory_files() == []
     assert list(machine.suspended.store.root.glob("*/.draft-*")) == []
     assert list(await machine.suspended.inventory()) == []
+
+
+async def kill_qemu_once(machine: Machine, begun: Callable[[int], bool]) -> None:
+    """SIGKILL the only QEMU as soon as `begun` says that it is in the middle of its work."""
+    while True:
+        for found in machine.fleet.processes.found():
+            assert found.running is not None
+            if begun(found.running.pid):
+                os.kill(found.running.pid, signal.SIGKILL)
+                return
+        await asyncio.sleep(0.0005)
+
+
+def bytes_read(pid: int) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/io").read_text().splitlines():
+            name, _, value = line.partition(": ")
+            if name == "rchar":
+                return int(value)
+    return 0
+
+
+@pytest.mark.parametrize("when", ["as it starts", "halfway through the image"])
+async def test_qemu_killed_during_a_restore_leaves_nothing_and_spends_the_snapshot(
+    machine: Machine, when: str
+):
+    launch = launch_on(machine)
+    running = await machine.start(launch)
+    parked = await machine.suspended.park(running, launch, generation=1)
+    half = 0 if when == "as it starts" else parked.image_bytes // 2
+    async with asyncio.TaskGroup() as group:
+        wake = group.create_task(_failure(machine.wake(parked, launch, generation=2)))
+        killer = group.create_task(kill_qemu_once(machine, lambda pid: bytes_read(pid) >= half))
+        await wake
+        assert killer.done(), "it failed before it was killed"
+    assert machine.fleet.processes.found() == []
+    assert machine.snapshots() == [] and machine.memory_files() == []
+    assert list(machine.runs.directory.iterdir()) == []
+    assert list(machine.suspended.store.root.glob("*/.*")) == []
+    with pytest.raises(SnapshotRefused, match="missing"):
+        await machine.wake(parked, launch, generation=3)
+    assert ask(await machine.start(launch, generation=4)) == "1"
 
 
 async def test_a_park_that_takes_too_long_lets_the_guest_go_on(machine: Machine):

@@ -149,6 +149,15 @@ def spans(directory: Path) -> list[tuple[str, int, int | None]]:
         db.close()
 
 
+def wakes(directory: Path) -> list[tuple[str, int]]:
+    """Return the ledger's wakes as (tier woken from, whether it served), in order."""
+    db = sqlite3.connect(directory / "ledger.sqlite")
+    try:
+        return db.execute("SELECT from_tier, ok FROM wakes ORDER BY began_us").fetchall()
+    finally:
+        db.close()
+
+
 def assert_tiles(directory: Path) -> None:
     """Assert that the one replica's spans have no gap and no overlap, and one open end."""
     rows = spans(directory)

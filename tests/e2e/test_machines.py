@@ -3,8 +3,10 @@
 Nightly: the machine is emulated. Needs QEMU and apt.
 """
 
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from .program import Program, assert_tiles, marked_processes, spans, write_fleet
+from .program import Program, assert_tiles, marked_processes, spans, wakes, write_fleet
 
 LADDER = '["suspended", "cold"]'
 KILLS = 12
@@ -54,6 +56,36 @@ def test_a_fleet_suspends_its_machine_and_adopts_it_after_a_kill(machines: Path)
     assert program.stop() == 0
     assert marked_processes(machines) == []
     assert spans(machines)[-1][0] == "parked.suspended"
+    assert_tiles(machines)
+
+
+def test_a_machine_killed_during_its_restore_is_booted_instead_for_the_same_request(
+    machines: Path,
+) -> None:
+    program = Program.start(machines)
+    text = program.ask(timeout=150).json()["choices"][0]["message"]["content"]
+    assert program.operator("park").status_code == 200
+    killed: list[int] = []
+
+    def kill() -> None:
+        while not killed:
+            for pid in marked_processes(machines):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    answer = program.ask(timeout=150)
+    killer.join()
+    assert answer.status_code == 200 and answer.elapsed.total_seconds() < 120, "the one budget"
+    assert answer.json()["choices"][0]["message"]["content"] == text
+    assert len(marked_processes(machines)) == 1 and marked_processes(machines) != killed
+    assert program.stop() == 0
+    assert marked_processes(machines) == []
+    causes = [cause for cause, _, _ in spans(machines)]
+    assert "failed_wake" in causes[causes.index("parked.suspended") :]
+    assert wakes(machines)[-2:] == [("suspended", 0), ("cold", 1)]
+    assert list((machines / "runs").iterdir()) == []
     assert_tiles(machines)
 
 
