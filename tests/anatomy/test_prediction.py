@@ -23,16 +23,16 @@ from poorwill.core.prediction import (
 )
 from poorwill.core.words import SECOND_US, Phase, Tier
 
-PUBLISHED = Path(__file__).parent / "data" / "published_starts.csv"
+DATA = Path(__file__).parent / "data"
 
 
-def published() -> list[dict[str, str]]:
-    with PUBLISHED.open() as file:
+def published(name: str = "published_starts.csv") -> list[dict[str, str]]:
+    with (DATA / name).open() as file:
         return list(csv.DictReader(file))
 
 
 def predicted(row: dict[str, str], *, host: float = USUAL_HOST):
-    fast = any(gpu in row["source"] for gpu in ("H100", "H200", "B200"))
+    fast = any(gpu in row["source"] for gpu in ("H100", "H200", "B200", "5090", "6000"))
     start = Start(
         parameters=float(row["params_b"]) * 1e9,
         bytes=round(float(row["bytes_gb"]) * GB),
@@ -113,6 +113,41 @@ def test_a_host_left_out_of_the_calibration_is_still_met():
         host = median(median(factors) for factors in others.values())
         misses += [miss(row, host=host) for row in rows if row["source"].startswith(left_out)]
     assert median(misses) < 0.30
+
+
+def test_loads_of_a_publisher_left_out_are_still_met():
+    """Leave one source out: its rates are scaled by what all the other sources of that loader imply."""
+    misses = []
+    for loader in ("safetensors", "runai", "tensorizer"):  # the others have one source each
+        rows = [r for r in published() if r["what"] == "weights" and r["loader"] == loader]
+        for left_out in {row["source"] for row in rows}:
+            others: dict[str, list[float]] = {}
+            for row in rows:
+                if row["source"] != left_out:
+                    others.setdefault(row["source"], []).append(ratio(row))
+            bias = median(median(ratios) for ratios in others.values())
+            corrected = [ratio(row) / bias for row in rows if row["source"] == left_out]
+            misses += [max(each, 1 / each) - 1 for each in corrected]
+    misses.sort()
+    assert median(misses) <= 0.15
+    assert misses[int(0.9 * len(misses))] <= 0.75
+
+
+def test_starts_published_after_the_constants_were_fixed_are_mostly_met():
+    """None of these was used to set a constant. Two are beyond this model: see docs/anatomy.md."""
+    rows = published("later_starts.csv")
+    inside, misses = [], []
+    for row in rows:
+        estimate = predicted(row)
+        inside.append(estimate.low_us <= float(row["seconds"]) * SECOND_US <= estimate.high_us)
+        misses.append(miss(row))
+    assert sum(inside) >= 6
+    assert median(misses) <= 0.55
+
+
+def ratio(row: dict[str, str]) -> float:
+    """Predicted over published."""
+    return predicted(row).expected_us / SECOND_US / float(row["seconds"])
 
 
 def implied_host(row: dict[str, str]) -> float:

@@ -7,6 +7,7 @@ from poorwill.cli.anatomy_text import counted, estimate_lines
 from poorwill.cli.described import add_figures, described_machine, described_start, fleet_host
 from poorwill.cli.verb import Streams
 from poorwill.compose.host import KnownHost
+from poorwill.core.engine_times import ENGINE_TIMES
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.loaders import GB
 from poorwill.core.prediction import Start, predict_start
@@ -28,9 +29,10 @@ def say_prediction(options: argparse.Namespace, streams: Streams) -> int:
             hint="--params 70e9",
         )
     start, known = described_start(options), fleet_host(options, streams)
+    evidence = ENGINE_TIMES[start.engine].evidence
     estimates = predict_start(start, described_machine(options, known))
     if options.json:
-        streams.say_json(estimates_json(estimates))
+        streams.say_json(estimates_json(estimates) | {"evidence": evidence})
         return 0
     for line in _told(options, start, known):
         streams.tell(line)
@@ -38,6 +40,7 @@ def say_prediction(options: argparse.Namespace, streams: Streams) -> int:
     streams.say(f"{start.engine}, {billions:g}B parameters, {start.weight_bytes / GB:.4g} GB:")
     for line in estimate_lines(estimates):
         streams.say(line)
+    streams.say(f"how far {start.engine}'s own phases were checked: {evidence}")
     return 0
 
 

@@ -76,6 +76,7 @@ LOADERS: Mapping[str, Loader] = MappingProxyType(
         "serverlessllm": Loader(streams=8, reach=0.74, cap=54 * GB, scaling=0.9),
         "instanttensor": Loader(streams=32, reach=0.8, cap=48 * GB, scaling=0.1),
         "gguf": Loader(streams=1, reach=1.0, cap=2.2 * GB, scaling=0.5),
+        "ollama": Loader(streams=2, reach=1.0, cap=4.5 * GB, scaling=0.0),
     }
 )
 
