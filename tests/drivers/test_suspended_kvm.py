@@ -2,6 +2,8 @@
 
 # The tests write a small program and run it.
 
+import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from poorwill.drivers import procfs
 from poorwill.drivers.guest import UP_MARK, Guest
 from poorwill.drivers.qemu import Accelerator, Hypervisor, find_hypervisor
 from poorwill.drivers.qemu_kvm import prove_kvm
+
+from .conftest import until
 
 GUEST = Guest(
     directory="/guest",
@@ -47,6 +51,26 @@ async def test_a_guest_that_speaks_proves_kvm_and_is_ended(tmp_path: Path):
     accelerator, why = await prove(hypervisor)
     assert accelerator is Accelerator.KVM and "reached the guest's own code" in why
     assert procfs.read_stat(int(pid_file.read_text())) is None
+
+
+async def test_the_trial_inherits_no_descriptor_of_poorwill(tmp_path: Path):
+    listing = tmp_path / "descriptors"
+    hypervisor = stand_in(tmp_path / "qemu", f"ls -l /proc/self/fd >{listing}; echo '{UP_MARK}'")
+    with (tmp_path / "private").open("w") as private:
+        os.set_inheritable(private.fileno(), True)
+        accelerator, _ = await prove(hypervisor)
+    assert accelerator is Accelerator.KVM
+    assert "/private" not in listing.read_text() and "/descriptors" in listing.read_text()
+
+
+async def test_a_trial_that_is_cancelled_leaves_no_process(tmp_path: Path):
+    pid_file = tmp_path / "pid"
+    hypervisor = stand_in(tmp_path / "qemu", f"echo $$ >{pid_file}; exec sleep 600")
+    trial = asyncio.get_running_loop().create_task(prove(hypervisor))
+    await until(lambda: pid_file.exists() and pid_file.read_text() != "")
+    trial.cancel()
+    await asyncio.wait({trial})
+    assert trial.cancelled() and procfs.read_stat(int(pid_file.read_text())) is None
 
 
 async def test_a_guest_that_never_gets_there_is_given_up_after_the_limit(tmp_path: Path):

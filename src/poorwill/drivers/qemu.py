@@ -5,15 +5,16 @@ run's directory, which is QEMU's working directory: two runs can then never shar
 file, and a long directory name does not exceed the 108 bytes of a Unix socket's address.
 """
 
-import asyncio
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.drivers.blocking import in_thread
 from poorwill.drivers.guest import Guest
 
 BINARY = "qemu-system-x86_64"
@@ -81,6 +82,23 @@ class Hypervisor:
         return f"file:{path}" if self.version[:2] >= _FILE_URI else f"exec:cat {shlex.quote(path)}"
 
 
+def _version(path: str) -> str:
+    """Return what the program says about itself, empty where it says nothing in time."""
+    # Not asyncio's own: under uvloop a child inherits descriptors that are not meant for it.
+    try:
+        done = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_LIMIT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode("utf-8", "replace")
+
+
 CAPABILITIES: Mapping[Layout, tuple[str, ...]] = {
     Layout.RAM_FILE: ("x-ignore-shared",),
     Layout.MAPPED_RAM: ("mapped-ram",),
@@ -97,18 +115,7 @@ async def find_hypervisor(binary: str = BINARY) -> Hypervisor:
     path = shutil.which(binary)
     if path is None:
         raise OperatorFault(ErrorCode.CONFIG_INVALID, f"no {binary} on the path", hint=INSTALL)
-    child = await asyncio.create_subprocess_exec(
-        path, "--version", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        async with asyncio.timeout(_LIMIT_S):
-            output, _ = await child.communicate()
-    except BaseException:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-        raise
-    match = _VERSION.search(output.decode("utf-8", "replace"))
+    match = _VERSION.search(await in_thread(lambda stop: _version(path)))
     if match is None:
         raise OperatorFault(ErrorCode.CONFIG_INVALID, f"{path} is no QEMU", hint=INSTALL)
     return Hypervisor(binary=path, version=(int(match[1]), int(match[2]), int(match[3])))

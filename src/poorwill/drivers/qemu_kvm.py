@@ -7,7 +7,10 @@ orders of magnitude slower; whoever asks is told which one it is and why.
 
 import asyncio
 import os
+import subprocess
+import tempfile
 from dataclasses import replace
+from typing import IO
 
 from poorwill.drivers.guest import PROBE_WORD, UP_MARK, Guest
 from poorwill.drivers.qemu import Accelerator, Hypervisor, kernel_line
@@ -15,6 +18,10 @@ from poorwill.drivers.qemu import Accelerator, Hypervisor, kernel_line
 DEVICE = "/dev/kvm"
 LIMIT_S = 20.0
 _KEPT_BYTES = 400
+_MOST_BYTES = 2**20
+"""A boot says less."""
+
+_LOOK_S = 0.02
 
 
 async def prove_kvm(
@@ -36,29 +43,33 @@ async def prove_kvm(
 
 async def _trial(hypervisor: Hypervisor, guest: Guest, *, limit_s: float) -> str | None:
     """Return None where the guest's init spoke, else what happened instead."""
-    child = await asyncio.create_subprocess_exec(
-        *_command(hypervisor, guest),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+    with tempfile.TemporaryFile() as said, _started(hypervisor, guest, said) as child:
+        try:
+            async with asyncio.timeout(limit_s):
+                ended = False
+                while True:
+                    heard = os.pread(said.fileno(), _MOST_BYTES, 0)
+                    if UP_MARK.encode() in heard:
+                        return None
+                    if ended:
+                        return f"ended: {_printable(heard)}"
+                    ended = child.poll() is not None  # what it said last is looked at once more
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            return f"did not get there within {limit_s:g} s"
+        finally:
+            child.kill()
+
+
+def _started(hypervisor: Hypervisor, guest: Guest, said: IO[bytes]) -> subprocess.Popen[bytes]:
+    # Not asyncio's own: under uvloop a child inherits descriptors that are not meant for it.
+    return subprocess.Popen(
+        _command(hypervisor, guest),
+        stdin=subprocess.DEVNULL,
+        stdout=said,
+        stderr=said,
         start_new_session=True,
     )
-    assert child.stdout is not None
-    heard = b""
-    try:
-        async with asyncio.timeout(limit_s):
-            while UP_MARK.encode() not in heard:
-                block = await child.stdout.read(4096)
-                if not block:
-                    return f"ended: {_printable(heard)}"
-                heard = heard[-_KEPT_BYTES:] + block
-        return None
-    except TimeoutError:
-        return f"did not get there within {limit_s:g} s"
-    finally:
-        if child.returncode is None:
-            child.kill()
-        await child.communicate()
 
 
 def _command(hypervisor: Hypervisor, guest: Guest) -> tuple[str, ...]:
