@@ -89,7 +89,7 @@ async def _prove(settings: FleetSettings | None, streams: Streams) -> list[Proof
                 tier=Tier.ASLEEP,
                 works=False,
                 tried=False,
-                why="it is the engine's own sleep (vLLM, SGLang, Ollama) and needs one running",
+                why="it is the engine's own sleep (vLLM, SGLang, Ollama, llama.cpp) and needs one running",
                 mend="name `asleep` in a model's ladder; the first park proves it or falls back",
             ),
         ]

@@ -231,7 +231,8 @@ def _mend(criu: Criu) -> str:
     ways = []
     if criu.unprivileged:
         ways.append(
-            f"run poorwill as root, or give the binary the rights: {CAPABILITIES} {criu.binary}"
+            "run poorwill as root, or with two ambient capabilities (`poorwill deploy unit --run-as NAME` "
+            f"writes such a unit), or give the binary the rights: {CAPABILITIES} {criu.binary}"
         )
     if _major_minor(criu.version) < (4, 2):
         ways.append(f"get CRIU 4.2 or later: {INSTALL}")
