@@ -12,7 +12,13 @@ from poorwill.core.errors import OperatorFault
 from poorwill.core.starts import FinishedWake, StartKind, compare
 from poorwill.core.sub_budget import EXPECTED_DETAIL, overrun, with_rates
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
-from poorwill.telemetry.tracing import WakeTracer, chrome_trace, open_tracer, trace_wakes
+from poorwill.telemetry.tracing import (
+    NotingExporter,
+    WakeTracer,
+    chrome_trace,
+    open_tracer,
+    trace_wakes,
+)
 
 GB = 10**9
 
@@ -198,6 +204,23 @@ def test_tracing_is_off_without_an_endpoint_and_says_what_is_missing_with_one():
     except ImportError:
         with pytest.raises(OperatorFault, match="not installed"):
             open_tracer({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"})
+
+
+def test_spans_that_cannot_be_sent_are_counted():
+    pytest.importorskip("opentelemetry.sdk.trace", reason="the extra `otel` is not installed")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+
+    class Deaf(SpanExporter):
+        def export(self, spans):
+            return SpanExportResult.FAILURE
+
+    exporter = NotingExporter(Deaf())
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = WakeTracer(provider, exporter)
+    tracer.send(COLD)
+    assert tracer.close() == 1 + len(COLD.spans)
 
 
 class Feed:

@@ -157,6 +157,17 @@ async def test_a_trace_file_is_written_and_a_bad_path_refused(told, tmp_path):
     assert status == 2 and "cannot write" in err
 
 
+async def test_a_model_s_wakes_are_listed_under_the_ids_that_show_them(told):
+    status, out, _ = await poorwill("anatomy", "bird", "--fleet", str(told))
+    assert status == 0
+    rows = [line.split() for line in out.splitlines() if line.startswith("  bird-0.")]
+    assert [row[0] for row in rows] == ["bird-0.1", "bird-0.2", "bird-0.3"]
+    assert rows[0][1:5] == ["2027-01-15", "08:00:10", "cold", "10.0"]
+    for count in ("0", "-1", "x"):
+        status, _, err = await poorwill("anatomy", "bird", "--fleet", str(told), "--last", count)
+        assert status == 2 and "1 or more" in err
+
+
 async def test_unknown_names_and_missing_ledgers_are_told(told, tmp_path):
     status, _, err = await poorwill("anatomy", "fish", "--fleet", str(told))
     assert status == 2 and "no model and no wake is named 'fish'" in err and "bird" in err

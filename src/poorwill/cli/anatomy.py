@@ -21,6 +21,7 @@ from poorwill.cli.anatomy_text import (
     how_measured,
     seconds,
     side_by_side,
+    wake_list,
     waterfall,
 )
 from poorwill.cli.target import add_fleet_option, add_json_option, read_fleet
@@ -37,7 +38,10 @@ from poorwill.core.words import ModelName
 from poorwill.engines.storage_speed import StorageSpeed
 from poorwill.ledger.schema import reading
 from poorwill.ledger.wakes import finished_wakes
-from poorwill.telemetry.tracing import chrome_trace, open_tracer
+from poorwill.telemetry.tracing import chrome_trace, endpoint_of, open_tracer
+
+LISTED = 10
+"""Of a model's wakes so many are listed, with the id under which each has its own waterfall."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +57,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", metavar="MODEL|WAKE", help="default: every model")
     add_fleet_option(parser)
     add_json_option(parser)
-    parser.add_argument("--last", type=int, default=50, help="compare so many wakes (default 50)")
+    parser.add_argument(
+        "--last", type=_count, default=50, metavar="N", help="compare so many wakes (default: 50)"
+    )
     parser.add_argument("--trace", metavar="FILE", help="write the wakes for Chrome's trace viewer")
     parser.add_argument(
         "--send", action="store_true", help="send the wakes to $OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -62,6 +68,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--measure", action="store_true", help="measure the storage's bandwidth anew"
     )
     add_predict_options(parser)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count of wakes: 1 or more")
+    return int(text)
 
 
 async def _run(options: argparse.Namespace, streams: Streams) -> int:
@@ -101,7 +113,7 @@ def _read(fleet: FleetSettings, what: str | None, last: int) -> list[FinishedWak
         raise OperatorFault(
             ErrorCode.MODEL_NOT_FOUND,
             f"no model and no wake is named {what!r}",
-            hint="models: " + ", ".join(sorted(known)),
+            hint="models: " + ", ".join(sorted(known)) + "; poorwill anatomy MODEL lists its wakes",
         )
     return wakes
 
@@ -153,6 +165,9 @@ def _say(
     for report in reports:
         if detailed and report.wakes:
             for line in waterfall(report.wakes[-1], speed.bytes_s if speed else None):
+                streams.say(line)
+            streams.say()
+            for line in wake_list(report.wakes[-LISTED:]):
                 streams.say(line)
             streams.say()
         streams.say(_heading(report))
@@ -232,12 +247,16 @@ def _send(streams: Streams, wakes: Sequence[FinishedWake]) -> None:
             "no OpenTelemetry endpoint is configured",
             hint="set OTEL_EXPORTER_OTLP_ENDPOINT",
         )
-    try:
-        for wake in wakes:
-            tracer.send(wake)
-    finally:
-        tracer.close()
-    streams.tell(f"sent {counted(len(wakes), 'wake')}")
+    for wake in wakes:
+        tracer.send(wake)
+    lost = tracer.close()
+    if lost:
+        raise OperatorFault(
+            ErrorCode.UPSTREAM_CONNECT,
+            f"{counted(lost, 'span')} could not be sent to {endpoint_of(streams.env)}",
+            hint="is a collector listening there, for OTLP over HTTP (usually port 4318)?",
+        )
+    streams.tell(f"sent {counted(len(wakes), 'wake')} to {endpoint_of(streams.env)}")
 
 
 VERB = Verb(

@@ -45,6 +45,25 @@ def waterfall(wake: FinishedWake, bandwidth: float | None) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
+def wake_list(wakes: Sequence[FinishedWake]) -> list[str]:
+    """Return wakes as a list, each under the id that shows its own waterfall."""
+    rows = [("wake", "began (UTC)", "from", "took", "held", "price", "end")]
+    for wake in wakes:
+        began = datetime.fromtimestamp(wake.began_us / SECOND_US, tz=UTC)
+        rows.append(
+            (
+                wake.wake,
+                f"{began:%Y-%m-%d %H:%M:%S}",
+                str(wake.kind),
+                seconds(wake.took_us),
+                f"{wake.held:,}",
+                money(wake.price_nusd),
+                "ready" if wake.ok else f"FAILED: {wake.failure}",
+            )
+        )
+    return [f"  {line}".rstrip() for line in columns(rows)]
+
+
 def side_by_side(starts: Sequence[Comparison], bandwidth: float | None) -> list[str]:
     """Return kinds of starts as columns: median and spread of each phase, floor, ratio, price."""
     phases = [phase for phase in Phase if any(phase in start.phases for start in starts)]

@@ -135,7 +135,7 @@ def _number(text: str) -> float:
     except ValueError:
         value = float("nan")
     if not abs(value) < 1e18:  # catches nan as well
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number, such as 70e9")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a sensible number, such as 70e9")
     return value
 
 

@@ -7,8 +7,8 @@ nothing is imported.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
 from poorwill.core.entries import WakeBegan, WakeEnded
 from poorwill.core.errors import ErrorCode, OperatorFault
@@ -16,7 +16,8 @@ from poorwill.core.ports import EventFeed, Log
 from poorwill.core.starts import FinishedWake
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """OpenTelemetry's own names (its specification, OTLP exporter configuration)."""
@@ -65,11 +66,35 @@ def endpoint_of(env: Mapping[str, str]) -> str | None:
     return next((env[name] for name in ENDPOINT_VARIABLES if env.get(name)), None)
 
 
+class NotingExporter:
+    """Hands spans to an OpenTelemetry exporter and counts those that it could not send."""
+
+    def __init__(self, exporter: "SpanExporter") -> None:
+        self._exporter = exporter
+        self.lost = 0
+
+    def export(self, spans: "Sequence[ReadableSpan]") -> "SpanExportResult":
+        """Send; blocks up to the exporter's own time limit, retries included."""
+        result = self._exporter.export(spans)
+        if result.name != "SUCCESS":
+            self.lost += len(spans)
+        return result
+
+    def shutdown(self) -> None:
+        """Stop."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Send what the exporter itself still holds."""
+        return self._exporter.force_flush(timeout_millis)
+
+
 class WakeTracer:
     """Sends wakes as OpenTelemetry spans: one for the wake, one below it for each phase."""
 
-    def __init__(self, provider: "TracerProvider") -> None:
+    def __init__(self, provider: "TracerProvider", exporter: NotingExporter | None = None) -> None:
         self._provider = provider
+        self._exporter = exporter
         self._tracer = provider.get_tracer("poorwill")
 
     def send(self, wake: FinishedWake) -> None:
@@ -104,9 +129,13 @@ class WakeTracer:
             part.end(end_time=span.ended_us * 1000)
         whole.end(end_time=wake.ended_us * 1000)
 
-    def close(self) -> None:
-        """Send what is left and stop; blocks up to the exporter's own time limit."""
+    def close(self) -> int:
+        """Send what is left and stop; blocks up to the exporter's own time limit.
+
+        Returns how many spans never arrived.
+        """
         self._provider.shutdown()
+        return self._exporter.lost if self._exporter else 0
 
 
 def open_tracer(env: Mapping[str, str]) -> WakeTracer | None:
@@ -128,8 +157,9 @@ def open_tracer(env: Mapping[str, str]) -> WakeTracer | None:
             hint="pip install 'poorwill[otel]', or unset " + " and ".join(ENDPOINT_VARIABLES),
         ) from error
     provider = TracerProvider(resource=Resource.create({"service.name": "poorwill"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return WakeTracer(provider)
+    exporter = NotingExporter(OTLPSpanExporter())
+    provider.add_span_processor(BatchSpanProcessor(cast("SpanExporter", exporter)))
+    return WakeTracer(provider, exporter)
 
 
 async def trace_wakes(
@@ -147,7 +177,9 @@ async def trace_wakes(
         await _send_ended(feed, tracer, log)
     finally:
         feed.close()
-        await asyncio.shield(asyncio.to_thread(tracer.close))
+        lost = await asyncio.shield(asyncio.to_thread(tracer.close))
+        if lost:
+            log.warning("spans were not sent", count=lost, endpoint=ENDPOINT_VARIABLES[-1])
 
 
 async def _send_ended(events: EventFeed, tracer: WakeTracer, log: Log) -> None:
