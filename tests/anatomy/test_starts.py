@@ -169,6 +169,9 @@ def test_an_overrun_names_the_phase_its_limit_and_its_rates():
     assert with_rates(why, [slow]) == "weights: 61 s of 60 s; reading 0.3 GB/s, expected 2.1"
     assert with_rates(why, [replace(slow, detail="")]) == "weights: 61 s of 60 s; reading 0.3 GB/s"
     assert with_rates(why, [replace(slow, bytes_read=None)]) == why
+    assert overrun(Phase.WEIGHTS, 2_003_000, 2 * SECOND_US) == "weights: 2.003 s of 2 s"
+    imports = replace(slow, phase=Phase.IMPORTS)
+    assert with_rates("imports: 61 s of 60 s", [imports]) == "imports: 61 s of 60 s"
     assert with_rates("poorwill is shutting down", [slow]) == "poorwill is shutting down"
 
 

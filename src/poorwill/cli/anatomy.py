@@ -186,7 +186,7 @@ def _say(
 def _heading(report: _Report) -> str:
     failed = sum(not wake.ok for wake in report.wakes)
     told = f"{report.model}: {counted(len(report.wakes), 'wake')}"
-    told += f", {failed} of them failed" if failed else ""
+    told += f", {failed} failed" if failed else ""
     several = any(start.count > 1 for start in report.starts)
     return told + (", median [lowest .. highest]" if several else "")
 

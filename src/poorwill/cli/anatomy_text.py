@@ -1,5 +1,6 @@
 """Draws starts for a terminal: one wake as a waterfall, kinds of starts side by side. Text only, no I/O."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -35,7 +36,7 @@ def waterfall(wake: FinishedWake, bandwidth: float | None) -> list[str]:
                 size(span.bytes_read),
                 rate(span.bytes_read, took),
                 money(price),
-                span.detail,
+                readable(span.detail),
             )
         )
     bars = ["", *(_bar(wake, span) for span in wake.spans)]
@@ -66,6 +67,8 @@ def wake_list(wakes: Sequence[FinishedWake]) -> list[str]:
 
 def side_by_side(starts: Sequence[Comparison], bandwidth: float | None) -> list[str]:
     """Return kinds of starts as columns: median and spread of each phase, floor, ratio, price."""
+    if not starts:
+        return ["  none was successful"]
     phases = [phase for phase in Phase if any(phase in start.phases for start in starts)]
     rows = [["", *(f"{start.kind} ({start.count})" for start in starts)]]
     for phase in phases:
@@ -169,6 +172,15 @@ def money(amount_nusd: int | None) -> str:
     return "-" if amount_nusd is None else dollars(amount_nusd, places=6)
 
 
+def readable(detail: str) -> str:
+    """Return a leaf's detail with its byte counts in the units that people use."""
+
+    def sized(found: re.Match[str]) -> str:
+        return size(float(found[1])) + found[2]
+
+    return " ".join(re.sub(r"\b(\d+) B( from storage|/s)", sized, detail).split())
+
+
 def _spread(spread: Spread) -> str:
     if spread.low_us == spread.high_us:
         return seconds(spread.median_us)
@@ -205,7 +217,8 @@ def _floor_lines(wake: FinishedWake, bandwidth: float | None) -> list[str]:
 
 def _tree_lines(branch: Branch, depth: int = 0) -> list[str]:
     read = f"  {size(branch.bytes_read)}" if branch.bytes_read else ""
-    lines = [f"  {'  ' * depth}{branch.name}: {seconds(branch.took_us)}{read}"]
+    name = readable(branch.name)
+    lines = [f"  {'  ' * depth}{name}: {seconds(branch.took_us)}{read}"]
     for child in branch.children:
         lines += _tree_lines(child, depth + 1)
     return lines

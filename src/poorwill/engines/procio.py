@@ -18,6 +18,8 @@ from poorwill.core.words import SECOND_US, Phase
 _PROC = Path("/proc")
 _MOST_PROCESSES = 200
 _LEAST_SLOW_US = SECOND_US
+SHORT_OF = 0.8
+"""Weights read at less than this share of the expected rate are marked as slow."""
 _LEAST_BYTES = 64 * 1024
 """Less than this in a phase is start-up noise (a module, a header), not reading a model."""
 
@@ -104,7 +106,7 @@ class IoTrack:
     ) -> list[PhaseSpan]:
         """Return the leaves with the bytes read in each, where no source told them yet.
 
-        Weights read at less than half the expected rate (bytes a second) are marked as slow.
+        Weights read at well under the expected rate (bytes a second) are marked as slow.
         """
         found = [self._with_bytes(span) for span in spans]
         if expected_rate is None:
@@ -144,7 +146,7 @@ def _marked_slow(span: PhaseSpan, expected_rate: float) -> PhaseSpan:
     took_us = span.ended_us - span.began_us
     if span.phase is not Phase.WEIGHTS or span.bytes_read is None or took_us < _LEAST_SLOW_US:
         return span
-    if span.bytes_read / took_us * SECOND_US >= expected_rate / 2:
+    if span.bytes_read / took_us * SECOND_US >= SHORT_OF * expected_rate:
         return span
     return replace(span, detail=f"{span.detail}, {EXPECTED_DETAIL.format(expected_rate)}")
 

@@ -146,7 +146,7 @@ class Controller:
             unit.job.add_done_callback(self._unless_begun(unit, effect))
         elif isinstance(effect, AbortWake):
             if unit.job is not None:
-                unit.job.cancel()
+                unit.job.cancel(effect.why)
         elif isinstance(effect, StartPark):
             assert committed is not None
             park = carry_out_park(self, unit, effect, committed)

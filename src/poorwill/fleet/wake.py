@@ -36,8 +36,9 @@ async def carry_out_wake(
         await controller.room.make(unit)
         waking.launch = unit.launch()
         running = await _bring_back(waking, waking.launch)
-    except asyncio.CancelledError:
-        waking.failed("the wake was aborted")
+    except asyncio.CancelledError as cancelled:
+        why = str(cancelled.args[0]) if cancelled.args else ""
+        waking.failed(f"the wake was aborted: {why}" if why else "the wake was aborted")
         raise
     except PoorwillError as error:
         known = (ErrorCode.NO_CAPACITY, ErrorCode.LEDGER_UNAVAILABLE)
