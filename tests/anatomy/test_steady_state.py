@@ -28,7 +28,14 @@ def test_percentiles_by_nearest_rank():
 
 @pytest.mark.parametrize(
     ("rates", "where"),
-    [([100, 190, 360, 380], 4), ([100, 105], 1), ([100, 200, 400], None), ([100], None)],
+    [
+        ([100, 190, 360, 380], 4),
+        ([100, 105], 1),
+        ([100, 200, 400], None),
+        ([100], None),
+        ([100, 95, 200, 210], 4),  # an unlucky level is not the end
+        ([100, 95, 104, 200], None),
+    ],
 )
 def test_saturation_is_where_doubling_stops_paying(rates, where):
     found = saturation([at(2**i, rate) for i, rate in enumerate(rates)])

@@ -153,7 +153,7 @@ def _say_wakes(
         streams.say_json({"wakes": [wake_json(wake) for wake in wakes]})
         return
     for wake in wakes:
-        for line in waterfall(wake, speed.bytes_s if speed else None):
+        for line in waterfall(wake, speed.bytes_s if speed else None, width=streams.width):
             streams.say(line)
 
 
@@ -164,7 +164,8 @@ def _say(
         streams.say("no wake has finished yet")
     for report in reports:
         if detailed and report.wakes:
-            for line in waterfall(report.wakes[-1], speed.bytes_s if speed else None):
+            bandwidth = speed.bytes_s if speed else None
+            for line in waterfall(report.wakes[-1], bandwidth, width=streams.width):
                 streams.say(line)
             streams.say()
             for line in wake_list(report.wakes[-LISTED:]):

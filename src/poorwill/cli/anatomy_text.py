@@ -14,17 +14,25 @@ from poorwill.core.words import SECOND_US, Phase
 from poorwill.engines.storage_speed import StorageSpeed
 
 BAR = 40
+NARROW = 110
+"""On a terminal of fewer columns a waterfall leaves out what follows from its other columns."""
 
 
-def waterfall(wake: FinishedWake, bandwidth: float | None) -> list[str]:
-    """Return one wake: every leaf with its place in time, bytes, rate and price, and the floor."""
+def waterfall(
+    wake: FinishedWake, bandwidth: float | None, *, width: int | None = None
+) -> list[str]:
+    """Return one wake: every leaf with its place in time, bytes, rate and price, and the floor.
+
+    On a terminal of `width` columns bars are as long as fits, and details are cut; the tree has them whole.
+    """
+    narrow = width is not None and width < NARROW
     end = "ready" if wake.ok else f"FAILED: {wake.failure}"
     budget = f" of {seconds(wake.budget_us)}" if wake.budget_us is not None else ""
     head = (
         f"{wake.wake}  {wake.model} from {wake.kind}: {seconds(wake.took_us)}{budget}, {end} "
         f"({wake.why}, asked by {wake.asked_by}, {wake.held} held)"
     )
-    rows = [("phase", "start", "took", "share", "read", "rate", "price", "detail")]
+    rows: list[tuple[str, ...]] = [("phase", "start", "took", "share", "read", "rate", "price")]
     for span, price in zip(wake.spans, wake.prices_nusd, strict=True):
         took = span.ended_us - span.began_us
         rows.append(
@@ -36,12 +44,18 @@ def waterfall(wake: FinishedWake, bandwidth: float | None) -> list[str]:
                 size(span.bytes_read),
                 rate(span.bytes_read, took),
                 money(price),
-                readable(span.detail),
             )
         )
-    bars = ["", *(_bar(wake, span) for span in wake.spans)]
+    if narrow:
+        rows = [(*row[:3], row[4], row[6]) for row in rows]
+    figures = [f"  {text}  " for text in columns(rows, last_left=False)]
+    room = BAR if width is None else min(BAR, max(1, width - len(figures[0])))
+    bars = ["", *(_bar(wake, span, room) for span in wake.spans)]
+    details = ["detail", *(readable(span.detail) for span in wake.spans)]
     lines = [head, ""]
-    lines += [f"  {text} {bar}" for text, bar in zip(columns(rows), bars, strict=True)]
+    for figure, bar, detail in zip(figures, bars, details, strict=True):
+        line = f"{figure}{bar.ljust(room)}  {detail}"
+        lines.append(line if width is None else line[:width])
     lines += ["", *_tree_lines(tree(wake.spans)), *_floor_lines(wake, bandwidth)]
     return [line.rstrip() for line in lines]
 
@@ -194,13 +208,13 @@ def _dearest(start: Comparison) -> str:
     return f"{phase} {money(price)}"
 
 
-def _bar(wake: FinishedWake, span: PhaseSpan) -> str:
+def _bar(wake: FinishedWake, span: PhaseSpan, room: int) -> str:
     if wake.took_us <= 0:
         return ""
-    left = round((span.began_us - wake.began_us) * BAR / wake.took_us)
-    right = round((span.ended_us - wake.began_us) * BAR / wake.took_us)
+    left = round((span.began_us - wake.began_us) * room / wake.took_us)
+    right = round((span.ended_us - wake.began_us) * room / wake.took_us)
     mark = "." if span.phase is Phase.UNATTRIBUTED else "#"
-    return " " * min(left, BAR - 1) + mark * max(1, right - left)
+    return " " * min(left, room - 1) + mark * max(1, right - left)
 
 
 def _floor_lines(wake: FinishedWake, bandwidth: float | None) -> list[str]:
@@ -224,12 +238,13 @@ def _tree_lines(branch: Branch, depth: int = 0) -> list[str]:
     return lines
 
 
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as aligned lines: the first and the last column to the left, the others to the right."""
+def columns(rows: Sequence[Sequence[str]], *, last_left: bool = True) -> list[str]:
+    """Return rows as aligned lines: the first and (unless told otherwise) the last column to the left, the
+    others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(
-            cell.ljust(width) if i in (0, len(row) - 1) else cell.rjust(width)
+            cell.ljust(width) if i == 0 or (last_left and i == len(row) - 1) else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows

@@ -7,7 +7,7 @@ what an application would see. Parsing the events happens after the last byte, o
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, cast
@@ -154,8 +154,17 @@ async def shoot(caller: Caller, prompt: str, *, tokens: int) -> Shot:
     began_us, status, pieces = await caller.ask(request)
     ended_us = now_us()
     if status != 200:
-        raise BenchError(f"status {status}: {b''.join(data for _, data in pieces)[:200]!r}")
+        raise BenchError(f"status {status}: {_told(pieces)}")
     return _shot(began_us, ended_us, pieces)
+
+
+def _told(pieces: Sequence[tuple[int, bytes]]) -> str:
+    """Return what an answer that is no completion says: an error's message, else its beginning."""
+    data = b"".join(piece for _, piece in pieces)
+    try:
+        return str(json.loads(data)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return data[:200].decode("utf-8", "replace")
 
 
 async def round_trip_us(caller: Caller, prompt: str) -> int:
@@ -165,7 +174,7 @@ async def round_trip_us(caller: Caller, prompt: str) -> int:
     began_us, status, pieces = await caller.ask(request)
     took_us = now_us() - began_us
     if status != 200:
-        raise BenchError(f"status {status}: {b''.join(data for _, data in pieces)[:200]!r}")
+        raise BenchError(f"status {status}: {_told(pieces)}")
     return took_us
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from poorwill.cli.anatomy_text import columns, seconds
+from poorwill.cli.anatomy_text import columns, counted, seconds
 from poorwill.core.starts import Comparison
 from poorwill.core.steady_state import Level, Overhead, Percentiles, saturation
 from poorwill.core.words import SECOND_US
@@ -39,7 +39,8 @@ class BenchResult:
 def bench_lines(result: BenchResult) -> list[str]:
     """Return the result for people."""
     rows = [_HEAD, *map(_row, result.levels)]
-    lines = [f"{result.model}, warm:", *(f"  {line}".rstrip() for line in columns(rows)), ""]
+    table = [f"  {line}".rstrip() for line in columns(rows, last_left=False)]
+    lines = [f"{result.model}, warm; times are p50/p95/p99:", *table, ""]
     return lines + [f"  {line}" for line in _conclusions(result)]
 
 
@@ -76,17 +77,14 @@ def _conclusions(result: BenchResult) -> list[str]:
     saturated = result.saturated
     if saturated is not None:
         lines.append(
-            f"batching saturates at {saturated.concurrency} at once: {saturated.tokens_s:.0f} tokens/s; "
+            f"batching saturates at {saturated.concurrency} at once: {saturated.tokens_s:,.0f} tokens/s; "
             "more clients only wait longer"
         )
     else:
         lines.append("throughput still grew at the highest concurrency: try --concurrency higher")
     added = result.overhead
     if added is not None:
-        lines.append(
-            f"the gateway adds {seconds(added.median_us)} to a request "
-            f"(quartiles {seconds(added.low_us)} .. {seconds(added.high_us)}, {added.pairs} pairs)"
-        )
+        lines.append(_overhead(added))
     capacity = ", ".join(
         f"{name.replace('_', ' ')} {count:,}" for name, count in result.capacity.items()
     )
@@ -100,9 +98,20 @@ def _conclusions(result: BenchResult) -> list[str]:
     return lines
 
 
+def _overhead(added: Overhead) -> str:
+    """Return what the gateway adds; a median that is no larger than the scatter is called what it is."""
+    figures = (
+        f"median {seconds(added.median_us)}, quartiles {seconds(added.low_us)} .. "
+        f"{seconds(added.high_us)}, {counted(added.pairs, 'pair')}"
+    )
+    if added.low_us <= 0:
+        return f"what the gateway adds is less than the requests scatter by themselves ({figures})"
+    return f"the gateway adds {seconds(added.median_us)} to a request ({figures})"
+
+
 _HEAD = (
-    *("at once", "way", "requests", "failed", "tokens/s"),
-    *("first token p50/p95/p99", "between tokens p50/p95/p99", "whole p50/p95/p99"),
+    *("at once", "way", "requests", "tokens/s"),
+    *("first token", "between tokens", "whole"),
 )
 
 
@@ -110,9 +119,8 @@ def _row(level: Level) -> tuple[str, ...]:
     return (
         str(level.concurrency),
         level.route,
-        str(level.requests),
-        str(level.failed),
-        f"{level.tokens_s:.0f}",
+        f"{level.requests:,}" + (f" ({level.failed:,} failed)" if level.failed else ""),
+        f"{level.tokens_s:,.0f}",
         _three(level.first_token),
         _three(level.between_tokens),
         _three(level.whole),
@@ -120,7 +128,13 @@ def _row(level: Level) -> tuple[str, ...]:
 
 
 def _three(values: Percentiles) -> str:
-    return " / ".join(seconds(value) for value in (values.p50_us, values.p95_us, values.p99_us))
+    """Return the three in the one unit that suits the largest."""
+    three = (values.p50_us, values.p95_us, values.p99_us)
+    if three[-1] < SECOND_US:
+        return "/".join(f"{us / 1000:.{0 if us >= 100_000 else 1}f}" for us in three) + " ms"
+    return (
+        "/".join(f"{us / SECOND_US:.{0 if us >= 100 * SECOND_US else 2}f}" for us in three) + " s"
+    )
 
 
 def _level_json(level: Level) -> Json:

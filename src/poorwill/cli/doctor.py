@@ -191,7 +191,7 @@ def _print_sweep(sweep: Sweep, count: int, streams: Streams) -> None:
     for owned in sweep.missing:
         streams.say(f"missing  {owned.replica}: {_was(owned)}")
     if not sweep.orphans and not sweep.missing:
-        streams.say(f"nothing amiss: {count} processes and snapshots, all owned")
+        streams.say(f"nothing amiss: processes and snapshots found: {count}, all owned")
 
 
 def _was(owned: Owned) -> str:

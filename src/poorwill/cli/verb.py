@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TextIO
@@ -31,6 +32,14 @@ class Streams:
         """Print one JSON document, for `--json`."""
         json.dump(value, self.stdout, indent=2, ensure_ascii=False)
         self.stdout.write("\n")
+
+    @property
+    def width(self) -> int | None:
+        """Return the columns of the terminal that results go to, None in a pipe."""
+        try:
+            return os.get_terminal_size(self.stdout.fileno()).columns
+        except (OSError, ValueError):
+            return None
 
     @property
     def progress(self) -> bool:

@@ -48,6 +48,8 @@ PHASE_GROUP: Mapping[Phase, str] = MappingProxyType(
 STORAGE_DETAIL = "{} B from storage"
 """How the detail of a leaf says how much of what was read came from storage, not from the page cache."""
 _STORAGE = re.compile(r"(\d+) B from storage")
+_NOTES = re.compile(r"\d+ B from storage|expected \d+ B/s")
+"""What details say of a whole phase; it names no part of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +205,7 @@ def _merged(pieces: Iterable[PhaseSpan], *, by_detail: bool) -> list[PhaseSpan]:
 def _phase_branch(phase: Phase, parts: Sequence[PhaseSpan]) -> Branch:
     named: dict[str, list[PhaseSpan]] = {}
     for part in parts:
-        named.setdefault(_STORAGE.sub("", part.detail).strip(" ,") or "other", []).append(part)
+        named.setdefault(_NOTES.sub("", part.detail).strip(" ,") or "other", []).append(part)
     leaves = [
         Branch(
             name=detail,

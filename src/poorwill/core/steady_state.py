@@ -3,14 +3,13 @@ Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import ceil
 from statistics import median
 
 from poorwill.core.words import SECOND_US
 
 ENOUGH_GAIN = 0.10
-"""Doubling the concurrency must raise throughput by this share, or the engine counts as saturated."""
+"""More clients must raise throughput by this share, or the engine counts as saturated without them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +84,14 @@ def level(
 
 
 def saturation(levels: Sequence[Level]) -> Level | None:
-    """Return the level beyond which throughput hardly grows, None where it still grew at the last one.
+    """Return the least concurrency beyond which none raises throughput by `ENOUGH_GAIN`.
 
-    Levels of one route, by rising concurrency.
+    None where the last one still did. Levels of one route, by rising concurrency. Looking at all that come
+    after, not at the next alone, keeps one unlucky level from passing for the end.
     """
-    for here, beyond in pairwise(levels):
-        if beyond.tokens_s < here.tokens_s * (1 + ENOUGH_GAIN):
+    for position, here in enumerate(levels[:-1]):
+        beyond = max(level.tokens_s for level in levels[position + 1 :])
+        if beyond < here.tokens_s * (1 + ENOUGH_GAIN):
             return here
     return None
 
