@@ -1,7 +1,12 @@
 """Every way of parking, as the contract suite sees it. A new driver is a factory and a line in `CASES`."""
 
-from collections.abc import Callable, Iterable
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,14 +16,26 @@ from poorwill.core.ports import Driver
 from poorwill.core.words import Tier
 from poorwill.drivers.cold import ColdDriver
 from poorwill.drivers.criu import Criu
+from poorwill.drivers.cuda import CudaState
 from poorwill.drivers.frozen import FrozenDriver
 from poorwill.drivers.guest import Guest
 from poorwill.drivers.qemu import Hypervisor
 from poorwill.drivers.snapshot import SnapshotStore, store_root
 from poorwill.drivers.space import Space
+from poorwill.engines.asking import Endpoint, greedy_text
 
-from .conftest import Fleet
+from . import sleepers
+from .conftest import Fleet, ask
+from .fake_cuda import FakeDevice
 from .virtual import new_machine
+
+
+class Memory(StrEnum):
+    """What an engine still knows after it was parked and woken."""
+
+    NOTHING = "nothing"  # it starts anew
+    ALL = "all"  # it counts on where it was
+    NO_STATE = "no state"  # it has none that could be asked for: the same question, the same answer
 
 
 @dataclass
@@ -29,10 +46,16 @@ class Case:
     driver: Driver
     cold: Driver
     """Starts replicas and lists running ones."""
-    remembers: bool
-    """Whether a woken engine still knows what it knew."""
     again: Callable[[Fleet], "Case"]
     """Makes the same case over a fleet of the same directory: a restarted poorwill."""
+    memory: Memory = Memory.ALL
+    make_launch: Callable[..., Launch] | None = None
+    asking: Callable[[Running], str] = ask
+    device: FakeDevice | None = None
+    cycles: int = 20
+
+    def launch(self, *, replica: str = "tiny") -> Launch:
+        return (self.make_launch or self.fleet.launch)(replica=replica)
 
     async def start(self, launch: Launch, *, generation: int = 1) -> Running:
         return await self.cold.wake(
@@ -44,15 +67,43 @@ class Case:
             parked, launch, generation=generation, report=self.fleet.report
         )
 
+    def serves(self, running: Running, *, asked: int, woken: bool = True) -> None:
+        """Ask the engine and see that the answer is right; it was `asked` so often, this time included.
+
+        `woken`: it was asked only once since it was parked.
+        """
+        said = self.asking(running)
+        if self.memory is Memory.NO_STATE:
+            assert said and "!" not in said
+        else:
+            forgot = woken and self.memory is Memory.NOTHING
+            assert said == ("1" if forgot else str(asked))
+        if self.device is not None:
+            state = self.device.state_of(running.pid)
+            assert state in (CudaState.RUNNING, None), "it serves without its GPU"
+
+    async def probe(self, running: Running) -> str:
+        """What the fleet asks before a park and after a wake."""
+        endpoint = Endpoint(host=running.host, port=running.port, model="tiny", extra={})
+        return await greedy_text(endpoint)
+
+    def lose(self, parked: Parked) -> None:
+        """Make what the parked replica keeps vanish, as an accident would."""
+        if parked.path is not None:
+            shutil.rmtree(parked.path)
+        if parked.running is not None:
+            os.kill(parked.running.pid, signal.SIGKILL)
+            os.waitpid(parked.running.pid, 0)
+
     def scratch(self) -> list[Path]:
         """Whatever a call may have left half done."""
         root = store_root(self.fleet.directory, self.driver.tier)
         return [*root.glob("*/.draft-*"), *root.glob("*/.wake-*")]
 
 
-def cold_case(fleet: Fleet, criu: Criu | None = None) -> Case:
+def cold_case(fleet: Fleet) -> Case:
     driver = new_cold(fleet)
-    return Case(fleet=fleet, driver=driver, cold=driver, remembers=False, again=cold_case)
+    return Case(fleet=fleet, driver=driver, cold=driver, memory=Memory.NOTHING, again=cold_case)
 
 
 def frozen_case(fleet: Fleet, criu: Criu) -> Case:
@@ -60,8 +111,31 @@ def frozen_case(fleet: Fleet, criu: Criu) -> Case:
         fleet=fleet,
         driver=new_frozen(fleet, criu),
         cold=new_cold(fleet),
-        remembers=True,
         again=lambda other: frozen_case(other, criu),
+    )
+
+
+def cuda_case(fleet: Fleet, criu: Criu, device: FakeDevice) -> Case:
+    return Case(
+        fleet=fleet,
+        driver=new_frozen(fleet, criu, device=device),
+        cold=new_cold(fleet),
+        again=lambda other: cuda_case(other, criu, device),
+        device=device,
+        cycles=5,
+    )
+
+
+def asleep_case(fleet: Fleet, kind: str, model: Path) -> Case:
+    return Case(
+        fleet=fleet,
+        driver=sleepers.new_asleep(fleet),
+        cold=new_cold(fleet),
+        again=lambda other: asleep_case(other, kind, model),
+        memory=Memory.NO_STATE,
+        make_launch=partial(sleepers.launch_of, fleet, kind, model),
+        asking=sleepers.complete,
+        cycles=20 if kind in sleepers.FAKES else 3,  # it takes a second to fall asleep
     )
 
 
@@ -71,7 +145,6 @@ def suspended_case(fleet: Fleet, hypervisor: Hypervisor, guest: Guest) -> Case:
         fleet=fleet,
         driver=machine.suspended,
         cold=machine.cold,
-        remembers=True,
         again=lambda other: suspended_case(other, hypervisor, guest),
     )
 
@@ -96,6 +169,9 @@ def new_frozen(fleet: Fleet, criu: Criu, **changes: object) -> FrozenDriver:
     return FrozenDriver(**parts)  # type: ignore[arg-type]
 
 
+MakeCase = Callable[[pytest.FixtureRequest, Fleet], Case]
+
+
 def _cold(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
     return cold_case(fleet)
 
@@ -104,29 +180,63 @@ def _frozen(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
     return frozen_case(fleet, request.getfixturevalue("criu"))
 
 
+def _cuda(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
+    return cuda_case(fleet, request.getfixturevalue("criu"), FakeDevice())
+
+
 def _suspended(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
     return suspended_case(
         fleet, request.getfixturevalue("hypervisor"), request.getfixturevalue("golden_guest")
     )
 
 
-CASES: dict[str, Callable[[pytest.FixtureRequest, Fleet], Case]] = {
+def _asleep(kind: str) -> MakeCase:
+    return lambda request, fleet: asleep_case(fleet, kind, request.getfixturevalue("gguf"))
+
+
+CASES: Mapping[str, MakeCase] = {
     "cold": _cold,
     "frozen": _frozen,
+    "frozen with a GPU": _cuda,  # the fake of CUDA's six process states
     "suspended": _suspended,
+    **{f"asleep {kind}": _asleep(kind) for kind in sleepers.PROGRAMS},
 }
 
-WITH_SNAPSHOT = ("frozen", "suspended")
-"""The cases whose `Parked` has a `path`: a directory that can vanish and be damaged."""
 
-EMULATED = ("suspended",)
-"""Too slow for every run; test_suspended.py has what is particular to it."""
+class Need(StrEnum):
+    """What an item of the contract needs a parked replica to have."""
+
+    IMAGE = "an image on disk"
+    KEPT = "something kept, that can vanish"
+    PORT = "a port that is free while it is parked"
+    MEMORY = "its memory given back by the end of its process"
 
 
-def params(names: Iterable[str]) -> list[object]:
-    """Return the parameters for cases, the slow ones marked."""
+_SLEEPS = {
+    Need.IMAGE: "it keeps its process and writes nothing",
+    Need.PORT: "the process listens all along",
+    Need.MEMORY: "the process stays; test_asleep.py looks at its memory",
+}
+LACKS: Mapping[str, Mapping[Need, str]] = {
+    "cold": {
+        Need.IMAGE: "nothing is left but the weights",
+        Need.KEPT: "nothing is left but the weights",
+    },
+    **{name: _SLEEPS for name in CASES if name.startswith("asleep")},
+}
+"""What does not apply to a case, and why. Each line is proved by `test_what_a_case_lacks_it_lacks`."""
+
+SLOW = ("suspended", "asleep llama.cpp")
+"""Emulated, and falling asleep after a second: too slow for every run. test_suspended.py and test_asleep.py
+have what is particular to them, with the real programs."""
+
+
+def params(names: Iterable[str] = CASES, *, need: Need | None = None) -> list[object]:
+    """Return the parameters for the cases that have what is needed, the slow ones marked."""
     return [
-        pytest.param(name, marks=pytest.mark.nightly if name in EMULATED else ()) for name in names
+        pytest.param(name, marks=pytest.mark.nightly if name in SLOW else ())
+        for name in names
+        if need not in LACKS.get(name, {})
     ]
 
 

@@ -5,12 +5,25 @@ out of memory leaves the process checkpointed for good) and 30/45 (ranks that ta
 one of them is checkpointed or unlocked while a peer is not ready for it).
 """
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from poorwill.drivers.cuda import CudaFailed, CudaState
+from poorwill.core.ports import DriverError
+from poorwill.drivers.cuda import (
+    CudaBroken,
+    CudaFailed,
+    CudaState,
+    bring_back,
+    check_room,
+    take_down,
+)
+from poorwill.drivers.device import DeviceImage
 
 GPU = "GPU-fake"
 ROOM = 80 * 2**30
+HELD = 2**30
+"""What each process of an engine holds on the GPU."""
 
 
 class Hang(AssertionError):
@@ -95,3 +108,43 @@ class FakeCuda:
         for other, process in self.processes.items():
             if other != pid and process.state in theirs:
                 raise Hang(f"{call} of {pid} while its peer {other} is {process.state}")
+
+
+@dataclass
+class FakeDevice:
+    """A `Device` over the fake driver, in process; every call can be cancelled before and after its work."""
+
+    cuda: FakeCuda | None = None
+
+    async def take_down(self, pids: Sequence[int]) -> DeviceImage:
+        await asyncio.sleep(0)
+        self.cuda = FakeCuda(processes={pid: FakeProcess(gpu_bytes=HELD) for pid in pids})
+        image = DeviceImage(pids=tuple(pids), bytes_by_gpu=take_down(self.cuda, pids))
+        await asyncio.sleep(0)
+        return image
+
+    async def check_room(self, image: DeviceImage) -> None:
+        await asyncio.sleep(0)
+        assert self.cuda is not None
+        try:
+            check_room(self.cuda, image.bytes_by_gpu)
+        except CudaFailed as error:
+            raise DriverError(str(error)) from error
+
+    async def bring_back(self, image: DeviceImage) -> None:
+        await asyncio.sleep(0)
+        assert self.cuda is not None
+        try:
+            bring_back(self.cuda, image.pids, image.bytes_by_gpu)
+        except (CudaFailed, CudaBroken) as error:
+            raise DriverError(str(error)) from error
+        await asyncio.sleep(0)
+
+    def states(self) -> set[CudaState]:
+        """The states of the processes that were taken down last."""
+        return {process.state for process in self.cuda.processes.values()} if self.cuda else set()
+
+    def state_of(self, pid: int) -> CudaState | None:
+        """The state of a process, None of one that was not taken down last."""
+        process = self.cuda.processes.get(pid) if self.cuda else None
+        return process.state if process else None

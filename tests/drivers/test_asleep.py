@@ -1,13 +1,11 @@
-"""The tier `asleep`: every engine's own sleep through the driver; llama.cpp's for real, the others' faked.
+"""The tier `asleep`: each engine's own sleep, beyond what the contract suite asks of every driver.
 
 The fakes are programs with the traps of the real engines, and tests prove that each trap is there.
 """
 
 import asyncio
 import http.client
-import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,23 +17,16 @@ from poorwill.core.ports import DriverError, SnapshotRefused
 from poorwill.core.words import Phase, Tier
 from poorwill.drivers import procfs
 from poorwill.drivers.asleep import AsleepDriver
-from poorwill.drivers.asleep_engines import Calls, engine_sleeps
+from poorwill.drivers.asleep_engines import Calls
 from poorwill.drivers.cold import ColdDriver
 from poorwill.drivers.criu import Criu
 from poorwill.engines.gguf_model import make_model
 
-from .cancelling import cancelled_at
 from .cases import new_cold, new_frozen
-from .conftest import Fleet, free_port
+from .conftest import Fleet
+from .sleepers import FAKES, PROGRAMS, complete, gguf, launch_of, new_asleep
 
-STEPS = 150
-IDLE_S = 1
-"""How soon the real llama.cpp falls asleep; it counts in whole seconds."""
-
-
-@pytest.fixture(scope="session")
-def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model") / "tiny.gguf", size="5m")
+__all__ = ["gguf"]  # fixtures
 
 
 @dataclass
@@ -48,17 +39,8 @@ class Bed:
     kind: str
     model: Path
 
-    def launch(self, *switches: str, replica: str = "tiny") -> Launch:
-        port = free_port()
-        program, words, env = PROGRAMS[self.kind](port, str(self.model))
-        python = (sys.executable, "-P", "-u", "-m", f"poorwill.engines.programs.{program}")
-        return replace(
-            self.fleet.launch(replica=replica, port=port),
-            argv=(*python, *words, *switches),
-            env=env,
-            sleep=self.kind.partition(" ")[0],
-            engine_model="tiny",
-        )
+    def launch(self, *switches: str) -> Launch:
+        return launch_of(self.fleet, self.kind, self.model, *switches)
 
     async def start(self, launch: Launch) -> Running:
         return await self.cold.wake(
@@ -74,52 +56,8 @@ class Bed:
         return self.fleet.processes.found() == []
 
 
-def _vllm(port: int, model: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
-    words = ("--served-model-name", "tiny", "--port", str(port), "--enable-sleep-mode")
-    return "sleep_vllm", words, {"VLLM_SERVER_DEV_MODE": "1"}
-
-
-def _sglang(port: int, model: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
-    words = ("--model-path", model, "--port", str(port), "--enable-memory-saver")
-    return "sleep_sglang", words, {}
-
-
-def _sglang_backup(port: int, model: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
-    program, words, env = _sglang(port, model)
-    return program, (*words, "--enable-weights-cpu-backup"), env
-
-
-def _ollama(port: int, model: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
-    return "sleep_ollama", ("--model", "tiny", "--port", str(port)), {}
-
-
-def _llamacpp(port: int, model: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
-    words = ("--model", model, "--port", str(port), "--context", "256", "--parallel", "1")
-    return "llamacpp_server", (*words, "--sleep-idle-seconds", str(IDLE_S)), {}
-
-
-Program = Callable[[int, str], tuple[str, tuple[str, ...], dict[str, str]]]
-PROGRAMS: dict[str, Program] = {
-    "vllm": _vllm,
-    "vllm-2": _vllm,
-    "sglang": _sglang,
-    "sglang with-backup": _sglang_backup,
-    "ollama": _ollama,
-    "llama.cpp": _llamacpp,
-}
-FAKES = tuple(kind for kind in PROGRAMS if kind != "llama.cpp")
-
-
 def new_bed(fleet: Fleet, kind: str, model: Path) -> Bed:
-    driver = AsleepDriver(
-        processes=fleet.processes,
-        sleeps=engine_sleeps(),
-        clock=fleet.clock,
-        log=fleet.log,
-        park_limit_s=20.0,
-        wake_limit_s=20.0,
-    )
-    return Bed(fleet=fleet, cold=new_cold(fleet), driver=driver, kind=kind, model=model)
+    return Bed(fleet=fleet, cold=new_cold(fleet), driver=new_asleep(fleet), kind=kind, model=model)
 
 
 @pytest.fixture
@@ -135,19 +73,6 @@ def bed(request: pytest.FixtureRequest, bed_of: Callable[[str], Bed]) -> Bed:
 @pytest.fixture(params=FAKES)
 def fake(request: pytest.FixtureRequest, bed_of: Callable[[str], Bed]) -> Bed:
     return bed_of(request.param)
-
-
-def complete(running: Running, *, tokens: int = 8, timeout_s: float = 20.0) -> str:
-    """The engine's greedy text."""
-    connection = http.client.HTTPConnection(running.host, running.port, timeout=timeout_s)
-    body = {"model": "tiny", "prompt": "A bird", "max_tokens": tokens, "temperature": 0}
-    headers = {"content-type": "application/json", "connection": "close"}
-    try:
-        connection.request("POST", "/v1/completions", json.dumps(body), headers)
-        answer = json.loads(connection.getresponse().read())
-        return str(answer["choices"][0]["text"])
-    finally:
-        connection.close()
 
 
 def status(running: Running, path: str = "/health") -> int:
@@ -180,86 +105,12 @@ async def test_an_engine_sleeps_and_wakes_three_times_with_the_same_text(bed: Be
     await bed.fleet.processes.kill(running)
 
 
-async def test_another_poorwill_wakes_what_one_before_it_put_to_sleep(bed: Bed):
+async def test_a_record_without_a_process_is_refused(bed_of: Callable[[str], Bed]):
+    bed = bed_of("vllm")
     launch = bed.launch()
-    running = await bed.start(launch)
-    text = await asyncio.to_thread(complete, running)
-    parked = await bed.driver.park(running, launch, generation=1)
-    reborn = new_bed(bed.fleet.again(), bed.kind, bed.model)
-    running = await reborn.wake(Parked.from_json(parked.as_json()), launch)
-    assert await asyncio.to_thread(complete, running) == text
-
-
-async def test_a_sleeping_engine_that_is_gone_is_refused(fake: Bed):
-    launch = fake.launch()
-    running = await fake.start(launch)
-    parked = await fake.driver.park(running, launch, generation=1)
-    await fake.driver.discard(parked)
-    await fake.driver.discard(parked)
-    assert fake.nothing_runs()
+    parked = await bed.driver.park(await bed.start(launch), launch, generation=1)
     with pytest.raises(SnapshotRefused, match="gone"):
-        await fake.wake(parked, launch)
-    with pytest.raises(SnapshotRefused, match="gone"):
-        await fake.wake(replace(parked, running=None), launch)
-
-
-async def test_of_two_wakes_at_once_one_is_refused(fake: Bed):
-    launch = fake.launch()
-    parked = await fake.driver.park(await fake.start(launch), launch, generation=1)
-    results = await asyncio.gather(
-        fake.wake(parked, launch, generation=2),
-        fake.wake(parked, launch, generation=3),
-        return_exceptions=True,
-    )
-    (refused,) = [result for result in results if isinstance(result, DriverError)]
-    (running,) = [result for result in results if isinstance(result, Running)]
-    assert "wake is under way" in str(refused)
-    assert await asyncio.to_thread(complete, running)
-
-
-async def test_a_park_cancelled_at_any_await_leaves_an_engine_that_serves(fake: Bed):
-    launch = fake.launch()
-    running = await fake.start(launch)
-    text = await asyncio.to_thread(complete, running)
-    for step in range(STEPS):
-        if not await cancelled_at(step, fake.driver.park(running, launch, generation=1)):
-            assert step > 0
-            return
-        assert fake.fleet.processes.alive(running)
-        assert await asyncio.to_thread(complete, running) == text, f"await {step}"
-    pytest.fail(f"a park has more than {STEPS} awaits")
-
-
-async def test_a_park_during_a_wake_is_refused_and_the_wake_goes_on(fake: Bed):
-    launch = fake.launch()
-    running = await fake.start(launch)
-    parked = await fake.driver.park(running, launch, generation=1)
-    async with asyncio.TaskGroup() as group:
-        waking = group.create_task(fake.wake(parked, launch))
-        await asyncio.sleep(0)
-        with pytest.raises(DriverError, match="wake is under way"):
-            await fake.driver.park(running, launch, generation=2)
-    assert await asyncio.to_thread(complete, waking.result())
-
-
-async def test_a_sleeping_engine_is_listed_as_the_running_process_that_it_is(fake: Bed):
-    launch = fake.launch()
-    running = await fake.start(launch)
-    await fake.driver.park(running, launch, generation=1)
-    assert await fake.driver.inventory() == ()
-    assert [found.running for found in await fake.cold.inventory()] == [running]
-
-
-async def test_a_wake_cancelled_at_any_await_leaves_no_process(fake: Bed):
-    for step in range(STEPS):
-        launch = fake.launch()
-        parked = await fake.driver.park(await fake.start(launch), launch, generation=1)
-        wake = fake.driver.wake(parked, launch, generation=2, report=fake.fleet.report)
-        if not await cancelled_at(step, wake):
-            assert step > 0
-            return
-        assert fake.nothing_runs(), f"await {step}"
-    pytest.fail(f"a wake has more than {STEPS} awaits")
+        await bed.wake(replace(parked, running=None), launch)
 
 
 async def test_a_wake_that_takes_too_long_ends_the_engine(bed_of: Callable[[str], Bed]):

@@ -1,4 +1,7 @@
-"""The contract of `core.ports.Driver`, run over every driver: whoever parks and wakes must do all of this."""
+"""The contract of `core.ports.Driver`, run over every driver: whoever parks and wakes must do all of this.
+
+What does not apply to a case is in `cases.LACKS`, with the reason, and is proved there.
+"""
 
 # Files are looked at on purpose while nothing else is on the loop.
 
@@ -16,23 +19,34 @@ from poorwill.core.ports import DriverError, SnapshotRefused
 from poorwill.core.words import Phase, Tier
 
 from .cancelling import cancelled_at
-from .cases import CASES, WITH_SNAPSHOT, Case, hurt, params
-from .conftest import Fleet, ask
+from .cases import CASES, LACKS, Case, Need, hurt, params
+from .conftest import Fleet
+from .sleepers import gguf
 from .virtual import debian, golden_guest, hypervisor
 
-__all__ = ["debian", "golden_guest", "hypervisor"]  # fixtures
+__all__ = ["debian", "gguf", "golden_guest", "hypervisor"]  # fixtures
 
 STEPS = 200
 """More awaits than any call has; a call that has more would make its test fail, not pass."""
 
 
-@pytest.fixture(params=params(CASES))
+@pytest.fixture(params=params())
 def case(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
     return CASES[request.param](request, fleet)
 
 
-@pytest.fixture(params=params(WITH_SNAPSHOT))
-def snapshot_case(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
+@pytest.fixture(params=params(need=Need.IMAGE))
+def image_case(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
+    return CASES[request.param](request, fleet)
+
+
+@pytest.fixture(params=params(need=Need.KEPT))
+def kept_case(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
+    return CASES[request.param](request, fleet)
+
+
+@pytest.fixture(params=params(need=Need.PORT))
+def port_case(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
     return CASES[request.param](request, fleet)
 
 
@@ -46,32 +60,67 @@ def port_is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-async def parked_one(case: Case, *switches: str) -> tuple[Parked, Launch]:
-    launch = case.fleet.launch(*switches)
+def at_rest(case: Case, parked: Parked, launch: Launch) -> bool:
+    """Whether nothing runs but what the tier keeps running."""
+    if parked.running is not None:
+        return case.fleet.processes.alive(parked.running)
+    return nothing_runs(case) and port_is_free(launch.port)
+
+
+async def parked_one(case: Case, *, replica: str = "tiny") -> tuple[Parked, Launch]:
+    launch = case.launch(replica=replica)
     running = await case.start(launch)
-    ask(running)
+    case.serves(running, asked=1, woken=False)
     return await case.driver.park(running, launch, generation=1), launch
 
 
-async def test_a_park_frees_the_process_and_the_port_and_a_wake_serves_there_again(case: Case):
-    launch = case.fleet.launch()
+@pytest.mark.parametrize("name", params(LACKS))
+async def test_what_a_case_lacks_it_lacks(request: pytest.FixtureRequest, fleet: Fleet, name: str):
+    case = CASES[name](request, fleet)
+    parked, launch = await parked_one(case)
+    lacks = {Need.IMAGE} if parked.path is None and not await case.driver.inventory() else set()
+    if (parked.path, parked.running) == (None, None):
+        lacks.add(Need.KEPT)
+    if not port_is_free(launch.port):
+        lacks.add(Need.PORT)
+    if parked.running is not None and fleet.processes.alive(parked.running):
+        lacks.add(Need.MEMORY)
+    assert lacks == set(LACKS[name])
+
+
+async def test_a_park_frees_what_the_tier_gives_back_and_a_wake_serves_on_the_same_port(
+    case: Case,
+):
+    launch = case.launch()
     running = await case.start(launch)
-    assert ask(running) == "1"
+    case.serves(running, asked=1, woken=False)
     parked = await case.driver.park(running, launch, generation=1)
     assert parked.tier is case.driver.tier and parked.generation == 1
-    assert nothing_runs(case) and port_is_free(launch.port)
+    assert at_rest(case, parked, launch)
     woken = await case.wake(parked, launch, generation=2)
     assert (woken.port, woken.generation, woken.driver) == (launch.port, 2, case.driver.name)
+    assert woken.launched == launch.identity()
     assert case.fleet.processes.alive(woken)
-    assert ask(woken) == ("2" if case.remembers else "1")
+    case.serves(woken, asked=2)
     assert case.scratch() == []
 
 
-async def test_twenty_cycles_leave_nothing_behind_and_lose_nothing(case: Case):
-    launch = case.fleet.launch()
+async def test_the_probe_answers_the_same_before_a_park_and_after_every_wake(case: Case):
+    launch = case.launch()
     running = await case.start(launch)
-    for cycle in range(20):
-        assert ask(running) == (str(cycle + 1) if case.remembers else "1")
+    answer = await case.probe(running)
+    assert answer
+    for generation in (1, 3):
+        parked = await case.driver.park(running, launch, generation=generation)
+        running = await case.wake(parked, launch, generation=generation + 1)
+        assert await case.probe(running) == answer
+
+
+async def test_many_cycles_leave_nothing_behind_and_lose_nothing(case: Case):
+    launch = case.launch()
+    running = await case.start(launch)
+    for cycle in range(case.cycles):
+        case.serves(running, asked=cycle + 1, woken=cycle > 0)
         parked = await case.driver.park(running, launch, generation=cycle + 1)
         running = await case.wake(parked, launch, generation=cycle + 2)
     await case.fleet.processes.kill(running)
@@ -86,21 +135,27 @@ async def test_phases_are_reported_in_the_order_of_their_time(case: Case):
     marks = case.fleet.marks
     assert marks and [mark.at_us for mark in marks] == sorted(mark.at_us for mark in marks)
     if case.driver.tier is Tier.FROZEN:
+        device = [Phase.RESTORE_DEVICE] if case.device is not None else []
         assert [mark.phase for mark in marks] == [
             Phase.READ_IMAGE,
             Phase.RESTORE_PROCESS,
+            *device,
             Phase.READY,
         ]
         assert marks[0].bytes_read == parked.image_bytes > 0
 
 
 async def test_inventory_shows_what_is_running_and_what_is_parked(case: Case):
-    launch = case.fleet.launch()
+    launch = case.launch()
     running = await case.start(launch)
     (found,) = await case.cold.inventory()
     assert found.running == running and found.tier is None and str(running.pid) in found.what
     parked = await case.driver.park(running, launch, generation=1)
     listed = list(await case.driver.inventory())
+    if parked.running is not None:  # the process that it is, which the cold driver lists
+        listed = [each for each in await case.cold.inventory() if each not in listed]
+        assert [each.running for each in listed] == [parked.running]
+        return
     if parked.path is None:
         assert listed == []
         return
@@ -110,42 +165,43 @@ async def test_inventory_shows_what_is_running_and_what_is_parked(case: Case):
     assert found.image_bytes >= parked.image_bytes > 0
 
 
-async def test_discard_removes_what_is_kept_and_may_be_repeated(case: Case):
+async def test_destroying_removes_what_is_kept_and_may_be_repeated(case: Case):
     parked, launch = await parked_one(case)
     await case.driver.discard(parked)
     await case.driver.discard(parked)
     assert list(await case.driver.inventory()) == []
-    if parked.path is not None:
-        with pytest.raises(SnapshotRefused, match="missing"):
+    assert nothing_runs(case) and port_is_free(launch.port)
+    if (parked.path, parked.running) != (None, None):
+        with pytest.raises(SnapshotRefused, match=r"missing|gone"):
             await case.wake(parked, launch, generation=2)
 
 
-async def test_a_new_driver_wakes_what_one_before_it_parked(case: Case):
+async def test_a_poorwill_that_starts_after_a_crash_wakes_what_was_parked(case: Case):
     parked, launch = await parked_one(case)
     reborn = case.again(case.fleet.again())
     woken = await reborn.wake(Parked.from_json(parked.as_json()), launch, generation=2)
-    assert ask(woken) == ("2" if case.remembers else "1")
+    reborn.serves(woken, asked=2)
 
 
-async def test_a_new_driver_parks_what_one_before_it_started(case: Case):
-    launch = case.fleet.launch()
+async def test_a_poorwill_that_starts_after_a_crash_parks_what_was_started(case: Case):
+    launch = case.launch()
     running = await case.start(launch)
     reborn = case.again(case.fleet.again())
     found = [f.running for f in await reborn.cold.inventory()]
     assert found == [running]
     parked = await reborn.driver.park(Running.from_json(running.as_json()), launch, generation=1)
-    assert nothing_runs(case)
-    ask(await reborn.wake(parked, launch, generation=2))
+    assert at_rest(case, parked, launch)
+    reborn.serves(await reborn.wake(parked, launch, generation=2), asked=1)
 
 
-async def test_a_snapshot_that_vanished_is_refused_and_leaves_no_process(snapshot_case: Case):
-    case = snapshot_case
+async def test_what_vanished_is_refused_and_leaves_no_process(kept_case: Case):
+    case = kept_case
     parked, launch = await parked_one(case)
-    assert parked.path is not None
-    shutil.rmtree(parked.path)
-    with pytest.raises(SnapshotRefused, match="missing"):
+    case.lose(parked)
+    with pytest.raises(SnapshotRefused, match=r"missing|gone"):
         await case.wake(parked, launch, generation=2)
-    assert nothing_runs(case) and case.scratch() == []
+    assert nothing_runs(case) and port_is_free(launch.port) and case.scratch() == []
+    case.serves(await case.start(launch, generation=3), asked=1, woken=False)
 
 
 async def test_of_two_wakes_at_once_one_is_refused_and_the_other_serves(case: Case):
@@ -158,12 +214,13 @@ async def test_of_two_wakes_at_once_one_is_refused_and_the_other_serves(case: Ca
     (refused,) = [result for result in results if isinstance(result, DriverError)]
     (running,) = [result for result in results if isinstance(result, Running)]
     assert "wake is under way" in str(refused)
-    assert ask(running) and case.fleet.processes.alive(running)
+    case.serves(running, asked=2)
+    assert case.fleet.processes.alive(running)
     assert len(case.fleet.processes.found()) == 1
 
 
-async def test_two_drivers_cannot_wake_one_snapshot(snapshot_case: Case):
-    case = snapshot_case
+async def test_two_drivers_cannot_wake_one_image(image_case: Case):
+    case = image_case
     parked, launch = await parked_one(case)
     other = case.again(case.fleet.again())
     results = await asyncio.gather(
@@ -173,7 +230,8 @@ async def test_two_drivers_cannot_wake_one_snapshot(snapshot_case: Case):
     )
     (running,) = [result for result in results if isinstance(result, Running)]
     (refused,) = [result for result in results if isinstance(result, DriverError)]
-    assert ask(running) and len(case.fleet.processes.found()) == 1, refused
+    assert len(case.fleet.processes.found()) == 1, refused
+    case.serves(running, asked=2)
 
 
 async def test_a_park_during_a_wake_is_refused_and_the_wake_goes_on(case: Case):
@@ -193,21 +251,21 @@ async def test_a_park_during_a_wake_is_refused_and_the_wake_goes_on(case: Case):
         )
         with pytest.raises(DriverError, match="wake is under way"):
             await case.driver.park(old, launch, generation=2)
-    assert ask(waking.result())
+    case.serves(waking.result(), asked=2)
 
 
-async def test_a_taken_port_fails_the_wake_and_names_its_holder(case: Case):
+async def test_a_taken_port_fails_the_wake_and_names_its_holder(port_case: Case):
+    case = port_case
     parked, launch = await parked_one(case)
     with socket.create_server(("127.0.0.1", launch.port)):
         with pytest.raises(DriverError, match=rf"port {launch.port} .*pid {os.getpid()} "):
             await case.wake(parked, launch, generation=2)
         assert nothing_runs(case) and case.scratch() == []
-    woken = await case.wake(parked, launch, generation=3)
-    assert ask(woken) == ("2" if case.remembers else "1")
+    case.serves(await case.wake(parked, launch, generation=3), asked=2)
 
 
 async def test_parking_an_engine_that_has_died_never_makes_a_snapshot(case: Case):
-    launch = case.fleet.launch()
+    launch = case.launch()
     running = await case.start(launch)
     case.fleet.processes.kill_now(running)
     await case.fleet.processes.gone(running)
@@ -224,7 +282,7 @@ async def test_a_park_cancelled_at_any_await_leaves_an_engine_or_a_snapshot_but_
     case: Case,
 ):
     for step in range(STEPS):
-        launch = case.fleet.launch(replica=f"step-{step}")
+        launch = case.launch(replica=f"step-{step}")
         running = await case.start(launch)
         cancelled = await cancelled_at(step, case.driver.park(running, launch, generation=1))
         alive = case.fleet.processes.alive(running)
@@ -232,7 +290,8 @@ async def test_a_park_cancelled_at_any_await_leaves_an_engine_or_a_snapshot_but_
         assert case.scratch() == []
         assert not (alive and kept), f"await {step}: an engine runs beside its own snapshot"
         if alive:
-            assert ask(running) == "1"
+            if cancelled:
+                case.serves(running, asked=1)
             await case.fleet.processes.kill(running)
         await case.fleet.processes.gone(running)
         assert nothing_runs(case) and port_is_free(launch.port)
@@ -248,10 +307,7 @@ async def test_a_park_cancelled_at_any_await_leaves_an_engine_or_a_snapshot_but_
 
 async def test_a_wake_cancelled_at_any_await_leaves_no_process(case: Case):
     for step in range(STEPS):
-        launch = case.fleet.launch(replica=f"step-{step}")
-        running = await case.start(launch)
-        ask(running)
-        parked = await case.driver.park(running, launch, generation=1)
+        parked, launch = await parked_one(case, replica=f"step-{step}")
         cancelled = await cancelled_at(
             step,
             case.driver.wake(parked, launch, generation=2, report=case.fleet.report),
@@ -267,7 +323,7 @@ async def test_a_wake_cancelled_at_any_await_leaves_no_process(case: Case):
         except SnapshotRefused:
             assert list(await case.driver.inventory()) == []
         else:
-            assert ask(running) == ("2" if case.remembers else "1")
+            case.serves(running, asked=2)
             await case.fleet.processes.kill(running)
     pytest.fail(f"a wake has more than {STEPS} awaits")
 
@@ -278,9 +334,7 @@ async def test_a_wake_cancelled_at_any_report_leaves_no_process(case: Case):
     await case.wake(parked, launch, generation=2)
     phases = [mark.phase for mark in case.fleet.marks]
     for number, phase in enumerate(phases):
-        launch = case.fleet.launch(replica=f"report-{number}")
-        running = await case.start(launch)
-        parked = await case.driver.park(running, launch, generation=1)
+        parked, launch = await parked_one(case, replica=f"report-{number}")
 
         async def wake(parked=parked, launch=launch, phase=phase) -> None:
             task = asyncio.current_task()
@@ -299,8 +353,8 @@ async def test_a_wake_cancelled_at_any_report_leaves_no_process(case: Case):
         assert launch.replica not in [found.replica for found in case.fleet.processes.found()]
 
 
-async def test_a_snapshot_of_another_generation_is_refused(snapshot_case: Case):
-    case = snapshot_case
+async def test_an_image_of_another_generation_is_refused(image_case: Case):
+    case = image_case
     parked, launch = await parked_one(case)
     with pytest.raises(SnapshotRefused):
         await case.wake(replace(parked, generation=7), launch, generation=8)
@@ -308,10 +362,10 @@ async def test_a_snapshot_of_another_generation_is_refused(snapshot_case: Case):
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove"])
-async def test_a_snapshot_with_any_file_damaged_is_refused_and_leaves_no_process(
-    snapshot_case: Case, damage: str, tmp_path: Path
+async def test_an_image_with_any_file_damaged_is_refused_and_leaves_no_process(
+    image_case: Case, damage: str, tmp_path: Path
 ):
-    case = snapshot_case
+    case = image_case
     parked, launch = await parked_one(case)
     assert parked.path is not None
     place = Path(parked.path)

@@ -2,8 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -19,7 +18,6 @@ from poorwill.drivers.cuda import (
     CudaState,
     answer,
     bring_back,
-    check_room,
     take_down,
 )
 from poorwill.drivers.device import DeviceBroken, DeviceImage
@@ -27,7 +25,7 @@ from poorwill.drivers.manifest import HostFacts
 
 from .cases import new_cold, new_frozen
 from .conftest import Fleet, ask
-from .fake_cuda import GPU, ROOM, FakeCuda, FakeProcess
+from .fake_cuda import GPU, ROOM, FakeCuda, FakeDevice, FakeProcess
 
 GB = 2**30
 
@@ -160,31 +158,6 @@ async def test_a_call_that_hangs_is_killed_at_its_limit():
 # a freeze with device state in it
 
 
-@dataclass
-class FakeDevice:
-    """A `Device` over the fake driver, in process."""
-
-    cuda: FakeCuda | None = None
-
-    async def take_down(self, pids: Sequence[int]) -> DeviceImage:
-        self.cuda = FakeCuda(processes={pid: FakeProcess(gpu_bytes=GB) for pid in pids})
-        return DeviceImage(pids=tuple(pids), bytes_by_gpu=take_down(self.cuda, pids))
-
-    async def check_room(self, image: DeviceImage) -> None:
-        assert self.cuda is not None
-        try:
-            check_room(self.cuda, image.bytes_by_gpu)
-        except CudaFailed as error:
-            raise DriverError(str(error)) from error
-
-    async def bring_back(self, image: DeviceImage) -> None:
-        assert self.cuda is not None
-        try:
-            bring_back(self.cuda, image.pids, image.bytes_by_gpu)
-        except (CudaFailed, CudaBroken) as error:
-            raise DriverError(str(error)) from error
-
-
 async def test_device_state_goes_down_before_the_dump_and_comes_back_after_the_restore(
     fleet: Fleet, criu: Criu
 ):
@@ -195,10 +168,10 @@ async def test_device_state_goes_down_before_the_dump_and_comes_back_after_the_r
         fleet.cold(launch), launch, generation=1, report=fleet.report
     )
     parked = await driver.park(running, launch, generation=1)
-    assert device.cuda is not None and states(device.cuda) == {CudaState.CHECKPOINTED}
+    assert device.cuda is not None and device.states() == {CudaState.CHECKPOINTED}
     fleet.marks.clear()
     woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
-    assert states(device.cuda) == {CudaState.RUNNING} and ask(woken) == "1"
+    assert device.states() == {CudaState.RUNNING} and ask(woken) == "1"
     (mark,) = [mark for mark in fleet.marks if mark.phase is Phase.RESTORE_DEVICE]
     assert mark.bytes_read == GB
 
@@ -250,4 +223,4 @@ async def test_a_failed_dump_gives_the_device_back_and_the_engine_serves_on(
     with pytest.raises(DriverError, match="criu dump failed with status 1") as caught:
         await driver.park(running, launch, generation=1)
     assert caught.value.running == running and ask(running) == "1"
-    assert device.cuda is not None and states(device.cuda) == {CudaState.RUNNING}
+    assert device.cuda is not None and device.states() == {CudaState.RUNNING}

@@ -6,12 +6,13 @@ usage: tiny_engine.py PORT [--exit STATUS] [--never-ready] [--flood BYTES] [--ig
                            [--silent] [--deleted BYTES]
 
 GET /health is 200; GET /count is how often it was asked; GET /pid is its pid, GET /time its clock.
-Connections are kept alive unless the request says `Connection: close`.
+POST /v1/completions is always the same. Connections are kept alive unless a request says `Connection: close`.
 """
 
 # A program of its own, started in a child process: it is its own edge.
 # ruff: noqa: T201, TID251
 
+import json
 import mmap
 import os
 import signal
@@ -85,6 +86,8 @@ class Engine:
             return 200, str(os.getpid())
         if path == "/sum":
             return 200, str(sum(self.ballast) + sum(self.deleted[:]))
+        if path == "/v1/completions":
+            return 200, json.dumps({"choices": [{"text": f"weighs {sum(self.ballast)}"}]})
         return 404, "no such path"
 
     def serve(self, connection):
