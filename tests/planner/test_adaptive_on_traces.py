@@ -66,6 +66,25 @@ def test_demand_that_comes_by_the_hour_is_met_ready():
     assert ahead.objective_nusd(20_000_000) < 0.6 * even.objective_nusd(20_000_000)
 
 
+def test_bursts_that_come_by_the_clock_are_met_ready_and_lingered_for():
+    rng = np.random.default_rng(11)
+    begins = np.arange(0, 40 * 24) * 3600 + rng.integers(0, 5, 40 * 24)
+    arrivals = np.sort(np.concatenate([begins, begins + 8, begins + 15])).astype(np.int64) * S
+    services = np.full(len(arrivals), 4 * S, np.int64)
+    scenario = world(41 * DAY, wait=3_000_000)
+    ahead = simulate(arrivals, services, scenario, new(scenario))
+    swept = sweep(
+        new_blocks(arrivals, services, scenario.span_us),
+        [round(idle * S) for idle in (0, *np.geomspace(1, 86_400, 60))],
+        wake_us=95 * S,
+        park_us=20 * S,
+    )
+    active = swept.active_us * 3.8e9 + (scenario.span_us - swept.active_us) * 2e7
+    fixed = (active / 3.6e9 + swept.waited_us / S * 3e6).min()
+    assert len(ahead.waits.held_us) < 0.2 * len(arrivals)
+    assert ahead.objective_nusd(3_000_000) < 0.6 * fixed
+
+
 def test_a_change_of_habits_is_followed():
     rng = np.random.default_rng(4)
     seldom = np.cumsum(rng.integers(3600, 7200, 300))
@@ -75,7 +94,9 @@ def test_a_change_of_habits_is_followed():
     # A dollar an hour held: gaps of under two minutes are not worth a wake any more.
     scenario = world(int(arrivals[-1]) + DAY, wake=60, park=60, wait=300_000)
     outcome = simulate(arrivals, services, scenario, new(scenario))
-    assert 300 <= outcome.wakes <= 300 + 150
+    assert 300 <= outcome.wakes <= 300 + 200
+    even = simulate(arrivals, services, scenario, new(scenario, break_even))
+    assert outcome.objective_nusd(300_000) < 0.92 * even.objective_nusd(300_000)
 
 
 def test_against_an_adversary_it_stays_within_its_bound_of_the_break_even_rule():

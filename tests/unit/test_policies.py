@@ -162,14 +162,19 @@ def gaps_of(pattern, count, seed=3):
     return [pattern(rng) for _ in range(count)]
 
 
-def teach(policy, gaps, *, busy=5 * S, begin=10 * DAY):
-    """Let the policy live through these gaps; return when it falls idle after the last one."""
+def teach(policy, gaps, *, busy=5 * S, begin=10 * DAY, joined=()):
+    """Let the policy live through these gaps; return when it falls idle after the last one.
+
+    With every wake come requests that `joined` it so long before its end.
+    """
     idle = begin
     for gap in gaps:
         policy.descent(idle)
         policy.observe(idle, idle + gap)
         rungs = policy.descent(idle).rungs
         woken = bool(rungs) and gap > rungs[0].at_us - idle
+        if woken and joined:
+            policy.woke([95 * S, *joined])
         idle += gap + busy + (95 * S if woken else 0)
     return idle
 
@@ -254,14 +259,25 @@ def test_it_learns_how_many_requests_a_wake_holds():
     ),
     st.integers(0, 300),
     st.sampled_from([0, 300_000, 5_000_000]),
+    st.sampled_from([(), (60 * S,), (80 * S, 50 * S, 1 * S)]),
 )
-def test_in_its_own_account_it_never_costs_more_than_its_bound(gaps, busy, wait):
+def test_in_its_own_account_it_never_costs_more_than_its_bound(gaps, busy, wait, joined):
     policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN, wait_nusd_s=wait)
-    teach(policy, [gap * S for gap in gaps], busy=busy * S + 1)
+    teach(policy, [gap * S for gap in gaps], busy=busy * S + 1, joined=joined)
     even = policy._spent(policy.followers[policy.even])
     own = policy._spent(policy.own)
     # One stretch may overshoot by one cycle; a wake ahead in vain and the wait after it are another.
     assert own <= (1 + BOUND) * even + (SLACK + 2) * policy.cycle
+
+
+def test_gaps_that_a_wake_hid_are_learnt_from_as_well():
+    policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN)
+    teach(policy, [HOUR_US] * 20, busy=2 * S)
+    assert policy.stretches == 20
+    # Sessions of three requests, 30 s apart: each wake holds them all, and makes one block of them.
+    alone = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN)
+    teach(alone, [HOUR_US] * 20, busy=2 * S, joined=(65 * S, 35 * S))
+    assert alone.stretches > 50
 
 
 # replay
@@ -282,7 +298,7 @@ def test_crossing_a_gap_costs_what_the_exact_model_says():
 def test_a_wake_ahead_meets_the_demand_or_is_in_vain():
     tier = costs(wake=95, park=20, active=3_600, parked=36)
     prices = Prices({Tier.FROZEN: tier}, 3_600)
-    plan = Plan(((Tier.FROZEN, 0),), Ahead(wake_after_us=1000 * S, stay_us=50 * S))
+    plan = Plan(((Tier.FROZEN, 0),), Ahead(wake_at_us=1000 * S, stay_us=50 * S))
     met = cross(plan, 0, 1100 * S, prices)
     assert met == ((20 + 95 + 5) * S * 3_600 + 980 * S * 36, 1100 * S)
     _, ready = cross(plan, 0, 1050 * S, prices)
@@ -296,6 +312,7 @@ def test_a_delay_is_taken_out_of_a_block_that_one_request_made():
     work = Work()
     for _ in range(10):
         assert work.natural_end_us(0, 5 * S, 0) == 5 * S
+        work.learn(5 * S)
     assert work.natural_end_us(0, 100 * S, 95 * S) == 5 * S
     # A block that went on long after the wake was ended by later requests, which no wake delays.
     assert work.natural_end_us(0, 1000 * S, 95 * S) > 990 * S
@@ -318,7 +335,7 @@ def test_gaps_of_no_pattern_are_not_forecast():
         gap = round(rng.expovariate(1 / (6 * 3600)) * S) + 300 * S
         forecast.observe(now, now + gap)
         now += gap
-    assert forecast.ahead(now, parked_after_us=30 * S, stakes=stakes(4_000_000_000)) is None
+    assert forecast.ahead(now, parked_us=now + 30 * S, stakes=stakes(4_000_000_000)) is None
 
 
 def test_the_same_hour_every_morning_is_forecast_by_the_clock():
@@ -328,9 +345,9 @@ def test_the_same_hour_every_morning_is_forecast_by_the_clock():
         evening = day * DAY + round(rng.uniform(14, 23) * 3600) * S
         forecast.observe(evening, (day + 1) * DAY + 9 * HOUR_US + rng.randint(0, 300) * S)
     idle = 20 * DAY + 17 * HOUR_US
-    ahead = forecast.ahead(idle, parked_after_us=30 * S, stakes=stakes(100_000_000_000))
+    ahead = forecast.ahead(idle, parked_us=idle + 30 * S, stakes=stakes(100_000_000_000))
     assert ahead is not None
-    ready = (idle + ahead.wake_after_us + 95 * S) % DAY
+    ready = (ahead.wake_at_us + 95 * S) % DAY
     assert 9 * HOUR_US - 300 * S <= ready <= 9 * HOUR_US + 300 * S
 
 

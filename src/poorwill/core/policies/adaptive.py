@@ -9,7 +9,7 @@ For each idle stretch:
    burst (how long the last gap was). Leaders are followed as well, each by what it chose at the time,
    before the outcome was known. The whole history decides, unless another is cheaper by MARGIN: hours and
    bursts are used where they pay and ignored where they would only fit noise.
-3. Where waiting has a price, a wake ahead of demand is one more leader (see `ahead`).
+3. Where waiting has a price, a wake ahead of demand makes further leaders (see `ahead`).
 4. With fewer than THIN stretches it is the break-even rule, and likewise when its account has run ahead of
    that rule's by more than the bound: in the account of `replay` it never costs more than (1 + BOUND) times
    the break-even rule and SLACK cycles of park and wake. That rule costs at most twice the optimum.
@@ -41,7 +41,9 @@ MULTIPLES = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 8.0)
 """Idle times tried, in break-evens: a gap is rarely known better than by a factor of two."""
 WAIT_UNITS = HOUR_US // SECOND_US
 WHOLE = ("whole",)
-LEADERS = ("the whole history", "hour of week", "burst", "forecast")
+LINGERS = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Idle times that go with wakes ahead of demand, in break-evens: who was met ready is often not alone."""
+LEADERS = ("the whole history", "hour of week", "burst", *("forecast",) * len(LINGERS))
 
 Key = tuple[str | int, ...]
 
@@ -97,6 +99,9 @@ class Adaptive:
     last_demand_us: int | None = None
     last_delay_us: int = 0
     last_gap_us: int | None = None
+    ready_us: int = 0
+    joined_us: list[int] = field(default_factory=list)
+    """When the last wake ended, and when the requests came that it held beside the first."""
     stretches: int = 0
     _asked_us: int | None = None
     _choice: Choice = field(default_factory=lambda: Choice(Plan(()), ""))
@@ -108,24 +113,55 @@ class Adaptive:
         return "adaptive"
 
     def woke(self, waits_us: Sequence[int]) -> None:
-        """Learn how many requests a wake holds, counted in waits as long as the first one's."""
-        if waits_us and waits_us[0] > 0:
-            self.held += (sum(waits_us) / waits_us[0] - self.held) * 0.1
-            self._asked_us = None
+        """Learn how many requests a wake holds, counted in waits as long as the first one's, and when the
+        others came."""
+        if not waits_us or waits_us[0] <= 0:
+            return
+        self.held += (sum(waits_us) / waits_us[0] - self.held) * 0.1
+        if self.last_demand_us is not None:
+            self.ready_us = self.last_demand_us + waits_us[0]
+            self.joined_us = [self.ready_us - wait for wait in waits_us[1:]]
+        self._asked_us = None
 
     def observe(self, idle_since_us: int, demand_at_us: int) -> None:
         """Learn of a finished stretch: settle every follower's account and score the candidates."""
         last = self.last_demand_us
         if demand_at_us <= idle_since_us or (last is not None and idle_since_us < last):
             return
-        before = [self._spent(follower) for follower in self._everyone()]
-        self._end_block(idle_since_us)
+        self._follow_the_joined()
         choice = self._plan_for(idle_since_us)
+        ended = self._work_ended_us(idle_since_us)
+        self._follow(idle_since_us, ended, demand_at_us, choice)
+        _, ready = cross(choice.plan, idle_since_us, demand_at_us, self.prices)
+        self.last_delay_us = ready - demand_at_us
+        self._asked_us = None
+
+    def _follow_the_joined(self) -> None:
+        """Learn of gaps that a wake hid: it made one block of requests that came apart from each other."""
+        for joined in self.joined_us:
+            assert self.last_demand_us is not None
+            done = self.last_demand_us + self.work.longest_us
+            if self.work.longest_us and joined > done:
+                self._follow(done, done, joined, self._choose(done))
+                self.last_delay_us = self.ready_us - joined
+        self.joined_us = []
+
+    def _follow(self, idle_us: int, ended_us: int, demand_at_us: int, choice: Choice) -> None:
+        """Follow every schedule to the next demand.
+
+        The replica was idle from `idle_us` on; its work would have ended at `ended_us` without the wake's
+        delay.
+        """
+        before = [self._spent(follower) for follower in self._everyone()]
+        self._end_block(ended_us)
         plans = [*(Plan(schedule) for schedule in self.candidates), *choice.led, choice.plan]
         for plan, follower in zip(plans, self._everyone(), strict=True):
             follower.demanded(plan, demand_at_us, self.prices)
-        self._score(idle_since_us, before)
-        self._remember(idle_since_us, demand_at_us, choice.plan)
+        self._score(idle_us, before)
+        self.last_demand_us, self.last_gap_us = demand_at_us, demand_at_us - idle_us
+        if demand_at_us - ended_us > self.even_us:
+            self.forecast.observe(ended_us, demand_at_us)
+        self.stretches += 1
 
     def descent(self, idle_since_us: int) -> Descent:
         """Return the plan for a stretch: its rungs, and a wake ahead of demand where one would pay."""
@@ -137,42 +173,38 @@ class Adaptive:
         if plan.ahead is None:
             return Descent(rungs, why=why)
         tier = plan.schedule[-1][0]
-        wake_at = idle_since_us + plan.ahead.wake_after_us
+        wake_at = plan.ahead.wake_at_us
         again = wake_at + self.prices.costs[tier].wake_us + plan.ahead.stay_us
         return Descent((*rungs, Rung(tier, again)), wake_at, why)
 
-    def _end_block(self, idle_since_us: int) -> None:
+    def _work_ended_us(self, idle_since_us: int) -> int:
+        """Return when the work before a stretch would have ended had no wake delayed it."""
+        if self.last_demand_us is None:
+            return idle_since_us
+        return self.work.natural_end_us(self.last_demand_us, idle_since_us, self.last_delay_us)
+
+    def _end_block(self, ended_us: int) -> None:
         """Let every follower finish the work since the last demand, as late as its own wake made it."""
         last = self.last_demand_us
         if last is None:
             for follower in self._everyone():
-                follower.at_us = idle_since_us
+                follower.at_us = ended_us
             return
-        natural = self.work.natural_end_us(last, idle_since_us, self.last_delay_us)
-        longest = min(self.work.longest_us, natural - last)
+        self.work.learn(ended_us - last)
+        longest = min(self.work.longest_us, ended_us - last)
         for follower in self._everyone():
-            follower.served(last, natural, longest, self.prices.active_nusd_h)
+            follower.served(last, ended_us, longest, self.prices.active_nusd_h)
 
-    def _score(self, idle_since_us: int, before: Sequence[float]) -> None:
+    def _score(self, idle_us: int, before: Sequence[float]) -> None:
         """Add what the stretch cost each follower to the scores."""
         spent = [
             self._spent(follower) - was
             for follower, was in zip(self._everyone(), before, strict=True)
         ]
         count = len(self.candidates)
-        for key in self._situation(idle_since_us):
+        for key in self._situation(idle_us):
             self.scores.setdefault(key, Scores([0.0] * count)).add(spent[:count])
         self.led.add(spent[count:-1])
-
-    def _remember(self, idle_since_us: int, demand_at_us: int, own: Plan) -> None:
-        _, ready = cross(own, idle_since_us, demand_at_us, self.prices)
-        gap = demand_at_us - idle_since_us
-        if gap > self.even_us:
-            self.forecast.observe(idle_since_us, demand_at_us)
-        self.last_demand_us, self.last_delay_us = demand_at_us, ready - demand_at_us
-        self.last_gap_us = gap
-        self.stretches += 1
-        self._asked_us = None
 
     def _everyone(self) -> list[Follower]:
         return [*self.followers, *self.leaders, self.own]
@@ -211,8 +243,12 @@ class Adaptive:
         whole, *parts = self._situation(idle_since_us)
         picks = [self._pick(whole), *(self._pick(key) for key in parts)]
         plans = [Plan(self.candidates[pick]) for pick in picks]
-        ahead = self._ahead(plans[0].schedule, idle_since_us)
-        return (*plans, Plan(plans[0].schedule, ahead))
+        ahead = self._ahead(self.candidates[self.even], idle_since_us)
+        if ahead is None:
+            return (*plans, *plans[:1] * len(LINGERS))
+        tier = self.candidates[self.even][0][0]
+        lingers = [int(self.even_us * part) for part in LINGERS]
+        return (*plans, *(Plan(((tier, linger),), ahead) for linger in lingers))
 
     def _pick(self, key: Key) -> int:
         """Return the candidate that was cheapest in a situation, leaning on the whole history."""
@@ -246,7 +282,9 @@ class Adaptive:
             waiting_nusd_h=int(self.wait_nusd_h * self.held),
         )
         return self.forecast.ahead(
-            idle_since_us, parked_after_us=after + costs.park_us, stakes=stakes
+            self._work_ended_us(idle_since_us),
+            parked_us=idle_since_us + after + costs.park_us,
+            stakes=stakes,
         )
 
     # the bound

@@ -1,10 +1,11 @@
 """When to wake a parked replica ahead of demand: only where waiting has a price and the past repeats itself.
 
-Two forecasts are tried on the same question, "how long after the stretch's begin does demand come?": the
-lengths of past long gaps, and the times of day at which past long gaps ended. A wake ahead is proposed if,
-over those past gaps, it would have saved more in waiting than it would have cost in ready time and in
-cycles for nothing. The hybrid histogram of Serverless in the Wild (Shahrad et al., ATC 2020) does the
-former with fixed percentiles and without prices.
+Three forecasts are tried on the same question, "when does demand come?": the lengths of past long gaps, the
+times from one demand after a long gap to the next such, and the times of day of those demands. A wake ahead
+is proposed if, over the past, it would have saved more in waiting than it would have cost in ready time and
+in cycles for nothing. None of the three depends on what the policy did: a gap is counted from when the work
+before it would have ended had no wake delayed it. The hybrid histogram of Serverless in the Wild (Shahrad et
+al., ATC 2020) does the first with fixed percentiles and without prices.
 """
 
 from bisect import bisect_left, bisect_right
@@ -40,34 +41,51 @@ class Stakes:
 
 @dataclass(slots=True)
 class Forecast:
-    """The last long gaps, as lengths and as times of day."""
+    """The last long gaps: their lengths, how far their ends lie apart, and at which times of day."""
 
     lengths_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    ends_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    periods_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    clocks_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    last_us: int | None = None
+    """The demand that ended the last long gap."""
 
-    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
+    def observe(self, work_ended_us: int, demand_at_us: int) -> None:
         """Learn of a gap long enough to have been parked in."""
-        self.lengths_us.append(demand_at_us - idle_since_us)
-        self.ends_us.append(demand_at_us % DAY_US)
+        self.lengths_us.append(demand_at_us - work_ended_us)
+        if self.last_us is not None:
+            self.periods_us.append(demand_at_us - self.last_us)
+        self.clocks_us.append(demand_at_us % DAY_US)
+        self.last_us = demand_at_us
 
-    def ahead(self, idle_since_us: int, *, parked_after_us: int, stakes: Stakes) -> Ahead | None:
-        """Return the wake ahead of demand that past gaps speak for, None where they do not."""
-        if len(self.lengths_us) < ENOUGH or stakes.waiting_nusd_h <= 0 or stakes.ready_nusd_h <= 0:
+    def ahead(self, work_ended_us: int, *, parked_us: int, stakes: Stakes) -> Ahead | None:
+        """Return the wake ahead of demand that the past speaks for, None where it does not.
+
+        `work_ended_us` is when the work before this gap ended, or would have without a wake's delay;
+        `parked_us` is when the replica will be parked.
+        """
+        if self.last_us is None or stakes.waiting_nusd_h <= 0 or stakes.ready_nusd_h <= 0:
             return None
-        soonest = parked_after_us + stakes.wake_us
-        by_clock = [(end - idle_since_us) % DAY_US for end in self.ends_us]
+        soonest = parked_us + stakes.wake_us
+        tomorrow = soonest - soonest % DAY_US + DAY_US
         best: tuple[int, Ahead | None] = (0, None)
-        for gaps in (self.lengths_us, by_clock):
-            later = sorted(gap for gap in gaps if gap > soonest)
+        for instants in (
+            [work_ended_us + length for length in self.lengths_us],
+            [self.last_us + period for period in self.periods_us],
+            [
+                tomorrow + clock - (DAY_US if clock > soonest % DAY_US else 0)
+                for clock in self.clocks_us
+            ],
+        ):
+            later = sorted(instant for instant in instants if instant > soonest)
             if len(later) >= ENOUGH:
                 won, ahead = _best(later, soonest, stakes)
-                # Per gap that could have been met, so that both forecasts compare.
+                # Per demand that could have been met, so that the forecasts compare.
                 best = max(best, (won // len(later), ahead), key=lambda pair: pair[0])
         return best[1]
 
 
 def _best(gaps: Sequence[int], soonest: int, stakes: Stakes) -> tuple[int, Ahead | None]:
-    """Return the gain over these ascending gaps of the best wake ahead of them."""
+    """Return the gain over these ascending instants of the best wake ahead of them."""
     sums = [0, *accumulate(gaps)]
     pays_for = stakes.waiting_nusd_h * stakes.wake_us // stakes.ready_nusd_h
     best: tuple[int, Ahead | None] = (0, None)

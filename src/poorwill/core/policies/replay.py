@@ -22,10 +22,9 @@ Schedule = Sequence[tuple[Tier, int]]
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """A wake ahead of demand: when it begins, counted from the stretch's begin, and how long the replica
-    then waits before it parks again."""
+    """A wake ahead of demand: when it begins, and how long the replica then waits before it parks again."""
 
-    wake_after_us: int
+    wake_at_us: int
     stay_us: int
 
 
@@ -54,11 +53,13 @@ def cross(plan: Plan, idle_us: int, demand_us: int, prices: Prices) -> tuple[int
     cost, at = 0, idle_us
     tier: Tier | None = None
     ahead = plan.ahead
-    wake_at = idle_us + ahead.wake_after_us if ahead else demand_us
+    wake_at = ahead.wake_at_us if ahead else demand_us
     for deeper, after in plan.schedule:
         begins = max(idle_us + after, at)
         if begins >= demand_us or (begins >= wake_at and tier is not None):
             break
+        if begins > wake_at:  # not parked by then: it has had its chance
+            ahead, wake_at = None, demand_us
         cost += (begins - at) * _rate(tier, prices)
         at = begins + prices.costs[deeper].park_us
         cost += (at - begins) * prices.active_nusd_h
@@ -120,14 +121,16 @@ class Work:
     recent_us: deque[int] = field(default_factory=lambda: deque(maxlen=99))
 
     def natural_end_us(self, demand_us: int, end_us: int, delay_us: int) -> int:
-        """Return when the block would have ended had its first request not been delayed."""
+        """Return when the block would have ended had its first request not been delayed. Changes nothing."""
         undelayed = end_us - demand_us - delay_us
         shift = delay_us
         if delay_us and undelayed > self.longest_us > 0:
             shift = delay_us * self.longest_us // undelayed
-        natural = max(end_us - shift, demand_us)
-        self.recent_us.append(natural - demand_us)
+        return max(end_us - shift, demand_us)
+
+    def learn(self, length_us: int) -> None:
+        """Learn the natural length of a block."""
+        self.recent_us.append(length_us)
         if len(self.recent_us) < 8 or len(self.recent_us) % 16 == 0 or self.longest_us == 0:
             ordered = sorted(self.recent_us)
             self.longest_us = ordered[len(ordered) // 2]
-        return natural

@@ -115,6 +115,7 @@ class Shadowed:
                 account.follower.at_us = idle_since_us
         else:
             natural = self._work.natural_end_us(self._last_us, idle_since_us, self._delay_us)
+            self._work.learn(natural - self._last_us)
             longest = min(self._work.longest_us, natural - self._last_us)
             for account in self._accounts:
                 account.follower.served(self._last_us, natural, longest, self._prices.active_nusd_h)
@@ -138,4 +139,4 @@ def plan_of(policy: Policy, idle_since_us: int, prices: Prices) -> Plan:
         return Plan(schedule)
     ready = wake_at + prices.costs[before[-1].tier].wake_us
     again = next((rung.at_us for rung in descent.rungs if rung.at_us > wake_at), ready)
-    return Plan(schedule, Ahead(wake_at - idle_since_us, max(again - ready, 0)))
+    return Plan(schedule, Ahead(wake_at, max(again - ready, 0)))
