@@ -126,6 +126,24 @@ def test_advice_comes_from_measured_differences_the_largest_first():
     assert not loader.measured and loader.saves_us == round(8.75 * SECOND_US)
 
 
+def test_weights_that_come_over_a_network_belong_on_a_disk_of_the_machine():
+    def disk(*wakes: FinishedWake, **about: str):
+        found = advise(compare(wakes), Circumstances(**about))
+        return next((a for a in found if "disk of this machine" in a.do), None)
+
+    assert disk(COLD) is None
+    downloading = wake(
+        (Phase.DOWNLOAD, 30, 2 * GB, ""), (Phase.WEIGHTS, 10, 2 * GB, stored(2 * GB))
+    )
+    download = disk(downloading)
+    assert download is not None and download.measured
+    assert download.saves_us == 30 * SECOND_US
+    mounted = disk(COLD, remote="nfs4")
+    assert mounted is not None and not mounted.measured
+    assert "not on nfs4" in mounted.do
+    assert mounted.saves_us == 10 * SECOND_US - 500_000
+
+
 def test_a_tier_that_the_ladder_has_already_is_not_advised_but_kept():
     about = Circumstances(ladder=("frozen", "cold"))
 

@@ -35,6 +35,7 @@ def test_percentiles_by_nearest_rank():
         ([100], None),
         ([100, 95, 200, 210], 4),  # an unlucky level is not the end
         ([100, 95, 104, 200], None),
+        ([100, 200, 210, 225], 2),  # a slow creep is no growth
     ],
 )
 def test_saturation_is_where_doubling_stops_paying(rates, where):

@@ -16,7 +16,13 @@ from poorwill.engines.kinds import ENGINE_KINDS, make_engine
 from poorwill.engines.programs.llamacpp_server import arguments as llamacpp_arguments
 from poorwill.engines.programs.toy_server import arguments as toy_arguments
 from poorwill.engines.recipe import flags
-from poorwill.engines.storage_speed import StorageSpeed, keep_speed, kept_speed, measure_storage
+from poorwill.engines.storage_speed import (
+    StorageSpeed,
+    file_system,
+    keep_speed,
+    kept_speed,
+    measure_storage,
+)
 
 REPLICA = ReplicaId("m-0")
 
@@ -208,3 +214,29 @@ def test_a_file_too_small_to_tell_is_not_measured(tmp_path):
     small.write_bytes(b"x" * 100)
     assert measure_storage(str(small), at_us=0) is None
     assert measure_storage(str(tmp_path / "none"), at_us=0) is None
+
+
+def test_the_file_system_of_a_path_is_told_from_the_mount_table(tmp_path):
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
+        "40 21 0:30 / /mnt/my\\040models rw - nfs4 host:/x rw\n"
+        "41 21 0:31 / /mnt/bucket rw - fuse.s3 s3 rw\n"
+        "42 41 0:32 / /mnt/bucket rw - tmpfs tmpfs rw\n"
+        "damaged line\n"
+    )
+
+    def of(path: str) -> str:
+        return file_system(path, mounts=str(table))
+
+    assert of("/mnt/my models/w.gguf") == "nfs4"
+    assert of("/mnt/my modelsX") == "ext4"
+    assert of("/mnt/bucket/w") == "tmpfs", "what was mounted last hides the rest"
+    assert file_system("/x", mounts=str(tmp_path / "none")) == ""
+    remote = [
+        StorageSpeed(
+            path="", bytes_s=1, read_bytes=1, took_s=1, direct=True, at_us=0, file_system=kind
+        ).remote
+        for kind in ("nfs4", "fuse.s3", "ext4", "")
+    ]
+    assert remote == [True, True, False, False]

@@ -91,10 +91,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     if one:
         _say_wakes(options, streams, one, speed)
         return 0
-    bandwidth = speed.bytes_s if speed else None
-    reports = [
-        _report(fleet, name, wakes, bandwidth) for name in dict.fromkeys(w.model for w in wakes)
-    ]
+    reports = [_report(fleet, name, wakes, speed) for name in dict.fromkeys(w.model for w in wakes)]
     if options.json:
         streams.say_json(_document(reports, speed))
     else:
@@ -124,7 +121,7 @@ def _speed(fleet: FleetSettings, streams: Streams, *, anew: bool) -> StorageSpee
 
 
 def _report(
-    fleet: FleetSettings, name: ModelName, wakes: Sequence[FinishedWake], bandwidth: float | None
+    fleet: FleetSettings, name: ModelName, wakes: Sequence[FinishedWake], speed: StorageSpeed | None
 ) -> _Report:
     mine = [wake for wake in wakes if wake.model == name]
     model = next((model for model in fleet.models if model.name == name), None)
@@ -135,7 +132,8 @@ def _report(
             learned.observe(wake.from_tier, wake.spans)
     about = Circumstances(
         ladder=model.replica.park.ladder if model else (),
-        bandwidth=bandwidth,
+        bandwidth=speed.bytes_s if speed else None,
+        remote=speed.file_system if speed and speed.remote else "",
         engine=model.engine.kind if model else "",
     )
     return _Report(

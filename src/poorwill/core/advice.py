@@ -7,7 +7,7 @@ Where only one has happened, a saving is computed from its own phases and from b
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from poorwill.core.loaders import GB
+from poorwill.core.loaders import GB, USUAL_BANDWIDTH, Storage
 from poorwill.core.starts import Comparison, StartKind
 from poorwill.core.words import SECOND_US, Phase
 
@@ -34,6 +34,8 @@ class Circumstances:
     """The tiers the model is configured to park in."""
     bandwidth: float | None = None
     """Measured bytes a second of the storage that holds the weights."""
+    remote: str = ""
+    """The file system that brings the weights over a network; empty where a drive here has them."""
     engine: str = ""
     loader_share: float = 0.8
     """What a fast loader reaches of the storage's bandwidth; see `core.loaders`."""
@@ -44,6 +46,7 @@ def advise(starts: Sequence[Comparison], about: Circumstances) -> list[Advice]:
     by_kind = {start.kind: start for start in starts}
     found = [
         _compile_cache(by_kind),
+        _local_disk(by_kind, about),
         _page_cache(by_kind),
         _snapshot(by_kind, about),
         _loader(by_kind, about),
@@ -81,6 +84,33 @@ def _compile_cache(kinds: Kinds) -> Advice | None:
         saves_us=missed - hit,
         measured=bool(hits),
         evidence=f"compilation without a cache took {_s(missed)}, with one {_s(hit)}",
+    )
+
+
+def _local_disk(kinds: Kinds, about: Circumstances) -> Advice | None:
+    """Weights downloaded at each start, or read over a network; a download's own time is what is saved."""
+    cold = _cold(kinds)
+    if cold is None:
+        return None
+    do = "keep the weights on a disk of this machine"
+    if Phase.DOWNLOAD in cold.latest:
+        took = cold.phases[Phase.DOWNLOAD].median_us
+        return Advice(
+            do=f"{do}, so that a start need not download them",
+            saves_us=took,
+            measured=True,
+            evidence=f"the download took {_s(took)}",
+        )
+    slow = kinds.get(StartKind.COLD)
+    if not about.remote or slow is None or not slow.floor_bytes:
+        return None
+    rate = USUAL_BANDWIDTH[Storage.NVME] * about.loader_share
+    local_us = round(slow.floor_bytes / rate * SECOND_US)
+    return Advice(
+        do=f"{do}, not on {about.remote}",
+        saves_us=_weights_us(slow) - local_us,
+        measured=False,
+        evidence=f"weights took {_s(_weights_us(slow))}; a local drive of 5 GB/s takes {_s(local_us)}",
     )
 
 

@@ -9,7 +9,7 @@ from statistics import median
 from poorwill.core.words import SECOND_US
 
 ENOUGH_GAIN = 0.10
-"""More clients must raise throughput by this share, or the engine counts as saturated without them."""
+"""Doubling the concurrency must raise throughput by this share, or the engine counts as saturated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +84,18 @@ def level(
 
 
 def saturation(levels: Sequence[Level]) -> Level | None:
-    """Return the least concurrency beyond which none raises throughput by `ENOUGH_GAIN`.
+    """Return the least concurrency from which on no further doubling pays, None where the last one still did.
 
-    None where the last one still did. Levels of one route, by rising concurrency. Looking at all that come
-    after, not at the next alone, keeps one unlucky level from passing for the end.
+    Levels of one route, each of twice the concurrency of the one before. A level two doublings on must be
+    better by two gains: so one unlucky level does not pass for the end, nor a slow creep for growth.
     """
     for position, here in enumerate(levels[:-1]):
-        beyond = max(level.tokens_s for level in levels[position + 1 :])
-        if beyond < here.tokens_s * (1 + ENOUGH_GAIN):
+        needed = here.tokens_s
+        for beyond in levels[position + 1 :]:
+            needed *= 1 + ENOUGH_GAIN
+            if beyond.tokens_s >= needed:
+                break
+        else:
             return here
     return None
 

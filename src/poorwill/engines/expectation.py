@@ -105,8 +105,9 @@ def known_start(model: ModelSettings, *, env: Mapping[str, str]) -> Start | None
 
 def _machine(directory: str, host: float) -> Machine:
     speed = kept_speed(directory)
+    storage = Storage.NETWORK if speed and speed.remote else Storage.NVME
     bandwidth = speed.bytes_s if speed else None
-    return Machine(storage=Storage.NVME, bandwidth=bandwidth, bus=24 * GB, host=host)
+    return Machine(storage=storage, bandwidth=bandwidth, bus=24 * GB, host=host)
 
 
 def _loader(model: ModelSettings) -> str:

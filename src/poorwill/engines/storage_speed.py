@@ -8,6 +8,7 @@ can get here.
 import json
 import mmap
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,23 @@ from itertools import count
 from pathlib import Path
 
 RECORD = "storage.json"
+REMOTE = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "9p",
+        "virtiofs",
+        "ceph",
+        "lustre",
+        "glusterfs",
+        "beegfs",
+        "gpfs",
+    }
+)
+"""File systems that are read over a network or from a host. Those of FUSE count as such, too."""
+_OCTAL = re.compile(r"\\([0-7]{3})")
 BLOCK = 4 * 2**20
 READERS = 4
 MOST_BYTES = 1 * 2**30
@@ -35,6 +53,13 @@ class StorageSpeed:
     direct: bool
     """Past the page cache; where a file system cannot do that, the figure may be the cache's."""
     at_us: int
+    file_system: str = ""
+    """Its type, as the kernel calls it; empty where unknown."""
+
+    @property
+    def remote(self) -> bool:
+        """Return whether the file comes over a network: the machine's own drives are not what is measured."""
+        return self.file_system.startswith("fuse.") or self.file_system in REMOTE
 
 
 def measure_storage(path: str, *, at_us: int) -> StorageSpeed | None:
@@ -70,7 +95,30 @@ def measure_storage(path: str, *, at_us: int) -> StorageSpeed | None:
         took_s=took_s,
         direct=direct,
         at_us=at_us,
+        file_system=file_system(path),
     )
+
+
+def file_system(path: str, *, mounts: str = "/proc/self/mountinfo") -> str:
+    """Return the type of the file system that holds a path, empty where that cannot be told.
+
+    From the mount table (proc_pid_mountinfo(5)); the last of several mounts on one place is the one seen.
+    """
+    try:
+        with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.readlines()
+    except OSError:
+        return ""
+    place, best, found = os.path.realpath(path), -1, ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields, kinds = before.split(" "), after.split(" ")
+        if len(fields) < 5:
+            continue
+        root = _OCTAL.sub(lambda code: chr(int(code[1], 8)), fields[4])
+        if len(root) >= best and (place + "/").startswith(root.rstrip("/") + "/"):
+            best, found = len(root), kinds[0]
+    return found
 
 
 def kept_speed(directory: str) -> StorageSpeed | None:
