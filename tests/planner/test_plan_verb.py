@@ -216,6 +216,24 @@ async def test_a_floor_keeps_the_replica_ready(plan, tmp_path):
     assert named(found, "hibernate")["active_s"] == (95 + 10 + 20) + (3600 + 20)
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ((), ""),
+        (("--max-concurrency", "2"), "the sweep knows no limit to concurrency"),
+        (("--floor", "mon 06:00-07:00 UTC", "--wake-s", "5,6"), "no floor and no list of wakes"),
+        (("--wake-s", "5,5"), ""),
+    ],
+)
+async def test_where_the_sweep_does_not_apply_the_plan_simulates_and_says_so(plan, words, why):
+    given = ("--synthetic", "bursty", "--requests-per-day", "12", *WORLD, *words)
+    best = (await document(plan, *given))["best_fixed_in_hindsight"]
+    assert best["evaluator"] == ("simulation" if why else "sweep")
+    assert why in best["why"]
+    text = (await plan(*given)).out
+    assert (why or "by the sweep") in text
+
+
 async def test_a_floor_that_makes_no_sense_is_explained(plan):
     ran = await plan("--synthetic", "poisson", "--active-usd-h", "1", "--floor", "noon")
     assert ran.status == 2 and "Europe/Berlin" in ran.err

@@ -17,8 +17,8 @@ from poorwill.planner.simulate import simulate
 from poorwill.planner.sweep import Sweep, sweep
 
 TRIED = 300
-TRIED_ONE_BY_ONE = 12
-"""Where the sweep does not apply, each idle time is simulated."""
+FEWEST, MOST, SIMULATED_REQUESTS = 12, 60, 300_000
+"""Where the sweep does not apply, each idle time is simulated: as many as make so many requests together."""
 LONGEST_US = 7 * 86_400 * SECOND_US
 
 
@@ -30,6 +30,8 @@ class Curve:
     cost_nusd: tuple[int, ...]
     objective_nusd: tuple[int, ...]
     held: tuple[int, ...]
+    simulated: str = ""
+    """Why the idle times were simulated one by one; empty where they were swept."""
 
     @property
     def best(self) -> int:
@@ -51,12 +53,14 @@ def idle_curve(
 ) -> Curve:
     """Price fixed idle times in the first tier: zero, the break-even, and others evenly in proportion.
 
-    By the sweep where there is no limit to concurrency, no floor and one constant wake; else fewer, by
-    simulation.
+    By the sweep where it applies; else fewer, by simulation.
     """
     first = scenario.with_tiers(scenario.tiers[:1])
-    if scenario.max_concurrency or floor is not None or len(first.tiers[0].wake_us) > 1:
-        idles = _idle_times(first, TRIED_ONE_BY_ONE, also_us)
+    why = _beyond_the_sweep(first, floor)
+    if why:
+        requests = sum(len(load.arrival_us) for load in loads)
+        count = min(max(SIMULATED_REQUESTS // max(requests, 1), FEWEST), MOST)
+        idles = _idle_times(first, count, also_us)
         outcomes = [_simulated(loads, first, idle, floor) for idle in idles]
         return Curve(
             idles_us=tuple(idles),
@@ -65,8 +69,21 @@ def idle_curve(
                 outcome.objective_nusd(scenario.wait_nusd_s) for outcome in outcomes
             ),
             held=tuple(len(outcome.waits.held_us) for outcome in outcomes),
+            simulated=why,
         )
     return _swept(loads, first, _idle_times(first, TRIED, also_us))
+
+
+def _beyond_the_sweep(scenario: Scenario, floor: FloorSchedule | None) -> str:
+    """Return what keeps the sweep from pricing a scenario; empty where nothing does."""
+    reasons = []
+    if scenario.max_concurrency:
+        reasons.append("limit to concurrency")
+    if floor is not None:
+        reasons.append("floor")
+    if len(set(scenario.tiers[0].wake_us)) > 1:
+        reasons.append("list of wakes")
+    return f"the sweep knows no {' and no '.join(reasons)}" if reasons else ""
 
 
 def _idle_times(scenario: Scenario, count: int, also_us: Sequence[int]) -> list[int]:

@@ -108,10 +108,19 @@ def _policy(report: Report, outcome: Outcome) -> dict[str, object]:
     }
 
 
+def _tried(report: Report) -> str:
+    """Return how many idle times were tried in hindsight, and by which evaluator."""
+    count, why = len(report.curve.idles_us), report.curve.simulated
+    return f"of {count}, {'simulated one by one: ' + why if why else 'by the sweep'}"
+
+
 def _best_fixed(report: Report) -> dict[str, object]:
     best = report.curve.best
     least = report.yardstick.objective_nusd(report.wait_nusd_s)
     return {
+        "tried": len(report.curve.idles_us),
+        "evaluator": "simulation" if report.curve.simulated else "sweep",
+        "why": report.curve.simulated,
         "idle_s": report.curve.idles_us[best] / SECOND_US,
         "cost_usd": report.curve.cost_nusd[best] / NUSD,
         "ratio_to_clairvoyant": report.curve.objective_nusd[best] / least if least else None,
@@ -193,7 +202,7 @@ def _legend(report: Report) -> list[str]:
     ]
     told.append(
         f"best fixed idle time in hindsight: {brief_s(report.curve.idles_us[report.curve.best])} s, "
-        f"{dollars(report.curve.cost_nusd[report.curve.best], places=_places(report))}"
+        f"{dollars(report.curve.cost_nusd[report.curve.best], places=_places(report))} ({_tried(report)})"
     )
     told += [f"{name}: {source}" for name, source in report.prices.items()]
     return told + tier_lines(report.tiers)
