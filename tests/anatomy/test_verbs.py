@@ -157,6 +157,20 @@ async def test_a_trace_file_is_written_and_a_bad_path_refused(told, tmp_path):
     assert status == 2 and "cannot write" in err
 
 
+async def test_a_model_that_never_woke_is_predicted_and_says_so(told):
+    more = '\n[models.owl]\nengine = "toy"\noptions = { load_seconds = 3 }\nladder = ["frozen", "cold"]\n'
+    (told / "fleet.toml").write_text((told / "fleet.toml").read_text() + more)
+    status, out, _ = await poorwill("anatomy", "owl", "--fleet", str(told))
+    assert status == 0
+    assert "owl: no wake has finished yet" in out
+    assert "next wake from cold: about 3.20 s, between 3.20 s and 6.40 s (predicted, none" in out
+    status, out, _ = await poorwill("anatomy", "--fleet", str(told), "--json")
+    models = json.loads(out)["models"]
+    assert models["owl"]["expected"]["cold"]["measured"] is False
+    assert models["bird"]["expected"]["cold"]["measured"] is True
+    assert set(models["owl"]["expected"]) == {"frozen", "cold"}
+
+
 async def test_a_model_s_wakes_are_listed_under_the_ids_that_show_them(told):
     status, out, _ = await poorwill("anatomy", "bird", "--fleet", str(told))
     assert status == 0

@@ -8,6 +8,7 @@ import pytest
 
 from poorwill.clock import SystemClock
 from poorwill.core.errors import ConfigFault, OperatorFault
+from poorwill.core.prediction import total
 from poorwill.core.settings import EngineSettings, ModelSettings, OptionKind, ReplicaSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.engines import llamacpp, toy
@@ -188,11 +189,11 @@ def test_what_check_accepts_as_an_option_its_program_accepts(options, parse, nee
 def test_wakes_are_expected_from_the_model_s_own_file_before_any_was_measured(tmp_path, tiny_model):
     model = settings("llama.cpp", path=str(tiny_model))
     wakes = expected_wakes(model, directory=str(tmp_path), env={})
-    expected = {tier: whole.expected_us for tier, whole in wakes.items()}
+    expected = {tier: total(phases).expected_us for tier, phases in wakes.items()}
     assert 0 < expected[Tier.FROZEN] < expected[Tier.COLD] < 5_000_000
     assert Tier.HIBERNATED not in expected
     slow = expected_wakes(model, directory=str(tmp_path), env={}, host=4.0)
-    assert slow[Tier.COLD].expected_us > expected[Tier.COLD], "the host's own factor counts"
+    assert total(slow[Tier.COLD]).expected_us > expected[Tier.COLD], "the host's own factor counts"
     assert expected_wakes(settings("vllm", path="org/none"), directory=str(tmp_path), env={}) == {}
 
 

@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +28,14 @@ from poorwill.cli.target import add_fleet_option, add_json_option, read_fleet
 from poorwill.cli.verb import Streams, Verb
 from poorwill.clock import SystemClock
 from poorwill.compose import ledger_path
-from poorwill.compose.host import storage_speed
+from poorwill.compose.host import known_host, storage_speed
 from poorwill.core.advice import Advice, Circumstances, advise
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.prediction import Estimate, Learned, total
-from poorwill.core.settings import FleetSettings
+from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.starts import Comparison, FinishedWake, compare
-from poorwill.core.words import ModelName
+from poorwill.core.words import TIER_DEPTH, ModelName, Tier
+from poorwill.engines.expectation import expected_wakes
 from poorwill.engines.storage_speed import StorageSpeed
 from poorwill.ledger.schema import reading
 from poorwill.ledger.wakes import finished_wakes
@@ -50,7 +51,9 @@ class _Report:
     wakes: Sequence[FinishedWake]
     starts: Sequence[Comparison]
     advice: Sequence[Advice]
-    learned: Learned
+    expected: Mapping[Tier, Sequence[Estimate]]
+    """The next wake from each tier: by measured ones where there are any, else predicted."""
+    measured: frozenset[Tier]
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +94,9 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     if one:
         _say_wakes(options, streams, one, speed)
         return 0
-    reports = [_report(fleet, name, wakes, speed) for name in dict.fromkeys(w.model for w in wakes)]
+    unwoken = [model.name for model in fleet.models if options.what in (None, model.name)]
+    names = dict.fromkeys([*(wake.model for wake in wakes), *unwoken])
+    reports = [_report(fleet, name, wakes, speed, streams.env) for name in names]
     if options.json:
         streams.say_json(_document(reports, speed))
     else:
@@ -121,7 +126,11 @@ def _speed(fleet: FleetSettings, streams: Streams, *, anew: bool) -> StorageSpee
 
 
 def _report(
-    fleet: FleetSettings, name: ModelName, wakes: Sequence[FinishedWake], speed: StorageSpeed | None
+    fleet: FleetSettings,
+    name: ModelName,
+    wakes: Sequence[FinishedWake],
+    speed: StorageSpeed | None,
+    env: Mapping[str, str],
 ) -> _Report:
     mine = [wake for wake in wakes if wake.model == name]
     model = next((model for model in fleet.models if model.name == name), None)
@@ -136,9 +145,28 @@ def _report(
         remote=speed.file_system if speed and speed.remote else "",
         engine=model.engine.kind if model else "",
     )
+    measured = frozenset(tier for tier in Tier if learned.count(tier))
+    expected = _predicted(model, fleet, wakes, env) if model else {}
     return _Report(
-        model=name, wakes=mine, starts=starts, advice=advise(starts, about), learned=learned
+        model=name,
+        wakes=mine,
+        starts=starts,
+        advice=advise(starts, about),
+        expected=expected | {tier: learned.expect(tier) for tier in measured},
+        measured=measured,
     )
+
+
+def _predicted(
+    model: ModelSettings,
+    fleet: FleetSettings,
+    wakes: Sequence[FinishedWake],
+    env: Mapping[str, str],
+) -> dict[Tier, Sequence[Estimate]]:
+    """Return what each tier of the model's ladder should take, from its files and what the fleet measured."""
+    host = known_host(fleet, wakes, env=env).factor(model.engine.kind)
+    found = expected_wakes(model, directory=fleet.directory, env=env, host=host)
+    return {tier: found[tier] for tier in model.replica.park.ladder if tier in found}
 
 
 def _say_wakes(
@@ -158,8 +186,6 @@ def _say_wakes(
 def _say(
     streams: Streams, reports: Sequence[_Report], speed: StorageSpeed | None, *, detailed: bool
 ) -> None:
-    if not reports:
-        streams.say("no wake has finished yet")
     for report in reports:
         if detailed and report.wakes:
             bandwidth = speed.bytes_s if speed else None
@@ -170,10 +196,11 @@ def _say(
                 streams.say(line)
             streams.say()
         streams.say(_heading(report))
-        for line in side_by_side(report.starts, speed.bytes_s if speed else None):
-            streams.say(line)
-        for tier, estimates in _expected(report):
-            streams.say(f"  the next wake from {tier}: {estimates}")
+        if report.wakes:
+            for line in side_by_side(report.starts, speed.bytes_s if speed else None):
+                streams.say(line)
+        for tier in sorted(report.expected, key=TIER_DEPTH.__getitem__):
+            streams.say(f"  the next wake from {tier}: {_next(report, tier)}")
         for line in advice_lines(report.advice):
             streams.say(line)
         streams.say()
@@ -183,6 +210,8 @@ def _say(
 
 
 def _heading(report: _Report) -> str:
+    if not report.wakes:
+        return f"{report.model}: no wake has finished yet"
     failed = sum(not wake.ok for wake in report.wakes)
     told = f"{report.model}: {counted(len(report.wakes), 'wake')}"
     told += f", {failed} failed" if failed else ""
@@ -190,21 +219,13 @@ def _heading(report: _Report) -> str:
     return told + (", median [lowest .. highest]" if several else "")
 
 
-def _expected(report: _Report) -> list[tuple[str, str]]:
-    tiers = dict.fromkeys(wake.from_tier for wake in report.wakes if wake.ok)
-    found = []
-    for tier in tiers:
-        whole = total(report.learned.expect(tier))
-        if report.learned.count(tier):
-            found.append((str(tier), _interval(whole)))
-    return found
-
-
-def _interval(whole: Estimate) -> str:
+def _next(report: _Report, tier: Tier) -> str:
+    whole = total(report.expected[tier])
     about = f"about {seconds(whole.expected_us)}"
     if whole.low_us == whole.high_us:
         return f"{about}, as the only one so far"
-    return f"{about}, between {seconds(whole.low_us)} and {seconds(whole.high_us)}"
+    between = f"{about}, between {seconds(whole.low_us)} and {seconds(whole.high_us)}"
+    return between if tier in report.measured else f"{between} (predicted, none was measured)"
 
 
 def _document(reports: Sequence[_Report], speed: StorageSpeed | None) -> dict[str, object]:
@@ -216,9 +237,8 @@ def _document(reports: Sequence[_Report], speed: StorageSpeed | None) -> dict[st
                 "wakes": [wake_json(wake) for wake in report.wakes],
                 "starts": [comparison_json(start, bandwidth) for start in report.starts],
                 "expected": {
-                    str(tier): estimates_json(report.learned.expect(tier))
-                    for tier in dict.fromkeys(wake.from_tier for wake in report.wakes)
-                    if report.learned.count(tier)
+                    str(tier): estimates_json(estimates) | {"measured": tier in report.measured}
+                    for tier, estimates in report.expected.items()
                 },
                 "advice": [advice_json(advice) for advice in report.advice],
             }

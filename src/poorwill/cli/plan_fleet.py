@@ -14,6 +14,7 @@ from poorwill.clock import SystemClock
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host
 from poorwill.compose.plans import tier_costs
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.prediction import total
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import Tier
 from poorwill.engines.expectation import expected_wakes
@@ -49,9 +50,10 @@ class FleetKnown:
         expected = expected_wakes(model, directory=fleet.directory, env=self.env, host=host)
         tiers = []
         for tier in ladder:
-            wakes, guess = _wakes_us(model, tier, self.known), expected.get(tier)
+            wakes, phases = _wakes_us(model, tier, self.known), expected.get(tier, ())
             source = f"{len(wakes)} measured" if wakes else "assumed"
-            if guess is not None and not wakes:
+            if phases and not wakes:
+                guess = total(phases)
                 wakes = (guess.expected_us,)
                 source = predicted(f"from {model.name}'s files", guess.low_us, guess.high_us)
             tiers.append(

@@ -14,7 +14,7 @@ from poorwill.cli.target import DEFAULT_FILE, fleet_path
 from poorwill.cli.verb import Streams
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.loaders import GB
-from poorwill.core.prediction import predict_start, wakes_by_tier
+from poorwill.core.prediction import predict_start, total, wakes_by_tier
 from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
 from poorwill.planner.scenario import Scenario, TierTimes
 
@@ -62,6 +62,7 @@ def _described(options: argparse.Namespace, streams: Streams) -> Known:
     phases = predict_start(start, machine)
     size = start.weight_bytes
     wakes = wakes_by_tier(phases, image_bytes=size, machine=machine, ranks=start.ranks)
+    wholes = {tier: total(each) for tier, each in wakes.items()}
     what = f"{start.engine}, {start.parameters / 1e9:g}B, {size / GB:.3g} GB"
     tiers = {
         tier: TierTimes(
@@ -71,7 +72,7 @@ def _described(options: argparse.Namespace, streams: Streams) -> Known:
             parked_nusd_h=options.parked_usd_h,
             source=predicted(what, whole.low_us, whole.high_us),
         )
-        for tier, whole in wakes.items()
+        for tier, whole in wholes.items()
     }
     return Known(tiers=tiers, ladder=(Tier.COLD,))
 

@@ -13,6 +13,7 @@ from poorwill.compose.tiers import Fallback, Workshop
 from poorwill.core.launch import Parked, Running
 from poorwill.core.policies import TierCosts, make_floor, make_policy
 from poorwill.core.ports import Clock
+from poorwill.core.prediction import total
 from poorwill.core.settings import FleetSettings, ModelSettings, RateSettings
 from poorwill.core.words import SECOND_US, ReplicaId, Tier
 from poorwill.engines.expectation import expected_wakes
@@ -63,7 +64,7 @@ def plan_model(
     predicted = expected_wakes(
         model, directory=fleet.directory, env=env, host=host.factor(model.engine.kind)
     )
-    expected = {tier: whole.expected_us for tier, whole in predicted.items()}
+    expected = {tier: total(phases).expected_us for tier, phases in predicted.items()}
     settings = replace(
         model.replica,
         park=replace(model.replica.park, ladder=ladder),

@@ -139,16 +139,16 @@ def predict_wake(
 
 def wakes_by_tier(
     start: Sequence[Estimate], *, image_bytes: float, machine: Machine, ranks: int = 1
-) -> dict[Tier, Estimate]:
-    """Return the whole of a wake from each tier for a model whose start is predicted already.
+) -> dict[Tier, tuple[Estimate, ...]]:
+    """Return the phases of a wake from each tier for a model whose start is predicted already.
 
     `image_bytes` is what a snapshot or a sleeping engine holds. Of `hibernated` only its cloud knows.
     """
     found = {
-        tier: total(predict_wake(tier, image_bytes=image_bytes, machine=machine, ranks=ranks))
+        tier: predict_wake(tier, image_bytes=image_bytes, machine=machine, ranks=ranks)
         for tier in (Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED)
     }
-    return found | {Tier.COLD: total(start)}
+    return found | {Tier.COLD: tuple(start)}
 
 
 def total(estimates: Iterable[Estimate]) -> Estimate:

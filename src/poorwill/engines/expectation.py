@@ -43,8 +43,8 @@ def expected_start(
 
 def expected_wakes(
     model: ModelSettings, *, directory: str, env: Mapping[str, str], host: float = USUAL_HOST
-) -> dict[Tier, Estimate]:
-    """Return the predicted length of a wake from each tier, for as long as none was measured.
+) -> dict[Tier, tuple[Estimate, ...]]:
+    """Return the predicted phases of a wake from each tier, for as long as none was measured.
 
     A snapshot is taken to be as large as the weights. `hibernated` is left out: only its cloud knows.
     """

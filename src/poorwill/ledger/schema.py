@@ -76,7 +76,7 @@ def reading(path: str, *, older: bool = False) -> Iterator[sqlite3.Connection]:
         raise OperatorFault(
             ErrorCode.LEDGER_UNAVAILABLE,
             f"there is no ledger at {path}",
-            hint="`poorwill serve` and `poorwill demo` write one; --ledger names another file",
+            hint="`poorwill serve` and `poorwill demo` write one; --fleet names the fleet it belongs to",
         )
     try:
         with closing(_connect_reader(path)) as db:
