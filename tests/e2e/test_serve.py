@@ -99,7 +99,8 @@ def test_operators_wake_and_park_and_read_the_status(fleet: Path) -> None:
     try:
         assert program.operator("wake").status_code == 200
         assert program.status()["state"] == "ready"
-        assert program.operator("park").status_code == 200
+        there = {"model": "toy", "state": "parked", "tier": "cold"}
+        assert program.operator("park").json() == there
         status = program.status()
         assert (status["state"], status["tier"]) == ("parked", "cold")
         assert status["wake"]["count"] == 1

@@ -212,6 +212,7 @@ class ToyFleet:
     activator: ToyActivator
     asked: list[str] = field(default_factory=list)
     feeds: list[ToyFeed] = field(default_factory=list)
+    last_error: str = ""
 
     def status(self) -> Sequence[ReplicaStatus]:
         interval = WakeInterval(
@@ -228,6 +229,7 @@ class ToyFleet:
                 in_flight=len(self.activator.out),
                 held=len(self.activator.queue),
                 wake=interval,
+                last_error=self.last_error,
             )
             for model, upstream in self.activator.ready.items()
         ]

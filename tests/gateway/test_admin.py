@@ -58,6 +58,17 @@ async def test_wake_and_park_ask_the_fleet(site: Site, admin: httpx2.AsyncClient
     assert site.fleet.asked == ["wake m1", "park m1 frozen", "park m1 None"]
 
 
+async def test_a_park_tells_where_it_led_and_why_not_where_it_was_to(
+    site: Site, admin: httpx2.AsyncClient
+) -> None:
+    there = {"model": "m1", "state": "ready", "tier": None}
+    assert (await admin.post("/models/m1/park")).json() == there
+    site.fleet.last_error = "the disk is full"
+    assert (await admin.post("/models/m1/park")).json() == there
+    answer = (await admin.post("/models/m1/park?tier=frozen")).json()
+    assert answer == {**there, "why": "the disk is full"}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [

@@ -30,7 +30,9 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
         streams.say_json(answer)
     else:
         tier = answer.get("tier")
-        streams.say(f"{options.model} is parked" + (f" ({tier})" if tier else ""))
+        streams.say(f"{options.model} is parked" + (f": {tier}" if tier else ""))
+        if "why" in answer:
+            streams.tell(f"  not {options.tier}: {answer['why']}")
     return 0
 
 

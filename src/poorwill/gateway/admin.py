@@ -128,8 +128,13 @@ def _wake(*, fleet: FleetView) -> Endpoint:
 def _park(*, fleet: FleetView) -> Endpoint:
     async def handle(request: Request) -> Response:
         model = ModelName(request.path_params["model"])
-        await fleet.park(model, _tier(request.query_params.get("tier")))
-        return JSONResponse({"model": model, "state": "parked"})
+        asked = _tier(request.query_params.get("tier"))
+        await fleet.park(model, asked)
+        (now,) = [each for each in fleet.status() if each.model == model]
+        answer = {"model": model, "state": now.state, "tier": now.tier}
+        if asked is not None and now.tier is not asked and now.last_error:
+            answer["why"] = now.last_error
+        return JSONResponse(answer)
 
     return handle
 
