@@ -22,6 +22,7 @@ from poorwill.core.settings import (
     HoldSettings,
     ParkSettings,
     ReplicaSettings,
+    SpendSettings,
     WakeSettings,
 )
 from poorwill.core.spend import LimitState, Scope, Standing, Verdict, Window
@@ -32,8 +33,9 @@ from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import ModelPlan
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment, Unit
-from poorwill.ledger.ledger import open_ledger
+from poorwill.ledger.ledger import Ledger, open_ledger
 from poorwill.ledger.schema import reading
+from poorwill.ledger.spending import SpendWatch
 
 from .fakes import Door, FakeConnections, FakeDriver, FakeEngine, HandClock, Lines, Watcher, World
 
@@ -98,7 +100,9 @@ class House:
     reap_orphans: bool = False
     sweeps: "Sweeps" = field(default_factory=lambda: Sweeps())
     fleet: Fleet | None = None
-    verdict: Verdict = field(default_factory=lambda: Verdict(at_us=0))
+    verdict: Verdict | None = None
+    limits: SpendSettings = field(default_factory=SpendSettings)
+    guard: SpendGuard | None = None
     expected_errors: tuple[str, ...] = ()
 
     def model(
@@ -152,9 +156,7 @@ class House:
                 last_seen_us=recovered.last_us,
                 journal=journal,
                 connections=self.connections,
-                guard=SpendGuard(
-                    look=nothing_spent, find_jumps=no_jumps, every_s=3600, verdict=self.verdict
-                ),
+                guard=self._guard(ledger),
                 clock=self.clock,
                 wall_step_us=lambda: 0,
                 log=self.log,
@@ -166,6 +168,16 @@ class House:
         unexpected = [error for error in self.log.errors() if error[0] not in self.expected_errors]
         assert not unexpected, unexpected
         self.check_tiling()
+
+    def _guard(self, ledger: Ledger) -> SpendGuard:
+        """A breaker that looks when a test asks it to: at the ledger where there are limits."""
+        watch = SpendWatch(ledger=ledger, limits=self.limits)
+
+        async def look() -> Verdict:
+            return self.verdict or await watch.look()
+
+        self.guard = SpendGuard(look=look, find_jumps=no_jumps, every_s=3600)
+        return self.guard
 
     def _plan(self, room: Room) -> ModelPlan:
         return ModelPlan(
@@ -345,12 +357,8 @@ def stopped(*, until_us: int) -> Verdict:
     return Verdict(at_us=0, limits=(day,))
 
 
-async def nothing_spent() -> Verdict:
-    return Verdict(at_us=0)
-
-
 async def no_jumps() -> list[Noted]:
     return []
 
 
-__all__ = ["A", "B", "C", "House", "Room", "S", "no_jumps", "nothing_spent", "stopped"]
+__all__ = ["A", "B", "C", "House", "Room", "S", "no_jumps", "stopped"]

@@ -7,6 +7,7 @@ import pytest
 from poorwill.core.errors import ErrorCode, TryLater
 from poorwill.core.inputs import SpendChanged
 from poorwill.core.lifecycle import State
+from poorwill.core.replica import Blocked
 
 from .fakes import Until
 from .house import A, House, S, stopped
@@ -48,11 +49,34 @@ async def test_an_operator_whose_wake_runs_into_the_spend_limit_is_told(house: H
         asking = house.start(_over_the_limit(house.fleet.view.wake(A)))
         await room.cold.wake_door.reached()
         until = house.clock.at_us + 3600 * S
-        house.fleet.controller.submit(house.unit(), SpendChanged(until_us=until, why="day"))
+        house.fleet.controller.submit(
+            house.unit(), SpendChanged(blocked=Blocked(until_us=until, why="day"))
+        )
         room.cold.wake_door.open.set()
         async with asyncio.timeout(5):
             await asking
         await house.until(A, State.PARKED)
+
+
+async def test_a_limit_that_trips_during_a_wake_refuses_who_is_held_and_leaves_no_engine(
+    house: House,
+):
+    room = house.model()
+    room.cold.wake_door.shut()
+    async with house.open():
+        held = house.hold()
+        await room.cold.wake_door.reached()
+        until = house.clock.at_us + 3600 * S
+        assert house.fleet is not None
+        blocked = Blocked(until_us=until, why="day")
+        house.fleet.controller.submit(house.unit(), SpendChanged(blocked=blocked))
+        with pytest.raises(TryLater) as caught:
+            await held.lease()
+        assert caught.value.code is ErrorCode.SPEND_LIMIT
+        assert 3590 <= (caught.value.retry_after_s or 0) <= 3601
+        await house.until(A, State.PARKED)
+        assert not house.world.processes
+    assert house.rows("SELECT ok, failure FROM wakes")[0][0] == 0
 
 
 async def _over_the_limit(work) -> None:
@@ -61,13 +85,15 @@ async def _over_the_limit(work) -> None:
     assert caught.value.code is ErrorCode.SPEND_LIMIT
 
 
-async def test_a_spend_limit_refuses_requests_parks_and_ends_by_itself(house: House):
+async def test_a_spend_limit_refuses_requests_parks_and_can_be_lifted(house: House):
     house.model()
     async with house.open():
         lease = await house.lease()
         assert house.fleet is not None
         until = house.clock.at_us + 3600 * S
-        house.fleet.controller.submit(house.unit(), SpendChanged(until_us=until, why="day"))
+        house.fleet.controller.submit(
+            house.unit(), SpendChanged(blocked=Blocked(until_us=until, why="day"))
+        )
         assert house.claim() is None
         with pytest.raises(TryLater) as caught:
             house.hold()
@@ -75,7 +101,7 @@ async def test_a_spend_limit_refuses_requests_parks_and_ends_by_itself(house: Ho
         assert 3590 <= (caught.value.retry_after_s or 0) <= 3601
         house.give_back(lease)
         await house.until(A, State.PARKED)
-        await house.pass_time(3601)
+        house.fleet.controller.submit(house.unit(), SpendChanged(blocked=None))
         await house.serve()
 
 
@@ -88,5 +114,8 @@ async def test_a_spend_limit_that_was_reached_before_the_start_keeps_a_floor_fro
     async with house.open():
         await house.settle()
         assert house.state() is State.PARKED and not room.cold.woken
-        await house.pass_time(3601)
-        assert house.state() is State.READY
+        assert house.fleet is not None and house.fleet.view.limits() == house.verdict.limits
+        house.verdict = None
+        assert house.guard is not None
+        await house.guard.look_again(house.fleet.controller)
+        await house.until(A, State.READY)

@@ -25,6 +25,7 @@ from poorwill.core.settings import (
     ReplicaSettings,
     WakeSettings,
 )
+from poorwill.core.spend import Verdict
 from poorwill.core.words import Tier
 from poorwill.drivers.process import EngineProcesses
 from poorwill.engines.kinds import make_engine
@@ -36,7 +37,11 @@ from poorwill.fleet.unit import Equipment
 from poorwill.ledger.ledger import last_instant_us, open_ledger
 
 from .fakes import FakeConnections, Lines
-from .house import A, S, no_jumps, nothing_spent
+from .house import A, S, no_jumps
+
+
+async def no_limits() -> Verdict:
+    return Verdict(at_us=0)
 
 
 @dataclass
@@ -87,7 +92,7 @@ class RealHouse:
                 last_seen_us=recovered.last_us,
                 journal=Journal(ledger=ledger),
                 connections=FakeConnections(),
-                guard=SpendGuard(look=nothing_spent, find_jumps=no_jumps, every_s=3600),
+                guard=SpendGuard(look=no_limits, find_jumps=no_jumps, every_s=3600),
                 clock=clock,
                 wall_step_us=clock.wall_step_us,
                 log=self.log,

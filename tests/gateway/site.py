@@ -11,6 +11,7 @@ from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault, TryLater
 from poorwill.core.ports import Lease, ReplicaStatus, WakeInterval, WakeNotice
 from poorwill.core.settings import GatewaySettings
+from poorwill.core.spend import LimitState
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
 from poorwill.gateway.pool import UpstreamPool
 from poorwill.gateway.server import GatewayServer, new_server
@@ -213,6 +214,7 @@ class ToyFleet:
     asked: list[str] = field(default_factory=list)
     feeds: list[ToyFeed] = field(default_factory=list)
     last_error: str = ""
+    spend_limits: Sequence[LimitState] = ()
 
     def status(self) -> Sequence[ReplicaStatus]:
         interval = WakeInterval(
@@ -244,6 +246,9 @@ class ToyFleet:
     async def park(self, model: ModelName, tier: Tier | None) -> None:
         self._known(model)
         self.asked.append(f"park {model} {tier}")
+
+    def limits(self) -> Sequence[LimitState]:
+        return self.spend_limits
 
     def events(self) -> ToyFeed:
         feed = ToyFeed(asyncio.Queue())

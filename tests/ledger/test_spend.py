@@ -2,18 +2,18 @@
 
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from poorwill.core.entries import Alive
 from poorwill.core.errors import ErrorCode
 from poorwill.core.settings import RateSettings, SpendSettings
-from poorwill.core.spend import Scope, Spent, Standing, Window, judge
+from poorwill.core.spend import Ahead, Scope, Spent, Standing, Window, judge
+from poorwill.core.words import Tier
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.spending import LOOK_EVERY_S, SpendWatch
 
-from .story import START, HandClock, began, created, ended, opened, request, span
+from .story import START, HandClock, created, opened, request, span
 
 S = 1_000_000
 HOUR = 3_600 * S
@@ -28,8 +28,7 @@ def spent(total, *, models=(), keys=(), ahead=0, window=Window.DAY):
         total_nusd=total,
         models_nusd=dict(models),
         keys_nusd=dict(keys),
-        ahead_nusd=ahead,
-        models_ahead_nusd={},
+        ahead={"a": Ahead(certain_nusd=ahead)},
     )
 
 
@@ -75,7 +74,37 @@ def test_a_tripped_limit_says_how_to_lift_it_and_when_it_lifts_by_itself():
     refusal = state.refusal(23 * HOUR - 1)
     assert (refusal.code, refusal.retry_after_s) == (ErrorCode.SPEND_LIMIT, 3601)
     assert refusal.message == (
-        "the day's spend limit of model a, $1.00, is used up: $1.00 spent; raise spend.model_day_usd"
+        "the day's spend limit of model a, $1.00, is used up: $1.00 spent; "
+        "it lifts by itself at 1970-01-02 00:00 UTC"
+    )
+    assert state.how_to_lift == (
+        "raise model_day_usd.a under [spend] in fleet.toml and restart poorwill serve"
+    )
+
+
+def test_a_limit_that_has_room_for_one_wake_but_not_for_two_stops_the_second_at_once():
+    limits = SpendSettings(day_nusd=10 * DOLLAR, model_day_nusd={"b": 100 * DOLLAR})
+    ahead = {"a": Ahead(next_nusd=2 * DOLLAR), "b": Ahead(next_nusd=DOLLAR)}
+    verdict = judge(limits, [replace(spent(7 * DOLLAR), ahead=ahead)], now_us=HOUR)
+    assert verdict.stops_wake("a") is None and verdict.stops_wake("b") is None
+    begun = verdict.with_wake("a")
+    assert begun.stops_model("a") is None, "what has begun goes on"
+    assert begun.stops_wake("a").window is Window.DAY
+    assert begun.stops_wake("b") is None
+    assert begun.with_wake("b").stops_wake("b").scope is Scope.TOTAL
+
+
+def test_a_limit_without_room_for_a_wake_says_whose_and_for_how_much():
+    ahead = {"a": Ahead(next_nusd=2 * DOLLAR), "b": Ahead(certain_nusd=DOLLAR // 10)}
+    (state,) = judge(
+        SpendSettings(day_nusd=10 * DOLLAR),
+        [replace(spent(8 * DOLLAR), ahead=ahead)],
+        now_us=HOUR // 2,
+    ).limits
+    assert state.standing is Standing.TRIPPED
+    assert state.what == (
+        "the day's spend limit, $10.00, has no room for another wake (a $2.00): "
+        "$8.00 spent, $0.10 more can no longer be stopped"
     )
 
 
@@ -133,38 +162,24 @@ async def test_the_watch_adds_days_to_months_and_shares_by_key(path):
     }
 
 
-@pytest.mark.parametrize("increment_us", [1, 60 * S, HOUR], ids=["exact", "minutes", "hours"])
-async def test_a_crash_loop_costs_at_most_the_limit_and_stays_stopped_after_a_restart(
-    path, increment_us
+async def test_what_is_parked_reserves_its_price_to_the_window_s_end_and_a_wake_reserves_an_hour(
+    path,
 ):
-    """Wakes that fail after half a minute, one upon the other, looked at as often as `serve` does."""
-    rate = RateSettings(effective_us=0, active_nusd_h=36 * DOLLAR, increment_us=increment_us)
-    limit = 80 * DOLLAR if increment_us == HOUR else 2 * DOLLAR
-    limits = SpendSettings(day_nusd=limit)
-    clock = HandClock(START)
-    at = 0
-    async with opened(path, clock=clock) as ledger:
+    rate = RateSettings(
+        effective_us=0,
+        active_nusd_h=DOLLAR,
+        parked_nusd_h={Tier.COLD: DOLLAR // 100},
+        increment_us=HOUR,
+    )
+    async with opened(path, clock=HandClock(START + HOUR)) as ledger:
         await ledger.thread.call(lambda db: sync_rates(db, [rate], now_us=START))
-        await ledger.record([created()])
-        watch, number, stopped = SpendWatch(ledger=ledger, limits=limits), 0, None
-        while stopped is None:
-            number += 1
-            wake = f"a.0.{number}"
-            await ledger.record([began(at, wake), span(at, "wake.weights", wake=wake)])
-            for _ in range(3):
-                at += LOOK_EVERY_S * S
-                clock.at_us = START + at
-                await ledger.record([Alive(at_us=clock.at_us)])
-                stopped = stopped or (await watch.look()).stops_model("a")
-            # A wake under way is let to its end; no other one begins.
-            await ledger.record([ended(at, wake, ok=False), span(at, "parked.cold", tier="cold")])
-            at += 5 * S  # the back-off
-        verdict = await SpendWatch(ledger=ledger, limits=limits).look()
-    assert number > 1
-    assert limit // 2 < verdict.limits[0].spent_nusd <= limit
-    async with opened(path, clock=clock) as ledger:
-        again = await SpendWatch(ledger=ledger, limits=limits).look()
-    assert again.limits[0].spent_nusd == verdict.limits[0].spent_nusd
+        await ledger.record([created(), span(0, "parked.cold", tier="cold")])
+        await ledger.record([Alive(at_us=START + HOUR)])
+        watch = SpendWatch(ledger=ledger, limits=SpendSettings(day_nusd=2 * DOLLAR))
+        (state,) = (await watch.look()).limits
+    assert state.spent_nusd == DOLLAR // 100
+    assert state.ahead_nusd == 15 * DOLLAR // 100, "from 09:00 to midnight"
+    assert state.next_nusd == {"a": DOLLAR}
 
 
 async def test_a_limit_trips_before_it_is_passed_not_after(path):
@@ -178,4 +193,6 @@ async def test_a_limit_trips_before_it_is_passed_not_after(path):
             clock.at_us += LOOK_EVERY_S * S
             await ledger.record([Alive(at_us=clock.at_us)])
             state = (await watch.look()).stops_model("a")
-    assert state.spent_nusd == DOLLAR
+    assert state.spent_nusd == 9 * DOLLAR // 10, (
+        "15 s to the end of the next look and 6 s to stop are not left"
+    )

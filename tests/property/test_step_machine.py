@@ -38,7 +38,7 @@ from poorwill.core.inputs import (
 from poorwill.core.launch import PhaseMark
 from poorwill.core.lifecycle import State
 from poorwill.core.policy import FixedIdle
-from poorwill.core.replica import Replica, next_wakeup_us
+from poorwill.core.replica import Blocked, Replica, next_wakeup_us
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 from poorwill.core.step import step
 from poorwill.core.turn import idle_cause
@@ -139,7 +139,7 @@ class ReplicaMachine(RuleBasedStateMachine):
             self.waking.add(effect.generation)
         elif isinstance(effect, AbortWake):
             assert effect.generation in self.waking and effect.generation not in self.aborted
-            spent = isinstance(what, SpendChanged) and not before.holds
+            spent = isinstance(what, SpendChanged) and after.must_stop
             on_purpose = spent or isinstance(what, Close) or self.limit_reached(before)
             assert on_purpose, "a budget aborts no wake"
             self.aborted.add(effect.generation)
@@ -165,7 +165,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         assert not self.waking and not self.parking, "two commands at a time"
         assert not after.holds, "demand is rechecked where a park commits"
         assert before.generation not in self.leases, "parked with a lease out"
-        if before.state is State.READY and not (after.closing or after.blocked):
+        if before.state is State.READY and not (after.closing or after.must_stop):
             assert not after.floor.at(self.now).required, "a floor holds it"
         self.parking.add(effect.generation)
 
@@ -241,7 +241,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         hold = HoldId(self.next_hold)
         self.next_hold += 1
         self.held.append(hold)
-        drained = self.replica.state is State.DRAINING and not self.replica.blocked
+        drained = self.replica.state is State.DRAINING and not self.replica.must_stop
         self.feed(Demand(hold=hold, size_bytes=size, asked_by="k", request=f"r{hold}"))
         if drained and not self.closed:
             assert self.replica.state is State.READY, "demand cancels a drain"
@@ -319,11 +319,14 @@ class ReplicaMachine(RuleBasedStateMachine):
         else:
             self.feed(ParkAsked(tier=Tier.COLD if asked == "park cold" else None))
 
-    @rule(blocked_s=st.sampled_from([None, 10, 3600]))
-    def spend_changes(self, blocked_s: int | None) -> None:
-        until = None if blocked_s is None else self.now + blocked_s * S
-        self.feed(SpendChanged(until_us=until, why="limit"))
-        if blocked_s is not None and self.replica.state is not State.WAKING:
+    @rule(blocked_s=st.sampled_from([None, 10, 3600]), wakes_only=st.booleans())
+    def spend_changes(self, blocked_s: int | None, wakes_only: bool) -> None:
+        blocked = None
+        if blocked_s is not None:
+            until = self.now + blocked_s * S
+            blocked = Blocked(until_us=until, why="limit", wakes_only=wakes_only)
+        self.feed(SpendChanged(blocked=blocked))
+        if self.replica.must_stop:
             assert not self.replica.holds
 
     @rule(stale=st.integers(1, 3))
@@ -409,7 +412,7 @@ class ReplicaMachine(RuleBasedStateMachine):
     @invariant()
     def a_blocked_idle_replica_is_on_its_way_down(self) -> None:
         replica = self.replica
-        if replica.blocked and replica.state is State.READY and not self.gate.in_flight:
+        if replica.must_stop and replica.state is State.READY and not self.gate.in_flight:
             assert replica.closing or self.now < replica.park_after_us
 
 

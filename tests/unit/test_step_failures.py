@@ -21,7 +21,7 @@ from poorwill.core.inputs import (
     WakeSucceeded,
 )
 from poorwill.core.lifecycle import State
-from poorwill.core.replica import next_wakeup_us
+from poorwill.core.replica import Blocked, next_wakeup_us
 from poorwill.core.settings import WakeSettings
 from poorwill.core.words import HoldId, Tier, WakeId
 
@@ -120,39 +120,65 @@ def test_the_leases_of_a_dead_engine_are_void():
 
 def test_a_tripped_breaker_stops_wakes_and_refuses_until_it_ends():
     life = Life(parked())
-    assert life.takes(SpendChanged(until_us=T0 + 100 * S, why="day")) == []
+    assert life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day"))) == []
     effects = life.after(40).takes(demand(5))
     assert effects == [
         Fail(hold=HoldId(5), code=ErrorCode.SPEND_LIMIT, message="day", retry_after_s=60)
     ]
     assert life.takes(WakeAsked()) == []
-    assert next_wakeup_us(life.replica, life.now) == T0 + 100 * S
     life.after(60).takes(Tick())
+    assert life.replica.blocked, "what a new window allows the breaker's look decides, no clock"
+    life.takes(SpendChanged(blocked=None))
     assert wakes(life.takes(demand(6))) == [Tier.COLD]
 
 
 def test_a_tripped_breaker_fails_who_waits_lets_run_what_runs_and_then_parks():
     life = Life(ready(in_flight=2, held=1))
-    effects = life.takes(SpendChanged(until_us=T0 + 100 * S, why="day"))
+    effects = life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day")))
     assert failed(effects) == [(2, ErrorCode.SPEND_LIMIT)] and parks(effects) == []
     assert not life.replica.gate_open
     life.replica = replace(life.replica, load=Load(0, T0, life.replica.load.cause))
-    assert parks(life.takes(Returned())) == [(None, Tier.ASLEEP)]
+    assert parks(life.takes(Returned())) == [(None, Tier.FROZEN)], "asleep, its host is still paid"
 
 
-def test_a_tripped_breaker_lets_a_wake_under_way_serve_those_it_woke_for_but_starts_no_other():
+def test_a_tripped_breaker_takes_a_replica_that_is_asleep_off_its_host():
+    life = Life(parked(Tier.ASLEEP))
+    life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 1000 * S, why="day")))
+    assert next_wakeup_us(life.replica, life.now) == 0, "at once"
+    assert parks(life.takes(Tick())) == [(Tier.ASLEEP, Tier.FROZEN)]
+
+
+def test_a_tripped_breaker_refuses_who_waits_for_a_wake_and_tears_it_down():
+    life = Life(waking(Tier.FROZEN, holds=2))
+    effects = life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day")))
+    refused = {"code": ErrorCode.SPEND_LIMIT, "message": "day", "retry_after_s": 100}
+    assert effects == [
+        Fail(hold=HoldId(0), **refused),
+        Fail(hold=HoldId(1), **refused),
+        AbortWake(generation=1, why="day"),
+    ]
+    assert failed(life.takes(demand(5))) == [(5, ErrorCode.SPEND_LIMIT)]
+    assert wakes(life.takes(WakeFailed(generation=1, why="aborted"))) == []
+    assert life.replica.state is State.PARKED
+    assert life.replica.failures == 0 and not life.replica.last_error, "the engine did not fail"
+
+
+def test_where_no_other_wake_fits_one_under_way_goes_on_and_what_is_ready_serves():
     life = Life(waking(Tier.FROZEN, holds=1))
-    life.takes(SpendChanged(until_us=T0 + 100 * S, why="day"))
+    no_wake = SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day", wakes_only=True))
+    assert life.takes(no_wake) == []
     other = Life(life.replica)
     assert granted(life.takes(WakeSucceeded(generation=1))) == [0]
+    assert life.replica.gate_open
     effects = other.takes(WakeFailed(generation=1, why="damaged"))
     assert wakes(effects) == [] and failed(effects) == [(0, ErrorCode.WAKE_FAILED)]
+    assert failed(other.takes(demand(7))) == [(7, ErrorCode.SPEND_LIMIT)]
 
 
 def test_a_tripped_breaker_aborts_a_wake_that_nobody_waits_for():
     life = Life(parked())
     life.takes(WakeAsked())
-    effects = life.takes(SpendChanged(until_us=T0 + 100 * S, why="day"))
+    effects = life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day")))
     assert effects == [AbortWake(generation=1, why="day")]
     assert wakes(life.takes(WakeFailed(generation=1, why="aborted"))) == []
     assert life.replica.state is State.PARKED
@@ -160,7 +186,7 @@ def test_a_tripped_breaker_aborts_a_wake_that_nobody_waits_for():
 
 def test_a_tripped_breaker_starts_no_wake_for_who_still_waits_when_the_engine_dies():
     life = Life(waking(holds=3))
-    life.takes(SpendChanged(until_us=T0 + 1000 * S, why="day"))
+    life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 1000 * S, why="day", wakes_only=True)))
     assert granted(life.takes(WakeSucceeded(generation=1))) == [0, 1]
     effects = life.after(90).takes(EngineLost(generation=1, why="oom"))
     assert failed(effects) == [(2, ErrorCode.SPEND_LIMIT)] and wakes(effects) == []
@@ -169,15 +195,15 @@ def test_a_tripped_breaker_starts_no_wake_for_who_still_waits_when_the_engine_di
 def test_a_tripped_breaker_fails_who_waits_for_a_park_to_end():
     life = Life(parking(Tier.FROZEN))
     life.takes(demand(4))
-    effects = life.takes(SpendChanged(until_us=T0 + 100 * S, why="day"))
+    effects = life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day")))
     assert failed(effects) == [(4, ErrorCode.SPEND_LIMIT)]
     assert wakes(life.takes(ParkSucceeded(generation=2))) == []
 
 
 def test_a_blocked_replica_whose_park_fails_is_not_parked_again_at_once():
     life = Life(ready())
-    life.takes(SpendChanged(until_us=T0 + 1000 * S, why="day"))
-    for tier in LADDER:
+    life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 1000 * S, why="day")))
+    for tier in LADDER[1:]:
         assert life.replica.tier is tier
         generation = life.replica.generation
         effects = life.takes(ParkFailed(generation=generation, why="x", unharmed=True))
@@ -185,13 +211,13 @@ def test_a_blocked_replica_whose_park_fails_is_not_parked_again_at_once():
     due = next_wakeup_us(life.replica, life.now)
     assert due is not None and due - life.now >= 60 * S
     life.now = due
-    assert parks(life.takes(Tick())) == [(None, Tier.ASLEEP)]
+    assert parks(life.takes(Tick())) == [(None, Tier.FROZEN)]
 
 
 def test_a_floor_wakes_again_when_the_breaker_is_lifted():
     life = Life(parked(floor=Always()))
-    life.takes(SpendChanged(until_us=T0 + 100 * S, why="day"))
+    life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day")))
     assert wakes(life.takes(Tick())) == []
-    life.takes(SpendChanged(until_us=None))
+    life.takes(SpendChanged(blocked=None))
     assert next_wakeup_us(life.replica, life.now) == 0, "at once"
     assert wakes(life.takes(Tick())) == [Tier.COLD]

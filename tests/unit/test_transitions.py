@@ -68,7 +68,7 @@ def plain(kind: Kind, generation: int) -> Input:
         ImageLost(generation=generation, why="x"),
         WakeAsked(),
         ParkAsked(),
-        SpendChanged(until_us=None),
+        SpendChanged(blocked=None),
         Close(action="leave"),
     )
     return next(what for what in inputs if what.kind is kind)
@@ -106,8 +106,8 @@ EXAMPLES: list[tuple[Replica, Input, int, State]] = [
     (ready(in_flight=1), ParkAsked(), 0, State.DRAINING),
     (ready(), ParkAsked(), 0, State.PARKING),
     (ready(in_flight=2, held=1), ParkAsked(), 0, State.READY),
-    (ready(), SpendChanged(until_us=T0 + S, why="day"), 0, State.PARKING),
-    (ready(in_flight=1), SpendChanged(until_us=T0 + S, why="day"), 0, State.READY),
+    (ready(), SpendChanged(blocked=Blocked(until_us=T0 + S, why="day")), 0, State.PARKING),
+    (ready(in_flight=1), SpendChanged(blocked=Blocked(until_us=T0 + S, why="day")), 0, State.READY),
     (ready(in_flight=1), Close(action="park"), 0, State.DRAINING),
     (ready(), Close(action="park"), 0, State.PARKING),
     # draining

@@ -105,10 +105,11 @@ def _bill(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams)
     models = settings.models if settings else ()
     hosted = {str(model.name): model.hosted for model in models if model.hosted}
     bill = make_bill(db, _period(db, options), _axes(options), hosted=hosted, price=hosted_price)
-    limits = settings.spend if settings else SpendSettings()
-    verdict = look_at(db, limits, now_us=last_instant(db), settled={})
+    spend = settings.spend if settings else SpendSettings()
+    verdict = look_at(db, spend, now_us=last_instant(db), settled={})
     if options.json:
-        streams.say_json({**render.as_json(bill), "limits": render.limits_json(verdict)})
+        limits = [limit.document(verdict.at_us) for limit in verdict.limits]
+        streams.say_json({**render.as_json(bill), "limits": limits})
     elif options.csv:
         render.as_csv(bill, streams.stdout)
     else:

@@ -17,7 +17,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     if options.json:
         streams.say_json(answer)
     else:
-        for line in _table(answer["replicas"]):
+        for line in (*_table(answer["replicas"]), *_limits(answer["limits"])):
             streams.say(line)
     return 0
 
@@ -52,6 +52,17 @@ def _table(replicas: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _limits(limits: list[dict[str, Any]]) -> list[str]:
+    """Say how every spend limit stands; of one that stops or is near also when and how it lifts."""
+    lines: list[str] = []
+    for limit in limits:
+        lines.append(f"{limit['standing']}: {limit['what']}")
+        if limit["to_lift"]:
+            left = _duration(limit["lifts_in_s"])
+            lines.append(f"  lifts by itself at {limit['lifts']}, in {left}; {limit['to_lift']}")
+    return ["", "SPEND LIMITS", *lines] if lines else []
+
+
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
@@ -68,5 +79,6 @@ VERB = Verb(
     options=_options,
     run=_run,
     epilog="WAKE is measured over the last real wakes; MISSED: at least one took longer than its budget.\n"
+    "SPEND LIMITS stand as of the last look, at most 10 s ago.\n"
     "Exit 4 where no poorwill serves the fleet.",
 )

@@ -96,7 +96,6 @@ async def serving_fleet(
         journal = Journal(ledger=own.ledger, listeners=(metrics.told,))
         keys = _keys(settings, own.ledger, log)
         guard = spend_guard(own.ledger, settings.spend)
-        await guard.first()
         recovered = own.ledger.recovered()
         parts = FleetParts(
             settings=settings,

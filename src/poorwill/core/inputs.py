@@ -8,6 +8,7 @@ from poorwill.core.entries import PhaseSpan
 from poorwill.core.errors import ErrorCode
 from poorwill.core.launch import PhaseMark
 from poorwill.core.lifecycle import Kind
+from poorwill.core.replica import Blocked
 from poorwill.core.words import HoldId, Tier
 
 
@@ -134,11 +135,10 @@ class ParkAsked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpendChanged:
-    """The spend breaker tripped (until an instant) or was lifted (`until_us` None)."""
+    """The spend breaker's verdict on a replica; None: nothing is forbidden."""
 
     kind: ClassVar[Kind] = Kind.SPEND_CHANGED
-    until_us: int | None
-    why: str = ""
+    blocked: Blocked | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

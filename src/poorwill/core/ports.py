@@ -10,6 +10,7 @@ from typing import Protocol
 
 from poorwill.core.entries import Entry
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
+from poorwill.core.spend import LimitState
 from poorwill.core.words import HoldId, ModelName, Phase, ReplicaId, Tier, WakeId
 
 Report = Callable[[PhaseMark], None]
@@ -326,6 +327,10 @@ class FleetView(Protocol):
 
     def models(self) -> Sequence[ModelName]:
         """Return the configured models, in the configuration's order."""
+        ...
+
+    def limits(self) -> Sequence[LimitState]:
+        """Return how the spend limits stand."""
         ...
 
     async def wake(self, model: ModelName) -> None:

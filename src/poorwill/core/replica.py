@@ -57,10 +57,13 @@ class WakeAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked:
-    """The spend breaker's verdict."""
+    """The spend breaker's verdict. Only the breaker lifts it: its look decides what a new window allows."""
 
     until_us: int
+    """When it is expected to be lifted: what clients are told."""
     why: str
+    wakes_only: bool = False
+    """A whole wake would pass the limit; what is awake, or on its way, still fits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +126,12 @@ class Replica:
     @property
     def gate_open(self) -> bool:
         """Whether new leases may be claimed."""
-        return self.state is State.READY and self.blocked is None and not self.closing
+        return self.state is State.READY and not self.must_stop and not self.closing
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether nothing may be paid any more: only what runs is finished."""
+        return self.blocked is not None and not self.blocked.wakes_only
 
     @property
     def has_room(self) -> bool:
@@ -174,7 +182,8 @@ class Replica:
             budget_us = min(self.settings.wake.budget_us, 10 * SECOND_US)
             taken = now_us - self.wake.began_us if self.wake else 0
             left = budget_us - taken if taken < budget_us else taken // 2
-        left = max(left, self.retry_at_us - now_us, SECOND_US)
+        until_us = max(self.retry_at_us, self.blocked.until_us if self.blocked else 0)
+        left = max(left, until_us - now_us, SECOND_US)
         return -(-left // SECOND_US)
 
 
@@ -183,7 +192,7 @@ def next_wakeup_us(replica: Replica, now_us: int) -> int | None:
 
     It may lie in the past: then the Tick is due at once.
     """
-    candidates = [replica.budget_ends_us, replica.blocked.until_us if replica.blocked else None]
+    candidates = [replica.budget_ends_us]
     if replica.holds:
         candidates.append(replica.holds[0].arrived_us + replica.settings.hold.age_us)
     if replica.state is State.WAKING and replica.wake is not None:
@@ -225,7 +234,7 @@ def _ready_turns(replica: Replica, now_us: int) -> list[int | None]:
     if replica.closing or replica.load.in_flight:
         leaving = replica.closing and replica.load.in_flight
         return [replica.drain_ends_us] if leaving else []
-    if replica.blocked:
+    if replica.must_stop:
         return [replica.park_after_us]
     floor = replica.floor.at(now_us)
     if floor.required:
@@ -236,6 +245,8 @@ def _ready_turns(replica: Replica, now_us: int) -> list[int | None]:
 def _parked_turns(replica: Replica, now_us: int) -> list[int | None]:
     if replica.closing:
         return []
+    if replica.must_stop and replica.tier is Tier.ASLEEP:
+        return [replica.park_after_us]
     floor = replica.floor.at(now_us)
     if floor.required:
         return [floor.until_us, None if replica.blocked else replica.retry_at_us]

@@ -1,12 +1,13 @@
 """The spend breaker, pure: what was spent against what may be, and what follows.
 
-Windows are UTC days and months. A limit trips when what is spent, plus what may still be spent before
-anything can be stopped, reaches it: so that it is not passed. It lifts by itself when its window ends, or
-when the limit is raised.
+Windows are UTC days and months. A limit is used up when what is spent, plus what will still be spent
+whatever is done now, reaches it: so that it is not passed. Before that it stops wakes that would not fit.
+It lifts by itself when its window ends, or when it is raised.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from poorwill.core.errors import ErrorCode, TryLater
@@ -41,8 +42,20 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """What a model may still cost in a window."""
+
+    certain_nusd: int = 0
+    """Whatever is done now: until the next look, to stop what runs, and parked to the window's end."""
+    wake_nusd: int = 0
+    """What the rest of a wake under way would cost beyond that."""
+    next_nusd: int = 0
+    """What one more wake would cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """What one window has cost so far, and what may still be spent before anything can be stopped."""
+    """What one window has cost so far, and what lies ahead, by model."""
 
     window: Window
     began_us: int
@@ -50,8 +63,7 @@ class Spent:
     total_nusd: int
     models_nusd: Mapping[str, int]
     keys_nusd: Mapping[str, int]
-    ahead_nusd: int = 0
-    models_ahead_nusd: Mapping[str, int]
+    ahead: Mapping[str, Ahead] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,36 +76,91 @@ class LimitState:
     limit_nusd: int
     spent_nusd: int
     ahead_nusd: int = 0
-    """What may still be spent before anything can be stopped."""
+    """What will still be spent whatever is done now."""
+    under_way_nusd: int = 0
+    """What wakes under way may cost beyond that."""
+    next_nusd: Mapping[str, int] = field(default_factory=dict)
+    """What one more wake of a model would cost."""
     forecast_nusd: int | None
     """Expected at the window's end at the pace so far, None while too little of it has passed."""
     standing: Standing
     ends_us: int
 
     @property
-    def setting(self) -> str:
-        """Which setting of `fleet.toml` lifts it."""
+    def used_up(self) -> bool:
+        """Whether nothing more may be spent."""
+        return self.spent_nusd + self.ahead_nusd >= self.limit_nusd
+
+    @property
+    def name_in_file(self) -> str:
+        """Return the key of `[spend]` in `fleet.toml` that sets it."""
         prefix = "" if self.scope is Scope.TOTAL else f"{self.scope}_"
-        return f"spend.{prefix}{self.window}_usd"
+        suffix = "" if self.scope is Scope.TOTAL else f".{self.name}"
+        return f"{prefix}{self.window}_usd{suffix}"
+
+    @property
+    def how_to_lift(self) -> str:
+        """Say what lifts it before its window ends."""
+        return f"raise {self.name_in_file} under [spend] in fleet.toml and restart poorwill serve"
+
+    @property
+    def what(self) -> str:
+        """Which limit it is and how it stands, for people."""
+        whose = "" if self.scope is Scope.TOTAL else f" of {self.scope} {self.name}"
+        return f"the {self.window}'s spend limit{whose}, {_money(self.limit_nusd)}, {self._used()}"
+
+    def _used(self) -> str:
+        spent = f"{_money(self.spent_nusd)} spent"
+        if self.ahead_nusd >= CENT:
+            spent += f", {_money(self.ahead_nusd)} more can no longer be stopped"
+        if self.used_up:
+            return f"is used up: {spent}"
+        if self.standing is Standing.TRIPPED:
+            stopped = [name for name in sorted(self.next_nusd) if self.stops_wake(name)]
+            wakes = ", ".join(f"{name} {_money(self.next_nusd[name])}" for name in stopped)
+            return f"has no room for another wake ({wakes}): {spent}"
+        if self.standing is Standing.WITHIN:
+            return f"is not reached: {spent}"
+        if self.forecast_nusd is not None and self.forecast_nusd > self.limit_nusd:
+            return f"will be passed at this pace ({_money(self.forecast_nusd)}): {spent}"
+        return f"is nearly used up: {spent}"
 
     @property
     def why(self) -> str:
-        """What happened and how to lift it, for people."""
-        whose = "" if self.scope is Scope.TOTAL else f" of {self.scope} {self.name}"
-        used = "is used up" if self.standing is Standing.TRIPPED else "is nearly used up"
-        spent = f"{dollars(self.spent_nusd)} spent"
-        if self.ahead_nusd >= CENT:
-            spent += f", up to {dollars(self.ahead_nusd)} more under way or with the next wake"
-        limit = dollars(self.limit_nusd)
-        return f"the {self.window}'s spend limit{whose}, {limit}, {used}: {spent}; raise {self.setting}"
+        """What happened and when it lifts by itself: what a client is told."""
+        return f"{self.what}; it lifts by itself at {utc_minute(self.ends_us)}"
 
-    def retry_after_s(self, now_us: int) -> int:
-        """Return when it lifts by itself, in whole seconds."""
-        return max(1, -((now_us - self.ends_us) // SECOND_US))
+    def document(self, now_us: int) -> dict[str, object]:
+        """Return it for machines. `to_lift` is empty where nothing is stopped and nothing near."""
+        within = self.standing is Standing.WITHIN
+        return {
+            "scope": self.scope.value,
+            "name": self.name or None,
+            "window": self.window.value,
+            "limit_nusd": self.limit_nusd,
+            "spent_nusd": self.spent_nusd,
+            "ahead_nusd": self.ahead_nusd,
+            "forecast_nusd": self.forecast_nusd,
+            "standing": self.standing.value,
+            "what": self.what,
+            "lifts": utc_minute(self.ends_us),
+            "lifts_in_s": max(self.ends_us - now_us, 0) // SECOND_US,
+            "to_lift": "" if within else self.how_to_lift,
+        }
+
+    def bounds(self, model: str) -> bool:
+        """Return whether a model's time counts towards it."""
+        return self.scope is Scope.TOTAL or (self.scope is Scope.MODEL and self.name == model)
+
+    def stops_wake(self, model: str) -> bool:
+        """Return whether a wake of this model might not fit into what is left."""
+        left = self.limit_nusd - self.spent_nusd - self.ahead_nusd - self.under_way_nusd
+        return self.used_up or left < self.next_nusd.get(model, 0)
 
     def refusal(self, now_us: int) -> TryLater:
         """Return the error for a request that it stops."""
-        return TryLater(ErrorCode.SPEND_LIMIT, self.why, retry_after_s=self.retry_after_s(now_us))
+        retry_after_s = max(1, -((now_us - self.ends_us) // SECOND_US))
+        return TryLater(ErrorCode.SPEND_LIMIT, self.why, retry_after_s=retry_after_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,22 +171,32 @@ class Verdict:
     limits: tuple[LimitState, ...] = ()
 
     def stops_model(self, model: str) -> LimitState | None:
-        """Return the tripped limit that forbids waking this model: the one that lifts last."""
+        """Return the limit that forbids paying for this model at all: the one that lifts last."""
+        return _lifting_last(each for each in self.limits if each.bounds(model) and each.used_up)
+
+    def stops_wake(self, model: str) -> LimitState | None:
+        """Return the limit that forbids waking this model: the one that lifts last."""
         return _lifting_last(
-            limit
-            for limit in self.limits
-            if limit.scope is Scope.TOTAL or (limit.scope is Scope.MODEL and limit.name == model)
+            each for each in self.limits if each.bounds(model) and each.stops_wake(model)
         )
 
     def stops_key(self, key: str) -> LimitState | None:
-        """Return the tripped limit that refuses this key's requests."""
+        """Return the limit that refuses this key's requests: the one that lifts last."""
         return _lifting_last(
-            limit for limit in self.limits if limit.scope is Scope.KEY and limit.name == key
+            each
+            for each in self.limits
+            if each.scope is Scope.KEY and each.name == key and each.used_up
         )
 
-    def warnings(self) -> Sequence[LimitState]:
-        """Return the limits that are near, or forecast to be passed, but not tripped."""
-        return [limit for limit in self.limits if limit.standing is Standing.WARNED]
+    def with_wake(self, model: str) -> "Verdict":
+        """Return how the limits stand once a wake of this model has begun: it takes what it may cost."""
+        return replace(
+            self,
+            limits=tuple(
+                replace(each, under_way_nusd=each.under_way_nusd + each.next_nusd.get(model, 0))
+                for each in self.limits
+            ),
+        )
 
 
 FORECAST_AFTER_SHARE = 24
@@ -136,9 +213,13 @@ def judge(settings: SpendSettings, spent: Sequence[Spent], *, now_us: int) -> Ve
     return Verdict(at_us=now_us, limits=tuple(found))
 
 
+def utc_minute(at_us: int) -> str:
+    """Return an instant to the minute, for people."""
+    return f"{datetime.fromtimestamp(at_us // SECOND_US, tz=UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def _lifting_last(limits: Iterable[LimitState]) -> LimitState | None:
-    tripped = [limit for limit in limits if limit.standing is Standing.TRIPPED]
-    return max(tripped, key=lambda limit: limit.ends_us, default=None)
+    return max(limits, key=lambda limit: limit.ends_us, default=None)
 
 
 def _limits(settings: SpendSettings, window: Window) -> list[tuple[Scope, str, int]]:
@@ -155,31 +236,36 @@ def _limits(settings: SpendSettings, window: Window) -> list[tuple[Scope, str, i
 def _measure(
     settings: SpendSettings, spent: Spent, scope: Scope, name: str, limit_nusd: int, now_us: int
 ) -> LimitState:
+    ahead: Mapping[str, Ahead] = {}
     if scope is Scope.TOTAL:
-        used, ahead = spent.total_nusd, spent.ahead_nusd
+        used, ahead = spent.total_nusd, spent.ahead
     elif scope is Scope.MODEL:
-        used, ahead = spent.models_nusd.get(name, 0), spent.models_ahead_nusd.get(name, 0)
+        used = spent.models_nusd.get(name, 0)
+        ahead = {name: spent.ahead[name]} if name in spent.ahead else {}
     else:
-        used, ahead = spent.keys_nusd.get(name, 0), 0
-    forecast = _forecast(used, spent, now_us)
-    near = used >= settings.warn_share * limit_nusd
-    if used + ahead >= limit_nusd:
-        standing = Standing.TRIPPED
-    elif near or (forecast is not None and forecast > limit_nusd):
-        standing = Standing.WARNED
-    else:
-        standing = Standing.WITHIN
-    return LimitState(
+        used = spent.keys_nusd.get(name, 0)
+    state = LimitState(
         scope=scope,
         name=name,
         window=spent.window,
         limit_nusd=limit_nusd,
         spent_nusd=used,
-        ahead_nusd=ahead,
-        forecast_nusd=forecast,
-        standing=standing,
+        ahead_nusd=sum(each.certain_nusd for each in ahead.values()),
+        under_way_nusd=sum(each.wake_nusd for each in ahead.values()),
+        next_nusd={model: each.next_nusd for model, each in ahead.items()},
+        forecast_nusd=_forecast(used, spent, now_us),
+        standing=Standing.WITHIN,
         ends_us=spent.ends_us,
     )
+    return replace(state, standing=_standing(state, settings.warn_share))
+
+
+def _standing(state: LimitState, warn_share: float) -> Standing:
+    if state.used_up or any(state.stops_wake(model) for model in state.next_nusd):
+        return Standing.TRIPPED
+    leads_past = state.forecast_nusd is not None and state.forecast_nusd > state.limit_nusd
+    near = state.spent_nusd >= warn_share * state.limit_nusd
+    return Standing.WARNED if near or leads_past else Standing.WITHIN
 
 
 def _forecast(used_nusd: int, spent: Spent, now_us: int) -> int | None:
@@ -188,3 +274,8 @@ def _forecast(used_nusd: int, spent: Spent, now_us: int) -> int | None:
     if passed_us * FORECAST_AFTER_SHARE < length_us:
         return None
     return used_nusd * length_us // passed_us
+
+
+def _money(amount_nusd: int) -> str:
+    """Return an amount in cents, or as finely as it takes to see a small one."""
+    return dollars(amount_nusd, places=2 if amount_nusd >= CENT or not amount_nusd else 6)

@@ -31,7 +31,7 @@ from poorwill.core.inputs import (
     Withdrawn,
 )
 from poorwill.core.lifecycle import TRANSITIONS, Kind, State
-from poorwill.core.replica import Blocked, Hold, Replica
+from poorwill.core.replica import Hold, Replica
 from poorwill.core.sub_budget import with_rates
 from poorwill.core.ticks import tick
 from poorwill.core.turn import Turn, next_colder
@@ -65,7 +65,7 @@ def _demand(turn: Turn, what: Demand) -> None:
         asked_by=what.asked_by,
         request=what.request,
     )
-    if turn.replica.state is State.DRAINING and not turn.replica.blocked:
+    if turn.replica.state is State.DRAINING and not turn.replica.must_stop:
         _cancel_drain(turn, "a request arrived while the replica drained")  # (1)
     replica = turn.replica
     refusal = _refusal(replica, hold, turn.now_us)  # (2)
@@ -96,9 +96,8 @@ def _refusal(replica: Replica, hold: Hold, now_us: int) -> tuple[ErrorCode, str,
     retry_after_s = replica.retry_after_s(now_us)
     if replica.closing:
         return ErrorCode.DRAINING, "poorwill is shutting down", retry_after_s
-    if replica.blocked and replica.state is not State.WAKING:
-        left_s = max(1, -((now_us - replica.blocked.until_us) // 1_000_000))
-        return ErrorCode.SPEND_LIMIT, replica.blocked.why, left_s
+    if replica.blocked and (replica.must_stop or replica.state in (State.PARKED, State.PARKING)):
+        return ErrorCode.SPEND_LIMIT, replica.blocked.why, retry_after_s
     if replica.state is State.PARKED and now_us < replica.retry_at_us:
         why = f"the last wake of {replica.model} failed: {replica.last_error}"
         return ErrorCode.WAKE_FAILED, why, retry_after_s
@@ -170,14 +169,17 @@ def _wake_failed(turn: Turn, what: WakeFailed) -> None:
     aborting = replica.wake.aborting if replica.wake else ""
     why = with_rates(aborting, what.anatomy) if aborting else what.why
     attempt = turn.end_wake(ok=False, why=why, anatomy=what.anatomy)
-    turn.set(last_error=why)
+    stopped = bool(aborting) and replica.must_stop  # to save money: no failure
+    if not stopped:
+        turn.set(last_error=why)
     capped = turn.now_us >= attempt.cap_ends_us
     fallback = attempt.from_tier is not Tier.COLD and not what.kept
     if fallback and not (replica.closing or replica.blocked or capped):  # (1)
         why = f"{attempt.from_tier} failed: {why}"
         turn.begin_wake(Tier.COLD, asked_by=attempt.asked_by, why=why, goes_on=attempt)
         return
-    turn.back_off(why, failures=replica.failures + 1)  # (2)
+    if not stopped:  # (2)
+        turn.back_off(why, failures=replica.failures + 1)
     turn.set(budget_ends_us=None)
     turn.fail_holds(what.code, f"{replica.model} could not be woken: {why}")
     turn.rest(attempt.from_tier if what.kept else Tier.COLD)
@@ -189,7 +191,7 @@ def _wake_asked(turn: Turn, what: WakeAsked) -> None:
         return
     if replica.state is State.PARKED and replica.blocked is None:
         turn.begin_wake(replica.tier, asked_by=what.asked_by, why=what.why)
-    elif replica.state is State.DRAINING and replica.blocked is None:
+    elif replica.state is State.DRAINING and not replica.must_stop:
         _cancel_drain(turn, f"{what.asked_by} asked for {replica.model} to be ready")
 
 
@@ -270,15 +272,16 @@ def _image_lost(turn: Turn, what: ImageLost) -> None:
 
 
 def _spend_changed(turn: Turn, what: SpendChanged) -> None:
+    """What runs is finished, whoever waits is refused, and a wake under way is torn down: it costs money."""
+    turn.set(blocked=what.blocked)
     replica = turn.replica
-    blocked = None if what.until_us is None else Blocked(until_us=what.until_us, why=what.why)
-    turn.set(blocked=blocked)
-    if blocked and replica.state is not State.WAKING:
-        turn.fail_holds(ErrorCode.SPEND_LIMIT, blocked.why)
+    if what.blocked is None or not replica.must_stop:
+        return
+    turn.fail_holds(ErrorCode.SPEND_LIMIT, what.blocked.why)
     if replica.state is State.READY and not replica.closing:
-        turn.park_if_blocked()
-    elif blocked and replica.state is State.WAKING and not replica.holds:
-        turn.abort_wake(blocked.why)  # nobody waits for it: it is money that need not be spent
+        turn.stop_paying()
+    elif replica.state is State.WAKING:
+        turn.abort_wake(what.blocked.why)
 
 
 def _close(turn: Turn, what: Close) -> None:

@@ -16,8 +16,6 @@ from poorwill.core.words import Tier
 
 def tick(turn: Turn, what: Input) -> None:
     """Decide what time alone brings about; first of all, whose patience is at its end."""
-    if turn.replica.blocked and turn.replica.blocked.until_us <= turn.now_us:
-        turn.set(blocked=None)
     _expire_holds(turn)
     _TICKS[turn.replica.state](turn)
 
@@ -43,6 +41,9 @@ def _expire_holds(turn: Turn) -> None:
 def _tick_parked(turn: Turn) -> None:
     replica = turn.replica
     if replica.closing:
+        return
+    if replica.must_stop and replica.tier is Tier.ASLEEP:
+        turn.stop_paying()
         return
     may_wake = turn.now_us >= replica.retry_at_us and replica.blocked is None
     floor = replica.floor.at(turn.now_us)
@@ -81,8 +82,8 @@ def _tick_ready(turn: Turn) -> None:
             turn.set(generation=replica.generation + 1)
             turn.ready_span()
         return
-    if replica.blocked:
-        turn.park_if_blocked()
+    if replica.must_stop:
+        turn.stop_paying()
         return
     if replica.floor.at(turn.now_us).required:
         turn.ready_span()

@@ -252,15 +252,22 @@ class Turn:
         """Go to READY, grant what is held and open the span that follows from it."""
         self.set(state=State.READY, budget_ends_us=None)
         self.grant_holds()
-        if not self.park_if_blocked():
+        if not self.stop_paying():
             self.ready_span()
 
-    def park_if_blocked(self) -> bool:
-        """Park an idle replica whose spend limit is reached; not at once after a park that failed."""
+    def stop_paying(self) -> bool:
+        """Take an idle replica whose spend limit is reached off its host, also one that is asleep there.
+
+        Not at once after a park that failed.
+        """
         replica = self.replica
-        if not replica.blocked or replica.load.in_flight or self.now_us < replica.park_after_us:
+        asleep = (replica.state, replica.tier) == (State.PARKED, Tier.ASLEEP)
+        idle = asleep or (replica.state is State.READY and not replica.load.in_flight)
+        if not (replica.must_stop and idle) or self.now_us < replica.park_after_us:
             return False
-        self.begin_park(replica.settings.park.ladder[0], from_tier=None, why="spend limit")
+        unpaid = (tier for tier in replica.settings.park.ladder if tier is not Tier.ASLEEP)
+        from_tier = Tier.ASLEEP if asleep else None
+        self.begin_park(next(unpaid, Tier.COLD), from_tier=from_tier, why="spend limit")
         return True
 
     def ready_span(self) -> None:

@@ -48,6 +48,7 @@ class Controller:
         clock: Clock,
         log: Log,
         tasks: asyncio.TaskGroup,
+        wake_began: Callable[[ModelName], None],
     ) -> None:
         self.units = units
         self.journal = journal
@@ -56,6 +57,7 @@ class Controller:
         self.clock = clock
         self.log = log
         self.tasks = tasks
+        self._wake_began = wake_began
         self._inbox: deque[tuple[Unit, Input]] = deque()
         self._turning = False
         self.broken = False
@@ -141,6 +143,7 @@ class Controller:
             _refuse(unit, effect, self.clock.now_us())
         elif isinstance(effect, StartWake):
             assert committed is not None
+            self._wake_began(unit.model)
             wake = carry_out_wake(self, unit, effect, committed)
             unit.job = self.tasks.create_task(wake, name=f"wake {effect.wake}")
             unit.job.add_done_callback(self._unless_begun(unit, effect))

@@ -101,7 +101,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
             clock=parts.clock, log=parts.log, reap_orphans=parts.settings.reap_orphans
         )
         controller = await _recovered(parts, sweeper, tasks)
-        parts.guard.apply(controller)  # before a floor may wake what a limit stops
+        await parts.guard.attend(controller)  # before a floor may wake what a limit stops
         for unit in controller.units.values():
             if unit.running is not None:
                 watch(controller, unit, unit.running)
@@ -113,7 +113,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
         ]
         fleet = Fleet(
             activator=FleetActivator(controller=controller),
-            view=OperatorView(controller=controller),
+            view=OperatorView(controller=controller, guard=parts.guard),
             controller=controller,
         )
         try:
@@ -159,6 +159,7 @@ async def _recovered(parts: FleetParts, sweeper: Sweeper, tasks: asyncio.TaskGro
         clock=parts.clock,
         log=parts.log,
         tasks=tasks,
+        wake_began=parts.guard.wake_began,
     )
     room.park = controller.submit
     return controller

@@ -8,7 +8,9 @@ from poorwill.core.entries import Noted
 from poorwill.core.errors import PoorwillError
 from poorwill.core.inputs import SpendChanged
 from poorwill.core.ports import KeyRing
+from poorwill.core.replica import Blocked
 from poorwill.core.spend import LimitState, Standing, Verdict
+from poorwill.core.words import ModelName
 from poorwill.fleet.controller import Controller
 
 JUMPS_EVERY = 30
@@ -26,12 +28,20 @@ class SpendGuard:
     find_jumps: FindJumps
     every_s: float
     verdict: Verdict = field(default_factory=lambda: Verdict(at_us=0))
+    _controller: Controller | None = None
+    _begun: list[ModelName] = field(default_factory=list)
+    """Models that began to wake during the look under way, or the last one."""
     _told: dict[str, Standing] = field(default_factory=dict)
     _told_jumps: set[str] = field(default_factory=set)
 
-    async def first(self) -> None:
-        """Look once before anything is served: what a limit stopped stays stopped across a restart."""
-        self.verdict = await self.look()
+    async def attend(self, controller: Controller) -> None:
+        """Look once before any timer runs: what a limit stopped stays stopped across a restart.
+
+        From then on wakes of this fleet are minded between looks. Raises OperatorFault where the ledger
+        cannot be read.
+        """
+        self._controller = controller
+        await self.look_again(controller)
 
     async def watch(self, controller: Controller) -> None:
         """Look again and again until cancelled. A look that fails changes nothing and is logged."""
@@ -40,42 +50,59 @@ class SpendGuard:
             await asyncio.sleep(self.every_s)
             looks += 1
             try:
-                self.verdict = await self.look()
+                await self.look_again(controller)
                 if looks % JUMPS_EVERY == 0:
                     self._tell_jumps(controller, await self.find_jumps())
             except PoorwillError as error:
                 controller.log.warning("cannot look at what was spent", why=str(error))
-                continue
             except Exception as error:  # a defect in the bill must not end the fleet
                 controller.log.error("cannot look at what was spent", error=repr(error))
-                continue
-            self.apply(controller)
 
-    def apply(self, controller: Controller) -> None:
-        """Block and unblock replicas as the last look says. First called before any timer runs."""
-        for unit in controller.units.values():
-            stop = self.verdict.stops_model(unit.model)
-            until_us = stop.ends_us if stop else None
-            blocked = unit.replica.blocked
-            if until_us != (blocked.until_us if blocked else None):
-                why = stop.why if stop else ""
-                controller.submit(unit, SpendChanged(until_us=until_us, why=why))
+    async def look_again(self, controller: Controller) -> None:
+        """Look once, and do what follows. Wakes that begin while it looks are not in what it finds."""
+        self._begun = []
+        found = await self.look()
+        for model in self._begun:
+            found = found.with_wake(model)
+        self.verdict = found
+        self._apply(controller)
+
+    def wake_began(self, model: ModelName) -> None:
+        """Take what a wake may cost from what the others may spend, at once: not at the next look."""
+        self._begun.append(model)
+        if self.verdict.limits and self._controller is not None:
+            self.verdict = self.verdict.with_wake(model)
+            self._block(self._controller)
+
+    def _apply(self, controller: Controller) -> None:
+        self._block(controller)
         for limit in self.verdict.limits:
             self._tell(controller, limit)
 
+    def _block(self, controller: Controller) -> None:
+        for unit in controller.units.values():
+            blocked = self._verdict_on(unit.model)
+            if blocked != unit.replica.blocked:
+                controller.submit(unit, SpendChanged(blocked=blocked))
+
+    def _verdict_on(self, model: ModelName) -> Blocked | None:
+        used_up = self.verdict.stops_model(model)
+        stop = used_up or self.verdict.stops_wake(model)
+        if stop is None:
+            return None
+        return Blocked(until_us=stop.ends_us, why=stop.why, wakes_only=used_up is None)
+
     def _tell(self, controller: Controller, limit: LimitState) -> None:
         """Tell when a limit's standing changes, once."""
-        name = f"{limit.setting} {limit.name}".strip()
+        name = limit.name_in_file
         before = self._told.get(name, Standing.WITHIN)
         if limit.standing is before:
             return
         self._told[name] = limit.standing
         kind = f"spend_{limit.standing}"
-        text = (
-            limit.why
-            if limit.standing is not Standing.WITHIN
-            else f"{name}: within its limit again"
-        )
+        text = limit.what
+        if limit.standing is not Standing.WITHIN:
+            text = f"{limit.why}; {limit.how_to_lift}"
         controller.journal.post([Noted(at_us=controller.clock.now_us(), kind=kind, text=text)])
         controller.log.warning("spend limit", standing=limit.standing, why=text)
 

@@ -10,17 +10,20 @@ from poorwill.core.money import dollars
 from poorwill.core.policies import ShadowAccount, Shadowed
 from poorwill.core.ports import ReplicaStatus, WakeInterval
 from poorwill.core.replica import next_wakeup_us
+from poorwill.core.spend import LimitState
 from poorwill.core.words import ModelName, Tier
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.journal import Feed
+from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Unit
 
 
 class OperatorView:
     """The fleet as `/status`, `poorwill status`, `wake` and `park` see it."""
 
-    def __init__(self, *, controller: Controller) -> None:
+    def __init__(self, *, controller: Controller, guard: SpendGuard) -> None:
         self._controller = controller
+        self._guard = guard
         self._units = controller.units
 
     def status(self) -> Sequence[ReplicaStatus]:
@@ -31,6 +34,10 @@ class OperatorView:
     def models(self) -> Sequence[ModelName]:
         """Return the configured models, in the configuration's order."""
         return list(self._units)
+
+    def limits(self) -> Sequence[LimitState]:
+        """Return how the spend limits stood at the last look."""
+        return self._guard.verdict.limits
 
     def events(self) -> Feed:
         """Subscribe to what happens from now on."""
@@ -49,16 +56,14 @@ class OperatorView:
                 f"the ledger cannot be written: {why}",
                 retry_after_s=10,
             )
-        if unit.replica.blocked:
-            raise self._later(unit, ErrorCode.SPEND_LIMIT, unit.replica.blocked.why)
+        self._refuse_if_blocked(unit)
         # A wake that is asked for comes after a park under way.
         await self._reaches(unit, lambda: unit.replica.state is not State.PARKING)
         self._controller.submit(unit, WakeAsked())
         await self._reaches(unit, lambda: unit.replica.state in (State.READY, State.PARKED))
         if unit.replica.closing:
             raise self._later(unit, ErrorCode.DRAINING, "poorwill is shutting down")
-        if unit.replica.blocked:
-            raise self._later(unit, ErrorCode.SPEND_LIMIT, unit.replica.blocked.why)
+        self._refuse_if_blocked(unit)
         if unit.replica.state is State.PARKED:
             why = unit.replica.last_error or "it was parked again at once"
             raise self._later(unit, ErrorCode.WAKE_FAILED, why)
@@ -93,6 +98,11 @@ class OperatorView:
         while not there():
             await unit.turned()
 
+    def _refuse_if_blocked(self, unit: Unit) -> None:
+        replica = unit.replica
+        if replica.blocked and (replica.must_stop or replica.state is not State.READY):
+            raise self._later(unit, ErrorCode.SPEND_LIMIT, replica.blocked.why)
+
     def _later(self, unit: Unit, code: ErrorCode, message: str) -> TryLater:
         now = self._controller.clock.now_us()
         return TryLater(code, message, retry_after_s=unit.replica.retry_after_s(now))
@@ -114,7 +124,8 @@ def _status(unit: Unit, now_us: int) -> ReplicaStatus:
         parks_at = next_wakeup_us(replica, now_us)
     notes = {}
     if replica.blocked:
-        notes["spend"] = f"{replica.blocked.why}; no wake until it is lifted"
+        notes["spend"] = "no request is taken" if replica.must_stop else "it is not woken"
+        notes["spend"] += f": {replica.blocked.why}"
     if isinstance(replica.policy, Shadowed):
         notes["shadow"] = _in_shadow(replica.policy.account())
     return ReplicaStatus(

@@ -95,7 +95,8 @@ def _status(*, fleet: FleetView, clock: Clock, health: Health) -> Endpoint:
             asdict(status) | {"since_s": (now_us - status.since_us) / SECOND_US}
             for status in fleet.status()
         ]
-        return JSONResponse({"now_us": now_us, **health(), "replicas": replicas})
+        limits = [limit.document(now_us) for limit in fleet.limits()]
+        return JSONResponse({"now_us": now_us, **health(), "replicas": replicas, "limits": limits})
 
     return handle
 

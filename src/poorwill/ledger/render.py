@@ -77,24 +77,6 @@ def limits_text(verdict: Verdict) -> list[str]:
     return ["limits", *columns(rows, right=(), indent="  ")] if rows else []
 
 
-def limits_json(verdict: Verdict) -> list[dict[str, Any]]:
-    """Return how the spend limits stand, for machines."""
-    return [
-        {
-            "scope": limit.scope,
-            "name": limit.name or None,
-            "window": limit.window,
-            "limit_nusd": limit.limit_nusd,
-            "spent_nusd": limit.spent_nusd,
-            "ahead_nusd": limit.ahead_nusd,
-            "forecast_nusd": limit.forecast_nusd,
-            "standing": limit.standing,
-            "ends": timestamp(limit.ends_us),
-        }
-        for limit in verdict.limits
-    ]
-
-
 def _table(bill: Bill) -> list[str]:
     head = (*(axis.upper() for axis in bill.axes), "TIME", "COST")
     rows = [head]

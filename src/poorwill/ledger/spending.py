@@ -6,22 +6,28 @@ a limit has stopped stays stopped across a restart, because the ledger is what i
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 
 from poorwill.core.settings import SpendSettings
-from poorwill.core.spend import Spent, Verdict, Window, judge
-from poorwill.core.words import HOUR_US, SECOND_US
-from poorwill.ledger.bill import is_wake
+from poorwill.core.spend import Ahead, Spent, Verdict, Window, judge
+from poorwill.core.words import HOUR_US, SECOND_US, Tier
+from poorwill.core.words import parked as parked_in
 from poorwill.ledger.dates import DAY_US, Period, day_of, month_of
 from poorwill.ledger.items import Item, items
 from poorwill.ledger.ledger import Ledger
 from poorwill.ledger.pricing import OFF_CAUSES, stretch_began_us
-from poorwill.ledger.rates import lives, rate_book
+from poorwill.ledger.rates import GB_BYTES, MONTH_H, Life, RateBook, lives, rate_book
 
 LOOK_EVERY_S = 10
-"""How often to look; between two looks running replicas cost what `LOOK_AHEAD_US` allows for."""
+"""How often to look; between two looks running replicas cost what `LOOK_AHEAD_US` allows
+for."""
 
 LOOK_AHEAD_US = 15 * SECOND_US
+"""Until the next look is over, late ones included."""
+
+STOP_US = 6 * SECOND_US
+"""What it takes to end an engine: it is asked, then killed after 5 s."""
 
 
 class SpendWatch:
@@ -69,11 +75,10 @@ def look_at(
     recent = items(db, Period(from_us=recent_from, to_us=now_us + 1), by_key=by_key)
     in_month = range(month.from_us // DAY_US, settled_until)
     whole = [*recent, *(item for day in in_month for item in settled[day])]
-    ahead = _ahead(db, now_us)
     today_only = [item for item in recent if item.day == today.from_us // DAY_US]
     windows = [
-        _spent(Window.DAY, today, today_only, ahead),
-        _spent(Window.MONTH, month, whole, ahead),
+        _spent(Window.DAY, today, today_only, _ahead(db, now_us, today.to_us)),
+        _spent(Window.MONTH, month, whole, _ahead(db, now_us, month.to_us)),
     ]
     return judge(limits, windows, now_us=now_us)
 
@@ -86,7 +91,9 @@ def _day(day: int) -> Period:
     return Period(from_us=day * DAY_US, to_us=(day + 1) * DAY_US)
 
 
-def _spent(window: Window, period: Period, found: Iterable[Item], ahead: dict[str, int]) -> Spent:
+def _spent(
+    window: Window, period: Period, found: Iterable[Item], ahead: Mapping[str, Ahead]
+) -> Spent:
     total, models, keys = 0, defaultdict[str, int](int), defaultdict[str, int](int)
     for item in found:
         total += item.nusd
@@ -99,45 +106,104 @@ def _spent(window: Window, period: Period, found: Iterable[Item], ahead: dict[st
         total_nusd=total,
         models_nusd=models,
         keys_nusd=keys,
-        ahead_nusd=sum(ahead.values()),
-        models_ahead_nusd=ahead,
+        ahead=ahead,
     )
 
 
-def _ahead(db: sqlite3.Connection, now_us: int) -> dict[str, int]:
-    """Return, by model, what its replicas may cost beyond what is spent before anything can be stopped.
-
-    That is their time until the next look, or to the end of a wake as long as the longest of the last ones,
-    where a wake is under way or may begin meanwhile; and what the provider will add when it rounds up the
-    stretch: where it charges whole hours, an hour is spent when it begins.
-    """
-    book, costs = rate_book(db), defaultdict[str, int](int)
-    open_spans = {life: (cause, tier) for life, cause, tier in db.execute(_OPEN)}
-    longest = dict(db.execute(_LONGEST_WAKES))
+def _ahead(db: sqlite3.Connection, now_us: int, ends_us: int) -> dict[str, Ahead]:
+    """Return, by model, what its replicas may still cost in a window that ends at `ends_us`."""
     last_us = db.execute("SELECT last_us FROM alive").fetchone()[0]
-    until_us = max(now_us, last_us) + LOOK_AHEAD_US
+    look = _Look(
+        db=db,
+        book=rate_book(db),
+        last_us=last_us,
+        until_us=max(now_us, last_us) + LOOK_AHEAD_US,
+        ends_us=ends_us,
+        longest_wakes=dict(db.execute(_LONGEST_WAKES)),
+        longest_parks=dict(db.execute(_LONGEST_PARKS)),
+    )
+    open_spans = {row[0]: OpenSpan(*row[1:]) for row in db.execute(_OPEN)}
+    found: dict[str, Ahead] = {}
     for life in lives(db):
-        rate = book.at(life, now_us)
-        if rate is None or life.id not in open_spans:
-            continue
-        cause, tier = open_spans[life.id]
-        wake_us = longest.get(life.model, 0)
-        off, waking = cause in OFF_CAUSES, is_wake(cause)
-        if wake_us and (off or waking):  # one more wake may begin before the next look
-            next_us = wake_us + sum(rate.added_us(wake_us))
-            costs[life.model] += _price(next_us, rate.active_nusd_h)
-        end_us = until_us
-        if not off:
-            began_us = stretch_began_us(db, life, until_us)
-            end_us = max(until_us, began_us + wake_us) if waking else until_us
-            end_us += sum(rate.added_us(end_us - began_us))
-        costs[life.model] += _price(end_us - last_us, rate.nusd_h(cause, tier))
-    return dict(costs)
+        if life.id in open_spans:
+            one, before = look.ahead(life, open_spans[life.id]), found.get(life.model, Ahead())
+            found[life.model] = Ahead(
+                certain_nusd=before.certain_nusd + one.certain_nusd,
+                wake_nusd=before.wake_nusd + one.wake_nusd,
+                next_nusd=max(before.next_nusd, one.next_nusd),
+            )
+    return found
 
 
-def _price(us: int, nusd_h: int) -> int:
-    """Return what time costs, rounded up: a breaker errs on the safe side."""
-    return -(-us * nusd_h // HOUR_US)
+@dataclass(frozen=True, slots=True)
+class OpenSpan:
+    """What a life's time costs now, and for what."""
+
+    cause: str
+    image_bytes: int
+    wake_began_us: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What is ahead of a life until the next look, until it is stopped, and until the window ends."""
+
+    db: sqlite3.Connection
+    book: RateBook
+    last_us: int
+    until_us: int
+    """When the next look will be over at the latest."""
+    ends_us: int
+    longest_wakes: Mapping[str, int]
+    longest_parks: Mapping[str, int]
+
+    def ahead(self, life: Life, now: OpenSpan) -> Ahead:
+        """Return what lies ahead of a life. Where the provider charges whole hours, all of an hour does."""
+        active = [
+            each.rate
+            for each in self.book.segments(life, self.last_us, self.until_us)
+            if each.rate is not None
+        ]
+        if not active:
+            return Ahead()
+        dearest = max(active, key=lambda rate: rate.active_nusd_h)
+        stop_us = max(STOP_US, self.longest_parks.get(life.model, 0))
+        longest_us = self.longest_wakes.get(life.model, 0)
+        wake_us = max(longest_us, LOOK_AHEAD_US) + stop_us
+        parked = self._parked(life, now.image_bytes)
+
+        def cost(from_us: int, to_us: int) -> int:
+            """Price a stretch's going on from one length to another, as the provider meters it."""
+            billed = to_us + sum(dearest.added_us(to_us)) - from_us
+            return -(-billed * dearest.active_nusd_h // HOUR_US)
+
+        if now.cause in OFF_CAUSES:
+            deeper = 0 if now.cause == parked_in(Tier.COLD) else cost(0, stop_us)
+            return Ahead(certain_nusd=parked + deeper, next_nusd=cost(0, wake_us))
+        ran_us = self.last_us - stretch_began_us(self.db, life, self.until_us)
+        stopped_us = ran_us + self.until_us - self.last_us + stop_us
+        certain, rest_us = cost(ran_us, stopped_us), 0
+        if now.wake_began_us is not None:
+            rest_us = max(now.wake_began_us + longest_us - self.until_us, 0)
+        return Ahead(
+            certain_nusd=certain + parked,
+            wake_nusd=cost(ran_us, stopped_us + rest_us) - certain,
+            next_nusd=cost(0, wake_us),
+        )
+
+    def _parked(self, life: Life, image_bytes: int) -> int:
+        """Price being parked to the window's end, in the dearest tier that has no host, with its image."""
+        image = image_bytes or self.db.execute(_LAST_IMAGE, (life.id,)).fetchone()[0]
+        total = 0
+        for each in self.book.segments(life, self.last_us, max(self.ends_us, self.last_us)):
+            if each.rate is not None:
+                us = each.to_us - each.from_us
+                tiers = (tier for tier in Tier if tier is not Tier.ASLEEP)
+                dearest = max(each.rate.parked_nusd_h.get(tier, 0) for tier in tiers)
+                total += -(-us * dearest // HOUR_US)
+                stored = us * image * each.rate.storage_nusd_gb_month
+                total += -(-stored // (GB_BYTES * MONTH_H * HOUR_US))
+        return total
 
 
 _LONGEST_WAKES = """
@@ -148,7 +214,21 @@ SELECT model, max(lasted_us) FROM (
 ) WHERE age <= 20 GROUP BY model
 """
 
-_OPEN = (
-    "SELECT s.life, s.cause, s.tier FROM lives l"
-    " JOIN spans s ON s.life = l.id AND s.next_us IS NULL WHERE l.ended_us IS NULL"
-)
+_LONGEST_PARKS = """
+SELECT model, max(lasted_us) FROM (
+  SELECT l.model, p.ended_us - p.began_us AS lasted_us,
+    row_number() OVER (PARTITION BY l.model ORDER BY p.ended_us DESC) AS age
+  FROM parks p JOIN lives l ON l.id = p.life
+) WHERE age <= 20 GROUP BY model
+"""
+
+_LAST_IMAGE = """
+SELECT coalesce((SELECT image_bytes FROM parks WHERE life = ? AND ok ORDER BY ended_us DESC LIMIT 1), 0)
+"""
+
+_OPEN = """
+SELECT s.life, s.cause, s.image_bytes, w.began_us FROM lives l
+JOIN spans s ON s.life = l.id AND s.next_us IS NULL
+LEFT JOIN wakes w ON w.life = l.id AND w.ended_us IS NULL
+WHERE l.ended_us IS NULL
+"""

@@ -306,8 +306,8 @@ class LedgerThread:
             self._roll_up_us = (self._clock.now_us() // HOUR_US + 1) * HOUR_US + 2 * GRACE_US
 
     def _recovered(self) -> None:
-        self._log.info("the ledger can be written again", path=self._path, was=self._unavailable)
-        self._unavailable = ""
+        was, self._unavailable = self._unavailable, ""
+        self._log.info("the ledger can be written again", path=self._path, was=was)
         dropped, self._dropped = self._dropped, 0
         if dropped:
             self._log.error("request rows were dropped while the ledger was full", rows=dropped)

@@ -6,11 +6,13 @@ and nowhere else. Format: Prometheus text exposition 0.0.4.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode
+from poorwill.core.money import NUSD
 from poorwill.core.ports import FleetView, ReplicaStatus
+from poorwill.core.spend import LimitState, Standing
 from poorwill.core.words import SECOND_US
 
 Labels = tuple[str, ...]
@@ -146,6 +148,7 @@ class GatewayMetrics:
         )
         lines = [line for one in series for line in one.lines()]
         lines += _fleet_lines(fleet.status())
+        lines += _limit_lines(fleet.limits())
         return "\n".join(lines) + "\n"
 
 
@@ -186,6 +189,40 @@ def _fleet_lines(replicas: Sequence[ReplicaStatus]) -> Iterable[str]:
         braces = _braces(("model", "replica", "state", "tier", "cause"), values)
         lines.append(f"poorwill_state{braces} 1")
     return lines
+
+
+def _limit_lines(limits: Sequence[LimitState]) -> Iterable[str]:
+    """Return the gauges of the spend limits, as of the last look."""
+    gauges: tuple[tuple[str, str, Callable[[LimitState], float | None]], ...] = (
+        ("spent_usd", "Spent in the window so far.", lambda one: one.spent_nusd / NUSD),
+        ("limit_usd", "The limit.", lambda one: one.limit_nusd / NUSD),
+        (
+            "ahead_usd",
+            "What will be spent in the window whatever is done now.",
+            lambda one: one.ahead_nusd / NUSD,
+        ),
+        (
+            "forecast_usd",
+            "Spent by the window's end at the pace so far; absent in the first 24th of the window.",
+            lambda one: None if one.forecast_nusd is None else one.forecast_nusd / NUSD,
+        ),
+        (
+            "tripped",
+            "1 where the limit stops wakes or requests.",
+            lambda one: one.standing is Standing.TRIPPED,
+        ),
+        ("lifts_timestamp_seconds", "When the window ends.", lambda one: one.ends_us / SECOND_US),
+    )
+    for what, help_text, measure in gauges if limits else ():
+        name = f"poorwill_spend_{what}"
+        yield from _head(name, "gauge", help_text)
+        for limit in limits:
+            value = measure(limit)
+            if value is not None:
+                braces = _braces(
+                    ("scope", "name", "window"), (limit.scope, limit.name, limit.window)
+                )
+                yield f"{name}{braces} {_number(value)}"
 
 
 def _head(name: str, kind: str, help_text: str) -> tuple[str, str]:
