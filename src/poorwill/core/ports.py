@@ -229,8 +229,7 @@ class WakeNotice:
     ready_in_us: int | None
     """When the replica is expected to be ready, from now: by measured wakes, before the first one by
     prediction; None where neither is known."""
-    left_us: int
-    """Until the held request fails."""
+    left_us: int  # until the held request fails
 
 
 class HeldRequest(Protocol):
