@@ -104,7 +104,7 @@ def test_a_limit_without_room_for_a_wake_says_whose_and_for_how_much():
     assert state.standing is Standing.TRIPPED
     assert state.what == (
         "the day's spend limit, $10.00, has no room for another wake (a $2.00): "
-        "$8.00 spent, $0.10 more can no longer be stopped"
+        "$8.00 spent, up to $0.10 more even if all stops now"
     )
 
 

@@ -59,6 +59,7 @@ class Spent:
 
     window: Window
     began_us: int
+    """When it began, or the ledger in it."""
     ends_us: int
     total_nusd: int
     models_nusd: Mapping[str, int]
@@ -112,7 +113,7 @@ class LimitState:
     def _used(self) -> str:
         spent = f"{_money(self.spent_nusd)} spent"
         if self.ahead_nusd >= CENT:
-            spent += f", {_money(self.ahead_nusd)} more can no longer be stopped"
+            spent += f", up to {_money(self.ahead_nusd)} more even if all stops now"
         if self.used_up:
             return f"is used up: {spent}"
         if self.standing is Standing.TRIPPED:

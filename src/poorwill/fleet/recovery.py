@@ -40,6 +40,8 @@ from poorwill.core.words import (
 from poorwill.fleet.sweeping import Sweeper
 from poorwill.fleet.unit import Equipment, Unit, still_answers
 
+ON_DISK = PARKED_CAUSES - {parked(Tier.ASLEEP)}
+
 ADOPTION_S = 10.0
 """How long an engine that is to be adopted may take to answer."""
 
@@ -195,14 +197,15 @@ class Recovery:
         self._note("adopted", unit.id, unit.model, text)
 
     def _stay(self, unit: Unit, known: Remembered, tier: Tier, gap_us: int) -> None:
-        """Be parked. Unobserved time lies before, unless it was parked just so all along."""
+        """Be parked. Unobserved time lies before, unless it was parked on disk all along."""
         now = self.clock.now_us()
         if known.cause == parked(tier):
             load = replace(unit.replica.load, cause=known.cause)
             unit.adopt(replace(unit.replica, tier=tier, load=load))
             unit.since_us = known.since_us
             return
-        self._unobserved(known, gap_us)
+        if known.cause not in ON_DISK:  # what is on disk alone costs no more for being lost
+            self._unobserved(known, gap_us)
         self._rest(unit, tier, now)
         self.entries.append(
             ReplicaPlaced(

@@ -76,9 +76,10 @@ def look_at(
     in_month = range(month.from_us // DAY_US, settled_until)
     whole = [*recent, *(item for day in in_month for item in settled[day])]
     today_only = [item for item in recent if item.day == today.from_us // DAY_US]
+    first_us = min((life.created_us for life in lives(db)), default=now_us)
     windows = [
-        _spent(Window.DAY, today, today_only, _ahead(db, now_us, today.to_us)),
-        _spent(Window.MONTH, month, whole, _ahead(db, now_us, month.to_us)),
+        _spent(Window.DAY, today, today_only, _ahead(db, now_us, today.to_us), first_us),
+        _spent(Window.MONTH, month, whole, _ahead(db, now_us, month.to_us), first_us),
     ]
     return judge(limits, windows, now_us=now_us)
 
@@ -92,7 +93,11 @@ def _day(day: int) -> Period:
 
 
 def _spent(
-    window: Window, period: Period, found: Iterable[Item], ahead: Mapping[str, Ahead]
+    window: Window,
+    period: Period,
+    found: Iterable[Item],
+    ahead: Mapping[str, Ahead],
+    first_us: int,
 ) -> Spent:
     total, models, keys = 0, defaultdict[str, int](int), defaultdict[str, int](int)
     for item in found:
@@ -101,7 +106,7 @@ def _spent(
         keys[item.key] += item.nusd
     return Spent(
         window=window,
-        began_us=period.from_us,
+        began_us=max(period.from_us, first_us),
         ends_us=period.to_us,
         total_nusd=total,
         models_nusd=models,
