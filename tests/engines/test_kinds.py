@@ -1,5 +1,6 @@
 """What `make_engine` builds for each kind: launch, digest, port, environment, and clear refusals."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,9 @@ from poorwill.clock import SystemClock
 from poorwill.core.errors import ConfigFault, OperatorFault
 from poorwill.core.prediction import total
 from poorwill.core.settings import EngineSettings, ModelSettings, OptionKind, ReplicaSettings
-from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.core.words import ModelName, Phase, ReplicaId, Tier
 from poorwill.engines import llamacpp, toy
-from poorwill.engines.expectation import expected_rate, expected_wakes
+from poorwill.engines.expectation import expected_rate, expected_wakes, known_start
 from poorwill.engines.kinds import ENGINE_KINDS, make_engine
 from poorwill.engines.programs.llamacpp_server import arguments as llamacpp_arguments
 from poorwill.engines.programs.toy_server import arguments as toy_arguments
@@ -195,6 +196,50 @@ def test_wakes_are_expected_from_the_model_s_own_file_before_any_was_measured(tm
     slow = expected_wakes(model, directory=str(tmp_path), env={}, host=4.0)
     assert total(slow[Tier.COLD]).expected_us > expected[Tier.COLD], "the host's own factor counts"
     assert expected_wakes(settings("vllm", path="org/none"), directory=str(tmp_path), env={}) == {}
+
+
+def hub_model(directory: Path, config: object, size: int = 32_000_000) -> Path:
+    path = directory / "weights"
+    path.mkdir()
+    with (path / "model.safetensors").open("wb") as file:
+        file.truncate(size)
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("config", "bits", "layers"),
+    [
+        ({"num_hidden_layers": 36, "torch_dtype": "bfloat16"}, 16, 36),
+        ({"num_hidden_layers": 94, "quantization_config": {"quant_method": "fp8"}}, 8, 94),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, 4, None),
+        ({"text_config": {"num_hidden_layers": 40, "dtype": "float32"}}, 32, 40),
+        ([], 16, None),
+    ],
+)
+def test_size_and_layers_of_a_model_come_from_its_own_configuration(tmp_path, config, bits, layers):
+    model = settings("vllm", path=str(hub_model(tmp_path, config)))
+    start = known_start(model, directory=str(tmp_path), env={})
+    assert start is not None
+    assert start.parameters == 32_000_000 * 8 / bits
+    assert start.layers == layers and start.weight_bytes == 32_000_000
+
+
+def test_a_first_start_compiles_and_a_later_one_finds_its_cache(tmp_path, program):
+    model = settings("vllm", path=str(hub_model(tmp_path, {})))
+
+    def phases(**options: object) -> set[Phase]:
+        eager = replace(model, engine=replace(model.engine, options=options))
+        found = expected_wakes(eager, directory=str(tmp_path), env={})[Tier.COLD]
+        return {estimate.phase for estimate in found}
+
+    assert Phase.COMPILE_MISS in phases() and Phase.COMPILE_HIT not in phases()
+    started = replace(model, engine=replace(model.engine, command=(program,)))
+    launch = launched(tmp_path, started)
+    kept = Path(launch.env["VLLM_CACHE_ROOT"], "torch_compile_cache", "0a1b2c")
+    kept.mkdir(parents=True)
+    assert Phase.COMPILE_HIT in phases() and Phase.COMPILE_MISS not in phases()
+    assert not phases(enforce_eager=True) & {Phase.COMPILE_HIT, Phase.COMPILE_MISS, Phase.GRAPHS}
 
 
 def test_storage_is_measured_once_and_kept(tmp_path, tiny_model):

@@ -48,6 +48,11 @@ def add_figures(group: argparse._ArgumentGroup) -> None:
         help="what the start finds (default: hit)",
     )
     group.add_argument(
+        "--eager",
+        action="store_true",
+        help="neither compilation nor graph capture (vLLM's --enforce-eager)",
+    )
+    group.add_argument(
         "--storage",
         choices=[*Storage],
         default="nvme",
@@ -88,6 +93,7 @@ def described_start(options: argparse.Namespace) -> Start:
         streams=options.streams,
         ranks=options.tp,
         compile_cache=CompileCache(options.compile_cache),
+        eager=options.eager,
     )
 
 

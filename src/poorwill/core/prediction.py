@@ -77,6 +77,8 @@ class Start:
     ranks: int = 1
     """Accelerators the model is spread over."""
     compile_cache: CompileCache = CompileCache.HIT
+    eager: bool = False
+    """The engine was told neither to compile nor to capture graphs."""
 
     @property
     def weight_bytes(self) -> float:
@@ -241,7 +243,9 @@ def _weights(start: Start, machine: Machine, times: EngineTimes) -> Estimate:
 def _engine(start: Start, machine: Machine, times: EngineTimes) -> dict[Phase, Estimate]:
     layers = start.layers or layers_of(start.parameters)
     skipped = {Phase.COMPILE_HIT, Phase.COMPILE_MISS}
-    if times.compiles and start.compile_cache is not CompileCache.NONE:
+    if start.eager:
+        skipped |= {Phase.GRAPHS} if times.loader == "safetensors" else set()
+    elif times.compiles and start.compile_cache is not CompileCache.NONE:
         hit = start.compile_cache is CompileCache.HIT
         skipped = {Phase.COMPILE_MISS if hit else Phase.COMPILE_HIT}
     return {

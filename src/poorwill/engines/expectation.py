@@ -1,14 +1,19 @@
 """What a model's starts should take here before any was measured: its files and this machine, predicted."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-from poorwill.core.engine_times import ENGINE_TIMES, USUAL_HOST
+from poorwill.core.engine_times import ENGINE_TIMES, USUAL_HOST, CompileCache
 from poorwill.core.errors import PoorwillError
 from poorwill.core.loaders import GB, LOADERS, Storage, weight_rate
 from poorwill.core.prediction import Estimate, Machine, Start, predict_start, wakes_by_tier
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import SECOND_US, Phase, Tier
+from poorwill.engines.command import cache_variables
 from poorwill.engines.gguf_header import read_gguf_header
 from poorwill.engines.recipe import hub_cache, weights_of
 from poorwill.engines.storage_speed import kept_speed
@@ -25,33 +30,20 @@ _LOAD_FORMATS: Mapping[str, str] = MappingProxyType(
 """vLLM's and SGLang's `--load-format` to `core.loaders`."""
 
 
-def expected_start(
-    model: ModelSettings, *, directory: str, env: Mapping[str, str], host: float = USUAL_HOST
-) -> tuple[Estimate, ...]:
-    """Return the predicted phases of a start, empty where nothing is known of the model's size.
-
-    `directory` is the fleet's, for its record of the storage; `host` as in `Machine`.
-    Blocks for a file's header and a directory listing; never raises for a model that cannot be read.
-    """
-    if model.engine.kind == "toy":
-        return _toy(model)
-    start = known_start(model, env=env)
-    if start is None:
-        return ()
-    return predict_start(start, _machine(directory, host))
-
-
 def expected_wakes(
     model: ModelSettings, *, directory: str, env: Mapping[str, str], host: float = USUAL_HOST
 ) -> dict[Tier, tuple[Estimate, ...]]:
     """Return the predicted phases of a wake from each tier, for as long as none was measured.
 
-    A snapshot is taken to be as large as the weights. `hibernated` is left out: only its cloud knows.
+    Empty where nothing is known of the model's size. A snapshot is taken to be as large as the weights;
+    `hibernated` is left out: only its cloud knows. `directory` is the fleet's, for its record of the storage
+    and its compile caches; `host` as in `Machine`. Blocks for a file's header and directory listings; never
+    raises for a model that cannot be read.
     """
     if model.engine.kind == "toy":
         start, size, ranks = _toy(model), 0.0, 1
     else:
-        known = known_start(model, env=env)
+        known = known_start(model, directory=directory, env=env)
         if known is None:
             return {}
         start = predict_start(known, _machine(directory, host))
@@ -70,37 +62,85 @@ def expected_rate(model: ModelSettings, *, directory: str) -> float | None:
     )
 
 
-def known_start(model: ModelSettings, *, env: Mapping[str, str]) -> Start | None:
+def known_start(model: ModelSettings, *, directory: str, env: Mapping[str, str]) -> Start | None:
     """Return what is known of a model's start from its files, None where its size is unknown.
 
-    Blocks for a file's header and a directory listing.
+    Blocks for a file's header and directory listings.
     """
     engine = model.engine
+    start = Start(
+        parameters=0,
+        engine=engine.kind,
+        loader=_loader(model),
+        ranks=_ranks(model),
+        compile_cache=_compile_cache(directory, engine.kind),
+        eager=_eager(model),
+    )
     if engine.path.endswith(".gguf"):
         try:
             header = read_gguf_header(engine.path)
         except PoorwillError:
             return None
         layers = header.values.get(f"{header.architecture}.block_count")
-        return Start(
+        return replace(
+            start,
             parameters=header.parameters,
             bytes=header.file_bytes,
             layers=layers if isinstance(layers, int) else None,
-            engine=engine.kind,
-            loader=_loader(model),
-            ranks=_ranks(model),
         )
     weights = weights_of(engine.path, cache=hub_cache(env))
     if not weights.bytes:
         return None
-    return Start(
-        parameters=weights.bytes
-        / 2,  # two bytes each; fewer if quantised, which only the files know
+    config = _model_config(weights.path)
+    return replace(
+        start,
+        parameters=weights.bytes * 8 / _bits(config),
         bytes=weights.bytes,
-        engine=engine.kind,
-        loader=_loader(model),
-        ranks=_ranks(model),
+        layers=_layers(config),
     )
+
+
+def _model_config(path: str | None) -> Mapping[str, Any]:
+    """Return the model's config.json, with its text part on top where it has several; empty without one."""
+    try:
+        found = json.loads(Path(path or "", "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    text = found.get("text_config")
+    return {**found, **text} if isinstance(text, dict) else found
+
+
+def _layers(config: Mapping[str, Any]) -> int | None:
+    layers = config.get("num_hidden_layers")
+    return layers if isinstance(layers, int) and 0 < layers < 1000 else None
+
+
+def _bits(config: Mapping[str, Any]) -> float:
+    """Return the bits of a parameter: of its quantisation, else of its type, else sixteen."""
+    quantised = config.get("quantization_config")
+    if isinstance(quantised, dict):
+        bits = quantised.get("bits", 8 if "fp8" in str(quantised.get("quant_method")) else 4)
+        return float(bits) if isinstance(bits, int) and 1 <= bits <= 16 else 8.0
+    kind = str(config.get("dtype") or config.get("torch_dtype"))
+    return 32.0 if kind.endswith("float32") else 16.0
+
+
+def _compile_cache(directory: str, kind: str) -> CompileCache:
+    """Return whether a start finds earlier compilations where poorwill has the engine keep them."""
+    caches = cache_variables(str(Path(directory, "cache", kind)))
+    try:
+        any_kept = any(Path(caches["VLLM_CACHE_ROOT"], "torch_compile_cache").iterdir())
+    except OSError:
+        any_kept = False
+    return CompileCache.HIT if any_kept else CompileCache.MISS
+
+
+def _eager(model: ModelSettings) -> bool:
+    engine = model.engine
+    told = any(engine.options.get(name) is True for name in ("enforce_eager", "disable_cuda_graph"))
+    return told or "--enforce-eager" in engine.args or "--disable-cuda-graph" in engine.args
 
 
 def _machine(directory: str, host: float) -> Machine:
