@@ -1,6 +1,7 @@
 """How near each policy comes to the clairvoyant one: `python bench/planner/ratios.py [TRACE_DIR]`.
 
-Traces: those of TRACE_DIR where given (../shared/data/traces), and drawn ones with seeds of their own. The
+Traces: those of TRACE_DIR where given (../shared/data/traces), and drawn ones with seeds of their own; with
+`--habits` drawn ones with habits instead. The
 constants of the adaptive policy were chosen on TRACE_DIR and on drawn traces of other seeds. Each ratio is
 cost plus the price of waiting over the clairvoyant's. `later` is the last third of the trace alone (account
 of the whole less account of the first two thirds): what a policy does once it has learnt, beside a fixed
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from habits import habits
 
 from poorwill.core.policies import adaptive, break_even
 from poorwill.core.policy import FixedIdle
@@ -38,7 +40,11 @@ WORLDS = {
 IDLES = sorted({0, *np.rint(np.geomspace(1, 86_400, 200)).astype(int).tolist()})
 
 
-def traces(directory):
+def traces(directory, *, with_habits=False):
+    if with_habits:
+        for name, trace in habits(28 * DAY_US, seed=4321):
+            yield name, trace, 28 * DAY_US, MONDAY_US
+        return
     if directory is not None:
         aider = read_trace(str(directory / "aider_dev_2024-12_2025-02.csv.gz")).trace
         yield "aider, all models", aider.merged(), 90 * DAY_US, 1_733_011_200 * S
@@ -79,7 +85,8 @@ def accounts(arrivals, services, scenario):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("traces", nargs="?", type=Path)
-    directory = parser.parse_args().traces
+    parser.add_argument("--habits", action="store_true")
+    given = parser.parse_args()
     heads = (
         "best fixed",
         "90 s",
@@ -92,7 +99,7 @@ def main() -> None:
     for world, (wake, park, wait) in WORLDS.items():
         print(f"\n{world}\n{'trace':22} " + " ".join(f"{head:>10}" for head in heads), flush=True)
         rows = []
-        for name, trace, span, origin in traces(directory):
+        for name, trace, span, origin in traces(given.traces, with_habits=given.habits):
             tier = TierTimes(
                 tier=TIER, wake_us=(wake * S,), park_us=park * S, parked_nusd_h=20_000_000
             )

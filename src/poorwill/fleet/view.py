@@ -154,11 +154,16 @@ def _status(unit: Unit, now_us: int) -> ReplicaStatus:
 def _in_shadow(account: ShadowAccount) -> str:
     """Say what the policy in shadow would have cost over the demand so far."""
     return (
-        f"over {account.stretches} idle stretches {account.shadow} would have cost "
-        f"{dollars(account.shadow_nusd, places=4)} with {account.shadow_wakes} wakes and "
-        f"{account.shadow_waited_s:.0f} s waited, against {dollars(account.running_nusd, places=4)}, "
-        f"{account.running_wakes} and {account.running_waited_s:.0f} s of {account.running}"
+        f"{account.shadow} in shadow would have cost "
+        f"{_told(account.shadow_nusd, account.shadow_wakes, account.shadow_waited_s)} over "
+        f"{account.stretches} idle stretches; by the same reckoning {account.running} cost "
+        f"{_told(account.running_nusd, account.running_wakes, account.running_waited_s)}"
     )
+
+
+def _told(nusd: int, wakes: int, waited_s: float) -> str:
+    waits = f"{wakes} wake{'' if wakes == 1 else 's'}, {waited_s:.3g} s waited"
+    return f"{dollars(nusd, places=4)} ({waits})"
 
 
 def wake_interval(unit: Unit) -> WakeInterval:
