@@ -287,7 +287,16 @@ active_usd_h = 1
         ("[[rates]]\nactive_usd_h=1\neffective=1969-01-01\n" + TOY, "1969-01-01 is before 1970"),
         ("[[rates]]\nactive_usd_h=1\n" * 2 + TOY, "line 3: rates[1]: takes effect together with rates[0]"),
         ("[[rates]]\nactive_usd_h=1\nparked_usd_h={frozn=1}\n" + TOY, "did you mean 'frozen'?"),
-        ("[spend]\nmodel_day_usd={tyo=1}\n" + TOY, "line 2: spend.model_day_usd.tyo: is no model here"),
+        (
+            "[spend]\nmodel_day_usd={tyo=1}\n" + TOY + "[[rates]]\nactive_usd_h=1\n",
+            "line 2: spend.model_day_usd.tyo: is no model here",
+        ),
+        ("[spend]\nday_usd=2\n" + TOY, "line 1: spend: limits nothing: no time has a price"),
+        (
+            "[spend]\nday_usd=2\n[[rates]]\nactive_usd_h=1\n"
+            '[[rates]]\nactive_usd_h=1\nmodel="toy"\ncurrency="EUR"\n' + TOY,
+            "limits sums of money, but the rates are in EUR and USD",
+        ),
         ("[spend]\nwarn_share=2\n" + TOY, "must be a number from 0 to 1, not 2"),
         ('[fleet]\nencrypt_key_env="NOPE"\n' + TOY, "line 2: fleet.encrypt_key_env: NOPE is not set"),
         ('[fleet]\ndirectory="fleet.toml"\n' + TOY, "fleet.toml is not a directory"),
@@ -454,6 +463,7 @@ def test_a_file_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
 
 UNSET = {"name", "source", "models", "rates", "spend", "gateway", "replica.model"}
 UNSET |= {"replica.wake.expected_us"}
+OF_THE_RATES = {"currency"}
 """Attributes that are not keys: what the tables' own names and places give, and what compose predicts."""
 
 
@@ -494,4 +504,6 @@ def test_every_setting_of_core_has_exactly_one_key(group: Group) -> None:
     reached = [".".join(into) for one in group.fields for into in one.attributes]
     assert len(reached) == len(set(reached))
     unset = UNSET if group.makes in (FleetSettings, ModelSettings) else set()
+    if group.makes is SpendSettings:
+        unset = OF_THE_RATES
     assert set(reached) == attributes(group.makes) - unset

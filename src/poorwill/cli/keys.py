@@ -2,8 +2,9 @@
 
 import argparse
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from types import MappingProxyType
 from typing import TypeVar
 
 from poorwill.cli.ledger import add_ledger_options, ledger_path
@@ -17,6 +18,13 @@ from poorwill.ledger.schema import connect_writer, fault, migrate, reading
 from poorwill.ledger.wording import columns
 
 T = TypeVar("T")
+
+_NAME_HINTS: Mapping[str, str] = MappingProxyType(
+    {
+        "add": "whom the key is for, as the bill shall name them: poorwill keys add ann",
+        "revoke": "which key: poorwill keys list names them",
+    }
+)
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +41,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
         raise RequestFault(
             ErrorCode.INVALID_REQUEST,
             f"poorwill keys {options.action} takes {'a name' if named else 'no name'}",
+            hint=_NAME_HINTS.get(options.action),
         )
     now_us = SystemClock.started().now_us()
     if options.action == "add":

@@ -111,12 +111,13 @@ class _Reading:
         defaults = self._values("defaults", MODEL)
         gateway: GatewaySettings = GATEWAY.assemble(self._values("gateway", GATEWAY))
         spend: SpendSettings = SPEND.assemble(self._values("spend", SPEND))
+        rates = self._rates()
         fleet: FleetSettings = FLEET.assemble(
             values,
             models=self._models(defaults),
             gateway=gateway,
-            rates=self._rates(),
-            spend=spend,
+            rates=rates,
+            spend=replace(spend, currency=rates[0].currency) if rates else spend,
             source=source,
         )
         check_fleet(fleet, self._sheet)

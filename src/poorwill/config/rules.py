@@ -187,6 +187,7 @@ def check_fleet(fleet: FleetSettings, sheet: Sheet) -> None:
     """Report what is wrong with the fleet as a whole."""
     _check_ports(fleet, sheet)
     _check_rates(fleet, sheet)
+    _check_spend(fleet, sheet)
     names = [str(model.name) for model in fleet.models]
     for key, limits in (
         ("model_day_usd", fleet.spend.model_day_nusd),
@@ -229,6 +230,17 @@ def _check_rates(fleet: FleetSettings, sheet: Sheet) -> None:
             hint = "give it another effective date, model, replica or driver"
             sheet.wrong(path, f"takes effect together with rates[{seen[key]}]", hint)
         seen.setdefault(key, index)
+
+
+def _check_spend(fleet: FleetSettings, sheet: Sheet) -> None:
+    if not fleet.spend.any_limit or sheet.is_bad(("rates",)):
+        return
+    currencies = sorted({rate.currency for rate in fleet.rates})
+    if not currencies:
+        sheet.wrong(("spend",), "limits nothing: no time has a price", "add [[rates]]")
+    elif len(currencies) > 1:
+        what = f"limits sums of money, but the rates are in {' and '.join(currencies)}"
+        sheet.wrong(("spend",), what, "amounts in several currencies cannot be added up: use one")
 
 
 def _check_names(

@@ -57,7 +57,8 @@ SECTIONS = (
         title="spend",
         header="[spend]",
         group=SPEND,
-        doc="The spend breaker. When a limit is reached wakes stop and requests get `spend_limit`.",
+        doc="The spend breaker. When a limit is reached wakes stop and requests get `spend_limit`. Amounts "
+        "are in the currency of the rates, which must all have the same.",
     ),
 )
 

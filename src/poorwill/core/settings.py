@@ -149,7 +149,7 @@ class RateSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpendSettings:
-    """The spend breaker's limits; None is no limit. Keys: a model's or key's name."""
+    """The spend breaker's limits, in the rates' currency; None is no limit. Keys: a model's or key's name."""
 
     day_nusd: int | None = None
     month_nusd: int | None = None
@@ -158,6 +158,19 @@ class SpendSettings:
     key_day_nusd: Mapping[str, int] = field(default_factory=dict)
     key_month_nusd: Mapping[str, int] = field(default_factory=dict)
     warn_share: float = 0.8
+    currency: str = "USD"
+
+    @property
+    def any_limit(self) -> bool:
+        """Whether there is a limit."""
+        totals = (self.day_nusd, self.month_nusd)
+        by_name = (
+            self.model_day_nusd,
+            self.model_month_nusd,
+            self.key_day_nusd,
+            self.key_month_nusd,
+        )
+        return any(total is not None for total in totals) or any(by_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,7 @@ class LimitState:
     """Expected at the window's end at the pace so far, None while too little of it has passed."""
     standing: Standing
     ends_us: int
+    currency: str = "USD"
 
     @property
     def used_up(self) -> bool:
@@ -108,22 +109,28 @@ class LimitState:
     def what(self) -> str:
         """Which limit it is and how it stands, for people."""
         whose = "" if self.scope is Scope.TOTAL else f" of {self.scope} {self.name}"
-        return f"the {self.window}'s spend limit{whose}, {_money(self.limit_nusd)}, {self._used()}"
+        return f"the {self.window}'s spend limit{whose}, {self._money(self.limit_nusd)}, {self._used()}"
+
+    def _money(self, amount_nusd: int) -> str:
+        """Return an amount in cents, or as finely as it takes to see a small one."""
+        places = 2 if amount_nusd >= CENT or not amount_nusd else 6
+        text = dollars(amount_nusd, places=places)
+        return text if self.currency == "USD" else text.replace("$", f"{self.currency} ")
 
     def _used(self) -> str:
-        spent = f"{_money(self.spent_nusd)} spent"
+        spent = f"{self._money(self.spent_nusd)} spent"
         if self.ahead_nusd >= CENT:
-            spent += f", up to {_money(self.ahead_nusd)} more even if all stops now"
+            spent += f", up to {self._money(self.ahead_nusd)} more even if all stops now"
         if self.used_up:
             return f"is used up: {spent}"
         if self.standing is Standing.TRIPPED:
             stopped = [name for name in sorted(self.next_nusd) if self.stops_wake(name)]
-            wakes = ", ".join(f"{name} {_money(self.next_nusd[name])}" for name in stopped)
+            wakes = ", ".join(f"{name} {self._money(self.next_nusd[name])}" for name in stopped)
             return f"has no room for another wake ({wakes}): {spent}"
         if self.standing is Standing.WITHIN:
             return f"is not reached: {spent}"
         if self.forecast_nusd is not None and self.forecast_nusd > self.limit_nusd:
-            return f"will be passed at this pace ({_money(self.forecast_nusd)}): {spent}"
+            return f"will be passed at this pace ({self._money(self.forecast_nusd)}): {spent}"
         return f"is nearly used up: {spent}"
 
     @property
@@ -138,6 +145,7 @@ class LimitState:
             "scope": self.scope.value,
             "name": self.name or None,
             "window": self.window.value,
+            "currency": self.currency,
             "limit_nusd": self.limit_nusd,
             "spent_nusd": self.spent_nusd,
             "ahead_nusd": self.ahead_nusd,
@@ -257,6 +265,7 @@ def _measure(
         forecast_nusd=_forecast(used, spent, now_us),
         standing=Standing.WITHIN,
         ends_us=spent.ends_us,
+        currency=settings.currency,
     )
     return replace(state, standing=_standing(state, settings.warn_share))
 
@@ -275,8 +284,3 @@ def _forecast(used_nusd: int, spent: Spent, now_us: int) -> int | None:
     if passed_us * FORECAST_AFTER_SHARE < length_us:
         return None
     return used_nusd * length_us // passed_us
-
-
-def _money(amount_nusd: int) -> str:
-    """Return an amount in cents, or as finely as it takes to see a small one."""
-    return dollars(amount_nusd, places=2 if amount_nusd >= CENT or not amount_nusd else 6)

@@ -38,7 +38,10 @@ class KeyRow:
 def add_key(db: sqlite3.Connection, name: str, *, now_us: int) -> str:
     """Make a key; return its secret, which is kept nowhere. Raises RequestFault for a bad or taken name."""
     if not name.isprintable() or not name.strip() or name != name.strip() or len(name) > 100:
-        raise RequestFault(ErrorCode.INVALID_REQUEST, f"{name!r} is no name for a key")
+        hint = "up to 100 printable characters, none of them a space at either end"
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST, f"{name[:120]!r} is no name for a key", hint=hint
+        )
     if name in (NO_KEY_NAME, NOT_RECORDED, OVERHEAD):
         raise RequestFault(ErrorCode.INVALID_REQUEST, f"{name} has a meaning on the bill already")
     secret = PREFIX + secrets.token_urlsafe(32)

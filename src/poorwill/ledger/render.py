@@ -67,9 +67,11 @@ def limits_text(verdict: Verdict) -> list[str]:
     rows = [
         (
             f"{limit.scope} {limit.name}".strip(),
-            f"{short(limit.limit_nusd)} a {limit.window}",
-            f"{short(limit.spent_nusd)} spent",
-            "" if limit.forecast_nusd is None else f"{short(limit.forecast_nusd)} at this pace",
+            f"{short(limit.limit_nusd, limit.currency)} a {limit.window}",
+            f"{short(limit.spent_nusd, limit.currency)} spent",
+            ""
+            if limit.forecast_nusd is None
+            else f"{short(limit.forecast_nusd, limit.currency)} at this pace",
             str(limit.standing),
         )
         for limit in verdict.limits

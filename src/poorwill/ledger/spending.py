@@ -45,7 +45,7 @@ class SpendWatch:
         Raises OperatorFault where the ledger cannot be read. Cancelled: nothing is remembered.
         """
         now_us = self._ledger.clock.now_us()
-        if not _any_limit(self._limits):
+        if not self._limits.any_limit:
             return Verdict(at_us=now_us)
         return await self._ledger.read(
             lambda db: look_at(db, self._limits, now_us=now_us, settled=self._settled)
@@ -60,7 +60,7 @@ def look_at(
     settled: MutableMapping[int, Sequence[Item]],
 ) -> Verdict:
     """Return how every limit stands. `settled` remembers days that are over, between looks."""
-    if not _any_limit(limits):
+    if not limits.any_limit:
         return Verdict(at_us=now_us)
     month, today = month_of(now_us), day_of(now_us)
     by_key = bool(limits.key_day_nusd or limits.key_month_nusd)
@@ -82,10 +82,6 @@ def look_at(
         _spent(Window.MONTH, month, whole, _ahead(db, now_us, month.to_us), first_us),
     ]
     return judge(limits, windows, now_us=now_us)
-
-
-def _any_limit(limits: SpendSettings) -> bool:
-    return limits != SpendSettings(warn_share=limits.warn_share)
 
 
 def _day(day: int) -> Period:
