@@ -8,10 +8,11 @@ import argparse
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from poorwill.cli.demo_replay import Answer, bundled_slice, replay
+from poorwill.cli.demo_replay import TRACE_S, Answer, bundled_slice, replay
 from poorwill.cli.demo_report import facts_of, report, report_json
 from poorwill.cli.demo_show import Show
 from poorwill.cli.target import add_json_option
@@ -20,12 +21,19 @@ from poorwill.compose import Serving, ledger_path, serving_fleet
 from poorwill.config import load_fleet
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import FleetSettings
+from poorwill.core.words import Tier
 from poorwill.engines.gguf_model import make_model
 from poorwill.engines.transformers_model import make_transformers_model
 from poorwill.telemetry.log import StreamLog
 
-FLEET_TOML = """\
-# The fleet of `poorwill demo`. An idle second here stands for about a minute and a half of the real trace.
+IDLE_SHARE = 1 / 30
+"""The linger as a part of the whole: four minutes of the trace's two hours, however compressed."""
+
+OURS = "# The fleet of `poorwill demo`."
+
+FLEET_TOML = (
+    OURS
+    + """ One second here is {scale:.0f} s of the real trace.
 [fleet]
 on_exit = "park"
 
@@ -41,8 +49,8 @@ wake_budget_s = 30
 
 [models.demo.policy]
 name = "fixed"
-idle_s = 2.0
-allow_short_idle = true  # time is compressed here, wakes are not: 2 s may be below the break-even
+idle_s = {idle_s:.3g}
+allow_short_idle = true  # time is compressed here, wakes are not: this may be below the break-even
 rungs_s = {{ cold = 86400 }}
 
 # What an H100 costs on demand (a public list price of autumn 2026), and a few cents for the disk.
@@ -51,6 +59,7 @@ active_usd_h = "3.80"
 parked_usd_h = {{ frozen = "0.02", cold = "0.01" }}
 source = "example"
 """
+)
 
 ENGINES: Mapping[str, str] = MappingProxyType(
     {
@@ -118,13 +127,18 @@ async def _drive(serving: Serving, seconds: float, show: Show) -> Sequence[Answe
         show.line(line)
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(show.follow(serving.view.events()))
-        answers = await replay(
-            bundled_slice(seconds=seconds),
-            base_url=f"http://{serving.address}/v1",
-            model="demo",
-            tell=show.answered,
+        arrivals = bundled_slice(seconds=seconds)
+        send = partial(
+            replay, base_url=f"http://{serving.address}/v1", model="demo", tell=show.answered
         )
-        await serving.view.park(serving.view.models()[0], None)
+        answers = await send(arrivals)
+        (model,) = serving.view.models()
+        await serving.view.park(model, None)
+        if not show.woken - {Tier.COLD} and serving.ladders[model][0] is not Tier.COLD:
+            # Too short a run for its gaps to be parks: a demo without a wake shows nothing.
+            show.line("one more request, which finds it parked")
+            answers += await send(arrivals[-1:], first_number=len(answers) + 1)
+            await serving.view.park(model, None)
         watching.cancel()
     show.done()
     return answers
@@ -139,7 +153,7 @@ def _prepare(
     """
     configuration = directory / "fleet.toml"
     written = configuration.read_text(encoding="utf-8") if configuration.is_file() else ""
-    ours = written.startswith(FLEET_TOML.splitlines()[0])
+    ours = written.startswith(OURS)
     if directory.exists() and not ours and any(directory.iterdir()):
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
@@ -149,7 +163,9 @@ def _prepare(
     directory.mkdir(parents=True, exist_ok=True)
     model_file = _model_file(directory, options, env, show)
     engine = ENGINES[options.engine].format(model_file=model_file)
-    configuration.write_text(FLEET_TOML.format(engine=engine), encoding="utf-8")
+    seconds = options.seconds
+    text = FLEET_TOML.format(engine=engine, idle_s=seconds * IDLE_SHARE, scale=TRACE_S / seconds)
+    configuration.write_text(text, encoding="utf-8")
     settings = load_fleet(str(configuration), env, machine=True)
     # A free port each: the demo must not fail for a server that somebody runs already.
     return replace(settings, gateway=replace(settings.gateway, port=0, admin_port=0))

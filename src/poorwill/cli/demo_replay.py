@@ -9,6 +9,9 @@ from time import perf_counter
 
 MAX_TOKENS = 48
 
+TRACE_S = 7_200
+"""The length of the bundled slice."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
@@ -34,7 +37,7 @@ def bundled_slice(*, seconds: float) -> list[Arrival]:
     """Return the bundled slice of real traffic, its two hours compressed to `seconds`."""
     text = files("poorwill.cli").joinpath("demo_trace.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
-    scale = seconds / 7_200
+    scale = seconds / TRACE_S
     return [
         Arrival(
             at_s=float(row["arrival_s"]) * scale,
@@ -51,20 +54,23 @@ async def replay(
     base_url: str,
     model: str,
     tell: Callable[[Answer], None],
+    first_number: int = 1,
 ) -> list[Answer]:
-    """Send every request at its time and read its stream to the end; return what was seen, in order.
+    """Send every request at its time, the first at once, and read its stream to the end.
+
+    Returns what was seen, in order.
 
     Each arrival is a task of its own, so that a held request delays no other. A failed request is an
     answer with `error` set. Cancelled: every request is abandoned.
     """
     from openai import AsyncOpenAI, OpenAIError  # half a second to import: only the demo pays it
 
-    began = perf_counter()
+    began, starts_s = perf_counter(), min((arrival.at_s for arrival in arrivals), default=0.0)
     answers: list[Answer] = []
     async with AsyncOpenAI(base_url=base_url, api_key="demo", max_retries=0, timeout=120) as client:
 
         async def one(number: int, arrival: Arrival) -> None:
-            await asyncio.sleep(max(arrival.at_s - (perf_counter() - began), 0))
+            await asyncio.sleep(max(arrival.at_s - starts_s - (perf_counter() - began), 0))
             sent = perf_counter()
             first: float | None = None
             error = ""
@@ -93,7 +99,7 @@ async def replay(
             tell(answer)
 
         async with asyncio.TaskGroup() as group:
-            for number, arrival in enumerate(arrivals, start=1):
+            for number, arrival in enumerate(arrivals, start=first_number):
                 group.create_task(one(number, arrival))
     return sorted(answers, key=lambda answer: answer.number)
 

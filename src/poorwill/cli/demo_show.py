@@ -8,6 +8,7 @@ from poorwill.cli.demo_replay import Answer
 from poorwill.cli.verb import Streams
 from poorwill.core.entries import Entry, Noted, ParkEnded, WakeBegan, WakeEnded
 from poorwill.core.ports import EventFeed
+from poorwill.core.words import Tier
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,6 +19,8 @@ class Show:
     quiet: bool
     began: float = field(default_factory=perf_counter)
     wakes_began: dict[str, WakeBegan] = field(default_factory=dict)
+    woken: set[Tier] = field(default_factory=set)
+    """The tiers that wakes have succeeded from."""
 
     def line(self, text: str) -> None:
         """Show a line with the time since the demo began."""
@@ -50,6 +53,8 @@ class Show:
             self.line(f"            waking from {entry.from_tier} ({entry.why})")
         elif isinstance(entry, WakeEnded):
             began = self.wakes_began.pop(entry.wake, None)
+            if began and entry.ok:
+                self.woken.add(began.from_tier)
             took_s = (entry.at_us - began.at_us) / 1e6 if began else 0.0
             spent_us: Counter[str] = Counter()  # a phase can come in several pieces
             for leaf in entry.anatomy:

@@ -21,6 +21,9 @@ FORMAT = 1
 
 NVIDIA = "/proc/driver/nvidia"
 
+_SHOWN = 12
+"""Characters of a digest that are shown: enough to tell two apart."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
@@ -117,14 +120,16 @@ def mismatches(
         reasons.append("engine arguments: the engine would be started differently now")
     compare("port", manifest.port, launch.port)
     compare("address", manifest.host, launch.host)
-    compare("model digest", manifest.digest or "none", launch.digest or "none")
+    if manifest.digest != launch.digest:
+        then, now = manifest.digest[:_SHOWN] or "none", launch.digest[:_SHOWN] or "none"
+        reasons.append(f"model digest: the snapshot has {then}, now it is {now}")
     compare("tool", manifest.tool, tool)
     compare("kernel", manifest.machine.kernel, machine.kernel)
     compare("GPU driver", manifest.machine.gpu_driver, machine.gpu_driver)
     compare("GPUs", _listed(manifest.machine.gpus), _listed(machine.gpus))
-    then, now = set(manifest.machine.cpu_flags), set(machine.cpu_flags)
-    if then != now:
-        gone, new = " ".join(sorted(then - now)) or "none", " ".join(sorted(now - then)) or "none"
+    had, has = set(manifest.machine.cpu_flags), set(machine.cpu_flags)
+    if had != has:
+        gone, new = " ".join(sorted(had - has)) or "none", " ".join(sorted(has - had)) or "none"
         reasons.append(f"CPU flags: gone since the snapshot: {gone}; new: {new}")
     return reasons
 
