@@ -24,7 +24,10 @@ class SystemClock:
 
     def now_us(self) -> int:
         """Return the time now."""
-        return self.wall_at_start_us + _boot_us() - self.boot_at_start_us
+        boot_us = (
+            time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+        )  # a call less: the warm path asks often
+        return self.wall_at_start_us + boot_us - self.boot_at_start_us
 
     def wall_step_us(self) -> int:
         """Return by how much the wall clock has stepped since the last call, 0 for less than a second."""

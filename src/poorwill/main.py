@@ -25,7 +25,7 @@ async def run(
     streams = Streams(env=env, stdin=stdin, stdout=stdout, stderr=stderr)
     try:
         parser, words = _parser_for(args, streams)
-        options = parser.parse_args(words)
+        options = parser.parse_intermixed_args(words)
         verb: Verb = options.verb
         return await verb.run(options, streams)
     except _Done as done:

@@ -39,6 +39,17 @@ async def test_a_mistyped_verb_gets_the_nearest_one(poorwill: Poorwill) -> None:
     assert "did you mean 'check'?" in ran.err
 
 
+async def test_an_option_may_stand_between_the_words_of_a_verb(
+    poorwill: Poorwill, tmp_path: Path
+) -> None:
+    file = tmp_path / "poorwill"
+    file.touch()
+    rest = ("--file", str(file), "--dry-run")
+    ran = await poorwill("deploy", "push", "--user", "box", *rest)
+    assert ran.status == 0
+    assert ran == await poorwill("deploy", "push", "box", "--user", *rest)
+
+
 async def test_an_unknown_option_prints_usage_and_fails(poorwill: Poorwill) -> None:
     ran = await poorwill("check", "--nonsense")
     assert (ran.status, ran.out) == (2, "")

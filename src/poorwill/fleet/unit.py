@@ -55,6 +55,9 @@ class Unit:
     wakes: list[int] = field(default_factory=list)
     """Durations of successful wakes, the latest last; for the published wake interval."""
     over_budget: int = 0
+    _lease: Lease | None = None
+    """The last lease granted: as long as the same engine runs, the next one says the same."""
+    _leased: Running | None = None
     quiet_since_us: int = 0
     """When the last request ended or gave up, 0 while there is one. A wake ahead of demand does not end a
     quiet stretch, so this is not the gate's `idle_since_us`."""
@@ -87,15 +90,18 @@ class Unit:
 
     def lease(self) -> Lease:
         """Return a lease on the replica as it runs now. The gate must have counted it."""
-        running = self.running
-        assert running is not None, "a lease without a running engine"
-        return Lease(
-            model=self.replica.model,
-            replica=self.replica.id,
-            generation=self.replica.generation,
-            host=running.host,
-            port=running.port,
-        )
+        running, replica, lease = self.running, self.replica, self._lease
+        if lease is None or self._leased is not running or lease.generation != replica.generation:
+            assert running is not None, "a lease without a running engine"
+            self._leased = running
+            self._lease = lease = Lease(
+                model=replica.model,
+                replica=replica.id,
+                generation=replica.generation,
+                host=running.host,
+                port=running.port,
+            )
+        return lease
 
     def launch(self) -> Launch:
         """Return how to start the replica. Raises OperatorFault where the model file is gone."""

@@ -165,7 +165,7 @@ class Downstream(asyncio.Protocol):
             self._set_reading(reading=True)
             if reader.stage is not Stage.NONE and self._timed != reader.part:
                 self._await_request()
-        else:
+        elif reader.ready or reader.stage is not Stage.NONE or not self._reading:
             self._set_reading(reading=not reader.ready and reader.stage is Stage.NONE)
 
     def _await_request(self) -> None:

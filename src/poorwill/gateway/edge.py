@@ -48,6 +48,8 @@ class Head:
     """In origin form, with its query: what the engine is asked for."""
     path: bytes
     """The target without its query."""
+    path_text: str
+    """The same, for people."""
     http11: bool
     forward: bytes = b""
     """Header lines for the engine, as they came, each with its line end."""
@@ -87,7 +89,13 @@ def read_head(
             special[lower] = value if known is None else _both(lower, known, value)
         if lower not in _OURS and not (strip_credentials and lower in _CREDENTIALS):
             forward.append((name, value))
-    head = Head(method=method, target=target, path=path, http11=version == "1.1")
+    head = Head(
+        method=method,
+        target=target,
+        path=path,
+        path_text=path.decode("latin-1"),
+        http11=version == "1.1",
+    )
     _read_special(head, special)
     nominated = _nominated(special.get(b"connection", b"").lower())
     head.forward = b"".join(

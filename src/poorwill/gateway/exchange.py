@@ -243,7 +243,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
             model=self.model,
             replica=self.replica,
             key=request.key,
-            path=request.head.path.decode("latin-1"),
+            path=request.head.path_text,
             arrived_us=request.arrived_us,
             leased_us=self.leased_us,
             first_byte_us=self.first_byte_us,

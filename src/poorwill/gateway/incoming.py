@@ -199,8 +199,7 @@ class RequestReader:
             raise refusal("tunnels and upgrades are not supported")
         route = inference_route(head.method, head.path)
         if route is None:
-            path = head.path[:200].decode("latin-1")
-            raise refusal(f"nothing here answers {head.method.decode()} {path}")
+            raise refusal(f"nothing here answers {head.method.decode()} {head.path_text[:200]}")
         return _Known(line=line, headers=self._headers, head=head, route=route)
 
     def _measure_head(self) -> None:

@@ -168,8 +168,7 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
 
     def _begin(self, status: int, headers: Headers, *, length: int | None) -> None:
         self.status = status
-        lines = [wire.status_line(status)]
-        lines += [b"%b: %b\r\n" % pair for pair in headers]
+        lines = [wire.status_line(status), *[b"%b: %b\r\n" % pair for pair in headers]]
         if length is not None:
             lines.append(b"content-length: %d\r\n" % length)
         elif status not in (204, 304):

@@ -141,7 +141,7 @@ class Upstream(asyncio.Protocol):
                 self._home.host_line,
                 head.forward,
                 length,
-                exchange.request_id.encode(),
+                exchange.response.request_id,
                 body,
             )
         )

@@ -13,6 +13,8 @@ _OBJECT = re.compile(rb"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
 """A JSON object with at most one level of objects inside, as usage objects are."""
 _UNFINISHED = re.compile(rb"\s*(?::\s*(?:\{.*)?)?\Z", re.DOTALL)
 _CARRY_MAX = 4096
+_CUT = tuple(_KEY[:end] for end in range(1, len(_KEY)))
+"""How a piece ends that cuts the key in two."""
 
 
 class _Counts(msgspec.Struct):
@@ -54,9 +56,8 @@ class UsageScan:
                 self._carry = data[at - len(_KEY) :]
                 return
             at = data.find(_KEY, at)
-        # A key cut in two: only possible where the piece does not end with a whole line.
-        if data[-1:] != b"\n" and b'"' in (end := data[1 - len(_KEY) :]):
-            self._carry = end
+        if data.endswith(_CUT):
+            self._carry = data[1 - len(_KEY) :]
 
     def _count(self, text: bytes) -> None:
         try:
