@@ -20,6 +20,7 @@ from poorwill.core.settings import (
     ModelSettings,
     PolicySettings,
     RateSettings,
+    SpendSettings,
 )
 from poorwill.core.words import SECOND_US, Phase, Tier
 from poorwill.engines import llamacpp, toy

@@ -234,6 +234,9 @@ FLEET = """
 engine = "toy"
 hosted = { provider = "openai", model = "gpt-4o-mini" }
 
+[[rates]]
+active_usd_h = "3.60"
+
 [spend]
 month_usd = 10
 model_day_usd = { a = 1 }
