@@ -12,6 +12,7 @@ import pytest
 
 from poorwill.core.entries import Alive, Noted
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.fleet.fleet import tell_dropped_rows
 from poorwill.fleet.journal import FEED_LENGTH, Journal
 from poorwill.fleet.lock import LOCK_FILE, hold_directory, holder_of
 
@@ -166,3 +167,31 @@ def test_a_killed_holder_lets_go(tmp_path: Path):
     assert holder_of(tmp_path) is None
     with hold_directory(tmp_path, what="me"):
         assert (holder_of(tmp_path) or {})["pid"] == os.getpid()
+
+
+async def test_request_rows_that_the_ledger_had_to_drop_are_told_like_every_other_note(
+    house: House,
+):
+    house.model()
+    house.expected_errors = ("request rows were dropped",)
+    async with house.open():
+        assert house.fleet is not None
+        controller = house.fleet.controller
+
+        class Dropping(Nowhere):
+            dropped = 7
+
+            def dropped_rows(self):
+                self.dropped, dropped = 0, self.dropped
+                return dropped
+
+        real, controller.journal.ledger = controller.journal.ledger, Dropping()
+        feed = controller.journal.feed()
+        tell_dropped_rows(controller)
+        tell_dropped_rows(controller)
+        controller.journal.ledger = real
+        feed.close()
+        told = [entry async for entry in feed if entry.kind == "request_rows_lost"]
+    assert [note.text for note in told] == [
+        "7 request rows were dropped while the ledger could not be written"
+    ]

@@ -53,6 +53,9 @@ async def test_a_wake_whose_intent_cannot_be_written_is_not_carried_out(house: H
         class Refusing:
             unavailable = ""
 
+            def dropped_rows(self):
+                return 0
+
             def record(self, entries):
                 async def refuse():
                     await asyncio.sleep(0)

@@ -11,7 +11,7 @@ from typing import Protocol
 from poorwill.core.entries import Entry
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.spend import LimitState
-from poorwill.core.words import HoldId, ModelName, Phase, ReplicaId, Tier, WakeId
+from poorwill.core.words import ModelName, Phase, ReplicaId, Tier, WakeId
 
 Report = Callable[[PhaseMark], None]
 """Called by a driver or a log follower as a phase begins. Never blocks, never raises."""
@@ -59,6 +59,10 @@ class LedgerWriter(Protocol):
     @property
     def unavailable(self) -> str:
         """Why nothing can be committed now (disk full, locked), or empty."""
+        ...
+
+    def dropped_rows(self) -> int:
+        """Return how many request rows were dropped since the last call, 0 while nothing can be written."""
         ...
 
 
@@ -372,28 +376,3 @@ class KeyRing(Protocol):
     def name_of(self, credential: bytes) -> str | None:
         """Return the key's name for a presented secret, None where it is unknown or revoked."""
         ...
-
-
-__all__ = [
-    "Activator",
-    "Clock",
-    "Connections",
-    "Driver",
-    "DriverError",
-    "Engine",
-    "EventFeed",
-    "FleetView",
-    "Found",
-    "HeldRequest",
-    "HoldId",
-    "KeyRing",
-    "Lease",
-    "LedgerWriter",
-    "Log",
-    "Processes",
-    "ReplicaStatus",
-    "Report",
-    "SnapshotRefused",
-    "WakeInterval",
-    "WakeNotice",
-]

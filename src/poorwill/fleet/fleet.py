@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from poorwill.core.entries import Alive, ClockStepped
+from poorwill.core.entries import Alive, ClockStepped, Noted
 from poorwill.core.errors import PoorwillError
 from poorwill.core.inputs import Close
 from poorwill.core.lifecycle import State
@@ -172,6 +172,16 @@ async def _say_goodbye(controller: Controller) -> None:
         controller.log.error("the last sign of life is not on disk", why=str(error))
 
 
+def tell_dropped_rows(controller: Controller) -> None:
+    """Note how many request rows the ledger had to drop while it could not be written."""
+    dropped = controller.journal.dropped_rows()
+    if dropped:
+        text = f"{dropped} request rows were dropped while the ledger could not be written"
+        controller.log.error("request rows were dropped", rows=dropped)
+        at_us = controller.clock.now_us()
+        controller.journal.post([Noted(at_us=at_us, kind="request_rows_lost", text=text)])
+
+
 async def _signs_of_life(controller: Controller, wall_step_us: Callable[[], int]) -> None:
     on_disk = PARKED_CAUSES - {parked_in(Tier.ASLEEP)}
     last_us = 0
@@ -181,6 +191,7 @@ async def _signs_of_life(controller: Controller, wall_step_us: Callable[[], int]
         stepped = wall_step_us()
         if stepped:
             controller.journal.post([ClockStepped(at_us=now, by_us=stepped)])
+        tell_dropped_rows(controller)
         quiet = all(
             unit.replica.state is State.PARKED and unit.gate.cause in on_disk
             for unit in controller.units.values()

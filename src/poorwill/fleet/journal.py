@@ -73,6 +73,10 @@ class Journal:
         """Why the ledger cannot commit now, or empty."""
         return self.ledger.unavailable
 
+    def dropped_rows(self) -> int:
+        """Return how many request rows were dropped since the last call, 0 while nothing can be written."""
+        return self.ledger.dropped_rows()
+
     def feed(self) -> Feed:
         """Open a feed of what is written from now on."""
         feed = Feed(leave=self.feeds.discard)

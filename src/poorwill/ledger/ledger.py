@@ -38,6 +38,10 @@ class Ledger:
         """Why nothing can be committed now, or empty."""
         return self.thread.unavailable
 
+    def dropped_rows(self) -> int:
+        """Return how many request rows were dropped for want of memory (`LedgerThread.dropped_rows`)."""
+        return self.thread.dropped_rows()
+
     def recovered(self) -> Recovered:
         """Return what a starting poorwill must know. Blocks for milliseconds; call it at start."""
         with reading(self.path) as db:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from poorwill.core.entries import Entry, Noted, RequestEnded
+from poorwill.core.entries import Entry, RequestEnded
 from poorwill.core.errors import OperatorFault, PoorwillError
 from poorwill.core.ports import Clock, Log
 from poorwill.core.words import HOUR_US
@@ -128,6 +128,13 @@ class LedgerThread:
     def unavailable(self) -> str:
         """Why nothing can be committed now, or empty."""
         return self._unavailable
+
+    def dropped_rows(self) -> int:
+        """Return how many request rows were dropped since the last call, 0 while nothing can be written."""
+        if self._unavailable:
+            return 0
+        dropped, self._dropped = self._dropped, 0
+        return dropped
 
     def start(self) -> None:
         """Open and migrate the file, then start the thread. Raises OperatorFault."""
@@ -308,11 +315,6 @@ class LedgerThread:
     def _recovered(self) -> None:
         was, self._unavailable = self._unavailable, ""
         self._log.info("the ledger can be written again", path=self._path, was=was)
-        dropped, self._dropped = self._dropped, 0
-        if dropped:
-            self._log.error("request rows were dropped while the ledger was full", rows=dropped)
-            text = f"{dropped} request rows were dropped while the ledger could not be written"
-            self.post([Noted(at_us=self._clock.now_us(), kind="request_rows_lost", text=text)])
 
     # the file
 
