@@ -1,5 +1,10 @@
 """The policy learns of each quiet stretch once: from the last request's end to the next demand."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
 from poorwill.core.errors import TryLater
 from poorwill.core.lifecycle import State
 from poorwill.core.policy import Descent, Rung
@@ -129,3 +134,39 @@ async def test_leases_of_a_dead_engine_that_come_back_late_invent_no_stretch(hou
         await house.pass_time(10)
         await house.serve()
     assert rounded(room.policy.observed, begin) == [(66, 76)]
+
+
+@dataclass
+class Timekeeper(Watcher):
+    """Keeps what it was told of parks and wakes."""
+
+    told: list[tuple[str, Tier, int]] = field(default_factory=list)
+
+    def wakes_took(self, tier: Tier, recent_us: Sequence[int]) -> None:
+        self.told.append(("wakes", tier, len(recent_us)))
+
+    def park_took(self, tier: Tier, took_us: int) -> None:
+        self.told.append(("park", tier, round(took_us / S)))
+
+
+async def test_the_policy_is_told_how_long_successful_parks_and_wakes_take(house: House):
+    room = house.model()
+    room.policy = Timekeeper(after_us=((Tier.COLD, 10 * S),))
+    async with house.open():
+        await house.serve()
+        room.cold.park_door.shut()
+        await house.pass_time(11)
+        await room.cold.park_door.reached()
+        await house.pass_time(3)
+        room.cold.park_door.open.set()
+        await house.until(A, State.PARKED)
+        room.cold.wake_door.mistakes.append(DriverError("not this time"))
+        with pytest.raises(TryLater):
+            await house.serve()
+        await house.pass_time(60)
+        await house.serve()
+    assert room.policy.told[:3] == [
+        ("wakes", Tier.COLD, 1),
+        ("park", Tier.COLD, 4),  # from 10 s to 14 s
+        ("wakes", Tier.COLD, 2),
+    ], "not of the wake that failed"

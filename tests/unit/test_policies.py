@@ -22,7 +22,7 @@ from poorwill.core.policies.adaptive import BOUND, SLACK, THIN
 from poorwill.core.policies.ahead import Forecast, Stakes
 from poorwill.core.policies.replay import Ahead, Plan, Prices, Work, cross
 from poorwill.core.policies.shadow import plan_of
-from poorwill.core.policy import FixedIdle, LearnsFromWakes, Rung
+from poorwill.core.policy import FixedIdle, LearnsFromTimes, LearnsFromWakes, Rung
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
 
@@ -126,6 +126,44 @@ def test_an_idle_time_below_the_break_even_is_explained():
     assert problem is not None
     assert "115 s" in problem.what and "115" in problem.hint
     assert idle_problem(115 * S, costs(), where="x") is None
+
+
+# costs that are measured while it runs
+
+
+def after_s(policy, tier=Tier.FROZEN):
+    return next(rung.at_us for rung in policy.descent(0).rungs if rung.tier is tier) / S
+
+
+def test_the_break_even_follows_measured_wakes_and_parks():
+    policy = make_policy(PolicySettings(name="break-even"), ladder=(Tier.FROZEN,), costs=FROZEN)
+    assert isinstance(policy, LearnsFromTimes)
+    assert after_s(policy) == 115, "as predicted: 95 s to wake, 20 s to park"
+    policy.wakes_took(Tier.FROZEN, [5 * S])
+    assert after_s(policy) == 25
+    policy.wakes_took(Tier.FROZEN, [5 * S, 7 * S, 400 * S])
+    assert after_s(policy) == 27, "the median: one freak does not rule it"
+    for _ in range(3):
+        policy.park_took(Tier.FROZEN, 2 * S)
+    assert after_s(policy) == 9
+    policy.wakes_took(Tier.COLD, [99 * S])
+    assert after_s(policy) == 9, "no tier of its ladder"
+
+
+def test_the_ladder_leaves_out_a_tier_that_turns_out_not_to_pay():
+    policy = make_policy(PolicySettings(name="ladder"), ladder=tuple(LADDER), costs=LADDER)
+    assert [rung.tier for rung in policy.descent(0).rungs] == list(LADDER)
+    policy.wakes_took(Tier.FROZEN, [500 * S])
+    assert [rung.tier for rung in policy.descent(0).rungs] == [Tier.ASLEEP, Tier.COLD]
+
+
+def test_a_policy_in_shadow_and_the_running_one_both_follow_measured_times():
+    wanted = PolicySettings(name="break-even", shadow="ladder")
+    policy = make_policy(wanted, ladder=(Tier.FROZEN,), costs=FROZEN)
+    assert isinstance(policy, Shadowed) and isinstance(policy, LearnsFromTimes)
+    policy.wakes_took(Tier.FROZEN, [5 * S])
+    policy.park_took(Tier.FROZEN, 1 * S)
+    assert after_s(policy) == 6
 
 
 # make_policy

@@ -62,6 +62,19 @@ class LearnsFromWakes(Protocol):
         ...
 
 
+@runtime_checkable
+class LearnsFromTimes(Protocol):
+    """A policy whose idle times follow from how long parks and wakes take. Optional."""
+
+    def wakes_took(self, tier: Tier, recent_us: Sequence[int]) -> None:
+        """Learn how long the last wakes from a tier took; called after each, with those before it."""
+        ...
+
+    def park_took(self, tier: Tier, took_us: int) -> None:
+        """Learn how long a park into a tier took."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FixedIdle:
     """Park into the ladder's first tier after a fixed linger, and deeper after further fixed gaps."""

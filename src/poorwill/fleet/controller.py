@@ -19,11 +19,11 @@ from poorwill.core.effects import (
     StartPark,
     StartWake,
 )
-from poorwill.core.entries import Entry
+from poorwill.core.entries import Entry, ParkEnded, WakeEnded
 from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
 from poorwill.core.inputs import Input, Returned, Tick, WakeFailed
 from poorwill.core.lifecycle import State
-from poorwill.core.policy import LearnsFromWakes
+from poorwill.core.policy import LearnsFromTimes, LearnsFromWakes
 from poorwill.core.ports import Clock, Connections, Log
 from poorwill.core.replica import Replica, next_wakeup_us
 from poorwill.core.step import step
@@ -113,6 +113,7 @@ class Controller:
             unit.since_us = now
         unit.adopt(after)
         _publish_wake(unit, before, after)
+        _teach_times(before, after, effects)
         committed = self._write_down(effects)
         for effect in effects:
             self._carry_out(unit, effect, committed)
@@ -195,6 +196,22 @@ def _publish_wake(unit: Unit, before: Replica, after: Replica) -> None:
     del unit.wakes[:-1_000]
     if took_us > unit.replica.settings.wake.budget_us:
         unit.over_budget += 1
+
+
+def _teach_times(before: Replica, after: Replica, effects: Sequence[Effect]) -> None:
+    """Tell a policy that goes by costs how long a wake or park took that has just succeeded."""
+    for effect in effects:
+        entry = effect.entry if isinstance(effect, Record) else None
+        if not isinstance(entry, WakeEnded | ParkEnded) or not entry.ok:
+            continue
+        policy = after.policy
+        if not isinstance(policy, LearnsFromTimes):
+            return
+        if isinstance(entry, ParkEnded):
+            policy.park_took(entry.to_tier, entry.at_us - entry.began_us)
+        elif before.wake is not None:
+            tier = before.wake.from_tier
+            policy.wakes_took(tier, after.recent_wakes_us.get(tier, ()))
 
 
 def _refuse(unit: Unit, effect: Fail, now_us: int) -> None:

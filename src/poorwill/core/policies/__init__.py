@@ -13,7 +13,7 @@ from poorwill.core.policies.costs import TierCosts, break_even_us, envelope_afte
 from poorwill.core.policies.floors import make_floor
 from poorwill.core.policies.replay import Prices
 from poorwill.core.policies.shadow import ShadowAccount, Shadowed
-from poorwill.core.policies.timed import Timed, break_even, descend
+from poorwill.core.policies.timed import Repriced, Timed, break_even, descend, repriced
 from poorwill.core.policy import FixedIdle, Policy
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import Tier
@@ -46,10 +46,9 @@ def _policy(
         deeper = [(tier, settings.rungs_us[tier]) for tier in ladder if tier in settings.rungs_us]
         first = [(ladder[0], settings.idle_us)] if settings.idle_us is not None else []
         return FixedIdle((*first, *deeper))
-    if settings.name == "break-even":
-        return break_even(ladder=ladder, costs=costs, wait_nusd_s=wait)
-    if settings.name == "ladder":
-        return descend(ladder=ladder, costs=costs, wait_nusd_s=wait)
+    if settings.name in ("break-even", "ladder"):
+        rule = break_even if settings.name == "break-even" else descend
+        return repriced(lambda now: rule(ladder=ladder, costs=now, wait_nusd_s=wait), costs)
     if settings.name == "adaptive":
         return adaptive(ladder=ladder, costs=costs, wait_nusd_s=wait)
     raise OperatorFault(
@@ -62,6 +61,7 @@ def _policy(
 __all__ = [
     "NAMES",
     "Adaptive",
+    "Repriced",
     "ShadowAccount",
     "Shadowed",
     "TierCosts",
@@ -74,4 +74,5 @@ __all__ = [
     "idle_problem",
     "make_floor",
     "make_policy",
+    "repriced",
 ]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from poorwill.core.money import rounded
 from poorwill.core.policies.replay import Ahead, Follower, Plan, Prices, Work, cross
-from poorwill.core.policy import Descent, LearnsFromWakes, Policy
-from poorwill.core.words import SECOND_US
+from poorwill.core.policy import Descent, LearnsFromTimes, LearnsFromWakes, Policy
+from poorwill.core.words import SECOND_US, Tier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,18 @@ class Shadowed:
         for account in self._accounts:
             if isinstance(account.policy, LearnsFromWakes):
                 account.policy.woke(waits_us)
+
+    def wakes_took(self, tier: Tier, recent_us: Sequence[int]) -> None:
+        """Tell both policies how long wakes take; the account goes on with the prices it began with."""
+        for account in self._accounts:
+            if isinstance(account.policy, LearnsFromTimes):
+                account.policy.wakes_took(tier, recent_us)
+
+    def park_took(self, tier: Tier, took_us: int) -> None:
+        """Tell both policies how long a park took."""
+        for account in self._accounts:
+            if isinstance(account.policy, LearnsFromTimes):
+                account.policy.park_took(tier, took_us)
 
     def observe(self, idle_since_us: int, demand_at_us: int) -> None:
         """Settle both accounts up to this demand, then let both policies learn."""
