@@ -158,7 +158,7 @@ async def test_the_doctor_sweeps_a_fleet_and_finds_what_its_ledger_does_not_own(
         )
     where = ("--sweep", "--fleet", str(fleet.directory))
     status, out, _ = await doctor(*where)
-    assert (status, out) == (0, "nothing amiss: 1 processes and snapshots, all owned\n")
+    assert (status, out) == (0, "nothing amiss: processes and snapshots found: 1, all owned\n")
     orphan = fleet.launch(replica="orphan")
     await cold.wake(fleet.cold(orphan), orphan, generation=1, report=fleet.report)
     await fleet.processes.kill(running)

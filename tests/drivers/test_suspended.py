@@ -26,6 +26,7 @@ from poorwill.drivers.asleep_engines import Calls
 from poorwill.drivers.guest import Guest
 from poorwill.drivers.manifest import decode
 from poorwill.drivers.qemu import Accelerator, Hypervisor, Layout, Memory
+from poorwill.drivers.qemu_golden import open_golden
 from poorwill.drivers.sealing import Sealer
 
 from .conftest import Fleet, ask, new_fleet
@@ -394,6 +395,16 @@ async def test_a_golden_image_that_does_not_fit_is_left_aside_and_the_guest_boot
     levels = [(level, message) for level, message, _ in bare.fleet.log.lines]
     assert ("warning", "a golden image is left aside") in levels
     await bare.cold.park(running, launch, generation=1)
+
+
+async def test_a_golden_image_with_the_weights_of_an_older_model_file_is_left_aside(
+    machine: Machine, golden_guest: Guest, tmp_path: Path
+):
+    model = tmp_path / "model"
+    model.write_bytes(b"new weights")
+    assert open_golden(golden_guest, machine.runs.hypervisor) is not None
+    with pytest.raises(DriverError, match="the model file has changed since"):
+        open_golden(replace(golden_guest, disk=str(model)), machine.runs.hypervisor)
 
 
 @dataclass

@@ -4,11 +4,12 @@ Emulated, so nightly: a token takes a tenth of a second here.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from poorwill.compose.machines import guest_plan, machine_drivers
+from poorwill.compose.machines import current_guest, guest_plan, machine_drivers
 from poorwill.compose.snapshots import fleet_snapshots
 from poorwill.core.errors import OperatorFault
 from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings, ReplicaSettings
@@ -78,6 +79,27 @@ def test_a_guest_is_planned_from_the_models_own_configuration(tmp_path: Path):
     assert words[words.index("--host") + 1] == "0.0.0.0"
     assert words[words.index("--context") + 1] == "256" and path in words
     assert "xllamacpp" in plan.packages
+
+
+def test_a_guest_of_another_configuration_or_model_file_is_not_used(
+    tmp_path: Path, debian: tuple[Kernel, Path]
+):
+    path = make_model(tmp_path / "tiny.gguf", size="5m")
+    model = model_settings(str(path))
+    settings = FleetSettings(directory=str(tmp_path), models=(model,))
+    built = build_guest(guest_plan(settings, model), kernel=debian[0], busybox=debian[1])
+    assert current_guest(settings, model) == built
+    engine = replace(model.engine, context=512)
+    with pytest.raises(OperatorFault, match="other options") as caught:
+        current_guest(settings, replace(model, engine=engine))
+    assert caught.value.hint == "poorwill guest build tiny --replace"
+    assert guest_plan(settings, model, memory_mib=4096, cpus=8).identity() == built.plan
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(OperatorFault, match="another model file"):
+        current_guest(settings, model)
+    path.unlink()
+    with pytest.raises(OperatorFault):
+        current_guest(settings, model)
 
 
 def test_an_engine_that_a_guest_cannot_hold_is_refused(tmp_path: Path):

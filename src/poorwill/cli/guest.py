@@ -12,11 +12,11 @@ from pathlib import Path
 from poorwill.cli.target import add_fleet_option, add_json_option, read_fleet
 from poorwill.cli.verb import Streams, Verb
 from poorwill.clock import SystemClock
-from poorwill.compose.machines import guest_home, guest_plan
+from poorwill.compose.machines import current_guest, guest_home, guest_plan
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.ports import DriverError
 from poorwill.core.settings import FleetSettings, ModelSettings
-from poorwill.core.words import ReplicaId
+from poorwill.core.words import ReplicaId, Tier
 from poorwill.drivers.guest import Guest, open_guest
 from poorwill.drivers.guest_build import GuestPlan, build_guest
 from poorwill.drivers.guest_kernel import fetch_busybox, fetch_kernel
@@ -60,7 +60,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     guest = await asyncio.to_thread(_build, plan, streams, replacing=options.replace)
     if options.golden:
         await _golden(settings, model, guest, streams)
-    _say_built(guest, options, streams)
+    _say_built(guest, model, options, streams)
     return 0
 
 
@@ -113,30 +113,40 @@ async def _golden(
             ) from error
 
 
-def _say_built(guest: Guest, options: argparse.Namespace, streams: Streams) -> None:
+def _say_built(
+    guest: Guest, model: ModelSettings, options: argparse.Namespace, streams: Streams
+) -> None:
     if options.json:
         streams.say_json(_as_json(guest))
         return
     streams.say(f"built {guest.directory}: {_described(guest)}")
-    streams.say('next: put "suspended" into the model\'s ladder, before "cold"')
+    if Tier.SUSPENDED not in model.replica.park.ladder:
+        streams.say('next: put "suspended" into the model\'s ladder, before "cold"')
 
 
 async def _list(settings: FleetSettings, options: argparse.Namespace, streams: Streams) -> int:
-    guests = {}
+    guests, stale = {}, {}
     for model in settings.models:
         try:
             guests[model.name] = open_guest(guest_home(settings, model.name))
-        except OperatorFault:
-            continue
+            current_guest(settings, model)
+        except OperatorFault as fault:
+            if model.name in guests:
+                stale[model.name] = str(fault)
     why = "no guest to try it with"
     if guests:
         _, why = await prove_kvm(await find_hypervisor(), next(iter(guests.values())))
     if options.json:
-        listed = {name: _as_json(guest) for name, guest in guests.items()}
+        listed = {
+            name: {**_as_json(guest), "stale": stale.get(name, "")}
+            for name, guest in guests.items()
+        }
         streams.say_json({"guests": listed, "execution": why})
         return 0
     for name, guest in guests.items():
         streams.say(f"{name}: {_described(guest)}")
+        if name in stale:
+            streams.say(f"  not used: {stale[name]}")
     streams.say(f"execution: {why}")
     return 0
 

@@ -79,7 +79,20 @@ def guest_plan(
         memory_mib=memory_mib or _LEAST_MIB + round(size_mib * _MODEL_COPIES),
         cpus=cpus,
         env=model.engine.env,
+        mark=f"{recipe.version} {recipe.weights.mark}",
     )
+
+
+def current_guest(fleet: FleetSettings, model: ModelSettings) -> Guest:
+    """Return the model's guest. Raises OperatorFault where there is none, or what it holds has changed."""
+    guest = open_guest(guest_home(fleet, model.name))
+    if guest.plan != guest_plan(fleet, model).identity():
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            "its guest was built for another engine version, other options or another model file",
+            hint=f"poorwill guest build {model.name} --replace",
+        )
+    return guest
 
 
 async def open_machines(
@@ -95,14 +108,15 @@ async def open_machines(
 
     Boots one guest under KVM for at most twenty seconds to see whether that works.
     """
-    wanted = [m.name for m in settings.models if Tier.SUSPENDED in m.replica.park.ladder]
     guests: dict[ModelName, Guest] = {}
     broken: dict[ModelName, tuple[str, str]] = {}
-    for name in wanted:
+    for model in settings.models:
+        if Tier.SUSPENDED not in model.replica.park.ladder:
+            continue
         try:
-            guests[name] = open_guest(guest_home(settings, name))
+            guests[model.name] = current_guest(settings, model)
         except OperatorFault as fault:
-            broken[name] = (fault.message, f"poorwill guest build {name}")
+            broken[model.name] = (fault.message, fault.hint or "")
     if not guests:
         return None, broken
     try:

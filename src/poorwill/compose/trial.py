@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from poorwill.compose.machines import guest_home, machine_drivers
+from poorwill.compose.machines import current_guest, guest_home, machine_drivers
 from poorwill.compose.snapshots import fleet_snapshots
 from poorwill.core.errors import OperatorFault
 from poorwill.core.ports import Clock, Log
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ReplicaId, Tier
-from poorwill.drivers.guest import Guest, open_guest
+from poorwill.drivers.guest import Guest
 from poorwill.drivers.process import EngineProcesses
 from poorwill.drivers.proof import Proof, free_port, prove_by_trial
 from poorwill.drivers.qemu import find_hypervisor
@@ -35,7 +35,10 @@ async def prove_suspended(
         hypervisor = await find_hypervisor()
     except OperatorFault as fault:
         return _untried(fault.message, fault.hint or "")
-    found = _first_guest(settings) if settings else None
+    try:
+        found = _first_guest(settings) if settings else None
+    except OperatorFault as fault:
+        return _untried(f"{hypervisor.named} is here, but {fault.message}", fault.hint or "")
     if settings is None or found is None:
         return _untried(
             f"{hypervisor.named} is here, a guest to suspend is not",
@@ -72,9 +75,15 @@ def _untried(why: str, mend: str) -> Proof:
 
 
 def _first_guest(settings: FleetSettings) -> tuple[ModelSettings, Guest] | None:
+    """Return a guest that can be tried. Raises OperatorFault where there are some, but none is of use."""
+    faults = []
     for model in settings.models:
-        try:
-            return model, open_guest(guest_home(settings, model.name))
-        except OperatorFault:
+        if not guest_home(settings, model.name).exists():
             continue
+        try:
+            return model, current_guest(settings, model)
+        except OperatorFault as fault:
+            faults.append(fault)
+    if faults:
+        raise faults[0]
     return None

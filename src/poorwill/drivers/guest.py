@@ -40,6 +40,8 @@ class Guest:
     engine: str
     digest: str
     """Digest of kernel, initial file system and model: a snapshot of another guest is refused."""
+    plan: str = ""
+    """`GuestPlan.identity` of what it was built from: another one would build another guest."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """For people: kernel and Python version, engine arguments, model file."""
 
@@ -98,5 +100,5 @@ def _record(home: Path) -> dict[str, Any]:
 
 def _fault(message: str) -> OperatorFault:
     return OperatorFault(
-        ErrorCode.CONFIG_INVALID, message, hint="build it with: poorwill guest build"
+        ErrorCode.CONFIG_INVALID, message, hint="build it with: poorwill guest build MODEL"
     )

@@ -5,6 +5,8 @@ where it is and is attached as a read-only disk, so that replicas share its page
 carry it twice.
 """
 
+import hashlib
+import json
 import os
 import shlex
 import sys
@@ -42,6 +44,13 @@ class GuestPlan:
     memory_mib: int = 768
     cpus: int = 2
     env: Mapping[str, str] = field(default_factory=dict)
+    mark: str = ""
+    """Changes whenever the engine or the model file does, without reading it."""
+
+    def identity(self) -> str:
+        """Return a digest of engine, arguments, environment and model; not of memory and processors."""
+        what = [self.engine, _command(self), sorted(self.env.items()), self.mark]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
 def build_guest(
@@ -98,6 +107,7 @@ def _record(home: Path, plan: GuestPlan, *, kernel: Kernel) -> Guest:
         port=PORT,
         engine=plan.engine,
         digest=digest_of(*parts),
+        plan=plan.identity(),
         facts={
             "kernel": kernel.version,
             "python": sys.version.split()[0],

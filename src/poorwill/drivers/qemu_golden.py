@@ -36,6 +36,8 @@ class Golden:
     guest: str
     machine: HostFacts
     ram_bytes: int
+    disk_mark: str = ""
+    """Size and time of the model file whose weights are in the memory."""
 
     @property
     def ram(self) -> str:
@@ -66,6 +68,8 @@ def open_golden(guest: Guest, hypervisor: Hypervisor) -> Golden | None:
         reasons.append("the guest was built anew since")
     if golden.tool != hypervisor.named:
         reasons.append(f"it was made with {golden.tool}, now there is {hypervisor.named}")
+    if golden.disk_mark != _disk_mark(guest):
+        reasons.append("the model file has changed since")
     if hypervisor.accelerator is Accelerator.KVM and golden.machine != HostFacts.read():
         reasons.append("it was made on another processor or kernel")
     if not Path(golden.ram).is_file() or os.stat(golden.ram).st_size != golden.ram_bytes:
@@ -84,6 +88,7 @@ async def make_golden(
     """
     guest = runs.guest(launch)
     home = Path(guest.directory)
+    mark = _disk_mark(guest)
     parked = Parked(replica=launch.replica, generation=0, tier=Tier.COLD)
     running = await cold.wake(parked, launch, generation=1, report=report)
     staging = Path(tempfile.mkdtemp(dir=home, prefix=".golden-"))
@@ -95,6 +100,7 @@ async def make_golden(
             guest=guest.digest,
             machine=HostFacts.read(),
             ram_bytes=(staging / qemu.RAM).stat().st_size,
+            disk_mark=mark,
         )
         await runs.stop(running)
         (staging / RECORD).write_text(json.dumps(asdict(golden)), encoding="utf-8")
@@ -108,3 +114,13 @@ async def make_golden(
     finally:
         await runs.stop(running)
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _disk_mark(guest: Guest) -> str:
+    if guest.disk is None:
+        return ""
+    try:
+        status = os.stat(guest.disk)
+    except OSError:
+        return "gone"
+    return f"{status.st_size} {status.st_mtime_ns}"
