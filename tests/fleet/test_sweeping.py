@@ -7,7 +7,7 @@ from poorwill.core.lifecycle import State
 from poorwill.core.ports import DriverError
 from poorwill.core.words import ModelName, ReplicaId, Tier
 
-from .house import A, B, House
+from .house import A, B, House, S
 
 STRANGER = ReplicaId("stranger-0")
 
@@ -201,3 +201,39 @@ async def test_a_replica_that_wakes_while_the_drivers_look_has_lost_nothing(hous
         await house.sweeps.one()
         assert house.state() is State.READY
     assert house.rows("SELECT * FROM notes WHERE kind = 'image_lost'") == []
+
+
+async def test_an_engine_that_nobody_owns_is_paid_until_it_is_gone_also_across_a_restart(
+    house: House,
+):
+    house.model()
+    async with house.open():
+        await house.serve()
+        pid = stray_engine(house)
+        await house.sweeps.one()
+        await house.pass_time(600)
+        await house.sweeps.one()
+    house.clock.at_us += 50 * S
+    async with house.open():
+        await house.pass_time(100)
+        house.world.end(pid)
+        await house.sweeps.one()
+        await house.pass_time(100)
+        await house.sweeps.one()
+    paid = house.rows(
+        "SELECT l.replica, l.model, l.driver, s.cause, round((s.ended_us - s.began_us) / 1e6)"
+        " FROM spans s JOIN lives l ON l.id = s.life WHERE l.model = ? ORDER BY s.began_us",
+        "stranger",
+    )
+    stray = (f"{STRANGER}:orphan-{pid}", "stranger", "fake-cold")
+    assert paid == [(*stray, "orphan", 600), (*stray, "unobserved", 50), (*stray, "orphan", 100)]
+    assert not house.rows("SELECT 1 FROM notes WHERE kind = 'model_removed'")
+
+
+async def test_a_snapshot_that_nobody_owns_takes_space_but_no_time(house: House):
+    house.model()
+    stray_snapshot(house)
+    async with house.open():
+        await house.sweeps.one()
+        await house.pass_time(100)
+    assert house.rows("SELECT DISTINCT model FROM lives") == [("a",)]

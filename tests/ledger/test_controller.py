@@ -2,6 +2,8 @@
 
 import asyncio
 import tempfile
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -28,6 +30,8 @@ EVENTS = st.one_of(
     st.tuples(st.just("park"), MODELS),
     st.tuples(st.just("die"), MODELS),
     st.tuples(st.just("fail"), MODELS),
+    st.tuples(st.just("stray"), MODELS),
+    st.tuples(st.just("sweep"), st.none()),
 )
 RUNS = st.lists(
     st.tuples(st.lists(EVENTS, max_size=8), st.sampled_from(["leave", "park", "stop", "kill -9"])),
@@ -85,11 +89,26 @@ async def happen(house, leases, what, arg):
         elif what == "die":
             for running in house.world.of(f"{arg}-0"):
                 house.world.end(running.pid)
+        elif what == "stray":
+            stray(house, arg)
+            await house.sweeps.one()
+        elif what == "sweep":
+            for running in house.world.of("stray-0"):
+                house.world.end(running.pid)
+            await house.sweeps.one()
         elif what == "fail":
             for driver in house.rooms[arg].drivers.values():
                 driver.wake_door.mistakes.append(DriverError("it does not work today"))
     except (PoorwillError, TimeoutError):
         pass  # refused: that, too, is something that happens
+
+
+def stray(house, model):
+    """An engine that nobody owns, of a model that is not configured."""
+    launch = house.rooms[model].engine.launch(replica="stray-0", generation=1)
+    port = 20_000 + len(house.world.processes)
+    with suppress(AssertionError):  # the port is taken
+        house.world.spawn(replace(launch, port=port), 1, "fake-cold")
 
 
 def check(folder):

@@ -28,6 +28,7 @@ from poorwill.core.replica import Replica
 from poorwill.core.settings import ReplicaSettings
 from poorwill.core.turn import REMEMBERED_WAKES, idle_cause
 from poorwill.core.words import (
+    ORPHAN,
     PARKED_CAUSES,
     UNOBSERVED,
     Cause,
@@ -105,11 +106,11 @@ class Recovery:
         """
         units = {plan.settings.model: await self._unit(plan) for plan in self.plans}
         known = {unit.id for unit in units.values()}
-        # What is left over of replicas in the ledger is ours to end; of others the operator decides.
-        self.entries += await self.sweeper.sweep(units, ended=known | self.remembered.keys())
         for gone in self.remembered.values():
             if gone.replica not in known:
                 self._end(gone)
+        # What is left over of replicas in the ledger is ours to end; of others the operator decides.
+        self.entries += await self.sweeper.sweep(units, ended=known | self.remembered.keys())
         return units
 
     async def _unit(self, plan: ModelPlan) -> Unit:
@@ -232,7 +233,8 @@ class Recovery:
     def _end(self, gone: Remembered) -> None:
         self._unobserved(gone, max(self.last_seen_us, gone.since_us))
         self.entries.append(ReplicaEnded(replica=gone.replica, at_us=self.clock.now_us()))
-        self._note("model_removed", gone.replica, gone.model, "no longer configured")
+        if gone.cause != ORPHAN:  # the sweep that follows finds it anew, if it is there still
+            self._note("model_removed", gone.replica, gone.model, "no longer configured")
 
     async def _still_there(self, unit: Unit, kept: Parked) -> bool:
         driver = unit.equipment.drivers.get(kept.tier)

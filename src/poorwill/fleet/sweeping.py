@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from poorwill.core.entries import Noted
+from poorwill.core.entries import Entry, Noted, ReplicaCreated, ReplicaEnded, SpanOpened
 from poorwill.core.lifecycle import State
 from poorwill.core.ports import Clock, Driver, DriverError, Found, Log
 from poorwill.core.sweep import Owned, compare
-from poorwill.core.words import ModelName, ReplicaId
+from poorwill.core.words import ORPHAN, ModelName, ReplicaId
 from poorwill.fleet.unit import Unit
 from poorwill.fleet.vanished import note_vanished
 
@@ -36,16 +36,18 @@ class Sweeper:
     clock: Clock
     log: Log
     reap_orphans: bool
-    told: set[str] = field(default_factory=set)
+    told: dict[str, ReplicaId | None] = field(default_factory=dict)
+    """What was told and is there still; under which name the ledger has its time, where it runs."""
 
     async def sweep(
         self, units: Mapping[ModelName, Unit], *, ended: Collection[ReplicaId] = ()
-    ) -> Sequence[Noted]:
-        """Return notes of what is found that no unit owns and was not told before.
+    ) -> Sequence[Entry]:
+        """Return notes of what is found that no unit owns and was not told before, and what it costs.
 
-        Leftovers of `ended` replicas are ended whatever the operator asked for. What belongs to a replica
-        that wakes, parks or did so meanwhile is left for the next sweep. Never raises; cancelled: what was
-        already ended stays ended.
+        An engine that nobody owns is paid all the same: it has a life of its own in the ledger, with the
+        cause `orphan`, from the sweep that finds it to the one that does not. Leftovers of `ended` replicas
+        are ended whatever the operator asked for. What belongs to a replica that wakes, parks or did so
+        meanwhile is left for the next sweep. Never raises; cancelled: what was already ended stays ended.
         """
         before = {unit.id: _generation_at_rest(unit) for unit in units.values()}
         found = await self.inventory(units)
@@ -64,17 +66,37 @@ class Sweeper:
             for each in compare((each for _, each in found), owned).orphans
             if each.replica not in moving
         ]
-        self.told &= {_key(each) for each in orphans}
-        notes = []
+        notes = self._forget_all_but({_key(each) for each in orphans})
         for each in orphans:
             if each.replica in ended or self.reap_orphans:
                 await self._reap(units, finder[_key(each)], each)
                 notes.append(self._note("swept", each))
             elif _key(each) not in self.told:
-                self.told.add(_key(each))
                 self.log.warning("found something nobody owns", what=each.what)
                 notes.append(self._note("orphan", each))
+                notes += self._begin(each)
         return notes
+
+    def _begin(self, found: Found) -> Sequence[Entry]:
+        """Remember an orphan; let the ledger count its time where it runs. A snapshot only takes space."""
+        running = found.running
+        if running is None:
+            self.told[_key(found)] = None
+            return ()
+        replica = ReplicaId(f"{found.replica}:orphan-{running.pid}")
+        self.told[_key(found)] = replica
+        now = self.clock.now_us()
+        model = ModelName(found.replica.rpartition("-")[0] or found.replica)
+        return (
+            ReplicaCreated(replica=replica, model=model, driver=running.driver, at_us=now),
+            SpanOpened(replica=replica, at_us=now, cause=ORPHAN, why=found.what),
+        )
+
+    def _forget_all_but(self, there: Collection[str]) -> list[Entry]:
+        """Forget what is gone; its time ends."""
+        gone = [self.told.pop(key) for key in list(self.told) if key not in there]
+        now = self.clock.now_us()
+        return [ReplicaEnded(replica=replica, at_us=now) for replica in gone if replica]
 
     async def inventory(self, units: Mapping[ModelName, Unit]) -> Sequence[tuple[Driver, Found]]:
         """Return what every driver of the units finds; one that cannot look finds nothing."""
