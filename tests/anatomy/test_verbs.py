@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from poorwill.cli.anatomy_text import readable, waterfall
 from poorwill.core.entries import PhaseSpan, ReplicaCreated, SpanOpened, WakeBegan, WakeEnded
 from poorwill.core.settings import RateSettings
+from poorwill.core.starts import FinishedWake
 from poorwill.core.words import (
     LINGER,
     SECOND_US,
@@ -133,6 +135,30 @@ async def test_anatomy_of_one_wake_is_a_waterfall_with_prices(told):
     assert "0.500 s" in weights and "8.00 s" in weights and "80%" in weights
     assert "$8.000000" in weights
     assert "#" * 30 in weights
+
+
+def test_details_are_told_in_people_s_units():
+    assert readable("read, 16000000 B from storage, expected 2100000000 B/s") == (
+        "read, 16 MB from storage, expected 2.1 GB/s"
+    )
+    assert readable("CPU buffer size =     8.72 MiB, 0 B from storage") == (
+        "CPU buffer size = 8.72 MiB, from the page cache"
+    )
+    assert readable("10 B from storage") == "10 B from storage"
+
+
+def test_a_waterfall_keeps_to_the_terminal_s_width():
+    span = PhaseSpan(phase=Phase.WEIGHTS, began_us=0, ended_us=SECOND_US, detail="x" * 300)
+    wake = FinishedWake(
+        wake=WakeId("w"), model=ModelName("m"), replica=ReplicaId("m-0"), from_tier=Tier.COLD,
+        began_us=0, ended_us=SECOND_US, ok=True, failure="", why="demand", asked_by="k", held=1,
+        served=1, budget_us=None, image_bytes=0, spans=(span,), prices_nusd=(1,),
+    )  # fmt: skip
+    for width in (80, 120, 200):
+        row = next(line for line in waterfall(wake, None, width=width) if "#" in line)
+        assert len(row) <= width
+    whole = next(line for line in waterfall(wake, None) if "#" in line)
+    assert whole.endswith("x" * 300) and "#" * 40 in whole
 
 
 async def test_anatomy_as_json_adds_up(told):

@@ -190,6 +190,8 @@ def readable(detail: str) -> str:
     """Return a leaf's detail with its byte counts in the units that people use."""
 
     def sized(found: re.Match[str]) -> str:
+        if found[0] == "0 B from storage":
+            return "from the page cache"
         return size(float(found[1])) + found[2]
 
     return " ".join(re.sub(r"\b(\d+) B( from storage|/s)", sized, detail).split())

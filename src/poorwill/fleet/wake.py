@@ -172,7 +172,9 @@ async def _check(waking: Waking, launch: Launch, running: Running, parked: Parke
     engine = waking.unit.equipment.engine
     now_us = waking.controller.clock.now_us()
     if waking.effect.from_tier is Tier.COLD:
-        waking.report(PhaseMark(phase=Phase.WARMUP, at_us=now_us))
+        waking.report(
+            PhaseMark(phase=Phase.READY, at_us=now_us)
+        )  # the engine tells when it warms up
         await engine.ready(running, launch)
         return
     waking.report(PhaseMark(phase=Phase.VERIFY, at_us=now_us))
