@@ -44,12 +44,12 @@ def read_fleet(
     """
     if not machine:
         return load_fleet(fleet_path(options), streams.env, machine=False)
-    from poorwill.engines.gguf_header import gguf_fault
     from poorwill.engines.kinds import ENGINE_KINDS  # slow to import; most verbs do without
+    from poorwill.engines.weights_fault import weights_fault
 
     known = {name: kind.options for name, kind in ENGINE_KINDS.items()}
     return load_fleet(
-        fleet_path(options), streams.env, engine_options=known, weights_fault=gguf_fault
+        fleet_path(options), streams.env, engine_options=known, weights_fault=weights_fault
     )
 
 

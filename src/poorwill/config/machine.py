@@ -46,6 +46,13 @@ def _check_file(model: ModelSettings, sheet: ModelSheet, weights_fault: WeightsF
     try:
         if model.engine.kind != "llama.cpp":
             os.stat(path)
+            fault = (
+                weights_fault(path)
+                if model.engine.kind in ("vllm", "sglang", "transformers")
+                else None
+            )
+            if fault is not None:
+                sheet.wrong(["path"], *fault)
             return
         with open(path, "rb") as file:
             magic = file.read(len(_GGUF))
