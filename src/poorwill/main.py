@@ -78,8 +78,7 @@ class _Parser(argparse.ArgumentParser):
         raise _Done(status)
 
     def error(self, message: str) -> NoReturn:
-        self.streams.stderr.write(self.format_usage())
-        self.exit(2, f"poorwill: {message}\n")
+        self.exit(2, f"poorwill: {message}\n  hint: {self.prog} --help lists every option\n")
 
     def print_help(self, file: object = None) -> None:
         self.streams.stdout.write(self.format_help())

@@ -51,7 +51,7 @@ def test_a_flat_price_is_exact():
     )
     # 1,000,003 x $0.59 + 7 x $0.79, per million
     assert bill.nusd == 590_001_770 + 5_530
-    assert bill.as_of == "2025-02-28 to 2025-02-28"
+    assert bill.as_of == "2025-02-28"
     assert bill.per_request_nusd.sum() == pytest.approx(bill.nusd)
 
 

@@ -261,12 +261,35 @@ async def test_bad_rows_are_told_and_skipped_or_refused(plan, tmp_path):
         ("--tier", "frozen:1:1:1:1"),
         ("--params", "seventy"),
         ("--load-rps-one-box", "0"),
+        ("--seed", "-1"),
+        ("--span-s", "0"),
+        ("--prompt-tokens", "-5"),
     ],
 )
 async def test_options_that_make_no_sense_are_refused(plan, words):
     ran = await plan("--synthetic", "poisson", *words)
     assert ran.status == 2
     assert words[1] in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--trace", "a.csv"), "--trace and --synthetic are different plans"),
+        (("--hours-per-day", "4"), "--synthetic and --hours-per-day are different plans"),
+        (("--period", "2026-11"), "--period is a period of the ledger"),
+        (("--to", "2026-11-01"), "--to is a period of the ledger"),
+        (("--prices", "table.csv"), "--hosted"),
+        (("--prompt-tokens-s", "100"), "--output-tokens-s"),
+        (("--prompt-tokens", "0", "--output-tokens", "0"), "nothing to price"),
+        (("--plot", "no-such-folder/a.png"), "no-such-folder"),
+    ],
+)
+async def test_options_that_contradict_each_other_or_would_be_ignored_are_refused(
+    plan, words, told
+):
+    ran = await plan("--synthetic", "poisson", "--active-usd-h", "1", *words)
+    assert ran.status == 2 and told in ran.err and not ran.out
 
 
 async def test_a_missing_rate_and_a_missing_file_are_explained(plan, tmp_path):

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from poorwill.cli import plan_pool
 from poorwill.cli.ledger import add_ledger_options, add_period_options
+from poorwill.cli.plan_asked import check_asked
 from poorwill.cli.plan_job import Job, jobs
 from poorwill.cli.plan_options import EPILOG, add_options, circumstances, flat
 from poorwill.cli.plan_tiers import known_tiers, scenario_of
@@ -19,7 +20,7 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.words import SECOND_US, Cause
 from poorwill.planner import duty, terminal
 from poorwill.planner.advice import advice, reservation
-from poorwill.planner.drawing import draw, kind_of
+from poorwill.planner.drawing import draw
 from poorwill.planner.evaluate import HOSTED, YARDSTICK, Entrant, Field, Load, entrants, loads_of
 from poorwill.planner.hindsight import idle_curve
 from poorwill.planner.hosted import HostedBill, Offer, TokenGuess, find_offer, hosted_bill
@@ -48,8 +49,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 async def _run(options: argparse.Namespace, streams: Streams) -> int:
-    if options.plot:
-        kind_of(options.plot)  # before the work, not after it
+    check_asked(options)  # before the work, not after it
     if options.tenants is not None:
         return await plan_pool.run(options, streams)
     if not (options.trace or options.synthetic or options.from_ledger):

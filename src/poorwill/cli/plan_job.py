@@ -16,6 +16,7 @@ from poorwill.planner.scenario import Scenario, TierTimes
 from poorwill.planner.service import ServiceRule
 from poorwill.planner.synthetic import Draw, draw_trace
 from poorwill.planner.trace import Trace
+from poorwill.planner.wording import counted
 
 MONTH_US = 30 * 86_400 * SECOND_US
 """The span of a drawn trace, and how far a plan from the ledger looks back, where none is given."""
@@ -60,7 +61,7 @@ def jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
     span = options.span_s or _span_us(options, trace, rule)
     beyond = int((trace.arrival_us >= span).sum())
     if beyond:
-        notes.append(f"{beyond} requests arrive after the span's end and are left out")
+        notes.append(f"{counted(beyond, 'request')} after the span's end left out")
         trace = trace.before(span)
     if not len(trace):
         raise RequestFault(
@@ -105,9 +106,11 @@ def _read(options: argparse.Namespace, streams: Streams) -> tuple[Trace, list[st
     for problem in reading.bad:
         streams.tell(f"{options.trace}: {problem}: skipped")
     if reading.bad_count:
-        notes.append(f"{reading.bad_count} bad rows skipped (--bad-rows refuse stops instead)")
+        notes.append(
+            f"{counted(reading.bad_count, 'bad row')} skipped (--bad-rows refuse stops instead)"
+        )
     if reading.unsorted:
-        notes.append(f"{reading.unsorted} rows were out of order and were sorted")
+        notes.append(f"{counted(reading.unsorted, 'row')} out of order, sorted")
     return reading.trace, notes
 
 

@@ -43,7 +43,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of a drawn trace (default: 60)",
     )
-    what.add_argument("--seed", type=int, default=1, help="of the drawn trace (default: 1)")
+    what.add_argument(
+        "--seed", type=_natural, default=1, metavar="N", help="of the drawn trace (default: 1)"
+    )
     what.add_argument("--from-ledger", action="store_true", help="the fleet's own requests")
     what.add_argument("--hours-per-day", metavar="H", help="no trace: so many hours of use a day")
     what.add_argument("--wakes-per-day", default="0", metavar="N", help="with --hours-per-day")
@@ -56,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--one-replica", action="store_true", help="serve all models of the trace by one replica"
     )
     what.add_argument(
-        "--span-s", type=us, metavar="S", help="length of the account (default: to the end)"
+        "--span-s", type=_span, metavar="S", help="length of the account (default: to the end)"
     )
     what.add_argument(
         "--origin", type=_date, metavar="DATE", help="the trace's origin, for prices and hours"
@@ -137,10 +139,10 @@ def _add_alternatives(parser: argparse.ArgumentParser) -> None:
     other.add_argument("--hosted", metavar="PROVIDER/MODEL", help="the hosted API to compare with")
     other.add_argument("--prices", metavar="FILE", help="a price table of one's own for --hosted")
     other.add_argument(
-        "--prompt-tokens", type=int, default=1500, metavar="N", help="where the trace has none"
+        "--prompt-tokens", type=_natural, default=1500, metavar="N", help="where the trace has none"
     )
     other.add_argument(
-        "--output-tokens", type=int, default=300, metavar="N", help="where the trace has none"
+        "--output-tokens", type=_natural, default=300, metavar="N", help="where the trace has none"
     )
     other.add_argument("--compliance", action="store_true", help="a certified platform is required")
     other.add_argument("--hard-real-time", action="store_true", help="no request may ever wait")
@@ -171,7 +173,7 @@ def floor_of(options: argparse.Namespace) -> FloorSchedule | None:
     """Return the floor that --floor asks for, None where it does not."""
     if not options.floor:
         return None
-    if options.floor == ["always"]:
+    if "always" in options.floor:
         return make_floor(FloorSettings(always=True), zone_of=ZoneInfo)
     windows = tuple(_window(text) for text in options.floor)
     return make_floor(FloorSettings(windows=windows), zone_of=ZoneInfo)
@@ -233,6 +235,23 @@ def us(text: str) -> int:
     if not seconds.is_finite() or not 0 <= seconds <= 10**10:
         raise argparse.ArgumentTypeError(f"{text!r} is not a sensible number of seconds")
     return round(seconds * SECOND_US)
+
+
+def _span(text: str) -> int:
+    length = us(text)
+    if not length:
+        raise argparse.ArgumentTypeError("a span of 0 seconds has no requests")
+    return length
+
+
+def _natural(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 2**40:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return value
 
 
 def _durations(text: str) -> tuple[int, ...]:

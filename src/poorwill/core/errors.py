@@ -75,7 +75,9 @@ class OperatorFault(PoorwillError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One mistake in a configuration: where it is, what it is, how to mend it."""
+    """One mistake in a configuration: where it is, what it is, how to mend it.
+
+    `where` names the key; it is empty where the line says enough."""
 
     where: str
     what: str
@@ -85,7 +87,8 @@ class Problem:
     def __str__(self) -> str:
         line = f"line {self.line}: " if self.line is not None else ""
         hint = f" ({self.hint})" if self.hint else ""
-        return f"{line}{self.where}: {self.what}{hint}"
+        where = f"{self.where}: " if self.where else ""
+        return f"{line}{where}{self.what}{hint}"
 
 
 class ConfigFault(OperatorFault):

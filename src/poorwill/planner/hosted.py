@@ -18,6 +18,7 @@ from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.money import NUSD
 from poorwill.core.words import SECOND_US
 from poorwill.planner.trace import UNKNOWN, Trace
+from poorwill.planner.wording import counted
 
 REFERENCE = ("groq", "llama-3.3-70b-versatile")
 """Priced where no hosted model is named: an open-weights model of the size people host themselves."""
@@ -139,9 +140,10 @@ def priced_by_table(path: str, provider: str, model: str) -> Offer:
             for row in found
         ]
     except (OSError, KeyError, UnicodeDecodeError, InvalidOperation, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{error!r}"
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
-            f"cannot read prices from {path}: {error!r}",
+            f"cannot read prices from {path}: {reason}",
             hint="columns: provider, model, input_usd_per_mtok, output_usd_per_mtok, source",
         ) from error
     if not quotes:
@@ -172,7 +174,8 @@ def hosted_bill(trace: Trace, offer: Offer, *, guess: TokenGuess, today_us: int)
     notes = []
     if unknown:
         notes.append(
-            f"{unknown} requests without token counts are taken as {guess.prompt} in, {guess.output} out"
+            f"{counted(unknown, 'request')} without token counts: taken as {guess.prompt} tokens in, "
+            f"{guess.output} out"
         )
     if trace.origin_us is None:
         notes.append("the trace has no date: priced as of today")
@@ -182,9 +185,7 @@ def hosted_bill(trace: Trace, offer: Offer, *, guess: TokenGuess, today_us: int)
         per_request_nusd=each,
         prompt_tokens=int(prompts.sum()),
         output_tokens=int(outputs.sum()),
-        as_of=_date(origin)
-        if not len(trace) or trace.origin_us is None
-        else f"{_date(origin)} to {_date(origin + int(trace.arrival_us[-1]))}",
+        as_of=_dates(origin, origin + (int(arrivals[-1]) if len(arrivals) else 0)),
         notes=tuple(notes),
     )
 
@@ -217,6 +218,11 @@ def _exact(
     quote = offer.quote(EPOCH + timedelta(microseconds=at_us), 1)
     usd = (quote.input_usd * int(prompts.sum()) + quote.output_usd * int(outputs.sum())) / MTOK
     return int((usd * NUSD).to_integral_value())
+
+
+def _dates(first_us: int, last_us: int) -> str:
+    first, last = _date(first_us), _date(last_us)
+    return first if first == last else f"{first} to {last}"
 
 
 def _date(us: int) -> str:

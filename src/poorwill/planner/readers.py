@@ -19,6 +19,7 @@ from typing import TextIO
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
 from poorwill.core.words import SECOND_US
 from poorwill.planner.trace import UNKNOWN, Trace, new_trace
+from poorwill.planner.wording import counted
 
 SHOWN = 20
 """Bad rows kept with their reasons; beyond them only the count grows."""
@@ -91,6 +92,12 @@ def _text(path: str) -> TextIO:
 
 def _read(file: TextIO, path: str, *, refuse_bad: bool) -> Reading:
     first = file.readline()
+    if not first:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"{path} is empty",
+            hint="a trace has a header row, or one JSON object a line",
+        )
     if first.lstrip().startswith("{"):
         name, dated, rows = "mooncake", False, _json_rows(first, file)
     else:
@@ -104,7 +111,7 @@ def _read(file: TextIO, path: str, *, refuse_bad: bool) -> Reading:
     if not good.arrivals:
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
-            f"{path} has no usable request ({good.bad_count} bad rows)",
+            f"{path} has no usable request ({counted(good.bad_count, 'bad row')})",
             hint=str(good.bad[0]) if good.bad else "the file is empty below its header",
         )
     return good.reading(path, name, dated=dated)
@@ -130,7 +137,7 @@ class _Good:
         if isinstance(row, str):
             self.bad_count += 1
             if len(self.bad) < SHOWN:
-                self.bad.append(Problem(where="row", what=row, line=line))
+                self.bad.append(Problem(where="", what=row, line=line))
             return
         if self.arrivals and row.arrival_us < self.latest_us:
             self.unsorted += 1

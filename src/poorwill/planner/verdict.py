@@ -16,7 +16,7 @@ from poorwill.core.words import SECOND_US
 from poorwill.planner.hosted import HostedBill
 from poorwill.planner.outcome import Outcome
 from poorwill.planner.trace import Micros
-from poorwill.planner.wording import brief_h, brief_s, money
+from poorwill.planner.wording import brief_h, brief_s, counted, money
 
 WORTH_SAVING = 0.10
 """Scaling to zero must save at least this share of running continuously to be worth its waits."""
@@ -162,7 +162,7 @@ def _hosted(case: Case, said: Circumstances, own: Outcome, price: int) -> tuple[
     own_nusd = own.objective_nusd(price)
     times = own_nusd / max(bill.nusd, 1)
     return (
-        f"Use a hosted API: {case.requests} requests, {per_day:.1f} a day, cost "
+        f"Use a hosted API: {counted(case.requests, 'request')}, {per_day:.1f} a day, cost "
         f"{money(bill.nusd)} at {bill.offer.name} ({bill.offer.source}, {bill.as_of}), against "
         f"{money(own_nusd)} for {own.policy}.",
         f"What would change that: {times:,.0f} times the tokens at the same machine time "
@@ -228,5 +228,5 @@ def _aside(case: Case) -> tuple[str, ...]:
         return ()
     return (
         f"For comparison, {bill.offer.name} would charge {money(bill.nusd)} for these tokens "
-        f"({bill.offer.source}, {bill.as_of}).",
+        f"({bill.offer.source}, {bill.as_of}); --hosted names a model that counts as a choice.",
     )
