@@ -131,10 +131,13 @@ async def test_the_figures_follow_their_definitions(ledger):
     ("at", "words"),
     [
         ("2027-01-15T08:00:12Z", ["wake.weights", "wake a.0.1 from frozen", "ann 5.000 s"]),
-        ("2027-01-15T08:00:22Z", ["serving", "ann 5.000 s"]),
+        ("2027-01-15T08:00:22Z", ["serving", "2 requests in flight", "ann 5.000 s"]),
         ("2027-01-15T08:00:40Z", ["linger", "kept ready by policy fixed 60 s", "$3.60 an hour"]),
-        ("2027-01-15T09:00:00Z", ["parked.frozen", "$0.0360 an hour", "a price list"]),
-        ("2027-01-16T08:30:00Z", ["floor", "kept ready by floor office hours", "still so"]),
+        (
+            "2027-01-15T09:00:00Z",
+            ["parked.frozen", "why: after linger", "$0.0360 an hour", "a price list"],
+        ),
+        ("2027-01-16T08:30:00Z", ["floor", "kept ready by floor office hours", "and on"]),
     ],
 )
 async def test_any_second_can_be_explained(ledger, at, words):
@@ -160,9 +163,17 @@ async def test_a_statement_is_the_customer_s_part_and_shows_names_as_they_are(le
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--by", "colour"], "no axis colour"),
+        (["--by", "colour"], "no axis 'colour'"),
+        (["--by", ""], "no axis ''"),
+        (["--period", "9999-12"], "no month of this ledger"),
+        (["--explain", "a", "--at", "9998-01-15"], "lies in the future"),
+        (["--at", "2027-01-15"], "--at does not go with the bill itself"),
+        (["--html"], "--html does not go with the bill itself"),
+        (["--focus", "--json"], "--json does not go with --focus"),
+        (["--compare", "2027-01", "2026-12", "--period", "2027-01"], "--period does not go with"),
+        (["--json", "--csv"], "different forms"),
         (["--period", "2027-13"], "is not a month"),
-        (["--period", "yesterday"], "is not a time"),
+        (["--period", "yesterday"], "is not a period"),
         (["--from", "2027-02-01", "--to", "2027-01-01"], "ends (2027-01-01) before it begins"),
         (["--period", "2027-01", "--from", "2027-01-02"], "not both"),
         (["--explain", "a"], "--explain needs --at"),

@@ -389,6 +389,6 @@ def test_an_instant_is_explained_with_the_rate_that_held_then():
         RateSettings(effective_us=START + HOUR, active_nusd_h=3 * 10**9),
     ]
     with filled([[created(), span(0, "serving")], [span(2 * HOUR, "linger")]], configured) as db:
-        before, after = (explain(db, "a", START + at) for at in (HOUR - 1, HOUR))
+        before, after = (explain(db, "a", START + at, now_us=0) for at in (HOUR - 1, HOUR))
     assert [one.nusd_h for one in (*before, *after)] == [10**9, 3 * 10**9]
     assert before[0].span_nusd == after[0].span_nusd == 4 * 10**9

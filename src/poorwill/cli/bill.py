@@ -21,6 +21,7 @@ from poorwill.cli.ledger import (
 )
 from poorwill.cli.target import add_json_option
 from poorwill.cli.verb import Streams, Verb, existing_file
+from poorwill.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.money import NUSD
 from poorwill.core.settings import HostedSettings, SpendSettings
@@ -82,7 +83,7 @@ Work = Callable[[sqlite3.Connection, argparse.Namespace, Streams], int]
 
 
 def _choose(options: argparse.Namespace) -> Work:
-    """Return what is asked for. Raises RequestFault where that is more than one thing."""
+    """Return what is asked for. Raises RequestFault where that is more than one thing, or makes none."""
     asked: list[tuple[str, Work]] = [
         (name, work)
         for name, work, wanted in (
@@ -97,7 +98,33 @@ def _choose(options: argparse.Namespace) -> Work:
     if len(asked) > 1:
         names = " and ".join(name for name, _ in asked)
         raise RequestFault(ErrorCode.INVALID_REQUEST, f"{names} are different questions")
-    return asked[0][1] if asked else _bill
+    question, work = asked[0] if asked else ("", _bill)
+    _must_fit(options, question)
+    return work
+
+
+def _must_fit(options: argparse.Namespace, question: str) -> None:
+    """Raise RequestFault for an option that has no meaning for this question: it would be ignored."""
+    for option, given, questions in (
+        ("--at", options.at is not None, ("--explain",)),
+        ("--html", options.html, ("--invoice",)),
+        ("--resource", options.resource, ("--reconcile",)),
+        ("--json", options.json, ("", "--explain", "--reconcile", "--compare")),
+        ("--csv", options.csv, ("", "--focus")),
+        ("--by", options.by is not None, ("", "--focus", "--invoice")),
+        ("--period", options.period, ("", "--invoice", "--focus", "--reconcile")),
+        ("--from", options.begin, ("", "--invoice", "--focus", "--reconcile")),
+        ("--to", options.end, ("", "--invoice", "--focus", "--reconcile")),
+    ):
+        if given and question not in questions:
+            with_what = " or ".join(one or "the bill itself" for one in questions)
+            raise RequestFault(
+                ErrorCode.INVALID_REQUEST,
+                f"{option} does not go with {question or 'the bill itself'}",
+                hint=f"it goes with {with_what}",
+            )
+    if options.json and options.csv:
+        raise RequestFault(ErrorCode.INVALID_REQUEST, "--json and --csv are different forms")
 
 
 def _bill(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams) -> int:
@@ -141,7 +168,8 @@ def _explain(db: sqlite3.Connection, options: argparse.Namespace, streams: Strea
         raise RequestFault(
             ErrorCode.INVALID_REQUEST, "--explain needs --at TIME", hint="--at 2026-11-24T10:30:00Z"
         )
-    found = explain.explain(db, options.explain, instant(options.at))
+    now_us = SystemClock.started().now_us()
+    found = explain.explain(db, options.explain, instant(options.at), now_us=now_us)
     if options.json:
         streams.say_json([explain.as_json(one) for one in found])
     else:
@@ -207,12 +235,13 @@ def _period(db: sqlite3.Connection, options: argparse.Namespace) -> Period:
 
 
 def _axes(options: argparse.Namespace) -> list[Axis]:
-    names = [name for name in (options.by or DEFAULT_AXES).split(",") if name]
+    asked = DEFAULT_AXES if options.by is None else options.by
+    names = [name.strip() for name in asked.split(",")]
     unknown = [name for name in names if name not in list(Axis)]
     if unknown:
         raise RequestFault(
             ErrorCode.INVALID_REQUEST,
-            f"--by: no axis {', '.join(unknown)}",
+            f"--by: no axis {', '.join(map(repr, unknown))}",
             hint=f"any of {', '.join(Axis)}",
         )
     return [Axis(name) for name in dict.fromkeys(names)]

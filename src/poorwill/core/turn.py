@@ -345,7 +345,8 @@ def idle_cause(replica: Replica, now_us: int) -> tuple[Cause, str]:
     floor = replica.floor.at(now_us)
     if floor.required:
         return FLOOR, floor.name
-    return LINGER, f"{replica.policy.name}: {replica.descent().why}"
+    name, why = replica.policy.name, replica.descent().why
+    return LINGER, why if why.startswith(name) else f"{name}: {why}"
 
 
 def next_colder(replica: Replica, tier: Tier) -> Tier:

@@ -60,6 +60,12 @@ def month(text: str) -> Period:
             ErrorCode.INVALID_REQUEST, f"{text!r} is not a month", hint="write it as 2026-11"
         ) from error
     days = calendar.monthrange(first.year, first.month)[1]
+    if not 1970 <= first.year < 9999:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"{text!r} is no month of this ledger",
+            hint="write it as 2026-11",
+        )
     return Period(from_us=_us(first), to_us=_us(first + timedelta(days=days)))
 
 
@@ -84,6 +90,8 @@ def instant(text: str) -> int:
             f"{text!r} is not a time",
             hint="write it as 2026-11-24 or 2026-11-24T10:30:00Z",
         ) from error
+    if not 1970 <= at.year < 9999:
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"{text!r} is no time of this ledger")
     return _us(at if at.tzinfo else at.replace(tzinfo=UTC))
 
 
@@ -94,7 +102,14 @@ def period(text: str) -> Period:
         return between(instant(begin), instant(end))
     if len(text) == 7:
         return month(text)
-    start_us = instant(text)
+    try:
+        start_us = instant(text)
+    except RequestFault as fault:
+        raise RequestFault(
+            fault.code,
+            f"{text!r} is not a period",
+            hint="write it as 2026-11, 2026-11-24 or FROM..TO",
+        ) from fault
     if start_us % DAY_US:
         raise RequestFault(
             ErrorCode.INVALID_REQUEST,

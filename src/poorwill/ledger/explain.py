@@ -28,21 +28,31 @@ class Explanation:
     began_us: int
     ended_us: int | None
     """None while it lasts."""
+    known_us: int
+    """The last instant that the ledger knows."""
     rate: Rate | None
     nusd_h: int
     span_nusd: int
     """What the whole span cost up to its end or the last instant known."""
+    image_bytes: int
     for_whom: tuple[tuple[str, int], ...]
-    """(key, microseconds) of the span or, around a busy instant, of its hour."""
+    """(key, microseconds) of the whole wake or, around a busy instant, of its span within the hour."""
     wake: str
     story: str
 
 
-def explain(db: sqlite3.Connection, model: str, at_us: int) -> list[Explanation]:
+def explain(db: sqlite3.Connection, model: str, at_us: int, *, now_us: int) -> list[Explanation]:
     """Explain an instant for every replica of a model that lived then.
 
-    Raises RequestFault where the ledger does not know the model, or nothing of it lived then.
+    Raises RequestFault where the ledger does not know the model, where nothing of it lived then, and for the
+    future.
     """
+    if at_us > max(now_us, last_instant(db)):
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"{iso(at_us)} lies in the future",
+            hint=f"the ledger tells of times up to {iso(last_instant(db))}",
+        )
     known = [life for life in lives(db) if life.model == model]
     if not known:
         models = sorted({life.model for life in lives(db)})
@@ -65,7 +75,8 @@ def explain(db: sqlite3.Connection, model: str, at_us: int) -> list[Explanation]
 def as_text(explanation: Explanation) -> list[str]:
     """Return an explanation for people."""
     e = explanation
-    end = "still so" if e.ended_us is None else f"to {iso(e.ended_us)}"
+    on = f"and on, known up to {iso(e.known_us)}"
+    end = on if e.ended_us is None else f"to {iso(e.ended_us)}"
     lines = [f"{e.replica}: {e.cause}", f"  {iso(e.began_us)} {end}"]
     if e.story:
         lines.append(f"  why: {e.story}")
@@ -78,10 +89,16 @@ def as_text(explanation: Explanation) -> list[str]:
             f"  {short(e.nusd_h, currency)} an hour: rate {e.rate.id}, for {e.rate.scope},"
             f" in force since {iso(e.rate.effective_us)}{source}"
         )
-        lines.append(f"  the whole span: {exact(e.span_nusd, currency)}")
+        so_far = "the span so far" if e.ended_us is None else "the whole span"
+        lines.append(f"  {so_far}: {exact(e.span_nusd, currency)}")
+        if e.image_bytes and e.rate.storage_nusd_gb_month:
+            price = short(e.rate.storage_nusd_gb_month, currency)
+            lines.append(
+                f"  its image: {e.image_bytes / 1e9:.3f} GB at {price} a GB-month, billed as storage"
+            )
     if e.for_whom:
         whose = ", ".join(f"{key} {duration(us)}" for key, us in e.for_whom)
-        lines.append(f"  for: {whose}")
+        lines.append(f"  {'the whole wake' if e.wake else 'shared'}: {whose}")
     return lines
 
 
@@ -110,17 +127,21 @@ def as_json(explanation: Explanation) -> dict[str, object]:
 
 def _explain(db: sqlite3.Connection, life: Life, at_us: int) -> Explanation | None:
     row = db.execute(
-        "SELECT began_us, ended_us, cause, phase, tier, wake, why FROM spans"
+        "SELECT began_us, ended_us, cause, phase, tier, wake, why, image_bytes FROM spans"
         " WHERE life = ? AND began_us <= ? ORDER BY began_us DESC LIMIT 1",
         (life.id, at_us),
     ).fetchone()
     if row is None or (row[1] is not None and row[1] <= at_us):
         return None
-    began_us, ended_us, cause, phase, tier, wake, why = row
-    end_us = last_instant(db) if ended_us is None else ended_us
+    began_us, ended_us, cause, phase, tier, wake, why, image_bytes = row
+    known_us = last_instant(db)
+    end_us = known_us if ended_us is None else ended_us
     book = rate_book(db)
     rate = book.at(life, at_us)
-    name, story = _story(db, wake, cause, why)
+    if wake is not None:
+        name, story = _woken(db, wake)
+    else:
+        name, story = "", _story(db, life, cause, why, began_us, at_us)
     costs = priced(db, book, life, from_us=began_us, to_us=end_us) if end_us > began_us else {}
     return Explanation(
         replica=life.replica,
@@ -130,19 +151,19 @@ def _explain(db: sqlite3.Connection, life: Life, at_us: int) -> Explanation | No
         why=why,
         began_us=began_us,
         ended_us=ended_us,
+        known_us=known_us,
         rate=rate,
         nusd_h=rate.nusd_h(cause, tier) if rate else 0,
         span_nusd=sum(nusd for cell, (_, nusd) in costs.items() if cell.cause == cause),
+        image_bytes=image_bytes,
         for_whom=_for_whom(db, life, cause, wake, at_us),
         wake=name,
         story=story,
     )
 
 
-def _story(db: sqlite3.Connection, wake: int | None, cause: str, why: str) -> tuple[str, str]:
-    """Return the wake's name and, in words, what led to this."""
-    if wake is None:
-        return "", f"{_KEPT.get(cause, '')}{why}"
+def _woken(db: sqlite3.Connection, wake: int) -> tuple[str, str]:
+    """Return the wake's name and, in words, what led to it."""
     row = db.execute(
         "SELECT wake, asked_by, why, from_tier, ok, failure, served_json FROM wakes WHERE id = ?",
         (wake,),
@@ -150,13 +171,55 @@ def _story(db: sqlite3.Connection, wake: int | None, cause: str, why: str) -> tu
     name, asked_by, reason, tier, ok, failure, served = row
     story = f"wake {name} from {tier}, asked by {asked_by or 'a request'} ({reason})"
     if served != "[]":
-        story += f", for {len(json.loads(served))} requests"
+        story += f", for {_requests(len(json.loads(served)))}"
     if ok is None:
         story += ", under way"
     elif not ok:
         story += f", failed: {failure}"
     return name, story
 
+
+def _story(
+    db: sqlite3.Connection, life: Life, cause: str, why: str, began_us: int, at_us: int
+) -> str:
+    """Return, in words, what led to a span that belongs to no wake."""
+    if cause in PARKED_CAUSES:
+        return _parked(db, life, began_us)
+    if cause in USEFUL_CAUSES:
+        count = db.execute(
+            "SELECT count(*) FROM requests WHERE life = ? AND leased_us <= ? AND ended_us > ?",
+            (life.id, at_us, at_us),
+        ).fetchone()[0]
+        busy = f"{_requests(count)} in flight" if count else "requests in flight, not recorded yet"
+        return f"{busy}; {why}" if why else busy
+    return f"{_KEPT.get(cause, '')}{why}"
+
+
+def _parked(db: sqlite3.Connection, life: Life, began_us: int) -> str:
+    before = db.execute(
+        "SELECT cause, why FROM spans WHERE life = ? AND ended_us = ?", (life.id, began_us)
+    ).fetchone()
+    lost = db.execute(
+        "SELECT text FROM notes WHERE kind = 'engine_lost' AND at_us = ? AND replica = ?",
+        (began_us, life.replica),
+    ).fetchone()
+    if lost is not None:
+        return f"its engine was lost: {lost[0]}"
+    if before is None:
+        return "not started yet"
+    cause, why = before
+    return f"{_AFTER.get(cause, f'after {cause}')}{': ' if why else ''}{why}"
+
+
+def _requests(count: int) -> str:
+    return f"{count} request{'' if count == 1 else 's'}"
+
+
+_AFTER: Mapping[str, str] = {
+    "park": "parked",
+    "failed_wake": "after a wake that failed",
+    "unobserved": "found so by a poorwill that started anew",
+}
 
 _KEPT: Mapping[str, str] = {"linger": "kept ready by policy ", "floor": "kept ready by floor "}
 
