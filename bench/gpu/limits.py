@@ -17,10 +17,15 @@ def asked(answer):
 
 
 def hardware() -> dict[str, object]:
-    """Name everything a figure depends on."""
-    from cuda.bindings import nvml
-
-    nvml.init_v2()
+    """Name everything a figure depends on. Ends the program, saying why, where there is no GPU."""
+    try:
+        from cuda.bindings import nvml
+    except ImportError:
+        raise SystemExit("no cuda-bindings here: pip install 'poorwill[cuda]'") from None
+    try:
+        nvml.init_v2()
+    except Exception as error:  # the library has a class of its own for each status
+        raise SystemExit(f"no NVIDIA driver answers here: {error}") from error
     try:
         handle = nvml.device_get_handle_by_index_v2(0)
         gpu, gpu_driver = nvml.device_get_name(handle), nvml.system_get_driver_version()

@@ -148,8 +148,7 @@ def launch_of(engine: str, gigabytes: float, directory: Path, env: dict[str, str
 
 async def open_bench(launch: Launch, directory: Path, env: dict[str, str], log: Log) -> Bench:
     criu = await find_criu(env)
-    if criu is None:
-        raise SystemExit("no CRIU here: poorwill doctor --install-criu")
+    assert criu is not None, "checked before anything was written"
     clock = SystemClock.started()
     processes = EngineProcesses(fleet=str(directory), clock=clock, log=log)
     frozen = FrozenDriver(
@@ -227,9 +226,9 @@ def table(results: list[Result], bus: dict[str, float]) -> str:
     ]
     for result in results:
         if not result.rounds:
-            lines.append(
-                f"| {result.engine} | {result.gigabytes:g} | {result.way} | {result.failed} |"
-            )
+            why = result.failed.replace("|", "/")
+            head = f"| {result.engine} | {result.gigabytes:g} | {result.way} | {why} |"
+            lines.append(head + "  |" * 6)
             continue
         chosen = sorted(result.rounds, key=lambda each: each.wake_s)[len(result.rounds) // 2]
         bus_s = chosen.gpu_bytes / bus["to_gpu"]
@@ -253,7 +252,10 @@ def table(results: list[Result], bus: dict[str, float]) -> str:
 
 async def main(options: argparse.Namespace) -> None:
     env = dict(os.environ)  # noqa: TID251 - a script is its own edge
+    if await find_criu(env) is None:
+        raise SystemExit("no CRIU here: poorwill doctor --install-criu")
     facts, bus = hardware(), bus_bytes_s()
+    drop_page_cache()
     print(
         json.dumps(facts), json.dumps({way: f"{rate / 1e9:.1f} GB/s" for way, rate in bus.items()})
     )
@@ -284,12 +286,41 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--engine", choices=["memory", "vllm", "sglang"], default="memory")
-    made.add_argument("--gigabytes", type=float, nargs="+", default=[2.0, 8.0])
-    made.add_argument("--ways", choices=WAYS, nargs="+", default=list(WAYS))
-    made.add_argument("--rounds", type=int, default=3)
-    made.add_argument("--directory", help="where snapshots and models go (default: /tmp)")
-    made.add_argument("--out", help="write everything measured as JSON")
+    made.add_argument(
+        "--engine",
+        choices=["memory", "vllm", "sglang"],
+        default="memory",
+        help="what holds the GPU memory (default: %(default)s)",
+    )
+    made.add_argument(
+        "--gigabytes",
+        type=float,
+        nargs="+",
+        default=[2.0, 8.0],
+        metavar="GB",
+        help="sizes to measure: of the memory, or of the model (default: 2 8)",
+    )
+    made.add_argument(
+        "--ways",
+        choices=WAYS,
+        nargs="+",
+        default=list(WAYS),
+        metavar="WAY",
+        help=f"how to park: {', '.join(WAYS)} (default: all that the engine can)",
+    )
+    made.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        metavar="N",
+        help="parks and wakes of each (default: %(default)s)",
+    )
+    made.add_argument(
+        "--directory",
+        metavar="DIR",
+        help="on the disk to be measured; snapshots and models go there (default: the temporary directory)",
+    )
+    made.add_argument("--out", metavar="FILE", help="write everything measured as JSON")
     return made
 
 

@@ -28,7 +28,7 @@ from poorwill.core.errors import PoorwillError
 from poorwill.core.launch import Parked, PhaseMark, Running
 from poorwill.core.words import Tier
 from poorwill.drivers.process import subreaper
-from poorwill.engines.gguf_model import make_model
+from poorwill.engines.gguf_model import SHAPES, make_model
 
 CACHES = ("warm", "dropped")
 T = TypeVar("T")
@@ -250,16 +250,48 @@ def combinations(tiers: list[str]) -> list[tuple[Tier, str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    names = [str(tier) for tier in (Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED)]
-    parser.add_argument("--tiers", nargs="+", choices=names, default=names)
-    parser.add_argument("--sizes", nargs="+", default=["5m", "100m"])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="of the engine; 0: one a processor")
-    parser.add_argument(
-        "--directory", help="on the disk to be measured (default: the temporary directory)"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, help="write everything measured as JSON")
+    names = [str(tier) for tier in (Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED)]
+    parser.add_argument(
+        "--tiers",
+        nargs="+",
+        choices=names,
+        default=names,
+        metavar="TIER",
+        help=f"{', '.join(names)} (default: all)",
+    )
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        choices=list(SHAPES),
+        default=["5m", "100m"],
+        metavar="SIZE",
+        help=f"parameters of the models: {', '.join(SHAPES)} (default: 5m 100m)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="parks and wakes of each (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the engine; 0: one a processor (default)",
+    )
+    parser.add_argument(
+        "--directory",
+        metavar="DIR",
+        help="on the disk to be measured (default: the temporary directory)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write everything measured as JSON"
+    )
     options = parser.parse_args()
     about = machine()
     with subreaper():
