@@ -146,13 +146,13 @@ def _report(
         engine=model.engine.kind if model else "",
     )
     measured = frozenset(tier for tier in Tier if learned.count(tier))
-    expected = _predicted(model, fleet, wakes, env) if model else {}
+    prior = _predicted(model, fleet, wakes, env) if model else {}
     return _Report(
         model=name,
         wakes=mine,
         starts=starts,
         advice=advise(starts, about),
-        expected=expected | {tier: learned.expect(tier) for tier in measured},
+        expected=prior | {tier: learned.expect(tier, prior.get(tier, ())) for tier in measured},
         measured=measured,
     )
 

@@ -1,8 +1,8 @@
 """How long a start or wake will take, phase by phase, with an interval; it learns from measured ones. Pure.
 
-A prediction starts from what is known without trying: bytes, bandwidths, the engine's constants. Each
-measured wake from the same tier then pulls it towards what really happened, so that after a few wakes it
-is the model's own history with a prior that keeps one freak from ruling it.
+A prediction starts from what is known without trying: bytes, bandwidths, the engine's constants. The first
+measured wake from the same tier puts history in its place, by medians, so that no freak rules it; how far off
+it may be is the prediction's own doubt at first and what was measured later on.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ _LINK_SPREAD = (0.97, 1.25)
 """Factors around the expected time: 106 of 108 published figures fall within (docs/anatomy.md)."""
 
 PRIOR_WEIGHT = 1.5
-"""The prior counts as so many measured wakes."""
+"""The prior's doubt counts as so many measured wakes."""
 MOST_MEASURED = 50
 
 
@@ -182,12 +182,12 @@ class Learned:
         return len(self._seen.get(tier, ()))
 
     def expect(self, tier: Tier, prior: Sequence[Estimate] = ()) -> tuple[Estimate, ...]:
-        """Return the prior moved towards what was measured; the prior itself where nothing was."""
+        """Return what was measured, with the prior's doubt while that was little; else the prior."""
         seen = self._seen.get(tier, [])
         if not seen:
             return tuple(prior)
         by_phase = {estimate.phase: estimate for estimate in prior}
-        phases = [p for p in Phase if p in by_phase or any(p in wake for wake in seen)]
+        phases = [p for p in Phase if any(p in wake for wake in seen)]
         return tuple(
             _blended(phase, [wake.get(phase, 0) for wake in seen], by_phase.get(phase))
             for phase in phases
@@ -207,20 +207,20 @@ def host_factor(start: Start, measured: Mapping[Phase, int]) -> float:
 
 
 def _blended(phase: Phase, seen: list[int], prior: Estimate | None) -> Estimate:
-    share = len(seen) / (len(seen) + PRIOR_WEIGHT) if prior else 1.0
+    """Return the median, and an interval that is the prior's around it while few were measured."""
     ordered = sorted(seen)
     tail = len(ordered) // 10
-    low, middle, high = ordered[tail], median(ordered), ordered[-1 - tail]
-    before = prior or Estimate(phase=phase, expected_us=0, low_us=0, high_us=0)
-
-    def mixed(measured: float, expected: int) -> int:
-        return round(share * measured + (1 - share) * expected)
-
+    middle = median(ordered)
+    low, high = float(ordered[tail]), float(ordered[-1 - tail])
+    if prior is not None and prior.expected_us:
+        doubt = PRIOR_WEIGHT / (len(seen) + PRIOR_WEIGHT)
+        low = min(low, middle * (1 - doubt * (1 - prior.low_us / prior.expected_us)))
+        high = max(high, middle * (1 + doubt * (prior.high_us / prior.expected_us - 1)))
     return Estimate(
         phase=phase,
-        expected_us=mixed(middle, before.expected_us),
-        low_us=mixed(low, before.low_us),
-        high_us=mixed(high, before.high_us),
+        expected_us=round(middle),
+        low_us=round(low),
+        high_us=round(high),
         why=f"{len(seen)} measured",
     )
 

@@ -164,8 +164,15 @@ def _ranks(model: ModelSettings) -> int:
 
 
 def _toy(model: ModelSettings) -> tuple[Estimate, ...]:
-    took_us = round((float(model.engine.options.get("load_seconds", 0)) + 0.2) * SECOND_US)
-    whole = Estimate(
-        phase=Phase.WEIGHTS, expected_us=took_us, low_us=took_us, high_us=2 * took_us, why="as told"
+    load_s = float(model.engine.options.get("load_seconds", 0))
+    parts = {Phase.SPAWN: 0.2, Phase.WEIGHTS: 0.7 * load_s, Phase.KV_CACHE: 0.1 * load_s}
+    return tuple(
+        Estimate(
+            phase=phase,
+            expected_us=round(seconds * SECOND_US),
+            low_us=round(seconds * SECOND_US),
+            high_us=round(2 * seconds * SECOND_US),
+            why="as told",
+        )
+        for phase, seconds in (parts | {Phase.WARMUP: 0.2 * load_s}).items()
     )
-    return (whole,)
