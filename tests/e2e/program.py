@@ -111,9 +111,9 @@ class Program:
         replica: dict[str, Any] = document["replicas"][0]
         return replica
 
-    def operator(self, verb: str) -> httpx2.Response:
-        """Wake or park the toy model."""
-        return httpx2.post(f"http://{self.admin}/models/toy/{verb}", timeout=60)
+    def operator(self, verb: str, model: str = "toy") -> httpx2.Response:
+        """Wake or park a model."""
+        return httpx2.post(f"http://{self.admin}/models/{model}/{verb}", timeout=60)
 
     @staticmethod
     def kill_group(pid: int) -> None:
@@ -154,6 +154,15 @@ def wakes(directory: Path) -> list[tuple[str, int]]:
     db = sqlite3.connect(directory / "ledger.sqlite")
     try:
         return db.execute("SELECT from_tier, ok FROM wakes ORDER BY began_us").fetchall()
+    finally:
+        db.close()
+
+
+def notes(directory: Path) -> list[tuple[str, str]]:
+    """Return the ledger's remarks as (kind, text), in order."""
+    db = sqlite3.connect(directory / "ledger.sqlite")
+    try:
+        return db.execute("SELECT kind, text FROM notes ORDER BY rowid").fetchall()
     finally:
         db.close()
 

@@ -54,7 +54,9 @@ class Space:
         other. Raises DriverError where even evicting all would not do; then none is evicted.
         """
         with self.lock:
-            store.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # One by one: `parents` would give what it makes the usual permissions.
+            for directory in (store.root.parent, store.root):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._refuse_too_large(store, need_bytes)
             present = self._present(store)
             mine = self.value(replica, store.tier).priority
