@@ -41,6 +41,9 @@ DEFAULT_IDLES_US = tuple(seconds * SECOND_US for seconds in (90, 300, 900, 3600)
 """Judged where no --idle-s is given: what peers use, and two longer ones."""
 
 
+FLOORLESS = "clairvoyant keeps to no floor, so `x best` counts the floor's price as a loss"
+
+
 def _options(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
     add_ledger_options(parser)
@@ -224,7 +227,7 @@ def _judged(
         advice=advice(own, outcomes, curve) if own else "",
         reservation=reservation(len(job.trace), scenario.span_us) if own else "",
         prices={"hosted": f"{bill.offer.name}, {bill.offer.source}, as of {bill.as_of}"},
-        notes=(*job.notes, *bill.notes),
+        notes=(*job.notes, *bill.notes, *(() if job.floor is None else (FLOORLESS,))),
     )
 
 

@@ -37,8 +37,11 @@ STATE_COLOURS: Mapping[str, str] = MappingProxyType(
 """Mid tones that stand out on white and on black."""
 CHARACTER_PT = 5.6
 """Width of a character of a label, generously."""
-TICKS_S: Mapping[int, str] = MappingProxyType(
+TICKS_S: Mapping[float, str] = MappingProxyType(
     {
+        0.001: "1 ms",
+        0.01: "10 ms",
+        0.1: "0.1 s",
         1: "1 s",
         10: "10 s",
         60: "1 min",
@@ -170,7 +173,7 @@ def _frontier(axes: Any, points: Sequence[Point], colours: Mapping[str, str]) ->
     costs = [p.cost_usd for p in points if p.cost_usd > 0]
     if costs and max(costs) > 8 * min(costs):
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"${value:,.10g}")
+    axes.xaxis.set_major_formatter(lambda value, _: f"${value:,.10g}")
     axes.set_xlabel("cost over the span (US dollars)")
     axes.set_ylabel("95th-percentile wait (seconds)")
     axes.set_title(
@@ -179,7 +182,23 @@ def _frontier(axes: Any, points: Sequence[Point], colours: Mapping[str, str]) ->
     )
     axes.grid(color=colours["line"], lw=0.5)
     axes.margins(x=0.08, y=0.25)
-    axes.set_ylim(bottom=-0.12 * max([p.p95_s for p in points] + [1.0]))
+    _scale_waits(axes, [p.p95_s for p in points])
+
+
+def _scale_waits(axes: Any, waits_s: Sequence[float]) -> None:
+    """Draw waits that differ much on a logarithmic scale that has a zero, with room for names below it."""
+    longest = max(waits_s) or 1.0
+    shortest = min((wait for wait in waits_s if wait > 0), default=longest)
+    if longest <= 8 * shortest:
+        axes.set_ylim(-0.12 * longest, 1.3 * longest)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}" if value >= 0 else "")
+        return
+    axes.set_yscale("symlog", linthresh=shortest)
+    steps = [step * 10**power for power in range(-6, 7) for step in (1, 3)]
+    axes.set_yticks([0, *(step for step in steps if shortest <= step <= 2 * longest)])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axes.minorticks_off()
+    axes.set_ylim(-0.7 * shortest, 2 * longest)
 
 
 def _label(figure: Any, axes: Any, points: Sequence[Point], colours: Mapping[str, str]) -> None:
@@ -187,13 +206,16 @@ def _label(figure: Any, axes: Any, points: Sequence[Point], colours: Mapping[str
     figure.draw_without_rendering()  # the layout is final from here on
     scale = 72 / figure.dpi
     places = axes.transData.transform([(p.cost_usd, p.p95_s) for p in points]) * scale
-    right = axes.bbox.x1 * scale
+    frame = axes.bbox.x0 * scale, axes.bbox.y0 * scale, axes.bbox.x1 * scale, axes.bbox.y1 * scale
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
     for point, (x, y) in sorted(zip(points, places, strict=True), key=lambda pair: pair[1][1]):
         width = CHARACTER_PT * len(point.name)
         for dx, dy in _around(width):
             box = (x + dx, y + dy - 2, x + dx + width, y + dy + 10)
-            if box[2] < right and not any(_overlap(box, other) for other in taken):
+            inside = (
+                box[0] > frame[0] and box[1] > frame[1] and box[2] < frame[2] and box[3] < frame[3]
+            )
+            if inside and not any(_overlap(box, other) for other in taken):
                 break
         taken.append(box)
         vivid = point.on_frontier or point.recommended
@@ -232,12 +254,28 @@ def _gaps(axes: Any, picture: Picture, colours: Mapping[str, str]) -> None:
         shown = {at: name for at, name in TICKS_S.items() if edges[0] <= at <= edges[-1]}
         axes.set_xticks(list(shown), list(shown.values()), minor=False)
         axes.minorticks_off()
-    if picture.even_s is not None:
+        axes.margins(y=0.2)  # the break-even is written above the bars
+        axes.yaxis.get_major_locator().set_params(integer=True)
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "none: it is never idle", transform=axes.transAxes, ha="center")
+    if picture.even_s is not None and len(gaps):
         axes.axvline(picture.even_s, color=CHOSEN, lw=1.5)
-        longer = gaps[gaps > picture.even_s].sum() / gaps.sum() if len(gaps) else 0.0
-        told = f" break-even {picture.even}; {longer:.0%} of idle time is in longer gaps"
+        longer = gaps[gaps > picture.even_s].sum() / gaps.sum()
+        told = f" break-even {picture.even}; {longer:.0%} of idle time is in longer gaps "
         place = axes.get_xaxis_transform()
-        axes.text(picture.even_s, 0.97, told, transform=place, va="top", color=CHOSEN, fontsize=9)
+        across = axes.transAxes.inverted().transform(axes.transData.transform((picture.even_s, 0)))
+        axes.text(
+            picture.even_s,
+            0.97,
+            told,
+            transform=place,
+            va="top",
+            ha="left" if across[0] < 0.5 else "right",
+            color=CHOSEN,
+            fontsize=9,
+        )
     axes.set_xlabel("length of an idle gap")
     axes.set_ylabel("number of gaps")
     axes.set_title("Idle gaps of a replica that is always ready", fontsize=10)
