@@ -85,12 +85,16 @@ def guest_plan(
 
 def current_guest(fleet: FleetSettings, model: ModelSettings) -> Guest:
     """Return the model's guest. Raises OperatorFault where there is none, or what it holds has changed."""
-    guest = open_guest(guest_home(fleet, model.name))
+    home = guest_home(fleet, model.name)
+    build = f"poorwill guest build {model.name}"
+    if not home.exists():
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, "no guest was built for it", hint=build)
+    guest = open_guest(home)
     if guest.plan != guest_plan(fleet, model).identity():
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
             "its guest was built for another engine version, other options or another model file",
-            hint=f"poorwill guest build {model.name} --replace",
+            hint=f"{build} --replace",
         )
     return guest
 

@@ -23,6 +23,7 @@ from poorwill.drivers.process import EngineProcesses
 from poorwill.drivers.proof import prove_frozen
 from poorwill.drivers.sealing import Sealer
 from poorwill.drivers.space import Value, all_alike
+from poorwill.engines.kinds import cannot_sleep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +66,21 @@ class Workshop:
         rungs, fallbacks = [], []
         drivers = self.drivers_of(model.name)
         for tier in model.replica.park.ladder:
-            if tier in drivers:
+            if tier in drivers and not (tier is Tier.ASLEEP and cannot_sleep(model.engine)):
                 rungs.append(tier)
             else:
-                why, mend = self._why_not(tier, model.name)
+                why, mend = self._why_not(tier, model)
                 fallbacks.append(Fallback(model=model.name, tier=tier, why=why, mend=mend))
         if Tier.COLD not in rungs:
             rungs.append(Tier.COLD)
         return tuple(rungs), fallbacks
 
-    def _why_not(self, tier: Tier, model: ModelName) -> tuple[str, str]:
-        if tier is Tier.SUSPENDED and model in self.without_machine:
-            return self.without_machine[model]
+    def _why_not(self, tier: Tier, model: ModelSettings) -> tuple[str, str]:
+        if tier is Tier.SUSPENDED and model.name in self.without_machine:
+            return self.without_machine[model.name]
+        sleepless = cannot_sleep(model.engine)
+        if tier is Tier.ASLEEP and sleepless:
+            return sleepless
         if tier in self.drivers:
             return "it runs in a virtual machine, which is suspended instead", ""
         return self.broken.get(tier, ("there is no driver for it", ""))

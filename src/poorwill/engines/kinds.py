@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from poorwill.core.errors import ConfigFault, Problem
 from poorwill.core.ports import Clock
-from poorwill.core.settings import ModelSettings, OptionKinds
+from poorwill.core.settings import EngineSettings, ModelSettings, OptionKinds
 from poorwill.engines import llamacpp, toy
 from poorwill.engines.command import (
     command_recipe,
@@ -36,6 +36,8 @@ class EngineKind:
     asks: Mapping[str, object] = field(default_factory=dict)
     """Fields added to a probe."""
     silent_imports: bool = True
+    sleeps_with: str | None = None
+    """The option that makes it able to sleep, for people; empty: it always is; None: it never is."""
 
 
 ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
@@ -46,6 +48,7 @@ ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
             options=llamacpp.OPTIONS,
             asks={"cache_prompt": False},  # the same arithmetic before a park and after a wake
             silent_imports=False,
+            sleeps_with="sleep_idle_seconds = 2",
         ),
         "command": EngineKind(
             prepare=command_recipe, dialect=read_any, options=MappingProxyType({})
@@ -54,10 +57,15 @@ ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
             prepare=toy.toy_recipe, dialect=read_any, options=toy.OPTIONS, silent_imports=False
         ),
         "transformers": EngineKind(prepare=transformers_recipe, dialect=read_transformers),
-        "vllm": EngineKind(prepare=vllm_recipe, dialect=read_vllm),
-        "sglang": EngineKind(prepare=sglang_recipe, dialect=read_sglang),
+        "vllm": EngineKind(prepare=vllm_recipe, dialect=read_vllm, sleeps_with="sleep = true"),
+        "sglang": EngineKind(
+            prepare=sglang_recipe, dialect=read_sglang, sleeps_with="sleep = true"
+        ),
         "ollama": EngineKind(
-            prepare=ollama_recipe, dialect=read_ollama, options=MappingProxyType({})
+            prepare=ollama_recipe,
+            dialect=read_ollama,
+            options=MappingProxyType({}),
+            sleeps_with="",
         ),
     }
 )
@@ -94,6 +102,18 @@ def make_engine(
         asks=kind.asks,
         silent_imports=kind.silent_imports,
     )
+
+
+def cannot_sleep(engine: EngineSettings) -> tuple[str, str] | None:
+    """Return why an engine as configured has no sleep of its own, and what would mend that; None: it has."""
+    kind = ENGINE_KINDS.get(engine.kind)
+    if kind is None or kind.sleeps_with is None:
+        return f"the engine {engine.kind} has no sleep of its own", ""
+    option = kind.sleeps_with.partition(" ")[0]
+    if option and not engine.options.get(option):
+        mend = f"options = {{ {kind.sleeps_with} }}"
+        return f"the engine {engine.kind} sleeps only where it is told to", mend
+    return None
 
 
 def _unknown_option(settings: ModelSettings, name: str, known: OptionKinds | None) -> Problem:
