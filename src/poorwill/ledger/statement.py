@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.words import SECOND_US
 from poorwill.ledger.bill import is_wake
-from poorwill.ledger.dates import Period, day_name, iso
-from poorwill.ledger.items import items, key_name, one_currency
+from poorwill.ledger.dates import DAY_US, Period, day_name, iso, timestamp
+from poorwill.ledger.items import items, key_name, last_instant, one_currency
 from poorwill.ledger.pricing import BRIDGE
 from poorwill.ledger.usage import Count, usage
 from poorwill.ledger.wording import exact
@@ -42,6 +42,8 @@ class Statement:
 
     key: str
     period: Period
+    known_us: int
+    """The last instant known: a statement of a period that is not over is not final."""
     currency: str
     lines: tuple[StatementLine, ...]
 
@@ -49,6 +51,11 @@ class Statement:
     def nusd(self) -> int:
         """The total: the sum of the lines."""
         return sum(line.nusd for line in self.lines)
+
+    @property
+    def hosted(self) -> bool:
+        """Whether anything was passed on to another provider."""
+        return any(line.hosted_nusd for line in self.lines)
 
 
 def statement(db: sqlite3.Connection, period: Period, key: str) -> Statement:
@@ -84,39 +91,36 @@ def statement(db: sqlite3.Connection, period: Period, key: str) -> Statement:
                 hosted_nusd=sum(item.nusd for item in hosted),
             )
         )
-    return Statement(key=key, period=period, currency=one_currency(mine), lines=tuple(lines))
+    return Statement(
+        key=key,
+        period=period,
+        known_us=last_instant(db),
+        currency=one_currency(mine),
+        lines=tuple(lines),
+    )
 
 
-HEAD = (
-    "Day",
-    "Model",
-    "Requests",
-    "Tokens in",
-    "Tokens out",
-    "Computing, s",
-    "Starting, s",
-    "Computing",
-    "Starting",
-    "Other APIs",
-    "Total",
-)
-
-NOTES = (
+_COMPUTING = (
     "Computing: the time in which a model worked on your requests. While several requests are worked on at "
-    "once, each is charged its equal part of every moment.",
-    "Starting: models sleep while nobody uses them. The time a model took to wake for your requests is "
-    "shared equally among all requests that waited for it.",
-    "Other APIs: what another provider charged for requests that were passed on to it while a model woke.",
-    "Days are UTC. Amounts are exact; the lines sum to the total.",
+    "once, each is charged its equal part of every moment."
 )
+_STARTING = (
+    "Starting: models sleep while nobody uses them. The time a model took to wake for your requests is "
+    "shared equally among all requests that waited for it."
+)
+_HOSTED = (
+    "Other APIs: what another provider charged for requests that were passed on while a model woke."
+)
+_EXACT = "Days are UTC. Amounts are exact; the lines sum to the total."
 
 
 def as_markdown(found: Statement) -> str:
     """Return a statement as Markdown."""
-    rows = [HEAD, ("---", "---", *("---:",) * (len(HEAD) - 2))]
+    head = _head(found)
+    rows = [head, ("---", "---", *("---:",) * (len(head) - 2))]
     rows += [tuple(_escaped(cell) for cell in cells) for cells in _cells(found)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    notes = "\n".join(f"- {note}" for note in NOTES)
+    notes = "\n".join(f"- {note}" for note in _notes(found))
     return (
         f"# Statement for {_escaped(found.key)}\n\n{_period(found)}\n\n{table}\n\n"
         f"**Total: {exact(found.nusd, found.currency)}**\n\n{notes}\n"
@@ -125,35 +129,71 @@ def as_markdown(found: Statement) -> str:
 
 def as_html(found: Statement) -> str:
     """Return a statement as one HTML page without anything to fetch."""
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in HEAD)
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in _head(found))
     body = "\n".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
         for cells in _cells(found)
     )
-    notes = "\n".join(f"<li>{html.escape(note)}</li>" for note in NOTES)
+    notes = "\n".join(f"<li>{html.escape(note)}</li>" for note in _notes(found))
     title = f"Statement for {html.escape(found.key)}"
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width">\n<title>{title}</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<p>{_period(found)}</p>\n"
-        f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n"
+        f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n'
+        f"</table></div>\n"
         f"<p><strong>Total: {html.escape(exact(found.nusd, found.currency))}</strong></p>\n"
         f"<ul>\n{notes}\n</ul>\n</body>\n</html>\n"
     )
 
 
 _STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}"
-    "th,td{border-bottom:1px solid #ccc;padding:.3rem .5rem;text-align:right}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}"
+    ".wide{overflow-x:auto}"
+    "table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric:tabular-nums}"
+    "th,td{border-bottom:1px solid #ccc;padding:.3rem .5rem;text-align:right;vertical-align:bottom}"
+    "td{white-space:nowrap}"
     "th:nth-child(-n+2),td:nth-child(-n+2){text-align:left}"
+    "@media print{body{margin:0;font-size:12px}}"
 )
 
 
+def _head(found: Statement) -> tuple[str, ...]:
+    hosted = ("Other APIs",) if found.hosted else ()
+    return (
+        "Day",
+        "Model",
+        "Requests",
+        "Tokens in",
+        "Tokens out",
+        "Seconds computing",
+        "Seconds starting",
+        "Computing",
+        "Starting",
+        *hosted,
+        "Total",
+    )
+
+
+def _notes(found: Statement) -> Sequence[str]:
+    hosted = (_HOSTED,) if found.hosted else ()
+    return (_COMPUTING, _STARTING, *hosted, _EXACT)
+
+
 def _period(found: Statement) -> str:
-    return f"{iso(found.period.from_us)} up to, not including, {iso(found.period.to_us)}"
+    begin, end = found.period.from_us, found.period.to_us
+    text = f"{iso(begin)} up to, not including, {iso(end)}"
+    if begin % DAY_US == 0 and end % DAY_US == 0:
+        text = f"{iso(begin)} to {iso(end - DAY_US)}, UTC"
+    if found.known_us < end:
+        text += f". Not final: this is what is known up to {timestamp(found.known_us)}."
+    return text
 
 
 def _cells(found: Statement) -> Sequence[tuple[str, ...]]:
+    def money(nusd: int) -> str:
+        return exact(nusd, found.currency)
+
     return [
         (
             line.day,
@@ -163,10 +203,10 @@ def _cells(found: Statement) -> Sequence[tuple[str, ...]]:
             f"{line.tokens_out:,}",
             f"{line.serving_us / SECOND_US:,.3f}",
             f"{line.wake_us / SECOND_US:,.3f}",
-            exact(line.serving_nusd, found.currency),
-            exact(line.wake_nusd, found.currency),
-            exact(line.hosted_nusd, found.currency),
-            exact(line.nusd, found.currency),
+            money(line.serving_nusd),
+            money(line.wake_nusd),
+            *((money(line.hosted_nusd),) if found.hosted else ()),
+            money(line.nusd),
         )
         for line in found.lines
     ]
@@ -177,4 +217,6 @@ def _escaped(text: str) -> str:
     return "".join(f"\\{char}" if char in "\\`*_{}[]<>|#" else char for char in text)
 
 
-_KEYS = "SELECT DISTINCT t.text FROM usage u JOIN texts t ON t.id = u.key"
+_KEYS = """
+SELECT t.text FROM usage u JOIN texts t ON t.id = u.key UNION SELECT name FROM keys
+"""
