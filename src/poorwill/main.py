@@ -25,7 +25,9 @@ async def run(
     streams = Streams(env=env, stdin=stdin, stdout=stdout, stderr=stderr)
     try:
         parser, words = _parser_for(args, streams)
-        options = parser.parse_intermixed_args(words)
+        # Options may stand between arguments; after `--` nothing is one, which only the plain parser heeds.
+        parse = parser.parse_args if "--" in words else parser.parse_intermixed_args
+        options = parse(words)
         verb: Verb = options.verb
         return await verb.run(options, streams)
     except _Done as done:

@@ -16,6 +16,9 @@ class NoReplicas:
     def status(self) -> tuple[()]:
         return ()
 
+    def limits(self) -> tuple[()]:
+        return ()
+
 
 def test_every_metric_to_watch_exists() -> None:
     text = GatewayMetrics().exposition(NoReplicas())
