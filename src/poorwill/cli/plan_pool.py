@@ -18,6 +18,7 @@ from poorwill.planner.report import tier_lines, tiers_json
 from poorwill.planner.scenario import Scenario
 from poorwill.planner.sweep import sweep
 from poorwill.planner.synthetic import Draw, draw_trace
+from poorwill.planner.wording import brief_s, counted, length
 
 GB = 10**9
 DAY_US = 86_400 * SECOND_US
@@ -124,26 +125,28 @@ def _per_month(nusd: int, span_us: int) -> int:
 
 def _as_text(outcomes: Sequence[PoolOutcome], alone_nusd: int, span_us: int) -> list[str]:
     tenants = outcomes[0].tenants
-    head = (
-        f"{tenants:,} tenants, {outcomes[0].waits.requests:,} requests in {span_us / DAY_US:g} days"
-    )
+    requests = counted(outcomes[0].waits.requests, "request")
     lines = [
-        head,
+        f"{counted(tenants, 'tenant')}, {requests} in {length(span_us)}",
         "",
-        f"{'hosts':>6} {'tenants/host':>13} {'$/tenant/month':>15} {'duty':>6} {'held':>7} ",
+        f"{'hosts':>6} {'tenants/host':>13} {'$/tenant/month':>15} {'of own':>7} {'duty':>6} {'held':>7} ",
     ]
-    lines[-1] += f"{'p95 wait':>10} {'max':>11} {'wakes':>9} {'evicted':>9} {'starved':>8}"
+    lines[-1] += f"{'p95 wait':>10} {'max':>9} {'wakes':>9} {'evicted':>9} {'starved':>8}"
     for one in outcomes:
         waits = one.waits
         each = dollars(_per_month(one.cost_nusd // tenants, span_us))
         lines.append(
-            f"{one.pool.hosts:>6,} {tenants / one.pool.hosts:>13,.1f} {each:>15} {one.duty_cycle:>6.1%} "
+            f"{one.pool.hosts:>6,} {tenants / one.pool.hosts:>13,.1f} {each:>15} "
+            f"{one.cost_nusd / max(alone_nusd, 1):>7.0%} {one.duty_cycle:>6.1%} "
             f"{len(waits.held_us) / max(waits.requests, 1):>7.1%} "
-            f"{waits.percentile_us(95) / SECOND_US:>8,.1f} s {waits.max_us / SECOND_US:>9,.0f} s "
+            f"{brief_s(waits.percentile_us(95)):>8} s {brief_s(waits.max_us):>7} s "
             f"{one.wakes:>9,} {one.evictions:>9,} {one.starved:>8,}"
         )
     each = dollars(_per_month(alone_nusd // tenants, span_us))
-    lines += ["", f"a host of one's own under the break-even rule: {each} a tenant and month"]
+    lines += [
+        "",
+        f"own: a host for each tenant, under the break-even rule: {each} a tenant and month",
+    ]
     lines.append(
         "starved: wakes that found every host full of busy models and had to wait for room"
     )
