@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +28,7 @@ from poorwill.engines.asking import Endpoint, greedy_text
 from . import sleepers
 from .conftest import Fleet, ask
 from .fake_cuda import FakeDevice
+from .fake_world import FakeFleet
 from .virtual import new_machine
 
 
@@ -42,7 +44,7 @@ class Memory(StrEnum):
 class Case:
     """One driver with what a test needs to know about it beyond the port."""
 
-    fleet: Fleet
+    fleet: Fleet | FakeFleet
     driver: Driver
     cold: Driver
     """Starts replicas and lists running ones."""
@@ -84,16 +86,28 @@ class Case:
 
     async def probe(self, running: Running) -> str:
         """What the fleet asks before a park and after a wake."""
+        if isinstance(self.fleet, FakeFleet):
+            return await self.fleet.probe(running)
         endpoint = Endpoint(host=running.host, port=running.port, model="tiny", extra={})
         return await greedy_text(endpoint)
 
     def lose(self, parked: Parked) -> None:
         """Make what the parked replica keeps vanish, as an accident would."""
+        if isinstance(self.fleet, FakeFleet):
+            return self.fleet.lose(parked)
         if parked.path is not None:
             shutil.rmtree(parked.path)
         if parked.running is not None:
             os.kill(parked.running.pid, signal.SIGKILL)
             os.waitpid(parked.running.pid, 0)
+
+    def port_is_free(self, port: int) -> bool:
+        """Whether nobody listens there."""
+        if isinstance(self.fleet, FakeFleet):
+            return self.fleet.port_is_free(port)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            return probe.connect_ex(("127.0.0.1", port)) != 0
 
     def scratch(self) -> list[Path]:
         """Whatever a call may have left half done."""
@@ -136,6 +150,18 @@ def asleep_case(fleet: Fleet, kind: str, model: Path) -> Case:
         make_launch=partial(sleepers.launch_of, fleet, kind, model),
         asking=sleepers.complete,
         cycles=20 if kind in sleepers.FAKES else 3,  # it takes a second to fall asleep
+    )
+
+
+def fake_case(fleet: FakeFleet, tier: Tier) -> Case:
+    cold = fleet.driver(Tier.COLD)
+    return Case(
+        fleet=fleet,
+        driver=cold if tier is Tier.COLD else fleet.driver(tier),
+        cold=cold,
+        again=lambda other: fake_case(other, tier),  # type: ignore[arg-type]
+        memory=Memory.NO_STATE,
+        asking=fleet.ask,
     )
 
 
@@ -194,12 +220,18 @@ def _asleep(kind: str) -> MakeCase:
     return lambda request, fleet: asleep_case(fleet, kind, request.getfixturevalue("gguf"))
 
 
+def _fake(tier: Tier) -> MakeCase:
+    return lambda request, fleet: fake_case(FakeFleet(fleet.directory), tier)
+
+
 CASES: Mapping[str, MakeCase] = {
     "cold": _cold,
     "frozen": _frozen,
     "frozen with a GPU": _cuda,  # the fake of CUDA's six process states
     "suspended": _suspended,
     **{f"asleep {kind}": _asleep(kind) for kind in sleepers.PROGRAMS},
+    # What the fleet is tested with.
+    **{f"fake {tier}": _fake(tier) for tier in (Tier.COLD, Tier.FROZEN, Tier.ASLEEP)},
 }
 
 
@@ -217,12 +249,20 @@ _SLEEPS = {
     Need.PORT: "the process listens all along",
     Need.MEMORY: "the process stays; test_asleep.py looks at its memory",
 }
+_NOTHING = {
+    Need.IMAGE: "nothing is left but the weights",
+    Need.KEPT: "nothing is left but the weights",
+}
+_FAKED = {
+    Need.IMAGE: "its snapshots are records in memory",
+    Need.PORT: "its ports are numbers that nobody listens on",
+}
 LACKS: Mapping[str, Mapping[Need, str]] = {
-    "cold": {
-        Need.IMAGE: "nothing is left but the weights",
-        Need.KEPT: "nothing is left but the weights",
-    },
+    "cold": _NOTHING,
     **{name: _SLEEPS for name in CASES if name.startswith("asleep")},
+    "fake cold": _FAKED | _NOTHING,
+    "fake frozen": _FAKED,
+    "fake asleep": _FAKED | _SLEEPS,
 }
 """What does not apply to a case, and why. Each line is proved by `test_what_a_case_lacks_it_lacks`."""
 

@@ -17,10 +17,12 @@ import pytest
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports import DriverError, SnapshotRefused
 from poorwill.core.words import Phase, Tier
+from poorwill.drivers.frozen import FrozenDriver
 
 from .cancelling import cancelled_at
 from .cases import CASES, LACKS, Case, Need, hurt, params
 from .conftest import Fleet
+from .fake_world import FakeFleet
 from .sleepers import gguf
 from .virtual import debian, golden_guest, hypervisor
 
@@ -50,21 +52,19 @@ def port_case(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
     return CASES[request.param](request, fleet)
 
 
+def is_directory(path: str | None) -> bool:
+    return path is not None and Path(path).is_dir()
+
+
 def nothing_runs(case: Case) -> bool:
     return not case.fleet.processes.found()
-
-
-def port_is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def at_rest(case: Case, parked: Parked, launch: Launch) -> bool:
     """Whether nothing runs but what the tier keeps running."""
     if parked.running is not None:
         return case.fleet.processes.alive(parked.running)
-    return nothing_runs(case) and port_is_free(launch.port)
+    return nothing_runs(case) and case.port_is_free(launch.port)
 
 
 async def parked_one(case: Case, *, replica: str = "tiny") -> tuple[Parked, Launch]:
@@ -78,12 +78,14 @@ async def parked_one(case: Case, *, replica: str = "tiny") -> tuple[Parked, Laun
 async def test_what_a_case_lacks_it_lacks(request: pytest.FixtureRequest, fleet: Fleet, name: str):
     case = CASES[name](request, fleet)
     parked, launch = await parked_one(case)
-    lacks = {Need.IMAGE} if parked.path is None and not await case.driver.inventory() else set()
+    lacks = set()
+    if not is_directory(parked.path):
+        lacks.add(Need.IMAGE)
     if (parked.path, parked.running) == (None, None):
         lacks.add(Need.KEPT)
-    if not port_is_free(launch.port):
+    if not case.port_is_free(launch.port) or isinstance(case.fleet, FakeFleet):
         lacks.add(Need.PORT)
-    if parked.running is not None and fleet.processes.alive(parked.running):
+    if parked.running is not None and case.fleet.processes.alive(parked.running):
         lacks.add(Need.MEMORY)
     assert lacks == set(LACKS[name])
 
@@ -134,7 +136,7 @@ async def test_phases_are_reported_in_the_order_of_their_time(case: Case):
     await case.wake(parked, launch, generation=2)
     marks = case.fleet.marks
     assert marks and [mark.at_us for mark in marks] == sorted(mark.at_us for mark in marks)
-    if case.driver.tier is Tier.FROZEN:
+    if isinstance(case.driver, FrozenDriver):
         device = [Phase.RESTORE_DEVICE] if case.device is not None else []
         assert [mark.phase for mark in marks] == [
             Phase.READ_IMAGE,
@@ -170,7 +172,7 @@ async def test_destroying_removes_what_is_kept_and_may_be_repeated(case: Case):
     await case.driver.discard(parked)
     await case.driver.discard(parked)
     assert list(await case.driver.inventory()) == []
-    assert nothing_runs(case) and port_is_free(launch.port)
+    assert nothing_runs(case) and case.port_is_free(launch.port)
     if (parked.path, parked.running) != (None, None):
         with pytest.raises(SnapshotRefused, match=r"missing|gone"):
             await case.wake(parked, launch, generation=2)
@@ -200,7 +202,7 @@ async def test_what_vanished_is_refused_and_leaves_no_process(kept_case: Case):
     case.lose(parked)
     with pytest.raises(SnapshotRefused, match=r"missing|gone"):
         await case.wake(parked, launch, generation=2)
-    assert nothing_runs(case) and port_is_free(launch.port) and case.scratch() == []
+    assert nothing_runs(case) and case.port_is_free(launch.port) and case.scratch() == []
     case.serves(await case.start(launch, generation=3), asked=1, woken=False)
 
 
@@ -286,7 +288,7 @@ async def test_a_park_cancelled_at_any_await_leaves_an_engine_or_a_snapshot_but_
         running = await case.start(launch)
         cancelled = await cancelled_at(step, case.driver.park(running, launch, generation=1))
         alive = case.fleet.processes.alive(running)
-        kept = list(await case.driver.inventory())
+        kept = [each for each in await case.driver.inventory() if each.parked is not None]
         assert case.scratch() == []
         assert not (alive and kept), f"await {step}: an engine runs beside its own snapshot"
         if alive:
@@ -294,7 +296,7 @@ async def test_a_park_cancelled_at_any_await_leaves_an_engine_or_a_snapshot_but_
                 case.serves(running, asked=1)
             await case.fleet.processes.kill(running)
         await case.fleet.processes.gone(running)
-        assert nothing_runs(case) and port_is_free(launch.port)
+        assert nothing_runs(case) and case.port_is_free(launch.port)
         for found in kept:
             assert found.parked is not None
             await case.wake(found.parked, launch, generation=2)
@@ -316,7 +318,7 @@ async def test_a_wake_cancelled_at_any_await_leaves_no_process(case: Case):
             assert step > 0
             return
         assert nothing_runs(case), f"await {step}"
-        assert port_is_free(launch.port) and case.scratch() == []
+        assert case.port_is_free(launch.port) and case.scratch() == []
         # What is left of it can be woken, or says that it cannot: nothing in between.
         try:
             running = await case.wake(parked, launch, generation=3)
@@ -349,7 +351,7 @@ async def test_a_wake_cancelled_at_any_report_leaves_no_process(case: Case):
         task = asyncio.get_running_loop().create_task(wake())
         await asyncio.wait({task})
         assert task.cancelled()
-        assert port_is_free(launch.port) and case.scratch() == []
+        assert case.port_is_free(launch.port) and case.scratch() == []
         assert launch.replica not in [found.replica for found in case.fleet.processes.found()]
 
 
@@ -385,4 +387,4 @@ async def test_an_image_with_any_file_damaged_is_refused_and_leaves_no_process(
         with pytest.raises(SnapshotRefused):
             await case.wake(parked, launch, generation=2)
         assert nothing_runs(case), name
-        assert port_is_free(launch.port) and case.scratch() == [], name
+        assert case.port_is_free(launch.port) and case.scratch() == [], name

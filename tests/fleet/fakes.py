@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from poorwill.core.errors import PoorwillError
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.policy import Descent, Floor, Rung
-from poorwill.core.ports import DriverError, Found
+from poorwill.core.ports import DriverError, Found, SnapshotRefused
 from poorwill.core.words import ModelName, Phase, ReplicaId, Tier
+from poorwill.drivers.exclusive import Exclusive
 
 START = 1_800_000_000 * 1_000_000
 
@@ -217,13 +218,15 @@ class FakeDriver:
     discarded: list[Parked] = field(default_factory=list)
     woken: list[Parked] = field(default_factory=list)
     no_way_down: bool = False
+    exclusive: Exclusive = field(default_factory=Exclusive)
 
     @property
     def name(self) -> str:
         return f"fake-{self.tier}"
 
     async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
-        await self.park_door.go_through()
+        with self.exclusive.during(running.replica, "park"):
+            await self.park_door.go_through()
         if not self.world.alive(running):
             raise DriverError("there is nothing to park")
         parked = Parked(replica=running.replica, generation=generation, tier=self.tier)
@@ -239,22 +242,33 @@ class FakeDriver:
 
     async def wake(self, parked, launch, *, generation, report):
         self.woken.append(parked)
-        report(PhaseMark(phase=Phase.SPAWN, at_us=self.clock.now_us()))
-        if self.tier is Tier.ASLEEP:
-            await self.wake_door.go_through()
-            self.world.asleep.discard(parked.running.pid)
-            return replace(parked.running, generation=generation)
-        if self.tier is not Tier.COLD:
-            known = self.world.snapshots.get(parked.path or "")
-            if known is None:
-                raise DriverError("no such snapshot")
-        running = self.world.spawn(launch, generation, self.name)
+        with self.exclusive.during(launch.replica, "wake"):
+            if self.tier is Tier.ASLEEP:
+                return await self._roused(parked, generation, report)
+            if self.tier is not Tier.COLD and parked.path not in self.world.snapshots:
+                raise SnapshotRefused("the snapshot is missing")
+            report(PhaseMark(phase=Phase.SPAWN, at_us=self.clock.now_us()))
+            running = self.world.spawn(launch, generation, self.name)
+            try:
+                await self.wake_door.go_through()
+            except BaseException:
+                self.world.end(running.pid, "the wake failed")
+                raise
+            self.world.snapshots.pop(parked.path or "", None)
+            return running
+
+    async def _roused(self, parked, generation, report):
+        running = parked.running
+        if running is None or not self.world.alive(running):
+            raise SnapshotRefused("the sleeping engine is gone")
+        report(PhaseMark(phase=Phase.ENGINE_WAKE, at_us=self.clock.now_us()))
         try:
             await self.wake_door.go_through()
         except BaseException:
             self.world.end(running.pid, "the wake failed")
             raise
-        return running
+        self.world.asleep.discard(running.pid)
+        return replace(running, generation=generation, driver=self.name)
 
     async def descend(self, parked: Parked, launch: Launch, *, generation: int) -> Parked:
         await self.park_door.go_through()
@@ -297,6 +311,7 @@ class FakeDriver:
                 generation=parked.generation,
                 tier=self.tier,
                 what=str(parked.path),
+                image_bytes=parked.image_bytes,
                 parked=parked,
             )
             for parked in self.world.snapshots.values()
