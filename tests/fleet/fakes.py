@@ -106,6 +106,7 @@ class World:
             port=launch.port,
             log_path=launch.log_path,
             driver=driver,
+            engine_model=launch.engine_model,
             launched=launch.identity(),
         )
         self.processes[running.pid] = running
@@ -158,6 +159,7 @@ class FakeEngine:
     refine_mistakes: deque[Exception] = field(default_factory=deque)
     follow_mistakes: deque[Exception] = field(default_factory=deque)
     argv: tuple[str, ...] = ("fake",)
+    engine_model: str = ""
     on_refine: Callable[[], object] | None = None
     """Called in the very tick in which the wake reports that it succeeded."""
     following: int = 0
@@ -174,6 +176,7 @@ class FakeEngine:
             argv=self.argv,
             port=self.port,
             log_path=f"/nowhere/{replica}.log",
+            engine_model=self.engine_model,
         )
 
     async def follow(self, launch, report):

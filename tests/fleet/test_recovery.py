@@ -45,6 +45,23 @@ async def test_a_running_engine_is_adopted_and_serves(house: House):
     assert causes[causes.index("unobserved") + 1] == "linger"
 
 
+@pytest.mark.parametrize(("known_as", "asked_for"), [("", ""), ("a", ""), ("hub/a", "hub/a")])
+async def test_a_lease_says_what_the_engine_calls_the_model_also_when_it_was_adopted(
+    house: House, known_as: str, asked_for: str
+):
+    room = house.model()
+    room.engine.engine_model = known_as
+    async with house.open():
+        await house.serve()
+        await killed(house)
+    go_back(house)
+    async with house.open():
+        lease = house.claim()
+        assert lease is not None
+        assert lease.engine_model == asked_for
+        house.give_back(lease)
+
+
 async def test_an_adopted_engine_of_an_older_configuration_serves_on_and_is_parked_cold(
     house: House,
 ):

@@ -71,6 +71,7 @@ class ToyActivator:
     returned: int = 0
     withdrawn: int = 0
     refuse: PoorwillError | None = None
+    engine_model: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def claim(self, model: ModelName) -> Lease | None:
@@ -128,6 +129,7 @@ class ToyActivator:
             generation=self.granted,
             host=upstream.host,
             port=upstream.port,
+            engine_model=self.engine_model,
         )
         self.out.append(lease)
         return lease

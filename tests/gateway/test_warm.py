@@ -27,6 +27,21 @@ async def test_a_chat_is_relayed_and_unknown_fields_survive(site: Site) -> None:
     assert row.arrived_us <= (row.leased_us or 0) <= (row.first_byte_us or 0) <= row.ended_us
 
 
+async def test_an_engine_is_asked_by_the_name_it_knows_and_nothing_else_changes(
+    site: Site,
+) -> None:
+    site.activator.engine_model = "qwen3:0.6b"
+    text = b'{"seed":1e2, "model" : "m1", "messages":[ {"role": "user","content":"h\\u0069"} ]}'
+    async with httpx2.AsyncClient() as client:
+        response = await client.post(f"{site.url}/chat/completions", content=text)
+    assert response.status_code == 200
+    asked = site.upstream.asked[0]
+    assert asked.body == (
+        b'{"seed":1e2,"model":"qwen3:0.6b","messages":[ {"role": "user","content":"h\\u0069"} ]}'
+    )
+    assert (await site.ledger.row()).model == M1
+
+
 async def test_many_requests_over_one_client_connection_use_one_upstream_connection(
     site: Site,
 ) -> None:

@@ -200,7 +200,8 @@ ENGINE_FIELDS = (
         key="engine_model",
         kind=Text(),
         into="engine.engine_model",
-        doc="The name the engine knows the model by, where it differs from NAME.",
+        doc="The name the engine knows the model by, where it differs from NAME: requests reach it under "
+        "that name.",
     ),
     Field(
         key="context",

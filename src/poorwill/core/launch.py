@@ -64,6 +64,8 @@ class Running:
     """Name of the driver that started it or woke it last."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """What only that driver understands (a QMP socket, a tap name)."""
+    engine_model: str = ""
+    """As in `Launch`."""
     launched: str = ""
     """`Launch.identity` of what it was started by; empty where that is not known."""
 

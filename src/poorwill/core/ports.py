@@ -221,6 +221,8 @@ class Lease:
     generation: int
     host: str
     port: int
+    engine_model: str = ""
+    """What the engine calls the model, where that is another name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

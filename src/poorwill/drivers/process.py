@@ -133,6 +133,7 @@ class EngineProcesses:
             log_path=launch.log_path,
             driver=driver,
             extra=dict(extra),
+            engine_model=launch.engine_model,
             launched=launch.identity(),
         )
 
@@ -235,6 +236,7 @@ class EngineProcesses:
             "port": launch.port,
             "log_path": launch.log_path,
             "driver": driver,
+            "engine_model": launch.engine_model,
             "launched": launch.identity(),
         }
         # SPT_NOENV keeps py-setproctitle, which vLLM uses, from overwriting the environment in place.
@@ -255,6 +257,7 @@ class EngineProcesses:
                     port=int(mark["port"]),
                     log_path=mark["log_path"],
                     driver=mark["driver"],
+                    engine_model=mark.get("engine_model", ""),
                     launched=mark.get("launched", ""),
                 )
             ]

@@ -84,7 +84,7 @@ def transformers_recipe(settings: ModelSettings, place: Place) -> Recipe:
     """Return the recipe for `transformers serve`.
 
     It answers only to the path it was given, so a local model is given by the model's own name, as a link
-    where the program runs. A model of the hub keeps its id: clients have to name that.
+    where the program runs. A model of the hub keeps its id: the gateway asks for that.
     """
     engine = settings.engine
     path = _path(settings)

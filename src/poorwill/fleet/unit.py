@@ -100,6 +100,7 @@ class Unit:
                 generation=replica.generation,
                 host=running.host,
                 port=running.port,
+                engine_model=running.engine_model if running.engine_model != replica.model else "",
             )
         return lease
 

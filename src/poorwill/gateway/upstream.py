@@ -14,6 +14,7 @@ import httptools
 
 from poorwill.core.errors import EngineFault, ErrorCode
 from poorwill.gateway.exchange import Exchange
+from poorwill.gateway.model_name import renamed
 from poorwill.gateway.response import Headers
 
 _HEAD_BYTES_MAX = 256 * 1024
@@ -130,6 +131,8 @@ class Upstream(asyncio.Protocol):
         self.exchange = exchange
         self.heard = self._loop.time()
         body = exchange.request.body
+        if exchange.lease is not None and exchange.lease.engine_model:
+            body = renamed(body, exchange.lease.engine_model)
         length = (
             b"" if not body and head.method in _BODYLESS else b"content-length: %d\r\n" % len(body)
         )
