@@ -7,6 +7,7 @@ import pytest
 
 from poorwill.core.errors import ErrorCode, TryLater
 from poorwill.core.lifecycle import State
+from poorwill.core.placement import MIN_RESIDENCE_US
 from poorwill.core.ports import DriverError
 from poorwill.core.settings import WakeSettings
 from poorwill.core.words import ModelName
@@ -225,6 +226,27 @@ async def test_any_load_fits_and_everybody_is_served_in_the_end(house: House, se
         assert served == asked
     assert house.rows("SELECT count(*) FROM wakes WHERE NOT ok") == [(0,)]
     assert len(house.rows("SELECT * FROM wakes")) <= 30 * 2, "no thrash"
+    check_evictions(house)
+
+
+def check_evictions(house: House) -> None:
+    """Nobody busy, nobody just woken, nobody of a higher priority was ever parked for another."""
+    evicted = house.rows(
+        "SELECT l.model, s.began_us, s.cause, s.why FROM spans s JOIN lives l ON l.id = s.life"
+        " WHERE s.why LIKE 'evicted for %'"
+    )
+    assert evicted, "nobody gave way: the load tests nothing"
+    for model, began_us, cause, why in evicted:
+        assert cause == "park", "a busy one would have been drained"
+        wanted = house.rooms[ModelName(str(why).removeprefix("evicted for "))]
+        assert house.rooms[ModelName(str(model))].priority <= wanted.priority
+        ((woken_us,),) = house.rows(
+            "SELECT max(w.ended_us) FROM wakes w JOIN lives l ON l.id = w.life"
+            " WHERE l.model = ? AND w.ok AND w.ended_us <= ?",
+            model,
+            began_us,
+        )
+        assert int(str(began_us)) - int(str(woken_us)) >= MIN_RESIDENCE_US
 
 
 def check_memory(house: House) -> None:
