@@ -118,3 +118,15 @@ def test_requests_that_take_as_long_as_before_are_only_more():
     # each cycle serves n requests at once for n seconds: half as many again, each as long
     assert found[REQUESTS] == 4.0
     assert PER_REQUEST not in found
+
+
+def test_what_the_ledger_does_not_know_of_a_period_is_said():
+    days = [Period(from_us=START + n * DAY, to_us=START + (n + 1) * DAY) for n in (-2, -1, 1)]
+    half = Period(from_us=START - DAY // 2, to_us=START + DAY // 2)
+    with filled([[created(), span(DAY + DAY // 2, "parked.cold", tier="cold")]], [RATE]) as db:
+        notes = [as_text(compare(db, days[2], before))[-2:] for before in (days[0], half)]
+    assert notes[0] == [
+        "of 2027-01-13T08:00:00Z to 2027-01-14T08:00:00Z the ledger knows nothing",
+        "2027-01-16T08:00:00Z to 2027-01-17T08:00:00Z is known up to 2027-01-16T20:00:00Z only",
+    ]
+    assert notes[1][0].endswith("is known from 2027-01-15T08:00:00Z only")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from poorwill.core.entries import ReplicaEnded
 from poorwill.core.errors import ConfigFault, RequestFault
 from poorwill.core.settings import RateSettings
 from poorwill.ledger.dates import Period
@@ -111,6 +112,31 @@ def test_the_provider_s_own_names_can_be_mapped_to_a_replica_or_a_model():
     assert explained(charge(180 * DOLLAR, resource="a")) == {}
 
 
+def test_a_name_of_ours_that_the_ledger_does_not_know_is_a_mistake():
+    with pytest.raises(RequestFault, match="no replica or model c"):
+        explained(charge(180 * DOLLAR, resource="vm-9"), names={"vm-9": "c"})
+
+
+def test_a_model_with_an_orphan_still_goes_by_its_name():
+    stray = [created(0, "a.0:orphan-7", "a"), span(0, "orphan", replica="a.0:orphan-7")]
+    end = ReplicaEnded(replica="a.0:orphan-7", at_us=START + 1)
+    with filled([[*STORY, *stray, end]], [RATE]) as db:
+        found = reconcile(db, [charge(180 * DOLLAR, resource="a")], names={})
+    assert found.matches[0].replica == "a.0" and not found.matches[0].parts
+
+
+def test_many_lines_that_match_are_one_line():
+    with filled([STORY], [RATE]) as db:
+        charges = [
+            charge(0, begin=2 * HOUR + n * 60 * S, end=2 * HOUR + (n + 1) * 60 * S)
+            for n in range(40)
+        ]
+        charges.append(charge(7 * DOLLAR, begin=3 * HOUR, end=4 * HOUR))
+        lines = as_text(reconcile(db, charges, names={}))
+    assert [line.split()[:2] for line in lines if line.startswith("4")] == [["40", "lines"]]
+    assert sum("unexplained" in line for line in lines) == 2, "the line that differs, and the sum"
+
+
 def test_an_invoice_in_another_currency_is_refused():
     with pytest.raises(RequestFault, match="the invoice is in USD, the ledger in EUR"):
         explained(charge(180 * DOLLAR), rate=replace(RATE, currency="EUR"))
@@ -160,11 +186,11 @@ def test_a_simple_invoice_and_a_focus_one_are_read_alike():
 def test_every_bad_row_of_an_invoice_is_told_with_its_line():
     text = (
         "resource,from,to,amount\na.0,soon,,1\na.0,2027-01-15,,many\n,2027-01-15,,1\n"
-        "a.0,2027-01-15,2027-01-14,1\n"
+        "a.0,2027-01-15,2027-01-14,1\na.0,2027-01-15,,1e999\n"
     )
     with pytest.raises(ConfigFault) as told:
         read_invoice(text, source="invoice.csv")
-    assert [problem.line for problem in told.value.problems] == [2, 3, 4, 5]
+    assert [problem.line for problem in told.value.problems] == [2, 3, 4, 5, 6]
 
 
 TWO_CURRENCIES = "resource,from,amount,currency\na,2027-01-15,1,USD\na,2027-01-15,1,EUR\n"

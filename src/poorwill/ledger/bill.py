@@ -14,7 +14,7 @@ from poorwill.core.words import FAILED_WAKE, HOUR_US, PARKED_CAUSES, USEFUL_CAUS
 from poorwill.ledger.dates import Period, day_name, month_name
 from poorwill.ledger.items import Item, items, last_instant
 from poorwill.ledger.pricing import NAMED_CHARGES
-from poorwill.ledger.rates import lives, rate_book
+from poorwill.ledger.rates import lives, orphans, rate_book
 from poorwill.ledger.usage import Count, Use, usage
 
 
@@ -265,10 +265,10 @@ def is_wake(cause: str) -> bool:
 
 def _always_on(db: sqlite3.Connection, period: Period) -> dict[str, int]:
     """Return, by model, the price of every life's whole time at the active rate, without orphans."""
-    orphans = {life for (life,) in db.execute(_ORPHANS)}
+    nobodys = orphans(db)
     book, end_us = rate_book(db), min(period.to_us, last_instant(db))
     numerators: dict[str, int] = defaultdict(int)
-    for life in (life for life in lives(db) if life.id not in orphans):
+    for life in (life for life in lives(db) if life.id not in nobodys):
         begin = max(period.from_us, life.created_us)
         end = min(end_us, life.ended_us or end_us)
         for segment in book.segments(life, begin, end) if begin < end else ():
@@ -290,11 +290,6 @@ def _cause_rank(cause: str) -> int:
 def _window(period: Period) -> dict[str, int]:
     return {"from": period.from_us, "to": period.to_us}
 
-
-_ORPHANS = """
-SELECT l.id FROM lives l JOIN spans s ON s.life = l.id AND s.began_us = l.created_us
-WHERE s.cause = 'orphan'
-"""
 
 _WAKES = """
 SELECT l.model, sum(w.ok), sum(NOT w.ok) FROM wakes w JOIN lives l ON l.id = w.life

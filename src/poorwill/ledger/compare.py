@@ -15,9 +15,10 @@ from types import MappingProxyType
 
 from poorwill.core.money import apportion
 from poorwill.core.words import FAILED_WAKE, FLOOR, LINGER, PARKED_CAUSES, USEFUL_CAUSES
-from poorwill.ledger.dates import Period
-from poorwill.ledger.items import Item, items, one_currency
+from poorwill.ledger.dates import Period, timestamp
+from poorwill.ledger.items import Item, items, last_instant, one_currency
 from poorwill.ledger.pricing import BRIDGE, MINIMUM, ROUNDING, STORAGE
+from poorwill.ledger.rates import lives
 from poorwill.ledger.usage import usage
 from poorwill.ledger.wording import columns, exact
 
@@ -58,6 +59,8 @@ class Comparison:
 
     this: Period
     last: Period
+    known: Period
+    """What the ledger knows of: outside of it a period is compared as if nothing had run."""
     currency: str
     this_nusd: int
     last_nusd: int
@@ -105,6 +108,7 @@ def compare(db: sqlite3.Connection, this: Period, last: Period) -> Comparison:
     return Comparison(
         this=this,
         last=last,
+        known=_known(db),
         currency=currency,
         this_nusd=sum(cost.nusd for cost in after.costs.values()),
         last_nusd=sum(cost.nusd for cost in before.costs.values()),
@@ -135,7 +139,26 @@ def as_text(comparison: Comparison) -> list[str]:
     change = comparison.this_nusd - comparison.last_nusd
     share = f"{change / comparison.last_nusd:+.1%}" if comparison.last_nusd else ""
     rows.append(("change", share, _signed(change, currency)))
-    return columns(rows, right=(1, 2))
+    notes = [_part(period, comparison.known) for period in (comparison.last, comparison.this)]
+    return [*columns(rows, right=(1, 2)), *(note for note in notes if note)]
+
+
+def _part(period: Period, known: Period) -> str:
+    """Say which part of a period the ledger does not know, or nothing."""
+    if known.to_us <= period.from_us or period.to_us <= known.from_us:
+        return f"of {period} the ledger knows nothing"
+    parts = []
+    if period.from_us < known.from_us:
+        parts.append(f"from {timestamp(known.from_us)}")
+    if known.to_us < period.to_us:
+        parts.append(f"up to {timestamp(known.to_us)}")
+    return f"{period} is known {' '.join(parts)} only" if parts else ""
+
+
+def _known(db: sqlite3.Connection) -> Period:
+    last_us = last_instant(db)
+    first_us = min((life.created_us for life in lives(db)), default=last_us)
+    return Period(from_us=first_us, to_us=last_us)
 
 
 def as_json(comparison: Comparison) -> dict[str, object]:
@@ -144,6 +167,10 @@ def as_json(comparison: Comparison) -> dict[str, object]:
         "this": {"period": str(comparison.this), "nusd": comparison.this_nusd},
         "last": {"period": str(comparison.last), "nusd": comparison.last_nusd},
         "currency": comparison.currency,
+        "known": {
+            "from": timestamp(comparison.known.from_us),
+            "to": timestamp(comparison.known.to_us),
+        },
         "change_nusd": comparison.this_nusd - comparison.last_nusd,
         "by_driver": comparison.by_driver(),
         "effects": [

@@ -126,12 +126,16 @@ def _time(row: Mapping[str, str]) -> int | None:
     return _whole(_decimal(row["quantity"], "quantity") * unit)
 
 
+MOST = 10**12
+"""More than this is no amount and no quantity of any invoice."""
+
+
 def _decimal(text: str, what: str) -> Decimal:
     try:
         number = Decimal(text.replace(",", "").lstrip("$€£"))
     except InvalidOperation as error:
         raise ValueError(f"{what} {text!r} is no number") from error
-    if not number.is_finite():
+    if not number.is_finite() or abs(number) >= MOST:
         raise ValueError(f"{what} {text!r} is no number")
     return number
 

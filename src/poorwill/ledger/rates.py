@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from poorwill.core.settings import RateSettings
-from poorwill.core.words import PARKED_CAUSES, Tier
+from poorwill.core.words import ORPHAN, PARKED_CAUSES, Tier
 
 GB_BYTES = 1_000_000_000
 MONTH_H = 730
@@ -135,6 +135,16 @@ def lives(db: sqlite3.Connection) -> list[Life]:
         Life(id=id, replica=replica, model=model, driver=driver, created_us=begin, ended_us=end)
         for id, replica, model, driver, begin, end in rows
     ]
+
+
+def orphans(db: sqlite3.Connection) -> set[int]:
+    """Return the ids of the lives that are orphans' time: engines that were nobody's replica."""
+    rows = db.execute(
+        "SELECT l.id FROM lives l JOIN spans s ON s.life = l.id AND s.began_us = l.created_us"
+        " WHERE s.cause = ?",
+        (ORPHAN,),
+    )
+    return {life for (life,) in rows}
 
 
 def sync_rates(

@@ -17,7 +17,7 @@ from poorwill.ledger.dates import Period, iso
 from poorwill.ledger.invoices import Charge
 from poorwill.ledger.items import items, last_instant, one_currency
 from poorwill.ledger.pricing import BRIDGE, stretches
-from poorwill.ledger.rates import lives, rate_book
+from poorwill.ledger.rates import lives, orphans, rate_book
 from poorwill.ledger.wording import columns, duration, exact
 
 
@@ -104,7 +104,8 @@ def reconcile(
 
     A charge belongs to the replica whose id, or whose model's name, is its resource; `names` maps the
     provider's own names to those. `period` defaults to what the charges span.
-    Raises RequestFault where invoice and ledger are in different currencies.
+    Raises RequestFault where invoice and ledger are in different currencies, and for a name of ours that
+    the ledger does not know.
     """
     whole = period or Period(
         from_us=min(charge.from_us for charge in charges),
@@ -117,6 +118,13 @@ def reconcile(
             ErrorCode.INVALID_REQUEST, f"the invoice is in {theirs}, the ledger in {ours}"
         )
     known = _known_names(db)
+    for theirs_is, ours_is in names.items():
+        if ours_is not in known:
+            raise RequestFault(
+                ErrorCode.INVALID_REQUEST,
+                f"--resource {theirs_is}={ours_is}: the ledger has no replica or model {ours_is}",
+                hint=f"it has {', '.join(sorted(known))}" if known else None,
+            )
     grouped: dict[tuple[str, int, int], list[Charge]] = defaultdict(list)
     for charge in charges:
         grouped[charge.resource, charge.from_us, charge.to_us].append(charge)
@@ -133,14 +141,23 @@ def reconcile(
     return Reconciliation(period=whole, currency=theirs, matches=tuple(matches))
 
 
+LISTED_MATCHES = 31
+"""Lines without a residual that are listed one by one: a month of one replica."""
+
+
 def as_text(found: Reconciliation) -> list[str]:
-    """Return a reconciliation for people."""
+    """Return a reconciliation for people; many lines that match are one line."""
 
     def money(nusd: int) -> str:
         return exact(nusd, found.currency)
 
     rows = [("RESOURCE", "PERIOD", "INVOICE", "LEDGER", "RESIDUAL", "LIKELY CAUSE")]
+    alike = [match for match in found.matches if not match.parts]
+    if len(alike) <= LISTED_MATCHES:
+        alike = []
     for match in found.matches:
+        if not match.parts and alike:
+            continue
         why = "; ".join(
             f"{part.reason}{f' ({part.detail})' if part.detail else ''}" for part in match.parts
         )
@@ -154,6 +171,10 @@ def as_text(found: Reconciliation) -> list[str]:
                 why or "matches",
             )
         )
+    if alike:
+        invoiced = money(sum(match.invoice_nusd or 0 for match in alike))
+        known = money(sum(match.ledger_nusd or 0 for match in alike))
+        rows.append((f"{len(alike):,} lines", "", invoiced, known, money(0), "match"))
     residual = found.invoice_nusd - found.ledger_nusd
     total = ("total", str(found.period), money(found.invoice_nusd), money(found.ledger_nusd))
     rows.append((*total, money(residual), ""))
@@ -194,8 +215,10 @@ def as_json(found: Reconciliation) -> dict[str, object]:
 def _known_names(db: sqlite3.Connection) -> dict[str, str]:
     """Return what each replica goes by: its own id, and its model's name where that has one replica."""
     by_model: dict[str, set[str]] = defaultdict(set)
+    nobodys = orphans(db)
     for life in lives(db):
-        by_model[life.model].add(life.replica)
+        if life.id not in nobodys:
+            by_model[life.model].add(life.replica)
     names = {model: min(replicas) for model, replicas in by_model.items() if len(replicas) == 1}
     return {**names, **{life.replica: life.replica for life in lives(db)}}
 
