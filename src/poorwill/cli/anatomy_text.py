@@ -73,7 +73,8 @@ def wake_list(wakes: Sequence[FinishedWake]) -> list[str]:
                 seconds(wake.took_us),
                 f"{wake.held:,}",
                 money(wake.price_nusd),
-                "ready" if wake.ok else f"FAILED: {wake.failure}",
+                # The wake's own waterfall has the end of the engine's log as well.
+                "ready" if wake.ok else f"FAILED: {wake.failure.partition('; the log ends')[0]}",
             )
         )
     return [f"  {line}".rstrip() for line in columns(rows)]
