@@ -44,6 +44,7 @@ WHOLE = ("whole",)
 LINGERS = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Idle times that go with wakes ahead of demand, in break-evens: who was met ready is often not alone."""
 LEADERS = ("the whole history", "hour of week", "burst", *("forecast",) * len(LINGERS))
+"""The forecasts only where waiting has a price."""
 
 Key = tuple[str | int, ...]
 
@@ -87,13 +88,18 @@ class Adaptive:
     """What a parked hour saves in the first tier."""
     wait_nusd_h: int
     """What one request's waiting costs an hour."""
-    followers: list[Follower] = field(default_factory=list)
-    leaders: list[Follower] = field(default_factory=list)
-    own: Follower = field(default_factory=Follower)
+    fixed: tuple[Plan, ...]
+    """The candidates as plans."""
+    followers: tuple[Follower, ...]
+    """One for each candidate."""
+    leaders: tuple[Follower, ...]
+    own: Follower
+    everyone: tuple[Follower, ...]
+    """All of them, in this order."""
+    led: Scores
     work: Work = field(default_factory=Work)
     forecast: Forecast = field(default_factory=Forecast)
     scores: dict[Key, Scores] = field(default_factory=dict)
-    led: Scores = field(default_factory=lambda: Scores([0.0] * len(LEADERS)))
     held: float = 1.0
     """Requests' waits per wake, in whole wakes: how many requests a wake holds."""
     last_demand_us: int | None = None
@@ -152,10 +158,10 @@ class Adaptive:
         The replica was idle from `idle_us` on; its work would have ended at `ended_us` without the wake's
         delay.
         """
-        before = [self._spent(follower) for follower in self._everyone()]
+        before = [self._spent(follower) for follower in self.everyone]
         self._end_block(ended_us)
-        plans = [*(Plan(schedule) for schedule in self.candidates), *choice.led, choice.plan]
-        for plan, follower in zip(plans, self._everyone(), strict=True):
+        plans = (*self.fixed, *choice.led, choice.plan)
+        for plan, follower in zip(plans, self.everyone, strict=True):
             follower.demanded(plan, demand_at_us, self.prices)
         self._score(idle_us, before)
         self.last_demand_us, self.last_gap_us = demand_at_us, demand_at_us - idle_us
@@ -187,27 +193,23 @@ class Adaptive:
         """Let every follower finish the work since the last demand, as late as its own wake made it."""
         last = self.last_demand_us
         if last is None:
-            for follower in self._everyone():
+            for follower in self.everyone:
                 follower.at_us = ended_us
             return
         self.work.learn(ended_us - last)
         longest = min(self.work.longest_us, ended_us - last)
-        for follower in self._everyone():
+        for follower in self.everyone:
             follower.served(last, ended_us, longest, self.prices.active_nusd_h)
 
     def _score(self, idle_us: int, before: Sequence[float]) -> None:
         """Add what the stretch cost each follower to the scores."""
         spent = [
-            self._spent(follower) - was
-            for follower, was in zip(self._everyone(), before, strict=True)
+            self._spent(follower) - was for follower, was in zip(self.everyone, before, strict=True)
         ]
         count = len(self.candidates)
         for key in self._situation(idle_us):
             self.scores.setdefault(key, Scores([0.0] * count)).add(spent[:count])
         self.led.add(spent[count:-1])
-
-    def _everyone(self) -> list[Follower]:
-        return [*self.followers, *self.leaders, self.own]
 
     def _spent(self, follower: Follower) -> float:
         return follower.spent + follower.waited_us * self.wait_nusd_h * self.held
@@ -239,10 +241,11 @@ class Adaptive:
     def _leading(self, idle_since_us: int) -> tuple[Plan, ...]:
         """Return each leader's plan."""
         if self.stretches < THIN:
-            return (Plan(self.candidates[self.even]),) * len(LEADERS)
+            return (self.fixed[self.even],) * len(self.leaders)
         whole, *parts = self._situation(idle_since_us)
-        picks = [self._pick(whole), *(self._pick(key) for key in parts)]
-        plans = [Plan(self.candidates[pick]) for pick in picks]
+        plans = [self.fixed[self._pick(key)] for key in (whole, *parts)]
+        if len(plans) == len(self.leaders):
+            return tuple(plans)
         ahead = self._ahead(self.candidates[self.even], idle_since_us)
         if ahead is None:
             return (*plans, *plans[:1] * len(LINGERS))
@@ -322,6 +325,9 @@ def adaptive(
             candidates += [((tier, int(unit * times)),) for times in MULTIPLES]
     candidates.append(())
     distinct = tuple(dict.fromkeys(tuple(schedule) for schedule in candidates))
+    followers = tuple(Follower() for _ in distinct)
+    leaders = tuple(Follower() for _ in (LEADERS if wait_nusd_s else LEADERS[: -len(LINGERS)]))
+    own = Follower()
     return Adaptive(
         prices=Prices(costs, first.active_nusd_h),
         candidates=distinct,
@@ -330,6 +336,10 @@ def adaptive(
         cycle=park_cost(first, wait_nusd_s=wait_nusd_s),
         saved_nusd_h=first.active_nusd_h - first.parked_nusd_h,
         wait_nusd_h=wait_nusd_s * WAIT_UNITS,
-        followers=[Follower() for _ in distinct],
-        leaders=[Follower() for _ in LEADERS],
+        fixed=tuple(map(Plan, distinct)),
+        followers=followers,
+        leaders=leaders,
+        own=own,
+        everyone=(*followers, *leaders, own),
+        led=Scores([0.0] * len(leaders)),
     )
