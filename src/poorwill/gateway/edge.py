@@ -6,6 +6,7 @@ h11 refuses, sorts the headers into those for us, those for this hop and those f
 touches a socket. Known differences from h11 are listed in `tests/gateway/test_edge_against_h11.py`.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -93,7 +94,9 @@ def read_head(
         method=method,
         target=target,
         path=path,
-        path_text=path.decode("latin-1"),
+        path_text=sys.intern(
+            path.decode("latin-1")
+        ),  # one text for all connections that ask for it
         http11=version == "1.1",
     )
     _read_special(head, special)
