@@ -384,6 +384,13 @@ async def test_the_table_and_the_terminal_plot_need_no_options(plan):
     assert max(map(len, ran.out.splitlines()[:20])) < 200
 
 
+async def test_the_states_of_a_day_are_drawn_also_where_a_hosted_api_is_the_answer(plan):
+    ran = await plan("--synthetic", "poisson", "--requests-per-day", "4", *WORLD)
+    assert "Use a hosted API" in ran.out
+    assert "under adaptive (hours)" in ran.out
+    assert ". parked   w waking   # serving" in ran.out or ". parked   # serving" in ran.out
+
+
 async def test_a_plot_of_each_kind_is_written(plan, tmp_path):
     for kind in ("png", "svg", "html"):
         path = tmp_path / f"plan.{kind}"

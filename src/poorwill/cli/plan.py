@@ -45,6 +45,7 @@ FLOORLESS = "clairvoyant keeps to no floor, so `x best` counts the floor's price
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s (--trace FILE | --synthetic KIND | --from-ledger | ...) [OPTION...]"
     add_options(parser)
     add_ledger_options(parser)
     add_period_options(parser, default="with --from-ledger, the last 30 days")
@@ -159,7 +160,9 @@ async def _report(
 
 def _pictured(report: Report, job: Job, ways: Sequence[Entrant], loads: Sequence[Load]) -> Picture:
     timeline: list[tuple[int, Cause]] = []
-    chosen = next(way for way in ways if way.name == report.verdict.policy)
+    # A hosted API has no states to draw: then those of the policy that follows one's own demand.
+    drawn = "adaptive" if report.verdict.policy == HOSTED else report.verdict.policy
+    chosen = next(way for way in ways if way.name == drawn)
     if loads:
         chosen.run(loads[0], timeline)
     even = next(way for way in ways if way.name == "break-even")
@@ -167,6 +170,7 @@ def _pictured(report: Report, job: Job, ways: Sequence[Entrant], loads: Sequence
         report,
         loads,
         even_us=even.idle_us,
+        policy=drawn,
         timeline=timeline,
         origin_us=job.scenario.origin_us,
     )

@@ -85,10 +85,11 @@ def new_picture(
     loads: Sequence[Load],
     *,
     even_us: int | None,
+    policy: str,
     timeline: Timeline,
     origin_us: int,
 ) -> Picture:
-    """Return the picture of a report. `timeline` is the recommended policy's on the first load."""
+    """Return the picture of a report. `timeline` is what the policy does on the first load."""
     named = {outcome.policy: outcome for outcome in report.outcomes}
     points = [
         Point(
@@ -114,7 +115,7 @@ def new_picture(
         gaps_s=[gap for load in loads for gap in _gaps_s(load, report.span_us)],
         even_s=None if even_us is None else even_us / SECOND_US,
         day=_stretches(timeline, origin_us + begin_us, origin_us + report.span_us),
-        day_title=f"states {day}{model}, under {report.verdict.policy}",
+        day_title=f"states {day}{model}, under {policy}",
         day_us=day_us,
     )
 
