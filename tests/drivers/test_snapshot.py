@@ -414,6 +414,20 @@ def test_no_snapshot_of_a_higher_priority_goes_for_one_of_a_lower(store: Snapsho
     assert left(store) == set()
 
 
+def test_an_image_that_is_being_woken_from_is_neither_counted_nor_evicted(store: SnapshotStore):
+    waking, resting = put(store, 1, 1_000_000, "waking"), put(store, 1, 1_000_000, "resting")
+    kept = store.manifest(waking)
+    draft = store.begin_wake(kept)
+    log = KeptLog()
+    space = Space(log=log, quota_bytes=2_200_000)
+    space.make_room(store, 1_000_000, replica=ReplicaId("new"))
+    assert left(store) == {"waking", "resting"} and log.lines == []
+    space.make_room(store, 2_000_000, replica=ReplicaId("new"))
+    assert left(store) == {"waking"} and resting.replica == "resting"
+    store.end_wake(kept, draft, spent=False)
+    assert left(store) == {"waking"}
+
+
 def test_a_quota_that_was_lowered_is_kept_from_the_start(store: SnapshotStore):
     for name in ("a", "b", "c"):
         put(store, 1, 1_000_000, name)

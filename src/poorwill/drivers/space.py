@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from poorwill.core.ports import DriverError, Found, Log
 from poorwill.core.words import ReplicaId, Tier
@@ -109,7 +110,13 @@ class Space:
         stores = {each.root: each for each in self.stores}
         if asking is not None:
             stores[asking.root] = asking
-        return [(found, store) for store in stores.values() for found in store.found()]
+        # What is being woken from is about to go by itself.
+        return [
+            (found, store)
+            for store in stores.values()
+            for found in store.found()
+            if Path(found.what) not in store.held
+        ]
 
     def _least_valuable_first(
         self, present: Sequence[tuple[Found, SnapshotStore]], replica: ReplicaId | None
