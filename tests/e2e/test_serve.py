@@ -193,6 +193,60 @@ class Lines(io.StringIO):
         return count
 
 
+def test_a_spend_limit_stays_tripped_over_a_restart_says_how_to_lift_it_and_lifts_when_raised(
+    fleet: Path,
+) -> None:
+    # 21 s at $3.60 an hour, to notice a wake and stop it, cost $0.021: a wake might pass the limit.
+    write_fleet(fleet)
+    toml = (fleet / "fleet.toml").read_text()
+    (fleet / "fleet.toml").write_text(toml + '\n[spend]\nday_usd = "0.02"\n')
+    for _ in range(2):
+        program = Program.start(fleet)
+        try:
+            with client(program) as openai_client, pytest.raises(openai.RateLimitError) as caught:
+                openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+            assert caught.value.code == "spend_limit"
+            assert 1 <= int(caught.value.response.headers["retry-after"]) <= 86_400
+            assert "has no room for another wake (toy $0.02)" in caught.value.message
+            said = asyncio.run(_said(["status", "--fleet", str(fleet)]))
+            assert "tripped: the day's spend limit, $0.02, has no room" in said
+            assert "lifts by itself at" in said and "00:00 UTC, in " in said
+            assert "raise day_usd under [spend] in fleet.toml and restart poorwill serve" in said
+        finally:
+            assert program.stop() == 0
+    (fleet / "fleet.toml").write_text(toml + '\n[spend]\nday_usd = "2"\n')
+    program = Program.start(fleet)
+    try:
+        with client(program) as openai_client:
+            openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+        assert "within: the day's spend limit, $2.00" in asyncio.run(
+            _said(["status", "--fleet", str(fleet)])
+        )
+    finally:
+        assert program.stop() == 0
+
+
+def test_status_says_that_the_ledger_cannot_be_written(fleet: Path) -> None:
+    program = Program.start(write_fleet(fleet))
+    away = fleet / "away.sqlite"
+    try:
+        (fleet / "ledger.sqlite").rename(away)
+        with client(program) as openai_client, pytest.raises(openai.InternalServerError) as caught:
+            openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+        assert caught.value.code == "ledger_unavailable"
+        said = asyncio.run(_said(["status", "--fleet", str(fleet)]))
+        assert "the ledger cannot be written: the file was moved or deleted" in said
+        away.rename(fleet / "ledger.sqlite")
+    finally:
+        assert program.stop() == 0
+
+
+async def _said(words: list[str]) -> str:
+    out, err = io.StringIO(), io.StringIO()
+    assert await run(words, {}, io.StringIO(), out, err) == 0, err.getvalue()
+    return out.getvalue()
+
+
 async def test_run_serves_in_process_until_it_is_cancelled(fleet: Path) -> None:
     write_fleet(fleet)
     out, err = Lines(), io.StringIO()

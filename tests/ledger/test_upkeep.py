@@ -163,6 +163,14 @@ async def test_a_backup_taken_while_serving_is_whole_and_is_never_overwritten(pa
         assert db.execute("SELECT count(*) FROM spans").fetchone()[0] in (2, 3)
 
 
+async def test_an_empty_file_is_no_old_ledger_but_an_empty_one(tmp_path):
+    (tmp_path / "x").touch()
+    out, err = io.StringIO(), io.StringIO()
+    words = ["bill", "--ledger", str(tmp_path / "x")]
+    assert await run(words, {}, io.StringIO(), out, err) == 8
+    assert f"{tmp_path / 'x'} is empty" in err.getvalue()
+
+
 async def test_a_ledger_of_a_newer_poorwill_is_refused_and_left_alone(path):
     two_hours(path)
     with closing(sqlite3.connect(path)) as db:

@@ -17,7 +17,8 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     if options.json:
         streams.say_json(answer)
     else:
-        for line in (*_table(answer["replicas"]), *_limits(answer["limits"])):
+        trouble = _trouble(answer["status"], answer["ledger"])
+        for line in (*_table(answer["replicas"]), *trouble, *_limits(answer["limits"])):
             streams.say(line)
     return 0
 
@@ -50,6 +51,17 @@ def _table(replicas: list[dict[str, Any]]) -> list[str]:
     lines += [f"{r['model']}: {r['last_error']}" for r in replicas if r.get("last_error")]
     lines += [f"{r['model']}: {note}" for r in replicas for note in r.get("notes", {}).values()]
     return lines
+
+
+def _trouble(status: str, ledger: str) -> list[str]:
+    """Say what keeps the fleet as a whole from waking or serving."""
+    lines = [] if status == "ok" else [f"the fleet is {status}: nobody new is served"]
+    if ledger != "ok":
+        lines.append(
+            f"the ledger cannot be written: {ledger}; nothing is woken or parked until it can be, "
+            "what is ready serves on"
+        )
+    return ["", *lines] if lines else []
 
 
 def _limits(limits: list[dict[str, Any]]) -> list[str]:

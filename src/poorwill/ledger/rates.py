@@ -13,6 +13,8 @@ from typing import Any
 
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import ORPHAN, PARKED_CAUSES, Tier
+from poorwill.ledger.dates import iso
+from poorwill.ledger.wording import short
 
 GB_BYTES = 1_000_000_000
 MONTH_H = 730
@@ -60,8 +62,13 @@ class Rate:
     @property
     def scope(self) -> str:
         """What it prices, for people."""
-        named = ("model", self.model), ("driver", self.driver), ("replica", self.replica)
-        return ", ".join(f"{what} {name}" for what, name in named if name) or "every replica"
+        return scope_of(self)
+
+
+def scope_of(rate: Rate | RateSettings) -> str:
+    """Return what a rate prices, for people."""
+    named = ("model", rate.model), ("driver", rate.driver), ("replica", rate.replica)
+    return ", ".join(f"{what} {name}" for what, name in named if name) or "every replica"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,11 +175,14 @@ def sync_rates(
             continue
         end_us = max(now_us, rate.effective_us)
         db.execute("UPDATE rates SET until_us = ? WHERE id = ?", (end_us, rate.id))
-        told.append(f"the rate for {rate.scope} ended")
+        told.append(f"{short(rate.active_nusd_h, rate.currency)} an hour ended for {rate.scope}")
     for settings in wanted.values():
         effective_us = settings.effective_us if first else max(settings.effective_us, now_us)
         _insert(db, settings, effective_us=effective_us, now_us=now_us)
-        told.append(f"a rate of {settings.active_nusd_h} nano-dollars an hour was recorded")
+        told.append(
+            f"{short(settings.active_nusd_h, settings.currency)} an hour for {scope_of(settings)},"
+            f" from {iso(effective_us)} on"
+        )
     return told
 
 
