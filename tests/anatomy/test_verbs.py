@@ -285,6 +285,21 @@ async def test_a_phase_that_exceeds_its_own_limit_fails_the_wake_and_is_named(fl
     assert "weights: 0.3" in err and "s of 0.3 s" in err
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("--params 7e9", "--params is for --predict"),
+        ("bird --disk-gb-s 5", "--disk-gb-s is for --predict"),
+        ("bird --predict --params 7e9", "not by bird"),
+        ("--predict --params 7e9 --trace t.json", "not by --trace"),
+    ],
+)
+async def test_options_that_would_be_ignored_are_refused(line, told):
+    status, out, err = await poorwill("anatomy", *line.split())
+    assert (status, out) == (2, "")
+    assert told in err and "hint: " in err
+
+
 async def test_a_prediction_beside_a_fleet_uses_what_that_fleet_has_measured(told):
     (told / "weights").mkdir()
     (told / "weights" / "model.safetensors").write_bytes(bytes(1000))

@@ -76,7 +76,8 @@ async def test_a_flag_goes_before_a_prediction(plan):
     ("words", "told"),
     [
         (("--tier", "frozen"), "how long does a wake from frozen take?"),
-        (("--weights-gb", "16"), "--params is missing"),
+        (("--weights-gb", "16"), "--params is missing, for which --weights-gb is given"),
+        (("--eager",), "--params is missing, for which --eager is given"),
         (("--params", "0"), "--params must be more than 0"),
         (("--params", "8e9", "--disk-gb-s", "-1"), "--disk-gb-s must be more than 0"),
     ],
@@ -110,6 +111,7 @@ async def test_flags_go_before_the_ledger(plan, fleet):  # noqa: F811
     assert (await tiers(plan, *words))["cold"]["source"] == "16 measured"
     found = await tiers(plan, *words, "--tier", "cold:7")
     assert (found["cold"]["wake_s"], found["cold"]["source"]) == ([7], "--tier")
+    assert (await tiers(plan, *words, "--params", "8e9"))["cold"]["source"] == "16 measured"
     assert (await tiers(plan, *words, "--wake-s", "8"))["cold"]["wake_s"] == [8]
     ran = await plan(*words, "--tier", "frozen:7")
     assert (

@@ -24,13 +24,14 @@ from poorwill.cli.anatomy_text import (
     wake_list,
     waterfall,
 )
+from poorwill.cli.described import given_figures
 from poorwill.cli.target import add_fleet_option, add_json_option, read_fleet
 from poorwill.cli.verb import Streams, Verb
 from poorwill.clock import SystemClock
 from poorwill.compose import ledger_path
 from poorwill.compose.host import known_host, storage_speed
 from poorwill.core.advice import Advice, Circumstances, advise
-from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.prediction import Estimate, Learned, total
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.starts import Comparison, FinishedWake, compare
@@ -80,6 +81,7 @@ def _count(text: str) -> int:
 
 
 async def _run(options: argparse.Namespace, streams: Streams) -> int:
+    _refuse_ignored(options)
     if options.predict:
         return say_prediction(options, streams)
     fleet = read_fleet(options, streams)
@@ -102,6 +104,20 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     else:
         _say(streams, reports, speed, detailed=options.what is not None)
     return 0
+
+
+def _refuse_ignored(options: argparse.Namespace) -> None:
+    """Raise RequestFault for options that have no meaning together: one of them would be ignored."""
+    figures = given_figures(options)
+    if figures and not options.predict:
+        what, hint = f"{figures[0]} is for --predict", "add --predict"
+        raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint=hint)
+    looks = [name for name in ("trace", "send", "measure") if getattr(options, name)]
+    if options.predict and (options.what or looks):
+        ignored = options.what or f"--{looks[0]}"
+        what = f"--predict goes by figures alone, not by {ignored}"
+        hint = "leave one of them out; what a model's next wake should take is in poorwill anatomy MODEL"
+        raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint=hint)
 
 
 def _read(fleet: FleetSettings, what: str | None, last: int) -> list[FinishedWake]:

@@ -25,6 +25,26 @@ _MORE_THAN_ZERO = (
 )
 
 
+_DEFAULTS: Mapping[str, object] = MappingProxyType(
+    {
+        **dict.fromkeys(("params", "weights_gb", "layers", "loader", "streams", "host_factor")),
+        **dict.fromkeys(("disk_gb_s", "link_gbit")),
+        **{"bits": 16.0, "engine": "vllm", "tp": 1, "compile_cache": "hit", "eager": False},
+        **{"storage": "nvme", "pcie": "4", "provision_s": 0.0},
+    }
+)
+"""Every figure, and what it is where it was not given."""
+
+
+def given_figures(options: argparse.Namespace) -> list[str]:
+    """Return the options among the figures that say something else than their defaults."""
+    return [
+        "--" + name.replace("_", "-")
+        for name, default in _DEFAULTS.items()
+        if getattr(options, name) != default
+    ]
+
+
 def add_figures(group: argparse._ArgumentGroup) -> None:
     """Declare the figures a prediction takes."""
     group.add_argument("--params", type=_number, metavar="N", help="parameters: 70e9")

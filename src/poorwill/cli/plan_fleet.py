@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from poorwill.cli.ledger import ledger_path
-from poorwill.cli.plan_tiers import Known, predicted
+from poorwill.cli.plan_tiers import MEASURED, Known, predicted
 from poorwill.cli.target import read_fleet
 from poorwill.cli.verb import Streams
 from poorwill.clock import SystemClock
@@ -51,7 +51,7 @@ class FleetKnown:
         tiers = []
         for tier in ladder:
             wakes, phases = _wakes_us(model, tier, self.known), expected.get(tier, ())
-            source = f"{len(wakes)} measured" if wakes else "assumed"
+            source = f"{len(wakes)} {MEASURED}" if wakes else "assumed"
             if phases and not wakes:
                 guess = total(phases)
                 wakes = (guess.expected_us,)

@@ -122,7 +122,8 @@ def _own_job(
             floor=floor_of(options),
             own=replace(own, idle_us=stated[0] if len(stated) == 1 else None),
         )
-    tiers = flagged(known.tiers(model), options)
+    told = known_tiers(options, streams).tiers if options.params is not None else {}
+    tiers = flagged(known.tiers(model), options, told)
     active = options.active_usd_h
     scenario = Scenario(
         span_us=span_us,

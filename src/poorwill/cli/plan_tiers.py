@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from poorwill.cli.described import described_machine, described_start, fleet_host
+from poorwill.cli.described import described_machine, described_start, fleet_host, given_figures
 from poorwill.cli.plan_options import TierGiven, flat
 from poorwill.cli.target import DEFAULT_FILE, fleet_path
 from poorwill.cli.verb import Streams
@@ -19,6 +19,8 @@ from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
 from poorwill.planner.scenario import Scenario, TierTimes
 
 ASSUMED_WAKE_US = 95 * SECOND_US
+MEASURED = "measured"
+"""How the source of a tier's wakes ends where the fleet's ledger has them."""
 ASSUMED = "assumed; --wake-s, --params or a fleet tell better"
 
 
@@ -40,10 +42,11 @@ def known_tiers(options: argparse.Namespace, streams: Streams) -> Known:
     """
     if options.params is not None:
         return _described(options, streams)
-    if options.weights_gb is not None or options.layers is not None:
+    given = given_figures(options)
+    if given:
         raise RequestFault(
             ErrorCode.INVALID_REQUEST,
-            "--params is missing",
+            f"--params is missing, for which {given[0]} is given",
             hint="how many parameters the model has, such as --params 70e9",
         )
     named = options.fleet != DEFAULT_FILE
@@ -143,13 +146,19 @@ def given_tier(
     )
 
 
-def flagged(tiers: Sequence[TierTimes], options: argparse.Namespace) -> tuple[TierTimes, ...]:
+def flagged(
+    tiers: Sequence[TierTimes], options: argparse.Namespace, told: Mapping[Tier, TierTimes]
+) -> tuple[TierTimes, ...]:
     """Return a fleet's ladder with what flags say of it in place of what the fleet knows.
 
     --wake-s is about the first tier, --cold-wake-s about `cold`, --tier about its own; a tier the ladder
-    lacks is an error. Raises RequestFault.
+    lacks is an error. `told` is what figures such as --params predict: they go before what the fleet predicts
+    or assumes, not before what it measured. Raises RequestFault.
     """
-    known = {times.tier: times for times in tiers}
+    known = {
+        times.tier: times if times.source.endswith(MEASURED) else _predicted_as(times, told)
+        for times in tiers
+    }
     if options.wake_s is not None:
         first = tiers[0]
         known[first.tier] = replace(first, wake_us=flat(options.wake_s), source="--wake-s")
@@ -165,6 +174,11 @@ def flagged(tiers: Sequence[TierTimes], options: argparse.Namespace) -> tuple[Ti
             )
         known[given.tier] = given_tier(given, options, known)
     return tuple(known.values())
+
+
+def _predicted_as(times: TierTimes, told: Mapping[Tier, TierTimes]) -> TierTimes:
+    better = told.get(times.tier)
+    return times if better is None else replace(times, wake_us=better.wake_us, source=better.source)
 
 
 def cold_of(tiers: Sequence[TierTimes]) -> TierTimes:
