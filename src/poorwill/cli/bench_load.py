@@ -130,9 +130,11 @@ async def kv_capacity(direct: Target) -> dict[str, int]:
     context = each.get("n_ctx") if isinstance(each, dict) else None
     if isinstance(slots, int) and isinstance(context, int):
         return {"slots": slots, "slot_tokens": context, "tokens": slots * context}
-    server = _json(await get(direct, "/server_info"))
-    tokens = server.get("max_total_num_tokens")
-    return {"tokens": tokens} if isinstance(tokens, int) else {}
+    for path in ("/server_info", "/get_server_info"):  # SGLang, the second before 0.5
+        tokens = _json(await get(direct, path)).get("max_total_num_tokens")
+        if isinstance(tokens, int):
+            return {"tokens": tokens}
+    return {}
 
 
 async def _client(target: Target, load: Load, run: _Run, *, until_us: int, number: int) -> None:
