@@ -13,7 +13,7 @@ from poorwill.ledger.dates import iso
 from poorwill.ledger.items import key_name, last_instant
 from poorwill.ledger.pricing import priced
 from poorwill.ledger.rates import Life, Rate, lives, rate_book
-from poorwill.ledger.wording import duration, exact, short
+from poorwill.ledger.wording import counted, duration, exact, short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +171,7 @@ def _woken(db: sqlite3.Connection, wake: int) -> tuple[str, str]:
     name, asked_by, reason, tier, ok, failure, served = row
     story = f"wake {name} from {tier}, asked by {asked_by or 'a request'} ({reason})"
     if served != "[]":
-        story += f", for {_requests(len(json.loads(served)))}"
+        story += f", for {counted(len(json.loads(served)), 'request')}"
     if ok is None:
         story += ", under way"
     elif not ok:
@@ -190,7 +190,11 @@ def _story(
             "SELECT count(*) FROM requests WHERE life = ? AND leased_us <= ? AND ended_us > ?",
             (life.id, at_us, at_us),
         ).fetchone()[0]
-        busy = f"{_requests(count)} in flight" if count else "requests in flight, not recorded yet"
+        busy = (
+            f"{counted(count, 'request')} in flight"
+            if count
+            else "requests in flight, not recorded yet"
+        )
         return f"{busy}; {why}" if why else busy
     return f"{_KEPT.get(cause, '')}{why}"
 
@@ -209,10 +213,6 @@ def _parked(db: sqlite3.Connection, life: Life, began_us: int) -> str:
         return "not started yet"
     cause, why = before
     return f"{_AFTER.get(cause, f'after {cause}')}{': ' if why else ''}{why}"
-
-
-def _requests(count: int) -> str:
-    return f"{count} request{'' if count == 1 else 's'}"
 
 
 _AFTER: Mapping[str, str] = {

@@ -8,7 +8,7 @@ from poorwill.core.spend import Verdict
 from poorwill.core.words import SECOND_US
 from poorwill.ledger.bill import Axis, Bill, Figures, Line
 from poorwill.ledger.dates import iso, timestamp
-from poorwill.ledger.wording import columns, decimal, duration, exact, short
+from poorwill.ledger.wording import columns, counted, decimal, duration, exact, short
 
 
 def as_text(bill: Bill) -> list[str]:
@@ -122,12 +122,12 @@ def _figures(figures: Figures, currency: str) -> list[str]:
         (
             "per wake",
             money(figures.nusd_per_wake),
-            f"{figures.wakes:,} wakes, {figures.failed_wakes:,} failed, {money(figures.wake_nusd)} in all",
+            f"{counted(figures.wakes, 'wake')}, {figures.failed_wakes:,} failed, {money(figures.wake_nusd)} in all",
         ),
         (
             "per request",
             money(figures.nusd_per_request),
-            f"{count.requests:,} requests, {count.failed:,} failed, {count.untold:,} without token counts",
+            f"{counted(count.requests, 'request')}, {count.failed:,} failed, {count.untold:,} without token counts",
         ),
         (
             "always on",
