@@ -122,12 +122,14 @@ def _figures(figures: Figures, currency: str) -> list[str]:
         (
             "per wake",
             money(figures.nusd_per_wake),
-            f"{counted(figures.wakes, 'wake')}, {figures.failed_wakes:,} failed, {money(figures.wake_nusd)} in all",
+            f"{counted(figures.wakes, 'wake')}, {figures.failed_wakes:,} failed,"
+            f" {money(figures.wake_nusd)} in all",
         ),
         (
             "per request",
             money(figures.nusd_per_request),
-            f"{counted(count.requests, 'request')}, {count.failed:,} failed, {count.untold:,} without token counts",
+            f"{counted(count.requests, 'request')}, {count.failed:,} failed,"
+            f" {count.untold:,} without token counts",
         ),
         (
             "always on",
