@@ -21,7 +21,9 @@ LADDER = '["frozen", "cold"]'
 
 @pytest.fixture
 def program(fleet: Path):
-    write_fleet(fleet, ladder=LADDER, options="load_seconds = 0.05, rss_mb = 200")
+    # On a busy machine a failure takes longer than the usual 0.1 s, and the status is to be seen.
+    options = "load_seconds = 0.05, rss_mb = 200"
+    write_fleet(fleet, ladder=LADDER, options=options, commit_after_s=30)
     program = Program.start(fleet)
     if "frozen" not in program.status()["ladder"]:
         program.stop()
