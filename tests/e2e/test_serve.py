@@ -83,6 +83,11 @@ def test_before_the_first_wake_clients_are_told_what_is_predicted(fleet: Path) -
                 openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
             assert caught.value.response.headers["retry-after"] in ("4", "5")
             assert caught.value.response.headers["x-poorwill-wake"]
+        waking = program.status()
+        assert waking["state"] == "waking" and 0 < waking["ready_in_us"] < 5_000_000
+        out = io.StringIO()
+        asyncio.run(run(["status", "--fleet", str(fleet)], {}, io.StringIO(), out, io.StringIO()))
+        assert "waking cold (weights, ready in about " in out.getvalue()
         chunks = httpx2.stream(
             "POST", f"http://{program.address}/v1/chat/completions", json={**CHAT, "stream": True}
         )

@@ -1,6 +1,7 @@
 """`poorwill status`: what every replica does now, and whether the published wake interval is met."""
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from poorwill.cli.target import add_fleet_option, add_json_option, ask, read_fleet
@@ -29,7 +30,7 @@ def _table(replicas: list[dict[str, Any]]) -> list[str]:
         wake = replica["wake"]
         state = replica["state"] + (f" {replica['tier']}" if replica.get("tier") else "")
         if replica.get("phase"):
-            state += f" ({replica['phase']})"
+            state += f" ({replica['phase']}{_ready_in(replica)})"
         rows.append(
             (
                 replica["model"],
@@ -51,6 +52,11 @@ def _table(replicas: list[dict[str, Any]]) -> list[str]:
     lines += [f"{r['model']}: {r['last_error']}" for r in replicas if r.get("last_error")]
     lines += [f"{r['model']}: {note}" for r in replicas for note in r.get("notes", {}).values()]
     return lines
+
+
+def _ready_in(replica: Mapping[str, Any]) -> str:
+    left_us = replica.get("ready_in_us")
+    return "" if left_us is None else f", ready in about {_duration(left_us / 1e6)}"
 
 
 def _trouble(status: str, ledger: str) -> list[str]:

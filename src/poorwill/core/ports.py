@@ -312,6 +312,8 @@ class ReplicaStatus:
     held: int
     wake: WakeInterval
     phase: Phase | None = None
+    ready_in_us: int | None = None
+    """While it wakes: when it should be ready, from now; None where nobody can tell."""
     ladder: tuple[Tier, ...] = ()
     parks_at_us: int | None = None
     failures: int = 0

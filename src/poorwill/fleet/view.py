@@ -139,6 +139,7 @@ def _status(unit: Unit, now_us: int) -> ReplicaStatus:
         held=len(replica.holds),
         wake=wake_interval(unit),
         phase=replica.wake.phase if replica.wake else None,
+        ready_in_us=replica.ready_in_us(now_us) if replica.wake else None,
         ladder=replica.settings.park.ladder,
         parks_at_us=parks_at,
         failures=replica.failures,
