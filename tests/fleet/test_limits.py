@@ -119,3 +119,37 @@ async def test_a_spend_limit_that_was_reached_before_the_start_keeps_a_floor_fro
         assert house.guard is not None
         await house.guard.look_again(house.fleet.controller)
         await house.until(A, State.READY)
+
+
+async def test_a_look_does_not_miss_a_wake_that_is_not_yet_in_the_ledger(house: House):
+    """It would give what that wake took from the limit to another one."""
+    house.model()
+    house.verdict = stopped(until_us=house.clock.at_us + 3600 * S)
+    async with house.open():
+        assert house.fleet is not None and house.guard is not None
+        controller, order = house.fleet.controller, []
+        recorded, look = controller.journal.ledger.record, house.guard.look
+
+        class Slow:
+            unavailable = ""
+
+            def dropped_rows(self):
+                return 0
+
+            def post(self, entries):
+                real.post(entries)
+
+            async def record(self, entries):
+                await asyncio.sleep(0)
+                await recorded(entries)
+                order.append("committed")
+
+        async def looked():
+            order.append("looked")
+            return await look()
+
+        real, controller.journal.ledger = controller.journal.ledger, Slow()
+        house.guard.look = looked
+        await house.guard.look_again(controller)
+        controller.journal.ledger = real
+    assert order == ["committed", "looked"]

@@ -59,8 +59,14 @@ class SpendGuard:
                 controller.log.error("cannot look at what was spent", error=repr(error))
 
     async def look_again(self, controller: Controller) -> None:
-        """Look once, and do what follows. Wakes that begin while it looks are not in what it finds."""
+        """Look once, and do what follows.
+
+        It looks at the ledger once all that was begun before is in it; wakes that begin meanwhile are added
+        to what it finds. Raises OperatorFault where the ledger cannot be written or read.
+        """
         self._begun = []
+        if self.verdict.limits:
+            await controller.journal.record([])
         found = await self.look()
         for model in self._begun:
             found = found.with_wake(model)
