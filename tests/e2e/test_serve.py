@@ -235,9 +235,14 @@ def test_status_says_that_the_ledger_cannot_be_written(fleet: Path) -> None:
     program = Program.start(write_fleet(fleet))
     away = fleet / "away.sqlite"
     try:
-        (fleet / "ledger.sqlite").rename(away)
-        with client(program) as openai_client, pytest.raises(openai.InternalServerError) as caught:
+        with client(program) as openai_client:
             openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+            (fleet / "ledger.sqlite").rename(away)
+            with pytest.raises(openai.InternalServerError) as caught:
+                while (
+                    True
+                ):  # warm as it is: from the writer's next turn on, within a second, no more
+                    openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
         assert caught.value.code == "ledger_unavailable"
         said = asyncio.run(_said(["status", "--fleet", str(fleet)]))
         assert "the ledger cannot be written: the file was moved or deleted" in said

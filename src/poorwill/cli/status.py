@@ -65,7 +65,7 @@ def _trouble(status: str, ledger: str) -> list[str]:
     if ledger != "ok":
         lines.append(
             f"the ledger cannot be written: {ledger}; nothing is woken or parked until it can be, "
-            "what is ready serves on"
+            "requests get 503, what is in flight is finished"
         )
     return ["", *lines] if lines else []
 

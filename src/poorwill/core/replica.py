@@ -172,16 +172,17 @@ class Replica:
         expected = self.expected_wake_us(self.wake.from_tier if self.wake else self.tier)
         if expected is None:
             return None
-        taken = now_us - self.wake.began_us if self.wake else 0
-        return expected - taken if taken < expected else taken // 2
+        return self._left_of(expected, now_us)
+
+    def _left_of(self, expected_us: int, now_us: int) -> int:
+        taken_us = now_us - self.wake.began_us if self.wake else 0
+        return expected_us - taken_us if taken_us < expected_us else taken_us // 2
 
     def retry_after_s(self, now_us: int) -> int:
         """Return how soon to try again, in whole seconds: when the replica is expected to be ready."""
         left = self.ready_in_us(now_us)
         if left is None:
-            budget_us = min(self.settings.wake.budget_us, 10 * SECOND_US)
-            taken = now_us - self.wake.began_us if self.wake else 0
-            left = budget_us - taken if taken < budget_us else taken // 2
+            left = self._left_of(min(self.settings.wake.budget_us, 10 * SECOND_US), now_us)
         until_us = max(self.retry_at_us, self.blocked.until_us if self.blocked else 0)
         left = max(left, until_us - now_us, SECOND_US)
         return -(-left // SECOND_US)

@@ -55,25 +55,10 @@ async def freeze(
         await driver.end(running)
         raise
     try:
-        return await _freeze_host(driver, running, launch, held, generation, asleep=asleep, tcp=tcp)
+        return await _write_image(driver, running, launch, held, generation, asleep=asleep, tcp=tcp)
     except BaseException as error:
         await _give_device_back(driver, running, held, error)
         raise
-
-
-async def _freeze_host(
-    driver: "FrozenDriver",
-    running: Running,
-    launch: Launch,
-    held: DeviceImage,
-    generation: int,
-    *,
-    asleep: bool,
-    tcp: Tcp,
-) -> Parked:
-    """Dump what is in the host's memory, the device's content included by now."""
-    try:
-        return await _write_image(driver, running, launch, held, generation, asleep=asleep, tcp=tcp)
     finally:
         driver.space.settle(running.replica)
 
@@ -88,6 +73,7 @@ async def _write_image(
     asleep: bool,
     tcp: Tcp,
 ) -> Parked:
+    """Dump what is in the host's memory, the device's content included by now."""
     pids = _members(running)
     need_bytes = OVERHEAD_BYTES + int(OVERHEAD * sum(procfs.private_bytes(pid) for pid in pids))
     try:

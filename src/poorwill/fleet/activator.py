@@ -27,10 +27,10 @@ class FleetActivator:
         self._hold_ids = itertools.count(1)
 
     def claim(self, model: ModelName) -> Lease | None:
-        """Take a lease now, or return None."""
+        """Take a lease now, or return None; while the ledger cannot be written, there is none to be had."""
         unit = self._unit(model)
         gate = unit.gate
-        if not gate.claim():
+        if self._controller.journal.unavailable or not gate.claim():
             return None
         if gate.in_flight == 1:
             self._turned_busy(unit)
