@@ -314,3 +314,18 @@ async def test_an_engine_that_a_failed_park_ended_is_not_told_as_one_that_died(h
         await house.pass_time(31)
         assert (house.state(), house.tier()) == (State.PARKED, Tier.COLD)
     assert not house.rows("SELECT * FROM notes WHERE kind = 'engine_exited'")
+
+
+async def test_an_engine_that_starts_anew_after_its_park_is_warmed_up_and_not_compared(
+    house: House,
+):
+    room = house.model(ladder=(Tier.HIBERNATED, Tier.COLD), idle_s=(30, 300))
+    room.engine.answers.extend(["before the park", "after it"])
+    async with house.open():
+        await house.serve()
+        await house.pass_time(60)
+        assert (house.state(), house.tier()) == (State.PARKED, Tier.HIBERNATED)
+        room.engine.answer = "something else"
+        await house.serve()
+        assert house.state() is State.READY
+    assert len(room.engine.answers) == 2, "nobody asked"

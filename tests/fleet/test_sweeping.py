@@ -237,3 +237,21 @@ async def test_a_snapshot_that_nobody_owns_takes_space_but_no_time(house: House)
         await house.sweeps.one()
         await house.pass_time(100)
     assert house.rows("SELECT DISTINCT model FROM lives") == [("a",)]
+
+
+async def test_what_was_to_be_ended_and_did_not_end_is_tried_again_by_the_next_sweep(house: House):
+    house.model()
+    async with house.open():
+        await house.serve()
+    house.rooms.clear()
+    house.model(B)  # a's engine is left over now
+    house.world.kill_mistakes.append(DriverError("it hangs"))
+    house.expected_errors = ("cannot end an engine",)
+    async with house.open():
+        await house.settle()
+        assert house.world.processes, "it did not end"
+        assert notes(house) == [("orphan", "pid 100")]
+        await house.sweeps.one()
+        assert not house.world.processes
+        await house.sweeps.one()
+    assert notes(house) == [("orphan", "pid 100"), ("swept", "pid 100")]

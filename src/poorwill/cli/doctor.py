@@ -196,8 +196,8 @@ def _print_sweep(sweep: Sweep, count: int, streams: Streams) -> None:
 
 def _was(owned: Owned) -> str:
     if owned.running is not None:
-        return f"pid {owned.running.pid} on port {owned.running.port}"
-    return f"parked {owned.parked.tier} in {owned.parked.path}" if owned.parked else "nothing"
+        return owned.running.where()
+    return f"parked {owned.parked.tier} in {owned.parked.where()}" if owned.parked else "nothing"
 
 
 VERB = Verb(

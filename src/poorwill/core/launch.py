@@ -50,12 +50,13 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A replica whose engine process exists."""
+    """A replica whose engine exists: as a process here, or on a rented machine."""
 
     replica: ReplicaId
     generation: int
-    pid: int
-    pid_started: int
+    pid: int = 0
+    """0: the engine is no process of this machine."""
+    pid_started: int = 0
     """`starttime` of /proc/PID/stat in clock ticks: tells this process from a later one with its pid."""
     host: str
     port: int
@@ -68,6 +69,18 @@ class Running:
     """As in `Launch`."""
     launched: str = ""
     """`Launch.identity` of what it was started by; empty where that is not known."""
+    machine: str = ""
+    """The rented machine it runs on, by its cloud and its id there; empty: this machine."""
+
+    def key(self) -> tuple[str, int, int]:
+        """Return what tells it from anything else that runs."""
+        return self.machine, self.pid, self.pid_started
+
+    def where(self) -> str:
+        """Return where it runs, for people."""
+        if self.machine:
+            return f"{self.machine} at {self.host}:{self.port}"
+        return f"pid {self.pid} on port {self.port}"
 
     def as_json(self) -> str:
         """Return the record as one JSON object."""
@@ -92,6 +105,19 @@ class Parked:
     running: Running | None = None
     probe: str = ""
     """What the engine answered to the fixed greedy prompt before the park; it must answer so again."""
+    machine: str = ""
+    """The rented machine that is parked, as in `Running`: at most one for each replica."""
+
+    def key(self) -> tuple[str, str, str]:
+        """Return what tells it from anything else that is parked.
+
+        An image is of one generation and woken once; a rented machine is the same one each time.
+        """
+        return self.replica, self.tier, self.machine or str(self.generation)
+
+    def where(self) -> str:
+        """Return where what it keeps is, for people."""
+        return self.machine or self.path or "memory"
 
     def as_json(self) -> str:
         """Return the record as one JSON object."""

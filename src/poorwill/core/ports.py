@@ -74,16 +74,21 @@ class DriverError(Exception):
         self.running = running
 
 
+class NoCapacity(DriverError):
+    """Nobody has room for the replica now: its cloud is out of machines. Later it may have one."""
+
+
 class SnapshotRefused(DriverError):
     """A snapshot must not be woken: it does not match, is damaged or is missing. It may be discarded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Something a driver found on the machine: a process or a snapshot it may have made."""
+    """Something a driver found: a process or a snapshot it may have made, or its rented machine."""
 
     replica: ReplicaId
     generation: int
+    """0: not known. A cloud does not know of generations."""
     tier: Tier | None
     """None: running."""
     what: str
@@ -145,18 +150,25 @@ class Driver(Protocol):
 
 
 class Processes(Protocol):
-    """Running engine processes, whoever started them."""
+    """Running engines, whoever started them: processes of this machine, or one on a rented machine."""
 
     async def kill(self, running: Running) -> None:
-        """End the process group: SIGTERM, a grace period, SIGKILL. Returns when it is gone and reaped."""
+        """End the engine and return when it is gone.
+
+        A process group gets SIGTERM, a grace period, SIGKILL, and is reaped; a rented machine is parked the
+        way that costs least. Raises DriverError where it does not go.
+        """
         ...
 
     async def exited(self, running: Running) -> str:
-        """Wait until the process has ended and return why, for people. Works for adopted processes too."""
+        """Wait until the engine has ended and return why, for people. Works for adopted ones too."""
         ...
 
     def alive(self, running: Running) -> bool:
-        """Return whether exactly this process (pid and start time) exists and is not a zombie."""
+        """Return whether exactly this process (pid and start time) exists and is not a zombie.
+
+        Of a rented machine: whether it ran when it was last seen, or was not looked at yet.
+        """
         ...
 
 

@@ -30,23 +30,23 @@ class Sweep:
 def compare(found: Iterable[Found], owned: Iterable[Owned]) -> Sweep:
     """Return the differences between an inventory of all drivers and the ledger.
 
-    A process is the same by pid and start time, a snapshot by replica, tier and generation; a sleeping
-    replica owns its process.
+    What is the same is said by `Running.key` and `Parked.key`; a sleeping replica owns its process. A rented
+    machine that is parked is nobody's orphan, whichever tier its replica is in: it is where it should be.
     """
     found, owned = tuple(found), tuple(owned)
-    processes = {_process(running): each for each in owned for running in _runnings(each)}
-    snapshots = {_snapshot(each.parked): each for each in owned if each.parked is not None}
+    processes = {running.key(): each for each in owned for running in _runnings(each)}
+    snapshots = {each.parked.key(): each for each in owned if each.parked is not None}
     orphans, seen = [], set()
     for each in found:
         owner = None
         if each.running is not None:
-            owner = processes.get(_process(each.running))
+            owner = processes.get(each.running.key())
         elif each.parked is not None:
-            owner = snapshots.get(_snapshot(each.parked))
-        if owner is None:
-            orphans.append(each)
-        else:
+            owner = snapshots.get(each.parked.key())
+        if owner is not None:
             seen.add(owner.replica)
+        elif each.parked is None or not each.parked.machine:
+            orphans.append(each)
     missing = [
         each
         for each in owned
@@ -58,11 +58,3 @@ def compare(found: Iterable[Found], owned: Iterable[Owned]) -> Sweep:
 def _runnings(owned: Owned) -> list[Running]:
     kept = owned.parked.running if owned.parked is not None else None
     return [running for running in (owned.running, kept) if running is not None]
-
-
-def _process(running: Running) -> tuple[int, int]:
-    return running.pid, running.pid_started
-
-
-def _snapshot(parked: Parked) -> tuple[str, str, int]:
-    return parked.replica, parked.tier, parked.generation

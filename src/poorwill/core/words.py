@@ -35,6 +35,10 @@ class Tier(StrEnum):
 TIER_DEPTH: Mapping[Tier, int] = MappingProxyType({tier: depth for depth, tier in enumerate(Tier)})
 """Shallow to deep; moving down a ladder increases the depth."""
 
+RESUMING_TIERS = frozenset({Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED})
+"""A wake from these goes on with the same engine; from the others an engine starts anew. (No GPU cloud keeps
+an accelerator's memory while it has a machine hibernated.)"""
+
 
 class Phase(StrEnum):
     """One named part of a cold start or a wake: the closed list for all engines and tiers."""

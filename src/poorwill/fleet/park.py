@@ -14,7 +14,7 @@ from poorwill.core.errors import PoorwillError
 from poorwill.core.inputs import ParkFailed, ParkSucceeded
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports import DriverError
-from poorwill.core.words import TIER_DEPTH, Tier
+from poorwill.core.words import RESUMING_TIERS, TIER_DEPTH, Tier
 from poorwill.fleet.unit import Unit, still_answers
 from poorwill.fleet.vanished import note_vanished
 from poorwill.fleet.wake import discard, placement
@@ -67,7 +67,7 @@ async def _put_down(controller: "Controller", unit: Unit, effect: StartPark) -> 
     driver = unit.equipment.drivers[effect.to_tier]
     await controller.connections.close(running.host, running.port)
     answer = ""
-    if effect.to_tier is not Tier.COLD:
+    if effect.to_tier in RESUMING_TIERS:
         _refuse_outdated(running, launch)
         answer = await unit.equipment.engine.probe(running, launch)
     unwatch(unit)

@@ -192,7 +192,7 @@ class Recovery:
         cause, why = idle_cause(ready, now)
         unit.adopt(replace(ready, load=replace(load, cause=cause)))
         self.entries.append(SpanOpened(replica=unit.id, at_us=now, cause=cause, why=why))
-        text = f"pid {running.pid} on port {running.port}"
+        text = running.where()
         if not _up_to_date(unit, running):
             text += "; started before its configuration, model or program changed: it is parked cold next"
         self._note("adopted", unit.id, unit.model, text)
@@ -234,7 +234,9 @@ class Recovery:
         self._unobserved(gone, max(self.last_seen_us, gone.since_us))
         self.entries.append(ReplicaEnded(replica=gone.replica, at_us=self.clock.now_us()))
         if gone.cause != ORPHAN:  # the sweep that follows finds it anew, if it is there still
-            self._note("model_removed", gone.replica, gone.model, "no longer configured")
+            machine = gone.running.machine if gone.running is not None else ""
+            runs_on = f"; {machine} may run on, and be billed" if machine else ""
+            self._note("model_removed", gone.replica, gone.model, "no longer configured" + runs_on)
 
     async def _still_there(self, unit: Unit, kept: Parked) -> bool:
         driver = unit.equipment.drivers.get(kept.tier)
@@ -243,7 +245,8 @@ class Recovery:
         if kept.running is not None:
             alive = unit.equipment.processes.alive(kept.running)
             return alive and _up_to_date(unit, kept.running)
-        return any(_same(each.parked, kept) for each in await self.sweeper.look(driver))
+        found = await self.sweeper.look(driver)
+        return any(each.parked is not None and _same(each.parked, kept) for each in found)
 
     def _note(self, kind: str, replica: ReplicaId, model: ModelName | None, text: str) -> None:
         self.entries.append(
@@ -259,10 +262,5 @@ def _up_to_date(unit: Unit, running: Running) -> bool:
         return False
 
 
-def _same(one: Parked | None, other: Parked) -> bool:
-    return one is not None and (one.replica, one.tier, one.path, one.generation) == (
-        other.replica,
-        other.tier,
-        other.path,
-        other.generation,
-    )
+def _same(one: Parked, other: Parked) -> bool:
+    return (one.key(), one.path) == (other.key(), other.path)

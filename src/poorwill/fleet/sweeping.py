@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from poorwill.core.entries import Entry, Noted, ReplicaCreated, ReplicaEnded, SpanOpened
 from poorwill.core.lifecycle import State
-from poorwill.core.ports import Clock, Driver, DriverError, Found, Log
+from poorwill.core.ports import Clock, Driver, DriverError, Found, Log, Processes
 from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import ORPHAN, ModelName, ReplicaId
 from poorwill.fleet.unit import Unit
@@ -38,6 +38,8 @@ class Sweeper:
     reap_orphans: bool
     told: dict[str, ReplicaId | None] = field(default_factory=dict)
     """What was told and is there still; under which name the ledger has its time, where it runs."""
+    stubborn: set[str] = field(default_factory=set)
+    """What was to be ended and did not end."""
 
     async def sweep(
         self, units: Mapping[ModelName, Unit], *, ended: Collection[ReplicaId] = ()
@@ -66,10 +68,12 @@ class Sweeper:
             for each in compare((each for _, each in found), owned).orphans
             if each.replica not in moving
         ]
-        notes = self._forget_all_but({_key(each) for each in orphans})
+        keys = {_key(each) for each in orphans}
+        self.stubborn &= keys
+        notes = self._forget_all_but(keys)
         for each in orphans:
-            if each.replica in ended or self.reap_orphans:
-                await self._reap(units, finder[_key(each)], each)
+            reap = each.replica in ended or self.reap_orphans or _key(each) in self.stubborn
+            if reap and await self._reap(units, finder[_key(each)], each):
                 notes.append(self._note("swept", each))
             elif _key(each) not in self.told:
                 self.log.warning("found something nobody owns", what=each.what)
@@ -83,7 +87,7 @@ class Sweeper:
         if running is None:
             self.told[_key(found)] = None
             return ()
-        replica = ReplicaId(f"{found.replica}:orphan-{running.pid}")
+        replica = ReplicaId(f"{found.replica}:orphan-{running.machine or running.pid}")
         self.told[_key(found)] = replica
         now = self.clock.now_us()
         model = ModelName(found.replica.rpartition("-")[0] or found.replica)
@@ -111,18 +115,23 @@ class Sweeper:
             self.log.error("cannot look for what exists", driver=driver.name, why=str(error))
             return ()
 
-    async def _reap(self, units: Mapping[ModelName, Unit], driver: Driver, found: Found) -> None:
-        processes = next(iter(units.values())).equipment.processes
+    async def _reap(self, units: Mapping[ModelName, Unit], driver: Driver, found: Found) -> bool:
+        """End a find; return whether it ended. One that did not is tried again by each sweep."""
+        key = _key(found)
+        self.stubborn.discard(key)
         try:
             if found.running is not None:
-                await processes.kill(found.running)
+                await _processes(units, driver).kill(found.running)
         except (DriverError, OSError) as error:
+            self.stubborn.add(key)
             self.log.error("cannot end an engine", replica=found.replica, why=str(error))
+            return False
         try:
             if found.parked is not None:
                 await driver.discard(found.parked)
         except (DriverError, OSError) as error:
             self.log.error("cannot discard", what=found.what, why=str(error))
+        return True
 
     def _note(self, kind: str, found: Found) -> Noted:
         return Noted(at_us=self.clock.now_us(), kind=kind, replica=found.replica, text=found.what)
@@ -148,3 +157,13 @@ def _generation_at_rest(unit: Unit) -> int | None:
 
 def _key(found: Found) -> str:
     return f"{found.replica} {found.generation} {found.what}"
+
+
+def _processes(units: Mapping[ModelName, Unit], driver: Driver) -> Processes:
+    """Return what ends the engines that a driver finds."""
+    equipped = (unit.equipment for unit in units.values())
+    return next(
+        each.processes
+        for each in equipped
+        if any(driver is other for other in each.drivers.values())
+    )

@@ -1,4 +1,5 @@
-"""Parked replicas whose image is gone: evicted to make room for another, or removed by somebody.
+"""Parked replicas whose image is gone: evicted to make room for another, or removed by somebody. Likewise
+rented machines that are hibernated no more.
 
 Such a replica is cold, whatever the ledger said. Found out here it costs a remark; found out by the next wake
 it would cost a failed one.
@@ -26,7 +27,7 @@ async def note_vanished(controller: "Controller") -> None:
     resting = [
         (unit, unit.parked)
         for unit in controller.units.values()
-        if unit.parked is not None and unit.parked.path is not None
+        if unit.parked is not None and (unit.parked.path is not None or unit.parked.machine)
     ]
     seen: dict[int, Sequence[Found] | None] = {}
     for unit, parked in resting:
@@ -46,7 +47,9 @@ def _gone(controller: "Controller", unit: Unit, parked: Parked) -> None:
     unit.parked = None
     controller.journal.post([placement(controller, unit)])
     why = f"{parked.path} is gone: evicted or removed; the next wake is cold"
-    controller.log.warning("an image is gone", model=unit.model, path=parked.path)
+    if parked.machine:
+        why = f"{parked.machine} is not hibernated any more; the next wake is cold"
+    controller.log.warning("what was parked is gone", model=unit.model, what=parked.where())
     controller.submit(unit, ImageLost(generation=unit.replica.generation, why=why))
 
 
@@ -59,8 +62,4 @@ async def _look(controller: "Controller", driver: Driver) -> Sequence[Found] | N
 
 
 def _is(found: Found, parked: Parked) -> bool:
-    return (found.replica, found.tier, found.generation) == (
-        parked.replica,
-        parked.tier,
-        parked.generation,
-    )
+    return found.parked is not None and found.parked.key() == parked.key()

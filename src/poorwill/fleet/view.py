@@ -145,7 +145,7 @@ def _status(unit: Unit, now_us: int) -> ReplicaStatus:
         failures=replica.failures,
         retry_at_us=replica.retry_at_us if replica.retry_at_us > now_us else None,
         last_error=replica.last_error,
-        pid=unit.running.pid if unit.running else None,
+        pid=(unit.running.pid or None) if unit.running else None,
         port=unit.running.port if unit.running else None,
         policy=replica.policy.name,
         notes=notes,

@@ -16,8 +16,8 @@ from poorwill.core.entries import PhaseSpan, ReplicaPlaced
 from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.inputs import PhaseBegan, WakeFailed, WakeSucceeded
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
-from poorwill.core.ports import DriverError, SnapshotRefused
-from poorwill.core.words import Phase, Tier
+from poorwill.core.ports import DriverError, NoCapacity, SnapshotRefused
+from poorwill.core.words import RESUMING_TIERS, Phase, Tier
 from poorwill.fleet.unit import Unit
 from poorwill.fleet.watching import unwatch, watch
 
@@ -44,6 +44,8 @@ async def carry_out_wake(
         known = (ErrorCode.NO_CAPACITY, ErrorCode.LEDGER_UNAVAILABLE)
         code = error.code if error.code in known else ErrorCode.WAKE_FAILED
         waking.failed(str(error), code)
+    except NoCapacity as error:
+        waking.failed(str(error), ErrorCode.NO_CAPACITY)
     except (DriverError, OSError) as error:
         waking.failed(str(error))
     except Exception as error:
@@ -168,10 +170,10 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
 
 
 async def _check(waking: Waking, launch: Launch, running: Running, parked: Parked) -> None:
-    """Warm a fresh engine up; ask a woken one for the answer it gave before the park."""
+    """Warm a fresh engine up; ask one that goes on for the answer it gave before the park."""
     engine = waking.unit.equipment.engine
     now_us = waking.controller.clock.now_us()
-    if waking.effect.from_tier is Tier.COLD:
+    if waking.effect.from_tier not in RESUMING_TIERS:
         waking.report(
             PhaseMark(phase=Phase.READY, at_us=now_us)
         )  # the engine tells when it warms up
@@ -194,7 +196,9 @@ async def discard(controller: "Controller", unit: Unit, parked: Parked) -> None:
     try:
         await driver.discard(parked)
     except (DriverError, OSError) as error:
-        controller.log.warning("cannot discard", model=unit.model, what=parked.path, why=str(error))
+        controller.log.warning(
+            "cannot discard", model=unit.model, what=parked.where(), why=str(error)
+        )
 
 
 def placement(controller: "Controller", unit: Unit) -> ReplicaPlaced:
