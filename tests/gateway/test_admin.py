@@ -74,8 +74,8 @@ async def test_a_park_tells_where_it_led_and_why_not_where_it_was_to(
     [
         ("POST", "/models/nope/wake", 404, "model_not_found"),
         ("POST", "/models/m1/park?tier=lukewarm", 400, "invalid_request"),
-        ("GET", "/nothing", 404, "invalid_request"),
-        ("GET", "/models/m1/wake", 405, "invalid_request"),
+        ("GET", "/nothing", 404, "route_not_found"),
+        ("GET", "/models/m1/wake", 405, "method_not_allowed"),
     ],
 )
 async def test_errors_have_the_same_shape_as_everywhere(
@@ -84,6 +84,7 @@ async def test_errors_have_the_same_shape_as_everywhere(
     response = await admin.request(method, path)
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["source"]) == (status, code, "poorwill")
+    assert response.headers.get("allow") == ("POST" if status == 405 else None)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,6 @@ REFUSED = {
     "a foreign scheme": b"GET ftp://a/v1/models HTTP/1.1\r\nHost: a\r\n\r\n",
     "dot segments": SIZED.replace(b"/v1/chat", b"/v1/../chat"),
     "encoded dot segments": SIZED.replace(b"/v1/chat", b"/v1/%2e%2E/chat"),
-    "a path outside /v1/": b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
     "a head larger than its limit": GET + b"X: " + b"a" * QUICK.max_header_bytes + b"\r\n\r\n",
     "a head that never ends": GET + b"X: " + b"a" * 2 * QUICK.max_header_bytes,
     "a target that never ends": b"GET /" + b"a" * 2 * QUICK.max_header_bytes,
@@ -106,11 +105,27 @@ async def test_what_must_not_come_in_is_refused_with_400_and_a_close(
         assert site.upstream.asked == [], f"{name}: something of it reached the engine"
 
 
-async def test_a_get_where_a_model_is_asked_by_post_is_a_typed_error(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code", "allow"),
+    [
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed", "POST"),
+        ("OPTIONS", "/v1/completions", 405, "method_not_allowed", "POST"),
+        ("POST", "/v1/models", 405, "method_not_allowed", "GET, HEAD"),
+        ("DELETE", "/healthz", 405, "method_not_allowed", "GET, HEAD"),
+        ("GET", "/metrics", 404, "route_not_found", None),
+        ("GET", "/", 404, "route_not_found", None),
+        ("POST", "/chat/completions", 404, "route_not_found", None),
+    ],
+)
+async def test_what_no_route_answers_is_told_from_what_takes_another_method(
+    site: Site, method: str, path: str, status: int, code: str, allow: str | None
+) -> None:
     async with talk(site.port) as client:
-        client.send(b"GET /v1/chat/completions HTTP/1.1\r\nHost: a\r\n\r\n")
-        response = await client.answer(method="GET")
-        assert (response.status, response.error()["code"]) == (400, "invalid_request")
+        client.send(f"{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        response = await client.answer(method=method)
+        assert (response.status, response.error()["code"]) == (status, code)
+        assert response.headers.get("allow") == allow
+        assert site.upstream.asked == []
 
 
 async def _send(site: Site, data: bytes, *, split: bool) -> bytes:
@@ -257,7 +272,7 @@ async def test_a_refused_head_request_gets_no_body(site: Site) -> None:
     head, _, body = (await site.raw(b"HEAD /nothing HTTP/1.1\r\nHost: a\r\n\r\n")).partition(
         b"\r\n\r\n"
     )
-    assert head.startswith(b"HTTP/1.1 400 ") and body == b""
+    assert head.startswith(b"HTTP/1.1 404 ") and body == b""
 
 
 async def test_http_1_0_closes_unless_it_asks_to_keep(site: Site) -> None:

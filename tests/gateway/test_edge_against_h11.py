@@ -110,7 +110,8 @@ def ours(pieces: list[bytes]) -> tuple[list[Seen], bool]:
     for piece in pieces:
         connection.data_received(piece)
     assert log.lines == [], "a request found a defect"
-    return seen, b"HTTP/1.1 400 " in wire.written or b"HTTP/1.1 413 " in wire.written
+    refusals = (b"HTTP/1.1 %d " % status for status in (400, 404, 405, 413))
+    return seen, any(refusal in wire.written for refusal in refusals)
 
 
 LOOP = Loop()

@@ -62,6 +62,8 @@ EXIT_STATUS: Mapping[ErrorCode, int] = {
     ErrorCode.CONFIG_INVALID: 2,
     ErrorCode.INVALID_REQUEST: 2,
     ErrorCode.PAYLOAD_TOO_LARGE: 2,
+    ErrorCode.ROUTE_NOT_FOUND: 2,
+    ErrorCode.METHOD_NOT_ALLOWED: 2,
     ErrorCode.MODEL_NOT_FOUND: 2,
     ErrorCode.IN_USE: 3,
     ErrorCode.NOT_RUNNING: 4,

@@ -24,7 +24,7 @@ from poorwill.core.words import SECOND_US, ModelName, Tier
 from poorwill.gateway import wire
 from poorwill.gateway.events import EventResponse, Streams
 from poorwill.gateway.keys import is_loopback
-from poorwill.gateway.routes import Action, admin_routes
+from poorwill.gateway.routes import Action, NoRoute, admin_routes
 from poorwill.gateway.wire import Dialect
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -152,14 +152,14 @@ def _tier(name: str | None) -> Tier | None:
         ) from None
 
 
-def _error_response(error: PoorwillError, *, status: int | None = None) -> Response:
+def _error_response(error: PoorwillError) -> Response:
     document = wire.error_document(error, dialect=Dialect.OPENAI, request_id="")
     headers = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
-    return JSONResponse(
-        document, status_code=status or wire.http_status(error.code), headers=headers
-    )
+    if isinstance(error, NoRoute) and error.allowed:
+        headers["allow"] = ", ".join(error.allowed)
+    return JSONResponse(document, status_code=wire.http_status(error.code), headers=headers)
 
 
 async def _tell_error(request: Request, error: Exception) -> Response:
@@ -168,12 +168,11 @@ async def _tell_error(request: Request, error: Exception) -> Response:
 
 
 async def _tell_http_error(request: Request, error: Exception) -> Response:
-    """Shape Starlette's own 404 and 405; the status is Starlette's, which knows the routes."""
+    """Shape Starlette's own 404 and 405, the only ones it raises here."""
     assert isinstance(error, HTTPException)
-    message = f"{error.detail}: {request.method} {request.url.path}"
-    return _error_response(
-        RequestFault(ErrorCode.INVALID_REQUEST, message), status=error.status_code
-    )
+    allow = (error.headers or {}).get("Allow", "")
+    allowed = [name.strip() for name in allow.split(",") if name]
+    return _error_response(NoRoute(method=request.method, path=request.url.path, allowed=allowed))
 
 
 def _tell_defect(log: Log) -> Callable[[Request, Exception], Awaitable[Response]]:

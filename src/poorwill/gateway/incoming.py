@@ -17,7 +17,7 @@ from poorwill.core.ports import Clock, KeyRing, Log
 from poorwill.core.settings import GatewaySettings
 from poorwill.gateway.edge import Head, read_head, refusal
 from poorwill.gateway.keys import key_name
-from poorwill.gateway.routes import Route, inference_route
+from poorwill.gateway.routes import NoRoute, Route, inference_methods, inference_route
 
 _FRAMING_SHARE = 8
 """Bytes of chunk framing allowed for each byte of data: five are fair for chunks of one byte."""
@@ -199,7 +199,11 @@ class RequestReader:
             raise refusal("tunnels and upgrades are not supported")
         route = inference_route(head.method, head.path)
         if route is None:
-            raise refusal(f"nothing here answers {head.method.decode()} {head.path_text[:200]}")
+            raise NoRoute(
+                method=head.method.decode(),
+                path=head.path_text,
+                allowed=inference_methods(head.path),
+            )
         return _Known(line=line, headers=self._headers, head=head, route=route)
 
     def _measure_head(self) -> None:

@@ -22,6 +22,7 @@ import msgspec
 
 from poorwill.core.errors import PoorwillError
 from poorwill.gateway import wire
+from poorwill.gateway.routes import NoRoute
 from poorwill.gateway.wire import Dialect
 
 Headers = list[tuple[bytes, bytes]]
@@ -151,6 +152,8 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
             headers.append((b"retry-after", b"%d" % retry_after_s))
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
+        if isinstance(error, NoRoute) and error.allowed:
+            headers.append((b"allow", ", ".join(error.allowed).encode()))
         self.whole(status, headers, wire.json_bytes(document))
 
     def fail_late(self, document: dict[str, object]) -> None:

@@ -4,11 +4,12 @@ Data only. The inference listener matches on raw path bytes, so that the warm pa
 look-up; the admin listener turns its rows into Starlette routes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.gateway.wire import Dialect
 
 
@@ -17,6 +18,19 @@ class Listener(StrEnum):
 
     INFERENCE = "inference"
     ADMIN = "admin"
+
+
+class NoRoute(RequestFault):
+    """Nothing answers this request: its path is unknown, or known by other methods, which `allowed` names."""
+
+    def __init__(self, *, method: str, path: str, allowed: Sequence[str]) -> None:
+        if allowed:
+            code = ErrorCode.METHOD_NOT_ALLOWED
+            what = f"{path[:200]} takes {' or '.join(allowed)}, not {method}"
+        else:
+            code, what = ErrorCode.ROUTE_NOT_FOUND, f"nothing here answers {method} {path[:200]}"
+        super().__init__(code, what)
+        self.allowed = tuple(allowed)
 
 
 class Action(StrEnum):
@@ -115,6 +129,13 @@ _EXACT: Mapping[tuple[bytes, bytes], Route] = MappingProxyType(
         if route.listener is Listener.INFERENCE and not route.path.endswith("*")
     }
 )
+_METHODS: Mapping[bytes, tuple[str, ...]] = MappingProxyType(
+    {
+        route.path.encode(): route.methods
+        for route in ROUTES
+        if route.listener is Listener.INFERENCE and not route.path.endswith("*")
+    }
+)
 _PREFIXES: tuple[tuple[bytes, bytes, Route], ...] = tuple(
     (method.encode(), route.path[:-1].encode(), route)
     for route in ROUTES
@@ -124,14 +145,26 @@ _PREFIXES: tuple[tuple[bytes, bytes, Route], ...] = tuple(
 
 
 def inference_route(method: bytes, path: bytes) -> Route | None:
-    """Return the inference listener's route for a request, None where there is none."""
-    exact = _EXACT.get((method, path))
-    if exact is not None:
-        return exact
+    """Return the inference listener's route for a request, None where there is none.
+
+    A path that the table names takes the methods named with it and no others.
+    """
+    if path in _METHODS:
+        return _EXACT.get((method, path))
     for allowed, prefix, route in _PREFIXES:
         if method == allowed and path.startswith(prefix) and len(path) > len(prefix):
             return route
     return None
+
+
+def inference_methods(path: bytes) -> tuple[str, ...]:
+    """Return the methods that the inference listener answers a path with, none where it does not know it."""
+    prefixed = [
+        allowed.decode()
+        for allowed, prefix, _ in _PREFIXES
+        if path.startswith(prefix) and len(path) > len(prefix)
+    ]
+    return _METHODS.get(path) or tuple(dict.fromkeys(prefixed))
 
 
 def admin_routes() -> tuple[Route, ...]:

@@ -41,6 +41,8 @@ REPLIES: Mapping[ErrorCode, Reply] = MappingProxyType(
     {
         ErrorCode.INVALID_REQUEST: Reply(400, *_FAULT),
         ErrorCode.PAYLOAD_TOO_LARGE: Reply(413, "invalid_request_error", "request_too_large"),
+        ErrorCode.ROUTE_NOT_FOUND: Reply(404, "invalid_request_error", "not_found_error"),
+        ErrorCode.METHOD_NOT_ALLOWED: Reply(405, *_FAULT),
         ErrorCode.UNAUTHENTICATED: Reply(401, "authentication_error", "authentication_error"),
         ErrorCode.FORBIDDEN: Reply(403, "permission_error", "permission_error"),
         ErrorCode.MODEL_NOT_FOUND: Reply(404, "invalid_request_error", "not_found_error"),
