@@ -1,11 +1,13 @@
 """From idle to parked: after the last completion, never with demand, down the ladder, and at the end."""
 
 import asyncio
+from dataclasses import dataclass
 
 import pytest
 
 from poorwill.core.errors import ErrorCode, RequestFault, TryLater
 from poorwill.core.lifecycle import State
+from poorwill.core.policy import Floor
 from poorwill.core.ports import DriverError
 from poorwill.core.settings import ParkSettings
 from poorwill.core.words import Tier
@@ -262,6 +264,34 @@ async def test_an_operator_wakes_and_parks(house: House):
         with pytest.raises(RequestFault):
             await view.wake("nosuch")  # type: ignore[arg-type]
     assert house.rows("SELECT asked_by, why FROM wakes") == [("operator", "operator")]
+
+
+@dataclass(frozen=True)
+class Until:
+    """A floor that holds, or not, until an instant."""
+
+    floor: Floor
+
+    def at(self, now_us: int) -> Floor:
+        return self.floor
+
+
+@pytest.mark.parametrize(
+    ("required", "floor_s", "parks_in_s"),
+    [(False, None, 30), (False, 3600, 30), (False, 10, None), (True, 3600, None)],
+)
+async def test_a_replica_says_when_it_parks_unless_a_floor_keeps_it_or_will(
+    house: House, required: bool, floor_s: int | None, parks_in_s: int | None
+):
+    room = house.model()
+    until_us = None if floor_s is None else house.clock.now_us() + floor_s * S
+    room.floor = Until(Floor(required=required, until_us=until_us, name="office"))
+    async with house.open():
+        assert house.fleet is not None
+        await house.fleet.view.wake(A)
+        at_us = house.fleet.view.status()[0].parks_at_us
+        told = None if at_us is None else round((at_us - house.clock.now_us()) / S)
+        assert told == parks_in_s
 
 
 async def test_an_operator_is_told_why_a_wake_failed(house: House):

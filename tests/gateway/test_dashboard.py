@@ -42,7 +42,9 @@ def test_the_page_tells_only_of_entries_that_exist_and_of_fields_that_they_have(
 
 def test_the_page_shows_fields_that_a_status_has() -> None:
     names = {field.name for field in fields(ReplicaStatus)} | {"since_s"}
-    assert set(re.findall(r"\br\.(\w+)", PAGE)) <= names
+    used = set(re.findall(r"\br\.(\w+)", PAGE))
+    told = {"ready_in_us", "parks_at_us", "last_error", "last_error_us", "retry_at_us", "failures"}
+    assert told <= used <= names
     wake = {field.name for field in fields(WakeInterval)}
     shown = set(re.findall(r"\bw\.(\w+)", PAGE))
     assert {"p50_s", "p95_s", "max_s", "budget_s"} <= shown <= wake

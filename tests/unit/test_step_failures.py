@@ -70,6 +70,7 @@ def test_a_start_that_fails_fails_everybody_and_backs_off():
     assert failed(effects) == [(0, ErrorCode.WAKE_FAILED), (1, ErrorCode.WAKE_FAILED)]
     assert causes(effects) == ["parked.cold"]
     assert (life.replica.failures, life.replica.retry_at_us) == (1, life.now + 5 * S)
+    assert (life.replica.last_error, life.replica.last_error_us) == ("no device", life.now)
     refused = life.after(4).takes(demand(8))
     assert failed(refused) == [(8, ErrorCode.WAKE_FAILED)] and wakes(refused) == []
     assert wakes(life.after(1).takes(demand(9))) == [Tier.COLD]

@@ -114,6 +114,24 @@ def test_a_park_that_fails_falls_back_to_the_next_colder_tier():
     assert next_wakeup_us(life.replica, T0) == T0 + 120 * S, "and is not tried again at once"
 
 
+def test_a_failed_park_is_blamed_until_the_same_park_works():
+    life = Life(parking(Tier.FROZEN))
+    life.takes(demand(4))
+    life.takes(ParkFailed(generation=2, why="disk full", unharmed=True))
+    assert (life.replica.state, life.replica.last_error) == (State.READY, "disk full")
+    life = Life(replace(life.replica, load=Load(0, T0, life.replica.load.cause)))
+    life.after(3600).takes(ParkAsked(tier=Tier.FROZEN))
+    life.takes(ParkSucceeded(generation=life.replica.generation))
+    assert (life.replica.tier, life.replica.last_error) == (Tier.FROZEN, "")
+
+
+def test_where_a_colder_park_worked_instead_the_failed_one_is_still_blamed():
+    life = Life(parking(Tier.FROZEN))
+    life.takes(ParkFailed(generation=2, why="no permission", unharmed=True))
+    life.takes(ParkSucceeded(generation=3))
+    assert (life.replica.tier, life.replica.last_error) == (Tier.COLD, "no permission")
+
+
 def test_a_park_that_fails_while_somebody_waits_serves_them():
     life = Life(parking(Tier.FROZEN))
     life.takes(demand(4))

@@ -18,19 +18,30 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     if options.json:
         streams.say_json(answer)
     else:
-        trouble = _trouble(answer["status"], answer["ledger"])
-        for line in (*_table(answer["replicas"]), *trouble, *_limits(answer["limits"])):
+        for line in told(answer):
             streams.say(line)
     return 0
 
 
-def _table(replicas: list[dict[str, Any]]) -> list[str]:
+def told(answer: Mapping[str, Any]) -> list[str]:
+    """Return what `/status` answered as lines for people."""
+    replicas, now_us = answer["replicas"], answer["now_us"]
+    lines = _table(replicas, now_us)
+    lines += [_went_wrong(r, now_us) for r in replicas if r["last_error"]]
+    lines += [f"{r['model']}: {note}" for r in replicas for note in r["notes"].values()]
+    return [*lines, *_trouble(answer["status"], answer["ledger"]), *_limits(answer["limits"])]
+
+
+def _table(replicas: list[dict[str, Any]], now_us: int) -> list[str]:
     rows = [("MODEL", "STATE", "SINCE", "IN FLIGHT", "HELD", "WAKE p50", "p95", "max", "BUDGET")]
     for replica in replicas:
         wake = replica["wake"]
         state = replica["state"] + (f" {replica['tier']}" if replica.get("tier") else "")
         if replica.get("phase"):
             state += f" ({replica['phase']}{_ready_in(replica)})"
+        elif replica["parks_at_us"] is not None:
+            left = _duration(max(replica["parks_at_us"] - now_us, 0) / 1e6)
+            state += f" (parks in {left})"
         rows.append(
             (
                 replica["model"],
@@ -45,13 +56,21 @@ def _table(replicas: list[dict[str, Any]]) -> list[str]:
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
+    return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    lines += [f"{r['model']}: {r['last_error']}" for r in replicas if r.get("last_error")]
-    lines += [f"{r['model']}: {note}" for r in replicas for note in r.get("notes", {}).values()]
-    return lines
+
+
+def _went_wrong(replica: Mapping[str, Any], now_us: int) -> str:
+    """Say what went wrong last and when, and, where wakes fail, how long none is tried."""
+    ago = _duration((now_us - replica["last_error_us"]) / 1e6)
+    row = f", failed wake {replica['failures']} in a row" if replica["failures"] > 1 else ""
+    retry_us = replica["retry_at_us"]
+    again = (
+        f" (the next wake may begin in {_duration((retry_us - now_us) / 1e6)})" if retry_us else ""
+    )
+    return f"{replica['model']}: {ago} ago{row}: {replica['last_error']}{again}"
 
 
 def _ready_in(replica: Mapping[str, Any]) -> str:

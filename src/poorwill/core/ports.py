@@ -331,6 +331,8 @@ class ReplicaStatus:
     failures: int = 0
     retry_at_us: int | None = None
     last_error: str = ""
+    last_error_us: int = 0
+    """When that was; 0 where nothing went wrong."""
     pid: int | None = None
     port: int | None = None
     policy: str = ""

@@ -103,6 +103,8 @@ class Replica:
     park_failed: Tier | None = None
     """Where the last of them led: `park_after_us` is for it and shallower tiers, the way past it is free."""
     last_error: str = ""
+    last_error_us: int = 0
+    """When that happened."""
     blocked: Blocked | None = None
     closing: str = ""
     """The action of the shutdown under way, or empty."""

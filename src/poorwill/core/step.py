@@ -171,7 +171,7 @@ def _wake_failed(turn: Turn, what: WakeFailed) -> None:
     attempt = turn.end_wake(ok=False, why=why, anatomy=what.anatomy)
     stopped = bool(aborting) and replica.must_stop  # to save money: no failure
     if not stopped:
-        turn.set(last_error=why)
+        turn.blame(why)
     capped = turn.now_us >= attempt.cap_ends_us
     fallback = attempt.from_tier is not Tier.COLD and not what.kept
     if fallback and not (replica.closing or replica.blocked or capped):  # (1)
@@ -217,6 +217,8 @@ def _park_succeeded(turn: Turn, what: ParkSucceeded) -> None:
     if turn.replica.state is not State.PARKING:
         return
     turn.end_park(ok=True, image_bytes=what.image_bytes)
+    if turn.replica.park_failed is turn.replica.tier:
+        turn.set(last_error="")  # what failed then has worked now
     turn.set(failures=0, park_failures=0, park_failed=None)
     turn.rest(turn.replica.tier)
     _stop_sleeping(turn)
@@ -228,7 +230,7 @@ def _park_failed(turn: Turn, what: ParkFailed) -> None:
     if replica.state is not State.PARKING:
         return
     turn.end_park(ok=False, why=what.why)
-    turn.set(last_error=what.why)
+    turn.blame(what.why)
     turn.pause_parking()
     if not what.unharmed:  # (4)
         turn.rest(Tier.COLD)

@@ -244,7 +244,12 @@ class Turn:
         """Remember a failure and when the next attempt may be made."""
         wake = self.replica.settings.wake
         delay = min(wake.backoff_us << min(failures - 1, 30), wake.backoff_max_us)
-        self.set(failures=failures, retry_at_us=self.now_us + delay, last_error=why)
+        self.set(failures=failures, retry_at_us=self.now_us + delay)
+        self.blame(why)
+
+    def blame(self, why: str) -> None:
+        """Remember for the operator what went wrong, and when."""
+        self.set(last_error=why, last_error_us=self.now_us)
 
     # ready
 

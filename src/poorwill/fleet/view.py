@@ -9,7 +9,7 @@ from poorwill.core.lifecycle import State
 from poorwill.core.money import dollars
 from poorwill.core.policies import ShadowAccount, Shadowed
 from poorwill.core.ports import ReplicaStatus, WakeInterval
-from poorwill.core.replica import next_wakeup_us
+from poorwill.core.replica import Replica, next_descent_us
 from poorwill.core.spend import LimitState
 from poorwill.core.words import ModelName, Tier
 from poorwill.fleet.controller import Controller
@@ -119,9 +119,6 @@ class OperatorView:
 
 def _status(unit: Unit, now_us: int) -> ReplicaStatus:
     replica = unit.observed()
-    parks_at = None
-    if replica.state is State.READY and replica.load.in_flight == 0:
-        parks_at = next_wakeup_us(replica, now_us)
     notes = {}
     if replica.blocked:
         notes["spend"] = "no request is taken" if replica.must_stop else "it is not woken"
@@ -141,15 +138,27 @@ def _status(unit: Unit, now_us: int) -> ReplicaStatus:
         phase=replica.wake.phase if replica.wake else None,
         ready_in_us=replica.ready_in_us(now_us) if replica.wake else None,
         ladder=replica.settings.park.ladder,
-        parks_at_us=parks_at,
+        parks_at_us=_parks_at_us(replica, now_us),
         failures=replica.failures,
         retry_at_us=replica.retry_at_us if replica.retry_at_us > now_us else None,
         last_error=replica.last_error,
+        last_error_us=replica.last_error_us if replica.last_error else 0,
         pid=(unit.running.pid or None) if unit.running else None,
         port=unit.running.port if unit.running else None,
         policy=replica.policy.name,
         notes=notes,
     )
+
+
+def _parks_at_us(replica: Replica, now_us: int) -> int | None:
+    """Return when it parks if nobody asks, None where a request or a floor keeps it or will by then."""
+    floor = replica.floor.at(now_us)
+    if replica.state is not State.READY or replica.load.in_flight or floor.required:
+        return None
+    due_us = next_descent_us(replica)
+    if due_us is not None and floor.until_us is not None and floor.until_us <= due_us:
+        return None
+    return due_us
 
 
 def _in_shadow(account: ShadowAccount) -> str:
