@@ -3,9 +3,11 @@
 What the lines mean is the engines' business, not this module's.
 """
 
+import contextlib
 import os
 
 MARKER = "poorwill-engine "
+START_MARK = "[poorwill starts "
 TAIL_BYTES = 4096
 TAIL_LINES = 5
 KEEP_BYTES = 2**20
@@ -20,8 +22,14 @@ def open_log(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
+def mark_start(log: int, replica: str) -> None:
+    """Write a line between what an earlier start wrote and what the next one will. Never raises."""
+    with contextlib.suppress(OSError):
+        os.write(log, f"\n{START_MARK}{replica}]\n".encode())
+
+
 def tail(path: str) -> str:
-    """Return the last lines of a log in one line of printable text, however long the log is.
+    """Return the last lines that the latest start wrote, in one line of printable text.
 
     Without the marker lines of poorwill's own engine programs, which tell people nothing.
     """
@@ -31,6 +39,9 @@ def tail(path: str) -> str:
             text = file.read(TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
         return ""
+    _, marked, text = text.rpartition(f"\n{START_MARK}")
+    if marked:
+        text = text.partition("\n")[2]
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith(MARKER)]
     joined = " | ".join(lines[-TAIL_LINES:])

@@ -21,7 +21,7 @@ from poorwill.core.ports import Clock, DriverError, Found, Log, Report
 from poorwill.core.words import Phase, ReplicaId
 from poorwill.drivers import procfs
 from poorwill.drivers.blocking import open_pidfd, process_end
-from poorwill.drivers.enginelog import bound_log, open_log, tail
+from poorwill.drivers.enginelog import bound_log, mark_start, open_log, tail
 from poorwill.drivers.session import reap, send, session_gone
 
 MARK = "POORWILL_REPLICA"
@@ -97,6 +97,7 @@ class EngineProcesses:
             log_fd = open_log(launch.log_path)
         except OSError as error:
             raise DriverError(f"cannot open the log {launch.log_path}: {error.strerror}") from error
+        mark_start(log_fd, launch.replica)
         try:
             child = subprocess.Popen(
                 run.argv,

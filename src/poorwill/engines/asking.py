@@ -82,7 +82,8 @@ async def _asked(
                 raise DriverError(f"no answer to {path}: {why}") from error
             if answer.status_code == 200 and enough(answer):
                 return answer
-            refusals.append(f"{path} {answer.status_code} {answer.text[:200]}")
+            said = " ".join(answer.text.split())[:200]
+            refusals.append(f"{path} {answer.status_code} {said}")
     raise DriverError("the engine answers no question: " + "; ".join(refusals))
 
 
