@@ -49,6 +49,7 @@ from poorwill.ledger.recovery import idle_gaps
 from poorwill.ledger.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.wakes import finished_wakes
 from poorwill.telemetry.metrics import GatewayMetrics
+from poorwill.telemetry.told import ToldReplicas
 from poorwill.telemetry.tracing import open_tracer, trace_wakes
 
 
@@ -93,7 +94,7 @@ async def serving_fleet(
         plans, fallbacks = await _plans(settings, own, env, log)
         pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us)
         metrics = GatewayMetrics()
-        journal = Journal(ledger=own.ledger, listeners=(metrics.told,))
+        journal = Journal(ledger=own.ledger, listeners=(metrics.told, ToldReplicas(log=log).told))
         keys = _keys(settings, own.ledger, log)
         guard = spend_guard(own.ledger, settings.spend)
         recovered = own.ledger.recovered()

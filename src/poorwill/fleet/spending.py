@@ -110,15 +110,12 @@ class SpendGuard:
         if limit.standing is not Standing.WITHIN:
             text = f"{limit.why}; {limit.how_to_lift}"
         controller.journal.post([Noted(at_us=controller.clock.now_us(), kind=kind, text=text)])
-        controller.log.warning("spend limit", standing=limit.standing, why=text)
 
     def _tell_jumps(self, controller: Controller, found: Sequence[Noted]) -> None:
         new = [note for note in found if note.text and str(note.model) not in self._told_jumps]
         self._told_jumps = {str(note.model) for note in found}
         if new:
             controller.journal.post(new)
-            for note in new:
-                controller.log.warning("the bill jumps", why=note.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

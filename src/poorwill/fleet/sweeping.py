@@ -76,7 +76,6 @@ class Sweeper:
             if reap and await self._reap(units, finder[_key(each)], each):
                 notes.append(self._note("swept", each))
             elif _key(each) not in self.told:
-                self.log.warning("found something nobody owns", what=each.what)
                 notes.append(self._note("orphan", each))
                 notes += self._begin(each)
         return notes

@@ -82,9 +82,6 @@ class Waking:
         Its place is told either way: a poorwill that starts after this one must not use the generation again.
         """
         self.controller.journal.post([placement(self.controller, self.unit)])
-        self.controller.log.warning(
-            "a wake failed", model=self.unit.model, wake=self.effect.wake, why=why
-        )
         report = WakeFailed(
             generation=self.effect.generation,
             why=why,

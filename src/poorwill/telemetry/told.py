@@ -1,0 +1,63 @@
+"""What happens to replicas, as lines of the log: one a wake, one a park, one a remark for the operator.
+
+A listener of the journal, so that the log says what the ledger and `/events` say. Requests are not
+logged: they are rows of the ledger. It only writes lines.
+"""
+
+from dataclasses import dataclass, field
+
+from poorwill.core.entries import Entry, Noted, ParkEnded, WakeBegan, WakeEnded
+from poorwill.core.ports import Log
+from poorwill.core.words import SECOND_US
+
+ALL_IS_WELL = frozenset({"adopted", "park_cancelled", "park_refused", "spend_within"})
+"""Kinds of remarks that tell of nothing wrong."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ToldReplicas:
+    """Writes what becomes of replicas to the log."""
+
+    log: Log
+    _begun: dict[str, WakeBegan] = field(default_factory=dict)
+
+    def told(self, entry: Entry) -> None:
+        """Log an entry where it is of interest. A listener of the journal: quick, never raises."""
+        match entry:
+            case WakeBegan():
+                self._begun[entry.replica] = entry
+            case WakeEnded():
+                self._woken(entry)
+            case ParkEnded():
+                self._parked(entry)
+            case Noted():
+                self._noted(entry)
+
+    def _woken(self, ended: WakeEnded) -> None:
+        began = self._begun.pop(ended.replica, None)
+        if began is None or began.wake != ended.wake:
+            return
+        about = {
+            "model": began.model,
+            "wake": ended.wake,
+            "tier": str(began.from_tier),
+            "seconds": round((ended.at_us - began.at_us) / SECOND_US, 3),
+            "asked_by": began.asked_by,
+        }
+        if ended.ok:
+            self.log.info("woken", **about)
+        else:
+            self.log.warning("a wake failed", **about, why=ended.why)
+
+    def _parked(self, ended: ParkEnded) -> None:
+        seconds = round((ended.at_us - ended.began_us) / SECOND_US, 3)
+        about = {"replica": ended.replica, "tier": str(ended.to_tier), "seconds": seconds}
+        if ended.ok:
+            self.log.info("parked", **about, image_bytes=ended.image_bytes)
+        else:
+            self.log.warning("a park failed", **about, why=ended.why)
+
+    def _noted(self, note: Noted) -> None:
+        write = self.log.info if note.kind in ALL_IS_WELL else self.log.warning
+        about = note.model or note.replica
+        write(note.kind.replace("_", " "), **({"model": about} if about else {}), why=note.text)
