@@ -43,12 +43,3 @@ def test_a_phase_that_came_in_pieces_is_shown_once_with_its_sum() -> None:
         )
     )
     assert stderr.getvalue().rstrip().endswith(": weights 10 ms, context 1 ms")
-
-
-async def test_a_verb_that_finds_nobody_serving_says_how_to_start_this_fleet(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
-    (tmp_path / "fleet.toml").write_text('[models.x]\nengine = "toy"\n')
-    ran = await poorwill("status", "--fleet", str(tmp_path))
-    assert ran.status == 4
-    assert f"start it with: poorwill serve {tmp_path}\n" in ran.err

@@ -161,7 +161,15 @@ async def test_an_address_in_use_is_a_clear_error() -> None:
         with pytest.raises(OperatorFault) as caught:
             bound_socket("127.0.0.1", taken.getsockname()[1])
     assert caught.value.code is ErrorCode.IN_USE
-    assert "cannot listen on 127.0.0.1" in str(caught.value)
+    assert caught.value.message.startswith("cannot listen on 127.0.0.1:")
+    assert caught.value.message.endswith(": Address already in use")
+    assert "port 0" in str(caught.value.hint)
+
+
+async def test_an_address_that_is_not_ours_is_told_from_one_in_use() -> None:
+    with pytest.raises(OperatorFault) as caught:
+        bound_socket("192.0.2.1", 0)
+    assert caught.value.hint == "this machine has no such address"
 
 
 async def test_where_the_admin_port_is_taken_the_inference_port_is_freed_again() -> None:

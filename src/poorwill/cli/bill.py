@@ -38,7 +38,7 @@ DEFAULT_AXES = "model,cause"
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    add_ledger_options(parser)
+    add_ledger_options(parser, positional=True)
     add_period_options(parser, default="the ledger's last month")
     what = parser.add_argument_group("what to show")
     what.add_argument(

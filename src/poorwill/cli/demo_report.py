@@ -1,5 +1,6 @@
 """What the demo says in the end, read back from the ledger it left: the same facts any verb would find."""
 
+import shlex
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ def report(
     if tiers:
         lines.append(f"Parked and woken by snapshot: {', '.join(tiers)}")
     lines += [f"Not by snapshot: {fallback}" for fallback in fallbacks]
+    fleet = shlex.quote(str(directory))
     lines += ["", "Starts and wakes"]
     lines += [f"  {_wake_line(number, wake)}" for number, wake in enumerate(facts.wakes, start=1)]
     lines += ["", *_held_lines(facts), *_bill_lines(settings, facts)]
@@ -99,9 +101,9 @@ def report(
     lines += [
         "",
         "Look further:",
-        f"  poorwill bill --fleet {directory}",
-        f"  poorwill anatomy --fleet {directory}",
-        f"  poorwill serve {directory}",
+        f"  poorwill bill --fleet {fleet}",
+        f"  poorwill anatomy --fleet {fleet}",
+        f"  poorwill serve --fleet {fleet}",
     ]
     return lines
 

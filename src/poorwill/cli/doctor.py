@@ -35,7 +35,7 @@ FINDING = 1
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    add_fleet_option(parser)
+    add_fleet_option(parser, positional=True)
     add_json_option(parser)
     parser.add_argument(
         "--install-criu",

@@ -6,6 +6,7 @@ Writes into one directory, never over a file that exists.
 import argparse
 import os
 import re
+import shlex
 from importlib.resources import files
 from pathlib import Path
 
@@ -42,7 +43,8 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
         raise OperatorFault(
             ErrorCode.IN_USE,
             f"{target} exists already; nothing was written",
-            hint=f"poorwill check {target} looks it over; remove it, or name another directory",
+            hint=f"poorwill check {shlex.quote(str(target))} looks it over; remove it, or name "
+            "another directory",
         )
     own = _own_model(options.model) if options.model else None
     name = options.name or (_name_of(own) if own else RANDOM_NAME)
@@ -57,7 +59,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     streams.say(f"wrote {target}")
     if not own:
         streams.say(f"made {model}, a random model to try things with; --model PATH takes your own")
-    streams.say(f"next: poorwill serve {target}")
+    streams.say(f"next: poorwill serve {shlex.quote(options.dir)}")
     return 0
 
 

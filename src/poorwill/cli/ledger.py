@@ -21,9 +21,9 @@ from poorwill.ledger.schema import LEDGER_FILE, connect_writer, migrate, migrati
 from poorwill.ledger.upkeep import back_up, compact
 
 
-def add_ledger_options(parser: argparse.ArgumentParser) -> None:
+def add_ledger_options(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
     """Let a verb be told which ledger: by its fleet, or by the file itself."""
-    add_fleet_option(parser)
+    add_fleet_option(parser, positional=positional)
     parser.add_argument("--ledger", metavar="FILE", help="a ledger file, without its fleet")
 
 

@@ -9,7 +9,7 @@ from poorwill.cli.verb import Streams, Verb
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    add_fleet_option(parser)
+    add_fleet_option(parser, positional=True)
     add_json_option(parser)
 
 

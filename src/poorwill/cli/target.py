@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,41 @@ DEFAULT_FILE = "fleet.toml"
 
 
 def add_fleet_option(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
-    """Let a verb be told its fleet: a `fleet.toml`, or the directory that holds one."""
-    help_text = "the fleet's configuration, or its directory (default: ./fleet.toml)"
+    """Let a verb be told its fleet: a `fleet.toml`, or the directory that holds one.
+
+    By `--fleet`, like every verb; `positional`: also without it, for verbs that are about nothing else.
+    """
+    parser.add_argument(
+        "--fleet",
+        default=DEFAULT_FILE,
+        metavar="FLEET",
+        action=_FleetOnce,
+        help="the fleet's directory, or its fleet.toml (default: ./fleet.toml)",
+    )
     if positional:
-        parser.add_argument("fleet", nargs="?", default=DEFAULT_FILE, help=help_text)
-    else:
-        parser.add_argument("--fleet", default=DEFAULT_FILE, metavar="FILE", help=help_text)
+        parser.add_argument(
+            "fleet",
+            nargs="?",
+            default=argparse.SUPPRESS,
+            metavar="FLEET",
+            action=_FleetOnce,
+            help="the same as --fleet FLEET",
+        )
+
+
+class _FleetOnce(argparse.Action):
+    """Takes a fleet by either name; two that differ are an error."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, "named_fleet", values) != values:
+            parser.error(f"two fleets are named, {namespace.named_fleet} and {values}")
+        namespace.fleet = namespace.named_fleet = values
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +103,7 @@ async def ask(
         raise OperatorFault(
             ErrorCode.NOT_RUNNING,
             f"no poorwill serves {settings.directory}",
-            hint=f"start it with: poorwill serve {settings.directory}",
+            hint=f"start it with: poorwill serve {shlex.quote(settings.directory)}",
         )
     url = f"http://{holder['admin']}{path}"
     try:

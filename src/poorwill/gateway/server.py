@@ -6,7 +6,9 @@ connections are closed here, last.
 """
 
 import asyncio
+import errno
 import itertools
+import os
 import secrets
 import socket
 from collections.abc import Callable, Coroutine, Mapping
@@ -270,10 +272,17 @@ def bound_socket(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host.strip("[]"), port), family=family, backlog=BACKLOG)
     except OSError as error:
+        hints = {
+            errno.EADDRINUSE: "another program has it; port 0 takes a free one",
+            errno.EACCES: "ports below 1024 need a privilege",
+            errno.EADDRNOTAVAIL: "this machine has no such address",
+        }
+        # The message that comes with it repeats the address.
+        what = os.strerror(error.errno) if error.errno in hints else error.strerror or str(error)
         raise OperatorFault(
             ErrorCode.IN_USE,
-            f"cannot listen on {host}:{port}: {error.strerror or error}",
-            hint="another program may have the port; `--port 0` takes a free one",
+            f"cannot listen on {host}:{port}: {what}",
+            hint=hints.get(error.errno or 0),
         ) from error
 
 
