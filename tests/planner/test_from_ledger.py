@@ -190,8 +190,11 @@ async def test_a_period_that_makes_no_sense_is_explained(plan, fleet, words, tol
 async def test_a_few_minutes_are_too_little_history_and_it_says_so(plan, fleet):
     file, _ = fleet(entries=[*story(days=0), Alive(at_us=START + 1380 * S)])
     ran = await plan("--from-ledger", "--fleet", file)
+    doubt = "too little history to advise: 1 request in 23 minutes"
+    assert ran.out.splitlines()[1].startswith(doubt), "before anything that looks like advice"
+    assert "> would be recommended" in ran.out
     assert " in the last 23 minutes" in last_line(ran)
-    assert "too little history to tell: 1 request in 23 minutes" in ran.out
+    assert last_line(ran).endswith(" (too little history to act on)")
     found = json.loads((await plan("--from-ledger", "--fleet", file, "--json")).out)
     assert found["reservation"].startswith("too little history")
 

@@ -2,11 +2,15 @@
 
 import io
 import json
+import re
+import shlex
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
 
+from poorwill.cli.plan import VERB
 from poorwill.main import run
 
 S = 1_000_000
@@ -27,6 +31,27 @@ async def document(plan, *args):
 
 def named(document, name):
     return next(policy for policy in document["policies"] if policy["name"] == name)
+
+
+# what the manual shows
+
+MANUAL = Path(__file__).parents[2] / "docs" / "planner.md"
+SHOWN = re.findall(r"^ +poorwill plan (.+)$", f"{MANUAL.read_text()}\n{VERB.epilog}", re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", sorted(set(SHOWN) - {"--from-ledger"}))
+async def test_every_command_that_is_shown_works_as_shown(plan, tmp_path, monkeypatch, words):
+    csv_of(tmp_path, ["0,1", "900,2"], name="requests.csv")
+    monkeypatch.chdir(tmp_path)
+    args = ["40" if word == "1000" else word for word in shlex.split(words)]  # tenants: seconds
+    ran = await plan(*args)
+    assert ran.status == 0, ran.err
+
+
+def test_the_manual_shows_every_source_of_a_plan():
+    shown = "\n".join(SHOWN)
+    for source in ("--hours-per-day", "--trace", "--synthetic", "--from-ledger", "--tenants"):
+        assert source in shown
 
 
 # the closed form

@@ -33,6 +33,7 @@ async def test_without_any_knowledge_a_wake_is_assumed_and_the_report_says_so(pl
     }
     ran = await plan(*USE)
     assert "a wake from hibernated: 95 s (assumed" in ran.out
+    assert "; a park there: 20 s\n" in ran.out, "the park is reckoned with, so it is said"
 
 
 async def test_a_described_model_is_predicted_from_its_figures(plan):

@@ -24,7 +24,7 @@ EPILOG = """\
 examples:
   poorwill plan --hours-per-day 4 --active-usd-h 3.80
   poorwill plan --trace requests.csv --active-usd-h 3.80 --wake-s 95 --park-s 20 --idle-s 300
-  poorwill plan --synthetic office-hours --requests-per-day 60 --plot plan.html
+  poorwill plan --synthetic office-hours --active-usd-h 3.80 --plot plan.html
   poorwill plan --synthetic bursty --active-usd-h 3.80 --params 8e9 --tier frozen --tier cold
   poorwill plan --from-ledger
   poorwill plan --tenants 1000 --hosts 4,8,16 --active-usd-h 3.80 --wake-s 12

@@ -56,8 +56,8 @@ def reservation(requests: int, span_us: int) -> str:
     if span_us >= LEAST_US and requests >= LEAST_REQUESTS:
         return ""
     return (
-        f"too little history to tell: {counted(requests, 'request')} in {length(span_us)}, where a day and "
-        f"{LEAST_REQUESTS} requests are the least; what follows is arithmetic, not advice"
+        f"too little history to advise: {counted(requests, 'request')} in {length(span_us)}, where a day and "
+        f"{LEAST_REQUESTS} requests are the least; all that follows is arithmetic on these"
     )
 
 

@@ -109,7 +109,8 @@ def _page(picture: Picture, svg: str, text: str) -> str:
         '<meta name="color-scheme" content="light dark">'
         f"<title>{title}</title><style>{_rule(LIGHT)}@media(prefers-color-scheme:dark){{{_rule(DARK)}}}"
         "body{background:var(--paper);color:var(--ink);max-width:70rem;margin:1rem auto;"
-        "font-family:system-ui,sans-serif}svg{width:100%;height:auto}pre{overflow-x:auto}</style></head>"
+        "font-family:system-ui,sans-serif}svg{width:100%;height:auto}"
+        "pre{overflow-x:auto;white-space:pre-wrap;padding:0 1rem}</style></head>"
         f"<body>{svg[svg.index('<svg') :]}<pre>{html.escape(text)}</pre></body></html>\n"
     )
 

@@ -141,20 +141,20 @@ def as_text(report: Report) -> str:
     table = [
         "  ".join(_cell(cell, widths[i], left=i < 2) for i, cell in enumerate(row)) for row in rows
     ]
-    told = [head, "", *table, "", *_legend(report), ""]
+    doubt = [report.reservation] if report.reservation else []
+    told = [head, *doubt, "", *table, "", *_legend(report), ""]
     told += [*report.verdict.lines, *(f"note: {note}" for note in report.notes)]
     return "\n".join(line.rstrip() for line in told)
 
 
 def last_lines(reports: Sequence[Report]) -> list[str]:
-    """Return how a plan from a ledger ends: a sentence for each model, and how far to trust it."""
+    """Return how a plan from a ledger ends: a sentence for each model."""
     told = []
     for report in reports:
         if report.advice:
             model = f"{report.model}: " if len(reports) > 1 else ""
-            if report.reservation:
-                told += ["", f"{model}{report.reservation}:"]
-            told += ["", f"{model}{report.advice}"]
+            doubt = " (too little history to act on)" if report.reservation else ""
+            told += ["", f"{model}{report.advice}{doubt}"]
     return told
 
 
@@ -196,9 +196,10 @@ def _places(report: Report) -> int:
 
 
 def _legend(report: Report) -> list[str]:
+    chosen = "would be recommended" if report.reservation else "recommended"
     told = [
-        "> recommended   * on the frontier of cost and 95th-percentile wait   x best: cost (and waiting, "
-        "where it has a price) over clairvoyant's"
+        f"> {chosen}   * on the frontier of cost and 95th-percentile wait   x best: cost (and "
+        "waiting, where it has a price) over clairvoyant's"
     ]
     told.append(
         f"best fixed idle time in hindsight: {brief_s(report.curve.idles_us[report.curve.best])} s, "
@@ -212,7 +213,8 @@ def tier_lines(tiers: Sequence[TierTimes]) -> list[str]:
     """Return how long a wake from each tier was taken to last, and how that is known."""
     return [
         f"a wake from {times.tier}: {'on average ' if len(times.wake_us) > 1 else ''}"
-        f"{times.mean_wake_us / SECOND_US:.3g} s ({times.source})"
+        f"{times.mean_wake_us / SECOND_US:.3g} s ({times.source}); a park there: "
+        f"{times.park_us / SECOND_US:.3g} s"
         for times in tiers
     ]
 
