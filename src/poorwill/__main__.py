@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import pwd
 import signal
 import sys
+from collections.abc import Mapping
 
 import uvloop
 
@@ -17,14 +19,40 @@ async def _main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
-        return await run(sys.argv[1:], os.environ, sys.stdin, sys.stdout, sys.stderr)
+        return await run(sys.argv[1:], _environment(), sys.stdin, sys.stdout, sys.stderr)
     except asyncio.CancelledError:
         return 130
 
 
+def _environment() -> Mapping[str, str]:
+    """Return the environment, with the home directory also where nobody set it: a service of root's, cron."""
+    if os.environ.get("HOME"):
+        return os.environ
+    try:
+        return {**os.environ, "HOME": pwd.getpwuid(os.getuid()).pw_dir}
+    except KeyError:  # a user without an entry, as in a container
+        return os.environ
+
+
+def _reopen_closed_streams() -> None:
+    """Put /dev/null where a standard stream was closed: otherwise a socket or a file would get its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            assert os.open(os.devnull, os.O_RDWR) == number
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))
+
+
 def main() -> int:
     """Run poorwill and return its exit status."""
-    return uvloop.run(_main())
+    _reopen_closed_streams()
+    try:
+        return uvloop.run(_main())
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # `run` has told; at the end of the process Python would try, and complain, again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

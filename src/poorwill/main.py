@@ -6,6 +6,7 @@ does nothing else. Cancelling it is how a verb that runs for long is told to shu
 
 import argparse
 import difflib
+import errno
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, TextIO
@@ -24,6 +25,27 @@ async def run(
     """
     streams = Streams(env=env, stdin=stdin, stdout=stdout, stderr=stderr)
     try:
+        status = await _status(args, streams)
+        stdout.flush()
+        return status
+    except (PoorwillError, ExceptionGroup) as error:
+        return _told(error, streams)
+    except BrokenPipeError:
+        return EXIT_STATUS[ErrorCode.CLIENT_GONE]
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            streams.tell(f"poorwill: cannot write: {error.strerror}")
+        else:
+            streams.tell(traceback.format_exc().rstrip())
+            streams.tell(
+                "poorwill: this is a defect of poorwill; please report it with the lines above"
+            )
+        return EXIT_STATUS[ErrorCode.INTERNAL]
+
+
+async def _status(args: Sequence[str], streams: Streams) -> int:
+    """Parse and dispatch to the verb; return its exit status."""
+    try:
         parser, words = _parser_for(args, streams)
         # Options may stand between arguments; after `--` nothing is one, which only the plain parser heeds.
         parse = parser.parse_args if "--" in words else parser.parse_intermixed_args
@@ -32,16 +54,6 @@ async def run(
         return await verb.run(options, streams)
     except _Done as done:
         return done.status
-    except (PoorwillError, ExceptionGroup) as error:
-        return _told(error, streams)
-    except BrokenPipeError:
-        return EXIT_STATUS[ErrorCode.CLIENT_GONE]
-    except Exception:
-        streams.tell(traceback.format_exc().rstrip())
-        streams.tell(
-            "poorwill: this is a defect of poorwill; please report it with the lines above"
-        )
-        return EXIT_STATUS[ErrorCode.INTERNAL]
 
 
 def _told(error: Exception, streams: Streams) -> int:

@@ -1,6 +1,8 @@
 """The command line as a whole: help, versions, mistakes, exit statuses."""
 
 import argparse
+import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -114,3 +116,38 @@ def test_serving_on_a_port_that_is_taken_is_one_clear_error(tmp_path: Path) -> N
 def test_every_error_code_has_an_exit_status() -> None:
     assert set(EXIT_STATUS) == set(ErrorCode)
     assert all(0 < status < 256 for status in EXIT_STATUS.values())
+
+
+def _program(*words: str, shell: str) -> subprocess.CompletedProcess[str]:
+    """Run the program in a shell that ends its command line with `shell`, buffered as usual."""
+    command = f'"{sys.executable}" -m poorwill {" ".join(words)} {shell}'
+    clean = {"PATH": os.defpath}
+    return subprocess.run(
+        ["/bin/sh", "-c", command], capture_output=True, text=True, env=clean, timeout=60
+    )
+
+
+def test_a_reader_that_leaves_early_is_no_error_worth_words() -> None:
+    ran = _program("--version", shell="| true")
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("words", [("--version",), ("check", "--manual")])
+def test_output_that_cannot_be_written_is_an_error_in_one_line(words: tuple[str, ...]) -> None:
+    ran = _program(*words, shell=">/dev/full")
+    assert ran.returncode == EXIT_STATUS[ErrorCode.INTERNAL]
+    assert ran.stderr == "poorwill: cannot write: No space left on device\n"
+
+
+def test_closed_standard_streams_do_no_harm(tmp_path: Path) -> None:
+    assert _program("--version", shell="<&- >&- 2>&-").returncode == 0
+    assert _program("check", str(tmp_path), shell="<&- >&- 2>&-").returncode == 2
+
+
+def test_without_home_the_users_own_directory_is_looked_up() -> None:
+    said = 'import poorwill.__main__ as edge; print(edge._environment()["HOME"])'
+    ran = subprocess.run(
+        [sys.executable, "-c", said], capture_output=True, text=True, env={}, timeout=60
+    )
+    assert ran.stdout.strip() == pwd.getpwuid(os.getuid()).pw_dir
