@@ -1,5 +1,6 @@
 """What `poorwill status` makes of the admin listener's answer."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from poorwill.cli.status import told
@@ -26,9 +27,35 @@ def status(state: str, **others: object) -> dict[str, object]:
     return asdict(replica) | {"since_s": 5.0} | others
 
 
-def lines(*replicas: dict[str, object]) -> list[str]:
-    return told(
-        {"now_us": NOW, "status": "ok", "ledger": "ok", "replicas": list(replicas), "limits": []}
+def lines(*replicas: dict[str, object], bridges: Sequence[object] = ()) -> list[str]:
+    answer = {"now_us": NOW, "status": "ok", "ledger": "ok", "replicas": list(replicas)}
+    return told({**answer, "bridges": bridges, "limits": []})
+
+
+BRIDGE = {
+    "model": "bird",
+    "api": "groq/llama",
+    "when": "waking",
+    "under_way": 0,
+    "requests": 1,
+    "requests_without_usage": 0,
+    "failures": 0,
+    "nusd": 6_500,
+    "rests_s": 0,
+}
+
+
+def test_a_bridge_tells_how_many_crossed_what_was_paid_and_what_is_not_known() -> None:
+    said = lines(status("waking"), bridges=[BRIDGE])
+    paid = "$0.000007 paid"
+    assert said[-1] == (
+        f"bird: bridge to groq/llama while it wakes: 1 request since serve began, {paid}"
+    )
+    troubled = {"under_way": 2, "requests_without_usage": 3, "failures": 4, "rests_s": 9}
+    said = lines(status("waking"), bridges=[BRIDGE | troubled | {"when": "failed", "requests": 5}])
+    assert said[-1] == (
+        f"bird: bridge to groq/llama when a wake fails: 2 under way, 5 requests since serve began, {paid}, "
+        "3 without usage, whose cost is not known, 4 not answered there, not used for another 9 s"
     )
 
 

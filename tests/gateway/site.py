@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from poorwill.clock import SystemClock
+from poorwill.core.bridging import Bridged
 from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault, TryLater
 from poorwill.core.ports import Lease, ReplicaStatus, WakeInterval, WakeNotice
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.spend import LimitState
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
+from poorwill.gateway.bridge import BridgesTo
+from poorwill.gateway.hosted_api import HostedApis
 from poorwill.gateway.pool import UpstreamPool
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.telemetry.metrics import GatewayMetrics
@@ -71,6 +74,10 @@ class ToyActivator:
     returned: int = 0
     withdrawn: int = 0
     refuse: PoorwillError | None = None
+    no_bridge: bool = False
+    bridged: list[str] = field(default_factory=list)
+    """Who asked for each request that went over the bridge."""
+    crossing: int = 0
     engine_model: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -92,6 +99,17 @@ class ToyActivator:
         self.queue.append(held)
         self.changed.set()
         return held
+
+    def bridge(self, model: ModelName, *, asked_by: str) -> Bridged | None:
+        if self.no_bridge or self.ready[model] is not None:
+            return None
+        self.bridged.append(asked_by)
+        self.crossing += 1
+        return Bridged(model=model, wake=WAKE)
+
+    def bridge_over(self, bridged: Bridged) -> None:
+        self.crossing -= 1
+        self.changed.set()
 
     def give_back(self, lease: Lease) -> None:
         self.out.remove(lease)
@@ -274,6 +292,8 @@ class Site:
     pool: UpstreamPool
     log: ToyLog
     keys: ToyKeys
+    paid: list[tuple[str, str, int]]
+    """What hosted APIs were paid, as the spend breaker is told."""
 
     @property
     def port(self) -> int:
@@ -329,6 +349,7 @@ async def running_site(
     parked: bool = False,
     keys: dict[bytes, str] | None = None,
     models: Sequence[str] = (),
+    hosted: HostedApis | None = None,
     **changes: object,
 ) -> AsyncIterator[Site]:
     settings = replace(QUICK, **changes)  # type: ignore[arg-type]
@@ -339,6 +360,7 @@ async def running_site(
         activator = ToyActivator(clock=clock, ready=ready)
         ledger, log, fleet = ToyLedger(), ToyLog(), ToyFleet(activator)
         ring = ToyKeys(keys or {})
+        paid: list[tuple[str, str, int]] = []
         pool = UpstreamPool(timeout_us=settings.upstream_timeout_us)
         server = new_server(
             settings=settings,
@@ -351,6 +373,13 @@ async def running_site(
             log=log,
             metrics=GatewayMetrics(),
             dashboard=b"<!doctype html><title>poorwill</title>",
+            bridges_to=BridgesTo(
+                apis=hosted,
+                bridging=activator,
+                paid=lambda model, key, nusd: paid.append((model, key, nusd)),
+            )
+            if hosted
+            else None,
         )
         async with server:
             yield Site(
@@ -362,10 +391,12 @@ async def running_site(
                 pool=pool,
                 log=log,
                 keys=ring,
+                paid=paid,
             )
         defects = [line for line in log.lines if line[0] == "error"]
         assert not defects, defects
         assert not activator.out, "a lease was not given back"
+        assert not activator.crossing, "a place on the bridge was not handed back"
 
 
 def post(body: object, *, path: str = "/v1/chat/completions", headers: Sequence[str] = ()) -> bytes:

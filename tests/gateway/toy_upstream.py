@@ -6,6 +6,7 @@ script: a coroutine that gets the request and the writer. It records every reque
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -77,10 +78,10 @@ class ToyUpstream:
 
 @asynccontextmanager
 async def toy_upstream(
-    script: Script | None = None, *, port: int = 0
+    script: Script | None = None, *, port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[ToyUpstream]:
     toy = ToyUpstream(script=script or chat)
-    server = await asyncio.start_server(toy.serve, toy.host, port)
+    server = await asyncio.start_server(toy.serve, toy.host, port, ssl=tls)
     toy.port = server.sockets[0].getsockname()[1]
     try:
         yield toy

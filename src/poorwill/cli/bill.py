@@ -10,7 +10,6 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
-from decimal import ROUND_HALF_UP
 
 from poorwill.cli.ledger import (
     add_ledger_options,
@@ -23,7 +22,6 @@ from poorwill.cli.target import add_json_option
 from poorwill.cli.verb import Streams, Verb, existing_file
 from poorwill.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.money import NUSD
 from poorwill.core.settings import HostedSettings, SpendSettings
 from poorwill.ledger import compare, explain, focus, reconcile, render, statement
 from poorwill.ledger.bill import Axis, make_bill
@@ -150,17 +148,16 @@ def _bill(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams)
 
 
 def hosted_price(hosted: HostedSettings, use: Use) -> int | None:
-    """Return what the hosted API would have charged for a day's tokens, at that day's public price."""
-    from poorwill.planner.hosted import EPOCH, MTOK, priced_by_package  # numpy is slow to import
+    """Return what the hosted API would have charged for a day's tokens, at that day's price."""
+    from poorwill.planner.hosted import EPOCH, offer_of  # numpy is slow to import
 
     try:
-        offer = priced_by_package(hosted.provider, hosted.model)
+        offer = offer_of(hosted)
     except RequestFault:
         return None
     noon = EPOCH + timedelta(days=use.day, hours=12)
     quote = offer.quote(noon, use.tokens_in // max(use.requests, 1))
-    dollars = (quote.input_usd * use.tokens_in + quote.output_usd * use.tokens_out) / MTOK
-    return int((dollars * NUSD).to_integral_value(rounding=ROUND_HALF_UP))
+    return quote.nusd(use.tokens_in, use.tokens_out)
 
 
 def _explain(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams) -> int:

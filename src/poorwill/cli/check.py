@@ -89,9 +89,10 @@ def _summary(model: ModelSettings) -> str:
     idle = f" {policy.idle_us / SECOND_US:g} s" if policy.idle_us is not None else ""
     ladder = " > ".join(model.replica.park.ladder)
     floor = ", floor" if model.floor.always or model.floor.windows else ""
+    bridge = f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
     return (
         f"{model.name}: {model.engine.kind}, ladder {ladder}, policy {policy.name}{idle}{floor}, "
-        f"wake budget {wake.budget_us / SECOND_US:g} s"
+        f"wake budget {wake.budget_us / SECOND_US:g} s{bridge}"
     )
 
 
@@ -129,6 +130,7 @@ def _judge(
     warnings = [*known.trouble, *advice(fleet), *_unknown_keys(fleet, known.keys)]
     if known.recovered is not None and fleet.rates:
         problems += _short_idles(fleet, source, known.recovered)
+    problems += _unpriced_bridges(fleet, source)
     return problems, warnings
 
 
@@ -141,6 +143,14 @@ def _short_idles(fleet: FleetSettings, source: str, known: Recovered) -> Sequenc
         return measured_costs(model, tier, fleet.rates, known, now_us=now_us)
 
     return short_idles(fleet, costs, lines_of(source))
+
+
+def _unpriced_bridges(fleet: FleetSettings, source: str) -> Sequence[Problem]:
+    if not any(model.hosted is not None and model.hosted.bridge for model in fleet.models):
+        return ()
+    from poorwill.compose.bridges import unpriced_bridges  # loads the gateway and the price list
+
+    return unpriced_bridges(fleet, lines_of(source))
 
 
 def _unknown_keys(fleet: FleetSettings, names: Sequence[str]) -> Sequence[Problem]:
@@ -181,6 +191,7 @@ def _as_json(
                 "ladder": list(model.replica.park.ladder),
                 "policy": model.policy.name,
                 "wake_budget_s": model.replica.wake.budget_us / SECOND_US,
+                "bridge": model.hosted.name if model.hosted and model.hosted.bridge else None,
             }
             for model in fleet.models
         ],

@@ -44,7 +44,10 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
             streams.say(f"serving http://{serving.address} (admin http://{serving.admin_address})")
             for model in settings.models:
                 ladder = " > ".join(serving.ladders[model.name])
-                streams.say(f"  {model.name}: {model.engine.kind}, parks {ladder}")
+                bridge = (
+                    f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
+                )
+                streams.say(f"  {model.name}: {model.engine.kind}, parks {ladder}{bridge}")
             streams.stdout.flush()
             # What was made by now lives as long as the process: no collection need look at it again.
             gc.collect()

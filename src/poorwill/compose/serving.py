@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from poorwill.clock import SystemClock
+from poorwill.compose.bridges import closed, hosted_apis
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host, storage_speed
 from poorwill.compose.places import ledger_path
 from poorwill.compose.plans import (
@@ -38,6 +39,7 @@ from poorwill.fleet.lock import Holding, hold_directory
 from poorwill.fleet.recovery import ModelPlan, replica_id
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
 from poorwill.fleet.unit import REMEMBERED_GAPS
+from poorwill.gateway.bridge import BridgesTo
 from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.pool import UpstreamPool
 from poorwill.gateway.server import GatewayServer, new_server
@@ -92,6 +94,7 @@ async def serving_fleet(
     tracer = open_tracer(env)
     async with owned(settings, env=env, log=log) as own:
         plans, fallbacks = await _plans(settings, own, env, log)
+        apis = hosted_apis(settings, env=env, log=log)
         pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us)
         metrics = GatewayMetrics()
         journal = Journal(ledger=own.ledger, listeners=(metrics.told, ToldReplicas(log=log).told))
@@ -122,6 +125,7 @@ async def serving_fleet(
                 log=log,
                 metrics=metrics,
                 dashboard=page(),
+                bridges_to=BridgesTo(apis=apis, bridging=fleet.bridging, paid=guard.bridge_paid),
             )
             async with (
                 gateway,
@@ -137,7 +141,7 @@ async def serving_fleet(
                 finally:
                     # What is in flight finishes through the gateway before the gateway closes.
                     gateway.stop_accepting()
-                    await fleet.close(settings.on_exit, settings.exit_us)
+                    await closed(gateway, fleet, settings)
 
 
 @asynccontextmanager

@@ -1,13 +1,12 @@
 """The keys of `[fleet]`, `[gateway]`, `[[rates]]` and `[spend]`: the only list of them there is."""
 
-from poorwill.config.kinds import Flag, Money, Seconds, Share, Size, Text, Whole, choice
+from poorwill.config.kinds import ENV_NAME, Flag, Money, Seconds, Share, Size, Text, Whole, choice
 from poorwill.config.places import Address, FilePath
 from poorwill.config.tables import Field, Group, Listed, Table
 from poorwill.config.when import Moment
 from poorwill.core.settings import FleetSettings, GatewaySettings, RateSettings, SpendSettings
 from poorwill.core.words import Tier
 
-_ENV_NAME = Text(pattern=r"[A-Za-z_]\w*", words="the name of an environment variable")
 _BY_NAME = Table(of=Money(), words="a table of name and dollars")
 
 FLEET = Group(
@@ -51,7 +50,7 @@ FLEET = Group(
         ),
         Field(
             key="encrypt_key_env",
-            kind=_ENV_NAME,
+            kind=ENV_NAME,
             doc="The environment variable that holds the key that snapshots are encrypted with.",
         ),
         Field(

@@ -125,6 +125,9 @@ class Text:
         return quoted(value)
 
 
+ENV_NAME = Text(pattern=r"[A-Za-z_]\w*", words="the name of an environment variable")
+
+
 def choice(*words: str) -> Text:
     """Return the kind that takes one of a few words."""
     return Text(choices=words, words="one of " + ", ".join(f"`{quoted(word)}`" for word in words))

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -34,11 +35,23 @@ def check_machine(
             _check_file(model, here, weights_fault)
         if model.engine.command:
             _check_program(model, here, env)
+        if model.hosted is not None and model.hosted.bridge and model.hosted.key_env:
+            _check_hosted_key(model.hosted.key_env, here, env)
     if fleet.encrypt_key_env and not env.get(fleet.encrypt_key_env):
         what = f"{fleet.encrypt_key_env} is not set in the environment"
         sheet.wrong(("fleet", "encrypt_key_env"), what)
     if os.path.exists(fleet.directory) and not os.path.isdir(fleet.directory):
         sheet.wrong(("fleet", "directory"), f"{fleet.directory} is not a directory")
+
+
+def _check_hosted_key(name: str, sheet: ModelSheet, env: Mapping[str, str]) -> None:
+    key = env.get(name, "")
+    if not key:
+        hint = f"export {name}=..., or take bridge out"
+        sheet.wrong(["hosted.key_env"], f"{name} is not set in the environment", hint)
+    elif not re.fullmatch(r"[!-~]+", key):
+        hint = "a key is one word of letters, digits and signs; look for a space or a line end"
+        sheet.wrong(["hosted.key_env"], f"{name} does not hold an API key", hint)
 
 
 def _check_file(model: ModelSettings, sheet: ModelSheet, weights_fault: WeightsFault) -> None:

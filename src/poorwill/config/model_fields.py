@@ -2,7 +2,7 @@
 
 from types import MappingProxyType
 
-from poorwill.config.kinds import Flag, Money, Seconds, Size, Text, Whole, Word, choice
+from poorwill.config.kinds import ENV_NAME, Flag, Money, Seconds, Size, Text, Whole, Word, choice
 from poorwill.config.places import FilePath
 from poorwill.config.tables import Field, Group, Listed, Scalar, Table
 from poorwill.config.when import Days, Hour, Zone
@@ -137,6 +137,42 @@ HOSTED = Group(
             kind=Text(empty=False),
             required=True,
             doc="The provider's name for the model.",
+        ),
+        Field(
+            key="bridge",
+            kind=Flag(),
+            doc="Send requests there while the replica cannot serve them. That gives their text to the "
+            "provider and costs what the provider charges; without it nothing is ever sent.",
+        ),
+        Field(
+            key="url",
+            kind=Text(pattern=r"https?://[^\s/?#@]+(/[^\s?#]*)?", words="the URL of an API"),
+            doc="For `bridge`: the base URL of the OpenAI-compatible API, or of Anthropic's, such as "
+            "`https://api.groq.com/openai/v1`.",
+        ),
+        Field(
+            key="key_env",
+            kind=ENV_NAME,
+            doc="For `bridge`: the environment variable that holds the API key. It must be set when "
+            "`serve` starts.",
+        ),
+        Field(
+            key="when",
+            kind=choice("waking", "failed"),
+            doc="For `bridge`: `waking` sends every request that finds the model not ready, so that "
+            "nobody waits; `failed` holds it, and sends it only if its wake fails or takes too long.",
+        ),
+        Field(
+            key="input_usd_mtok",
+            kind=Money(),
+            into="input_nusd_mtok",
+            doc="Dollars per million tokens in, where the public price list has no price or another one.",
+        ),
+        Field(
+            key="output_usd_mtok",
+            kind=Money(),
+            into="output_nusd_mtok",
+            doc="Dollars per million tokens out, likewise.",
         ),
     ),
 )
@@ -311,7 +347,7 @@ PARK_FIELDS = (
     Field(
         key="hosted",
         kind=HOSTED,
-        doc="The hosted API that the model is compared with, in the bill and in wakes.",
+        doc="The hosted API that the model is compared with in the bill, and the bridge to it, if wanted.",
     ),
 )
 

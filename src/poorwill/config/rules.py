@@ -5,7 +5,9 @@ A rule names the keys it is about; where one of them was reported already, it sa
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from itertools import pairwise
+from urllib.parse import urlsplit
 
 from poorwill.config.kinds import nearest, quoted
 from poorwill.config.lines import NO_LINES, Lines
@@ -52,6 +54,7 @@ def check_model(model: ModelSettings, sheet: ModelSheet) -> None:
     _check_ladder(model, sheet)
     _check_wake(model, sheet)
     _check_policy(model, sheet)
+    _check_hosted(model, sheet)
 
 
 def _check_engine(model: ModelSettings, sheet: ModelSheet) -> None:
@@ -183,6 +186,36 @@ def _check_policy(model: ModelSettings, sheet: ModelSheet) -> None:
             sheet.wrong([f"policy.rungs_s.{tier}", "ladder"], "is not on the ladder", hint)
 
 
+def _check_hosted(model: ModelSettings, sheet: ModelSheet) -> None:
+    hosted = model.hosted
+    if hosted is None:
+        return
+    if (hosted.input_nusd_mtok is None) != (hosted.output_nusd_mtok is None):
+        given = "input" if hosted.output_nusd_mtok is None else "output"
+        other = "output" if given == "input" else "input"
+        hint = f"give {other}_usd_mtok as well, or neither"
+        sheet.wrong([f"hosted.{given}_usd_mtok"], "is only half of a price", hint)
+    if not hosted.bridge:
+        return
+    if not hosted.url and not sheet.sheet.partial:
+        hint = 'e.g. url = "https://api.groq.com/openai/v1"'
+        sheet.wrong(["hosted.url"], "is missing: the bridge leads nowhere", hint)
+    if hosted.url.startswith("http:") and not _on_this_machine(hosted.url):
+        hint = "use https; http is for this machine alone"
+        sheet.wrong(["hosted.url"], "would send users' text and the API key in the clear", hint)
+    if not hosted.key_env and not sheet.sheet.partial:
+        hint = 'name the variable that holds the API key, e.g. key_env = "GROQ_API_KEY"'
+        sheet.wrong(["hosted.key_env"], "is missing", hint)
+
+
+def _on_this_machine(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def check_fleet(fleet: FleetSettings, sheet: Sheet) -> None:
     """Report what is wrong with the fleet as a whole."""
     _check_ports(fleet, sheet)
@@ -236,6 +269,11 @@ def _check_spend(fleet: FleetSettings, sheet: Sheet) -> None:
     if not fleet.spend.any_limit or sheet.is_bad(("rates",)):
         return
     currencies = sorted({rate.currency for rate in fleet.rates})
+    bridged = any(model.hosted is not None and model.hosted.bridge for model in fleet.models)
+    if bridged and currencies and currencies != ["USD"]:
+        what = f"limits sums of money, but the rates are in {' and '.join(currencies)} and the bridge in USD"
+        sheet.wrong(("spend",), what, "amounts in several currencies cannot be added up: use USD")
+        return
     if not currencies:
         sheet.wrong(("spend",), "limits nothing: no time has a price", "add [[rates]]")
     elif len(currencies) > 1:

@@ -129,7 +129,7 @@ class RequestEnded:
     path: str
     arrived_us: int
     leased_us: int | None
-    """When it got its lease; arrival to lease is the time it was held."""
+    """When it got its lease, or went over the bridge; arrival to lease is the time it was held."""
     first_byte_us: int | None
     ended_us: int
     status: int
@@ -140,6 +140,13 @@ class RequestEnded:
     wake: WakeId | None = None
     bridge_nusd: int = 0
     """What a hosted API was paid for it, where it went over the bridge."""
+    bridge: str = ""
+    """The hosted API that answered it, as provider/model; empty where a replica did."""
+
+    @property
+    def bridge_untold(self) -> bool:
+        """Whether it went over the bridge and the hosted API told no usage: its cost is not known."""
+        return bool(self.bridge) and self.tokens_in is None and self.tokens_out is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

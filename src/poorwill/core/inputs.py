@@ -122,6 +122,9 @@ class WakeAsked:
     kind: ClassVar[Kind] = Kind.WAKE_ASKED
     asked_by: str = "operator"
     why: str = "operator"
+    demand: bool = False
+    """Whether a request is behind it, which a hosted API serves meanwhile: then the back-off after a failed
+    wake holds, and a park under way is followed by the wake."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

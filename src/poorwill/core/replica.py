@@ -91,6 +91,8 @@ class Replica:
     park_from: Tier | None = None
     park_to: Tier | None = None
     """Where a drain leads."""
+    wanted_by: str = ""
+    """Whose request, served by a hosted API, came during the park under way: it is to be woken after it."""
     drain_ends_us: int = 0
     ready_since_us: int = 0
     woken_ahead_us: int = 0

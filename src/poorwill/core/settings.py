@@ -175,10 +175,34 @@ class SpendSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedSettings:
-    """The hosted API a model is compared with, in the bill and in plans."""
+    """The hosted API a model is compared with, in the bill and in plans; with `bridge`, the one that serves
+    while the replica cannot."""
 
     provider: str
     model: str
+    bridge: bool = False
+    """Whether requests, and with them users' data, may be sent there at all."""
+    url: str = ""
+    """The base URL of its API, without a slash at the end; `/v1/chat/completions` becomes `url`
+    `/chat/completions`."""
+    key_env: str = ""
+    """The environment variable that holds the API key."""
+    when: str = "waking"
+    """`waking`: each request that finds the model not ready; `failed`: one whose wake has failed."""
+    input_nusd_mtok: int | None = None
+    output_nusd_mtok: int | None = None
+    """Nano-dollars per million tokens; where None, the public price list's."""
+
+    @property
+    def name(self) -> str:
+        """Return provider/model."""
+        return f"{self.provider}/{self.model}"
+
+    @property
+    def bridge_words(self) -> str:
+        """Say what the bridge does, for people."""
+        when = "while it wakes" if self.when == "waking" else "when a wake fails"
+        return f"bridge to {self.name} {when}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -207,6 +207,15 @@ class Verdict:
             ),
         )
 
+    def with_paid(self, model: str, key: str, nusd: int) -> "Verdict":
+        """Return how the limits stand once a hosted API was paid for a request of this model and key."""
+
+        def after(limit: LimitState) -> LimitState:
+            concerned = limit.bounds(model) or (limit.scope is Scope.KEY and limit.name == key)
+            return replace(limit, spent_nusd=limit.spent_nusd + nusd) if concerned else limit
+
+        return replace(self, limits=tuple(map(after, self.limits)))
+
 
 FORECAST_AFTER_SHARE = 24
 """A forecast needs at least this fraction (1/24) of its window behind it."""

@@ -187,9 +187,11 @@ def _wake_failed(turn: Turn, what: WakeFailed) -> None:
 
 def _wake_asked(turn: Turn, what: WakeAsked) -> None:
     replica = turn.replica
-    if replica.closing:
+    if replica.closing or (what.demand and turn.now_us < replica.retry_at_us):
         return
-    if replica.state is State.PARKED and replica.blocked is None:
+    if replica.state is State.PARKING and what.demand:
+        turn.set(wanted_by=what.asked_by)
+    elif replica.state is State.PARKED and replica.blocked is None:
         turn.begin_wake(replica.tier, asked_by=what.asked_by, why=what.why)
     elif replica.state is State.DRAINING and not replica.must_stop:
         _cancel_drain(turn, f"{what.asked_by} asked for {replica.model} to be ready")

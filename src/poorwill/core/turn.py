@@ -184,7 +184,9 @@ class Turn:
             phase_began_us=self.now_us,
             served=served,
         )
-        self.set(state=State.WAKING, tier=from_tier, generation=generation, wake=attempt)
+        self.set(
+            state=State.WAKING, tier=from_tier, generation=generation, wake=attempt, wanted_by=""
+        )
         self.record(
             WakeBegan(
                 wake=wake,
@@ -293,6 +295,7 @@ class Turn:
             park_from=from_tier,
             park_to=None,
             park_began_us=self.now_us,
+            wanted_by="",
             generation=generation,
         )
         self.span(PARK, tier=to_tier, why=why)
@@ -329,8 +332,10 @@ class Turn:
         self.set(state=State.PARKED, tier=tier, park_from=None, park_to=None)
         if self.replica.blocked:
             self.fail_holds(ErrorCode.SPEND_LIMIT, self.replica.blocked.why)
-        if self.replica.holds and not self.replica.closing:
-            self.begin_wake(tier, asked_by=self.replica.holds[0].asked_by, why="demand")
+        replica = self.replica
+        asked_by = replica.holds[0].asked_by if replica.holds else replica.wanted_by
+        if asked_by and not replica.closing and not replica.blocked:
+            self.begin_wake(tier, asked_by=asked_by, why="demand")
             return
         self.span(parked(tier), tier=tier)
 

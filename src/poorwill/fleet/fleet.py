@@ -14,6 +14,7 @@ from poorwill.core.settings import FleetSettings
 from poorwill.core.words import PARKED_CAUSES, ReplicaId, Tier
 from poorwill.core.words import parked as parked_in
 from poorwill.fleet.activator import FleetActivator
+from poorwill.fleet.bridging import FleetBridging
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import ModelPlan, Recovery, Remembered
@@ -37,6 +38,7 @@ class Fleet:
     """What the rest of the program may use of a running fleet."""
 
     activator: FleetActivator
+    bridging: FleetBridging
     view: OperatorView
     controller: Controller
 
@@ -113,6 +115,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
         ]
         fleet = Fleet(
             activator=FleetActivator(controller=controller),
+            bridging=FleetBridging(controller=controller),
             view=OperatorView(controller=controller, guard=parts.guard),
             controller=controller,
         )

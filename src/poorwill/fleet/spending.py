@@ -31,6 +31,8 @@ class SpendGuard:
     _controller: Controller | None = None
     _begun: list[ModelName] = field(default_factory=list)
     """Models that began to wake during the look under way, or the last one."""
+    _paid: list[tuple[ModelName, str, int]] = field(default_factory=list)
+    """What hosted APIs were paid during the look under way, or since the last one."""
     _told: dict[str, Standing] = field(default_factory=dict)
     _told_jumps: set[str] = field(default_factory=set)
 
@@ -64,12 +66,14 @@ class SpendGuard:
         It looks at the ledger once all that was begun before is in it; wakes that begin meanwhile are added
         to what it finds. Raises OperatorFault where the ledger cannot be written or read.
         """
-        self._begun = []
+        self._begun, self._paid = [], []
         if self.verdict.limits:
             await controller.journal.record([])
         found = await self.look()
         for model in self._begun:
             found = found.with_wake(model)
+        for payment in self._paid:
+            found = found.with_paid(*payment)
         self.verdict = found
         self._apply(controller)
 
@@ -78,6 +82,13 @@ class SpendGuard:
         self._begun.append(model)
         if self.verdict.limits and self._controller is not None:
             self.verdict = self.verdict.with_wake(model)
+            self._block(self._controller)
+
+    def bridge_paid(self, model: ModelName, key: str, nusd: int) -> None:
+        """Take what a hosted API was paid from what may be spent, at once: not at the next look."""
+        if self.verdict.limits and self._controller is not None:
+            self._paid.append((model, key, nusd))
+            self.verdict = self.verdict.with_paid(model, key, nusd)
             self._block(self._controller)
 
     def _apply(self, controller: Controller) -> None:

@@ -42,6 +42,8 @@ class Unit:
     """How what runs was launched."""
     parked: Parked | None = None
     waiting: dict[HoldId, asyncio.Future[Lease]] = field(default_factory=dict)
+    bridged: int = 0
+    """Requests that a hosted API serves now in the replica's place."""
     marks: list[PhaseMark] = field(default_factory=list)
     """Phase marks of the wake under way."""
     job: asyncio.Task[None] | None = None
@@ -119,7 +121,7 @@ class Unit:
 
     def left(self, now_us: int) -> None:
         """A request ended or gave up: a quiet stretch begins if it was the last."""
-        if not self.quiet_since_us and not self.gate.in_flight and not self.waiting:
+        if not (self.quiet_since_us or self.gate.in_flight or self.waiting or self.bridged):
             self.quiet_since_us = now_us
 
     async def turned(self) -> None:

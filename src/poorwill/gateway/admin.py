@@ -6,7 +6,7 @@ reach it through a browser, neither by a cross-origin POST nor by a name that re
 rebinding).
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from urllib.parse import urlsplit
 
@@ -29,6 +29,8 @@ from poorwill.gateway.wire import Dialect
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Health = Callable[[], Mapping[str, object]]
+Bridges = Callable[[], Sequence[Mapping[str, object]]]
+"""How each bridge stands."""
 
 
 def admin_app(
@@ -38,6 +40,7 @@ def admin_app(
     log: Log,
     metrics_text: Callable[[], str],
     health: Health,
+    bridges: Bridges,
     page: bytes,
     streams: Streams,
     host: str,
@@ -46,7 +49,7 @@ def admin_app(
     endpoints: Mapping[Action, Endpoint] = {
         Action.DASHBOARD: _dashboard(page=page),
         Action.HEALTH: _health(health=health),
-        Action.STATUS: _status(fleet=fleet, clock=clock, health=health),
+        Action.STATUS: _status(fleet=fleet, clock=clock, health=health, bridges=bridges),
         Action.METRICS: _metrics(metrics_text=metrics_text),
         Action.EVENTS: _events(fleet=fleet, streams=streams),
         Action.WAKE: _wake(fleet=fleet),
@@ -88,7 +91,7 @@ def _health(*, health: Health) -> Endpoint:
     return handle
 
 
-def _status(*, fleet: FleetView, clock: Clock, health: Health) -> Endpoint:
+def _status(*, fleet: FleetView, clock: Clock, health: Health, bridges: Bridges) -> Endpoint:
     async def handle(request: Request) -> Response:
         now_us = clock.now_us()
         replicas = [
@@ -96,7 +99,8 @@ def _status(*, fleet: FleetView, clock: Clock, health: Health) -> Endpoint:
             for status in fleet.status()
         ]
         limits = [limit.document(now_us) for limit in fleet.limits()]
-        return JSONResponse({"now_us": now_us, **health(), "replicas": replicas, "limits": limits})
+        told = {"replicas": replicas, "bridges": bridges(), "limits": limits}
+        return JSONResponse({"now_us": now_us, **health(), **told})
 
     return handle
 

@@ -89,6 +89,8 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     link: Link | None = None
     task: "asyncio.Task[None] | None" = None
     tries: int = 0
+    crossed: bool = False
+    """Whether it went over the bridge, or tried to: that is done once."""
     over: bool = False
     usage: UsageScan | None = None
     engine_status: int = 0

@@ -1,10 +1,11 @@
 """The pool of keep-alive connections to engines, keyed by address; the fleet's `Connections` as well.
 
-Owns every socket to an engine. The last one used is used first, so that idle ones grow old and are
-closed. All methods run on the event loop's thread.
+Owns every socket to an engine, and to the hosted APIs that stand in for one. The last one used is used
+first, so that idle ones grow old and are closed. All methods run on the event loop's thread.
 """
 
 import asyncio
+import ssl
 
 from poorwill.core.errors import EngineFault, ErrorCode, TryLater
 from poorwill.core.words import SECOND_US
@@ -69,13 +70,17 @@ class UpstreamPool:
                 return upstream
         return None
 
-    async def connect(self, host: str, port: int) -> Upstream:
-        """Open a connection. Raises OSError (TimeoutError after `CONNECT_S`). Cancelled: none is left."""
+    async def connect(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> Upstream:
+        """Open a connection, with TLS where a context is given.
+
+        Raises OSError (TimeoutError after `CONNECT_S`, ssl.SSLError where the certificate does not hold).
+        Cancelled: none is left.
+        """
         address = self._addresses.setdefault((host, port), _Address(host, port))
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_S):
             _, upstream = await loop.create_connection(
-                lambda: Upstream(home=address, loop=loop), host, port
+                lambda: Upstream(home=address, loop=loop), host, port, ssl=tls
             )
         if not upstream.usable:
             raise ConnectionResetError("closed as soon as it was opened")

@@ -12,14 +12,14 @@ after the request was written is not retried: the request may be what killed the
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError, RequestFault, TryLater
-from poorwill.core.ports import Activator, Clock, LedgerWriter, Log
+from poorwill.core.ports import Activator, Clock, Lease, LedgerWriter, Log
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US, ModelName
+from poorwill.gateway.bridge import Bridge, Spawn
 from poorwill.gateway.exchange import Exchange
 from poorwill.gateway.heartbeat import Heartbeat
 from poorwill.gateway.pool import UpstreamPool
@@ -31,8 +31,6 @@ RETRY_DELAY_S = 0.05
 RETRY_WITHIN_US = 15 * SECOND_US
 POST_AFTER_S = 0.02
 """How long a request's row waits for others: one call for many is what the ledger's thread likes."""
-
-Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
 class RequestPolicy:
@@ -50,6 +48,7 @@ class RequestPolicy:
         models: Callable[[], Sequence[ModelName]],
         observe: Callable[[RequestEnded], None],
         spawn: Spawn,
+        bridges: Mapping[ModelName, Bridge],
     ) -> None:
         self.activator = activator
         self.clock = clock
@@ -60,6 +59,7 @@ class RequestPolicy:
         self._models = models
         self._observe = observe
         self._spawn = spawn
+        self.bridges = bridges
         self._active: set[Exchange] = set()
         self._rows: list[RequestEnded] = []
         self._quiet: asyncio.Future[None] | None = None
@@ -86,6 +86,10 @@ class RequestPolicy:
         except PoorwillError as error:
             self._refuse(exchange, error)
             return
+        exchange.task = self._spawn(self._dispatch(exchange))
+
+    def resume(self, exchange: Exchange) -> None:
+        """Go on with a request that came back over the bridge."""
         exchange.task = self._spawn(self._dispatch(exchange))
 
     def lost(self, exchange: Exchange, *, reused: bool, why: str) -> None:
@@ -140,19 +144,16 @@ class RequestPolicy:
             exchange.fail(PoorwillError(ErrorCode.INTERNAL, "poorwill failed; its log says why"))
         else:
             exchange.task = None
-            upstream.send(exchange)
+            if upstream is not None:
+                upstream.send(exchange)
 
-    async def _reach(self, exchange: Exchange) -> Upstream:
-        """Return a connection to a replica that the exchange has a lease on.
-
-        The hold is registered and awaited in one go: a place that nobody awaits could not be freed.
-        """
+    async def _reach(self, exchange: Exchange) -> Upstream | None:
+        """Return a connection to a replica that the exchange has a lease on; None: it crossed the bridge."""
         while True:
             if exchange.lease is None:
-                lease = self.activator.claim(exchange.model)
+                lease = self.activator.claim(exchange.model) or await self._wait(exchange)
                 if lease is None:
-                    with self._hold(exchange) as held:
-                        lease = await held.lease()
+                    return None
                 exchange.leased(lease, at_us=self.clock.now_us())
             assert exchange.lease is not None
             host, port = exchange.lease.host, exchange.lease.port
@@ -167,6 +168,22 @@ class RequestPolicy:
                         ErrorCode.UPSTREAM_CONNECT, f"the engine accepts no connection: {error}"
                     ) from error
             await asyncio.sleep(RETRY_DELAY_S * 2**exchange.tries)
+
+    async def _wait(self, exchange: Exchange) -> Lease | None:
+        """Send a request over the bridge (None), or hold it until there is a lease; if that fails, as well.
+
+        The hold is registered and awaited in one go: a place that nobody awaits could not be freed.
+        """
+        bridge = self.bridges.get(exchange.model)
+        if bridge is not None and await bridge.cross(exchange, self, instead_of=None):
+            return None
+        try:
+            with self._hold(exchange) as held:
+                return await held.lease()
+        except TryLater as error:
+            if bridge is not None and await bridge.cross(exchange, self, instead_of=error):
+                return None
+            raise
 
     def _hold(self, exchange: Exchange) -> Heartbeat:
         """Register a place in the queue. Raises TryLater where there is none."""

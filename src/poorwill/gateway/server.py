@@ -19,9 +19,10 @@ from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.ports import Activator, Clock, FleetView, KeyRing, LedgerWriter, Log
 from poorwill.core.settings import GatewaySettings
-from poorwill.core.words import SECOND_US
+from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway.admin import admin_app
 from poorwill.gateway.admin_listener import AdminListener
+from poorwill.gateway.bridge import BridgesTo, bridges_of
 from poorwill.gateway.downstream import LINGER_S, Downstream, House
 from poorwill.gateway.events import Streams
 from poorwill.gateway.incoming import Checks
@@ -42,6 +43,10 @@ class Metrics(Protocol):
 
     def refused(self, code: ErrorCode) -> None:
         """Count a request that was not let in. Never raises."""
+        ...
+
+    def bridge_failed(self, model: ModelName, why: str) -> None:
+        """Count a request that a hosted API did not answer. Never raises."""
         ...
 
     def exposition(self, fleet: FleetView) -> str:
@@ -196,9 +201,18 @@ def new_server(
     log: Log,
     metrics: Metrics,
     dashboard: bytes,
+    bridges_to: BridgesTo | None = None,
 ) -> GatewayServer:
     """Return a gateway, not running yet. `dashboard` is the page the admin listener serves at `/`."""
     tasks = _Tasks()
+    bridges = bridges_of(
+        bridges_to,
+        pool=pool,
+        clock=clock,
+        log=log,
+        spawn=tasks.spawn,
+        failed=metrics.bridge_failed,
+    )
     policy = RequestPolicy(
         settings=settings,
         activator=activator,
@@ -209,6 +223,7 @@ def new_server(
         models=fleet.models,
         observe=metrics.ended,
         spawn=tasks.spawn,
+        bridges=bridges,
     )
     house = House(
         checks=Checks(settings=settings, keys=keys, clock=clock, log=log),
@@ -226,11 +241,7 @@ def new_server(
         pool=pool,
         house=house,
         admin=_admin_listener(
-            house=house,
-            fleet=fleet,
-            metrics=metrics,
-            ledger=ledger,
-            dashboard=dashboard,
+            house=house, fleet=fleet, metrics=metrics, ledger=ledger, dashboard=dashboard
         ),
         tasks=tasks,
     )
@@ -259,6 +270,7 @@ def _admin_listener(
         log=checks.log,
         metrics_text=metrics_text,
         health=health,
+        bridges=lambda: [bridge.status() for bridge in policy.bridges.values()],
         page=dashboard,
         streams=streams,
         host=checks.settings.admin_host,

@@ -8,12 +8,13 @@ forgotten), and one parser lives as long as its connection.
 import asyncio
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Protocol
 
 import httptools
 
-from poorwill.core.errors import EngineFault, ErrorCode
-from poorwill.gateway.exchange import Exchange
+from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
+from poorwill.gateway.exchange import Exchange, Link
 from poorwill.gateway.model_name import renamed
 from poorwill.gateway.response import Headers
 
@@ -65,6 +66,40 @@ class Home(Protocol):
         ...
 
 
+class Carried(Protocol):
+    """What a connection carries: an exchange, or a request on the bridge; each method is as `Exchange`'s."""
+
+    def attach(self, link: Link) -> None:
+        """Wait for the answer on this connection."""
+        ...
+
+    def on_head(
+        self, status: int, headers: Headers, *, length: int | None, content_type: bytes
+    ) -> None:
+        """Take the head of the answer."""
+        ...
+
+    def flush(self) -> None:
+        """The head is here and the body keeps us waiting."""
+        ...
+
+    def on_body(self, parts: Sequence[bytes]) -> None:
+        """Take pieces of the body."""
+        ...
+
+    def on_end(self) -> None:
+        """The answer is complete."""
+        ...
+
+    def on_lost(self, *, reused: bool, why: str) -> None:
+        """The connection is gone before the answer was complete."""
+        ...
+
+    def fail(self, error: PoorwillError) -> None:
+        """The connection, or its owner, gives up."""
+        ...
+
+
 class Upstream(asyncio.Protocol):
     """A keep-alive connection. `send` starts an exchange; everything after that is a callback."""
 
@@ -96,7 +131,7 @@ class Upstream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._parts: list[bytes] = []
-        self.exchange: Exchange | None = None
+        self.exchange: Carried | None = None
         self.heard = loop.time()
         """When the engine was last heard of, on the loop's clock."""
         self.paused = False
@@ -149,6 +184,14 @@ class Upstream(asyncio.Protocol):
             )
         )
         exchange.attach(self)
+
+    def carry(self, carried: Carried, request: bytes) -> None:
+        """Write a request that was composed elsewhere; its answer goes to `carried` as it comes."""
+        assert self._transport is not None
+        self.exchange = carried
+        self.heard = self._loop.time()
+        self._transport.write(request)
+        carried.attach(self)
 
     def abandon(self) -> None:
         """Close at once and tell the exchange nothing more. Idempotent."""
@@ -273,7 +316,7 @@ class Upstream(asyncio.Protocol):
         else:
             self._headers.clear()  # an interim response was for this hop alone
 
-    def _announce(self, exchange: Exchange) -> None:
+    def _announce(self, exchange: Carried) -> None:
         headers, self._headers = self._headers, []
         if self._nominated not in (b"", b"close", b"keep-alive"):
             named = {word.strip() for word in self._nominated.split(b",")}
@@ -282,7 +325,7 @@ class Upstream(asyncio.Protocol):
             self._status, headers, length=self._length, content_type=self._content_type
         )
 
-    def _done(self, exchange: Exchange) -> None:
+    def _done(self, exchange: Carried) -> None:
         """Go back to the pool first, so that a drain which sees the lease come back finds it there."""
         assert self._transport is not None
         self.exchange = None

@@ -131,7 +131,9 @@ WITH summed AS (
   SELECT r.ended_us / 3600000000 AS hour, r.model, r.key, count(*) AS requests,
     sum(o.text <> 'ok') AS failed, sum(r.tokens_out IS NULL) AS untold,
     coalesce(sum(r.tokens_in), 0) AS tokens_in, coalesce(sum(r.tokens_out), 0) AS tokens_out,
-    sum(coalesce(r.leased_us, r.ended_us) - r.arrived_us) AS held_us, sum(r.bridge_nusd) AS bridge_nusd
+    sum(coalesce(r.leased_us, r.ended_us) - r.arrived_us) AS held_us, sum(r.bridge_nusd) AS bridge_nusd,
+    count(r.bridge) AS bridged,
+    sum(r.bridge IS NOT NULL AND coalesce(r.tokens_in, r.tokens_out) IS NULL) AS bridge_untold
   FROM requests r JOIN texts o ON o.id = r.outcome
   WHERE r.ended_us >= :kept GROUP BY 1, 2, 3
 ),

@@ -145,6 +145,11 @@ def _figures(figures: Figures, currency: str) -> list[str]:
                 f"{figures.hosted_name}, {_against(figures.hosted_nusd, figures.nusd)}",
             )
         )
+    if count.bridged:
+        told = f"{counted(count.bridged, 'request')} went to a hosted API"
+        if count.bridge_untold:
+            told += f"; {count.bridge_untold:,} without usage, whose cost is not known"
+        rows.append(("bridge", money(count.bridge_nusd), told))
     if figures.unpriced_us:
         rows.append(("no rate", duration(figures.unpriced_us), "counted, but priced at nothing"))
     title = figures.model or "all models"
@@ -222,6 +227,9 @@ def _figures_json(figures: Figures) -> dict[str, Any]:
         "tokens_in": count.tokens_in,
         "tokens_out": count.tokens_out,
         "held_s": count.held_us / SECOND_US,
+        "bridged_requests": count.bridged,
+        "bridged_requests_without_usage": count.bridge_untold,
+        "bridge_nusd": count.bridge_nusd,
         "nusd_per_request": figures.nusd_per_request,
         "nusd_per_m_tokens": {
             "in": figures.nusd_per_m(count.tokens_in),

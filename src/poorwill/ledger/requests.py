@@ -15,16 +15,17 @@ from poorwill.ledger.woken import Woken
 
 _INSERT = (
     "INSERT INTO requests (request, model, key, path, outcome, life, wake, arrived_us, leased_us,"
-    " first_byte_us, ended_us, status, tokens_in, tokens_out, bridge_nusd)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " first_byte_us, ended_us, status, tokens_in, tokens_out, bridge_nusd, bridge)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 _SUM = (
-    "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
     " requests = requests + excluded.requests, failed = failed + excluded.failed,"
     " untold = untold + excluded.untold, tokens_in = tokens_in + excluded.tokens_in,"
     " tokens_out = tokens_out + excluded.tokens_out, held_us = held_us + excluded.held_us,"
-    " bridge_nusd = bridge_nusd + excluded.bridge_nusd"
+    " bridge_nusd = bridge_nusd + excluded.bridge_nusd, bridged = bridged + excluded.bridged,"
+    " bridge_untold = bridge_untold + excluded.bridge_untold"
 )
 
 REMEMBERED_TEXTS = 10_000
@@ -36,7 +37,7 @@ class RequestRows:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._rows: list[tuple[object, ...]] = []
-        self._sums: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0] * 7)
+        self._sums: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0] * 9)
         self._woken = Woken(db)
         self._texts: dict[str, int] = {}
         self._lives: dict[str, int | None] = {}
@@ -66,6 +67,7 @@ class RequestRows:
                 entry.tokens_in,
                 entry.tokens_out,
                 entry.bridge_nusd,
+                self._text(entry.bridge) if entry.bridge else None,
             )
         )
         sums = self._sums[entry.ended_us // HOUR_US, model, key]
@@ -78,6 +80,9 @@ class RequestRows:
         self._longest_us = max(self._longest_us, entry.ended_us - leased_us)
         sums[5] += leased_us - entry.arrived_us
         sums[6] += entry.bridge_nusd
+        if entry.bridge:
+            sums[7] += 1
+            sums[8] += entry.bridge_untold
 
     def wake_ended(self, name: str, wake: int, ended_us: int, served: Sequence[str]) -> None:
         """Take notice of whom a wake woke for."""

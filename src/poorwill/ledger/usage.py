@@ -20,6 +20,10 @@ class Count:
     tokens_out: int = 0
     held_us: int = 0
     bridge_nusd: int = 0
+    bridged: int = 0
+    """Requests that a hosted API answered, or was asked and did not finish."""
+    bridge_untold: int = 0
+    """Those of them whose API told no usage: what they cost is not known, and not in `bridge_nusd`."""
 
     def __add__(self, other: "Count") -> "Count":
         return Count(
@@ -30,6 +34,8 @@ class Count:
             tokens_out=self.tokens_out + other.tokens_out,
             held_us=self.held_us + other.held_us,
             bridge_nusd=self.bridge_nusd + other.bridge_nusd,
+            bridged=self.bridged + other.bridged,
+            bridge_untold=self.bridge_untold + other.bridge_untold,
         )
 
 
@@ -61,7 +67,8 @@ def usage(db: sqlite3.Connection, period: Period) -> Iterator[Use]:
 
 
 def _uses(rows: sqlite3.Cursor) -> Iterator[Use]:
-    for day, model, key, requests, failed, untold, tokens_in, tokens_out, held, bridge in rows:
+    for day, model, key, *sums in rows:
+        requests, failed, untold, tokens_in, tokens_out, held, nusd, bridged, bridge_untold = sums
         yield Use(
             day=day,
             model=model,
@@ -72,13 +79,15 @@ def _uses(rows: sqlite3.Cursor) -> Iterator[Use]:
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             held_us=held,
-            bridge_nusd=bridge,
+            bridge_nusd=nusd,
+            bridged=bridged,
+            bridge_untold=bridge_untold,
         )
 
 
 _HOURS = """
 SELECT u.hour / 24, m.text, k.text, sum(u.requests), sum(u.failed), sum(u.untold), sum(u.tokens_in),
-  sum(u.tokens_out), sum(u.held_us), sum(u.bridge_nusd)
+  sum(u.tokens_out), sum(u.held_us), sum(u.bridge_nusd), sum(u.bridged), sum(u.bridge_untold)
 FROM usage u JOIN texts m ON m.id = u.model JOIN texts k ON k.id = u.key
 WHERE u.hour >= :from AND u.hour < :to GROUP BY u.hour / 24, u.model, u.key
 """
@@ -86,7 +95,8 @@ WHERE u.hour >= :from AND u.hour < :to GROUP BY u.hour / 24, u.model, u.key
 _ROWS = """
 SELECT r.ended_us / :day, m.text, k.text, count(*), sum(o.text <> 'ok'), sum(r.tokens_out IS NULL),
   coalesce(sum(r.tokens_in), 0), coalesce(sum(r.tokens_out), 0),
-  sum(coalesce(r.leased_us, r.ended_us) - r.arrived_us), sum(r.bridge_nusd)
+  sum(coalesce(r.leased_us, r.ended_us) - r.arrived_us), sum(r.bridge_nusd),
+  count(r.bridge), sum(r.bridge IS NOT NULL AND coalesce(r.tokens_in, r.tokens_out) IS NULL)
 FROM (SELECT NULL AS id UNION ALL SELECT id FROM lives) l
 JOIN requests r ON r.life IS l.id AND r.ended_us >= :from AND r.ended_us < :to
 JOIN texts m ON m.id = r.model JOIN texts k ON k.id = r.key JOIN texts o ON o.id = r.outcome

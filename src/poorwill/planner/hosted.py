@@ -9,13 +9,14 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 import numpy as np
 from numpy.typing import NDArray
 
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.money import NUSD
+from poorwill.core.settings import HostedSettings
 from poorwill.core.words import SECOND_US
 from poorwill.planner.trace import UNKNOWN, Trace
 from poorwill.planner.wording import counted
@@ -36,6 +37,11 @@ class Quote:
 
     input_usd: Decimal
     output_usd: Decimal
+
+    def nusd(self, tokens_in: int, tokens_out: int) -> int:
+        """Return nano-dollars for so many tokens, rounded once, half up."""
+        usd = (self.input_usd * tokens_in + self.output_usd * tokens_out) / MTOK
+        return int((usd * NUSD).to_integral_value(rounding=ROUND_HALF_UP))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,8 +222,7 @@ def _exact(
     outputs: Counts,
 ) -> int:
     quote = offer.quote(EPOCH + timedelta(microseconds=at_us), 1)
-    usd = (quote.input_usd * int(prompts.sum()) + quote.output_usd * int(outputs.sum())) / MTOK
-    return int((usd * NUSD).to_integral_value())
+    return quote.nusd(int(prompts.sum()), int(outputs.sum()))
 
 
 def _dates(first_us: int, last_us: int) -> str:
@@ -239,6 +244,26 @@ def split_name(name: str) -> tuple[str, str]:
             hint="write PROVIDER/MODEL, such as groq/llama-3.3-70b-versatile",
         )
     return provider, model
+
+
+def offer_of(hosted: HostedSettings) -> Offer:
+    """Return what `fleet.toml` names, at its own price where it gives one, else at the package's.
+
+    Raises RequestFault where neither has a price.
+    """
+    if hosted.input_nusd_mtok is None or hosted.output_nusd_mtok is None:
+        return priced_by_package(hosted.provider, hosted.model)
+    quote = Quote(
+        input_usd=Decimal(hosted.input_nusd_mtok) / NUSD,
+        output_usd=Decimal(hosted.output_nusd_mtok) / NUSD,
+    )
+    return Offer(
+        provider=hosted.provider,
+        model=hosted.model,
+        source="fleet.toml",
+        quote=lambda at, prompt_tokens: quote,
+        varies=False,
+    )
 
 
 def find_offer(name: str | None, table: str | None) -> Offer:

@@ -206,7 +206,7 @@ class Run:
         """Wake the replica for a request that a hosted API serves meanwhile."""
         self.learn(now)
         self.quiet_since_us = now + service
-        self.feed(WakeAsked(asked_by="bridge", why="demand"), now)
+        self.feed(WakeAsked(asked_by="bridge", why="demand", demand=True), now)
 
     def learn(self, now: int) -> None:
         """Tell the policy that an idle stretch has ended with demand; once for each stretch."""

@@ -13,7 +13,7 @@ from poorwill.core.errors import ErrorCode
 from poorwill.core.money import NUSD
 from poorwill.core.ports import FleetView, ReplicaStatus
 from poorwill.core.spend import LimitState, Standing
-from poorwill.core.words import SECOND_US
+from poorwill.core.words import SECOND_US, ModelName
 
 Labels = tuple[str, ...]
 
@@ -107,6 +107,22 @@ class GatewayMetrics:
             help_text="Remarks for the operator, by kind: spend_jump, spend_tripped, engine_lost, ...",
             labels=("kind", "model"),
         )
+        self._bridged = Counter(
+            name="poorwill_bridged_total",
+            help_text="Requests that a hosted API served; usage: whether it told the tokens, so that the "
+            "cost is known.",
+            labels=("model", "api", "usage"),
+        )
+        self._bridge_usd = Counter(
+            name="poorwill_bridge_cost_usd_total",
+            help_text="What hosted APIs were paid for them, as far as it is known.",
+            labels=("model", "api"),
+        )
+        self._bridge_failures = Counter(
+            name="poorwill_bridge_failures_total",
+            help_text="Requests that a hosted API did not answer; they were held, or failed.",
+            labels=("model", "why"),
+        )
         self._first_byte = _seconds("first_byte", "From a request's arrival to the first byte.")
         self._duration = _seconds("request", "From a request's arrival to its last byte.")
         self._held = _seconds("held", "From a request's arrival to its lease, where it waited.")
@@ -119,12 +135,23 @@ class GatewayMetrics:
         self._duration.observe(model, (row.ended_us - arrived) / SECOND_US)
         if row.first_byte_us is not None:
             self._first_byte.observe(model, (row.first_byte_us - arrived) / SECOND_US)
-        if row.wake is not None and row.leased_us is not None:
+        if row.bridge:
+            self._count_bridged(row)
+        elif row.wake is not None and row.leased_us is not None:
             self._held.observe(model, (row.leased_us - arrived) / SECOND_US)
         if row.tokens_in is not None:
             self._tokens.add((row.model, "in"), row.tokens_in)
         if row.tokens_out is not None:
             self._tokens.add((row.model, "out"), row.tokens_out)
+
+    def _count_bridged(self, row: RequestEnded) -> None:
+        self._bridged.add((row.model, row.bridge, "no" if row.bridge_untold else "yes"))
+        if row.bridge_nusd:
+            self._bridge_usd.add((row.model, row.bridge), row.bridge_nusd / NUSD)
+
+    def bridge_failed(self, model: ModelName, why: str) -> None:
+        """Count a request that a hosted API did not answer."""
+        self._bridge_failures.add((model, why))
 
     def refused(self, code: ErrorCode) -> None:
         """Count a request that was not let in."""
@@ -142,6 +169,9 @@ class GatewayMetrics:
             self._refused,
             self._tokens,
             self._notes,
+            self._bridged,
+            self._bridge_usd,
+            self._bridge_failures,
             self._first_byte,
             self._duration,
             self._held,

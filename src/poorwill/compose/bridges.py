@@ -1,0 +1,103 @@
+"""From `hosted = { bridge = true, ... }` to the hosted APIs that the gateway may send requests to."""
+
+import asyncio
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+from poorwill.config.lines import NO_LINES, Lines
+from poorwill.config.rules import ModelSheet
+from poorwill.config.sheet import Sheet
+from poorwill.core.errors import ConfigFault, PoorwillError, Problem
+from poorwill.core.ports import Log
+from poorwill.core.settings import FleetSettings, HostedSettings, ModelSettings
+from poorwill.core.words import SECOND_US
+from poorwill.fleet.fleet import DRAIN_SHARE, Fleet
+from poorwill.gateway.hosted_api import HostedApi, HostedApis, Price
+from poorwill.gateway.server import GatewayServer
+
+
+def bridged_models(settings: FleetSettings) -> Iterator[tuple[ModelSettings, HostedSettings]]:
+    """Yield the models whose requests may go to a hosted API, and which."""
+    for model in settings.models:
+        if model.hosted is not None and model.hosted.bridge:
+            yield model, model.hosted
+
+
+def unpriced_bridges(settings: FleetSettings, lines: Lines = NO_LINES) -> Sequence[Problem]:
+    """Return a problem for each bridge without a price: what it costs could be neither told nor limited."""
+    sheet = Sheet(lines=lines)
+    for model, hosted in bridged_models(settings):
+        try:
+            _price(hosted)
+        except PoorwillError as error:
+            hint = "give input_usd_mtok and output_usd_mtok, or name it as genai-prices does"
+            here = ModelSheet(name=model.name, sheet=sheet)
+            here.wrong(["hosted.model"], error.message, hint)
+    return sheet.in_order()
+
+
+def hosted_apis(settings: FleetSettings, *, env: Mapping[str, str], log: Log) -> HostedApis:
+    """Return the hosted API of every model with a bridge, and tell of each in the log.
+
+    Their keys are in the environment: whoever read the configuration looked.
+
+    Raises ConfigFault where one has no price.
+    """
+    problems = unpriced_bridges(settings)
+    if problems:
+        raise ConfigFault(problems, source=settings.source)
+    models = list(bridged_models(settings))
+    secure = any(hosted.url.startswith("https:") for _, hosted in models)
+    tls = _verifying() if secure else None
+    for model, hosted in models:
+        log.info(
+            "requests may go to a hosted API", model=model.name, api=hosted.name, url=hosted.url
+        )
+    return {
+        model.name: HostedApi(
+            serves=model.name,
+            name=hosted.name,
+            provider=hosted.provider,
+            model=hosted.model,
+            url=hosted.url,
+            key=env[hosted.key_env],
+            at_once=hosted.when == "waking",
+            price=_price(hosted),
+            tls=tls if hosted.url.startswith("https:") else None,
+        )
+        for model, hosted in models
+    }
+
+
+async def closed(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) -> None:
+    """Close the fleet; what a hosted API answers meanwhile has as long as what replicas answer.
+
+    Cancelled: as `Fleet.close`.
+    """
+    ends = asyncio.get_running_loop().time() + settings.exit_us * DRAIN_SHARE / SECOND_US
+    await fleet.close(settings.on_exit, settings.exit_us)
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(ends):
+            await gateway.drained()
+
+
+def _verifying() -> ssl.SSLContext:
+    """Return a TLS context that trusts whom the system trusts."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _price(hosted: HostedSettings) -> Price:
+    """Return what a request costs. Raises RequestFault where nobody knows."""
+    from poorwill.planner.hosted import EPOCH, offer_of  # numpy is slow to import, and few need it
+
+    offer = offer_of(hosted)
+
+    def price(at_us: int, tokens_in: int, tokens_out: int) -> int:
+        quote = offer.quote(EPOCH + timedelta(microseconds=at_us), tokens_in)
+        return quote.nusd(tokens_in, tokens_out)
+
+    return price

@@ -1,0 +1,43 @@
+"""Requests that a hosted API serves, as the fleet sees them: demand without anybody who waits."""
+
+from poorwill.core.bridging import Bridged
+from poorwill.core.inputs import WakeAsked
+from poorwill.core.lifecycle import State
+from poorwill.core.ports import Clock
+from poorwill.core.words import ModelName
+from poorwill.fleet.controller import Controller
+
+
+class FleetBridging:
+    """Implements `core.bridging.Bridging` over a controller."""
+
+    def __init__(self, *, controller: Controller) -> None:
+        self._controller = controller
+
+    def bridge(self, model: ModelName, *, asked_by: str) -> Bridged | None:
+        """Register the demand of a request that a hosted API serves meanwhile; None: it must be held.
+
+        A replica that drains is not bridged: held, the request cancels the park and is served at once.
+        """
+        controller = self._controller
+        unit = controller.units[model]
+        replica = unit.replica
+        if controller.journal.unavailable or replica.closing or replica.blocked:
+            return None
+        if replica.state in (State.READY, State.DRAINING):
+            return None
+        unit.wanted(self._clock.now_us())
+        unit.bridged += 1
+        if replica.state is not State.WAKING:
+            controller.submit(unit, WakeAsked(asked_by=asked_by, why="demand", demand=True))
+        return Bridged(model=model, wake=unit.replica.wake.id if unit.replica.wake else None)
+
+    def bridge_over(self, bridged: Bridged) -> None:
+        """Take note that a request which a hosted API served is over."""
+        unit = self._controller.units[bridged.model]
+        unit.bridged -= 1
+        unit.left(self._clock.now_us())
+
+    @property
+    def _clock(self) -> Clock:
+        return self._controller.clock

@@ -1,0 +1,221 @@
+"""Requests that a hosted API serves while the replica cannot: they are demand, and they cost money."""
+
+from dataclasses import replace
+
+import pytest
+
+from poorwill.core.bridging import Bridged
+from poorwill.core.errors import TryLater
+from poorwill.core.lifecycle import State
+from poorwill.core.ports import DriverError
+from poorwill.core.settings import SpendSettings, WakeSettings
+from poorwill.core.spend import LimitState, Scope, Standing, Verdict, Window
+from poorwill.core.words import Tier
+
+from .house import A, House, S
+from .test_learning import rounded
+
+
+def bridge(house: House, asked_by: str = "key") -> Bridged | None:
+    assert house.fleet is not None
+    return house.fleet.bridging.bridge(A, asked_by=asked_by)
+
+
+def over(house: House, bridged: Bridged | None) -> None:
+    assert house.fleet is not None and bridged is not None
+    house.fleet.bridging.bridge_over(bridged)
+
+
+async def test_a_bridged_request_wakes_the_replica_and_the_next_one_is_served_here(house: House):
+    house.model()
+    async with house.open():
+        first = bridge(house, "alice")
+        assert house.state() is State.WAKING
+        second = bridge(house, "bob")
+        assert first == second == Bridged(model=A, wake=house.unit().replica.wake.id)  # type: ignore[union-attr]
+        over(house, first)
+        over(house, second)
+        await house.until(A, State.READY)
+        assert bridge(house) is None, "it is ready"
+        await house.serve()
+    assert house.rows("SELECT asked_by, why, budget_us FROM wakes") == [("alice", "demand", None)]
+
+
+async def test_no_wake_starts_for_it_during_the_back_off_and_it_is_bridged_all_the_same(
+    house: House,
+):
+    room = house.model(wake=WakeSettings(backoff_us=60 * S))
+    room.cold.wake_door.mistakes.append(DriverError("no memory"))
+    async with house.open():
+        over(house, bridge(house))
+        await house.until(A, State.PARKED)
+        with pytest.raises(TryLater):
+            house.hold()
+        bridged = bridge(house)
+        assert bridged == Bridged(model=A, wake=None)
+        assert house.state() is State.PARKED
+        over(house, bridged)
+        await house.pass_time(61)
+        over(house, bridge(house))
+        await house.until(A, State.READY)
+    assert house.rows("SELECT ok FROM wakes") == [(0,), (1,)]
+
+
+async def test_one_that_comes_during_a_park_is_followed_by_a_wake(house: House):
+    room = house.model()
+    async with house.open():
+        await house.serve()
+        room.frozen.park_door.shut()
+        await house.pass_time(31)
+        assert house.state() is State.PARKING
+        bridged = bridge(house, "alice")
+        assert bridged == Bridged(model=A, wake=None)
+        over(house, bridged)
+        room.frozen.park_door.open.set()
+        await house.until(A, State.WAKING, State.READY)
+        await house.until(A, State.READY)
+        await house.pass_time(31)
+        assert house.state() is State.PARKED, "one wake for it, not one after every park"
+    assert house.rows("SELECT asked_by, why FROM wakes") == [
+        ("key", "demand"),
+        ("alice", "demand"),
+    ]
+
+
+async def test_a_replica_that_drains_is_not_bridged_but_cancels_its_park(house: House):
+    house.model()
+    async with house.open():
+        lease = await house.lease()
+        assert house.fleet is not None
+        parking = house.start(_refused(house))
+        await house.until(A, State.DRAINING)
+        assert bridge(house) is None
+        house.give_back(await house.lease())
+        house.give_back(lease)
+        await parking
+
+
+async def _refused(house: House) -> None:
+    assert house.fleet is not None
+    with pytest.raises(TryLater):
+        await house.fleet.view.park(A, Tier.FROZEN)
+
+
+async def test_the_policy_learns_of_a_stretch_that_ended_with_a_bridged_request(house: House):
+    room = house.model()
+    begin = house.clock.at_us
+    async with house.open():
+        await house.serve()  # quiet from 0
+        await house.pass_time(100)
+        first, second = bridge(house), bridge(house)  # 0 to 100, once
+        await house.pass_time(10)
+        over(house, first)
+        over(house, second)  # quiet from 110
+        await house.pass_time(10)
+        await house.serve()  # 110 to 120
+    assert rounded(room.policy.observed, begin) == [(0, 100), (110, 120)]
+
+
+async def test_while_the_ledger_cannot_be_written_nobody_is_bridged(house: House):
+    house.model()
+    async with house.open():
+        assert house.fleet is not None
+        journal = house.fleet.controller.journal
+        ledger, journal.ledger = journal.ledger, _Unwritable()  # type: ignore[assignment]
+        assert bridge(house) is None
+        journal.ledger = ledger
+
+
+class _Unwritable:
+    unavailable = "the disk is full"
+
+    def post(self, entries: object) -> None:
+        pass
+
+
+async def test_nobody_is_bridged_while_poorwill_shuts_down(house: House):
+    house.model()
+    async with house.open():
+        assert house.fleet is not None
+        await house.fleet.close("leave", 5 * S)
+        assert bridge(house) is None
+
+
+def _limit(limit_nusd: int, **changes: object) -> LimitState:
+    limit = LimitState(
+        scope=Scope.TOTAL,
+        name="",
+        window=Window.DAY,
+        limit_nusd=limit_nusd,
+        spent_nusd=0,
+        forecast_nusd=None,
+        standing=Standing.WITHIN,
+        ends_us=4_000_000_000 * S,
+    )
+    return replace(limit, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("limit", "counts"),
+    [
+        (_limit(1000), True),
+        (_limit(1000, scope=Scope.MODEL, name="a"), True),
+        (_limit(1000, scope=Scope.MODEL, name="b"), False),
+    ],
+)
+async def test_what_is_paid_on_the_bridge_trips_a_limit_at_once(
+    house: House, limit: LimitState, counts: bool
+):
+    house.model()
+    house.verdict = Verdict(at_us=0, limits=(limit,))
+    async with house.open():
+        assert house.guard is not None
+        over(house, bridge(house))
+        house.guard.bridge_paid(A, "alice", 999)
+        over(house, bridge(house))
+        house.guard.bridge_paid(A, "alice", 1)
+        after = bridge(house)
+        assert (after is None) is counts
+        if after is None:
+            with pytest.raises(TryLater, match="spend limit"):
+                house.hold()
+        else:
+            over(house, after)
+
+
+async def test_a_keys_limit_counts_what_was_paid_for_it_and_no_other(house: House):
+    house.model()
+    alice = _limit(1000, scope=Scope.KEY, name="alice")
+    house.verdict = Verdict(at_us=0, limits=(alice,))
+    async with house.open():
+        assert house.guard is not None
+        house.guard.bridge_paid(A, "bob", 5000)
+        assert house.guard.verdict.stops_key("alice") is None
+        house.guard.bridge_paid(A, "alice", 1000)
+        assert house.guard.verdict.stops_key("alice") is not None
+
+
+async def test_a_limit_without_room_for_a_wake_leaves_none_for_the_bridge(house: House):
+    house.model()
+    tight = _limit(1000, next_nusd={"a": 2000})
+    house.verdict = Verdict(at_us=0, limits=(tight,))
+    async with house.open():
+        assert bridge(house) is None
+
+
+async def test_a_look_under_way_does_not_forget_what_is_paid_meanwhile(house: House):
+    house.model()
+    house.limits = SpendSettings(day_nusd=1000)
+    house.verdict = Verdict(at_us=0, limits=(_limit(1000),))
+    async with house.open():
+        assert house.guard is not None and house.fleet is not None
+        guard, original = house.guard, house.guard.look
+
+        async def look() -> Verdict:
+            guard.bridge_paid(A, "alice", 700)
+            return await original()
+
+        guard.look = look
+        await guard.look_again(house.fleet.controller)
+        [limit] = guard.verdict.limits
+        assert limit.spent_nusd == 700
