@@ -1,13 +1,15 @@
 """Starts compared, advice from measured differences, the words of an overrun, traces."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 from poorwill.core.advice import Circumstances, advise
 from poorwill.core.anatomy import STORAGE_DETAIL
-from poorwill.core.entries import PhaseSpan, WakeBegan, WakeEnded
+from poorwill.core.entries import Noted, PhaseSpan, WakeBegan, WakeEnded
 from poorwill.core.errors import OperatorFault
 from poorwill.core.starts import FinishedWake, StartKind, compare
 from poorwill.core.sub_budget import EXPECTED_DETAIL, overrun, with_rates
@@ -242,6 +244,35 @@ def test_spans_that_cannot_be_sent_are_counted():
     tracer = WakeTracer(provider, exporter)
     tracer.send(COLD)
     assert tracer.close() == 1 + len(COLD.spans)
+
+
+async def test_spans_that_are_lost_are_told_at_the_next_entry_and_only_once():
+    class Deaf:
+        def __init__(self) -> None:
+            self.left = [2, 0, 1]
+
+        def lost(self) -> int:
+            return self.left.pop(0)
+
+        def close(self) -> int:
+            return self.left.pop(0)
+
+    log = Lines()
+    entries = [Noted(at_us=1, kind="adopted"), Noted(at_us=2, kind="adopted")]
+    await trace_wakes(lambda: Feed(entries), Deaf(), log=log)
+    assert log.warnings == ["spans were not sent"] * 2
+
+
+def test_the_library_keeps_its_own_lines_off_the_standard_error():
+    pytest.importorskip("opentelemetry.sdk.trace", reason="the extra `otel` is not installed")
+    said = (
+        "import logging; from poorwill.telemetry.tracing import open_tracer\n"
+        "tracer = open_tracer({'OTEL_EXPORTER_OTLP_ENDPOINT': 'http://127.0.0.1:9'})\n"
+        "logging.getLogger('opentelemetry.exporter.x').error('Transient error')\n"
+        "assert tracer.close() == 0\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 class Feed:

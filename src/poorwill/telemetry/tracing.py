@@ -7,6 +7,7 @@ nothing is imported.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -71,14 +72,20 @@ class NotingExporter:
 
     def __init__(self, exporter: "SpanExporter") -> None:
         self._exporter = exporter
-        self.lost = 0
+        self._lost = self._told = 0
 
     def export(self, spans: "Sequence[ReadableSpan]") -> "SpanExportResult":
         """Send; blocks up to the exporter's own time limit, retries included."""
         result = self._exporter.export(spans)
         if result.name != "SUCCESS":
-            self.lost += len(spans)
+            self._lost += len(spans)
         return result
+
+    def lost(self) -> int:
+        """Return how many spans were lost since the last call. From one thread only."""
+        lost, told = self._lost, self._told
+        self._told = lost
+        return lost - told
 
     def shutdown(self) -> None:
         """Stop."""
@@ -129,13 +136,17 @@ class WakeTracer:
             part.end(end_time=span.ended_us * 1000)
         whole.end(end_time=wake.ended_us * 1000)
 
+    def lost(self) -> int:
+        """Return how many spans could not be sent since the last call."""
+        return self._exporter.lost() if self._exporter else 0
+
     def close(self) -> int:
         """Send what is left and stop; blocks up to the exporter's own time limit.
 
-        Returns how many spans never arrived.
+        Returns how many more spans never arrived.
         """
         self._provider.shutdown()
-        return self._exporter.lost if self._exporter else 0
+        return self.lost()
 
 
 def open_tracer(env: Mapping[str, str]) -> WakeTracer | None:
@@ -156,10 +167,19 @@ def open_tracer(env: Mapping[str, str]) -> WakeTracer | None:
             "an OpenTelemetry endpoint is configured, but the exporter is not installed",
             hint="pip install 'poorwill[otel]', or unset " + " and ".join(ENDPOINT_VARIABLES),
         ) from error
+    _hush()
     provider = TracerProvider(resource=Resource.create({"service.name": "poorwill"}))
     exporter = NotingExporter(OTLPSpanExporter())
     provider.add_span_processor(BatchSpanProcessor(cast("SpanExporter", exporter)))
     return WakeTracer(provider, exporter)
+
+
+def _hush() -> None:
+    """Keep OpenTelemetry's own lines off the standard error: what is lost is counted and told here."""
+    library = logging.getLogger("opentelemetry")  # noqa: TID251 - not ours: it takes no Log
+    library.propagate = False
+    if not library.handlers:
+        library.addHandler(logging.NullHandler())
 
 
 async def trace_wakes(
@@ -177,9 +197,12 @@ async def trace_wakes(
         await _send_ended(feed, tracer, log)
     finally:
         feed.close()
-        lost = await asyncio.shield(asyncio.to_thread(tracer.close))
-        if lost:
-            log.warning("spans were not sent", count=lost, endpoint=ENDPOINT_VARIABLES[-1])
+        _tell_lost(await asyncio.shield(asyncio.to_thread(tracer.close)), log)
+
+
+def _tell_lost(count: int, log: Log) -> None:
+    if count:
+        log.warning("spans were not sent", count=count, endpoint=ENDPOINT_VARIABLES[-1])
 
 
 async def _send_ended(events: EventFeed, tracer: WakeTracer, log: Log) -> None:
@@ -187,6 +210,7 @@ async def _send_ended(events: EventFeed, tracer: WakeTracer, log: Log) -> None:
     with contextlib.suppress(StopAsyncIteration):
         while True:
             entry = await events.__anext__()
+            _tell_lost(tracer.lost(), log)
             if isinstance(entry, WakeBegan):
                 begun[entry.wake] = entry
             elif isinstance(entry, WakeEnded) and entry.wake in begun:
