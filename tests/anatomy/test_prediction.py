@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from poorwill.core.engine_times import USUAL_HOST, CompileCache
 from poorwill.core.entries import PhaseSpan
-from poorwill.core.loaders import GB, LOADERS, Storage, layers_of, weight_rate
+from poorwill.core.loaders import (
+    GB,
+    LOADERS,
+    PCIE_OF,
+    PCIE_RATE,
+    Storage,
+    layers_of,
+    weight_rate,
+)
 from poorwill.core.prediction import (
     Learned,
     Machine,
@@ -24,6 +32,19 @@ from poorwill.core.words import SECOND_US, Phase, Tier
 
 DATA = Path(__file__).parent / "data"
 
+COMPILED = (Phase.COMPILE_HIT, Phase.COMPILE_MISS)
+PARTS = {
+    "weights": (Phase.WEIGHTS,),
+    "compile": COMPILED,
+    "graphs": (Phase.GRAPHS,),
+    "engine": (*COMPILED, Phase.KV_CACHE, Phase.GRAPHS, Phase.WARMUP),
+    "ready": tuple(Phase),
+}
+"""What a published figure is about, as phases; `wake1` and `wake2` are from a sleep of that level."""
+
+SET_STREAMS = ("runai", "tensorizer", "safetensors")
+"""The loaders whose readers a publisher has set."""
+
 
 def published(name: str = "published_starts.csv") -> list[dict[str, str]]:
     with (DATA / name).open() as file:
@@ -31,27 +52,35 @@ def published(name: str = "published_starts.csv") -> list[dict[str, str]]:
 
 
 def predicted(row: dict[str, str], *, host: float = USUAL_HOST):
-    fast = any(gpu in row["source"] for gpu in ("H100", "H200", "B200", "5090", "6000"))
+    storage = Storage(row["storage"])
+    whole, bytes_ = float(row["params_b"]) * 1e9, round(float(row["bytes_gb"]) * GB)
+    apart = row["ep"] != "1"
+    unstated = whole / 10 if apart else whole  # of experts nobody says how many are active
     start = Start(
-        parameters=float(row["params_b"]) * 1e9,
-        bytes=round(float(row["bytes_gb"]) * GB),
-        layers=int(row["layers"]),
+        parameters=whole,
+        active=float(row["active_b"]) * 1e9 if row["active_b"] else unstated,
+        bytes=bytes_,
+        layers=int(row["layers"]) if row["layers"] else None,
         engine=row["engine"] or "vllm",
         loader=row["loader"],
-        streams=int(row["streams"]) if row["loader"] in ("runai", "tensorizer") else None,
+        streams=int(row["streams"]) if row["streams"] and row["loader"] in SET_STREAMS else None,
         ranks=int(row["ranks"]),
-        compile_cache=CompileCache(row["compile"] or "none"),
+        stages=int(row["pp"]),
+        experts_apart=apart,
+        compile_cache=CompileCache(row["compile"].replace("eager", "none") or "none"),
+        eager=row["compile"] == "eager",
     )
-    machine = Machine(
-        storage=Storage(row["storage"]),
-        bandwidth=float(row["storage_gb_s"]) * GB or None,
-        bus=(52 if fast else 24) * GB,
-        host=host,
-    )
-    phases = predict_start(start, machine)
-    if row["what"] == "weights":
-        return next(e for e in phases if e.phase is Phase.WEIGHTS)
-    return total(phases)
+    bus = PCIE_RATE[PCIE_OF.get(row["gpu"].lower().replace(" ", "-"), "4")]
+    bandwidth = float(row["storage_gb_s"]) * GB or None
+    machine = Machine(storage=storage, bandwidth=bandwidth, bus=bus, host=host)
+    if row["what"] in ("wake1", "wake2"):
+        reload = start if row["what"] == "wake2" else None
+        ranks = start.ranks
+        woken = predict_wake(
+            Tier.ASLEEP, image_bytes=bytes_, machine=machine, ranks=ranks, reload=reload
+        )
+        return total(woken)
+    return total(e for e in predict_start(start, machine) if e.phase in PARTS[row["what"]])
 
 
 def miss(row: dict[str, str], **machine: float) -> float:
@@ -60,8 +89,13 @@ def miss(row: dict[str, str], **machine: float) -> float:
     return max(ratio, 1 / ratio) - 1
 
 
+def inside(row: dict[str, str]) -> bool:
+    estimate = predicted(row)
+    return estimate.low_us <= float(row["seconds"]) * SECOND_US <= estimate.high_us
+
+
 @pytest.mark.parametrize(
-    ("what", "middle", "tail"), [("weights", 0.10, 0.35), ("ready", 0.25, 0.50)]
+    ("what", "middle", "tail"), [("weights", 0.10, 0.50), ("ready", 0.25, 0.50)]
 )
 def test_published_times_are_met_within_the_stated_error(what, middle, tail):
     misses = sorted(miss(row) for row in published() if row["what"] == what)
@@ -71,11 +105,28 @@ def test_published_times_are_met_within_the_stated_error(what, middle, tail):
 
 def test_nearly_all_published_times_fall_within_the_interval():
     rows = published()
-    inside = 0
-    for row in rows:
-        estimate = predicted(row)
-        inside += estimate.low_us <= float(row["seconds"]) * SECOND_US <= estimate.high_us
-    assert inside >= len(rows) - 2
+    assert sum(map(inside, rows)) >= len(rows) - 2
+
+
+@pytest.mark.parametrize(
+    ("which", "figures", "within", "middle"),
+    [
+        ("fitted", 58, 56, 0.30),
+        ("held", 40, 37, 0.40),
+        ("second", 16, 12, 0.45),
+        ("third", 15, 12, 0.40),
+    ],
+)
+def test_figures_looked_up_later_are_met_within_the_stated_error(which, figures, within, middle):
+    """What each set was used for, and what it missed before that: docs/anatomy.md."""
+    rows = [row for row in published("looked_up.csv") if row["set"] == which]
+    assert len(rows) == figures
+    assert sum(map(inside, rows)) >= within
+    assert median(map(miss, rows)) <= middle
+
+
+def test_every_looked_up_figure_names_where_it_stands():
+    assert all(row["url"].startswith("https://") for row in published("looked_up.csv"))
 
 
 def test_the_run_ai_table_is_reproduced():
@@ -135,13 +186,8 @@ def test_loads_of_a_publisher_left_out_are_still_met():
 def test_starts_published_after_the_constants_were_fixed_are_mostly_met():
     """None of these was used to set a constant. Two are beyond this model: see docs/anatomy.md."""
     rows = published("later_starts.csv")
-    inside, misses = [], []
-    for row in rows:
-        estimate = predicted(row)
-        inside.append(estimate.low_us <= float(row["seconds"]) * SECOND_US <= estimate.high_us)
-        misses.append(miss(row))
-    assert sum(inside) >= 6
-    assert median(misses) <= 0.55
+    assert sum(map(inside, rows)) >= 6
+    assert median(map(miss, rows)) <= 0.50
 
 
 def ratio(row: dict[str, str]) -> float:
@@ -180,7 +226,50 @@ def test_a_compile_miss_costs_more_than_a_hit_and_quantised_weights_load_faster(
 
     assert seconds(compile_cache=CompileCache.MISS) > seconds() + 5
     assert seconds(bits=4) < seconds(bits=16)
-    assert seconds(ranks=4) < seconds(ranks=1)
+
+
+def weights_s(storage: Storage = Storage.NVME, **what: object) -> float:
+    phases = predict_start(Start(parameters=70e9, **what), Machine(storage=storage, bus=52 * GB))
+    return next(e for e in phases if e.phase is Phase.WEIGHTS).expected_us / SECOND_US
+
+
+def test_more_accelerators_help_a_load_as_its_loader_allows():
+    one, four = (weights_s(Storage.CACHE, ranks=ranks) for ranks in (1, 4))
+    assert one > four > one / 4, "each cuts its own slice out of every tensor"
+    assert weights_s(Storage.CACHE, ranks=4, experts_apart=True) < four
+    network = {"storage": Storage.NETWORK, "ranks": 4}
+    repeated, shared, own = (
+        weights_s(loader=name, **network)
+        for name in ("runai", "runai-distributed", "runai-sharded")
+    )
+    assert repeated > 3 * shared, "each reads the whole model, and all of them share the bandwidth"
+    assert shared >= own
+
+
+def phases_s(**what: object) -> dict[Phase, float]:
+    found = predict_start(Start(parameters=30e9, bits=8, **what), Machine())
+    return {estimate.phase: estimate.expected_us / SECOND_US for estimate in found}
+
+
+def test_a_mixture_of_experts_has_fewer_layers_and_dearer_graphs():
+    layers = Start(parameters=235e9).depth, Start(parameters=235e9, active=22e9).depth
+    assert layers[0] > layers[1]
+    dense, experts = phases_s(layers=48), phases_s(layers=48, active=3e9)
+    assert experts[Phase.GRAPHS] > 1.5 * dense[Phase.GRAPHS]
+    first = phases_s(layers=48, active=3e9, compile_cache=CompileCache.MISS)
+    assert first[Phase.WARMUP] > experts[Phase.WARMUP] + 20, "kernels of eight-bit experts"
+
+
+def test_pipeline_stages_have_their_own_layers():
+    assert phases_s(ranks=2, stages=2)[Phase.GRAPHS] < phases_s(ranks=2)[Phase.GRAPHS]
+
+
+def test_a_sleep_without_weights_loads_them_anew():
+    start, machine = Start(parameters=8e9), Machine()
+    wake = predict_wake(Tier.ASLEEP, image_bytes=16e9, machine=machine, reload=start)
+    assert [estimate.phase for estimate in wake] == [Phase.ENGINE_WAKE, Phase.WEIGHTS]
+    (kept,) = predict_wake(Tier.ASLEEP, image_bytes=16e9, machine=machine)
+    assert total(wake).expected_us > kept.expected_us > wake[0].expected_us
 
 
 @pytest.mark.parametrize(

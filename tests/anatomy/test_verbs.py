@@ -309,8 +309,8 @@ async def test_a_prediction_beside_a_fleet_uses_what_that_fleet_has_measured(tol
     line = ("anatomy", "--predict", "--params", "7e9", "--fleet", str(told))
     status, _, err = await poorwill(*line)
     assert status == 0
-    assert "host factor 1.67, from 2 starts of this fleet" in err
+    assert "host factor 0.83, from 2 starts of this fleet" in err
     status, mine, _ = await poorwill(*line, "--json")
     status, given, _ = await poorwill(*line, "--json", "--host-factor", "1")
     imports = [json.loads(text)["phases"]["imports"]["expected_s"] for text in (mine, given)]
-    assert imports[0] == pytest.approx(imports[1] * 5 / 3, rel=0.01)
+    assert imports[0] == pytest.approx(imports[1] * 5 / 6, rel=0.01)

@@ -225,6 +225,26 @@ def test_size_and_layers_of_a_model_come_from_its_own_configuration(tmp_path, co
     assert start.layers == layers and start.weight_bytes == 32_000_000
 
 
+def test_experts_and_how_they_are_spread_come_from_configuration_and_options(tmp_path):
+    config = {"num_experts": 128, "num_experts_per_tok": 8, "quantization_config": {"bits": 8}}
+    path = str(hub_model(tmp_path, config))
+    options = {
+        "tensor_parallel_size": 4,
+        "pipeline_parallel_size": 2,
+        "enable_expert_parallel": True,
+    }
+    spread = settings(
+        "vllm", path=path, options={**options, "load_format": "runai_streamer_sharded"}
+    )
+    start = known_start(spread, directory=str(tmp_path), env={})
+    assert start is not None and start.active is not None
+    assert 0.08 < start.active / start.parameters < 0.15, "as in Qwen3-30B-A3B: 3.3 of 30.5"
+    assert (start.ranks, start.stages, start.experts_apart) == (8, 2, True)
+    assert start.loader == "runai-sharded"
+    plain = known_start(settings("vllm", path=path), directory=str(tmp_path), env={})
+    assert plain is not None and (plain.ranks, plain.stages, plain.experts_apart) == (1, 1, False)
+
+
 def test_a_first_start_compiles_and_a_later_one_finds_its_cache(tmp_path, program):
     model = settings("vllm", path=str(hub_model(tmp_path, {})))
 

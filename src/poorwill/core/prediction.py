@@ -16,6 +16,7 @@ from poorwill.core.engine_times import (
     USUAL_HOST,
     CompileCache,
     EngineTimes,
+    Share,
 )
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.loaders import GB, LOADERS, Storage, layers_of, weight_rate
@@ -23,11 +24,17 @@ from poorwill.core.words import SECOND_US, Phase, Tier
 
 GIB = 2**30
 
-_ENGINE_SPREAD = (0.6, 1.9)
-_READ_SPREAD = (0.65, 1.7)
-_REMOTE_SPREAD = (0.5, 2.2)
+_ENGINE_SPREAD = (0.6, 2.3)
+_READ_SPREAD = (0.5, 2.2)
+_REMOTE_SPREAD = (0.4, 2.5)
+_UNMEASURED_SPREAD = (0.35, 3.0)
 _LINK_SPREAD = (0.97, 1.25)
-"""Factors around the expected time: 106 of 108 published figures fall within (docs/anatomy.md)."""
+"""Factors around the expected time. Of published figures nine in ten fall within (docs/anatomy.md)."""
+
+_SLEEP_FIXED_S = (0.05, 0.2, 1.2)
+"""The least, the usual and the most a wake from an engine's sleep takes for no bytes at all."""
+_SLEEP_RATE = 25 * GB
+_SLEEP_RATE_ALL = 45 * GB
 
 PRIOR_WEIGHT = 1.5
 """The prior's doubt counts as so many measured wakes."""
@@ -76,6 +83,12 @@ class Start:
     streams: int | None = None
     ranks: int = 1
     """Accelerators the model is spread over."""
+    stages: int = 1
+    """How many of them follow each other, each with its own layers (pipeline parallelism)."""
+    active: float | None = None
+    """The parameters that take part in a token: fewer in a mixture of experts. None: all."""
+    experts_apart: bool = False
+    """Every accelerator holds whole experts (expert parallelism)."""
     compile_cache: CompileCache = CompileCache.HIT
     eager: bool = False
     """The engine was told neither to compile nor to capture graphs."""
@@ -84,6 +97,21 @@ class Start:
     def weight_bytes(self) -> float:
         """Return the bytes that have to be read."""
         return self.bytes if self.bytes is not None else self.parameters * self.bits / 8
+
+    @property
+    def device_bytes(self) -> float:
+        """Return the part of the weights that is in an accelerator's memory."""
+        return self.weight_bytes if ENGINE_TIMES.get(self.engine, ANY_ENGINE).accelerated else 0.0
+
+    @property
+    def experts(self) -> bool:
+        """Return whether it is a mixture of experts."""
+        return self.active is not None and self.active < self.parameters
+
+    @property
+    def depth(self) -> int:
+        """Return its layers, guessed from the active parameters where nobody told."""
+        return self.layers or layers_of(self.active or self.parameters)
 
 
 def predict_start(start: Start, machine: Machine) -> tuple[Estimate, ...]:
@@ -104,21 +132,24 @@ def predict_start(start: Start, machine: Machine) -> tuple[Estimate, ...]:
 
 
 def predict_wake(
-    tier: Tier, *, image_bytes: float, machine: Machine, device_bytes: float = 0, ranks: int = 1
+    tier: Tier,
+    *,
+    image_bytes: float,
+    machine: Machine,
+    device_bytes: float = 0,
+    ranks: int = 1,
+    reload: Start | None = None,
 ) -> tuple[Estimate, ...]:
     """Return the phases of a wake from a snapshot or an engine's sleep.
 
     `image_bytes` is what is read back (the snapshot, or the weights in memory); `device_bytes` the part that
-    returns to the accelerator. Constants: cuda-checkpoint restores 9.2 GiB/s (ai-dynamo/snapshot, B200); CRIU
-    reads 1.1 GiB/s a process; vLLM's sleep level 1 moves 22 GB/s to one accelerator and 45 GB/s to all
-    together (vLLM blog 2025-10-26, llm-d); QEMU maps a file at the storage's speed.
+    returns to the accelerator. `reload`: the engine sleeps without its weights (vLLM's level 2) and loads
+    them as that start would. Constants: cuda-checkpoint restores 9.2 GiB/s (ai-dynamo/snapshot, B200); CRIU
+    reads 1.1 GiB/s a process; QEMU maps a file at the storage's speed.
     """
     disk = machine.bandwidth or 5 * GB
     if tier is Tier.ASLEEP:
-        rate = min(0.92 * machine.bus * ranks, 45 * GB)
-        why = f"{_size(image_bytes)} at {_size(rate)}/s"
-        seconds = 0.15 + image_bytes / rate
-        return (_estimate(Phase.ENGINE_WAKE, seconds, _READ_SPREAD, why),)
+        return _from_sleep(image_bytes, machine, ranks=ranks, reload=reload)
     if tier in (Tier.HIBERNATED, Tier.COLD):
         raise ValueError(f"a wake from {tier} is a start")
     restore_rate = min(disk, 1.2 * GB) if tier is Tier.FROZEN else min(disk, 8 * GB)
@@ -139,15 +170,51 @@ def predict_wake(
     return tuple(found)
 
 
+def _from_sleep(
+    image_bytes: float, machine: Machine, *, ranks: int, reload: Start | None
+) -> tuple[Estimate, ...]:
+    """Return the wake of an engine that kept its process: memory is mapped anew, then the weights come back.
+
+    To one accelerator 22 GB/s over PCIe 4 and 25 over PCIe 5, 45 GB/s to all together (vLLM blog 2025-10-26,
+    llm-d). What does not depend on the size is 0.1 to 1.2 s by what is published.
+    """
+    held = 0.0 if reload is not None else image_bytes
+    rate = min(min(0.92 * machine.bus, _SLEEP_RATE) * ranks, _SLEEP_RATE_ALL)
+    least, usual, most = _SLEEP_FIXED_S
+    low, high = _READ_SPREAD
+    woken = Estimate(
+        phase=Phase.ENGINE_WAKE,
+        expected_us=round((usual + held / rate) * SECOND_US),
+        low_us=round((least + low * held / rate) * SECOND_US),
+        high_us=round((most + high * held / rate) * SECOND_US),
+        why="memory mapped anew" if reload is not None else f"{_size(held)} at {_size(rate)}/s",
+    )
+    if reload is None:
+        return (woken,)
+    return (woken, _weights(reload, machine, ENGINE_TIMES.get(reload.engine, ANY_ENGINE)))
+
+
 def wakes_by_tier(
-    start: Sequence[Estimate], *, image_bytes: float, machine: Machine, ranks: int = 1
+    start: Sequence[Estimate],
+    *,
+    image_bytes: float,
+    machine: Machine,
+    device_bytes: float = 0,
+    ranks: int = 1,
 ) -> dict[Tier, tuple[Estimate, ...]]:
     """Return the phases of a wake from each tier for a model whose start is predicted already.
 
-    `image_bytes` is what a snapshot or a sleeping engine holds. Of `hibernated` only its cloud knows.
+    `image_bytes` is what a snapshot or a sleeping engine holds, `device_bytes` the part of it that returns to
+    an accelerator. Of `hibernated` only its cloud knows.
     """
     found = {
-        tier: predict_wake(tier, image_bytes=image_bytes, machine=machine, ranks=ranks)
+        tier: predict_wake(
+            tier,
+            image_bytes=image_bytes,
+            machine=machine,
+            device_bytes=device_bytes,
+            ranks=ranks,
+        )
         for tier in (Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED)
     }
     return found | {Tier.COLD: tuple(start)}
@@ -226,43 +293,54 @@ def _blended(phase: Phase, seen: list[int], prior: Estimate | None) -> Estimate:
 
 
 def _weights(start: Start, machine: Machine, times: EngineTimes) -> Estimate:
+    name = start.loader or times.loader
+    loader = LOADERS[name]
     rate = weight_rate(
-        LOADERS[start.loader or times.loader],
+        loader,
         machine.storage,
         bandwidth=machine.bandwidth,
         streams=start.streams,
         ranks=start.ranks,
+        apart=start.experts_apart or start.stages > 1,
         bus=machine.bus,
     )
-    remote = machine.storage in (Storage.NETWORK, Storage.OBJECT)
-    why = f"{_size(start.weight_bytes)} at {_size(rate)}/s ({start.loader or times.loader})"
-    spread = _REMOTE_SPREAD if remote else _READ_SPREAD
-    return _estimate(Phase.WEIGHTS, start.weight_bytes / rate, spread, why)
+    why = f"{_size(start.weight_bytes)} at {_size(rate)}/s ({name})"
+    return _estimate(
+        Phase.WEIGHTS, loader.setup_s + start.weight_bytes / rate, _spread(machine), why
+    )
+
+
+def _spread(machine: Machine) -> tuple[float, float]:
+    """Return how far off a load may be: most where nobody measured the storage it reads from."""
+    if machine.storage is Storage.CACHE:
+        return _READ_SPREAD
+    if machine.bandwidth is None:
+        return _UNMEASURED_SPREAD
+    return _REMOTE_SPREAD if machine.storage in (Storage.NETWORK, Storage.OBJECT) else _READ_SPREAD
 
 
 def _engine(start: Start, machine: Machine, times: EngineTimes) -> dict[Phase, Estimate]:
-    layers = start.layers or layers_of(start.parameters)
+    missed = start.compile_cache is CompileCache.MISS
+    compiled = times.compiles and not start.eager and start.compile_cache is not CompileCache.NONE
     skipped = {Phase.COMPILE_HIT, Phase.COMPILE_MISS}
-    if start.eager:
-        skipped |= {Phase.GRAPHS} if times.loader == "safetensors" else set()
-    elif times.compiles and start.compile_cache is not CompileCache.NONE:
-        hit = start.compile_cache is CompileCache.HIT
-        skipped = {Phase.COMPILE_MISS if hit else Phase.COMPILE_HIT}
-    return {
-        phase: _estimate(
-            phase,
-            machine.host
-            * line.seconds(
-                layers=layers,
-                billions=start.parameters / 1e9 / start.ranks,
-                gigabytes=start.weight_bytes / GB / start.ranks,
-            ),
-            _ENGINE_SPREAD,
-            f"{start.engine}, {layers} layers",
-        )
-        for phase, line in times.phases.items()
-        if phase not in skipped
-    }
+    if compiled:
+        skipped = {Phase.COMPILE_HIT if missed else Phase.COMPILE_MISS}
+    elif start.eager and times.loader == "safetensors":
+        skipped |= {Phase.GRAPHS}
+    share = Share(
+        layers=start.depth / start.stages,
+        billions=start.parameters / 1e9 / start.ranks,
+        gigabytes=start.weight_bytes / GB / start.ranks,
+        ranks=start.ranks,
+        experts=start.experts,
+        compiled=compiled,
+    )
+    seconds = {p: line.seconds(share) for p, line in times.phases.items() if p not in skipped}
+    eight_bit = start.experts and 7 < start.weight_bytes * 8 / start.parameters < 12
+    if times.expert_kernels and eight_bit and missed:
+        seconds[Phase.WARMUP] += times.expert_kernels.seconds(share)
+    why = f"{start.engine}, {start.depth} layers"
+    return {p: _estimate(p, machine.host * s, _ENGINE_SPREAD, why) for p, s in seconds.items()}
 
 
 def _estimate(phase: Phase, seconds: float, spread: tuple[float, float], why: str) -> Estimate:

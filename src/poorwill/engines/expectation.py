@@ -21,7 +21,7 @@ from poorwill.engines.storage_speed import kept_speed
 _LOAD_FORMATS: Mapping[str, str] = MappingProxyType(
     {
         "runai_streamer": "runai",
-        "runai_streamer_sharded": "runai",
+        "runai_streamer_sharded": "runai-sharded",
         "tensorizer": "tensorizer",
         "fastsafetensors": "fastsafetensors",
         "instanttensor": "instanttensor",
@@ -41,15 +41,17 @@ def expected_wakes(
     raises for a model that cannot be read.
     """
     if model.engine.kind == "toy":
-        start, size, ranks = _toy(model), 0.0, 1
+        start, size, on_device, ranks = _toy(model), 0.0, 0.0, 1
     else:
         known = known_start(model, directory=directory, env=env)
         if known is None:
             return {}
         start = predict_start(known, _machine(directory, host))
-        size, ranks = known.weight_bytes, known.ranks
+        size, on_device, ranks = known.weight_bytes, known.device_bytes, known.ranks
     machine = _machine(directory, host)
-    return wakes_by_tier(start, image_bytes=size, machine=machine, ranks=ranks)
+    return wakes_by_tier(
+        start, image_bytes=size, machine=machine, device_bytes=on_device, ranks=ranks
+    )
 
 
 def expected_rate(model: ModelSettings, *, directory: str) -> float | None:
@@ -58,7 +60,11 @@ def expected_rate(model: ModelSettings, *, directory: str) -> float | None:
     if machine.bandwidth is None:
         return None
     return weight_rate(
-        LOADERS[_loader(model)], machine.storage, bandwidth=machine.bandwidth, ranks=_ranks(model)
+        LOADERS[_loader(model)],
+        machine.storage,
+        bandwidth=machine.bandwidth,
+        ranks=_ranks(model),
+        apart=_experts_apart(model) or _stages(model) > 1,
     )
 
 
@@ -73,6 +79,8 @@ def known_start(model: ModelSettings, *, directory: str, env: Mapping[str, str])
         engine=engine.kind,
         loader=_loader(model),
         ranks=_ranks(model),
+        stages=_stages(model),
+        experts_apart=_experts_apart(model),
         compile_cache=_compile_cache(directory, engine.kind),
         eager=_eager(model),
     )
@@ -92,10 +100,13 @@ def known_start(model: ModelSettings, *, directory: str, env: Mapping[str, str])
     if not weights.bytes:
         return None
     config = _model_config(weights.path)
+    parameters = weights.bytes * 8 / _bits(config)
+    share = _active_share(config)
     return replace(
         start,
-        parameters=weights.bytes * 8 / _bits(config),
+        parameters=parameters,
         bytes=weights.bytes,
+        active=None if share is None else parameters * share,
         layers=_layers(config),
     )
 
@@ -115,6 +126,19 @@ def _model_config(path: str | None) -> Mapping[str, Any]:
 def _layers(config: Mapping[str, Any]) -> int | None:
     layers = config.get("num_hidden_layers")
     return layers if isinstance(layers, int) and 0 < layers < 1000 else None
+
+
+def _active_share(config: Mapping[str, Any]) -> float | None:
+    """Return about how much of a mixture of experts takes part in a token; None where it is none.
+
+    Experts hold all but about a twentieth of the published ones.
+    """
+    counts = [config.get(name) for name in ("num_experts", "n_routed_experts", "num_local_experts")]
+    experts = next((count for count in counts if isinstance(count, int) and count > 1), None)
+    chosen = config.get("num_experts_per_tok")
+    if experts is None or not isinstance(chosen, int) or not 0 < chosen < experts:
+        return None
+    return 0.05 + 0.95 * chosen / experts
 
 
 def _bits(config: Mapping[str, Any]) -> float:
@@ -159,8 +183,23 @@ def _loader(model: ModelSettings) -> str:
 
 
 def _ranks(model: ModelSettings) -> int:
-    wanted = model.engine.options.get("tensor_parallel_size", model.engine.options.get("tp", 1))
-    return max(1, wanted) if isinstance(wanted, int) else 1
+    return _whole(model, "tensor_parallel_size", "tp", "tp_size") * _stages(model)
+
+
+def _stages(model: ModelSettings) -> int:
+    return _whole(model, "pipeline_parallel_size", "pp", "pp_size")
+
+
+def _experts_apart(model: ModelSettings) -> bool:
+    engine = model.engine
+    told = engine.options.get("enable_expert_parallel") is True
+    return told or "--enable-expert-parallel" in engine.args
+
+
+def _whole(model: ModelSettings, *names: str) -> int:
+    """Return the first of these options that is a number above 0, else 1."""
+    given = (model.engine.options.get(name) for name in names)
+    return next((count for count in given if isinstance(count, int) and count > 0), 1)
 
 
 def _toy(model: ModelSettings) -> tuple[Estimate, ...]:
