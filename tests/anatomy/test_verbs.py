@@ -231,8 +231,63 @@ async def test_the_textbook_prediction():
     )
 
 
+async def predicted(words: str) -> dict:
+    status, out, err = await poorwill("anatomy", "--predict", *words.split(), "--json")
+    assert status == 0, err
+    return json.loads(out)
+
+
+async def test_a_wake_is_predicted_from_each_tier_with_its_interval():
+    model = "--params 235e9 --active-params 22e9 --bits 8 --tp 4 --gpu A100"
+    found = {
+        tier: await predicted(f"{model} --tier {tier}")
+        for tier in ("asleep", "frozen", "suspended", "cold")
+    }
+    for tier, each in found.items():
+        assert each["tier"] == tier and each["weight_bytes"] == 235e9
+        for part in (each["total"], *each["phases"].values()):
+            assert part["low_s"] < part["expected_s"] < part["high_s"]
+    whole = {tier: each["total"]["expected_s"] for tier, each in found.items()}
+    assert whole["asleep"] < whole["suspended"] < whole["cold"]
+    assert "restore_device" in found["frozen"]["phases"]
+    anew = await predicted(f"{model} --tier asleep --sleep-level 2 --storage cache")
+    assert [*anew["phases"]] == ["engine_wake", "weights"]
+    small = await predicted(f"{model} --tier asleep --image-gb 10")
+    assert small["total"]["expected_s"] < whole["asleep"] / 4
+
+
+async def test_the_accelerators_and_how_a_model_is_spread_over_them_count():
+    line = "--params 70e9 --storage cache --loader runai-sharded"
+    one = await predicted(line)
+    several = await predicted(f"{line} --tp 4 --pp 2")
+    weights, graphs = (one["phases"][phase]["expected_s"] for phase in ("weights", "graphs"))
+    assert several["phases"]["weights"]["expected_s"] < weights / 4
+    assert several["phases"]["graphs"]["expected_s"] < 0.6 * graphs
+    held = "--params 30e9 --tier asleep"
+    waking = {
+        flag: await predicted(f"{held} {flag}") for flag in ("--gpu V100", "--pcie 3", "--gpu h100")
+    }
+    old, same, new = (each["total"]["expected_s"] for each in waking.values())
+    assert old == same > 1.5 * new
+
+
 @pytest.mark.parametrize(
-    "line", ["--predict", "--predict --params 0", "--predict --params 7e9 --disk-gb-s -1"]
+    "line",
+    [
+        "--predict",
+        "--predict --params 0",
+        "--predict --params 7e9 --disk-gb-s -1",
+        "--predict --params 7e9 --pp 0",
+        "--predict --params 7e9 --active-params 8e9",
+        "--predict --params 7e9 --sleep-level 2",
+        "--predict --params 7e9 --image-gb 8",
+        "--predict --params 7e9 --tier asleep --image-gb 0",
+        "--predict --params 7e9 --tier asleep --image-gb nan",
+        "--predict --params 7e9 --tier asleep --storage cache",
+        "--predict --params 7e9 --tier asleep --sleep-level 2 --image-gb 8",
+        "--predict --params 7e9 --tier frozen --link-gbit 1",
+        "--predict --params 7e9 --tier hibernated",
+    ],
 )
 async def test_impossible_figures_are_refused(line):
     status, _, err = await poorwill("anatomy", *line.split())
@@ -289,6 +344,8 @@ async def test_a_phase_that_exceeds_its_own_limit_fails_the_wake_and_is_named(fl
     ("line", "told"),
     [
         ("--params 7e9", "--params is for --predict"),
+        ("--tier frozen", "--tier is for --predict"),
+        ("bird --image-gb 8", "--image-gb is for --predict"),
         ("bird --disk-gb-s 5", "--disk-gb-s is for --predict"),
         ("bird --predict --params 7e9", "not by bird"),
         ("--predict --params 7e9 --trace t.json", "not by --trace"),

@@ -14,7 +14,7 @@ from poorwill.cli.anatomy_json import (
     speed_json,
     wake_json,
 )
-from poorwill.cli.anatomy_predict import add_predict_options, say_prediction
+from poorwill.cli.anatomy_predict import add_predict_options, given_prediction, say_prediction
 from poorwill.cli.anatomy_text import (
     advice_lines,
     counted,
@@ -24,7 +24,6 @@ from poorwill.cli.anatomy_text import (
     wake_list,
     waterfall,
 )
-from poorwill.cli.described import given_figures
 from poorwill.cli.target import add_fleet_option, add_json_option, read_fleet
 from poorwill.cli.verb import Streams, Verb
 from poorwill.clock import SystemClock
@@ -108,7 +107,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
 
 def _refuse_ignored(options: argparse.Namespace) -> None:
     """Raise RequestFault for options that have no meaning together: one of them would be ignored."""
-    figures = given_figures(options)
+    figures = given_prediction(options)
     if figures and not options.predict:
         what, hint = f"{figures[0]} is for --predict", "add --predict"
         raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint=hint)

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from poorwill.cli.target import DEFAULT_FILE, fleet_path, read_fleet
@@ -11,26 +11,22 @@ from poorwill.compose.host import HOST_WAKES, KnownHost, known_host
 from poorwill.compose.places import ledger_path
 from poorwill.core.engine_times import ENGINE_TIMES, USUAL_HOST, CompileCache
 from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError
-from poorwill.core.loaders import GB, LOADERS, Storage
+from poorwill.core.loaders import GB, LOADERS, PCIE_OF, PCIE_RATE, USUAL_BANDWIDTH, Storage
 from poorwill.core.prediction import Machine, Start
 from poorwill.ledger.schema import reading
 from poorwill.ledger.wakes import finished_wakes
 
-BUS_GB_S: Mapping[str, float] = MappingProxyType({"3": 12.0, "4": 24.0, "5": 52.0})
-"""What a PCIe generation moves to one accelerator over sixteen lanes, as measured, not as specified."""
-
 _MORE_THAN_ZERO = (
-    *("params", "bits", "weights_gb", "layers", "streams", "tp", "disk_gb_s", "link_gbit"),
-    "host_factor",
+    *("params", "active_params", "bits", "weights_gb", "layers", "streams", "tp", "pp"),
+    *("disk_gb_s", "link_gbit", "host_factor"),
 )
-
 
 _DEFAULTS: Mapping[str, object] = MappingProxyType(
     {
-        **dict.fromkeys(("params", "weights_gb", "layers", "loader", "streams", "host_factor")),
-        **dict.fromkeys(("disk_gb_s", "link_gbit")),
-        **{"bits": 16.0, "engine": "vllm", "tp": 1, "compile_cache": "hit", "eager": False},
-        **{"storage": "nvme", "pcie": "4", "provision_s": 0.0},
+        **dict.fromkeys(("params", "active_params", "weights_gb", "layers", "loader", "streams")),
+        **dict.fromkeys(("disk_gb_s", "link_gbit", "gpu", "pcie", "host_factor")),
+        **{"bits": 16.0, "engine": "vllm", "tp": 1, "pp": 1, "ep": False},
+        **{"compile_cache": "hit", "eager": False, "storage": "nvme", "provision_s": 0.0},
     }
 )
 """Every figure, and what it is where it was not given."""
@@ -47,54 +43,83 @@ def given_figures(options: argparse.Namespace) -> list[str]:
 
 def add_figures(group: argparse._ArgumentGroup) -> None:
     """Declare the figures a prediction takes."""
-    group.add_argument("--params", type=_number, metavar="N", help="parameters: 70e9")
-    group.add_argument(
-        "--bits", type=_number, default=16.0, metavar="N", help="bits a parameter (default: 16)"
+    add = group.add_argument
+    add("--params", type=_number, metavar="N", help="parameters: 70e9")
+    add(
+        "--active-params",
+        type=_number,
+        metavar="N",
+        help="those that take part in a token, of a mixture of experts: 22e9 (default: all)",
     )
-    group.add_argument(
-        "--weights-gb", type=_number, metavar="GB", help="size, where not params x bits"
+    add("--bits", type=_number, default=16.0, metavar="N", help="bits a parameter (default: 16)")
+    add("--weights-gb", type=_number, metavar="GB", help="size, where not params x bits")
+    add("--layers", type=int, metavar="N", help="default: guessed from the active parameters")
+    _add_engine(add)
+    _add_machine(add)
+
+
+def _add_engine(add: Callable[..., object]) -> None:
+    add("--engine", choices=[*ENGINE_TIMES], default="vllm", help="default: vllm")
+    add(
+        "--loader",
+        choices=[*LOADERS],
+        help="default: the engine's own. runai reads the whole model for each accelerator, "
+        "runai-distributed shares it out and exchanges it, runai-sharded reads each one's own files",
     )
-    group.add_argument("--layers", type=int, metavar="N", help="default: guessed from --params")
-    group.add_argument("--engine", choices=[*ENGINE_TIMES], default="vllm", help="default: vllm")
-    group.add_argument("--loader", choices=[*LOADERS], help="default: the engine's own")
-    group.add_argument("--streams", type=int, metavar="N", help="concurrent reads of the loader")
-    group.add_argument(
-        "--tp", type=int, default=1, metavar="N", help="accelerators the model is spread over"
+    add("--streams", type=int, metavar="N", help="concurrent reads of the loader, where set")
+    add("--tp", type=int, default=1, metavar="N", help="accelerators each layer is cut over")
+    add("--pp", type=int, default=1, metavar="N", help="pipeline stages, each on --tp accelerators")
+    add(
+        "--ep",
+        action="store_true",
+        help="each accelerator holds whole experts (vLLM's --enable-expert-parallel)",
     )
-    group.add_argument(
+    add(
         "--compile-cache",
         choices=[*CompileCache],
         default="hit",
-        help="what the start finds (default: hit)",
+        help="what the start finds of an earlier compilation; none: it does not compile (default: hit)",
     )
-    group.add_argument(
+    add(
         "--eager",
         action="store_true",
         help="neither compilation nor graph capture (vLLM's --enforce-eager)",
     )
-    group.add_argument(
+
+
+def _add_machine(add: Callable[..., object]) -> None:
+    add(
         "--storage",
         choices=[*Storage],
         default="nvme",
-        help="where the weights are (default: nvme)",
+        help="where the weights are: cache (page cache or tmpfs: a warm start), nvme (a local drive), block "
+        "(a cloud's network drive), network (a shared file system), object (S3 and its like) (default: nvme)",
     )
-    group.add_argument(
-        "--disk-gb-s", type=_number, metavar="GB/S", help="its bandwidth as this host measures it"
+    usual = ", ".join(f"{kind} {rate / GB:g}" for kind, rate in USUAL_BANDWIDTH.items())
+    add(
+        "--disk-gb-s",
+        type=_number,
+        metavar="GB/S",
+        help="its bandwidth as this host measures it: of a network drive the least of the drive and the "
+        f"host's link (default: as measured for the fleet, else {usual})",
     )
-    group.add_argument(
-        "--link-gbit", type=_number, metavar="GBIT/S", help="download first, over this"
+    add("--link-gbit", type=_number, metavar="GBIT/S", help="download first, over this")
+    add(
+        "--gpu",
+        type=str.lower,
+        choices=[*PCIE_OF],
+        metavar="NAME",
+        help="for its PCIe: " + ", ".join(PCIE_OF),
     )
-    group.add_argument("--pcie", choices=[*BUS_GB_S], default="4", help="generation (default: 4)")
-    group.add_argument(
+    add("--pcie", choices=[*PCIE_RATE], help="generation (default: the --gpu's, else 4)")
+    add(
         "--host-factor",
         type=_number,
         metavar="X",
         help="how slow the host's CPU is: 1 is a current server's (default: as the fleet's own starts tell, "
         f"else {USUAL_HOST})",
     )
-    group.add_argument(
-        "--provision-s", type=_number, default=0.0, metavar="S", help="until the machine is there"
-    )
+    add("--provision-s", type=_number, default=0.0, metavar="S", help="until the machine is there")
 
 
 def described_start(options: argparse.Namespace) -> Start:
@@ -103,15 +128,21 @@ def described_start(options: argparse.Namespace) -> Start:
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise _fault(f"--{name.replace('_', '-')} must be more than 0", "leave it out")
+    active = options.active_params
+    if active is not None and active > options.params:
+        raise _fault("--active-params must not be more than --params", "leave it out")
     return Start(
         parameters=options.params,
+        active=active,
         bits=options.bits,
         bytes=None if options.weights_gb is None else round(options.weights_gb * GB),
         layers=options.layers,
         engine=options.engine,
         loader=options.loader or "",
         streams=options.streams,
-        ranks=options.tp,
+        ranks=options.tp * options.pp,
+        stages=options.pp,
+        experts_apart=options.ep,
         compile_cache=CompileCache(options.compile_cache),
         eager=options.eager,
     )
@@ -127,7 +158,7 @@ def described_machine(options: argparse.Namespace, known: KnownHost) -> Machine:
         storage=Storage(options.storage),
         bandwidth=measured if options.disk_gb_s is None else options.disk_gb_s * GB,
         link=None if options.link_gbit is None else options.link_gbit * 1e9 / 8,
-        bus=BUS_GB_S[options.pcie] * GB,
+        bus=PCIE_RATE[options.pcie or PCIE_OF.get(options.gpu, "4")],
         host=host,
         provision_us=round(options.provision_s * 1_000_000),
     )

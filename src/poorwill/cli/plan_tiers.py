@@ -64,7 +64,13 @@ def _described(options: argparse.Namespace, streams: Streams) -> Known:
     machine = described_machine(options, fleet_host(options, streams))
     phases = predict_start(start, machine)
     size = start.weight_bytes
-    wakes = wakes_by_tier(phases, image_bytes=size, machine=machine, ranks=start.ranks)
+    wakes = wakes_by_tier(
+        phases,
+        image_bytes=size,
+        machine=machine,
+        device_bytes=start.device_bytes,
+        ranks=start.ranks,
+    )
     wholes = {tier: total(each) for tier, each in wakes.items()}
     what = f"{start.engine}, {start.parameters / 1e9:g}B, {size / GB:.3g} GB"
     tiers = {
