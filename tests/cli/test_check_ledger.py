@@ -142,6 +142,9 @@ async def test_a_public_address_is_a_problem_until_there_is_a_key(
     ran = await poorwill("check", str(fleet))
     assert ran.status == 2
     assert "no API key" in ran.out
+    text = (fleet / "fleet.toml").read_text().splitlines()
+    line = next(number for number, row in enumerate(text, 1) if row.startswith("listen"))
+    assert f"fleet.toml:{line}: gateway.listen: " in ran.out
     assert (await poorwill("keys", "add", "anna", "--fleet", str(fleet))).status == 0
     assert (await poorwill("check", str(fleet))).status == 0
 

@@ -29,6 +29,7 @@ def test_a_well_made_file_draws_no_remark(write: Write) -> None:
         (QUIET.replace('["frozen", "cold"]', '["cold"]'), "models.a.ladder"),
         (QUIET.partition("[[rates]]")[0], "rates"),
         (QUIET + "[fleet]\nmemory = 5", "models.a.memory"),
+        (QUIET + "parked_usd_h = { frozen = 2 }", "rates[0].parked_usd_h.frozen"),
         (QUIET + "[gateway]\nheartbeat_s = 60", "gateway.heartbeat_s"),
         (QUIET + "[gateway]\ncommit_after_s = 90", "gateway.commit_after_s"),
         (QUIET + "[defaults]\nhold = { age_s = 299 }", "models.a.hold.age_s"),

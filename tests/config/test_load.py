@@ -207,6 +207,15 @@ active_usd_h = 1
         assert any(one.startswith(start) for one in found), (start, found)
 
 
+def test_a_bad_rate_hides_no_mistake_of_another(write: Write) -> None:
+    bad = '[[rates]]\nactive_usd_h = "free"\n[[rates]]\nactive_usd_h = 1\nmodel = "toi"\n'
+    found = problems_of(write(TOY + bad))
+    assert [one.partition(" (")[0] for one in found] == [
+        "line 4: rates[0].active_usd_h: must be an amount of dollars, not text",
+        "line 7: rates[1].model: 'toi' is no model here",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -230,7 +239,7 @@ active_usd_h = 1
         (TOY + 'memory = "4 XB"', "line 3: models.toy.memory: '4 XB' is not a size"),
         (TOY + "memory = 1.5", "line 3: models.toy.memory: must be a size, not a number"),
         (TOY + "memory = 9\n[fleet]\nmemory = 8", "line 3: models.toy.memory: is more than the whole"),
-        (TOY + "ladder = []", "line 3: models.toy.ladder: must have at least 1"),
+        (TOY + "ladder = []", "line 3: models.toy.ladder: must not be empty"),
         (TOY + 'ladder = ["frozen"]', 'line 3: models.toy.ladder: must end in "cold"'),
         (TOY + 'ladder = ["cold", "cold"]', "line 3: models.toy.ladder: must go from shallow to deep"),
         (TOY + 'ladder = ["frosen", "cold"]', "line 3: models.toy.ladder[0]: 'frosen' is not known (d"),
@@ -271,7 +280,7 @@ active_usd_h = 1
         ('[models.x]\nengine="vllm"\npath="./none"', "line 3: models.x.path: no such file"),
         ('[models.x]\nengine="command"\ncommand=["no-such-program-x","{port}"]', "no program 'no-such"),
         ('[models."a b"]\nengine="toy"', 'line 1: models."a b": is not a name for a model'),
-        (TOY + "[models.toy]\n", "line 3: column 12: cannot declare ('models', 'toy') twice"),
+        (TOY + "[models.toy]\n", "line 3: column 12: cannot declare models.toy twice"),
         ("[gateway]\nlisten=8080\n" + TOY, 'must be an address, not a whole number (write "127.0.0.1:8080")'),
         ('[gateway]\nlisten="::1:80"\n' + TOY, "put IPv6 in brackets"),
         ('[gateway]\nlisten="localhost"\n' + TOY, "'localhost' has no port from 0 to 65535"),

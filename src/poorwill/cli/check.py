@@ -3,7 +3,7 @@
 import argparse
 import os.path
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from poorwill.cli.target import add_fleet_option, add_json_option, fleet_path, read_fleet
 from poorwill.cli.verb import EXIT_STATUS, Streams, Verb
@@ -124,7 +124,11 @@ def _judge(
 ) -> tuple[Sequence[Problem], Sequence[Problem]]:
     """Return what would keep a readable configuration from being served here, and warnings."""
     known = _remembered(fleet)
-    problems = list(listener_problems(fleet.gateway, keys_configured=bool(known.keys)))
+    lines = lines_of(source)
+    problems = [
+        replace(problem, line=lines.of(tuple(problem.where.split("."))))
+        for problem in listener_problems(fleet.gateway, keys_configured=bool(known.keys))
+    ]
     if ports:
         problems += taken_ports(fleet)
     warnings = [*known.trouble, *advice(fleet), *_unknown_keys(fleet, known.keys)]

@@ -5,6 +5,7 @@ told in the same run. A table header that cannot be parsed becomes a table of it
 document has, so that the keys below it are not taken for another table's.
 """
 
+import ast
 import re
 import tomllib
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 from poorwill.config.lines import Lines, locate
 from poorwill.core.errors import Problem
 
+_TUPLE = re.compile(r"\((?:'[^']*',? ?)+\)")
 _AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 _SPANS = re.compile(r"unclosed|unterminated|nested too deeply")
 _MOST_ERRORS = 20
@@ -57,6 +59,8 @@ def _fault(error: Exception, rows: list[str]) -> tuple[Problem, int]:
     match = _AT.search(message)
     line = int(match[1]) if match and match[1] else len(rows)
     what = _AT.sub("", message) or "cannot be parsed"
+    # `tomllib` names a table as Python would.
+    what = _TUPLE.sub(lambda found: ".".join(ast.literal_eval(found[0])), what)
     column = f"column {match[2]}" if match and match[2] else "the end of the file"
     row = rows[line - 1].strip()
     return Problem(where=column, what=what[0].lower() + what[1:], hint=_hint(row), line=line), line

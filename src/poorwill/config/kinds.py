@@ -65,7 +65,7 @@ def toml_name(raw: object) -> str:
 def nearest(word: str, words: Sequence[str]) -> str:
     """Return a hint that names the nearest of `words`, or all of them where none is near."""
     near = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
-    return f"did you mean {str(near[0])!r}?" if near else "known: " + ", ".join(words)
+    return f"did you mean {str(near[0])!r}?" if near else "known: " + ", ".join(filter(None, words))
 
 
 def quoted(text: object) -> str:

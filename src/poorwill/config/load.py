@@ -173,5 +173,16 @@ class _Reading:
         if not isinstance(tables, list):
             place.wrong(f"must be a list of tables, not {toml_name(tables)}", "write [[rates]]")
             return ()
-        rates = (RATE.read(table, place / index) for index, table in enumerate(tables))
-        return tuple(rate for rate in rates if not isinstance(rate, Bad))
+        rates: list[RateSettings] = []
+        for index, table in enumerate(tables):
+            rate = RATE.read(table, place / index)
+            if not isinstance(rate, Bad):
+                rates.append(rate)
+            self._check_model_of(table, place / index)
+        return tuple(rates)
+
+    def _check_model_of(self, rate: object, place: Place) -> None:
+        name = rate.get("model") if isinstance(rate, dict) else None
+        models = self._table.get("models", {})
+        if isinstance(name, str) and isinstance(models, dict) and name not in models:
+            (place / "model").wrong(f"{name!r} is no model here", nearest(name, list(models)))

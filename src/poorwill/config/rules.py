@@ -250,14 +250,9 @@ def _check_ports(fleet: FleetSettings, sheet: Sheet) -> None:
 def _check_rates(fleet: FleetSettings, sheet: Sheet) -> None:
     if sheet.is_bad(("rates",)):
         return
-    names = [str(model.name) for model in fleet.models]
     seen: dict[tuple[object, ...], int] = {}
     for index, rate in enumerate(fleet.rates):
         path = ("rates", index)
-        if rate.model is not None and rate.model not in names:
-            sheet.wrong(
-                (*path, "model"), f"{rate.model!r} is no model here", nearest(rate.model, names)
-            )
         key = (rate.effective_us, rate.model, rate.replica, rate.driver)
         if key in seen:
             hint = "give it another effective date, model, replica or driver"
@@ -291,7 +286,7 @@ def _check_names(
 
 def advice(fleet: FleetSettings) -> Sequence[Problem]:
     """Return what is allowed but probably not meant: warnings, not problems."""
-    found = [*_silences(fleet)]
+    found = [*_silences(fleet), *_dear_rests(fleet)]
     if not fleet.rates:
         hint = "write [[rates]] with active_usd_h"
         found.append(Problem(where="rates", what="without rates the bill has no prices", hint=hint))
@@ -312,6 +307,18 @@ def advice(fleet: FleetSettings) -> Sequence[Problem]:
             hint = "requests are failed before their budget has elapsed"
             found.append(Problem(where=f"{where}.hold.age_s", what=what, hint=hint))
     return found
+
+
+def _dear_rests(fleet: FleetSettings) -> Iterator[Problem]:
+    """A parked replica that costs more than an active one: dollars and cents, or two figures, mixed up."""
+    for index, rate in enumerate(fleet.rates):
+        for tier, parked in rate.parked_nusd_h.items():
+            if parked > rate.active_nusd_h:
+                yield Problem(
+                    where=f"rates[{index}].parked_usd_h.{tier}",
+                    what="an hour parked costs more than an active one, so nothing should ever park",
+                    hint="parked_usd_h is the disk's price for one hour",
+                )
 
 
 def _silences(fleet: FleetSettings) -> Iterator[Problem]:

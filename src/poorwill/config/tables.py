@@ -37,7 +37,8 @@ class Listed:
             return place.wrong(f"must be a list, not {toml_name(raw)}", "write [ ... ]")
         values = tuple(self.of.read(item, place / index) for index, item in enumerate(raw))
         if len(values) < self.least:
-            return place.wrong(f"must have at least {self.least}")
+            least = "must not be empty" if self.least == 1 else f"must have at least {self.least}"
+            return place.wrong(least)
         return BAD if place.sheet.is_bad(place.path) else values
 
     def schema(self) -> Json:
