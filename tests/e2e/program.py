@@ -65,14 +65,15 @@ class Program:
     admin: str
 
     @classmethod
-    def start(cls, directory: Path) -> "Program":
-        """Start it and wait for the line that says where it listens."""
+    def start(cls, directory: Path, **env: str) -> "Program":
+        """Start it, with these variables besides, and wait for the line that says where it listens."""
         with (directory / "serve.log").open("a") as log:
             child = subprocess.Popen(
                 [sys.executable, "-m", "poorwill", "serve", str(directory), "--port", "0"],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                env={**os.environ, **env},  # noqa: TID251
             )
         assert child.stdout is not None
         line = child.stdout.readline()

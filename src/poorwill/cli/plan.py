@@ -21,7 +21,16 @@ from poorwill.core.words import SECOND_US, Cause
 from poorwill.planner import duty, terminal
 from poorwill.planner.advice import advice, reservation
 from poorwill.planner.drawing import draw
-from poorwill.planner.evaluate import HOSTED, YARDSTICK, Entrant, Field, Load, entrants, loads_of
+from poorwill.planner.evaluate import (
+    BRIDGE,
+    HOSTED,
+    YARDSTICK,
+    Entrant,
+    Field,
+    Load,
+    entrants,
+    loads_of,
+)
 from poorwill.planner.hindsight import idle_curve
 from poorwill.planner.hosted import HostedBill, Offer, TokenGuess, find_offer, hosted_bill
 from poorwill.planner.outcome import Outcome
@@ -205,7 +214,12 @@ def _judged(
         requests=len(job.trace),
         span_us=scenario.span_us,
         peak_rps=peak_rps(job.trace.arrival_us),
-        choices=[outcomes[way.name] for way in ways if way.runs_in_serve],
+        choices=[
+            outcomes[way.name]
+            for way in ways
+            if way.runs_in_serve and (way.name != BRIDGE or said.hosted_named)
+        ],
+        offer=None if said.hosted_named else outcomes[BRIDGE],
         hosted=bill,
         wait_nusd_s=scenario.wait_nusd_s,
         on_paper=[outcomes[name] for name in ("cold", "hibernate")],

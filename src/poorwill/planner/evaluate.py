@@ -22,6 +22,7 @@ Timeline = list[tuple[int, Cause]]
 YARDSTICK = "clairvoyant"
 HOSTED = "hosted"
 CONTINUOUS = "continuous"
+BRIDGE = "bridge"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +178,7 @@ def _bridge(of: Field, scenario: Scenario, even: Timed) -> Entrant:
             outcome, extra_nusd=paid, notes=(f"{len(bridged)} requests went to the hosted API",)
         )
 
-    return Entrant(name="bridge", run=run, idle_us=_first_idle(even))
+    return Entrant(name=BRIDGE, run=run, idle_us=_first_idle(even), runs_in_serve=True)
 
 
 def _hosted(load: Load, _: Timeline | None) -> Outcome:

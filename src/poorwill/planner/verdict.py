@@ -62,10 +62,12 @@ class Case:
     peak_rps: float
     """Of the busiest minute."""
     choices: Sequence[Outcome]
-    """What `serve` could run, `continuous` among them."""
+    """What `serve` could run, `continuous` among them; `bridge` only where the user named where it leads."""
     hosted: HostedBill | None
     wait_nusd_s: int
     """The user's price of waiting, 0 where none was given."""
+    offer: Outcome | None = None
+    """The bridge, where nobody named a hosted API: it gives text away, so it is told of, not chosen."""
     on_paper: Sequence[Outcome] = ()
     """Policies that `serve` refuses as a mistake, since they park before the break-even."""
 
@@ -208,7 +210,27 @@ def _scale_to_zero(case: Case, best: Outcome, continuous: Outcome) -> Verdict:
             f"On paper {paper.policy} is cheaper still, {money(paper.cost_nusd)}; `serve` refuses idle "
             "times below the break-even."
         )
+    lines += _bridge(case, best)
     return Verdict(answer=Answer.SCALE_TO_ZERO, policy=best.policy, lines=(*lines, *_aside(case)))
+
+
+def _bridge(case: Case, best: Outcome) -> list[str]:
+    """Say what the bridge gives away, where it is the answer; what it would gain, where it is on offer."""
+    if case.hosted is None:
+        return []
+    name, offer = case.hosted.offer.name, case.offer
+    if best.policy == "bridge":
+        return [
+            f"While a replica wakes, requests go to {name}, which reads them and charges "
+            f"{money(best.extra_nusd)}: `hosted` with `bridge = true` in fleet.toml."
+        ]
+    price = case.price_nusd_s
+    if offer is None or offer.objective_nusd(price) >= best.objective_nusd(price):
+        return []
+    return [
+        f"With a bridge to {name} nobody waits, for {money(offer.cost_nusd)}, {money(offer.extra_nusd)} of "
+        "it there: the requests that now wait would be sent to that provider, so it is for you to say."
+    ]
 
 
 def _costs(case: Case, best: Outcome, continuous: Outcome) -> str:

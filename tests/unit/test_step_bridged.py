@@ -1,0 +1,76 @@
+"""Demand that a hosted API serves: it wakes the replica, but waits for nothing and nobody waits for it."""
+
+from poorwill.core.entries import WakeBegan
+from poorwill.core.inputs import ParkAsked, ParkFailed, ParkSucceeded, WakeAsked, WakeFailed
+from poorwill.core.lifecycle import State
+from poorwill.core.replica import Blocked
+from poorwill.core.words import Tier
+
+from .replicas import T0, Life, S, demand, entries, parked, parking, parks, ready, wakes
+
+ASKED = WakeAsked(asked_by="alice", why="demand", demand=True)
+
+
+def test_it_wakes_a_parked_replica_without_a_budget_since_nobody_waits():
+    life = Life(parked(Tier.FROZEN))
+    effects = life.takes(ASKED)
+    assert wakes(effects) == [Tier.FROZEN]
+    (began,) = entries(effects, WakeBegan)
+    assert (began.asked_by, began.why, began.budget_us, began.held) == ("alice", "demand", None, 0)
+    assert life.replica.budget_ends_us is None
+    assert life.takes(ASKED) == [], "one wake, however many ask"
+
+
+def test_one_that_is_held_meanwhile_starts_the_budget():
+    life = Life(parked())
+    life.takes(ASKED)
+    life.after(7).takes(demand())
+    assert life.replica.budget_ends_us == T0 + 67 * S
+
+
+def test_it_respects_the_back_off_that_an_operator_may_pass_over():
+    life = Life(parked())
+    life.takes(ASKED)
+    life.takes(WakeFailed(generation=1, why="x"))
+    assert life.takes(ASKED) == []
+    assert life.after(4).takes(ASKED) == []
+    assert wakes(Life(life.replica).takes(WakeAsked())) == [Tier.COLD]
+    assert wakes(life.after(1).takes(ASKED)) == [Tier.COLD]
+
+
+def test_a_park_under_way_is_followed_by_one_wake():
+    life = Life(parking())
+    assert life.takes(ASKED) == []
+    assert wakes(life.takes(ParkSucceeded(generation=life.replica.generation))) == [Tier.FROZEN]
+    assert life.replica.wanted_by == ""
+
+
+def test_a_park_that_fails_into_the_next_tier_is_followed_by_it_as_well():
+    life = Life(parking())
+    life.takes(ASKED)
+    failed = ParkFailed(generation=life.replica.generation, why="x", unharmed=False)
+    assert wakes(life.takes(failed)) == [Tier.COLD]
+
+
+def test_what_was_wanted_during_one_park_is_forgotten_at_the_next():
+    life = Life(parking(Tier.COLD))
+    life.takes(ASKED)
+    failed = ParkFailed(generation=life.replica.generation, why="x", unharmed=True)
+    life.takes(failed)
+    assert life.replica.state is State.READY
+    assert parks(life.after(120).takes(ParkAsked(tier=Tier.FROZEN))) == [(None, Tier.FROZEN)]
+    assert wakes(life.takes(ParkSucceeded(generation=life.replica.generation))) == []
+
+
+def test_a_spend_limit_that_came_during_the_park_keeps_it_parked():
+    life = Life(parking())
+    life.takes(ASKED)
+    life.replica = life.replica.changed(blocked=Blocked(until_us=T0 + 9000 * S, why="day"))
+    assert wakes(life.takes(ParkSucceeded(generation=life.replica.generation))) == []
+    assert life.replica.state is State.PARKED
+
+
+def test_a_ready_replica_has_nothing_to_do():
+    life = Life(ready())
+    assert life.takes(ASKED) == []
+    assert life.replica.state is State.READY
