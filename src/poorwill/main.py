@@ -15,6 +15,14 @@ from poorwill.cli.verb import EXIT_STATUS, Streams, Verb
 from poorwill.cli.verbs import VERBS, load_verb
 from poorwill.core.errors import ConfigFault, ErrorCode, PoorwillError
 
+_THE_MACHINES = frozenset(
+    {
+        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+        *(errno.EMFILE, errno.ENFILE, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
+    }
+)
+"""Errors that a person mends on the machine: no defect, wherever they come from."""
+
 
 async def run(
     args: Sequence[str], env: Mapping[str, str], stdin: TextIO, stdout: TextIO, stderr: TextIO
@@ -33,8 +41,8 @@ async def run(
     except BrokenPipeError:
         return EXIT_STATUS[ErrorCode.CLIENT_GONE]
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            streams.tell(f"poorwill: cannot write: {error.strerror}")
+        if isinstance(error, OSError) and error.errno in _THE_MACHINES:
+            streams.tell(f"poorwill: {error.filename or 'cannot write'}: {error.strerror}")
         else:
             streams.tell(traceback.format_exc().rstrip())
             streams.tell(

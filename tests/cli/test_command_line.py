@@ -140,6 +140,17 @@ def test_output_that_cannot_be_written_is_an_error_in_one_line(words: tuple[str,
     assert ran.stderr == "poorwill: cannot write: No space left on device\n"
 
 
+async def test_what_the_machine_refuses_is_told_without_a_traceback(
+    poorwill: Poorwill, tmp_path: Path
+) -> None:
+    (tmp_path / "fleet.toml").write_text('[models.x]\nengine = "toy"\n')
+    lock = tmp_path / "poorwill.lock"
+    lock.symlink_to(lock)
+    ran = await poorwill("status", str(tmp_path))
+    assert ran.status == EXIT_STATUS[ErrorCode.INTERNAL]
+    assert ran.err == f"poorwill: {lock}: Too many levels of symbolic links\n"
+
+
 def test_closed_standard_streams_do_no_harm(tmp_path: Path) -> None:
     assert _program("--version", shell="<&- >&- 2>&-").returncode == 0
     assert _program("check", str(tmp_path), shell="<&- >&- 2>&-").returncode == 2

@@ -195,3 +195,13 @@ async def test_request_rows_that_the_ledger_had_to_drop_are_told_like_every_othe
     assert [note.text for note in told] == [
         "7 request rows were dropped while the ledger could not be written"
     ]
+
+
+def test_a_directory_that_cannot_be_written_is_the_operators_fault(tmp_path: Path):
+    (tmp_path / "file").touch()
+    (tmp_path / LOCK_FILE).mkdir()
+    for directory in (tmp_path / "file", tmp_path / "file" / "below", tmp_path):
+        with pytest.raises(OperatorFault) as caught, hold_directory(directory, what="x"):
+            pass
+        assert f"{directory} cannot be written" in caught.value.message
+        assert "[fleet]" in str(caught.value.hint)

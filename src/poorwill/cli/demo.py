@@ -152,15 +152,21 @@ def _prepare(
     Raises OperatorFault where the directory holds something else.
     """
     configuration = directory / "fleet.toml"
-    written = configuration.read_text(encoding="utf-8") if configuration.is_file() else ""
+    try:
+        written = configuration.read_text(encoding="utf-8") if configuration.is_file() else ""
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"{directory} cannot be written: {error.strerror}"
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID, what, hint="choose another with --dir"
+        ) from error
     ours = written.startswith(OURS)
-    if directory.exists() and not ours and any(directory.iterdir()):
+    if not ours and any(directory.iterdir()):
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
             f"{directory} exists and is no demo of ours; nothing was written",
             hint="choose another with --dir",
         )
-    directory.mkdir(parents=True, exist_ok=True)
     model_file = _model_file(directory, options, env, show)
     engine = ENGINES[options.engine].format(model_file=model_file)
     seconds = options.seconds

@@ -43,11 +43,19 @@ class Holding:
 def hold_directory(directory: Path, *, what: str) -> Iterator[Holding]:
     """Hold a fleet directory for as long as the context lasts; the kernel lets go of it on any death.
 
-    Raises OperatorFault(IN_USE) that says who holds it. The file stays; only its lock counts.
+    Raises OperatorFault: IN_USE, which says who holds it; CONFIG_INVALID where it cannot be written. The file
+    stays; only its lock counts.
     """
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = directory / LOCK_FILE
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = directory / LOCK_FILE
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"the fleet's directory {directory} cannot be written: {error.strerror}",
+            hint="give the user who runs poorwill the right to, or name another as directory under [fleet]",
+        ) from error
     try:
         if not _take(descriptor):
             raise OperatorFault(

@@ -201,6 +201,7 @@ _HINTS: Mapping[str, str] = {
     "it is damaged": "`poorwill ledger check` says how; restore a copy made by `poorwill ledger backup`",
     "it is not a SQLite database, or its beginning is damaged": "restore a copy made by "
     "`poorwill ledger backup`, or move the file away",
+    "it cannot be opened": "give the user who runs poorwill the right to read it and its folder",
     "it is read-only": "give the user who runs poorwill the right to write it and its folder",
 }
 
