@@ -6,22 +6,13 @@ does nothing else. Cancelling it is how a verb that runs for long is told to shu
 
 import argparse
 import difflib
-import errno
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, TextIO
 
-from poorwill.cli.verb import EXIT_STATUS, Streams, Verb
+from poorwill.cli.verb import EXIT_STATUS, THE_MACHINES, Streams, Verb
 from poorwill.cli.verbs import VERBS, load_verb
 from poorwill.core.errors import ConfigFault, ErrorCode, PoorwillError
-
-_THE_MACHINES = frozenset(
-    {
-        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
-        *(errno.EMFILE, errno.ENFILE, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
-    }
-)
-"""Errors that a person mends on the machine: no defect, wherever they come from."""
 
 
 async def run(
@@ -41,7 +32,7 @@ async def run(
     except BrokenPipeError:
         return EXIT_STATUS[ErrorCode.CLIENT_GONE]
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _THE_MACHINES:
+        if isinstance(error, OSError) and error.errno in THE_MACHINES:
             streams.tell(f"poorwill: {error.filename or 'cannot write'}: {error.strerror}")
         else:
             streams.tell(traceback.format_exc().rstrip())

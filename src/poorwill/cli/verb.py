@@ -1,6 +1,7 @@
 """What a verb of the command line is, and the streams it may use."""
 
 import argparse
+import errno
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -86,6 +87,15 @@ EXIT_STATUS: Mapping[ErrorCode, int] = {
 }
 """The exit status of every error code: total, checked by a test. 0 is success, 1 is a finding (a check that
 found something), 130 is an interrupt."""
+
+
+THE_MACHINES = frozenset(
+    {
+        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+        *(errno.EMFILE, errno.ENFILE, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
+    }
+)
+"""Errors that a person mends on the machine: no defect, wherever they come from."""
 
 
 def existing_file(path: str) -> str:
