@@ -8,8 +8,9 @@ import argparse
 import difflib
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import NoReturn, TextIO
+from typing import TextIO
 
+from poorwill.cli.parser import Done, Parser
 from poorwill.cli.verb import EXIT_STATUS, THE_MACHINES, Streams, Verb
 from poorwill.cli.verbs import VERBS, load_verb
 from poorwill.core.errors import ConfigFault, ErrorCode, PoorwillError
@@ -51,7 +52,7 @@ async def _status(args: Sequence[str], streams: Streams) -> int:
         options = parse(words)
         verb: Verb = options.verb
         return await verb.run(options, streams)
-    except _Done as done:
+    except Done as done:
         return done.status
 
 
@@ -75,37 +76,15 @@ def _told(error: Exception, streams: Streams) -> int:
     return EXIT_STATUS[error.code]
 
 
-class _Done(Exception):
-    def __init__(self, status: int) -> None:
-        self.status = status
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse writing to the given streams, raising instead of exiting the process."""
-
-    streams: Streams
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        if message:
-            self.streams.stderr.write(message)
-        raise _Done(status)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"poorwill: {message}\n  hint: {self.prog} --help lists every option\n")
-
-    def print_help(self, file: object = None) -> None:
-        self.streams.stdout.write(self.format_help())
-
-
-def _parser_for(args: Sequence[str], streams: Streams) -> tuple[_Parser, Sequence[str]]:
+def _parser_for(args: Sequence[str], streams: Streams) -> tuple[Parser, Sequence[str]]:
     if not args or args[0] in ("-h", "--help", "help"):
         streams.stdout.write(overview())
-        raise _Done(0 if args else 2)
+        raise Done(0 if args else 2)
     if args[0] in ("-V", "--version", "version"):
         from importlib.metadata import version
 
         streams.say(f"poorwill {version('poorwill')}")
-        raise _Done(0)
+        raise Done(0)
     name = args[0]
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, n=1)
@@ -113,9 +92,9 @@ def _parser_for(args: Sequence[str], streams: Streams) -> tuple[_Parser, Sequenc
             f"poorwill: no verb {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
         )
         streams.tell("  hint: poorwill --help lists the verbs")
-        raise _Done(2)
+        raise Done(2)
     verb = load_verb(name)
-    parser = _Parser(
+    parser = Parser(
         prog=f"poorwill {name}",
         description=verb.help,
         epilog=verb.epilog,
