@@ -91,6 +91,8 @@ async def test_what_the_hosted_api_does_not_answer_is_held_for_the_wake(
             metrics = (await http.get(f"{site.admin}/metrics")).text
         assert bridge["failures"] == 1 and bridge["requests"] == 0 and bridge["under_way"] == 0
         assert rests_s - 2 <= bridge["rests_s"] <= rests_s
+        assert "1 not answered there" in bridge["what"]
+        assert ("not used for another" in bridge["what"]) is (rests_s > 0)
         assert f'poorwill_bridge_failures_total{{model="m1",why="{why}"}} 1' in metrics
         [warning] = [line for line in site.log.lines if line[0] == "warning"]
         assert str(warning[2]["why"]).startswith(why)

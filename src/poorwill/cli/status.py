@@ -6,7 +6,6 @@ from typing import Any
 
 from poorwill.cli.target import add_fleet_option, add_json_option, ask, read_fleet
 from poorwill.cli.verb import Streams, Verb
-from poorwill.core.money import dollars
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +29,7 @@ def told(answer: Mapping[str, Any]) -> list[str]:
     lines = _table(replicas, now_us)
     lines += [_went_wrong(r, now_us) for r in replicas if r["last_error"]]
     lines += [f"{r['model']}: {note}" for r in replicas for note in r["notes"].values()]
-    lines += map(_bridge, answer["bridges"])
+    lines += [f"{bridge['model']}: {bridge['what']}" for bridge in answer["bridges"]]
     return [*lines, *_trouble(answer["status"], answer["ledger"]), *_limits(answer["limits"])]
 
 
@@ -73,23 +72,6 @@ def _went_wrong(replica: Mapping[str, Any], now_us: int) -> str:
         f" (the next wake may begin in {_duration((retry_us - now_us) / 1e6)})" if retry_us else ""
     )
     return f"{replica['model']}: {ago} ago{row}: {replica['last_error']}{again}"
-
-
-def _bridge(bridge: Mapping[str, Any]) -> str:
-    """Say where a model's requests go while it cannot serve them, how many did and what they cost."""
-    when = "while it wakes" if bridge["when"] == "waking" else "when a wake fails"
-    count = bridge["requests"]
-    told = [f"{count} request{'' if count == 1 else 's'} since serve began"]
-    told.append(f"{dollars(bridge['nusd'], places=6)} paid")
-    if bridge["under_way"]:
-        told.insert(0, f"{bridge['under_way']} under way")
-    if bridge["requests_without_usage"]:
-        told.append(f"{bridge['requests_without_usage']} without usage, whose cost is not known")
-    if bridge["failures"]:
-        told.append(f"{bridge['failures']} not answered there")
-    if bridge["rests_s"]:
-        told.append(f"not used for another {bridge['rests_s']} s")
-    return f"{bridge['model']}: bridge to {bridge['api']} {when}: {', '.join(told)}"
 
 
 def _ready_in(replica: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from poorwill.core.bridging import Bridged, Bridging
 from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
+from poorwill.core.money import dollars
 from poorwill.core.ports import Activator, Clock, Log
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway.exchange import Exchange, Link, Surroundings
@@ -135,7 +136,23 @@ class Bridge:
             "failures": self.failures,
             "nusd": self.nusd,
             "rests_s": -(-left_us // SECOND_US),
+            "what": self._what(-(-left_us // SECOND_US)),
         }
+
+    def _what(self, rests_s: int) -> str:
+        """Say where requests go while the model cannot serve them, how many did and what they cost."""
+        when = "while it wakes" if self.api.at_once else "when a wake fails"
+        told = [f"{self.under_way} under way"] if self.under_way else []
+        plural = "" if self.requests == 1 else "s"
+        told.append(f"{self.requests} request{plural} since serve began")
+        told.append(f"{dollars(self.nusd, places=6)} paid")
+        if self.untold:
+            told.append(f"{self.untold} without usage, whose cost is not known")
+        if self.failures:
+            told.append(f"{self.failures} not answered there")
+        if rests_s:
+            told.append(f"not used for another {rests_s} s")
+        return f"bridge to {self.api.name} {when}: {', '.join(told)}"
 
 
 def bridges_of(
