@@ -181,7 +181,6 @@ async def test_a_statement_is_the_customer_s_part_and_shows_names_as_they_are(le
         (["--period", "yesterday"], "is not a period"),
         (["--from", "2027-02-01", "--to", "2027-01-01"], "ends (2027-01-01) before it begins"),
         (["--period", "2027-01", "--from", "2027-01-02"], "not both"),
-        (["--explain", "a"], "--explain needs --at"),
         (["--explain", "zzz", "--at", "2027-01-15"], "no model 'zzz'"),
         (["--explain", "a", "--at", "2026-01-15"], "no replica of a lived"),
         (["--invoice", "nobody"], "no key 'nobody'"),
@@ -289,3 +288,17 @@ async def test_currencies_are_told_apart_and_never_added_up(path):
     assert json.loads(said)["figures"] == []
     status, _, told = await bill(path, "--compare", "2027-01", "2026-12")
     assert status == 2 and "EUR and USD, which cannot be added up" in told
+
+
+async def test_without_a_time_the_last_known_second_is_explained(ledger):
+    status, said, _ = await bill(ledger, "--explain", "a", "--json")
+    assert status == 0
+    (found,) = json.loads(said)
+    assert found["replica"] == "a.0" and found["cause"] == "floor"
+
+
+async def test_time_without_a_tier_has_a_name_in_the_table(ledger):
+    status, said, _ = await bill(ledger, "--by", "tier")
+    assert status == 0
+    rows = {line.split()[0] for line in said.splitlines() if "$" in line and line[0] != " "}
+    assert {"(ready)", "frozen"} <= rows

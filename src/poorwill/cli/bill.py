@@ -45,8 +45,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
         metavar="AXES",
         help=f"any of {','.join(Axis)}, comma-separated (default: {DEFAULT_AXES})",
     )
-    what.add_argument("--explain", metavar="MODEL", help="why a second was paid; with --at")
-    what.add_argument("--at", metavar="TIME", help="the instant to explain")
+    what.add_argument("--explain", metavar="MODEL", help="why a second was paid")
+    what.add_argument(
+        "--at", metavar="TIME", help="the second to explain (default: the ledger's last)"
+    )
     what.add_argument("--invoice", metavar="KEY", help="a statement for one key, as Markdown")
     what.add_argument("--html", action="store_true", help="with --invoice: as an HTML page")
     what.add_argument(
@@ -161,12 +163,9 @@ def hosted_price(hosted: HostedSettings, use: Use) -> int | None:
 
 
 def _explain(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams) -> int:
-    if options.at is None:
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST, "--explain needs --at TIME", hint="--at 2026-11-24T10:30:00Z"
-        )
+    at_us = last_instant(db) - 1 if options.at is None else instant(options.at)
     now_us = SystemClock.started().now_us()
-    found = explain.explain(db, options.explain, instant(options.at), now_us=now_us)
+    found = explain.explain(db, options.explain, at_us, now_us=now_us)
     if options.json:
         streams.say_json([explain.as_json(one) for one in found])
     else:

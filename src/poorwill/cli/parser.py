@@ -7,7 +7,7 @@ from poorwill.cli.verb import Streams
 
 
 class Done(Exception):
-    """The command line is dealt with already: help was printed, or a mistake was told. Carries the exit status."""
+    """The command line is dealt with: help was printed, or a mistake was told. Carries the exit status."""
 
     def __init__(self, status: int) -> None:
         self.status = status

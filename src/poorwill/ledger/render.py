@@ -10,6 +10,9 @@ from poorwill.ledger.bill import Axis, Bill, Figures, Line
 from poorwill.ledger.dates import iso, timestamp
 from poorwill.ledger.wording import columns, counted, decimal, duration, exact, short
 
+NO_TIER = "(ready)"
+"""Time in which a replica neither was parked nor woke nor went to rest."""
+
 
 def as_text(bill: Bill) -> list[str]:
     """Return the lines of the table and of the figures below it."""
@@ -84,7 +87,11 @@ def _table(bill: Bill) -> list[str]:
     rows = [head]
     for line in bill.lines:
         time = duration(line.us) if line.us else ""
-        rows.append((*line.names, time, exact(line.nusd, line.currency)))
+        names = (
+            NO_TIER if axis is Axis.TIER and not name and line.us else name
+            for axis, name in zip(bill.axes, line.names, strict=True)
+        )
+        rows.append((*names, time, exact(line.nusd, line.currency)))
     blank = ("",) * max(len(bill.axes) - 1, 0)
     for currency, nusd in sorted(bill.totals.items()) or [("USD", 0)]:
         us = sum(line.us for line in bill.lines if line.currency == currency)
