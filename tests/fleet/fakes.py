@@ -348,7 +348,7 @@ class Watcher:
 
     name = "watcher"
 
-    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
+    def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
         self.observed.append((idle_since_us, demand_at_us))
 
     def descent(self, idle_since_us: int) -> Descent:

@@ -48,7 +48,7 @@ class Script:
     name: str = "script"
     asked: dict[int, Descent] = field(default_factory=dict)
 
-    def observe(self, idle_since_us, demand_at_us):
+    def observe(self, idle_since_us, demand_at_us, *, others=0):
         pass
 
     def descent(self, idle_since_us):

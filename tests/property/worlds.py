@@ -16,7 +16,7 @@ class Ahead:
 
     name = "ahead"
 
-    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
+    def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
         pass
 
     def descent(self, idle_since_us: int) -> Descent:

@@ -23,6 +23,17 @@ def test_idle_begins_with_the_last_return_only():
     assert not gate.give_back(20) and gate.idle_since_us == 20
 
 
+def test_who_came_beside_the_first_is_counted_once():
+    gate = Gate(limit=0, open=True)
+    assert gate.claim() and gate.others() == 0  # the first: it ends an idle stretch
+    assert gate.claim() and gate.claim()
+    for _ in range(3):
+        gate.give_back(1)
+    assert gate.claim() and gate.others() == 2
+    gate.give_back(2)
+    assert gate.others() == 0  # the next one finds it parked, and is held
+
+
 def test_a_return_is_told_where_somebody_waits_or_the_gate_is_closed():
     waited_for = Gate(limit=1, open=True, waiting=1, in_flight=1)
     assert waited_for.give_back(1)

@@ -28,6 +28,10 @@ class Gate:
     open: bool = False
     waiting: int = 0
     in_flight: int = 0
+    claimed: int = 0
+    """Leases claimed so far; those that a step grants are not among them."""
+    told: int = 0
+    """Of those, how many `others` has told of."""
     idle_since_us: int = 0
     cause: Cause | None = None
     """The cause of the replica's open span, which turns over here between serving and lingering."""
@@ -37,6 +41,7 @@ class Gate:
         if not self.open or self.waiting or (self.limit and self.in_flight >= self.limit):
             return False
         self.in_flight += 1
+        self.claimed += 1
         return True
 
     def give_back(self, now_us: int) -> bool:
@@ -45,6 +50,15 @@ class Gate:
         if self.in_flight == 0:
             self.idle_since_us = now_us
         return self.waiting > 0 or not self.open
+
+    def others(self) -> int:
+        """Return how many leases were claimed since this was asked last, but for one that is out now.
+
+        Asked when demand ends an idle stretch, this is what a policy calls `others`.
+        """
+        others = self.claimed - self.told - self.in_flight
+        self.told = self.claimed
+        return others
 
     def load(self) -> Load:
         """Return what a step needs to see."""

@@ -41,8 +41,12 @@ class Policy(Protocol):
         """The policy's name, as in `fleet.toml` and `plan`."""
         ...
 
-    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
-        """Learn that an idle stretch ended with demand. Called once for each, in order."""
+    def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
+        """Learn that an idle stretch ended with demand. Called once for each, in order.
+
+        `others` is how many requests came in the work before the stretch beside the first one and those
+        that a wake held; 0 where that is not known.
+        """
         ...
 
     def descent(self, idle_since_us: int) -> Descent:
@@ -87,7 +91,7 @@ class FixedIdle:
         """Return `fixed`."""
         return "fixed"
 
-    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
+    def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
         """Learn nothing."""
 
     def descent(self, idle_since_us: int) -> Descent:

@@ -115,7 +115,8 @@ class Unit:
     def wanted(self, now_us: int) -> None:
         """A request came: let the policy learn of the quiet stretch that it ends, once for each."""
         if self.quiet_since_us:
-            self.replica.policy.observe(self.quiet_since_us, now_us)
+            others = self.gate.others()
+            self.replica.policy.observe(self.quiet_since_us, now_us, others=others)
             self.gaps_us.append(now_us - self.quiet_since_us)
             self.quiet_since_us = 0
 

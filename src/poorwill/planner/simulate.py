@@ -211,7 +211,7 @@ class Run:
     def learn(self, now: int) -> None:
         """Tell the policy that an idle stretch has ended with demand; once for each stretch."""
         if self.quiet_since_us is not None:
-            self.policy.observe(self.quiet_since_us, now)
+            self.policy.observe(self.quiet_since_us, now, others=self.gate.others())
             self.quiet_since_us = None
 
     def turned_busy(self, now: int) -> None:

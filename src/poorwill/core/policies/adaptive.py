@@ -18,7 +18,7 @@ For each idle stretch:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from poorwill.core.policies.ahead import DAY_US, Forecast, Stakes
+from poorwill.core.policies.ahead import Forecast, Stakes
 from poorwill.core.policies.costs import (
     TierCosts,
     break_even_us,
@@ -26,40 +26,35 @@ from poorwill.core.policies.costs import (
     park_cost,
     rungs_at,
 )
-from poorwill.core.policies.replay import Ahead, Follower, Plan, Prices, Schedule, Work, cross
+from poorwill.core.policies.replay import (
+    Ahead,
+    Block,
+    Follower,
+    Plan,
+    Prices,
+    Schedule,
+    Work,
+    cross,
+)
+from poorwill.core.policies.situations import NAMES, Scores, ScoreTable, Situation
 from poorwill.core.policy import Descent, Rung
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
 
 THIN = 6
-DECAY = 0.5 ** (1 / 400)
 MARGIN = 0.03
 BOUND = 0.10
 SLACK = 5
-PRIOR = 12.0
-"""As many stretches of its own an hour or a burst state needs to count as much as the whole history."""
 MULTIPLES = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 8.0)
 """Idle times tried, in break-evens: a gap is rarely known better than by a factor of two."""
 WAIT_UNITS = HOUR_US // SECOND_US
-WHOLE = ("whole",)
 LINGERS = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Idle times that go with wakes ahead of demand, in break-evens: who was met ready is often not alone."""
-LEADERS = ("the whole history", "hour of week", "burst", *("forecast",) * len(LINGERS))
+AHEAD = len(LINGERS) + len(NAMES)
+"""Wakes ahead go with each of these lingers, and with the one that did best in each situation."""
+LEADERS = (*NAMES, *("forecast",) * AHEAD)
 """The forecasts only where waiting has a price."""
-
-Key = tuple[str | int, ...]
-
-
-@dataclass(slots=True)
-class Scores:
-    """The fading cost of every candidate in one situation."""
-
-    cost: list[float]
-    weight: float = 0.0
-
-    def add(self, amounts: Sequence[float]) -> None:
-        """Let the past fade and add what each candidate cost now."""
-        self.cost = [old * DECAY + new for old, new in zip(self.cost, amounts, strict=True)]
-        self.weight = self.weight * DECAY + 1.0
+LEARNING = 0.1
+"""How much the last wake counts in the number of requests that a wake holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +65,22 @@ class Choice:
     why: str
     led: tuple[Plan, ...] = ()
     """What each leader would do."""
+
+
+@dataclass(slots=True)
+class Begun:
+    """The work that began with a demand, as far as it is known while it lasts."""
+
+    demand_us: int
+    ready_us: int
+    """When the replica was ready for it."""
+    joined_us: list[int] = field(default_factory=list)
+    """When requests came that the same wake held."""
+
+    @property
+    def delay_us(self) -> int:
+        """Return by how much its wake delayed it."""
+        return self.ready_us - self.demand_us
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -97,17 +108,17 @@ class Adaptive:
     everyone: tuple[Follower, ...]
     """All of them, in this order."""
     led: Scores
+    situation: Situation
     work: Work = field(default_factory=Work)
     forecast: Forecast = field(default_factory=Forecast)
-    scores: dict[Key, Scores] = field(default_factory=dict)
+    scores: ScoreTable = field(default_factory=ScoreTable)
+    """Of the candidates."""
+    ahead_scores: ScoreTable = field(default_factory=ScoreTable)
+    """Of the lingers that go with wakes ahead."""
     held: float = 1.0
     """Requests' waits per wake, in whole wakes: how many requests a wake holds."""
-    last_demand_us: int | None = None
-    last_delay_us: int = 0
-    last_gap_us: int | None = None
-    ready_us: int = 0
-    joined_us: list[int] = field(default_factory=list)
-    """When the last wake ended, and when the requests came that it held beside the first."""
+    begun: Begun | None = None
+    """The work that began with the last demand."""
     stretches: int = 0
     _asked_us: int | None = None
     _choice: Choice = field(default_factory=lambda: Choice(Plan(()), ""))
@@ -123,49 +134,57 @@ class Adaptive:
         others came."""
         if not waits_us or waits_us[0] <= 0:
             return
-        self.held += (sum(waits_us) / waits_us[0] - self.held) * 0.1
-        if self.last_demand_us is not None:
-            self.ready_us = self.last_demand_us + waits_us[0]
-            self.joined_us = [self.ready_us - wait for wait in waits_us[1:]]
+        self.held += (sum(waits_us) / waits_us[0] - self.held) * LEARNING
+        if self.begun is not None:
+            ready = self.begun.demand_us + waits_us[0]
+            joined = [ready - wait for wait in waits_us[1:]]
+            self.begun = Begun(self.begun.demand_us, ready, joined)
         self._asked_us = None
 
-    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
+    def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
         """Learn of a finished stretch: settle every follower's account and score the candidates."""
-        last = self.last_demand_us
-        if demand_at_us <= idle_since_us or (last is not None and idle_since_us < last):
+        begun = self.begun
+        if demand_at_us <= idle_since_us or (begun and idle_since_us < begun.demand_us):
             return
-        self._follow_the_joined()
+        if begun is not None:
+            self._follow_the_joined(begun)
         choice = self._plan_for(idle_since_us)
-        ended = self._work_ended_us(idle_since_us)
-        self._follow(idle_since_us, ended, demand_at_us, choice)
+        self._follow(
+            idle_since_us, self._work_ended_us(idle_since_us), demand_at_us, choice, others
+        )
         _, ready = cross(choice.plan, idle_since_us, demand_at_us, self.prices)
-        self.last_delay_us = ready - demand_at_us
+        self.begun = Begun(demand_at_us, ready)
         self._asked_us = None
 
-    def _follow_the_joined(self) -> None:
+    def _follow_the_joined(self, begun: Begun) -> None:
         """Learn of gaps that a wake hid: it made one block of requests that came apart from each other."""
-        for joined in self.joined_us:
-            assert self.last_demand_us is not None
-            done = self.last_demand_us + self.work.longest_us
-            if self.work.longest_us and joined > done:
+        longest = self.work.longest_us
+        block = self.begun = Begun(begun.demand_us, begun.ready_us)
+        for joined in begun.joined_us:
+            done = block.demand_us + longest
+            if longest and joined > done:
                 self._follow(done, done, joined, self._choose(done))
-                self.last_delay_us = self.ready_us - joined
-        self.joined_us = []
+                block = self.begun = Begun(joined, begun.ready_us)
+            else:
+                block.joined_us.append(joined)
 
-    def _follow(self, idle_us: int, ended_us: int, demand_at_us: int, choice: Choice) -> None:
+    def _follow(
+        self, idle_us: int, ended_us: int, demand_at_us: int, choice: Choice, others: int = 0
+    ) -> None:
         """Follow every schedule to the next demand.
 
-        The replica was idle from `idle_us` on; its work would have ended at `ended_us` without the wake's
-        delay.
+        The replica was idle from `idle_us` on; its work, with so many others in it, would have ended at
+        `ended_us` without the wake's delay.
         """
         before = [self._spent(follower) for follower in self.everyone]
-        self._end_block(ended_us)
+        self._end_block(idle_us, ended_us, others)
         plans = (*self.fixed, *choice.led, choice.plan)
         for plan, follower in zip(plans, self.everyone, strict=True):
             follower.demanded(plan, demand_at_us, self.prices)
         self._score(idle_us, before)
-        self.last_demand_us, self.last_gap_us = demand_at_us, demand_at_us - idle_us
-        if demand_at_us - ended_us > self.even_us:
+        long = demand_at_us - ended_us > self.even_us
+        self.situation.passed(demand_at_us - idle_us, long=long)
+        if long:
             self.forecast.observe(ended_us, demand_at_us)
         self.stretches += 1
 
@@ -185,34 +204,46 @@ class Adaptive:
 
     def _work_ended_us(self, idle_since_us: int) -> int:
         """Return when the work before a stretch would have ended had no wake delayed it."""
-        if self.last_demand_us is None:
+        begun = self.begun
+        if begun is None:
             return idle_since_us
-        return self.work.natural_end_us(self.last_demand_us, idle_since_us, self.last_delay_us)
+        return self.work.natural_end_us(begun.demand_us, idle_since_us, begun.delay_us)
 
-    def _end_block(self, ended_us: int) -> None:
+    def _end_block(self, idle_us: int, ended_us: int, others: int) -> None:
         """Let every follower finish the work since the last demand, as late as its own wake made it."""
-        last = self.last_demand_us
-        if last is None:
+        begun = self.begun
+        if begun is None:
             for follower in self.everyone:
                 follower.at_us = ended_us
             return
-        self.work.learn(ended_us - last)
-        longest = min(self.work.longest_us, ended_us - last)
+        self.work.learn(ended_us - begun.demand_us)
+        block = Block(
+            demand_us=begun.demand_us,
+            ended_us=ended_us,
+            longest_us=min(self.work.longest_us, ended_us - begun.demand_us),
+            joined_us=begun.joined_us,
+            others=others,
+            from_us=begun.ready_us,
+            to_us=idle_us,
+        )
         for follower in self.everyone:
-            follower.served(last, ended_us, longest, self.prices.active_nusd_h)
+            follower.served(block, self.prices.active_nusd_h)
 
     def _score(self, idle_us: int, before: Sequence[float]) -> None:
         """Add what the stretch cost each follower to the scores."""
         spent = [
             self._spent(follower) - was for follower, was in zip(self.everyone, before, strict=True)
         ]
+        keys = self.situation.keys(idle_us)
         count = len(self.candidates)
-        for key in self._situation(idle_us):
-            self.scores.setdefault(key, Scores([0.0] * count)).add(spent[:count])
+        self.scores.add(keys, spent[:count])
+        if self.wait_nusd_h:
+            first = count + len(NAMES)
+            self.ahead_scores.add(keys, spent[first : first + len(LINGERS)])
         self.led.add(spent[count:-1])
 
     def _spent(self, follower: Follower) -> float:
-        return follower.spent + follower.waited_us * self.wait_nusd_h * self.held
+        return follower.spent + follower.waited_us * self.wait_nusd_h
 
     def _plan_for(self, idle_since_us: int) -> Choice:
         """Return the choice for a stretch; asked again and again while it lasts."""
@@ -242,36 +273,17 @@ class Adaptive:
         """Return each leader's plan."""
         if self.stretches < THIN:
             return (self.fixed[self.even],) * len(self.leaders)
-        whole, *parts = self._situation(idle_since_us)
-        plans = [self.fixed[self._pick(key)] for key in (whole, *parts)]
+        keys = self.situation.keys(idle_since_us)
+        plans = [self.fixed[self.scores.pick(key)] for key in keys]
         if len(plans) == len(self.leaders):
             return tuple(plans)
         ahead = self._ahead(self.candidates[self.even], idle_since_us)
         if ahead is None:
-            return (*plans, *plans[:1] * len(LINGERS))
+            return (*plans, *plans[:1] * AHEAD)
         tier = self.candidates[self.even][0][0]
-        lingers = [int(self.even_us * part) for part in LINGERS]
-        return (*plans, *(Plan(((tier, linger),), ahead) for linger in lingers))
-
-    def _pick(self, key: Key) -> int:
-        """Return the candidate that was cheapest in a situation, leaning on the whole history."""
-        whole = self.scores[WHOLE]
-        here = self.scores.get(key)
-        cost = whole.cost
-        if here is not None and here is not whole:
-            lean = PRIOR / whole.weight
-            cost = [own + lean * all_ for own, all_ in zip(here.cost, whole.cost, strict=True)]
-        return min(range(len(cost)), key=cost.__getitem__)
-
-    def _situation(self, idle_since_us: int) -> tuple[Key, Key, Key]:
-        """Return the keys a stretch is scored under: all, the hour of the week, the state of the burst."""
-        day = idle_since_us // DAY_US
-        weekend = (day + 3) % 7 >= 5  # the epoch was a Thursday
-        part = idle_since_us % DAY_US * 6 // DAY_US
-        last = 3
-        if self.last_gap_us is not None:
-            last = sum(self.last_gap_us > self.even_us * edge // 4 for edge in (1, 4, 16))
-        return WHOLE, ("hour", part, weekend), ("burst", last)
+        lingers = [((tier, int(self.even_us * part)),) for part in LINGERS]
+        lingers += [lingers[self.ahead_scores.pick(key)] for key in keys]
+        return (*plans, *(Plan(schedule, ahead) for schedule in lingers))
 
     def _ahead(self, schedule: Schedule, idle_since_us: int) -> Ahead | None:
         if not schedule or not self.wait_nusd_h:
@@ -326,7 +338,7 @@ def adaptive(
     candidates.append(())
     distinct = tuple(dict.fromkeys(tuple(schedule) for schedule in candidates))
     followers = tuple(Follower() for _ in distinct)
-    leaders = tuple(Follower() for _ in (LEADERS if wait_nusd_s else LEADERS[: -len(LINGERS)]))
+    leaders = tuple(Follower() for _ in (LEADERS if wait_nusd_s else NAMES))
     own = Follower()
     return Adaptive(
         prices=Prices(costs, first.active_nusd_h),
@@ -342,4 +354,5 @@ def adaptive(
         own=own,
         everyone=(*followers, *leaders, own),
         led=Scores([0.0] * len(leaders)),
+        situation=Situation(even_us or HOUR_US),
     )

@@ -81,6 +81,36 @@ def _rate(tier: Tier | None, prices: Prices) -> int:
     return prices.active_nusd_h if tier is None else prices.costs[tier].parked_nusd_h
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """The work between two idle stretches."""
+
+    demand_us: int
+    """When its first request came."""
+    ended_us: int
+    """When it ended, or would have without the delay of the wake that it began with."""
+    longest_us: int
+    """How much of it a delayed wake shifts."""
+    joined_us: Sequence[int] = ()
+    """When requests came that were held beside the first."""
+    others: int = 0
+    """How many more came between `from_us` and `to_us`, nobody knows when: evenly, it is assumed."""
+    from_us: int = 0
+    to_us: int = 0
+
+    def waits_us(self, ready_us: int) -> int:
+        """Return how long the requests after the first wait in all if the replica is ready only then."""
+        if ready_us <= self.demand_us:
+            return 0
+        waits = sum(ready_us - joined for joined in self.joined_us if joined < ready_us)
+        if self.others and ready_us > self.from_us:
+            length = max(self.to_us - self.from_us, 1)
+            until = min(ready_us, self.to_us)
+            mean_us = ready_us - (self.from_us + until) // 2
+            waits += self.others * mean_us * (until - self.from_us) // length
+        return waits
+
+
 @dataclass(slots=True)
 class Follower:
     """One schedule on its way along the demand."""
@@ -92,24 +122,22 @@ class Follower:
     spent: int = 0
     waited_us: int = 0
 
-    def served(
-        self, demand_us: int, natural_end_us: int, longest_us: int, active_nusd_h: int
-    ) -> None:
+    def served(self, block: Block, active_nusd_h: int) -> None:
         """The block that began with the last demand is over."""
-        end = max(natural_end_us, self.at_us)
-        if self.ready_us > demand_us:
-            end = max(end, self.ready_us + longest_us)
+        end = max(block.ended_us, self.at_us)
+        if self.ready_us > block.demand_us:
+            end = max(end, self.ready_us + block.longest_us)
+            self.waited_us += block.waits_us(self.ready_us)
         self.spent += (end - self.at_us) * active_nusd_h
         self.at_us = end
 
     def demanded(self, plan: Plan, demand_us: int, prices: Prices) -> None:
         """Demand came after an idle stretch, or while it was still busy with what a wake had delayed."""
-        self.ready_us = demand_us
         if demand_us > self.at_us:
             cost, self.ready_us = cross(plan, self.at_us, demand_us, prices)
             self.spent += cost
-            self.waited_us += self.ready_us - demand_us
             self.at_us = self.ready_us
+        self.waited_us += max(self.ready_us - demand_us, 0)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.money import rounded
-from poorwill.core.policies.replay import Ahead, Follower, Plan, Prices, Work, cross
+from poorwill.core.policies.replay import Ahead, Block, Follower, Plan, Prices, Work, cross
 from poorwill.core.policy import Descent, LearnsFromTimes, LearnsFromWakes, Policy
 from poorwill.core.words import SECOND_US, Tier
 
@@ -91,11 +91,11 @@ class Shadowed:
             if isinstance(account.policy, LearnsFromTimes):
                 account.policy.park_took(tier, took_us)
 
-    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
+    def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
         """Settle both accounts up to this demand, then let both policies learn."""
         if demand_at_us > idle_since_us >= (self._last_us or 0):
-            self._settle(idle_since_us, demand_at_us)
-        self.running.observe(idle_since_us, demand_at_us)
+            self._settle(idle_since_us, demand_at_us, others)
+        self.running.observe(idle_since_us, demand_at_us, others=others)
 
     def account(self) -> ShadowAccount:
         """Return both accounts as of the last demand."""
@@ -114,7 +114,7 @@ class Shadowed:
             shadow_wakes=shadow.wakes,
         )
 
-    def _settle(self, idle_since_us: int, demand_at_us: int) -> None:
+    def _settle(self, idle_since_us: int, demand_at_us: int, others: int) -> None:
         _, ready = cross(
             plan_of(self.running, idle_since_us, self._prices),
             idle_since_us,
@@ -128,15 +128,19 @@ class Shadowed:
         else:
             natural = self._work.natural_end_us(self._last_us, idle_since_us, self._delay_us)
             self._work.learn(natural - self._last_us)
-            longest = min(self._work.longest_us, natural - self._last_us)
+            block = Block(
+                demand_us=self._last_us,
+                ended_us=natural,
+                longest_us=min(self._work.longest_us, natural - self._last_us),
+            )
             for account in self._accounts:
-                account.follower.served(self._last_us, natural, longest, self._prices.active_nusd_h)
+                account.follower.served(block, self._prices.active_nusd_h)
         shadow = self._accounts[1]
         quiet_us = shadow.follower.at_us
         for account in self._accounts:
             account.demanded(demand_at_us, self._prices)
         if demand_at_us > quiet_us:
-            shadow.policy.observe(quiet_us, demand_at_us)
+            shadow.policy.observe(quiet_us, demand_at_us, others=others)
         self._last_us, self._delay_us = demand_at_us, ready - demand_at_us
         self._stretches += 1
 

@@ -23,7 +23,7 @@ class Timed:
     """(tier, idle time) in order of depth; empty: never parks."""
     why: str
 
-    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
+    def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
         """Learn nothing."""
 
     def descent(self, idle_since_us: int) -> Descent:
@@ -73,7 +73,7 @@ class Repriced:
         """Return the policy's name."""
         return self.timed.name
 
-    def observe(self, idle_since_us: int, demand_at_us: int) -> None:
+    def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
         """Learn nothing of demand."""
 
     def descent(self, idle_since_us: int) -> Descent:
