@@ -58,6 +58,6 @@ def test_an_old_failure_of_what_serves_again_does_not_look_current() -> None:
 
 
 def test_the_state_says_when_it_will_change() -> None:
-    waking = status("waking", tier=Tier.COLD, phase=Phase.WEIGHTS, ready_in_us=12 * SECOND_US)
+    waking = status("waking", tier=Tier.COLD, phase=Phase.WEIGHTS, ready_in_us=11_600_000)
     assert "waking cold (weights, ready in about 12s)" in lines(waking)[1]
     assert "ready (parks in 5m00s)" in lines(status("ready", parks_at_us=NOW + 300 * SECOND_US))[1]

@@ -76,7 +76,10 @@ def _went_wrong(replica: Mapping[str, Any], now_us: int) -> str:
 
 def _ready_in(replica: Mapping[str, Any]) -> str:
     left_us = replica.get("ready_in_us")
-    return "" if left_us is None else f", ready in about {_duration(left_us / 1e6)}"
+    if left_us is None:
+        return ""
+    left_s = max(round(left_us / 1e6), 1)
+    return f", ready in about {left_s}s" if left_s < 60 else f", ready in about {_duration(left_s)}"
 
 
 def _trouble(status: str, ledger: str) -> list[str]:

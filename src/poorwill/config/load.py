@@ -89,7 +89,8 @@ def _unreadable(error: OSError | UnicodeDecodeError) -> Problem:
     if isinstance(error, UnicodeDecodeError):
         return Problem(where="the file", what="is not UTF-8 text", hint="TOML files are UTF-8")
     if isinstance(error, FileNotFoundError):
-        return Problem(where="the file", what="does not exist", hint="poorwill init writes one")
+        hint = "poorwill init writes one; --fleet FLEET names another"
+        return Problem(where="the file", what="does not exist", hint=hint)
     return Problem(where="the file", what=f"cannot be read: {error.strerror}")
 
 
