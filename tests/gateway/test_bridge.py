@@ -7,6 +7,9 @@ from typing import Any
 import anthropic
 import httpx2
 import openai
+import pytest
+
+from poorwill.core.errors import ErrorCode, TryLater
 
 from .bridge_site import ASK, HOSTED_KEY, NAME, STREAM, ask, bridged_site, fake_api
 from .site import M1, post
@@ -154,6 +157,63 @@ async def test_the_operators_key_is_in_no_log_no_status_and_no_repr() -> None:
         site.wake()
         response = await client.answer()
         assert response.status == 200 and HOSTED_KEY.encode() not in response.body
+
+
+# -- who crosses
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "crosses"),
+    [
+        ("fakeprovider", "/v1/completions", True),
+        ("fakeprovider", "/v1/embeddings", True),
+        ("fakeprovider", "/v1/responses", True),
+        ("fakeprovider", "/v1/messages", False),
+        ("fakeprovider", "/v1/audio/speech", False),
+        ("fakeprovider", "/v1/rerank", False),
+        ("anthropic", "/v1/messages", True),
+        ("anthropic", "/v1/messages/count_tokens", True),
+        ("anthropic", "/v1/chat/completions", False),
+    ],
+)
+async def test_only_what_the_provider_has_crosses(provider: str, path: str, crosses: bool) -> None:
+    async with bridged_site(api={"provider": provider}) as (site, fake), talk(site.port) as client:
+        client.send(post(ASK, path=path))
+        if crosses:
+            assert (await client.answer()).headers["x-poorwill-bridge"] == NAME
+            [asked] = fake.asked
+            header = "x-api-key" if provider == "anthropic" else "authorization"
+            assert asked.headers[header].endswith(HOSTED_KEY)
+            assert ("authorization" in asked.headers) is (provider != "anthropic")
+        else:
+            await site.held()
+            assert fake.connections == 0
+            client.leave()
+
+
+async def test_a_client_may_ask_that_its_text_stays_here() -> None:
+    async with bridged_site() as (site, fake), talk(site.port) as client:
+        client.send(post(ASK, headers=["Prefer: respond-async, No-Bridge"]))
+        await site.held()
+        site.activator.fail(TryLater(ErrorCode.WAKE_FAILED, "no", retry_after_s=1))
+        assert (await client.answer()).error()["code"] == "wake_failed"
+        assert fake.connections == 0
+
+
+async def test_no_engine_can_say_that_a_hosted_api_answered() -> None:
+    async def claims(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(200, b"{}", "x-poorwill-bridge: elsewhere/model"))
+
+    async with running_site(claims) as site:
+        assert "x-poorwill-bridge" not in (await ask(site)).headers
+
+
+async def test_embeddings_have_a_price_though_no_tokens_come_out() -> None:
+    async with bridged_site() as (site, _):
+        await ask(site, {"model": "m1", "input": "hi"}, path="/v1/embeddings")
+        row = await site.ledger.row()
+        assert (row.tokens_in, row.tokens_out, row.bridge_nusd) == (4, None, 4 * 101)
+        assert not row.bridge_untold
 
 
 # -- streams

@@ -12,7 +12,6 @@ from poorwill.core.errors import ErrorCode, TryLater
 
 from .bridge_site import (
     ASK,
-    HOSTED_KEY,
     NAME,
     STREAM,
     ask,
@@ -139,43 +138,6 @@ async def test_what_may_not_cross_is_held_and_no_connection_is_opened() -> None:
         assert fake.connections == 0
         site.wake()
         assert (await client.answer()).status == 200
-
-
-@pytest.mark.parametrize(
-    ("provider", "path", "crosses"),
-    [
-        ("fakeprovider", "/v1/completions", True),
-        ("fakeprovider", "/v1/embeddings", True),
-        ("fakeprovider", "/v1/responses", True),
-        ("fakeprovider", "/v1/messages", False),
-        ("fakeprovider", "/v1/audio/speech", False),
-        ("fakeprovider", "/v1/rerank", False),
-        ("anthropic", "/v1/messages", True),
-        ("anthropic", "/v1/messages/count_tokens", True),
-        ("anthropic", "/v1/chat/completions", False),
-    ],
-)
-async def test_only_what_the_provider_has_crosses(provider: str, path: str, crosses: bool) -> None:
-    async with bridged_site(api={"provider": provider}) as (site, fake), talk(site.port) as client:
-        client.send(post(ASK, path=path))
-        if crosses:
-            assert (await client.answer()).headers["x-poorwill-bridge"] == NAME
-            [asked] = fake.asked
-            header = "x-api-key" if provider == "anthropic" else "authorization"
-            assert asked.headers[header].endswith(HOSTED_KEY)
-            assert ("authorization" in asked.headers) is (provider != "anthropic")
-        else:
-            await site.held()
-            assert fake.connections == 0
-            client.leave()
-
-
-async def test_embeddings_have_a_price_though_no_tokens_come_out() -> None:
-    async with bridged_site() as (site, _):
-        await ask(site, {"model": "m1", "input": "hi"}, path="/v1/embeddings")
-        row = await site.ledger.row()
-        assert (row.tokens_in, row.tokens_out, row.bridge_nusd) == (4, None, 4 * 101)
-        assert not row.bridge_untold
 
 
 # -- only after a failed wake

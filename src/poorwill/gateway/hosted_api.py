@@ -41,6 +41,9 @@ _MAY_COME_BACK = frozenset(
     {b"content-type", b"content-encoding", b"content-language", b"cache-control"}
 )
 
+STAY_HERE = b"no-bridge"
+"""A client keeps a request here with `Prefer: no-bridge` (RFC 7240): it is held, whatever it takes."""
+
 BRIDGE_HEADER = b"x-poorwill-bridge"
 """Tells a client that a hosted API answered, and which: `PROVIDER/MODEL`."""
 
@@ -73,8 +76,10 @@ class HostedApi:
         return urlsplit(self.url).port or (443 if self.tls else 80)
 
     def takes(self, head: Head) -> bool:
-        """Return whether it has what a request asks for."""
+        """Return whether it has what a request asks for, and the request may go there."""
         paths = _ANTHROPIC_PATHS if self.provider == ANTHROPIC else _OPENAI_PATHS
+        if head.prefer and STAY_HERE in {word.strip() for word in head.prefer.split(b",")}:
+            return False
         return head.method == b"POST" and head.path_text in paths
 
     def request(self, head: Head, body: bytes) -> bytes:

@@ -35,6 +35,7 @@ _HOP = frozenset(
         b"content-length",
         b"x-request-id",
         b"x-poorwill-wake",
+        b"x-poorwill-bridge",
     }
 )
 _BODYLESS = frozenset({b"GET", b"DELETE"})
