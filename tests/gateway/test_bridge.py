@@ -12,7 +12,7 @@ import pytest
 from poorwill.core.errors import ErrorCode, TryLater
 
 from .bridge_site import ASK, HOSTED_KEY, NAME, STREAM, ask, bridged_site, fake_api
-from .site import M1, post
+from .site import M1, post, running_site
 from .talk import talk
 from .toy_upstream import (
     EVENTS_HEAD,

@@ -231,3 +231,20 @@ async def test_a_ledger_without_requests_says_so(plan, fleet):
     file, _ = fleet(entries=[Alive(at_us=START)])
     ran = await plan("--from-ledger", "--fleet", file)
     assert ran.status == 2 and "no request" in ran.err
+
+
+async def test_where_the_models_bridge_leads_is_what_is_priced_and_a_choice(plan, fleet):
+    file, _ = fleet()
+    words = ("--from-ledger", "--fleet", file, "--json")
+    unnamed = json.loads((await plan(*words)).out)
+    assert unnamed["prices"]["hosted"].startswith("groq/llama-3.3-70b-versatile")
+    with open(file, "a", encoding="utf-8") as text:
+        text.write(
+            'hosted = { provider = "me", model = "mine", bridge = true, url = "https://x.example/v1", '
+            'key_env = "K", input_usd_mtok = 300, output_usd_mtok = 1000 }\n'
+        )
+    found = json.loads((await plan(*words)).out)
+    assert found["prices"]["hosted"].startswith("me/mine, fleet.toml")
+    hosted = next(p for p in found["policies"] if p["name"] == "hosted")
+    assert hosted["cost_usd"] == pytest.approx(121 * (1000 * 300 + 100 * 1000) / 1e6)
+    assert "hosted" not in unnamed["pareto"] and "hosted" in found["pareto"]

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -32,7 +33,7 @@ from poorwill.planner.evaluate import (
     loads_of,
 )
 from poorwill.planner.hindsight import idle_curve
-from poorwill.planner.hosted import HostedBill, Offer, TokenGuess, find_offer, hosted_bill
+from poorwill.planner.hosted import HostedBill, Offer, TokenGuess, find_offer, hosted_bill, offer_of
 from poorwill.planner.outcome import Outcome
 from poorwill.planner.picture import Picture, new_picture
 from poorwill.planner.report import (
@@ -143,13 +144,20 @@ def _now_us() -> int:
     return SystemClock.started().now_us()
 
 
+def _offer(options: argparse.Namespace, job: Job) -> Offer:
+    """Return the hosted API that is named, else where the model's bridge leads, else the reference."""
+    if options.hosted is None and job.bridge is not None:
+        return offer_of(job.bridge)
+    return find_offer(options.hosted, options.prices)
+
+
 async def _report(
     options: argparse.Namespace, streams: Streams, job: Job
 ) -> tuple[Report, Picture]:
     """Judge every way to serve one job. Cancelled: between two of them."""
     bill = hosted_bill(
         job.trace,
-        find_offer(options.hosted, options.prices),
+        _offer(options, job),
         guess=TokenGuess(prompt=options.prompt_tokens, output=options.output_tokens),
         today_us=_now_us(),
     )
@@ -210,6 +218,8 @@ def _judged(
     bill: HostedBill,
 ) -> Report:
     said, scenario = circumstances(options), job.scenario
+    if job.bridge is not None:
+        said = replace(said, hosted_named=True)
     case = Case(
         requests=len(job.trace),
         span_us=scenario.span_us,

@@ -9,6 +9,7 @@ from poorwill.cli.plan_tiers import cold_of, known_tiers, scenario_of
 from poorwill.cli.verb import Streams
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.policy import FloorSchedule
+from poorwill.core.settings import HostedSettings
 from poorwill.core.words import SECOND_US
 from poorwill.planner.advice import Own
 from poorwill.planner.readers import read_trace
@@ -33,6 +34,8 @@ class Job:
     floor: FloorSchedule | None = None
     own: Own | None = None
     """Where the job is about one's own history: what one has now."""
+    bridge: HostedSettings | None = None
+    """Likewise: where the model's bridge leads, if it has one."""
     notes: Sequence[str] = field(default_factory=tuple)
 
     @property

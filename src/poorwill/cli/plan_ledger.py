@@ -141,4 +141,5 @@ def _own_job(
         cold=cold_of(tiers),
         floor=make_floor(model.floor, zone_of=ZoneInfo) if floored else floor_of(options),
         own=replace(own, policy=model.policy.name, idle_us=model.policy.idle_us),
+        bridge=model.hosted if model.hosted is not None and model.hosted.bridge else None,
     )
