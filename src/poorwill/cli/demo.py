@@ -1,4 +1,4 @@
-"""`poorwill demo`: the whole product in two minutes, on a model it makes itself.
+"""`poorwill demo`: the whole product in a minute, on a model it makes itself.
 
 A fleet on loopback serves a compressed slice of real traffic; its one replica falls idle, is parked,
 wakes for the next request, several times. What it leaves is an ordinary fleet directory.
@@ -195,7 +195,7 @@ def _model_file(
 
 VERB = Verb(
     name="demo",
-    help="see the whole product work in two minutes, on a model it makes itself",
+    help="see the whole product work in a minute, on a model it makes itself",
     options=_options,
     run=_run,
     epilog="It ends by itself. The directory it leaves is an ordinary fleet: point bill, anatomy, plan\n"
