@@ -3,6 +3,7 @@
 import json
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -238,11 +239,11 @@ async def test_where_the_models_bridge_leads_is_what_is_priced_and_a_choice(plan
     words = ("--from-ledger", "--fleet", file, "--json")
     unnamed = json.loads((await plan(*words)).out)
     assert unnamed["prices"]["hosted"].startswith("groq/llama-3.3-70b-versatile")
-    with open(file, "a", encoding="utf-8") as text:
-        text.write(
-            'hosted = { provider = "me", model = "mine", bridge = true, url = "https://x.example/v1", '
-            'key_env = "K", input_usd_mtok = 300, output_usd_mtok = 1000 }\n'
-        )
+    hosted = (
+        'hosted = { provider = "me", model = "mine", bridge = true, url = "https://x.example/v1", '
+        'key_env = "K", input_usd_mtok = 300, output_usd_mtok = 1000 }\n'
+    )
+    Path(file).write_text(Path(file).read_text() + hosted)
     found = json.loads((await plan(*words)).out)
     assert found["prices"]["hosted"].startswith("me/mine, fleet.toml")
     hosted = next(p for p in found["policies"] if p["name"] == "hosted")
