@@ -29,6 +29,7 @@ from . import sleepers
 from .conftest import Fleet, ask
 from .fake_cuda import FakeDevice
 from .fake_world import FakeFleet
+from .rented import RentedFleet
 from .virtual import new_machine
 
 
@@ -44,7 +45,7 @@ class Memory(StrEnum):
 class Case:
     """One driver with what a test needs to know about it beyond the port."""
 
-    fleet: Fleet | FakeFleet
+    fleet: Fleet | FakeFleet | RentedFleet
     driver: Driver
     cold: Driver
     """Starts replicas and lists running ones."""
@@ -165,6 +166,18 @@ def fake_case(fleet: FakeFleet, tier: Tier) -> Case:
     )
 
 
+def rented_case(fleet: RentedFleet, tier: Tier) -> Case:
+    cold = fleet.driver(Tier.COLD)
+    return Case(
+        fleet=fleet,
+        driver=cold if tier is Tier.COLD else fleet.driver(tier),
+        cold=cold,
+        again=lambda other: rented_case(other, tier),  # type: ignore[arg-type]
+        memory=Memory.NOTHING,
+        cycles=5,
+    )
+
+
 def suspended_case(fleet: Fleet, hypervisor: Hypervisor, guest: Guest) -> Case:
     machine = new_machine(fleet, hypervisor, guest)
     return Case(
@@ -224,12 +237,24 @@ def _fake(tier: Tier) -> MakeCase:
     return lambda request, fleet: fake_case(FakeFleet(fleet.directory), tier)
 
 
+def _rented(tier: Tier) -> MakeCase:
+    def make(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
+        rented = RentedFleet.open(fleet.directory)
+        request.addfinalizer(rented.cloud.close)
+        return rented_case(rented, tier)
+
+    return make
+
+
 CASES: Mapping[str, MakeCase] = {
     "cold": _cold,
     "frozen": _frozen,
     "frozen with a GPU": _cuda,  # the fake of CUDA's six process states
     "suspended": _suspended,
     **{f"asleep {kind}": _asleep(kind) for kind in sleepers.PROGRAMS},
+    # A fake of the cloud behind the real client; the engines are real processes.
+    "hibernated": _rented(Tier.HIBERNATED),
+    "cold, rented": _rented(Tier.COLD),
     # What the fleet is tested with.
     **{f"fake {tier}": _fake(tier) for tier in (Tier.COLD, Tier.FROZEN, Tier.ASLEEP)},
 }
@@ -253,6 +278,11 @@ _NOTHING = {
     Need.IMAGE: "nothing is left but the weights",
     Need.KEPT: "nothing is left but the weights",
 }
+_RENTED = {
+    Need.IMAGE: "its cloud keeps the disk, and no image is poorwill's",
+    Need.KEPT: "the machine is its owner's and is not thrown away",
+    Need.PORT: "the port is the machine's own, which nobody here can take",
+}
 _FAKED = {
     Need.IMAGE: "its snapshots are records in memory",
     Need.PORT: "its ports are numbers that nobody listens on",
@@ -260,6 +290,8 @@ _FAKED = {
 LACKS: Mapping[str, Mapping[Need, str]] = {
     "cold": _NOTHING,
     **{name: _SLEEPS for name in CASES if name.startswith("asleep")},
+    "hibernated": _RENTED,
+    "cold, rented": _RENTED,
     "fake cold": _FAKED | _NOTHING,
     "fake frozen": _FAKED,
     "fake asleep": _FAKED | _SLEEPS,

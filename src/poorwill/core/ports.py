@@ -96,6 +96,8 @@ class Found:
     image_bytes: int = 0
     running: Running | None = None
     parked: Parked | None = None
+    unfinished: bool = False
+    """Its driver was to end it and could not: it is ended by whoever finds it owned by nobody."""
 
 
 class Driver(Protocol):

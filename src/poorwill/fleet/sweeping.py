@@ -72,8 +72,8 @@ class Sweeper:
         self.stubborn &= keys
         notes = self._forget_all_but(keys)
         for each in orphans:
-            reap = each.replica in ended or self.reap_orphans or _key(each) in self.stubborn
-            if reap and await self._reap(units, finder[_key(each)], each):
+            ours = each.replica in ended or each.unfinished or _key(each) in self.stubborn
+            if (ours or self.reap_orphans) and await self._reap(units, finder[_key(each)], each):
                 notes.append(self._note("swept", each))
             elif _key(each) not in self.told:
                 notes.append(self._note("orphan", each))
