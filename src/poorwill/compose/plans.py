@@ -80,7 +80,7 @@ def plan_model(
         equipment=Equipment(
             engine=make_engine(model, directory=fleet.directory, clock=clock, env=env),
             drivers={tier: drivers[tier] for tier in ladder},
-            processes=workshop.processes,
+            processes=workshop.processes_of(model.name),
         ),
         driver=drivers[Tier.COLD].name,
         memory_bytes=model.memory_bytes,

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from poorwill.compose.machines import Machines, open_machines
+from poorwill.compose.rented import Rented, rented_machines
 from poorwill.compose.snapshots import Snapshots, fleet_snapshots
-from poorwill.core.ports import Clock, Driver, Log
+from poorwill.core.ports import Clock, Driver, Log, Processes
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.drivers.asleep import AsleepDriver
@@ -52,9 +53,18 @@ class Workshop:
     """For the models that run in a virtual machine."""
     without_machine: Mapping[ModelName, tuple[str, str]] = field(default_factory=dict)
     """Likewise why a model that is to be suspended has no machine."""
+    rented: Rented
+    """For the models whose engines are on rented machines."""
+
+    def processes_of(self, model: ModelName) -> Processes:
+        """Return what watches and ends a model's engine."""
+        return self.rented.engines if model in self.rented.models else self.processes
 
     def drivers_of(self, model: ModelName) -> Mapping[Tier, Driver]:
-        """Return a model's drivers. One that runs in a machine is suspended, never frozen."""
+        """Return a model's drivers. One in a virtual machine is suspended, never frozen; one on a rented
+        machine has that machine's alone."""
+        if model in self.rented.models:
+            return self.rented.drivers
         if self.machines is None or model not in self.machines.guests:
             return self.drivers
         drivers: dict[Tier, Driver] = {**self.drivers, **self.machines.drivers}
@@ -78,6 +88,11 @@ class Workshop:
     def _why_not(self, tier: Tier, model: ModelSettings) -> tuple[str, str]:
         if tier is Tier.SUSPENDED and model.name in self.without_machine:
             return self.without_machine[model.name]
+        if tier is Tier.HIBERNATED:
+            return (
+                "it is on no rented machine",
+                f"[models.{model.name}.cloud]; see docs/hibernated.md",
+            )
         sleepless = cannot_sleep(model.engine)
         if tier is Tier.ASLEEP and sleepless:
             return sleepless
@@ -98,12 +113,13 @@ async def open_workshop(
 
     `value` ranks snapshots where room for them is short, as `Space` says.
 
-    Raises OperatorFault where the encryption key is unusable. Cancelled: trials leave nothing behind.
+    Raises OperatorFault where a key is missing or unusable. Cancelled: trials leave nothing behind.
     """
     directory = Path(settings.directory)
     snapshots = fleet_snapshots(settings, log=log, sealer=_sealer(settings, env), value=value)
     await in_thread(lambda stop: snapshots.space.keep_to_quota())
     processes = EngineProcesses(fleet=str(directory), clock=clock, log=log)
+    rented = rented_machines(settings, env=env, clock=clock, log=log)
     # One for all: a replica that one driver wakes cannot be parked by another meanwhile.
     exclusive = Exclusive()
     drivers: dict[Tier, Driver] = {
@@ -141,6 +157,7 @@ async def open_workshop(
         broken=broken,
         machines=machines,
         without_machine=without,
+        rented=rented,
     )
 
 

@@ -5,10 +5,11 @@ Schema and docs/configuration.md are all made from it. This package opens no dat
 outside `taken_ports`, and starts nothing.
 """
 
+from poorwill.config.hints import advice
 from poorwill.config.load import lines_of, load_fleet
 from poorwill.config.machine import taken_ports
 from poorwill.config.publish import document, schema
-from poorwill.config.rules import advice, short_idles
+from poorwill.config.rules import short_idles
 from poorwill.config.sections import MODEL_NAME
 
 __all__ = [

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from poorwill.config.cloud_rules import check_cloud, check_clouds
 from poorwill.config.document import LOST, parse
 from poorwill.config.fleet_fields import FLEET, GATEWAY, RATE, SPEND
 from poorwill.config.kinds import nearest, toml_name
@@ -122,6 +123,7 @@ class _Reading:
             source=source,
         )
         check_fleet(fleet, self._sheet)
+        check_clouds(fleet, self._sheet)
         return fleet
 
     def _check_sections(self) -> None:
@@ -159,6 +161,7 @@ class _Reading:
         model = replace(model, engine=self._found(model.engine))
         here = ModelSheet(name=name, sheet=self._sheet)
         check_model(model, here)
+        check_cloud(model, here)
         check_options(model, here, self._engine_options.get(model.engine.kind))
         return model
 

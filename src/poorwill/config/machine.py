@@ -31,12 +31,15 @@ def check_machine(
     """Report model files, programs and environment variables that are not there."""
     for model in fleet.models:
         here = ModelSheet(name=model.name, sheet=sheet)
+        if model.cloud is not None and model.cloud.key_env:
+            need = f"the API key of {model.cloud.provider}"
+            _check_key(model.cloud.key_env, "cloud.key_env", here, env, need)
         if os.path.isabs(model.engine.path):
             _check_file(model, here, weights_fault)
         if model.engine.command:
             _check_program(model, here, env)
         if model.hosted is not None and model.hosted.bridge and model.hosted.key_env:
-            _check_hosted_key(model.hosted.key_env, here, env)
+            _check_key(model.hosted.key_env, "hosted.key_env", here, env, "or take bridge out")
     if fleet.encrypt_key_env and not env.get(fleet.encrypt_key_env):
         what = f"{fleet.encrypt_key_env} is not set in the environment"
         sheet.wrong(("fleet", "encrypt_key_env"), what)
@@ -44,14 +47,13 @@ def check_machine(
         sheet.wrong(("fleet", "directory"), f"{fleet.directory} is not a directory")
 
 
-def _check_hosted_key(name: str, sheet: ModelSheet, env: Mapping[str, str]) -> None:
+def _check_key(name: str, where: str, sheet: ModelSheet, env: Mapping[str, str], need: str) -> None:
     key = env.get(name, "")
     if not key:
-        hint = f"export {name}=..., or take bridge out"
-        sheet.wrong(["hosted.key_env"], f"{name} is not set in the environment", hint)
+        sheet.wrong([where], f"{name} is not set in the environment", f"export {name}=..., {need}")
     elif not re.fullmatch(r"[!-~]+", key):
         hint = "a key is one word of letters, digits and signs; look for a space or a line end"
-        sheet.wrong(["hosted.key_env"], f"{name} does not hold an API key", hint)
+        sheet.wrong([where], f"{name} does not hold an API key", hint)
 
 
 def _check_file(model: ModelSettings, sheet: ModelSheet, weights_fault: WeightsFault) -> None:

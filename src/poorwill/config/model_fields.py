@@ -2,6 +2,7 @@
 
 from types import MappingProxyType
 
+from poorwill.config.cloud_fields import CLOUD
 from poorwill.config.kinds import ENV_NAME, Flag, Money, Seconds, Size, Text, Whole, Word, choice
 from poorwill.config.places import FilePath
 from poorwill.config.tables import Field, Group, Listed, Scalar, Table
@@ -307,7 +308,8 @@ PARK_FIELDS = (
         kind=Listed(of=Word(Tier), words="a list of tiers", least=1),
         into="replica.park.ladder",
         doc="The tiers a replica goes down as it stays idle, from shallow to deep, ending in `cold`. "
-        "A tier that does not work on this machine is skipped, and poorwill says so.",
+        "A tier that does not work on this machine is skipped, and poorwill says so. A model with a "
+        "`cloud` has `hibernated` and `cold`, one without all the others.",
     ),
     Field(
         key="policy",
@@ -348,6 +350,12 @@ PARK_FIELDS = (
         key="hosted",
         kind=HOSTED,
         doc="The hosted API that the model is compared with in the bill, and the bridge to it, if wanted.",
+    ),
+    Field(
+        key="cloud",
+        kind=CLOUD,
+        doc="The rented machine that the model's engine is on, where it is not this one: poorwill starts "
+        "nothing there, has its provider hibernate the machine and restore it. docs/hibernated.md says more.",
     ),
 )
 

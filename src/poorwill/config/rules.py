@@ -3,7 +3,7 @@
 A rule names the keys it is about; where one of them was reported already, it says nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import pairwise
@@ -19,9 +19,6 @@ from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
 
 Costs = Callable[[ModelSettings, Tier], TierCosts | None]
 """Returns what parking a model in a tier costs, by rates and measured wakes; None where that is not known."""
-
-EDGE_CUT_US = 60 * SECOND_US
-"""The shortest limit on silence that is common at the edge (nginx's `proxy_read_timeout`)."""
 
 EngineOptions = Mapping[str, OptionKinds | None]
 """The options that each kind of engine knows; None: any option is handed on as a flag."""
@@ -59,16 +56,19 @@ def check_model(model: ModelSettings, sheet: ModelSheet) -> None:
 
 def _check_engine(model: ModelSettings, sheet: ModelSheet) -> None:
     engine = model.engine
-    if engine.kind == "command":
+    if model.cloud is not None:  # nothing is started here
+        pass
+    elif engine.kind == "command":
         _check_command(model, sheet)
     elif engine.command and engine.kind in ("llama.cpp", "toy"):
         hint = 'use args to add arguments, or engine = "command"'
         sheet.wrong(["command", "engine"], f"is not for the engine {engine.kind}", hint)
     if sheet.sheet.partial:
         return
-    if engine.kind == "llama.cpp" and not engine.path:
+    pathless = not engine.path and model.cloud is None
+    if engine.kind == "llama.cpp" and pathless:
         sheet.wrong(["path", "engine"], "is missing", "name the model's GGUF file")
-    elif engine.kind in ("vllm", "sglang", "transformers") and not engine.path:
+    elif engine.kind in ("vllm", "sglang", "transformers") and pathless:
         hint = "name the model's directory, or a model id of the hub"
         sheet.wrong(["path", "engine"], "is missing", hint)
     elif engine.kind == "ollama" and not engine.engine_model:
@@ -135,19 +135,19 @@ def _check_wake(model: ModelSettings, sheet: ModelSheet) -> None:
     if wake.cap_us < wake.budget_us:
         sheet.wrong(
             ["wake_cap_s", "wake_budget_s"],
-            f"{_s(wake.cap_us)} is less than wake_budget_s, {_s(wake.budget_us)}",
+            f"{said(wake.cap_us)} is less than wake_budget_s, {said(wake.budget_us)}",
             "a wake goes on after its budget, until the cap",
         )
     if wake.backoff_max_us < wake.backoff_us:
         sheet.wrong(
             ["wake_backoff_max_s", "wake_backoff_s"],
-            f"{_s(wake.backoff_max_us)} is less than wake_backoff_s, {_s(wake.backoff_us)}",
+            f"{said(wake.backoff_max_us)} is less than wake_backoff_s, {said(wake.backoff_us)}",
         )
     for phase, limit_us in wake.phase_limits_us.items():
         if limit_us > wake.cap_us:
             sheet.wrong(
                 [f"phase_limits_s.{phase}", "wake_cap_s"],
-                f"{_s(limit_us)} is more than wake_cap_s, {_s(wake.cap_us)}",
+                f"{said(limit_us)} is more than wake_cap_s, {said(wake.cap_us)}",
                 "the cap ends the wake first",
             )
 
@@ -177,7 +177,7 @@ def _check_policy(model: ModelSettings, sheet: ModelSheet) -> None:
                 [f"policy.rungs_s.{tier}", "ladder"], "is the first tier", "idle_s is its time"
             )
         elif rung_us <= last_us:
-            what = f"{_s(rung_us)} is not after {last}, {_s(last_us)}"
+            what = f"{said(rung_us)} is not after {last}, {said(last_us)}"
             sheet.wrong([f"policy.rungs_s.{tier}", "policy.idle_s", "ladder"], what)
         last_us, last = rung_us, str(tier)
     for tier in policy.rungs_us:
@@ -284,54 +284,6 @@ def _check_names(
             sheet.wrong((*path, name), "is no model here", nearest(name, names))
 
 
-def advice(fleet: FleetSettings) -> Sequence[Problem]:
-    """Return what is allowed but probably not meant: warnings, not problems."""
-    found = [*_silences(fleet), *_dear_rests(fleet)]
-    if not fleet.rates:
-        hint = "write [[rates]] with active_usd_h"
-        found.append(Problem(where="rates", what="without rates the bill has no prices", hint=hint))
-    for model in fleet.models:
-        where = f"models.{model.name}"
-        if model.replica.park.ladder == (Tier.COLD,) and not model.floor.always:
-            what = "every wake is a cold start"
-            hint = (
-                'ladder = ["frozen", "cold"] keeps a snapshot; poorwill doctor says what works here'
-            )
-            found.append(Problem(where=f"{where}.ladder", what=what, hint=hint))
-        if fleet.memory_bytes and not model.memory_bytes:
-            what = "unknown, so the fleet's memory cannot be kept to"
-            found.append(Problem(where=f"{where}.memory", what=what, hint="set it"))
-        age_us, budget_us = model.replica.hold.age_us, model.replica.wake.budget_us
-        if age_us < budget_us:
-            what = f"{_s(age_us)} is shorter than wake_budget_s, {_s(budget_us)}"
-            hint = "requests are failed before their budget has elapsed"
-            found.append(Problem(where=f"{where}.hold.age_s", what=what, hint=hint))
-    return found
-
-
-def _dear_rests(fleet: FleetSettings) -> Iterator[Problem]:
-    """A parked replica that costs more than an active one: dollars and cents, or two figures, mixed up."""
-    for index, rate in enumerate(fleet.rates):
-        for tier, parked in rate.parked_nusd_h.items():
-            if parked > rate.active_nusd_h:
-                yield Problem(
-                    where=f"rates[{index}].parked_usd_h.{tier}",
-                    what="an hour parked costs more than an active one, so nothing should ever park",
-                    hint="parked_usd_h is the disk's price for one hour",
-                )
-
-
-def _silences(fleet: FleetSettings) -> Iterator[Problem]:
-    for key, silent_us in (
-        ("heartbeat_s", fleet.gateway.heartbeat_us),
-        ("commit_after_s", fleet.gateway.commit_after_us),
-    ):
-        if silent_us >= EDGE_CUT_US:
-            what = f"a held client hears nothing for {_s(silent_us)}"
-            hint = "proxies and load balancers begin to cut silent connections at 60 s"
-            yield Problem(where=f"gateway.{key}", what=what, hint=hint)
-
-
 def short_idles(fleet: FleetSettings, costs: Costs, lines: Lines = NO_LINES) -> Sequence[Problem]:
     """Return a problem for each fixed idle time that is shorter than the break-even, unless allowed."""
     sheet = Sheet(lines=lines)
@@ -349,5 +301,6 @@ def short_idles(fleet: FleetSettings, costs: Costs, lines: Lines = NO_LINES) -> 
     return sheet.in_order()
 
 
-def _s(duration_us: int) -> str:
+def said(duration_us: int) -> str:
+    """Return a duration in microseconds as messages say it."""
     return f"{duration_us / SECOND_US:g} s"

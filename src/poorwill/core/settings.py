@@ -206,6 +206,26 @@ class HostedSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CloudSettings:
+    """The rented machine that a model's engine is on: its cloud parks it, and it starts the engine itself."""
+
+    provider: str
+    machine: str
+    """Its id at the provider."""
+    host: str
+    port: int
+    """Where its engine serves."""
+    key_env: str
+    api: str = ""
+    """Where the provider's API is; empty: where it usually is."""
+
+    @property
+    def named(self) -> str:
+        """The machine's name in the ledger and for people."""
+        return f"{self.provider} {self.machine}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
     """One model of the fleet."""
 
@@ -215,6 +235,8 @@ class ModelSettings:
     policy: PolicySettings = field(default_factory=PolicySettings)
     floor: FloorSettings = field(default_factory=FloorSettings)
     hosted: HostedSettings | None = None
+    cloud: CloudSettings | None = None
+    """None: its engine runs on this machine."""
     memory_bytes: int = 0
     """What it needs while ready, for eviction; 0 is unknown and never evicts."""
     priority: int = 0

@@ -22,6 +22,7 @@ from poorwill.engines.dialects.others import read_any, read_ollama, read_transfo
 from poorwill.engines.dialects.sglang import read_sglang
 from poorwill.engines.dialects.vllm import read_vllm
 from poorwill.engines.recipe import Prepare
+from poorwill.engines.rented import rented_recipe
 from poorwill.engines.served import ServedEngine
 
 
@@ -97,7 +98,7 @@ def make_engine(
         directory=directory,
         clock=clock,
         env=env,
-        prepare=kind.prepare,
+        prepare=kind.prepare if settings.cloud is None else rented_recipe,
         dialect=kind.dialect,
         asks=kind.asks,
         silent_imports=kind.silent_imports,

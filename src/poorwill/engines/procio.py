@@ -76,6 +76,7 @@ class IoTrack:
     """The counters over one wake, kept where they changed."""
 
     argv: Sequence[str]
+    """Empty: nobody here executes it."""
     pid: int | None = None
     samples: list[IoSample] = field(default_factory=list)
     most: int = 10_000
@@ -84,7 +85,7 @@ class IoTrack:
 
     def look(self, at_us: int) -> None:
         """Take a sample. Never raises: what cannot be read is not known."""
-        if self.pid is None and self.scans_left > 0:
+        if self.pid is None and self.scans_left > 0 and self.argv:
             self.scans_left -= 1
             self.pid = find_process(self.argv)
         if self.pid is None:

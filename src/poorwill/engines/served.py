@@ -70,11 +70,11 @@ class ServedEngine:
     def launch(self, *, replica: ReplicaId, generation: int) -> Launch:
         """Return how to start the replica; blocks for a file's header and a directory listing.
 
-        The log file and the port are the replica's, the same for every generation. Raises OperatorFault where
+        The log file and the port are the replica's, the same for every generation; of an engine on a rented
+        machine there is no log. Raises OperatorFault where
         the model file is missing or no model, or the engine is not installed.
         """
-        host = "127.0.0.1"
-        port = self.settings.engine.port or kept_port(self.directory, replica, host)
+        host, port = self._address(replica)
         cache = Path(self.directory, "cache", self.name)
         recipe = self.prepare(
             self.settings, Place(host=host, port=port, cache=str(cache), env=self.env)
@@ -87,6 +87,12 @@ class ServedEngine:
         if not recipe.linked:
             return launch
         return replace(launch, cwd=linked(cache / "models", recipe.engine_model, recipe.linked))
+
+    def _address(self, replica: ReplicaId) -> tuple[str, int]:
+        cloud, host = self.settings.cloud, "127.0.0.1"
+        if cloud is not None:
+            return cloud.host, cloud.port
+        return host, self.settings.engine.port or kept_port(self.directory, replica, host)
 
     def _launch(
         self, recipe: Recipe, replica: ReplicaId, host: str, port: int, log_path: str

@@ -1,0 +1,70 @@
+"""The rented machines of a fleet, and the drivers that park and wake them at their clouds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.ports import Clock, Driver, Log, Processes
+from poorwill.core.settings import CloudSettings, FleetSettings
+from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.drivers.cloud import Cloud
+from poorwill.drivers.exclusive import Exclusive
+from poorwill.drivers.hibernated import RentedDriver
+from poorwill.drivers.hyperstack import API, Hyperstack
+from poorwill.drivers.rented import RentedMachine
+from poorwill.drivers.rented_engines import RentedEngines
+from poorwill.fleet.recovery import replica_id
+
+CLOUDS: Mapping[str, Callable[[str, str], Cloud]] = MappingProxyType(
+    {"hyperstack": lambda key, api: Hyperstack(key=key, api=api or API)}
+)
+"""How each provider's client is made of a key and the address of an API, empty for the usual one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rented:
+    """What the models on rented machines have in place of this machine's drivers."""
+
+    models: frozenset[ModelName]
+    machines: Mapping[ReplicaId, RentedMachine]
+    drivers: Mapping[Tier, Driver]
+    engines: Processes
+
+
+def rented_machine(cloud: CloudSettings, env: Mapping[str, str]) -> RentedMachine:
+    """Return a machine; looks at nothing. Raises OperatorFault where the API key is not in `env`."""
+    key = env.get(cloud.key_env, "")
+    if not key:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"{cloud.key_env} is not set in the environment",
+            hint=f"it holds the API key of {cloud.provider}",
+        )
+    client = CLOUDS[cloud.provider](key, cloud.api)
+    return RentedMachine(cloud=client, id=cloud.machine, host=cloud.host, port=cloud.port)
+
+
+def rented_machines(
+    settings: FleetSettings, *, env: Mapping[str, str], clock: Clock, log: Log
+) -> Rented:
+    """Return the drivers of the fleet's rented machines; asks no cloud anything.
+
+    Raises OperatorFault where an API key is not in `env`.
+    """
+    machines = {
+        replica_id(model.name): rented_machine(model.cloud, env)
+        for model in settings.models
+        if model.cloud is not None
+    }
+    exclusive = Exclusive()
+    drivers: dict[Tier, Driver] = {
+        tier: RentedDriver(into=tier, machines=machines, clock=clock, log=log, exclusive=exclusive)
+        for tier in (Tier.HIBERNATED, Tier.COLD)
+    }
+    return Rented(
+        models=frozenset(model.name for model in settings.models if model.cloud is not None),
+        machines=machines,
+        drivers=drivers,
+        engines=RentedEngines(machines=machines, log=log),
+    )

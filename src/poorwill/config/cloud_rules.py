@@ -1,0 +1,87 @@
+"""What the keys of models on rented machines must satisfy together. Pure, as `rules` is."""
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from poorwill.config.rules import ModelSheet, said
+from poorwill.config.sheet import Sheet
+from poorwill.core.errors import Problem
+from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.core.words import SECOND_US, Tier
+
+TIERS = (Tier.HIBERNATED, Tier.COLD)
+STARTING_KEYS = ("path", "command", "args", "env", "options", "port")
+"""What says how an engine is started; on a rented machine the machine itself does that."""
+
+ENOUGH_US = 600 * SECOND_US
+"""A hibernation takes minutes; clouds publish no times."""
+
+
+def check_cloud(model: ModelSettings, sheet: ModelSheet) -> None:
+    """Report what does not fit a model on a rented machine."""
+    if model.cloud is None:
+        return
+    wrong = [tier for tier in model.replica.park.ladder if tier not in TIERS]
+    if wrong:
+        sheet.wrong(
+            ["ladder", "cloud"],
+            f"{' and '.join(wrong)} cannot be done on a rented machine",
+            f'write ladder = ["{TIERS[0]}", "{TIERS[1]}"]',
+        )
+    for key in STARTING_KEYS:
+        if sheet.sheet.lines.has(("models", sheet.name, key)):
+            what = "is not for a model on a rented machine"
+            sheet.wrong([key], what, "the machine starts its engine itself, as its image says")
+
+
+def check_clouds(fleet: FleetSettings, sheet: Sheet) -> None:
+    """Report machines and addresses that two models are said to have."""
+    taken: dict[tuple[str, ...], str] = {}
+    for model in fleet.models:
+        cloud = model.cloud
+        if cloud is None or sheet.is_bad(("models", model.name, "cloud")):
+            continue
+        here = ModelSheet(name=model.name, sheet=sheet)
+        for key, what in (("id", cloud.named), ("url", f"{cloud.host}:{cloud.port}")):
+            other = taken.setdefault((key, what), model.name)
+            if other != model.name:
+                hint = "one machine holds one replica"
+                here.wrong([f"cloud.{key}"], f"{what} belongs to model {other} already", hint)
+
+
+def cloud_advice(fleet: FleetSettings) -> Iterator[Problem]:
+    """Return what is probably not meant where models are on rented machines, or should be."""
+    rented = [model for model in fleet.models if model.cloud is not None]
+    for model in fleet.models:
+        if model.cloud is None and Tier.HIBERNATED in model.replica.park.ladder:
+            yield Problem(
+                where=f"models.{model.name}.ladder",
+                what="hibernated is skipped: the model is on no rented machine",
+                hint=f"say which with [models.{model.name}.cloud]; docs/hibernated.md",
+            )
+    for model in rented:
+        yield from _slow(f"models.{model.name}.park_limit_s", model.replica.park.limit_us)
+        assert model.cloud is not None
+        if _public(model.cloud.host):
+            yield Problem(
+                where=f"models.{model.name}.cloud.url",
+                what=f"requests and answers go unencrypted to {model.cloud.host}, open to whoever reaches it",
+                hint="a private network, WireGuard or ssh -L between, and a firewall on the machine",
+            )
+    if rented and fleet.on_exit == "park":
+        yield from _slow("fleet.exit_s", fleet.exit_us)
+
+
+def _slow(where: str, limit_us: int) -> Iterator[Problem]:
+    if limit_us < ENOUGH_US:
+        what = f"{said(limit_us)} is short for a hibernation, which takes minutes"
+        hint = "600 or more; cut short, the cloud goes on with it, and the ledger learns of it late"
+        yield Problem(where=where, what=what, hint=hint)
+
+
+def _public(host: str) -> bool:
+    """Return whether an address is reached over the Internet; a name does not tell."""
+    try:
+        return ip_address(host).is_global
+    except ValueError:
+        return False

@@ -1,0 +1,61 @@
+"""What a configuration may say but probably does not mean: warnings of `check`. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from poorwill.config.cloud_rules import cloud_advice
+from poorwill.config.rules import said
+from poorwill.core.errors import Problem
+from poorwill.core.settings import FleetSettings
+from poorwill.core.words import SECOND_US, Tier
+
+EDGE_CUT_US = 60 * SECOND_US
+"""The shortest limit on silence that is common at the edge (nginx's `proxy_read_timeout`)."""
+
+
+def advice(fleet: FleetSettings) -> Sequence[Problem]:
+    """Return what is allowed but probably not meant: warnings, not problems."""
+    found = [*_silences(fleet), *_dear_rests(fleet), *cloud_advice(fleet)]
+    if not fleet.rates:
+        hint = "write [[rates]] with active_usd_h"
+        found.append(Problem(where="rates", what="without rates the bill has no prices", hint=hint))
+    for model in fleet.models:
+        where = f"models.{model.name}"
+        cold = model.replica.park.ladder == (Tier.COLD,) and model.cloud is None
+        if cold and not model.floor.always:
+            what = "every wake is a cold start"
+            hint = (
+                'ladder = ["frozen", "cold"] keeps a snapshot; poorwill doctor says what works here'
+            )
+            found.append(Problem(where=f"{where}.ladder", what=what, hint=hint))
+        if fleet.memory_bytes and not model.memory_bytes:
+            what = "unknown, so the fleet's memory cannot be kept to"
+            found.append(Problem(where=f"{where}.memory", what=what, hint="set it"))
+        age_us, budget_us = model.replica.hold.age_us, model.replica.wake.budget_us
+        if age_us < budget_us:
+            what = f"{said(age_us)} is shorter than wake_budget_s, {said(budget_us)}"
+            hint = "requests are failed before their budget has elapsed"
+            found.append(Problem(where=f"{where}.hold.age_s", what=what, hint=hint))
+    return found
+
+
+def _dear_rests(fleet: FleetSettings) -> Iterator[Problem]:
+    """A parked replica that costs more than an active one: dollars and cents, or two figures, mixed up."""
+    for index, rate in enumerate(fleet.rates):
+        for tier, parked in rate.parked_nusd_h.items():
+            if parked > rate.active_nusd_h:
+                yield Problem(
+                    where=f"rates[{index}].parked_usd_h.{tier}",
+                    what="an hour parked costs more than an active one, so nothing should ever park",
+                    hint="parked_usd_h is the disk's price for one hour",
+                )
+
+
+def _silences(fleet: FleetSettings) -> Iterator[Problem]:
+    for key, silent_us in (
+        ("heartbeat_s", fleet.gateway.heartbeat_us),
+        ("commit_after_s", fleet.gateway.commit_after_us),
+    ):
+        if silent_us >= EDGE_CUT_US:
+            what = f"a held client hears nothing for {said(silent_us)}"
+            hint = "proxies and load balancers begin to cut silent connections at 60 s"
+            yield Problem(where=f"gateway.{key}", what=what, hint=hint)

@@ -1,0 +1,159 @@
+"""Models on rented machines: what their keys mean, and what does not go together."""
+
+import pytest
+
+from poorwill.config import advice
+from poorwill.core.settings import CloudSettings
+from poorwill.core.words import Tier
+
+from .conftest import Write, problems_of, read
+
+BIG = """\
+[models.big]
+engine = "vllm"
+ladder = ["hibernated", "cold"]
+park_limit_s = 900
+[models.big.cloud]
+provider = "hyperstack"
+id = "12345"
+url = "http://203.0.113.7:8000"
+key_env = "HYPERSTACK_API_KEY"
+"""
+KEY = {"HYPERSTACK_API_KEY": "secret"}
+
+
+def test_a_model_on_a_rented_machine_needs_no_path(write: Write):
+    (model,) = read(write(BIG), **KEY).models
+    assert model.cloud == CloudSettings(
+        provider="hyperstack",
+        machine="12345",
+        host="203.0.113.7",
+        port=8000,
+        key_env="HYPERSTACK_API_KEY",
+    )
+    assert model.replica.park.ladder == (Tier.HIBERNATED, Tier.COLD)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("http://10.0.0.5:8000/", "10.0.0.5", 8000),
+        ("http://[2001:db8::7]:9000", "2001:db8::7", 9000),
+        ("http://gpu.example", "gpu.example", 80),
+    ],
+)
+def test_an_engines_address_is_host_and_port(write: Write, url: str, host: str, port: int):
+    (model,) = read(write(BIG.replace("http://203.0.113.7:8000", url)), **KEY).models
+    assert model.cloud is not None and (model.cloud.host, model.cloud.port) == (host, port)
+
+
+BAD = [
+    (
+        "http://203.0.113.7:8000",
+        "https://203.0.113.7",
+        "line 8: models.big.cloud.url: https is not spoken to engines",
+    ),
+    (
+        "http://203.0.113.7:8000",
+        "http://203.0.113.7:99999",
+        "line 8: models.big.cloud.url: 'http://203.0.113.7:99999' is not an engine's address",
+    ),
+    (
+        '"http://203.0.113.7:8000"',
+        "8000",
+        "line 8: models.big.cloud.url: must be an address, not a whole number",
+    ),
+    (
+        '"12345"',
+        "12345",
+        "line 7: models.big.cloud.id: must be the id of a machine, not a whole number",
+    ),
+    (
+        '"12345"',
+        '"../1"',
+        "line 7: models.big.cloud.id: '../1' is not the id of a machine",
+    ),
+    (
+        '"hyperstack"',
+        '"hyperstak"',
+        "line 6: models.big.cloud.provider: 'hyperstak' is not known",
+    ),
+    (
+        'id = "12345"\n',
+        "",
+        "line 5: models.big.cloud.id: is missing",
+    ),
+    (
+        '"hibernated", "cold"',
+        '"asleep", "frozen", "cold"',
+        "line 3: models.big.ladder: asleep and frozen cannot be done on a rented machine",
+    ),
+    (
+        "park_limit_s = 900",
+        'path = "Qwen/Qwen3-8B"\noptions = { sleep = true }',
+        "line 4: models.big.path: is not for a model on a rented machine",
+    ),
+    (
+        "park_limit_s = 900",
+        "port = 8000",
+        "line 4: models.big.port: is not for a model on a rented machine",
+    ),
+    (
+        '"vllm"',
+        '"ollama"',
+        "line 1: models.big.engine_model: is missing",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "said"), BAD)
+def test_what_does_not_fit_is_told_with_its_line(write: Write, old: str, new: str, said: str):
+    problems = problems_of(write(BIG.replace(old, new)), **KEY)
+    assert any(problem.startswith(said) for problem in problems), problems
+
+
+def test_the_key_must_be_in_the_environment_and_is_not_told(write: Write):
+    (problem,) = problems_of(write(BIG))
+    assert problem == (
+        "line 9: models.big.cloud.key_env: HYPERSTACK_API_KEY is not set in the environment "
+        "(export HYPERSTACK_API_KEY=..., the API key of hyperstack)"
+    )
+
+
+def test_a_machine_holds_one_replica(write: Write):
+    two = BIG + BIG.replace("models.big", "models.other").replace('"12345"', '"12346"')
+    (problem,) = problems_of(write(two), **KEY)
+    assert problem == (
+        "line 17: models.other.cloud.url: 203.0.113.7:8000 belongs to model big already "
+        "(one machine holds one replica)"
+    )
+    two = BIG + BIG.replace("models.big", "models.other").replace("203.0.113.7", "203.0.113.8")
+    (problem,) = problems_of(write(two), **KEY)
+    assert "line 16: models.other.cloud.id: hyperstack 12345 belongs to model big" in problem
+
+
+def test_what_the_defaults_say_of_engines_here_does_not_count_there(write: Write):
+    defaults = '[defaults]\nargs = ["--fast"]\nenv = { A = "b" }\n'
+    assert problems_of(write(defaults + BIG), **KEY) == []
+
+
+def warned(write: Write, text: str) -> list[str]:
+    fleet = read(write(text + "[[rates]]\nactive_usd_h = 2\n"), **KEY)
+    return [f"{problem.where}: {problem.what}" for problem in advice(fleet)]
+
+
+def test_limits_that_are_short_for_a_cloud_and_open_addresses_are_warned_of(write: Write):
+    assert warned(write, "[fleet]\nexit_s = 900\n" + BIG) == []
+    text = BIG.replace("park_limit_s = 900\n", "").replace("203.0.113.7", "8.8.8.8")
+    assert warned(write, text) == [
+        "models.big.park_limit_s: 120 s is short for a hibernation, which takes minutes",
+        "models.big.cloud.url: requests and answers go unencrypted to 8.8.8.8, open to whoever reaches it",
+        "fleet.exit_s: 60 s is short for a hibernation, which takes minutes",
+    ]
+
+
+def test_a_model_that_is_to_be_hibernated_and_is_nowhere_is_warned_of(write: Write):
+    text = '[models.toy]\nengine = "toy"\nladder = ["hibernated", "cold"]\n'
+    assert warned(write, text) == [
+        "models.toy.ladder: hibernated is skipped: the model is on no rented machine"
+    ]

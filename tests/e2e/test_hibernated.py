@@ -1,0 +1,195 @@
+"""A model on a rented machine, served by the real program: a fake cloud, and a real engine on its machine."""
+
+import re
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+from tests.drivers.fake_hyperstack import FakeHyperstack, Machine
+
+from .program import Program, assert_tiles, marked_processes, notes, spans, wakes
+
+FLEET = """\
+[fleet]
+exit_s = 600
+
+[models.big]
+engine = "vllm"
+engine_model = "toy"
+ladder = ["hibernated", "cold"]
+policy = {{ name = "fixed", idle_s = {idle_s}, allow_short_idle = true }}
+park_limit_s = 600
+wake_budget_s = 40
+wake_cap_s = 60
+
+[models.big.cloud]
+provider = "hyperstack"
+id = "12345"
+url = "http://127.0.0.1:{port}"
+key_env = "CLOUD_KEY"
+api = "{api}"
+
+[[rates]]
+active_usd_h = "3.20"
+parked_usd_h = {{ hibernated = "0.02", cold = "0.02" }}
+"""
+
+
+class Rented:
+    """A fleet directory, and the machine that its one model is on."""
+
+    def __init__(self, directory: Path, idle_s: float = 60.0) -> None:
+        self.directory = directory
+        self.cloud = FakeHyperstack(hibernate_s=0.2, restore_s=0.2, log=str(directory / "engine"))
+        api = self.cloud.open()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        toy = (
+            sys.executable,
+            "-m",
+            "poorwill.engines.programs.toy_server",
+            "--load-seconds",
+            "0.2",
+        )
+        self.machine: Machine = self.cloud.add("12345", (*toy, "--port", str(port)))
+        self.url = f"http://127.0.0.1:{port}"
+        text = FLEET.format(port=port, api=api, idle_s=idle_s)
+        (directory / "fleet.toml").write_text(text)
+
+    def start(self) -> Program:
+        return Program.start(self.directory, CLOUD_KEY=self.cloud.key)
+
+    def boot(self) -> str:
+        """What only the memory of the engine on the machine knows."""
+        boot: str = httpx2.get(f"{self.url}/toy", timeout=5).json()["boot_id"]
+        return boot
+
+
+@pytest.fixture
+def rented(fleet: Path) -> Iterator[Rented]:
+    rented = Rented(fleet)
+    yield rented
+    rented.cloud.close()
+    assert marked_processes(fleet) == [], "nothing was started here"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for another process's doing, which nothing signals."""
+    never = threading.Event()
+    for _ in range(1500):
+        if condition():
+            return
+        never.wait(0.02)
+    pytest.fail("it never came")
+
+
+def ask(program: Program) -> str:
+    with openai.OpenAI(
+        base_url=f"http://{program.address}/v1", api_key="none", timeout=60, max_retries=0
+    ) as client:
+        answer = client.chat.completions.create(
+            model="big", messages=[{"role": "user", "content": "hi"}], max_tokens=5
+        )
+    return answer.choices[0].message.content or ""
+
+
+def test_a_request_wakes_the_machine_and_an_idle_one_is_hibernated(fleet: Path) -> None:
+    rented = Rented(fleet, idle_s=0.5)
+    program = rented.start()
+    text = ask(program)
+    assert text and rented.machine.asked == ["hibernate-restore"]
+    until(lambda: program.status()["cause"] == "parked.hibernated")
+    assert rented.machine.status == "HIBERNATED" and rented.machine.kept_address
+    billed_s = rented.cloud.bill_s("12345")
+    assert ask(program) == text, "another engine, and the same model"
+    assert program.stop() == 0
+    assert rented.machine.status == "HIBERNATED"
+    assert rented.cloud.bill_s("12345") > billed_s
+    assert rented.machine.asked == ["hibernate-restore", "hibernate"] * 2
+    causes = [cause for cause, _, _ in spans(fleet)]
+    assert causes[0] == "parked.cold" and causes[-1] == "parked.hibernated"
+    assert {"wake.provision", "wake.warmup", "serving", "linger", "park"} < set(causes)
+    assert wakes(fleet) == [("cold", 1), ("hibernated", 1)]
+    assert_tiles(fleet)
+    rented.cloud.close()
+
+
+def test_after_a_kill_a_running_machine_is_adopted_and_a_hibernated_one_is_still_parked(
+    rented: Rented, fleet: Path
+) -> None:
+    program = rented.start()
+    ask(program)
+    boot = rented.boot()
+    program.kill()
+    program = rented.start()
+    assert program.status()["state"] == "ready" and program.status()["pid"] is None
+    ask(program)
+    assert rented.boot() == boot and rented.machine.asked == ["hibernate-restore"]
+    assert ("adopted", f"hyperstack 12345 at {rented.url.removeprefix('http://')}") in notes(fleet)
+    assert program.operator("park", "big").status_code == 200
+    since_us = program.status()["since_us"]
+    program.kill()
+    program = rented.start()
+    assert program.status()["cause"] == "parked.hibernated"
+    assert program.stop() == 0
+    assert rented.machine.asked == ["hibernate-restore", "hibernate"]
+    assert spans(fleet)[-1] == ("parked.hibernated", since_us, None), "it was parked all along"
+    assert "unobserved" in [cause for cause, _, _ in spans(fleet)]
+    assert_tiles(fleet)
+
+
+def test_killed_during_a_wake_the_next_start_has_the_machine_hibernated_again(
+    rented: Rented, fleet: Path
+) -> None:
+    rented.cloud.restore_s = 1.0
+    program = rented.start()
+    with pytest.raises(httpx2.HTTPError):
+        program.ask({"model": "big", "messages": []}, timeout=0.5)
+    assert rented.machine.status == "RESTORING"
+    program.kill()
+    program = rented.start()
+    until(lambda: rented.machine.status == "HIBERNATED")
+    assert rented.machine.asked == ["hibernate-restore", "hibernate"]
+    assert program.status()["state"] == "parked"
+    assert program.stop() == 0
+    assert [kind for kind, _ in notes(fleet)] == ["swept"]
+    assert_tiles(fleet)
+
+
+def test_a_cloud_without_a_free_machine_is_no_capacity_and_costs_nothing(
+    rented: Rented, fleet: Path
+) -> None:
+    rented.cloud.restore_s = 1.5
+    rented.machine.leads_to["hibernate-restore"] = "HIBERNATED"
+    program = rented.start()
+    original = rented.cloud._carry_out
+
+    def never(machine: Machine, verb: str, query: dict[str, list[str]]):  # type: ignore[no-untyped-def]
+        machine.leads_to["hibernate-restore"] = "HIBERNATED"
+        return original(machine, verb, query)
+
+    rented.cloud._carry_out = never  # type: ignore[method-assign]
+    answer = program.ask({"model": "big", "messages": []})
+    assert answer.status_code == 503 and answer.headers["retry-after"]
+    error = answer.json()["error"]
+    assert error["code"] == "no_capacity"
+    assert re.search("HIBERNATED again after it was asked to restore", error["message"])
+    assert program.stop() == 0
+    assert rented.cloud.bill_s("12345") == 0
+    assert wakes(fleet)[0] == ("cold", 0)
+    assert_tiles(fleet)
+
+
+def test_a_refused_key_is_told_to_whoever_asks(rented: Rented, fleet: Path) -> None:
+    program = Program.start(fleet, CLOUD_KEY="of another account")
+    answer = program.ask({"model": "big", "messages": []})
+    assert answer.status_code == 503
+    assert "hyperstack refuses the API key" in answer.json()["error"]["message"]
+    assert program.stop() == 0
+    assert "of another account" not in (fleet / "serve.log").read_text()
