@@ -372,3 +372,18 @@ async def test_a_reboot_is_asked_for_until_it_is_taken_on(
     with pytest.raises(CloudBusy):
         await machine.reboot()
     assert len(there.mistakes) == 5 - machine.pace.attempts
+
+
+async def test_who_changes_a_machine_waits_for_whoever_does_so_already(
+    rented: RentedFleet, machine: RentedMachine, there: Machine
+):
+    rented.cloud.hibernate_s = 0.1
+    rented.cloud.put(there.id, "ACTIVE")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(machine.bring_to(PARK, limit_s=LIMIT_S))
+        await until(lambda: there.status == "HIBERNATING")
+        group.create_task(machine.run(limit_s=LIMIT_S))
+    assert (there.asked, there.status) == (["hibernate", "hibernate-restore"], "ACTIVE")
+    async with machine.turn:
+        with pytest.raises(DriverError, match=r"was not hibernated within 0.05 s"):
+            await machine.bring_to(PARK, limit_s=0.05)

@@ -5,15 +5,21 @@
 import io
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from poorwill.clock import SystemClock
+from poorwill.compose.trial import prove_hibernated
+from poorwill.config import load_fleet
 from poorwill.core.entries import ReplicaCreated, ReplicaPlaced, SpanOpened
 from poorwill.core.launch import Parked
 from poorwill.core.ports import Found
+from poorwill.core.settings import FleetSettings
 from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import SERVING, Tier
 from poorwill.drivers.criu import Criu
@@ -22,7 +28,8 @@ from poorwill.ledger.ledger import open_ledger
 from poorwill.main import run
 
 from .cases import new_cold, new_frozen
-from .conftest import Fleet
+from .conftest import Fleet, KeptLog
+from .fake_hyperstack import FakeHyperstack
 
 
 async def test_a_tier_is_proven_by_doing_it_and_known_the_next_time(fleet: Fleet, criu: Criu):
@@ -92,7 +99,7 @@ async def doctor(*args: str, **env: str) -> tuple[int, str, str]:
 async def test_the_doctor_says_for_every_tier_whether_it_works_and_what_would_mend_it(criu: Criu):
     status, out, _ = await doctor("--json")
     tiers = {tier["tier"]: tier for tier in json.loads(out)["tiers"]}
-    assert set(tiers) == {"cold", "frozen", "suspended", "asleep"}
+    assert set(tiers) == {"cold", "frozen", "suspended", "hibernated", "asleep"}
     assert tiers["cold"]["works"] and tiers["frozen"]["works"] and status == 0
     for tier in tiers.values():
         assert tier["why"] and (tier["works"] or tier["mend"])
@@ -158,7 +165,8 @@ async def test_the_doctor_sweeps_a_fleet_and_finds_what_its_ledger_does_not_own(
         )
     where = ("--sweep", "--fleet", str(fleet.directory))
     status, out, _ = await doctor(*where)
-    assert (status, out) == (0, "nothing amiss: processes and snapshots found: 1, all owned\n")
+    nothing = "nothing amiss: processes, snapshots and rented machines found: 1, all owned\n"
+    assert (status, out) == (0, nothing)
     orphan = fleet.launch(replica="orphan")
     await cold.wake(fleet.cold(orphan), orphan, generation=1, report=fleet.report)
     await fleet.processes.kill(running)
@@ -170,6 +178,76 @@ async def test_the_doctor_sweeps_a_fleet_and_finds_what_its_ledger_does_not_own(
         {"replica": "owned", "was": f"pid {running.pid} on port {running.port}"}
     ]
     assert len(fleet.processes.found()) == 1, "a sweep changes nothing"
+
+
+@pytest.fixture
+def rented(tmp_path: Path) -> Iterator[FakeHyperstack]:
+    """A fake cloud, and a fleet of which one model is on a machine there."""
+    cloud = FakeHyperstack()
+    api = cloud.open()
+    cloud.add("12345", ("sleep", "60"))
+    (tmp_path / "fleet.toml").write_text(
+        '[models.big]\nengine = "vllm"\nladder = ["hibernated", "cold"]\n'
+        'cloud = { provider = "hyperstack", id = "12345", url = "http://127.0.0.1:9", '
+        f'key_env = "CLOUD_KEY", api = "{api}" }}\n'
+    )
+    yield cloud
+    cloud.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "works", "said"),
+    [
+        ("HIBERNATED", True, "big is on hyperstack 12345, which is HIBERNATED"),
+        ("ACTIVE", True, "big is on hyperstack 12345, which is ACTIVE"),
+        ("ERROR", False, "big is on hyperstack 12345, which is ERROR"),
+    ],
+)
+async def test_the_doctor_looks_at_a_rented_machine_and_changes_nothing(
+    rented: FakeHyperstack, tmp_path: Path, state: str, works: bool, said: str
+):
+    rented.put("12345", state)
+    (proof,) = await prove_hibernated(fleet_at(tmp_path), env={"CLOUD_KEY": rented.key})
+    assert (proof.tier, proof.works, proof.tried, proof.why) == (Tier.HIBERNATED, works, True, said)
+    assert bool(proof.mend) != works
+    assert rented.machines["12345"].asked == []
+
+
+async def test_the_doctor_says_why_a_rented_machine_is_out_of_reach(
+    rented: FakeHyperstack, tmp_path: Path
+):
+    for env, said in (
+        ({}, "CLOUD_KEY is not set in the environment"),
+        ({"CLOUD_KEY": "x"}, "hyperstack refuses the API key (401 Unauthorized)"),
+    ):
+        (proof,) = await prove_hibernated(fleet_at(tmp_path), env=env)
+        assert not proof.works and proof.why == f"big is on hyperstack 12345: {said}"
+    status, out, _ = await doctor("--fleet", str(tmp_path), CLOUD_KEY="x")
+    assert status == 1 and re.search("hibernated fails +big is on hyperstack 12345: ", out)
+
+
+async def test_a_fleet_on_no_rented_machine_is_told_how_to_have_one():
+    (proof,) = await prove_hibernated(None, env={})
+    assert not proof.tried and "docs/hibernated.md" in proof.mend
+
+
+async def test_the_doctors_sweep_sees_a_rented_machine_that_runs_and_should_not(
+    rented: FakeHyperstack, tmp_path: Path
+):
+    clock = SystemClock.started()
+    async with open_ledger(str(tmp_path / "ledger.sqlite"), clock=clock, log=KeptLog()):
+        pass
+    where = ("--sweep", "--fleet", str(tmp_path))
+    status, out, _ = await doctor(*where, CLOUD_KEY=rented.key)
+    assert (status, out.partition(":")[0]) == (0, "nothing amiss")
+    rented.put("12345", "SHUTOFF")
+    status, out, _ = await doctor(*where, CLOUD_KEY=rented.key)
+    assert (status, out) == (1, "orphan   big-0: rented machine hyperstack 12345\n")
+    assert rented.machines["12345"].asked == []
+
+
+def fleet_at(directory: Path) -> FleetSettings:
+    return load_fleet(str(directory / "fleet.toml"), {}, machine=False)
 
 
 @pytest.mark.nightly

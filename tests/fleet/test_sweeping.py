@@ -255,3 +255,26 @@ async def test_what_was_to_be_ended_and_did_not_end_is_tried_again_by_the_next_s
         assert not house.world.processes
         await house.sweeps.one()
     assert notes(house) == [("orphan", "pid 100"), ("swept", "pid 100")]
+
+
+async def test_what_wakes_while_another_is_ended_is_not_ended(house: House):
+    house.model()
+    house.model(B)
+    house.reap_orphans = True
+    async with house.open():
+        stray_engine(house)
+        lost = Launch(
+            model=A, replica=ReplicaId("a-0"), argv=("a",), engine="fake", port=7, log_path=""
+        )
+        left = house.world.spawn(lost, 0, "fake-cold")
+
+        async def kill(running, end=house.world.kill):  # type: ignore[no-untyped-def]
+            if running.replica == STRANGER:
+                await house.serve()  # a request for A wakes it meanwhile
+            await end(running)
+
+        house.world.kill = kill  # type: ignore[method-assign]
+        await house.sweeps.one()
+        assert house.state() is State.READY and len(house.world.of("a-0")) == 2
+        await house.sweeps.one()
+        assert left.pid not in house.world.processes and len(house.world.of("a-0")) == 1

@@ -1,6 +1,7 @@
 """The ledger cannot be written; something has a defect: nothing is started that is not accounted for."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from poorwill.core.entries import Noted
 from poorwill.core.errors import ErrorCode, TryLater
 from poorwill.core.inputs import Tick, WakeFailed, WakeSucceeded
 from poorwill.core.lifecycle import State
+from poorwill.fleet.watching import watch
 
 from .house import A, B, House
 
@@ -111,3 +113,22 @@ async def test_a_defect_in_a_turn_ends_the_fleet_and_leaves_engines_to_the_next(
     async with house.open():
         assert house.state(A) is State.READY
         await house.serve()
+
+
+@pytest.mark.parametrize("machine", ["", "hyperstack 7"])
+async def test_requests_to_a_machine_that_is_lost_do_not_hang_on_connections_nobody_resets(
+    house: House, machine: str
+):
+    house.model()
+    async with house.open():
+        await house.serve()
+        unit = house.unit()
+        assert unit.running is not None
+        unit.running = replace(unit.running, machine=machine)
+        assert house.fleet is not None
+        watch(house.fleet.controller, unit, unit.running)
+        await house.settle()
+        house.world.end(unit.running.pid, "the cloud took it back")
+        await house.until(A, State.PARKED)
+        cuts = [(9000, "its engine is lost: the cloud took it back")]
+        assert house.connections.cuts == (cuts if machine else [])

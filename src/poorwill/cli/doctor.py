@@ -1,7 +1,7 @@
 """`poorwill doctor`: which ways of parking work on this machine, proved by doing it; what is left lying.
 
-Every tier is really used on a tiny process. What does not work is named with the reason and what would
-mend it. `--sweep` compares what exists with what the ledger says is owned.
+Every tier is really used on a tiny process; a fleet's rented machines are only looked at. What does not work
+is named with the reason and what would mend it. `--sweep` compares what exists with what the ledger owns.
 """
 
 import argparse
@@ -33,6 +33,8 @@ from poorwill.telemetry.log import StreamLog
 FINDING = 1
 """Exit status where something was found that should be mended."""
 
+_BETTER = (Tier.FROZEN, Tier.SUSPENDED, Tier.HIBERNATED)
+
 
 def _options(parser: argparse.ArgumentParser) -> None:
     add_fleet_option(parser, positional=True)
@@ -45,13 +47,14 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sweep",
         action="store_true",
-        help="compare the fleet's processes and snapshots with its ledger; changes nothing",
+        help="compare the fleet's processes, snapshots and rented machines with its ledger; changes "
+        "nothing",
     )
 
 
 async def _run(options: argparse.Namespace, streams: Streams) -> int:
     if options.sweep:
-        return _sweep(options, streams)
+        return await _sweep(options, streams)
     if options.install_criu:
         criu = await install_criu(private_prefix(streams.env), env=streams.env, tell=streams.tell)
         streams.tell(f"criu {criu.version} is in {criu.binary}")
@@ -66,13 +69,15 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
             _print_proof(proof, streams)
         if fleet is not None:
             streams.say(f"{'storage':<10} {_storage(speed)}")
-    # Cold parking always works; the question is whether there is a snapshot tier.
-    snapshots = [proof for proof in proofs if proof.tier in (Tier.FROZEN, Tier.SUSPENDED)]
-    return 0 if any(proof.works for proof in snapshots) else FINDING
+    # Cold parking always works; the question is whether there is a tier that is better than that.
+    better = [proof for proof in proofs if proof.tier in _BETTER]
+    rented = [proof for proof in proofs if proof.tier is Tier.HIBERNATED and proof.tried]
+    fine = any(proof.works for proof in better) and all(proof.works for proof in rented)
+    return 0 if fine else FINDING
 
 
 async def _prove(settings: FleetSettings | None, streams: Streams) -> list[Proof]:
-    from poorwill.compose.trial import prove_suspended  # loads every engine
+    from poorwill.compose.trial import prove_hibernated, prove_suspended  # loads every engine
 
     clock = SystemClock.started()
     log = StreamLog(stream=streams.stderr, level="error")
@@ -85,6 +90,7 @@ async def _prove(settings: FleetSettings | None, streams: Streams) -> list[Proof
             await prove_suspended(
                 settings, directory=directory, env=streams.env, clock=clock, log=log
             ),
+            *await prove_hibernated(settings, env=streams.env),
             Proof(
                 tier=Tier.ASLEEP,
                 works=False,
@@ -133,12 +139,11 @@ def _print_proof(proof: Proof, streams: Streams) -> None:
         streams.say(f"{'':<21} caution: {proof.caution}")
 
 
-def _sweep(options: argparse.Namespace, streams: Streams) -> int:
+async def _sweep(options: argparse.Namespace, streams: Streams) -> int:
     from poorwill.compose import ledger_path  # loads the whole gateway, which proving does without
 
     settings = read_fleet(options, streams)
-    directory = Path(settings.directory)
-    found = _inventory(directory, streams)
+    found = await _inventory(settings, streams)
     with reading(ledger_path(settings)) as db:
         known = recovered(db).replicas
     owned = [
@@ -158,13 +163,18 @@ def _sweep(options: argparse.Namespace, streams: Streams) -> int:
     return FINDING if sweep.orphans or sweep.missing else 0
 
 
-def _inventory(directory: Path, streams: Streams) -> Sequence[Found]:
+async def _inventory(settings: FleetSettings, streams: Streams) -> Sequence[Found]:
     """Return what exists of the fleet. Reads only: a poorwill may be serving it at this moment."""
-    log = StreamLog(stream=streams.stderr, level="error")
-    processes = EngineProcesses(fleet=str(directory), clock=SystemClock.started(), log=log)
+    from poorwill.compose.rented import rented_machines
+
+    directory = Path(settings.directory)
+    log, clock = StreamLog(stream=streams.stderr, level="warning"), SystemClock.started()
+    processes = EngineProcesses(fleet=str(directory), clock=clock, log=log)
     found = list(processes.found())
     for tier in (Tier.FROZEN, Tier.SUSPENDED):
         found += SnapshotStore(root=store_root(directory, tier), tier=tier).found()
+    for driver in rented_machines(settings, env=streams.env, clock=clock, log=log).drivers.values():
+        found += await driver.inventory()
     return found
 
 
@@ -191,13 +201,15 @@ def _print_sweep(sweep: Sweep, count: int, streams: Streams) -> None:
     for owned in sweep.missing:
         streams.say(f"missing  {owned.replica}: {_was(owned)}")
     if not sweep.orphans and not sweep.missing:
-        streams.say(f"nothing amiss: processes and snapshots found: {count}, all owned")
+        streams.say(
+            f"nothing amiss: processes, snapshots and rented machines found: {count}, all owned"
+        )
 
 
 def _was(owned: Owned) -> str:
     if owned.running is not None:
         return owned.running.where()
-    return f"parked {owned.parked.tier} in {owned.parked.where()}" if owned.parked else "nothing"
+    return f"parked {owned.parked.tier}: {owned.parked.where()}" if owned.parked else "nothing"
 
 
 VERB = Verb(
@@ -206,6 +218,6 @@ VERB = Verb(
     options=_options,
     run=_run,
     epilog="With a fleet it also measures the storage that holds the weights, for floors and predictions.\n"
-    "Exit status 1: no snapshot tier works, or the sweep found something.\n"
+    "Exit status 1: no tier works but cold, a rented machine is out of reach, or the sweep found something.\n"
     "docs/parking.md explains the tiers and what each needs.",
 )

@@ -1,15 +1,19 @@
-"""A trial of the tier `suspended` for the doctor: a guest of the fleet is booted, suspended and woken."""
+"""Trials for the doctor, of the tiers that take a fleet: `suspended`, where a guest is booted, suspended and
+woken, and `hibernated`, where the clouds are asked what their machines do, and nothing is changed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from poorwill.compose.machines import current_guest, guest_home, machine_drivers
+from poorwill.compose.rented import rented_machine
 from poorwill.compose.snapshots import fleet_snapshots
 from poorwill.core.errors import OperatorFault
-from poorwill.core.ports import Clock, Log
+from poorwill.core.ports import Clock, DriverError, Log
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ReplicaId, Tier
+from poorwill.drivers.cloud import MachineState
 from poorwill.drivers.guest import Guest
 from poorwill.drivers.process import EngineProcesses
 from poorwill.drivers.proof import Proof, free_port, prove_by_trial
@@ -70,8 +74,37 @@ async def prove_suspended(
     return replace(proof, why=f"{hypervisor.named}: {proof.why} ({why})")
 
 
-def _untried(why: str, mend: str) -> Proof:
-    return Proof(tier=Tier.SUSPENDED, works=False, tried=False, why=why, mend=mend)
+async def prove_hibernated(
+    settings: FleetSettings | None, *, env: Mapping[str, str]
+) -> list[Proof]:
+    """Ask for the state of each of the fleet's rented machines, if it has any. Changes nothing."""
+    models = settings.models if settings else ()
+    proofs = [await _looked_at(model, env) for model in models if model.cloud is not None]
+    why, mend = "the fleet is on no rented machine", "[models.NAME.cloud]; see docs/hibernated.md"
+    return proofs or [_untried(why, mend, tier=Tier.HIBERNATED)]
+
+
+async def _looked_at(model: ModelSettings, env: Mapping[str, str]) -> Proof:
+    assert model.cloud is not None
+    named = f"{model.name} is on {model.cloud.named}"
+    try:
+        seen = await rented_machine(model.cloud, env).look()
+    except OperatorFault as fault:
+        mend = fault.hint or ""
+        return Proof(tier=Tier.HIBERNATED, works=False, why=f"{named}: {fault.message}", mend=mend)
+    except DriverError as error:
+        return Proof(tier=Tier.HIBERNATED, works=False, why=f"{named}: {error}")
+    return Proof(
+        tier=Tier.HIBERNATED,
+        works=seen.state is not MachineState.FAILED,
+        why=f"{named}, which is {seen.word}",
+        mend="see its console" if seen.state is MachineState.FAILED else "",
+        caution="only looked at: the first park shows whether its cloud can hibernate it",
+    )
+
+
+def _untried(why: str, mend: str, *, tier: Tier = Tier.SUSPENDED) -> Proof:
+    return Proof(tier=tier, works=False, tried=False, why=why, mend=mend)
 
 
 def _first_guest(settings: FleetSettings) -> tuple[ModelSettings, Guest] | None:

@@ -70,7 +70,7 @@ class _Asked:
 
 @dataclass(slots=True, kw_only=True)
 class RentedMachine:
-    """A machine at a cloud. Who changes it takes turns; anybody may look."""
+    """A machine at a cloud. Who changes it takes turns; anybody may look at any time."""
 
     cloud: Cloud
     id: str
@@ -82,6 +82,7 @@ class RentedMachine:
     """At the last look; None: not looked at yet."""
     unwanted: bool = False
     """It was to be released, and nobody has seen yet that it was."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def named(self) -> str:
@@ -107,29 +108,15 @@ class RentedMachine:
         return self.seen
 
     async def bring_to(self, goal: Goal, *, limit_s: float) -> None:
-        """Return when the machine is where it is wanted, from whatever state.
+        """Return when the machine is where it is wanted, from whatever state; waits for its turn.
 
         Raises DriverError where it cannot be brought there within `limit_s`: CloudRefused, MachineGone and
         NoCapacity as they are. Cancelled: a request under way is first answered, so that `seen` tells what
         the machine does; then it is left to its cloud, which goes on with what it has taken on.
         """
-        asked: dict[Verb, _Asked] = {}
-        delay_s = self.pace.first_look_s
         try:
-            async with asyncio.timeout(limit_s):
-                while (seen := await self.look()).state not in goal.enough:
-                    if seen.state is MachineState.FAILED:
-                        raise DriverError(
-                            f"{self.named} is in state {seen.word}: see its cloud's console"
-                        )
-                    _note_moves(asked, seen.state)
-                    verb = goal.moves.get(seen.state)
-                    if verb is not None:
-                        await self._ask(
-                            verb, seen, asked.setdefault(verb, _Asked(state=seen.state))
-                        )
-                    await asyncio.sleep(delay_s)
-                    delay_s = min(delay_s * 1.5, self.pace.longest_look_s)
+            async with asyncio.timeout(limit_s), self.turn:
+                await self._brought(goal)
         except TimeoutError:
             raise DriverError(
                 f"{self.named} was not {goal.word} within {limit_s:g} s: its state is {self._word}"
@@ -167,6 +154,19 @@ class RentedMachine:
                     raise
                 await asyncio.sleep(self._wait_s(busy, delay_s))
                 delay_s *= 2
+
+    async def _brought(self, goal: Goal) -> None:
+        asked: dict[Verb, _Asked] = {}
+        delay_s = self.pace.first_look_s
+        while (seen := await self.look()).state not in goal.enough:
+            if seen.state is MachineState.FAILED:
+                raise DriverError(f"{self.named} is in state {seen.word}: see its cloud's console")
+            _note_moves(asked, seen.state)
+            verb = goal.moves.get(seen.state)
+            if verb is not None:
+                await self._ask(verb, seen, asked.setdefault(verb, _Asked(state=seen.state)))
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 1.5, self.pace.longest_look_s)
 
     async def _ask(self, verb: Verb, seen: Seen, asked: _Asked) -> None:
         """Ask for a change, unless that was done and may still have its effect."""

@@ -57,21 +57,18 @@ class Sweeper:
             Owned(replica=unit.id, running=unit.running, parked=unit.parked)
             for unit in units.values()
         ]
-        moving = {
-            unit.id
-            for unit in units.values()
-            if (rests := _generation_at_rest(unit)) is None or rests != before[unit.id]
-        }
         finder = {_key(each): driver for driver, each in found}
         orphans = [
             each
             for each in compare((each for _, each in found), owned).orphans
-            if each.replica not in moving
+            if each.replica not in _moved(units, before)
         ]
         keys = {_key(each) for each in orphans}
         self.stubborn &= keys
         notes = self._forget_all_but(keys)
         for each in orphans:
+            if each.replica in _moved(units, before):
+                continue  # while another one was ended
             ours = each.replica in ended or each.unfinished or _key(each) in self.stubborn
             if (ours or self.reap_orphans) and await self._reap(units, finder[_key(each)], each):
                 notes.append(self._note("swept", each))
@@ -152,6 +149,17 @@ def _generation_at_rest(unit: Unit) -> int | None:
     """Return the generation of a replica that neither wakes nor parks: it then owns all that it has."""
     busy = unit.replica.state in (State.WAKING, State.PARKING)
     return None if busy else unit.replica.generation
+
+
+def _moved(
+    units: Mapping[ModelName, Unit], before: Mapping[ReplicaId, int | None]
+) -> Collection[ReplicaId]:
+    """Return the replicas that wake or park, or did so since `before`."""
+    return {
+        unit.id
+        for unit in units.values()
+        if (rests := _generation_at_rest(unit)) is None or rests != before[unit.id]
+    }
 
 
 def _key(found: Found) -> str:

@@ -33,6 +33,8 @@ async def _wait_for_end(controller: "Controller", unit: Unit, running: Running) 
         why = await processes.exited(running)
     except Exception as error:
         why = f"its process cannot be watched: {error!r}"
+    if running.machine:  # no kernel of ours resets the connections to it
+        controller.connections.cut(running.host, running.port, f"its engine is lost: {why}")
     try:
         await processes.kill(running)  # what it left of its process group
     except (DriverError, OSError) as error:
