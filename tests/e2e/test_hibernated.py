@@ -187,9 +187,9 @@ def test_a_cloud_without_a_free_machine_is_no_capacity_and_costs_nothing(
 
 
 def test_a_refused_key_is_told_to_whoever_asks(rented: Rented, fleet: Path) -> None:
-    program = Program.start(fleet, CLOUD_KEY="of another account")
+    program = Program.start(fleet, CLOUD_KEY="of-another-account")
     answer = program.ask({"model": "big", "messages": []})
     assert answer.status_code == 503
     assert "hyperstack refuses the API key" in answer.json()["error"]["message"]
     assert program.stop() == 0
-    assert "of another account" not in (fleet / "serve.log").read_text()
+    assert "of-another-account" not in (fleet / "serve.log").read_text()
