@@ -315,6 +315,15 @@ async def test_bench_finds_where_batching_saturates_and_what_a_wake_costs(fleet)
     assert result["baseline_first_token_s"] < 0.2
 
 
+async def test_bench_of_one_client_says_nothing_about_growth(fleet):
+    status, out, err = await poorwill(
+        *("bench", "bird", "--fleet", str(fleet), "--concurrency", "1"),
+        *("--seconds", "0.3", "--tokens", "10", "--pairs", "4"),
+    )
+    assert status == 0, err
+    assert "bird, warm" in out and "throughput" not in out
+
+
 async def test_bench_refuses_bad_bounds_and_unknown_models(fleet):
     status, _, err = await poorwill("bench", "--fleet", str(fleet), "--concurrency", "0")
     assert status == 2 and "out of range" in err

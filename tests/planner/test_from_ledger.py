@@ -234,6 +234,10 @@ async def test_a_ledger_without_requests_says_so(plan, fleet):
     assert ran.status == 2 and "no request" in ran.err
 
 
+def add_to(file: str, text: str) -> None:
+    Path(file).write_text(Path(file).read_text() + text)
+
+
 async def test_where_the_models_bridge_leads_is_what_is_priced_and_a_choice(plan, fleet):
     file, _ = fleet()
     words = ("--from-ledger", "--fleet", file, "--json")
@@ -243,7 +247,7 @@ async def test_where_the_models_bridge_leads_is_what_is_priced_and_a_choice(plan
         'hosted = { provider = "me", model = "mine", bridge = true, url = "https://x.example/v1", '
         'key_env = "K", input_usd_mtok = 300, output_usd_mtok = 1000 }\n'
     )
-    Path(file).write_text(Path(file).read_text() + hosted)
+    add_to(file, hosted)
     found = json.loads((await plan(*words)).out)
     assert found["prices"]["hosted"].startswith("me/mine, fleet.toml")
     hosted = next(p for p in found["policies"] if p["name"] == "hosted")

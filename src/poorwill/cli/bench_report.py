@@ -80,7 +80,7 @@ def _conclusions(result: BenchResult) -> list[str]:
             f"batching saturates at {saturated.concurrency} at once: {saturated.tokens_s:,.0f} tokens/s; "
             "more clients only wait longer"
         )
-    else:
+    elif len({level.concurrency for level in result.levels}) > 1:
         lines.append("throughput still grew at the highest concurrency: try --concurrency higher")
     added = result.overhead
     if added is not None:

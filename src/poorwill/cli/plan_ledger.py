@@ -45,7 +45,7 @@ def own_jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
             ErrorCode.CONFIG_INVALID,
             f"{os.path.basename(path)} has no request"
             + (f" for {options.model}" if options.model else "")
-            + f" from {looked}",
+            + f" {words}",
             hint=f"--period looks at another; {ELSEWHERE}",
         )
     for name, past in pasts.items():
