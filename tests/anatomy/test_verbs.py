@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from poorwill.cli.anatomy_text import readable, waterfall
+from poorwill.cli.anatomy_text import readable, seconds, waterfall
 from poorwill.core.entries import PhaseSpan, ReplicaCreated, SpanOpened, WakeBegan, WakeEnded
 from poorwill.core.settings import RateSettings
 from poorwill.core.starts import FinishedWake
@@ -146,6 +146,22 @@ def test_details_are_told_in_people_s_units():
         "CPU buffer size = 8.72 MiB, from the page cache"
     )
     assert readable("10 B from storage") == "10 B from storage"
+
+
+@pytest.mark.parametrize(
+    ("us", "told"),
+    [
+        (0, "0 ms"),
+        (412, "412 us"),
+        (1_126, "1.13 ms"),
+        (24_000, "24 ms"),
+        (241_000, "0.241 s"),
+        (12_300_000, "12.3 s"),
+        (1_120_000_000, "18 m 40 s"),
+    ],
+)
+def test_a_duration_keeps_three_digits_however_short(us, told):
+    assert seconds(us) == told
 
 
 def test_a_waterfall_keeps_to_the_terminal_s_width():

@@ -140,11 +140,13 @@ def estimate_lines(estimates: Sequence[Estimate]) -> list[str]:
 
 
 def seconds(microseconds: int | None) -> str:
-    """Return a duration for people: `412 us`, `0.024 s`, `12.3 s`, `18 m 40 s`."""
+    """Return a duration for people: `412 us`, `24.1 ms`, `0.241 s`, `12.3 s`, `18 m 40 s`."""
     if microseconds is None:
         return "-"
     if 0 < abs(microseconds) < 1_000:
         return f"{microseconds} us"
+    if abs(microseconds) < 100_000:
+        return f"{microseconds / 1_000:.3g} ms"
     value = microseconds / SECOND_US
     if value >= 120:
         minutes, rest = divmod(round(value), 60)
