@@ -11,8 +11,9 @@ from poorwill.cli.bill import hosted_price
 from poorwill.core.entries import Alive, ClockStepped, ParkEnded
 from poorwill.core.settings import HostedSettings, RateSettings
 from poorwill.ledger.applying import Applier
-from poorwill.ledger.bill import make_bill
+from poorwill.ledger.bill import Axis, group, make_bill
 from poorwill.ledger.dates import month
+from poorwill.ledger.items import Item
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.schema import connect_writer, migrate, reading
 from poorwill.main import run
@@ -81,8 +82,8 @@ async def test_the_table_has_a_line_for_each_cause_and_a_total(ledger):
         "serving",
         "linger",
         "floor",
-        "parked.cold",
         "parked.frozen",
+        "parked.cold",
         "rounding",
         "storage",
     ]
@@ -302,3 +303,27 @@ async def test_time_without_a_tier_has_a_name_in_the_table(ledger):
     assert status == 0
     rows = {line.split()[0] for line in said.splitlines() if "$" in line and line[0] != " "}
     assert {"(ready)", "frozen"} <= rows
+
+
+def test_the_causes_stand_in_the_order_in_which_they_happen():
+    causes = ["parked.cold", "park", "failed_wake", "wake.verify", "serving", "wake.ready"]
+    causes += ["wake.spawn", "parked.frozen", "wake.imports"]
+    items = [
+        Item(
+            day=1,
+            model="m",
+            replica="m-0",
+            cause=cause,
+            tier="",
+            key="",
+            rate=None,
+            currency="USD",
+            us=1,
+            nusd=1,
+        )
+        for cause in causes
+    ]
+    assert [line.names[0] for line in group(items, [Axis.CAUSE])] == [
+        *("wake.spawn", "wake.imports", "wake.ready", "wake.verify", "serving", "park"),
+        *("parked.frozen", "parked.cold", "failed_wake"),
+    ]

@@ -18,6 +18,7 @@ from poorwill.core.words import SECOND_US, Tier
 from poorwill.ledger.bill import Axis, Bill, make_bill
 from poorwill.ledger.dates import between
 from poorwill.ledger.schema import reading
+from poorwill.ledger.wording import duration
 from poorwill.planner.scenario import Scenario, TierTimes
 from poorwill.planner.simulate import simulate
 
@@ -245,7 +246,7 @@ def _bill_lines(settings: FleetSettings, facts: Facts) -> list[str]:
         f"The bill, at {rate} an hour while not parked",
     ]
     lines += [
-        f"  {line.names[0]:<24} {line.us / 1e6:8.2f} s  {dollars(line.nusd, places=6):>11}"
+        f"  {line.names[0]:<24} {duration(line.us):>11}  {dollars(line.nusd, places=6):>11}"
         for line in facts.bill.lines
     ]
-    return [*lines, f"  {'total':<35}  {dollars(figures.nusd, places=6):>11}"]
+    return [*lines, f"  {'total':<36}  {dollars(figures.nusd, places=6):>11}"]

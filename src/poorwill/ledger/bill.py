@@ -10,7 +10,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from poorwill.core.settings import HostedSettings
-from poorwill.core.words import FAILED_WAKE, HOUR_US, PARKED_CAUSES, USEFUL_CAUSES
+from poorwill.core.words import (
+    DRAIN,
+    FAILED_WAKE,
+    FLOOR,
+    HOUR_US,
+    LINGER,
+    PARK,
+    PARKED_CAUSES,
+    SERVING,
+    USEFUL_CAUSES,
+    Phase,
+    Tier,
+    parked,
+    waking,
+)
 from poorwill.ledger.dates import Period, day_name, month_name
 from poorwill.ledger.items import Item, items, last_instant
 from poorwill.ledger.pricing import NAMED_CHARGES
@@ -279,12 +293,13 @@ def _always_on(db: sqlite3.Connection, period: Period) -> dict[str, int]:
 
 
 def _cause_rank(cause: str) -> int:
-    """Return where a cause stands on the bill: wakes, use, waiting, parked, the rest, named charges."""
-    order = ("wake.", "serving", "linger", "floor", "drain", "park", "parked.")
-    for number, prefix in reversed(list(enumerate(order))):
-        if cause == prefix or (prefix.endswith(".") and cause.startswith(prefix)):
-            return number
-    return len(order) + (cause in NAMED_CHARGES)
+    """Return where a cause stands on the bill: wakes, use, waiting, parked, the rest, named charges.
+
+    The phases of a wake stand as they follow one another, parked tiers from shallow to deep.
+    """
+    wakes, rests = map(waking, Phase), map(parked, Tier)
+    order: list[str] = [*wakes, SERVING, LINGER, FLOOR, DRAIN, PARK, *rests]
+    return order.index(cause) if cause in order else len(order) + (cause in NAMED_CHARGES)
 
 
 def _window(period: Period) -> dict[str, int]:
