@@ -10,7 +10,7 @@ import pytest
 from poorwill.core.launch import Launch, Running
 from poorwill.core.ports import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.words import Phase, ReplicaId, Tier
-from poorwill.drivers.cloud import CloudRefused, MachineGone
+from poorwill.drivers.cloud import CloudBusy, CloudRefused, MachineGone
 from poorwill.drivers.hibernated import RentedDriver
 
 from .conftest import ask, until
@@ -157,9 +157,22 @@ async def test_a_refused_key_fails_a_wake_with_words_about_the_key(
     rented.cloud.key = "another"
     with pytest.raises(CloudRefused, match="refuses the API key"):
         await wake(rented, launch)
-    assert [line[1] for line in rented.log.lines] == [
-        "a rented machine may run on, and be billed; the next sweep tries again"
+    assert rented.log.lines == [], "nothing was asked of the machine, so nothing is undone"
+
+
+async def test_a_cloud_that_falls_silent_during_a_wake_leaves_a_machine_to_the_sweep(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    there.mistakes.append(Mistake(0, silent=True, done=True, verb="hibernate-restore"))
+    there.mistakes += [Mistake(503)] * 6
+    with pytest.raises(CloudBusy, match="503"):
+        await wake(rented, launch)
+    assert [line[1].partition(";")[0] for line in rented.log.lines] == [
+        "a rented machine may run on, and be billed"
     ]
+    await until(lambda: there.status == "ACTIVE")
+    (found,) = await rented.driver(Tier.COLD).inventory()
+    assert found.unfinished
 
 
 async def test_a_wake_cancelled_while_the_machine_is_restored_has_it_hibernated_afterwards(

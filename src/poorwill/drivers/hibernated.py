@@ -203,6 +203,8 @@ class RentedDriver:
 
     async def _let_go(self, machine: RentedMachine) -> None:
         """Have a machine that is of no use hibernated. A failure is told: it may be billed on."""
+        if machine.at_rest:
+            return
         try:
             await machine.release(limit_s=self.undo_limit_s)
         except DriverError as error:

@@ -82,6 +82,8 @@ class RentedMachine:
     """At the last look; None: not looked at yet."""
     unwanted: bool = False
     """It was to be released, and nobody has seen yet that it was."""
+    touched: bool = False
+    """Something was asked of its cloud since it was last to run."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -132,9 +134,15 @@ class RentedMachine:
         await self.bring_to(RELEASE, limit_s=limit_s)
         self.unwanted = False
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing was asked of its cloud since it was to run, and nothing needs to be."""
+        idle = (MachineState.PARKED, MachineState.FAILED)
+        return not self.touched and (self.seen is None or self.seen.state in idle)
+
     async def run(self, *, limit_s: float) -> bool:
         """Return when the machine runs; whether it did so already. Raises and cancelled as `bring_to`."""
-        self.unwanted = False
+        self.unwanted = self.touched = False
         ran = (await self.look()).state is MachineState.RUNNING
         await self.bring_to(RUN, limit_s=limit_s)
         return ran
@@ -163,18 +171,20 @@ class RentedMachine:
                 raise DriverError(f"{self.named} is in state {seen.word}: see its cloud's console")
             _note_moves(asked, seen.state)
             verb = goal.moves.get(seen.state)
-            if verb is not None:
-                await self._ask(verb, seen, asked.setdefault(verb, _Asked(state=seen.state)))
+            if verb is not None and await self._ask(
+                verb, seen, asked.setdefault(verb, _Asked(state=seen.state))
+            ):
+                delay_s = self.pace.first_look_s
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 1.5, self.pace.longest_look_s)
 
-    async def _ask(self, verb: Verb, seen: Seen, asked: _Asked) -> None:
-        """Ask for a change, unless that was done and may still have its effect."""
+    async def _ask(self, verb: Verb, seen: Seen, asked: _Asked) -> bool:
+        """Ask for a change, unless that was done and may yet have its effect; return whether it was asked."""
         now = asyncio.get_running_loop().time()
         if asked.moved:
             raise self._came_back(verb, seen)
         if now < asked.not_before:
-            return
+            return False
         if asked.times == self.pace.attempts:
             raise DriverError(
                 f"{self.named} stays {seen.word}, though asked {asked.times} times to {verb}"
@@ -192,12 +202,14 @@ class RentedMachine:
             if (await self.look()).state is seen.state:
                 raise
             # It had moved between the look and the request, which was then rightly refused.
+        return True
 
     async def _request(self, verb: Verb) -> None:
         """Ask once. Cancelled: the answer is waited for, which the client bounds; cancelled again: not that.
 
         A request abandoned half-way would leave it open for minutes whether the machine is paid for.
         """
+        self.touched = True
         answered, errors = asyncio.Event(), list[DriverError]()
 
         async def request() -> None:
