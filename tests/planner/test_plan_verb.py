@@ -9,9 +9,12 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from poorwill.cli.plan import VERB
 from poorwill.main import run
+from poorwill.planner.drawing import dollar_ticks
 
 S = 1_000_000
 WORLD = ("--active-usd-h", "3.60", "--parked-usd-h", "0.036", "--wake-s", "95", "--park-s", "20")
@@ -414,6 +417,20 @@ async def test_the_states_of_a_day_are_drawn_also_where_a_hosted_api_is_the_answ
     assert "Use a hosted API" in ran.out
     assert "under adaptive (hours)" in ran.out
     assert ". parked   w waking   # serving" in ran.out or ". parked   # serving" in ran.out
+
+
+@given(low=st.floats(1e-6, 1e6), ratio=st.floats(8, 1e9))
+def test_the_axis_of_dollars_has_a_few_round_amounts(low, ratio):
+    ticks = dollar_ticks(low, low * ratio)
+    assert 1 <= len(ticks) <= 16 and ticks == sorted(ticks)
+    assert low <= ticks[0] and ticks[-1] <= low * ratio
+
+
+async def test_a_saving_of_nearly_all_is_not_called_all(plan):
+    short = ("--wake-s", "0.02", "--park-s", "0.02", "--service-s", "0.02")
+    words = ("--synthetic", "poisson", "--requests-per-day", "12", "--active-usd-h", "3.60", *short)
+    ran = await plan(*words, "--parked-usd-h", "0")
+    assert "it saves more than 99.9% of running continuously" in ran.out
 
 
 async def test_a_plot_of_each_kind_is_written(plan, tmp_path):

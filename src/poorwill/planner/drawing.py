@@ -5,6 +5,7 @@ SVG and HTML carry both colour schemes and follow the reader's; a PNG has an opa
 
 import html
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -37,6 +38,9 @@ STATE_COLOURS: Mapping[str, str] = MappingProxyType(
 """Mid tones that stand out on white and on black."""
 CHARACTER_PT = 5.6
 """Width of a character of a label, generously."""
+MOST_TICKS = 10
+"""Names that fit along an axis of dollars."""
+
 TICKS_S: Mapping[float, str] = MappingProxyType(
     {
         0.001: "1 ms",
@@ -174,6 +178,8 @@ def _frontier(axes: Any, points: Sequence[Point], colours: Mapping[str, str]) ->
     costs = [p.cost_usd for p in points if p.cost_usd > 0]
     if costs and max(costs) > 8 * min(costs):
         axes.set_xscale("log")
+        axes.set_xticks(dollar_ticks(min(costs), max(costs)))
+        axes.minorticks_off()
     axes.xaxis.set_major_formatter(lambda value, _: f"${value:,.10g}")
     axes.set_xlabel("cost over the span (US dollars)")
     axes.set_ylabel("95th-percentile wait (seconds)")
@@ -184,6 +190,17 @@ def _frontier(axes: Any, points: Sequence[Point], colours: Mapping[str, str]) ->
     axes.grid(color=colours["line"], lw=0.5)
     axes.margins(x=0.08, y=0.25)
     _scale_waits(axes, [p.p95_s for p in points])
+
+
+def dollar_ticks(low: float, high: float) -> list[float]:
+    """Return amounts between two of which the higher is eight times the lower or more: round, and few."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [step * 10.0**power for power in powers for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) <= MOST_TICKS:
+            break
+    return ticks
 
 
 def _scale_waits(axes: Any, waits_s: Sequence[float]) -> None:

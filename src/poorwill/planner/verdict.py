@@ -200,7 +200,7 @@ def _scale_to_zero(case: Case, best: Outcome, continuous: Outcome) -> Verdict:
     held = len(waits.held_us)
     paper = min(case.on_paper, key=lambda one: one.objective_nusd(price), default=best)
     lines = [
-        f"Scale to zero with {best.policy}: it saves {saves:.1%} of running continuously.",
+        f"Scale to zero with {best.policy}: it saves {_share(saves)} of running continuously.",
         _costs(case, best, continuous),
         f"{held:,} of {waits.requests:,} requests wait, 95 % of all at most "
         f"{brief_s(waits.percentile_us(95))} s, the longest {brief_s(waits.max_us)} s.",
@@ -252,3 +252,8 @@ def _aside(case: Case) -> tuple[str, ...]:
         f"For comparison, {bill.offer.name} would charge {money(bill.nusd)} for these tokens "
         f"({bill.offer.source}, {bill.as_of}); --hosted names a model that counts as a choice.",
     )
+
+
+def _share(part: float) -> str:
+    """Return a share of less than all as a percentage that never says all."""
+    return "more than 99.9%" if 0.9995 <= part < 1 else f"{part:.1%}"
