@@ -5,6 +5,7 @@ import io
 import json
 import signal
 import sqlite3
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import openai
 import pytest
 
+from poorwill.compose.bridges import hosted_apis
+from poorwill.config import load_fleet
 from poorwill.main import run
 
 from .fake_hosted import COST_NUSD, KEY, FakeHostedApi, fake_hosted_api
@@ -202,6 +205,24 @@ def test_what_is_on_the_bridge_is_finished_before_poorwill_ends(
         assert next(parts).choices[0].delta.content == "afar"
         assert list(parts) == []
     assert program.stop() == 0
+
+
+def test_a_hosted_api_over_https_is_verified_by_the_systems_store(fleet: Path) -> None:
+    fake = FakeHostedApi()
+    bridged_fleet(fleet, fake.hosted().replace("http://127.0.0.1:0", "https://api.example"))
+    settings = load_fleet(str(fleet / "fleet.toml"), {"FAKE_KEY": KEY})
+    [api] = hosted_apis(settings, env={"FAKE_KEY": KEY}, log=ToyLog()).values()
+    assert api.tls is not None
+    assert api.tls.verify_mode is ssl.CERT_REQUIRED and api.tls.check_hostname
+    assert (api.host, api.port, api.at_once) == ("api.example", 443, True)
+    assert api.price(0, 11, 7) == COST_NUSD
+
+
+class ToyLog:
+    def info(self, message: str, /, **fields: object) -> None:
+        assert KEY not in str(fields)
+
+    warning = error = info
 
 
 def test_check_and_serve_name_every_mistake_in_a_bridge(fleet: Path, fake: FakeHostedApi) -> None:
