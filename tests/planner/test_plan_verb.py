@@ -426,10 +426,10 @@ def test_the_axis_of_dollars_has_a_few_round_amounts(low, ratio):
     assert low <= ticks[0] and ticks[-1] <= low * ratio
 
 
-async def test_a_saving_of_nearly_all_is_not_called_all(plan):
-    short = ("--wake-s", "0.02", "--park-s", "0.02", "--service-s", "0.02")
-    words = ("--synthetic", "poisson", "--requests-per-day", "12", "--active-usd-h", "3.60", *short)
-    ran = await plan(*words, "--parked-usd-h", "0")
+async def test_a_saving_of_nearly_all_is_not_called_all(plan, tmp_path):
+    trace = csv_of(tmp_path, [f"{number * 7000},0.1" for number in range(30)])
+    short = ("--wake-s", "0.02", "--park-s", "0.02", "--parked-usd-h", "0")
+    ran = await plan("--trace", trace, "--active-usd-h", "3.60", *short)
     assert "it saves more than 99.9% of running continuously" in ran.out
 
 
