@@ -1,6 +1,7 @@
 """The bridge when something fails: what turns back, who leaves, whom a certificate does not prove."""
 
 import asyncio
+import random
 import ssl
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from .site import M1, Site, post, running_site
 from .talk import talk
 from .toy_upstream import (
     EVENTS_HEAD,
+    LAST,
     Asked,
     ToyUpstream,
     answer,
@@ -317,6 +319,52 @@ async def test_a_gateway_that_closes_ends_what_is_on_the_bridge_with_draining() 
         response = await client.answer()
         assert (response.status, response.error()["code"]) == (503, "draining")
         await _until_closed(site, fake)
+
+
+async def test_many_cross_turn_back_and_leave_at_random_and_nothing_is_lost() -> None:
+    chance = random.Random(7)
+
+    async def anything(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(chance.random() / 50)
+        script = chance.choice([chat, chat, chat, _says(400), _hangs_up, _babbles, _streams_on])
+        await script(asked, writer)
+
+    async def visits(site: Site) -> None:
+        async with talk(site.port) as client:
+            client.send(post(chance.choice([ASK, STREAM])))
+            if chance.random() < 0.5:
+                await asyncio.sleep(chance.random() / 20)
+                client.leave()
+            else:
+                answer = await client.answer()
+                assert answer.status == 200 or answer.body == b"", answer
+
+    async with bridged_site(anything) as (site, fake):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(150):
+                group.create_task(visits(site))
+                await asyncio.sleep(chance.random() / 500)
+                for bridge in site.server._policy.bridges.values():
+                    bridge._rests_until_us = 0  # no rest: the next one is to try as well
+            site.wake()
+        for number in range(150):
+            row = await site.ledger.row(number)
+            assert bool(row.bridge) != bool(row.replica) or row.outcome == "client_gone"
+        await site.settled()
+        [bridge] = site.server._policy.bridges.values()
+        assert bridge.under_way == 0 and bridge.failures > 10
+        paid = sum(row.bridge_nusd for row in site.ledger.rows)  # type: ignore[union-attr]
+        assert (
+            not site.activator.queue
+            and paid == bridge.nusd == sum(nusd for _, _, nusd in site.paid) > 0
+        )
+        await _until_closed(site, fake)
+
+
+async def _streams_on(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(EVENTS_HEAD + event(delta("fake-8b", "hi")))
+    await asyncio.sleep(0.02)
+    writer.write(event(delta("fake-8b", "ho")) + LAST)
 
 
 # -- TLS
