@@ -1,5 +1,6 @@
 """A gateway with a bridge to a fake hosted API: a real server on loopback, over HTTP or TLS."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from poorwill.gateway.hosted_api import HostedApi
 
 from .site import M1, Site, post, running_site
 from .talk import Answer, talk
-from .toy_upstream import Asked, Script, ToyUpstream, chat, toy_upstream
+from .toy_upstream import Asked, Script, ToyUpstream, answer, chat, toy_upstream
 
 HOSTED_KEY = "sk-of-the-operator"
 NAME = "fakeprovider/fake-8b"
@@ -76,6 +77,25 @@ async def ask(site: Site, body: object = ASK, **more: Any) -> Answer:
     async with talk(site.port) as client:
         client.send(post(body, **more))
         return await client.answer()
+
+
+async def nothing(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+def says(status: int, *headers: str) -> Any:
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(status, b'{"error":{"message":"no"}}', *headers))
+
+    return script
+
+
+async def hangs_up(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+async def babbles(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"this is not HTTP\r\n\r\n")
 
 
 def certificate(directory: Path, name: str = "localhost") -> Path:

@@ -1,0 +1,178 @@
+"""A client on the bridge may leave at every await; both places are free at once, and exactly once."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from .bridge_site import (
+    ASK,
+    NAME,
+    STREAM,
+    ask,
+    babbles,
+    bridged_site,
+    hangs_up,
+    nothing,
+    says,
+)
+from .site import Site, post
+from .talk import talk
+from .toy_upstream import (
+    EVENTS_HEAD,
+    LAST,
+    Asked,
+    ToyUpstream,
+    chat,
+    delta,
+    event,
+)
+
+
+async def _gone(site: Site, *, sent: bool) -> None:
+    row = await site.ledger.row()
+    assert (row.status, row.outcome) == (499, "client_gone")
+    assert (row.bridge, row.bridge_untold) == ((NAME, True) if sent else ("", False))
+    assert site.activator.crossing == 0
+
+
+async def test_leaving_while_connecting_leaves_no_connection() -> None:
+    async with bridged_site() as (site, fake), talk(site.port) as client:
+        original, connecting = site.pool.connect, asyncio.Event()
+
+        async def connect(host: str, port: int, **more: Any) -> object:
+            connecting.set()
+            upstream = await original(host, port, **more)
+            raise AssertionError(f"{upstream!r} outlived its request")
+
+        site.pool.connect = connect  # type: ignore[method-assign, assignment]
+        client.send(post(ASK))
+        await connecting.wait()
+        [connection] = site.server._house.connections
+        assert connection.exchange is not None
+        connection.exchange.gone()
+        await _gone(site, sent=False)
+        assert fake.asked == []
+
+
+async def _until_closed(site: Site, fake: ToyUpstream) -> None:
+    """Wait until no connection to the hosted API is open; a toy notices only when it reads or writes."""
+    async with asyncio.timeout(5):
+        await site.pool.close(fake.host, fake.port)
+    assert not site.pool._addresses[fake.host, fake.port].open
+
+
+@pytest.mark.parametrize("polite", [True, False])
+async def test_leaving_before_the_first_byte_stops_the_hosted_api(polite: bool) -> None:
+    async with bridged_site(nothing) as (site, fake):
+        async with talk(site.port) as client:
+            client.send(post(ASK))
+            await fake.until(lambda: bool(fake.asked))
+            client.writer.close() if polite else client.leave()
+            await _gone(site, sent=True)
+            await _until_closed(site, fake)
+
+
+async def test_leaving_mid_stream_stops_the_hosted_api() -> None:
+    async def streams(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(EVENTS_HEAD + event(delta("fake-8b", "hi")))
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async with bridged_site(streams) as (site, fake), talk(site.port) as client:
+        client.send(post(STREAM))
+        await client.answer(until=b"hi")
+        client.leave()
+        await _gone(site, sent=True)
+        await _until_closed(site, fake)
+
+
+async def test_leaving_while_a_stale_connection_is_replaced_leavesnothing() -> None:
+    stuck = asyncio.Event()
+
+    async def closes(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if len(fake.asked) > 1:
+            writer.transport.abort()
+        else:
+            await chat(asked, writer)
+
+    async with bridged_site(closes) as (site, fake), talk(site.port) as client:
+        assert (await ask(site)).status == 200
+
+        async def connect(host: str, port: int, **more: Any) -> object:
+            stuck.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        site.pool.connect = connect  # type: ignore[method-assign, assignment]
+        client.send(post(ASK))
+        await stuck.wait()
+        client.leave()
+        row = await site.ledger.row(1)
+        assert (row.outcome, row.bridge) == ("client_gone", NAME)
+
+
+async def test_leaving_while_held_after_the_hosted_api_failed_frees_the_place() -> None:
+    async with bridged_site(says(500)) as (site, _), talk(site.port) as client:
+        client.send(post(ASK))
+        await site.held()
+        client.leave()
+        await site.activator.until(lambda: not site.activator.queue)
+        await _gone(site, sent=False)
+
+
+async def test_a_gateway_that_closes_ends_what_is_on_the_bridge_with_draining() -> None:
+    async with bridged_site(nothing) as (site, fake), talk(site.port) as client:
+        client.send(post(ASK))
+        await fake.until(lambda: bool(fake.asked))
+        site.server._policy.fail_all("poorwill is shutting down")
+        response = await client.answer()
+        assert (response.status, response.error()["code"]) == (503, "draining")
+        await _until_closed(site, fake)
+
+
+async def test_many_cross_turn_back_and_leave_at_random_andnothing_is_lost() -> None:
+    chance = random.Random(7)
+
+    async def anything(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(chance.random() / 50)
+        script = chance.choice([chat, chat, chat, says(400), hangs_up, babbles, _streams_on])
+        await script(asked, writer)
+
+    async def visits(site: Site) -> None:
+        async with talk(site.port) as client:
+            client.send(post(chance.choice([ASK, STREAM])))
+            if chance.random() < 0.5:
+                await asyncio.sleep(chance.random() / 20)
+                client.leave()
+            else:
+                answer = await client.answer()
+                assert answer.status == 200 or answer.body == b"", answer
+
+    async with bridged_site(anything) as (site, fake):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(150):
+                group.create_task(visits(site))
+                await asyncio.sleep(chance.random() / 500)
+                for bridge in site.server._policy.bridges.values():
+                    bridge._rests_until_us = 0  # no rest: the next one is to try as well
+            site.wake()
+        for number in range(150):
+            row = await site.ledger.row(number)
+            assert bool(row.bridge) != bool(row.replica) or row.outcome == "client_gone"
+        await site.settled()
+        [bridge] = site.server._policy.bridges.values()
+        assert bridge.under_way == 0 and bridge.failures > 10
+        paid = sum(row.bridge_nusd for row in site.ledger.rows)  # type: ignore[union-attr]
+        assert (
+            not site.activator.queue
+            and paid == bridge.nusd == sum(nusd for _, _, nusd in site.paid) > 0
+        )
+        await _until_closed(site, fake)
+
+
+async def _streams_on(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(EVENTS_HEAD + event(delta("fake-8b", "hi")))
+    await asyncio.sleep(0.02)
+    writer.write(event(delta("fake-8b", "ho")) + LAST)
