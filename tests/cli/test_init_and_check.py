@@ -220,3 +220,20 @@ async def test_a_model_file_that_is_cut_short_is_a_problem_with_the_bytes_that_a
         assert ran.status == 2
         assert "fleet.toml:2: models.m.path: the model" in ran.out and told in ran.out
         assert "hint: download or copy it again" in ran.out
+
+
+async def test_what_an_engine_cannot_do_here_is_a_warning(
+    poorwill: Poorwill, tmp_path: Path
+) -> None:
+    path = tmp_path / "fleet.toml"
+    model = '[models.a]\nengine = "vllm"\npath = "org/model"\nladder = ["asleep", "cold"]\n'
+    path.write_text(model)
+    ran = await poorwill("check", str(path), PATH=str(tmp_path))
+    assert ran.status == 0
+    assert "models.a.engine: there is no program 'vllm' on PATH" in ran.out
+    assert "models.a.ladder: asleep will be skipped: the engine vllm sleeps only" in ran.out
+    (tmp_path / "vllm").write_text("#!/bin/sh\n")
+    (tmp_path / "vllm").chmod(0o755)
+    path.write_text(model + "options = { sleep = true }\n")
+    ran = await poorwill("check", str(path), PATH=str(tmp_path))
+    assert "PATH" not in ran.out and "asleep will" not in ran.out

@@ -2,7 +2,7 @@
 
 import argparse
 import os.path
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from poorwill.cli.target import add_fleet_option, add_json_option, fleet_path, read_fleet
@@ -46,6 +46,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     try:
         fleet = read_fleet(options, streams, machine=True)
         problems, warnings = _judge(fleet, source, ports=options.ports)
+        warnings = [*warnings, *_engines(fleet, streams.env)]
     except ConfigFault as fault:
         fleet, problems, warnings = None, fault.problems, ()
     if options.json:
@@ -136,6 +137,26 @@ def _judge(
         problems += _short_idles(fleet, source, known.recovered)
     problems += _unpriced_bridges(fleet, source)
     return problems, warnings
+
+
+def _engines(fleet: FleetSettings, env: Mapping[str, str]) -> Iterator[Problem]:
+    """Return warnings of engines that are not installed here, and of rungs that theirs will not take."""
+    from poorwill.engines.kinds import cannot_sleep, missing_program
+
+    for model in fleet.models:
+        if model.cloud is not None:
+            continue
+        missing = missing_program(model.engine, env)
+        if missing is not None:
+            yield Problem(
+                where=f"models.{model.name}.engine",
+                what=f"there is no program {missing!r} on PATH",
+                hint="install it, or name where it is with command",
+            )
+        why = cannot_sleep(model.engine) if Tier.ASLEEP in model.replica.park.ladder else None
+        if why is not None:
+            what = f"asleep will be skipped: {why[0]}"
+            yield Problem(where=f"models.{model.name}.ladder", what=what, hint=why[1])
 
 
 def _short_idles(fleet: FleetSettings, source: str, known: Recovered) -> Sequence[Problem]:

@@ -1,6 +1,8 @@
 """The kinds of engines by name, and `make_engine`, which builds the one a model is configured with."""
 
 import difflib
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -37,6 +39,8 @@ class EngineKind:
     asks: Mapping[str, object] = field(default_factory=dict)
     """Fields added to a probe."""
     silent_imports: bool = True
+    program: str = ""
+    """What has to be installed to start it; empty: nothing, or more than one program tells."""
     sleeps_with: str | None = None
     """The option that makes it able to sleep, for people; empty: it always is; None: it never is."""
 
@@ -57,14 +61,19 @@ ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
         "toy": EngineKind(
             prepare=toy.toy_recipe, dialect=read_any, options=toy.OPTIONS, silent_imports=False
         ),
-        "transformers": EngineKind(prepare=transformers_recipe, dialect=read_transformers),
-        "vllm": EngineKind(prepare=vllm_recipe, dialect=read_vllm, sleeps_with="sleep = true"),
+        "transformers": EngineKind(
+            prepare=transformers_recipe, dialect=read_transformers, program="transformers"
+        ),
+        "vllm": EngineKind(
+            prepare=vllm_recipe, dialect=read_vllm, program="vllm", sleeps_with="sleep = true"
+        ),
         "sglang": EngineKind(
             prepare=sglang_recipe, dialect=read_sglang, sleeps_with="sleep = true"
         ),
         "ollama": EngineKind(
             prepare=ollama_recipe,
             dialect=read_ollama,
+            program="ollama",
             options=MappingProxyType({}),
             sleeps_with="",
         ),
@@ -103,6 +112,18 @@ def make_engine(
         asks=kind.asks,
         silent_imports=kind.silent_imports,
     )
+
+
+def missing_program(engine: EngineSettings, env: Mapping[str, str]) -> str | None:
+    """Return the program that the engine is started with where it cannot be found, None where it can.
+
+    `env` is poorwill's own environment. A program of one's own (`command`) is looked at when a file is read.
+    """
+    kind = ENGINE_KINDS.get(engine.kind)
+    if kind is None or engine.command or not kind.program:
+        return None
+    search = engine.env.get("PATH", env.get("PATH", os.defpath))
+    return None if shutil.which(kind.program, path=search) else kind.program
 
 
 def cannot_sleep(engine: EngineSettings) -> tuple[str, str] | None:
