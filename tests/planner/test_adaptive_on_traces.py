@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from poorwill.core.policies import adaptive, break_even
+from poorwill.core.policies.replay import Prices
+from poorwill.core.policies.shadow import Shadowed
+from poorwill.core.policy import FixedIdle
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.planner.blocks import new_blocks
 from poorwill.planner.clairvoyant import clairvoyant
@@ -111,6 +114,24 @@ def test_its_account_of_a_schedule_it_does_not_follow_is_what_that_would_have_co
     true = fixed_objectives(arrivals, services, scenario, (0,))[0]
     reckoned = (at_once.spent + at_once.waited_us * wait * 3600) / 3.6e9
     assert 0.92 * true < reckoned < 1.08 * true
+
+
+@pytest.mark.parametrize("shadow_s", [0, 60, 900])
+@pytest.mark.parametrize("kind", ["bursty", "poisson"])
+def test_the_account_in_shadow_is_what_that_policy_would_have_cost(kind, shadow_s):
+    span = 28 * DAY
+    trace = draw_trace(Draw(kind=kind, span_us=span, requests_per_day=200, seed=31))
+    services = ServiceRule().times(trace)
+    scenario = world(span)
+    shadow = FixedIdle(((Tier.HIBERNATED, shadow_s * S),))
+    prices = Prices(scenario.costs(), scenario.active_nusd_h)
+    shadowed = Shadowed(running=new(scenario, break_even), shadow=shadow, prices=prices)
+    simulate(trace.arrival_us, services, scenario, shadowed)
+    true = simulate(trace.arrival_us, services, scenario, shadow)
+    account = shadowed.account()
+    assert account.shadow_nusd == pytest.approx(true.cost_nusd, rel=0.03)
+    assert account.shadow_wakes == pytest.approx(true.wakes, rel=0.03)
+    assert account.shadow_waited_s == pytest.approx(true.waits.total_us / S, rel=0.05)
 
 
 def test_a_change_of_habits_is_followed():

@@ -10,7 +10,8 @@ from tests.unit.pasts import DAY, FROZEN, S, costs, gaps_of, hourly, teach
 from poorwill.core.policies import adaptive
 from poorwill.core.policies.adaptive import BOUND, SLACK, THIN
 from poorwill.core.policies.ahead import Forecast, Stakes
-from poorwill.core.policies.replay import Ahead, Block, Plan, Prices, Work, cross
+from poorwill.core.policies.past import Work
+from poorwill.core.policies.replay import Ahead, Block, Plan, Prices, cross
 from poorwill.core.policy import LearnsFromWakes, Rung
 from poorwill.core.words import HOUR_US, Tier
 

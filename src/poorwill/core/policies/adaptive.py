@@ -26,16 +26,8 @@ from poorwill.core.policies.costs import (
     park_cost,
     rungs_at,
 )
-from poorwill.core.policies.replay import (
-    Ahead,
-    Block,
-    Follower,
-    Plan,
-    Prices,
-    Schedule,
-    Work,
-    cross,
-)
+from poorwill.core.policies.past import Past, Stretch
+from poorwill.core.policies.replay import Ahead, Follower, Plan, Prices, Schedule, cross
 from poorwill.core.policies.situations import NAMES, Scores, ScoreTable, Situation
 from poorwill.core.policy import Descent, Rung
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
@@ -67,22 +59,6 @@ class Choice:
     """What each leader would do."""
 
 
-@dataclass(slots=True)
-class Begun:
-    """The work that began with a demand, as far as it is known while it lasts."""
-
-    demand_us: int
-    ready_us: int
-    """When the replica was ready for it."""
-    joined_us: list[int] = field(default_factory=list)
-    """When requests came that the same wake held."""
-
-    @property
-    def delay_us(self) -> int:
-        """Return by how much its wake delayed it."""
-        return self.ready_us - self.demand_us
-
-
 @dataclass(slots=True, kw_only=True, eq=False)
 class Adaptive:
     """One replica's adaptive policy. Made by `adaptive`."""
@@ -109,7 +85,7 @@ class Adaptive:
     """All of them, in this order."""
     led: Scores
     situation: Situation
-    work: Work = field(default_factory=Work)
+    past: Past = field(default_factory=Past)
     forecast: Forecast = field(default_factory=Forecast)
     scores: ScoreTable = field(default_factory=ScoreTable)
     """Of the candidates."""
@@ -117,8 +93,6 @@ class Adaptive:
     """Of the lingers that go with wakes ahead."""
     held: float = 1.0
     """Requests' waits per wake, in whole wakes: how many requests a wake holds."""
-    begun: Begun | None = None
-    """The work that began with the last demand."""
     stretches: int = 0
     _asked_us: int | None = None
     _choice: Choice = field(default_factory=lambda: Choice(Plan(()), ""))
@@ -135,57 +109,34 @@ class Adaptive:
         if not waits_us or waits_us[0] <= 0:
             return
         self.held += (sum(waits_us) / waits_us[0] - self.held) * LEARNING
-        if self.begun is not None:
-            ready = self.begun.demand_us + waits_us[0]
-            joined = [ready - wait for wait in waits_us[1:]]
-            self.begun = Begun(self.begun.demand_us, ready, joined)
+        self.past.woke(waits_us)
         self._asked_us = None
 
     def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
         """Learn of a finished stretch: settle every follower's account and score the candidates."""
-        begun = self.begun
-        if demand_at_us <= idle_since_us or (begun and idle_since_us < begun.demand_us):
+        past = self.past
+        if not past.follows(idle_since_us, demand_at_us):
             return
-        if begun is not None:
-            self._follow_the_joined(begun)
+        for hidden in past.hidden():
+            self._follow(hidden, self._choose(hidden.idle_us))
         choice = self._plan_for(idle_since_us)
-        self._follow(
-            idle_since_us, self._work_ended_us(idle_since_us), demand_at_us, choice, others
-        )
+        self._follow(past.stretch(idle_since_us, demand_at_us, others=others), choice)
         _, ready = cross(choice.plan, idle_since_us, demand_at_us, self.prices)
-        self.begun = Begun(demand_at_us, ready)
+        past.began(demand_at_us, ready)
         self._asked_us = None
 
-    def _follow_the_joined(self, begun: Begun) -> None:
-        """Learn of gaps that a wake hid: it made one block of requests that came apart from each other."""
-        longest = self.work.longest_us
-        block = self.begun = Begun(begun.demand_us, begun.ready_us)
-        for joined in begun.joined_us:
-            done = block.demand_us + longest
-            if longest and joined > done:
-                self._follow(done, done, joined, self._choose(done))
-                block = self.begun = Begun(joined, begun.ready_us)
-            else:
-                block.joined_us.append(joined)
-
-    def _follow(
-        self, idle_us: int, ended_us: int, demand_at_us: int, choice: Choice, others: int = 0
-    ) -> None:
-        """Follow every schedule to the next demand.
-
-        The replica was idle from `idle_us` on; its work, with so many others in it, would have ended at
-        `ended_us` without the wake's delay.
-        """
+    def _follow(self, stretch: Stretch, choice: Choice) -> None:
+        """Follow every schedule through the work before a stretch and on to the next demand."""
         before = [self._spent(follower) for follower in self.everyone]
-        self._end_block(idle_us, ended_us, others)
         plans = (*self.fixed, *choice.led, choice.plan)
         for plan, follower in zip(plans, self.everyone, strict=True):
-            follower.demanded(plan, demand_at_us, self.prices)
-        self._score(idle_us, before)
-        long = demand_at_us - ended_us > self.even_us
-        self.situation.passed(demand_at_us - idle_us, long=long)
+            follower.served(stretch.block, stretch.ended_us, self.prices.active_nusd_h)
+            follower.demanded(plan, stretch.demand_us, self.prices)
+        self._score(stretch.idle_us, before)
+        long = stretch.demand_us - stretch.ended_us > self.even_us
+        self.situation.passed(stretch.demand_us - stretch.idle_us, long=long)
         if long:
-            self.forecast.observe(ended_us, demand_at_us)
+            self.forecast.observe(stretch.ended_us, stretch.demand_us)
         self.stretches += 1
 
     def descent(self, idle_since_us: int) -> Descent:
@@ -201,33 +152,6 @@ class Adaptive:
         wake_at = plan.ahead.wake_at_us
         again = wake_at + self.prices.costs[tier].wake_us + plan.ahead.stay_us
         return Descent((*rungs, Rung(tier, again)), wake_at, why)
-
-    def _work_ended_us(self, idle_since_us: int) -> int:
-        """Return when the work before a stretch would have ended had no wake delayed it."""
-        begun = self.begun
-        if begun is None:
-            return idle_since_us
-        return self.work.natural_end_us(begun.demand_us, idle_since_us, begun.delay_us)
-
-    def _end_block(self, idle_us: int, ended_us: int, others: int) -> None:
-        """Let every follower finish the work since the last demand, as late as its own wake made it."""
-        begun = self.begun
-        if begun is None:
-            for follower in self.everyone:
-                follower.at_us = ended_us
-            return
-        self.work.learn(ended_us - begun.demand_us)
-        block = Block(
-            demand_us=begun.demand_us,
-            ended_us=ended_us,
-            longest_us=min(self.work.longest_us, ended_us - begun.demand_us),
-            joined_us=begun.joined_us,
-            others=others,
-            from_us=begun.ready_us,
-            to_us=idle_us,
-        )
-        for follower in self.everyone:
-            follower.served(block, self.prices.active_nusd_h)
 
     def _score(self, idle_us: int, before: Sequence[float]) -> None:
         """Add what the stretch cost each follower to the scores."""
@@ -297,7 +221,7 @@ class Adaptive:
             waiting_nusd_h=int(self.wait_nusd_h * self.held),
         )
         return self.forecast.ahead(
-            self._work_ended_us(idle_since_us),
+            self.past.work_ended_us(idle_since_us),
             parked_us=idle_since_us + after + costs.park_us,
             stakes=stakes,
         )

@@ -1,17 +1,11 @@
 """What another schedule would have cost on the idle stretches that really happened.
 
-A policy sees only when the replica fell idle and when demand came back; both depend on what the policy
-itself did, since a wake delays completions. This module takes the delay out again and follows any number of
-schedules over the same demand, each with its own delays. It keeps two figures: money, and waiting.
-
-What is assumed of the work between two idle stretches (a block): its natural end is the observed end less
-the delay the wake caused, unless the block outlasted the wake by so much that later arrivals, which no wake
-delays, must have ended it; and a schedule that wakes late ends the block late by as much.
+Any number of schedules is followed over the same demand, each with the delays its own wakes cause. Two
+figures are kept: money, and waiting. What the demand was is for `past` to say.
 """
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from poorwill.core.policies.costs import TierCosts
 from poorwill.core.words import Tier
@@ -122,8 +116,11 @@ class Follower:
     spent: int = 0
     waited_us: int = 0
 
-    def served(self, block: Block, active_nusd_h: int) -> None:
-        """The block that began with the last demand is over."""
+    def served(self, block: Block | None, ended_us: int, active_nusd_h: int) -> None:
+        """The work before a stretch is over, or has ended at `ended_us` where none is known."""
+        if block is None:
+            self.at_us = ended_us
+            return
         end = max(block.ended_us, self.at_us)
         if self.ready_us > block.demand_us:
             end = max(end, self.ready_us + block.longest_us)
@@ -138,27 +135,3 @@ class Follower:
             self.spent += cost
             self.at_us = self.ready_us
         self.waited_us += max(self.ready_us - demand_us, 0)
-
-
-@dataclass(slots=True)
-class Work:
-    """Estimates of the blocks' natural lengths, from what was observed under delays."""
-
-    longest_us: int = 0
-    """How much of a block a delayed wake shifts: the median length of recent blocks."""
-    recent_us: deque[int] = field(default_factory=lambda: deque(maxlen=99))
-
-    def natural_end_us(self, demand_us: int, end_us: int, delay_us: int) -> int:
-        """Return when the block would have ended had its first request not been delayed. Changes nothing."""
-        undelayed = end_us - demand_us - delay_us
-        shift = delay_us
-        if delay_us and undelayed > self.longest_us > 0:
-            shift = delay_us * self.longest_us // undelayed
-        return max(end_us - shift, demand_us)
-
-    def learn(self, length_us: int) -> None:
-        """Learn the natural length of a block."""
-        self.recent_us.append(length_us)
-        if len(self.recent_us) < 8 or len(self.recent_us) % 16 == 0 or self.longest_us == 0:
-            ordered = sorted(self.recent_us)
-            self.longest_us = ordered[len(ordered) // 2]

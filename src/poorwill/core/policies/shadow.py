@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.money import rounded
-from poorwill.core.policies.replay import Ahead, Block, Follower, Plan, Prices, Work, cross
+from poorwill.core.policies.past import Past, Stretch
+from poorwill.core.policies.replay import Ahead, Follower, Plan, Prices, cross
 from poorwill.core.policy import Descent, LearnsFromTimes, LearnsFromWakes, Policy
 from poorwill.core.words import SECOND_US, Tier
 
@@ -24,7 +25,8 @@ class ShadowAccount:
     running: str
     running_nusd: int
     running_waited_s: float
-    """Waits of the requests that wakes were for; those that joined them are not counted."""
+    """Waits of all requests; where a wake is only reckoned with, those that came while the replica was
+    really ready and busy are taken as evenly spread."""
     running_wakes: int
     shadow: str
     shadow_nusd: int
@@ -58,10 +60,8 @@ class Shadowed:
         self.running = running
         self._prices = prices
         self._accounts = (_Account(running), _Account(shadow))
-        self._work = Work()
+        self._past = Past()
         self._since_us = 0
-        self._last_us: int | None = None
-        self._delay_us = 0
         self._stretches = 0
 
     @property
@@ -74,10 +74,18 @@ class Shadowed:
         return self.running.descent(idle_since_us)
 
     def woke(self, waits_us: Sequence[int]) -> None:
-        """Tell both policies what a wake made requests wait; the shadow's own would have held as many."""
-        for account in self._accounts:
-            if isinstance(account.policy, LearnsFromWakes):
-                account.policy.woke(waits_us)
+        """Tell both policies what a wake made requests wait: the shadow, what its own would have."""
+        if isinstance(self.running, LearnsFromWakes):
+            self.running.woke(waits_us)
+        begun = self._past.begun
+        if begun is None or not waits_us or waits_us[0] <= 0:
+            return
+        shadow = self._accounts[1]
+        behind = shadow.follower.ready_us - (begun.demand_us + waits_us[0])
+        its_own = [wait + behind for wait in waits_us if wait + behind > 0]
+        if its_own and isinstance(shadow.policy, LearnsFromWakes):
+            shadow.policy.woke(its_own)
+        self._past.woke(waits_us)
 
     def wakes_took(self, tier: Tier, recent_us: Sequence[int]) -> None:
         """Tell both policies how long wakes take; the account goes on with the prices it began with."""
@@ -93,8 +101,17 @@ class Shadowed:
 
     def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
         """Settle both accounts up to this demand, then let both policies learn."""
-        if demand_at_us > idle_since_us >= (self._last_us or 0):
-            self._settle(idle_since_us, demand_at_us, others)
+        past = self._past
+        if past.follows(idle_since_us, demand_at_us):
+            if past.begun is None:
+                self._since_us = idle_since_us
+            for hidden in past.hidden():
+                self._settle(hidden, others=0)
+            plan = plan_of(self.running, idle_since_us, self._prices)
+            self._settle(past.stretch(idle_since_us, demand_at_us, others=others), others=others)
+            _, ready = cross(plan, idle_since_us, demand_at_us, self._prices)
+            past.began(demand_at_us, ready)
+            self._stretches += 1
         self.running.observe(idle_since_us, demand_at_us, others=others)
 
     def account(self) -> ShadowAccount:
@@ -102,7 +119,7 @@ class Shadowed:
         running, shadow = self._accounts
         return ShadowAccount(
             since_us=self._since_us,
-            until_us=self._last_us or self._since_us,
+            until_us=self._past.begun.demand_us if self._past.begun else self._since_us,
             stretches=self._stretches,
             running=running.policy.name,
             running_nusd=rounded(running.follower.spent),
@@ -114,35 +131,17 @@ class Shadowed:
             shadow_wakes=shadow.wakes,
         )
 
-    def _settle(self, idle_since_us: int, demand_at_us: int, others: int) -> None:
-        _, ready = cross(
-            plan_of(self.running, idle_since_us, self._prices),
-            idle_since_us,
-            demand_at_us,
-            self._prices,
-        )
-        if self._last_us is None:
-            self._since_us = idle_since_us
-            for account in self._accounts:
-                account.follower.at_us = idle_since_us
-        else:
-            natural = self._work.natural_end_us(self._last_us, idle_since_us, self._delay_us)
-            self._work.learn(natural - self._last_us)
-            block = Block(
-                demand_us=self._last_us,
-                ended_us=natural,
-                longest_us=min(self._work.longest_us, natural - self._last_us),
-            )
-            for account in self._accounts:
-                account.follower.served(block, self._prices.active_nusd_h)
+    def _settle(self, stretch: Stretch, *, others: int) -> None:
+        """Take both accounts on to the demand after a stretch."""
+        for account in self._accounts:
+            follower = account.follower
+            follower.served(stretch.block, stretch.ended_us, self._prices.active_nusd_h)
         shadow = self._accounts[1]
         quiet_us = shadow.follower.at_us
         for account in self._accounts:
-            account.demanded(demand_at_us, self._prices)
-        if demand_at_us > quiet_us:
-            shadow.policy.observe(quiet_us, demand_at_us, others=others)
-        self._last_us, self._delay_us = demand_at_us, ready - demand_at_us
-        self._stretches += 1
+            account.demanded(stretch.demand_us, self._prices)
+        if stretch.demand_us > quiet_us:
+            shadow.policy.observe(quiet_us, stretch.demand_us, others=others)
 
 
 def plan_of(policy: Policy, idle_since_us: int, prices: Prices) -> Plan:
