@@ -1,5 +1,6 @@
 """A model on a rented machine, served by the real program: a fake cloud, and a real engine on its machine."""
 
+import random
 import re
 import socket
 import sys
@@ -193,3 +194,40 @@ def test_a_refused_key_is_told_to_whoever_asks(rented: Rented, fleet: Path) -> N
     assert "hyperstack refuses the API key" in answer.json()["error"]["message"]
     assert program.stop() == 0
     assert "of-another-account" not in (fleet / "serve.log").read_text()
+
+
+@pytest.mark.nightly
+def test_killed_at_any_moment_the_machine_is_found_again_and_is_at_rest_in_the_end(
+    fleet: Path,
+) -> None:
+    chance = random.Random(20261124)
+    rented = Rented(fleet, idle_s=0.3)
+    rented.cloud.restore_s = rented.cloud.hibernate_s = 0.6
+    for _ in range(12):
+        program = rented.start()
+        over = threading.Event()
+        asking = threading.Thread(target=ask_until_gone, args=(program, over))
+        asking.start()
+        over.wait(chance.uniform(0, 6))
+        program.kill()
+        over.set()
+        asking.join()
+        assert_tiles(fleet)
+    program = rented.start()
+    assert ask(program)
+    assert program.stop() == 0
+    assert rented.machine.status == "HIBERNATED"
+    assert spans(fleet)[-1][0] == "parked.hibernated"
+    assert_tiles(fleet)
+    kinds = {kind for kind, _ in notes(fleet)}
+    assert kinds <= {"adopted", "swept"}, "nothing was left to be found by a timer"
+    rented.cloud.close()
+
+
+def ask_until_gone(program: Program, over: threading.Event) -> None:
+    while not over.is_set():
+        try:
+            program.ask({"model": "big", "messages": []}, timeout=20)
+        except httpx2.HTTPError:
+            return
+        over.wait(0.8)  # long enough to be parked now and then
