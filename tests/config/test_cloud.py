@@ -75,6 +75,16 @@ BAD = [
     ),
     (
         '"hyperstack"',
+        '"scaleway"',
+        "line 7: models.big.cloud.id: has no zone",
+    ),
+    (
+        '"12345"',
+        '"fr-par-2/12345"',
+        "line 7: models.big.cloud.id: is a number, without anything before it",
+    ),
+    (
+        '"hyperstack"',
         '"hyperstak"',
         "line 6: models.big.cloud.provider: 'hyperstak' is not known",
     ),

@@ -28,6 +28,8 @@ from poorwill.engines.asking import Endpoint, greedy_text
 from . import sleepers
 from .conftest import Fleet, ask
 from .fake_cuda import FakeDevice
+from .fake_hyperstack import FakeHyperstack
+from .fake_scaleway import FakeScaleway
 from .fake_world import FakeFleet
 from .rented import RentedFleet
 from .virtual import new_machine
@@ -237,9 +239,9 @@ def _fake(tier: Tier) -> MakeCase:
     return lambda request, fleet: fake_case(FakeFleet(fleet.directory), tier)
 
 
-def _rented(tier: Tier) -> MakeCase:
+def _rented(tier: Tier, cloud: type[FakeHyperstack] = FakeHyperstack) -> MakeCase:
     def make(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
-        rented = RentedFleet.open(fleet.directory)
+        rented = RentedFleet.open(fleet.directory, cloud())
         request.addfinalizer(rented.cloud.close)
         return rented_case(rented, tier)
 
@@ -254,6 +256,7 @@ CASES: Mapping[str, MakeCase] = {
     **{f"asleep {kind}": _asleep(kind) for kind in sleepers.PROGRAMS},
     # A fake of the cloud behind the real client; the engines are real processes.
     "hibernated": _rented(Tier.HIBERNATED),
+    "hibernated, another cloud": _rented(Tier.HIBERNATED, FakeScaleway),
     "cold, rented": _rented(Tier.COLD),
     # What the fleet is tested with.
     **{f"fake {tier}": _fake(tier) for tier in (Tier.COLD, Tier.FROZEN, Tier.ASLEEP)},
@@ -291,6 +294,7 @@ LACKS: Mapping[str, Mapping[Need, str]] = {
     "cold": _NOTHING,
     **{name: _SLEEPS for name in CASES if name.startswith("asleep")},
     "hibernated": _RENTED,
+    "hibernated, another cloud": _RENTED,
     "cold, rented": _RENTED,
     "fake cold": _FAKED | _NOTHING,
     "fake frozen": _FAKED,
@@ -298,9 +302,9 @@ LACKS: Mapping[str, Mapping[Need, str]] = {
 }
 """What does not apply to a case, and why. Each line is proved by `test_what_a_case_lacks_it_lacks`."""
 
-SLOW = ("suspended", "asleep llama.cpp")
-"""Emulated, and falling asleep after a second: too slow for every run. test_suspended.py and test_asleep.py
-have what is particular to them, with the real programs."""
+SLOW = ("suspended", "asleep llama.cpp", "hibernated, another cloud")
+"""Emulated, falling asleep after a second, and the same again with another client: too slow for every run.
+test_suspended.py, test_asleep.py and test_scaleway.py have what is particular to them."""
 
 
 def params(names: Iterable[str] = CASES, *, need: Need | None = None) -> list[object]:

@@ -109,6 +109,9 @@ class FakeHyperstack:
             def do_GET(self) -> None:
                 cloud.answer(self)
 
+            def do_POST(self) -> None:
+                cloud.answer(self)
+
             def log_message(self, *args: object) -> None:
                 pass
 
@@ -152,8 +155,7 @@ class FakeHyperstack:
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Answer one request as documented, or as the machine's next mistake says."""
-        url = urlsplit(request.path)
-        status, body, headers = self._answer(url.path, url.query, request.headers.get("api_key"))
+        status, body, headers = self.decide(request)
         if status == 0:
             request.close_connection = True
             return
@@ -164,6 +166,13 @@ class FakeHyperstack:
         with suppress(ConnectionError):  # whoever asked may be gone
             request.end_headers()
             request.wfile.write(data)
+
+    def decide(self, request: BaseHTTPRequestHandler) -> tuple[int, object, dict[str, str]]:
+        """Return status, body and headers of the answer to a request; status 0 is none."""
+        url = urlsplit(request.path)
+        if request.command != "GET":
+            return 405, _error("Method Not Allowed", ""), {}
+        return self._answer(url.path, url.query, request.headers.get("api_key"))
 
     def _answer(self, path: str, query: str, key: str | None) -> tuple[int, object, dict[str, str]]:
         words = path.strip("/").split("/")

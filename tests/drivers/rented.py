@@ -9,14 +9,17 @@ from poorwill.clock import SystemClock
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports import Found
 from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.drivers.cloud import Cloud
 from poorwill.drivers.exclusive import Exclusive
 from poorwill.drivers.hibernated import RentedDriver
 from poorwill.drivers.hyperstack import Hyperstack
 from poorwill.drivers.rented import Pace, RentedMachine
 from poorwill.drivers.rented_engines import RentedEngines
+from poorwill.drivers.scaleway import Scaleway
 
 from .conftest import TINY_ENGINE, KeptLog, free_port
 from .fake_hyperstack import FakeHyperstack, Machine
+from .fake_scaleway import ZONE, FakeScaleway
 
 QUICK = Pace(
     first_look_s=0.004,
@@ -76,9 +79,14 @@ class RentedFleet:
     exclusive: Exclusive = field(default_factory=Exclusive)
 
     @classmethod
-    def open(cls, directory: Path) -> "RentedFleet":
-        cloud = FakeHyperstack()
+    def open(cls, directory: Path, cloud: FakeHyperstack | None = None) -> "RentedFleet":
+        cloud = cloud or FakeHyperstack()
         return cls(directory=directory, cloud=cloud, api=cloud.open())
+
+    def client(self, key: str = "", answer_limit_s: float = 2.0) -> Cloud:
+        """The client of the cloud that this fleet's machines are at."""
+        of = Scaleway if isinstance(self.cloud, FakeScaleway) else Hyperstack
+        return of(key=key or self.cloud.key, api=self.api, answer_limit_s=answer_limit_s)
 
     @property
     def engines(self) -> RentedEngines:
@@ -107,7 +115,7 @@ class RentedFleet:
 
     def at(self, replica: ReplicaId) -> Machine:
         """The machine at the fake cloud."""
-        return self.cloud.machines[self.machines[replica].id]
+        return self.cloud.machines[self.machines[replica].id.rpartition("/")[2]]
 
     def machine(self, replica: str = "tiny") -> RentedMachine:
         return self.machines[ReplicaId(replica)]
@@ -120,8 +128,8 @@ class RentedFleet:
             argv = (sys.executable, "-I", "-S", str(TINY_ENGINE), str(port), *switches)
             self.cloud.add(id, argv)
             self.machines[name] = RentedMachine(
-                cloud=Hyperstack(key=self.cloud.key, api=self.api, answer_limit_s=2.0),
-                id=id,
+                cloud=self.client(),
+                id=f"{ZONE}/{id}" if isinstance(self.cloud, FakeScaleway) else id,
                 host="127.0.0.1",
                 port=port,
                 pace=QUICK,

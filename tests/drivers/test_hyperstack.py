@@ -89,7 +89,7 @@ async def test_a_refused_key_is_called_that_and_never_told(rented: RentedFleet, 
 @pytest.mark.parametrize(
     ("mistake", "error", "words"),
     [
-        (Mistake(403, "Forbidden"), CloudRefused, "refuses the API key"),
+        (Mistake(403, "Forbidden"), CloudRefused, "does not let the API key do that"),
         (Mistake(400, "Flavor cannot hibernate"), CloudRefused, "400 Flavor cannot hibernate"),
         (Mistake(400, "Insufficient balance"), CloudRefused, "Insufficient balance"),
         (Mistake(400, "Not enough GPUs"), NoCapacity, "no room for machine"),

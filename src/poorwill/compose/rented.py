@@ -8,16 +8,21 @@ from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.ports import Clock, Driver, Log, Processes
 from poorwill.core.settings import CloudSettings, FleetSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.drivers import hyperstack, scaleway
 from poorwill.drivers.cloud import Cloud
 from poorwill.drivers.exclusive import Exclusive
 from poorwill.drivers.hibernated import RentedDriver
-from poorwill.drivers.hyperstack import API, Hyperstack
+from poorwill.drivers.hyperstack import Hyperstack
 from poorwill.drivers.rented import RentedMachine
 from poorwill.drivers.rented_engines import RentedEngines
+from poorwill.drivers.scaleway import Scaleway
 from poorwill.fleet.recovery import replica_id
 
 CLOUDS: Mapping[str, Callable[[str, str], Cloud]] = MappingProxyType(
-    {"hyperstack": lambda key, api: Hyperstack(key=key, api=api or API)}
+    {
+        "hyperstack": lambda key, api: Hyperstack(key=key, api=api or hyperstack.API),
+        "scaleway": lambda key, api: Scaleway(key=key, api=api or scaleway.API),
+    }
 )
 """How each provider's client is made of a key and the address of an API, empty for the usual one."""
 

@@ -8,7 +8,7 @@ from poorwill.config.sheet import Bad, Place
 from poorwill.config.tables import Field, Group
 from poorwill.core.settings import CloudSettings
 
-CLOUDS = ("hyperstack",)
+CLOUDS = ("hyperstack", "scaleway")
 """The clouds that a machine can be rented from, by the names of their drivers."""
 
 _URL = re.compile(r"http://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?/?")
@@ -59,10 +59,13 @@ CLOUD = Group(
         ),
         Field(
             key="id",
-            kind=Text(pattern=r"[A-Za-z0-9_-]{1,64}", words="the id of a machine"),
+            kind=Text(
+                pattern=r"([A-Za-z0-9-]{1,32}/)?[A-Za-z0-9_-]{1,64}", words="the id of a machine"
+            ),
             into="machine",
             required=True,
-            doc="The machine's id at its provider, as text.",
+            doc="The machine's id at its provider, as text; for `scaleway` with its zone before it: "
+            '`"fr-par-2/11111111-..."`.',
         ),
         Field(
             key="url",

@@ -28,6 +28,12 @@ def check_cloud(model: ModelSettings, sheet: ModelSheet) -> None:
             f"{' and '.join(wrong)} cannot be done on a rented machine",
             f'write ladder = ["{TIERS[0]}", "{TIERS[1]}"]',
         )
+    zoned = "/" in model.cloud.machine
+    if model.cloud.provider == "scaleway" and model.cloud.machine and not zoned:
+        hint = 'write it before the id: "fr-par-2/11111111-..."'
+        sheet.wrong(["cloud.id", "cloud.provider"], "has no zone", hint)
+    elif model.cloud.provider == "hyperstack" and zoned:
+        sheet.wrong(["cloud.id", "cloud.provider"], "is a number, without anything before it")
     for key in STARTING_KEYS:
         if sheet.sheet.lines.has(("models", sheet.name, key)):
             what = "is not for a model on a rented machine"

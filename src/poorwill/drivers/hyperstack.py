@@ -18,17 +18,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import httpx2
-
-from poorwill.core.ports import DriverError, NoCapacity
-from poorwill.drivers.cloud import (
-    CloudBusy,
-    CloudRefused,
-    MachineGone,
-    MachineState,
-    Seen,
-    Verb,
-)
+from poorwill.drivers.cloud import CloudBusy, MachineGone, MachineState, Seen, Verb
+from poorwill.drivers.cloud_http import call, refusal
 
 API = "https://infrahub-api.nexgencloud.com/v1"
 
@@ -95,51 +86,19 @@ class Hyperstack:
         self, machine: str, path: str = "", params: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         url = f"{self.api.rstrip('/')}/core/virtual-machines/{machine}{path}"
-        headers = {"api_key": self.key, "accept": "application/json", "connection": "close"}
-        try:
-            async with httpx2.AsyncClient(
-                timeout=self.answer_limit_s,
-                trust_env=False,
-                verify=url.startswith("https:"),  # without TLS no certificates need to be read
-            ) as client:
-                answer = await client.get(url, headers=headers, params=params)
-        except httpx2.HTTPError as error:
-            why = f"{type(error).__name__} {error}".strip()
-            raise CloudBusy(f"no answer from {self.name}: {why}") from error
-        body = _object(answer)
+        answer, body = await call(
+            self.name,
+            "GET",
+            url,
+            headers={"api_key": self.key},
+            params=params,
+            limit_s=self.answer_limit_s,
+        )
         if answer.status_code != 200 or body.get("status") is False:
-            raise self._error(machine, answer, str(body.get("message") or "")[:300])
+            message = str(body.get("message") or "")
+            raise refusal(self.name, machine, answer, message, lacking=_lacking)
         return body
 
-    def _error(self, machine: str, answer: httpx2.Response, message: str) -> DriverError:
-        said = f"{answer.status_code}{f' {message}' if message else ''}"
-        if answer.status_code == 429:
-            return CloudBusy(
-                f"{self.name} takes no more requests now ({said})", retry_after_s=_seconds(answer)
-            )
-        if answer.status_code >= 500:
-            return CloudBusy(f"{self.name} fails ({said})")
-        if answer.status_code in (401, 403):
-            return CloudRefused(f"{self.name} refuses the API key ({said})")
-        if answer.status_code == 404:
-            return MachineGone(
-                f"machine {machine} is gone, or the API key may not see it: {self.name} says {said}"
-            )
-        if _LACKING.search(message):
-            return NoCapacity(f"{self.name} has no room for machine {machine} now ({said})")
-        return CloudRefused(f"{self.name} refuses it to machine {machine} ({said})")
 
-
-def _object(answer: httpx2.Response) -> dict[str, Any]:
-    """Return the answer's JSON object, an empty one where it is something else."""
-    try:
-        body = answer.json()
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _seconds(answer: httpx2.Response) -> float | None:
-    """Return Retry-After where it is a number of seconds."""
-    text = answer.headers.get("retry-after", "")
-    return float(text) if re.fullmatch(r"\d{1,6}", text) else None
+def _lacking(message: str) -> bool:
+    return _LACKING.search(message) is not None
