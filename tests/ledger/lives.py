@@ -90,6 +90,33 @@ class Life:
         )
         return entries, wake, ok
 
+    def crossed(self, wake: str, began_us: int):
+        """Requests that went over the bridge while it woke; some hosted APIs tell no usage."""
+        rows = []
+        for number in range(self.draw(st.integers(0, 2))):
+            told = self.draw(st.booleans())
+            rows.append(
+                RequestEnded(
+                    request=f"{wake}-over-{number}",
+                    model=self.name[0],
+                    replica=None,
+                    key=self.draw(KEYS),
+                    path="/v1/completions",
+                    arrived_us=began_us,
+                    leased_us=began_us + self.draw(st.integers(0, 1000)),
+                    first_byte_us=None,
+                    ended_us=began_us + 1000 + self.draw(GAPS),
+                    status=200,
+                    outcome=self.draw(st.sampled_from(["ok", "client_gone"])),
+                    tokens_in=self.draw(st.integers(0, 9)) if told else None,
+                    tokens_out=self.draw(st.integers(0, 9)) if told else None,
+                    wake=self.draw(st.sampled_from([wake, None])),
+                    bridge=self.draw(st.sampled_from(["x/one", "x/two"])),
+                    bridge_nusd=self.draw(st.integers(0, 10**6)) if told else 0,
+                )
+            )
+        return rows
+
     def busy(self, wake: str | None, ids: list[str]):
         """Serve some requests, some at once, then fall idle; rows come as requests end."""
         entries = [self.span(SERVING)]
@@ -140,8 +167,9 @@ def stories(draw, *, replicas=2):
         for _ in range(draw(st.integers(0, 4))):
             life.tick()
             ids = [f"{life.name}-{life.at_us}-{i}" for i in range(draw(st.integers(0, 2)))]
+            began_us = life.at_us
             entries, wake, ok = life.wake(tier, ids)
-            mine.append(entries)
+            mine.append([*entries, *life.crossed(wake, began_us)])
             if ok:
                 mine.append(life.busy(wake if ids else None, ids))
                 mine.append([life.span(LINGER, why="fixed")])

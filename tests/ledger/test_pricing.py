@@ -180,6 +180,7 @@ def test_keys_share_exactly_what_there_is_and_only_what_they_asked_for(batches, 
             "drain",
             "wake",
             "failed_wake",
+            "bridge",
         }
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -203,6 +204,25 @@ async def test_a_file_that_is_no_database_is_refused_with_a_hint(path):
 async def test_a_missing_ledger_is_named(path):
     status, _, told = await poorwill("bill", "--ledger", path)
     assert status == 8 and f"there is no ledger at {path}" in told
+
+
+def test_a_ledger_from_before_there_were_bridges_keeps_its_rows_and_takes_new_ones(path):
+    with closing(connect_writer(path)) as db:
+        db.executescript(
+            f"{migrations()[0]}\nPRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;"
+            "INSERT INTO texts VALUES (1, 'a'), (2, ''), (3, '/v1/completions'), (4, 'ok');"
+            "INSERT INTO requests (request, model, key, path, outcome, arrived_us, leased_us, ended_us,"
+            f" status, tokens_in, tokens_out) VALUES ('old', 1, 2, 3, 4, {START}, {START}, {START + 9},"
+            " 200, 5, 6);"
+            f"INSERT INTO usage VALUES ({START // 3_600_000_000}, 1, 2, 1, 0, 0, 5, 6, 0, 0);"
+        )
+        assert migrate(db, path) == len(migrations()) - 1
+    crossed = replace(request(20, 20, 30, tokens=(1, 2)), replica=None)
+    write(path, [replace(crossed, bridge="x/one", bridge_nusd=77)])
+    with reading(path) as db:
+        assert problems(db) == []
+        kept = db.execute("SELECT request, bridge, bridge_nusd FROM request_rows").fetchall()
+    assert kept == [("old", None, 0), (crossed.request, "x/one", 77)]
 
 
 def test_migrating_twice_changes_nothing_the_second_time(path):
