@@ -130,6 +130,30 @@ async def test_a_machine_hibernated_at_the_console_during_a_wake_fails_it(
     assert there.asked == ["hibernate-restore"]
 
 
+async def test_a_cloud_that_falls_silent_while_the_engine_loads_does_not_fail_the_wake(
+    rented: RentedFleet,
+):
+    launch = rented.launch("--slow-ready", "0.4")
+    there = rented.at(TINY)
+    waking = asyncio.get_running_loop().create_task(wake(rented, launch))
+    await until(lambda: any(mark.phase is Phase.SPAWN for mark in rented.marks))
+    there.mistakes += [Mistake(503)] * 50
+    assert ask(await waking) == "1"
+    assert 0 < len(there.mistakes) < 50, "it was looked at"
+
+
+async def test_a_machine_deleted_during_a_wake_is_gone_and_nothing_is_undone(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    there.boots_dead = 1
+    waking = asyncio.get_running_loop().create_task(wake(rented, launch, Tier.HIBERNATED))
+    await until(lambda: any(mark.phase is Phase.SPAWN for mark in rented.marks))
+    there.deleted = True
+    with pytest.raises(SnapshotRefused, match="is gone"):
+        await waking
+    assert rented.log.lines == []
+
+
 async def test_no_hardware_for_a_restore_is_no_capacity_and_costs_nothing(
     rented: RentedFleet, there: Machine, launch: Launch
 ):

@@ -89,10 +89,11 @@ def _summary(model: ModelSettings) -> str:
     wake, policy = model.replica.wake, model.policy
     idle = f" {policy.idle_us / SECOND_US:g} s" if policy.idle_us is not None else ""
     ladder = " > ".join(model.replica.park.ladder)
+    on = f" on {model.cloud.named}" if model.cloud is not None else ""
     floor = ", floor" if model.floor.always or model.floor.windows else ""
     bridge = f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
     return (
-        f"{model.name}: {model.engine.kind}, ladder {ladder}, policy {policy.name}{idle}{floor}, "
+        f"{model.name}: {model.engine.kind}{on}, ladder {ladder}, policy {policy.name}{idle}{floor}, "
         f"wake budget {wake.budget_us / SECOND_US:g} s{bridge}"
     )
 
@@ -213,6 +214,7 @@ def _as_json(
                 "name": model.name,
                 "engine": model.engine.kind,
                 "path": model.engine.path,
+                "machine": model.cloud.named if model.cloud is not None else "",
                 "ladder": list(model.replica.park.ladder),
                 "policy": model.policy.name,
                 "wake_budget_s": model.replica.wake.budget_us / SECOND_US,

@@ -47,7 +47,8 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
                 bridge = (
                     f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
                 )
-                streams.say(f"  {model.name}: {model.engine.kind}, parks {ladder}{bridge}")
+                on = f" on {model.cloud.named}" if model.cloud is not None else ""
+                streams.say(f"  {model.name}: {model.engine.kind}{on}, parks {ladder}{bridge}")
             streams.stdout.flush()
             # What was made by now lives as long as the process: no collection need look at it again.
             gc.collect()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports import Clock, DriverError, Found, Log, Report, SnapshotRefused
 from poorwill.core.words import Phase, ReplicaId, Tier
-from poorwill.drivers.cloud import MachineGone, MachineState, Seen
+from poorwill.drivers.cloud import CloudBusy, MachineGone, MachineState, Seen
 from poorwill.drivers.exclusive import Exclusive
 from poorwill.drivers.readiness import http_status
 from poorwill.drivers.rented import PARK, RentedMachine
@@ -84,9 +84,7 @@ class RentedDriver:
         with self.exclusive.during(launch.replica, "wake"):
             machine = self._machine(launch.replica)
             report(
-                PhaseMark(
-                    phase=Phase.PROVISION, at_us=self.clock.now_us(), detail=f"{machine.named}"
-                )
+                PhaseMark(phase=Phase.PROVISION, at_us=self.clock.now_us(), detail=machine.named)
             )
             try:
                 ran = await machine.run(limit_s=self.wake_limit_s)
@@ -194,12 +192,18 @@ class RentedDriver:
                 waiting.mark(Phase.SPAWN, "the machine boots and starts its engine")
             if now - looked > self.look_s:
                 looked = now
-                seen = await machine.look()
-                if seen.state not in (MachineState.RUNNING, MachineState.MOVING):
-                    raise DriverError(
-                        f"{machine.named} became {seen.word} before its engine was ready"
-                    )
+                await self._still_runs(machine)
             await asyncio.sleep(waiting.delay_s())
+
+    async def _still_runs(self, machine: RentedMachine) -> None:
+        """Raise DriverError where a machine stopped while its engine starts. A silent cloud says nothing."""
+        try:
+            seen = await machine.look(attempts=1)
+        except CloudBusy as error:
+            self.log.warning("cannot look at a machine", machine=machine.named, why=str(error))
+            return
+        if seen.state not in (MachineState.RUNNING, MachineState.MOVING):
+            raise DriverError(f"{machine.named} became {seen.word} before its engine was ready")
 
     async def _let_go(self, machine: RentedMachine) -> None:
         """Have a machine that is of no use hibernated. A failure is told: it may be billed on."""
@@ -207,6 +211,8 @@ class RentedDriver:
             return
         try:
             await machine.release(limit_s=self.undo_limit_s)
+        except MachineGone:
+            return
         except DriverError as error:
             self.log.error(
                 "a rented machine may run on, and be billed; the next sweep tries again",
