@@ -6,7 +6,6 @@
 import asyncio
 import http.client
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from poorwill.drivers import procfs
 from poorwill.drivers.criu import Criu, find_criu, private_prefix
 from poorwill.drivers.criu_install import install_criu
 from poorwill.drivers.process import MARK, EngineProcesses, subreaper
-from poorwill.drivers.proof import prove_frozen
+from poorwill.drivers.proof import free_port, prove_frozen
 
 TINY_ENGINE = Path(__file__).with_name("tiny_engine.py")
 
@@ -65,12 +64,6 @@ class KeptLog:
 
     def error(self, message: str, /, **fields: object) -> None:
         self.lines.append(("error", message, fields))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -13,11 +13,12 @@ from poorwill.drivers.cloud import Cloud
 from poorwill.drivers.exclusive import Exclusive
 from poorwill.drivers.hibernated import RentedDriver
 from poorwill.drivers.hyperstack import Hyperstack
+from poorwill.drivers.proof import free_port
 from poorwill.drivers.rented import Pace, RentedMachine
 from poorwill.drivers.rented_engines import RentedEngines
 from poorwill.drivers.scaleway import Scaleway
 
-from .conftest import TINY_ENGINE, KeptLog, free_port
+from .conftest import TINY_ENGINE, KeptLog
 from .fake_hyperstack import FakeHyperstack, Machine
 from .fake_scaleway import ZONE, FakeScaleway
 

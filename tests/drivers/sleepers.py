@@ -12,9 +12,10 @@ import pytest
 from poorwill.core.launch import Launch, Running
 from poorwill.drivers.asleep import AsleepDriver
 from poorwill.drivers.asleep_engines import engine_sleeps
+from poorwill.drivers.proof import free_port
 from poorwill.engines.gguf_model import make_model
 
-from .conftest import Fleet, free_port
+from .conftest import Fleet
 
 IDLE_S = 1
 """How soon the real llama.cpp falls asleep; it counts in whole seconds."""

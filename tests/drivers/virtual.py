@@ -18,6 +18,7 @@ from poorwill.drivers.exclusive import Exclusive
 from poorwill.drivers.guest import Guest
 from poorwill.drivers.guest_build import PORT, GuestPlan, build_guest
 from poorwill.drivers.guest_kernel import Kernel, fetch_busybox, fetch_kernel
+from poorwill.drivers.proof import free_port
 from poorwill.drivers.qemu import BINARY, Hypervisor, find_hypervisor
 from poorwill.drivers.qemu_cold import QemuColdDriver
 from poorwill.drivers.qemu_golden import make_golden
@@ -26,7 +27,7 @@ from poorwill.drivers.snapshot import SnapshotStore, store_root
 from poorwill.drivers.space import Space
 from poorwill.drivers.suspended import SuspendedDriver
 
-from .conftest import TINY_ENGINE, Fleet, free_port, new_fleet
+from .conftest import TINY_ENGINE, Fleet, new_fleet
 
 TINY = ModelName("tiny")
 CACHE = Path.home() / ".cache" / "poorwill" / "guest"

@@ -2,7 +2,6 @@
 
 import random
 import re
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ import httpx2
 import openai
 import pytest
 from tests.drivers.fake_hyperstack import FakeHyperstack, Machine
+
+from poorwill.drivers.proof import free_port
 
 from .program import Program, assert_tiles, marked_processes, notes, spans, wakes
 
@@ -48,9 +49,7 @@ class Rented:
         self.directory = directory
         self.cloud = FakeHyperstack(hibernate_s=0.2, restore_s=0.2, log=str(directory / "engine"))
         api = self.cloud.open()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         toy = (
             sys.executable,
             "-m",

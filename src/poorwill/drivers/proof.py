@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import json
 import os
+import random
 import re
 import socket
 import sys
@@ -282,7 +283,17 @@ def _keep(path: Path, circumstances: dict[str, object], why: str) -> None:
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of the loopback address that is free now, and likely stays so while nobody listens.
+
+    Below Linux's default range for outgoing connections (32768 and up): one of those could take it before
+    the engine of a trial has it, or while that engine is parked.
+    """
+    for port in random.sample(range(20_000, 32_000), 200):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("200 ports tried on 127.0.0.1, none is free")
