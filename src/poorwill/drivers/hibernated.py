@@ -114,15 +114,20 @@ class RentedDriver:
     async def inventory(self) -> Sequence[Found]:
         """Return the machines that are hibernated; as `cold`, those that are paid for.
 
-        One whose cloud does not answer is listed as it was last seen.
+        They are looked at all at once. One whose cloud does not answer is listed as it was last seen.
         """
         wanted = _KEPT if self.tier is Tier.HIBERNATED else _PAID
-        found = []
-        for replica, machine in self.machines.items():
-            seen = await self._seen(machine)
-            if seen is not None and seen.state in wanted:
-                found.append(self._found(replica, machine))
-        return found
+        async with asyncio.TaskGroup() as looks:
+            looking = {
+                replica: looks.create_task(self._seen(machine))
+                for replica, machine in self.machines.items()
+            }
+        seen = {replica: look.result() for replica, look in looking.items()}
+        return [
+            self._found(replica, self.machines[replica])
+            for replica, what in seen.items()
+            if what is not None and what.state in wanted
+        ]
 
     async def _seen(self, machine: RentedMachine) -> Seen | None:
         try:

@@ -58,7 +58,7 @@ class Hyperstack:
 
     key: str = field(repr=False)
     api: str = API
-    answer_limit_s: float = 30.0
+    answer_limit_s: float = 20.0
 
     @property
     def name(self) -> str:

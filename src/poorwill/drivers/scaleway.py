@@ -50,7 +50,7 @@ class Scaleway:
 
     key: str = field(repr=False)
     api: str = API
-    answer_limit_s: float = 30.0
+    answer_limit_s: float = 20.0
 
     @property
     def name(self) -> str:
