@@ -18,7 +18,7 @@ from poorwill.core.policies import (
 )
 from poorwill.core.policies.replay import Plan, Prices, cross
 from poorwill.core.policies.shadow import plan_of
-from poorwill.core.policy import FixedIdle, LearnsFromTimes, Rung
+from poorwill.core.policy import FixedIdle, LearnsFromTimes, LearnsFromWakes, Rung
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import HOUR_US, Tier
 
@@ -151,6 +151,36 @@ def test_a_policy_in_shadow_and_the_running_one_both_follow_measured_times():
     policy.wakes_took(Tier.FROZEN, [5 * S])
     policy.park_took(Tier.FROZEN, 1 * S)
     assert after_s(policy) == 6
+
+
+@pytest.mark.parametrize("wait", [0, 3_000_000])
+def test_the_adaptive_policy_relives_its_past_where_measured_times_are_far_from_the_predicted(wait):
+    wanted = PolicySettings(name="adaptive", wait_nusd_s=wait)
+    policy = make_policy(wanted, ladder=(Tier.FROZEN,), costs=FROZEN)
+    assert isinstance(policy, LearnsFromTimes) and isinstance(policy, LearnsFromWakes)
+    gaps = gaps_of(lambda rng: rng.randint(1, 300) * S, 60)
+    idle = teach(policy, gaps, joined=(60 * S,))
+    fresh = make_policy(wanted, ladder=(Tier.FROZEN,), costs={Tier.FROZEN: costs(wake=4, park=2)})
+    # The same demand and waits, told to one that knew the times from the beginning.
+    for stretch in list(policy.lived):
+        fresh.observe(stretch.idle_since_us, stretch.demand_at_us)
+        for waits in stretch.waits_us:
+            fresh.woke(waits)
+    assert policy.policy.even_us > 100 * S
+    policy.park_took(Tier.FROZEN, 2 * S)
+    policy.wakes_took(Tier.FROZEN, [4 * S, 4 * S, 5 * S])
+    assert policy.policy.stretches == fresh.policy.stretches >= 60
+    assert policy.policy.even_us == fresh.policy.even_us
+    assert policy.descent(idle) == fresh.descent(idle)
+
+
+def test_the_adaptive_policy_keeps_what_it_knows_where_measured_times_are_near():
+    policy = make_policy(PolicySettings(name="adaptive"), ladder=(Tier.FROZEN,), costs=FROZEN)
+    teach(policy, [600 * S] * 20)
+    knows = policy.policy
+    policy.wakes_took(Tier.FROZEN, [100 * S])
+    policy.wakes_took(Tier.COLD, [1 * S])  # not on its ladder
+    assert policy.policy is knows
 
 
 # make_policy

@@ -11,9 +11,10 @@ from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.policies.adaptive import Adaptive, adaptive
 from poorwill.core.policies.costs import TierCosts, break_even_us, envelope_after_us, idle_problem
 from poorwill.core.policies.floors import make_floor
+from poorwill.core.policies.measured import Repriced, relearning, repriced
 from poorwill.core.policies.replay import Prices
 from poorwill.core.policies.shadow import ShadowAccount, Shadowed
-from poorwill.core.policies.timed import Repriced, Timed, break_even, descend, repriced
+from poorwill.core.policies.timed import Timed, break_even, descend
 from poorwill.core.policy import FixedIdle, Policy
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import Tier
@@ -50,7 +51,7 @@ def _policy(
         rule = break_even if settings.name == "break-even" else descend
         return repriced(lambda now: rule(ladder=ladder, costs=now, wait_nusd_s=wait), costs)
     if settings.name == "adaptive":
-        return adaptive(ladder=ladder, costs=costs, wait_nusd_s=wait)
+        return relearning(lambda now: adaptive(ladder=ladder, costs=now, wait_nusd_s=wait), costs)
     raise OperatorFault(
         ErrorCode.CONFIG_INVALID,
         f"no policy {settings.name!r}",
