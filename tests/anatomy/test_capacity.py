@@ -15,8 +15,6 @@ VLLM = b"""\
 vllm:cache_config_info{block_size="16",cache_dtype="auto",num_gpu_blocks="70688",swap_space="4"} 1.0
 """
 
-PROPS = {"total_slots": 4, "default_generation_settings": {"n_ctx": 2048}}
-
 
 @asynccontextmanager
 async def engine(answers: Mapping[str, bytes]) -> AsyncIterator[Target]:

@@ -324,11 +324,10 @@ class FakeDriver:
 
 @dataclass
 class FakeConnections:
-    """The gateway's pool: remembers what was closed; `cut` gives the leases in flight back, as it does."""
+    """The gateway's pool: remembers what was closed and what was cut."""
 
     cuts: list[tuple[int, str]] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)
-    on_cut: "object | None" = None
 
     async def close(self, host: str, port: int) -> None:
         await asyncio.sleep(0)

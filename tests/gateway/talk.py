@@ -35,7 +35,6 @@ class Talk:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     parser: h11.Connection = field(default_factory=lambda: h11.Connection(h11.CLIENT))
-    buffered: bytes = b""
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)

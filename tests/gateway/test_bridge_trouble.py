@@ -212,7 +212,7 @@ async def test_a_hosted_api_over_tls_is_reached_where_its_certificate_holds(
 
 
 @pytest.mark.parametrize("name", ["localhost", "elsewhere.example"])
-async def testnothing_is_sent_to_somebody_whose_certificate_does_not_hold(
+async def test_nothing_is_sent_to_somebody_whose_certificate_does_not_hold(
     tmp_path: Path, name: str
 ) -> None:
     path = certificate(tmp_path, name)

@@ -193,9 +193,6 @@ def test_every_bad_row_of_an_invoice_is_told_with_its_line():
     assert [problem.line for problem in told.value.problems] == [2, 3, 4, 5, 6]
 
 
-TWO_CURRENCIES = "resource,from,amount,currency\na,2027-01-15,1,USD\na,2027-01-15,1,EUR\n"
-
-
 @pytest.mark.parametrize(
     "text",
     [

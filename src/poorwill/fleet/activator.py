@@ -8,13 +8,13 @@ import itertools
 from dataclasses import dataclass
 
 from poorwill.core.entries import SpanOpened
-from poorwill.core.errors import ErrorCode, RequestFault, TryLater
+from poorwill.core.errors import ErrorCode, TryLater
 from poorwill.core.inputs import Demand, Returned, Withdrawn
 from poorwill.core.ports import Lease, WakeNotice
 from poorwill.core.turn import idle_cause
 from poorwill.core.words import SERVING, HoldId, ModelName, WakeId
 from poorwill.fleet.controller import Controller
-from poorwill.fleet.unit import Unit
+from poorwill.fleet.unit import Unit, unit_of
 
 
 class FleetActivator:
@@ -28,7 +28,7 @@ class FleetActivator:
 
     def claim(self, model: ModelName) -> Lease | None:
         """Take a lease now, or return None; while the ledger cannot be written, there is none to be had."""
-        unit = self._unit(model)
+        unit = unit_of(self._units, model)
         gate = unit.gate
         if self._controller.journal.unavailable or not gate.claim():
             return None
@@ -41,7 +41,7 @@ class FleetActivator:
 
         Raises TryLater where the request cannot be held.
         """
-        unit = self._unit(model)
+        unit = unit_of(self._units, model)
         why = self._controller.journal.unavailable
         if why:
             raise TryLater(
@@ -84,7 +84,7 @@ class FleetActivator:
 
     def retry_after_s(self, model: ModelName) -> int:
         """Return how soon a client should try again."""
-        return self._unit(model).replica.retry_after_s(self._clock.now_us())
+        return unit_of(self._units, model).replica.retry_after_s(self._clock.now_us())
 
     def notice(self, held: "Held") -> WakeNotice:
         """Return what to tell a held client now."""
@@ -109,15 +109,6 @@ class FleetActivator:
             self._controller.submit(held.unit, Withdrawn(hold=held.hold))
         elif future.done() and not future.cancelled() and future.exception() is None:
             self.give_back(future.result())
-
-    def _unit(self, model: ModelName) -> Unit:
-        unit = self._units.get(model)
-        if unit is None:
-            known = ", ".join(self._units) or "none"
-            raise RequestFault(
-                ErrorCode.MODEL_NOT_FOUND, f"no model {model!r}", hint=f"configured: {known}"
-            )
-        return unit
 
     def _turned_busy(self, unit: Unit) -> None:
         now = self._clock.now_us()

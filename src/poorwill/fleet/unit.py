@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from poorwill.core.errors import PoorwillError
+from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
 from poorwill.core.gate import Gate
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports import Driver, DriverError, Engine, Lease, Processes
@@ -152,3 +152,14 @@ async def still_answers(unit: Unit, running: Running, *, within_s: float) -> boo
     except (DriverError, PoorwillError, OSError, TimeoutError):
         return False
     return True
+
+
+def unit_of(units: Mapping[ModelName, Unit], model: ModelName) -> Unit:
+    """Return a model's unit; raises RequestFault, with the models that there are, where it has none."""
+    unit = units.get(model)
+    if unit is None:
+        known = ", ".join(units) or "none"
+        raise RequestFault(
+            ErrorCode.MODEL_NOT_FOUND, f"no model {model!r}", hint=f"configured: {known}"
+        )
+    return unit

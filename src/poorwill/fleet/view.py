@@ -15,7 +15,7 @@ from poorwill.core.words import ModelName, Tier
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.journal import Feed
 from poorwill.fleet.spending import SpendGuard
-from poorwill.fleet.unit import Unit
+from poorwill.fleet.unit import Unit, unit_of
 
 
 class OperatorView:
@@ -48,7 +48,7 @@ class OperatorView:
 
         Raises TryLater(WAKE_FAILED, SPEND_LIMIT, DRAINING). Cancelled: the wake goes on.
         """
-        unit = self._unit(model)
+        unit = unit_of(self._units, model)
         why = self._controller.journal.unavailable
         if why:
             raise TryLater(
@@ -74,7 +74,7 @@ class OperatorView:
         Raises RequestFault for a tier the model has no driver for, TryLater(DRAINING) where demand or a
         floor kept it from parking. Cancelled: the park goes on.
         """
-        unit = self._unit(model)
+        unit = unit_of(self._units, model)
         if tier is not None and tier not in unit.equipment.drivers:
             known = ", ".join(unit.equipment.drivers)
             raise RequestFault(
@@ -106,15 +106,6 @@ class OperatorView:
     def _later(self, unit: Unit, code: ErrorCode, message: str) -> TryLater:
         now = self._controller.clock.now_us()
         return TryLater(code, message, retry_after_s=unit.replica.retry_after_s(now))
-
-    def _unit(self, model: ModelName) -> Unit:
-        unit = self._units.get(model)
-        if unit is None:
-            known = ", ".join(self._units) or "none"
-            raise RequestFault(
-                ErrorCode.MODEL_NOT_FOUND, f"no model {model!r}", hint=f"configured: {known}"
-            )
-        return unit
 
 
 def _status(unit: Unit, now_us: int) -> ReplicaStatus:

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from poorwill.core.money import apportion
 from poorwill.core.words import HOUR_US, SECOND_US, USEFUL_CAUSES
 
-NO_KEY = ""
-"""The key of requests in a fleet where no keys are configured."""
-
 ABSORBED_US = SECOND_US
 """The gate and the request row read the clock a moment apart. Up to this much of a busy hour without a
 recorded request is shared like the rest of it; more than that stays nobody's."""
