@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.conftest import Poorwill
 
 from poorwill.clock import SystemClock
 from poorwill.core.entries import (
@@ -32,8 +33,6 @@ from poorwill.core.words import (
 )
 from poorwill.ledger.ledger import open_ledger
 from poorwill.telemetry.log import StreamLog
-
-from .conftest import Poorwill
 
 A, A0, W = ModelName("a"), ReplicaId("a-0"), WakeId("w1")
 FLEET = """\

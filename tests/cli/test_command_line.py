@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.conftest import Poorwill
 
 from poorwill.cli.verb import EXIT_STATUS
 from poorwill.cli.verbs import VERBS, load_verb
 from poorwill.core.errors import ErrorCode
-
-from .conftest import Poorwill
 
 
 async def test_help_lists_every_verb_with_a_sentence(poorwill: Poorwill) -> None:

@@ -4,12 +4,11 @@ import shutil
 import subprocess
 
 import pytest
+from tests.conftest import Poorwill
 
 from poorwill.cli.command_tree import command_tree
 from poorwill.cli.completion import SCRIPTS
 from poorwill.cli.verbs import VERBS
-
-from .conftest import Poorwill
 
 
 def complete(script: str, line: str) -> list[str]:

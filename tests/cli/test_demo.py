@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from .conftest import Poorwill
+from tests.conftest import Poorwill
 
 
 async def test_the_shortest_demo_shows_a_wake_from_the_tier_it_parks_in(

@@ -3,12 +3,12 @@
 import io
 from pathlib import Path
 
+from tests.conftest import Poorwill
+
 from poorwill.cli.demo_show import Show
 from poorwill.cli.verb import Streams
 from poorwill.core.entries import PhaseSpan, WakeEnded
 from poorwill.core.words import Phase, ReplicaId, WakeId
-
-from .conftest import Poorwill
 
 
 async def test_a_demo_that_cannot_write_its_directory_says_so(

@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-
-from .conftest import Poorwill
+from tests.conftest import Poorwill
 
 FLEET = """
 [models.bird]

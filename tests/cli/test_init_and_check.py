@@ -8,12 +8,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from tests.conftest import Poorwill
 
 from poorwill.cli.init import example
 from poorwill.config import load_fleet
 from poorwill.engines.gguf_model import make_model
-
-from .conftest import Poorwill
 
 
 def size_of(path: str) -> int:

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-
-from .conftest import Poorwill
+from tests.conftest import Poorwill
 
 
 async def test_a_verb_that_finds_nobody_serving_says_how_to_start_this_fleet(

@@ -1,45 +1,14 @@
 """Fixtures: poorwill run as a user runs it, and a server to push to."""
 
-import io
 import os
 import shutil
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from poorwill.main import run
-
 from .server import Server, install_programs
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return ("asyncio", {"use_uvloop": True})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
-    status: int
-    out: str
-    err: str
-
-
-Poorwill = Callable[..., Awaitable[Ran]]
-
-
-@pytest.fixture
-def poorwill() -> Poorwill:
-    """Runs a command line in process, as `__main__` would."""
-
-    async def run_line(*args: str, **env: str) -> Ran:
-        stdout, stderr = io.StringIO(), io.StringIO()
-        status = await run(args, env, io.StringIO(), stdout, stderr)
-        return Ran(status=status, out=stdout.getvalue(), err=stderr.getvalue())
-
-    return run_line
 
 
 @pytest.fixture

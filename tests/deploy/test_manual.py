@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.conftest import Poorwill
 
 from poorwill.telemetry.metrics import GatewayMetrics
-
-from .conftest import Poorwill
 
 MANUAL = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.conftest import Poorwill, Ran
 
-from .conftest import Poorwill, Ran
 from .server import Server, another, broken, write_fleet
 
 

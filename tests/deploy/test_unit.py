@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.conftest import Poorwill
 
-from .conftest import Poorwill
 from .server import write_fleet
 
 WALLS = ("ProtectSystem", "PrivateTmp", "ProtectHome", "ProtectKernelTunables", "SystemCallFilter")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.kept_log import KeptLog
 
 from poorwill.clock import SystemClock
 from poorwill.core.errors import OperatorFault
@@ -24,11 +25,6 @@ from poorwill.drivers.process import MARK, EngineProcesses, subreaper
 from poorwill.drivers.proof import free_port, prove_frozen
 
 TINY_ENGINE = Path(__file__).with_name("tiny_engine.py")
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return ("asyncio", {"use_uvloop": True})
 
 
 @pytest.fixture(autouse=True)
@@ -48,22 +44,6 @@ def _nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if stat.state not in "ZX" and here in procfs.environment(stat.pid).get(MARK, "")
     ]
     assert not left, f"left behind: {left}"
-
-
-@dataclass
-class KeptLog:
-    """A log that keeps what it was told."""
-
-    lines: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
-
-    def info(self, message: str, /, **fields: object) -> None:
-        self.lines.append(("info", message, fields))
-
-    def warning(self, message: str, /, **fields: object) -> None:
-        self.lines.append(("warning", message, fields))
-
-    def error(self, message: str, /, **fields: object) -> None:
-        self.lines.append(("error", message, fields))
 
 
 @dataclass

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tests.kept_log import KeptLog
+
 from poorwill.clock import SystemClock
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports import Found
@@ -18,7 +20,7 @@ from poorwill.drivers.rented import Pace, RentedMachine
 from poorwill.drivers.rented_engines import RentedEngines
 from poorwill.drivers.scaleway import Scaleway
 
-from .conftest import TINY_ENGINE, KeptLog
+from .conftest import TINY_ENGINE
 from .fake_hyperstack import FakeHyperstack, Machine
 from .fake_scaleway import ZONE, FakeScaleway
 

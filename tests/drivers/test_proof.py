@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.kept_log import KeptLog
 
 from poorwill.clock import SystemClock
 from poorwill.compose.trial import prove_hibernated
@@ -28,7 +29,7 @@ from poorwill.ledger.ledger import open_ledger
 from poorwill.main import run
 
 from .cases import new_cold, new_frozen
-from .conftest import Fleet, KeptLog
+from .conftest import Fleet
 from .fake_hyperstack import FakeHyperstack
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.kept_log import KeptLog
 
 from poorwill.core.errors import OperatorFault
 from poorwill.core.launch import Launch, Parked
@@ -26,8 +27,6 @@ from poorwill.drivers.manifest import (
 from poorwill.drivers.sealing import SealBroken, Sealer
 from poorwill.drivers.snapshot import SnapshotStore
 from poorwill.drivers.space import Space, Value
-
-from .conftest import KeptLog
 
 LAUNCH = Launch(
     replica=ReplicaId("m/1"),

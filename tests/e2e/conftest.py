@@ -9,11 +9,6 @@ from .program import Program, marked_processes
 
 
 @pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return ("asyncio", {"use_uvloop": True})
-
-
-@pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Path]:
     """A fleet directory. Whatever a test left running in it is ended, and counts as a failure."""
     yield tmp_path

@@ -6,10 +6,5 @@ from .house import House
 
 
 @pytest.fixture
-def anyio_backend():
-    return ("asyncio", {"use_uvloop": True})
-
-
-@pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(directory=tmp_path)

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from poorwill.core.errors import PoorwillError
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.policy import Descent, Floor, Rung
 from poorwill.core.ports import DriverError, Found, SnapshotRefused
@@ -25,29 +24,6 @@ class HandClock:
     def now_us(self) -> int:
         self.at_us += 1
         return self.at_us
-
-
-@dataclass
-class Lines:
-    """A log that keeps what it was told."""
-
-    lines: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
-    on_info: Callable[[str], object] | None = None
-    """Called with each message, on whatever thread it comes from."""
-
-    def info(self, message, /, **fields):
-        if self.on_info is not None:
-            self.on_info(message)
-        self.lines.append(("info", message, fields))
-
-    def warning(self, message, /, **fields):
-        self.lines.append(("warning", message, fields))
-
-    def error(self, message, /, **fields):
-        self.lines.append(("error", message, fields))
-
-    def errors(self):
-        return [(message, fields) for level, message, fields in self.lines if level == "error"]
 
 
 class Door:
@@ -369,17 +345,3 @@ class Until:
         if self.begins_us is not None and now_us >= self.begins_us:
             return Floor(required=True, until_us=None, name="evening")
         return Floor(required=False, until_us=self.begins_us)
-
-
-__all__ = [
-    "Door",
-    "FakeConnections",
-    "FakeDriver",
-    "FakeEngine",
-    "HandClock",
-    "Lines",
-    "PoorwillError",
-    "Until",
-    "Watcher",
-    "World",
-]

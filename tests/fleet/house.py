@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tests.kept_log import KeptLog
+
 from poorwill.compose.plans import remembered_replicas
 from poorwill.core.entries import Entry, Noted
 from poorwill.core.inputs import Tick
@@ -37,7 +39,7 @@ from poorwill.ledger.ledger import Ledger, open_ledger
 from poorwill.ledger.schema import reading
 from poorwill.ledger.spending import SpendWatch
 
-from .fakes import Door, FakeConnections, FakeDriver, FakeEngine, HandClock, Lines, Watcher, World
+from .fakes import Door, FakeConnections, FakeDriver, FakeEngine, HandClock, Watcher, World
 
 S = 1_000_000
 A = ModelName("a")
@@ -92,7 +94,7 @@ class House:
     directory: Path
     clock: HandClock = field(default_factory=HandClock)
     world: World = field(default_factory=World)
-    log: Lines = field(default_factory=Lines)
+    log: KeptLog = field(default_factory=KeptLog)
     rooms: dict[ModelName, Room] = field(default_factory=dict)
     connections: FakeConnections = field(default_factory=FakeConnections)
     entries: list[Entry] = field(default_factory=list)
@@ -165,7 +167,11 @@ class House:
             async with running_fleet(parts) as fleet:
                 self.fleet = fleet
                 yield self
-        unexpected = [error for error in self.log.errors() if error[0] not in self.expected_errors]
+        unexpected = [
+            line
+            for line in self.log.lines
+            if line[0] == "error" and line[1] not in self.expected_errors
+        ]
         assert not unexpected, unexpected
         self.check_tiling()
 

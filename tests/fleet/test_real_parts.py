@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from tests.kept_log import KeptLog
 
 from poorwill.clock import SystemClock
 from poorwill.compose.plans import remembered_replicas
@@ -36,7 +37,7 @@ from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment
 from poorwill.ledger.ledger import last_instant_us, open_ledger
 
-from .fakes import FakeConnections, Lines
+from .fakes import FakeConnections
 from .house import A, S, no_jumps
 
 
@@ -56,7 +57,7 @@ class RealHouse:
     )
     ladder: tuple[Tier, ...] = (Tier.COLD,)
     idle_us: int = 3600 * S
-    log: Lines = field(default_factory=Lines)
+    log: KeptLog = field(default_factory=KeptLog)
 
     @asynccontextmanager
     async def open(self, *, on_exit: str = "stop") -> AsyncIterator[Fleet]:

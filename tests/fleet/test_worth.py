@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.kept_log import KeptLog
 
 from poorwill.compose.serving import owned
 from poorwill.compose.worth import COUNTED_US, snapshot_worth, value_by_ledger
@@ -20,7 +21,7 @@ from poorwill.drivers.frozen import FrozenDriver
 from poorwill.drivers.space import Value
 from poorwill.ledger.recovery import WakeTime
 
-from .fakes import HandClock, Lines
+from .fakes import HandClock
 from .house import A, B, House, S
 
 NOW = 100 * COUNTED_US
@@ -105,7 +106,7 @@ async def test_the_ledger_of_a_fleet_tells_the_worth_as_it_grows(house: House):
 
 
 async def test_a_ledger_that_cannot_be_read_makes_all_alike(tmp_path):
-    log = Lines()
+    log = KeptLog()
     priorities = {ONE: 1, OTHER: 1}
     weigh = value_by_ledger(
         str(tmp_path / "none"), priorities=priorities, clock=HandClock(), log=log
@@ -123,7 +124,7 @@ async def test_serve_weighs_frozen_snapshots_by_its_ledger(tmp_path: Path):
     )
     settings = FleetSettings(directory=str(tmp_path), models=(model,))
     env = {"PATH": os.defpath, "HOME": str(Path.home())}
-    async with owned(settings, env=env, log=Lines()) as own:
+    async with owned(settings, env=env, log=KeptLog()) as own:
         driver = own.workshop.drivers.get(Tier.FROZEN)
         if driver is None:
             pytest.skip(f"frozen does not work here: {own.workshop.broken[Tier.FROZEN]}")

@@ -8,11 +8,6 @@ from .site import Site, running_site
 
 
 @pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return ("asyncio", {"use_uvloop": True})
-
-
-@pytest.fixture
 async def site() -> AsyncIterator[Site]:
     """A gateway with one warm model `m1`."""
     async with running_site() as site:

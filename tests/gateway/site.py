@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from tests.kept_log import KeptLog
+
 from poorwill.clock import SystemClock
 from poorwill.core.bridging import Bridged
 from poorwill.core.entries import Entry, Noted, RequestEnded
@@ -196,20 +198,6 @@ class ToyKeys:
 
 
 @dataclass(slots=True)
-class ToyLog:
-    lines: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
-
-    def info(self, message: str, /, **fields: object) -> None:
-        self.lines.append(("info", message, fields))
-
-    def warning(self, message: str, /, **fields: object) -> None:
-        self.lines.append(("warning", message, fields))
-
-    def error(self, message: str, /, **fields: object) -> None:
-        self.lines.append(("error", message, fields))
-
-
-@dataclass(slots=True)
 class ToyFeed:
     items: asyncio.Queue[Entry | int]
     closed: bool = False
@@ -290,7 +278,7 @@ class Site:
     ledger: ToyLedger
     fleet: ToyFleet
     pool: UpstreamPool
-    log: ToyLog
+    log: KeptLog
     keys: ToyKeys
     paid: list[tuple[str, str, int]]
     """What hosted APIs were paid, as the spend breaker is told."""
@@ -358,7 +346,7 @@ async def running_site(
         ready: dict[ModelName, ToyUpstream | None] = {M1: None if parked else upstream}
         ready.update({ModelName(name): upstream for name in models})
         activator = ToyActivator(clock=clock, ready=ready)
-        ledger, log, fleet = ToyLedger(), ToyLog(), ToyFleet(activator)
+        ledger, log, fleet = ToyLedger(), KeptLog(), ToyFleet(activator)
         ring = ToyKeys(keys or {})
         paid: list[tuple[str, str, int]] = []
         pool = UpstreamPool(timeout_us=settings.upstream_timeout_us)

@@ -22,6 +22,7 @@ from functools import partial
 import h11
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.kept_log import KeptLog
 
 from poorwill.clock import SystemClock
 from poorwill.core.entries import RequestEnded
@@ -30,7 +31,7 @@ from poorwill.gateway.exchange import Exchange
 from poorwill.gateway.incoming import Checks
 from poorwill.gateway.routes import Action
 
-from .site import QUICK, ToyActivator, ToyKeys, ToyLog
+from .site import QUICK, ToyActivator, ToyKeys
 
 Seen = tuple[bytes, bytes, bytes]
 
@@ -89,7 +90,7 @@ class Wire(asyncio.Transport):
 def ours(pieces: list[bytes]) -> tuple[list[Seen], bool]:
     """Return the requests our edge served, and whether it refused anything."""
     seen: list[Seen] = []
-    log, clock = ToyLog(), SystemClock.started()
+    log, clock = KeptLog(), SystemClock.started()
 
     def serve(exchange: Exchange) -> None:
         head = exchange.request.head

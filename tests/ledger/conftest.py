@@ -1,13 +1,9 @@
 from pathlib import Path
 
 import pytest
+from tests.kept_log import KeptLog
 
-from .story import HandClock, Lines
-
-
-@pytest.fixture
-def anyio_backend():
-    return ("asyncio", {"use_uvloop": True})
+from .story import HandClock
 
 
 @pytest.fixture
@@ -21,5 +17,5 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def log() -> Lines:
-    return Lines()
+def log() -> KeptLog:
+    return KeptLog()

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from tests.kept_log import KeptLog
 
 from poorwill.core.entries import (
     PhaseSpan,
@@ -31,30 +33,11 @@ class HandClock:
         return self.at_us
 
 
-@dataclass
-class Lines:
-    """A log that keeps what it was told."""
-
-    lines: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
-
-    def info(self, message, /, **fields):
-        self.lines.append(("info", message, fields))
-
-    def warning(self, message, /, **fields):
-        self.lines.append(("warning", message, fields))
-
-    def error(self, message, /, **fields):
-        self.lines.append(("error", message, fields))
-
-    def errors(self) -> list[str]:
-        return [message for level, message, _ in self.lines if level == "error"]
-
-
 @asynccontextmanager
 async def opened(path: str, *, clock=None, log=None, **limits) -> AsyncIterator[Ledger]:
     limits = {"retry_delay_s": 0.01, **limits}
     async with open_ledger(
-        path, clock=clock or HandClock(), log=log or Lines(), **limits
+        path, clock=clock or HandClock(), log=log or KeptLog(), **limits
     ) as ledger:
         yield ledger
 

@@ -1,26 +1,12 @@
 """The log tells what becomes of replicas."""
 
+from tests.kept_log import KeptLog
+
 from poorwill.core.entries import Noted, ParkEnded, WakeBegan, WakeEnded
 from poorwill.core.words import ModelName, ReplicaId, Tier, WakeId
 from poorwill.telemetry.told import ToldReplicas
 
 S = 1_000_000
-
-
-class Lines:
-    """A log that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str, dict[str, object]]] = []
-
-    def info(self, message: str, /, **fields: object) -> None:
-        self.lines.append(("info", message, fields))
-
-    def warning(self, message: str, /, **fields: object) -> None:
-        self.lines.append(("warning", message, fields))
-
-    def error(self, message: str, /, **fields: object) -> None:
-        self.lines.append(("error", message, fields))
 
 
 def wake(told: ToldReplicas, *, ok: bool) -> None:
@@ -54,7 +40,7 @@ WAKE = {
 def test_every_wake_is_one_line_with_its_length_and_a_failed_one_a_warning_with_its_reason() -> (
     None
 ):
-    log = Lines()
+    log = KeptLog()
     told = ToldReplicas(log=log)
     wake(told, ok=True)
     wake(told, ok=False)
@@ -65,7 +51,7 @@ def test_every_wake_is_one_line_with_its_length_and_a_failed_one_a_warning_with_
 
 
 def test_every_park_is_one_line() -> None:
-    log = Lines()
+    log = KeptLog()
     told = ToldReplicas(log=log)
     park = ParkEnded(
         replica=ReplicaId("bird-0"),
@@ -86,7 +72,7 @@ def test_every_park_is_one_line() -> None:
 
 
 def test_a_remark_is_a_warning_unless_nothing_is_wrong() -> None:
-    log = Lines()
+    log = KeptLog()
     told = ToldReplicas(log=log)
     told.told(Noted(at_us=1, kind="engine_lost", model=ModelName("bird"), text="killed"))
     told.told(Noted(at_us=1, kind="spend_within", text="the limit is not reached"))

@@ -1,3 +1,5 @@
+"""What every room's tests share: the event loop that `serve` runs on, and the command line in process."""
+
 import io
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
