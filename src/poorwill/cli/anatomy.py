@@ -17,7 +17,6 @@ from poorwill.cli.anatomy_json import (
 from poorwill.cli.anatomy_predict import add_predict_options, given_prediction, say_prediction
 from poorwill.cli.anatomy_text import (
     advice_lines,
-    counted,
     how_measured,
     seconds,
     side_by_side,
@@ -34,6 +33,7 @@ from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.prediction import Estimate, Learned, total
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.starts import Comparison, FinishedWake, compare
+from poorwill.core.wording import counted
 from poorwill.core.words import TIER_DEPTH, ModelName, Tier
 from poorwill.engines.expectation import expected_wakes
 from poorwill.engines.storage_speed import StorageSpeed

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from poorwill.cli.anatomy_json import estimates_json
-from poorwill.cli.anatomy_text import counted, estimate_lines
+from poorwill.cli.anatomy_text import estimate_lines
 from poorwill.cli.described import (
     add_figures,
     described_machine,
@@ -19,6 +19,7 @@ from poorwill.core.engine_times import ENGINE_TIMES
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.loaders import GB
 from poorwill.core.prediction import Estimate, Machine, Start, predict_start, predict_wake
+from poorwill.core.wording import counted
 from poorwill.core.words import Tier
 
 _ALWAYS = frozenset(

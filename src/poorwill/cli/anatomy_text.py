@@ -10,6 +10,7 @@ from poorwill.core.entries import PhaseSpan
 from poorwill.core.money import dollars
 from poorwill.core.prediction import Estimate, total
 from poorwill.core.starts import Comparison, FinishedWake, Spread
+from poorwill.core.wording import size
 from poorwill.core.words import SECOND_US, Phase
 from poorwill.engines.storage_speed import StorageSpeed
 
@@ -41,7 +42,7 @@ def waterfall(
                 seconds(span.began_us - wake.began_us),
                 seconds(took),
                 f"{100 * took / wake.took_us:.0f}%" if wake.took_us else "-",
-                size(span.bytes_read),
+                "" if span.bytes_read is None else size(span.bytes_read),
                 rate(span.bytes_read, took),
                 money(price),
             )
@@ -160,21 +161,6 @@ def how_measured(speed: StorageSpeed) -> str:
     at = datetime.fromtimestamp(speed.at_us / SECOND_US, tz=UTC)
     how = "past the page cache" if speed.direct else "not surely past the page cache"
     return f"{how}, {at:%Y-%m-%d}"
-
-
-def counted(count: int, what: str) -> str:
-    """Return a count of something with a regular plural: `1 wake`, `2 wakes`, `1,204 wakes`."""
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
-
-
-def size(count: float | None) -> str:
-    """Return bytes for people, empty where unknown."""
-    if count is None:
-        return ""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.3g} {unit}"
-    return f"{count:.0f} B"
 
 
 def rate(count: int | None, microseconds: int) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from poorwill.cli.anatomy_text import columns, counted, seconds
+from poorwill.cli.anatomy_text import columns, seconds
 from poorwill.core.starts import Comparison
 from poorwill.core.steady_state import Level, Overhead, Percentiles, saturation
+from poorwill.core.wording import counted
 from poorwill.core.words import SECOND_US
 
 Json = dict[str, object]

@@ -10,6 +10,7 @@ from poorwill.cli.verb import Streams
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.policy import FloorSchedule
 from poorwill.core.settings import HostedSettings
+from poorwill.core.wording import counted
 from poorwill.core.words import SECOND_US
 from poorwill.planner.advice import Own
 from poorwill.planner.readers import read_trace
@@ -17,7 +18,6 @@ from poorwill.planner.scenario import Scenario, TierTimes
 from poorwill.planner.service import ServiceRule
 from poorwill.planner.synthetic import Draw, draw_trace
 from poorwill.planner.trace import Trace
-from poorwill.planner.wording import counted
 
 MONTH_US = 30 * 86_400 * SECOND_US
 """The span of a drawn trace, and how far a plan from the ledger looks back, where none is given."""

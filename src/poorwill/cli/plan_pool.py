@@ -11,6 +11,7 @@ from poorwill.cli.verb import Streams
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.money import NUSD, dollars, rounded
 from poorwill.core.policies import break_even_us
+from poorwill.core.wording import counted
 from poorwill.core.words import SECOND_US
 from poorwill.planner.blocks import new_blocks
 from poorwill.planner.pool import Pool, PoolOutcome, Tenant, misfits, share
@@ -18,7 +19,7 @@ from poorwill.planner.report import tier_lines, tiers_json
 from poorwill.planner.scenario import Scenario
 from poorwill.planner.sweep import sweep
 from poorwill.planner.synthetic import Draw, draw_trace
-from poorwill.planner.wording import brief_s, counted, length
+from poorwill.planner.wording import brief_s, length
 
 GB = 10**9
 DAY_US = 86_400 * SECOND_US

@@ -20,6 +20,7 @@ from poorwill.core.engine_times import (
 )
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.loaders import GB, LOADERS, Storage, layers_of, weight_rate
+from poorwill.core.wording import size
 from poorwill.core.words import SECOND_US, Phase, Tier
 
 GIB = 2**30
@@ -124,7 +125,7 @@ def predict_start(start: Start, machine: Machine) -> tuple[Estimate, ...]:
         )
     if machine.link:
         seconds = start.weight_bytes / machine.link
-        why = f"{_size(start.weight_bytes)} over {_size(machine.link)}/s"
+        why = f"{size(start.weight_bytes)} over {size(machine.link)}/s"
         found[Phase.DOWNLOAD] = _estimate(Phase.DOWNLOAD, seconds, _LINK_SPREAD, why)
     found[Phase.WEIGHTS] = _weights(start, machine, times)
     found |= _engine(start, machine, times)
@@ -158,13 +159,13 @@ def predict_wake(
             Phase.READ_IMAGE,
             image_bytes / restore_rate,
             _READ_SPREAD,
-            f"{_size(image_bytes)} at {_size(restore_rate)}/s",
+            f"{size(image_bytes)} at {size(restore_rate)}/s",
         ),
         _estimate(Phase.RESTORE_PROCESS, 0.06, _ENGINE_SPREAD, "measured on CPU engines"),
     ]
     if device_bytes:
         seconds = 0.05 + 0.109 * device_bytes / GIB
-        why = f"{_size(device_bytes)} at 9.2 GiB/s"
+        why = f"{size(device_bytes)} at 9.2 GiB/s"
         found.append(_estimate(Phase.RESTORE_DEVICE, seconds, _READ_SPREAD, why))
     found.append(_estimate(Phase.VERIFY, 0.05 * machine.host, _ENGINE_SPREAD, "eight tokens"))
     return tuple(found)
@@ -187,7 +188,7 @@ def _from_sleep(
         expected_us=round((usual + held / rate) * SECOND_US),
         low_us=round((least + low * held / rate) * SECOND_US),
         high_us=round((most + high * held / rate) * SECOND_US),
-        why="memory mapped anew" if reload is not None else f"{_size(held)} at {_size(rate)}/s",
+        why="memory mapped anew" if reload is not None else f"{size(held)} at {size(rate)}/s",
     )
     if reload is None:
         return (woken,)
@@ -304,7 +305,7 @@ def _weights(start: Start, machine: Machine, times: EngineTimes) -> Estimate:
         apart=start.experts_apart or start.stages > 1,
         bus=machine.bus,
     )
-    why = f"{_size(start.weight_bytes)} at {_size(rate)}/s ({name})"
+    why = f"{size(start.weight_bytes)} at {size(rate)}/s ({name})"
     return _estimate(
         Phase.WEIGHTS, loader.setup_s + start.weight_bytes / rate, _spread(machine), why
     )
@@ -352,10 +353,3 @@ def _estimate(phase: Phase, seconds: float, spread: tuple[float, float], why: st
         high_us=round(seconds * high * SECOND_US),
         why=why,
     )
-
-
-def _size(count: float) -> str:
-    for unit, factor in (("GB", GB), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.3g} {unit}"
-    return f"{count:.0f} B"

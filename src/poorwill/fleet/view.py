@@ -11,6 +11,7 @@ from poorwill.core.policies import ShadowAccount, Shadowed
 from poorwill.core.ports import ReplicaStatus, WakeInterval
 from poorwill.core.replica import Replica, next_descent_us
 from poorwill.core.spend import LimitState
+from poorwill.core.wording import counted
 from poorwill.core.words import ModelName, Tier
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.journal import Feed
@@ -163,7 +164,7 @@ def _in_shadow(account: ShadowAccount) -> str:
 
 
 def _told(nusd: int, wakes: int, waited_s: float) -> str:
-    waits = f"{wakes} wake{'' if wakes == 1 else 's'}, {waited_s:.3g} s waited"
+    waits = f"{counted(wakes, 'wake')}, {waited_s:.3g} s waited"
     return f"{dollars(nusd, places=4)} ({waits})"
 
 

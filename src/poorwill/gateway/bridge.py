@@ -21,6 +21,7 @@ from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
 from poorwill.core.money import dollars
 from poorwill.core.ports import Activator, Clock, Log
+from poorwill.core.wording import counted
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway.exchange import Exchange, Link, Surroundings
 from poorwill.gateway.hosted_api import HostedApi, HostedApis, retry_after_s
@@ -143,8 +144,7 @@ class Bridge:
         """Say where requests go while the model cannot serve them, how many did and what they cost."""
         when = "while it wakes" if self.api.at_once else "when a wake fails"
         told = [f"{self.under_way} under way"] if self.under_way else []
-        plural = "" if self.requests == 1 else "s"
-        told.append(f"{self.requests} request{plural} since serve began")
+        told.append(f"{counted(self.requests, 'request')} since serve began")
         told.append(f"{dollars(self.nusd, places=6)} paid")
         if self.untold:
             told.append(f"{self.untold} without usage, whose cost is not known")

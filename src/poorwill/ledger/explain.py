@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.wording import counted
 from poorwill.core.words import PARKED_CAUSES, SECOND_US, USEFUL_CAUSES
 from poorwill.ledger.attribution import piece_shares, wake_shares
 from poorwill.ledger.bill import is_wake
@@ -13,7 +14,7 @@ from poorwill.ledger.dates import iso
 from poorwill.ledger.items import key_name, last_instant
 from poorwill.ledger.pricing import priced
 from poorwill.ledger.rates import Life, Rate, lives, rate_book
-from poorwill.ledger.wording import counted, duration, exact, short
+from poorwill.ledger.wording import duration, exact, short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from poorwill.core.spend import Verdict
+from poorwill.core.wording import counted
 from poorwill.core.words import SECOND_US
 from poorwill.ledger.bill import Axis, Bill, Figures, Line
 from poorwill.ledger.dates import iso, timestamp
-from poorwill.ledger.wording import columns, counted, decimal, duration, exact, short
+from poorwill.ledger.wording import columns, decimal, duration, exact, short
 
 NO_TIER = "(ready)"
 """Time in which a replica neither was parked nor woke nor went to rest."""

@@ -27,11 +27,6 @@ def short(nusd: int | None, currency: str = "USD") -> str:
     return f"{sign}{symbol(currency)}{amount:.{places}f}"
 
 
-def counted(count: int, what: str) -> str:
-    """Return how many of something there are: `1 wake`, `2 wakes`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def symbol(currency: str) -> str:
     """Return what stands before an amount."""
     return _SIGNS.get(currency, f"{currency} ")

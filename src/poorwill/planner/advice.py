@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from poorwill.core.wording import counted
 from poorwill.core.words import SECOND_US
 from poorwill.planner.hindsight import Curve
 from poorwill.planner.outcome import Outcome
-from poorwill.planner.wording import DAY_US, counted, length, money
+from poorwill.planner.wording import DAY_US, length, money
 
 LEAST_US, LEAST_REQUESTS = DAY_US, 20
 """A history shorter than this, or with fewer requests, says nothing about the next month."""

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.money import NUSD
 from poorwill.core.settings import HostedSettings
+from poorwill.core.wording import counted
 from poorwill.core.words import SECOND_US
 from poorwill.planner.trace import UNKNOWN, Trace
-from poorwill.planner.wording import counted
 
 REFERENCE = ("groq", "llama-3.3-70b-versatile")
 """Priced where no hosted model is named: an open-weights model of the size people host themselves."""

@@ -17,9 +17,9 @@ from pathlib import PurePath
 from typing import TextIO
 
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
+from poorwill.core.wording import counted
 from poorwill.core.words import SECOND_US
 from poorwill.planner.trace import UNKNOWN, Trace, new_trace
-from poorwill.planner.wording import counted
 
 SHOWN = 20
 """Bad rows kept with their reasons; beyond them only the count grows."""

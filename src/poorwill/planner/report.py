@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.money import NUSD, dollars
+from poorwill.core.wording import counted
 from poorwill.core.words import HOUR_US, SECOND_US
 from poorwill.planner.hindsight import Curve
 from poorwill.planner.outcome import Outcome
 from poorwill.planner.scenario import TierTimes
 from poorwill.planner.verdict import Verdict
-from poorwill.planner.wording import DAY_US, brief_s, counted, length
+from poorwill.planner.wording import DAY_US, brief_s, length
 
 PERCENTILES = (50, 95, 99)
 

@@ -12,11 +12,12 @@ from enum import StrEnum
 import numpy as np
 
 from poorwill.core.money import NUSD, dollars
+from poorwill.core.wording import counted
 from poorwill.core.words import SECOND_US
 from poorwill.planner.hosted import HostedBill
 from poorwill.planner.outcome import Outcome
 from poorwill.planner.trace import Micros
-from poorwill.planner.wording import brief_h, brief_s, counted, money
+from poorwill.planner.wording import brief_h, brief_s, money
 
 WORTH_SAVING = 0.10
 """Scaling to zero must save at least this share of running continuously to be worth its waits."""

@@ -1,6 +1,7 @@
 """Durations and amounts as people read them: no more digits than they can use."""
 
 from poorwill.core.money import NUSD, dollars
+from poorwill.core.wording import counted
 from poorwill.core.words import HOUR_US, SECOND_US
 
 DAY_US = 24 * HOUR_US
@@ -11,11 +12,6 @@ def length(us: int) -> str:
     """Return a stretch of time in the largest unit of which there are at least two: `23 minutes`."""
     unit_us, name = next((unit for unit in _UNITS if us >= 2 * unit[0]), _UNITS[-1])
     return counted(round(us / unit_us), name)
-
-
-def counted(number: int, name: str) -> str:
-    """Return how many there are of something: `1 request`, `1,200 requests`."""
-    return f"{number:,} {name}" + ("s" if number != 1 else "")
 
 
 def brief_s(us: int) -> str:
