@@ -211,5 +211,6 @@ def test_two_floors_that_begin_at_once_share_what_is_left_of_an_hourly_price():
     limit = SpendSettings(day_nusd=3 * DOLLAR // 2)
     plan = Plan(rate=rate, limit=limit, wakes_s=(30,), models=2, floor=True)
     cost, loops = run(plan)
-    assert cost == DOLLAR
+    # Each cause's line is rounded to a nano-dollar by itself: an hour in parts is an hour but for these.
+    assert abs(cost - DOLLAR) <= 5
     assert sorted(loop.number for loop in loops) == [0, 1]
