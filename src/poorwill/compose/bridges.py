@@ -1,9 +1,7 @@
 """From `hosted = { bridge = true, ... }` to the hosted APIs that the gateway may send requests to."""
 
-import asyncio
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 
 from poorwill.config.lines import NO_LINES, Lines
@@ -12,10 +10,7 @@ from poorwill.config.sheet import Sheet
 from poorwill.core.errors import ConfigFault, PoorwillError, Problem
 from poorwill.core.ports import Log
 from poorwill.core.settings import FleetSettings, HostedSettings, ModelSettings
-from poorwill.core.words import SECOND_US
-from poorwill.fleet.fleet import DRAIN_SHARE, Fleet
 from poorwill.gateway.hosted_api import HostedApi, HostedApis, Price
-from poorwill.gateway.server import GatewayServer
 
 
 def bridged_models(settings: FleetSettings) -> Iterator[tuple[ModelSettings, HostedSettings]]:
@@ -69,18 +64,6 @@ def hosted_apis(settings: FleetSettings, *, env: Mapping[str, str], log: Log) ->
         )
         for model, hosted in models
     }
-
-
-async def closed(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) -> None:
-    """Close the fleet; what a hosted API answers meanwhile has as long as what replicas answer.
-
-    Cancelled: as `Fleet.close`.
-    """
-    ends = asyncio.get_running_loop().time() + settings.exit_us * DRAIN_SHARE / SECOND_US
-    await fleet.close(settings.on_exit, settings.exit_us)
-    with suppress(TimeoutError):
-        async with asyncio.timeout_at(ends):
-            await gateway.drained()
 
 
 def _verifying() -> ssl.SSLContext:

@@ -1,26 +1,31 @@
-"""From a configured model and what the ledger remembers to a plan for its replica."""
+"""From configured models and what the ledger remembers to plans for their replicas, policies taught."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, tzinfo
+from functools import partial
 from statistics import median_low
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
-from poorwill.compose.host import KnownHost
+from poorwill.compose.host import HOST_WAKES, KnownHost, known_host, storage_speed
 from poorwill.compose.tiers import Fallback, Workshop
+from poorwill.config import short_idles
 from poorwill.core.launch import Parked, Running
 from poorwill.core.policies import TierCosts, make_floor, make_policy
-from poorwill.core.ports import Clock
+from poorwill.core.ports import Clock, Log
 from poorwill.core.prediction import total
 from poorwill.core.settings import FleetSettings, ModelSettings, RateSettings
 from poorwill.core.words import SECOND_US, ReplicaId, Tier
 from poorwill.engines.expectation import expected_wakes
 from poorwill.engines.kinds import make_engine
 from poorwill.fleet.recovery import ModelPlan, Remembered, replica_id
-from poorwill.fleet.unit import Equipment
-from poorwill.ledger.recovery import KnownReplica, Recovered
+from poorwill.fleet.unit import REMEMBERED_GAPS, Equipment
+from poorwill.ledger.ledger import Ledger
+from poorwill.ledger.recovery import KnownReplica, Recovered, idle_gaps
+from poorwill.ledger.wakes import finished_wakes
 
 ASSUMED_WAKE_US: Mapping[Tier, int] = {
     Tier.ASLEEP: 2 * SECOND_US,
@@ -87,6 +92,76 @@ def plan_model(
         priority=model.priority,
     )
     return plan, fallbacks
+
+
+async def plan_models(
+    settings: FleetSettings,
+    workshop: Workshop,
+    ledger: Ledger,
+    *,
+    env: Mapping[str, str],
+    log: Log,
+) -> tuple[Sequence[ModelPlan], Sequence[Fallback]]:
+    """Return a plan for every model, its policy taught by its own history, and what does not work here.
+
+    What does not work is a warning in the log, and so is an idle time that is too short.
+    Raises as `plan_model` does.
+    """
+    clock = ledger.clock
+    recovered = ledger.recovered()
+    host = await _host(settings, ledger, env, at_us=clock.now_us())
+    plans: list[ModelPlan] = []
+    fallbacks: list[Fallback] = []
+    for model in settings.models:
+        plan, found = plan_model(
+            model,
+            fleet=settings,
+            workshop=workshop,
+            recovered=recovered,
+            env=env,
+            clock=clock,
+            host=host,
+        )
+        evicts = bool(settings.memory_bytes)
+        plans.append(await _taught(plan, model, ledger, now_us=clock.now_us(), evicts=evicts))
+        fallbacks += found
+    for fallback in fallbacks:
+        log.warning("a tier does not work here", model=fallback.model, why=str(fallback))
+    # An error of `check`. Here the replica is served all the same: what is measured drifts, and a restart
+    # must not become an outage over the cost of a few wakes.
+    costs = partial(
+        measured_costs, rates=settings.rates, recovered=recovered, now_us=clock.now_us()
+    )
+    for problem in short_idles(settings, costs):
+        log.warning(
+            "an idle time is too short", where=problem.where, why=problem.what, hint=problem.hint
+        )
+    return plans, fallbacks
+
+
+async def _taught(
+    plan: ModelPlan, model: ModelSettings, ledger: Ledger, *, now_us: int, evicts: bool
+) -> ModelPlan:
+    """Return the plan with what the replica's own past tells its policy, and eviction where that may be."""
+    if not (learns(model) or evicts):
+        return plan
+    since_us = now_us - HISTORY_US
+    replica = replica_id(model.name)
+    gaps = await ledger.read(partial(idle_gaps, replica=replica, since_us=since_us))
+    if learns(model):
+        for idle_us, demand_us in gaps:
+            plan.policy.observe(idle_us, demand_us)
+    lasted = tuple(demand_us - idle_us for idle_us, demand_us in gaps[-REMEMBERED_GAPS:])
+    return replace(plan, gaps_us=lasted)
+
+
+async def _host(
+    settings: FleetSettings, ledger: Ledger, env: Mapping[str, str], *, at_us: int
+) -> KnownHost:
+    """Return what is known of this machine; a fleet's first start measures its storage, in under a second."""
+    await asyncio.to_thread(storage_speed, settings, env=env, at_us=at_us)
+    wakes = await ledger.read(partial(finished_wakes, last=HOST_WAKES))
+    return await asyncio.to_thread(known_host, settings, wakes, env=env)
 
 
 def zone_of(name: str) -> tzinfo:

@@ -6,39 +6,29 @@ Three lifetimes, closed in reverse order: owning (lock, ledger, replicas), servi
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from poorwill.clock import SystemClock
-from poorwill.compose.bridges import closed, hosted_apis
-from poorwill.compose.host import HOST_WAKES, KnownHost, known_host, storage_speed
+from poorwill.compose.bridges import hosted_apis
 from poorwill.compose.places import ledger_path
-from poorwill.compose.plans import (
-    HISTORY_US,
-    learns,
-    measured_costs,
-    plan_model,
-    remembered_replicas,
-)
+from poorwill.compose.plans import plan_models, remembered_replicas
 from poorwill.compose.tiers import Fallback, Workshop, open_workshop
 from poorwill.compose.worth import value_by_ledger
-from poorwill.config import short_idles
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ConfigFault
 from poorwill.core.ports import Clock, FleetView, Log
-from poorwill.core.settings import FleetSettings, ModelSettings, SpendSettings
-from poorwill.core.words import ModelName, Tier
+from poorwill.core.settings import FleetSettings, SpendSettings
+from poorwill.core.words import SECOND_US, ModelName, Tier
 from poorwill.dashboard import page
 from poorwill.drivers.process import subreaper
-from poorwill.fleet.fleet import FleetParts, running_fleet
+from poorwill.fleet.fleet import DRAIN_SHARE, Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.lock import Holding, hold_directory
 from poorwill.fleet.recovery import ModelPlan, replica_id
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
-from poorwill.fleet.unit import REMEMBERED_GAPS
 from poorwill.gateway.bridge import BridgesTo
 from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.pool import UpstreamPool
@@ -47,9 +37,7 @@ from poorwill.ledger.jumps import jumps
 from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
 from poorwill.ledger.rates import sync_rates
-from poorwill.ledger.recovery import idle_gaps
 from poorwill.ledger.spending import LOOK_EVERY_S, SpendWatch
-from poorwill.ledger.wakes import finished_wakes
 from poorwill.telemetry.metrics import GatewayMetrics
 from poorwill.telemetry.told import ToldReplicas
 from poorwill.telemetry.tracing import open_tracer, trace_wakes
@@ -93,7 +81,7 @@ async def serving_fleet(
     """
     tracer = open_tracer(env)
     async with owned(settings, env=env, log=log) as own:
-        plans, fallbacks = await _plans(settings, own, env, log)
+        plans, fallbacks = await plan_models(settings, own.workshop, own.ledger, env=env, log=log)
         apis = hosted_apis(settings, env=env, log=log)
         pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us)
         metrics = GatewayMetrics()
@@ -141,7 +129,7 @@ async def serving_fleet(
                 finally:
                     # What is in flight finishes through the gateway before the gateway closes.
                     gateway.stop_accepting()
-                    await closed(gateway, fleet, settings)
+                    await _close(gateway, fleet, settings)
 
 
 @asynccontextmanager
@@ -163,59 +151,16 @@ async def owned(
             yield Owned(holding=holding, clock=clock, workshop=workshop, ledger=ledger)
 
 
-async def _taught(plan: ModelPlan, model: ModelSettings, own: Owned, *, evicts: bool) -> ModelPlan:
-    """Return the plan with what the replica's own past tells its policy, and eviction where that may be."""
-    if not (learns(model) or evicts):
-        return plan
-    since_us = own.clock.now_us() - HISTORY_US
-    replica = replica_id(model.name)
-    gaps = await own.ledger.read(partial(idle_gaps, replica=replica, since_us=since_us))
-    if learns(model):
-        for idle_us, demand_us in gaps:
-            plan.policy.observe(idle_us, demand_us)
-    lasted = tuple(demand_us - idle_us for idle_us, demand_us in gaps[-REMEMBERED_GAPS:])
-    return replace(plan, gaps_us=lasted)
+async def _close(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) -> None:
+    """Close the fleet; what a hosted API answers meanwhile has as long as what replicas answer.
 
-
-async def _plans(
-    settings: FleetSettings, own: Owned, env: Mapping[str, str], log: Log
-) -> tuple[Sequence[ModelPlan], Sequence[Fallback]]:
-    """Return a plan for every model, its policy taught by its own history, and what does not work here."""
-    recovered = own.ledger.recovered()
-    host = await _host(settings, own, env)
-    plans: list[ModelPlan] = []
-    fallbacks: list[Fallback] = []
-    for model in settings.models:
-        plan, found = plan_model(
-            model,
-            fleet=settings,
-            workshop=own.workshop,
-            recovered=recovered,
-            env=env,
-            clock=own.clock,
-            host=host,
-        )
-        plans.append(await _taught(plan, model, own, evicts=bool(settings.memory_bytes)))
-        fallbacks += found
-    for fallback in fallbacks:
-        log.warning("a tier does not work here", model=fallback.model, why=str(fallback))
-    # An error of `check`. Here the replica is served all the same: what is measured drifts, and a restart
-    # must not become an outage over the cost of a few wakes.
-    costs = partial(
-        measured_costs, rates=settings.rates, recovered=recovered, now_us=own.clock.now_us()
-    )
-    for problem in short_idles(settings, costs):
-        log.warning(
-            "an idle time is too short", where=problem.where, why=problem.what, hint=problem.hint
-        )
-    return plans, fallbacks
-
-
-async def _host(settings: FleetSettings, own: Owned, env: Mapping[str, str]) -> KnownHost:
-    """Return what is known of this machine; a fleet's first start measures its storage, in under a second."""
-    await asyncio.to_thread(storage_speed, settings, env=env, at_us=own.clock.now_us())
-    wakes = await own.ledger.read(partial(finished_wakes, last=HOST_WAKES))
-    return await asyncio.to_thread(known_host, settings, wakes, env=env)
+    Cancelled: as `Fleet.close`.
+    """
+    ends = asyncio.get_running_loop().time() + settings.exit_us * DRAIN_SHARE / SECOND_US
+    await fleet.close(settings.on_exit, settings.exit_us)
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(ends):
+            await gateway.drained()
 
 
 def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:
