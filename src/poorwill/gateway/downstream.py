@@ -10,8 +10,6 @@ time must not be kept for nobody.
 """
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -24,13 +22,13 @@ from poorwill.gateway.exchange import Exchange
 from poorwill.gateway.incoming import Checks, Incoming, RequestReader, Stage
 from poorwill.gateway.inference import Handler
 from poorwill.gateway.request_policy import RequestPolicy
+from poorwill.gateway.reset import reset_on_close
 from poorwill.gateway.response import Ending, Response
 from poorwill.gateway.routes import Action
 from poorwill.gateway.wire import Dialect
 
 LINGER_S = 2.0
 """How long a closing connection may take to read its last response."""
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +265,5 @@ class Downstream(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._reader.drop()
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        reset_on_close(self._transport)
         self._transport.abort()

@@ -6,8 +6,6 @@ forgotten), and one parser lives as long as its connection.
 """
 
 import asyncio
-import socket
-import struct
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -16,6 +14,7 @@ import httptools
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
 from poorwill.gateway.exchange import Exchange, Link
 from poorwill.gateway.model_name import renamed
+from poorwill.gateway.reset import reset_on_close
 from poorwill.gateway.response import Headers
 
 _HEAD_BYTES_MAX = 256 * 1024
@@ -39,7 +38,6 @@ _HOP = frozenset(
     }
 )
 _BODYLESS = frozenset({b"GET", b"DELETE"})
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Home(Protocol):
@@ -208,9 +206,7 @@ class Upstream(asyncio.Protocol):
         dumped. Nothing is lost, because nothing is in flight.
         """
         if self._transport is not None:
-            sock = self._transport.get_extra_info("socket")
-            if sock is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            reset_on_close(self._transport)
         self.abandon()
 
     def pause(self) -> None:
