@@ -10,7 +10,7 @@ import pytest
 from poorwill.core.launch import Launch, Running
 from poorwill.core.ports import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.words import Phase, ReplicaId, Tier
-from poorwill.drivers.cloud import CloudBusy, CloudRefused, MachineGone
+from poorwill.drivers.cloud import CloudBusy, CloudRefused, MachineGone, Verb
 from poorwill.drivers.hibernated import RentedDriver
 
 from .conftest import ask, until
@@ -448,3 +448,26 @@ async def test_an_engine_of_another_machine_is_not_ended(rented: RentedFleet, la
         await rented.driver(Tier.COLD).park(
             replace(running, replica=ReplicaId("other")), launch, generation=1
         )
+
+
+async def test_an_engine_on_a_machine_that_the_model_had_before_is_not_alive_for_it(
+    rented: RentedFleet, launch: Launch
+):
+    running = await wake(rented, launch)
+    assert rented.engines.alive(running)
+    assert not rented.engines.alive(replace(running, machine="hyperstack 77"))
+    assert not rented.engines.alive(replace(running, machine="", pid=1))
+
+
+async def test_a_machine_that_was_just_hibernated_and_restored_is_not_rebooted_while_it_boots(
+    rented: RentedFleet, launch: Launch
+):
+    there, machine = rented.at(TINY), rented.machine()
+    rented.cloud.put(there.id, "ACTIVE")
+    await machine.look()
+    async with machine.turn:  # as a sweep that ends it has
+        running = asyncio.get_running_loop().create_task(machine.run(limit_s=5.0))
+        await until(lambda: not machine.touched and len(machine.turn._waiters or ()) == 1)
+        await machine._request(Verb.HIBERNATE)
+        await until(lambda: there.status == "HIBERNATED")
+    assert not await running, "it did not run all along"

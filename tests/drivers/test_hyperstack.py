@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,23 @@ async def test_a_page_in_place_of_an_answer_says_nothing_about_the_machine(
         await client(rented).state(there.id)
 
 
+async def test_an_answer_that_drips_for_ever_is_no_answer():
+    async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\n")
+            while not writer.is_closing():
+                writer.write(b"x: y\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    async with await asyncio.start_server(drips, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        cloud = Hyperstack(key="k", api=f"http://127.0.0.1:{port}", answer_limit_s=0.2)
+        async with asyncio.timeout(LIMIT_S):
+            with pytest.raises(CloudBusy, match="no answer from hyperstack: TimeoutError"):
+                await cloud.state("1")
+
+
 async def test_nobody_there_is_no_answer():
     dead = Hyperstack(key="k", api="http://127.0.0.1:9", answer_limit_s=1.0)
     with pytest.raises(CloudBusy, match="no answer from hyperstack: ConnectError"):
@@ -205,7 +223,10 @@ async def test_releasing_a_machine_does_not_wait_for_the_end(
     rented.cloud.hibernate_s = 60.0
     rented.cloud.put(there.id, "ACTIVE")
     await machine.release(limit_s=LIMIT_S)
-    assert there.status == "HIBERNATING" and not machine.unwanted
+    assert there.status == "HIBERNATING" and machine.unwanted, "it may yet turn back"
+    rented.cloud.put(there.id, "HIBERNATED")
+    await machine.look()
+    assert not machine.unwanted
 
 
 @pytest.mark.parametrize(

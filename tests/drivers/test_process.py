@@ -204,3 +204,14 @@ async def test_no_descriptor_stays_open_over_many_starts_and_ends(fleet: Fleet):
         await fleet.processes.exited(running)
         counts.append(len(os.listdir("/proc/self/fd")))
     assert counts[-1] == counts[0]
+
+
+async def test_an_engine_on_a_rented_machine_is_no_process_of_this_one(fleet: Fleet):
+    # With the pid of an engine here, not the 0 that such a record has: session 0 is other people's.
+    _, running = await start(fleet)
+    elsewhere = replace(running, machine="hyperstack 77")
+    assert not fleet.processes.alive(elsewhere)
+    with pytest.raises(DriverError, match=r"hyperstack 77 .* may run on"):
+        await fleet.processes.kill(elsewhere)
+    assert fleet.processes.alive(running)
+    await fleet.processes.kill(running)

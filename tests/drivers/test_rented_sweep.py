@@ -14,6 +14,7 @@ from poorwill.core.words import ORPHAN, ModelName, ReplicaId, Tier
 from poorwill.fleet.sweeping import Sweeper
 from poorwill.fleet.unit import Equipment, Unit
 
+from .conftest import until
 from .fake_hyperstack import Machine, Mistake
 from .rented import RentedFleet
 
@@ -96,7 +97,20 @@ async def test_what_poorwill_itself_left_running_is_hibernated_in_any_case(
     rented.machine("big-0").unwanted = True
     entries = await sweeper(rented).sweep(units(rented))
     assert kinds(list(entries)) == ["swept"] and there.asked == ["hibernate"]
+    await until(lambda: there.status == "HIBERNATED")
+    await rented.machine("big-0").look()
     assert not rented.machine("big-0").unwanted
+
+
+async def test_one_that_turns_back_on_its_way_is_hibernated_again(
+    rented: RentedFleet, there: Machine
+):
+    rented.cloud.put(there.id, "ACTIVE")
+    there.leads_to["hibernate"] = "ACTIVE"
+    await rented.engines.kill(rented.running(ReplicaId("big-0")))
+    await until(lambda: there.status == "ACTIVE")
+    entries = await sweeper(rented).sweep(units(rented))
+    assert kinds(list(entries)) == ["swept"] and there.asked == ["hibernate"] * 2
 
 
 async def test_one_that_its_cloud_does_not_let_go_is_counted_until_it_does(

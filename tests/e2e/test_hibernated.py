@@ -144,6 +144,25 @@ def test_after_a_kill_a_running_machine_is_adopted_and_a_hibernated_one_is_still
     assert_tiles(fleet)
 
 
+def test_a_model_that_moves_to_another_machine_starts_there_and_the_old_one_is_told_of(
+    rented: Rented, fleet: Path
+) -> None:
+    program = rented.start()
+    ask(program)
+    program.kill()
+    other = rented.cloud.add("67890", rented.machine.engine)
+    config = fleet / "fleet.toml"
+    config.write_text(config.read_text().replace("12345", "67890"))
+    program = rented.start()
+    assert program.status()["cause"] == "parked.cold"
+    log = (fleet / "serve.log").read_text()
+    assert "hyperstack 12345 is not the rented machine of big-0" in log and "be billed" in log
+    rented.cloud.put("12345", "HIBERNATED")  # as its owner does now: they share an address here
+    assert ask(program) and other.asked == ["hibernate-restore"]
+    assert program.stop() == 0
+    assert_tiles(fleet)
+
+
 def test_killed_during_a_wake_the_next_start_has_the_machine_hibernated_again(
     rented: Rented, fleet: Path
 ) -> None:

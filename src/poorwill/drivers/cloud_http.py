@@ -1,5 +1,6 @@
 """One request to a cloud's HTTP API, and what a refusal means: what all clouds have in common."""
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,18 +26,23 @@ async def call(
     """
     whole = {**headers, "accept": "application/json", "connection": "close"}
     try:
-        async with httpx2.AsyncClient(
-            timeout=limit_s,
-            trust_env=False,
-            verify=url.startswith("https:"),  # without TLS no certificates need to be read
-        ) as client:
+        async with (
+            asyncio.timeout(
+                limit_s
+            ),  # the client's own is for each read: an answer could drip forever
+            httpx2.AsyncClient(
+                timeout=limit_s,
+                trust_env=False,
+                verify=url.startswith("https:"),  # without TLS no certificates need to be read
+            ) as client,
+        ):
             answer = await client.request(method, url, headers=whole, params=params, json=body)
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, TimeoutError) as error:
         why = f"{type(error).__name__} {error}".strip()
         raise CloudBusy(f"no answer from {cloud}: {why}") from error
     try:
         found = answer.json() if answer.content else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         found = {}
     return answer, found if isinstance(found, dict) else {}
 

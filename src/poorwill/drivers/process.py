@@ -140,6 +140,8 @@ class EngineProcesses:
 
     def alive(self, running: Running) -> bool:
         """Return whether exactly this process exists and is not a zombie."""
+        if running.machine:
+            return False
         stat = procfs.read_stat(running.pid)
         return stat is not None and stat.started == running.pid_started and stat.state not in "ZX"
 
@@ -174,9 +176,13 @@ class EngineProcesses:
     async def kill(self, running: Running) -> None:
         """End the session: SIGTERM, a grace period, SIGKILL. Returns when it is gone and reaped.
 
-        Raises DriverError where it does not disappear (it hangs inside the kernel). Cancelled: the grace
-        period ends at once.
+        Raises DriverError where it does not disappear (it hangs inside the kernel), and for an engine on a
+        rented machine, which has no process here to end. Cancelled: the grace period ends at once.
         """
+        if running.machine:
+            raise DriverError(
+                f"{running.machine} is no longer configured: it may run on, and be billed"
+            )
         try:
             if self.alive(running):
                 # A stopped process would never see SIGTERM alone.

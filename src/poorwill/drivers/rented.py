@@ -81,7 +81,7 @@ class RentedMachine:
     seen: Seen | None = None
     """At the last look; None: not looked at yet."""
     unwanted: bool = False
-    """It was to be released, and nobody has seen yet that it was."""
+    """It was to be released, and nobody has seen it parked yet: on its way there it may still turn back."""
     touched: bool = False
     """Something was asked of its cloud since it was last to run."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -107,6 +107,8 @@ class RentedMachine:
                 await asyncio.sleep(self._wait_s(busy, delay_s))
                 delay_s *= 2
         assert self.seen is not None
+        if self.seen.state is MachineState.PARKED:
+            self.unwanted = False
         return self.seen
 
     async def bring_to(self, goal: Goal, *, limit_s: float) -> None:
@@ -127,12 +129,11 @@ class RentedMachine:
     async def release(self, *, limit_s: float) -> None:
         """Return when the machine is hibernated or on its way there, so that its cloud goes on alone.
 
-        Raises as `bring_to` does; `unwanted` then stays set, so that the next sweep tries again. Cancelled:
-        likewise.
+        `unwanted` stays set until a look finds it parked, so that a sweep that finds it paid for tries again.
+        Raises as `bring_to` does. Cancelled: likewise.
         """
         self.unwanted = True
         await self.bring_to(RELEASE, limit_s=limit_s)
-        self.unwanted = False
 
     @property
     def at_rest(self) -> bool:
@@ -141,11 +142,11 @@ class RentedMachine:
         return not self.touched and (self.seen is None or self.seen.state in idle)
 
     async def run(self, *, limit_s: float) -> bool:
-        """Return when the machine runs; whether it did so already. Raises and cancelled as `bring_to`."""
+        """Return when the machine runs; whether it did so all along. Raises and cancelled as `bring_to`."""
         self.unwanted = self.touched = False
         ran = (await self.look()).state is MachineState.RUNNING
         await self.bring_to(RUN, limit_s=limit_s)
-        return ran
+        return ran and not self.touched
 
     async def reboot(self) -> None:
         """Return when the cloud has taken on a hard reboot.

@@ -63,14 +63,20 @@ class RentedEngines:
         return f"does not answer on {machine.named}, which runs"
 
     def alive(self, running: Running) -> bool:
-        """Return whether its machine ran when it was last looked at, or was not looked at yet."""
-        seen = self._machine(running).seen
-        return seen is None or seen.state is MachineState.RUNNING
+        """Return whether its machine ran when it was last looked at, or was not looked at yet.
+
+        False for what is on another machine than the replica has by now.
+        """
+        machine = self.machines.get(running.replica)
+        if machine is None or machine.named != running.machine:
+            return False
+        return machine.seen is None or machine.seen.state is MachineState.RUNNING
 
     def _machine(self, running: Running) -> RentedMachine:
         machine = self.machines.get(running.replica)
         if machine is None or machine.named != running.machine:
             raise DriverError(
-                f"{running.machine or 'this machine'} is not the rented machine of {running.replica}"
+                f"{running.machine or 'this machine'} is not the rented machine of {running.replica}: "
+                "what runs there may run on, and be billed"
             )
         return machine
