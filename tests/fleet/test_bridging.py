@@ -1,5 +1,6 @@
 """Requests that a hosted API serves while the replica cannot: they are demand, and they cost money."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from poorwill.core.ports import DriverError
 from poorwill.core.settings import SpendSettings, WakeSettings
 from poorwill.core.spend import LimitState, Scope, Standing, Verdict, Window
 from poorwill.core.words import Tier
+from poorwill.gateway.request_policy import POST_AFTER_S
 
 from .house import A, House, S
 from .test_learning import rounded
@@ -216,6 +218,26 @@ async def test_a_look_under_way_does_not_forget_what_is_paid_meanwhile(house: Ho
             return await original()
 
         guard.look = look
+        await guard.look_again(house.fleet.controller)
+        [limit] = guard.verdict.limits
+        assert limit.spent_nusd == 700
+
+
+async def test_what_was_paid_just_before_a_look_is_not_lost_while_its_row_is_on_its_way(
+    house: House,
+):
+    house.model()
+    house.limits = SpendSettings(day_nusd=1000)
+    house.verdict = Verdict(at_us=0, limits=(_limit(1000),))
+    async with house.open():
+        assert house.guard is not None and house.fleet is not None
+        guard = house.guard
+
+        def row_is_written() -> None:
+            house.verdict = Verdict(at_us=0, limits=(_limit(1000, spent_nusd=700),))
+
+        guard.bridge_paid(A, "alice", 700)
+        asyncio.get_running_loop().call_later(POST_AFTER_S, row_is_written)
         await guard.look_again(house.fleet.controller)
         [limit] = guard.verdict.limits
         assert limit.spent_nusd == 700

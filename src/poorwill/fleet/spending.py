@@ -16,6 +16,9 @@ from poorwill.fleet.controller import Controller
 JUMPS_EVERY = 30
 """Looks between two looks for an unexpected jump of the bill, which change slowly and cost more to find."""
 
+ROWS_WAIT_S = 0.05
+"""Within this a request's row is on its way to the ledger: the gateway hands them over by the batch."""
+
 Look = Callable[[], Awaitable[Verdict]]
 FindJumps = Callable[[], Awaitable[Sequence[Noted]]]
 
@@ -68,6 +71,9 @@ class SpendGuard:
         """
         self._begun, self._paid = [], []
         if self.verdict.limits:
+            await asyncio.sleep(
+                ROWS_WAIT_S
+            )  # what was paid just before must not fall between the two
             await controller.journal.record([])
         found = await self.look()
         for model in self._begun:
