@@ -47,6 +47,7 @@ WAKE_FAILED = TryLater(ErrorCode.WAKE_FAILED, "m1 could not be woken: no memory"
         (says(404), "status 404", 10),
         (says(429, "retry-after: 7"), "status 429", 7),
         (says(429, "retry-after: 86400"), "status 429", 300),
+        (says(503, "retry-after: " + "9" * 5000), "status 503", 10),
         (says(429), "status 429", 10),
         (says(302, "location: /elsewhere"), "status 302", 10),
         (says(500), "status 500", 10),

@@ -73,6 +73,8 @@ def test_counts_are_found_byte_by_byte(name: str) -> None:
         b'{"usage": null}',
         b'{"usage": "free"}',
         b'{"usage": {"prompt_tokens": "many"}}',
+        b'{"usage": {"prompt_tokens": -7, "completion_tokens": 3}}',
+        b'{"usage": {"prompt_tokens": 92233720368547758070, "completion_tokens": 3}}',
         b'{"tools": [{"properties": {"usage": {"type": "string"}}}]}',
         b'{"usage": {"prompt_tokens": 5',
         b"",

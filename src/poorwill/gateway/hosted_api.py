@@ -115,7 +115,7 @@ def _leaving(forward: bytes) -> bytes:
 def retry_after_s(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
     """Return the seconds that an answer asks to wait, None where it does not say so in whole seconds."""
     for name, value in headers:
-        if name.lower() == b"retry-after" and value.strip().isdigit():
+        if name.lower() == b"retry-after" and re.fullmatch(rb"[0-9]{1,9}", value.strip()):
             return int(value)
     return None
 

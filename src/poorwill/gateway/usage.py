@@ -5,6 +5,7 @@ come from a `usage` object alone; where an engine sends none they stay unknown, 
 """
 
 import re
+from typing import Annotated
 
 import msgspec
 
@@ -17,11 +18,15 @@ _CUT = tuple(_KEY[:end] for end in range(1, len(_KEY)))
 """How a piece ends that cuts the key in two."""
 
 
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=10**9)] | None
+"""Beyond that it is no count: priced, it would lift a spend limit, or not fit the ledger's columns."""
+
+
 class _Counts(msgspec.Struct):
-    prompt_tokens: int | None = None  # OpenAI chat, completions, embeddings
-    completion_tokens: int | None = None
-    input_tokens: int | None = None  # OpenAI responses, Anthropic messages
-    output_tokens: int | None = None
+    prompt_tokens: _Tokens = None  # OpenAI chat, completions, embeddings
+    completion_tokens: _Tokens = None
+    input_tokens: _Tokens = None  # OpenAI responses, Anthropic messages
+    output_tokens: _Tokens = None
 
 
 _decoder = msgspec.json.Decoder(_Counts)
