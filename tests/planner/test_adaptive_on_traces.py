@@ -1,9 +1,11 @@
 """The adaptive policy in the exact simulation: near the best, ahead of demand, indifferent to the past."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from poorwill.core.policies import adaptive, break_even
+from poorwill.core.policies import adaptive, break_even, descend
 from poorwill.core.policies.replay import Prices
 from poorwill.core.policies.shadow import Shadowed
 from poorwill.core.policy import FixedIdle
@@ -132,6 +134,53 @@ def test_the_account_in_shadow_is_what_that_policy_would_have_cost(kind, shadow_
     assert account.shadow_nusd == pytest.approx(true.cost_nusd, rel=0.03)
     assert account.shadow_wakes == pytest.approx(true.wakes, rel=0.03)
     assert account.shadow_waited_s == pytest.approx(true.waits.total_us / S, rel=0.05)
+
+
+def on_ladder(scenario, *rungs):
+    """The scenario with several tiers: (tier, wake, park, dollars an hour)."""
+    tiers = tuple(
+        TierTimes(tier=tier, wake_us=(wake * S,), park_us=park * S, parked_nusd_h=int(usd_h * 1e9))
+        for tier, wake, park, usd_h in rungs
+    )
+    return replace(scenario, tiers=tiers)
+
+
+def on_it(scenario, make=adaptive):
+    ladder = tuple(times.tier for times in scenario.tiers)
+    return make(ladder=ladder, costs=scenario.costs(), wait_nusd_s=scenario.wait_nusd_s)
+
+
+def test_on_a_ladder_it_descends_sooner_than_the_envelope_where_that_pays():
+    span = 28 * DAY
+    trace = draw_trace(Draw(kind="bursty", span_us=span, requests_per_day=60, seed=5))
+    services = ServiceRule().times(trace)
+    frozen, deep = (Tier.FROZEN, 3, 4, 0.5), (Tier.HIBERNATED, 60, 60, 0.05)
+    scenario = on_ladder(world(span), frozen, deep, (Tier.COLD, 240, 10, 0))
+    own = simulate(trace.arrival_us, services, scenario, on_it(scenario))
+    envelope = simulate(trace.arrival_us, services, scenario, on_it(scenario, descend))
+    assert own.cost_nusd < 0.9 * envelope.cost_nusd
+
+
+def test_on_a_ladder_with_little_history_it_is_not_stuck_in_a_dear_tier():
+    # A sleeping engine costs almost what a ready one does: the first nights must not be paid at that rate.
+    arrivals = np.arange(1, 11, dtype=np.int64) * DAY
+    services = np.full(len(arrivals), 20 * S, np.int64)
+    scenario = on_ladder(world(12 * DAY), (Tier.ASLEEP, 2, 1, 3.0), (Tier.HIBERNATED, 95, 20, 0.02))
+    own = simulate(arrivals, services, scenario, on_it(scenario))
+    best = clairvoyant(arrivals, services, scenario)
+    assert own.cost_nusd < 2 * best.cost_nusd
+
+
+def test_on_a_ladder_it_wakes_ahead_from_the_tier_it_rests_in():
+    arrivals = np.arange(12, 24 * 28, dtype=np.int64) * 3600 * S
+    services = np.full(len(arrivals), 20 * S, np.int64)
+    scenario = on_ladder(
+        world(29 * DAY, wait=2_000_000), (Tier.ASLEEP, 2, 1, 3.0), (Tier.HIBERNATED, 95, 20, 0.02)
+    )
+    own = simulate(arrivals, services, scenario, on_it(scenario))
+    best = clairvoyant(arrivals, services, scenario)
+    assert own.objective_nusd(2_000_000) < 1.2 * best.objective_nusd(2_000_000)
+    assert own.parked_us[Tier.HIBERNATED] > 0.8 * scenario.span_us
 
 
 def test_a_change_of_habits_is_followed():

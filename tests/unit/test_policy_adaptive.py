@@ -97,7 +97,7 @@ def test_it_learns_how_many_requests_a_wake_holds():
 def test_in_its_own_account_it_never_costs_more_than_its_bound(gaps, busy, wait, joined):
     policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN, wait_nusd_s=wait)
     teach(policy, [gap * S for gap in gaps], busy=busy * S + 1, joined=joined)
-    even = policy._spent(policy.followers[policy.even])
+    even = policy._spent(policy.followers[0])
     own = policy._spent(policy.own)
     # One stretch may overshoot by one cycle; a wake ahead in vain and the wait after it are another.
     assert own <= (1 + BOUND) * even + (SLACK + 2) * policy.cycle

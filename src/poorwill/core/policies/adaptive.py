@@ -2,17 +2,18 @@
 
 For each idle stretch:
 
-1. Candidates are fixed schedules: every tier after a few multiples of its break-even, the ladder's lower
-   envelope, the break-even rule, never. `replay` follows them all over the same demand, each with the
+1. Candidates are fixed schedules: the ladder's lower envelope, sooner and later, every tier after a few
+   multiples of its break-even, never. `replay` follows them all over the same demand, each with the
    delays its own wakes cause; older stretches count less (half after HALF_LIFE of them).
 2. Leaders choose among the candidates: by the whole history, by the hour of the week, by the state of the
    burst (how long the last gap was). Leaders are followed as well, each by what it chose at the time,
    before the outcome was known. The whole history decides, unless another is cheaper by MARGIN: hours and
    bursts are used where they pay and ignored where they would only fit noise.
 3. Where waiting has a price, a wake ahead of demand makes further leaders (see `ahead`).
-4. With fewer than THIN stretches it is the break-even rule, and likewise when its account has run ahead of
-   that rule's by more than the bound: in the account of `replay` it never costs more than (1 + BOUND) times
-   the break-even rule and SLACK cycles of park and wake. That rule costs at most twice the optimum.
+4. With fewer than THIN stretches it is the envelope (for one tier: the break-even rule), and likewise when
+   its account has run ahead of that rule's by more than the bound: in the account of `replay` it never costs
+   more than (1 + BOUND) times that rule and SLACK cycles of park and wake. The rule costs at most twice the
+   optimum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,9 @@ BOUND = 0.10
 SLACK = 5
 MULTIPLES = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 8.0)
 """Idle times tried, in break-evens: a gap is rarely known better than by a factor of two."""
+FIRST_RUNGS, DEEPER_RUNGS = (0.0, 1 / 4, 1.0), (1 / 64, 1 / 16, 1 / 4, 1.0, 4.0)
+"""Descents through several tiers that are tried, in parts of the envelope's times: of its first rung, and of
+the others. A wake that overlaps with work costs less than the envelope reckons with."""
 WAIT_UNITS = HOUR_US // SECOND_US
 LINGERS = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Idle times that go with wakes ahead of demand, in break-evens: who was met ready is often not alone."""
@@ -65,8 +69,7 @@ class Adaptive:
 
     prices: Prices
     candidates: tuple[Schedule, ...]
-    even: int
-    """Index of the break-even rule among the candidates."""
+    """The first is the rule that it falls back to."""
     even_us: int
     """The first tier's break-even: the unit for gaps."""
     cycle: int
@@ -179,11 +182,11 @@ class Adaptive:
 
     def _choose(self, idle_since_us: int) -> Choice:
         allowance = self._allowance()
-        even = self.candidates[self.even]
         led = self._leading(idle_since_us)
         if self.stretches < THIN or allowance <= 0:
             why = "little history" if self.stretches < THIN else "at its bound"
-            return Choice(Plan(even), f"break-even, {why}", led)
+            name = "break-even" if len(self.candidates[0]) < 2 else "ladder"
+            return Choice(self.fixed[0], f"{name}, {why}", led)
         leader = self._leader()
         return Choice(self._within(led[leader], allowance), f"by {LEADERS[leader]}", led)
 
@@ -196,23 +199,27 @@ class Adaptive:
     def _leading(self, idle_since_us: int) -> tuple[Plan, ...]:
         """Return each leader's plan."""
         if self.stretches < THIN:
-            return (self.fixed[self.even],) * len(self.leaders)
+            return self.fixed[:1] * len(self.leaders)
         keys = self.situation.keys(idle_since_us)
         plans = [self.fixed[self.scores.pick(key)] for key in keys]
         if len(plans) == len(self.leaders):
             return tuple(plans)
-        ahead = self._ahead(self.candidates[self.even], idle_since_us)
-        if ahead is None:
+        rest = self._rest()
+        ahead = self._ahead(*rest, idle_since_us) if rest else None
+        if rest is None or ahead is None:
             return (*plans, *plans[:1] * AHEAD)
-        tier = self.candidates[self.even][0][0]
+        tier = rest[0]
         lingers = [((tier, int(self.even_us * part)),) for part in LINGERS]
         lingers += [lingers[self.ahead_scores.pick(key)] for key in keys]
         return (*plans, *(Plan(schedule, ahead) for schedule in lingers))
 
-    def _ahead(self, schedule: Schedule, idle_since_us: int) -> Ahead | None:
-        if not schedule or not self.wait_nusd_h:
-            return None
-        tier, after = schedule[-1]
+    def _rest(self) -> tuple[Tier, int] | None:
+        """Return the rung of the rule on which a typical long gap ends, None where it never parks."""
+        rule, typical_us = self.candidates[0], self.forecast.typical_us
+        reached = [rung for rung in rule if rung[1] <= typical_us]
+        return reached[-1] if reached else next(iter(rule), None)
+
+    def _ahead(self, tier: Tier, after_us: int, idle_since_us: int) -> Ahead | None:
         costs = self.prices.costs[tier]
         stakes = Stakes(
             wake_us=costs.wake_us,
@@ -222,29 +229,26 @@ class Adaptive:
         )
         return self.forecast.ahead(
             self.past.work_ended_us(idle_since_us),
-            parked_us=idle_since_us + after + costs.park_us,
+            parked_us=idle_since_us + after_us + costs.park_us,
             stakes=stakes,
         )
 
     # the bound
 
     def _allowance(self) -> int:
-        """Return how much more it may spend than the break-even rule before it must be that rule."""
-        even = self._spent(self.followers[self.even])
-        return int((1 + BOUND) * even + SLACK * self.cycle - self._spent(self.own))
+        """Return how much more it may spend than the rule before it must be that rule."""
+        rule = self._spent(self.followers[0])
+        return int((1 + BOUND) * rule + SLACK * self.cycle - self._spent(self.own))
 
     def _within(self, plan: Plan, allowance: int) -> Plan:
         """Cut a linger short where it would spend more than the allowance."""
-        even = self.candidates[self.even]
-        if not even or self.saved_nusd_h <= 0:
+        rule = self.candidates[0]
+        if not rule or self.saved_nusd_h <= 0:
             return plan
-        tier, after = even[0]
-        longest = after + allowance // self.saved_nusd_h
-        if not plan.schedule:
-            return Plan(((tier, longest),))
-        if plan.schedule[0][1] > longest:
-            return Plan(((plan.schedule[0][0], longest),))
-        return plan
+        longest = rule[0][1] + allowance // self.saved_nusd_h
+        if plan.schedule and plan.schedule[0][1] <= longest:
+            return plan
+        return Plan(_from(rule, longest))
 
 
 def adaptive(
@@ -253,12 +257,14 @@ def adaptive(
     """Return a new adaptive policy for one replica."""
     first = costs[ladder[0]]
     even_us = break_even_us(first, wait_nusd_s=wait_nusd_s)
-    even: Schedule = () if even_us is None else ((ladder[0], even_us),)
-    candidates: list[Schedule] = [even, envelope_after_us(costs, ladder, wait_nusd_s=wait_nusd_s)]
-    for tier in ladder:
+    envelope = envelope_after_us(costs, ladder, wait_nusd_s=wait_nusd_s)
+    candidates: list[Schedule] = [envelope, *_scaled(envelope)]
+    for depth, tier in enumerate(ladder):
         unit = break_even_us(costs[tier], wait_nusd_s=wait_nusd_s)
+        deeper = [rung for rung in envelope if rung[0] in ladder[depth + 1 :]]
         if unit is not None:
-            candidates += [((tier, int(unit * times)),) for times in MULTIPLES]
+            afters = [int(unit * times) for times in MULTIPLES]
+            candidates += [((tier, after), *_from(deeper, after)) for after in afters]
     candidates.append(())
     distinct = tuple(dict.fromkeys(tuple(schedule) for schedule in candidates))
     followers = tuple(Follower() for _ in distinct)
@@ -267,7 +273,6 @@ def adaptive(
     return Adaptive(
         prices=Prices(costs, first.active_nusd_h),
         candidates=distinct,
-        even=0,
         even_us=even_us or HOUR_US,
         cycle=park_cost(first, wait_nusd_s=wait_nusd_s),
         saved_nusd_h=first.active_nusd_h - first.parked_nusd_h,
@@ -280,3 +285,21 @@ def adaptive(
         led=Scores([0.0] * len(leaders)),
         situation=Situation(even_us or HOUR_US),
     )
+
+
+def _scaled(envelope: Schedule) -> list[Schedule]:
+    """Return the envelope's descent, sooner and later; nothing where it has one rung alone."""
+    if len(envelope) < 2:
+        return []
+    (tier, first_us), *rest = envelope
+    found: list[Schedule] = []
+    for begin in (int(first_us * part) for part in FIRST_RUNGS):
+        for part in DEEPER_RUNGS:
+            later = [(below, int(after * part)) for below, after in rest]
+            found.append(((tier, begin), *_from(later, begin)))
+    return found
+
+
+def _from(schedule: Schedule, earliest_us: int) -> Schedule:
+    """Return a schedule, no rung of which is entered before so much idle time."""
+    return tuple((tier, max(after, earliest_us)) for tier, after in schedule)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from statistics import median_low
 
 from poorwill.core.policies.replay import Ahead
 from poorwill.core.words import SECOND_US
@@ -95,6 +96,8 @@ class Forecast:
     periods_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     ended_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     """The demands that ended the last long gaps."""
+    typical_us: int = 0
+    """The median of their lengths."""
     uneven_us: tuple[int, ...] = (DAY_US,)
     """The periods in which demand has its phases; the day has always a hearing."""
     records: dict[str | int, Record] = field(default_factory=dict)
@@ -107,6 +110,7 @@ class Forecast:
         if self.ended_us:
             self.periods_us.append(demand_at_us - self.ended_us[-1])
         self.ended_us.append(demand_at_us)
+        self.typical_us = median_low(self.lengths_us)
         uneven = (us for us in CLOCKS_US if _unevenness(self.ended_us, us) > UNEVEN)
         self.uneven_us = (*uneven, DAY_US)
 
