@@ -1,7 +1,8 @@
 """How near `ladder` and `adaptive` come on several tiers: `python bench/planner/ladders.py [TRACE_DIR]`.
 
-Beside them the best of twenty descents in hindsight: the ladder's lower envelope, its first rung and the others
-each sooner or later. Ratios to the clairvoyant policy, as in `ratios.py`, on the same traces.
+Beside them the best of twenty descents in hindsight: the ladder's lower envelope, its first rung and the
+others each sooner or later. Ratios to the clairvoyant policy, as in `ratios.py`, on the same traces but the
+longest.
 """
 
 import argparse
