@@ -121,13 +121,19 @@ async def test_a_page_in_place_of_an_answer_says_nothing_about_the_machine(
 
 
 async def test_an_answer_that_drips_for_ever_is_no_answer():
+    hung_up = asyncio.Event()
+
     async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            writer.write(b"HTTP/1.1 200 OK\r\n")
-            while not writer.is_closing():
-                writer.write(b"x: y\r\n")
-                await writer.drain()
-                await asyncio.sleep(0.02)
+        try:
+            with suppress(ConnectionError):
+                writer.write(b"HTTP/1.1 200 OK\r\n")
+                while not writer.is_closing():
+                    writer.write(b"x: y\r\n")
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
+        finally:
+            writer.close()
+            hung_up.set()
 
     async with await asyncio.start_server(drips, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
@@ -135,6 +141,7 @@ async def test_an_answer_that_drips_for_ever_is_no_answer():
         async with asyncio.timeout(LIMIT_S):
             with pytest.raises(CloudBusy, match="no answer from hyperstack: TimeoutError"):
                 await cloud.state("1")
+            await hung_up.wait()
 
 
 async def test_nobody_there_is_no_answer():
