@@ -302,8 +302,9 @@ LACKS: Mapping[str, Mapping[Need, str]] = {
 }
 """What does not apply to a case, and why. Each line is proved by `test_what_a_case_lacks_it_lacks`."""
 
-SLOW = ("suspended", "asleep llama.cpp", "hibernated, another cloud")
-"""Emulated, falling asleep after a second, and the same again with another client: too slow for every run.
+SLOW = ("suspended", "asleep llama.cpp", "hibernated, another cloud", "cold, rented")
+"""Emulated, falling asleep after a second, and the same driver again with another client or into another
+tier: too slow for every run.
 test_suspended.py, test_asleep.py and test_scaleway.py have what is particular to them."""
 
 
