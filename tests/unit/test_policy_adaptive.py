@@ -10,6 +10,7 @@ from tests.unit.pasts import DAY, FROZEN, S, costs, gaps_of, hourly, teach
 from poorwill.core.policies import adaptive
 from poorwill.core.policies.adaptive import BOUND, SLACK, THIN
 from poorwill.core.policies.ahead import Forecast, Stakes
+from poorwill.core.policies.costs import park_cost
 from poorwill.core.policies.past import Work
 from poorwill.core.policies.replay import Ahead, Block, Plan, Prices, cross
 from poorwill.core.policy import LearnsFromWakes, Rung
@@ -101,6 +102,44 @@ def test_in_its_own_account_it_never_costs_more_than_its_bound(gaps, busy, wait,
     own = policy._spent(policy.own)
     # One stretch may overshoot by one cycle; a wake ahead in vain and the wait after it are another.
     assert own <= (1 + BOUND) * even + (SLACK + 2) * policy.cycle
+
+
+ASLEEP_FIRST = {
+    Tier.ASLEEP: costs(wake=2, park=1, parked=3_000_000_000),
+    Tier.HIBERNATED: costs(parked=20_000_000),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([(1, 20), (100, 200), (150, 400), (3600, 3620), (4000, 200_000)]),
+            st.integers(1, 40),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sampled_from([0, 300_000, 5_000_000]),
+    st.randoms(use_true_random=False),
+)
+def test_on_a_ladder_it_stays_within_its_bound_of_the_envelope(regimes, wait, random):
+    policy = adaptive(ladder=tuple(ASLEEP_FIRST), costs=ASLEEP_FIRST, wait_nusd_s=wait)
+    teach(policy, [random.randint(*edges) * S for edges, count in regimes for _ in range(count)])
+    rule, own = policy._spent(policy.followers[0]), policy._spent(policy.own)
+    cycle = park_cost(ASLEEP_FIRST[Tier.HIBERNATED], wait_nusd_s=wait)
+    assert own <= (1 + BOUND) * rule + (SLACK + 2) * cycle
+
+
+def test_after_a_wake_ahead_in_vain_it_goes_on_down_the_ladder():
+    policy = adaptive(ladder=tuple(ASLEEP_FIRST), costs=ASLEEP_FIRST, wait_nusd_s=20_000_000)
+    idle = teach(policy, [200 * S] * 80)  # shorter than the envelope's way to `hibernated`
+    descent = policy.descent(idle)
+    assert descent.wake_at_us is not None
+    again = [rung.tier for rung in descent.rungs if rung.at_us > descent.wake_at_us]
+    assert again == [Tier.ASLEEP, Tier.HIBERNATED], (
+        "a sleeping engine costs almost what a ready one does"
+    )
 
 
 def test_gaps_that_a_wake_hid_are_learnt_from_as_well():

@@ -4,9 +4,9 @@ For each idle stretch:
 
 1. Candidates are fixed schedules: the ladder's lower envelope, sooner and later, every tier after a few
    multiples of its break-even, never. `replay` follows them all over the same demand, each with the
-   delays its own wakes cause; older stretches count less (half after HALF_LIFE of them).
-2. Leaders choose among the candidates: by the whole history, by the hour of the week, by the state of the
-   burst (how long the last gap was). Leaders are followed as well, each by what it chose at the time,
+   delays its own wakes cause; older stretches count less (`situations.DECAY`).
+2. Leaders choose among the candidates: by the whole history, by the hour of the week, by how long the last
+   gap was, by the place in a burst. Leaders are followed as well, each by what it chose at the time,
    before the outcome was known. The whole history decides, unless another is cheaper by MARGIN: hours and
    bursts are used where they pay and ignored where they would only fit noise.
 3. Where waiting has a price, a wake ahead of demand makes further leaders (see `ahead`).
@@ -17,7 +17,7 @@ For each idle stretch:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from poorwill.core.policies.ahead import Forecast, Stakes
 from poorwill.core.policies.costs import (
@@ -30,7 +30,7 @@ from poorwill.core.policies.costs import (
 from poorwill.core.policies.past import Past, Stretch
 from poorwill.core.policies.replay import Ahead, Follower, Plan, Prices, Schedule, cross
 from poorwill.core.policies.situations import NAMES, Scores, ScoreTable, Situation
-from poorwill.core.policy import Descent, Rung
+from poorwill.core.policy import Descent
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
 
 THIN = 6
@@ -153,8 +153,9 @@ class Adaptive:
             return Descent(rungs, why=why)
         tier = plan.schedule[-1][0]
         wake_at = plan.ahead.wake_at_us
-        again = wake_at + self.prices.costs[tier].wake_us + plan.ahead.stay_us
-        return Descent((*rungs, Rung(tier, again)), wake_at, why)
+        ready = wake_at + self.prices.costs[tier].wake_us
+        again = rungs_at(((tier, plan.ahead.stay_us), *plan.ahead.deeper), ready)
+        return Descent((*rungs, *again), wake_at, why)
 
     def _score(self, idle_us: int, before: Sequence[float]) -> None:
         """Add what the stretch cost each follower to the scores."""
@@ -205,19 +206,19 @@ class Adaptive:
         if len(plans) == len(self.leaders):
             return tuple(plans)
         rest = self._rest()
-        ahead = self._ahead(*rest, idle_since_us) if rest else None
-        if rest is None or ahead is None:
+        ahead = self._ahead(*rest[0], idle_since_us) if rest else None
+        if ahead is None:
             return (*plans, *plans[:1] * AHEAD)
-        tier = rest[0]
+        tier, ahead = rest[0][0], replace(ahead, deeper=_from(rest[1:], ahead.stay_us))
         lingers = [((tier, int(self.even_us * part)),) for part in LINGERS]
         lingers += [lingers[self.ahead_scores.pick(key)] for key in keys]
         return (*plans, *(Plan(schedule, ahead) for schedule in lingers))
 
-    def _rest(self) -> tuple[Tier, int] | None:
-        """Return the rung of the rule on which a typical long gap ends, None where it never parks."""
+    def _rest(self) -> Schedule:
+        """Return the rule from the rung on which a typical long gap ends, empty where it never parks."""
         rule, typical_us = self.candidates[0], self.forecast.typical_us
-        reached = [rung for rung in rule if rung[1] <= typical_us]
-        return reached[-1] if reached else next(iter(rule), None)
+        reached = sum(after <= typical_us for _, after in rule)
+        return rule[max(reached - 1, 0) :]
 
     def _ahead(self, tier: Tier, after_us: int, idle_since_us: int) -> Ahead | None:
         costs = self.prices.costs[tier]

@@ -20,6 +20,8 @@ class Ahead:
 
     wake_at_us: int
     stay_us: int
+    deeper: Schedule = ()
+    """How it then goes on down the ladder, counted from readiness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def cross(plan: Plan, idle_us: int, demand_us: int, prices: Prices) -> tuple[int
     ready = woken + wake_us
     if ahead is None or ready >= demand_us:
         return cost, ready
-    again = Plan(tuple((tier, ahead.stay_us) for tier, _ in plan.schedule[-1:]))
+    again = Plan(((plan.schedule[-1][0], ahead.stay_us), *ahead.deeper))
     more, ready = cross(again, ready, demand_us, prices)
     return cost + more, ready
 

@@ -153,5 +153,6 @@ def plan_of(policy: Policy, idle_since_us: int, prices: Prices) -> Plan:
     if wake_at is None or not before:
         return Plan(schedule)
     ready = wake_at + prices.costs[before[-1].tier].wake_us
-    again = next((rung.at_us for rung in descent.rungs if rung.at_us > wake_at), ready)
-    return Plan(schedule, Ahead(wake_at, max(again - ready, 0)))
+    again = [(rung.tier, rung.at_us - ready) for rung in descent.rungs if rung.at_us > wake_at]
+    stay = max(again[0][1], 0) if again else 0
+    return Plan(schedule, Ahead(wake_at, stay, tuple(again[1:])))
