@@ -1,12 +1,12 @@
-"""Draws the life of a replica from `core.lifecycle.TRANSITIONS` into docs/READING.md, so that the picture
-cannot lie. `python docs/make_state_diagram.py` rewrites it; with `--check` it only says whether it is true.
+"""Draws the life of a replica from `core.machine.lifecycle.TRANSITIONS` into docs/READING.md, so that the
+picture cannot lie. `python docs/make_state_diagram.py` rewrites it; `--check` only says whether it is true.
 """
 
 import sys
 from collections import defaultdict
 from pathlib import Path
 
-from poorwill.core.lifecycle import TRANSITIONS, State
+from poorwill.core.machine.lifecycle import TRANSITIONS, State
 
 BEGIN, END = "<!-- state diagram: begin -->\n", "<!-- state diagram: end -->"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from poorwill.main import run
+from poorwill.cli.run import run
 
 
 @pytest.fixture

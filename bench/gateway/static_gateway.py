@@ -11,14 +11,15 @@ from collections.abc import Sequence
 
 import uvloop
 
-from poorwill.clock import SystemClock
+from poorwill.compose.clock import SystemClock
 from poorwill.core.entries import Entry
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.ports import EventFeed, Lease, ReplicaStatus, WakeNotice
+from poorwill.core.ports.activator import Lease, WakeNotice
+from poorwill.core.ports.view import EventFeed, ReplicaStatus
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
-from poorwill.gateway.pool import UpstreamPool
 from poorwill.gateway.server import new_server
+from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.telemetry.metrics import GatewayMetrics
 
 READY, PARKED = ModelName("m1"), ModelName("parked")

@@ -24,21 +24,21 @@ from pathlib import Path
 from limits import bus_bytes_s, drop_page_cache, hardware, read_s
 from random_llama import size_for, write_model
 
-from poorwill.clock import SystemClock
+from poorwill.compose.clock import SystemClock
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
-from poorwill.core.ports import Log
+from poorwill.core.ports.log import Log
 from poorwill.core.settings import EngineSettings, ModelSettings, ReplicaSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
-from poorwill.drivers.asleep import AsleepDriver
-from poorwill.drivers.asleep_engines import engine_sleeps
-from poorwill.drivers.cold import ColdDriver
-from poorwill.drivers.criu import find_criu
-from poorwill.drivers.cuda import CudaDevice, NvidiaCuda
-from poorwill.drivers.frozen import FrozenDriver
-from poorwill.drivers.process import EngineProcesses, subreaper
-from poorwill.drivers.snapshot import SnapshotStore, store_root
-from poorwill.drivers.space import Space
 from poorwill.engines.kinds import make_engine
+from poorwill.tiers.asleep.driver import AsleepDriver
+from poorwill.tiers.asleep.engines import engine_sleeps
+from poorwill.tiers.cold.driver import ColdDriver
+from poorwill.tiers.frozen.criu import find_criu
+from poorwill.tiers.frozen.cuda import CudaDevice, NvidiaCuda
+from poorwill.tiers.frozen.driver import FrozenDriver
+from poorwill.tiers.processes.process import EngineProcesses, subreaper
+from poorwill.tiers.snapshots.space import Space
+from poorwill.tiers.snapshots.store import SnapshotStore, store_root
 
 WAYS = ("cold", "asleep", "frozen", "asleep+frozen")
 PORT = 18_431

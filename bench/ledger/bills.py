@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from poorwill.ledger.bill import Axis, make_bill
+from poorwill.ledger.bill.bill import Axis, make_bill
 from poorwill.ledger.dates import month
-from poorwill.ledger.rollup import roll_up
 from poorwill.ledger.schema import connect_writer, reading
+from poorwill.ledger.writing.rollup import roll_up
 
 RUNS = 5
 

@@ -24,9 +24,9 @@ from poorwill.core.entries import (
 )
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import Phase, Tier
-from poorwill.ledger.applying import Applier
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.schema import connect_writer, migrate
+from poorwill.ledger.writing.entries import Applier
 
 S = 1_000_000
 BEGIN = 1_793_491_200 * S

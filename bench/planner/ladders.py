@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from ratios import S, traces
 
-from poorwill.core.policies import adaptive, descend
 from poorwill.core.policy import FixedIdle
 from poorwill.core.words import Tier
-from poorwill.planner.clairvoyant import clairvoyant
-from poorwill.planner.scenario import Scenario, TierTimes
-from poorwill.planner.service import ServiceRule
-from poorwill.planner.simulate import simulate
+from poorwill.planner.simulation.clairvoyant import clairvoyant
+from poorwill.planner.simulation.scenario import Scenario, TierTimes
+from poorwill.planner.simulation.simulate import simulate
+from poorwill.planner.traces.service import ServiceRule
+from poorwill.policies import adaptive, descend
 
 LADDERS = {
     "asleep 2 s $3, hibernated 95 s $0.02": (

@@ -27,8 +27,8 @@ from tiers import Bench, open_bench
 from poorwill.core.errors import PoorwillError
 from poorwill.core.launch import Parked, PhaseMark, Running
 from poorwill.core.words import Tier
-from poorwill.drivers.process import subreaper
-from poorwill.engines.gguf_model import SHAPES, make_model
+from poorwill.engines.weights.gguf_model import SHAPES, make_model
+from poorwill.tiers.processes.process import subreaper
 
 CACHES = ("warm", "dropped")
 T = TypeVar("T")

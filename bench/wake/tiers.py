@@ -4,11 +4,12 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from poorwill.clock import SystemClock
+from poorwill.compose.clock import SystemClock
 from poorwill.compose.machines import guest_plan, machine_drivers
 from poorwill.compose.snapshots import fleet_snapshots
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
-from poorwill.core.ports import Driver, Engine
+from poorwill.core.ports.driver import Driver
+from poorwill.core.ports.engine import Engine
 from poorwill.core.settings import (
     EngineSettings,
     FleetSettings,
@@ -16,20 +17,20 @@ from poorwill.core.settings import (
     ReplicaSettings,
 )
 from poorwill.core.words import ModelName, ReplicaId, Tier
-from poorwill.drivers.asleep import AsleepDriver
-from poorwill.drivers.asleep_engines import engine_sleeps
-from poorwill.drivers.cold import ColdDriver
-from poorwill.drivers.criu import find_criu
-from poorwill.drivers.frozen import FrozenDriver
-from poorwill.drivers.guest_build import build_guest
-from poorwill.drivers.guest_kernel import fetch_busybox, fetch_kernel
-from poorwill.drivers.process import EngineProcesses
-from poorwill.drivers.qemu import find_hypervisor
-from poorwill.drivers.qemu_kvm import prove_kvm
-from poorwill.drivers.qemu_runs import QemuRuns
-from poorwill.drivers.snapshot import SnapshotStore, store_root
-from poorwill.drivers.space import Space
 from poorwill.engines.kinds import make_engine
+from poorwill.tiers.asleep.driver import AsleepDriver
+from poorwill.tiers.asleep.engines import engine_sleeps
+from poorwill.tiers.cold.driver import ColdDriver
+from poorwill.tiers.frozen.criu import find_criu
+from poorwill.tiers.frozen.driver import FrozenDriver
+from poorwill.tiers.processes.process import EngineProcesses
+from poorwill.tiers.snapshots.space import Space
+from poorwill.tiers.snapshots.store import SnapshotStore, store_root
+from poorwill.tiers.suspended.guest.build import build_guest
+from poorwill.tiers.suspended.guest.kernel import fetch_busybox, fetch_kernel
+from poorwill.tiers.suspended.qemu.kvm import prove_kvm
+from poorwill.tiers.suspended.qemu.program import find_hypervisor
+from poorwill.tiers.suspended.qemu.runs import QemuRuns
 
 
 @dataclass

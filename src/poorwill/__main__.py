@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import uvloop
 
-from poorwill.main import run
+from poorwill.cli.run import run
 
 
 async def _main() -> int:

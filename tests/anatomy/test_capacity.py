@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from poorwill.cli.bench_client import Target
-from poorwill.cli.bench_load import kv_capacity
+from poorwill.cli.bench.client import Target
+from poorwill.cli.bench.load import kv_capacity
 
 VLLM = b"""\
 # HELP vllm:cache_config_info Information of the LLMEngine CacheConfig

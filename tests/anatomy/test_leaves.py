@@ -1,11 +1,11 @@
-"""`core.anatomy`: whatever the marks, the leaves tile the wake exactly."""
+"""`coldstart.anatomy`: whatever the marks, the leaves tile the wake exactly."""
 
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.core.anatomy import MOST_LEAVES, PHASE_GROUP, anatomy, as_marks, totals, tree
+from poorwill.coldstart.anatomy import MOST_LEAVES, PHASE_GROUP, anatomy, as_marks, totals, tree
 from poorwill.core.launch import PhaseMark
 from poorwill.core.words import Phase
 

@@ -1,4 +1,4 @@
-"""`core.prediction` against published load and start times; where the figures come from: docs/anatomy.md."""
+"""`coldstart.prediction` against published load and start times; docs/anatomy.md has their sources."""
 
 import csv
 from pathlib import Path
@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.core.engine_times import USUAL_HOST, CompileCache
-from poorwill.core.entries import PhaseSpan
-from poorwill.core.loaders import (
+from poorwill.coldstart.engine_times import USUAL_HOST, CompileCache
+from poorwill.coldstart.loaders import (
     GB,
     LOADERS,
     PCIE_OF,
@@ -19,7 +18,7 @@ from poorwill.core.loaders import (
     layers_of,
     weight_rate,
 )
-from poorwill.core.prediction import (
+from poorwill.coldstart.prediction import (
     Learned,
     Machine,
     Start,
@@ -28,6 +27,7 @@ from poorwill.core.prediction import (
     predict_wake,
     total,
 )
+from poorwill.core.entries import PhaseSpan
 from poorwill.core.words import SECOND_US, Phase, Tier
 
 DATA = Path(__file__).parent / "data"

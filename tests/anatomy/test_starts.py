@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from poorwill.core.advice import Circumstances, advise
-from poorwill.core.anatomy import STORAGE_DETAIL
+from poorwill.coldstart.advice import Circumstances, advise
+from poorwill.coldstart.anatomy import STORAGE_DETAIL
+from poorwill.coldstart.starts import FinishedWake, StartKind, compare
 from poorwill.core.entries import Noted, PhaseSpan, WakeBegan, WakeEnded
 from poorwill.core.errors import OperatorFault
-from poorwill.core.starts import FinishedWake, StartKind, compare
-from poorwill.core.sub_budget import EXPECTED_DETAIL, overrun, with_rates
+from poorwill.core.machine.phase_limit import EXPECTED_DETAIL, overrun, with_rates
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
 from poorwill.telemetry.tracing import (
     NotingExporter,

@@ -1,10 +1,10 @@
-"""`core.steady_state`: percentiles, saturation and paired overhead."""
+"""`coldstart.steady_state`: percentiles, saturation and paired overhead."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.core.steady_state import Percentiles, Shot, level, overhead, saturation
+from poorwill.coldstart.steady_state import Percentiles, Shot, level, overhead, saturation
 from poorwill.core.words import SECOND_US
 
 

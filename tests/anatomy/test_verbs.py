@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from poorwill.cli.anatomy_text import readable, seconds, waterfall
+from poorwill.cli.anatomy.waterfall import readable, seconds, waterfall
+from poorwill.cli.run import run
+from poorwill.coldstart.starts import FinishedWake
 from poorwill.core.entries import PhaseSpan, ReplicaCreated, SpanOpened, WakeBegan, WakeEnded
 from poorwill.core.settings import RateSettings
-from poorwill.core.starts import FinishedWake
 from poorwill.core.words import (
     LINGER,
     SECOND_US,
@@ -23,7 +24,6 @@ from poorwill.core.words import (
 )
 from poorwill.ledger.ledger import open_ledger
 from poorwill.ledger.rates import sync_rates
-from poorwill.main import run
 from poorwill.telemetry.log import StreamLog
 
 START = 1_800_000_000 * SECOND_US

@@ -16,7 +16,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from poorwill.drivers.criu import find_criu
+from poorwill.tiers.frozen.criu import find_criu
 
 BENCH = Path(__file__).parents[2] / "bench" / "gpu"
 FAKE = Path(__file__).with_name("fake_gpu")

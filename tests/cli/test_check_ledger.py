@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import Poorwill
 
-from poorwill.clock import SystemClock
+from poorwill.compose.clock import SystemClock
 from poorwill.core.entries import (
     Entry,
     ParkEnded,

@@ -4,7 +4,7 @@ import io
 import json
 from pathlib import Path
 
-from poorwill.main import run
+from poorwill.cli.run import run
 
 FLEET = """\
 [fleet]

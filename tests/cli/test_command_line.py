@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.conftest import Poorwill
 
-from poorwill.cli.verb import EXIT_STATUS
-from poorwill.cli.verbs import VERBS, load_verb
+from poorwill.cli.parsing.verb import EXIT_STATUS
+from poorwill.cli.parsing.verbs import VERBS, load_verb
 from poorwill.core.errors import ErrorCode
 
 

@@ -6,9 +6,9 @@ import subprocess
 import pytest
 from tests.conftest import Poorwill
 
-from poorwill.cli.command_tree import command_tree
 from poorwill.cli.completion import SCRIPTS
-from poorwill.cli.verbs import VERBS
+from poorwill.cli.parsing.command_tree import command_tree
+from poorwill.cli.parsing.verbs import VERBS
 
 
 def complete(script: str, line: str) -> list[str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tests.conftest import Poorwill
 
-from poorwill.cli.demo_show import Show
-from poorwill.cli.verb import Streams
+from poorwill.cli.demo.progress import Show
+from poorwill.cli.parsing.verb import Streams
 from poorwill.core.entries import PhaseSpan, WakeEnded
 from poorwill.core.words import Phase, ReplicaId, WakeId
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from poorwill.cli.command_tree import Command, command_tree
-from poorwill.cli.verbs import VERBS
+from poorwill.cli.parsing.command_tree import Command, command_tree
+from poorwill.cli.parsing.verbs import VERBS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")], key=str)

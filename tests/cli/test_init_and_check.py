@@ -12,7 +12,7 @@ from tests.conftest import Poorwill
 
 from poorwill.cli.init import example
 from poorwill.config import load_fleet
-from poorwill.engines.gguf_model import make_model
+from poorwill.engines.weights.gguf_model import make_model
 
 
 def size_of(path: str) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from poorwill.cli.status import told
-from poorwill.core.ports import ReplicaStatus, WakeInterval
+from poorwill.core.ports.view import ReplicaStatus, WakeInterval
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier
 
 NOW = 1_000_000 * SECOND_US

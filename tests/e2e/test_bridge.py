@@ -13,9 +13,9 @@ from typing import Any
 import openai
 import pytest
 
+from poorwill.cli.run import run
 from poorwill.compose.bridges import hosted_apis
 from poorwill.config import load_fleet
-from poorwill.main import run
 
 from .fake_hosted import COST_NUSD, KEY, FakeHostedApi, fake_hosted_api
 from .program import Program, assert_tiles, write_fleet

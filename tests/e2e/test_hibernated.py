@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
-from tests.drivers.fake_hyperstack import FakeHyperstack, Machine
+from tests.tiers.fake_hyperstack import FakeHyperstack, Machine
 
-from poorwill.drivers.proof import free_port
+from poorwill.tiers.proof import free_port
 
 from .program import Program, assert_tiles, marked_processes, notes, spans, wakes
 

@@ -10,7 +10,7 @@ import httpx2
 import openai
 import pytest
 
-from poorwill.main import run
+from poorwill.cli.run import run
 
 from .program import Program, marked_processes, spans, write_fleet
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from poorwill.clock import SystemClock
+from poorwill.compose.clock import SystemClock
 from poorwill.core.launch import Launch, PhaseMark, Running
 from poorwill.core.settings import EngineSettings, ModelSettings, ReplicaSettings
 from poorwill.core.words import ModelName
-from poorwill.engines.gguf_model import make_model
 from poorwill.engines.kinds import make_engine
 from poorwill.engines.served import ServedEngine
+from poorwill.engines.weights.gguf_model import make_model
 
 
 @pytest.fixture(scope="session")

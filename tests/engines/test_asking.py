@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from poorwill.core.ports import DriverError
+from poorwill.core.ports.driver import DriverError
 from poorwill.engines.asking import Endpoint, warm_up
 
 PAGE = b"<html>\n  <h1>Error</h1>\n</html>\n"

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poorwill.core.errors import OperatorFault
-from poorwill.engines.gguf_header import TYPE_BYTES, read_gguf_header
-from poorwill.engines.gguf_model import make_model
-from poorwill.engines.gguf_vocabulary import SPECIALS, byte_letters, learn_vocabulary
+from poorwill.engines.weights.gguf_header import TYPE_BYTES, read_gguf_header
+from poorwill.engines.weights.gguf_model import make_model
+from poorwill.engines.weights.gguf_vocabulary import SPECIALS, byte_letters, learn_vocabulary
 
 
 def test_the_same_arguments_make_the_same_bytes(tmp_path, tiny_model):

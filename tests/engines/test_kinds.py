@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from poorwill.clock import SystemClock
+from poorwill.coldstart.prediction import total
+from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ConfigFault, OperatorFault
-from poorwill.core.prediction import total
 from poorwill.core.settings import EngineSettings, ModelSettings, OptionKind, ReplicaSettings
 from poorwill.core.words import ModelName, Phase, ReplicaId, Tier
 from poorwill.engines import llamacpp, toy
-from poorwill.engines.expectation import expected_rate, expected_wakes, known_start
 from poorwill.engines.kinds import ENGINE_KINDS, make_engine
-from poorwill.engines.programs.llamacpp_server import arguments as llamacpp_arguments
-from poorwill.engines.programs.toy_server import arguments as toy_arguments
-from poorwill.engines.recipe import flags
-from poorwill.engines.storage_speed import (
+from poorwill.engines.measured.expectation import expected_rate, expected_wakes, known_start
+from poorwill.engines.measured.storage_speed import (
     StorageSpeed,
     file_system,
     keep_speed,
     kept_speed,
     measure_storage,
 )
+from poorwill.engines.programs.llamacpp_server import arguments as llamacpp_arguments
+from poorwill.engines.programs.toy_server import arguments as toy_arguments
+from poorwill.engines.recipe import flags
 
 REPLICA = ReplicaId("m-0")
 

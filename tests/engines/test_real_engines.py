@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from openai import AsyncOpenAI
 
-from poorwill.core.anatomy import anatomy
-from poorwill.core.ports import DriverError
+from poorwill.coldstart.anatomy import anatomy
+from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import Phase, ReplicaId
 from poorwill.engines.asking import Endpoint, greedy_text
 

@@ -3,8 +3,8 @@
 import pytest
 
 from poorwill.core.settings import EngineSettings
-from poorwill.drivers.asleep_engines import engine_sleeps
 from poorwill.engines.kinds import ENGINE_KINDS, cannot_sleep
+from poorwill.tiers.asleep.engines import engine_sleeps
 
 
 @pytest.mark.parametrize(

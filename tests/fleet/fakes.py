@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.policy import Descent, Floor, Rung
-from poorwill.core.ports import DriverError, Found, SnapshotRefused
+from poorwill.core.ports.driver import DriverError, Found, SnapshotRefused
 from poorwill.core.words import ModelName, Phase, ReplicaId, Tier
-from poorwill.drivers.exclusive import Exclusive
+from poorwill.tiers.processes.exclusive import Exclusive
 
 START = 1_800_000_000 * 1_000_000
 
@@ -99,7 +99,7 @@ class World:
     def of(self, replica: str) -> list[Running]:
         return [running for running in self.processes.values() if running.replica == replica]
 
-    # core.ports.Processes
+    # core.ports.driver.Processes
 
     async def kill(self, running: Running) -> None:
         self.killed.append(running.pid)

@@ -13,12 +13,12 @@ from tests.kept_log import KeptLog
 
 from poorwill.compose.plans import remembered_replicas
 from poorwill.core.entries import Entry, Noted
-from poorwill.core.inputs import Tick
 from poorwill.core.launch import Parked, Running
-from poorwill.core.lifecycle import State
+from poorwill.core.machine.inputs import Tick
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.machine.replica import next_wakeup_us
 from poorwill.core.policy import FloorSchedule, NoFloor
-from poorwill.core.ports import Lease
-from poorwill.core.replica import next_wakeup_us
+from poorwill.core.ports.activator import Lease
 from poorwill.core.settings import (
     FleetSettings,
     HoldSettings,
@@ -35,9 +35,9 @@ from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import ModelPlan
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment, Unit
+from poorwill.ledger.history.spending import SpendWatch
 from poorwill.ledger.ledger import Ledger, open_ledger
 from poorwill.ledger.schema import reading
-from poorwill.ledger.spending import SpendWatch
 
 from .fakes import Door, FakeConnections, FakeDriver, FakeEngine, HandClock, Watcher, World
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from poorwill.core.bridging import Bridged
 from poorwill.core.errors import TryLater
-from poorwill.core.lifecycle import State
-from poorwill.core.ports import DriverError
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.ports.bridging import Bridged
+from poorwill.core.ports.driver import DriverError
 from poorwill.core.settings import SpendSettings, WakeSettings
 from poorwill.core.spend import LimitState, Scope, Standing, Verdict, Window
 from poorwill.core.words import Tier

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from poorwill.core.errors import TryLater
-from poorwill.core.lifecycle import State
+from poorwill.core.machine.lifecycle import State
 from poorwill.core.policy import Descent, Rung
-from poorwill.core.ports import DriverError
+from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import Tier
 
 from .fakes import Watcher

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from poorwill.core.errors import ErrorCode, TryLater
-from poorwill.core.inputs import SpendChanged
-from poorwill.core.lifecycle import State
-from poorwill.core.replica import Blocked
+from poorwill.core.machine.inputs import SpendChanged
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.machine.replica import Blocked
 
 from .fakes import Until
 from .house import A, House, S, stopped

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pytest
 
 from poorwill.core.errors import ErrorCode, RequestFault, TryLater
-from poorwill.core.lifecycle import State
+from poorwill.core.machine.lifecycle import State
 from poorwill.core.policy import Floor
-from poorwill.core.ports import DriverError
+from poorwill.core.ports.driver import DriverError
 from poorwill.core.settings import ParkSettings
 from poorwill.core.words import Tier
 

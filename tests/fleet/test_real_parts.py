@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from tests.kept_log import KeptLog
 
-from poorwill.clock import SystemClock
+from poorwill.compose.clock import SystemClock
 from poorwill.compose.plans import remembered_replicas
 from poorwill.compose.tiers import open_workshop
 from poorwill.core.errors import ErrorCode, TryLater
-from poorwill.core.lifecycle import State
+from poorwill.core.machine.lifecycle import State
 from poorwill.core.policy import FixedIdle, NoFloor
 from poorwill.core.settings import (
     EngineSettings,
@@ -28,7 +28,6 @@ from poorwill.core.settings import (
 )
 from poorwill.core.spend import Verdict
 from poorwill.core.words import Tier
-from poorwill.drivers.process import EngineProcesses
 from poorwill.engines.kinds import make_engine
 from poorwill.fleet.fleet import Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
@@ -36,6 +35,7 @@ from poorwill.fleet.recovery import ModelPlan
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment
 from poorwill.ledger.ledger import last_instant_us, open_ledger
+from poorwill.tiers.processes.process import EngineProcesses
 
 from .fakes import FakeConnections
 from .house import A, S, no_jumps

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from poorwill.core.lifecycle import State
-from poorwill.core.ports import DriverError
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import Tier
 
 from .house import A, B, House

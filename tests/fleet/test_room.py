@@ -6,9 +6,9 @@ import random
 import pytest
 
 from poorwill.core.errors import ErrorCode, TryLater
-from poorwill.core.lifecycle import State
+from poorwill.core.machine.lifecycle import State
 from poorwill.core.placement import MIN_RESIDENCE_US
-from poorwill.core.ports import DriverError
+from poorwill.core.ports.driver import DriverError
 from poorwill.core.settings import WakeSettings
 from poorwill.core.words import ModelName
 

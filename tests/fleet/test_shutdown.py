@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from poorwill.core.errors import ErrorCode, TryLater
-from poorwill.core.lifecycle import State
+from poorwill.core.machine.lifecycle import State
 from poorwill.core.settings import ParkSettings
 from poorwill.core.words import Tier
 

@@ -3,8 +3,8 @@
 import pytest
 
 from poorwill.core.launch import Launch, Parked
-from poorwill.core.lifecycle import State
-from poorwill.core.ports import DriverError
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import ModelName, ReplicaId, Tier
 
 from .house import A, B, House, S

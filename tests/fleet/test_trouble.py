@@ -7,8 +7,8 @@ import pytest
 
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ErrorCode, TryLater
-from poorwill.core.inputs import Tick, WakeFailed, WakeSucceeded
-from poorwill.core.lifecycle import State
+from poorwill.core.machine.inputs import Tick, WakeFailed, WakeSucceeded
+from poorwill.core.machine.lifecycle import State
 from poorwill.fleet.watching import watch
 
 from .house import A, B, House

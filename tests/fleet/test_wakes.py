@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from poorwill.core.errors import ErrorCode, RequestFault, TryLater
-from poorwill.core.inputs import Close
-from poorwill.core.lifecycle import State
-from poorwill.core.ports import DriverError, SnapshotRefused
+from poorwill.core.machine.inputs import Close
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.ports.driver import DriverError, SnapshotRefused
 from poorwill.core.settings import HoldSettings, WakeSettings
 from poorwill.core.words import Tier
 

@@ -7,8 +7,8 @@ import pytest
 from tests.kept_log import KeptLog
 
 from poorwill.compose.serving import owned
-from poorwill.compose.worth import COUNTED_US, snapshot_worth, value_by_ledger
-from poorwill.core.lifecycle import State
+from poorwill.compose.snapshot_value import COUNTED_US, snapshot_worth, value_by_ledger
+from poorwill.core.machine.lifecycle import State
 from poorwill.core.settings import (
     EngineSettings,
     FleetSettings,
@@ -17,9 +17,9 @@ from poorwill.core.settings import (
     ReplicaSettings,
 )
 from poorwill.core.words import ReplicaId, Tier
-from poorwill.drivers.frozen import FrozenDriver
-from poorwill.drivers.space import Value
-from poorwill.ledger.recovery import WakeTime
+from poorwill.ledger.history.recovery import WakeTime
+from poorwill.tiers.frozen.driver import FrozenDriver
+from poorwill.tiers.snapshots.space import Value
 
 from .fakes import HandClock
 from .house import A, B, House, S

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from poorwill.gateway.hosted_api import HostedApi
+from poorwill.gateway.bridge.hosted_api import HostedApi
 
 from .site import M1, Site, post, running_site
 from .talk import Answer, talk

@@ -8,18 +8,19 @@ from dataclasses import dataclass, field, replace
 
 from tests.kept_log import KeptLog
 
-from poorwill.clock import SystemClock
-from poorwill.core.bridging import Bridged
+from poorwill.compose.clock import SystemClock
 from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault, TryLater
-from poorwill.core.ports import Lease, ReplicaStatus, WakeInterval, WakeNotice
+from poorwill.core.ports.activator import Lease, WakeNotice
+from poorwill.core.ports.bridging import Bridged
+from poorwill.core.ports.view import ReplicaStatus, WakeInterval
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.spend import LimitState
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
-from poorwill.gateway.bridge import BridgesTo
-from poorwill.gateway.hosted_api import HostedApis
-from poorwill.gateway.pool import UpstreamPool
+from poorwill.gateway.bridge.crossing import BridgesTo
+from poorwill.gateway.bridge.hosted_api import HostedApis
 from poorwill.gateway.server import GatewayServer, new_server
+from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.telemetry.metrics import GatewayMetrics
 
 from .toy_upstream import Script, ToyUpstream, toy_upstream

@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import get_args
 
 from poorwill.core.entries import Entry
-from poorwill.core.ports import ReplicaStatus, WakeInterval
+from poorwill.core.ports.view import ReplicaStatus, WakeInterval
 from poorwill.dashboard import page
 
 PAGE = page().decode()

@@ -24,11 +24,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.kept_log import KeptLog
 
-from poorwill.clock import SystemClock
+from poorwill.compose.clock import SystemClock
 from poorwill.core.entries import RequestEnded
-from poorwill.gateway.downstream import Downstream, House
-from poorwill.gateway.exchange import Exchange
-from poorwill.gateway.incoming import Checks
+from poorwill.gateway.downstream.connection import Downstream, House
+from poorwill.gateway.downstream.exchange import Exchange
+from poorwill.gateway.downstream.requests import Checks
 from poorwill.gateway.routes import Action
 
 from .site import QUICK, ToyActivator, ToyKeys

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.gateway.model_name import renamed
+from poorwill.gateway.upstream.model_name import renamed
 
 VALUES = st.recursive(
     st.none()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.gateway.usage import UsageScan
+from poorwill.gateway.upstream.usage import UsageScan
 
 from .toy_upstream import completion, delta
 

@@ -6,7 +6,7 @@ import pytest
 
 from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
 from poorwill.gateway import wire
-from poorwill.gateway.response import Ending, Response, Sent
+from poorwill.gateway.downstream.response import Ending, Response, Sent
 from poorwill.gateway.wire import Dialect
 
 # design.md section 6, and what the codes outside it mean over HTTP.

@@ -15,9 +15,9 @@ from poorwill.core.entries import (
     WakeEnded,
 )
 from poorwill.core.words import Tier
-from poorwill.ledger.applying import Applier
 from poorwill.ledger.ledger import Ledger, open_ledger
 from poorwill.ledger.schema import connect_writer, migrate, reading
+from poorwill.ledger.writing.entries import Applier
 
 START = 1_800_000_000 * 1_000_000
 """2027-01-15 08:00 UTC, in microseconds."""

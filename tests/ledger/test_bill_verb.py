@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 
 from poorwill.cli.bill import hosted_price
+from poorwill.cli.run import run
 from poorwill.core.entries import Alive, ClockStepped, ParkEnded
 from poorwill.core.settings import HostedSettings, RateSettings
-from poorwill.ledger.applying import Applier
-from poorwill.ledger.bill import Axis, group, make_bill
+from poorwill.ledger.bill.bill import Axis, group, make_bill
+from poorwill.ledger.bill.items import Item
 from poorwill.ledger.dates import month
-from poorwill.ledger.items import Item
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.schema import connect_writer, migrate, reading
-from poorwill.main import run
+from poorwill.ledger.writing.entries import Applier
 
 from .lives import HOUR
 from .story import START, began, created, ended, request, span, write

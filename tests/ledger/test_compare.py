@@ -4,8 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poorwill.core.settings import RateSettings
-from poorwill.ledger.applying import Applier
-from poorwill.ledger.compare import (
+from poorwill.ledger.bill.compare import (
     FAILED,
     PARKED,
     PER_REQUEST,
@@ -18,6 +17,7 @@ from poorwill.ledger.compare import (
 )
 from poorwill.ledger.dates import Period
 from poorwill.ledger.rates import sync_rates
+from poorwill.ledger.writing.entries import Applier
 
 from .lives import HOUR, rates, stories
 from .story import START, began, created, ended, request, span

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from poorwill.core.entries import Alive
 from poorwill.core.errors import PoorwillError
-from poorwill.core.lifecycle import State
-from poorwill.core.ports import DriverError
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.ports.driver import DriverError
 from poorwill.core.settings import RateSettings, SpendSettings, WakeSettings
 from poorwill.core.words import HOUR_US, Tier
+from poorwill.ledger.bill.items import items
 from poorwill.ledger.dates import day_of
-from poorwill.ledger.items import items
+from poorwill.ledger.history.spending import LOOK_EVERY_S
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.schema import reading
-from poorwill.ledger.spending import LOOK_EVERY_S
 
 from ..fleet.fakes import Until  # noqa: TID252 - the house of the fleet tests
 from ..fleet.house import A, B, House, S  # noqa: TID252

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poorwill.core.settings import RateSettings
-from poorwill.ledger.focus import COLUMNS, VERSION, write_focus
-from poorwill.ledger.invoices import read_invoice
-from poorwill.ledger.items import items
+from poorwill.ledger.bill.items import items
+from poorwill.ledger.invoices.focus import COLUMNS, VERSION, write_focus
+from poorwill.ledger.invoices.reading import read_invoice
 
 from .lives import HOUR, rates, stories
 from .story import began as woken

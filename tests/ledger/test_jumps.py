@@ -5,10 +5,10 @@ from contextlib import closing
 
 from poorwill.core.entries import Alive
 from poorwill.core.settings import RateSettings
-from poorwill.ledger.applying import Applier
-from poorwill.ledger.jumps import detect, jumps
+from poorwill.ledger.bill.jumps import detect, jumps
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.schema import migrate
+from poorwill.ledger.writing.entries import Applier
 
 from .story import START, created, span
 

@@ -6,10 +6,10 @@ from contextlib import closing
 
 import pytest
 
+from poorwill.cli.run import run
 from poorwill.ledger import keys
 from poorwill.ledger.keys import LedgerKeys, add_key, revoke_key
 from poorwill.ledger.schema import connect_writer, migrate
-from poorwill.main import run
 
 from .story import START, damage
 

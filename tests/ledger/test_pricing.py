@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from poorwill.core.entries import Alive, ParkEnded
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import HOUR_US, PARKED_CAUSES
-from poorwill.ledger.applying import Applier
-from poorwill.ledger.bill import Axis, group, make_bill
+from poorwill.ledger.bill.bill import Axis, group, make_bill
+from poorwill.ledger.bill.explain import explain
+from poorwill.ledger.bill.items import items
+from poorwill.ledger.bill.pricing import NAMED_CHARGES, OFF_CAUSES
 from poorwill.ledger.dates import DAY_US, Period
-from poorwill.ledger.explain import explain
-from poorwill.ledger.items import items
-from poorwill.ledger.pricing import NAMED_CHARGES, OFF_CAUSES
 from poorwill.ledger.rates import lives, rate_book, sync_rates
-from poorwill.ledger.rollup import roll_up
 from poorwill.ledger.schema import migrate
+from poorwill.ledger.writing.entries import Applier
+from poorwill.ledger.writing.rollup import roll_up
 
 from .lives import HOUR, last_us, rates, stories
 from .story import START, began, created, ended, request, span

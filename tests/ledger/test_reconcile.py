@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from poorwill.cli.run import run
 from poorwill.core.entries import ReplicaEnded
 from poorwill.core.errors import ConfigFault, RequestFault
 from poorwill.core.settings import RateSettings
 from poorwill.ledger.dates import Period
-from poorwill.ledger.invoices import Charge, read_invoice
-from poorwill.ledger.reconcile import Reason, as_text, reconcile
-from poorwill.main import run
+from poorwill.ledger.invoices.reading import Charge, read_invoice
+from poorwill.ledger.invoices.reconcile import Reason, as_text, reconcile
 
 from .lives import HOUR, rates, stories
 from .story import START, created, span, write

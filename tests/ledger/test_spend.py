@@ -10,8 +10,8 @@ from poorwill.core.errors import ErrorCode
 from poorwill.core.settings import RateSettings, SpendSettings
 from poorwill.core.spend import Ahead, Scope, Spent, Standing, Window, judge
 from poorwill.core.words import Tier
+from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.rates import sync_rates
-from poorwill.ledger.spending import LOOK_EVERY_S, SpendWatch
 
 from .story import START, HandClock, created, opened, request, span
 

@@ -6,8 +6,8 @@ import pytest
 
 from poorwill.core.entries import ReplicaEnded
 from poorwill.core.words import Phase, waking
-from poorwill.ledger.applying import EntryRefused
 from poorwill.ledger.schema import reading
+from poorwill.ledger.writing.entries import EntryRefused
 
 from .story import START, began, created, ended, opened, rows, span, write
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from poorwill.cli.run import run
 from poorwill.core.entries import Alive
+from poorwill.ledger.bill.items import items
 from poorwill.ledger.checking import problems
-from poorwill.ledger.items import items
 from poorwill.ledger.schema import APPLICATION_ID, connect_writer, migrate, migrations, reading
 from poorwill.ledger.upkeep import compact
-from poorwill.main import run
 
 from .lives import HOUR, rates, stories
 from .story import START, began, created, damage, ended, opened, request, span, write

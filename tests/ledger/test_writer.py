@@ -9,8 +9,8 @@ import pytest
 from poorwill.core.entries import Alive, ClockStepped, Noted, ReplicaPlaced
 from poorwill.core.words import Tier
 from poorwill.ledger.checking import problems
+from poorwill.ledger.history.recovery import UnfinishedWake, idle_gaps
 from poorwill.ledger.ledger import last_instant_us
-from poorwill.ledger.recovery import UnfinishedWake, idle_gaps
 from poorwill.ledger.schema import reading
 
 from .story import START, began, created, ended, opened, request, rows, span, write
@@ -197,7 +197,7 @@ def test_recovery_remembers_the_last_wakes_of_each_tier_oldest_first(path):
         ]
     write(path, story)
     with reading(path) as db:
-        from poorwill.ledger.recovery import recovered
+        from poorwill.ledger.history.recovery import recovered
 
         known = recovered(db, remembered=3)
     assert [wake.lasted_us for wake in known.wake_times] == [3, 4, 5]

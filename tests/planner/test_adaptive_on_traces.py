@@ -5,18 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from poorwill.core.policies import adaptive, break_even, descend
-from poorwill.core.policies.replay import Prices
-from poorwill.core.policies.shadow import Shadowed
 from poorwill.core.policy import FixedIdle
 from poorwill.core.words import SECOND_US, Tier
-from poorwill.planner.blocks import new_blocks
-from poorwill.planner.clairvoyant import clairvoyant
-from poorwill.planner.scenario import Scenario, TierTimes
-from poorwill.planner.service import ServiceRule
-from poorwill.planner.simulate import simulate
-from poorwill.planner.sweep import sweep
-from poorwill.planner.synthetic import MONDAY_US, Draw, draw_trace
+from poorwill.planner.simulation.clairvoyant import clairvoyant
+from poorwill.planner.simulation.scenario import Scenario, TierTimes
+from poorwill.planner.simulation.simulate import simulate
+from poorwill.planner.simulation.sweep import sweep
+from poorwill.planner.traces.busy_blocks import new_blocks
+from poorwill.planner.traces.service import ServiceRule
+from poorwill.planner.traces.synthetic import MONDAY_US, Draw, draw_trace
+from poorwill.policies import adaptive, break_even, descend
+from poorwill.policies.replay import Prices
+from poorwill.policies.shadow import Shadowed
 
 S = SECOND_US
 DAY = 86_400 * S

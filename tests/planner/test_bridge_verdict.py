@@ -2,7 +2,7 @@
 
 import json
 
-from poorwill.core.policies import NAMES
+from poorwill.policies import NAMES
 
 WORDS = (
     *("--synthetic", "bursty", "--active-usd-h", "2", "--wake-s", "60"),

@@ -7,12 +7,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poorwill.core.policies import adaptive, descend
 from poorwill.core.policy import Descent, FixedIdle, Rung
 from poorwill.core.words import Tier
-from poorwill.planner.clairvoyant import clairvoyant
-from poorwill.planner.scenario import Scenario, TierTimes
-from poorwill.planner.simulate import simulate
+from poorwill.planner.simulation.clairvoyant import clairvoyant
+from poorwill.planner.simulation.scenario import Scenario, TierTimes
+from poorwill.planner.simulation.simulate import simulate
+from poorwill.policies import adaptive, descend
 
 ACTIVE = 3_600
 """A nano-dollar a second: costs are then small numbers, and ties are frequent."""

@@ -6,14 +6,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poorwill.core.machine.step import step
 from poorwill.core.policy import FixedIdle
-from poorwill.core.step import step
 from poorwill.core.words import Tier
-from poorwill.planner.blocks import new_blocks
-from poorwill.planner.outcome import waits_of
-from poorwill.planner.scenario import Scenario, TierTimes
-from poorwill.planner.simulate import simulate
-from poorwill.planner.sweep import sweep
+from poorwill.planner.simulation.outcome import waits_of
+from poorwill.planner.simulation.scenario import Scenario, TierTimes
+from poorwill.planner.simulation.simulate import simulate
+from poorwill.planner.simulation.sweep import sweep
+from poorwill.planner.traces.busy_blocks import new_blocks
 
 
 @dataclass
@@ -173,7 +173,7 @@ def test_a_long_trace_is_swept_in_several_chunks_like_in_one(monkeypatch):
     blocks = new_blocks(arrivals, services, int(arrivals[-1]) + 100)
     idles = [250, 0, 7, 30, 90, 7]
     whole = sweep(blocks, idles, wake_us=95, park_us=20)
-    monkeypatch.setattr("poorwill.planner.sweep.CHUNK", 10)
+    monkeypatch.setattr("poorwill.planner.simulation.sweep.CHUNK", 10)
     parts = sweep(blocks, idles, wake_us=95, park_us=20)
     assert whole.active_us.tolist() == parts.active_us.tolist()
     assert whole.wakes.tolist() == parts.wakes.tolist()
@@ -201,7 +201,7 @@ def test_the_warm_path_does_not_pass_through_step(monkeypatch):
         passed.append(type(what).__name__)
         return step(replica, what, now)
 
-    monkeypatch.setattr("poorwill.planner.simulate.step", watching)
+    monkeypatch.setattr("poorwill.planner.simulation.simulate.step", watching)
     arrivals = np.arange(0, 1000, 10, dtype=np.int64)
     simulate(
         arrivals,

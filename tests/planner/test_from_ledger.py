@@ -17,9 +17,9 @@ from poorwill.core.entries import (
     WakeEnded,
 )
 from poorwill.core.words import Tier
-from poorwill.ledger.applying import Applier
-from poorwill.ledger.history import demanded_models, past_requests
+from poorwill.ledger.history.demand import demanded_models, past_requests
 from poorwill.ledger.schema import connect_writer, migrate, reading
+from poorwill.ledger.writing.entries import Applier
 
 S = 1_000_000
 START = 1_800_000_000 * S

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from poorwill.core.errors import OperatorFault, RequestFault
-from poorwill.planner.hosted import (
+from poorwill.planner.alternatives.hosted import (
     Offer,
     Quote,
     TokenGuess,
@@ -16,7 +16,7 @@ from poorwill.planner.hosted import (
     priced_by_package,
     priced_by_table,
 )
-from poorwill.planner.trace import new_trace
+from poorwill.planner.traces.trace import new_trace
 
 S = 1_000_000
 GUESS = TokenGuess(prompt=1000, output=100)

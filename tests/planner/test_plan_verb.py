@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.cli.plan import VERB
-from poorwill.main import run
-from poorwill.planner.drawing import dollar_ticks
+from poorwill.cli.plan.verb import VERB
+from poorwill.cli.run import run
+from poorwill.planner.report.drawing import dollar_ticks
 
 S = 1_000_000
 WORLD = ("--active-usd-h", "3.60", "--parked-usd-h", "0.036", "--wake-s", "95", "--park-s", "20")

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poorwill.planner.pool import Pool, Tenant, misfits, share
+from poorwill.planner.simulation.pool import Pool, Tenant, misfits, share
 
 S = 1_000_000
 

@@ -5,9 +5,9 @@ import gzip
 import pytest
 
 from poorwill.core.errors import ConfigFault, OperatorFault, RequestFault
-from poorwill.planner.readers import read_trace
-from poorwill.planner.service import ServiceRule
-from poorwill.planner.trace import UNKNOWN
+from poorwill.planner.traces.readers import read_trace
+from poorwill.planner.traces.service import ServiceRule
+from poorwill.planner.traces.trace import UNKNOWN
 
 S = 1_000_000
 

@@ -1,4 +1,4 @@
-"""Any order of events leaves the promises of a replica kept: drives `core.step` and the gate together."""
+"""Any order of events leaves the promises of a replica kept: drives `step` and the gate together."""
 
 from collections import Counter
 from dataclasses import replace
@@ -13,11 +13,20 @@ from hypothesis.stateful import (
     rule,
 )
 
-from poorwill.core.effects import AbortWake, CutLeases, Fail, Grant, Record, StartPark, StartWake
 from poorwill.core.entries import ParkEnded, SpanOpened, WakeBegan, WakeEnded
 from poorwill.core.errors import ErrorCode
-from poorwill.core.gate import Gate, Load
-from poorwill.core.inputs import (
+from poorwill.core.launch import PhaseMark
+from poorwill.core.machine.effects import (
+    AbortWake,
+    CutLeases,
+    Fail,
+    Grant,
+    Record,
+    StartPark,
+    StartWake,
+)
+from poorwill.core.machine.gate import Gate, Load
+from poorwill.core.machine.inputs import (
     Close,
     Demand,
     EngineLost,
@@ -35,13 +44,12 @@ from poorwill.core.inputs import (
     WakeSucceeded,
     Withdrawn,
 )
-from poorwill.core.launch import PhaseMark
-from poorwill.core.lifecycle import State
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.machine.replica import Blocked, Replica, next_wakeup_us
+from poorwill.core.machine.step import step
+from poorwill.core.machine.transition import idle_cause
 from poorwill.core.policy import FixedIdle
-from poorwill.core.replica import Blocked, Replica, next_wakeup_us
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
-from poorwill.core.step import step
-from poorwill.core.turn import idle_cause
 from poorwill.core.words import SERVING, HoldId, ModelName, Phase, ReplicaId, Tier
 
 from .worlds import FLOORS, POLICIES, S

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.core.ports import Log
+from poorwill.core.ports.log import Log
 from poorwill.telemetry.log import StreamLog
 
 

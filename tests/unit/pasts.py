@@ -2,8 +2,8 @@
 
 import random
 
-from poorwill.core.policies import TierCosts
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
+from poorwill.policies import TierCosts
 
 S = SECOND_US
 DAY = 86_400 * S

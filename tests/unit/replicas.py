@@ -3,15 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from poorwill.core.effects import Effect, Fail, Grant, Record, StartPark, StartWake
 from poorwill.core.entries import SpanOpened
-from poorwill.core.gate import Load
-from poorwill.core.inputs import Demand, Input, ParkAsked, ParkSucceeded, WakeAsked, WakeSucceeded
-from poorwill.core.lifecycle import State
+from poorwill.core.machine.effects import Effect, Fail, Grant, Record, StartPark, StartWake
+from poorwill.core.machine.gate import Load
+from poorwill.core.machine.inputs import (
+    Demand,
+    Input,
+    ParkAsked,
+    ParkSucceeded,
+    WakeAsked,
+    WakeSucceeded,
+)
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.machine.replica import Replica
+from poorwill.core.machine.step import step
 from poorwill.core.policy import Descent, FixedIdle, Floor, Rung
-from poorwill.core.replica import Replica
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
-from poorwill.core.step import step
 from poorwill.core.words import HoldId, ModelName, ReplicaId, Tier
 
 S = 1_000_000

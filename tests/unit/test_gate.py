@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.core.gate import Gate, Load
+from poorwill.core.machine.gate import Gate, Load
 from poorwill.core.words import LINGER
 
 

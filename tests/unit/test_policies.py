@@ -6,7 +6,10 @@ from hypothesis import strategies as st
 from tests.unit.pasts import DAY, FROZEN, S, costs, gaps_of, hourly, teach
 
 from poorwill.core.errors import OperatorFault
-from poorwill.core.policies import (
+from poorwill.core.policy import FixedIdle, LearnsFromTimes, LearnsFromWakes, Rung
+from poorwill.core.settings import PolicySettings
+from poorwill.core.words import HOUR_US, Tier
+from poorwill.policies import (
     Shadowed,
     adaptive,
     break_even,
@@ -16,11 +19,8 @@ from poorwill.core.policies import (
     idle_problem,
     make_policy,
 )
-from poorwill.core.policies.replay import Plan, Prices, cross
-from poorwill.core.policies.shadow import plan_of
-from poorwill.core.policy import FixedIdle, LearnsFromTimes, LearnsFromWakes, Rung
-from poorwill.core.settings import PolicySettings
-from poorwill.core.words import HOUR_US, Tier
+from poorwill.policies.replay import Plan, Prices, cross
+from poorwill.policies.shadow import plan_of
 
 LADDER = {
     Tier.ASLEEP: costs(wake=2, park=1, parked=1_900_000_000),

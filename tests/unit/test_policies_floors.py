@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.core.policies import make_floor
 from poorwill.core.policy import NoFloor
 from poorwill.core.settings import FloorSettings, FloorWindow
 from poorwill.core.words import HOUR_US, SECOND_US
+from poorwill.policies import make_floor
 
 BERLIN = "Europe/Berlin"
 

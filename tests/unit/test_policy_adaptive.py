@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.pasts import DAY, FROZEN, S, costs, gaps_of, hourly, teach
 
-from poorwill.core.policies import adaptive
-from poorwill.core.policies.adaptive import BOUND, SLACK, THIN
-from poorwill.core.policies.ahead import Forecast, Stakes
-from poorwill.core.policies.costs import park_cost
-from poorwill.core.policies.past import Work
-from poorwill.core.policies.replay import Ahead, Block, Plan, Prices, cross
 from poorwill.core.policy import LearnsFromWakes, Rung
 from poorwill.core.words import HOUR_US, Tier
+from poorwill.policies import adaptive
+from poorwill.policies.adaptive import BOUND, SLACK, THIN
+from poorwill.policies.ahead import Forecast, Stakes
+from poorwill.policies.costs import park_cost
+from poorwill.policies.past import Work
+from poorwill.policies.replay import Ahead, Block, Plan, Prices, cross
 
 
 def test_with_little_history_it_is_the_break_even_rule():

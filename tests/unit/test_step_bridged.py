@@ -1,9 +1,9 @@
 """Demand that a hosted API serves: it wakes the replica, but waits for nothing and nobody waits for it."""
 
 from poorwill.core.entries import WakeBegan
-from poorwill.core.inputs import ParkAsked, ParkFailed, ParkSucceeded, WakeAsked, WakeFailed
-from poorwill.core.lifecycle import State
-from poorwill.core.replica import Blocked
+from poorwill.core.machine.inputs import ParkAsked, ParkFailed, ParkSucceeded, WakeAsked, WakeFailed
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.machine.replica import Blocked
 from poorwill.core.words import Tier
 
 from .replicas import T0, Life, S, demand, entries, parked, parking, parks, ready, wakes

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from poorwill.core.effects import AbortWake, Fail
 from poorwill.core.entries import (
     WakeBegan,
     WakeEnded,
 )
 from poorwill.core.errors import ErrorCode
-from poorwill.core.gate import Load
-from poorwill.core.inputs import (
+from poorwill.core.machine.effects import AbortWake, Fail
+from poorwill.core.machine.gate import Load
+from poorwill.core.machine.inputs import (
     EngineLost,
     ParkFailed,
     ParkSucceeded,
@@ -20,8 +20,8 @@ from poorwill.core.inputs import (
     WakeFailed,
     WakeSucceeded,
 )
-from poorwill.core.lifecycle import State
-from poorwill.core.replica import Blocked, next_wakeup_us
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.machine.replica import Blocked, next_wakeup_us
 from poorwill.core.settings import WakeSettings
 from poorwill.core.words import HoldId, Tier, WakeId
 

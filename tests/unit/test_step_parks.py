@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from poorwill.core.effects import AbortWake, CutLeases, Record, StartPark
 from poorwill.core.entries import (
     Noted,
     ParkEnded,
@@ -12,8 +11,9 @@ from poorwill.core.entries import (
     WakeBegan,
 )
 from poorwill.core.errors import ErrorCode
-from poorwill.core.gate import Load
-from poorwill.core.inputs import (
+from poorwill.core.machine.effects import AbortWake, CutLeases, Record, StartPark
+from poorwill.core.machine.gate import Load
+from poorwill.core.machine.inputs import (
     Close,
     ParkAsked,
     ParkFailed,
@@ -24,9 +24,9 @@ from poorwill.core.inputs import (
     WakeFailed,
     WakeSucceeded,
 )
-from poorwill.core.lifecycle import State
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.machine.replica import next_wakeup_us
 from poorwill.core.policy import FixedIdle
-from poorwill.core.replica import next_wakeup_us
 from poorwill.core.settings import HoldSettings, ParkSettings
 from poorwill.core.words import ReplicaId, Tier
 

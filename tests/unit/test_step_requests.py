@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from poorwill.core.effects import AbortWake, Grant, Record, StartWake
 from poorwill.core.entries import (
     PhaseSpan,
     SpanOpened,
@@ -12,8 +11,10 @@ from poorwill.core.entries import (
     WakeEnded,
 )
 from poorwill.core.errors import ErrorCode
-from poorwill.core.gate import Load
-from poorwill.core.inputs import (
+from poorwill.core.launch import PhaseMark
+from poorwill.core.machine.effects import AbortWake, Grant, Record, StartWake
+from poorwill.core.machine.gate import Load
+from poorwill.core.machine.inputs import (
     PhaseBegan,
     Returned,
     Tick,
@@ -21,9 +22,8 @@ from poorwill.core.inputs import (
     WakeSucceeded,
     Withdrawn,
 )
-from poorwill.core.launch import PhaseMark
-from poorwill.core.lifecycle import State
-from poorwill.core.replica import next_wakeup_us
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.machine.replica import next_wakeup_us
 from poorwill.core.settings import HoldSettings, WakeSettings
 from poorwill.core.words import HoldId, ModelName, Phase, ReplicaId, Tier, WakeId
 

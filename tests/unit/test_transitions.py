@@ -4,7 +4,8 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from poorwill.core.inputs import (
+from poorwill.core.launch import PhaseMark
+from poorwill.core.machine.inputs import (
     Close,
     EngineLost,
     ImageLost,
@@ -21,11 +22,10 @@ from poorwill.core.inputs import (
     WakeSucceeded,
     Withdrawn,
 )
-from poorwill.core.launch import PhaseMark
-from poorwill.core.lifecycle import TRANSITIONS, Kind, State
+from poorwill.core.machine.lifecycle import TRANSITIONS, Kind, State
+from poorwill.core.machine.replica import Blocked, Replica
+from poorwill.core.machine.step import step
 from poorwill.core.policy import FixedIdle
-from poorwill.core.replica import Blocked, Replica
-from poorwill.core.step import step
 from poorwill.core.words import HoldId, Phase, Tier
 
 from .replicas import (
@@ -174,7 +174,7 @@ def test_the_table_decides_every_pair():
 
 def test_a_step_that_would_leave_the_table_raises(monkeypatch: pytest.MonkeyPatch):
     narrower = {**TRANSITIONS, (State.PARKED, Kind.DEMAND): frozenset({State.PARKED})}
-    monkeypatch.setattr("poorwill.core.step.TRANSITIONS", narrower)
+    monkeypatch.setattr("poorwill.core.machine.step.TRANSITIONS", narrower)
     with pytest.raises(AssertionError, match="is not in the table"):
         step(parked(), demand(), T0)
 

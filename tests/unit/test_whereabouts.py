@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from poorwill.core.launch import Parked, Running
-from poorwill.core.ports import Found
+from poorwill.core.ports.driver import Found
 from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import ReplicaId, Tier
 

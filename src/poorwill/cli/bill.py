@@ -18,19 +18,20 @@ from poorwill.cli.ledger import (
     fleet_of,
     ledger_path,
 )
-from poorwill.cli.target import add_json_option
-from poorwill.cli.verb import Streams, Verb, existing_file
-from poorwill.clock import SystemClock
+from poorwill.cli.parsing.target import add_json_option
+from poorwill.cli.parsing.verb import Streams, Verb, existing_file
+from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.settings import HostedSettings, SpendSettings
-from poorwill.ledger import compare, explain, focus, reconcile, render, statement
-from poorwill.ledger.bill import Axis, make_bill
+from poorwill.ledger.bill import compare, explain, render, statement
+from poorwill.ledger.bill.bill import Axis, make_bill
+from poorwill.ledger.bill.items import last_instant
+from poorwill.ledger.bill.usage import Use
 from poorwill.ledger.dates import Period, instant, month_of, period
-from poorwill.ledger.invoices import read_invoice
-from poorwill.ledger.items import last_instant
+from poorwill.ledger.history.spending import look_at
+from poorwill.ledger.invoices import focus, reconcile
+from poorwill.ledger.invoices.reading import read_invoice
 from poorwill.ledger.schema import reading
-from poorwill.ledger.spending import look_at
-from poorwill.ledger.usage import Use
 
 DEFAULT_AXES = "model,cause"
 
@@ -151,7 +152,7 @@ def _bill(db: sqlite3.Connection, options: argparse.Namespace, streams: Streams)
 
 def hosted_price(hosted: HostedSettings, use: Use) -> int | None:
     """Return what the hosted API would have charged for a day's tokens, at that day's price."""
-    from poorwill.planner.hosted import EPOCH, offer_of  # numpy is slow to import
+    from poorwill.planner.alternatives.hosted import EPOCH, offer_of  # numpy is slow to import
 
     try:
         offer = offer_of(hosted)

@@ -5,18 +5,18 @@ import os.path
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from poorwill.cli.target import add_fleet_option, add_json_option, fleet_path, read_fleet
-from poorwill.cli.verb import EXIT_STATUS, Streams, Verb
-from poorwill.clock import SystemClock
+from poorwill.cli.parsing.target import add_fleet_option, add_json_option, fleet_path, read_fleet
+from poorwill.cli.parsing.verb import EXIT_STATUS, Streams, Verb
+from poorwill.compose.clock import SystemClock
 from poorwill.config import advice, document, lines_of, schema, short_idles, taken_ports
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
-from poorwill.core.policies import TierCosts
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.gateway.keys import listener_problems
+from poorwill.ledger.history.recovery import Recovered, recovered
 from poorwill.ledger.keys import list_keys
-from poorwill.ledger.recovery import Recovered, recovered
 from poorwill.ledger.schema import LEDGER_FILE, reading
+from poorwill.policies import TierCosts
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

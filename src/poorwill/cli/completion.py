@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from poorwill.cli.command_tree import Command, Option, command_tree
-from poorwill.cli.verb import Streams, Verb
+from poorwill.cli.parsing.command_tree import Command, Option, command_tree
+from poorwill.cli.parsing.verb import Streams, Verb
 
 _BASH = """\
 # bash completion for poorwill; made by: poorwill completion bash

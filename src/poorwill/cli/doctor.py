@@ -10,25 +10,25 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from poorwill.cli.anatomy_json import speed_json
-from poorwill.cli.anatomy_text import how_measured
-from poorwill.cli.target import add_fleet_option, add_json_option, fleet_path, read_fleet
-from poorwill.cli.verb import Streams, Verb
-from poorwill.clock import SystemClock
+from poorwill.cli.anatomy.as_json import speed_json
+from poorwill.cli.anatomy.waterfall import how_measured
+from poorwill.cli.parsing.target import add_fleet_option, add_json_option, fleet_path, read_fleet
+from poorwill.cli.parsing.verb import Streams, Verb
+from poorwill.compose.clock import SystemClock
 from poorwill.core.launch import Parked, Running
-from poorwill.core.ports import Found
+from poorwill.core.ports.driver import Found
 from poorwill.core.settings import FleetSettings
 from poorwill.core.sweep import Owned, Sweep, compare
 from poorwill.core.words import Tier
-from poorwill.drivers.criu import find_criu, private_prefix
-from poorwill.drivers.criu_install import install_criu
-from poorwill.drivers.process import EngineProcesses, subreaper
-from poorwill.drivers.proof import Proof, prove_cold, prove_frozen
-from poorwill.drivers.snapshot import SnapshotStore, store_root
-from poorwill.engines.storage_speed import StorageSpeed
-from poorwill.ledger.recovery import recovered
+from poorwill.engines.measured.storage_speed import StorageSpeed
+from poorwill.ledger.history.recovery import recovered
 from poorwill.ledger.schema import reading
 from poorwill.telemetry.log import StreamLog
+from poorwill.tiers.frozen.criu import find_criu, private_prefix
+from poorwill.tiers.frozen.criu_install import install_criu
+from poorwill.tiers.processes.process import EngineProcesses, subreaper
+from poorwill.tiers.proof import Proof, prove_cold, prove_frozen
+from poorwill.tiers.snapshots.store import SnapshotStore, store_root
 
 FINDING = 1
 """Exit status where something was found that should be mended."""
@@ -140,7 +140,7 @@ def _print_proof(proof: Proof, streams: Streams) -> None:
 
 
 async def _sweep(options: argparse.Namespace, streams: Streams) -> int:
-    from poorwill.compose import ledger_path  # loads the whole gateway, which proving does without
+    from poorwill.compose.paths import ledger_path
 
     settings = read_fleet(options, streams)
     found = await _inventory(settings, streams)

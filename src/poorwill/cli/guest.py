@@ -9,25 +9,25 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from poorwill.cli.target import add_fleet_option, add_json_option, read_fleet
-from poorwill.cli.verb import Streams, Verb
-from poorwill.clock import SystemClock
+from poorwill.cli.parsing.target import add_fleet_option, add_json_option, read_fleet
+from poorwill.cli.parsing.verb import Streams, Verb
+from poorwill.compose.clock import SystemClock
 from poorwill.compose.machines import current_guest, guest_home, guest_plan
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
-from poorwill.core.ports import DriverError
+from poorwill.core.ports.driver import DriverError
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ReplicaId, Tier
-from poorwill.drivers.guest import Guest, open_guest
-from poorwill.drivers.guest_build import GuestPlan, build_guest
-from poorwill.drivers.guest_kernel import fetch_busybox, fetch_kernel
-from poorwill.drivers.process import EngineProcesses
-from poorwill.drivers.qemu import find_hypervisor
-from poorwill.drivers.qemu_cold import QemuColdDriver
-from poorwill.drivers.qemu_golden import DIRECTORY, make_golden
-from poorwill.drivers.qemu_kvm import prove_kvm
-from poorwill.drivers.qemu_runs import QemuRuns
 from poorwill.engines.kinds import make_engine
 from poorwill.telemetry.log import StreamLog
+from poorwill.tiers.processes.process import EngineProcesses
+from poorwill.tiers.suspended.cold import QemuColdDriver
+from poorwill.tiers.suspended.golden import DIRECTORY, make_golden
+from poorwill.tiers.suspended.guest.build import GuestPlan, build_guest
+from poorwill.tiers.suspended.guest.directory import Guest, open_guest
+from poorwill.tiers.suspended.guest.kernel import fetch_busybox, fetch_kernel
+from poorwill.tiers.suspended.qemu.kvm import prove_kvm
+from poorwill.tiers.suspended.qemu.program import find_hypervisor
+from poorwill.tiers.suspended.qemu.runs import QemuRuns
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import shlex
 from importlib.resources import files
 from pathlib import Path
 
-from poorwill.cli.verb import Streams, Verb
+from poorwill.cli.parsing.verb import Streams, Verb
 from poorwill.config import MODEL_NAME
 from poorwill.core.errors import ErrorCode, OperatorFault
 
@@ -103,7 +103,7 @@ def _own_model(text: str) -> Path:
 
 
 def _random_model(directory: Path) -> Path:
-    from poorwill.engines.gguf_model import make_model
+    from poorwill.engines.weights.gguf_model import make_model
 
     path = directory / f"{RANDOM_NAME}.gguf"
     return path if path.exists() else make_model(path)

@@ -8,14 +8,14 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from poorwill.cli.ledger import add_ledger_options, ledger_path
-from poorwill.cli.target import add_json_option
-from poorwill.cli.verb import Streams, Verb
-from poorwill.clock import SystemClock
+from poorwill.cli.parsing.target import add_json_option
+from poorwill.cli.parsing.verb import Streams, Verb
+from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.ledger.bill.figures import columns
 from poorwill.ledger.dates import timestamp
 from poorwill.ledger.keys import KeyRow, add_key, forget_keys, list_keys, revoke_key
 from poorwill.ledger.schema import connect_writer, fault, migrate, reading
-from poorwill.ledger.wording import columns
 
 T = TypeVar("T")
 

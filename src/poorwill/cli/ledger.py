@@ -5,14 +5,14 @@ import asyncio
 import os
 from contextlib import closing
 
-from poorwill.cli.target import (
+from poorwill.cli.parsing.target import (
     DEFAULT_FILE,
     add_fleet_option,
     add_json_option,
     fleet_path,
     read_fleet,
 )
-from poorwill.cli.verb import Streams, Verb
+from poorwill.cli.parsing.verb import Streams, Verb
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.settings import FleetSettings
 from poorwill.ledger.checking import problems

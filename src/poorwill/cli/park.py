@@ -3,8 +3,8 @@
 import argparse
 from urllib.parse import quote
 
-from poorwill.cli.target import add_fleet_option, add_json_option, ask, read_fleet
-from poorwill.cli.verb import Streams, Verb
+from poorwill.cli.parsing.target import add_fleet_option, add_json_option, ask, read_fleet
+from poorwill.cli.parsing.verb import Streams, Verb
 from poorwill.core.words import Tier
 
 

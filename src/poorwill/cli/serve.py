@@ -5,10 +5,10 @@ import asyncio
 import gc
 from dataclasses import replace
 
-from poorwill.cli.target import add_fleet_option, read_fleet
-from poorwill.cli.verb import Streams, Verb
-from poorwill.clock import SystemClock
-from poorwill.compose import serving_fleet
+from poorwill.cli.parsing.target import add_fleet_option, read_fleet
+from poorwill.cli.parsing.verb import Streams, Verb
+from poorwill.compose.clock import SystemClock
+from poorwill.compose.serving import serving_fleet
 from poorwill.core.settings import FleetSettings
 from poorwill.telemetry.log import StreamLog
 

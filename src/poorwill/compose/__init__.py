@@ -4,8 +4,3 @@
 turns each configured model into a plan for its replica; `bridges` and `rented` are for what is elsewhere:
 hosted APIs and rented machines.
 """
-
-from poorwill.compose.places import ledger_path
-from poorwill.compose.serving import Serving, serving_fleet
-
-__all__ = ["Serving", "ledger_path", "serving_fleet"]

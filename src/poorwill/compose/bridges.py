@@ -8,9 +8,9 @@ from poorwill.config.lines import NO_LINES, Lines
 from poorwill.config.rules import ModelSheet
 from poorwill.config.sheet import Sheet
 from poorwill.core.errors import ConfigFault, PoorwillError, Problem
-from poorwill.core.ports import Log
+from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, HostedSettings, ModelSettings
-from poorwill.gateway.hosted_api import HostedApi, HostedApis, Price
+from poorwill.gateway.bridge.hosted_api import HostedApi, HostedApis, Price
 
 
 def bridged_models(settings: FleetSettings) -> Iterator[tuple[ModelSettings, HostedSettings]]:
@@ -75,7 +75,10 @@ def _verifying() -> ssl.SSLContext:
 
 def _price(hosted: HostedSettings) -> Price:
     """Return what a request costs. Raises RequestFault where nobody knows."""
-    from poorwill.planner.hosted import EPOCH, offer_of  # numpy is slow to import, and few need it
+    from poorwill.planner.alternatives.hosted import (  # numpy is slow to import, and few need it
+        EPOCH,
+        offer_of,
+    )
 
     offer = offer_of(hosted)
 

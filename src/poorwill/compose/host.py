@@ -6,15 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from poorwill.core.anatomy import totals
-from poorwill.core.engine_times import USUAL_HOST
-from poorwill.core.prediction import host_factor
+from poorwill.coldstart.anatomy import totals
+from poorwill.coldstart.engine_times import USUAL_HOST
+from poorwill.coldstart.prediction import host_factor
+from poorwill.coldstart.starts import FinishedWake
 from poorwill.core.settings import FleetSettings
-from poorwill.core.starts import FinishedWake
 from poorwill.core.words import Tier
-from poorwill.engines.expectation import known_start
+from poorwill.engines.measured.expectation import known_start
+from poorwill.engines.measured.storage_speed import (
+    StorageSpeed,
+    keep_speed,
+    kept_speed,
+    measure_storage,
+)
 from poorwill.engines.recipe import hub_cache, weights_of
-from poorwill.engines.storage_speed import StorageSpeed, keep_speed, kept_speed, measure_storage
 
 HOST_WAKES = 200
 """So many of a fleet's last wakes tell how slow its host is."""
@@ -25,7 +30,7 @@ class KnownHost:
     """What the starts and the storage of one fleet say of the machine."""
 
     factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """For each kind of engine, how much longer than `core.engine_times` each of its starts took here."""
+    """For each kind of engine, how much longer than `coldstart.engine_times` each of its starts took here."""
     speed: StorageSpeed | None = None
 
     def factor(self, engine: str) -> float:

@@ -8,20 +8,22 @@ from urllib.parse import quote
 
 from poorwill.compose.snapshots import Snapshots
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.ports import Clock, Driver, Log
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import Driver
+from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ModelName, Tier
-from poorwill.drivers.exclusive import Exclusive
-from poorwill.drivers.guest import Guest, open_guest
-from poorwill.drivers.guest_build import PORT, GuestPlan
-from poorwill.drivers.process import EngineProcesses
-from poorwill.drivers.qemu import Hypervisor, find_hypervisor
-from poorwill.drivers.qemu_cold import QemuColdDriver
-from poorwill.drivers.qemu_kvm import prove_kvm
-from poorwill.drivers.qemu_runs import QemuRuns
-from poorwill.drivers.suspended import SuspendedDriver
 from poorwill.engines.kinds import ENGINE_KINDS
 from poorwill.engines.recipe import Place
+from poorwill.tiers.processes.exclusive import Exclusive
+from poorwill.tiers.processes.process import EngineProcesses
+from poorwill.tiers.suspended.cold import QemuColdDriver
+from poorwill.tiers.suspended.driver import SuspendedDriver
+from poorwill.tiers.suspended.guest.build import PORT, GuestPlan
+from poorwill.tiers.suspended.guest.directory import Guest, open_guest
+from poorwill.tiers.suspended.qemu.kvm import prove_kvm
+from poorwill.tiers.suspended.qemu.program import Hypervisor, find_hypervisor
+from poorwill.tiers.suspended.qemu.runs import QemuRuns
 
 PROGRAMS = "poorwill.engines.programs"
 GUEST_PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -10,22 +10,23 @@ from statistics import median_low
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
+from poorwill.coldstart.prediction import total
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host, storage_speed
 from poorwill.compose.tiers import Fallback, Workshop
 from poorwill.config import short_idles
 from poorwill.core.launch import Parked, Running
-from poorwill.core.policies import TierCosts, make_floor, make_policy
-from poorwill.core.ports import Clock, Log
-from poorwill.core.prediction import total
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, ModelSettings, RateSettings
 from poorwill.core.words import SECOND_US, ReplicaId, Tier
-from poorwill.engines.expectation import expected_wakes
 from poorwill.engines.kinds import make_engine
+from poorwill.engines.measured.expectation import expected_wakes
 from poorwill.fleet.recovery import ModelPlan, Remembered, replica_id
 from poorwill.fleet.unit import REMEMBERED_GAPS, Equipment
+from poorwill.ledger.history.recovery import KnownReplica, Recovered, idle_gaps
+from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.ledger import Ledger
-from poorwill.ledger.recovery import KnownReplica, Recovered, idle_gaps
-from poorwill.ledger.wakes import finished_wakes
+from poorwill.policies import TierCosts, make_floor, make_policy
 
 ASSUMED_WAKE_US: Mapping[Tier, int] = {
     Tier.ASLEEP: 2 * SECOND_US,

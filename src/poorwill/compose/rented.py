@@ -5,18 +5,20 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.ports import Clock, Driver, Log, Processes
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import Driver, Processes
+from poorwill.core.ports.log import Log
 from poorwill.core.settings import CloudSettings, FleetSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
-from poorwill.drivers import hyperstack, scaleway
-from poorwill.drivers.cloud import Cloud
-from poorwill.drivers.exclusive import Exclusive
-from poorwill.drivers.hibernated import RentedDriver
-from poorwill.drivers.hyperstack import Hyperstack
-from poorwill.drivers.rented import RentedMachine
-from poorwill.drivers.rented_engines import RentedEngines
-from poorwill.drivers.scaleway import Scaleway
 from poorwill.fleet.recovery import replica_id
+from poorwill.tiers.hibernated import hyperstack, scaleway
+from poorwill.tiers.hibernated.cloud import Cloud
+from poorwill.tiers.hibernated.driver import RentedDriver
+from poorwill.tiers.hibernated.hyperstack import Hyperstack
+from poorwill.tiers.hibernated.machine import RentedMachine
+from poorwill.tiers.hibernated.processes import RentedEngines
+from poorwill.tiers.hibernated.scaleway import Scaleway
+from poorwill.tiers.processes.exclusive import Exclusive
 
 CLOUDS: Mapping[str, Callable[[str, str], Cloud]] = MappingProxyType(
     {

@@ -11,36 +11,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poorwill.clock import SystemClock
 from poorwill.compose.bridges import hosted_apis
-from poorwill.compose.places import ledger_path
+from poorwill.compose.clock import SystemClock
+from poorwill.compose.paths import ledger_path
 from poorwill.compose.plans import plan_models, remembered_replicas
+from poorwill.compose.snapshot_value import value_by_ledger
 from poorwill.compose.tiers import Fallback, Workshop, open_workshop
-from poorwill.compose.worth import value_by_ledger
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ConfigFault
-from poorwill.core.ports import Clock, FleetView, Log
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.log import Log
+from poorwill.core.ports.view import FleetView
 from poorwill.core.settings import FleetSettings, SpendSettings
 from poorwill.core.words import SECOND_US, ModelName, Tier
 from poorwill.dashboard import page
-from poorwill.drivers.process import subreaper
 from poorwill.fleet.fleet import DRAIN_SHARE, Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.lock import Holding, hold_directory
 from poorwill.fleet.recovery import ModelPlan, replica_id
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
-from poorwill.gateway.bridge import BridgesTo
+from poorwill.gateway.bridge.crossing import BridgesTo
 from poorwill.gateway.keys import listener_problems
-from poorwill.gateway.pool import UpstreamPool
 from poorwill.gateway.server import GatewayServer, new_server
-from poorwill.ledger.jumps import jumps
+from poorwill.gateway.upstream.pool import UpstreamPool
+from poorwill.ledger.bill.jumps import jumps
+from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
 from poorwill.ledger.rates import sync_rates
-from poorwill.ledger.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.telemetry.metrics import GatewayMetrics
 from poorwill.telemetry.told import ToldReplicas
 from poorwill.telemetry.tracing import open_tracer, trace_wakes
+from poorwill.tiers.processes.process import subreaper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

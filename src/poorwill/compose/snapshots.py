@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from poorwill.core.ports import Log
+from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ReplicaId, Tier
-from poorwill.drivers.sealing import Sealer
-from poorwill.drivers.snapshot import SnapshotStore, store_root
-from poorwill.drivers.space import Space, Value, all_alike
+from poorwill.tiers.snapshots.sealing import Sealer
+from poorwill.tiers.snapshots.space import Space, Value, all_alike
+from poorwill.tiers.snapshots.store import SnapshotStore, store_root
 
 TIERS = (Tier.FROZEN, Tier.SUSPENDED)
 """Those that keep an image on this machine's disk."""

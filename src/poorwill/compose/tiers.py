@@ -7,24 +7,26 @@ from pathlib import Path
 from poorwill.compose.machines import Machines, open_machines
 from poorwill.compose.rented import Rented, rented_machines
 from poorwill.compose.snapshots import Snapshots, fleet_snapshots
-from poorwill.core.ports import Clock, Driver, Log, Processes
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import Driver, Processes
+from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
-from poorwill.drivers.asleep import AsleepDriver
-from poorwill.drivers.asleep_engines import engine_sleeps
-from poorwill.drivers.blocking import in_thread
-from poorwill.drivers.cold import ColdDriver
-from poorwill.drivers.criu import Criu, find_criu
-from poorwill.drivers.cuda import CudaDevice
-from poorwill.drivers.device import NoDevice
-from poorwill.drivers.exclusive import Exclusive
-from poorwill.drivers.frozen import FrozenDriver
-from poorwill.drivers.manifest import HostFacts
-from poorwill.drivers.process import EngineProcesses
-from poorwill.drivers.proof import prove_frozen
-from poorwill.drivers.sealing import Sealer
-from poorwill.drivers.space import Value, all_alike
 from poorwill.engines.kinds import cannot_sleep
+from poorwill.tiers.asleep.driver import AsleepDriver
+from poorwill.tiers.asleep.engines import engine_sleeps
+from poorwill.tiers.cold.driver import ColdDriver
+from poorwill.tiers.frozen.criu import Criu, find_criu
+from poorwill.tiers.frozen.cuda import CudaDevice
+from poorwill.tiers.frozen.device import NoDevice
+from poorwill.tiers.frozen.driver import FrozenDriver
+from poorwill.tiers.processes.blocking import in_thread
+from poorwill.tiers.processes.exclusive import Exclusive
+from poorwill.tiers.processes.process import EngineProcesses
+from poorwill.tiers.proof import prove_frozen
+from poorwill.tiers.snapshots.manifest import HostFacts
+from poorwill.tiers.snapshots.sealing import Sealer
+from poorwill.tiers.snapshots.space import Value, all_alike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,17 +10,19 @@ from poorwill.compose.machines import current_guest, guest_home, machine_drivers
 from poorwill.compose.rented import rented_machine
 from poorwill.compose.snapshots import fleet_snapshots
 from poorwill.core.errors import OperatorFault
-from poorwill.core.ports import Clock, DriverError, Log
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import DriverError
+from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ReplicaId, Tier
-from poorwill.drivers.cloud import MachineState
-from poorwill.drivers.guest import Guest
-from poorwill.drivers.process import EngineProcesses
-from poorwill.drivers.proof import Proof, free_port, prove_by_trial
-from poorwill.drivers.qemu import find_hypervisor
-from poorwill.drivers.qemu_kvm import prove_kvm
-from poorwill.drivers.qemu_runs import QemuRuns
 from poorwill.engines.kinds import make_engine
+from poorwill.tiers.hibernated.cloud import MachineState
+from poorwill.tiers.processes.process import EngineProcesses
+from poorwill.tiers.proof import Proof, free_port, prove_by_trial
+from poorwill.tiers.suspended.guest.directory import Guest
+from poorwill.tiers.suspended.qemu.kvm import prove_kvm
+from poorwill.tiers.suspended.qemu.program import find_hypervisor
+from poorwill.tiers.suspended.qemu.runs import QemuRuns
 
 
 async def prove_suspended(

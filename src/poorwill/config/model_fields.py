@@ -7,7 +7,6 @@ from poorwill.config.kinds import ENV_NAME, Flag, Money, Seconds, Size, Text, Wh
 from poorwill.config.places import FilePath
 from poorwill.config.tables import Field, Group, Listed, Scalar, Table
 from poorwill.config.when import Days, Hour, Zone
-from poorwill.core.policies import NAMES as POLICY_NAMES
 from poorwill.core.settings import (
     FloorSettings,
     FloorWindow,
@@ -17,6 +16,7 @@ from poorwill.core.settings import (
     PolicySettings,
 )
 from poorwill.core.words import Phase, Tier
+from poorwill.policies import NAMES as POLICY_NAMES
 
 ENGINES = ("llama.cpp", "command", "toy", "transformers", "vllm", "sglang", "ollama")
 

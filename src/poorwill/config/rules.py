@@ -13,9 +13,9 @@ from poorwill.config.kinds import nearest, quoted
 from poorwill.config.lines import NO_LINES, Lines
 from poorwill.config.sheet import Sheet, spell
 from poorwill.core.errors import Problem
-from poorwill.core.policies import TierCosts, idle_problem
 from poorwill.core.settings import FleetSettings, ModelSettings, OptionKind, OptionKinds
 from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
+from poorwill.policies import TierCosts, idle_problem
 
 Costs = Callable[[ModelSettings, Tier], TierCosts | None]
 """Returns what parking a model in a tier costs, by rates and measured wakes; None where that is not known."""

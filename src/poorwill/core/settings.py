@@ -49,7 +49,7 @@ class ParkSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaSettings:
-    """Everything `core.step` needs to know about one replica."""
+    """Everything `core.machine.step` needs to know about one replica."""
 
     model: ModelName
     max_concurrency: int = 0

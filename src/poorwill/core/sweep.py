@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from poorwill.core.launch import Parked, Running
-from poorwill.core.ports import Found
+from poorwill.core.ports.driver import Found
 from poorwill.core.words import ReplicaId
 
 

@@ -104,3 +104,6 @@ USEFUL_CAUSES: frozenset[Cause] = frozenset({SERVING, DRAIN})
 
 PARKED_CAUSES: frozenset[Cause] = frozenset(parked(tier) for tier in Tier)
 """Causes billed at the tier's parked rate; every other cause is billed at the active rate."""
+
+READ_PHASES = frozenset({Phase.WEIGHTS, Phase.DOWNLOAD, Phase.READ_IMAGE, Phase.ENGINE_WAKE})
+"""Phases whose bytes make up the floor: what must be read whatever the software does."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx2
 
-from poorwill.core.ports import DriverError
+from poorwill.core.ports.driver import DriverError
 
 MOST_ANSWER_S = 120.0
 _PROMPT = "The common poorwill is"

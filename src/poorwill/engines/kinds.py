@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from poorwill.core.errors import ConfigFault, Problem
-from poorwill.core.ports import Clock
+from poorwill.core.ports.clock import Clock
 from poorwill.core.settings import EngineSettings, ModelSettings, OptionKinds
 from poorwill.engines import llamacpp, toy
 from poorwill.engines.command import (
@@ -19,7 +19,7 @@ from poorwill.engines.command import (
     vllm_recipe,
 )
 from poorwill.engines.dialects.llamacpp import read_llamacpp
-from poorwill.engines.dialects.news import Dialect
+from poorwill.engines.dialects.log_facts import Dialect
 from poorwill.engines.dialects.others import read_any, read_ollama, read_transformers
 from poorwill.engines.dialects.sglang import read_sglang
 from poorwill.engines.dialects.vllm import read_vllm

@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import ModelSettings, OptionKind, OptionKinds
-from poorwill.engines.gguf_header import read_gguf_header
 from poorwill.engines.programs.llamacpp_server import LOAD_MODES
 from poorwill.engines.recipe import Place, Recipe, flags, weights_of
+from poorwill.engines.weights.gguf_header import read_gguf_header
 
 SLEEP_OPTION = "sleep_idle_seconds"
 """Makes the tier `asleep` possible: the server unloads its model when idle so long."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.launch import PhaseMark
-from poorwill.core.ports import Clock
-from poorwill.engines.dialects.news import Dialect, News
+from poorwill.core.ports.clock import Clock
+from poorwill.engines.dialects.log_facts import Dialect, News
 
 MOST_LOOK = 256 * 1024
 MOST_BACKLOG = 4 * 1024 * 1024

@@ -1,4 +1,4 @@
-"""`core.ports.Engine` for every kind of engine that serves HTTP: they differ by recipe and dialect only.
+"""The port `Engine` for every kind of engine that serves HTTP: they differ by recipe and dialect only.
 
 It owns what is known of the wake under way of each replica: the log reader and the marks. It starts and
 ends no process, and keeps no connection.
@@ -9,18 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from poorwill.core.anatomy import anatomy, as_marks
+from poorwill.coldstart.anatomy import anatomy, as_marks
 from poorwill.core.launch import Launch, PhaseMark, Running
-from poorwill.core.ports import Clock, DriverError, Report
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import DriverError, Report
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import SECOND_US, Phase, ReplicaId
 from poorwill.engines.asking import Endpoint, answers, greedy_text, warm_up
-from poorwill.engines.dialects.news import Dialect
+from poorwill.engines.dialects.log_facts import Dialect
 from poorwill.engines.dialects.vllm import settle_compilation
-from poorwill.engines.expectation import expected_rate
 from poorwill.engines.logfile import LogFile, LogReader, Timeline
-from poorwill.engines.ports import kept_port
-from poorwill.engines.procio import IoTrack
+from poorwill.engines.measured.expectation import expected_rate
+from poorwill.engines.measured.procio import IoTrack
+from poorwill.engines.port_choice import kept_port
 from poorwill.engines.recipe import Place, Prepare, Recipe, linked
 
 _LOOK_SHARE, _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.01, 0.005, 0.05
@@ -118,7 +119,7 @@ class ServedEngine:
         """Report the phases the log tells of since the launch was made, until cancelled.
 
         Only phases that begin are reported; how long one took, where the log says it afterwards, is kept for
-        `refine`. See `core.ports.Engine`.
+        `refine`. See `core.ports.engine.Engine`.
         """
         wake = self._begin(launch)
         wake.report = report

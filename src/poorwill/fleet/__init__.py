@@ -1,4 +1,4 @@
-"""The only owner of fleet state: takes inputs, calls `core.step`, records, carries out the effects.
+"""The only owner of fleet state: takes inputs, calls `core.machine.step`, records, carries out the effects.
 
 Reading order: `unit` (one replica's moving parts), `controller` (the loop), `wake` and `park` (what the
 effects do), `activator` (the gateway's door), `recovery` (what is found at start), `view` (what operators

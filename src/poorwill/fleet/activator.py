@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 from poorwill.core.entries import SpanOpened
 from poorwill.core.errors import ErrorCode, TryLater
-from poorwill.core.inputs import Demand, Returned, Withdrawn
-from poorwill.core.ports import Lease, WakeNotice
-from poorwill.core.turn import idle_cause
+from poorwill.core.machine.inputs import Demand, Returned, Withdrawn
+from poorwill.core.machine.transition import idle_cause
+from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.words import SERVING, HoldId, ModelName, WakeId
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.unit import Unit, unit_of
 
 
 class FleetActivator:
-    """Implements `core.ports.Activator` over a controller."""
+    """Implements `core.ports.activator.Activator` over a controller."""
 
     def __init__(self, *, controller: Controller) -> None:
         self._controller = controller
@@ -129,7 +129,7 @@ class FleetActivator:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Held:
-    """Implements `core.ports.HeldRequest`."""
+    """Implements `core.ports.activator.HeldRequest`."""
 
     activator: FleetActivator
     unit: Unit

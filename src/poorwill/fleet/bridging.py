@@ -1,15 +1,15 @@
 """Requests that a hosted API serves, as the fleet sees them: demand without anybody who waits."""
 
-from poorwill.core.bridging import Bridged
-from poorwill.core.inputs import WakeAsked
-from poorwill.core.lifecycle import State
-from poorwill.core.ports import Clock
+from poorwill.core.machine.inputs import WakeAsked
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.ports.bridging import Bridged
+from poorwill.core.ports.clock import Clock
 from poorwill.core.words import ModelName
 from poorwill.fleet.controller import Controller
 
 
 class FleetBridging:
-    """Implements `core.bridging.Bridging` over a controller."""
+    """Implements `core.ports.bridging.Bridging` over a controller."""
 
     def __init__(self, *, controller: Controller) -> None:
         self._controller = controller

@@ -9,7 +9,9 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from poorwill.core.effects import (
+from poorwill.core.entries import Entry, ParkEnded, WakeEnded
+from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
+from poorwill.core.machine.effects import (
     AbortWake,
     CutLeases,
     Effect,
@@ -19,14 +21,14 @@ from poorwill.core.effects import (
     StartPark,
     StartWake,
 )
-from poorwill.core.entries import Entry, ParkEnded, WakeEnded
-from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
-from poorwill.core.inputs import Input, Returned, Tick, WakeFailed
-from poorwill.core.lifecycle import State
+from poorwill.core.machine.inputs import Input, Returned, Tick, WakeFailed
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.machine.replica import Replica, next_wakeup_us
+from poorwill.core.machine.step import step
 from poorwill.core.policy import LearnsFromTimes, LearnsFromWakes
-from poorwill.core.ports import Clock, Connections, Log
-from poorwill.core.replica import Replica, next_wakeup_us
-from poorwill.core.step import step
+from poorwill.core.ports.activator import Connections
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.log import Log
 from poorwill.core.words import ModelName
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.park import carry_out_park

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from poorwill.core.entries import Alive, ClockStepped, Noted
 from poorwill.core.errors import PoorwillError
-from poorwill.core.inputs import Close
-from poorwill.core.lifecycle import State
-from poorwill.core.ports import Clock, Connections, Log
+from poorwill.core.machine.inputs import Close
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.ports.activator import Connections
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import PARKED_CAUSES, ReplicaId, Tier
 from poorwill.core.words import parked as parked_in

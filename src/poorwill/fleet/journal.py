@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.entries import Alive, Entry
-from poorwill.core.ports import LedgerWriter
+from poorwill.core.ports.ledger import LedgerWriter
 
 FEED_LENGTH = 1_000
 

@@ -9,11 +9,11 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from poorwill.core.effects import StartPark
 from poorwill.core.errors import PoorwillError
-from poorwill.core.inputs import ParkFailed, ParkSucceeded
 from poorwill.core.launch import Launch, Parked, Running
-from poorwill.core.ports import DriverError
+from poorwill.core.machine.effects import StartPark
+from poorwill.core.machine.inputs import ParkFailed, ParkSucceeded
+from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import RESUMING_TIERS, TIER_DEPTH, Tier
 from poorwill.fleet.unit import Unit, still_answers
 from poorwill.fleet.vanished import note_vanished

@@ -19,14 +19,16 @@ from poorwill.core.entries import (
     WakeEnded,
 )
 from poorwill.core.errors import PoorwillError
-from poorwill.core.gate import Gate, Load
 from poorwill.core.launch import Parked, Running
-from poorwill.core.lifecycle import State
+from poorwill.core.machine.gate import Gate, Load
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.machine.replica import Replica
+from poorwill.core.machine.transition import REMEMBERED_WAKES, idle_cause
 from poorwill.core.policy import FloorSchedule, Policy
-from poorwill.core.ports import Clock, DriverError, Log, Processes
-from poorwill.core.replica import Replica
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import DriverError, Processes
+from poorwill.core.ports.log import Log
 from poorwill.core.settings import ReplicaSettings
-from poorwill.core.turn import REMEMBERED_WAKES, idle_cause
 from poorwill.core.words import (
     ORPHAN,
     PARKED_CAUSES,

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from poorwill.core.errors import ErrorCode, PoorwillError
-from poorwill.core.inputs import ParkAsked
-from poorwill.core.lifecycle import State
+from poorwill.core.machine.inputs import ParkAsked
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.machine.replica import next_descent_us
 from poorwill.core.placement import Occupant, choose_victims, likelihood
-from poorwill.core.ports import Clock
-from poorwill.core.replica import next_descent_us
+from poorwill.core.ports.clock import Clock
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.fleet.unit import Unit
 

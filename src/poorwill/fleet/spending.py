@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from poorwill.core.entries import Noted
 from poorwill.core.errors import PoorwillError
-from poorwill.core.inputs import SpendChanged
-from poorwill.core.ports import KeyRing
-from poorwill.core.replica import Blocked
+from poorwill.core.machine.inputs import SpendChanged
+from poorwill.core.machine.replica import Blocked
+from poorwill.core.ports.keys import KeyRing
 from poorwill.core.spend import LimitState, Standing, Verdict
 from poorwill.core.words import ModelName
 from poorwill.fleet.controller import Controller

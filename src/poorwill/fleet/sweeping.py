@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from poorwill.core.entries import Entry, Noted, ReplicaCreated, ReplicaEnded, SpanOpened
-from poorwill.core.lifecycle import State
-from poorwill.core.ports import Clock, Driver, DriverError, Found, Log, Processes
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import Driver, DriverError, Found, Processes
+from poorwill.core.ports.log import Log
 from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import ORPHAN, ModelName, ReplicaId
 from poorwill.fleet.unit import Unit

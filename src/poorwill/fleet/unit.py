@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
-from poorwill.core.gate import Gate
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
-from poorwill.core.ports import Driver, DriverError, Engine, Lease, Processes
-from poorwill.core.replica import Replica
+from poorwill.core.machine.gate import Gate
+from poorwill.core.machine.replica import Replica
+from poorwill.core.ports.activator import Lease
+from poorwill.core.ports.driver import Driver, DriverError, Processes
+from poorwill.core.ports.engine import Engine
 from poorwill.core.words import HoldId, ModelName, ReplicaId, Tier
 
 REMEMBERED_GAPS = 200

@@ -8,10 +8,10 @@ it would cost a failed one.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from poorwill.core.inputs import ImageLost
 from poorwill.core.launch import Parked
-from poorwill.core.lifecycle import State
-from poorwill.core.ports import Driver, DriverError, Found
+from poorwill.core.machine.inputs import ImageLost
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.ports.driver import Driver, DriverError, Found
 from poorwill.fleet.unit import Unit
 from poorwill.fleet.wake import placement
 

@@ -1,22 +1,22 @@
-"""What operators see of the fleet and may ask of it: implements `core.ports.FleetView`."""
+"""What operators see of the fleet and may ask of it: implements `core.ports.view.FleetView`."""
 
 import math
 from collections.abc import Callable, Sequence
 
 from poorwill.core.errors import ErrorCode, RequestFault, TryLater
-from poorwill.core.inputs import ParkAsked, WakeAsked
-from poorwill.core.lifecycle import State
+from poorwill.core.format import counted
+from poorwill.core.machine.inputs import ParkAsked, WakeAsked
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.machine.replica import Replica, next_descent_us
 from poorwill.core.money import dollars
-from poorwill.core.policies import ShadowAccount, Shadowed
-from poorwill.core.ports import ReplicaStatus, WakeInterval
-from poorwill.core.replica import Replica, next_descent_us
+from poorwill.core.ports.view import ReplicaStatus, WakeInterval
 from poorwill.core.spend import LimitState
-from poorwill.core.wording import counted
 from poorwill.core.words import ModelName, Tier
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.journal import Feed
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Unit, unit_of
+from poorwill.policies import ShadowAccount, Shadowed
 
 
 class OperatorView:

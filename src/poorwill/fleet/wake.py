@@ -10,13 +10,13 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from poorwill.core.anatomy import anatomy
-from poorwill.core.effects import StartWake
+from poorwill.coldstart.anatomy import anatomy
 from poorwill.core.entries import PhaseSpan, ReplicaPlaced
 from poorwill.core.errors import ErrorCode, PoorwillError
-from poorwill.core.inputs import PhaseBegan, WakeFailed, WakeSucceeded
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
-from poorwill.core.ports import DriverError, NoCapacity, SnapshotRefused
+from poorwill.core.machine.effects import StartWake
+from poorwill.core.machine.inputs import PhaseBegan, WakeFailed, WakeSucceeded
+from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.words import RESUMING_TIERS, Phase, Tier
 from poorwill.fleet.unit import Unit
 from poorwill.fleet.watching import unwatch, watch
@@ -69,7 +69,7 @@ class Waking:
     """From here on the replica is no longer what it was: a snapshot is woken once."""
 
     def report(self, mark: PhaseMark) -> None:
-        """Take a phase mark from the driver or the engine's log; a `core.ports.Report`."""
+        """Take a phase mark from the driver or the engine's log; a `core.ports.driver.Report`."""
         unit, generation = self.unit, self.effect.generation
         if unit.replica.generation != generation or unit.replica.wake is None:
             return

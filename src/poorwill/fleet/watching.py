@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from poorwill.core.entries import Noted, ReplicaPlaced
-from poorwill.core.inputs import EngineLost
 from poorwill.core.launch import Running
-from poorwill.core.ports import DriverError
+from poorwill.core.machine.inputs import EngineLost
+from poorwill.core.ports.driver import DriverError
 from poorwill.fleet.unit import Unit
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ final status, and every client takes comments in an event stream and white space
 import asyncio
 from enum import StrEnum
 
-from poorwill.core.ports import Clock, HeldRequest, WakeNotice
+from poorwill.core.ports.activator import HeldRequest, WakeNotice
+from poorwill.core.ports.clock import Clock
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US
-from poorwill.gateway.edge import Head
-from poorwill.gateway.exchange import Exchange
-from poorwill.gateway.response import Headers, Sent
+from poorwill.gateway.downstream.exchange import Exchange
+from poorwill.gateway.downstream.head_checks import Head
+from poorwill.gateway.downstream.response import Headers, Sent
 
 PREFER_INTERIM = b"interim"
 """A client may ask for 102s with `Prefer: interim` (RFC 7240), whatever its User-Agent."""

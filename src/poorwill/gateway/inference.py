@@ -14,8 +14,8 @@ import msgspec
 from poorwill.core.errors import RequestFault
 from poorwill.core.words import ModelName
 from poorwill.gateway import wire
-from poorwill.gateway.edge import refusal
-from poorwill.gateway.exchange import Exchange
+from poorwill.gateway.downstream.exchange import Exchange
+from poorwill.gateway.downstream.head_checks import refusal
 from poorwill.gateway.request_policy import RequestPolicy, unknown_model
 from poorwill.gateway.routes import Action
 

@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Sequence
 
 from poorwill.core.errors import ErrorCode, Problem, RequestFault
-from poorwill.core.ports import KeyRing
+from poorwill.core.ports.keys import KeyRing
 from poorwill.core.settings import GatewaySettings
 
 

@@ -16,14 +16,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError, RequestFault, TryLater
-from poorwill.core.ports import Activator, Clock, Lease, LedgerWriter, Log
+from poorwill.core.ports.activator import Activator, Lease
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.ledger import LedgerWriter
+from poorwill.core.ports.log import Log
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US, ModelName
-from poorwill.gateway.bridge import Bridge, Spawn
-from poorwill.gateway.exchange import Exchange
+from poorwill.gateway.bridge.crossing import Bridge, Spawn
+from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.heartbeat import Heartbeat
-from poorwill.gateway.pool import UpstreamPool
-from poorwill.gateway.upstream import Upstream
+from poorwill.gateway.upstream.connection import Upstream
+from poorwill.gateway.upstream.pool import UpstreamPool
 
 TRIES = 3
 RETRY_DELAY_S = 0.05

@@ -17,18 +17,23 @@ from typing import Any, Protocol, Self
 
 from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.ports import Activator, Clock, FleetView, KeyRing, LedgerWriter, Log
+from poorwill.core.ports.activator import Activator
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.keys import KeyRing
+from poorwill.core.ports.ledger import LedgerWriter
+from poorwill.core.ports.log import Log
+from poorwill.core.ports.view import FleetView
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US, ModelName
-from poorwill.gateway.admin import admin_app
-from poorwill.gateway.admin_listener import AdminListener
-from poorwill.gateway.bridge import BridgesTo, bridges_of
-from poorwill.gateway.downstream import LINGER_S, Downstream, House
-from poorwill.gateway.events import Streams
-from poorwill.gateway.incoming import Checks
+from poorwill.gateway.admin.app import admin_app
+from poorwill.gateway.admin.events import Streams
+from poorwill.gateway.admin.listener import AdminListener
+from poorwill.gateway.bridge.crossing import BridgesTo, bridges_of
+from poorwill.gateway.downstream.connection import LINGER_S, Downstream, House
+from poorwill.gateway.downstream.requests import Checks
 from poorwill.gateway.inference import inference_handlers
-from poorwill.gateway.pool import UpstreamPool
 from poorwill.gateway.request_policy import RequestPolicy
+from poorwill.gateway.upstream.pool import UpstreamPool
 
 BACKLOG = 4096
 _SWEEP_S = 1.0

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 
-from poorwill.ledger.attribution import busy_pieces, progress, sweep, touched_hours
+from poorwill.ledger.bill.attribution import busy_pieces, progress, sweep, touched_hours
 from poorwill.ledger.dates import iso
 from poorwill.ledger.rates import lives
 from poorwill.ledger.schema import reason

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
-from poorwill.core.ports import Log
-from poorwill.ledger.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD
+from poorwill.core.ports.log import Log
+from poorwill.ledger.bill.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD
 from poorwill.ledger.schema import reading
 
 PREFIX = "pw-"
@@ -94,7 +94,7 @@ def list_keys(db: sqlite3.Connection) -> list[KeyRow]:
 
 
 class LedgerKeys:
-    """Implements `core.ports.KeyRing` over a ledger; `follow` keeps it up to date."""
+    """Implements `core.ports.keys.KeyRing` over a ledger; `follow` keeps it up to date."""
 
     def __init__(self, *, path: str, log: Log, follow_s: float = FOLLOW_S) -> None:
         self._path = path

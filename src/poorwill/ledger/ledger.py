@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from poorwill.core.entries import Entry
-from poorwill.core.ports import Clock, Log
-from poorwill.ledger.recovery import Recovered, recovered
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.log import Log
+from poorwill.ledger.history.recovery import Recovered, recovered
 from poorwill.ledger.schema import reading
-from poorwill.ledger.writer import RETRY_DELAY_S, WAITING_ENTRIES, LedgerThread
+from poorwill.ledger.writing.writer import RETRY_DELAY_S, WAITING_ENTRIES, LedgerThread
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """An open ledger: the `core.ports.LedgerWriter`. Questions are asked on connections of their own."""
+    """An open ledger: the port `LedgerWriter`. Questions are asked on connections of their own."""
 
     path: str
     clock: Clock

@@ -13,8 +13,8 @@ from typing import Any
 
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import ORPHAN, PARKED_CAUSES, Tier
+from poorwill.ledger.bill.figures import short
 from poorwill.ledger.dates import iso
-from poorwill.ledger.wording import short
 
 GB_BYTES = 1_000_000_000
 MONTH_H = 730

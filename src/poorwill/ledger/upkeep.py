@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.words import HOUR_US
-from poorwill.ledger.attribution import progress
+from poorwill.ledger.bill.attribution import progress
 from poorwill.ledger.dates import iso
-from poorwill.ledger.rollup import roll_up
 from poorwill.ledger.schema import fault, reading
+from poorwill.ledger.writing.rollup import roll_up
 
 BATCH_ROWS = 50_000
 """Rows deleted in one transaction: a writer that serves waits for no longer than one of these takes."""

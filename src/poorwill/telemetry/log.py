@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TextIO
 
-from poorwill.core.ports import Clock
+from poorwill.core.ports.clock import Clock
 from poorwill.core.words import SECOND_US
 
 LEVELS: Mapping[str, int] = MappingProxyType({"info": 0, "warning": 1, "error": 2})

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode
 from poorwill.core.money import NUSD
-from poorwill.core.ports import FleetView, ReplicaStatus
+from poorwill.core.ports.view import FleetView, ReplicaStatus
 from poorwill.core.spend import LimitState, Standing
 from poorwill.core.words import SECOND_US, ModelName
 

@@ -7,7 +7,7 @@ logged: they are rows of the ledger. It only writes lines.
 from dataclasses import dataclass, field
 
 from poorwill.core.entries import Entry, Noted, ParkEnded, WakeBegan, WakeEnded
-from poorwill.core.ports import Log
+from poorwill.core.ports.log import Log
 from poorwill.core.words import SECOND_US
 
 ALL_IS_WELL = frozenset({"adopted", "park_cancelled", "park_refused", "spend_within"})

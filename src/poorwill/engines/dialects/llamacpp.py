@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from poorwill.core.words import Phase
-from poorwill.engines.dialects.news import News, began, marker, plain, search, took
+from poorwill.engines.dialects.log_facts import News, began, marker, plain, search, took
 
 _STAMP = re.compile(r"^(\d+)\.(\d\d)\.(\d{3})\.(\d{3}) (?:[IWEDT] )?")
 

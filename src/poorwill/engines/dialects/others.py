@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from poorwill.core.words import Phase
 from poorwill.engines.dialects.llamacpp import read_llamacpp
-from poorwill.engines.dialects.news import News, began, marker, plain, search, took
+from poorwill.engines.dialects.log_facts import News, began, marker, plain, search, took
 from poorwill.engines.dialects.sglang import read_sglang
 from poorwill.engines.dialects.vllm import read_vllm
 

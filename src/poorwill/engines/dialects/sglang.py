@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from poorwill.core.words import Phase
-from poorwill.engines.dialects.news import News, began, marker, plain, search, took
+from poorwill.engines.dialects.log_facts import News, began, marker, plain, search, took
 
 _PREFIX = re.compile(
     r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d{3})?(?: [A-Z]+\d+(?:_[A-Z]+\d+)*)*\] |^INFO: +"

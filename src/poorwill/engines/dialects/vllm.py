@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from poorwill.core.launch import PhaseMark
 from poorwill.core.words import Phase
-from poorwill.engines.dialects.news import News, began, marker, plain, search, took
+from poorwill.engines.dialects.log_facts import News, began, marker, plain, search, took
 
 _PREFIX = re.compile(
     r"^(?:\([A-Za-z][\w.:-]*(?:[ _][\w.:-]+)*? pid=\d+\) )?"

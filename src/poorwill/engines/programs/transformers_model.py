@@ -1,7 +1,7 @@
 """Makes a small random Llama model in Hugging Face's format, for `transformers serve`.
 
 Runs under the Python that has transformers and torch, which need not be poorwill's, and imports nothing of
-poorwill. What to make comes as JSON on standard input; see `engines/transformers_model.py`.
+poorwill. What to make comes as JSON on standard input; see `engines/weights/transformers_model.py`.
 """
 
 import argparse

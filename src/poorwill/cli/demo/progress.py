@@ -1,0 +1,71 @@
+"""What the demo shows while it runs: one line for each thing that happens, as it happens."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from poorwill.cli.demo.replay import Answer
+from poorwill.cli.parsing.verb import Streams
+from poorwill.core.entries import Entry, Noted, ParkEnded, WakeBegan, WakeEnded
+from poorwill.core.ports.view import EventFeed
+from poorwill.core.words import Tier
+
+
+@dataclass(slots=True, kw_only=True)
+class Show:
+    """Prints to stderr: the report is the result, this is the work. Silent with `quiet`."""
+
+    streams: Streams
+    quiet: bool
+    began: float = field(default_factory=perf_counter)
+    wakes_began: dict[str, WakeBegan] = field(default_factory=dict)
+    woken: set[Tier] = field(default_factory=set)
+    """The tiers that wakes have succeeded from."""
+
+    def line(self, text: str) -> None:
+        """Show a line with the time since the demo began."""
+        if not self.quiet:
+            self.streams.tell(f"{perf_counter() - self.began:6.1f} s  {text}")
+
+    def answered(self, answer: Answer) -> None:
+        """Show one answered request."""
+        if answer.error:
+            self.line(f"request {answer.number:>2}  FAILED  {answer.error}")
+        else:
+            self.line(
+                f"request {answer.number:>2}  first token {answer.first_token_s * 1e3:6.0f} ms, "
+                f"all {answer.total_s * 1e3:6.0f} ms"
+            )
+
+    async def follow(self, feed: EventFeed) -> None:
+        """Show wakes, parks and remarks until cancelled."""
+        async for entry in feed:
+            if not isinstance(entry, int):
+                self._entry(entry)
+
+    def done(self) -> None:
+        """Show that the work is over."""
+        self.line("done")
+
+    def _entry(self, entry: Entry) -> None:
+        if isinstance(entry, WakeBegan):
+            self.wakes_began[entry.wake] = entry
+            self.line(f"            waking from {entry.from_tier} ({entry.why})")
+        elif isinstance(entry, WakeEnded):
+            began = self.wakes_began.pop(entry.wake, None)
+            if began and entry.ok:
+                self.woken.add(began.from_tier)
+            took_s = (entry.at_us - began.at_us) / 1e6 if began else 0.0
+            spent_us: Counter[str] = Counter()  # a phase can come in several pieces
+            for leaf in entry.anatomy:
+                spent_us[leaf.phase] += leaf.ended_us - leaf.began_us
+            parts = ", ".join(f"{phase} {us / 1e3:.0f} ms" for phase, us in spent_us.items())
+            how = "ready" if entry.ok else f"FAILED: {entry.why}"
+            self.line(f"            {how} after {took_s:.2f} s: {parts}")
+        elif isinstance(entry, ParkEnded):
+            took_s = (entry.at_us - entry.began_us) / 1e6
+            size = f", {entry.image_bytes / 1e6:.0f} MB" if entry.image_bytes else ""
+            how = "parked" if entry.ok else f"NOT parked ({entry.why})"
+            self.line(f"            {how} {entry.to_tier} in {took_s:.2f} s{size}")
+        elif isinstance(entry, Noted):
+            self.line(f"            {entry.kind}: {entry.text}")

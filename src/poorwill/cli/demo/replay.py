@@ -1,0 +1,109 @@
+"""The demo's client: replays a slice of a real usage trace through the official `openai` client."""
+
+import asyncio
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from time import perf_counter
+
+MAX_TOKENS = 48
+
+TRACE_S = 7_200
+"""The length of the bundled slice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One request of the slice, on the demo's compressed time."""
+
+    at_s: float
+    prompt_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the client saw of one request."""
+
+    number: int
+    at_s: float
+    first_token_s: float
+    total_s: float
+    error: str = ""
+
+
+def bundled_slice(*, seconds: float) -> list[Arrival]:
+    """Return the bundled slice of real traffic, its two hours compressed to `seconds`."""
+    text = files("poorwill.cli.demo").joinpath("demo_trace.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+    scale = seconds / TRACE_S
+    return [
+        Arrival(
+            at_s=float(row["arrival_s"]) * scale,
+            prompt_tokens=int(row["prompt_tokens"]),
+            output_tokens=int(row["output_tokens"]),
+        )
+        for row in rows
+    ]
+
+
+async def replay(
+    arrivals: Sequence[Arrival],
+    *,
+    base_url: str,
+    model: str,
+    tell: Callable[[Answer], None],
+    first_number: int = 1,
+) -> list[Answer]:
+    """Send every request at its time, the first at once, and read its stream to the end.
+
+    Returns what was seen, in order.
+
+    Each arrival is a task of its own, so that a held request delays no other. A failed request is an
+    answer with `error` set. Cancelled: every request is abandoned.
+    """
+    from openai import AsyncOpenAI, OpenAIError  # half a second to import: only the demo pays it
+
+    began, starts_s = perf_counter(), min((arrival.at_s for arrival in arrivals), default=0.0)
+    answers: list[Answer] = []
+    async with AsyncOpenAI(base_url=base_url, api_key="demo", max_retries=0, timeout=120) as client:
+
+        async def one(number: int, arrival: Arrival) -> None:
+            await asyncio.sleep(max(arrival.at_s - starts_s - (perf_counter() - began), 0))
+            sent = perf_counter()
+            first: float | None = None
+            error = ""
+            try:
+                stream = await client.chat.completions.create(
+                    model=model,
+                    messages=[{"role": "user", "content": _prompt(number, arrival)}],
+                    max_tokens=min(max(arrival.output_tokens // 8, 4), MAX_TOKENS),
+                    temperature=0,
+                    stream=True,
+                    stream_options={"include_usage": True},
+                )
+                async for _ in stream:
+                    first = first or perf_counter()
+            except OpenAIError as failure:
+                error = f"{type(failure).__name__}: {failure}"
+            ended = perf_counter()
+            answer = Answer(
+                number=number,
+                at_s=sent - began,
+                first_token_s=(first or ended) - sent,
+                total_s=ended - sent,
+                error=error,
+            )
+            answers.append(answer)
+            tell(answer)
+
+        async with asyncio.TaskGroup() as group:
+            for number, arrival in enumerate(arrivals, start=first_number):
+                group.create_task(one(number, arrival))
+    return sorted(answers, key=lambda answer: answer.number)
+
+
+def _prompt(number: int, arrival: Arrival) -> str:
+    words = min(max(arrival.prompt_tokens // 100, 4), 60)
+    return f"Request {number}. " + " ".join(["Explain this function once more."] * (words // 5 + 1))

@@ -1,0 +1,204 @@
+"""`poorwill demo`: the whole product in a minute, on a model it makes itself.
+
+A fleet on loopback serves a compressed slice of real traffic; its one replica falls idle, is parked,
+wakes for the next request, several times. What it leaves is an ordinary fleet directory.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+from poorwill.cli.demo.progress import Show
+from poorwill.cli.demo.replay import TRACE_S, Answer, bundled_slice, replay
+from poorwill.cli.demo.report import facts_of, report, report_json
+from poorwill.cli.parsing.target import add_json_option
+from poorwill.cli.parsing.verb import Streams, Verb
+from poorwill.compose.paths import ledger_path
+from poorwill.compose.serving import Serving, serving_fleet
+from poorwill.config import load_fleet
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.settings import FleetSettings
+from poorwill.core.words import Tier
+from poorwill.engines.weights.gguf_model import make_model
+from poorwill.engines.weights.transformers_model import make_transformers_model
+from poorwill.telemetry.log import StreamLog
+
+IDLE_SHARE = 1 / 30
+"""The linger as a part of the whole: four minutes of the trace's two hours, however compressed."""
+
+OURS = "# The fleet of `poorwill demo`."
+
+FLEET_TOML = (
+    OURS
+    + """ One second here is {scale:.0f} s of the real trace.
+[fleet]
+on_exit = "park"
+
+[gateway]
+listen = "127.0.0.1:8080"
+admin = "127.0.0.1:8081"
+
+[models.demo]
+{engine}
+ladder = ["frozen", "cold"]
+max_concurrency = 4
+wake_budget_s = 30
+
+[models.demo.policy]
+name = "fixed"
+idle_s = {idle_s:.3g}
+allow_short_idle = true  # time is compressed here, wakes are not: this may be below the break-even
+rungs_s = {{ cold = 86400 }}
+
+# What an H100 costs on demand (a public list price of autumn 2026), and a few cents for the disk.
+[[rates]]
+active_usd_h = "3.80"
+parked_usd_h = {{ frozen = "0.02", cold = "0.01" }}
+source = "example"
+"""
+)
+
+ENGINES: Mapping[str, str] = MappingProxyType(
+    {
+        "llama.cpp": """\
+engine = "llama.cpp"
+path = "{model_file}"
+context = 2048
+options = {{ threads = 1 }}""",
+        "transformers": """\
+engine = "transformers"
+path = "{model_file}"
+env = {{ HF_HUB_OFFLINE = "1", OMP_NUM_THREADS = "1" }}
+options = {{ continuous_batching = true, cb_num_blocks = 64, cb_block_size = 32 }}""",
+    }
+)
+"""The engines the demo can run. By default transformers would take 9.5 GB of memory for its KV cache."""
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dir", default="poorwill-demo", help="the fleet directory to leave (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--size", choices=["5m", "100m"], default="5m", help="parameters of the model (default: 5m)"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=list(ENGINES),
+        default="llama.cpp",
+        help="transformers starts slowly, so that parking gains most; it must be on PATH "
+        "(default: llama.cpp, which is built in)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="what the two hours of the trace are compressed to (default: 60)",
+    )
+    add_json_option(parser)
+
+
+async def _run(options: argparse.Namespace, streams: Streams) -> int:
+    if not 5 <= options.seconds <= 3_600:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID, "--seconds is between 5 and 3600", hint="the default is 60"
+        )
+    show = Show(streams=streams, quiet=options.json)
+    settings = await asyncio.to_thread(_prepare, Path(options.dir), options, streams.env, show)
+    log = StreamLog(stream=streams.stderr, level="error")  # warnings are shown or reported
+    async with serving_fleet(settings, env=streams.env, log=log) as serving:
+        since_us = serving.clock.now_us()
+        answers = await _drive(serving, options.seconds, show)
+    facts = facts_of(settings, ledger_path(settings), since_us=since_us)
+    if options.json:
+        streams.say_json(report_json(facts, answers, serving.fallbacks))
+    else:
+        for line in report(settings, facts, serving.fallbacks, directory=options.dir):
+            streams.say(line)
+    return 1 if any(answer.error for answer in answers) else 0
+
+
+async def _drive(serving: Serving, seconds: float, show: Show) -> Sequence[Answer]:
+    """Replay the slice, showing what happens, and wait for the last park."""
+    for line in serving.explained():
+        show.line(line)
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(show.follow(serving.view.events()))
+        arrivals = bundled_slice(seconds=seconds)
+        send = partial(
+            replay, base_url=f"http://{serving.address}/v1", model="demo", tell=show.answered
+        )
+        answers = await send(arrivals)
+        (model,) = serving.view.models()
+        await serving.view.park(model, None)
+        if not show.woken - {Tier.COLD} and serving.ladders[model][0] is not Tier.COLD:
+            # Too short a run for its gaps to be parks: a demo without a wake shows nothing.
+            show.line("one more request, which finds it parked")
+            answers += await send(arrivals[-1:], first_number=len(answers) + 1)
+            await serving.view.park(model, None)
+        watching.cancel()
+    show.done()
+    return answers
+
+
+def _prepare(
+    directory: Path, options: argparse.Namespace, env: Mapping[str, str], show: Show
+) -> FleetSettings:
+    """Make the model and the fleet's configuration, or take those of an earlier demo.
+
+    Raises OperatorFault where the directory holds something else.
+    """
+    configuration = directory / "fleet.toml"
+    try:
+        written = configuration.read_text(encoding="utf-8") if configuration.is_file() else ""
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"{directory} cannot be written: {error.strerror}"
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID, what, hint="choose another with --dir"
+        ) from error
+    ours = written.startswith(OURS)
+    if not ours and any(directory.iterdir()):
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"{directory} exists and is no demo of ours; nothing was written",
+            hint="choose another with --dir",
+        )
+    model_file = _model_file(directory, options, env, show)
+    engine = ENGINES[options.engine].format(model_file=model_file)
+    seconds = options.seconds
+    text = FLEET_TOML.format(engine=engine, idle_s=seconds * IDLE_SHARE, scale=TRACE_S / seconds)
+    configuration.write_text(text, encoding="utf-8")
+    settings = load_fleet(str(configuration), env, machine=True)
+    # A free port each: the demo must not fail for a server that somebody runs already.
+    return replace(settings, gateway=replace(settings.gateway, port=0, admin_port=0))
+
+
+def _model_file(
+    directory: Path, options: argparse.Namespace, env: Mapping[str, str], show: Show
+) -> str:
+    """Make the model where an earlier demo has not; return its name in the directory."""
+    own = options.engine == "llama.cpp"
+    name = f"demo-{options.size}" + (".gguf" if own else "-transformers")
+    target = directory / name
+    if not target.exists():
+        show.line(f"making a random Llama model, {options.size} parameters: {target}")
+        if own:
+            make_model(target, size=options.size)
+        else:
+            make_transformers_model(target, env=env, size=options.size)
+    return name
+
+
+VERB = Verb(
+    name="demo",
+    help="see the whole product work in a minute, on a model it makes itself",
+    options=_options,
+    run=_run,
+    epilog="It ends by itself. The directory it leaves is an ordinary fleet: point bill, anatomy, plan\n"
+    "and serve at it with --fleet DIR. Exit 1 where a request failed.",
+)

@@ -1,0 +1,1 @@
+"""`poorwill deploy`."""

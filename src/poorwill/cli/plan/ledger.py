@@ -1,0 +1,145 @@
+"""`poorwill plan --from-ledger`: the fleet's own requests, measured wakes, rates, floor and policy."""
+
+import argparse
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from zoneinfo import ZoneInfo
+
+from poorwill.cli.ledger import asked_period, fleet_of, ledger_path
+from poorwill.cli.parsing.verb import Streams
+from poorwill.cli.plan.fleet import FleetKnown, measured
+from poorwill.cli.plan.job import MONTH_US, Job, rule_of
+from poorwill.cli.plan.options import flat, floor_of
+from poorwill.cli.plan.tiers import cold_of, flagged, known_tiers, scenario_of
+from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
+from poorwill.core.words import ModelName
+from poorwill.ledger.bill.items import last_instant
+from poorwill.ledger.dates import Period, iso
+from poorwill.ledger.history.demand import demanded_models, known_from_us, past_requests
+from poorwill.ledger.schema import reading
+from poorwill.planner.report.advice import Own
+from poorwill.planner.report.figures import length
+from poorwill.planner.simulation.scenario import Scenario
+from poorwill.planner.traces.trace import UNKNOWN, Trace, new_trace
+from poorwill.policies import make_floor
+
+ELSEWHERE = "--trace and --synthetic plan without a ledger"
+
+
+def own_jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
+    """Return one job per model that has requests in the period. Raises OperatorFault where none has."""
+    path = ledger_path(options, streams)
+    fleet = fleet_of(options, streams)
+    with reading(path) as db:
+        looked, words = _looked_at(db, options)
+        known = measured(db, fleet, streams.env) if fleet else None
+        names = [options.model] if options.model else demanded_models(db)
+        pasts = {
+            name: past_requests(db, ModelName(name), from_us=looked.from_us, to_us=looked.to_us)
+            for name in names
+        }
+    if not any(pasts.values()):
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"{os.path.basename(path)} has no request"
+            + (f" for {options.model}" if options.model else "")
+            + f" {words}",
+            hint=f"--period looks at another; {ELSEWHERE}",
+        )
+    for name, past in pasts.items():
+        if past:
+            trace = new_trace(
+                arrival_us=[one.arrived_us - looked.from_us for one in past],
+                service_us=[UNKNOWN if one.served_us is None else one.served_us for one in past],
+                prompt_tokens=[_tokens(one.tokens_in) for one in past],
+                output_tokens=[_tokens(one.tokens_out) for one in past],
+                models=[name] * len(past),
+                origin_us=looked.from_us,
+                source=f"the ledger, {name}",
+            )
+            own = Own(model=name, period=words)
+            yield _own_job(options, streams, trace, own, known, span_us=looked.us)
+
+
+def _looked_at(db: sqlite3.Connection, options: argparse.Namespace) -> tuple[Period, str]:
+    """Return the period, cut to what the ledger knows request by request, and how to speak of it.
+
+    Raises RequestFault where nothing is left of it.
+    """
+    first_us, last_us = known_from_us(db), last_instant(db)
+    asked = asked_period(options, last_us=last_us)
+    if asked is not None and options.span_s:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST, "--span-s and a period are two answers to one question"
+        )
+    if first_us is None or first_us >= last_us:
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, "the ledger has no request", hint=ELSEWHERE)
+    span_us = options.span_s or MONTH_US
+    wanted = asked or Period(from_us=last_us - span_us, to_us=last_us)
+    begin_us, end_us = max(wanted.from_us, first_us), min(wanted.to_us, last_us)
+    if begin_us >= end_us:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"the ledger has nothing from {wanted}",
+            hint=f"it has requests from {iso(first_us)} to {iso(last_us)}",
+        )
+    looked = Period(from_us=begin_us, to_us=end_us)
+    if asked is not None:
+        named = options.period is not None and ".." not in options.period and looked == asked
+        return looked, f"in {options.period}" if named else f"from {looked}"
+    return looked, "last month" if looked.us == MONTH_US else f"in the last {length(looked.us)}"
+
+
+def _tokens(count: int | None) -> int:
+    return UNKNOWN if count is None else count
+
+
+def _own_job(
+    options: argparse.Namespace,
+    streams: Streams,
+    trace: Trace,
+    own: Own,
+    known: FleetKnown | None,
+    *,
+    span_us: int,
+) -> Job:
+    """Return the job for one model of the fleet, with its own rates, measured times, floor and policy."""
+    models = known.fleet.models if known else ()
+    model = next((model for model in models if model.name == own.model), None)
+    if known is None or model is None:
+        origin_us = trace.origin_us or 0
+        scenario = scenario_of(
+            options, known_tiers(options, streams), span_us=span_us, origin_us=origin_us
+        )
+        stated = flat(options.idle_s)
+        return Job(
+            trace=trace,
+            rule=rule_of(options),
+            scenario=scenario,
+            cold=cold_of(scenario.tiers),
+            floor=floor_of(options),
+            own=replace(own, idle_us=stated[0] if len(stated) == 1 else None),
+        )
+    told = known_tiers(options, streams).tiers if options.params is not None else {}
+    tiers = flagged(known.tiers(model), options, told)
+    active = options.active_usd_h
+    scenario = Scenario(
+        span_us=span_us,
+        active_nusd_h=known.active_nusd_h(model) if active is None else active,
+        tiers=tiers,
+        max_concurrency=model.replica.max_concurrency,
+        wait_nusd_s=options.wait_usd_s or model.policy.wait_nusd_s,
+        origin_us=trace.origin_us or 0,
+    )
+    floored = bool(model.floor.always or model.floor.windows)
+    return Job(
+        trace=trace,
+        rule=rule_of(options),
+        scenario=scenario,
+        cold=cold_of(tiers),
+        floor=make_floor(model.floor, zone_of=ZoneInfo) if floored else floor_of(options),
+        own=replace(own, policy=model.policy.name, idle_us=model.policy.idle_us),
+        bridge=model.hosted if model.hosted is not None and model.hosted.bridge else None,
+    )

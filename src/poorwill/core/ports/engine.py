@@ -1,0 +1,52 @@
+"""What is particular to one kind of engine.
+
+Cancellation: every `async` method may be cancelled at each of its awaits and then leaves nothing half done
+that its own docstring does not name.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from poorwill.core.launch import Launch, PhaseMark, Running
+from poorwill.core.ports.driver import Report
+from poorwill.core.words import ReplicaId
+
+
+class Engine(Protocol):
+    """What is particular to one kind of engine."""
+
+    @property
+    def name(self) -> str:
+        """The engine's name, as in `fleet.toml`."""
+        ...
+
+    def launch(self, *, replica: ReplicaId, generation: int) -> Launch:
+        """Return how to start the replica; reads the model file's size, never its weights.
+
+        Raises OperatorFault where the model file is missing or is no model.
+        """
+        ...
+
+    async def follow(self, launch: Launch, report: Report) -> None:
+        """Read the engine's log as it grows from now on and report the phases it tells of.
+
+        Runs until cancelled. Robust to unknown lines, colours, several processes and a flood.
+        """
+        ...
+
+    async def ready(self, running: Running, launch: Launch) -> None:
+        """Return when the engine answers its readiness path and one synthetic request (the warm-up)."""
+        ...
+
+    async def probe(self, running: Running, launch: Launch) -> str:
+        """Return the engine's answer to a fixed greedy prompt; the same before a park and after a wake.
+
+        Raises DriverError where it answers nothing usable.
+        """
+        ...
+
+    def refine(
+        self, launch: Launch, marks: Sequence[PhaseMark], began_us: int, ended_us: int
+    ) -> Sequence[PhaseMark]:
+        """Return the marks of a finished wake with what the log only told afterwards put in its place."""
+        ...

@@ -1,0 +1,1 @@
+"""Model files: reading their headers, checking them, making small ones."""

@@ -1,0 +1,1 @@
+"""The admin listener: status, metrics, events, operators' actions, the dashboard."""

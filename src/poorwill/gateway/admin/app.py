@@ -1,0 +1,232 @@
+"""The admin listener's application: status, metrics, events, wake and park, the dashboard.
+
+Starlette, because nothing here is warm. Handlers are closures over what they need; errors have the same
+shape as on the inference listener. It answers only to names of its own: a page on another site must not
+reach it through a browser, neither by a cross-origin POST nor by a name that resolves to loopback (DNS
+rebinding).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route as StarletteRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.log import Log
+from poorwill.core.ports.view import FleetView
+from poorwill.core.words import SECOND_US, ModelName, Tier
+from poorwill.gateway import wire
+from poorwill.gateway.admin.events import EventResponse, Streams
+from poorwill.gateway.keys import is_loopback
+from poorwill.gateway.routes import Action, NoRoute, admin_routes
+from poorwill.gateway.wire import Dialect
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+Health = Callable[[], Mapping[str, object]]
+Bridges = Callable[[], Sequence[Mapping[str, object]]]
+"""How each bridge stands."""
+
+
+def admin_app(
+    *,
+    fleet: FleetView,
+    clock: Clock,
+    log: Log,
+    metrics_text: Callable[[], str],
+    health: Health,
+    bridges: Bridges,
+    page: bytes,
+    streams: Streams,
+    host: str,
+) -> Starlette:
+    """Return the application of the admin listener."""
+    endpoints: Mapping[Action, Endpoint] = {
+        Action.DASHBOARD: _dashboard(page=page),
+        Action.HEALTH: _health(health=health),
+        Action.STATUS: _status(fleet=fleet, clock=clock, health=health, bridges=bridges),
+        Action.METRICS: _metrics(metrics_text=metrics_text),
+        Action.EVENTS: _events(fleet=fleet, streams=streams),
+        Action.WAKE: _wake(fleet=fleet),
+        Action.PARK: _park(fleet=fleet),
+    }
+    return Starlette(
+        routes=[
+            StarletteRoute(route.path, endpoints[route.action], methods=list(route.methods))
+            for route in admin_routes()
+        ],
+        middleware=[Middleware(OwnNamesOnly, host=host)],
+        exception_handlers={
+            PoorwillError: _tell_error,
+            HTTPException: _tell_http_error,
+            Exception: _tell_defect(log),
+        },
+    )
+
+
+def _dashboard(*, page: bytes) -> Endpoint:
+    # Everything the page needs is in it; nothing from elsewhere may run on it.
+    headers = {
+        "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; "
+        "script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+        "x-content-type-options": "nosniff",
+        "cache-control": "no-cache",
+    }
+
+    async def handle(request: Request) -> Response:
+        return Response(page, media_type="text/html; charset=utf-8", headers=headers)
+
+    return handle
+
+
+def _health(*, health: Health) -> Endpoint:
+    async def handle(request: Request) -> Response:
+        return JSONResponse(dict(health()))
+
+    return handle
+
+
+def _status(*, fleet: FleetView, clock: Clock, health: Health, bridges: Bridges) -> Endpoint:
+    async def handle(request: Request) -> Response:
+        now_us = clock.now_us()
+        replicas = [
+            asdict(status) | {"since_s": (now_us - status.since_us) / SECOND_US}
+            for status in fleet.status()
+        ]
+        limits = [limit.document(now_us) for limit in fleet.limits()]
+        told = {"replicas": replicas, "bridges": bridges(), "limits": limits}
+        return JSONResponse({"now_us": now_us, **health(), **told})
+
+    return handle
+
+
+def _metrics(*, metrics_text: Callable[[], str]) -> Endpoint:
+    async def handle(request: Request) -> Response:
+        return Response(
+            metrics_text(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+        )
+
+    return handle
+
+
+def _events(*, fleet: FleetView, streams: Streams) -> Endpoint:
+    async def handle(request: Request) -> Response:
+        return EventResponse(feed=fleet.events(), streams=streams)
+
+    return handle
+
+
+def _wake(*, fleet: FleetView) -> Endpoint:
+    async def handle(request: Request) -> Response:
+        model = ModelName(request.path_params["model"])
+        await fleet.wake(model)
+        return JSONResponse({"model": model, "state": "ready"})
+
+    return handle
+
+
+def _park(*, fleet: FleetView) -> Endpoint:
+    async def handle(request: Request) -> Response:
+        model = ModelName(request.path_params["model"])
+        asked = _tier(request.query_params.get("tier"))
+        await fleet.park(model, asked)
+        (now,) = [each for each in fleet.status() if each.model == model]
+        answer = {"model": model, "state": now.state, "tier": now.tier}
+        if asked is not None and now.tier is not asked and now.last_error:
+            answer["why"] = now.last_error
+        return JSONResponse(answer)
+
+    return handle
+
+
+def _tier(name: str | None) -> Tier | None:
+    if not name:
+        return None
+    try:
+        return Tier(name)
+    except ValueError:
+        tiers = ", ".join(Tier)
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST, f"there is no tier {name[:50]!r}; the tiers are {tiers}"
+        ) from None
+
+
+def _error_response(error: PoorwillError) -> Response:
+    document = wire.error_document(error, dialect=Dialect.OPENAI, request_id="")
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, NoRoute) and error.allowed:
+        headers["allow"] = ", ".join(error.allowed)
+    return JSONResponse(document, status_code=wire.http_status(error.code), headers=headers)
+
+
+async def _tell_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PoorwillError)
+    return _error_response(error)
+
+
+async def _tell_http_error(request: Request, error: Exception) -> Response:
+    """Shape Starlette's own 404 and 405, the only ones it raises here."""
+    assert isinstance(error, HTTPException)
+    allow = (error.headers or {}).get("Allow", "")
+    allowed = [name.strip() for name in allow.split(",") if name]
+    return _error_response(NoRoute(method=request.method, path=request.url.path, allowed=allowed))
+
+
+def _tell_defect(log: Log) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def tell(request: Request, error: Exception) -> Response:
+        log.error("admin request failed by a defect", path=request.url.path, error=error)
+        return _error_response(
+            PoorwillError(ErrorCode.INTERNAL, "poorwill failed; its log says why")
+        )
+
+    return tell
+
+
+class OwnNamesOnly:
+    """ASGI middleware: refuses requests that a page on another site may have made a browser send."""
+
+    def __init__(self, app: ASGIApp, *, host: str) -> None:
+        self._app = app
+        self._host = host.lower()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http":
+            headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+            problem = self._problem(scope["method"], headers)
+            if problem:
+                refusal = _error_response(RequestFault(ErrorCode.FORBIDDEN, problem))
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _problem(self, method: str, headers: Mapping[bytes, str]) -> str:
+        host = headers.get(b"host", "")
+        name = _name_of(f"//{host}")
+        if not (is_loopback(name) or name == self._host):
+            return "the admin listener does not go by that Host name"
+        origin = headers.get(b"origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return "the admin listener takes no requests from other sites"
+        if method != "GET" and headers.get(b"sec-fetch-site", "none") not in (
+            "none",
+            "same-origin",
+        ):
+            return "the admin listener takes no requests from other sites"
+        return ""
+
+
+def _name_of(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").lower()
+    except ValueError:
+        return ""

@@ -1,0 +1,101 @@
+"""What happens in the fleet, as a stream of server-sent events for the dashboard and for people with curl.
+
+Each entry becomes one event named after its kind, with its fields as JSON. A reader that falls behind is
+told how many it missed. Streams end when the client leaves and when the listener closes.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from poorwill.core.entries import Entry
+from poorwill.core.ports.view import EventFeed
+
+KEEPALIVE_S = 15.0
+
+
+class Streams:
+    """The open event streams of a listener, so that it can end them."""
+
+    def __init__(self) -> None:
+        self._stops: set[Callable[[], object]] = set()
+
+    def add(self, stop: Callable[[], object]) -> None:
+        """Take note of a stream that `stop` ends."""
+        self._stops.add(stop)
+
+    def discard(self, stop: Callable[[], object]) -> None:
+        """Forget a stream that has ended."""
+        self._stops.discard(stop)
+
+    def end_all(self) -> None:
+        """End every open stream."""
+        for stop in tuple(self._stops):
+            stop()
+
+
+def event_text(item: Entry | int) -> str:
+    """Return one event of the stream: an entry, or how many entries were lost."""
+    if isinstance(item, int):
+        return f"event: Lost\ndata: {json.dumps({'lost': item})}\n\n"
+    return f"event: {type(item).__name__}\ndata: {json.dumps(asdict(item))}\n\n"
+
+
+class EventResponse(Response):
+    """A response that follows a feed. Closes the feed however it ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, *, feed: EventFeed, streams: Streams) -> None:
+        super().__init__(headers={"cache-control": "no-cache"})
+        del self.headers["content-length"]
+        self._feed = feed
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send events until the client leaves or the listener ends its streams."""
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        try:
+            await send(start)
+            await self._send(send, ": poorwill\n\n")
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._follow(send)),
+                    group.create_task(self._keep_alive(send)),
+                ]
+
+                def stop() -> None:
+                    for task in tasks:
+                        task.cancel()
+
+                self._streams.add(stop)
+                watch = group.create_task(_until_gone(receive, stop))
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                self._streams.discard(stop)
+                stop()
+                watch.cancel()
+        finally:
+            self._feed.close()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _follow(self, send: Send) -> None:
+        async for item in self._feed:
+            await self._send(send, event_text(item))
+
+    async def _keep_alive(self, send: Send) -> None:
+        while True:
+            await asyncio.sleep(KEEPALIVE_S)
+            await self._send(send, ":\n\n")
+
+    async def _send(self, send: Send, text: str) -> None:
+        await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+
+
+async def _until_gone(receive: Receive, stop: Callable[[], None]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    stop()

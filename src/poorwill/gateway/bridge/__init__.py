@@ -1,0 +1,1 @@
+"""The bridge: requests served by a hosted API while their model wakes."""

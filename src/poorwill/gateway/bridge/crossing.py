@@ -1,0 +1,395 @@
+"""The bridge: requests on their way to a hosted API while the replica they are for cannot serve them.
+
+`Bridge` is one model's: it decides whether a request may cross, and counts. `Crossing` is one request's: it
+stands between the exchange and the connection to the hosted API, hands bytes through as they come, and turns
+back where the API refuses, so that the request is held for the wake after all. Turning back is possible until
+the first byte of an answer was passed on, and happens once: a request crosses at most once.
+
+Whatever is no success turns back, also a 400: the replica may well serve what the hosted API does not know.
+After a failure that the next request would meet as well, the bridge rests: for `REST_S`, or for as long as a
+`Retry-After` says, `LONGEST_REST_S` at most; requests are held meanwhile.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from poorwill.core.entries import RequestEnded
+from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
+from poorwill.core.format import counted
+from poorwill.core.money import dollars
+from poorwill.core.ports.activator import Activator
+from poorwill.core.ports.bridging import Bridged, Bridging
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.log import Log
+from poorwill.core.words import SECOND_US, ModelName
+from poorwill.gateway.bridge.hosted_api import HostedApi, HostedApis, retry_after_s
+from poorwill.gateway.downstream.exchange import Exchange, Link, Surroundings
+from poorwill.gateway.downstream.response import Headers
+from poorwill.gateway.upstream.pool import UpstreamPool
+
+REST_S = 10
+LONGEST_REST_S = 300
+FAILED_WAKES = frozenset({ErrorCode.WAKE_FAILED, ErrorCode.WAKE_TIMEOUT, ErrorCode.NO_CAPACITY})
+"""How a hold ends that fails over to the bridge."""
+_ABOUT_THE_REQUEST = frozenset({400, 413, 415, 422})
+"""Refusals that say nothing about the next request."""
+
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+Paid = Callable[[ModelName, str, int], None]
+"""Told of what a hosted API was paid: model, key, nano-dollars. Never raises."""
+
+
+class Shore(Surroundings, Protocol):
+    """The side a request comes from, and returns to."""
+
+    def resume(self, exchange: Exchange) -> None:
+        """Go on with a request that has no lease: claim one, or hold it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgesTo:
+    """Where the bridges of a gateway lead, and who must know of what crosses."""
+
+    apis: HostedApis
+    bridging: Bridging
+    paid: Paid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeParts:
+    """What the bridges of a gateway share."""
+
+    bridging: Bridging
+    pool: UpstreamPool
+    clock: Clock
+    log: Log
+    spawn: Spawn
+    paid: Paid
+    failed: Callable[[ModelName, str], None]
+    """Counts a crossing that failed: the model and why, in a few words from a short list. Never raises."""
+
+
+class Bridge:
+    """One model's bridge: who may cross, and how many did since it was made."""
+
+    def __init__(self, *, api: HostedApi, parts: BridgeParts) -> None:
+        self.api = api
+        self.parts = parts
+        self.under_way = 0
+        self.requests = 0
+        self.untold = 0
+        self.failures = 0
+        self.nusd = 0
+        self._rests_until_us = 0
+
+    async def cross(
+        self, exchange: Exchange, shore: Shore, *, instead_of: PoorwillError | None
+    ) -> bool:
+        """Send a request to the hosted API; False where it may not or cannot go there.
+
+        `instead_of` is what its wake failed with, None before any wake. Cancelled: nothing is left open.
+        """
+        wanted = self.api.at_once if instead_of is None else instead_of.code in FAILED_WAKES
+        now = self.parts.clock.now_us()
+        if not wanted or exchange.crossed or now < self._rests_until_us:
+            return False
+        if not self.api.takes(exchange.request.head):
+            return False
+        bridged = self.parts.bridging.bridge(
+            exchange.model, asked_by=exchange.request.key or "anonymous"
+        )
+        if bridged is None:
+            return False
+        exchange.crossed = True
+        crossing = Crossing(
+            bridge=self, exchange=exchange, shore=shore, bridged=bridged, instead_of=instead_of
+        )
+        return await crossing.begin()
+
+    def failed(self, exchange: Exchange, why: str, *, rest_s: int) -> None:
+        """Count and tell of a crossing that failed; let nobody cross for a while."""
+        self.failures += 1
+        self._rests_until_us = max(
+            self._rests_until_us, self.parts.clock.now_us() + rest_s * SECOND_US
+        )
+        self.parts.failed(self.api.serves, why.partition(":")[0])
+        self.parts.log.warning(
+            "the hosted API did not answer",
+            model=self.api.serves,
+            api=self.api.name,
+            request=exchange.request_id,
+            why=why,
+            rests_s=rest_s,
+        )
+
+    def status(self) -> dict[str, object]:
+        """Return how it stands, for `/status`."""
+        left_us = max(self._rests_until_us - self.parts.clock.now_us(), 0)
+        return {
+            "model": self.api.serves,
+            "api": self.api.name,
+            "when": "waking" if self.api.at_once else "failed",
+            "under_way": self.under_way,
+            "requests": self.requests,
+            "requests_without_usage": self.untold,
+            "failures": self.failures,
+            "nusd": self.nusd,
+            "rests_s": -(-left_us // SECOND_US),
+            "what": self._what(-(-left_us // SECOND_US)),
+        }
+
+    def _what(self, rests_s: int) -> str:
+        """Say where requests go while the model cannot serve them, how many did and what they cost."""
+        when = "while it wakes" if self.api.at_once else "when a wake fails"
+        told = [f"{self.under_way} under way"] if self.under_way else []
+        told.append(f"{counted(self.requests, 'request')} since serve began")
+        told.append(f"{dollars(self.nusd, places=6)} paid")
+        if self.untold:
+            told.append(f"{self.untold} without usage, whose cost is not known")
+        if self.failures:
+            told.append(f"{self.failures} not answered there")
+        if rests_s:
+            told.append(f"not used for another {rests_s} s")
+        return f"bridge to {self.api.name} {when}: {', '.join(told)}"
+
+
+def bridges_of(
+    to: BridgesTo | None,
+    *,
+    pool: UpstreamPool,
+    clock: Clock,
+    log: Log,
+    spawn: Spawn,
+    failed: Callable[[ModelName, str], None],
+) -> Mapping[ModelName, Bridge]:
+    """Return the bridge of every model that has one."""
+    if to is None:
+        return {}
+    parts = BridgeParts(
+        bridging=to.bridging,
+        paid=to.paid,
+        pool=pool,
+        clock=clock,
+        log=log,
+        spawn=spawn,
+        failed=failed,
+    )
+    return {model: Bridge(api=api, parts=parts) for model, api in to.apis.items()}
+
+
+class Crossing:
+    """One request on the bridge: its exchange's surroundings and link, its connection's exchange."""
+
+    def __init__(
+        self,
+        *,
+        bridge: Bridge,
+        exchange: Exchange,
+        shore: Shore,
+        bridged: Bridged,
+        instead_of: PoorwillError | None,
+    ) -> None:
+        self._bridge = bridge
+        self._exchange = exchange
+        self._shore = shore
+        self._bridged: Bridged | None = bridged
+        self._wake = bridged.wake
+        self._instead_of = instead_of
+        self._upstream: Link | None = None
+        self._sent_us: int | None = None
+        self._refused = ""
+
+    async def begin(self) -> bool:
+        """Connect and send; False where that cannot be done. Cancelled: the exchange is over."""
+        self._exchange.around = self
+        self._bridge.under_way += 1
+        try:
+            why = await self._send(fresh=False)
+            if why:
+                self._bridge.failed(self._exchange, why, rest_s=REST_S)
+            return not why
+        finally:
+            if self._sent_us is None:
+                self._leave()
+
+    async def _send(self, *, fresh: bool) -> str:
+        """Write the request on an idle or a new connection; return why it cannot be done, or nothing."""
+        api, pool = self._bridge.api, self._bridge.parts.pool
+        exchange = self._exchange
+        upstream = None if fresh else pool.take(api.host, api.port)
+        try:
+            upstream = upstream or await pool.connect(api.host, api.port, tls=api.tls)
+        except OSError as error:
+            return f"no connection: {str(error) or 'it took too long'}"
+        self._sent_us = self._sent_us or self.clock.now_us()
+        upstream.carry(self, api.request(exchange.request.head, exchange.request.body))
+        return ""
+
+    # -- Surroundings of its exchange
+
+    @property
+    def clock(self) -> Clock:
+        """poorwill's clock."""
+        return self._shore.clock
+
+    @property
+    def activator(self) -> Activator:
+        """Where leases come from."""
+        return self._shore.activator
+
+    def lost(self, exchange: Exchange, *, reused: bool, why: str) -> None:
+        """Never called: it is `on_lost` that hears of this connection."""
+        raise AssertionError("an exchange on the bridge has no connection of its own")
+
+    def ended(self, exchange: Exchange, row: RequestEnded | None) -> None:
+        """Put what the hosted API was paid into the row, and pass it on."""
+        self._leave()
+        if row is not None and self._sent_us is not None:
+            row = self._priced(row)
+        self._shore.ended(exchange, row)
+
+    # -- the Link of its exchange
+
+    def abandon(self) -> None:
+        """Close the connection at once: the API stops, and nobody waits for its answer any more."""
+        upstream, self._upstream = self._upstream, None
+        self._leave()
+        if upstream is not None:
+            upstream.abandon()
+
+    def pause(self) -> None:
+        """Read nothing more for now."""
+        if self._upstream is not None:
+            self._upstream.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    # -- what its connection carries
+
+    def attach(self, link: Link) -> None:
+        """Wait for the answer on this connection."""
+        self._upstream = link
+        self._exchange.attach(self)
+
+    def on_head(
+        self, status: int, headers: Headers, *, length: int | None, content_type: bytes
+    ) -> None:
+        """Pass a success on; turn back at anything else, once this read is over."""
+        if self._bridged is None:
+            return
+        if 200 <= status < 300:
+            kept = self._bridge.api.answer_headers(headers)
+            self._exchange.on_head(status, kept, length=length, content_type=content_type)
+            return
+        rest_s = 0 if status in _ABOUT_THE_REQUEST else REST_S
+        if rest_s and (asked_s := retry_after_s(headers)) is not None:
+            rest_s = min(max(asked_s, 1), LONGEST_REST_S)
+        self._refused = f"status {status}"
+        asyncio.get_running_loop().call_soon(self._turn_back, self._refused, rest_s)
+
+    def flush(self) -> None:
+        """The body keeps us waiting."""
+        if self._passes:
+            self._exchange.flush()
+
+    def on_body(self, parts: Sequence[bytes]) -> None:
+        """Pass pieces of the body on as they came."""
+        if self._passes:
+            self._exchange.on_body(parts)
+
+    def on_end(self) -> None:
+        """The answer is complete; its connection is idle again."""
+        self._upstream = None
+        if self._passes:
+            self._exchange.on_end()
+
+    def on_lost(self, *, reused: bool, why: str) -> None:
+        """Try again where a kept-alive connection was stale, else turn back, or cut an answer off."""
+        self._upstream = None
+        if not self._passes:
+            return
+        if self._exchange.first_byte_us is not None:
+            self._break_off(ErrorCode.UPSTREAM_PROTOCOL, why)
+        elif reused:
+            self._exchange.task = self._bridge.parts.spawn(self._send_anew())
+        else:
+            self._turn_back(f"connection lost: {why}", REST_S)
+
+    def fail(self, error: PoorwillError) -> None:
+        """End the request, or turn back, where the connection is silent, broken or to be cut."""
+        if not self._passes:
+            return
+        if error.code is ErrorCode.DRAINING:
+            self._exchange.fail(error)
+        elif self._exchange.first_byte_us is not None:
+            self._break_off(error.code, _WHY.get(error.code, "failed"))
+        else:
+            self._turn_back(_WHY.get(error.code, "failed"), REST_S)
+
+    # --
+
+    @property
+    def _passes(self) -> bool:
+        return self._bridged is not None and not self._refused
+
+    async def _send_anew(self) -> None:
+        why = await self._send(fresh=True)
+        self._exchange.task = None
+        if why:
+            self._turn_back(why, REST_S)
+
+    def _turn_back(self, why: str, rest_s: int) -> None:
+        """Hold the request after all; or fail it with what its wake failed with."""
+        if self._bridged is None:
+            return  # its client left meanwhile
+        exchange, self._sent_us = self._exchange, None
+        exchange.link = None
+        self.abandon()
+        exchange.around = self._shore
+        self._bridge.failed(exchange, why, rest_s=rest_s)
+        if self._instead_of is not None:
+            exchange.fail(self._instead_of)
+        else:
+            self._shore.resume(exchange)
+
+    def _break_off(self, code: ErrorCode, why: str) -> None:
+        """Fail a request whose answer has begun: nothing can be taken back."""
+        self._bridge.failed(self._exchange, f"answer broken off: {why}", rest_s=REST_S)
+        name = self._bridge.api.name
+        self._exchange.fail(EngineFault(code, f"the hosted API {name} broke off its answer: {why}"))
+
+    def _leave(self) -> None:
+        """Hand the right to cross back, once."""
+        bridged, self._bridged = self._bridged, None
+        if bridged is not None:
+            self._bridge.under_way -= 1
+            self._bridge.parts.bridging.bridge_over(bridged)
+            if self._sent_us is None:
+                self._exchange.around = self._shore
+
+    def _priced(self, row: RequestEnded) -> RequestEnded:
+        bridge, api = self._bridge, self._bridge.api
+        row = replace(row, bridge=api.name, leased_us=self._sent_us, wake=self._wake or row.wake)
+        bridge.requests += 1
+        if row.bridge_untold:
+            bridge.untold += 1
+            return row
+        nusd = api.price(row.arrived_us, row.tokens_in or 0, row.tokens_out or 0)
+        bridge.nusd += nusd
+        bridge.parts.paid(row.model, row.key, nusd)
+        return replace(row, bridge_nusd=nusd)
+
+
+_WHY: Mapping[ErrorCode, str] = MappingProxyType(
+    {
+        ErrorCode.UPSTREAM_TIMEOUT: "silent for too long",
+        ErrorCode.UPSTREAM_PROTOCOL: "its answer is not HTTP",
+    }
+)

@@ -1,0 +1,123 @@
+"""A hosted API as the gateway speaks to it: which requests it takes, what leaves the house, what comes back.
+
+Pure: from a request's head and body to the bytes that are sent, and from an answer's headers to those that
+reach the client. Both ways go by a list of what may pass, never of what may not: a client's key, cookies and
+address stay here, and the provider's cookies, limits and security policies stay there.
+"""
+
+import re
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from poorwill.core.words import ModelName
+from poorwill.gateway.downstream.head_checks import Head
+from poorwill.gateway.downstream.response import Headers
+from poorwill.gateway.upstream.model_name import renamed
+
+Price = Callable[[int, int, int], int]
+"""Nano-dollars for a request at an instant (microseconds) with so many tokens in and out, rounded once."""
+
+ANTHROPIC = "anthropic"
+"""The provider that speaks its own dialect, at `/v1/messages`."""
+
+_PREFIX = "/v1"
+_OPENAI_PATHS = frozenset(
+    {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"}
+)
+_ANTHROPIC_PATHS = frozenset({"/v1/messages", "/v1/messages/count_tokens"})
+
+_MAY_LEAVE = frozenset(
+    {
+        b"accept",
+        b"idempotency-key",
+        b"openai-beta",
+        b"anthropic-version",
+        b"anthropic-beta",
+    }
+)
+_MAY_COME_BACK = frozenset(
+    {b"content-type", b"content-encoding", b"content-language", b"cache-control"}
+)
+
+STAY_HERE = b"no-bridge"
+"""A client keeps a request here with `Prefer: no-bridge` (RFC 7240): it is held, whatever it takes."""
+
+BRIDGE_HEADER = b"x-poorwill-bridge"
+"""Tells a client that a hosted API answered, and which: `PROVIDER/MODEL`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedApi:
+    """The hosted API of one model. `key` is the secret itself: in no `repr`, and put into no message."""
+
+    serves: ModelName
+    name: str
+    """PROVIDER/MODEL, as in `fleet.toml`."""
+    provider: str
+    model: str
+    url: str
+    key: str = field(repr=False)
+    at_once: bool
+    """Whether it gets every request that finds the model not ready; else only those whose wake failed."""
+    price: Price
+    tls: ssl.SSLContext | None
+    """For an `https` URL: verifies by the system's store."""
+
+    @property
+    def host(self) -> str:
+        """Where it is."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """Its port."""
+        return urlsplit(self.url).port or (443 if self.tls else 80)
+
+    def takes(self, head: Head) -> bool:
+        """Return whether it has what a request asks for, and the request may go there."""
+        paths = _ANTHROPIC_PATHS if self.provider == ANTHROPIC else _OPENAI_PATHS
+        if head.prefer and STAY_HERE in {word.strip() for word in head.prefer.split(b",")}:
+            return False
+        return head.method == b"POST" and head.path_text in paths
+
+    def request(self, head: Head, body: bytes) -> bytes:
+        """Return a request as it leaves the house. Its query stays here: none of these paths has one."""
+        parts = urlsplit(self.url)
+        path = parts.path.rstrip("/") + head.path_text.removeprefix(_PREFIX)
+        body = renamed(body, self.model)
+        credential = (
+            f"x-api-key: {self.key}"
+            if self.provider == ANTHROPIC
+            else f"authorization: Bearer {self.key}"
+        )
+        return (
+            f"POST {path} HTTP/1.1\r\nhost: {parts.netloc}\r\n{credential}\r\n"
+            # Token counts and heartbeats need the identity coding.
+            "accept-encoding: identity\r\ncontent-type: application/json\r\nuser-agent: poorwill\r\n"
+            f"content-length: {len(body)}\r\n"
+        ).encode() + b"%b\r\n%b" % (_leaving(head.forward), body)
+
+    def answer_headers(self, headers: Headers) -> Headers:
+        """Return the headers of an answer that are for the client, and one that says who answered."""
+        kept = [pair for pair in headers if pair[0].lower() in _MAY_COME_BACK]
+        return [*kept, (BRIDGE_HEADER, re.sub(rb"[^!-~]", b"?", self.name.encode()))]
+
+
+def _leaving(forward: bytes) -> bytes:
+    lines = forward.split(b"\r\n")
+    return b"".join(
+        b"%b\r\n" % line for line in lines if line.partition(b":")[0].lower() in _MAY_LEAVE
+    )
+
+
+def retry_after_s(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
+    """Return the seconds that an answer asks to wait, None where it does not say so in whole seconds."""
+    for name, value in headers:
+        if name.lower() == b"retry-after" and re.fullmatch(rb"[0-9]{1,9}", value.strip()):
+            return int(value)
+    return None
+
+
+HostedApis = Mapping[ModelName, HostedApi]

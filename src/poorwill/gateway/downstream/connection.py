@@ -1,0 +1,269 @@
+"""One client connection: its socket, its time limits, and its requests served in order.
+
+`incoming` parses and checks, `exchange` serves; this is what stands between. Requests that a client
+sends without waiting (pipelining) are served one after the other; while one is in work no more than one
+read is buffered.
+
+A client that closes its half of the connection counts as gone, as it does for nginx and for Go's
+net/http: the bytes are the same as those of a client that left, and a place in the queue or an engine's
+time must not be kept for nobody.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf
+
+from poorwill.core.errors import ErrorCode, PoorwillError
+from poorwill.core.words import SECOND_US
+from poorwill.gateway import wire
+from poorwill.gateway.downstream.exchange import Exchange
+from poorwill.gateway.downstream.head_checks import refusal
+from poorwill.gateway.downstream.requests import Checks, Incoming, RequestReader, Stage
+from poorwill.gateway.downstream.response import Ending, Response
+from poorwill.gateway.inference import Handler
+from poorwill.gateway.request_policy import RequestPolicy
+from poorwill.gateway.reset import reset_on_close
+from poorwill.gateway.routes import Action
+from poorwill.gateway.wire import Dialect
+
+LINGER_S = 2.0
+"""How long a closing connection may take to read its last response."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What all client connections of a gateway share."""
+
+    checks: Checks
+    policy: RequestPolicy
+    handlers: Mapping[Action, Handler]
+    new_request_id: Callable[[], str]
+    refused: Callable[[ErrorCode], None]
+    connections: set["Downstream"]
+
+
+class Downstream(asyncio.Protocol):
+    """A client's connection, from accept to close."""
+
+    __slots__ = (
+        "_house",
+        "_loop",
+        "_pumping",
+        "_reader",
+        "_reading",
+        "_timed",
+        "_transport",
+        "_writable",
+        "deadline",
+        "exchange",
+    )
+
+    def __init__(self, *, house: House, loop: asyncio.AbstractEventLoop) -> None:
+        self._house = house
+        self._loop = loop
+        self._reader = RequestReader(checks=house.checks)
+        self._transport: asyncio.Transport  # from connection_made on, before anything else
+        self._timed = -1  # which part of which request the deadline is for
+        self._pumping = False
+        self._reading = True
+        self._writable = True
+        self.exchange: Exchange | None = None
+        self.deadline = loop.time() + house.checks.settings.head_timeout_us / SECOND_US
+        """When the listener's sweep ends this connection, on the loop's clock."""
+
+    def __repr__(self) -> str:
+        return f"<Downstream {self.exchange or self._reader.stage.name}>"
+
+    # -- what the listener does
+
+    def expire(self) -> None:
+        """End a connection whose deadline has passed: silently where it asked for nothing."""
+        stage = self._reader.stage
+        if self._reader.over or stage is Stage.NONE or self.exchange is not None:
+            self.abort()
+        else:
+            part = "head" if stage is Stage.HEAD else "body"
+            self._refuse(refusal(f"the request's {part} was not complete in time"))
+
+    def retire(self) -> None:
+        """Take no further request; close as soon as nothing is in work."""
+        if self.exchange is not None:
+            self._reader.over = True
+            if self.exchange.response.ending is Ending.KEEP:
+                self.exchange.response.ending = Ending.CLOSE
+        elif self._reader.stage is Stage.NONE:
+            self._close()
+
+    def abort(self) -> None:
+        """Close at once, whatever was not read."""
+        self._transport.abort()
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Join the listener's connections."""
+        self._transport = transport  # type: ignore[assignment]
+        self._house.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came, then serve the requests that are complete."""
+        if self._reader.over:
+            return
+        self._reader.feed(data)
+        self._pump()
+
+    def eof_received(self) -> bool:
+        """Treat a half-closed client as gone; tell one whose request is incomplete."""
+        if self.exchange is not None:
+            self.exchange.gone()
+        elif self._reader.stage is not Stage.NONE:
+            self._refuse(refusal("the connection was closed before the request was complete"))
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Free at once whatever the client held."""
+        self._house.connections.discard(self)
+        self._reader.drop()
+        if self.exchange is not None:
+            self.exchange.gone()
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly; it has as long as a body may take to read on."""
+        self._writable = False
+        self._allow(self._house.checks.settings.body_timeout_us)
+        if self.exchange is not None:
+            self.exchange.congested()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._writable = True
+        if self.exchange is not None:
+            self.deadline = inf
+            self.exchange.relieved()
+        else:
+            self._await_request()
+
+    # -- serving
+
+    def _pump(self) -> None:
+        """Serve complete requests in order; read on only while none is waiting."""
+        reader = self._reader
+        if self._pumping:
+            return
+        self._pumping = True
+        while reader.ready and self.exchange is None:
+            item = reader.ready.pop(0)
+            if isinstance(item, Incoming):
+                self._serve(item)
+            else:
+                self._refuse(item)
+        self._pumping = False
+        if self.exchange is None:
+            self._set_reading(reading=True)
+            if reader.stage is not Stage.NONE and self._timed != reader.part:
+                self._await_request()
+        elif reader.ready or reader.stage is not Stage.NONE or not self._reading:
+            self._set_reading(reading=not reader.ready and reader.stage is Stage.NONE)
+
+    def _await_request(self) -> None:
+        """Set the time limit of what is awaited now, and ask for a body that waits to be asked for."""
+        reader, settings = self._reader, self._house.checks.settings
+        begun, self._timed = self._timed != reader.part, reader.part
+        if reader.over:
+            self._allow(int(LINGER_S * SECOND_US))
+        elif reader.stage is Stage.NONE:
+            self._allow(settings.idle_timeout_us)
+        elif reader.stage is Stage.HEAD:
+            self._allow(settings.head_timeout_us)
+        else:
+            self._allow(settings.body_timeout_us)
+            if begun and reader.head is not None and reader.head.expects_continue:
+                self._transport.write(wire.CONTINUE)
+
+    def _serve(self, request: Incoming) -> None:
+        house, head = self._house, request.head
+        self.deadline = inf
+        request_id = house.new_request_id()
+        keep_alive = request.keep_alive and not house.policy.draining
+        response = Response(
+            write=self._transport.write,
+            request_id=request_id.encode(),
+            http11=head.http11,
+            ending=Ending.KEEP if keep_alive else Ending.CLOSE,
+            bodyless=head.method == b"HEAD",
+            dialect=Dialect.ANTHROPIC if head.anthropic else request.route.dialect,
+        )
+        self.exchange = exchange = Exchange(
+            around=house.policy,
+            request=request,
+            request_id=request_id,
+            response=response,
+            writable=self._writable,
+            finished=self._finished,
+        )
+        try:
+            house.handlers[request.route.action](exchange)
+        except Exception as error:
+            house.checks.log.error("handler failed by a defect", request=request_id, error=error)
+            exchange.fail(PoorwillError(ErrorCode.INTERNAL, "poorwill failed; its log says why"))
+        if exchange.streaming or exchange.task is not None:
+            self._reader.rest()
+
+    def _finished(self, exchange: Exchange) -> None:
+        """Go on to the next request, or close."""
+        self.exchange = None
+        ending = exchange.response.ending
+        if ending is Ending.KEEP:
+            self._await_request()
+            if self._reader.ready or not self._reading:
+                self._pump()
+        elif ending is Ending.CUT and not exchange.request.head.http11:
+            self._reset()  # the end of the connection would be the end of the body
+        else:
+            self._close()
+
+    def _refuse(self, error: PoorwillError) -> None:
+        """Answer a request that is not let in, and close: what follows it cannot be trusted."""
+        head, route = self._reader.head, self._reader.route
+        self._house.refused(error.code)
+        response = Response(
+            write=self._transport.write,
+            request_id=self._house.new_request_id().encode(),
+            http11=True,
+            ending=Ending.CLOSE,
+            bodyless=head is not None and head.method == b"HEAD",
+            dialect=route.dialect if route else Dialect.OPENAI,
+        )
+        response.fail(error, retry_after_s=error.retry_after_s)
+        self._reader.drop()
+        if not self._transport.is_closing():
+            # Closing with unread input would reset the connection and lose the answer.
+            self._transport.write_eof()
+            self._set_reading(reading=True)
+            self._await_request()
+
+    # -- the socket
+
+    def _set_reading(self, *, reading: bool) -> None:
+        if reading is self._reading or self._transport.is_closing():
+            return
+        self._reading = reading
+        if reading:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def _allow(self, limit_us: int) -> None:
+        self.deadline = self._loop.time() + limit_us / SECOND_US
+
+    def _close(self) -> None:
+        """Close after what was written has been read, within `LINGER_S`."""
+        self._reader.drop()
+        self._await_request()
+        self._transport.close()
+
+    def _reset(self) -> None:
+        self._reader.drop()
+        reset_on_close(self._transport)
+        self._transport.abort()

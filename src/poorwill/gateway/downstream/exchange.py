@@ -1,0 +1,266 @@
+"""One request from its arrival to its last byte: what it holds, and how it ends exactly once.
+
+Owns the request's lease, its upstream connection, its task and its ledger row, and hands each back
+exactly once however the request ends. Decides nothing about holding or retrying (`request_policy` does)
+and parses nothing (`downstream` and `upstream` do).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from poorwill.core.entries import RequestEnded
+from poorwill.core.errors import ErrorCode, PoorwillError
+from poorwill.core.ports.activator import Activator, HeldRequest, Lease
+from poorwill.core.ports.clock import Clock
+from poorwill.core.words import ModelName, ReplicaId, WakeId
+from poorwill.gateway import wire
+from poorwill.gateway.downstream.requests import Incoming
+from poorwill.gateway.downstream.response import Headers, Response, Sent
+from poorwill.gateway.upstream.usage import UsageScan
+
+_ENGINE_ERROR_MAX = 64 * 1024
+OK = "ok"
+
+
+class Link(Protocol):
+    """An upstream connection that carries an exchange."""
+
+    def abandon(self) -> None:
+        """Close the connection at once: nobody waits for its answer any more."""
+        ...
+
+    def pause(self) -> None:
+        """Read nothing more for now: the client is slower than the engine."""
+        ...
+
+    def resume(self) -> None:
+        """Read on."""
+        ...
+
+
+class Surroundings(Protocol):
+    """What exchanges need from around them; one object serves all of a gateway's."""
+
+    @property
+    def clock(self) -> Clock:
+        """poorwill's clock."""
+        ...
+
+    @property
+    def activator(self) -> Activator:
+        """Where leases come from and go back to."""
+        ...
+
+    def lost(self, exchange: "Exchange", *, reused: bool, why: str) -> None:
+        """Decide about a request whose connection was lost before the first byte."""
+        ...
+
+    def ended(self, exchange: "Exchange", row: RequestEnded | None) -> None:
+        """Take note that an exchange is over; `row` where it was about a model."""
+        ...
+
+
+class Exchange(msgspec.Struct, kw_only=True, eq=False):
+    """One request and its response. Methods run on the event loop's thread and never block.
+
+    A Struct, because it is made for every request: that costs a third of what a plain class costs.
+    """
+
+    around: Surroundings
+    request: Incoming
+    request_id: str
+    response: Response
+    writable: bool
+    """Whether the client takes more bytes."""
+    finished: Callable[["Exchange"], None]
+    """Called once, at the very end."""
+
+    model: ModelName = ModelName("")
+    streaming: bool = False
+    lease: Lease | None = None
+    replica: ReplicaId | None = None
+    leased_us: int | None = None
+    first_leased_us: int = 0
+    first_byte_us: int | None = None
+    held: HeldRequest | None = None
+    wake: WakeId | None = None
+    link: Link | None = None
+    task: "asyncio.Task[None] | None" = None
+    tries: int = 0
+    crossed: bool = False
+    """Whether it went over the bridge, or tried to: that is done once."""
+    over: bool = False
+    usage: UsageScan | None = None
+    engine_status: int = 0
+    engine_error: bytearray | None = None
+    """What an engine said instead of what its client was promised."""
+
+    def __repr__(self) -> str:
+        stage = "over" if self.over else "relaying" if self.link else "waiting"
+        return f"<Exchange {self.request_id} {self.model or '-'} {stage}>"
+
+    # -- what the policy does
+
+    def leased(self, lease: Lease, *, at_us: int) -> None:
+        """Take a lease; from now on it is this exchange's to give back."""
+        self.lease = lease
+        self.replica = lease.replica
+        self.leased_us = at_us
+        self.first_leased_us = self.first_leased_us or at_us
+
+    def release(self) -> None:
+        """Give the lease back, if there is one."""
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            self.around.activator.give_back(lease)
+
+    def attach(self, link: Link) -> None:
+        """Wait for the answer on this connection, to which the request has just been written."""
+        self.link = link
+        if not self.writable:
+            link.pause()
+
+    def fail(self, error: PoorwillError) -> None:
+        """End the request with an error, told in the way that is still open."""
+        if self.over:
+            return
+        retry_after_s = error.retry_after_s
+        if retry_after_s is None and self.model and wire.may_retry(error.code):
+            retry_after_s = self.around.activator.retry_after_s(self.model)
+        self._let_go()
+        self.response.fail(error, retry_after_s=retry_after_s)
+        self._end(error.code.value)
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """End the request with a response of the gateway's own."""
+        self.response.whole(status, headers, body)
+        self._end(OK)
+
+    # -- what the client does
+
+    def gone(self) -> None:
+        """End the request because its client left: not an error, and nobody to tell."""
+        if self.over:
+            return
+        self._let_go()
+        self.response.status = wire.http_status(ErrorCode.CLIENT_GONE)
+        self._end(ErrorCode.CLIENT_GONE.value)
+
+    def congested(self) -> None:
+        """The client reads too slowly: let the engine wait."""
+        self.writable = False
+        if self.link is not None:
+            self.link.pause()
+
+    def relieved(self) -> None:
+        """The client reads again."""
+        self.writable = True
+        if self.link is not None:
+            self.link.resume()
+
+    # -- what the engine does
+
+    def on_head(
+        self, status: int, headers: Headers, *, length: int | None, content_type: bytes
+    ) -> None:
+        """Relay the engine's head, or reconcile it with what the client was promised already."""
+        self.first_byte_us = self.around.clock.now_us()
+        self.request.body = b""  # no retry from here on: what it needed is free
+        self.usage = UsageScan()
+        response = self.response
+        events = content_type.startswith(b"text/event-stream")
+        if response.sent is Sent.NOTHING:
+            response.relay_head(status, headers, length=length, events=events)
+            return
+        promised = events if response.sent is Sent.EVENTS else b"json" in content_type
+        if (
+            status != 200
+            or not promised
+            or any(n.lower() == b"content-encoding" for n, _ in headers)
+        ):
+            self.engine_status = status
+            self.engine_error = bytearray()
+
+    def flush(self) -> None:
+        """The engine has sent its head and keeps us waiting for the body."""
+        self.response.flush()
+
+    def on_body(self, parts: Sequence[bytes]) -> None:
+        """Relay pieces of the engine's body; at least one, none of them empty."""
+        if self.engine_error is not None:
+            for part in parts:
+                self.engine_error += part[: _ENGINE_ERROR_MAX - len(self.engine_error)]
+            return
+        assert self.usage is not None
+        for part in parts:
+            self.usage.feed(part)
+        self.response.body(parts)
+
+    def on_end(self) -> None:
+        """The engine's answer is complete; its connection is no longer ours."""
+        self.link = None
+        self.release()
+        if self.engine_error is not None:
+            self._promise_broken(bytes(self.engine_error))
+            return
+        self.response.end()
+        self._end(_outcome_of(self.response.status))
+
+    def on_lost(self, *, reused: bool, why: str) -> None:
+        """The connection to the engine is gone before the answer was complete."""
+        self.link = None
+        self.around.lost(self, reused=reused, why=why)
+
+    def _promise_broken(self, body: bytes) -> None:
+        status = self.engine_status
+        self.response.fail_late(
+            wire.engine_error_document(
+                status, body, dialect=self.response.dialect, request_id=self.request_id
+            )
+        )
+        # 200 with the wrong kind of body is the engine's fault too
+        self._end(_outcome_of(status if status >= 400 else 502))
+
+    def _let_go(self) -> None:
+        """Drop what the request holds: its task, its connection, its lease."""
+        task, self.task = self.task, None
+        if task is not None:
+            task.cancel()
+        link, self.link = self.link, None
+        if link is not None:
+            link.abandon()
+        self.release()
+
+    def _end(self, outcome: str) -> None:
+        self.over = True
+        self.around.ended(self, self._row(outcome) if self.model else None)
+        self.finished(self)
+
+    def _row(self, outcome: str) -> RequestEnded:
+        request, usage = self.request, self.usage
+        return RequestEnded(
+            request=self.request_id,
+            model=self.model,
+            replica=self.replica,
+            key=request.key,
+            path=request.head.path_text,
+            arrived_us=request.arrived_us,
+            leased_us=self.leased_us,
+            first_byte_us=self.first_byte_us,
+            ended_us=self.around.clock.now_us(),
+            status=self.response.status,
+            outcome=outcome,
+            tokens_in=usage.tokens_in if usage else None,
+            tokens_out=usage.tokens_out if usage else None,
+            wake=self.held.wake if self.held else self.wake,
+        )
+
+
+def _outcome_of(status: int) -> str:
+    """Return the outcome of a request that the engine answered: its errors are told apart by whose fault."""
+    if status < 400:
+        return OK
+    return (ErrorCode.INVALID_REQUEST if status < 500 else ErrorCode.UPSTREAM_PROTOCOL).value

@@ -1,0 +1,276 @@
+"""The requests that arrive on one connection: from bytes to complete requests, or to the fault that ends it.
+
+Owns one parser and the request that is arriving; checks every limit as the bytes come, and the route and
+the key as soon as a head is complete, before a byte of its body is waited for. Knows no socket and no
+time.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import httptools
+import msgspec
+
+from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.keys import KeyRing
+from poorwill.core.ports.log import Log
+from poorwill.core.settings import GatewaySettings
+from poorwill.gateway.downstream.head_checks import Head, read_head, refusal
+from poorwill.gateway.keys import key_name
+from poorwill.gateway.routes import NoRoute, Route, inference_methods, inference_route
+
+_FRAMING_SHARE = 8
+"""Bytes of chunk framing allowed for each byte of data: five are fair for chunks of one byte."""
+
+
+class Stage(Enum):
+    """How much of a request is here."""
+
+    NONE = auto()
+    HEAD = auto()
+    BODY = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checks:
+    """What all connections check their requests against."""
+
+    settings: GatewaySettings
+    keys: KeyRing
+    clock: Clock
+    log: Log
+
+
+class Incoming(msgspec.Struct, kw_only=True, eq=False):
+    """A complete request that was let in. A Struct is made at a third of a dataclass' cost."""
+
+    head: Head
+    route: Route
+    key: str
+    body: bytes
+    keep_alive: bool
+    arrived_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """The last head of a connection: a client repeats itself in all but the length of the body."""
+
+    line: tuple[bytes, bytes, str, bool]
+    """Method, target and version, and whether keys are required: then none reaches the engine."""
+    headers: list[tuple[bytes, bytes]]
+    head: Head
+    route: Route
+
+
+class RequestReader:
+    """Parses what one client sends. `feed` never raises."""
+
+    __slots__ = (
+        "_body",
+        "_checks",
+        "_headers",
+        "_key",
+        "_last",
+        "_length",
+        "_parser",
+        "_size",
+        "_target",
+        "head",
+        "over",
+        "part",
+        "ready",
+        "route",
+        "stage",
+    )
+
+    def __init__(self, *, checks: Checks) -> None:
+        self._checks = checks
+        self._parser: Any = None
+        self.ready: list[Incoming | PoorwillError] = []
+        """What is complete, in order; a fault is the last."""
+        self.over = False
+        """What comes from now on is not looked at."""
+        self.part = 0
+        """Grows with each part of a request that is complete or has begun: tells one wait from the next."""
+        self._last: _Known | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.stage = Stage.NONE
+        self.head: Head | None = None
+        self.route: Route | None = None
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._length: int | None = None
+        self._size = 0
+        self._key = ""
+        self._body: bytes | bytearray = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take in what came; see `ready`."""
+        if self.over:
+            return
+        self._size += len(data)
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.over:  # else only what follows the last request is wrong
+                self._stop(self._fault_of(error))
+        else:
+            if self.stage is not Stage.NONE:
+                self._check_growth()
+
+    def rest(self) -> None:
+        """Give up the memory that only serves the next request: it is long in coming."""
+        self._last = None
+        if self.stage is Stage.NONE and not self.ready:
+            self._parser = None
+            self.ready = []
+
+    def drop(self) -> None:
+        """Forget everything, and look at nothing more."""
+        self.over = True
+        self.ready.clear()
+        self._forget()
+
+    # -- httptools
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self.stage = Stage.HEAD
+        self.part += 1
+
+    def on_url(self, fragment: bytes) -> None:
+        """Add to the target: it comes in fragments where the request line was split."""
+        self._target += fragment
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a header; one after the head is a trailer, which may be dropped (RFC 9110, 6.5.1).
+
+        Their number is bounded by the size of the head until it is complete.
+        """
+        if self.head is not None:
+            return
+        if len(name) == 14 and name.lower() == b"content-length":
+            self._length = int(value)  # digits, once: the parser checked
+            return
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Check the head, the route and the key."""
+        checks = self._checks
+        limits = checks.settings
+        if len(self._headers) > limits.max_headers:
+            raise refusal(f"more than {limits.max_headers} headers")
+        if self._size > limits.max_header_bytes:
+            self._measure_head()
+        if self._length is not None and self._length > limits.max_body_bytes:
+            raise self._body_too_large()
+        parser = self._parser
+        line = (
+            parser.get_method(),
+            self._target,
+            parser.get_http_version(),
+            checks.keys.required,
+        )
+        known = self._last
+        if known is None or known.headers != self._headers or known.line != line:
+            known = self._last = self._examine(line)
+        self.head, self.route = known.head, known.route
+        if known.route.needs_key:
+            self._key = key_name(checks.keys, known.head.credential)
+        self.stage = Stage.BODY
+        self.part += 1
+
+    def _examine(self, line: tuple[bytes, bytes, str, bool]) -> "_Known":
+        """Check a head that differs from the last one."""
+        method, target, version, strip_credentials = line
+        head = self.head = read_head(
+            method=method,
+            target=target,
+            version=version,
+            headers=self._headers,
+            strip_credentials=strip_credentials,
+        )
+        if self._parser.should_upgrade():
+            raise refusal("tunnels and upgrades are not supported")
+        route = inference_route(head.method, head.path)
+        if route is None:
+            raise NoRoute(
+                method=head.method.decode(),
+                path=head.path_text,
+                allowed=inference_methods(head.path),
+            )
+        return _Known(line=line, headers=self._headers, head=head, route=route)
+
+    def _measure_head(self) -> None:
+        size = len(self._target) + sum(len(n) + len(v) + 4 for n, v in self._headers)
+        if size > self._checks.settings.max_header_bytes:
+            raise self._head_too_large()
+
+    def on_body(self, data: bytes) -> None:
+        """Add to the body, within its limit."""
+        if not self._body:
+            self._body = data
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += data
+        if len(self._body) > self._checks.settings.max_body_bytes:
+            raise self._body_too_large()
+
+    def on_message_complete(self) -> None:
+        """Queue the request; asked anywhere else, the parser has forgotten about keep-alive."""
+        assert self.head is not None and self.route is not None
+        keep_alive = self._parser.should_keep_alive()
+        self.ready.append(
+            Incoming(
+                head=self.head,
+                route=self.route,
+                key=self._key,
+                body=bytes(self._body),
+                keep_alive=keep_alive,
+                arrived_us=self._checks.clock.now_us(),
+            )
+        )
+        self.over = not keep_alive
+        self._forget()
+
+    def _check_growth(self) -> None:
+        """Refuse a head, or the framing of a chunked body, that grows without end."""
+        limit = self._checks.settings.max_header_bytes
+        if self.head is None:
+            if self._size > limit:
+                self._stop(self._head_too_large())
+        elif self.head.chunked and self._size > limit + _FRAMING_SHARE * (len(self._body) + 1024):
+            self._stop(refusal("the chunks of the body carry more framing than data"))
+
+    def _stop(self, fault: PoorwillError) -> None:
+        self.over = True
+        self.ready.append(fault)
+
+    def _fault_of(self, error: Exception) -> PoorwillError:
+        cause = error.__context__
+        if isinstance(error, httptools.HttpParserUpgrade):
+            return refusal("tunnels and upgrades are not supported")
+        if not isinstance(error, httptools.HttpParserCallbackError):
+            return refusal(f"the request is not valid HTTP: {error}")
+        if isinstance(cause, PoorwillError):
+            return cause
+        self._checks.log.error("parsing failed by a defect", error=cause or error)
+        return PoorwillError(ErrorCode.INTERNAL, "poorwill failed; its log says why")
+
+    def _head_too_large(self) -> RequestFault:
+        limit = self._checks.settings.max_header_bytes
+        return refusal(f"the head is larger than the limit of {limit} bytes")
+
+    def _body_too_large(self) -> RequestFault:
+        limit = self._checks.settings.max_body_bytes
+        return RequestFault(
+            ErrorCode.PAYLOAD_TOO_LARGE, f"the body is larger than the limit of {limit} bytes"
+        )

@@ -1,0 +1,343 @@
+"""One connection to an engine: idle in the pool, or carrying one exchange.
+
+Relays what the parser hands over as it comes and knows nothing of models, leases or clients. Two rules
+from measurement: ask the parser about keep-alive inside `on_message_complete` (afterwards it has
+forgotten), and one parser lives as long as its connection.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import httptools
+
+from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
+from poorwill.gateway.downstream.exchange import Exchange, Link
+from poorwill.gateway.downstream.response import Headers
+from poorwill.gateway.reset import reset_on_close
+from poorwill.gateway.upstream.model_name import renamed
+
+_HEAD_BYTES_MAX = 256 * 1024
+
+# For this hop alone (RFC 9110 section 7.6.1), or written anew by `Response`.
+_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"content-length",
+        b"x-request-id",
+        b"x-poorwill-wake",
+        b"x-poorwill-bridge",
+    }
+)
+_BODYLESS = frozenset({b"GET", b"DELETE"})
+
+
+class Home(Protocol):
+    """Where a connection lives between exchanges."""
+
+    @property
+    def host_line(self) -> bytes:
+        """The `Host` header line of its address."""
+        ...
+
+    def opened(self, upstream: "Upstream") -> None:
+        """The connection exists from now on."""
+        ...
+
+    def rest(self, upstream: "Upstream") -> None:
+        """The connection is idle and may be used again."""
+        ...
+
+    def closing(self, upstream: "Upstream") -> None:
+        """The connection must not be used again; `closed` follows."""
+        ...
+
+    def closed(self, upstream: "Upstream") -> None:
+        """The connection is gone."""
+        ...
+
+
+class Carried(Protocol):
+    """What a connection carries: an exchange, or a request on the bridge; each method is as `Exchange`'s."""
+
+    def attach(self, link: Link) -> None:
+        """Wait for the answer on this connection."""
+        ...
+
+    def on_head(
+        self, status: int, headers: Headers, *, length: int | None, content_type: bytes
+    ) -> None:
+        """Take the head of the answer."""
+        ...
+
+    def flush(self) -> None:
+        """The head is here and the body keeps us waiting."""
+        ...
+
+    def on_body(self, parts: Sequence[bytes]) -> None:
+        """Take pieces of the body."""
+        ...
+
+    def on_end(self) -> None:
+        """The answer is complete."""
+        ...
+
+    def on_lost(self, *, reused: bool, why: str) -> None:
+        """The connection is gone before the answer was complete."""
+        ...
+
+    def fail(self, error: PoorwillError) -> None:
+        """The connection, or its owner, gives up."""
+        ...
+
+
+class Upstream(asyncio.Protocol):
+    """A keep-alive connection. `send` starts an exchange; everything after that is a callback."""
+
+    __slots__ = (
+        "_complete",
+        "_content_type",
+        "_framed",
+        "_head_bytes",
+        "_headers",
+        "_home",
+        "_keep",
+        "_length",
+        "_loop",
+        "_nominated",
+        "_parser",
+        "_parts",
+        "_relaying",
+        "_status",
+        "_transport",
+        "exchange",
+        "heard",
+        "paused",
+        "used",
+    )
+
+    def __init__(self, *, home: Home, loop: asyncio.AbstractEventLoop) -> None:
+        self._home = home
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._parts: list[bytes] = []
+        self.exchange: Carried | None = None
+        self.heard = loop.time()
+        """When the engine was last heard of, on the loop's clock."""
+        self.paused = False
+        self.used = False
+        """Whether it has carried a whole exchange: only then can it be stale."""
+        self._await_response()
+
+    def _await_response(self) -> None:
+        self._headers: Headers = []
+        self._head_bytes = 0
+        self._length: int | None = None
+        self._framed = False
+        self._content_type = b""
+        self._nominated = b""
+        self._status = 0
+        self._relaying = False
+        self._complete = False
+        self._keep = False
+
+    def __repr__(self) -> str:
+        return f"<Upstream {'carrying' if self.exchange else 'idle'} {self.exchange or ''}>"
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be written to it."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, exchange: Exchange) -> None:
+        """Write the request; its answer goes to the exchange as it comes."""
+        head = exchange.request.head
+        assert self._transport is not None
+        self.exchange = exchange
+        self.heard = self._loop.time()
+        body = exchange.request.body
+        if exchange.lease is not None and exchange.lease.engine_model:
+            body = renamed(body, exchange.lease.engine_model)
+        length = (
+            b"" if not body and head.method in _BODYLESS else b"content-length: %d\r\n" % len(body)
+        )
+        self._transport.write(
+            b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\n\r\n%b"
+            % (
+                head.method,
+                head.target,
+                self._home.host_line,
+                head.forward,
+                length,
+                exchange.response.request_id,
+                body,
+            )
+        )
+        exchange.attach(self)
+
+    def carry(self, carried: Carried, request: bytes) -> None:
+        """Write a request that was composed elsewhere; its answer goes to `carried` as it comes."""
+        assert self._transport is not None
+        self.exchange = carried
+        self.heard = self._loop.time()
+        self._transport.write(request)
+        carried.attach(self)
+
+    def abandon(self) -> None:
+        """Close at once and tell the exchange nothing more. Idempotent."""
+        self.exchange = None
+        self._home.closing(self)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def reset(self) -> None:
+        """Close an idle connection so that both ends are rid of it at once.
+
+        With an RST, not a FIN: the engine's socket must not linger half closed when its process is
+        dumped. Nothing is lost, because nothing is in flight.
+        """
+        if self._transport is not None:
+            reset_on_close(self._transport)
+        self.abandon()
+
+    def pause(self) -> None:
+        """Stop reading; the engine's own back-pressure follows."""
+        if not self.paused and self._transport is not None:
+            self.paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.paused and self._transport is not None:
+            self.paused = False
+            self.heard = self._loop.time()
+            self._transport.resume_reading()
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Enter the pool's books."""
+        self._transport = transport  # type: ignore[assignment]
+        self._home.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, then pass on what it found: a head, pieces of a body, the end."""
+        exchange = self.exchange
+        if exchange is None:  # an answer nobody asked for
+            self.abandon()
+            return
+        self.heard = self._loop.time()
+        announced = self._relaying
+        if not announced:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._broken(f"the engine's answer is not HTTP: {error}")
+            return
+        if not announced:
+            if not self._relaying:
+                if self._head_bytes > _HEAD_BYTES_MAX:
+                    self._broken("the head of the engine's answer is too large")
+                return
+            self._announce(exchange)
+        if self._parts:
+            parts, self._parts = self._parts, []
+            exchange.on_body(parts)
+        elif not announced and not self._complete:
+            exchange.flush()
+        if self._complete:
+            self._done(exchange)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave the pool's books; what the exchange makes of it is its policy's business."""
+        exchange, self.exchange = self.exchange, None
+        self._home.closed(self)
+        if exchange is None:
+            return
+        if self._relaying and not self._framed and exc is None:
+            exchange.on_end()  # a body that ends with the connection
+        else:
+            reused = self.used and not self._head_bytes
+            exchange.on_lost(reused=reused, why=str(exc) if exc else "closed by the engine")
+
+    # -- httptools
+
+    def on_message_begin(self) -> None:
+        """Refuse a second response: its bytes belong to nobody."""
+        if self._complete:
+            raise ValueError("more than one response to one request")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep the headers that are for the client."""
+        if self._relaying:
+            return  # a trailer: dropped, as RFC 9110 section 6.5.1 allows
+        lower = name.lower()
+        if lower not in _HOP:
+            if lower == b"content-type":
+                self._content_type = value.lower()
+            self._headers.append((name, value))
+        elif lower == b"content-length":
+            self._length = int(value)
+            self._framed = True
+        elif lower == b"transfer-encoding":
+            self._framed = value.lower().endswith(b"chunked")
+        elif lower == b"connection":
+            self._nominated = value.lower()
+
+    def on_headers_complete(self) -> None:
+        """Tell a final head from an interim one."""
+        self._status = status = self._parser.get_status_code()
+        self._relaying = status >= 200
+        if status in (204, 304):
+            self._framed = True
+
+    def on_body(self, data: bytes) -> None:
+        """Collect the pieces of one read."""
+        self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        """Note the end, and whether the connection survives it."""
+        if self._relaying:
+            self._complete = True
+            self._keep = self._parser.should_keep_alive()
+        else:
+            self._headers.clear()  # an interim response was for this hop alone
+
+    def _announce(self, exchange: Carried) -> None:
+        headers, self._headers = self._headers, []
+        if self._nominated not in (b"", b"close", b"keep-alive"):
+            named = {word.strip() for word in self._nominated.split(b",")}
+            headers = [pair for pair in headers if pair[0].lower() not in named]
+        exchange.on_head(
+            self._status, headers, length=self._length, content_type=self._content_type
+        )
+
+    def _done(self, exchange: Carried) -> None:
+        """Go back to the pool first, so that a drain which sees the lease come back finds it there."""
+        assert self._transport is not None
+        self.exchange = None
+        # An engine may answer before it has read the whole request; what is left of it must not follow.
+        if self._keep and not self._transport.get_write_buffer_size():
+            self.used = True
+            self._await_response()
+            self.resume()
+            self._home.rest(self)
+        else:
+            self.abandon()
+        exchange.on_end()
+
+    def _broken(self, why: str) -> None:
+        exchange = self.exchange
+        self.abandon()
+        if exchange is not None:
+            exchange.fail(EngineFault(ErrorCode.UPSTREAM_PROTOCOL, why))

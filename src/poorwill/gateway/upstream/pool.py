@@ -1,0 +1,135 @@
+"""The pool of keep-alive connections to engines, keyed by address; the fleet's `Connections` as well.
+
+Owns every socket to an engine, and to the hosted APIs that stand in for one. The last one used is used
+first, so that idle ones grow old and are closed. All methods run on the event loop's thread.
+"""
+
+import asyncio
+import ssl
+
+from poorwill.core.errors import EngineFault, ErrorCode, TryLater
+from poorwill.core.words import SECOND_US
+from poorwill.gateway.upstream.connection import Upstream
+
+CONNECT_S = 5.0
+IDLE_S = 60.0
+
+
+class _Address:
+    """The connections to one address."""
+
+    __slots__ = ("ending", "host_line", "idle", "open", "waiters")
+
+    def __init__(self, host: str, port: int) -> None:
+        bracketed = f"[{host}]" if ":" in host else host
+        self.host_line = f"Host: {bracketed}:{port}\r\n".encode()
+        self.open: set[Upstream] = set()
+        self.idle: list[Upstream] = []
+        self.ending: set[Upstream] = set()
+        self.waiters: list[asyncio.Future[None]] = []
+
+    def opened(self, upstream: Upstream) -> None:
+        self.open.add(upstream)
+
+    def rest(self, upstream: Upstream) -> None:
+        self.idle.append(upstream)
+
+    def closing(self, upstream: Upstream) -> None:
+        if upstream in self.open:
+            self.ending.add(upstream)
+        if upstream in self.idle:
+            self.idle.remove(upstream)
+
+    def closed(self, upstream: Upstream) -> None:
+        self.open.discard(upstream)
+        self.ending.discard(upstream)
+        if upstream in self.idle:
+            self.idle.remove(upstream)
+        if not self.ending:
+            waiters, self.waiters = self.waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+
+class UpstreamPool:
+    """Connections to engines. `timeout_us`: the longest silence of an engine that owes an answer."""
+
+    def __init__(self, *, timeout_us: int) -> None:
+        self._timeout_s = timeout_us / SECOND_US
+        self._addresses: dict[tuple[str, int], _Address] = {}
+
+    def take(self, host: str, port: int) -> Upstream | None:
+        """Return an idle connection that is now the caller's, or None. The warm path."""
+        address = self._addresses.get((host, port))
+        if address is None:
+            return None
+        while address.idle:
+            upstream = address.idle.pop()
+            if upstream.usable:
+                return upstream
+        return None
+
+    async def connect(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> Upstream:
+        """Open a connection, with TLS where a context is given.
+
+        Raises OSError (TimeoutError after `CONNECT_S`, ssl.SSLError where the certificate does not hold).
+        Cancelled: none is left.
+        """
+        address = self._addresses.setdefault((host, port), _Address(host, port))
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_S):
+            _, upstream = await loop.create_connection(
+                lambda: Upstream(home=address, loop=loop), host, port, ssl=tls
+            )
+        if not upstream.usable:
+            raise ConnectionResetError("closed as soon as it was opened")
+        return upstream
+
+    async def close(self, host: str, port: int) -> None:
+        """Close every idle connection to this address and return when they are closed.
+
+        Cancelled: they still close, nobody waits for it.
+        """
+        address = self._addresses.get((host, port))
+        if address is None:
+            return
+        for upstream in list(address.idle):
+            upstream.reset()
+        while address.ending:
+            waiter = asyncio.get_running_loop().create_future()
+            address.waiters.append(waiter)
+            await waiter
+
+    def cut(self, host: str, port: int, why: str) -> None:
+        """Abort requests in flight to this address: their clients get `draining`, never a clean end."""
+        address = self._addresses.get((host, port))
+        for upstream in list(address.open) if address else ():
+            if upstream.exchange is not None:
+                upstream.exchange.fail(TryLater(ErrorCode.DRAINING, why))
+
+    async def aclose(self) -> None:
+        """Close everything; requests in flight end with `draining`."""
+        for host, port in list(self._addresses):
+            self.cut(host, port, "poorwill is shutting down")
+            await self.close(host, port)
+
+    def sweep(self, now: float) -> None:
+        """End exchanges whose engine has been silent too long, close connections long idle.
+
+        `now` is the loop's time. An engine is not silent while its client is the slow one.
+        """
+        for address in self._addresses.values():
+            for upstream in list(address.open):
+                age = now - upstream.heard
+                exchange = upstream.exchange
+                if exchange is None:
+                    if age > IDLE_S:
+                        upstream.abandon()
+                elif age > self._timeout_s and not upstream.paused:
+                    exchange.fail(
+                        EngineFault(
+                            ErrorCode.UPSTREAM_TIMEOUT,
+                            f"the engine sent nothing for {self._timeout_s:g} s",
+                        )
+                    )

@@ -1,0 +1,1 @@
+"""The bill and everything that explains it: read-only queries over spans and rates."""

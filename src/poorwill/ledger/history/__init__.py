@@ -1,0 +1,1 @@
+"""What the rest of poorwill asks of the past: demand, wakes, recovery, money spent so far."""

@@ -1,0 +1,1 @@
+"""Invoices in, the ledger out: the FinOps FOCUS format, and reconciliation."""

@@ -1,0 +1,1 @@
+"""The one writer: entries to rows, in batches, answered after COMMIT."""

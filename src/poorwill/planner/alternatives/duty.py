@@ -1,0 +1,165 @@
+"""The closed-form arithmetic of duty cycles: no trace, no simulation, every formula with its numbers."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from poorwill.core.money import NUSD, dollars, rounded
+from poorwill.core.words import HOUR_US, SECOND_US
+from poorwill.policies import TierCosts, break_even_us
+
+MONTH_H = 720
+"""A month of 30 days; the month that all monthly figures here mean."""
+DAY_H = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """So many hours of use a day, and what an hour costs."""
+
+    hours_per_day: Fraction
+    costs: TierCosts
+    wakes_per_day: Fraction = Fraction(0)
+    """Cycles of park and wake a day, paid on top of the hours of use."""
+    wait_nusd_s: int = 0
+
+    @property
+    def duty_cycle(self) -> Fraction:
+        """Return the share of the month in use."""
+        return self.hours_per_day / DAY_H
+
+    @property
+    def continuous_nusd(self) -> int:
+        """Return what a month costs that is paid throughout."""
+        return self.costs.active_nusd_h * MONTH_H
+
+    @property
+    def transit_us(self) -> int:
+        """Return the paid time of a month's parks and wakes."""
+        cycle = self.costs.park_us + self.costs.wake_us
+        return int(cycle * self.wakes_per_day * MONTH_H / DAY_H)
+
+    @property
+    def active_us(self) -> int:
+        """Return the time of a month paid at the active rate."""
+        used = int(self.hours_per_day * MONTH_H / DAY_H * HOUR_US)
+        return min(used + self.transit_us, MONTH_H * HOUR_US)
+
+    @property
+    def hibernated_nusd(self) -> int:
+        """Return what a month costs that is paid in use only, and parked for the rest."""
+        parked_us = MONTH_H * HOUR_US - self.active_us
+        return rounded(
+            self.active_us * self.costs.active_nusd_h + parked_us * self.costs.parked_nusd_h
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blend:
+    """A hosted price for a mix of tokens, in dollars per million."""
+
+    name: str
+    source: str
+    usd_per_mtok: Decimal
+    mix: str
+
+    def tokens_for(self, nusd: int) -> int:
+        """Return how many tokens so much money buys."""
+        return int(Decimal(nusd) / NUSD / self.usd_per_mtok * 1_000_000)
+
+
+def lines(use: Use, blend: Blend | None) -> list[str]:
+    """Return the comparison for people, each figure with its formula."""
+    costs = use.costs
+    rate = dollars(costs.active_nusd_h)
+    hours = use.hours_per_day
+    cheaper = use.continuous_nusd - use.hibernated_nusd
+    told = [
+        f"continuous   {MONTH_H} h x {rate}/h = {dollars(use.continuous_nusd, places=0)} a month",
+        f"hibernated   {_hibernated(use)} = {dollars(use.hibernated_nusd, places=0)} a month",
+        f"duty cycle   {_number(hours)} h / {DAY_H} h = {use.duty_cycle} "
+        f"({float(use.duty_cycle):.1%})",
+        f"saved        {dollars(use.continuous_nusd, places=0)} - "
+        f"{dollars(use.hibernated_nusd, places=0)} = {dollars(cheaper, places=0)} a month",
+        "",
+        *_idle_lines(use),
+    ]
+    if blend is not None:
+        told += ["", *_hosted_lines(use, blend)]
+    return told
+
+
+def _hibernated(use: Use) -> str:
+    costs = use.costs
+    hours = use.hours_per_day * MONTH_H / DAY_H
+    text = f"{_number(hours)} h x {dollars(costs.active_nusd_h)}/h"
+    if use.transit_us:
+        text += f" + {use.transit_us / HOUR_US:.1f} h of parks and wakes x {dollars(costs.active_nusd_h)}/h"
+    if costs.parked_nusd_h:
+        parked_h = MONTH_H - use.active_us / HOUR_US
+        text += f" + {parked_h:g} h parked x {dollars(costs.parked_nusd_h, places=4)}/h"
+    return text
+
+
+def _idle_lines(use: Use) -> list[str]:
+    costs = use.costs
+    even = break_even_us(costs, wait_nusd_s=use.wait_nusd_s)
+    if even is None:
+        return ["break-even   none: being parked costs no less than being ready"]
+    active, parked = dollars(costs.active_nusd_h), dollars(costs.parked_nusd_h, places=4)
+    wake, park = f"{costs.wake_us / SECOND_US:g} s", f"{costs.park_us / SECOND_US:g} s"
+    top = f"{active} x ({park} + {wake})"
+    if use.wait_nusd_s:
+        top += f" + {dollars(use.wait_nusd_s, places=4)}/s x 3600 x {wake}"
+    if costs.parked_nusd_h:
+        top += f" - {parked} x {park}"
+    return [
+        f"break-even   ({top}) / ({active} - {parked}) = {even / SECOND_US:,.1f} s of idle time",
+        "             (active x (park + wake) + wait price x wake - parked x park) / (active - parked):",
+        "             a longer gap is cheaper parked; parking after this long costs at most twice the best",
+    ]
+
+
+def _hosted_lines(use: Use, blend: Blend) -> list[str]:
+    each = f"${blend.usd_per_mtok.normalize():f} per million tokens"
+    told = [f"hosted API   {blend.name}: {each} ({blend.mix}; {blend.source})"]
+    for name, nusd in (
+        ("hibernated", use.hibernated_nusd),
+        ("continuous", use.continuous_nusd),
+    ):
+        told.append(
+            f"             {name}: {dollars(nusd, places=0)} / {each} = "
+            f"{blend.tokens_for(nusd):,} tokens a month; below that the hosted API is cheaper"
+        )
+    return told
+
+
+def as_json(use: Use, blend: Blend | None) -> dict[str, object]:
+    """Return the same figures as JSON."""
+    even = break_even_us(use.costs, wait_nusd_s=use.wait_nusd_s)
+    hosted = None
+    if blend is not None:
+        hosted = {
+            "name": blend.name,
+            "source": blend.source,
+            "usd_per_mtok": float(blend.usd_per_mtok),
+            "mix": blend.mix,
+            "break_even_tokens_per_month": {
+                "hibernated": blend.tokens_for(use.hibernated_nusd),
+                "continuous": blend.tokens_for(use.continuous_nusd),
+            },
+        }
+    return {
+        "hours_per_day": float(use.hours_per_day),
+        "month_h": MONTH_H,
+        "continuous_usd_month": use.continuous_nusd / NUSD,
+        "hibernated_usd_month": use.hibernated_nusd / NUSD,
+        "duty_cycle": float(use.duty_cycle),
+        "break_even_idle_s": None if even is None else even / SECOND_US,
+        "hosted": hosted,
+        "formulas": lines(use, blend),
+    }
+
+
+def _number(value: Fraction) -> str:
+    return f"{float(value):g}"

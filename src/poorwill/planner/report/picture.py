@@ -1,0 +1,156 @@
+"""What the pictures of a plan show, as plain data: the frontier, the idle gaps, a day's states.
+
+`drawing` makes files of it, `terminal` makes text. Neither computes anything else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from poorwill.core.words import (
+    DRAIN,
+    FLOOR,
+    HOUR_US,
+    LINGER,
+    PARK,
+    PARKED_CAUSES,
+    SECOND_US,
+    SERVING,
+    Cause,
+)
+from poorwill.planner.report.figures import brief_s, length
+from poorwill.planner.report.report import Report
+from poorwill.planner.simulation.evaluate import HOSTED, Load, Timeline
+from poorwill.planner.traces.busy_blocks import new_blocks
+from poorwill.planner.traces.trace import Micros
+
+DAY_US = 86_400 * SECOND_US
+UNITS = ((HOUR_US, "hours"), (60 * SECOND_US, "minutes"), (SECOND_US, "seconds"))
+STATES = ("parked", "waking", "serving", "lingering", "floor", "parking")
+"""A replica's time, coarsely, in the order in which it is drawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One policy in the plane of cost and waiting."""
+
+    name: str
+    cost_usd: float
+    p95_s: float
+    on_frontier: bool
+    recommended: bool
+    aside: bool
+    """Neither on the frontier nor dominated: a yardstick, or an alternative nobody named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A state within the drawn window, counted from the window's begin."""
+
+    state: str
+    begin_us: int
+    end_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """Everything that is drawn."""
+
+    title: str
+    points: Sequence[Point]
+    gaps_s: Sequence[float]
+    """Idle gaps of always-ready replicas."""
+    even_s: float | None
+    """The break-even idle time."""
+    day: Sequence[Stretch]
+    day_title: str
+    day_us: int = DAY_US
+    """How long the drawn window is: a day, or a shorter span as a whole."""
+
+    @property
+    def even(self) -> str:
+        """Return the break-even as people read it; empty where there is none."""
+        return "" if self.even_s is None else f"{brief_s(round(self.even_s * SECOND_US))} s"
+
+    @property
+    def unit(self) -> tuple[int, str]:
+        """Return the unit of the drawn window, in microseconds, and its name."""
+        return next((unit for unit in UNITS if self.day_us >= 2 * unit[0]), UNITS[-1])
+
+
+def new_picture(
+    report: Report,
+    loads: Sequence[Load],
+    *,
+    even_us: int | None,
+    policy: str,
+    timeline: Timeline,
+    origin_us: int,
+) -> Picture:
+    """Return the picture of a report. `timeline` is what the policy does on the first load."""
+    named = {outcome.policy: outcome for outcome in report.outcomes}
+    points = [
+        Point(
+            name=name,
+            cost_usd=outcome.cost_nusd / 1e9,
+            p95_s=outcome.waits.percentile_us(95) / SECOND_US,
+            on_frontier=name in report.frontier,
+            recommended=name == report.verdict.policy,
+            aside=name == report.yardstick.policy
+            or (name == HOSTED and name not in report.frontier),
+        )
+        for name, outcome in named.items()
+    ]
+    day_us = min(DAY_US, report.span_us)
+    begin_us = _busiest_day(loads[0].arrival_us) if day_us == DAY_US else 0
+    model = f" of {loads[0].model}" if len(loads) > 1 else ""
+    day = (
+        f"on day {begin_us // DAY_US + 1}, the busiest" if day_us == DAY_US else "of the whole span"
+    )
+    return Picture(
+        title=f"{report.source}: {report.requests:,} requests in {length(report.span_us)}",
+        points=points,
+        gaps_s=[gap for load in loads for gap in _gaps_s(load, report.span_us)],
+        even_s=None if even_us is None else even_us / SECOND_US,
+        day=_stretches(timeline, origin_us + begin_us, origin_us + report.span_us),
+        day_title=f"states {day}{model}, under {policy}",
+        day_us=day_us,
+    )
+
+
+def _gaps_s(load: Load, span_us: int) -> list[float]:
+    blocks = new_blocks(load.arrival_us, load.service_us, span_us)
+    gaps: list[float] = (blocks.gap_us[1:] / SECOND_US).tolist()
+    return gaps
+
+
+def _busiest_day(arrival_us: Micros) -> int:
+    """Return the begin of the day with the most requests, counted from the trace's origin."""
+    days, counts = np.unique(arrival_us // DAY_US, return_counts=True)
+    return int(days[counts.argmax()]) * DAY_US if len(days) else 0
+
+
+def _stretches(timeline: Timeline, from_us: int, ends_us: int) -> list[Stretch]:
+    to_us = min(from_us + DAY_US, ends_us)
+    found: list[Stretch] = []
+    for (begin, cause), (end, _) in pairwise([*timeline, (ends_us, LINGER)]):
+        begin, end = max(begin, from_us), min(end, to_us)
+        if begin < end:
+            found.append(
+                Stretch(state=_state(cause), begin_us=begin - from_us, end_us=end - from_us)
+            )
+    return found
+
+
+def _state(cause: Cause) -> str:
+    if cause in PARKED_CAUSES:
+        return "parked"
+    return {
+        SERVING: "serving",
+        DRAIN: "serving",
+        LINGER: "lingering",
+        FLOOR: "floor",
+        PARK: "parking",
+    }.get(cause, "waking")

@@ -1,0 +1,235 @@
+"""Fixed idle times by the thousand: the vectorised evaluator, for unlimited concurrency and constant wakes.
+
+All policies are walked at once, and every policy in many places at once: where a gap is so long that the
+replica is parked whatever happened before (longer than idle + 2 park + wake, since no request is ever done
+later than park + wake after its time on an always-ready replica), the walk can start afresh. Between such
+places the wakes of all policies are followed in lockstep. It agrees with `simulate` to the microsecond.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poorwill.planner.traces.busy_blocks import Blocks
+from poorwill.planner.traces.trace import Micros
+
+CHUNK = 2_000_000
+"""Places walked at once; bounds the memory to a few hundred MB."""
+STEPS = 6
+"""As many steps are walked before a search."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """One figure per idle time, in the order they were given."""
+
+    wakes: Micros
+    active_us: Micros
+    useful_us: Micros
+    held: Micros
+    """Requests that waited."""
+    waited_us: Micros
+    """All waits together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """What follows a wake until the replica is idle for the first time. Arrays."""
+
+    next_block: Micros
+    """The first block that begins after that."""
+    end_us: Micros
+    useful_us: Micros
+    held: Micros
+    waited_us: Micros
+
+    def at(self, index: Micros) -> "Busy":
+        """Return the rows at these indices."""
+        return Busy(
+            self.next_block[index],
+            self.end_us[index],
+            self.useful_us[index],
+            self.held[index],
+            self.waited_us[index],
+        )
+
+    def put(self, where: NDArray[np.bool_], other: "Busy") -> None:
+        """Overwrite the rows where `where` holds."""
+        self.next_block[where] = other.next_block
+        self.end_us[where] = other.end_us
+        self.useful_us[where] = other.useful_us
+        self.held[where] = other.held
+        self.waited_us[where] = other.waited_us
+
+
+def busy_after(blocks: Blocks, block: Micros, ready_us: Micros) -> Busy:
+    """Return the busy periods that follow readiness at `ready_us` for wakes by the blocks' first requests."""
+    first = blocks.first[block]
+    waiting = first_after(blocks.arrival_us, ready_us - 1, first)
+    upto = first_after(blocks.arrival_us, ready_us, waiting)  # at this very instant nobody waits
+    done = np.minimum(ready_us + blocks.longest_service(first, upto - 1), blocks.span_us)
+    following = first_after(blocks.begin_us, done, block)
+    end = np.maximum(done, blocks.end_us[following - 1])
+    held = waiting - first
+    return Busy(
+        next_block=following,
+        end_us=end,
+        useful_us=end - np.minimum(ready_us, blocks.span_us),
+        held=held,
+        waited_us=held * ready_us - (blocks.arrival_sum[waiting] - blocks.arrival_sum[first]),
+    )
+
+
+def first_after(ordered: Micros, wanted: Micros, hint: Micros) -> Micros:
+    """Return, for each wanted instant, the index of the first in `ordered` that is later.
+
+    `hint` is an index that is not too high. The answers are mostly a few steps further on, where walking
+    costs a fraction of a search through the whole array.
+    """
+    found = hint.copy()
+    left = np.arange(len(wanted))
+    for _ in range(STEPS):
+        inside = found[left] < len(ordered)
+        left = left[inside]
+        left = left[ordered[found[left]] <= wanted[left]]
+        if not len(left):
+            return found
+        found[left] += 1
+    found[left] = np.searchsorted(ordered, wanted[left], "right")
+    return found
+
+
+def sweep(blocks: Blocks, idles_us: Sequence[int], *, wake_us: int, park_us: int) -> Sweep:
+    """Return what every idle time would have cost."""
+    given = np.asarray(idles_us, np.int64)
+    order = np.argsort(given, kind="stable")
+    idles = given[order]
+    totals = Sweep(**{name: np.zeros(len(idles), np.int64) for name in Sweep.__slots__})
+    if len(blocks.first):
+        every = np.arange(len(blocks.first), dtype=np.int64)
+        prompt = busy_after(blocks, every, blocks.begin_us + wake_us)
+        for walk in _walks(blocks, idles, reset_us=2 * park_us + wake_us):
+            _follow(blocks, prompt, idles, walk, totals, wake_us=wake_us, park_us=park_us)
+    back = np.argsort(order, kind="stable")
+    return Sweep(**{name: getattr(totals, name)[back] for name in Sweep.__slots__})
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Places being walked, and where each policy's gaps longer than its idle time are."""
+
+    candidate: Micros
+    """Blocks before which a policy may park, policy after policy."""
+    upto: Micros
+    """For each policy: where its candidates end in `candidate`."""
+    policy: Micros
+    place: Micros
+    """Index into `candidate` of the block that wakes the replica."""
+    reset: NDArray[np.bool_]
+    """For each candidate: whether a walk starts there."""
+    blocks: int
+    keys: Micros
+    """Policy and candidate in one ascending number, to search all policies' candidates at once."""
+
+    def key(self, policy: Micros, block: Micros) -> Micros:
+        """Return the number to search for."""
+        return policy * (self.blocks + 1) + block
+
+
+def _walks(blocks: Blocks, idles: Micros, *, reset_us: int) -> Iterator[_Walk]:
+    """Yield the walks of ascending idle times, as many at once as fit into a chunk."""
+    count = len(blocks.first)
+    # The first request finds the replica parked, whatever the gap before it.
+    gaps = blocks.gap_us.copy()
+    gaps[0] = np.iinfo(np.int64).max
+    places = np.arange(count, dtype=np.int64)
+    found: list[Micros] = []
+    begin = size = 0
+    for index, idle in enumerate(idles.tolist()):
+        places = places[gaps[places] > idle]  # longer idle times park before fewer gaps
+        found.append(places)
+        size += len(places)
+        if size >= CHUNK or index == len(idles) - 1:
+            yield _walk(gaps, idles, found, begin, count, reset_us)
+            found, begin, size = [], index + 1, 0
+
+
+def _walk(
+    gaps: Micros, idles: Micros, found: list[Micros], begin: int, count: int, reset_us: int
+) -> _Walk:
+    counts = np.array([len(places) for places in found], np.int64)
+    policies = np.repeat(np.arange(begin, begin + len(found), dtype=np.int64), counts)
+    candidate = np.concatenate(found)
+    reset = gaps[candidate] - reset_us > idles[policies]
+    place = np.flatnonzero(reset)
+    upto = np.zeros(len(idles), np.int64)
+    upto[begin : begin + len(found)] = np.cumsum(counts)
+    keys = policies * (count + 1) + candidate
+    return _Walk(candidate, upto, policies[place], place, reset, count, keys)
+
+
+def _follow(
+    blocks: Blocks,
+    prompt: Busy,
+    idles: Micros,
+    walk: _Walk,
+    totals: Sweep,
+    *,
+    wake_us: int,
+    park_us: int,
+) -> None:
+    """Follow all walks in lockstep, one wake a round, adding up as it goes."""
+    span, count = blocks.span_us, len(blocks.first)
+    policy, place = walk.policy, walk.place
+    begin_us = np.append(blocks.begin_us, np.iinfo(np.int64).max)
+    start = begin_us[walk.candidate[place]]
+    while len(place):
+        block, idle = walk.candidate[place], idles[policy]
+        busy = prompt.at(block)
+        late = start != blocks.begin_us[block]  # the arrival found the replica on its way down
+        if late.any():
+            busy.put(late, busy_after(blocks, block[late], start[late] + wake_us))
+        following = busy.next_block
+        parks_there = begin_us[following] - busy.end_us > idle
+        after = _next_candidate(walk, policy, place, following + ~parks_there)
+        ends = after == walk.upto[policy]
+        next_block = np.where(ends, count, walk.candidate[np.where(ends, 0, after)])
+        direct = next_block == following
+        idle_from = np.where(direct, busy.end_us, blocks.end_us[next_block - 1])
+        parked = idle_from + idle + park_us
+        useful = np.where(
+            direct, 0, blocks.busy_sum[next_block] - blocks.busy_sum[np.minimum(following, count)]
+        )
+        _add(totals.wakes, policy, (start < span).astype(np.int64))
+        _add(totals.active_us, policy, np.minimum(parked, span) - np.minimum(start, span))
+        _add(totals.useful_us, policy, busy.useful_us + useful)
+        _add(totals.held, policy, busy.held)
+        _add(totals.waited_us, policy, busy.waited_us)
+        goes_on = ~ends
+        goes_on[goes_on] = ~walk.reset[after[goes_on]]
+        policy, place = policy[goes_on], after[goes_on]
+        start = np.maximum(begin_us[next_block[goes_on]], parked[goes_on])
+
+
+def _next_candidate(walk: _Walk, policy: Micros, place: Micros, block: Micros) -> Micros:
+    """Return the index of each policy's first candidate that is not before `block`; `upto` if none."""
+    end = walk.upto[policy]
+    after = np.minimum(place + 1, end)
+    left = np.arange(len(place))
+    for _ in range(STEPS):
+        left = left[after[left] < end[left]]
+        left = left[walk.candidate[after[left]] < block[left]]
+        if not len(left):  # no candidate more that the wake's delay swallowed
+            return after
+        after[left] += 1
+    found = np.searchsorted(walk.keys, walk.key(policy[left], block[left]))
+    after[left] = np.minimum(found, end[left])
+    return after
+
+
+def _add(total: Micros, policy: Micros, amount: Micros) -> None:
+    """Add amounts up by policy; `policy` is ascending."""
+    starts = np.flatnonzero(np.diff(policy, prepend=-1))
+    total[policy[starts]] += np.add.reduceat(amount, starts)

@@ -1,0 +1,1 @@
+"""Request traces: read, drawn, and how long each request is served."""

@@ -1,0 +1,164 @@
+"""Policies that follow the measured parks and wakes of their replica.
+
+At first the costs are predicted, or what the ledger remembers.
+`Repriced` makes a policy that depends on costs alone anew with every change. `Relearning` does so with the
+adaptive one where the costs have moved far, and lets it live through its last stretches again.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median_low
+
+from poorwill.core.policy import Descent
+from poorwill.core.words import Tier
+from poorwill.policies.adaptive import Adaptive
+from poorwill.policies.costs import TierCosts
+from poorwill.policies.timed import Timed
+
+RECENT_PARKS = 20
+FAR = 8
+"""Costs have moved far where a cycle of park and wake is longer or shorter by more than an eighth."""
+RELIVED = 150
+"""So many stretches are lived through again: 0.05 to 0.15 s of work on the loop's thread, but seldom."""
+
+
+@dataclass(slots=True)
+class MeasuredCosts:
+    """What each tier costs by the parks and wakes so far."""
+
+    costs: dict[Tier, TierCosts]
+    parks: dict[Tier, list[int]] = field(default_factory=dict)
+
+    def wakes_took(self, tier: Tier, recent_us: Sequence[int]) -> bool:
+        """Reckon with the median of the last wakes from now on; return whether that changes anything."""
+        if tier not in self.costs or not recent_us:
+            return False
+        return self._set(tier, replace(self.costs[tier], wake_us=median_low(recent_us)))
+
+    def park_took(self, tier: Tier, took_us: int) -> bool:
+        """Reckon with the median of the last parks; what was assumed before counts as one of them."""
+        if tier not in self.costs:
+            return False
+        parks = self.parks.setdefault(tier, [self.costs[tier].park_us])
+        parks.append(took_us)
+        del parks[:-RECENT_PARKS]
+        return self._set(tier, replace(self.costs[tier], park_us=median_low(parks)))
+
+    def _set(self, tier: Tier, costs: TierCosts) -> bool:
+        changed = costs != self.costs[tier]
+        self.costs[tier] = costs
+        return changed
+
+
+@dataclass(slots=True, kw_only=True)
+class Repriced:
+    """Break-even or the ladder, made anew as costs move. Implements `Policy` and `LearnsFromTimes`."""
+
+    make: Callable[[Mapping[Tier, TierCosts]], Timed]
+    measured: MeasuredCosts
+    timed: Timed
+
+    @property
+    def name(self) -> str:
+        """Return the policy's name."""
+        return self.timed.name
+
+    def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
+        """Learn nothing of demand."""
+
+    def descent(self, idle_since_us: int) -> Descent:
+        """Return the idle times that the costs known now make best."""
+        return self.timed.descent(idle_since_us)
+
+    def wakes_took(self, tier: Tier, recent_us: Sequence[int]) -> None:
+        """Follow the last wakes from a tier."""
+        if self.measured.wakes_took(tier, recent_us):
+            self.timed = self.make(self.measured.costs)
+
+    def park_took(self, tier: Tier, took_us: int) -> None:
+        """Follow a park into a tier."""
+        if self.measured.park_took(tier, took_us):
+            self.timed = self.make(self.measured.costs)
+
+
+def repriced(
+    make: Callable[[Mapping[Tier, TierCosts]], Timed], costs: Mapping[Tier, TierCosts]
+) -> Repriced:
+    """Return a policy that follows its costs."""
+    return Repriced(make=make, measured=MeasuredCosts(dict(costs)), timed=make(costs))
+
+
+@dataclass(frozen=True, slots=True)
+class _Lived:
+    """A stretch, and the waits of the wake that ended it."""
+
+    idle_since_us: int
+    demand_at_us: int
+    others: int
+    waits_us: list[Sequence[int]] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class Relearning:
+    """The adaptive policy, made anew where costs have moved far. Implements `Policy`, `LearnsFromWakes` and
+    `LearnsFromTimes`."""
+
+    make: Callable[[Mapping[Tier, TierCosts]], Adaptive]
+    measured: MeasuredCosts
+    made_with: Mapping[Tier, TierCosts]
+    policy: Adaptive
+    lived: deque[_Lived] = field(default_factory=lambda: deque(maxlen=RELIVED))
+
+    @property
+    def name(self) -> str:
+        """Return `adaptive`."""
+        return self.policy.name
+
+    def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
+        """Learn of a finished stretch, and remember it."""
+        self.lived.append(_Lived(idle_since_us, demand_at_us, others))
+        self.policy.observe(idle_since_us, demand_at_us, others=others)
+
+    def descent(self, idle_since_us: int) -> Descent:
+        """Return the adaptive policy's plan."""
+        return self.policy.descent(idle_since_us)
+
+    def woke(self, waits_us: Sequence[int]) -> None:
+        """Learn what a wake made requests wait, and remember it."""
+        if self.lived:
+            self.lived[-1].waits_us.append(waits_us)
+        self.policy.woke(waits_us)
+
+    def wakes_took(self, tier: Tier, recent_us: Sequence[int]) -> None:
+        """Follow the last wakes from a tier."""
+        if self.measured.wakes_took(tier, recent_us):
+            self._relearn(tier)
+
+    def park_took(self, tier: Tier, took_us: int) -> None:
+        """Follow a park into a tier."""
+        if self.measured.park_took(tier, took_us):
+            self._relearn(tier)
+
+    def _relearn(self, tier: Tier) -> None:
+        was, now = (_cycle_us(costs[tier]) for costs in (self.made_with, self.measured.costs))
+        if abs(now - was) * FAR <= was:
+            return
+        self.made_with = dict(self.measured.costs)
+        self.policy = self.make(self.made_with)
+        for lived in self.lived:
+            self.policy.observe(lived.idle_since_us, lived.demand_at_us, others=lived.others)
+            for waits_us in lived.waits_us:
+                self.policy.woke(waits_us)
+
+
+def relearning(
+    make: Callable[[Mapping[Tier, TierCosts]], Adaptive], costs: Mapping[Tier, TierCosts]
+) -> Relearning:
+    """Return an adaptive policy that follows its costs."""
+    measured = MeasuredCosts(dict(costs))
+    return Relearning(make=make, measured=measured, made_with=dict(costs), policy=make(costs))
+
+
+def _cycle_us(costs: TierCosts) -> int:
+    return costs.park_us + costs.wake_us

@@ -1,0 +1,1 @@
+"""The tier `asleep`: the engine's own sleep."""

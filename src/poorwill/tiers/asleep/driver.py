@@ -1,0 +1,133 @@
+"""The tier `asleep`: the engine's own sleep. The process stays, the accelerator's memory is freed.
+
+The driver owns the order and the bounds; what an engine wants to hear is in `asleep_engines`. A sleeping
+engine's health check says 200 and its requests queue without a word, so nothing here trusts either: the
+fleet holds requests until `wake` returns, and the probe after it tells weights from garbage.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from poorwill.core.launch import Launch, Parked, PhaseMark, Running
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefused
+from poorwill.core.ports.log import Log
+from poorwill.core.words import Phase, Tier
+from poorwill.tiers.asleep.engines import Calls, EngineSleep
+from poorwill.tiers.processes.exclusive import Exclusive
+from poorwill.tiers.processes.process import EngineProcesses
+from poorwill.tiers.processes.readiness import Readiness
+
+UNDO_S = 30.0
+"""How long an engine may take to take back a sleep that failed."""
+
+
+@dataclass(slots=True, kw_only=True)
+class AsleepDriver:
+    """Puts engines to sleep and wakes them. Implements the port `Driver`."""
+
+    processes: EngineProcesses
+    sleeps: Mapping[str, EngineSleep]
+    """By the kind that `Launch.sleep` names."""
+    clock: Clock
+    log: Log
+    park_limit_s: float = 120.0
+    wake_limit_s: float = 900.0
+    exclusive: Exclusive = field(default_factory=Exclusive)
+
+    @property
+    def name(self) -> str:
+        """The driver's name."""
+        return "asleep"
+
+    @property
+    def tier(self) -> Tier:
+        """The tier it parks into."""
+        return Tier.ASLEEP
+
+    async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
+        """Put the engine to sleep; see `Driver.park`. Failed or cancelled: it is woken again, or, where it
+        does not wake, ended."""
+        with self.exclusive.during(running.replica, "park"):
+            sleep = self._sleep_of(launch, running)
+            calls = Calls.to(running)
+            try:
+                async with asyncio.timeout(self.park_limit_s):
+                    await sleep.sleep(calls, launch)
+            except TimeoutError:
+                still = await self._undone(sleep, running, launch)
+                why = f"did not fall asleep within {self.park_limit_s:g} s"
+                raise DriverError(f"replica {running.replica} {why}", running=still) from None
+            except DriverError as error:
+                still = await self._undone(sleep, running, launch)
+                raise DriverError(str(error), running=still) from error
+            except asyncio.CancelledError:
+                await self._undone(sleep, running, launch)
+                raise
+        return Parked(
+            replica=running.replica, generation=generation, tier=Tier.ASLEEP, running=running
+        )
+
+    async def wake(
+        self, parked: Parked, launch: Launch, *, generation: int, report: Report
+    ) -> Running:
+        """Wake the engine and wait until it is ready; see `Driver.wake`. Failed: the process is ended."""
+        running = parked.running
+        if running is None or not self.processes.alive(running):
+            raise SnapshotRefused(f"the sleeping engine of replica {launch.replica} is gone")
+        with self.exclusive.during(launch.replica, "wake"):
+            report(PhaseMark(phase=Phase.ENGINE_WAKE, at_us=self.clock.now_us()))
+            try:
+                async with asyncio.timeout(self.wake_limit_s):
+                    await self._sleep_of(launch, None).wake(Calls.to(running), launch)
+                    ready = Readiness(processes=self.processes, limit_s=self.wake_limit_s)
+                    await ready.wait(running, launch)
+            except BaseException as error:
+                self.processes.kill_now(running)
+                await self.processes.gone(running)
+                if isinstance(error, TimeoutError):
+                    why = f"did not wake within {self.wake_limit_s:g} s"
+                    raise DriverError(f"replica {launch.replica} {why}") from error
+                raise
+        return replace(running, generation=generation, driver=self.name)
+
+    async def descend(self, parked: Parked, launch: Launch, *, generation: int) -> Parked:
+        """Refuse: no tier is shallower than this one."""
+        raise DriverError(f"there is no way from {parked.tier} to {self.tier}")
+
+    async def discard(self, parked: Parked) -> None:
+        """End the sleeping process; see `Driver.discard`."""
+        if parked.running is not None:
+            await self.processes.kill(parked.running)
+
+    async def inventory(self) -> Sequence[Found]:
+        """Return nothing: a sleeping engine is a running process, which `cold` lists."""
+        return ()
+
+    def _sleep_of(self, launch: Launch, running: Running | None) -> EngineSleep:
+        sleep = self.sleeps.get(launch.sleep or "")
+        if sleep is None:
+            known = f"the engine of model {launch.model} has no sleep of its own"
+            raise DriverError(known, running=running)
+        refusal = sleep.refusal(launch)
+        if refusal:
+            raise DriverError(refusal, running=running)
+        return sleep
+
+    async def _undone(self, sleep: EngineSleep, running: Running, launch: Launch) -> Running | None:
+        """Wake an engine that was half put to sleep; return it where it serves, None where it had to end."""
+        try:
+            async with asyncio.timeout(UNDO_S):
+                await sleep.wake(Calls.to(running), launch)
+                return running
+        except (DriverError, TimeoutError) as error:
+            self.log.warning(
+                "an engine did not take back its sleep", replica=running.replica, error=str(error)
+            )
+        except BaseException:
+            self.processes.kill_now(running)
+            raise
+        self.processes.kill_now(running)
+        await self.processes.gone(running)
+        return None

@@ -1,0 +1,1 @@
+"""The tier `cold`: nothing but weights on disk."""

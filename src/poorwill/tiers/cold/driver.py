@@ -1,0 +1,72 @@
+"""The tier `cold`: park is stop, wake is start. The driver every ladder ends with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from poorwill.core.launch import Launch, Parked, Running
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import Found, Report
+from poorwill.core.ports.log import Log
+from poorwill.core.words import Tier
+from poorwill.tiers.processes.exclusive import Exclusive
+from poorwill.tiers.processes.process import EngineProcesses
+from poorwill.tiers.processes.readiness import Readiness, refuse_taken_port
+
+
+@dataclass(slots=True, kw_only=True)
+class ColdDriver:
+    """Starts and stops engine processes. Implements the port `Driver`."""
+
+    processes: EngineProcesses
+    clock: Clock
+    log: Log
+    ready_limit_s: float = 900.0
+    exclusive: Exclusive = field(default_factory=Exclusive)
+
+    @property
+    def name(self) -> str:
+        """The driver's name."""
+        return "cold"
+
+    @property
+    def tier(self) -> Tier:
+        """The tier it parks into."""
+        return Tier.COLD
+
+    async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
+        """Stop the engine; see `Driver.park`. Cancelled: the engine is killed at once."""
+        with self.exclusive.during(running.replica, "park"):
+            await self.processes.kill(running)
+        return Parked(replica=running.replica, generation=generation, tier=Tier.COLD)
+
+    async def wake(
+        self, parked: Parked, launch: Launch, *, generation: int, report: Report
+    ) -> Running:
+        """Start the engine and wait until it is ready; see `Driver.wake`."""
+        with self.exclusive.during(launch.replica, "wake"):
+            refuse_taken_port(launch)
+            running = self.processes.spawn(
+                launch, generation=generation, driver=self.name, report=report
+            )
+            try:
+                await Readiness(processes=self.processes, limit_s=self.ready_limit_s).wait(
+                    running, launch
+                )
+            except BaseException:
+                self.processes.kill_now(running)
+                await self.processes.gone(running)
+                raise
+            return running
+
+    async def descend(self, parked: Parked, launch: Launch, *, generation: int) -> Parked:
+        """Stop whatever process a shallower tier keeps. Its snapshot is for its own driver to discard."""
+        if parked.running is not None:
+            await self.processes.kill(parked.running)
+        return Parked(replica=parked.replica, generation=generation, tier=Tier.COLD)
+
+    async def discard(self, parked: Parked) -> None:
+        """Do nothing: a cold replica keeps nothing."""
+
+    async def inventory(self) -> Sequence[Found]:
+        """Return every running engine of the fleet, whichever driver woke it last."""
+        return self.processes.found()

@@ -1,0 +1,1 @@
+"""The tier `frozen`: the engine's process image on disk, by CRIU."""

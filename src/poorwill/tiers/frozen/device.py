@@ -1,0 +1,89 @@
+"""What an engine keeps on a device (a GPU) beside the host's memory, as the frozen tier sees it.
+
+Taking it down moves the device's content into the processes' own memory, where criu finds it; bringing it
+back is the reverse. `cuda` does it; engines without a device need nothing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from poorwill.core.ports.driver import DriverError
+from poorwill.tiers.snapshots.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceImage:
+    """Whose device content was taken down, and how much it was."""
+
+    pids: tuple[int, ...] = ()
+    bytes_by_gpu: Mapping[str, int] = field(default_factory=dict)
+    """By the GPU's UUID."""
+
+    @property
+    def bytes(self) -> int:
+        """Return how much it is on all devices together."""
+        return sum(self.bytes_by_gpu.values())
+
+
+class DeviceBroken(DriverError):
+    """A device call failed and could not be undone: the processes must be ended."""
+
+
+class Device(Protocol):
+    """Device state of processes. Calls are bounded by the implementation."""
+
+    async def take_down(self, pids: Sequence[int]) -> DeviceImage:
+        """Move the processes' device content into their memory and release the device.
+
+        Raises DriverError where nothing has changed, DeviceBroken otherwise. Cancelled or DeviceBroken: the
+        processes must be ended.
+        """
+        ...
+
+    async def check_room(self, image: DeviceImage) -> None:
+        """Raise DriverError where the device has no room for the image now."""
+        ...
+
+    async def bring_back(self, image: DeviceImage) -> None:
+        """Move it back; the processes must be running. Raises DriverError: they must be ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoDevice:
+    """The device of engines that compute on the CPU. Implements `Device`."""
+
+    async def take_down(self, pids: Sequence[int]) -> DeviceImage:
+        """Return an empty image."""
+        return DeviceImage()
+
+    async def check_room(self, image: DeviceImage) -> None:
+        """Refuse what has device state; nothing needs no room."""
+        if image.pids:
+            raise DriverError("the snapshot has device state, and this poorwill handles no device")
+
+    async def bring_back(self, image: DeviceImage) -> None:
+        """Do what `check_room` does: there is no device to bring anything back to."""
+        await self.check_room(image)
+
+
+def with_device_image(manifest: Manifest, image: DeviceImage) -> Manifest:
+    """Note a device image in a manifest."""
+    if not image.pids:
+        return manifest
+    noted = {
+        "device_pids": " ".join(str(pid) for pid in image.pids),
+        "device_bytes": json.dumps(dict(image.bytes_by_gpu), sort_keys=True),
+    }
+    return replace(manifest, extra={**manifest.extra, **noted})
+
+
+def device_image(manifest: Manifest) -> DeviceImage:
+    """Return the device image noted in a manifest; empty where there is none."""
+    pids = manifest.extra.get("device_pids", "").split()
+    return DeviceImage(
+        pids=tuple(int(pid) for pid in pids),
+        bytes_by_gpu=json.loads(manifest.extra.get("device_bytes", "{}")),
+    )

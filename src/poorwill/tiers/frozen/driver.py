@@ -1,0 +1,109 @@
+"""The tier `frozen`: the engine's processes dumped to disk by CRIU, gone from memory, and restored.
+
+The driver's own rules are here; the order of a park is in `freeze`, that of a wake in `thaw`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from poorwill.core.launch import Launch, Parked, Running
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import DriverError, Found, Report
+from poorwill.core.ports.log import Log
+from poorwill.core.words import Tier
+from poorwill.tiers.asleep.engines import EngineSleep, engine_sleeps
+from poorwill.tiers.frozen.criu import Criu
+from poorwill.tiers.frozen.device import Device, NoDevice
+from poorwill.tiers.frozen.freeze import freeze
+from poorwill.tiers.frozen.thaw import thaw
+from poorwill.tiers.processes.blocking import in_thread
+from poorwill.tiers.processes.exclusive import Exclusive
+from poorwill.tiers.processes.process import EngineProcesses
+from poorwill.tiers.snapshots.attempt import settle_leftover
+from poorwill.tiers.snapshots.space import Space
+from poorwill.tiers.snapshots.store import SnapshotStore
+
+
+@dataclass(slots=True, kw_only=True)
+class FrozenDriver:
+    """Freezes engine processes with CRIU. Implements the port `Driver`."""
+
+    criu: Criu
+    store: SnapshotStore
+    space: Space
+    processes: EngineProcesses
+    clock: Clock
+    log: Log
+    device: Device = field(default_factory=NoDevice)
+    """What the engine keeps outside the host's memory."""
+    quiet_limit_s: float = 3.0
+    """How long the engine may take to notice that its clients have closed their connections."""
+    sleeps: Mapping[str, EngineSleep] = field(default_factory=engine_sleeps)
+    """How to wake an engine that was frozen in its sleep."""
+    ready_limit_s: float = 60.0
+    """A restored engine was ready before; it either answers soon or never."""
+    exclusive: Exclusive = field(default_factory=Exclusive)
+
+    @property
+    def name(self) -> str:
+        """The driver's name."""
+        return "frozen"
+
+    @property
+    def tier(self) -> Tier:
+        """The tier it parks into."""
+        return Tier.FROZEN
+
+    async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
+        """Dump the engine and end it; see `Driver.park`.
+
+        The caller has closed its keep-alive connections; while one is open the park fails and the engine
+        serves on. Cancelled during criu's dump: the engine is killed, since half of criu is in it.
+        """
+        with self.exclusive.during(running.replica, "park"):
+            return await freeze(self, running, launch, generation=generation)
+
+    async def wake(
+        self, parked: Parked, launch: Launch, *, generation: int, report: Report
+    ) -> Running:
+        """Restore the engine from its image; see `Driver.wake`.
+
+        Phases: `read_image` until every byte is read and verified, `restore_process` from then until the
+        processes exist again (criu works meanwhile, so this is only what reading did not hide),
+        `restore_device` where the engine had a device, `ready` until it answers.
+        """
+        with self.exclusive.during(launch.replica, "wake"):
+            return await thaw(self, parked, launch, generation=generation, report=report)
+
+    async def descend(self, parked: Parked, launch: Launch, *, generation: int) -> Parked:
+        """Freeze an engine that sleeps; a replica without a process cannot be frozen."""
+        if parked.running is None:
+            raise DriverError(f"replica {parked.replica} has no process to freeze ({parked.tier})")
+        running = parked.running
+        with self.exclusive.during(running.replica, "park"):
+            return await freeze(self, running, launch, generation=generation, asleep=True)
+
+    async def discard(self, parked: Parked) -> None:
+        """Remove the snapshot. Idempotent."""
+        await in_thread(lambda stop: self.store.discard(parked))
+
+    async def inventory(self) -> Sequence[Found]:
+        """Return the snapshots that can be woken. Engines that run are the cold driver's inventory."""
+        return await in_thread(lambda stop: self.store.found())
+
+    async def recover(self) -> None:
+        """End and remove what a poorwill that was killed left half done.
+
+        Called once at start by the owner of the fleet directory, before any other call.
+        """
+        for directory in self.store.leftovers():
+            ended = await settle_leftover(directory)
+            self.store.remove_leftover(directory)
+            self.log.warning(
+                "removed an unfinished snapshot", path=str(directory), ended=ended or "nothing"
+            )
+
+    async def end(self, running: Running) -> None:
+        """Kill an engine that must not run on, and reap it."""
+        self.processes.kill_now(running)
+        await self.processes.gone(running)

@@ -1,0 +1,242 @@
+"""Freezing one engine: quiet, off the device, dumped, durable, and only then ended.
+
+Until its image is durable the engine is merely stopped, and any failure lets it run on. An engine whose dump
+was cut off in the middle carries foreign code and is killed, never resumed.
+"""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from poorwill.core.launch import Launch, Parked, Running
+from poorwill.core.ports.driver import DriverError
+from poorwill.core.words import Tier
+from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp
+from poorwill.tiers.frozen.device import DeviceBroken, DeviceImage, with_device_image
+from poorwill.tiers.processes import procfs
+from poorwill.tiers.processes.blocking import in_thread
+from poorwill.tiers.snapshots.attempt import note_attempt
+from poorwill.tiers.snapshots.manifest import HostFacts, Manifest, start_hash_of
+from poorwill.tiers.snapshots.store import Draft
+
+if TYPE_CHECKING:
+    from poorwill.tiers.frozen.driver import FrozenDriver
+
+TCP_KEY = "tcp"
+"""Key in a manifest's `extra`: what became of the engine's TCP connections (`criu.Tcp`)."""
+
+OVERHEAD = 1.05
+OVERHEAD_BYTES = 4 * 2**20
+"""What an image takes beyond the memory it carries."""
+
+
+async def freeze(
+    driver: "FrozenDriver",
+    running: Running,
+    launch: Launch,
+    *,
+    generation: int,
+    asleep: bool = False,
+) -> Parked:
+    """Freeze an engine; see `Driver.park`. The image remembers whether it was `asleep`."""
+    if not driver.processes.alive(running):
+        raise DriverError(f"the engine of replica {running.replica} is not running")
+    tcp = await _quiet(driver, running)
+    try:
+        held = await driver.device.take_down(_members(running))
+    except DeviceBroken as error:
+        await driver.end(running)
+        raise DriverError(f"{error}; the engine was ended with it") from error
+    except DriverError as error:
+        raise DriverError(f"cannot free the device: {error}", running=running) from error
+    except BaseException:
+        await driver.end(running)
+        raise
+    try:
+        return await _write_image(driver, running, launch, held, generation, asleep=asleep, tcp=tcp)
+    except BaseException as error:
+        await _give_device_back(driver, running, held, error)
+        raise
+    finally:
+        driver.space.settle(running.replica)
+
+
+async def _write_image(
+    driver: "FrozenDriver",
+    running: Running,
+    launch: Launch,
+    held: DeviceImage,
+    generation: int,
+    *,
+    asleep: bool,
+    tcp: Tcp,
+) -> Parked:
+    """Dump what is in the host's memory, the device's content included by now."""
+    pids = _members(running)
+    need_bytes = OVERHEAD_BYTES + int(OVERHEAD * sum(procfs.private_bytes(pid) for pid in pids))
+    try:
+        await in_thread(
+            lambda stop: driver.space.make_room(driver.store, need_bytes, replica=running.replica)
+        )
+        draft = driver.store.begin(running.replica, generation)
+    except (DriverError, OSError) as error:
+        raise DriverError(f"cannot freeze: {error}", running=running) from error
+    manifest = _manifest(driver, running, launch, pids, generation, asleep=asleep)
+    manifest = with_device_image(manifest, held)
+    manifest = replace(manifest, extra={**manifest.extra, TCP_KEY: tcp})
+    try:
+        await _dump(driver, running, draft, need_bytes=need_bytes, tcp=tcp)
+        manifest = await in_thread(lambda stop: driver.store.commit(draft, manifest, stop))
+        parked = _parked(manifest, path=str(draft.final))
+        await driver.end(running)
+        return parked
+    except BaseException as error:
+        # Whatever failed after the dump, the engine is only stopped: without its image it runs on.
+        driver.store.abandon(draft)
+        driver.store.discard(_parked(manifest))
+        driver.processes.resume(running)
+        if isinstance(error, OSError):
+            raise DriverError(f"cannot write the snapshot: {error}", running=running) from error
+        raise
+
+
+async def _dump(
+    driver: "FrozenDriver", running: Running, draft: Draft, *, need_bytes: int, tcp: Tcp
+) -> None:
+    def note(criu_pid: int | None) -> None:
+        note_attempt(
+            draft.work,
+            criu_pid=criu_pid,
+            engine_pid=running.pid,
+            engine_started=running.pid_started,
+        )
+
+    note(None)
+    try:
+        await driver.criu.dump(
+            running.pid,
+            image=draft.image,
+            work=draft.work,
+            size_bytes=need_bytes,
+            began=note,
+            tcp=tcp,
+        )
+    except CriuFailed as error:
+        if error.fault in (CriuFault.LIMIT, CriuFault.KILLED):
+            await driver.end(running)
+            raise DriverError(f"{error}; the engine was ended with it") from error
+        if error.fault is CriuFault.CONNECTED:
+            raise DriverError(
+                f"{error}; close keep-alive connections before parking", running=running
+            ) from error
+        raise DriverError(str(error), running=running) from error
+    except BaseException:
+        await driver.end(running)
+        raise
+    driver.processes.stop(running)
+    if tcp is not Tcp.NONE and (late := _clients(running)):
+        raise DriverError(f"a client connected during the dump ({_ports(late)})", running=running)
+
+
+async def _quiet(driver: "FrozenDriver", running: Running) -> Tcp:
+    """Wait until no client is connected to the engine; return what else is.
+
+    Connections that the engine itself has made (to a model hub, for telemetry) are dropped: it finds them
+    closed when it wakes, as after any longer pause. Raises DriverError with `.running` where a client stays.
+    """
+    delay_s = 0.002
+    try:
+        async with asyncio.timeout(driver.quiet_limit_s):
+            while _clients(running):
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 0.05)
+    except TimeoutError:
+        raise DriverError(
+            f"replica {running.replica} has TCP connections open ({_ports(_clients(running))}); "
+            "close keep-alive connections before parking",
+            running=running,
+        ) from None
+    connected = procfs.connections(_members(running))
+    if connected.within:
+        return Tcp.WITHIN
+    return Tcp.DROPPED if connected.outside else Tcp.NONE
+
+
+def _clients(running: Running) -> list[tuple[int, int]]:
+    outside = procfs.connections(_members(running)).outside
+    return [pair for pair in outside if pair[0] == running.port]
+
+
+def _ports(pairs: Sequence[tuple[int, int]]) -> str:
+    return "ports " + ", ".join(f"{local}->{peer}" for local, peer in pairs[:4])
+
+
+async def _give_device_back(
+    driver: "FrozenDriver", running: Running, held: DeviceImage, error: BaseException
+) -> None:
+    """Return the device's content to an engine that was not frozen after all; else end it."""
+    if not held.pids or not driver.processes.alive(running):
+        return
+    try:
+        await driver.device.bring_back(held)
+    except BaseException as failure:
+        await driver.end(running)
+        if isinstance(error, DriverError) and isinstance(failure, DriverError):
+            raise DriverError(
+                f"{error}; the device could not be given back ({failure}), the engine was ended"
+            ) from error
+        raise
+
+
+def _log_name(running: Running) -> str:
+    """Return the log's name as the engine holds it open; empty where it writes elsewhere by now."""
+    log = os.path.realpath(running.log_path)
+    held = [procfs.open_file_path(running.pid, descriptor) for descriptor in (1, 2)]
+    return log if log in held else ""
+
+
+def _members(running: Running) -> list[int]:
+    return [stat.pid for stat in procfs.session_members(running.pid)]
+
+
+def _parked(manifest: Manifest, path: str | None = None) -> Parked:
+    return Parked(
+        replica=manifest.replica,
+        generation=manifest.generation,
+        tier=manifest.tier,
+        path=path,
+        image_bytes=manifest.image_bytes,
+    )
+
+
+def _manifest(
+    driver: "FrozenDriver",
+    running: Running,
+    launch: Launch,
+    pids: Sequence[int],
+    generation: int,
+    *,
+    asleep: bool,
+) -> Manifest:
+    ids = sorted(thread for pid in pids for thread in procfs.thread_ids(pid))
+    return Manifest(
+        replica=running.replica,
+        model=launch.model,
+        generation=generation,
+        driver=driver.name,
+        tier=Tier.FROZEN,
+        tool=driver.criu.named,
+        created_us=driver.clock.now_us(),
+        engine=launch.engine,
+        digest=launch.digest,
+        start_hash=start_hash_of(launch),
+        host=launch.host,
+        port=launch.port,
+        machine=HostFacts.read(),
+        pid=running.pid,
+        ids=tuple(ids),
+        log_path=_log_name(running),
+        asleep=asleep,
+    )

@@ -1,0 +1,204 @@
+"""Thawing one engine: checked, claimed, restored stopped while its bytes are verified, and only then let run.
+
+From the moment it runs its image is spent: a second process from one image would repeat the first one's
+state. Until then nothing has happened to the image, and where the machine was in the way (a port, a pid) it
+may be woken another time.
+"""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from poorwill.core.launch import Launch, Parked, PhaseMark, Running
+from poorwill.core.ports.driver import DriverError, Report, SnapshotRefused
+from poorwill.core.words import Phase
+from poorwill.tiers.asleep.engines import wake_engine
+from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp
+from poorwill.tiers.frozen.device import device_image
+from poorwill.tiers.frozen.freeze import TCP_KEY
+from poorwill.tiers.processes import procfs
+from poorwill.tiers.processes.blocking import in_thread
+from poorwill.tiers.processes.enginelog import open_log
+from poorwill.tiers.processes.readiness import Readiness, refuse_taken_port
+from poorwill.tiers.snapshots.attempt import forget_attempt, note_attempt
+from poorwill.tiers.snapshots.manifest import FileRecord, HostFacts, Manifest, mismatches
+from poorwill.tiers.snapshots.store import Draft
+
+if TYPE_CHECKING:
+    from poorwill.tiers.frozen.driver import FrozenDriver
+
+SMALL_BYTES = 2**20
+"""Files up to this size (criu's own records) are verified before criu reads them; the memory pages, which
+criu copies without looking, meanwhile."""
+
+
+async def thaw(
+    driver: "FrozenDriver", parked: Parked, launch: Launch, *, generation: int, report: Report
+) -> Running:
+    """Restore an engine; see `Driver.wake`."""
+    manifest = driver.store.manifest(parked)
+    _mark(driver, report, Phase.READ_IMAGE, manifest.image_bytes)
+    reasons = mismatches(
+        manifest,
+        launch,
+        tool=driver.criu.named,
+        machine=HostFacts.read(),
+        generation=parked.generation,
+    )
+    if reasons:
+        raise SnapshotRefused("the snapshot does not match: " + "; ".join(reasons))
+    refuse_taken_port(launch)
+    refuse_taken_ids(manifest)
+    await driver.device.check_room(device_image(manifest))
+    draft = driver.store.begin_wake(manifest)
+    spent = claimed = False
+    try:
+        driver.store.claim(manifest)
+        claimed = True
+        running = await _restore(driver, manifest, draft, launch, generation, report)
+        spent = True
+        await _let_run(driver, manifest, draft, running, launch, report)
+    except BaseException as error:
+        spent = spent or (claimed and isinstance(error, SnapshotRefused))
+        if claimed and not spent:
+            driver.store.release(manifest)
+        driver.store.end_wake(manifest, draft, spent=spent)
+        raise
+    # Unlinking gigabytes takes a while, and the client waits; nothing waits for this. What a crash leaves
+    # of it is found by `recover`.
+    asyncio.get_running_loop().run_in_executor(
+        None, lambda: driver.store.end_wake(manifest, draft, spent=True)
+    )
+    return running
+
+
+async def _let_run(
+    driver: "FrozenDriver",
+    manifest: Manifest,
+    draft: Draft,
+    running: Running,
+    launch: Launch,
+    report: Report,
+) -> None:
+    held = device_image(manifest)
+    try:
+        forget_attempt(draft.work)
+        driver.processes.resume(running)
+        if held.pids:
+            _mark(driver, report, Phase.RESTORE_DEVICE, held.bytes)
+            await driver.device.bring_back(held)
+        if manifest.asleep:
+            _mark(driver, report, Phase.ENGINE_WAKE)
+            await wake_engine(driver.sleeps, running, launch, limit_s=driver.ready_limit_s)
+        _mark(driver, report, Phase.READY)
+        await Readiness(processes=driver.processes, limit_s=driver.ready_limit_s).wait(
+            running, launch
+        )
+    except BaseException:
+        await driver.end(running)
+        raise
+
+
+async def _restore(
+    driver: "FrozenDriver",
+    manifest: Manifest,
+    draft: Draft,
+    launch: Launch,
+    generation: int,
+    report: Report,
+) -> Running:
+    """Restore and verify at once; the engine is then stopped. Leaves no process behind otherwise."""
+    restored: list[Running] = []
+
+    async def verify(records: Sequence[FileRecord]) -> None:
+        await in_thread(lambda stop: driver.store.verify(draft, records, stop))
+
+    async def restore() -> None:
+        await _run_criu(driver, manifest, draft, launch)
+        restored.append(
+            driver.processes.running(
+                launch, pid=manifest.pid, generation=generation, driver=driver.name, extra={}
+            )
+        )
+
+    small = [record for record in manifest.files if record.bytes <= SMALL_BYTES]
+    large = [record for record in manifest.files if record.bytes > SMALL_BYTES]
+
+    async def verify_pages() -> None:
+        await verify(large)
+        _mark(driver, report, Phase.RESTORE_PROCESS)
+
+    try:
+        await verify(small)
+        if manifest.sealed:
+            # All must be in the clear before criu can start; decrypting verifies it, too.
+            await in_thread(lambda stop: driver.store.unseal(manifest, draft, stop))
+            large = []
+        async with asyncio.TaskGroup() as group:
+            group.create_task(verify_pages())
+            group.create_task(restore())
+    except BaseException as error:
+        for running in restored:
+            await driver.end(running)
+        if isinstance(error, BaseExceptionGroup):
+            raise _gravest(error) from error
+        raise
+    return restored[0]
+
+
+async def _run_criu(
+    driver: "FrozenDriver", manifest: Manifest, draft: Draft, launch: Launch
+) -> None:
+    def note(criu_pid: int | None) -> None:
+        note_attempt(draft.work, criu_pid=criu_pid, engine_pid=manifest.pid, engine_started=None)
+
+    try:
+        note(None)
+        log_fd = open_log(launch.log_path)
+    except OSError as error:
+        raise DriverError(f"cannot prepare the wake: {error}") from error
+    try:
+        await driver.criu.restore(
+            image=draft.image,
+            work=draft.work,
+            size_bytes=manifest.image_bytes,
+            log_fd=log_fd,
+            log_path=manifest.log_path,
+            root_pid=manifest.pid,
+            began=note,
+            tcp=Tcp(manifest.extra.get(TCP_KEY, Tcp.NONE)),
+        )
+    except OSError as error:
+        raise DriverError(f"cannot run criu: {error}") from error
+    except CriuFailed as error:
+        # A time limit, a port or a pid: the machine was in the way, not the image.
+        if error.fault is CriuFault.FAILED:
+            raise SnapshotRefused(str(error)) from error
+        raise DriverError(str(error)) from error
+    finally:
+        os.close(log_fd)
+
+
+def refuse_taken_ids(manifest: Manifest) -> None:
+    """Raise DriverError where a pid or thread id of the image is in use: a restore needs them all."""
+    for number in manifest.ids:
+        if os.path.exists(f"/proc/{number}"):
+            raise DriverError(
+                f"pid {number} of replica {manifest.replica}'s snapshot is in use by "
+                f"{procfs.command_line(number)}"
+            )
+
+
+def _mark(
+    driver: "FrozenDriver", report: Report, phase: Phase, bytes_read: int | None = None
+) -> None:
+    report(PhaseMark(phase=phase, at_us=driver.clock.now_us(), bytes_read=bytes_read))
+
+
+def _gravest(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error that says most: a refused snapshot explains why criu failed on it, too."""
+    for error in errors.exceptions:
+        if isinstance(error, SnapshotRefused):
+            return error
+    return errors.exceptions[0]

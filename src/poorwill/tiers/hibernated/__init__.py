@@ -1,0 +1,1 @@
+"""The tier `hibernated`: a rented machine, parked by its cloud."""

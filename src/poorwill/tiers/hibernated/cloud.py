@@ -1,0 +1,80 @@
+"""What a cloud that rents machines can be asked, in one set of words for all of them.
+
+Each cloud has a file with its client. A client asks once and says what came of it, by exceptions that differ
+by what can be done about it; it retries nothing and waits for nothing but the answer.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from poorwill.core.ports.driver import DriverError
+
+
+class MachineState(StrEnum):
+    """What a rented machine does, as far as the next request to its cloud depends on it."""
+
+    RUNNING = "running"
+    OFF = "off"  # stopped with all its hardware reserved: some clouds bill that in full
+    PARKING = "parking"
+    PARKED = "parked"
+    MOVING = "moving"  # on its way to somewhere, and nothing may be asked meanwhile
+    FAILED = "failed"  # only its owner can help it, at the cloud's console
+
+
+class Verb(StrEnum):
+    """What a cloud can be asked to do with a machine."""
+
+    HIBERNATE = "hibernate"
+    RESTORE = "restore"
+    START = "start"
+    REBOOT = "reboot"  # hard, as by a power switch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A machine's state when it was last asked for."""
+
+    state: MachineState
+    word: str
+    """The cloud's own word for it, for people."""
+
+
+class CloudBusy(DriverError):
+    """The cloud did not do it, or did not say whether it did: look what became of it, then ask again."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class CloudRefused(DriverError):
+    """The cloud says no, and would say it again: a wrong key, a machine that cannot do that."""
+
+
+class MachineGone(DriverError):
+    """The cloud knows of no such machine."""
+
+
+class Cloud(Protocol):
+    """A cloud's API, for the machines of one account."""
+
+    @property
+    def name(self) -> str:
+        """The cloud's name, as in `fleet.toml`."""
+        ...
+
+    async def state(self, machine: str) -> Seen:
+        """Return what a machine does now; changes nothing.
+
+        Raises CloudBusy, CloudRefused or MachineGone. Cancelled: the connection is closed.
+        """
+        ...
+
+    async def ask(self, machine: str, verb: Verb) -> None:
+        """Ask for a change; returns when the cloud has taken it on, long before it is done.
+
+        Raises as `state` does, and NoCapacity where the cloud has no hardware free. Cancelled: nobody knows
+        whether it was taken on.
+        """
+        ...

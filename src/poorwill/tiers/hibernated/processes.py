@@ -1,0 +1,83 @@
+"""Engines on rented machines, as the port `Processes`: watched over the network, ended with their machine.
+
+Nothing of them is a process here. Whether one lives is asked of itself, and of its cloud only when it is
+silent: a cloud's API has limits, and an engine's own answer says more.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from poorwill.core.launch import Running
+from poorwill.core.ports.driver import DriverError
+from poorwill.core.ports.log import Log
+from poorwill.core.words import ReplicaId
+from poorwill.tiers.hibernated.cloud import MachineGone, MachineState
+from poorwill.tiers.hibernated.machine import RentedMachine
+from poorwill.tiers.processes.readiness import http_status
+
+
+@dataclass(slots=True, kw_only=True)
+class RentedEngines:
+    """The engines of a fleet's rented machines. Implements the port `Processes`."""
+
+    machines: Mapping[ReplicaId, RentedMachine]
+    log: Log
+    watch_s: float = 15.0
+    """Between two questions to an engine whether it lives."""
+    silences: int = 4
+    """So many in a row make an engine a dead one: whatever restarts it on its machine has had its time."""
+    kill_limit_s: float = 60.0
+
+    async def kill(self, running: Running) -> None:
+        """Have the engine's machine hibernated, which costs least; return when it is on its way there.
+
+        Raises DriverError where the cloud does not begin with it in time: the machine may then be billed on,
+        and the next sweep tries again. Cancelled: likewise.
+        """
+        try:
+            await self._machine(running).release(limit_s=self.kill_limit_s)
+        except MachineGone:
+            return
+
+    async def exited(self, running: Running) -> str:
+        """Wait until the engine answers no more and return why, for people.
+
+        Cancelled: neither engine nor machine is touched.
+        """
+        machine, silent = self._machine(running), 0
+        while silent < self.silences:
+            await asyncio.sleep(self.watch_s)
+            if await http_status(running.host, running.port, "/") is not None:
+                silent = 0
+                continue
+            silent += 1
+            try:
+                seen = await machine.look(attempts=1)
+            except MachineGone as gone:
+                return str(gone)
+            except DriverError as error:
+                self.log.warning("cannot look at a machine", machine=machine.named, why=str(error))
+                continue
+            if seen.state is not MachineState.RUNNING:
+                return f"ended with its machine: {machine.named} is {seen.word}"
+        return f"does not answer on {machine.named}, which runs"
+
+    def alive(self, running: Running) -> bool:
+        """Return whether its machine ran when it was last looked at, or was not looked at yet.
+
+        False for what is on another machine than the replica has by now.
+        """
+        machine = self.machines.get(running.replica)
+        if machine is None or machine.named != running.machine:
+            return False
+        return machine.seen is None or machine.seen.state is MachineState.RUNNING
+
+    def _machine(self, running: Running) -> RentedMachine:
+        machine = self.machines.get(running.replica)
+        if machine is None or machine.named != running.machine:
+            raise DriverError(
+                f"{running.machine or 'this machine'} is not the rented machine of {running.replica}: "
+                "what runs there may run on, and be billed"
+            )
+        return machine

@@ -1,0 +1,96 @@
+"""Scaleway's Instances API, as far as a machine is parked and woken with it.
+
+The routes, actions and states: the Instance API v1 and Scaleway's own SDK (scaleway/scaleway-sdk-go,
+api/instance/v1 and scw/errors.go); what each state costs: Scaleway's docs, instances/reference-content/
+instance-states and the billing FAQ. Read in November 2026. What follows from them:
+
+- `poweroff` releases the hypervisor: *stopped* bills volumes and flexible addresses. That is how a machine is
+  parked; its memory and its GPU's are not kept. Block volumes stay as they are, local ones are copied away.
+- *stopped in place* (standby) keeps the hypervisor and is billed in full, for GPUs by the minute. It leads to
+  *stopped* by way of *running* only (the transition table of Scaleway's own Terraform provider).
+- *stopping* leads to either; it is taken for the better one, and the next look tells.
+- Errors have a type: `out_of_stock` is a lack of hardware, `transient_state` a machine or volume on its way.
+  With which status they come is not documented, so the type is believed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from poorwill.tiers.hibernated.cloud import CloudBusy, MachineState, Seen, Verb
+from poorwill.tiers.hibernated.cloud_http import call, refusal
+
+API = "https://api.scaleway.com"
+
+STATES: Mapping[str, MachineState] = MappingProxyType(
+    {
+        "running": MachineState.RUNNING,
+        "stopped in place": MachineState.OFF,
+        "stopping": MachineState.PARKING,
+        "stopped": MachineState.PARKED,
+        "locked": MachineState.FAILED,
+    }
+)
+"""Any other word (`starting`, and whatever may be added) is a machine on its way."""
+
+ACTIONS: Mapping[Verb, str] = MappingProxyType(
+    {
+        Verb.HIBERNATE: "poweroff",
+        Verb.RESTORE: "poweron",
+        Verb.START: "poweron",
+        Verb.REBOOT: "reboot",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaleway:
+    """A client for one account. Implements the port `Cloud`; a machine's id is `ZONE/ID`."""
+
+    key: str = field(repr=False)
+    api: str = API
+    answer_limit_s: float = 20.0
+
+    @property
+    def name(self) -> str:
+        """The cloud's name."""
+        return "scaleway"
+
+    async def state(self, machine: str) -> Seen:
+        """Return what the machine does; see `Cloud.state`."""
+        body = await self._call("GET", machine)
+        server = body.get("server")
+        word = server.get("state") if isinstance(server, dict) else None
+        if not isinstance(word, str) or not word:
+            raise CloudBusy(f"{self.name} does not say what machine {machine} does")
+        return Seen(state=STATES.get(word, MachineState.MOVING), word=word)
+
+    async def ask(self, machine: str, verb: Verb) -> None:
+        """Ask for a change; see `Cloud.ask`."""
+        await self._call("POST", machine, "/action", {"action": ACTIONS[verb]})
+
+    async def _call(
+        self, method: str, machine: str, path: str = "", body: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        zone, _, server = machine.rpartition("/")
+        url = f"{self.api.rstrip('/')}/instance/v1/zones/{zone}/servers/{server}{path}"
+        answer, found = await call(
+            self.name,
+            method,
+            url,
+            headers={"x-auth-token": self.key},
+            body=body,
+            limit_s=self.answer_limit_s,
+        )
+        if answer.is_success:
+            return found
+        kind, message = str(found.get("type") or ""), str(found.get("message") or "")
+        said = ": ".join(filter(None, (kind, message)))
+        if kind == "transient_state":
+            raise CloudBusy(f"{self.name} is still busy with machine {machine} ({said})")
+        raise refusal(self.name, machine, answer, said, lacking=_lacking)
+
+
+def _lacking(message: str) -> bool:
+    return message.startswith("out_of_stock")

@@ -1,0 +1,1 @@
+"""Engine processes, shared by all tiers: starting, finding, watching and ending them."""

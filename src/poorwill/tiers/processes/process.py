@@ -1,0 +1,310 @@
+"""Engine processes: starting them, knowing them again, watching their end, ending them and reaping.
+
+A process is named by its pid and its start time, never by its pid alone. Engines get their own session,
+the log as an inherited descriptor and no pipe to poorwill, so that they live through poorwill's death and
+the next poorwill finds them by a mark in their environment. Whether a process is our child makes no
+difference to anything here but its exit status, which only a parent learns.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from poorwill.core.launch import Launch, PhaseMark, Running
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import DriverError, Found, Report
+from poorwill.core.ports.log import Log
+from poorwill.core.words import Phase, ReplicaId
+from poorwill.tiers.processes import procfs
+from poorwill.tiers.processes.blocking import open_pidfd, process_end
+from poorwill.tiers.processes.enginelog import bound_log, mark_start, open_log, tail
+from poorwill.tiers.processes.session import reap, send, session_gone
+
+MARK = "POORWILL_REPLICA"
+"""Name of the variable that marks a process as an engine of some fleet; its value is `_Mark` as JSON."""
+
+WATCH_S = 5.0
+"""How often a watched process's log is bounded and its stray zombies are reaped."""
+
+KEPT_STATUSES = 256
+
+PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
+
+
+@contextmanager
+def subreaper() -> Iterator[None]:
+    """Make orphaned descendants of this process its children for as long as the context lasts.
+
+    (PR_SET_CHILD_SUBREAPER, prctl(2).) For whoever composes a program that restores processes: a restored
+    engine is the child of the restorer, which exits; without this, init inherits it and its zombie may hold
+    the pid for seconds, so that the next restore to the same pid fails. Afterwards the process is what it
+    was before: one that reaps nobody must not inherit anybody. Raises OSError.
+    """
+    before = ctypes.c_int()
+    _prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before))
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        _prctl(PR_SET_CHILD_SUBREAPER, before.value)
+
+
+def _prctl(option: int, argument: Any) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, argument, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineProcesses:
+    """The engine processes of one fleet. Implements the port `Processes`."""
+
+    fleet: str
+    """The fleet directory, absolute: tells this fleet's processes from another's."""
+    clock: Clock
+    log: Log
+    grace_s: float = 5.0
+    """Between SIGTERM and SIGKILL."""
+    log_cap_bytes: int = 64 * 2**20
+    """A log that grows beyond this is cut to its end part."""
+    statuses: dict[int, int] = field(default_factory=dict)
+    """Wait statuses of children already reaped, until `exited` tells them."""
+
+    def spawn(
+        self,
+        launch: Launch,
+        *,
+        generation: int,
+        driver: str,
+        report: Report,
+        machine: Launch | None = None,
+    ) -> Running:
+        """Start an engine. Synchronous, so that no cancellation can lose a process just made.
+
+        `machine` is what is executed in its place where the engine runs in a machine of its own.
+
+        Raises DriverError where the command cannot be executed or the log cannot be opened.
+        """
+        run = machine or launch
+        report(PhaseMark(phase=Phase.SPAWN, at_us=self.clock.now_us()))
+        try:
+            log_fd = open_log(launch.log_path)
+        except OSError as error:
+            raise DriverError(f"cannot open the log {launch.log_path}: {error.strerror}") from error
+        mark_start(log_fd, launch.replica)
+        try:
+            child = subprocess.Popen(
+                run.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log_fd,
+                stderr=log_fd,
+                cwd=run.cwd,
+                env={**run.env, **self._mark(launch, generation, driver)},
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise DriverError(f"cannot start {run.argv[0]}: {error}") from error
+        finally:
+            os.close(log_fd)
+        # The end of a child is seen through its pidfd and its status collected by `_reap`, the same way
+        # as for an adopted process; Popen must neither wait for it nor warn that it did not.
+        child.returncode = 0
+        return self.running(launch, pid=child.pid, generation=generation, driver=driver, extra={})
+
+    def running(
+        self, launch: Launch, *, pid: int, generation: int, driver: str, extra: Mapping[str, str]
+    ) -> Running:
+        """Describe an existing process as this replica's. Raises DriverError where it does not exist."""
+        stat = procfs.read_stat(pid)
+        if stat is None:
+            raise DriverError(f"process {pid} of replica {launch.replica} does not exist")
+        return Running(
+            replica=launch.replica,
+            generation=generation,
+            pid=pid,
+            pid_started=stat.started,
+            host=launch.host,
+            port=launch.port,
+            log_path=launch.log_path,
+            driver=driver,
+            extra=dict(extra),
+            engine_model=launch.engine_model,
+            launched=launch.identity(),
+        )
+
+    def alive(self, running: Running) -> bool:
+        """Return whether exactly this process exists and is not a zombie."""
+        if running.machine:
+            return False
+        stat = procfs.read_stat(running.pid)
+        return stat is not None and stat.started == running.pid_started and stat.state not in "ZX"
+
+    async def exited(self, running: Running) -> str:
+        """Wait until the process has ended and return why, for people; meanwhile bound its log.
+
+        Cancelled: the process is not touched.
+        """
+        pidfd = open_pidfd(running.pid)
+        if pidfd is not None:
+            try:
+                while self.alive(running) and not await process_end(pidfd, within_s=WATCH_S):
+                    self.bound_log(running)
+                    self._reap(running.pid)
+            finally:
+                os.close(pidfd)
+        return self._why_ended(running)
+
+    def bound_log(self, running: Running) -> None:
+        """Cut the replica's log to its end part where it has outgrown its cap. Never raises."""
+        try:
+            if bound_log(running.log_path, cap_bytes=self.log_cap_bytes):
+                self.log.warning(
+                    "an engine floods its log; cut to its end",
+                    replica=running.replica,
+                    path=running.log_path,
+                    cap_bytes=self.log_cap_bytes,
+                )
+        except OSError as error:
+            self.log.warning("cannot bound a log", path=running.log_path, error=str(error))
+
+    async def kill(self, running: Running) -> None:
+        """End the session: SIGTERM, a grace period, SIGKILL. Returns when it is gone and reaped.
+
+        Raises DriverError where it does not disappear (it hangs inside the kernel), and for an engine on a
+        rented machine, which has no process here to end. Cancelled: the grace period ends at once.
+        """
+        if running.machine:
+            raise DriverError(
+                f"{running.machine} is no longer configured: it may run on, and be billed"
+            )
+        try:
+            if self.alive(running):
+                # A stopped process would never see SIGTERM alone.
+                self._signal(running, signal.SIGTERM, signal.SIGCONT)
+                pidfd = open_pidfd(running.pid)
+                if pidfd is not None:
+                    try:
+                        await process_end(pidfd, within_s=self.grace_s)
+                    finally:
+                        os.close(pidfd)
+        finally:
+            self.kill_now(running)
+            await self.gone(running)
+
+    def kill_now(self, running: Running) -> None:
+        """Send SIGKILL to the whole session and do not wait."""
+        self._signal(running, signal.SIGKILL)
+
+    def stop(self, running: Running) -> None:
+        """Stop a session where it is (SIGSTOP); one that is stopped stays so."""
+        self._signal(running, signal.SIGSTOP)
+
+    def resume(self, running: Running) -> None:
+        """Let a stopped session run on (SIGCONT)."""
+        self._signal(running, signal.SIGCONT)
+
+    async def gone(self, running: Running) -> None:
+        """Wait until every process of a killed session has disappeared, reaping those that are ours.
+
+        Raises DriverError where one hangs inside the kernel. Cancelled: nothing more is waited for.
+        """
+        await session_gone(running.pid, started=running.pid_started, reaped=self.statuses.update)
+
+    def found(self) -> Sequence[Found]:
+        """Return the running engines of this fleet, found by their mark, whoever started them.
+
+        The generation is the one they were started with: a restore does not change an environment.
+        """
+        return [
+            Found(
+                replica=running.replica,
+                generation=running.generation,
+                tier=None,
+                what=f"pid {running.pid}: {procfs.command_line(running.pid)}",
+                running=running,
+            )
+            for stat in procfs.all_processes()
+            if stat.pid == stat.session and stat.state not in "ZX"
+            for running in self._marked(stat)
+        ]
+
+    def _mark(self, launch: Launch, generation: int, driver: str) -> Mapping[str, str]:
+        mark = {
+            "fleet": self.fleet,
+            "replica": launch.replica,
+            "generation": generation,
+            "host": launch.host,
+            "port": launch.port,
+            "log_path": launch.log_path,
+            "driver": driver,
+            "engine_model": launch.engine_model,
+            "launched": launch.identity(),
+        }
+        # SPT_NOENV keeps py-setproctitle, which vLLM uses, from overwriting the environment in place.
+        return {MARK: json.dumps(mark, sort_keys=True), "SPT_NOENV": "1"}
+
+    def _marked(self, stat: procfs.ProcessStat) -> list[Running]:
+        try:
+            mark = json.loads(procfs.environment(stat.pid).get(MARK, ""))
+            if mark["fleet"] != self.fleet:
+                return []
+            return [
+                Running(
+                    replica=ReplicaId(mark["replica"]),
+                    generation=int(mark["generation"]),
+                    pid=stat.pid,
+                    pid_started=stat.started,
+                    host=mark["host"],
+                    port=int(mark["port"]),
+                    log_path=mark["log_path"],
+                    driver=mark["driver"],
+                    engine_model=mark.get("engine_model", ""),
+                    launched=mark.get("launched", ""),
+                )
+            ]
+        except (ValueError, KeyError, TypeError):
+            return []  # no mark, or somebody else's variable of this name
+
+    def _signal(self, running: Running, *numbers: signal.Signals) -> None:
+        leader = procfs.read_stat(running.pid)
+        if leader is not None and leader.started != running.pid_started:
+            return  # the pid is another process's now; ours and its session are gone
+        send(procfs.session_members(running.pid), *numbers)
+
+    def _reap(self, session: int) -> None:
+        self._keep(session, reap(procfs.session_members(session)))
+
+    def _keep(self, leader: int, statuses: Mapping[int, int]) -> None:
+        """Keep how the session's leader ended, for `exited`; the latest few, should nobody ask."""
+        if leader in statuses:
+            self.statuses[leader] = statuses[leader]
+            while len(self.statuses) > KEPT_STATUSES:
+                del self.statuses[next(iter(self.statuses))]
+
+    def _why_ended(self, running: Running) -> str:
+        self._reap(running.pid)
+        status = self.statuses.pop(running.pid, None)
+        last = tail(running.log_path)
+        return why_ended(status) + (f"; the log ends: {last}" if last else "")
+
+
+def why_ended(status: int | None) -> str:
+    """Word a wait status; None is a process that was not our child."""
+    if status is None:
+        return "ended (exit status unknown: not started by this poorwill)"
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"ended with exit status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    return f"killed by signal {-code} ({name})"

@@ -1,0 +1,100 @@
+"""Waiting until an engine's readiness path answers 200, while watching that its process lives.
+
+Polling is the one protocol every engine speaks. It has a delay, which grows, and a deadline.
+"""
+
+import asyncio
+import os
+import socket
+from dataclasses import dataclass
+
+from poorwill.core.launch import Launch, Running
+from poorwill.core.ports.driver import DriverError
+from poorwill.tiers.processes import procfs
+from poorwill.tiers.processes.blocking import open_pidfd, process_end
+from poorwill.tiers.processes.process import EngineProcesses
+
+FIRST_DELAY_S = 0.004
+LONGEST_DELAY_S = 0.1
+ANSWER_LIMIT_S = 5.0
+"""For one answer: an engine that accepts and then loads may leave a request lying."""
+
+
+def refuse_taken_port(launch: Launch) -> None:
+    """Raise DriverError where something listens on the replica's port already."""
+    family = socket.AF_INET6 if ":" in launch.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # Without this, a connection of the last engine in TIME_WAIT would count as taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((launch.host, launch.port))
+        except OSError as error:
+            holder = procfs.port_holder(launch.host, launch.port)
+            raise DriverError(
+                f"port {launch.port} of replica {launch.replica} cannot be used: {error.strerror}"
+                f"; held by {holder}"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """How to wait for an engine."""
+
+    processes: EngineProcesses
+    limit_s: float = 900.0
+    """The deadline where the caller has none of its own; the wake's own bounds are shorter."""
+
+    async def wait(self, running: Running, launch: Launch) -> None:
+        """Return when the engine answers its readiness path with a 2xx status.
+
+        Raises DriverError where its process ends first (with its last log lines) or `limit_s` elapses.
+        Cancelled: the process is left as it is.
+        """
+        pidfd = open_pidfd(running.pid)
+        if pidfd is None:
+            raise await self._ended(running)
+        last = "nothing"
+        try:
+            async with asyncio.timeout(self.limit_s):
+                delay_s = FIRST_DELAY_S
+                while True:
+                    status = await http_status(launch.host, launch.port, launch.ready_path)
+                    if status is not None and 200 <= status < 300 and self.processes.alive(running):
+                        return
+                    last = "nothing" if status is None else f"status {status}"
+                    if await process_end(pidfd, within_s=delay_s):
+                        raise await self._ended(running)
+                    self.processes.bound_log(running)
+                    delay_s = min(delay_s * 1.5, LONGEST_DELAY_S)
+        except TimeoutError:
+            raise DriverError(
+                f"replica {launch.replica} did not become ready within {self.limit_s:.0f} s: "
+                f"{launch.ready_path} last answered {last}"
+            ) from None
+        finally:
+            os.close(pidfd)
+
+    async def _ended(self, running: Running) -> DriverError:
+        why = await self.processes.exited(running)
+        return DriverError(f"the engine of replica {running.replica} {why}")
+
+
+async def http_status(host: str, port: int, path: str) -> int | None:
+    """Return the status of a GET, or None where nobody answers within `ANSWER_LIMIT_S`.
+
+    The connection is closed by us: an open one would keep the replica from being parked.
+    """
+    writer = None
+    try:
+        async with asyncio.timeout(ANSWER_LIMIT_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
+            writer.write(request.encode("ascii"))
+            line = await reader.readline()
+            words = line.split(None, 2)
+            return int(words[1]) if len(words) > 1 and words[0].startswith(b"HTTP/") else None
+    except (OSError, TimeoutError, ValueError):
+        return None
+    finally:
+        if writer is not None:
+            writer.transport.abort()

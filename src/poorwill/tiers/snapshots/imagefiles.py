@@ -1,0 +1,150 @@
+"""The bytes of an image: check sums, syncing, reading ahead. Blocking; runs in worker threads.
+
+The check sum is CRC-32 for each chunk of 16 MiB. It is there to find damage (a torn write, a bad disk, a
+truncated copy), for which 32 bits for each chunk are plenty, and it is the quickest the standard library
+has: 6.9 GiB/s on one core where SHA-256 makes 1.9 and BLAKE2b 1.3 (the build's machine, an AMD EPYC), so
+that checking hides behind reading. It does not resist a forger: whoever can write to this directory, which
+is its owner's alone, can write a manifest too. Sealed snapshots (`sealing`) resist that.
+"""
+
+import os
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from poorwill.tiers.snapshots.manifest import FileRecord
+
+CHUNK_BYTES = 16 * 2**20
+READ_BYTES = 2**20
+"""Small enough to stay in a core's cache between the read and the check sum."""
+
+WORKERS = min(8, max(2, os.cpu_count() or 1))
+"""Readers at once: a disk answers several better than one."""
+
+
+class Stopped(Exception):
+    """The work was told to stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """One stretch of one file."""
+
+    name: str
+    index: int
+    offset: int
+    bytes: int
+
+
+def chunks_of(name: str, size_bytes: int) -> list[Chunk]:
+    """Return a file's chunks in order; an empty file has none."""
+    return [
+        Chunk(name=name, index=index, offset=offset, bytes=min(CHUNK_BYTES, size_bytes - offset))
+        for index, offset in enumerate(range(0, size_bytes, CHUNK_BYTES))
+    ]
+
+
+def record_files(directory: Path, stop: threading.Event) -> tuple[FileRecord, ...]:
+    """Return the records of a directory's files, which are made owner-only and synced meanwhile.
+
+    Raises OSError (disk full shows here at the latest), Stopped.
+    """
+    names = sorted(entry.name for entry in os.scandir(directory))
+    sizes = {name: (directory / name).stat().st_size for name in names}
+    chunks = [chunk for name in names for chunk in chunks_of(name, sizes[name])]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        syncs = [pool.submit(sync_file, directory / name) for name in names]
+        checks = dict(zip(chunks, _map(pool, _check(directory, stop), chunks), strict=True))
+        for sync in syncs:
+            sync.result()
+    sync_directory(directory)
+    return tuple(
+        FileRecord(
+            name=name,
+            bytes=sizes[name],
+            checks=tuple(checks[chunk] for chunk in chunks_of(name, sizes[name])),
+        )
+        for name in names
+    )
+
+
+def verify_files(
+    directory: Path, records: Iterable[FileRecord], stop: threading.Event
+) -> list[str]:
+    """Read files through, several chunks at once, and return what is wrong with them; empty: nothing.
+
+    Reading also brings them into the page cache, which is where a restore then finds them. Raises Stopped.
+    """
+    wrong: list[str] = []
+    chunks: list[Chunk] = []
+    expected: list[int] = []
+    for record in records:
+        path = directory / record.name
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            wrong.append(f"{record.name} is missing")
+            continue
+        if size != record.bytes:
+            wrong.append(f"{record.name} has {size} bytes instead of {record.bytes}")
+            continue
+        parts = chunks_of(record.name, record.bytes)
+        if len(parts) != len(record.checks):
+            wrong.append(f"{record.name} has another number of check sums than chunks")
+            continue
+        chunks += parts
+        expected += record.checks
+    with ThreadPoolExecutor(WORKERS) as pool:
+        found = _map(pool, _check(directory, stop), chunks)
+        for chunk, is_now, was in zip(chunks, found, expected, strict=True):
+            if is_now != was:
+                wrong.append(f"{chunk.name} is damaged after byte {chunk.offset}")
+    return wrong
+
+
+def sync_file(path: Path) -> None:
+    """Make a file owner-only and durable. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, 0o600)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Make a directory's entries durable. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check(directory: Path, stop: threading.Event) -> Callable[[Chunk], int]:
+    def check(chunk: Chunk) -> int:
+        buffer = bytearray(READ_BYTES)
+        view = memoryview(buffer)
+        crc, left = 0, chunk.bytes
+        with open(directory / chunk.name, "rb", buffering=0) as file:
+            file.seek(chunk.offset)
+            while left > 0:
+                if stop.is_set():
+                    raise Stopped
+                count = file.readinto(view[: min(READ_BYTES, left)])
+                if not count:
+                    return -1  # shorter than it was a moment ago: never equal to a check sum
+                crc = zlib.crc32(view[:count], crc)
+                left -= count
+        return crc
+
+    return check
+
+
+def _map(
+    pool: ThreadPoolExecutor, work: Callable[[Chunk], int], chunks: Sequence[Chunk]
+) -> list[int]:
+    return list(pool.map(work, chunks))

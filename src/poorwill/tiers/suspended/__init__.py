@@ -1,0 +1,1 @@
+"""The tier `suspended`: a virtual machine's memory on disk, by QEMU."""

@@ -1,0 +1,1 @@
+"""QEMU: the program, its monitor, and guests that run."""

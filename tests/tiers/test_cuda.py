@@ -1,0 +1,226 @@
+"""GPU state: the order of the driver's calls, its known failures, and a freeze with device state in it."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poorwill.core.ports.driver import DriverError
+from poorwill.core.words import Phase
+from poorwill.tiers.frozen.criu import Criu
+from poorwill.tiers.frozen.cuda import (
+    CudaBroken,
+    CudaDevice,
+    CudaFailed,
+    CudaState,
+    answer,
+    bring_back,
+    take_down,
+)
+from poorwill.tiers.frozen.device import DeviceBroken, DeviceImage
+from poorwill.tiers.snapshots.manifest import HostFacts
+
+from .cases import new_cold, new_frozen
+from .conftest import Fleet, ask
+from .fake_cuda import GPU, ROOM, FakeCuda, FakeDevice, FakeProcess
+
+GB = 2**30
+
+
+def ranks(count: int, **changes: object) -> FakeCuda:
+    processes = {100 + rank: FakeProcess(gpu_bytes=(rank + 1) * GB) for rank in range(count)}
+    return FakeCuda(processes=processes, ranks=True, **changes)  # type: ignore[arg-type]
+
+
+def states(cuda: FakeCuda) -> set[CudaState]:
+    return {process.state for process in cuda.processes.values()}
+
+
+def test_all_ranks_are_locked_before_any_is_checkpointed_and_restored_before_any_is_unlocked():
+    cuda = ranks(3)
+    pids = list(cuda.processes)
+    released = take_down(cuda, pids)
+    assert released == {GPU: 6 * GB} and states(cuda) == {CudaState.CHECKPOINTED}
+    assert [call for call, _ in cuda.calls] == ["lock"] * 3 + ["checkpoint"] * 3
+    cuda.calls.clear()
+    bring_back(cuda, pids, released)
+    assert [call for call, _ in cuda.calls] == ["restore"] * 3 + ["unlock"] * 3
+    assert states(cuda) == {CudaState.RUNNING}
+    assert [process.gpu_bytes for process in cuda.processes.values()] == [GB, 2 * GB, 3 * GB]
+
+
+def test_the_fake_hangs_where_the_driver_does():
+    cuda = ranks(2)
+    cuda.lock(100, limit_ms=1)
+    with pytest.raises(AssertionError, match="while its peer 101 is running"):
+        cuda.checkpoint(100)
+
+
+def test_a_lock_that_times_out_leaves_everybody_running():
+    cuda = ranks(3)
+    cuda.processes[102].busy = True
+    with pytest.raises(CudaFailed, match="NOT_READY"):
+        take_down(cuda, list(cuda.processes))
+    assert states(cuda) == {CudaState.RUNNING}
+
+
+def test_a_restore_is_not_tried_without_enough_free_memory():
+    cuda = ranks(1)
+    released = take_down(cuda, [100])
+    cuda.taken_by_others = ROOM - GB // 2
+    cuda.calls.clear()
+    with pytest.raises(CudaFailed, match=rf"needed on {GPU}"):
+        bring_back(cuda, [100], released)
+    assert cuda.calls == [] and not cuda.processes[100].doomed
+    cuda.taken_by_others = 0
+    bring_back(cuda, [100], released)
+    assert states(cuda) == {CudaState.RUNNING}
+
+
+def test_a_restore_that_runs_out_of_memory_after_all_is_broken_for_good():
+    cuda = ranks(1)
+    take_down(cuda, [100])
+    cuda.taken_by_others = ROOM - GB // 2
+    with pytest.raises(CudaBroken, match="OPERATING_SYSTEM"):
+        bring_back(cuda, [100], {GPU: 0})  # as if the memory was taken right after the look
+    cuda.taken_by_others = 0
+    with pytest.raises(CudaBroken, match="ILLEGAL_STATE"):
+        bring_back(cuda, [100], {GPU: 0})
+
+
+@given(count=st.integers(1, 4), fail_at=st.integers(0, 20))
+def test_whatever_call_fails_a_take_down_leaves_all_running_all_down_or_says_broken(
+    count: int, fail_at: int
+):
+    cuda = ranks(count, fail_at=fail_at)
+    held = {pid: process.gpu_bytes for pid, process in cuda.processes.items()}
+    try:
+        take_down(cuda, list(cuda.processes))
+    except CudaBroken:
+        assert CudaState.FAILED in states(cuda)
+    except CudaFailed:
+        assert states(cuda) == {CudaState.RUNNING}
+        assert {pid: process.gpu_bytes for pid, process in cuda.processes.items()} == held
+    else:
+        assert states(cuda) == {CudaState.CHECKPOINTED}
+
+
+@given(count=st.integers(1, 4), fail_at=st.integers(0, 8))
+def test_whatever_call_fails_a_bring_back_leaves_all_running_or_says_broken(
+    count: int, fail_at: int
+):
+    cuda = ranks(count)
+    pids = list(cuda.processes)
+    released = take_down(cuda, pids)
+    cuda.calls.clear()
+    cuda.fail_at = fail_at
+    try:
+        bring_back(cuda, pids, released)
+    except CudaBroken:
+        assert fail_at < 2 * count
+    else:
+        assert states(cuda) == {CudaState.RUNNING}
+
+
+def test_the_child_answers_in_json_whether_it_worked_failed_or_broke():
+    cuda = ranks(1)
+    said = json.loads(answer({"call": "take_down", "pids": [100]}, cuda))
+    assert said == {"bytes_by_gpu": {GPU: GB}}
+    request = {"call": "bring_back", "pids": [100], **said}
+    assert json.loads(answer(request, cuda)) == {}
+    said = json.loads(answer({"call": "take_down", "pids": [7]}, cuda))
+    assert said["broken"] and "INVALID_VALUE" in said["error"]
+    cuda.processes[100].busy = True
+    said = json.loads(answer({"call": "take_down", "pids": [100]}, cuda))
+    assert not said["broken"] and "NOT_READY" in said["error"]
+
+
+async def test_an_engine_without_a_gpu_is_left_alone():
+    assert await CudaDevice().take_down([os.getpid()]) == DeviceImage()
+
+
+async def test_without_a_driver_the_child_says_so_and_nothing_has_changed():
+    if HostFacts.read().gpu_driver != "none":
+        pytest.skip("this machine has an NVIDIA driver")
+    with pytest.raises(DriverError, match=r"(?i)cuda") as caught:
+        await CudaDevice().bring_back(DeviceImage(pids=(1,), bytes_by_gpu={GPU: 1}))
+    assert not isinstance(caught.value, DeviceBroken)
+
+
+async def test_a_call_that_hangs_is_killed_at_its_limit():
+    with pytest.raises(DeviceBroken, match="hung"):
+        await CudaDevice(limit_s=0.0).bring_back(DeviceImage(pids=(1,)))
+
+
+# a freeze with device state in it
+
+
+async def test_device_state_goes_down_before_the_dump_and_comes_back_after_the_restore(
+    fleet: Fleet, criu: Criu
+):
+    device = FakeDevice()
+    driver = new_frozen(fleet, criu, device=device)
+    launch = fleet.launch()
+    running = await new_cold(fleet).wake(
+        fleet.cold(launch), launch, generation=1, report=fleet.report
+    )
+    parked = await driver.park(running, launch, generation=1)
+    assert device.cuda is not None and device.states() == {CudaState.CHECKPOINTED}
+    fleet.marks.clear()
+    woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
+    assert device.states() == {CudaState.RUNNING} and ask(woken) == "1"
+    (mark,) = [mark for mark in fleet.marks if mark.phase is Phase.RESTORE_DEVICE]
+    assert mark.bytes_read == GB
+
+
+async def test_a_device_without_room_fails_the_wake_before_the_image_is_touched(
+    fleet: Fleet, criu: Criu
+):
+    device = FakeDevice()
+    driver = new_frozen(fleet, criu, device=device)
+    launch = fleet.launch()
+    running = await new_cold(fleet).wake(
+        fleet.cold(launch), launch, generation=1, report=fleet.report
+    )
+    parked = await driver.park(running, launch, generation=1)
+    assert device.cuda is not None
+    device.cuda.taken_by_others = ROOM
+    with pytest.raises(DriverError, match="are free"):
+        await driver.wake(parked, launch, generation=2, report=fleet.report)
+    assert fleet.processes.found() == []
+    device.cuda.taken_by_others = 0
+    assert ask(await driver.wake(parked, launch, generation=3, report=fleet.report)) == "1"
+
+
+async def test_an_image_with_device_state_is_not_woken_where_no_device_is_handled(
+    fleet: Fleet, criu: Criu
+):
+    launch = fleet.launch()
+    running = await new_cold(fleet).wake(
+        fleet.cold(launch), launch, generation=1, report=fleet.report
+    )
+    parked = await new_frozen(fleet, criu, device=FakeDevice()).park(running, launch, generation=1)
+    with pytest.raises(DriverError, match="handles no device"):
+        await new_frozen(fleet, criu).wake(parked, launch, generation=2, report=fleet.report)
+    assert fleet.processes.found() == []
+
+
+async def test_a_failed_dump_gives_the_device_back_and_the_engine_serves_on(
+    fleet: Fleet, criu: Criu, tmp_path
+):
+    broken = tmp_path / "criu"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o700)
+    device = FakeDevice()
+    driver = new_frozen(fleet, replace(criu, binary=str(broken)), device=device)
+    launch = fleet.launch()
+    running = await new_cold(fleet).wake(
+        fleet.cold(launch), launch, generation=1, report=fleet.report
+    )
+    with pytest.raises(DriverError, match="criu dump failed with status 1") as caught:
+        await driver.park(running, launch, generation=1)
+    assert caught.value.running == running and ask(running) == "1"
+    assert device.cuda is not None and device.states() == {CudaState.RUNNING}

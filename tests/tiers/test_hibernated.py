@@ -1,0 +1,473 @@
+"""The tier `hibernated` and cold starts of rented machines: what fails, and what is then still paid for."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from poorwill.core.launch import Launch, Running
+from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
+from poorwill.core.words import Phase, ReplicaId, Tier
+from poorwill.tiers.hibernated.cloud import CloudBusy, CloudRefused, MachineGone, Verb
+from poorwill.tiers.hibernated.driver import RentedDriver
+
+from .conftest import ask, until
+from .fake_hyperstack import Machine, Mistake
+from .rented import RentedFleet
+
+TINY = ReplicaId("tiny")
+
+
+@pytest.fixture
+def rented(tmp_path: Path) -> Iterator[RentedFleet]:
+    fleet = RentedFleet.open(tmp_path)
+    yield fleet
+    fleet.cloud.close()
+
+
+@pytest.fixture
+def launch(rented: RentedFleet) -> Launch:
+    return rented.launch()
+
+
+@pytest.fixture
+def there(rented: RentedFleet, launch: Launch) -> Machine:
+    return rented.at(TINY)
+
+
+async def wake(
+    rented: RentedFleet,
+    launch: Launch,
+    tier: Tier = Tier.COLD,
+    driver: RentedDriver | None = None,
+) -> Running:
+    parked = replace(rented.cold(launch), tier=tier, machine=rented.machine().named)
+    driver = driver or rented.driver(tier)
+    return await driver.wake(parked, launch, generation=2, report=rented.report)
+
+
+# where a wake finds the machine
+
+
+@pytest.mark.parametrize("tier", [Tier.HIBERNATED, Tier.COLD])
+@pytest.mark.parametrize(
+    ("state", "verbs"), [("HIBERNATED", ["hibernate-restore"]), ("SHUTOFF", ["start"])]
+)
+async def test_a_wake_brings_the_machine_to_run_from_where_it_is(
+    rented: RentedFleet, launch: Launch, there: Machine, tier: Tier, state: str, verbs: list[str]
+):
+    rented.cloud.put(there.id, state)
+    running = await wake(rented, launch, tier)
+    assert ask(running) == "1" and there.asked == verbs
+    assert (running.machine, running.pid) == (f"hyperstack {there.id}", 0)
+
+
+async def test_an_engine_that_serves_already_is_taken_as_it_is(
+    rented: RentedFleet, launch: Launch, there: Machine
+):
+    rented.cloud.put(there.id, "ACTIVE")
+    first = await wake(rented, launch)
+    assert ask(first) == "1"
+    assert ask(await wake(rented, launch)) == "2" and there.asked == []
+
+
+async def test_a_machine_that_runs_with_a_dead_engine_is_rebooted(
+    rented: RentedFleet, launch: Launch, there: Machine
+):
+    there.boots_dead = 1
+    rented.cloud.put(there.id, "ACTIVE")
+    running = await wake(rented, launch)
+    assert ask(running) == "1" and there.asked == ["hard-reboot"]
+    assert [mark.phase for mark in rented.marks] == [Phase.PROVISION, Phase.SPAWN] * 2
+
+
+async def test_an_engine_that_answers_that_it_loads_is_not_rebooted(rented: RentedFleet):
+    launch = rented.launch("--slow-ready", "1.0")
+    there = rented.at(TINY)
+    rented.cloud.put(there.id, "ACTIVE")
+    await wake(rented, launch, driver=rented.driver(Tier.COLD, silent_s=0.5))
+    assert there.asked == []
+
+
+async def test_the_phases_say_what_is_known_of_a_machine_that_nobody_can_look_into(
+    rented: RentedFleet,
+):
+    launch = rented.launch("--slow-ready", "0.3")
+    await wake(rented, launch)
+    marks = rented.marks
+    assert [mark.phase for mark in marks] == [Phase.PROVISION, Phase.SPAWN, Phase.WEIGHTS]
+    assert [mark.detail for mark in marks] == [
+        rented.machine().named,
+        "the machine boots and starts its engine",
+        "its engine answers 503",
+    ]
+
+
+# wakes that fail: the machine is not left running
+
+
+async def test_an_engine_that_never_becomes_ready_fails_the_wake_and_its_machine_is_hibernated(
+    rented: RentedFleet,
+):
+    launch = rented.launch("--never-ready")
+    there = rented.at(TINY)
+    with pytest.raises(DriverError, match="/health last answered status 503"):
+        await wake(rented, launch, driver=rented.driver(Tier.COLD, wake_limit_s=0.4))
+    assert there.asked[-1] == "hibernate" and not there.engine_runs
+
+
+async def test_a_machine_hibernated_at_the_console_during_a_wake_fails_it(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    there.boots_dead = 1
+    waking = asyncio.get_running_loop().create_task(wake(rented, launch))
+    await until(lambda: any(mark.phase is Phase.SPAWN for mark in rented.marks))
+    rented.cloud.put(there.id, "HIBERNATED")
+    with pytest.raises(DriverError, match="became HIBERNATED before its engine was ready"):
+        await waking
+    assert there.asked == ["hibernate-restore"]
+
+
+async def test_a_cloud_that_falls_silent_while_the_engine_loads_does_not_fail_the_wake(
+    rented: RentedFleet,
+):
+    launch = rented.launch("--slow-ready", "0.4")
+    there = rented.at(TINY)
+    waking = asyncio.get_running_loop().create_task(wake(rented, launch))
+    await until(lambda: any(mark.phase is Phase.SPAWN for mark in rented.marks))
+    there.mistakes += [Mistake(503)] * 50
+    assert ask(await waking) == "1"
+    assert 0 < len(there.mistakes) < 50, "it was looked at"
+
+
+async def test_a_machine_deleted_during_a_wake_is_gone_and_nothing_is_undone(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    there.boots_dead = 1
+    waking = asyncio.get_running_loop().create_task(wake(rented, launch, Tier.HIBERNATED))
+    await until(lambda: any(mark.phase is Phase.SPAWN for mark in rented.marks))
+    there.deleted = True
+    with pytest.raises(SnapshotRefused, match="is gone"):
+        await waking
+    assert rented.log.lines == []
+
+
+async def test_no_hardware_for_a_restore_is_no_capacity_and_costs_nothing(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    there.mistakes.append(Mistake(400, "Not enough GPUs", verb="hibernate-restore"))
+    with pytest.raises(NoCapacity, match="no room for machine"):
+        await wake(rented, launch, Tier.HIBERNATED)
+    assert there.status == "HIBERNATED" and there.asked == []
+
+
+async def test_a_machine_that_is_gone_refuses_its_wake_for_good(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    there.deleted = True
+    with pytest.raises(SnapshotRefused, match=r"machine 1000 is gone, or the API key may not"):
+        await wake(rented, launch, Tier.HIBERNATED)
+    with pytest.raises(MachineGone):
+        await wake(rented, launch, Tier.COLD)
+    for tier in (Tier.HIBERNATED, Tier.COLD):
+        assert list(await rented.driver(tier).inventory()) == []
+
+
+async def test_a_refused_key_fails_a_wake_with_words_about_the_key(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    rented.cloud.key = "another"
+    with pytest.raises(CloudRefused, match="refuses the API key"):
+        await wake(rented, launch)
+    assert rented.log.lines == [], "nothing was asked of the machine, so nothing is undone"
+
+
+async def test_a_cloud_that_falls_silent_during_a_wake_leaves_a_machine_to_the_sweep(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    there.mistakes.append(Mistake(0, silent=True, done=True, verb="hibernate-restore"))
+    there.mistakes += [Mistake(503)] * 6
+    with pytest.raises(CloudBusy, match="503"):
+        await wake(rented, launch)
+    assert [line[1].partition(";")[0] for line in rented.log.lines] == [
+        "a rented machine may run on, and be billed"
+    ]
+    await until(lambda: there.status == "ACTIVE")
+    (found,) = await rented.driver(Tier.COLD).inventory()
+    assert found.unfinished
+
+
+async def test_a_wake_cancelled_while_the_machine_is_restored_has_it_hibernated_afterwards(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    rented.cloud.restore_s = 0.3
+    waking = asyncio.get_running_loop().create_task(wake(rented, launch))
+    await until(lambda: there.status == "RESTORING")
+    waking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waking
+    assert there.asked == ["hibernate-restore", "hibernate"]
+    assert list(await rented.driver(Tier.COLD).inventory()) == []
+
+
+async def test_a_machine_that_could_not_be_hibernated_in_time_is_said_to_be_unfinished(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    rented.cloud.restore_s = 0.4
+    waking = asyncio.get_running_loop().create_task(
+        wake(rented, launch, driver=rented.driver(Tier.COLD, undo_limit_s=0.05))
+    )
+    await until(lambda: there.status == "RESTORING")
+    waking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waking
+    ((level, message, _),) = rented.log.lines
+    assert (level, message.partition(",")[0]) == ("error", "a rented machine may run on")
+    (found,) = await rented.driver(Tier.COLD).inventory()
+    assert found.unfinished and found.running is not None
+    await rented.engines.kill(found.running)
+    assert there.asked[-1] == "hibernate"
+    assert list(await rented.driver(Tier.COLD).inventory()) == []
+
+
+async def test_a_wake_that_serves_makes_a_machine_wanted_again(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    rented.machine().unwanted = True
+    await wake(rented, launch)
+    (found,) = await rented.driver(Tier.COLD).inventory()
+    assert not found.unfinished
+
+
+# parks
+
+
+@pytest.mark.parametrize("tier", [Tier.HIBERNATED, Tier.COLD])
+async def test_either_park_hibernates_because_a_machine_that_is_off_is_billed_in_full(
+    rented: RentedFleet, there: Machine, launch: Launch, tier: Tier
+):
+    running = await wake(rented, launch)
+    parked = await rented.driver(tier).park(running, launch, generation=3)
+    assert there.status == "HIBERNATED" and there.kept_address
+    assert (parked.tier, parked.machine, parked.path) == (tier, running.machine, None)
+    billed_s = rented.cloud.bill_s(there.id)
+    await asyncio.sleep(0.02)
+    assert rented.cloud.bill_s(there.id) == billed_s > 0
+
+
+async def test_a_machine_that_was_shut_off_inside_is_started_to_be_hibernated(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    running = await wake(rented, launch)
+    rented.cloud.put(there.id, "SHUTOFF")
+    await rented.driver(Tier.COLD).park(running, launch, generation=3)
+    assert there.asked[-2:] == ["start", "hibernate"] and there.status == "HIBERNATED"
+
+
+async def test_a_machine_that_cannot_be_hibernated_serves_on(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    running = await wake(rented, launch)
+    there.mistakes.append(Mistake(400, "Flavor cannot hibernate", verb="hibernate"))
+    with pytest.raises(DriverError, match="Flavor cannot hibernate") as caught:
+        await rented.driver(Tier.HIBERNATED).park(running, launch, generation=3)
+    assert caught.value.running == running
+    assert ask(running) == "1"
+
+
+async def test_a_hibernation_that_fails_at_the_cloud_is_told(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    running = await wake(rented, launch)
+    rented.cloud.hibernate_s = 0.1
+    there.leads_to["hibernate"] = "ERROR"
+    with pytest.raises(DriverError, match="is in state ERROR") as caught:
+        await rented.driver(Tier.HIBERNATED).park(running, launch, generation=3)
+    assert caught.value.running is None
+    there.leads_to["hibernate"] = "ACTIVE"
+    rented.cloud.put(there.id, "ACTIVE")
+    with pytest.raises(DriverError, match="ACTIVE again after it was asked to hibernate") as caught:
+        await rented.driver(Tier.HIBERNATED).park(running, launch, generation=3)
+    assert caught.value.running == running
+
+
+async def test_a_park_that_is_cancelled_after_its_request_goes_on_at_the_cloud(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    running = await wake(rented, launch)
+    rented.cloud.hibernate_s = 0.1
+    parking = asyncio.get_running_loop().create_task(
+        rented.driver(Tier.HIBERNATED).park(running, launch, generation=3)
+    )
+    await until(lambda: there.status == "HIBERNATING")
+    parking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await parking
+    assert not rented.engines.alive(running)
+    woken = await wake(rented, launch, Tier.HIBERNATED)
+    assert ask(woken) == "1"
+    assert there.asked == ["hibernate-restore", "hibernate", "hibernate-restore"]
+
+
+async def test_a_hibernated_machine_can_be_called_cold_and_nothing_else_can(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    running = await wake(rented, launch)
+    parked = await rented.driver(Tier.HIBERNATED).park(running, launch, generation=3)
+    asked = list(there.asked)
+    cold = await rented.driver(Tier.COLD).descend(parked, launch, generation=4)
+    assert (cold.tier, cold.generation, there.asked) == (Tier.COLD, 4, asked)
+    with pytest.raises(DriverError, match="no way from"):
+        await rented.driver(Tier.HIBERNATED).descend(cold, launch, generation=5)
+    with pytest.raises(DriverError, match="no way from"):
+        await rented.driver(Tier.COLD).descend(replace(parked, machine=""), launch, generation=5)
+
+
+# what is found
+
+
+@pytest.mark.parametrize(
+    ("state", "found_by"),
+    [
+        ("ACTIVE", Tier.COLD),
+        ("SHUTOFF", Tier.COLD),
+        ("RESTORING", Tier.COLD),
+        ("HIBERNATED", Tier.HIBERNATED),
+        ("HIBERNATING", Tier.HIBERNATED),
+        ("ERROR", None),
+    ],
+)
+async def test_a_machine_that_is_paid_for_is_found_running_and_one_at_rest_parked(
+    rented: RentedFleet, there: Machine, state: str, found_by: Tier | None
+):
+    rented.cloud.put(there.id, state)
+    for tier in (Tier.COLD, Tier.HIBERNATED):
+        found = await rented.driver(tier).inventory()
+        assert len(found) == (tier is found_by)
+        for each in found:
+            assert (each.running is None) == (tier is Tier.HIBERNATED)
+            assert (each.parked is None) == (tier is Tier.COLD)
+
+
+async def test_a_machine_whose_cloud_is_silent_is_found_as_it_was_last_seen(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    driver = rented.driver(Tier.HIBERNATED)
+    there.mistakes.append(Mistake(503))
+    assert list(await driver.inventory()) == [], "not seen yet"
+    (found,) = await driver.inventory()
+    there.mistakes.append(Mistake(503))
+    assert list(await driver.inventory()) == [found]
+
+
+# engines watched from here
+
+
+def answers(running: Running) -> bool:
+    try:
+        return ask(running, "/health") == "ok"
+    except OSError:
+        return False
+
+
+async def ended(rented: RentedFleet, running: Running) -> str:
+    async with asyncio.timeout(5):
+        return await rented.engines.exited(running)
+
+
+async def test_an_engine_that_dies_is_noticed_though_its_machine_runs_on(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    running = await wake(rented, launch)
+    watching = asyncio.get_running_loop().create_task(ended(rented, running))
+    there.end_engine()
+    assert await watching == f"does not answer on hyperstack {there.id}, which runs"
+    assert rented.engines.alive(running)
+    await rented.engines.kill(running)
+    assert there.asked[-1] == "hibernate", "a machine without an engine is not paid for"
+
+
+async def test_a_machine_that_stops_takes_its_engine_with_it(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    running = await wake(rented, launch)
+    rented.cloud.put(there.id, "HIBERNATED")
+    why = f"ended with its machine: hyperstack {there.id} is HIBERNATED"
+    assert await ended(rented, running) == why
+    assert not rented.engines.alive(running)
+
+
+async def test_a_machine_that_is_deleted_ends_its_engine_and_needs_no_killing(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    running = await wake(rented, launch)
+    there.end_engine()
+    there.deleted = True
+    assert "is gone" in await ended(rented, running)
+    await rented.engines.kill(running)
+
+
+async def test_a_cloud_that_is_silent_does_not_make_an_engine_dead_sooner(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    running = await wake(rented, launch)
+    there.end_engine()
+    there.mistakes += [Mistake(503)] * 2
+    assert "does not answer" in await ended(rented, running)
+    assert not there.mistakes
+
+
+async def test_an_engine_that_is_restarted_on_its_machine_has_not_ended(
+    rented: RentedFleet, there: Machine, launch: Launch
+):
+    running = await wake(rented, launch)
+    engines = replace(rented.engines, watch_s=0.1, silences=10)
+    watching = asyncio.get_running_loop().create_task(engines.exited(running))
+    for _ in range(2):  # silent for longer than it may, but not at a stretch
+        there.end_engine()
+        await asyncio.sleep(0.55)
+        rented.cloud._boot(there)
+        await until(lambda: answers(running))
+        await asyncio.sleep(0.15)
+    assert not watching.done()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert ask(running) == "1"
+
+
+async def test_an_engine_of_another_machine_is_not_ended(rented: RentedFleet, launch: Launch):
+    running = await wake(rented, launch)
+    with pytest.raises(DriverError, match="hyperstack 77 is not the rented machine of tiny"):
+        await rented.engines.kill(replace(running, machine="hyperstack 77"))
+    with pytest.raises(DriverError, match="this machine is not the rented machine of tiny"):
+        await rented.engines.kill(replace(running, machine=""))
+    with pytest.raises(DriverError, match="replica other has no rented machine"):
+        await rented.driver(Tier.COLD).park(
+            replace(running, replica=ReplicaId("other")), launch, generation=1
+        )
+
+
+async def test_an_engine_on_a_machine_that_the_model_had_before_is_not_alive_for_it(
+    rented: RentedFleet, launch: Launch
+):
+    running = await wake(rented, launch)
+    assert rented.engines.alive(running)
+    assert not rented.engines.alive(replace(running, machine="hyperstack 77"))
+    assert not rented.engines.alive(replace(running, machine="", pid=1))
+
+
+async def test_a_machine_that_was_just_hibernated_and_restored_is_not_rebooted_while_it_boots(
+    rented: RentedFleet, launch: Launch
+):
+    there, machine = rented.at(TINY), rented.machine()
+    rented.cloud.put(there.id, "ACTIVE")
+    await machine.look()
+    async with machine.turn:  # as a sweep that ends it has
+        running = asyncio.get_running_loop().create_task(machine.run(limit_s=5.0))
+        await until(lambda: not machine.touched and len(machine.turn._waiters or ()) == 1)
+        await machine._request(Verb.HIBERNATE)
+        await until(lambda: there.status == "HIBERNATED")
+    assert not await running, "it did not run all along"
