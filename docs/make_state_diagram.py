@@ -19,8 +19,7 @@ def diagram() -> str:
             arrows[state, after].append(kind)
     lines = ["```mermaid", "stateDiagram-v2", "    [*] --> parked"]
     lines += [
-        f"    {before} --> {after}: {', '.join(kinds)}"
-        for (before, after), kinds in sorted(arrows.items())
+        f"    {before} --> {after}: {', '.join(kinds)}" for (before, after), kinds in sorted(arrows.items())
     ]
     return "\n".join([*lines, "```", ""])
 

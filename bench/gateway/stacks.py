@@ -82,8 +82,7 @@ def _inside(venv: Path | None, name: str) -> str | None:
 
 def _nginx(program: str, port: int, engine: int, folder: Path) -> list[str]:
     temp = "\n".join(
-        f"{kind}_temp_path {folder}/{kind};"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     config = folder / "nginx.conf"
     config.write_text(f"""

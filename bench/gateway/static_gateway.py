@@ -55,9 +55,7 @@ class StaticActivator:
     """Grants every claim on `m1`; counts what is out."""
 
     def __init__(self, port: int, clock: SystemClock) -> None:
-        self._lease = Lease(
-            model=READY, replica=ReplicaId("m1-0"), generation=1, host="127.0.0.1", port=port
-        )
+        self._lease = Lease(model=READY, replica=ReplicaId("m1-0"), generation=1, host="127.0.0.1", port=port)
         self._clock = clock
         self.out = 0
 

@@ -57,9 +57,7 @@ class Size:
 
 def size_for(gigabytes: float) -> Size:
     """Return the shape whose weights come closest to a size, with the proportions of common models."""
-    candidates = [
-        Size(hidden, layers) for hidden in (1024, 2048, 4096, 8192) for layers in range(2, 81)
-    ]
+    candidates = [Size(hidden, layers) for hidden in (1024, 2048, 4096, 8192) for layers in range(2, 81)]
     fitting = [size for size in candidates if 12 <= size.hidden / size.layers <= 160]
     return min(fitting, key=lambda size: abs(size.bytes - gigabytes * 1e9))
 

@@ -99,9 +99,7 @@ class Bench:
 
     async def wake(self, driver, parked: Parked) -> Running:
         self.marks.clear()
-        return await driver.wake(
-            parked, self.launch, generation=self.next(), report=self.marks.append
-        )
+        return await driver.wake(parked, self.launch, generation=self.next(), report=self.marks.append)
 
     async def park(self, way: str, running: Running) -> tuple[object, Parked]:
         """Park one way; return the driver that wakes it, too."""
@@ -220,8 +218,7 @@ def _phases(marks: list[PhaseMark], began_us: int, ended_us: int) -> dict[str, f
 
 def table(results: list[Result], bus: dict[str, float]) -> str:
     lines = [
-        "| engine | GB | way | park s | wake s | image GB | GPU GB | read s | bus s | "
-        "wake / (read + bus) |",
+        "| engine | GB | way | park s | wake s | image GB | GPU GB | read s | bus s | wake / (read + bus) |",
         "| --- " * 10 + "|",
     ]
     for result in results:
@@ -256,9 +253,7 @@ async def main(options: argparse.Namespace) -> None:
         raise SystemExit("no CRIU here: poorwill doctor --install-criu")
     facts, bus = hardware(), bus_bytes_s()
     drop_page_cache()
-    print(
-        json.dumps(facts), json.dumps({way: f"{rate / 1e9:.1f} GB/s" for way, rate in bus.items()})
-    )
+    print(json.dumps(facts), json.dumps({way: f"{rate / 1e9:.1f} GB/s" for way, rate in bus.items()}))
     results: list[Result] = []
     directory = Path(tempfile.mkdtemp(prefix="bench-gpu-", dir=options.directory))
     try:
@@ -283,9 +278,7 @@ async def main(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
         "--engine",
         choices=["memory", "vllm", "sglang"],

@@ -84,14 +84,11 @@ def main() -> None:
         with reading(path) as db:
             wrong = problems(db)
             rows = sum(
-                db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-                for table in ("spans", "requests")
+                db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("spans", "requests")
             )
     waits.sort()
     p50, p99 = waits[len(waits) // 2], waits[len(waits) * 99 // 100]
-    print(
-        f"{len(waits) / took:,.0f} rows a second, {options.callers} callers, {rows:,} rows in the file"
-    )
+    print(f"{len(waits) / took:,.0f} rows a second, {options.callers} callers, {rows:,} rows in the file")
     print(f"{cpu / len(waits) * 1e6:.1f} us of CPU a row; {cpu / took:.2f} cores used")
     print(f"answered after COMMIT in {p50 * 1e3:.1f} ms (p50), {p99 * 1e3:.1f} ms (p99)")
     print("the ledger is whole" if not wrong else "\n".join(wrong))

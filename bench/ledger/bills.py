@@ -48,8 +48,7 @@ def main() -> None:
     )
     with reading(options.ledger) as db:
         spans, requests = (
-            db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            for table in ("spans", "requests")
+            db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("spans", "requests")
         )
         print(f"{spans:,} spans, {requests:,} requests; median of {RUNS} runs")
         for axes in cuts:

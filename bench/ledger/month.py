@@ -57,17 +57,13 @@ def month(replica: int, requests: int, rng: random.Random) -> Iterator[list[Entr
             for p, a, b in zip(PHASES, edges[:-1], edges[1:], strict=True)
         )
         at = edges[-1]
-        entries.append(
-            WakeEnded(wake=wake, replica=name, at_us=at, ok=True, anatomy=leaves, served=("x",))
-        )
+        entries.append(WakeEnded(wake=wake, replica=name, at_us=at, ok=True, anatomy=leaves, served=("x",)))
         for serving in range(SERVINGS):
             entries.append(SpanOpened(replica=name, at_us=at, cause="serving"))
             entries += _requests(
                 name, model, at, requests // (CYCLES * SERVINGS), rng, wake if not serving else None
             )
-            entries.append(
-                SpanOpened(replica=name, at_us=at + 300 * S, cause="linger", why="fixed 60 s")
-            )
+            entries.append(SpanOpened(replica=name, at_us=at + 300 * S, cause="linger", why="fixed 60 s"))
             at += 360 * S
         entries.append(SpanOpened(replica=name, at_us=at, cause="park", tier=Tier.FROZEN))
         at += 5 * S

@@ -32,9 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("requests", nargs="?", type=int, default=REQUESTS)
     requests = parser.parse_args().requests
-    tier = TierTimes(
-        tier=Tier.HIBERNATED, wake_us=(WAKE_US,), park_us=PARK_US, parked_nusd_h=20_000_000
-    )
+    tier = TierTimes(tier=Tier.HIBERNATED, wake_us=(WAKE_US,), park_us=PARK_US, parked_nusd_h=20_000_000)
     scenario = Scenario(span_us=YEAR_US, active_nusd_h=3_800_000_000, tiers=(tier,))
     print(f"{'trace':14} {'what':26} {'seconds':>8} {'requests/s':>12}  result")
     for kind in ("poisson", "bursty", "office-hours"):

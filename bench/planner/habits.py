@@ -75,9 +75,7 @@ def meetings(random, span):
     for day in range(int(span // DAY_S)):
         for hour in (9, 12, 15) if day % 7 < 5 else ():
             begin = day * DAY_S + hour * 3600 + random.normal(0, 240)
-            found.append(
-                begin + np.cumsum(random.lognormal(np.log(40), 0.8, random.geometric(1 / 8)))
-            )
+            found.append(begin + np.cumsum(random.lognormal(np.log(40), 0.8, random.geometric(1 / 8))))
     return np.concatenate(found)
 
 

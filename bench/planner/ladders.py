@@ -52,9 +52,7 @@ def descents(envelope):
     """The envelope's descent with its first rung and the others sooner or later."""
     for first, deeper in product(FIRST, DEEPER):
         times = [first, *[deeper] * (len(envelope) - 1)]
-        found = [
-            (tier, int(after * part)) for (tier, after), part in zip(envelope, times, strict=True)
-        ]
+        found = [(tier, int(after * part)) for (tier, after), part in zip(envelope, times, strict=True)]
         if all(here[1] <= below[1] for here, below in pairwise(found)):
             yield FixedIdle(tuple(found))
 

@@ -66,17 +66,13 @@ def ratios(arrivals, services, span_s, origin_s, world):
     cycle = ACTIVE * (wake + park) - PARKED * park
     even = (cycle + price * wake) / (ACTIVE - PARKED)
     idles = np.r_[0, even * np.geomspace(1 / 64, 16, 25), NEVER_S]
-    parked = (
-        ACTIVE * idles + PARKED * (gaps[:, None] - idles).clip(0) + (cycle + price * waits)[:, None]
-    )
+    parked = ACTIVE * idles + PARKED * (gaps[:, None] - idles).clip(0) + (cycle + price * waits)[:, None]
     costs = np.where(gaps[:, None] > idles, parked, ACTIVE * gaps[:, None])
     least = np.minimum(ACTIVE * gaps, PARKED * gaps + cycle)
     work = ACTIVE * (ends - begins)[1:]
     facts = known(arrivals, begins[:-1], ends[:-1], counts[:-1], gaps, origin_s)
     cut = int(np.searchsorted(ends[:-1], span_s * 2 / 3))
-    forest = RandomForestRegressor(
-        200, min_samples_leaf=15, max_features=0.5, n_jobs=2, random_state=0
-    )
+    forest = RandomForestRegressor(200, min_samples_leaf=15, max_features=0.5, n_jobs=2, random_state=0)
     forest.fit(facts[:cut], costs[:cut] - costs[:cut].min(1, keepdims=True))
     later = costs[cut:]
     chosen = later[np.arange(len(later)), forest.predict(facts[cut:]).argmin(1)].sum()

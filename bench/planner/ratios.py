@@ -100,9 +100,7 @@ def main() -> None:
         print(f"\n{world}\n{'trace':22} " + " ".join(f"{head:>10}" for head in heads), flush=True)
         rows = []
         for name, trace, span, origin in traces(given.traces, with_habits=given.habits):
-            tier = TierTimes(
-                tier=TIER, wake_us=(wake * S,), park_us=park * S, parked_nusd_h=20_000_000
-            )
+            tier = TierTimes(tier=TIER, wake_us=(wake * S,), park_us=park * S, parked_nusd_h=20_000_000)
             scenario = Scenario(
                 span_us=span,
                 active_nusd_h=3_800_000_000,

@@ -80,9 +80,7 @@ async def measure(bench: Bench, measured: Measured, model: Path, *, rounds: int)
     await bench.stop(running)
 
 
-async def one_round(
-    bench: Bench, running: Running, cache: str, model: Path
-) -> tuple[Running, Round]:
+async def one_round(bench: Bench, running: Running, cache: str, model: Path) -> tuple[Running, Round]:
     async def park() -> Parked:
         return await bench.park(running)
 
@@ -191,9 +189,7 @@ def profile(results: list[Measured]) -> str:
                 f"{name} {statistics.median([each.phases.get(name, 0) for each in chosen]):.3f}"
                 for name in names
             ]
-            lines.append(
-                f"- {result.tier}, {result.size}, {result.load_mode}, {cache}: {', '.join(parts)}"
-            )
+            lines.append(f"- {result.tier}, {result.size}, {result.load_mode}, {cache}: {', '.join(parts)}")
     return "\n".join(lines)
 
 
@@ -219,9 +215,7 @@ async def run(options: argparse.Namespace) -> list[Measured]:
                 place = Path(scratch) / f"{tier}-{load_mode}"
                 place.mkdir()
                 try:
-                    bench = await open_bench(
-                        tier, place, model, load_mode=load_mode, threads=options.threads
-                    )
+                    bench = await open_bench(tier, place, model, load_mode=load_mode, threads=options.threads)
                 except PoorwillError as error:
                     print(f"{tier}: left out: {error}")
                     continue
@@ -289,9 +283,7 @@ def main() -> None:
         metavar="DIR",
         help="on the disk to be measured (default: the temporary directory)",
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="write everything measured as JSON"
-    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write everything measured as JSON")
     options = parser.parse_args()
     about = machine()
     with subreaper():

@@ -31,9 +31,7 @@ def drop_page_cache() -> bool:
 
 
 def files_under(place: Path) -> list[Path]:
-    return sorted(
-        path for path in ([place] if place.is_file() else place.rglob("*")) if path.is_file()
-    )
+    return sorted(path for path in ([place] if place.is_file() else place.rglob("*")) if path.is_file())
 
 
 def read_s(files: Iterable[Path]) -> float:

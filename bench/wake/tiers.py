@@ -64,9 +64,7 @@ class Bench:
         self.marks.clear()
         self.generation += 1
         parked = Parked(replica=self.launch.replica, generation=0, tier=Tier.COLD)
-        return await self.cold.wake(
-            parked, self.launch, generation=self.generation, report=self.marks.append
-        )
+        return await self.cold.wake(parked, self.launch, generation=self.generation, report=self.marks.append)
 
     async def park(self, running: Running) -> Parked:
         self.generation += 1
@@ -95,9 +93,7 @@ def settings_for(model: Path, options: dict[str, str | int]) -> ModelSettings:
     return ModelSettings(name=name, engine=engine, replica=ReplicaSettings(model=name))
 
 
-async def open_bench(
-    tier: Tier, directory: Path, model: Path, *, load_mode: str, threads: int
-) -> Bench:
+async def open_bench(tier: Tier, directory: Path, model: Path, *, load_mode: str, threads: int) -> Bench:
     """Compose what is to be measured. Raises an error of poorwill's where the machine cannot do the tier."""
     options: dict[str, str | int] = {
         "load_mode": load_mode,
@@ -116,9 +112,7 @@ async def open_bench(
     cold: Driver = ColdDriver(processes=processes, clock=clock, log=log)
     bench = Bench(name=str(tier), engine=engine, launch=launch, driver=cold, cold=cold, clock=clock)
     if tier is Tier.ASLEEP:
-        bench.driver = AsleepDriver(
-            processes=processes, sleeps=engine_sleeps(), clock=clock, log=log
-        )
+        bench.driver = AsleepDriver(processes=processes, sleeps=engine_sleeps(), clock=clock, log=log)
     elif tier is Tier.FROZEN:
         criu = await find_criu(env)
         if criu is None:

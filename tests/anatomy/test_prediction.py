@@ -76,9 +76,7 @@ def predicted(row: dict[str, str], *, host: float = USUAL_HOST):
     if row["what"] in ("wake1", "wake2"):
         reload = start if row["what"] == "wake2" else None
         ranks = start.ranks
-        woken = predict_wake(
-            Tier.ASLEEP, image_bytes=bytes_, machine=machine, ranks=ranks, reload=reload
-        )
+        woken = predict_wake(Tier.ASLEEP, image_bytes=bytes_, machine=machine, ranks=ranks, reload=reload)
         return total(woken)
     return total(e for e in predict_start(start, machine) if e.phase in PARTS[row["what"]])
 
@@ -94,9 +92,7 @@ def inside(row: dict[str, str]) -> bool:
     return estimate.low_us <= float(row["seconds"]) * SECOND_US <= estimate.high_us
 
 
-@pytest.mark.parametrize(
-    ("what", "middle", "tail"), [("weights", 0.10, 0.50), ("ready", 0.25, 0.50)]
-)
+@pytest.mark.parametrize(("what", "middle", "tail"), [("weights", 0.10, 0.50), ("ready", 0.25, 0.50)])
 def test_published_times_are_met_within_the_stated_error(what, middle, tail):
     misses = sorted(miss(row) for row in published() if row["what"] == what)
     assert median(misses) <= middle
@@ -139,13 +135,8 @@ def test_the_run_ai_table_is_reproduced():
 
 
 def test_bytes_over_bandwidth_alone_would_miss_the_same_table_badly():
-    rows = [
-        row for row in published() if row["source"].startswith("runai") and row["what"] == "ready"
-    ]
-    naive = [
-        float(row["seconds"]) / (float(row["bytes_gb"]) / float(row["storage_gb_s"]))
-        for row in rows
-    ]
+    rows = [row for row in published() if row["source"].startswith("runai") and row["what"] == "ready"]
+    naive = [float(row["seconds"]) / (float(row["bytes_gb"]) / float(row["storage_gb_s"])) for row in rows]
     assert median(naive) > 2
 
 
@@ -211,18 +202,13 @@ def test_the_textbook_case_takes_nineteen_minutes_on_the_link():
 
 
 def test_more_streams_help_until_something_else_is_the_limit():
-    rates = [
-        weight_rate(LOADERS["runai"], Storage.BLOCK, bandwidth=1 * GB, streams=n)
-        for n in (1, 2, 4, 8)
-    ]
+    rates = [weight_rate(LOADERS["runai"], Storage.BLOCK, bandwidth=1 * GB, streams=n) for n in (1, 2, 4, 8)]
     assert rates[0] < rates[1] < rates[2] == rates[3] <= 1 * GB
 
 
 def test_a_compile_miss_costs_more_than_a_hit_and_quantised_weights_load_faster():
     def seconds(**what: object) -> float:
-        return (
-            total(predict_start(Start(parameters=8e9, **what), Machine())).expected_us / SECOND_US
-        )
+        return total(predict_start(Start(parameters=8e9, **what), Machine())).expected_us / SECOND_US
 
     assert seconds(compile_cache=CompileCache.MISS) > seconds() + 5
     assert seconds(bits=4) < seconds(bits=16)
@@ -239,8 +225,7 @@ def test_more_accelerators_help_a_load_as_its_loader_allows():
     assert weights_s(Storage.CACHE, ranks=4, experts_apart=True) < four
     network = {"storage": Storage.NETWORK, "ranks": 4}
     repeated, shared, own = (
-        weights_s(loader=name, **network)
-        for name in ("runai", "runai-distributed", "runai-sharded")
+        weights_s(loader=name, **network) for name in ("runai", "runai-distributed", "runai-sharded")
     )
     assert repeated > 3 * shared, "each reads the whole model, and all of them share the bandwidth"
     assert shared >= own
@@ -276,9 +261,7 @@ def test_a_sleep_without_weights_loads_them_anew():
     ("gib", "seconds"), [(6.2, 0.89), (26, 2.80), (47, 5.15), (74, 8.06), (129, 14.1), (164, 17.9)]
 )
 def test_device_restores_follow_the_published_ones(gib, seconds):
-    phases = predict_wake(
-        Tier.FROZEN, image_bytes=gib * 2**30, machine=Machine(), device_bytes=gib * 2**30
-    )
+    phases = predict_wake(Tier.FROZEN, image_bytes=gib * 2**30, machine=Machine(), device_bytes=gib * 2**30)
     device = next(e for e in phases if e.phase is Phase.RESTORE_DEVICE)
     assert device.expected_us / SECOND_US == pytest.approx(seconds, rel=0.2)
 
@@ -293,9 +276,7 @@ def test_engine_sleep_wakes_follow_the_published_ones(gb, ranks, bus, seconds):
     assert wake.expected_us / SECOND_US == pytest.approx(seconds, rel=0.45)
 
 
-@given(
-    st.floats(1e8, 1e12), st.integers(1, 16), st.sampled_from(Storage), st.sampled_from([*LOADERS])
-)
+@given(st.floats(1e8, 1e12), st.integers(1, 16), st.sampled_from(Storage), st.sampled_from([*LOADERS]))
 def test_every_estimate_lies_within_its_own_interval(parameters, ranks, storage, loader):
     start = Start(parameters=parameters, ranks=ranks, loader=loader)
     for estimate in predict_start(start, Machine(storage=storage)):

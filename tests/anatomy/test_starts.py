@@ -25,15 +25,11 @@ from poorwill.telemetry.tracing import (
 GB = 10**9
 
 
-def wake(
-    *phases: tuple[Phase, float, int | None, str], tier: Tier = Tier.COLD, **other
-) -> FinishedWake:
+def wake(*phases: tuple[Phase, float, int | None, str], tier: Tier = Tier.COLD, **other) -> FinishedWake:
     spans, at = [], 0
     for phase, took_s, read, detail in phases:
         end = at + round(took_s * SECOND_US)
-        spans.append(
-            PhaseSpan(phase=phase, began_us=at, ended_us=end, bytes_read=read, detail=detail)
-        )
+        spans.append(PhaseSpan(phase=phase, began_us=at, ended_us=end, bytes_read=read, detail=detail))
         at = end
     values = {
         "wake": WakeId("w"),
@@ -72,9 +68,7 @@ CACHED = wake(
     (Phase.COMPILE_HIT, 3, None, ""),
     (Phase.GRAPHS, 4, None, ""),
 )
-FROZEN = wake(
-    (Phase.READ_IMAGE, 1, 3 * GB, ""), (Phase.RESTORE_PROCESS, 0.5, None, ""), tier=Tier.FROZEN
-)
+FROZEN = wake((Phase.READ_IMAGE, 1, 3 * GB, ""), (Phase.RESTORE_PROCESS, 0.5, None, ""), tier=Tier.FROZEN)
 
 
 def test_starts_are_told_apart_by_tier_and_by_where_the_weights_came_from():
@@ -93,9 +87,7 @@ def test_each_kind_has_medians_spread_floor_and_price():
     cold, warm, frozen = compare([COLD, slower, failed, CACHED, FROZEN])
     assert (cold.kind, cold.count) == (StartKind.COLD, 2)
     weights = cold.phases[Phase.WEIGHTS]
-    assert (weights.low_us, weights.median_us, weights.high_us) == tuple(
-        s * SECOND_US for s in (10, 15, 20)
-    )
+    assert (weights.low_us, weights.median_us, weights.high_us) == tuple(s * SECOND_US for s in (10, 15, 20))
     assert cold.phases[Phase.GRAPHS].low_us == 0
     assert cold.floor_us(2 * GB) == SECOND_US
     assert frozen.floor_us(1 * GB) == 3 * SECOND_US
@@ -134,9 +126,7 @@ def test_weights_that_come_over_a_network_belong_on_a_disk_of_the_machine():
         return next((a for a in found if "disk of this machine" in a.do), None)
 
     assert disk(COLD) is None
-    downloading = wake(
-        (Phase.DOWNLOAD, 30, 2 * GB, ""), (Phase.WEIGHTS, 10, 2 * GB, stored(2 * GB))
-    )
+    downloading = wake((Phase.DOWNLOAD, 30, 2 * GB, ""), (Phase.WEIGHTS, 10, 2 * GB, stored(2 * GB)))
     download = disk(downloading)
     assert download is not None and download.measured
     assert download.saves_us == 30 * SECOND_US

@@ -85,9 +85,7 @@ def story(*, number: int, at_s: float, phases: list[tuple[Phase, float]], tier: 
             budget_us=60 * SECOND_US,
             held=2,
         ),
-        SpanOpened(
-            replica=replica, at_us=began, cause=waking(Phase.PROVISION), tier=tier, wake=name
-        ),
+        SpanOpened(replica=replica, at_us=began, cause=waking(Phase.PROVISION), tier=tier, wake=name),
         WakeEnded(wake=name, replica=replica, at_us=at, ok=True, anatomy=tuple(spans)),
         SpanOpened(replica=replica, at_us=at, cause=LINGER),
         SpanOpened(replica=replica, at_us=at + SECOND_US, cause=parked(Tier.COLD), tier=Tier.COLD),
@@ -104,9 +102,7 @@ async def told(fleet: Path) -> Path:
         created = ReplicaCreated(
             replica=ReplicaId("bird-0"), model=ModelName("bird"), driver="cold", at_us=START
         )
-        opened = SpanOpened(
-            replica=ReplicaId("bird-0"), at_us=START, cause=parked(Tier.COLD), tier=Tier.COLD
-        )
+        opened = SpanOpened(replica=ReplicaId("bird-0"), at_us=START, cause=parked(Tier.COLD), tier=Tier.COLD)
         await ledger.record([created, opened])
         cold = [(Phase.SPAWN, 0.5), (Phase.WEIGHTS, 8.0), (Phase.WARMUP, 1.5)]
         await ledger.record(story(number=1, at_s=10, phases=cold, tier=Tier.COLD))
@@ -242,9 +238,7 @@ async def test_the_textbook_prediction():
     prediction = json.loads(out)
     assert prediction["phases"]["download"]["expected_s"] == pytest.approx(1120, rel=0.01)
     assert 19 * 60 < prediction["total"]["expected_s"] < 21 * 60
-    assert (
-        max(prediction["phases"], key=lambda p: prediction["phases"][p]["expected_s"]) == "download"
-    )
+    assert max(prediction["phases"], key=lambda p: prediction["phases"][p]["expected_s"]) == "download"
 
 
 async def predicted(words: str) -> dict:
@@ -256,8 +250,7 @@ async def predicted(words: str) -> dict:
 async def test_a_wake_is_predicted_from_each_tier_with_its_interval():
     model = "--params 235e9 --active-params 22e9 --bits 8 --tp 4 --gpu A100"
     found = {
-        tier: await predicted(f"{model} --tier {tier}")
-        for tier in ("asleep", "frozen", "suspended", "cold")
+        tier: await predicted(f"{model} --tier {tier}") for tier in ("asleep", "frozen", "suspended", "cold")
     }
     for tier, each in found.items():
         assert each["tier"] == tier and each["weight_bytes"] == 235e9
@@ -280,9 +273,7 @@ async def test_the_accelerators_and_how_a_model_is_spread_over_them_count():
     assert several["phases"]["weights"]["expected_s"] < weights / 4
     assert several["phases"]["graphs"]["expected_s"] < 0.6 * graphs
     held = "--params 30e9 --tier asleep"
-    waking = {
-        flag: await predicted(f"{held} {flag}") for flag in ("--gpu V100", "--pcie 3", "--gpu h100")
-    }
+    waking = {flag: await predicted(f"{held} {flag}") for flag in ("--gpu V100", "--pcie 3", "--gpu h100")}
     old, same, new = (each["total"]["expected_s"] for each in waking.values())
     assert old == same > 1.5 * new
 

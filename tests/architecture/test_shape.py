@@ -30,9 +30,7 @@ VAGUE = {
     "base",
 }
 
-source_files = pytest.mark.parametrize(
-    "path", FILES, ids=lambda path: str(path.relative_to(SOURCE))
-)
+source_files = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 
 
 @source_files
@@ -80,9 +78,7 @@ def is_constant_table(node: ast.stmt) -> bool:
         isinstance(node, ast.AnnAssign)
         and isinstance(node.target, ast.Name)
         and node.target.id.lstrip("_").isupper()
-        and re.match(
-            r"(Final\[)?(Mapping|Sequence|frozenset|tuple)\b", ast.unparse(node.annotation)
-        )
+        and re.match(r"(Final\[)?(Mapping|Sequence|frozenset|tuple)\b", ast.unparse(node.annotation))
         is not None
     )
 
@@ -96,9 +92,7 @@ def mutable_state(tree: ast.Module) -> Iterator[str]:
             continue
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target
         name, value = ast.unparse(target), node.value
-        literal = isinstance(
-            value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp
-        )
+        literal = isinstance(value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp)
         if isinstance(node, ast.AugAssign) or called(value) in MUTABLE_CALLS | CACHES:
             yield name
         elif literal and name != "__all__" and not is_constant_table(node):

@@ -76,9 +76,7 @@ def life(start_us: int) -> list[Entry]:
         span(70, SERVING),
         span(80, LINGER),
         span(90, DRAIN),
-        ParkEnded(
-            replica=A0, at_us=at(130), began_us=at(100), to_tier=Tier.COLD, ok=True, why="idle"
-        ),
+        ParkEnded(replica=A0, at_us=at(130), began_us=at(100), to_tier=Tier.COLD, ok=True, why="idle"),
         span(130, parked(Tier.COLD)),
     ]
 
@@ -124,9 +122,7 @@ async def test_a_short_idle_time_that_is_meant_or_whose_costs_are_guesses_is_no_
     assert ran.status == 0 and "break-even" not in ran.out, "nothing was measured"
 
 
-async def test_allowing_a_short_idle_time_is_for_the_fixed_policy(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_allowing_a_short_idle_time_is_for_the_fixed_policy(poorwill: Poorwill, tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text(
         '[models.a]\nengine = "toy"\npolicy = { name = "adaptive", allow_short_idle = true }\n'
     )
@@ -134,9 +130,7 @@ async def test_allowing_a_short_idle_time_is_for_the_fixed_policy(
     assert ran.status == 2 and 'is only for name = "fixed"' in ran.out
 
 
-async def test_a_public_address_is_a_problem_until_there_is_a_key(
-    poorwill: Poorwill, fleet: Path
-) -> None:
+async def test_a_public_address_is_a_problem_until_there_is_a_key(poorwill: Poorwill, fleet: Path) -> None:
     (fleet / "fleet.toml").write_text(FLEET.format(idle_s=90, host="0.0.0.0"))
     ran = await poorwill("check", str(fleet))
     assert ran.status == 2
@@ -148,9 +142,7 @@ async def test_a_public_address_is_a_problem_until_there_is_a_key(
     assert (await poorwill("check", str(fleet))).status == 0
 
 
-async def test_a_limit_for_a_key_that_does_not_exist_is_a_warning(
-    poorwill: Poorwill, fleet: Path
-) -> None:
+async def test_a_limit_for_a_key_that_does_not_exist_is_a_warning(poorwill: Poorwill, fleet: Path) -> None:
     (fleet / "fleet.toml").write_text(FLEET.format(idle_s=90, host="127.0.0.1"))
     answer = json.loads((await poorwill("check", str(fleet), "--json")).out)
     assert "there is no key named 'anna'" in [warning["what"] for warning in answer["warnings"]]

@@ -40,9 +40,7 @@ async def test_a_mistyped_verb_gets_the_nearest_one(poorwill: Poorwill) -> None:
     assert "did you mean 'check'?" in ran.err
 
 
-async def test_an_option_may_stand_between_the_words_of_a_verb(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_an_option_may_stand_between_the_words_of_a_verb(poorwill: Poorwill, tmp_path: Path) -> None:
     file = tmp_path / "poorwill"
     file.touch()
     rest = ("--file", str(file), "--dry-run")
@@ -98,8 +96,7 @@ def test_serving_on_a_port_that_is_taken_is_one_clear_error(tmp_path: Path) -> N
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         (tmp_path / "fleet.toml").write_text(
-            '[models.a]\nengine = "toy"\n'
-            f'[gateway]\nlisten = "127.0.0.1:{port}"\nadmin = "127.0.0.1:0"\n'
+            f'[models.a]\nengine = "toy"\n[gateway]\nlisten = "127.0.0.1:{port}"\nadmin = "127.0.0.1:0"\n'
         )
         ran = subprocess.run(
             [sys.executable, "-m", "poorwill", "serve", str(tmp_path)],
@@ -121,9 +118,7 @@ def _program(*words: str, shell: str) -> subprocess.CompletedProcess[str]:
     """Run the program in a shell that ends its command line with `shell`, buffered as usual."""
     command = f'"{sys.executable}" -m poorwill {" ".join(words)} {shell}'
     clean = {"PATH": os.defpath}
-    return subprocess.run(
-        ["/bin/sh", "-c", command], capture_output=True, text=True, env=clean, timeout=60
-    )
+    return subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, env=clean, timeout=60)
 
 
 def test_a_reader_that_leaves_early_is_no_error_worth_words() -> None:
@@ -157,7 +152,5 @@ def test_closed_standard_streams_do_no_harm(tmp_path: Path) -> None:
 
 def test_without_home_the_users_own_directory_is_looked_up() -> None:
     said = 'import poorwill.__main__ as edge; print(edge._environment()["HOME"])'
-    ran = subprocess.run(
-        [sys.executable, "-c", said], capture_output=True, text=True, env={}, timeout=60
-    )
+    ran = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, env={}, timeout=60)
     assert ran.stdout.strip() == pwd.getpwuid(os.getuid()).pw_dir

@@ -20,18 +20,14 @@ def verbs() -> dict[str, Command]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_verb_and_option_that_a_page_shows_exists(
-    page: Path, verbs: dict[str, Command]
-) -> None:
+def test_every_verb_and_option_that_a_page_shows_exists(page: Path, verbs: dict[str, Command]) -> None:
     wrong = []
     for shown in re.findall(r"`[^`\n]+`|^(?:    |\$ |\./dev).*(?:\\\n.*)*", page.read_text(), re.M):
         for verb, rest in CALL.findall(shown):
             if verb not in VERBS:
                 wrong.append(f"{verb} is no verb: {shown}")
                 continue
-            known = {
-                name for below in verbs[verb].walk() for o in below.options for name in o.names
-            }
+            known = {name for below in verbs[verb].walk() for o in below.options for name in o.names}
             wrong += [f"{verb} has no {o}: {shown}" for o in OPTION.findall(rest) if o not in known]
     assert not wrong, "\n".join(wrong)
 

@@ -47,9 +47,7 @@ async def test_one_s_own_model_is_named_by_its_file_and_found_from_anywhere(
     poorwill: Poorwill, tmp_path: Path, model: Path
 ) -> None:
     inside = await poorwill("init", str(tmp_path), "--model", str(model))
-    outside = await poorwill(
-        "init", str(tmp_path / "deep"), "--model", str(model), "--name", "org/x"
-    )
+    outside = await poorwill("init", str(tmp_path / "deep"), "--model", str(model), "--name", "org/x")
     assert (inside.status, outside.status) == (0, 0), inside.err + outside.err
     near = tomllib.loads((tmp_path / "fleet.toml").read_text())
     assert near["models"]["My-Llama-8B-.Q4"]["path"] == "models/My Llama (8B).Q4.gguf"
@@ -67,9 +65,7 @@ async def test_init_never_overwrites(poorwill: Poorwill, tmp_path: Path) -> None
     assert os.listdir(tmp_path) == ["fleet.toml"]
 
 
-@pytest.mark.parametrize(
-    ("content", "said"), [(None, "No such file"), (b"pickle", "is no GGUF file")]
-)
+@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), (b"pickle", "is no GGUF file")])
 async def test_init_refuses_a_model_that_is_none_and_writes_nothing(
     poorwill: Poorwill, tmp_path: Path, content: bytes | None, said: str
 ) -> None:
@@ -82,9 +78,7 @@ async def test_init_refuses_a_model_that_is_none_and_writes_nothing(
     assert not (tmp_path / "new").exists()
 
 
-async def test_init_refuses_a_name_that_no_client_could_use(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_init_refuses_a_name_that_no_client_could_use(poorwill: Poorwill, tmp_path: Path) -> None:
     ran = await poorwill("init", str(tmp_path / "new"), "--name", "two words")
     assert ran.status == 2
     assert not (tmp_path / "new").exists()
@@ -142,9 +136,7 @@ async def test_check_prints_every_problem_with_its_line_and_exits_2(
     path.write_text('[models.a]\nengine = "toi"\nport = -1\n')
     ran = await poorwill("check", str(path))
     assert ran.status == 2
-    assert (
-        f"{path}:2: models.a.engine: 'toi' is not known\n    hint: did you mean 'toy'?" in ran.out
-    )
+    assert f"{path}:2: models.a.engine: 'toi' is not known\n    hint: did you mean 'toy'?" in ran.out
     assert f"{path}:3: models.a.port: -1 is out of range" in ran.out
     assert ran.out.endswith("2 problems\n")
     as_json = await poorwill("check", str(path), "--json")
@@ -154,9 +146,7 @@ async def test_check_prints_every_problem_with_its_line_and_exits_2(
     assert answer["ok"] is False
 
 
-async def test_other_verbs_print_the_same_problems_to_stderr(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_other_verbs_print_the_same_problems_to_stderr(poorwill: Poorwill, tmp_path: Path) -> None:
     path = tmp_path / "fleet.toml"
     path.write_text('[models.a]\nengine = "toi"\nport = -1\n')
     ran = await poorwill("status", "--fleet", str(path))
@@ -183,9 +173,7 @@ async def test_check_ports_names_the_port_that_is_taken(poorwill: Poorwill, tmp_
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         path = tmp_path / "fleet.toml"
-        text = (
-            f'[models.a]\nengine="toy"\n[gateway]\nlisten="127.0.0.1:{port}"\nadmin="127.0.0.1:0"\n'
-        )
+        text = f'[models.a]\nengine="toy"\n[gateway]\nlisten="127.0.0.1:{port}"\nadmin="127.0.0.1:0"\n'
         path.write_text(text)
         assert (await poorwill("check", str(path))).status == 0
         ran = await poorwill("check", str(path), "--ports")
@@ -194,9 +182,7 @@ async def test_check_ports_names_the_port_that_is_taken(poorwill: Poorwill, tmp_
     assert (await poorwill("check", str(path), "--ports")).status == 0
 
 
-async def test_schema_and_manual_are_printed_without_a_file(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_schema_and_manual_are_printed_without_a_file(poorwill: Poorwill, tmp_path: Path) -> None:
     schema = await poorwill("check", str(tmp_path / "none"), "--schema")
     assert json.loads(schema.out)["properties"]["models"]
     manual = await poorwill("check", "--manual")
@@ -221,9 +207,7 @@ async def test_a_model_file_that_is_cut_short_is_a_problem_with_the_bytes_that_a
         assert "hint: download or copy it again" in ran.out
 
 
-async def test_what_an_engine_cannot_do_here_is_a_warning(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_what_an_engine_cannot_do_here_is_a_warning(poorwill: Poorwill, tmp_path: Path) -> None:
     path = tmp_path / "fleet.toml"
     model = '[models.a]\nengine = "vllm"\npath = "org/model"\nladder = ["asleep", "cold"]\n'
     path.write_text(model)

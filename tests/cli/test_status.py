@@ -46,9 +46,7 @@ def test_a_failure_is_told_with_its_age_and_when_the_next_wake_may_begin() -> No
         last_error_us=NOW - 90 * SECOND_US,
         retry_at_us=NOW + 4 * SECOND_US,
     )
-    said = (
-        "bird: 1m30s ago, failed wake 3 in a row: out of memory (the next wake may begin in 4.00s)"
-    )
+    said = "bird: 1m30s ago, failed wake 3 in a row: out of memory (the next wake may begin in 4.00s)"
     assert lines(failed)[-1] == said
 
 

@@ -7,9 +7,7 @@ from poorwill.core.settings import HostedSettings
 
 from .conftest import TOY, Write, problems_of, read
 
-LEADS = (
-    'provider = "groq"\nmodel = "llama"\nurl = "https://api.groq.com/openai/v1"\nkey_env = "GROQ"\n'
-)
+LEADS = 'provider = "groq"\nmodel = "llama"\nurl = "https://api.groq.com/openai/v1"\nkey_env = "GROQ"\n'
 HOSTED = TOY + "[models.toy.hosted]\n" + LEADS
 
 
@@ -52,9 +50,7 @@ def test_the_key_is_asked_of_the_machine_that_serves_alone(write: Write) -> None
 
 
 def test_everything_that_is_missing_is_told_at_once(write: Write) -> None:
-    text = (
-        TOY + 'hosted = { provider = "groq", model = "llama", bridge = true, input_usd_mtok = 1 }\n'
-    )
+    text = TOY + 'hosted = { provider = "groq", model = "llama", bridge = true, input_usd_mtok = 1 }\n'
     told = problems_of(write(text))
     assert [problem.partition(": ")[2].partition(" (")[0] for problem in told] == [
         "models.toy.hosted.input_usd_mtok: is only half of a price",

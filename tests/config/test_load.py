@@ -29,9 +29,7 @@ from poorwill.engines.kinds import ENGINE_KINDS
 from .conftest import TOY, Write, problems_of, read
 
 
-def test_the_least_file_has_cores_defaults_and_its_own_directory(
-    write: Write, tmp_path: Path
-) -> None:
+def test_the_least_file_has_cores_defaults_and_its_own_directory(write: Write, tmp_path: Path) -> None:
     fleet = read(write(TOY))
     model = fleet.models[0]
     assert fleet.directory == str(tmp_path)
@@ -117,9 +115,7 @@ def test_every_kind_of_value_arrives_in_cores_units(write: Write, tmp_path: Path
         wait_nusd_s=1,
         shadow="adaptive",
     )
-    window = FloorWindow(
-        days=(0, 4, 5, 6), start_minute=510, end_minute=0, zone="Europe/Berlin", name="shop"
-    )
+    window = FloorWindow(days=(0, 4, 5, 6), start_minute=510, end_minute=0, zone="Europe/Berlin", name="shop")
     assert model.floor.windows == (window,)
     assert model.hosted == HostedSettings(provider="openai", model="gpt-x")
     assert fleet.rates == (
@@ -193,8 +189,7 @@ active_usd_h = 1
         "line 5: gateway.heartbeat: unknown key (did you mean 'heartbeat_s'?)",
         "line 7: defaults.wake_budget_s: must be a number of seconds, not text (write 300)",
         "line 10: models.llama.laddr: unknown key (did you mean 'ladder'?)",
-        "line 11: models.llama.ladder: must go from shallow to deep, each tier once "
-        "(write frozen, cold)",
+        "line 11: models.llama.ladder: must go from shallow to deep, each tier once (write frozen, cold)",
         "line 8: models.llama.policy.idle_s: is missing",
         "line 15: models.b.command: has no {port}",
         "line 16: models.b.drain_s: -1 s is out of range",
@@ -313,9 +308,7 @@ def test_a_bad_rate_hides_no_mistake_of_another(write: Write) -> None:
         ('[fleet]\nreap_orphans="true"\n' + TOY, "must be true or false, not text (write true without"),
     ],
 )  # fmt: skip
-def test_one_mistake_is_one_problem_that_says_where_and_what(
-    write: Write, text: str, expected: str
-) -> None:
+def test_one_mistake_is_one_problem_that_says_where_and_what(write: Write, text: str, expected: str) -> None:
     found = problems_of(write(text), PATH="/usr/bin:/bin")
     assert len([one for one in found if expected in one]) == 1, found
     ignored = "is missing" if "floor" in text else None
@@ -344,9 +337,7 @@ def test_paths_count_from_the_file_and_tilde_is_home(write: Write, tmp_path: Pat
     assert y.engine.path == str(tmp_path / "m.gguf")
 
 
-def test_a_hub_id_stays_a_hub_id_unless_such_a_directory_exists(
-    write: Write, tmp_path: Path
-) -> None:
+def test_a_hub_id_stays_a_hub_id_unless_such_a_directory_exists(write: Write, tmp_path: Path) -> None:
     path = write('[models.x]\nengine="vllm"\npath="Qwen/Qwen3-0.6B"\n')
     assert read(path).models[0].engine.path == "Qwen/Qwen3-0.6B"
     (tmp_path / "Qwen" / "Qwen3-0.6B").mkdir(parents=True)
@@ -391,9 +382,7 @@ def test_what_an_unclosed_bracket_swallows_is_not_reported_line_by_line(write: W
         (b'a = """', "line 1"),
     ],
 )
-def test_hostile_bytes_are_a_problem_not_a_crash(
-    tmp_path: Path, data: bytes, expected: str
-) -> None:
+def test_hostile_bytes_are_a_problem_not_a_crash(tmp_path: Path, data: bytes, expected: str) -> None:
     path = tmp_path / "fleet.toml"
     path.write_bytes(data)
     found = problems_of(path)
@@ -403,9 +392,7 @@ def test_hostile_bytes_are_a_problem_not_a_crash(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(data=st.data())
-def test_a_damaged_file_is_read_or_refused_but_never_crashes(
-    write: Write, data: st.DataObject
-) -> None:
+def test_a_damaged_file_is_read_or_refused_but_never_crashes(write: Write, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(FULL)))
     cut = data.draw(st.integers(0, 12))
     junk = data.draw(st.text(st.sampled_from("[]{}=\"'#.,\n\\ -0e9aT:\0é"), max_size=6))
@@ -425,8 +412,7 @@ def test_options_are_checked_against_what_the_engine_knows(write: Write) -> None
     assert [str(problem) for problem in caught.value.problems] == [
         "line 3: models.toy.options.load_secnds: the engine toy has no such option "
         "(did you mean 'load_seconds'?)",
-        "line 11: models.c.options.x: the engine command has no such option "
-        "(it takes none; use args)",
+        "line 11: models.c.options.x: the engine command has no such option (it takes none; use args)",
     ]
 
 
@@ -439,9 +425,7 @@ def test_options_are_checked_against_what_the_engine_knows(write: Write) -> None
         ("hang = 1", "must be true or false, not 1"),
     ],
 )
-def test_an_option_of_the_wrong_type_is_told_with_the_right_one(
-    write: Write, option: str, told: str
-) -> None:
+def test_an_option_of_the_wrong_type_is_told_with_the_right_one(write: Write, option: str, told: str) -> None:
     text = TOY + f"options = {{ {option} }}\n"
     with pytest.raises(ConfigFault) as caught:
         load_fleet(str(write(text)), {}, engine_options={"toy": toy.OPTIONS})
@@ -452,9 +436,7 @@ def test_an_option_of_the_wrong_type_is_told_with_the_right_one(
 def test_an_option_with_few_values_lists_them(write: Write) -> None:
     text = '[models.m]\npath = "m.gguf"\noptions = { load_mode = "fast", threads = 2 }\n'
     with pytest.raises(ConfigFault) as caught:
-        load_fleet(
-            str(write(text)), {}, machine=False, engine_options={"llama.cpp": llamacpp.OPTIONS}
-        )
+        load_fleet(str(write(text)), {}, machine=False, engine_options={"llama.cpp": llamacpp.OPTIONS})
     (problem,) = caught.value.problems
     assert '"mmap"' in problem.what and 'not "fast"' in problem.what
 

@@ -125,18 +125,13 @@ VALUES = st.sampled_from(
     ]
 )  # fmt: skip
 KEYS = [
-    (section, one.key)
-    for section in SECTIONS
-    for one in section.group.fields
-    if section.title != "models"
+    (section, one.key) for section in SECTIONS for one in section.group.fields if section.title != "models"
 ]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400)
 @given(key=st.sampled_from(KEYS), value=VALUES)
-def test_what_the_reader_takes_the_schema_takes(
-    write: Write, key: tuple[Any, str], value: str
-) -> None:
+def test_what_the_reader_takes_the_schema_takes(write: Write, key: tuple[Any, str], value: str) -> None:
     section, name = key
     text = f"{section.header}\n{name} = {value}\n{TOY}"
     found = problems_of(write(text), x="set")

@@ -19,18 +19,14 @@ async def push(
     return await poorwill(*line, "--binary", "poorwill", *more, **{**server.env, **env})
 
 
-async def test_a_push_ends_when_the_new_file_serves(
-    poorwill: Poorwill, server: Server, built: Path
-) -> None:
+async def test_a_push_ends_when_the_new_file_serves(poorwill: Poorwill, server: Server, built: Path) -> None:
     ran = await push(poorwill, server, built)
     assert (ran.status, ran.out) == (0, "box serves\n"), ran.err
     assert server.has(built)
     assert not (server.home / "poorwill.new").exists()
 
 
-async def test_a_second_push_replaces_what_runs(
-    poorwill: Poorwill, server: Server, built: Path
-) -> None:
+async def test_a_second_push_replaces_what_runs(poorwill: Poorwill, server: Server, built: Path) -> None:
     await push(poorwill, server, built)
     first = server.pid()
     another(built)

@@ -64,9 +64,7 @@ async def test_every_line_of_a_unit_is_one_that_systemd_knows(
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("no systemd-analyze here")
-    text = await unit(
-        poorwill, write_fleet(tmp_path, ladder=ladder), "--binary", "/bin/true", *more
-    )
+    text = await unit(poorwill, write_fleet(tmp_path, ladder=ladder), "--binary", "/bin/true", *more)
     assert verified(analyze, tmp_path, text) == ""
     assert "Unknown key" in verified(analyze, tmp_path, text.replace("KillMode=", "KillMood="))
 
@@ -84,9 +82,7 @@ async def test_the_unit_comes_as_json_too(poorwill: Poorwill, tmp_path: Path) ->
     assert json.loads(await unit(poorwill, fleet, "--json"))["unit"] == await unit(poorwill, fleet)
 
 
-async def test_a_fleet_that_is_not_here_and_odd_words_are_refused(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_a_fleet_that_is_not_here_and_odd_words_are_refused(poorwill: Poorwill, tmp_path: Path) -> None:
     ran = await poorwill("deploy", "unit", "--fleet", str(tmp_path / "none.toml"))
     assert ran.status == 2 and "run it where the fleet is to be served" in ran.err
     fleet = str(write_fleet(tmp_path))

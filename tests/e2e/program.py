@@ -143,9 +143,7 @@ def spans(directory: Path) -> list[tuple[str, int, int | None]]:
     """Return the ledger's spans as (cause, from, to), in order."""
     db = sqlite3.connect(directory / "ledger.sqlite")
     try:
-        return db.execute(
-            "SELECT cause, began_us, ended_us FROM spans ORDER BY life, began_us"
-        ).fetchall()
+        return db.execute("SELECT cause, began_us, ended_us FROM spans ORDER BY life, began_us").fetchall()
     finally:
         db.close()
 

@@ -86,9 +86,7 @@ def test_an_image_that_is_damaged_costs_a_cold_start_and_no_request(
 ) -> None:
     text = frozen_at_rest(program)
     accident(program.directory)
-    served_cold_after_all(
-        program, text, lambda: program.ask().json()["choices"][0]["message"]["content"]
-    )
+    served_cold_after_all(program, text, lambda: program.ask().json()["choices"][0]["message"]["content"])
 
 
 def test_a_criu_killed_halfway_through_a_restore_costs_a_cold_start_and_no_request(

@@ -115,18 +115,14 @@ def _bill_adds_up(fleet: Path) -> None:
 def test_what_crossed_without_usage_is_counted_and_its_cost_is_said_to_be_unknown(
     fleet: Path, fake: FakeHostedApi
 ) -> None:
-    program = Program.start(
-        bridged_fleet(fleet, fake.hosted(), options="load_seconds = 2"), FAKE_KEY=KEY
-    )
+    program = Program.start(bridged_fleet(fleet, fake.hosted(), options="load_seconds = 2"), FAKE_KEY=KEY)
     try:
         with client(program) as anybody:
             stream = anybody.chat.completions.create(model="toy", messages=HELLO, stream=True)
             assert len(list(stream)) == 2
     finally:
         assert program.stop() == 0
-    assert rows(fleet, "bridge, bridge_nusd, tokens_in, tokens_out") == [
-        ("fake/fake-8b", 0, None, None)
-    ]
+    assert rows(fleet, "bridge, bridge_nusd, tokens_in, tokens_out") == [("fake/fake-8b", 0, None, None)]
     text = poorwill("bill", "--fleet", str(fleet), FAKE_KEY=KEY)[1]
     assert "1 request went to a hosted API; 1 without usage, whose cost is not known" in text
     assert poorwill("ledger", "check", "--fleet", str(fleet), FAKE_KEY=KEY)[0] == 0
@@ -169,9 +165,7 @@ def test_a_hosted_api_that_refuses_the_key_leaves_the_client_to_the_wake(
     assert rows(fleet, "bridge, replica, outcome") == [(None, "toy-0", "ok")]
 
 
-def test_a_request_whose_wake_failed_is_answered_from_afar(
-    fleet: Path, fake: FakeHostedApi
-) -> None:
+def test_a_request_whose_wake_failed_is_answered_from_afar(fleet: Path, fake: FakeHostedApi) -> None:
     hosted = fake.hosted(when="failed")
     program = Program.start(
         bridged_fleet(fleet, hosted, options="fail_start = true", backoff_s=30), FAKE_KEY=KEY
@@ -186,12 +180,8 @@ def test_a_request_whose_wake_failed_is_answered_from_afar(
         assert program.stop() == 0
 
 
-def test_what_is_on_the_bridge_is_finished_before_poorwill_ends(
-    fleet: Path, fake: FakeHostedApi
-) -> None:
-    program = Program.start(
-        bridged_fleet(fleet, fake.hosted(), options="load_seconds = 30"), FAKE_KEY=KEY
-    )
+def test_what_is_on_the_bridge_is_finished_before_poorwill_ends(fleet: Path, fake: FakeHostedApi) -> None:
+    program = Program.start(bridged_fleet(fleet, fake.hosted(), options="load_seconds = 30"), FAKE_KEY=KEY)
     fake.go_on.clear()
     with client(program) as anybody:
         stream = anybody.chat.completions.create(model="toy", messages=HELLO, stream=True)
@@ -226,9 +216,7 @@ class ToyLog:
 
 
 def test_check_and_serve_name_every_mistake_in_a_bridge(fleet: Path, fake: FakeHostedApi) -> None:
-    hosted = (
-        '{ provider = "nobody", model = "nothing", bridge = true, url = "https://x.example/v1", '
-    )
+    hosted = '{ provider = "nobody", model = "nothing", bridge = true, url = "https://x.example/v1", '
     bridged_fleet(fleet, hosted + 'key_env = "FAKE_KEY" }')
     status, told = poorwill("check", str(fleet))
     assert status == 2

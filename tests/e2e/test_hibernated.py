@@ -181,9 +181,7 @@ def test_killed_during_a_wake_the_next_start_has_the_machine_hibernated_again(
     assert_tiles(fleet)
 
 
-def test_a_cloud_without_a_free_machine_is_no_capacity_and_costs_nothing(
-    rented: Rented, fleet: Path
-) -> None:
+def test_a_cloud_without_a_free_machine_is_no_capacity_and_costs_nothing(rented: Rented, fleet: Path) -> None:
     rented.cloud.restore_s = 1.5
     rented.machine.leads_to["hibernate-restore"] = "HIBERNATED"
     program = rented.start()

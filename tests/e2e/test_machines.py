@@ -34,9 +34,7 @@ def machines(fleet: Path) -> Path:
     """A fleet whose one model has a guest with a golden image."""
     write_fleet(fleet, ladder=LADDER, budget_s=120, cap_s=180, options="")
     words = ["guest", "build", "toy", "--golden", "--fleet", str(fleet), "--memory", "224"]
-    subprocess.run(
-        [sys.executable, "-m", "poorwill", *words], check=True, timeout=300, capture_output=True
-    )
+    subprocess.run([sys.executable, "-m", "poorwill", *words], check=True, timeout=300, capture_output=True)
     return fleet
 
 

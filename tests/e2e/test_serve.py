@@ -34,9 +34,7 @@ def test_the_openai_client_is_served_through_a_cold_start(fleet: Path) -> None:
             assert answer.choices[0].message.content
             assert answer.usage.total_tokens > 0
             stream = openai_client.chat.completions.create(**CHAT, stream=True)  # type: ignore[call-overload]
-            assert "".join(
-                chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices
-            )
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
             assert [model.id for model in openai_client.models.list()] == ["toy"]
     finally:
         assert program.stop() == 0
@@ -224,9 +222,7 @@ def test_a_spend_limit_stays_tripped_over_a_restart_says_how_to_lift_it_and_lift
     try:
         with client(program) as openai_client:
             openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
-        assert "within: the day's spend limit, $2.00" in asyncio.run(
-            _said(["status", "--fleet", str(fleet)])
-        )
+        assert "within: the day's spend limit, $2.00" in asyncio.run(_said(["status", "--fleet", str(fleet)]))
     finally:
         assert program.stop() == 0
 
@@ -239,9 +235,7 @@ def test_status_says_that_the_ledger_cannot_be_written(fleet: Path) -> None:
             openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
             (fleet / "ledger.sqlite").rename(away)
             with pytest.raises(openai.InternalServerError) as caught:
-                while (
-                    True
-                ):  # warm as it is: from the writer's next turn on, within a second, no more
+                while True:  # warm as it is: from the writer's next turn on, within a second, no more
                     openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
         assert caught.value.code == "ledger_unavailable"
         said = asyncio.run(_said(["status", "--fleet", str(fleet)]))

@@ -107,9 +107,7 @@ def test_vllm_lines_are_read_whatever_their_prefix(prefix, text, phase, seconds)
     assert news[0].took_us == (None if seconds is None else round(seconds * SECOND_US))
 
 
-@pytest.mark.parametrize(
-    "prefix", ["", "[2026-11-23 10:00:00] ", "[2026-11-23 10:00:00.123 DP0 TP0] "]
-)
+@pytest.mark.parametrize("prefix", ["", "[2026-11-23 10:00:00] ", "[2026-11-23 10:00:00.123 DP0 TP0] "])
 @pytest.mark.parametrize(("text", "phase", "seconds"), SGLANG)
 def test_sglang_lines_are_read_whatever_their_prefix(prefix, text, phase, seconds):
     news = read_sglang(prefix + text)
@@ -159,10 +157,7 @@ def test_ollama_lines(line, phase, seconds):
 
 
 def test_transformers_lines():
-    assert (
-        read_transformers("Loading weights:   0%|          | 0/111 [00:00<?]")[0].phase
-        is Phase.WEIGHTS
-    )
+    assert read_transformers("Loading weights:   0%|          | 0/111 [00:00<?]")[0].phase is Phase.WEIGHTS
     assert read_transformers("INFO:     Application startup complete.")[0].phase is Phase.READY
 
 

@@ -179,10 +179,7 @@ def test_unknown_kinds_and_options_are_refused_all_at_once(tmp_path):
 )
 def test_what_check_accepts_as_an_option_its_program_accepts(options, parse, needed):
     samples = {OptionKind.WHOLE: 3, OptionKind.NUMBER: 1.5, OptionKind.FLAG: True}
-    given = {
-        name: kind[-1] if isinstance(kind, tuple) else samples[kind]
-        for name, kind in options.items()
-    }
+    given = {name: kind[-1] if isinstance(kind, tuple) else samples[kind] for name, kind in options.items()}
     parsed = vars(parse([*needed, *flags(given)]))
     assert {name: parsed[name] for name in given} == given
 
@@ -233,9 +230,7 @@ def test_experts_and_how_they_are_spread_come_from_configuration_and_options(tmp
         "pipeline_parallel_size": 2,
         "enable_expert_parallel": True,
     }
-    spread = settings(
-        "vllm", path=path, options={**options, "load_format": "runai_streamer_sharded"}
-    )
+    spread = settings("vllm", path=path, options={**options, "load_format": "runai_streamer_sharded"})
     start = known_start(spread, directory=str(tmp_path), env={})
     assert start is not None and start.active is not None
     assert 0.08 < start.active / start.parameters < 0.15, "as in Qwen3-30B-A3B: 3.3 of 30.5"

@@ -84,9 +84,7 @@ async def test_waiting_for_an_engine_that_is_never_ready_can_be_abandoned(bench,
     await until(lambda: sockets(running.pid) == 3)
 
 
-async def test_the_bytes_of_the_weights_are_seen_where_they_were_read(
-    bench, tiny_model, marks, report
-):
+async def test_the_bytes_of_the_weights_are_seen_where_they_were_read(bench, tiny_model, marks, report):
     engine = bench.engine("llama.cpp", path=str(tiny_model))
     launch, _, began_us, ended_us = await started(bench, engine, report)
     spans = anatomy(engine.refine(launch, marks, began_us, ended_us), began_us, ended_us)
@@ -157,9 +155,7 @@ async def test_an_engine_without_completions_is_asked_for_something_else(bench, 
     text = await greedy_text(
         Endpoint(host=running.host, port=running.port, model="tiny", extra={"max_tokens": "none"})
     )
-    assert (
-        len(text.split()) == 16
-    )  # completions and chat refused the bad field; embeddings took none
+    assert len(text.split()) == 16  # completions and chat refused the bad field; embeddings took none
 
 
 async def test_what_an_engine_writes_before_it_is_followed_is_not_lost(bench, marks, report):

@@ -168,9 +168,7 @@ class House:
                 self.fleet = fleet
                 yield self
         unexpected = [
-            line
-            for line in self.log.lines
-            if line[0] == "error" and line[1] not in self.expected_errors
+            line for line in self.log.lines if line[0] == "error" and line[1] not in self.expected_errors
         ]
         assert not unexpected, unexpected
         self.check_tiling()
@@ -250,8 +248,7 @@ class House:
             due = [
                 (at, number, unit)
                 for number, unit in enumerate(controller.units.values())
-                if (at := next_wakeup_us(unit.observed(), self.clock.at_us)) is not None
-                and at <= target
+                if (at := next_wakeup_us(unit.observed(), self.clock.at_us)) is not None and at <= target
             ]
             if not due:
                 break
@@ -331,9 +328,7 @@ class House:
     def check_tiling(self) -> None:
         """Each life's spans follow one another without gap or overlap; a wake that ended has an outcome."""
         for (life,) in self.rows("SELECT id FROM lives"):
-            spans = self.rows(
-                "SELECT began_us, ended_us FROM spans WHERE life = ? ORDER BY began_us", life
-            )
+            spans = self.rows("SELECT began_us, ended_us FROM spans WHERE life = ? ORDER BY began_us", life)
             for (_, end), (begin, _) in itertools.pairwise(spans):
                 assert end == begin, f"{end} is followed by {begin}"
 

@@ -49,9 +49,7 @@ async def test_an_operator_whose_wake_runs_into_the_spend_limit_is_told(house: H
         asking = house.start(_over_the_limit(house.fleet.view.wake(A)))
         await room.cold.wake_door.reached()
         until = house.clock.at_us + 3600 * S
-        house.fleet.controller.submit(
-            house.unit(), SpendChanged(blocked=Blocked(until_us=until, why="day"))
-        )
+        house.fleet.controller.submit(house.unit(), SpendChanged(blocked=Blocked(until_us=until, why="day")))
         room.cold.wake_door.open.set()
         async with asyncio.timeout(5):
             await asking
@@ -91,9 +89,7 @@ async def test_a_spend_limit_refuses_requests_parks_and_can_be_lifted(house: Hou
         lease = await house.lease()
         assert house.fleet is not None
         until = house.clock.at_us + 3600 * S
-        house.fleet.controller.submit(
-            house.unit(), SpendChanged(blocked=Blocked(until_us=until, why="day"))
-        )
+        house.fleet.controller.submit(house.unit(), SpendChanged(blocked=Blocked(until_us=until, why="day")))
         assert house.claim() is None
         with pytest.raises(TryLater) as caught:
             house.hold()

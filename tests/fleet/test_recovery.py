@@ -327,9 +327,7 @@ async def test_measured_wakes_survive_a_restart(house: House):
     "seed",
     [pytest.param(seed, marks=pytest.mark.nightly if seed >= 12 else ()) for seed in range(200)],
 )
-async def test_killed_at_any_moment_the_next_start_leaks_nothing_and_serves(
-    house: House, seed: int
-):
+async def test_killed_at_any_moment_the_next_start_leaks_nothing_and_serves(house: House, seed: int):
     random_ = random.Random(seed)
     for name in (A, B):
         house.model(name, ladder=ALL, idle_s=(10, 40, 200))

@@ -263,9 +263,7 @@ async def test_what_wakes_while_another_is_ended_is_not_ended(house: House):
     house.reap_orphans = True
     async with house.open():
         stray_engine(house)
-        lost = Launch(
-            model=A, replica=ReplicaId("a-0"), argv=("a",), engine="fake", port=7, log_path=""
-        )
+        lost = Launch(model=A, replica=ReplicaId("a-0"), argv=("a",), engine="fake", port=7, log_path="")
         left = house.world.spawn(lost, 0, "fake-cold")
 
         async def kill(running, end=house.world.kill):  # type: ignore[no-untyped-def]

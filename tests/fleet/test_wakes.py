@@ -151,9 +151,7 @@ async def test_a_wake_whose_last_client_has_left_goes_on(house: House):
 
 
 @pytest.mark.parametrize("first", ["the grant", "the client"])
-async def test_a_client_that_leaves_in_the_tick_of_its_grant_gives_the_lease_back(
-    house: House, first: str
-):
+async def test_a_client_that_leaves_in_the_tick_of_its_grant_gives_the_lease_back(house: House, first: str):
     room = house.model()
     room.cold.wake_door.shut()
     async with house.open():
@@ -162,9 +160,7 @@ async def test_a_client_that_leaves_in_the_tick_of_its_grant_gives_the_lease_bac
         await house.settle()
         unit = house.unit()
 
-        if (
-            first == "the grant"
-        ):  # the future gets its result; the task is cancelled before it sees it
+        if first == "the grant":  # the future gets its result; the task is cancelled before it sees it
             loop = asyncio.get_running_loop()
             room.engine.on_refine = lambda: loop.call_soon(waiting.cancel)
         else:  # the future is cancelled; the withdrawal is submitted only after the grant
@@ -251,18 +247,14 @@ async def test_a_wake_cancelled_before_its_first_step_still_reports(house: House
 
 
 @pytest.mark.parametrize("door", ["wake", "ready", "probe"])
-async def test_a_wake_that_is_aborted_at_any_of_its_awaits_leaves_no_process(
-    house: House, door: str
-):
+async def test_a_wake_that_is_aborted_at_any_of_its_awaits_leaves_no_process(house: House, door: str):
     room = house.model()
     tier = room.frozen if door == "probe" else room.cold
     async with house.open():
         if door == "probe":
             await house.serve()
             await house.pass_time(31)
-        at = {"wake": tier.wake_door, "ready": room.engine.ready_door}.get(
-            door, room.engine.probe_door
-        )
+        at = {"wake": tier.wake_door, "ready": room.engine.ready_door}.get(door, room.engine.probe_door)
         at.shut()
         house.hold()
         await at.reached()

@@ -31,9 +31,7 @@ OTHER = ReplicaId("other-0")
 
 def wakes(tier: Tier, lasted_s: float, *, count: int = 1, ago_us: int = 0, replica=ONE):
     lasted_us = int(lasted_s * S)
-    return [
-        WakeTime(replica=replica, from_tier=tier, ended_us=NOW - ago_us, lasted_us=lasted_us)
-    ] * count
+    return [WakeTime(replica=replica, from_tier=tier, ended_us=NOW - ago_us, lasted_us=lasted_us)] * count
 
 
 def worth(*measured: list[WakeTime]) -> float:
@@ -58,10 +56,7 @@ def test_wakes_from_the_engines_own_sleep_and_of_others_count_nothing():
 
 def test_each_tier_is_measured_by_its_own_wakes():
     measured = [*wakes(Tier.COLD, 60), *wakes(Tier.FROZEN, 10), *wakes(Tier.SUSPENDED, 40)]
-    saved = {
-        tier: snapshot_worth(measured, ONE, tier, now_us=NOW)
-        for tier in (Tier.FROZEN, Tier.SUSPENDED)
-    }
+    saved = {tier: snapshot_worth(measured, ONE, tier, now_us=NOW) for tier in (Tier.FROZEN, Tier.SUSPENDED)}
     assert saved == {Tier.FROZEN: 4 * 50.0, Tier.SUSPENDED: 4 * 20.0}
 
 
@@ -108,9 +103,7 @@ async def test_the_ledger_of_a_fleet_tells_the_worth_as_it_grows(house: House):
 async def test_a_ledger_that_cannot_be_read_makes_all_alike(tmp_path):
     log = KeptLog()
     priorities = {ONE: 1, OTHER: 1}
-    weigh = value_by_ledger(
-        str(tmp_path / "none"), priorities=priorities, clock=HandClock(), log=log
-    )
+    weigh = value_by_ledger(str(tmp_path / "none"), priorities=priorities, clock=HandClock(), log=log)
     assert weigh(ONE, Tier.FROZEN) == weigh(OTHER, Tier.FROZEN) == Value(priority=1)
 
 

@@ -226,9 +226,7 @@ class ToyFleet:
     spend_limits: Sequence[LimitState] = ()
 
     def status(self) -> Sequence[ReplicaStatus]:
-        interval = WakeInterval(
-            count=3, p50_s=0.5, p95_s=0.9, max_s=1.25, budget_s=60, over_budget=0
-        )
+        interval = WakeInterval(count=3, p50_s=0.5, p95_s=0.9, max_s=1.25, budget_s=60, over_budget=0)
         return [
             ReplicaStatus(
                 model=model,

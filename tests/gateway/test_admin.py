@@ -125,9 +125,7 @@ async def test_the_dashboard_allows_nothing_from_elsewhere(admin: httpx2.AsyncCl
     assert "default-src 'none'" in response.headers["content-security-policy"]
 
 
-async def test_events_are_named_and_tell_what_was_lost(
-    site: Site, admin: httpx2.AsyncClient
-) -> None:
+async def test_events_are_named_and_tell_what_was_lost(site: Site, admin: httpx2.AsyncClient) -> None:
     async with admin.stream("GET", "/events") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         lines: list[str] = []
@@ -179,9 +177,7 @@ async def test_where_the_admin_port_is_taken_the_inference_port_is_freed_again()
                 raise AssertionError("must not start")
 
 
-async def test_health_tells_of_a_ledger_that_cannot_be_written(
-    site: Site, admin: httpx2.AsyncClient
-) -> None:
+async def test_health_tells_of_a_ledger_that_cannot_be_written(site: Site, admin: httpx2.AsyncClient) -> None:
     site.ledger.unavailable = "disk full"
     assert (await admin.get("/healthz")).json()["ledger"] == "disk full"
 

@@ -166,10 +166,7 @@ async def test_many_cross_turn_back_and_leave_at_random_and_nothing_is_lost() ->
         [bridge] = site.server._policy.bridges.values()
         assert bridge.under_way == 0 and bridge.failures > 10
         paid = sum(row.bridge_nusd for row in site.ledger.rows)  # type: ignore[union-attr]
-        assert (
-            not site.activator.queue
-            and paid == bridge.nusd == sum(nusd for _, _, nusd in site.paid) > 0
-        )
+        assert not site.activator.queue and paid == bridge.nusd == sum(nusd for _, _, nusd in site.paid) > 0
         await _until_closed(site, fake)
 
 

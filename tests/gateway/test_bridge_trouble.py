@@ -128,9 +128,7 @@ FAILED = {"at_once": False}
 
 @pytest.mark.parametrize("body", [ASK, STREAM], ids=["json", "stream"])
 @pytest.mark.parametrize("code", ["wake_failed", "wake_timeout", "no_capacity"])
-async def test_a_request_whose_wake_failed_goes_over_the_bridge(
-    code: str, body: dict[str, object]
-) -> None:
+async def test_a_request_whose_wake_failed_goes_over_the_bridge(code: str, body: dict[str, object]) -> None:
     async with bridged_site(api=FAILED) as (site, fake), talk(site.port) as client:
         client.send(post(body))
         early = await client.answer(until=b": poorwill") if "stream" in body else None
@@ -213,9 +211,7 @@ async def test_a_hosted_api_over_tls_is_reached_where_its_certificate_holds(
 
 
 @pytest.mark.parametrize("name", ["localhost", "elsewhere.example"])
-async def test_nothing_is_sent_to_somebody_whose_certificate_does_not_hold(
-    tmp_path: Path, name: str
-) -> None:
+async def test_nothing_is_sent_to_somebody_whose_certificate_does_not_hold(tmp_path: Path, name: str) -> None:
     path = certificate(tmp_path, name)
     trusts = None if name == "localhost" else str(path)  # not the name, or not the issuer
     async with toy_upstream(tls=serving_tls(path)) as fake:

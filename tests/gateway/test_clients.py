@@ -207,9 +207,7 @@ async def test_openai_rate_limit_is_typed() -> None:
 async def _endless(asked: Asked, writer: asyncio.StreamWriter) -> None:
     writer.write(EVENTS_HEAD)
     for _ in range(100_000):
-        writer.write(
-            chunk(b'data: {"id":"1","choices":[],"object":"x","created":1,"model":"m"}\n\n')
-        )
+        writer.write(chunk(b'data: {"id":"1","choices":[],"object":"x","created":1,"model":"m"}\n\n'))
         await writer.drain()
         await asyncio.sleep(0)
 
@@ -337,9 +335,7 @@ async def test_anthropic_errors_are_typed() -> None:
             await client.messages.create(model="m2", max_tokens=9, messages=HELLO)
         assert caught.value.request_id is not None
         async with asyncio.TaskGroup() as group:
-            group.create_task(
-                waking(site, error=EngineFault(ErrorCode.WAKE_FAILED, "the engine exited"))
-            )
+            group.create_task(waking(site, error=EngineFault(ErrorCode.WAKE_FAILED, "the engine exited")))
             with pytest.raises(anthropic.APIStatusError) as failed:
                 await client.messages.create(model="m1", max_tokens=9, messages=HELLO)
         assert failed.value.status_code == 503

@@ -28,12 +28,8 @@ def test_text_enters_the_page_as_text_only() -> None:
 def test_the_page_tells_only_of_entries_that_exist_and_of_fields_that_they_have() -> None:
     told = re.search(r"const tell = \{(.*?)\n\};", PAGE, re.DOTALL)
     assert told is not None
-    listed = re.findall(
-        r"^  (\w+): e => (.*?)(?=^  \w+: e =>|\Z)", told[1], re.DOTALL | re.MULTILINE
-    )
-    assert {"WakeBegan", "WakeEnded", "ParkEnded", "RequestEnded", "Noted"} <= {
-        k for k, _ in listed
-    }
+    listed = re.findall(r"^  (\w+): e => (.*?)(?=^  \w+: e =>|\Z)", told[1], re.DOTALL | re.MULTILINE)
+    assert {"WakeBegan", "WakeEnded", "ParkEnded", "RequestEnded", "Noted"} <= {k for k, _ in listed}
     for kind, text in listed:
         if kind != "Lost":
             names = {field.name for field in fields(KINDS[kind])}

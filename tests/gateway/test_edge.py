@@ -23,8 +23,7 @@ def chunks(*parts: bytes) -> bytes:
 
 REFUSED = {
     "both lengths": HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "both lengths, other order": HEAD
-    + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+    "both lengths, other order": HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
     "conflicting lengths": HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
     "the same length twice": HEAD + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
     "a list of lengths": HEAD + b"Content-Length: 3, 3\r\n\r\nabc",
@@ -92,9 +91,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
-async def test_what_must_not_come_in_is_refused_with_400_and_a_close(
-    site: Site, split: bool
-) -> None:
+async def test_what_must_not_come_in_is_refused_with_400_and_a_close(site: Site, split: bool) -> None:
     for name, request in REFUSED.items():
         received = await _send(site, request, split=split)
         head, _, body = received.partition(b"\r\n\r\n")
@@ -253,9 +250,7 @@ async def test_expect_100_continue_is_answered_before_the_body(site: Site) -> No
 
 
 async def test_http_1_0_does_not_get_a_100_continue(site: Site) -> None:
-    request = SIZED.replace(b"HTTP/1.1", b"HTTP/1.0").replace(
-        b"Host", b"Expect: 100-continue\r\nHost"
-    )
+    request = SIZED.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Host", b"Expect: 100-continue\r\nHost")
     assert b"100 Continue" not in await site.raw(request)
 
 
@@ -269,9 +264,7 @@ async def test_head_is_get_without_the_body(site: Site, path: bytes) -> None:
 
 
 async def test_a_refused_head_request_gets_no_body(site: Site) -> None:
-    head, _, body = (await site.raw(b"HEAD /nothing HTTP/1.1\r\nHost: a\r\n\r\n")).partition(
-        b"\r\n\r\n"
-    )
+    head, _, body = (await site.raw(b"HEAD /nothing HTTP/1.1\r\nHost: a\r\n\r\n")).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 404 ") and body == b""
 
 
@@ -374,9 +367,7 @@ async def test_a_long_answer_is_no_idle_connection() -> None:
         (b'{"model": "m\xff1"}', "not JSON"),
     ],
 )
-async def test_a_body_that_names_no_model_is_a_typed_error(
-    site: Site, body: bytes, words: str
-) -> None:
+async def test_a_body_that_names_no_model_is_a_typed_error(site: Site, body: bytes, words: str) -> None:
     async with talk(site.port) as client:
         client.send(post(body))
         response = await client.answer()

@@ -11,9 +11,7 @@ ASK = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}
 async def test_a_chat_is_relayed_and_unknown_fields_survive(site: Site) -> None:
     async with httpx2.AsyncClient() as client:
         ask = ASK | {"x_unknown": {"deep": [1, 2.5, None]}}
-        response = await client.post(
-            f"{site.url}/chat/completions", json=ask, headers={"X-Mine": "1"}
-        )
+        response = await client.post(f"{site.url}/chat/completions", json=ask, headers={"X-Mine": "1"})
     assert response.status_code == 200
     assert response.json()["choices"][0]["message"]["content"] == "hello there"
     asked = site.upstream.asked[0]
@@ -56,9 +54,7 @@ async def test_many_requests_over_one_client_connection_use_one_upstream_connect
 async def test_a_stream_arrives_as_it_comes(site: Site) -> None:
     async with (
         httpx2.AsyncClient() as client,
-        client.stream(
-            "POST", f"{site.url}/chat/completions", json=ASK | {"stream": True}
-        ) as response,
+        client.stream("POST", f"{site.url}/chat/completions", json=ASK | {"stream": True}) as response,
     ):
         lines = [line async for line in response.aiter_lines() if line]
     assert lines[-1] == "data: [DONE]"

@@ -118,17 +118,13 @@ async def _read(reader: asyncio.StreamReader, number: int) -> Asked | None:
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
 
-def answer(
-    status: int, body: bytes, *headers: str, content_type: str = "application/json"
-) -> bytes:
+def answer(status: int, body: bytes, *headers: str, content_type: str = "application/json") -> bytes:
     lines = [f"HTTP/1.1 {status} Toy", f"content-type: {content_type}", *headers]
     lines.append(f"content-length: {len(body)}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
-EVENTS_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+EVENTS_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 LAST = b"0\r\n\r\n"
 
 

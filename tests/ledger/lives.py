@@ -66,18 +66,14 @@ class Life:
             self.span(waking(Phase.PROVISION), tier=tier, wake=wake),
         ]
         edges = [began_us]
-        for phase in self.draw(
-            st.lists(st.sampled_from([Phase.WEIGHTS, Phase.GRAPHS]), max_size=2)
-        ):
+        for phase in self.draw(st.lists(st.sampled_from([Phase.WEIGHTS, Phase.GRAPHS]), max_size=2)):
             edges.append(self.tick())
             entries.append(self.span(waking(phase), tier=tier, wake=wake))
         edges.append(self.tick())
         ok = self.draw(st.booleans())
         anatomy = ()
         if self.draw(st.booleans()):
-            anatomy = tuple(
-                PhaseSpan(phase=Phase.VERIFY, began_us=a, ended_us=b) for a, b in pairwise(edges)
-            )
+            anatomy = tuple(PhaseSpan(phase=Phase.VERIFY, began_us=a, ended_us=b) for a, b in pairwise(edges))
         entries.append(
             WakeEnded(
                 wake=wake,
@@ -147,9 +143,7 @@ class Life:
         ]
         if self.draw(st.booleans()) and last - begin > 2:
             middle = begin + self.draw(st.integers(1, last - begin - 1))
-            entries.append(
-                SpanOpened(replica=self.name, at_us=middle, cause=DRAIN, tier=Tier.FROZEN)
-            )
+            entries.append(SpanOpened(replica=self.name, at_us=middle, cause=DRAIN, tier=Tier.FROZEN))
         self.at_us = last
         return [*entries, *rows]
 
@@ -160,9 +154,7 @@ def stories(draw, *, replicas=2):
     batches: list[list] = []
     for number in range(draw(st.integers(1, replicas))):
         life = Life(draw, f"{'ab'[number]}.0")
-        mine = [
-            [ReplicaCreated(replica=life.name, model=life.name[0], driver="d", at_us=life.at_us)]
-        ]
+        mine = [[ReplicaCreated(replica=life.name, model=life.name[0], driver="d", at_us=life.at_us)]]
         tier = Tier.COLD
         for _ in range(draw(st.integers(0, 4))):
             life.tick()
@@ -222,6 +214,4 @@ def rates(draw, *, count=4):
 
 def last_us(batches) -> int:
     """The latest instant of a story."""
-    return max(
-        getattr(entry, "ended_us", None) or entry.at_us for batch in batches for entry in batch
-    )
+    return max(getattr(entry, "ended_us", None) or entry.at_us for batch in batches for entry in batch)

@@ -36,9 +36,7 @@ class HandClock:
 @asynccontextmanager
 async def opened(path: str, *, clock=None, log=None, **limits) -> AsyncIterator[Ledger]:
     limits = {"retry_delay_s": 0.01, **limits}
-    async with open_ledger(
-        path, clock=clock or HandClock(), log=log or KeptLog(), **limits
-    ) as ledger:
+    async with open_ledger(path, clock=clock or HandClock(), log=log or KeptLog(), **limits) as ledger:
         yield ledger
 
 
@@ -77,8 +75,7 @@ def began(at, wake="a.0.1", replica="a.0"):
 
 def ended(at, wake="a.0.1", replica="a.0", ok=True, anatomy=(), why="", served=()):
     leaves = tuple(
-        PhaseSpan(phase=phase, began_us=START + begin, ended_us=START + end)
-        for phase, begin, end in anatomy
+        PhaseSpan(phase=phase, began_us=START + begin, ended_us=START + end) for phase, begin, end in anatomy
     )
     return WakeEnded(
         wake=wake, replica=replica, at_us=START + at, ok=ok, anatomy=leaves, why=why, served=served
@@ -95,9 +92,7 @@ def rows(path):
         ]
 
 
-def request(
-    arrived, leased, end, *, key="", wake=None, tokens=(None, None), replica="a.0", model="a"
-):
+def request(arrived, leased, end, *, key="", wake=None, tokens=(None, None), replica="a.0", model="a"):
     served = leased is not None
     return RequestEnded(
         request=f"r{arrived}-{end}-{key}",

@@ -157,10 +157,7 @@ async def test_a_statement_is_the_customer_s_part_and_shows_names_as_they_are(le
     assert status == 0
     assert f"**Total: ${owed['<b>|b']}**" in markdown
     assert markdown.startswith("# Statement for \\<b\\>\\|b\n")
-    assert (
-        "2027-01-01 to 2027-01-31, UTC. Not final: this is what is known up to 2027-01-16T"
-        in markdown
-    )
+    assert "2027-01-01 to 2027-01-31, UTC. Not final: this is what is known up to 2027-01-16T" in markdown
     assert "Other APIs" not in markdown, "nothing was passed on"
     _, page, _ = await bill(ledger, "--invoice", "<b>|b", "--html")
     assert "<h1>Statement for &lt;b&gt;|b</h1>" in page and "<b>" not in page

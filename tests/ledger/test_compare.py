@@ -106,9 +106,7 @@ def test_a_longer_linger_is_the_policy_s():
 
 
 def test_a_dearer_rate_is_told_from_everything_else():
-    dear = RateSettings(
-        effective_us=0, active_nusd_h=7_200 * CENT, parked_nusd_h={"cold": 36 * CENT}
-    )
+    dear = RateSettings(effective_us=0, active_nusd_h=7_200 * CENT, parked_nusd_h={"cold": 36 * CENT})
     found = drivers(USUAL, USUAL, new_rate=dear)
     assert found == {RATES: 50.0}
 

@@ -96,9 +96,7 @@ async def test_a_really_full_disk_is_made_good(tmp_path, log):
         with reading(path) as db:
             kept = db.execute("SELECT count(*) FROM spans").fetchone()[0]
             assert problems(db) == []
-        assert (
-            kept == at // 10 + 2
-        )  # also the one that was told as not durable: it was kept in line
+        assert kept == at // 10 + 2  # also the one that was told as not durable: it was kept in line
     finally:
         subprocess.run(["umount", str(disk)], check=True)  # noqa: ASYNC221
 
@@ -201,9 +199,7 @@ async def test_closing_a_ledger_that_cannot_be_written_says_what_is_lost(path, l
     assert ("error", "the ledger closes with entries unwritten") in [line[:2] for line in log.lines]
 
 
-async def test_while_nothing_can_be_written_memory_is_bounded_and_what_is_dropped_is_counted(
-    path, log
-):
+async def test_while_nothing_can_be_written_memory_is_bounded_and_what_is_dropped_is_counted(path, log):
     async with opened(path, log=log, waiting_entries=100) as ledger:
         await ledger.record([created(), span(0, "serving")])
         os.rename(path, path + ".away")

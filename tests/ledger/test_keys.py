@@ -81,9 +81,7 @@ async def test_keys_that_cannot_be_read_again_stay_as_they_were(path, log):
                 await asyncio.sleep(0.001)
         following.cancel()
     assert ring.name_of(secret.encode()) == "ann"
-    assert [message for _, message, _ in log.lines] == [
-        "keys cannot be read; the last known ones hold"
-    ]
+    assert [message for _, message, _ in log.lines] == ["keys cannot be read; the last known ones hold"]
 
 
 async def test_the_verb_shows_a_key_once_and_never_again(path):

@@ -73,9 +73,7 @@ def test_spans_tile_every_life_and_their_sum_is_wall_time(batches):
 
 @QUICK
 @given(stories(), rates(), st.lists(st.integers(0, 300 * HOUR), max_size=5), st.booleans())
-def test_the_parts_of_a_period_sum_to_the_whole_wherever_it_is_cut(
-    batches, configured, cuts, by_key
-):
+def test_the_parts_of_a_period_sum_to_the_whole_wherever_it_is_cut(batches, configured, cuts, by_key):
     with filled(batches, configured) as db:
         whole = everything(batches)
         edges = sorted({whole.from_us, whole.to_us, *(START + cut for cut in cuts)})
@@ -104,9 +102,7 @@ def test_the_lines_sum_to_the_total_along_any_axes(batches, configured, axes):
 
 @QUICK
 @given(stories(), rates())
-def test_the_bill_is_the_spans_times_the_rates_within_half_a_nano_dollar_a_cell(
-    batches, configured
-):
+def test_the_bill_is_the_spans_times_the_rates_within_half_a_nano_dollar_a_cell(batches, configured):
     with filled(batches, configured) as db:
         book, found = rate_book(db), items(db, everything(batches))
         exact, wall = Fraction(0), 0
@@ -204,9 +200,7 @@ def test_rolling_up_at_any_time_never_changes_an_answer(batches, configured, dat
 
 @QUICK
 @given(stories(), rates())
-def test_it_does_not_matter_when_a_rate_is_configured_as_long_as_it_is_before_it_holds(
-    batches, configured
-):
+def test_it_does_not_matter_when_a_rate_is_configured_as_long_as_it_is_before_it_holds(batches, configured):
     configured = sorted(configured, key=lambda rate: rate.effective_us)
     axes = [Axis.DAY, Axis.REPLICA, Axis.CAUSE]
     with filled(batches, configured) as at_once:
@@ -314,9 +308,7 @@ def test_a_wake_is_charged_to_those_it_woke_for():
     ]
     with filled(batches, []) as db:
         shares = {
-            i.key: i.us
-            for i in items(db, everything(batches), by_key=True)
-            if i.cause == "wake.provision"
+            i.key: i.us for i in items(db, everything(batches), by_key=True) if i.cause == "wake.provision"
         }
     assert shares == {"ann": 3 * second, "bob": 3 * second, "(not recorded)": 3 * second}
 

@@ -127,10 +127,7 @@ def test_a_model_with_an_orphan_still_goes_by_its_name():
 
 def test_many_lines_that_match_are_one_line():
     with filled([STORY], [RATE]) as db:
-        charges = [
-            charge(0, begin=2 * HOUR + n * 60 * S, end=2 * HOUR + (n + 1) * 60 * S)
-            for n in range(40)
-        ]
+        charges = [charge(0, begin=2 * HOUR + n * 60 * S, end=2 * HOUR + (n + 1) * 60 * S) for n in range(40)]
         charges.append(charge(7 * DOLLAR, begin=3 * HOUR, end=4 * HOUR))
         lines = as_text(reconcile(db, charges, names={}))
     assert [line.split()[:2] for line in lines if line.startswith("4")] == [["40", "lines"]]

@@ -118,8 +118,7 @@ def test_more_spent_never_lifts_a_limit(used, more, limit, now):
     order = list(Standing)
     settings = SpendSettings(day_nusd=limit)
     before, after = (
-        judge(settings, [spent(amount)], now_us=now).limits[0].standing
-        for amount in (used, used + more)
+        judge(settings, [spent(amount)], now_us=now).limits[0].standing for amount in (used, used + more)
     )
     assert order.index(before) <= order.index(after)
 
@@ -143,13 +142,9 @@ async def test_the_watch_adds_days_to_months_and_shares_by_key(path):
     )
     async with opened(path, clock=clock) as ledger:
         await ledger.thread.call(lambda db: sync_rates(db, [RATE], now_us=START))
-        await ledger.record(
-            [created(), span(0, "serving"), span(10 * S, "parked.cold", tier="cold")]
-        )
+        await ledger.record([created(), span(0, "serving"), span(10 * S, "parked.cold", tier="cold")])
         await ledger.record([span(26 * HOUR - 9 * S, "serving")])
-        await ledger.record(
-            [request(26 * HOUR - 9 * S, 26 * HOUR - 9 * S, 26 * HOUR - 3 * S, key="ann")]
-        )
+        await ledger.record([request(26 * HOUR - 9 * S, 26 * HOUR - 9 * S, 26 * HOUR - 3 * S, key="ann")])
         await ledger.record([request(26 * HOUR - 6 * S, 26 * HOUR - 6 * S, 26 * HOUR, key="bob")])
         verdict = await SpendWatch(ledger=ledger, limits=limits).look()
     figures = {(s.scope, s.window): s.spent_nusd for s in verdict.limits}

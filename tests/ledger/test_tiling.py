@@ -77,9 +77,7 @@ def test_every_span_of_a_failed_wake_is_a_failed_wake_and_keeps_its_phase(path):
     ],
     ids=["ends early", "begins late", "gap", "overlap", "backwards"],
 )
-async def test_an_anatomy_that_does_not_tile_its_wake_is_refused_and_changes_nothing(
-    path, log, anatomy
-):
+async def test_an_anatomy_that_does_not_tile_its_wake_is_refused_and_changes_nothing(path, log, anatomy):
     async with opened(path, log=log) as ledger:
         await ledger.record(WAKING)
         with pytest.raises(EntryRefused):

@@ -81,9 +81,7 @@ async def test_compacting_gives_the_space_back(path, tmp_path):
 
 async def test_hours_that_are_not_over_are_not_compacted(path):
     two_hours(path)
-    status, _, told = await poorwill(
-        "ledger", "compact", "--ledger", path, "--before", "2027-02-01"
-    )
+    status, _, told = await poorwill("ledger", "compact", "--ledger", path, "--before", "2027-02-01")
     assert status == 2
     assert "compact up to 2027-01-15T11:00:00Z at most" in told
 

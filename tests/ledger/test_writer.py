@@ -87,9 +87,7 @@ async def test_closing_that_is_cancelled_again_and_again_still_commits_everythin
         await task
     assert rows(path) == [(0, None, "parked.cold")]
     db = sqlite3.connect(path)
-    assert db.execute("PRAGMA journal_mode = DELETE").fetchone() == (
-        "delete",
-    )  # nobody has it open
+    assert db.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)  # nobody has it open
     db.close()
 
 
@@ -305,9 +303,7 @@ async def test_what_a_rollback_took_back_is_counted_once_when_it_is_applied_anew
         answers = [
             ledger.record([ended(10, served=(one.request,)), span(10, "serving")]),
             ledger.record([one]),
-            ledger.record(
-                [span(3, "linger")]
-            ),  # refused: the batch is rolled back and tried one by one
+            ledger.record([span(3, "linger")]),  # refused: the batch is rolled back and tried one by one
         ]
         results = await asyncio.gather(*answers, return_exceptions=True)
         assert [type(result).__name__ for result in results] == [

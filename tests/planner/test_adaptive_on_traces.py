@@ -24,9 +24,7 @@ LADDER = (Tier.HIBERNATED,)
 
 
 def world(span, *, wake=95, park=20, wait=0):
-    tier = TierTimes(
-        tier=Tier.HIBERNATED, wake_us=(wake * S,), park_us=park * S, parked_nusd_h=20_000_000
-    )
+    tier = TierTimes(tier=Tier.HIBERNATED, wake_us=(wake * S,), park_us=park * S, parked_nusd_h=20_000_000)
     return Scenario(
         span_us=span,
         active_nusd_h=3_800_000_000,
@@ -200,9 +198,7 @@ def test_a_change_of_habits_is_followed():
 def test_against_an_adversary_it_stays_within_its_bound_of_the_break_even_rule():
     # Gaps that are just too long for whatever it has learnt to expect: regimes that change every 40 gaps.
     rng = np.random.default_rng(9)
-    gaps = np.concatenate(
-        [rng.integers(*edges, 40) for edges in [(1, 20), (120, 140), (900, 4000)] * 12]
-    )
+    gaps = np.concatenate([rng.integers(*edges, 40) for edges in [(1, 20), (120, 140), (900, 4000)] * 12])
     arrivals = np.cumsum(gaps + 30).astype(np.int64) * S
     services = np.full(len(arrivals), 30 * S, np.int64)
     scenario = world(int(arrivals[-1]) + DAY)

@@ -96,9 +96,7 @@ def test_the_sweep_agrees_with_the_plain_model_to_the_microsecond(rows, idles, w
     swept = sweep(blocks, idles, wake_us=wake, park_us=park)
 
     for index, idle in enumerate(idles):
-        plain = fixed_idle(
-            arrivals.tolist(), services.tolist(), span=span, idle=idle, wake=wake, park=park
-        )
+        plain = fixed_idle(arrivals.tolist(), services.tolist(), span=span, idle=idle, wake=wake, park=park)
         assert swept.wakes[index] == plain.wakes
         assert swept.active_us[index] == plain.active_us
         assert swept.useful_us[index] == plain.useful_us
@@ -108,9 +106,7 @@ def test_the_sweep_agrees_with_the_plain_model_to_the_microsecond(rows, idles, w
 
 def one_tier(*, span, wake, park, limit=0):
     times = TierTimes(tier=Tier.FROZEN, wake_us=(wake,), park_us=park, parked_nusd_h=2_000_003)
-    return Scenario(
-        span_us=span, active_nusd_h=3_800_000_007, tiers=(times,), max_concurrency=limit
-    )
+    return Scenario(span_us=span, active_nusd_h=3_800_000_007, tiers=(times,), max_concurrency=limit)
 
 
 @settings(max_examples=300, deadline=None)
@@ -143,9 +139,7 @@ def test_the_event_simulation_agrees_with_the_plain_model_to_the_microsecond(
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 700_000_000), st.integers(0, 90_000_000)), min_size=1, max_size=60
-    ),
+    st.lists(st.tuples(st.integers(0, 700_000_000), st.integers(0, 90_000_000)), min_size=1, max_size=60),
     st.lists(st.integers(0, 900_000_000), min_size=1, max_size=5),
     st.integers(0, 200_000_000),
     st.integers(0, 60_000_000),

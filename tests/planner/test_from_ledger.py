@@ -221,9 +221,7 @@ async def test_a_ledger_alone_needs_its_rates_as_options(plan, fleet):
     ran = await plan("--from-ledger", "--ledger", path, "--active-usd-h", "3.6", "--json")
     assert ran.status == 0, ran.err
     advice = json.loads(ran.out)["advice"]
-    assert advice.startswith(
-        "beside running continuously; a fixed idle_s of 115 would have saved $"
-    )
+    assert advice.startswith("beside running continuously; a fixed idle_s of 115 would have saved $")
     mine = await plan("--from-ledger", "--ledger", path, "--active-usd-h", "3.6", "--idle-s", "900")
     assert last_line(mine).startswith("your idle_s is 900; ")
 

@@ -46,9 +46,7 @@ def flat(usd_in, usd_out):
 
 
 def test_a_flat_price_is_exact():
-    bill = hosted_bill(
-        trace([0, 1], [1_000_000, 3], [7, 0]), flat("0.59", "0.79"), guess=GUESS, today_us=0
-    )
+    bill = hosted_bill(trace([0, 1], [1_000_000, 3], [7, 0]), flat("0.59", "0.79"), guess=GUESS, today_us=0)
     # 1,000,003 x $0.59 + 7 x $0.79, per million
     assert bill.nusd == 590_001_770 + 5_530
     assert bill.as_of == "2025-02-28"
@@ -79,18 +77,14 @@ def test_prices_that_step_up_with_size_are_looked_up_by_size():
 
 
 def test_unknown_tokens_are_assumed_and_said_so():
-    bill = hosted_bill(
-        new_trace(arrival_us=[0, 5], origin_us=0), flat("1", "2"), guess=GUESS, today_us=0
-    )
+    bill = hosted_bill(new_trace(arrival_us=[0, 5], origin_us=0), flat("1", "2"), guess=GUESS, today_us=0)
     assert bill.nusd == 2 * (1000 * 1000 + 100 * 2000)
     assert "2 requests without token counts" in bill.notes[0]
 
 
 def test_an_undated_trace_is_priced_as_of_today():
     today = micros("2026-11-24T00:00")
-    bill = hosted_bill(
-        trace([0], [1], [1], origin=None), flat("1", "1"), guess=GUESS, today_us=today
-    )
+    bill = hosted_bill(trace([0], [1], [1], origin=None), flat("1", "1"), guess=GUESS, today_us=today)
     assert bill.as_of == "2026-11-24"
     assert any("no date" in note for note in bill.notes)
 

@@ -313,9 +313,7 @@ async def test_options_that_make_no_sense_are_refused(plan, words):
         (("--plot", "no-such-folder/a.png"), "no-such-folder"),
     ],
 )
-async def test_options_that_contradict_each_other_or_would_be_ignored_are_refused(
-    plan, words, told
-):
+async def test_options_that_contradict_each_other_or_would_be_ignored_are_refused(plan, words, told):
     ran = await plan("--synthetic", "poisson", "--active-usd-h", "1", *words)
     assert ran.status == 2 and told in ran.err and not ran.out
 

@@ -100,9 +100,7 @@ async def test_a_fleet_s_measured_wakes_and_rates_serve_any_plan(plan, fleet):  
 async def test_a_fleet_that_never_woke_is_predicted_from_its_model_s_files(plan, tmp_path):
     (tmp_path / "fleet.toml").write_text(FLEET)
     found = await tiers(plan, "--hours-per-day", "4", "--fleet", str(tmp_path))
-    assert (
-        found["cold"]["source"].startswith("predicted, ") and "m's files" in found["cold"]["source"]
-    )
+    assert found["cold"]["source"].startswith("predicted, ") and "m's files" in found["cold"]["source"]
     assert found["cold"]["wake_s"] == [0.2], "what a toy without load time takes"
 
 
@@ -115,11 +113,7 @@ async def test_flags_go_before_the_ledger(plan, fleet):  # noqa: F811
     assert (await tiers(plan, *words, "--params", "8e9"))["cold"]["source"] == "16 measured"
     assert (await tiers(plan, *words, "--wake-s", "8"))["cold"]["wake_s"] == [8]
     ran = await plan(*words, "--tier", "frozen:7")
-    assert (
-        ran.status == 2
-        and "the model's ladder has no frozen" in ran.err
-        and "it is cold" in ran.err
-    )
+    assert ran.status == 2 and "the model's ladder has no frozen" in ran.err and "it is cold" in ran.err
 
 
 async def test_a_fleet_is_asked_for_one_of_its_models(plan, tmp_path):

@@ -167,9 +167,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         slow = limit is not None and self.now >= wake.phase_began_us + limit
         return slow or self.now >= wake.cap_ends_us
 
-    def begins_to_park(
-        self, effect: StartPark, before: Replica, after: Replica, what: Input
-    ) -> None:
+    def begins_to_park(self, effect: StartPark, before: Replica, after: Replica, what: Input) -> None:
         assert not self.waking and not self.parking, "two commands at a time"
         assert not after.holds, "demand is rechecked where a park commits"
         assert before.generation not in self.leases, "parked with a lease out"
@@ -433,6 +431,4 @@ def test_the_machine_is_configured_as_it_says() -> None:
 
 
 TestReplicaMachine = ReplicaMachine.TestCase
-TestReplicaMachine.settings = hypothesis_settings(
-    max_examples=400, stateful_step_count=60, deadline=None
-)
+TestReplicaMachine.settings = hypothesis_settings(max_examples=400, stateful_step_count=60, deadline=None)

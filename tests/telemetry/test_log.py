@@ -92,9 +92,7 @@ def test_a_field_never_replaces_the_message_or_the_level() -> None:
     fields=st.dictionaries(st.text(), st.one_of(st.text(), st.floats(), st.binary(), st.none())),
     human=st.booleans(),
 )
-def test_any_event_is_exactly_one_line(
-    message: str, fields: dict[str, object], human: bool
-) -> None:
+def test_any_event_is_exactly_one_line(message: str, fields: dict[str, object], human: bool) -> None:
     log, stream = written(human=human)
     log.info(message, **fields)
     assert stream.getvalue().count("\n") == 1
@@ -118,6 +116,4 @@ def test_a_closed_or_broken_stream_loses_the_line_and_nothing_else() -> None:
 
 
 def test_its_repr_says_what_it_does() -> None:
-    assert (
-        repr(StreamLog(stream=io.StringIO(), level="error")) == "<StreamLog from error on a stream>"
-    )
+    assert repr(StreamLog(stream=io.StringIO(), level="error")) == "<StreamLog from error on a stream>"

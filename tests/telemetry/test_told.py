@@ -37,9 +37,7 @@ WAKE = {
 }
 
 
-def test_every_wake_is_one_line_with_its_length_and_a_failed_one_a_warning_with_its_reason() -> (
-    None
-):
+def test_every_wake_is_one_line_with_its_length_and_a_failed_one_a_warning_with_its_reason() -> None:
     log = KeptLog()
     told = ToldReplicas(log=log)
     wake(told, ok=True)

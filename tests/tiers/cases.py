@@ -68,9 +68,7 @@ class Case:
         )
 
     async def wake(self, parked: Parked, launch: Launch, *, generation: int) -> Running:
-        return await self.driver.wake(
-            parked, launch, generation=generation, report=self.fleet.report
-        )
+        return await self.driver.wake(parked, launch, generation=generation, report=self.fleet.report)
 
     def serves(self, running: Running, *, asked: int, woken: bool = True) -> None:
         """Ask the engine and see that the answer is right; it was `asked` so often, this time included.
@@ -191,9 +189,7 @@ def suspended_case(fleet: Fleet, hypervisor: Hypervisor, guest: Guest) -> Case:
 
 
 def new_cold(fleet: Fleet) -> ColdDriver:
-    return ColdDriver(
-        processes=fleet.processes, clock=fleet.clock, log=fleet.log, ready_limit_s=20.0
-    )
+    return ColdDriver(processes=fleet.processes, clock=fleet.clock, log=fleet.log, ready_limit_s=20.0)
 
 
 def new_frozen(fleet: Fleet, criu: Criu, **changes: object) -> FrozenDriver:

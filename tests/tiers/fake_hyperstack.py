@@ -269,9 +269,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--restore-s", type=float, default=3.0)
     parser.add_argument("engine", nargs="+", help="what the machine runs when it boots")
     options = parser.parse_args(argv)
-    cloud = FakeHyperstack(
-        key=options.key, hibernate_s=options.hibernate_s, restore_s=options.restore_s
-    )
+    cloud = FakeHyperstack(key=options.key, hibernate_s=options.hibernate_s, restore_s=options.restore_s)
     machine = cloud.add(options.machine, options.engine, options.status)
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())

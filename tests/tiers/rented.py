@@ -93,9 +93,7 @@ class RentedFleet:
 
     @property
     def engines(self) -> RentedEngines:
-        return RentedEngines(
-            machines=self.machines, log=self.log, watch_s=0.01, silences=3, kill_limit_s=5.0
-        )
+        return RentedEngines(machines=self.machines, log=self.log, watch_s=0.01, silences=3, kill_limit_s=5.0)
 
     @property
     def processes(self) -> RentedProcesses:
@@ -167,6 +165,4 @@ class RentedFleet:
     def again(self) -> "RentedFleet":
         """The same fleet as a restarted poorwill sees it: configured alike, and nothing looked at yet."""
         machines = {name: replace(each, seen=None) for name, each in self.machines.items()}
-        return RentedFleet(
-            directory=self.directory, cloud=self.cloud, api=self.api, machines=machines
-        )
+        return RentedFleet(directory=self.directory, cloud=self.cloud, api=self.api, machines=machines)

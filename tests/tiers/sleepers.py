@@ -63,9 +63,7 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("model") / "tiny.gguf", size="5m")
 
 
-def launch_of(
-    fleet: Fleet, kind: str, model: Path, *switches: str, replica: str = "tiny"
-) -> Launch:
+def launch_of(fleet: Fleet, kind: str, model: Path, *switches: str, replica: str = "tiny") -> Launch:
     port = free_port()
     program, words, env = PROGRAMS[kind](port, str(model))
     python = (sys.executable, "-P", "-u", "-m", f"poorwill.engines.programs.{program}")

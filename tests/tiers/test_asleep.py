@@ -43,14 +43,10 @@ class Bed:
         return launch_of(self.fleet, self.kind, self.model, *switches)
 
     async def start(self, launch: Launch) -> Running:
-        return await self.cold.wake(
-            self.fleet.cold(launch), launch, generation=1, report=self.fleet.report
-        )
+        return await self.cold.wake(self.fleet.cold(launch), launch, generation=1, report=self.fleet.report)
 
     async def wake(self, parked: Parked, launch: Launch, *, generation: int = 2) -> Running:
-        return await self.driver.wake(
-            parked, launch, generation=generation, report=self.fleet.report
-        )
+        return await self.driver.wake(parked, launch, generation=generation, report=self.fleet.report)
 
     def nothing_runs(self) -> bool:
         return self.fleet.processes.found() == []

@@ -393,9 +393,7 @@ async def test_an_image_with_any_file_damaged_is_refused_and_leaves_no_process(
     place = Path(parked.path)
     pristine = tmp_path / "pristine"
     shutil.copytree(place, pristine)
-    names = sorted(
-        str(path.relative_to(pristine)) for path in pristine.rglob("*") if path.is_file()
-    )
+    names = sorted(str(path.relative_to(pristine)) for path in pristine.rglob("*") if path.is_file())
     assert "manifest.json" in names and len(names) > 1
     for name in names:
         shutil.rmtree(place, ignore_errors=True)

@@ -19,9 +19,7 @@ def apt_reaches_debian() -> None:
 
 
 @pytest.mark.nightly
-async def test_criu_is_installed_once_with_libraries_of_its_own(
-    tmp_path: Path, apt_reaches_debian: None
-):
+async def test_criu_is_installed_once_with_libraries_of_its_own(tmp_path: Path, apt_reaches_debian: None):
     prefix = tmp_path / "data" / "poorwill" / "criu"
     told: list[str] = []
     before = Path("/var/lib/dpkg/status").read_bytes()

@@ -92,9 +92,7 @@ def test_a_restore_that_runs_out_of_memory_after_all_is_broken_for_good():
 
 
 @given(count=st.integers(1, 4), fail_at=st.integers(0, 20))
-def test_whatever_call_fails_a_take_down_leaves_all_running_all_down_or_says_broken(
-    count: int, fail_at: int
-):
+def test_whatever_call_fails_a_take_down_leaves_all_running_all_down_or_says_broken(count: int, fail_at: int):
     cuda = ranks(count, fail_at=fail_at)
     held = {pid: process.gpu_bytes for pid, process in cuda.processes.items()}
     try:
@@ -109,9 +107,7 @@ def test_whatever_call_fails_a_take_down_leaves_all_running_all_down_or_says_bro
 
 
 @given(count=st.integers(1, 4), fail_at=st.integers(0, 8))
-def test_whatever_call_fails_a_bring_back_leaves_all_running_or_says_broken(
-    count: int, fail_at: int
-):
+def test_whatever_call_fails_a_bring_back_leaves_all_running_or_says_broken(count: int, fail_at: int):
     cuda = ranks(count)
     pids = list(cuda.processes)
     released = take_down(cuda, pids)
@@ -164,9 +160,7 @@ async def test_device_state_goes_down_before_the_dump_and_comes_back_after_the_r
     device = FakeDevice()
     driver = new_frozen(fleet, criu, device=device)
     launch = fleet.launch()
-    running = await new_cold(fleet).wake(
-        fleet.cold(launch), launch, generation=1, report=fleet.report
-    )
+    running = await new_cold(fleet).wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
     parked = await driver.park(running, launch, generation=1)
     assert device.cuda is not None and device.states() == {CudaState.CHECKPOINTED}
     fleet.marks.clear()
@@ -176,15 +170,11 @@ async def test_device_state_goes_down_before_the_dump_and_comes_back_after_the_r
     assert mark.bytes_read == GB
 
 
-async def test_a_device_without_room_fails_the_wake_before_the_image_is_touched(
-    fleet: Fleet, criu: Criu
-):
+async def test_a_device_without_room_fails_the_wake_before_the_image_is_touched(fleet: Fleet, criu: Criu):
     device = FakeDevice()
     driver = new_frozen(fleet, criu, device=device)
     launch = fleet.launch()
-    running = await new_cold(fleet).wake(
-        fleet.cold(launch), launch, generation=1, report=fleet.report
-    )
+    running = await new_cold(fleet).wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
     parked = await driver.park(running, launch, generation=1)
     assert device.cuda is not None
     device.cuda.taken_by_others = ROOM
@@ -195,13 +185,9 @@ async def test_a_device_without_room_fails_the_wake_before_the_image_is_touched(
     assert ask(await driver.wake(parked, launch, generation=3, report=fleet.report)) == "1"
 
 
-async def test_an_image_with_device_state_is_not_woken_where_no_device_is_handled(
-    fleet: Fleet, criu: Criu
-):
+async def test_an_image_with_device_state_is_not_woken_where_no_device_is_handled(fleet: Fleet, criu: Criu):
     launch = fleet.launch()
-    running = await new_cold(fleet).wake(
-        fleet.cold(launch), launch, generation=1, report=fleet.report
-    )
+    running = await new_cold(fleet).wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
     parked = await new_frozen(fleet, criu, device=FakeDevice()).park(running, launch, generation=1)
     with pytest.raises(DriverError, match="handles no device"):
         await new_frozen(fleet, criu).wake(parked, launch, generation=2, report=fleet.report)
@@ -217,9 +203,7 @@ async def test_a_failed_dump_gives_the_device_back_and_the_engine_serves_on(
     device = FakeDevice()
     driver = new_frozen(fleet, replace(criu, binary=str(broken)), device=device)
     launch = fleet.launch()
-    running = await new_cold(fleet).wake(
-        fleet.cold(launch), launch, generation=1, report=fleet.report
-    )
+    running = await new_cold(fleet).wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
     with pytest.raises(DriverError, match="criu dump failed with status 1") as caught:
         await driver.park(running, launch, generation=1)
     assert caught.value.running == running and ask(running) == "1"

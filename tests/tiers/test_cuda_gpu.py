@@ -29,9 +29,7 @@ async def test_a_cuda_process_is_frozen_and_thawed_with_its_memory(fleet: Fleet,
         port=launch.port,
         env=dict(os.environ),
     )
-    running = await new_cold(fleet).wake(
-        fleet.cold(launch), launch, generation=1, report=fleet.report
-    )
+    running = await new_cold(fleet).wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
     before = ask(running, "/sum")
     full = sum(NvidiaCuda().free_bytes().values())
     parked = await driver.park(running, launch, generation=1)

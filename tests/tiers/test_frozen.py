@@ -48,9 +48,7 @@ def driver(fleet: Fleet, criu: Criu) -> FrozenDriver:
 
 async def start(fleet: Fleet, *switches: str, **changes: object) -> tuple[Launch, Running]:
     launch = fleet.launch(*switches, **changes)
-    running = await new_cold(fleet).wake(
-        fleet.cold(launch), launch, generation=1, report=fleet.report
-    )
+    running = await new_cold(fleet).wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
     return launch, running
 
 
@@ -97,9 +95,7 @@ async def test_criu_itself_refuses_an_open_connection_and_the_engine_serves_on(
     assert await driver.inventory() == []
 
 
-async def test_an_engine_with_children_is_frozen_and_thawed_whole(
-    fleet: Fleet, driver: FrozenDriver
-):
+async def test_an_engine_with_children_is_frozen_and_thawed_whole(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet, "--children", "3")
     before = [stat.pid for stat in procfs.session_members(running.pid)]
     parked = await driver.park(running, launch, generation=1)
@@ -138,9 +134,7 @@ async def echo_server() -> AsyncIterator[int]:
         server.close()
 
 
-async def test_connections_that_the_engine_made_are_closed_when_it_wakes(
-    fleet: Fleet, driver: FrozenDriver
-):
+async def test_connections_that_the_engine_made_are_closed_when_it_wakes(fleet: Fleet, driver: FrozenDriver):
     async with echo_server() as port:
         launch, running = await start(fleet, "--dials", str(port))
         assert await asyncio.to_thread(ask, running, "/echo") == "?"
@@ -207,9 +201,7 @@ class Full(SnapshotStore):
 async def test_connections_within_survive_a_park_that_fails(fleet: Fleet, criu: Criu, when: str):
     root = store_root(fleet.directory, Tier.FROZEN)
     store = Full if when == "after the dump" else SnapshotStore
-    driver = new_frozen(
-        fleet, criu, space=Careless(log=fleet.log), store=store(root=root, tier=Tier.FROZEN)
-    )
+    driver = new_frozen(fleet, criu, space=Careless(log=fleet.log), store=store(root=root, tier=Tier.FROZEN))
     launch, running = await start(fleet, "--worker")
     assert ask(running) == "1"
     with small_disk(root, "1M" if when == "during the dump" else "64M"):
@@ -220,9 +212,7 @@ async def test_connections_within_survive_a_park_that_fails(fleet: Fleet, criu: 
 
 
 @pytest.mark.parametrize("change", ["grown", "cut", "removed"])
-async def test_the_log_may_change_while_the_engine_is_frozen(
-    fleet: Fleet, driver: FrozenDriver, change: str
-):
+async def test_the_log_may_change_while_the_engine_is_frozen(fleet: Fleet, driver: FrozenDriver, change: str):
     launch, running = await start(fleet)
     parked = await driver.park(running, launch, generation=1)
     log = Path(launch.log_path)
@@ -237,9 +227,7 @@ async def test_the_log_may_change_while_the_engine_is_frozen(
     assert log.read_text().endswith("asked 1\n")
 
 
-async def test_files_that_are_open_but_deleted_are_carried_in_the_image(
-    fleet: Fleet, driver: FrozenDriver
-):
+async def test_files_that_are_open_but_deleted_are_carried_in_the_image(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet, "--deleted", "5000000")
     total = ask(running, "/sum")
     parked = await driver.park(running, launch, generation=1)
@@ -277,9 +265,7 @@ async def test_an_image_is_never_woken_twice_even_from_a_copy(
     assert await driver.inventory() == [], "a spent image is no snapshot"
 
 
-async def test_a_taken_pid_fails_the_wake_names_its_holder_and_spares_it(
-    fleet: Fleet, driver: FrozenDriver
-):
+async def test_a_taken_pid_fails_the_wake_names_its_holder_and_spares_it(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet)
     parked = await driver.park(running, launch, generation=1)
     with squatter(running.pid):
@@ -379,9 +365,7 @@ async def test_criu_killed_halfway_through_a_restore_leaves_no_process_and_keeps
     total = ask(running, "/sum")
     parked = await driver.park(running, launch, generation=1)
     async with asyncio.TaskGroup() as group:
-        killer = group.create_task(
-            kill_criu_once(fleet, lambda: procfs.read_stat(running.pid) is not None)
-        )
+        killer = group.create_task(kill_criu_once(fleet, lambda: procfs.read_stat(running.pid) is not None))
         with pytest.raises(DriverError, match="killed by signal 9"):
             await driver.wake(parked, launch, generation=2, report=fleet.report)
         killer.cancel()
@@ -467,9 +451,7 @@ async def test_a_poorwill_killed_during_a_wake_leaves_nothing_that_recovery_does
     launch, running = await start(fleet, "--fill", BIG)
     parked = await driver.park(running, launch, generation=1)
     kept, how = parked.as_json(), asdict(launch)
-    call = (
-        f"wake(Parked.from_json({kept!r}), Launch(**{how!r}), generation=2, report=lambda m: None)"
-    )
+    call = f"wake(Parked.from_json({kept!r}), Launch(**{how!r}), generation=2, report=lambda m: None)"
     child = await another_poorwill(fleet, criu, call)
     await until(lambda: procfs.read_stat(running.pid) is not None)
     child.kill()
@@ -515,9 +497,7 @@ async def test_a_disk_that_fills_up_fails_the_park_and_the_engine_serves_on(
 ):
     root = store_root(fleet.directory, Tier.FROZEN)
     store = Full if when == "after the dump" else SnapshotStore
-    driver = new_frozen(
-        fleet, criu, space=Careless(log=fleet.log), store=store(root=root, tier=Tier.FROZEN)
-    )
+    driver = new_frozen(fleet, criu, space=Careless(log=fleet.log), store=store(root=root, tier=Tier.FROZEN))
     launch, running = await start(fleet)
     with small_disk(root, "1M" if when == "during the dump" else "64M"):
         with pytest.raises(DriverError) as caught:
@@ -609,9 +589,7 @@ async def test_a_snapshot_is_readable_by_its_owner_alone(fleet: Fleet, driver: F
 
 def sealed_driver(fleet: Fleet, criu: Criu, key: bytes) -> FrozenDriver:
     root = store_root(fleet.directory, Tier.FROZEN)
-    return new_frozen(
-        fleet, criu, store=SnapshotStore(root=root, tier=Tier.FROZEN, sealer=Sealer(key=key))
-    )
+    return new_frozen(fleet, criu, store=SnapshotStore(root=root, tier=Tier.FROZEN, sealer=Sealer(key=key)))
 
 
 def in_memory() -> set[str]:
@@ -634,9 +612,7 @@ async def test_an_encrypted_snapshot_hides_what_the_engine_knew_and_wakes(fleet:
     await until(lambda: not in_memory() - before)
 
 
-async def test_the_same_engine_unencrypted_would_have_shown_its_secret(
-    fleet: Fleet, driver: FrozenDriver
-):
+async def test_the_same_engine_unencrypted_would_have_shown_its_secret(fleet: Fleet, driver: FrozenDriver):
     secret = secrets.token_hex(16)
     launch, running = await start(fleet, "--secret", secret)
     parked = await driver.park(running, launch, generation=1)
@@ -649,9 +625,7 @@ async def test_another_key_is_refused_and_leaves_no_process(fleet: Fleet, criu: 
     parked = await sealed_driver(fleet, criu, b"k" * 32).park(running, launch, generation=1)
     before = in_memory()
     with pytest.raises(SnapshotRefused, match="another key, or damage"):
-        await sealed_driver(fleet, criu, b"x" * 32).wake(
-            parked, launch, generation=2, report=fleet.report
-        )
+        await sealed_driver(fleet, criu, b"x" * 32).wake(parked, launch, generation=2, report=fleet.report)
     assert nothing_runs(fleet) and scratch(fleet) == [] and in_memory() == before
 
 
@@ -680,9 +654,7 @@ async def test_what_a_killed_poorwill_left_in_memory_is_removed(fleet: Fleet, cr
     left = sealed_driver(fleet, criu, b"k" * 32).store.begin(ReplicaId("tiny"), 1)
     (left.image / "pages-1.img").write_bytes(b"a secret")
     assert left.image.parent == Path("/dev/shm") and in_memory() != before
-    await new_frozen(
-        fleet, criu
-    ).recover()  # the key may be gone, what it protected must go all the same
+    await new_frozen(fleet, criu).recover()  # the key may be gone, what it protected must go all the same
     assert in_memory() == before and scratch(fleet) == []
 
 

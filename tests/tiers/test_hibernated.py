@@ -52,9 +52,7 @@ async def wake(
 
 
 @pytest.mark.parametrize("tier", [Tier.HIBERNATED, Tier.COLD])
-@pytest.mark.parametrize(
-    ("state", "verbs"), [("HIBERNATED", ["hibernate-restore"]), ("SHUTOFF", ["start"])]
-)
+@pytest.mark.parametrize(("state", "verbs"), [("HIBERNATED", ["hibernate-restore"]), ("SHUTOFF", ["start"])])
 async def test_a_wake_brings_the_machine_to_run_from_where_it_is(
     rented: RentedFleet, launch: Launch, there: Machine, tier: Tier, state: str, verbs: list[str]
 ):

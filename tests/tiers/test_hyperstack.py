@@ -365,9 +365,7 @@ async def test_cancelled_at_any_await_a_park_leaves_it_known_whether_the_machine
     pytest.fail("it has too many awaits")
 
 
-async def test_cancelled_twice_it_ends_at_once(
-    rented: RentedFleet, machine: RentedMachine, there: Machine
-):
+async def test_cancelled_twice_it_ends_at_once(rented: RentedFleet, machine: RentedMachine, there: Machine):
     held = asyncio.Event()
     asked = asyncio.Event()
 

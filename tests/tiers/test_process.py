@@ -134,9 +134,7 @@ async def test_an_engine_that_exits_at_once_is_a_clear_error_with_its_last_lines
 
 
 async def test_an_engine_that_never_becomes_ready_is_given_up_at_the_limit(fleet: Fleet):
-    driver = ColdDriver(
-        processes=fleet.processes, clock=fleet.clock, log=fleet.log, ready_limit_s=0.4
-    )
+    driver = ColdDriver(processes=fleet.processes, clock=fleet.clock, log=fleet.log, ready_limit_s=0.4)
     launch = fleet.launch("--never-ready")
     with pytest.raises(DriverError, match=r"did not become ready.*last answered status 503"):
         await driver.wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
@@ -144,9 +142,7 @@ async def test_an_engine_that_never_becomes_ready_is_given_up_at_the_limit(fleet
 
 
 @pytest.mark.parametrize("argv", [("/nonexistent/engine",), ("/etc/passwd",)])
-async def test_a_command_that_cannot_be_executed_is_a_clear_error(
-    fleet: Fleet, argv: tuple[str, ...]
-):
+async def test_a_command_that_cannot_be_executed_is_a_clear_error(fleet: Fleet, argv: tuple[str, ...]):
     driver = ColdDriver(processes=fleet.processes, clock=fleet.clock, log=fleet.log)
     launch = fleet.launch(argv=argv)
     with pytest.raises(DriverError, match=f"cannot start {argv[0]}"):
@@ -160,9 +156,7 @@ async def test_a_flood_of_log_is_cut_and_the_engine_serves_on(fleet: Fleet):
     assert Path(launch.log_path).stat().st_size < 2**21 + 2**20
     assert ask(running) == "1"
     assert "asked 1" in Path(launch.log_path).read_text().splitlines()[-1]
-    assert ("warning", "an engine floods its log; cut to its end") in [
-        line[:2] for line in fleet.log.lines
-    ]
+    assert ("warning", "an engine floods its log; cut to its end") in [line[:2] for line in fleet.log.lines]
     await fleet.processes.kill(running)
 
 

@@ -44,9 +44,7 @@ async def test_a_tier_is_proven_by_doing_it_and_known_the_next_time(fleet: Fleet
     assert again.works and again.why != "" and fleet.processes.found() == []
 
 
-async def test_a_criu_that_only_says_it_works_is_found_out(
-    fleet: Fleet, criu: Criu, tmp_path: Path
-):
+async def test_a_criu_that_only_says_it_works_is_found_out(fleet: Fleet, criu: Criu, tmp_path: Path):
     liar = tmp_path / "criu"
     liar.write_text("#!/bin/sh\necho Looks good.\nexit 0\n")
     liar.chmod(0o755)
@@ -60,9 +58,7 @@ async def test_a_criu_that_only_says_it_works_is_found_out(
     assert not (fleet.directory / PROVEN_FILE).exists(), "a failure is tried again"
 
 
-async def test_what_was_proven_is_void_once_the_binary_is_another(
-    fleet: Fleet, criu: Criu, tmp_path: Path
-):
+async def test_what_was_proven_is_void_once_the_binary_is_another(fleet: Fleet, criu: Criu, tmp_path: Path):
     wrapper = tmp_path / "criu"
     wrapper.write_text(f'#!/bin/sh\nexec {criu.binary} "$@"\n')
     wrapper.chmod(0o755)
@@ -75,9 +71,7 @@ async def test_what_was_proven_is_void_once_the_binary_is_another(
 
 
 async def test_without_criu_the_proof_says_how_to_get_one(fleet: Fleet):
-    proof = await prove_frozen(
-        criu=None, directory=fleet.directory, clock=fleet.clock, log=fleet.log
-    )
+    proof = await prove_frozen(criu=None, directory=fleet.directory, clock=fleet.clock, log=fleet.log)
     assert not proof.works and proof.mend == "poorwill doctor --install-criu"
 
 
@@ -117,9 +111,7 @@ async def test_the_doctor_without_criu_finds_no_snapshot_tier_and_says_how_to_ge
 # the sweep
 
 
-async def test_the_sweep_tells_orphans_from_what_is_owned_and_from_what_is_missing(
-    fleet: Fleet, criu: Criu
-):
+async def test_the_sweep_tells_orphans_from_what_is_owned_and_from_what_is_missing(fleet: Fleet, criu: Criu):
     driver, cold = new_frozen(fleet, criu), new_cold(fleet)
     owned = []
     for name in ("runs", "sleeps", "frozen", "lost", "orphan"):
@@ -152,9 +144,7 @@ async def test_the_doctor_sweeps_a_fleet_and_finds_what_its_ledger_does_not_own(
     async with open_ledger(path, clock=fleet.clock, log=fleet.log) as ledger:
         await ledger.record(
             [
-                ReplicaCreated(
-                    replica=owned.replica, model=owned.model, driver="cold", at_us=at_us
-                ),
+                ReplicaCreated(replica=owned.replica, model=owned.model, driver="cold", at_us=at_us),
                 SpanOpened(replica=owned.replica, at_us=at_us, cause=SERVING),
                 ReplicaPlaced(
                     replica=owned.replica,
@@ -175,9 +165,7 @@ async def test_the_doctor_sweeps_a_fleet_and_finds_what_its_ledger_does_not_own(
     said = json.loads(out)
     assert status == 1
     assert [each["replica"] for each in said["orphans"]] == ["orphan"]
-    assert said["missing"] == [
-        {"replica": "owned", "was": f"pid {running.pid} on port {running.port}"}
-    ]
+    assert said["missing"] == [{"replica": "owned", "was": f"pid {running.pid} on port {running.port}"}]
     assert len(fleet.processes.found()) == 1, "a sweep changes nothing"
 
 
@@ -214,9 +202,7 @@ async def test_the_doctor_looks_at_a_rented_machine_and_changes_nothing(
     assert rented.machines["12345"].asked == []
 
 
-async def test_the_doctor_says_why_a_rented_machine_is_out_of_reach(
-    rented: FakeHyperstack, tmp_path: Path
-):
+async def test_the_doctor_says_why_a_rented_machine_is_out_of_reach(rented: FakeHyperstack, tmp_path: Path):
     for env, said in (
         ({}, "CLOUD_KEY is not set in the environment"),
         ({"CLOUD_KEY": "x"}, "hyperstack refuses the API key (401 Unauthorized)"),
@@ -257,9 +243,7 @@ def fleet_at(directory: Path) -> FleetSettings:
     reason="needs qemu-system-x86_64 and apt-get",
 )
 async def test_the_doctor_suspends_and_wakes_a_guest_of_the_fleet(tmp_path: Path):
-    (tmp_path / "fleet.toml").write_text(
-        '[models.toy]\nengine = "toy"\nladder = ["suspended", "cold"]\n'
-    )
+    (tmp_path / "fleet.toml").write_text('[models.toy]\nengine = "toy"\nladder = ["suspended", "cold"]\n')
     build = ["guest", "build", "toy", "--memory", "224", "--fleet", str(tmp_path)]
     assert await run(build, os.environ, io.StringIO(), io.StringIO(), io.StringIO()) == 0
     status, out, _ = await doctor("--json", "--fleet", str(tmp_path))

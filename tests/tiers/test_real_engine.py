@@ -33,9 +33,7 @@ def case(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
 def llamacpp(fleet: Fleet, model_file: Path) -> ServedEngine:
     settings = ModelSettings(
         name=ModelName("tiny"),
-        engine=EngineSettings(
-            kind="llama.cpp", path=str(model_file), context=512, options={"threads": 1}
-        ),
+        engine=EngineSettings(kind="llama.cpp", path=str(model_file), context=512, options={"threads": 1}),
         replica=ReplicaSettings(model=ModelName("tiny")),
     )
     env = {"PATH": os.defpath}
@@ -65,9 +63,7 @@ async def test_twenty_cycles_of_llamacpp_give_the_same_greedy_text(
     assert fleet.processes.found() == []
 
 
-async def test_six_clients_at_once_are_served_right_after_a_wake(
-    case: Case, fleet: Fleet, model_file: Path
-):
+async def test_six_clients_at_once_are_served_right_after_a_wake(case: Case, fleet: Fleet, model_file: Path):
     engine = llamacpp(fleet, model_file)
     launch, running = await started(case, engine)
     text = await engine.probe(running, launch)

@@ -82,9 +82,7 @@ async def test_a_machine_started_at_the_console_is_told_once_and_its_time_is_cou
     assert isinstance(ended, ReplicaEnded) and ended.replica == created.replica
 
 
-async def test_it_is_hibernated_where_the_operator_asked_for_that(
-    rented: RentedFleet, there: Machine
-):
+async def test_it_is_hibernated_where_the_operator_asked_for_that(rented: RentedFleet, there: Machine):
     rented.cloud.put(there.id, "ACTIVE")
     entries = await sweeper(rented, reap_orphans=True).sweep(units(rented))
     assert kinds(list(entries)) == ["swept"] and there.asked == ["hibernate"]
@@ -102,9 +100,7 @@ async def test_what_poorwill_itself_left_running_is_hibernated_in_any_case(
     assert not rented.machine("big-0").unwanted
 
 
-async def test_one_that_turns_back_on_its_way_is_hibernated_again(
-    rented: RentedFleet, there: Machine
-):
+async def test_one_that_turns_back_on_its_way_is_hibernated_again(rented: RentedFleet, there: Machine):
     rented.cloud.put(there.id, "ACTIVE")
     there.leads_to["hibernate"] = "ACTIVE"
     await rented.engines.kill(rented.running(ReplicaId("big-0")))

@@ -115,9 +115,7 @@ def test_each_mismatch_has_its_own_message(change: dict[str, object], message: s
     ],
 )
 def test_whatever_the_engine_is_started_with_counts(launch: Launch):
-    assert reasons(manifest(), launch) == [
-        "engine arguments: the engine would be started differently now"
-    ]
+    assert reasons(manifest(), launch) == ["engine arguments: the engine would be started differently now"]
 
 
 def test_several_mismatches_are_told_together():
@@ -204,9 +202,7 @@ def test_what_is_sealed_is_unsealed_the_same_whatever_its_size(
 
 
 @pytest.mark.parametrize("how", ["swap", "flip", "truncate", "rename", "about", "salt", "key"])
-def test_what_was_tampered_with_does_not_unseal(
-    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_was_tampered_with_does_not_unseal(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("poorwill.tiers.snapshots.sealing.CHUNK_BYTES", 16)
     plain, sealed, again = (tmp_path / name for name in ("p", "s", "a"))
     for path in (plain, sealed, again):

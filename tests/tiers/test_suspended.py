@@ -132,9 +132,7 @@ async def test_a_memory_file_in_the_clear_is_not_parked_as_if_it_were_encrypted(
     assert ask(running) == "1"
 
 
-async def test_replicas_from_one_golden_image_share_no_writes(
-    machine: Machine, golden_guest: Guest
-):
+async def test_replicas_from_one_golden_image_share_no_writes(machine: Machine, golden_guest: Guest):
     image = Path(golden_guest.directory, "golden")
     before = {path.name: zlib.crc32(path.read_bytes()) for path in image.iterdir()}
     launches = [launch_on(machine, replica=f"r{number}") for number in range(3)]
@@ -178,9 +176,7 @@ async def test_the_guests_clock_is_right_after_a_long_park(machine: Machine):
     running = await machine.wake(parked, launch, generation=2)
     assert abs(clock_error_s(running, clock)) < 0.5
     message, fields = machine.fleet.log.lines[-1][1:]
-    assert message == "a guest's clock was set" and fields["behind_s"] == pytest.approx(
-        90 * 86_400, abs=60
-    )
+    assert message == "a guest's clock was set" and fields["behind_s"] == pytest.approx(90 * 86_400, abs=60)
     await machine.cold.park(running, launch, generation=2)
 
 
@@ -260,9 +256,7 @@ async def test_a_guest_outlives_poorwill_and_the_next_one_adopts_and_parks_it(
     launch = launch_on(machine)
     running = await machine.start(launch)
     assert ask(running) == "1"
-    assert (
-        procfs.read_stat(running.pid).session == running.pid
-    )  # a signal to poorwill's own spares it
+    assert procfs.read_stat(running.pid).session == running.pid  # a signal to poorwill's own spares it
     reborn = new_machine(machine.fleet.again(), hypervisor, golden_guest)
     (found,) = await reborn.cold.inventory()
     assert found.running == running

@@ -62,9 +62,7 @@ async def test_llamacpp_in_a_machine_answers_the_same_after_every_one_of_three_w
     for generation in (1, 2, 3):
         parked = await suspended.park(running, launch, generation=generation)
         assert not fleet.processes.alive(running)
-        running = await suspended.wake(
-            parked, launch, generation=generation + 1, report=fleet.report
-        )
+        running = await suspended.wake(parked, launch, generation=generation + 1, report=fleet.report)
         assert await engine.probe(running, launch) == text
     await cold.park(running, launch, generation=4)
 

@@ -123,9 +123,7 @@ def test_a_plan_that_cannot_work_leaves_nothing_behind(
     assert sorted(path.name for path in plan.directory.parent.iterdir()) == ["model.gguf"]
 
 
-def test_a_directory_in_use_is_replaced_only_when_asked(
-    plan: GuestPlan, debian: tuple[Kernel, Path]
-):
+def test_a_directory_in_use_is_replaced_only_when_asked(plan: GuestPlan, debian: tuple[Kernel, Path]):
     plan.directory.mkdir()
     with pytest.raises(OperatorFault, match="already"):
         build_guest(plan, kernel=debian[0], busybox=debian[1])

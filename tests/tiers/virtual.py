@@ -50,9 +50,7 @@ class Machine:
         )
 
     async def wake(self, parked: Parked, launch: Launch, *, generation: int) -> Running:
-        return await self.suspended.wake(
-            parked, launch, generation=generation, report=self.fleet.report
-        )
+        return await self.suspended.wake(parked, launch, generation=generation, report=self.fleet.report)
 
     def snapshots(self) -> list[Path]:
         """Every directory that has a snapshot's name."""
@@ -62,9 +60,7 @@ class Machine:
         return list(self.fleet.directory.rglob("ram"))
 
 
-def new_machine(
-    fleet: Fleet, hypervisor: Hypervisor, guest: Guest, *, in_file: bool = True
-) -> Machine:
+def new_machine(fleet: Fleet, hypervisor: Hypervisor, guest: Guest, *, in_file: bool = True) -> Machine:
     exclusive = Exclusive()
     runs = QemuRuns(
         hypervisor=hypervisor,
@@ -140,9 +136,7 @@ def without_golden(machine: Machine) -> Machine:
     bare.mkdir()
     for path in (guest.kernel, guest.initrd):
         os.link(path, bare / Path(path).name)
-    bare_guest = replace(
-        guest, directory=str(bare), kernel=str(bare / "kernel"), initrd=str(bare / "initrd")
-    )
+    bare_guest = replace(guest, directory=str(bare), kernel=str(bare / "kernel"), initrd=str(bare / "initrd"))
     return new_machine(machine.fleet, machine.runs.hypervisor, bare_guest)
 
 

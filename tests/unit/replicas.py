@@ -120,9 +120,7 @@ def draining(*, in_flight: int = 1, **others: object) -> Replica:
     return replica
 
 
-def parking(
-    tier: Tier = Tier.FROZEN, *, came_from: Tier | None = None, **others: object
-) -> Replica:
+def parking(tier: Tier = Tier.FROZEN, *, came_from: Tier | None = None, **others: object) -> Replica:
     before = parked(came_from, **others) if came_from else ready(**others)
     replica, _ = step(before, ParkAsked(tier=tier), T0)
     assert replica.state is State.PARKING

@@ -91,9 +91,7 @@ def test_of_several_superfluous_ones_the_most_valuable_is_spared():
         ([10, 100, 1000], 20, None, 3 / 4),
     ],
 )
-def test_how_soon_it_is_wanted_is_told_by_the_stretches_as_quiet_as_this(
-    gaps_s, idle_s, within_s, expected
-):
+def test_how_soon_it_is_wanted_is_told_by_the_stretches_as_quiet_as_this(gaps_s, idle_s, within_s, expected):
     within_us = None if within_s is None else within_s * S
     told = likelihood([gap * S for gap in gaps_s], idle_us=idle_s * S, within_us=within_us)
     assert told == pytest.approx(expected)

@@ -214,9 +214,7 @@ def test_a_shadow_named_in_the_settings_leaves_the_running_policy_in_charge():
 
 def test_the_shadow_account_of_the_same_policy_is_the_same():
     even = break_even(ladder=(Tier.FROZEN,), costs=FROZEN)
-    shadowed = Shadowed(
-        running=even, shadow=even, prices=Prices(FROZEN, FROZEN[Tier.FROZEN].active_nusd_h)
-    )
+    shadowed = Shadowed(running=even, shadow=even, prices=Prices(FROZEN, FROZEN[Tier.FROZEN].active_nusd_h))
     teach(shadowed, gaps_of(lambda rng: rng.randint(1, 900) * S, 200))
     account = shadowed.account()
     assert account.stretches == 200

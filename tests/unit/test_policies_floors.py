@@ -21,9 +21,7 @@ def us(text, zone=BERLIN, fold=0):
 
 
 def window(days, begin, end, zone=BERLIN, name="office"):
-    return FloorWindow(
-        days=days, start_minute=begin * 60, end_minute=end * 60, zone=zone, name=name
-    )
+    return FloorWindow(days=days, start_minute=begin * 60, end_minute=end * 60, zone=zone, name=name)
 
 
 def floor(*windows):
@@ -65,9 +63,7 @@ def test_windows_that_touch_are_one():
     assert both.at(us("2026-11-20 10:00")).until_us == us("2026-11-20 18:00")
 
 
-@pytest.mark.parametrize(
-    ("day", "hours"), [("2026-03-29", 23), ("2026-10-25", 25), ("2026-11-22", 24)]
-)
+@pytest.mark.parametrize(("day", "hours"), [("2026-03-29", 23), ("2026-10-25", 25), ("2026-11-22", 24)])
 def test_a_whole_day_has_as_many_hours_as_the_clock_shows(day, hours):
     sunday = floor(window((6,), 0, 0))
     begin = us(f"{day} 00:00")

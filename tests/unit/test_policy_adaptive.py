@@ -137,9 +137,7 @@ def test_after_a_wake_ahead_in_vain_it_goes_on_down_the_ladder():
     descent = policy.descent(idle)
     assert descent.wake_at_us is not None
     again = [rung.tier for rung in descent.rungs if rung.at_us > descent.wake_at_us]
-    assert again == [Tier.ASLEEP, Tier.HIBERNATED], (
-        "a sleeping engine costs almost what a ready one does"
-    )
+    assert again == [Tier.ASLEEP, Tier.HIBERNATED], "a sleeping engine costs almost what a ready one does"
 
 
 def test_gaps_that_a_wake_hid_are_learnt_from_as_well():
@@ -215,9 +213,7 @@ def test_a_delay_is_taken_out_of_a_block_that_one_request_made():
 
 
 def stakes(waiting):
-    return Stakes(
-        wake_us=95 * S, park_us=20 * S, ready_nusd_h=3_800_000_000, waiting_nusd_h=waiting
-    )
+    return Stakes(wake_us=95 * S, park_us=20 * S, ready_nusd_h=3_800_000_000, waiting_nusd_h=waiting)
 
 
 def test_gaps_of_no_pattern_are_not_forecast():

@@ -123,9 +123,7 @@ def test_a_tripped_breaker_stops_wakes_and_refuses_until_it_ends():
     life = Life(parked())
     assert life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day"))) == []
     effects = life.after(40).takes(demand(5))
-    assert effects == [
-        Fail(hold=HoldId(5), code=ErrorCode.SPEND_LIMIT, message="day", retry_after_s=60)
-    ]
+    assert effects == [Fail(hold=HoldId(5), code=ErrorCode.SPEND_LIMIT, message="day", retry_after_s=60)]
     assert life.takes(WakeAsked()) == []
     life.after(60).takes(Tick())
     assert life.replica.blocked, "what a new window allows the breaker's look decides, no clock"

@@ -254,9 +254,7 @@ def test_a_wake_ahead_of_demand_happens_once_and_the_stretch_goes_on():
 
 def test_a_wake_ahead_whose_time_has_passed_before_the_park_is_not_made():
     life = Life(rested(Tier.FROZEN, policy=Ahead(wake_after_us=-1)))
-    assert next_wakeup_us(life.replica, T0) == T0 + 90 * S or (
-        next_wakeup_us(life.replica, T0) is None
-    )
+    assert next_wakeup_us(life.replica, T0) == T0 + 90 * S or (next_wakeup_us(life.replica, T0) is None)
     assert wakes(life.after(1).takes(Tick())) == []
 
 

@@ -66,11 +66,7 @@ def test_demand_for_a_parked_replica_records_the_wake_before_it_starts():
                 held=1,
             )
         ),
-        Record(
-            entry=SpanOpened(
-                replica=ID, at_us=T0, cause="wake.provision", tier=Tier.FROZEN, wake=W1
-            )
-        ),
+        Record(entry=SpanOpened(replica=ID, at_us=T0, cause="wake.provision", tier=Tier.FROZEN, wake=W1)),
         StartWake(wake=W1, generation=1, from_tier=Tier.FROZEN),
     ]
     assert life.replica.budget_ends_us == T0 + 60 * S

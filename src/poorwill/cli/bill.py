@@ -47,9 +47,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help=f"any of {','.join(Axis)}, comma-separated (default: {DEFAULT_AXES})",
     )
     what.add_argument("--explain", metavar="MODEL", help="why a second was paid")
-    what.add_argument(
-        "--at", metavar="TIME", help="the second to explain (default: the ledger's last)"
-    )
+    what.add_argument("--at", metavar="TIME", help="the second to explain (default: the ledger's last)")
     what.add_argument("--invoice", metavar="KEY", help="a statement for one key, as Markdown")
     what.add_argument("--html", action="store_true", help="with --invoice: as an HTML page")
     what.add_argument(
@@ -57,9 +55,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"FinOps FOCUS {focus.VERSION} as CSV; with --by key too",
     )
-    what.add_argument(
-        "--reconcile", metavar="CSV", help="match a provider's invoice with the ledger"
-    )
+    what.add_argument("--reconcile", metavar="CSV", help="match a provider's invoice with the ledger")
     what.add_argument(
         "--resource",
         action="append",
@@ -209,9 +205,7 @@ def _reconcile(db: sqlite3.Connection, options: argparse.Namespace, streams: Str
 def _names(pairs: list[str]) -> dict[str, str]:
     bad = [pair for pair in pairs if "=" not in pair]
     if bad:
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST, f"--resource {bad[0]}: write it as THEIRS=OURS"
-        )
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"--resource {bad[0]}: write it as THEIRS=OURS")
     return dict(pair.split("=", 1) for pair in pairs)
 
 

@@ -69,9 +69,7 @@ def _print_problems(source: str, problems: Sequence[Problem], streams: Streams) 
         streams.say(f"{source}: {count} problem{'s' if count != 1 else ''}")
 
 
-def _print_fleet(
-    source: str, fleet: FleetSettings, warnings: Sequence[Problem], streams: Streams
-) -> None:
+def _print_fleet(source: str, fleet: FleetSettings, warnings: Sequence[Problem], streams: Streams) -> None:
     gateway = fleet.gateway
     streams.say(f"{source}: OK")
     streams.say(f"  listen   {gateway.host}:{gateway.port}")
@@ -116,14 +114,10 @@ def _remembered(fleet: FleetSettings) -> _Remembered:
             names = tuple(key.name for key in list_keys(db))
             return _Remembered(recovered=recovered(db), keys=names)
     except OperatorFault as fault:
-        return _Remembered(
-            trouble=(Problem(where=path, what=fault.message, hint=fault.hint or ""),)
-        )
+        return _Remembered(trouble=(Problem(where=path, what=fault.message, hint=fault.hint or ""),))
 
 
-def _judge(
-    fleet: FleetSettings, source: str, *, ports: bool
-) -> tuple[Sequence[Problem], Sequence[Problem]]:
+def _judge(fleet: FleetSettings, source: str, *, ports: bool) -> tuple[Sequence[Problem], Sequence[Problem]]:
     """Return what would keep a readable configuration from being served here, and warnings."""
     known = _remembered(fleet)
     lines = lines_of(source)
@@ -182,9 +176,7 @@ def _unpriced_bridges(fleet: FleetSettings, source: str) -> Sequence[Problem]:
 def _unknown_keys(fleet: FleetSettings, names: Sequence[str]) -> Sequence[Problem]:
     limits = {**fleet.spend.key_day_nusd, **fleet.spend.key_month_nusd}
     return [
-        Problem(
-            where="spend", what=f"there is no key named {name!r}", hint="see poorwill keys list"
-        )
+        Problem(where="spend", what=f"there is no key named {name!r}", hint="see poorwill keys list")
         for name in limits
         if name not in names
     ]

@@ -140,15 +140,11 @@ def _fish_condition(command: Command) -> str:
         return "__fish_use_subcommand"
     seen = [f"__fish_seen_subcommand_from {word}" for word in command.path]
     below = " ".join(one.path[-1] for one in command.below)
-    return _q(
-        "; and ".join([*seen, *([f"not __fish_seen_subcommand_from {below}"] if below else [])])
-    )
+    return _q("; and ".join([*seen, *([f"not __fish_seen_subcommand_from {below}"] if below else [])]))
 
 
 def _fish_option(option: Option) -> str:
-    flags = [
-        f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names
-    ]
+    flags = [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names]
     if option.choices or option.number:
         flags.append(f"-x -a {_q(' '.join(option.choices))}")
     elif option.takes_value:

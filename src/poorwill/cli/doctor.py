@@ -47,8 +47,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sweep",
         action="store_true",
-        help="compare the fleet's processes, snapshots and rented machines with its ledger; changes "
-        "nothing",
+        help="compare the fleet's processes, snapshots and rented machines with its ledger; changes nothing",
     )
 
 
@@ -87,9 +86,7 @@ async def _prove(settings: FleetSettings | None, streams: Streams) -> list[Proof
         return [
             await prove_cold(directory=directory, clock=clock, log=log),
             await prove_frozen(criu=criu, directory=directory, clock=clock, log=log, fresh=True),
-            await prove_suspended(
-                settings, directory=directory, env=streams.env, clock=clock, log=log
-            ),
+            await prove_suspended(settings, directory=directory, env=streams.env, clock=clock, log=log),
             *await prove_hibernated(settings, env=streams.env),
             Proof(
                 tier=Tier.ASLEEP,
@@ -201,9 +198,7 @@ def _print_sweep(sweep: Sweep, count: int, streams: Streams) -> None:
     for owned in sweep.missing:
         streams.say(f"missing  {owned.replica}: {_was(owned)}")
     if not sweep.orphans and not sweep.missing:
-        streams.say(
-            f"nothing amiss: processes, snapshots and rented machines found: {count}, all owned"
-        )
+        streams.say(f"nothing amiss: processes, snapshots and rented machines found: {count}, all owned")
 
 
 def _was(owned: Owned) -> str:

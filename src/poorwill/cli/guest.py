@@ -84,9 +84,7 @@ def _build(plan: GuestPlan, streams: Streams, *, replacing: bool) -> Guest:
     return build_guest(plan, kernel=kernel, busybox=busybox, replacing=replacing)
 
 
-async def _golden(
-    settings: FleetSettings, model: ModelSettings, guest: Guest, streams: Streams
-) -> None:
+async def _golden(settings: FleetSettings, model: ModelSettings, guest: Guest, streams: Streams) -> None:
     """Boot the guest in a directory of its own beside it and keep its state."""
     clock = SystemClock.started()
     log = StreamLog(stream=streams.stderr, level="warning")
@@ -113,9 +111,7 @@ async def _golden(
             ) from error
 
 
-def _say_built(
-    guest: Guest, model: ModelSettings, options: argparse.Namespace, streams: Streams
-) -> None:
+def _say_built(guest: Guest, model: ModelSettings, options: argparse.Namespace, streams: Streams) -> None:
     if options.json:
         streams.say_json(_as_json(guest))
         return
@@ -137,10 +133,7 @@ async def _list(settings: FleetSettings, options: argparse.Namespace, streams: S
     if guests:
         _, why = await prove_kvm(await find_hypervisor(), next(iter(guests.values())))
     if options.json:
-        listed = {
-            name: {**_as_json(guest), "stale": stale.get(name, "")}
-            for name, guest in guests.items()
-        }
+        listed = {name: {**_as_json(guest), "stale": stale.get(name, "")} for name, guest in guests.items()}
         streams.say_json({"guests": listed, "execution": why})
         return 0
     for name, guest in guests.items():

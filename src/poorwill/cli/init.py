@@ -30,9 +30,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="your own GGUF file; without it a small random model is made, which talks nonsense but "
         "serves, parks and wakes like any other",
     )
-    parser.add_argument(
-        "--name", help="what clients write in model= (default: from the file's name)"
-    )
+    parser.add_argument("--name", help="what clients write in model= (default: from the file's name)")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
 

@@ -77,9 +77,7 @@ def _say_added(name: str, secret: str, options: argparse.Namespace, streams: Str
         streams.say_json({"name": name, "key": secret})
         return
     streams.say(secret)
-    streams.tell(
-        f"This is the key of {name}. It is shown once and kept only as a hash: write it down."
-    )
+    streams.tell(f"This is the key of {name}. It is shown once and kept only as a hash: write it down.")
     streams.tell("Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.")
 
 

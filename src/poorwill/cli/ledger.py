@@ -42,9 +42,7 @@ def asked_period(options: argparse.Namespace, *, last_us: int) -> Period | None:
     """
     if options.period is not None:
         if options.begin or options.end:
-            raise RequestFault(
-                ErrorCode.INVALID_REQUEST, "give --period or --from and --to, not both"
-            )
+            raise RequestFault(ErrorCode.INVALID_REQUEST, "give --period or --from and --to, not both")
         return period(options.period)
     if options.begin is None and options.end is None:
         return None
@@ -72,13 +70,9 @@ def fleet_of(options: argparse.Namespace, streams: Streams) -> FleetSettings | N
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "action", choices=["check", "backup", "compact", "migrate"], help="what to do"
-    )
+    parser.add_argument("action", choices=["check", "backup", "compact", "migrate"], help="what to do")
     parser.add_argument("target", nargs="?", help="backup: the new file")
-    parser.add_argument(
-        "--before", metavar="TIME", help="compact: drop request rows that ended before"
-    )
+    parser.add_argument("--before", metavar="TIME", help="compact: drop request rows that ended before")
     add_ledger_options(parser)
     add_json_option(parser)
 
@@ -86,12 +80,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
 async def _run(options: argparse.Namespace, streams: Streams) -> int:
     path = ledger_path(options, streams)
     if (options.target is not None) != (options.action == "backup"):
-        takes = (
-            "a new file to write" if options.action == "backup" else "no file; --ledger names one"
-        )
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST, f"poorwill ledger {options.action} takes {takes}"
-        )
+        takes = "a new file to write" if options.action == "backup" else "no file; --ledger names one"
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"poorwill ledger {options.action} takes {takes}")
     actions = {"check": _check, "backup": _backup, "compact": _compact, "migrate": _migrate}
     return await asyncio.to_thread(actions[options.action], path, options, streams)
 
@@ -131,9 +121,7 @@ def _compact(path: str, options: argparse.Namespace, streams: Streams) -> int:
     if options.json:
         streams.say_json({"ledger": path, "before": iso(done.before_us), "rows": done.rows})
     else:
-        streams.say(
-            f"{done.rows:,} request rows before {iso(done.before_us)} dropped; the bill is the same"
-        )
+        streams.say(f"{done.rows:,} request rows before {iso(done.before_us)} dropped; the bill is the same")
     return 0
 
 

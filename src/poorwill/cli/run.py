@@ -37,9 +37,7 @@ async def run(
             streams.tell(f"poorwill: {error.filename or 'cannot write'}: {error.strerror}")
         else:
             streams.tell(traceback.format_exc().rstrip())
-            streams.tell(
-                "poorwill: this is a defect of poorwill; please report it with the lines above"
-            )
+            streams.tell("poorwill: this is a defect of poorwill; please report it with the lines above")
         return EXIT_STATUS[ErrorCode.INTERNAL]
 
 
@@ -88,9 +86,7 @@ def _parser_for(args: Sequence[str], streams: Streams) -> tuple[Parser, Sequence
     name = args[0]
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, n=1)
-        streams.tell(
-            f"poorwill: no verb {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-        )
+        streams.tell(f"poorwill: no verb {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         streams.tell("  hint: poorwill --help lists the verbs")
         raise Done(2)
     verb = load_verb(name)

@@ -44,9 +44,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
             streams.say(f"serving http://{serving.address} (admin http://{serving.admin_address})")
             for model in settings.models:
                 ladder = " > ".join(serving.ladders[model.name])
-                bridge = (
-                    f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
-                )
+                bridge = f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
                 on = f" on {model.cloud.named}" if model.cloud is not None else ""
                 streams.say(f"  {model.name}: {model.engine.kind}{on}, parks {ladder}{bridge}")
             streams.stdout.flush()

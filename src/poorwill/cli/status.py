@@ -58,8 +58,7 @@ def _table(replicas: list[dict[str, Any]], now_us: int) -> list[str]:
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
 
 
@@ -68,9 +67,7 @@ def _went_wrong(replica: Mapping[str, Any], now_us: int) -> str:
     ago = _duration((now_us - replica["last_error_us"]) / 1e6)
     row = f", failed wake {replica['failures']} in a row" if replica["failures"] > 1 else ""
     retry_us = replica["retry_at_us"]
-    again = (
-        f" (the next wake may begin in {_duration((retry_us - now_us) / 1e6)})" if retry_us else ""
-    )
+    again = f" (the next wake may begin in {_duration((retry_us - now_us) / 1e6)})" if retry_us else ""
     return f"{replica['model']}: {ago} ago{row}: {replica['last_error']}{again}"
 
 

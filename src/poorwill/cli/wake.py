@@ -17,9 +17,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     settings = read_fleet(options, streams)
     if streams.progress:
         streams.tell(f"waking {options.model} ...")
-    answer = await ask(
-        settings, "POST", f"/models/{quote(options.model, safe='/')}/wake", timeout_s=None
-    )
+    answer = await ask(settings, "POST", f"/models/{quote(options.model, safe='/')}/wake", timeout_s=None)
     if options.json:
         streams.say_json(answer)
     else:

@@ -72,9 +72,7 @@ def _compile_cache(kinds: Kinds) -> Advice | None:
         return None
     missed = cold.phases[Phase.COMPILE_MISS].high_us
     hits = [
-        kind.phases[Phase.COMPILE_HIT].high_us
-        for kind in kinds.values()
-        if Phase.COMPILE_HIT in kind.phases
+        kind.phases[Phase.COMPILE_HIT].high_us for kind in kinds.values() if Phase.COMPILE_HIT in kind.phases
     ]
     hit = min(hits) if hits else round(missed * 0.45)
     return Advice(
@@ -134,9 +132,7 @@ def _snapshot(kinds: Kinds, about: Circumstances) -> Advice | None:
     parked = [kinds[k] for k in kinds if k not in (StartKind.COLD, StartKind.CACHE_WARM)]
     if parked:
         best = min(parked, key=lambda kind: kind.took.median_us)
-        do = (
-            f"let wakes come from {best.kind}: give the ladder that rung and enough room to keep it"
-        )
+        do = f"let wakes come from {best.kind}: give the ladder that rung and enough room to keep it"
         if best.kind in about.ladder:
             do = f"keep wakes coming from {best.kind}: " + _kept(kinds)
         return Advice(

@@ -68,9 +68,7 @@ def anatomy(marks: Iterable[PhaseMark], began_us: int, ended_us: int) -> tuple[P
     Empty where the wake took no time. Marks outside of the wake are clipped to it; their order does not
     matter but among marks of one instant the later one wins.
     """
-    pieces = _merged(
-        _pieces(_claims(marks, began_us, ended_us), began_us, ended_us), by_detail=True
-    )
+    pieces = _merged(_pieces(_claims(marks, began_us, ended_us), began_us, ended_us), by_detail=True)
     if len(pieces) > MOST_LEAVES:
         pieces = _merged(pieces, by_detail=False)
     return tuple(pieces)
@@ -157,9 +155,7 @@ def _claims(marks: Iterable[PhaseMark], began_us: int, ended_us: int) -> list[_C
 
 def _pieces(claims: list[_Claim], began_us: int, ended_us: int) -> Iterator[PhaseSpan]:
     """Sweep over time: at every begin or end, the claim that began last takes over."""
-    edges = sorted(
-        {began_us, ended_us, *(edge for c in claims for edge in (c.began_us, c.ended_us))}
-    )
+    edges = sorted({began_us, ended_us, *(edge for c in claims for edge in (c.began_us, c.ended_us))})
     heap: list[_Claim] = []
     waiting = iter(claims)
     upcoming = next(waiting, None)
@@ -189,11 +185,7 @@ def _merged(pieces: Iterable[PhaseSpan], *, by_detail: bool) -> list[PhaseSpan]:
     merged: list[PhaseSpan] = []
     for piece in pieces:
         last = merged[-1] if merged else None
-        if (
-            last is None
-            or last.phase is not piece.phase
-            or (by_detail and last.detail != piece.detail)
-        ):
+        if last is None or last.phase is not piece.phase or (by_detail and last.detail != piece.detail):
             merged.append(piece)
         else:
             detail = last.detail if last.detail == piece.detail else ""

@@ -47,9 +47,7 @@ class Line:
 
     def seconds(self, share: "Share") -> float:
         """Return the seconds for what one accelerator holds of a model."""
-        layer = (
-            self.layer + self.expert_layer * share.experts + self.compiled_layer * share.compiled
-        )
+        layer = self.layer + self.expert_layer * share.experts + self.compiled_layer * share.compiled
         return (
             self.base
             + layer * share.layers

@@ -116,9 +116,7 @@ LOADERS: Mapping[str, Loader] = MappingProxyType(
         "runai": Loader(streams=16, reach=0.98, cap=6.5 * GB, scaling=0.0, repeats=True),
         "runai-distributed": Loader(streams=16, reach=0.98, cap=6.5 * GB, scaling=0.4),
         "runai-sharded": Loader(streams=16, reach=0.98, cap=6.5 * GB, scaling=1.0),
-        "tensorizer": Loader(
-            streams=16, reach=0.86, cap=4.8 * GB, scaling=0.3, object_cap=0.36 * GB
-        ),
+        "tensorizer": Loader(streams=16, reach=0.86, cap=4.8 * GB, scaling=0.3, object_cap=0.36 * GB),
         "fastsafetensors": Loader(
             streams=4,
             reach=0.9,

@@ -257,8 +257,7 @@ class Learned:
         by_phase = {estimate.phase: estimate for estimate in prior}
         phases = [p for p in Phase if any(p in wake for wake in seen)]
         return tuple(
-            _blended(phase, [wake.get(phase, 0) for wake in seen], by_phase.get(phase))
-            for phase in phases
+            _blended(phase, [wake.get(phase, 0) for wake in seen], by_phase.get(phase)) for phase in phases
         )
 
 
@@ -306,9 +305,7 @@ def _weights(start: Start, machine: Machine, times: EngineTimes) -> Estimate:
         bus=machine.bus,
     )
     why = f"{size(start.weight_bytes)} at {size(rate)}/s ({name})"
-    return _estimate(
-        Phase.WEIGHTS, loader.setup_s + start.weight_bytes / rate, _spread(machine), why
-    )
+    return _estimate(Phase.WEIGHTS, loader.setup_s + start.weight_bytes / rate, _spread(machine), why)
 
 
 def _spread(machine: Machine) -> tuple[float, float]:

@@ -66,9 +66,7 @@ class Level:
         return self.tokens / self.took_us * SECOND_US if self.took_us else 0.0
 
 
-def level(
-    route: str, concurrency: int, shots: Sequence[Shot], *, failed: int, took_us: int
-) -> Level:
+def level(route: str, concurrency: int, shots: Sequence[Shot], *, failed: int, took_us: int) -> Level:
     """Summarise the requests of one concurrency."""
     return Level(
         route=route,

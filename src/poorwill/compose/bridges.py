@@ -47,9 +47,7 @@ def hosted_apis(settings: FleetSettings, *, env: Mapping[str, str], log: Log) ->
     secure = any(hosted.url.startswith("https:") for _, hosted in models)
     tls = _verifying() if secure else None
     for model, hosted in models:
-        log.info(
-            "requests may go to a hosted API", model=model.name, api=hosted.name, url=hosted.url
-        )
+        log.info("requests may go to a hosted API", model=model.name, api=hosted.name, url=hosted.url)
     return {
         model.name: HostedApi(
             serves=model.name,

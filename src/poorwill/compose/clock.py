@@ -24,9 +24,7 @@ class SystemClock:
 
     def now_us(self) -> int:
         """Return the time now."""
-        boot_us = (
-            time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
-        )  # a call less: the warm path asks often
+        boot_us = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000  # a call less: the warm path asks often
         return self.wall_at_start_us + boot_us - self.boot_at_start_us
 
     def wall_step_us(self) -> int:

@@ -39,13 +39,9 @@ class KnownHost:
         return median(known) if known else USUAL_HOST
 
 
-def known_host(
-    fleet: FleetSettings, wakes: Iterable[FinishedWake], *, env: Mapping[str, str]
-) -> KnownHost:
+def known_host(fleet: FleetSettings, wakes: Iterable[FinishedWake], *, env: Mapping[str, str]) -> KnownHost:
     """Return what the fleet's finished starts and its record of the storage tell. Blocks for file headers."""
-    starts = {
-        model.name: known_start(model, directory=fleet.directory, env=env) for model in fleet.models
-    }
+    starts = {model.name: known_start(model, directory=fleet.directory, env=env) for model in fleet.models}
     factors: dict[str, list[float]] = {}
     for wake in wakes:
         start = starts.get(wake.model)

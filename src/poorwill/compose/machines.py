@@ -66,9 +66,7 @@ def guest_plan(
             f"a guest cannot hold the engine {model.engine.kind}",
             hint=f"it can hold {' and '.join(GUEST_PACKAGES)}",
         )
-    place = Place(
-        host="0.0.0.0", port=PORT, cache="/tmp", env={}
-    )  # inside, where only the host reaches
+    place = Place(host="0.0.0.0", port=PORT, cache="/tmp", env={})  # inside, where only the host reaches
     recipe = ENGINE_KINDS[model.engine.kind].prepare(model, place)
     weights = Path(model.engine.path) if model.engine.path else None
     size_mib = weights.stat().st_size // 2**20 if weights else 0

@@ -67,18 +67,14 @@ def plan_model(
     """
     ladder, fallbacks = workshop.ladder(model)
     drivers = workshop.drivers_of(model.name)
-    predicted = expected_wakes(
-        model, directory=fleet.directory, env=env, host=host.factor(model.engine.kind)
-    )
+    predicted = expected_wakes(model, directory=fleet.directory, env=env, host=host.factor(model.engine.kind))
     expected = {tier: total(phases).expected_us for tier, phases in predicted.items()}
     settings = replace(
         model.replica,
         park=replace(model.replica.park, ladder=ladder),
         wake=replace(model.replica.wake, expected_us=expected),
     )
-    costs = tier_costs(
-        model, ladder, fleet.rates, recovered, now_us=clock.now_us(), expected=expected
-    )
+    costs = tier_costs(model, ladder, fleet.rates, recovered, now_us=clock.now_us(), expected=expected)
     plan = ModelPlan(
         settings=settings,
         policy=make_policy(model.policy, ladder=ladder, costs=costs),
@@ -130,13 +126,9 @@ async def plan_models(
         log.warning("a tier does not work here", model=fallback.model, why=str(fallback))
     # An error of `check`. Here the replica is served all the same: what is measured drifts, and a restart
     # must not become an outage over the cost of a few wakes.
-    costs = partial(
-        measured_costs, rates=settings.rates, recovered=recovered, now_us=clock.now_us()
-    )
+    costs = partial(measured_costs, rates=settings.rates, recovered=recovered, now_us=clock.now_us())
     for problem in short_idles(settings, costs):
-        log.warning(
-            "an idle time is too short", where=problem.where, why=problem.what, hint=problem.hint
-        )
+        log.warning("an idle time is too short", where=problem.where, why=problem.what, hint=problem.hint)
     return plans, fallbacks
 
 
@@ -156,9 +148,7 @@ async def _taught(
     return replace(plan, gaps_us=lasted)
 
 
-async def _host(
-    settings: FleetSettings, ledger: Ledger, env: Mapping[str, str], *, at_us: int
-) -> KnownHost:
+async def _host(settings: FleetSettings, ledger: Ledger, env: Mapping[str, str], *, at_us: int) -> KnownHost:
     """Return what is known of this machine; a fleet's first start measures its storage, in under a second."""
     await asyncio.to_thread(storage_speed, settings, env=env, at_us=at_us)
     wakes = await ledger.read(partial(finished_wakes, last=HOST_WAKES))
@@ -184,12 +174,8 @@ def tier_costs(
     rate = _rate(model, rates, now_us)
     costs = {}
     for tier in ladder:
-        wakes = [
-            w.lasted_us for w in recovered.wake_times if (w.replica, w.from_tier) == (replica, tier)
-        ]
-        parks = [
-            p.lasted_us for p in recovered.park_times if (p.replica, p.to_tier) == (replica, tier)
-        ]
+        wakes = [w.lasted_us for w in recovered.wake_times if (w.replica, w.from_tier) == (replica, tier)]
+        parks = [p.lasted_us for p in recovered.park_times if (p.replica, p.to_tier) == (replica, tier)]
         costs[tier] = TierCosts(
             wake_us=median_low(wakes) if wakes else expected.get(tier, ASSUMED_WAKE_US[tier]),
             park_us=median_low(parks) if parks else ASSUMED_PARK_US,
@@ -229,9 +215,7 @@ def _rate(model: ModelSettings, rates: Sequence[RateSettings], now_us: int) -> R
     )
 
 
-def _rates_in_force(
-    model: ModelSettings, rates: Sequence[RateSettings], now_us: int
-) -> list[RateSettings]:
+def _rates_in_force(model: ModelSettings, rates: Sequence[RateSettings], now_us: int) -> list[RateSettings]:
     return [
         rate
         for rate in rates

@@ -52,9 +52,7 @@ def rented_machine(cloud: CloudSettings, env: Mapping[str, str]) -> RentedMachin
     return RentedMachine(cloud=client, id=cloud.machine, host=cloud.host, port=cloud.port)
 
 
-def rented_machines(
-    settings: FleetSettings, *, env: Mapping[str, str], clock: Clock, log: Log
-) -> Rented:
+def rented_machines(settings: FleetSettings, *, env: Mapping[str, str], clock: Clock, log: Log) -> Rented:
     """Return the drivers of the fleet's rented machines; asks no cloud anything.
 
     Raises OperatorFault where an API key is not in `env`.

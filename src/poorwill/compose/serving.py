@@ -135,9 +135,7 @@ async def serving_fleet(
 
 
 @asynccontextmanager
-async def owned(
-    settings: FleetSettings, *, env: Mapping[str, str], log: Log
-) -> AsyncIterator[Owned]:
+async def owned(settings: FleetSettings, *, env: Mapping[str, str], log: Log) -> AsyncIterator[Owned]:
     """Take the directory, start the clock, find the drivers that work here and open the ledger."""
     with hold_directory(Path(settings.directory), what="poorwill serve") as holding, subreaper():
         path = ledger_path(settings)

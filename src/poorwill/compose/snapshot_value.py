@@ -25,9 +25,7 @@ NOBODYS = float("-inf")
 """The priority of a snapshot whose model is no longer configured: it goes before any other."""
 
 
-def snapshot_worth(
-    wakes: Sequence[WakeTime], replica: ReplicaId, tier: Tier, *, now_us: int
-) -> float:
+def snapshot_worth(wakes: Sequence[WakeTime], replica: ReplicaId, tier: Tier, *, now_us: int) -> float:
     """Return the seconds of waiting that a replica's snapshot saves in a week like the last one.
 
         worth = (1 + wakes in the last 7 days) * max(0, cold start - wake from `tier`)
@@ -43,8 +41,7 @@ def snapshot_worth(
     cold_us = median_low(cold) if cold else ASSUMED_WAKE_US[Tier.COLD]
     saved_us = max(0, cold_us - (median_low(thaw) if thaw else 0))
     count = sum(
-        wake.from_tier in (Tier.COLD, *SNAPSHOTS) and wake.ended_us >= now_us - COUNTED_US
-        for wake in mine
+        wake.from_tier in (Tier.COLD, *SNAPSHOTS) and wake.ended_us >= now_us - COUNTED_US for wake in mine
     )
     return (1 + count) * saved_us / SECOND_US
 

@@ -33,8 +33,7 @@ def fleet_snapshots(
     """Return the stores, also those of tiers that no ladder names any more: what is there counts."""
     directory = Path(settings.directory)
     stores = {
-        tier: SnapshotStore(root=store_root(directory, tier), tier=tier, sealer=sealer)
-        for tier in TIERS
+        tier: SnapshotStore(root=store_root(directory, tier), tier=tier, sealer=sealer) for tier in TIERS
     }
     space = Space(
         log=log,

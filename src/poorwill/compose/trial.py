@@ -76,9 +76,7 @@ async def prove_suspended(
     return replace(proof, why=f"{hypervisor.named}: {proof.why} ({why})")
 
 
-async def prove_hibernated(
-    settings: FleetSettings | None, *, env: Mapping[str, str]
-) -> list[Proof]:
+async def prove_hibernated(settings: FleetSettings | None, *, env: Mapping[str, str]) -> list[Proof]:
     """Ask for the state of each of the fleet's rented machines, if it has any. Changes nothing."""
     models = settings.models if settings else ()
     proofs = [await _looked_at(model, env) for model in models if model.cloud is not None]

@@ -25,16 +25,12 @@ class EngineUrl:
         if not isinstance(raw, str):
             return place.wrong(f"must be an address, not {toml_name(raw)}")
         if raw.startswith("https:"):
-            hint = (
-                "poorwill speaks plain HTTP to engines: use a private network, WireGuard or ssh -L"
-            )
+            hint = "poorwill speaks plain HTTP to engines: use a private network, WireGuard or ssh -L"
             return place.wrong("https is not spoken to engines", hint)
         match = _URL.fullmatch(raw)
         port = int(match[2] or 80) if match else 0
         if match is None or not 0 < port <= 65_535:
-            return place.wrong(
-                f"{raw!r} is not an engine's address", "e.g. http://203.0.113.7:8000"
-            )
+            return place.wrong(f"{raw!r} is not an engine's address", "e.g. http://203.0.113.7:8000")
         return match[1].strip("[]"), port
 
     def schema(self) -> Json:
@@ -59,9 +55,7 @@ CLOUD = Group(
         ),
         Field(
             key="id",
-            kind=Text(
-                pattern=r"([A-Za-z0-9-]{1,32}/)?[A-Za-z0-9_-]{1,64}", words="the id of a machine"
-            ),
+            kind=Text(pattern=r"([A-Za-z0-9-]{1,32}/)?[A-Za-z0-9_-]{1,64}", words="the id of a machine"),
             into="machine",
             required=True,
             doc="The machine's id at its provider, as text; for `scaleway` with its zone before it: "

@@ -229,8 +229,6 @@ SPEND = Group(
             into="key_month_nusd",
             doc="The most for a month, by API key.",
         ),
-        Field(
-            key="warn_share", kind=Share(), doc="From which share of a limit on there is a warning."
-        ),
+        Field(key="warn_share", kind=Share(), doc="From which share of a limit on there is a warning."),
     ),
 )

@@ -23,9 +23,7 @@ def advice(fleet: FleetSettings) -> Sequence[Problem]:
         cold = model.replica.park.ladder == (Tier.COLD,) and model.cloud is None
         if cold and not model.floor.always:
             what = "every wake is a cold start"
-            hint = (
-                'ladder = ["frozen", "cold"] keeps a snapshot; poorwill doctor says what works here'
-            )
+            hint = 'ladder = ["frozen", "cold"] keeps a snapshot; poorwill doctor says what works here'
             found.append(Problem(where=f"{where}.ladder", what=what, hint=hint))
         if fleet.memory_bytes and not model.memory_bytes:
             what = "unknown, so the fleet's memory cannot be kept to"

@@ -98,9 +98,7 @@ def _unreadable(error: OSError | UnicodeDecodeError) -> Problem:
 class _Reading:
     """One pass over a document's tables."""
 
-    def __init__(
-        self, table: dict[str, object], sheet: Sheet, engine_options: EngineOptions
-    ) -> None:
+    def __init__(self, table: dict[str, object], sheet: Sheet, engine_options: EngineOptions) -> None:
         self._table = table
         self._sheet = sheet
         self._engine_options = engine_options
@@ -145,9 +143,7 @@ class _Reading:
             return ()
         if not tables and not self._sheet.partial:
             place.wrong("no model is configured", "write [models.NAME]")
-        return tuple(
-            self._model(name, table, place / name, defaults) for name, table in tables.items()
-        )
+        return tuple(self._model(name, table, place / name, defaults) for name, table in tables.items())
 
     def _model(self, name: str, table: object, place: Place, defaults: Values) -> ModelSettings:
         if not re.fullmatch(MODEL_NAME, name):

@@ -61,20 +61,14 @@ def _check_file(model: ModelSettings, sheet: ModelSheet, weights_fault: WeightsF
     try:
         if model.engine.kind != "llama.cpp":
             os.stat(path)
-            fault = (
-                weights_fault(path)
-                if model.engine.kind in ("vllm", "sglang", "transformers")
-                else None
-            )
+            fault = weights_fault(path) if model.engine.kind in ("vllm", "sglang", "transformers") else None
             if fault is not None:
                 sheet.wrong(["path"], *fault)
             return
         with open(path, "rb") as file:
             magic = file.read(len(_GGUF))
     except FileNotFoundError:
-        sheet.wrong(
-            ["path"], f"no such file: {path}", "relative paths count from the file's directory"
-        )
+        sheet.wrong(["path"], f"no such file: {path}", "relative paths count from the file's directory")
     except IsADirectoryError:
         sheet.wrong(["path"], f"{path} is a directory", "llama.cpp needs one GGUF file")
     except OSError as error:
@@ -93,9 +87,7 @@ def _check_program(model: ModelSettings, sheet: ModelSheet, env: Mapping[str, st
         return
     search = model.engine.env.get("PATH", env.get("PATH", os.defpath))
     if shutil.which(program, path=search) is None:
-        sheet.wrong(
-            ["command"], f"no program {program!r} here", "give its full path, or install it"
-        )
+        sheet.wrong(["command"], f"no program {program!r} here", "give its full path, or install it")
 
 
 def taken_ports(fleet: FleetSettings, *, engines: bool = True) -> Sequence[Problem]:
@@ -110,9 +102,7 @@ def taken_ports(fleet: FleetSettings, *, engines: bool = True) -> Sequence[Probl
         ("gateway.admin", gateway.admin_host, gateway.admin_port),
     ]
     if engines:
-        wanted += [
-            (f"models.{model.name}.port", "127.0.0.1", model.engine.port) for model in fleet.models
-        ]
+        wanted += [(f"models.{model.name}.port", "127.0.0.1", model.engine.port) for model in fleet.models]
     tried = (_try_port(where, host, port) for where, host, port in wanted if port)
     return [problem for problem in tried if problem is not None]
 

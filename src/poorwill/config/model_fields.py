@@ -29,9 +29,7 @@ HOLD = Group(
             doc="How many requests may wait for a wake; beyond it they get 429. 0 holds nothing: the "
             "first request is refused, and the wake starts all the same.",
         ),
-        Field(
-            key="bytes", kind=Size(), doc="How much the bodies of held requests may take together."
-        ),
+        Field(key="bytes", kind=Size(), doc="How much the bodies of held requests may take together."),
         Field(key="age_s", kind=Seconds(), into="age_us", doc="How long one request may be held."),
     ),
 )
@@ -319,8 +317,7 @@ PARK_FIELDS = (
     Field(
         key="floor",
         kind=FLOOR,
-        doc="When the replica must be ready whether or not anybody asks: always, or in windows of the "
-        "week.",
+        doc="When the replica must be ready whether or not anybody asks: always, or in windows of the week.",
     ),
     Field(
         key="drain_s",

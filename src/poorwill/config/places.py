@@ -31,9 +31,7 @@ class FilePath:
     @property
     def words(self) -> str:
         """Return what may be written."""
-        return "a path, relative to the file" + (
-            ", or a model id of the hub" if self.or_hub else ""
-        )
+        return "a path, relative to the file" + (", or a model id of the hub" if self.or_hub else "")
 
     def read(self, raw: object, place: Place) -> str | Bad:
         """Return the absolute path."""

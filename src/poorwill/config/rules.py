@@ -125,9 +125,7 @@ def _check_ladder(model: ModelSettings, sheet: ModelSheet) -> None:
         order = ", ".join(str(tier) for tier in sorted(set(ladder), key=lambda t: TIER_DEPTH[t]))
         sheet.wrong(["ladder"], "must go from shallow to deep, each tier once", f"write {order}")
     elif ladder[-1] is not Tier.COLD:
-        sheet.wrong(
-            ["ladder"], 'must end in "cold"', "every other tier can fail; cold always works"
-        )
+        sheet.wrong(["ladder"], 'must end in "cold"', "every other tier can fail; cold always works")
 
 
 def _check_wake(model: ModelSettings, sheet: ModelSheet) -> None:
@@ -173,9 +171,7 @@ def _check_policy(model: ModelSettings, sheet: ModelSheet) -> None:
             continue
         rung_us = policy.rungs_us[tier]
         if tier is ladder[0]:
-            sheet.wrong(
-                [f"policy.rungs_s.{tier}", "ladder"], "is the first tier", "idle_s is its time"
-            )
+            sheet.wrong([f"policy.rungs_s.{tier}", "ladder"], "is the first tier", "idle_s is its time")
         elif rung_us <= last_us:
             what = f"{said(rung_us)} is not after {last}, {said(last_us)}"
             sheet.wrong([f"policy.rungs_s.{tier}", "policy.idle_s", "ladder"], what)

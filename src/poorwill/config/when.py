@@ -94,9 +94,7 @@ class Days:
             ends = [end.strip().lower()[:3] for end in part.split("-")]
             unknown = next((end for end in ends if end not in DAYS), None)
             if unknown is not None or len(ends) > 2:
-                return place.wrong(
-                    f"{part.strip()!r} is not a day of the week", nearest(ends[0], DAYS)
-                )
+                return place.wrong(f"{part.strip()!r} is not a day of the week", nearest(ends[0], DAYS))
             first, last = DAYS.index(ends[0]), DAYS.index(ends[-1])
             days.update((first + step) % 7 for step in range((last - first) % 7 + 1))
         return tuple(sorted(days)) if days else place.wrong("must name at least one day")

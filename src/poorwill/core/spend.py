@@ -185,16 +185,12 @@ class Verdict:
 
     def stops_wake(self, model: str) -> LimitState | None:
         """Return the limit that forbids waking this model: the one that lifts last."""
-        return _lifting_last(
-            each for each in self.limits if each.bounds(model) and each.stops_wake(model)
-        )
+        return _lifting_last(each for each in self.limits if each.bounds(model) and each.stops_wake(model))
 
     def stops_key(self, key: str) -> LimitState | None:
         """Return the limit that refuses this key's requests: the one that lifts last."""
         return _lifting_last(
-            each
-            for each in self.limits
-            if each.scope is Scope.KEY and each.name == key and each.used_up
+            each for each in self.limits if each.scope is Scope.KEY and each.name == key and each.used_up
         )
 
     def with_wake(self, model: str) -> "Verdict":

@@ -55,9 +55,7 @@ ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
             silent_imports=False,
             sleeps_with="sleep_idle_seconds = 2",
         ),
-        "command": EngineKind(
-            prepare=command_recipe, dialect=read_any, options=MappingProxyType({})
-        ),
+        "command": EngineKind(prepare=command_recipe, dialect=read_any, options=MappingProxyType({})),
         "toy": EngineKind(
             prepare=toy.toy_recipe, dialect=read_any, options=toy.OPTIONS, silent_imports=False
         ),
@@ -67,9 +65,7 @@ ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
         "vllm": EngineKind(
             prepare=vllm_recipe, dialect=read_vllm, program="vllm", sleeps_with="sleep = true"
         ),
-        "sglang": EngineKind(
-            prepare=sglang_recipe, dialect=read_sglang, sleeps_with="sleep = true"
-        ),
+        "sglang": EngineKind(prepare=sglang_recipe, dialect=read_sglang, sleeps_with="sleep = true"),
         "ollama": EngineKind(
             prepare=ollama_recipe,
             dialect=read_ollama,
@@ -92,9 +88,7 @@ def make_engine(
     if kind is None:
         where = f"{settings.name}.engine.kind"
         what = f"no engine {settings.engine.kind!r}"
-        raise ConfigFault(
-            [Problem(where=where, what=what, hint="one of " + ", ".join(ENGINE_KINDS))]
-        )
+        raise ConfigFault([Problem(where=where, what=what, hint="one of " + ", ".join(ENGINE_KINDS))])
     problems = [
         _unknown_option(settings, name, kind.options)
         for name in settings.engine.options

@@ -15,9 +15,7 @@ SLEEP_OPTION = "sleep_idle_seconds"
 
 OPTIONS: OptionKinds = MappingProxyType(
     {
-        **dict.fromkeys(
-            ("parallel", "threads", "gpu_layers", "prompt_cache_mib"), OptionKind.WHOLE
-        ),
+        **dict.fromkeys(("parallel", "threads", "gpu_layers", "prompt_cache_mib"), OptionKind.WHOLE),
         **dict.fromkeys(("load_verbosity", "verbosity", SLEEP_OPTION), OptionKind.WHOLE),
         **dict.fromkeys(("embeddings", "no_warmup"), OptionKind.FLAG),
         "load_mode": LOAD_MODES,

@@ -109,9 +109,7 @@ class Timeline:
             at_us = now_us
         if news.took_us is None:
             return PhaseMark(phase=news.phase, at_us=at_us, detail=news.detail)
-        return PhaseMark(
-            phase=news.phase, at_us=at_us - news.took_us, ended_us=at_us, detail=news.detail
-        )
+        return PhaseMark(phase=news.phase, at_us=at_us - news.took_us, ended_us=at_us, detail=news.detail)
 
     def _checked(self, at_us: int, now_us: int) -> int | None:
         return at_us if self.began_us <= at_us <= now_us else None

@@ -77,9 +77,7 @@ class ServedEngine:
         """
         host, port = self._address(replica)
         cache = Path(self.directory, "cache", self.name)
-        recipe = self.prepare(
-            self.settings, Place(host=host, port=port, cache=str(cache), env=self.env)
-        )
+        recipe = self.prepare(self.settings, Place(host=host, port=port, cache=str(cache), env=self.env))
         logs = Path(self.directory, "logs")
         for made in (cache, logs):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -95,9 +93,7 @@ class ServedEngine:
             return cloud.host, cloud.port
         return host, self.settings.engine.port or kept_port(self.directory, replica, host)
 
-    def _launch(
-        self, recipe: Recipe, replica: ReplicaId, host: str, port: int, log_path: str
-    ) -> Launch:
+    def _launch(self, recipe: Recipe, replica: ReplicaId, host: str, port: int, log_path: str) -> Launch:
         return Launch(
             replica=replica,
             model=self.settings.name,
@@ -134,9 +130,7 @@ class ServedEngine:
                 now_us = self.clock.now_us()
                 wake.io.look(now_us)
                 passed_s = (now_us - began_us) / SECOND_US
-                await asyncio.sleep(
-                    min(max(passed_s * _LOOK_SHARE, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)
-                )
+                await asyncio.sleep(min(max(passed_s * _LOOK_SHARE, _SHORTEST_LOOK_S), _LONGEST_LOOK_S))
         finally:
             wake.report = None
 
@@ -153,9 +147,7 @@ class ServedEngine:
         give_up_us = began_us + cap_us
         while not await answers(endpoint, launch.ready_path, timeout_s=_POLL_TIMEOUT_S):
             if self.clock.now_us() > give_up_us:
-                raise DriverError(
-                    f"{launch.ready_path} did not answer 200 in {cap_us / SECOND_US:g} s"
-                )
+                raise DriverError(f"{launch.ready_path} did not answer 200 in {cap_us / SECOND_US:g} s")
             waited_s = (self.clock.now_us() - began_us) / SECOND_US
             await asyncio.sleep(min(max(waited_s * _POLL_SHARE, _SHORTEST_POLL_S), _LONGEST_POLL_S))
         if wake is not None:

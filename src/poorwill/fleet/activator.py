@@ -119,9 +119,7 @@ class FleetActivator:
     def _turned_idle(self, unit: Unit, now: int) -> None:
         cause, why = idle_cause(unit.observed(), now)
         unit.gate.cause, unit.since_us = cause, now
-        self._controller.journal.post(
-            [SpanOpened(replica=unit.id, at_us=now, cause=cause, why=why)]
-        )
+        self._controller.journal.post([SpanOpened(replica=unit.id, at_us=now, cause=cause, why=why)])
         self._controller.arm(unit)
         if unit.onlookers:
             unit.tell_onlookers()

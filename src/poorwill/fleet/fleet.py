@@ -101,9 +101,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
     cancellation ends it at once; what then still runs is found by the next start.
     """
     async with asyncio.TaskGroup() as tasks:
-        sweeper = Sweeper(
-            clock=parts.clock, log=parts.log, reap_orphans=parts.settings.reap_orphans
-        )
+        sweeper = Sweeper(clock=parts.clock, log=parts.log, reap_orphans=parts.settings.reap_orphans)
         controller = await _recovered(parts, sweeper, tasks)
         await parts.guard.attend(controller)  # before a floor may wake what a limit stops
         for unit in controller.units.values():

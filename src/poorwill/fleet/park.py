@@ -40,9 +40,7 @@ async def carry_out_park(
         why = str(error) or f"not parked in {limit_s:g} s"
         await _after_failure(controller, unit, effect, why)
     except Exception as error:
-        controller.log.error(
-            "a park failed in a way nobody foresaw", model=unit.model, error=repr(error)
-        )
+        controller.log.error("a park failed in a way nobody foresaw", model=unit.model, error=repr(error))
         await _after_failure(controller, unit, effect, f"internal error: {error!r}")
     else:
         unit.parked = None if parked.tier is Tier.COLD else parked
@@ -111,9 +109,7 @@ async def _after_failure(controller: "Controller", unit: Unit, effect: StartPark
     unharmed = unit.parked is not None
     running = unit.running
     if effect.from_tier is None:
-        unharmed = running is not None and await still_answers(
-            unit, running, within_s=CHECK_UNHARMED_S
-        )
+        unharmed = running is not None and await still_answers(unit, running, within_s=CHECK_UNHARMED_S)
         if not unharmed:
             unit.running = None
             if running is not None:

@@ -145,9 +145,7 @@ class Recovery:
         unit.wakes = [wake for wakes in known.wakes_us.values() for wake in wakes]
         unit.over_budget = sum(wake > plan.settings.wake.budget_us for wake in unit.wakes)
         unit.quiet_since_us = known.idle_since_us
-        unit.replica = replace(
-            replica, generation=known.generation, recent_wakes_us=MappingProxyType(recent)
-        )
+        unit.replica = replace(replica, generation=known.generation, recent_wakes_us=MappingProxyType(recent))
         await self._resume(unit, known)
         return unit
 
@@ -228,9 +226,7 @@ class Recovery:
     def _unobserved(self, known: Remembered, gap_us: int) -> None:
         if known.cause != UNOBSERVED:
             why = "poorwill was not running"
-            self.entries.append(
-                SpanOpened(replica=known.replica, at_us=gap_us, cause=UNOBSERVED, why=why)
-            )
+            self.entries.append(SpanOpened(replica=known.replica, at_us=gap_us, cause=UNOBSERVED, why=why))
 
     def _end(self, gone: Remembered) -> None:
         self._unobserved(gone, max(self.last_seen_us, gone.since_us))

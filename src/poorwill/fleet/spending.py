@@ -71,9 +71,7 @@ class SpendGuard:
         """
         self._begun, self._paid = [], []
         if self.verdict.limits:
-            await asyncio.sleep(
-                ROWS_WAIT_S
-            )  # what was paid just before must not fall between the two
+            await asyncio.sleep(ROWS_WAIT_S)  # what was paid just before must not fall between the two
             await controller.journal.record([])
         found = await self.look()
         for model in self._begun:

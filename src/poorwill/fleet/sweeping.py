@@ -55,10 +55,7 @@ class Sweeper:
         """
         before = {unit.id: _generation_at_rest(unit) for unit in units.values()}
         found = await self.inventory(units)
-        owned = [
-            Owned(replica=unit.id, running=unit.running, parked=unit.parked)
-            for unit in units.values()
-        ]
+        owned = [Owned(replica=unit.id, running=unit.running, parked=unit.parked) for unit in units.values()]
         finder = {_key(each): driver for driver, each in found}
         orphans = [
             each
@@ -153,9 +150,7 @@ def _generation_at_rest(unit: Unit) -> int | None:
     return None if busy else unit.replica.generation
 
 
-def _moved(
-    units: Mapping[ModelName, Unit], before: Mapping[ReplicaId, int | None]
-) -> Collection[ReplicaId]:
+def _moved(units: Mapping[ModelName, Unit], before: Mapping[ReplicaId, int | None]) -> Collection[ReplicaId]:
     """Return the replicas that wake or park, or did so since `before`."""
     return {
         unit.id
@@ -172,7 +167,5 @@ def _processes(units: Mapping[ModelName, Unit], driver: Driver) -> Processes:
     """Return what ends the engines that a driver finds."""
     equipped = (unit.equipment for unit in units.values())
     return next(
-        each.processes
-        for each in equipped
-        if any(driver is other for other in each.drivers.values())
+        each.processes for each in equipped if any(driver is other for other in each.drivers.values())
     )

@@ -110,9 +110,7 @@ class Unit:
 
     def launch(self) -> Launch:
         """Return how to start the replica. Raises OperatorFault where the model file is gone."""
-        return self.equipment.engine.launch(
-            replica=self.replica.id, generation=self.replica.generation
-        )
+        return self.equipment.engine.launch(replica=self.replica.id, generation=self.replica.generation)
 
     def wanted(self, now_us: int) -> None:
         """A request came: let the policy learn of the quiet stretch that it ends, once for each."""
@@ -161,7 +159,5 @@ def unit_of(units: Mapping[ModelName, Unit], model: ModelName) -> Unit:
     unit = units.get(model)
     if unit is None:
         known = ", ".join(units) or "none"
-        raise RequestFault(
-            ErrorCode.MODEL_NOT_FOUND, f"no model {model!r}", hint=f"configured: {known}"
-        )
+        raise RequestFault(ErrorCode.MODEL_NOT_FOUND, f"no model {model!r}", hint=f"configured: {known}")
     return unit

@@ -49,9 +49,7 @@ async def carry_out_wake(
     except (DriverError, OSError) as error:
         waking.failed(str(error))
     except Exception as error:
-        controller.log.error(
-            "a wake failed in a way nobody foresaw", model=unit.model, error=repr(error)
-        )
+        controller.log.error("a wake failed in a way nobody foresaw", model=unit.model, error=repr(error))
         waking.failed(f"internal error: {error!r}")
     else:
         waking.succeeded(waking.launch, running)
@@ -148,9 +146,7 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
     follower = controller.tasks.create_task(waking.follow(launch))
     try:
         await asyncio.sleep(0)  # the follower takes the log's end before the engine writes to it
-        running = await driver.wake(
-            parked, launch, generation=effect.generation, report=waking.report
-        )
+        running = await driver.wake(parked, launch, generation=effect.generation, report=waking.report)
         try:
             await _check(waking, launch, running, parked)
         except BaseException:
@@ -171,9 +167,7 @@ async def _check(waking: Waking, launch: Launch, running: Running, parked: Parke
     engine = waking.unit.equipment.engine
     now_us = waking.controller.clock.now_us()
     if waking.effect.from_tier not in RESUMING_TIERS:
-        waking.report(
-            PhaseMark(phase=Phase.READY, at_us=now_us)
-        )  # the engine tells when it warms up
+        waking.report(PhaseMark(phase=Phase.READY, at_us=now_us))  # the engine tells when it warms up
         await engine.ready(running, launch)
         return
     waking.report(PhaseMark(phase=Phase.VERIFY, at_us=now_us))
@@ -193,9 +187,7 @@ async def discard(controller: "Controller", unit: Unit, parked: Parked) -> None:
     try:
         await driver.discard(parked)
     except (DriverError, OSError) as error:
-        controller.log.warning(
-            "cannot discard", model=unit.model, what=parked.where(), why=str(error)
-        )
+        controller.log.warning("cannot discard", model=unit.model, what=parked.where(), why=str(error))
 
 
 def placement(controller: "Controller", unit: Unit) -> ReplicaPlaced:

@@ -36,9 +36,7 @@ class _Ask(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Ask).decode
 
 
-def inference_handlers(
-    *, policy: RequestPolicy, models: Models, started_s: int
-) -> Mapping[Action, Handler]:
+def inference_handlers(*, policy: RequestPolicy, models: Models, started_s: int) -> Mapping[Action, Handler]:
     """Return the handler of every action on the inference listener."""
     return {
         Action.RELAY: relay(policy=policy, models=models),

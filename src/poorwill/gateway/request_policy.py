@@ -207,9 +207,7 @@ class RequestPolicy:
     def _refuse(self, exchange: Exchange, error: PoorwillError) -> None:
         if error.code is ErrorCode.MODEL_NOT_FOUND:
             error = unknown_model(exchange.model, self._models())
-            exchange.model = ModelName(
-                ""
-            )  # no row: a ledger of models that do not exist helps nobody
+            exchange.model = ModelName("")  # no row: a ledger of models that do not exist helps nobody
         exchange.fail(error)
 
 

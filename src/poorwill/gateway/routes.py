@@ -75,9 +75,7 @@ def _relay(path: str, *, dialect: Dialect = Dialect.OPENAI) -> Route:
 
 
 def _admin(method: str, path: str, action: Action) -> Route:
-    return Route(
-        listener=Listener.ADMIN, methods=(method,), path=path, action=action, needs_key=False
-    )
+    return Route(listener=Listener.ADMIN, methods=(method,), path=path, action=action, needs_key=False)
 
 
 ROUTES: tuple[Route, ...] = (

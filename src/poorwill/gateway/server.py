@@ -245,9 +245,7 @@ def new_server(
         policy=policy,
         pool=pool,
         house=house,
-        admin=_admin_listener(
-            house=house, fleet=fleet, metrics=metrics, ledger=ledger, dashboard=dashboard
-        ),
+        admin=_admin_listener(house=house, fleet=fleet, metrics=metrics, ledger=ledger, dashboard=dashboard),
         tasks=tasks,
     )
 

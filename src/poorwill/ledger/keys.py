@@ -39,9 +39,7 @@ def add_key(db: sqlite3.Connection, name: str, *, now_us: int) -> str:
     """Make a key; return its secret, which is kept nowhere. Raises RequestFault for a bad or taken name."""
     if not name.isprintable() or not name.strip() or name != name.strip() or len(name) > 100:
         hint = "up to 100 printable characters, none of them a space at either end"
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST, f"{name[:120]!r} is no name for a key", hint=hint
-        )
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"{name[:120]!r} is no name for a key", hint=hint)
     if name in (NO_KEY_NAME, NOT_RECORDED, OVERHEAD):
         raise RequestFault(ErrorCode.INVALID_REQUEST, f"{name} has a meaning on the bill already")
     secret = PREFIX + secrets.token_urlsafe(32)
@@ -136,9 +134,7 @@ class LedgerKeys:
                 await asyncio.to_thread(self.load)
             except (OperatorFault, sqlite3.Error) as error:
                 if not failing:
-                    self._log.warning(
-                        "keys cannot be read; the last known ones hold", why=str(error)
-                    )
+                    self._log.warning("keys cannot be read; the last known ones hold", why=str(error))
                 failing = True
             else:
                 failing = False

@@ -135,9 +135,7 @@ def rate_book(db: sqlite3.Connection) -> RateBook:
 
 def lives(db: sqlite3.Connection) -> list[Life]:
     """Read all lives."""
-    rows = db.execute(
-        "SELECT id, replica, model, driver, created_us, ended_us FROM lives ORDER BY id"
-    )
+    rows = db.execute("SELECT id, replica, model, driver, created_us, ended_us FROM lives ORDER BY id")
     return [
         Life(id=id, replica=replica, model=model, driver=driver, created_us=begin, ended_us=end)
         for id, replica, model, driver, begin, end in rows
@@ -154,9 +152,7 @@ def orphans(db: sqlite3.Connection) -> set[int]:
     return {life for (life,) in rows}
 
 
-def sync_rates(
-    db: sqlite3.Connection, configured: Iterable[RateSettings], *, now_us: int
-) -> list[str]:
+def sync_rates(db: sqlite3.Connection, configured: Iterable[RateSettings], *, now_us: int) -> list[str]:
     """Make the ledger's open rates those that are configured; return what changed, for people.
 
     In a ledger that never had a rate they hold from the date they name. Later, a rate that is new or differs

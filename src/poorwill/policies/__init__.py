@@ -39,9 +39,7 @@ def make_policy(
     return Shadowed(running=running, shadow=shadow, prices=prices)
 
 
-def _policy(
-    settings: PolicySettings, *, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts]
-) -> Policy:
+def _policy(settings: PolicySettings, *, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts]) -> Policy:
     wait = settings.wait_nusd_s
     if settings.name == "fixed":
         deeper = [(tier, settings.rungs_us[tier]) for tier in ladder if tier in settings.rungs_us]

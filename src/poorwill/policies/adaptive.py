@@ -159,9 +159,7 @@ class Adaptive:
 
     def _score(self, idle_us: int, before: Sequence[float]) -> None:
         """Add what the stretch cost each follower to the scores."""
-        spent = [
-            self._spent(follower) - was for follower, was in zip(self.everyone, before, strict=True)
-        ]
+        spent = [self._spent(follower) - was for follower, was in zip(self.everyone, before, strict=True)]
         keys = self.situation.keys(idle_us)
         count = len(self.candidates)
         self.scores.add(keys, spent[:count])
@@ -252,9 +250,7 @@ class Adaptive:
         return Plan(_from(rule, longest))
 
 
-def adaptive(
-    *, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nusd_s: int = 0
-) -> Adaptive:
+def adaptive(*, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nusd_s: int = 0) -> Adaptive:
     """Return a new adaptive policy for one replica."""
     first = costs[ladder[0]]
     even_us = break_even_us(first, wait_nusd_s=wait_nusd_s)

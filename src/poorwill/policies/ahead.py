@@ -139,9 +139,7 @@ class Forecast:
                     best = worth, ahead
         return best[1]
 
-    def _instants(
-        self, work_ended_us: int, soonest: int
-    ) -> Iterable[tuple[str | int, Sequence[int], int]]:
+    def _instants(self, work_ended_us: int, soonest: int) -> Iterable[tuple[str | int, Sequence[int], int]]:
         """Yield each forecast's instants at which demand may come next, and how often it came much later.
 
         In a stretch there is one wake ahead: a job that runs every hour is not met by who looks for it
@@ -152,9 +150,7 @@ class Forecast:
         for period in self.uneven_us:
             longest = soonest - work_ended_us + period
             ends = [
-                end
-                for end, length in zip(self.ended_us, self.lengths_us, strict=True)
-                if length <= longest
+                end for end, length in zip(self.ended_us, self.lengths_us, strict=True) if length <= longest
             ]
             instants = [soonest + 1 + (end - soonest - 1) % period for end in ends]
             yield period, instants, len(self.ended_us) - len(ends)
@@ -183,9 +179,7 @@ def _best(gaps: Sequence[int], blanks: int, stakes: Stakes) -> tuple[int, Ahead 
     return best
 
 
-def _gain(
-    gaps: Sequence[int], sums: Sequence[int], ready: int, stay: int, stakes: Stakes
-) -> int | None:
+def _gain(gaps: Sequence[int], sums: Sequence[int], ready: int, stay: int, stakes: Stakes) -> int | None:
     """Return what being ready from `ready` for `stay` wins over these gaps, in money times microseconds;
     None where that meets too few of them."""
     wake = stakes.wake_us

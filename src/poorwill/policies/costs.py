@@ -80,9 +80,7 @@ def rungs_at(schedule: Sequence[tuple[Tier, int]], idle_since_us: int) -> tuple[
     return tuple(Rung(tier, idle_since_us + after) for tier, after in schedule)
 
 
-def idle_problem(
-    idle_us: int, costs: TierCosts, *, where: str, wait_nusd_s: int = 0
-) -> Problem | None:
+def idle_problem(idle_us: int, costs: TierCosts, *, where: str, wait_nusd_s: int = 0) -> Problem | None:
     """Return what is wrong with a fixed idle time, if it is shorter than the break-even; else None."""
     even = break_even_us(costs, wait_nusd_s=wait_nusd_s)
     if even is None or idle_us >= even:

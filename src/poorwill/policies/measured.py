@@ -82,9 +82,7 @@ class Repriced:
             self.timed = self.make(self.measured.costs)
 
 
-def repriced(
-    make: Callable[[Mapping[Tier, TierCosts]], Timed], costs: Mapping[Tier, TierCosts]
-) -> Repriced:
+def repriced(make: Callable[[Mapping[Tier, TierCosts]], Timed], costs: Mapping[Tier, TierCosts]) -> Repriced:
     """Return a policy that follows its costs."""
     return Repriced(make=make, measured=MeasuredCosts(dict(costs)), timed=make(costs))
 

@@ -30,22 +30,16 @@ class Timed:
         return Descent(rungs_at(self.after_us, idle_since_us), why=self.why)
 
 
-def break_even(
-    *, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nusd_s: int = 0
-) -> Timed:
+def break_even(*, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nusd_s: int = 0) -> Timed:
     """Park into the ladder's first tier once staying ready has cost what the park would have (ski rental)."""
     tier = ladder[0]
     even = break_even_us(costs[tier], wait_nusd_s=wait_nusd_s)
     if even is None:
         return Timed(name="break-even", after_us=(), why="parking saves nothing")
-    return Timed(
-        name="break-even", after_us=((tier, even),), why=f"break-even {even / SECOND_US:g} s"
-    )
+    return Timed(name="break-even", after_us=((tier, even),), why=f"break-even {even / SECOND_US:g} s")
 
 
-def descend(
-    *, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nusd_s: int = 0
-) -> Timed:
+def descend(*, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nusd_s: int = 0) -> Timed:
     """Go down the tiers along the lower envelope of their cost lines (Irani, Shukla, Gupta 2003)."""
     schedule = envelope_after_us(costs, ladder, wait_nusd_s=wait_nusd_s)
     times = ", ".join(f"{tier} {after / SECOND_US:g} s" for tier, after in schedule)

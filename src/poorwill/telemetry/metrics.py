@@ -190,9 +190,7 @@ def _fleet_lines(replicas: Sequence[ReplicaStatus]) -> Iterable[str]:
     """Return the gauges of the fleet, the published wake interval among them."""
     labels = ("model", "replica")
 
-    def gauge(
-        name: str, help_text: str, values: Iterable[tuple[ReplicaStatus, float | None]]
-    ) -> None:
+    def gauge(name: str, help_text: str, values: Iterable[tuple[ReplicaStatus, float | None]]) -> None:
         lines.extend(_head(name, "gauge", help_text))
         for replica, value in values:
             if value is not None:
@@ -249,9 +247,7 @@ def _limit_lines(limits: Sequence[LimitState]) -> Iterable[str]:
         for limit in limits:
             value = measure(limit)
             if value is not None:
-                braces = _braces(
-                    ("scope", "name", "window"), (limit.scope, limit.name, limit.window)
-                )
+                braces = _braces(("scope", "name", "window"), (limit.scope, limit.name, limit.window))
                 yield f"{name}{braces} {_number(value)}"
 
 

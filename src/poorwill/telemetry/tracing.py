@@ -183,9 +183,7 @@ def _hush() -> None:
         library.addHandler(logging.NullHandler())
 
 
-async def trace_wakes(
-    events: Callable[[], EventFeed], tracer: WakeTracer | None, *, log: Log
-) -> None:
+async def trace_wakes(events: Callable[[], EventFeed], tracer: WakeTracer | None, *, log: Log) -> None:
     """Send every wake that ends from now on, until cancelled or the feed ends; nothing without a tracer.
 
     Wakes whose beginning the feed lost are not sent. What the exporter cannot send is logged, never raised.

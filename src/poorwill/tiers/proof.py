@@ -84,9 +84,7 @@ async def prove_cold(*, directory: Path, clock: Clock, log: Log) -> Proof:
         except (DriverError, OSError) as error:
             return Proof(tier=Tier.COLD, works=False, why=str(error))
     took_s = (ready_us - began_us) / SECOND_US
-    return Proof(
-        tier=Tier.COLD, works=True, why=f"started a process in {took_s:.2f} s and ended it"
-    )
+    return Proof(tier=Tier.COLD, works=True, why=f"started a process in {took_s:.2f} s and ended it")
 
 
 async def prove_frozen(
@@ -145,9 +143,7 @@ async def prove_by_trial(
     finally:
         if running is not None:
             await processes.kill(running)
-    start, park, wake = (
-        (after - before) / SECOND_US for before, after in itertools.pairwise(times)
-    )
+    start, park, wake = ((after - before) / SECOND_US for before, after in itertools.pairwise(times))
     return Proof(
         tier=driver.tier,
         works=True,

@@ -142,9 +142,7 @@ def _predicted(options: argparse.Namespace, start: Start, machine: Machine) -> S
         return predict_start(start, machine)
     image = start.weight_bytes if options.image_gb is None else options.image_gb * GB
     if not image > 0:
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID, "--image-gb must be more than 0", hint="leave it out"
-        )
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, "--image-gb must be more than 0", hint="leave it out")
     return predict_wake(
         tier,
         image_bytes=image,

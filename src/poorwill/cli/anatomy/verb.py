@@ -64,12 +64,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--last", type=_count, default=50, metavar="N", help="compare so many wakes (default: 50)"
     )
     parser.add_argument("--trace", metavar="FILE", help="write the wakes for Chrome's trace viewer")
-    parser.add_argument(
-        "--send", action="store_true", help="send the wakes to $OTEL_EXPORTER_OTLP_ENDPOINT"
-    )
-    parser.add_argument(
-        "--measure", action="store_true", help="measure the storage's bandwidth anew"
-    )
+    parser.add_argument("--send", action="store_true", help="send the wakes to $OTEL_EXPORTER_OTLP_ENDPOINT")
+    parser.add_argument("--measure", action="store_true", help="measure the storage's bandwidth anew")
     add_predict_options(parser)
 
 
@@ -198,9 +194,7 @@ def _say_wakes(
             streams.say(line)
 
 
-def _say(
-    streams: Streams, reports: Sequence[_Report], speed: StorageSpeed | None, *, detailed: bool
-) -> None:
+def _say(streams: Streams, reports: Sequence[_Report], speed: StorageSpeed | None, *, detailed: bool) -> None:
     for report in reports:
         if detailed and report.wakes:
             bandwidth = speed.bytes_s if speed else None

@@ -19,9 +19,7 @@ NARROW = 110
 """On a terminal of fewer columns a waterfall leaves out what follows from its other columns."""
 
 
-def waterfall(
-    wake: FinishedWake, bandwidth: float | None, *, width: int | None = None
-) -> list[str]:
+def waterfall(wake: FinishedWake, bandwidth: float | None, *, width: int | None = None) -> list[str]:
     """Return one wake: every leaf with its place in time, bytes, rate and price, and the floor.
 
     On a terminal of `width` columns bars are as long as fits, and details are cut; the tree has them whole.

@@ -35,10 +35,7 @@ class Load:
     def prompt(self, number: int) -> str:
         """Return a prompt that differs from every other one in its first words, so that no cache answers
         it."""
-        words = [
-            _WORDS[(number * 7 + i * (number % 13 + 1)) % len(_WORDS)]
-            for i in range(self.prompt_words)
-        ]
+        words = [_WORDS[(number * 7 + i * (number % 13 + 1)) % len(_WORDS)] for i in range(self.prompt_words)]
         return " ".join([f"Request {number}:", *words])
 
 
@@ -73,9 +70,7 @@ async def run_level(target: Target, load: Load, *, concurrency: int, first: int)
     )
 
 
-async def measure_overhead(
-    direct: Target, gateway: Target, load: Load, *, pairs: int
-) -> Overhead | None:
+async def measure_overhead(direct: Target, gateway: Target, load: Load, *, pairs: int) -> Overhead | None:
     """Compare one-token requests by both ways, in pairs whose order alternates. Raises BenchError."""
     callers = {target.route: Caller(target=target) for target in (direct, gateway)}
     found: dict[str, list[int]] = {direct.route: [], gateway.route: []}

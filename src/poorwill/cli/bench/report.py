@@ -86,9 +86,7 @@ def _conclusions(result: BenchResult) -> list[str]:
     added = result.overhead
     if added is not None:
         lines.append(_overhead(added))
-    capacity = ", ".join(
-        f"{name.replace('_', ' ')} {count:,}" for name, count in result.capacity.items()
-    )
+    capacity = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in result.capacity.items())
     lines.append(f"KV cache, as the engine reports it: {capacity or 'it reports none'}")
     for start in result.wakes:
         times = start.took.median_us / max(1, result.baseline_us)
@@ -133,9 +131,7 @@ def _three(values: Percentiles) -> str:
     three = (values.p50_us, values.p95_us, values.p99_us)
     if three[-1] < SECOND_US:
         return "/".join(f"{us / 1000:.{0 if us >= 100_000 else 1}f}" for us in three) + " ms"
-    return (
-        "/".join(f"{us / SECOND_US:.{0 if us >= 100 * SECOND_US else 2}f}" for us in three) + " s"
-    )
+    return "/".join(f"{us / SECOND_US:.{0 if us >= 100 * SECOND_US else 2}f}" for us in three) + " s"
 
 
 def _level_json(level: Level) -> Json:

@@ -28,9 +28,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", help="default: the fleet's only model")
     add_fleet_option(parser)
     add_json_option(parser)
-    parser.add_argument(
-        "--concurrency", type=int, default=16, metavar="N", help="up to (default 16)"
-    )
+    parser.add_argument("--concurrency", type=int, default=16, metavar="N", help="up to (default 16)")
     parser.add_argument(
         "--seconds",
         type=float,
@@ -40,12 +38,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tokens", type=int, default=32, help="asked of each request (default 32)")
     parser.add_argument("--prompt-words", type=int, default=32, help="of each prompt (default 32)")
-    parser.add_argument(
-        "--pairs", type=int, default=100, help="to measure the gateway (default 100)"
-    )
-    parser.add_argument(
-        "--key-env", metavar="NAME", help="environment variable that holds an API key"
-    )
+    parser.add_argument("--pairs", type=int, default=100, help="to measure the gateway (default 100)")
+    parser.add_argument("--key-env", metavar="NAME", help="environment variable that holds an API key")
 
 
 async def _run(options: argparse.Namespace, streams: Streams) -> int:
@@ -95,9 +89,7 @@ async def _bench(
     levels: list[Level] = []
     async with asyncio.TaskGroup() as tasks:
         awake = tasks.create_task(stay_awake(gateway, load))
-        found = (
-            await measure_overhead(direct, gateway, load, pairs=options.pairs) if direct else None
-        )
+        found = await measure_overhead(direct, gateway, load, pairs=options.pairs) if direct else None
         number = 0
         for concurrency in _concurrencies(options.concurrency):
             for target in (direct, gateway) if direct else (gateway,):
@@ -107,9 +99,7 @@ async def _bench(
         capacity = await kv_capacity(direct) if direct else {}
         awake.cancel()
     wakes = await asyncio.to_thread(_wakes, fleet, model)
-    return BenchResult(
-        model=model.name, levels=levels, overhead=found, capacity=capacity, wakes=wakes
-    )
+    return BenchResult(model=model.name, levels=levels, overhead=found, capacity=capacity, wakes=wakes)
 
 
 @asynccontextmanager

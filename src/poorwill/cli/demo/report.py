@@ -109,9 +109,7 @@ def report(
     return lines
 
 
-def report_json(
-    facts: Facts, answers: Sequence[Answer], fallbacks: Sequence[Fallback]
-) -> Mapping[str, Any]:
+def report_json(facts: Facts, answers: Sequence[Answer], fallbacks: Sequence[Fallback]) -> Mapping[str, Any]:
     """Return the report as one document; durations in seconds, money in nano-dollars."""
     figures = facts.bill.figures[0]
     return {
@@ -132,9 +130,7 @@ def report_json(
         "duty_cycle": figures.duty_cycle,
         "bill": {
             "total_nusd": figures.nusd,
-            "by_cause": {
-                line.names[0]: {"s": line.us / 1e6, "nusd": line.nusd} for line in facts.bill.lines
-            },
+            "by_cause": {line.names[0]: {"s": line.us / 1e6, "nusd": line.nusd} for line in facts.bill.lines},
         },
         "alternatives": [
             {

@@ -129,9 +129,7 @@ async def _drive(serving: Serving, seconds: float, show: Show) -> Sequence[Answe
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(show.follow(serving.view.events()))
         arrivals = bundled_slice(seconds=seconds)
-        send = partial(
-            replay, base_url=f"http://{serving.address}/v1", model="demo", tell=show.answered
-        )
+        send = partial(replay, base_url=f"http://{serving.address}/v1", model="demo", tell=show.answered)
         answers = await send(arrivals)
         (model,) = serving.view.models()
         await serving.view.park(model, None)
@@ -158,9 +156,7 @@ def _prepare(
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         what = f"{directory} cannot be written: {error.strerror}"
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID, what, hint="choose another with --dir"
-        ) from error
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint="choose another with --dir") from error
     ours = written.startswith(OURS)
     if not ours and any(directory.iterdir()):
         raise OperatorFault(
@@ -178,9 +174,7 @@ def _prepare(
     return replace(settings, gateway=replace(settings.gateway, port=0, admin_port=0))
 
 
-def _model_file(
-    directory: Path, options: argparse.Namespace, env: Mapping[str, str], show: Show
-) -> str:
+def _model_file(directory: Path, options: argparse.Namespace, env: Mapping[str, str], show: Show) -> str:
     """Make the model where an earlier demo has not; return its name in the directory."""
     own = options.engine == "llama.cpp"
     name = f"demo-{options.size}" + (".gguf" if own else "-transformers")

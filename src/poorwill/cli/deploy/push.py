@@ -162,14 +162,10 @@ async def _run(
         return status, _text(out if status == 0 else err) or _text(out)
 
 
-def _started(
-    command: Sequence[str], streams: Streams, out: IO[Any], err: IO[Any]
-) -> subprocess.Popen[bytes]:
+def _started(command: Sequence[str], streams: Streams, out: IO[Any], err: IO[Any]) -> subprocess.Popen[bytes]:
     """Start a command; synchronous, so that no cancellation can lose a process just made."""
     try:
-        return subprocess.Popen(
-            command, stdin=DEVNULL, stdout=out, stderr=err, env=dict(streams.env)
-        )
+        return subprocess.Popen(command, stdin=DEVNULL, stdout=out, stderr=err, env=dict(streams.env))
     except OSError as error:
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,

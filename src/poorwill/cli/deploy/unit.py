@@ -46,9 +46,7 @@ class Unit:
         return self.manager is Manager.SYSTEM and self.run_as in ("", "root")
 
 
-def unit_for(
-    settings: FleetSettings, *, manager: Manager, binary: str, fleet: str, run_as: str = ""
-) -> Unit:
+def unit_for(settings: FleetSettings, *, manager: Manager, binary: str, fleet: str, run_as: str = "") -> Unit:
     """Return the unit for a fleet as it is configured."""
     return Unit(
         manager=manager,

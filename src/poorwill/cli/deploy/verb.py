@@ -23,9 +23,7 @@ INSTALLED = MappingProxyType(
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=["unit", "push"], help="what to do")
-    parser.add_argument(
-        "host", nargs="?", help="push: as ssh takes it: root@box, or a name of ~/.ssh/config"
-    )
+    parser.add_argument("host", nargs="?", help="push: as ssh takes it: root@box, or a name of ~/.ssh/config")
     which = parser.add_mutually_exclusive_group()
     for manager, about in ((Manager.SYSTEM, "the default"), (Manager.USER, "without root")):
         which.add_argument(

@@ -65,8 +65,7 @@ def _command(path: tuple[str, ...], help_text: str, parser: argparse.ArgumentPar
         if isinstance(action, argparse._SubParsersAction):
             helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
             below += [
-                _command((*path, name), helps.get(name, ""), inner)
-                for name, inner in action.choices.items()
+                _command((*path, name), helps.get(name, ""), inner) for name, inner in action.choices.items()
             ]
         elif action.option_strings:
             options.append(_option(action))

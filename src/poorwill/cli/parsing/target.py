@@ -65,9 +65,7 @@ def fleet_path(options: argparse.Namespace) -> str:
     return str(path / DEFAULT_FILE if path.is_dir() else path)
 
 
-def read_fleet(
-    options: argparse.Namespace, streams: Streams, *, machine: bool = False
-) -> FleetSettings:
+def read_fleet(options: argparse.Namespace, streams: Streams, *, machine: bool = False) -> FleetSettings:
     """Read the configuration. Raises ConfigFault with every problem.
 
     `machine` also checks what serving needs: model files, secrets, and the engines' own options.
@@ -78,9 +76,7 @@ def read_fleet(
     from poorwill.engines.weights.whole import weights_fault
 
     known = {name: kind.options for name, kind in ENGINE_KINDS.items()}
-    return load_fleet(
-        fleet_path(options), streams.env, engine_options=known, weights_fault=weights_fault
-    )
+    return load_fleet(fleet_path(options), streams.env, engine_options=known, weights_fault=weights_fault)
 
 
 def serving(settings: FleetSettings) -> Mapping[str, str | int] | None:

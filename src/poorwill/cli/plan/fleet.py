@@ -117,7 +117,5 @@ def _wakes_us(model: ModelSettings, tier: Tier, known: Recovered) -> tuple[int, 
     """Return the tier's last measured wakes, oldest first."""
     replica = replica_id(model.name)
     return tuple(
-        wake.lasted_us
-        for wake in known.wake_times
-        if wake.replica == replica and wake.from_tier is tier
+        wake.lasted_us for wake in known.wake_times if wake.replica == replica and wake.from_tier is tier
     )

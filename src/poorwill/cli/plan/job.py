@@ -109,9 +109,7 @@ def _read(options: argparse.Namespace, streams: Streams) -> tuple[Trace, list[st
     for problem in reading.bad:
         streams.tell(f"{options.trace}: {problem}: skipped")
     if reading.bad_count:
-        notes.append(
-            f"{counted(reading.bad_count, 'bad row')} skipped (--bad-rows refuse stops instead)"
-        )
+        notes.append(f"{counted(reading.bad_count, 'bad row')} skipped (--bad-rows refuse stops instead)")
     if reading.unsorted:
         notes.append(f"{counted(reading.unsorted, 'row')} out of order, sorted")
     return reading.trace, notes

@@ -71,9 +71,7 @@ def _looked_at(db: sqlite3.Connection, options: argparse.Namespace) -> tuple[Per
     first_us, last_us = known_from_us(db), last_instant(db)
     asked = asked_period(options, last_us=last_us)
     if asked is not None and options.span_s:
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST, "--span-s and a period are two answers to one question"
-        )
+        raise RequestFault(ErrorCode.INVALID_REQUEST, "--span-s and a period are two answers to one question")
     if first_us is None or first_us >= last_us:
         raise OperatorFault(ErrorCode.CONFIG_INVALID, "the ledger has no request", hint=ELSEWHERE)
     span_us = options.span_s or MONTH_US
@@ -110,9 +108,7 @@ def _own_job(
     model = next((model for model in models if model.name == own.model), None)
     if known is None or model is None:
         origin_us = trace.origin_us or 0
-        scenario = scenario_of(
-            options, known_tiers(options, streams), span_us=span_us, origin_us=origin_us
-        )
+        scenario = scenario_of(options, known_tiers(options, streams), span_us=span_us, origin_us=origin_us)
         stated = flat(options.idle_s)
         return Job(
             trace=trace,

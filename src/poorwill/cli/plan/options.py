@@ -43,9 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of a drawn trace (default: 60)",
     )
-    what.add_argument(
-        "--seed", type=_natural, default=1, metavar="N", help="of the drawn trace (default: 1)"
-    )
+    what.add_argument("--seed", type=_natural, default=1, metavar="N", help="of the drawn trace (default: 1)")
     what.add_argument("--from-ledger", action="store_true", help="the fleet's own requests")
     what.add_argument("--hours-per-day", metavar="H", help="no trace: so many hours of use a day")
     what.add_argument("--wakes-per-day", default="0", metavar="N", help="with --hours-per-day")
@@ -57,19 +55,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--one-replica", action="store_true", help="serve all models of the trace by one replica"
     )
-    what.add_argument(
-        "--span-s", type=_span, metavar="S", help="length of the account (default: to the end)"
-    )
-    what.add_argument(
-        "--origin", type=_date, metavar="DATE", help="the trace's origin, for prices and hours"
-    )
+    what.add_argument("--span-s", type=_span, metavar="S", help="length of the account (default: to the end)")
+    what.add_argument("--origin", type=_date, metavar="DATE", help="the trace's origin, for prices and hours")
     what.add_argument(
         "--bad-rows", choices=("skip", "refuse"), default="skip", help="each is told with its line"
     )
     _add_costs(parser)
-    add_figures(
-        parser.add_argument_group("a model to predict wakes of, where none is given or measured")
-    )
+    add_figures(parser.add_argument_group("a model to predict wakes of, where none is given or measured"))
     _add_service(parser)
     _add_alternatives(parser)
     _add_pool(parser)
@@ -77,9 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_costs(parser: argparse.ArgumentParser) -> None:
     costs = parser.add_argument_group("what it costs")
-    costs.add_argument(
-        "--active-usd-h", type=_money, metavar="USD", help="an hour of a ready replica"
-    )
+    costs.add_argument("--active-usd-h", type=_money, metavar="USD", help="an hour of a ready replica")
     costs.add_argument(
         "--parked-usd-h", type=_money, default=0, metavar="USD", help="an hour of a parked one"
     )
@@ -89,12 +79,8 @@ def _add_costs(parser: argparse.ArgumentParser) -> None:
         "predicted, where --fleet or --params tell, else 95)",
     )  # fmt: skip
     costs.add_argument("--park-s", type=us, default=20 * SECOND_US, metavar="S", help="default: 20")
-    costs.add_argument(
-        "--cold-wake-s", type=_durations, metavar="S[,S...]", help="adds a cold tier below"
-    )
-    costs.add_argument(
-        "--cold-park-s", type=us, default=10 * SECOND_US, metavar="S", help="default: 10"
-    )
+    costs.add_argument("--cold-wake-s", type=_durations, metavar="S[,S...]", help="adds a cold tier below")
+    costs.add_argument("--cold-park-s", type=us, default=10 * SECOND_US, metavar="S", help="default: 10")
     costs.add_argument(
         "--tier", type=_tier, action="append", default=[], metavar="TIER[:WAKE_S[:PARK_S[:USD_H]]]",
         help="a tier of the ladder, such as frozen:2.5:4:0.01; a wake left out (frozen, frozen::4) is "
@@ -116,18 +102,10 @@ def _add_service(parser: argparse.ArgumentParser) -> None:
         metavar="S[,S...]",
         help="a fixed idle time to judge",
     )
-    service.add_argument(
-        "--service-s", type=us, default=30 * SECOND_US, metavar="S", help="default: 30"
-    )
-    service.add_argument(
-        "--prompt-tokens-s", type=_positive, metavar="R", help="rate of reading a prompt"
-    )
-    service.add_argument(
-        "--output-tokens-s", type=_positive, metavar="R", help="rate of writing an answer"
-    )
-    service.add_argument(
-        "--max-concurrency", type=int, default=0, metavar="N", help="default: unlimited"
-    )
+    service.add_argument("--service-s", type=us, default=30 * SECOND_US, metavar="S", help="default: 30")
+    service.add_argument("--prompt-tokens-s", type=_positive, metavar="R", help="rate of reading a prompt")
+    service.add_argument("--output-tokens-s", type=_positive, metavar="R", help="rate of writing an answer")
+    service.add_argument("--max-concurrency", type=int, default=0, metavar="N", help="default: unlimited")
     service.add_argument(
         "--floor", action="append", default=[], metavar="WHEN",
         help="keep ready: always, or such as 'mon-fri 09:00-18:00 Europe/Berlin'",
@@ -147,9 +125,7 @@ def _add_alternatives(parser: argparse.ArgumentParser) -> None:
     other.add_argument("--compliance", action="store_true", help="a certified platform is required")
     other.add_argument("--hard-real-time", action="store_true", help="no request may ever wait")
     other.add_argument("--horizontal", action="store_true", help="work for many machines at once")
-    other.add_argument(
-        "--load-rps-one-box", type=_positive, metavar="R", help="what one box can serve"
-    )
+    other.add_argument("--load-rps-one-box", type=_positive, metavar="R", help="what one box can serve")
     other.add_argument("--plot", metavar="FILE", help="draw into a .png, .svg or .html")
 
 

@@ -78,9 +78,7 @@ def _tenants(options: argparse.Namespace, span_us: int) -> list[Tenant]:
     kind = options.synthetic or "bursty"
     tenants = []
     for number, rate in enumerate(rates.tolist()):
-        draw = Draw(
-            kind=kind, span_us=span_us, requests_per_day=rate, seed=options.seed * 100_003 + number
-        )
+        draw = Draw(kind=kind, span_us=span_us, requests_per_day=rate, seed=options.seed * 100_003 + number)
         trace = draw_trace(draw)
         tenants.append(
             Tenant(
@@ -148,9 +146,7 @@ def _as_text(outcomes: Sequence[PoolOutcome], alone_nusd: int, span_us: int) -> 
         "",
         f"own: a host for each tenant, under the break-even rule: {each} a tenant and month",
     ]
-    lines.append(
-        "starved: wakes that found every host full of busy models and had to wait for room"
-    )
+    lines.append("starved: wakes that found every host full of busy models and had to wait for room")
     most = outcomes[0]
     given = ", ".join(f"{name} {count}" for name, count in most.evicted.most_common(SHOWN))
     taken = ", ".join(f"{name} {count}" for name, count in most.evicting.most_common(SHOWN))

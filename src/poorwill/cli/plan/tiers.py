@@ -131,9 +131,7 @@ def _one_tier(options: argparse.Namespace) -> TierTimes:
     )
 
 
-def given_tier(
-    given: TierGiven, options: argparse.Namespace, known: Mapping[Tier, TierTimes]
-) -> TierTimes:
+def given_tier(given: TierGiven, options: argparse.Namespace, known: Mapping[Tier, TierTimes]) -> TierTimes:
     """Return a tier of --tier, what it leaves out filled in. Raises RequestFault where nothing can."""
     base = known.get(given.tier)
     if not given.wake_us and base is None:
@@ -197,9 +195,7 @@ def cold_of(tiers: Sequence[TierTimes]) -> TierTimes:
     return tiers[-1] if tiers[-1].tier is Tier.COLD else tiers[0]
 
 
-def scenario_of(
-    options: argparse.Namespace, known: Known, *, span_us: int, origin_us: int
-) -> Scenario:
+def scenario_of(options: argparse.Namespace, known: Known, *, span_us: int, origin_us: int) -> Scenario:
     """Return the world to replay in. Raises RequestFault where the active rate is missing."""
     active = known.active_nusd_h if options.active_usd_h is None else options.active_usd_h
     if active is None:
@@ -209,9 +205,7 @@ def scenario_of(
             hint="what an hour of a ready replica costs, such as --active-usd-h 3.80",
         )
     if options.max_concurrency < 0:
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST, "--max-concurrency is negative", hint="0: unlimited"
-        )
+        raise RequestFault(ErrorCode.INVALID_REQUEST, "--max-concurrency is negative", hint="0: unlimited")
     return Scenario(
         span_us=span_us,
         active_nusd_h=active,

@@ -159,9 +159,7 @@ def _offer(options: argparse.Namespace, job: Job) -> Offer:
     return find_offer(options.hosted, options.prices)
 
 
-async def _report(
-    options: argparse.Namespace, streams: Streams, job: Job
-) -> tuple[Report, Picture]:
+async def _report(options: argparse.Namespace, streams: Streams, job: Job) -> tuple[Report, Picture]:
     """Judge every way to serve one job. Cancelled: between two of them."""
     bill = hosted_bill(
         job.trace,
@@ -201,9 +199,7 @@ def _pictured(report: Report, job: Job, ways: Sequence[Entrant], loads: Sequence
     )
 
 
-async def _accounts(
-    ways: Sequence[Entrant], loads: Sequence[Load], streams: Streams
-) -> dict[str, Outcome]:
+async def _accounts(ways: Sequence[Entrant], loads: Sequence[Load], streams: Streams) -> dict[str, Outcome]:
     """Price every way to serve, telling on a terminal how far it is. Cancelled between two of them."""
     outcomes: dict[str, Outcome] = {}
     for number, way in enumerate(ways, start=1):

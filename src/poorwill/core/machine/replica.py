@@ -110,9 +110,7 @@ class Replica:
     blocked: Blocked | None = None
     closing: str = ""
     """The action of the shutdown under way, or empty."""
-    recent_wakes_us: Mapping[Tier, tuple[int, ...]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    recent_wakes_us: Mapping[Tier, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """The last durations of successful wakes by the tier woken from."""
 
     def changed(self, **changes: object) -> "Replica":

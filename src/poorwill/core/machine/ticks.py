@@ -33,9 +33,7 @@ def _expire_holds(turn: Turn) -> None:
     aged = sum(1 for hold in replica.holds if hold.arrived_us <= oldest)
     if aged:
         age_s = replica.settings.hold.age_us / 1e6
-        turn.fail_holds(
-            ErrorCode.HOLD_QUEUE_FULL, f"waited {age_s:g} s for a free place", count=aged
-        )
+        turn.fail_holds(ErrorCode.HOLD_QUEUE_FULL, f"waited {age_s:g} s for a free place", count=aged)
 
 
 def _tick_parked(turn: Turn) -> None:

@@ -184,9 +184,7 @@ class Turn:
             phase_began_us=self.now_us,
             served=served,
         )
-        self.set(
-            state=State.WAKING, tier=from_tier, generation=generation, wake=attempt, wanted_by=""
-        )
+        self.set(state=State.WAKING, tier=from_tier, generation=generation, wake=attempt, wanted_by="")
         self.record(
             WakeBegan(
                 wake=wake,

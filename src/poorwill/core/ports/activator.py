@@ -78,9 +78,7 @@ class Activator(Protocol):
         """
         ...
 
-    def hold(
-        self, model: ModelName, *, size_bytes: int, asked_by: str, request: str
-    ) -> HeldRequest:
+    def hold(self, model: ModelName, *, size_bytes: int, asked_by: str, request: str) -> HeldRequest:
         """Register demand, then start a wake where one is needed; return the place in the queue.
 
         Raises TryLater (hold_queue_full, spend_limit, wake_failed during back-off, draining).

@@ -74,9 +74,7 @@ class Driver(Protocol):
         """
         ...
 
-    async def wake(
-        self, parked: Parked, launch: Launch, *, generation: int, report: Report
-    ) -> Running:
+    async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
         """Bring a replica back to where its port accepts connections and its engine says it is ready.
 
         Raises SnapshotRefused where the snapshot must not be used, DriverError for any other failure; both

@@ -17,9 +17,7 @@ _OLLAMA = (
         Phase.WEIGHTS,
         r"waiting for (?:llama-server|llama runner|server) to (?:start responding|become)",
     ),
-    took(
-        Phase.WEIGHTS, rf"(?:llama-server|llama runner) started in {_S} seconds", then=Phase.WARMUP
-    ),
+    took(Phase.WEIGHTS, rf"(?:llama-server|llama runner) started in {_S} seconds", then=Phase.WARMUP),
 )
 _TRANSFORMERS = (
     began(Phase.WEIGHTS, r"^\[transformers\] Loading (?!weights)"),

@@ -32,9 +32,7 @@ _TABLE = (
         r"world_size=\d+ rank=\d+ local_rank=\d+ distributed_init_method=",
         "distributed",
     ),
-    took(
-        Phase.DOWNLOAD, rf"^Time spent downloading weights for .+: {_S} seconds", then=Phase.WEIGHTS
-    ),
+    took(Phase.DOWNLOAD, rf"^Time spent downloading weights for .+: {_S} seconds", then=Phase.WEIGHTS),
     began(Phase.WEIGHTS, r"^(?:Starting to load model |Loading model from scratch)"),
     took(Phase.WEIGHTS, rf"^Initializing model took {_S} seconds", "modules"),
     took(Phase.WEIGHTS, rf"^Loading weights took {_S} seconds", "read"),
@@ -49,9 +47,7 @@ _TABLE = (
         rf"Directly load the compiled graph\(s\) for .+? took {_S} s",
         "inductor cache",
     ),
-    began(
-        Phase.COMPILE_HIT, r"Directly load the (?:compiled graph|\d+-th graph)", "inductor cache"
-    ),
+    began(Phase.COMPILE_HIT, r"Directly load the (?:compiled graph|\d+-th graph)", "inductor cache"),
     began(Phase.COMPILE_HIT, r"Directly load AOT compilation from path", "AOT cache"),
     took(Phase.COMPILE_MISS, rf"Compiling a graph for .+? takes {_S} s", _INDUCTOR),
     took(
@@ -112,6 +108,4 @@ def settle_compilation(marks: Sequence[PhaseMark]) -> list[PhaseMark]:
     compiled = any(m.phase is Phase.COMPILE_MISS and m.detail == _INDUCTOR for m in marks)
     if compiled or not any(m.phase is Phase.COMPILE_HIT for m in marks):
         return list(marks)
-    return [
-        replace(m, phase=Phase.COMPILE_HIT) if m.phase is Phase.COMPILE_MISS else m for m in marks
-    ]
+    return [replace(m, phase=Phase.COMPILE_HIT) if m.phase is Phase.COMPILE_MISS else m for m in marks]

@@ -49,9 +49,7 @@ def expected_wakes(
         start = predict_start(known, _machine(directory, host))
         size, on_device, ranks = known.weight_bytes, known.device_bytes, known.ranks
     machine = _machine(directory, host)
-    return wakes_by_tier(
-        start, image_bytes=size, machine=machine, device_bytes=on_device, ranks=ranks
-    )
+    return wakes_by_tier(start, image_bytes=size, machine=machine, device_bytes=on_device, ranks=ranks)
 
 
 def expected_rate(model: ModelSettings, *, directory: str) -> float | None:

@@ -93,11 +93,7 @@ class IoTrack:
         sample = io_sample(self.pid, at_us)
         if sample is None or len(self.samples) >= self.most:
             return
-        if (
-            len(self.samples) > 1
-            and sample.same(self.samples[-1])
-            and sample.same(self.samples[-2])
-        ):
+        if len(self.samples) > 1 and sample.same(self.samples[-1]) and sample.same(self.samples[-2]):
             self.samples[-1] = sample  # of a standstill only both ends are kept
         else:
             self.samples.append(sample)

@@ -35,21 +35,15 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--gpu-layers", type=int, default=-1, help="-1: llama.cpp decides")
     parser.add_argument("--load-mode", choices=LOAD_MODES, default="none")
     parser.add_argument("--no-warmup", action="store_true")
-    parser.add_argument(
-        "--embeddings", action="store_true", help="serve /v1/embeddings as well as text"
-    )
+    parser.add_argument("--embeddings", action="store_true", help="serve /v1/embeddings as well as text")
     parser.add_argument(
         "--prompt-cache-mib", type=int, default=256, help="prompts of idle slots kept in memory"
     )
     parser.add_argument(
         "--sleep-idle-seconds", type=int, default=-1, help="unload when idle so long; -1 never"
     )
-    parser.add_argument(
-        "--load-verbosity", type=int, default=4, help="4 tells the phases of a load"
-    )
-    parser.add_argument(
-        "--verbosity", type=int, default=1, help="while serving: 1 errors, 3 each request"
-    )
+    parser.add_argument("--load-verbosity", type=int, default=4, help="4 tells the phases of a load")
+    parser.add_argument("--verbosity", type=int, default=1, help="while serving: 1 errors, 3 each request")
     return parser.parse_args(argv)
 
 
@@ -84,9 +78,7 @@ def main(argv: list[str]) -> None:
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     params.n_gpu_layers = options.gpu_layers
-    params.load_mode = getattr(
-        xllamacpp.llama_load_mode, f"LLAMA_LOAD_MODE_{options.load_mode.upper()}"
-    )
+    params.load_mode = getattr(xllamacpp.llama_load_mode, f"LLAMA_LOAD_MODE_{options.load_mode.upper()}")
     params.warmup = not options.no_warmup
     params.embedding = options.embeddings
     if options.embeddings:

@@ -27,12 +27,8 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--load-seconds", type=float, default=0.0)
-    parser.add_argument(
-        "--fail-load", type=int, default=-1, help="this load (from 0) and later ones fail"
-    )
-    parser.add_argument(
-        "--ignore-unload", action="store_true", help="a runner that never goes away"
-    )
+    parser.add_argument("--fail-load", type=int, default=-1, help="this load (from 0) and later ones fail")
+    parser.add_argument("--ignore-unload", action="store_true", help="a runner that never goes away")
     return parser.parse_args(argv)
 
 

@@ -33,9 +33,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--enable-memory-saver", action="store_true")
     parser.add_argument("--enable-weights-cpu-backup", action="store_true")
-    parser.add_argument(
-        "--fail-reload", action="store_true", help="the weights' file is unreadable"
-    )
+    parser.add_argument("--fail-reload", action="store_true", help="the weights' file is unreadable")
     parser.add_argument("--tokens-per-second", type=float, default=0.0)
     return parser.parse_args(argv)
 

@@ -83,9 +83,7 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
         return None
     first, *lines = head.rstrip("\r\n").split("\r\n")
     method, target, _ = first.split(" ", 2)
-    headers = {
-        name.strip().lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)
-    }
+    headers = {name.strip().lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
     if headers.get("transfer-encoding", "").lower() == "chunked":
         body = b"".join([chunk async for chunk in read_chunks(reader)])
     else:

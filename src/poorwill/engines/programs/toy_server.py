@@ -36,37 +36,17 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--tokens-per-second", type=float, default=0.0, help="of each request; 0 is unlimited"
     )
-    parser.add_argument(
-        "--prefill-seconds", type=float, default=0.0, help="before a request's first token"
-    )
-    parser.add_argument(
-        "--slots", type=int, default=0, help="requests decoded together; 0 is unlimited"
-    )
+    parser.add_argument("--prefill-seconds", type=float, default=0.0, help="before a request's first token")
+    parser.add_argument("--slots", type=int, default=0, help="requests decoded together; 0 is unlimited")
     parser.add_argument("--rss-mb", type=int, default=0, help="memory it really touches")
-    parser.add_argument(
-        "--fail-start", action="store_true", help="exit with status 1 instead of being ready"
-    )
-    parser.add_argument(
-        "--never-ready", action="store_true", help="answer /health with 503 for ever"
-    )
-    parser.add_argument(
-        "--exit-after", type=float, default=0.0, help="exit so many seconds after ready"
-    )
-    parser.add_argument(
-        "--hang", action="store_true", help="be healthy, accept requests, answer none"
-    )
-    parser.add_argument(
-        "--hang-after-requests", type=int, default=-1, help="likewise, after so many"
-    )
-    parser.add_argument(
-        "--die-after-requests", type=int, default=-1, help="die as the next one arrives"
-    )
-    parser.add_argument(
-        "--die-in-request", type=int, default=-1, help="die after this one's first token"
-    )
-    parser.add_argument(
-        "--fail-requests", type=int, default=0, help="answer every request with this status"
-    )
+    parser.add_argument("--fail-start", action="store_true", help="exit with status 1 instead of being ready")
+    parser.add_argument("--never-ready", action="store_true", help="answer /health with 503 for ever")
+    parser.add_argument("--exit-after", type=float, default=0.0, help="exit so many seconds after ready")
+    parser.add_argument("--hang", action="store_true", help="be healthy, accept requests, answer none")
+    parser.add_argument("--hang-after-requests", type=int, default=-1, help="likewise, after so many")
+    parser.add_argument("--die-after-requests", type=int, default=-1, help="die as the next one arrives")
+    parser.add_argument("--die-in-request", type=int, default=-1, help="die after this one's first token")
+    parser.add_argument("--fail-requests", type=int, default=0, help="answer every request with this status")
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument("--flood-log", type=int, default=0, help="log so many lines while loading")
     return parser.parse_args(argv)
@@ -160,9 +140,7 @@ class Toy:
         ]
         tokens = sum(len(str(text).split()) for text in texts)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return Reply(
-            body={"object": "list", "model": self.options.model, "data": data, "usage": usage}
-        )
+        return Reply(body={"object": "list", "model": self.options.model, "data": data, "usage": usage})
 
     async def admit(self) -> None:
         """Count an inference request, and fail it in the way the switches ask for."""
@@ -206,19 +184,13 @@ class Answer:
     async def whole(self) -> dict[str, Any]:
         """Return the complete answer."""
         text = "".join([token async for token in self.tokens()])
-        choice = (
-            {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
-        )
-        return self.shell({"index": 0, "finish_reason": "length", **choice}) | {
-            "usage": self.usage()
-        }
+        choice = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
+        return self.shell({"index": 0, "finish_reason": "length", **choice}) | {"usage": self.usage()}
 
     async def events(self, *, usage: bool) -> AsyncIterator[str]:
         """Yield the data of each event."""
         async for token in self.tokens():
-            part = (
-                {"delta": {"role": "assistant", "content": token}} if self.chat else {"text": token}
-            )
+            part = {"delta": {"role": "assistant", "content": token}} if self.chat else {"text": token}
             yield json.dumps(self.shell({"index": 0, "finish_reason": None, **part}, part=True))
         end: dict[str, Any] = {"delta": {}} if self.chat else {"text": ""}
         yield json.dumps(self.shell({"index": 0, "finish_reason": "length", **end}, part=True))
@@ -228,9 +200,7 @@ class Answer:
 
     def shell(self, choice: dict[str, Any] | None = None, *, part: bool = False) -> dict[str, Any]:
         """Return what surrounds a choice."""
-        kind = (
-            "text_completion" if not self.chat else "chat.completion" + (".chunk" if part else "")
-        )
+        kind = "text_completion" if not self.chat else "chat.completion" + (".chunk" if part else "")
         return {
             "id": f"toy-{self.toy.requests}",
             "object": kind,

@@ -21,9 +21,7 @@ def tokenizer(wanted: dict[str, Any]) -> Any:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     unknown, begin, end = wanted["specials"]
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=made, unk_token=unknown, bos_token=begin, eos_token=end
-    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=made, unk_token=unknown, bos_token=begin, eos_token=end)
     fast.chat_template = wanted["chat_template"]
     return fast
 

@@ -70,9 +70,7 @@ def read_gguf_header(path: str | Path) -> GgufHeader:
             ErrorCode.CONFIG_INVALID, f"cannot read the model {path}: {error.strerror}", hint=hint
         ) from error
     except (struct.error, _Short) as error:
-        raise _fault(
-            path, "is truncated: it ends within its header", "download or copy it again"
-        ) from error
+        raise _fault(path, "is truncated: it ends within its header", "download or copy it again") from error
 
 
 def gguf_fault(path: str) -> tuple[str, str] | None:
@@ -102,14 +100,10 @@ def _header(path: str, file: BinaryIO, size: int) -> GgufHeader:
         )
     (version,) = _unpack(file, "<I")
     if version not in (2, 3):
-        raise _fault(
-            path, f"has GGUF version {version}", "versions 2 and 3 (little endian) are understood"
-        )
+        raise _fault(path, f"has GGUF version {version}", "versions 2 and 3 (little endian) are understood")
     tensors, pairs = _unpack(file, "<QQ")
     if max(tensors, pairs) > _MOST:
-        raise _fault(
-            path, "has an impossible header", "the file is damaged; download or copy it again"
-        )
+        raise _fault(path, "has an impossible header", "the file is damaged; download or copy it again")
     values: dict[str, Value] = {}
     for _ in range(pairs):
         key = _text(file)
@@ -119,17 +113,13 @@ def _header(path: str, file: BinaryIO, size: int) -> GgufHeader:
     architecture = str(values.get("general.architecture", ""))
     context = values.get(f"{architecture}.context_length")
     if not architecture or not isinstance(context, int):
-        raise _fault(
-            path, "is no language model", "its header names no architecture and context length"
-        )
+        raise _fault(path, "is no language model", "its header names no architecture and context length")
     parameters, data_bytes = _tensors(file, tensors)
     alignment = int(values.get("general.alignment", 32)) or 32
     start = -(-file.tell() // alignment) * alignment
     if size < start + data_bytes:
         missing = start + data_bytes - size
-        raise _fault(
-            path, f"is truncated: {missing:,} bytes are missing", "download or copy it again"
-        )
+        raise _fault(path, f"is truncated: {missing:,} bytes are missing", "download or copy it again")
     return GgufHeader(
         path=path,
         file_bytes=size,
@@ -167,9 +157,7 @@ def _value(file: BinaryIO, path: str, kind: int) -> Value | None:
     if kind == _STRING:
         return _text(file)
     if kind != _ARRAY:
-        raise _fault(
-            path, f"has a value of unknown type {kind}", "the file is damaged or of a later format"
-        )
+        raise _fault(path, f"has a value of unknown type {kind}", "the file is damaged or of a later format")
     member, count = _unpack(file, "<IQ")
     if count > _MOST:
         raise _Short

@@ -112,9 +112,7 @@ def _add_tokenizer(writer: Any, vocabulary: Vocabulary, gguf: Any) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(list(vocabulary.tokens))
-    writer.add_token_types(
-        [control if i < len(SPECIALS) else normal for i in range(len(vocabulary.tokens))]
-    )
+    writer.add_token_types([control if i < len(SPECIALS) else normal for i in range(len(vocabulary.tokens))])
     writer.add_token_merges([" ".join(pair) for pair in vocabulary.merges])
     writer.add_unk_token_id(0)
     writer.add_bos_token_id(1)

@@ -42,9 +42,7 @@ class Vocabulary:
     def printable(self) -> list[int]:
         """Return the ids of tokens whose bytes are printable ASCII, space or newline."""
         letters = {char for byte, char in byte_letters().items() if 32 <= byte < 127 or byte == 10}
-        return [
-            i for i, token in enumerate(self.tokens) if i >= len(SPECIALS) and set(token) <= letters
-        ]
+        return [i for i, token in enumerate(self.tokens) if i >= len(SPECIALS) and set(token) <= letters]
 
 
 def byte_letters() -> dict[int, str]:

@@ -77,13 +77,9 @@ def transformers_python(env: Mapping[str, str]) -> str:
     """
     program = shutil.which("transformers", path=env.get("PATH", os.defpath))
     if program is None:
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID, "no program 'transformers' on PATH", hint=INSTALL
-        )
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, "no program 'transformers' on PATH", hint=INSTALL)
     with open(program, "rb") as file:
         first = file.readline().decode("utf-8", "replace").strip()
     if not first.startswith("#!"):
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID, f"{program} is no Python script", hint=INSTALL
-        )
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, f"{program} is no Python script", hint=INSTALL)
     return first.removeprefix("#!").split()[-1]

@@ -97,8 +97,7 @@ def _status(*, fleet: FleetView, clock: Clock, health: Health, bridges: Bridges)
     async def handle(request: Request) -> Response:
         now_us = clock.now_us()
         replicas = [
-            asdict(status) | {"since_s": (now_us - status.since_us) / SECOND_US}
-            for status in fleet.status()
+            asdict(status) | {"since_s": (now_us - status.since_us) / SECOND_US} for status in fleet.status()
         ]
         limits = [limit.document(now_us) for limit in fleet.limits()]
         told = {"replicas": replicas, "bridges": bridges(), "limits": limits}
@@ -109,9 +108,7 @@ def _status(*, fleet: FleetView, clock: Clock, health: Health, bridges: Bridges)
 
 def _metrics(*, metrics_text: Callable[[], str]) -> Endpoint:
     async def handle(request: Request) -> Response:
-        return Response(
-            metrics_text(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"}
-        )
+        return Response(metrics_text(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
     return handle
 
@@ -184,9 +181,7 @@ async def _tell_http_error(request: Request, error: Exception) -> Response:
 def _tell_defect(log: Log) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def tell(request: Request, error: Exception) -> Response:
         log.error("admin request failed by a defect", path=request.url.path, error=error)
-        return _error_response(
-            PoorwillError(ErrorCode.INTERNAL, "poorwill failed; its log says why")
-        )
+        return _error_response(PoorwillError(ErrorCode.INTERNAL, "poorwill failed; its log says why"))
 
     return tell
 

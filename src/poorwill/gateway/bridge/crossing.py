@@ -86,9 +86,7 @@ class Bridge:
         self.nusd = 0
         self._rests_until_us = 0
 
-    async def cross(
-        self, exchange: Exchange, shore: Shore, *, instead_of: PoorwillError | None
-    ) -> bool:
+    async def cross(self, exchange: Exchange, shore: Shore, *, instead_of: PoorwillError | None) -> bool:
         """Send a request to the hosted API; False where it may not or cannot go there.
 
         `instead_of` is what its wake failed with, None before any wake. Cancelled: nothing is left open.
@@ -99,9 +97,7 @@ class Bridge:
             return False
         if not self.api.takes(exchange.request.head):
             return False
-        bridged = self.parts.bridging.bridge(
-            exchange.model, asked_by=exchange.request.key or "anonymous"
-        )
+        bridged = self.parts.bridging.bridge(exchange.model, asked_by=exchange.request.key or "anonymous")
         if bridged is None:
             return False
         exchange.crossed = True
@@ -113,9 +109,7 @@ class Bridge:
     def failed(self, exchange: Exchange, why: str, *, rest_s: int) -> None:
         """Count and tell of a crossing that failed; let nobody cross for a while."""
         self.failures += 1
-        self._rests_until_us = max(
-            self._rests_until_us, self.parts.clock.now_us() + rest_s * SECOND_US
-        )
+        self._rests_until_us = max(self._rests_until_us, self.parts.clock.now_us() + rest_s * SECOND_US)
         self.parts.failed(self.api.serves, why.partition(":")[0])
         self.parts.log.warning(
             "the hosted API did not answer",
@@ -278,9 +272,7 @@ class Crossing:
         self._upstream = link
         self._exchange.attach(self)
 
-    def on_head(
-        self, status: int, headers: Headers, *, length: int | None, content_type: bytes
-    ) -> None:
+    def on_head(self, status: int, headers: Headers, *, length: int | None, content_type: bytes) -> None:
         """Pass a success on; turn back at anything else, once this read is over."""
         if self._bridged is None:
             return

@@ -23,9 +23,7 @@ ANTHROPIC = "anthropic"
 """The provider that speaks its own dialect, at `/v1/messages`."""
 
 _PREFIX = "/v1"
-_OPENAI_PATHS = frozenset(
-    {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"}
-)
+_OPENAI_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
 _ANTHROPIC_PATHS = frozenset({"/v1/messages", "/v1/messages/count_tokens"})
 
 _MAY_LEAVE = frozenset(
@@ -37,9 +35,7 @@ _MAY_LEAVE = frozenset(
         b"anthropic-beta",
     }
 )
-_MAY_COME_BACK = frozenset(
-    {b"content-type", b"content-encoding", b"content-language", b"cache-control"}
-)
+_MAY_COME_BACK = frozenset({b"content-type", b"content-encoding", b"content-language", b"cache-control"})
 
 STAY_HERE = b"no-bridge"
 """A client keeps a request here with `Prefer: no-bridge` (RFC 7240): it is held, whatever it takes."""
@@ -88,9 +84,7 @@ class HostedApi:
         path = parts.path.rstrip("/") + head.path_text.removeprefix(_PREFIX)
         body = renamed(body, self.model)
         credential = (
-            f"x-api-key: {self.key}"
-            if self.provider == ANTHROPIC
-            else f"authorization: Bearer {self.key}"
+            f"x-api-key: {self.key}" if self.provider == ANTHROPIC else f"authorization: Bearer {self.key}"
         )
         return (
             f"POST {path} HTTP/1.1\r\nhost: {parts.netloc}\r\n{credential}\r\n"
@@ -107,9 +101,7 @@ class HostedApi:
 
 def _leaving(forward: bytes) -> bytes:
     lines = forward.split(b"\r\n")
-    return b"".join(
-        b"%b\r\n" % line for line in lines if line.partition(b":")[0].lower() in _MAY_LEAVE
-    )
+    return b"".join(b"%b\r\n" % line for line in lines if line.partition(b":")[0].lower() in _MAY_LEAVE)
 
 
 def retry_after_s(headers: Sequence[tuple[bytes, bytes]]) -> int | None:

@@ -163,9 +163,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
 
     # -- what the engine does
 
-    def on_head(
-        self, status: int, headers: Headers, *, length: int | None, content_type: bytes
-    ) -> None:
+    def on_head(self, status: int, headers: Headers, *, length: int | None, content_type: bytes) -> None:
         """Relay the engine's head, or reconcile it with what the client was promised already."""
         self.first_byte_us = self.around.clock.now_us()
         self.request.body = b""  # no retry from here on: what it needed is free
@@ -176,11 +174,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
             response.relay_head(status, headers, length=length, events=events)
             return
         promised = events if response.sent is Sent.EVENTS else b"json" in content_type
-        if (
-            status != 200
-            or not promised
-            or any(n.lower() == b"content-encoding" for n, _ in headers)
-        ):
+        if status != 200 or not promised or any(n.lower() == b"content-encoding" for n, _ in headers):
             self.engine_status = status
             self.engine_error = bytearray()
 

@@ -94,16 +94,12 @@ def read_head(
         method=method,
         target=target,
         path=path,
-        path_text=sys.intern(
-            path.decode("latin-1")
-        ),  # one text for all connections that ask for it
+        path_text=sys.intern(path.decode("latin-1")),  # one text for all connections that ask for it
         http11=version == "1.1",
     )
     _read_special(head, special)
     nominated = _nominated(special.get(b"connection", b"").lower())
-    head.forward = b"".join(
-        b"%b: %b\r\n" % pair for pair in forward if pair[0].lower() not in nominated
-    )
+    head.forward = b"".join(b"%b: %b\r\n" % pair for pair in forward if pair[0].lower() not in nominated)
     return head
 
 

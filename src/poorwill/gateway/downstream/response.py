@@ -97,9 +97,7 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
         """Send a comment or white space after a commitment."""
         self._frame(data)
 
-    def relay_head(
-        self, status: int, headers: Headers, *, length: int | None, events: bool
-    ) -> None:
+    def relay_head(self, status: int, headers: Headers, *, length: int | None, events: bool) -> None:
         """Send the engine's head: `headers` are its own without those of its hop."""
         self.sent = Sent.HEAD
         self.events = events
@@ -140,9 +138,7 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
 
     def fail(self, error: PoorwillError, *, retry_after_s: int | None = None) -> None:
         """Tell the client that its request failed, in the way that is still open."""
-        document = wire.error_document(
-            error, dialect=self.dialect, request_id=self.request_id.decode()
-        )
+        document = wire.error_document(error, dialect=self.dialect, request_id=self.request_id.decode())
         if self.sent is not Sent.NOTHING:
             self.fail_late(document)
             return

@@ -72,9 +72,7 @@ class Carried(Protocol):
         """Wait for the answer on this connection."""
         ...
 
-    def on_head(
-        self, status: int, headers: Headers, *, length: int | None, content_type: bytes
-    ) -> None:
+    def on_head(self, status: int, headers: Headers, *, length: int | None, content_type: bytes) -> None:
         """Take the head of the answer."""
         ...
 
@@ -167,9 +165,7 @@ class Upstream(asyncio.Protocol):
         body = exchange.request.body
         if exchange.lease is not None and exchange.lease.engine_model:
             body = renamed(body, exchange.lease.engine_model)
-        length = (
-            b"" if not body and head.method in _BODYLESS else b"content-length: %d\r\n" % len(body)
-        )
+        length = b"" if not body and head.method in _BODYLESS else b"content-length: %d\r\n" % len(body)
         self._transport.write(
             b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\n\r\n%b"
             % (
@@ -318,9 +314,7 @@ class Upstream(asyncio.Protocol):
         if self._nominated not in (b"", b"close", b"keep-alive"):
             named = {word.strip() for word in self._nominated.split(b",")}
             headers = [pair for pair in headers if pair[0].lower() not in named]
-        exchange.on_head(
-            self._status, headers, length=self._length, content_type=self._content_type
-        )
+        exchange.on_head(self._status, headers, length=self._length, content_type=self._content_type)
 
     def _done(self, exchange: Carried) -> None:
         """Go back to the pool first, so that a drain which sees the lease come back finds it there."""

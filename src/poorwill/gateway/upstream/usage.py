@@ -70,9 +70,7 @@ class UsageScan:
         except msgspec.MsgspecError:
             return
         tokens_in = counts.prompt_tokens if counts.input_tokens is None else counts.input_tokens
-        tokens_out = (
-            counts.completion_tokens if counts.output_tokens is None else counts.output_tokens
-        )
+        tokens_out = counts.completion_tokens if counts.output_tokens is None else counts.output_tokens
         if tokens_in is not None:
             self.tokens_in = tokens_in
         if tokens_out is not None:

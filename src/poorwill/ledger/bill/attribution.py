@@ -97,8 +97,7 @@ def wake_shares(db: sqlite3.Connection, wake: int) -> list[Share]:
     waited: a wake ahead of demand, for a floor or for an operator is overhead.
     """
     rows = db.execute(
-        "SELECT t.text, w.requests FROM wake_keys w JOIN texts t ON t.id = w.key"
-        " WHERE w.wake = ? ORDER BY 1",
+        "SELECT t.text, w.requests FROM wake_keys w JOIN texts t ON t.id = w.key WHERE w.wake = ? ORDER BY 1",
         (wake,),
     ).fetchall()
     served = db.execute("SELECT served FROM wakes WHERE id = ?", (wake,)).fetchone()[0]
@@ -121,9 +120,7 @@ class Progress:
 
 def progress(db: sqlite3.Connection) -> Progress:
     """Read the progress row."""
-    return Progress(
-        *db.execute("SELECT seen_id, shared_us, longest_us, kept_us FROM progress").fetchone()
-    )
+    return Progress(*db.execute("SELECT seen_id, shared_us, longest_us, kept_us FROM progress").fetchone())
 
 
 def touched_hours(db: sqlite3.Connection, done: Progress) -> dict[int, set[int]]:
@@ -172,9 +169,7 @@ def _kept(
     return kept
 
 
-def _shared(
-    weights: Iterable[tuple[int | None, int]], length_us: int
-) -> list[tuple[int | None, int]]:
+def _shared(weights: Iterable[tuple[int | None, int]], length_us: int) -> list[tuple[int | None, int]]:
     """Turn weights into whole microseconds that sum to the length."""
     ordered = sorted(weights, key=lambda one: (one[0] is None, one[0] or 0))
     total = sum(weight for _, weight in ordered)

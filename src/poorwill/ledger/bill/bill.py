@@ -147,9 +147,7 @@ def make_bill(
         axes=tuple(axes),
         lines=group(found, axes),
         totals=dict(totals),
-        figures=(
-            figures(db, period, found, hosted=hosted or {}, price=price) if len(totals) < 2 else ()
-        ),
+        figures=(figures(db, period, found, hosted=hosted or {}, price=price) if len(totals) < 2 else ()),
         events=tuple(
             Event(kind=kind, count=count, last_us=last_us, last_text=text)
             for kind, count, last_us, text in db.execute(_EVENTS, _window(period))
@@ -170,8 +168,7 @@ def group(found: Sequence[Item], axes: Sequence[Axis]) -> tuple[Line, ...]:
     def rank(address: tuple[tuple[str, ...], str]) -> tuple[object, ...]:
         names, currency = address
         ranked = [
-            (_cause_rank(name), name) if place == cause_at else (0, name)
-            for place, name in enumerate(names)
+            (_cause_rank(name), name) if place == cause_at else (0, name) for place, name in enumerate(names)
         ]
         return (*ranked, currency)
 

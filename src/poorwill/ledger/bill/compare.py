@@ -114,9 +114,7 @@ def compare(db: sqlite3.Connection, this: Period, last: Period) -> Comparison:
         last_nusd=sum(cost.nusd for cost in before.costs.values()),
         effects=tuple(
             Effect(driver=driver, model=model, nusd=nusd)
-            for (driver, model), nusd in zip(
-                addresses, apportion(numerators, denominator), strict=True
-            )
+            for (driver, model), nusd in zip(addresses, apportion(numerators, denominator), strict=True)
             if nusd
         ),
     )
@@ -191,8 +189,7 @@ def _side(db: sqlite3.Connection, period: Period, found: Iterable[Item]) -> _Sid
         known = costs[address]
         costs[address] = _Cost(known.us + item.us, known.nusd + item.nusd)
     wakes = {
-        (model, tier): count
-        for model, tier, count in db.execute(_WAKES, (period.from_us, period.to_us))
+        (model, tier): count for model, tier, count in db.execute(_WAKES, (period.from_us, period.to_us))
     }
     requests: dict[str, int] = defaultdict(int)
     for use in usage(db, period):

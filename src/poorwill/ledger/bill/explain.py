@@ -180,9 +180,7 @@ def _woken(db: sqlite3.Connection, wake: int) -> tuple[str, str]:
     return name, story
 
 
-def _story(
-    db: sqlite3.Connection, life: Life, cause: str, why: str, began_us: int, at_us: int
-) -> str:
+def _story(db: sqlite3.Connection, life: Life, cause: str, why: str, began_us: int, at_us: int) -> str:
     """Return, in words, what led to a span that belongs to no wake."""
     if cause in PARKED_CAUSES:
         return _parked(db, life, began_us)
@@ -191,11 +189,7 @@ def _story(
             "SELECT count(*) FROM requests WHERE life = ? AND leased_us <= ? AND ended_us > ?",
             (life.id, at_us, at_us),
         ).fetchone()[0]
-        busy = (
-            f"{counted(count, 'request')} in flight"
-            if count
-            else "requests in flight, not recorded yet"
-        )
+        busy = f"{counted(count, 'request')} in flight" if count else "requests in flight, not recorded yet"
         return f"{busy}; {why}" if why else busy
     return f"{_KEPT.get(cause, '')}{why}"
 

@@ -82,8 +82,7 @@ def jumps(db: sqlite3.Connection, *, now_us: int) -> list[Jump]:
     midnight_us = now_us // DAY_US * DAY_US
     first = dict(db.execute("SELECT model, min(created_us) FROM lives GROUP BY model"))
     days = [
-        _costs(db, midnight_us - back * DAY_US, now_us - back * DAY_US)
-        for back in range(DAYS_BEFORE + 1)
+        _costs(db, midnight_us - back * DAY_US, now_us - back * DAY_US) for back in range(DAYS_BEFORE + 1)
     ]
     found = []
     for model, created_us in sorted(first.items()):

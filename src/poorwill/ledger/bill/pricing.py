@@ -128,9 +128,7 @@ def _durations(db: sqlite3.Connection, life: Life, from_us: int, to_us: int) -> 
     return found
 
 
-def _price_time(
-    found: dict[Cell, Amount], life: Life, rate: Rate | None, durations: Durations
-) -> None:
+def _price_time(found: dict[Cell, Amount], life: Life, rate: Rate | None, durations: Durations) -> None:
     number = rate.id if rate else None
     for (day, cause, tier, image_bytes), us in durations.items():
         amount = found[Cell(day, life.id, cause, tier, number)]
@@ -144,9 +142,7 @@ def _price_time(
             stored.numerator += us * image_bytes * rate.storage_nusd_gb_month
 
 
-def _price_stretch(
-    found: dict[Cell, Amount], life: Life, rate: Rate | None, stretch: Stretch
-) -> None:
+def _price_stretch(found: dict[Cell, Amount], life: Life, rate: Rate | None, stretch: Stretch) -> None:
     """Price what the provider adds to a stretch, as lines of their own."""
     if rate is None:
         return

@@ -61,9 +61,7 @@ def as_csv(bill: Bill, out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*bill.axes, "seconds", "currency", "cost", "nusd"])
     for line in bill.lines:
-        writer.writerow(
-            [*line.names, _seconds(line.us), line.currency, decimal(line.nusd), line.nusd]
-        )
+        writer.writerow([*line.names, _seconds(line.us), line.currency, decimal(line.nusd), line.nusd])
 
 
 def limits_text(verdict: Verdict) -> list[str]:

@@ -108,9 +108,7 @@ _STARTING = (
     "Starting: models sleep while nobody uses them. The time a model took to wake for your requests is "
     "shared equally among all requests that waited for it."
 )
-_HOSTED = (
-    "Other APIs: what another provider charged for requests that were passed on while a model woke."
-)
+_HOSTED = "Other APIs: what another provider charged for requests that were passed on while a model woke."
 _EXACT = "Days are UTC. Amounts are exact; the lines sum to the total."
 
 

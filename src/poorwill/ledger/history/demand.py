@@ -35,9 +35,7 @@ def known_from_us(db: sqlite3.Connection) -> int | None:
     return None if first_us is None else max(int(first_us), int(kept_us))
 
 
-def past_requests(
-    db: sqlite3.Connection, model: ModelName, *, from_us: int, to_us: int
-) -> list[PastRequest]:
+def past_requests(db: sqlite3.Connection, model: ModelName, *, from_us: int, to_us: int) -> list[PastRequest]:
     """Return the model's demand within a period, by arrival.
 
     Demand is what got a lease, went over the bridge, or was held in vain; requests that were refused for

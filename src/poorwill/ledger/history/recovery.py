@@ -107,16 +107,12 @@ def recovered(db: sqlite3.Connection, *, remembered: int = 20) -> Recovered:
                 lasted_us=lasted_us,
                 image_bytes=image_bytes,
             )
-            for replica, tier, ended_us, lasted_us, image_bytes in db.execute(
-                _PARK_TIMES, (remembered,)
-            )
+            for replica, tier, ended_us, lasted_us, image_bytes in db.execute(_PARK_TIMES, (remembered,))
         ),
     )
 
 
-def idle_gaps(
-    db: sqlite3.Connection, replica: ReplicaId, *, since_us: int
-) -> list[tuple[int, int]]:
+def idle_gaps(db: sqlite3.Connection, replica: ReplicaId, *, since_us: int) -> list[tuple[int, int]]:
     """Return the replica's finished idle stretches as (idle since, demand at), oldest first.
 
     An idle stretch begins where no request is in flight any more and ends with the next demand: the

@@ -60,8 +60,7 @@ def read_invoice(text: str, *, source: str) -> list[Charge]:
     rows = csv.DictReader(io.StringIO(text))
     heads = {head.strip().lower(): head for head in rows.fieldnames or ()}
     named = {
-        what: next((heads[name] for name in names if name in heads), "")
-        for what, names in _COLUMNS.items()
+        what: next((heads[name] for name in names if name in heads), "") for what, names in _COLUMNS.items()
     }
     problems = [
         Problem(

@@ -114,9 +114,7 @@ def reconcile(
     theirs = charges[0].currency
     ours = one_currency(items(db, whole), default=theirs)
     if ours != theirs:
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST, f"the invoice is in {theirs}, the ledger in {ours}"
-        )
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"the invoice is in {theirs}, the ledger in {ours}")
     known = _known_names(db)
     for theirs_is, ours_is in names.items():
         if ours_is not in known:
@@ -158,9 +156,7 @@ def as_text(found: Reconciliation) -> list[str]:
     for match in found.matches:
         if not match.parts and alike:
             continue
-        why = "; ".join(
-            f"{part.reason}{f' ({part.detail})' if part.detail else ''}" for part in match.parts
-        )
+        why = "; ".join(f"{part.reason}{f' ({part.detail})' if part.detail else ''}" for part in match.parts)
         rows.append(
             (
                 match.resource,
@@ -285,9 +281,7 @@ def _explain(
     return parts
 
 
-def _price_part(
-    rows: Sequence[Charge], costs: Mapping[str, tuple[int, int]]
-) -> tuple[int, str] | None:
+def _price_part(rows: Sequence[Charge], costs: Mapping[str, tuple[int, int]]) -> tuple[int, str] | None:
     """With the invoiced time known: invoiced time times the difference of the mean prices."""
     if any(row.us is None for row in rows):
         return None
@@ -356,9 +350,7 @@ def _not_invoiced(db: sqlite3.Connection, replica: str, period: Period) -> list[
     ]
 
 
-def _ledger_costs(
-    db: sqlite3.Connection, replica: str, period: Period
-) -> dict[str, tuple[int, int]]:
+def _ledger_costs(db: sqlite3.Connection, replica: str, period: Period) -> dict[str, tuple[int, int]]:
     """Return (microseconds, nano-dollars) by cause, without what hosted APIs charged."""
     costs: dict[str, tuple[int, int]] = {}
     for item in items(db, period):

@@ -34,9 +34,7 @@ class EntryRefused(PoorwillError):
     """An entry contradicts the ledger: a bug in whoever wrote it, never a state of the disk."""
 
     def __init__(self, entry: Entry, why: str) -> None:
-        super().__init__(
-            ErrorCode.INTERNAL, f"ledger refused {type(entry).__name__}: {why}: {entry}"
-        )
+        super().__init__(ErrorCode.INTERNAL, f"ledger refused {type(entry).__name__}: {why}: {entry}")
         self.entry = entry
 
 
@@ -221,9 +219,7 @@ class Applier:
         edges = [(leaf.began_us, leaf.ended_us) for leaf in leaves]
         ends = [end for _, end in edges]
         if [begin for begin, _ in edges] != [began_us, *ends[:-1]] or ends[-1] != ended_us:
-            raise EntryRefused(
-                entry, f"its anatomy does not tile the wake, {began_us} to {ended_us}"
-            )
+            raise EntryRefused(entry, f"its anatomy does not tile the wake, {began_us} to {ended_us}")
         if any(begin >= end for begin, end in edges):
             raise EntryRefused(entry, "a leaf of its anatomy ends before it begins")
         stretch = "life = ? AND began_us >= ? AND began_us < ?"
@@ -234,9 +230,7 @@ class Applier:
             (ended_us, wake, *where),
         ).fetchone()
         if held[0] == 0 or held[1:3] != (began_us, ended_us) or held[3]:
-            raise EntryRefused(
-                entry, f"the spans from {began_us} to {ended_us} are not this wake's"
-            )
+            raise EntryRefused(entry, f"the spans from {began_us} to {ended_us} are not this wake's")
         followed = self._db.execute(
             "SELECT 1 FROM spans WHERE life = ? AND began_us = ?", (life, ended_us)
         ).fetchone()
@@ -291,9 +285,7 @@ class Applier:
         self._note(entry.at_us, "clock_stepped", None, None, text, {"by_us": str(entry.by_us)})
 
     def _noted(self, entry: Noted) -> None:
-        self._note(
-            entry.at_us, entry.kind, entry.replica, entry.model, entry.text, dict(entry.detail)
-        )
+        self._note(entry.at_us, entry.kind, entry.replica, entry.model, entry.text, dict(entry.detail))
 
     def _note(
         self,

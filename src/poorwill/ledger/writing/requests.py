@@ -95,9 +95,7 @@ class RequestRows:
             return
         self._db.executemany(_INSERT, self._rows)
         self._db.executemany(_SUM, [(*where, *sums) for where, sums in self._sums.items()])
-        self._db.execute(
-            "UPDATE progress SET longest_us = ?1 WHERE longest_us < ?1", (self._longest_us,)
-        )
+        self._db.execute("UPDATE progress SET longest_us = ?1 WHERE longest_us < ?1", (self._longest_us,))
         self._rows.clear()
         self._sums.clear()
         # Replicas and wakes come and go between batches; a name must not outlive what it named.

@@ -21,8 +21,7 @@ REMEMBERED_REQUESTS = 100_000
 """Ids remembered at a time: of those that a wake woke and that have not ended, and of those that gave up."""
 
 _COUNT = (
-    "INSERT INTO wake_keys VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " requests = requests + excluded.requests"
+    "INSERT INTO wake_keys VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests"
 )
 
 

@@ -49,9 +49,7 @@ class Use:
     def hibernated_nusd(self) -> int:
         """Return what a month costs that is paid in use only, and parked for the rest."""
         parked_us = MONTH_H * HOUR_US - self.active_us
-        return rounded(
-            self.active_us * self.costs.active_nusd_h + parked_us * self.costs.parked_nusd_h
-        )
+        return rounded(self.active_us * self.costs.active_nusd_h + parked_us * self.costs.parked_nusd_h)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +75,7 @@ def lines(use: Use, blend: Blend | None) -> list[str]:
     told = [
         f"continuous   {MONTH_H} h x {rate}/h = {dollars(use.continuous_nusd, places=0)} a month",
         f"hibernated   {_hibernated(use)} = {dollars(use.hibernated_nusd, places=0)} a month",
-        f"duty cycle   {_number(hours)} h / {DAY_H} h = {use.duty_cycle} "
-        f"({float(use.duty_cycle):.1%})",
+        f"duty cycle   {_number(hours)} h / {DAY_H} h = {use.duty_cycle} ({float(use.duty_cycle):.1%})",
         f"saved        {dollars(use.continuous_nusd, places=0)} - "
         f"{dollars(use.hibernated_nusd, places=0)} = {dollars(cheaper, places=0)} a month",
         "",

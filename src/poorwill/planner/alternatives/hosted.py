@@ -100,14 +100,10 @@ def priced_by_package(provider: str, model: str) -> Offer:
         )
         # Through the price of a million tokens where it is flat, else at this size's step.
         rates = priced.model_price
-        if isinstance(rates.input_mtok, TieredPrices) or isinstance(
-            rates.output_mtok, TieredPrices
-        ):
+        if isinstance(rates.input_mtok, TieredPrices) or isinstance(rates.output_mtok, TieredPrices):
             per_token = priced.input_price / max(prompt_tokens, 1)
             return Quote(input_usd=per_token * MTOK, output_usd=priced.output_price * MTOK)
-        return Quote(
-            input_usd=rates.input_mtok or Decimal(0), output_usd=rates.output_mtok or Decimal(0)
-        )
+        return Quote(input_usd=rates.input_mtok or Decimal(0), output_usd=rates.output_mtok or Decimal(0))
 
     try:
         sample = calc_price(Usage(input_tokens=1, output_tokens=1), model, provider_id=provider)

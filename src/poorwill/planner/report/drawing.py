@@ -155,9 +155,7 @@ def _figure(picture: Picture, colours: Mapping[str, str], kind: str) -> bytes:
         _day(lower, picture, colours)
         _label(figure, upper, picture.points, colours)
         written = io.BytesIO()
-        figure.savefig(
-            written, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None
-        )
+        figure.savefig(written, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
     return written.getvalue()
 
 
@@ -165,9 +163,7 @@ def _frontier(axes: Any, points: Sequence[Point], colours: Mapping[str, str]) ->
     best = sorted((p for p in points if p.on_frontier), key=lambda p: p.cost_usd)
     axes.plot([p.cost_usd for p in best], [p.p95_s for p in best], color=FRONTIER, zorder=1, lw=1)
     for point in points:
-        colour = (
-            CHOSEN if point.recommended else FRONTIER if point.on_frontier else colours["faint"]
-        )
+        colour = CHOSEN if point.recommended else FRONTIER if point.on_frontier else colours["faint"]
         axes.scatter(
             point.cost_usd,
             point.p95_s,
@@ -230,9 +226,7 @@ def _label(figure: Any, axes: Any, points: Sequence[Point], colours: Mapping[str
         width = CHARACTER_PT * len(point.name)
         for dx, dy in _around(width):
             box = (x + dx, y + dy - 2, x + dx + width, y + dy + 10)
-            inside = (
-                box[0] > frame[0] and box[1] > frame[1] and box[2] < frame[2] and box[3] < frame[3]
-            )
+            inside = box[0] > frame[0] and box[1] > frame[1] and box[2] < frame[2] and box[3] < frame[3]
             if inside and not any(_overlap(box, other) for other in taken):
                 break
         taken.append(box)
@@ -306,9 +300,7 @@ def _day(axes: Any, picture: Picture, colours: Mapping[str, str]) -> None:
     unit_us, unit = picture.unit
     for row, name in enumerate(reversed(present)):
         bars = [
-            (s.begin_us / unit_us, (s.end_us - s.begin_us) / unit_us)
-            for s in picture.day
-            if s.state == name
+            (s.begin_us / unit_us, (s.end_us - s.begin_us) / unit_us) for s in picture.day if s.state == name
         ]
         axes.broken_barh(bars, (row - 0.4, 0.8), color=STATE_COLOURS[name])
     axes.set_yticks(range(len(present)), list(reversed(present)))

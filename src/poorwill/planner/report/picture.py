@@ -98,17 +98,14 @@ def new_picture(
             p95_s=outcome.waits.percentile_us(95) / SECOND_US,
             on_frontier=name in report.frontier,
             recommended=name == report.verdict.policy,
-            aside=name == report.yardstick.policy
-            or (name == HOSTED and name not in report.frontier),
+            aside=name == report.yardstick.policy or (name == HOSTED and name not in report.frontier),
         )
         for name, outcome in named.items()
     ]
     day_us = min(DAY_US, report.span_us)
     begin_us = _busiest_day(loads[0].arrival_us) if day_us == DAY_US else 0
     model = f" of {loads[0].model}" if len(loads) > 1 else ""
-    day = (
-        f"on day {begin_us // DAY_US + 1}, the busiest" if day_us == DAY_US else "of the whole span"
-    )
+    day = f"on day {begin_us // DAY_US + 1}, the busiest" if day_us == DAY_US else "of the whole span"
     return Picture(
         title=f"{report.source}: {report.requests:,} requests in {length(report.span_us)}",
         points=points,
@@ -138,9 +135,7 @@ def _stretches(timeline: Timeline, from_us: int, ends_us: int) -> list[Stretch]:
     for (begin, cause), (end, _) in pairwise([*timeline, (ends_us, LINGER)]):
         begin, end = max(begin, from_us), min(end, to_us)
         if begin < end:
-            found.append(
-                Stretch(state=_state(cause), begin_us=begin - from_us, end_us=end - from_us)
-            )
+            found.append(Stretch(state=_state(cause), begin_us=begin - from_us, end_us=end - from_us))
     return found
 
 

@@ -54,9 +54,7 @@ def frontier(outcomes: Sequence[Outcome]) -> list[Outcome]:
     points = [(outcome.cost_nusd, outcome.waits.percentile_us(95)) for outcome in outcomes]
 
     def beaten(point: tuple[int, int]) -> bool:
-        return any(
-            other != point and other[0] <= point[0] and other[1] <= point[1] for other in points
-        )
+        return any(other != point and other[0] <= point[0] and other[1] <= point[1] for other in points)
 
     kept = [outcome for outcome, point in zip(outcomes, points, strict=True) if not beaten(point)]
     return sorted(kept, key=lambda outcome: outcome.cost_nusd)
@@ -139,9 +137,7 @@ def as_text(report: Report) -> str:
         head += f", {report.replicas} models, one replica each"
     rows = [HEADS, *(_row(report, outcome) for outcome in report.outcomes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
-    table = [
-        "  ".join(_cell(cell, widths[i], left=i < 2) for i, cell in enumerate(row)) for row in rows
-    ]
+    table = ["  ".join(_cell(cell, widths[i], left=i < 2) for i, cell in enumerate(row)) for row in rows]
     doubt = [report.reservation] if report.reservation else []
     told = [head, *doubt, "", *table, "", *_legend(report), ""]
     told += [*report.verdict.lines, *(f"note: {note}" for note in report.notes)]

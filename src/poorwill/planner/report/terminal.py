@@ -50,9 +50,7 @@ def _plane(points: Sequence[Point]) -> list[str]:
         cost, wait = money(round(point.cost_usd * NUSD)), brief_s(round(point.p95_s * SECOND_US))
         legend.append(f"{mark} {point.name} {cost}, {wait} s{chosen}")
     highest = brief_s(round(top * SECOND_US))
-    lines = [
-        f"95th-percentile wait (0 to {highest} s) against cost in dollars; lower case: dominated"
-    ]
+    lines = [f"95th-percentile wait (0 to {highest} s) against cost in dollars; lower case: dominated"]
     lines += [f"  |{''.join(row)}" for row in grid]
     scale = "logarithmic" if log else "linear"
     right = money(round(high * NUSD))

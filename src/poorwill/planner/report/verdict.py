@@ -139,9 +139,7 @@ def _another_pattern(case: Case, said: Circumstances) -> list[str]:
             "replicas behind a distributed engine"
         )
     if said.compliance:
-        reasons.append(
-            "a compliance regime wants a certified platform, and poorwill holds no certificate"
-        )
+        reasons.append("a compliance regime wants a certified platform, and poorwill holds no certificate")
     if said.hard_real_time:
         longest = max((choice.waits.max_us for choice in case.choices), default=0)
         reasons.append(

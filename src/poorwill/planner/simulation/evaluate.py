@@ -69,9 +69,7 @@ def loads_of(trace: Trace, rule: ServiceRule, bill: HostedBill | None = None) ->
     """Return one load per model of the trace."""
     hosted = {}
     if bill is not None:
-        hosted = {
-            int(code): bill.per_request_nusd[trace.model == code] for code in np.unique(trace.model)
-        }
+        hosted = {int(code): bill.per_request_nusd[trace.model == code] for code in np.unique(trace.model)}
     return [
         Load(
             model=model,
@@ -153,9 +151,7 @@ def _continuous(scenario: Scenario) -> Entrant:
     stays = Timed(name=CONTINUOUS, after_us=(), why="never parks")
     return Entrant(
         name=CONTINUOUS,
-        run=lambda load, spans: simulate(
-            load.arrival_us, load.service_us, ready, stays, timeline=spans
-        ),
+        run=lambda load, spans: simulate(load.arrival_us, load.service_us, ready, stays, timeline=spans),
         runs_in_serve=True,
     )
 
@@ -174,9 +170,7 @@ def _bridge(of: Field, scenario: Scenario, even: Timed) -> Entrant:
         )
         assert load.hosted_nusd is not None
         paid = round(float(load.hosted_nusd[bridged].sum()))
-        return replace(
-            outcome, extra_nusd=paid, notes=(f"{len(bridged)} requests went to the hosted API",)
-        )
+        return replace(outcome, extra_nusd=paid, notes=(f"{len(bridged)} requests went to the hosted API",))
 
     return Entrant(name=BRIDGE, run=run, idle_us=_first_idle(even), runs_in_serve=True)
 

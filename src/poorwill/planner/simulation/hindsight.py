@@ -65,9 +65,7 @@ def idle_curve(
         return Curve(
             idles_us=tuple(idles),
             cost_nusd=tuple(outcome.cost_nusd for outcome in outcomes),
-            objective_nusd=tuple(
-                outcome.objective_nusd(scenario.wait_nusd_s) for outcome in outcomes
-            ),
+            objective_nusd=tuple(outcome.objective_nusd(scenario.wait_nusd_s) for outcome in outcomes),
             held=tuple(len(outcome.waits.held_us) for outcome in outcomes),
             simulated=why,
         )
@@ -107,10 +105,7 @@ def _simulated(
 ) -> Outcome:
     policy = FixedIdle(((scenario.tiers[0].tier, idle_us),))
     return added(
-        [
-            simulate(load.arrival_us, load.service_us, scenario, policy, floor=floor)
-            for load in loads
-        ]
+        [simulate(load.arrival_us, load.service_us, scenario, policy, floor=floor) for load in loads]
     )
 
 

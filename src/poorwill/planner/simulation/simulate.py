@@ -319,8 +319,6 @@ class Run:
             active_us=active_us,
             useful_us=self.useful_us,
             parked_us=parked_us,
-            cost_numerator=cost_numerator(
-                active_us, scenario.active_nusd_h, parked_us, scenario.rates()
-            ),
+            cost_numerator=cost_numerator(active_us, scenario.active_nusd_h, parked_us, scenario.rates()),
             waits=waits_of(requests, np.asarray(self.waits, np.int64)),
         )

@@ -156,9 +156,7 @@ def _walks(blocks: Blocks, idles: Micros, *, reset_us: int) -> Iterator[_Walk]:
             found, begin, size = [], index + 1, 0
 
 
-def _walk(
-    gaps: Micros, idles: Micros, found: list[Micros], begin: int, count: int, reset_us: int
-) -> _Walk:
+def _walk(gaps: Micros, idles: Micros, found: list[Micros], begin: int, count: int, reset_us: int) -> _Walk:
     counts = np.array([len(places) for places in found], np.int64)
     policies = np.repeat(np.arange(begin, begin + len(found), dtype=np.int64), counts)
     candidate = np.concatenate(found)

@@ -183,9 +183,7 @@ def _layout_of(first: str, path: str) -> tuple[_Layout, Sequence[str]]:
     )
 
 
-def _csv_rows(
-    layout: _Layout, header: Sequence[str], file: Iterable[str]
-) -> Iterator[tuple[int, Row | str]]:
+def _csv_rows(layout: _Layout, header: Sequence[str], file: Iterable[str]) -> Iterator[tuple[int, Row | str]]:
     reader = csv.reader(file)
     while True:
         try:
@@ -224,9 +222,7 @@ def _chain(first: str, rest: Iterable[str]) -> Iterator[str]:
     yield from rest
 
 
-def _row_or_reason(
-    read: Callable[[Mapping[str, str]], Row], fields: Mapping[str, str]
-) -> Row | str:
+def _row_or_reason(read: Callable[[Mapping[str, str]], Row], fields: Mapping[str, str]) -> Row | str:
     try:
         return read(fields)
     except _BadRow as bad:
@@ -271,9 +267,7 @@ def _mooncake(fields: Mapping[str, str]) -> Row:
 
 _LAYOUTS = (
     _Layout("poorwill", frozenset({"arrival_s"}), _own),
-    _Layout(
-        "azure", frozenset({"TIMESTAMP", "ContextTokens", "GeneratedTokens"}), _azure, dated=True
-    ),
+    _Layout("azure", frozenset({"TIMESTAMP", "ContextTokens", "GeneratedTokens"}), _azure, dated=True),
     _Layout(
         "burstgpt",
         frozenset({"Timestamp", "Model", "Request tokens", "Response tokens"}),

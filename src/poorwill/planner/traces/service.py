@@ -26,9 +26,6 @@ class ServiceRule:
         times = np.full(len(trace), self.constant_us, np.int64)
         if self.prompt_tokens_s and self.output_tokens_s:
             known = (trace.prompt_tokens != UNKNOWN) & (trace.output_tokens != UNKNOWN)
-            seconds = (
-                trace.prompt_tokens / self.prompt_tokens_s
-                + trace.output_tokens / self.output_tokens_s
-            )
+            seconds = trace.prompt_tokens / self.prompt_tokens_s + trace.output_tokens / self.output_tokens_s
             times = np.where(known, np.rint(seconds * SECOND_US).astype(np.int64), times)
         return np.where(trace.service_us != UNKNOWN, trace.service_us, times)

@@ -48,9 +48,7 @@ def draw_trace(draw: Draw) -> Trace:
             hint=f"kinds: {', '.join(KINDS)}",
         )
     if draw.requests_per_day <= 0 or draw.span_us <= 0:
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST, "a synthetic trace needs requests per day and a span"
-        )
+        raise RequestFault(ErrorCode.INVALID_REQUEST, "a synthetic trace needs requests per day and a span")
     random = np.random.default_rng(draw.seed)
     span_s = draw.span_us / SECOND_US
     arrivals = np.sort(KINDS[draw.kind](random, span_s, draw.requests_per_day / DAY_S))
@@ -113,7 +111,7 @@ def _lognormal(
     return np.maximum(np.rint(drawn), 1).astype(np.int64)
 
 
-KINDS: Mapping[str, Callable[[np.random.Generator, float, float], NDArray[np.float64]]] = (
-    MappingProxyType({"poisson": _poisson, "bursty": _bursty, "office-hours": _office})
+KINDS: Mapping[str, Callable[[np.random.Generator, float, float], NDArray[np.float64]]] = MappingProxyType(
+    {"poisson": _poisson, "bursty": _bursty, "office-hours": _office}
 )
 """The kinds of drawn traces."""

@@ -65,13 +65,9 @@ class AsleepDriver:
             except asyncio.CancelledError:
                 await self._undone(sleep, running, launch)
                 raise
-        return Parked(
-            replica=running.replica, generation=generation, tier=Tier.ASLEEP, running=running
-        )
+        return Parked(replica=running.replica, generation=generation, tier=Tier.ASLEEP, running=running)
 
-    async def wake(
-        self, parked: Parked, launch: Launch, *, generation: int, report: Report
-    ) -> Running:
+    async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
         """Wake the engine and wait until it is ready; see `Driver.wake`. Failed: the process is ended."""
         running = parked.running
         if running is None or not self.processes.alive(running):

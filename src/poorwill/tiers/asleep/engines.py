@@ -34,9 +34,7 @@ class Calls:
         """Return the calls to a running engine."""
         return cls(host=running.host, port=running.port)
 
-    async def post(
-        self, path: str, body: Mapping[str, object] | None = None, **query: str | int
-    ) -> Any:
+    async def post(self, path: str, body: Mapping[str, object] | None = None, **query: str | int) -> Any:
         """POST and return the JSON answer, None where there is none. Raises DriverError unless 2xx."""
         return await self._call("POST", path, body, query)
 

@@ -39,19 +39,13 @@ class ColdDriver:
             await self.processes.kill(running)
         return Parked(replica=running.replica, generation=generation, tier=Tier.COLD)
 
-    async def wake(
-        self, parked: Parked, launch: Launch, *, generation: int, report: Report
-    ) -> Running:
+    async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
         """Start the engine and wait until it is ready; see `Driver.wake`."""
         with self.exclusive.during(launch.replica, "wake"):
             refuse_taken_port(launch)
-            running = self.processes.spawn(
-                launch, generation=generation, driver=self.name, report=report
-            )
+            running = self.processes.spawn(launch, generation=generation, driver=self.name, report=report)
             try:
-                await Readiness(processes=self.processes, limit_s=self.ready_limit_s).wait(
-                    running, launch
-                )
+                await Readiness(processes=self.processes, limit_s=self.ready_limit_s).wait(running, launch)
             except BaseException:
                 self.processes.kill_now(running)
                 await self.processes.gone(running)

@@ -187,9 +187,7 @@ class Criu:
         if self.unprivileged:
             argv.append("--unprivileged")
         with (work / "criu.out").open("wb") as output:
-            status = await run_bounded(
-                argv, output=output, inherit=inherit, limit_s=limit_s, began=began
-            )
+            status = await run_bounded(argv, output=output, inherit=inherit, limit_s=limit_s, began=began)
         if status == 0:
             return
         said = _error_lines(work / log) or _error_lines(work / "criu.out", whole=True)
@@ -229,9 +227,7 @@ async def run_bounded(
     return code
 
 
-def _start(
-    argv: Sequence[str], output: IO[bytes], env: Mapping[str, str], inherit: Sequence[int]
-) -> int:
+def _start(argv: Sequence[str], output: IO[bytes], env: Mapping[str, str], inherit: Sequence[int]) -> int:
     child = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,

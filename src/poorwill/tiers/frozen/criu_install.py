@@ -112,11 +112,7 @@ class _Apt:
         for line in listed.splitlines():
             uri, component, *about = [*line.split(), ""]
             # The security archive has no sid; the origin is only known once its lists were fetched.
-            if (
-                component == "main"
-                and about[0] in ("Debian", "$(ORIGIN)")
-                and "security" not in uri
-            ):
+            if component == "main" and about[0] in ("Debian", "$(ORIGIN)") and "security" not in uri:
                 return uri
         raise _fault("this machine's apt sources name no Debian archive")
 

@@ -110,9 +110,7 @@ def check_room(cuda: CudaCalls, need_bytes: Mapping[str, int]) -> None:
     for gpu, count in need_bytes.items():
         wanted = int(count * MARGIN) + MARGIN_BYTES if count else 0
         if free.get(gpu, 0) < wanted:
-            raise CudaFailed(
-                "restore", f"{wanted} bytes are needed on {gpu}, {free.get(gpu, 0)} are free"
-            )
+            raise CudaFailed("restore", f"{wanted} bytes are needed on {gpu}, {free.get(gpu, 0)} are free")
 
 
 def bring_back(cuda: CudaCalls, pids: Sequence[int], need_bytes: Mapping[str, int]) -> None:
@@ -194,8 +192,7 @@ class NvidiaCuda:
         nvml.init_v2()
         try:
             handles = [
-                nvml.device_get_handle_by_index_v2(index)
-                for index in range(nvml.device_get_count_v2())
+                nvml.device_get_handle_by_index_v2(index) for index in range(nvml.device_get_count_v2())
             ]
             return {
                 nvml.device_get_uuid(handle): int(nvml.device_get_memory_info_v2(handle).free)

@@ -63,9 +63,7 @@ class FrozenDriver:
         with self.exclusive.during(running.replica, "park"):
             return await freeze(self, running, launch, generation=generation)
 
-    async def wake(
-        self, parked: Parked, launch: Launch, *, generation: int, report: Report
-    ) -> Running:
+    async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
         """Restore the engine from its image; see `Driver.wake`.
 
         Phases: `read_image` until every byte is read and verified, `restore_process` from then until the
@@ -99,9 +97,7 @@ class FrozenDriver:
         for directory in self.store.leftovers():
             ended = await settle_leftover(directory)
             self.store.remove_leftover(directory)
-            self.log.warning(
-                "removed an unfinished snapshot", path=str(directory), ended=ended or "nothing"
-            )
+            self.log.warning("removed an unfinished snapshot", path=str(directory), ended=ended or "nothing")
 
     async def end(self, running: Running) -> None:
         """Kill an engine that must not run on, and reap it."""

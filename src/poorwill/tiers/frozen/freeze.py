@@ -102,9 +102,7 @@ async def _write_image(
         raise
 
 
-async def _dump(
-    driver: "FrozenDriver", running: Running, draft: Draft, *, need_bytes: int, tcp: Tcp
-) -> None:
+async def _dump(driver: "FrozenDriver", running: Running, draft: Draft, *, need_bytes: int, tcp: Tcp) -> None:
     def note(criu_pid: int | None) -> None:
         note_attempt(
             draft.work,

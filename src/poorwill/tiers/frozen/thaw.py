@@ -92,9 +92,7 @@ async def _let_run(
             _mark(driver, report, Phase.ENGINE_WAKE)
             await wake_engine(driver.sleeps, running, launch, limit_s=driver.ready_limit_s)
         _mark(driver, report, Phase.READY)
-        await Readiness(processes=driver.processes, limit_s=driver.ready_limit_s).wait(
-            running, launch
-        )
+        await Readiness(processes=driver.processes, limit_s=driver.ready_limit_s).wait(running, launch)
     except BaseException:
         await driver.end(running)
         raise
@@ -147,9 +145,7 @@ async def _restore(
     return restored[0]
 
 
-async def _run_criu(
-    driver: "FrozenDriver", manifest: Manifest, draft: Draft, launch: Launch
-) -> None:
+async def _run_criu(driver: "FrozenDriver", manifest: Manifest, draft: Draft, launch: Launch) -> None:
     def note(criu_pid: int | None) -> None:
         note_attempt(draft.work, criu_pid=criu_pid, engine_pid=manifest.pid, engine_started=None)
 
@@ -190,9 +186,7 @@ def refuse_taken_ids(manifest: Manifest) -> None:
             )
 
 
-def _mark(
-    driver: "FrozenDriver", report: Report, phase: Phase, bytes_read: int | None = None
-) -> None:
+def _mark(driver: "FrozenDriver", report: Report, phase: Phase, bytes_read: int | None = None) -> None:
     report(PhaseMark(phase=phase, at_us=driver.clock.now_us(), bytes_read=bytes_read))
 
 

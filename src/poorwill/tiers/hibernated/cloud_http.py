@@ -27,9 +27,7 @@ async def call(
     whole = {**headers, "accept": "application/json", "connection": "close"}
     try:
         async with (
-            asyncio.timeout(
-                limit_s
-            ),  # the client's own is for each read: an answer could drip forever
+            asyncio.timeout(limit_s),  # the client's own is for each read: an answer could drip forever
             httpx2.AsyncClient(
                 timeout=limit_s,
                 trust_env=False,
@@ -61,9 +59,7 @@ def refusal(
     if lacking(message):
         return NoCapacity(f"{cloud} has no room for machine {machine} now ({said})")
     if answer.status_code == 429:
-        return CloudBusy(
-            f"{cloud} takes no more requests now ({said})", retry_after_s=_seconds(answer)
-        )
+        return CloudBusy(f"{cloud} takes no more requests now ({said})", retry_after_s=_seconds(answer))
     if answer.status_code >= 500:
         return CloudBusy(f"{cloud} fails ({said})")
     if answer.status_code == 401:
@@ -71,9 +67,7 @@ def refusal(
     if answer.status_code == 403:
         return CloudRefused(f"{cloud} does not let the API key do that ({said})")
     if answer.status_code == 404:
-        return MachineGone(
-            f"machine {machine} is gone, or the API key may not see it: {cloud} says {said}"
-        )
+        return MachineGone(f"machine {machine} is gone, or the API key may not see it: {cloud} says {said}")
     return CloudRefused(f"{cloud} refuses it to machine {machine} ({said})")
 
 

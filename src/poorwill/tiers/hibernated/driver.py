@@ -70,13 +70,9 @@ class RentedDriver:
             except DriverError as error:
                 runs = machine.seen is not None and machine.seen.state is MachineState.RUNNING
                 raise DriverError(str(error), running=running if runs else None) from error
-        return Parked(
-            replica=running.replica, generation=generation, tier=self.tier, machine=machine.named
-        )
+        return Parked(replica=running.replica, generation=generation, tier=self.tier, machine=machine.named)
 
-    async def wake(
-        self, parked: Parked, launch: Launch, *, generation: int, report: Report
-    ) -> Running:
+    async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
         """Have the machine run, from whatever state, and wait for its engine; see `Driver.wake`.
 
         Failed or cancelled: the machine is hibernated again. That is waited for until its cloud has begun
@@ -85,9 +81,7 @@ class RentedDriver:
         """
         with self.exclusive.during(launch.replica, "wake"):
             machine = self._machine(launch.replica)
-            report(
-                PhaseMark(phase=Phase.PROVISION, at_us=self.clock.now_us(), detail=machine.named)
-            )
+            report(PhaseMark(phase=Phase.PROVISION, at_us=self.clock.now_us(), detail=machine.named))
             try:
                 ran = await machine.run(limit_s=self.wake_limit_s)
                 await self._engine(machine, launch, report, ran=ran)
@@ -106,9 +100,7 @@ class RentedDriver:
         if self.tier is not Tier.COLD or parked.machine != machine.named:
             raise DriverError(f"there is no way from {parked.tier} to {self.tier}")
         await machine.bring_to(PARK, limit_s=self.park_limit_s)
-        return Parked(
-            replica=parked.replica, generation=generation, tier=self.tier, machine=machine.named
-        )
+        return Parked(replica=parked.replica, generation=generation, tier=self.tier, machine=machine.named)
 
     async def discard(self, parked: Parked) -> None:
         """Do nothing: the machine and its disk are its owner's, and a wake depends on nothing else."""
@@ -121,8 +113,7 @@ class RentedDriver:
         wanted = _KEPT if self.tier is Tier.HIBERNATED else _PAID
         async with asyncio.TaskGroup() as looks:
             looking = {
-                replica: looks.create_task(self._seen(machine))
-                for replica, machine in self.machines.items()
+                replica: looks.create_task(self._seen(machine)) for replica, machine in self.machines.items()
             }
         seen = {replica: look.result() for replica, look in looking.items()}
         return [
@@ -177,9 +168,7 @@ class RentedDriver:
             machine=machine.named,
         )
 
-    async def _engine(
-        self, machine: RentedMachine, launch: Launch, report: Report, *, ran: bool
-    ) -> None:
+    async def _engine(self, machine: RentedMachine, launch: Launch, report: Report, *, ran: bool) -> None:
         """Wait for the engine of a machine that runs. `ran`: it ran already, so its engine may be dead."""
         waiting = _Waiting(machine=machine, launch=launch, report=report, clock=self.clock)
         waiting.mark(Phase.SPAWN, "the machine boots and starts its engine")

@@ -187,9 +187,7 @@ class RentedMachine:
         if now < asked.not_before:
             return False
         if asked.times == self.pace.attempts:
-            raise DriverError(
-                f"{self.named} stays {seen.word}, though asked {asked.times} times to {verb}"
-            )
+            raise DriverError(f"{self.named} stays {seen.word}, though asked {asked.times} times to {verb}")
         backoff_s = self.pace.retry_s * 2**asked.times
         asked.times += 1
         try:

@@ -182,9 +182,7 @@ class EngineProcesses:
         rented machine, which has no process here to end. Cancelled: the grace period ends at once.
         """
         if running.machine:
-            raise DriverError(
-                f"{running.machine} is no longer configured: it may run on, and be billed"
-            )
+            raise DriverError(f"{running.machine} is no longer configured: it may run on, and be billed")
         try:
             if self.alive(running):
                 # A stopped process would never see SIGTERM alone.

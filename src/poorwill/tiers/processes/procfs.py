@@ -168,11 +168,7 @@ def connections(pids: list[int]) -> Connections:
     for pid in pids:
         held |= socket_inodes(pid)
     rows = tcp_sockets(pids[0]) if pids else []
-    pairs = [
-        (row.local_port, row.peer_port)
-        for row in rows
-        if row.inode in held and row.state != TCP_LISTEN
-    ]
+    pairs = [(row.local_port, row.peer_port) for row in rows if row.inode in held and row.state != TCP_LISTEN]
     both = set(pairs)
     return Connections(
         outside=tuple(pair for pair in pairs if pair[::-1] not in both),
@@ -183,9 +179,7 @@ def connections(pids: list[int]) -> Connections:
 def port_holder(host: str, port: int) -> str:
     """Return who listens on a port, for people; `host` only words the answer where nobody is found."""
     own = os.getpid()
-    inodes = {
-        row.inode for row in tcp_sockets(own) if row.local_port == port and row.state == TCP_LISTEN
-    }
+    inodes = {row.inode for row in tcp_sockets(own) if row.local_port == port and row.state == TCP_LISTEN}
     for stat in all_processes():
         if inodes & socket_inodes(stat.pid):
             return f"pid {stat.pid} ({command_line(stat.pid)})"

@@ -14,9 +14,7 @@ NOTE = "attempt.json"
 NOTE_BYTES = 256
 
 
-def note_attempt(
-    work: Path, *, criu_pid: int | None, engine_pid: int, engine_started: int | None
-) -> None:
+def note_attempt(work: Path, *, criu_pid: int | None, engine_pid: int, engine_started: int | None) -> None:
     """Write down who works on whom; `engine_started` is None for an engine being restored.
 
     Called without criu's pid before criu is started, so that a full disk shows while nothing has been

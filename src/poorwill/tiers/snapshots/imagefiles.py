@@ -71,9 +71,7 @@ def record_files(directory: Path, stop: threading.Event) -> tuple[FileRecord, ..
     )
 
 
-def verify_files(
-    directory: Path, records: Iterable[FileRecord], stop: threading.Event
-) -> list[str]:
+def verify_files(directory: Path, records: Iterable[FileRecord], stop: threading.Event) -> list[str]:
     """Read files through, several chunks at once, and return what is wrong with them; empty: nothing.
 
     Reading also brings them into the page cache, which is where a restore then finds them. Raises Stopped.
@@ -144,7 +142,5 @@ def _check(directory: Path, stop: threading.Event) -> Callable[[Chunk], int]:
     return check
 
 
-def _map(
-    pool: ThreadPoolExecutor, work: Callable[[Chunk], int], chunks: Sequence[Chunk]
-) -> list[int]:
+def _map(pool: ThreadPoolExecutor, work: Callable[[Chunk], int], chunks: Sequence[Chunk]) -> list[int]:
     return list(pool.map(work, chunks))

@@ -54,15 +54,11 @@ class Sealer:
             hint="make one: head -c 32 /dev/urandom | base64",
         )
 
-    def seal(
-        self, source: Path, target: Path, *, salt: bytes, about: str, stop: threading.Event
-    ) -> None:
+    def seal(self, source: Path, target: Path, *, salt: bytes, about: str, stop: threading.Event) -> None:
         """Encrypt every file of `source` into `target`, synced. Raises OSError, Stopped, OperatorFault."""
         self._each(_seal_file, source, target, salt, about, stop)
 
-    def unseal(
-        self, source: Path, target: Path, *, salt: bytes, about: str, stop: threading.Event
-    ) -> None:
+    def unseal(self, source: Path, target: Path, *, salt: bytes, about: str, stop: threading.Event) -> None:
         """Decrypt every file of `source` into `target`. Raises SealBroken, OSError, Stopped."""
         self._each(_unseal_file, source, target, salt, about, stop)
 
@@ -150,10 +146,6 @@ def _unseal_file(
                 raise Stopped
             context = _context(about, source.name, index, size)
             try:
-                plain.write(
-                    cipher.decrypt(_nonce(number, index), sealed.read(count + TAG_BYTES), context)
-                )
+                plain.write(cipher.decrypt(_nonce(number, index), sealed.read(count + TAG_BYTES), context))
             except (InvalidTag, ValueError) as error:
-                raise SealBroken(
-                    f"{source.name} does not decrypt: another key, or damage"
-                ) from error
+                raise SealBroken(f"{source.name} does not decrypt: another key, or damage") from error

@@ -99,13 +99,9 @@ class Space:
 
     def _refuse_too_large(self, store: SnapshotStore, need_bytes: int) -> None:
         if self.quota_bytes and need_bytes > self.quota_bytes:
-            raise DriverError(
-                f"a snapshot of {_mb(need_bytes)} exceeds the quota of {_mb(self.quota_bytes)}"
-            )
+            raise DriverError(f"a snapshot of {_mb(need_bytes)} exceeds the quota of {_mb(self.quota_bytes)}")
         if store.sealer is not None and need_bytes > free_bytes(store.memory):
-            raise DriverError(
-                f"an encrypted snapshot needs {_mb(need_bytes)} of {store.memory} for a while"
-            )
+            raise DriverError(f"an encrypted snapshot needs {_mb(need_bytes)} of {store.memory} for a while")
 
     def _present(self, asking: SnapshotStore | None) -> list[tuple[Found, SnapshotStore]]:
         stores = {each.root: each for each in self.stores}

@@ -41,9 +41,7 @@ class QemuColdDriver:
             await self.runs.stop(running)
         return Parked(replica=running.replica, generation=generation, tier=Tier.COLD)
 
-    async def wake(
-        self, parked: Parked, launch: Launch, *, generation: int, report: Report
-    ) -> Running:
+    async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
         """Start the guest from its golden image, or boot it, until its engine is ready; see `Driver.wake`."""
         with self.exclusive.during(launch.replica, "wake"):
             golden = self._golden(launch)
@@ -62,14 +60,10 @@ class QemuColdDriver:
         try:
             return open_golden(self.runs.guest(launch), self.runs.hypervisor)
         except DriverError as error:
-            self.runs.log.warning(
-                "a golden image is left aside", replica=launch.replica, error=str(error)
-            )
+            self.runs.log.warning("a golden image is left aside", replica=launch.replica, error=str(error))
             return None
 
-    async def _from_golden(
-        self, golden: Golden, launch: Launch, generation: int, report: Report
-    ) -> Running:
+    async def _from_golden(self, golden: Golden, launch: Launch, generation: int, report: Report) -> Running:
         self.runs.make(launch, generation=generation)
         running = self.runs.start(
             launch,

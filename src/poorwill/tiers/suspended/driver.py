@@ -65,9 +65,7 @@ class SuspendedDriver:
         """Suspend the guest; see `Driver.park`. Failed or cancelled before QEMU ends: the guest goes on."""
         return await self._suspend(running, launch, generation=generation, asleep=False)
 
-    async def _suspend(
-        self, running: Running, launch: Launch, *, generation: int, asleep: bool
-    ) -> Parked:
+    async def _suspend(self, running: Running, launch: Launch, *, generation: int, asleep: bool) -> Parked:
         with self.exclusive.during(running.replica, "park"):
             if not self.runs.processes.alive(running):
                 await self.runs.stop(running)
@@ -157,9 +155,7 @@ class SuspendedDriver:
 
     # waking
 
-    async def wake(
-        self, parked: Parked, launch: Launch, *, generation: int, report: Report
-    ) -> Running:
+    async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
         """Restore the guest and wait until its engine is ready; see `Driver.wake`."""
         with self.exclusive.during(launch.replica, "wake"):
             manifest = self.store.manifest(parked)
@@ -216,9 +212,7 @@ class SuspendedDriver:
         if manifest.sealed:
             self.store.unseal(manifest, draft, stop)
 
-    def _prepare(
-        self, manifest: Manifest, draft: Draft, launch: Launch, *, generation: int
-    ) -> Memory:
+    def _prepare(self, manifest: Manifest, draft: Draft, launch: Launch, *, generation: int) -> Memory:
         """Make the run's directory with the memory file it will run on."""
         if manifest.extra["layout"] == Layout.RAM_FILE:
             path = self.runs.make(launch, generation=generation)

@@ -79,9 +79,7 @@ class Archive:
             if str(parent) != ".":
                 self.directory(str(parent))
 
-    def _entry(
-        self, path: str, *, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)
-    ) -> None:
+    def _entry(self, path: str, *, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)) -> None:
         self._header(path, mode=mode, size=len(data), device=device)
         self.out.write(data)
         self._pad(len(data))

@@ -59,9 +59,7 @@ class GuestPlan:
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
-def build_guest(
-    plan: GuestPlan, *, kernel: Kernel, busybox: Path, replacing: bool = False
-) -> Guest:
+def build_guest(plan: GuestPlan, *, kernel: Kernel, busybox: Path, replacing: bool = False) -> Guest:
     """Build the guest; the directory appears, or changes, only once it is whole. Blocks for several seconds.
 
     Raises OperatorFault where the directory exists and is not to be replaced, a package is missing, a file

@@ -62,9 +62,7 @@ def open_guest(directory: str | Path) -> Guest:
         disk=disk,
         **record,
     )
-    missing = [
-        path for path in (guest.kernel, guest.initrd, disk) if path and not Path(path).is_file()
-    ]
+    missing = [path for path in (guest.kernel, guest.initrd, disk) if path and not Path(path).is_file()]
     if missing:
         raise _fault(f"the guest {home} lacks {', '.join(missing)}")
     return guest
@@ -99,6 +97,4 @@ def _record(home: Path) -> dict[str, Any]:
 
 
 def _fault(message: str) -> OperatorFault:
-    return OperatorFault(
-        ErrorCode.CONFIG_INVALID, message, hint="build it with: poorwill guest build MODEL"
-    )
+    return OperatorFault(ErrorCode.CONFIG_INVALID, message, hint="build it with: poorwill guest build MODEL")

@@ -46,9 +46,7 @@ def fetch_kernel(cache: Path) -> Kernel:
     if match is None:
         raise _fault(f"apt knows no package {_KERNEL_PACKAGE}", "run apt-get update")
     root = _unpacked(match[1], cache)
-    modules = next(iter((root / "lib/modules").glob("*")), None) or next(
-        (root / "usr/lib/modules").glob("*")
-    )
+    modules = next(iter((root / "lib/modules").glob("*")), None) or next((root / "usr/lib/modules").glob("*"))
     return Kernel(image=next((root / "boot").glob("vmlinuz-*")), modules=modules)
 
 
@@ -116,15 +114,11 @@ def _unpacked(package: str, cache: Path) -> Path:
 
 def _call(argv: list[str], *, cwd: Path | None) -> str:
     try:
-        done = subprocess.run(
-            argv, cwd=cwd, capture_output=True, text=True, check=False, timeout=_LIMIT_S
-        )
+        done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False, timeout=_LIMIT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _fault(f"{argv[0]} did not work: {error}", "a guest is built on Debian") from error
     if done.returncode:
-        raise _fault(
-            f"{' '.join(argv[:3])} failed: {done.stderr.strip()[-300:]}", "run apt-get update"
-        )
+        raise _fault(f"{' '.join(argv[:3])} failed: {done.stderr.strip()[-300:]}", "run apt-get update")
     return done.stdout
 
 

@@ -86,6 +86,4 @@ def _command(hypervisor: Hypervisor, guest: Guest) -> tuple[str, ...]:
 
 def _printable(heard: bytes) -> str:
     text = heard[-_KEPT_BYTES:].decode("utf-8", "replace").strip()
-    return (
-        "".join(character if character.isprintable() else " " for character in text) or "silently"
-    )
+    return "".join(character if character.isprintable() else " " for character in text) or "silently"

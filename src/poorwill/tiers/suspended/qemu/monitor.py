@@ -191,15 +191,11 @@ async def _connected(
     try:
         for _ in range(_CONNECT_TRIES):
             try:
-                os.stat(
-                    socket, dir_fd=directory
-                )  # the library logs each failed attempt as an error
+                os.stat(socket, dir_fd=directory)  # the library logs each failed attempt as an error
                 return await connect(f"/proc/self/fd/{directory}/{socket}")
             except not_yet as error:
                 if not alive():
-                    raise DriverError(
-                        f"QEMU ended before it could be told anything: {error}"
-                    ) from error
+                    raise DriverError(f"QEMU ended before it could be told anything: {error}") from error
             await asyncio.sleep(_CONNECT_DELAY_S)
         raise DriverError(f"QEMU does not answer on {run / socket}")
     finally:

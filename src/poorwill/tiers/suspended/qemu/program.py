@@ -73,9 +73,7 @@ class Hypervisor:
 
     def save_uri(self, path: str) -> str:
         """Return where `migrate` writes; QEMU before 8.2 knows no `file:` and pipes through a shell."""
-        return (
-            f"file:{path}" if self.version[:2] >= _FILE_URI else f"exec:cat > {shlex.quote(path)}"
-        )
+        return f"file:{path}" if self.version[:2] >= _FILE_URI else f"exec:cat > {shlex.quote(path)}"
 
     def load_uri(self, path: str) -> str:
         """Return where `migrate-incoming` reads."""
@@ -176,8 +174,7 @@ def _memory(guest: Guest, memory: Memory, golden_ram: str | None) -> tuple[str, 
     size = f"size={guest.memory_mib}M"
     backend = {
         Memory.SHARED: f"memory-backend-file,id=ram,{size},mem-path={RAM},share=on",
-        Memory.PRIVATE: f"memory-backend-file,id=ram,{size},share=off,"
-        f"mem-path={_escaped(golden_ram or RAM)}",
+        Memory.PRIVATE: f"memory-backend-file,id=ram,{size},share=off,mem-path={_escaped(golden_ram or RAM)}",
         Memory.ANONYMOUS: f"memory-backend-ram,id=ram,{size}",
     }[memory]
     return (

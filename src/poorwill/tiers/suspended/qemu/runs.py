@@ -136,9 +136,7 @@ class QemuRuns:
 
     def monitor(self, running: Running) -> AbstractAsyncContextManager[Monitor]:
         """Open a conversation with the run's QEMU."""
-        return qemu_monitor.open_monitor(
-            self.path(running), alive=lambda: self.processes.alive(running)
-        )
+        return qemu_monitor.open_monitor(self.path(running), alive=lambda: self.processes.alive(running))
 
     async def save(self, running: Running, image: Path, *, layout: Layout, limit_s: float) -> None:
         """Stop the guest and write it to the directory `image`, synced; QEMU still exists then.
