@@ -30,13 +30,13 @@ from poorwill.core.ports.log import Log
 from poorwill.core.settings import EngineSettings, ModelSettings, ReplicaSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.engines.kinds import make_engine
+from poorwill.hosts.processes.process import EngineProcesses, subreaper
 from poorwill.tiers.asleep.driver import AsleepDriver
 from poorwill.tiers.asleep.engines import engine_sleeps
 from poorwill.tiers.cold.driver import ColdDriver
 from poorwill.tiers.frozen.criu import find_criu
 from poorwill.tiers.frozen.cuda import CudaDevice, NvidiaCuda
 from poorwill.tiers.frozen.driver import FrozenDriver
-from poorwill.tiers.processes.process import EngineProcesses, subreaper
 from poorwill.tiers.snapshots.space import Space
 from poorwill.tiers.snapshots.store import SnapshotStore, store_root
 

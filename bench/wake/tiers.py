@@ -18,16 +18,16 @@ from poorwill.core.settings import (
 )
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.engines.kinds import make_engine
+from poorwill.hosts.guests.build import build_guest
+from poorwill.hosts.guests.kernel import fetch_busybox, fetch_kernel
+from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.tiers.asleep.driver import AsleepDriver
 from poorwill.tiers.asleep.engines import engine_sleeps
 from poorwill.tiers.cold.driver import ColdDriver
 from poorwill.tiers.frozen.criu import find_criu
 from poorwill.tiers.frozen.driver import FrozenDriver
-from poorwill.tiers.processes.process import EngineProcesses
 from poorwill.tiers.snapshots.space import Space
 from poorwill.tiers.snapshots.store import SnapshotStore, store_root
-from poorwill.tiers.suspended.guest.build import build_guest
-from poorwill.tiers.suspended.guest.kernel import fetch_busybox, fetch_kernel
 from poorwill.tiers.suspended.qemu.kvm import prove_kvm
 from poorwill.tiers.suspended.qemu.program import find_hypervisor
 from poorwill.tiers.suspended.qemu.runs import QemuRuns

@@ -34,8 +34,8 @@ from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import ModelPlan
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment
+from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.ledger.ledger import last_instant_us, open_ledger
-from poorwill.tiers.processes.process import EngineProcesses
 
 from .fakes import FakeConnections
 from .house import A, S, no_jumps

@@ -16,13 +16,13 @@ from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import Driver
 from poorwill.core.words import Tier
 from poorwill.engines.asking import Endpoint, greedy_text
+from poorwill.hosts.guests.directory import Guest
 from poorwill.tiers.cold.driver import ColdDriver
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.cuda import CudaState
 from poorwill.tiers.frozen.driver import FrozenDriver
 from poorwill.tiers.snapshots.space import Space
 from poorwill.tiers.snapshots.store import SnapshotStore, store_root
-from poorwill.tiers.suspended.guest.directory import Guest
 from poorwill.tiers.suspended.qemu.program import Hypervisor
 
 from . import sleepers

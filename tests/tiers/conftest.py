@@ -18,10 +18,10 @@ from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import OperatorFault
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes.process import MARK, EngineProcesses, subreaper
 from poorwill.tiers.frozen.criu import Criu, find_criu, private_prefix
 from poorwill.tiers.frozen.criu_install import install_criu
-from poorwill.tiers.processes import procfs
-from poorwill.tiers.processes.process import MARK, EngineProcesses, subreaper
 from poorwill.tiers.proof import free_port, prove_frozen
 
 TINY_ENGINE = Path(__file__).with_name("tiny_engine.py")

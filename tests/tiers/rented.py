@@ -11,13 +11,13 @@ from poorwill.compose.clock import SystemClock
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import Found
 from poorwill.core.words import ModelName, ReplicaId, Tier
-from poorwill.tiers.hibernated.cloud import Cloud
+from poorwill.hosts.rented.cloud import Cloud
+from poorwill.hosts.rented.engines import RentedEngines
+from poorwill.hosts.rented.hyperstack import Hyperstack
+from poorwill.hosts.rented.machine import Pace, RentedMachine
+from poorwill.hosts.rented.scaleway import Scaleway
+from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.hibernated.driver import RentedDriver
-from poorwill.tiers.hibernated.hyperstack import Hyperstack
-from poorwill.tiers.hibernated.machine import Pace, RentedMachine
-from poorwill.tiers.hibernated.processes import RentedEngines
-from poorwill.tiers.hibernated.scaleway import Scaleway
-from poorwill.tiers.processes.exclusive import Exclusive
 from poorwill.tiers.proof import free_port
 
 from .conftest import TINY_ENGINE

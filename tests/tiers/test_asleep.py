@@ -16,11 +16,11 @@ from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
 from poorwill.core.words import Phase, Tier
 from poorwill.engines.weights.gguf_model import make_model
+from poorwill.hosts.processes import procfs
 from poorwill.tiers.asleep.driver import AsleepDriver
 from poorwill.tiers.asleep.engines import Calls
 from poorwill.tiers.cold.driver import ColdDriver
 from poorwill.tiers.frozen.criu import Criu
-from poorwill.tiers.processes import procfs
 
 from .cases import new_cold, new_frozen
 from .conftest import Fleet

@@ -25,10 +25,10 @@ import pytest
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
 from poorwill.core.words import ReplicaId, Tier
+from poorwill.hosts.processes import procfs
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.driver import FrozenDriver
 from poorwill.tiers.frozen.freeze import OVERHEAD_BYTES
-from poorwill.tiers.processes import procfs
 from poorwill.tiers.snapshots.attempt import NOTE
 from poorwill.tiers.snapshots.sealing import Sealer
 from poorwill.tiers.snapshots.space import Space, Value

@@ -10,7 +10,7 @@ import pytest
 from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.words import Phase, ReplicaId, Tier
-from poorwill.tiers.hibernated.cloud import CloudBusy, CloudRefused, MachineGone, Verb
+from poorwill.hosts.rented.cloud import CloudBusy, CloudRefused, MachineGone, Verb
 from poorwill.tiers.hibernated.driver import RentedDriver
 
 from .conftest import ask, until

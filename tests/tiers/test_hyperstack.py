@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
-from poorwill.tiers.hibernated.cloud import CloudBusy, CloudRefused, MachineGone, MachineState, Verb
-from poorwill.tiers.hibernated.hyperstack import PATHS, Hyperstack
-from poorwill.tiers.hibernated.machine import PARK, RELEASE, RUN, Goal, RentedMachine
+from poorwill.hosts.rented.cloud import CloudBusy, CloudRefused, MachineGone, MachineState, Verb
+from poorwill.hosts.rented.hyperstack import PATHS, Hyperstack
+from poorwill.hosts.rented.machine import PARK, RELEASE, RUN, Goal, RentedMachine
 
 from .cancelling import cancelled_at
 from .conftest import until

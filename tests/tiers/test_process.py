@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from poorwill.core.ports.driver import DriverError
+from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes.readiness import Readiness
 from poorwill.tiers.cold.driver import ColdDriver
-from poorwill.tiers.processes import procfs
-from poorwill.tiers.processes.readiness import Readiness
 
 from .cancelling import cancelled_at
 from .conftest import Fleet, ask, until
@@ -168,7 +168,7 @@ async def test_what_a_dying_engine_forks_is_killed_and_reaped_too(fleet: Fleet):
 
 
 async def test_orphans_of_an_engine_do_not_stay_as_zombies(fleet: Fleet, monkeypatch):
-    monkeypatch.setattr("poorwill.tiers.processes.process.WATCH_S", 0.05)
+    monkeypatch.setattr("poorwill.hosts.processes.process.WATCH_S", 0.05)
     _, running = await start(fleet, "--orphan")
 
     def zombies() -> list[procfs.ProcessStat]:

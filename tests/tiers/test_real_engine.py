@@ -12,7 +12,7 @@ from poorwill.core.words import ModelName, ReplicaId
 from poorwill.engines.kinds import make_engine
 from poorwill.engines.served import ServedEngine
 from poorwill.engines.weights.gguf_model import make_model
-from poorwill.tiers.processes import procfs
+from poorwill.hosts.processes import procfs
 
 from .cases import CASES, Case
 from .conftest import Fleet

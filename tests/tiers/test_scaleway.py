@@ -7,9 +7,9 @@ import pytest
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
 from poorwill.core.words import ReplicaId, Tier
-from poorwill.tiers.hibernated.cloud import CloudBusy, CloudRefused, MachineGone, MachineState, Verb
-from poorwill.tiers.hibernated.machine import PARK, RUN, Goal
-from poorwill.tiers.hibernated.scaleway import ACTIONS
+from poorwill.hosts.rented.cloud import CloudBusy, CloudRefused, MachineGone, MachineState, Verb
+from poorwill.hosts.rented.machine import PARK, RUN, Goal
+from poorwill.hosts.rented.scaleway import ACTIONS
 
 from .conftest import ask
 from .fake_hyperstack import Machine, Mistake

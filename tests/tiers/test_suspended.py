@@ -21,12 +21,12 @@ from poorwill.compose.clock import SystemClock
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
 from poorwill.core.words import Phase, Tier
+from poorwill.hosts.guests.directory import Guest
+from poorwill.hosts.processes import procfs
 from poorwill.tiers.asleep.engines import Calls
-from poorwill.tiers.processes import procfs
 from poorwill.tiers.snapshots.manifest import decode
 from poorwill.tiers.snapshots.sealing import Sealer
 from poorwill.tiers.suspended.golden import open_golden
-from poorwill.tiers.suspended.guest.directory import Guest
 from poorwill.tiers.suspended.qemu import program as qemu
 from poorwill.tiers.suspended.qemu.program import Accelerator, Hypervisor, Layout, Memory
 

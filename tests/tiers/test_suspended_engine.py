@@ -16,9 +16,9 @@ from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings,
 from poorwill.core.words import ModelName, ReplicaId
 from poorwill.engines.kinds import make_engine
 from poorwill.engines.weights.gguf_model import make_model
+from poorwill.hosts.guests.build import build_guest
+from poorwill.hosts.guests.kernel import Kernel
 from poorwill.tiers.snapshots.sealing import Sealer
-from poorwill.tiers.suspended.guest.build import build_guest
-from poorwill.tiers.suspended.guest.kernel import Kernel
 from poorwill.tiers.suspended.qemu.program import Hypervisor
 from poorwill.tiers.suspended.qemu.runs import QemuRuns
 

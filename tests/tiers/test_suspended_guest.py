@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from poorwill.core.errors import OperatorFault
-from poorwill.tiers.suspended.guest import agent as guest_agent
-from poorwill.tiers.suspended.guest.archive import Archive, ArchiveError
-from poorwill.tiers.suspended.guest.build import MODEL, GuestPlan, build_guest
-from poorwill.tiers.suspended.guest.directory import open_guest
-from poorwill.tiers.suspended.guest.kernel import MODULES, Kernel, module_order
-from poorwill.tiers.suspended.guest.python_files import byte_code
+from poorwill.hosts.guests import agent as guest_agent
+from poorwill.hosts.guests.archive import Archive, ArchiveError
+from poorwill.hosts.guests.build import MODEL, GuestPlan, build_guest
+from poorwill.hosts.guests.directory import open_guest
+from poorwill.hosts.guests.kernel import MODULES, Kernel, module_order
+from poorwill.hosts.guests.python_files import byte_code
 
 from .virtual import debian
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from poorwill.core.errors import OperatorFault
-from poorwill.tiers.processes import procfs
-from poorwill.tiers.suspended.guest.directory import UP_MARK, Guest
+from poorwill.hosts.guests.directory import UP_MARK, Guest
+from poorwill.hosts.processes import procfs
 from poorwill.tiers.suspended.qemu.kvm import prove_kvm
 from poorwill.tiers.suspended.qemu.program import Accelerator, Hypervisor, find_hypervisor
 

@@ -14,16 +14,16 @@ import pytest
 from poorwill.core.errors import OperatorFault
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.words import ModelName, Tier
-from poorwill.tiers.processes.exclusive import Exclusive
+from poorwill.hosts.guests.build import PORT, GuestPlan, build_guest
+from poorwill.hosts.guests.directory import Guest
+from poorwill.hosts.guests.kernel import Kernel, fetch_busybox, fetch_kernel
+from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.proof import free_port
 from poorwill.tiers.snapshots.space import Space
 from poorwill.tiers.snapshots.store import SnapshotStore, store_root
 from poorwill.tiers.suspended.cold import QemuColdDriver
 from poorwill.tiers.suspended.driver import SuspendedDriver
 from poorwill.tiers.suspended.golden import make_golden
-from poorwill.tiers.suspended.guest.build import PORT, GuestPlan, build_guest
-from poorwill.tiers.suspended.guest.directory import Guest
-from poorwill.tiers.suspended.guest.kernel import Kernel, fetch_busybox, fetch_kernel
 from poorwill.tiers.suspended.qemu.program import BINARY, Hypervisor, find_hypervisor
 from poorwill.tiers.suspended.qemu.runs import QemuRuns
 

@@ -21,12 +21,12 @@ from poorwill.core.settings import FleetSettings
 from poorwill.core.sweep import Owned, Sweep, compare
 from poorwill.core.words import Tier
 from poorwill.engines.measured.storage_speed import StorageSpeed
+from poorwill.hosts.processes.process import EngineProcesses, subreaper
 from poorwill.ledger.history.recovery import recovered
 from poorwill.ledger.schema import reading
 from poorwill.telemetry.log import StreamLog
 from poorwill.tiers.frozen.criu import find_criu, private_prefix
 from poorwill.tiers.frozen.criu_install import install_criu
-from poorwill.tiers.processes.process import EngineProcesses, subreaper
 from poorwill.tiers.proof import Proof, prove_cold, prove_frozen
 from poorwill.tiers.snapshots.store import SnapshotStore, store_root
 

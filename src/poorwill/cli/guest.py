@@ -18,13 +18,13 @@ from poorwill.core.ports.driver import DriverError
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ReplicaId, Tier
 from poorwill.engines.kinds import make_engine
+from poorwill.hosts.guests.build import GuestPlan, build_guest
+from poorwill.hosts.guests.directory import Guest, open_guest
+from poorwill.hosts.guests.kernel import fetch_busybox, fetch_kernel
+from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.telemetry.log import StreamLog
-from poorwill.tiers.processes.process import EngineProcesses
 from poorwill.tiers.suspended.cold import QemuColdDriver
 from poorwill.tiers.suspended.golden import DIRECTORY, make_golden
-from poorwill.tiers.suspended.guest.build import GuestPlan, build_guest
-from poorwill.tiers.suspended.guest.directory import Guest, open_guest
-from poorwill.tiers.suspended.guest.kernel import fetch_busybox, fetch_kernel
 from poorwill.tiers.suspended.qemu.kvm import prove_kvm
 from poorwill.tiers.suspended.qemu.program import find_hypervisor
 from poorwill.tiers.suspended.qemu.runs import QemuRuns

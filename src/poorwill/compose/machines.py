@@ -15,12 +15,12 @@ from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ModelName, Tier
 from poorwill.engines.kinds import ENGINE_KINDS
 from poorwill.engines.recipe import Place
-from poorwill.tiers.processes.exclusive import Exclusive
-from poorwill.tiers.processes.process import EngineProcesses
+from poorwill.hosts.guests.build import PORT, GuestPlan
+from poorwill.hosts.guests.directory import Guest, open_guest
+from poorwill.hosts.processes.process import EngineProcesses
+from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.suspended.cold import QemuColdDriver
 from poorwill.tiers.suspended.driver import SuspendedDriver
-from poorwill.tiers.suspended.guest.build import PORT, GuestPlan
-from poorwill.tiers.suspended.guest.directory import Guest, open_guest
 from poorwill.tiers.suspended.qemu.kvm import prove_kvm
 from poorwill.tiers.suspended.qemu.program import Hypervisor, find_hypervisor
 from poorwill.tiers.suspended.qemu.runs import QemuRuns

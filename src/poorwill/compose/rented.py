@@ -11,14 +11,14 @@ from poorwill.core.ports.log import Log
 from poorwill.core.settings import CloudSettings, FleetSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.fleet.recovery import replica_id
-from poorwill.tiers.hibernated import hyperstack, scaleway
-from poorwill.tiers.hibernated.cloud import Cloud
+from poorwill.hosts.rented import hyperstack, scaleway
+from poorwill.hosts.rented.cloud import Cloud
+from poorwill.hosts.rented.engines import RentedEngines
+from poorwill.hosts.rented.hyperstack import Hyperstack
+from poorwill.hosts.rented.machine import RentedMachine
+from poorwill.hosts.rented.scaleway import Scaleway
+from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.hibernated.driver import RentedDriver
-from poorwill.tiers.hibernated.hyperstack import Hyperstack
-from poorwill.tiers.hibernated.machine import RentedMachine
-from poorwill.tiers.hibernated.processes import RentedEngines
-from poorwill.tiers.hibernated.scaleway import Scaleway
-from poorwill.tiers.processes.exclusive import Exclusive
 
 CLOUDS: Mapping[str, Callable[[str, str], Cloud]] = MappingProxyType(
     {

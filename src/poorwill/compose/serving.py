@@ -34,6 +34,7 @@ from poorwill.gateway.bridge.crossing import BridgesTo
 from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
+from poorwill.hosts.processes.process import subreaper
 from poorwill.ledger.bill.jumps import jumps
 from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.keys import LedgerKeys
@@ -42,7 +43,6 @@ from poorwill.ledger.rates import sync_rates
 from poorwill.telemetry.metrics import GatewayMetrics
 from poorwill.telemetry.told import ToldReplicas
 from poorwill.telemetry.tracing import open_tracer, trace_wakes
-from poorwill.tiers.processes.process import subreaper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

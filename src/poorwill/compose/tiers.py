@@ -13,16 +13,16 @@ from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.engines.kinds import cannot_sleep
+from poorwill.hosts.processes.blocking import in_thread
+from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.tiers.asleep.driver import AsleepDriver
 from poorwill.tiers.asleep.engines import engine_sleeps
 from poorwill.tiers.cold.driver import ColdDriver
+from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.frozen.criu import Criu, find_criu
 from poorwill.tiers.frozen.cuda import CudaDevice
 from poorwill.tiers.frozen.device import NoDevice
 from poorwill.tiers.frozen.driver import FrozenDriver
-from poorwill.tiers.processes.blocking import in_thread
-from poorwill.tiers.processes.exclusive import Exclusive
-from poorwill.tiers.processes.process import EngineProcesses
 from poorwill.tiers.proof import prove_frozen
 from poorwill.tiers.snapshots.manifest import HostFacts
 from poorwill.tiers.snapshots.sealing import Sealer

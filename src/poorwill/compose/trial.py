@@ -16,10 +16,10 @@ from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ReplicaId, Tier
 from poorwill.engines.kinds import make_engine
-from poorwill.tiers.hibernated.cloud import MachineState
-from poorwill.tiers.processes.process import EngineProcesses
+from poorwill.hosts.guests.directory import Guest
+from poorwill.hosts.processes.process import EngineProcesses
+from poorwill.hosts.rented.cloud import MachineState
 from poorwill.tiers.proof import Proof, free_port, prove_by_trial
-from poorwill.tiers.suspended.guest.directory import Guest
 from poorwill.tiers.suspended.qemu.kvm import prove_kvm
 from poorwill.tiers.suspended.qemu.program import find_hypervisor
 from poorwill.tiers.suspended.qemu.runs import QemuRuns

@@ -1,1 +1,1 @@
-"""One file per way of parking a replica. One contract test suite runs over all of them."""
+"""The ways of parking a replica, a folder each. One contract test suite runs over all of them."""

@@ -22,10 +22,10 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, DriverError, Processes
 from poorwill.core.ports.log import Log
 from poorwill.core.words import SECOND_US, ModelName, ReplicaId, Tier
+from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.tiers.cold.driver import ColdDriver
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.driver import FrozenDriver
-from poorwill.tiers.processes.process import EngineProcesses
 from poorwill.tiers.snapshots.space import Space
 from poorwill.tiers.snapshots.store import SnapshotStore
 

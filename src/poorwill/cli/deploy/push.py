@@ -19,7 +19,7 @@ from typing import IO, Any
 from poorwill.cli.deploy.unit import MARGIN_S, Manager
 from poorwill.cli.parsing.verb import Streams
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.tiers.processes.blocking import process_end
+from poorwill.hosts.processes.blocking import process_end
 
 SSH_OPTIONS = ("-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
 """A server that does not answer, or stops answering (three times), ends the command."""

@@ -14,10 +14,10 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefused
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Phase, Tier
+from poorwill.hosts.processes.process import EngineProcesses
+from poorwill.hosts.processes.readiness import Readiness
 from poorwill.tiers.asleep.engines import Calls, EngineSleep
-from poorwill.tiers.processes.exclusive import Exclusive
-from poorwill.tiers.processes.process import EngineProcesses
-from poorwill.tiers.processes.readiness import Readiness
+from poorwill.tiers.exclusive import Exclusive
 
 UNDO_S = 30.0
 """How long an engine may take to take back a sleep that failed."""

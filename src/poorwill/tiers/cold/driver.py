@@ -8,9 +8,9 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Found, Report
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Tier
-from poorwill.tiers.processes.exclusive import Exclusive
-from poorwill.tiers.processes.process import EngineProcesses
-from poorwill.tiers.processes.readiness import Readiness, refuse_taken_port
+from poorwill.hosts.processes.process import EngineProcesses
+from poorwill.hosts.processes.readiness import Readiness, refuse_taken_port
+from poorwill.tiers.exclusive import Exclusive
 
 
 @dataclass(slots=True, kw_only=True)

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
-from poorwill.tiers.processes import procfs
-from poorwill.tiers.processes.blocking import open_pidfd, process_end
-from poorwill.tiers.processes.session import end_session
+from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes.blocking import open_pidfd, process_end
+from poorwill.hosts.processes.session import end_session
 
 VERSION_LIMIT_S = 5.0
 

@@ -23,9 +23,9 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from poorwill.core.ports.driver import DriverError
+from poorwill.hosts.processes import procfs
 from poorwill.tiers.frozen.criu import TOOL_PATH, run_bounded
 from poorwill.tiers.frozen.device import DeviceBroken, DeviceImage
-from poorwill.tiers.processes import procfs
 
 LOCK_LIMIT_MS = 10_000
 """How long submitted work may take to drain. A lock that times out leaves the process running."""

@@ -11,14 +11,14 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Tier
+from poorwill.hosts.processes.blocking import in_thread
+from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.tiers.asleep.engines import EngineSleep, engine_sleeps
+from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.device import Device, NoDevice
 from poorwill.tiers.frozen.freeze import freeze
 from poorwill.tiers.frozen.thaw import thaw
-from poorwill.tiers.processes.blocking import in_thread
-from poorwill.tiers.processes.exclusive import Exclusive
-from poorwill.tiers.processes.process import EngineProcesses
 from poorwill.tiers.snapshots.attempt import settle_leftover
 from poorwill.tiers.snapshots.space import Space
 from poorwill.tiers.snapshots.store import SnapshotStore

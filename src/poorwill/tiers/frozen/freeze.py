@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import Tier
+from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes.blocking import in_thread
 from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp
 from poorwill.tiers.frozen.device import DeviceBroken, DeviceImage, with_device_image
-from poorwill.tiers.processes import procfs
-from poorwill.tiers.processes.blocking import in_thread
 from poorwill.tiers.snapshots.attempt import note_attempt
 from poorwill.tiers.snapshots.manifest import HostFacts, Manifest, start_hash_of
 from poorwill.tiers.snapshots.store import Draft

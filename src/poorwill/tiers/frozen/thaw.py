@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError, Report, SnapshotRefused
 from poorwill.core.words import Phase
+from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes.blocking import in_thread
+from poorwill.hosts.processes.enginelog import open_log
+from poorwill.hosts.processes.readiness import Readiness, refuse_taken_port
 from poorwill.tiers.asleep.engines import wake_engine
 from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp
 from poorwill.tiers.frozen.device import device_image
 from poorwill.tiers.frozen.freeze import TCP_KEY
-from poorwill.tiers.processes import procfs
-from poorwill.tiers.processes.blocking import in_thread
-from poorwill.tiers.processes.enginelog import open_log
-from poorwill.tiers.processes.readiness import Readiness, refuse_taken_port
 from poorwill.tiers.snapshots.attempt import forget_attempt, note_attempt
 from poorwill.tiers.snapshots.manifest import FileRecord, HostFacts, Manifest, mismatches
 from poorwill.tiers.snapshots.store import Draft

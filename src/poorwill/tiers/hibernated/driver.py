@@ -15,10 +15,10 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefused
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Phase, ReplicaId, Tier
-from poorwill.tiers.hibernated.cloud import CloudBusy, MachineGone, MachineState, Seen
-from poorwill.tiers.hibernated.machine import PARK, RentedMachine
-from poorwill.tiers.processes.exclusive import Exclusive
-from poorwill.tiers.processes.readiness import http_status
+from poorwill.hosts.processes.readiness import http_status
+from poorwill.hosts.rented.cloud import CloudBusy, MachineGone, MachineState, Seen
+from poorwill.hosts.rented.machine import PARK, RentedMachine
+from poorwill.tiers.exclusive import Exclusive
 
 _KEPT = frozenset({MachineState.PARKED, MachineState.PARKING})
 _PAID = frozenset({MachineState.RUNNING, MachineState.OFF, MachineState.MOVING})

@@ -7,8 +7,8 @@ engine it was working on are ended; the ledger's owner then starts the replica c
 import json
 from pathlib import Path
 
-from poorwill.tiers.processes import procfs
-from poorwill.tiers.processes.session import end_session
+from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes.session import end_session
 
 NOTE = "attempt.json"
 NOTE_BYTES = 256

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError, Found, Report
 from poorwill.core.words import Phase, Tier
-from poorwill.tiers.processes.exclusive import Exclusive
+from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.suspended.golden import Golden, open_golden
 from poorwill.tiers.suspended.qemu.program import Layout, Memory
 from poorwill.tiers.suspended.qemu.runs import QemuRuns

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefused
 from poorwill.core.words import Phase, Tier
+from poorwill.hosts.processes.blocking import in_thread
+from poorwill.hosts.processes.readiness import refuse_taken_port
 from poorwill.tiers.asleep.engines import EngineSleep, engine_sleeps, wake_engine
-from poorwill.tiers.processes.blocking import in_thread
-from poorwill.tiers.processes.exclusive import Exclusive
-from poorwill.tiers.processes.readiness import refuse_taken_port
+from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.snapshots.imagefiles import Stopped
 from poorwill.tiers.snapshots.manifest import HostFacts, Manifest, mismatches, start_hash_of
 from poorwill.tiers.snapshots.space import Space

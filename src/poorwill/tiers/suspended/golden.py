@@ -16,9 +16,9 @@ import msgspec
 from poorwill.core.launch import Launch, Parked
 from poorwill.core.ports.driver import Driver, DriverError, Report
 from poorwill.core.words import Tier
+from poorwill.hosts.guests.directory import Guest
 from poorwill.tiers.snapshots.imagefiles import sync_directory, sync_file
 from poorwill.tiers.snapshots.manifest import HostFacts
-from poorwill.tiers.suspended.guest.directory import Guest
 from poorwill.tiers.suspended.qemu import program as qemu
 from poorwill.tiers.suspended.qemu.program import Accelerator, Hypervisor, Layout
 from poorwill.tiers.suspended.qemu.runs import QemuRuns

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import replace
 from typing import IO
 
-from poorwill.tiers.suspended.guest.directory import PROBE_WORD, UP_MARK, Guest
+from poorwill.hosts.guests.directory import PROBE_WORD, UP_MARK, Guest
 from poorwill.tiers.suspended.qemu.program import Accelerator, Hypervisor, kernel_line
 
 DEVICE = "/dev/kvm"

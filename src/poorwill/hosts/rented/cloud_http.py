@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
-from poorwill.tiers.hibernated.cloud import CloudBusy, CloudRefused, MachineGone
+from poorwill.hosts.rented.cloud import CloudBusy, CloudRefused, MachineGone
 
 
 async def call(

@@ -12,9 +12,9 @@ from poorwill.core.launch import Running
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.ports.log import Log
 from poorwill.core.words import ReplicaId
-from poorwill.tiers.hibernated.cloud import MachineGone, MachineState
-from poorwill.tiers.hibernated.machine import RentedMachine
-from poorwill.tiers.processes.readiness import http_status
+from poorwill.hosts.processes.readiness import http_status
+from poorwill.hosts.rented.cloud import MachineGone, MachineState
+from poorwill.hosts.rented.machine import RentedMachine
 
 
 @dataclass(slots=True, kw_only=True)

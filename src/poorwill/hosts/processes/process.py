@@ -21,10 +21,10 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Phase, ReplicaId
-from poorwill.tiers.processes import procfs
-from poorwill.tiers.processes.blocking import open_pidfd, process_end
-from poorwill.tiers.processes.enginelog import bound_log, mark_start, open_log, tail
-from poorwill.tiers.processes.session import reap, send, session_gone
+from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes.blocking import open_pidfd, process_end
+from poorwill.hosts.processes.enginelog import bound_log, mark_start, open_log, tail
+from poorwill.hosts.processes.session import reap, send, session_gone
 
 MARK = "POORWILL_REPLICA"
 """Name of the variable that marks a process as an engine of some fleet; its value is `_Mark` as JSON."""

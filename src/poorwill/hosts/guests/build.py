@@ -17,10 +17,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.tiers.suspended.guest.archive import Archive, ArchiveError
-from poorwill.tiers.suspended.guest.directory import INITRD, KERNEL, Guest, digest_of, write_guest
-from poorwill.tiers.suspended.guest.kernel import MODULES, Kernel, module_order
-from poorwill.tiers.suspended.guest.python_files import (
+from poorwill.hosts.guests.archive import Archive, ArchiveError
+from poorwill.hosts.guests.directory import INITRD, KERNEL, Guest, digest_of, write_guest
+from poorwill.hosts.guests.kernel import MODULES, Kernel, module_order
+from poorwill.hosts.guests.python_files import (
     INTERPRETER,
     LIBRARIES,
     PACKAGES,
@@ -163,11 +163,11 @@ def _environment(plan: GuestPlan) -> str:
 
 
 def _path(name: str) -> Path:
-    return Path(str(files("poorwill.tiers.suspended.guest").joinpath(name)))
+    return Path(str(files("poorwill.hosts.guests").joinpath(name)))
 
 
 def _resource(name: str) -> str:
-    return files("poorwill.tiers.suspended.guest").joinpath(name).read_text(encoding="utf-8")
+    return files("poorwill.hosts.guests").joinpath(name).read_text(encoding="utf-8")
 
 
 def _fault(message: str, hint: str) -> OperatorFault:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
-from poorwill.tiers.hibernated.cloud import Cloud, CloudBusy, CloudRefused, MachineState, Seen, Verb
+from poorwill.hosts.rented.cloud import Cloud, CloudBusy, CloudRefused, MachineState, Seen, Verb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

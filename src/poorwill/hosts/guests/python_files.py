@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from poorwill.tiers.suspended.guest.archive import Archive, ArchiveError
+from poorwill.hosts.guests.archive import Archive, ArchiveError
 
 INTERPRETER = "/usr/bin/python3"
 PACKAGES = "/usr/lib/guest-packages"

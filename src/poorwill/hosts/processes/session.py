@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from poorwill.core.ports.driver import DriverError
-from poorwill.tiers.processes import procfs
-from poorwill.tiers.processes.procfs import ProcessStat
+from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes.procfs import ProcessStat
 
 GONE_LIMIT_S = 10.0
 """How long a killed process may take to disappear; longer means it hangs inside the kernel."""

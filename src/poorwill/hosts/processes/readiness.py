@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.driver import DriverError
-from poorwill.tiers.processes import procfs
-from poorwill.tiers.processes.blocking import open_pidfd, process_end
-from poorwill.tiers.processes.process import EngineProcesses
+from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes.blocking import open_pidfd, process_end
+from poorwill.hosts.processes.process import EngineProcesses
 
 FIRST_DELAY_S = 0.004
 LONGEST_DELAY_S = 0.1

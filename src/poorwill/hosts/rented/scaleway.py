@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from poorwill.tiers.hibernated.cloud import CloudBusy, MachineState, Seen, Verb
-from poorwill.tiers.hibernated.cloud_http import call, refusal
+from poorwill.hosts.rented.cloud import CloudBusy, MachineState, Seen, Verb
+from poorwill.hosts.rented.cloud_http import call, refusal
 
 API = "https://api.scaleway.com"
 
