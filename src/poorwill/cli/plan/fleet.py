@@ -1,4 +1,4 @@
-"""What a fleet knows of its models' tiers, for `poorwill plan`: measured wakes, predictions, rates."""
+"""What is known of a model's tiers besides the flags: measured by its fleet, or predicted."""
 
 import argparse
 import os
@@ -7,14 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from poorwill.cli.ledger import ledger_path
-from poorwill.cli.parsing.target import read_fleet
+from poorwill.cli.parsing.model_options import (
+    described_machine,
+    described_start,
+    fleet_host,
+    given_figures,
+)
+from poorwill.cli.parsing.target import DEFAULT_FILE, fleet_path, read_fleet
 from poorwill.cli.parsing.verb import Streams
-from poorwill.cli.plan.tiers import MEASURED, Known, predicted
+from poorwill.cli.plan.typed import cost_options
 from poorwill.coldstart.prediction import total
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host
 from poorwill.compose.plans import tier_costs
-from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import Tier
 from poorwill.engines.measured.expectation import expected_wakes
@@ -22,6 +28,8 @@ from poorwill.fleet.recovery import replica_id
 from poorwill.ledger.history.recovery import Recovered, recovered
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
+from poorwill.planner.jobs import FleetModel
+from poorwill.planner.ladder import MEASURED, KnownTiers, predict_tiers, prediction_source
 from poorwill.planner.simulation.scenario import TierTimes
 
 MEASURED_WAKES = 16
@@ -55,7 +63,7 @@ class FleetKnown:
             if phases and not wakes:
                 guess = total(phases)
                 wakes = (guess.expected_us,)
-                source = predicted(f"from {model.name}'s files", guess.low_us, guess.high_us)
+                source = prediction_source(f"from {model.name}'s files", guess.low_us, guess.high_us)
             tiers.append(
                 TierTimes(
                     tier=tier,
@@ -67,11 +75,37 @@ class FleetKnown:
             )
         return tuple(tiers)
 
+    def planned(self, model: ModelSettings) -> FleetModel:
+        """Return the model with everything the planner needs to know of it."""
+        return FleetModel(settings=model, tiers=self.tiers(model), active_nusd_h=self.active_nusd_h(model))
+
     def active_nusd_h(self, model: ModelSettings) -> int:
         """Return what an hour of the ready model costs."""
         tiers = [Tier.COLD]
         costs = tier_costs(model, tiers, self.fleet.rates, self.known, now_us=self.now_us)
         return costs[Tier.COLD].active_nusd_h
+
+
+def known_tiers(options: argparse.Namespace, streams: Streams) -> KnownTiers:
+    """Return what the figures on the command line predict, or what a fleet knows of the model named.
+
+    A fleet is asked if --fleet names one, or if --model is a model of ./fleet.toml. Raises OperatorFault for
+    impossible figures, ConfigFault for a fleet that cannot be read.
+    """
+    if options.params is not None:
+        machine = described_machine(options, fleet_host(options, streams))
+        return predict_tiers(described_start(options), machine, cost_options(options))
+    given = given_figures(options)
+    if given:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"--params is missing, for which {given[0]} is given",
+            hint="how many parameters the model has, such as --params 70e9",
+        )
+    named = options.fleet != DEFAULT_FILE
+    if options.ledger or not (named or (options.model and os.path.exists(fleet_path(options)))):
+        return KnownTiers()
+    return fleet_tiers(options, streams, named=named)
 
 
 def measured(db: sqlite3.Connection, fleet: FleetSettings, env: Mapping[str, str]) -> FleetKnown:
@@ -82,7 +116,7 @@ def measured(db: sqlite3.Connection, fleet: FleetSettings, env: Mapping[str, str
     return FleetKnown(fleet=fleet, known=known, host=host, env=env, now_us=known.last_us)
 
 
-def fleet_tiers(options: argparse.Namespace, streams: Streams, *, named: bool) -> Known:
+def fleet_tiers(options: argparse.Namespace, streams: Streams, *, named: bool) -> KnownTiers:
     """Return what a fleet knows of the model that --model names, or of its only one.
 
     `named`: the fleet was named on the command line; one that merely lies here need not have the model.
@@ -94,7 +128,7 @@ def fleet_tiers(options: argparse.Namespace, streams: Streams, *, named: bool) -
     model = next((model for model in fleet.models if model.name == wanted), None)
     if model is None:
         if not named:
-            return Known()
+            return KnownTiers()
         what = f"the fleet has no model {wanted!r}" if wanted else "which of the fleet's models?"
         hint = "--model " + " or --model ".join(names)
         raise OperatorFault(ErrorCode.MODEL_NOT_FOUND, what, hint=hint)
@@ -106,7 +140,7 @@ def fleet_tiers(options: argparse.Namespace, streams: Streams, *, named: bool) -
     else:
         host = known_host(fleet, (), env=streams.env)
         found = FleetKnown(fleet=fleet, known=NOTHING, host=host, env=streams.env, now_us=now_us)
-    return Known(
+    return KnownTiers(
         tiers={times.tier: times for times in found.tiers(model)},
         ladder=model.replica.park.ladder,
         active_nusd_h=found.active_nusd_h(model) if fleet.rates else None,

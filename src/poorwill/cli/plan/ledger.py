@@ -4,26 +4,22 @@ import argparse
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
-from zoneinfo import ZoneInfo
 
 from poorwill.cli.ledger import asked_period, fleet_of, ledger_path
 from poorwill.cli.parsing.verb import Streams
-from poorwill.cli.plan.fleet import FleetKnown, measured
-from poorwill.cli.plan.job import MONTH_US, Job, rule_of
-from poorwill.cli.plan.options import flat, floor_of
-from poorwill.cli.plan.tiers import cold_of, flagged, known_tiers, scenario_of
+from poorwill.cli.plan.fleet import FleetKnown, known_tiers, measured
+from poorwill.cli.plan.typed import job_options
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.words import ModelName
 from poorwill.ledger.bill.items import last_instant
 from poorwill.ledger.dates import Period, iso
 from poorwill.ledger.history.demand import demanded_models, known_from_us, past_requests
 from poorwill.ledger.schema import reading
+from poorwill.planner.jobs import MONTH_US, Job, fleet_job, history_job
+from poorwill.planner.ladder import KnownTiers
 from poorwill.planner.report.advice import Own
 from poorwill.planner.report.figures import length
-from poorwill.planner.simulation.scenario import Scenario
 from poorwill.planner.traces.trace import UNKNOWN, Trace, new_trace
-from poorwill.policies import make_floor
 
 ELSEWHERE = "--trace and --synthetic plan without a ledger"
 
@@ -106,36 +102,8 @@ def _own_job(
     """Return the job for one model of the fleet, with its own rates, measured times, floor and policy."""
     models = known.fleet.models if known else ()
     model = next((model for model in models if model.name == own.model), None)
+    asked = job_options(options)
     if known is None or model is None:
-        origin_us = trace.origin_us or 0
-        scenario = scenario_of(options, known_tiers(options, streams), span_us=span_us, origin_us=origin_us)
-        stated = flat(options.idle_s)
-        return Job(
-            trace=trace,
-            rule=rule_of(options),
-            scenario=scenario,
-            cold=cold_of(scenario.tiers),
-            floor=floor_of(options),
-            own=replace(own, idle_us=stated[0] if len(stated) == 1 else None),
-        )
-    told = known_tiers(options, streams).tiers if options.params is not None else {}
-    tiers = flagged(known.tiers(model), options, told)
-    active = options.active_usd_h
-    scenario = Scenario(
-        span_us=span_us,
-        active_nusd_h=known.active_nusd_h(model) if active is None else active,
-        tiers=tiers,
-        max_concurrency=model.replica.max_concurrency,
-        wait_nusd_s=options.wait_usd_s or model.policy.wait_nusd_s,
-        origin_us=trace.origin_us or 0,
-    )
-    floored = bool(model.floor.always or model.floor.windows)
-    return Job(
-        trace=trace,
-        rule=rule_of(options),
-        scenario=scenario,
-        cold=cold_of(tiers),
-        floor=make_floor(model.floor, zone_of=ZoneInfo) if floored else floor_of(options),
-        own=replace(own, policy=model.policy.name, idle_us=model.policy.idle_us),
-        bridge=model.hosted if model.hosted is not None and model.hosted.bridge else None,
-    )
+        return history_job(trace, own, asked, known_tiers(options, streams), span_us=span_us)
+    predicted = known_tiers(options, streams) if options.params is not None else KnownTiers()
+    return fleet_job(trace, own, asked, known.planned(model), predicted.tiers, span_us=span_us)

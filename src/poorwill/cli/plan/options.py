@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import chain
@@ -14,6 +13,7 @@ from poorwill.core.money import nusd
 from poorwill.core.policy import FloorSchedule
 from poorwill.core.settings import FloorSettings, FloorWindow
 from poorwill.core.words import SECOND_US, Tier
+from poorwill.planner.ladder import TierOverride
 from poorwill.planner.report.verdict import Circumstances
 from poorwill.planner.traces.synthetic import KINDS
 from poorwill.policies import make_floor
@@ -268,24 +268,14 @@ def _sizes(text: str) -> tuple[float, ...]:
     return tuple(_positive(part) for part in text.split(","))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TierGiven:
-    """What one --tier says; None or empty where it leaves something out."""
-
-    tier: Tier
-    wake_us: tuple[int, ...] = ()
-    park_us: int | None = None
-    parked_nusd_h: int | None = None
-
-
-def _tier(text: str) -> TierGiven:
+def _tier(text: str) -> TierOverride:
     name, *rest = text.split(":")
     if name not in set(Tier) or len(rest) > 3:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not TIER:WAKE_S:PARK_S:USD_H; tiers: {', '.join(Tier)}"
         )
     wake, park, parked = (*rest, "", "", "")[:3]
-    return TierGiven(
+    return TierOverride(
         tier=Tier(name),
         wake_us=_durations(wake) if wake else (),
         park_us=us(park) if park else None,

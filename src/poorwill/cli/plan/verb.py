@@ -1,65 +1,30 @@
 """`poorwill plan`: what each way of serving would cost, how long users would wait, what to choose."""
 
 import argparse
-import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 from poorwill.cli.ledger import add_ledger_options, add_period_options
 from poorwill.cli.parsing.target import add_json_option
 from poorwill.cli.parsing.verb import Streams, Verb
-from poorwill.cli.plan import pool as plan_pool
 from poorwill.cli.plan.conflicts import check_asked
-from poorwill.cli.plan.job import Job, jobs
-from poorwill.cli.plan.options import EPILOG, add_options, circumstances, flat
-from poorwill.cli.plan.tiers import known_tiers, scenario_of
+from poorwill.cli.plan.fleet import known_tiers
+from poorwill.cli.plan.ledger import own_jobs
+from poorwill.cli.plan.options import EPILOG, add_options
+from poorwill.cli.plan.typed import cost_options, hosted_options, job_options, judge_options, pool_options
 from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.words import SECOND_US, Cause
 from poorwill.planner.alternatives import duty
-from poorwill.planner.alternatives.hosted import (
-    HostedBill,
-    Offer,
-    TokenGuess,
-    find_offer,
-    hosted_bill,
-    offer_of,
-)
+from poorwill.planner.alternatives.hosted import find_offer
+from poorwill.planner.jobs import Job, load_requests, trace_job
+from poorwill.planner.ladder import new_scenario
+from poorwill.planner.plan import judge_job
 from poorwill.planner.report import terminal
-from poorwill.planner.report.advice import advice, reservation
 from poorwill.planner.report.drawing import draw
-from poorwill.planner.report.picture import Picture, new_picture
-from poorwill.planner.report.report import (
-    Report,
-    as_json,
-    as_text,
-    frontier,
-    last_lines,
-    tier_lines,
-    tiers_json,
-)
-from poorwill.planner.report.verdict import Case, judge, peak_rps
-from poorwill.planner.simulation.evaluate import (
-    BRIDGE,
-    HOSTED,
-    YARDSTICK,
-    Entrant,
-    Field,
-    Load,
-    entrants,
-    loads_of,
-)
-from poorwill.planner.simulation.hindsight import idle_curve
-from poorwill.planner.simulation.outcome import Outcome
-
-DEFAULT_IDLES_US = tuple(seconds * SECOND_US for seconds in (90, 300, 900, 3600))
-"""Judged where no --idle-s is given: what peers use, and two longer ones."""
-
-
-FLOORLESS = "clairvoyant keeps to no floor, so `x best` counts the floor's price as a loss"
+from poorwill.planner.report.picture import Picture
+from poorwill.planner.report.pool_report import pool_json, pool_text
+from poorwill.planner.report.report import Report, as_json, as_text, last_lines, tier_lines, tiers_json
+from poorwill.planner.shared_pool import DEFAULT_SPAN_US, plan_pool
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -73,10 +38,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
 async def _run(options: argparse.Namespace, streams: Streams) -> int:
     check_asked(options)  # before the work, not after it
     if options.tenants is not None:
-        return await plan_pool.run(options, streams)
+        return await _pool(options, streams)
     if not (options.trace or options.synthetic or options.from_ledger):
         return _duty(options, streams)
-    drawn = [await _report(options, streams, job) for job in jobs(options, streams)]
+    judged = judge_options(options, today_us=_now_us())
+    told = _tell_progress(streams)
+    drawn = [await judge_job(job, judged, progress=told) for job in _jobs(options, streams)]
+    _clear_progress(streams)
     if options.plot:
         _draw(options.plot, drawn)
     if options.json:
@@ -89,6 +57,50 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
             streams.say("\n" + terminal.as_text(picture))
     for line in last_lines([report for report, _ in drawn]):
         streams.say(line)
+    return 0
+
+
+def _jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
+    """Yield the reports to make: one, or from a ledger one per model."""
+    if options.from_ledger:
+        yield from own_jobs(options, streams)
+        return
+    asked = job_options(options)
+    requests = load_requests(asked.trace)
+    for line in requests.skipped:
+        streams.tell(line)
+    yield trace_job(requests, asked, known_tiers(options, streams))
+
+
+def _tell_progress(streams: Streams) -> Callable[[str, int, int], None] | None:
+    """Return what shows progress on a terminal; None in a pipe."""
+    if not streams.progress:
+        return None
+
+    def tell(what: str, number: int, of: int) -> None:
+        streams.stderr.write(f"\r\x1b[K{what} ({number:,}/{of:,})")
+        streams.stderr.flush()
+
+    return tell
+
+
+def _clear_progress(streams: Streams) -> None:
+    if streams.progress:
+        streams.stderr.write("\r\x1b[K")
+
+
+async def _pool(options: argparse.Namespace, streams: Streams) -> int:
+    span_us = options.span_s or DEFAULT_SPAN_US
+    known = known_tiers(options, streams)
+    scenario = new_scenario(cost_options(options), known, span_us=span_us, origin_us=0)
+    plan = await plan_pool(pool_options(options), scenario, progress=_tell_progress(streams))
+    _clear_progress(streams)
+    if options.json:
+        tiers = tiers_json(scenario.tiers[:1])
+        streams.say_json(pool_json(plan.outcomes, plan.alone_nusd, span_us) | {"tiers": tiers})
+    else:
+        told = [*pool_text(plan.outcomes, plan.alone_nusd, span_us), *tier_lines(scenario.tiers[:1])]
+        streams.say("\n".join(told))
     return 0
 
 
@@ -108,14 +120,15 @@ def _duty(options: argparse.Namespace, streams: Streams) -> int:
             "nothing to plan from",
             hint="give --trace FILE, --synthetic KIND, --from-ledger or --hours-per-day H",
         )
-    scenario = scenario_of(options, known_tiers(options, streams), span_us=0, origin_us=0)
+    scenario = new_scenario(cost_options(options), known_tiers(options, streams), span_us=0, origin_us=0)
     use = duty.Use(
         hours_per_day=_number(options.hours_per_day, most=24),
         wakes_per_day=_number(options.wakes_per_day),
         costs=scenario.costs()[scenario.tiers[0].tier],
         wait_nusd_s=options.wait_usd_s,
     )
-    blend = _blend(find_offer(options.hosted, options.prices), options)
+    hosted = hosted_options(options)
+    blend = duty.blend_of(find_offer(hosted.name, hosted.table), hosted.tokens, today_us=_now_us())
     if options.json:
         streams.say_json(duty.as_json(use, blend) | {"tiers": tiers_json(scenario.tiers[:1])})
     else:
@@ -134,133 +147,8 @@ def _number(text: str, *, most: int | None = None) -> Fraction:
     return value
 
 
-def _blend(offer: Offer, options: argparse.Namespace) -> duty.Blend:
-    """Return the price of the assumed mix of prompt and output tokens, as of today."""
-    prompt, output = options.prompt_tokens, options.output_tokens
-    today = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=_now_us())
-    quote = offer.quote(today, prompt)
-    usd = (quote.input_usd * prompt + quote.output_usd * output) / (prompt + output)
-    return duty.Blend(
-        name=offer.name,
-        source=f"{offer.source}, {today:%Y-%m-%d}",
-        usd_per_mtok=usd.quantize(Decimal("0.0001")),
-        mix=f"{prompt} prompt to {output} output tokens",
-    )
-
-
 def _now_us() -> int:
     return SystemClock.started().now_us()
-
-
-def _offer(options: argparse.Namespace, job: Job) -> Offer:
-    """Return the hosted API that is named, else where the model's bridge leads, else the reference."""
-    if options.hosted is None and job.bridge is not None:
-        return offer_of(job.bridge)
-    return find_offer(options.hosted, options.prices)
-
-
-async def _report(options: argparse.Namespace, streams: Streams, job: Job) -> tuple[Report, Picture]:
-    """Judge every way to serve one job. Cancelled: between two of them."""
-    bill = hosted_bill(
-        job.trace,
-        _offer(options, job),
-        guess=TokenGuess(prompt=options.prompt_tokens, output=options.output_tokens),
-        today_us=_now_us(),
-    )
-    loads = loads_of(job.trace, job.rule, bill)
-    field = Field(
-        scenario=job.scenario,
-        cold=job.cold,
-        idles_us=tuple(dict.fromkeys((*job.idles_us, *(flat(options.idle_s) or DEFAULT_IDLES_US)))),
-        floor=job.floor,
-        bill=bill,
-    )
-    ways = list(entrants(field))
-    outcomes = await _accounts(ways, loads, streams)
-    report = _judged(options, job, ways, outcomes, loads, bill)
-    return report, _pictured(report, job, ways, loads)
-
-
-def _pictured(report: Report, job: Job, ways: Sequence[Entrant], loads: Sequence[Load]) -> Picture:
-    timeline: list[tuple[int, Cause]] = []
-    # A hosted API has no states to draw: then those of the policy that follows one's own demand.
-    drawn = "adaptive" if report.verdict.policy == HOSTED else report.verdict.policy
-    chosen = next(way for way in ways if way.name == drawn)
-    if loads:
-        chosen.run(loads[0], timeline)
-    even = next(way for way in ways if way.name == "break-even")
-    return new_picture(
-        report,
-        loads,
-        even_us=even.idle_us,
-        policy=drawn,
-        timeline=timeline,
-        origin_us=job.scenario.origin_us,
-    )
-
-
-async def _accounts(ways: Sequence[Entrant], loads: Sequence[Load], streams: Streams) -> dict[str, Outcome]:
-    """Price every way to serve, telling on a terminal how far it is. Cancelled between two of them."""
-    outcomes: dict[str, Outcome] = {}
-    for number, way in enumerate(ways, start=1):
-        if streams.progress:
-            streams.stderr.write(f"\r\x1b[Kpricing {way.name} ({number}/{len(ways)})")
-            streams.stderr.flush()
-        await asyncio.sleep(0)
-        outcomes[way.name] = way.account(loads)
-    if streams.progress:
-        streams.stderr.write("\r\x1b[K")
-    return outcomes
-
-
-def _judged(
-    options: argparse.Namespace,
-    job: Job,
-    ways: Sequence[Entrant],
-    outcomes: dict[str, Outcome],
-    loads: Sequence[Load],
-    bill: HostedBill,
-) -> Report:
-    said, scenario = circumstances(options), job.scenario
-    if job.bridge is not None:
-        said = replace(said, hosted_named=True)
-    case = Case(
-        requests=len(job.trace),
-        span_us=scenario.span_us,
-        peak_rps=peak_rps(job.trace.arrival_us),
-        choices=[
-            outcomes[way.name]
-            for way in ways
-            if way.runs_in_serve and (way.name != BRIDGE or said.hosted_named)
-        ],
-        offer=None if said.hosted_named else outcomes[BRIDGE],
-        hosted=bill,
-        wait_nusd_s=scenario.wait_nusd_s,
-        on_paper=[outcomes[name] for name in ("cold", "hibernate")],
-    )
-    aside = {YARDSTICK} if said.hosted_named else {YARDSTICK, HOSTED}
-    real = [outcome for name, outcome in outcomes.items() if name not in aside]
-    curve = idle_curve(loads, scenario, floor=job.floor, also_us=job.idles_us)
-    own = job.own
-    return Report(
-        source=job.trace.source,
-        requests=len(job.trace),
-        span_us=scenario.span_us,
-        replicas=len(loads),
-        outcomes=tuple(outcomes.values()),
-        yardstick=outcomes[YARDSTICK],
-        wait_nusd_s=scenario.wait_nusd_s,
-        frontier=[outcome.policy for outcome in frontier(real)],
-        verdict=judge(case, said),
-        curve=curve,
-        tiers=scenario.tiers,
-        model=own.model if own else "",
-        period=own.period if own else "",
-        advice=advice(own, outcomes, curve) if own else "",
-        reservation=reservation(len(job.trace), scenario.span_us) if own else "",
-        prices={"hosted": f"{bill.offer.name}, {bill.offer.source}, as of {bill.as_of}"},
-        notes=(*job.notes, *bill.notes, *(() if job.floor is None else (FLOORLESS,))),
-    )
 
 
 VERB = Verb(

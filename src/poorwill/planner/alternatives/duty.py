@@ -1,11 +1,13 @@
 """The closed-form arithmetic of duty cycles: no trace, no simulation, every formula with its numbers."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 
 from poorwill.core.money import NUSD, dollars, rounded
 from poorwill.core.words import HOUR_US, SECOND_US
+from poorwill.planner.alternatives.hosted import EPOCH, Offer, TokenGuess
 from poorwill.policies import TierCosts, break_even_us
 
 MONTH_H = 720
@@ -64,6 +66,20 @@ class Blend:
     def tokens_for(self, nusd: int) -> int:
         """Return how many tokens so much money buys."""
         return int(Decimal(nusd) / NUSD / self.usd_per_mtok * 1_000_000)
+
+
+def blend_of(offer: Offer, tokens: TokenGuess, *, today_us: int) -> Blend:
+    """Return the price of the assumed mix of prompt and output tokens, as of today."""
+    today = EPOCH + timedelta(microseconds=today_us)
+    quote = offer.quote(today, tokens.prompt)
+    usd = quote.input_usd * tokens.prompt + quote.output_usd * tokens.output
+    each = usd / (tokens.prompt + tokens.output)
+    return Blend(
+        name=offer.name,
+        source=f"{offer.source}, {today:%Y-%m-%d}",
+        usd_per_mtok=each.quantize(Decimal("0.0001")),
+        mix=f"{tokens.prompt} prompt to {tokens.output} output tokens",
+    )
 
 
 def lines(use: Use, blend: Blend | None) -> list[str]:

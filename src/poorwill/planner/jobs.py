@@ -1,0 +1,187 @@
+"""What one report is about: a trace and the world it is replayed in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from zoneinfo import ZoneInfo
+
+from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.format import counted
+from poorwill.core.policy import FloorSchedule
+from poorwill.core.settings import HostedSettings, ModelSettings
+from poorwill.core.words import SECOND_US, Tier
+from poorwill.planner.ladder import CostOptions, KnownTiers, cold_tier, new_scenario, override_ladder
+from poorwill.planner.report.advice import Own
+from poorwill.planner.simulation.scenario import Scenario, TierTimes
+from poorwill.planner.traces.readers import read_trace
+from poorwill.planner.traces.service import ServiceRule
+from poorwill.planner.traces.synthetic import Draw, draw_trace
+from poorwill.planner.traces.trace import Trace
+from poorwill.policies import make_floor
+
+MONTH_US = 30 * 86_400 * SECOND_US
+"""The span of a drawn trace, and how far a plan from the ledger looks back by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceOptions:
+    """Which requests to replay."""
+
+    path: str | None = None
+    draw: Draw | None = None
+    """Draw a trace instead of reading one."""
+    span_us: int | None = None
+    origin_us: int | None = None
+    model: str | None = None
+    one_replica: bool = False
+    refuse_bad_rows: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """What the user says about the requests and the world they are replayed in."""
+
+    trace: TraceOptions = field(default_factory=TraceOptions)
+    costs: CostOptions = field(default_factory=CostOptions)
+    service: ServiceRule = field(default_factory=ServiceRule)
+    floor: FloorSchedule | None = None
+    idles_us: tuple[int, ...] = ()
+    """Fixed idle times to judge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetModel:
+    """A model of the fleet and what the fleet has measured of it."""
+
+    settings: ModelSettings
+    tiers: tuple[TierTimes, ...]
+    active_nusd_h: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One report to make."""
+
+    trace: Trace
+    rule: ServiceRule
+    scenario: Scenario
+    cold: TierTimes
+    floor: FloorSchedule | None = None
+    own: Own | None = None
+    """What the operator runs now, if the job is about the fleet's own history."""
+    bridge: HostedSettings | None = None
+    """Where the model's own bridge leads, if it has one."""
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def idles_us(self) -> tuple[int, ...]:
+        """Return the operator's own fixed idle time, judged before all others."""
+        return () if self.own is None or self.own.idle_us is None else (self.own.idle_us,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requests:
+    """A trace, what to say of it in the report, and which of its rows were skipped."""
+
+    trace: Trace
+    notes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+def load_requests(options: TraceOptions) -> Requests:
+    """Draw or read the trace. Raises as `read_trace` does."""
+    if options.draw is not None:
+        return Requests(trace=draw_trace(options.draw))
+    assert options.path is not None
+    reading = read_trace(options.path, refuse_bad=options.refuse_bad_rows)
+    notes = []
+    if reading.bad_count:
+        notes.append(f"{counted(reading.bad_count, 'bad row')} skipped (--bad-rows refuse stops instead)")
+    if reading.unsorted:
+        notes.append(f"{counted(reading.unsorted, 'row')} out of order, sorted")
+    return Requests(
+        trace=reading.trace,
+        notes=tuple(notes),
+        skipped=tuple(f"{options.path}: {problem}: skipped" for problem in reading.bad),
+    )
+
+
+def trace_job(requests: Requests, options: JobOptions, known: KnownTiers) -> Job:
+    """Return the job for a trace that was read or drawn. Raises RequestFault if no request is left of it."""
+    trace, notes, asked = requests.trace, list(requests.notes), options.trace
+    if asked.origin_us is not None:
+        trace = replace(trace, origin_us=asked.origin_us)
+    if asked.model is not None:
+        trace = trace.only(asked.model)
+    if asked.one_replica:
+        trace = trace.merged()
+    span_us = asked.span_us or (MONTH_US if asked.draw else _whole_span_us(trace, options.service))
+    beyond = int((trace.arrival_us >= span_us).sum())
+    if beyond:
+        notes.append(f"{counted(beyond, 'request')} after the span's end left out")
+        trace = trace.before(span_us)
+    if not len(trace):
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"no request of {trace.source} arrives within the span",
+            hint="a longer --span-s, or more --requests-per-day",
+        )
+    scenario = new_scenario(options.costs, known, span_us=span_us, origin_us=trace.origin_us or 0)
+    return Job(
+        trace=trace,
+        rule=options.service,
+        scenario=scenario,
+        cold=cold_tier(scenario.tiers),
+        floor=options.floor,
+        notes=notes,
+    )
+
+
+def history_job(trace: Trace, own: Own, options: JobOptions, known: KnownTiers, *, span_us: int) -> Job:
+    """Return the job for a model's history without its fleet: rates and wakes come from the options."""
+    scenario = new_scenario(options.costs, known, span_us=span_us, origin_us=trace.origin_us or 0)
+    stated = options.idles_us
+    return Job(
+        trace=trace,
+        rule=options.service,
+        scenario=scenario,
+        cold=cold_tier(scenario.tiers),
+        floor=options.floor,
+        own=replace(own, idle_us=stated[0] if len(stated) == 1 else None),
+    )
+
+
+def fleet_job(
+    trace: Trace,
+    own: Own,
+    options: JobOptions,
+    model: FleetModel,
+    predicted: Mapping[Tier, TierTimes],
+    *,
+    span_us: int,
+) -> Job:
+    """Return the job for a model of the fleet: its own rates, measured times, floor and policy."""
+    costs, settings = options.costs, model.settings
+    tiers = override_ladder(model.tiers, costs, predicted)
+    floored = bool(settings.floor.always or settings.floor.windows)
+    return Job(
+        trace=trace,
+        rule=options.service,
+        scenario=Scenario(
+            span_us=span_us,
+            active_nusd_h=model.active_nusd_h if costs.active_nusd_h is None else costs.active_nusd_h,
+            tiers=tiers,
+            max_concurrency=settings.replica.max_concurrency,
+            wait_nusd_s=costs.wait_nusd_s or settings.policy.wait_nusd_s,
+            origin_us=trace.origin_us or 0,
+        ),
+        cold=cold_tier(tiers),
+        floor=make_floor(settings.floor, zone_of=ZoneInfo) if floored else options.floor,
+        own=replace(own, policy=settings.policy.name, idle_us=settings.policy.idle_us),
+        bridge=settings.hosted if settings.hosted is not None and settings.hosted.bridge else None,
+    )
+
+
+def _whole_span_us(trace: Trace, rule: ServiceRule) -> int:
+    """Return the default span: to the last request's end, in whole seconds."""
+    last = int((trace.arrival_us + rule.times(trace)).max())
+    return max(-(-last // SECOND_US), 1) * SECOND_US

@@ -1,0 +1,166 @@
+"""Judges every way to serve a job: the report and the pictures of `poorwill plan`."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from poorwill.core.words import SECOND_US, Cause
+from poorwill.planner.alternatives.hosted import (
+    HostedBill,
+    Offer,
+    TokenGuess,
+    find_offer,
+    hosted_bill,
+    offer_of,
+)
+from poorwill.planner.jobs import Job
+from poorwill.planner.report.advice import advice, reservation
+from poorwill.planner.report.picture import Picture, new_picture
+from poorwill.planner.report.report import Report, frontier
+from poorwill.planner.report.verdict import Case, Circumstances, judge, peak_rps
+from poorwill.planner.simulation.evaluate import (
+    BRIDGE,
+    HOSTED,
+    YARDSTICK,
+    Entrant,
+    Field,
+    Load,
+    entrants,
+    loads_of,
+)
+from poorwill.planner.simulation.hindsight import idle_curve
+from poorwill.planner.simulation.outcome import Outcome
+
+DEFAULT_IDLES_US = tuple(seconds * SECOND_US for seconds in (90, 300, 900, 3600))
+"""Judged when no --idle-s is given: what peers use, and two longer ones."""
+
+FLOORLESS = "clairvoyant keeps to no floor, so `x best` counts the floor's price as a loss"
+
+Progress = Callable[[str, int, int], None]
+"""Receives what is being priced, its number and how many there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedOptions:
+    """The hosted API to compare with."""
+
+    name: str | None = None
+    """PROVIDER/MODEL; None compares with a reference."""
+    table: str | None = None
+    """A price table of the user's own."""
+    tokens: TokenGuess = field(default_factory=TokenGuess)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeOptions:
+    """What ways to serve are judged, and what the user says about the work."""
+
+    hosted: HostedOptions = field(default_factory=HostedOptions)
+    circumstances: Circumstances = field(default_factory=Circumstances)
+    idles_us: tuple[int, ...] = ()
+    today_us: int = 0
+    """Prices an undated trace."""
+
+
+async def judge_job(
+    job: Job, options: JudgeOptions, *, progress: Progress | None = None
+) -> tuple[Report, Picture]:
+    """Judge every way to serve one job. Cancelled: between two of them."""
+    hosted = options.hosted
+    offer = _offer(hosted, job)
+    bill = hosted_bill(job.trace, offer, guess=hosted.tokens, today_us=options.today_us)
+    loads = loads_of(job.trace, job.rule, bill)
+    ways = list(
+        entrants(
+            Field(
+                scenario=job.scenario,
+                cold=job.cold,
+                idles_us=tuple(dict.fromkeys((*job.idles_us, *(options.idles_us or DEFAULT_IDLES_US)))),
+                floor=job.floor,
+                bill=bill,
+            )
+        )
+    )
+    outcomes: dict[str, Outcome] = {}
+    for number, way in enumerate(ways, start=1):
+        if progress is not None:
+            progress(way.name, number, len(ways))
+        await asyncio.sleep(0)
+        outcomes[way.name] = way.account(loads)
+    report = _report(options.circumstances, job, ways, outcomes, loads, bill)
+    return report, _picture(report, job, ways, loads)
+
+
+def _offer(hosted: HostedOptions, job: Job) -> Offer:
+    """Return the hosted API that is named, else the one the model's bridge leads to, else the reference."""
+    if hosted.name is None and job.bridge is not None:
+        return offer_of(job.bridge)
+    return find_offer(hosted.name, hosted.table)
+
+
+def _picture(report: Report, job: Job, ways: Sequence[Entrant], loads: Sequence[Load]) -> Picture:
+    timeline: list[tuple[int, Cause]] = []
+    # A hosted API has no states to draw: then draw those of the policy that follows the model's own demand.
+    drawn = "adaptive" if report.verdict.policy == HOSTED else report.verdict.policy
+    chosen = next(way for way in ways if way.name == drawn)
+    if loads:
+        chosen.run(loads[0], timeline)
+    even = next(way for way in ways if way.name == "break-even")
+    return new_picture(
+        report,
+        loads,
+        even_us=even.idle_us,
+        policy=drawn,
+        timeline=timeline,
+        origin_us=job.scenario.origin_us,
+    )
+
+
+def _report(
+    said: Circumstances,
+    job: Job,
+    ways: Sequence[Entrant],
+    outcomes: Mapping[str, Outcome],
+    loads: Sequence[Load],
+    bill: HostedBill,
+) -> Report:
+    scenario = job.scenario
+    if job.bridge is not None:
+        said = replace(said, hosted_named=True)
+    case = Case(
+        requests=len(job.trace),
+        span_us=scenario.span_us,
+        peak_rps=peak_rps(job.trace.arrival_us),
+        choices=[
+            outcomes[way.name]
+            for way in ways
+            if way.runs_in_serve and (way.name != BRIDGE or said.hosted_named)
+        ],
+        offer=None if said.hosted_named else outcomes[BRIDGE],
+        hosted=bill,
+        wait_nusd_s=scenario.wait_nusd_s,
+        on_paper=[outcomes[name] for name in ("cold", "hibernate")],
+    )
+    aside = {YARDSTICK} if said.hosted_named else {YARDSTICK, HOSTED}
+    real = [outcome for name, outcome in outcomes.items() if name not in aside]
+    curve = idle_curve(loads, scenario, floor=job.floor, also_us=job.idles_us)
+    own = job.own
+    return Report(
+        source=job.trace.source,
+        requests=len(job.trace),
+        span_us=scenario.span_us,
+        replicas=len(loads),
+        outcomes=tuple(outcomes.values()),
+        yardstick=outcomes[YARDSTICK],
+        wait_nusd_s=scenario.wait_nusd_s,
+        frontier=[outcome.policy for outcome in frontier(real)],
+        verdict=judge(case, said),
+        curve=curve,
+        tiers=scenario.tiers,
+        model=own.model if own else "",
+        period=own.period if own else "",
+        advice=advice(own, outcomes, curve) if own else "",
+        reservation=reservation(len(job.trace), scenario.span_us) if own else "",
+        prices={"hosted": f"{bill.offer.name}, {bill.offer.source}, as of {bill.as_of}"},
+        notes=(*job.notes, *bill.notes, *(() if job.floor is None else (FLOORLESS,))),
+    )

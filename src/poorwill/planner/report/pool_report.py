@@ -1,0 +1,81 @@
+"""The report of a pool that tenants share, as text and as JSON."""
+
+from collections.abc import Sequence
+
+from poorwill.core.format import counted
+from poorwill.core.money import NUSD, dollars
+from poorwill.core.words import SECOND_US
+from poorwill.planner.report.figures import DAY_US, brief_s, length
+from poorwill.planner.simulation.pool import PoolOutcome
+
+SHOWN = 5
+"""Tenants named of those that gave way, or made others give way, most often."""
+
+
+def _per_month(nusd: int, span_us: int) -> int:
+    return round(nusd * 30 * DAY_US / span_us)
+
+
+def pool_text(outcomes: Sequence[PoolOutcome], alone_nusd: int, span_us: int) -> list[str]:
+    """Return the table of pool sizes for a terminal."""
+    tenants = outcomes[0].tenants
+    requests = counted(outcomes[0].waits.requests, "request")
+    lines = [
+        f"{counted(tenants, 'tenant')}, {requests} in {length(span_us)}",
+        "",
+        f"{'hosts':>6} {'tenants/host':>13} {'$/tenant/month':>15} {'of own':>7} {'duty':>6} {'held':>7} ",
+    ]
+    lines[-1] += f"{'p95 wait':>10} {'max':>9} {'wakes':>9} {'evicted':>9} {'starved':>8}"
+    for one in outcomes:
+        waits = one.waits
+        each = dollars(_per_month(one.cost_nusd // tenants, span_us))
+        lines.append(
+            f"{one.pool.hosts:>6,} {tenants / one.pool.hosts:>13,.1f} {each:>15} "
+            f"{one.cost_nusd / max(alone_nusd, 1):>7.0%} {one.duty_cycle:>6.1%} "
+            f"{len(waits.held_us) / max(waits.requests, 1):>7.1%} "
+            f"{brief_s(waits.percentile_us(95)):>8} s {brief_s(waits.max_us):>7} s "
+            f"{one.wakes:>9,} {one.evictions:>9,} {one.starved:>8,}"
+        )
+    each = dollars(_per_month(alone_nusd // tenants, span_us))
+    lines += [
+        "",
+        f"own: a host for each tenant, under the break-even rule: {each} a tenant and month",
+    ]
+    lines.append("starved: wakes that found every host full of busy models and had to wait for room")
+    most = outcomes[0]
+    given = ", ".join(f"{name} {count}" for name, count in most.evicted.most_common(SHOWN))
+    taken = ", ".join(f"{name} {count}" for name, count in most.evicting.most_common(SHOWN))
+    if most.evictions:
+        lines.append(f"with {most.pool.hosts} hosts, gave way most often: {given}")
+        lines.append(f"with {most.pool.hosts} hosts, made others give way: {taken}")
+    return lines
+
+
+def pool_json(outcomes: Sequence[PoolOutcome], alone_nusd: int, span_us: int) -> dict[str, object]:
+    """Return the same figures as JSON."""
+    tenants = outcomes[0].tenants
+    return {
+        "tenants": tenants,
+        "requests": outcomes[0].waits.requests,
+        "span_s": span_us / SECOND_US,
+        "alone_usd_per_tenant_month": _per_month(alone_nusd // tenants, span_us) / NUSD,
+        "pools": [
+            {
+                "hosts": one.pool.hosts,
+                "cost_usd": one.cost_nusd / NUSD,
+                "usd_per_tenant_month": _per_month(one.cost_nusd // tenants, span_us) / NUSD,
+                "duty_cycle": one.duty_cycle,
+                "held_share": len(one.waits.held_us) / max(one.waits.requests, 1),
+                "wait_s": {
+                    **{f"p{p}": one.waits.percentile_us(p) / SECOND_US for p in (50, 95, 99)},
+                    "max": one.waits.max_us / SECOND_US,
+                },
+                "wakes": one.wakes,
+                "evictions": one.evictions,
+                "starved": one.starved,
+                "evicted_most": dict(one.evicted.most_common(SHOWN)),
+                "evicting_most": dict(one.evicting.most_common(SHOWN)),
+            }
+            for one in outcomes
+        ],
+    }
