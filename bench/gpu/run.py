@@ -30,9 +30,9 @@ from poorwill.core.ports.log import Log
 from poorwill.core.settings import EngineSettings, ModelSettings, ReplicaSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.engines.kinds import make_engine
+from poorwill.engines.sleeping import engine_sleeps
 from poorwill.hosts.processes.process import EngineProcesses, subreaper
 from poorwill.tiers.asleep.driver import AsleepDriver
-from poorwill.tiers.asleep.engines import engine_sleeps
 from poorwill.tiers.cold.driver import ColdDriver
 from poorwill.tiers.frozen.criu import find_criu
 from poorwill.tiers.frozen.cuda import CudaDevice, NvidiaCuda
@@ -157,6 +157,7 @@ async def open_bench(launch: Launch, directory: Path, env: dict[str, str], log: 
         clock=clock,
         log=log,
         device=CudaDevice(env=env),
+        sleeps=engine_sleeps(),
     )
     asleep = AsleepDriver(processes=processes, sleeps=engine_sleeps(), clock=clock, log=log)
     cold = ColdDriver(processes=processes, clock=clock, log=log)

@@ -18,11 +18,11 @@ from poorwill.core.settings import (
 )
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.engines.kinds import make_engine
+from poorwill.engines.sleeping import engine_sleeps
 from poorwill.hosts.guests.build import build_guest
 from poorwill.hosts.guests.kernel import fetch_busybox, fetch_kernel
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.tiers.asleep.driver import AsleepDriver
-from poorwill.tiers.asleep.engines import engine_sleeps
 from poorwill.tiers.cold.driver import ColdDriver
 from poorwill.tiers.frozen.criu import find_criu
 from poorwill.tiers.frozen.driver import FrozenDriver

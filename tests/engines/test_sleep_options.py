@@ -4,7 +4,7 @@ import pytest
 
 from poorwill.core.settings import EngineSettings
 from poorwill.engines.kinds import ENGINE_KINDS, cannot_sleep
-from poorwill.tiers.asleep.engines import engine_sleeps
+from poorwill.engines.sleeping import engine_sleeps
 
 
 @pytest.mark.parametrize(

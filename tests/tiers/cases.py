@@ -16,6 +16,7 @@ from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import Driver
 from poorwill.core.words import Tier
 from poorwill.engines.asking import Endpoint, greedy_text
+from poorwill.engines.sleeping import engine_sleeps
 from poorwill.hosts.guests.directory import Guest
 from poorwill.tiers.cold.driver import ColdDriver
 from poorwill.tiers.frozen.criu import Criu
@@ -200,6 +201,7 @@ def new_frozen(fleet: Fleet, criu: Criu, **changes: object) -> FrozenDriver:
         "processes": fleet.processes,
         "clock": fleet.clock,
         "log": fleet.log,
+        "sleeps": engine_sleeps(),
         "ready_limit_s": 20.0,
         **changes,
     }

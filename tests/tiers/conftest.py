@@ -22,7 +22,8 @@ from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.process import MARK, EngineProcesses, subreaper
 from poorwill.tiers.frozen.criu import Criu, find_criu, private_prefix
 from poorwill.tiers.frozen.criu_install import install_criu
-from poorwill.tiers.proof import free_port, prove_frozen
+from poorwill.tiers.frozen.proof import prove_frozen
+from poorwill.tiers.proof import free_port
 
 TINY_ENGINE = Path(__file__).with_name("tiny_engine.py")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from poorwill.core.launch import Launch, Running
+from poorwill.engines.sleeping import engine_sleeps
 from poorwill.engines.weights.gguf_model import make_model
 from poorwill.tiers.asleep.driver import AsleepDriver
-from poorwill.tiers.asleep.engines import engine_sleeps
 from poorwill.tiers.proof import free_port
 
 from .conftest import Fleet

@@ -15,10 +15,10 @@ import pytest
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
 from poorwill.core.words import Phase, Tier
+from poorwill.engines.sleeping import call
 from poorwill.engines.weights.gguf_model import make_model
 from poorwill.hosts.processes import procfs
 from poorwill.tiers.asleep.driver import AsleepDriver
-from poorwill.tiers.asleep.engines import Calls
 from poorwill.tiers.cold.driver import ColdDriver
 from poorwill.tiers.frozen.criu import Criu
 
@@ -176,10 +176,9 @@ async def test_vllm_woken_from_level_two_without_a_reload_answers_garbage_which_
     running = await bed.start(launch)
     text = await asyncio.to_thread(complete, running)
     parked = await bed.driver.park(running, launch, generation=1)
-    calls = Calls.to(running)
-    await calls.post("/wake_up")  # what a client that does not know level 2 would do
+    await call(running, "/wake_up")  # what a client that does not know level 2 would do
     assert await asyncio.to_thread(complete, running) != text
-    await calls.post("/sleep", level=2)
+    await call(running, "/sleep", level=2)
     running = await bed.wake(parked, launch)
     assert await asyncio.to_thread(complete, running) == text
 
@@ -244,7 +243,7 @@ async def test_sglang_dies_of_a_release_while_it_is_busy(bed_of: Callable[[str],
         group.create_task(asyncio.to_thread(_swallowed, running))
         await _busy(running)
         with pytest.raises(DriverError, match="no answer to /release_memory_occupation"):
-            await Calls.to(running).post("/release_memory_occupation", {})
+            await call(running, "/release_memory_occupation", {})
     why = await bed.fleet.processes.exited(running)
     assert "should be called only when idle" in why
 
@@ -353,7 +352,7 @@ async def _failed_park(bed: Bed, running: Running, launch: Launch) -> DriverErro
 async def _busy(running: Running) -> None:
     """Wait until the toy behind a fake decodes a request."""
     async with asyncio.timeout(10):
-        while (await Calls.to(running).get("/toy"))["active"] == 0:  # noqa: ASYNC110
+        while (await call(running, "/toy", method="GET"))["active"] == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

@@ -26,7 +26,8 @@ from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import SERVING, Tier
 from poorwill.ledger.ledger import open_ledger
 from poorwill.tiers.frozen.criu import Criu
-from poorwill.tiers.proof import PROVEN_FILE, pid_caution, prove_cold, prove_frozen
+from poorwill.tiers.frozen.proof import PROVEN_FILE, pid_caution, prove_frozen
+from poorwill.tiers.proof import prove_cold
 
 from .cases import new_cold, new_frozen
 from .conftest import Fleet

@@ -23,7 +23,6 @@ from poorwill.core.ports.driver import DriverError, SnapshotRefused
 from poorwill.core.words import Phase, Tier
 from poorwill.hosts.guests.directory import Guest
 from poorwill.hosts.processes import procfs
-from poorwill.tiers.asleep.engines import Calls
 from poorwill.tiers.snapshots.manifest import decode
 from poorwill.tiers.snapshots.sealing import Sealer
 from poorwill.tiers.suspended.golden import open_golden
@@ -411,10 +410,10 @@ class NotedSleep:
     def refusal(self, launch: Launch) -> str:
         return ""
 
-    async def sleep(self, calls: Calls, launch: Launch) -> None:
+    async def sleep(self, running: Running, launch: Launch) -> None:
         self.told.append("sleep")
 
-    async def wake(self, calls: Calls, launch: Launch) -> None:
+    async def wake(self, running: Running, launch: Launch) -> None:
         self.told.append("wake")
 
 

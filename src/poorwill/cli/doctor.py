@@ -27,7 +27,8 @@ from poorwill.ledger.schema import reading
 from poorwill.telemetry.log import StreamLog
 from poorwill.tiers.frozen.criu import find_criu, private_prefix
 from poorwill.tiers.frozen.criu_install import install_criu
-from poorwill.tiers.proof import Proof, prove_cold, prove_frozen
+from poorwill.tiers.frozen.proof import prove_frozen
+from poorwill.tiers.proof import Proof, prove_cold
 from poorwill.tiers.snapshots.store import SnapshotStore, store_root
 
 FINDING = 1

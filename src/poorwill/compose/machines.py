@@ -1,7 +1,6 @@
 """Virtual machines for a fleet: where a model's guest is, how it is built, and the drivers that run it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
@@ -15,6 +14,7 @@ from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ModelName, Tier
 from poorwill.engines.kinds import ENGINE_KINDS
 from poorwill.engines.recipe import Place
+from poorwill.engines.sleeping import engine_sleeps
 from poorwill.hosts.guests.build import PORT, GuestPlan
 from poorwill.hosts.guests.directory import Guest, open_guest
 from poorwill.hosts.processes.process import EngineProcesses
@@ -22,7 +22,7 @@ from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.suspended.cold import QemuColdDriver
 from poorwill.tiers.suspended.driver import SuspendedDriver
 from poorwill.tiers.suspended.qemu.kvm import prove_kvm
-from poorwill.tiers.suspended.qemu.program import Hypervisor, find_hypervisor
+from poorwill.tiers.suspended.qemu.program import find_hypervisor
 from poorwill.tiers.suspended.qemu.runs import QemuRuns
 
 PROGRAMS = "poorwill.engines.programs"
@@ -33,17 +33,6 @@ GUEST_PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 _LEAST_MIB, _MODEL_COPIES = 512, 2.5
 """Default memory: a floor for system and engine, and room for the weights, a copy and the KV cache."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machines:
-    """The drivers of replicas in virtual machines, and what executes them."""
-
-    guests: Mapping[ModelName, Guest]
-    drivers: Mapping[Tier, Driver]
-    hypervisor: Hypervisor
-    why: str
-    """Why this accelerator, for people."""
 
 
 def guest_home(settings: FleetSettings, model: ModelName) -> Path:
@@ -106,9 +95,9 @@ async def open_machines(
     clock: Clock,
     log: Log,
     snapshots: Snapshots,
-) -> tuple[Machines | None, Mapping[ModelName, tuple[str, str]]]:
-    """Return the machines for the models whose ladder names `suspended`, and why not, and what would mend
-    it, for the others among those.
+) -> tuple[Mapping[ModelName, Mapping[Tier, Driver]], Mapping[ModelName, tuple[str, str]]]:
+    """Return the drivers of each model whose ladder names `suspended`; for those of them that have no guest
+    that works, why, and what would mend it.
 
     Boots one guest under KVM for at most twenty seconds to see whether that works.
     """
@@ -122,11 +111,11 @@ async def open_machines(
         except OperatorFault as fault:
             broken[model.name] = (fault.message, fault.hint or "")
     if not guests:
-        return None, broken
+        return {}, broken
     try:
         hypervisor = await find_hypervisor()
     except OperatorFault as fault:
-        return None, broken | dict.fromkeys(guests, (fault.message, fault.hint or ""))
+        return {}, broken | dict.fromkeys(guests, (fault.message, fault.hint or ""))
     hypervisor, why = await prove_kvm(hypervisor, next(iter(guests.values())))
     log.info("virtual machines", hypervisor=hypervisor.named, why=why)
     runs = QemuRuns(
@@ -140,7 +129,7 @@ async def open_machines(
     suspended, cold = machine_drivers(settings, runs, snapshots)
     await suspended.recover()
     drivers: Mapping[Tier, Driver] = {Tier.SUSPENDED: suspended, Tier.COLD: cold}
-    return Machines(guests=guests, drivers=drivers, hypervisor=hypervisor, why=why), broken
+    return dict.fromkeys(guests, drivers), broken
 
 
 def machine_drivers(
@@ -151,6 +140,11 @@ def machine_drivers(
     store = snapshots.stores[Tier.SUSPENDED]
     in_file = settings.guest_memory == "file" and store.sealer is None
     suspended = SuspendedDriver(
-        runs=runs, store=store, space=snapshots.space, in_file=in_file, exclusive=exclusive
+        runs=runs,
+        store=store,
+        space=snapshots.space,
+        in_file=in_file,
+        sleeps=engine_sleeps(),
+        exclusive=exclusive,
     )
     return suspended, QemuColdDriver(runs=runs, in_file=in_file, exclusive=exclusive)

@@ -9,7 +9,7 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, Processes
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import CloudSettings, FleetSettings
-from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.core.words import ModelName, Tier
 from poorwill.fleet.recovery import replica_id
 from poorwill.hosts.rented import hyperstack, scaleway
 from poorwill.hosts.rented.cloud import Cloud
@@ -34,7 +34,6 @@ class Rented:
     """What the models on rented machines have in place of this machine's drivers."""
 
     models: frozenset[ModelName]
-    machines: Mapping[ReplicaId, RentedMachine]
     drivers: Mapping[Tier, Driver]
     engines: Processes
 
@@ -69,7 +68,6 @@ def rented_machines(settings: FleetSettings, *, env: Mapping[str, str], clock: C
     }
     return Rented(
         models=frozenset(model.name for model in settings.models if model.cloud is not None),
-        machines=machines,
         drivers=drivers,
         engines=RentedEngines(machines=machines, log=log),
     )

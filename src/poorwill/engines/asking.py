@@ -24,17 +24,27 @@ class Endpoint:
     model: str
     extra: Mapping[str, object]
 
-    @property
-    def url(self) -> str:
-        """Return the base URL."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+
+def engine_client(host: str, port: int, *, timeout_s: float | None) -> httpx2.AsyncClient:
+    """Return a client of an engine, for an `async with`; it closes each connection after its answer."""
+    return httpx2.AsyncClient(
+        base_url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
+        timeout=timeout_s,
+        trust_env=False,
+        verify=False,
+        headers={"connection": "close"},
+    )
+
+
+def why_unanswered(path: str, error: httpx2.HTTPError) -> str:
+    """Return, for people, why a call to an engine got no answer."""
+    return f"no answer to {path}: {f'{type(error).__name__} {error}'.strip()}"
 
 
 async def answers(endpoint: Endpoint, path: str, *, timeout_s: float) -> bool:
     """Return whether a GET of `path` gets a 200 now. Cancelled: the connection is closed."""
     try:
-        async with _client(endpoint, timeout_s) as client:
+        async with engine_client(endpoint.host, endpoint.port, timeout_s=timeout_s) as client:
             return (await client.get(path)).status_code == 200
     except httpx2.HTTPError:
         return False
@@ -72,14 +82,13 @@ async def _asked(
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": _PROMPT}]}),
         ("/v1/embeddings", {"input": _PROMPT}),
     )
-    async with _client(endpoint, timeout_s) as client:
+    async with engine_client(endpoint.host, endpoint.port, timeout_s=timeout_s) as client:
         for path, body in questions:
             sampling = {} if path == "/v1/embeddings" else _sampling(endpoint, tokens)
             try:
                 answer = await client.post(path, json={"model": endpoint.model, **body, **sampling})
             except httpx2.HTTPError as error:
-                why = f"{type(error).__name__} {error}".strip()
-                raise DriverError(f"no answer to {path}: {why}") from error
+                raise DriverError(why_unanswered(path, error)) from error
             if answer.status_code == 200 and enough(answer):
                 return answer
             said = " ".join(answer.text.split())[:200]
@@ -89,16 +98,6 @@ async def _asked(
 
 def _sampling(endpoint: Endpoint, tokens: int) -> dict[str, object]:
     return {"max_tokens": tokens, "temperature": 0, "seed": 0, **endpoint.extra}
-
-
-def _client(endpoint: Endpoint, timeout_s: float) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        base_url=endpoint.url,
-        timeout=timeout_s,
-        trust_env=False,
-        verify=False,
-        headers={"connection": "close"},
-    )
 
 
 def _text(answer: httpx2.Response) -> str:

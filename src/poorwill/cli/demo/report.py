@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from poorwill.cli.demo.replay import Answer
-from poorwill.compose.tiers import Fallback
+from poorwill.compose.workshop import Fallback
 from poorwill.core.money import dollars
 from poorwill.core.policy import FixedIdle
 from poorwill.core.settings import FleetSettings

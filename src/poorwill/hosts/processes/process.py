@@ -117,11 +117,9 @@ class EngineProcesses:
         # The end of a child is seen through its pidfd and its status collected by `_reap`, the same way
         # as for an adopted process; Popen must neither wait for it nor warn that it did not.
         child.returncode = 0
-        return self.running(launch, pid=child.pid, generation=generation, driver=driver, extra={})
+        return self.running(launch, pid=child.pid, generation=generation, driver=driver)
 
-    def running(
-        self, launch: Launch, *, pid: int, generation: int, driver: str, extra: Mapping[str, str]
-    ) -> Running:
+    def running(self, launch: Launch, *, pid: int, generation: int, driver: str) -> Running:
         """Describe an existing process as this replica's. Raises DriverError where it does not exist."""
         stat = procfs.read_stat(pid)
         if stat is None:
@@ -135,7 +133,6 @@ class EngineProcesses:
             port=launch.port,
             log_path=launch.log_path,
             driver=driver,
-            extra=dict(extra),
             engine_model=launch.engine_model,
             launched=launch.identity(),
         )

@@ -1,8 +1,8 @@
 """The tier `asleep`: the engine's own sleep. The process stays, the accelerator's memory is freed.
 
-The driver owns the order and the bounds; what an engine wants to hear is in `asleep_engines`. A sleeping
-engine's health check says 200 and its requests queue without a word, so nothing here trusts either: the
-fleet holds requests until `wake` returns, and the probe after it tells weights from garbage.
+The driver owns the order and the bounds; the calls of each engine are in `engines/sleeping.py`. A
+sleeping engine answers its health check with 200 and queues requests silently, so nothing here trusts
+either: the fleet holds requests until `wake` returns, and the probe after it tells weights from garbage.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefused
+from poorwill.core.ports.engine import EngineSleep
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Phase, Tier
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.hosts.processes.readiness import Readiness
-from poorwill.tiers.asleep.engines import Calls, EngineSleep
 from poorwill.tiers.exclusive import Exclusive
 
 UNDO_S = 30.0
@@ -51,10 +51,9 @@ class AsleepDriver:
         does not wake, ended."""
         with self.exclusive.during(running.replica, "park"):
             sleep = self._sleep_of(launch, running)
-            calls = Calls.to(running)
             try:
                 async with asyncio.timeout(self.park_limit_s):
-                    await sleep.sleep(calls, launch)
+                    await sleep.sleep(running, launch)
             except TimeoutError:
                 still = await self._undone(sleep, running, launch)
                 why = f"did not fall asleep within {self.park_limit_s:g} s"
@@ -76,7 +75,7 @@ class AsleepDriver:
             report(PhaseMark(phase=Phase.ENGINE_WAKE, at_us=self.clock.now_us()))
             try:
                 async with asyncio.timeout(self.wake_limit_s):
-                    await self._sleep_of(launch, None).wake(Calls.to(running), launch)
+                    await self._sleep_of(launch, None).wake(running, launch)
                     ready = Readiness(processes=self.processes, limit_s=self.wake_limit_s)
                     await ready.wait(running, launch)
             except BaseException as error:
@@ -115,7 +114,7 @@ class AsleepDriver:
         """Wake an engine that was half put to sleep; return it where it serves, None where it had to end."""
         try:
             async with asyncio.timeout(UNDO_S):
-                await sleep.wake(Calls.to(running), launch)
+                await sleep.wake(running, launch)
                 return running
         except (DriverError, TimeoutError) as error:
             self.log.warning(

@@ -3,51 +3,30 @@
 The driver's own rules are here; the order of a park is in `freeze`, that of a wake in `thaw`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.launch import Launch, Parked, Running
-from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report
-from poorwill.core.ports.log import Log
 from poorwill.core.words import Tier
 from poorwill.hosts.processes.blocking import in_thread
-from poorwill.hosts.processes.process import EngineProcesses
-from poorwill.tiers.asleep.engines import EngineSleep, engine_sleeps
 from poorwill.tiers.exclusive import Exclusive
-from poorwill.tiers.frozen.criu import Criu
-from poorwill.tiers.frozen.device import Device, NoDevice
 from poorwill.tiers.frozen.freeze import freeze
+from poorwill.tiers.frozen.parts import NAME, FrozenParts
 from poorwill.tiers.frozen.thaw import thaw
 from poorwill.tiers.snapshots.attempt import settle_leftover
-from poorwill.tiers.snapshots.space import Space
-from poorwill.tiers.snapshots.store import SnapshotStore
 
 
 @dataclass(slots=True, kw_only=True)
-class FrozenDriver:
+class FrozenDriver(FrozenParts):
     """Freezes engine processes with CRIU. Implements the port `Driver`."""
 
-    criu: Criu
-    store: SnapshotStore
-    space: Space
-    processes: EngineProcesses
-    clock: Clock
-    log: Log
-    device: Device = field(default_factory=NoDevice)
-    """What the engine keeps outside the host's memory."""
-    quiet_limit_s: float = 3.0
-    """How long the engine may take to notice that its clients have closed their connections."""
-    sleeps: Mapping[str, EngineSleep] = field(default_factory=engine_sleeps)
-    """How to wake an engine that was frozen in its sleep."""
-    ready_limit_s: float = 60.0
-    """A restored engine was ready before; it either answers soon or never."""
     exclusive: Exclusive = field(default_factory=Exclusive)
 
     @property
     def name(self) -> str:
         """The driver's name."""
-        return "frozen"
+        return NAME
 
     @property
     def tier(self) -> Tier:
@@ -98,8 +77,3 @@ class FrozenDriver:
             ended = await settle_leftover(directory)
             self.store.remove_leftover(directory)
             self.log.warning("removed an unfinished snapshot", path=str(directory), ended=ended or "nothing")
-
-    async def end(self, running: Running) -> None:
-        """Kill an engine that must not run on, and reap it."""
-        self.processes.kill_now(running)
-        await self.processes.gone(running)

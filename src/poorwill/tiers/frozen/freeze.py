@@ -8,7 +8,6 @@ import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError
@@ -17,12 +16,10 @@ from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import in_thread
 from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp
 from poorwill.tiers.frozen.device import DeviceBroken, DeviceImage, with_device_image
+from poorwill.tiers.frozen.parts import NAME, FrozenParts
 from poorwill.tiers.snapshots.attempt import note_attempt
 from poorwill.tiers.snapshots.manifest import HostFacts, Manifest, start_hash_of
 from poorwill.tiers.snapshots.store import Draft
-
-if TYPE_CHECKING:
-    from poorwill.tiers.frozen.driver import FrozenDriver
 
 TCP_KEY = "tcp"
 """Key in a manifest's `extra`: what became of the engine's TCP connections (`criu.Tcp`)."""
@@ -33,7 +30,7 @@ OVERHEAD_BYTES = 4 * 2**20
 
 
 async def freeze(
-    driver: "FrozenDriver",
+    parts: FrozenParts,
     running: Running,
     launch: Launch,
     *,
@@ -41,30 +38,30 @@ async def freeze(
     asleep: bool = False,
 ) -> Parked:
     """Freeze an engine; see `Driver.park`. The image remembers whether it was `asleep`."""
-    if not driver.processes.alive(running):
+    if not parts.processes.alive(running):
         raise DriverError(f"the engine of replica {running.replica} is not running")
-    tcp = await _quiet(driver, running)
+    tcp = await _quiet(parts, running)
     try:
-        held = await driver.device.take_down(_members(running))
+        held = await parts.device.take_down(_members(running))
     except DeviceBroken as error:
-        await driver.end(running)
+        await parts.end(running)
         raise DriverError(f"{error}; the engine was ended with it") from error
     except DriverError as error:
         raise DriverError(f"cannot free the device: {error}", running=running) from error
     except BaseException:
-        await driver.end(running)
+        await parts.end(running)
         raise
     try:
-        return await _write_image(driver, running, launch, held, generation, asleep=asleep, tcp=tcp)
+        return await _write_image(parts, running, launch, held, generation, asleep=asleep, tcp=tcp)
     except BaseException as error:
-        await _give_device_back(driver, running, held, error)
+        await _give_device_back(parts, running, held, error)
         raise
     finally:
-        driver.space.settle(running.replica)
+        parts.space.settle(running.replica)
 
 
 async def _write_image(
-    driver: "FrozenDriver",
+    parts: FrozenParts,
     running: Running,
     launch: Launch,
     held: DeviceImage,
@@ -77,32 +74,30 @@ async def _write_image(
     pids = _members(running)
     need_bytes = OVERHEAD_BYTES + int(OVERHEAD * sum(procfs.private_bytes(pid) for pid in pids))
     try:
-        await in_thread(
-            lambda stop: driver.space.make_room(driver.store, need_bytes, replica=running.replica)
-        )
-        draft = driver.store.begin(running.replica, generation)
+        await in_thread(lambda stop: parts.space.make_room(parts.store, need_bytes, replica=running.replica))
+        draft = parts.store.begin(running.replica, generation)
     except (DriverError, OSError) as error:
         raise DriverError(f"cannot freeze: {error}", running=running) from error
-    manifest = _manifest(driver, running, launch, pids, generation, asleep=asleep)
+    manifest = _manifest(parts, running, launch, pids, generation, asleep=asleep)
     manifest = with_device_image(manifest, held)
     manifest = replace(manifest, extra={**manifest.extra, TCP_KEY: tcp})
     try:
-        await _dump(driver, running, draft, need_bytes=need_bytes, tcp=tcp)
-        manifest = await in_thread(lambda stop: driver.store.commit(draft, manifest, stop))
+        await _dump(parts, running, draft, need_bytes=need_bytes, tcp=tcp)
+        manifest = await in_thread(lambda stop: parts.store.commit(draft, manifest, stop))
         parked = _parked(manifest, path=str(draft.final))
-        await driver.end(running)
+        await parts.end(running)
         return parked
     except BaseException as error:
         # Whatever failed after the dump, the engine is only stopped: without its image it runs on.
-        driver.store.abandon(draft)
-        driver.store.discard(_parked(manifest))
-        driver.processes.resume(running)
+        parts.store.abandon(draft)
+        parts.store.discard(_parked(manifest))
+        parts.processes.resume(running)
         if isinstance(error, OSError):
             raise DriverError(f"cannot write the snapshot: {error}", running=running) from error
         raise
 
 
-async def _dump(driver: "FrozenDriver", running: Running, draft: Draft, *, need_bytes: int, tcp: Tcp) -> None:
+async def _dump(parts: FrozenParts, running: Running, draft: Draft, *, need_bytes: int, tcp: Tcp) -> None:
     def note(criu_pid: int | None) -> None:
         note_attempt(
             draft.work,
@@ -113,7 +108,7 @@ async def _dump(driver: "FrozenDriver", running: Running, draft: Draft, *, need_
 
     note(None)
     try:
-        await driver.criu.dump(
+        await parts.criu.dump(
             running.pid,
             image=draft.image,
             work=draft.work,
@@ -123,7 +118,7 @@ async def _dump(driver: "FrozenDriver", running: Running, draft: Draft, *, need_
         )
     except CriuFailed as error:
         if error.fault in (CriuFault.LIMIT, CriuFault.KILLED):
-            await driver.end(running)
+            await parts.end(running)
             raise DriverError(f"{error}; the engine was ended with it") from error
         if error.fault is CriuFault.CONNECTED:
             raise DriverError(
@@ -131,14 +126,14 @@ async def _dump(driver: "FrozenDriver", running: Running, draft: Draft, *, need_
             ) from error
         raise DriverError(str(error), running=running) from error
     except BaseException:
-        await driver.end(running)
+        await parts.end(running)
         raise
-    driver.processes.stop(running)
+    parts.processes.stop(running)
     if tcp is not Tcp.NONE and (late := _clients(running)):
         raise DriverError(f"a client connected during the dump ({_ports(late)})", running=running)
 
 
-async def _quiet(driver: "FrozenDriver", running: Running) -> Tcp:
+async def _quiet(parts: FrozenParts, running: Running) -> Tcp:
     """Wait until no client is connected to the engine; return what else is.
 
     Connections that the engine itself has made (to a model hub, for telemetry) are dropped: it finds them
@@ -146,7 +141,7 @@ async def _quiet(driver: "FrozenDriver", running: Running) -> Tcp:
     """
     delay_s = 0.002
     try:
-        async with asyncio.timeout(driver.quiet_limit_s):
+        async with asyncio.timeout(parts.quiet_limit_s):
             while _clients(running):
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, 0.05)
@@ -172,15 +167,15 @@ def _ports(pairs: Sequence[tuple[int, int]]) -> str:
 
 
 async def _give_device_back(
-    driver: "FrozenDriver", running: Running, held: DeviceImage, error: BaseException
+    parts: FrozenParts, running: Running, held: DeviceImage, error: BaseException
 ) -> None:
     """Return the device's content to an engine that was not frozen after all; else end it."""
-    if not held.pids or not driver.processes.alive(running):
+    if not held.pids or not parts.processes.alive(running):
         return
     try:
-        await driver.device.bring_back(held)
+        await parts.device.bring_back(held)
     except BaseException as failure:
-        await driver.end(running)
+        await parts.end(running)
         if isinstance(error, DriverError) and isinstance(failure, DriverError):
             raise DriverError(
                 f"{error}; the device could not be given back ({failure}), the engine was ended"
@@ -210,7 +205,7 @@ def _parked(manifest: Manifest, path: str | None = None) -> Parked:
 
 
 def _manifest(
-    driver: "FrozenDriver",
+    parts: FrozenParts,
     running: Running,
     launch: Launch,
     pids: Sequence[int],
@@ -223,10 +218,10 @@ def _manifest(
         replica=running.replica,
         model=launch.model,
         generation=generation,
-        driver=driver.name,
+        driver=NAME,
         tier=Tier.FROZEN,
-        tool=driver.criu.named,
-        created_us=driver.clock.now_us(),
+        tool=parts.criu.named,
+        created_us=parts.clock.now_us(),
         engine=launch.engine,
         digest=launch.digest,
         start_hash=start_hash_of(launch),

@@ -8,7 +8,6 @@ may be woken another time.
 import asyncio
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError, Report, SnapshotRefused
@@ -17,16 +16,14 @@ from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import in_thread
 from poorwill.hosts.processes.enginelog import open_log
 from poorwill.hosts.processes.readiness import Readiness, refuse_taken_port
-from poorwill.tiers.asleep.engines import wake_engine
+from poorwill.tiers.engine_sleep import wake_engine
 from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp
 from poorwill.tiers.frozen.device import device_image
 from poorwill.tiers.frozen.freeze import TCP_KEY
+from poorwill.tiers.frozen.parts import NAME, FrozenParts
 from poorwill.tiers.snapshots.attempt import forget_attempt, note_attempt
 from poorwill.tiers.snapshots.manifest import FileRecord, HostFacts, Manifest, mismatches
 from poorwill.tiers.snapshots.store import Draft
-
-if TYPE_CHECKING:
-    from poorwill.tiers.frozen.driver import FrozenDriver
 
 SMALL_BYTES = 2**20
 """Files up to this size (criu's own records) are verified before criu reads them; the memory pages, which
@@ -34,15 +31,15 @@ criu copies without looking, meanwhile."""
 
 
 async def thaw(
-    driver: "FrozenDriver", parked: Parked, launch: Launch, *, generation: int, report: Report
+    parts: FrozenParts, parked: Parked, launch: Launch, *, generation: int, report: Report
 ) -> Running:
     """Restore an engine; see `Driver.wake`."""
-    manifest = driver.store.manifest(parked)
-    _mark(driver, report, Phase.READ_IMAGE, manifest.image_bytes)
+    manifest = parts.store.manifest(parked)
+    _mark(parts, report, Phase.READ_IMAGE, manifest.image_bytes)
     reasons = mismatches(
         manifest,
         launch,
-        tool=driver.criu.named,
+        tool=parts.criu.named,
         machine=HostFacts.read(),
         generation=parked.generation,
     )
@@ -50,31 +47,31 @@ async def thaw(
         raise SnapshotRefused("the snapshot does not match: " + "; ".join(reasons))
     refuse_taken_port(launch)
     refuse_taken_ids(manifest)
-    await driver.device.check_room(device_image(manifest))
-    draft = driver.store.begin_wake(manifest)
+    await parts.device.check_room(device_image(manifest))
+    draft = parts.store.begin_wake(manifest)
     spent = claimed = False
     try:
-        driver.store.claim(manifest)
+        parts.store.claim(manifest)
         claimed = True
-        running = await _restore(driver, manifest, draft, launch, generation, report)
+        running = await _restore(parts, manifest, draft, launch, generation, report)
         spent = True
-        await _let_run(driver, manifest, draft, running, launch, report)
+        await _let_run(parts, manifest, draft, running, launch, report)
     except BaseException as error:
         spent = spent or (claimed and isinstance(error, SnapshotRefused))
         if claimed and not spent:
-            driver.store.release(manifest)
-        driver.store.end_wake(manifest, draft, spent=spent)
+            parts.store.release(manifest)
+        parts.store.end_wake(manifest, draft, spent=spent)
         raise
     # Unlinking gigabytes takes a while, and the client waits; nothing waits for this. What a crash leaves
     # of it is found by `recover`.
     asyncio.get_running_loop().run_in_executor(
-        None, lambda: driver.store.end_wake(manifest, draft, spent=True)
+        None, lambda: parts.store.end_wake(manifest, draft, spent=True)
     )
     return running
 
 
 async def _let_run(
-    driver: "FrozenDriver",
+    parts: FrozenParts,
     manifest: Manifest,
     draft: Draft,
     running: Running,
@@ -84,22 +81,22 @@ async def _let_run(
     held = device_image(manifest)
     try:
         forget_attempt(draft.work)
-        driver.processes.resume(running)
+        parts.processes.resume(running)
         if held.pids:
-            _mark(driver, report, Phase.RESTORE_DEVICE, held.bytes)
-            await driver.device.bring_back(held)
+            _mark(parts, report, Phase.RESTORE_DEVICE, held.bytes)
+            await parts.device.bring_back(held)
         if manifest.asleep:
-            _mark(driver, report, Phase.ENGINE_WAKE)
-            await wake_engine(driver.sleeps, running, launch, limit_s=driver.ready_limit_s)
-        _mark(driver, report, Phase.READY)
-        await Readiness(processes=driver.processes, limit_s=driver.ready_limit_s).wait(running, launch)
+            _mark(parts, report, Phase.ENGINE_WAKE)
+            await wake_engine(parts.sleeps, running, launch, limit_s=parts.ready_limit_s)
+        _mark(parts, report, Phase.READY)
+        await Readiness(processes=parts.processes, limit_s=parts.ready_limit_s).wait(running, launch)
     except BaseException:
-        await driver.end(running)
+        await parts.end(running)
         raise
 
 
 async def _restore(
-    driver: "FrozenDriver",
+    parts: FrozenParts,
     manifest: Manifest,
     draft: Draft,
     launch: Launch,
@@ -110,42 +107,38 @@ async def _restore(
     restored: list[Running] = []
 
     async def verify(records: Sequence[FileRecord]) -> None:
-        await in_thread(lambda stop: driver.store.verify(draft, records, stop))
+        await in_thread(lambda stop: parts.store.verify(draft, records, stop))
 
     async def restore() -> None:
-        await _run_criu(driver, manifest, draft, launch)
-        restored.append(
-            driver.processes.running(
-                launch, pid=manifest.pid, generation=generation, driver=driver.name, extra={}
-            )
-        )
+        await _run_criu(parts, manifest, draft, launch)
+        restored.append(parts.processes.running(launch, pid=manifest.pid, generation=generation, driver=NAME))
 
     small = [record for record in manifest.files if record.bytes <= SMALL_BYTES]
     large = [record for record in manifest.files if record.bytes > SMALL_BYTES]
 
     async def verify_pages() -> None:
         await verify(large)
-        _mark(driver, report, Phase.RESTORE_PROCESS)
+        _mark(parts, report, Phase.RESTORE_PROCESS)
 
     try:
         await verify(small)
         if manifest.sealed:
             # All must be in the clear before criu can start; decrypting verifies it, too.
-            await in_thread(lambda stop: driver.store.unseal(manifest, draft, stop))
+            await in_thread(lambda stop: parts.store.unseal(manifest, draft, stop))
             large = []
         async with asyncio.TaskGroup() as group:
             group.create_task(verify_pages())
             group.create_task(restore())
     except BaseException as error:
         for running in restored:
-            await driver.end(running)
+            await parts.end(running)
         if isinstance(error, BaseExceptionGroup):
             raise _gravest(error) from error
         raise
     return restored[0]
 
 
-async def _run_criu(driver: "FrozenDriver", manifest: Manifest, draft: Draft, launch: Launch) -> None:
+async def _run_criu(parts: FrozenParts, manifest: Manifest, draft: Draft, launch: Launch) -> None:
     def note(criu_pid: int | None) -> None:
         note_attempt(draft.work, criu_pid=criu_pid, engine_pid=manifest.pid, engine_started=None)
 
@@ -155,7 +148,7 @@ async def _run_criu(driver: "FrozenDriver", manifest: Manifest, draft: Draft, la
     except OSError as error:
         raise DriverError(f"cannot prepare the wake: {error}") from error
     try:
-        await driver.criu.restore(
+        await parts.criu.restore(
             image=draft.image,
             work=draft.work,
             size_bytes=manifest.image_bytes,
@@ -186,8 +179,8 @@ def refuse_taken_ids(manifest: Manifest) -> None:
             )
 
 
-def _mark(driver: "FrozenDriver", report: Report, phase: Phase, bytes_read: int | None = None) -> None:
-    report(PhaseMark(phase=phase, at_us=driver.clock.now_us(), bytes_read=bytes_read))
+def _mark(parts: FrozenParts, report: Report, phase: Phase, bytes_read: int | None = None) -> None:
+    report(PhaseMark(phase=phase, at_us=parts.clock.now_us(), bytes_read=bytes_read))
 
 
 def _gravest(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefused
+from poorwill.core.ports.engine import EngineSleep
 from poorwill.core.words import Phase, Tier
 from poorwill.hosts.processes.blocking import in_thread
 from poorwill.hosts.processes.readiness import refuse_taken_port
-from poorwill.tiers.asleep.engines import EngineSleep, engine_sleeps, wake_engine
+from poorwill.tiers.engine_sleep import wake_engine
 from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.snapshots.imagefiles import Stopped
 from poorwill.tiers.snapshots.manifest import HostFacts, Manifest, mismatches, start_hash_of
@@ -45,7 +46,7 @@ class SuspendedDriver:
     """Whether a guest whose snapshot holds all its memory gets a memory file again as it wakes."""
     park_limit_s: float = 300.0
     load_limit_s: float = 300.0
-    sleeps: Mapping[str, EngineSleep] = field(default_factory=engine_sleeps)
+    sleeps: Mapping[str, EngineSleep] = field(default_factory=dict)
     """How to wake an engine that was suspended in its sleep."""
     exclusive: Exclusive = field(default_factory=Exclusive)
 

@@ -1,0 +1,84 @@
+"""The drivers of a fleet, by model and tier, and which rungs of each ladder work on this machine."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from poorwill.core.ports.driver import Driver, Processes
+from poorwill.core.settings import ModelSettings
+from poorwill.core.words import ModelName, Tier
+from poorwill.engines.kinds import cannot_sleep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """A tier that a model's ladder names and that does not work here."""
+
+    model: ModelName
+    tier: Tier
+    why: str
+    mend: str
+
+    def __str__(self) -> str:
+        mend = f"; to mend it: {self.mend}" if self.mend else ""
+        return f"{self.model}: not {self.tier}: {self.why}{mend}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDrivers:
+    """What a model that does not run as a process of this machine is parked and watched with."""
+
+    drivers: Mapping[Tier, Driver]
+    processes: Processes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """The drivers that work here, and why others do not. Made by `tiers.open_workshop`."""
+
+    drivers: Mapping[Tier, Driver]
+    processes: Processes
+    broken: Mapping[Tier, tuple[str, str]] = field(default_factory=dict)
+    """Why a tier does not work here, and what would mend it."""
+    elsewhere: Mapping[ModelName, ModelDrivers] = field(default_factory=dict)
+    """For the models that run in a virtual machine or on a rented one."""
+    without_guest: Mapping[ModelName, tuple[str, str]] = field(default_factory=dict)
+    """Why a model whose ladder names `suspended` has no virtual machine, and what would mend it."""
+
+    def processes_of(self, model: ModelName) -> Processes:
+        """Return what watches and ends a model's engine."""
+        own = self.elsewhere.get(model)
+        return own.processes if own else self.processes
+
+    def drivers_of(self, model: ModelName) -> Mapping[Tier, Driver]:
+        """Return a model's drivers by tier."""
+        own = self.elsewhere.get(model)
+        return own.drivers if own else self.drivers
+
+    def ladder(self, model: ModelSettings) -> tuple[tuple[Tier, ...], Sequence[Fallback]]:
+        """Return the rungs of a model's ladder that work here; `cold` is always one of them."""
+        rungs, fallbacks = [], []
+        drivers = self.drivers_of(model.name)
+        for tier in model.replica.park.ladder:
+            if tier in drivers and not (tier is Tier.ASLEEP and cannot_sleep(model.engine)):
+                rungs.append(tier)
+            else:
+                why, mend = self._why_not(tier, model)
+                fallbacks.append(Fallback(model=model.name, tier=tier, why=why, mend=mend))
+        if Tier.COLD not in rungs:
+            rungs.append(Tier.COLD)
+        return tuple(rungs), fallbacks
+
+    def _why_not(self, tier: Tier, model: ModelSettings) -> tuple[str, str]:
+        if tier is Tier.SUSPENDED and model.name in self.without_guest:
+            return self.without_guest[model.name]
+        if tier is Tier.HIBERNATED:
+            return (
+                "it is on no rented machine",
+                f"[models.{model.name}.cloud]; see docs/hibernated.md",
+            )
+        sleepless = cannot_sleep(model.engine)
+        if tier is Tier.ASLEEP and sleepless:
+            return sleepless
+        if tier in self.drivers:
+            return "it runs in a virtual machine, which is suspended instead", ""
+        return self.broken.get(tier, ("there is no driver for it", ""))

@@ -1,0 +1,165 @@
+"""Proving that the frozen tier works here: a tiny listening process is dumped, restored and asked again.
+
+`criu check` passes on machines where every dump fails, so nothing less counts. A success is kept in the
+fleet directory together with everything it depends on, so that the next start need not repeat it; a failure
+is always tried again.
+"""
+
+import asyncio
+import json
+import os
+import re
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import DriverError
+from poorwill.core.ports.log import Log
+from poorwill.core.words import SECOND_US, Tier
+from poorwill.tiers.frozen.criu import Criu
+from poorwill.tiers.frozen.driver import FrozenDriver
+from poorwill.tiers.proof import STEP_LIMIT_S, ProcessTrial, Proof
+from poorwill.tiers.snapshots.space import Space
+from poorwill.tiers.snapshots.store import SnapshotStore
+
+PROVEN_FILE = "proven-frozen.json"
+ENOUGH_PIDS = 2**18
+MOST_PIDS = 2**22
+"""The kernel's own limit on 64 bits, and what systemd sets (proc_sys_kernel(5))."""
+
+INSTALL = "poorwill doctor --install-criu"
+CAPABILITIES = "setcap cap_checkpoint_restore,cap_setpcap+eip"
+
+
+async def prove_frozen(
+    *, criu: Criu | None, directory: Path, clock: Clock, log: Log, fresh: bool = False
+) -> Proof:
+    """Freeze and thaw a tiny process, unless that is known to work; about 0.2 s.
+
+    `directory` keeps the knowledge (`PROVEN_FILE`); `fresh` ignores it. Cancelled: nothing is left.
+    """
+    if criu is None:
+        return Proof(tier=Tier.FROZEN, works=False, why="no CRIU was found", mend=INSTALL)
+    circumstances = _circumstances(criu)
+    caution = pid_caution(_pid_max())
+    if not fresh and (known := _known(directory / PROVEN_FILE, circumstances)):
+        return Proof(tier=Tier.FROZEN, works=True, why=known, caution=caution)
+    with tempfile.TemporaryDirectory(prefix=".proof-", dir=directory) as scratch:
+        trial = ProcessTrial(scratch=Path(scratch), clock=clock, log=log)
+        try:
+            why = await _freeze_and_thaw(trial, criu)
+        except (DriverError, OSError) as error:
+            why = f"criu {criu.version} ({criu.binary}) failed: {error}"
+            return Proof(tier=Tier.FROZEN, works=False, why=why, mend=_mend(criu))
+    _keep(directory / PROVEN_FILE, circumstances, why)
+    return Proof(tier=Tier.FROZEN, works=True, why=why, caution=caution)
+
+
+def pid_caution(pid_max: int) -> str:
+    """Return a warning where process ids are so few that a parked engine's are likely taken at its wake."""
+    if pid_max >= ENOUGH_PIDS:
+        return ""
+    return (
+        f"only {pid_max} process ids: a wake falls back to a cold start when another process got one of "
+        f"the engine's; sysctl kernel.pid_max={MOST_PIDS} makes that unlikely"
+    )
+
+
+async def _freeze_and_thaw(trial: ProcessTrial, criu: Criu) -> str:
+    driver = FrozenDriver(
+        criu=replace(criu, dump_limit_s=STEP_LIMIT_S, restore_limit_s=STEP_LIMIT_S),
+        store=SnapshotStore(root=trial.scratch / "snapshots", tier=Tier.FROZEN),
+        space=Space(log=trial.log),
+        processes=trial.processes,
+        clock=trial.clock,
+        log=trial.log,
+        ready_limit_s=STEP_LIMIT_S,
+    )
+    running = await trial.start()
+    launch = trial.launch(running.port)
+    try:
+        before = await _answer(running.port)
+        began_us = trial.clock.now_us()
+        parked = await driver.park(running, launch, generation=1)
+        parked_us = trial.clock.now_us()
+        running = await driver.wake(parked, launch, generation=2, report=lambda mark: None)
+        woken_us = trial.clock.now_us()
+        if await _answer(running.port) <= before:
+            raise DriverError("the restored process has forgotten what it knew")
+    finally:
+        await trial.processes.kill(running)
+    return (
+        f"criu {criu.version} froze a listening process in "
+        f"{(parked_us - began_us) / SECOND_US:.2f} s and restored it in "
+        f"{(woken_us - parked_us) / SECOND_US:.2f} s"
+    )
+
+
+async def _answer(port: int) -> int:
+    async with asyncio.timeout(STEP_LIMIT_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            answer = await reader.read()
+        finally:
+            writer.transport.abort()
+    try:
+        return int(answer.rpartition(b"\r\n\r\n")[2])
+    except ValueError:
+        raise DriverError("the process answers something else than a number") from None
+
+
+def _mend(criu: Criu) -> str:
+    ways = []
+    if criu.unprivileged:
+        ways.append(
+            "run poorwill as root, or with two ambient capabilities (`poorwill deploy unit --run-as NAME` "
+            f"writes such a unit), or give the binary the rights: {CAPABILITIES} {criu.binary}"
+        )
+    if _major_minor(criu.version) < (4, 2):
+        ways.append(f"get CRIU 4.2 or later: {INSTALL}")
+    return "; ".join(ways) or "see docs/parking.md"
+
+
+def _major_minor(version: str) -> tuple[int, int]:
+    numbers = [int(number) for number in re.findall(r"\d+", version)]
+    major, minor, *_ = [*numbers, 0, 0]
+    return major, minor
+
+
+def _circumstances(criu: Criu) -> dict[str, object]:
+    """Return what the proof depends on: the kernel, the binary, the rights."""
+    status = os.stat(criu.binary)
+    rights = "".join(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line[:6] == "CapEff"
+    )
+    return {
+        "kernel": os.uname().release,
+        "binary": criu.binary,
+        "version": criu.version,
+        "modified_ns": status.st_mtime_ns,
+        "changed_ns": status.st_ctime_ns,
+        "user": os.geteuid(),
+        "rights": rights,
+        "python": sys.executable,
+    }
+
+
+def _pid_max() -> int:
+    return int(Path("/proc/sys/kernel/pid_max").read_text())
+
+
+def _known(path: Path, circumstances: dict[str, object]) -> str:
+    try:
+        kept = json.loads(path.read_text())
+        return str(kept["why"]) if kept["circumstances"] == circumstances else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _keep(path: Path, circumstances: dict[str, object], why: str) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps({"circumstances": circumstances, "why": why}))
+    temporary.replace(path)
