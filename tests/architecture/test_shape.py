@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from poorwill.core.errors import ErrorCode
-from poorwill.gateway.wire import REPLIES, http_status
+from poorwill.gateway.wire import ERROR_SHAPES, http_status
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "poorwill"
@@ -153,5 +153,5 @@ def test_the_evening_path_exists_and_is_read_in_an_evening() -> None:
 
 
 def test_every_error_code_has_an_http_status() -> None:
-    assert set(REPLIES) == set(ErrorCode)
+    assert set(ERROR_SHAPES) == set(ErrorCode)
     assert all(400 <= http_status(code) < 600 for code in ErrorCode)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -77,6 +78,12 @@ async def ask(site: Site, body: object = ASK, **more: Any) -> Answer:
     async with talk(site.port) as client:
         client.send(post(body, **more))
         return await client.answer()
+
+
+async def bridges(site: Site) -> list[dict[str, Any]]:
+    """Return how the bridges stand, as the admin listener shows it."""
+    async with httpx2.AsyncClient(base_url=site.admin) as client:
+        return list((await client.get("/status")).json()["bridges"])
 
 
 async def nothing(asked: Asked, writer: asyncio.StreamWriter) -> None:

@@ -13,6 +13,7 @@ from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault, TryLater
 from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.ports.bridging import Bridged
+from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.view import ReplicaStatus, WakeInterval
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.spend import LimitState
@@ -67,7 +68,7 @@ class Held:
 class ToyActivator:
     """Real in behaviour: first come first served, bounded, leases counted; woken by the test."""
 
-    clock: SystemClock
+    clock: Clock
     ready: dict[ModelName, ToyUpstream | None]
     limit: int = 1000
     hold_limit: int = 1000
@@ -161,6 +162,16 @@ class ToyActivator:
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
+
+
+@dataclass(slots=True)
+class SkippingClock(SystemClock):
+    """The real clock; a test may skip time."""
+
+    skipped_us: int = 0
+
+    def now_us(self) -> int:
+        return SystemClock.now_us(self) + self.skipped_us
 
 
 @dataclass(slots=True)
@@ -279,6 +290,7 @@ class Site:
     pool: UpstreamPool
     log: KeptLog
     keys: ToyKeys
+    clock: SkippingClock
     paid: list[tuple[str, str, int]]
     """What hosted APIs were paid, as the spend breaker is told."""
 
@@ -340,7 +352,8 @@ async def running_site(
     **changes: object,
 ) -> AsyncIterator[Site]:
     settings = replace(QUICK, **changes)  # type: ignore[arg-type]
-    clock = SystemClock.started()
+    clock = SkippingClock.started()
+    assert isinstance(clock, SkippingClock)
     async with toy_upstream(script) as upstream:
         ready: dict[ModelName, ToyUpstream | None] = {M1: None if parked else upstream}
         ready.update({ModelName(name): upstream for name in models})
@@ -378,6 +391,7 @@ async def running_site(
                 pool=pool,
                 log=log,
                 keys=ring,
+                clock=clock,
                 paid=paid,
             )
         defects = [line for line in log.lines if line[0] == "error"]

@@ -11,6 +11,7 @@ from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.gateway.server import bound_socket
 
 from .site import Site, post, running_site
+from .toy_upstream import takes
 
 ASK = {"model": "m1", "messages": []}
 
@@ -21,7 +22,7 @@ async def admin(site: Site) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-async def test_status_shows_the_wake_interval_of_every_replica(admin: httpx2.AsyncClient) -> None:
+async def test_status_shows_wake_intervals(admin: httpx2.AsyncClient) -> None:
     document = (await admin.get("/status")).json()
     assert document["status"] == "ok"
     [replica] = document["replicas"]
@@ -58,9 +59,7 @@ async def test_wake_and_park_ask_the_fleet(site: Site, admin: httpx2.AsyncClient
     assert site.fleet.asked == ["wake m1", "park m1 frozen", "park m1 None"]
 
 
-async def test_a_park_tells_where_it_led_and_why_not_where_it_was_to(
-    site: Site, admin: httpx2.AsyncClient
-) -> None:
+async def test_a_park_explains_another_tier(site: Site, admin: httpx2.AsyncClient) -> None:
     there = {"model": "m1", "state": "ready", "tier": None}
     assert (await admin.post("/models/m1/park")).json() == there
     site.fleet.last_error = "the disk is full"
@@ -78,7 +77,7 @@ async def test_a_park_tells_where_it_led_and_why_not_where_it_was_to(
         ("GET", "/models/m1/wake", 405, "method_not_allowed"),
     ],
 )
-async def test_errors_have_the_same_shape_as_everywhere(
+async def test_admin_errors_have_the_usual_shape(
     admin: httpx2.AsyncClient, method: str, path: str, status: int, code: str
 ) -> None:
     response = await admin.request(method, path)
@@ -107,7 +106,7 @@ async def test_a_page_on_another_site_cannot_ask(
     assert site.fleet.asked == []
 
 
-async def test_a_name_that_is_not_ours_cannot_even_read(admin: httpx2.AsyncClient) -> None:
+async def test_a_foreign_host_cannot_read(admin: httpx2.AsyncClient) -> None:
     response = await admin.get("/status", headers={"Host": "rebound.example"})
     assert response.status_code == 403
 
@@ -119,13 +118,13 @@ async def test_the_page_itself_may_ask(site: Site, admin: httpx2.AsyncClient) ->
     assert (await admin.get("/healthz", headers=local)).status_code == 200
 
 
-async def test_the_dashboard_allows_nothing_from_elsewhere(admin: httpx2.AsyncClient) -> None:
+async def test_the_dashboard_has_a_strict_csp(admin: httpx2.AsyncClient) -> None:
     response = await admin.get("/")
     assert response.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in response.headers["content-security-policy"]
 
 
-async def test_events_are_named_and_tell_what_was_lost(site: Site, admin: httpx2.AsyncClient) -> None:
+async def test_events_report_what_was_lost(site: Site, admin: httpx2.AsyncClient) -> None:
     async with admin.stream("GET", "/events") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         lines: list[str] = []
@@ -142,7 +141,7 @@ async def test_events_are_named_and_tell_what_was_lost(site: Site, admin: httpx2
         await feed.over.wait()
 
 
-async def test_open_event_streams_do_not_delay_the_end() -> None:
+async def test_open_streams_do_not_delay_the_end() -> None:
     async with httpx2.AsyncClient(trust_env=False) as client:
         async with running_site() as site:
             request = client.build_request("GET", f"{site.admin}/events")
@@ -164,20 +163,20 @@ async def test_an_address_in_use_is_a_clear_error() -> None:
     assert "port 0" in str(caught.value.hint)
 
 
-async def test_an_address_that_is_not_ours_is_told_from_one_in_use() -> None:
+async def test_a_foreign_address_is_named() -> None:
     with pytest.raises(OperatorFault) as caught:
         bound_socket("192.0.2.1", 0)
     assert caught.value.hint == "this machine has no such address"
 
 
-async def test_where_the_admin_port_is_taken_the_inference_port_is_freed_again() -> None:
+async def test_a_taken_admin_port_frees_the_other() -> None:
     with bound_socket("127.0.0.1", 0) as taken:
         with pytest.raises(OperatorFault):
             async with running_site(admin_port=taken.getsockname()[1]):
                 raise AssertionError("must not start")
 
 
-async def test_health_tells_of_a_ledger_that_cannot_be_written(site: Site, admin: httpx2.AsyncClient) -> None:
+async def test_health_shows_a_broken_ledger(site: Site, admin: httpx2.AsyncClient) -> None:
     site.ledger.unavailable = "disk full"
     assert (await admin.get("/healthz")).json()["ledger"] == "disk full"
 
@@ -192,13 +191,13 @@ async def test_the_lifetimes_end_in_order() -> None:
             with pytest.raises(OSError):
                 await site.raw(post(ASK))
             draining = group.create_task(site.server.drained())
-            await asyncio.sleep(0)
+            await takes(0)
             assert site.server.active == 1 and not draining.done()
             site.wake()
         assert held.result().startswith(b"HTTP/1.1 200")
 
 
-async def test_a_server_that_ends_fails_what_is_held_with_draining() -> None:
+async def test_the_end_fails_what_is_held() -> None:
     async with asyncio.TaskGroup() as group:
         async with running_site(parked=True) as site:
             held = group.create_task(site.raw(post(ASK)))
@@ -208,7 +207,7 @@ async def test_a_server_that_ends_fails_what_is_held_with_draining() -> None:
     assert (await site.ledger.row()).outcome == "draining"
 
 
-async def test_a_cancelled_server_leaves_no_listener_and_no_request_behind() -> None:
+async def test_a_cancelled_server() -> None:
     sites: list[Site] = []
     serving = asyncio.Event()
 
@@ -232,7 +231,7 @@ async def test_a_cancelled_server_leaves_no_listener_and_no_request_behind() -> 
     assert site.activator.queue == [] and site.activator.out == []
 
 
-async def test_a_defect_in_a_handler_is_a_500_and_a_line_in_the_log() -> None:
+async def test_a_handler_defect_is_a_500() -> None:
     class Broken(Exception):
         pass
 

@@ -30,7 +30,7 @@ CLIENT_KEY = "sk-of-the-client"
 # -- there and back
 
 
-async def test_a_request_that_finds_the_model_parked_is_answered_by_the_hosted_api() -> None:
+async def test_a_parked_model_is_bridged() -> None:
     async with bridged_site() as (site, fake):
         response = await ask(site)
         assert (response.status, response.clean) == (200, True)
@@ -43,7 +43,7 @@ async def test_a_request_that_finds_the_model_parked_is_answered_by_the_hosted_a
         assert site.activator.bridged == ["anonymous"] and not site.activator.queue
 
 
-async def test_its_row_says_who_answered_and_what_that_cost() -> None:
+async def test_the_row_has_provider_and_cost() -> None:
     async with bridged_site(keys={CLIENT_KEY.encode(): "alice"}) as (site, _):
         await ask(site, headers=[f"Authorization: Bearer {CLIENT_KEY}"])
         row = await site.ledger.row()
@@ -57,7 +57,7 @@ async def test_its_row_says_who_answered_and_what_that_cost() -> None:
         assert site.activator.bridged == ["alice"]
 
 
-async def test_a_ready_replica_answers_itself_and_the_hosted_api_hears_nothing() -> None:
+async def test_a_ready_replica_needs_no_bridge() -> None:
     async with bridged_site(parked=False) as (site, fake):
         response = await ask(site)
         assert response.status == 200 and "x-poorwill-bridge" not in response.headers
@@ -65,7 +65,7 @@ async def test_a_ready_replica_answers_itself_and_the_hosted_api_hears_nothing()
         assert (await site.ledger.row()).bridge == ""
 
 
-async def test_a_model_without_a_bridge_is_held_as_ever() -> None:
+async def test_without_a_bridge_it_is_held() -> None:
     async with bridged_site(models=["m2"]) as (site, fake):
         site.activator.ready[M1], site.activator.ready["m2"] = site.upstream, None  # type: ignore[index]
         async with talk(site.port) as client:
@@ -75,7 +75,7 @@ async def test_a_model_without_a_bridge_is_held_as_ever() -> None:
         assert fake.connections == 0
 
 
-async def test_no_secret_and_nothing_of_the_clients_own_crosses() -> None:
+async def test_no_client_secret_crosses() -> None:
     async with bridged_site(keys={CLIENT_KEY.encode(): "alice"}) as (site, fake):
         await ask(
             site,
@@ -105,7 +105,7 @@ async def test_no_secret_and_nothing_of_the_clients_own_crosses() -> None:
         assert "?" not in asked.target
 
 
-async def test_without_keys_of_its_own_the_gateway_still_lets_no_credential_cross() -> None:
+async def test_no_credential_crosses_without_keys() -> None:
     async with bridged_site() as (site, fake):
         secrets = [f"Authorization: Bearer {CLIENT_KEY}", f"x-api-key: {CLIENT_KEY}"]
         await ask(site, headers=secrets)
@@ -113,7 +113,7 @@ async def test_without_keys_of_its_own_the_gateway_still_lets_no_credential_cros
         assert fake.asked[0].headers["authorization"] == f"Bearer {HOSTED_KEY}"
 
 
-async def test_what_the_provider_says_to_the_operator_does_not_reach_the_client() -> None:
+async def test_provider_headers_stay_here() -> None:
     async def talks(asked: Asked, writer: asyncio.StreamWriter) -> None:
         headers = (
             "set-cookie: __cf_bm=1",
@@ -140,7 +140,7 @@ async def test_what_the_provider_says_to_the_operator_does_not_reach_the_client(
         assert response.headers["x-request-id"] != "theirs"
 
 
-async def test_the_operators_key_is_in_no_log_no_status_and_no_repr() -> None:
+async def test_the_operators_key_is_not_shown() -> None:
     async def refuses(asked: Asked, writer: asyncio.StreamWriter) -> None:
         told = {"error": {"message": f"Incorrect API key provided: {HOSTED_KEY}"}}
         writer.write(answer(401, json.dumps(told).encode()))
@@ -176,7 +176,7 @@ async def test_the_operators_key_is_in_no_log_no_status_and_no_repr() -> None:
         ("anthropic", "/v1/chat/completions", False),
     ],
 )
-async def test_only_what_the_provider_has_crosses(provider: str, path: str, crosses: bool) -> None:
+async def test_only_known_paths_cross(provider: str, path: str, crosses: bool) -> None:
     async with bridged_site(api={"provider": provider}) as (site, fake), talk(site.port) as client:
         client.send(post(ASK, path=path))
         if crosses:
@@ -191,7 +191,7 @@ async def test_only_what_the_provider_has_crosses(provider: str, path: str, cros
             client.leave()
 
 
-async def test_a_client_may_ask_that_its_text_stays_here() -> None:
+async def test_prefer_no_bridge() -> None:
     async with bridged_site() as (site, fake), talk(site.port) as client:
         client.send(post(ASK, headers=["Prefer: respond-async, No-Bridge"]))
         await site.held()
@@ -200,7 +200,7 @@ async def test_a_client_may_ask_that_its_text_stays_here() -> None:
         assert fake.connections == 0
 
 
-async def test_no_engine_can_say_that_a_hosted_api_answered() -> None:
+async def test_engines_cannot_claim_a_bridge() -> None:
     async def claims(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(answer(200, b"{}", "x-poorwill-bridge: elsewhere/model"))
 
@@ -208,7 +208,7 @@ async def test_no_engine_can_say_that_a_hosted_api_answered() -> None:
         assert "x-poorwill-bridge" not in (await ask(site)).headers
 
 
-async def test_embeddings_have_a_price_though_no_tokens_come_out() -> None:
+async def test_embeddings_have_a_price() -> None:
     async with bridged_site() as (site, _):
         await ask(site, {"model": "m1", "input": "hi"}, path="/v1/embeddings")
         row = await site.ledger.row()
@@ -219,7 +219,7 @@ async def test_embeddings_have_a_price_though_no_tokens_come_out() -> None:
 # -- streams
 
 
-async def test_a_stream_is_passed_on_piece_by_piece() -> None:
+async def test_a_stream_is_relayed_in_pieces() -> None:
     go_on = asyncio.Event()
 
     async def streams(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -238,7 +238,7 @@ async def test_a_stream_is_passed_on_piece_by_piece() -> None:
         assert (await site.ledger.row()).bridge_nusd == 5 * 101 + 2 * 307
 
 
-async def test_a_stream_without_usage_costs_what_nobody_knows_and_is_counted() -> None:
+async def test_a_stream_without_usage_is_counted() -> None:
     async def streams(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENTS_HEAD + event(delta("fake-8b", "hi")) + LAST)
 
@@ -258,7 +258,7 @@ async def test_a_stream_without_usage_costs_what_nobody_knows_and_is_counted() -
         assert f'poorwill_bridged_total{{model="m1",api="{NAME}",usage="no"}} 1' in metrics
 
 
-async def test_a_slow_client_slows_the_hosted_api_down() -> None:
+async def test_a_slow_client_slows_the_api() -> None:
     stalled = asyncio.Event()
     wrote = 0
 
@@ -287,7 +287,7 @@ async def test_a_slow_client_slows_the_hosted_api_down() -> None:
         assert (await client.closed()).count(b"x") >= 1000 * 65_000
 
 
-async def test_an_answer_that_breaks_off_is_never_ended_cleanly_and_its_cost_is_unknown() -> None:
+async def test_broken_answers_are_cut_and_unpriced() -> None:
     async def breaks(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENTS_HEAD + event(delta("fake-8b", "hi")))
         await writer.drain()
@@ -306,7 +306,7 @@ async def test_an_answer_that_breaks_off_is_never_ended_cleanly_and_its_cost_is_
 # -- the official clients
 
 
-async def test_the_openai_client_does_not_notice_the_bridge() -> None:
+async def test_openai_over_the_bridge() -> None:
     async with (
         bridged_site() as (site, _),
         openai.AsyncOpenAI(base_url=site.url, api_key="sk-test", max_retries=0) as client,
@@ -321,7 +321,7 @@ async def test_the_openai_client_does_not_notice_the_bridge() -> None:
         assert raw.headers["x-poorwill-bridge"] == NAME
 
 
-async def test_the_anthropic_client_crosses_to_anthropic() -> None:
+async def test_the_anthropic_client_crosses() -> None:
     async with (
         bridged_site(api={"provider": "anthropic"}) as (site, fake),
         anthropic.AsyncAnthropic(

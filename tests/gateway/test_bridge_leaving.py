@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from poorwill.core.words import SECOND_US
+from poorwill.gateway.bridge.crossing import REST_S
+
 from .bridge_site import (
     ASK,
     NAME,
@@ -13,6 +16,7 @@ from .bridge_site import (
     ask,
     babbles,
     bridged_site,
+    bridges,
     hangs_up,
     nothing,
     says,
@@ -27,6 +31,7 @@ from .toy_upstream import (
     chat,
     delta,
     event,
+    takes,
 )
 
 
@@ -37,7 +42,7 @@ async def _gone(site: Site, *, sent: bool) -> None:
     assert site.activator.crossing == 0
 
 
-async def test_leaving_while_connecting_leaves_no_connection() -> None:
+async def test_leaving_while_connecting() -> None:
     async with bridged_site() as (site, fake), talk(site.port) as client:
         original, connecting = site.pool.connect, asyncio.Event()
 
@@ -49,7 +54,7 @@ async def test_leaving_while_connecting_leaves_no_connection() -> None:
         site.pool.connect = connect  # type: ignore[method-assign, assignment]
         client.send(post(ASK))
         await connecting.wait()
-        [connection] = site.server._house.connections
+        [connection] = site.server.connections
         assert connection.exchange is not None
         connection.exchange.gone()
         await _gone(site, sent=False)
@@ -60,11 +65,11 @@ async def _until_closed(site: Site, fake: ToyUpstream) -> None:
     """Wait until no connection to the hosted API is open; a toy notices only when it reads or writes."""
     async with asyncio.timeout(5):
         await site.pool.close(fake.host, fake.port)
-    assert not site.pool._addresses[fake.host, fake.port].open
+    assert site.pool.open_connections(fake.host, fake.port) == 0
 
 
 @pytest.mark.parametrize("polite", [True, False])
-async def test_leaving_before_the_first_byte_stops_the_hosted_api(polite: bool) -> None:
+async def test_leaving_early_stops_the_api(polite: bool) -> None:
     async with bridged_site(nothing) as (site, fake):
         async with talk(site.port) as client:
             client.send(post(ASK))
@@ -74,7 +79,7 @@ async def test_leaving_before_the_first_byte_stops_the_hosted_api(polite: bool) 
             await _until_closed(site, fake)
 
 
-async def test_leaving_mid_stream_stops_the_hosted_api() -> None:
+async def test_leaving_mid_stream_stops_the_api() -> None:
     async def streams(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENTS_HEAD + event(delta("fake-8b", "hi")))
         await writer.drain()
@@ -88,7 +93,7 @@ async def test_leaving_mid_stream_stops_the_hosted_api() -> None:
         await _until_closed(site, fake)
 
 
-async def test_leaving_while_a_stale_connection_is_replaced_leavesnothing() -> None:
+async def test_leaving_during_a_replacement() -> None:
     stuck = asyncio.Event()
 
     async def closes(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -113,7 +118,7 @@ async def test_leaving_while_a_stale_connection_is_replaced_leavesnothing() -> N
         assert (row.outcome, row.bridge) == ("client_gone", NAME)
 
 
-async def test_leaving_while_held_after_the_hosted_api_failed_frees_the_place() -> None:
+async def test_leaving_after_the_api_failed() -> None:
     async with bridged_site(says(500)) as (site, _), talk(site.port) as client:
         client.send(post(ASK))
         await site.held()
@@ -122,21 +127,21 @@ async def test_leaving_while_held_after_the_hosted_api_failed_frees_the_place() 
         await _gone(site, sent=False)
 
 
-async def test_a_gateway_that_closes_ends_what_is_on_the_bridge_with_draining() -> None:
-    async with bridged_site(nothing) as (site, fake), talk(site.port) as client:
-        client.send(post(ASK))
-        await fake.until(lambda: bool(fake.asked))
-        site.server._policy.fail_all("poorwill is shutting down")
-        response = await client.answer()
-        assert (response.status, response.error()["code"]) == (503, "draining")
-        await _until_closed(site, fake)
+async def test_closing_ends_crossings() -> None:
+    async with asyncio.TaskGroup() as group:
+        async with bridged_site(nothing) as (site, fake):
+            crossing = group.create_task(site.raw(post(ASK)))
+            await fake.until(lambda: bool(fake.asked))
+        received = await crossing
+    assert received.startswith(b"HTTP/1.1 503 ") and b'"draining"' in received
+    assert site.pool.open_connections(fake.host, fake.port) == 0
 
 
-async def test_many_cross_turn_back_and_leave_at_random_and_nothing_is_lost() -> None:
+async def test_random_crossings_lose_nothing() -> None:
     chance = random.Random(7)
 
     async def anything(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(chance.random() / 50)
+        await takes(chance.random() / 50)
         script = chance.choice([chat, chat, chat, says(400), hangs_up, babbles, _streams_on])
         if not writer.is_closing():
             await script(asked, writer)
@@ -145,7 +150,7 @@ async def test_many_cross_turn_back_and_leave_at_random_and_nothing_is_lost() ->
         async with talk(site.port) as client:
             client.send(post(chance.choice([ASK, STREAM])))
             if chance.random() < 0.5:
-                await asyncio.sleep(chance.random() / 20)
+                await takes(chance.random() / 20)
                 client.leave()
             else:
                 answer = await client.answer()
@@ -155,24 +160,25 @@ async def test_many_cross_turn_back_and_leave_at_random_and_nothing_is_lost() ->
         async with asyncio.TaskGroup() as group:
             for _ in range(150):
                 group.create_task(visits(site))
-                await asyncio.sleep(chance.random() / 500)
-                for bridge in site.server._policy.bridges.values():
-                    bridge._rests_until_us = 0  # no rest: the next one is to try as well
+                await takes(chance.random() / 500)
+                site.clock.skipped_us += REST_S * SECOND_US  # no rest: the next one must try as well
             site.wake()
         for number in range(150):
             row = await site.ledger.row(number)
             assert bool(row.bridge) != bool(row.replica) or row.outcome == "client_gone"
         await site.settled()
-        [bridge] = site.server._policy.bridges.values()
-        assert bridge.under_way == 0 and bridge.failures > 10
+        [bridge] = await bridges(site)
+        assert bridge["under_way"] == 0 and bridge["failures"] > 10
         paid = sum(row.bridge_nusd for row in site.ledger.rows)  # type: ignore[union-attr]
-        assert not site.activator.queue and paid == bridge.nusd == sum(nusd for _, _, nusd in site.paid) > 0
+        assert (
+            not site.activator.queue and paid == bridge["nusd"] == sum(nusd for _, _, nusd in site.paid) > 0
+        )
         await _until_closed(site, fake)
 
 
 async def _streams_on(asked: Asked, writer: asyncio.StreamWriter) -> None:
     writer.write(EVENTS_HEAD + event(delta("fake-8b", "hi")))
-    await asyncio.sleep(0.02)
+    await takes(0.02)
     if writer.is_closing():
         return  # its client has left
     writer.write(event(delta("fake-8b", "ho")) + LAST)

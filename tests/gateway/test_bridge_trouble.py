@@ -56,7 +56,7 @@ WAKE_FAILED = TryLater(ErrorCode.WAKE_FAILED, "m1 could not be woken: no memory"
         (nothing, "silent for too long", 10),
     ],
 )
-async def test_what_the_hosted_api_does_not_answer_is_held_for_the_wake(
+async def test_a_silent_api_means_a_hold(
     script: Any, why: str, rests_s: int, body: dict[str, object]
 ) -> None:
     async with (
@@ -85,7 +85,7 @@ async def test_what_the_hosted_api_does_not_answer_is_held_for_the_wake(
         assert site.paid == []
 
 
-async def test_where_nobody_listens_requests_are_held_and_the_next_one_does_not_try() -> None:
+async def test_a_dead_api_rests() -> None:
     async with bridged_site(api={"url": "http://127.0.0.1:1/v1"}) as (site, _):
         async with talk(site.port) as first, talk(site.port) as second:
             first.send(post(ASK))
@@ -97,7 +97,7 @@ async def test_where_nobody_listens_requests_are_held_and_the_next_one_does_not_
             assert (await first.answer()).status == (await second.answer()).status == 200
 
 
-async def test_a_connection_that_went_stale_is_replaced_and_nobody_is_held() -> None:
+async def test_stale_api_connections_are_replaced() -> None:
     async def closes(asked: Asked, writer: asyncio.StreamWriter) -> None:
         if asked.connection == 1 and len(fake.asked) > 1:
             writer.transport.abort()
@@ -111,7 +111,7 @@ async def test_a_connection_that_went_stale_is_replaced_and_nobody_is_held() -> 
         assert not site.activator.queue
 
 
-async def test_what_may_not_cross_is_held_and_no_connection_is_opened() -> None:
+async def test_what_may_not_cross_is_held() -> None:
     async with bridged_site() as (site, fake), talk(site.port) as client:
         site.activator.no_bridge = True
         client.send(post(ASK))
@@ -128,7 +128,7 @@ FAILED = {"at_once": False}
 
 @pytest.mark.parametrize("body", [ASK, STREAM], ids=["json", "stream"])
 @pytest.mark.parametrize("code", ["wake_failed", "wake_timeout", "no_capacity"])
-async def test_a_request_whose_wake_failed_goes_over_the_bridge(code: str, body: dict[str, object]) -> None:
+async def test_a_failed_wake_crosses(code: str, body: dict[str, object]) -> None:
     async with bridged_site(api=FAILED) as (site, fake), talk(site.port) as client:
         client.send(post(body))
         early = await client.answer(until=b": poorwill") if "stream" in body else None
@@ -144,7 +144,7 @@ async def test_a_request_whose_wake_failed_goes_over_the_bridge(code: str, body:
         assert row.leased_us is not None and row.leased_us > row.arrived_us
 
 
-async def test_one_whose_answer_was_promised_as_json_gets_it_from_the_hosted_api() -> None:
+async def test_promised_json_from_the_hosted_api() -> None:
     async with bridged_site(api=FAILED) as (site, _), talk(site.port) as client:
         client.send(post(ASK))
         await client.answer(until=b" ")
@@ -154,7 +154,7 @@ async def test_one_whose_answer_was_promised_as_json_gets_it_from_the_hosted_api
 
 
 @pytest.mark.parametrize("script", [says(500), hangs_up], ids=["refused", "lost"])
-async def test_where_the_hosted_api_fails_as_well_the_client_is_told_of_the_wake(
+async def test_when_both_fail_the_wake_is_named(
     script: Any,
 ) -> None:
     async with bridged_site(script, api=FAILED) as (site, fake), talk(site.port) as client:
@@ -168,7 +168,7 @@ async def test_where_the_hosted_api_fails_as_well_the_client_is_told_of_the_wake
         assert (await site.ledger.row()).bridge == ""
 
 
-async def test_a_wake_that_fails_after_the_hosted_api_did_is_not_tried_there_again() -> None:
+async def test_the_bridge_is_tried_once() -> None:
     async with bridged_site(says(500)) as (site, fake), talk(site.port) as client:
         client.send(post(ASK))
         await site.held()
@@ -179,7 +179,7 @@ async def test_a_wake_that_fails_after_the_hosted_api_did_is_not_tried_there_aga
 
 
 @pytest.mark.parametrize("code", ["spend_limit", "hold_queue_full", "draining"])
-async def test_other_refusals_are_no_failed_wakes(code: str) -> None:
+async def test_a_refused_hold_is_no_failed_wake(code: str) -> None:
     async with bridged_site(api=FAILED) as (site, fake):
         site.activator.refuse = TryLater(ErrorCode(code), "no", retry_after_s=1)
         response = await ask(site)
@@ -187,7 +187,7 @@ async def test_other_refusals_are_no_failed_wakes(code: str) -> None:
         assert fake.connections == 0
 
 
-async def test_a_hold_refused_in_the_back_off_of_a_failed_wake_goes_over_the_bridge() -> None:
+async def test_a_refused_hold_in_back_off_crosses() -> None:
     async with bridged_site(api=FAILED) as (site, _):
         site.activator.refuse = WAKE_FAILED
         assert (await ask(site)).headers["x-poorwill-bridge"] == NAME
@@ -196,7 +196,7 @@ async def test_a_hold_refused_in_the_back_off_of_a_failed_wake_goes_over_the_bri
 # -- TLS
 
 
-async def test_a_hosted_api_over_tls_is_reached_where_its_certificate_holds(
+async def test_a_hosted_api_over_tls(
     tmp_path: Path,
 ) -> None:
     path = certificate(tmp_path)
@@ -211,7 +211,7 @@ async def test_a_hosted_api_over_tls_is_reached_where_its_certificate_holds(
 
 
 @pytest.mark.parametrize("name", ["localhost", "elsewhere.example"])
-async def test_nothing_is_sent_to_somebody_whose_certificate_does_not_hold(tmp_path: Path, name: str) -> None:
+async def test_a_bad_certificate_gets_nothing(tmp_path: Path, name: str) -> None:
     path = certificate(tmp_path, name)
     trusts = None if name == "localhost" else str(path)  # not the name, or not the issuer
     async with toy_upstream(tls=serving_tls(path)) as fake:

@@ -17,7 +17,7 @@ import requests
 from poorwill.core.errors import EngineFault, ErrorCode, TryLater
 
 from .site import M1, Site, running_site
-from .toy_upstream import EVENTS_HEAD, Asked, answer, chunk
+from .toy_upstream import EVENTS_HEAD, Asked, answer, chunk, takes
 
 HELLO: Any = [{"role": "user", "content": "hi"}]
 TIMEOUT = TryLater(ErrorCode.WAKE_TIMEOUT, "the wake budget of 60 s elapsed", retry_after_s=1)
@@ -35,7 +35,7 @@ async def async_client(site: Site, **options: Any) -> AsyncIterator[openai.Async
 async def waking(site: Site, *, after_s: float = 0.15, error: Exception | None = None) -> None:
     """Wake, or fail, a while after a request is held: long enough for several heartbeats."""
     await site.held()
-    await asyncio.sleep(after_s)
+    await takes(after_s)
     if error is None:
         site.wake()
     else:
@@ -81,7 +81,7 @@ async def test_openai_chat_streamed(settings: dict[str, Any], parked: bool) -> N
         assert site.upstream.asked[0].json()["stream_options"] == {"include_usage": True}
 
 
-async def test_openai_completions_embeddings_and_models(site: Site) -> None:
+async def test_openai_other_endpoints(site: Site) -> None:
     async with async_client(site) as client:
         text = await client.completions.create(model="m1", prompt="hi")
         assert text.choices[0].text == "hello"
@@ -101,7 +101,7 @@ async def test_openai_unknown_model_is_not_found(site: Site) -> None:
             await client.models.retrieve("m2")
 
 
-async def test_openai_wrong_key_is_an_authentication_error() -> None:
+async def test_openai_wrong_key() -> None:
     async with running_site(keys={b"sk-good": "a"}) as site, async_client(site) as client:
         with pytest.raises(openai.AuthenticationError) as caught:
             await client.chat.completions.create(model="m1", messages=HELLO)
@@ -110,7 +110,7 @@ async def test_openai_wrong_key_is_an_authentication_error() -> None:
         assert (await good.chat.completions.create(model="m1", messages=HELLO)).choices
 
 
-async def test_openai_engine_error_keeps_its_type() -> None:
+async def test_openai_engine_error_type() -> None:
     async def refuses(asked: Asked, writer: asyncio.StreamWriter) -> None:
         error = {"message": "too long", "type": "invalid_request_error", "code": "context_length"}
         writer.write(answer(400, json.dumps({"error": error}).encode()))
@@ -122,7 +122,7 @@ async def test_openai_engine_error_keeps_its_type() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_openai_failed_wake_after_interims_is_a_504(stream: bool) -> None:
+async def test_openai_failed_wake_after_interims(stream: bool) -> None:
     async with (
         running_site(parked=True) as site,
         async_client(site) as client,
@@ -135,7 +135,7 @@ async def test_openai_failed_wake_after_interims_is_a_504(stream: bool) -> None:
         assert caught.value.response.headers["retry-after"] == "1"
 
 
-async def test_openai_failed_wake_after_comments_is_an_api_error_with_the_code() -> None:
+async def test_openai_failed_wake_after_comments() -> None:
     async with (
         running_site(parked=True, **NO_INTERIM) as site,
         async_client(site) as client,
@@ -148,7 +148,7 @@ async def test_openai_failed_wake_after_comments_is_an_api_error_with_the_code()
         assert caught.value.code == "wake_timeout"
 
 
-async def test_openai_failed_wake_after_white_space_is_never_an_empty_answer() -> None:
+async def test_openai_failed_wake_after_spaces() -> None:
     async with (
         running_site(parked=True, **NO_INTERIM) as site,
         async_client(site) as client,
@@ -159,7 +159,7 @@ async def test_openai_failed_wake_after_white_space_is_never_an_empty_answer() -
             await client.chat.completions.create(model="m1", messages=HELLO)
 
 
-async def test_openai_heartbeats_keep_its_read_timeout_from_firing() -> None:
+async def test_openai_heartbeats_reset_timeouts() -> None:
     async with (
         running_site(parked=True) as site,
         async_client(site, timeout=0.6) as client,
@@ -170,7 +170,7 @@ async def test_openai_heartbeats_keep_its_read_timeout_from_firing() -> None:
         assert completion.choices
 
 
-async def test_openai_timeout_frees_its_place_and_the_wake_goes_on() -> None:
+async def test_openai_timeout_frees_its_place() -> None:
     async with (
         running_site(parked=True, heartbeat_us=60_000_000, commit_after_us=60_000_000) as site,
         async_client(site, timeout=0.2) as client,
@@ -181,7 +181,7 @@ async def test_openai_timeout_frees_its_place_and_the_wake_goes_on() -> None:
         assert (await site.ledger.row()).outcome == "client_gone"
 
 
-async def test_openai_retries_after_a_429_and_finds_it_warm() -> None:
+async def test_openai_retries_after_a_429() -> None:
     async with running_site(parked=True) as site, async_client(site, max_retries=2) as client:
         site.activator.refuse = TryLater(ErrorCode.HOLD_QUEUE_FULL, "full", retry_after_s=0)
 
@@ -209,10 +209,10 @@ async def _endless(asked: Asked, writer: asyncio.StreamWriter) -> None:
     for _ in range(100_000):
         writer.write(chunk(b'data: {"id":"1","choices":[],"object":"x","created":1,"model":"m"}\n\n'))
         await writer.drain()
-        await asyncio.sleep(0)
+        await takes(0)
 
 
-async def test_openai_leaving_a_stream_stops_the_engine() -> None:
+async def test_openai_leaving_a_stream() -> None:
     async with running_site(_endless) as site, async_client(site) as client:
         stream = await client.chat.completions.create(model="m1", messages=HELLO, stream=True)
         async for _ in stream:
@@ -223,7 +223,7 @@ async def test_openai_leaving_a_stream_stops_the_engine() -> None:
         await site.upstream.closed.wait()
 
 
-async def test_openai_cancelled_while_held_frees_its_place() -> None:
+async def test_openai_cancelled_while_held() -> None:
     async with running_site(parked=True) as site, async_client(site) as client:
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(
@@ -259,7 +259,7 @@ async def test_synchronous_openai(parked: bool) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("parked", [False, True], ids=["warm", "held"])
-async def test_requests_never_sees_an_interim_response(parked: bool, stream: bool) -> None:
+async def test_requests_gets_no_interims(parked: bool, stream: bool) -> None:
     async with running_site(parked=parked) as site:
 
         def work() -> tuple[int, bytes]:
@@ -277,7 +277,7 @@ async def test_requests_never_sees_an_interim_response(parked: bool, stream: boo
             assert json.loads(body)["choices"]
 
 
-async def test_requests_sees_a_cut_answer_as_an_error() -> None:
+async def test_requests_sees_a_cut_answer() -> None:
     async with running_site(parked=True) as site:
 
         def work() -> None:
@@ -342,7 +342,7 @@ async def test_anthropic_errors_are_typed() -> None:
         assert "the engine exited" in str(failed.value)
 
 
-async def test_anthropic_failed_wake_after_comments_is_an_error() -> None:
+async def test_anthropic_failed_wake() -> None:
     async with (
         running_site(parked=True, **NO_INTERIM) as site,
         claude(site) as client,

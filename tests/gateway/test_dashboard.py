@@ -12,7 +12,7 @@ PAGE = page().decode()
 KINDS = {kind.__name__: kind for kind in get_args(Entry)}
 
 
-def test_the_page_loads_nothing_from_elsewhere() -> None:
+def test_the_page_loads_nothing_external() -> None:
     assert not re.findall(r"https?://|//cdn|<link|<script src|@import|url\(", PAGE)
 
 
@@ -25,7 +25,7 @@ def test_text_enters_the_page_as_text_only() -> None:
     assert not re.findall(r"innerHTML|insertAdjacentHTML|document\.write|eval\(", PAGE)
 
 
-def test_the_page_tells_only_of_entries_that_exist_and_of_fields_that_they_have() -> None:
+def test_the_page_names_real_fields() -> None:
     told = re.search(r"const tell = \{(.*?)\n\};", PAGE, re.DOTALL)
     assert told is not None
     listed = re.findall(r"^  (\w+): e => (.*?)(?=^  \w+: e =>|\Z)", told[1], re.DOTALL | re.MULTILINE)
@@ -36,7 +36,7 @@ def test_the_page_tells_only_of_entries_that_exist_and_of_fields_that_they_have(
             assert set(re.findall(r"\be\.(\w+)", text)) <= names, kind
 
 
-def test_the_page_shows_fields_that_a_status_has() -> None:
+def test_the_page_shows_status_fields() -> None:
     names = {field.name for field in fields(ReplicaStatus)} | {"since_s"}
     used = set(re.findall(r"\br\.(\w+)", PAGE))
     told = {"ready_in_us", "parks_at_us", "last_error", "last_error_us", "retry_at_us", "failures"}

@@ -7,7 +7,7 @@ import pytest
 
 from .site import QUICK, Site, post, running_site
 from .talk import talk
-from .toy_upstream import Asked, answer
+from .toy_upstream import Asked, answer, takes
 
 ASK = {"model": "m1", "messages": []}
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
@@ -91,7 +91,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
-async def test_what_must_not_come_in_is_refused_with_400_and_a_close(site: Site, split: bool) -> None:
+async def test_bad_requests_get_400_and_close(site: Site, split: bool) -> None:
     for name, request in REFUSED.items():
         received = await _send(site, request, split=split)
         head, _, body = received.partition(b"\r\n\r\n")
@@ -114,7 +114,7 @@ async def test_what_must_not_come_in_is_refused_with_400_and_a_close(site: Site,
         ("POST", "/chat/completions", 404, "route_not_found", None),
     ],
 )
-async def test_what_no_route_answers_is_told_from_what_takes_another_method(
+async def test_no_route_and_wrong_method_differ(
     site: Site, method: str, path: str, status: int, code: str, allow: str | None
 ) -> None:
     async with talk(site.port) as client:
@@ -131,7 +131,7 @@ async def _send(site: Site, data: bytes, *, split: bool) -> bytes:
         if split:
             client.send(data[: len(data) // 2])
             await client.writer.drain()
-            await asyncio.sleep(0.005)
+            await takes(0.005)
             data = data[len(data) // 2 :]
         client.send(data)
         client.writer.write_eof()
@@ -154,14 +154,14 @@ async def test_a_body_larger_than_its_limit_is_413(site: Site, data: bytes) -> N
     assert b"100 Continue" not in received
 
 
-async def test_a_body_as_large_as_its_limit_is_served(site: Site) -> None:
+async def test_a_body_at_its_limit_is_served(site: Site) -> None:
     body = BODY + b" " * (QUICK.max_body_bytes - len(BODY))
     received = await site.raw(post(body, headers=["Connection: close"]))
     assert received.startswith(b"HTTP/1.1 200 ")
     assert len(site.upstream.asked[0].body) == QUICK.max_body_bytes
 
 
-async def test_a_chunked_request_reaches_the_engine_with_its_length(site: Site) -> None:
+async def test_chunked_requests_get_a_length(site: Site) -> None:
     async with talk(site.port) as client:
         client.send(CHUNKED + chunks(*(BODY[i : i + 1] for i in range(len(BODY)))))
         assert (await client.answer()).status == 200
@@ -184,12 +184,12 @@ async def test_a_request_may_arrive_byte_by_byte(site: Site) -> None:
         for i in range(len(SIZED)):
             client.send(SIZED[i : i + 1])
             await client.writer.drain()
-            await asyncio.sleep(0)
+            await takes(0)
         assert (await client.answer()).status == 200
     assert site.upstream.asked[0].body == BODY
 
 
-async def test_an_absolute_target_loses_its_authority(site: Site) -> None:
+async def test_absolute_targets_are_accepted(site: Site) -> None:
     async with talk(site.port) as client:
         client.send(SIZED.replace(b"POST /v1", b"POST http://elsewhere:1/v1"))
         assert (await client.answer()).status == 200
@@ -204,9 +204,9 @@ async def test_a_query_survives(site: Site) -> None:
     assert site.upstream.asked[0].target == "/v1/chat/completions?a=%2F&b=1"
 
 
-async def test_pipelined_requests_are_answered_in_order() -> None:
+async def test_pipelining_keeps_the_order() -> None:
     async def slow_first(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.05 if asked.json()["n"] == 0 else 0)
+        await takes(0.05 if asked.json()["n"] == 0 else 0)
         writer.write(answer(200, json.dumps({"n": asked.json()["n"]}).encode()))
 
     async with running_site(slow_first) as site, talk(site.port) as client:
@@ -218,7 +218,7 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         assert site.upstream.connections == 1
 
 
-async def test_a_bad_request_behind_a_good_one_is_refused_after_the_good_one_is_served(
+async def test_a_bad_request_waits_for_a_good_one(
     site: Site,
 ) -> None:
     received = await site.raw(SIZED + REFUSED["both lengths"])
@@ -227,20 +227,20 @@ async def test_a_bad_request_behind_a_good_one_is_refused_after_the_good_one_is_
     assert len(site.upstream.asked) == 1
 
 
-async def test_a_flood_of_pipelined_requests_waits_its_turn(site: Site) -> None:
+async def test_a_pipelined_flood_waits(site: Site) -> None:
     async with talk(site.port) as client:
         client.send((GET + b"\r\n") * 2000 + GET + b"Connection: close\r\n\r\n")
         received = await client.closed()
         assert received.count(b"HTTP/1.1 200 OK") == 2001
 
 
-async def test_what_follows_connection_close_is_not_looked_at(site: Site) -> None:
+async def test_nothing_follows_a_close(site: Site) -> None:
     received = await site.raw(GET + b"Connection: close\r\n\r\n" + SIZED)
     assert received.count(b"HTTP/1.1 ") == 1
     assert site.upstream.asked == []
 
 
-async def test_expect_100_continue_is_answered_before_the_body(site: Site) -> None:
+async def test_expect_100_continue(site: Site) -> None:
     async with talk(site.port) as client:
         client.send(SIZED.partition(b"\r\n\r\n")[0] + b"\r\nExpect: 100-continue\r\n\r\n")
         assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -249,7 +249,7 @@ async def test_expect_100_continue_is_answered_before_the_body(site: Site) -> No
     assert "expect" not in site.upstream.asked[0].headers
 
 
-async def test_http_1_0_does_not_get_a_100_continue(site: Site) -> None:
+async def test_http_1_0_gets_no_100_continue(site: Site) -> None:
     request = SIZED.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Host", b"Expect: 100-continue\r\nHost")
     assert b"100 Continue" not in await site.raw(request)
 
@@ -268,7 +268,7 @@ async def test_a_refused_head_request_gets_no_body(site: Site) -> None:
     assert head.startswith(b"HTTP/1.1 404 ") and body == b""
 
 
-async def test_http_1_0_closes_unless_it_asks_to_keep(site: Site) -> None:
+async def test_http_1_0_closes_by_default(site: Site) -> None:
     request = b"GET /healthz HTTP/1.0\r\n\r\n"
     assert b"connection: close" in await site.raw(request)
     async with talk(site.port) as client:
@@ -279,7 +279,7 @@ async def test_http_1_0_closes_unless_it_asks_to_keep(site: Site) -> None:
             await client.reader.readexactly(len(b'{"status":"ok"}'))
 
 
-async def test_a_connection_is_kept_by_default_and_closed_on_request(site: Site) -> None:
+async def test_keep_alive_and_close(site: Site) -> None:
     async with talk(site.port) as client:
         for _ in range(3):
             client.send(GET + b"\r\n")
@@ -290,26 +290,26 @@ async def test_a_connection_is_kept_by_default_and_closed_on_request(site: Site)
         assert await client.closed() == b""
 
 
-async def test_an_empty_line_before_a_request_is_ignored(site: Site) -> None:
+async def test_a_leading_empty_line_is_ignored(site: Site) -> None:
     received = await site.raw(b"\r\n" + GET + b"Connection: close\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_head_that_takes_too_long_is_refused() -> None:
+async def test_a_slow_head_is_refused() -> None:
     async with running_site(head_timeout_us=50_000) as site, talk(site.port) as client:
         client.send(GET)
         received = await client.closed()
         assert received.startswith(b"HTTP/1.1 400 ") and b"head was not complete" in received
 
 
-async def test_a_head_that_trickles_is_refused_all_the_same() -> None:
+async def test_a_trickling_head_is_refused() -> None:
     async with running_site(head_timeout_us=100_000) as site, talk(site.port) as client:
         client.send(GET)
 
         async def trickle() -> None:
             while not client.reader.at_eof():
-                client.send(b"X: 1\r\n" if site.server._house.connections else b"")
-                await asyncio.sleep(0.02)
+                client.send(b"X: 1\r\n" if site.server.connections else b"")
+                await takes(0.02)
 
         async with asyncio.TaskGroup() as group:
             dripping = group.create_task(trickle())
@@ -326,12 +326,12 @@ async def test_a_body_that_never_ends_is_refused() -> None:
         assert site.upstream.asked == []
 
 
-async def test_a_connection_that_asks_nothing_is_closed_silently() -> None:
+async def test_a_mute_connection_is_closed() -> None:
     async with running_site(head_timeout_us=50_000) as site, talk(site.port) as client:
         assert await client.closed() == b""
 
 
-async def test_an_idle_connection_is_closed_silently() -> None:
+async def test_idle_connections_are_closed() -> None:
     async with running_site(idle_timeout_us=50_000) as site, talk(site.port) as client:
         client.send(GET + b"\r\n")
         await client.answer(method="GET")
@@ -340,7 +340,7 @@ async def test_an_idle_connection_is_closed_silently() -> None:
 
 async def test_a_long_answer_is_no_idle_connection() -> None:
     async def slow(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.3)
+        await takes(0.3)
         writer.write(answer(200, b"{}"))
 
     limits = {"idle_timeout_us": 50_000, "head_timeout_us": 50_000, "body_timeout_us": 50_000}
@@ -367,7 +367,7 @@ async def test_a_long_answer_is_no_idle_connection() -> None:
         (b'{"model": "m\xff1"}', "not JSON"),
     ],
 )
-async def test_a_body_that_names_no_model_is_a_typed_error(site: Site, body: bytes, words: str) -> None:
+async def test_a_body_without_a_model(site: Site, body: bytes, words: str) -> None:
     async with talk(site.port) as client:
         client.send(post(body))
         response = await client.answer()
@@ -377,7 +377,7 @@ async def test_a_body_that_names_no_model_is_a_typed_error(site: Site, body: byt
         assert (await client.answer()).status == 200, "the connection is as good as before"
 
 
-async def test_an_unknown_model_is_404_and_lists_what_exists(site: Site) -> None:
+async def test_an_unknown_model_is_404(site: Site) -> None:
     async with talk(site.port) as client:
         client.send(post({"model": "m2"}))
         response = await client.answer()
@@ -388,7 +388,7 @@ async def test_an_unknown_model_is_404_and_lists_what_exists(site: Site) -> None
     assert site.ledger.rows == []
 
 
-async def test_models_are_listed_without_waking_anything() -> None:
+async def test_listing_models_wakes_nothing() -> None:
     async with running_site(parked=True, models=["org/m2"]) as site, talk(site.port) as client:
         client.send(GET + b"\r\n")
         rows = (await client.answer(method="GET")).json()["data"]
@@ -417,7 +417,7 @@ KEYS = {b"sk-good": "team-a"}
 
 
 @pytest.mark.parametrize("header", ["Authorization: Bearer sk-good", "x-api-key: sk-good"])
-async def test_a_known_key_comes_in_and_does_not_reach_the_engine(header: str) -> None:
+async def test_a_key_stays_with_the_gateway(header: str) -> None:
     async with running_site(keys=KEYS) as site, talk(site.port) as client:
         client.send(post(ASK, headers=[header]))
         assert (await client.answer()).status == 200
@@ -429,7 +429,7 @@ async def test_a_known_key_comes_in_and_does_not_reach_the_engine(header: str) -
     "headers",
     [[], ["Authorization: Bearer sk-bad"], ["x-api-key: x"], ["Authorization: Basic eA=="]],
 )
-async def test_a_missing_or_unknown_key_is_401_before_the_body_is_read(headers: list[str]) -> None:
+async def test_a_bad_key_is_401_before_the_body(headers: list[str]) -> None:
     async with running_site(keys=KEYS) as site:
         request = post(ASK, headers=headers).replace(BODY, b"")
         received = await site.raw(request)
@@ -444,14 +444,14 @@ async def test_health_needs_no_key() -> None:
         assert received.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_without_keys_the_authorization_belongs_to_the_engine(site: Site) -> None:
+async def test_without_keys_authorization_passes(site: Site) -> None:
     async with talk(site.port) as client:
         client.send(post(ASK, headers=["Authorization: Bearer engine-key"]))
         assert (await client.answer()).status == 200
     assert site.upstream.asked[0].headers["authorization"] == "Bearer engine-key"
 
 
-async def test_a_key_required_from_now_on_is_stripped_on_connections_that_are_open(
+async def test_a_new_key_is_stripped_at_once(
     site: Site,
 ) -> None:
     async with talk(site.port) as client:
@@ -464,7 +464,7 @@ async def test_a_key_required_from_now_on_is_stripped_on_connections_that_are_op
     assert "authorization" not in second
 
 
-async def test_a_revoked_key_is_refused_on_connections_that_are_open() -> None:
+async def test_a_revoked_key_on_open_connections() -> None:
     async with running_site(keys=dict(KEYS)) as site, talk(site.port) as client:
         client.send(post(ASK, headers=["Authorization: Bearer sk-good"]))
         assert (await client.answer()).status == 200
@@ -474,7 +474,7 @@ async def test_a_revoked_key_is_refused_on_connections_that_are_open() -> None:
         assert (await client.answer()).status == 401
 
 
-async def test_requests_that_differ_only_in_length_share_nothing_else(site: Site) -> None:
+async def test_only_the_length_may_differ(site: Site) -> None:
     async with talk(site.port) as client:
         for n in range(4):
             client.send(post(ASK | {"n": "x" * n}, headers=[f"X-N: {n // 2}"]))
@@ -484,7 +484,7 @@ async def test_requests_that_differ_only_in_length_share_nothing_else(site: Site
     assert [a.headers["x-n"] for a in asked] == ["0", "0", "1", "1"]
 
 
-async def test_a_connection_that_rested_during_a_stream_reads_the_next_request(site: Site) -> None:
+async def test_reading_resumes_after_a_stream(site: Site) -> None:
     async with talk(site.port) as client:
         for _ in range(3):
             client.send(post(ASK | {"stream": True}))

@@ -26,9 +26,9 @@ from tests.kept_log import KeptLog
 
 from poorwill.compose.clock import SystemClock
 from poorwill.core.entries import RequestEnded
-from poorwill.gateway.downstream.connection import Downstream, House
+from poorwill.gateway.downstream.connection import Downstream, ListenerContext
 from poorwill.gateway.downstream.exchange import Exchange
-from poorwill.gateway.downstream.requests import Checks
+from poorwill.gateway.downstream.request_reader import Checks
 from poorwill.gateway.routes import Action
 
 from .site import QUICK, ToyActivator, ToyKeys
@@ -37,7 +37,7 @@ Seen = tuple[bytes, bytes, bytes]
 
 
 @dataclass
-class Surroundings:
+class ExchangeOwner:
     """In the policy's place: there is nothing behind this door."""
 
     clock: SystemClock
@@ -97,16 +97,16 @@ def ours(pieces: list[bytes]) -> tuple[list[Seen], bool]:
         seen.append((head.method, head.target, exchange.request.body))
         exchange.answer(200, [], b"")
 
-    house = House(
+    context = ListenerContext(
         checks=Checks(settings=QUICK, keys=ToyKeys(), clock=clock, log=log),
-        policy=Surroundings(clock, ToyActivator(clock=clock, ready={})),  # type: ignore[arg-type]
+        policy=ExchangeOwner(clock, ToyActivator(clock=clock, ready={})),  # type: ignore[arg-type]
         handlers=dict.fromkeys(Action, serve),
         new_request_id=partial(str, "req"),
         refused=lambda code: None,
         connections=set(),
     )
     wire = Wire()
-    connection = Downstream(house=house, loop=LOOP)  # type: ignore[arg-type]
+    connection = Downstream(context=context, loop=LOOP)  # type: ignore[arg-type]
     connection.connection_made(wire)
     for piece in pieces:
         connection.data_received(piece)
@@ -296,7 +296,7 @@ def test_whatever_h11_refuses_we_refuse(data: bytes, cuts: list[int]) -> None:
 
 @QUIETLY
 @given(data=requests(), cuts=st.lists(st.integers(0, 400), max_size=5))
-def test_where_a_request_is_cut_changes_nothing(data: bytes, cuts: list[int]) -> None:
+def test_splitting_changes_nothing(data: bytes, cuts: list[int]) -> None:
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     pieces = [data[a:b] for a, b in itertools.pairwise(edges)]
     assert ours(pieces) == ours([data])

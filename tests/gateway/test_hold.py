@@ -30,7 +30,7 @@ async def _silence_then(site: Site, request: bytes, act: Callable[[], None]) -> 
         return await client.closed()
 
 
-async def test_a_known_client_gets_interim_responses_and_then_the_real_status() -> None:
+async def test_known_clients_get_interims() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(ASK, headers=[OPENAI]))
         await client.first_interim()
@@ -45,7 +45,7 @@ async def test_a_known_client_gets_interim_responses_and_then_the_real_status() 
         assert row.leased_us is not None and row.leased_us - row.arrived_us >= 35_000
 
 
-async def test_an_interim_response_tells_phase_and_seconds_left() -> None:
+async def test_interims_have_phase_and_time() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(ASK, headers=[OPENAI]))
         await site.held()
@@ -59,7 +59,7 @@ async def test_an_interim_response_tells_phase_and_seconds_left() -> None:
         assert headers["x-poorwill-wake"] == "wake-1"
 
 
-async def test_a_failed_wake_after_interims_is_a_504_with_retry_after() -> None:
+async def test_a_504_after_interims() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(ASK, headers=[OPENAI]))
         await client.first_interim()
@@ -73,7 +73,7 @@ async def test_a_failed_wake_after_interims_is_a_504_with_retry_after() -> None:
 
 
 @pytest.mark.parametrize("header", ["Prefer: interim", "prefer: respond-async, Interim"])
-async def test_a_client_may_ask_for_interims_with_prefer(header: str) -> None:
+async def test_prefer_asks_for_interims(header: str) -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(ASK, headers=[header]))
         await client.first_interim()
@@ -81,13 +81,13 @@ async def test_a_client_may_ask_for_interims_with_prefer(header: str) -> None:
         assert (await client.answer()).status == 200
 
 
-async def test_http_1_0_never_gets_an_interim_response() -> None:
+async def test_http_1_0_gets_no_interims() -> None:
     async with running_site(parked=True) as site:
         request = post(ASK, headers=[OPENAI, "Prefer: interim"]).replace(b"HTTP/1.1", b"HTTP/1.0")
         assert (await _silence_then(site, request, site.wake)).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-async def test_a_stream_is_held_open_with_comments_and_then_carries_the_events() -> None:
+async def test_comments_hold_a_stream_open() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(STREAM))
         response = await client.answer(until=b"fails in 90 s\n\n")
@@ -101,7 +101,7 @@ async def test_a_stream_is_held_open_with_comments_and_then_carries_the_events()
         assert (await site.ledger.row()).tokens_out == 3
 
 
-async def test_a_failed_stream_ends_with_one_error_event() -> None:
+async def test_a_failed_stream_has_one_error() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(STREAM))
         await client.answer(until=b": poorwill")
@@ -115,7 +115,7 @@ async def test_a_failed_stream_ends_with_one_error_event() -> None:
         assert (row.status, row.outcome) == (200, "wake_timeout")
 
 
-async def test_a_failed_anthropic_stream_ends_with_an_event_named_error() -> None:
+async def test_anthropic_error_events_are_named() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(STREAM, path="/v1/messages"))
         await client.answer(until=b": poorwill")
@@ -128,7 +128,7 @@ async def test_a_failed_anthropic_stream_ends_with_an_event_named_error() -> Non
         assert document["error"]["type"] == "timeout_error"
 
 
-async def test_a_json_answer_is_preceded_by_white_space_after_a_while() -> None:
+async def test_late_json_is_preceded_by_spaces() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(ASK))
         response = await client.answer(until=b"   ")
@@ -140,7 +140,7 @@ async def test_a_json_answer_is_preceded_by_white_space_after_a_while() -> None:
         assert json.loads(response.body + rest.body)["usage"]["total_tokens"] == 10
 
 
-async def test_a_json_answer_that_fails_after_white_space_is_cut_off() -> None:
+async def test_json_failing_after_spaces_is_cut() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(ASK))
         await client.answer(until=b" ")
@@ -150,14 +150,14 @@ async def test_a_json_answer_that_fails_after_white_space_is_cut_off() -> None:
         assert rest.error()["code"] == "wake_timeout"
 
 
-async def test_a_json_answer_is_silent_before_it_commits_and_keeps_its_real_status() -> None:
+async def test_json_keeps_its_status_when_early() -> None:
     async with running_site(parked=True, commit_after_us=30_000_000) as site:
         request = post(ASK, headers=["Connection: close"])
         answer = await _silence_then(site, request, lambda: site.activator.fail(TIMEOUT))
         assert answer.startswith(b"HTTP/1.1 504 ")
 
 
-async def test_http_1_0_json_is_never_committed_early() -> None:
+async def test_http_1_0_json_is_not_committed() -> None:
     async with running_site(parked=True) as site:
         request = post(ASK).replace(b"HTTP/1.1", b"HTTP/1.0")
         answer = await _silence_then(site, request, lambda: site.activator.fail(TIMEOUT))
@@ -165,7 +165,7 @@ async def test_http_1_0_json_is_never_committed_early() -> None:
 
 
 @pytest.mark.parametrize("ask", [ASK, STREAM])
-async def test_an_answer_of_unknown_kind_is_preceded_by_nothing(ask: dict[str, object]) -> None:
+async def test_unknown_answers_get_no_filler(ask: dict[str, object]) -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(ask, path="/v1/audio/speech"))
         await site.held()
@@ -179,7 +179,7 @@ async def _refuses(asked: Asked, writer: asyncio.StreamWriter) -> None:
     writer.write(answer(400, json.dumps(error).encode()))
 
 
-async def test_an_engine_error_after_a_promised_stream_becomes_the_error_event() -> None:
+async def test_an_error_after_a_promised_stream() -> None:
     async with running_site(_refuses, parked=True) as site, talk(site.port) as client:
         client.send(post(STREAM))
         await client.answer(until=b": poorwill")
@@ -192,7 +192,7 @@ async def test_an_engine_error_after_a_promised_stream_becomes_the_error_event()
         assert (await site.ledger.row()).outcome == "invalid_request"
 
 
-async def test_an_engine_error_after_promised_json_is_cut_off() -> None:
+async def test_an_error_after_promised_json() -> None:
     async with running_site(_refuses, parked=True) as site, talk(site.port) as client:
         client.send(post(ASK))
         await client.answer(until=b" ")
@@ -202,7 +202,7 @@ async def test_an_engine_error_after_promised_json_is_cut_off() -> None:
         assert rest.error()["code"] == "context_length"
 
 
-async def test_an_engine_error_without_a_promise_passes_unchanged() -> None:
+async def test_engine_errors_pass_unchanged() -> None:
     async with running_site(_refuses) as site, talk(site.port) as client:
         client.send(post(STREAM))
         response = await client.answer()
@@ -219,7 +219,7 @@ async def _plain(asked: Asked, writer: asyncio.StreamWriter) -> None:
 
 
 @pytest.mark.parametrize("ask", [ASK, STREAM])
-async def test_an_answer_of_another_kind_than_promised_is_a_failure(ask: dict[str, object]) -> None:
+async def test_a_broken_promise_is_a_failure(ask: dict[str, object]) -> None:
     async with running_site(_plain, parked=True) as site, talk(site.port) as client:
         client.send(post(ask))
         first = await client.answer(until=b" ")
@@ -231,7 +231,7 @@ async def test_an_answer_of_another_kind_than_promised_is_a_failure(ask: dict[st
         assert (await site.ledger.row()).outcome == "upstream_protocol"
 
 
-async def test_a_full_queue_is_429_with_retry_after_before_anything_is_promised() -> None:
+async def test_a_full_queue_is_429() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         site.activator.hold_limit = 0
         client.send(post(STREAM))
@@ -241,7 +241,7 @@ async def test_a_full_queue_is_429_with_retry_after_before_anything_is_promised(
         assert response.error()["code"] == "hold_queue_full"
 
 
-async def test_held_requests_are_served_in_the_order_of_their_arrival() -> None:
+async def test_held_requests_are_served_in_order() -> None:
     order: list[object] = []
 
     async def note(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -259,7 +259,7 @@ async def test_held_requests_are_served_in_the_order_of_their_arrival() -> None:
         assert order == list(range(10))
 
 
-async def test_a_retryable_failure_without_a_time_gets_the_measured_one() -> None:
+async def test_retry_after_is_measured() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(ASK))
         await site.held()
@@ -275,7 +275,7 @@ async def _streams_forever(asked: Asked, writer: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
-async def test_a_replica_lost_between_events_is_told_as_an_event() -> None:
+async def test_a_loss_between_events() -> None:
     async with running_site(_streams_forever) as site, talk(site.port) as client:
         client.send(post(STREAM))
         await client.answer(until=b'"n":0')
@@ -292,7 +292,7 @@ async def _half_an_event(asked: Asked, writer: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
-async def test_a_replica_lost_within_an_event_cuts_the_stream() -> None:
+async def test_a_loss_within_an_event_cuts() -> None:
     async with running_site(_half_an_event) as site, talk(site.port) as client:
         client.send(post(STREAM))
         await client.answer(until=b'"n":')
@@ -302,7 +302,7 @@ async def test_a_replica_lost_within_an_event_cuts_the_stream() -> None:
         assert not rest.clean and rest.body == b""
 
 
-async def test_the_last_byte_of_a_long_stream_ends_it_cleanly_for_http_1_0(site: Site) -> None:
+async def test_http_1_0_ends_long_streams_cleanly(site: Site) -> None:
     body = await site.raw(post(STREAM).replace(b"HTTP/1.1", b"HTTP/1.0"))
     head, _, events = body.partition(b"\r\n\r\n")
     assert b"transfer-encoding" not in head.lower() and b"connection: close" in head

@@ -23,5 +23,5 @@ def test_all_but_the_name_survives_in_order(fields: dict[str, object], name: str
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b'{"prompt":"x"}', b"no json", b'"\xff"'])
-def test_what_names_no_model_stays_as_it_is(body: bytes) -> None:
+def test_no_model_field_no_change(body: bytes) -> None:
     assert renamed(body, "other") == body

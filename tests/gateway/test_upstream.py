@@ -7,7 +7,7 @@ import pytest
 
 from .site import M1, Site, post, running_site
 from .talk import talk
-from .toy_upstream import EVENTS_HEAD, Asked, answer, chunk, toy_upstream
+from .toy_upstream import EVENTS_HEAD, Asked, answer, chunk, takes, toy_upstream
 
 ASK = {"model": "m1", "messages": []}
 STREAM = ASK | {"stream": True}
@@ -22,7 +22,7 @@ async def outcome(site: Site, request: bytes) -> tuple[int, object]:
         return response.status, code
 
 
-async def test_a_stale_connection_is_replaced_before_the_first_byte() -> None:
+async def test_a_stale_connection_is_replaced() -> None:
     async with running_site() as site, talk(site.port) as client:
         client.send(post(ASK))
         assert (await client.answer()).status == 200
@@ -40,7 +40,7 @@ async def test_a_stale_connection_is_replaced_before_the_first_byte() -> None:
         assert site.activator.granted == 2  # the lease was kept over the retry
 
 
-async def test_a_new_connection_lost_before_the_first_byte_is_not_retried() -> None:
+async def test_a_new_connection_is_not_retried() -> None:
     async def dies(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.transport.abort()
 
@@ -49,7 +49,7 @@ async def test_a_new_connection_lost_before_the_first_byte_is_not_retried() -> N
         assert len(site.upstream.asked) == 1
 
 
-async def test_retries_of_stale_connections_are_bounded() -> None:
+async def test_stale_retries_are_bounded() -> None:
     async with running_site() as site:
         async with asyncio.TaskGroup() as group:
             for _ in range(5):
@@ -64,7 +64,7 @@ async def test_retries_of_stale_connections_are_bounded() -> None:
         assert len(site.upstream.asked) - before == 2
 
 
-async def test_a_lost_connection_after_the_first_byte_is_never_retried() -> None:
+async def test_no_retry_after_the_first_byte() -> None:
     async def half(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
         await writer.drain()
@@ -78,7 +78,7 @@ async def test_a_lost_connection_after_the_first_byte_is_never_retried() -> None
         assert (await site.ledger.row()).outcome == "replica_lost"
 
 
-async def test_an_engine_that_accepts_no_connection_is_tried_three_times() -> None:
+async def test_connecting_is_tried_three_times() -> None:
     async with running_site() as site:
         with socket.create_server(("127.0.0.1", 0)) as unused:
             site.upstream.port = unused.getsockname()[1]
@@ -86,7 +86,7 @@ async def test_an_engine_that_accepts_no_connection_is_tried_three_times() -> No
         assert site.activator.granted == 3
 
 
-async def test_a_request_that_finds_its_engine_gone_is_held_through_the_next_wake() -> None:
+async def test_a_gone_engine_means_another_wake() -> None:
     async with running_site() as site, talk(site.port) as client:
         real = site.upstream.port
         with socket.create_server(("127.0.0.1", 0)) as unused:
@@ -117,7 +117,7 @@ async def test_a_request_that_finds_its_engine_gone_is_held_through_the_next_wak
         b"HTTP/1.1 200 OK\r\nx: " + b"a" * 300_000,
     ],
 )
-async def test_an_engine_that_does_not_speak_http_is_a_502(garbage: bytes) -> None:
+async def test_an_engine_without_http_is_a_502(garbage: bytes) -> None:
     async def speaks(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(garbage)
 
@@ -125,7 +125,7 @@ async def test_an_engine_that_does_not_speak_http_is_a_502(garbage: bytes) -> No
         assert await outcome(site, post(ASK)) == (502, "upstream_protocol")
 
 
-async def test_a_second_response_to_one_request_reaches_nobody() -> None:
+async def test_a_second_response_is_dropped() -> None:
     async def twice(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(answer(200, b'{"n":1}') + answer(200, b'{"n":2}'))
 
@@ -136,13 +136,13 @@ async def test_a_second_response_to_one_request_reaches_nobody() -> None:
         assert site.upstream.connections == 2
 
 
-async def test_an_answer_that_nobody_asked_for_closes_the_connection() -> None:
+async def test_an_unsolicited_answer_closes() -> None:
     async with running_site() as site:
 
         async def late(asked: Asked, writer: asyncio.StreamWriter) -> None:
             writer.write(answer(200, b'{"n":1}'))
             await writer.drain()
-            await asyncio.sleep(0.02)
+            await takes(0.02)
             if not writer.is_closing():
                 writer.write(answer(200, b'{"stolen":true}'))
 
@@ -152,7 +152,7 @@ async def test_an_answer_that_nobody_asked_for_closes_the_connection() -> None:
         assert b"stolen" not in await site.raw(post(ASK, headers=CLOSE))
 
 
-async def test_interim_responses_of_the_engine_are_for_the_hop_alone() -> None:
+async def test_engine_interims_stop_here() -> None:
     async def interim(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + answer(200, b"{}"))
 
@@ -164,7 +164,7 @@ async def test_interim_responses_of_the_engine_are_for_the_hop_alone() -> None:
 
 
 @pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
-async def test_a_body_that_ends_with_the_connection_is_framed_for_the_client(
+async def test_bodies_ended_by_close_are_framed(
     version: bytes,
 ) -> None:
     async def until_close(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -179,7 +179,7 @@ async def test_a_body_that_ends_with_the_connection_is_framed_for_the_client(
         assert response.body == b"[1,2]" and response.clean
 
 
-async def test_headers_of_the_hop_stay_on_the_hop() -> None:
+async def test_hop_headers_stay_on_the_hop() -> None:
     async def hop(asked: Asked, writer: asyncio.StreamWriter) -> None:
         headers = ["Connection: keep-alive, X-Hop", "Keep-Alive: timeout=5", "X-Hop: 1", "X-End: 2"]
         writer.write(answer(200, b"{}", *headers, "X-Request-Id: theirs"))
@@ -210,7 +210,7 @@ async def test_an_answer_without_a_body_has_none(status: int) -> None:
         assert site.upstream.connections == 1
 
 
-async def test_an_engine_that_stays_silent_is_a_504() -> None:
+async def test_a_silent_engine_is_a_504() -> None:
     async def thinks(asked: Asked, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
@@ -218,7 +218,7 @@ async def test_an_engine_that_stays_silent_is_a_504() -> None:
         assert await outcome(site, post(ASK)) == (504, "upstream_timeout")
 
 
-async def test_an_engine_that_answers_early_and_reads_the_rest_never_is_not_reused() -> None:
+async def test_early_answers_end_the_connection() -> None:
     async def hasty(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(answer(200, b"{}", "connection: close"))
 
@@ -260,7 +260,7 @@ async def test_a_slow_client_slows_the_engine_down() -> None:
         assert received.count(b"x") >= 1000 * 65_000
 
 
-async def test_a_client_that_stops_reading_for_good_loses_its_place() -> None:
+async def test_a_client_that_stops_reading() -> None:
     async def floods(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENTS_HEAD)
         for _ in range(1000):
@@ -275,7 +275,7 @@ async def test_a_client_that_stops_reading_for_good_loses_its_place() -> None:
         await site.settled()
 
 
-async def test_cut_ends_requests_in_flight_with_draining() -> None:
+async def test_cut_ends_requests_in_flight() -> None:
     async def streams(asked: Asked, writer: asyncio.StreamWriter) -> None:
         if asked.json().get("stream"):
             writer.write(EVENTS_HEAD + chunk(b"data: 1\n\n"))
@@ -295,7 +295,7 @@ async def test_cut_ends_requests_in_flight_with_draining() -> None:
         await site.settled()
 
 
-async def test_close_returns_when_the_idle_connections_are_closed_at_both_ends() -> None:
+async def test_close_waits_for_both_ends() -> None:
     async with running_site() as site:
         async with asyncio.TaskGroup() as group:
             for _ in range(8):
@@ -314,12 +314,15 @@ def _tcp_table() -> list[str]:
         return table.readlines()
 
 
-async def test_closing_an_address_never_used_does_nothing(site: Site) -> None:
+async def test_closing_an_unused_address(site: Site) -> None:
+    await site.raw(post(ASK, headers=CLOSE))
     await site.pool.close("127.0.0.1", 1)
     site.pool.cut("127.0.0.1", 1, "nothing")
+    assert b"200 OK" in await site.raw(post(ASK, headers=CLOSE))
+    assert site.upstream.connections == 1, "the connections to other addresses are untouched"
 
 
-async def test_two_models_share_nothing_but_the_pool() -> None:
+async def test_two_models_share_only_the_pool() -> None:
     async with toy_upstream() as second, running_site() as site:
         site.activator.ready["m2"] = second  # type: ignore[index]
         for name in ("m1", "m2", "m1", "m2"):

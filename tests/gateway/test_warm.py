@@ -8,7 +8,7 @@ from .toy_upstream import USAGE
 ASK = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}
 
 
-async def test_a_chat_is_relayed_and_unknown_fields_survive(site: Site) -> None:
+async def test_unknown_fields_survive(site: Site) -> None:
     async with httpx2.AsyncClient() as client:
         ask = ASK | {"x_unknown": {"deep": [1, 2.5, None]}}
         response = await client.post(f"{site.url}/chat/completions", json=ask, headers={"X-Mine": "1"})
@@ -25,7 +25,7 @@ async def test_a_chat_is_relayed_and_unknown_fields_survive(site: Site) -> None:
     assert row.arrived_us <= (row.leased_us or 0) <= (row.first_byte_us or 0) <= row.ended_us
 
 
-async def test_an_engine_is_asked_by_the_name_it_knows_and_nothing_else_changes(
+async def test_only_the_model_name_changes(
     site: Site,
 ) -> None:
     site.activator.engine_model = "qwen3:0.6b"
@@ -40,7 +40,7 @@ async def test_an_engine_is_asked_by_the_name_it_knows_and_nothing_else_changes(
     assert (await site.ledger.row()).model == M1
 
 
-async def test_many_requests_over_one_client_connection_use_one_upstream_connection(
+async def test_one_client_one_upstream_connection(
     site: Site,
 ) -> None:
     async with httpx2.AsyncClient() as client:

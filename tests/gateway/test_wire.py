@@ -27,7 +27,7 @@ STATUS = {
 }
 
 
-def test_every_error_code_has_exactly_the_status_of_the_design() -> None:
+def test_every_error_has_its_status() -> None:
     assert {code.value for codes in STATUS.values() for code in map(ErrorCode, codes)} == {
         code.value for code in ErrorCode
     }
@@ -37,7 +37,7 @@ def test_every_error_code_has_exactly_the_status_of_the_design() -> None:
 
 
 @pytest.mark.parametrize("code", ErrorCode)
-def test_every_error_is_told_in_both_dialects_and_says_who_failed(code: ErrorCode) -> None:
+def test_errors_in_both_dialects(code: ErrorCode) -> None:
     error = PoorwillError(code, "what", hint="how to mend it")
     ours = wire.error_document(error, dialect=Dialect.OPENAI, request_id="r")["error"]
     assert isinstance(ours, dict)
@@ -93,7 +93,7 @@ class Client:
 TIMEOUT = TryLater(ErrorCode.WAKE_TIMEOUT, "too late", retry_after_s=3)
 
 
-def test_nothing_sent_fails_with_the_real_status_and_keeps_the_connection() -> None:
+def test_nothing_sent_keeps_the_connection() -> None:
     client = Client()
     client.response.interim([(b"x-poorwill-left", b"3")])
     client.response.fail(TIMEOUT, retry_after_s=3)
@@ -104,7 +104,7 @@ def test_nothing_sent_fails_with_the_real_status_and_keeps_the_connection() -> N
     assert client.response.ending is Ending.KEEP
 
 
-def test_an_event_stream_fails_with_an_event_only_where_an_event_has_ended() -> None:
+def test_error_events_follow_whole_events() -> None:
     for tail, ending in ((b"data: 1\n\n", Ending.CLOSE), (b"data: 1", Ending.CUT)):
         client = Client()
         client.response.relay_head(200, [], length=None, events=True)
@@ -115,7 +115,7 @@ def test_an_event_stream_fails_with_an_event_only_where_an_event_has_ended() -> 
         assert client.received.endswith(wire.LAST_CHUNK) is (ending is Ending.CLOSE)
 
 
-def test_json_after_white_space_is_never_ended_cleanly() -> None:
+def test_late_json_failures_are_cut() -> None:
     client = Client()
     client.response.commit_spaces()
     client.response.filler(b" ")
@@ -125,7 +125,7 @@ def test_json_after_white_space_is_never_ended_cleanly() -> None:
     assert client.response.sent is Sent.ALL
 
 
-def test_a_relayed_body_that_is_no_stream_is_cut() -> None:
+def test_a_relayed_json_body_is_cut() -> None:
     client = Client()
     client.response.relay_head(200, [], length=10, events=False)
     client.response.body([b"half\n\n"])
@@ -134,7 +134,7 @@ def test_a_relayed_body_that_is_no_stream_is_cut() -> None:
     assert client.received.endswith(b"half\n\n")
 
 
-def test_http_1_0_streams_are_framed_by_the_end_of_the_connection() -> None:
+def test_http_1_0_streams_end_by_close() -> None:
     client = Client(http11=False)
     client.response.commit_events()
     client.response.body([b"data: 1\n\n"])
@@ -143,7 +143,7 @@ def test_http_1_0_streams_are_framed_by_the_end_of_the_connection() -> None:
     assert client.response.ending is Ending.CLOSE
 
 
-def test_an_anthropic_answer_carries_its_request_id_under_both_names() -> None:
+def test_anthropic_request_ids() -> None:
     client = Client(dialect=Dialect.ANTHROPIC)
     client.response.fail(TIMEOUT)
     head, _, body = client.received.partition(b"\r\n\r\n")

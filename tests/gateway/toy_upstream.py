@@ -160,6 +160,16 @@ def delta(model: str, text: str, **more: object) -> dict[str, object]:
     }
 
 
+async def takes(seconds: float) -> None:
+    """Pass simulated time: an engine that works, a client that thinks. Never used to wait for an effect."""
+    over = asyncio.Event()
+    timer = asyncio.get_running_loop().call_later(seconds, over.set)
+    try:
+        await over.wait()
+    finally:
+        timer.cancel()
+
+
 async def chat(asked: Asked, writer: asyncio.StreamWriter) -> None:
     """Answer like an engine: chat, completions, embeddings, messages; streamed where asked for."""
     ask = asked.json() if asked.body else {}
@@ -181,7 +191,7 @@ async def chat(asked: Asked, writer: asyncio.StreamWriter) -> None:
         for text in ("hello", " ", "there"):
             writer.write(event(delta(model, text)))
             await writer.drain()
-            await asyncio.sleep(0)
+            await takes(0)
         writer.write(event(delta(model, "", usage=USAGE) | {"choices": []}))
         writer.write(chunk(b"data: [DONE]\n\n") + LAST)
     else:

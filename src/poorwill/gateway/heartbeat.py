@@ -21,7 +21,7 @@ PREFER_INTERIM = b"interim"
 """A client may ask for 102s with `Prefer: interim` (RFC 7240), whatever its User-Agent."""
 
 
-class Beat(StrEnum):
+class HeartbeatKind(StrEnum):
     """What a held client is sent."""
 
     INTERIM = "interim"
@@ -30,7 +30,9 @@ class Beat(StrEnum):
     SILENCE = "silence"
 
 
-def beat_for(head: Head, *, streaming: bool, json_answer: bool, settings: GatewaySettings) -> Beat:
+def heartbeat_kind(
+    head: Head, *, streaming: bool, json_answer: bool, settings: GatewaySettings
+) -> HeartbeatKind:
     """Return what this client can take.
 
     HTTP/1.0 knows no interim responses and no chunked coding, so its JSON is never committed early: a
@@ -38,12 +40,12 @@ def beat_for(head: Head, *, streaming: bool, json_answer: bool, settings: Gatewa
     nothing may precede it.
     """
     if head.http11 and _takes_interim(head, settings):
-        return Beat.INTERIM
+        return HeartbeatKind.INTERIM
     if not json_answer:
-        return Beat.SILENCE
+        return HeartbeatKind.SILENCE
     if streaming:
-        return Beat.COMMENTS
-    return Beat.SPACES if head.http11 else Beat.SILENCE
+        return HeartbeatKind.COMMENTS
+    return HeartbeatKind.SPACES if head.http11 else HeartbeatKind.SILENCE
 
 
 def _takes_interim(head: Head, settings: GatewaySettings) -> bool:
@@ -67,7 +69,7 @@ class Heartbeat:
         self, *, exchange: Exchange, held: HeldRequest, settings: GatewaySettings, clock: Clock
     ) -> None:
         request = exchange.request
-        self._kind = beat_for(
+        self._kind = heartbeat_kind(
             request.head,
             streaming=exchange.streaming,
             json_answer=request.route.json_answer,
@@ -81,15 +83,15 @@ class Heartbeat:
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> HeldRequest:
-        """Begin to beat; the first beat comes one interval from now."""
+        """Start; the first heartbeat is one interval from now."""
         self._exchange.held = self._held
-        if self._kind is not Beat.SILENCE:
-            spaces = self._kind is Beat.SPACES
+        if self._kind is not HeartbeatKind.SILENCE:
+            spaces = self._kind is HeartbeatKind.SPACES
             self._arm(self._settings.commit_after_us if spaces else self._settings.heartbeat_us)
         return self._held
 
     def __exit__(self, *_: object) -> None:
-        """Send nothing any more."""
+        """Stop beating."""
         if self._timer is not None:
             self._timer.cancel()
         wake = self._held.wake
@@ -106,22 +108,22 @@ class Heartbeat:
         if not self._exchange.writable:
             return  # the client reads nothing: more bytes keep no connection open
         response, notice = self._exchange.response, self._held.notice()
-        if self._kind is Beat.INTERIM:
+        if self._kind is HeartbeatKind.INTERIM:
             response.interim(interim_headers(notice))
             return
         if response.sent is Sent.NOTHING:
             if notice.wake is not None:
                 response.wake_header = notice.wake.encode()
-            if self._kind is Beat.COMMENTS:
+            if self._kind is HeartbeatKind.COMMENTS:
                 response.commit_events()
             else:
                 response.commit_spaces()
-        response.filler(comment(notice) if self._kind is Beat.COMMENTS else b" ")
+        response.filler(comment(notice) if self._kind is HeartbeatKind.COMMENTS else b" ")
 
 
 def interim_headers(notice: WakeNotice) -> Headers:
-    """Return the headers of a 102: what the wake is doing, in how many seconds the replica should be ready,
-    and after how many the request fails."""
+    """Return the headers of a 102: the wake's phase, the seconds until the replica should be ready,
+    and the seconds until the request fails."""
     headers: Headers = [(b"x-poorwill-left", b"%d" % _whole_s(notice.left_us))]
     if notice.phase is not None:
         headers.append((b"x-poorwill-phase", notice.phase.encode()))
@@ -134,12 +136,12 @@ def interim_headers(notice: WakeNotice) -> Headers:
 
 def comment(notice: WakeNotice) -> bytes:
     """Return one comment line of an event stream, with the empty line that every reader skips."""
-    told = [notice.phase.value if notice.phase else "queued"]
-    told.append(f"waited {notice.waited_us // SECOND_US} s")
+    parts = [notice.phase.value if notice.phase else "queued"]
+    parts.append(f"waited {notice.waited_us // SECOND_US} s")
     if notice.ready_in_us is not None:
-        told.append(f"ready in about {_whole_s(notice.ready_in_us)} s")
-    told.append(f"fails in {_whole_s(notice.left_us)} s")
-    return f": poorwill waking: {', '.join(told)}\n\n".encode()
+        parts.append(f"ready in about {_whole_s(notice.ready_in_us)} s")
+    parts.append(f"fails in {_whole_s(notice.left_us)} s")
+    return f": poorwill waking: {', '.join(parts)}\n\n".encode()
 
 
 def _whole_s(us: int) -> int:

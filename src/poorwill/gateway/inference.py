@@ -26,14 +26,14 @@ _JSON: Sequence[tuple[bytes, bytes]] = ((b"content-type", b"application/json"),)
 _NAMING_PREFIXES = (b"/v1/models/", b"/v1/engines/")
 
 
-class _Ask(msgspec.Struct):
-    """The two fields of a body that the gateway reads; all others pass unseen."""
+class _BodyFields(msgspec.Struct):
+    """The two fields of a body that the gateway reads."""
 
     model: Any = None
     stream: Any = None
 
 
-_decode = msgspec.json.Decoder(_Ask).decode
+_decode = msgspec.json.Decoder(_BodyFields).decode
 
 
 def inference_handlers(*, policy: RequestPolicy, models: Models, started_s: int) -> Mapping[Action, Handler]:
@@ -51,7 +51,7 @@ def relay(*, policy: RequestPolicy, models: Models) -> Handler:
 
     def handle(exchange: Exchange) -> None:
         try:
-            _read_ask(exchange, models)
+            _read_model(exchange, models)
         except RequestFault as fault:
             exchange.fail(fault)
             return
@@ -87,7 +87,7 @@ def show_model(*, models: Models, started_s: int) -> Handler:
 
 
 def health() -> Handler:
-    """Answer that the gateway itself is up, whatever its models do."""
+    """Answer that the gateway itself is up, in whatever state its models are."""
 
     def handle(exchange: Exchange) -> None:
         exchange.answer(200, [*_JSON], b'{"status":"ok"}')
@@ -95,8 +95,8 @@ def health() -> Handler:
     return handle
 
 
-def _read_ask(exchange: Exchange, models: Models) -> None:
-    """Learn which model is asked for, and whether for a stream. Raises RequestFault."""
+def _read_model(exchange: Exchange, models: Models) -> None:
+    """Find the model and whether a stream is asked for. Raises RequestFault."""
     if exchange.request.body:
         try:
             ask = _decode(exchange.request.body)

@@ -1,4 +1,4 @@
-"""Who may come in: the check of a presented key, and of whether a listener may face the network.
+"""Who is let in: checks a presented key, and whether a listener may face the network.
 
 A key is checked as soon as a request's head is complete, before its body is read.
 """
@@ -12,9 +12,9 @@ from poorwill.core.settings import GatewaySettings
 
 
 def key_name(keys: KeyRing, credential: bytes) -> str:
-    """Return the name of the key a request brought, empty where none is configured.
+    """Return the name of the key a request brought, empty if none is configured.
 
-    Raises RequestFault(UNAUTHENTICATED). The secret goes into no message.
+    Raises RequestFault(UNAUTHENTICATED). The secret appears in no message.
     """
     if not keys.required:
         return ""

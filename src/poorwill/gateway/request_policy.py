@@ -1,4 +1,4 @@
-"""What happens to a request that names a model: claim or hold, connect, retry, give up.
+"""How a request that names a model is served: claim or hold, connect, retry, give up.
 
 The policy reads top to bottom in one coroutine; the bytes move in callbacks elsewhere. The coroutine ends
 as soon as the request is on its way, so that an open stream costs no task. When a lease is to be had and
@@ -6,7 +6,7 @@ a connection is idle, `begin` sends the request at once and no coroutine runs at
 
 Retries, all before the first byte of an answer: a kept-alive connection that turns out stale is replaced
 at once by a new one (the engine never saw the request); an engine that refuses connections gives its
-lease back and is asked for anew, which holds the request through another wake where one is needed. At
+lease back and is claimed again, which holds the request through another wake if one is needed. At
 most `TRIES` in all, none begun later than `RETRY_WITHIN_US` after the first lease. A new connection lost
 after the request was written is not retried: the request may be what killed the engine.
 """
@@ -33,11 +33,11 @@ RETRY_DELAY_S = 0.05
 """Doubled with each further try."""
 RETRY_WITHIN_US = 15 * SECOND_US
 POST_AFTER_S = 0.02
-"""How long a request's row waits for others: one call for many is what the ledger's thread likes."""
+"""How long a request's row waits for others, so that the ledger's thread gets one call for many."""
 
 
 class RequestPolicy:
-    """The policy of one gateway. Also the `Surroundings` of its exchanges."""
+    """The policy of one gateway, and the `ExchangeOwner` of its exchanges."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class RequestPolicy:
             self._quiet.set_result(None)
 
     def post_rows(self) -> None:
-        """Hand the rows of the last moment to the ledger and the metrics, all at once."""
+        """Pass the collected rows to the ledger and the metrics in one batch."""
         rows, self._rows = self._rows, []
         if rows:
             self._ledger.post(rows)
@@ -175,7 +175,7 @@ class RequestPolicy:
     async def _wait(self, exchange: Exchange) -> Lease | None:
         """Send a request over the bridge (None), or hold it until there is a lease; if that fails, as well.
 
-        The hold is registered and awaited in one go: a place that nobody awaits could not be freed.
+        The hold is registered and awaited together: a place that is not awaited could not be freed.
         """
         bridge = self.bridges.get(exchange.model)
         if bridge is not None and await bridge.cross(exchange, self, instead_of=None):
@@ -189,7 +189,7 @@ class RequestPolicy:
             raise
 
     def _hold(self, exchange: Exchange) -> Heartbeat:
-        """Register a place in the queue. Raises TryLater where there is none."""
+        """Register a place in the queue. Raises TryLater if the queue is full."""
         held = self.activator.hold(
             exchange.model,
             size_bytes=len(exchange.request.body),
@@ -207,7 +207,7 @@ class RequestPolicy:
     def _refuse(self, exchange: Exchange, error: PoorwillError) -> None:
         if error.code is ErrorCode.MODEL_NOT_FOUND:
             error = unknown_model(exchange.model, self._models())
-            exchange.model = ModelName("")  # no row: a ledger of models that do not exist helps nobody
+            exchange.model = ModelName("")  # no row: the ledger has no use for models that do not exist
         exchange.fail(error)
 
 

@@ -59,7 +59,7 @@ class Route:
     action: Action
     dialect: Dialect = Dialect.OPENAI
     json_answer: bool = False
-    """Whether it answers JSON, or events where a stream is asked for: then heartbeats may precede it."""
+    """Whether it answers JSON, or events if a stream is asked for: then heartbeats may precede it."""
     needs_key: bool = True
 
 
@@ -143,7 +143,7 @@ _PREFIXES: tuple[tuple[bytes, bytes, Route], ...] = tuple(
 
 
 def inference_route(method: bytes, path: bytes) -> Route | None:
-    """Return the inference listener's route for a request, None where there is none.
+    """Return the inference listener's route for a request, None if there is none.
 
     A path that the table names takes the methods named with it and no others.
     """
@@ -156,7 +156,7 @@ def inference_route(method: bytes, path: bytes) -> Route | None:
 
 
 def inference_methods(path: bytes) -> tuple[str, ...]:
-    """Return the methods that the inference listener answers a path with, none where it does not know it."""
+    """Return the methods that the inference listener answers a path with, empty if the path is unknown."""
     prefixed = [
         allowed.decode()
         for allowed, prefix, _ in _PREFIXES

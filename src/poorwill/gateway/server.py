@@ -1,4 +1,4 @@
-"""The gateway as a whole: two listeners, three lifetimes, one constructor that takes every dependency.
+"""The gateway: two listeners, three lifetimes, one constructor that takes every dependency.
 
 Accepting ends first (`stop_accepting`), then serving (`drained`), then the sockets close (leaving the
 `async with`). The upstream pool is made outside, because the fleet needs it as its `Connections`; its
@@ -11,7 +11,7 @@ import itertools
 import os
 import secrets
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -26,11 +26,11 @@ from poorwill.core.ports.view import FleetView
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway.admin.app import admin_app
-from poorwill.gateway.admin.events import Streams
+from poorwill.gateway.admin.events import EventStreams
 from poorwill.gateway.admin.listener import AdminListener
 from poorwill.gateway.bridge.crossing import BridgesTo, bridges_of
-from poorwill.gateway.downstream.connection import LINGER_S, Downstream, House
-from poorwill.gateway.downstream.requests import Checks
+from poorwill.gateway.downstream.connection import LINGER_S, Downstream, ListenerContext
+from poorwill.gateway.downstream.request_reader import Checks
 from poorwill.gateway.inference import inference_handlers
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.upstream.pool import UpstreamPool
@@ -75,7 +75,7 @@ class _Tasks:
 class GatewayServer:
     """Both listeners, made by `new_server`; nothing happens before `async with`.
 
-    Entering raises OperatorFault(IN_USE) where an address cannot be bound. Leaving ends what is still in
+    Entering raises OperatorFault(IN_USE) if an address cannot be bound. Leaving ends what is still in
     flight with `draining` and returns when every socket is closed.
     """
 
@@ -85,14 +85,14 @@ class GatewayServer:
         settings: GatewaySettings,
         policy: RequestPolicy,
         pool: UpstreamPool,
-        house: House,
+        context: ListenerContext,
         admin: AdminListener,
         tasks: _Tasks,
     ) -> None:
         self._settings = settings
         self._policy = policy
         self._pool = pool
-        self._house = house
+        self._context = context
         self._admin = admin
         self._tasks = tasks
         self._server: asyncio.Server | None = None
@@ -114,7 +114,7 @@ class GatewayServer:
         group = self._tasks.group = asyncio.TaskGroup()
         await group.__aenter__()
         self._server = await loop.create_server(
-            lambda: Downstream(house=self._house, loop=loop), sock=inference, backlog=BACKLOG
+            lambda: Downstream(context=self._context, loop=loop), sock=inference, backlog=BACKLOG
         )
         self._running = [
             group.create_task(self._admin.serve(admin)),
@@ -146,17 +146,22 @@ class GatewayServer:
             await self._tasks.group.__aexit__(*((kind, error, trace) if own else (None,) * 3))
 
     @property
+    def connections(self) -> Collection[Downstream]:
+        """The open client connections."""
+        return self._context.connections
+
+    @property
     def active(self) -> int:
         """The number of requests held or in flight."""
         return self._policy.active
 
     def stop_accepting(self) -> None:
-        """Accept no connection and no request any more; what is held or in flight goes on. Idempotent."""
+        """Stop accepting connections and requests; what is held or in flight goes on. Idempotent."""
         self._policy.draining = True
         if self._server is not None:
             self._server.close()
             self._server = None
-        for connection in list(self._house.connections):
+        for connection in list(self._context.connections):
             connection.retire()
 
     async def drained(self) -> None:
@@ -179,7 +184,7 @@ class GatewayServer:
             self._pool.sweep(loop.time())
 
     def _expire(self, now: float) -> None:
-        for connection in list(self._house.connections):
+        for connection in list(self._context.connections):
             if now > connection.deadline:
                 connection.expire()
 
@@ -187,10 +192,10 @@ class GatewayServer:
         """Wait until clients have read their last response, `LINGER_S` at most."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + LINGER_S
-        while self._house.connections:
+        while self._context.connections:
             await asyncio.sleep(0.01)
             if loop.time() > give_up:
-                for connection in list(self._house.connections):
+                for connection in list(self._context.connections):
                     connection.abort()
 
 
@@ -230,7 +235,7 @@ def new_server(
         spawn=tasks.spawn,
         bridges=bridges,
     )
-    house = House(
+    context = ListenerContext(
         checks=Checks(settings=settings, keys=keys, clock=clock, log=log),
         policy=policy,
         handlers=inference_handlers(
@@ -244,22 +249,24 @@ def new_server(
         settings=settings,
         policy=policy,
         pool=pool,
-        house=house,
-        admin=_admin_listener(house=house, fleet=fleet, metrics=metrics, ledger=ledger, dashboard=dashboard),
+        context=context,
+        admin=_admin_listener(
+            context=context, fleet=fleet, metrics=metrics, ledger=ledger, dashboard=dashboard
+        ),
         tasks=tasks,
     )
 
 
 def _admin_listener(
-    *, house: House, fleet: FleetView, metrics: Metrics, ledger: LedgerWriter, dashboard: bytes
+    *, context: ListenerContext, fleet: FleetView, metrics: Metrics, ledger: LedgerWriter, dashboard: bytes
 ) -> AdminListener:
-    policy, checks, streams = house.policy, house.checks, Streams()
+    policy, checks, streams = context.policy, context.checks, EventStreams()
 
     def health() -> Mapping[str, object]:
         return {
             "status": "draining" if policy.draining else "ok",
             "requests": policy.active,
-            "connections": len(house.connections),
+            "connections": len(context.connections),
             "ledger": ledger.unavailable or "ok",
         }
 
@@ -282,7 +289,7 @@ def _admin_listener(
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises OperatorFault(IN_USE) with the reason where it cannot be had."""
+    """Return a listening socket. Raises OperatorFault(IN_USE) with the reason if that fails."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host.strip("[]"), port), family=family, backlog=BACKLOG)
@@ -292,7 +299,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
             errno.EACCES: "ports below 1024 need a privilege",
             errno.EADDRNOTAVAIL: "this machine has no such address",
         }
-        # The message that comes with it repeats the address.
+        # The exception's own message repeats the address.
         what = os.strerror(error.errno) if error.errno in hints else error.strerror or str(error)
         raise OperatorFault(
             ErrorCode.IN_USE,

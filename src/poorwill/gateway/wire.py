@@ -1,6 +1,6 @@
 """What the gateway says when it speaks for itself: statuses, error bodies, heads, chunks and events.
 
-Owns the one table from error code to HTTP status and the two dialects an error may be told in. Pure
+Owns the one table from error code to HTTP status and the two dialects of error bodies. Pure
 functions from values to bytes; no sockets, no state.
 """
 
@@ -14,19 +14,19 @@ from types import MappingProxyType
 from poorwill.core.errors import ErrorCode, PoorwillError
 
 SOURCE = "poorwill"
-"""Who failed, in every error body of poorwill's own; an engine's errors carry `engine`."""
+"""Names who failed, in every error that poorwill itself raises; an engine's errors carry `engine`."""
 
 
 class Dialect(StrEnum):
-    """In whose shape errors are told."""
+    """Whose error format a client expects."""
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """How one error code looks over HTTP."""
+class ErrorShape:
+    """How one error code is sent over HTTP."""
 
     status: int
     openai_type: str
@@ -37,32 +37,32 @@ _FAULT = ("invalid_request_error", "invalid_request_error")
 _LATER = ("server_error", "overloaded_error")
 _BROKEN = ("server_error", "api_error")
 
-REPLIES: Mapping[ErrorCode, Reply] = MappingProxyType(
+ERROR_SHAPES: Mapping[ErrorCode, ErrorShape] = MappingProxyType(
     {
-        ErrorCode.INVALID_REQUEST: Reply(400, *_FAULT),
-        ErrorCode.PAYLOAD_TOO_LARGE: Reply(413, "invalid_request_error", "request_too_large"),
-        ErrorCode.ROUTE_NOT_FOUND: Reply(404, "invalid_request_error", "not_found_error"),
-        ErrorCode.METHOD_NOT_ALLOWED: Reply(405, *_FAULT),
-        ErrorCode.UNAUTHENTICATED: Reply(401, "authentication_error", "authentication_error"),
-        ErrorCode.FORBIDDEN: Reply(403, "permission_error", "permission_error"),
-        ErrorCode.MODEL_NOT_FOUND: Reply(404, "invalid_request_error", "not_found_error"),
-        ErrorCode.HOLD_QUEUE_FULL: Reply(429, "rate_limit_error", "rate_limit_error"),
-        ErrorCode.RATE_LIMITED: Reply(429, "rate_limit_error", "rate_limit_error"),
-        ErrorCode.SPEND_LIMIT: Reply(429, "rate_limit_error", "rate_limit_error"),
-        ErrorCode.WAKE_FAILED: Reply(503, *_LATER),
-        ErrorCode.NO_CAPACITY: Reply(503, *_LATER),
-        ErrorCode.DRAINING: Reply(503, *_LATER),
-        ErrorCode.WAKE_TIMEOUT: Reply(504, "server_error", "timeout_error"),
-        ErrorCode.UPSTREAM_CONNECT: Reply(502, *_BROKEN),
-        ErrorCode.UPSTREAM_PROTOCOL: Reply(502, *_BROKEN),
-        ErrorCode.REPLICA_LOST: Reply(502, *_BROKEN),
-        ErrorCode.UPSTREAM_TIMEOUT: Reply(504, "server_error", "timeout_error"),
-        ErrorCode.CLIENT_GONE: Reply(499, *_BROKEN),
-        ErrorCode.LEDGER_UNAVAILABLE: Reply(503, *_LATER),
-        ErrorCode.CONFIG_INVALID: Reply(500, *_BROKEN),
-        ErrorCode.IN_USE: Reply(409, *_BROKEN),
-        ErrorCode.NOT_RUNNING: Reply(503, *_LATER),
-        ErrorCode.INTERNAL: Reply(500, *_BROKEN),
+        ErrorCode.INVALID_REQUEST: ErrorShape(400, *_FAULT),
+        ErrorCode.PAYLOAD_TOO_LARGE: ErrorShape(413, "invalid_request_error", "request_too_large"),
+        ErrorCode.ROUTE_NOT_FOUND: ErrorShape(404, "invalid_request_error", "not_found_error"),
+        ErrorCode.METHOD_NOT_ALLOWED: ErrorShape(405, *_FAULT),
+        ErrorCode.UNAUTHENTICATED: ErrorShape(401, "authentication_error", "authentication_error"),
+        ErrorCode.FORBIDDEN: ErrorShape(403, "permission_error", "permission_error"),
+        ErrorCode.MODEL_NOT_FOUND: ErrorShape(404, "invalid_request_error", "not_found_error"),
+        ErrorCode.HOLD_QUEUE_FULL: ErrorShape(429, "rate_limit_error", "rate_limit_error"),
+        ErrorCode.RATE_LIMITED: ErrorShape(429, "rate_limit_error", "rate_limit_error"),
+        ErrorCode.SPEND_LIMIT: ErrorShape(429, "rate_limit_error", "rate_limit_error"),
+        ErrorCode.WAKE_FAILED: ErrorShape(503, *_LATER),
+        ErrorCode.NO_CAPACITY: ErrorShape(503, *_LATER),
+        ErrorCode.DRAINING: ErrorShape(503, *_LATER),
+        ErrorCode.WAKE_TIMEOUT: ErrorShape(504, "server_error", "timeout_error"),
+        ErrorCode.UPSTREAM_CONNECT: ErrorShape(502, *_BROKEN),
+        ErrorCode.UPSTREAM_PROTOCOL: ErrorShape(502, *_BROKEN),
+        ErrorCode.REPLICA_LOST: ErrorShape(502, *_BROKEN),
+        ErrorCode.UPSTREAM_TIMEOUT: ErrorShape(504, "server_error", "timeout_error"),
+        ErrorCode.CLIENT_GONE: ErrorShape(499, *_BROKEN),
+        ErrorCode.LEDGER_UNAVAILABLE: ErrorShape(503, *_LATER),
+        ErrorCode.CONFIG_INVALID: ErrorShape(500, *_BROKEN),
+        ErrorCode.IN_USE: ErrorShape(409, *_BROKEN),
+        ErrorCode.NOT_RUNNING: ErrorShape(503, *_LATER),
+        ErrorCode.INTERNAL: ErrorShape(500, *_BROKEN),
     }
 )
 """The HTTP status of every error code: total, checked by a test."""
@@ -76,17 +76,17 @@ _STATUS_LINES: Mapping[int, bytes] = MappingProxyType(
 
 def http_status(code: ErrorCode) -> int:
     """Return the HTTP status of an error code."""
-    return REPLIES[code].status
+    return ERROR_SHAPES[code].status
 
 
 def may_retry(code: ErrorCode) -> bool:
     """Return whether a response with this code carries `Retry-After`."""
-    return REPLIES[code].status in _RETRYABLE
+    return ERROR_SHAPES[code].status in _RETRYABLE
 
 
 def error_document(error: PoorwillError, *, dialect: Dialect, request_id: str) -> dict[str, object]:
     """Return the error body as a JSON object in the client's dialect."""
-    reply = REPLIES[error.code]
+    reply = ERROR_SHAPES[error.code]
     if dialect is Dialect.ANTHROPIC:
         inner = {
             "type": reply.anthropic_type,
@@ -109,9 +109,9 @@ def error_document(error: PoorwillError, *, dialect: Dialect, request_id: str) -
 def engine_error_document(
     status: int, body: bytes, *, dialect: Dialect, request_id: str
 ) -> dict[str, object]:
-    """Return what an engine answered instead of 200, for a client that was already promised a 200.
+    """Return what an engine answered instead of 200, for a client that has already been promised a 200.
 
-    The engine's own `error` object survives where it sent one; otherwise its first words are quoted.
+    The engine's own `error` object is kept if it sent one; otherwise its first words are quoted.
     """
     inner: dict[str, object] = {}
     try:
@@ -140,7 +140,7 @@ def json_bytes(document: object) -> bytes:
 def error_event(document: dict[str, object], *, dialect: Dialect) -> bytes:
     """Return an error document as the one event that ends a failed stream.
 
-    OpenAI's clients look at `data` alone (../client behaviour: with or without an event name); Anthropic's
+    OpenAI's clients look at `data` alone (measured: with or without an event name); Anthropic's
     dispatch on the event name `error`.
     """
     name = b"event: error\n" if dialect is Dialect.ANTHROPIC else b""
@@ -159,7 +159,7 @@ def head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """Return data as one chunk of the chunked coding. Empty data would end the body: not allowed."""
+    """Return data as one chunk of the chunked coding. Empty data is not allowed: it would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 

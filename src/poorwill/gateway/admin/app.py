@@ -1,7 +1,7 @@
 """The admin listener's application: status, metrics, events, wake and park, the dashboard.
 
 Starlette, because nothing here is warm. Handlers are closures over what they need; errors have the same
-shape as on the inference listener. It answers only to names of its own: a page on another site must not
+shape as on the inference listener. It answers only to its own names: a page on another site must not
 reach it through a browser, neither by a cross-origin POST nor by a name that resolves to loopback (DNS
 rebinding).
 """
@@ -24,7 +24,7 @@ from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
 from poorwill.core.words import SECOND_US, ModelName, Tier
 from poorwill.gateway import wire
-from poorwill.gateway.admin.events import EventResponse, Streams
+from poorwill.gateway.admin.events import EventResponse, EventStreams
 from poorwill.gateway.keys import is_loopback
 from poorwill.gateway.routes import Action, NoRoute, admin_routes
 from poorwill.gateway.wire import Dialect
@@ -44,7 +44,7 @@ def admin_app(
     health: Health,
     bridges: Bridges,
     page: bytes,
-    streams: Streams,
+    streams: EventStreams,
     host: str,
 ) -> Starlette:
     """Return the application of the admin listener."""
@@ -62,7 +62,7 @@ def admin_app(
             StarletteRoute(route.path, endpoints[route.action], methods=list(route.methods))
             for route in admin_routes()
         ],
-        middleware=[Middleware(OwnNamesOnly, host=host)],
+        middleware=[Middleware(SameSiteOnly, host=host)],
         exception_handlers={
             PoorwillError: _tell_error,
             HTTPException: _tell_http_error,
@@ -100,8 +100,8 @@ def _status(*, fleet: FleetView, clock: Clock, health: Health, bridges: Bridges)
             asdict(status) | {"since_s": (now_us - status.since_us) / SECOND_US} for status in fleet.status()
         ]
         limits = [limit.document(now_us) for limit in fleet.limits()]
-        told = {"replicas": replicas, "bridges": bridges(), "limits": limits}
-        return JSONResponse({"now_us": now_us, **health(), **told})
+        fleet_state = {"replicas": replicas, "bridges": bridges(), "limits": limits}
+        return JSONResponse({"now_us": now_us, **health(), **fleet_state})
 
     return handle
 
@@ -113,7 +113,7 @@ def _metrics(*, metrics_text: Callable[[], str]) -> Endpoint:
     return handle
 
 
-def _events(*, fleet: FleetView, streams: Streams) -> Endpoint:
+def _events(*, fleet: FleetView, streams: EventStreams) -> Endpoint:
     async def handle(request: Request) -> Response:
         return EventResponse(feed=fleet.events(), streams=streams)
 
@@ -186,7 +186,7 @@ def _tell_defect(log: Log) -> Callable[[Request, Exception], Awaitable[Response]
     return tell
 
 
-class OwnNamesOnly:
+class SameSiteOnly:
     """ASGI middleware: refuses requests that a page on another site may have made a browser send."""
 
     def __init__(self, app: ASGIApp, *, host: str) -> None:

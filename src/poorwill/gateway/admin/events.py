@@ -1,7 +1,7 @@
 """What happens in the fleet, as a stream of server-sent events for the dashboard and for people with curl.
 
-Each entry becomes one event named after its kind, with its fields as JSON. A reader that falls behind is
-told how many it missed. Streams end when the client leaves and when the listener closes.
+Each entry becomes one event named after its kind, with its fields as JSON. A reader that falls behind
+learns how many it missed. Streams end when the client leaves and when the listener closes.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from poorwill.core.ports.view import EventFeed
 KEEPALIVE_S = 15.0
 
 
-class Streams:
-    """The open event streams of a listener, so that it can end them."""
+class EventStreams:
+    """The open event streams of a listener, kept so that it can end them."""
 
     def __init__(self) -> None:
         self._stops: set[Callable[[], object]] = set()
 
     def add(self, stop: Callable[[], object]) -> None:
-        """Take note of a stream that `stop` ends."""
+        """Register a stream that `stop` ends."""
         self._stops.add(stop)
 
     def discard(self, stop: Callable[[], object]) -> None:
@@ -50,7 +50,7 @@ class EventResponse(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, *, feed: EventFeed, streams: Streams) -> None:
+    def __init__(self, *, feed: EventFeed, streams: EventStreams) -> None:
         super().__init__(headers={"cache-control": "no-cache"})
         del self.headers["content-length"]
         self._feed = feed

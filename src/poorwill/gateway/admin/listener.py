@@ -1,7 +1,7 @@
 """uvicorn as a listener among others: no signal handlers, no log configuration, stopped by a call.
 
-uvicorn's own habits are put right here: signals belong to the process that runs poorwill, and cancelling
-`Server.serve` would leave its socket accepting, so that it is told to stop and awaited instead.
+Two of uvicorn's defaults are changed here: signals belong to the process that runs poorwill, and cancelling
+`Server.serve` would leave its socket accepting, so it is asked to stop and awaited instead.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from poorwill.gateway.admin.events import Streams
+from poorwill.gateway.admin.events import EventStreams
 
 
 class _Server(uvicorn.Server):
@@ -33,7 +33,7 @@ class _Server(uvicorn.Server):
 class AdminListener:
     """Serves an application on a bound socket until `stop`."""
 
-    def __init__(self, *, app: ASGIApp, streams: Streams) -> None:
+    def __init__(self, *, app: ASGIApp, streams: EventStreams) -> None:
         self._streams = streams
         self._stopped = asyncio.Event()
         self._server = _Server(

@@ -2,10 +2,10 @@
 
 `Bridge` is one model's: it decides whether a request may cross, and counts. `Crossing` is one request's: it
 stands between the exchange and the connection to the hosted API, hands bytes through as they come, and turns
-back where the API refuses, so that the request is held for the wake after all. Turning back is possible until
+back if the API refuses, so that the request is held for the wake after all. Turning back is possible until
 the first byte of an answer was passed on, and happens once: a request crosses at most once.
 
-Whatever is no success turns back, also a 400: the replica may well serve what the hosted API does not know.
+Anything but a success turns back, even a 400: the replica may well serve what the hosted API does not know.
 After a failure that the next request would meet as well, the bridge rests: for `REST_S`, or for as long as a
 `Retry-After` says, `LONGEST_REST_S` at most; requests are held meanwhile.
 """
@@ -26,7 +26,7 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway.bridge.hosted_api import HostedApi, HostedApis, retry_after_s
-from poorwill.gateway.downstream.exchange import Exchange, Link, Surroundings
+from poorwill.gateway.downstream.exchange import Exchange, ExchangeOwner, Link
 from poorwill.gateway.downstream.response import Headers
 from poorwill.gateway.upstream.pool import UpstreamPool
 
@@ -39,11 +39,11 @@ _ABOUT_THE_REQUEST = frozenset({400, 413, 415, 422})
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 Paid = Callable[[ModelName, str, int], None]
-"""Told of what a hosted API was paid: model, key, nano-dollars. Never raises."""
+"""Called with what a hosted API was paid: model, key, nano-dollars. Never raises."""
 
 
-class Shore(Surroundings, Protocol):
-    """The side a request comes from, and returns to."""
+class Dispatcher(ExchangeOwner, Protocol):
+    """Where a request comes from, and where it returns if the bridge fails."""
 
     def resume(self, exchange: Exchange) -> None:
         """Go on with a request that has no lease: claim one, or hold it."""
@@ -52,7 +52,7 @@ class Shore(Surroundings, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgesTo:
-    """Where the bridges of a gateway lead, and who must know of what crosses."""
+    """Where a gateway's bridges lead, and who is told what crosses."""
 
     apis: HostedApis
     bridging: Bridging
@@ -81,13 +81,15 @@ class Bridge:
         self.parts = parts
         self.under_way = 0
         self.requests = 0
-        self.untold = 0
+        self.without_usage = 0
         self.failures = 0
         self.nusd = 0
         self._rests_until_us = 0
 
-    async def cross(self, exchange: Exchange, shore: Shore, *, instead_of: PoorwillError | None) -> bool:
-        """Send a request to the hosted API; False where it may not or cannot go there.
+    async def cross(
+        self, exchange: Exchange, dispatcher: Dispatcher, *, instead_of: PoorwillError | None
+    ) -> bool:
+        """Send a request to the hosted API; False if it may not or cannot go there.
 
         `instead_of` is what its wake failed with, None before any wake. Cancelled: nothing is left open.
         """
@@ -102,12 +104,12 @@ class Bridge:
             return False
         exchange.crossed = True
         crossing = Crossing(
-            bridge=self, exchange=exchange, shore=shore, bridged=bridged, instead_of=instead_of
+            bridge=self, exchange=exchange, dispatcher=dispatcher, bridged=bridged, instead_of=instead_of
         )
         return await crossing.begin()
 
     def failed(self, exchange: Exchange, why: str, *, rest_s: int) -> None:
-        """Count and tell of a crossing that failed; let nobody cross for a while."""
+        """Count and log a failed crossing, and close the bridge for a while."""
         self.failures += 1
         self._rests_until_us = max(self._rests_until_us, self.parts.clock.now_us() + rest_s * SECOND_US)
         self.parts.failed(self.api.serves, why.partition(":")[0])
@@ -129,7 +131,7 @@ class Bridge:
             "when": "waking" if self.api.at_once else "failed",
             "under_way": self.under_way,
             "requests": self.requests,
-            "requests_without_usage": self.untold,
+            "requests_without_usage": self.without_usage,
             "failures": self.failures,
             "nusd": self.nusd,
             "rests_s": -(-left_us // SECOND_US),
@@ -139,16 +141,16 @@ class Bridge:
     def _what(self, rests_s: int) -> str:
         """Say where requests go while the model cannot serve them, how many did and what they cost."""
         when = "while it wakes" if self.api.at_once else "when a wake fails"
-        told = [f"{self.under_way} under way"] if self.under_way else []
-        told.append(f"{counted(self.requests, 'request')} since serve began")
-        told.append(f"{dollars(self.nusd, places=6)} paid")
-        if self.untold:
-            told.append(f"{self.untold} without usage, whose cost is not known")
+        parts = [f"{self.under_way} under way"] if self.under_way else []
+        parts.append(f"{counted(self.requests, 'request')} since serve began")
+        parts.append(f"{dollars(self.nusd, places=6)} paid")
+        if self.without_usage:
+            parts.append(f"{self.without_usage} without usage, whose cost is not known")
         if self.failures:
-            told.append(f"{self.failures} not answered there")
+            parts.append(f"{self.failures} not answered there")
         if rests_s:
-            told.append(f"not used for another {rests_s} s")
-        return f"bridge to {self.api.name} {when}: {', '.join(told)}"
+            parts.append(f"not used for another {rests_s} s")
+        return f"bridge to {self.api.name} {when}: {', '.join(parts)}"
 
 
 def bridges_of(
@@ -183,13 +185,13 @@ class Crossing:
         *,
         bridge: Bridge,
         exchange: Exchange,
-        shore: Shore,
+        dispatcher: Dispatcher,
         bridged: Bridged,
         instead_of: PoorwillError | None,
     ) -> None:
         self._bridge = bridge
         self._exchange = exchange
-        self._shore = shore
+        self._dispatcher = dispatcher
         self._bridged: Bridged | None = bridged
         self._wake = bridged.wake
         self._instead_of = instead_of
@@ -198,8 +200,8 @@ class Crossing:
         self._refused = ""
 
     async def begin(self) -> bool:
-        """Connect and send; False where that cannot be done. Cancelled: the exchange is over."""
-        self._exchange.around = self
+        """Connect and send; False if that is impossible. Cancelled: the exchange is over."""
+        self._exchange.owner = self
         self._bridge.under_way += 1
         try:
             why = await self._send(fresh=False)
@@ -223,17 +225,17 @@ class Crossing:
         upstream.carry(self, api.request(exchange.request.head, exchange.request.body))
         return ""
 
-    # -- Surroundings of its exchange
+    # -- ExchangeOwner of its exchange
 
     @property
     def clock(self) -> Clock:
         """poorwill's clock."""
-        return self._shore.clock
+        return self._dispatcher.clock
 
     @property
     def activator(self) -> Activator:
         """Where leases come from."""
-        return self._shore.activator
+        return self._dispatcher.activator
 
     def lost(self, exchange: Exchange, *, reused: bool, why: str) -> None:
         """Never called: it is `on_lost` that hears of this connection."""
@@ -244,12 +246,12 @@ class Crossing:
         self._leave()
         if row is not None and self._sent_us is not None:
             row = self._priced(row)
-        self._shore.ended(exchange, row)
+        self._dispatcher.ended(exchange, row)
 
     # -- the Link of its exchange
 
     def abandon(self) -> None:
-        """Close the connection at once: the API stops, and nobody waits for its answer any more."""
+        """Close the connection at once: the API stops, and its answer is no longer wanted."""
         upstream, self._upstream = self._upstream, None
         self._leave()
         if upstream is not None:
@@ -287,7 +289,7 @@ class Crossing:
         asyncio.get_running_loop().call_soon(self._turn_back, self._refused, rest_s)
 
     def flush(self) -> None:
-        """The body keeps us waiting."""
+        """The head has arrived and the body has not."""
         if self._passes:
             self._exchange.flush()
 
@@ -303,7 +305,7 @@ class Crossing:
             self._exchange.on_end()
 
     def on_lost(self, *, reused: bool, why: str) -> None:
-        """Try again where a kept-alive connection was stale, else turn back, or cut an answer off."""
+        """Try again if a kept-alive connection was stale; otherwise turn back or cut the answer off."""
         self._upstream = None
         if not self._passes:
             return
@@ -315,7 +317,7 @@ class Crossing:
             self._turn_back(f"connection lost: {why}", REST_S)
 
     def fail(self, error: PoorwillError) -> None:
-        """End the request, or turn back, where the connection is silent, broken or to be cut."""
+        """End the request or turn back: the connection is silent, broken or being cut."""
         if not self._passes:
             return
         if error.code is ErrorCode.DRAINING:
@@ -344,12 +346,12 @@ class Crossing:
         exchange, self._sent_us = self._exchange, None
         exchange.link = None
         self.abandon()
-        exchange.around = self._shore
+        exchange.owner = self._dispatcher
         self._bridge.failed(exchange, why, rest_s=rest_s)
         if self._instead_of is not None:
             exchange.fail(self._instead_of)
         else:
-            self._shore.resume(exchange)
+            self._dispatcher.resume(exchange)
 
     def _break_off(self, code: ErrorCode, why: str) -> None:
         """Fail a request whose answer has begun: nothing can be taken back."""
@@ -358,20 +360,20 @@ class Crossing:
         self._exchange.fail(EngineFault(code, f"the hosted API {name} broke off its answer: {why}"))
 
     def _leave(self) -> None:
-        """Hand the right to cross back, once."""
+        """Give the right to cross back, once."""
         bridged, self._bridged = self._bridged, None
         if bridged is not None:
             self._bridge.under_way -= 1
             self._bridge.parts.bridging.bridge_over(bridged)
             if self._sent_us is None:
-                self._exchange.around = self._shore
+                self._exchange.owner = self._dispatcher
 
     def _priced(self, row: RequestEnded) -> RequestEnded:
         bridge, api = self._bridge, self._bridge.api
         row = replace(row, bridge=api.name, leased_us=self._sent_us, wake=self._wake or row.wake)
         bridge.requests += 1
         if row.bridge_untold:
-            bridge.untold += 1
+            bridge.without_usage += 1
             return row
         nusd = api.price(row.arrived_us, row.tokens_in or 0, row.tokens_out or 0)
         bridge.nusd += nusd

@@ -1,8 +1,8 @@
-"""A hosted API as the gateway speaks to it: which requests it takes, what leaves the house, what comes back.
+"""A hosted API as the gateway speaks to it: which requests it takes, what is sent there, what comes back.
 
 Pure: from a request's head and body to the bytes that are sent, and from an answer's headers to those that
-reach the client. Both ways go by a list of what may pass, never of what may not: a client's key, cookies and
-address stay here, and the provider's cookies, limits and security policies stay there.
+reach the client. Both directions use an allow-list: a client's key, cookies and address stay here, and the
+provider's cookies, limits and security policies stay there.
 """
 
 import re
@@ -38,7 +38,7 @@ _MAY_LEAVE = frozenset(
 _MAY_COME_BACK = frozenset({b"content-type", b"content-encoding", b"content-language", b"cache-control"})
 
 STAY_HERE = b"no-bridge"
-"""A client keeps a request here with `Prefer: no-bridge` (RFC 7240): it is held, whatever it takes."""
+"""A client keeps a request here with `Prefer: no-bridge` (RFC 7240): it is held, however long that takes."""
 
 BRIDGE_HEADER = b"x-poorwill-bridge"
 """Tells a client that a hosted API answered, and which: `PROVIDER/MODEL`."""
@@ -46,7 +46,7 @@ BRIDGE_HEADER = b"x-poorwill-bridge"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedApi:
-    """The hosted API of one model. `key` is the secret itself: in no `repr`, and put into no message."""
+    """The hosted API of one model. `key` is the secret itself: it appears in no `repr` and no message."""
 
     serves: ModelName
     name: str
@@ -79,7 +79,7 @@ class HostedApi:
         return head.method == b"POST" and head.path_text in paths
 
     def request(self, head: Head, body: bytes) -> bytes:
-        """Return a request as it leaves the house. Its query stays here: none of these paths has one."""
+        """Return the request to send. Its query stays here: none of these paths has one."""
         parts = urlsplit(self.url)
         path = parts.path.rstrip("/") + head.path_text.removeprefix(_PREFIX)
         body = renamed(body, self.model)
@@ -105,7 +105,7 @@ def _leaving(forward: bytes) -> bytes:
 
 
 def retry_after_s(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
-    """Return the seconds that an answer asks to wait, None where it does not say so in whole seconds."""
+    """Return the seconds that an answer asks to wait, None unless it says so in whole seconds."""
     for name, value in headers:
         if name.lower() == b"retry-after" and re.fullmatch(rb"[0-9]{1,9}", value.strip()):
             return int(value)

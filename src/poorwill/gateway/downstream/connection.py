@@ -1,12 +1,12 @@
 """One client connection: its socket, its time limits, and its requests served in order.
 
-`incoming` parses and checks, `exchange` serves; this is what stands between. Requests that a client
+`request_reader` parses and checks, `exchange` serves; this module connects the two. Requests that a client
 sends without waiting (pipelining) are served one after the other; while one is in work no more than one
 read is buffered.
 
 A client that closes its half of the connection counts as gone, as it does for nginx and for Go's
 net/http: the bytes are the same as those of a client that left, and a place in the queue or an engine's
-time must not be kept for nobody.
+time must not be kept for a client that left.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from poorwill.core.words import SECOND_US
 from poorwill.gateway import wire
 from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.downstream.head_checks import refusal
-from poorwill.gateway.downstream.requests import Checks, Incoming, RequestReader, Stage
+from poorwill.gateway.downstream.request_reader import Checks, Incoming, RequestReader, Stage
 from poorwill.gateway.downstream.response import Ending, Response
 from poorwill.gateway.inference import Handler
 from poorwill.gateway.request_policy import RequestPolicy
-from poorwill.gateway.reset import reset_on_close
+from poorwill.gateway.reset_on_close import reset_on_close
 from poorwill.gateway.routes import Action
 from poorwill.gateway.wire import Dialect
 
@@ -32,7 +32,7 @@ LINGER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class House:
+class ListenerContext:
     """What all client connections of a gateway share."""
 
     checks: Checks
@@ -47,7 +47,7 @@ class Downstream(asyncio.Protocol):
     """A client's connection, from accept to close."""
 
     __slots__ = (
-        "_house",
+        "_context",
         "_loop",
         "_pumping",
         "_reader",
@@ -59,17 +59,17 @@ class Downstream(asyncio.Protocol):
         "exchange",
     )
 
-    def __init__(self, *, house: House, loop: asyncio.AbstractEventLoop) -> None:
-        self._house = house
+    def __init__(self, *, context: ListenerContext, loop: asyncio.AbstractEventLoop) -> None:
+        self._context = context
         self._loop = loop
-        self._reader = RequestReader(checks=house.checks)
-        self._transport: asyncio.Transport  # from connection_made on, before anything else
+        self._reader = RequestReader(checks=context.checks)
+        self._transport: asyncio.Transport  # set by connection_made, before anything else
         self._timed = -1  # which part of which request the deadline is for
         self._pumping = False
         self._reading = True
         self._writable = True
         self.exchange: Exchange | None = None
-        self.deadline = loop.time() + house.checks.settings.head_timeout_us / SECOND_US
+        self.deadline = loop.time() + context.checks.settings.head_timeout_us / SECOND_US
         """When the listener's sweep ends this connection, on the loop's clock."""
 
     def __repr__(self) -> str:
@@ -78,7 +78,7 @@ class Downstream(asyncio.Protocol):
     # -- what the listener does
 
     def expire(self) -> None:
-        """End a connection whose deadline has passed: silently where it asked for nothing."""
+        """End a connection whose deadline has passed: silently if it asked for nothing."""
         stage = self._reader.stage
         if self._reader.over or stage is Stage.NONE or self.exchange is not None:
             self.abort()
@@ -96,15 +96,15 @@ class Downstream(asyncio.Protocol):
             self._close()
 
     def abort(self) -> None:
-        """Close at once, whatever was not read."""
+        """Close at once, even if data is unread."""
         self._transport.abort()
 
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Join the listener's connections."""
+        """Register with the listener."""
         self._transport = transport  # type: ignore[assignment]
-        self._house.connections.add(self)
+        self._context.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Read what came, then serve the requests that are complete."""
@@ -122,8 +122,8 @@ class Downstream(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Free at once whatever the client held."""
-        self._house.connections.discard(self)
+        """Free everything the client held, at once."""
+        self._context.connections.discard(self)
         self._reader.drop()
         if self.exchange is not None:
             self.exchange.gone()
@@ -131,7 +131,7 @@ class Downstream(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads too slowly; it has as long as a body may take to read on."""
         self._writable = False
-        self._allow(self._house.checks.settings.body_timeout_us)
+        self._allow(self._context.checks.settings.body_timeout_us)
         if self.exchange is not None:
             self.exchange.congested()
 
@@ -168,7 +168,7 @@ class Downstream(asyncio.Protocol):
 
     def _await_request(self) -> None:
         """Set the time limit of what is awaited now, and ask for a body that waits to be asked for."""
-        reader, settings = self._reader, self._house.checks.settings
+        reader, settings = self._reader, self._context.checks.settings
         begun, self._timed = self._timed != reader.part, reader.part
         if reader.over:
             self._allow(int(LINGER_S * SECOND_US))
@@ -182,10 +182,10 @@ class Downstream(asyncio.Protocol):
                 self._transport.write(wire.CONTINUE)
 
     def _serve(self, request: Incoming) -> None:
-        house, head = self._house, request.head
+        context, head = self._context, request.head
         self.deadline = inf
-        request_id = house.new_request_id()
-        keep_alive = request.keep_alive and not house.policy.draining
+        request_id = context.new_request_id()
+        keep_alive = request.keep_alive and not context.policy.draining
         response = Response(
             write=self._transport.write,
             request_id=request_id.encode(),
@@ -195,7 +195,7 @@ class Downstream(asyncio.Protocol):
             dialect=Dialect.ANTHROPIC if head.anthropic else request.route.dialect,
         )
         self.exchange = exchange = Exchange(
-            around=house.policy,
+            owner=context.policy,
             request=request,
             request_id=request_id,
             response=response,
@@ -203,9 +203,9 @@ class Downstream(asyncio.Protocol):
             finished=self._finished,
         )
         try:
-            house.handlers[request.route.action](exchange)
+            context.handlers[request.route.action](exchange)
         except Exception as error:
-            house.checks.log.error("handler failed by a defect", request=request_id, error=error)
+            context.checks.log.error("handler failed by a defect", request=request_id, error=error)
             exchange.fail(PoorwillError(ErrorCode.INTERNAL, "poorwill failed; its log says why"))
         if exchange.streaming or exchange.task is not None:
             self._reader.rest()
@@ -224,12 +224,12 @@ class Downstream(asyncio.Protocol):
             self._close()
 
     def _refuse(self, error: PoorwillError) -> None:
-        """Answer a request that is not let in, and close: what follows it cannot be trusted."""
+        """Answer a request that is not let in, and close: whatever follows cannot be trusted."""
         head, route = self._reader.head, self._reader.route
-        self._house.refused(error.code)
+        self._context.refused(error.code)
         response = Response(
             write=self._transport.write,
-            request_id=self._house.new_request_id().encode(),
+            request_id=self._context.new_request_id().encode(),
             http11=True,
             ending=Ending.CLOSE,
             bodyless=head is not None and head.method == b"HEAD",

@@ -1,4 +1,4 @@
-"""One request from its arrival to its last byte: what it holds, and how it ends exactly once.
+"""One request from its arrival to its last byte: what it holds, and its single end.
 
 Owns the request's lease, its upstream connection, its task and its ledger row, and hands each back
 exactly once however the request ends. Decides nothing about holding or retrying (`request_policy` does)
@@ -17,7 +17,7 @@ from poorwill.core.ports.activator import Activator, HeldRequest, Lease
 from poorwill.core.ports.clock import Clock
 from poorwill.core.words import ModelName, ReplicaId, WakeId
 from poorwill.gateway import wire
-from poorwill.gateway.downstream.requests import Incoming
+from poorwill.gateway.downstream.request_reader import Incoming
 from poorwill.gateway.downstream.response import Headers, Response, Sent
 from poorwill.gateway.upstream.usage import UsageScan
 
@@ -29,7 +29,7 @@ class Link(Protocol):
     """An upstream connection that carries an exchange."""
 
     def abandon(self) -> None:
-        """Close the connection at once: nobody waits for its answer any more."""
+        """Close the connection at once: its answer is no longer wanted."""
         ...
 
     def pause(self) -> None:
@@ -41,8 +41,8 @@ class Link(Protocol):
         ...
 
 
-class Surroundings(Protocol):
-    """What exchanges need from around them; one object serves all of a gateway's."""
+class ExchangeOwner(Protocol):
+    """What an exchange needs from its owner; one object owns all exchanges of a gateway."""
 
     @property
     def clock(self) -> Clock:
@@ -59,7 +59,7 @@ class Surroundings(Protocol):
         ...
 
     def ended(self, exchange: "Exchange", row: RequestEnded | None) -> None:
-        """Take note that an exchange is over; `row` where it was about a model."""
+        """Take note that an exchange is over; with its `row` if it was about a model."""
         ...
 
 
@@ -69,7 +69,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     A Struct, because it is made for every request: that costs a third of what a plain class costs.
     """
 
-    around: Surroundings
+    owner: ExchangeOwner
     request: Incoming
     request_id: str
     response: Response
@@ -91,12 +91,12 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     task: "asyncio.Task[None] | None" = None
     tries: int = 0
     crossed: bool = False
-    """Whether it went over the bridge, or tried to: that is done once."""
+    """Whether the bridge was tried: it is tried once."""
     over: bool = False
     usage: UsageScan | None = None
     engine_status: int = 0
     engine_error: bytearray | None = None
-    """What an engine said instead of what its client was promised."""
+    """What the engine answered instead of what the client was promised."""
 
     def __repr__(self) -> str:
         stage = "over" if self.over else "relaying" if self.link else "waiting"
@@ -115,7 +115,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         """Give the lease back, if there is one."""
         lease, self.lease = self.lease, None
         if lease is not None:
-            self.around.activator.give_back(lease)
+            self.owner.activator.give_back(lease)
 
     def attach(self, link: Link) -> None:
         """Wait for the answer on this connection, to which the request has just been written."""
@@ -124,12 +124,12 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
             link.pause()
 
     def fail(self, error: PoorwillError) -> None:
-        """End the request with an error, told in the way that is still open."""
+        """End the request with an error, reported in whichever way is still open."""
         if self.over:
             return
         retry_after_s = error.retry_after_s
         if retry_after_s is None and self.model and wire.may_retry(error.code):
-            retry_after_s = self.around.activator.retry_after_s(self.model)
+            retry_after_s = self.owner.activator.retry_after_s(self.model)
         self._let_go()
         self.response.fail(error, retry_after_s=retry_after_s)
         self._end(error.code.value)
@@ -142,7 +142,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     # -- what the client does
 
     def gone(self) -> None:
-        """End the request because its client left: not an error, and nobody to tell."""
+        """End the request because its client left: not an error, and there is no one to report it to."""
         if self.over:
             return
         self._let_go()
@@ -165,7 +165,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
 
     def on_head(self, status: int, headers: Headers, *, length: int | None, content_type: bytes) -> None:
         """Relay the engine's head, or reconcile it with what the client was promised already."""
-        self.first_byte_us = self.around.clock.now_us()
+        self.first_byte_us = self.owner.clock.now_us()
         self.request.body = b""  # no retry from here on: what it needed is free
         self.usage = UsageScan()
         response = self.response
@@ -206,7 +206,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     def on_lost(self, *, reused: bool, why: str) -> None:
         """The connection to the engine is gone before the answer was complete."""
         self.link = None
-        self.around.lost(self, reused=reused, why=why)
+        self.owner.lost(self, reused=reused, why=why)
 
     def _promise_broken(self, body: bytes) -> None:
         status = self.engine_status
@@ -230,7 +230,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
 
     def _end(self, outcome: str) -> None:
         self.over = True
-        self.around.ended(self, self._row(outcome) if self.model else None)
+        self.owner.ended(self, self._row(outcome) if self.model else None)
         self.finished(self)
 
     def _row(self, outcome: str) -> RequestEnded:
@@ -244,7 +244,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
             arrived_us=request.arrived_us,
             leased_us=self.leased_us,
             first_byte_us=self.first_byte_us,
-            ended_us=self.around.clock.now_us(),
+            ended_us=self.owner.clock.now_us(),
             status=self.response.status,
             outcome=outcome,
             tokens_in=usage.tokens_in if usage else None,
@@ -254,7 +254,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
 
 
 def _outcome_of(status: int) -> str:
-    """Return the outcome of a request that the engine answered: its errors are told apart by whose fault."""
+    """Return the outcome of a request that the engine answered; errors are classified by fault."""
     if status < 400:
         return OK
     return (ErrorCode.INVALID_REQUEST if status < 500 else ErrorCode.UPSTREAM_PROTOCOL).value

@@ -1,4 +1,4 @@
-"""What is let through the door: the checks on a request's head that the parser leaves to us.
+"""Checks on a request's head that the parser leaves to us.
 
 httptools (llhttp in its strict mode) refuses bare line feeds, folded headers, both lengths at once,
 duplicate or malformed lengths, bad chunks and control characters. This module refuses the rest of what
@@ -41,8 +41,8 @@ _LOOKED_AT = _OURS | _CREDENTIALS | _NOTED
 
 @dataclass(slots=True, kw_only=True)
 class Head:
-    """A request head that passed the checks. All but its length: requests that differ in nothing else
-    share one."""
+    """A request head that passed the checks. It leaves out the body's length, so that requests that
+    differ in nothing else share one."""
 
     method: bytes
     target: bytes
@@ -50,7 +50,7 @@ class Head:
     path: bytes
     """The target without its query."""
     path_text: str
-    """The same, for people."""
+    """The same as text."""
     http11: bool
     forward: bytes = b""
     """Header lines for the engine, as they came, each with its line end."""
@@ -104,7 +104,7 @@ def read_head(
 
 
 def _both(name: bytes, first: bytes, second: bytes) -> bytes:
-    """Join a repeated header that is a list; refuse one that must be alone."""
+    """Join a repeated list header; refuse one that may appear only once."""
     if name in (b"host", b"transfer-encoding", b"authorization", b"x-api-key"):
         raise refusal(f"the header {name.decode()} is given twice")
     return first + b", " + second

@@ -1,10 +1,10 @@
-"""What one client has been sent so far, and what may therefore still be said.
+"""What one client has been sent so far, and so what can still be sent.
 
 Owns the client's side of the framing: the head, the body in the right coding, heartbeats after an early
-200, and how a failure is told in each state. It writes to a callable and knows no socket, no engine and
-no clock.
+200, and how a failure is reported in each state. It writes to a callable and knows no socket, engine or
+clock.
 
-| sent so far | failure is told as |
+| sent so far | failure is reported as |
 | --- | --- |
 | nothing, or interim responses | the real status and an error body |
 | an event stream, at the end of an event | one error event, then a clean end and a close |
@@ -87,7 +87,7 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
     def commit_spaces(self) -> None:
         """Promise a 200 with a JSON body, so that white space can keep the connection open.
 
-        Only for HTTP/1.1: without the chunked coding a cut could not be told from an end.
+        Only for HTTP/1.1: without the chunked coding a cut would look like an end.
         """
         assert self.http11
         self.sent = Sent.SPACES
@@ -115,13 +115,13 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
         self.write(data)
 
     def flush(self) -> None:
-        """Send a head whose body keeps it waiting."""
+        """Send the head if its body has not come yet."""
         if self.pending:
             pending, self.pending = self.pending, b""
             self.write(pending)
 
     def end(self) -> None:
-        """Say that the body is complete."""
+        """Mark the body as complete."""
         if self.chunked:
             self.pending += wire.LAST_CHUNK
         self.flush()
@@ -137,7 +137,7 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
         self.sent = Sent.ALL
 
     def fail(self, error: PoorwillError, *, retry_after_s: int | None = None) -> None:
-        """Tell the client that its request failed, in the way that is still open."""
+        """Report a failure to the client in whichever way is still open."""
         document = wire.error_document(error, dialect=self.dialect, request_id=self.request_id.decode())
         if self.sent is not Sent.NOTHING:
             self.fail_late(document)
@@ -153,7 +153,7 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
         self.whole(status, headers, wire.json_bytes(document))
 
     def fail_late(self, document: dict[str, object]) -> None:
-        """Tell the client of a failure after a head was sent."""
+        """Report a failure after a head was sent."""
         self.flush()
         if self.events and self.tail.endswith((b"\n\n", b"\r\n\r\n")):
             self._frame(wire.error_event(document, dialect=self.dialect))

@@ -1,6 +1,6 @@
 """One connection to an engine: idle in the pool, or carrying one exchange.
 
-Relays what the parser hands over as it comes and knows nothing of models, leases or clients. Two rules
+Relays what the parser hands over as it comes and does not decide about leases or clients. Two rules
 from measurement: ask the parser about keep-alive inside `on_message_complete` (afterwards it has
 forgotten), and one parser lives as long as its connection.
 """
@@ -14,7 +14,7 @@ import httptools
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
 from poorwill.gateway.downstream.exchange import Exchange, Link
 from poorwill.gateway.downstream.response import Headers
-from poorwill.gateway.reset import reset_on_close
+from poorwill.gateway.reset_on_close import reset_on_close
 from poorwill.gateway.upstream.model_name import renamed
 
 _HEAD_BYTES_MAX = 256 * 1024
@@ -40,8 +40,8 @@ _HOP = frozenset(
 _BODYLESS = frozenset({b"GET", b"DELETE"})
 
 
-class Home(Protocol):
-    """Where a connection lives between exchanges."""
+class AddressPool(Protocol):
+    """The pool's entry for one address: where a connection rests between exchanges."""
 
     @property
     def host_line(self) -> bytes:
@@ -65,8 +65,8 @@ class Home(Protocol):
         ...
 
 
-class Carried(Protocol):
-    """What a connection carries: an exchange, or a request on the bridge; each method is as `Exchange`'s."""
+class ResponseHandler(Protocol):
+    """Receives the answer on a connection: an exchange, or a bridged request. Methods as `Exchange`'s."""
 
     def attach(self, link: Link) -> None:
         """Wait for the answer on this connection."""
@@ -77,7 +77,7 @@ class Carried(Protocol):
         ...
 
     def flush(self) -> None:
-        """The head is here and the body keeps us waiting."""
+        """The head has arrived and the body has not."""
         ...
 
     def on_body(self, parts: Sequence[bytes]) -> None:
@@ -106,13 +106,13 @@ class Upstream(asyncio.Protocol):
         "_framed",
         "_head_bytes",
         "_headers",
-        "_home",
         "_keep",
         "_length",
         "_loop",
         "_nominated",
         "_parser",
         "_parts",
+        "_pool",
         "_relaying",
         "_status",
         "_transport",
@@ -122,13 +122,13 @@ class Upstream(asyncio.Protocol):
         "used",
     )
 
-    def __init__(self, *, home: Home, loop: asyncio.AbstractEventLoop) -> None:
-        self._home = home
+    def __init__(self, *, pool: AddressPool, loop: asyncio.AbstractEventLoop) -> None:
+        self._pool = pool
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._parts: list[bytes] = []
-        self.exchange: Carried | None = None
+        self.exchange: ResponseHandler | None = None
         self.heard = loop.time()
         """When the engine was last heard of, on the loop's clock."""
         self.paused = False
@@ -171,7 +171,7 @@ class Upstream(asyncio.Protocol):
             % (
                 head.method,
                 head.target,
-                self._home.host_line,
+                self._pool.host_line,
                 head.forward,
                 length,
                 exchange.response.request_id,
@@ -180,7 +180,7 @@ class Upstream(asyncio.Protocol):
         )
         exchange.attach(self)
 
-    def carry(self, carried: Carried, request: bytes) -> None:
+    def carry(self, carried: ResponseHandler, request: bytes) -> None:
         """Write a request that was composed elsewhere; its answer goes to `carried` as it comes."""
         assert self._transport is not None
         self.exchange = carried
@@ -189,14 +189,14 @@ class Upstream(asyncio.Protocol):
         carried.attach(self)
 
     def abandon(self) -> None:
-        """Close at once and tell the exchange nothing more. Idempotent."""
+        """Close at once; the exchange hears nothing more. Idempotent."""
         self.exchange = None
-        self._home.closing(self)
+        self._pool.closing(self)
         if self._transport is not None:
             self._transport.abort()
 
     def reset(self) -> None:
-        """Close an idle connection so that both ends are rid of it at once.
+        """Close an idle connection at both ends at once.
 
         With an RST, not a FIN: the engine's socket must not linger half closed when its process is
         dumped. Nothing is lost, because nothing is in flight.
@@ -221,14 +221,14 @@ class Upstream(asyncio.Protocol):
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Enter the pool's books."""
+        """Register with the pool."""
         self._transport = transport  # type: ignore[assignment]
-        self._home.opened(self)
+        self._pool.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, then pass on what it found: a head, pieces of a body, the end."""
         exchange = self.exchange
-        if exchange is None:  # an answer nobody asked for
+        if exchange is None:  # an unsolicited answer
             self.abandon()
             return
         self.heard = self._loop.time()
@@ -255,9 +255,9 @@ class Upstream(asyncio.Protocol):
             self._done(exchange)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave the pool's books; what the exchange makes of it is its policy's business."""
+        """Leave the pool and tell the exchange; its policy decides what follows."""
         exchange, self.exchange = self.exchange, None
-        self._home.closed(self)
+        self._pool.closed(self)
         if exchange is None:
             return
         if self._relaying and not self._framed and exc is None:
@@ -269,7 +269,7 @@ class Upstream(asyncio.Protocol):
     # -- httptools
 
     def on_message_begin(self) -> None:
-        """Refuse a second response: its bytes belong to nobody."""
+        """Refuse a second response: no request is waiting for it."""
         if self._complete:
             raise ValueError("more than one response to one request")
 
@@ -309,23 +309,23 @@ class Upstream(asyncio.Protocol):
         else:
             self._headers.clear()  # an interim response was for this hop alone
 
-    def _announce(self, exchange: Carried) -> None:
+    def _announce(self, exchange: ResponseHandler) -> None:
         headers, self._headers = self._headers, []
         if self._nominated not in (b"", b"close", b"keep-alive"):
             named = {word.strip() for word in self._nominated.split(b",")}
             headers = [pair for pair in headers if pair[0].lower() not in named]
         exchange.on_head(self._status, headers, length=self._length, content_type=self._content_type)
 
-    def _done(self, exchange: Carried) -> None:
-        """Go back to the pool first, so that a drain which sees the lease come back finds it there."""
+    def _done(self, exchange: ResponseHandler) -> None:
+        """Return to the pool first, so a drain that sees the lease come back finds the connection."""
         assert self._transport is not None
         self.exchange = None
-        # An engine may answer before it has read the whole request; what is left of it must not follow.
+        # An engine may answer before it has read the whole request; the rest must not be taken for the next.
         if self._keep and not self._transport.get_write_buffer_size():
             self.used = True
             self._await_response()
             self.resume()
-            self._home.rest(self)
+            self._pool.rest(self)
         else:
             self.abandon()
         exchange.on_end()

@@ -1,4 +1,4 @@
-"""The one thing the gateway may change in a request: the name of the model, where the engine has another."""
+"""The one change the gateway makes to a request: the model's name, if the engine knows it by another."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def renamed(body: bytes, name: str) -> bytes:
     """Return a JSON object with another `model`. Every other value stays as it is, byte for byte.
 
-    What names no model, or is no JSON object, is returned as it came.
+    A body that names no model, or is not a JSON object, is returned unchanged.
     """
     try:
         fields = _fields(body)

@@ -1,7 +1,7 @@
 """The pool of keep-alive connections to engines, keyed by address; the fleet's `Connections` as well.
 
 Owns every socket to an engine, and to the hosted APIs that stand in for one. The last one used is used
-first, so that idle ones grow old and are closed. All methods run on the event loop's thread.
+first, so surplus ones grow old and are closed. All methods run on the event loop's thread.
 """
 
 import asyncio
@@ -71,16 +71,16 @@ class UpstreamPool:
         return None
 
     async def connect(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> Upstream:
-        """Open a connection, with TLS where a context is given.
+        """Open a connection, with TLS if a context is given.
 
-        Raises OSError (TimeoutError after `CONNECT_S`, ssl.SSLError where the certificate does not hold).
+        Raises OSError (TimeoutError after `CONNECT_S`, ssl.SSLError if the certificate does not verify).
         Cancelled: none is left.
         """
         address = self._addresses.setdefault((host, port), _Address(host, port))
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_S):
             _, upstream = await loop.create_connection(
-                lambda: Upstream(home=address, loop=loop), host, port, ssl=tls
+                lambda: Upstream(pool=address, loop=loop), host, port, ssl=tls
             )
         if not upstream.usable:
             raise ConnectionResetError("closed as soon as it was opened")
@@ -89,7 +89,7 @@ class UpstreamPool:
     async def close(self, host: str, port: int) -> None:
         """Close every idle connection to this address and return when they are closed.
 
-        Cancelled: they still close, nobody waits for it.
+        Cancelled: they still close, unattended.
         """
         address = self._addresses.get((host, port))
         if address is None:
@@ -107,6 +107,11 @@ class UpstreamPool:
         for upstream in list(address.open) if address else ():
             if upstream.exchange is not None:
                 upstream.exchange.fail(TryLater(ErrorCode.DRAINING, why))
+
+    def open_connections(self, host: str, port: int) -> int:
+        """Return how many connections to this address are open."""
+        address = self._addresses.get((host, port))
+        return len(address.open) if address else 0
 
     async def aclose(self) -> None:
         """Close everything; requests in flight end with `draining`."""

@@ -1,7 +1,7 @@
-"""Token counts as the engine reported them, found in the bytes that pass by.
+"""Token counts as the engine reported them, found in the bytes as they pass.
 
 A search for the key comes before any parsing, so that a chunk without `usage` costs one `find`. Counts
-come from a `usage` object alone; where an engine sends none they stay unknown, never guessed.
+come from a `usage` object alone; if an engine sends none they stay unknown and are never guessed.
 """
 
 import re
@@ -15,11 +15,11 @@ _OBJECT = re.compile(rb"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
 _UNFINISHED = re.compile(rb"\s*(?::\s*(?:\{.*)?)?\Z", re.DOTALL)
 _CARRY_MAX = 4096
 _CUT = tuple(_KEY[:end] for end in range(1, len(_KEY)))
-"""How a piece ends that cuts the key in two."""
+"""The ways a piece can end in the middle of the key."""
 
 
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=10**9)] | None
-"""Beyond that it is no count: priced, it would lift a spend limit, or not fit the ledger's columns."""
+"""A larger value is no count: priced, it would trip a spend limit or overflow the ledger's columns."""
 
 
 class _Counts(msgspec.Struct):
@@ -36,7 +36,7 @@ class UsageScan:
     """Reads one response body piece by piece; later counts replace earlier ones, field by field.
 
     Anthropic's streams report the input at the start and the output at the end; vLLM may report
-    running totals with every chunk. In both the last word is right.
+    running totals with every chunk. In both, the last value is right.
     """
 
     __slots__ = ("_carry", "tokens_in", "tokens_out")
@@ -47,7 +47,7 @@ class UsageScan:
         self._carry = b""
 
     def feed(self, data: bytes) -> None:
-        """Look at the next piece of the body, wherever it was cut."""
+        """Scan the next piece of the body, however it was split."""
         if self._carry:
             data = self._carry + data
             self._carry = b""

@@ -44,7 +44,7 @@ class Checks:
 
 
 class Incoming(msgspec.Struct, kw_only=True, eq=False):
-    """A complete request that was let in. A Struct is made at a third of a dataclass' cost."""
+    """A complete request that was let in. A Struct, because making one costs a third of a dataclass."""
 
     head: Head
     route: Route
@@ -55,8 +55,8 @@ class Incoming(msgspec.Struct, kw_only=True, eq=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """The last head of a connection: a client repeats itself in all but the length of the body."""
+class _CheckedHead:
+    """The last head of a connection: a client repeats all of it but the length of the body."""
 
     line: tuple[bytes, bytes, str, bool]
     """Method, target and version, and whether keys are required: then none reaches the engine."""
@@ -90,12 +90,12 @@ class RequestReader:
         self._checks = checks
         self._parser: Any = None
         self.ready: list[Incoming | PoorwillError] = []
-        """What is complete, in order; a fault is the last."""
+        """Complete requests, in order; a fault is always last."""
         self.over = False
-        """What comes from now on is not looked at."""
+        """Whatever arrives from now on is ignored."""
         self.part = 0
         """Grows with each part of a request that is complete or has begun: tells one wait from the next."""
-        self._last: _Known | None = None
+        self._last: _CheckedHead | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -110,7 +110,7 @@ class RequestReader:
         self._body: bytes | bytearray = b""
 
     def feed(self, data: bytes) -> None:
-        """Take in what came; see `ready`."""
+        """Parse what arrived; see `ready`."""
         if self.over:
             return
         self._size += len(data)
@@ -126,14 +126,14 @@ class RequestReader:
                 self._check_growth()
 
     def rest(self) -> None:
-        """Give up the memory that only serves the next request: it is long in coming."""
+        """Release the memory that only the next request needs, which may be long in coming."""
         self._last = None
         if self.stage is Stage.NONE and not self.ready:
             self._parser = None
             self.ready = []
 
     def drop(self) -> None:
-        """Forget everything, and look at nothing more."""
+        """Forget everything and ignore what follows."""
         self.over = True
         self.ready.clear()
         self._forget()
@@ -146,7 +146,7 @@ class RequestReader:
         self.part += 1
 
     def on_url(self, fragment: bytes) -> None:
-        """Add to the target: it comes in fragments where the request line was split."""
+        """Add to the target: it comes in fragments if the request line was split."""
         self._target += fragment
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -187,7 +187,7 @@ class RequestReader:
         self.stage = Stage.BODY
         self.part += 1
 
-    def _examine(self, line: tuple[bytes, bytes, str, bool]) -> "_Known":
+    def _examine(self, line: tuple[bytes, bytes, str, bool]) -> "_CheckedHead":
         """Check a head that differs from the last one."""
         method, target, version, strip_credentials = line
         head = self.head = read_head(
@@ -206,7 +206,7 @@ class RequestReader:
                 path=head.path_text,
                 allowed=inference_methods(head.path),
             )
-        return _Known(line=line, headers=self._headers, head=head, route=route)
+        return _CheckedHead(line=line, headers=self._headers, head=head, route=route)
 
     def _measure_head(self) -> None:
         size = len(self._target) + sum(len(n) + len(v) + 4 for n, v in self._headers)
