@@ -148,7 +148,7 @@ async def test_it_ends_with_what_another_idle_time_would_have_changed(plan, flee
     assert "too little" not in ran.out
     # 110 s is the break-even. Each of 20 days it parks five times more, and lingers 790 s less.
     assert last.startswith("your idle_s is 900; 110 would have saved $")
-    assert last.endswith("in the last 20 days and made 100 more requests wait")
+    assert last.endswith("in the last 20d and made 100 more requests wait")
     # Five gaps of 580 s ready against 110 + 10 + 100 s in transit, one linger of 900 s against 110 s.
     told = float(last.split("$")[1].split(" ")[0])
     assert told == pytest.approx(0.001 * (20 * (5 * (580 - 220) + 790) + 790), rel=0.05)
@@ -159,7 +159,7 @@ async def test_thirty_days_are_last_month(plan, fleet):
     ran = await plan("--from-ledger", "--fleet", file)
     assert " last month and made 150 more requests wait" in last_line(ran)
     longer = await plan("--from-ledger", "--fleet", file, "--span-s", str(35 * 86_400))
-    assert " in the last 35 days and made 175 more " in last_line(longer)
+    assert " in the last 35d and made 175 more " in last_line(longer)
 
 
 async def test_a_period_is_named_as_it_was_asked_for(plan, fleet):
@@ -191,10 +191,10 @@ async def test_a_period_that_makes_no_sense_is_explained(plan, fleet, words, tol
 async def test_a_few_minutes_are_too_little_history_and_it_says_so(plan, fleet):
     file, _ = fleet(entries=[*story(days=0), Alive(at_us=START + 1380 * S)])
     ran = await plan("--from-ledger", "--fleet", file)
-    doubt = "too little history to advise: 1 request in 23 minutes"
+    doubt = "too little history to advise: 1 request in 23m"
     assert ran.out.splitlines()[1].startswith(doubt), "before anything that looks like advice"
     assert "> would be recommended" in ran.out
-    assert " in the last 23 minutes" in last_line(ran)
+    assert " in the last 23m" in last_line(ran)
     assert last_line(ran).endswith(" (too little history to act on)")
     found = json.loads((await plan("--from-ledger", "--fleet", file, "--json")).out)
     assert found["reservation"].startswith("too little history")

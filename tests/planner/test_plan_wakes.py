@@ -32,7 +32,7 @@ async def test_without_any_knowledge_a_wake_is_assumed_and_the_report_says_so(pl
         "source": "assumed; --wake-s, --params or a fleet tell better",
     }
     ran = await plan(*USE)
-    assert "a wake from hibernated: 95 s (assumed" in ran.out
+    assert "a wake from hibernated: 1m 35s (assumed" in ran.out
     assert "; a park there: 20 s\n" in ran.out, "the park is reckoned with, so it is said"
 
 
@@ -94,7 +94,7 @@ async def test_a_fleet_s_measured_wakes_and_rates_serve_any_plan(plan, fleet):  
     found = await tiers(plan, "--hours-per-day", "4", "--fleet", file)
     assert (found["cold"]["wake_s"], found["cold"]["source"]) == ([100] * 16, "16 measured")
     ran = await plan("--hours-per-day", "4", "--fleet", file)
-    assert "720 h x $3.60/h" in ran.out and "a wake from cold: on average 100 s" in ran.out
+    assert "720 h x $3.60/h" in ran.out and "a wake from cold: on average 1m 40s" in ran.out
 
 
 async def test_a_fleet_that_never_woke_is_predicted_from_its_model_s_files(plan, tmp_path):

@@ -1,16 +1,16 @@
-"""What one report is about: a trace and the world it is replayed in."""
+"""What one report is about: a trace and the world to replay it in."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo
 
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.format import counted
+from poorwill.core.format import DAY_US, counted
 from poorwill.core.policy import FloorSchedule
 from poorwill.core.settings import HostedSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.planner.ladder import CostOptions, KnownTiers, cold_tier, new_scenario, override_ladder
-from poorwill.planner.report.advice import Own
+from poorwill.planner.report.advice import CurrentPolicy
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.traces.readers import read_trace
 from poorwill.planner.traces.service import ServiceRule
@@ -18,7 +18,7 @@ from poorwill.planner.traces.synthetic import Draw, draw_trace
 from poorwill.planner.traces.trace import Trace
 from poorwill.policies import make_floor
 
-MONTH_US = 30 * 86_400 * SECOND_US
+MONTH_US = 30 * DAY_US
 """The span of a drawn trace, and how far a plan from the ledger looks back by default."""
 
 
@@ -58,7 +58,7 @@ class FleetModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class PlanJob:
     """One report to make."""
 
     trace: Trace
@@ -66,7 +66,7 @@ class Job:
     scenario: Scenario
     cold: TierTimes
     floor: FloorSchedule | None = None
-    own: Own | None = None
+    own: CurrentPolicy | None = None
     """What the operator runs now, if the job is about the fleet's own history."""
     bridge: HostedSettings | None = None
     """Where the model's own bridge leads, if it has one."""
@@ -105,7 +105,7 @@ def load_requests(options: TraceOptions) -> Requests:
     )
 
 
-def trace_job(requests: Requests, options: JobOptions, known: KnownTiers) -> Job:
+def trace_job(requests: Requests, options: JobOptions, known: KnownTiers) -> PlanJob:
     """Return the job for a trace that was read or drawn. Raises RequestFault if no request is left of it."""
     trace, notes, asked = requests.trace, list(requests.notes), options.trace
     if asked.origin_us is not None:
@@ -126,7 +126,7 @@ def trace_job(requests: Requests, options: JobOptions, known: KnownTiers) -> Job
             hint="a longer --span-s, or more --requests-per-day",
         )
     scenario = new_scenario(options.costs, known, span_us=span_us, origin_us=trace.origin_us or 0)
-    return Job(
+    return PlanJob(
         trace=trace,
         rule=options.service,
         scenario=scenario,
@@ -136,11 +136,13 @@ def trace_job(requests: Requests, options: JobOptions, known: KnownTiers) -> Job
     )
 
 
-def history_job(trace: Trace, own: Own, options: JobOptions, known: KnownTiers, *, span_us: int) -> Job:
+def history_job(
+    trace: Trace, own: CurrentPolicy, options: JobOptions, known: KnownTiers, *, span_us: int
+) -> PlanJob:
     """Return the job for a model's history without its fleet: rates and wakes come from the options."""
     scenario = new_scenario(options.costs, known, span_us=span_us, origin_us=trace.origin_us or 0)
     stated = options.idles_us
-    return Job(
+    return PlanJob(
         trace=trace,
         rule=options.service,
         scenario=scenario,
@@ -152,18 +154,18 @@ def history_job(trace: Trace, own: Own, options: JobOptions, known: KnownTiers, 
 
 def fleet_job(
     trace: Trace,
-    own: Own,
+    own: CurrentPolicy,
     options: JobOptions,
     model: FleetModel,
     predicted: Mapping[Tier, TierTimes],
     *,
     span_us: int,
-) -> Job:
+) -> PlanJob:
     """Return the job for a model of the fleet: its own rates, measured times, floor and policy."""
     costs, settings = options.costs, model.settings
     tiers = override_ladder(model.tiers, costs, predicted)
     floored = bool(settings.floor.always or settings.floor.windows)
-    return Job(
+    return PlanJob(
         trace=trace,
         rule=options.service,
         scenario=Scenario(

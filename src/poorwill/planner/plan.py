@@ -13,11 +13,11 @@ from poorwill.planner.alternatives.hosted import (
     hosted_bill,
     offer_of,
 )
-from poorwill.planner.jobs import Job
+from poorwill.planner.jobs import PlanJob
 from poorwill.planner.report.advice import advice, reservation
 from poorwill.planner.report.picture import Picture, new_picture
-from poorwill.planner.report.report import Report, frontier
-from poorwill.planner.report.verdict import Case, Circumstances, judge, peak_rps
+from poorwill.planner.report.report import PlanReport, frontier
+from poorwill.planner.report.verdict import Case, WorkNeeds, judge, peak_rps
 from poorwill.planner.simulation.evaluate import (
     BRIDGE,
     HOSTED,
@@ -56,15 +56,15 @@ class JudgeOptions:
     """What ways to serve are judged, and what the user says about the work."""
 
     hosted: HostedOptions = field(default_factory=HostedOptions)
-    circumstances: Circumstances = field(default_factory=Circumstances)
+    work_needs: WorkNeeds = field(default_factory=WorkNeeds)
     idles_us: tuple[int, ...] = ()
     today_us: int = 0
     """Prices an undated trace."""
 
 
 async def judge_job(
-    job: Job, options: JudgeOptions, *, progress: Progress | None = None
-) -> tuple[Report, Picture]:
+    job: PlanJob, options: JudgeOptions, *, progress: Progress | None = None
+) -> tuple[PlanReport, Picture]:
     """Judge every way to serve one job. Cancelled: between two of them."""
     hosted = options.hosted
     offer = _offer(hosted, job)
@@ -87,18 +87,18 @@ async def judge_job(
             progress(way.name, number, len(ways))
         await asyncio.sleep(0)
         outcomes[way.name] = way.account(loads)
-    report = _report(options.circumstances, job, ways, outcomes, loads, bill)
+    report = _report(options.work_needs, job, ways, outcomes, loads, bill)
     return report, _picture(report, job, ways, loads)
 
 
-def _offer(hosted: HostedOptions, job: Job) -> Offer:
+def _offer(hosted: HostedOptions, job: PlanJob) -> Offer:
     """Return the hosted API that is named, else the one the model's bridge leads to, else the reference."""
     if hosted.name is None and job.bridge is not None:
         return offer_of(job.bridge)
     return find_offer(hosted.name, hosted.table)
 
 
-def _picture(report: Report, job: Job, ways: Sequence[Entrant], loads: Sequence[Load]) -> Picture:
+def _picture(report: PlanReport, job: PlanJob, ways: Sequence[Entrant], loads: Sequence[Load]) -> Picture:
     timeline: list[tuple[int, Cause]] = []
     # A hosted API has no states to draw: then draw those of the policy that follows the model's own demand.
     drawn = "adaptive" if report.verdict.policy == HOSTED else report.verdict.policy
@@ -117,13 +117,13 @@ def _picture(report: Report, job: Job, ways: Sequence[Entrant], loads: Sequence[
 
 
 def _report(
-    said: Circumstances,
-    job: Job,
+    said: WorkNeeds,
+    job: PlanJob,
     ways: Sequence[Entrant],
     outcomes: Mapping[str, Outcome],
     loads: Sequence[Load],
     bill: HostedBill,
-) -> Report:
+) -> PlanReport:
     scenario = job.scenario
     if job.bridge is not None:
         said = replace(said, hosted_named=True)
@@ -145,7 +145,7 @@ def _report(
     real = [outcome for name, outcome in outcomes.items() if name not in aside]
     curve = idle_curve(loads, scenario, floor=job.floor, also_us=job.idles_us)
     own = job.own
-    return Report(
+    return PlanReport(
         source=job.trace.source,
         requests=len(job.trace),
         span_us=scenario.span_us,

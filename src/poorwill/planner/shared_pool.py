@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.format import DAY_US
 from poorwill.core.money import rounded
-from poorwill.core.words import SECOND_US
 from poorwill.planner.simulation.pool import Pool, PoolOutcome, Tenant, misfits, share
 from poorwill.planner.simulation.scenario import Scenario
 from poorwill.planner.simulation.sweep import sweep
@@ -17,7 +17,7 @@ from poorwill.planner.traces.synthetic import Draw, draw_trace
 from poorwill.policies import break_even_us
 
 GB = 10**9
-DEFAULT_SPAN_US = 7 * 86_400 * SECOND_US
+DEFAULT_SPAN_US = 7 * DAY_US
 SPREAD = 1.2
 """Deviation of the logarithm of tenants' rates: few are busy, most are not."""
 PER_HOST = (200, 100, 50, 25, 12, 6)

@@ -10,21 +10,21 @@ from poorwill.cli.parsing.verb import Streams
 from poorwill.cli.plan.fleet import FleetKnown, known_tiers, measured
 from poorwill.cli.plan.typed import job_options
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
+from poorwill.core.format import duration
 from poorwill.core.words import ModelName
 from poorwill.ledger.bill.items import last_instant
 from poorwill.ledger.dates import Period, iso
 from poorwill.ledger.history.demand import demanded_models, known_from_us, past_requests
 from poorwill.ledger.schema import reading
-from poorwill.planner.jobs import MONTH_US, Job, fleet_job, history_job
+from poorwill.planner.jobs import MONTH_US, PlanJob, fleet_job, history_job
 from poorwill.planner.ladder import KnownTiers
-from poorwill.planner.report.advice import Own
-from poorwill.planner.report.figures import length
+from poorwill.planner.report.advice import CurrentPolicy
 from poorwill.planner.traces.trace import UNKNOWN, Trace, new_trace
 
 ELSEWHERE = "--trace and --synthetic plan without a ledger"
 
 
-def own_jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
+def own_jobs(options: argparse.Namespace, streams: Streams) -> Iterator[PlanJob]:
     """Return one job per model that has requests in the period. Raises OperatorFault where none has."""
     path = ledger_path(options, streams)
     fleet = fleet_of(options, streams)
@@ -55,7 +55,7 @@ def own_jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
                 origin_us=looked.from_us,
                 source=f"the ledger, {name}",
             )
-            own = Own(model=name, period=words)
+            own = CurrentPolicy(model=name, period=words)
             yield _own_job(options, streams, trace, own, known, span_us=looked.us)
 
 
@@ -83,7 +83,7 @@ def _looked_at(db: sqlite3.Connection, options: argparse.Namespace) -> tuple[Per
     if asked is not None:
         named = options.period is not None and ".." not in options.period and looked == asked
         return looked, f"in {options.period}" if named else f"from {looked}"
-    return looked, "last month" if looked.us == MONTH_US else f"in the last {length(looked.us)}"
+    return looked, "last month" if looked.us == MONTH_US else f"in the last {duration(looked.us)}"
 
 
 def _tokens(count: int | None) -> int:
@@ -94,11 +94,11 @@ def _own_job(
     options: argparse.Namespace,
     streams: Streams,
     trace: Trace,
-    own: Own,
+    own: CurrentPolicy,
     known: FleetKnown | None,
     *,
     span_us: int,
-) -> Job:
+) -> PlanJob:
     """Return the job for one model of the fleet, with its own rates, measured times, floor and policy."""
     models = known.fleet.models if known else ()
     model = next((model for model in models if model.name == own.model), None)

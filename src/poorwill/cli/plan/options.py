@@ -14,7 +14,7 @@ from poorwill.core.policy import FloorSchedule
 from poorwill.core.settings import FloorSettings, FloorWindow
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.planner.ladder import TierOverride
-from poorwill.planner.report.verdict import Circumstances
+from poorwill.planner.report.verdict import WorkNeeds
 from poorwill.planner.traces.synthetic import KINDS
 from poorwill.policies import make_floor
 
@@ -113,7 +113,7 @@ def _add_service(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_alternatives(parser: argparse.ArgumentParser) -> None:
-    other = parser.add_argument_group("alternatives and circumstances")
+    other = parser.add_argument_group("alternatives and work_needs")
     other.add_argument("--hosted", metavar="PROVIDER/MODEL", help="the hosted API to compare with")
     other.add_argument("--prices", metavar="FILE", help="a price table of one's own for --hosted")
     other.add_argument(
@@ -186,9 +186,9 @@ def _minute(text: str) -> int:
     return hour * 60 + minute
 
 
-def circumstances(options: argparse.Namespace) -> Circumstances:
+def work_needs(options: argparse.Namespace) -> WorkNeeds:
     """Return what the user said about the work."""
-    return Circumstances(
+    return WorkNeeds(
         compliance=options.compliance,
         hard_real_time=options.hard_real_time,
         horizontal=options.horizontal,

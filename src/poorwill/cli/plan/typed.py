@@ -2,7 +2,7 @@
 
 import argparse
 
-from poorwill.cli.plan.options import circumstances, flat, floor_of
+from poorwill.cli.plan.options import flat, floor_of, work_needs
 from poorwill.planner.alternatives.hosted import TokenGuess
 from poorwill.planner.jobs import MONTH_US, JobOptions, TraceOptions
 from poorwill.planner.ladder import CostOptions
@@ -62,7 +62,7 @@ def judge_options(options: argparse.Namespace, *, today_us: int) -> JudgeOptions
     """Return which ways to serve are judged, and what the user says about the work."""
     return JudgeOptions(
         hosted=hosted_options(options),
-        circumstances=circumstances(options),
+        work_needs=work_needs(options),
         idles_us=flat(options.idle_s),
         today_us=today_us,
     )

@@ -16,14 +16,14 @@ from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.planner.alternatives import duty
 from poorwill.planner.alternatives.hosted import find_offer
-from poorwill.planner.jobs import Job, load_requests, trace_job
+from poorwill.planner.jobs import PlanJob, load_requests, trace_job
 from poorwill.planner.ladder import new_scenario
 from poorwill.planner.plan import judge_job
 from poorwill.planner.report import terminal
 from poorwill.planner.report.drawing import draw
 from poorwill.planner.report.picture import Picture
 from poorwill.planner.report.pool_report import pool_json, pool_text
-from poorwill.planner.report.report import Report, as_json, as_text, last_lines, tier_lines, tiers_json
+from poorwill.planner.report.report import PlanReport, as_json, as_text, last_lines, tier_lines, tiers_json
 from poorwill.planner.shared_pool import DEFAULT_SPAN_US, plan_pool
 
 
@@ -60,7 +60,7 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     return 0
 
 
-def _jobs(options: argparse.Namespace, streams: Streams) -> Iterator[Job]:
+def _jobs(options: argparse.Namespace, streams: Streams) -> Iterator[PlanJob]:
     """Yield the reports to make: one, or from a ledger one per model."""
     if options.from_ledger:
         yield from own_jobs(options, streams)
@@ -104,7 +104,7 @@ async def _pool(options: argparse.Namespace, streams: Streams) -> int:
     return 0
 
 
-def _draw(path: str, drawn: Sequence[tuple[Report, Picture]]) -> None:
+def _draw(path: str, drawn: Sequence[tuple[PlanReport, Picture]]) -> None:
     """Draw the first report; further ones of a fleet into files numbered from 2."""
     for number, (report, picture) in enumerate(drawn, start=1):
         stem, dot, kind = path.rpartition(".")
@@ -121,7 +121,7 @@ def _duty(options: argparse.Namespace, streams: Streams) -> int:
             hint="give --trace FILE, --synthetic KIND, --from-ledger or --hours-per-day H",
         )
     scenario = new_scenario(cost_options(options), known_tiers(options, streams), span_us=0, origin_us=0)
-    use = duty.Use(
+    use = duty.DailyUse(
         hours_per_day=_number(options.hours_per_day, most=24),
         wakes_per_day=_number(options.wakes_per_day),
         costs=scenario.costs()[scenario.tiers[0].tier],

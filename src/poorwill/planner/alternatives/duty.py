@@ -5,7 +5,8 @@ from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 
-from poorwill.core.money import NUSD, dollars, rounded
+from poorwill.core.format import duration, money, percent
+from poorwill.core.money import NUSD, rounded
 from poorwill.core.words import HOUR_US, SECOND_US
 from poorwill.planner.alternatives.hosted import EPOCH, Offer, TokenGuess
 from poorwill.policies import TierCosts, break_even_us
@@ -16,7 +17,7 @@ DAY_H = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
+class DailyUse:
     """So many hours of use a day, and what an hour costs."""
 
     hours_per_day: Fraction
@@ -82,18 +83,18 @@ def blend_of(offer: Offer, tokens: TokenGuess, *, today_us: int) -> Blend:
     )
 
 
-def lines(use: Use, blend: Blend | None) -> list[str]:
+def lines(use: DailyUse, blend: Blend | None) -> list[str]:
     """Return the comparison for people, each figure with its formula."""
     costs = use.costs
-    rate = dollars(costs.active_nusd_h)
+    rate = money(costs.active_nusd_h)
     hours = use.hours_per_day
     cheaper = use.continuous_nusd - use.hibernated_nusd
     told = [
-        f"continuous   {MONTH_H} h x {rate}/h = {dollars(use.continuous_nusd, places=0)} a month",
-        f"hibernated   {_hibernated(use)} = {dollars(use.hibernated_nusd, places=0)} a month",
-        f"duty cycle   {_number(hours)} h / {DAY_H} h = {use.duty_cycle} ({float(use.duty_cycle):.1%})",
-        f"saved        {dollars(use.continuous_nusd, places=0)} - "
-        f"{dollars(use.hibernated_nusd, places=0)} = {dollars(cheaper, places=0)} a month",
+        f"continuous   {MONTH_H} h x {rate}/h = {money(use.continuous_nusd)} a month",
+        f"hibernated   {_hibernated(use)} = {money(use.hibernated_nusd)} a month",
+        f"duty cycle   {_number(hours)} h / {DAY_H} h = {use.duty_cycle} ({percent(float(use.duty_cycle))})",
+        f"saved        {money(use.continuous_nusd)} - "
+        f"{money(use.hibernated_nusd)} = {money(cheaper)} a month",
         "",
         *_idle_lines(use),
     ]
@@ -102,38 +103,38 @@ def lines(use: Use, blend: Blend | None) -> list[str]:
     return told
 
 
-def _hibernated(use: Use) -> str:
+def _hibernated(use: DailyUse) -> str:
     costs = use.costs
     hours = use.hours_per_day * MONTH_H / DAY_H
-    text = f"{_number(hours)} h x {dollars(costs.active_nusd_h)}/h"
+    text = f"{_number(hours)} h x {money(costs.active_nusd_h)}/h"
     if use.transit_us:
-        text += f" + {use.transit_us / HOUR_US:.1f} h of parks and wakes x {dollars(costs.active_nusd_h)}/h"
+        text += f" + {duration(use.transit_us)} of parks and wakes x {money(costs.active_nusd_h)}/h"
     if costs.parked_nusd_h:
         parked_h = MONTH_H - use.active_us / HOUR_US
-        text += f" + {parked_h:g} h parked x {dollars(costs.parked_nusd_h, places=4)}/h"
+        text += f" + {parked_h:.1f} h parked x {money(costs.parked_nusd_h)}/h"
     return text
 
 
-def _idle_lines(use: Use) -> list[str]:
+def _idle_lines(use: DailyUse) -> list[str]:
     costs = use.costs
     even = break_even_us(costs, wait_nusd_s=use.wait_nusd_s)
     if even is None:
         return ["break-even   none: being parked costs no less than being ready"]
-    active, parked = dollars(costs.active_nusd_h), dollars(costs.parked_nusd_h, places=4)
-    wake, park = f"{costs.wake_us / SECOND_US:g} s", f"{costs.park_us / SECOND_US:g} s"
+    active, parked = money(costs.active_nusd_h), money(costs.parked_nusd_h)
+    wake, park = duration(costs.wake_us), duration(costs.park_us)
     top = f"{active} x ({park} + {wake})"
     if use.wait_nusd_s:
-        top += f" + {dollars(use.wait_nusd_s, places=4)}/s x 3600 x {wake}"
+        top += f" + {money(use.wait_nusd_s)}/s x 3600 x {wake}"
     if costs.parked_nusd_h:
         top += f" - {parked} x {park}"
     return [
-        f"break-even   ({top}) / ({active} - {parked}) = {even / SECOND_US:,.1f} s of idle time",
+        f"break-even   ({top}) / ({active} - {parked}) = {duration(even)} of idle time",
         "             (active x (park + wake) + wait price x wake - parked x park) / (active - parked):",
         "             a longer gap is cheaper parked; parking after this long costs at most twice the best",
     ]
 
 
-def _hosted_lines(use: Use, blend: Blend) -> list[str]:
+def _hosted_lines(use: DailyUse, blend: Blend) -> list[str]:
     each = f"${blend.usd_per_mtok.normalize():f} per million tokens"
     told = [f"hosted API   {blend.name}: {each} ({blend.mix}; {blend.source})"]
     for name, nusd in (
@@ -141,13 +142,13 @@ def _hosted_lines(use: Use, blend: Blend) -> list[str]:
         ("continuous", use.continuous_nusd),
     ):
         told.append(
-            f"             {name}: {dollars(nusd, places=0)} / {each} = "
+            f"             {name}: {money(nusd)} / {each} = "
             f"{blend.tokens_for(nusd):,} tokens a month; below that the hosted API is cheaper"
         )
     return told
 
 
-def as_json(use: Use, blend: Blend | None) -> dict[str, object]:
+def as_json(use: DailyUse, blend: Blend | None) -> dict[str, object]:
     """Return the same figures as JSON."""
     even = break_even_us(use.costs, wait_nusd_s=use.wait_nusd_s)
     hosted = None

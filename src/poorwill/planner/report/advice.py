@@ -1,11 +1,10 @@
-"""What another idle time would have changed on a fleet's own history: the last sentence of such a plan."""
+"""What another idle time would have changed in a fleet's own history: the last sentence of such a plan."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from poorwill.core.format import counted
+from poorwill.core.format import DAY_US, counted, duration, money
 from poorwill.core.words import SECOND_US
-from poorwill.planner.report.figures import DAY_US, length, money
 from poorwill.planner.simulation.hindsight import Curve
 from poorwill.planner.simulation.outcome import Outcome
 
@@ -14,23 +13,23 @@ LEAST_US, LEAST_REQUESTS = DAY_US, 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Own:
-    """What the operator has now, and the period that is looked at."""
+class CurrentPolicy:
+    """What the operator runs now, and the period of the history."""
 
     model: str
     period: str
-    """As the sentence has it: `last month`, `in the last 23 minutes`."""
+    """As it stands in the sentence: `last month`, `in the last 23m`."""
     policy: str = ""
-    """The policy that `fleet.toml` names; empty where there is only a ledger."""
+    """The policy in `fleet.toml`; empty when there is only a ledger."""
     idle_us: int | None = None
-    """Its fixed idle time, where it has one."""
+    """Its fixed idle time, if it has one."""
 
 
-def advice(own: Own, outcomes: Mapping[str, Outcome], curve: Curve) -> str:
+def advice(own: CurrentPolicy, outcomes: Mapping[str, Outcome], curve: Curve) -> str:
     """Return what another idle time than the operator's own would have changed.
 
-    The other one is the best in hindsight that is no shorter than the break-even, since `check` refuses
-    those.
+    The alternative is the best idle time in hindsight that is not below the break-even: `check` refuses
+    shorter ones.
     """
     even = outcomes["break-even"].idle_us or 0
     best = curve.least_from(even)
@@ -53,12 +52,12 @@ def advice(own: Own, outcomes: Mapping[str, Outcome], curve: Curve) -> str:
 
 
 def reservation(requests: int, span_us: int) -> str:
-    """Return why a history is too short to advise anybody; empty where it is long enough."""
+    """Return why a history is too short to advise on; empty if it is long enough."""
     if span_us >= LEAST_US and requests >= LEAST_REQUESTS:
         return ""
     return (
-        f"too little history to advise: {counted(requests, 'request')} in {length(span_us)}, where a day and "
-        f"{LEAST_REQUESTS} requests are the least; all that follows is arithmetic on these"
+        f"too little history to advise: {counted(requests, 'request')} in {duration(span_us)}; a day and "
+        f"{LEAST_REQUESTS} requests are the least. What follows is arithmetic on these alone"
     )
 
 

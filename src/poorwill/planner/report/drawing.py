@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
-from poorwill.planner.report.picture import DAY_US, STATES, Picture, Point
+from poorwill.core.format import DAY_US
+from poorwill.planner.report.picture import STATES, Picture, Point
 
 LIGHT: Mapping[str, str] = MappingProxyType(
     {"ink": "#1f2328", "faint": "#818b98", "paper": "#ffffff", "line": "#d1d9e0"}

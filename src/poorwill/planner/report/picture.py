@@ -1,6 +1,6 @@
-"""What the pictures of a plan show, as plain data: the frontier, the idle gaps, a day's states.
+"""The pictures of a plan as plain data: the frontier, the idle gaps, the states of a day.
 
-`drawing` makes files of it, `terminal` makes text. Neither computes anything else.
+`drawing` draws them into files, `terminal` with characters. Neither computes anything.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from poorwill.core.format import DAY_US, MINUTE_US, counted, duration
 from poorwill.core.words import (
     DRAIN,
     FLOOR,
@@ -20,16 +21,14 @@ from poorwill.core.words import (
     SERVING,
     Cause,
 )
-from poorwill.planner.report.figures import brief_s, length
-from poorwill.planner.report.report import Report
+from poorwill.planner.report.report import PlanReport
 from poorwill.planner.simulation.evaluate import HOSTED, Load, Timeline
 from poorwill.planner.traces.busy_blocks import new_blocks
 from poorwill.planner.traces.trace import Micros
 
-DAY_US = 86_400 * SECOND_US
-UNITS = ((HOUR_US, "hours"), (60 * SECOND_US, "minutes"), (SECOND_US, "seconds"))
+UNITS = ((HOUR_US, "hours"), (MINUTE_US, "minutes"), (SECOND_US, "seconds"))
 STATES = ("parked", "waking", "serving", "lingering", "floor", "parking")
-"""A replica's time, coarsely, in the order in which it is drawn."""
+"""A replica's states, coarsely, in drawing order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class DrawnState:
     """A state within the drawn window, counted from the window's begin."""
 
     state: str
@@ -64,15 +63,15 @@ class Picture:
     """Idle gaps of always-ready replicas."""
     even_s: float | None
     """The break-even idle time."""
-    day: Sequence[Stretch]
+    day: Sequence[DrawnState]
     day_title: str
     day_us: int = DAY_US
-    """How long the drawn window is: a day, or a shorter span as a whole."""
+    """Length of the drawn window: a day, or the whole of a shorter span."""
 
     @property
     def even(self) -> str:
-        """Return the break-even as people read it; empty where there is none."""
-        return "" if self.even_s is None else f"{brief_s(round(self.even_s * SECOND_US))} s"
+        """Return the break-even for people; empty if there is none."""
+        return "" if self.even_s is None else duration(round(self.even_s * SECOND_US))
 
     @property
     def unit(self) -> tuple[int, str]:
@@ -81,7 +80,7 @@ class Picture:
 
 
 def new_picture(
-    report: Report,
+    report: PlanReport,
     loads: Sequence[Load],
     *,
     even_us: int | None,
@@ -107,7 +106,7 @@ def new_picture(
     model = f" of {loads[0].model}" if len(loads) > 1 else ""
     day = f"on day {begin_us // DAY_US + 1}, the busiest" if day_us == DAY_US else "of the whole span"
     return Picture(
-        title=f"{report.source}: {report.requests:,} requests in {length(report.span_us)}",
+        title=f"{report.source}: {counted(report.requests, 'request')} in {duration(report.span_us)}",
         points=points,
         gaps_s=[gap for load in loads for gap in _gaps_s(load, report.span_us)],
         even_s=None if even_us is None else even_us / SECOND_US,
@@ -129,13 +128,13 @@ def _busiest_day(arrival_us: Micros) -> int:
     return int(days[counts.argmax()]) * DAY_US if len(days) else 0
 
 
-def _stretches(timeline: Timeline, from_us: int, ends_us: int) -> list[Stretch]:
+def _stretches(timeline: Timeline, from_us: int, ends_us: int) -> list[DrawnState]:
     to_us = min(from_us + DAY_US, ends_us)
-    found: list[Stretch] = []
+    found: list[DrawnState] = []
     for (begin, cause), (end, _) in pairwise([*timeline, (ends_us, LINGER)]):
         begin, end = max(begin, from_us), min(end, to_us)
         if begin < end:
-            found.append(Stretch(state=_state(cause), begin_us=begin - from_us, end_us=end - from_us))
+            found.append(DrawnState(state=_state(cause), begin_us=begin - from_us, end_us=end - from_us))
     return found
 
 

@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 
-from poorwill.core.format import counted
-from poorwill.core.money import NUSD, dollars
+from poorwill.core.format import DAY_US, counted, duration, money, percent, table
+from poorwill.core.money import NUSD
 from poorwill.core.words import SECOND_US
-from poorwill.planner.report.figures import DAY_US, brief_s, length
 from poorwill.planner.simulation.pool import PoolOutcome
 
 SHOWN = 5
 """Tenants named of those that gave way, or made others give way, most often."""
+
+HEADS = (
+    *("hosts", "tenants/host", "$/tenant/month", "of own", "duty", "held"),
+    *("p95 wait", "max", "wakes", "evicted", "starved"),
+)
 
 
 def _per_month(nusd: int, span_us: int) -> int:
@@ -20,23 +24,27 @@ def pool_text(outcomes: Sequence[PoolOutcome], alone_nusd: int, span_us: int) ->
     """Return the table of pool sizes for a terminal."""
     tenants = outcomes[0].tenants
     requests = counted(outcomes[0].waits.requests, "request")
-    lines = [
-        f"{counted(tenants, 'tenant')}, {requests} in {length(span_us)}",
-        "",
-        f"{'hosts':>6} {'tenants/host':>13} {'$/tenant/month':>15} {'of own':>7} {'duty':>6} {'held':>7} ",
-    ]
-    lines[-1] += f"{'p95 wait':>10} {'max':>9} {'wakes':>9} {'evicted':>9} {'starved':>8}"
+    rows = [HEADS]
     for one in outcomes:
         waits = one.waits
-        each = dollars(_per_month(one.cost_nusd // tenants, span_us))
-        lines.append(
-            f"{one.pool.hosts:>6,} {tenants / one.pool.hosts:>13,.1f} {each:>15} "
-            f"{one.cost_nusd / max(alone_nusd, 1):>7.0%} {one.duty_cycle:>6.1%} "
-            f"{len(waits.held_us) / max(waits.requests, 1):>7.1%} "
-            f"{brief_s(waits.percentile_us(95)):>8} s {brief_s(waits.max_us):>7} s "
-            f"{one.wakes:>9,} {one.evictions:>9,} {one.starved:>8,}"
+        rows.append(
+            (
+                f"{one.pool.hosts:,}",
+                f"{tenants / one.pool.hosts:,.1f}",
+                money(_per_month(one.cost_nusd // tenants, span_us)),
+                percent(one.cost_nusd / max(alone_nusd, 1)),
+                percent(one.duty_cycle),
+                percent(len(waits.held_us) / max(waits.requests, 1)),
+                duration(waits.percentile_us(95)),
+                duration(waits.max_us),
+                f"{one.wakes:,}",
+                f"{one.evictions:,}",
+                f"{one.starved:,}",
+            )
         )
-    each = dollars(_per_month(alone_nusd // tenants, span_us))
+    head = f"{counted(tenants, 'tenant')}, {requests} in {duration(span_us)}"
+    lines = [head, "", *table(rows, ">")]
+    each = money(_per_month(alone_nusd // tenants, span_us))
     lines += [
         "",
         f"own: a host for each tenant, under the break-even rule: {each} a tenant and month",

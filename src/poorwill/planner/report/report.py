@@ -1,13 +1,12 @@
-"""The report of `plan`: which policies are worth considering, and the figures as JSON and as text."""
+"""The report of `plan` as text and as JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from poorwill.core.format import counted
-from poorwill.core.money import NUSD, dollars
-from poorwill.core.words import HOUR_US, SECOND_US
-from poorwill.planner.report.figures import DAY_US, brief_s, length
-from poorwill.planner.report.verdict import Verdict
+from poorwill.core.format import counted, duration, money, percent, table
+from poorwill.core.money import NUSD
+from poorwill.core.words import SECOND_US
+from poorwill.planner.report.verdict import PlanVerdict
 from poorwill.planner.simulation.hindsight import Curve
 from poorwill.planner.simulation.outcome import Outcome
 from poorwill.planner.simulation.scenario import TierTimes
@@ -16,7 +15,7 @@ PERCENTILES = (50, 95, 99)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class PlanReport:
     """Everything `plan` says about a trace."""
 
     source: str
@@ -27,15 +26,15 @@ class Report:
     yardstick: Outcome
     wait_nusd_s: int
     frontier: Sequence[str]
-    verdict: Verdict
+    verdict: PlanVerdict
     curve: Curve
     """Fixed idle times in hindsight."""
     tiers: Sequence[TierTimes] = ()
-    """The ladder that was replayed, each tier with where its figures come from."""
+    """The ladder that was replayed, each tier with the source of its figures."""
     model: str = ""
-    """Where the plan is from a ledger: whose history it is."""
+    """With a plan from a ledger: the model whose history it is."""
     period: str = ""
-    """Likewise, in words."""
+    """Likewise: the period in words."""
     advice: str = ""
     """Likewise: what another idle time would have changed."""
     reservation: str = ""
@@ -60,7 +59,7 @@ def frontier(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return sorted(kept, key=lambda outcome: outcome.cost_nusd)
 
 
-def as_json(report: Report) -> dict[str, object]:
+def as_json(report: PlanReport) -> dict[str, object]:
     """Return what `plan --json` prints."""
     return {
         "source": report.source,
@@ -83,7 +82,7 @@ def as_json(report: Report) -> dict[str, object]:
     }
 
 
-def _policy(report: Report, outcome: Outcome) -> dict[str, object]:
+def _policy(report: PlanReport, outcome: Outcome) -> dict[str, object]:
     waits = outcome.waits
     return {
         "name": outcome.policy,
@@ -107,13 +106,13 @@ def _policy(report: Report, outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _tried(report: Report) -> str:
-    """Return how many idle times were tried in hindsight, and by which evaluator."""
+def _tried(report: PlanReport) -> str:
+    """Return how many idle times were tried in hindsight, and which evaluator priced them."""
     count, why = len(report.curve.idles_us), report.curve.simulated
     return f"of {count}, {'simulated one by one: ' + why if why else 'by the sweep'}"
 
 
-def _best_fixed(report: Report) -> dict[str, object]:
+def _best_fixed(report: PlanReport) -> dict[str, object]:
     best = report.curve.best
     least = report.yardstick.objective_nusd(report.wait_nusd_s)
     return {
@@ -130,22 +129,20 @@ def _best_fixed(report: Report) -> dict[str, object]:
 HEADS = ("", "policy", "idle", "wakes", "paid", "duty", "cost", "x best", "held", "p95 wait", "max")
 
 
-def as_text(report: Report) -> str:
+def as_text(report: PlanReport) -> str:
     """Return the report for a terminal."""
-    head = f"{report.source}: {counted(report.requests, 'request')} in {length(report.span_us)}"
+    head = f"{report.source}: {counted(report.requests, 'request')} in {duration(report.span_us)}"
     if report.replicas > 1:
         head += f", {report.replicas} models, one replica each"
     rows = [HEADS, *(_row(report, outcome) for outcome in report.outcomes)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
-    table = ["  ".join(_cell(cell, widths[i], left=i < 2) for i, cell in enumerate(row)) for row in rows]
     doubt = [report.reservation] if report.reservation else []
-    told = [head, *doubt, "", *table, "", *_legend(report), ""]
+    told = [head, *doubt, "", *table(rows, "<<>"), "", *_legend(report), ""]
     told += [*report.verdict.lines, *(f"note: {note}" for note in report.notes)]
-    return "\n".join(line.rstrip() for line in told)
+    return "\n".join(told)
 
 
-def last_lines(reports: Sequence[Report]) -> list[str]:
-    """Return how a plan from a ledger ends: a sentence for each model."""
+def last_lines(reports: Sequence[PlanReport]) -> list[str]:
+    """Return the last lines of a plan from a ledger: a sentence for each model."""
     told = []
     for report in reports:
         if report.advice:
@@ -155,11 +152,7 @@ def last_lines(reports: Sequence[Report]) -> list[str]:
     return told
 
 
-def _cell(text: str, width: int, *, left: bool) -> str:
-    return text.ljust(width) if left else text.rjust(width)
-
-
-def _row(report: Report, outcome: Outcome) -> tuple[str, ...]:
+def _row(report: PlanReport, outcome: Outcome) -> tuple[str, ...]:
     waits = outcome.waits
     ratio = report.ratio(outcome)
     mark = ">" if outcome.policy == report.verdict.policy else ""
@@ -167,57 +160,43 @@ def _row(report: Report, outcome: Outcome) -> tuple[str, ...]:
     return (
         mark,
         outcome.policy,
-        "" if outcome.idle_us is None else f"{brief_s(outcome.idle_us)} s",
+        "" if outcome.idle_us is None else duration(outcome.idle_us),
         f"{outcome.wakes:,}",
-        _paid(outcome.active_us, report.span_us),
-        "" if outcome.duty_cycle is None else f"{outcome.duty_cycle:.1%}",
-        dollars(outcome.cost_nusd, places=_places(report)),
+        duration(outcome.active_us),
+        percent(outcome.duty_cycle),
+        money(outcome.cost_nusd),
         "" if ratio is None else f"{ratio:.3f}",
-        f"{len(waits.held_us) / max(waits.requests, 1):.1%}",
-        f"{brief_s(waits.percentile_us(95))} s",
-        f"{brief_s(waits.max_us)} s",
+        percent(len(waits.held_us) / max(waits.requests, 1)),
+        duration(waits.percentile_us(95)),
+        duration(waits.max_us),
     )
 
 
-def _paid(us: int, span_us: int) -> str:
-    """Return paid time in a unit that suits the span."""
-    if span_us >= 2 * DAY_US:
-        return f"{us / HOUR_US:,.1f} h"
-    return f"{us / SECOND_US / 60:,.1f} min" if span_us >= HOUR_US else f"{us / SECOND_US:,.1f} s"
-
-
-def _places(report: Report) -> int:
-    """Return how many decimals of a dollar it takes to tell the costs apart."""
-    most = max(outcome.cost_nusd for outcome in report.outcomes)
-    return 2 if most >= 10 * NUSD else 4 if most >= NUSD // 10 else 6
-
-
-def _legend(report: Report) -> list[str]:
+def _legend(report: PlanReport) -> list[str]:
     chosen = "would be recommended" if report.reservation else "recommended"
     told = [
         f"> {chosen}   * on the frontier of cost and 95th-percentile wait   x best: cost (and "
         "waiting, where it has a price) over clairvoyant's"
     ]
     told.append(
-        f"best fixed idle time in hindsight: {brief_s(report.curve.idles_us[report.curve.best])} s, "
-        f"{dollars(report.curve.cost_nusd[report.curve.best], places=_places(report))} ({_tried(report)})"
+        f"best fixed idle time in hindsight: {duration(report.curve.idles_us[report.curve.best])}, "
+        f"{money(report.curve.cost_nusd[report.curve.best])} ({_tried(report)})"
     )
     told += [f"{name}: {source}" for name, source in report.prices.items()]
     return told + tier_lines(report.tiers)
 
 
 def tier_lines(tiers: Sequence[TierTimes]) -> list[str]:
-    """Return how long a wake from each tier was taken to last, and how that is known."""
+    """Return the assumed length of a wake from each tier, and its source."""
     return [
         f"a wake from {times.tier}: {'on average ' if len(times.wake_us) > 1 else ''}"
-        f"{times.mean_wake_us / SECOND_US:.3g} s ({times.source}); a park there: "
-        f"{times.park_us / SECOND_US:.3g} s"
+        f"{duration(times.mean_wake_us)} ({times.source}); a park there: {duration(times.park_us)}"
         for times in tiers
     ]
 
 
 def tiers_json(tiers: Sequence[TierTimes]) -> list[dict[str, object]]:
-    """Return the same, with what else was reckoned with, as JSON."""
+    """Return every assumption about each tier as JSON."""
     return [
         {
             "tier": str(times.tier),

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from types import MappingProxyType
 
+from poorwill.core.format import duration, money
 from poorwill.core.money import NUSD
 from poorwill.core.words import SECOND_US
-from poorwill.planner.report.figures import brief_s, money
 from poorwill.planner.report.picture import Picture, Point
 
 WIDTH, HEIGHT = 64, 12
@@ -47,10 +47,10 @@ def _plane(points: Sequence[Point]) -> list[str]:
         mark = letter.lower() if dominated else letter
         grid[row][column] = mark if grid[row][column] == " " else "+"
         chosen = " (recommended)" if point.recommended else ""
-        cost, wait = money(round(point.cost_usd * NUSD)), brief_s(round(point.p95_s * SECOND_US))
-        legend.append(f"{mark} {point.name} {cost}, {wait} s{chosen}")
-    highest = brief_s(round(top * SECOND_US))
-    lines = [f"95th-percentile wait (0 to {highest} s) against cost in dollars; lower case: dominated"]
+        cost, wait = money(round(point.cost_usd * NUSD)), duration(round(point.p95_s * SECOND_US))
+        legend.append(f"{mark} {point.name} {cost}, {wait}{chosen}")
+    highest = duration(round(top * SECOND_US))
+    lines = [f"95th-percentile wait (0 to {highest}) against cost in dollars; lower case: dominated"]
     lines += [f"  |{''.join(row)}" for row in grid]
     scale = "logarithmic" if log else "linear"
     right = money(round(high * NUSD))
@@ -97,14 +97,11 @@ def _gaps(picture: Picture) -> list[str]:
 
 
 def _range(low: float, high: float) -> str:
-    return f"> {_length(low)}" if math.isinf(high) else f"{_length(low)} to {_length(high)}"
+    return f"> {_seconds(low)}" if math.isinf(high) else f"{_seconds(low)} to {_seconds(high)}"
 
 
-def _length(seconds: float) -> str:
-    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= unit:
-            return f"{seconds / unit:g} {name}"
-    return f"{seconds:g} s"
+def _seconds(seconds: float) -> str:
+    return duration(round(seconds * SECOND_US))
 
 
 def _day(picture: Picture) -> list[str]:

@@ -1,6 +1,6 @@
 """The plain answer: scale to zero, run continuously, use a hosted API, or not this pattern at all.
 
-Every answer comes with the arithmetic that leads to it and with what would change it. Circumstances that a
+Every answer comes with the arithmetic that leads to it and with what would change it. WorkNeeds that a
 trace cannot show (compliance, hard real time, horizontal work, what one box serves) are asked as flags and
 never guessed.
 """
@@ -11,11 +11,10 @@ from enum import StrEnum
 
 import numpy as np
 
-from poorwill.core.format import counted
-from poorwill.core.money import NUSD, dollars
+from poorwill.core.format import DAY_US, counted, duration, money, percent
+from poorwill.core.money import NUSD
 from poorwill.core.words import SECOND_US
 from poorwill.planner.alternatives.hosted import HostedBill
-from poorwill.planner.report.figures import brief_h, brief_s, money
 from poorwill.planner.simulation.outcome import Outcome
 from poorwill.planner.traces.trace import Micros
 
@@ -29,10 +28,9 @@ NOTABLE = 0.99
 HANDFUL_PER_DAY = 10
 """No more requests a day than this do not carry a machine of one's own, if a hosted API is cheaper."""
 PEAK_WINDOW_S = 60
-DAY_US = 86_400 * SECOND_US
 
 
-class Answer(StrEnum):
+class Recommendation(StrEnum):
     """The four answers."""
 
     SCALE_TO_ZERO = "scale to zero"
@@ -42,7 +40,7 @@ class Answer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
+class WorkNeeds:
     """What the user says about the work; False or None where nothing was said."""
 
     compliance: bool = False
@@ -79,10 +77,10 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class PlanVerdict:
     """The answer, the policy to run, and why."""
 
-    answer: Answer
+    answer: Recommendation
     policy: str
     lines: tuple[str, ...]
 
@@ -100,7 +98,7 @@ def peak_rps(arrival_us: Micros) -> float:
     return float((upto - np.arange(len(arrival_us))).max()) / PEAK_WINDOW_S
 
 
-def judge(case: Case, said: Circumstances) -> Verdict:
+def judge(case: Case, said: WorkNeeds) -> PlanVerdict:
     """Return the answer for a case."""
     price = case.price_nusd_s
     continuous = next(choice for choice in case.choices if choice.policy == "continuous")
@@ -112,12 +110,12 @@ def judge(case: Case, said: Circumstances) -> Verdict:
     elsewhere = _another_pattern(case, said)
     if elsewhere:
         lines = (f"Not this pattern: {'; '.join(elsewhere)}.", _costs(case, best, continuous))
-        return Verdict(answer=Answer.ANOTHER_PATTERN, policy=best.policy, lines=lines)
+        return PlanVerdict(answer=Recommendation.ANOTHER_PATTERN, policy=best.policy, lines=lines)
     own = best if _saved(best, continuous, price) >= WORTH_SAVING else continuous
     hosted = _hosted(case, said, own, price)
     if hosted is not None:
         told = (*hosted, _costs(case, best, continuous))
-        return Verdict(answer=Answer.HOSTED, policy="hosted", lines=told)
+        return PlanVerdict(answer=Recommendation.HOSTED, policy="hosted", lines=told)
     if own is continuous:
         return _run_continuously(case, best, continuous)
     return _scale_to_zero(case, own, continuous)
@@ -129,7 +127,7 @@ def _saved(choice: Outcome, continuous: Outcome, price: int) -> float:
     return (whole - choice.objective_nusd(price)) / max(whole, 1)
 
 
-def _another_pattern(case: Case, said: Circumstances) -> list[str]:
+def _another_pattern(case: Case, said: WorkNeeds) -> list[str]:
     reasons = []
     if said.rps_one_box is not None and case.peak_rps > said.rps_one_box:
         boxes = case.peak_rps / said.rps_one_box
@@ -153,7 +151,7 @@ def _another_pattern(case: Case, said: Circumstances) -> list[str]:
     return reasons
 
 
-def _hosted(case: Case, said: Circumstances, own: Outcome, price: int) -> tuple[str, ...] | None:
+def _hosted(case: Case, said: WorkNeeds, own: Outcome, price: int) -> tuple[str, ...] | None:
     bill = case.hosted
     if bill is None or not case.requests or bill.nusd >= own.objective_nusd(price):
         return None
@@ -172,15 +170,15 @@ def _hosted(case: Case, said: Circumstances, own: Outcome, price: int) -> tuple[
     )
 
 
-def _run_continuously(case: Case, best: Outcome, continuous: Outcome) -> Verdict:
+def _run_continuously(case: Case, best: Outcome, continuous: Outcome) -> PlanVerdict:
     price = case.price_nusd_s
     share = _saved(best, continuous, price)
     busy = continuous.useful_us / max(continuous.active_us, 1)
     gain = f"save {share:.1%}, less than {WORTH_SAVING:.0%}"
     if share < 0:
         gain = f"cost {-share:.1%} more, waiting counted"
-    return Verdict(
-        answer=Answer.CONTINUOUS,
+    return PlanVerdict(
+        answer=Recommendation.CONTINUOUS,
         policy=continuous.policy,
         lines=(
             f"Run continuously: requests are in service {busy:.1%} of the time, and the best policy that "
@@ -192,17 +190,17 @@ def _run_continuously(case: Case, best: Outcome, continuous: Outcome) -> Verdict
     )
 
 
-def _scale_to_zero(case: Case, best: Outcome, continuous: Outcome) -> Verdict:
+def _scale_to_zero(case: Case, best: Outcome, continuous: Outcome) -> PlanVerdict:
     price = case.price_nusd_s
     saves = _saved(best, continuous, price)
     waits = best.waits
     held = len(waits.held_us)
     paper = min(case.on_paper, key=lambda one: one.objective_nusd(price), default=best)
     lines = [
-        f"Scale to zero with {best.policy}: it saves {_share(saves)} of running continuously.",
+        f"Scale to zero with {best.policy}: it saves {percent(saves)} of running continuously.",
         _costs(case, best, continuous),
         f"{held:,} of {waits.requests:,} requests wait, 95 % of all at most "
-        f"{brief_s(waits.percentile_us(95))} s, the longest {brief_s(waits.max_us)} s.",
+        f"{duration(waits.percentile_us(95))}, the longest {duration(waits.max_us)}.",
     ]
     if paper.objective_nusd(price) < NOTABLE * best.objective_nusd(price):
         lines.append(
@@ -210,7 +208,7 @@ def _scale_to_zero(case: Case, best: Outcome, continuous: Outcome) -> Verdict:
             "times below the break-even."
         )
     lines += _bridge(case, best)
-    return Verdict(answer=Answer.SCALE_TO_ZERO, policy=best.policy, lines=(*lines, *_aside(case)))
+    return PlanVerdict(answer=Recommendation.SCALE_TO_ZERO, policy=best.policy, lines=(*lines, *_aside(case)))
 
 
 def _bridge(case: Case, best: Outcome) -> list[str]:
@@ -235,8 +233,8 @@ def _bridge(case: Case, best: Outcome) -> list[str]:
 def _costs(case: Case, best: Outcome, continuous: Outcome) -> str:
     price = case.price_nusd_s
     parts = [
-        f"{one.policy} {money(one.cost_nusd)} + {brief_h(one.waits.total_us)} held x "
-        f"{dollars(price * 3600)}/h = {money(one.objective_nusd(price))}"
+        f"{one.policy} {money(one.cost_nusd)} + {duration(one.waits.total_us)} held x "
+        f"{money(price * 3600)}/h = {money(one.objective_nusd(price))}"
         for one in (best, continuous)
     ]
     said = "" if case.wait_nusd_s else " (a held hour counts for a dollar; --wait-usd-s sets it)"
@@ -251,8 +249,3 @@ def _aside(case: Case) -> tuple[str, ...]:
         f"For comparison, {bill.offer.name} would charge {money(bill.nusd)} for these tokens "
         f"({bill.offer.source}, {bill.as_of}); --hosted names a model that counts as a choice.",
     )
-
-
-def _share(part: float) -> str:
-    """Return a share of less than all as a percentage that never says all."""
-    return "more than 99.9%" if 0.9995 <= part < 1 else f"{part:.1%}"

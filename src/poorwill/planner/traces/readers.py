@@ -41,7 +41,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class TraceReading:
     """A trace and what was wrong with its file."""
 
     trace: Trace
@@ -53,7 +53,9 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class TraceLayout:
+    """How one kind of file names its columns."""
+
     name: str
     needs: frozenset[str]
     read: Callable[[Mapping[str, str]], Row]
@@ -64,7 +66,7 @@ class _BadRow(Exception):
     pass
 
 
-def read_trace(path: str, *, refuse_bad: bool = False) -> Reading:
+def read_trace(path: str, *, refuse_bad: bool = False) -> TraceReading:
     """Read a trace file.
 
     Bad rows are skipped and listed, or refused all together as ConfigFault where `refuse_bad`. Raises
@@ -90,7 +92,7 @@ def _text(path: str) -> TextIO:
     return open(path, encoding="utf-8-sig", newline="")
 
 
-def _read(file: TextIO, path: str, *, refuse_bad: bool) -> Reading:
+def _read(file: TextIO, path: str, *, refuse_bad: bool) -> TraceReading:
     first = file.readline()
     if not first:
         raise OperatorFault(
@@ -148,7 +150,7 @@ class _Good:
         self.outputs.append(row.output_tokens)
         self.models.append(row.model)
 
-    def reading(self, path: str, layout: str, *, dated: bool) -> Reading:
+    def reading(self, path: str, layout: str, *, dated: bool) -> TraceReading:
         origin = min(self.arrivals) if dated else None
         if origin is not None:
             self.arrivals = [arrival - origin for arrival in self.arrivals]
@@ -161,7 +163,7 @@ class _Good:
             origin_us=origin,
             source=PurePath(path).name,
         )
-        return Reading(
+        return TraceReading(
             trace=trace,
             layout=layout,
             bad=tuple(self.bad),
@@ -170,7 +172,7 @@ class _Good:
         )
 
 
-def _layout_of(first: str, path: str) -> tuple[_Layout, Sequence[str]]:
+def _layout_of(first: str, path: str) -> tuple[TraceLayout, Sequence[str]]:
     header = [name.strip() for name in next(csv.reader([first]), [])]
     for layout in _LAYOUTS:
         if layout.needs <= set(header):
@@ -183,7 +185,9 @@ def _layout_of(first: str, path: str) -> tuple[_Layout, Sequence[str]]:
     )
 
 
-def _csv_rows(layout: _Layout, header: Sequence[str], file: Iterable[str]) -> Iterator[tuple[int, Row | str]]:
+def _csv_rows(
+    layout: TraceLayout, header: Sequence[str], file: Iterable[str]
+) -> Iterator[tuple[int, Row | str]]:
     reader = csv.reader(file)
     while True:
         try:
@@ -266,9 +270,9 @@ def _mooncake(fields: Mapping[str, str]) -> Row:
 
 
 _LAYOUTS = (
-    _Layout("poorwill", frozenset({"arrival_s"}), _own),
-    _Layout("azure", frozenset({"TIMESTAMP", "ContextTokens", "GeneratedTokens"}), _azure, dated=True),
-    _Layout(
+    TraceLayout("poorwill", frozenset({"arrival_s"}), _own),
+    TraceLayout("azure", frozenset({"TIMESTAMP", "ContextTokens", "GeneratedTokens"}), _azure, dated=True),
+    TraceLayout(
         "burstgpt",
         frozenset({"Timestamp", "Model", "Request tokens", "Response tokens"}),
         _burstgpt,
