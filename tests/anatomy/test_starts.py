@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from poorwill.coldstart.advice import Circumstances, advise
+from poorwill.coldstart.advice import StartSetup, advise
 from poorwill.coldstart.anatomy import STORAGE_DETAIL
 from poorwill.coldstart.starts import FinishedWake, StartKind, compare
 from poorwill.core.entries import Noted, PhaseSpan, WakeBegan, WakeEnded
@@ -108,7 +108,7 @@ def test_a_snapshot_counts_towards_the_floor_where_nobody_saw_it_read():
 
 
 def test_advice_comes_from_measured_differences_the_largest_first():
-    advice = advise(compare([COLD, CACHED, FROZEN]), Circumstances(bandwidth=2 * GB, engine="vllm"))
+    advice = advise(compare([COLD, CACHED, FROZEN]), StartSetup(bandwidth=2 * GB, engine="vllm"))
     assert [a.saves_us for a in advice] == sorted((a.saves_us for a in advice), reverse=True)
     frozen = next(a for a in advice if "frozen" in a.do)
     assert frozen.measured and frozen.saves_us == COLD.took_us - FROZEN.took_us
@@ -122,7 +122,7 @@ def test_advice_comes_from_measured_differences_the_largest_first():
 
 def test_weights_that_come_over_a_network_belong_on_a_disk_of_the_machine():
     def disk(*wakes: FinishedWake, **about: str):
-        found = advise(compare(wakes), Circumstances(**about))
+        found = advise(compare(wakes), StartSetup(**about))
         return next((a for a in found if "disk of this machine" in a.do), None)
 
     assert disk(COLD) is None
@@ -137,7 +137,7 @@ def test_weights_that_come_over_a_network_belong_on_a_disk_of_the_machine():
 
 
 def test_a_tier_that_the_ladder_has_already_is_not_advised_but_kept():
-    about = Circumstances(ladder=("frozen", "cold"))
+    about = StartSetup(ladder=("frozen", "cold"))
 
     def about_frozen(*wakes: FinishedWake) -> str:
         return next(a.do for a in advise(compare(wakes), about) if "frozen" in a.do)
@@ -150,20 +150,18 @@ def test_a_compile_cache_that_is_hit_again_needs_no_advice():
     hit = wake((Phase.WEIGHTS, 10, 2 * GB, stored(2 * GB)), (Phase.COMPILE_HIT, 3, None, ""))
 
     def told(*wakes: FinishedWake) -> bool:
-        return any("compile caches" in a.do for a in advise(compare(wakes), Circumstances()))
+        return any("compile caches" in a.do for a in advise(compare(wakes), StartSetup()))
 
     assert told(hit, COLD)
     assert not told(COLD, hit)
 
 
 def test_what_was_not_measured_says_so_and_what_is_not_worth_it_is_left_out():
-    (snapshot,) = [
-        a for a in advise(compare([CACHED]), Circumstances(bandwidth=2 * GB)) if "snapshot" in a.do
-    ]
+    (snapshot,) = [a for a in advise(compare([CACHED]), StartSetup(bandwidth=2 * GB)) if "snapshot" in a.do]
     assert not snapshot.measured
     quick = wake((Phase.WEIGHTS, 0.01, 1000, stored(1000)))
-    assert advise(compare([quick]), Circumstances(bandwidth=2 * GB)) == []
-    assert advise([], Circumstances()) == []
+    assert advise(compare([quick]), StartSetup(bandwidth=2 * GB)) == []
+    assert advise([], StartSetup()) == []
 
 
 def test_an_overrun_names_the_phase_its_limit_and_its_rates():

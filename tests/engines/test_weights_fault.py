@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poorwill.engines.weights.whole import weights_fault
+from poorwill.engines.weights.integrity import weights_fault
 
 
 def safetensors(path: Path, data: int = 1000) -> Path:

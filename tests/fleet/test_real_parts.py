@@ -152,11 +152,11 @@ async def test_a_sleeping_engine_keeps_its_process_through_a_restart_too(
     weights = real.directory / "weights"
     weights.mkdir()
     (weights / "config.json").write_text("{}")
-    program = "poorwill.engines.programs.sleep_sglang"
+    program = Path(__file__).parents[1] / "sleeping_engines" / "sglang.py"
     real.engine = EngineSettings(
         kind="sglang",
         path=str(weights),
-        command=(sys.executable, "-P", "-m", program),
+        command=(sys.executable, "-P", str(program)),
         options={"sleep": True},
     )
     real.ladder, real.idle_us = (Tier.ASLEEP, Tier.COLD), S // 5

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.kept_log import KeptLog
 
-from poorwill.compose.serving import owned
+from poorwill.compose.serving import fleet_resources
 from poorwill.compose.snapshot_value import COUNTED_US, snapshot_worth, value_by_ledger
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.settings import (
@@ -117,7 +117,7 @@ async def test_serve_weighs_frozen_snapshots_by_its_ledger(tmp_path: Path):
     )
     settings = FleetSettings(directory=str(tmp_path), models=(model,))
     env = {"PATH": os.defpath, "HOME": str(Path.home())}
-    async with owned(settings, env=env, log=KeptLog()) as own:
+    async with fleet_resources(settings, env=env, log=KeptLog()) as own:
         driver = own.workshop.drivers.get(Tier.FROZEN)
         if driver is None:
             pytest.skip(f"frozen does not work here: {own.workshop.broken[Tier.FROZEN]}")

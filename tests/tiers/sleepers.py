@@ -25,12 +25,12 @@ Program = Callable[[int, str], tuple[str, tuple[str, ...], dict[str, str]]]
 
 def _vllm(port: int, model: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
     words = ("--served-model-name", "tiny", "--port", str(port), "--enable-sleep-mode")
-    return "sleep_vllm", words, {"VLLM_SERVER_DEV_MODE": "1"}
+    return "vllm", words, {"VLLM_SERVER_DEV_MODE": "1"}
 
 
 def _sglang(port: int, model: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
     words = ("--model-path", model, "--port", str(port), "--enable-memory-saver")
-    return "sleep_sglang", words, {}
+    return "sglang", words, {}
 
 
 def _sglang_backup(port: int, model: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
@@ -39,7 +39,7 @@ def _sglang_backup(port: int, model: str) -> tuple[str, tuple[str, ...], dict[st
 
 
 def _ollama(port: int, model: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
-    return "sleep_ollama", ("--model", "tiny", "--port", str(port)), {}
+    return "ollama", ("--model", "tiny", "--port", str(port)), {}
 
 
 def _llamacpp(port: int, model: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
@@ -55,7 +55,13 @@ PROGRAMS: dict[str, Program] = {
     "ollama": _ollama,
     "llama.cpp": _llamacpp,
 }
+FAKE_ENGINES = Path(__file__).parents[1] / "sleeping_engines"
 FAKES = tuple(kind for kind in PROGRAMS if kind != "llama.cpp")
+
+
+def fake_engine(name: str) -> str:
+    """The program that has an engine's sleep routes and traps, but no model."""
+    return str(FAKE_ENGINES / f"{name}.py")
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +72,12 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def launch_of(fleet: Fleet, kind: str, model: Path, *switches: str, replica: str = "tiny") -> Launch:
     port = free_port()
     program, words, env = PROGRAMS[kind](port, str(model))
-    python = (sys.executable, "-P", "-u", "-m", f"poorwill.engines.programs.{program}")
+    engine = (
+        ("-m", f"poorwill.engines.programs.{program}") if kind == "llama.cpp" else (fake_engine(program),)
+    )
     return replace(
         fleet.launch(replica=replica, port=port),
-        argv=(*python, *words, *switches),
+        argv=(sys.executable, "-P", "-u", *engine, *words, *switches),
         env=env,
         sleep=kind.partition(" ")[0],
         engine_model="tiny",

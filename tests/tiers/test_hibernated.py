@@ -10,7 +10,7 @@ import pytest
 from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.words import Phase, ReplicaId, Tier
-from poorwill.hosts.rented.cloud import CloudBusy, CloudRefused, MachineGone, Verb
+from poorwill.hosts.rented.cloud import CloudAction, CloudBusy, CloudRefused, MachineGone
 from poorwill.tiers.hibernated.driver import RentedDriver
 
 from .conftest import ask, until
@@ -466,6 +466,6 @@ async def test_a_machine_that_was_just_hibernated_and_restored_is_not_rebooted_w
     async with machine.turn:  # as a sweep that ends it has
         running = asyncio.get_running_loop().create_task(machine.run(limit_s=5.0))
         await until(lambda: not machine.touched and len(machine.turn._waiters or ()) == 1)
-        await machine._request(Verb.HIBERNATE)
+        await machine._request(CloudAction.HIBERNATE)
         await until(lambda: there.status == "HIBERNATED")
     assert not await running, "it did not run all along"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
-from poorwill.hosts.rented.cloud import CloudBusy, CloudRefused, MachineGone, MachineState, Verb
+from poorwill.hosts.rented.cloud import CloudAction, CloudBusy, CloudRefused, MachineGone, MachineState
 from poorwill.hosts.rented.hyperstack import PATHS, Hyperstack
 from poorwill.hosts.rented.machine import PARK, RELEASE, RUN, Goal, RentedMachine
 
@@ -108,7 +108,7 @@ async def test_what_goes_wrong_is_told_apart_by_what_can_be_done_about_it(
 ):
     there.mistakes.append(mistake)
     with pytest.raises(error, match=words):
-        await client(rented).ask(there.id, Verb.RESTORE)
+        await client(rented).ask(there.id, CloudAction.RESTORE)
     assert there.asked == []
 
 
@@ -163,12 +163,12 @@ async def test_a_limit_says_when_to_come_back_where_the_answer_does(
 async def test_a_hibernated_machine_keeps_its_address(rented: RentedFleet, there: Machine):
     rented.cloud.put(there.id, "ACTIVE")
     there.kept_address = False
-    await client(rented).ask(there.id, Verb.HIBERNATE)
+    await client(rented).ask(there.id, CloudAction.HIBERNATE)
     assert there.kept_address
 
 
 def test_every_verb_has_the_documented_path():
-    assert set(PATHS) == set(Verb) and set(PATHS.values()) < set(ON_THE_WAY)
+    assert set(PATHS) == set(CloudAction) and set(PATHS.values()) < set(ON_THE_WAY)
 
 
 # a machine, from state to state
@@ -370,7 +370,7 @@ async def test_cancelled_twice_it_ends_at_once(rented: RentedFleet, machine: Ren
     asked = asyncio.Event()
 
     class Slow(Hyperstack):
-        async def ask(self, machine: str, verb: Verb) -> None:
+        async def ask(self, machine: str, verb: CloudAction) -> None:
             asked.set()
             await held.wait()
 

@@ -7,7 +7,7 @@ import pytest
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
 from poorwill.core.words import ReplicaId, Tier
-from poorwill.hosts.rented.cloud import CloudBusy, CloudRefused, MachineGone, MachineState, Verb
+from poorwill.hosts.rented.cloud import CloudAction, CloudBusy, CloudRefused, MachineGone, MachineState
 from poorwill.hosts.rented.machine import PARK, RUN, Goal
 from poorwill.hosts.rented.scaleway import ACTIONS
 
@@ -71,7 +71,7 @@ async def test_what_goes_wrong_is_told_apart_by_what_can_be_done_about_it(
 ):
     there.mistakes.append(mistake)
     with pytest.raises(error, match=words):
-        await rented.client().ask(f"{ZONE}/{there.id}", Verb.RESTORE)
+        await rented.client().ask(f"{ZONE}/{there.id}", CloudAction.RESTORE)
     assert there.asked == []
 
 
@@ -116,4 +116,4 @@ async def test_it_serves_is_parked_and_serves_again(rented: RentedFleet, there: 
 
 
 def test_every_verb_has_an_action():
-    assert set(ACTIONS) == set(Verb) and set(ACTIONS.values()) == {"poweron", "poweroff", "reboot"}
+    assert set(ACTIONS) == set(CloudAction) and set(ACTIONS.values()) == {"poweron", "poweroff", "reboot"}

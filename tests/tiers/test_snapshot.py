@@ -15,7 +15,7 @@ from poorwill.core.errors import OperatorFault
 from poorwill.core.launch import Launch, Parked
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
 from poorwill.core.words import ModelName, ReplicaId, Tier
-from poorwill.tiers.snapshots.imagefiles import CHUNK_BYTES, Stopped, record_files, verify_files
+from poorwill.tiers.snapshots.image_files import CHUNK_BYTES, Stopped, record_files, verify_files
 from poorwill.tiers.snapshots.manifest import (
     HostFacts,
     Manifest,

@@ -12,7 +12,7 @@ from pathlib import Path
 from poorwill.cli.parsing.target import add_fleet_option, add_json_option, read_fleet
 from poorwill.cli.parsing.verb import Streams, Verb
 from poorwill.compose.clock import SystemClock
-from poorwill.compose.machines import current_guest, guest_home, guest_plan
+from poorwill.compose.virtual_machines import current_guest, guest_home, guest_plan
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.settings import FleetSettings, ModelSettings

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from poorwill.coldstart.loaders import GB, USUAL_BANDWIDTH, Storage
-from poorwill.coldstart.starts import Comparison, StartKind
+from poorwill.coldstart.starts import StartKind, StartSummary
 from poorwill.core.words import SECOND_US, Phase
 
 _LEAST_US = SECOND_US // 10
@@ -27,7 +27,7 @@ class Advice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
+class StartSetup:
     """What advice depends on besides the starts themselves."""
 
     ladder: Sequence[str] = ()
@@ -41,7 +41,7 @@ class Circumstances:
     """What a fast loader reaches of the storage's bandwidth; see `coldstart.loaders`."""
 
 
-def advise(starts: Sequence[Comparison], about: Circumstances) -> list[Advice]:
+def advise(starts: Sequence[StartSummary], about: StartSetup) -> list[Advice]:
     """Return what is worth changing, the largest saving first."""
     by_kind = {start.kind: start for start in starts}
     found = [
@@ -57,10 +57,10 @@ def advise(starts: Sequence[Comparison], about: Circumstances) -> list[Advice]:
     return sorted(worth, key=lambda advice: -advice.saves_us)
 
 
-Kinds = Mapping[StartKind, Comparison]
+Kinds = Mapping[StartKind, StartSummary]
 
 
-def _cold(kinds: Kinds) -> Comparison | None:
+def _cold(kinds: Kinds) -> StartSummary | None:
     return kinds.get(StartKind.COLD) or kinds.get(StartKind.CACHE_WARM)
 
 
@@ -85,7 +85,7 @@ def _compile_cache(kinds: Kinds) -> Advice | None:
     )
 
 
-def _local_disk(kinds: Kinds, about: Circumstances) -> Advice | None:
+def _local_disk(kinds: Kinds, about: StartSetup) -> Advice | None:
     """Weights downloaded at each start, or read over a network; a download's own time is what is saved."""
     cold = _cold(kinds)
     if cold is None:
@@ -125,7 +125,7 @@ def _page_cache(kinds: Kinds) -> Advice | None:
     )
 
 
-def _snapshot(kinds: Kinds, about: Circumstances) -> Advice | None:
+def _snapshot(kinds: Kinds, about: StartSetup) -> Advice | None:
     cold = _cold(kinds)
     if cold is None:
         return None
@@ -164,7 +164,7 @@ def _kept(kinds: Kinds) -> str:
     )
 
 
-def _loader(kinds: Kinds, about: Circumstances) -> Advice | None:
+def _loader(kinds: Kinds, about: StartSetup) -> Advice | None:
     """Weights slower than storage allows: the loader is the limit, or the storage is far away."""
     cold = kinds.get(StartKind.COLD)
     if cold is None or about.bandwidth is None or not cold.floor_bytes:
@@ -211,7 +211,7 @@ def _imports(kinds: Kinds) -> Advice | None:
     )
 
 
-def _weights_us(start: Comparison) -> int:
+def _weights_us(start: StartSummary) -> int:
     weights = start.phases.get(Phase.WEIGHTS)
     return weights.median_us if weights else 0
 

@@ -31,7 +31,7 @@ class CompileCache(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class LinearTime:
     """Seconds as a sum: a constant, and so much for each layer, billion parameters and gigabyte."""
 
     base: float = 0.0
@@ -45,7 +45,7 @@ class Line:
     rank: float = 0.0
     """More for each accelerator after the first."""
 
-    def seconds(self, share: "Share") -> float:
+    def seconds(self, share: "ModelShare") -> float:
         """Return the seconds for what one accelerator holds of a model."""
         layer = self.layer + self.expert_layer * share.experts + self.compiled_layer * share.compiled
         return (
@@ -58,7 +58,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class ModelShare:
     """What one accelerator holds of a model."""
 
     layers: float
@@ -78,20 +78,20 @@ class EngineTimes:
     loader: str
     evidence: str
     """How far these figures have been checked, for people."""
-    phases: Mapping[Phase, Line]
+    phases: Mapping[Phase, LinearTime]
     compiles: bool = False
     accelerated: bool = False
     """It serves from an accelerator, whose memory its snapshot holds as well."""
-    expert_kernels: Line | None = None
+    expert_kernels: LinearTime | None = None
     """More warm-up where the kernels of eight-bit experts are compiled at first use and nothing is cached."""
 
 
-_TORCH_SERVER: Mapping[Phase, Line] = MappingProxyType(
+_TORCH_SERVER: Mapping[Phase, LinearTime] = MappingProxyType(
     {
-        Phase.SPAWN: Line(base=0.1),
-        Phase.IMPORTS: Line(base=8.4),
-        Phase.CONTEXT: Line(base=2.0, rank=1.0),
-        Phase.READY: Line(base=0.5),
+        Phase.SPAWN: LinearTime(base=0.1),
+        Phase.IMPORTS: LinearTime(base=8.4),
+        Phase.CONTEXT: LinearTime(base=2.0, rank=1.0),
+        Phase.READY: LinearTime(base=0.5),
     }
 )
 
@@ -104,13 +104,13 @@ ENGINE_TIMES: Mapping[str, EngineTimes] = MappingProxyType(
             accelerated=True,
             phases={
                 **_TORCH_SERVER,
-                Phase.COMPILE_HIT: Line(base=1.0, layer=0.19),
-                Phase.COMPILE_MISS: Line(base=5.0, layer=0.55),
-                Phase.KV_CACHE: Line(base=0.3),
-                Phase.GRAPHS: Line(base=0.5, layer=0.15, expert_layer=0.2),
-                Phase.WARMUP: Line(base=1.1, compiled_layer=0.05, billion=0.06),
+                Phase.COMPILE_HIT: LinearTime(base=1.0, layer=0.19),
+                Phase.COMPILE_MISS: LinearTime(base=5.0, layer=0.55),
+                Phase.KV_CACHE: LinearTime(base=0.3),
+                Phase.GRAPHS: LinearTime(base=0.5, layer=0.15, expert_layer=0.2),
+                Phase.WARMUP: LinearTime(base=1.1, compiled_layer=0.05, billion=0.06),
             },
-            expert_kernels=Line(layer=1.2),
+            expert_kernels=LinearTime(layer=1.2),
         ),
         "sglang": EngineTimes(
             loader="safetensors",
@@ -118,41 +118,41 @@ ENGINE_TIMES: Mapping[str, EngineTimes] = MappingProxyType(
             accelerated=True,
             phases={
                 **_TORCH_SERVER,
-                Phase.KV_CACHE: Line(base=0.5),
-                Phase.GRAPHS: Line(base=3.0, layer=0.12, billion=0.06),
-                Phase.WARMUP: Line(base=2.0, billion=0.06),
+                Phase.KV_CACHE: LinearTime(base=0.5),
+                Phase.GRAPHS: LinearTime(base=3.0, layer=0.12, billion=0.06),
+                Phase.WARMUP: LinearTime(base=2.0, billion=0.06),
             },
         ),
         "transformers": EngineTimes(
             loader="safetensors",
             evidence="measured on two CPU cores, never on an accelerator",
             phases={
-                Phase.SPAWN: Line(base=0.1),
-                Phase.IMPORTS: Line(base=6.5),
-                Phase.WARMUP: Line(base=0.4, gigabyte=0.3),
-                Phase.READY: Line(base=0.1),
+                Phase.SPAWN: LinearTime(base=0.1),
+                Phase.IMPORTS: LinearTime(base=6.5),
+                Phase.WARMUP: LinearTime(base=0.4, gigabyte=0.3),
+                Phase.READY: LinearTime(base=0.1),
             },
         ),
         "llama.cpp": EngineTimes(
             loader="gguf",
             evidence="measured on two CPU cores, never on an accelerator",
             phases={
-                Phase.SPAWN: Line(base=0.03),
-                Phase.IMPORTS: Line(base=0.05),
-                Phase.KV_CACHE: Line(base=0.05, billion=0.3),
-                Phase.GRAPHS: Line(base=0.01, gigabyte=0.01),
-                Phase.WARMUP: Line(base=0.01, gigabyte=0.2),
-                Phase.READY: Line(base=0.02),
+                Phase.SPAWN: LinearTime(base=0.03),
+                Phase.IMPORTS: LinearTime(base=0.05),
+                Phase.KV_CACHE: LinearTime(base=0.05, billion=0.3),
+                Phase.GRAPHS: LinearTime(base=0.01, gigabyte=0.01),
+                Phase.WARMUP: LinearTime(base=0.01, gigabyte=0.2),
+                Phase.READY: LinearTime(base=0.02),
             },
         ),
         "ollama": EngineTimes(
             loader="ollama",
             evidence="assumptions, set by the logs of three loads; not checked against any other",
             phases={
-                Phase.SPAWN: Line(base=0.3),
-                Phase.KV_CACHE: Line(base=0.1),
-                Phase.WARMUP: Line(base=0.2),
-                Phase.READY: Line(base=0.05),
+                Phase.SPAWN: LinearTime(base=0.3),
+                Phase.KV_CACHE: LinearTime(base=0.1),
+                Phase.WARMUP: LinearTime(base=0.2),
+                Phase.READY: LinearTime(base=0.05),
             },
         ),
     }
@@ -162,10 +162,10 @@ ANY_ENGINE = EngineTimes(
     loader="safetensors",
     evidence="nothing is known of this engine",
     phases={
-        Phase.SPAWN: Line(base=0.1),
-        Phase.IMPORTS: Line(base=5.0),
-        Phase.WARMUP: Line(base=1.0, billion=0.1),
-        Phase.READY: Line(base=0.1),
+        Phase.SPAWN: LinearTime(base=0.1),
+        Phase.IMPORTS: LinearTime(base=5.0),
+        Phase.WARMUP: LinearTime(base=1.0, billion=0.1),
+        Phase.READY: LinearTime(base=0.1),
     },
 )
 """For an engine nobody measured; its interval is as wide as that deserves."""

@@ -16,7 +16,7 @@ from poorwill.coldstart.engine_times import (
     USUAL_HOST,
     CompileCache,
     EngineTimes,
-    Share,
+    ModelShare,
 )
 from poorwill.coldstart.loaders import GB, LOADERS, Storage, layers_of, weight_rate
 from poorwill.core.entries import PhaseSpan
@@ -325,7 +325,7 @@ def _engine(start: Start, machine: Machine, times: EngineTimes) -> dict[Phase, E
         skipped = {Phase.COMPILE_HIT if missed else Phase.COMPILE_MISS}
     elif start.eager and times.loader == "safetensors":
         skipped |= {Phase.GRAPHS}
-    share = Share(
+    share = ModelShare(
         layers=start.depth / start.stages,
         billions=start.parameters / 1e9 / start.ranks,
         gigabytes=start.weight_bytes / GB / start.ranks,

@@ -92,7 +92,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class StartSummary:
     """All successful starts of one kind. A phase that a start lacks counts as 0 for it."""
 
     kind: StartKind
@@ -119,7 +119,7 @@ def read_bytes(spans: Iterable[PhaseSpan]) -> int:
     return sum(span.bytes_read or 0 for span in spans)
 
 
-def compare(wakes: Iterable[FinishedWake]) -> list[Comparison]:
+def compare(wakes: Iterable[FinishedWake]) -> list[StartSummary]:
     """Return the successful wakes, given oldest first, by kind, in the kinds' order."""
     kinds: dict[StartKind, list[FinishedWake]] = {}
     for wake in wakes:
@@ -128,12 +128,12 @@ def compare(wakes: Iterable[FinishedWake]) -> list[Comparison]:
     return [_comparison(kind, kinds[kind]) for kind in StartKind if kind in kinds]
 
 
-def _comparison(kind: StartKind, wakes: Sequence[FinishedWake]) -> Comparison:
+def _comparison(kind: StartKind, wakes: Sequence[FinishedWake]) -> StartSummary:
     sums = [totals(wake.spans) for wake in wakes]
     prices = [wake.price_nusd for wake in wakes]
     priced = [price for price in prices if price is not None]
     present = [phase for phase in Phase if any(phase in each for each in sums)]
-    return Comparison(
+    return StartSummary(
         kind=kind,
         count=len(wakes),
         took=Spread.of([wake.took_us for wake in wakes]),

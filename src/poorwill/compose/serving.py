@@ -64,7 +64,7 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Owned:
+class FleetResources:
     """What is owned for as long as a fleet is served: nobody else may touch the directory meanwhile."""
 
     holding: Holding
@@ -83,7 +83,7 @@ async def serving_fleet(
     ConfigFault where the machine or the configuration does not allow it. Nothing is left behind then.
     """
     tracer = open_tracer(env)
-    async with owned(settings, env=env, log=log) as own:
+    async with fleet_resources(settings, env=env, log=log) as own:
         plans, fallbacks = await plan_models(settings, own.workshop, own.ledger, env=env, log=log)
         apis = hosted_apis(settings, env=env, log=log)
         pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us)
@@ -136,7 +136,9 @@ async def serving_fleet(
 
 
 @asynccontextmanager
-async def owned(settings: FleetSettings, *, env: Mapping[str, str], log: Log) -> AsyncIterator[Owned]:
+async def fleet_resources(
+    settings: FleetSettings, *, env: Mapping[str, str], log: Log
+) -> AsyncIterator[FleetResources]:
     """Take the directory, start the clock, find the drivers that work here and open the ledger."""
     with hold_directory(Path(settings.directory), what="poorwill serve") as holding, subreaper():
         path = ledger_path(settings)
@@ -149,7 +151,7 @@ async def owned(settings: FleetSettings, *, env: Mapping[str, str], log: Log) ->
                 lambda db: sync_rates(db, settings.rates, now_us=clock.now_us())
             ):
                 log.info("rates", what=told)
-            yield Owned(holding=holding, clock=clock, workshop=workshop, ledger=ledger)
+            yield FleetResources(holding=holding, clock=clock, workshop=workshop, ledger=ledger)
 
 
 async def _close(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) -> None:

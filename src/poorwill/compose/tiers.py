@@ -56,7 +56,7 @@ async def open_workshop(
     elsewhere: dict[ModelName, ModelDrivers] = {}
     without_guest: Mapping[ModelName, tuple[str, str]] = {}
     if Tier.SUSPENDED in wanted:
-        from poorwill.compose.machines import open_machines
+        from poorwill.compose.virtual_machines import open_machines
 
         suspended, without_guest = await open_machines(
             settings, processes=processes, clock=clock, log=log, snapshots=snapshots

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from poorwill.compose.machines import current_guest, guest_home, machine_drivers
 from poorwill.compose.rented import rented_machine
 from poorwill.compose.snapshots import fleet_snapshots
+from poorwill.compose.virtual_machines import current_guest, guest_home, machine_drivers
 from poorwill.core.errors import OperatorFault
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError

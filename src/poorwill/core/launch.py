@@ -30,7 +30,6 @@ class Launch:
     log_path: str
     """The engine's stdout and stderr; the driver opens it and hands down the descriptor."""
     weights_path: str | None = None
-    weights_bytes: int = 0
     digest: str = ""
     """Digest of what the engine would serve: weights, engine version, arguments."""
     engine_model: str = ""

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import EngineSettings, ModelSettings
-from poorwill.engines.recipe import Place, Recipe, flags, hub_cache, program_version, weights_of
+from poorwill.engines.recipe import LaunchContext, Recipe, flags, hub_cache, program_version, weights_of
 
 SLEEP_OPTION = "sleep"
 """`[model.engine.options] sleep = true` starts vLLM or SGLang with their sleep API; `sleep = 2` is vLLM's
@@ -29,7 +29,7 @@ def cache_variables(cache: str) -> dict[str, str]:
     }
 
 
-def command_recipe(settings: ModelSettings, place: Place) -> Recipe:
+def command_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
     """Return the recipe for `command`: `{port}`, `{host}`, `{path}` and `{name}` are filled in.
 
     Raises OperatorFault where there is no command, or no such program.
@@ -42,45 +42,45 @@ def command_recipe(settings: ModelSettings, place: Place) -> Recipe:
             hint='command = ["llama-server", "-m", "{path}", "--port", "{port}"]',
         )
     name = engine.engine_model or settings.name
-    words = {"port": str(place.port), "host": place.host, "path": engine.path, "name": name}
+    words = {"port": str(context.port), "host": context.host, "path": engine.path, "name": name}
     argv = tuple(_filled(word, words) for word in (*engine.command, *engine.args))
-    return _recipe(settings, place, argv, cache_variables(place.cache))
+    return _recipe(settings, context, argv, cache_variables(context.cache))
 
 
-def vllm_recipe(settings: ModelSettings, place: Place) -> Recipe:
+def vllm_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
     """Return the recipe for `vllm serve`."""
     engine, sleeps = settings.engine, _sleeps(settings.engine)
     argv = (
         *(engine.command or ("vllm", "serve")),
-        *(_path(settings), "--host", place.host, "--port", str(place.port)),
+        *(_path(settings), "--host", context.host, "--port", str(context.port)),
         *("--served-model-name", engine.engine_model or settings.name),
         *(("--enable-sleep-mode",) if sleeps else ()),
         *flags(_without_sleep(engine)),
         *engine.args,
     )
-    env = {"NO_COLOR": "1", "VLLM_LOGGING_COLOR": "0"} | cache_variables(place.cache)
+    env = {"NO_COLOR": "1", "VLLM_LOGGING_COLOR": "0"} | cache_variables(context.cache)
     if sleeps:
         env["VLLM_SERVER_DEV_MODE"] = "1"
-    return _recipe(settings, place, argv, env, sleep=_vllm_sleep(engine))
+    return _recipe(settings, context, argv, env, sleep=_vllm_sleep(engine))
 
 
-def sglang_recipe(settings: ModelSettings, place: Place) -> Recipe:
+def sglang_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
     """Return the recipe for SGLang's server."""
     engine, sleeps = settings.engine, _sleeps(settings.engine)
     saver = ("--enable-memory-saver", "--enable-weights-cpu-backup")
     argv = (
         *(engine.command or ("python3", "-m", "sglang.launch_server")),
-        *("--model-path", _path(settings), "--host", place.host, "--port", str(place.port)),
+        *("--model-path", _path(settings), "--host", context.host, "--port", str(context.port)),
         *("--served-model-name", engine.engine_model or settings.name),
         *(saver if sleeps else ()),
         *flags(_without_sleep(engine)),
         *engine.args,
     )
-    env = {"SGLANG_LOG_MS": "1"} | cache_variables(place.cache)
-    return _recipe(settings, place, argv, env, sleep="sglang" if sleeps else None)
+    env = {"SGLANG_LOG_MS": "1"} | cache_variables(context.cache)
+    return _recipe(settings, context, argv, env, sleep="sglang" if sleeps else None)
 
 
-def transformers_recipe(settings: ModelSettings, place: Place) -> Recipe:
+def transformers_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
     """Return the recipe for `transformers serve`.
 
     It answers only to the path it was given, so a local model is given by the model's own name, as a link
@@ -92,17 +92,17 @@ def transformers_recipe(settings: ModelSettings, place: Place) -> Recipe:
     named = engine.engine_model or (settings.name if local else path)
     argv = (
         *(engine.command or ("transformers", "serve")),
-        *(named, "--host", place.host, "--port", str(place.port)),
+        *(named, "--host", context.host, "--port", str(context.port)),
         *("--model-timeout", "-1"),  # parking is poorwill's business
         *flags(engine.options),
         *engine.args,
     )
-    env = cache_variables(place.cache)
-    recipe = _recipe(settings, place, argv, env, engine_model=named)
+    env = cache_variables(context.cache)
+    recipe = _recipe(settings, context, argv, env, engine_model=named)
     return replace(recipe, linked=path if local else "")
 
 
-def ollama_recipe(settings: ModelSettings, place: Place) -> Recipe:
+def ollama_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
     """Return the recipe for `ollama serve`; the model is loaded by the warm-up request and kept."""
     engine = settings.engine
     if not engine.engine_model:
@@ -112,14 +112,14 @@ def ollama_recipe(settings: ModelSettings, place: Place) -> Recipe:
             hint='engine_model = "qwen3:0.6b", as `ollama list` shows it',
         )
     argv = (*(engine.command or ("ollama", "serve")), *engine.args)
-    env = {"OLLAMA_HOST": f"{place.host}:{place.port}", "OLLAMA_KEEP_ALIVE": "-1"}
+    env = {"OLLAMA_HOST": f"{context.host}:{context.port}", "OLLAMA_KEEP_ALIVE": "-1"}
     ready = engine.ready_path or "/api/version"
-    return _recipe(settings, place, argv, env, sleep="ollama", ready_path=ready)
+    return _recipe(settings, context, argv, env, sleep="ollama", ready_path=ready)
 
 
 def _recipe(
     settings: ModelSettings,
-    place: Place,
+    context: LaunchContext,
     argv: tuple[str, ...],
     env: Mapping[str, str],
     *,
@@ -128,7 +128,7 @@ def _recipe(
     ready_path: str = "",
 ) -> Recipe:
     engine = settings.engine
-    whole = {**place.inherited(), **env, **engine.env}
+    whole = {**context.inherited(), **env, **engine.env}
     return Recipe(
         argv=argv,
         env=whole,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import ModelSettings, OptionKind, OptionKinds
 from poorwill.engines.programs.llamacpp_server import LOAD_MODES
-from poorwill.engines.recipe import Place, Recipe, flags, weights_of
+from poorwill.engines.recipe import LaunchContext, Recipe, flags, weights_of
 from poorwill.engines.weights.gguf_header import read_gguf_header
 
 SLEEP_OPTION = "sleep_idle_seconds"
@@ -24,21 +24,21 @@ OPTIONS: OptionKinds = MappingProxyType(
 """What `[model.engine.options]` may hold; each is a flag of programs/llamacpp_server.py."""
 
 
-def llamacpp_recipe(settings: ModelSettings, place: Place) -> Recipe:
+def llamacpp_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
     """Return the recipe. Raises OperatorFault where the model file is missing or no model."""
     engine = settings.engine
     header = read_gguf_header(engine.path)
     name = engine.engine_model or settings.name
     argv = (
         *(sys.executable, "-P", "-u", "-m", "poorwill.engines.programs.llamacpp_server"),
-        *("--model", engine.path, "--alias", name, "--host", place.host, "--port", str(place.port)),
+        *("--model", engine.path, "--alias", name, "--host", context.host, "--port", str(context.port)),
         *("--context", str(min(engine.context, header.context))),
         *flags(engine.options),
         *engine.args,
     )
     return Recipe(
         argv=argv,
-        env={**place.inherited(), **engine.env},
+        env={**context.inherited(), **engine.env},
         ready_path=engine.ready_path or "/health",
         weights=weights_of(engine.path),
         version=f"xllamacpp {_version()}",

@@ -23,7 +23,7 @@ because a snapshot of the engine holds its environment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class LaunchContext:
     """Where an engine is to run."""
 
     host: str
@@ -72,7 +72,7 @@ class Recipe:
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
-Prepare = Callable[[ModelSettings, Place], Recipe]
+Prepare = Callable[[ModelSettings, LaunchContext], Recipe]
 
 
 def weights_of(path: str, *, cache: str = "") -> Weights:

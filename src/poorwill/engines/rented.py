@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from poorwill.core.settings import ModelSettings
-from poorwill.engines.recipe import Place, Recipe, Weights
+from poorwill.engines.recipe import LaunchContext, Recipe, Weights
 
 _READY_PATHS: Mapping[str, str] = MappingProxyType({"ollama": "/api/version"})
 """Where it is not /health, as for engines here."""
 
 
-def rented_recipe(settings: ModelSettings, place: Place) -> Recipe:
+def rented_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
     """Return the recipe: nothing to execute. It changes where what the engine is asked changes."""
     engine = settings.engine
     return Recipe(

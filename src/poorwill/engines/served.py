@@ -18,11 +18,11 @@ from poorwill.core.words import SECOND_US, Phase, ReplicaId
 from poorwill.engines.asking import Endpoint, answers, greedy_text, warm_up
 from poorwill.engines.dialects.log_facts import Dialect
 from poorwill.engines.dialects.vllm import settle_compilation
-from poorwill.engines.logfile import LogFile, LogReader, Timeline
+from poorwill.engines.log_file import LogFile, LogReader, Timeline
 from poorwill.engines.measured.expectation import expected_rate
-from poorwill.engines.measured.procio import IoTrack
+from poorwill.engines.measured.process_io import IoTrack
 from poorwill.engines.port_choice import kept_port
-from poorwill.engines.recipe import Place, Prepare, Recipe, linked
+from poorwill.engines.recipe import LaunchContext, Prepare, Recipe, linked
 
 _LOOK_SHARE, _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.01, 0.005, 0.05
 """Between two looks at the log and the bytes read: how late a phase without a stamp of its own can be. A
@@ -77,7 +77,9 @@ class ServedEngine:
         """
         host, port = self._address(replica)
         cache = Path(self.directory, "cache", self.name)
-        recipe = self.prepare(self.settings, Place(host=host, port=port, cache=str(cache), env=self.env))
+        recipe = self.prepare(
+            self.settings, LaunchContext(host=host, port=port, cache=str(cache), env=self.env)
+        )
         logs = Path(self.directory, "logs")
         for made in (cache, logs):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,7 +107,6 @@ class ServedEngine:
             ready_path=recipe.ready_path,
             log_path=log_path,
             weights_path=recipe.weights.path,
-            weights_bytes=recipe.weights.bytes,
             digest=recipe.digest(),
             engine_model=recipe.engine_model,
             sleep=recipe.sleep,

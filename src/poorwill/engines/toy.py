@@ -5,7 +5,7 @@ from importlib.metadata import version
 from types import MappingProxyType
 
 from poorwill.core.settings import ModelSettings, OptionKind, OptionKinds
-from poorwill.engines.recipe import Place, Recipe, flags, weights_of
+from poorwill.engines.recipe import LaunchContext, Recipe, flags, weights_of
 
 WHOLE, NUMBER, FLAG = OptionKind.WHOLE, OptionKind.NUMBER, OptionKind.FLAG
 
@@ -21,19 +21,19 @@ OPTIONS: OptionKinds = MappingProxyType(
 """What `[model.engine.options]` may hold; each is a flag of the program."""
 
 
-def toy_recipe(settings: ModelSettings, place: Place) -> Recipe:
+def toy_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
     """Return the recipe. A path is optional: it only counts as the model's weights."""
     engine = settings.engine
     name = engine.engine_model or settings.name
     argv = (
         *(sys.executable, "-P", "-u", "-m", "poorwill.engines.programs.toy_server"),
-        *("--model", name, "--host", place.host, "--port", str(place.port)),
+        *("--model", name, "--host", context.host, "--port", str(context.port)),
         *flags(engine.options),
         *engine.args,
     )
     return Recipe(
         argv=argv,
-        env={**place.inherited(), **engine.env},
+        env={**context.inherited(), **engine.env},
         ready_path=engine.ready_path or "/health",
         weights=weights_of(engine.path),
         version=f"poorwill {version('poorwill')}",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from poorwill.coldstart.advice import Advice
 from poorwill.coldstart.anatomy import Branch, tree
 from poorwill.coldstart.prediction import Estimate, total
-from poorwill.coldstart.starts import Comparison, FinishedWake, Spread
+from poorwill.coldstart.starts import FinishedWake, Spread, StartSummary
 from poorwill.core.words import SECOND_US
 from poorwill.engines.measured.storage_speed import StorageSpeed
 
@@ -46,7 +46,7 @@ def wake_json(wake: FinishedWake) -> Json:
     }
 
 
-def comparison_json(start: Comparison, bandwidth: float | None) -> Json:
+def comparison_json(start: StartSummary, bandwidth: float | None) -> Json:
     """Return one kind of start: medians, spread, floor and price."""
     floor = start.floor_us(bandwidth) if bandwidth else None
     return {

@@ -25,9 +25,9 @@ from poorwill.cli.anatomy.waterfall import (
 )
 from poorwill.cli.parsing.target import add_fleet_option, add_json_option, read_fleet
 from poorwill.cli.parsing.verb import Streams, Verb
-from poorwill.coldstart.advice import Advice, Circumstances, advise
+from poorwill.coldstart.advice import Advice, StartSetup, advise
 from poorwill.coldstart.prediction import Estimate, Learned, total
-from poorwill.coldstart.starts import Comparison, FinishedWake, compare
+from poorwill.coldstart.starts import FinishedWake, StartSummary, compare
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.host import known_host, storage_speed
 from poorwill.compose.paths import ledger_path
@@ -49,7 +49,7 @@ LISTED = 10
 class _Report:
     model: ModelName
     wakes: Sequence[FinishedWake]
-    starts: Sequence[Comparison]
+    starts: Sequence[StartSummary]
     advice: Sequence[Advice]
     expected: Mapping[Tier, Sequence[Estimate]]
     """The next wake from each tier: by measured ones where there are any, else predicted."""
@@ -150,7 +150,7 @@ def _report(
     for wake in mine:
         if wake.ok and wake.spans:
             learned.observe(wake.from_tier, wake.spans)
-    about = Circumstances(
+    about = StartSetup(
         ladder=model.replica.park.ladder if model else (),
         bandwidth=speed.bytes_s if speed else None,
         remote=speed.file_system if speed and speed.remote else "",

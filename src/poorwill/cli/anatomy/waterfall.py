@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from poorwill.coldstart.advice import Advice
 from poorwill.coldstart.anatomy import Branch, tree
 from poorwill.coldstart.prediction import Estimate, total
-from poorwill.coldstart.starts import Comparison, FinishedWake, Spread
+from poorwill.coldstart.starts import FinishedWake, Spread, StartSummary
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.format import size
 from poorwill.core.money import dollars
@@ -79,7 +79,7 @@ def wake_list(wakes: Sequence[FinishedWake]) -> list[str]:
     return [f"  {line}".rstrip() for line in columns(rows)]
 
 
-def side_by_side(starts: Sequence[Comparison], bandwidth: float | None) -> list[str]:
+def side_by_side(starts: Sequence[StartSummary], bandwidth: float | None) -> list[str]:
     """Return kinds of starts as columns: median and spread of each phase, floor, ratio, price."""
     if not starts:
         return ["  none was successful"]
@@ -190,7 +190,7 @@ def _spread(spread: Spread) -> str:
     return f"{seconds(spread.median_us)} [{seconds(spread.low_us)} .. {seconds(spread.high_us)}]"
 
 
-def _dearest(start: Comparison) -> str:
+def _dearest(start: StartSummary) -> str:
     if not start.phase_prices_nusd:
         return ""
     phase, price = max(start.phase_prices_nusd.items(), key=lambda item: item[1])

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from poorwill.cli.anatomy.waterfall import columns, seconds
-from poorwill.coldstart.starts import Comparison
+from poorwill.coldstart.starts import StartSummary
 from poorwill.coldstart.steady_state import Level, Overhead, Percentiles, saturation
 from poorwill.core.format import counted
 from poorwill.core.words import SECOND_US
@@ -20,7 +20,7 @@ class BenchResult:
     levels: Sequence[Level]
     overhead: Overhead | None
     capacity: Mapping[str, int]
-    wakes: Sequence[Comparison]
+    wakes: Sequence[StartSummary]
 
     def by_route(self, route: str) -> list[Level]:
         """Return the levels of one way, by rising concurrency."""

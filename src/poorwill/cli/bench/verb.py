@@ -11,7 +11,7 @@ from poorwill.cli.bench.load import Load, kv_capacity, measure_overhead, run_lev
 from poorwill.cli.bench.report import BenchResult, bench_json, bench_lines
 from poorwill.cli.parsing.target import add_fleet_option, add_json_option, ask, read_fleet, serving
 from poorwill.cli.parsing.verb import Streams, Verb
-from poorwill.coldstart.starts import Comparison, compare
+from poorwill.coldstart.starts import StartSummary, compare
 from poorwill.coldstart.steady_state import Level
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.serving import serving_fleet
@@ -136,7 +136,7 @@ async def _direct(fleet: FleetSettings, model: ModelSettings) -> Target | None:
     return Target(route="direct", host="127.0.0.1", port=int(mine[0]["port"]), model=name)
 
 
-def _wakes(fleet: FleetSettings, model: ModelSettings) -> list[Comparison]:
+def _wakes(fleet: FleetSettings, model: ModelSettings) -> list[StartSummary]:
     with reading(ledger_path(fleet)) as db:
         return compare(finished_wakes(db, model=model.name, last=50))
 

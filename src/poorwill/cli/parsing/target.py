@@ -73,7 +73,7 @@ def read_fleet(options: argparse.Namespace, streams: Streams, *, machine: bool =
     if not machine:
         return load_fleet(fleet_path(options), streams.env, machine=False)
     from poorwill.engines.kinds import ENGINE_KINDS  # slow to import; most verbs do without
-    from poorwill.engines.weights.whole import weights_fault
+    from poorwill.engines.weights.integrity import weights_fault
 
     known = {name: kind.options for name, kind in ENGINE_KINDS.items()}
     return load_fleet(fleet_path(options), streams.env, engine_options=known, weights_fault=weights_fault)

@@ -1,1 +1,1 @@
-"""What engines write into their logs: one file per dialect, each a pure function from a line to news."""
+"""What engines write into their logs: one file per dialect, each a pure function from a line to facts."""

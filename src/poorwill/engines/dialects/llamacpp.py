@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from poorwill.core.words import Phase
-from poorwill.engines.dialects.log_facts import News, began, marker, plain, search, took
+from poorwill.engines.dialects.log_facts import LogFact, began, marker, plain, search, took
 
 _STAMP = re.compile(r"^(\d+)\.(\d\d)\.(\d{3})\.(\d{3}) (?:[IWEDT] )?")
 
@@ -32,7 +32,7 @@ _TABLE = (
 )
 
 
-def read_llamacpp(line: str) -> Sequence[News]:
+def read_llamacpp(line: str) -> Sequence[LogFact]:
     """Return what a line tells."""
     text = plain(line)
     stamp = _STAMP.match(text)

@@ -1,7 +1,7 @@
 """What one log line can tell, and how a table of patterns reads it. Pure: no file, no clock.
 
 Lines come from programs nobody here controls. So a pattern matches anywhere in the line, prefixes and colours
-are taken off first, and a line that fits nothing is no news, never an error.
+are taken off first, and a line that fits nothing yields no fact, never an error.
 """
 
 import re
@@ -16,7 +16,7 @@ MARKER = re.compile(r"^poorwill-engine (?P<phase>[a-z_]+) boot_us=(?P<stamp>\d+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class News:
+class LogFact:
     """A line says that a phase begins now, or (with `took_us`) that it has just ended."""
 
     phase: Phase
@@ -39,7 +39,7 @@ class Pattern:
     """The phase that begins where this one has ended."""
 
 
-Dialect = Callable[[str], Sequence[News]]
+Dialect = Callable[[str], Sequence[LogFact]]
 """Reads one line, without its newline."""
 
 
@@ -58,31 +58,31 @@ def plain(line: str) -> str:
     return _COLOUR.sub("", line).strip()
 
 
-def marker(line: str) -> tuple[News, ...]:
+def marker(line: str) -> tuple[LogFact, ...]:
     """Read a marker line of poorwill's own engine programs."""
     match = MARKER.match(line)
     if match is None or match["phase"] not in tuple(map(str, Phase)):
         return ()
-    return (News(phase=Phase(match["phase"]), boot_us=int(match["stamp"])),)
+    return (LogFact(phase=Phase(match["phase"]), boot_us=int(match["stamp"])),)
 
 
-def search(table: Sequence[Pattern], text: str, *, since_us: int | None = None) -> tuple[News, ...]:
-    """Return the news of the first pattern that matches."""
+def search(table: Sequence[Pattern], text: str, *, since_us: int | None = None) -> tuple[LogFact, ...]:
+    """Return the facts of the first pattern that matches."""
     for pattern in table:
         match = pattern.regex.search(text)
         if match is not None:
-            return tuple(_news(pattern, match, since_us))
+            return tuple(_facts(pattern, match, since_us))
     return ()
 
 
-def _news(pattern: Pattern, match: re.Match[str], since_us: int | None) -> Sequence[News]:
+def _facts(pattern: Pattern, match: re.Match[str], since_us: int | None) -> Sequence[LogFact]:
     groups = match.groupdict()
     detail = " ".join(part for part in (pattern.detail, groups.get("d") or "") if part)
     took_us = _micros(groups)
-    news = [News(phase=pattern.phase, took_us=took_us, detail=detail, since_us=since_us)]
+    facts = [LogFact(phase=pattern.phase, took_us=took_us, detail=detail, since_us=since_us)]
     if pattern.then is not None:
-        news.append(News(phase=pattern.then, since_us=since_us))
-    return news
+        facts.append(LogFact(phase=pattern.then, since_us=since_us))
+    return facts
 
 
 def _micros(groups: dict[str, str | None]) -> int | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from poorwill.core.words import Phase
 from poorwill.engines.dialects.llamacpp import read_llamacpp
-from poorwill.engines.dialects.log_facts import News, began, marker, plain, search, took
+from poorwill.engines.dialects.log_facts import LogFact, began, marker, plain, search, took
 from poorwill.engines.dialects.sglang import read_sglang
 from poorwill.engines.dialects.vllm import read_vllm
 
@@ -29,23 +29,23 @@ _TRANSFORMERS = (
 _UVICORN = (began(Phase.READY, r"Application startup complete\."),)
 
 
-def read_ollama(line: str) -> Sequence[News]:
+def read_ollama(line: str) -> Sequence[LogFact]:
     """Return what a line of `ollama serve` tells; its runner speaks llama.cpp's dialect."""
     text = plain(line)
     return search(_OLLAMA, text) or read_llamacpp(text)
 
 
-def read_transformers(line: str) -> Sequence[News]:
+def read_transformers(line: str) -> Sequence[LogFact]:
     """Return what a line of `transformers serve` tells."""
     text = plain(line)
     return search(_TRANSFORMERS, text) or marker(text)
 
 
-def read_any(line: str) -> Sequence[News]:
+def read_any(line: str) -> Sequence[LogFact]:
     """Return what a line of an unknown engine tells: any dialect may be spoken."""
     text = plain(line)
     for dialect in (marker, read_vllm, read_sglang, read_ollama):
-        news = dialect(text)
-        if news:
-            return news
+        facts = dialect(text)
+        if facts:
+            return facts
     return search(_UVICORN, text)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from poorwill.core.words import Phase
-from poorwill.engines.dialects.log_facts import News, began, marker, plain, search, took
+from poorwill.engines.dialects.log_facts import LogFact, began, marker, plain, search, took
 
 _PREFIX = re.compile(
     r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d{3})?(?: [A-Z]+\d+(?:_[A-Z]+\d+)*)*\] |^INFO: +"
@@ -41,7 +41,7 @@ _TABLE = (
 )
 
 
-def read_sglang(line: str) -> Sequence[News]:
+def read_sglang(line: str) -> Sequence[LogFact]:
     """Return what a line tells."""
     text = plain(line)
     return search(_TABLE, _PREFIX.sub("", text)) or marker(text)

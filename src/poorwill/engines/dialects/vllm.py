@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from poorwill.core.launch import PhaseMark
 from poorwill.core.words import Phase
-from poorwill.engines.dialects.log_facts import News, began, marker, plain, search, took
+from poorwill.engines.dialects.log_facts import LogFact, began, marker, plain, search, took
 
 _PREFIX = re.compile(
     r"^(?:\([A-Za-z][\w.:-]*(?:[ _][\w.:-]+)*? pid=\d+\) )?"
@@ -78,7 +78,7 @@ _ENGINE = re.compile(
 )
 
 
-def read_vllm(line: str) -> Sequence[News]:
+def read_vllm(line: str) -> Sequence[LogFact]:
     """Return what a line tells.
 
     The engine's total is the frame around profiling, compilation and capture: what none of them explains
@@ -89,12 +89,12 @@ def read_vllm(line: str) -> Sequence[News]:
     frame = _ENGINE.match(text)
     if frame is not None:
         return (
-            News(
+            LogFact(
                 phase=Phase.WARMUP,
                 took_us=round(float(frame["s"]) * 1e6),
                 detail="engine initialisation",
             ),
-            News(phase=Phase.UNATTRIBUTED),
+            LogFact(phase=Phase.UNATTRIBUTED),
         )
     return search(_TABLE, text) or marker(text)
 

@@ -39,7 +39,7 @@ class Request:
 
 
 @dataclass(slots=True, kw_only=True)
-class Reply:
+class HttpReply:
     """A whole answer, or the events of a stream."""
 
     status: int = 200
@@ -48,8 +48,17 @@ class Reply:
     content_type: str = "application/json"
 
 
-Handler = Callable[[Request], Awaitable[Reply]]
+Handler = Callable[[Request], Awaitable[HttpReply]]
 Routes = Mapping[tuple[str, str], Handler]
+
+
+async def listen(routes: Routes, host: str, port: int) -> asyncio.Server:
+    """Start to serve the routes. Raises OSError."""
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await serve_connection(routes, reader, writer)
+
+    return await asyncio.start_server(serve_one, host, port, backlog=512)
 
 
 async def serve_connection(
@@ -65,7 +74,7 @@ async def serve_connection(
                 reply = await handler(request)
             except Refused as refused:
                 error = {"message": str(refused), "type": "toy_error", "code": refused.status}
-                reply = Reply(status=refused.status, body={"error": error})
+                reply = HttpReply(status=refused.status, body={"error": error})
             await write_reply(writer, reply)
             if request.headers.get("connection", "").lower() == "close":
                 return
@@ -106,7 +115,7 @@ async def read_chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         pass
 
 
-async def write_reply(writer: asyncio.StreamWriter, reply: Reply) -> None:
+async def write_reply(writer: asyncio.StreamWriter, reply: HttpReply) -> None:
     """Write an answer, a stream event by event."""
     reason = "OK" if reply.status < 400 else "Error"
     head = f"HTTP/1.1 {reply.status} {reason}\r\nContent-Type: {reply.content_type}\r\n"

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from poorwill.engines.programs.toy_http import Handler, Refused, Reply, Request, serve_connection
+from poorwill.engines.programs.toy_http import Handler, HttpReply, Refused, Request, listen
 
 WORDS = (
     "a bird sleeps in the cold and wakes when it is warm so that nothing is lost while it waits for you to "
@@ -83,15 +83,15 @@ class Toy:
             ("POST", "/v1/embeddings"): self.embeddings,
         }
 
-    async def health(self, request: Request) -> Reply:
+    async def health(self, request: Request) -> HttpReply:
         """Answer 503 while loading, like llama.cpp's server."""
         if not self.ready:
-            return Reply(status=503, body={"error": {"code": 503, "message": "Loading model"}})
-        return Reply(body={"status": "ok"})
+            return HttpReply(status=503, body={"error": {"code": 503, "message": "Loading model"}})
+        return HttpReply(body={"status": "ok"})
 
-    async def state(self, request: Request) -> Reply:
+    async def state(self, request: Request) -> HttpReply:
         """Tell what only memory holds: an id drawn at start, and how many requests there were."""
-        return Reply(
+        return HttpReply(
             body={
                 "boot_id": self.boot_id,
                 "requests": self.requests,
@@ -100,12 +100,12 @@ class Toy:
             }
         )
 
-    async def models(self, request: Request) -> Reply:
+    async def models(self, request: Request) -> HttpReply:
         """List the one model."""
         entry = {"id": self.options.model, "object": "model", "created": 0, "owned_by": "poorwill"}
-        return Reply(body={"object": "list", "data": [entry]})
+        return HttpReply(body={"object": "list", "data": [entry]})
 
-    async def completions(self, request: Request) -> Reply:
+    async def completions(self, request: Request) -> HttpReply:
         """Complete a prompt or a chat, as a whole or as a stream."""
         body = request.json()
         await self.admit()
@@ -116,13 +116,13 @@ class Toy:
         wanted = body.get("max_completion_tokens") or body.get("max_tokens") or 16
         if not isinstance(wanted, int) or wanted < 1:
             raise Refused(400, "max_tokens must be a positive whole number")
-        answer = Answer(toy=self, chat=chat, prompt=prompt, wanted=wanted)
+        answer = Completion(toy=self, chat=chat, prompt=prompt, wanted=wanted)
         if body.get("stream"):
             usage = bool((body.get("stream_options") or {}).get("include_usage"))
-            return Reply(events=answer.events(usage=usage), content_type="text/event-stream")
-        return Reply(body=await answer.whole())
+            return HttpReply(events=answer.events(usage=usage), content_type="text/event-stream")
+        return HttpReply(body=await answer.whole())
 
-    async def embeddings(self, request: Request) -> Reply:
+    async def embeddings(self, request: Request) -> HttpReply:
         """Return a vector made of the text's hash."""
         body = request.json()
         await self.admit()
@@ -140,7 +140,7 @@ class Toy:
         ]
         tokens = sum(len(str(text).split()) for text in texts)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return Reply(body={"object": "list", "model": self.options.model, "data": data, "usage": usage})
+        return HttpReply(body={"object": "list", "model": self.options.model, "data": data, "usage": usage})
 
     async def admit(self) -> None:
         """Count an inference request, and fail it in the way the switches ask for."""
@@ -157,7 +157,7 @@ class Toy:
 
 
 @dataclass(slots=True, kw_only=True)
-class Answer:
+class Completion:
     """One completion in the making."""
 
     toy: Toy
@@ -267,13 +267,7 @@ async def serve(options: argparse.Namespace) -> None:
     """Listen, load, serve."""
     slots = asyncio.Semaphore(options.slots) if options.slots else None
     toy = Toy(options=options, slots=slots)
-    routes = toy.routes()
-
-    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await serve_connection(routes, reader, writer)
-
-    server = await asyncio.start_server(serve_one, options.host, options.port, backlog=512)
-    async with server:
+    async with await listen(toy.routes(), options.host, options.port) as server:
         await load(toy)
         await server.serve_forever()
 

@@ -43,7 +43,6 @@ class GgufHeader:
 
     path: str
     file_bytes: int
-    header_bytes: int
     architecture: str
     name: str
     parameters: int
@@ -123,7 +122,6 @@ def _header(path: str, file: BinaryIO, size: int) -> GgufHeader:
     return GgufHeader(
         path=path,
         file_bytes=size,
-        header_bytes=start,
         architecture=architecture,
         name=str(values.get("general.name", "")),
         parameters=parameters,

@@ -23,7 +23,7 @@ from poorwill.core.ports.log import Log
 from poorwill.core.words import Phase, ReplicaId
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import open_pidfd, process_end
-from poorwill.hosts.processes.enginelog import bound_log, mark_start, open_log, tail
+from poorwill.hosts.processes.engine_log import bound_log, mark_start, open_log, tail
 from poorwill.hosts.processes.session import reap, send, session_gone
 
 MARK = "POORWILL_REPLICA"

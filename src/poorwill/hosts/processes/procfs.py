@@ -153,7 +153,7 @@ def tcp_sockets(pid: int) -> list[TcpSocket]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connections:
+class TcpConnections:
     """TCP connections of a group of processes, as (local port, peer port)."""
 
     outside: tuple[tuple[int, int], ...]
@@ -162,7 +162,7 @@ class Connections:
     """Among themselves: both ends are theirs."""
 
 
-def connections(pids: list[int]) -> Connections:
+def connections(pids: list[int]) -> TcpConnections:
     """Return the TCP connections that these processes hold; what merely listens is none."""
     held: set[int] = set()
     for pid in pids:
@@ -170,7 +170,7 @@ def connections(pids: list[int]) -> Connections:
     rows = tcp_sockets(pids[0]) if pids else []
     pairs = [(row.local_port, row.peer_port) for row in rows if row.inode in held and row.state != TCP_LISTEN]
     both = set(pairs)
-    return Connections(
+    return TcpConnections(
         outside=tuple(pair for pair in pairs if pair[::-1] not in both),
         within=tuple(pair for pair in pairs if pair[::-1] in both),
     )

@@ -22,7 +22,7 @@ class MachineState(StrEnum):
     FAILED = "failed"  # only its owner can help it, at the cloud's console
 
 
-class Verb(StrEnum):
+class CloudAction(StrEnum):
     """What a cloud can be asked to do with a machine."""
 
     HIBERNATE = "hibernate"
@@ -32,7 +32,7 @@ class Verb(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class MachineStatus:
     """A machine's state when it was last asked for."""
 
     state: MachineState
@@ -64,14 +64,14 @@ class Cloud(Protocol):
         """The cloud's name, as in `fleet.toml`."""
         ...
 
-    async def state(self, machine: str) -> Seen:
+    async def state(self, machine: str) -> MachineStatus:
         """Return what a machine does now; changes nothing.
 
         Raises CloudBusy, CloudRefused or MachineGone. Cancelled: the connection is closed.
         """
         ...
 
-    async def ask(self, machine: str, verb: Verb) -> None:
+    async def ask(self, machine: str, verb: CloudAction) -> None:
         """Ask for a change; returns when the cloud has taken it on, long before it is done.
 
         Raises as `state` does, and NoCapacity where the cloud has no hardware free. Cancelled: nobody knows

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from poorwill.hosts.rented.cloud import CloudBusy, MachineGone, MachineState, Seen, Verb
+from poorwill.hosts.rented.cloud import CloudAction, CloudBusy, MachineGone, MachineState, MachineStatus
 from poorwill.hosts.rented.cloud_http import call, refusal
 
 API = "https://infrahub-api.nexgencloud.com/v1"
@@ -36,12 +36,12 @@ STATES: Mapping[str, MachineState] = MappingProxyType(
 
 GONE = frozenset({"DELETING", "DELETED"})
 
-PATHS: Mapping[Verb, str] = MappingProxyType(
+PATHS: Mapping[CloudAction, str] = MappingProxyType(
     {
-        Verb.HIBERNATE: "hibernate",
-        Verb.RESTORE: "hibernate-restore",
-        Verb.START: "start",
-        Verb.REBOOT: "hard-reboot",
+        CloudAction.HIBERNATE: "hibernate",
+        CloudAction.RESTORE: "hibernate-restore",
+        CloudAction.START: "start",
+        CloudAction.REBOOT: "hard-reboot",
     }
 )
 
@@ -65,7 +65,7 @@ class Hyperstack:
         """The cloud's name."""
         return "hyperstack"
 
-    async def state(self, machine: str) -> Seen:
+    async def state(self, machine: str) -> MachineStatus:
         """Return what the machine does; see `Cloud.state`."""
         body = await self._get(machine)
         instance = body.get("instance")
@@ -75,11 +75,11 @@ class Hyperstack:
         word = word.upper()
         if word in GONE:
             raise MachineGone(f"machine {machine} is gone: {self.name} says {word}")
-        return Seen(state=STATES.get(word, MachineState.MOVING), word=word)
+        return MachineStatus(state=STATES.get(word, MachineState.MOVING), word=word)
 
-    async def ask(self, machine: str, verb: Verb) -> None:
+    async def ask(self, machine: str, verb: CloudAction) -> None:
         """Ask for a change; see `Cloud.ask`. A machine keeps its public address while it is hibernated."""
-        params = {"retain_ip": "true"} if verb is Verb.HIBERNATE else {}
+        params = {"retain_ip": "true"} if verb is CloudAction.HIBERNATE else {}
         await self._get(machine, f"/{PATHS[verb]}", params)
 
     async def _get(

@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
-from poorwill.hosts.rented.cloud import Cloud, CloudBusy, CloudRefused, MachineState, Seen, Verb
+from poorwill.hosts.rented.cloud import (
+    Cloud,
+    CloudAction,
+    CloudBusy,
+    CloudRefused,
+    MachineState,
+    MachineStatus,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,17 +27,17 @@ class Goal:
 
     word: str
     enough: frozenset[MachineState]
-    moves: Mapping[MachineState, Verb]
+    moves: Mapping[MachineState, CloudAction]
 
 
 _DOWN = MappingProxyType(
     # One that is off can only be hibernated from running, and is billed as if it ran.
-    {MachineState.RUNNING: Verb.HIBERNATE, MachineState.OFF: Verb.START}
+    {MachineState.RUNNING: CloudAction.HIBERNATE, MachineState.OFF: CloudAction.START}
 )
 RUN = Goal(
     word="running",
     enough=frozenset({MachineState.RUNNING}),
-    moves=MappingProxyType({MachineState.PARKED: Verb.RESTORE, MachineState.OFF: Verb.START}),
+    moves=MappingProxyType({MachineState.PARKED: CloudAction.RESTORE, MachineState.OFF: CloudAction.START}),
 )
 PARK = Goal(word="hibernated", enough=frozenset({MachineState.PARKED}), moves=_DOWN)
 RELEASE = Goal(
@@ -78,7 +85,7 @@ class RentedMachine:
     port: int
     """Where its engine serves."""
     pace: Pace = field(default_factory=Pace)
-    seen: Seen | None = None
+    seen: MachineStatus | None = None
     """At the last look; None: not looked at yet."""
     unwanted: bool = False
     """It was to be released, and nobody has seen it parked yet: on its way there it may still turn back."""
@@ -91,7 +98,7 @@ class RentedMachine:
         """The machine's name in the ledger and for people."""
         return f"{self.cloud.name} {self.id}"
 
-    async def look(self, *, attempts: int = 0) -> Seen:
+    async def look(self, *, attempts: int = 0) -> MachineStatus:
         """Return what it does now, asking up to `attempts` times (0: as the pace says) for an answer.
 
         Raises what `Cloud.state` raises. Cancelled: nothing was changed.
@@ -157,7 +164,7 @@ class RentedMachine:
         delay_s = self.pace.retry_s
         for attempt in range(1, self.pace.attempts + 1):
             try:
-                return await self._request(Verb.REBOOT)
+                return await self._request(CloudAction.REBOOT)
             except CloudBusy as busy:
                 if attempt == self.pace.attempts:
                     raise
@@ -165,7 +172,7 @@ class RentedMachine:
                 delay_s *= 2
 
     async def _brought(self, goal: Goal) -> None:
-        asked: dict[Verb, _Asked] = {}
+        asked: dict[CloudAction, _Asked] = {}
         delay_s = self.pace.first_look_s
         while (seen := await self.look()).state not in goal.enough:
             if seen.state is MachineState.FAILED:
@@ -179,7 +186,7 @@ class RentedMachine:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 1.5, self.pace.longest_look_s)
 
-    async def _ask(self, verb: Verb, seen: Seen, asked: _Asked) -> bool:
+    async def _ask(self, verb: CloudAction, seen: MachineStatus, asked: _Asked) -> bool:
         """Ask for a change, unless that was done and may yet have its effect; return whether it was asked."""
         now = asyncio.get_running_loop().time()
         if asked.moved:
@@ -203,7 +210,7 @@ class RentedMachine:
             # It had moved between the look and the request, which was then rightly refused.
         return True
 
-    async def _request(self, verb: Verb) -> None:
+    async def _request(self, verb: CloudAction) -> None:
         """Ask once. Cancelled: the answer is waited for, which the client bounds; cancelled again: not that.
 
         A request abandoned half-way would leave it open for minutes whether the machine is paid for.
@@ -214,7 +221,7 @@ class RentedMachine:
         async def request() -> None:
             try:
                 await self.cloud.ask(self.id, verb)
-                self.seen = Seen(state=MachineState.MOVING, word=f"asked to {verb}")
+                self.seen = MachineStatus(state=MachineState.MOVING, word=f"asked to {verb}")
             except DriverError as error:
                 errors.append(error)
             finally:
@@ -228,8 +235,8 @@ class RentedMachine:
         if errors:
             raise errors[0]
 
-    def _came_back(self, verb: Verb, seen: Seen) -> DriverError:
-        if verb is Verb.RESTORE:
+    def _came_back(self, verb: CloudAction, seen: MachineStatus) -> DriverError:
+        if verb is CloudAction.RESTORE:
             return NoCapacity(
                 f"{self.named} is {seen.word} again after it was asked to {verb}: most likely its cloud has "
                 "no such machine free"
@@ -245,7 +252,7 @@ class RentedMachine:
         return self.seen.word if self.seen is not None else "not known"
 
 
-def _note_moves(asked: Mapping[Verb, _Asked], state: MachineState) -> None:
+def _note_moves(asked: Mapping[CloudAction, _Asked], state: MachineState) -> None:
     for each in asked.values():
         if state is not each.state:
             each.moved = True

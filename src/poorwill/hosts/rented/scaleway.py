@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from poorwill.hosts.rented.cloud import CloudBusy, MachineState, Seen, Verb
+from poorwill.hosts.rented.cloud import CloudAction, CloudBusy, MachineState, MachineStatus
 from poorwill.hosts.rented.cloud_http import call, refusal
 
 API = "https://api.scaleway.com"
@@ -34,12 +34,12 @@ STATES: Mapping[str, MachineState] = MappingProxyType(
 )
 """Any other word (`starting`, and whatever may be added) is a machine on its way."""
 
-ACTIONS: Mapping[Verb, str] = MappingProxyType(
+ACTIONS: Mapping[CloudAction, str] = MappingProxyType(
     {
-        Verb.HIBERNATE: "poweroff",
-        Verb.RESTORE: "poweron",
-        Verb.START: "poweron",
-        Verb.REBOOT: "reboot",
+        CloudAction.HIBERNATE: "poweroff",
+        CloudAction.RESTORE: "poweron",
+        CloudAction.START: "poweron",
+        CloudAction.REBOOT: "reboot",
     }
 )
 
@@ -57,16 +57,16 @@ class Scaleway:
         """The cloud's name."""
         return "scaleway"
 
-    async def state(self, machine: str) -> Seen:
+    async def state(self, machine: str) -> MachineStatus:
         """Return what the machine does; see `Cloud.state`."""
         body = await self._call("GET", machine)
         server = body.get("server")
         word = server.get("state") if isinstance(server, dict) else None
         if not isinstance(word, str) or not word:
             raise CloudBusy(f"{self.name} does not say what machine {machine} does")
-        return Seen(state=STATES.get(word, MachineState.MOVING), word=word)
+        return MachineStatus(state=STATES.get(word, MachineState.MOVING), word=word)
 
-    async def ask(self, machine: str, verb: Verb) -> None:
+    async def ask(self, machine: str, verb: CloudAction) -> None:
         """Ask for a change; see `Cloud.ask`."""
         await self._call("POST", machine, "/action", {"action": ACTIONS[verb]})
 

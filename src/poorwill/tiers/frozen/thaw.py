@@ -14,7 +14,7 @@ from poorwill.core.ports.driver import DriverError, Report, SnapshotRefused
 from poorwill.core.words import Phase
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import in_thread
-from poorwill.hosts.processes.enginelog import open_log
+from poorwill.hosts.processes.engine_log import open_log
 from poorwill.hosts.processes.readiness import Readiness, refuse_taken_port
 from poorwill.tiers.engine_sleep import wake_engine
 from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp

@@ -16,7 +16,7 @@ from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefus
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Phase, ReplicaId, Tier
 from poorwill.hosts.processes.readiness import http_status
-from poorwill.hosts.rented.cloud import CloudBusy, MachineGone, MachineState, Seen
+from poorwill.hosts.rented.cloud import CloudBusy, MachineGone, MachineState, MachineStatus
 from poorwill.hosts.rented.machine import PARK, RentedMachine
 from poorwill.tiers.exclusive import Exclusive
 
@@ -122,7 +122,7 @@ class RentedDriver:
             if what is not None and what.state in wanted
         ]
 
-    async def _seen(self, machine: RentedMachine) -> Seen | None:
+    async def _seen(self, machine: RentedMachine) -> MachineStatus | None:
         try:
             return await machine.look(attempts=1)
         except MachineGone:

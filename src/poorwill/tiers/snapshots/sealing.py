@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.tiers.snapshots.imagefiles import CHUNK_BYTES, WORKERS, Stopped, sync_file
+from poorwill.tiers.snapshots.image_files import CHUNK_BYTES, WORKERS, Stopped, sync_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM

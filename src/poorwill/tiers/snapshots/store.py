@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 from poorwill.core.launch import Parked
 from poorwill.core.ports.driver import Found, SnapshotRefused
 from poorwill.core.words import ReplicaId, Tier
-from poorwill.tiers.snapshots.imagefiles import (
+from poorwill.tiers.snapshots.image_files import (
     record_files,
     sync_directory,
     sync_file,
@@ -81,7 +81,7 @@ class SnapshotStore:
     def commit(self, draft: Draft, manifest: Manifest, stop: threading.Event) -> Manifest:
         """Make a draft durable and give it its name; return the manifest with sizes and check sums.
 
-        Raises OSError (disk full, for example), imagefiles.Stopped, OperatorFault (no `cryptography`).
+        Raises OSError (disk full, for example), image_files.Stopped, OperatorFault (no `cryptography`).
         """
         stored = draft.directory / "image"
         if self.sealer is not None:
@@ -165,7 +165,7 @@ class SnapshotStore:
         return Draft(directory=directory, image=image, work=directory, final=final)
 
     def unseal(self, manifest: Manifest, draft: Draft, stop: threading.Event) -> None:
-        """Decrypt a sealed image to where it is wanted. Raises SnapshotRefused, imagefiles.Stopped."""
+        """Decrypt a sealed image to where it is wanted. Raises SnapshotRefused, image_files.Stopped."""
         if self.sealer is None:
             raise SnapshotRefused("the snapshot is encrypted and there is no key")
         if manifest.image_bytes > free_bytes(self.memory):
@@ -185,7 +185,7 @@ class SnapshotStore:
             raise SnapshotRefused(f"the snapshot cannot be decrypted: {error}") from error
 
     def verify(self, draft: Draft, records: Sequence[FileRecord], stop: threading.Event) -> None:
-        """Compare stored files with the manifest. Raises SnapshotRefused, imagefiles.Stopped."""
+        """Compare stored files with the manifest. Raises SnapshotRefused, image_files.Stopped."""
         try:
             wrong = verify_files(draft.final / "image", records, stop)
         except OSError as error:

@@ -23,7 +23,7 @@ from poorwill.hosts.processes.blocking import in_thread
 from poorwill.hosts.processes.readiness import refuse_taken_port
 from poorwill.tiers.engine_sleep import wake_engine
 from poorwill.tiers.exclusive import Exclusive
-from poorwill.tiers.snapshots.imagefiles import Stopped
+from poorwill.tiers.snapshots.image_files import Stopped
 from poorwill.tiers.snapshots.manifest import HostFacts, Manifest, mismatches, start_hash_of
 from poorwill.tiers.snapshots.space import Space
 from poorwill.tiers.snapshots.store import Draft, SnapshotStore

@@ -17,7 +17,7 @@ from poorwill.core.launch import Launch, Parked
 from poorwill.core.ports.driver import Driver, DriverError, Report
 from poorwill.core.words import Tier
 from poorwill.hosts.guests.directory import Guest
-from poorwill.tiers.snapshots.imagefiles import sync_directory, sync_file
+from poorwill.tiers.snapshots.image_files import sync_directory, sync_file
 from poorwill.tiers.snapshots.manifest import HostFacts
 from poorwill.tiers.suspended.qemu import program as qemu
 from poorwill.tiers.suspended.qemu.program import Accelerator, Hypervisor, Layout

@@ -23,10 +23,10 @@ from poorwill.core.ports.log import Log
 from poorwill.core.words import ModelName
 from poorwill.hosts.guests.directory import Guest
 from poorwill.hosts.processes.blocking import in_thread
-from poorwill.hosts.processes.enginelog import tail
+from poorwill.hosts.processes.engine_log import tail
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.hosts.processes.readiness import Readiness, refuse_taken_port
-from poorwill.tiers.snapshots.imagefiles import sync_file
+from poorwill.tiers.snapshots.image_files import sync_file
 from poorwill.tiers.suspended.qemu import monitor as qemu_monitor
 from poorwill.tiers.suspended.qemu import program as qemu
 from poorwill.tiers.suspended.qemu.monitor import Monitor

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from poorwill.hosts.processes.enginelog import TAIL_LINES, mark_start, open_log, tail
+from poorwill.hosts.processes.engine_log import TAIL_LINES, mark_start, open_log, tail
 
 
 def test_the_tail_has_the_last_lines_without_the_marks_of_phases(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ Behaves as documented (ollama/docs/api.md, docs/faq.md):
 - any request loads the model by itself, silently, for as long as that takes, and with the server's own
   keep_alive it is unloaded again.
 
-It serves no model and is none of poorwill's engines: a test's and a reader's aid.
+It serves no model: it is for tests.
 """
 
 import argparse
@@ -16,13 +16,13 @@ import sys
 from dataclasses import dataclass
 
 from poorwill.engines.programs import toy_server
-from poorwill.engines.programs.toy_http import Handler, Refused, Reply, Request, serve_connection
+from poorwill.engines.programs.toy_http import Handler, HttpReply, Refused, Request, listen
 from poorwill.engines.programs.toy_server import Toy
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="sleep_ollama", description=__doc__)
+    parser = argparse.ArgumentParser(prog="ollama", description=__doc__)
     parser.add_argument("--model", default="toy", help="the one model it has")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
@@ -51,12 +51,12 @@ class LoadingOllama:
         routes["GET", "/api/version"] = self.version
         return routes
 
-    async def complete(self, request: Request) -> Reply:
+    async def complete(self, request: Request) -> HttpReply:
         """Load the model where it is not, then complete."""
         await self.load()
         return await self.toy.completions(request)
 
-    async def generate(self, request: Request) -> Reply:
+    async def generate(self, request: Request) -> HttpReply:
         """Load or unload; a prompt is not answered here."""
         body = request.json()
         if body.get("model") != self.options.model:
@@ -68,16 +68,16 @@ class LoadingOllama:
             await self.load()
             reason = "load"
         done = {"model": self.options.model, "response": "", "done": True, "done_reason": reason}
-        return Reply(body=done)
+        return HttpReply(body=done)
 
-    async def ps(self, request: Request) -> Reply:
+    async def ps(self, request: Request) -> HttpReply:
         """List what is loaded."""
         entry = {"name": self.options.model, "model": self.options.model, "size_vram": 0}
-        return Reply(body={"models": [entry] if self.loaded else []})
+        return HttpReply(body={"models": [entry] if self.loaded else []})
 
-    async def version(self, request: Request) -> Reply:
+    async def version(self, request: Request) -> HttpReply:
         """Tell a version; it is the readiness path and says nothing of the model."""
-        return Reply(body={"version": "0.0.0"})
+        return HttpReply(body={"version": "0.0.0"})
 
     async def load(self) -> None:
         """Take the load time, then have the model; or fail as asked."""
@@ -94,13 +94,9 @@ async def serve(options: argparse.Namespace) -> None:
     """Listen and serve."""
     words = ["--model", options.model, "--port", str(options.port)]
     toy = Toy(options=toy_server.arguments(words), slots=None, ready=True)
-    routes = LoadingOllama(toy=toy, options=options).routes()
-
-    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await serve_connection(routes, reader, writer)
-
-    server = await asyncio.start_server(serve_one, options.host, options.port)
-    async with server:
+    async with await listen(
+        LoadingOllama(toy=toy, options=options).routes(), options.host, options.port
+    ) as server:
         await server.serve_forever()
 
 

@@ -8,7 +8,7 @@ Behaves as documented for vLLM 0.33 (vllm/entrypoints/serve/dev, docs/features/s
 - /sleep aborts requests in flight unless mode=wait;
 - after level 2 the weights are gone: a wake without reload_weights serves garbage.
 
-It serves no model and is none of poorwill's engines: a test's and a reader's aid.
+It serves no model: it is for tests.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
 from poorwill.engines.programs import toy_server
-from poorwill.engines.programs.toy_http import Handler, Refused, Reply, Request, serve_connection
+from poorwill.engines.programs.toy_http import Handler, HttpReply, Refused, Request, listen
 from poorwill.engines.programs.toy_server import Toy
 
 GARBAGE = "!!!!!!!!"
@@ -27,7 +27,7 @@ GARBAGE = "!!!!!!!!"
 
 def arguments(argv: list[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="sleep_vllm", description=__doc__)
+    parser = argparse.ArgumentParser(prog="vllm", description=__doc__)
     parser.add_argument("--served-model-name", default="toy")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
@@ -64,13 +64,13 @@ class SleepingVllm:
             routes["POST", "/reset_prefix_cache"] = self.reset_prefix_cache
         return routes
 
-    async def complete(self, request: Request) -> Reply:
+    async def complete(self, request: Request) -> HttpReply:
         """Complete; while asleep the request waits and nobody is told."""
         await self.awake.wait()
         reply = await self.toy.completions(request)
-        return reply if self.real else Reply(body={"choices": [{"index": 0, "text": GARBAGE}]})
+        return reply if self.real else HttpReply(body={"choices": [{"index": 0, "text": GARBAGE}]})
 
-    async def sleep(self, request: Request) -> Reply:
+    async def sleep(self, request: Request) -> HttpReply:
         """Put the weights aside (level 1) or drop them (level 2); the KV cache goes either way."""
         if self.options.fail_sleep:
             raise Refused(500, "CUDA error: out of memory")
@@ -81,9 +81,9 @@ class SleepingVllm:
             await asyncio.sleep(0.005)
         self.weights = self.kv_cache = False
         self.real = self.real and level < 2
-        return Reply(body={"status": "sleeping", "level": level})
+        return HttpReply(body={"status": "sleeping", "level": level})
 
-    async def wake_up(self, request: Request) -> Reply:
+    async def wake_up(self, request: Request) -> HttpReply:
         """Bring back the named parts, all without names; it serves again once both are there."""
         tags = parse_qs(request.query).get("tags")
         await asyncio.sleep(self.options.wake_seconds)
@@ -91,24 +91,24 @@ class SleepingVllm:
         self.kv_cache = self.kv_cache or not tags or "kv_cache" in tags
         if self.weights and self.kv_cache:
             self.awake.set()
-        return Reply(body={"status": "awake" if self.awake.is_set() else "sleeping", "tags": tags})
+        return HttpReply(body={"status": "awake" if self.awake.is_set() else "sleeping", "tags": tags})
 
-    async def is_sleeping(self, request: Request) -> Reply:
+    async def is_sleeping(self, request: Request) -> HttpReply:
         """Tell the truth."""
-        return Reply(body={"is_sleeping": not self.awake.is_set()})
+        return HttpReply(body={"is_sleeping": not self.awake.is_set()})
 
-    async def collective_rpc(self, request: Request) -> Reply:
+    async def collective_rpc(self, request: Request) -> HttpReply:
         """Reload the weights; the one method it knows."""
         if request.json().get("method") != "reload_weights":
             raise Refused(400, "unknown method")
         if self.options.fail_reload:
             raise Refused(500, "safetensors_rust.SafetensorError: file not found")
         self.real = self.real or self.weights
-        return Reply(body={"results": [None]})
+        return HttpReply(body={"results": [None]})
 
-    async def reset_prefix_cache(self, request: Request) -> Reply:
+    async def reset_prefix_cache(self, request: Request) -> HttpReply:
         """Forget cached prefixes."""
-        return Reply(body={"success": True})
+        return HttpReply(body={"success": True})
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -118,13 +118,7 @@ async def serve(options: argparse.Namespace) -> None:
     toy = Toy(options=toy_server.arguments(words), slots=None, ready=True)
     engine = SleepingVllm(toy=toy, options=options)
     engine.awake.set()
-    routes = engine.routes()
-
-    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await serve_connection(routes, reader, writer)
-
-    server = await asyncio.start_server(serve_one, options.host, options.port)
-    async with server:
+    async with await listen(engine.routes(), options.host, options.port) as server:
         await server.serve_forever()
 
 

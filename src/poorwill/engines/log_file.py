@@ -1,7 +1,7 @@
 """Reads an engine's log as it grows and turns lines into phase marks with times on poorwill's clock.
 
-Bounded whatever the engine writes: so many bytes a look, so many characters a line, and where the engine
-writes faster than that, the middle is skipped and counted. A log that was cut short or replaced is read from
+Bounded whatever the engine writes: so many bytes a look, so many characters a line, and if the engine
+writes faster than that, the middle is skipped. A log that was cut short or replaced is read from
 its new beginning. It opens the file for each look, so that it never keeps a deleted one alive.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from poorwill.core.launch import PhaseMark
 from poorwill.core.ports.clock import Clock
-from poorwill.engines.dialects.log_facts import Dialect, News
+from poorwill.engines.dialects.log_facts import Dialect, LogFact
 
 MOST_LOOK = 256 * 1024
 MOST_BACKLOG = 4 * 1024 * 1024
@@ -33,7 +33,6 @@ class LogFile:
     path: str
     offset: int = 0
     inode: int = 0
-    skipped_bytes: int = 0
     rest: bytes = b""
 
     @classmethod
@@ -65,15 +64,13 @@ class LogFile:
         if size < self.offset or (self.inode and inode != self.inode):
             self.offset, self.rest = (size if beginning == CUT_MARK else 0), b""
         self.inode = inode
-        backlog = size - self.offset
-        if backlog > MOST_BACKLOG:
-            self.skipped_bytes += backlog - MOST_LOOK
+        if size - self.offset > MOST_BACKLOG:
             self.offset, self.rest = size - MOST_LOOK, b""
 
 
 @dataclass(slots=True, kw_only=True)
 class Timeline:
-    """Gives news its time on poorwill's clock.
+    """Gives each fact of the log its time on poorwill's clock.
 
     A line is stamped by its writer where it can be: with the time since boot (our own programs), or since
     the engine's start, which is anchored at the last stamp of the first kind or else at the earliest the
@@ -88,28 +85,28 @@ class Timeline:
     """When the engine's own counting began, on poorwill's clock."""
     anchored: bool = False
 
-    def marks(self, news: Sequence[News]) -> list[PhaseMark]:
+    def marks(self, facts: Sequence[LogFact]) -> list[PhaseMark]:
         """Return the marks for what was read in one look, now."""
         now_us, now_boot_us = self.clock.now_us(), self.boot()
-        for item in news:
+        for item in facts:
             if item.since_us is not None and not self.anchored:
                 latest = now_us - item.since_us
                 self.start_us = latest if self.start_us is None else min(self.start_us, latest)
-        return [self._mark(item, now_us, now_boot_us) for item in news]
+        return [self._mark(item, now_us, now_boot_us) for item in facts]
 
-    def _mark(self, news: News, now_us: int, now_boot_us: int) -> PhaseMark:
+    def _mark(self, fact: LogFact, now_us: int, now_boot_us: int) -> PhaseMark:
         at_us: int | None = None
-        if news.boot_us is not None:
-            at_us = self._checked(now_us - (now_boot_us - news.boot_us), now_us)
+        if fact.boot_us is not None:
+            at_us = self._checked(now_us - (now_boot_us - fact.boot_us), now_us)
             if at_us is not None:
                 self.start_us, self.anchored = at_us, True
-        elif news.since_us is not None and self.start_us is not None:
-            at_us = self._checked(self.start_us + news.since_us, now_us)
+        elif fact.since_us is not None and self.start_us is not None:
+            at_us = self._checked(self.start_us + fact.since_us, now_us)
         if at_us is None:
             at_us = now_us
-        if news.took_us is None:
-            return PhaseMark(phase=news.phase, at_us=at_us, detail=news.detail)
-        return PhaseMark(phase=news.phase, at_us=at_us - news.took_us, ended_us=at_us, detail=news.detail)
+        if fact.took_us is None:
+            return PhaseMark(phase=fact.phase, at_us=at_us, detail=fact.detail)
+        return PhaseMark(phase=fact.phase, at_us=at_us - fact.took_us, ended_us=at_us, detail=fact.detail)
 
     def _checked(self, at_us: int, now_us: int) -> int | None:
         return at_us if self.began_us <= at_us <= now_us else None
@@ -127,8 +124,8 @@ class LogReader:
 
     def look(self) -> list[PhaseMark]:
         """Read what is new and return its marks; bounded work, never raises."""
-        news = [item for line in self.file.lines() for item in self.dialect(line)]
-        found = self.timeline.marks(news) if news else []
+        facts = [item for line in self.file.lines() for item in self.dialect(line)]
+        found = self.timeline.marks(facts) if facts else []
         self.marks.extend(found[: self.most_marks - len(self.marks)])
         return found
 

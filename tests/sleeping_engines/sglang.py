@@ -8,7 +8,7 @@ Behaves as documented for SGLang 0.5 (docs/advanced_features, sglang/srt/manager
 - without --enable-weights-cpu-backup the weights are lost: after a resume it serves garbage until
   /update_weights_from_disk.
 
-It serves no model and is none of poorwill's engines: a test's and a reader's aid.
+It serves no model: it is for tests.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass, field
 
 from poorwill.engines.programs import toy_server
-from poorwill.engines.programs.toy_http import Handler, Refused, Reply, Request, serve_connection
+from poorwill.engines.programs.toy_http import Handler, HttpReply, Refused, Request, listen
 from poorwill.engines.programs.toy_server import Toy
 
 GARBAGE = "!!!!!!!!"
@@ -26,7 +26,7 @@ GARBAGE = "!!!!!!!!"
 
 def arguments(argv: list[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="sleep_sglang", description=__doc__)
+    parser = argparse.ArgumentParser(prog="sglang", description=__doc__)
     parser.add_argument("--served-model-name", default="toy")
     parser.add_argument("--model-path", default="")
     parser.add_argument("--host", default="127.0.0.1")
@@ -62,44 +62,44 @@ class SleepingSglang:
         routes["POST", "/update_weights_from_disk"] = self.update_weights
         return routes
 
-    async def complete(self, request: Request) -> Reply:
+    async def complete(self, request: Request) -> HttpReply:
         """Complete; while paused the request waits. Without memory the scheduler dies on it."""
         await self.going.wait()
         if self.released:
             die("CUDA error: an illegal memory access was encountered")
         reply = await self.toy.completions(request)
-        return reply if self.real else Reply(body={"choices": [{"index": 0, "text": GARBAGE}]})
+        return reply if self.real else HttpReply(body={"choices": [{"index": 0, "text": GARBAGE}]})
 
-    async def pause(self, request: Request) -> Reply:
+    async def pause(self, request: Request) -> HttpReply:
         """Start no more requests."""
         self.going.clear()
-        return Reply(body={"status": "paused"})
+        return HttpReply(body={"status": "paused"})
 
-    async def go_on(self, request: Request) -> Reply:
+    async def go_on(self, request: Request) -> HttpReply:
         """Start requests again."""
         self.going.set()
-        return Reply(body={"status": "continued"})
+        return HttpReply(body={"status": "continued"})
 
-    async def release(self, request: Request) -> Reply:
+    async def release(self, request: Request) -> HttpReply:
         """Release all memory; a bare assertion in the scheduler guards it."""
         if self.toy.active and self.going.is_set():
             die("AssertionError: release_memory_occupation should be called only when idle")
         self.released = True
         self.real = self.real and self.options.enable_weights_cpu_backup
-        return Reply(body=None)
+        return HttpReply(body=None)
 
-    async def resume(self, request: Request) -> Reply:
+    async def resume(self, request: Request) -> HttpReply:
         """Take the memory again; what was in it comes back from the CPU's copy only."""
         self.released = False
-        return Reply(body=None)
+        return HttpReply(body=None)
 
-    async def update_weights(self, request: Request) -> Reply:
+    async def update_weights(self, request: Request) -> HttpReply:
         """Read the weights again."""
         path = request.json().get("model_path")
         if self.options.fail_reload or path != self.options.model_path:
             raise Refused(400, f"Failed to get weights iterator: {path}")
         self.real = not self.released
-        return Reply(body={"success": True, "message": "Succeeded to update model weights."})
+        return HttpReply(body={"success": True, "message": "Succeeded to update model weights."})
 
 
 def die(why: str) -> None:
@@ -115,13 +115,7 @@ async def serve(options: argparse.Namespace) -> None:
     toy = Toy(options=toy_server.arguments(words), slots=None, ready=True)
     engine = SleepingSglang(toy=toy, options=options)
     engine.going.set()
-    routes = engine.routes()
-
-    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await serve_connection(routes, reader, writer)
-
-    server = await asyncio.start_server(serve_one, options.host, options.port)
-    async with server:
+    async with await listen(engine.routes(), options.host, options.port) as server:
         await server.serve_forever()
 
 

@@ -13,7 +13,7 @@ from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ModelName, Tier
 from poorwill.engines.kinds import ENGINE_KINDS
-from poorwill.engines.recipe import Place
+from poorwill.engines.recipe import LaunchContext
 from poorwill.engines.sleeping import engine_sleeps
 from poorwill.hosts.guests.build import PORT, GuestPlan
 from poorwill.hosts.guests.directory import Guest, open_guest
@@ -55,8 +55,10 @@ def guest_plan(
             f"a guest cannot hold the engine {model.engine.kind}",
             hint=f"it can hold {' and '.join(GUEST_PACKAGES)}",
         )
-    place = Place(host="0.0.0.0", port=PORT, cache="/tmp", env={})  # inside, where only the host reaches
-    recipe = ENGINE_KINDS[model.engine.kind].prepare(model, place)
+    context = LaunchContext(
+        host="0.0.0.0", port=PORT, cache="/tmp", env={}
+    )  # inside, where only the host reaches
+    recipe = ENGINE_KINDS[model.engine.kind].prepare(model, context)
     weights = Path(model.engine.path) if model.engine.path else None
     size_mib = weights.stat().st_size // 2**20 if weights else 0
     return GuestPlan(
