@@ -16,7 +16,7 @@ from poorwill.core.entries import Entry
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.ports.view import EventFeed, ReplicaStatus
-from poorwill.core.settings import GatewaySettings
+from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
 from poorwill.gateway.server import new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
@@ -133,7 +133,9 @@ class Fleet:
 
 async def main(port: int, engine_port: int) -> None:
     clock = SystemClock.started()
-    settings = GatewaySettings(port=port, admin_port=0, heartbeat_us=SECOND_US)
+    settings = GatewaySettings(
+        listen=Address("127.0.0.1", port), admin=Address("127.0.0.1", 0), heartbeat_us=SECOND_US
+    )
     server = new_server(
         settings=settings,
         activator=StaticActivator(engine_port, clock),

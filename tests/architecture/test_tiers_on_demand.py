@@ -19,14 +19,14 @@ class Silent:
 
 async def main(directory, *ladder):
     tiers = tuple(map(Tier, ladder))
-    cloud = CloudSettings(provider="scaleway", machine="z/1", host="127.0.0.1", port=1, key_env="KEY", api="http://127.0.0.1:1")
+    cloud = CloudSettings(provider="scaleway", machine="z/1", engine=Address("127.0.0.1", 1), key_env="KEY", api="http://127.0.0.1:1")
     model = ModelSettings(
         name="tiny",
         engine=EngineSettings(kind="toy"),
         replica=ReplicaSettings(model="tiny", park=ParkSettings(ladder=tiers)),
         cloud=cloud if Tier.HIBERNATED in tiers else None,
     )
-    gateway = GatewaySettings(port=0, admin_port=0)
+    gateway = GatewaySettings(listen=Address("127.0.0.1", 0), admin=Address("127.0.0.1", 0))
     settings = FleetSettings(directory=directory, models=(model,), gateway=gateway, exit_us=1_000_000)
     async with serving_fleet(settings, env={"KEY": "secret", "PATH": ""}, log=Silent()):
         print(json.dumps([name for name in sys.modules if name.startswith("poorwill.")]))

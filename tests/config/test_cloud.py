@@ -3,7 +3,7 @@
 import pytest
 
 from poorwill.config import advice
-from poorwill.core.settings import CloudSettings
+from poorwill.core.settings import Address, CloudSettings
 from poorwill.core.words import Tier
 
 from .conftest import Write, problems_of, read
@@ -27,8 +27,7 @@ def test_a_model_on_a_rented_machine_needs_no_path(write: Write):
     assert model.cloud == CloudSettings(
         provider="hyperstack",
         machine="12345",
-        host="203.0.113.7",
-        port=8000,
+        engine=Address("203.0.113.7", 8000),
         key_env="HYPERSTACK_API_KEY",
     )
     assert model.replica.park.ladder == (Tier.HIBERNATED, Tier.COLD)
@@ -44,7 +43,7 @@ def test_a_model_on_a_rented_machine_needs_no_path(write: Write):
 )
 def test_an_engines_address_is_host_and_port(write: Write, url: str, host: str, port: int):
     (model,) = read(write(BIG.replace("http://203.0.113.7:8000", url)), **KEY).models
-    assert model.cloud is not None and (model.cloud.host, model.cloud.port) == (host, port)
+    assert model.cloud is not None and model.cloud.engine == Address(host, port)
 
 
 BAD = [

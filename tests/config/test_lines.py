@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.config.lines import Path, locate
+from poorwill.config.key_lines import KeyPath, locate
 
 BARE = st.from_regex(r"[A-Za-z0-9_-]{1,6}", fullmatch=True)
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=8)
@@ -22,12 +22,12 @@ class Writer:
     """Writes a document and notes on which line each path went."""
 
     text: str = ""
-    lines: dict[Path, int] = field(default_factory=dict)
+    lines: dict[KeyPath, int] = field(default_factory=dict)
 
     def put(self, text: str) -> None:
         self.text += text
 
-    def note(self, path: Path) -> None:
+    def note(self, path: KeyPath) -> None:
         self.lines[path] = self.text.count("\n") + 1
 
 
@@ -55,7 +55,7 @@ SCALARS = st.sampled_from(
 )  # fmt: skip
 
 
-def write_value(draw: st.DrawFn, out: Writer, path: Path, depth: int) -> None:
+def write_value(draw: st.DrawFn, out: Writer, path: KeyPath, depth: int) -> None:
     shape = draw(st.sampled_from(["scalar", "scalar", "array", "inline"] if depth else ["scalar"]))
     if shape == "scalar":
         out.put(draw(SCALARS))
@@ -78,7 +78,7 @@ def write_value(draw: st.DrawFn, out: Writer, path: Path, depth: int) -> None:
         out.put("}")
 
 
-def write_pair(draw: st.DrawFn, out: Writer, prefix: Path, keys: list[str], depth: int) -> None:
+def write_pair(draw: st.DrawFn, out: Writer, prefix: KeyPath, keys: list[str], depth: int) -> None:
     line_paths = [(*prefix, *keys[: i + 1]) for i in range(len(keys))]
     for path in line_paths[:-1]:
         if path not in out.lines:
@@ -99,7 +99,7 @@ def documents(draw: st.DrawFn) -> Writer:
         shape = draw(st.sampled_from(["table", "tables", "nested"]))
         for entry in range(draw(st.integers(1, 3)) if shape == "tables" else 1):
             header = draw(key_text(name))
-            path: Path = (name,)
+            path: KeyPath = (name,)
             if shape == "tables":
                 path = (name, entry)
                 out.lines.setdefault((name,), out.text.count("\n") + 1)
@@ -121,7 +121,7 @@ def documents(draw: st.DrawFn) -> Writer:
     return out
 
 
-def paths_of(value: object, path: Path = ()) -> set[Path]:
+def paths_of(value: object, path: KeyPath = ()) -> set[KeyPath]:
     found = {path} if path else set()
     if isinstance(value, dict):
         for key, inner in value.items():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from poorwill.cli.init import example
 from poorwill.config import document, schema
-from poorwill.config.sections import SECTIONS
+from poorwill.config.file_keys import file_tables
 from poorwill.core.settings import GatewaySettings
 
 from .conftest import TOY, Write, problems_of
@@ -30,10 +30,10 @@ def test_the_committed_manual_is_the_one_the_table_makes() -> None:
 
 def test_the_manual_names_every_key_and_its_default() -> None:
     text = document()
-    for section in SECTIONS:
-        for one in section.group.fields:
-            assert f"| `{one.key}` |" in text
-            assert len(one.doc) > 10 and one.doc.endswith(".")
+    for table in file_tables().values():
+        for key in table.keys.keys.values():
+            assert f"| `{key.name}` |" in text
+            assert len(key.meaning) > 10 and key.meaning.endswith(".")
     assert f"`{GatewaySettings().heartbeat_us // 1_000_000}`" in text
 
 
@@ -85,7 +85,7 @@ def fits_kind(value: object, kind: str, rule: Mapping[str, Any]) -> bool:
 def test_the_schema_is_json_and_describes_every_table() -> None:
     published = json.loads(json.dumps(schema()))
     assert published["$schema"].startswith("http://json-schema.org/draft-07")
-    assert set(published["properties"]) == {section.title for section in SECTIONS}
+    assert set(published["properties"]) == set(file_tables())
 
 
 @pytest.mark.parametrize("text", [TOY, FULL, example(name="m", path="m.gguf", own=True)])
@@ -125,15 +125,18 @@ VALUES = st.sampled_from(
     ]
 )  # fmt: skip
 KEYS = [
-    (section, one.key) for section in SECTIONS for one in section.group.fields if section.title != "models"
+    (table.header, name)
+    for table in file_tables().values()
+    if table.name != "models"
+    for name in table.keys.keys
 ]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400)
 @given(key=st.sampled_from(KEYS), value=VALUES)
-def test_what_the_reader_takes_the_schema_takes(write: Write, key: tuple[Any, str], value: str) -> None:
-    section, name = key
-    text = f"{section.header}\n{name} = {value}\n{TOY}"
+def test_what_the_reader_takes_the_schema_takes(write: Write, key: tuple[str, str], value: str) -> None:
+    header, name = key
+    text = f"{header}\n{name} = {value}\n{TOY}"
     found = problems_of(write(text), x="set")
     about_values = [one for one in found if "is missing" not in one and "less than" not in one]
     if not about_values:

@@ -15,7 +15,7 @@ from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.view import ReplicaStatus, WakeInterval
-from poorwill.core.settings import GatewaySettings
+from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.spend import LimitState
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
 from poorwill.gateway.bridge.crossing import BridgesTo
@@ -331,8 +331,8 @@ class Site:
 
 
 QUICK = GatewaySettings(
-    port=0,
-    admin_port=0,
+    listen=Address("127.0.0.1", 0),
+    admin=Address("127.0.0.1", 0),
     heartbeat_us=20_000,
     commit_after_us=30_000,
     max_body_bytes=200_000,

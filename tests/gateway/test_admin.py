@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.settings import Address
 from poorwill.gateway.server import bound_socket
 
 from .site import Site, post, running_site
@@ -172,7 +173,7 @@ async def test_a_foreign_address_is_named() -> None:
 async def test_a_taken_admin_port_frees_the_other() -> None:
     with bound_socket("127.0.0.1", 0) as taken:
         with pytest.raises(OperatorFault):
-            async with running_site(admin_port=taken.getsockname()[1]):
+            async with running_site(admin=Address(*taken.getsockname())):
                 raise AssertionError("must not start")
 
 

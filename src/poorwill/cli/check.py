@@ -72,8 +72,8 @@ def _print_problems(source: str, problems: Sequence[Problem], streams: Streams) 
 def _print_fleet(source: str, fleet: FleetSettings, warnings: Sequence[Problem], streams: Streams) -> None:
     gateway = fleet.gateway
     streams.say(f"{source}: OK")
-    streams.say(f"  listen   {gateway.host}:{gateway.port}")
-    streams.say(f"  admin    {gateway.admin_host}:{gateway.admin_port}")
+    streams.say(f"  listen   {gateway.listen}")
+    streams.say(f"  admin    {gateway.admin}")
     streams.say(f"  state    {fleet.directory}")
     for model in fleet.models:
         streams.say(f"  model    {_summary(model)}")
@@ -199,8 +199,8 @@ def _as_json(
     return answer | {
         "warnings": [asdict(warning) for warning in warnings],
         "directory": fleet.directory,
-        "listen": f"{gateway.host}:{gateway.port}",
-        "admin": f"{gateway.admin_host}:{gateway.admin_port}",
+        "listen": f"{gateway.listen}",
+        "admin": f"{gateway.admin}",
         "models": [
             {
                 "name": model.name,

@@ -9,7 +9,7 @@ from poorwill.cli.parsing.target import add_fleet_option, read_fleet
 from poorwill.cli.parsing.verb import Streams, Verb
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.serving import serving_fleet
-from poorwill.core.settings import FleetSettings
+from poorwill.core.settings import Address, FleetSettings
 from poorwill.telemetry.log import StreamLog
 
 
@@ -26,14 +26,14 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _overridden(settings: FleetSettings, options: argparse.Namespace) -> FleetSettings:
-    gateway = settings.gateway
-    changes = {
-        "host": options.host,
-        "port": options.port,
-        "admin_port": 0 if options.port == 0 and options.admin_port is None else options.admin_port,
-    }
-    given = {name: value for name, value in changes.items() if value is not None}
-    return replace(settings, gateway=replace(gateway, **given))
+    (host, port), admin = settings.gateway.listen, settings.gateway.admin
+    if options.host is not None:
+        host = options.host
+    if options.port is not None:
+        port = options.port
+    if options.admin_port is not None or options.port == 0:
+        admin = Address(admin.host, options.admin_port or 0)
+    return replace(settings, gateway=replace(settings.gateway, listen=Address(host, port), admin=admin))
 
 
 async def _run(options: argparse.Namespace, streams: Streams) -> int:

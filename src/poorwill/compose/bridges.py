@@ -4,9 +4,8 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from poorwill.config.lines import NO_LINES, Lines
-from poorwill.config.rules import ModelSheet
-from poorwill.config.sheet import Sheet
+from poorwill.config.key_lines import NO_LINES, KeyLines
+from poorwill.config.problems import FileProblems, ModelProblems
 from poorwill.core.errors import ConfigFault, PoorwillError, Problem
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, HostedSettings, ModelSettings
@@ -20,17 +19,17 @@ def bridged_models(settings: FleetSettings) -> Iterator[tuple[ModelSettings, Hos
             yield model, model.hosted
 
 
-def unpriced_bridges(settings: FleetSettings, lines: Lines = NO_LINES) -> Sequence[Problem]:
+def unpriced_bridges(settings: FleetSettings, lines: KeyLines = NO_LINES) -> Sequence[Problem]:
     """Return a problem for each bridge without a price: what it costs could be neither told nor limited."""
-    sheet = Sheet(lines=lines)
+    found = FileProblems(lines=lines)
     for model, hosted in bridged_models(settings):
         try:
             _price(hosted)
         except PoorwillError as error:
             hint = "give input_usd_mtok and output_usd_mtok, or name it as genai-prices does"
-            here = ModelSheet(name=model.name, sheet=sheet)
+            here = ModelProblems(name=model.name, found=found)
             here.wrong(["hosted.model"], error.message, hint)
-    return sheet.in_order()
+    return found.in_order()
 
 
 def hosted_apis(settings: FleetSettings, *, env: Mapping[str, str], log: Log) -> HostedApis:

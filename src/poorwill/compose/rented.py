@@ -48,7 +48,7 @@ def rented_machine(cloud: CloudSettings, env: Mapping[str, str]) -> RentedMachin
             hint=f"it holds the API key of {cloud.provider}",
         )
     client = CLOUDS[cloud.provider](key, cloud.api)
-    return RentedMachine(cloud=client, id=cloud.machine, host=cloud.host, port=cloud.port)
+    return RentedMachine(cloud=client, id=cloud.machine, host=cloud.engine.host, port=cloud.engine.port)
 
 
 def rented_machines(settings: FleetSettings, *, env: Mapping[str, str], clock: Clock, log: Log) -> Rented:

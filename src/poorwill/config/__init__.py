@@ -1,16 +1,23 @@
 """Reads `fleet.toml` into core's settings and says everything that is wrong with it, line by line.
 
-One table of fields (`model_fields`, `fleet_fields`) is the only list of keys there is: parsing, the JSON
-Schema and docs/configuration.md are all made from it. This package opens no database, binds no port
-outside `taken_ports`, and starts nothing.
+`core.settings` is the only list of keys: reading, the JSON Schema and docs/configuration.md follow from it. A
+new key is one attribute there, with its meaning below it:
+
+    drain_us: OrZero = 60 * SECOND_US
+    \"\"\"How long a park waits for requests in flight.\"\"\"
+
+The name gives the unit (`drain_s` in the file, seconds), the type and its marks what may be written. A rule
+about several keys goes into `rules`. Then make the manual: `poorwill check --manual > docs/configuration.md`.
+
+This package opens no database, binds no port outside `taken_ports`, and starts nothing.
 """
 
-from poorwill.config.hints import advice
+from poorwill.config.file_keys import MODEL_NAME
 from poorwill.config.load import lines_of, load_fleet
-from poorwill.config.machine import taken_ports
-from poorwill.config.publish import document, schema
-from poorwill.config.rules import short_idles
-from poorwill.config.sections import MODEL_NAME
+from poorwill.config.machine_checks import taken_ports
+from poorwill.config.manual import document, schema
+from poorwill.config.rules.advice import advice
+from poorwill.config.rules.model import short_idles
 
 __all__ = [
     "MODEL_NAME",

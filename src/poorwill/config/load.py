@@ -6,33 +6,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from poorwill.config.cloud_rules import check_cloud, check_clouds
-from poorwill.config.document import LOST, parse
-from poorwill.config.fleet_fields import FLEET, GATEWAY, RATE, SPEND
-from poorwill.config.kinds import nearest, toml_name
-from poorwill.config.lines import Lines
-from poorwill.config.machine import WeightsFault, check_machine, no_fault
-from poorwill.config.model_fields import MODEL
-from poorwill.config.places import absolute
-from poorwill.config.rules import (
-    EngineOptions,
-    ModelSheet,
-    check_fleet,
-    check_model,
-    check_options,
-)
-from poorwill.config.sections import MODEL_NAME, TITLES, WRITTEN_IN
-from poorwill.config.sheet import Bad, Place, Sheet
-from poorwill.config.tables import Group, Values
+from poorwill.config.file_keys import MODEL_NAME, FileTable, file_tables
+from poorwill.config.key_lines import KeyLines
+from poorwill.config.machine_checks import WeightsFault, check_machine, no_fault
+from poorwill.config.problems import Bad, FileProblems, Location, ModelProblems
+from poorwill.config.rules.cloud import check_cloud, check_clouds
+from poorwill.config.rules.fleet import check_fleet
+from poorwill.config.rules.model import EngineOptions, check_model, check_options
+from poorwill.config.toml_text import LOST, parse
+from poorwill.config.values.addresses import absolute
+from poorwill.config.values.containers import KeyValues
+from poorwill.config.values.scalars import nearest, toml_name
 from poorwill.core.errors import ConfigFault, Problem
-from poorwill.core.settings import (
-    EngineSettings,
-    FleetSettings,
-    GatewaySettings,
-    ModelSettings,
-    RateSettings,
-    SpendSettings,
-)
+from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings, RateSettings
 from poorwill.core.words import ModelName
 
 
@@ -55,26 +41,25 @@ def load_fleet(
     Raises ConfigFault with every problem found. Opens no file but this one and the beginnings of models.
     """
     document = parse(_text(path))
-    base = os.path.dirname(os.path.abspath(path))
-    sheet = Sheet(
+    tables = file_tables()
+    found = FileProblems(
         lines=document.lines,
-        base=base,
+        base=os.path.dirname(os.path.abspath(path)),
         home=env.get("HOME", ""),
         problems=list(document.faults),
         partial=bool(document.faults),
-        written_in=WRITTEN_IN,
+        tables_of=_tables_of(tables),
     )
-    reading = _Reading(document.table, sheet, engine_options)
-    fleet = reading.fleet(os.path.basename(path))
+    fleet = _Reading(document.table, tables, found, engine_options).fleet(os.path.basename(path))
     if machine:
-        check_machine(fleet, sheet, env, weights_fault=weights_fault)
-    if sheet.problems:
-        raise ConfigFault(sheet.in_order(), source=path)
+        check_machine(fleet, found, env, weights_fault=weights_fault)
+    if found.problems:
+        raise ConfigFault(found.in_order(), source=path)
     return fleet
 
 
-def lines_of(path: str) -> Lines:
-    """Return the lines of a configuration file's keys. Raises ConfigFault where it cannot be read."""
+def lines_of(path: str) -> KeyLines:
+    """Return the lines of a configuration file's keys. Raises ConfigFault if it cannot be read."""
     return parse(_text(path)).lines
 
 
@@ -95,94 +80,108 @@ def _unreadable(error: OSError | UnicodeDecodeError) -> Problem:
     return Problem(where="the file", what=f"cannot be read: {error.strerror}")
 
 
+def _tables_of(tables: Mapping[str, FileTable]) -> Mapping[str, str]:
+    """Return the header of the table that each key belongs to; the first table in the manual wins."""
+    headers = {"models": "[models.NAME] or [defaults]", "defaults": "[models.NAME] or [defaults]"}
+    return {
+        key: headers.get(table.name, table.header)
+        for table in reversed(tuple(tables.values()))
+        for key in table.keys.keys
+    }
+
+
 class _Reading:
     """One pass over a document's tables."""
 
-    def __init__(self, table: dict[str, object], sheet: Sheet, engine_options: EngineOptions) -> None:
-        self._table = table
-        self._sheet = sheet
+    def __init__(
+        self,
+        document: dict[str, object],
+        tables: Mapping[str, FileTable],
+        found: FileProblems,
+        engine_options: EngineOptions,
+    ) -> None:
+        self._document = document
+        self._keys = {name: table.keys for name, table in tables.items()}
+        self._found = found
         self._engine_options = engine_options
 
     def fleet(self, source: str) -> FleetSettings:
-        """Return the settings, as far as they could be read; everything wrong is on the sheet."""
-        self._check_sections()
-        values = self._values("fleet", FLEET)
-        values.setdefault("directory", self._sheet.base)
-        defaults = self._values("defaults", MODEL)
-        gateway: GatewaySettings = GATEWAY.assemble(self._values("gateway", GATEWAY))
-        spend: SpendSettings = SPEND.assemble(self._values("spend", SPEND))
+        """Return the settings, as far as they could be read; everything wrong is among the problems."""
+        self._check_table_names()
+        values = self._values("fleet")
+        values.setdefault("directory", self._found.base)
+        defaults = self._values("defaults")
         rates = self._rates()
-        fleet: FleetSettings = FLEET.assemble(
+        spend = self._keys["spend"].assemble(self._values("spend"))
+        fleet: FleetSettings = self._keys["fleet"].assemble(
             values,
             models=self._models(defaults),
-            gateway=gateway,
+            gateway=self._keys["gateway"].assemble(self._values("gateway")),
             rates=rates,
             spend=replace(spend, currency=rates[0].currency) if rates else spend,
             source=source,
         )
-        check_fleet(fleet, self._sheet)
-        check_clouds(fleet, self._sheet)
+        check_fleet(fleet, self._found)
+        check_clouds(fleet, self._found)
         return fleet
 
-    def _check_sections(self) -> None:
-        for key, value in self._table.items():
-            if key not in TITLES and not key.startswith(LOST):
-                hint = self._sheet.belongs(key) or nearest(key, TITLES)
+    def _check_table_names(self) -> None:
+        for name, value in self._document.items():
+            if name not in self._keys and not name.startswith(LOST):
+                hint = self._found.belongs(name) or nearest(name, tuple(self._keys))
                 what = "unknown table" if isinstance(value, dict | list) else "unknown key"
-                self._sheet.wrong((key,), what, hint)
+                self._found.wrong((name,), what, hint)
 
-    def _values(self, name: str, group: Group) -> Values:
-        values = group.values(self._table.get(name, {}), Place((name,), self._sheet))
+    def _values(self, name: str) -> KeyValues:
+        values = self._keys[name].values(self._document.get(name, {}), Location((name,), self._found))
         return {} if isinstance(values, Bad) else values
 
-    def _models(self, defaults: Values) -> tuple[ModelSettings, ...]:
-        place = Place(("models",), self._sheet)
-        tables = self._table.get("models", {})
+    def _models(self, defaults: KeyValues) -> tuple[ModelSettings, ...]:
+        at = Location(("models",), self._found)
+        tables = self._document.get("models", {})
         if not isinstance(tables, dict):
-            place.wrong(f"must be tables, not {toml_name(tables)}", "write [models.NAME]")
+            at.wrong(f"must be tables, not {toml_name(tables)}", "write [models.NAME]")
             return ()
-        if not tables and not self._sheet.partial:
-            place.wrong("no model is configured", "write [models.NAME]")
-        return tuple(self._model(name, table, place / name, defaults) for name, table in tables.items())
+        if not tables and not self._found.partial:
+            at.wrong("no model is configured", "write [models.NAME]")
+        return tuple(self._model(name, table, at / name, defaults) for name, table in tables.items())
 
-    def _model(self, name: str, table: object, place: Place, defaults: Values) -> ModelSettings:
+    def _model(self, name: str, table: object, at: Location, defaults: KeyValues) -> ModelSettings:
         if not re.fullmatch(MODEL_NAME, name):
             hint = "letters, digits and . _ - : / @ +, at most 128, a letter or digit first"
-            place.wrong("is not a name for a model", hint)
-        own = MODEL.values(table, place)
-        values = MODEL.laid_over(defaults, {} if isinstance(own, Bad) else own)
-        model: ModelSettings = MODEL.assemble(
+            at.wrong("is not a name for a model", hint)
+        keys = self._keys["models"]
+        own = keys.values(table, at)
+        values = keys.laid_over(defaults, {} if isinstance(own, Bad) else own)
+        model: ModelSettings = keys.assemble(
             values, name=ModelName(name), **{"replica.model": ModelName(name)}
         )
-        model = replace(model, engine=self._found(model.engine))
-        here = ModelSheet(name=name, sheet=self._sheet)
+        model = replace(model, engine=self._found_on_disk(model.engine))
+        here = ModelProblems(name=name, found=self._found)
         check_model(model, here)
         check_cloud(model, here)
         check_options(model, here, self._engine_options.get(model.engine.kind))
         return model
 
-    def _found(self, engine: EngineSettings) -> EngineSettings:
+    def _found_on_disk(self, engine: EngineSettings) -> EngineSettings:
         """Return the engine with an absolute path, unless the path is a model id of the hub."""
-        path = absolute(engine.path, self._sheet) if engine.path else ""
+        path = absolute(engine.path, self._found) if engine.path else ""
         hub = engine.kind not in ("llama.cpp", "toy") and not os.path.exists(path)
         return engine if hub else replace(engine, path=path)
 
     def _rates(self) -> tuple[RateSettings, ...]:
-        place = Place(("rates",), self._sheet)
-        tables = self._table.get("rates", [])
+        at = Location(("rates",), self._found)
+        tables = self._document.get("rates", [])
         if not isinstance(tables, list):
-            place.wrong(f"must be a list of tables, not {toml_name(tables)}", "write [[rates]]")
+            at.wrong(f"must be a list of tables, not {toml_name(tables)}", "write [[rates]]")
             return ()
-        rates: list[RateSettings] = []
+        rates = [self._keys["rates"].read(table, at / index) for index, table in enumerate(tables)]
         for index, table in enumerate(tables):
-            rate = RATE.read(table, place / index)
-            if not isinstance(rate, Bad):
-                rates.append(rate)
-            self._check_model_of(table, place / index)
-        return tuple(rates)
+            self._check_model_of(table, at / index)
+        return tuple(rate for rate in rates if isinstance(rate, RateSettings))
 
-    def _check_model_of(self, rate: object, place: Place) -> None:
+    def _check_model_of(self, rate: object, at: Location) -> None:
         name = rate.get("model") if isinstance(rate, dict) else None
-        models = self._table.get("models", {})
+        models = self._document.get("models", {})
         if isinstance(name, str) and isinstance(models, dict) and name not in models:
-            (place / "model").wrong(f"{name!r} is no model here", nearest(name, list(models)))
+            (at / "model").wrong(f"{name!r} is no model here", nearest(name, list(models)))

@@ -92,7 +92,7 @@ class ServedEngine:
     def _address(self, replica: ReplicaId) -> tuple[str, int]:
         cloud, host = self.settings.cloud, "127.0.0.1"
         if cloud is not None:
-            return cloud.host, cloud.port
+            return cloud.engine
         return host, self.settings.engine.port or kept_port(self.directory, replica, host)
 
     def _launch(self, recipe: Recipe, replica: ReplicaId, host: str, port: int, log_path: str) -> Launch:

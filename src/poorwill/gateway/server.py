@@ -103,9 +103,9 @@ class GatewayServer:
     async def __aenter__(self) -> Self:
         """Bind both listeners and begin to serve."""
         settings, loop = self._settings, asyncio.get_running_loop()
-        inference = bound_socket(settings.host, settings.port)
+        inference = bound_socket(*settings.listen)
         try:
-            admin = bound_socket(settings.admin_host, settings.admin_port)
+            admin = bound_socket(*settings.admin)
         except OperatorFault:
             inference.close()
             raise
@@ -283,7 +283,7 @@ def _admin_listener(
         bridges=lambda: [bridge.status() for bridge in policy.bridges.values()],
         page=dashboard,
         streams=streams,
-        host=checks.settings.admin_host,
+        host=checks.settings.admin.host,
     )
     return AdminListener(app=app, streams=streams)
 

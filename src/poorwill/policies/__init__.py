@@ -6,10 +6,11 @@ package is pure: no clock, no I/O, no randomness.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import get_args
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.policy import FixedIdle, Policy
-from poorwill.core.settings import PolicySettings
+from poorwill.core.settings import PolicyName, PolicySettings
 from poorwill.core.words import Tier
 from poorwill.policies.adaptive import Adaptive, adaptive
 from poorwill.policies.costs import TierCosts, break_even_us, envelope_after_us, idle_problem
@@ -19,7 +20,7 @@ from poorwill.policies.replay import Prices
 from poorwill.policies.shadow import ShadowAccount, Shadowed
 from poorwill.policies.timed import Timed, break_even, descend
 
-NAMES = ("break-even", "fixed", "ladder", "adaptive")
+NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
 """What `fleet.toml` may name."""
 
 

@@ -16,7 +16,7 @@ from poorwill.coldstart.steady_state import Level
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.serving import serving_fleet
 from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError
-from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.core.settings import Address, FleetSettings, ModelSettings
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
 from poorwill.telemetry.log import StreamLog
@@ -110,7 +110,8 @@ async def _served(fleet: FleetSettings, streams: Streams) -> AsyncIterator[str]:
         yield str(holder["address"])
         return
     streams.tell("no poorwill serves this fleet; serving it for the length of the benchmark")
-    gateway = replace(fleet.gateway, port=0, admin_port=0)
+    free = Address("127.0.0.1", 0)
+    gateway = replace(fleet.gateway, listen=free, admin=free)
     log = StreamLog(stream=streams.stderr, level="error")
     async with serving_fleet(replace(fleet, gateway=gateway), env=streams.env, log=log) as served:
         yield served.address

@@ -21,7 +21,7 @@ from poorwill.compose.paths import ledger_path
 from poorwill.compose.serving import Serving, serving_fleet
 from poorwill.config import load_fleet
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.settings import FleetSettings
+from poorwill.core.settings import Address, FleetSettings
 from poorwill.core.words import Tier
 from poorwill.engines.weights.gguf_model import make_model
 from poorwill.engines.weights.transformers_model import make_transformers_model
@@ -171,7 +171,8 @@ def _prepare(
     configuration.write_text(text, encoding="utf-8")
     settings = load_fleet(str(configuration), env, machine=True)
     # A free port each: the demo must not fail for a server that somebody runs already.
-    return replace(settings, gateway=replace(settings.gateway, port=0, admin_port=0))
+    free = Address("127.0.0.1", 0)
+    return replace(settings, gateway=replace(settings.gateway, listen=free, admin=free))
 
 
 def _model_file(directory: Path, options: argparse.Namespace, env: Mapping[str, str], show: Show) -> str:

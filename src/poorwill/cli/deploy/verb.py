@@ -134,8 +134,8 @@ def _push(options: argparse.Namespace, streams: Streams) -> Push:
         binary=options.binary or INSTALLED[options.manager].removeprefix("%h/"),
         unit=options.unit,
         manager=options.manager,
-        admin_host=_reachable(gateway.admin_host),
-        admin_port=gateway.admin_port,
+        admin_host=_reachable(gateway.admin.host),
+        admin_port=gateway.admin.port,
         exit_s=exit_s,
         within_s=options.within_s,
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import chain
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from poorwill.cli.parsing.model_options import add_figures
 from poorwill.core.errors import ErrorCode, RequestFault
@@ -17,8 +17,7 @@ from poorwill.planner.ladder import TierOverride
 from poorwill.planner.report.verdict import WorkNeeds
 from poorwill.planner.traces.synthetic import KINDS
 from poorwill.policies import make_floor
-
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+from poorwill.policies.weekdays import minute_of_day, weekdays_in
 
 EPILOG = """\
 examples:
@@ -159,31 +158,16 @@ def _window(text: str) -> FloorWindow:
     """Read 'mon-fri 09:00-18:00 Europe/Berlin'. Raises RequestFault with an example."""
     try:
         days, hours, zone = text.split()
-        first, _, last = days.partition("-")
-        begin, end = (DAYS.index(day) for day in (first, last or first))
-        start, stop = (_minute(part) for part in hours.split("-"))
+        start, stop = (minute_of_day(part) for part in hours.split("-"))
+        on = tuple(sorted(weekdays_in(days)))
         ZoneInfo(zone)
-    except (ValueError, ZoneInfoNotFoundError):
+    except (ValueError, KeyError):
         raise RequestFault(
             ErrorCode.INVALID_REQUEST,
             f"--floor {text!r} is no window of the week",
             hint="such as 'mon-fri 09:00-18:00 Europe/Berlin', or always",
         ) from None
-    count = (end - begin) % 7 + 1
-    return FloorWindow(
-        days=tuple((begin + offset) % 7 for offset in range(count)),
-        start_minute=start,
-        end_minute=stop,
-        zone=zone,
-        name=text,
-    )
-
-
-def _minute(text: str) -> int:
-    hour, minute = (int(part) for part in text.split(":"))
-    if not (0 <= hour <= 24 and 0 <= minute < 60):
-        raise ValueError(text)
-    return hour * 60 + minute
+    return FloorWindow(days=on, start_minute=start, end_minute=stop, zone=zone, name=text)
 
 
 def work_needs(options: argparse.Namespace) -> WorkNeeds:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from poorwill.config.lines import Lines, locate
+from poorwill.config.key_lines import KeyLines, locate
 from poorwill.core.errors import Problem
 
 _TUPLE = re.compile(r"\((?:'[^']*',? ?)+\)")
@@ -28,7 +28,7 @@ class Document:
     """A parsed file: what it says, where it says it, and what could not be parsed."""
 
     table: dict[str, Any]
-    lines: Lines
+    lines: KeyLines
     faults: tuple[Problem, ...] = ()
 
 
@@ -48,7 +48,7 @@ def parse(text: str) -> Document:
                 faults.append(fault)
             # What spans lines cannot be mended by blanking one: all below would be its consequence.
             if line <= last or _SPANS.search(fault.what) or len(faults) == _MOST_ERRORS:
-                return Document(table={}, lines=Lines({}), faults=tuple(faults))
+                return Document(table={}, lines=KeyLines({}), faults=tuple(faults))
             rows[line - 1] = _blank(rows[line - 1], line)
             last = line
     return Document(table=table, lines=locate(whole), faults=tuple(faults))

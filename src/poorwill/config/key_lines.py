@@ -9,8 +9,8 @@ import tomllib
 from bisect import bisect_left
 from collections.abc import Sequence
 
-Path = tuple[str | int, ...]
-"""A place in a document: keys, and indices into arrays and arrays of tables."""
+KeyPath = tuple[str | int, ...]
+"""A key in a document: the tables on the way to it, and indices into arrays and arrays of tables."""
 
 _BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _SPACE = re.compile(r"[ \t]*")
@@ -20,13 +20,13 @@ _BASIC = re.compile(r'"(?:[^"\\]|\\.)*"')
 _LITERAL = re.compile(r"'[^']*'")
 
 
-class Lines:
+class KeyLines:
     """The line of every key path of one document."""
 
-    def __init__(self, known: dict[Path, int]) -> None:
+    def __init__(self, known: dict[KeyPath, int]) -> None:
         self._known = known
 
-    def of(self, path: Path) -> int | None:
+    def of(self, path: KeyPath) -> int | None:
         """Return the line (from 1) of the path, or of its nearest enclosing place."""
         while path:
             if path in self._known:
@@ -34,39 +34,39 @@ class Lines:
             path = path[:-1]
         return None
 
-    def has(self, path: Path) -> bool:
+    def has(self, path: KeyPath) -> bool:
         """Return whether the document sets exactly this path."""
         return path in self._known
 
 
-NO_LINES = Lines({})
+NO_LINES = KeyLines({})
 """Of no document."""
 
 
-def locate(text: str) -> Lines:
+def locate(text: str) -> KeyLines:
     """Return the lines of all key paths of a document that `tomllib` accepts."""
     scan = _Scan(text)
     scan.document()
-    return Lines(scan.known)
+    return KeyLines(scan.known)
 
 
 class _Scan:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
-        self.known: dict[Path, int] = {}
+        self.known: dict[KeyPath, int] = {}
         self._newlines = [m.start() for m in re.finditer("\n", text)]
-        self._sizes: dict[Path, int] = {}  # arrays of tables: how many entries so far
+        self._sizes: dict[KeyPath, int] = {}  # arrays of tables: how many entries so far
 
     def document(self) -> None:
-        prefix: Path = ()
+        prefix: KeyPath = ()
         while self._skip(_BLANK) < len(self.text):
             if self.text[self.at] == "[":
                 prefix = self._header()
             else:
                 self._pair(prefix)
 
-    def _header(self) -> Path:
+    def _header(self) -> KeyPath:
         line = self._line()
         many = self.text.startswith("[[", self.at)
         self.at += 2 if many else 1
@@ -80,7 +80,7 @@ class _Scan:
         self.known[path] = line
         return path
 
-    def _enter(self, path: Path, keys: Sequence[str], line: int, *, into: bool = True) -> Path:
+    def _enter(self, path: KeyPath, keys: Sequence[str], line: int, *, into: bool = True) -> KeyPath:
         """Go down from `path` by `keys`: into the last entry of each array of tables on the way."""
         for key in keys:
             path = (*path, key)
@@ -89,7 +89,7 @@ class _Scan:
                 path = (*path, self._sizes[path] - 1)
         return path
 
-    def _pair(self, prefix: Path) -> None:
+    def _pair(self, prefix: KeyPath) -> None:
         line = self._line()
         path = self._enter(prefix, self._keys(), line)
         self.known[path] = line
@@ -118,7 +118,7 @@ class _Scan:
         self._skip(_BARE_KEY)
         return self.text[start : self.at]
 
-    def _value(self, path: Path) -> None:
+    def _value(self, path: KeyPath) -> None:
         text, at = self.text, self.at
         if text.startswith('"""', at):
             self._long('"')
@@ -144,7 +144,7 @@ class _Scan:
             at += 1
         self.at = at
 
-    def _array(self, path: Path) -> None:
+    def _array(self, path: KeyPath) -> None:
         self.at += 1
         index = 0
         while self.text[self._skip(_BLANK)] != "]":
@@ -156,7 +156,7 @@ class _Scan:
             index += 1
         self.at += 1
 
-    def _inline(self, path: Path) -> None:
+    def _inline(self, path: KeyPath) -> None:
         self.at += 1
         while self.text[self._skip(_BLANK)] != "}":
             self._pair(path)

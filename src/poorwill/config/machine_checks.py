@@ -7,8 +7,7 @@ import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
-from poorwill.config.rules import ModelSheet
-from poorwill.config.sheet import Sheet
+from poorwill.config.problems import FileProblems, ModelProblems
 from poorwill.core.errors import Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
 
@@ -26,11 +25,11 @@ def no_fault(path: str) -> tuple[str, str] | None:
 
 
 def check_machine(
-    fleet: FleetSettings, sheet: Sheet, env: Mapping[str, str], *, weights_fault: WeightsFault
+    fleet: FleetSettings, found: FileProblems, env: Mapping[str, str], *, weights_fault: WeightsFault
 ) -> None:
     """Report model files, programs and environment variables that are not there."""
     for model in fleet.models:
-        here = ModelSheet(name=model.name, sheet=sheet)
+        here = ModelProblems(name=model.name, found=found)
         if model.cloud is not None and model.cloud.key_env:
             need = f"the API key of {model.cloud.provider}"
             _check_key(model.cloud.key_env, "cloud.key_env", here, env, need)
@@ -42,52 +41,52 @@ def check_machine(
             _check_key(model.hosted.key_env, "hosted.key_env", here, env, "or take bridge out")
     if fleet.encrypt_key_env and not env.get(fleet.encrypt_key_env):
         what = f"{fleet.encrypt_key_env} is not set in the environment"
-        sheet.wrong(("fleet", "encrypt_key_env"), what)
+        found.wrong(("fleet", "encrypt_key_env"), what)
     if os.path.exists(fleet.directory) and not os.path.isdir(fleet.directory):
-        sheet.wrong(("fleet", "directory"), f"{fleet.directory} is not a directory")
+        found.wrong(("fleet", "directory"), f"{fleet.directory} is not a directory")
 
 
-def _check_key(name: str, where: str, sheet: ModelSheet, env: Mapping[str, str], need: str) -> None:
+def _check_key(name: str, where: str, found: ModelProblems, env: Mapping[str, str], need: str) -> None:
     key = env.get(name, "")
     if not key:
-        sheet.wrong([where], f"{name} is not set in the environment", f"export {name}=..., {need}")
+        found.wrong([where], f"{name} is not set in the environment", f"export {name}=..., {need}")
     elif not re.fullmatch(r"[!-~]+", key):
         hint = "a key is one word of letters, digits and signs; look for a space or a line end"
-        sheet.wrong([where], f"{name} does not hold an API key", hint)
+        found.wrong([where], f"{name} does not hold an API key", hint)
 
 
-def _check_file(model: ModelSettings, sheet: ModelSheet, weights_fault: WeightsFault) -> None:
+def _check_file(model: ModelSettings, found: ModelProblems, weights_fault: WeightsFault) -> None:
     path = model.engine.path
     try:
         if model.engine.kind != "llama.cpp":
             os.stat(path)
             fault = weights_fault(path) if model.engine.kind in ("vllm", "sglang", "transformers") else None
             if fault is not None:
-                sheet.wrong(["path"], *fault)
+                found.wrong(["path"], *fault)
             return
         with open(path, "rb") as file:
             magic = file.read(len(_GGUF))
     except FileNotFoundError:
-        sheet.wrong(["path"], f"no such file: {path}", "relative paths count from the file's directory")
+        found.wrong(["path"], f"no such file: {path}", "relative paths count from the file's directory")
     except IsADirectoryError:
-        sheet.wrong(["path"], f"{path} is a directory", "llama.cpp needs one GGUF file")
+        found.wrong(["path"], f"{path} is a directory", "llama.cpp needs one GGUF file")
     except OSError as error:
-        sheet.wrong(["path"], f"cannot read {path}: {error.strerror}")
+        found.wrong(["path"], f"cannot read {path}: {error.strerror}")
     else:
         if magic != _GGUF:
             hint = "llama.cpp reads GGUF files; for other weights choose another engine"
-            sheet.wrong(["path"], f"{path} is no GGUF file", hint)
+            found.wrong(["path"], f"{path} is no GGUF file", hint)
         elif (fault := weights_fault(path)) is not None:
-            sheet.wrong(["path"], *fault)
+            found.wrong(["path"], *fault)
 
 
-def _check_program(model: ModelSettings, sheet: ModelSheet, env: Mapping[str, str]) -> None:
+def _check_program(model: ModelSettings, found: ModelProblems, env: Mapping[str, str]) -> None:
     program = model.engine.command[0]
     if "{" in program or ("/" in program and not program.startswith("/")):
         return
     search = model.engine.env.get("PATH", env.get("PATH", os.defpath))
     if shutil.which(program, path=search) is None:
-        sheet.wrong(["command"], f"no program {program!r} here", "give its full path, or install it")
+        found.wrong(["command"], f"no program {program!r} here", "give its full path, or install it")
 
 
 def taken_ports(fleet: FleetSettings, *, engines: bool = True) -> Sequence[Problem]:
@@ -98,8 +97,8 @@ def taken_ports(fleet: FleetSettings, *, engines: bool = True) -> Sequence[Probl
     """
     gateway = fleet.gateway
     wanted = [
-        ("gateway.listen", gateway.host, gateway.port),
-        ("gateway.admin", gateway.admin_host, gateway.admin_port),
+        ("gateway.listen", *gateway.listen),
+        ("gateway.admin", *gateway.admin),
     ]
     if engines:
         wanted += [(f"models.{model.name}.port", "127.0.0.1", model.engine.port) for model in fleet.models]

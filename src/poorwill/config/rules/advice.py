@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from poorwill.config.cloud_rules import cloud_advice
-from poorwill.config.rules import said
+from poorwill.config.rules.cloud import cloud_advice
+from poorwill.config.values.scalars import in_seconds
 from poorwill.core.errors import Problem
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import SECOND_US, Tier
@@ -30,7 +30,7 @@ def advice(fleet: FleetSettings) -> Sequence[Problem]:
             found.append(Problem(where=f"{where}.memory", what=what, hint="set it"))
         age_us, budget_us = model.replica.hold.age_us, model.replica.wake.budget_us
         if age_us < budget_us:
-            what = f"{said(age_us)} is shorter than wake_budget_s, {said(budget_us)}"
+            what = f"{in_seconds(age_us)} is shorter than wake_budget_s, {in_seconds(budget_us)}"
             hint = "requests are failed before their budget has elapsed"
             found.append(Problem(where=f"{where}.hold.age_s", what=what, hint=hint))
     return found
@@ -54,6 +54,6 @@ def _silences(fleet: FleetSettings) -> Iterator[Problem]:
         ("commit_after_s", fleet.gateway.commit_after_us),
     ):
         if silent_us >= EDGE_CUT_US:
-            what = f"a held client hears nothing for {said(silent_us)}"
+            what = f"a held client hears nothing for {in_seconds(silent_us)}"
             hint = "proxies and load balancers begin to cut silent connections at 60 s"
             yield Problem(where=f"gateway.{key}", what=what, hint=hint)

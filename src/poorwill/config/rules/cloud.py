@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from poorwill.config.rules import ModelSheet, said
-from poorwill.config.sheet import Sheet
+from poorwill.config.problems import FileProblems, ModelProblems
+from poorwill.config.values.scalars import in_seconds
 from poorwill.core.errors import Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
@@ -17,13 +17,13 @@ ENOUGH_US = 600 * SECOND_US
 """A hibernation takes minutes; clouds publish no times."""
 
 
-def check_cloud(model: ModelSettings, sheet: ModelSheet) -> None:
+def check_cloud(model: ModelSettings, found: ModelProblems) -> None:
     """Report what does not fit a model on a rented machine."""
     if model.cloud is None:
         return
     wrong = [tier for tier in model.replica.park.ladder if tier not in TIERS]
     if wrong:
-        sheet.wrong(
+        found.wrong(
             ["ladder", "cloud"],
             f"{' and '.join(wrong)} cannot be done on a rented machine",
             f'write ladder = ["{TIERS[0]}", "{TIERS[1]}"]',
@@ -31,24 +31,24 @@ def check_cloud(model: ModelSettings, sheet: ModelSheet) -> None:
     zoned = "/" in model.cloud.machine
     if model.cloud.provider == "scaleway" and model.cloud.machine and not zoned:
         hint = 'write it before the id: "fr-par-2/11111111-..."'
-        sheet.wrong(["cloud.id", "cloud.provider"], "has no zone", hint)
+        found.wrong(["cloud.id", "cloud.provider"], "has no zone", hint)
     elif model.cloud.provider == "hyperstack" and zoned:
-        sheet.wrong(["cloud.id", "cloud.provider"], "is a number, without anything before it")
+        found.wrong(["cloud.id", "cloud.provider"], "is a number, without anything before it")
     for key in STARTING_KEYS:
-        if sheet.sheet.lines.has(("models", sheet.name, key)):
+        if found.found.lines.has(("models", found.name, key)):
             what = "is not for a model on a rented machine"
-            sheet.wrong([key], what, "the machine starts its engine itself, as its image says")
+            found.wrong([key], what, "the machine starts its engine itself, as its image says")
 
 
-def check_clouds(fleet: FleetSettings, sheet: Sheet) -> None:
+def check_clouds(fleet: FleetSettings, found: FileProblems) -> None:
     """Report machines and addresses that two models are said to have."""
     taken: dict[tuple[str, ...], str] = {}
     for model in fleet.models:
         cloud = model.cloud
-        if cloud is None or sheet.is_bad(("models", model.name, "cloud")):
+        if cloud is None or found.is_bad(("models", model.name, "cloud")):
             continue
-        here = ModelSheet(name=model.name, sheet=sheet)
-        for key, what in (("id", cloud.named), ("url", f"{cloud.host}:{cloud.port}")):
+        here = ModelProblems(name=model.name, found=found)
+        for key, what in (("id", cloud.named), ("url", str(cloud.engine))):
             other = taken.setdefault((key, what), model.name)
             if other != model.name:
                 hint = "one machine holds one replica"
@@ -68,19 +68,18 @@ def cloud_advice(fleet: FleetSettings) -> Iterator[Problem]:
     for model in rented:
         yield from _slow(f"models.{model.name}.park_limit_s", model.replica.park.limit_us)
         assert model.cloud is not None
-        if _public(model.cloud.host):
-            yield Problem(
-                where=f"models.{model.name}.cloud.url",
-                what=f"requests and answers go unencrypted to {model.cloud.host}, open to whoever reaches it",
-                hint="a private network, WireGuard or ssh -L between, and a firewall on the machine",
-            )
+        if _public(model.cloud.engine.host):
+            host = model.cloud.engine.host
+            what = f"requests and answers go unencrypted to {host}, open to whoever reaches it"
+            hint = "a private network, WireGuard or ssh -L between, and a firewall on the machine"
+            yield Problem(where=f"models.{model.name}.cloud.url", what=what, hint=hint)
     if rented and fleet.on_exit == "park":
         yield from _slow("fleet.exit_s", fleet.exit_us)
 
 
 def _slow(where: str, limit_us: int) -> Iterator[Problem]:
     if limit_us < ENOUGH_US:
-        what = f"{said(limit_us)} is short for a hibernation, which takes minutes"
+        what = f"{in_seconds(limit_us)} is short for a hibernation, which takes minutes"
         hint = "600 or more; cut short, the cloud goes on with it, and the ledger learns of it late"
         yield Problem(where=where, what=what, hint=hint)
 

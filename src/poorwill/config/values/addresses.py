@@ -1,0 +1,92 @@
+"""Readers of paths and addresses: files, addresses to listen on, and addresses of engines."""
+
+import os.path
+import re
+
+from poorwill.config.problems import FileProblems, Location
+from poorwill.config.values.scalars import BadValue, Json, ScalarReader, quoted, text_of, toml_name
+from poorwill.core.settings import Address
+
+_HOST = re.compile(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:.]+(%\w+)?")
+_ENGINE_URL = re.compile(r"http://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?/?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""`owner/name` on the Hugging Face hub; a relative path can look the same."""
+
+
+def absolute(path: str, found: FileProblems) -> str:
+    """Return a path as counted from the directory of `fleet.toml`, `~` being the home directory."""
+    if found.home and (path == "~" or path.startswith("~/")):
+        path = found.home + path[1:]
+    return os.path.normpath(os.path.join(found.base, path))
+
+
+class FileReader:
+    """Reads a path; a relative one counts from the directory of `fleet.toml`, `~` is the home directory."""
+
+    def __init__(self, *, or_hub: bool) -> None:
+        """`or_hub` leaves `owner/name`, a model id of the hub, as it is; `load` looks for the file later."""
+        self._or_hub = or_hub
+        self.words = "a path, relative to the file" + (", or a model id of the hub" if or_hub else "")
+        self.schema: Json = {"type": "string", "minLength": 1}
+
+    def read(self, raw: object, at: Location) -> object:
+        """Return the absolute path."""
+        if not isinstance(raw, str):
+            return at.wrong(f"must be a path, not {toml_name(raw)}")
+        if not raw.strip() or "\0" in raw:
+            return at.wrong("must be a path, not empty")
+        if self._or_hub and _HUB_ID.fullmatch(raw):
+            return raw
+        return absolute(raw, at.found)
+
+    def show(self, value: object) -> str:
+        """Return the path in quotes."""
+        return quoted(value)
+
+
+def listen_addresses() -> ScalarReader:
+    """Return the reader of `"HOST:PORT"`, `"[IPV6]:PORT"` and `":PORT"`, every address of the machine."""
+    example = "e.g. 127.0.0.1:8080"
+
+    def parse(raw: object) -> Address:
+        if isinstance(raw, int) and not isinstance(raw, bool):
+            raise BadValue(f"must be an address, not {toml_name(raw)}", f'write "127.0.0.1:{raw}"')
+        text = text_of(raw, "an address")
+        host, colon, digits = text.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise BadValue(f"{text!r} is not an address", "put IPv6 in brackets: [::1]:8080")
+        if not colon or not re.fullmatch(r"\d{1,5}", digits) or int(digits) > 65_535:
+            raise BadValue(f"{text!r} has no port from 0 to 65535", example)
+        if not _HOST.fullmatch(host):
+            raise BadValue(f"{host!r} is not a host", example)
+        return Address(host or "0.0.0.0", int(digits))
+
+    return ScalarReader(
+        words='an address: `"127.0.0.1:8080"`; port 0 takes a free one',
+        parse=parse,
+        schema={"type": "string", "pattern": r"^.*:\d{1,5}$"},
+    )
+
+
+def engine_urls() -> ScalarReader:
+    """Return the reader of the address of an engine on another machine: `"http://HOST:PORT"`."""
+
+    def parse(raw: object) -> Address:
+        text = text_of(raw, "an address")
+        if text.startswith("https:"):
+            hint = "poorwill speaks plain HTTP to engines: use a private network, WireGuard or ssh -L"
+            raise BadValue("https is not spoken to engines", hint)
+        match = _ENGINE_URL.fullmatch(text)
+        port = int(match[2] or 80) if match else 0
+        if match is None or not 0 < port <= 65_535:
+            raise BadValue(f"{text!r} is not an engine's address", "e.g. http://203.0.113.7:8000")
+        return Address(match[1].strip("[]"), port)
+
+    return ScalarReader(
+        words='an address: `"http://203.0.113.7:8000"`',
+        parse=parse,
+        schema={"type": "string", "pattern": r"^http://[^/]+/?$"},
+        shown=lambda value: quoted(f"http://{value}"),
+    )

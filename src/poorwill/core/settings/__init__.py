@@ -1,0 +1,49 @@
+"""What a fleet is configured to do, as plain values, and the only list of the keys of `fleet.toml`.
+
+Each attribute is a key. Name, type and default are its own; the text below it is its meaning, which the
+manual and the JSON Schema print; `notation` has the marks for what is left. `*_us` are microseconds, `*_nusd`
+nano-dollars. `poorwill.config` makes these objects from TOML; nobody else does but tests.
+"""
+
+from poorwill.core.settings.fleet import FleetSettings, GatewaySettings, RateSettings, SpendSettings
+from poorwill.core.settings.model import (
+    CloudSettings,
+    EngineName,
+    EngineSettings,
+    FloorSettings,
+    FloorWindow,
+    HoldSettings,
+    HostedSettings,
+    ModelSettings,
+    OptionKind,
+    OptionKinds,
+    ParkSettings,
+    PolicyName,
+    PolicySettings,
+    ReplicaSettings,
+    WakeSettings,
+)
+from poorwill.core.settings.notation import Address
+
+__all__ = [
+    "Address",
+    "CloudSettings",
+    "EngineName",
+    "EngineSettings",
+    "FleetSettings",
+    "FloorSettings",
+    "FloorWindow",
+    "GatewaySettings",
+    "HoldSettings",
+    "HostedSettings",
+    "ModelSettings",
+    "OptionKind",
+    "OptionKinds",
+    "ParkSettings",
+    "PolicyName",
+    "PolicySettings",
+    "RateSettings",
+    "ReplicaSettings",
+    "SpendSettings",
+    "WakeSettings",
+]

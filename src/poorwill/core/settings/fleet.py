@@ -1,0 +1,135 @@
+"""The settings of a whole fleet: the keys of `[fleet]`, `[gateway]`, `[[rates]]` and `[spend]`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from poorwill.core.settings.model import ModelSettings
+from poorwill.core.settings.notation import Address, Bounds, EnvName, FileKey, Mark, Matching, OrZero
+from poorwill.core.words import SECOND_US, ModelName, Tier
+
+_LISTEN = Address("127.0.0.1", 8080)
+_ADMIN = Address("127.0.0.1", 8081)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """The two listeners, and what they accept."""
+
+    listen: Address = _LISTEN
+    """The address that clients connect to."""
+    admin: Address = _ADMIN
+    """The address of status, metrics, events and the dashboard; keep it on loopback."""
+    heartbeat_us: int = 5 * SECOND_US
+    """How often a held client is sent something to keep its connection open."""
+    commit_after_us: OrZero = 15 * SECOND_US
+    """How long a held JSON answer stays silent before a 200 is committed for heartbeats."""
+    interim_agents: tuple[Annotated[str, Bounds(least=1)], ...] = (
+        "OpenAI/",
+        "AsyncOpenAI/",
+        "Anthropic/",
+        "AsyncAnthropic/",
+    )
+    """Prefixes of the User-Agent of clients that accept 102 responses."""
+    max_body_bytes: Annotated[int, Bounds(least=1)] = 32 * 2**20
+    """The largest request body."""
+    max_header_bytes: Annotated[int, Bounds(least=1)] = 64 * 2**10
+    """The largest request head."""
+    max_headers: Annotated[int, Bounds(least=1, most=10_000)] = 100
+    """The most header fields in a request."""
+    head_timeout_us: int = 30 * SECOND_US
+    """How long a client may take to send the head."""
+    body_timeout_us: int = 120 * SECOND_US
+    """How long a client may take to send the body."""
+    idle_timeout_us: int = 600 * SECOND_US
+    """How long a client's connection stays open between requests."""
+    upstream_timeout_us: int = 600 * SECOND_US
+    """How long an engine may take without sending a byte."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateSettings:
+    """What a replica's time costs. The rate that names the most (replica, driver, model) holds, and of
+    several the one that took effect last. A stretch of time that crosses a change is priced in parts; a later
+    configuration does not change what the ledger has priced. Without rates the bill counts seconds only."""
+
+    effective_us: Annotated[int, FileKey("effective"), Mark.DATE] = 0
+    """From when the rate holds; always, if not given."""
+    active_nusd_h: int
+    """Dollars an hour while a replica is not parked."""
+    parked_nusd_h: Mapping[Tier, int] = field(default_factory=dict)
+    """Dollars an hour while parked, by tier. A tier not named costs nothing, but `asleep` costs the active
+    rate: its host runs on."""
+    storage_nusd_gb_month: int = 0
+    """Dollars a month for each GB of snapshot."""
+    increment_us: int = 1
+    """The provider's billing increment: active time is rounded up to it."""
+    minimum_us: OrZero = 0
+    """The least active time the provider charges for."""
+    currency: Annotated[str, Matching("[A-Z]{3}", "a currency's three letters")] = "USD"
+    """The currency of the invoice."""
+    source: str = ""
+    """The source of the rate: a price list, a contract."""
+    model: ModelName | None = None
+    """Only for this model; for all, if not given."""
+    replica: str | None = None
+    """Only for this replica, `NAME-0`; for all, if not given."""
+    driver: str | None = None
+    """Only for replicas that this driver started; for all, if not given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendSettings:
+    """The spend breaker. When a limit is reached wakes stop and requests get `spend_limit`. Amounts are in
+    the currency of the rates, which must all have the same."""
+
+    day_nusd: int | None = None
+    """The most for a day (UTC)."""
+    month_nusd: int | None = None
+    """The most for a month (UTC)."""
+    model_day_nusd: Mapping[str, int] = field(default_factory=dict)
+    """The most for a day, by model."""
+    model_month_nusd: Mapping[str, int] = field(default_factory=dict)
+    """The most for a month, by model."""
+    key_day_nusd: Mapping[str, int] = field(default_factory=dict)
+    """The most for a day, by API key."""
+    key_month_nusd: Mapping[str, int] = field(default_factory=dict)
+    """The most for a month, by API key."""
+    warn_share: float = 0.8
+    """The share of a limit from which on there is a warning."""
+    currency: Annotated[str, Mark.NOT_A_KEY] = "USD"
+
+    @property
+    def any_limit(self) -> bool:
+        """Whether there is a limit."""
+        by_name = (self.model_day_nusd, self.model_month_nusd, self.key_day_nusd, self.key_month_nusd)
+        return self.day_nusd is not None or self.month_nusd is not None or any(by_name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSettings:
+    """The fleet as a whole."""
+
+    directory: Annotated[str, Mark.FILE] = "."
+    """The directory of ledger, snapshots, logs and the lock."""
+    on_exit: Literal["park", "leave", "stop"] = "park"
+    """What a graceful shutdown does with ready replicas: park them by snapshot, leave them running to be
+    adopted by the next start, or stop them."""
+    exit_us: int = 60 * SECOND_US
+    """How long a graceful shutdown may take."""
+    snapshot_quota_bytes: int = 0
+    """How much the snapshots may take on disk; 0: as much as there is."""
+    memory_bytes: int = 0
+    """What all ready replicas may need together; 0 is unbounded."""
+    reap_orphans: bool = False
+    """End engines and delete snapshots that poorwill made and nobody owns; else they are only reported."""
+    encrypt_key_env: EnvName = ""
+    """The environment variable that holds the key that snapshots are encrypted with."""
+    guest_memory: Literal["file", "anonymous"] = "file"
+    """How the memory of a running virtual machine is kept: in a file, which a park only syncs, or in no file,
+    so that a park writes all of it (mapped-ram). Encrypted, always in no file."""
+    models: Annotated[tuple[ModelSettings, ...], Mark.NOT_A_KEY]
+    gateway: Annotated[GatewaySettings, Mark.NOT_A_KEY] = field(default_factory=GatewaySettings)
+    rates: Annotated[tuple[RateSettings, ...], Mark.NOT_A_KEY] = ()
+    spend: Annotated[SpendSettings, Mark.NOT_A_KEY] = field(default_factory=SpendSettings)
+    source: Annotated[str, Mark.NOT_A_KEY] = "fleet.toml"

@@ -1,0 +1,258 @@
+"""The settings of one model: the keys of `[models.NAME]` and `[defaults]`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from poorwill.core.settings.notation import (
+    Address,
+    Bounds,
+    EnvName,
+    FileKey,
+    Mark,
+    Matching,
+    NotEmpty,
+    OrZero,
+)
+from poorwill.core.words import SECOND_US, ModelName, Phase, Tier
+
+EngineName = Literal["llama.cpp", "command", "toy", "transformers", "vllm", "sglang", "ollama"]
+PolicyName = Literal["break-even", "fixed", "ladder", "adaptive"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldSettings:
+    """Bounds of the hold queue."""
+
+    count: Annotated[int, Bounds(most=1_000_000)] = 256
+    """How many requests may wait for a wake; beyond it they get 429. 0 holds nothing: the first request is
+    refused, and the wake starts all the same."""
+    bytes: int = 64 * 2**20
+    """How much the bodies of held requests may take together."""
+    age_us: int = 600 * SECOND_US
+    """How long one request may be held."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeSettings:
+    """Bounds and back-off of wakes."""
+
+    budget_us: Annotated[int, FileKey("wake_budget_s")] = 300 * SECOND_US
+    """The hard bound on a wake, from the first held request to readiness. Then held requests get 504, and
+    the wake goes on."""
+    cap_us: Annotated[int, FileKey("wake_cap_s")] = 900 * SECOND_US
+    """When a wake that outlived its budget is torn down."""
+    backoff_us: Annotated[OrZero, FileKey("wake_backoff_s")] = 5 * SECOND_US
+    """Pause after a failed wake; doubles with each failure in a row."""
+    backoff_max_us: Annotated[OrZero, FileKey("wake_backoff_max_s")] = 900 * SECOND_US
+    """The longest such pause."""
+    stable_us: OrZero = 60 * SECOND_US
+    """An engine that dies sooner than this after a wake counts as a failed wake."""
+    phase_limits_us: Annotated[Mapping[Phase, int], Mark.MERGES] = field(default_factory=dict)
+    """How long single phases of a wake may take; a phase that takes longer fails the wake."""
+    expected_us: Annotated[Mapping[Tier, int], Mark.NOT_A_KEY] = field(default_factory=dict)
+    """The predicted duration of a wake from a tier, until one has been measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkSettings:
+    """How a replica is parked."""
+
+    ladder: Annotated[tuple[Tier, ...], Bounds(least=1)] = (Tier.COLD,)
+    """The tiers a replica goes down as it stays idle, from shallow to deep, ending in `cold`. A tier that
+    does not work on this machine is skipped, and poorwill says so. A model with a `cloud` has `hibernated`
+    and `cold`, one without all the others."""
+    drain_us: OrZero = 60 * SECOND_US
+    """How long a park waits for requests in flight."""
+    limit_us: Annotated[int, FileKey("park_limit_s")] = 120 * SECOND_US
+    """A park that takes longer has failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaSettings:
+    """Everything `core.machine.step` needs to know about one replica."""
+
+    model: Annotated[ModelName, Mark.NOT_A_KEY]
+    max_concurrency: Annotated[int, Bounds(most=1_000_000)] = 0
+    """Requests the engine gets at once; 0 is unlimited."""
+    wake: Annotated[WakeSettings, Mark.SPREAD] = field(default_factory=WakeSettings)
+    hold: Annotated[HoldSettings, Mark.MERGES] = field(default_factory=HoldSettings)
+    """Bounds of the hold queue; beyond them a request gets 429 with Retry-After."""
+    park: Annotated[ParkSettings, Mark.SPREAD] = field(default_factory=ParkSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """How a model's engine is started."""
+
+    kind: Annotated[EngineName, FileKey("engine")] = "llama.cpp"
+    """`llama.cpp` is embedded and needs nothing else; `vllm`, `sglang`, `transformers` and `ollama` must be
+    installed; `command` starts any OpenAI-compatible server."""
+    path: Annotated[str, Mark.FILE_OR_HUB] = ""
+    """The model file (a GGUF for `llama.cpp`) or directory; for the other engines also a model id of the
+    hub."""
+    command: Annotated[tuple[str, ...], Bounds(least=1)] = ()
+    """For `command`: program and arguments; `{port}`, `{host}`, `{path}` and `{name}` are filled in. For the
+    other installed engines: what to start instead of the engine's usual program."""
+    args: tuple[str, ...] = ()
+    """Arguments added to those poorwill gives the engine."""
+    env: Annotated[Mapping[str, str], Mark.MERGES] = field(default_factory=dict)
+    """Environment variables for the engine."""
+    options: Annotated[Mapping[str, str | int | float | bool], Mark.MERGES] = field(default_factory=dict)
+    """Options of the engine itself: `gpu_layers = 8` is given to it as `--gpu-layers 8`."""
+    ready_path: Annotated[str, Matching(r"/\S*", "a path that begins with /")] = ""
+    """The path that answers 200 once the engine is ready; the engine's own if not given."""
+    port: Annotated[int, Bounds(most=65_535)] = 0
+    """The engine's port on loopback; 0: poorwill chooses a free one and keeps it."""
+    engine_model: str = ""
+    """The name the engine knows the model by, if it differs from NAME: requests reach it under that name."""
+    context: Annotated[int, Bounds(least=1, most=2**24)] = 4096
+    """The longest context, in tokens."""
+
+
+class OptionKind(StrEnum):
+    """What an engine takes for one of its own options; worded as messages say it."""
+
+    WHOLE = "a whole number"
+    NUMBER = "a number"
+    FLAG = "true or false"
+
+
+OptionKinds = Mapping[str, OptionKind | tuple[str, ...]]
+"""An engine's options by name; a tuple lists the texts it may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """Which parking policy runs, and which one is computed beside it in shadow."""
+
+    name: Annotated[PolicyName, Mark.BARE] = "break-even"
+    """`break-even` parks when staying ready has cost as much as parking and waking would; `fixed` after
+    `idle_s`; `ladder` goes down tier by tier on the lower envelope of the tiers' cost lines; `adaptive`
+    learns the model's own gaps by hour of week."""
+    idle_us: int | None = None
+    """For `fixed`: how long an idle replica lingers before it is parked. Shorter than the break-even, once
+    wakes and parks were measured, is an error of `check`."""
+    allow_short_idle: bool = False
+    """For `fixed`: `idle_s` may be shorter than the break-even."""
+    rungs_us: Mapping[Tier, int] = field(default_factory=dict)
+    """For `fixed`: idle time before each deeper tier of the ladder, counted from the last completion."""
+    wait_nusd_s: int = 0
+    """For `adaptive` and `ladder`: what it is worth that one request is held one second less."""
+    shadow: PolicyName | Literal[""] = ""
+    """A second policy that is only computed, for comparison; it parks nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloorWindow:
+    """A window of the week in which the replica must be ready, in a time zone's own local time."""
+
+    days: Annotated[tuple[int, ...], Mark.WEEKDAYS] = tuple(range(7))
+    """Days on which the window begins."""
+    start_minute: Annotated[int, FileKey("from"), Mark.TIME_OF_DAY]
+    """When it begins, in the zone's own time."""
+    end_minute: Annotated[int, FileKey("to"), Mark.TIME_OF_DAY]
+    """When it ends; if that is not after `from`, on the next day."""
+    zone: Annotated[str, Mark.TIME_ZONE] = "UTC"
+    """The time zone."""
+    name: str = ""
+    """A name for the ledger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloorSettings:
+    """The least number of ready replicas: always, or within windows."""
+
+    always: Annotated[bool, Mark.BARE] = False
+    """Keep the replica ready always."""
+    windows: Annotated[tuple[FloorWindow, ...], Mark.BARE] = ()
+    """Keep the replica ready within these windows of the week."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedSettings:
+    """The hosted API a model is compared with, in the bill and in plans; with `bridge`, the one that serves
+    while the replica cannot."""
+
+    provider: NotEmpty
+    """The provider's name in the price list, such as `openai`."""
+    model: NotEmpty
+    """The provider's name for the model."""
+    bridge: bool = False
+    """Send requests there while the replica cannot serve them. That gives their text to the provider and
+    costs what the provider charges; without it nothing is ever sent."""
+    url: Annotated[str, Matching(r"https?://[^\s/?#@]+(/[^\s?#]*)?", "the URL of an API")] = ""
+    """For `bridge`: the base URL of the OpenAI-compatible API, or of Anthropic's, such as
+    `https://api.groq.com/openai/v1`."""
+    key_env: EnvName = ""
+    """For `bridge`: the environment variable that holds the API key. It must be set when `serve` starts."""
+    when: Literal["waking", "failed"] = "waking"
+    """For `bridge`: `waking` sends every request that finds the model not ready, so that nobody waits;
+    `failed` holds it, and sends it only if its wake fails or takes too long."""
+    input_nusd_mtok: int | None = None
+    """Dollars per million tokens in, if the public price list has no price or another one."""
+    output_nusd_mtok: int | None = None
+    """Dollars per million tokens out, likewise."""
+
+    @property
+    def name(self) -> str:
+        """Return provider/model."""
+        return f"{self.provider}/{self.model}"
+
+    @property
+    def bridge_words(self) -> str:
+        """Say what the bridge does, for people."""
+        when = "while it wakes" if self.when == "waking" else "when a wake fails"
+        return f"bridge to {self.name} {when}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudSettings:
+    """The rented machine that a model's engine is on: its cloud parks it, and it starts the engine itself."""
+
+    provider: Literal["hyperstack", "scaleway"]
+    """Who rents the machine out."""
+    machine: Annotated[
+        str,
+        FileKey("id"),
+        Matching(r"([A-Za-z0-9-]{1,32}/)?[A-Za-z0-9_-]{1,64}", "the id of a machine"),
+    ]
+    """The machine's id at its provider, as text; for `scaleway` with its zone before it:
+    `"fr-par-2/11111111-..."`."""
+    engine: Annotated[Address, FileKey("url"), Mark.ENGINE_URL]
+    """The address of the machine's engine. The machine starts it by itself when it boots, e.g. as a systemd
+    unit; the address must stay the same."""
+    key_env: EnvName
+    """The environment variable that holds the provider's API key."""
+    api: Annotated[str, Matching(r"(https?://\S+)?", "an http or https address")] = ""
+    """The address of the provider's API, if it is not the usual one."""
+
+    @property
+    def named(self) -> str:
+        """The machine's name in the ledger and for people."""
+        return f"{self.provider} {self.machine}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """One table for each model; NAME is what clients write in `model=`. Names with dots or slashes stand in
+    quotes: `[models."org/model-7b"]`."""
+
+    name: Annotated[ModelName, Mark.NOT_A_KEY]
+    engine: Annotated[EngineSettings, Mark.SPREAD]
+    replica: Annotated[ReplicaSettings, Mark.SPREAD]
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    """When an idle replica is parked, and how deep."""
+    floor: FloorSettings = field(default_factory=FloorSettings)
+    """When the replica must be ready even if nobody asks: always, or in windows of the week."""
+    memory_bytes: int = 0
+    """What the replica needs while ready, for `[fleet] memory`; 0 is unknown."""
+    priority: Annotated[int, Bounds(least=-1_000_000, most=1_000_000)] = 0
+    """Who gives way when memory or disk runs short: the lower priority is parked, or loses its snapshot,
+    first."""
+    hosted: HostedSettings | None = None
+    """The hosted API that the model is compared with in the bill, and the bridge to it, if wanted."""
+    cloud: CloudSettings | None = None
+    """The rented machine that the model's engine is on, if it is not this one: poorwill starts nothing there,
+    has its provider hibernate the machine and restore it. docs/hibernated.md says more."""
