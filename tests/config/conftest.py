@@ -8,7 +8,7 @@ from poorwill.core.errors import ConfigFault
 from poorwill.core.settings import FleetSettings
 
 TOY = '[models.toy]\nengine = "toy"\n'
-"""The least valid file."""
+"""The smallest valid file."""
 
 Write = Callable[[str], Path]
 

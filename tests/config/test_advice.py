@@ -1,8 +1,8 @@
-"""What is allowed but probably not meant is said, and a well-made file draws no remark."""
+"""Warnings about what is allowed but probably not meant; a good file has none."""
 
 import pytest
 
-from poorwill.config import advice
+from poorwill.config.rules.advice import advice
 
 from .conftest import Write, read
 
@@ -40,6 +40,6 @@ def test_each_oddity_is_one_warning(write: Write, text: str, where: str) -> None
     assert found.startswith(f"{where}: ")
 
 
-def test_a_model_that_never_parks_may_have_a_short_ladder(write: Write) -> None:
+def test_a_floor_allows_a_short_ladder(write: Write) -> None:
     text = QUIET.replace('ladder = ["frozen", "cold"]', "floor = true")
     assert warned(write, text) == []

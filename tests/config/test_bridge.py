@@ -1,8 +1,9 @@
-"""The keys of a bridge: off unless asked for, and every mistake in one is told, each with its line."""
+"""The keys of a bridge: off by default, and every mistake is reported with its line."""
 
 import pytest
 
-from poorwill.config import load_fleet, schema
+from poorwill.config import load_fleet
+from poorwill.config.manual import schema
 from poorwill.core.settings import HostedSettings
 
 from .conftest import TOY, Write, problems_of, read
@@ -11,7 +12,7 @@ LEADS = 'provider = "groq"\nmodel = "llama"\nurl = "https://api.groq.com/openai/
 HOSTED = TOY + "[models.toy.hosted]\n" + LEADS
 
 
-def test_a_hosted_api_is_only_compared_with_unless_the_bridge_is_asked_for(write: Write) -> None:
+def test_no_bridge_by_default(write: Write) -> None:
     hosted = read(write(HOSTED)).models[0].hosted
     assert hosted is not None and not hosted.bridge
     assert not HostedSettings(provider="a", model="b").bridge
@@ -36,7 +37,7 @@ def test_a_whole_bridge_is_read(write: Write) -> None:
     assert model.hosted.bridge_words == "bridge to groq/llama when a wake fails"
 
 
-def test_the_key_is_asked_of_the_machine_that_serves_alone(write: Write) -> None:
+def test_the_bridge_key_must_be_set_to_serve(write: Write) -> None:
     path = write(HOSTED + "bridge = true\n")
     assert problems_of(path) == [
         "line 7: models.toy.hosted.key_env: GROQ is not set in the environment "
@@ -49,7 +50,7 @@ def test_the_key_is_asked_of_the_machine_that_serves_alone(write: Write) -> None
     assert problems_of(write(HOSTED)) == [], "no bridge, no key"
 
 
-def test_everything_that_is_missing_is_told_at_once(write: Write) -> None:
+def test_all_missing_keys_are_reported(write: Write) -> None:
     text = TOY + 'hosted = { provider = "groq", model = "llama", bridge = true, input_usd_mtok = 1 }\n'
     told = problems_of(write(text))
     assert [problem.partition(": ")[2].partition(" (")[0] for problem in told] == [
@@ -72,7 +73,7 @@ def test_everything_that_is_missing_is_told_at_once(write: Write) -> None:
         ("bridge = 1", "must be true or false"),
     ],
 )
-def test_a_bad_value_is_told(write: Write, line: str, told: str) -> None:
+def test_a_bad_value_is_reported(write: Write, line: str, told: str) -> None:
     key = line.partition(" ")[0]
     kept = [one for one in (HOSTED + "bridge = true\n").splitlines() if not one.startswith(key)]
     [problem] = problems_of(write("\n".join([*kept, line])), GROQ="sk-1")
@@ -80,12 +81,12 @@ def test_a_bad_value_is_told(write: Write, line: str, told: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9", "localhost:9", "[::1]:9"])
-def test_this_machine_alone_may_be_reached_in_the_clear(write: Write, host: str) -> None:
+def test_only_loopback_may_use_http(write: Write, host: str) -> None:
     text = HOSTED.replace("https://api.groq.com/openai", f"http://{host}") + "bridge = true\n"
     assert problems_of(write(text), GROQ="sk-1") == []
 
 
-def test_limits_in_another_currency_than_the_bridges_limit_nothing(write: Write) -> None:
+def test_limits_and_bridge_need_one_currency(write: Write) -> None:
     money = '[spend]\nday_usd = 1\n[[rates]]\nactive_usd_h = 1\ncurrency = "EUR"\n'
     assert problems_of(write(HOSTED + money), GROQ="sk-1") == []
     [problem] = problems_of(write(HOSTED + "bridge = true\n" + money), GROQ="sk-1")

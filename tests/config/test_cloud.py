@@ -1,8 +1,8 @@
-"""Models on rented machines: what their keys mean, and what does not go together."""
+"""The keys of models on rented machines, and which of them exclude each other."""
 
 import pytest
 
-from poorwill.config import advice
+from poorwill.config.rules.advice import advice
 from poorwill.core.settings import Address, CloudSettings
 from poorwill.core.words import Tier
 
@@ -22,7 +22,7 @@ key_env = "HYPERSTACK_API_KEY"
 KEY = {"HYPERSTACK_API_KEY": "secret"}
 
 
-def test_a_model_on_a_rented_machine_needs_no_path(write: Write):
+def test_a_rented_model_needs_no_path(write: Write):
     (model,) = read(write(BIG), **KEY).models
     assert model.cloud == CloudSettings(
         provider="hyperstack",
@@ -116,12 +116,12 @@ BAD = [
 
 
 @pytest.mark.parametrize(("old", "new", "said"), BAD)
-def test_what_does_not_fit_is_told_with_its_line(write: Write, old: str, new: str, said: str):
+def test_bad_cloud_keys_are_reported(write: Write, old: str, new: str, said: str):
     problems = problems_of(write(BIG.replace(old, new)), **KEY)
     assert any(problem.startswith(said) for problem in problems), problems
 
 
-def test_the_key_must_be_in_the_environment_and_is_not_told(write: Write):
+def test_the_cloud_key_must_be_set(write: Write):
     (problem,) = problems_of(write(BIG))
     assert problem == (
         "line 9: models.big.cloud.key_env: HYPERSTACK_API_KEY is not set in the environment "
@@ -141,7 +141,7 @@ def test_a_machine_holds_one_replica(write: Write):
     assert "line 16: models.other.cloud.id: hyperstack 12345 belongs to model big" in problem
 
 
-def test_what_the_defaults_say_of_engines_here_does_not_count_there(write: Write):
+def test_engine_defaults_skip_rented_models(write: Write):
     defaults = '[defaults]\nargs = ["--fast"]\nenv = { A = "b" }\n'
     assert problems_of(write(defaults + BIG), **KEY) == []
 
@@ -151,7 +151,7 @@ def warned(write: Write, text: str) -> list[str]:
     return [f"{problem.where}: {problem.what}" for problem in advice(fleet)]
 
 
-def test_limits_that_are_short_for_a_cloud_and_open_addresses_are_warned_of(write: Write):
+def test_short_limits_and_open_addresses_warn(write: Write):
     assert warned(write, "[fleet]\nexit_s = 900\n" + BIG) == []
     text = BIG.replace("park_limit_s = 900\n", "").replace("203.0.113.7", "8.8.8.8")
     assert warned(write, text) == [
@@ -161,7 +161,7 @@ def test_limits_that_are_short_for_a_cloud_and_open_addresses_are_warned_of(writ
     ]
 
 
-def test_a_model_that_is_to_be_hibernated_and_is_nowhere_is_warned_of(write: Write):
+def test_hibernated_needs_a_cloud(write: Write):
     text = '[models.toy]\nengine = "toy"\nladder = ["hibernated", "cold"]\n'
     assert warned(write, text) == [
         "models.toy.ladder: hibernated is skipped: the model is on no rented machine"

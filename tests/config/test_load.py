@@ -1,4 +1,4 @@
-"""What a good file means, and that everything wrong with a bad one is told at once, with its line."""
+"""A good file is read; every problem of a bad one is reported at once, with its line."""
 
 from pathlib import Path
 from typing import get_args
@@ -25,7 +25,7 @@ from poorwill.engines.kinds import ENGINE_KINDS
 from .conftest import TOY, Write, problems_of, read
 
 
-def test_the_least_file_has_cores_defaults_and_its_own_directory(write: Write, tmp_path: Path) -> None:
+def test_the_smallest_file_has_the_defaults(write: Write, tmp_path: Path) -> None:
     fleet = read(write(TOY))
     model = fleet.models[0]
     assert fleet.directory == str(tmp_path)
@@ -88,7 +88,7 @@ model_day_usd = { "org/model-7b.Q4" = 4.5 }
 """.replace("24:00:00", '"24:00"')
 
 
-def test_every_kind_of_value_arrives_in_cores_units(write: Write, tmp_path: Path) -> None:
+def test_values_arrive_in_core_units(write: Write, tmp_path: Path) -> None:
     fleet = read(write(FULL), K="secret")
     (model,) = fleet.models
     assert fleet.directory == str(tmp_path / "state")
@@ -127,7 +127,7 @@ def test_every_kind_of_value_arrives_in_cores_units(write: Write, tmp_path: Path
     assert fleet.spend.model_day_nusd == {"org/model-7b.Q4": 4_500_000_000}
 
 
-def test_defaults_lie_under_each_model_and_tables_are_completed(write: Write) -> None:
+def test_defaults_complete_each_model(write: Write) -> None:
     fleet = read(
         write("""\
 [defaults]
@@ -154,7 +154,7 @@ env.B = "2"
     assert b.policy == PolicySettings(name="break-even"), "a policy is replaced as a whole"
 
 
-def test_everything_wrong_is_told_at_once_with_line_and_hint(write: Write) -> None:
+def test_all_problems_are_reported_at_once(write: Write) -> None:
     found = problems_of(
         write("""\
 [fleet]
@@ -198,7 +198,7 @@ active_usd_h = 1
         assert any(one.startswith(start) for one in found), (start, found)
 
 
-def test_a_bad_rate_hides_no_mistake_of_another(write: Write) -> None:
+def test_every_bad_rate_is_reported(write: Write) -> None:
     bad = '[[rates]]\nactive_usd_h = "free"\n[[rates]]\nactive_usd_h = 1\nmodel = "toi"\n'
     found = problems_of(write(TOY + bad))
     assert [one.partition(" (")[0] for one in found] == [
@@ -304,27 +304,27 @@ def test_a_bad_rate_hides_no_mistake_of_another(write: Write) -> None:
         ('[fleet]\nreap_orphans="true"\n' + TOY, "must be true or false, not text (write true without"),
     ],
 )  # fmt: skip
-def test_one_mistake_is_one_problem_that_says_where_and_what(write: Write, text: str, expected: str) -> None:
+def test_one_mistake_is_one_problem(write: Write, text: str, expected: str) -> None:
     found = problems_of(write(text), PATH="/usr/bin:/bin")
     assert len([one for one in found if expected in one]) == 1, found
     ignored = "is missing" if "floor" in text else None
     assert len([one for one in found if ignored is None or ignored not in one]) <= 1, found
 
 
-def test_an_encryption_key_must_be_in_the_environment(write: Write) -> None:
+def test_the_encryption_key_must_be_set(write: Write) -> None:
     path = write(TOY + '[fleet]\nencrypt_key_env="EK"\n')
     assert len(problems_of(path)) == 1
     assert problems_of(path, EK="2") == []
     assert load_fleet(str(path), {}, machine=False).encrypt_key_env == "EK"
 
 
-def test_a_verb_that_only_looks_does_without_the_model_file(write: Write) -> None:
+def test_other_verbs_need_no_model_file(write: Write) -> None:
     path = write('[models.x]\npath="moved.gguf"\n')
     assert len(problems_of(path)) == 1
     assert load_fleet(str(path), {}, machine=False).models[0].name == "x"
 
 
-def test_paths_count_from_the_file_and_tilde_is_home(write: Write, tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_file(write: Write, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "h.gguf").write_bytes(b"GGUF")
     path = write('[models.x]\npath="~/h.gguf"\n[models.y]\npath="./a/../m.gguf"\n')
@@ -333,14 +333,14 @@ def test_paths_count_from_the_file_and_tilde_is_home(write: Write, tmp_path: Pat
     assert y.engine.path == str(tmp_path / "m.gguf")
 
 
-def test_a_hub_id_stays_a_hub_id_unless_such_a_directory_exists(write: Write, tmp_path: Path) -> None:
+def test_a_hub_id_is_no_path_unless_it_exists(write: Write, tmp_path: Path) -> None:
     path = write('[models.x]\nengine="vllm"\npath="Qwen/Qwen3-0.6B"\n')
     assert read(path).models[0].engine.path == "Qwen/Qwen3-0.6B"
     (tmp_path / "Qwen" / "Qwen3-0.6B").mkdir(parents=True)
     assert read(path).models[0].engine.path == str(tmp_path / "Qwen" / "Qwen3-0.6B")
 
 
-def test_syntax_errors_do_not_hide_what_is_wrong_further_down(write: Write) -> None:
+def test_syntax_errors_hide_nothing_below(write: Write) -> None:
     found = problems_of(
         write("""\
 [models.a
@@ -357,11 +357,11 @@ on_exit = "parc"
 """)
     )
     assert [one.split(":")[0] for one in found] == [f"line {n}" for n in (1, 5, 6, 7, 8, 9, 11)]
-    assert "text stands in quotes" in found[1]
-    assert "small letters" in found[2]
+    assert "put text in quotes" in found[1]
+    assert "lower case" in found[2]
 
 
-def test_what_an_unclosed_bracket_swallows_is_not_reported_line_by_line(write: Write) -> None:
+def test_an_unclosed_bracket_is_one_problem(write: Write) -> None:
     found = problems_of(write(TOY + 'ladder = ["cold"\nport = 1\n[fleet]\non_exit = "park"\n'))
     assert found == ["line 4: column 1: unclosed array"]
 
@@ -378,7 +378,7 @@ def test_what_an_unclosed_bracket_swallows_is_not_reported_line_by_line(write: W
         (b'a = """', "line 1"),
     ],
 )
-def test_hostile_bytes_are_a_problem_not_a_crash(tmp_path: Path, data: bytes, expected: str) -> None:
+def test_hostile_bytes_are_a_problem(tmp_path: Path, data: bytes, expected: str) -> None:
     path = tmp_path / "fleet.toml"
     path.write_bytes(data)
     found = problems_of(path)
@@ -388,7 +388,7 @@ def test_hostile_bytes_are_a_problem_not_a_crash(tmp_path: Path, data: bytes, ex
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(data=st.data())
-def test_a_damaged_file_is_read_or_refused_but_never_crashes(write: Write, data: st.DataObject) -> None:
+def test_a_damaged_file_never_crashes(write: Write, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(FULL)))
     cut = data.draw(st.integers(0, 12))
     junk = data.draw(st.text(st.sampled_from("[]{}=\"'#.,\n\\ -0e9aT:\0é"), max_size=6))
@@ -398,7 +398,7 @@ def test_a_damaged_file_is_read_or_refused_but_never_crashes(write: Write, data:
             assert problem
 
 
-def test_options_are_checked_against_what_the_engine_knows(write: Write) -> None:
+def test_unknown_engine_options_are_reported(write: Write) -> None:
     known = {"toy": toy.OPTIONS, "vllm": None, "command": {}, "llama.cpp": llamacpp.OPTIONS}
     text = TOY + "options = { load_secnds = 1, slots = 2 }\n"
     text += '[models.v]\nengine = "vllm"\npath = "a/b"\noptions = { anything = 1 }\n'
@@ -421,7 +421,7 @@ def test_options_are_checked_against_what_the_engine_knows(write: Write) -> None
         ("hang = 1", "must be true or false, not 1"),
     ],
 )
-def test_an_option_of_the_wrong_type_is_told_with_the_right_one(write: Write, option: str, told: str) -> None:
+def test_a_bad_option_names_the_right_type(write: Write, option: str, told: str) -> None:
     text = TOY + f"options = {{ {option} }}\n"
     with pytest.raises(ConfigFault) as caught:
         load_fleet(str(write(text)), {}, engine_options={"toy": toy.OPTIONS})
@@ -437,11 +437,11 @@ def test_an_option_with_few_values_lists_them(write: Write) -> None:
     assert '"mmap"' in problem.what and 'not "fast"' in problem.what
 
 
-def test_the_engines_that_may_be_written_are_the_engines_there_are() -> None:
+def test_the_listed_engines_exist() -> None:
     assert set(get_args(EngineName)) == set(ENGINE_KINDS)
 
 
-def test_a_file_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
+def test_a_missing_file_names_init(tmp_path: Path) -> None:
     with pytest.raises(ConfigFault) as caught:
         load_fleet(str(tmp_path / "none.toml"), {})
     assert "poorwill init" in str(caught.value.problems[0])

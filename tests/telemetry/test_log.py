@@ -1,4 +1,4 @@
-"""The log: one line an event, JSON or text, and nothing that happens to it reaches the caller."""
+"""The log: one line for each event, JSON or text; its own trouble never reaches the caller."""
 
 import io
 import json
@@ -25,7 +25,7 @@ def written(human: bool, level: str = "info") -> tuple[StreamLog, io.StringIO]:
     return StreamLog(stream=stream, level=level, human=human, clock=At()), stream
 
 
-def test_a_json_line_has_time_level_message_and_fields() -> None:
+def test_a_json_line_has_all_fields() -> None:
     log, stream = written(human=False)
     log.info("replica ready", replica="a-0", seconds=1.5, phases=["spawn"])
     assert json.loads(stream.getvalue()) == {
@@ -38,7 +38,7 @@ def test_a_json_line_has_time_level_message_and_fields() -> None:
     }
 
 
-def test_a_line_for_people_names_what_is_wrong_and_quotes_what_has_spaces() -> None:
+def test_a_text_line_quotes_spaces() -> None:
     log, stream = written(human=True)
     log.warning("wake failed", replica="a-0", why="exit 1: out of memory", hint="")
     assert stream.getvalue() == (
@@ -46,7 +46,7 @@ def test_a_line_for_people_names_what_is_wrong_and_quotes_what_has_spaces() -> N
     )
 
 
-def test_a_stream_that_is_no_terminal_gets_json_unless_told_otherwise() -> None:
+def test_no_terminal_means_json() -> None:
     stream = io.StringIO()
     StreamLog(stream=stream).error("x")
     assert json.loads(stream.getvalue()) == {"level": "error", "message": "x"}
@@ -56,7 +56,7 @@ def test_a_stream_that_is_no_terminal_gets_json_unless_told_otherwise() -> None:
     ("level", "expected"),
     [("info", ["a", "b", "c"]), ("warning", ["b", "c"]), ("error", ["c"])],
 )
-def test_what_matters_less_than_the_level_is_left_out(level: str, expected: list[str]) -> None:
+def test_lower_levels_are_left_out(level: str, expected: list[str]) -> None:
     log, stream = written(human=False, level=level)
     log.info("a")
     log.warning("b")
@@ -73,14 +73,14 @@ class Hostile:
 
 
 @pytest.mark.parametrize("human", [True, False])
-def test_a_field_without_a_text_of_its_own_does_not_cost_the_line(human: bool) -> None:
+def test_a_field_without_str_is_logged(human: bool) -> None:
     log, stream = written(human=human)
     log.info("x", bad=Hostile(), path=Path("/a"), error=ValueError("v"))
     assert "Hostile: RuntimeError" in stream.getvalue()
     assert "/a" in stream.getvalue()
 
 
-def test_a_field_never_replaces_the_message_or_the_level() -> None:
+def test_fields_never_replace_the_message() -> None:
     log, stream = written(human=False)
     log.info("real", **{"level": "fake", "time": "fake"})
     line = json.loads(stream.getvalue())
@@ -102,7 +102,7 @@ def test_any_event_is_exactly_one_line(message: str, fields: dict[str, object], 
         assert json.loads(stream.getvalue())["message"] == message
 
 
-def test_a_closed_or_broken_stream_loses_the_line_and_nothing_else() -> None:
+def test_a_broken_stream_never_raises() -> None:
     stream = io.StringIO()
     log: Log = StreamLog(stream=stream)
     stream.close()

@@ -1,4 +1,4 @@
-"""The metrics: what the journal tells of is counted, by kind and model."""
+"""Notes are counted by kind and model, and spend limits are gauges."""
 
 from dataclasses import replace
 
@@ -45,9 +45,9 @@ class Nowhere:
         pass
 
 
-def test_a_jump_of_the_bill_and_a_tripped_limit_are_counted_and_nothing_else_is() -> None:
+def test_only_notes_are_counted() -> None:
     metrics = GatewayMetrics()
-    journal = Journal(ledger=Nowhere(), listeners=(metrics.told,))
+    journal = Journal(ledger=Nowhere(), listeners=(metrics.count_note,))
     journal.post([Noted(at_us=1, kind="spend_jump", model=ModelName("m"), text="jumps")])
     journal.post([Noted(at_us=2, kind="spend_tripped"), Noted(at_us=3, kind="spend_tripped")])
     journal.post([Alive(at_us=4)])
@@ -58,7 +58,7 @@ def test_a_jump_of_the_bill_and_a_tripped_limit_are_counted_and_nothing_else_is(
     ]
 
 
-def test_the_standing_of_every_spend_limit_is_a_gauge() -> None:
+def test_every_spend_limit_is_a_gauge() -> None:
     lines = GatewayMetrics().exposition(TwoLimits()).splitlines()
     day, ann = 'scope="total",name="",window="day"', 'scope="key",name="ann",window="month"'
     assert [line for line in lines if line.startswith("poorwill_spend_")] == [
@@ -76,5 +76,5 @@ def test_the_standing_of_every_spend_limit_is_a_gauge() -> None:
     ]
 
 
-def test_without_limits_there_are_no_gauges_of_them() -> None:
+def test_no_limits_no_gauges() -> None:
     assert "poorwill_spend_" not in GatewayMetrics().exposition(NoReplicas())

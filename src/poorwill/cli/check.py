@@ -8,7 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from poorwill.cli.parsing.target import add_fleet_option, add_json_option, fleet_path, read_fleet
 from poorwill.cli.parsing.verb import EXIT_STATUS, Streams, Verb
 from poorwill.compose.clock import SystemClock
-from poorwill.config import advice, document, lines_of, schema, short_idles, taken_ports
+from poorwill.config import lines_of
+from poorwill.config.machine_checks import taken_ports
+from poorwill.config.manual import document, schema
+from poorwill.config.rules.advice import advice
+from poorwill.config.rules.break_even import short_idles
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from poorwill.coldstart.prediction import total
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host, storage_speed
 from poorwill.compose.workshop import Fallback, Workshop
-from poorwill.config import short_idles
+from poorwill.config.rules.break_even import short_idles
 from poorwill.core.launch import Parked, Running
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log

@@ -42,7 +42,7 @@ from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
 from poorwill.ledger.rates import sync_rates
 from poorwill.telemetry.metrics import GatewayMetrics
-from poorwill.telemetry.told import ToldReplicas
+from poorwill.telemetry.replica_log import ReplicaLog
 from poorwill.telemetry.tracing import open_tracer, trace_wakes
 
 
@@ -88,7 +88,7 @@ async def serving_fleet(
         apis = hosted_apis(settings, env=env, log=log)
         pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us)
         metrics = GatewayMetrics()
-        journal = Journal(ledger=own.ledger, listeners=(metrics.told, ToldReplicas(log=log).told))
+        journal = Journal(ledger=own.ledger, listeners=(metrics.count_note, ReplicaLog(log=log).write))
         keys = _keys(settings, own.ledger, log)
         guard = spend_guard(own.ledger, settings.spend)
         recovered = own.ledger.recovered()

@@ -1,4 +1,4 @@
-"""Reads `fleet.toml` into core's settings and says everything that is wrong with it, line by line.
+"""Reads `fleet.toml` into core's settings and reports everything that is wrong with it, line by line.
 
 `core.settings` is the only list of keys: reading, the JSON Schema and docs/configuration.md follow from it. A
 new key is one attribute there, with its meaning below it:
@@ -6,26 +6,14 @@ new key is one attribute there, with its meaning below it:
     drain_us: OrZero = 60 * SECOND_US
     \"\"\"How long a park waits for requests in flight.\"\"\"
 
-The name gives the unit (`drain_s` in the file, seconds), the type and its marks what may be written. A rule
-about several keys goes into `rules`. Then make the manual: `poorwill check --manual > docs/configuration.md`.
+The name gives the unit (`drain_s` in the file, seconds); the type and its marks give what may be written. A
+rule about several keys goes into `rules`. Then make the manual: `poorwill check --manual >
+docs/configuration.md`.
 
 This package opens no database, binds no port outside `taken_ports`, and starts nothing.
 """
 
 from poorwill.config.file_keys import MODEL_NAME
 from poorwill.config.load import lines_of, load_fleet
-from poorwill.config.machine_checks import taken_ports
-from poorwill.config.manual import document, schema
-from poorwill.config.rules.advice import advice
-from poorwill.config.rules.model import short_idles
 
-__all__ = [
-    "MODEL_NAME",
-    "advice",
-    "document",
-    "lines_of",
-    "load_fleet",
-    "schema",
-    "short_idles",
-    "taken_ports",
-]
+__all__ = ["MODEL_NAME", "lines_of", "load_fleet"]

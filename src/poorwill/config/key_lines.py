@@ -1,7 +1,7 @@
-"""Finds the line on which each key of a TOML document stands, which `tomllib` does not tell.
+"""Finds the line of each key of a TOML document, which `tomllib` does not report.
 
-The text must already have been accepted by `tomllib`: this scanner checks nothing, it only walks the
-same grammar (https://toml.io/en/v1.0.0) and notes positions.
+The text must already have been accepted by `tomllib`: this scanner checks nothing, it only follows the same
+grammar (https://toml.io/en/v1.0.0) and notes positions.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What a configuration needs of this machine: files, programs, variables, ports. Looks, changes nothing."""
+"""Checks the files, programs, variables and ports that a configuration needs. Changes nothing."""
 
 import errno
 import os
@@ -16,18 +16,18 @@ _GGUF = b"GGUF"
 
 
 WeightsFault = Callable[[str], tuple[str, str] | None]
-"""Says what is wrong with a model file, and what would mend it; None where nothing is."""
+"""Returns what is wrong with a model file and a hint; None if nothing is."""
 
 
 def no_fault(path: str) -> tuple[str, str] | None:
-    """Say that nothing is wrong: for those who do not look into files."""
+    """Report nothing: for callers that do not look into model files."""
     return None
 
 
 def check_machine(
     fleet: FleetSettings, found: FileProblems, env: Mapping[str, str], *, weights_fault: WeightsFault
 ) -> None:
-    """Report model files, programs and environment variables that are not there."""
+    """Report missing model files, programs and environment variables."""
     for model in fleet.models:
         here = ModelProblems(name=model.name, found=found)
         if model.cloud is not None and model.cloud.key_env:
@@ -92,8 +92,8 @@ def _check_program(model: ModelSettings, found: ModelProblems, env: Mapping[str,
 def taken_ports(fleet: FleetSettings, *, engines: bool = True) -> Sequence[Problem]:
     """Return a problem for each configured port that cannot be listened on now.
 
-    Binds each port for a moment and lets it go. `engines` includes the engines' fixed ports; leave them
-    out where engines of this fleet may be running already.
+    Binds each port briefly and releases it. `engines` includes the engines' fixed ports; leave them out if
+    engines of this fleet may be running already.
     """
     gateway = fleet.gateway
     wanted = [
@@ -115,7 +115,7 @@ def _try_port(where: str, host: str, port: int) -> Problem | None:
             listener.listen()
     except OSError as error:
         hints = {
-            errno.EADDRINUSE: "another program has it; is poorwill running already? port 0 takes a free one",
+            errno.EADDRINUSE: "another program uses it; is poorwill already running? port 0 takes a free one",
             errno.EACCES: "ports below 1024 need a privilege",
             errno.EADDRNOTAVAIL: "this machine has no such address",
         }

@@ -1,8 +1,8 @@
-"""Turns the text of a TOML file into values and lines; reports all its syntax errors, not only the first.
+"""Parses the text of a TOML file into values and lines; reports all syntax errors, not only the first.
 
 A line that cannot be parsed is blanked and the rest is parsed again, so that mistakes further down are
-told in the same run. A table header that cannot be parsed becomes a table of its own under a name no
-document has, so that the keys below it are not taken for another table's.
+reported in the same run. A table header that cannot be parsed becomes a table with a name that no document
+has, so that the keys below it are not taken for another table's.
 """
 
 import ast
@@ -20,12 +20,12 @@ _AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 _SPANS = re.compile(r"unclosed|unterminated|nested too deeply")
 _MOST_ERRORS = 20
 LOST = "\x7flost"
-"""Beginning of the names of tables whose header could not be parsed."""
+"""Prefix of the names of tables whose header could not be parsed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A parsed file: what it says, where it says it, and what could not be parsed."""
+    """A parsed file: its values, the lines of its keys, and its syntax errors."""
 
     table: dict[str, Any]
     lines: KeyLines
@@ -33,7 +33,7 @@ class Document:
 
 
 def parse(text: str) -> Document:
-    """Return the document of a text. Never raises for what the text may contain."""
+    """Parse a text. Never raises, whatever the text contains."""
     rows = text.replace("\r\n", "\n").split("\n")
     faults: list[Problem] = []
     last = 0
@@ -46,7 +46,7 @@ def parse(text: str) -> Document:
             fault, line = _fault(error, rows)
             if line > last:
                 faults.append(fault)
-            # What spans lines cannot be mended by blanking one: all below would be its consequence.
+            # Blanking one line does not remove an error that spans lines; it would only cause others.
             if line <= last or _SPANS.search(fault.what) or len(faults) == _MOST_ERRORS:
                 return Document(table={}, lines=KeyLines({}), faults=tuple(faults))
             rows[line - 1] = _blank(rows[line - 1], line)
@@ -59,7 +59,7 @@ def _fault(error: Exception, rows: list[str]) -> tuple[Problem, int]:
     match = _AT.search(message)
     line = int(match[1]) if match and match[1] else len(rows)
     what = _AT.sub("", message) or "cannot be parsed"
-    # `tomllib` names a table as Python would.
+    # `tomllib` shows the name of a table as a Python tuple.
     what = _TUPLE.sub(lambda found: ".".join(ast.literal_eval(found[0])), what)
     column = f"column {match[2]}" if match and match[2] else "the end of the file"
     row = rows[line - 1].strip()
@@ -69,11 +69,11 @@ def _fault(error: Exception, rows: list[str]) -> tuple[Problem, int]:
 def _hint(row: str) -> str:
     value = row.partition("=")[2].strip()
     if re.match(r"(True|False|None|yes|no|on|off)\b", value):
-        return "TOML writes true and false in small letters"
+        return "TOML writes true and false in lower case"
     if re.match(r"\d+(\.\d+)?\s*[A-Za-z]+", value):
-        return "numbers have no unit; text stands in quotes"
+        return "numbers have no unit; put text in quotes"
     if re.match(r"[A-Za-z~/$]", value):
-        return "text stands in quotes"
+        return "put text in quotes"
     return ""
 
 

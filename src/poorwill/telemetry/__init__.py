@@ -1,1 +1,1 @@
-"""Logs as JSON lines, metrics as Prometheus text, spans as OpenTelemetry where configured."""
+"""Logs as JSON lines, metrics as Prometheus text, spans as OpenTelemetry if configured."""

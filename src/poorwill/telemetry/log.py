@@ -1,7 +1,7 @@
-"""The log: one line for each event, a constant message and fields, on a stream it is given.
+"""The log: one line for each event, a constant message and fields, on a given stream.
 
-JSON lines for machines, aligned text for a terminal. It never raises: a stream that is closed or full
-loses the line, and serving goes on.
+JSON lines for machines, text for a terminal. It never raises: if the stream is closed or full, the line is
+lost and serving goes on.
 """
 
 import json
@@ -14,14 +14,14 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.words import SECOND_US
 
 LEVELS: Mapping[str, int] = MappingProxyType({"info": 0, "warning": 1, "error": 2})
-"""How much an event matters, by name."""
+"""The severity of an event, by name."""
 
 
 class StreamLog:
     """A `Log` that writes lines to a stream. Implements core's `Log`.
 
-    `level` is the least that is written. `human` is text instead of JSON; a terminal gets text where it is
-    not given. Without a clock lines carry no time, which is for whoever collects them to add.
+    Events below `level` are dropped. `human` is text instead of JSON; by default a terminal gets text.
+    Without a clock lines have no time: whoever collects them adds it.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class StreamLog:
         return f"<StreamLog from {self._level} on {getattr(self._stream, 'name', 'a stream')}>"
 
     def info(self, message: str, /, **fields: object) -> None:
-        """Record something that went as it should."""
+        """Record a normal event."""
         self._write("info", message, fields)
 
     def warning(self, message: str, /, **fields: object) -> None:
-        """Record something an operator should know."""
+        """Record an event that an operator should know of."""
         self._write("warning", message, fields)
 
     def error(self, message: str, /, **fields: object) -> None:
-        """Record something that failed."""
+        """Record a failure."""
         self._write("error", message, fields)
 
     def _write(self, level: str, message: str, fields: Mapping[str, object]) -> None:
@@ -87,7 +87,7 @@ def _text(now: datetime | None, level: str, message: str, fields: Mapping[str, o
 
 
 def _one_line(line: str) -> str:
-    """Return the line with what breaks lines or steers a terminal escaped; JSON reads it the same."""
+    """Return the line with line breaks and terminal escapes escaped; JSON reads it the same."""
     if line.isprintable():
         return line
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
@@ -100,7 +100,7 @@ def _word(value: object) -> str:
 
 
 def _plain(value: object) -> str:
-    """Return any object as text, even one whose own text cannot be had."""
+    """Return any object as text, even if its own `str` fails."""
     try:
         return str(value)
     except Exception as error:

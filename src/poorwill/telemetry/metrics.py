@@ -1,8 +1,8 @@
 """Metrics as Prometheus text: counters and histograms of requests, gauges of the fleet at scrape time.
 
-Small on purpose: three kinds of series, no registry of its own at import, no locks (one event loop
-thread), a fraction of a microsecond for each count on the warm path. Names and buckets are listed here
-and nowhere else. Format: Prometheus text exposition 0.0.4.
+Small on purpose: three kinds of series, no registry at import, no locks (one event loop thread), a fraction
+of a microsecond for each count on the warm path. Names and buckets are listed only here. Format: Prometheus
+text exposition 0.0.4.
 """
 
 from bisect import bisect_left
@@ -20,7 +20,7 @@ Labels = tuple[str, ...]
 SECONDS: tuple[float, ...] = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 600,
 )  # fmt: skip
-"""Bucket bounds for everything from a warm first byte to a cold start."""
+"""Bucket bounds, from a warm first byte to a cold start."""
 
 
 class Counter:
@@ -69,7 +69,7 @@ class Histogram:
         self._counts[values][bisect_left(self._bounds, value)] += 1
 
     def lines(self) -> Iterable[str]:
-        """Return its lines of exposition: buckets are cumulative."""
+        """Return its lines of exposition; buckets are cumulative."""
         yield from _head(self.name, "histogram", self._help)
         labels = (*self._labels, "le")
         for values, counts in self._counts.items():
@@ -84,17 +84,17 @@ class Histogram:
 
 
 class GatewayMetrics:
-    """What the gateway counts. Implements the gateway's `Metrics`."""
+    """The gateway's counters. Implements the gateway's `Metrics`."""
 
     def __init__(self) -> None:
         self._requests = Counter(
             name="poorwill_requests_total",
-            help_text="Requests for a model that are over, by outcome (ok or an error code).",
+            help_text="Finished requests for a model, by outcome (ok or an error code).",
             labels=("model", "outcome", "status"),
         )
         self._refused = Counter(
             name="poorwill_refused_total",
-            help_text="Requests that were not let in, by error code.",
+            help_text="Rejected requests, by error code.",
             labels=("code",),
         )
         self._tokens = Counter(
@@ -104,31 +104,31 @@ class GatewayMetrics:
         )
         self._notes = Counter(
             name="poorwill_notes_total",
-            help_text="Remarks for the operator, by kind: spend_jump, spend_tripped, engine_lost, ...",
+            help_text="Notes for the operator, by kind: spend_jump, spend_tripped, engine_lost, ...",
             labels=("kind", "model"),
         )
         self._bridged = Counter(
             name="poorwill_bridged_total",
-            help_text="Requests that a hosted API served; usage: whether it told the tokens, so that the "
+            help_text="Requests that a hosted API served; usage: whether it reported the tokens, so that the "
             "cost is known.",
             labels=("model", "api", "usage"),
         )
         self._bridge_usd = Counter(
             name="poorwill_bridge_cost_usd_total",
-            help_text="What hosted APIs were paid for them, as far as it is known.",
+            help_text="The known cost of requests that hosted APIs served.",
             labels=("model", "api"),
         )
         self._bridge_failures = Counter(
             name="poorwill_bridge_failures_total",
-            help_text="Requests that a hosted API did not answer; they were held, or failed.",
+            help_text="Requests that a hosted API did not answer; they were then held, or failed.",
             labels=("model", "why"),
         )
         self._first_byte = _seconds("first_byte", "From a request's arrival to the first byte.")
         self._duration = _seconds("request", "From a request's arrival to its last byte.")
-        self._held = _seconds("held", "From a request's arrival to its lease, where it waited.")
+        self._held = _seconds("held", "From a held request's arrival to its lease.")
 
     def ended(self, row: RequestEnded) -> None:
-        """Count a request that is over."""
+        """Count a finished request."""
         model = (row.model,)
         arrived = row.arrived_us
         self._requests.add((row.model, row.outcome, str(row.status)))
@@ -154,11 +154,11 @@ class GatewayMetrics:
         self._bridge_failures.add((model, why))
 
     def refused(self, code: ErrorCode) -> None:
-        """Count a request that was not let in."""
+        """Count a rejected request."""
         self._refused.add((code.value,))
 
-    def told(self, entry: Entry) -> None:
-        """Count a remark for the operator; other entries are not counted. A listener of the journal."""
+    def count_note(self, entry: Entry) -> None:
+        """Count a note for the operator; other entries are not counted. A listener of the journal."""
         if isinstance(entry, Noted):
             self._notes.add((entry.kind, entry.model or ""))
 
@@ -187,7 +187,7 @@ def _seconds(what: str, help_text: str) -> Histogram:
 
 
 def _fleet_lines(replicas: Sequence[ReplicaStatus]) -> Iterable[str]:
-    """Return the gauges of the fleet, the published wake interval among them."""
+    """Return the gauges of the fleet, including the published wake interval."""
     labels = ("model", "replica")
 
     def gauge(name: str, help_text: str, values: Iterable[tuple[ReplicaStatus, float | None]]) -> None:
@@ -220,13 +220,13 @@ def _fleet_lines(replicas: Sequence[ReplicaStatus]) -> Iterable[str]:
 
 
 def _limit_lines(limits: Sequence[LimitState]) -> Iterable[str]:
-    """Return the gauges of the spend limits, as of the last look."""
+    """Return the gauges of the spend limits, as last computed."""
     gauges: tuple[tuple[str, str, Callable[[LimitState], float | None]], ...] = (
         ("spent_usd", "Spent in the window so far.", lambda one: one.spent_nusd / NUSD),
         ("limit_usd", "The limit.", lambda one: one.limit_nusd / NUSD),
         (
             "ahead_usd",
-            "What will be spent in the window whatever is done now.",
+            "Spending in the window that can no longer be avoided.",
             lambda one: one.ahead_nusd / NUSD,
         ),
         (
@@ -236,7 +236,7 @@ def _limit_lines(limits: Sequence[LimitState]) -> Iterable[str]:
         ),
         (
             "tripped",
-            "1 where the limit stops wakes or requests.",
+            "1 if the limit stops wakes or requests.",
             lambda one: one.standing is Standing.TRIPPED,
         ),
         ("lifts_timestamp_seconds", "When the window ends.", lambda one: one.ends_us / SECOND_US),

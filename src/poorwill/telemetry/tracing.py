@@ -1,8 +1,7 @@
-"""Wakes as traces: a file for Chrome's and Perfetto's viewers, and OpenTelemetry spans where configured.
+"""Wakes as traces: a file for Chrome's and Perfetto's viewers, and OpenTelemetry spans if configured.
 
-The file is the Trace Event Format (complete events, `ph: "X"`, times in microseconds). OpenTelemetry
-needs the extra `poorwill[otel]` and an endpoint in the environment; without both nothing is sent, and
-nothing is imported.
+The file is in the Trace Event Format (complete events, `ph: "X"`, times in microseconds). OpenTelemetry needs
+the extra `poorwill[otel]` and an endpoint in the environment; without both nothing is sent or imported.
 """
 
 import asyncio
@@ -64,16 +63,16 @@ def chrome_trace(wakes: Iterable[FinishedWake]) -> dict[str, object]:
 
 
 def endpoint_of(env: Mapping[str, str]) -> str | None:
-    """Return the configured OpenTelemetry endpoint, None where tracing is off."""
+    """Return the configured OpenTelemetry endpoint, None if tracing is off."""
     return next((env[name] for name in ENDPOINT_VARIABLES if env.get(name)), None)
 
 
-class NotingExporter:
-    """Hands spans to an OpenTelemetry exporter and counts those that it could not send."""
+class CountingExporter:
+    """Passes spans to an OpenTelemetry exporter and counts those that it could not send."""
 
     def __init__(self, exporter: "SpanExporter") -> None:
         self._exporter = exporter
-        self._lost = self._told = 0
+        self._lost = self._reported = 0
 
     def export(self, spans: "Sequence[ReadableSpan]") -> "SpanExportResult":
         """Send; blocks up to the exporter's own time limit, retries included."""
@@ -84,29 +83,29 @@ class NotingExporter:
 
     def lost(self) -> int:
         """Return how many spans were lost since the last call. From one thread only."""
-        lost, told = self._lost, self._told
-        self._told = lost
-        return lost - told
+        lost, reported = self._lost, self._reported
+        self._reported = lost
+        return lost - reported
 
     def shutdown(self) -> None:
         """Stop."""
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Send what the exporter itself still holds."""
+        """Send what the exporter still has."""
         return self._exporter.force_flush(timeout_millis)
 
 
 class WakeTracer:
     """Sends wakes as OpenTelemetry spans: one for the wake, one below it for each phase."""
 
-    def __init__(self, provider: "TracerProvider", exporter: NotingExporter | None = None) -> None:
+    def __init__(self, provider: "TracerProvider", exporter: CountingExporter | None = None) -> None:
         self._provider = provider
         self._exporter = exporter
         self._tracer = provider.get_tracer("poorwill")
 
     def send(self, wake: FinishedWake) -> None:
-        """Hand one wake over; the provider sends it in its own time. Never blocks."""
+        """Queue one wake; the provider sends it in the background. Never blocks."""
         from opentelemetry import trace
 
         whole = self._tracer.start_span(
@@ -151,9 +150,9 @@ class WakeTracer:
 
 
 def open_tracer(env: Mapping[str, str]) -> WakeTracer | None:
-    """Return a tracer where an endpoint is configured, None where tracing is off.
+    """Return a tracer if an endpoint is configured, None if tracing is off.
 
-    Raises OperatorFault where an endpoint is configured but the extra is not installed.
+    Raises OperatorFault if an endpoint is configured but the extra is not installed.
     """
     if endpoint_of(env) is None:
         return None
@@ -168,15 +167,15 @@ def open_tracer(env: Mapping[str, str]) -> WakeTracer | None:
             "an OpenTelemetry endpoint is configured, but the exporter is not installed",
             hint="pip install 'poorwill[otel]', or unset " + " and ".join(ENDPOINT_VARIABLES),
         ) from error
-    _hush()
+    _silence_library()
     provider = TracerProvider(resource=Resource.create({"service.name": "poorwill"}))
-    exporter = NotingExporter(OTLPSpanExporter())
+    exporter = CountingExporter(OTLPSpanExporter())
     provider.add_span_processor(BatchSpanProcessor(cast("SpanExporter", exporter)))
     return WakeTracer(provider, exporter)
 
 
-def _hush() -> None:
-    """Keep OpenTelemetry's own lines off the standard error: what is lost is counted and told here."""
+def _silence_library() -> None:
+    """Keep OpenTelemetry's own messages off stderr: lost spans are counted and logged here."""
     library = logging.getLogger("opentelemetry")  # noqa: TID251 - not ours: it takes no Log
     library.propagate = False
     if not library.handlers:
@@ -186,8 +185,8 @@ def _hush() -> None:
 async def trace_wakes(events: Callable[[], EventFeed], tracer: WakeTracer | None, *, log: Log) -> None:
     """Send every wake that ends from now on, until cancelled or the feed ends; nothing without a tracer.
 
-    Wakes whose beginning the feed lost are not sent. What the exporter cannot send is logged, never raised.
-    At the end, cancelled or not, what is left is sent within the exporter's own time limit.
+    A wake whose beginning the feed dropped is not sent. Spans that cannot be sent are logged; nothing is
+    raised. At the end, cancelled or not, the rest is sent within the exporter's own time limit.
     """
     if tracer is None:
         return
@@ -196,10 +195,10 @@ async def trace_wakes(events: Callable[[], EventFeed], tracer: WakeTracer | None
         await _send_ended(feed, tracer, log)
     finally:
         feed.close()
-        _tell_lost(await asyncio.shield(asyncio.to_thread(tracer.close)), log)
+        _log_lost(await asyncio.shield(asyncio.to_thread(tracer.close)), log)
 
 
-def _tell_lost(count: int, log: Log) -> None:
+def _log_lost(count: int, log: Log) -> None:
     if count:
         log.warning("spans were not sent", count=count, endpoint=ENDPOINT_VARIABLES[-1])
 
@@ -209,7 +208,7 @@ async def _send_ended(events: EventFeed, tracer: WakeTracer, log: Log) -> None:
     with contextlib.suppress(StopAsyncIteration):
         while True:
             entry = await events.__anext__()
-            _tell_lost(tracer.lost(), log)
+            _log_lost(tracer.lost(), log)
             if isinstance(entry, WakeBegan):
                 begun[entry.wake] = entry
             elif isinstance(entry, WakeEnded) and entry.wake in begun:

@@ -12,12 +12,12 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.money import nusd
 from poorwill.core.policy import FloorSchedule
 from poorwill.core.settings import FloorSettings, FloorWindow
+from poorwill.core.weekdays import minute_of_day, weekdays_in
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.planner.ladder import TierOverride
 from poorwill.planner.report.verdict import WorkNeeds
 from poorwill.planner.traces.synthetic import KINDS
 from poorwill.policies import make_floor
-from poorwill.policies.weekdays import minute_of_day, weekdays_in
 
 EPILOG = """\
 examples:

@@ -1,4 +1,4 @@
-"""What a configuration may say but probably does not mean: warnings of `check`. Pure."""
+"""Warnings of `check`: what is allowed but probably not meant."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,8 +13,8 @@ EDGE_CUT_US = 60 * SECOND_US
 
 
 def advice(fleet: FleetSettings) -> Sequence[Problem]:
-    """Return what is allowed but probably not meant: warnings, not problems."""
-    found = [*_silences(fleet), *_dear_rests(fleet), *cloud_advice(fleet)]
+    """Return the warnings about a fleet."""
+    found = [*_long_silences(fleet), *_expensive_parking(fleet), *cloud_advice(fleet)]
     if not fleet.rates:
         hint = "write [[rates]] with active_usd_h"
         found.append(Problem(where="rates", what="without rates the bill has no prices", hint=hint))
@@ -36,8 +36,8 @@ def advice(fleet: FleetSettings) -> Sequence[Problem]:
     return found
 
 
-def _dear_rests(fleet: FleetSettings) -> Iterator[Problem]:
-    """A parked replica that costs more than an active one: dollars and cents, or two figures, mixed up."""
+def _expensive_parking(fleet: FleetSettings) -> Iterator[Problem]:
+    """Warn of a parked replica that costs more than an active one: probably dollars and cents mixed up."""
     for index, rate in enumerate(fleet.rates):
         for tier, parked in rate.parked_nusd_h.items():
             if parked > rate.active_nusd_h:
@@ -48,7 +48,7 @@ def _dear_rests(fleet: FleetSettings) -> Iterator[Problem]:
                 )
 
 
-def _silences(fleet: FleetSettings) -> Iterator[Problem]:
+def _long_silences(fleet: FleetSettings) -> Iterator[Problem]:
     for key, silent_us in (
         ("heartbeat_s", fleet.gateway.heartbeat_us),
         ("commit_after_s", fleet.gateway.commit_after_us),

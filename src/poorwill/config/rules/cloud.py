@@ -1,4 +1,4 @@
-"""What the keys of models on rented machines must satisfy together. Pure, as `rules` is."""
+"""What the keys of models on rented machines must satisfy together."""
 
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -11,14 +11,14 @@ from poorwill.core.words import SECOND_US, Tier
 
 TIERS = (Tier.HIBERNATED, Tier.COLD)
 STARTING_KEYS = ("path", "command", "args", "env", "options", "port")
-"""What says how an engine is started; on a rented machine the machine itself does that."""
+"""Keys about starting an engine; a rented machine starts its engine itself."""
 
 ENOUGH_US = 600 * SECOND_US
-"""A hibernation takes minutes; clouds publish no times."""
+"""A hibernation takes minutes; clouds publish no figures."""
 
 
 def check_cloud(model: ModelSettings, found: ModelProblems) -> None:
-    """Report what does not fit a model on a rented machine."""
+    """Report keys that do not fit a model on a rented machine."""
     if model.cloud is None:
         return
     wrong = [tier for tier in model.replica.park.ladder if tier not in TIERS]
@@ -37,11 +37,11 @@ def check_cloud(model: ModelSettings, found: ModelProblems) -> None:
     for key in STARTING_KEYS:
         if found.found.lines.has(("models", found.name, key)):
             what = "is not for a model on a rented machine"
-            found.wrong([key], what, "the machine starts its engine itself, as its image says")
+            found.wrong([key], what, "the machine starts its engine itself")
 
 
 def check_clouds(fleet: FleetSettings, found: FileProblems) -> None:
-    """Report machines and addresses that two models are said to have."""
+    """Report machines and addresses that two models claim."""
     taken: dict[tuple[str, ...], str] = {}
     for model in fleet.models:
         cloud = model.cloud
@@ -56,14 +56,14 @@ def check_clouds(fleet: FleetSettings, found: FileProblems) -> None:
 
 
 def cloud_advice(fleet: FleetSettings) -> Iterator[Problem]:
-    """Return what is probably not meant where models are on rented machines, or should be."""
+    """Return warnings about models on rented machines, or with a ladder that needs one."""
     rented = [model for model in fleet.models if model.cloud is not None]
     for model in fleet.models:
         if model.cloud is None and Tier.HIBERNATED in model.replica.park.ladder:
             yield Problem(
                 where=f"models.{model.name}.ladder",
                 what="hibernated is skipped: the model is on no rented machine",
-                hint=f"say which with [models.{model.name}.cloud]; docs/hibernated.md",
+                hint=f"name one with [models.{model.name}.cloud]; docs/hibernated.md",
             )
     for model in rented:
         yield from _slow(f"models.{model.name}.park_limit_s", model.replica.park.limit_us)
@@ -85,7 +85,7 @@ def _slow(where: str, limit_us: int) -> Iterator[Problem]:
 
 
 def _public(host: str) -> bool:
-    """Return whether an address is reached over the Internet; a name does not tell."""
+    """Return whether an address is reached over the Internet; unknown for a name, so False."""
     try:
         return ip_address(host).is_global
     except ValueError:

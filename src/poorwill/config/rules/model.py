@@ -3,24 +3,18 @@
 A rule names the keys it is about; if one of them was reported already, it says nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from ipaddress import ip_address
 from itertools import pairwise
 from urllib.parse import urlsplit
 
-from poorwill.config.key_lines import NO_LINES, KeyLines
-from poorwill.config.problems import FileProblems, ModelProblems
+from poorwill.config.problems import ModelProblems
 from poorwill.config.values.scalars import in_seconds, nearest, quoted
-from poorwill.core.errors import Problem
-from poorwill.core.settings import FleetSettings, ModelSettings, OptionKind, OptionKinds
+from poorwill.core.settings import ModelSettings, OptionKind, OptionKinds
 from poorwill.core.words import TIER_DEPTH, Tier
-from poorwill.policies import TierCosts, idle_problem
-
-Costs = Callable[[ModelSettings, Tier], TierCosts | None]
-"""Returns what parking a model in a tier costs, by rates and measured wakes; None where that is not known."""
 
 EngineOptions = Mapping[str, OptionKinds | None]
-"""The options that each kind of engine knows; None: any option is handed on as a flag."""
+"""The options that each kind of engine knows; None: every option is passed on as a flag."""
 
 
 def check_model(model: ModelSettings, found: ModelProblems) -> None:
@@ -41,36 +35,32 @@ def _check_engine(model: ModelSettings, found: ModelProblems) -> None:
     elif engine.command and engine.kind in ("llama.cpp", "toy"):
         hint = 'use args to add arguments, or engine = "command"'
         found.wrong(["command", "engine"], f"is not for the engine {engine.kind}", hint)
-    if found.found.partial:
-        return
     pathless = not engine.path and model.cloud is None
     if engine.kind == "llama.cpp" and pathless:
-        found.wrong(["path", "engine"], "is missing", "name the model's GGUF file")
+        found.missing(["path", "engine"], "name the model's GGUF file")
     elif engine.kind in ("vllm", "sglang", "transformers") and pathless:
-        hint = "name the model's directory, or a model id of the hub"
-        found.wrong(["path", "engine"], "is missing", hint)
+        found.missing(["path", "engine"], "name the model's directory, or a model id of the hub")
     elif engine.kind == "ollama" and not engine.engine_model:
         hint = 'e.g. engine_model = "qwen3:0.6b", as ollama list shows it'
-        found.wrong(["engine_model", "engine"], "is missing", hint)
+        found.missing(["engine_model", "engine"], hint)
 
 
 def _check_command(model: ModelSettings, found: ModelProblems) -> None:
     engine = model.engine
     if not engine.command:
-        if not found.found.partial:
-            hint = 'e.g. command = ["vllm", "serve", "{path}", "--port", "{port}"]'
-            found.wrong(["command", "engine"], "is missing", hint)
+        hint = 'e.g. command = ["vllm", "serve", "{path}", "--port", "{port}"]'
+        found.missing(["command", "engine"], hint)
         return
     words = " ".join((*engine.command, *engine.args, *engine.env.values()))
     if "{port}" not in words and not engine.port:
-        hint = "put {port} where the engine expects it, or set the port it always uses as port"
+        hint = "put {port} into its arguments, or set port to the one it always uses"
         found.wrong(["command", "args", "env", "port"], "has no {port}", hint)
     if "{path}" in words and not engine.path:
         found.wrong(["path", "command"], "is missing", "the command has {path}")
 
 
 def check_options(model: ModelSettings, found: ModelProblems, known: OptionKinds | None) -> None:
-    """Report options that the model's engine does not have, and values that it does not take."""
+    """Report options that the model's engine does not know, and values that it does not accept."""
     if known is None:
         return
     for name, value in model.engine.options.items():
@@ -86,7 +76,7 @@ def check_options(model: ModelSettings, found: ModelProblems, known: OptionKinds
 
 
 def _fits(value: object, kind: OptionKind | tuple[str, ...]) -> bool:
-    """Return whether an engine takes the value; TOML keeps true apart from 1."""
+    """Return whether an engine accepts the value; TOML distinguishes true from 1."""
     if isinstance(kind, tuple):
         return value in kind
     if isinstance(value, bool):
@@ -109,23 +99,16 @@ def _check_ladder(model: ModelSettings, found: ModelProblems) -> None:
 def _check_wake(model: ModelSettings, found: ModelProblems) -> None:
     wake = model.replica.wake
     if wake.cap_us < wake.budget_us:
-        found.wrong(
-            ["wake_cap_s", "wake_budget_s"],
-            f"{in_seconds(wake.cap_us)} is less than wake_budget_s, {in_seconds(wake.budget_us)}",
-            "a wake goes on after its budget, until the cap",
-        )
+        what = f"{in_seconds(wake.cap_us)} is less than wake_budget_s, {in_seconds(wake.budget_us)}"
+        hint = "a wake goes on after its budget, until the cap"
+        found.wrong(["wake_cap_s", "wake_budget_s"], what, hint)
     if wake.backoff_max_us < wake.backoff_us:
-        found.wrong(
-            ["wake_backoff_max_s", "wake_backoff_s"],
-            f"{in_seconds(wake.backoff_max_us)} is less than wake_backoff_s, {in_seconds(wake.backoff_us)}",
-        )
+        what = f"{in_seconds(wake.backoff_max_us)} is less than wake_backoff_s, {in_seconds(wake.backoff_us)}"
+        found.wrong(["wake_backoff_max_s", "wake_backoff_s"], what)
     for phase, limit_us in wake.phase_limits_us.items():
         if limit_us > wake.cap_us:
-            found.wrong(
-                [f"phase_limits_s.{phase}", "wake_cap_s"],
-                f"{in_seconds(limit_us)} is more than wake_cap_s, {in_seconds(wake.cap_us)}",
-                "the cap ends the wake first",
-            )
+            what = f"{in_seconds(limit_us)} is more than wake_cap_s, {in_seconds(wake.cap_us)}"
+            found.wrong([f"phase_limits_s.{phase}", "wake_cap_s"], what, "the cap ends the wake first")
 
 
 def _check_policy(model: ModelSettings, found: ModelProblems) -> None:
@@ -140,9 +123,8 @@ def _check_policy(model: ModelSettings, found: ModelProblems) -> None:
                 hint = f'the policy is {policy.name!r}; write name = "fixed", or leave it out'
                 found.wrong([f"policy.{key}", "policy.name"], 'is only for name = "fixed"', hint)
         return
-    if policy.idle_us is None and not found.found.partial:
-        hint = 'write policy = { name = "fixed", idle_s = 300 }'
-        found.wrong(["policy.idle_s", "policy"], "is missing", hint)
+    if policy.idle_us is None:
+        found.missing(["policy.idle_s", "policy"], 'write policy = { name = "fixed", idle_s = 300 }')
     last_us, last = policy.idle_us or 0, "idle_s"
     for tier in ladder:
         if tier not in policy.rungs_us:
@@ -171,15 +153,15 @@ def _check_hosted(model: ModelSettings, found: ModelProblems) -> None:
         found.wrong([f"hosted.{given}_usd_mtok"], "is only half of a price", hint)
     if not hosted.bridge:
         return
-    if not hosted.url and not found.found.partial:
+    if not hosted.url:
         hint = 'e.g. url = "https://api.groq.com/openai/v1"'
-        found.wrong(["hosted.url"], "is missing: the bridge leads nowhere", hint)
+        found.missing(["hosted.url"], hint, "is missing: the bridge leads nowhere")
     if hosted.url.startswith("http:") and not _on_this_machine(hosted.url):
         hint = "use https; http is for this machine alone"
         found.wrong(["hosted.url"], "would send users' text and the API key in the clear", hint)
-    if not hosted.key_env and not found.found.partial:
+    if not hosted.key_env:
         hint = 'name the variable that holds the API key, e.g. key_env = "GROQ_API_KEY"'
-        found.wrong(["hosted.key_env"], "is missing", hint)
+        found.missing(["hosted.key_env"], hint)
 
 
 def _on_this_machine(url: str) -> bool:
@@ -188,20 +170,3 @@ def _on_this_machine(url: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def short_idles(fleet: FleetSettings, costs: Costs, lines: KeyLines = NO_LINES) -> Sequence[Problem]:
-    """Return a problem for each fixed idle time that is shorter than the break-even, unless allowed."""
-    problems = FileProblems(lines=lines)
-    for model in fleet.models:
-        policy = model.policy
-        if policy.idle_us is None or policy.allow_short_idle:
-            continue
-        known = costs(model, model.replica.park.ladder[0])
-        if known is None:
-            continue
-        found = idle_problem(policy.idle_us, known, where="", wait_nusd_s=policy.wait_nusd_s)
-        if found is not None:
-            here = ModelProblems(name=model.name, found=problems)
-            here.wrong(["policy.idle_s"], found.what, found.hint)
-    return problems.in_order()

@@ -100,7 +100,7 @@ class MapReader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredKey:
-    """One key of a table: its value, its meaning, and where the value goes in the settings object."""
+    """One key of a table: its value, its meaning, and the attribute that it sets."""
 
     name: str
     reader: ValueReader

@@ -1,4 +1,4 @@
-"""How settings are written in `fleet.toml`, where the attribute's name, type and default leave it open.
+"""How settings are written in `fleet.toml`, as far as the attribute's name, type and default do not say.
 
 The name gives key and unit: `age_us` is `age_s` in the file and takes seconds, `day_nusd` is `day_usd` and
 takes dollars, `memory_bytes` is `memory` and takes a size. These marks, put into `Annotated`, say the rest.
@@ -22,7 +22,7 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileKey:
-    """The key in the file, where the attribute's name does not give it."""
+    """The key in the file, if the attribute's name does not give it."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""What is published is made from the field table: the manual, and a schema that agrees with the reader."""
+"""The manual and the schema follow from the keys, and the schema agrees with the reader."""
 
 import json
 import re
@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poorwill.cli.init import example
-from poorwill.config import document, schema
 from poorwill.config.file_keys import file_tables
+from poorwill.config.manual import document, schema
 from poorwill.core.settings import GatewaySettings
 
 from .conftest import TOY, Write, problems_of
@@ -23,12 +23,12 @@ from .test_load import FULL
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_committed_manual_is_the_one_the_table_makes() -> None:
+def test_the_committed_manual_is_current() -> None:
     committed = (ROOT / "docs" / "configuration.md").read_text()
     assert committed == document(), "run: poorwill check --manual > docs/configuration.md"
 
 
-def test_the_manual_names_every_key_and_its_default() -> None:
+def test_the_manual_names_every_key() -> None:
     text = document()
     for table in file_tables().values():
         for key in table.keys.keys.values():
@@ -82,7 +82,7 @@ def fits_kind(value: object, kind: str, rule: Mapping[str, Any]) -> bool:
     )
 
 
-def test_the_schema_is_json_and_describes_every_table() -> None:
+def test_the_schema_describes_every_table() -> None:
     published = json.loads(json.dumps(schema()))
     assert published["$schema"].startswith("http://json-schema.org/draft-07")
     assert set(published["properties"]) == set(file_tables())
@@ -112,7 +112,7 @@ def test_the_schema_accepts_good_files(text: str) -> None:
         TOY + "[fleets]",
     ],
 )
-def test_the_schema_refuses_what_the_reader_refuses(text: str, write: Write) -> None:
+def test_schema_and_reader_refuse_alike(text: str, write: Write) -> None:
     assert problems_of(write(text))
     assert not fits(tomllib.loads(text), schema())
 
@@ -134,7 +134,7 @@ KEYS = [
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400)
 @given(key=st.sampled_from(KEYS), value=VALUES)
-def test_what_the_reader_takes_the_schema_takes(write: Write, key: tuple[str, str], value: str) -> None:
+def test_the_schema_accepts_what_is_read(write: Write, key: tuple[str, str], value: str) -> None:
     header, name = key
     text = f"{header}\n{name} = {value}\n{TOY}"
     found = problems_of(write(text), x="set")

@@ -1,4 +1,4 @@
-"""The locator must put every key of any document on the line where the document has it."""
+"""Every key of any document is found on its own line."""
 
 import tomllib
 from dataclasses import dataclass, field
@@ -133,7 +133,7 @@ def paths_of(value: object, path: KeyPath = ()) -> set[KeyPath]:
 
 
 @given(documents())
-def test_every_key_of_a_generated_document_is_on_its_line(out: Writer) -> None:
+def test_every_key_is_on_its_line(out: Writer) -> None:
     parsed = tomllib.loads(out.text)
     assert paths_of(parsed) == set(out.lines), "the generator itself must know every path"
     lines = locate(out.text)
@@ -141,7 +141,7 @@ def test_every_key_of_a_generated_document_is_on_its_line(out: Writer) -> None:
     assert all(lines.has(path) for path in out.lines)
 
 
-def test_a_path_that_is_not_there_is_on_the_line_of_what_would_hold_it() -> None:
+def test_a_missing_key_has_its_tables_line() -> None:
     lines = locate("a = 1\n[models.x]\n\n[[rates]]\n[[rates]]\nb = [\n1,\n2]\n")
     assert lines.of(("models", "x", "path")) == 2
     assert lines.of(("models", "y")) == 2
@@ -151,7 +151,7 @@ def test_a_path_that_is_not_there_is_on_the_line_of_what_would_hold_it() -> None
     assert not lines.has(("models", "x", "path"))
 
 
-def test_tables_below_an_entry_of_an_array_of_tables_belong_to_its_last_entry() -> None:
+def test_subtables_belong_to_the_last_entry() -> None:
     text = "[[m]]\n[m.floor]\na = 1\n[[m]]\n[[m.floor]]\na.b = 1\n[[m.floor]]\na.b = 2\n"
     lines = locate(text)
     assert lines.of(("m", 0, "floor", "a")) == 3

@@ -1,7 +1,7 @@
-"""What happens to replicas, as lines of the log: one a wake, one a park, one a remark for the operator.
+"""Logs wakes, parks and notes for the operator: one line for each.
 
-A listener of the journal, so that the log says what the ledger and `/events` say. Requests are not
-logged: they are rows of the ledger. It only writes lines.
+It listens to the journal, so that the log says what the ledger and `/events` say. Requests are not logged:
+they are rows of the ledger.
 """
 
 from dataclasses import dataclass, field
@@ -10,19 +10,19 @@ from poorwill.core.entries import Entry, Noted, ParkEnded, WakeBegan, WakeEnded
 from poorwill.core.ports.log import Log
 from poorwill.core.words import SECOND_US
 
-ALL_IS_WELL = frozenset({"adopted", "park_cancelled", "park_refused", "spend_within"})
-"""Kinds of remarks that tell of nothing wrong."""
+NOTHING_WRONG = frozenset({"adopted", "park_cancelled", "park_refused", "spend_within"})
+"""Kinds of notes that report no trouble."""
 
 
 @dataclass(slots=True, kw_only=True)
-class ToldReplicas:
-    """Writes what becomes of replicas to the log."""
+class ReplicaLog:
+    """Writes the ends of wakes and parks, and notes, to the log."""
 
     log: Log
     _begun: dict[str, WakeBegan] = field(default_factory=dict)
 
-    def told(self, entry: Entry) -> None:
-        """Log an entry where it is of interest. A listener of the journal: quick, never raises."""
+    def write(self, entry: Entry) -> None:
+        """Log an entry if it is a wake, a park or a note. A listener of the journal: quick, never raises."""
         match entry:
             case WakeBegan():
                 self._begun[entry.replica] = entry
@@ -58,6 +58,6 @@ class ToldReplicas:
             self.log.warning("a park failed", **about, why=ended.why)
 
     def _noted(self, note: Noted) -> None:
-        write = self.log.info if note.kind in ALL_IS_WELL else self.log.warning
+        write = self.log.info if note.kind in NOTHING_WRONG else self.log.warning
         about = note.model or note.replica
         write(note.kind.replace("_", " "), **({"model": about} if about else {}), why=note.text)

@@ -1,17 +1,17 @@
-"""The log tells what becomes of replicas."""
+"""Wakes, parks and notes appear in the log."""
 
 from tests.kept_log import KeptLog
 
 from poorwill.core.entries import Noted, ParkEnded, WakeBegan, WakeEnded
 from poorwill.core.words import ModelName, ReplicaId, Tier, WakeId
-from poorwill.telemetry.told import ToldReplicas
+from poorwill.telemetry.replica_log import ReplicaLog
 
 S = 1_000_000
 
 
-def wake(told: ToldReplicas, *, ok: bool) -> None:
+def wake(writer: ReplicaLog, *, ok: bool) -> None:
     replica = ReplicaId("bird-0")
-    told.told(
+    writer.write(
         WakeBegan(
             wake=WakeId("bird-0.1"),
             replica=replica,
@@ -25,7 +25,7 @@ def wake(told: ToldReplicas, *, ok: bool) -> None:
         )
     )
     why = "" if ok else "no device"
-    told.told(WakeEnded(wake=WakeId("bird-0.1"), replica=replica, at_us=12 * S, ok=ok, why=why))
+    writer.write(WakeEnded(wake=WakeId("bird-0.1"), replica=replica, at_us=12 * S, ok=ok, why=why))
 
 
 WAKE = {
@@ -37,11 +37,11 @@ WAKE = {
 }
 
 
-def test_every_wake_is_one_line_with_its_length_and_a_failed_one_a_warning_with_its_reason() -> None:
+def test_every_wake_is_one_line() -> None:
     log = KeptLog()
-    told = ToldReplicas(log=log)
-    wake(told, ok=True)
-    wake(told, ok=False)
+    writer = ReplicaLog(log=log)
+    wake(writer, ok=True)
+    wake(writer, ok=False)
     assert log.lines == [
         ("info", "woken", WAKE),
         ("warning", "a wake failed", {**WAKE, "why": "no device"}),
@@ -50,7 +50,7 @@ def test_every_wake_is_one_line_with_its_length_and_a_failed_one_a_warning_with_
 
 def test_every_park_is_one_line() -> None:
     log = KeptLog()
-    told = ToldReplicas(log=log)
+    writer = ReplicaLog(log=log)
     park = ParkEnded(
         replica=ReplicaId("bird-0"),
         at_us=3 * S,
@@ -59,7 +59,7 @@ def test_every_park_is_one_line() -> None:
         ok=True,
         image_bytes=7,
     )
-    told.told(park)
+    writer.write(park)
     assert log.lines == [
         (
             "info",
@@ -69,11 +69,11 @@ def test_every_park_is_one_line() -> None:
     ]
 
 
-def test_a_remark_is_a_warning_unless_nothing_is_wrong() -> None:
+def test_notes_of_trouble_are_warnings() -> None:
     log = KeptLog()
-    told = ToldReplicas(log=log)
-    told.told(Noted(at_us=1, kind="engine_lost", model=ModelName("bird"), text="killed"))
-    told.told(Noted(at_us=1, kind="spend_within", text="the limit is not reached"))
+    writer = ReplicaLog(log=log)
+    writer.write(Noted(at_us=1, kind="engine_lost", model=ModelName("bird"), text="killed"))
+    writer.write(Noted(at_us=1, kind="spend_within", text="the limit is not reached"))
     assert log.lines == [
         ("warning", "engine lost", {"model": "bird", "why": "killed"}),
         ("info", "spend within", {"why": "the limit is not reached"}),
