@@ -85,12 +85,13 @@ def write_model(directory: Path, size: Size, *, seed: int = 0) -> Path:
         "eos_token_id": 1,
     }
     (directory / "config.json").write_text(json.dumps(config, indent=1))
-    _write_weights(directory / "model.safetensors", size, seed)
+    write_weights(directory / "model.safetensors", size, seed)
     _write_tokenizer(directory)
     return directory
 
 
-def _write_weights(path: Path, size: Size, seed: int) -> None:
+def write_weights(path: Path, size: Size, seed: int) -> None:
+    """Write random bfloat16 weights as one safetensors file."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, shape in size.tensors():

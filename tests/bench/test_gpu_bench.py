@@ -53,7 +53,7 @@ def test_a_model_of_about_any_size_can_be_made(gigabytes: float, monkeypatch: py
 def test_the_weights_are_a_whole_safetensors_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     llama = loaded("random_llama", monkeypatch)
     size = llama.Size(256, 2)
-    llama._write_weights(tmp_path / "w", size, seed=0)
+    llama.write_weights(tmp_path / "w", size, seed=0)
     data = (tmp_path / "w").read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])

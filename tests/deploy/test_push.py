@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import Poorwill, Ran
+from tests.waiting import until
 
 from .server import Server, another, broken, write_fleet
 
@@ -94,10 +95,9 @@ async def test_a_push_that_is_cancelled_leaves_no_program_behind(
     poorwill: Poorwill, server: Server, built: Path
 ) -> None:
     server.copy_for_ever()
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
         task = group.create_task(push(poorwill, server, built))
-        while not (pid := server.copying()):  # noqa: ASYNC110 - another process sends no signal
-            await asyncio.sleep(0.01)
+        pid = await until(server.copying)
         task.cancel()
     assert not os.path.exists(f"/proc/{pid}")  # noqa: ASYNC240
 

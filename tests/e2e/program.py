@@ -84,14 +84,15 @@ class Program:
     def kill(self) -> None:
         """Kill it as the kernel would: no time to say good-bye."""
         self.child.kill()
-        self._ended()
+        self.ended()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to stop; return its exit status."""
         self.child.send_signal(number)
-        return self._ended()
+        return self.ended()
 
-    def _ended(self) -> int:
+    def ended(self) -> int:
+        """Wait for its end; return its exit status."""
         status = self.child.wait(60)
         assert self.child.stdout is not None
         self.child.stdout.close()

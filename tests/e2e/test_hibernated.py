@@ -4,13 +4,14 @@ import random
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import openai
 import pytest
 from tests.tiers.fake_hyperstack import FakeHyperstack, Machine
+from tests.waiting import wait_until
 
 from poorwill.tiers.proof import free_port
 
@@ -79,16 +80,6 @@ def rented(fleet: Path) -> Iterator[Rented]:
     assert marked_processes(fleet) == [], "nothing was started here"
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for another process's doing, which nothing signals."""
-    never = threading.Event()
-    for _ in range(1500):
-        if condition():
-            return
-        never.wait(0.02)
-    pytest.fail("it never came")
-
-
 def ask(program: Program) -> str:
     with openai.OpenAI(
         base_url=f"http://{program.address}/v1", api_key="none", timeout=60, max_retries=0
@@ -104,7 +95,7 @@ def test_a_request_wakes_the_machine_and_an_idle_one_is_hibernated(fleet: Path) 
     program = rented.start()
     text = ask(program)
     assert text and rented.machine.asked == ["hibernate-restore"]
-    until(lambda: program.status()["cause"] == "parked.hibernated")
+    wait_until(lambda: program.status()["cause"] == "parked.hibernated")
     assert rented.machine.status == "HIBERNATED" and rented.machine.kept_address
     billed_s = rented.cloud.bill_s("12345")
     assert ask(program) == text, "another engine, and the same model"
@@ -173,7 +164,7 @@ def test_killed_during_a_wake_the_next_start_has_the_machine_hibernated_again(
     assert rented.machine.status == "RESTORING"
     program.kill()
     program = rented.start()
-    until(lambda: rented.machine.status == "HIBERNATED")
+    wait_until(lambda: rented.machine.status == "HIBERNATED")
     assert rented.machine.asked == ["hibernate-restore", "hibernate"]
     assert program.status()["state"] == "parked"
     assert program.stop() == 0
@@ -183,15 +174,8 @@ def test_killed_during_a_wake_the_next_start_has_the_machine_hibernated_again(
 
 def test_a_cloud_without_a_free_machine_is_no_capacity_and_costs_nothing(rented: Rented, fleet: Path) -> None:
     rented.cloud.restore_s = 1.5
-    rented.machine.leads_to["hibernate-restore"] = "HIBERNATED"
+    rented.cloud.full = True
     program = rented.start()
-    original = rented.cloud._carry_out
-
-    def never(machine: Machine, verb: str, query: dict[str, list[str]]):  # type: ignore[no-untyped-def]
-        machine.leads_to["hibernate-restore"] = "HIBERNATED"
-        return original(machine, verb, query)
-
-    rented.cloud._carry_out = never  # type: ignore[method-assign]
     answer = program.ask({"model": "big", "messages": []})
     assert answer.status_code == 503 and answer.headers["retry-after"]
     error = answer.json()["error"]

@@ -179,7 +179,7 @@ def test_held_requests_fail_clearly_when_poorwill_stops(fleet: Path) -> None:
         program.child.send_signal(signal.SIGTERM)
         rest = [line for line in lines if line.startswith("data:")]
     assert json.loads(rest[0].removeprefix("data:"))["error"]["code"] == "draining"
-    assert program._ended() == 0
+    assert program.ended() == 0
 
 
 class Lines(io.StringIO):

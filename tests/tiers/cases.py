@@ -306,13 +306,14 @@ tier: too slow for every run.
 test_suspended.py, test_asleep.py and test_scaleway.py have what is particular to them."""
 
 
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    guest = [pytest.mark.xdist_group("guest")] if name == "suspended" else []
+    return [*guest, *([pytest.mark.nightly] if name in SLOW else [])]
+
+
 def params(names: Iterable[str] = CASES, *, need: Need | None = None) -> list[object]:
     """Return the parameters for the cases that have what is needed, the slow ones marked."""
-    return [
-        pytest.param(name, marks=pytest.mark.nightly if name in SLOW else ())
-        for name in names
-        if need not in LACKS.get(name, {})
-    ]
+    return [pytest.param(name, marks=_marks(name)) for name in names if need not in LACKS.get(name, {})]
 
 
 def hurt(path: Path, damage: str) -> bool:

@@ -28,6 +28,16 @@ from poorwill.tiers.proof import free_port
 TINY_ENGINE = Path(__file__).with_name("tiny_engine.py")
 
 
+GUEST_FIXTURES = {"debian", "hypervisor", "golden_guest"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests with a guest in one worker: QEMU is installed once, and the guest boots once."""
+    for item in items:
+        if isinstance(item, pytest.Function) and GUEST_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group("guest"))
+
+
 @pytest.fixture(autouse=True)
 def _subreaper() -> Iterator[None]:
     with subreaper():

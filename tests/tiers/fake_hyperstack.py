@@ -94,6 +94,8 @@ class FakeHyperstack:
     hibernate_s: float = 0.01
     restore_s: float = 0.01
     log: str | None = None
+    full: bool = False
+    """No machine is free: whoever is to be restored stays hibernated."""
     machines: dict[str, Machine] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     timers: list[threading.Timer] = field(default_factory=list)
@@ -218,6 +220,8 @@ class FakeHyperstack:
         self._become(machine, way)
         takes_s = self.hibernate_s if verb == "hibernate" else self.restore_s
         end = machine.leads_to.pop(verb, end)
+        if self.full and verb == "hibernate-restore":
+            end = "HIBERNATED"
         timer = threading.Timer(takes_s, self._arrive, (machine, way, end))
         timer.daemon = True
         self.timers.append(timer)

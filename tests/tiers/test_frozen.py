@@ -293,11 +293,13 @@ def squatter(pid: int) -> Iterator[None]:
     """Hold a pid with a session leader of our own, as any other engine might."""
     last = Path("/proc/sys/kernel/ns_last_pid")
     for _ in range(50):
+        newest = last.read_text()
         try:
             last.write_text(str(pid - 1))
         except OSError as error:
             pytest.skip(f"cannot choose a pid here: {error}")
         child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        last.write_text(newest)  # or the next processes would get the pids of engines other tests have parked
         if child.pid == pid:
             while not procfs.command_line(pid).startswith("sleep"):
                 pass  # its exec is under way

@@ -32,6 +32,8 @@ from .conftest import TINY_ENGINE, Fleet, new_fleet
 TINY = ModelName("tiny")
 CACHE = Path.home() / ".cache" / "poorwill" / "guest"
 BOOT_LIMIT_S = 120.0
+PACKAGE_LOCK_S = 600
+"""How long to wait for another program that is installing packages."""
 
 
 @dataclass
@@ -152,10 +154,13 @@ def _install_qemu() -> None:
     ).stdout
     newest = ["-t", "bookworm-backports"] if "bookworm-backports" in policy else []
     done = subprocess.run(
-        ["apt-get", "install", "-y", "-q", "--no-install-recommends", *newest, "qemu-system-x86"],
+        [
+            *("apt-get", "-o", f"DPkg::Lock::Timeout={PACKAGE_LOCK_S}", "install", "-y", "-q"),
+            *("--no-install-recommends", *newest, "qemu-system-x86"),
+        ],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PACKAGE_LOCK_S + 300,
         stdin=subprocess.DEVNULL,
     )
     if done.returncode:

@@ -7,6 +7,7 @@ directory is written.
 import lzma
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,12 +104,15 @@ def _unpacked(package: str, cache: Path) -> Path:
     if root.is_dir():
         return root
     cache.mkdir(parents=True, exist_ok=True)
-    _call(["apt-get", "download", "-q", package], cwd=cache)
-    archive = max(cache.glob(f"{package}_*.deb"), key=lambda path: path.stat().st_mtime)
-    staging = cache / f"{package}.partial"
-    _call(["dpkg-deb", "--extract", str(archive), str(staging)], cwd=cache)
-    staging.rename(root)
-    archive.unlink()
+    with tempfile.TemporaryDirectory(dir=cache, prefix=f".{package}-") as own:
+        _call(["apt-get", "download", "-q", package], cwd=Path(own))
+        staging = Path(own) / "root"
+        _call(["dpkg-deb", "--extract", str(next(Path(own).glob("*.deb"))), str(staging)], cwd=cache)
+        try:
+            staging.rename(root)
+        except OSError:
+            if not root.is_dir():  # another program has not just unpacked the same package
+                raise
     return root
 
 
