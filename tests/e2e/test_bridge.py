@@ -205,7 +205,7 @@ def test_a_hosted_api_over_https_is_verified_by_the_systems_store(fleet: Path) -
     assert api.tls is not None
     assert api.tls.verify_mode is ssl.CERT_REQUIRED and api.tls.check_hostname
     assert (api.host, api.port, api.at_once) == ("api.example", 443, True)
-    assert api.price(0, 11, 7) == COST_NUSD
+    assert api.prices(0, 11).cost(11, 7).nusd == COST_NUSD
 
 
 class ToyLog:

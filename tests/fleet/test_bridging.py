@@ -10,7 +10,7 @@ from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.settings import SpendSettings, WakeSettings
-from poorwill.core.spend import LimitState, Scope, Standing, Verdict, Window
+from poorwill.core.spend import Charge, LimitState, Scope, Standing, Verdict, Window
 from poorwill.core.words import Tier
 from poorwill.gateway.request_policy import POST_AFTER_S
 
@@ -18,14 +18,22 @@ from .house import A, House, S
 from .test_learning import rounded
 
 
-def bridge(house: House, asked_by: str = "key") -> Bridged | None:
+def bridge(house: House, asked_by: str = "key", most_nusd: int = 0) -> Bridged | None:
     assert house.fleet is not None
-    return house.fleet.bridging.bridge(A, asked_by=asked_by)
+    return house.fleet.bridging.bridge(A, asked_by=asked_by, key=asked_by, most_nusd=most_nusd)
 
 
-def over(house: House, bridged: Bridged | None) -> None:
+def over(house: House, bridged: Bridged | None, cost_nusd: int = 0) -> None:
     assert house.fleet is not None and bridged is not None
-    house.fleet.bridging.bridge_over(bridged)
+    house.fleet.bridging.bridge_over(bridged, cost_nusd=cost_nusd)
+
+
+def paid(house: House, key: str, nusd: int) -> None:
+    """Cross once, for so much."""
+    assert house.guard is not None
+    reservation = house.guard.reserve(Charge(model=A, key=key, nusd=0))
+    assert reservation is not None
+    house.guard.settle(reservation, nusd)
 
 
 async def test_a_bridged_request_wakes_the_replica_and_the_next_one_is_served_here(house: House):
@@ -34,7 +42,8 @@ async def test_a_bridged_request_wakes_the_replica_and_the_next_one_is_served_he
         first = bridge(house, "alice")
         assert house.state() is State.WAKING
         second = bridge(house, "bob")
-        assert first == second == Bridged(model=A, wake=house.unit().replica.wake.id)  # type: ignore[union-attr]
+        assert first is not None and second is not None
+        assert first.wake == second.wake == house.unit().replica.wake.id  # type: ignore[union-attr]
         over(house, first)
         over(house, second)
         await house.until(A, State.READY)
@@ -54,7 +63,7 @@ async def test_no_wake_starts_for_it_during_the_back_off_and_it_is_bridged_all_t
         with pytest.raises(TryLater):
             house.hold()
         bridged = bridge(house)
-        assert bridged == Bridged(model=A, wake=None)
+        assert bridged is not None and bridged.wake is None
         assert house.state() is State.PARKED
         over(house, bridged)
         await house.pass_time(61)
@@ -71,7 +80,7 @@ async def test_one_that_comes_during_a_park_is_followed_by_a_wake(house: House):
         await house.pass_time(31)
         assert house.state() is State.PARKING
         bridged = bridge(house, "alice")
-        assert bridged == Bridged(model=A, wake=None)
+        assert bridged is not None and bridged.wake is None
         over(house, bridged)
         room.frozen.park_door.open.set()
         await house.until(A, State.WAKING, State.READY)
@@ -171,11 +180,8 @@ async def test_what_is_paid_on_the_bridge_trips_a_limit_at_once(
     house.model()
     house.verdict = Verdict(at_us=0, limits=(limit,))
     async with house.open():
-        assert house.guard is not None
-        over(house, bridge(house))
-        house.guard.bridge_paid(A, "alice", 999)
-        over(house, bridge(house))
-        house.guard.bridge_paid(A, "alice", 1)
+        over(house, bridge(house), 999)
+        over(house, bridge(house), 1)
         after = bridge(house)
         assert (after is None) is counts
         if after is None:
@@ -191,9 +197,9 @@ async def test_a_keys_limit_counts_what_was_paid_for_it_and_no_other(house: Hous
     house.verdict = Verdict(at_us=0, limits=(alice,))
     async with house.open():
         assert house.guard is not None
-        house.guard.bridge_paid(A, "bob", 5000)
+        paid(house, "bob", 5000)
         assert house.guard.verdict.stops_key("alice") is None
-        house.guard.bridge_paid(A, "alice", 1000)
+        paid(house, "alice", 1000)
         assert house.guard.verdict.stops_key("alice") is not None
 
 
@@ -214,7 +220,7 @@ async def test_a_look_under_way_does_not_forget_what_is_paid_meanwhile(house: Ho
         guard, original = house.guard, house.guard.look
 
         async def look() -> Verdict:
-            guard.bridge_paid(A, "alice", 700)
+            paid(house, "alice", 700)
             return await original()
 
         guard.look = look
@@ -236,8 +242,46 @@ async def test_what_was_paid_just_before_a_look_is_not_lost_while_its_row_is_on_
         def row_is_written() -> None:
             house.verdict = Verdict(at_us=0, limits=(_limit(1000, spent_nusd=700),))
 
-        guard.bridge_paid(A, "alice", 700)
+        paid(house, "alice", 700)
         asyncio.get_running_loop().call_later(POST_AFTER_S, row_is_written)
         await guard.look_again(house.fleet.controller)
         [limit] = guard.verdict.limits
         assert limit.spent_nusd == 700
+
+
+async def test_crossings_reserve_together(house: House):
+    house.model()
+    house.verdict = Verdict(at_us=0, limits=(_limit(1000),))
+    async with house.open():
+        first, second = bridge(house, most_nusd=600), bridge(house, most_nusd=300)
+        assert bridge(house, most_nusd=300) is None, "600 + 300 + 300 would pass 1000"
+        over(house, first, 100)
+        third = bridge(house, most_nusd=300)
+        over(house, second, 300)
+        over(house, third, 0)
+        assert house.guard is not None
+        [limit] = house.guard.verdict.limits
+        assert (limit.spent_nusd, limit.reserved_nusd) == (400, 0)
+
+
+async def test_a_look_keeps_reservations(house: House):
+    house.model()
+    house.limits = SpendSettings(day_nusd=1000)
+    house.verdict = Verdict(at_us=0, limits=(_limit(1000),))
+    async with house.open():
+        assert house.guard is not None and house.fleet is not None
+        first = bridge(house, most_nusd=800)
+        await house.guard.look_again(house.fleet.controller)
+        assert bridge(house, most_nusd=300) is None
+        over(house, first, 1)
+
+
+async def test_a_keys_reservation_binds_no_other_key(house: House):
+    house.model()
+    house.verdict = Verdict(at_us=0, limits=(_limit(1000, scope=Scope.KEY, name="alice"),))
+    async with house.open():
+        first = bridge(house, "alice", most_nusd=900)
+        assert bridge(house, "alice", most_nusd=900) is None
+        other = bridge(house, "bob", most_nusd=900)
+        over(house, first)
+        over(house, other)

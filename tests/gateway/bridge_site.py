@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from poorwill.core.tokens import MTOK, TokenPrices
 from poorwill.gateway.bridge.hosted_api import HostedApi
 
 from .site import M1, Site, post, running_site
@@ -27,9 +28,9 @@ ASK = {"model": "m1", "messages": [{"role": "user", "content": "hi"}], "top_k": 
 STREAM = ASK | {"stream": True}
 
 
-def price(at_us: int, tokens_in: int, tokens_out: int) -> int:
+def prices(at_us: int, tokens_in: int) -> TokenPrices:
     """Prime numbers, so that no sum is right by accident."""
-    return 101 * tokens_in + 307 * tokens_out
+    return TokenPrices(input=101 * MTOK, output=307 * MTOK, parts={"cache_read": 11 * MTOK})
 
 
 def fake_api(fake: ToyUpstream, **changes: object) -> HostedApi:
@@ -41,7 +42,7 @@ def fake_api(fake: ToyUpstream, **changes: object) -> HostedApi:
         url=f"http://127.0.0.1:{fake.port}/openai/v1",
         key=HOSTED_KEY,
         at_once=True,
-        price=price,
+        prices=prices,
         tls=None,
     )
     return replace(api, **changes)  # type: ignore[arg-type]

@@ -81,6 +81,8 @@ class ToyActivator:
     no_bridge: bool = False
     bridged: list[str] = field(default_factory=list)
     """Who asked for each request that went over the bridge."""
+    reserved: list[int] = field(default_factory=list)
+    paid: list[int] = field(default_factory=list)
     crossing: int = 0
     engine_model: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -104,15 +106,17 @@ class ToyActivator:
         self.changed.set()
         return held
 
-    def bridge(self, model: ModelName, *, asked_by: str) -> Bridged | None:
+    def bridge(self, model: ModelName, *, asked_by: str, key: str, most_nusd: int) -> Bridged | None:
         if self.no_bridge or self.ready[model] is not None:
             return None
         self.bridged.append(asked_by)
+        self.reserved.append(most_nusd)
         self.crossing += 1
         return Bridged(model=model, wake=WAKE)
 
-    def bridge_over(self, bridged: Bridged) -> None:
+    def bridge_over(self, bridged: Bridged, *, cost_nusd: int) -> None:
         self.crossing -= 1
+        self.paid.append(cost_nusd)
         self.changed.set()
 
     def give_back(self, lease: Lease) -> None:
@@ -291,8 +295,6 @@ class Site:
     log: KeptLog
     keys: ToyKeys
     clock: SkippingClock
-    paid: list[tuple[str, str, int]]
-    """What hosted APIs were paid, as the spend breaker is told."""
 
     @property
     def port(self) -> int:
@@ -360,7 +362,6 @@ async def running_site(
         activator = ToyActivator(clock=clock, ready=ready)
         ledger, log, fleet = ToyLedger(), KeptLog(), ToyFleet(activator)
         ring = ToyKeys(keys or {})
-        paid: list[tuple[str, str, int]] = []
         pool = UpstreamPool(timeout_us=settings.upstream_timeout_us)
         server = new_server(
             settings=settings,
@@ -373,13 +374,7 @@ async def running_site(
             log=log,
             metrics=GatewayMetrics(),
             dashboard=b"<!doctype html><title>poorwill</title>",
-            bridges_to=BridgesTo(
-                apis=hosted,
-                bridging=activator,
-                paid=lambda model, key, nusd: paid.append((model, key, nusd)),
-            )
-            if hosted
-            else None,
+            bridges_to=BridgesTo(apis=hosted, bridging=activator) if hosted else None,
         )
         async with server:
             yield Site(
@@ -392,7 +387,6 @@ async def running_site(
                 log=log,
                 keys=ring,
                 clock=clock,
-                paid=paid,
             )
         defects = [line for line in log.lines if line[0] == "error"]
         assert not defects, defects

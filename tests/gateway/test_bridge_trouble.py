@@ -82,7 +82,7 @@ async def test_a_silent_api_means_a_hold(
         assert "x-poorwill-bridge" not in response.headers
         row = await site.ledger.row()
         assert (row.replica, row.bridge, row.bridge_nusd) == ("m1-0", "", 0)
-        assert site.paid == []
+        assert site.activator.paid == [0]
 
 
 async def test_a_dead_api_rests() -> None:

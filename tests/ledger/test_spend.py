@@ -191,3 +191,14 @@ async def test_a_limit_trips_before_it_is_passed_not_after(path):
     assert state.spent_nusd == 9 * DOLLAR // 10, (
         "15 s to the end of the next look and 6 s to stop are not left"
     )
+
+
+async def test_an_unknown_hosted_cost_counts(path):
+    clock = HandClock(START + HOUR)
+    async with opened(path, clock=clock) as ledger:
+        await ledger.record([created()])
+        row = replace(request(0, 0, S, key="ann"), bridge="p/m", bridge_nusd=3, bridge_unknown_nusd=40)
+        await ledger.record([row])
+        limits = SpendSettings(day_nusd=DOLLAR, key_day_nusd={"ann": DOLLAR})
+        states = (await SpendWatch(ledger=ledger, limits=limits).look()).limits
+    assert [state.spent_nusd for state in states] == [43, 43]

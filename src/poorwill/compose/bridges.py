@@ -9,7 +9,7 @@ from poorwill.config.problems import FileProblems, ModelProblems
 from poorwill.core.errors import ConfigFault, PoorwillError, Problem
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, HostedSettings, ModelSettings
-from poorwill.gateway.bridge.hosted_api import HostedApi, HostedApis, Price
+from poorwill.gateway.bridge.hosted_api import HostedApi, HostedApis, PricesAt
 
 
 def bridged_models(settings: FleetSettings) -> Iterator[tuple[ModelSettings, HostedSettings]]:
@@ -24,7 +24,7 @@ def unpriced_bridges(settings: FleetSettings, lines: KeyLines = NO_LINES) -> Seq
     found = FileProblems(lines=lines)
     for model, hosted in bridged_models(settings):
         try:
-            _price(hosted)
+            _prices(hosted)
         except PoorwillError as error:
             hint = "give input_usd_mtok and output_usd_mtok, or name it as genai-prices does"
             here = ModelProblems(name=model.name, found=found)
@@ -56,7 +56,7 @@ def hosted_apis(settings: FleetSettings, *, env: Mapping[str, str], log: Log) ->
             url=hosted.url,
             key=env[hosted.key_env],
             at_once=hosted.when == "waking",
-            price=_price(hosted),
+            prices=_prices(hosted),
             tls=tls if hosted.url.startswith("https:") else None,
         )
         for model, hosted in models
@@ -70,17 +70,12 @@ def _verifying() -> ssl.SSLContext:
     return context
 
 
-def _price(hosted: HostedSettings) -> Price:
-    """Return what a request costs. Raises RequestFault where nobody knows."""
+def _prices(hosted: HostedSettings) -> PricesAt:
+    """Return what tokens cost there. Raises RequestFault if nobody knows."""
     from poorwill.planner.alternatives.hosted import (  # numpy is slow to import, and few need it
         EPOCH,
         offer_of,
     )
 
     offer = offer_of(hosted)
-
-    def price(at_us: int, tokens_in: int, tokens_out: int) -> int:
-        quote = offer.quote(EPOCH + timedelta(microseconds=at_us), tokens_in)
-        return quote.nusd(tokens_in, tokens_out)
-
-    return price
+    return lambda at_us, tokens_in: offer.quote(EPOCH + timedelta(microseconds=at_us), tokens_in).prices

@@ -116,7 +116,7 @@ async def serving_fleet(
                 log=log,
                 metrics=metrics,
                 dashboard=page(),
-                bridges_to=BridgesTo(apis=apis, bridging=fleet.bridging, paid=guard.bridge_paid),
+                bridges_to=BridgesTo(apis=apis, bridging=fleet.bridging),
             )
             async with (
                 gateway,

@@ -7,6 +7,7 @@ never runs backwards.
 
 from dataclasses import dataclass, field
 
+from poorwill.core.tokens import NO_PARTS, TokenParts
 from poorwill.core.words import Cause, ModelName, Phase, ReplicaId, Tier, WakeId
 
 
@@ -137,16 +138,21 @@ class RequestEnded:
     """`ok`, or an error code."""
     tokens_in: int | None = None
     tokens_out: int | None = None
+    parts: TokenParts = NO_PARTS
+    """What is special about some of its tokens."""
     wake: WakeId | None = None
     bridge_nusd: int = 0
-    """What a hosted API was paid for it, where it went over the bridge."""
+    """What a hosted API is known to have been paid for it, if it went over the bridge."""
+    bridge_unknown_nusd: int = 0
+    """The most that the API may have charged beyond that, if that is not known."""
     bridge: str = ""
-    """The hosted API that answered it, as provider/model; empty where a replica did."""
+    """The hosted API that answered it, as provider/model; empty if a replica did."""
 
     @property
     def bridge_untold(self) -> bool:
-        """Whether it went over the bridge and the hosted API told no usage: its cost is not known."""
-        return bool(self.bridge) and self.tokens_in is None and self.tokens_out is None
+        """Whether it went over the bridge and its cost is not known: no usage, or a part without a price."""
+        untold = self.tokens_in is None and self.tokens_out is None
+        return bool(self.bridge) and (untold or self.bridge_unknown_nusd > 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

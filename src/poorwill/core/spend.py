@@ -5,7 +5,7 @@ whatever is done now, reaches it: so that it is not passed. Before that it stops
 It lifts by itself when its window ends, or when it is raised.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -80,6 +80,8 @@ class LimitState:
     """What will still be spent whatever is done now."""
     under_way_nusd: int = 0
     """What wakes under way may cost beyond that."""
+    reserved_nusd: int = 0
+    """The most that requests at hosted APIs may still be charged."""
     next_nusd: Mapping[str, int] = field(default_factory=dict)
     """What one more wake of a model would cost."""
     forecast_nusd: int | None
@@ -91,7 +93,12 @@ class LimitState:
     @property
     def used_up(self) -> bool:
         """Whether nothing more may be spent."""
-        return self.spent_nusd + self.ahead_nusd >= self.limit_nusd
+        return self.left_nusd <= 0
+
+    @property
+    def left_nusd(self) -> int:
+        """What is neither spent, nor certain to be, nor reserved."""
+        return self.limit_nusd - self.spent_nusd - self.ahead_nusd - self.reserved_nusd
 
     @property
     def name_in_file(self) -> str:
@@ -121,6 +128,8 @@ class LimitState:
         spent = f"{self._money(self.spent_nusd)} spent"
         if self.ahead_nusd >= CENT:
             spent += f", up to {self._money(self.ahead_nusd)} more even if all stops now"
+        if self.reserved_nusd:
+            spent += f", {self._money(self.reserved_nusd)} reserved for requests at hosted APIs"
         if self.used_up:
             return f"is used up: {spent}"
         if self.standing is Standing.TRIPPED:
@@ -149,6 +158,7 @@ class LimitState:
             "limit_nusd": self.limit_nusd,
             "spent_nusd": self.spent_nusd,
             "ahead_nusd": self.ahead_nusd,
+            "reserved_nusd": self.reserved_nusd,
             "forecast_nusd": self.forecast_nusd,
             "standing": self.standing.value,
             "what": self.what,
@@ -163,8 +173,7 @@ class LimitState:
 
     def stops_wake(self, model: str) -> bool:
         """Return whether a wake of this model might not fit into what is left."""
-        left = self.limit_nusd - self.spent_nusd - self.ahead_nusd - self.under_way_nusd
-        return self.used_up or left < self.next_nusd.get(model, 0)
+        return self.used_up or self.left_nusd - self.under_way_nusd < self.next_nusd.get(model, 0)
 
     def refusal(self, now_us: int) -> TryLater:
         """Return the error for a request that it stops."""
@@ -203,14 +212,37 @@ class Verdict:
             ),
         )
 
-    def with_paid(self, model: str, key: str, nusd: int) -> "Verdict":
-        """Return how the limits stand once a hosted API was paid for a request of this model and key."""
+    def has_room(self, charge: "Charge") -> bool:
+        """Return whether a charge fits into every limit that bounds it, with all wakes under way."""
+        return all(
+            charge.nusd < each.left_nusd - each.under_way_nusd for each in self.limits if charge.counts(each)
+        )
 
-        def after(limit: LimitState) -> LimitState:
-            concerned = limit.bounds(model) or (limit.scope is Scope.KEY and limit.name == key)
-            return replace(limit, spent_nusd=limit.spent_nusd + nusd) if concerned else limit
+    def with_paid(self, charge: "Charge") -> "Verdict":
+        """Return how the limits stand once a hosted API was paid."""
+        return self._with(charge, lambda one: replace(one, spent_nusd=one.spent_nusd + charge.nusd))
 
-        return replace(self, limits=tuple(map(after, self.limits)))
+    def with_reserved(self, charge: "Charge") -> "Verdict":
+        """Return how the limits stand while a request is at a hosted API that may charge so much."""
+        return self._with(charge, lambda one: replace(one, reserved_nusd=one.reserved_nusd + charge.nusd))
+
+    def _with(self, charge: "Charge", after: Callable[[LimitState], LimitState]) -> "Verdict":
+        return replace(
+            self, limits=tuple(after(each) if charge.counts(each) else each for each in self.limits)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What a hosted API charges, or may charge, for a request of a model and a key."""
+
+    model: str
+    key: str
+    nusd: int
+
+    def counts(self, limit: LimitState) -> bool:
+        """Return whether it counts towards a limit."""
+        return limit.bounds(self.model) or (limit.scope is Scope.KEY and limit.name == self.key)
 
 
 FORECAST_AFTER_SHARE = 24

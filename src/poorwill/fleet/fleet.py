@@ -115,7 +115,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
         ]
         fleet = Fleet(
             activator=FleetActivator(controller=controller),
-            bridging=FleetBridging(controller=controller),
+            bridging=FleetBridging(controller=controller, guard=parts.guard),
             view=OperatorView(controller=controller, guard=parts.guard),
             controller=controller,
         )

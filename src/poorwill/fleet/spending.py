@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from poorwill.core.entries import Noted
 from poorwill.core.errors import PoorwillError
 from poorwill.core.machine.inputs import SpendChanged
 from poorwill.core.machine.replica import Blocked
 from poorwill.core.ports.keys import KeyRing
-from poorwill.core.spend import LimitState, Standing, Verdict
+from poorwill.core.spend import Charge, LimitState, Standing, Verdict
 from poorwill.core.words import ModelName
 from poorwill.fleet.controller import Controller
 
@@ -34,8 +34,11 @@ class SpendGuard:
     _controller: Controller | None = None
     _begun: list[ModelName] = field(default_factory=list)
     """Models that began to wake during the look under way, or the last one."""
-    _paid: list[tuple[ModelName, str, int]] = field(default_factory=list)
+    _paid: list[Charge] = field(default_factory=list)
     """What hosted APIs were paid during the look under way, or since the last one."""
+    _reserved: dict[int, Charge] = field(default_factory=dict)
+    """What hosted APIs may charge for the requests that are there now."""
+    _reservations: int = 0
     _told: dict[str, Standing] = field(default_factory=dict)
     _told_jumps: set[str] = field(default_factory=set)
 
@@ -77,7 +80,9 @@ class SpendGuard:
         for model in self._begun:
             found = found.with_wake(model)
         for payment in self._paid:
-            found = found.with_paid(*payment)
+            found = found.with_paid(payment)
+        for charge in self._reserved.values():
+            found = found.with_reserved(charge)
         self.verdict = found
         self._apply(controller)
 
@@ -88,11 +93,29 @@ class SpendGuard:
             self.verdict = self.verdict.with_wake(model)
             self._block(self._controller)
 
-    def bridge_paid(self, model: ModelName, key: str, nusd: int) -> None:
-        """Take what a hosted API was paid from what may be spent, at once: not at the next look."""
-        if self.verdict.limits and self._controller is not None:
-            self._paid.append((model, key, nusd))
-            self.verdict = self.verdict.with_paid(model, key, nusd)
+    def reserve(self, charge: Charge) -> int | None:
+        """Reserve the most that a hosted API may charge for a request; None if a limit has no room for it.
+
+        The number returned settles it.
+        """
+        if not self.verdict.has_room(charge):
+            return None
+        self._reservations += 1
+        self._reserved[self._reservations] = charge
+        self._change(self.verdict.with_reserved(charge))
+        return self._reservations
+
+    def settle(self, reservation: int, cost_nusd: int) -> None:
+        """Free what was reserved, and take what the request did cost from what may be spent: at once."""
+        charge = self._reserved.pop(reservation)
+        paid = replace(charge, nusd=cost_nusd)
+        self._paid.append(paid)
+        freed = self.verdict.with_reserved(replace(charge, nusd=-charge.nusd))
+        self._change(freed.with_paid(paid))
+
+    def _change(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        if verdict.limits and self._controller is not None:
             self._block(self._controller)
 
     def _apply(self, controller: Controller) -> None:

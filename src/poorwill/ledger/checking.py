@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 
 from poorwill.ledger.bill.attribution import busy_pieces, progress, sweep, touched_hours
+from poorwill.ledger.bill.usage import SUMS
 from poorwill.ledger.dates import iso
 from poorwill.ledger.rates import lives
 from poorwill.ledger.schema import reason
@@ -126,18 +127,13 @@ SELECT DISTINCT w.wake FROM (
 ) d JOIN wakes w ON w.id = d.wake ORDER BY 1
 """
 
-_USAGE = """
+_USAGE = f"""
 WITH summed AS (
-  SELECT r.ended_us / 3600000000 AS hour, r.model, r.key, count(*) AS requests,
-    sum(o.text <> 'ok') AS failed, sum(r.tokens_out IS NULL) AS untold,
-    coalesce(sum(r.tokens_in), 0) AS tokens_in, coalesce(sum(r.tokens_out), 0) AS tokens_out,
-    sum(coalesce(r.leased_us, r.ended_us) - r.arrived_us) AS held_us, sum(r.bridge_nusd) AS bridge_nusd,
-    count(r.bridge) AS bridged,
-    sum(r.bridge IS NOT NULL AND coalesce(r.tokens_in, r.tokens_out) IS NULL) AS bridge_untold
+  SELECT r.ended_us / 3600000000 AS hour, r.model, r.key, {", ".join(SUMS.values())}
   FROM requests r JOIN texts o ON o.id = r.outcome
   WHERE r.ended_us >= :kept GROUP BY 1, 2, 3
 ),
-kept AS (SELECT * FROM usage WHERE hour >= :kept / 3600000000),
+kept AS (SELECT hour, model, key, {", ".join(SUMS)} FROM usage WHERE hour >= :kept / 3600000000),
 differ AS (
   SELECT * FROM (SELECT * FROM summed EXCEPT SELECT * FROM kept)
   UNION SELECT * FROM (SELECT * FROM kept EXCEPT SELECT * FROM summed)

@@ -24,9 +24,10 @@ from poorwill.core.ports.activator import Activator
 from poorwill.core.ports.bridging import Bridged, Bridging
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
+from poorwill.core.tokens import TokenCost
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway.bridge.hosted_api import HostedApi, HostedApis, retry_after_s
-from poorwill.gateway.downstream.exchange import Exchange, ExchangeOwner, Link
+from poorwill.gateway.downstream.exchange import OK, Exchange, ExchangeOwner, Link
 from poorwill.gateway.downstream.response import Headers
 from poorwill.gateway.upstream.pool import UpstreamPool
 
@@ -38,8 +39,6 @@ _ABOUT_THE_REQUEST = frozenset({400, 413, 415, 422})
 """Refusals that say nothing about the next request."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-Paid = Callable[[ModelName, str, int], None]
-"""Called with what a hosted API was paid: model, key, nano-dollars. Never raises."""
 
 
 class Dispatcher(ExchangeOwner, Protocol):
@@ -56,7 +55,6 @@ class BridgesTo:
 
     apis: HostedApis
     bridging: Bridging
-    paid: Paid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +66,6 @@ class BridgeParts:
     clock: Clock
     log: Log
     spawn: Spawn
-    paid: Paid
     failed: Callable[[ModelName, str], None]
     """Counts a crossing that failed: the model and why, in a few words from a short list. Never raises."""
 
@@ -99,12 +96,20 @@ class Bridge:
             return False
         if not self.api.takes(exchange.request.head):
             return False
-        bridged = self.parts.bridging.bridge(exchange.model, asked_by=exchange.request.key or "anonymous")
+        key, most_nusd = exchange.request.key, self.api.most_nusd(now, exchange.request.body)
+        bridged = self.parts.bridging.bridge(
+            exchange.model, asked_by=key or "anonymous", key=key, most_nusd=most_nusd
+        )
         if bridged is None:
             return False
         exchange.crossed = True
         crossing = Crossing(
-            bridge=self, exchange=exchange, dispatcher=dispatcher, bridged=bridged, instead_of=instead_of
+            bridge=self,
+            exchange=exchange,
+            dispatcher=dispatcher,
+            bridged=bridged,
+            most_nusd=most_nusd,
+            instead_of=instead_of,
         )
         return await crossing.begin()
 
@@ -167,7 +172,6 @@ def bridges_of(
         return {}
     parts = BridgeParts(
         bridging=to.bridging,
-        paid=to.paid,
         pool=pool,
         clock=clock,
         log=log,
@@ -187,6 +191,7 @@ class Crossing:
         exchange: Exchange,
         dispatcher: Dispatcher,
         bridged: Bridged,
+        most_nusd: int,
         instead_of: PoorwillError | None,
     ) -> None:
         self._bridge = bridge
@@ -194,10 +199,12 @@ class Crossing:
         self._dispatcher = dispatcher
         self._bridged: Bridged | None = bridged
         self._wake = bridged.wake
+        self._most_nusd = most_nusd
         self._instead_of = instead_of
         self._upstream: Link | None = None
         self._sent_us: int | None = None
         self._refused = ""
+        self._abandoned = False
 
     async def begin(self) -> bool:
         """Connect and send; False if that is impossible. Cancelled: the exchange is over."""
@@ -243,9 +250,10 @@ class Crossing:
 
     def ended(self, exchange: Exchange, row: RequestEnded | None) -> None:
         """Put what the hosted API was paid into the row, and pass it on."""
-        self._leave()
         if row is not None and self._sent_us is not None:
             row = self._priced(row)
+            self._leave(cost_nusd=row.bridge_nusd + row.bridge_unknown_nusd)
+        self._leave()
         self._dispatcher.ended(exchange, row)
 
     # -- the Link of its exchange
@@ -253,7 +261,7 @@ class Crossing:
     def abandon(self) -> None:
         """Close the connection at once: the API stops, and its answer is no longer wanted."""
         upstream, self._upstream = self._upstream, None
-        self._leave()
+        self._abandoned = True
         if upstream is not None:
             upstream.abandon()
 
@@ -331,7 +339,7 @@ class Crossing:
 
     @property
     def _passes(self) -> bool:
-        return self._bridged is not None and not self._refused
+        return self._bridged is not None and not self._refused and not self._abandoned
 
     async def _send_anew(self) -> None:
         why = await self._send(fresh=True)
@@ -346,6 +354,7 @@ class Crossing:
         exchange, self._sent_us = self._exchange, None
         exchange.link = None
         self.abandon()
+        self._leave()
         exchange.owner = self._dispatcher
         self._bridge.failed(exchange, why, rest_s=rest_s)
         if self._instead_of is not None:
@@ -359,26 +368,30 @@ class Crossing:
         name = self._bridge.api.name
         self._exchange.fail(EngineFault(code, f"the hosted API {name} broke off its answer: {why}"))
 
-    def _leave(self) -> None:
-        """Give the right to cross back, once."""
+    def _leave(self, *, cost_nusd: int = 0) -> None:
+        """Hand the right to cross back, once, and say what the API charged."""
         bridged, self._bridged = self._bridged, None
         if bridged is not None:
             self._bridge.under_way -= 1
-            self._bridge.parts.bridging.bridge_over(bridged)
+            self._bridge.parts.bridging.bridge_over(bridged, cost_nusd=cost_nusd)
             if self._sent_us is None:
                 self._exchange.owner = self._dispatcher
 
     def _priced(self, row: RequestEnded) -> RequestEnded:
+        """Return the row with what the API charged, or with the most that it may have."""
         bridge, api = self._bridge, self._bridge.api
         row = replace(row, bridge=api.name, leased_us=self._sent_us, wake=self._wake or row.wake)
         bridge.requests += 1
-        if row.bridge_untold:
-            bridge.without_usage += 1
-            return row
-        nusd = api.price(row.arrived_us, row.tokens_in or 0, row.tokens_out or 0)
-        bridge.nusd += nusd
-        bridge.parts.paid(row.model, row.key, nusd)
-        return replace(row, bridge_nusd=nusd)
+        cost = TokenCost(nusd=0)
+        if row.tokens_in is not None:
+            prices = api.prices(row.arrived_us, row.tokens_in)
+            cost = prices.cost(row.tokens_in, row.tokens_out or 0, row.parts)
+        if row.outcome != OK or row.tokens_in is None:  # what the API reported is no final count
+            cost = replace(cost, unknown_nusd=max(self._most_nusd - cost.nusd, 0))
+        row = replace(row, bridge_nusd=cost.nusd, bridge_unknown_nusd=cost.unknown_nusd)
+        bridge.nusd += cost.nusd
+        bridge.without_usage += row.bridge_untold
+        return row
 
 
 _WHY: Mapping[ErrorCode, str] = MappingProxyType(

@@ -9,15 +9,28 @@ import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 from urllib.parse import urlsplit
 
+import msgspec
+
+from poorwill.core.tokens import TokenPrices
 from poorwill.core.words import ModelName
 from poorwill.gateway.downstream.head_checks import Head
 from poorwill.gateway.downstream.response import Headers
 from poorwill.gateway.upstream.model_name import renamed
 
-Price = Callable[[int, int, int], int]
-"""Nano-dollars for a request at an instant (microseconds) with so many tokens in and out, rounded once."""
+PricesAt = Callable[[int, int], TokenPrices]
+"""What tokens cost at an instant (microseconds) in a request with so many of them in."""
+
+FULL_CONTEXT = 1_048_576
+"""Tokens in that are reserved for a body that refers to what is not in it: no API takes more."""
+
+_REFERS = re.compile(
+    rb'"(?:image_url|input_image|file_id|input_file|previous_response_id|conversation|prompt_id|tools)"'
+    rb'|"type"\s*:\s*"(?:url|file|document)"'
+)
+"""Images by address, files, earlier answers, the provider's own tools: no byte here bounds their tokens."""
 
 ANTHROPIC = "anthropic"
 """The provider that speaks its own dialect, at `/v1/messages`."""
@@ -44,6 +57,22 @@ BRIDGE_HEADER = b"x-poorwill-bridge"
 """Tells a client that a hosted API answered, and which: `PROVIDER/MODEL`."""
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=10**7)]
+
+
+class _OutputLimits(msgspec.Struct):
+    """How a request bounds its answer, in every dialect; anything else about it is not looked at."""
+
+    max_tokens: _Count | None = None
+    max_completion_tokens: _Count | None = None
+    max_output_tokens: _Count | None = None
+    n: _Count = 1
+    best_of: _Count = 1
+
+
+_output_limits = msgspec.json.Decoder(_OutputLimits)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedApi:
     """The hosted API of one model. `key` is the secret itself: it appears in no `repr` and no message."""
@@ -57,7 +86,9 @@ class HostedApi:
     key: str = field(repr=False)
     at_once: bool
     """Whether it gets every request that finds the model not ready; else only those whose wake failed."""
-    price: Price
+    prices: PricesAt
+    max_output_tokens: int = 131_072
+    """The most that one answer can have if the request sets no limit of its own."""
     tls: ssl.SSLContext | None
     """For an `https` URL: verifies by the system's store."""
 
@@ -92,6 +123,20 @@ class HostedApi:
             "accept-encoding: identity\r\ncontent-type: application/json\r\nuser-agent: poorwill\r\n"
             f"content-length: {len(body)}\r\n"
         ).encode() + b"%b\r\n%b" % (_leaving(head.forward), body)
+
+    def most_nusd(self, at_us: int, body: bytes) -> int:
+        """Return the most that the API may charge for a request: a token has a byte at least."""
+        tokens_in = len(body) + (FULL_CONTEXT if _REFERS.search(body) else 0)
+        return self.prices(at_us, tokens_in).most(tokens_in, self._most_tokens_out(body))
+
+    def _most_tokens_out(self, body: bytes) -> int:
+        try:
+            asked = _output_limits.decode(body)
+        except msgspec.MsgspecError:
+            return self.max_output_tokens
+        limits = (asked.max_completion_tokens, asked.max_output_tokens, asked.max_tokens)
+        each = next((limit for limit in limits if limit is not None), self.max_output_tokens)
+        return each * max(asked.n, asked.best_of)
 
     def answer_headers(self, headers: Headers) -> Headers:
         """Return the headers of an answer that are for the client, and one that says who answered."""

@@ -15,6 +15,7 @@ from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.ports.activator import Activator, HeldRequest, Lease
 from poorwill.core.ports.clock import Clock
+from poorwill.core.tokens import NO_PARTS
 from poorwill.core.words import ModelName, ReplicaId, WakeId
 from poorwill.gateway import wire
 from poorwill.gateway.downstream.request_reader import Incoming
@@ -249,6 +250,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
             outcome=outcome,
             tokens_in=usage.tokens_in if usage else None,
             tokens_out=usage.tokens_out if usage else None,
+            parts=usage.parts if usage else NO_PARTS,
             wake=self.held.wake if self.held else self.wake,
         )
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import msgspec
 
+from poorwill.core.tokens import NO_PARTS
+
 _KEY = b'"usage"'
 _OBJECT = re.compile(rb"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
 """A JSON object with at most one level of objects inside, as usage objects are."""
@@ -39,11 +41,12 @@ class UsageScan:
     running totals with every chunk. In both, the last value is right.
     """
 
-    __slots__ = ("_carry", "tokens_in", "tokens_out")
+    __slots__ = ("_carry", "parts", "tokens_in", "tokens_out")
 
     def __init__(self) -> None:
         self.tokens_in: int | None = None
         self.tokens_out: int | None = None
+        self.parts = NO_PARTS
         self._carry = b""
 
     def feed(self, data: bytes) -> None:

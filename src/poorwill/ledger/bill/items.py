@@ -78,7 +78,7 @@ def items(db: sqlite3.Connection, period: Period, *, by_key: bool = False) -> li
                         nusd=key_nusd,
                     )
                 )
-    found += _bridged(db, period, by_key=by_key)
+    found += bridged_items(db, period, by_key=by_key)
     return found
 
 
@@ -140,12 +140,15 @@ def _own_wakes(
                 owners[key_name(key)] += us
 
 
-def _bridged(db: sqlite3.Connection, period: Period, *, by_key: bool) -> list[Item]:
-    """Return what a hosted API was paid, by day, model and key."""
+def bridged_items(
+    db: sqlite3.Connection, period: Period, *, by_key: bool, unknown: bool = False
+) -> list[Item]:
+    """Return what hosted APIs were paid, by day, model and key; or the most that is not known of it."""
     sums: dict[tuple[int, str, str], int] = defaultdict(int)
     for use in usage(db, period):
-        if use.bridge_nusd:
-            sums[use.day, use.model, key_name(use.key) if by_key else ""] += use.bridge_nusd
+        nusd = use.bridge_unknown_nusd if unknown else use.bridge_nusd
+        if nusd:
+            sums[use.day, use.model, key_name(use.key) if by_key else ""] += nusd
     return [
         Item(
             day=day,

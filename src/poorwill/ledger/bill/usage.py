@@ -1,16 +1,18 @@
 """How much was asked: requests, tokens, waiting. From hourly sums and, for part hours, the raw rows."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from poorwill.core.tokens import TOKEN_PARTS, TokenParts
 from poorwill.core.words import HOUR_US
 from poorwill.ledger.dates import DAY_US, Period
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """Sums over request rows."""
+    """Sums over request rows: the columns of `usage`, in their order."""
 
     requests: int = 0
     failed: int = 0
@@ -23,20 +25,42 @@ class Count:
     bridged: int = 0
     """Requests that a hosted API answered, or was asked and did not finish."""
     bridge_untold: int = 0
-    """Those of them whose API told no usage: what they cost is not known, and not in `bridge_nusd`."""
+    """Those of them whose cost is not, or not wholly, known: what is missing is not in `bridge_nusd`."""
+    bridge_unknown_nusd: int = 0
+    """The most that is missing."""
+    cache_read: int = 0
+    cache_write: int = 0
+    audio_in: int = 0
+    image_in: int = 0
+    audio_out: int = 0
+    reasoning: int = 0
 
     def __add__(self, other: "Count") -> "Count":
-        return Count(
-            requests=self.requests + other.requests,
-            failed=self.failed + other.failed,
-            untold=self.untold + other.untold,
-            tokens_in=self.tokens_in + other.tokens_in,
-            tokens_out=self.tokens_out + other.tokens_out,
-            held_us=self.held_us + other.held_us,
-            bridge_nusd=self.bridge_nusd + other.bridge_nusd,
-            bridged=self.bridged + other.bridged,
-            bridge_untold=self.bridge_untold + other.bridge_untold,
-        )
+        return Count(**{name: getattr(self, name) + getattr(other, name) for name in SUMS})
+
+    @property
+    def parts(self) -> TokenParts:
+        """What is special about some of the tokens."""
+        return TokenParts(**{part: getattr(self, part) for part in TOKEN_PARTS})
+
+
+SUMS: Mapping[str, str] = MappingProxyType(
+    {
+        "requests": "count(*)",
+        "failed": "sum(o.text <> 'ok')",
+        "untold": "sum(r.tokens_out IS NULL)",
+        "tokens_in": "coalesce(sum(r.tokens_in), 0)",
+        "tokens_out": "coalesce(sum(r.tokens_out), 0)",
+        "held_us": "sum(coalesce(r.leased_us, r.ended_us) - r.arrived_us)",
+        "bridge_nusd": "sum(r.bridge_nusd)",
+        "bridged": "count(r.bridge)",
+        "bridge_untold": "sum(r.bridge IS NOT NULL AND"
+        " (coalesce(r.tokens_in, r.tokens_out) IS NULL OR r.bridge_unknown_nusd > 0))",
+        "bridge_unknown_nusd": "sum(r.bridge_unknown_nusd)",
+        **{part: f"coalesce(sum(r.{part}), 0)" for part in TOKEN_PARTS},
+    }
+)
+"""How each column of `usage` follows from the request rows `r` and their outcomes' texts `o`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,35 +92,17 @@ def usage(db: sqlite3.Connection, period: Period) -> Iterator[Use]:
 
 def _uses(rows: sqlite3.Cursor) -> Iterator[Use]:
     for day, model, key, *sums in rows:
-        requests, failed, untold, tokens_in, tokens_out, held, nusd, bridged, bridge_untold = sums
-        yield Use(
-            day=day,
-            model=model,
-            key=key,
-            requests=requests,
-            failed=failed,
-            untold=untold,
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
-            held_us=held,
-            bridge_nusd=nusd,
-            bridged=bridged,
-            bridge_untold=bridge_untold,
-        )
+        yield Use(day=day, model=model, key=key, **dict(zip(SUMS, sums, strict=True)))
 
 
-_HOURS = """
-SELECT u.hour / 24, m.text, k.text, sum(u.requests), sum(u.failed), sum(u.untold), sum(u.tokens_in),
-  sum(u.tokens_out), sum(u.held_us), sum(u.bridge_nusd), sum(u.bridged), sum(u.bridge_untold)
+_HOURS = f"""
+SELECT u.hour / 24, m.text, k.text, {", ".join(f"sum(u.{column})" for column in SUMS)}
 FROM usage u JOIN texts m ON m.id = u.model JOIN texts k ON k.id = u.key
 WHERE u.hour >= :from AND u.hour < :to GROUP BY u.hour / 24, u.model, u.key
 """
 
-_ROWS = """
-SELECT r.ended_us / :day, m.text, k.text, count(*), sum(o.text <> 'ok'), sum(r.tokens_out IS NULL),
-  coalesce(sum(r.tokens_in), 0), coalesce(sum(r.tokens_out), 0),
-  sum(coalesce(r.leased_us, r.ended_us) - r.arrived_us), sum(r.bridge_nusd),
-  count(r.bridge), sum(r.bridge IS NOT NULL AND coalesce(r.tokens_in, r.tokens_out) IS NULL)
+_ROWS = f"""
+SELECT r.ended_us / :day, m.text, k.text, {", ".join(SUMS.values())}
 FROM (SELECT NULL AS id UNION ALL SELECT id FROM lives) l
 JOIN requests r ON r.life IS l.id AND r.ended_us >= :from AND r.ended_us < :to
 JOIN texts m ON m.id = r.model JOIN texts k ON k.id = r.key JOIN texts o ON o.id = r.outcome

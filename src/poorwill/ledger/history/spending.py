@@ -13,7 +13,7 @@ from poorwill.core.settings import SpendSettings
 from poorwill.core.spend import Ahead, Spent, Verdict, Window, judge
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
 from poorwill.core.words import parked as parked_in
-from poorwill.ledger.bill.items import Item, items
+from poorwill.ledger.bill.items import Item, bridged_items, items
 from poorwill.ledger.bill.pricing import OFF_CAUSES, stretch_began_us
 from poorwill.ledger.dates import DAY_US, Period, day_of, month_of
 from poorwill.ledger.ledger import Ledger
@@ -68,11 +68,11 @@ def look_at(
     settled_until = today.from_us // DAY_US - 1
     for day in range(month.from_us // DAY_US, settled_until):
         if day not in settled:
-            settled[day] = items(db, _day(day), by_key=by_key)
+            settled[day] = _counted(db, _day(day), by_key=by_key)
     for day in [day for day in settled if day * DAY_US < month.from_us]:
         del settled[day]
     recent_from = max(month.from_us, settled_until * DAY_US)
-    recent = items(db, Period(from_us=recent_from, to_us=now_us + 1), by_key=by_key)
+    recent = _counted(db, Period(from_us=recent_from, to_us=now_us + 1), by_key=by_key)
     in_month = range(month.from_us // DAY_US, settled_until)
     whole = [*recent, *(item for day in in_month for item in settled[day])]
     today_only = [item for item in recent if item.day == today.from_us // DAY_US]
@@ -82,6 +82,11 @@ def look_at(
         _spent(Window.MONTH, month, whole, _ahead(db, now_us, month.to_us), first_us),
     ]
     return judge(limits, windows, now_us=now_us)
+
+
+def _counted(db: sqlite3.Connection, period: Period, *, by_key: bool) -> Sequence[Item]:
+    """Return what counts towards limits: the bill, and what hosted APIs may have charged beyond it."""
+    return [*items(db, period, by_key=by_key), *bridged_items(db, period, by_key=by_key, unknown=True)]
 
 
 def _day(day: int) -> Period:

@@ -6,27 +6,28 @@ behind; `poorwill ledger check` compares the two.
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from poorwill.core.entries import RequestEnded
+from poorwill.core.tokens import NO_PARTS, TOKEN_PARTS
 from poorwill.core.words import HOUR_US
+from poorwill.ledger.bill.usage import SUMS
 from poorwill.ledger.writing.names import text_number
 from poorwill.ledger.writing.wake_demand import Woken
 
-_INSERT = (
-    "INSERT INTO requests (request, model, key, path, outcome, life, wake, arrived_us, leased_us,"
-    " first_byte_us, ended_us, status, tokens_in, tokens_out, bridge_nusd, bridge)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = (
+    *("request", "model", "key", "path", "outcome", "life", "wake", "arrived_us", "leased_us"),
+    *("first_byte_us", "ended_us", "status", "tokens_in", "tokens_out", "bridge_nusd", "bridge"),
+    *("bridge_unknown_nusd", *TOKEN_PARTS),
 )
+_INSERT = f"INSERT INTO requests ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' for _ in _COLUMNS)})"
 
 _SUM = (
-    "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " requests = requests + excluded.requests, failed = failed + excluded.failed,"
-    " untold = untold + excluded.untold, tokens_in = tokens_in + excluded.tokens_in,"
-    " tokens_out = tokens_out + excluded.tokens_out, held_us = held_us + excluded.held_us,"
-    " bridge_nusd = bridge_nusd + excluded.bridge_nusd, bridged = bridged + excluded.bridged,"
-    " bridge_untold = bridge_untold + excluded.bridge_untold"
+    f"INSERT INTO usage (hour, model, key, {', '.join(SUMS)}) VALUES (?, ?, ?{', ?' * len(SUMS)})"
+    f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in SUMS)}"
 )
+
+_NO_PARTS = (None,) * len(TOKEN_PARTS)
 
 REMEMBERED_TEXTS = 10_000
 
@@ -37,7 +38,7 @@ class RequestRows:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._rows: list[tuple[object, ...]] = []
-        self._sums: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0] * 9)
+        self._sums: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0] * len(SUMS))
         self._woken = Woken(db)
         self._texts: dict[str, int] = {}
         self._lives: dict[str, int | None] = {}
@@ -68,9 +69,14 @@ class RequestRows:
                 entry.tokens_out,
                 entry.bridge_nusd,
                 self._text(entry.bridge) if entry.bridge else None,
+                entry.bridge_unknown_nusd,
+                *self._parts(entry),
             )
         )
-        sums = self._sums[entry.ended_us // HOUR_US, model, key]
+        self._sum(entry, self._sums[entry.ended_us // HOUR_US, model, key])
+
+    def _sum(self, entry: RequestEnded, sums: list[int]) -> None:
+        """Add a row to its hour's sums, in the order of `SUMS`."""
         sums[0] += 1
         sums[1] += entry.outcome != "ok"
         sums[2] += entry.tokens_out is None
@@ -83,6 +89,15 @@ class RequestRows:
         if entry.bridge:
             sums[7] += 1
             sums[8] += entry.bridge_untold
+            sums[9] += entry.bridge_unknown_nusd
+        if entry.parts is not NO_PARTS:
+            for number, part in enumerate(TOKEN_PARTS, start=10):
+                sums[number] += getattr(entry.parts, part)
+
+    def _parts(self, entry: RequestEnded) -> Iterable[int | None]:
+        if entry.parts is NO_PARTS:
+            return _NO_PARTS
+        return (getattr(entry.parts, part) or None for part in TOKEN_PARTS)
 
     def wake_ended(self, name: str, wake: int, ended_us: int, served: Sequence[str]) -> None:
         """Take notice of whom a wake woke for."""

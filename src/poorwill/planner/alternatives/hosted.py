@@ -6,10 +6,11 @@ batch discount, no minimum.
 """
 
 import csv
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,23 @@ from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.format import counted
 from poorwill.core.money import NUSD
 from poorwill.core.settings import HostedSettings
+from poorwill.core.tokens import TokenPrices
 from poorwill.core.words import SECOND_US
 from poorwill.planner.traces.trace import UNKNOWN, Trace
 
 REFERENCE = ("groq", "llama-3.3-70b-versatile")
 """Priced where no hosted model is named: an open-weights model of the size people host themselves."""
+PART_PRICES: Mapping[str, str] = MappingProxyType(
+    {
+        "cache_read": "cache_read_mtok",
+        "cache_write": "cache_write_mtok",
+        "audio_in": "input_audio_mtok",
+        "image_in": "input_image_mtok",
+        "audio_out": "output_audio_mtok",
+    }
+)
+"""What genai-prices calls the price of a part."""
+
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
@@ -37,6 +50,17 @@ class Quote:
 
     input_usd: Decimal
     output_usd: Decimal
+    parts_usd: Mapping[str, Decimal] = field(default_factory=dict)
+    """Of cached tokens, audio and images, by `core.tokens.TOKEN_PARTS`, if they have prices of their own."""
+
+    @property
+    def prices(self) -> TokenPrices:
+        """The same in nano-dollars."""
+        return TokenPrices(
+            input=round(self.input_usd * NUSD),
+            output=round(self.output_usd * NUSD),
+            parts={part: round(usd * NUSD) for part, usd in self.parts_usd.items()},
+        )
 
     def nusd(self, tokens_in: int, tokens_out: int) -> int:
         """Return nano-dollars for so many tokens, rounded once, half up."""
@@ -98,12 +122,24 @@ def priced_by_package(provider: str, model: str) -> Offer:
             provider_id=provider,
             genai_request_timestamp=at,
         )
+        parts = {
+            part: _at_size(price, prompt_tokens) if isinstance(price, TieredPrices) else price
+            for part, key in PART_PRICES.items()
+            if (price := getattr(priced.model_price, key)) is not None
+        }
         # Through the price of a million tokens where it is flat, else at this size's step.
         rates = priced.model_price
         if isinstance(rates.input_mtok, TieredPrices) or isinstance(rates.output_mtok, TieredPrices):
             per_token = priced.input_price / max(prompt_tokens, 1)
-            return Quote(input_usd=per_token * MTOK, output_usd=priced.output_price * MTOK)
-        return Quote(input_usd=rates.input_mtok or Decimal(0), output_usd=rates.output_mtok or Decimal(0))
+            return Quote(input_usd=per_token * MTOK, output_usd=priced.output_price * MTOK, parts_usd=parts)
+        return Quote(
+            input_usd=rates.input_mtok or Decimal(0),
+            output_usd=rates.output_mtok or Decimal(0),
+            parts_usd=parts,
+        )
+
+    def _at_size(price: TieredPrices, prompt_tokens: int) -> Decimal:
+        return next((t.price for t in reversed(price.tiers) if prompt_tokens > t.start), price.base)
 
     try:
         sample = calc_price(Usage(input_tokens=1, output_tokens=1), model, provider_id=provider)

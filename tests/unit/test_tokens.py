@@ -1,0 +1,26 @@
+"""Tokens at the prices of their classes."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poorwill.core.tokens import DEAREST, MTOK, TokenParts, TokenPrices
+
+PRICES = TokenPrices(input=100 * MTOK, output=500 * MTOK, parts={"cache_read": 10 * MTOK})
+
+
+def test_each_part_has_its_own_price():
+    cost = PRICES.cost(1000, 100, TokenParts(cache_read=900, reasoning=60))
+    assert (cost.nusd, cost.unknown_nusd) == (100 * 100 + 900 * 10 + 100 * 500, 0)
+
+
+def test_a_part_without_a_price_is_unknown_not_zero():
+    cost = PRICES.cost(1000, 100, TokenParts(audio_in=10))
+    assert cost.nusd == 990 * 100 + 100 * 500
+    assert cost.unknown_nusd == 10 * DEAREST["audio_in"] * 100
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**5), st.floats(0, 1), st.floats(0, 1))
+def test_most_bounds_the_cost_of_cached_tokens(tokens_in, tokens_out, read, written):
+    parts = TokenParts(cache_read=int(tokens_in * read), cache_write=int(tokens_in * (1 - read) * written))
+    cost = PRICES.cost(tokens_in, tokens_out, parts)
+    assert cost.nusd + cost.unknown_nusd <= PRICES.most(tokens_in, tokens_out) + 1
