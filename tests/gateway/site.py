@@ -112,7 +112,7 @@ class ToyActivator:
         self.bridged.append(asked_by)
         self.reserved.append(most_nusd)
         self.crossing += 1
-        return Bridged(model=model, wake=WAKE)
+        return Bridged(model=model, wake=WAKE, most_nusd=most_nusd)
 
     def bridge_over(self, bridged: Bridged, *, cost_nusd: int) -> None:
         self.crossing -= 1

@@ -37,7 +37,7 @@ class FleetBridging:
         if replica.state is not State.WAKING:
             controller.submit(unit, WakeAsked(asked_by=asked_by, why="demand", demand=True))
         wake = unit.replica.wake.id if unit.replica.wake else None
-        return Bridged(model=model, wake=wake, reservation=reservation)
+        return Bridged(model=model, wake=wake, reservation=reservation, most_nusd=most_nusd)
 
     def bridge_over(self, bridged: Bridged, *, cost_nusd: int) -> None:
         """Take note that a request which a hosted API served is over, and what it cost."""

@@ -15,6 +15,8 @@ class Bridged:
     """The wake under way, which it is one of the reasons for; None during a back-off or a park."""
     reservation: int = 0
     """What spend limits know it by until it is over."""
+    most_nusd: int = 0
+    """What is reserved for it."""
 
 
 class Bridging(Protocol):

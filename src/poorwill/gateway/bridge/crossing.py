@@ -104,12 +104,7 @@ class Bridge:
             return False
         exchange.crossed = True
         crossing = Crossing(
-            bridge=self,
-            exchange=exchange,
-            dispatcher=dispatcher,
-            bridged=bridged,
-            most_nusd=most_nusd,
-            instead_of=instead_of,
+            bridge=self, exchange=exchange, dispatcher=dispatcher, bridged=bridged, instead_of=instead_of
         )
         return await crossing.begin()
 
@@ -191,7 +186,6 @@ class Crossing:
         exchange: Exchange,
         dispatcher: Dispatcher,
         bridged: Bridged,
-        most_nusd: int,
         instead_of: PoorwillError | None,
     ) -> None:
         self._bridge = bridge
@@ -199,7 +193,7 @@ class Crossing:
         self._dispatcher = dispatcher
         self._bridged: Bridged | None = bridged
         self._wake = bridged.wake
-        self._most_nusd = most_nusd
+        self._most_nusd = bridged.most_nusd
         self._instead_of = instead_of
         self._upstream: Link | None = None
         self._sent_us: int | None = None
