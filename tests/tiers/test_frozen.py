@@ -80,7 +80,7 @@ async def test_criu_itself_refuses_an_open_connection_and_the_engine_serves_on(
     fleet: Fleet, driver: FrozenDriver, monkeypatch: pytest.MonkeyPatch
 ):
     # A client that connects between our look and criu's: our look is switched off here.
-    nothing = procfs.Connections(outside=(), within=())
+    nothing = procfs.TcpConnections(outside=(), within=())
     monkeypatch.setattr(procfs, "connections", lambda pids: nothing)
     launch, running = await start(fleet)
     reader, writer = await asyncio.open_connection(launch.host, launch.port)
@@ -318,7 +318,7 @@ def squatter(pid: int) -> Iterator[None]:
 async def test_a_port_taken_behind_our_back_fails_the_wake_and_the_snapshot_is_kept(
     fleet: Fleet, driver: FrozenDriver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("poorwill.tiers.frozen.thaw.refuse_taken_port", lambda launch: None)
+    monkeypatch.setattr("poorwill.tiers.snapshots.image_driver.refuse_taken_port", lambda launch: None)
     launch, running = await start(fleet)
     parked = await driver.park(running, launch, generation=1)
     server = await asyncio.start_server(lambda r, w: w.close(), launch.host, launch.port)

@@ -328,7 +328,7 @@ async def test_each_reason_not_to_wake_a_snapshot_has_its_own_message(
     newer = replace(hypervisor, version=(99, 0, 0))
     accelerated = replace(hypervisor, accelerator=Accelerator.KVM)
     for changed, fleets_guest, fleets_qemu, why in (
-        (launch, other_guest, hypervisor, "guest: it was built anew"),
+        (launch, other_guest, hypervisor, "its guest was built anew"),
         (launch, golden_guest, newer, "tool: the snapshot has qemu .* now it is qemu 99.0.0 tcg"),
         (launch, golden_guest, accelerated, "now it is qemu .* kvm"),
         (replace(launch, digest="sha256:other"), golden_guest, hypervisor, "model digest"),

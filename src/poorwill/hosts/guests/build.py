@@ -129,7 +129,7 @@ def _write_initrd(target: Path, plan: GuestPlan, *, kernel: Kernel, busybox: Pat
         archive.file("bin/busybox", busybox)
         archive.link("bin/sh", "busybox")
         archive.text("init", _resource("guest_init.sh"), executable=True)
-        archive.text("agent.pyc", byte_code(_path("guest_agent.py"), "agent"))
+        archive.text("agent.pyc", byte_code(_path("agent.py"), "agent"))
         archive.text("guest.env", _environment(plan))
         archive.text("engine.sh", f"exec {shlex.join(_command(plan))}\n")
         for path in plan.scripts:

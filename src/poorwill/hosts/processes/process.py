@@ -11,8 +11,8 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -197,6 +197,20 @@ class EngineProcesses:
     def kill_now(self, running: Running) -> None:
         """Send SIGKILL to the whole session and do not wait."""
         self._signal(running, signal.SIGKILL)
+
+    async def end_now(self, running: Running) -> None:
+        """Kill the engine without a grace period; return when it is gone. Raises as `gone` does."""
+        self.kill_now(running)
+        await self.gone(running)
+
+    @asynccontextmanager
+    async def ended_on_failure(self, running: Running) -> AsyncIterator[None]:
+        """End the engine at once if the block fails or is cancelled."""
+        try:
+            yield
+        except BaseException:
+            await self.end_now(running)
+            raise
 
     def stop(self, running: Running) -> None:
         """Stop a session where it is (SIGSTOP); one that is stopped stays so."""

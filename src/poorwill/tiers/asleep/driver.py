@@ -27,6 +27,8 @@ UNDO_S = 30.0
 class AsleepDriver:
     """Puts engines to sleep and wakes them. Implements the port `Driver`."""
 
+    name = "asleep"
+    tier = Tier.ASLEEP
     processes: EngineProcesses
     sleeps: Mapping[str, EngineSleep]
     """By the kind that `Launch.sleep` names."""
@@ -35,16 +37,6 @@ class AsleepDriver:
     park_limit_s: float = 120.0
     wake_limit_s: float = 900.0
     exclusive: Exclusive = field(default_factory=Exclusive)
-
-    @property
-    def name(self) -> str:
-        """The driver's name."""
-        return "asleep"
-
-    @property
-    def tier(self) -> Tier:
-        """The tier it parks into."""
-        return Tier.ASLEEP
 
     async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
         """Put the engine to sleep; see `Driver.park`. Failed or cancelled: it is woken again, or, where it
@@ -73,18 +65,14 @@ class AsleepDriver:
             raise SnapshotRefused(f"the sleeping engine of replica {launch.replica} is gone")
         with self.exclusive.during(launch.replica, "wake"):
             report(PhaseMark(phase=Phase.ENGINE_WAKE, at_us=self.clock.now_us()))
+            ready = Readiness(processes=self.processes, limit_s=self.wake_limit_s)
             try:
-                async with asyncio.timeout(self.wake_limit_s):
+                async with self.processes.ended_on_failure(running), asyncio.timeout(self.wake_limit_s):
                     await self._sleep_of(launch, None).wake(running, launch)
-                    ready = Readiness(processes=self.processes, limit_s=self.wake_limit_s)
                     await ready.wait(running, launch)
-            except BaseException as error:
-                self.processes.kill_now(running)
-                await self.processes.gone(running)
-                if isinstance(error, TimeoutError):
-                    why = f"did not wake within {self.wake_limit_s:g} s"
-                    raise DriverError(f"replica {launch.replica} {why}") from error
-                raise
+            except TimeoutError as error:
+                why = f"did not wake within {self.wake_limit_s:g} s"
+                raise DriverError(f"replica {launch.replica} {why}") from error
         return replace(running, generation=generation, driver=self.name)
 
     async def descend(self, parked: Parked, launch: Launch, *, generation: int) -> Parked:
@@ -123,6 +111,5 @@ class AsleepDriver:
         except BaseException:
             self.processes.kill_now(running)
             raise
-        self.processes.kill_now(running)
-        await self.processes.gone(running)
+        await self.processes.end_now(running)
         return None

@@ -17,21 +17,13 @@ from poorwill.tiers.exclusive import Exclusive
 class ColdDriver:
     """Starts and stops engine processes. Implements the port `Driver`."""
 
+    name = "cold"
+    tier = Tier.COLD
     processes: EngineProcesses
     clock: Clock
     log: Log
     ready_limit_s: float = 900.0
     exclusive: Exclusive = field(default_factory=Exclusive)
-
-    @property
-    def name(self) -> str:
-        """The driver's name."""
-        return "cold"
-
-    @property
-    def tier(self) -> Tier:
-        """The tier it parks into."""
-        return Tier.COLD
 
     async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
         """Stop the engine; see `Driver.park`. Cancelled: the engine is killed at once."""
@@ -44,12 +36,8 @@ class ColdDriver:
         with self.exclusive.during(launch.replica, "wake"):
             refuse_taken_port(launch)
             running = self.processes.spawn(launch, generation=generation, driver=self.name, report=report)
-            try:
+            async with self.processes.ended_on_failure(running):
                 await Readiness(processes=self.processes, limit_s=self.ready_limit_s).wait(running, launch)
-            except BaseException:
-                self.processes.kill_now(running)
-                await self.processes.gone(running)
-                raise
             return running
 
     async def descend(self, parked: Parked, launch: Launch, *, generation: int) -> Parked:

@@ -3,16 +3,12 @@
 The driver's own rules are here; the order of a park is in `freeze`, that of a wake in `thaw`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from poorwill.core.launch import Launch, Parked, Running
-from poorwill.core.ports.driver import DriverError, Found, Report
-from poorwill.core.words import Tier
-from poorwill.hosts.processes.blocking import in_thread
-from poorwill.tiers.exclusive import Exclusive
+from poorwill.core.ports.driver import DriverError, Report
 from poorwill.tiers.frozen.freeze import freeze
-from poorwill.tiers.frozen.parts import NAME, FrozenParts
+from poorwill.tiers.frozen.parts import FrozenParts
 from poorwill.tiers.frozen.thaw import thaw
 from poorwill.tiers.snapshots.attempt import settle_leftover
 
@@ -20,18 +16,6 @@ from poorwill.tiers.snapshots.attempt import settle_leftover
 @dataclass(slots=True, kw_only=True)
 class FrozenDriver(FrozenParts):
     """Freezes engine processes with CRIU. Implements the port `Driver`."""
-
-    exclusive: Exclusive = field(default_factory=Exclusive)
-
-    @property
-    def name(self) -> str:
-        """The driver's name."""
-        return NAME
-
-    @property
-    def tier(self) -> Tier:
-        """The tier it parks into."""
-        return Tier.FROZEN
 
     async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
         """Dump the engine and end it; see `Driver.park`.
@@ -59,14 +43,6 @@ class FrozenDriver(FrozenParts):
         running = parked.running
         with self.exclusive.during(running.replica, "park"):
             return await freeze(self, running, launch, generation=generation, asleep=True)
-
-    async def discard(self, parked: Parked) -> None:
-        """Remove the snapshot. Idempotent."""
-        await in_thread(lambda stop: self.store.discard(parked))
-
-    async def inventory(self) -> Sequence[Found]:
-        """Return the snapshots that can be woken. Engines that run are the cold driver's inventory."""
-        return await in_thread(lambda stop: self.store.found())
 
     async def recover(self) -> None:
         """End and remove what a poorwill that was killed left half done.

@@ -11,14 +11,11 @@ from dataclasses import replace
 
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError
-from poorwill.core.words import Tier
 from poorwill.hosts.processes import procfs
-from poorwill.hosts.processes.blocking import in_thread
 from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp
 from poorwill.tiers.frozen.device import DeviceBroken, DeviceImage, with_device_image
-from poorwill.tiers.frozen.parts import NAME, FrozenParts
+from poorwill.tiers.frozen.parts import FrozenParts
 from poorwill.tiers.snapshots.attempt import note_attempt
-from poorwill.tiers.snapshots.manifest import HostFacts, Manifest, start_hash_of
 from poorwill.tiers.snapshots.store import Draft
 
 TCP_KEY = "tcp"
@@ -44,12 +41,12 @@ async def freeze(
     try:
         held = await parts.device.take_down(_members(running))
     except DeviceBroken as error:
-        await parts.end(running)
+        await parts.processes.end_now(running)
         raise DriverError(f"{error}; the engine was ended with it") from error
     except DriverError as error:
         raise DriverError(f"cannot free the device: {error}", running=running) from error
     except BaseException:
-        await parts.end(running)
+        await parts.processes.end_now(running)
         raise
     try:
         return await _write_image(parts, running, launch, held, generation, asleep=asleep, tcp=tcp)
@@ -73,24 +70,27 @@ async def _write_image(
     """Dump what is in the host's memory, the device's content included by now."""
     pids = _members(running)
     need_bytes = OVERHEAD_BYTES + int(OVERHEAD * sum(procfs.private_bytes(pid) for pid in pids))
-    try:
-        await in_thread(lambda stop: parts.space.make_room(parts.store, need_bytes, replica=running.replica))
-        draft = parts.store.begin(running.replica, generation)
-    except (DriverError, OSError) as error:
-        raise DriverError(f"cannot freeze: {error}", running=running) from error
-    manifest = _manifest(parts, running, launch, pids, generation, asleep=asleep)
+    draft = await parts.begin(running, generation=generation, need_bytes=need_bytes)
+    manifest = parts.describe(
+        running, launch, generation, tool=parts.criu.named, now_us=parts.clock.now_us(), asleep=asleep
+    )
     manifest = with_device_image(manifest, held)
-    manifest = replace(manifest, extra={**manifest.extra, TCP_KEY: tcp})
+    manifest = replace(
+        manifest,
+        pid=running.pid,
+        ids=tuple(sorted(thread for pid in pids for thread in procfs.thread_ids(pid))),
+        log_path=_log_name(running),
+        extra={**manifest.extra, TCP_KEY: tcp},
+    )
     try:
         await _dump(parts, running, draft, need_bytes=need_bytes, tcp=tcp)
-        manifest = await in_thread(lambda stop: parts.store.commit(draft, manifest, stop))
-        parked = _parked(manifest, path=str(draft.final))
-        await parts.end(running)
+        parked = await parts.commit(draft, manifest)
+        await parts.processes.end_now(running)
         return parked
     except BaseException as error:
         # Whatever failed after the dump, the engine is only stopped: without its image it runs on.
         parts.store.abandon(draft)
-        parts.store.discard(_parked(manifest))
+        parts.store.discard(manifest.parked())
         parts.processes.resume(running)
         if isinstance(error, OSError):
             raise DriverError(f"cannot write the snapshot: {error}", running=running) from error
@@ -118,7 +118,7 @@ async def _dump(parts: FrozenParts, running: Running, draft: Draft, *, need_byte
         )
     except CriuFailed as error:
         if error.fault in (CriuFault.LIMIT, CriuFault.KILLED):
-            await parts.end(running)
+            await parts.processes.end_now(running)
             raise DriverError(f"{error}; the engine was ended with it") from error
         if error.fault is CriuFault.CONNECTED:
             raise DriverError(
@@ -126,7 +126,7 @@ async def _dump(parts: FrozenParts, running: Running, draft: Draft, *, need_byte
             ) from error
         raise DriverError(str(error), running=running) from error
     except BaseException:
-        await parts.end(running)
+        await parts.processes.end_now(running)
         raise
     parts.processes.stop(running)
     if tcp is not Tcp.NONE and (late := _clients(running)):
@@ -175,7 +175,7 @@ async def _give_device_back(
     try:
         await parts.device.bring_back(held)
     except BaseException as failure:
-        await parts.end(running)
+        await parts.processes.end_now(running)
         if isinstance(error, DriverError) and isinstance(failure, DriverError):
             raise DriverError(
                 f"{error}; the device could not be given back ({failure}), the engine was ended"
@@ -192,44 +192,3 @@ def _log_name(running: Running) -> str:
 
 def _members(running: Running) -> list[int]:
     return [stat.pid for stat in procfs.session_members(running.pid)]
-
-
-def _parked(manifest: Manifest, path: str | None = None) -> Parked:
-    return Parked(
-        replica=manifest.replica,
-        generation=manifest.generation,
-        tier=manifest.tier,
-        path=path,
-        image_bytes=manifest.image_bytes,
-    )
-
-
-def _manifest(
-    parts: FrozenParts,
-    running: Running,
-    launch: Launch,
-    pids: Sequence[int],
-    generation: int,
-    *,
-    asleep: bool,
-) -> Manifest:
-    ids = sorted(thread for pid in pids for thread in procfs.thread_ids(pid))
-    return Manifest(
-        replica=running.replica,
-        model=launch.model,
-        generation=generation,
-        driver=NAME,
-        tier=Tier.FROZEN,
-        tool=parts.criu.named,
-        created_us=parts.clock.now_us(),
-        engine=launch.engine,
-        digest=launch.digest,
-        start_hash=start_hash_of(launch),
-        host=launch.host,
-        port=launch.port,
-        machine=HostFacts.read(),
-        pid=running.pid,
-        ids=tuple(ids),
-        log_path=_log_name(running),
-        asleep=asleep,
-    )

@@ -15,14 +15,14 @@ from poorwill.core.words import Phase
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import in_thread
 from poorwill.hosts.processes.engine_log import open_log
-from poorwill.hosts.processes.readiness import Readiness, refuse_taken_port
+from poorwill.hosts.processes.readiness import Readiness
 from poorwill.tiers.engine_sleep import wake_engine
 from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp
 from poorwill.tiers.frozen.device import device_image
 from poorwill.tiers.frozen.freeze import TCP_KEY
-from poorwill.tiers.frozen.parts import NAME, FrozenParts
+from poorwill.tiers.frozen.parts import FrozenParts
 from poorwill.tiers.snapshots.attempt import forget_attempt, note_attempt
-from poorwill.tiers.snapshots.manifest import FileRecord, HostFacts, Manifest, mismatches
+from poorwill.tiers.snapshots.manifest import FileRecord, Manifest
 from poorwill.tiers.snapshots.store import Draft
 
 SMALL_BYTES = 2**20
@@ -34,39 +34,13 @@ async def thaw(
     parts: FrozenParts, parked: Parked, launch: Launch, *, generation: int, report: Report
 ) -> Running:
     """Restore an engine; see `Driver.wake`."""
-    manifest = parts.store.manifest(parked)
-    _mark(parts, report, Phase.READ_IMAGE, manifest.image_bytes)
-    reasons = mismatches(
-        manifest,
-        launch,
-        tool=parts.criu.named,
-        machine=HostFacts.read(),
-        generation=parked.generation,
-    )
-    if reasons:
-        raise SnapshotRefused("the snapshot does not match: " + "; ".join(reasons))
-    refuse_taken_port(launch)
+    manifest = parts.fitting(parked, launch, report, tool=parts.criu.named, now_us=parts.clock.now_us())
     refuse_taken_ids(manifest)
     await parts.device.check_room(device_image(manifest))
-    draft = parts.store.begin_wake(manifest)
-    spent = claimed = False
-    try:
-        parts.store.claim(manifest)
-        claimed = True
-        running = await _restore(parts, manifest, draft, launch, generation, report)
-        spent = True
-        await _let_run(parts, manifest, draft, running, launch, report)
-    except BaseException as error:
-        spent = spent or (claimed and isinstance(error, SnapshotRefused))
-        if claimed and not spent:
-            parts.store.release(manifest)
-        parts.store.end_wake(manifest, draft, spent=spent)
-        raise
-    # Unlinking gigabytes takes a while, and the client waits; nothing waits for this. What a crash leaves
-    # of it is found by `recover`.
-    asyncio.get_running_loop().run_in_executor(
-        None, lambda: parts.store.end_wake(manifest, draft, spent=True)
-    )
+    async with parts.waking(manifest) as wake:
+        running = await _restore(parts, manifest, wake.draft, launch, generation, report)
+        wake.spent = True
+        await _let_run(parts, manifest, wake.draft, running, launch, report)
     return running
 
 
@@ -79,7 +53,7 @@ async def _let_run(
     report: Report,
 ) -> None:
     held = device_image(manifest)
-    try:
+    async with parts.processes.ended_on_failure(running):
         forget_attempt(draft.work)
         parts.processes.resume(running)
         if held.pids:
@@ -90,9 +64,6 @@ async def _let_run(
             await wake_engine(parts.sleeps, running, launch, limit_s=parts.ready_limit_s)
         _mark(parts, report, Phase.READY)
         await Readiness(processes=parts.processes, limit_s=parts.ready_limit_s).wait(running, launch)
-    except BaseException:
-        await parts.end(running)
-        raise
 
 
 async def _restore(
@@ -111,7 +82,9 @@ async def _restore(
 
     async def restore() -> None:
         await _run_criu(parts, manifest, draft, launch)
-        restored.append(parts.processes.running(launch, pid=manifest.pid, generation=generation, driver=NAME))
+        restored.append(
+            parts.processes.running(launch, pid=manifest.pid, generation=generation, driver=parts.name)
+        )
 
     small = [record for record in manifest.files if record.bytes <= SMALL_BYTES]
     large = [record for record in manifest.files if record.bytes > SMALL_BYTES]
@@ -131,7 +104,7 @@ async def _restore(
             group.create_task(restore())
     except BaseException as error:
         for running in restored:
-            await parts.end(running)
+            await parts.processes.end_now(running)
         if isinstance(error, BaseExceptionGroup):
             raise _gravest(error) from error
         raise

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from poorwill.core.launch import Launch
+from poorwill.core.launch import Launch, Parked
 from poorwill.core.words import ModelName, ReplicaId, Tier
 
 FORMAT = 1
@@ -94,6 +94,12 @@ class Manifest:
     """The salt its key was derived with, hexadecimal; empty: not encrypted."""
     image_bytes: int = 0
     files: tuple[FileRecord, ...] = ()
+
+    def parked(self) -> Parked:
+        """Return the replica that is parked by this snapshot."""
+        return Parked(
+            replica=self.replica, generation=self.generation, tier=self.tier, image_bytes=self.image_bytes
+        )
 
 
 def start_hash_of(launch: Launch) -> str:

@@ -19,21 +19,13 @@ from poorwill.tiers.suspended.qemu.runs import QemuRuns
 class QemuColdDriver:
     """Boots and ends guests. Implements the port `Driver`."""
 
+    name = "qemu"
+    tier = Tier.COLD
     runs: QemuRuns
     in_file: bool = True
     """Whether the guest's memory is a file from the start, so that a park need not write it."""
     load_limit_s: float = 60.0
     exclusive: Exclusive = field(default_factory=Exclusive)
-
-    @property
-    def name(self) -> str:
-        """The driver's name."""
-        return "qemu"
-
-    @property
-    def tier(self) -> Tier:
-        """The tier it parks into."""
-        return Tier.COLD
 
     async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
         """End the machine; see `Driver.park`. Cancelled: it is killed at once."""
