@@ -14,6 +14,7 @@ class ErrorCode(StrEnum):
 
     INVALID_REQUEST = "invalid_request"
     PAYLOAD_TOO_LARGE = "payload_too_large"
+    UNSUPPORTED_MEDIA = "unsupported_media"
     ROUTE_NOT_FOUND = "route_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     UNAUTHENTICATED = "unauthenticated"
@@ -25,6 +26,7 @@ class ErrorCode(StrEnum):
     WAKE_FAILED = "wake_failed"
     NO_CAPACITY = "no_capacity"
     DRAINING = "draining"
+    OVERLOADED = "overloaded"
     WAKE_TIMEOUT = "wake_timeout"
     UPSTREAM_CONNECT = "upstream_connect"
     UPSTREAM_PROTOCOL = "upstream_protocol"

@@ -41,6 +41,7 @@ ERROR_SHAPES: Mapping[ErrorCode, ErrorShape] = MappingProxyType(
     {
         ErrorCode.INVALID_REQUEST: ErrorShape(400, *_FAULT),
         ErrorCode.PAYLOAD_TOO_LARGE: ErrorShape(413, "invalid_request_error", "request_too_large"),
+        ErrorCode.UNSUPPORTED_MEDIA: ErrorShape(415, *_FAULT),
         ErrorCode.ROUTE_NOT_FOUND: ErrorShape(404, "invalid_request_error", "not_found_error"),
         ErrorCode.METHOD_NOT_ALLOWED: ErrorShape(405, *_FAULT),
         ErrorCode.UNAUTHENTICATED: ErrorShape(401, "authentication_error", "authentication_error"),
@@ -52,6 +53,7 @@ ERROR_SHAPES: Mapping[ErrorCode, ErrorShape] = MappingProxyType(
         ErrorCode.WAKE_FAILED: ErrorShape(503, *_LATER),
         ErrorCode.NO_CAPACITY: ErrorShape(503, *_LATER),
         ErrorCode.DRAINING: ErrorShape(503, *_LATER),
+        ErrorCode.OVERLOADED: ErrorShape(503, *_LATER),
         ErrorCode.WAKE_TIMEOUT: ErrorShape(504, "server_error", "timeout_error"),
         ErrorCode.UPSTREAM_CONNECT: ErrorShape(502, *_BROKEN),
         ErrorCode.UPSTREAM_PROTOCOL: ErrorShape(502, *_BROKEN),

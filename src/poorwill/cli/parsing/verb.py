@@ -72,6 +72,7 @@ EXIT_STATUS: Mapping[ErrorCode, int] = {
     ErrorCode.FORBIDDEN: 5,
     ErrorCode.HOLD_QUEUE_FULL: 6,
     ErrorCode.RATE_LIMITED: 6,
+    ErrorCode.OVERLOADED: 6,
     ErrorCode.SPEND_LIMIT: 6,
     ErrorCode.WAKE_FAILED: 7,
     ErrorCode.NO_CAPACITY: 7,

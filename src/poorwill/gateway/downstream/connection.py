@@ -1,8 +1,9 @@
 """One client connection: its socket, its time limits, and its requests served in order.
 
 `request_reader` parses and checks, `exchange` serves; this module connects the two. Requests that a client
-sends without waiting (pipelining) are served one after the other; while one is in work no more than one
-read is buffered.
+sends without waiting (pipelining) are served one after the other, `MOST_A_TURN` in one turn of the loop;
+while one is in work no more than one read is buffered, and from a client that does not read its answers
+nothing more is read.
 
 A client that closes its half of the connection counts as gone, as it does for nginx and for Go's
 net/http: the bytes are the same as those of a client that left, and a place in the queue or an engine's
@@ -27,6 +28,8 @@ from poorwill.gateway.reset_on_close import reset_on_close
 from poorwill.gateway.routes import Action
 from poorwill.gateway.wire import Dialect
 
+MOST_A_TURN = 8
+"""Requests of one connection served in one turn of the loop: the other connections wait no longer."""
 LINGER_S = 2.0
 """How long a closing connection may take to read its last response."""
 
@@ -41,6 +44,8 @@ class ListenerContext:
     new_request_id: Callable[[], str]
     refused: Callable[[ErrorCode], None]
     connections: set["Downstream"]
+    left: Callable[[str], None]
+    """Called when the connection of a peer is closed."""
 
 
 class Downstream(asyncio.Protocol):
@@ -57,9 +62,12 @@ class Downstream(asyncio.Protocol):
         "_writable",
         "deadline",
         "exchange",
+        "peer",
+        "quiet_since",
+        "trusted",
     )
 
-    def __init__(self, *, context: ListenerContext, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, *, context: ListenerContext, loop: asyncio.AbstractEventLoop, peer: str) -> None:
         self._context = context
         self._loop = loop
         self._reader = RequestReader(checks=context.checks)
@@ -69,7 +77,12 @@ class Downstream(asyncio.Protocol):
         self._reading = True
         self._writable = True
         self.exchange: Exchange | None = None
-        self.deadline = loop.time() + context.checks.settings.head_timeout_us / SECOND_US
+        self.peer = peer
+        self.trusted = False
+        """Whether it has brought a key that is known."""
+        self.quiet_since = loop.time()
+        """When its last request was over."""
+        self.deadline = self.quiet_since + context.checks.settings.head_timeout_us / SECOND_US
         """When the listener's sweep ends this connection, on the loop's clock."""
 
     def __repr__(self) -> str:
@@ -124,6 +137,7 @@ class Downstream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Free everything the client held, at once."""
         self._context.connections.discard(self)
+        self._context.left(self.peer)
         self._reader.drop()
         if self.exchange is not None:
             self.exchange.gone()
@@ -143,28 +157,36 @@ class Downstream(asyncio.Protocol):
             self.exchange.relieved()
         else:
             self._await_request()
+            self._pump()
 
     # -- serving
 
     def _pump(self) -> None:
-        """Serve complete requests in order; read on only while none is waiting."""
+        """Serve complete requests in order, some in this turn of the loop; read on only if none waits."""
         reader = self._reader
-        if self._pumping:
+        if self._pumping or self._transport.is_closing():
             return
         self._pumping = True
-        while reader.ready and self.exchange is None:
-            item = reader.ready.pop(0)
-            if isinstance(item, Incoming):
-                self._serve(item)
-            else:
-                self._refuse(item)
+        served = 0
+        while self.exchange is None and self._writable and served < MOST_A_TURN:
+            if reader.ready:
+                item = reader.ready.pop(0)
+                served += 1
+                if isinstance(item, Incoming):
+                    self._serve(item)
+                else:
+                    self._refuse(item)
+            elif not reader.read_on():
+                break
         self._pumping = False
         if self.exchange is None:
-            self._set_reading(reading=True)
+            if served == MOST_A_TURN and reader.waiting:
+                self._loop.call_soon(self._pump)
+            self._set_reading(reading=self._writable and not reader.waiting)
             if reader.stage is not Stage.NONE and self._timed != reader.part:
                 self._await_request()
-        elif reader.ready or reader.stage is not Stage.NONE or not self._reading:
-            self._set_reading(reading=not reader.ready and reader.stage is Stage.NONE)
+        elif reader.waiting or reader.stage is not Stage.NONE or not self._reading:
+            self._set_reading(reading=not reader.waiting and reader.stage is Stage.NONE)
 
     def _await_request(self) -> None:
         """Set the time limit of what is awaited now, and ask for a body that waits to be asked for."""
@@ -172,6 +194,8 @@ class Downstream(asyncio.Protocol):
         begun, self._timed = self._timed != reader.part, reader.part
         if reader.over:
             self._allow(int(LINGER_S * SECOND_US))
+        elif not self._writable:
+            self._allow(settings.body_timeout_us)
         elif reader.stage is Stage.NONE:
             self._allow(settings.idle_timeout_us)
         elif reader.stage is Stage.HEAD:
@@ -184,6 +208,8 @@ class Downstream(asyncio.Protocol):
     def _serve(self, request: Incoming) -> None:
         context, head = self._context, request.head
         self.deadline = inf
+        if request.key:
+            self.trusted = True
         request_id = context.new_request_id()
         keep_alive = request.keep_alive and not context.policy.draining
         response = Response(
@@ -193,6 +219,7 @@ class Downstream(asyncio.Protocol):
             ending=Ending.KEEP if keep_alive else Ending.CLOSE,
             bodyless=head.method == b"HEAD",
             dialect=Dialect.ANTHROPIC if head.anthropic else request.route.dialect,
+            readable_by=head.readable_by,
         )
         self.exchange = exchange = Exchange(
             owner=context.policy,
@@ -216,7 +243,7 @@ class Downstream(asyncio.Protocol):
         ending = exchange.response.ending
         if ending is Ending.KEEP:
             self._await_request()
-            if self._reader.ready or not self._reading:
+            if self._reader.waiting or not self._reading:
                 self._pump()
         elif ending is Ending.CUT and not exchange.request.head.http11:
             self._reset()  # the end of the connection would be the end of the body
@@ -234,6 +261,7 @@ class Downstream(asyncio.Protocol):
             ending=Ending.CLOSE,
             bodyless=head is not None and head.method == b"HEAD",
             dialect=route.dialect if route else Dialect.OPENAI,
+            readable_by=head.readable_by if head is not None else b"",
         )
         response.fail(error, retry_after_s=error.retry_after_s)
         self._reader.drop()
@@ -255,7 +283,8 @@ class Downstream(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _allow(self, limit_us: int) -> None:
-        self.deadline = self._loop.time() + limit_us / SECOND_US
+        self.quiet_since = self._loop.time()
+        self.deadline = self.quiet_since + limit_us / SECOND_US
 
     def _close(self) -> None:
         """Close after what was written has been read, within `LINGER_S`."""

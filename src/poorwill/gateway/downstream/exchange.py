@@ -167,7 +167,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     def on_head(self, status: int, headers: Headers, *, length: int | None, content_type: bytes) -> None:
         """Relay the engine's head, or reconcile it with what the client was promised already."""
         self.first_byte_us = self.owner.clock.now_us()
-        self.request.body = b""  # no retry from here on: what it needed is free
+        self.request.drop_body()
         self.usage = UsageScan()
         response = self.response
         events = content_type.startswith(b"text/event-stream")
@@ -231,6 +231,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
 
     def _end(self, outcome: str) -> None:
         self.over = True
+        self.request.drop_body()
         self.owner.ended(self, self._row(outcome) if self.model else None)
         self.finished(self)
 

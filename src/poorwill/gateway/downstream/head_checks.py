@@ -6,11 +6,13 @@ h11 refuses, sorts the headers into those for us, those for this hop and those f
 touches a socket. Known differences from h11 are listed in `tests/gateway/test_edge_against_h11.py`.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.settings import GatewaySettings
+from poorwill.gateway.web_origin import EVERY_ORIGIN, foreign_page
 
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 
@@ -30,12 +32,27 @@ _OURS = frozenset(
         b"host",
         b"content-length",
         b"expect",
+        b"http2-settings",
         b"accept-encoding",
         b"x-request-id",
     }
 )
+_MOST_DECODINGS = 3
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
-_NOTED = frozenset({b"user-agent", b"prefer", b"anthropic-version"})
+_PROXY_MARKS = frozenset({b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-real-ip"})
+_NOTED = _PROXY_MARKS | frozenset(
+    {
+        b"user-agent",
+        b"x-stainless-lang",
+        b"prefer",
+        b"anthropic-version",
+        b"content-type",
+        b"content-encoding",
+        b"origin",
+        b"sec-fetch-site",
+        b"access-control-request-method",
+    }
+)
 _LOOKED_AT = _OURS | _CREDENTIALS | _NOTED
 
 
@@ -57,9 +74,33 @@ class Head:
     chunked: bool = False
     credential: bytes = b""
     agent: bytes = b""
+    sdk_language: bytes = b""
+    """The language that official SDKs, and what is built on them, name in `x-stainless-lang`."""
+    proxied: bool = False
+    """Whether a proxy between says so; one that does not cannot be told."""
     prefer: bytes = b""
+    content_type: bytes = b""
     anthropic: bool = False
     expects_continue: bool = False
+    foreign_page: str = ""
+    """Why the listener, if it asks for no key, must not be used by whoever sent this."""
+    readable_by: bytes = b""
+    """The origin of the web page that may read the answer, by configuration."""
+    preflight: bool = False
+    """Whether a browser asks on behalf of such a page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadRules:
+    """What a head is checked against, besides HTTP."""
+
+    settings: GatewaySettings
+    keys_required: bool
+
+    def page_may_read(self, origin: str) -> bool:
+        """Return whether pages of an origin may read answers. A listener without keys is not for all."""
+        origins = self.settings.cors_origins
+        return origin in origins or (self.keys_required and EVERY_ORIGIN in origins)
 
 
 def read_head(
@@ -68,7 +109,7 @@ def read_head(
     target: bytes,
     version: str,
     headers: Sequence[tuple[bytes, bytes]],
-    strip_credentials: bool,
+    rules: HeadRules,
 ) -> Head:
     """Check a parsed head and sort its headers, of which the length is not one.
 
@@ -78,7 +119,7 @@ def read_head(
         raise refusal(f"HTTP version {version} is not supported")
     if method not in METHODS:
         raise refusal(f"the method {method.decode('latin-1')} is not supported")
-    target = _origin_form(target)
+    target_authority, target = _split_target(target)
     path = target.partition(b"?")[0]
     _check_path(path)
     forward: list[tuple[bytes, bytes]] = []
@@ -88,16 +129,17 @@ def read_head(
         if lower in _LOOKED_AT:
             known = special.get(lower)
             special[lower] = value if known is None else _both(lower, known, value)
-        if lower not in _OURS and not (strip_credentials and lower in _CREDENTIALS):
+        if lower not in _OURS and not (rules.keys_required and lower in _CREDENTIALS):
             forward.append((name, value))
     head = Head(
         method=method,
         target=target,
         path=path,
-        path_text=sys.intern(path.decode("latin-1")),  # one text for all connections that ask for it
+        path_text=path.decode("latin-1"),
         http11=version == "1.1",
     )
     _read_special(head, special)
+    _read_origin(head, target_authority or special.get(b"host", b""), special, rules)
     nominated = _nominated(special.get(b"connection", b"").lower())
     head.forward = b"".join(b"%b: %b\r\n" % pair for pair in forward if pair[0].lower() not in nominated)
     return head
@@ -121,13 +163,36 @@ def _read_special(head: Head, special: dict[bytes, bytes]) -> None:
         if not head.http11:
             raise refusal("an HTTP/1.0 request cannot be chunked")
         head.chunked = True
-    if b"upgrade" in special:
-        raise refusal("upgrading the connection is not supported")
+    if get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        raise RequestFault(
+            ErrorCode.UNSUPPORTED_MEDIA,
+            "a compressed body is not supported: the gateway must find the `model` in it",
+            hint="send it without Content-Encoding",
+        )
     head.credential = _credential(get(b"authorization", b""), get(b"x-api-key", b""))
     head.agent = get(b"user-agent", b"")
+    head.sdk_language = get(b"x-stainless-lang", b"").strip().lower()
+    head.proxied = not _PROXY_MARKS.isdisjoint(special)
+    head.content_type = get(b"content-type", b"")
     head.prefer = get(b"prefer", b"").lower()
     head.anthropic = b"anthropic-version" in special
     head.expects_continue = head.http11 and get(b"expect", b"").lower() == b"100-continue"
+
+
+def _read_origin(head: Head, host: bytes, special: dict[bytes, bytes], rules: HeadRules) -> None:
+    raw = special.get(b"origin")
+    origin = None if raw is None else raw.decode("latin-1")
+    if origin is not None and rules.page_may_read(origin):
+        head.readable_by = raw or b""
+        head.preflight = head.method == b"OPTIONS" and b"access-control-request-method" in special
+    if not rules.keys_required:
+        head.foreign_page = foreign_page(
+            host=host.decode("latin-1"),
+            origin=origin,
+            fetch_site=special.get(b"sec-fetch-site", b"").decode("latin-1"),
+            names=(rules.settings.host.lower(), *rules.settings.hosts),
+            origins=rules.settings.cors_origins,
+        )
 
 
 def _nominated(connection: bytes) -> frozenset[bytes]:
@@ -144,25 +209,32 @@ def _credential(authorization: bytes, api_key: bytes) -> bytes:
     return api_key.strip()
 
 
-def _origin_form(target: bytes) -> bytes:
-    """Return the target in origin form; an absolute one loses its authority (RFC 9112 section 3.2.2)."""
+def _split_target(target: bytes) -> tuple[bytes, bytes]:
+    """Return the authority, empty unless the target is absolute, and the rest (RFC 9112 section 3.2.2)."""
     if target.startswith(b"/"):
-        return target
+        return b"", target
     scheme, mark, rest = target.partition(b"://")
     if mark and scheme.lower() in (b"http", b"https"):
-        authority, slash, path = rest.partition(b"/")
-        if authority and b"?" not in authority:
-            return slash + path or b"/"
+        end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+        authority, path = rest[:end], rest[end:]
+        if authority:
+            return authority, path if path.startswith(b"/") else b"/" + path
     raise refusal("the request target must be a path")
 
 
 def _check_path(path: bytes) -> None:
+    """Refuse a path that an engine may resolve to one outside /v1/, however often it decodes it."""
     if b"#" in path:
         raise refusal("a request target has no fragment")
-    if b"/." in path or b"%2e" in path.lower():
-        # An engine that resolves dot segments would be reached outside /v1/.
-        if any(part.lower().replace(b"%2e", b".") in (b".", b"..") for part in path.split(b"/")):
+    for _ in range(_MOST_DECODINGS):
+        plain = path.replace(b"\\", b"/")
+        if any(part.partition(b";")[0] in (b".", b"..") for part in plain.split(b"/")):
             raise refusal("dot segments are not allowed in the path")
+        decoded = unquote_to_bytes(path) if b"%" in path else path
+        if decoded == path:
+            return
+        path = decoded
+    raise refusal("the path is percent-encoded several times over")
 
 
 def refusal(message: str) -> RequestFault:

@@ -17,12 +17,16 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.keys import KeyRing
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import GatewaySettings
-from poorwill.gateway.downstream.head_checks import Head, read_head, refusal
+from poorwill.gateway.downstream.head_checks import Head, HeadRules, read_head, refusal
+from poorwill.gateway.downstream.request_memory import UNCOUNTED_BYTES, RequestMemory
 from poorwill.gateway.keys import key_name
-from poorwill.gateway.routes import NoRoute, Route, inference_methods, inference_route
+from poorwill.gateway.routes import PREFLIGHT, NoRoute, Route, inference_methods, inference_route
 
 _FRAMING_SHARE = 8
 """Bytes of chunk framing allowed for each byte of data: five are fair for chunks of one byte."""
+_SLICE_BYTES = 4 * 1024
+"""How much is parsed at once: a read of 256 KB has room for nine thousand small requests."""
+_CHUNKED_SLICE_BYTES = 16 * 1024
 
 
 class Stage(Enum):
@@ -41,6 +45,11 @@ class Checks:
     keys: KeyRing
     clock: Clock
     log: Log
+    memory: RequestMemory
+
+    def rules(self) -> HeadRules:
+        """Return what a head is checked against now: whether keys are required may change at any time."""
+        return HeadRules(settings=self.settings, keys_required=self.keys.required)
 
 
 class Incoming(msgspec.Struct, kw_only=True, eq=False):
@@ -52,6 +61,15 @@ class Incoming(msgspec.Struct, kw_only=True, eq=False):
     body: bytes
     keep_alive: bool
     arrived_us: int
+    memory: RequestMemory
+    counted_bytes: int = 0
+
+    def drop_body(self) -> None:
+        """Free the body's memory: no retry follows. Idempotent."""
+        self.body = b""
+        if self.counted_bytes:
+            self.memory.give_back(self.key, self.counted_bytes)
+            self.counted_bytes = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +89,7 @@ class RequestReader:
     __slots__ = (
         "_body",
         "_checks",
+        "_counted",
         "_headers",
         "_key",
         "_last",
@@ -78,6 +97,8 @@ class RequestReader:
         "_parser",
         "_size",
         "_target",
+        "_unread",
+        "_unread_from",
         "head",
         "over",
         "part",
@@ -96,6 +117,8 @@ class RequestReader:
         self.part = 0
         """Grows with each part of a request that is complete or has begun: tells one wait from the next."""
         self._last: _CheckedHead | None = None
+        self._unread = b""
+        self._unread_from = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -108,34 +131,78 @@ class RequestReader:
         self._size = 0
         self._key = ""
         self._body: bytes | bytearray = b""
+        self._counted = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something that arrived is not served or not even parsed."""
+        return bool(self.ready or self._unread)
 
     def feed(self, data: bytes) -> None:
-        """Parse what arrived; see `ready`."""
-        if self.over:
-            return
-        self._size += len(data)
-        if self._parser is None:
-            self._parser = httptools.HttpRequestParser(self)
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self.over:  # else only what follows the last request is wrong
-                self._stop(self._fault_of(error))
+        """Parse a slice of what arrived, see `ready`; `read_on` parses the rest."""
+        if self._unread:
+            data = self._unread[self._unread_from :] + data
+        self._unread, self._unread_from = data, 0
+        self.read_on()
+
+    def read_on(self) -> bool:
+        """Parse the next slice of what arrived. Returns False if there is none."""
+        data, begin = self._unread, self._unread_from
+        if self.over or not data:
+            self._unread = b""
+            return False
+        end = begin + self._slice_bytes()
+        if end < len(data):
+            self._unread_from = end
         else:
-            if self.stage is not Stage.NONE:
-                self._check_growth()
+            self._unread = b""
+        self._parse(data[begin:end])
+        return True
+
+    def _slice_bytes(self) -> int:
+        if self.stage is not Stage.BODY:
+            return _SLICE_BYTES
+        if self._length is None:
+            return _CHUNKED_SLICE_BYTES
+        return max(self._length - len(self._body), _SLICE_BYTES)
+
+    def _parse(self, data: bytes) -> None:
+        self._size += len(data)
+        while True:
+            if self._parser is None:
+                self._parser = httptools.HttpRequestParser(self)
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                # The request is complete, and its offer of another protocol is ignored (RFC 9110, 7.8).
+                self._parser = None
+                data = data[offer.args[0] :]
+                if data and not self.over:
+                    continue
+            except httptools.HttpParserError as error:
+                if not self.over:  # else only what follows the last request is wrong
+                    self._stop(self._fault_of(error))
+                return
+            break
+        if self.stage is not Stage.NONE:
+            self._check_growth()
 
     def rest(self) -> None:
         """Release the memory that only the next request needs, which may be long in coming."""
         self._last = None
-        if self.stage is Stage.NONE and not self.ready:
+        if self.stage is Stage.NONE and not self.waiting:
             self._parser = None
             self.ready = []
 
     def drop(self) -> None:
         """Forget everything and ignore what follows."""
         self.over = True
+        self._unread = b""
+        for one in self.ready:
+            if isinstance(one, Incoming):
+                one.drop_body()
         self.ready.clear()
+        self._uncount()
         self._forget()
 
     # -- httptools
@@ -150,12 +217,11 @@ class RequestReader:
         self._target += fragment
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header; one after the head is a trailer, which may be dropped (RFC 9110, 6.5.1).
-
-        Their number is bounded by the size of the head until it is complete.
-        """
+        """Add a header; one after the head is a trailer, which may be dropped (RFC 9110, 6.5.1)."""
         if self.head is not None:
             return
+        if len(self._headers) >= self._checks.settings.max_headers:  # a tiny one takes 20 times its size
+            raise refusal(f"more than {self._checks.settings.max_headers} headers")
         if len(name) == 14 and name.lower() == b"content-length":
             self._length = int(value)  # digits, once: the parser checked
             return
@@ -165,8 +231,8 @@ class RequestReader:
         """Check the head, the route and the key."""
         checks = self._checks
         limits = checks.settings
-        if len(self._headers) > limits.max_headers:
-            raise refusal(f"more than {limits.max_headers} headers")
+        if self._counted:
+            self._uncount()
         if self._size > limits.max_header_bytes:
             self._measure_head()
         if self._length is not None and self._length > limits.max_body_bytes:
@@ -189,23 +255,19 @@ class RequestReader:
 
     def _examine(self, line: tuple[bytes, bytes, str, bool]) -> "_CheckedHead":
         """Check a head that differs from the last one."""
-        method, target, version, strip_credentials = line
+        method, target, version, _ = line
         head = self.head = read_head(
-            method=method,
-            target=target,
-            version=version,
-            headers=self._headers,
-            strip_credentials=strip_credentials,
+            method=method, target=target, version=version, headers=self._headers, rules=self._checks.rules()
         )
-        if self._parser.should_upgrade():
-            raise refusal("tunnels and upgrades are not supported")
-        route = inference_route(head.method, head.path)
+        route = PREFLIGHT if head.preflight else inference_route(head.method, head.path)
         if route is None:
             raise NoRoute(
                 method=head.method.decode(),
                 path=head.path_text,
                 allowed=inference_methods(head.path),
             )
+        if route.needs_key and head.foreign_page:
+            raise RequestFault(ErrorCode.FORBIDDEN, head.foreign_page)
         return _CheckedHead(line=line, headers=self._headers, head=head, route=route)
 
     def _measure_head(self) -> None:
@@ -228,6 +290,8 @@ class RequestReader:
         """Queue the request; asked anywhere else, the parser has forgotten about keep-alive."""
         assert self.head is not None and self.route is not None
         keep_alive = self._parser.should_keep_alive()
+        if len(self._body) > UNCOUNTED_BYTES:
+            self._count(len(self._body))
         self.ready.append(
             Incoming(
                 head=self.head,
@@ -236,13 +300,22 @@ class RequestReader:
                 body=bytes(self._body),
                 keep_alive=keep_alive,
                 arrived_us=self._checks.clock.now_us(),
+                memory=self._checks.memory,
+                counted_bytes=self._counted,
             )
         )
         self.over = not keep_alive
         self._forget()
 
     def _check_growth(self) -> None:
-        """Refuse a head, or the framing of a chunked body, that grows without end."""
+        """Count what has arrived; refuse a head, or the framing of a chunked body, that grows without end."""
+        arrived = len(self._body) if self.head is not None else self._size
+        if arrived > UNCOUNTED_BYTES:
+            try:
+                self._count(arrived)
+            except PoorwillError as error:
+                self._stop(error)
+                return
         limit = self._checks.settings.max_header_bytes
         if self.head is None:
             if self._size > limit:
@@ -250,14 +323,24 @@ class RequestReader:
         elif self.head.chunked and self._size > limit + _FRAMING_SHARE * (len(self._body) + 1024):
             self._stop(refusal("the chunks of the body carry more framing than data"))
 
+    def _count(self, size: int) -> None:
+        """Count the request's bytes. Raises TryLater if there is no room for them."""
+        if size > self._counted:
+            self._checks.memory.take(self._key, size - self._counted)
+            self._counted = size
+
+    def _uncount(self) -> None:
+        if self._counted:
+            self._checks.memory.give_back(self._key, self._counted)
+            self._counted = 0
+
     def _stop(self, fault: PoorwillError) -> None:
         self.over = True
+        self._uncount()
         self.ready.append(fault)
 
     def _fault_of(self, error: Exception) -> PoorwillError:
         cause = error.__context__
-        if isinstance(error, httptools.HttpParserUpgrade):
-            return refusal("tunnels and upgrades are not supported")
         if not isinstance(error, httptools.HttpParserCallbackError):
             return refusal(f"the request is not valid HTTP: {error}")
         if isinstance(cause, PoorwillError):

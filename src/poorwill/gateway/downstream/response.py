@@ -28,6 +28,12 @@ from poorwill.gateway.wire import Dialect
 Headers = list[tuple[bytes, bytes]]
 
 
+_CORS = (
+    b"access-control-allow-origin: %b\r\nvary: origin\r\n"
+    b"access-control-expose-headers: x-request-id, x-poorwill-wake, x-poorwill-bridge, retry-after\r\n"
+)
+
+
 class Sent(Enum):
     """How far a response has gone."""
 
@@ -57,6 +63,8 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
     ending: Ending
     """What the connection must do after the response; known for sure when the response is over."""
 
+    readable_by: bytes = b""
+    """The origin of a web page that may read it."""
     sent: Sent = Sent.NOTHING
     status: int = 0
     wake_header: bytes = b""
@@ -179,6 +187,8 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
         lines.append(b"x-request-id: %b\r\n" % self.request_id)
         if self.dialect is Dialect.ANTHROPIC:
             lines.append(b"request-id: %b\r\n" % self.request_id)
+        if self.readable_by:
+            lines.append(_CORS % self.readable_by)
         if self.wake_header:
             lines.append(b"x-poorwill-wake: %b\r\n" % self.wake_header)
         if self.ending is not Ending.KEEP:
