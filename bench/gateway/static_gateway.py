@@ -95,6 +95,9 @@ class Keys:
 
     required = True
 
+    def in_use(self, name: str) -> bool:
+        return True
+
     def name_of(self, credential: bytes) -> str | None:
         return "bench" if credential == b"sk-bench" else None
 

@@ -209,6 +209,9 @@ class ToyKeys:
     def required(self) -> bool:
         return bool(self.secrets)
 
+    def in_use(self, name: str) -> bool:
+        return name in self.secrets.values()
+
     def name_of(self, credential: bytes) -> str | None:
         return self.secrets.get(credential)
 
@@ -335,6 +338,7 @@ class Site:
 QUICK = GatewaySettings(
     listen=Address("127.0.0.1", 0),
     admin=Address("127.0.0.1", 0),
+    hosts=("a", "h", "x", "poorwill", "elsewhere"),
     heartbeat_us=20_000,
     commit_after_us=30_000,
     max_body_bytes=200_000,

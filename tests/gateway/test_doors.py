@@ -6,7 +6,7 @@ import pytest
 
 from poorwill.core.settings import Address, GatewaySettings
 from poorwill.gateway.keys import is_loopback, listener_problems
-from poorwill.gateway.routes import ROUTES, Action, Listener, admin_routes, inference_route
+from poorwill.gateway.routes import PREFLIGHT, ROUTES, Action, Listener, admin_routes, inference_route
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost"])
@@ -65,7 +65,7 @@ def test_inference_does_not_answer(method: bytes, path: bytes) -> None:
 
 
 def test_every_action_has_a_route() -> None:
-    assert {route.action for route in ROUTES} == set(Action)
+    assert {route.action for route in (*ROUTES, PREFLIGHT)} == set(Action)
     assert {route.listener for route in ROUTES} == set(Listener)
     assert not any(route.needs_key for route in admin_routes())
     assert all(r.needs_key for r in ROUTES if r.path.startswith("/v1/"))

@@ -69,10 +69,6 @@ REFUSED = {
     "an unknown method": b"BREW /v1/models HTTP/1.1\r\nHost: a\r\n\r\n",
     "a method we do not serve": b"TRACE /v1/models HTTP/1.1\r\nHost: a\r\n\r\n",
     "CONNECT": b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "an upgrade": GET + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
-    "an upgrade of a POST": HEAD
-    + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc",
-    "an upgrade without Connection": GET + b"Upgrade: h2c\r\n\r\n",
     "bytes beyond ASCII in the target": b"GET /v1/models\xff HTTP/1.1\r\nHost: a\r\n\r\n",
     "a tab in the target": b"GET /v1/\tmodels HTTP/1.1\r\nHost: a\r\n\r\n",
     "a fragment": b"GET /v1/models#x HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -80,6 +76,11 @@ REFUSED = {
     "no path": b"GET models HTTP/1.1\r\nHost: a\r\n\r\n",
     "a foreign scheme": b"GET ftp://a/v1/models HTTP/1.1\r\nHost: a\r\n\r\n",
     "dot segments": SIZED.replace(b"/v1/chat", b"/v1/../chat"),
+    "dot segments encoded twice": SIZED.replace(b"/v1/chat", b"/v1/%252e%252E/chat"),
+    "encoded slashes": SIZED.replace(b"/v1/chat", b"/v1/..%2f..%2fchat"),
+    "a backslash": SIZED.replace(b"/v1/chat", b"/v1/..%5cchat"),
+    "dots with parameters": SIZED.replace(b"/v1/chat", b"/v1/..;a/chat"),
+    "encoded over and over": SIZED.replace(b"/v1/chat", b"/v1/%25252525252e/chat"),
     "encoded dot segments": SIZED.replace(b"/v1/chat", b"/v1/%2e%2E/chat"),
     "a head larger than its limit": GET + b"X: " + b"a" * QUICK.max_header_bytes + b"\r\n\r\n",
     "a head that never ends": GET + b"X: " + b"a" * 2 * QUICK.max_header_bytes,
@@ -187,6 +188,29 @@ async def test_a_request_may_arrive_byte_by_byte(site: Site) -> None:
             await takes(0)
         assert (await client.answer()).status == 200
     assert site.upstream.asked[0].body == BODY
+
+
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+OFFERS = {
+    "h2c with a body": SIZED.replace(b"\r\n\r\n", b"\r\n" + UPGRADE + b"\r\n", 1),
+    "h2c, chunked": CHUNKED[:-2] + UPGRADE + b"\r\n" + chunks(BODY),
+    "a websocket": SIZED.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 1),
+    "an unknown Expect": SIZED.replace(b"\r\n\r\n", b"\r\nExpect: the-moon\r\n\r\n", 1),
+    "TE and a priority": SIZED.replace(b"\r\n\r\n", b"\r\nTE: trailers\r\nPriority: u=1\r\n\r\n", 1),
+}
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+async def test_offers_are_ignored(site: Site, offer: str) -> None:
+    async with talk(site.port) as client:
+        for _ in range(2):
+            client.send(OFFERS[offer])
+            assert (await client.answer()).status == 200
+        client.send(OFFERS[offer] * 2)
+        assert [(await client.answer()).status for _ in range(2)] == [200, 200]
+    for asked in site.upstream.asked:
+        assert asked.body == BODY
+        assert {"upgrade", "http2-settings", "expect", "te"}.isdisjoint(asked.headers)
 
 
 async def test_absolute_targets_are_accepted(site: Site) -> None:

@@ -16,6 +16,7 @@ unknown methods, other versions than 1.0 and 1.1, upgrades, dot segments, target
 import asyncio
 import itertools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,6 +29,7 @@ from poorwill.compose.clock import SystemClock
 from poorwill.core.entries import RequestEnded
 from poorwill.gateway.downstream.connection import Downstream, ListenerContext
 from poorwill.gateway.downstream.exchange import Exchange
+from poorwill.gateway.downstream.request_memory import RequestMemory
 from poorwill.gateway.downstream.request_reader import Checks
 from poorwill.gateway.routes import Action
 
@@ -52,7 +54,17 @@ class ExchangeOwner:
 
 
 class Loop:
-    """In a loop's place: it is only asked for the time."""
+    """In a loop's place: it has the time, and calls what is to be called soon."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.soon.append(callback)
+
+    def turn(self) -> None:
+        while self.soon:
+            self.soon.pop(0)()
 
     def time(self) -> float:
         return 0.0
@@ -98,24 +110,25 @@ def ours(pieces: list[bytes]) -> tuple[list[Seen], bool]:
         exchange.answer(200, [], b"")
 
     context = ListenerContext(
-        checks=Checks(settings=QUICK, keys=ToyKeys(), clock=clock, log=log),
+        checks=Checks(
+            settings=QUICK, keys=ToyKeys(), clock=clock, log=log, memory=RequestMemory(limit_bytes=10**9)
+        ),
         policy=ExchangeOwner(clock, ToyActivator(clock=clock, ready={})),  # type: ignore[arg-type]
         handlers=dict.fromkeys(Action, serve),
         new_request_id=partial(str, "req"),
         refused=lambda code: None,
         connections=set(),
+        left=lambda peer: None,
     )
-    wire = Wire()
-    connection = Downstream(context=context, loop=LOOP)  # type: ignore[arg-type]
+    wire, loop = Wire(), Loop()
+    connection = Downstream(context=context, loop=loop, peer="")  # type: ignore[arg-type]
     connection.connection_made(wire)
     for piece in pieces:
         connection.data_received(piece)
+        loop.turn()
     assert log.lines == [], "a request found a defect"
-    refusals = (b"HTTP/1.1 %d " % status for status in (400, 404, 405, 413))
+    refusals = (b"HTTP/1.1 %d " % status for status in (400, 403, 404, 405, 413, 415))
     return seen, any(refusal in wire.written for refusal in refusals)
-
-
-LOOP = Loop()
 
 
 def theirs(data: bytes) -> tuple[list[Seen], bool]:

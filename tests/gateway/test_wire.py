@@ -16,13 +16,14 @@ STATUS = {
     403: {"forbidden"},
     409: {"in_use"},
     413: {"payload_too_large"},
+    415: {"unsupported_media"},
     404: {"model_not_found", "route_not_found"},
     405: {"method_not_allowed"},
     429: {"hold_queue_full", "rate_limited", "spend_limit"},
     499: {"client_gone"},
     500: {"config_invalid", "internal"},
     502: {"upstream_connect", "upstream_protocol", "replica_lost"},
-    503: {"wake_failed", "no_capacity", "draining", "ledger_unavailable", "not_running"},
+    503: {"wake_failed", "no_capacity", "draining", "overloaded", "ledger_unavailable", "not_running"},
     504: {"wake_timeout", "upstream_timeout"},
 }
 

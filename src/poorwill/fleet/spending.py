@@ -169,6 +169,10 @@ class GuardedKeys:
         """Whether a request must bring a key."""
         return self.keys.required
 
+    def in_use(self, name: str) -> bool:
+        """Return whether there is a key of this name that is not revoked."""
+        return self.keys.in_use(name)
+
     def name_of(self, credential: bytes) -> str | None:
         """Return the key's name. Raises TryLater(SPEND_LIMIT) where its limit is reached."""
         name = self.keys.name_of(credential)

@@ -43,6 +43,7 @@ def inference_handlers(*, policy: RequestPolicy, models: Models, started_s: int)
         Action.LIST_MODELS: list_models(models=models, started_s=started_s),
         Action.SHOW_MODEL: show_model(models=models, started_s=started_s),
         Action.HEALTH: health(),
+        Action.PREFLIGHT: preflight(),
     }
 
 
@@ -91,6 +92,20 @@ def health() -> Handler:
 
     def handle(exchange: Exchange) -> None:
         exchange.answer(200, [*_JSON], b'{"status":"ok"}')
+
+    return handle
+
+
+def preflight() -> Handler:
+    """Let a browser know that a page may send requests; which page, the response says by itself."""
+    allowed: Sequence[tuple[bytes, bytes]] = (
+        (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
+        (b"access-control-allow-headers", b"*, authorization"),
+        (b"access-control-max-age", b"600"),
+    )
+
+    def handle(exchange: Exchange) -> None:
+        exchange.answer(204, [*allowed], b"")
 
     return handle
 

@@ -11,12 +11,17 @@ from poorwill.core.ports.keys import KeyRing
 from poorwill.core.settings import GatewaySettings
 
 
-def key_name(keys: KeyRing, credential: bytes) -> str:
+def key_name(keys: KeyRing, credential: bytes, *, host: str) -> str:
     """Return the name of the key a request brought, empty if none is configured.
 
-    Raises RequestFault(UNAUTHENTICATED). The secret appears in no message.
+    Raises RequestFault(UNAUTHENTICATED), also if the listener's `host` is public and the last key was
+    forgotten while it served. The secret appears in no message.
     """
     if not keys.required:
+        if not is_loopback(host):
+            raise RequestFault(
+                ErrorCode.UNAUTHENTICATED, "no API key is configured, which this public address needs"
+            )
         return ""
     if not credential:
         raise RequestFault(

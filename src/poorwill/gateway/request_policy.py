@@ -129,6 +129,12 @@ class RequestPolicy:
             finally:
                 self._quiet = None
 
+    def end_revoked(self, in_use: Callable[[str], bool]) -> None:
+        """End the requests of keys that were revoked meanwhile: a stream may go on for hours."""
+        for exchange in list(self._active):
+            if exchange.request.key and not in_use(exchange.request.key):
+                exchange.fail(RequestFault(ErrorCode.UNAUTHENTICATED, "the API key was revoked"))
+
     def fail_all(self, why: str) -> None:
         """End every request that is not over with `draining`."""
         for exchange in list(self._active):

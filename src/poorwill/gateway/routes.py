@@ -21,15 +21,18 @@ class Listener(StrEnum):
 
 
 class NoRoute(RequestFault):
-    """Nothing answers this request: its path is unknown, or known by other methods, which `allowed` names."""
+    """Nothing answers this request: its path is unknown, or known by other methods, which `allowed` names.
 
-    def __init__(self, *, method: str, path: str, allowed: Sequence[str]) -> None:
+    `meant` is a path that does exist.
+    """
+
+    def __init__(self, *, method: str, path: str, allowed: Sequence[str], meant: str = "") -> None:
         if allowed:
             code = ErrorCode.METHOD_NOT_ALLOWED
             what = f"{path[:200]} takes {' or '.join(allowed)}, not {method}"
         else:
             code, what = ErrorCode.ROUTE_NOT_FOUND, f"nothing here answers {method} {path[:200]}"
-        super().__init__(code, what)
+        super().__init__(code, what, hint=f"{meant} is there" if meant else None)
         self.allowed = tuple(allowed)
 
 
@@ -40,6 +43,7 @@ class Action(StrEnum):
     LIST_MODELS = "list_models"
     SHOW_MODEL = "show_model"
     HEALTH = "health"
+    PREFLIGHT = "preflight"
     DASHBOARD = "dashboard"
     STATUS = "status"
     METRICS = "metrics"
@@ -119,6 +123,15 @@ ROUTES: tuple[Route, ...] = (
     _admin("POST", "/models/{model:path}/park", Action.PARK),
 )
 
+PREFLIGHT = Route(
+    listener=Listener.INFERENCE,
+    methods=("OPTIONS",),
+    path="*",
+    action=Action.PREFLIGHT,
+    needs_key=False,
+)
+"""What a browser asks before it lets a page send a request; pages are admitted by configuration."""
+
 _EXACT: Mapping[tuple[bytes, bytes], Route] = MappingProxyType(
     {
         (method.encode(), route.path.encode()): route
@@ -149,14 +162,30 @@ def inference_route(method: bytes, path: bytes) -> Route | None:
     """
     if path in _METHODS:
         return _EXACT.get((method, path))
+    if path.endswith(b"/") or path.startswith(b"/v1/v1/"):
+        return None  # a base URL that was put together wrongly; an engine would be woken for its 404
     for allowed, prefix, route in _PREFIXES:
         if method == allowed and path.startswith(prefix) and len(path) > len(prefix):
             return route
     return None
 
 
+def path_meant(path: bytes) -> str:
+    """Return the path of the table that a wrong one was meant to be, empty if there is none.
+
+    Clients put paths together with or without `/v1`, or twice, and with a slash at the end.
+    """
+    bare = path.rstrip(b"/")
+    for candidate in (bare, b"/v1" + bare, bare.removeprefix(b"/v1")):
+        if candidate != path and candidate in _METHODS:
+            return candidate.decode()
+    return ""
+
+
 def inference_methods(path: bytes) -> tuple[str, ...]:
     """Return the methods that the inference listener answers a path with, empty if the path is unknown."""
+    if path.endswith(b"/") or path.startswith(b"/v1/v1/"):
+        return ()
     prefixed = [
         allowed.decode()
         for allowed, prefix, _ in _PREFIXES

@@ -6,12 +6,10 @@ connections are closed here, last.
 """
 
 import asyncio
-import errno
 import itertools
 import os
 import secrets
-import socket
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -25,18 +23,22 @@ from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US, ModelName
+from poorwill.gateway.acceptor import Acceptor, bound_socket, connection_limits
 from poorwill.gateway.admin.app import admin_app
 from poorwill.gateway.admin.events import EventStreams
-from poorwill.gateway.admin.listener import AdminListener
+from poorwill.gateway.admin.listener import ADMIN_CONNECTIONS, AdminListener
+from poorwill.gateway.admin.peer_user import user_ids
 from poorwill.gateway.bridge.crossing import BridgesTo, bridges_of
-from poorwill.gateway.downstream.connection import LINGER_S, Downstream, ListenerContext
+from poorwill.gateway.downstream.connection import LINGER_S, Downstream, ListenerContext, make_room
+from poorwill.gateway.downstream.request_memory import RequestMemory
 from poorwill.gateway.downstream.request_reader import Checks
 from poorwill.gateway.inference import inference_handlers
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.upstream.pool import UpstreamPool
 
-BACKLOG = 4096
 _SWEEP_S = 1.0
+_RESERVED_DESCRIPTORS = 64
+_RESERVED_PER_MODEL = 8
 
 
 class Metrics(Protocol):
@@ -86,6 +88,7 @@ class GatewayServer:
         policy: RequestPolicy,
         pool: UpstreamPool,
         context: ListenerContext,
+        acceptor: Acceptor,
         admin: AdminListener,
         tasks: _Tasks,
     ) -> None:
@@ -95,7 +98,7 @@ class GatewayServer:
         self._context = context
         self._admin = admin
         self._tasks = tasks
-        self._server: asyncio.Server | None = None
+        self._acceptor = acceptor
         self._running: list[asyncio.Task[None]] = []
         self.address: tuple[str, int] = ("", 0)
         self.admin_address: tuple[str, int] = ("", 0)
@@ -113,9 +116,7 @@ class GatewayServer:
         self.admin_address = admin.getsockname()[:2]
         group = self._tasks.group = asyncio.TaskGroup()
         await group.__aenter__()
-        self._server = await loop.create_server(
-            lambda: Downstream(context=self._context, loop=loop), sock=inference, backlog=BACKLOG
-        )
+        self._acceptor.start(inference)
         self._running = [
             group.create_task(self._admin.serve(admin)),
             group.create_task(self._sweep(loop)),
@@ -158,9 +159,7 @@ class GatewayServer:
     def stop_accepting(self) -> None:
         """Stop accepting connections and requests; what is held or in flight goes on. Idempotent."""
         self._policy.draining = True
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        self._acceptor.stop()
         for connection in list(self._context.connections):
             connection.retire()
 
@@ -182,6 +181,7 @@ class GatewayServer:
             await asyncio.sleep(interval_s)
             self._expire(loop.time())
             self._pool.sweep(loop.time())
+            self._policy.end_revoked(self._context.checks.keys.in_use)
 
     def _expire(self, now: float) -> None:
         for connection in list(self._context.connections):
@@ -235,32 +235,77 @@ def new_server(
         spawn=tasks.spawn,
         bridges=bridges,
     )
-    context = ListenerContext(
-        checks=Checks(settings=settings, keys=keys, clock=clock, log=log),
-        policy=policy,
-        handlers=inference_handlers(
-            policy=policy, models=fleet.models, started_s=clock.now_us() // SECOND_US
-        ),
-        new_request_id=_request_ids(),
-        refused=metrics.refused,
-        connections=set(),
+    checks = Checks(
+        settings=settings,
+        keys=keys,
+        clock=clock,
+        log=log,
+        memory=RequestMemory(limit_bytes=settings.max_receiving_bytes),
+    )
+    context, acceptor = _inference_listener(
+        checks=checks, policy=policy, models=fleet.models, metrics=metrics, tasks=tasks
     )
     return GatewayServer(
         settings=settings,
         policy=policy,
         pool=pool,
         context=context,
+        acceptor=acceptor,
         admin=_admin_listener(
-            context=context, fleet=fleet, metrics=metrics, ledger=ledger, dashboard=dashboard
+            tasks=tasks, context=context, fleet=fleet, metrics=metrics, ledger=ledger, dashboard=dashboard
         ),
         tasks=tasks,
     )
 
 
+def _inference_listener(
+    *,
+    checks: Checks,
+    policy: RequestPolicy,
+    models: Callable[[], Sequence[ModelName]],
+    metrics: Metrics,
+    tasks: _Tasks,
+) -> tuple[ListenerContext, Acceptor]:
+    settings, connections = checks.settings, set[Downstream]()
+    acceptor = Acceptor(
+        limits=connection_limits(
+            in_all=settings.max_connections,
+            per_address=settings.max_connections_per_address,
+            reserved=_RESERVED_DESCRIPTORS + ADMIN_CONNECTIONS + _RESERVED_PER_MODEL * len(models()),
+        ),
+        make=lambda peer: Downstream(context=context, loop=asyncio.get_running_loop(), peer=peer),
+        make_room=lambda peer: make_room(connections, peer, now=asyncio.get_running_loop().time()),
+        refused=metrics.refused,
+        spawn=tasks.spawn,
+        log=checks.log,
+    )
+    started_s = checks.clock.now_us() // SECOND_US
+    context = ListenerContext(
+        checks=checks,
+        policy=policy,
+        handlers=inference_handlers(policy=policy, models=models, started_s=started_s),
+        new_request_id=_request_ids(),
+        refused=metrics.refused,
+        connections=connections,
+        left=acceptor.left,
+    )
+    return context, acceptor
+
+
 def _admin_listener(
-    *, context: ListenerContext, fleet: FleetView, metrics: Metrics, ledger: LedgerWriter, dashboard: bytes
+    *,
+    tasks: _Tasks,
+    context: ListenerContext,
+    fleet: FleetView,
+    metrics: Metrics,
+    ledger: LedgerWriter,
+    dashboard: bytes,
 ) -> AdminListener:
-    policy, checks, streams = context.policy, context.checks, EventStreams()
+    policy, checks, streams = (
+        context.policy,
+        context.checks,
+        EventStreams(most=context.checks.settings.max_events),
+    )
 
     def health() -> Mapping[str, object]:
         return {
@@ -284,28 +329,9 @@ def _admin_listener(
         page=dashboard,
         streams=streams,
         host=checks.settings.admin.host,
+        users={0, os.geteuid(), *user_ids(checks.settings.admin_users)},
     )
-    return AdminListener(app=app, streams=streams)
-
-
-def bound_socket(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises OperatorFault(IN_USE) with the reason if that fails."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        hints = {
-            errno.EADDRINUSE: "another program has it; port 0 takes a free one",
-            errno.EACCES: "ports below 1024 need a privilege",
-            errno.EADDRNOTAVAIL: "this machine has no such address",
-        }
-        # The exception's own message repeats the address.
-        what = os.strerror(error.errno) if error.errno in hints else error.strerror or str(error)
-        raise OperatorFault(
-            ErrorCode.IN_USE,
-            f"cannot listen on {host}:{port}: {what}",
-            hint=hints.get(error.errno or 0),
-        ) from error
+    return AdminListener(app=app, streams=streams, refused=metrics.refused, spawn=tasks.spawn, log=checks.log)
 
 
 def _request_ids() -> Callable[[], str]:

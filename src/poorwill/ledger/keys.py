@@ -99,6 +99,7 @@ class LedgerKeys:
         self._follow_s = follow_s
         self._log = log
         self._keys: Mapping[bytes, tuple[bytes, str]] = {}
+        self._names: frozenset[str] = frozenset()
         self._required = False
 
     def __repr__(self) -> str:
@@ -118,11 +119,16 @@ class LedgerKeys:
         known, name = self._keys.get(digest, (_NOBODY, None))
         return name if hmac.compare_digest(known, digest) else None
 
+    def in_use(self, name: str) -> bool:
+        """Return whether there is a key of this name that is not revoked."""
+        return name in self._names
+
     def load(self) -> None:
         """Read the keys. Raises OperatorFault where the ledger cannot be read."""
         with reading(self._path) as db:
             rows = db.execute("SELECT digest, name, revoked_us FROM keys").fetchall()
         self._keys = {row[0]: (row[0], row[1]) for row in rows if row[2] is None}
+        self._names = frozenset(name for _, name in self._keys.values())
         self._required = bool(rows)
 
     async def follow(self) -> None:

@@ -11,6 +11,10 @@ class KeyRing(Protocol):
         """Whether any key is configured, so that a request must bring one."""
         ...
 
+    def in_use(self, name: str) -> bool:
+        """Return whether there is a key of this name that is not revoked."""
+        ...
+
     def name_of(self, credential: bytes) -> str | None:
         """Return the key's name for a presented secret, None where it is unknown or revoked."""
         ...

@@ -20,6 +20,18 @@ class GatewaySettings:
     """The address that clients connect to."""
     admin: Address = _ADMIN
     """The address of status, metrics, events and the dashboard; keep it on loopback."""
+    admin_users: tuple[str, ...] = ()
+    """Users of this machine, besides root and the one that runs poorwill, who may use the admin listener."""
+    hosts: tuple[Annotated[str, Matching(r"[a-z0-9.-]+", "a host name in lower case")], ...] = ()
+    """More names that clients may send in `Host`. While no API key is configured, the listener answers to
+    addresses, `localhost`, its own name and these alone, so that no web page can use it through a browser."""
+    cors_origins: tuple[
+        Annotated[
+            str, Matching(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+", "an origin like https://chat.example.com")
+        ],
+        ...,
+    ] = ()
+    """Origins of the web pages that may use the API; `*` is any page, if API keys are configured."""
     heartbeat_us: int = 5 * SECOND_US
     """How often a held client is sent something to keep its connection open."""
     commit_after_us: OrZero = 15 * SECOND_US
@@ -37,6 +49,18 @@ class GatewaySettings:
     """The largest request head."""
     max_headers: Annotated[int, Bounds(least=1, most=10_000)] = 100
     """The most header fields in a request."""
+    max_connections: Annotated[int, Bounds(least=1, most=1_000_000)] = 8192
+    """The most client connections. Fewer, if the limit of file descriptors needs it: as many are kept for
+    engines. At the limit the connections that have been idle the longest make room."""
+    max_connections_per_address: Annotated[int, Bounds(least=0, most=1_000_000)] = 0
+    """The most client connections from one address; 0: half of what all may have. A proxy counts as one."""
+    max_receiving_bytes: Annotated[int, Bounds(least=1)] = 256 * 2**20
+    """The most memory for requests that are arriving or not yet answered, over all connections. One key may
+    have half of it."""
+    max_events: Annotated[int, Bounds(least=1, most=10_000)] = 32
+    """The most followers of `/events`."""
+    max_bridged_per_key: Annotated[int, Bounds(least=1, most=100_000)] = 64
+    """The most requests of one key that a hosted API serves at once, over all models; others are held."""
     head_timeout_us: int = 30 * SECOND_US
     """How long a client may take to send the head."""
     body_timeout_us: int = 120 * SECOND_US

@@ -6,9 +6,8 @@ reach it through a browser, neither by a cross-origin POST nor by a name that re
 rebinding).
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,12 +24,15 @@ from poorwill.core.ports.view import FleetView
 from poorwill.core.words import SECOND_US, ModelName, Tier
 from poorwill.gateway import wire
 from poorwill.gateway.admin.events import EventResponse, EventStreams
-from poorwill.gateway.keys import is_loopback
+from poorwill.gateway.admin.listener import PEER_USER
 from poorwill.gateway.routes import Action, NoRoute, admin_routes
+from poorwill.gateway.web_origin import foreign_page
 from poorwill.gateway.wire import Dialect
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Health = Callable[[], Mapping[str, object]]
+_FOR_EVERY_USER = frozenset({"/healthz", "/metrics"})
+"""Paths that every user of this machine may ask for: they say nothing of clients and change nothing."""
 Bridges = Callable[[], Sequence[Mapping[str, object]]]
 """How each bridge stands."""
 
@@ -46,6 +48,7 @@ def admin_app(
     page: bytes,
     streams: EventStreams,
     host: str,
+    users: Collection[int],
 ) -> Starlette:
     """Return the application of the admin listener."""
     endpoints: Mapping[Action, Endpoint] = {
@@ -62,7 +65,7 @@ def admin_app(
             StarletteRoute(route.path, endpoints[route.action], methods=list(route.methods))
             for route in admin_routes()
         ],
-        middleware=[Middleware(SameSiteOnly, host=host)],
+        middleware=[Middleware(OperatorsOnly, host=host, users=users)],
         exception_handlers={
             PoorwillError: _tell_error,
             HTTPException: _tell_http_error,
@@ -115,6 +118,7 @@ def _metrics(*, metrics_text: Callable[[], str]) -> Endpoint:
 
 def _events(*, fleet: FleetView, streams: EventStreams) -> Endpoint:
     async def handle(request: Request) -> Response:
+        streams.check_room()
         return EventResponse(feed=fleet.events(), streams=streams)
 
     return handle
@@ -186,42 +190,42 @@ def _tell_defect(log: Log) -> Callable[[Request, Exception], Awaitable[Response]
     return tell
 
 
-class SameSiteOnly:
-    """ASGI middleware: refuses requests that a page on another site may have made a browser send."""
+class OperatorsOnly:
+    """ASGI middleware: refuses requests of web pages on other sites and of other users of this machine."""
 
-    def __init__(self, app: ASGIApp, *, host: str) -> None:
+    def __init__(self, app: ASGIApp, *, host: str, users: Collection[int]) -> None:
         self._app = app
-        self._host = host.lower()
+        self._names = (host.lower(),)
+        self._users = users
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if scope["type"] == "http":
-            headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-            problem = self._problem(scope["method"], headers)
-            if problem:
-                refusal = _error_response(RequestFault(ErrorCode.FORBIDDEN, problem))
-                await refusal(scope, receive, send)
+            problem = self._page_problem(scope) or self._user_problem(scope)
+            if problem is not None:
+                await _error_response(problem)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _problem(self, method: str, headers: Mapping[bytes, str]) -> str:
-        host = headers.get(b"host", "")
-        name = _name_of(f"//{host}")
-        if not (is_loopback(name) or name == self._host):
-            return "the admin listener does not go by that Host name"
-        origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return "the admin listener takes no requests from other sites"
-        if method != "GET" and headers.get(b"sec-fetch-site", "none") not in (
-            "none",
-            "same-origin",
-        ):
-            return "the admin listener takes no requests from other sites"
-        return ""
+    def _page_problem(self, scope: Scope) -> RequestFault | None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        problem = foreign_page(
+            host=headers.get(b"host"),
+            origin=headers.get(b"origin"),
+            # A link on another page may lead here: what it shows stays with the person who follows it.
+            fetch_site="" if scope["method"] == "GET" else headers.get(b"sec-fetch-site", ""),
+            names=self._names,
+            origins=(),
+        )
+        return RequestFault(ErrorCode.FORBIDDEN, problem) if problem else None
 
-
-def _name_of(url: str) -> str:
-    try:
-        return (urlsplit(url).hostname or "").lower()
-    except ValueError:
-        return ""
+    def _user_problem(self, scope: Scope) -> RequestFault | None:
+        user = scope["state"][PEER_USER]
+        if user in self._users or scope["path"] in _FOR_EVERY_USER:
+            return None
+        whose = "a user that this machine cannot name" if user is None else f"the user with the id {user}"
+        return RequestFault(
+            ErrorCode.FORBIDDEN,
+            f"the admin listener takes no requests from {whose}",
+            hint="be the user that runs poorwill, or root, or one of gateway.admin_users",
+        )

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from poorwill.core.entries import Entry
+from poorwill.core.errors import ErrorCode, TryLater
 from poorwill.core.ports.view import EventFeed
 
 KEEPALIVE_S = 15.0
@@ -21,8 +22,19 @@ KEEPALIVE_S = 15.0
 class EventStreams:
     """The open event streams of a listener, kept so that it can end them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, most: int) -> None:
+        self._most = most
         self._stops: set[Callable[[], object]] = set()
+
+    def check_room(self) -> None:
+        """Raises TryLater(OVERLOADED) if there are as many streams as there may be."""
+        if len(self._stops) >= self._most:
+            raise TryLater(
+                ErrorCode.OVERLOADED,
+                f"{self._most} streams of events are open already",
+                hint="close one, or raise gateway.max_events",
+                retry_after_s=5,
+            )
 
     def add(self, stop: Callable[[], object]) -> None:
         """Register a stream that `stop` ends."""

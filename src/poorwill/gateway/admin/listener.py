@@ -1,29 +1,89 @@
 """uvicorn as a listener among others: no signal handlers, no log configuration, stopped by a call.
 
-Two of uvicorn's defaults are changed here: signals belong to the process that runs poorwill, and cancelling
-`Server.serve` would leave its socket accepting, so it is asked to stop and awaited instead.
+Two of uvicorn's habits are changed here: signals belong to the process that runs poorwill, and cancelling
+`Server.serve` would leave its socket accepting, so it is asked to stop and awaited instead. Connections are
+accepted within limits, and each carries the uid of who made it.
 """
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from poorwill.core.errors import ErrorCode
+from poorwill.core.ports.log import Log
+from poorwill.gateway.acceptor import Acceptor, ConnectionLimits
 from poorwill.gateway.admin.events import EventStreams
+from poorwill.gateway.admin.peer_user import peer_user
+
+ADMIN_CONNECTIONS = 64
+_REQUEST_BYTES = 256 * 1024
+"""The most that a request may be: none has a body of interest."""
+PEER_USER = "peer_user"
+"""The key of the peer's uid in a request's state; None if it cannot be told."""
+
+
+class _Connection(HttpToolsProtocol):
+    """One connection to the admin listener."""
+
+    def __init__(self, *, peer: str, left: Callable[[str], None], **parts: Any) -> None:
+        super().__init__(**parts)
+        self._peer = peer
+        self._left = left
+        self._request_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Find out whose it is while the other end is there."""
+        super().connection_made(transport)
+        peer, ours = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        self.app_state = {PEER_USER: peer_user(peer[:2], ours[:2]) if peer and ours else None}
+
+    def data_received(self, data: bytes) -> None:
+        """Pass data on, but no request without end."""
+        self._request_bytes += len(data)
+        if self._request_bytes > _REQUEST_BYTES:
+            self.transport.abort()
+        else:
+            super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        """Begin to count anew."""
+        self._request_bytes = 0
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Make room for another."""
+        super().connection_lost(exc)
+        self._left(self._peer)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is in work."""
+        return self.cycle is None or self.cycle.response_complete
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, *, stopped: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, *, acceptor: Acceptor, stopped: asyncio.Event) -> None:
         super().__init__(config)
+        self._acceptor = acceptor
         self._stopped = stopped
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals alone."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections within limits, where uvicorn would accept any."""
+        assert sockets is not None
+        self.servers = []
+        self._acceptor.start(sockets[0])
+        self.started = True
 
     async def main_loop(self) -> None:
         """Sleep until `stop`, instead of waking ten times a second to look."""
@@ -33,23 +93,37 @@ class _Server(uvicorn.Server):
 class AdminListener:
     """Serves an application on a bound socket until `stop`."""
 
-    def __init__(self, *, app: ASGIApp, streams: EventStreams) -> None:
+    def __init__(
+        self,
+        *,
+        app: ASGIApp,
+        streams: EventStreams,
+        refused: Callable[[ErrorCode], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        log: Log,
+    ) -> None:
         self._streams = streams
         self._stopped = asyncio.Event()
-        self._server = _Server(
-            uvicorn.Config(
-                app,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                ws="none",
-                http="httptools",
-                timeout_graceful_shutdown=2,
-                server_header=False,
-                date_header=False,
-            ),
-            stopped=self._stopped,
+        self._acceptor = Acceptor(
+            limits=ConnectionLimits(in_all=ADMIN_CONNECTIONS, per_address=ADMIN_CONNECTIONS),
+            make=self._connection,
+            make_room=self._make_room,
+            refused=refused,
+            spawn=spawn,
+            log=log,
         )
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            ws="none",
+            http=_Connection,
+            timeout_graceful_shutdown=2,
+            server_header=False,
+            date_header=False,
+        )
+        self._server = _Server(config, acceptor=self._acceptor, stopped=self._stopped)
 
     async def serve(self, sock: socket.socket) -> None:
         """Serve until `stop` was called and the requests in work are done, within two seconds."""
@@ -58,5 +132,23 @@ class AdminListener:
     def stop(self) -> None:
         """Ask `serve` to return; event streams end at once."""
         self._server.should_exit = True
+        self._acceptor.stop()
         self._stopped.set()
         self._streams.end_all()
+
+    def _connection(self, peer: str) -> _Connection:
+        return _Connection(
+            peer=peer,
+            left=self._acceptor.left,
+            config=self._server.config,
+            server_state=self._server.server_state,
+            app_state={},
+        )
+
+    def _make_room(self, peer: str | None) -> bool:
+        """Close a connection without a request in work; return whether there was one."""
+        for one in self._server.server_state.connections:
+            if isinstance(one, _Connection) and one.idle and one.transport is not None:
+                one.transport.abort()
+                return True
+        return False

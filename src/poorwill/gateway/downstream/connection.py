@@ -11,7 +11,7 @@ time must not be kept for a client that left.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -30,6 +30,8 @@ from poorwill.gateway.wire import Dialect
 
 MOST_A_TURN = 8
 """Requests of one connection served in one turn of the loop: the other connections wait no longer."""
+GRACE_S = 0.5
+"""How long a quiet connection is not closed to make room."""
 LINGER_S = 2.0
 """How long a closing connection may take to read its last response."""
 
@@ -46,6 +48,22 @@ class ListenerContext:
     connections: set["Downstream"]
     left: Callable[[str], None]
     """Called when the connection of a peer is closed."""
+
+
+def make_room(connections: Collection["Downstream"], peer: str | None, *, now: float) -> bool:
+    """Close some connections that have nothing in work, of a peer or of all; return whether there were any.
+
+    Those without a known key go first, then those idle the longest; a new one has a moment to ask.
+    """
+    idle = [
+        one
+        for one in connections
+        if one.exchange is None and (peer is None or one.peer == peer) and now - one.quiet_since > GRACE_S
+    ]
+    idle.sort(key=lambda one: (one.trusted, one.quiet_since))
+    for one in idle[: 1 + len(idle) // 20]:  # several at once, so that the search is seldom
+        one.abort()
+    return bool(idle)
 
 
 class Downstream(asyncio.Protocol):

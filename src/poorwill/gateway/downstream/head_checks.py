@@ -82,6 +82,7 @@ class Head:
     content_type: bytes = b""
     anthropic: bool = False
     expects_continue: bool = False
+    offers_upgrade: bool = False
     foreign_page: str = ""
     """Why the listener, if it asks for no key, must not be used by whoever sent this."""
     readable_by: bytes = b""
@@ -187,10 +188,10 @@ def _read_origin(head: Head, host: bytes, special: dict[bytes, bytes], rules: He
         head.preflight = head.method == b"OPTIONS" and b"access-control-request-method" in special
     if not rules.keys_required:
         head.foreign_page = foreign_page(
-            host=host.decode("latin-1"),
+            host=host.decode("latin-1") if host else None,
             origin=origin,
             fetch_site=special.get(b"sec-fetch-site", b"").decode("latin-1"),
-            names=(rules.settings.host.lower(), *rules.settings.hosts),
+            names=(rules.settings.listen.host.lower(), *rules.settings.hosts),
             origins=rules.settings.cors_origins,
         )
 

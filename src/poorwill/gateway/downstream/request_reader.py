@@ -20,7 +20,7 @@ from poorwill.core.settings import GatewaySettings
 from poorwill.gateway.downstream.head_checks import Head, HeadRules, read_head, refusal
 from poorwill.gateway.downstream.request_memory import UNCOUNTED_BYTES, RequestMemory
 from poorwill.gateway.keys import key_name
-from poorwill.gateway.routes import PREFLIGHT, NoRoute, Route, inference_methods, inference_route
+from poorwill.gateway.routes import PREFLIGHT, NoRoute, Route, inference_methods, inference_route, path_meant
 
 _FRAMING_SHARE = 8
 """Bytes of chunk framing allowed for each byte of data: five are fair for chunks of one byte."""
@@ -91,9 +91,11 @@ class RequestReader:
         "_checks",
         "_counted",
         "_headers",
+        "_keeps_alive",
         "_key",
         "_last",
         "_length",
+        "_offer_ignored",
         "_parser",
         "_size",
         "_target",
@@ -132,6 +134,8 @@ class RequestReader:
         self._key = ""
         self._body: bytes | bytearray = b""
         self._counted = 0
+        self._keeps_alive = False
+        self._offer_ignored = False
 
     @property
     def waiting(self) -> bool:
@@ -174,8 +178,7 @@ class RequestReader:
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as offer:
-                # The request is complete, and its offer of another protocol is ignored (RFC 9110, 7.8).
-                self._parser = None
+                self._ignore_offer()
                 data = data[offer.args[0] :]
                 if data and not self.over:
                     continue
@@ -186,6 +189,23 @@ class RequestReader:
             break
         if self.stage is not Stage.NONE:
             self._check_growth()
+
+    def _ignore_offer(self) -> None:
+        """Go on as if no other protocol were offered (RFC 9110, 7.8).
+
+        The parser takes what follows the head for the other protocol, so a new one is told how the body is
+        framed; a head that is known already is not looked at again.
+        """
+        assert self.head is not None
+        framing = b""
+        if self.head.chunked:
+            framing = b"transfer-encoding: chunked\r\n"
+        elif self._length is not None:
+            framing = b"content-length: %d\r\n" % self._length
+        kept = b"keep-alive" if self._keeps_alive else b"close"
+        self._offer_ignored = True
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\nconnection: %b\r\n%b\r\n" % (kept, framing))
 
     def rest(self) -> None:
         """Release the memory that only the next request needs, which may be long in coming."""
@@ -209,6 +229,8 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         """Begin a request."""
+        if self.head is not None:
+            return
         self.stage = Stage.HEAD
         self.part += 1
 
@@ -229,6 +251,8 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         """Check the head, the route and the key."""
+        if self.head is not None:
+            return
         checks = self._checks
         limits = checks.settings
         if self._counted:
@@ -249,7 +273,7 @@ class RequestReader:
             known = self._last = self._examine(line)
         self.head, self.route = known.head, known.route
         if known.route.needs_key:
-            self._key = key_name(checks.keys, known.head.credential)
+            self._key = key_name(checks.keys, known.head.credential, host=limits.listen.host)
         self.stage = Stage.BODY
         self.part += 1
 
@@ -259,12 +283,14 @@ class RequestReader:
         head = self.head = read_head(
             method=method, target=target, version=version, headers=self._headers, rules=self._checks.rules()
         )
+        head.offers_upgrade = self._parser.should_upgrade()
         route = PREFLIGHT if head.preflight else inference_route(head.method, head.path)
         if route is None:
             raise NoRoute(
                 method=head.method.decode(),
                 path=head.path_text,
                 allowed=inference_methods(head.path),
+                meant=path_meant(head.path),
             )
         if route.needs_key and head.foreign_page:
             raise RequestFault(ErrorCode.FORBIDDEN, head.foreign_page)
@@ -290,6 +316,9 @@ class RequestReader:
         """Queue the request; asked anywhere else, the parser has forgotten about keep-alive."""
         assert self.head is not None and self.route is not None
         keep_alive = self._parser.should_keep_alive()
+        if self.head.offers_upgrade and not self._offer_ignored:
+            self._keeps_alive = keep_alive
+            return
         if len(self._body) > UNCOUNTED_BYTES:
             self._count(len(self._body))
         self.ready.append(

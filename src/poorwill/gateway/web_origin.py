@@ -15,23 +15,23 @@ _FROM_ELSEWHERE = frozenset({"cross-site", "same-site"})
 
 
 def foreign_page(
-    *, host: str, origin: str | None, fetch_site: str, names: Collection[str], origins: Collection[str]
+    *, host: str | None, origin: str | None, fetch_site: str, names: Collection[str], origins: Collection[str]
 ) -> str:
     """Return why a request to a listener without keys is refused, or nothing.
 
     `names` are the listener's own, besides addresses and localhost; `origins` the pages that may come in.
     """
-    name = host_name(host)
-    if not (is_local_name(name) or name in names):
+    name = "" if host is None else _name(host)  # every browser sends a Host
+    if host is not None and not (_is_local(name) or name in names):
         return f"this listener does not answer to the name {name[:100]!r}"
-    if origin is not None and (origin in origins or _authority(origin) == host.lower()):
+    if origin is not None and (origin in origins or (host and _authority(origin) == host.lower())):
         return ""
     if origin is not None or fetch_site in _FROM_ELSEWHERE:
         return f"this listener takes no requests from web pages of {(origin or 'other sites')[:100]}"
     return ""
 
 
-def host_name(host: str) -> str:
+def _name(host: str) -> str:
     """Return the name in a `Host` header, without its port."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
@@ -47,7 +47,7 @@ def _authority(url: str) -> str:
         return ""
 
 
-def is_local_name(name: str) -> bool:
+def _is_local(name: str) -> bool:
     """Return whether no DNS answer can make this name point here: an address, or localhost."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
