@@ -12,6 +12,7 @@ from poorwill.core.words import SECOND_US, Tier
 from poorwill.planner.ladder import CostOptions, KnownTiers, cold_tier, new_scenario, override_ladder
 from poorwill.planner.report.advice import CurrentPolicy
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
+from poorwill.planner.traces.layouts import ColumnUse, Role
 from poorwill.planner.traces.readers import read_trace
 from poorwill.planner.traces.service import ServiceRule
 from poorwill.planner.traces.synthetic import Draw, draw_trace
@@ -34,6 +35,8 @@ class TraceOptions:
     model: str | None = None
     one_replica: bool = False
     refuse_bad_rows: bool = False
+    columns: Mapping[Role, ColumnUse] = field(default_factory=dict)
+    """What the columns of the trace mean, if its layout does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +95,8 @@ def load_requests(options: TraceOptions) -> Requests:
     if options.draw is not None:
         return Requests(trace=draw_trace(options.draw))
     assert options.path is not None
-    reading = read_trace(options.path, refuse_bad=options.refuse_bad_rows)
-    notes = []
+    reading = read_trace(options.path, refuse_bad=options.refuse_bad_rows, columns=options.columns)
+    notes = [*reading.notes]
     if reading.bad_count:
         notes.append(f"{counted(reading.bad_count, 'bad row')} skipped (--bad-rows refuse stops instead)")
     if reading.unsorted:

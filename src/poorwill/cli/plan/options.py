@@ -33,7 +33,11 @@ examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare every option of the verb but --json and --fleet."""
     what = parser.add_argument_group("what to plan from")
-    what.add_argument("--trace", metavar="FILE", help="requests: CSV or JSON lines, gzipped or not")
+    what.add_argument("--trace", metavar="FILE", help="requests: CSV, JSON, JSON lines or a server's log")
+    what.add_argument(
+        "--columns", metavar="ROLE=COLUMN[:UNIT],...",
+        help="what the trace's columns mean, such as arrival=ts:ms,service=took,model=name",
+    )  # fmt: skip
     what.add_argument("--synthetic", choices=[*KINDS], help="draw a trace instead")
     what.add_argument(
         "--requests-per-day",

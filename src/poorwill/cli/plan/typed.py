@@ -8,6 +8,7 @@ from poorwill.planner.jobs import MONTH_US, JobOptions, TraceOptions
 from poorwill.planner.ladder import CostOptions
 from poorwill.planner.plan import HostedOptions, JudgeOptions
 from poorwill.planner.shared_pool import PoolOptions
+from poorwill.planner.traces.layouts import read_mapping
 from poorwill.planner.traces.service import ServiceRule
 from poorwill.planner.traces.synthetic import Draw
 
@@ -45,6 +46,7 @@ def job_options(options: argparse.Namespace) -> JobOptions:
             origin_us=options.origin,
             model=options.model,
             one_replica=options.one_replica,
+            columns=read_mapping(options.columns) if options.columns else {},
             refuse_bad_rows=options.bad_rows == "refuse",
         ),
         costs=cost_options(options),

@@ -1,43 +1,29 @@
-"""Reads traces as they are published. One layout per header; rows that make no sense are named, not guessed.
+"""Reads traces that people have: published ones, logs of servers and gateways, tables of their own.
 
-Layouts: poorwill's own CSV (`arrival_s`, optional `service_s`, `prompt_tokens`, `output_tokens`, `model`);
-Azure LLM inference traces (`TIMESTAMP,ContextTokens,GeneratedTokens`); BurstGPT in both forms; Mooncake
-(one JSON object a line, `timestamp` in milliseconds). Any of them gzipped.
+What a time means is told apart by plausibility and said; rows that make no sense are named, never guessed.
 """
 
-import csv
-import gzip
-import io
-import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
-from typing import TextIO
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
 
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
-from poorwill.core.format import counted
-from poorwill.core.words import SECOND_US
+from poorwill.core.format import counted, moment
+from poorwill.planner.traces.instants import Clock, TimeColumn, duration_us
+from poorwill.planner.traces.layouts import Columns, ColumnUse, Role, find_columns
+from poorwill.planner.traces.opening import open_text
+from poorwill.planner.traces.records import Records, read_records
+from poorwill.planner.traces.server_logs import YEARLESS
 from poorwill.planner.traces.trace import UNKNOWN, Trace, new_trace
 
 SHOWN = 20
 """Bad rows kept with their reasons; beyond them only the count grows."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MAX_S = 1e9
-"""Longest time from a trace's origin, about 31 years: beyond it an arrival is a mistake in units."""
-
-
-@dataclass(slots=True)
-class Row:
-    """One request as read; instants are microseconds, relative or since the epoch as the layout says."""
-
-    arrival_us: int
-    service_us: int = UNKNOWN
-    prompt_tokens: int = UNKNOWN
-    output_tokens: int = UNKNOWN
-    model: str = ""
+NO_MAPPING: Mapping[Role, ColumnUse] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,274 +32,229 @@ class TraceReading:
 
     trace: Trace
     layout: str
+    notes: tuple[str, ...]
+    """How the file was understood."""
     bad: tuple[Problem, ...]
     bad_count: int
     unsorted: int
     """Rows that came before an earlier arrival; they were sorted."""
 
 
-@dataclass(frozen=True, slots=True)
-class TraceLayout:
-    """How one kind of file names its columns."""
-
-    name: str
-    needs: frozenset[str]
-    read: Callable[[Mapping[str, str]], Row]
-    dated: bool = False
-
-
 class _BadRow(Exception):
     pass
 
 
-def read_trace(path: str, *, refuse_bad: bool = False) -> TraceReading:
-    """Read a trace file.
+def _numbers() -> "array[int]":
+    return array("q")
 
-    Bad rows are skipped and listed, or refused all together as ConfigFault where `refuse_bad`. Raises
-    OperatorFault where the file cannot be read or its layout is unknown.
+
+def read_trace(
+    path: str, *, refuse_bad: bool = False, columns: Mapping[Role, ColumnUse] = NO_MAPPING
+) -> TraceReading:
+    """Read a trace file; `columns` says what its columns mean, before what its layout says.
+
+    Bad rows are skipped and listed, or refused all together as ConfigFault if `refuse_bad`. Raises
+    OperatorFault if the file cannot be read, its layout is unknown or its times are ambiguous.
     """
     try:
-        with _text(path) as file:
-            return _read(file, path, refuse_bad=refuse_bad)
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+        with open_text(path) as file:
+            records = read_records(file)
+            if records is None:
+                raise OperatorFault(
+                    ErrorCode.CONFIG_INVALID,
+                    f"{path} is empty",
+                    hint="a trace is CSV with a header row, JSON, JSON lines or a server's log",
+                )
+            found = find_columns(path, records.shape, records.columns, columns)
+            table = _Table.of(found, records)
+            table.take_all(records)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
             f"cannot read {path}: {reason}",
-            hint="give a CSV or JSON-lines file, plain or gzipped",
+            hint="give CSV, JSON, JSON lines or a server's log, plain or compressed with gzip or zstd",
         ) from error
+    return table.reading(path, found, refuse_bad=refuse_bad)
 
 
-def _text(path: str) -> TextIO:
-    with open(path, "rb") as probe:
-        gzipped = probe.read(2) == b"\x1f\x8b"
-    if gzipped:
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
+@dataclass(slots=True, kw_only=True)
+class _Table:
+    """The columns of a trace as they are read."""
 
-
-def _read(file: TextIO, path: str, *, refuse_bad: bool) -> TraceReading:
-    first = file.readline()
-    if not first:
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID,
-            f"{path} is empty",
-            hint="a trace has a header row, or one JSON object a line",
-        )
-    if first.lstrip().startswith("{"):
-        name, dated, rows = "mooncake", False, _json_rows(first, file)
-    else:
-        layout, header = _layout_of(first, path)
-        name, dated, rows = layout.name, layout.dated, _csv_rows(layout, header, file)
-    good = _Good()
-    for line, row in rows:
-        good.take(line, row, dated=dated)
-    if good.bad_count and refuse_bad:
-        raise ConfigFault(good.bad, source=path)
-    if not good.arrivals:
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID,
-            f"{path} has no usable request ({counted(good.bad_count, 'bad row')})",
-            hint=str(good.bad[0]) if good.bad else "the file is empty below its header",
-        )
-    return good.reading(path, name, dated=dated)
-
-
-@dataclass(slots=True)
-class _Good:
-    """Columns of the rows that are in order, and the others' reasons."""
-
-    arrivals: list[int] = field(default_factory=list)
-    services: list[int] = field(default_factory=list)
-    prompts: list[int] = field(default_factory=list)
-    outputs: list[int] = field(default_factory=list)
+    roles: Mapping[Role, str]
+    service_unit: str
+    decimal_comma: bool
+    arrivals: TimeColumn
+    ends: TimeColumn
+    end_of: "array[int]" = field(default_factory=_numbers)
+    """For each value of `ends`: which request it ends."""
+    services: "array[int]" = field(default_factory=_numbers)
+    prompts: "array[int]" = field(default_factory=_numbers)
+    outputs: "array[int]" = field(default_factory=_numbers)
     models: list[str] = field(default_factory=list)
+    lines: "array[int]" = field(default_factory=_numbers)
     bad: list[Problem] = field(default_factory=list)
     bad_count: int = 0
-    unsorted: int = 0
-    latest_us: int = -1
 
-    def take(self, line: int, row: Row | str, *, dated: bool) -> None:
-        if isinstance(row, Row) and not dated and row.arrival_us < 0:
-            row = "the arrival is before the trace's origin"
-        if isinstance(row, str):
-            self.bad_count += 1
-            if len(self.bad) < SHOWN:
-                self.bad.append(Problem(where="", what=row, line=line))
-            return
-        if self.arrivals and row.arrival_us < self.latest_us:
-            self.unsorted += 1
-        self.latest_us = max(self.latest_us, row.arrival_us)
-        self.arrivals.append(row.arrival_us)
-        self.services.append(row.service_us)
-        self.prompts.append(row.prompt_tokens)
-        self.outputs.append(row.output_tokens)
-        self.models.append(row.model)
+    @classmethod
+    def of(cls, found: Columns, records: Records) -> "_Table":
+        """Return an empty table for the columns of a file."""
 
-    def reading(self, path: str, layout: str, *, dated: bool) -> TraceReading:
-        origin = min(self.arrivals) if dated else None
-        if origin is not None:
-            self.arrivals = [arrival - origin for arrival in self.arrivals]
+        def times(role: Role) -> TimeColumn:
+            use = found.roles.get(role, ColumnUse(column=str(role)))
+            return TimeColumn(
+                name=use.column,
+                unit=use.unit,
+                zone=use.zone,
+                stated=use.stated,
+                decimal_comma=records.decimal_comma,
+            )
+
+        return cls(
+            roles={role: use.column for role, use in found.roles.items()},
+            service_unit=found.roles[Role.SERVICE].unit if Role.SERVICE in found.roles else "s",
+            decimal_comma=records.decimal_comma,
+            arrivals=times(Role.ARRIVAL),
+            ends=times(Role.END),
+        )
+
+    def take_all(self, records: Records) -> None:
+        """Take every record; bad ones are counted, with their reasons."""
+        for line, fields in records.rows:
+            try:
+                if isinstance(fields, str):
+                    raise _BadRow(fields)
+                self._take(line, fields)
+            except _BadRow as bad:
+                self._refuse(line, str(bad))
+
+    def _take(self, line: int, fields: Mapping[str, str]) -> None:
+        service = self._service(fields)
+        prompt, output = self._count(fields, Role.PROMPT), self._count(fields, Role.OUTPUT)
+        if problem := self.arrivals.add(self._text(fields, Role.ARRIVAL)):
+            raise _BadRow(problem)
+        end = self._text(fields, Role.END)
+        if end.strip() and not self.ends.add(end):
+            self.end_of.append(len(self.lines))
+        self.lines.append(line)
+        self.services.append(service)
+        self.prompts.append(prompt)
+        self.outputs.append(output)
+        self.models.append(self._text(fields, Role.MODEL))
+
+    def _text(self, fields: Mapping[str, str], role: Role) -> str:
+        name = self.roles.get(role)
+        return "" if name is None else fields.get(name, "")
+
+    def _service(self, fields: Mapping[str, str]) -> int:
+        text = self._text(fields, Role.SERVICE)
+        try:
+            us = duration_us(text, self.service_unit, decimal_comma=self.decimal_comma)
+        except ValueError:
+            raise _BadRow(f"{self.roles[Role.SERVICE]} is {text!r}, not a length of time") from None
+        return UNKNOWN if us is None else us
+
+    def _count(self, fields: Mapping[str, str], role: Role) -> int:
+        text = self._text(fields, role).strip()
+        if not text:
+            return UNKNOWN
+        try:
+            value = int(text) if text.isdigit() else float(text)
+        except ValueError:
+            value = -1
+        if not 0 <= value < 2**40 or value != int(value):
+            raise _BadRow(f"{self.roles[role]} is {text!r}, not a count of tokens")
+        return int(value)
+
+    def _refuse(self, line: int, reason: str) -> None:
+        self.bad_count += 1
+        self.bad.append(Problem(where="", what=reason, line=line))
+        if len(self.bad) > 2 * SHOWN:
+            self._trim()
+
+    def _trim(self) -> None:
+        self.bad.sort(key=lambda problem: problem.line or 0)
+        del self.bad[SHOWN:]
+
+    def reading(self, path: str, found: Columns, *, refuse_bad: bool) -> TraceReading:
+        """Return the trace. Raises as `read_trace` does."""
+        if not self.lines:
+            raise self._nothing(path)
+        clock = self.arrivals.clock()
+        arrivals, good = self.arrivals.microseconds(clock)
+        services = np.asarray(self.services, np.int64)
+        services = self._with_ends(arrivals, services)
+        if found.stamped_at_end:
+            arrivals = arrivals - np.maximum(services, 0)
+        for index in np.flatnonzero(~good)[:SHOWN].tolist():
+            value = self.arrivals.values[index]
+            what = f"{self.arrivals.name} is {value:.12g}, out of range: no time like the others"
+            self.bad.append(Problem(where="", what=what, line=self.lines[index]))
+        self.bad_count += int((~good).sum())
+        self._trim()
+        if self.bad_count and refuse_bad:
+            raise ConfigFault(self.bad, source=path)
+        if not good.any():
+            raise self._nothing(path)
+        return self._reading(path, found, clock, arrivals, services, good)
+
+    def _reading(
+        self,
+        path: str,
+        found: Columns,
+        clock: Clock,
+        arrivals: NDArray[np.int64],
+        services: NDArray[np.int64],
+        good: NDArray[np.bool_],
+    ) -> TraceReading:
+        arrivals = arrivals[good]
+        yearless = found.layout == "vllm" and moment(int(arrivals.min())).startswith(YEARLESS)
+        origin = int(arrivals.min()) if clock.dated else None
         trace = new_trace(
-            arrival_us=self.arrivals,
-            service_us=self.services,
-            prompt_tokens=self.prompts,
-            output_tokens=self.outputs,
-            models=self.models,
-            origin_us=origin,
+            arrival_us=arrivals if origin is None else arrivals - origin,
+            service_us=services[good],
+            prompt_tokens=np.asarray(self.prompts, np.int64)[good],
+            output_tokens=np.asarray(self.outputs, np.int64)[good],
+            models=[self.models[index] for index in np.flatnonzero(good).tolist()],
+            origin_us=None if yearless else origin,
             source=PurePath(path).name,
         )
         return TraceReading(
             trace=trace,
-            layout=layout,
+            layout=found.layout,
+            notes=tuple(self._notes(found, clock, origin, yearless=yearless)),
             bad=tuple(self.bad),
             bad_count=self.bad_count,
-            unsorted=self.unsorted,
+            unsorted=int((np.maximum.accumulate(arrivals)[:-1] > arrivals[1:]).sum()),
         )
 
+    def _notes(self, found: Columns, clock: Clock, origin: int | None, *, yearless: bool) -> list[str]:
+        """Say how the file was understood, if that was not stated by its columns' names."""
+        if found.layout == "poorwill" and not clock.dated:
+            return []
+        notes = [f"read as {found.layout}: {clock.words}"]
+        if yearless:
+            notes.append("the log's times have no year: --origin DATE says when the first request came")
+        elif origin is not None:
+            notes[0] += f", the first is {moment(origin)}"
+        return [*notes, *([found.note] if found.note else [])]
 
-def _layout_of(first: str, path: str) -> tuple[TraceLayout, Sequence[str]]:
-    header = [name.strip() for name in next(csv.reader([first]), [])]
-    for layout in _LAYOUTS:
-        if layout.needs <= set(header):
-            return layout, header
-    known = "; ".join(f"{layout.name}: {', '.join(sorted(layout.needs))}" for layout in _LAYOUTS)
-    raise OperatorFault(
-        ErrorCode.CONFIG_INVALID,
-        f"{path}: unknown layout, header {first.strip()[:200]!r}",
-        hint=f"columns needed: {known}; or one JSON object a line with `timestamp`",
-    )
+    def _with_ends(self, arrivals: NDArray[np.int64], services: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the service times, those that are unknown taken from the requests' ends."""
+        if not self.end_of:
+            return services
+        ends, good = self.ends.microseconds(self.ends.clock())
+        which = np.asarray(self.end_of, np.int64)
+        lasted = ends - arrivals[which]
+        known = good & (lasted >= 0) & (services[which] == UNKNOWN)
+        services[which[known]] = lasted[known]
+        return services
 
-
-def _csv_rows(
-    layout: TraceLayout, header: Sequence[str], file: Iterable[str]
-) -> Iterator[tuple[int, Row | str]]:
-    reader = csv.reader(file)
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield reader.line_num + 1, f"not CSV: {error}"
-            continue
-        line = reader.line_num + 1
-        if not fields:
-            continue
-        if len(fields) != len(header):
-            yield line, f"{len(fields)} fields, the header has {len(header)}"
-            continue
-        yield line, _row_or_reason(layout.read, dict(zip(header, fields, strict=True)))
-
-
-def _json_rows(first: str, file: Iterable[str]) -> Iterator[tuple[int, Row | str]]:
-    for line, text in enumerate(_chain(first, file), start=1):
-        if not text.strip():
-            continue
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            yield line, f"not JSON: {error}"
-            continue
-        if not isinstance(value, dict):
-            yield line, "not a JSON object"
-            continue
-        yield line, _row_or_reason(_mooncake, {key: str(item) for key, item in value.items()})
-
-
-def _chain(first: str, rest: Iterable[str]) -> Iterator[str]:
-    yield first
-    yield from rest
-
-
-def _row_or_reason(read: Callable[[Mapping[str, str]], Row], fields: Mapping[str, str]) -> Row | str:
-    try:
-        return read(fields)
-    except _BadRow as bad:
-        return str(bad)
-
-
-def _own(fields: Mapping[str, str]) -> Row:
-    return Row(
-        arrival_us=_micros(fields, "arrival_s", SECOND_US),
-        service_us=_micros(fields, "service_s", SECOND_US, optional=True),
-        prompt_tokens=_count(fields, "prompt_tokens"),
-        output_tokens=_count(fields, "output_tokens"),
-        model=fields.get("model", ""),
-    )
-
-
-def _azure(fields: Mapping[str, str]) -> Row:
-    return Row(
-        arrival_us=_instant(fields, "TIMESTAMP"),
-        prompt_tokens=_count(fields, "ContextTokens"),
-        output_tokens=_count(fields, "GeneratedTokens"),
-    )
-
-
-def _burstgpt(fields: Mapping[str, str]) -> Row:
-    return Row(
-        arrival_us=_micros(fields, "Timestamp", SECOND_US),
-        service_us=_micros(fields, "Elapsed time", SECOND_US, optional=True),
-        prompt_tokens=_count(fields, "Request tokens"),
-        output_tokens=_count(fields, "Response tokens"),
-        model=fields["Model"],
-    )
-
-
-def _mooncake(fields: Mapping[str, str]) -> Row:
-    return Row(
-        arrival_us=_micros(fields, "timestamp", SECOND_US // 1000),
-        prompt_tokens=_count(fields, "input_length"),
-        output_tokens=_count(fields, "output_length"),
-    )
-
-
-_LAYOUTS = (
-    TraceLayout("poorwill", frozenset({"arrival_s"}), _own),
-    TraceLayout("azure", frozenset({"TIMESTAMP", "ContextTokens", "GeneratedTokens"}), _azure, dated=True),
-    TraceLayout(
-        "burstgpt",
-        frozenset({"Timestamp", "Model", "Request tokens", "Response tokens"}),
-        _burstgpt,
-    ),
-)
-
-
-def _micros(fields: Mapping[str, str], name: str, unit_us: int, *, optional: bool = False) -> int:
-    text = fields.get(name, "").strip()
-    if not text and optional:
-        return UNKNOWN
-    try:
-        value = float(text)
-    except ValueError:
-        raise _BadRow(f"{name} is {text!r}, not a number") from None
-    if not math.isfinite(value) or abs(value) * unit_us > MAX_S * SECOND_US:
-        raise _BadRow(f"{name} is {text!r}, out of range")
-    if optional and value < 0:
-        raise _BadRow(f"{name} is negative: {text}")
-    return round(value * unit_us)
-
-
-def _count(fields: Mapping[str, str], name: str) -> int:
-    text = fields.get(name, "").strip()
-    if not text:
-        return UNKNOWN
-    try:
-        value = int(text) if text.lstrip("+-").isdigit() else float(text)
-    except ValueError:
-        raise _BadRow(f"{name} is {text!r}, not a number") from None
-    if not 0 <= value < 2**40 or value != int(value):
-        raise _BadRow(f"{name} is {text!r}, not a count of tokens")
-    return int(value)
-
-
-def _instant(fields: Mapping[str, str], name: str) -> int:
-    text = fields[name].strip()
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise _BadRow(f"{name} is {text!r}, not a date and time") from None
-    if instant.tzinfo is None:
-        instant = instant.replace(tzinfo=UTC)
-    return (instant - EPOCH) // timedelta(microseconds=1)
+    def _nothing(self, path: str) -> OperatorFault:
+        self._trim()
+        return OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"{path} has no usable request ({counted(self.bad_count, 'bad row')})",
+            hint=str(self.bad[0]) if self.bad else "it has no request below its header",
+        )
