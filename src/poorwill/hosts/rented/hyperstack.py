@@ -14,12 +14,12 @@ hibernate-vm, restore-vm-from-hibernation, errors, rate-limits), read in Novembe
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from poorwill.hosts.rented.cloud import CloudAction, CloudBusy, MachineGone, MachineState, MachineStatus
-from poorwill.hosts.rented.cloud_http import call, refusal
+from poorwill.hosts.rented.cloud import CloudAction, MachineGone, MachineState, MachineStatus
+from poorwill.hosts.rented.cloud_client import CloudClient
 
 API = "https://infrahub-api.nexgencloud.com/v1"
 
@@ -53,29 +53,20 @@ _LACKING = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hyperstack:
-    """A client for one account. Implements the port `Cloud`; each request has a connection of its own."""
+class Hyperstack(CloudClient):
+    """A client for one account. Implements the port `Cloud`."""
 
-    key: str = field(repr=False)
     api: str = API
-    answer_limit_s: float = 20.0
 
-    @property
-    def name(self) -> str:
-        """The cloud's name."""
-        return "hyperstack"
+    name = "hyperstack"
 
     async def state(self, machine: str) -> MachineStatus:
         """Return what the machine does; see `Cloud.state`."""
-        body = await self._get(machine)
-        instance = body.get("instance")
-        word = instance.get("status") if isinstance(instance, dict) else None
-        if not isinstance(word, str) or not word:
-            raise CloudBusy(f"{self.name} does not say what machine {machine} does")
-        word = word.upper()
+        instance = (await self._get(machine)).get("instance")
+        word = str(instance.get("status") or "").upper() if isinstance(instance, dict) else ""
         if word in GONE:
             raise MachineGone(f"machine {machine} is gone: {self.name} says {word}")
-        return MachineStatus(state=STATES.get(word, MachineState.MOVING), word=word)
+        return self._status(machine, word, STATES)
 
     async def ask(self, machine: str, verb: CloudAction) -> None:
         """Ask for a change; see `Cloud.ask`. A machine keeps its public address while it is hibernated."""
@@ -85,20 +76,9 @@ class Hyperstack:
     async def _get(
         self, machine: str, path: str = "", params: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        url = f"{self.api.rstrip('/')}/core/virtual-machines/{machine}{path}"
-        answer, body = await call(
-            self.name,
-            "GET",
-            url,
-            headers={"api_key": self.key},
-            params=params,
-            limit_s=self.answer_limit_s,
-        )
+        path = f"/core/virtual-machines/{machine}{path}"
+        answer, body = await self._call("GET", path, headers={"api_key": self.key}, params=params)
         if answer.status_code != 200 or body.get("status") is False:
             message = str(body.get("message") or "")
-            raise refusal(self.name, machine, answer, message, lacking=_lacking)
+            raise self._refusal(machine, answer, message, lacking=bool(_LACKING.search(message)))
         return body
-
-
-def _lacking(message: str) -> bool:
-    return _LACKING.search(message) is not None

@@ -6,9 +6,10 @@ has not moved for a while, a counted number of times.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeVar
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
 from poorwill.hosts.rented.cloud import (
@@ -19,6 +20,8 @@ from poorwill.hosts.rented.cloud import (
     MachineState,
     MachineStatus,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,17 +106,7 @@ class RentedMachine:
 
         Raises what `Cloud.state` raises. Cancelled: nothing was changed.
         """
-        most, delay_s = attempts or self.pace.attempts, self.pace.retry_s
-        for attempt in range(1, most + 1):
-            try:
-                self.seen = await self.cloud.state(self.id)
-                break
-            except CloudBusy as busy:
-                if attempt == most:
-                    raise
-                await asyncio.sleep(self._wait_s(busy, delay_s))
-                delay_s *= 2
-        assert self.seen is not None
+        self.seen = await self._tried(lambda: self.cloud.state(self.id), attempts or self.pace.attempts)
         if self.seen.state is MachineState.PARKED:
             self.unwanted = False
         return self.seen
@@ -161,15 +154,16 @@ class RentedMachine:
         Asked for again where it does not say so: a second reboot costs time and nothing else. Raises what
         `Cloud.ask` raises. Cancelled: after the answer to a request under way, if there is one.
         """
-        delay_s = self.pace.retry_s
-        for attempt in range(1, self.pace.attempts + 1):
+        await self._tried(lambda: self._request(CloudAction.REBOOT), self.pace.attempts)
+
+    async def _tried(self, ask: Callable[[], Awaitable[T]], attempts: int) -> T:
+        """Ask until the cloud is not busy, at most so many times, with growing delays in between."""
+        for attempt in range(attempts - 1):
             try:
-                return await self._request(CloudAction.REBOOT)
+                return await ask()
             except CloudBusy as busy:
-                if attempt == self.pace.attempts:
-                    raise
-                await asyncio.sleep(self._wait_s(busy, delay_s))
-                delay_s *= 2
+                await asyncio.sleep(self._wait_s(busy, self.pace.retry_s * 2**attempt))
+        return await ask()
 
     async def _brought(self, goal: Goal) -> None:
         asked: dict[CloudAction, _Asked] = {}

@@ -14,12 +14,12 @@ instance-states and the billing FAQ. Read in November 2026. What follows from th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from poorwill.hosts.rented.cloud import CloudAction, CloudBusy, MachineState, MachineStatus
-from poorwill.hosts.rented.cloud_http import call, refusal
+from poorwill.hosts.rented.cloud_client import CloudClient
 
 API = "https://api.scaleway.com"
 
@@ -45,52 +45,32 @@ ACTIONS: Mapping[CloudAction, str] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scaleway:
+class Scaleway(CloudClient):
     """A client for one account. Implements the port `Cloud`; a machine's id is `ZONE/ID`."""
 
-    key: str = field(repr=False)
     api: str = API
-    answer_limit_s: float = 20.0
 
-    @property
-    def name(self) -> str:
-        """The cloud's name."""
-        return "scaleway"
+    name = "scaleway"
 
     async def state(self, machine: str) -> MachineStatus:
         """Return what the machine does; see `Cloud.state`."""
-        body = await self._call("GET", machine)
-        server = body.get("server")
-        word = server.get("state") if isinstance(server, dict) else None
-        if not isinstance(word, str) or not word:
-            raise CloudBusy(f"{self.name} does not say what machine {machine} does")
-        return MachineStatus(state=STATES.get(word, MachineState.MOVING), word=word)
+        server = (await self._server("GET", machine)).get("server")
+        return self._status(machine, server.get("state") if isinstance(server, dict) else None, STATES)
 
     async def ask(self, machine: str, verb: CloudAction) -> None:
         """Ask for a change; see `Cloud.ask`."""
-        await self._call("POST", machine, "/action", {"action": ACTIONS[verb]})
+        await self._server("POST", machine, "/action", {"action": ACTIONS[verb]})
 
-    async def _call(
+    async def _server(
         self, method: str, machine: str, path: str = "", body: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         zone, _, server = machine.rpartition("/")
-        url = f"{self.api.rstrip('/')}/instance/v1/zones/{zone}/servers/{server}{path}"
-        answer, found = await call(
-            self.name,
-            method,
-            url,
-            headers={"x-auth-token": self.key},
-            body=body,
-            limit_s=self.answer_limit_s,
-        )
+        path = f"/instance/v1/zones/{zone}/servers/{server}{path}"
+        answer, found = await self._call(method, path, headers={"x-auth-token": self.key}, body=body)
         if answer.is_success:
             return found
         kind, message = str(found.get("type") or ""), str(found.get("message") or "")
         said = ": ".join(filter(None, (kind, message)))
         if kind == "transient_state":
             raise CloudBusy(f"{self.name} is still busy with machine {machine} ({said})")
-        raise refusal(self.name, machine, answer, said, lacking=_lacking)
-
-
-def _lacking(message: str) -> bool:
-    return message.startswith("out_of_stock")
+        raise self._refusal(machine, answer, said, lacking=kind == "out_of_stock")
