@@ -10,7 +10,7 @@ from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.settings import SpendSettings, WakeSettings
-from poorwill.core.spend import Charge, LimitState, Scope, Standing, Verdict, Window
+from poorwill.core.spend import HostedCharge, LimitState, Scope, Standing, Verdict, Window
 from poorwill.core.words import Tier
 from poorwill.gateway.request_policy import POST_AFTER_S
 
@@ -31,7 +31,7 @@ def over(house: House, bridged: Bridged | None, cost_nusd: int = 0) -> None:
 def paid(house: House, key: str, nusd: int) -> None:
     """Cross once, for so much."""
     assert house.guard is not None
-    reservation = house.guard.reserve(Charge(model=A, key=key, nusd=0))
+    reservation = house.guard.reserve(HostedCharge(model=A, key=key, nusd=0))
     assert reservation is not None
     house.guard.settle(reservation, nusd)
 

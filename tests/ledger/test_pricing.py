@@ -10,13 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poorwill.core.entries import Alive, ParkEnded
+from poorwill.core.format import DAY_US
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import HOUR_US, PARKED_CAUSES
 from poorwill.ledger.bill.bill import Axis, group, make_bill
 from poorwill.ledger.bill.explain import explain
 from poorwill.ledger.bill.items import items
 from poorwill.ledger.bill.pricing import NAMED_CHARGES, OFF_CAUSES
-from poorwill.ledger.dates import DAY_US, Period
+from poorwill.ledger.dates import Period
 from poorwill.ledger.rates import lives, rate_book, sync_rates
 from poorwill.ledger.schema import migrate
 from poorwill.ledger.writing.entries import Applier

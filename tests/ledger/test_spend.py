@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from poorwill.core.entries import Alive
 from poorwill.core.errors import ErrorCode
 from poorwill.core.settings import RateSettings, SpendSettings
-from poorwill.core.spend import Ahead, Scope, Spent, Standing, Window, judge
+from poorwill.core.spend import CostAhead, Scope, Spent, Standing, Window, judge
 from poorwill.core.words import Tier
 from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.rates import sync_rates
@@ -28,7 +28,7 @@ def spent(total, *, models=(), keys=(), ahead=0, window=Window.DAY):
         total_nusd=total,
         models_nusd=dict(models),
         keys_nusd=dict(keys),
-        ahead={"a": Ahead(certain_nusd=ahead)},
+        ahead={"a": CostAhead(certain_nusd=ahead)},
     )
 
 
@@ -84,7 +84,7 @@ def test_a_tripped_limit_says_how_to_lift_it_and_when_it_lifts_by_itself():
 
 def test_a_limit_that_has_room_for_one_wake_but_not_for_two_stops_the_second_at_once():
     limits = SpendSettings(day_nusd=10 * DOLLAR, model_day_nusd={"b": 100 * DOLLAR})
-    ahead = {"a": Ahead(next_nusd=2 * DOLLAR), "b": Ahead(next_nusd=DOLLAR)}
+    ahead = {"a": CostAhead(next_nusd=2 * DOLLAR), "b": CostAhead(next_nusd=DOLLAR)}
     verdict = judge(limits, [replace(spent(7 * DOLLAR), ahead=ahead)], now_us=HOUR)
     assert verdict.stops_wake("a") is None and verdict.stops_wake("b") is None
     begun = verdict.with_wake("a")
@@ -95,7 +95,7 @@ def test_a_limit_that_has_room_for_one_wake_but_not_for_two_stops_the_second_at_
 
 
 def test_a_limit_without_room_for_a_wake_says_whose_and_for_how_much():
-    ahead = {"a": Ahead(next_nusd=2 * DOLLAR), "b": Ahead(certain_nusd=DOLLAR // 10)}
+    ahead = {"a": CostAhead(next_nusd=2 * DOLLAR), "b": CostAhead(certain_nusd=DOLLAR // 10)}
     (state,) = judge(
         SpendSettings(day_nusd=10 * DOLLAR),
         [replace(spent(8 * DOLLAR), ahead=ahead)],

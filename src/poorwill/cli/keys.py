@@ -12,7 +12,7 @@ from poorwill.cli.parsing.target import add_json_option
 from poorwill.cli.parsing.verb import Streams, Verb
 from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.ledger.bill.figures import columns
+from poorwill.core.format import table
 from poorwill.ledger.dates import timestamp
 from poorwill.ledger.keys import KeyRow, add_key, forget_keys, list_keys, revoke_key
 from poorwill.ledger.schema import connect_writer, fault, migrate, reading
@@ -109,7 +109,7 @@ def _say_keys(keys: list[KeyRow], options: argparse.Namespace, streams: Streams)
     for key in keys:
         revoked = "" if key.revoked_us is None else timestamp(key.revoked_us)
         rows.append((key.name, f"{key.hint}...", timestamp(key.created_us), revoked))
-    for line in columns(rows, right=()):
+    for line in table(rows):
         streams.say(line)
 
 

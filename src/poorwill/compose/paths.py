@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from poorwill.core.settings import FleetSettings
-
-LEDGER_FILE = "ledger.sqlite"
+from poorwill.ledger.schema import LEDGER_FILE
 
 
 def ledger_path(settings: FleetSettings) -> str:

@@ -42,7 +42,7 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ahead:
+class CostAhead:
     """What a model may still cost in a window."""
 
     certain_nusd: int = 0
@@ -64,7 +64,7 @@ class Spent:
     total_nusd: int
     models_nusd: Mapping[str, int]
     keys_nusd: Mapping[str, int]
-    ahead: Mapping[str, Ahead] = field(default_factory=dict)
+    ahead: Mapping[str, CostAhead] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,28 +212,28 @@ class Verdict:
             ),
         )
 
-    def has_room(self, charge: "Charge") -> bool:
+    def has_room(self, charge: "HostedCharge") -> bool:
         """Return whether a charge fits into every limit that bounds it, with all wakes under way."""
         return all(
             charge.nusd < each.left_nusd - each.under_way_nusd for each in self.limits if charge.counts(each)
         )
 
-    def with_paid(self, charge: "Charge") -> "Verdict":
+    def with_paid(self, charge: "HostedCharge") -> "Verdict":
         """Return how the limits stand once a hosted API was paid."""
         return self._with(charge, lambda one: replace(one, spent_nusd=one.spent_nusd + charge.nusd))
 
-    def with_reserved(self, charge: "Charge") -> "Verdict":
+    def with_reserved(self, charge: "HostedCharge") -> "Verdict":
         """Return how the limits stand while a request is at a hosted API that may charge so much."""
         return self._with(charge, lambda one: replace(one, reserved_nusd=one.reserved_nusd + charge.nusd))
 
-    def _with(self, charge: "Charge", after: Callable[[LimitState], LimitState]) -> "Verdict":
+    def _with(self, charge: "HostedCharge", after: Callable[[LimitState], LimitState]) -> "Verdict":
         return replace(
             self, limits=tuple(after(each) if charge.counts(each) else each for each in self.limits)
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
+class HostedCharge:
     """What a hosted API charges, or may charge, for a request of a model and a key."""
 
     model: str
@@ -282,7 +282,7 @@ def _limits(settings: SpendSettings, window: Window) -> list[tuple[Scope, str, i
 def _measure(
     settings: SpendSettings, spent: Spent, scope: Scope, name: str, limit_nusd: int, now_us: int
 ) -> LimitState:
-    ahead: Mapping[str, Ahead] = {}
+    ahead: Mapping[str, CostAhead] = {}
     if scope is Scope.TOTAL:
         used, ahead = spent.total_nusd, spent.ahead
     elif scope is Scope.MODEL:

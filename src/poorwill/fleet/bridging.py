@@ -4,7 +4,7 @@ from poorwill.core.machine.inputs import WakeAsked
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.clock import Clock
-from poorwill.core.spend import Charge
+from poorwill.core.spend import HostedCharge
 from poorwill.core.words import ModelName
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.spending import SpendGuard
@@ -29,7 +29,7 @@ class FleetBridging:
             return None
         if replica.state in (State.READY, State.DRAINING):
             return None
-        reservation = self._guard.reserve(Charge(model=model, key=key, nusd=most_nusd))
+        reservation = self._guard.reserve(HostedCharge(model=model, key=key, nusd=most_nusd))
         if reservation is None:
             return None
         unit.wanted(self._clock.now_us())

@@ -9,7 +9,7 @@ from poorwill.core.errors import PoorwillError
 from poorwill.core.machine.inputs import SpendChanged
 from poorwill.core.machine.replica import Blocked
 from poorwill.core.ports.keys import KeyRing
-from poorwill.core.spend import Charge, LimitState, Standing, Verdict
+from poorwill.core.spend import HostedCharge, LimitState, Standing, Verdict
 from poorwill.core.words import ModelName
 from poorwill.fleet.controller import Controller
 
@@ -34,9 +34,9 @@ class SpendGuard:
     _controller: Controller | None = None
     _begun: list[ModelName] = field(default_factory=list)
     """Models that began to wake during the look under way, or the last one."""
-    _paid: list[Charge] = field(default_factory=list)
+    _paid: list[HostedCharge] = field(default_factory=list)
     """What hosted APIs were paid during the look under way, or since the last one."""
-    _reserved: dict[int, Charge] = field(default_factory=dict)
+    _reserved: dict[int, HostedCharge] = field(default_factory=dict)
     """What hosted APIs may charge for the requests that are there now."""
     _reservations: int = 0
     _told: dict[str, Standing] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class SpendGuard:
             self.verdict = self.verdict.with_wake(model)
             self._block(self._controller)
 
-    def reserve(self, charge: Charge) -> int | None:
+    def reserve(self, charge: HostedCharge) -> int | None:
         """Reserve the most that a hosted API may charge for a request; None if a limit has no room for it.
 
         The number returned settles it.

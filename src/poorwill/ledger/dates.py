@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.format import DAY_US
 from poorwill.core.words import SECOND_US
 
-DAY_US = 86_400 * SECOND_US
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from poorwill.core.format import money
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import ORPHAN, PARKED_CAUSES, Tier
-from poorwill.ledger.bill.figures import short
 from poorwill.ledger.dates import iso
 
 GB_BYTES = 1_000_000_000
@@ -171,12 +171,12 @@ def sync_rates(db: sqlite3.Connection, configured: Iterable[RateSettings], *, no
             continue
         end_us = max(now_us, rate.effective_us)
         db.execute("UPDATE rates SET until_us = ? WHERE id = ?", (end_us, rate.id))
-        told.append(f"{short(rate.active_nusd_h, rate.currency)} an hour ended for {rate.scope}")
+        told.append(f"{money(rate.active_nusd_h, rate.currency)} an hour ended for {rate.scope}")
     for settings in wanted.values():
         effective_us = settings.effective_us if first else max(settings.effective_us, now_us)
         _insert(db, settings, effective_us=effective_us, now_us=now_us)
         told.append(
-            f"{short(settings.active_nusd_h, settings.currency)} an hour for {scope_of(settings)},"
+            f"{money(settings.active_nusd_h, settings.currency)} an hour for {scope_of(settings)},"
             f" from {iso(effective_us)} on"
         )
     return told

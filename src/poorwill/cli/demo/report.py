@@ -10,12 +10,12 @@ import numpy as np
 
 from poorwill.cli.demo.replay import Answer
 from poorwill.compose.workshop import Fallback
+from poorwill.core.format import duration
 from poorwill.core.money import dollars
 from poorwill.core.policy import FixedIdle
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.ledger.bill.bill import Axis, Bill, make_bill
-from poorwill.ledger.bill.figures import duration
 from poorwill.ledger.dates import between
 from poorwill.ledger.schema import reading
 from poorwill.planner.simulation.scenario import Scenario, TierTimes

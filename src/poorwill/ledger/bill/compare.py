@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
 
+from poorwill.core.format import exact_money, table
 from poorwill.core.money import apportion
 from poorwill.core.words import FAILED_WAKE, FLOOR, LINGER, PARKED_CAUSES, USEFUL_CAUSES
-from poorwill.ledger.bill.figures import columns, exact
 from poorwill.ledger.bill.items import Item, items, last_instant, one_currency
 from poorwill.ledger.bill.pricing import BRIDGE, MINIMUM, ROUNDING, STORAGE
 from poorwill.ledger.bill.usage import usage
@@ -123,7 +123,7 @@ def compare(db: sqlite3.Connection, this: Period, last: Period) -> Comparison:
 def as_text(comparison: Comparison) -> list[str]:
     """Return a comparison for people."""
     currency = comparison.currency
-    rows = [(f"{comparison.last}", "", exact(comparison.last_nusd, currency))]
+    rows = [(f"{comparison.last}", "", exact_money(comparison.last_nusd, currency))]
     models = {effect.model for effect in comparison.effects}
     for driver, nusd in comparison.by_driver().items():
         rows.append((f"  {driver}", "", _signed(nusd, currency)))
@@ -133,12 +133,12 @@ def as_text(comparison: Comparison) -> list[str]:
                 for effect in comparison.effects
                 if effect.driver == driver
             ]
-    rows.append((f"{comparison.this}", "", exact(comparison.this_nusd, currency)))
+    rows.append((f"{comparison.this}", "", exact_money(comparison.this_nusd, currency)))
     change = comparison.this_nusd - comparison.last_nusd
     share = f"{change / comparison.last_nusd:+.1%}" if comparison.last_nusd else ""
     rows.append(("change", share, _signed(change, currency)))
     notes = [_part(period, comparison.known) for period in (comparison.last, comparison.this)]
-    return [*columns(rows, right=(1, 2)), *(note for note in notes if note)]
+    return [*table(rows, "<>"), *(note for note in notes if note)]
 
 
 def _part(period: Period, known: Period) -> str:
@@ -179,7 +179,7 @@ def as_json(comparison: Comparison) -> dict[str, object]:
 
 
 def _signed(nusd: int, currency: str) -> str:
-    return ("+" if nusd > 0 else "") + exact(nusd, currency)
+    return ("+" if nusd > 0 else "") + exact_money(nusd, currency)
 
 
 def _side(db: sqlite3.Connection, period: Period, found: Iterable[Item]) -> _Side:

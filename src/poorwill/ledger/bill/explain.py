@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.format import counted
+from poorwill.core.format import counted, duration, exact_money, money
 from poorwill.core.words import PARKED_CAUSES, SECOND_US, USEFUL_CAUSES
 from poorwill.ledger.bill.attribution import piece_shares, wake_shares
 from poorwill.ledger.bill.bill import is_wake
-from poorwill.ledger.bill.figures import duration, exact, short
 from poorwill.ledger.bill.items import key_name, last_instant
 from poorwill.ledger.bill.pricing import priced
 from poorwill.ledger.dates import iso
@@ -87,13 +86,13 @@ def as_text(explanation: Explanation) -> list[str]:
         currency = e.rate.currency
         source = f", {e.rate.source}" if e.rate.source else ""
         lines.append(
-            f"  {short(e.nusd_h, currency)} an hour: rate {e.rate.id}, for {e.rate.scope},"
+            f"  {money(e.nusd_h, currency)} an hour: rate {e.rate.id}, for {e.rate.scope},"
             f" in force since {iso(e.rate.effective_us)}{source}"
         )
         so_far = "the span so far" if e.ended_us is None else "the whole span"
-        lines.append(f"  {so_far}: {exact(e.span_nusd, currency)}")
+        lines.append(f"  {so_far}: {exact_money(e.span_nusd, currency)}")
         if e.image_bytes and e.rate.storage_nusd_gb_month:
-            price = short(e.rate.storage_nusd_gb_month, currency)
+            price = money(e.rate.storage_nusd_gb_month, currency)
             lines.append(
                 f"  its image: {e.image_bytes / 1e9:.3f} GB at {price} a GB-month, billed as storage"
             )

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.format import DAY_US
 from poorwill.core.money import apportion
 from poorwill.ledger.bill.attribution import piece_shares, split, wake_shares
 from poorwill.ledger.bill.pricing import BRIDGE, Cell, priced, split_at_midnight
 from poorwill.ledger.bill.usage import usage
-from poorwill.ledger.dates import DAY_US, Period
+from poorwill.ledger.dates import Period
 from poorwill.ledger.rates import Life, RateBook, lives, rate_book
 
 OVERHEAD = "(overhead)"

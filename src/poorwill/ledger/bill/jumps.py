@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from poorwill.core.entries import Noted
+from poorwill.core.format import DAY_US
 from poorwill.core.money import dollars
 from poorwill.core.words import ModelName
 from poorwill.ledger.bill.items import items
-from poorwill.ledger.dates import DAY_US, Period
+from poorwill.ledger.dates import Period
 
 DAYS_BEFORE = 7
 DAYS_NEEDED = 3

@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from poorwill.core.format import DAY_US
 from poorwill.core.money import cost_numerator, rounded
 from poorwill.core.words import HOUR_US, PARKED_CAUSES, Tier, parked
-from poorwill.ledger.dates import DAY_US
 from poorwill.ledger.rates import GB_BYTES, MONTH_H, Life, Rate, RateBook
 
 ROUNDING = "rounding"
@@ -53,7 +53,7 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class MeteredStretch:
     """Time in which a life's host was paid without a break, once it is over."""
 
     began_us: int
@@ -92,11 +92,11 @@ def priced(
     return {cell: value for cell, value in total.items() if value != (0, 0)}
 
 
-def stretches(db: sqlite3.Connection, life: Life, *, from_us: int, to_us: int) -> Iterator[Stretch]:
+def stretches(db: sqlite3.Connection, life: Life, *, from_us: int, to_us: int) -> Iterator[MeteredStretch]:
     """Yield the metered stretches that ended after `from_us` and not after `to_us`."""
     window = {"life": life.id, "from": from_us, "to": to_us}
     for ended_us, cause, tier in db.execute(_STRETCH_ENDS, window):
-        yield Stretch(stretch_began_us(db, life, ended_us), ended_us, cause, tier)
+        yield MeteredStretch(stretch_began_us(db, life, ended_us), ended_us, cause, tier)
 
 
 def stretch_began_us(db: sqlite3.Connection, life: Life, at_us: int) -> int:
@@ -142,7 +142,7 @@ def _price_time(found: dict[Cell, Amount], life: Life, rate: Rate | None, durati
             stored.numerator += us * image_bytes * rate.storage_nusd_gb_month
 
 
-def _price_stretch(found: dict[Cell, Amount], life: Life, rate: Rate | None, stretch: Stretch) -> None:
+def _price_stretch(found: dict[Cell, Amount], life: Life, rate: Rate | None, stretch: MeteredStretch) -> None:
     """Price what the provider adds to a stretch, as lines of their own."""
     if rate is None:
         return

@@ -4,11 +4,10 @@ import csv
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from poorwill.core.format import counted
+from poorwill.core.format import counted, decimal, duration, exact_money, money, percent, table
 from poorwill.core.spend import Verdict
 from poorwill.core.words import SECOND_US
 from poorwill.ledger.bill.bill import Axis, Bill, Figures, Line
-from poorwill.ledger.bill.figures import columns, decimal, duration, exact, short
 from poorwill.ledger.dates import iso, timestamp
 
 NO_TIER = "(ready)"
@@ -28,7 +27,7 @@ def as_text(bill: Bill) -> list[str]:
             (event.kind, f"{event.count:,}", f"last {timestamp(event.last_us)}: {event.last_text}")
             for event in bill.events
         ]
-        lines += ["", "events", *columns(rows, right=(1,), indent="  ")]
+        lines += ["", "events", *table(rows, "<><", indent="  ")]
     return lines
 
 
@@ -69,16 +68,16 @@ def limits_text(verdict: Verdict) -> list[str]:
     rows = [
         (
             f"{limit.scope} {limit.name}".strip(),
-            f"{short(limit.limit_nusd, limit.currency)} a {limit.window}",
-            f"{short(limit.spent_nusd, limit.currency)} spent",
+            f"{money(limit.limit_nusd, limit.currency)} a {limit.window}",
+            f"{money(limit.spent_nusd, limit.currency)} spent",
             ""
             if limit.forecast_nusd is None
-            else f"{short(limit.forecast_nusd, limit.currency)} at this pace",
+            else f"{money(limit.forecast_nusd, limit.currency)} at this pace",
             str(limit.standing),
         )
         for limit in verdict.limits
     ]
-    return ["limits", *columns(rows, right=(), indent="  ")] if rows else []
+    return ["limits", *table(rows, indent="  ")] if rows else []
 
 
 def _table(bill: Bill) -> list[str]:
@@ -90,14 +89,13 @@ def _table(bill: Bill) -> list[str]:
             NO_TIER if axis is Axis.TIER and not name and line.us else name
             for axis, name in zip(bill.axes, line.names, strict=True)
         )
-        rows.append((*names, time, exact(line.nusd, line.currency)))
+        rows.append((*names, time, exact_money(line.nusd, line.currency)))
     blank = ("",) * max(len(bill.axes) - 1, 0)
     for currency, nusd in sorted(bill.totals.items()) or [("USD", 0)]:
         us = sum(line.us for line in bill.lines if line.currency == currency)
         total = ("total",) if bill.axes else ()
-        rows.append((*total, *blank, duration(us), exact(nusd, currency)))
-    width = len(head)
-    return columns(rows, right=(width - 2, width - 1))
+        rows.append((*total, *blank, duration(us), exact_money(nusd, currency)))
+    return table(rows, "<" * len(bill.axes) + ">")
 
 
 def _known(bill: Bill) -> str:
@@ -109,37 +107,37 @@ def _known(bill: Bill) -> str:
 def _figures(figures: Figures, currency: str) -> list[str]:
     count = figures.count
 
-    def money(nusd: int | None) -> str:
-        return short(nusd, currency)
+    def amount(nusd: int | None) -> str:
+        return money(nusd, currency)
 
     tokens = count.tokens_in + count.tokens_out
     rows = [
         (
             "duty cycle",
-            _percent(figures.duty_cycle),
+            percent(figures.duty_cycle),
             f"{duration(figures.useful_us)} useful of {duration(figures.paid_us)} paid",
         ),
         (
             "per million tokens",
-            f"{money(figures.nusd_per_m(tokens))} blended",
-            f"{money(figures.nusd_per_m(count.tokens_in))} over {count.tokens_in:,} tokens in, "
-            f"{money(figures.nusd_per_m(count.tokens_out))} over {count.tokens_out:,} tokens out",
+            f"{amount(figures.nusd_per_m(tokens))} blended",
+            f"{amount(figures.nusd_per_m(count.tokens_in))} over {count.tokens_in:,} tokens in, "
+            f"{amount(figures.nusd_per_m(count.tokens_out))} over {count.tokens_out:,} tokens out",
         ),
         (
             "per wake",
-            money(figures.nusd_per_wake),
+            amount(figures.nusd_per_wake),
             f"{counted(figures.wakes, 'wake')}, {figures.failed_wakes:,} failed,"
-            f" {money(figures.wake_nusd)} in all",
+            f" {amount(figures.wake_nusd)} in all",
         ),
         (
             "per request",
-            money(figures.nusd_per_request),
+            amount(figures.nusd_per_request),
             f"{counted(count.requests, 'request')}, {count.failed:,} failed,"
             f" {count.untold:,} without token counts",
         ),
         (
             "always on",
-            money(figures.always_on_nusd),
+            amount(figures.always_on_nusd),
             _against(figures.always_on_nusd, figures.nusd),
         ),
     ]
@@ -147,7 +145,7 @@ def _figures(figures: Figures, currency: str) -> list[str]:
         rows.append(
             (
                 "hosted API",
-                money(figures.hosted_nusd),
+                amount(figures.hosted_nusd),
                 f"{figures.hosted_name}, {_against(figures.hosted_nusd, figures.nusd)}",
             )
         )
@@ -159,7 +157,7 @@ def _figures(figures: Figures, currency: str) -> list[str]:
     if figures.unpriced_us:
         rows.append(("no rate", duration(figures.unpriced_us), "counted, but priced at nothing"))
     title = figures.model or "all models"
-    return [title, *columns(rows, right=(), indent="  ")]
+    return [title, *table(rows, indent="  ")]
 
 
 def _by_model(figures: Sequence[Figures], currency: str) -> list[str]:
@@ -182,9 +180,8 @@ def _by_model(figures: Sequence[Figures], currency: str) -> list[str]:
             one.always_on_nusd,
             one.hosted_nusd,
         )
-        money = (short(nusd, currency) for nusd in amounts)
-        rows.append((one.model, _percent(one.duty_cycle), *money))
-    return columns(rows, right=range(1, len(head)))
+        rows.append((one.model, percent(one.duty_cycle), *(money(nusd, currency) for nusd in amounts)))
+    return table(rows, "<>")
 
 
 def _against(other_nusd: int | None, nusd: int) -> str:
@@ -195,10 +192,6 @@ def _against(other_nusd: int | None, nusd: int) -> str:
         return "nothing"
     share = nusd / other_nusd
     return f"the bill is {share:.1%} of it" if share < 10 else f"the bill is {share:,.0f} times it"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
 
 
 def _line_json(bill: Bill, line: Line) -> dict[str, Any]:

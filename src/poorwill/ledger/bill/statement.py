@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.format import DAY_US, exact_money
 from poorwill.core.words import SECOND_US
 from poorwill.ledger.bill.bill import is_wake
-from poorwill.ledger.bill.figures import exact
 from poorwill.ledger.bill.items import items, key_name, last_instant, one_currency
 from poorwill.ledger.bill.pricing import BRIDGE
 from poorwill.ledger.bill.usage import Count, usage
-from poorwill.ledger.dates import DAY_US, Period, day_name, iso, timestamp
+from poorwill.ledger.dates import Period, day_name, iso, timestamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ def as_markdown(found: Statement) -> str:
     notes = "\n".join(f"- {note}" for note in _notes(found))
     return (
         f"# Statement for {_escaped(found.key)}\n\n{_period(found)}\n\n{table}\n\n"
-        f"**Total: {exact(found.nusd, found.currency)}**\n\n{notes}\n"
+        f"**Total: {exact_money(found.nusd, found.currency)}**\n\n{notes}\n"
     )
 
 
@@ -140,7 +140,7 @@ def as_html(found: Statement) -> str:
         f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<p>{_period(found)}</p>\n"
         f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n'
         f"</table></div>\n"
-        f"<p><strong>Total: {html.escape(exact(found.nusd, found.currency))}</strong></p>\n"
+        f"<p><strong>Total: {html.escape(exact_money(found.nusd, found.currency))}</strong></p>\n"
         f"<ul>\n{notes}\n</ul>\n</body>\n</html>\n"
     )
 
@@ -189,8 +189,8 @@ def _period(found: Statement) -> str:
 
 
 def _cells(found: Statement) -> Sequence[tuple[str, ...]]:
-    def money(nusd: int) -> str:
-        return exact(nusd, found.currency)
+    def amount(nusd: int) -> str:
+        return exact_money(nusd, found.currency)
 
     return [
         (
@@ -201,10 +201,10 @@ def _cells(found: Statement) -> Sequence[tuple[str, ...]]:
             f"{line.tokens_out:,}",
             f"{line.serving_us / SECOND_US:,.3f}",
             f"{line.wake_us / SECOND_US:,.3f}",
-            money(line.serving_nusd),
-            money(line.wake_nusd),
-            *((money(line.hosted_nusd),) if found.hosted else ()),
-            money(line.nusd),
+            amount(line.serving_nusd),
+            amount(line.wake_nusd),
+            *((amount(line.hosted_nusd),) if found.hosted else ()),
+            amount(line.nusd),
         )
         for line in found.lines
     ]

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from poorwill.core.format import DAY_US
 from poorwill.core.tokens import TOKEN_PARTS, TokenParts
 from poorwill.core.words import HOUR_US
-from poorwill.ledger.dates import DAY_US, Period
+from poorwill.ledger.dates import Period
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
+from poorwill.core.format import DAY_US
 from poorwill.core.settings import SpendSettings
-from poorwill.core.spend import Ahead, Spent, Verdict, Window, judge
+from poorwill.core.spend import CostAhead, Spent, Verdict, Window, judge
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
 from poorwill.core.words import parked as parked_in
 from poorwill.ledger.bill.items import Item, bridged_items, items
 from poorwill.ledger.bill.pricing import OFF_CAUSES, stretch_began_us
-from poorwill.ledger.dates import DAY_US, Period, day_of, month_of
+from poorwill.ledger.dates import Period, day_of, month_of
 from poorwill.ledger.ledger import Ledger
 from poorwill.ledger.rates import GB_BYTES, MONTH_H, Life, RateBook, lives, rate_book
 
@@ -97,7 +98,7 @@ def _spent(
     window: Window,
     period: Period,
     found: Iterable[Item],
-    ahead: Mapping[str, Ahead],
+    ahead: Mapping[str, CostAhead],
     first_us: int,
 ) -> Spent:
     total, models, keys = 0, defaultdict[str, int](int), defaultdict[str, int](int)
@@ -116,7 +117,7 @@ def _spent(
     )
 
 
-def _ahead(db: sqlite3.Connection, now_us: int, ends_us: int) -> dict[str, Ahead]:
+def _ahead(db: sqlite3.Connection, now_us: int, ends_us: int) -> dict[str, CostAhead]:
     """Return, by model, what its replicas may still cost in a window that ends at `ends_us`."""
     last_us = db.execute("SELECT last_us FROM alive").fetchone()[0]
     look = _Look(
@@ -129,11 +130,11 @@ def _ahead(db: sqlite3.Connection, now_us: int, ends_us: int) -> dict[str, Ahead
         longest_parks=dict(db.execute(_LONGEST_PARKS)),
     )
     open_spans = {row[0]: OpenSpan(*row[1:]) for row in db.execute(_OPEN)}
-    found: dict[str, Ahead] = {}
+    found: dict[str, CostAhead] = {}
     for life in lives(db):
         if life.id in open_spans:
-            one, before = look.ahead(life, open_spans[life.id]), found.get(life.model, Ahead())
-            found[life.model] = Ahead(
+            one, before = look.ahead(life, open_spans[life.id]), found.get(life.model, CostAhead())
+            found[life.model] = CostAhead(
                 certain_nusd=before.certain_nusd + one.certain_nusd,
                 wake_nusd=before.wake_nusd + one.wake_nusd,
                 next_nusd=max(before.next_nusd, one.next_nusd),
@@ -163,7 +164,7 @@ class _Look:
     longest_wakes: Mapping[str, int]
     longest_parks: Mapping[str, int]
 
-    def ahead(self, life: Life, now: OpenSpan) -> Ahead:
+    def ahead(self, life: Life, now: OpenSpan) -> CostAhead:
         """Return what lies ahead of a life. Where the provider charges whole hours, all of an hour does."""
         active = [
             each.rate
@@ -171,7 +172,7 @@ class _Look:
             if each.rate is not None
         ]
         if not active:
-            return Ahead()
+            return CostAhead()
         dearest = max(active, key=lambda rate: rate.active_nusd_h)
         stop_us = max(STOP_US, self.longest_parks.get(life.model, 0))
         longest_us = self.longest_wakes.get(life.model, 0)
@@ -185,13 +186,13 @@ class _Look:
 
         if now.cause in OFF_CAUSES:
             deeper = 0 if now.cause == parked_in(Tier.COLD) else cost(0, stop_us)
-            return Ahead(certain_nusd=parked + deeper, next_nusd=cost(0, wake_us))
+            return CostAhead(certain_nusd=parked + deeper, next_nusd=cost(0, wake_us))
         ran_us = self.last_us - stretch_began_us(self.db, life, self.until_us)
         stopped_us = ran_us + self.until_us - self.last_us + stop_us
         certain, rest_us = cost(ran_us, stopped_us), 0
         if now.wake_began_us is not None:
             rest_us = max(now.wake_began_us + longest_us - self.until_us, 0)
-        return Ahead(
+        return CostAhead(
             certain_nusd=certain + parked,
             wake_nusd=cost(ran_us, stopped_us + rest_us) - certain,
             next_nusd=cost(0, wake_us),

@@ -8,9 +8,10 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from types import MappingProxyType
 
 from poorwill.core.errors import ConfigFault, PoorwillError, Problem
+from poorwill.core.format import DAY_US
 from poorwill.core.money import NUSD
 from poorwill.core.words import HOUR_US, SECOND_US
-from poorwill.ledger.dates import DAY_US, instant
+from poorwill.ledger.dates import instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.format import duration, exact_money, table
 from poorwill.core.money import cost_numerator, rounded
 from poorwill.core.words import HOUR_US, SECOND_US, UNOBSERVED
-from poorwill.ledger.bill.figures import columns, duration, exact
 from poorwill.ledger.bill.items import items, last_instant, one_currency
 from poorwill.ledger.bill.pricing import BRIDGE, stretches
 from poorwill.ledger.dates import Period, iso
@@ -146,8 +146,8 @@ LISTED_MATCHES = 31
 def as_text(found: Reconciliation) -> list[str]:
     """Return a reconciliation for people; many lines that match are one line."""
 
-    def money(nusd: int) -> str:
-        return exact(nusd, found.currency)
+    def amount(nusd: int) -> str:
+        return exact_money(nusd, found.currency)
 
     rows = [("RESOURCE", "PERIOD", "INVOICE", "LEDGER", "RESIDUAL", "LIKELY CAUSE")]
     alike = [match for match in found.matches if not match.parts]
@@ -161,23 +161,23 @@ def as_text(found: Reconciliation) -> list[str]:
             (
                 match.resource,
                 str(match.period),
-                "missing" if match.invoice_nusd is None else money(match.invoice_nusd),
-                "missing" if match.ledger_nusd is None else money(match.ledger_nusd),
-                money(match.residual_nusd),
+                "missing" if match.invoice_nusd is None else amount(match.invoice_nusd),
+                "missing" if match.ledger_nusd is None else amount(match.ledger_nusd),
+                amount(match.residual_nusd),
                 why or "matches",
             )
         )
     if alike:
-        invoiced = money(sum(match.invoice_nusd or 0 for match in alike))
-        known = money(sum(match.ledger_nusd or 0 for match in alike))
-        rows.append((f"{len(alike):,} lines", "", invoiced, known, money(0), "match"))
+        invoiced = amount(sum(match.invoice_nusd or 0 for match in alike))
+        known = amount(sum(match.ledger_nusd or 0 for match in alike))
+        rows.append((f"{len(alike):,} lines", "", invoiced, known, amount(0), "match"))
     residual = found.invoice_nusd - found.ledger_nusd
-    total = ("total", str(found.period), money(found.invoice_nusd), money(found.ledger_nusd))
-    rows.append((*total, money(residual), ""))
-    lines = columns(rows, right=(2, 3, 4))
-    reasons = [(f"  {reason}", money(nusd)) for reason, nusd in found.reasons().items()]
-    lines += ["", f"the residual, {money(residual)}, by likely cause:"]
-    return lines + columns(reasons, right=(1,)) if reasons else [*lines[:-2], "", "no residual"]
+    total = ("total", str(found.period), amount(found.invoice_nusd), amount(found.ledger_nusd))
+    rows.append((*total, amount(residual), ""))
+    lines = table(rows, "<<>>><")
+    reasons = [(f"  {reason}", amount(nusd)) for reason, nusd in found.reasons().items()]
+    lines += ["", f"the residual, {amount(residual)}, by likely cause:"]
+    return lines + table(reasons, "<>") if reasons else [*lines[:-2], "", "no residual"]
 
 
 def as_json(found: Reconciliation) -> dict[str, object]:
@@ -295,7 +295,10 @@ def _price_part(rows: Sequence[Charge], costs: Mapping[str, tuple[int, int]]) ->
     half_unit = sum(row.half_unit_nusd for row in rows)
     if abs(invoiced - at_our_price) <= half_unit:
         return None
-    return invoiced - at_our_price, f"{exact(theirs)} an hour invoiced, {exact(ours)} in the ledger"
+    return (
+        invoiced - at_our_price,
+        f"{exact_money(theirs)} an hour invoiced, {exact_money(ours)} in the ledger",
+    )
 
 
 _INCREMENTS_S = (1, 10, 60, 300, 600, 900, 3_600)
