@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from poorwill.cli.anatomy.waterfall import readable, seconds, waterfall
+from poorwill.cli.anatomy.waterfall import readable, waterfall
 from poorwill.cli.run import run
 from poorwill.coldstart.starts import FinishedWake
 from poorwill.core.entries import PhaseSpan, ReplicaCreated, SpanOpened, WakeBegan, WakeEnded
@@ -119,22 +119,22 @@ async def test_anatomy_compares_starts_and_advises(told):
     assert "cold (2)" in out and "frozen (1)" in out
     assert "bird: 3 wakes, median [lowest .. highest]" in out
     assert "the next wake from frozen: about 1.25 s, as the only one so far" in out
-    assert "9.00 s [8.00 s .. 10.0 s]" in out
+    assert "9 s [8 s .. 10 s]" in out
     assert "saves 9.75 s (measured): let wakes come from frozen" in out
     # The range of both, and above that the doubt that the prediction had.
-    assert "the next wake from cold: about 11.0 s, between 10.0 s and 15.7 s" in out
+    assert "the next wake from cold: about 11 s, between 10 s and 15.7 s" in out
 
 
-async def test_anatomy_of_one_wake_is_a_waterfall_with_prices(told):
+async def test_one_wake_is_a_waterfall_with_prices(told):
     status, out, _ = await poorwill("anatomy", "bird-0.1", "--fleet", str(told))
     assert status == 0
     weights = next(line for line in out.splitlines() if line.strip().startswith("weights"))
-    assert "0.500 s" in weights and "8.00 s" in weights and "80%" in weights
-    assert "$8.000000" in weights
+    assert "0.5 s" in weights and "8 s" in weights and "80%" in weights
+    assert "$8.00" in weights
     assert "#" * 30 in weights
 
 
-def test_details_are_told_in_people_s_units():
+def test_details_have_readable_units():
     assert readable("read, 16000000 B from storage, expected 2100000000 B/s") == (
         "read, 16 MB from storage, expected 2.1 GB/s"
     )
@@ -144,23 +144,7 @@ def test_details_are_told_in_people_s_units():
     assert readable("10 B from storage") == "10 B from storage"
 
 
-@pytest.mark.parametrize(
-    ("us", "told"),
-    [
-        (0, "0 ms"),
-        (412, "412 us"),
-        (1_126, "1.13 ms"),
-        (24_000, "24 ms"),
-        (241_000, "0.241 s"),
-        (12_300_000, "12.3 s"),
-        (1_120_000_000, "18 m 40 s"),
-    ],
-)
-def test_a_duration_keeps_three_digits_however_short(us, told):
-    assert seconds(us) == told
-
-
-def test_a_waterfall_keeps_to_the_terminal_s_width():
+def test_a_waterfall_fits_the_terminal():
     span = PhaseSpan(phase=Phase.WEIGHTS, began_us=0, ended_us=SECOND_US, detail="x" * 300)
     wake = FinishedWake(
         wake=WakeId("w"), model=ModelName("m"), replica=ReplicaId("m-0"), from_tier=Tier.COLD,
@@ -183,11 +167,11 @@ async def test_anatomy_as_json_adds_up(told):
         assert sum(phase["took_s"] for phase in wake["phases"]) == pytest.approx(wake["took_s"])
         assert sum(phase["price_nusd"] for phase in wake["phases"]) == wake["price_nusd"]
     cold = next(start for start in bird["starts"] if start["kind"] == "cold")
-    assert cold["phases"]["weights"] == {"median": 9.0, "low": 8.0, "high": 10.0}
+    assert cold["phases"]["weights"] == {"median_s": 9.0, "low_s": 8.0, "high_s": 10.0}
     assert bird["expected"]["frozen"]["total"]["expected_s"] == pytest.approx(1.25)
 
 
-async def test_a_trace_file_is_written_and_a_bad_path_refused(told, tmp_path):
+async def test_a_trace_file_is_written(told, tmp_path):
     path = tmp_path / "trace.json"
     status, _, err = await poorwill("anatomy", "--fleet", str(told), "--trace", str(path))
     assert status == 0 and "wrote 3 wakes" in err
@@ -196,13 +180,13 @@ async def test_a_trace_file_is_written_and_a_bad_path_refused(told, tmp_path):
     assert status == 2 and "cannot write" in err
 
 
-async def test_a_model_that_never_woke_is_predicted_and_says_so(told):
+async def test_a_model_that_never_woke_is_predicted(told):
     more = '\n[models.owl]\nengine = "toy"\noptions = { load_seconds = 3 }\nladder = ["frozen", "cold"]\n'
     (told / "fleet.toml").write_text((told / "fleet.toml").read_text() + more)
     status, out, _ = await poorwill("anatomy", "owl", "--fleet", str(told))
     assert status == 0
     assert "owl: no wake has finished yet" in out
-    assert "next wake from cold: about 3.20 s, between 3.20 s and 6.40 s (predicted, none" in out
+    assert "next wake from cold: about 3.2 s, between 3.2 s and 6.4 s (predicted, none" in out
     status, out, _ = await poorwill("anatomy", "--fleet", str(told), "--json")
     models = json.loads(out)["models"]
     assert models["owl"]["expected"]["cold"]["measured"] is False
@@ -210,20 +194,20 @@ async def test_a_model_that_never_woke_is_predicted_and_says_so(told):
     assert set(models["owl"]["expected"]) == {"frozen", "cold"}
 
 
-async def test_a_model_s_wakes_are_listed_under_the_ids_that_show_them(told):
+async def test_a_model_s_wakes_are_listed_by_id(told):
     status, out, _ = await poorwill("anatomy", "bird", "--fleet", str(told))
     assert status == 0
     rows = [line.split() for line in out.splitlines() if line.startswith("  bird-0.")]
     assert [row[0] for row in rows] == ["bird-0.1", "bird-0.2", "bird-0.3"]
-    assert rows[0][1:5] == ["2027-01-15", "08:00:10", "cold", "10.0"]
+    assert rows[0][1:5] == ["2027-01-15", "08:00:10", "cold", "10"]
     for count in ("0", "-1", "x"):
         status, _, err = await poorwill("anatomy", "bird", "--fleet", str(told), "--last", count)
-        assert status == 2 and "1 or more" in err
+        assert status == 2 and "argument --last" in err
 
 
-async def test_unknown_names_and_missing_ledgers_are_told(told, tmp_path):
+async def test_unknown_names_and_missing_ledgers(told, tmp_path):
     status, _, err = await poorwill("anatomy", "fish", "--fleet", str(told))
-    assert status == 2 and "no model and no wake is named 'fish'" in err and "bird" in err
+    assert status == 2 and "no model 'fish'" in err and "bird" in err
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "fleet.toml").write_text(FLEET)
@@ -247,7 +231,7 @@ async def predicted(words: str) -> dict:
     return json.loads(out)
 
 
-async def test_a_wake_is_predicted_from_each_tier_with_its_interval():
+async def test_a_wake_is_predicted_from_each_tier():
     model = "--params 235e9 --active-params 22e9 --bits 8 --tp 4 --gpu A100"
     found = {
         tier: await predicted(f"{model} --tier {tier}") for tier in ("asleep", "frozen", "suspended", "cold")
@@ -265,7 +249,7 @@ async def test_a_wake_is_predicted_from_each_tier_with_its_interval():
     assert small["total"]["expected_s"] < whole["asleep"] / 4
 
 
-async def test_the_accelerators_and_how_a_model_is_spread_over_them_count():
+async def test_accelerators_change_the_prediction():
     line = "--params 70e9 --storage cache --loader runai-sharded"
     one = await predicted(line)
     several = await predicted(f"{line} --tp 4 --pp 2")
@@ -301,7 +285,7 @@ async def test_impossible_figures_are_refused(line):
     assert status == 2 and "hint" in err
 
 
-async def test_bench_finds_where_batching_saturates_and_what_a_wake_costs(fleet):
+async def test_bench_finds_saturation_and_wake_penalty(fleet):
     """The toy decodes two requests at once at 100 tokens a second each."""
     status, out, err = await poorwill(
         *("bench", "bird", "--fleet", str(fleet), "--json", "--concurrency", "8"),
@@ -315,14 +299,14 @@ async def test_bench_finds_where_batching_saturates_and_what_a_wake_costs(fleet)
     # Two slots: saturated at 2, or at 4 where the turnaround between requests leaves a slot idle.
     assert result["saturates_at"] in (2, 4)
     first = result["levels"][0]
-    assert first["between_tokens_s"]["p50"] == pytest.approx(1 / 100, rel=0.8)
-    assert result["gateway_overhead_s"]["pairs"] == 10
+    assert first["between_tokens"]["p50_s"] == pytest.approx(1 / 100, rel=0.8)
+    assert result["gateway_overhead"]["pairs"] == 10
     (penalty,) = result["wake_penalty"].values()
     assert penalty["wake_s"] > 0.2
     assert result["baseline_first_token_s"] < 0.2
 
 
-async def test_bench_of_one_client_says_nothing_about_growth(fleet):
+async def test_bench_of_one_client(fleet):
     status, out, err = await poorwill(
         *("bench", "bird", "--fleet", str(fleet), "--concurrency", "1"),
         *("--seconds", "0.3", "--tokens", "10", "--pairs", "4"),
@@ -331,11 +315,11 @@ async def test_bench_of_one_client_says_nothing_about_growth(fleet):
     assert "bird, warm" in out and "throughput" not in out
 
 
-async def test_bench_refuses_bad_bounds_and_unknown_models(fleet):
+async def test_bench_refuses_bad_options(fleet):
     status, _, err = await poorwill("bench", "--fleet", str(fleet), "--concurrency", "0")
     assert status == 2 and "out of range" in err
     status, _, err = await poorwill("bench", "fish", "--fleet", str(fleet))
-    assert status == 2 and "models: bird" in err
+    assert status == 2 and "there is bird" in err
     status, _, err = await poorwill("bench", "--fleet", str(fleet), "--key-env", "NONE")
     assert status == 2 and "$NONE is not set" in err
 
@@ -347,7 +331,7 @@ async def test_bench_says_what_failed(fleet):
     assert status == 7 and "the benchmark of bird failed" in err
 
 
-async def test_a_phase_that_exceeds_its_own_limit_fails_the_wake_and_is_named(fleet):
+async def test_a_phase_past_its_limit_is_named(fleet):
     limits = "phase_limits_s = { weights = 0.3 }\nwake_budget_s = 20"
     slow = FLEET.replace("load_seconds = 0.2", "load_seconds = 20")
     (fleet / "fleet.toml").write_text(slow.replace("wake_budget_s = 20", limits))
@@ -367,13 +351,13 @@ async def test_a_phase_that_exceeds_its_own_limit_fails_the_wake_and_is_named(fl
         ("--predict --params 7e9 --trace t.json", "not by --trace"),
     ],
 )
-async def test_options_that_would_be_ignored_are_refused(line, told):
+async def test_ignored_options_are_refused(line, told):
     status, out, err = await poorwill("anatomy", *line.split())
     assert (status, out) == (2, "")
     assert told in err and "hint: " in err
 
 
-async def test_a_prediction_beside_a_fleet_uses_what_that_fleet_has_measured(told):
+async def test_a_prediction_uses_the_fleet_s_measurements(told):
     (told / "weights").mkdir()
     (told / "weights" / "model.safetensors").write_bytes(bytes(1000))
     engine = f'engine = "vllm"\npath = "{told}/weights"'

@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.conftest import Poorwill
 
 from poorwill.cli.demo.progress import Show
-from poorwill.cli.parsing.verb import Streams
+from poorwill.cli.parsing.streams import Streams
 from poorwill.core.entries import PhaseSpan, WakeEnded
 from poorwill.core.words import Phase, ReplicaId, WakeId
 

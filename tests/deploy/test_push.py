@@ -107,7 +107,7 @@ async def test_a_host_that_a_shell_could_misread_is_refused(
     poorwill: Poorwill, server: Server, built: Path, host: str
 ) -> None:
     fleet = write_fleet(server.home)
-    line = ["deploy", "--file", str(built), "--fleet", str(fleet), "--", "push", host]
+    line = ["deploy", "push", "--file", str(built), "--fleet", str(fleet), "--", host]
     ran = await poorwill(*line, **server.env)
     assert ran.status == 2
     assert "a shell or systemd may take for something else" in ran.err
@@ -123,7 +123,7 @@ async def test_a_file_that_was_not_built_and_a_port_nobody_can_know_are_refused(
     assert ran.status == 2 and "admin" in ran.err
 
 
-@pytest.mark.parametrize("line", [["push"], ["unit", "box"]])
-async def test_push_takes_a_host_and_unit_takes_none(poorwill: Poorwill, line: list[str]) -> None:
+@pytest.mark.parametrize(("line", "what"), [(["push"], "HOST"), (["unit", "box"], "box")])
+async def test_push_takes_a_host(poorwill: Poorwill, line: list[str], what: str) -> None:
     ran = await poorwill("deploy", *line)
-    assert ran.status == 2 and "HOST" in ran.err
+    assert ran.status == 2 and what in ran.err

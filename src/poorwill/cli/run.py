@@ -1,19 +1,20 @@
 """`run(args, env, stdin, stdout, stderr)`: the whole command line as one function.
 
-Tests call it as a user would. It parses, dispatches to a verb and turns errors into exit statuses; it
-does nothing else. Cancelling it is how a verb that runs for long is told to shut down.
+Tests call it as a user would. It finds the verb and turns errors into exit statuses; it does nothing else.
+Cancelling it is how a verb that runs for long is told to shut down.
 """
 
-import argparse
 import difflib
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from poorwill.cli.parsing.parser import Done, Parser
-from poorwill.cli.parsing.verb import EXIT_STATUS, THE_MACHINES, Streams, Verb
-from poorwill.cli.parsing.verbs import VERBS, load_verb
-from poorwill.core.errors import ConfigFault, ErrorCode, PoorwillError
+from poorwill.cli.parsing.exit_status import EXIT_STATUS, THE_MACHINES
+from poorwill.cli.parsing.options import Done
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.verbs import GROUPS, VERBS, load_verb
+from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, PoorwillError, RequestFault
+from poorwill.core.format import table
 
 
 async def run(
@@ -25,81 +26,70 @@ async def run(
     """
     streams = Streams(env=env, stdin=stdin, stdout=stdout, stderr=stderr)
     try:
-        status = await _status(args, streams)
+        status = await _dispatch(args, streams)
         stdout.flush()
         return status
-    except (PoorwillError, ExceptionGroup) as error:
-        return _told(error, streams)
+    except Done as done:
+        return done.status
     except BrokenPipeError:
         return EXIT_STATUS[ErrorCode.CLIENT_GONE]
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in THE_MACHINES:
-            streams.tell(f"poorwill: {error.filename or 'cannot write'}: {error.strerror}")
-        else:
+        fault = _as_fault(error)
+        if fault is None:
             streams.tell(traceback.format_exc().rstrip())
-            streams.tell("poorwill: this is a defect of poorwill; please report it with the lines above")
-        return EXIT_STATUS[ErrorCode.INTERNAL]
+            what = "this is a defect of poorwill; please report it with the lines above"
+            fault = OperatorFault(ErrorCode.INTERNAL, what)
+        _tell(fault, streams, as_json="--json" in args)
+        return EXIT_STATUS[fault.code]
 
 
-async def _status(args: Sequence[str], streams: Streams) -> int:
-    """Parse and dispatch to the verb; return its exit status."""
-    try:
-        parser, words = _parser_for(args, streams)
-        # Options may stand between arguments; after `--` nothing is one, which only the plain parser heeds.
-        parse = parser.parse_args if "--" in words else parser.parse_intermixed_args
-        options = parse(words)
-        verb: Verb = options.verb
-        return await verb.run(options, streams)
-    except Done as done:
-        return done.status
-
-
-def _told(error: Exception, streams: Streams) -> int:
-    """Tell a person what is wrong and return the exit status.
-
-    A fault inside a task group arrives wrapped; it is told like any other. Anything else is raised on.
-    """
-    if isinstance(error, ExceptionGroup):
-        _, others = error.split(PoorwillError)
-        if others is not None:
-            raise error
-        while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]
-    assert isinstance(error, PoorwillError)
-    streams.tell(f"poorwill: {error.message}")
-    for problem in error.problems if isinstance(error, ConfigFault) else ():
-        streams.tell(f"  {problem}")
-    if error.hint:
-        streams.tell(f"  hint: {error.hint}")
-    return EXIT_STATUS[error.code]
-
-
-def _parser_for(args: Sequence[str], streams: Streams) -> tuple[Parser, Sequence[str]]:
+async def _dispatch(args: Sequence[str], streams: Streams) -> int:
+    """Find the verb and run it; return its exit status."""
     if not args or args[0] in ("-h", "--help", "help"):
         streams.stdout.write(overview())
-        raise Done(0 if args else 2)
-    if args[0] in ("-V", "--version", "version"):
+        return 0 if args else EXIT_STATUS[ErrorCode.INVALID_REQUEST]
+    name = args[0]
+    if name in ("-V", "--version", "version"):
         from importlib.metadata import version
 
         streams.say(f"poorwill {version('poorwill')}")
-        raise Done(0)
-    name = args[0]
+        return 0
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, n=1)
-        streams.tell(f"poorwill: no verb {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-        streams.tell("  hint: poorwill --help lists the verbs")
-        raise Done(2)
-    verb = load_verb(name)
-    parser = Parser(
-        prog=f"poorwill {name}",
-        description=verb.help,
-        epilog=verb.epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.streams = streams
-    verb.options(parser)
-    parser.set_defaults(verb=verb)
-    return parser, args[1:]
+        what = f"no verb {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint="poorwill --help lists the verbs")
+    return await load_verb(name).run(args[1:], f"poorwill {name}", VERBS[name][1], streams)
+
+
+def _as_fault(error: Exception) -> PoorwillError | None:
+    """Return what a person can mend about an error, None if it is a defect.
+
+    A fault inside a task group arrives in a group, and counts like any other.
+    """
+    if isinstance(error, ExceptionGroup) and error.split(PoorwillError)[1] is None:
+        return _as_fault(error.exceptions[0])
+    if isinstance(error, OSError) and error.errno in THE_MACHINES:
+        what = f"{error.filename or 'cannot write'}: {error.strerror}"
+        return OperatorFault(ErrorCode.INTERNAL, what)
+    return error if isinstance(error, PoorwillError) else None
+
+
+def _tell(fault: PoorwillError, streams: Streams, *, as_json: bool) -> None:
+    """Say what is wrong: to a person on stderr, or, with --json, as the document on stdout."""
+    if as_json:
+        from poorwill.cli.parsing.failure import failure
+
+        try:
+            streams.say_json(failure(fault))
+            streams.stdout.flush()
+        except OSError:
+            return  # stdout is what fails; the exit status remains
+        return
+    streams.tell(f"poorwill: {fault.message}")
+    for problem in fault.problems if isinstance(fault, ConfigFault) else ():
+        streams.tell(f"  {problem}")
+    if fault.hint:
+        streams.tell(f"  hint: {fault.hint}")
 
 
 def overview() -> str:
@@ -109,12 +99,10 @@ def overview() -> str:
         "",
         "Scale-to-zero serving for large language models: parks an idle model by snapshot, wakes it on the",
         "first request within a hard budget, and accounts for every second on the bill.",
-        "",
     ]
-    lines += [f"  {name:<11} {load_verb(name).help}" for name in VERBS]
-    lines += [
-        "",
-        "poorwill VERB --help explains a verb; poorwill --version prints the version.",
-        "",
-    ]
+    width = max(map(len, VERBS))
+    for title, verbs in GROUPS.items():
+        lines += ["", title]
+        lines += table([(name.ljust(width), text) for name, (_, text) in verbs.items()], indent="  ")
+    lines += ["", "poorwill VERB --help explains a verb; poorwill --version prints the version.", ""]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Where a fleet keeps what, under its directory."""
 
-from pathlib import Path
+import os.path
 
 from poorwill.core.settings import FleetSettings
 from poorwill.ledger.schema import LEDGER_FILE
@@ -8,4 +8,4 @@ from poorwill.ledger.schema import LEDGER_FILE
 
 def ledger_path(settings: FleetSettings) -> str:
     """Return where the fleet's ledger is."""
-    return str(Path(settings.directory) / LEDGER_FILE)
+    return os.path.join(settings.directory, LEDGER_FILE)

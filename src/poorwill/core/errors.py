@@ -102,3 +102,11 @@ class ConfigFault(OperatorFault):
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         super().__init__(ErrorCode.CONFIG_INVALID, f"{source}: {count}")
         self.problems = tuple(problems)
+
+
+def unknown_model(name: str, known: Sequence[str]) -> RequestFault:
+    """Return the error for a model that does not exist; it lists those that do."""
+    return RequestFault(
+        ErrorCode.MODEL_NOT_FOUND,
+        f"there is no model {name[:200]!r}; there is {', '.join(known) or 'none at all'}",
+    )

@@ -1,25 +1,22 @@
 """`poorwill anatomy --predict`: how long a start or wake would take, from a few figures, without a fleet."""
 
-import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Annotated
 
-from poorwill.cli.anatomy.as_json import estimates_json
+from poorwill.cli.anatomy.documents import PredictionDocument, phases, total_document
 from poorwill.cli.anatomy.waterfall import estimate_lines
-from poorwill.cli.parsing.model_options import (
-    add_figures,
-    described_machine,
-    described_start,
-    fleet_host,
-    given_figures,
-)
-from poorwill.cli.parsing.verb import Streams
+from poorwill.cli.parsing.options import Group, Option
+from poorwill.cli.parsing.prediction_options import PredictionOptions, fleet_host
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.values import more_than_zero
 from poorwill.coldstart.engine_times import ENGINE_TIMES
 from poorwill.coldstart.loaders import GB
 from poorwill.coldstart.prediction import Estimate, Machine, Start, predict_start, predict_wake
 from poorwill.compose.host import KnownHost
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.format import counted
+from poorwill.core.format import counted, size
 from poorwill.core.words import Tier
 
 _ALWAYS = frozenset(
@@ -51,77 +48,93 @@ _CHECKED: Mapping[Tier, str] = MappingProxyType(
 """How far a wake from each tier was checked; what a start was checked against is the engine's own."""
 
 
-def add_predict_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the figures a prediction takes."""
-    group = parser.add_argument_group(
-        "prediction",
-        "How long a start would take, phase by phase, with an interval, from figures alone. Only --params is "
-        "needed; each figure more makes it better, above all --storage and --disk-gb-s.",
-    )
-    group.add_argument("--predict", action="store_true", help="predict a start, or a wake (--tier)")
-    add_figures(group)
-    group.add_argument(
-        "--tier",
-        choices=[str(tier) for tier in (Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED, Tier.COLD)],
-        default=str(Tier.COLD),
-        help="wake from there: asleep (in the engine's own sleep), frozen (its process in a snapshot), "
-        "suspended (its machine in one); cold: a start (default: cold)",
-    )
-    group.add_argument(
-        "--sleep-level",
-        type=int,
-        choices=(1, 2),
-        default=1,
-        help="asleep with the weights in memory (1), or without: they are loaded anew (2) (default: 1)",
-    )
-    group.add_argument(
-        "--image-gb",
-        type=float,
-        metavar="GB",
-        help="what a snapshot or a sleeping engine holds (default: the weights)",
-    )
+PREDICTION = Group(
+    "prediction",
+    "How long a start would take, phase by phase, with an interval, from figures alone. Only --params is "
+    "needed; each figure more makes it better, above all --storage and --disk-gb-s.",
+)
 
 
-def given_prediction(options: argparse.Namespace) -> list[str]:
-    """Return the options about a prediction that say something else than their defaults."""
-    given = given_figures(options)
-    given += ["--tier"] if options.tier != Tier.COLD else []
-    given += ["--sleep-level"] if options.sleep_level != 1 else []
-    return given + (["--image-gb"] if options.image_gb is not None else [])
+def _level(text: str) -> int:
+    if text not in ("1", "2"):
+        raise ValueError(f"{text!r} is neither 1 nor 2")
+    return int(text)
 
 
-def say_prediction(options: argparse.Namespace, streams: Streams) -> int:
-    """Print the prediction. Raises OperatorFault where a figure is missing, impossible or without effect."""
-    if options.params is None:
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID,
-            "--predict needs --params, the number of parameters",
-            hint="--params 70e9",
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictOptions:
+    """What `poorwill anatomy --predict` is told."""
+
+    predict: Annotated[bool, Option("predict a start, or a wake (--tier)")] = False
+    figures: PredictionOptions = field(default_factory=PredictionOptions)
+    tier: Annotated[
+        Tier,
+        Option(
+            "wake from there: asleep (in the engine's own sleep), frozen (its process in a snapshot), "
+            "suspended (its machine in one); cold: a start (default: cold)",
+            choices=(Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED, Tier.COLD),
+        ),
+    ] = Tier.COLD
+    sleep_level: Annotated[
+        int,
+        Option(
+            "asleep with the weights in memory (1), or without: they are loaded anew (2) (default: 1)",
+            metavar="1|2",
+            read=_level,
+        ),
+    ] = 1
+    image_gb: Annotated[
+        float | None,
+        Option(
+            "what a snapshot or a sleeping engine holds (default: the weights)",
+            metavar="GB",
+            read=more_than_zero,
+        ),
+    ] = None
+
+    @property
+    def given(self) -> list[str]:
+        """Return the options that say something else than their defaults."""
+        given = self.figures.given
+        given += ["--tier"] if self.tier != Tier.COLD else []
+        given += ["--sleep-level"] if self.sleep_level != 1 else []
+        return given + (["--image-gb"] if self.image_gb is not None else [])
+
+
+def say_prediction(options: PredictOptions, fleet: str, streams: Streams, *, as_json: bool) -> int:
+    """Print the prediction. Raises OperatorFault if a figure is missing, impossible or without effect."""
+    figures = options.figures
+    start = figures.start()
     _refuse_idle(options)
-    start, known = described_start(options), fleet_host(options, streams)
-    evidence = _CHECKED.get(Tier(options.tier), ENGINE_TIMES[start.engine].evidence)
-    estimates = _predicted(options, start, described_machine(options, known))
-    if options.json:
-        told = {"tier": options.tier, "engine": start.engine, "weight_bytes": start.weight_bytes}
-        streams.say_json(told | estimates_json(estimates) | {"evidence": evidence})
+    known = fleet_host(fleet, streams.env)
+    evidence = _CHECKED.get(options.tier, ENGINE_TIMES[start.engine].evidence)
+    estimates = _predicted(options, start, figures.machine(known))
+    if as_json:
+        streams.say_json(
+            PredictionDocument(
+                tier=options.tier,
+                engine=start.engine,
+                weight_bytes=start.weight_bytes,
+                total=total_document(estimates),
+                phases=phases(estimates),
+                evidence=evidence,
+            )
+        )
         return 0
-    for line in _told(options, start, known):
+    for line in _from_fleet(figures, start, known):
         streams.tell(line)
     billions = start.parameters / 1e9
-    whence = "" if options.tier == Tier.COLD else f", a wake from {options.tier}"
-    size = f"{start.weight_bytes / GB:.4g} GB"
-    streams.say(f"{start.engine}, {billions:g}B parameters, {size}{whence}:")
-    for line in estimate_lines(estimates):
-        streams.say(line)
-    whose = f"{start.engine}'s own phases were" if options.tier == Tier.COLD else "this was"
+    whence = "" if options.tier is Tier.COLD else f", a wake from {options.tier}"
+    streams.say(f"{start.engine}, {billions:g}B parameters, {size(start.weight_bytes)}{whence}:")
+    streams.say(*estimate_lines(estimates))
+    whose = f"{start.engine}'s own phases were" if options.tier is Tier.COLD else "this was"
     streams.say(f"how far {whose} checked: {evidence}")
     return 0
 
 
-def _refuse_idle(options: argparse.Namespace) -> None:
+def _refuse_idle(options: PredictOptions) -> None:
     """Raise OperatorFault for a figure that has no part in what is to be predicted."""
-    tier, level = Tier(options.tier), options.sleep_level
+    tier, level = options.tier, options.sleep_level
     if level == 2 and tier is not Tier.ASLEEP:
         raise _idle("--sleep-level", "--tier asleep")
     if tier is Tier.COLD:
@@ -129,20 +142,18 @@ def _refuse_idle(options: argparse.Namespace) -> None:
             raise _idle("--image-gb", "--tier asleep, frozen or suspended")
         return
     used = _USED[tier, level]
-    unused = [name for name in given_figures(options) if name not in used]
+    unused = [name for name in options.figures.given if name not in used]
     if options.image_gb is not None and "--image-gb" not in used:
         unused.append("--image-gb")
     if unused:
         raise _idle(unused[0], "another --tier" if level == 1 else "another --sleep-level")
 
 
-def _predicted(options: argparse.Namespace, start: Start, machine: Machine) -> Sequence[Estimate]:
-    tier = Tier(options.tier)
+def _predicted(options: PredictOptions, start: Start, machine: Machine) -> Sequence[Estimate]:
+    tier = options.tier
     if tier is Tier.COLD:
         return predict_start(start, machine)
     image = start.weight_bytes if options.image_gb is None else options.image_gb * GB
-    if not image > 0:
-        raise OperatorFault(ErrorCode.CONFIG_INVALID, "--image-gb must be more than 0", hint="leave it out")
     return predict_wake(
         tier,
         image_bytes=image,
@@ -161,12 +172,12 @@ def _idle(name: str, wanted: str) -> OperatorFault:
     )
 
 
-def _told(options: argparse.Namespace, start: Start, known: KnownHost) -> list[str]:
+def _from_fleet(figures: PredictionOptions, start: Start, known: KnownHost) -> list[str]:
     """Return what the fleet's measurements put in place of assumptions."""
-    told, factors = [], known.factors.get(start.engine, ())
-    if factors and options.host_factor is None:
+    lines, factors = [], known.factors.get(start.engine, ())
+    if factors and figures.host_factor is None:
         starts = counted(len(factors), "start")
-        told.append(f"host factor {known.factor(start.engine):.2f}, from {starts} of this fleet")
-    if known.speed is not None and options.disk_gb_s is None:
-        told.append(f"storage {known.speed.bytes_s / GB:.2f} GB/s, as measured for this fleet")
-    return told
+        lines.append(f"host factor {known.factor(start.engine):.2f}, from {starts} of this fleet")
+    if known.speed is not None and figures.disk_gb_s is None:
+        lines.append(f"storage {size(known.speed.bytes_s)}/s, as measured for this fleet")
+    return lines

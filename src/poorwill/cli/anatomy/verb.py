@@ -1,38 +1,44 @@
 """`poorwill anatomy`: where every second of a start or wake went, what it cost, and what would shorten it."""
 
-import argparse
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from poorwill.cli.anatomy.as_json import (
-    advice_json,
-    comparison_json,
-    estimates_json,
-    speed_json,
-    wake_json,
+from poorwill.cli.anatomy.documents import (
+    AnatomyDocument,
+    ModelAnatomyDocument,
+    WakesDocument,
+    advice_document,
+    expected_document,
+    start_document,
+    storage_document,
+    wake_document,
 )
-from poorwill.cli.anatomy.predict import add_predict_options, given_prediction, say_prediction
+from poorwill.cli.anatomy.predict import PREDICTION, PredictOptions, say_prediction
 from poorwill.cli.anatomy.waterfall import (
     advice_lines,
     how_measured,
-    seconds,
     side_by_side,
     wake_list,
     waterfall,
 )
-from poorwill.cli.parsing.target import add_fleet_option, add_json_option, read_fleet
-from poorwill.cli.parsing.verb import Streams, Verb
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
+from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.settings import read_fleet
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.values import positive
+from poorwill.cli.parsing.verb import new_verb
 from poorwill.coldstart.advice import Advice, StartSetup, advise
 from poorwill.coldstart.prediction import Estimate, Learned, total
 from poorwill.coldstart.starts import FinishedWake, StartSummary, compare
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.host import known_host, storage_speed
 from poorwill.compose.paths import ledger_path
-from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
-from poorwill.core.format import counted
+from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault, unknown_model
+from poorwill.core.format import counted, duration, size
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import TIER_DEPTH, ModelName, Tier
 from poorwill.engines.measured.expectation import expected_wakes
@@ -56,30 +62,31 @@ class _Report:
     measured: frozenset[Tier]
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", metavar="MODEL|WAKE", help="default: every model")
-    add_fleet_option(parser)
-    add_json_option(parser)
-    parser.add_argument(
-        "--last", type=_count, default=50, metavar="N", help="compare so many wakes (default: 50)"
-    )
-    parser.add_argument("--trace", metavar="FILE", help="write the wakes for Chrome's trace viewer")
-    parser.add_argument("--send", action="store_true", help="send the wakes to $OTEL_EXPORTER_OTLP_ENDPOINT")
-    parser.add_argument("--measure", action="store_true", help="measure the storage's bandwidth anew")
-    add_predict_options(parser)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnatomyOptions:
+    """What `poorwill anatomy` is told."""
+
+    what: Annotated[
+        str | None,
+        Option("default: every model", argument=True, metavar="MODEL|WAKE", offers=Offer.MODELS),
+    ] = None
+    fleet: FleetOption = DEFAULT_FILE
+    json: JsonOption = False
+    last: Annotated[int, Option("compare so many wakes (default: 50)", metavar="N", read=positive)] = 50
+    trace: Annotated[
+        str | None,
+        Option("write the wakes for Chrome's trace viewer", metavar="FILE", offers=Offer.FILES),
+    ] = None
+    send: Annotated[bool, Option("send the wakes to $OTEL_EXPORTER_OTLP_ENDPOINT")] = False
+    measure: Annotated[bool, Option("measure the storage's bandwidth anew")] = False
+    prediction: Annotated[PredictOptions, PREDICTION] = field(default_factory=PredictOptions)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no count of wakes: 1 or more")
-    return int(text)
-
-
-async def _run(options: argparse.Namespace, streams: Streams) -> int:
+async def _run(options: AnatomyOptions, streams: Streams) -> int:
     _refuse_ignored(options)
-    if options.predict:
-        return say_prediction(options, streams)
-    fleet = read_fleet(options, streams)
+    if options.prediction.predict:
+        return say_prediction(options.prediction, options.fleet, streams, as_json=options.json)
+    fleet = read_fleet(options.fleet, streams.env)
     wakes = await asyncio.to_thread(_read, fleet, options.what, options.last)
     speed = await asyncio.to_thread(_speed, fleet, streams, anew=options.measure)
     if options.trace:
@@ -101,33 +108,37 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     return 0
 
 
-def _refuse_ignored(options: argparse.Namespace) -> None:
+def _refuse_ignored(options: AnatomyOptions) -> None:
     """Raise RequestFault for options that have no meaning together: one of them would be ignored."""
-    figures = given_prediction(options)
-    if figures and not options.predict:
-        what, hint = f"{figures[0]} is for --predict", "add --predict"
+    asked = options.prediction
+    if asked.given and not asked.predict:
+        what, hint = f"{asked.given[0]} is for --predict", "add --predict"
         raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint=hint)
-    looks = [name for name in ("trace", "send", "measure") if getattr(options, name)]
-    if options.predict and (options.what or looks):
-        ignored = options.what or f"--{looks[0]}"
-        what = f"--predict goes by figures alone, not by {ignored}"
+    looks = [
+        name
+        for name, given in (
+            (options.what, options.what),
+            ("--trace", options.trace),
+            ("--send", options.send),
+            ("--measure", options.measure),
+        )
+        if given
+    ]
+    if asked.predict and looks:
+        what = f"--predict goes by figures alone, not by {looks[0]}"
         hint = "leave one of them out; what a model's next wake should take is in poorwill anatomy MODEL"
         raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint=hint)
 
 
 def _read(fleet: FleetSettings, what: str | None, last: int) -> list[FinishedWake]:
-    """Return the wakes asked for. Raises OperatorFault where neither a model nor a wake has that name."""
+    """Return the wakes asked for. Raises RequestFault if neither a model nor a wake has that name."""
     known = {model.name for model in fleet.models}
     with reading(ledger_path(fleet)) as db:
         if what is None:
             return finished_wakes(db, last=last)
         wakes = finished_wakes(db, wake=what) or finished_wakes(db, model=what, last=last)
     if not wakes and what not in known:
-        raise OperatorFault(
-            ErrorCode.MODEL_NOT_FOUND,
-            f"no model and no wake is named {what!r}",
-            hint="models: " + ", ".join(sorted(known)) + "; poorwill anatomy MODEL lists its wakes",
-        )
+        raise unknown_model(what, sorted(known))
     return wakes
 
 
@@ -181,40 +192,35 @@ def _predicted(
 
 
 def _say_wakes(
-    options: argparse.Namespace,
+    options: AnatomyOptions,
     streams: Streams,
     wakes: Sequence[FinishedWake],
     speed: StorageSpeed | None,
 ) -> None:
     if options.json:
-        streams.say_json({"wakes": [wake_json(wake) for wake in wakes]})
+        streams.say_json(WakesDocument(wakes=tuple(map(wake_document, wakes))))
         return
     for wake in wakes:
-        for line in waterfall(wake, speed.bytes_s if speed else None, width=streams.width):
-            streams.say(line)
+        streams.say(*waterfall(wake, speed.bytes_s if speed else None, width=streams.width))
 
 
 def _say(streams: Streams, reports: Sequence[_Report], speed: StorageSpeed | None, *, detailed: bool) -> None:
     for report in reports:
         if detailed and report.wakes:
             bandwidth = speed.bytes_s if speed else None
-            for line in waterfall(report.wakes[-1], bandwidth, width=streams.width):
-                streams.say(line)
+            streams.say(*waterfall(report.wakes[-1], bandwidth, width=streams.width))
             streams.say()
-            for line in wake_list(report.wakes[-LISTED:]):
-                streams.say(line)
+            streams.say(*wake_list(report.wakes[-LISTED:]))
             streams.say()
         streams.say(_heading(report))
         if report.wakes:
-            for line in side_by_side(report.starts, speed.bytes_s if speed else None):
-                streams.say(line)
+            streams.say(*side_by_side(report.starts, speed.bytes_s if speed else None))
         for tier in sorted(report.expected, key=TIER_DEPTH.__getitem__):
             streams.say(f"  the next wake from {tier}: {_next(report, tier)}")
-        for line in advice_lines(report.advice):
-            streams.say(line)
+        streams.say(*advice_lines(report.advice))
         streams.say()
     if speed is not None:
-        rate = f"{speed.bytes_s / 1e9:.2f} GB/s, measured on {speed.path}"
+        rate = f"{size(speed.bytes_s)}/s, measured on {speed.path}"
         streams.say(f"floor: bytes over {rate} ({how_measured(speed)})")
 
 
@@ -230,30 +236,30 @@ def _heading(report: _Report) -> str:
 
 def _next(report: _Report, tier: Tier) -> str:
     whole = total(report.expected[tier])
-    about = f"about {seconds(whole.expected_us)}"
+    about = f"about {duration(whole.expected_us)}"
     if whole.low_us == whole.high_us:
         return f"{about}, as the only one so far"
-    between = f"{about}, between {seconds(whole.low_us)} and {seconds(whole.high_us)}"
+    between = f"{about}, between {duration(whole.low_us)} and {duration(whole.high_us)}"
     return between if tier in report.measured else f"{between} (predicted, none was measured)"
 
 
-def _document(reports: Sequence[_Report], speed: StorageSpeed | None) -> dict[str, object]:
+def _document(reports: Sequence[_Report], speed: StorageSpeed | None) -> AnatomyDocument:
     bandwidth = speed.bytes_s if speed else None
-    return {
-        "storage": speed_json(speed),
-        "models": {
-            report.model: {
-                "wakes": [wake_json(wake) for wake in report.wakes],
-                "starts": [comparison_json(start, bandwidth) for start in report.starts],
-                "expected": {
-                    str(tier): estimates_json(estimates) | {"measured": tier in report.measured}
+    return AnatomyDocument(
+        storage=storage_document(speed),
+        models={
+            report.model: ModelAnatomyDocument(
+                wakes=tuple(map(wake_document, report.wakes)),
+                starts=tuple(start_document(start, bandwidth) for start in report.starts),
+                expected={
+                    tier: expected_document(estimates, measured=tier in report.measured)
                     for tier, estimates in report.expected.items()
                 },
-                "advice": [advice_json(advice) for advice in report.advice],
-            }
+                advice=tuple(map(advice_document, report.advice)),
+            )
             for report in reports
         },
-    }
+    )
 
 
 def _write_trace(path: str, wakes: Sequence[FinishedWake]) -> None:
@@ -287,12 +293,10 @@ def _send(streams: Streams, wakes: Sequence[FinishedWake]) -> None:
     streams.tell(f"sent {counted(len(wakes), 'wake')} to {endpoint_of(streams.env)}")
 
 
-VERB = Verb(
-    name="anatomy",
-    help="show where the time of a start or wake went, what it cost, and what would shorten it",
-    options=_options,
-    run=_run,
+VERB = new_verb(
+    AnatomyOptions,
+    _run,
     epilog="With a wake's id: its waterfall. With a model: its last wake, then cold, cache-warm and parked\n"
-    "starts side by side. `floor` is what had to be read over the storage's measured bandwidth.\n"
-    "poorwill anatomy --predict --params 70e9 --bits 16 --link-gbit 1 --disk-gb-s 5",
+    "starts side by side. `floor` is what had to be read, over the storage's measured bandwidth.\n"
+    "poorwill anatomy --predict --params 70B --bits 16 --link-gbit 1 --disk-gb-s 5",
 )

@@ -9,8 +9,7 @@ from poorwill.coldstart.anatomy import Branch, tree
 from poorwill.coldstart.prediction import Estimate, total
 from poorwill.coldstart.starts import FinishedWake, Spread, StartSummary
 from poorwill.core.entries import PhaseSpan
-from poorwill.core.format import size
-from poorwill.core.money import dollars
+from poorwill.core.format import byte_rate, duration, money, size, table
 from poorwill.core.words import SECOND_US, Phase
 from poorwill.engines.measured.storage_speed import StorageSpeed
 
@@ -26,9 +25,9 @@ def waterfall(wake: FinishedWake, bandwidth: float | None, *, width: int | None 
     """
     narrow = width is not None and width < NARROW
     end = "ready" if wake.ok else f"FAILED: {wake.failure}"
-    budget = f" of {seconds(wake.budget_us)}" if wake.budget_us is not None else ""
+    budget = f" of {duration(wake.budget_us)}" if wake.budget_us is not None else ""
     head = (
-        f"{wake.wake}  {wake.model} from {wake.kind}: {seconds(wake.took_us)}{budget}, {end} "
+        f"{wake.wake}  {wake.model} from {wake.kind}: {duration(wake.took_us)}{budget}, {end} "
         f"({wake.why}, asked by {wake.asked_by}, {wake.held} held)"
     )
     rows: list[tuple[str, ...]] = [("phase", "start", "took", "share", "read", "rate", "price")]
@@ -37,17 +36,17 @@ def waterfall(wake: FinishedWake, bandwidth: float | None, *, width: int | None 
         rows.append(
             (
                 str(span.phase),
-                seconds(span.began_us - wake.began_us),
-                seconds(took),
+                duration(span.began_us - wake.began_us),
+                duration(took),
                 f"{100 * took / wake.took_us:.0f}%" if wake.took_us else "-",
                 "" if span.bytes_read is None else size(span.bytes_read),
-                rate(span.bytes_read, took),
+                byte_rate(span.bytes_read, took),
                 money(price),
             )
         )
     if narrow:
         rows = [(*row[:3], row[4], row[6]) for row in rows]
-    figures = [f"  {text}  " for text in columns(rows, last_left=False)]
+    figures = [f"{line}  " for line in table(rows, "<>", indent="  ")]
     room = BAR if width is None else min(BAR, max(1, width - len(figures[0])))
     bars = ["", *(_bar(wake, span, room) for span in wake.spans)]
     details = ["detail", *(readable(span.detail) for span in wake.spans)]
@@ -69,14 +68,14 @@ def wake_list(wakes: Sequence[FinishedWake]) -> list[str]:
                 wake.wake,
                 f"{began:%Y-%m-%d %H:%M:%S}",
                 str(wake.kind),
-                seconds(wake.took_us),
+                duration(wake.took_us),
                 f"{wake.held:,}",
                 money(wake.price_nusd),
                 # The wake's own waterfall has the end of the engine's log as well.
                 "ready" if wake.ok else f"FAILED: {wake.failure.partition('; the log ends')[0]}",
             )
         )
-    return [f"  {line}".rstrip() for line in columns(rows)]
+    return table(rows, "<>>>>><", indent="  ")
 
 
 def side_by_side(starts: Sequence[StartSummary], bandwidth: float | None) -> list[str]:
@@ -94,7 +93,7 @@ def side_by_side(starts: Sequence[StartSummary], bandwidth: float | None) -> lis
     rows.append(["total", *(_spread(start.took) for start in starts)])
     floors = [start.floor_us(bandwidth) if bandwidth else None for start in starts]
     if any(floors):
-        rows.append(["floor", *(seconds(floor) for floor in floors)])
+        rows.append(["floor", *(duration(floor) for floor in floors)])
         rows.append(
             [
                 "total / floor",
@@ -108,7 +107,7 @@ def side_by_side(starts: Sequence[StartSummary], bandwidth: float | None) -> lis
     dearest = [_dearest(start) for start in starts]
     if any(dearest):
         rows.append(["dearest phase", *(text or "-" for text in dearest)])
-    return [f"  {line}".rstrip() for line in columns([tuple(row) for row in rows])]
+    return table(rows, "<>", indent="  ")
 
 
 def advice_lines(advice: Sequence[Advice]) -> list[str]:
@@ -116,7 +115,7 @@ def advice_lines(advice: Sequence[Advice]) -> list[str]:
     lines = []
     for item in advice:
         known = "measured" if item.measured else "computed"
-        lines.append(f"  saves {seconds(item.saves_us)} ({known}): {item.do}")
+        lines.append(f"  saves {duration(item.saves_us)} ({known}): {item.do}")
         lines.append(f"      {item.evidence}")
     return lines
 
@@ -129,29 +128,13 @@ def estimate_lines(estimates: Sequence[Estimate]) -> list[str]:
         rows.append(
             (
                 "total" if whole else str(estimate.phase),
-                seconds(estimate.expected_us),
-                seconds(estimate.low_us),
-                seconds(estimate.high_us),
+                duration(estimate.expected_us),
+                duration(estimate.low_us),
+                duration(estimate.high_us),
                 estimate.why,
             )
         )
-    return [f"  {line}".rstrip() for line in columns(rows)]
-
-
-def seconds(microseconds: int | None) -> str:
-    """Return a duration for people: `412 us`, `24.1 ms`, `0.241 s`, `12.3 s`, `18 m 40 s`."""
-    if microseconds is None:
-        return "-"
-    if 0 < abs(microseconds) < 1_000:
-        return f"{microseconds} us"
-    if abs(microseconds) < 100_000:
-        return f"{microseconds / 1_000:.3g} ms"
-    value = microseconds / SECOND_US
-    if value >= 120:
-        minutes, rest = divmod(round(value), 60)
-        return f"{minutes} m {rest:02d} s"
-    digits = 3 if value < 1 else 2 if value < 10 else 1
-    return f"{value:.{digits}f} s"
+    return table(rows, "<>>><", indent="  ")
 
 
 def how_measured(speed: StorageSpeed) -> str:
@@ -159,18 +142,6 @@ def how_measured(speed: StorageSpeed) -> str:
     at = datetime.fromtimestamp(speed.at_us / SECOND_US, tz=UTC)
     how = "past the page cache" if speed.direct else "not surely past the page cache"
     return f"{how}, {at:%Y-%m-%d}"
-
-
-def rate(count: int | None, microseconds: int) -> str:
-    """Return bytes a second for people, empty where unknown."""
-    if count is None or microseconds <= 0:
-        return ""
-    return f"{size(count / microseconds * SECOND_US)}/s"
-
-
-def money(amount_nusd: int | None) -> str:
-    """Return a price with enough places for what a second costs, `-` where no rate was in force."""
-    return "-" if amount_nusd is None else dollars(amount_nusd, places=6)
 
 
 def readable(detail: str) -> str:
@@ -186,8 +157,8 @@ def readable(detail: str) -> str:
 
 def _spread(spread: Spread) -> str:
     if spread.low_us == spread.high_us:
-        return seconds(spread.median_us)
-    return f"{seconds(spread.median_us)} [{seconds(spread.low_us)} .. {seconds(spread.high_us)}]"
+        return duration(spread.median_us)
+    return f"{duration(spread.median_us)} [{duration(spread.low_us)} .. {duration(spread.high_us)}]"
 
 
 def _dearest(start: StartSummary) -> str:
@@ -213,7 +184,7 @@ def _floor_lines(wake: FinishedWake, bandwidth: float | None) -> list[str]:
     ratio = wake.took_us / floor_us if floor_us else 0
     return [
         "",
-        f"  floor: {seconds(floor_us)}, {size(wake.floor_bytes)} over {size(bandwidth)}/s; "
+        f"  floor: {duration(floor_us)}, {size(wake.floor_bytes)} over {size(bandwidth)}/s; "
         f"the wake took {ratio:.1f} times that",
     ]
 
@@ -221,20 +192,7 @@ def _floor_lines(wake: FinishedWake, bandwidth: float | None) -> list[str]:
 def _tree_lines(branch: Branch, depth: int = 0) -> list[str]:
     read = f"  {size(branch.bytes_read)}" if branch.bytes_read else ""
     name = readable(branch.name)
-    lines = [f"  {'  ' * depth}{name}: {seconds(branch.took_us)}{read}"]
+    lines = [f"  {'  ' * depth}{name}: {duration(branch.took_us)}{read}"]
     for child in branch.children:
         lines += _tree_lines(child, depth + 1)
     return lines
-
-
-def columns(rows: Sequence[Sequence[str]], *, last_left: bool = True) -> list[str]:
-    """Return rows as aligned lines: the first and (unless told otherwise) the last column to the left, the
-    others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if i == 0 or (last_left and i == len(row) - 1) else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]

@@ -1,15 +1,14 @@
-"""What a benchmark measured, and how it is told: as text and as JSON."""
+"""What a benchmark measured, as text and as JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from poorwill.cli.anatomy.waterfall import columns, seconds
+from msgspec import Struct
+
 from poorwill.coldstart.starts import StartSummary
 from poorwill.coldstart.steady_state import Level, Overhead, Percentiles, saturation
-from poorwill.core.format import counted
+from poorwill.core.format import counted, duration, table
 from poorwill.core.words import SECOND_US
-
-Json = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,37 +39,109 @@ class BenchResult:
 def bench_lines(result: BenchResult) -> list[str]:
     """Return the result for people."""
     rows = [_HEAD, *map(_row, result.levels)]
-    table = [f"  {line}".rstrip() for line in columns(rows, last_left=False)]
-    lines = [f"{result.model}, warm; times are p50/p95/p99:", *table, ""]
+    lines = [f"{result.model}, warm; times are p50/p95/p99:", *table(rows, "<>", indent="  "), ""]
     return lines + [f"  {line}" for line in _conclusions(result)]
 
 
-def bench_json(result: BenchResult) -> Json:
-    """Return the result as one JSON document; durations in seconds."""
-    saturated = result.saturated
-    added = result.overhead
-    return {
-        "model": result.model,
-        "levels": [_level_json(level) for level in result.levels],
-        "saturates_at": saturated.concurrency if saturated else None,
-        "gateway_overhead_s": None
+class PercentilesDocument(Struct, frozen=True, kw_only=True):
+    """Percentiles of a time."""
+
+    p50_s: float
+    p95_s: float
+    p99_s: float
+
+
+class LevelDocument(Struct, frozen=True, kw_only=True):
+    """So many clients at once by one way, `gateway` or `direct`."""
+
+    route: str
+    concurrency: int
+    requests: int
+    failed: int
+    took_s: float
+    tokens: int
+    tokens_per_s: float
+    first_token: PercentilesDocument
+    between_tokens: PercentilesDocument
+    whole: PercentilesDocument
+
+
+class OverheadDocument(Struct, frozen=True, kw_only=True):
+    """What the gateway adds to a request: median and quartiles."""
+
+    pairs: int
+    median_s: float
+    low_s: float
+    high_s: float
+
+
+class WakePenaltyDocument(Struct, frozen=True, kw_only=True):
+    """What a wake takes, also in warm first tokens."""
+
+    wake_s: float
+    times_baseline: float
+
+
+class BenchDocument(Struct, frozen=True, kw_only=True):
+    """What a benchmark measured."""
+
+    model: str
+    levels: tuple[LevelDocument, ...]
+    saturates_at: int | None
+    gateway_overhead: OverheadDocument | None
+    kv_cache: Mapping[str, int]
+    baseline_first_token_s: float
+    wake_penalty: Mapping[str, WakePenaltyDocument]
+
+
+def bench_document(result: BenchResult) -> BenchDocument:
+    """Return the result for JSON."""
+    saturated, added = result.saturated, result.overhead
+    return BenchDocument(
+        model=result.model,
+        levels=tuple(map(_level, result.levels)),
+        saturates_at=saturated.concurrency if saturated else None,
+        gateway_overhead=None
         if added is None
-        else {
-            "pairs": added.pairs,
-            "median": added.median_us / SECOND_US,
-            "low": added.low_us / SECOND_US,
-            "high": added.high_us / SECOND_US,
-        },
-        "kv_cache": dict(result.capacity),
-        "baseline_first_token_s": result.baseline_us / SECOND_US,
-        "wake_penalty": {
-            str(start.kind): {
-                "wake_s": start.took.median_us / SECOND_US,
-                "times_baseline": start.took.median_us / max(1, result.baseline_us),
-            }
+        else OverheadDocument(
+            pairs=added.pairs,
+            median_s=added.median_us / SECOND_US,
+            low_s=added.low_us / SECOND_US,
+            high_s=added.high_us / SECOND_US,
+        ),
+        kv_cache=dict(result.capacity),
+        baseline_first_token_s=result.baseline_us / SECOND_US,
+        wake_penalty={
+            str(start.kind): WakePenaltyDocument(
+                wake_s=start.took.median_us / SECOND_US,
+                times_baseline=start.took.median_us / max(1, result.baseline_us),
+            )
             for start in result.wakes
         },
-    }
+    )
+
+
+def _level(level: Level) -> LevelDocument:
+    return LevelDocument(
+        route=level.route,
+        concurrency=level.concurrency,
+        requests=level.requests,
+        failed=level.failed,
+        took_s=level.took_us / SECOND_US,
+        tokens=level.tokens,
+        tokens_per_s=level.tokens_s,
+        first_token=_percentiles(level.first_token),
+        between_tokens=_percentiles(level.between_tokens),
+        whole=_percentiles(level.whole),
+    )
+
+
+def _percentiles(values: Percentiles) -> PercentilesDocument:
+    return PercentilesDocument(
+        p50_s=values.p50_us / SECOND_US,
+        p95_s=values.p95_us / SECOND_US,
+        p99_s=values.p99_us / SECOND_US,
+    )
 
 
 def _conclusions(result: BenchResult) -> list[str]:
@@ -91,8 +162,8 @@ def _conclusions(result: BenchResult) -> list[str]:
     for start in result.wakes:
         times = start.took.median_us / max(1, result.baseline_us)
         lines.append(
-            f"a wake from {start.kind} takes {seconds(start.took.median_us)}: {times:.0f} times the warm "
-            f"first token ({seconds(result.baseline_us)})"
+            f"a wake from {start.kind} takes {duration(start.took.median_us)}: {times:.0f} times the warm "
+            f"first token ({duration(result.baseline_us)})"
         )
     return lines
 
@@ -100,12 +171,12 @@ def _conclusions(result: BenchResult) -> list[str]:
 def _overhead(added: Overhead) -> str:
     """Return what the gateway adds; a median that is no larger than the scatter is called what it is."""
     figures = (
-        f"median {seconds(added.median_us)}, quartiles {seconds(added.low_us)} .. "
-        f"{seconds(added.high_us)}, {counted(added.pairs, 'pair')}"
+        f"median {duration(added.median_us)}, quartiles {duration(added.low_us)} .. "
+        f"{duration(added.high_us)}, {counted(added.pairs, 'pair')}"
     )
     if added.low_us <= 0:
         return f"what the gateway adds is less than the requests scatter by themselves ({figures})"
-    return f"the gateway adds {seconds(added.median_us)} to a request ({figures})"
+    return f"the gateway adds {duration(added.median_us)} to a request ({figures})"
 
 
 _HEAD = (
@@ -127,31 +198,4 @@ def _row(level: Level) -> tuple[str, ...]:
 
 
 def _three(values: Percentiles) -> str:
-    """Return the three in the one unit that suits the largest."""
-    three = (values.p50_us, values.p95_us, values.p99_us)
-    if three[-1] < SECOND_US:
-        return "/".join(f"{us / 1000:.{0 if us >= 100_000 else 1}f}" for us in three) + " ms"
-    return "/".join(f"{us / SECOND_US:.{0 if us >= 100 * SECOND_US else 2}f}" for us in three) + " s"
-
-
-def _level_json(level: Level) -> Json:
-    return {
-        "route": level.route,
-        "concurrency": level.concurrency,
-        "requests": level.requests,
-        "failed": level.failed,
-        "took_s": level.took_us / SECOND_US,
-        "tokens": level.tokens,
-        "tokens_s": level.tokens_s,
-        "first_token_s": _percentiles_json(level.first_token),
-        "between_tokens_s": _percentiles_json(level.between_tokens),
-        "whole_s": _percentiles_json(level.whole),
-    }
-
-
-def _percentiles_json(values: Percentiles) -> Json:
-    return {
-        "p50": values.p50_us / SECOND_US,
-        "p95": values.p95_us / SECOND_US,
-        "p99": values.p99_us / SECOND_US,
-    }
+    return " / ".join(map(duration, (values.p50_us, values.p95_us, values.p99_us)))

@@ -1,16 +1,22 @@
 """`poorwill bench`: a warm model under rising concurrency, through the gateway and directly."""
 
-import argparse
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from poorwill.cli.bench.client import BenchError, Caller, Target, shoot
 from poorwill.cli.bench.load import Load, kv_capacity, measure_overhead, run_level, stay_awake
-from poorwill.cli.bench.report import BenchResult, bench_json, bench_lines
-from poorwill.cli.parsing.target import add_fleet_option, add_json_option, ask, read_fleet, serving
-from poorwill.cli.parsing.verb import Streams, Verb
+from poorwill.cli.bench.report import BenchResult, bench_document, bench_lines
+from poorwill.cli.operate.answers import StatusDocument
+from poorwill.cli.parsing.admin import ask, holder_of_fleet
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
+from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.settings import model_of, read_fleet
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.values import from_to, whole_from_to
+from poorwill.cli.parsing.verb import new_verb
 from poorwill.coldstart.starts import StartSummary, compare
 from poorwill.coldstart.steady_state import Level
 from poorwill.compose.paths import ledger_path
@@ -22,34 +28,46 @@ from poorwill.ledger.schema import reading
 from poorwill.telemetry.log import StreamLog
 
 MOST_CONCURRENCY = 1024
+MOST = 100_000
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", help="default: the fleet's only model")
-    add_fleet_option(parser)
-    add_json_option(parser)
-    parser.add_argument("--concurrency", type=int, default=16, metavar="N", help="up to (default 16)")
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=4.0,
-        metavar="S",
-        help="each concurrency and way (default 4)",
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """What `poorwill bench` is told."""
+
+    model: Annotated[
+        str | None,
+        Option("default: the fleet's only model", argument=True, metavar="MODEL", offers=Offer.MODELS),
+    ] = None
+    fleet: FleetOption = DEFAULT_FILE
+    json: JsonOption = False
+    concurrency: Annotated[
+        int, Option("up to (default: 16)", metavar="N", read=whole_from_to(1, MOST_CONCURRENCY))
+    ] = 16
+    seconds: Annotated[
+        float, Option("for each concurrency and way (default: 4)", metavar="S", read=from_to(0.1, 600))
+    ] = 4.0
+    tokens: Annotated[
+        int, Option("asked of each request (default: 32)", metavar="N", read=whole_from_to(1, MOST))
+    ] = 32
+    prompt_words: Annotated[
+        int, Option("of each prompt (default: 32)", metavar="N", read=whole_from_to(1, MOST))
+    ] = 32
+    pairs: Annotated[
+        int, Option("to measure the gateway (default: 100)", metavar="N", read=whole_from_to(0, MOST))
+    ] = 100
+    key_env: Annotated[str | None, Option("environment variable that holds an API key", metavar="NAME")] = (
+        None
     )
-    parser.add_argument("--tokens", type=int, default=32, help="asked of each request (default 32)")
-    parser.add_argument("--prompt-words", type=int, default=32, help="of each prompt (default 32)")
-    parser.add_argument("--pairs", type=int, default=100, help="to measure the gateway (default 100)")
-    parser.add_argument("--key-env", metavar="NAME", help="environment variable that holds an API key")
 
 
-async def _run(options: argparse.Namespace, streams: Streams) -> int:
-    _check(options)
-    fleet = read_fleet(options, streams, machine=True)
-    model = _model(fleet, options.model)
+async def _run(options: BenchOptions, streams: Streams) -> int:
+    fleet = read_fleet(options.fleet, streams.env, machine=True)
+    model = model_of(fleet, options.model)
     load = Load(seconds=options.seconds, tokens=options.tokens, prompt_words=options.prompt_words)
     headers = _headers(options, streams)
     failure = ""
-    async with _served(fleet, streams) as address:
+    async with _served(options.fleet, fleet, streams) as address:
         # Errors leave this block as text: the fleet's task groups would wrap an exception in groups.
         try:
             result = await _bench(fleet, model, address, load, options, streams, headers)
@@ -63,10 +81,9 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
             "where the fleet has API keys, --key-env",
         )
     if options.json:
-        streams.say_json(bench_json(result))
+        streams.say_json(bench_document(result))
     else:
-        for line in bench_lines(result):
-            streams.say(line)
+        streams.say(*bench_lines(result))
     return 0
 
 
@@ -75,7 +92,7 @@ async def _bench(
     model: ModelSettings,
     address: str,
     load: Load,
-    options: argparse.Namespace,
+    options: BenchOptions,
     streams: Streams,
     headers: Mapping[str, str],
 ) -> BenchResult:
@@ -83,9 +100,9 @@ async def _bench(
     gateway = Target(
         route="gateway", host=host.strip("[]"), port=int(port), model=model.name, headers=headers
     )
-    _tell(streams, f"waking {model.name}")
+    streams.show_progress(f"waking {model.name}")
     await _warm(gateway, load)
-    direct = await _direct(fleet, model)
+    direct = await _direct(options.fleet, model, streams)
     levels: list[Level] = []
     async with asyncio.TaskGroup() as tasks:
         awake = tasks.create_task(stay_awake(gateway, load))
@@ -93,7 +110,7 @@ async def _bench(
         number = 0
         for concurrency in _concurrencies(options.concurrency):
             for target in (direct, gateway) if direct else (gateway,):
-                _tell(streams, f"{concurrency} at once, {target.route}")
+                streams.show_progress(f"{concurrency} at once, {target.route}")
                 number += 1_000_000
                 levels.append(await run_level(target, load, concurrency=concurrency, first=number))
         capacity = await kv_capacity(direct) if direct else {}
@@ -103,9 +120,9 @@ async def _bench(
 
 
 @asynccontextmanager
-async def _served(fleet: FleetSettings, streams: Streams) -> AsyncIterator[str]:
+async def _served(named: str, fleet: FleetSettings, streams: Streams) -> AsyncIterator[str]:
     """Yield the gateway's address: of the poorwill that serves the fleet, else of one for this run only."""
-    holder = serving(fleet)
+    holder = holder_of_fleet(named, streams.env)
     if holder is not None and "address" in holder:
         yield str(holder["address"])
         return
@@ -127,14 +144,14 @@ async def _warm(gateway: Target, load: Load) -> None:
             caller.close()
 
 
-async def _direct(fleet: FleetSettings, model: ModelSettings) -> Target | None:
+async def _direct(fleet: str, model: ModelSettings, streams: Streams) -> Target | None:
     """Return the engine's own address, None where it listens somewhere this process cannot know."""
-    answer = await ask(fleet, "GET", "/status")
-    mine = [r for r in answer["replicas"] if r["model"] == model.name and r.get("port")]
-    if not mine or not mine[0].get("pid"):
+    answer = await ask(fleet, streams.env, "GET", "/status", StatusDocument)
+    port = next((one.port for one in answer.replicas if one.model == model.name and one.pid), None)
+    if not port:
         return None
     name = model.engine.engine_model or model.name
-    return Target(route="direct", host="127.0.0.1", port=int(mine[0]["port"]), model=name)
+    return Target(route="direct", host="127.0.0.1", port=port, model=name)
 
 
 def _wakes(fleet: FleetSettings, model: ModelSettings) -> list[StartSummary]:
@@ -149,45 +166,13 @@ def _concurrencies(most: int) -> list[int]:
     return found if found[-1] == most else [*found, most]
 
 
-def _model(fleet: FleetSettings, name: str | None) -> ModelSettings:
-    names = ", ".join(model.name for model in fleet.models)
-    if name is None and len(fleet.models) == 1:
-        return fleet.models[0]
-    for model in fleet.models:
-        if model.name == name:
-            return model
-    what = f"no model is named {name!r}" if name else "the fleet has several models; name one"
-    raise OperatorFault(ErrorCode.MODEL_NOT_FOUND, what, hint=f"models: {names}")
-
-
-def _check(options: argparse.Namespace) -> None:
-    bounds = {
-        "concurrency": (1, MOST_CONCURRENCY),
-        "seconds": (0.1, 600),
-        "tokens": (1, 100_000),
-        "prompt_words": (1, 100_000),
-        "pairs": (0, 100_000),
-    }
-    for name, (least, most) in bounds.items():
-        if not least <= getattr(options, name) <= most:
-            flag = f"--{name.replace('_', '-')}"
-            raise OperatorFault(
-                ErrorCode.CONFIG_INVALID, f"{flag} is out of range", hint=f"from {least} to {most}"
-            )
-
-
-def _headers(options: argparse.Namespace, streams: Streams) -> Mapping[str, str]:
+def _headers(options: BenchOptions, streams: Streams) -> Mapping[str, str]:
     if options.key_env is None:
         return {}
     key = streams.env.get(options.key_env, "")
     if not key:
         raise OperatorFault(ErrorCode.CONFIG_INVALID, f"${options.key_env} is not set")
     return {"Authorization": f"Bearer {key}"}
-
-
-def _tell(streams: Streams, text: str) -> None:
-    if streams.progress:
-        streams.tell(text)
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> str:
@@ -197,11 +182,9 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> str:
     return str(inner) or repr(inner)
 
 
-VERB = Verb(
-    name="bench",
-    help="measure a warm model under rising concurrency, through the gateway and directly",
-    options=_options,
-    run=_run,
-    epilog="Uses the poorwill that serves the fleet, else serves it for the length of the run. It asks the\n"
+VERB = new_verb(
+    BenchOptions,
+    _run,
+    epilog="Uses the poorwill that serves the fleet, or serves it for the length of the run. It asks the\n"
     "model for real tokens, and nobody else.",
 )

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from poorwill.cli.demo.replay import Answer
-from poorwill.cli.parsing.verb import Streams
+from poorwill.cli.parsing.streams import Streams
 from poorwill.core.entries import Entry, Noted, ParkEnded, WakeBegan, WakeEnded
+from poorwill.core.format import duration, size
 from poorwill.core.ports.view import EventFeed
 from poorwill.core.words import Tier
 
@@ -33,8 +34,8 @@ class Show:
             self.line(f"request {answer.number:>2}  FAILED  {answer.error}")
         else:
             self.line(
-                f"request {answer.number:>2}  first token {answer.first_token_s * 1e3:6.0f} ms, "
-                f"all {answer.total_s * 1e3:6.0f} ms"
+                f"request {answer.number:>2}  first token {duration(round(answer.first_token_s * 1e6))}, "
+                f"all {duration(round(answer.total_s * 1e6))}"
             )
 
     async def follow(self, feed: EventFeed) -> None:
@@ -55,17 +56,17 @@ class Show:
             began = self.wakes_began.pop(entry.wake, None)
             if began and entry.ok:
                 self.woken.add(began.from_tier)
-            took_s = (entry.at_us - began.at_us) / 1e6 if began else 0.0
+            took_us = entry.at_us - began.at_us if began else 0
             spent_us: Counter[str] = Counter()  # a phase can come in several pieces
             for leaf in entry.anatomy:
                 spent_us[leaf.phase] += leaf.ended_us - leaf.began_us
-            parts = ", ".join(f"{phase} {us / 1e3:.0f} ms" for phase, us in spent_us.items())
+            parts = ", ".join(f"{phase} {duration(us)}" for phase, us in spent_us.items())
             how = "ready" if entry.ok else f"FAILED: {entry.why}"
-            self.line(f"            {how} after {took_s:.2f} s: {parts}")
+            self.line(f"            {how} after {duration(took_us)}: {parts}")
         elif isinstance(entry, ParkEnded):
-            took_s = (entry.at_us - entry.began_us) / 1e6
-            size = f", {entry.image_bytes / 1e6:.0f} MB" if entry.image_bytes else ""
+            took = duration(entry.at_us - entry.began_us)
+            image = f", {size(entry.image_bytes)}" if entry.image_bytes else ""
             how = "parked" if entry.ok else f"NOT parked ({entry.why})"
-            self.line(f"            {how} {entry.to_tier} in {took_s:.2f} s{size}")
+            self.line(f"            {how} {entry.to_tier} in {took}{image}")
         elif isinstance(entry, Noted):
             self.line(f"            {entry.kind}: {entry.text}")

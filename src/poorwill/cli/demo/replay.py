@@ -1,8 +1,9 @@
-"""The demo's client: replays a slice of a real usage trace through the official `openai` client."""
+"""The demo's client: replays a slice of a real usage trace as any OpenAI client would."""
 
 import asyncio
 import csv
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from time import perf_counter
@@ -63,11 +64,11 @@ async def replay(
     Each arrival is a task of its own, so that a held request delays no other. A failed request is an
     answer with `error` set. Cancelled: every request is abandoned.
     """
-    from openai import AsyncOpenAI, OpenAIError  # half a second to import: only the demo pays it
+    import httpx2  # slow to import; most verbs do without
 
     began, starts_s = perf_counter(), min((arrival.at_s for arrival in arrivals), default=0.0)
     answers: list[Answer] = []
-    async with AsyncOpenAI(base_url=base_url, api_key="demo", max_retries=0, timeout=120) as client:
+    async with httpx2.AsyncClient(base_url=base_url, timeout=120, trust_env=False) as client:
 
         async def one(number: int, arrival: Arrival) -> None:
             await asyncio.sleep(max(arrival.at_s - starts_s - (perf_counter() - began), 0))
@@ -75,28 +76,24 @@ async def replay(
             first: float | None = None
             error = ""
             try:
-                stream = await client.chat.completions.create(
-                    model=model,
-                    messages=[{"role": "user", "content": _prompt(number, arrival)}],
-                    max_tokens=min(max(arrival.output_tokens // 8, 4), MAX_TOKENS),
-                    temperature=0,
-                    stream=True,
-                    stream_options={"include_usage": True},
-                )
-                async for _ in stream:
-                    first = first or perf_counter()
-            except OpenAIError as failure:
+                body = _request(model, number, arrival)
+                async with client.stream("POST", "/chat/completions", json=body) as answer:
+                    async for line in answer.aiter_lines():
+                        error = error or _error_of(answer.status_code, line)
+                        if line.startswith("data:"):
+                            first = first or perf_counter()
+            except httpx2.HTTPError as failure:
                 error = f"{type(failure).__name__}: {failure}"
             ended = perf_counter()
-            answer = Answer(
+            seen = Answer(
                 number=number,
                 at_s=sent - began,
                 first_token_s=(first or ended) - sent,
                 total_s=ended - sent,
                 error=error,
             )
-            answers.append(answer)
-            tell(answer)
+            answers.append(seen)
+            tell(seen)
 
         async with asyncio.TaskGroup() as group:
             for number, arrival in enumerate(arrivals, start=first_number):
@@ -104,6 +101,24 @@ async def replay(
     return sorted(answers, key=lambda answer: answer.number)
 
 
-def _prompt(number: int, arrival: Arrival) -> str:
+def _request(model: str, number: int, arrival: Arrival) -> Mapping[str, object]:
     words = min(max(arrival.prompt_tokens // 100, 4), 60)
-    return f"Request {number}. " + " ".join(["Explain this function once more."] * (words // 5 + 1))
+    prompt = f"Request {number}. " + " ".join(["Explain this function once more."] * (words // 5 + 1))
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": min(max(arrival.output_tokens // 8, 4), MAX_TOKENS),
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def _error_of(status: int, line: str) -> str:
+    """Return what a line of an answer says went wrong; empty if nothing did."""
+    if status == 200 and not line.startswith('data: {"error"'):
+        return ""
+    try:
+        return f"{status}: {json.loads(line.removeprefix('data:'))['error']['message']}"
+    except (ValueError, KeyError, TypeError):
+        return f"{status}: {line[:200]}"

@@ -1,17 +1,16 @@
-"""What the demo says in the end, read back from the ledger it left: the same facts any verb would find."""
+"""The demo's report, read back from the ledger it left: the same facts any verb would find."""
 
 import shlex
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from poorwill.cli.demo.replay import Answer
 from poorwill.compose.workshop import Fallback
-from poorwill.core.format import duration
-from poorwill.core.money import dollars
+from poorwill.core.format import counted, duration, money, percent, table
 from poorwill.core.policy import FixedIdle
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import SECOND_US, Tier
@@ -84,22 +83,24 @@ def report(
     settings: FleetSettings, facts: Facts, fallbacks: Sequence[Fallback], *, directory: str
 ) -> list[str]:
     """Return the report's lines."""
-    lines = ["", f"{facts.requests} requests in {facts.span_us / 1e6:.0f} s, {facts.failed} failed"]
+    ran = f"{counted(facts.requests, 'request')} in {duration(facts.span_us)}"
+    lines = ["", f"{ran}, {facts.failed} failed"]
     tiers = sorted({wake.from_tier for wake in facts.wakes} - {Tier.COLD})
     if tiers:
         lines.append(f"Parked and woken by snapshot: {', '.join(tiers)}")
     lines += [f"Not by snapshot: {fallback}" for fallback in fallbacks]
     fleet = shlex.quote(str(directory))
     lines += ["", "Starts and wakes"]
-    lines += [f"  {_wake_line(number, wake)}" for number, wake in enumerate(facts.wakes, start=1)]
+    lines += table([_wake_row(*one) for one in enumerate(facts.wakes, start=1)], "><><", indent="  ")
     lines += ["", *_held_lines(facts), *_bill_lines(settings, facts)]
-    lines += ["", "The same requests, served otherwise         paid        cost  longest wait"]
-    lines += [
-        f"  {other.name:<36} {other.active_us / 1e6:8.1f} s  {dollars(other.nusd, places=6):>10}"
-        f"  {other.longest_wait_us / 1e6:10.2f} s"
+    rows = [("The same requests, served otherwise", "paid", "cost", "longest wait")]
+    rows += [
+        (f"  {other.name}", duration(other.active_us), money(other.nusd), duration(other.longest_wait_us))
         for other in facts.alternatives
     ]
     lines += [
+        "",
+        *table(rows, "<>"),
         "",
         "Look further:",
         f"  poorwill bill --fleet {fleet}",
@@ -109,41 +110,84 @@ def report(
     return lines
 
 
-def report_json(facts: Facts, answers: Sequence[Answer], fallbacks: Sequence[Fallback]) -> Mapping[str, Any]:
-    """Return the report as one document; durations in seconds, money in nano-dollars."""
+class DemoWakeDocument(Struct, frozen=True, kw_only=True):
+    """A start or wake, with its phases."""
+
+    from_tier: Tier
+    why: str
+    ok: bool
+    took_s: float
+    phases_s: Mapping[str, float]
+
+
+class DemoCostDocument(Struct, frozen=True, kw_only=True):
+    """Time with one cause and what it cost."""
+
+    time_s: float
+    cost_nusd: int
+
+
+class AlternativeDocument(Struct, frozen=True, kw_only=True):
+    """The same requests served in another way."""
+
+    name: str
+    active_s: float
+    cost_nusd: int
+    longest_wait_s: float
+
+
+class DemoDocument(Struct, frozen=True, kw_only=True):
+    """What the demo did and what it cost."""
+
+    requests: int
+    failed: int
+    span_s: float
+    wakes: tuple[DemoWakeDocument, ...]
+    held_s: tuple[float, ...]
+    duty_cycle: float | None
+    cost_nusd: int
+    by_cause: Mapping[str, DemoCostDocument]
+    alternatives: tuple[AlternativeDocument, ...]
+    first_token_s: tuple[float, ...]
+    fallbacks: tuple[str, ...]
+
+
+def report_document(facts: Facts, answers: Sequence[Answer], fallbacks: Sequence[Fallback]) -> DemoDocument:
+    """Return the report for JSON."""
     figures = facts.bill.figures[0]
-    return {
-        "requests": facts.requests,
-        "failed": facts.failed,
-        "span_s": facts.span_us / 1e6,
-        "wakes": [
-            {
-                "from_tier": wake.from_tier,
-                "why": wake.why,
-                "ok": wake.ok,
-                "took_s": wake.took_us / 1e6,
-                "phases_s": {phase: us / 1e6 for phase, us in wake.phases},
-            }
+    return DemoDocument(
+        requests=facts.requests,
+        failed=facts.failed,
+        span_s=facts.span_us / SECOND_US,
+        wakes=tuple(
+            DemoWakeDocument(
+                from_tier=wake.from_tier,
+                why=wake.why,
+                ok=wake.ok,
+                took_s=wake.took_us / SECOND_US,
+                phases_s={phase: us / SECOND_US for phase, us in wake.phases},
+            )
             for wake in facts.wakes
-        ],
-        "held_s": [us / 1e6 for us in facts.held_us],
-        "duty_cycle": figures.duty_cycle,
-        "bill": {
-            "total_nusd": figures.nusd,
-            "by_cause": {line.names[0]: {"s": line.us / 1e6, "nusd": line.nusd} for line in facts.bill.lines},
+        ),
+        held_s=tuple(us / SECOND_US for us in facts.held_us),
+        duty_cycle=figures.duty_cycle,
+        cost_nusd=figures.nusd,
+        by_cause={
+            line.names[0]: DemoCostDocument(time_s=line.us / SECOND_US, cost_nusd=line.nusd)
+            for line in facts.bill.lines
         },
-        "alternatives": [
-            {
-                "name": other.name,
-                "active_s": other.active_us / 1e6,
-                "cost_nusd": other.nusd,
-                "longest_wait_s": other.longest_wait_us / 1e6,
-            }
+        alternatives=tuple(
+            AlternativeDocument(
+                name=other.name,
+                active_s=other.active_us / SECOND_US,
+                cost_nusd=other.nusd,
+                longest_wait_s=other.longest_wait_us / SECOND_US,
+            )
             for other in facts.alternatives
-        ],
-        "first_token_s": [answer.first_token_s for answer in answers],
-        "fallbacks": [str(fallback) for fallback in fallbacks],
-    }
+        ),
+        first_token_s=tuple(answer.first_token_s for answer in answers),
+        fallbacks=tuple(map(str, fallbacks)),
+    )
 
 
 def _wakes(db: sqlite3.Connection, since_us: int) -> tuple[Wake, ...]:
@@ -209,40 +253,34 @@ def _alternatives(
         for name, outcome in (
             ("run continuously", simulate(arrivals, served, continuous, always)),
             (
-                f"parked cold, {starts[0] / 1e6:.2f} s a start",
+                f"parked cold, {duration(starts[0])} a start",
                 simulate(arrivals, served, scenario, FixedIdle(((Tier.COLD, idle_us),))),
             ),
         )
     )
 
 
-def _wake_line(number: int, wake: Wake) -> str:
-    phases = "  ".join(f"{name} {us / 1e3:.0f}" for name, us in wake.phases if us >= 500)
+def _wake_row(number: int, wake: Wake) -> tuple[str, ...]:
+    phases = ", ".join(f"{name} {duration(us)}" for name, us in wake.phases if us >= 500)
     how = "" if wake.ok else "FAILED  "
-    return f"{number:>2}  {how}from {wake.from_tier:<7} {wake.took_us / 1e6:6.2f} s   ms: {phases}"
+    return (str(number), f"{how}from {wake.from_tier}", duration(wake.took_us), phases)
 
 
 def _held_lines(facts: Facts) -> list[str]:
     held = facts.held_us
     if not held:
         return ["Held         none"]
-    middle, longest = held[len(held) // 2] / 1e6, held[-1] / 1e6
-    return [
-        f"Held         {len(held)} of {facts.requests} requests; p50 {middle:.2f} s, longest {longest:.2f} s"
-    ]
+    middle, longest = duration(held[len(held) // 2]), duration(held[-1])
+    return [f"Held         {len(held)} of {facts.requests} requests; p50 {middle}, longest {longest}"]
 
 
 def _bill_lines(settings: FleetSettings, facts: Facts) -> list[str]:
     figures = facts.bill.figures[0]
-    duty = f"{figures.duty_cycle:.0%}" if figures.duty_cycle is not None else "-"
-    rate = dollars(settings.rates[0].active_nusd_h)
-    lines = [
-        f"Duty cycle   {duty}: {figures.useful_us / 1e6:.1f} s useful of {figures.paid_us / 1e6:.1f} s paid",
+    useful, paid = duration(figures.useful_us), duration(figures.paid_us)
+    rows = [(line.names[0], duration(line.us), money(line.nusd)) for line in facts.bill.lines]
+    return [
+        f"Duty cycle   {percent(figures.duty_cycle)}: {useful} useful of {paid} paid",
         "",
-        f"The bill, at {rate} an hour while not parked",
+        f"The bill, at {money(settings.rates[0].active_nusd_h)} an hour while not parked",
+        *table([*rows, ("total", "", money(figures.nusd))], "<>", indent="  "),
     ]
-    lines += [
-        f"  {line.names[0]:<24} {duration(line.us):>11}  {dollars(line.nusd, places=6):>11}"
-        for line in facts.bill.lines
-    ]
-    return [*lines, f"  {'total':<36}  {dollars(figures.nusd, places=6):>11}"]

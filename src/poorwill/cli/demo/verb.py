@@ -4,19 +4,23 @@ A fleet on loopback serves a compressed slice of real traffic; its one replica f
 wakes for the next request, several times. What it leaves is an ordinary fleet directory.
 """
 
-import argparse
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Annotated, Literal
 
 from poorwill.cli.demo.progress import Show
 from poorwill.cli.demo.replay import TRACE_S, Answer, bundled_slice, replay
-from poorwill.cli.demo.report import facts_of, report, report_json
-from poorwill.cli.parsing.target import add_json_option
-from poorwill.cli.parsing.verb import Streams, Verb
+from poorwill.cli.demo.report import facts_of, report, report_document
+from poorwill.cli.parsing.exit_status import FINDING
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, JsonOption
+from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.values import from_to
+from poorwill.cli.parsing.verb import new_verb
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.serving import Serving, serving_fleet
 from poorwill.config import load_fleet
@@ -79,47 +83,43 @@ options = {{ continuous_batching = true, cb_num_blocks = 64, cb_block_size = 32 
 """The engines the demo can run. By default transformers would take 9.5 GB of memory for its KV cache."""
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dir", default="poorwill-demo", help="the fleet directory to leave (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--size", choices=["5m", "100m"], default="5m", help="parameters of the model (default: 5m)"
-    )
-    parser.add_argument(
-        "--engine",
-        choices=list(ENGINES),
-        default="llama.cpp",
-        help="transformers starts slowly, so that parking gains most; it must be on PATH "
-        "(default: llama.cpp, which is built in)",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=60.0,
-        help="what the two hours of the trace are compressed to (default: 60)",
-    )
-    add_json_option(parser)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """What `poorwill demo` is told."""
+
+    directory: Annotated[
+        str,
+        Option("the fleet directory to leave (default: poorwill-demo)", flag="--dir", offers=Offer.FILES),
+    ] = "poorwill-demo"
+    size: Annotated[Literal["5m", "100m"], Option("parameters of the model (default: 5m)")] = "5m"
+    engine: Annotated[
+        str,
+        Option(
+            "transformers starts slowly, so that parking gains most; it must be on PATH "
+            "(default: llama.cpp, which is built in)",
+            choices=tuple(ENGINES),
+        ),
+    ] = "llama.cpp"
+    seconds: Annotated[
+        float,
+        Option("what the two hours of the trace are compressed to (default: 60)", read=from_to(5, 3_600)),
+    ] = 60.0
+    json: JsonOption = False
 
 
-async def _run(options: argparse.Namespace, streams: Streams) -> int:
-    if not 5 <= options.seconds <= 3_600:
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID, "--seconds is between 5 and 3600", hint="the default is 60"
-        )
+async def _run(options: DemoOptions, streams: Streams) -> int:
     show = Show(streams=streams, quiet=options.json)
-    settings = await asyncio.to_thread(_prepare, Path(options.dir), options, streams.env, show)
+    settings = await asyncio.to_thread(_prepare, options, streams.env, show)
     log = StreamLog(stream=streams.stderr, level="error")  # warnings are shown or reported
     async with serving_fleet(settings, env=streams.env, log=log) as serving:
         since_us = serving.clock.now_us()
         answers = await _drive(serving, options.seconds, show)
     facts = facts_of(settings, ledger_path(settings), since_us=since_us)
     if options.json:
-        streams.say_json(report_json(facts, answers, serving.fallbacks))
+        streams.say_json(report_document(facts, answers, serving.fallbacks))
     else:
-        for line in report(settings, facts, serving.fallbacks, directory=options.dir):
-            streams.say(line)
-    return 1 if any(answer.error for answer in answers) else 0
+        streams.say(*report(settings, facts, serving.fallbacks, directory=options.directory))
+    return FINDING if any(answer.error for answer in answers) else 0
 
 
 async def _drive(serving: Serving, seconds: float, show: Show) -> Sequence[Answer]:
@@ -143,14 +143,13 @@ async def _drive(serving: Serving, seconds: float, show: Show) -> Sequence[Answe
     return answers
 
 
-def _prepare(
-    directory: Path, options: argparse.Namespace, env: Mapping[str, str], show: Show
-) -> FleetSettings:
+def _prepare(options: DemoOptions, env: Mapping[str, str], show: Show) -> FleetSettings:
     """Make the model and the fleet's configuration, or take those of an earlier demo.
 
     Raises OperatorFault where the directory holds something else.
     """
-    configuration = directory / "fleet.toml"
+    directory = Path(options.directory)
+    configuration = directory / DEFAULT_FILE
     try:
         written = configuration.read_text(encoding="utf-8") if configuration.is_file() else ""
         directory.mkdir(parents=True, exist_ok=True)
@@ -175,7 +174,7 @@ def _prepare(
     return replace(settings, gateway=replace(settings.gateway, listen=free, admin=free))
 
 
-def _model_file(directory: Path, options: argparse.Namespace, env: Mapping[str, str], show: Show) -> str:
+def _model_file(directory: Path, options: DemoOptions, env: Mapping[str, str], show: Show) -> str:
     """Make the model where an earlier demo has not; return its name in the directory."""
     own = options.engine == "llama.cpp"
     name = f"demo-{options.size}" + (".gguf" if own else "-transformers")
@@ -189,11 +188,9 @@ def _model_file(directory: Path, options: argparse.Namespace, env: Mapping[str, 
     return name
 
 
-VERB = Verb(
-    name="demo",
-    help="see the whole product work in a minute, on a model it makes itself",
-    options=_options,
-    run=_run,
+VERB = new_verb(
+    DemoOptions,
+    _run,
     epilog="It ends by itself. The directory it leaves is an ordinary fleet: point bill, anatomy, plan\n"
-    "and serve at it with --fleet DIR. Exit 1 where a request failed.",
+    "and serve at it with --fleet DIR. Exit 1 if a request failed.",
 )

@@ -17,7 +17,7 @@ from subprocess import DEVNULL
 from typing import IO, Any
 
 from poorwill.cli.deploy.unit import MARGIN_S, Manager
-from poorwill.cli.parsing.verb import Streams
+from poorwill.cli.parsing.streams import Streams
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.hosts.processes.blocking import process_end
 

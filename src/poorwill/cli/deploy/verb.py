@@ -1,14 +1,22 @@
 """`poorwill deploy`: print a systemd unit, and push the one file to a server."""
 
-import argparse
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Annotated
+
+from msgspec import Struct
 
 from poorwill.cli.deploy.push import Push, carry_out_push, odd_word, shown
 from poorwill.cli.deploy.unit import Manager, unit_for, unit_text
-from poorwill.cli.parsing.target import add_json_option, read_fleet
-from poorwill.cli.parsing.verb import Streams, Verb
+from poorwill.cli.parsing.fleet import JsonOption
+from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.settings import read_fleet
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.values import time_us
+from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem, RequestFault
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US
@@ -21,87 +29,114 @@ INSTALLED = MappingProxyType(
 """Where the file is on the server. `%h` is systemd's word for the home directory."""
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["unit", "push"], help="what to do")
-    parser.add_argument("host", nargs="?", help="push: as ssh takes it: root@box, or a name of ~/.ssh/config")
-    which = parser.add_mutually_exclusive_group()
-    for manager, about in ((Manager.SYSTEM, "the default"), (Manager.USER, "without root")):
-        which.add_argument(
-            f"--{manager}",
-            dest="manager",
-            action="store_const",
-            const=manager,
-            default=Manager.SYSTEM,
-            help=f"the unit is one of the {manager}'s systemd: {about}",
-        )
-    parser.add_argument(
-        "--fleet",
-        metavar="FILE",
-        help=f"unit: the fleet to serve (default: {FLEET}); push: a copy of the server's fleet.toml, where "
-        "its admin address or exit_s is not the default",
-    )
-    parser.add_argument(
-        "--binary",
-        metavar="PATH",
-        help="where the file is on the server (default: /usr/local/bin/poorwill, "
-        "with --user ~/.local/bin/poorwill)",
-    )
-    parser.add_argument("--run-as", metavar="NAME", help="unit: a user to run as instead of root")
-    _add_push_options(parser)
-    add_json_option(parser)
+_BINARY = Option(
+    "where the file is on the server (default: /usr/local/bin/poorwill, with --user ~/.local/bin/poorwill)",
+    metavar="PATH",
+)
 
 
-def _add_push_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--file", default=BUILT, help=f"push: what to copy (default: {BUILT}, made by ./dev build)"
-    )
-    parser.add_argument("--unit", default="poorwill", help="push: the unit (default: poorwill)")
-    parser.add_argument(
-        "--within-s",
-        type=int,
-        default=120,
-        help="push: how long it may take to serve (default: 120)",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="push: print the commands only")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedOptions:
+    """Whose systemd runs the unit, and which program."""
+
+    system: Annotated[bool, Option("the unit is one of the system's systemd: the default")] = False
+    user: Annotated[bool, Option("the unit is one of the user's systemd: without root")] = False
+    binary: Annotated[str | None, _BINARY] = None
+    json: JsonOption = False
+
+    @property
+    def manager(self) -> Manager:
+        """Return whose systemd it is. Raises RequestFault."""
+        if self.system and self.user:
+            what = "--system and --user exclude each other"
+            raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint="leave one of them out")
+        return Manager.USER if self.user else Manager.SYSTEM
 
 
-async def _run(options: argparse.Namespace, streams: Streams) -> int:
-    if (options.action == "push") != (options.host is not None):
-        takes = "takes a HOST" if options.action == "push" else "takes no HOST"
-        raise RequestFault(ErrorCode.INVALID_REQUEST, f"poorwill deploy {options.action} {takes}")
-    if options.action == "unit":
-        text = _unit(options, streams)
-        if options.json:
-            streams.say_json({"unit": text})
-        else:
-            streams.stdout.write(text)
-        return 0
-    push = _push(options, streams)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitOptions(ManagedOptions):
+    """What `poorwill deploy unit` is told."""
+
+    fleet: Annotated[
+        str, Option(f"the fleet to serve (default: {FLEET})", metavar="FILE", offers=Offer.FILES)
+    ] = FLEET
+    run_as: Annotated[str, Option("a user to run as instead of root", metavar="NAME")] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushOptions(ManagedOptions):
+    """What `poorwill deploy push` is told."""
+
+    host: Annotated[str, Option("as ssh takes it: root@box, or a name of ~/.ssh/config", argument=True)]
+    fleet: Annotated[
+        str | None,
+        Option(
+            "a copy of the server's fleet.toml, if its admin address or exit_s is not the default",
+            metavar="FILE",
+            offers=Offer.FILES,
+        ),
+    ] = None
+    file: Annotated[
+        str, Option(f"what to copy (default: {BUILT}, made by ./dev build)", offers=Offer.FILES)
+    ] = BUILT
+    unit: Annotated[str, Option("the unit (default: poorwill)")] = "poorwill"
+    within_us: Annotated[
+        int, Option("how long it may take to serve (default: 120)", flag="--within-s", read=time_us)
+    ] = 120 * SECOND_US
+    dry_run: Annotated[bool, Option("print the commands only")] = False
+
+
+class UnitDocument(Struct, frozen=True, kw_only=True):
+    """The text of a systemd unit."""
+
+    unit: str
+
+
+class CommandsDocument(Struct, frozen=True, kw_only=True):
+    """The commands that a push would run."""
+
+    commands: tuple[tuple[str, ...], ...]
+
+
+class PushedDocument(Struct, frozen=True, kw_only=True):
+    """A server that serves the new program, and what its /healthz says."""
+
+    host: str
+    health: Mapping[str, object]
+
+
+async def _print_unit(options: UnitOptions, streams: Streams) -> int:
+    text = _unit(options, streams)
+    if options.json:
+        streams.say_json(UnitDocument(unit=text))
+    else:
+        streams.stdout.write(text)
+    return 0
+
+
+async def _push(options: PushOptions, streams: Streams) -> int:
+    push = _planned(options, streams)
     if options.dry_run:
-        _say_commands(push, options, streams)
+        commands = tuple(push.commands())
+        if options.json:
+            streams.say_json(CommandsDocument(commands=commands))
+        else:
+            streams.say(*map(shown, commands))
         return 0
     health = await carry_out_push(push, streams)
     if options.json:
-        streams.say_json({"host": push.host, "health": health})
+        streams.say_json(PushedDocument(host=push.host, health=health))
     else:
         streams.say(f"{push.host} serves")
     return 0
 
 
-def _say_commands(push: Push, options: argparse.Namespace, streams: Streams) -> None:
-    if options.json:
-        streams.say_json({"commands": push.commands()})
-        return
-    for command in push.commands():
-        streams.say(shown(command))
-
-
-def _unit(options: argparse.Namespace, streams: Streams) -> str:
-    options.fleet = os.path.abspath(options.fleet or FLEET)
-    if not Path(options.fleet).exists():
+def _unit(options: UnitOptions, streams: Streams) -> str:
+    fleet = os.path.abspath(options.fleet)
+    if not Path(fleet).exists():
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
-            f"there is no {options.fleet} here",
+            f"there is no {fleet} here",
             hint="run it where the fleet is to be served: its exit_s and ladders go into the unit",
         )
     if options.run_as and options.manager is Manager.USER:
@@ -111,22 +146,22 @@ def _unit(options: argparse.Namespace, streams: Streams) -> str:
             hint="leave one of them out",
         )
     binary = options.binary or INSTALLED[options.manager]
-    settings = read_fleet(options, streams)
+    settings = read_fleet(fleet, streams.env)
     unit = unit_for(
         settings,
         manager=options.manager,
         binary=binary,
-        fleet=options.fleet,
-        run_as=options.run_as or "",
+        fleet=fleet,
+        run_as=options.run_as,
     )
     _refuse_odd(binary=binary, fleet=unit.fleet, run_as=unit.run_as, directory=unit.directory)
     return unit_text(unit)
 
 
-def _push(options: argparse.Namespace, streams: Streams) -> Push:
+def _planned(options: PushOptions, streams: Streams) -> Push:
     gateway, exit_s = GatewaySettings(), 60
     if options.fleet:
-        settings = read_fleet(options, streams)
+        settings = read_fleet(options.fleet, streams.env)
         gateway, exit_s = settings.gateway, -(-settings.exit_us // SECOND_US)
     push = Push(
         host=options.host,
@@ -137,7 +172,7 @@ def _push(options: argparse.Namespace, streams: Streams) -> Push:
         admin_host=_reachable(gateway.admin.host),
         admin_port=gateway.admin.port,
         exit_s=exit_s,
-        within_s=options.within_s,
+        within_s=options.within_us // SECOND_US,
     )
     _refuse_odd(host=push.host, binary=push.binary, unit=push.unit)
     if not push.admin_port:
@@ -172,15 +207,15 @@ def _refuse_odd(**words: str) -> None:
         raise ConfigFault(problems, source="the command line")
 
 
-VERB = Verb(
-    name="deploy",
-    help="print a systemd unit; copy the one file to a server and restart it",
-    options=_options,
-    run=_run,
+VERB = verb_family(
+    {
+        "unit": ("print a systemd unit, every line with its reason", new_verb(UnitOptions, _print_unit)),
+        "push": ("copy the one file to a server and restart the unit", new_verb(PushOptions, _push)),
+    },
     epilog="""\
 examples:
   ./dev build                                    make dist/poorwill
-  poorwill deploy unit --run-as poorwill         on the server: the unit, every line with its reason
+  poorwill deploy unit --run-as poorwill         on the server
   poorwill deploy push root@box --dry-run        the commands: scp, mv, systemctl restart, /healthz
 
 push does nothing but these four, each shown before it runs. docs/deploy.md has the whole way.""",

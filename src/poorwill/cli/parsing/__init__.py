@@ -1,1 +1,1 @@
-"""The command line itself: the table of verbs, options, and which fleet a verb is about."""
+"""The command line itself: the table of verbs, typed options, and the fleet a verb is about."""

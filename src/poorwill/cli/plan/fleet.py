@@ -1,26 +1,21 @@
 """What is known of a model's tiers besides the flags: measured by its fleet, or predicted."""
 
-import argparse
 import os
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from poorwill.cli.ledger import ledger_path
-from poorwill.cli.parsing.model_options import (
-    described_machine,
-    described_start,
-    fleet_host,
-    given_figures,
-)
-from poorwill.cli.parsing.target import DEFAULT_FILE, fleet_path, read_fleet
-from poorwill.cli.parsing.verb import Streams
-from poorwill.cli.plan.typed import cost_options
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, fleet_path
+from poorwill.cli.parsing.prediction_options import fleet_host
+from poorwill.cli.parsing.settings import model_of, read_fleet
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.plan.options import PlanOptions
+from poorwill.cli.plan.planner_options import cost_options
 from poorwill.coldstart.prediction import total
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host
 from poorwill.compose.plans import tier_costs
-from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
+from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import Tier
 from poorwill.engines.measured.expectation import expected_wakes
@@ -86,24 +81,25 @@ class FleetKnown:
         return costs[Tier.COLD].active_nusd_h
 
 
-def known_tiers(options: argparse.Namespace, streams: Streams) -> KnownTiers:
+def known_tiers(options: PlanOptions, streams: Streams) -> KnownTiers:
     """Return what the figures on the command line predict, or what a fleet knows of the model named.
 
     A fleet is asked if --fleet names one, or if --model is a model of ./fleet.toml. Raises OperatorFault for
     impossible figures, ConfigFault for a fleet that cannot be read.
     """
-    if options.params is not None:
-        machine = described_machine(options, fleet_host(options, streams))
-        return predict_tiers(described_start(options), machine, cost_options(options))
-    given = given_figures(options)
+    predicted, chosen = options.predicted, options.ledger
+    if predicted.params is not None:
+        machine = predicted.machine(fleet_host(chosen.fleet, streams.env))
+        return predict_tiers(predicted.start(), machine, cost_options(options))
+    given = predicted.given
     if given:
         raise RequestFault(
             ErrorCode.INVALID_REQUEST,
-            f"--params is missing, for which {given[0]} is given",
+            f"{given[0]} needs --params",
             hint="how many parameters the model has, such as --params 70e9",
         )
-    named = options.fleet != DEFAULT_FILE
-    if options.ledger or not (named or (options.model and os.path.exists(fleet_path(options)))):
+    named = chosen.fleet != DEFAULT_FILE
+    if chosen.ledger or not (named or (options.source.model and os.path.exists(fleet_path(chosen.fleet)))):
         return KnownTiers()
     return fleet_tiers(options, streams, named=named)
 
@@ -116,24 +112,18 @@ def measured(db: sqlite3.Connection, fleet: FleetSettings, env: Mapping[str, str
     return FleetKnown(fleet=fleet, known=known, host=host, env=env, now_us=known.last_us)
 
 
-def fleet_tiers(options: argparse.Namespace, streams: Streams, *, named: bool) -> KnownTiers:
+def fleet_tiers(options: PlanOptions, streams: Streams, *, named: bool) -> KnownTiers:
     """Return what a fleet knows of the model that --model names, or of its only one.
 
     `named`: the fleet was named on the command line; one that merely lies here need not have the model.
     Raises OperatorFault where it does not, ConfigFault where the fleet cannot be read.
     """
-    fleet = read_fleet(options, streams)
-    names = [str(model.name) for model in fleet.models]
-    wanted = options.model or (names[0] if len(names) == 1 else None)
-    model = next((model for model in fleet.models if model.name == wanted), None)
-    if model is None:
-        if not named:
-            return KnownTiers()
-        what = f"the fleet has no model {wanted!r}" if wanted else "which of the fleet's models?"
-        hint = "--model " + " or --model ".join(names)
-        raise OperatorFault(ErrorCode.MODEL_NOT_FOUND, what, hint=hint)
+    fleet, wanted = read_fleet(options.ledger.fleet, streams.env), options.source.model
+    if not named and wanted not in [model.name for model in fleet.models]:
+        return KnownTiers()
+    model = model_of(fleet, wanted)
     now_us = SystemClock.started().now_us()
-    path = ledger_path(options, streams)
+    path = options.ledger.path(streams.env)
     if os.path.exists(path):
         with reading(path) as db:
             found = replace(measured(db, fleet, streams.env), now_us=now_us)

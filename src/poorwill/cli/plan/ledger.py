@@ -1,14 +1,13 @@
 """`poorwill plan --from-ledger`: the fleet's own requests, measured wakes, rates, floor and policy."""
 
-import argparse
 import os
 import sqlite3
 from collections.abc import Iterator
 
-from poorwill.cli.ledger import asked_period, fleet_of, ledger_path
-from poorwill.cli.parsing.verb import Streams
+from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.plan.fleet import FleetKnown, known_tiers, measured
-from poorwill.cli.plan.typed import job_options
+from poorwill.cli.plan.options import PlanOptions
+from poorwill.cli.plan.planner_options import job_options
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.format import duration
 from poorwill.core.words import ModelName
@@ -24,14 +23,14 @@ from poorwill.planner.traces.trace import UNKNOWN, Trace, new_trace
 ELSEWHERE = "--trace and --synthetic plan without a ledger"
 
 
-def own_jobs(options: argparse.Namespace, streams: Streams) -> Iterator[PlanJob]:
+def own_jobs(options: PlanOptions, streams: Streams) -> Iterator[PlanJob]:
     """Return one job per model that has requests in the period. Raises OperatorFault where none has."""
-    path = ledger_path(options, streams)
-    fleet = fleet_of(options, streams)
+    path, wanted = options.ledger.path(streams.env), options.source.model
+    fleet = options.ledger.settings(streams.env)
     with reading(path) as db:
         looked, words = _looked_at(db, options)
         known = measured(db, fleet, streams.env) if fleet else None
-        names = [options.model] if options.model else demanded_models(db)
+        names = [wanted] if wanted else demanded_models(db)
         pasts = {
             name: past_requests(db, ModelName(name), from_us=looked.from_us, to_us=looked.to_us)
             for name in names
@@ -39,9 +38,7 @@ def own_jobs(options: argparse.Namespace, streams: Streams) -> Iterator[PlanJob]
     if not any(pasts.values()):
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
-            f"{os.path.basename(path)} has no request"
-            + (f" for {options.model}" if options.model else "")
-            + f" {words}",
+            f"{os.path.basename(path)} has no request" + (f" for {wanted}" if wanted else "") + f" {words}",
             hint=f"--period looks at another; {ELSEWHERE}",
         )
     for name, past in pasts.items():
@@ -59,18 +56,18 @@ def own_jobs(options: argparse.Namespace, streams: Streams) -> Iterator[PlanJob]
             yield _own_job(options, streams, trace, own, known, span_us=looked.us)
 
 
-def _looked_at(db: sqlite3.Connection, options: argparse.Namespace) -> tuple[Period, str]:
+def _looked_at(db: sqlite3.Connection, options: PlanOptions) -> tuple[Period, str]:
     """Return the period, cut to what the ledger knows request by request, and how to speak of it.
 
     Raises RequestFault where nothing is left of it.
     """
     first_us, last_us = known_from_us(db), last_instant(db)
-    asked = asked_period(options, last_us=last_us)
-    if asked is not None and options.span_s:
+    asked = options.when.asked(last_us=last_us)
+    if asked is not None and options.source.span_us:
         raise RequestFault(ErrorCode.INVALID_REQUEST, "--span-s and a period are two answers to one question")
     if first_us is None or first_us >= last_us:
         raise OperatorFault(ErrorCode.CONFIG_INVALID, "the ledger has no request", hint=ELSEWHERE)
-    span_us = options.span_s or MONTH_US
+    span_us = options.source.span_us or MONTH_US
     wanted = asked or Period(from_us=last_us - span_us, to_us=last_us)
     begin_us, end_us = max(wanted.from_us, first_us), min(wanted.to_us, last_us)
     if begin_us >= end_us:
@@ -81,8 +78,9 @@ def _looked_at(db: sqlite3.Connection, options: argparse.Namespace) -> tuple[Per
         )
     looked = Period(from_us=begin_us, to_us=end_us)
     if asked is not None:
-        named = options.period is not None and ".." not in options.period and looked == asked
-        return looked, f"in {options.period}" if named else f"from {looked}"
+        period = options.when.period
+        named = period is not None and ".." not in period and looked == asked
+        return looked, f"in {period}" if named else f"from {looked}"
     return looked, "last month" if looked.us == MONTH_US else f"in the last {duration(looked.us)}"
 
 
@@ -91,7 +89,7 @@ def _tokens(count: int | None) -> int:
 
 
 def _own_job(
-    options: argparse.Namespace,
+    options: PlanOptions,
     streams: Streams,
     trace: Trace,
     own: CurrentPolicy,
@@ -105,5 +103,5 @@ def _own_job(
     asked = job_options(options)
     if known is None or model is None:
         return history_job(trace, own, asked, known_tiers(options, streams), span_us=span_us)
-    predicted = known_tiers(options, streams) if options.params is not None else KnownTiers()
+    predicted = known_tiers(options, streams) if options.predicted.params is not None else KnownTiers()
     return fleet_job(trace, own, asked, known.planned(model), predicted.tiers, span_us=span_us)

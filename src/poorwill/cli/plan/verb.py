@@ -1,17 +1,21 @@
 """`poorwill plan`: what each way of serving would cost, how long users would wait, what to choose."""
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
-from poorwill.cli.ledger import add_ledger_options, add_period_options
-from poorwill.cli.parsing.target import add_json_option
-from poorwill.cli.parsing.verb import Streams, Verb
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.verb import new_verb
 from poorwill.cli.plan.conflicts import check_asked
 from poorwill.cli.plan.fleet import known_tiers
 from poorwill.cli.plan.ledger import own_jobs
-from poorwill.cli.plan.options import EPILOG, add_options
-from poorwill.cli.plan.typed import cost_options, hosted_options, job_options, judge_options, pool_options
+from poorwill.cli.plan.options import EPILOG, PlanOptions
+from poorwill.cli.plan.planner_options import (
+    cost_options,
+    hosted_options,
+    job_options,
+    judge_options,
+    pool_options,
+)
 from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.planner.alternatives import duty
@@ -27,42 +31,34 @@ from poorwill.planner.report.report import PlanReport, as_json, as_text, last_li
 from poorwill.planner.shared_pool import DEFAULT_SPAN_US, plan_pool
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s (--trace FILE | --synthetic KIND | --from-ledger | ...) [OPTION...]"
-    add_options(parser)
-    add_ledger_options(parser)
-    add_period_options(parser, default="with --from-ledger, the last 30 days")
-    add_json_option(parser)
-
-
-async def _run(options: argparse.Namespace, streams: Streams) -> int:
+async def _run(options: PlanOptions, streams: Streams) -> int:
     check_asked(options)  # before the work, not after it
-    if options.tenants is not None:
+    source = options.source
+    if options.pool.tenants is not None:
         return await _pool(options, streams)
-    if not (options.trace or options.synthetic or options.from_ledger):
+    if not (source.trace or source.synthetic or source.from_ledger):
         return _duty(options, streams)
     judged = judge_options(options, today_us=_now_us())
     told = _tell_progress(streams)
     drawn = [await judge_job(job, judged, progress=told) for job in _jobs(options, streams)]
-    _clear_progress(streams)
-    if options.plot:
-        _draw(options.plot, drawn)
+    streams.show_progress("")
+    if options.other.plot:
+        _draw(options.other.plot, drawn)
     if options.json:
         documents = [as_json(report) for report, _ in drawn]
         streams.say_json(documents[0] if len(documents) == 1 else {"reports": documents})
         return 0
     for report, picture in drawn:
         streams.say(as_text(report))
-        if not options.plot:
+        if not options.other.plot:
             streams.say("\n" + terminal.as_text(picture))
-    for line in last_lines([report for report, _ in drawn]):
-        streams.say(line)
+    streams.say(*last_lines([report for report, _ in drawn]))
     return 0
 
 
-def _jobs(options: argparse.Namespace, streams: Streams) -> Iterator[PlanJob]:
+def _jobs(options: PlanOptions, streams: Streams) -> Iterator[PlanJob]:
     """Yield the reports to make: one, or from a ledger one per model."""
-    if options.from_ledger:
+    if options.source.from_ledger:
         yield from own_jobs(options, streams)
         return
     asked = job_options(options)
@@ -76,25 +72,15 @@ def _tell_progress(streams: Streams) -> Callable[[str, int, int], None] | None:
     """Return what shows progress on a terminal; None in a pipe."""
     if not streams.progress:
         return None
-
-    def tell(what: str, number: int, of: int) -> None:
-        streams.stderr.write(f"\r\x1b[K{what} ({number:,}/{of:,})")
-        streams.stderr.flush()
-
-    return tell
+    return lambda what, number, of: streams.show_progress(f"{what} ({number:,}/{of:,})")
 
 
-def _clear_progress(streams: Streams) -> None:
-    if streams.progress:
-        streams.stderr.write("\r\x1b[K")
-
-
-async def _pool(options: argparse.Namespace, streams: Streams) -> int:
-    span_us = options.span_s or DEFAULT_SPAN_US
+async def _pool(options: PlanOptions, streams: Streams) -> int:
+    span_us = options.source.span_us or DEFAULT_SPAN_US
     known = known_tiers(options, streams)
     scenario = new_scenario(cost_options(options), known, span_us=span_us, origin_us=0)
     plan = await plan_pool(pool_options(options), scenario, progress=_tell_progress(streams))
-    _clear_progress(streams)
+    streams.show_progress("")
     if options.json:
         tiers = tiers_json(scenario.tiers[:1])
         streams.say_json(pool_json(plan.outcomes, plan.alone_nusd, span_us) | {"tiers": tiers})
@@ -112,9 +98,9 @@ def _draw(path: str, drawn: Sequence[tuple[PlanReport, Picture]]) -> None:
         draw(picture, name, text="\n".join([as_text(report), *last_lines([report])]))
 
 
-def _duty(options: argparse.Namespace, streams: Streams) -> int:
+def _duty(options: PlanOptions, streams: Streams) -> int:
     """The closed form: no trace."""
-    if options.hours_per_day is None:
+    if options.source.hours_per_day is None:
         raise RequestFault(
             ErrorCode.INVALID_REQUEST,
             "nothing to plan from",
@@ -122,10 +108,10 @@ def _duty(options: argparse.Namespace, streams: Streams) -> int:
         )
     scenario = new_scenario(cost_options(options), known_tiers(options, streams), span_us=0, origin_us=0)
     use = duty.DailyUse(
-        hours_per_day=_number(options.hours_per_day, most=24),
-        wakes_per_day=_number(options.wakes_per_day),
+        hours_per_day=_number(options.source.hours_per_day, most=24),
+        wakes_per_day=_number(options.source.wakes_per_day),
         costs=scenario.costs()[scenario.tiers[0].tier],
-        wait_nusd_s=options.wait_usd_s,
+        wait_nusd_s=options.costs.wait_nusd_s,
     )
     hosted = hosted_options(options)
     blend = duty.blend_of(find_offer(hosted.name, hosted.table), hosted.tokens, today_us=_now_us())
@@ -151,10 +137,9 @@ def _now_us() -> int:
     return SystemClock.started().now_us()
 
 
-VERB = Verb(
-    name="plan",
-    help="what each way of serving would cost, how long users would wait, which idle time to choose",
-    options=_options,
-    run=_run,
+VERB = new_verb(
+    PlanOptions,
+    _run,
+    usage="(--trace FILE | --synthetic KIND | --from-ledger | ...) [OPTION...]",
     epilog=EPILOG,
 )

@@ -1,10 +1,10 @@
 """Readers of paths and addresses: files, addresses to listen on, and addresses of engines."""
 
-import os.path
 import re
 
 from poorwill.config.problems import FileProblems, Location
 from poorwill.config.values.scalars import BadValue, Json, ScalarReader, quoted, text_of, toml_name
+from poorwill.core.paths import absolute_path
 from poorwill.core.settings import Address
 
 _HOST = re.compile(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:.]+(%\w+)?")
@@ -15,9 +15,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 def absolute(path: str, found: FileProblems) -> str:
     """Return a path as counted from the directory of `fleet.toml`, `~` being the home directory."""
-    if found.home and (path == "~" or path.startswith("~/")):
-        path = found.home + path[1:]
-    return os.path.normpath(os.path.join(found.base, path))
+    return absolute_path(path, base=found.base, home=found.home)
 
 
 class FileReader:

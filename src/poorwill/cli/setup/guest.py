@@ -3,17 +3,25 @@
 `build` makes it from the fleet's own configuration; `list` shows what there is and whether KVM works.
 """
 
-import argparse
 import asyncio
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from poorwill.cli.parsing.target import add_fleet_option, add_json_option, read_fleet
-from poorwill.cli.parsing.verb import Streams, Verb
+from msgspec import Struct
+
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
+from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.settings import model_of, read_fleet
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.values import natural, positive
+from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.virtual_machines import current_guest, guest_home, guest_plan
-from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.format import size
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ReplicaId, Tier
@@ -30,50 +38,71 @@ from poorwill.tiers.suspended.qemu.program import find_hypervisor
 from poorwill.tiers.suspended.qemu.runs import QemuRuns
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["build", "list"], help="what to do")
-    parser.add_argument("model", nargs="?", help="the model, as in fleet.toml; for build")
-    add_fleet_option(parser)
-    add_json_option(parser)
-    parser.add_argument(
-        "--memory", type=int, default=0, metavar="MIB", help="default: from the model file's size"
-    )
-    parser.add_argument("--cpus", type=int, default=2, metavar="N", help="processors (default: 2)")
-    parser.add_argument(
-        "--golden",
-        action="store_true",
-        help="boot it once and keep it as it is when ready: cold starts then take no boot",
-    )
-    parser.add_argument(
-        "--replace", action="store_true", help="replace a guest; its snapshots are refused then"
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestListOptions:
+    """What `poorwill guest list` is told."""
+
+    fleet: FleetOption = DEFAULT_FILE
+    json: JsonOption = False
 
 
-async def _run(options: argparse.Namespace, streams: Streams) -> int:
-    settings = read_fleet(options, streams)
-    if options.action == "list":
-        if options.model is not None:
-            raise RequestFault(ErrorCode.INVALID_REQUEST, "poorwill guest list takes no model")
-        return await _list(settings, options, streams)
-    model = _model(settings, options.model)
-    plan = guest_plan(settings, model, memory_mib=options.memory, cpus=options.cpus)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestBuildOptions(GuestListOptions):
+    """What `poorwill guest build` is told."""
+
+    model: Annotated[
+        str | None,
+        Option(
+            "as in fleet.toml (default: the fleet's only model)",
+            argument=True,
+            metavar="MODEL",
+            offers=Offer.MODELS,
+        ),
+    ] = None
+    memory_mib: Annotated[
+        int, Option("default: from the model file's size", flag="--memory", metavar="MIB", read=natural)
+    ] = 0
+    cpus: Annotated[int, Option("processors (default: 2)", metavar="N", read=positive)] = 2
+    golden: Annotated[
+        bool, Option("boot it once and keep it as it is when ready: cold starts then take no boot")
+    ] = False
+    replace: Annotated[bool, Option("replace a guest; its snapshots are refused then")] = False
+
+
+class GuestDocument(Struct, frozen=True, kw_only=True):
+    """A guest; `stale` says why it is not used, empty if it is."""
+
+    directory: str
+    engine: str
+    memory_mib: int
+    cpus: int
+    digest: str
+    golden: bool
+    facts: Mapping[str, str]
+    stale: str = ""
+
+
+class GuestsDocument(Struct, frozen=True, kw_only=True):
+    """The guests of a fleet by model, and how they are executed."""
+
+    guests: Mapping[str, GuestDocument]
+    execution: str
+
+
+async def _build_guest(options: GuestBuildOptions, streams: Streams) -> int:
+    settings = read_fleet(options.fleet, streams.env)
+    model = model_of(settings, options.model)
+    plan = guest_plan(settings, model, memory_mib=options.memory_mib, cpus=options.cpus)
     guest = await asyncio.to_thread(_build, plan, streams, replacing=options.replace)
     if options.golden:
         await _golden(settings, model, guest, streams)
-    _say_built(guest, model, options, streams)
+    if options.json:
+        streams.say_json(_document(guest))
+        return 0
+    streams.say(f"built {guest.directory}: {_described(guest)}")
+    if Tier.SUSPENDED not in model.replica.park.ladder:
+        streams.say('next: put "suspended" into the model\'s ladder, before "cold"')
     return 0
-
-
-def _model(settings: FleetSettings, name: str | None) -> ModelSettings:
-    for model in settings.models:
-        if model.name == name or (name is None and len(settings.models) == 1):
-            return model
-    names = ", ".join(model.name for model in settings.models)
-    raise RequestFault(
-        ErrorCode.MODEL_NOT_FOUND,
-        f"which model? not {name}" if name else "which model?",
-        hint=f"the fleet has {names}",
-    )
 
 
 def _build(plan: GuestPlan, streams: Streams, *, replacing: bool) -> Guest:
@@ -111,16 +140,8 @@ async def _golden(settings: FleetSettings, model: ModelSettings, guest: Guest, s
             ) from error
 
 
-def _say_built(guest: Guest, model: ModelSettings, options: argparse.Namespace, streams: Streams) -> None:
-    if options.json:
-        streams.say_json(_as_json(guest))
-        return
-    streams.say(f"built {guest.directory}: {_described(guest)}")
-    if Tier.SUSPENDED not in model.replica.park.ladder:
-        streams.say('next: put "suspended" into the model\'s ladder, before "cold"')
-
-
-async def _list(settings: FleetSettings, options: argparse.Namespace, streams: Streams) -> int:
+async def _list(options: GuestListOptions, streams: Streams) -> int:
+    settings = read_fleet(options.fleet, streams.env)
     guests, stale = {}, {}
     for model in settings.models:
         try:
@@ -133,8 +154,8 @@ async def _list(settings: FleetSettings, options: argparse.Namespace, streams: S
     if guests:
         _, why = await prove_kvm(await find_hypervisor(), next(iter(guests.values())))
     if options.json:
-        listed = {name: {**_as_json(guest), "stale": stale.get(name, "")} for name, guest in guests.items()}
-        streams.say_json({"guests": listed, "execution": why})
+        listed = {str(name): _document(guest, stale.get(name, "")) for name, guest in guests.items()}
+        streams.say_json(GuestsDocument(guests=listed, execution=why))
         return 0
     for name, guest in guests.items():
         streams.say(f"{name}: {_described(guest)}")
@@ -145,24 +166,25 @@ async def _list(settings: FleetSettings, options: argparse.Namespace, streams: S
 
 
 def _described(guest: Guest) -> str:
-    size = (Path(guest.kernel).stat().st_size + Path(guest.initrd).stat().st_size) / 1e6
+    files = Path(guest.kernel).stat().st_size + Path(guest.initrd).stat().st_size
     golden = ", golden image" if _has_golden(guest) else ""
     return (
-        f"{guest.engine}, Linux {guest.facts.get('kernel', '?')}, {size:.0f} MB, "
+        f"{guest.engine}, Linux {guest.facts.get('kernel', '?')}, {size(files)}, "
         f"{guest.memory_mib} MiB of memory, {guest.cpus} processors{golden}"
     )
 
 
-def _as_json(guest: Guest) -> Mapping[str, object]:
-    return {
-        "directory": guest.directory,
-        "engine": guest.engine,
-        "memory_mib": guest.memory_mib,
-        "cpus": guest.cpus,
-        "digest": guest.digest,
-        "golden": _has_golden(guest),
-        "facts": dict(guest.facts),
-    }
+def _document(guest: Guest, stale: str = "") -> GuestDocument:
+    return GuestDocument(
+        directory=guest.directory,
+        engine=guest.engine,
+        memory_mib=guest.memory_mib,
+        cpus=guest.cpus,
+        digest=guest.digest,
+        golden=_has_golden(guest),
+        facts=dict(guest.facts),
+        stale=stale,
+    )
 
 
 def _has_golden(guest: Guest) -> bool:
@@ -174,10 +196,10 @@ def _cache(env: Mapping[str, str]) -> Path:
     return Path(home, "poorwill", "guest")
 
 
-VERB = Verb(
-    name="guest",
-    help="build the virtual machine that a model is suspended in",
-    options=_options,
-    run=_run,
+VERB = verb_family(
+    {
+        "build": ("build a model's guest", new_verb(GuestBuildOptions, _build_guest)),
+        "list": ("list the guests, and say whether KVM works", new_verb(GuestListOptions, _list)),
+    },
     epilog="example: poorwill guest build llama-8b --golden",
 )

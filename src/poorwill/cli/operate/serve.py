@@ -1,31 +1,38 @@
 """`poorwill serve`: the gateway and the controller in one process, until it is told to stop."""
 
-import argparse
 import asyncio
 import gc
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
-from poorwill.cli.parsing.target import add_fleet_option, read_fleet
-from poorwill.cli.parsing.verb import Streams, Verb
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument
+from poorwill.cli.parsing.options import Option
+from poorwill.cli.parsing.settings import read_fleet
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.verb import new_verb
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.serving import serving_fleet
 from poorwill.core.settings import Address, FleetSettings
 from poorwill.telemetry.log import StreamLog
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
-    add_fleet_option(parser, positional=True)
-    parser.add_argument("--host", help="bind the inference listener here instead")
-    parser.add_argument(
-        "--port", type=int, help="the inference listener's port; 0 takes a free one and prints it"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """What `poorwill serve` is told."""
+
+    fleet: FleetArgument = DEFAULT_FILE
+    host: Annotated[str | None, Option("bind the inference listener here instead")] = None
+    port: Annotated[int | None, Option("the inference listener's port; 0 takes a free one and prints it")] = (
+        None
     )
-    parser.add_argument("--admin-port", type=int, help="the admin listener's port; 0 likewise")
-    parser.add_argument(
-        "--log-level", choices=["info", "warning", "error"], default="info", help="what to log"
-    )
+    admin_port: Annotated[int | None, Option("the admin listener's port; 0 likewise")] = None
+    log_level: Annotated[
+        Literal["info", "warning", "error"],
+        Option("what to log (default: info)"),
+    ] = "info"
 
 
-def _overridden(settings: FleetSettings, options: argparse.Namespace) -> FleetSettings:
+def _overridden(settings: FleetSettings, options: ServeOptions) -> FleetSettings:
     (host, port), admin = settings.gateway.listen, settings.gateway.admin
     if options.host is not None:
         host = options.host
@@ -36,8 +43,8 @@ def _overridden(settings: FleetSettings, options: argparse.Namespace) -> FleetSe
     return replace(settings, gateway=replace(settings.gateway, listen=Address(host, port), admin=admin))
 
 
-async def _run(options: argparse.Namespace, streams: Streams) -> int:
-    settings = _overridden(read_fleet(options, streams, machine=True), options)
+async def _run(options: ServeOptions, streams: Streams) -> int:
+    settings = _overridden(read_fleet(options.fleet, streams.env, machine=True), options)
     log = StreamLog(stream=streams.stderr, level=options.log_level, clock=SystemClock.started())
     try:
         async with serving_fleet(settings, env=streams.env, log=log) as serving:
@@ -57,12 +64,10 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     return 0
 
 
-VERB = Verb(
-    name="serve",
-    help="serve a fleet: the gateway and the controller in one process",
-    options=_options,
-    run=_run,
-    epilog="SIGTERM and Ctrl-C stop it gracefully: no new requests, what is held fails with a clear error,\n"
-    "what runs finishes, then replicas are parked, left or stopped as [fleet] on_exit says, within\n"
-    "exit_s. A second signal ends it at once; the next start picks up what is there.",
+VERB = new_verb(
+    ServeOptions,
+    _run,
+    epilog="SIGTERM and Ctrl-C stop it gracefully: new requests are refused, held ones fail with a clear\n"
+    "error, running ones finish; then replicas are parked, left or stopped as [fleet] on_exit says,\n"
+    "within exit_s. A second signal ends it at once; the next start takes over what still runs.",
 )

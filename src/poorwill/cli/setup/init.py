@@ -3,40 +3,61 @@
 Writes into one directory, never over a file that exists.
 """
 
-import argparse
 import os
 import re
 import shlex
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
 
-from poorwill.cli.parsing.verb import Streams, Verb
+from msgspec import Struct
+
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, JsonOption
+from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.verb import new_verb
 from poorwill.config import MODEL_NAME
 from poorwill.core.errors import ErrorCode, OperatorFault
 
-FILE = "fleet.toml"
 RANDOM_NAME = "random-5m"
 _RANDOM_CONTEXT = 2048
 _OWN_CONTEXT = 4096
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dir", nargs="?", default=".", metavar="DIR", help="where to write it (default: here)"
-    )
-    parser.add_argument(
-        "--model",
-        metavar="PATH",
-        help="your own GGUF file; without it a small random model is made, which talks nonsense but "
-        "serves, parks and wakes like any other",
-    )
-    parser.add_argument("--name", help="what clients write in model= (default: from the file's name)")
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitOptions:
+    """What `poorwill init` is told."""
+
+    directory: Annotated[
+        str,
+        Option("where to write it (default: here)", metavar="DIR", argument=True, offers=Offer.FILES),
+    ] = "."
+    model: Annotated[
+        str | None,
+        Option(
+            "your own GGUF file; without it a small random model is made, which talks nonsense but "
+            "serves, parks and wakes like any other",
+            metavar="PATH",
+            offers=Offer.FILES,
+        ),
+    ] = None
+    name: Annotated[str | None, Option("what clients write in model= (default: from the file's name)")] = None
+    json: JsonOption = False
 
 
-async def _run(options: argparse.Namespace, streams: Streams) -> int:
-    directory = Path(options.dir)
-    target = directory / FILE
+class InitDocument(Struct, frozen=True, kw_only=True):
+    """A fleet that was written; `made`: its model is a random one that was made for it."""
+
+    file: str
+    name: str
+    model: str
+    made: bool
+
+
+async def _run(options: InitOptions, streams: Streams) -> int:
+    directory = Path(options.directory)
+    target = directory / DEFAULT_FILE
     if target.exists():
         raise OperatorFault(
             ErrorCode.IN_USE,
@@ -52,12 +73,12 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
         )
     model = _write(target, own, name)
     if options.json:
-        streams.say_json({"file": str(target), "name": name, "model": str(model), "made": not own})
+        streams.say_json(InitDocument(file=str(target), name=name, model=str(model), made=not own))
         return 0
     streams.say(f"wrote {target}")
     if not own:
         streams.say(f"made {model}, a random model to try things with; --model PATH takes your own")
-    streams.say(f"next: poorwill serve {shlex.quote(options.dir)}")
+    streams.say(f"next: poorwill serve {shlex.quote(options.directory)}")
     return 0
 
 
@@ -119,11 +140,9 @@ def _as_written(model: Path, directory: Path) -> str:
     return whole if relative.startswith("..") else relative
 
 
-VERB = Verb(
-    name="init",
-    help="write an example fleet.toml, with comments, ready to serve",
-    options=_options,
-    run=_run,
+VERB = new_verb(
+    InitOptions,
+    _run,
     epilog="""\
 examples:
   poorwill init                                  a fleet here, with a small random model

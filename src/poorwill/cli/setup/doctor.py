@@ -4,17 +4,25 @@ Every tier is really used on a tiny process; a fleet's rented machines are only 
 is named with the reason and what would mend it. `--sweep` compares what exists with what the ledger owns.
 """
 
-import argparse
 import asyncio
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from poorwill.cli.anatomy.as_json import speed_json
+from msgspec import Struct
+
+from poorwill.cli.anatomy.documents import StorageDocument, storage_document
 from poorwill.cli.anatomy.waterfall import how_measured
-from poorwill.cli.parsing.target import add_fleet_option, add_json_option, fleet_path, read_fleet
-from poorwill.cli.parsing.verb import Streams, Verb
+from poorwill.cli.parsing.exit_status import FINDING
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, JsonOption, fleet_path
+from poorwill.cli.parsing.options import Option
+from poorwill.cli.parsing.settings import read_fleet
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.verb import new_verb
 from poorwill.compose.clock import SystemClock
+from poorwill.core.format import size
 from poorwill.core.launch import Parked, Running
 from poorwill.core.ports.driver import Found
 from poorwill.core.settings import FleetSettings
@@ -31,28 +39,69 @@ from poorwill.tiers.frozen.proof import prove_frozen
 from poorwill.tiers.proof import Proof, prove_cold
 from poorwill.tiers.snapshots.store import SnapshotStore, store_root
 
-FINDING = 1
-"""Exit status where something was found that should be mended."""
-
 _BETTER = (Tier.FROZEN, Tier.SUSPENDED, Tier.HIBERNATED)
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
-    add_fleet_option(parser, positional=True)
-    add_json_option(parser)
-    parser.add_argument(
-        "--install-criu",
-        action="store_true",
-        help="install a CRIU of poorwill's own (Debian sid's, with its libraries) into a private prefix",
-    )
-    parser.add_argument(
-        "--sweep",
-        action="store_true",
-        help="compare the fleet's processes, snapshots and rented machines with its ledger; changes nothing",
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorOptions:
+    """What `poorwill doctor` is told."""
+
+    fleet: FleetArgument = DEFAULT_FILE
+    json: JsonOption = False
+    install_criu: Annotated[
+        bool,
+        Option("install a CRIU of poorwill's own (Debian sid's, with its libraries) into a private prefix"),
+    ] = False
+    sweep: Annotated[
+        bool,
+        Option(
+            "compare the fleet's processes, snapshots and rented machines with its ledger; changes nothing"
+        ),
+    ] = False
 
 
-async def _run(options: argparse.Namespace, streams: Streams) -> int:
+class ProofDocument(Struct, frozen=True, kw_only=True):
+    """Whether a tier works here; null: it was not tried."""
+
+    tier: Tier
+    works: bool | None
+    why: str
+    mend: str
+    caution: str
+
+
+class DoctorDocument(Struct, frozen=True, kw_only=True):
+    """What this machine can do."""
+
+    tiers: tuple[ProofDocument, ...]
+    storage: StorageDocument | None
+
+
+class OrphanDocument(Struct, frozen=True, kw_only=True):
+    """Something that exists and that the ledger does not own."""
+
+    replica: str
+    generation: int
+    tier: Tier | None
+    what: str
+    image_bytes: int
+
+
+class MissingDocument(Struct, frozen=True, kw_only=True):
+    """Something that the ledger owns and that does not exist."""
+
+    replica: str
+    was: str
+
+
+class SweepDocument(Struct, frozen=True, kw_only=True):
+    """What exists, compared with the ledger."""
+
+    orphans: tuple[OrphanDocument, ...]
+    missing: tuple[MissingDocument, ...]
+
+
+async def _run(options: DoctorOptions, streams: Streams) -> int:
     if options.sweep:
         return await _sweep(options, streams)
     if options.install_criu:
@@ -62,8 +111,8 @@ async def _run(options: argparse.Namespace, streams: Streams) -> int:
     proofs = await _prove(fleet, streams)
     speed = await asyncio.to_thread(_measured_anew, fleet, streams) if fleet else None
     if options.json:
-        tiers = [_proof_json(proof) for proof in proofs]
-        streams.say_json({"tiers": tiers, "storage": speed_json(speed)})
+        tiers = tuple(map(_proof_document, proofs))
+        streams.say_json(DoctorDocument(tiers=tiers, storage=storage_document(speed)))
     else:
         for proof in proofs:
             _print_proof(proof, streams)
@@ -109,22 +158,23 @@ def _measured_anew(fleet: FleetSettings, streams: Streams) -> StorageSpeed | Non
 def _storage(speed: StorageSpeed | None) -> str:
     if speed is None:
         return "not measured: the fleet names no model file that can be read and is large enough"
-    return f"{speed.bytes_s / 1e9:.2f} GB/s, measured on {speed.path} ({how_measured(speed)})"
+    return f"{size(speed.bytes_s)}/s, measured on {speed.path} ({how_measured(speed)})"
 
 
-def _fleet(options: argparse.Namespace, streams: Streams) -> FleetSettings | None:
+def _fleet(options: DoctorOptions, streams: Streams) -> FleetSettings | None:
     """Return the fleet's configuration where there is one: the doctor also works without."""
-    return read_fleet(options, streams) if Path(fleet_path(options)).exists() else None
+    known = Path(fleet_path(options.fleet)).exists()
+    return read_fleet(options.fleet, streams.env) if known else None
 
 
-def _proof_json(proof: Proof) -> dict[str, object]:
-    return {
-        "tier": proof.tier,
-        "works": proof.works if proof.tried else None,
-        "why": proof.why,
-        "mend": proof.mend,
-        "caution": proof.caution,
-    }
+def _proof_document(proof: Proof) -> ProofDocument:
+    return ProofDocument(
+        tier=proof.tier,
+        works=proof.works if proof.tried else None,
+        why=proof.why,
+        mend=proof.mend,
+        caution=proof.caution,
+    )
 
 
 def _print_proof(proof: Proof, streams: Streams) -> None:
@@ -137,10 +187,10 @@ def _print_proof(proof: Proof, streams: Streams) -> None:
         streams.say(f"{'':<21} caution: {proof.caution}")
 
 
-async def _sweep(options: argparse.Namespace, streams: Streams) -> int:
+async def _sweep(options: DoctorOptions, streams: Streams) -> int:
     from poorwill.compose.paths import ledger_path
 
-    settings = read_fleet(options, streams)
+    settings = read_fleet(options.fleet, streams.env)
     found = await _inventory(settings, streams)
     with reading(ledger_path(settings)) as db:
         known = recovered(db).replicas
@@ -155,7 +205,7 @@ async def _sweep(options: argparse.Namespace, streams: Streams) -> int:
     ]
     sweep = compare(found, owned)
     if options.json:
-        streams.say_json(_sweep_json(sweep))
+        streams.say_json(_sweep_document(sweep))
     else:
         _print_sweep(sweep, len(found), streams)
     return FINDING if sweep.orphans or sweep.missing else 0
@@ -176,26 +226,26 @@ async def _inventory(settings: FleetSettings, streams: Streams) -> Sequence[Foun
     return found
 
 
-def _sweep_json(sweep: Sweep) -> dict[str, object]:
-    return {
-        "orphans": [
-            {
-                "replica": found.replica,
-                "generation": found.generation,
-                "tier": found.tier,
-                "what": found.what,
-                "image_bytes": found.image_bytes,
-            }
+def _sweep_document(sweep: Sweep) -> SweepDocument:
+    return SweepDocument(
+        orphans=tuple(
+            OrphanDocument(
+                replica=found.replica,
+                generation=found.generation,
+                tier=found.tier,
+                what=found.what,
+                image_bytes=found.image_bytes,
+            )
             for found in sweep.orphans
-        ],
-        "missing": [{"replica": owned.replica, "was": _was(owned)} for owned in sweep.missing],
-    }
+        ),
+        missing=tuple(MissingDocument(replica=owned.replica, was=_was(owned)) for owned in sweep.missing),
+    )
 
 
 def _print_sweep(sweep: Sweep, count: int, streams: Streams) -> None:
     for found in sweep.orphans:
-        size = f", {found.image_bytes / 1e6:.0f} MB" if found.image_bytes else ""
-        streams.say(f"orphan   {found.replica}: {found.what}{size}")
+        image = f", {size(found.image_bytes)}" if found.image_bytes else ""
+        streams.say(f"orphan   {found.replica}: {found.what}{image}")
     for owned in sweep.missing:
         streams.say(f"missing  {owned.replica}: {_was(owned)}")
     if not sweep.orphans and not sweep.missing:
@@ -208,11 +258,9 @@ def _was(owned: Owned) -> str:
     return f"parked {owned.parked.tier}: {owned.parked.where()}" if owned.parked else "nothing"
 
 
-VERB = Verb(
-    name="doctor",
-    help="prove which tiers of parking work here, install CRIU, look for orphans",
-    options=_options,
-    run=_run,
+VERB = new_verb(
+    DoctorOptions,
+    _run,
     epilog="With a fleet it also measures the storage that holds the weights, for floors and predictions.\n"
     "Exit status 1: no tier works but cold, a rented machine is out of reach, or the sweep found something.\n"
     "docs/parking.md explains the tiers and what each needs.",

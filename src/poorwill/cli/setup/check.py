@@ -1,60 +1,90 @@
 """`poorwill check`: everything that is wrong with a `fleet.toml`, and what it says where nothing is."""
 
-import argparse
 import os.path
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import Annotated
 
-from poorwill.cli.parsing.target import add_fleet_option, add_json_option, fleet_path, read_fleet
-from poorwill.cli.parsing.verb import EXIT_STATUS, Streams, Verb
+from msgspec import Struct, structs
+
+from poorwill.cli.parsing.exit_status import EXIT_STATUS
+from poorwill.cli.parsing.failure import ProblemDocument, problem_documents
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, JsonOption, fleet_path
+from poorwill.cli.parsing.options import Option
+from poorwill.cli.parsing.settings import read_fleet
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.verb import new_verb
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.paths import ledger_path
 from poorwill.config import lines_of
 from poorwill.config.machine_checks import taken_ports
 from poorwill.config.manual import document, schema
 from poorwill.config.rules.advice import advice
 from poorwill.config.rules.break_even import short_idles
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
+from poorwill.core.format import counted, duration
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.gateway.keys import listener_problems
 from poorwill.ledger.history.recovery import Recovered, recovered
 from poorwill.ledger.keys import list_keys
-from poorwill.ledger.schema import LEDGER_FILE, reading
+from poorwill.ledger.schema import reading
 from poorwill.policies import TierCosts
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
-    add_fleet_option(parser, positional=True)
-    parser.add_argument(
-        "--ports", action="store_true", help="also try whether the configured ports are free now"
-    )
-    add_json_option(parser)
-    parser.add_argument(
-        "--schema",
-        action="store_true",
-        help="print the JSON Schema of fleet.toml for editors, and stop",
-    )
-    parser.add_argument(
-        "--manual", action="store_true", help="print the manual of every key (Markdown), and stop"
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOptions:
+    """What `poorwill check` is told."""
+
+    fleet: FleetArgument = DEFAULT_FILE
+    ports: Annotated[bool, Option("also try whether the configured ports are free now")] = False
+    json: JsonOption = False
+    schema: Annotated[bool, Option("print the JSON Schema of fleet.toml for editors, and stop")] = False
+    manual: Annotated[bool, Option("print the manual of every key (Markdown), and stop")] = False
 
 
-async def _run(options: argparse.Namespace, streams: Streams) -> int:
+class CheckedModel(Struct, frozen=True, kw_only=True):
+    """A model of the fleet."""
+
+    name: str
+    engine: str
+    path: str
+    machine: str
+    ladder: tuple[Tier, ...]
+    policy: str
+    wake_budget_s: float
+    bridge: str | None
+
+
+class CheckDocument(Struct, frozen=True, kw_only=True):
+    """What is wrong with a configuration, and what it says as far as it can be read."""
+
+    ok: bool
+    file: str
+    problems: tuple[ProblemDocument, ...]
+    warnings: tuple[ProblemDocument, ...] = ()
+    directory: str | None = None
+    listen: str | None = None
+    admin: str | None = None
+    models: tuple[CheckedModel, ...] = ()
+
+
+async def _run(options: CheckOptions, streams: Streams) -> int:
     if options.schema:
         streams.say_json(schema())
         return 0
     if options.manual:
         streams.stdout.write(document())
         return 0
-    source = fleet_path(options)
+    source = fleet_path(options.fleet)
     try:
-        fleet = read_fleet(options, streams, machine=True)
+        fleet = read_fleet(options.fleet, streams.env, machine=True)
         problems, warnings = _judge(fleet, source, ports=options.ports)
         warnings = [*warnings, *_engines(fleet, streams.env)]
     except ConfigFault as fault:
         fleet, problems, warnings = None, fault.problems, ()
     if options.json:
-        streams.say_json(_as_json(source, fleet, problems, warnings))
+        streams.say_json(_document(source, fleet, problems, warnings))
     else:
         _print_problems(source, problems, streams)
         if fleet is not None and not problems:
@@ -69,8 +99,7 @@ def _print_problems(source: str, problems: Sequence[Problem], streams: Streams) 
         if problem.hint:
             streams.say(f"    hint: {problem.hint}")
     if problems:
-        count = len(problems)
-        streams.say(f"{source}: {count} problem{'s' if count != 1 else ''}")
+        streams.say(f"{source}: {counted(len(problems), 'problem')}")
 
 
 def _print_fleet(source: str, fleet: FleetSettings, warnings: Sequence[Problem], streams: Streams) -> None:
@@ -89,14 +118,14 @@ def _print_fleet(source: str, fleet: FleetSettings, warnings: Sequence[Problem],
 
 def _summary(model: ModelSettings) -> str:
     wake, policy = model.replica.wake, model.policy
-    idle = f" {policy.idle_us / SECOND_US:g} s" if policy.idle_us is not None else ""
+    idle = f" {duration(policy.idle_us)}" if policy.idle_us is not None else ""
     ladder = " > ".join(model.replica.park.ladder)
     on = f" on {model.cloud.named}" if model.cloud is not None else ""
     floor = ", floor" if model.floor.always or model.floor.windows else ""
     bridge = f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
     return (
         f"{model.name}: {model.engine.kind}{on}, ladder {ladder}, policy {policy.name}{idle}{floor}, "
-        f"wake budget {wake.budget_us / SECOND_US:g} s{bridge}"
+        f"wake budget {duration(wake.budget_us)}{bridge}"
     )
 
 
@@ -110,7 +139,7 @@ class _Remembered:
 
 
 def _remembered(fleet: FleetSettings) -> _Remembered:
-    path = os.path.join(fleet.directory, LEDGER_FILE)
+    path = ledger_path(fleet)
     if not os.path.exists(path):
         return _Remembered()
     try:
@@ -186,46 +215,41 @@ def _unknown_keys(fleet: FleetSettings, names: Sequence[str]) -> Sequence[Proble
     ]
 
 
-def _as_json(
+def _document(
     source: str,
     fleet: FleetSettings | None,
     problems: Sequence[Problem],
     warnings: Sequence[Problem],
-) -> dict[str, object]:
-    answer: dict[str, object] = {
-        "ok": not problems,
-        "file": source,
-        "problems": [asdict(problem) for problem in problems],
-    }
+) -> CheckDocument:
+    found = CheckDocument(ok=not problems, file=source, problems=problem_documents(problems))
     if fleet is None:
-        return answer
+        return found
     gateway = fleet.gateway
-    return answer | {
-        "warnings": [asdict(warning) for warning in warnings],
-        "directory": fleet.directory,
-        "listen": f"{gateway.listen}",
-        "admin": f"{gateway.admin}",
-        "models": [
-            {
-                "name": model.name,
-                "engine": model.engine.kind,
-                "path": model.engine.path,
-                "machine": model.cloud.named if model.cloud is not None else "",
-                "ladder": list(model.replica.park.ladder),
-                "policy": model.policy.name,
-                "wake_budget_s": model.replica.wake.budget_us / SECOND_US,
-                "bridge": model.hosted.name if model.hosted and model.hosted.bridge else None,
-            }
+    return structs.replace(
+        found,
+        warnings=problem_documents(warnings),
+        directory=fleet.directory,
+        listen=str(gateway.listen),
+        admin=str(gateway.admin),
+        models=tuple(
+            CheckedModel(
+                name=model.name,
+                engine=model.engine.kind,
+                path=model.engine.path,
+                machine=model.cloud.named if model.cloud is not None else "",
+                ladder=model.replica.park.ladder,
+                policy=model.policy.name,
+                wake_budget_s=model.replica.wake.budget_us / SECOND_US,
+                bridge=model.hosted.name if model.hosted and model.hosted.bridge else None,
+            )
             for model in fleet.models
-        ],
-    }
+        ),
+    )
 
 
-VERB = Verb(
-    name="check",
-    help="list everything that is wrong with a fleet.toml, with line and hint",
-    options=_options,
-    run=_run,
+VERB = new_verb(
+    CheckOptions,
+    _run,
     epilog="""\
 exit status: 0 nothing is wrong, 2 there are problems; warnings do not count.
 

@@ -1,0 +1,260 @@
+"""`poorwill bill`: what the time cost, why, for whom, and how it compares.
+
+One verb, one question at a time: the bill itself, a second explained, a customer's statement, the FOCUS
+export, an invoice reconciled, two periods compared. Each is computed in `poorwill.ledger`; this file reads
+the options and prints.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Annotated
+
+from poorwill.cli.parsing.exit_status import FINDING
+from poorwill.cli.parsing.fleet import JsonOption
+from poorwill.cli.parsing.ledger import LedgerArguments, PeriodOptions
+from poorwill.cli.parsing.options import Group, Offer, Option
+from poorwill.cli.parsing.streams import Streams, existing_file
+from poorwill.cli.parsing.verb import new_verb
+from poorwill.compose.clock import SystemClock
+from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.settings import HostedSettings, SpendSettings
+from poorwill.ledger.bill import compare, explain, render, statement
+from poorwill.ledger.bill.bill import Axis, make_bill
+from poorwill.ledger.bill.items import last_instant
+from poorwill.ledger.bill.usage import Use
+from poorwill.ledger.dates import Period, instant, month_of, period
+from poorwill.ledger.history.spending import look_at
+from poorwill.ledger.invoices import reconcile
+from poorwill.ledger.invoices.focus import VERSION, write_focus
+from poorwill.ledger.invoices.reading import read_invoice
+from poorwill.ledger.schema import reading
+
+DEFAULT_AXES = "model,cause"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What the bill is asked; nothing given: the bill itself."""
+
+    by: Annotated[
+        str | None,
+        Option(
+            f"any of {','.join(Axis)}, comma-separated (default: {DEFAULT_AXES})",
+            metavar="AXES",
+        ),
+    ] = None
+    explain: Annotated[str | None, Option("why a second was paid", metavar="MODEL", offers=Offer.MODELS)] = (
+        None
+    )
+    at: Annotated[str | None, Option("the second to explain (default: the last)", metavar="TIME")] = None
+    invoice: Annotated[
+        str | None, Option("a statement for one key, as Markdown", metavar="KEY", offers=Offer.KEYS)
+    ] = None
+    html: Annotated[bool, Option("with --invoice: as an HTML page")] = False
+    focus: Annotated[bool, Option(f"FinOps FOCUS {VERSION} as CSV; with --by key too")] = False
+    reconcile: Annotated[
+        str | None,
+        Option("match a provider's invoice with the ledger", metavar="CSV", offers=Offer.FILES),
+    ] = None
+    resource: Annotated[
+        tuple[str, ...],
+        Option(
+            "with --reconcile: the provider's name of a replica or model; repeatable",
+            metavar="THEIRS=OURS",
+            repeats=True,
+        ),
+    ] = ()
+    compare: Annotated[
+        tuple[str, ...],
+        Option(
+            "why period THIS cost more than LAST",
+            metavar="PERIOD",
+            nargs=2,
+            offers=Offer.PERIODS,
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillOptions:
+    """What `poorwill bill` is told."""
+
+    ledger: LedgerArguments = field(default_factory=LedgerArguments)
+    when: Annotated[PeriodOptions, Group("period (UTC; default: the ledger's last month)")] = field(
+        default_factory=PeriodOptions
+    )
+    what: Annotated[Question, Group("what to show")] = field(default_factory=Question)
+    json: JsonOption = False
+    csv: Annotated[bool, Option("print the lines as CSV")] = False
+
+
+async def _run(options: BillOptions, streams: Streams) -> int:
+    work = _choose(options)
+    with reading(options.ledger.path(streams.env)) as db:
+        return await asyncio.to_thread(work, db, options, streams)
+
+
+Work = Callable[[sqlite3.Connection, BillOptions, Streams], int]
+
+
+def _choose(options: BillOptions) -> Work:
+    """Return what is asked for. Raises RequestFault if that is more than one thing, or makes no sense."""
+    what = options.what
+    asked: list[tuple[str, Work]] = [
+        (name, work)
+        for name, work, wanted in (
+            ("--explain", _explain, what.explain is not None),
+            ("--invoice", _statement, what.invoice is not None),
+            ("--focus", _focus, what.focus),
+            ("--reconcile", _reconcile, what.reconcile is not None),
+            ("--compare", _compare, what.compare),
+        )
+        if wanted
+    ]
+    if len(asked) > 1:
+        names = " and ".join(name for name, _ in asked)
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"{names} are different questions")
+    question, work = asked[0] if asked else ("", _bill)
+    _must_fit(options, question)
+    return work
+
+
+def _must_fit(options: BillOptions, question: str) -> None:
+    """Raise RequestFault for an option that means nothing to this question and would be ignored."""
+    what = options.what
+    for option, given, questions in (
+        ("--at", what.at is not None, ("--explain",)),
+        ("--html", what.html, ("--invoice",)),
+        ("--resource", what.resource, ("--reconcile",)),
+        ("--json", options.json, ("", "--explain", "--reconcile", "--compare")),
+        ("--csv", options.csv, ("", "--focus")),
+        ("--by", what.by is not None, ("", "--focus", "--invoice")),
+        *((name, True, ("", "--invoice", "--focus", "--reconcile")) for name in options.when.given),
+    ):
+        if given and question not in questions:
+            with_what = " or ".join(one or "the bill itself" for one in questions)
+            raise RequestFault(
+                ErrorCode.INVALID_REQUEST,
+                f"{option} does not go with {question or 'the bill itself'}",
+                hint=f"it goes with {with_what}",
+            )
+    if options.json and options.csv:
+        raise RequestFault(ErrorCode.INVALID_REQUEST, "--json and --csv are different forms")
+
+
+def _bill(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
+    settings = options.ledger.settings(streams.env)
+    models = settings.models if settings else ()
+    hosted = {str(model.name): model.hosted for model in models if model.hosted}
+    bill = make_bill(db, _period(db, options), _axes(options), hosted=hosted, price=hosted_price)
+    spend = settings.spend if settings else SpendSettings()
+    verdict = look_at(db, spend, now_us=last_instant(db), settled={})
+    if options.json:
+        limits = [limit.document(verdict.at_us) for limit in verdict.limits]
+        streams.say_json({**render.as_json(bill), "limits": limits})
+    elif options.csv:
+        render.as_csv(bill, streams.stdout)
+    else:
+        streams.say(*render.as_text(bill))
+        if verdict.limits:
+            streams.say("", *render.limits_text(verdict))
+    return 0
+
+
+def hosted_price(hosted: HostedSettings, use: Use) -> int | None:
+    """Return what the hosted API would have charged for a day's tokens, at that day's price."""
+    from poorwill.planner.alternatives.hosted import EPOCH, offer_of  # numpy is slow to import
+
+    try:
+        offer = offer_of(hosted)
+    except RequestFault:
+        return None
+    noon = EPOCH + timedelta(days=use.day, hours=12)
+    quote = offer.quote(noon, use.tokens_in // max(use.requests, 1))
+    return quote.nusd(use.tokens_in, use.tokens_out)
+
+
+def _explain(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
+    at_us = last_instant(db) - 1 if options.what.at is None else instant(options.what.at)
+    now_us = SystemClock.started().now_us()
+    found = explain.explain(db, options.what.explain or "", at_us, now_us=now_us)
+    if options.json:
+        streams.say_json([explain.as_json(one) for one in found])
+    else:
+        for one in found:
+            streams.say(*explain.as_text(one))
+    return 0
+
+
+def _statement(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
+    found = statement.statement(db, _period(db, options), options.what.invoice or "")
+    streams.stdout.write(statement.as_html(found) if options.what.html else statement.as_markdown(found))
+    return 0
+
+
+def _focus(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
+    by_key = options.what.by is not None and Axis.KEY in _axes(options)
+    write_focus(db, _period(db, options), streams.stdout, by_key=by_key)
+    return 0
+
+
+def _reconcile(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
+    """Print the reconciliation; exit 1 where something is unexplained or on one side only."""
+    path = options.what.reconcile or ""
+    charges = read_invoice(existing_file(path), source=path)
+    found = reconcile.reconcile(
+        db,
+        charges,
+        names=_names(options.what.resource),
+        period=_period(db, options) if options.when.given else None,
+    )
+    if options.json:
+        streams.say_json(reconcile.as_json(found))
+    else:
+        streams.say(*reconcile.as_text(found))
+    return FINDING if reconcile.OPEN_REASONS & found.reasons().keys() else 0
+
+
+def _names(pairs: Sequence[str]) -> dict[str, str]:
+    bad = [pair for pair in pairs if "=" not in pair]
+    if bad:
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"--resource {bad[0]}: write it as THEIRS=OURS")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _compare(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
+    this, last = (period(text) for text in options.what.compare)
+    found = compare.compare(db, this, last)
+    if options.json:
+        streams.say_json(compare.as_json(found))
+    else:
+        streams.say(*compare.as_text(found))
+    return 0
+
+
+def _period(db: sqlite3.Connection, options: BillOptions) -> Period:
+    last_us = last_instant(db)
+    return options.when.asked(last_us=last_us) or month_of(max(last_us - 1, 0))
+
+
+def _axes(options: BillOptions) -> list[Axis]:
+    asked = DEFAULT_AXES if options.what.by is None else options.what.by
+    names = [name.strip() for name in asked.split(",")]
+    unknown = [name for name in names if name not in list(Axis)]
+    if unknown:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"--by: no axis {', '.join(map(repr, unknown))}",
+            hint=f"any of {', '.join(Axis)}",
+        )
+    return [Axis(name) for name in dict.fromkeys(names)]
+
+
+VERB = new_verb(
+    BillOptions,
+    _run,
+    epilog="The lines sum to the total, and days sum to the month, to the last nano-dollar.",
+)

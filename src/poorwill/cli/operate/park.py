@@ -1,0 +1,46 @@
+"""`poorwill park MODEL`: park a model now instead of after its linger."""
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import quote
+
+from poorwill.cli.operate.answers import ParkedDocument
+from poorwill.cli.parsing.admin import ask
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption, ModelArgument
+from poorwill.cli.parsing.options import Option
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.verb import new_verb
+from poorwill.core.words import Tier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkOptions:
+    """What `poorwill park` is told."""
+
+    model: ModelArgument
+    tier: Annotated[Tier | None, Option("how deep (default: the first tier of the model's ladder)")] = None
+    fleet: FleetOption = DEFAULT_FILE
+    json: JsonOption = False
+
+
+async def _run(options: ParkOptions, streams: Streams) -> int:
+    streams.show_progress(f"parking {options.model} ...")
+    query = f"?tier={options.tier}" if options.tier else ""
+    path = f"/models/{quote(options.model, safe='/')}/park{query}"
+    answer = await ask(options.fleet, streams.env, "POST", path, ParkedDocument, timeout_s=None)
+    streams.show_progress("")
+    if options.json:
+        streams.say_json(answer)
+        return 0
+    streams.say(f"{options.model} is parked" + (f": {answer.tier}" if answer.tier else ""))
+    if answer.why:
+        streams.tell(f"  not {options.tier}: {answer.why}")
+    return 0
+
+
+VERB = new_verb(
+    ParkOptions,
+    _run,
+    epilog="Requests in flight finish first, up to the model's drain_s. A request that arrives meanwhile\n"
+    "cancels the park (exit 7). Interrupting this command does not stop the park.",
+)

@@ -1,0 +1,118 @@
+"""`poorwill status`: what every replica does now, and whether the published wake interval is met."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from poorwill.cli.operate.answers import LimitNow, ReplicaNow, StatusDocument
+from poorwill.cli.parsing.admin import ask
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, JsonOption
+from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.verb import new_verb
+from poorwill.core.format import duration, table
+from poorwill.core.words import SECOND_US
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusOptions:
+    """What `poorwill status` is told."""
+
+    fleet: FleetArgument = DEFAULT_FILE
+    json: JsonOption = False
+
+
+async def _run(options: StatusOptions, streams: Streams) -> int:
+    answer = await ask(options.fleet, streams.env, "GET", "/status", StatusDocument)
+    if options.json:
+        streams.say_json(answer)
+    else:
+        streams.say(*status_lines(answer))
+    return 0
+
+
+def status_lines(answer: StatusDocument) -> list[str]:
+    """Return what `/status` answered as lines for people."""
+    replicas, now_us = answer.replicas, answer.now_us
+    lines = _table(replicas, now_us)
+    lines += [_last_error(replica, now_us) for replica in replicas if replica.last_error]
+    lines += [f"{replica.model}: {note}" for replica in replicas for note in replica.notes.values()]
+    lines += [f"{bridge.model}: {bridge.what}" for bridge in answer.bridges]
+    return [*lines, *_fleet_trouble(answer), *_limits(answer.limits)]
+
+
+def _table(replicas: Sequence[ReplicaNow], now_us: int) -> list[str]:
+    rows = [("MODEL", "STATE", "SINCE", "IN FLIGHT", "HELD", "WAKE p50", "p95", "max", "BUDGET")]
+    for replica in replicas:
+        wake = replica.wake
+        rows.append(
+            (
+                replica.model,
+                _state(replica, now_us),
+                _seconds(replica.since_s),
+                str(replica.in_flight),
+                str(replica.held),
+                _seconds(wake.p50_s),
+                _seconds(wake.p95_s),
+                _seconds(wake.max_s),
+                _seconds(wake.budget_s) + (" MISSED" if wake.over_budget else ""),
+            )
+        )
+    return table(rows)
+
+
+def _state(replica: ReplicaNow, now_us: int) -> str:
+    state = replica.state + (f" {replica.tier}" if replica.tier else "")
+    if replica.phase is not None:
+        left_us = replica.ready_in_us
+        ready = "" if left_us is None else f", ready in about {duration(_whole_s(left_us))}"
+        return f"{state} ({replica.phase}{ready})"
+    if replica.parks_at_us is not None:
+        return f"{state} (parks in {duration(max(replica.parks_at_us - now_us, 0))})"
+    return state
+
+
+def _whole_s(left_us: int) -> int:
+    return max(round(left_us / SECOND_US), 1) * SECOND_US
+
+
+def _last_error(replica: ReplicaNow, now_us: int) -> str:
+    """Say what went wrong last and when, and, if wakes fail, how long none is tried."""
+    ago = duration(now_us - replica.last_error_us)
+    row = f", failed wake {replica.failures} in a row" if replica.failures > 1 else ""
+    retry_us = replica.retry_at_us
+    again = f" (the next wake may begin in {duration(retry_us - now_us)})" if retry_us else ""
+    return f"{replica.model}: {ago} ago{row}: {replica.last_error}{again}"
+
+
+def _fleet_trouble(answer: StatusDocument) -> list[str]:
+    """Say what keeps the fleet as a whole from waking or serving."""
+    lines = [] if answer.status == "ok" else [f"the fleet is {answer.status}: new requests are refused"]
+    if answer.ledger != "ok":
+        lines.append(
+            f"the ledger cannot be written: {answer.ledger}; until it can, nothing wakes or parks, new "
+            "requests get 503, and requests in flight finish"
+        )
+    return ["", *lines] if lines else []
+
+
+def _limits(limits: Sequence[LimitNow]) -> list[str]:
+    """Say how every spend limit stands; of one that stops requests, or soon will, also how it lifts."""
+    lines: list[str] = []
+    for limit in limits:
+        lines.append(f"{limit.standing}: {limit.what}")
+        if limit.to_lift:
+            left = duration(limit.lifts_in_s * SECOND_US)
+            lines.append(f"  lifts by itself at {limit.lifts}, in {left}; {limit.to_lift}")
+    return ["", "SPEND LIMITS", *lines] if lines else []
+
+
+def _seconds(seconds: float | None) -> str:
+    return duration(None if seconds is None else round(seconds * SECOND_US))
+
+
+VERB = new_verb(
+    StatusOptions,
+    _run,
+    epilog="WAKE is measured over the last real wakes; MISSED: at least one took longer than its budget.\n"
+    "SPEND LIMITS stand as of the last look, at most 10 s ago.\n"
+    "Exit 4 if no poorwill serves the fleet.",
+)

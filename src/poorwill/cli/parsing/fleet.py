@@ -1,0 +1,44 @@
+"""Which fleet a verb is about: the options that name it.
+
+Quick to import: `status` needs no more of a fleet than this.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from poorwill.cli.parsing.options import Offer, Option
+from poorwill.core.paths import absolute_path
+
+DEFAULT_FILE = "fleet.toml"
+
+_FLEET = "the fleet's directory, or its fleet.toml (default: ./fleet.toml)"
+FleetOption = Annotated[str, Option(_FLEET, metavar="FLEET", offers=Offer.FILES)]
+FleetArgument = Annotated[str, Option(_FLEET, metavar="FLEET", either=True, offers=Offer.FILES)]
+"""For verbs that are about nothing else: with or without `--fleet`."""
+JsonOption = Annotated[bool, Option("print one JSON document")]
+ModelArgument = Annotated[
+    str, Option("as clients name it", argument=True, metavar="MODEL", offers=Offer.MODELS)
+]
+
+
+def fleet_path(fleet: str) -> str:
+    """Return the path of a fleet's configuration file."""
+    return str(Path(fleet, DEFAULT_FILE) if os.path.isdir(fleet) else Path(fleet))
+
+
+def fleet_directory(fleet: str, env: Mapping[str, str]) -> Path | None:
+    """Return where a fleet keeps its state, by its file alone; None if that cannot be read off it.
+
+    The rest of the file may be faulty: a fleet that is being served can be asked all the same.
+    """
+    path = fleet_path(fleet)
+    base = os.path.dirname(os.path.abspath(path))
+    try:
+        with open(path, "rb") as file:
+            named = tomllib.load(file).get("fleet", {}).get("directory", ".")
+        return Path(absolute_path(named, base=base, home=env.get("HOME", "")))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None

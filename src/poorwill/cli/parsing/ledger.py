@@ -1,0 +1,79 @@
+"""Which ledger, and which period of it, a verb is about."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, FleetOption, fleet_path
+from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.settings import read_fleet
+from poorwill.compose.paths import ledger_path
+from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.settings import FleetSettings
+from poorwill.ledger.dates import Period, between, instant, period
+from poorwill.ledger.schema import LEDGER_FILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerOptions:
+    """A ledger, named by its fleet or by its own file."""
+
+    fleet: FleetOption = DEFAULT_FILE
+    ledger: Annotated[
+        str | None, Option("a ledger file, without its fleet", metavar="FILE", offers=Offer.FILES)
+    ] = None
+
+    def settings(self, env: Mapping[str, str]) -> FleetSettings | None:
+        """Return the fleet's settings; None if only a ledger was named, or lies here without a fleet."""
+        if self.ledger:
+            return None
+        unnamed = self.fleet == DEFAULT_FILE and not os.path.exists(fleet_path(self.fleet))
+        return None if unnamed and os.path.exists(LEDGER_FILE) else read_fleet(self.fleet, env)
+
+    def path(self, env: Mapping[str, str]) -> str:
+        """Return the ledger's path. Raises ConfigFault if the fleet cannot be read."""
+        if self.ledger:
+            return self.ledger
+        settings = self.settings(env)
+        return ledger_path(settings) if settings else LEDGER_FILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerArguments(LedgerOptions):
+    """The same for verbs that are about nothing else: the fleet with or without `--fleet`."""
+
+    fleet: FleetArgument = DEFAULT_FILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodOptions:
+    """A period of the ledger."""
+
+    period: Annotated[
+        str | None, Option("2026-11, 2026-11-24 or FROM..TO", metavar="P", offers=Offer.PERIODS)
+    ] = None
+    begin: Annotated[str | None, Option("from this instant on", flag="--from", metavar="TIME")] = None
+    end: Annotated[str | None, Option("up to this instant", flag="--to", metavar="TIME")] = None
+
+    @property
+    def given(self) -> list[str]:
+        """Return the options that say something."""
+        options = (("--period", self.period), ("--from", self.begin), ("--to", self.end))
+        return [name for name, value in options if value is not None]
+
+    def asked(self, *, last_us: int) -> Period | None:
+        """Return the period that was asked for, None if none was. Raises RequestFault.
+
+        `last_us` is the last instant the ledger knows of: where an open period ends.
+        """
+        if self.period is not None:
+            if len(self.given) > 1:
+                what = "give --period or --from and --to, not both"
+                raise RequestFault(ErrorCode.INVALID_REQUEST, what)
+            return period(self.period)
+        if not self.given:
+            return None
+        begin_us = instant(self.begin) if self.begin else 0
+        end_us = instant(self.end) if self.end else max(last_us, begin_us + 1)
+        return between(begin_us, end_us)

@@ -1,0 +1,1 @@
+"""Make a fleet, check it, and see what this machine can do."""
