@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from poorwill.core.entries import Alive, ParkEnded
 from poorwill.core.format import DAY_US
+from poorwill.core.pricing import RELEASED_CAUSES
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import HOUR_US, PARKED_CAUSES
 from poorwill.ledger.bill.bill import Axis, group, make_bill
 from poorwill.ledger.bill.explain import explain
 from poorwill.ledger.bill.items import items
-from poorwill.ledger.bill.pricing import NAMED_CHARGES, OFF_CAUSES
+from poorwill.ledger.bill.pricing import NAMED_CHARGES
 from poorwill.ledger.dates import Period
 from poorwill.ledger.rates import lives, rate_book, sync_rates
 from poorwill.ledger.schema import migrate
@@ -130,10 +131,10 @@ def test_what_the_provider_rounds_up_is_a_line_of_its_own(batches, configured):
             spans = spans_of(db, life.id)
             begin = None
             for number, (began, ended, cause, tier, _) in enumerate(spans):
-                on = cause not in OFF_CAUSES
+                on = cause not in RELEASED_CAUSES
                 begin = began if on and begin is None else begin
                 last = number + 1 == len(spans)
-                over = (life.ended_us is not None) if last else spans[number + 1][2] in OFF_CAUSES
+                over = (life.ended_us is not None) if last else spans[number + 1][2] in RELEASED_CAUSES
                 if on and over:
                     rate = rate_book(db).at(life, ended - 1)
                     if rate:

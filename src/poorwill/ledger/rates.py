@@ -6,23 +6,20 @@ ledger holds closes rows and adds rows as of now: it never reaches back over tim
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from poorwill.core.format import money
+from poorwill.core.pricing import Price
 from poorwill.core.settings import RateSettings
-from poorwill.core.words import ORPHAN, PARKED_CAUSES, Tier
+from poorwill.core.words import ORPHAN
 from poorwill.ledger.dates import iso
-
-GB_BYTES = 1_000_000_000
-MONTH_H = 730
-"""Hours in a month of storage: 8,760 / 12, so that a GB-month costs the same in every month."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
+class Rate(Price):
     """One row of the rates table."""
 
     id: int
@@ -32,32 +29,8 @@ class Rate:
     model: str | None
     driver: str | None
     replica: str | None
-    active_nusd_h: int
-    parked_nusd_h: Mapping[str, int]
-    storage_nusd_gb_month: int
-    increment_us: int
-    minimum_us: int
     currency: str
     source: str
-
-    def nusd_h(self, cause: str, tier: str | None) -> int:
-        """Return the price of an hour with this cause.
-
-        A tier without a parked rate costs nothing, but `asleep` costs the active rate: its host runs on.
-        """
-        if cause not in PARKED_CAUSES:
-            return self.active_nusd_h
-        unset = self.active_nusd_h if tier == Tier.ASLEEP else 0
-        return self.parked_nusd_h.get(tier or "", unset)
-
-    def added_us(self, ran_us: int) -> tuple[int, int]:
-        """Return what the provider adds to a stretch: (by its minimum, by rounding up).
-
-        billed = the least multiple of the increment that is not below max(duration, minimum)
-        """
-        charged_us = max(ran_us, self.minimum_us)
-        billed_us = -(-charged_us // self.increment_us) * self.increment_us
-        return charged_us - ran_us, billed_us - charged_us
 
     @property
     def scope(self) -> str:

@@ -8,24 +8,29 @@ costs what the day costs up to its end minus what it costs up to its beginning: 
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from poorwill.core.format import DAY_US
-from poorwill.core.money import cost_numerator, rounded
-from poorwill.core.words import HOUR_US, PARKED_CAUSES, Tier, parked
-from poorwill.ledger.rates import GB_BYTES, MONTH_H, Life, Rate, RateBook
+from poorwill.core.money import rounded
+from poorwill.core.pricing import (
+    MINIMUM,
+    RELEASED_CAUSES,
+    ROUNDING,
+    STORAGE,
+    Charge,
+    Durations,
+    MeteredStretch,
+    stretch_charges,
+    time_charges,
+)
+from poorwill.core.words import HOUR_US
+from poorwill.ledger.rates import Life, Rate, RateBook
 
-ROUNDING = "rounding"
-MINIMUM = "minimum"
-STORAGE = "storage"
 BRIDGE = "bridge"
 NAMED_CHARGES = (ROUNDING, MINIMUM, STORAGE, BRIDGE)
 """Lines of the bill that are no span's time: what the provider's billing increment and minimum charge add,
 what snapshots cost on disk, and what a hosted API was paid while a replica woke."""
-
-OFF_CAUSES = frozenset(parked(tier) for tier in Tier if tier is not Tier.ASLEEP)
-"""Under these the host is released: a stretch that the provider meters ends where one begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +57,6 @@ class Amount:
         return rounded(self.numerator, self.denominator)
 
 
-@dataclass(frozen=True, slots=True)
-class MeteredStretch:
-    """Time in which a life's host was paid without a break, once it is over."""
-
-    began_us: int
-    ended_us: int
-    last_cause: str
-    last_tier: str | None
-
-
 def cells(
     db: sqlite3.Connection, book: RateBook, life: Life, *, from_us: int, to_us: int
 ) -> dict[Cell, Amount]:
@@ -72,9 +67,11 @@ def cells(
     """
     found: dict[Cell, Amount] = defaultdict(Amount)
     for segment in book.segments(life, from_us, to_us):
-        _price_time(found, life, segment.rate, _durations(db, life, segment.from_us, segment.to_us))
+        durations = _durations(db, life, segment.from_us, segment.to_us)
+        _add(found, life, segment.rate, time_charges(segment.rate, durations))
     for stretch in stretches(db, life, from_us=from_us, to_us=to_us):
-        _price_stretch(found, life, book.at(life, stretch.ended_us - 1), stretch)
+        rate = book.at(life, stretch.ended_us - 1)
+        _add(found, life, rate, stretch_charges(rate, stretch))
     return found
 
 
@@ -113,10 +110,6 @@ def split_at_midnight(from_us: int, to_us: int) -> Iterator[tuple[int, int, int]
         from_us = end_us
 
 
-Durations = Mapping[tuple[int, str, str, int], int]
-"""(day, cause, tier, image bytes) to microseconds."""
-
-
 def _durations(db: sqlite3.Connection, life: Life, from_us: int, to_us: int) -> Durations:
     window = {"life": life.id, "from": from_us, "to": to_us, "day": DAY_US}
     found: dict[tuple[int, str, str, int], int] = defaultdict(int)
@@ -128,34 +121,16 @@ def _durations(db: sqlite3.Connection, life: Life, from_us: int, to_us: int) -> 
     return found
 
 
-def _price_time(found: dict[Cell, Amount], life: Life, rate: Rate | None, durations: Durations) -> None:
+def _add(found: dict[Cell, Amount], life: Life, rate: Rate | None, charges: Iterable[Charge]) -> None:
     number = rate.id if rate else None
-    for (day, cause, tier, image_bytes), us in durations.items():
-        amount = found[Cell(day, life.id, cause, tier, number)]
-        amount.us += us
-        if rate is None:
-            continue
-        amount.numerator += cost_numerator(us, rate.nusd_h(cause, tier))
-        if image_bytes and rate.storage_nusd_gb_month and cause in PARKED_CAUSES:
-            stored = found[Cell(day, life.id, STORAGE, tier, number)]
-            stored.denominator = GB_BYTES * MONTH_H * HOUR_US
-            stored.numerator += us * image_bytes * rate.storage_nusd_gb_month
+    for charge in charges:
+        amount = found[Cell(charge.day, life.id, charge.cause, charge.tier, number)]
+        amount.us += charge.us
+        amount.numerator += charge.numerator
+        amount.denominator = charge.denominator
 
 
-def _price_stretch(found: dict[Cell, Amount], life: Life, rate: Rate | None, stretch: MeteredStretch) -> None:
-    """Price what the provider adds to a stretch, as lines of their own."""
-    if rate is None:
-        return
-    day = (stretch.ended_us - 1) // DAY_US
-    price = rate.nusd_h(stretch.last_cause, stretch.last_tier)
-    added = rate.added_us(stretch.ended_us - stretch.began_us)
-    for name, us in zip((MINIMUM, ROUNDING), added, strict=True):
-        if us:
-            amount = found[Cell(day, life.id, name, "", rate.id)]
-            amount.numerator += cost_numerator(us, price)
-
-
-_OFF = ", ".join(f"'{cause}'" for cause in sorted(OFF_CAUSES))
+_OFF = ", ".join(f"'{cause}'" for cause in sorted(RELEASED_CAUSES))
 
 _FIRST = "(SELECT coalesce(max(began_us), 0) FROM spans WHERE life = :life AND began_us <= :from)"
 

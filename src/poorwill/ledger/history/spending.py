@@ -10,15 +10,16 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from poorwill.core.format import DAY_US
+from poorwill.core.pricing import GB_BYTES, MONTH_H, RELEASED_CAUSES
 from poorwill.core.settings import SpendSettings
 from poorwill.core.spend import CostAhead, Spent, Verdict, Window, judge
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
 from poorwill.core.words import parked as parked_in
 from poorwill.ledger.bill.items import Item, bridged_items, items
-from poorwill.ledger.bill.pricing import OFF_CAUSES, stretch_began_us
+from poorwill.ledger.bill.pricing import stretch_began_us
 from poorwill.ledger.dates import Period, day_of, month_of
 from poorwill.ledger.ledger import Ledger
-from poorwill.ledger.rates import GB_BYTES, MONTH_H, Life, RateBook, lives, rate_book
+from poorwill.ledger.rates import Life, RateBook, lives, rate_book
 
 LOOK_EVERY_S = 10
 """How often to look; between two looks running replicas cost what `LOOK_AHEAD_US` allows
@@ -184,7 +185,7 @@ class _Look:
             billed = to_us + sum(dearest.added_us(to_us)) - from_us
             return -(-billed * dearest.active_nusd_h // HOUR_US)
 
-        if now.cause in OFF_CAUSES:
+        if now.cause in RELEASED_CAUSES:
             deeper = 0 if now.cause == parked_in(Tier.COLD) else cost(0, stop_us)
             return CostAhead(certain_nusd=parked + deeper, next_nusd=cost(0, wake_us))
         ran_us = self.last_us - stretch_began_us(self.db, life, self.until_us)
