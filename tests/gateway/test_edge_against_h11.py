@@ -46,7 +46,7 @@ class ExchangeOwner:
     activator: ToyActivator
     draining: bool = False
 
-    def lost(self, exchange: Exchange, *, reused: bool, why: str) -> None:
+    def lost(self, exchange: Exchange, *, not_begun: bool, why: str) -> None:
         raise AssertionError("nothing is sent on")
 
     def ended(self, exchange: Exchange, row: RequestEnded | None) -> None:

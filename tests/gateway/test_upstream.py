@@ -7,7 +7,7 @@ import pytest
 
 from .site import M1, Site, post, running_site
 from .talk import talk
-from .toy_upstream import EVENTS_HEAD, Asked, answer, chunk, takes, toy_upstream
+from .toy_upstream import EVENTS_HEAD, Asked, answer, chunk, closes_unread, takes, toy_upstream
 
 ASK = {"model": "m1", "messages": []}
 STREAM = ASK | {"stream": True}
@@ -23,21 +23,33 @@ async def outcome(site: Site, request: bytes) -> tuple[int, object]:
 
 
 async def test_a_stale_connection_is_replaced() -> None:
+    async def once(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(200, b"{}"))
+        if asked.connection == 1:
+            await closes_unread(writer)
+
+    async with running_site(once) as site, talk(site.port) as client:
+        for _ in range(2):
+            client.send(post(ASK))
+            assert (await client.answer()).status == 200
+        assert (site.upstream.connections, len(site.upstream.asked)) == (2, 2)
+        assert site.activator.granted == 2  # the lease was kept over the retry
+
+
+@pytest.mark.parametrize("politely", [False, True], ids=["aborted", "closed"])
+async def test_what_was_read_is_not_run_twice(politely: bool) -> None:
     async with running_site() as site, talk(site.port) as client:
         client.send(post(ASK))
         assert (await client.answer()).status == 200
 
-        async def closes(asked: Asked, writer: asyncio.StreamWriter) -> None:
-            if asked.connection == 1:
-                writer.transport.abort()
-            else:
-                writer.write(answer(200, b"{}"))
+        async def ends(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            writer.close() if politely else writer.transport.abort()
 
-        site.upstream.script = closes
+        site.upstream.script = ends
         client.send(post(ASK))
-        assert (await client.answer()).status == 200
-        assert site.upstream.connections == 2
-        assert site.activator.granted == 2  # the lease was kept over the retry
+        response = await client.answer()
+        assert (response.status, response.error()["code"]) == (502, "replica_lost")
+        assert len(site.upstream.asked) == 2
 
 
 async def test_a_new_connection_is_not_retried() -> None:
@@ -50,18 +62,19 @@ async def test_a_new_connection_is_not_retried() -> None:
 
 
 async def test_stale_retries_are_bounded() -> None:
-    async with running_site() as site:
+    async def once(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if len(site.upstream.asked) > 5:
+            writer.transport.abort()
+        else:
+            writer.write(answer(200, b"{}"))
+            await closes_unread(writer)
+
+    async with running_site(once) as site:
         async with asyncio.TaskGroup() as group:
             for _ in range(5):
                 group.create_task(site.raw(post(ASK, headers=CLOSE)))
-
-        async def dies(asked: Asked, writer: asyncio.StreamWriter) -> None:
-            writer.transport.abort()
-
-        site.upstream.script = dies
-        before = len(site.upstream.asked)
         assert await outcome(site, post(ASK)) == (502, "replica_lost")
-        assert len(site.upstream.asked) - before == 2
+        assert len(site.upstream.asked) == 6, "the request reached the engine once"
 
 
 async def test_no_retry_after_the_first_byte() -> None:
@@ -150,6 +163,57 @@ async def test_an_unsolicited_answer_closes() -> None:
         assert b'"n":1' in await site.raw(post(ASK, headers=CLOSE))
         await site.upstream.closed.wait()
         assert b"stolen" not in await site.raw(post(ASK, headers=CLOSE))
+
+
+FORGED = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+AMBIGUOUS = {
+    "a length on an interim": b"HTTP/1.1 103 Early Hints\r\nContent-Length: 2\r\n\r\n" + answer(200, b"{}"),
+    "a coding on an interim": b"HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a length on a 204": b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}",
+    "two codings": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "a coding twice": b"HTTP/1.1 200 OK\r\n" + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n0\r\n\r\n",
+    "an unknown coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n",
+    "a coding and a length": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "an upgrade": b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+async def test_ambiguous_answers_are_a_502(kind: str) -> None:
+    async def ambiguous(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(AMBIGUOUS[kind])
+
+    async with running_site(ambiguous) as site:
+        assert await outcome(site, post(ASK)) == (502, "upstream_protocol")
+
+
+async def test_a_forged_answer_stays_a_body() -> None:
+    body = b"{}" + FORGED
+    interim = b"HTTP/1.1 103 Early Hints\r\nConnection: x-secret\r\nContent-Type: text/event-stream\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + b"Connection: a\r\nConnection: b\r\nA: 1\r\nB: 1\r\n"
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: a\r\nConnection: b\r\nA: 1\r\nB: 1\r\n"
+    )
+
+    async def forges(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(interim + head + b"X-Secret: 1\r\n\r\n" + chunk(body) + b"0\r\n\r\n")
+
+    async with running_site(forges) as site, talk(site.port) as client:
+        for _ in range(2):
+            client.send(post(ASK))
+            response = await client.answer()
+            assert (response.status, response.body) == (200, body)
+            assert "x-secret" in response.headers and "content-type" not in response.headers
+            assert {"a", "b"}.isdisjoint(response.headers)
+
+
+async def test_engines_do_not_admit_pages() -> None:
+    async def admits(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(200, b"{}", "Access-Control-Allow-Origin: *", "access-control-allow-methods: *"))
+
+    async with running_site(admits) as site, talk(site.port) as client:
+        client.send(post(ASK))
+        assert not [name for name in (await client.answer()).headers if name.startswith("access-control")]
 
 
 async def test_engine_interims_stop_here() -> None:

@@ -6,6 +6,7 @@ script: a coroutine that gets the request and the writer. It records every reque
 
 import asyncio
 import json
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -69,6 +70,9 @@ class ToyUpstream:
                     break
         except (ConnectionError, h11.RemoteProtocolError, asyncio.CancelledError):
             pass
+        except RuntimeError:  # uvloop's, for a script that writes to a client that left
+            if not writer.is_closing():
+                raise
         finally:
             self.open_connections -= 1
             self.closed.set()
@@ -158,6 +162,21 @@ def delta(model: str, text: str, **more: object) -> dict[str, object]:
         "choices": [choice],
         **more,
     }
+
+
+async def closes_unread(writer: asyncio.StreamWriter) -> None:
+    """Close the connection as the next request arrives, unread: a keep-alive timeout won the race."""
+    await writer.drain()
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    arrived, loop = asyncio.Event(), asyncio.get_running_loop()
+    descriptor = os.dup(writer.get_extra_info("socket").fileno())
+    loop.add_reader(descriptor, arrived.set)
+    try:
+        await arrived.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    writer.transport.abort()
 
 
 async def takes(seconds: float) -> None:

@@ -25,7 +25,8 @@ from poorwill.gateway.wire import Dialect
 BACKLOG = 4096
 _LEAST_CONNECTIONS = 8
 _ACCEPTS_A_TURN = 32
-_SHORT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+SHORT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Errors of this machine that say nothing of the other side."""
 _PAUSE_S = 0.1
 _RETRY_AFTER_S = 2
 
@@ -158,7 +159,7 @@ class Acceptor:
     def _pause(self, error: OSError) -> None:
         """Wait for descriptors; the machine's trouble must not end the listener."""
         assert self._sock is not None
-        if error.errno not in _SHORT_OF_DESCRIPTORS:
+        if error.errno not in SHORT_OF_RESOURCES:
             self._log.error("accepting a connection failed", error=error)
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._sock)

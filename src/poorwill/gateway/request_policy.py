@@ -5,8 +5,8 @@ as soon as the request is on its way, so that an open stream costs no task. When
 a connection is idle, `begin` sends the request at once and no coroutine runs at all.
 
 Retries, all before the first byte of an answer: a kept-alive connection that turns out stale is replaced
-at once by a new one (the engine never saw the request); an engine that refuses connections gives its
-lease back and is claimed again, which holds the request through another wake if one is needed. At
+at once by a new one, if the engine cannot have begun the request; an engine that refuses connections gives
+its lease back and is claimed again, which holds the request through another wake if one is needed. At
 most `TRIES` in all, none begun later than `RETRY_WITHIN_US` after the first lease. A new connection lost
 after the request was written is not retried: the request may be what killed the engine.
 """
@@ -22,6 +22,7 @@ from poorwill.core.ports.ledger import LedgerWriter
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US, ModelName
+from poorwill.gateway.acceptor import SHORT_OF_RESOURCES
 from poorwill.gateway.bridge.crossing import Bridge, Spawn
 from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.heartbeat import Heartbeat
@@ -95,9 +96,9 @@ class RequestPolicy:
         """Go on with a request that came back over the bridge."""
         exchange.task = self._spawn(self._dispatch(exchange))
 
-    def lost(self, exchange: Exchange, *, reused: bool, why: str) -> None:
-        """Retry a request whose kept-alive connection was stale; fail any other."""
-        if self._may_retry(exchange) and reused:
+    def lost(self, exchange: Exchange, *, not_begun: bool, why: str) -> None:
+        """Retry a request that the engine cannot have begun; fail any other."""
+        if self._may_retry(exchange) and not_begun:
             exchange.task = self._spawn(self._dispatch(exchange))
             return
         exchange.fail(EngineFault(ErrorCode.REPLICA_LOST, f"the connection to the engine: {why}"))
@@ -172,6 +173,10 @@ class RequestPolicy:
                 return idle or await self._pool.connect(host, port)
             except OSError as error:
                 exchange.release()
+                if error.errno in SHORT_OF_RESOURCES:
+                    raise TryLater(
+                        ErrorCode.OVERLOADED, f"poorwill cannot connect: {error.strerror}", retry_after_s=2
+                    ) from error
                 if not self._may_retry(exchange):
                     raise EngineFault(
                         ErrorCode.UPSTREAM_CONNECT, f"the engine accepts no connection: {error}"

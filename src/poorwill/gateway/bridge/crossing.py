@@ -238,7 +238,7 @@ class Crossing:
         """Where leases come from."""
         return self._dispatcher.activator
 
-    def lost(self, exchange: Exchange, *, reused: bool, why: str) -> None:
+    def lost(self, exchange: Exchange, *, not_begun: bool, why: str) -> None:
         """Never called: it is `on_lost` that hears of this connection."""
         raise AssertionError("an exchange on the bridge has no connection of its own")
 
@@ -306,14 +306,14 @@ class Crossing:
         if self._passes:
             self._exchange.on_end()
 
-    def on_lost(self, *, reused: bool, why: str) -> None:
+    def on_lost(self, *, not_begun: bool, why: str) -> None:
         """Try again if a kept-alive connection was stale; otherwise turn back or cut the answer off."""
         self._upstream = None
         if not self._passes:
             return
         if self._exchange.first_byte_us is not None:
             self._break_off(ErrorCode.UPSTREAM_PROTOCOL, why)
-        elif reused:
+        elif not_begun:
             self._exchange.task = self._bridge.parts.spawn(self._send_anew())
         else:
             self._turn_back(f"connection lost: {why}", REST_S)

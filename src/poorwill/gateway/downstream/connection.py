@@ -24,8 +24,8 @@ from poorwill.gateway.downstream.request_reader import Checks, Incoming, Request
 from poorwill.gateway.downstream.response import Ending, Response
 from poorwill.gateway.inference import Handler
 from poorwill.gateway.request_policy import RequestPolicy
-from poorwill.gateway.reset_on_close import reset_on_close
 from poorwill.gateway.routes import Action
+from poorwill.gateway.tcp import reset_on_close
 from poorwill.gateway.wire import Dialect
 
 MOST_A_TURN = 8

@@ -23,6 +23,8 @@ from poorwill.gateway.downstream.response import Headers, Response, Sent
 from poorwill.gateway.upstream.usage import UsageScan
 
 _ENGINE_ERROR_MAX = 64 * 1024
+MOST_RETRY_AFTER_S = 120
+"""The official SDKs ignore a `Retry-After` beyond a minute or two; others obey whatever it says."""
 OK = "ok"
 
 
@@ -55,7 +57,7 @@ class ExchangeOwner(Protocol):
         """Where leases come from and go back to."""
         ...
 
-    def lost(self, exchange: "Exchange", *, reused: bool, why: str) -> None:
+    def lost(self, exchange: "Exchange", *, not_begun: bool, why: str) -> None:
         """Decide about a request whose connection was lost before the first byte."""
         ...
 
@@ -131,6 +133,8 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         retry_after_s = error.retry_after_s
         if retry_after_s is None and self.model and wire.may_retry(error.code):
             retry_after_s = self.owner.activator.retry_after_s(self.model)
+        if retry_after_s is not None:
+            retry_after_s = max(1, min(retry_after_s, MOST_RETRY_AFTER_S))
         self._let_go()
         self.response.fail(error, retry_after_s=retry_after_s)
         self._end(error.code.value)
@@ -204,10 +208,10 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         self.response.end()
         self._end(_outcome_of(self.response.status))
 
-    def on_lost(self, *, reused: bool, why: str) -> None:
+    def on_lost(self, *, not_begun: bool, why: str) -> None:
         """The connection to the engine is gone before the answer was complete."""
         self.link = None
-        self.owner.lost(self, reused=reused, why=why)
+        self.owner.lost(self, not_begun=not_begun, why=why)
 
     def _promise_broken(self, body: bytes) -> None:
         status = self.engine_status

@@ -14,10 +14,11 @@ import httptools
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
 from poorwill.gateway.downstream.exchange import Exchange, Link
 from poorwill.gateway.downstream.response import Headers
-from poorwill.gateway.reset_on_close import reset_on_close
+from poorwill.gateway.tcp import reset_on_close, unacknowledged_bytes
 from poorwill.gateway.upstream.model_name import renamed
 
 _HEAD_BYTES_MAX = 256 * 1024
+_RESET_AT_ONCE_S = 1.0
 
 # For this hop alone (RFC 9110 section 7.6.1), or written anew by `Response`.
 _HOP = frozenset(
@@ -35,8 +36,17 @@ _HOP = frozenset(
         b"x-request-id",
         b"x-poorwill-wake",
         b"x-poorwill-bridge",
+        # Which web pages may read an answer is for the configuration to say: llama.cpp lets every page.
+        b"access-control-allow-origin",
+        b"access-control-allow-credentials",
+        b"access-control-allow-headers",
+        b"access-control-allow-methods",
+        b"access-control-expose-headers",
+        b"access-control-allow-private-network",
+        b"access-control-max-age",
     }
 )
+_BODYLESS_STATUS = frozenset({204, 205})
 _BODYLESS = frozenset({b"GET", b"DELETE"})
 
 
@@ -88,13 +98,17 @@ class ResponseHandler(Protocol):
         """The answer is complete."""
         ...
 
-    def on_lost(self, *, reused: bool, why: str) -> None:
+    def on_lost(self, *, not_begun: bool, why: str) -> None:
         """The connection is gone before the answer was complete."""
         ...
 
     def fail(self, error: PoorwillError) -> None:
         """The connection, or its owner, gives up."""
         ...
+
+
+def _fault(why: str) -> EngineFault:
+    return EngineFault(ErrorCode.UPSTREAM_PROTOCOL, why)
 
 
 class Upstream(asyncio.Protocol):
@@ -238,7 +252,11 @@ class Upstream(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._broken(f"the engine's answer is not HTTP: {error}")
+            cause = error.__context__
+            why = (
+                str(cause) if isinstance(cause, EngineFault) else f"the engine's answer is not HTTP: {error}"
+            )
+            self._broken(why)
             return
         if not announced:
             if not self._relaying:
@@ -263,15 +281,14 @@ class Upstream(asyncio.Protocol):
         if self._relaying and not self._framed and exc is None:
             exchange.on_end()  # a body that ends with the connection
         else:
-            reused = self.used and not self._head_bytes
-            exchange.on_lost(reused=reused, why=str(exc) if exc else "closed by the engine")
+            exchange.on_lost(not_begun=self._not_begun(exc), why=str(exc) if exc else "closed by the engine")
 
     # -- httptools
 
     def on_message_begin(self) -> None:
         """Refuse a second response: no request is waiting for it."""
         if self._complete:
-            raise ValueError("more than one response to one request")
+            raise _fault("the engine sent more than one response to one request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep the headers that are for the client."""
@@ -286,16 +303,22 @@ class Upstream(asyncio.Protocol):
             self._length = int(value)
             self._framed = True
         elif lower == b"transfer-encoding":
-            self._framed = value.lower().endswith(b"chunked")
+            if self._framed or value.strip().lower() != b"chunked":
+                raise _fault("the engine framed its answer in a way other than a length or `chunked`")
+            self._framed = True
         elif lower == b"connection":
-            self._nominated = value.lower()
+            self._nominated += b"," + value.lower() if self._nominated else value.lower()
 
     def on_headers_complete(self) -> None:
         """Tell a final head from an interim one."""
         self._status = status = self._parser.get_status_code()
         self._relaying = status >= 200
-        if status in (204, 304):
-            self._framed = True
+        if status == 304:
+            self._length = None  # of the body that it does not have
+        elif status in _BODYLESS_STATUS or not self._relaying:
+            if self._framed:
+                raise _fault(f"the engine framed a body for the status {status}, which has none")
+            self._framed = self._relaying
 
     def on_body(self, data: bytes) -> None:
         """Collect the pieces of one read."""
@@ -307,7 +330,8 @@ class Upstream(asyncio.Protocol):
             self._complete = True
             self._keep = self._parser.should_keep_alive()
         else:
-            self._headers.clear()  # an interim response was for this hop alone
+            # An interim response was for this hop alone: nothing of it may frame the final one.
+            self._headers, self._content_type, self._nominated = [], b"", b""
 
     def _announce(self, exchange: ResponseHandler) -> None:
         headers, self._headers = self._headers, []
@@ -329,6 +353,19 @@ class Upstream(asyncio.Protocol):
         else:
             self.abandon()
         exchange.on_end()
+
+    def _not_begun(self, exc: Exception | None) -> bool:
+        """Return whether the engine cannot have begun the request, so that it may be sent again.
+
+        An idle connection may end at the very moment it is used. Then either the engine's side never took all
+        of the request, or it closed with some of it unread, which resets the connection. An engine that had
+        read all of it ends the connection cleanly, even if it is killed.
+        """
+        if not self.used or self._head_bytes or self._transport is None:
+            return False
+        if isinstance(exc, ConnectionError):
+            return self._loop.time() - self.heard < _RESET_AT_ONCE_S
+        return exc is None and unacknowledged_bytes(self._transport) > 0
 
     def _broken(self, why: str) -> None:
         exchange = self.exchange
