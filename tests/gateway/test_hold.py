@@ -72,6 +72,52 @@ async def test_a_504_after_interims() -> None:
         assert (await site.ledger.row()).outcome == "wake_timeout"
 
 
+AGENTS = {
+    "User-Agent: OpenAI/v1 PythonBindings/0.28.1": False,
+    "User-Agent: OpenAI/Go 2.7.1": False,
+    "User-Agent: OpenAI/Java 4.0.0\r\nX-Stainless-Lang: java": False,
+    "User-Agent: python-requests/2.32": False,
+    "User-Agent: pydantic-ai/1.0\r\nX-Stainless-Lang: python": True,
+    "User-Agent: langchain\r\nX-Stainless-Lang: js": True,
+    "User-Agent: OpenAI/Python 2.0\r\nVia: 1.1 caddy": False,
+    "User-Agent: OpenAI/JS 6.0\r\nX-Forwarded-For: 10.1.1.1": False,
+}
+
+
+@pytest.mark.parametrize("headers", AGENTS)
+async def test_only_tried_clients_get_interims(headers: str) -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(ASK, headers=[headers]))
+        await site.held()
+        asyncio.get_running_loop().call_later(0.1, site.wake)
+        response = await client.answer()
+        assert response.status == 200 and bool(response.interims) is AGENTS[headers]
+
+
+@pytest.mark.parametrize("expect", [[], ["Expect: 100-continue"]], ids=["plain", "after a 100"])
+@pytest.mark.parametrize("ask", [ASK, STREAM], ids=["json", "stream"])
+async def test_no_sixth_interim(ask: dict[str, object], expect: list[str]) -> None:
+    async with (
+        running_site(parked=True, heartbeat_us=500, commit_after_us=0) as site,
+        talk(site.port) as client,
+    ):
+        client.send(post(ask, headers=[OPENAI, *expect]))
+        await site.held()
+        asyncio.get_running_loop().call_later(0.1, site.wake)
+        response = await client.answer()
+        assert response.clean and response.body.startswith(b": poorwill" if ask is STREAM else b" ")
+        assert [status for status, _ in response.interims] == [102] * (5 - len(expect))
+
+
+async def test_heartbeats_become_seldom() -> None:
+    async with running_site(parked=True, heartbeat_us=100) as site, talk(site.port) as client:
+        client.send(post(STREAM))
+        await site.held()
+        asyncio.get_running_loop().call_later(0.3, site.wake)
+        response = await client.answer()
+        assert response.clean and response.body.count(b": poorwill") == 100
+
+
 @pytest.mark.parametrize("header", ["Prefer: interim", "prefer: respond-async, Interim"])
 async def test_prefer_asks_for_interims(header: str) -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
@@ -90,8 +136,9 @@ async def test_http_1_0_gets_no_interims() -> None:
 async def test_comments_hold_a_stream_open() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(STREAM))
-        response = await client.answer(until=b"fails in 90 s\n\n")
-        assert response.body.endswith(b"weights, waited 0 s, ready in about 2 s, fails in 90 s\n\n")
+        response = await client.answer(until=b"fails in 90 s\n")
+        assert response.body.endswith(b"weights, waited 0 s, ready in about 2 s, fails in 90 s\n")
+        assert b"\n\n" not in response.body, "some readers take an empty line for an event"
         assert response.status == 200
         assert response.headers["content-type"].startswith("text/event-stream")
         site.wake()
@@ -148,6 +195,21 @@ async def test_json_failing_after_spaces_is_cut() -> None:
         rest = await client.answer()
         assert not rest.clean
         assert rest.error()["code"] == "wake_timeout"
+
+
+async def test_late_failures_are_quoted() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(ASK))
+        await client.answer(until=b" ")
+        site.activator.fail(TIMEOUT)
+        assert (await client.closed()).endswith(b"\r\npoorwill failed: the wake budget of 60 s elapsed\r\n")
+
+
+async def test_retry_after_is_bounded() -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        site.activator.refuse = TryLater(ErrorCode.WAKE_FAILED, "it backs off", retry_after_s=900)
+        client.send(post(ASK))
+        assert (await client.answer()).headers["retry-after"] == "120"
 
 
 async def test_json_keeps_its_status_when_early() -> None:

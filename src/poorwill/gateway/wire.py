@@ -69,6 +69,7 @@ ERROR_SHAPES: Mapping[ErrorCode, ErrorShape] = MappingProxyType(
 )
 """The HTTP status of every error code: total, checked by a test."""
 
+_MOST_MESSAGE = 200
 _RETRYABLE = frozenset({429, 503, 504})
 
 _STATUS_LINES: Mapping[int, bytes] = MappingProxyType(
@@ -163,6 +164,18 @@ def head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 def chunk(data: bytes) -> bytes:
     """Return data as one chunk of the chunked coding. Empty data is not allowed: it would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def broken_chunk(document: dict[str, object]) -> bytes:
+    """Return a failure in the place of a chunk's size: no client takes that for the end of an answer.
+
+    Most clients for Python quote it in the error they raise, so that the user reads why, where a connection
+    that is merely cut says no more than that.
+    """
+    error = document.get("error")
+    message = str(error.get("message", "")) if isinstance(error, dict) else ""
+    printable = "".join(c if " " <= c <= "~" else "?" for c in message)
+    return f"poorwill failed: {printable[:_MOST_MESSAGE]}\r\n".encode()
 
 
 LAST_CHUNK = b"0\r\n\r\n"

@@ -34,15 +34,23 @@ class GatewaySettings:
     """Origins of the web pages that may use the API; `*` is any page, if API keys are configured."""
     heartbeat_us: int = 5 * SECOND_US
     """How often a held client is sent something to keep its connection open."""
-    commit_after_us: OrZero = 15 * SECOND_US
-    """How long a held JSON answer stays silent before a 200 is committed for heartbeats."""
+    commit_after_us: OrZero = 50 * SECOND_US
+    """How long a held JSON answer stays silent before a 200 is committed for heartbeats. Until then a failure
+    has its real status; edges cut a connection after 60 s of silence."""
     interim_agents: tuple[Annotated[str, Bounds(least=1)], ...] = (
-        "OpenAI/",
-        "AsyncOpenAI/",
-        "Anthropic/",
-        "AsyncAnthropic/",
+        "OpenAI/Python",
+        "AsyncOpenAI/Python",
+        "OpenAI/JS",
+        "Anthropic/Python",
+        "AsyncAnthropic/Python",
+        "Anthropic/JS",
+        "litellm/",
+        "axios/",
+        "ai/",
+        "ai-sdk/",
     )
-    """Prefixes of the User-Agent of clients that accept 102 responses."""
+    """Prefixes of the User-Agent of clients that accept 102 responses. What is built on the official SDKs for
+    Python and JavaScript is known by another header. If empty, only clients that ask get 102s."""
     max_body_bytes: Annotated[int, Bounds(least=1)] = 32 * 2**20
     """The largest request body."""
     max_header_bytes: Annotated[int, Bounds(least=1)] = 64 * 2**10

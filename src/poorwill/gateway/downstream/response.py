@@ -8,7 +8,7 @@ clock.
 | --- | --- |
 | nothing, or interim responses | the real status and an error body |
 | an event stream, at the end of an event | one error event, then a clean end and a close |
-| white space before a JSON body | the error object, then a cut: never a clean end |
+| white space before a JSON body | the error object, then a chunk whose size is the message, then a cut |
 | anything else | a cut |
 
 A cut is seen by every client: the chunked coding or the content length is left incomplete, and an
@@ -170,6 +170,7 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
             return
         if self.sent is Sent.SPACES:
             self._frame(wire.json_bytes(document))
+            self.write(wire.broken_chunk(document))
         self.sent = Sent.ALL
         self.ending = Ending.CUT
 
