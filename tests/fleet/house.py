@@ -16,7 +16,6 @@ from poorwill.core.entries import Entry, Noted
 from poorwill.core.launch import Parked, Running
 from poorwill.core.machine.inputs import Tick
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.machine.replica import next_wakeup_us
 from poorwill.core.policy import FloorSchedule, NoFloor
 from poorwill.core.ports.activator import Lease
 from poorwill.core.settings import (
@@ -248,7 +247,7 @@ class House:
             due = [
                 (at, number, unit)
                 for number, unit in enumerate(controller.units.values())
-                if (at := next_wakeup_us(unit.observed(), self.clock.at_us)) is not None and at <= target
+                if (at := unit.cell.next_tick_us(self.clock.at_us)) is not None and at <= target
             ]
             if not due:
                 break

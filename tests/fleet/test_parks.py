@@ -136,7 +136,7 @@ async def test_a_drain_that_reaches_its_deadline_cuts_what_is_in_flight(house: H
         await parking
         assert [port for port, _ in house.connections.cuts] == [room.engine.port]
         house.give_back(lease)  # the gateway gives back what was cut
-        assert (house.unit().gate.in_flight, house.state()) == (0, State.PARKED)
+        assert (house.unit().replica.load.in_flight, house.state()) == (0, State.PARKED)
 
 
 async def test_connections_are_closed_before_the_driver_parks(house: House):

@@ -123,7 +123,7 @@ async def test_what_is_wanted_again_soon_stays_and_the_seldom_wanted_gives_way(h
         await house.pass_time(11)
         await house.serve(C)
         assert (house.state(A), house.state(B)) == (State.READY, State.PARKED)
-        assert len(house.unit(A).gaps_us) == 6
+        assert len(house.unit(A).cell.gaps_us) == 6
 
 
 async def test_what_could_never_fit_is_refused_and_touches_nobody(house: House):

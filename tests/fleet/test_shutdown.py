@@ -66,7 +66,7 @@ async def test_a_shutdown_lets_requests_finish_but_not_for_ever(house: House, ac
         await closing
         house.give_back(lease)
         assert not house.fleet.controller.given_up
-        assert house.unit().gate.in_flight == 0
+        assert house.unit().replica.load.in_flight == 0
     assert bool(house.world.processes) == (action == "leave")
 
 

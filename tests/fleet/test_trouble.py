@@ -19,7 +19,7 @@ async def test_while_the_ledger_cannot_be_written_nobody_is_let_in_and_no_wake_s
 ):
     room = house.model()
     house.model(B)
-    house.expected_errors = ("the ledger cannot be written", "a turn is not on disk")
+    house.expected_errors = ("the ledger cannot be written", "entries are not on disk")
     path = house.directory / "ledger.sqlite"
     away = house.directory / "away.sqlite"
     async with house.open():
@@ -71,7 +71,7 @@ async def test_a_wake_whose_intent_cannot_be_written_is_not_carried_out(house: H
                 real.post(entries)
 
         journal.ledger = Refusing()
-        house.expected_errors = ("a turn is not on disk",)
+        house.expected_errors = ("entries are not on disk",)
         with pytest.raises(TryLater) as caught:
             await house.hold().lease()
         assert caught.value.code is ErrorCode.LEDGER_UNAVAILABLE
@@ -87,15 +87,15 @@ async def test_a_report_of_an_older_generation_changes_nothing(house: House):
         await house.serve()
         assert house.fleet is not None
         unit = house.unit()
-        before = unit.observed()
+        before = unit.replica
         for report in (WakeSucceeded(generation=0), WakeFailed(generation=0, why="old")):
             house.fleet.controller.submit(unit, report)
-        assert unit.observed() == before
+        assert unit.replica == before
 
 
 async def test_a_defect_in_a_turn_ends_the_fleet_and_leaves_engines_to_the_next(house: House):
     room = house.model()
-    house.expected_errors = ("a turn failed by a defect",)
+    house.expected_errors = ("a bug within a step",)
 
     def broken(idle_since_us: int):
         raise ZeroDivisionError("a defect in a policy")

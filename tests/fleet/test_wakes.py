@@ -67,7 +67,7 @@ async def test_an_engine_without_a_limit_gets_all_held_requests_at_once(house: H
     async with house.open():
         helds = [house.hold(request=f"r{i}") for i in range(20)]
         leases = [await held.lease() for held in helds]
-        assert house.unit().gate.in_flight == 20
+        assert house.unit().replica.load.in_flight == 20
         for lease in leases:
             house.give_back(lease)
 
@@ -170,7 +170,7 @@ async def test_a_client_that_leaves_in_the_tick_of_its_grant_gives_the_lease_bac
             await waiting
         await house.until(A, State.READY)
         await house.settle()
-        assert (unit.gate.in_flight, unit.gate.cause) == (0, "linger")
+        assert (unit.replica.load.in_flight, unit.replica.load.cause) == (0, "linger")
         assert not unit.waiting and not unit.replica.holds
         await house.pass_time(31)
         assert house.state() is State.PARKED, "nothing holds it ready"
@@ -326,9 +326,9 @@ async def test_an_engine_that_dies_voids_its_leases_and_is_woken_on_the_next_dem
         await house.pass_time(61)
         house.world.end(house.world.of("a-0")[0].pid, "out of memory")
         await house.until(A, State.PARKED)
-        assert house.unit().gate.in_flight == 0
+        assert house.unit().replica.load.in_flight == 0
         house.give_back(lease)
-        assert house.unit().gate.in_flight == 0, "a lease of an older generation counts no more"
+        assert house.unit().replica.load.in_flight == 0, "a lease of an older generation counts no more"
         again = await house.lease()
         assert again.generation > lease.generation
         house.give_back(again)

@@ -195,7 +195,7 @@ def test_the_warm_path_does_not_pass_through_step(monkeypatch):
         passed.append(type(what).__name__)
         return step(replica, what, now)
 
-    monkeypatch.setattr("poorwill.planner.simulation.simulate.step", watching)
+    monkeypatch.setattr("poorwill.core.machine.cell.step", watching)
     arrivals = np.arange(0, 1000, 10, dtype=np.int64)
     simulate(
         arrivals,

@@ -1,7 +1,7 @@
-"""Any order of events leaves the promises of a replica kept: drives `step` and the gate together."""
+"""Whatever happens in whatever order, a cell keeps its promises."""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
 
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -16,16 +16,19 @@ from hypothesis.stateful import (
 from poorwill.core.entries import ParkEnded, SpanOpened, WakeBegan, WakeEnded
 from poorwill.core.errors import ErrorCode
 from poorwill.core.launch import PhaseMark
+from poorwill.core.machine.cell import Cell
 from poorwill.core.machine.effects import (
     AbortWake,
     CutLeases,
+    Effect,
     Fail,
     Grant,
+    OpenSpan,
     Record,
     StartPark,
     StartWake,
 )
-from poorwill.core.machine.gate import Gate, Load
+from poorwill.core.machine.holds import HoldQueue
 from poorwill.core.machine.inputs import (
     Close,
     Demand,
@@ -36,7 +39,6 @@ from poorwill.core.machine.inputs import (
     ParkFailed,
     ParkSucceeded,
     PhaseBegan,
-    Returned,
     SpendChanged,
     Tick,
     WakeAsked,
@@ -45,9 +47,7 @@ from poorwill.core.machine.inputs import (
     Withdrawn,
 )
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.machine.replica import Blocked, Replica, next_wakeup_us
-from poorwill.core.machine.step import step
-from poorwill.core.machine.transition import idle_cause
+from poorwill.core.machine.replica import Blocked, Load, Replica
 from poorwill.core.policy import FixedIdle
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 from poorwill.core.words import SERVING, HoldId, ModelName, Phase, ReplicaId, Tier
@@ -65,7 +65,7 @@ FIRST_CAUSE = {
 
 
 class ReplicaMachine(RuleBasedStateMachine):
-    """A replica, its gate, the outside world's answers, and a record of what was promised."""
+    """A cell, the outside world's answers, and a record of what was promised."""
 
     @initialize(
         limit=st.sampled_from([0, 1, 3]),
@@ -79,7 +79,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         limits = {} if phase_limit is None else {Phase.WEIGHTS: phase_limit}
         self.now = START
         self.limit = limit
-        self.replica = Replica(
+        replica = Replica(
             id=ReplicaId("m-0"),
             settings=ReplicaSettings(
                 model=ModelName("m"),
@@ -93,7 +93,10 @@ class ReplicaMachine(RuleBasedStateMachine):
             load=Load(0, START),
             park_began_us=START,
         )
-        self.gate = Gate(limit=limit, idle_since_us=START)
+        self.cell = Cell(replica, HoldQueue())
+        self.bridged = 0
+        self.asked = False
+        self.cut: int | None = None
         self.next_hold = 0
         self.ended: Counter[HoldId] = Counter()
         self.held: list[HoldId] = []
@@ -108,26 +111,31 @@ class ReplicaMachine(RuleBasedStateMachine):
         self.spans: list[SpanOpened] = []
         self.closed = False
 
-    def feed(self, what: Input) -> list[object]:
-        """Do what the fleet does around a step."""
-        before = replace(self.replica, load=self.gate.load())
-        after, effects = step(before, what, self.now)
+    @property
+    def replica(self) -> Replica:
+        return self.cell.replica
+
+    @property
+    def in_flight(self) -> int:
+        return self.replica.load.in_flight
+
+    def feed(self, what: Input) -> Sequence[Effect]:
+        before = self.replica
+        effects = self.cell.feed(what, self.now)
+        self.carry_out(effects, before, what)
+        return effects
+
+    def carry_out(self, effects: Sequence[Effect], before: Replica, what: Input | None = None) -> None:
+        after = self.replica
         for effect in effects:
             self.take(effect, before, after, what)
-        self.replica = after
-        self.gate.in_flight = after.load.in_flight
-        self.gate.idle_since_us = after.load.idle_since_us
-        self.gate.cause = after.load.cause
-        self.gate.open = after.gate_open
-        self.gate.waiting = len(after.holds)
         for hold in self.held:
             if after.state is State.READY:
                 self.unready_since.pop(hold, None)
             else:
                 self.unready_since.setdefault(hold, self.now)
-        return effects
 
-    def take(self, effect: object, before: Replica, after: Replica, what: Input) -> None:
+    def take(self, effect: Effect, before: Replica, after: Replica, what: Input | None) -> None:
         if isinstance(effect, Grant):
             assert after.state is State.READY and not after.closing
             assert effect.hold == self.held[0], "first come, first served; and once"
@@ -156,9 +164,13 @@ class ReplicaMachine(RuleBasedStateMachine):
         elif isinstance(effect, CutLeases):
             assert self.now >= before.drain_ends_us
             assert before.state is State.DRAINING or before.closing == "leave"
-            self.leases.clear()
+            self.cut = before.generation
         elif isinstance(effect, Record):
             self.write(effect.entry)
+        elif isinstance(effect, OpenSpan):
+            span = self.cell.open_span()
+            assert span.cause == effect.cause
+            self.write(span)
 
     def limit_reached(self, before: Replica) -> bool:
         wake = before.wake
@@ -167,10 +179,10 @@ class ReplicaMachine(RuleBasedStateMachine):
         slow = limit is not None and self.now >= wake.phase_began_us + limit
         return slow or self.now >= wake.cap_ends_us
 
-    def begins_to_park(self, effect: StartPark, before: Replica, after: Replica, what: Input) -> None:
+    def begins_to_park(self, effect: StartPark, before: Replica, after: Replica, what: Input | None) -> None:
         assert not self.waking and not self.parking, "two commands at a time"
         assert not after.holds, "demand is rechecked where a park commits"
-        assert before.generation not in self.leases, "parked with a lease out"
+        assert before.generation == self.cut or before.generation not in self.leases, "a lease is out"
         if before.state is State.READY and not (after.closing or after.must_stop):
             assert not after.floor.at(self.now).required, "a floor holds it"
         self.parking.add(effect.generation)
@@ -202,18 +214,13 @@ class ReplicaMachine(RuleBasedStateMachine):
                 assert entry.wake in self.open_wakes
             self.spans.append(entry)
 
-    def turned(self, cause: str) -> None:
-        """What the activator does where a replica turns busy or idle without a step."""
-        self.gate.cause = cause  # type: ignore[assignment]
-        self.spans.append(SpanOpened(replica=self.replica.id, at_us=self.now, cause=cause))  # type: ignore[arg-type]
-
     # what may happen
 
     @rule(delta=st.one_of(st.integers(0, 10 * S), st.integers(0, 400 * S)))
     def time_passes(self, delta: int) -> None:
         target = self.now + delta
         for _ in range(80):
-            due = next_wakeup_us(replace(self.replica, load=self.gate.load()), self.now)
+            due = self.cell.next_tick_us(self.now)
             if due is None or due > target:
                 break
             self.now = max(self.now, due)
@@ -238,11 +245,12 @@ class ReplicaMachine(RuleBasedStateMachine):
 
     def ask(self, size: int, *, claims: bool) -> None:
         self.predicted = 0
-        if claims and self.gate.claim():
+        self.asked = True
+        before = self.replica
+        if claims and (effects := self.cell.claim(self.now)) is not None:
             assert self.replica.state is State.READY and not self.held
             self.leases.append(self.replica.generation)
-            if self.gate.in_flight == 1:
-                self.turned(SERVING)
+            self.carry_out(effects, before)
             return
         hold = HoldId(self.next_hold)
         self.next_hold += 1
@@ -271,13 +279,25 @@ class ReplicaMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule()
     def request_ends(self) -> None:
-        generation = self.leases.pop()
-        if generation != self.replica.generation:
-            return  # cut, or its engine died: the lease is void
-        if self.gate.give_back(self.now):
-            self.feed(Returned())
-        elif self.gate.in_flight == 0:
-            self.turned(idle_cause(replace(self.replica, load=self.gate.load()), self.now)[0])
+        before = self.replica
+        self.carry_out(self.cell.give_back(self.leases.pop(), self.now), before)
+
+    @rule()
+    def a_request_is_bridged(self) -> None:
+        before = self.replica
+        effects = self.cell.bridge("k", self.now)
+        if effects is not None:
+            assert before.state not in (State.READY, State.DRAINING)
+            self.predicted = 0
+            self.asked = True
+            self.bridged += 1
+            self.carry_out(effects, before)
+
+    @precondition(lambda self: self.bridged)
+    @rule()
+    def a_bridged_request_ends(self) -> None:
+        self.bridged -= 1
+        self.cell.bridge_over(self.now)
 
     @precondition(lambda self: self.waking)
     @rule(phase=st.sampled_from(list(Phase)))
@@ -349,7 +369,7 @@ class ReplicaMachine(RuleBasedStateMachine):
             PhaseBegan(generation=old, mark=PhaseMark(phase=Phase.WEIGHTS, at_us=self.now)),
         ):
             assert not self.feed(report)
-        assert self.replica == replace(before, load=self.replica.load)
+        assert self.replica == before
 
     @precondition(lambda self: not self.closed)
     @rule(action=st.sampled_from(["park", "leave", "stop"]), drain_s=st.sampled_from([None, 5]))
@@ -357,7 +377,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         self.closed = True
         drain_us = None if drain_s is None else drain_s * S
         self.feed(Close(action=action, drain_us=drain_us))
-        assert not self.replica.holds and not self.gate.open
+        assert not self.replica.holds and not self.replica.gate_open
 
     # what must hold
 
@@ -368,15 +388,15 @@ class ReplicaMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_at_an_open_gate(self) -> None:
-        if self.gate.open and self.replica.holds:
-            assert self.gate.in_flight == self.limit > 0
+        if self.replica.gate_open and self.replica.holds:
+            assert self.in_flight == self.limit > 0
 
     @invariant()
     def leases_are_within_the_limit_and_only_on_a_ready_or_draining_replica(self) -> None:
-        assert 0 <= self.gate.in_flight <= (self.limit or 10**9)
+        assert 0 <= self.in_flight <= (self.limit or 10**9)
         current = [g for g in self.leases if g == self.replica.generation]
-        assert len(current) == self.gate.in_flight
-        if self.gate.in_flight:
+        assert len(current) == self.in_flight
+        if self.in_flight:
             assert self.replica.state in (State.READY, State.DRAINING)
 
     @invariant()
@@ -398,7 +418,14 @@ class ReplicaMachine(RuleBasedStateMachine):
     @invariant()
     def a_draining_replica_has_leases_out_and_nobody_waiting(self) -> None:
         if self.replica.state is State.DRAINING:
-            assert self.gate.in_flight > 0 and not self.replica.holds
+            assert self.in_flight > 0 and not self.replica.holds
+
+    @invariant()
+    def it_is_quiet_exactly_when_nobody_is_there(self) -> None:
+        if self.cell.quiet_since_us is not None:
+            assert not (self.leases or self.held or self.bridged)
+        elif self.asked:
+            assert self.leases or self.held or self.bridged
 
     @invariant()
     def the_open_span_says_what_the_replica_does(self) -> None:
@@ -408,17 +435,17 @@ class ReplicaMachine(RuleBasedStateMachine):
         state = self.replica.state
         if state is State.READY:
             idle = ("linger", "floor")
-            assert cause == SERVING if self.gate.in_flight else cause in idle
+            assert cause == SERVING if self.in_flight else cause in idle
         else:
             assert cause.startswith(FIRST_CAUSE[state])
         if state is State.PARKED:
             assert cause == f"parked.{self.replica.tier}"
-        assert self.gate.cause == cause
+        assert self.replica.load.cause == cause
 
     @invariant()
     def a_blocked_idle_replica_is_on_its_way_down(self) -> None:
         replica = self.replica
-        if replica.must_stop and replica.state is State.READY and not self.gate.in_flight:
+        if replica.must_stop and replica.state is State.READY and not self.in_flight:
             assert replica.closing or self.now < replica.park_after_us
 
 

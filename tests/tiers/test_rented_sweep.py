@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from poorwill.core.entries import Entry, Noted, ReplicaCreated, ReplicaEnded, SpanOpened
-from poorwill.core.machine.gate import Gate
+from poorwill.core.machine.cell import Cell
+from poorwill.core.machine.holds import HoldQueue
 from poorwill.core.machine.replica import Load, Replica
 from poorwill.core.policy import FixedIdle, NoFloor
 from poorwill.core.settings import ReplicaSettings
@@ -49,7 +50,7 @@ def units(rented: RentedFleet) -> dict[ModelName, Unit]:
         drivers={tier: rented.driver(tier) for tier in (Tier.HIBERNATED, Tier.COLD)},
         processes=rented.engines,
     )
-    return {BIG: Unit(replica=replica, gate=Gate(limit=0), equipment=equipment)}
+    return {BIG: Unit(cell=Cell(replica, HoldQueue()), equipment=equipment)}
 
 
 def sweeper(rented: RentedFleet, *, reap_orphans: bool = False) -> Sweeper:

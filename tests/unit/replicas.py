@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from poorwill.core.entries import SpanOpened
 from poorwill.core.machine.effects import Effect, Fail, Grant, Record, StartPark, StartWake
-from poorwill.core.machine.gate import Load
 from poorwill.core.machine.inputs import (
     Demand,
     Input,
@@ -15,7 +14,7 @@ from poorwill.core.machine.inputs import (
     WakeSucceeded,
 )
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.machine.replica import Replica
+from poorwill.core.machine.replica import Load, Replica, next_wakeup_us
 from poorwill.core.machine.step import step
 from poorwill.core.policy import Descent, FixedIdle, Floor, Rung
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
@@ -153,6 +152,12 @@ class Life:
     def takes(self, what: Input) -> list[Effect]:
         self.replica, self.effects = step(self.replica, what, self.now)
         return self.effects
+
+
+def due_us(replica: Replica, now_us: int) -> int | None:
+    """When the next Tick is due."""
+    load = replica.load
+    return next_wakeup_us(replica, now_us, in_flight=load.in_flight, idle_since_us=load.idle_since_us)
 
 
 def doing(effects: Sequence[Effect]) -> list[Effect]:

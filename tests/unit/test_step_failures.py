@@ -8,7 +8,6 @@ from poorwill.core.entries import (
 )
 from poorwill.core.errors import ErrorCode
 from poorwill.core.machine.effects import AbortWake, Fail
-from poorwill.core.machine.gate import Load
 from poorwill.core.machine.inputs import (
     EngineLost,
     ParkFailed,
@@ -21,7 +20,7 @@ from poorwill.core.machine.inputs import (
     WakeSucceeded,
 )
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.machine.replica import Blocked, next_wakeup_us
+from poorwill.core.machine.replica import Blocked, Load
 from poorwill.core.settings import WakeSettings
 from poorwill.core.words import HoldId, Tier, WakeId
 
@@ -33,6 +32,7 @@ from .replicas import (
     S,
     causes,
     demand,
+    due_us,
     entries,
     failed,
     granted,
@@ -143,7 +143,7 @@ def test_a_tripped_breaker_fails_who_waits_lets_run_what_runs_and_then_parks():
 def test_a_tripped_breaker_takes_a_replica_that_is_asleep_off_its_host():
     life = Life(parked(Tier.ASLEEP))
     life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 1000 * S, why="day")))
-    assert next_wakeup_us(life.replica, life.now) == 0, "at once"
+    assert due_us(life.replica, life.now) == 0, "at once"
     assert parks(life.takes(Tick())) == [(Tier.ASLEEP, Tier.FROZEN)]
 
 
@@ -207,7 +207,7 @@ def test_a_blocked_replica_whose_park_fails_is_not_parked_again_at_once():
         generation = life.replica.generation
         effects = life.takes(ParkFailed(generation=generation, why="x", unharmed=True))
     assert life.replica.state is State.READY and parks(effects) == []
-    due = next_wakeup_us(life.replica, life.now)
+    due = due_us(life.replica, life.now)
     assert due is not None and due - life.now >= 60 * S
     life.now = due
     assert parks(life.takes(Tick())) == [(None, Tier.FROZEN)]
@@ -218,5 +218,5 @@ def test_a_floor_wakes_again_when_the_breaker_is_lifted():
     life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day")))
     assert wakes(life.takes(Tick())) == []
     life.takes(SpendChanged(blocked=None))
-    assert next_wakeup_us(life.replica, life.now) == 0, "at once"
+    assert due_us(life.replica, life.now) == 0, "at once"
     assert wakes(life.takes(Tick())) == [Tier.COLD]

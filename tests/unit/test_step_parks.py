@@ -12,7 +12,6 @@ from poorwill.core.entries import (
 )
 from poorwill.core.errors import ErrorCode
 from poorwill.core.machine.effects import AbortWake, CutLeases, Record, StartPark
-from poorwill.core.machine.gate import Load
 from poorwill.core.machine.inputs import (
     Close,
     ParkAsked,
@@ -25,7 +24,7 @@ from poorwill.core.machine.inputs import (
     WakeSucceeded,
 )
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.machine.replica import next_wakeup_us
+from poorwill.core.machine.replica import Load
 from poorwill.core.policy import FixedIdle
 from poorwill.core.settings import HoldSettings, ParkSettings
 from poorwill.core.words import ReplicaId, Tier
@@ -42,6 +41,7 @@ from .replicas import (
     demand,
     doing,
     draining,
+    due_us,
     entries,
     failed,
     granted,
@@ -63,7 +63,7 @@ ID = ReplicaId("m-0")
 
 def test_a_park_is_recorded_and_started_at_its_instant_and_not_before():
     life = Life(ready())
-    assert next_wakeup_us(life.replica, T0) == T0 + 30 * S
+    assert due_us(life.replica, T0) == T0 + 30 * S
     assert life.after(29.999999).takes(Tick()) == []
     assert life.after(0.000001).takes(Tick()) == [
         Record(
@@ -77,7 +77,7 @@ def test_a_park_is_recorded_and_started_at_its_instant_and_not_before():
 
 def test_a_replica_descends_the_ladder_at_the_instants_of_its_plan():
     life = Life(rested(Tier.ASLEEP))
-    assert next_wakeup_us(life.replica, T0) == T0 + 300 * S
+    assert due_us(life.replica, T0) == T0 + 300 * S
     effects = life.after(300).takes(Tick())
     assert parks(effects) == [(Tier.ASLEEP, Tier.FROZEN)]
     effects = life.takes(ParkSucceeded(generation=life.replica.generation, image_bytes=5))
@@ -86,7 +86,7 @@ def test_a_replica_descends_the_ladder_at_the_instants_of_its_plan():
     assert causes(effects) == ["parked.frozen"]
     assert parks(life.after(2700).takes(Tick())) == [(Tier.FROZEN, Tier.COLD)]
     life.takes(ParkSucceeded(generation=life.replica.generation))
-    assert next_wakeup_us(life.replica, life.now) is None, "the end of the ladder"
+    assert due_us(life.replica, life.now) is None, "the end of the ladder"
 
 
 def test_a_descent_that_fails_is_tried_again_later_each_time_and_does_not_hold_up_the_next_tier():
@@ -96,7 +96,7 @@ def test_a_descent_that_fails_is_tried_again_later_each_time_and_does_not_hold_u
         assert parks(life.takes(Tick())) == [(Tier.ASLEEP, Tier.FROZEN)]
         life.takes(ParkFailed(generation=life.replica.generation, why="no way", unharmed=True))
         assert (life.replica.state, life.replica.tier) == (State.PARKED, Tier.ASLEEP)
-        due = next_wakeup_us(life.replica, life.now)
+        due = due_us(life.replica, life.now)
         assert due is not None
         pauses.append((due - life.now) // S)
         life.now = due
@@ -111,7 +111,7 @@ def test_a_park_that_fails_falls_back_to_the_next_colder_tier():
     assert parks(effects) == [(None, Tier.COLD)]
     effects = life.takes(ParkFailed(generation=3, why="will not die", unharmed=True))
     assert life.replica.state is State.READY and causes(effects) == ["linger"]
-    assert next_wakeup_us(life.replica, T0) == T0 + 120 * S, "and is not tried again at once"
+    assert due_us(life.replica, T0) == T0 + 120 * S, "and is not tried again at once"
 
 
 def test_a_failed_park_is_blamed_until_the_same_park_works():
@@ -164,7 +164,7 @@ def test_a_drain_grants_nothing_and_ends_with_its_last_lease():
 
 def test_a_drain_reaches_its_deadline_cuts_and_parks():
     life = Life(draining(in_flight=2))
-    assert next_wakeup_us(life.replica, T0) == T0 + 20 * S
+    assert due_us(life.replica, T0) == T0 + 20 * S
     effects = life.after(20).takes(Tick())
     assert doing(effects) == [
         CutLeases(why="the drain deadline has passed"),
@@ -208,13 +208,13 @@ def test_an_operator_may_take_a_parked_replica_deeper_but_not_shallower():
 def test_a_floor_wakes_holds_and_lets_go():
     floor = Between(T0 + 100 * S, T0 + 5000 * S)
     life = Life(parked(floor=floor, policy=FixedIdle(((Tier.COLD, 30 * S),))))
-    assert next_wakeup_us(life.replica, T0) == T0 + 100 * S
+    assert due_us(life.replica, T0) == T0 + 100 * S
     effects = life.after(100).takes(Tick())
     (began,) = entries(effects, WakeBegan)
     assert (began.asked_by, began.why, began.budget_us) == ("floor", "day", None)
     effects = life.after(9).takes(WakeSucceeded(generation=1))
     assert causes(effects) == ["floor"]
-    assert next_wakeup_us(life.replica, life.now) == T0 + 5000 * S
+    assert due_us(life.replica, life.now) == T0 + 5000 * S
     assert life.after(1000).takes(Tick()) == []
     life.now = T0 + 5000 * S
     assert parks(life.takes(Tick())) == [(None, Tier.COLD)]
@@ -225,36 +225,36 @@ def test_a_floor_that_ends_before_the_linger_does_turns_into_linger():
     life = Life(replace(ready(), floor=floor)).after(1)
     assert causes(life.takes(Tick())) == ["floor"]
     assert causes(life.after(9).takes(Tick())) == ["linger"]
-    assert next_wakeup_us(life.replica, life.now) == T0 + 30 * S
+    assert due_us(life.replica, life.now) == T0 + 30 * S
 
 
 def test_a_floor_whose_wake_failed_waits_for_the_back_off():
     life = Life(parked(floor=Always()))
     life.takes(Tick())
     life.takes(WakeFailed(generation=1, why="x"))
-    assert next_wakeup_us(life.replica, life.now) == T0 + 5 * S
+    assert due_us(life.replica, life.now) == T0 + 5 * S
     assert life.after(4).takes(Tick()) == []
     assert wakes(life.after(1).takes(Tick())) == [Tier.COLD]
 
 
 def test_a_wake_ahead_of_demand_happens_once_and_the_stretch_goes_on():
     life = Life(rested(Tier.FROZEN, policy=Ahead()))
-    assert next_wakeup_us(life.replica, T0) == T0 + 60 * S
+    assert due_us(life.replica, T0) == T0 + 60 * S
     effects = life.after(60).takes(Tick())
     (began,) = entries(effects, WakeBegan)
     assert (began.asked_by, began.why) == ("policy", "predicted")
     life.after(5).takes(WakeSucceeded(generation=life.replica.generation))
     assert life.replica.load.idle_since_us == T0, "nobody came: it is still the same stretch"
-    assert next_wakeup_us(life.replica, life.now) == T0 + 90 * S
+    assert due_us(life.replica, life.now) == T0 + 90 * S
     effects = life.after(25).takes(Tick())
     assert parks(effects) == [(None, Tier.FROZEN)]
     life.takes(ParkSucceeded(generation=life.replica.generation))
-    assert next_wakeup_us(life.replica, life.now) is None
+    assert due_us(life.replica, life.now) is None
 
 
 def test_a_wake_ahead_whose_time_has_passed_before_the_park_is_not_made():
     life = Life(rested(Tier.FROZEN, policy=Ahead(wake_after_us=-1)))
-    assert next_wakeup_us(life.replica, T0) == T0 + 90 * S or (next_wakeup_us(life.replica, T0) is None)
+    assert due_us(life.replica, T0) == T0 + 90 * S or (due_us(life.replica, T0) is None)
     assert wakes(life.after(1).takes(Tick())) == []
 
 
@@ -269,7 +269,7 @@ def test_a_wake_that_an_operator_asks_for_begins_a_new_linger():
     life = Life(rested(Tier.FROZEN)).after(250)
     assert wakes(life.takes(WakeAsked())) == [Tier.FROZEN]
     life.takes(WakeSucceeded(generation=life.replica.generation))
-    assert next_wakeup_us(life.replica, life.now) == life.now + 30 * S
+    assert due_us(life.replica, life.now) == life.now + 30 * S
 
 
 # the shutdown
@@ -303,7 +303,7 @@ def test_a_shutdown_parks_or_stops_an_idle_replica(action: str, tier: Tier):
 def test_a_shutdown_drains_no_longer_than_it_may():
     life = Life(ready(in_flight=1, settings=settings(park=ParkSettings(ladder=LADDER))))
     life.takes(Close(action="park", drain_us=7 * S))
-    assert next_wakeup_us(life.replica, T0) == T0 + 7 * S
+    assert due_us(life.replica, T0) == T0 + 7 * S
     effects = life.after(7).takes(Tick())
     assert isinstance(doing(effects)[0], CutLeases) and parks(effects) == [(None, Tier.ASLEEP)]
 
@@ -311,17 +311,17 @@ def test_a_shutdown_drains_no_longer_than_it_may():
 def test_a_shutdown_shortens_a_drain_under_way_but_never_lengthens_it():
     life = Life(draining()).after(10)
     life.takes(Close(action="park", drain_us=30 * S))
-    assert next_wakeup_us(life.replica, life.now) == T0 + 20 * S
+    assert due_us(life.replica, life.now) == T0 + 20 * S
     life = Life(draining()).after(10)
     life.takes(Close(action="park", drain_us=3 * S))
-    assert next_wakeup_us(life.replica, life.now) == T0 + 13 * S
+    assert due_us(life.replica, life.now) == T0 + 13 * S
 
 
 def test_a_shutdown_that_leaves_cuts_what_does_not_end_and_voids_its_leases():
     life = Life(ready(in_flight=2))
     life.takes(Close(action="leave", drain_us=7 * S))
     assert not life.replica.settled
-    assert next_wakeup_us(life.replica, T0) == T0 + 7 * S
+    assert due_us(life.replica, T0) == T0 + 7 * S
     effects = life.after(7).takes(Tick())
     assert [type(effect) for effect in doing(effects)] == [CutLeases]
     assert life.replica.settled and life.replica.generation == 2
@@ -338,5 +338,5 @@ def test_a_replica_that_is_being_closed_is_given_no_more_ticks():
     for replica in (rested(Tier.ASLEEP), parked(floor=Always())):
         life = Life(replica)
         life.takes(Close(action="leave"))
-        assert next_wakeup_us(life.replica, T0 + 10**6 * S) is None
+        assert due_us(life.replica, T0 + 10**6 * S) is None
         assert life.after(10**6).takes(Tick()) == []

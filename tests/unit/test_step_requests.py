@@ -13,7 +13,6 @@ from poorwill.core.entries import (
 from poorwill.core.errors import ErrorCode
 from poorwill.core.launch import PhaseMark
 from poorwill.core.machine.effects import AbortWake, Grant, Record, StartWake
-from poorwill.core.machine.gate import Load
 from poorwill.core.machine.inputs import (
     PhaseBegan,
     Returned,
@@ -23,7 +22,7 @@ from poorwill.core.machine.inputs import (
     Withdrawn,
 )
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.machine.replica import next_wakeup_us
+from poorwill.core.machine.replica import Load
 from poorwill.core.settings import HoldSettings, WakeSettings
 from poorwill.core.words import HoldId, ModelName, Phase, ReplicaId, Tier, WakeId
 
@@ -34,6 +33,7 @@ from .replicas import (
     causes,
     demand,
     doing,
+    due_us,
     failed,
     granted,
     parked,
@@ -155,7 +155,7 @@ def test_a_cap_of_zero_holds_nothing_and_wakes_all_the_same():
 
 def test_a_request_that_waits_for_a_place_too_long_is_told_so():
     life = Life(ready(in_flight=2, held=1)).after(399)
-    assert next_wakeup_us(life.replica, life.now) == T0 + 400 * S
+    assert due_us(life.replica, life.now) == T0 + 400 * S
     assert life.takes(Tick()) == []
     assert failed(life.after(1).takes(Tick())) == [(2, ErrorCode.HOLD_QUEUE_FULL)]
 
@@ -172,12 +172,12 @@ def test_only_those_who_are_too_old_are_failed():
 
 def test_the_budget_fails_everybody_at_its_instant_and_the_wake_goes_on():
     life = Life(waking(holds=2))
-    assert next_wakeup_us(life.replica, T0) == T0 + 60 * S
+    assert due_us(life.replica, T0) == T0 + 60 * S
     assert life.after(59.999999).takes(Tick()) == []
     effects = life.after(0.000001).takes(Tick())
     assert failed(effects) == [(0, ErrorCode.WAKE_TIMEOUT), (1, ErrorCode.WAKE_TIMEOUT)]
     assert life.replica.state is State.WAKING
-    assert next_wakeup_us(life.replica, life.now) == T0 + 180 * S, "then the cap is next"
+    assert due_us(life.replica, life.now) == T0 + 180 * S, "then the cap is next"
 
 
 def test_a_new_request_after_the_budget_gets_a_budget_of_its_own():
@@ -191,7 +191,7 @@ def test_the_cap_tears_the_wake_down_once_and_there_is_no_second_try_under_it():
     life = Life(waking(Tier.FROZEN, holds=0 + 1)).after(180)
     life.replica = replace(life.replica, holds=(), budget_ends_us=None)
     assert life.takes(Tick()) == [AbortWake(generation=1, why="not ready after 180 s")]
-    assert life.takes(Tick()) == [] and next_wakeup_us(life.replica, life.now) is None
+    assert life.takes(Tick()) == [] and due_us(life.replica, life.now) is None
     effects = life.takes(WakeFailed(generation=1, why="aborted"))
     assert wakes(effects) == [] and life.replica.state is State.PARKED
     assert life.replica.last_error == "not ready after 180 s"
@@ -203,7 +203,7 @@ def test_a_phase_that_exceeds_its_limit_is_aborted_and_the_replica_starts_cold()
     mark = PhaseMark(phase=Phase.WEIGHTS, at_us=life.now)
     assert causes(life.takes(PhaseBegan(generation=1, mark=mark))) == ["wake.weights"]
     assert life.takes(PhaseBegan(generation=1, mark=mark)) == [], "the same phase goes on"
-    assert next_wakeup_us(life.replica, life.now) == life.now + 5 * S
+    assert due_us(life.replica, life.now) == life.now + 5 * S
     assert life.after(4.9).takes(Tick()) == []
     (abort,) = life.after(0.1).takes(Tick())
     assert isinstance(abort, AbortWake) and "weights" in abort.why

@@ -15,6 +15,7 @@ from poorwill.compose.host import HOST_WAKES, KnownHost, known_host, storage_spe
 from poorwill.compose.workshop import Fallback, Workshop
 from poorwill.config.rules.break_even import short_idles
 from poorwill.core.launch import Parked, Running
+from poorwill.core.machine.cell import REMEMBERED_GAPS
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, ModelSettings, RateSettings
@@ -22,7 +23,7 @@ from poorwill.core.words import SECOND_US, ReplicaId, Tier
 from poorwill.engines.kinds import make_engine
 from poorwill.engines.measured.expectation import expected_wakes
 from poorwill.fleet.recovery import ModelPlan, Remembered, replica_id
-from poorwill.fleet.unit import REMEMBERED_GAPS, Equipment
+from poorwill.fleet.unit import Equipment
 from poorwill.ledger.history.recovery import KnownReplica, Recovered, idle_gaps
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.ledger import Ledger

@@ -122,10 +122,13 @@ class FloorSchedule(Protocol):
         ...
 
 
+NOT_REQUIRED = Floor(required=False, until_us=None)
+
+
 @dataclass(frozen=True, slots=True)
 class NoFloor:
     """No floor: a replica may always park."""
 
     def at(self, now_us: int) -> Floor:
-        """Return that nothing is required, for ever."""
-        return Floor(required=False, until_us=None)
+        """Return that nothing is required, ever."""
+        return NOT_REQUIRED

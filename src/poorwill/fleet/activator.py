@@ -1,18 +1,13 @@
-"""The gateway's door to the fleet: leases, claimed synchronously on the warm path, held otherwise.
-
-Busy and idle turn over here without a step: the span changes cause and the policy learns of the gap.
-"""
+"""The gateway's door to the fleet: leases, claimed synchronously on the warm path, held otherwise."""
 
 import asyncio
 import itertools
 from dataclasses import dataclass
 
-from poorwill.core.entries import SpanOpened
 from poorwill.core.errors import ErrorCode, TryLater
-from poorwill.core.machine.inputs import Demand, Returned, Withdrawn
-from poorwill.core.machine.transition import idle_cause
+from poorwill.core.machine.inputs import Demand, Withdrawn
 from poorwill.core.ports.activator import Lease, WakeNotice
-from poorwill.core.words import SERVING, HoldId, ModelName, WakeId
+from poorwill.core.words import HoldId, ModelName, WakeId
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.unit import Unit, unit_of
 
@@ -29,11 +24,14 @@ class FleetActivator:
     def claim(self, model: ModelName) -> Lease | None:
         """Take a lease now, or return None; while the ledger cannot be written, there is none to be had."""
         unit = unit_of(self._units, model)
-        gate = unit.gate
-        if self._controller.journal.unavailable or not gate.claim():
+        journal = self._controller.journal
+        if journal.unavailable:
             return None
-        if gate.in_flight == 1:
-            self._turned_busy(unit)
+        effects = unit.cell.claim(self._clock.now_us())
+        if effects is None:
+            return None
+        if effects:
+            journal.post([unit.cell.open_span()])
         return unit.lease()
 
     def hold(self, model: ModelName, *, size_bytes: int, asked_by: str, request: str) -> "Held":
@@ -53,7 +51,6 @@ class FleetActivator:
         hold = HoldId(next(self._hold_ids))
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         unit.waiting[hold] = future
-        unit.wanted(self._clock.now_us())
         demand = Demand(hold=hold, size_bytes=size_bytes, asked_by=asked_by, request=request)
         self._controller.submit(unit, demand)
         if future.done() and (refused := future.exception()) is not None:
@@ -70,17 +67,7 @@ class FleetActivator:
 
     def give_back(self, lease: Lease) -> None:
         """Return a lease. A lease of an earlier generation is void already and changes nothing."""
-        unit = self._units[lease.model]
-        now = self._clock.now_us()
-        if lease.generation != unit.replica.generation:
-            unit.left(now)
-            return
-        told = unit.gate.give_back(now)
-        unit.left(now)
-        if told:
-            self._controller.submit(unit, Returned())
-        elif unit.gate.in_flight == 0:
-            self._turned_idle(unit, now)
+        self._controller.give_back(self._units[lease.model], lease.generation)
 
     def retry_after_s(self, model: ModelName) -> int:
         """Return how soon a client should try again."""
@@ -105,24 +92,9 @@ class FleetActivator:
         future = held.future
         if held.hold in held.unit.waiting:
             del held.unit.waiting[held.hold]
-            held.unit.left(self._clock.now_us())
             self._controller.submit(held.unit, Withdrawn(hold=held.hold))
         elif future.done() and not future.cancelled() and future.exception() is None:
             self.give_back(future.result())
-
-    def _turned_busy(self, unit: Unit) -> None:
-        now = self._clock.now_us()
-        unit.wanted(now)
-        unit.gate.cause, unit.since_us = SERVING, now
-        self._controller.journal.post([SpanOpened(replica=unit.id, at_us=now, cause=SERVING)])
-
-    def _turned_idle(self, unit: Unit, now: int) -> None:
-        cause, why = idle_cause(unit.observed(), now)
-        unit.gate.cause, unit.since_us = cause, now
-        self._controller.journal.post([SpanOpened(replica=unit.id, at_us=now, cause=cause, why=why)])
-        self._controller.arm(unit)
-        if unit.onlookers:
-            unit.tell_onlookers()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

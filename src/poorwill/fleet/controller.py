@@ -1,15 +1,16 @@
-"""The loop: take an input, call `step`, record, carry out the effects, feed their results back as inputs.
+"""The loop: take an input, feed the cell, record, carry out the effects, feed their results back as inputs.
 
-Inputs are taken one at a time on the event loop's thread. Grants and failures of held requests happen in
-the same turn; wakes and parks run in tasks of their own, which first wait until the turn that asked for
-them is committed to the ledger, so that intent is on disk before action.
+Inputs are taken one at a time on the event loop's thread. Grants and failures of held requests happen at
+once; wakes and parks run in tasks of their own, which first wait until the entries that ask for them are
+committed to the ledger, so that intent is on disk before action.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
-from poorwill.core.entries import Entry, ParkEnded, WakeEnded
+from poorwill.core.entries import Entry
 from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
 from poorwill.core.machine.effects import (
     AbortWake,
@@ -17,24 +18,25 @@ from poorwill.core.machine.effects import (
     Effect,
     Fail,
     Grant,
+    OpenSpan,
     Record,
     StartPark,
     StartWake,
 )
-from poorwill.core.machine.inputs import Input, Returned, Tick, WakeFailed
-from poorwill.core.machine.lifecycle import State
-from poorwill.core.machine.replica import Replica, next_wakeup_us
-from poorwill.core.machine.step import step
-from poorwill.core.policy import LearnsFromTimes, LearnsFromWakes
+from poorwill.core.machine.inputs import Input, Tick, WakeFailed
 from poorwill.core.ports.activator import Connections
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.words import ModelName
+from poorwill.fleet.context import FleetContext
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.park import carry_out_park
 from poorwill.fleet.room import Room
 from poorwill.fleet.unit import Unit
 from poorwill.fleet.wake import carry_out_wake
+
+Act = Callable[[int], Sequence[Effect]]
+"""Something done to a cell at an instant."""
 
 
 class Controller:
@@ -59,43 +61,60 @@ class Controller:
         self.clock = clock
         self.log = log
         self.tasks = tasks
+        self.context = FleetContext(
+            units=units,
+            journal=journal,
+            connections=connections,
+            clock=clock,
+            log=log,
+            tasks=tasks,
+            submit=self.submit,
+            make_room=room.make,
+        )
         self._wake_began = wake_began
-        self._inbox: deque[tuple[Unit, Input]] = deque()
-        self._turning = False
+        self._inbox: deque[tuple[Unit, Act]] = deque()
+        self._acting = False
         self.broken = False
-        """A turn has failed by a defect: nothing is decided any more, the task group is ending."""
+        """A bug raised within a step: nothing is decided any more, the task group is ending."""
         self.given_up = False
-        """The time for the shutdown is up: nobody waits for what is not at rest."""
+        """The time for the shutdown is up: nobody waits for replicas that are still busy."""
 
     def submit(self, unit: Unit, what: Input) -> None:
-        """Take an input. Its turn, and those of inputs it gives rise to, are over on return.
+        """Take an input. It and the inputs that it gives rise to are dealt with on return.
 
-        Called on the event loop's thread only. A call from within a turn is queued behind it. Never raises:
-        a turn that fails by a defect ends the fleet through its task group, and engines are left as they
-        are, for the next start to find.
+        Called on the event loop's thread only. A call from within another is queued behind it. Never raises:
+        a bug ends the fleet through its task group, and engines are left as they are, for the next start to
+        find.
         """
-        self._inbox.append((unit, what))
-        if self._turning or self.broken:
+        self._enqueue(unit, partial(unit.cell.feed, what))
+
+    def give_back(self, unit: Unit, generation: int) -> None:
+        """Return a lease: the warm path, which has effects only if others wait or the replica falls idle.
+
+        Never raises, like `submit`.
+        """
+        if self._acting:
+            self._enqueue(unit, partial(unit.cell.give_back, generation))
             return
-        self._turning = True
         try:
-            while self._inbox:
-                self._turn(*self._inbox.popleft())
+            effects = unit.cell.give_back(generation, self.clock.now_us())
         except Exception as error:
-            self.broken = True
-            self.log.error("a turn failed by a defect", model=unit.model, error=repr(error))
-            failure = _fail(error)
-            try:
-                self.tasks.create_task(failure)
-            except RuntimeError:  # it is ending already
-                failure.close()
-        finally:
-            self._turning = False
+            self._break(unit, error)
+        else:
+            if effects:
+                self._enqueue(unit, lambda _: effects)
+
+    def bridge(self, unit: Unit, asked_by: str) -> bool:
+        """Register the demand of a request that a hosted API serves; False if it must be held."""
+        effects = unit.cell.bridge(asked_by, self.clock.now_us())
+        if effects:
+            self._enqueue(unit, lambda _: effects)
+        return effects is not None
 
     def arm(self, unit: Unit) -> None:
         """Set the unit's timer for the next instant at which it must be given a Tick."""
         now = self.clock.now_us()
-        due = next_wakeup_us(unit.observed(), now)
+        due = unit.cell.next_tick_us(now)
         if unit.timer is not None:
             unit.timer.cancel()
             unit.timer = None
@@ -107,15 +126,30 @@ class Controller:
         unit.timer = None
         self.submit(unit, Tick())
 
-    def _turn(self, unit: Unit, what: Input) -> None:
-        now = self.clock.now_us()
-        after, effects = step(unit.observed(), what, now)
-        before = unit.replica
-        if after.load.cause != unit.gate.cause:
-            unit.since_us = now
-        unit.adopt(after)
-        _publish_wake(unit, before, after)
-        _teach_times(before, after, effects)
+    def _enqueue(self, unit: Unit, act: Act) -> None:
+        self._inbox.append((unit, act))
+        if self._acting or self.broken:
+            return
+        self._acting = True
+        try:
+            while self._inbox:
+                self._act(*self._inbox.popleft())
+        except Exception as error:
+            self._break(unit, error)
+        finally:
+            self._acting = False
+
+    def _break(self, unit: Unit, error: Exception) -> None:
+        self.broken = True
+        self.log.error("a bug within a step", model=unit.model, error=repr(error))
+        failure = _fail(error)
+        try:
+            self.tasks.create_task(failure)
+        except RuntimeError:  # it is ending already
+            failure.close()
+
+    def _act(self, unit: Unit, act: Act) -> None:
+        effects = act(self.clock.now_us())
         committed = self._write_down(effects)
         for effect in effects:
             self._carry_out(unit, effect, committed)
@@ -129,47 +163,48 @@ class Controller:
         committed = self.journal.record(entries)
         if any(isinstance(effect, StartWake | StartPark) for effect in effects):
             return committed
-        self.tasks.create_task(self._unheard(committed))
+        self.tasks.create_task(self._log_if_lost(committed))
         return None
 
-    async def _unheard(self, committed: Awaitable[None]) -> None:
+    async def _log_if_lost(self, committed: Awaitable[None]) -> None:
         """Wait for a commit that nothing depends on; its failure shows in `journal.unavailable` as well."""
         try:
             await committed
         except PoorwillError as error:
-            self.log.error("a turn is not on disk", why=str(error))
+            self.log.error("entries are not on disk", why=str(error))
 
     def _carry_out(self, unit: Unit, effect: Effect, committed: Awaitable[None] | None) -> None:
-        if isinstance(effect, Grant):
-            self._resolve(unit, effect)
-        elif isinstance(effect, Fail):
-            _refuse(unit, effect, self.clock.now_us())
-        elif isinstance(effect, StartWake):
-            assert committed is not None
-            self._wake_began(unit.model)
-            wake = carry_out_wake(self, unit, effect, committed)
-            unit.job = self.tasks.create_task(wake, name=f"wake {effect.wake}")
-            unit.job.add_done_callback(self._unless_begun(unit, effect))
-        elif isinstance(effect, AbortWake):
-            if unit.job is not None:
-                unit.job.cancel(effect.why)
-        elif isinstance(effect, StartPark):
-            assert committed is not None
-            park = carry_out_park(self, unit, effect, committed)
-            unit.job = self.tasks.create_task(park, name=f"park {unit.id}.{effect.generation}")
-        elif isinstance(effect, CutLeases) and unit.running is not None:
-            self.connections.cut(unit.running.host, unit.running.port, effect.why)
+        match effect:
+            case OpenSpan():
+                self.journal.post([unit.cell.open_span()])
+            case Grant():
+                self._resolve(unit, effect)
+            case Fail():
+                _refuse(unit, effect)
+            case StartWake():
+                assert committed is not None
+                self._wake_began(unit.model)
+                wake = carry_out_wake(self.context, unit, effect, committed)
+                unit.job = self.tasks.create_task(wake, name=f"wake {effect.wake}")
+                unit.job.add_done_callback(self._unless_begun(unit, effect))
+            case AbortWake():
+                if unit.job is not None:
+                    unit.job.cancel(effect.why)
+            case StartPark():
+                assert committed is not None
+                park = carry_out_park(self.context, unit, effect, committed)
+                unit.job = self.tasks.create_task(park, name=f"park {unit.id}.{effect.generation}")
+            case CutLeases() if unit.running is not None:
+                self.connections.cut(unit.running.host, unit.running.port, effect.why)
 
     def _resolve(self, unit: Unit, effect: Grant) -> None:
-        """Give the lease; where the client left in this very tick, take it back."""
+        """Give the lease; if the client has just left, take it back."""
         future = unit.waiting.pop(effect.hold)
+        lease = unit.lease()
         if future.done():
-            now = self.clock.now_us()
-            unit.gate.give_back(now)
-            unit.left(now)
-            self.submit(unit, Returned())
+            self.give_back(unit, lease.generation)
         else:
-            future.set_result(unit.lease())
+            future.set_result(lease)
 
     def _unless_begun(self, unit: Unit, effect: StartWake) -> Callable[[asyncio.Task[None]], None]:
         """Report for a wake that was cancelled before its first step. A second report changes nothing."""
@@ -186,39 +221,8 @@ async def _fail(error: Exception) -> None:
     raise error
 
 
-def _publish_wake(unit: Unit, before: Replica, after: Replica) -> None:
-    """Count a wake that came to an end that serves, from when it was first asked for."""
-    succeeded = after.state in (State.READY, State.PARKING)
-    if before.state is not State.WAKING or before.wake is None or not succeeded:
-        return
-    took_us = after.ready_since_us - before.wake.asked_us
-    if isinstance(after.policy, LearnsFromWakes):
-        after.policy.woke([after.ready_since_us - hold.arrived_us for hold in before.holds])
-    unit.wakes.append(took_us)
-    del unit.wakes[:-1_000]
-    if took_us > unit.replica.settings.wake.budget_us:
-        unit.over_budget += 1
-
-
-def _teach_times(before: Replica, after: Replica, effects: Sequence[Effect]) -> None:
-    """Tell a policy that goes by costs how long a wake or park took that has just succeeded."""
-    for effect in effects:
-        entry = effect.entry if isinstance(effect, Record) else None
-        if not isinstance(entry, WakeEnded | ParkEnded) or not entry.ok:
-            continue
-        policy = after.policy
-        if not isinstance(policy, LearnsFromTimes):
-            return
-        if isinstance(entry, ParkEnded):
-            policy.park_took(entry.to_tier, entry.at_us - entry.began_us)
-        elif before.wake is not None:
-            tier = before.wake.from_tier
-            policy.wakes_took(tier, after.recent_wakes_us.get(tier, ()))
-
-
-def _refuse(unit: Unit, effect: Fail, now_us: int) -> None:
+def _refuse(unit: Unit, effect: Fail) -> None:
     future = unit.waiting.pop(effect.hold, None)
-    unit.left(now_us)
     if future is not None and not future.done():
         future.set_exception(as_error(effect))
         future.exception()  # marks it as seen: whoever holds the place may have lost interest

@@ -62,7 +62,7 @@ class Fleet:
         try:
             async with asyncio.timeout(exit_us / 1e6):
                 for unit in units:
-                    while not unit.observed().settled:
+                    while not unit.replica.settled:
                         await unit.turned()
         except TimeoutError:
             controller.log.warning("not everything came to rest in time", seconds=exit_us / 1e6)
@@ -106,12 +106,12 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
         await parts.guard.attend(controller)  # before a floor may wake what a limit stops
         for unit in controller.units.values():
             if unit.running is not None:
-                watch(controller, unit, unit.running)
+                watch(controller.context, unit, unit.running)
             controller.arm(unit)
         background = [
             tasks.create_task(_signs_of_life(controller, parts.wall_step_us)),
             tasks.create_task(parts.guard.watch(controller)),
-            tasks.create_task(sweep_on_time(sweeper, controller, parts.sweep_due)),
+            tasks.create_task(sweep_on_time(sweeper, controller.context, parts.sweep_due)),
         ]
         fleet = Fleet(
             activator=FleetActivator(controller=controller),
@@ -196,7 +196,7 @@ async def _signs_of_life(controller: Controller, wall_step_us: Callable[[], int]
             controller.journal.post([ClockStepped(at_us=now, by_us=stepped)])
         tell_dropped_rows(controller)
         quiet = all(
-            unit.replica.state is State.PARKED and unit.gate.cause in on_disk
+            unit.replica.state is State.PARKED and unit.replica.load.cause in on_disk
             for unit in controller.units.values()
         )
         if not quiet or now - last_us >= ALIVE_PARKED_S * 1e6:

@@ -7,7 +7,6 @@ a park that the shutdown cuts short: the next start finds out what became of it.
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from poorwill.core.errors import PoorwillError
 from poorwill.core.launch import Launch, Parked, Running
@@ -15,55 +14,53 @@ from poorwill.core.machine.effects import StartPark
 from poorwill.core.machine.inputs import ParkFailed, ParkSucceeded
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import RESUMING_TIERS, TIER_DEPTH, Tier
+from poorwill.fleet.context import FleetContext
 from poorwill.fleet.unit import Unit, still_answers
 from poorwill.fleet.vanished import note_vanished
 from poorwill.fleet.wake import discard, placement
 from poorwill.fleet.watching import unwatch, watch
-
-if TYPE_CHECKING:
-    from poorwill.fleet.controller import Controller
 
 CHECK_UNHARMED_S = 10.0
 """How long an engine whose park failed may take to show that it still answers."""
 
 
 async def carry_out_park(
-    controller: "Controller", unit: Unit, effect: StartPark, committed: Awaitable[None]
+    context: FleetContext, unit: Unit, effect: StartPark, committed: Awaitable[None]
 ) -> None:
     """Carry a StartPark out. Cancelled: the replica is left as the driver's cancellation leaves it."""
     limit_s = unit.replica.settings.park.limit_us / 1e6
     try:
         await committed
         async with asyncio.timeout(limit_s):
-            parked = await _put_down(controller, unit, effect)
+            parked = await _put_down(context, unit, effect)
     except (DriverError, PoorwillError, OSError, TimeoutError) as error:
         why = str(error) or f"not parked in {limit_s:g} s"
-        await _after_failure(controller, unit, effect, why)
+        await _after_failure(context, unit, effect, why)
     except Exception as error:
-        controller.log.error("a park failed in a way nobody foresaw", model=unit.model, error=repr(error))
-        await _after_failure(controller, unit, effect, f"internal error: {error!r}")
+        context.log.error("a park failed in a way nobody foresaw", model=unit.model, error=repr(error))
+        await _after_failure(context, unit, effect, f"internal error: {error!r}")
     else:
         unit.parked = None if parked.tier is Tier.COLD else parked
         unit.running = parked.running
-        controller.journal.post([placement(controller, unit)])
+        context.journal.post([placement(context, unit)])
         if parked.running is not None:
-            watch(controller, unit, parked.running)
+            watch(context, unit, parked.running)
         done = ParkSucceeded(generation=effect.generation, image_bytes=parked.image_bytes)
-        controller.submit(unit, done)
+        context.submit(unit, done)
     if TIER_DEPTH[Tier.COLD] > TIER_DEPTH[effect.to_tier] > TIER_DEPTH[Tier.ASLEEP]:
-        await note_vanished(controller)  # others may have been evicted to make room for this one
+        await note_vanished(context)  # others may have been evicted to make room for this one
 
 
-async def _put_down(controller: "Controller", unit: Unit, effect: StartPark) -> Parked:
+async def _put_down(context: FleetContext, unit: Unit, effect: StartPark) -> Parked:
     if effect.from_tier is not None:
-        return await _descend(controller, unit, effect)
+        return await _descend(context, unit, effect)
     running = unit.running
     if running is None:
         raise DriverError("the engine is gone")
     # The launch it was started by: a model file that is gone by now must not keep it from stopping.
     launch = unit.launched or unit.launch()
     driver = unit.equipment.drivers[effect.to_tier]
-    await controller.connections.close(running.host, running.port)
+    await context.connections.close(running.host, running.port)
     answer = ""
     if effect.to_tier in RESUMING_TIERS:
         _refuse_outdated(running, launch)
@@ -73,7 +70,7 @@ async def _put_down(controller: "Controller", unit: Unit, effect: StartPark) -> 
     return replace(parked, probe=answer)
 
 
-async def _descend(controller: "Controller", unit: Unit, effect: StartPark) -> Parked:
+async def _descend(context: FleetContext, unit: Unit, effect: StartPark) -> Parked:
     """Take a parked replica deeper; into `cold` by throwing away what it keeps."""
     kept = unit.parked
     if kept is None and effect.to_tier is not Tier.COLD:
@@ -81,7 +78,7 @@ async def _descend(controller: "Controller", unit: Unit, effect: StartPark) -> P
     unwatch(unit)
     if effect.to_tier is Tier.COLD or kept is None:
         if kept is not None:
-            await discard(controller, unit, kept)
+            await discard(context, unit, kept)
         return Parked(replica=unit.id, generation=effect.generation, tier=Tier.COLD)
     driver = unit.equipment.drivers[effect.to_tier]
     launch = unit.launched or unit.launch()
@@ -104,7 +101,7 @@ def _refuse_outdated(running: Running, launch: Launch) -> None:
         )
 
 
-async def _after_failure(controller: "Controller", unit: Unit, effect: StartPark, why: str) -> None:
+async def _after_failure(context: FleetContext, unit: Unit, effect: StartPark, why: str) -> None:
     """Find out what the failed park left: an engine that still answers, a parked replica, or nothing."""
     unharmed = unit.parked is not None
     running = unit.running
@@ -113,15 +110,15 @@ async def _after_failure(controller: "Controller", unit: Unit, effect: StartPark
         if not unharmed:
             unit.running = None
             if running is not None:
-                await _end(controller, unit, running)
+                await _end(context, unit, running)
     if unharmed and running is not None:
-        watch(controller, unit, running)
-    controller.journal.post([placement(controller, unit)])
-    controller.submit(unit, ParkFailed(generation=effect.generation, why=why, unharmed=unharmed))
+        watch(context, unit, running)
+    context.journal.post([placement(context, unit)])
+    context.submit(unit, ParkFailed(generation=effect.generation, why=why, unharmed=unharmed))
 
 
-async def _end(controller: "Controller", unit: Unit, running: Running) -> None:
+async def _end(context: FleetContext, unit: Unit, running: Running) -> None:
     try:
         await unit.equipment.processes.kill(running)
     except (DriverError, OSError) as error:
-        controller.log.error("cannot end an engine", model=unit.model, why=str(error))
+        context.log.error("cannot end an engine", model=unit.model, why=str(error))

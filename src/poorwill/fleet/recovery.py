@@ -20,10 +20,10 @@ from poorwill.core.entries import (
 )
 from poorwill.core.errors import PoorwillError
 from poorwill.core.launch import Parked, Running
-from poorwill.core.machine.gate import Gate, Load
-from poorwill.core.machine.lifecycle import State
-from poorwill.core.machine.replica import Replica
-from poorwill.core.machine.transition import REMEMBERED_WAKES, idle_cause
+from poorwill.core.machine.cell import Cell
+from poorwill.core.machine.holds import HoldQueue
+from poorwill.core.machine.replica import Load, Replica
+from poorwill.core.machine.transition import REMEMBERED_WAKES
 from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Processes
@@ -119,33 +119,33 @@ class Recovery:
         model = plan.settings.model
         known = self.remembered.get(replica_id(model))
         now = self.clock.now_us()
+        wakes_us = known.wakes_us if known else {}
+        recent = {tier: wakes[-REMEMBERED_WAKES:] for tier, wakes in wakes_us.items()}
         replica = Replica(
             id=replica_id(model),
             settings=plan.settings,
             policy=plan.policy,
             floor=plan.floor,
+            generation=known.generation if known else 0,
             load=Load(0, (known.idle_since_us or known.since_us) if known else now),
             # What the policy predicted for the time before is past: only later wakes are due.
             park_began_us=now,
+            recent_wakes_us=MappingProxyType(recent),
         )
-        unit = Unit(
-            replica=replica,
-            gate=Gate(limit=plan.settings.max_concurrency),
-            equipment=plan.equipment,
-            since_us=now,
+        cell = Cell(
+            replica,
+            HoldQueue(),
+            quiet_since_us=(known.idle_since_us or None) if known else None,
+            gaps_us=plan.gaps_us,
+            wakes_us=[wake for wakes in wakes_us.values() for wake in wakes],
         )
-        unit.gaps_us.extend(plan.gaps_us)
+        unit = Unit(cell=cell, equipment=plan.equipment)
         if known is None:
-            self.entries.append(
-                ReplicaCreated(replica=replica.id, model=model, driver=plan.driver, at_us=now)
-            )
-            self._rest(unit, Tier.COLD, now)
+            self.entries += [
+                ReplicaCreated(replica=replica.id, model=model, driver=plan.driver, at_us=now),
+                cell.found_parked(Tier.COLD, now),
+            ]
             return unit
-        recent = {tier: wakes[-REMEMBERED_WAKES:] for tier, wakes in known.wakes_us.items()}
-        unit.wakes = [wake for wakes in known.wakes_us.values() for wake in wakes]
-        unit.over_budget = sum(wake > plan.settings.wake.budget_us for wake in unit.wakes)
-        unit.quiet_since_us = known.idle_since_us
-        unit.replica = replace(replica, generation=known.generation, recent_wakes_us=MappingProxyType(recent))
         await self._resume(unit, known)
         return unit
 
@@ -187,11 +187,7 @@ class Recovery:
     def _adopt(self, unit: Unit, running: Running) -> None:
         now = self.clock.now_us()
         unit.running = replace(running, generation=unit.replica.generation)
-        load = Load(0, now)
-        ready = replace(unit.replica, state=State.READY, load=load, ready_since_us=now)
-        cause, why = idle_cause(ready, now)
-        unit.adopt(replace(ready, load=replace(load, cause=cause)))
-        self.entries.append(SpanOpened(replica=unit.id, at_us=now, cause=cause, why=why))
+        self.entries.append(unit.cell.found_ready(now))
         text = running.where()
         if not _up_to_date(unit, running):
             text += "; started before its configuration, model or program changed: it is parked cold next"
@@ -201,27 +197,19 @@ class Recovery:
         """Be parked. Unobserved time lies before, unless it was parked on disk all along."""
         now = self.clock.now_us()
         if known.cause == parked(tier):
-            load = replace(unit.replica.load, cause=known.cause)
-            unit.adopt(replace(unit.replica, tier=tier, load=load))
-            unit.since_us = known.since_us
+            unit.cell.found_parked(tier, known.since_us)  # its span goes on
             return
         if known.cause not in ON_DISK:  # what is on disk alone costs no more for being lost
             self._unobserved(known, gap_us)
-        self._rest(unit, tier, now)
-        self.entries.append(
+        self.entries += [
+            unit.cell.found_parked(tier, now),
             ReplicaPlaced(
                 replica=unit.id,
                 at_us=now,
                 generation=unit.replica.generation,
                 parked_json=unit.parked.as_json() if unit.parked else "",
-            )
-        )
-
-    def _rest(self, unit: Unit, tier: Tier, now_us: int) -> None:
-        cause = parked(tier)
-        load = replace(unit.replica.load, cause=cause)
-        unit.adopt(replace(unit.replica, tier=tier, load=load))
-        self.entries.append(SpanOpened(replica=unit.id, at_us=now_us, cause=cause, tier=tier))
+            ),
+        ]
 
     def _unobserved(self, known: Remembered, gap_us: int) -> None:
         if known.cause != UNOBSERVED:

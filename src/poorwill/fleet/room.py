@@ -128,13 +128,13 @@ def _occupant(unit: Unit, room: Room, now_us: int) -> Occupant:
         bytes=room.needs[unit.model],
         priority=room.priorities[unit.model],
         busy=replica.state is not State.READY
-        or unit.gate.in_flight > 0
+        or replica.load.in_flight > 0
         or bool(replica.holds)
         or replica.floor.at(now_us).required
         or now_us < replica.park_after_us,
         leaving=replica.state in (State.DRAINING, State.PARKING),
         ready_since_us=replica.ready_since_us,
-        idle_since_us=unit.gate.idle_since_us,
+        idle_since_us=replica.load.idle_since_us,
         wake_us=UNKNOWN_WAKE_US if expected_us is None else expected_us,
         wanted_soon=_wanted_soon(unit, now_us),
     )
@@ -142,9 +142,9 @@ def _occupant(unit: Unit, room: Room, now_us: int) -> Occupant:
 
 def _wanted_soon(unit: Unit, now_us: int) -> float:
     """Return how likely the replica is wanted before its own policy would park it anyway."""
-    parks_us = next_descent_us(unit.observed())
+    parks_us = next_descent_us(unit.replica)
     return likelihood(
-        unit.gaps_us,
-        idle_us=now_us - (unit.quiet_since_us or now_us),
+        unit.cell.gaps_us,
+        idle_us=now_us - (now_us if unit.cell.quiet_since_us is None else unit.cell.quiet_since_us),
         within_us=None if parks_us is None else max(0, parks_us - now_us),
     )

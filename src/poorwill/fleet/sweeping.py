@@ -7,7 +7,6 @@ an orphan: `core.sweep` does, for `poorwill doctor --sweep` as well.
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from poorwill.core.entries import Entry, Noted, ReplicaCreated, ReplicaEnded, SpanOpened
 from poorwill.core.machine.lifecycle import State
@@ -16,11 +15,9 @@ from poorwill.core.ports.driver import Driver, DriverError, Found, Processes
 from poorwill.core.ports.log import Log
 from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import ORPHAN, ModelName, ReplicaId
+from poorwill.fleet.context import FleetContext
 from poorwill.fleet.unit import Unit
 from poorwill.fleet.vanished import note_vanished
-
-if TYPE_CHECKING:
-    from poorwill.fleet.controller import Controller
 
 SWEEP_S = 300.0
 """Between two sweeps: an orphan costs memory or disk, not correctness, and looking costs a walk of /proc."""
@@ -132,16 +129,14 @@ class Sweeper:
         return Noted(at_us=self.clock.now_us(), kind=kind, replica=found.replica, text=found.what)
 
 
-async def sweep_on_time(
-    sweeper: Sweeper, controller: "Controller", due: Callable[[], Awaitable[None]]
-) -> None:
+async def sweep_on_time(sweeper: Sweeper, context: FleetContext, due: Callable[[], Awaitable[None]]) -> None:
     """Each time `due` returns, note what nobody owns and what is owned and gone. Runs until cancelled."""
     while True:
         await due()
-        notes = await sweeper.sweep(controller.units)
+        notes = await sweeper.sweep(context.units)
         if notes:
-            controller.journal.post(notes)
-        await note_vanished(controller)
+            context.journal.post(notes)
+        await note_vanished(context)
 
 
 def _generation_at_rest(unit: Unit) -> int | None:

@@ -1,25 +1,20 @@
-"""One replica's moving parts: its state, its gate, its processes and who waits for it.
+"""One replica's moving parts: its cell, its processes and who waits for it.
 
-A unit is changed only by the controller and, on the warm path, by the activator; both run on the event
-loop's thread and never await in between.
+Everything that changes a unit runs on the event loop's thread and does not await in between.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
-from poorwill.core.machine.gate import Gate
+from poorwill.core.machine.cell import Cell
 from poorwill.core.machine.replica import Replica
 from poorwill.core.ports.activator import Lease
 from poorwill.core.ports.driver import Driver, DriverError, Processes
 from poorwill.core.ports.engine import Engine
 from poorwill.core.words import HoldId, ModelName, ReplicaId, Tier
-
-REMEMBERED_GAPS = 200
-"""Quiet stretches that tell how soon a replica may be wanted again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,38 +31,29 @@ class Equipment:
 class Unit:
     """A replica under the fleet's control."""
 
-    replica: Replica
-    gate: Gate
+    cell: Cell
     equipment: Equipment
     running: Running | None = None
     launched: Launch | None = None
     """How what runs was launched."""
     parked: Parked | None = None
     waiting: dict[HoldId, asyncio.Future[Lease]] = field(default_factory=dict)
-    bridged: int = 0
-    """Requests that a hosted API serves now in the replica's place."""
     marks: list[PhaseMark] = field(default_factory=list)
     """Phase marks of the wake under way."""
     job: asyncio.Task[None] | None = None
     """The wake or park under way; there is never more than one."""
     watch_task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
-    since_us: int = 0
-    """When the open span began, as far as a turn opened it."""
     onlookers: set[asyncio.Future[None]] = field(default_factory=set)
     """Resolved after every turn, for whoever waits for a state."""
-    wakes: list[int] = field(default_factory=list)
-    """Durations of successful wakes, the latest last; for the published wake interval."""
-    over_budget: int = 0
     _lease: Lease | None = None
     """The last lease granted: as long as the same engine runs, the next one says the same."""
     _leased: Running | None = None
-    quiet_since_us: int = 0
-    """When the last request ended or gave up, 0 while there is one. A wake ahead of demand does not end a
-    quiet stretch, so this is not the gate's `idle_since_us`."""
 
-    gaps_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED_GAPS))
-    """How long its last quiet stretches were, the latest last."""
+    @property
+    def replica(self) -> Replica:
+        """The replica as it is now."""
+        return self.cell.replica
 
     @property
     def model(self) -> ModelName:
@@ -79,23 +65,11 @@ class Unit:
         """The replica's id."""
         return self.replica.id
 
-    def observed(self) -> Replica:
-        """Return the replica with the gate's present count, as a step must see it."""
-        return replace(self.replica, load=self.gate.load())
-
-    def adopt(self, after: Replica) -> None:
-        """Take a step's outcome over: the state, and what follows from it for the gate."""
-        self.replica = after
-        self.gate.in_flight = after.load.in_flight
-        self.gate.idle_since_us = after.load.idle_since_us
-        self.gate.cause = after.load.cause
-        self.gate.open = after.gate_open
-        self.gate.waiting = len(after.holds)
-
     def lease(self) -> Lease:
-        """Return a lease on the replica as it runs now. The gate must have counted it."""
-        running, replica, lease = self.running, self.replica, self._lease
-        if lease is None or self._leased is not running or lease.generation != replica.generation:
+        """Return a lease on the replica as it runs now. The cell must have counted it."""
+        running, lease = self.running, self._lease
+        if lease is None or self._leased is not running or lease.generation != self.cell.generation:
+            replica = self.cell.replica
             assert running is not None, "a lease without a running engine"
             self._leased = running
             self._lease = lease = Lease(
@@ -111,19 +85,6 @@ class Unit:
     def launch(self) -> Launch:
         """Return how to start the replica. Raises OperatorFault where the model file is gone."""
         return self.equipment.engine.launch(replica=self.replica.id, generation=self.replica.generation)
-
-    def wanted(self, now_us: int) -> None:
-        """A request came: let the policy learn of the quiet stretch that it ends, once for each."""
-        if self.quiet_since_us:
-            others = self.gate.others()
-            self.replica.policy.observe(self.quiet_since_us, now_us, others=others)
-            self.gaps_us.append(now_us - self.quiet_since_us)
-            self.quiet_since_us = 0
-
-    def left(self, now_us: int) -> None:
-        """A request ended or gave up: a quiet stretch begins if it was the last."""
-        if not (self.quiet_since_us or self.gate.in_flight or self.waiting or self.bridged):
-            self.quiet_since_us = now_us
 
     async def turned(self) -> None:
         """Wait for the next turn. Cancelled: forgotten at once."""

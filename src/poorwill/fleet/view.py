@@ -110,7 +110,7 @@ class OperatorView:
 
 
 def _status(unit: Unit, now_us: int) -> ReplicaStatus:
-    replica = unit.observed()
+    replica = unit.replica
     notes = {}
     if replica.blocked:
         notes["spend"] = "no request is taken" if replica.must_stop else "it is not woken"
@@ -123,7 +123,7 @@ def _status(unit: Unit, now_us: int) -> ReplicaStatus:
         state=replica.state,
         tier=replica.tier if replica.state in (State.PARKED, State.PARKING, State.WAKING) else None,
         cause=replica.load.cause or "",
-        since_us=unit.since_us,
+        since_us=unit.cell.since_us,
         in_flight=replica.load.in_flight,
         held=len(replica.holds),
         wake=wake_interval(unit),
@@ -170,7 +170,8 @@ def _told(nusd: int, wakes: int, waited_s: float) -> str:
 
 def wake_interval(unit: Unit) -> WakeInterval:
     """Return the published wake interval: nearest-rank percentiles of the last thousand real wakes."""
-    wakes = sorted(unit.wakes)
+    wakes = sorted(unit.cell.wakes_us)
+    budget_us = unit.replica.settings.wake.budget_us
 
     def rank(share: float) -> float | None:
         return wakes[max(math.ceil(share * len(wakes)), 1) - 1] / 1e6 if wakes else None
@@ -180,6 +181,6 @@ def wake_interval(unit: Unit) -> WakeInterval:
         p50_s=rank(0.50),
         p95_s=rank(0.95),
         max_s=rank(1.0),
-        budget_s=unit.replica.settings.wake.budget_us / 1e6,
-        over_budget=unit.over_budget,
+        budget_s=budget_us / 1e6,
+        over_budget=sum(took_us > budget_us for took_us in wakes),
     )

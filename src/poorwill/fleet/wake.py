@@ -8,7 +8,6 @@ through the controller.)
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from poorwill.coldstart.anatomy import anatomy
 from poorwill.core.entries import PhaseSpan, ReplicaPlaced
@@ -18,22 +17,20 @@ from poorwill.core.machine.effects import StartWake
 from poorwill.core.machine.inputs import PhaseBegan, WakeFailed, WakeSucceeded
 from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.words import RESUMING_TIERS, Phase, Tier
+from poorwill.fleet.context import FleetContext
 from poorwill.fleet.unit import Unit
 from poorwill.fleet.watching import unwatch, watch
 
-if TYPE_CHECKING:
-    from poorwill.fleet.controller import Controller
-
 
 async def carry_out_wake(
-    controller: "Controller", unit: Unit, effect: StartWake, committed: Awaitable[None]
+    context: FleetContext, unit: Unit, effect: StartWake, committed: Awaitable[None]
 ) -> None:
     """Carry a StartWake out. Cancelled by AbortWake: tears down and reports the failure."""
-    waking = Waking(controller=controller, unit=unit, effect=effect)
+    waking = Waking(context=context, unit=unit, effect=effect)
     unit.marks.clear()
     try:
         await committed
-        await controller.room.make(unit)
+        await context.make_room(unit)
         waking.launch = unit.launch()
         running = await _bring_back(waking, waking.launch)
     except asyncio.CancelledError as cancelled:
@@ -49,7 +46,7 @@ async def carry_out_wake(
     except (DriverError, OSError) as error:
         waking.failed(str(error))
     except Exception as error:
-        controller.log.error("a wake failed in a way nobody foresaw", model=unit.model, error=repr(error))
+        context.log.error("a wake failed in a way nobody foresaw", model=unit.model, error=repr(error))
         waking.failed(f"internal error: {error!r}")
     else:
         waking.succeeded(waking.launch, running)
@@ -59,7 +56,7 @@ async def carry_out_wake(
 class Waking:
     """One wake being carried out, and how it is reported."""
 
-    controller: "Controller"
+    context: FleetContext
     unit: Unit
     effect: StartWake
     launch: Launch | None = None
@@ -72,14 +69,14 @@ class Waking:
         if unit.replica.generation != generation or unit.replica.wake is None:
             return
         unit.marks.append(mark)
-        self.controller.submit(unit, PhaseBegan(generation=generation, mark=mark))
+        self.context.submit(unit, PhaseBegan(generation=generation, mark=mark))
 
     def failed(self, why: str, code: ErrorCode = ErrorCode.WAKE_FAILED) -> None:
         """Report the failure; `kept` says that the replica is parked as before.
 
         Its place is told either way: a poorwill that starts after this one must not use the generation again.
         """
-        self.controller.journal.post([placement(self.controller, self.unit)])
+        self.context.journal.post([placement(self.context, self.unit)])
         report = WakeFailed(
             generation=self.effect.generation,
             why=why,
@@ -87,7 +84,7 @@ class Waking:
             kept=self._kept(),
             anatomy=self._anatomy(),
         )
-        self.controller.submit(self.unit, report)
+        self.context.submit(self.unit, report)
 
     def _kept(self) -> bool:
         """Whether it is parked as before: not touched, and what slept has not died meanwhile."""
@@ -98,17 +95,17 @@ class Waking:
         """Report the success and watch the engine from now on."""
         unit = self.unit
         unit.running, unit.launched = running, launch
-        self.controller.journal.post([placement(self.controller, unit)])
-        watch(self.controller, unit, running)
+        self.context.journal.post([placement(self.context, unit)])
+        watch(self.context, unit, running)
         report = WakeSucceeded(generation=self.effect.generation, anatomy=self._anatomy())
-        self.controller.submit(unit, report)
+        self.context.submit(unit, report)
 
     def _anatomy(self) -> tuple[PhaseSpan, ...]:
         """Return where the time went; a log that cannot be read costs the anatomy, never the wake."""
         wake = self.unit.replica.wake
         if wake is None or wake.id != self.effect.wake:
             return ()
-        ended_us = self.controller.clock.now_us()
+        ended_us = self.context.clock.now_us()
         marks = list(self.unit.marks)
         try:
             if self.launch is not None:
@@ -126,24 +123,24 @@ class Waking:
             self._odd("cannot follow the engine's log", error)
 
     def _odd(self, message: str, error: Exception) -> None:
-        self.controller.log.warning(message, model=self.unit.model, why=repr(error))
+        self.context.log.warning(message, model=self.unit.model, why=repr(error))
 
 
 async def _bring_back(waking: Waking, launch: Launch) -> Running:
     """Wake through the tier's driver with the engine's log followed meanwhile, then check the engine."""
-    controller, unit, effect = waking.controller, waking.unit, waking.effect
+    context, unit, effect = waking.context, waking.unit, waking.effect
     driver = unit.equipment.drivers[effect.from_tier]
     waking.touched = True
     unwatch(unit)
     kept, unit.parked, unit.running = unit.parked, None, None
     if effect.from_tier is Tier.COLD:
         if kept is not None:
-            await discard(controller, unit, kept)
+            await discard(context, unit, kept)
         kept = Parked(replica=unit.id, generation=effect.generation, tier=Tier.COLD)
     if kept is None:
         raise SnapshotRefused(f"nothing is left of what was {effect.from_tier}")
     parked = kept
-    follower = controller.tasks.create_task(waking.follow(launch))
+    follower = context.tasks.create_task(waking.follow(launch))
     try:
         await asyncio.sleep(0)  # the follower takes the log's end before the engine writes to it
         running = await driver.wake(parked, launch, generation=effect.generation, report=waking.report)
@@ -155,7 +152,7 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
     except BaseException:
         if effect.from_tier is not Tier.COLD:
             # Also an image that is not spent: what now starts cold supersedes it.
-            await asyncio.shield(discard(controller, unit, parked))
+            await asyncio.shield(discard(context, unit, parked))
         raise
     finally:
         follower.cancel()
@@ -165,7 +162,7 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
 async def _check(waking: Waking, launch: Launch, running: Running, parked: Parked) -> None:
     """Warm a fresh engine up; ask one that goes on for the answer it gave before the park."""
     engine = waking.unit.equipment.engine
-    now_us = waking.controller.clock.now_us()
+    now_us = waking.context.clock.now_us()
     if waking.effect.from_tier not in RESUMING_TIERS:
         waking.report(PhaseMark(phase=Phase.READY, at_us=now_us))  # the engine tells when it warms up
         await engine.ready(running, launch)
@@ -179,7 +176,7 @@ async def _check(waking: Waking, launch: Launch, running: Running, parked: Parke
         )
 
 
-async def discard(controller: "Controller", unit: Unit, parked: Parked) -> None:
+async def discard(context: FleetContext, unit: Unit, parked: Parked) -> None:
     """Remove what a parked replica keeps. A failure to remove is told; it does not stop what follows."""
     driver = unit.equipment.drivers.get(parked.tier)
     if driver is None:
@@ -187,14 +184,14 @@ async def discard(controller: "Controller", unit: Unit, parked: Parked) -> None:
     try:
         await driver.discard(parked)
     except (DriverError, OSError) as error:
-        controller.log.warning("cannot discard", model=unit.model, what=parked.where(), why=str(error))
+        context.log.warning("cannot discard", model=unit.model, what=parked.where(), why=str(error))
 
 
-def placement(controller: "Controller", unit: Unit) -> ReplicaPlaced:
+def placement(context: FleetContext, unit: Unit) -> ReplicaPlaced:
     """Return where the replica is now, for a poorwill that starts after this one."""
     return ReplicaPlaced(
         replica=unit.id,
-        at_us=controller.clock.now_us(),
+        at_us=context.clock.now_us(),
         generation=unit.replica.generation,
         running_json=unit.running.as_json() if unit.running else "",
         parked_json=unit.parked.as_json() if unit.parked else "",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from poorwill.core.entries import Entry
 from poorwill.core.errors import ErrorCode
-from poorwill.core.words import HoldId, Tier, WakeId
+from poorwill.core.words import Cause, HoldId, Tier, WakeId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,4 +70,15 @@ class Record:
     entry: Entry
 
 
-Effect = Grant | Fail | StartWake | AbortWake | StartPark | CutLeases | Record
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSpan:
+    """Record the span that begins as a ready replica turns busy or idle without a step (`Cell.open_span`).
+
+    Not the entry itself: the warm path gives rise to this for every busy period, and the planner needs the
+    cause alone.
+    """
+
+    cause: Cause
+
+
+Effect = Grant | Fail | StartWake | AbortWake | StartPark | CutLeases | Record | OpenSpan

@@ -17,6 +17,7 @@ class Demand:
     """A request found no lease to claim and wants to be held."""
 
     kind: ClassVar[Kind] = Kind.DEMAND
+    generation: ClassVar[None] = None
     hold: HoldId
     size_bytes: int
     asked_by: str
@@ -28,6 +29,7 @@ class Withdrawn:
     """The client of a held request left."""
 
     kind: ClassVar[Kind] = Kind.WITHDRAWN
+    generation: ClassVar[None] = None
     hold: HoldId
 
 
@@ -36,6 +38,7 @@ class Returned:
     """A lease came back while others wait for it or the replica drains."""
 
     kind: ClassVar[Kind] = Kind.RETURNED
+    generation: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class Tick:
     """The instant that `next_wakeup_us` named has come."""
 
     kind: ClassVar[Kind] = Kind.TICK
+    generation: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +124,7 @@ class WakeAsked:
     """An operator or a program asks for the replica to be ready."""
 
     kind: ClassVar[Kind] = Kind.WAKE_ASKED
+    generation: ClassVar[None] = None
     asked_by: str = "operator"
     why: str = "operator"
     demand: bool = False
@@ -132,6 +137,7 @@ class ParkAsked:
     """An operator, or an eviction, asks for the replica to be parked; to the ladder's first tier if None."""
 
     kind: ClassVar[Kind] = Kind.PARK_ASKED
+    generation: ClassVar[None] = None
     tier: Tier | None = None
     why: str = "operator"
 
@@ -141,6 +147,7 @@ class SpendChanged:
     """The spend breaker's verdict on a replica; None: nothing is forbidden."""
 
     kind: ClassVar[Kind] = Kind.SPEND_CHANGED
+    generation: ClassVar[None] = None
     blocked: Blocked | None
 
 
@@ -149,6 +156,7 @@ class Close:
     """poorwill shuts down: serve nobody new, then `park`, `leave` or `stop` the replica."""
 
     kind: ClassVar[Kind] = Kind.CLOSE
+    generation: ClassVar[None] = None
     action: str
     drain_us: int | None = None
     """How long requests in flight may take at most, where that is less than the replica's own drain."""

@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypedDict, Unpack
 
-from poorwill.core.machine.gate import Load
+from poorwill.core.machine.holds import Hold
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.policy import Descent, FloorSchedule, NoFloor, Policy
 from poorwill.core.settings import ReplicaSettings
 from poorwill.core.words import (
     SECOND_US,
     TIER_DEPTH,
-    HoldId,
+    Cause,
     ModelName,
     Phase,
     ReplicaId,
@@ -24,15 +25,15 @@ PAUSE_AFTER_FAILED_PARK_US = 60 * SECOND_US
 LONGEST_PAUSE_US = 3600 * SECOND_US
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
-    """A held request."""
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The part of a replica's state that the gate changes without a step."""
 
-    id: HoldId
-    arrived_us: int
-    size_bytes: int
-    asked_by: str
-    request: str
+    in_flight: int = 0
+    idle_since_us: int = 0
+    """When the last lease came back, or the replica became ready; meaningful while none is out."""
+    cause: Cause | None = None
+    """The cause of the replica's open span."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +67,41 @@ class Blocked:
     """A whole wake would pass the limit; what is awake, or on its way, still fits."""
 
 
+class Changes(TypedDict, total=False):
+    """The fields of a replica that a step may change."""
+
+    state: State
+    tier: Tier
+    generation: int
+    load: Load
+    holds: tuple[Hold, ...]
+    budget_ends_us: int | None
+    wake: WakeAttempt | None
+    park_began_us: int
+    park_from: Tier | None
+    park_to: Tier | None
+    wanted_by: str
+    drain_ends_us: int
+    ready_since_us: int
+    woken_ahead_us: int
+    failures: int
+    retry_at_us: int
+    park_after_us: int
+    park_failures: int
+    park_failed: Tier | None
+    last_error: str
+    last_error_us: int
+    blocked: Blocked | None
+    closing: str
+    recent_wakes_us: Mapping[Tier, tuple[int, ...]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Replica:
-    """Everything that `step` knows of one replica. Made by recovery, changed only by `step`.
+    """Everything that `step` knows of one replica. Its cell owns it; `step` returns changed copies.
 
-    Without slots, unlike other values: a dictionary of fields is copied seven times as fast as slots are one
-    by one, and a wake changes fields some twenty times.
+    Unlike other values it has no slots: a dictionary of fields is copied seven times as fast as slots one by
+    one, and a wake changes fields some twenty times.
     """
 
     id: ReplicaId
@@ -113,7 +143,7 @@ class Replica:
     recent_wakes_us: Mapping[Tier, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """The last durations of successful wakes by the tier woken from."""
 
-    def changed(self, **changes: object) -> "Replica":
+    def changed(self, **changes: Unpack[Changes]) -> "Replica":
         """Return the replica with these fields changed; what `dataclasses.replace` does, faster."""
         copy = object.__new__(Replica)
         copy.__dict__.update(self.__dict__, **changes)
@@ -150,8 +180,12 @@ class Replica:
 
     def descent(self) -> Descent:
         """Return the policy's plan for what is left of the idle stretch now under way."""
-        plan = self.policy.descent(self.load.idle_since_us)
-        if self.load.idle_since_us >= self.woken_ahead_us:
+        return self.descent_since(self.load.idle_since_us)
+
+    def descent_since(self, idle_since_us: int) -> Descent:
+        """Return the policy's plan for what is left of the stretch that began at that instant."""
+        plan = self.policy.descent(idle_since_us)
+        if idle_since_us >= self.woken_ahead_us:
             return plan
         later = tuple(rung for rung in plan.rungs if rung.at_us > self.woken_ahead_us)
         return Descent(
@@ -190,10 +224,11 @@ class Replica:
         return -(-left // SECOND_US)
 
 
-def next_wakeup_us(replica: Replica, now_us: int) -> int | None:
+def next_wakeup_us(replica: Replica, now_us: int, *, in_flight: int, idle_since_us: int) -> int | None:
     """Return the next instant at which `step` must be given a Tick, None if only an input can matter.
 
-    It may lie in the past: then the Tick is due at once.
+    It may lie in the past: then the Tick is due at once. What the gate has seen by now comes as arguments: to
+    copy the replica for every idle stretch would slow the planner down.
     """
     candidates = [replica.budget_ends_us]
     if replica.holds:
@@ -203,27 +238,31 @@ def next_wakeup_us(replica: Replica, now_us: int) -> int | None:
     elif replica.state is State.DRAINING:
         candidates.append(replica.drain_ends_us)
     elif replica.state is State.READY:
-        candidates += _ready_turns(replica, now_us)
+        candidates += _due_ready(replica, now_us, in_flight, idle_since_us)
     elif replica.state is State.PARKED:
-        candidates += _parked_turns(replica, now_us)
+        candidates += _due_parked(replica, now_us, idle_since_us)
     known = [at for at in candidates if at is not None]
     return min(known) if known else None
 
 
-def deeper_rungs(replica: Replica) -> list[tuple[Tier, int]]:
-    """Return the tiers of the descent that are deeper than where the replica is, and when each is due."""
+def deeper_rungs(replica: Replica, plan: Descent) -> list[tuple[Tier, int]]:
+    """Return the tiers of a plan that are deeper than where the replica is, and when each is due."""
     here = TIER_DEPTH[replica.tier] if replica.state is State.PARKED else -1
     paused = TIER_DEPTH[replica.park_failed] if replica.park_failed else -1
     return [
         (rung.tier, max(rung.at_us, replica.park_after_us if depth <= paused else 0))
-        for rung in replica.descent().rungs
+        for rung in plan.rungs
         if (depth := TIER_DEPTH[rung.tier]) > here
     ]
 
 
 def next_descent_us(replica: Replica) -> int | None:
     """Return when the descent next wants the replica deeper, None at the end of the ladder."""
-    return min((at_us for _, at_us in deeper_rungs(replica)), default=None)
+    return _next_rung_us(replica, replica.descent())
+
+
+def _next_rung_us(replica: Replica, plan: Descent) -> int | None:
+    return min((at_us for _, at_us in deeper_rungs(replica, plan)), default=None)
 
 
 def _wake_limits(replica: Replica, wake: WakeAttempt) -> list[int | None]:
@@ -233,19 +272,19 @@ def _wake_limits(replica: Replica, wake: WakeAttempt) -> list[int | None]:
     return [wake.cap_ends_us, None if limit is None else wake.phase_began_us + limit]
 
 
-def _ready_turns(replica: Replica, now_us: int) -> list[int | None]:
-    if replica.closing or replica.load.in_flight:
-        leaving = replica.closing and replica.load.in_flight
+def _due_ready(replica: Replica, now_us: int, in_flight: int, idle_since_us: int) -> list[int | None]:
+    if replica.closing or in_flight:
+        leaving = replica.closing and in_flight
         return [replica.drain_ends_us] if leaving else []
     if replica.must_stop:
         return [replica.park_after_us]
     floor = replica.floor.at(now_us)
     if floor.required:
         return [floor.until_us]
-    return [next_descent_us(replica), floor.until_us]
+    return [_next_rung_us(replica, replica.descent_since(idle_since_us)), floor.until_us]
 
 
-def _parked_turns(replica: Replica, now_us: int) -> list[int | None]:
+def _due_parked(replica: Replica, now_us: int, idle_since_us: int) -> list[int | None]:
     if replica.closing:
         return []
     if replica.must_stop and replica.tier is Tier.ASLEEP:
@@ -253,8 +292,9 @@ def _parked_turns(replica: Replica, now_us: int) -> list[int | None]:
     floor = replica.floor.at(now_us)
     if floor.required:
         return [floor.until_us, None if replica.blocked else replica.retry_at_us]
-    ahead = replica.descent().wake_at_us
+    plan = replica.descent_since(idle_since_us)
+    ahead = plan.wake_at_us
     # A predicted wake is due once: one that lies before the park has had its chance, one that failed too.
     if ahead is None or ahead < replica.park_began_us or replica.failures or replica.blocked:
         ahead = None
-    return [floor.until_us, next_descent_us(replica), ahead]
+    return [floor.until_us, _next_rung_us(replica, plan), ahead]

@@ -7,106 +7,105 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from poorwill.core.errors import ErrorCode
-from poorwill.core.machine.inputs import Input
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.phase_limit import overrun
-from poorwill.core.machine.transition import Turn, due_rung
+from poorwill.core.machine.transition import Transition, due_rung
 from poorwill.core.words import Tier
 
 
-def tick(turn: Turn, what: Input) -> None:
+def tick(change: Transition) -> None:
     """Decide what time alone brings about; first of all, whose patience is at its end."""
-    _expire_holds(turn)
-    _TICKS[turn.replica.state](turn)
+    _expire_holds(change)
+    _TICKS[change.replica.state](change)
 
 
-def _expire_holds(turn: Turn) -> None:
-    replica = turn.replica
-    if replica.budget_ends_us is not None and replica.budget_ends_us <= turn.now_us:
+def _expire_holds(change: Transition) -> None:
+    replica = change.replica
+    if replica.budget_ends_us is not None and replica.budget_ends_us <= change.now_us:
         budget_s = replica.settings.wake.budget_us / 1e6
-        turn.fail_holds(
+        change.fail_holds(
             ErrorCode.WAKE_TIMEOUT,
             f"{replica.model} was not ready within its wake budget of {budget_s:g} s; the wake goes on",
         )
         return
-    oldest = turn.now_us - replica.settings.hold.age_us
+    oldest = change.now_us - replica.settings.hold.age_us
     aged = sum(1 for hold in replica.holds if hold.arrived_us <= oldest)
     if aged:
         age_s = replica.settings.hold.age_us / 1e6
-        turn.fail_holds(ErrorCode.HOLD_QUEUE_FULL, f"waited {age_s:g} s for a free place", count=aged)
+        change.fail_holds(ErrorCode.HOLD_QUEUE_FULL, f"waited {age_s:g} s for a free place", count=aged)
 
 
-def _tick_parked(turn: Turn) -> None:
-    replica = turn.replica
+def _tick_parked(change: Transition) -> None:
+    replica = change.replica
     if replica.closing:
         return
     if replica.must_stop and replica.tier is Tier.ASLEEP:
-        turn.stop_paying()
+        change.stop_paying()
         return
-    may_wake = turn.now_us >= replica.retry_at_us and replica.blocked is None
-    floor = replica.floor.at(turn.now_us)
+    may_wake = change.now_us >= replica.retry_at_us and replica.blocked is None
+    floor = replica.floor.at(change.now_us)
     if floor.required:
         if may_wake:
-            turn.begin_wake(replica.tier, asked_by="floor", why=floor.name or "floor")
+            change.begin_wake(replica.tier, asked_by="floor", why=floor.name or "floor")
         return
     ahead = replica.descent().wake_at_us
-    if ahead is not None and replica.park_began_us <= ahead <= turn.now_us and may_wake:
+    if ahead is not None and replica.park_began_us <= ahead <= change.now_us and may_wake:
         if not replica.failures:
-            turn.begin_wake(replica.tier, asked_by="policy", why="predicted", ahead_us=ahead)
+            change.begin_wake(replica.tier, asked_by="policy", why="predicted", ahead_us=ahead)
             return
-    deeper = due_rung(replica, turn.now_us)
+    deeper = due_rung(replica, change.now_us)
     if deeper is not None:
-        turn.begin_park(deeper, from_tier=replica.tier, why=f"idle, {replica.descent().why}")
+        change.begin_park(deeper, from_tier=replica.tier, why=f"idle, {replica.descent().why}")
 
 
-def _tick_waking(turn: Turn) -> None:
-    wake = turn.replica.wake
+def _tick_waking(change: Transition) -> None:
+    wake = change.replica.wake
     if wake is None or wake.aborting:
         return
-    if wake.cap_ends_us <= turn.now_us:
-        turn.abort_wake(f"not ready after {turn.replica.settings.wake.cap_us / 1e6:g} s")
+    if wake.cap_ends_us <= change.now_us:
+        change.abort_wake(f"not ready after {change.replica.settings.wake.cap_us / 1e6:g} s")
         return
-    limit = turn.replica.settings.wake.phase_limits_us.get(wake.phase)
-    spent = turn.now_us - wake.phase_began_us
+    limit = change.replica.settings.wake.phase_limits_us.get(wake.phase)
+    spent = change.now_us - wake.phase_began_us
     if limit is not None and spent >= limit:
-        turn.abort_wake(overrun(wake.phase, spent, limit))
+        change.abort_wake(overrun(wake.phase, spent, limit))
 
 
-def _tick_ready(turn: Turn) -> None:
-    replica = turn.replica
+def _tick_ready(change: Transition) -> None:
+    replica = change.replica
     if replica.load.in_flight or replica.closing:
-        if replica.closing and replica.load.in_flight and replica.drain_ends_us <= turn.now_us:
-            turn.cut_leases("poorwill is shutting down")
-            turn.set(generation=replica.generation + 1)
-            turn.ready_span()
+        if replica.closing and replica.load.in_flight and replica.drain_ends_us <= change.now_us:
+            change.cut_leases("poorwill is shutting down")
+            change.set(generation=replica.generation + 1)
+            change.ready_span()
         return
     if replica.must_stop:
-        turn.stop_paying()
+        change.stop_paying()
         return
-    if replica.floor.at(turn.now_us).required:
-        turn.ready_span()
+    if replica.floor.at(change.now_us).required:
+        change.ready_span()
         return
-    tier = due_rung(replica, turn.now_us)
+    tier = due_rung(replica, change.now_us)
     if tier is not None:
         # Demand is rechecked here, where the park commits: nothing is in flight, nobody waits.
-        turn.begin_park(tier, from_tier=None, why=f"idle, {replica.descent().why}")
+        change.begin_park(tier, from_tier=None, why=f"idle, {replica.descent().why}")
     else:
-        turn.ready_span()
+        change.ready_span()
 
 
-def _tick_draining(turn: Turn) -> None:
-    replica = turn.replica
-    if replica.drain_ends_us > turn.now_us:
+def _tick_draining(change: Transition) -> None:
+    replica = change.replica
+    if replica.drain_ends_us > change.now_us:
         return
-    turn.cut_leases("the drain deadline has passed")
-    turn.begin_park(replica.park_to or Tier.COLD, from_tier=None, why="drain deadline")
+    change.cut_leases("the drain deadline has passed")
+    change.begin_park(replica.park_to or Tier.COLD, from_tier=None, why="drain deadline")
 
 
-def _tick_parking(turn: Turn) -> None:
+def _tick_parking(change: Transition) -> None:
     """Nothing: the park has its own limit where it is carried out."""
 
 
-_TICKS: Mapping[State, Callable[[Turn], None]] = MappingProxyType(
+_TICKS: Mapping[State, Callable[[Transition], None]] = MappingProxyType(
     {
         State.PARKED: _tick_parked,
         State.WAKING: _tick_waking,

@@ -1,12 +1,12 @@
-"""One turn of the state machine: the replica as it becomes, and the effects so far.
+"""A transition of the state machine in the making: the replica as it will be, and the effects so far.
 
-`step` opens a turn, its handlers act through these few verbs, and the turn is closed into a new replica
-and a list of effects. A turn lives for one call; nothing outside `step` sees it.
+`step` begins one, its handlers act through the verbs below, and the result is a new replica and a list of
+effects. A transition lives for one call; nothing outside `step` sees it.
 """
 
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Unpack
 
 from poorwill.core.entries import (
     Entry,
@@ -28,12 +28,13 @@ from poorwill.core.machine.effects import (
     StartPark,
     StartWake,
 )
-from poorwill.core.machine.gate import Load
+from poorwill.core.machine.holds import Hold
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import (
     LONGEST_PAUSE_US,
     PAUSE_AFTER_FAILED_PARK_US,
-    Hold,
+    Changes,
+    Load,
     Replica,
     WakeAttempt,
     deeper_rungs,
@@ -56,7 +57,7 @@ from poorwill.core.words import (
 REMEMBERED_WAKES = 20
 
 
-class Turn:
+class Transition:
     """The replica in the middle of a step, and what is to be done about it."""
 
     __slots__ = ("effects", "now_us", "replica")
@@ -66,7 +67,7 @@ class Turn:
         self.now_us = now_us
         self.effects: list[Effect] = []
 
-    def set(self, **changes: Any) -> None:
+    def set(self, **changes: Unpack[Changes]) -> None:
         """Change fields of the replica."""
         self.replica = self.replica.changed(**changes)
 
@@ -370,5 +371,5 @@ def due_rung(replica: Replica, now_us: int) -> Tier | None:
 
     The deepest one that is due: where a shallower one cannot be reached, the way down goes past it.
     """
-    due = [tier for tier, at_us in deeper_rungs(replica) if at_us <= now_us]
+    due = [tier for tier, at_us in deeper_rungs(replica, replica.descent()) if at_us <= now_us]
     return due[-1] if due else None

@@ -1,0 +1,214 @@
+"""A cell counts leases, keeps the quiet stretches, and tells the policy what it may learn."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poorwill.core.machine.cell import Cell
+from poorwill.core.machine.effects import OpenSpan, StartPark
+from poorwill.core.machine.holds import HoldQueue
+from poorwill.core.machine.inputs import EngineLost, ParkAsked, ParkSucceeded, Tick, WakeSucceeded, Withdrawn
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.policy import Descent, Rung
+from poorwill.core.words import FLOOR, LINGER, SERVING, HoldId, ModelName, Tier
+
+from .replicas import T0, Always, Between, S, demand, doing, granted, parked, ready, settings
+
+
+@dataclass
+class Pupil:
+    """A policy that remembers what it is told."""
+
+    stretches: list[tuple[int, int, int]] = field(default_factory=list)
+    waits_us: list[list[int]] = field(default_factory=list)
+    wakes_us: list[tuple[Tier, tuple[int, ...]]] = field(default_factory=list)
+    parks_us: list[tuple[Tier, int]] = field(default_factory=list)
+
+    name = "pupil"
+
+    def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
+        self.stretches.append((idle_since_us, demand_at_us, others))
+
+    def descent(self, idle_since_us: int) -> Descent:
+        return Descent((Rung(Tier.FROZEN, idle_since_us + 30 * S),))
+
+    def woke(self, waits_us):
+        self.waits_us.append(list(waits_us))
+
+    def wakes_took(self, tier, recent_us):
+        self.wakes_us.append((tier, tuple(recent_us)))
+
+    def park_took(self, tier, took_us):
+        self.parks_us.append((tier, took_us))
+
+
+def cell_of(replica=None, queue=None) -> Cell:
+    return Cell(replica or ready(), queue or HoldQueue())
+
+
+def unlimited(**others) -> Cell:
+    return cell_of(ready(settings=settings(max_concurrency=0), **others))
+
+
+def test_a_parked_replica_grants_no_lease():
+    assert cell_of(parked()).claim(T0) is None
+
+
+def test_nobody_overtakes_those_who_wait():
+    cell = cell_of(ready(in_flight=2))
+    cell.feed(demand(7), T0)
+    assert cell.claim(T0) is None and cell.replica.load.in_flight == 2
+
+
+def test_busy_and_idle_open_spans():
+    cell = unlimited()
+    assert cell.claim(T0) == (OpenSpan(cause=SERVING),)
+    assert cell.claim(T0 + 1) == ()
+    assert cell.give_back(cell.generation, T0 + 2) == ()
+    assert cell.give_back(cell.generation, T0 + 3) == (OpenSpan(cause=LINGER),)
+    span = cell.open_span()
+    assert (span.at_us, span.cause, span.why[:5]) == (T0 + 3, LINGER, "fixed")
+
+
+def test_a_floor_is_the_cause_of_idle_time():
+    cell = unlimited(floor=Always())
+    cell.claim(T0)
+    assert cell.give_back(cell.generation, T0 + 1) == (OpenSpan(cause=FLOOR),)
+    assert cell.open_span().why == "always"
+
+
+def test_idle_begins_with_the_last_return():
+    cell = unlimited()
+    cell.claim(T0)
+    cell.claim(T0)
+    cell.give_back(cell.generation, T0 + 10)
+    assert cell.replica.load.idle_since_us == T0
+    cell.give_back(cell.generation, T0 + 20)
+    assert cell.replica.load.idle_since_us == T0 + 20
+    assert cell.next_tick_us(T0 + 20) == T0 + 20 + 30 * S
+
+
+def test_a_void_lease_only_ends_its_request():
+    cell = unlimited()
+    cell.claim(T0)
+    old = cell.generation
+    cell.feed(EngineLost(generation=old, why="signal 9"), T0 + 1)
+    assert (cell.replica.load.in_flight, cell.quiet_since_us) == (0, None), "its client does not know yet"
+    assert cell.give_back(old, T0 + 2) == ()
+    assert cell.quiet_since_us == T0 + 2
+
+
+def test_a_return_serves_whoever_waits():
+    cell = cell_of(ready(in_flight=2))
+    cell.feed(demand(7), T0)
+    assert granted(cell.give_back(cell.generation, T0 + 1)) == [7]
+
+
+def test_the_last_return_of_a_drain_parks():
+    cell = cell_of(ready(in_flight=1))
+    cell.feed(ParkAsked(tier=Tier.FROZEN), T0)
+    assert cell.replica.state is State.DRAINING
+    assert [type(effect) for effect in doing(cell.give_back(cell.generation, T0 + 1))] == [StartPark]
+
+
+def test_other_requests_are_counted_once():
+    pupil = Pupil()
+    cell = unlimited(policy=pupil)
+    for at, claims in ((1, 3), (10, 1), (20, 2)):
+        for _ in range(claims):
+            cell.claim(T0 + at)
+        for _ in range(claims):
+            cell.give_back(cell.generation, T0 + at + 5)
+    assert pupil.stretches == [(T0 + 6, T0 + 10, 2), (T0 + 15, T0 + 20, 0)]
+
+
+def test_a_stretch_ends_with_a_held_request():
+    pupil = Pupil()
+    cell = unlimited(policy=pupil)
+    cell.claim(T0)
+    cell.give_back(cell.generation, T0 + 1)
+    cell.feed(Tick(), T0 + 31 * S)
+    cell.feed(ParkSucceeded(generation=cell.generation), T0 + 35 * S)
+    cell.feed(demand(1), T0 + 50 * S)
+    assert pupil.stretches == [(T0 + 1, T0 + 50 * S, 0)]
+    cell.feed(Withdrawn(hold=HoldId(1)), T0 + 60 * S)
+    cell.feed(WakeSucceeded(generation=cell.generation), T0 + 70 * S)
+    cell.claim(T0 + 80 * S)
+    assert pupil.stretches[1:] == [(T0 + 60 * S, T0 + 80 * S, 0)]
+    assert list(cell.gaps_us) == [50 * S - 1, 20 * S]
+
+
+def test_policies_learn_how_long_things_took():
+    pupil = Pupil()
+    cell = cell_of(parked(policy=pupil))
+    cell.feed(demand(1), T0)
+    cell.feed(demand(2), T0 + 2 * S)
+    cell.feed(WakeSucceeded(generation=cell.generation), T0 + 5 * S)
+    assert pupil.waits_us == [[5 * S, 3 * S]]
+    assert pupil.wakes_us == [(Tier.COLD, (5 * S,))]
+    for _ in range(2):
+        cell.give_back(cell.generation, T0 + 6 * S)
+    cell.feed(Tick(), T0 + 36 * S)
+    cell.feed(ParkSucceeded(generation=cell.generation), T0 + 40 * S)
+    assert pupil.parks_us == [(Tier.FROZEN, 4 * S)]
+    assert list(cell.wakes_us) == [5 * S]
+
+
+def test_a_stale_report_teaches_nothing():
+    pupil = Pupil()
+    cell = cell_of(parked(policy=pupil))
+    cell.feed(demand(1), T0)
+    assert not cell.feed(WakeSucceeded(generation=cell.generation - 1), T0 + S)
+    cell.feed(ParkSucceeded(generation=cell.generation), T0 + S)
+    assert not (pupil.wakes_us or pupil.parks_us or cell.wakes_us)
+
+
+def test_overlapping_bridged_requests_are_one_busy_time():
+    pupil = Pupil()
+    cell = cell_of(parked(policy=pupil))
+    assert cell.bridge("key", T0)
+    assert cell.bridge("key", T0 + S) == (), "the wake is under way already"
+    cell.bridge_over(T0 + 2 * S)
+    assert cell.quiet_since_us is None
+    cell.bridge_over(T0 + 9 * S)
+    assert cell.quiet_since_us == T0 + 9 * S
+    assert cell.bridge("key", T0 + 20 * S) == ()
+    assert pupil.stretches == [(T0 + 9 * S, T0 + 20 * S, 0)]
+
+
+def test_a_ready_replica_is_not_bridged():
+    assert cell_of(ready()).bridge("key", T0) is None
+
+
+def test_cells_of_one_model_share_their_queue():
+    queue = HoldQueue()
+    waking, busy = cell_of(parked(), queue), cell_of(ready(in_flight=2), queue)
+    waking.feed(demand(7), T0)
+    assert busy.claim(T0) is None, "someone waits"
+    assert granted(busy.give_back(busy.generation, T0 + 1)) == [7]
+    assert not waking.replica.holds and waking.replica.budget_ends_us is None
+
+
+def test_a_found_replica_begins_with_its_span():
+    cell = cell_of(parked(floor=Between(T0, T0 + S)))
+    span = cell.found_parked(Tier.FROZEN, T0 + 5)
+    assert (span.cause, span.at_us, cell.since_us) == ("parked.frozen", T0 + 5, T0 + 5)
+    span = cell.found_ready(T0 + 9)
+    assert (span.cause, cell.replica.state, cell.replica.model) == (FLOOR, State.READY, ModelName("m"))
+    assert cell.claim(T0 + 10)
+
+
+@given(limit=st.integers(0, 3), claims=st.lists(st.booleans(), max_size=50))
+def test_the_count_stays_within_the_limit(limit: int, claims: list[bool]):
+    cell = cell_of(ready(settings=settings(max_concurrency=limit)))
+    out = 0
+    for claims_one in claims:
+        if claims_one:
+            got = cell.claim(T0) is not None
+            assert got == (limit == 0 or out < limit)
+            out += got
+        elif out:
+            cell.give_back(cell.generation, T0)
+            out -= 1
+        assert cell.replica.load.in_flight == out
