@@ -52,9 +52,7 @@ async def test_a_bridged_request_wakes_the_replica_and_the_next_one_is_served_he
     assert house.rows("SELECT asked_by, why, budget_us FROM wakes") == [("alice", "demand", None)]
 
 
-async def test_no_wake_starts_for_it_during_the_back_off_and_it_is_bridged_all_the_same(
-    house: House,
-):
+async def test_no_wake_starts_for_it_during_the_back_off_and_it_is_bridged_all_the_same(house: House):
     room = house.model(wake=WakeSettings(backoff_us=60 * S))
     room.cold.wake_door.mistakes.append(DriverError("no memory"))
     async with house.open():
@@ -87,10 +85,7 @@ async def test_one_that_comes_during_a_park_is_followed_by_a_wake(house: House):
         await house.until(A, State.READY)
         await house.pass_time(31)
         assert house.state() is State.PARKED, "one wake for it, not one after every park"
-    assert house.rows("SELECT asked_by, why FROM wakes") == [
-        ("key", "demand"),
-        ("alice", "demand"),
-    ]
+    assert house.rows("SELECT asked_by, why FROM wakes") == [("key", "demand"), ("alice", "demand")]
 
 
 async def test_a_replica_that_drains_is_not_bridged_but_cancels_its_park(house: House):
@@ -229,9 +224,7 @@ async def test_a_look_under_way_does_not_forget_what_is_paid_meanwhile(house: Ho
         assert limit.spent_nusd == 700
 
 
-async def test_what_was_paid_just_before_a_look_is_not_lost_while_its_row_is_on_its_way(
-    house: House,
-):
+async def test_what_was_paid_just_before_a_look_is_not_lost_while_its_row_is_on_its_way(house: House):
     house.model()
     house.limits = SpendSettings(day_nusd=1000)
     house.verdict = Verdict(at_us=0, limits=(_limit(1000),))

@@ -152,10 +152,7 @@ with hold_directory(pathlib.Path(sys.argv[1]), what="poorwill serve"):
 
 def test_a_killed_holder_lets_go(tmp_path: Path):
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
         with pytest.raises(OperatorFault, match=f"poorwill serve, pid {holder.pid}"):
@@ -169,9 +166,7 @@ def test_a_killed_holder_lets_go(tmp_path: Path):
         assert (holder_of(tmp_path) or {})["pid"] == os.getpid()
 
 
-async def test_request_rows_that_the_ledger_had_to_drop_are_told_like_every_other_note(
-    house: House,
-):
+async def test_request_rows_that_the_ledger_had_to_drop_are_told_like_every_other_note(house: House):
     house.model()
     house.expected_errors = ("request rows were dropped",)
     async with house.open():

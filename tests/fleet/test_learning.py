@@ -19,9 +19,7 @@ def rounded(observed: list[tuple[int, int]], begin: int) -> list[tuple[float, fl
     return [(round((a - begin) / S), round((b - begin) / S)) for a, b in observed]
 
 
-async def test_a_stretch_is_observed_once_whether_demand_finds_the_replica_warm_or_parked(
-    house: House,
-):
+async def test_a_stretch_is_observed_once_whether_demand_finds_the_replica_warm_or_parked(house: House):
     room = house.model()
     begin = house.clock.at_us
     async with house.open():

@@ -56,9 +56,7 @@ async def test_an_operator_whose_wake_runs_into_the_spend_limit_is_told(house: H
         await house.until(A, State.PARKED)
 
 
-async def test_a_limit_that_trips_during_a_wake_refuses_who_is_held_and_leaves_no_engine(
-    house: House,
-):
+async def test_a_limit_that_trips_during_a_wake_refuses_who_is_held_and_leaves_no_engine(house: House):
     room = house.model()
     room.cold.wake_door.shut()
     async with house.open():
@@ -101,9 +99,7 @@ async def test_a_spend_limit_refuses_requests_parks_and_can_be_lifted(house: Hou
         await house.serve()
 
 
-async def test_a_spend_limit_that_was_reached_before_the_start_keeps_a_floor_from_waking(
-    house: House,
-):
+async def test_a_spend_limit_that_was_reached_before_the_start_keeps_a_floor_from_waking(house: House):
     room = house.model()
     room.floor = Until(house.clock.at_us + 10**6 * S)
     house.verdict = stopped(until_us=house.clock.at_us + 3600 * S)

@@ -230,9 +230,7 @@ async def test_a_model_file_that_is_gone_does_not_keep_its_engine_from_stopping(
         assert house.state() is State.PARKED and not house.world.processes
 
 
-async def test_an_engine_that_cannot_be_ended_after_a_failed_park_does_not_stop_the_fleet(
-    house: House,
-):
+async def test_an_engine_that_cannot_be_ended_after_a_failed_park_does_not_stop_the_fleet(house: House):
     room = house.model()
     house.expected_errors = ("cannot end an engine",)
     async with house.open():
@@ -346,9 +344,7 @@ async def test_an_engine_that_a_failed_park_ended_is_not_told_as_one_that_died(h
     assert not house.rows("SELECT * FROM notes WHERE kind = 'engine_exited'")
 
 
-async def test_an_engine_that_starts_anew_after_its_park_is_warmed_up_and_not_compared(
-    house: House,
-):
+async def test_an_engine_that_starts_anew_after_its_park_is_warmed_up_and_not_compared(house: House):
     room = house.model(ladder=(Tier.HIBERNATED, Tier.COLD), idle_s=(30, 300))
     room.engine.answers.extend(["before the park", "after it"])
     async with house.open():

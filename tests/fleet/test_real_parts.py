@@ -146,9 +146,7 @@ async def test_an_engine_is_started_parked_by_the_timer_and_started_again(real: 
     assert real.processes() == []
 
 
-async def test_a_sleeping_engine_keeps_its_process_through_a_restart_too(
-    real: RealHouse,
-):
+async def test_a_sleeping_engine_keeps_its_process_through_a_restart_too(real: RealHouse):
     weights = real.directory / "weights"
     weights.mkdir()
     (weights / "config.json").write_text("{}")

@@ -62,9 +62,7 @@ async def test_a_lease_says_what_the_engine_calls_the_model_also_when_it_was_ado
         house.give_back(lease)
 
 
-async def test_an_adopted_engine_of_an_older_configuration_serves_on_and_is_parked_cold(
-    house: House,
-):
+async def test_an_adopted_engine_of_an_older_configuration_serves_on_and_is_parked_cold(house: House):
     room = house.model(ladder=(Tier.FROZEN, Tier.COLD))
     async with house.open():
         await house.serve()
@@ -116,9 +114,7 @@ async def test_an_engine_that_no_longer_answers_is_ended(house: House):
         await house.serve()
 
 
-async def test_an_engine_that_died_meanwhile_leaves_unobserved_time_and_a_cold_replica(
-    house: House,
-):
+async def test_an_engine_that_died_meanwhile_leaves_unobserved_time_and_a_cold_replica(house: House):
     house.model()
     async with house.open():
         await house.serve()
@@ -229,9 +225,7 @@ async def test_a_snapshot_that_was_not_told_of_is_swept(house: House):
     assert house.rows("SELECT kind FROM notes WHERE kind = 'swept'")
 
 
-async def test_a_wake_that_failed_without_touching_the_replica_uses_its_generation_up(
-    house: House,
-):
+async def test_a_wake_that_failed_without_touching_the_replica_uses_its_generation_up(house: House):
     house.model()
     async with house.open():
         house.world.weights_exist = False
@@ -290,9 +284,7 @@ async def test_a_driver_that_cannot_look_does_not_keep_the_fleet_from_starting(h
         await house.serve()
 
 
-async def test_an_engine_that_cannot_be_ended_does_not_keep_the_fleet_from_starting(
-    house: House,
-):
+async def test_an_engine_that_cannot_be_ended_does_not_keep_the_fleet_from_starting(house: House):
     room = house.model()
     house.expected_errors = ("cannot end an engine",)
     async with house.open():
@@ -324,8 +316,7 @@ async def test_measured_wakes_survive_a_restart(house: House):
 
 
 @pytest.mark.parametrize(
-    "seed",
-    [pytest.param(seed, marks=pytest.mark.nightly if seed >= 12 else ()) for seed in range(200)],
+    "seed", [pytest.param(seed, marks=pytest.mark.nightly if seed >= 12 else ()) for seed in range(200)]
 )
 async def test_killed_at_any_moment_the_next_start_leaks_nothing_and_serves(house: House, seed: int):
     random_ = random.Random(seed)

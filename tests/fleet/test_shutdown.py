@@ -13,8 +13,7 @@ from .house import House, S
 
 
 @pytest.mark.parametrize(
-    ("action", "tier", "processes"),
-    [("park", Tier.FROZEN, 0), ("stop", Tier.COLD, 0), ("leave", None, 1)],
+    ("action", "tier", "processes"), [("park", Tier.FROZEN, 0), ("stop", Tier.COLD, 0), ("leave", None, 1)]
 )
 async def test_a_shutdown_parks_stops_or_leaves(house: House, action, tier, processes):
     house.model()

@@ -108,9 +108,7 @@ async def test_what_wakes_or_parks_meanwhile_is_left_for_the_next_sweep(house: H
     assert notes(house) == []
 
 
-async def test_an_engine_that_parks_while_the_drivers_look_is_not_taken_for_an_orphan(
-    house: House,
-):
+async def test_an_engine_that_parks_while_the_drivers_look_is_not_taken_for_an_orphan(house: House):
     room = house.model()
     house.reap_orphans = True
     async with house.open():
@@ -203,9 +201,7 @@ async def test_a_replica_that_wakes_while_the_drivers_look_has_lost_nothing(hous
     assert house.rows("SELECT * FROM notes WHERE kind = 'image_lost'") == []
 
 
-async def test_an_engine_that_nobody_owns_is_paid_until_it_is_gone_also_across_a_restart(
-    house: House,
-):
+async def test_an_engine_that_nobody_owns_is_paid_until_it_is_gone_also_across_a_restart(house: House):
     house.model()
     async with house.open():
         await house.serve()

@@ -14,9 +14,7 @@ from poorwill.fleet.watching import watch
 from .house import A, B, House
 
 
-async def test_while_the_ledger_cannot_be_written_nobody_is_let_in_and_no_wake_starts(
-    house: House,
-):
+async def test_while_the_ledger_cannot_be_written_nobody_is_let_in_and_no_wake_starts(house: House):
     room = house.model()
     house.model(B)
     house.expected_errors = ("the ledger cannot be written", "entries are not on disk")

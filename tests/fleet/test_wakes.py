@@ -206,10 +206,7 @@ async def test_a_woken_engine_that_answers_something_else_is_ended_and_started_c
         assert len(house.world.of("a-0")) == 1, "the one that answered wrongly is gone"
         assert not house.world.snapshots
         house.give_back(lease)
-    assert house.rows("SELECT from_tier, ok FROM wakes ORDER BY id")[1:] == [
-        ("frozen", 0),
-        ("cold", 1),
-    ]
+    assert house.rows("SELECT from_tier, ok FROM wakes ORDER BY id")[1:] == [("frozen", 0), ("cold", 1)]
 
 
 async def test_a_start_that_fails_fails_its_requests_and_backs_off_longer_each_time(house: House):

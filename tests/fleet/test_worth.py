@@ -9,13 +9,7 @@ from tests.kept_log import KeptLog
 from poorwill.compose.serving import fleet_resources
 from poorwill.compose.snapshot_value import COUNTED_US, snapshot_worth, value_by_ledger
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.settings import (
-    EngineSettings,
-    FleetSettings,
-    ModelSettings,
-    ParkSettings,
-    ReplicaSettings,
-)
+from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings, ParkSettings, ReplicaSettings
 from poorwill.core.words import ReplicaId, Tier
 from poorwill.ledger.history.recovery import WakeTime
 from poorwill.tiers.frozen.driver import FrozenDriver
@@ -110,10 +104,7 @@ async def test_a_ledger_that_cannot_be_read_makes_all_alike(tmp_path):
 async def test_serve_weighs_frozen_snapshots_by_its_ledger(tmp_path: Path):
     park = ParkSettings(ladder=(Tier.FROZEN, Tier.COLD))
     model = ModelSettings(
-        name=A,
-        engine=EngineSettings(kind="toy"),
-        replica=ReplicaSettings(model=A, park=park),
-        priority=3,
+        name=A, engine=EngineSettings(kind="toy"), replica=ReplicaSettings(model=A, park=park), priority=3
     )
     settings = FleetSettings(directory=str(tmp_path), models=(model,))
     env = {"PATH": os.defpath, "HOME": str(Path.home())}

@@ -5,13 +5,7 @@ from collections.abc import Sequence
 
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from poorwill.core.entries import ParkEnded, SpanOpened, WakeBegan, WakeEnded
 from poorwill.core.errors import ErrorCode
@@ -56,12 +50,7 @@ from .worlds import FLOORS, POLICIES, S
 
 START = 1_000 * S
 BUDGET = 60 * S
-FIRST_CAUSE = {
-    State.PARKED: "parked.",
-    State.WAKING: "wake.",
-    State.DRAINING: "drain",
-    State.PARKING: "park",
-}
+FIRST_CAUSE = {State.PARKED: "parked.", State.WAKING: "wake.", State.DRAINING: "drain", State.PARKING: "park"}
 
 
 class ReplicaMachine(RuleBasedStateMachine):

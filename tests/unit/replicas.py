@@ -5,14 +5,7 @@ from dataclasses import dataclass, field
 
 from poorwill.core.entries import SpanOpened
 from poorwill.core.machine.effects import Effect, Fail, Grant, Record, StartPark, StartWake
-from poorwill.core.machine.inputs import (
-    Demand,
-    Input,
-    ParkAsked,
-    ParkSucceeded,
-    WakeAsked,
-    WakeSucceeded,
-)
+from poorwill.core.machine.inputs import Demand, Input, ParkAsked, ParkSucceeded, WakeAsked, WakeSucceeded
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import Load, Replica, next_wakeup_us
 from poorwill.core.machine.step import step

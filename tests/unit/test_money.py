@@ -11,8 +11,7 @@ from poorwill.core.words import HOUR_US
 
 
 @pytest.mark.parametrize(
-    ("text", "amount"),
-    [("0.1", 100_000_000), ("3.35", 3_350_000_000), (2, 2 * NUSD), ("0.0000000005", 1)],
+    ("text", "amount"), [("0.1", 100_000_000), ("3.35", 3_350_000_000), (2, 2 * NUSD), ("0.0000000005", 1)]
 )
 def test_dollars_are_read_without_binary_fractions(text, amount: int):
     assert nusd(text) == amount

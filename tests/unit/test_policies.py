@@ -90,11 +90,7 @@ def test_a_tier_that_no_gap_favours_is_left_out():
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 100), st.integers(0, 50), st.integers(0, 4000)),
-        min_size=1,
-        max_size=5,
-    )
+    st.lists(st.tuples(st.integers(0, 100), st.integers(0, 50), st.integers(0, 4000)), min_size=1, max_size=5)
 )
 def test_a_ladder_only_goes_deeper_and_later(tiers):
     known = {

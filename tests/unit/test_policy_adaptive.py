@@ -83,11 +83,7 @@ def test_it_learns_how_many_requests_a_wake_holds():
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.one_of(
-            st.integers(1, 200),
-            st.integers(100, 130),
-            st.integers(1000, 100_000),
-        ),
+        st.one_of(st.integers(1, 200), st.integers(100, 130), st.integers(1000, 100_000)),
         min_size=1,
         max_size=120,
     ),

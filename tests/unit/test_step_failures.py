@@ -2,10 +2,7 @@
 
 from dataclasses import replace
 
-from poorwill.core.entries import (
-    WakeBegan,
-    WakeEnded,
-)
+from poorwill.core.entries import WakeBegan, WakeEnded
 from poorwill.core.errors import ErrorCode
 from poorwill.core.machine.effects import AbortWake, Fail
 from poorwill.core.machine.inputs import (

@@ -4,12 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from poorwill.core.entries import (
-    Noted,
-    ParkEnded,
-    SpanOpened,
-    WakeBegan,
-)
+from poorwill.core.entries import Noted, ParkEnded, SpanOpened, WakeBegan
 from poorwill.core.errors import ErrorCode
 from poorwill.core.machine.effects import AbortWake, CutLeases, Record, StartPark
 from poorwill.core.machine.inputs import (

@@ -4,23 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from poorwill.core.entries import (
-    PhaseSpan,
-    SpanOpened,
-    WakeBegan,
-    WakeEnded,
-)
+from poorwill.core.entries import PhaseSpan, SpanOpened, WakeBegan, WakeEnded
 from poorwill.core.errors import ErrorCode
 from poorwill.core.launch import PhaseMark
 from poorwill.core.machine.effects import AbortWake, Grant, Record, StartWake
-from poorwill.core.machine.inputs import (
-    PhaseBegan,
-    Returned,
-    Tick,
-    WakeFailed,
-    WakeSucceeded,
-    Withdrawn,
-)
+from poorwill.core.machine.inputs import PhaseBegan, Returned, Tick, WakeFailed, WakeSucceeded, Withdrawn
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import Load
 from poorwill.core.settings import HoldSettings, WakeSettings
@@ -123,8 +111,7 @@ def test_a_client_that_leaves_frees_its_place_and_the_last_one_ends_the_budget_n
 
 
 @pytest.mark.parametrize(
-    ("bounds", "size"),
-    [(HoldSettings(count=1), 1), (HoldSettings(count=9, bytes=10), 10)],
+    ("bounds", "size"), [(HoldSettings(count=1), 1), (HoldSettings(count=9, bytes=10), 10)]
 )
 def test_the_queue_is_bounded_by_count_and_bytes(bounds: HoldSettings, size: int):
     life = Life(waking(holds=1, settings=settings(hold=bounds)))

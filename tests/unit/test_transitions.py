@@ -28,19 +28,7 @@ from poorwill.core.machine.step import step
 from poorwill.core.policy import FixedIdle
 from poorwill.core.words import HoldId, Phase, Tier
 
-from .replicas import (
-    T0,
-    Always,
-    S,
-    demand,
-    draining,
-    parked,
-    parking,
-    ready,
-    rested,
-    settings,
-    waking,
-)
+from .replicas import T0, Always, S, demand, draining, parked, parking, ready, rested, settings, waking
 
 STATES = {
     State.PARKED: parked,
@@ -121,12 +109,7 @@ EXAMPLES: list[tuple[Replica, Input, int, State]] = [
     # parking
     (parking(), ParkSucceeded(generation=GOING), 0, State.PARKED),
     (step(parking(), demand(), T0)[0], ParkSucceeded(generation=GOING), 0, State.WAKING),
-    (
-        replace(parking(Tier.ASLEEP), closing="stop"),
-        ParkSucceeded(generation=GOING),
-        0,
-        State.PARKING,
-    ),
+    (replace(parking(Tier.ASLEEP), closing="stop"), ParkSucceeded(generation=GOING), 0, State.PARKING),
     (parking(), ParkFailed(generation=GOING, **FAILED), 0, State.PARKING),
     (parking(Tier.COLD), ParkFailed(generation=GOING, **FAILED), 0, State.READY),
     (parking(), ParkFailed(generation=GOING, why="x", unharmed=False), 0, State.PARKED),

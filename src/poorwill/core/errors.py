@@ -44,12 +44,7 @@ class PoorwillError(Exception):
     """The root of all errors that are meant for a user."""
 
     def __init__(
-        self,
-        code: ErrorCode,
-        message: str,
-        *,
-        hint: str | None = None,
-        retry_after_s: int | None = None,
+        self, code: ErrorCode, message: str, *, hint: str | None = None, retry_after_s: int | None = None
     ) -> None:
         super().__init__(message)
         self.code = code

@@ -57,12 +57,7 @@ class FleetActivator:
             raise refused
         wake = unit.replica.wake.id if unit.replica.wake else None
         return Held(
-            activator=self,
-            unit=unit,
-            hold=hold,
-            future=future,
-            arrived_us=self._clock.now_us(),
-            wake=wake,
+            activator=self, unit=unit, hold=hold, future=future, arrived_us=self._clock.now_us(), wake=wake
         )
 
     def give_back(self, lease: Lease) -> None:

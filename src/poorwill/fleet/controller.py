@@ -31,7 +31,6 @@ from poorwill.core.words import ModelName
 from poorwill.fleet.context import FleetContext
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.park import carry_out_park
-from poorwill.fleet.room import Room
 from poorwill.fleet.unit import Unit
 from poorwill.fleet.wake import carry_out_wake
 
@@ -48,7 +47,7 @@ class Controller:
         units: Mapping[ModelName, Unit],
         journal: Journal,
         connections: Connections,
-        room: Room,
+        make_room: Callable[[Unit], Awaitable[None]],
         clock: Clock,
         log: Log,
         tasks: asyncio.TaskGroup,
@@ -57,7 +56,6 @@ class Controller:
         self.units = units
         self.journal = journal
         self.connections = connections
-        self.room = room
         self.clock = clock
         self.log = log
         self.tasks = tasks
@@ -69,7 +67,7 @@ class Controller:
             log=log,
             tasks=tasks,
             submit=self.submit,
-            make_room=room.make,
+            make_room=make_room,
         )
         self._wake_began = wake_began
         self._inbox: deque[tuple[Unit, Act]] = deque()

@@ -158,7 +158,7 @@ async def _recovered(parts: FleetParts, sweeper: Sweeper, tasks: asyncio.TaskGro
         units=units,
         journal=parts.journal,
         connections=parts.connections,
-        room=room,
+        make_room=room.make,
         clock=parts.clock,
         log=parts.log,
         tasks=tasks,

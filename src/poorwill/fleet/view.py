@@ -53,9 +53,7 @@ class OperatorView:
         why = self._controller.journal.unavailable
         if why:
             raise TryLater(
-                ErrorCode.LEDGER_UNAVAILABLE,
-                f"the ledger cannot be written: {why}",
-                retry_after_s=10,
+                ErrorCode.LEDGER_UNAVAILABLE, f"the ledger cannot be written: {why}", retry_after_s=10
             )
         self._refuse_if_blocked(unit)
         # A wake that is asked for comes after a park under way.
@@ -79,9 +77,7 @@ class OperatorView:
         if tier is not None and tier not in unit.equipment.drivers:
             known = ", ".join(unit.equipment.drivers)
             raise RequestFault(
-                ErrorCode.INVALID_REQUEST,
-                f"{model} cannot be parked {tier}",
-                hint=f"it can be {known}",
+                ErrorCode.INVALID_REQUEST, f"{model} cannot be parked {tier}", hint=f"it can be {known}"
             )
         await self._reaches(unit, lambda: unit.replica.state in (State.READY, State.PARKED))
         now = self._controller.clock.now_us()

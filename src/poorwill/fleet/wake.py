@@ -78,11 +78,7 @@ class Waking:
         """
         self.context.journal.post([placement(self.context, self.unit)])
         report = WakeFailed(
-            generation=self.effect.generation,
-            why=why,
-            code=code,
-            kept=self._kept(),
-            anatomy=self._anatomy(),
+            generation=self.effect.generation, why=why, code=code, kept=self._kept(), anatomy=self._anatomy()
         )
         self.context.submit(self.unit, report)
 

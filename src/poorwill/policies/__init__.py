@@ -52,9 +52,7 @@ def _policy(settings: PolicySettings, *, ladder: Sequence[Tier], costs: Mapping[
     if settings.name == "adaptive":
         return relearning(lambda now: adaptive(ladder=ladder, costs=now, wait_nusd_s=wait), costs)
     raise OperatorFault(
-        ErrorCode.CONFIG_INVALID,
-        f"no policy {settings.name!r}",
-        hint=f"policies: {', '.join(NAMES)}",
+        ErrorCode.CONFIG_INVALID, f"no policy {settings.name!r}", hint=f"policies: {', '.join(NAMES)}"
     )
 
 

@@ -22,13 +22,7 @@ from dataclasses import dataclass, field, replace
 from poorwill.core.policy import Descent
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
 from poorwill.policies.ahead import Forecast, Stakes
-from poorwill.policies.costs import (
-    TierCosts,
-    break_even_us,
-    envelope_after_us,
-    park_cost,
-    rungs_at,
-)
+from poorwill.policies.costs import TierCosts, break_even_us, envelope_after_us, park_cost, rungs_at
 from poorwill.policies.past import Past, Stretch
 from poorwill.policies.replay import Ahead, Follower, Plan, Prices, Schedule, cross
 from poorwill.policies.situations import NAMES, Scores, ScoreTable, Situation

@@ -5,12 +5,7 @@ from dataclasses import dataclass
 
 from poorwill.core.policy import Descent
 from poorwill.core.words import SECOND_US, Tier
-from poorwill.policies.costs import (
-    TierCosts,
-    break_even_us,
-    envelope_after_us,
-    rungs_at,
-)
+from poorwill.policies.costs import TierCosts, break_even_us, envelope_after_us, rungs_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

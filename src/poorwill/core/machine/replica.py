@@ -9,16 +9,7 @@ from poorwill.core.machine.holds import Hold
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.policy import Descent, FloorSchedule, NoFloor, Policy
 from poorwill.core.settings import ReplicaSettings
-from poorwill.core.words import (
-    SECOND_US,
-    TIER_DEPTH,
-    Cause,
-    ModelName,
-    Phase,
-    ReplicaId,
-    Tier,
-    WakeId,
-)
+from poorwill.core.words import SECOND_US, TIER_DEPTH, Cause, ModelName, Phase, ReplicaId, Tier, WakeId
 
 PAUSE_AFTER_FAILED_PARK_US = 60 * SECOND_US
 """A park that failed is not tried again before this has passed; it doubles with each failure in a row."""

@@ -8,15 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Unpack
 
-from poorwill.core.entries import (
-    Entry,
-    Noted,
-    ParkEnded,
-    PhaseSpan,
-    SpanOpened,
-    WakeBegan,
-    WakeEnded,
-)
+from poorwill.core.entries import Entry, Noted, ParkEnded, PhaseSpan, SpanOpened, WakeBegan, WakeEnded
 from poorwill.core.errors import ErrorCode
 from poorwill.core.machine.effects import (
     AbortWake,
@@ -82,13 +74,7 @@ class Transition:
     def note(self, kind: str, text: str) -> None:
         """Write a remark for the operator down."""
         self.record(
-            Noted(
-                at_us=self.now_us,
-                kind=kind,
-                replica=self.replica.id,
-                model=self.replica.model,
-                text=text,
-            )
+            Noted(at_us=self.now_us, kind=kind, replica=self.replica.id, model=self.replica.model, text=text)
         )
 
     def span(
@@ -98,14 +84,7 @@ class Transition:
         load = self.replica.load
         self.set(load=Load(load.in_flight, load.idle_since_us, cause))
         self.record(
-            SpanOpened(
-                replica=self.replica.id,
-                at_us=self.now_us,
-                cause=cause,
-                tier=tier,
-                wake=wake,
-                why=why,
-            )
+            SpanOpened(replica=self.replica.id, at_us=self.now_us, cause=cause, tier=tier, wake=wake, why=why)
         )
 
     # holds
@@ -342,11 +321,7 @@ class Transition:
         """Do not try to park again at once."""
         failures = self.replica.park_failures + 1
         pause = min(PAUSE_AFTER_FAILED_PARK_US << min(failures - 1, 30), LONGEST_PAUSE_US)
-        self.set(
-            park_after_us=self.now_us + pause,
-            park_failures=failures,
-            park_failed=self.replica.tier,
-        )
+        self.set(park_after_us=self.now_us + pause, park_failures=failures, park_failed=self.replica.tier)
 
 
 def idle_cause(replica: Replica, now_us: int) -> tuple[Cause, str]:

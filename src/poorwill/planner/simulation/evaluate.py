@@ -103,12 +103,7 @@ def entrants(of: Field) -> Iterator[Entrant]:
     tiers = tuple(times.tier for times in scenario.tiers)
     envelope = descend(ladder=tiers, costs=scenario.costs(), wait_nusd_s=wait)
     yield _entrant(
-        "ladder",
-        of,
-        scenario,
-        lambda: envelope,
-        idle_us=_first_idle(envelope),
-        runs_in_serve=True,
+        "ladder", of, scenario, lambda: envelope, idle_us=_first_idle(envelope), runs_in_serve=True
     )
     yield _entrant(
         "adaptive",
@@ -119,10 +114,7 @@ def entrants(of: Field) -> Iterator[Entrant]:
     )
     if of.bill is not None:
         yield _bridge(of, first, even)
-    yield Entrant(
-        name=YARDSTICK,
-        run=lambda load, _: clairvoyant(load.arrival_us, load.service_us, scenario),
-    )
+    yield Entrant(name=YARDSTICK, run=lambda load, _: clairvoyant(load.arrival_us, load.service_us, scenario))
     if of.bill is not None:
         yield Entrant(name=HOSTED, run=_hosted)
 
@@ -160,13 +152,7 @@ def _bridge(of: Field, scenario: Scenario, even: Timed) -> Entrant:
     def run(load: Load, spans: Timeline | None) -> Outcome:
         bridged: list[int] = []
         outcome = simulate(
-            load.arrival_us,
-            load.service_us,
-            scenario,
-            even,
-            floor=of.floor,
-            timeline=spans,
-            bridged=bridged,
+            load.arrival_us, load.service_us, scenario, even, floor=of.floor, timeline=spans, bridged=bridged
         )
         assert load.hosted_nusd is not None
         paid = round(float(load.hosted_nusd[bridged].sum()))

@@ -232,11 +232,7 @@ class _Run:
             asked.append(host)
             occupants = [_occupant(one, at) for one in host.models.values()]
             victims = choose_victims(
-                occupants,
-                need=model.tenant.bytes,
-                total=self.pool.bytes_per_host,
-                priority=0,
-                now_us=at,
+                occupants, need=model.tenant.bytes, total=self.pool.bytes_per_host, priority=0, now_us=at
             )
             if victims:
                 for victim in victims:

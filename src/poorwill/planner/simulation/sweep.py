@@ -169,14 +169,7 @@ def _walk(gaps: Micros, idles: Micros, found: list[Micros], begin: int, count: i
 
 
 def _follow(
-    blocks: Blocks,
-    prompt: Busy,
-    idles: Micros,
-    walk: _Walk,
-    totals: Sweep,
-    *,
-    wake_us: int,
-    park_us: int,
+    blocks: Blocks, prompt: Busy, idles: Micros, walk: _Walk, totals: Sweep, *, wake_us: int, park_us: int
 ) -> None:
     """Follow all walks in lockstep, one wake a round, adding up as it goes."""
     span, count = blocks.span_us, len(blocks.first)
