@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from poorwill.coldstart.advice import Advice
-from poorwill.coldstart.anatomy import Branch, tree
+from poorwill.coldstart.anatomy_tree import Branch, tree
 from poorwill.coldstart.prediction import Estimate, total
 from poorwill.coldstart.starts import FinishedWake, Spread, StartSummary
 from poorwill.core.words import SECOND_US, Phase, Tier
