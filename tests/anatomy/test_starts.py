@@ -15,7 +15,7 @@ from poorwill.core.errors import OperatorFault
 from poorwill.core.machine.phase_limit import EXPECTED_DETAIL, overrun, with_rates
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
 from poorwill.telemetry.tracing import (
-    NotingExporter,
+    CountingExporter,
     WakeTracer,
     chrome_trace,
     open_tracer,
@@ -226,7 +226,7 @@ def test_spans_that_cannot_be_sent_are_counted():
         def export(self, spans):
             return SpanExportResult.FAILURE
 
-    exporter = NotingExporter(Deaf())
+    exporter = CountingExporter(Deaf())
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = WakeTracer(provider, exporter)

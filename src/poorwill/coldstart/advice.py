@@ -1,6 +1,6 @@
 """What to change to make starts faster, each with the seconds it would save. Pure.
 
-Savings are measured where they can be: the difference between two kinds of start that both happened here.
+Savings are measured if they can be: the difference between two kinds of start that both happened here.
 Where only one has happened, a saving is computed from its own phases and from bandwidths, and says so.
 """
 
@@ -35,7 +35,7 @@ class StartSetup:
     bandwidth: float | None = None
     """Measured bytes a second of the storage that holds the weights."""
     remote: str = ""
-    """The file system that brings the weights over a network; empty where a drive here has them."""
+    """The file system that brings the weights over a network; empty if a drive here has them."""
     engine: str = ""
     loader_share: float = 0.8
     """What a fast loader reaches of the storage's bandwidth; see `coldstart.loaders`."""

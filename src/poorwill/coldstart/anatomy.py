@@ -27,7 +27,7 @@ _STORAGE = re.compile(r"(\d+) B from storage")
 def anatomy(marks: Iterable[PhaseMark], began_us: int, ended_us: int) -> tuple[PhaseSpan, ...]:
     """Return leaves that tile [began_us, ended_us]: in order, no gap, no overlap, none empty.
 
-    Empty where the wake took no time. Marks outside of the wake are clipped to it; their order does not
+    Empty if the wake took no time. Marks outside of the wake are clipped to it; their order does not
     matter but among marks of one instant the later one wins.
     """
     pieces = _merged(_pieces(_claims(marks, began_us, ended_us), began_us, ended_us), by_detail=True)
@@ -59,7 +59,7 @@ def totals(spans: Iterable[PhaseSpan]) -> dict[Phase, int]:
 
 
 def storage_bytes(spans: Iterable[PhaseSpan]) -> int | None:
-    """Return the bytes that came from storage, None where no leaf says."""
+    """Return the bytes that came from storage, None if unknown."""
     told = [int(match[1]) for span in spans if (match := _STORAGE.search(span.detail))]
     return sum(told) if told else None
 

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from poorwill.core.words import Phase
 
 USUAL_HOST = 1.15
-"""A host nobody knows takes this much longer than the one the constants come from: 31 publishers imply 1.24
+"""An unknown host takes this much longer than the one the constants come from: 31 publishers imply 1.24
 in the median, the Run:ai table 1.0; this is between them."""
 
 
@@ -39,7 +39,7 @@ class LinearTime:
     expert_layer: float = 0.0
     """More for each layer of a model with experts."""
     compiled_layer: float = 0.0
-    """More for each layer where the engine runs compiled code."""
+    """More for each layer if the engine runs compiled code."""
     billion: float = 0.0
     gigabyte: float = 0.0
     rank: float = 0.0
@@ -83,7 +83,7 @@ class EngineTimes:
     accelerated: bool = False
     """It serves from an accelerator, whose memory its snapshot holds as well."""
     expert_kernels: LinearTime | None = None
-    """More warm-up where the kernels of eight-bit experts are compiled at first use and nothing is cached."""
+    """More warm-up if the kernels of eight-bit experts are compiled at first use and nothing is cached."""
 
 
 _TORCH_SERVER: Mapping[Phase, LinearTime] = MappingProxyType(
@@ -168,4 +168,4 @@ ANY_ENGINE = EngineTimes(
         Phase.READY: LinearTime(base=0.1),
     },
 )
-"""For an engine nobody measured; its interval is as wide as that deserves."""
+"""For an engine that was not measured; its interval is wide."""

@@ -35,7 +35,7 @@ STREAM_RATE: Mapping[Storage, float] = MappingProxyType(
         Storage.OBJECT: 0.12 * GB,
     }
 )
-"""Bytes a second of one reading stream where nothing else is the limit."""
+"""Bytes a second of one reading stream if nothing else is the limit."""
 
 USUAL_BANDWIDTH: Mapping[Storage, float] = MappingProxyType(
     {
@@ -46,7 +46,7 @@ USUAL_BANDWIDTH: Mapping[Storage, float] = MappingProxyType(
         Storage.OBJECT: 6 * GB,
     }
 )
-"""Bytes a second of the storage as a whole, assumed where nobody measured it."""
+"""Bytes a second of the storage as a whole, assumed if it was not measured."""
 
 
 PCIE_RATE: Mapping[str, float] = MappingProxyType({"3": 12 * GB, "4": 24 * GB, "5": 52 * GB})
@@ -75,17 +75,17 @@ class Loader:
     cap: float
     """Bytes a second its software reaches with one accelerator, whatever the storage."""
     scaling: float
-    """Where the weights are in memory already; 0 where one reads for all."""
+    """For weights in memory already; 0 if one accelerator reads for all."""
     cold_scaling: float | None = None
-    """The same where they come from storage; None: no different."""
+    """The same for weights from storage; None: no different."""
     apart_scaling: float | None = None
-    """The same where every accelerator reads its own tensors (experts or layers), not a slice of each."""
+    """The same if every accelerator reads its own tensors (experts or layers), not a slice of each."""
     repeats: bool = False
     """Every accelerator reads the whole model, so they share the storage's bandwidth."""
     cold_cap: float | None = None
-    """The same as `cap` where the weights come from storage."""
+    """The same as `cap` if the weights come from storage."""
     object_cap: float | None = None
-    """The same as `cap` where it reads from an object store."""
+    """The same as `cap` if it reads from an object store."""
     setup_s: float = 0.0
     """Seconds before the first byte, however small the model."""
 

@@ -56,7 +56,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What is known of the machine. Rates in bytes a second; None where nobody measured."""
+    """What is known of the machine. Rates in bytes a second; None: not measured."""
 
     storage: Storage = Storage.NVME
     bandwidth: float | None = None
@@ -77,7 +77,7 @@ class Start:
     parameters: float
     bits: float = 16.0
     bytes: int | None = None
-    """Of the weights on storage, where known better than parameters times bits."""
+    """Of the weights on storage, if known; else parameters times bits."""
     layers: int | None = None
     engine: str = "vllm"
     loader: str = ""
@@ -111,7 +111,7 @@ class Start:
 
     @property
     def depth(self) -> int:
-        """Return its layers, guessed from the active parameters where nobody told."""
+        """Return its layers, estimated from the active parameters if unknown."""
         return self.layers or layers_of(self.active or self.parameters)
 
 
@@ -309,7 +309,7 @@ def _weights(start: Start, machine: Machine, times: EngineTimes) -> Estimate:
 
 
 def _spread(machine: Machine) -> tuple[float, float]:
-    """Return how far off a load may be: most where nobody measured the storage it reads from."""
+    """Return how far off a load may be: most for storage that was not measured."""
     if machine.storage is Storage.CACHE:
         return _READ_SPREAD
     if machine.bandwidth is None:

@@ -28,7 +28,7 @@ class StartKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedWake:
-    """One wake as the ledger has it. `prices_nusd` goes with `spans`; None where no rate was in force."""
+    """One wake as the ledger has it. `prices_nusd` goes with `spans`; None if no rate was in force."""
 
     wake: WakeId
     model: ModelName
@@ -44,7 +44,7 @@ class FinishedWake:
     served: int
     budget_us: int | None
     image_bytes: int
-    """Of the snapshot it woke from, 0 where there was none."""
+    """Of the snapshot it woke from, 0 if there was none."""
     spans: tuple[PhaseSpan, ...]
     prices_nusd: tuple[int | None, ...]
 
@@ -66,7 +66,7 @@ class FinishedWake:
 
     @property
     def price_nusd(self) -> int | None:
-        """Return what its time cost, None where a part has no rate."""
+        """Return what its time cost, None if a part has no rate."""
         known = [price for price in self.prices_nusd if price is not None]
         return sum(known) if known and len(known) == len(self.prices_nusd) else None
 

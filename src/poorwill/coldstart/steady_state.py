@@ -28,7 +28,7 @@ class Shot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Percentiles:
-    """p50, p95 and p99 by nearest rank, in microseconds; 0 where there is nothing."""
+    """p50, p95 and p99 by nearest rank, in microseconds; 0 if there is nothing."""
 
     p50_us: int
     p95_us: int
@@ -82,7 +82,7 @@ def level(route: str, concurrency: int, shots: Sequence[Shot], *, failed: int, t
 
 
 def saturation(levels: Sequence[Level]) -> Level | None:
-    """Return the least concurrency from which on no further doubling pays, None where the last one still did.
+    """Return the least concurrency from which on no further doubling pays, None if the last one still did.
 
     Levels of one route, each of twice the concurrency of the one before. A level two doublings on must be
     better by two gains: so one unlucky level does not pass for the end, nor a slow creep for growth.
@@ -109,7 +109,7 @@ class Overhead:
 
 
 def overhead(direct_us: Sequence[int], gateway_us: Sequence[int]) -> Overhead | None:
-    """Return the gateway's share from paired measurements, None where there are none.
+    """Return the gateway's share from paired measurements, None if there are none.
 
     Differences within a pair take out what drifts between pairs, such as other load on the machine.
     """

@@ -20,7 +20,7 @@ def bridged_models(settings: FleetSettings) -> Iterator[tuple[ModelSettings, Hos
 
 
 def unpriced_bridges(settings: FleetSettings, lines: KeyLines = NO_LINES) -> Sequence[Problem]:
-    """Return a problem for each bridge without a price: what it costs could be neither told nor limited."""
+    """Return a problem for each bridge without a price: its cost could be neither shown nor limited."""
     found = FileProblems(lines=lines)
     for model, hosted in bridged_models(settings):
         try:
@@ -33,11 +33,11 @@ def unpriced_bridges(settings: FleetSettings, lines: KeyLines = NO_LINES) -> Seq
 
 
 def hosted_apis(settings: FleetSettings, *, env: Mapping[str, str], log: Log) -> HostedApis:
-    """Return the hosted API of every model with a bridge, and tell of each in the log.
+    """Return the hosted API of every model with a bridge, and log each.
 
     Their keys are in the environment: whoever read the configuration looked.
 
-    Raises ConfigFault where one has no price.
+    Raises ConfigFault if one has no price.
     """
     problems = unpriced_bridges(settings)
     if problems:

@@ -22,7 +22,7 @@ from poorwill.engines.measured.storage_speed import (
 from poorwill.engines.recipe import hub_cache, weights_of
 
 HOST_WAKES = 200
-"""So many of a fleet's last wakes tell how slow its host is."""
+"""How many of a fleet's last wakes are used to find how slow its host is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class KnownHost:
     speed: StorageSpeed | None = None
 
     def factor(self, engine: str) -> float:
-        """Return how slow the host's CPU is for this kind of engine; another kind's starts do not tell."""
+        """Return how slow the host's CPU is for this kind of engine; starts of other kinds do not count."""
         known = self.factors.get(engine, ())
         return median(known) if known else USUAL_HOST
 
@@ -58,7 +58,7 @@ def storage_speed(
 ) -> StorageSpeed | None:
     """Return the bandwidth of the storage that holds the fleet's largest weights.
 
-    The record, or a measurement that then becomes the record; None where there are no weights to read. Blocks
+    The record, or a measurement that then becomes the record; None if there are no weights to read. Blocks
     for up to a second. A record that cannot be written is no error: the next one measures again.
     """
     kept = None if anew else kept_speed(fleet.directory)

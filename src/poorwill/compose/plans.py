@@ -36,7 +36,7 @@ ASSUMED_WAKE_US: Mapping[Tier, int] = {
     Tier.HIBERNATED: 240 * SECOND_US,
     Tier.COLD: 120 * SECOND_US,
 }
-"""What a wake is taken to last where none was measured and nothing is known of the model's size: rough
+"""How long a wake is assumed to take if none was measured and nothing is known of the model's size: rough
 figures for some 8B parameters on one accelerator."""
 
 ASSUMED_PARK_US = 5 * SECOND_US
@@ -64,7 +64,7 @@ def plan_model(
     """Return the plan for a model's replica, and which tiers of its ladder this machine cannot do.
 
     Blocks for a model file's header.
-    Raises ConfigFault or OperatorFault where the engine cannot be made as configured.
+    Raises ConfigFault or OperatorFault if the engine cannot be made as configured.
     """
     ladder, fallbacks = workshop.ladder(model)
     drivers = workshop.drivers_of(model.name)
@@ -136,7 +136,7 @@ async def plan_models(
 async def _taught(
     plan: ModelPlan, model: ModelSettings, ledger: Ledger, *, now_us: int, evicts: bool
 ) -> ModelPlan:
-    """Return the plan with what the replica's own past tells its policy, and eviction where that may be."""
+    """Return the plan with what the replica's own past tells its policy, and eviction if that may be."""
     if not (learns(model) or evicts):
         return plan
     since_us = now_us - HISTORY_US
@@ -194,7 +194,7 @@ def measured_costs(
     *,
     now_us: int,
 ) -> TierCosts | None:
-    """Return what a tier costs the model where that is no guess: measured, at a rate in force; else None."""
+    """Return what a tier costs the model if that is known: measured, at a rate in force; else None."""
     replica = replica_id(model.name)
     woken = any((wake.replica, wake.from_tier) == (replica, tier) for wake in recovered.wake_times)
     parked = any((park.replica, park.to_tier) == (replica, tier) for park in recovered.park_times)
@@ -204,7 +204,7 @@ def measured_costs(
 
 
 def _rate(model: ModelSettings, rates: Sequence[RateSettings], now_us: int) -> RateSettings:
-    """Return the rate in force, the most specific first; a dollar an hour where none is given.
+    """Return the rate in force, the most specific first; a dollar an hour if none is given.
 
     For the policies only: the ledger prices by its own book.
     """

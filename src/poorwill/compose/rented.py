@@ -39,7 +39,7 @@ class Rented:
 
 
 def rented_machine(cloud: CloudSettings, env: Mapping[str, str]) -> RentedMachine:
-    """Return a machine; looks at nothing. Raises OperatorFault where the API key is not in `env`."""
+    """Return a machine; looks at nothing. Raises OperatorFault if the API key is not in `env`."""
     key = env.get(cloud.key_env, "")
     if not key:
         raise OperatorFault(
@@ -54,7 +54,7 @@ def rented_machine(cloud: CloudSettings, env: Mapping[str, str]) -> RentedMachin
 def rented_machines(settings: FleetSettings, *, env: Mapping[str, str], clock: Clock, log: Log) -> Rented:
     """Return the drivers of the fleet's rented machines; asks no cloud anything.
 
-    Raises OperatorFault where an API key is not in `env`.
+    Raises OperatorFault if an API key is not in `env`.
     """
     machines = {
         replica_id(model.name): rented_machine(model.cloud, env)

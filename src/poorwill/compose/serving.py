@@ -65,7 +65,7 @@ class Serving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetResources:
-    """What is owned for as long as a fleet is served: nobody else may touch the directory meanwhile."""
+    """What a served fleet owns: nobody else may touch its directory meanwhile."""
 
     holding: Holding
     clock: SystemClock
@@ -79,8 +79,8 @@ async def serving_fleet(
 ) -> AsyncIterator[Serving]:
     """Serve a fleet until the context ends, then shut it down in order within its `exit_s`.
 
-    Raises OperatorFault(IN_USE) where another poorwill holds the directory or an address is taken,
-    ConfigFault where the machine or the configuration does not allow it. Nothing is left behind then.
+    Raises OperatorFault(IN_USE) if another poorwill holds the directory or an address is taken,
+    ConfigFault if the machine or the configuration does not allow it. Nothing is left behind then.
     """
     tracer = open_tracer(env)
     async with fleet_resources(settings, env=env, log=log) as own:
@@ -167,7 +167,7 @@ async def _close(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) 
 
 
 def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:
-    """Return the fleet's keys. Raises ConfigFault where a public address would be open to everybody."""
+    """Return the fleet's keys. Raises ConfigFault if a public address would be open to everybody."""
     keys = LedgerKeys(path=ledger.path, log=log)
     keys.load()
     problems = listener_problems(settings.gateway, keys_configured=keys.required)

@@ -31,7 +31,7 @@ def snapshot_worth(wakes: Sequence[WakeTime], replica: ReplicaId, tier: Tier, *,
         worth = (1 + wakes in the last 7 days) * max(0, cold start - wake from `tier`)
 
     each the median of the measured ones. An evicted replica is cold whatever its ladder, so a cold start
-    (assumed where none was measured) is what it is compared with. Counted are the wakes that started or could
+    (assumed if none was measured) is what it is compared with. Counted are the wakes that started or could
     have started from it, and the one it is kept for. A wake from `tier` not measured yet counts as instant:
     the first one tells.
     """

@@ -108,7 +108,7 @@ def _untried(why: str, mend: str, *, tier: Tier = Tier.SUSPENDED) -> Proof:
 
 
 def _first_guest(settings: FleetSettings) -> tuple[ModelSettings, Guest] | None:
-    """Return a guest that can be tried. Raises OperatorFault where there are some, but none is of use."""
+    """Return a guest that can be tried. Raises OperatorFault if there are some, but none is of use."""
     faults = []
     for model in settings.models:
         if not guest_home(settings, model.name).exists():

@@ -45,7 +45,7 @@ def guest_plan(
 ) -> GuestPlan:
     """Return what `poorwill guest build` builds: the model's own engine, started as on this machine.
 
-    A memory of 0 is chosen from the model file's size. Raises OperatorFault where a guest cannot hold the
+    A memory of 0 is chosen from the model file's size. Raises OperatorFault if a guest cannot hold the
     engine, or the engine cannot be started as configured.
     """
     packages = GUEST_PACKAGES.get(model.engine.kind)
@@ -57,7 +57,7 @@ def guest_plan(
         )
     context = LaunchContext(
         host="0.0.0.0", port=PORT, cache="/tmp", env={}
-    )  # inside, where only the host reaches
+    )  # inside the guest, which only this machine reaches
     recipe = ENGINE_KINDS[model.engine.kind].prepare(model, context)
     weights = Path(model.engine.path) if model.engine.path else None
     size_mib = weights.stat().st_size // 2**20 if weights else 0
@@ -75,7 +75,7 @@ def guest_plan(
 
 
 def current_guest(fleet: FleetSettings, model: ModelSettings) -> Guest:
-    """Return the model's guest. Raises OperatorFault where there is none, or what it holds has changed."""
+    """Return the model's guest. Raises OperatorFault if there is none, or what it holds has changed."""
     home = guest_home(fleet, model.name)
     build = f"poorwill guest build {model.name}"
     if not home.exists():

@@ -53,7 +53,7 @@ async def answers(endpoint: Endpoint, path: str, *, timeout_s: float) -> bool:
 async def warm_up(endpoint: Endpoint, *, timeout_s: float) -> None:
     """Have the engine answer one token of anything: its first forward pass, so that no user pays for it.
 
-    Raises DriverError where it answers no question with 200. Cancelled: the connection is closed.
+    Raises DriverError if it answers no question with 200. Cancelled: the connection is closed.
     """
     await _asked(endpoint, tokens=1, timeout_s=timeout_s, enough=lambda answer: True)
 
@@ -61,7 +61,7 @@ async def warm_up(endpoint: Endpoint, *, timeout_s: float) -> None:
 async def greedy_text(endpoint: Endpoint, *, timeout_s: float = MOST_ANSWER_S) -> str:
     """Return the engine's greedy continuation of a fixed prompt.
 
-    Raises DriverError where it answers nothing that can be compared. Cancelled: the connection is closed.
+    Raises DriverError if it answers nothing that can be compared. Cancelled: the connection is closed.
     """
     answer = await _asked(
         endpoint, tokens=_TOKENS, timeout_s=timeout_s, enough=lambda answer: _text(answer) != ""
@@ -101,7 +101,7 @@ def _sampling(endpoint: Endpoint, tokens: int) -> dict[str, object]:
 
 
 def _text(answer: httpx2.Response) -> str:
-    """Return what the answer says, empty where it says nothing of use."""
+    """Return what the answer says, empty if it says nothing of use."""
     try:
         body = answer.json()
         if "data" in body:

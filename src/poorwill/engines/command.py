@@ -32,7 +32,7 @@ def cache_variables(cache: str) -> dict[str, str]:
 def command_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
     """Return the recipe for `command`: `{port}`, `{host}`, `{path}` and `{name}` are filled in.
 
-    Raises OperatorFault where there is no command, or no such program.
+    Raises OperatorFault if there is no command, or no such program.
     """
     engine = settings.engine
     if not engine.command:

@@ -35,12 +35,12 @@ class EngineKind:
     prepare: Prepare
     dialect: Dialect
     options: OptionKinds | None = None
-    """None: any option is passed on as a flag."""
+    """None: every option is passed on as a flag."""
     asks: Mapping[str, object] = field(default_factory=dict)
     """Fields added to a probe."""
     silent_imports: bool = True
     program: str = ""
-    """What has to be installed to start it; empty: nothing, or more than one program tells."""
+    """What has to be installed to start it; empty: nothing, or no single program."""
     sleeps_with: str | None = None
     """The option that makes it able to sleep, for people; empty: it always is; None: it never is."""
 
@@ -109,7 +109,7 @@ def make_engine(
 
 
 def missing_program(engine: EngineSettings, env: Mapping[str, str]) -> str | None:
-    """Return the program that the engine is started with where it cannot be found, None where it can.
+    """Return the name of the engine's program if it cannot be found, else None.
 
     `env` is poorwill's own environment. A program of one's own (`command`) is looked at when a file is read.
     """
@@ -128,7 +128,7 @@ def cannot_sleep(engine: EngineSettings) -> tuple[str, str] | None:
     option = kind.sleeps_with.partition(" ")[0]
     if option and not engine.options.get(option):
         mend = f"options = {{ {kind.sleeps_with} }}"
-        return f"the engine {engine.kind} sleeps only where it is told to", mend
+        return f"the engine {engine.kind} sleeps only if an option says so", mend
     return None
 
 

@@ -25,7 +25,7 @@ OPTIONS: OptionKinds = MappingProxyType(
 
 
 def llamacpp_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
-    """Return the recipe. Raises OperatorFault where the model file is missing or no model."""
+    """Return the recipe. Raises OperatorFault if the model file is missing or no model."""
     engine = settings.engine
     header = read_gguf_header(engine.path)
     name = engine.engine_model or settings.name

@@ -72,7 +72,7 @@ class LogFile:
 class Timeline:
     """Gives each fact of the log its time on poorwill's clock.
 
-    A line is stamped by its writer where it can be: with the time since boot (our own programs), or since
+    Some writers stamp their lines: with the time since boot (our own programs), or since
     the engine's start, which is anchored at the last stamp of the first kind or else at the earliest the
     lines allow. Any other line gets the time it was read, at most one look late. A stamp outside of
     [began, now] is wrong (a guest's own boot, a restored process) and ignored.

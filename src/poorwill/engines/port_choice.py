@@ -1,4 +1,4 @@
-"""Chooses a replica's port once and keeps it: a snapshot wakes listening where it slept."""
+"""Chooses a replica's port once and keeps it: a process woken from a snapshot listens on its old port."""
 
 import hashlib
 import socket
@@ -14,7 +14,7 @@ replica's port."""
 def kept_port(directory: str, replica: str, host: str) -> int:
     """Return the replica's port: the one on record, else a free one, which is put on record.
 
-    Blocks for a small file. Raises OperatorFault where no port is free or the directory cannot be written.
+    Blocks for a small file. Raises OperatorFault if no port is free or the directory cannot be written.
     """
     record = Path(directory, "ports", replica)
     try:

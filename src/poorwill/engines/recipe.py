@@ -1,4 +1,4 @@
-"""What one kind of engine needs to be started and asked: filled in by the kind's own file, as plain data."""
+"""How one kind of engine is started and asked, as plain data that the kind's own file fills in."""
 
 import hashlib
 import json
@@ -63,8 +63,8 @@ class Recipe:
     engine_model: str
     sleep: str | None = None
     linked: str = ""
-    """The program runs where the model's name leads to this directory: for engines that serve a model under
-    its path only."""
+    """A directory that the model's name is linked to in the program's working directory: for engines that
+    serve a model only under its path."""
 
     def digest(self) -> str:
         """Return a digest of what the engine would serve and how."""
@@ -76,7 +76,7 @@ Prepare = Callable[[ModelSettings, LaunchContext], Recipe]
 
 
 def weights_of(path: str, *, cache: str = "") -> Weights:
-    """Return the weights under a file, a directory, or a model id in the hub cache; none where it is neither.
+    """Return the weights under a file, a directory, or a model id in the hub cache; empty if there are none.
 
     Blocks for a directory listing.
     """
@@ -134,7 +134,7 @@ def hub_cache(env: Mapping[str, str]) -> str:
 
 
 def program_version(program: str, env: Mapping[str, str]) -> str:
-    """Return a text that changes with the program's file. Raises OperatorFault where there is none."""
+    """Return a text that changes with the program's file. Raises OperatorFault if there is none."""
     found = shutil.which(program, path=env.get("PATH", os.defpath))
     if found is None:
         raise OperatorFault(

@@ -1,7 +1,6 @@
-"""An engine on a rented machine: its machine starts it, so there is only what to ask it and where.
+"""An engine on a rented machine, which starts it: poorwill only needs its address and readiness path.
 
-Nothing of its program, its weights or its log is here; what a kind of engine is asked for readiness is all
-that is left of the kind.
+Its program, weights and log are on that machine.
 """
 
 from collections.abc import Mapping
@@ -11,11 +10,11 @@ from poorwill.core.settings import ModelSettings
 from poorwill.engines.recipe import LaunchContext, Recipe, Weights
 
 _READY_PATHS: Mapping[str, str] = MappingProxyType({"ollama": "/api/version"})
-"""Where it is not /health, as for engines here."""
+"""Readiness paths other than /health."""
 
 
 def rented_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
-    """Return the recipe: nothing to execute. It changes where what the engine is asked changes."""
+    """Return the recipe: nothing to execute."""
     engine = settings.engine
     return Recipe(
         argv=(),

@@ -58,7 +58,7 @@ class ServedEngine:
     dialect: Dialect
     asks: Mapping[str, object]
     silent_imports: bool
-    """The engine's log does not tell when its program has started."""
+    """The engine's log does not show when its program started."""
     _wakes: dict[ReplicaId, _Wake] = field(default_factory=dict)
     _readers: dict[ReplicaId, LogReader] = field(default_factory=dict)
     """Of replicas launched and not followed yet: an engine may write before `follow` first runs."""
@@ -72,7 +72,7 @@ class ServedEngine:
         """Return how to start the replica; blocks for a file's header and a directory listing.
 
         The log file and the port are the replica's, the same for every generation; of an engine on a rented
-        machine there is no log. Raises OperatorFault where
+        machine there is no log. Raises OperatorFault if
         the model file is missing or no model, or the engine is not installed.
         """
         host, port = self._address(replica)
@@ -115,7 +115,7 @@ class ServedEngine:
     async def follow(self, launch: Launch, report: Report) -> None:
         """Report the phases the log tells of since the launch was made, until cancelled.
 
-        Only phases that begin are reported; how long one took, where the log says it afterwards, is kept for
+        Only phases that begin are reported; how long one took, if the log says it afterwards, is kept for
         `refine`. See `core.ports.engine.Engine`.
         """
         wake = self._begin(launch)
@@ -138,7 +138,7 @@ class ServedEngine:
     async def ready(self, running: Running, launch: Launch) -> None:
         """Return when the readiness path answers and one synthetic request has been served.
 
-        Polls every 10 to 250 ms, at most until the wake's hard cap; raises DriverError then, or where the
+        Polls every 10 to 250 ms, at most until the wake's hard cap; raises DriverError then, or if the
         synthetic request fails. Cancelled: no connection stays open.
         """
         endpoint = self._endpoint(running, launch)
@@ -159,7 +159,7 @@ class ServedEngine:
             wake.mark(Phase.READY, self.clock.now_us())
 
     async def probe(self, running: Running, launch: Launch) -> str:
-        """Return the engine's greedy answer to a fixed prompt. Raises DriverError where there is none."""
+        """Return the engine's greedy answer to a fixed prompt. Raises DriverError if there is none."""
         return await greedy_text(self._endpoint(running, launch))
 
     def refine(

@@ -117,7 +117,7 @@ class SglangSleep:
         await call(running, "/release_memory_occupation", {})
 
     async def wake(self, running: Running, launch: Launch) -> None:
-        """Take the memory again, read the weights where no copy was kept, go on."""
+        """Take the memory again, read the weights if no copy was kept, go on."""
         await call(running, "/resume_memory_occupation", {})
         if "--enable-weights-cpu-backup" not in launch.argv:
             answer = await call(running, "/update_weights_from_disk", {"model_path": _model(launch)})

@@ -1,4 +1,4 @@
-"""One driver call for each replica at a time: two wakes, or a park during a wake, are refused, not mixed."""
+"""One driver call at a time for each replica: a second wake, or a park during a wake, is refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ class Exclusive:
 
     @contextmanager
     def during(self, replica: ReplicaId, what: str) -> Iterator[None]:
-        """Hold the replica for the block. Raises DriverError where something else holds it."""
+        """Hold the replica for the block. Raises DriverError if something else holds it."""
         other = self.doing.get(replica)
         if other is not None:
             raise DriverError(f"replica {replica} cannot {what}: a {other} is under way")

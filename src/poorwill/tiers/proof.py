@@ -44,11 +44,11 @@ class Proof:
     why: str
     """What was done and seen, or what failed, in one sentence."""
     mend: str = ""
-    """What would make it work, where it does not."""
+    """What would make it work."""
     caution: str = ""
-    """What may go wrong although it works, and what would prevent it."""
+    """What may still go wrong, and what prevents it."""
     tried: bool = True
-    """Whether it was tried at all; where it was not, `works` is False and proves nothing."""
+    """False: it was not tried, and `works` says nothing."""
 
 
 async def prove_cold(*, directory: Path, clock: Clock, log: Log) -> Proof:

@@ -69,7 +69,7 @@ class Driver(Protocol):
     async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
         """Park a replica without requests in flight. On return its state is durable and its memory freed.
 
-        Raises DriverError; with `.running` set where the engine still serves. Cancelled: as if it failed,
+        Raises DriverError; with `.running` set if the engine still serves. Cancelled: as if it failed,
         and no half-written snapshot is left under a valid name.
         """
         ...
@@ -77,7 +77,7 @@ class Driver(Protocol):
     async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
         """Bring a replica back to where its port accepts connections and its engine says it is ready.
 
-        Raises SnapshotRefused where the snapshot must not be used, DriverError for any other failure; both
+        Raises SnapshotRefused if the snapshot must not be used, DriverError for any other failure; both
         leave no process behind. Cancelled: likewise no process is left.
         """
         ...
@@ -85,7 +85,7 @@ class Driver(Protocol):
     async def descend(self, parked: Parked, launch: Launch, *, generation: int) -> Parked:
         """Park deeper: take a replica parked in a shallower tier into this one, without a wake.
 
-        Raises DriverError where there is no way from that tier; the replica is then where it was.
+        Raises DriverError if there is no way from that tier; the replica is then if it was.
         """
         ...
 
@@ -105,7 +105,7 @@ class Processes(Protocol):
         """End the engine and return when it is gone.
 
         A process group gets SIGTERM, a grace period, SIGKILL, and is reaped; a rented machine is parked the
-        way that costs least. Raises DriverError where it does not go.
+        way that costs least. Raises DriverError if it does not go.
         """
         ...
 

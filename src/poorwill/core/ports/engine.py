@@ -23,7 +23,7 @@ class Engine(Protocol):
     def launch(self, *, replica: ReplicaId, generation: int) -> Launch:
         """Return how to start the replica; reads the model file's size, never its weights.
 
-        Raises OperatorFault where the model file is missing or is no model.
+        Raises OperatorFault if the model file is missing or is no model.
         """
         ...
 
@@ -41,7 +41,7 @@ class Engine(Protocol):
     async def probe(self, running: Running, launch: Launch) -> str:
         """Return the engine's answer to a fixed greedy prompt; the same before a park and after a wake.
 
-        Raises DriverError where it answers nothing usable.
+        Raises DriverError if it answers nothing usable.
         """
         ...
 

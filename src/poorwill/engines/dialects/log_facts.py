@@ -23,9 +23,9 @@ class LogFact:
     took_us: int | None = None
     detail: str = ""
     boot_us: int | None = None
-    """When, on CLOCK_BOOTTIME, where the line says so."""
+    """When, on CLOCK_BOOTTIME, if the line says so."""
     since_us: int | None = None
-    """When, counted from the engine's own start, where the line says so."""
+    """When, counted from the engine's own start, if the line says so."""
 
 
 @dataclass(frozen=True, slots=True)

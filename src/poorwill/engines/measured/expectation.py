@@ -35,7 +35,7 @@ def expected_wakes(
 ) -> dict[Tier, tuple[Estimate, ...]]:
     """Return the predicted phases of a wake from each tier, for as long as none was measured.
 
-    Empty where nothing is known of the model's size. A snapshot is taken to be as large as the weights;
+    Empty if nothing is known of the model's size. A snapshot is taken to be as large as the weights;
     `hibernated` is left out: only its cloud knows. `directory` is the fleet's, for its record of the storage
     and its compile caches; `host` as in `Machine`. Blocks for a file's header and directory listings; never
     raises for a model that cannot be read.
@@ -53,7 +53,7 @@ def expected_wakes(
 
 
 def expected_rate(model: ModelSettings, *, directory: str) -> float | None:
-    """Return the bytes a second at which weights should be read here, None where nobody measured it."""
+    """Return the bytes a second at which weights should be read here, None if it was not measured."""
     machine = _machine(directory, USUAL_HOST)
     if machine.bandwidth is None:
         return None
@@ -67,7 +67,7 @@ def expected_rate(model: ModelSettings, *, directory: str) -> float | None:
 
 
 def known_start(model: ModelSettings, *, directory: str, env: Mapping[str, str]) -> Start | None:
-    """Return what is known of a model's start from its files, None where its size is unknown.
+    """Return what is known of a model's start from its files, None if its size is unknown.
 
     Blocks for a file's header and directory listings.
     """
@@ -110,7 +110,7 @@ def known_start(model: ModelSettings, *, directory: str, env: Mapping[str, str])
 
 
 def _model_config(path: str | None) -> Mapping[str, Any]:
-    """Return the model's config.json, with its text part on top where it has several; empty without one."""
+    """Return the model's config.json, with its text part on top if it has several; empty without one."""
     try:
         found = json.loads(Path(path or "", "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -127,7 +127,7 @@ def _layers(config: Mapping[str, Any]) -> int | None:
 
 
 def _active_share(config: Mapping[str, Any]) -> float | None:
-    """Return about how much of a mixture of experts takes part in a token; None where it is none.
+    """Return about how much of a mixture of experts takes part in a token; None if it is none.
 
     Experts hold all but about a twentieth of the published ones.
     """
@@ -209,7 +209,7 @@ def _toy(model: ModelSettings) -> tuple[Estimate, ...]:
             expected_us=round(seconds * SECOND_US),
             low_us=round(seconds * SECOND_US),
             high_us=round(2 * seconds * SECOND_US),
-            why="as told",
+            why="as configured",
         )
         for phase, seconds in (parts | {Phase.WARMUP: 0.2 * load_s}).items()
     )

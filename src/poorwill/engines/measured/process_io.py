@@ -38,7 +38,7 @@ class IoSample:
 
 
 def find_process(argv: Sequence[str]) -> int | None:
-    """Return the newest process with this argument vector, None where there is none; scans /proc once.
+    """Return the newest process with this argument vector, None if there is none; scans /proc once.
 
     A script's interpreter, which the kernel puts before it, may precede the vector.
     """
@@ -56,7 +56,7 @@ def find_process(argv: Sequence[str]) -> int | None:
 
 
 def io_sample(pid: int, at_us: int) -> IoSample | None:
-    """Return the counters of the process and its descendants, None where they cannot be read."""
+    """Return the counters of the process and its descendants, None if they cannot be read."""
     asked = storage = 0
     known = False
     for member in _family(pid):
@@ -73,15 +73,15 @@ def io_sample(pid: int, at_us: int) -> IoSample | None:
 
 @dataclass(slots=True, kw_only=True)
 class IoTrack:
-    """The counters over one wake, kept where they changed."""
+    """The counters over one wake, kept if they changed."""
 
     argv: Sequence[str]
-    """Empty: nobody here executes it."""
+    """Empty: the engine is no process of this machine."""
     pid: int | None = None
     samples: list[IoSample] = field(default_factory=list)
     most: int = 10_000
     scans_left: int = 60
-    """A process that is not of this machine (an engine inside a guest) is not looked for for ever."""
+    """Scans left: an engine inside a guest is never found on this machine."""
 
     def look(self, at_us: int) -> None:
         """Take a sample. Never raises: what cannot be read is not known."""
@@ -101,7 +101,7 @@ class IoTrack:
     def with_bytes(
         self, spans: Sequence[PhaseSpan], *, expected_rate: float | None = None
     ) -> list[PhaseSpan]:
-        """Return the leaves with the bytes read in each, where no source told them yet.
+        """Return the leaves with the bytes read in each, if they are not known yet.
 
         Weights read at well under the expected rate (bytes a second) are marked as slow.
         """

@@ -51,10 +51,10 @@ class StorageSpeed:
     read_bytes: int
     took_s: float
     direct: bool
-    """Past the page cache; where a file system cannot do that, the figure may be the cache's."""
+    """Past the page cache; if a file system cannot do that, the figure may be the cache's."""
     at_us: int
     file_system: str = ""
-    """Its type, as the kernel calls it; empty where unknown."""
+    """Its type, as the kernel calls it; empty if unknown."""
 
     @property
     def remote(self) -> bool:
@@ -63,7 +63,7 @@ class StorageSpeed:
 
 
 def measure_storage(path: str, *, at_us: int) -> StorageSpeed | None:
-    """Read up to a gigabyte of a file for up to a second; None where it is too small to tell or unreadable.
+    """Read up to a gigabyte of a file for up to a second; None if it is too small to tell or unreadable.
 
     Blocks: call it in a thread.
     """
@@ -100,7 +100,7 @@ def measure_storage(path: str, *, at_us: int) -> StorageSpeed | None:
 
 
 def file_system(path: str, *, mounts: str = "/proc/self/mountinfo") -> str:
-    """Return the type of the file system that holds a path, empty where that cannot be told.
+    """Return the type of the file system that holds a path, empty if that cannot be told.
 
     From the mount table (proc_pid_mountinfo(5)); the last of several mounts on one place is the one seen.
     """
@@ -122,7 +122,7 @@ def file_system(path: str, *, mounts: str = "/proc/self/mountinfo") -> str:
 
 
 def kept_speed(directory: str) -> StorageSpeed | None:
-    """Return the measurement on record, None where there is none that can be read."""
+    """Return the measurement on record, None if there is none that can be read."""
     try:
         return StorageSpeed(**json.loads(Path(directory, RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -73,7 +73,7 @@ def read_gguf_header(path: str | Path) -> GgufHeader:
 
 
 def gguf_fault(path: str) -> tuple[str, str] | None:
-    """Return what is wrong with a GGUF file and what would mend it, None where its header is sound."""
+    """Return what is wrong with a GGUF file and what would mend it, None if its header is sound."""
     try:
         read_gguf_header(path)
     except OperatorFault as fault:

@@ -55,7 +55,7 @@ def make_model(path: str | os.PathLike[str], *, size: str = "5m", seed: int = 0)
     """Write a random Llama model and return its path. An existing file is replaced as a whole.
 
     Blocks for well under a second (5m), a few seconds (100m) or half a minute (1b). Raises
-    OperatorFault where the size is unknown or the file cannot be written; then nothing is left behind.
+    OperatorFault if the size is unknown or the file cannot be written; then nothing is left behind.
     """
     target = Path(path)
     if size not in SHAPES:

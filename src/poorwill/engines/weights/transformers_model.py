@@ -30,7 +30,7 @@ def make_transformers_model(
 ) -> Path:
     """Write a random Llama model in Hugging Face's format and return its directory, which is new.
 
-    Blocks for some ten seconds. Raises OperatorFault where transformers is not on PATH or it fails; then
+    Blocks for some ten seconds. Raises OperatorFault if transformers is not on PATH or it fails; then
     nothing is left behind.
     """
     target = Path(path)
@@ -73,7 +73,7 @@ def make_transformers_model(
 def transformers_python(env: Mapping[str, str]) -> str:
     """Return the Python interpreter of the `transformers` program on PATH: its first line names it.
 
-    Raises OperatorFault where there is no such program.
+    Raises OperatorFault if there is no such program.
     """
     program = shutil.which("transformers", path=env.get("PATH", os.defpath))
     if program is None:

@@ -56,9 +56,9 @@ class Archive:
         self._entry(path, mode=stat.S_IFREG | (0o755 if executable else 0o644), data=data)
 
     def file(self, path: str, source: Path) -> None:
-        """Add a copy of `source`, following links; it is executable where `source` is.
+        """Add a copy of `source`, following links; it is executable if `source` is.
 
-        Raises ArchiveError where it is 4 GiB or larger, which the format cannot hold.
+        Raises ArchiveError if it is 4 GiB or larger, which the format cannot hold.
         """
         size = source.stat().st_size
         if size > _LARGEST_FILE:

@@ -62,7 +62,7 @@ class GuestPlan:
 def build_guest(plan: GuestPlan, *, kernel: Kernel, busybox: Path, replacing: bool = False) -> Guest:
     """Build the guest; the directory appears, or changes, only once it is whole. Blocks for several seconds.
 
-    Raises OperatorFault where the directory exists and is not to be replaced, a package is missing, a file
+    Raises OperatorFault if the directory exists and is not to be replaced, a package is missing, a file
     is unreadable, or the memory is too small.
     """
     if plan.directory.exists() and not replacing:
@@ -85,7 +85,7 @@ def build_guest(plan: GuestPlan, *, kernel: Kernel, busybox: Path, replacing: bo
 
 
 def _refuse_small_memory(initrd: Path, plan: GuestPlan) -> None:
-    """Raise OperatorFault where the guest's memory cannot even hold its file system.
+    """Raise OperatorFault if the guest's memory cannot even hold its file system.
 
     The kernel unpacks it into a file system of at most half of what the kernel (about 48 MiB) and the
     packed form leave: 3.2 times its size in all, with a margin. The engine's own needs come on top.

@@ -27,7 +27,7 @@ PROBE_WORD = "poorwill.probe"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
-    """One built guest. Paths are absolute; `disk`, where set, is the model file, attached read-only."""
+    """One built guest. Paths are absolute; `disk`, if set, is the model file, attached read-only."""
 
     directory: str
     kernel: str
@@ -49,7 +49,7 @@ class Guest:
 def open_guest(directory: str | Path) -> Guest:
     """Read a guest's record.
 
-    Raises OperatorFault where there is none, where a file it names is missing, or where it was written by
+    Raises OperatorFault if there is none, if a file it names is missing, or if it was written by
     a poorwill with another layout.
     """
     home = Path(directory).absolute()

@@ -40,7 +40,7 @@ class Kernel:
 def fetch_kernel(cache: Path) -> Kernel:
     """Return Debian's current cloud kernel, from the cache or by downloading it (about 27 MB).
 
-    Raises OperatorFault where apt cannot provide it.
+    Raises OperatorFault if apt cannot provide it.
     """
     depends = _call(["apt-cache", "depends", _KERNEL_PACKAGE], cwd=None)
     match = _IMAGE.search(depends)

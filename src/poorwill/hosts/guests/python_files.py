@@ -35,7 +35,7 @@ _NEEDED = re.compile(r"=> (/\S+)")
 def add_python(archive: Archive, *, packages: Iterable[str]) -> None:
     """Add the interpreter, its standard library, `packages` and every shared object they need.
 
-    Takes some seconds: each module is compiled. Raises ArchiveError where a package is not installed.
+    Takes some seconds: each module is compiled. Raises ArchiveError if a package is not installed.
     """
     binary = Path(sys.executable).resolve()
     shared = [binary]
@@ -113,7 +113,7 @@ def _package(name: str) -> Iterator[tuple[Path, str]]:
 
 
 def _shared_objects(files: list[Path]) -> list[Path]:
-    """Return what the dynamic loader would load for these files, the loader itself included."""
+    """Return what the dynamic loader would load for these files, and the loader itself."""
     listing = subprocess.run(
         ["ldd", *map(str, files)], capture_output=True, text=True, check=False, timeout=60
     ).stdout

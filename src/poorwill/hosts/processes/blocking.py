@@ -55,7 +55,7 @@ async def process_end(pidfd: int, *, within_s: float | None) -> bool:
 
 
 def open_pidfd(pid: int) -> int | None:
-    """Return a pidfd for a process, None where it does not exist. The caller closes it."""
+    """Return a pidfd for a process, None if it does not exist. The caller closes it."""
     try:
         return os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""The engine's log file as drivers handle it: opened for it, read from its end, kept from growing for ever.
+"""The engine's log file: opened for the engine, read from its end, kept from growing for ever.
 
 What the lines mean is the engines' business, not this module's.
 """

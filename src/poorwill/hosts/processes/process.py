@@ -68,7 +68,7 @@ class EngineProcesses:
     """The engine processes of one fleet. Implements the port `Processes`."""
 
     fleet: str
-    """The fleet directory, absolute: tells this fleet's processes from another's."""
+    """The fleet's directory, absolute, which tells its processes from those of other fleets."""
     clock: Clock
     log: Log
     grace_s: float = 5.0
@@ -76,7 +76,7 @@ class EngineProcesses:
     log_cap_bytes: int = 64 * 2**20
     """A log that grows beyond this is cut to its end part."""
     statuses: dict[int, int] = field(default_factory=dict)
-    """Wait statuses of children already reaped, until `exited` tells them."""
+    """Wait statuses of children already reaped, until `exited` reports them."""
 
     def spawn(
         self,
@@ -89,9 +89,9 @@ class EngineProcesses:
     ) -> Running:
         """Start an engine. Synchronous, so that no cancellation can lose a process just made.
 
-        `machine` is what is executed in its place where the engine runs in a machine of its own.
+        `machine`, if given, is executed instead: the virtual machine that the engine runs in.
 
-        Raises DriverError where the command cannot be executed or the log cannot be opened.
+        Raises DriverError if the command cannot be executed or the log cannot be opened.
         """
         run = machine or launch
         report(PhaseMark(phase=Phase.SPAWN, at_us=self.clock.now_us()))
@@ -120,7 +120,7 @@ class EngineProcesses:
         return self.running(launch, pid=child.pid, generation=generation, driver=driver)
 
     def running(self, launch: Launch, *, pid: int, generation: int, driver: str) -> Running:
-        """Describe an existing process as this replica's. Raises DriverError where it does not exist."""
+        """Describe an existing process as this replica's. Raises DriverError if it does not exist."""
         stat = procfs.read_stat(pid)
         if stat is None:
             raise DriverError(f"process {pid} of replica {launch.replica} does not exist")
@@ -160,7 +160,7 @@ class EngineProcesses:
         return self._why_ended(running)
 
     def bound_log(self, running: Running) -> None:
-        """Cut the replica's log to its end part where it has outgrown its cap. Never raises."""
+        """Cut the replica's log to its last part if it exceeds its cap. Never raises."""
         try:
             if bound_log(running.log_path, cap_bytes=self.log_cap_bytes):
                 self.log.warning(
@@ -175,7 +175,7 @@ class EngineProcesses:
     async def kill(self, running: Running) -> None:
         """End the session: SIGTERM, a grace period, SIGKILL. Returns when it is gone and reaped.
 
-        Raises DriverError where it does not disappear (it hangs inside the kernel), and for an engine on a
+        Raises DriverError if it does not disappear (it hangs inside the kernel), and for an engine on a
         rented machine, which has no process here to end. Cancelled: the grace period ends at once.
         """
         if running.machine:
@@ -223,7 +223,7 @@ class EngineProcesses:
     async def gone(self, running: Running) -> None:
         """Wait until every process of a killed session has disappeared, reaping those that are ours.
 
-        Raises DriverError where one hangs inside the kernel. Cancelled: nothing more is waited for.
+        Raises DriverError if one hangs inside the kernel. Cancelled: nothing more is waited for.
         """
         await session_gone(running.pid, started=running.pid_started, reaped=self.statuses.update)
 
@@ -306,7 +306,7 @@ class EngineProcesses:
 
 
 def why_ended(status: int | None) -> str:
-    """Word a wait status; None is a process that was not our child."""
+    """Describe a wait status for people; None is a process that was not our child."""
     if status is None:
         return "ended (exit status unknown: not started by this poorwill)"
     code = os.waitstatus_to_exitcode(status)

@@ -1,4 +1,4 @@
-"""What Linux tells about processes and sockets under /proc, as values. Reads only; never signals anything.
+"""Processes and sockets as /proc shows them. Reads only; never signals a process.
 
 Every function answers "nothing there" for a process that ends while it is looked at: a reader of /proc
 always races with the process.
@@ -25,7 +25,7 @@ class ProcessStat:
 
 
 def read_stat(pid: int) -> ProcessStat | None:
-    """Return the process's identity, or None where it does not exist."""
+    """Return the process's identity, or None if it does not exist."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read().decode("utf-8", "replace")
@@ -65,7 +65,7 @@ def thread_ids(pid: int) -> list[int]:
 
 
 def environment(pid: int) -> dict[str, str]:
-    """Return the environment a process was started with; empty where it may not be read."""
+    """Return the environment a process was started with; empty if it may not be read."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             raw = file.read()
@@ -76,7 +76,7 @@ def environment(pid: int) -> dict[str, str]:
 
 
 def command_line(pid: int) -> str:
-    """Return a process's command line for people, or what is known of it instead."""
+    """Return a process's command line for people, or `unknown`."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read(400).split(b"\0")
@@ -177,7 +177,7 @@ def connections(pids: list[int]) -> TcpConnections:
 
 
 def port_holder(host: str, port: int) -> str:
-    """Return who listens on a port, for people; `host` only words the answer where nobody is found."""
+    """Return who listens on a port, for people; `host` is only for the answer if nobody is found."""
     own = os.getpid()
     inodes = {row.inode for row in tcp_sockets(own) if row.local_port == port and row.state == TCP_LISTEN}
     for stat in all_processes():

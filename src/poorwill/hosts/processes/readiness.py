@@ -1,6 +1,6 @@
 """Waiting until an engine's readiness path answers 200, while watching that its process lives.
 
-Polling is the one protocol every engine speaks. It has a delay, which grows, and a deadline.
+Polling works with every engine. Its delay grows, and it has a deadline.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ ANSWER_LIMIT_S = 5.0
 
 
 def refuse_taken_port(launch: Launch) -> None:
-    """Raise DriverError where something listens on the replica's port already."""
+    """Raise DriverError if something listens on the replica's port already."""
     family = socket.AF_INET6 if ":" in launch.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # Without this, a connection of the last engine in TIME_WAIT would count as taken.
@@ -42,12 +42,12 @@ class Readiness:
 
     processes: EngineProcesses
     limit_s: float = 900.0
-    """The deadline where the caller has none of its own; the wake's own bounds are shorter."""
+    """A deadline for callers without one; the wake's own bounds are shorter."""
 
     async def wait(self, running: Running, launch: Launch) -> None:
         """Return when the engine answers its readiness path with a 2xx status.
 
-        Raises DriverError where its process ends first (with its last log lines) or `limit_s` elapses.
+        Raises DriverError if its process ends first (with its last log lines) or `limit_s` elapses.
         Cancelled: the process is left as it is.
         """
         pidfd = open_pidfd(running.pid)
@@ -80,7 +80,7 @@ class Readiness:
 
 
 async def http_status(host: str, port: int, path: str) -> int | None:
-    """Return the status of a GET, or None where nobody answers within `ANSWER_LIMIT_S`.
+    """Return the status of a GET, or None if nobody answers within `ANSWER_LIMIT_S`.
 
     The connection is closed by us: an open one would keep the replica from being parked.
     """

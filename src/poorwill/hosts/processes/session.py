@@ -57,7 +57,7 @@ async def session_gone(
 ) -> None:
     """Wait until no process of a killed session is left; what it forked meanwhile is killed, too.
 
-    `started`, where known, is the leader's start time: a later process with its pid does not count. Neither
+    `started`, if known, is the leader's start time: a later process with its pid does not count. Neither
     do processes that started before `since`. `reaped` is told the wait statuses of those that were our
     children. Raises DriverError after `GONE_LIMIT_S`. Cancelled: nothing more is waited for.
     """

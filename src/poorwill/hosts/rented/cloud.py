@@ -1,7 +1,7 @@
-"""What a cloud that rents machines can be asked, in one set of words for all of them.
+"""What can be asked of a cloud that rents machines, in the same words for all clouds.
 
-Each cloud has a file with its client. A client asks once and says what came of it, by exceptions that differ
-by what can be done about it; it retries nothing and waits for nothing but the answer.
+Each cloud has a file with its client. A client makes one request and raises exceptions that
+differ by what the caller can do about them; it never retries.
 """
 
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class Cloud(Protocol):
     async def ask(self, machine: str, verb: CloudAction) -> None:
         """Ask for a change; returns when the cloud has taken it on, long before it is done.
 
-        Raises as `state` does, and NoCapacity where the cloud has no hardware free. Cancelled: nobody knows
-        whether it was taken on.
+        Raises as `state` does, and NoCapacity if the cloud has no hardware free. Cancelled: it is
+        unknown whether the cloud took it on.
         """
         ...

@@ -32,7 +32,7 @@ class RentedEngines:
     async def kill(self, running: Running) -> None:
         """Have the engine's machine hibernated, which costs least; return when it is on its way there.
 
-        Raises DriverError where the cloud does not begin with it in time: the machine may then be billed on,
+        Raises DriverError if the cloud does not begin with it in time: the machine may then be billed on,
         and the next sweep tries again. Cancelled: likewise.
         """
         try:

@@ -1,8 +1,8 @@
-"""One rented machine: what is known of it, and how it is brought from any state to the one that is wanted.
+"""One rented machine: what is known of it, and how it is brought from any state to the wanted one.
 
 The cloud's requests have side effects and cannot be told apart from their repetition. So nothing is asked
-without having looked, what follows from a look is a table, and a request is repeated only where the machine
-has not moved for a while, a counted number of times.
+without having looked, what follows from a look is a table, and a request is repeated only if the
+machine has not moved for a while, and only so often.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ class RentedMachine:
     seen: MachineStatus | None = None
     """At the last look; None: not looked at yet."""
     unwanted: bool = False
-    """It was to be released, and nobody has seen it parked yet: on its way there it may still turn back."""
+    """Released and not seen parked yet: it may still turn back on its way."""
     touched: bool = False
     """Something was asked of its cloud since it was last to run."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -114,7 +114,7 @@ class RentedMachine:
     async def bring_to(self, goal: Goal, *, limit_s: float) -> None:
         """Return when the machine is where it is wanted, from whatever state; waits for its turn.
 
-        Raises DriverError where it cannot be brought there within `limit_s`: CloudRefused, MachineGone and
+        Raises DriverError if it cannot be brought there within `limit_s`: CloudRefused, MachineGone and
         NoCapacity as they are. Cancelled: a request under way is first answered, so that `seen` tells what
         the machine does; then it is left to its cloud, which goes on with what it has taken on.
         """
@@ -151,7 +151,7 @@ class RentedMachine:
     async def reboot(self) -> None:
         """Return when the cloud has taken on a hard reboot.
 
-        Asked for again where it does not say so: a second reboot costs time and nothing else. Raises what
+        Asked for again if it does not say so: a second reboot costs time and nothing else. Raises what
         `Cloud.ask` raises. Cancelled: after the answer to a request under way, if there is one.
         """
         await self._tried(lambda: self._request(CloudAction.REBOOT), self.pace.attempts)

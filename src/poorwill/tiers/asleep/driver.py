@@ -20,7 +20,7 @@ from poorwill.hosts.processes.readiness import Readiness
 from poorwill.tiers.exclusive import Exclusive
 
 UNDO_S = 30.0
-"""How long an engine may take to take back a sleep that failed."""
+"""How long an engine may take to wake after a sleep that failed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,8 +39,8 @@ class AsleepDriver:
     exclusive: Exclusive = field(default_factory=Exclusive)
 
     async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
-        """Put the engine to sleep; see `Driver.park`. Failed or cancelled: it is woken again, or, where it
-        does not wake, ended."""
+        """Put the engine to sleep; see `Driver.park`. Failed or cancelled: it is woken again, and
+        ended if it does not wake."""
         with self.exclusive.during(running.replica, "park"):
             sleep = self._sleep_of(launch, running)
             try:
@@ -99,14 +99,14 @@ class AsleepDriver:
         return sleep
 
     async def _undone(self, sleep: EngineSleep, running: Running, launch: Launch) -> Running | None:
-        """Wake an engine that was half put to sleep; return it where it serves, None where it had to end."""
+        """Wake an engine whose sleep failed half-way; return it if it serves, None if it had to be ended."""
         try:
             async with asyncio.timeout(UNDO_S):
                 await sleep.wake(running, launch)
                 return running
         except (DriverError, TimeoutError) as error:
             self.log.warning(
-                "an engine did not take back its sleep", replica=running.replica, error=str(error)
+                "an engine could not be woken after a failed sleep", replica=running.replica, error=str(error)
             )
         except BaseException:
             self.processes.kill_now(running)

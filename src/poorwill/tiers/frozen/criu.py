@@ -1,7 +1,7 @@
 """The `criu` binary: finding one, and its two calls with the flags every caller gets.
 
-Every call has a time limit and leaves no process of its own behind. What a failed call means for the
-engine is the caller's judgement; `CriuFault` tells the kinds apart. Flags and faults as measured with
+Every call has a time limit and leaves no process of its own behind. The caller decides
+what a failed call means for the engine; `CriuFault` tells the kinds apart. Flags and faults as measured with
 CRIU 4.2.1 (criu(8)); older ones fail on newer kernels although `criu check` is content, so nothing here
 trusts `check`.
 """
@@ -32,7 +32,7 @@ TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class CriuFault(StrEnum):
-    """Why a call failed, as far as its reaction differs."""
+    """Why a call failed, by what the caller does about it."""
 
     CONNECTED = "connected"  # the process has TCP connections open; it runs on
     PORT_TAKEN = "port taken"  # something listens where the restored process did
@@ -54,7 +54,7 @@ SYMPTOMS: Sequence[tuple[str, CriuFault]] = (
 
 
 class Tcp(StrEnum):
-    """What becomes of a tree's TCP connections."""
+    """What becomes of the TCP connections of a process tree."""
 
     NONE = "none"  # there are none; one that turns up fails the dump
     WITHIN = "within"  # among its own processes: both ends are dumped and restored
@@ -112,7 +112,7 @@ class Criu:
     ) -> None:
         """Write a process tree's image, of about `size_bytes`, and leave its end to the caller.
 
-        The tree is left stopped, or, where it has TCP connections, running. `began` is told criu's pid.
+        The tree is left stopped, or, if it has TCP connections, running. `began` is told criu's pid.
         Raises CriuFailed; with the fault LIMIT or KILLED, and when cancelled, criu was ended in the middle
         of its work and the tree must not be trusted any more.
         """
@@ -207,7 +207,7 @@ async def run_bounded(
 
     What it leaves in that session is killed with it, or after it. Its output goes to a file, since a pipe
     would be held open by what it leaves elsewhere. None: it was killed at the limit. Cancelled: likewise
-    killed. Raises OSError where it cannot be started.
+    killed. Raises OSError if it cannot be started.
     """
     pid = _start(argv, output, env, inherit)
     pidfd, child = open_pidfd(pid), procfs.read_stat(pid)
@@ -290,7 +290,7 @@ async def find_criu(env: Mapping[str, str]) -> Criu | None:
 
 
 async def inspect_criu(binary: str) -> Criu | None:
-    """Return a binary with its version, or None where it does not even say that."""
+    """Return a binary with its version, or None if it does not run."""
     if not os.access(binary, os.X_OK):
         return None
     with tempfile.TemporaryFile() as output:

@@ -89,7 +89,7 @@ class CudaCalls(Protocol):
 def take_down(cuda: CudaCalls, pids: Sequence[int]) -> dict[str, int]:
     """Lock all processes, then checkpoint all; return the bytes released on each GPU.
 
-    Raises CudaFailed with every process running as before, CudaBroken where that could not be had.
+    Raises CudaFailed with every process running as before, CudaBroken if some process does not.
     """
     before = cuda.free_bytes()
     try:
@@ -105,7 +105,7 @@ def take_down(cuda: CudaCalls, pids: Sequence[int]) -> dict[str, int]:
 
 
 def check_room(cuda: CudaCalls, need_bytes: Mapping[str, int]) -> None:
-    """Raise CudaFailed where a GPU has less free memory than was released on it, and a margin."""
+    """Raise CudaFailed if a GPU has less free memory than was released on it, and a margin."""
     free = cuda.free_bytes()
     for gpu, count in need_bytes.items():
         wanted = int(count * MARGIN) + MARGIN_BYTES if count else 0
@@ -116,7 +116,7 @@ def check_room(cuda: CudaCalls, need_bytes: Mapping[str, int]) -> None:
 def bring_back(cuda: CudaCalls, pids: Sequence[int], need_bytes: Mapping[str, int]) -> None:
     """Restore all processes, then unlock all, if there is room on every GPU.
 
-    Raises CudaFailed where there is none and nothing was touched, CudaBroken for any later failure.
+    Raises CudaFailed if there is none and nothing was touched, CudaBroken for any later failure.
     """
     check_room(cuda, need_bytes)
     try:

@@ -15,7 +15,7 @@ from poorwill.tiers.snapshots.manifest import Manifest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceImage:
-    """Whose device content was taken down, and how much it was."""
+    """Which processes had device content that was taken down, and how much."""
 
     pids: tuple[int, ...] = ()
     bytes_by_gpu: Mapping[str, int] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class DeviceImage:
 
     @property
     def bytes(self) -> int:
-        """Return how much it is on all devices together."""
+        """Return the total over all devices."""
         return sum(self.bytes_by_gpu.values())
 
 
@@ -37,13 +37,13 @@ class Device(Protocol):
     async def take_down(self, pids: Sequence[int]) -> DeviceImage:
         """Move the processes' device content into their memory and release the device.
 
-        Raises DriverError where nothing has changed, DeviceBroken otherwise. Cancelled or DeviceBroken: the
+        Raises DriverError if nothing has changed, DeviceBroken otherwise. Cancelled or DeviceBroken: the
         processes must be ended.
         """
         ...
 
     async def check_room(self, image: DeviceImage) -> None:
-        """Raise DriverError where the device has no room for the image now."""
+        """Raise DriverError if the device has no room for the image now."""
         ...
 
     async def bring_back(self, image: DeviceImage) -> None:
@@ -60,7 +60,7 @@ class NoDevice:
         return DeviceImage()
 
     async def check_room(self, image: DeviceImage) -> None:
-        """Refuse what has device state; nothing needs no room."""
+        """Refuse an image with device state."""
         if image.pids:
             raise DriverError("the snapshot has device state, and this poorwill handles no device")
 
@@ -81,7 +81,7 @@ def with_device_image(manifest: Manifest, image: DeviceImage) -> Manifest:
 
 
 def device_image(manifest: Manifest) -> DeviceImage:
-    """Return the device image noted in a manifest; empty where there is none."""
+    """Return the device image noted in a manifest; empty if there is none."""
     pids = manifest.extra.get("device_pids", "").split()
     return DeviceImage(
         pids=tuple(int(pid) for pid in pids),

@@ -31,7 +31,7 @@ class FrozenDriver(FrozenParts):
 
         Phases: `read_image` until every byte is read and verified, `restore_process` from then until the
         processes exist again (criu works meanwhile, so this is only what reading did not hide),
-        `restore_device` where the engine had a device, `ready` until it answers.
+        `restore_device` if the engine had a device, `ready` until it answers.
         """
         with self.exclusive.during(launch.replica, "wake"):
             return await thaw(self, parked, launch, generation=generation, report=report)

@@ -134,10 +134,10 @@ async def _dump(parts: FrozenParts, running: Running, draft: Draft, *, need_byte
 
 
 async def _quiet(parts: FrozenParts, running: Running) -> Tcp:
-    """Wait until no client is connected to the engine; return what else is.
+    """Wait until no client is connected to the engine; return what becomes of its other connections.
 
     Connections that the engine itself has made (to a model hub, for telemetry) are dropped: it finds them
-    closed when it wakes, as after any longer pause. Raises DriverError with `.running` where a client stays.
+    closed when it wakes, as after any longer pause. Raises DriverError with `.running` if a client stays.
     """
     delay_s = 0.002
     try:
@@ -184,7 +184,7 @@ async def _give_device_back(
 
 
 def _log_name(running: Running) -> str:
-    """Return the log's name as the engine holds it open; empty where it writes elsewhere by now."""
+    """Return the log's name as the engine holds it open; empty if it writes somewhere else now."""
     log = os.path.realpath(running.log_path)
     held = [procfs.open_file_path(running.pid, descriptor) for descriptor in (1, 2)]
     return log if log in held else ""

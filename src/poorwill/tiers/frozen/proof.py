@@ -42,9 +42,9 @@ async def prove_frozen(
     """
     if criu is None:
         return Proof(tier=Tier.FROZEN, works=False, why="no CRIU was found", mend=INSTALL)
-    circumstances = _circumstances(criu)
+    proof_key = _proof_key(criu)
     caution = pid_caution(_pid_max())
-    if not fresh and (known := _known(directory / PROVEN_FILE, circumstances)):
+    if not fresh and (known := _known(directory / PROVEN_FILE, proof_key)):
         return Proof(tier=Tier.FROZEN, works=True, why=known, caution=caution)
     with tempfile.TemporaryDirectory(prefix=".proof-", dir=directory) as scratch:
         trial = ProcessTrial(scratch=Path(scratch), clock=clock, log=log)
@@ -53,12 +53,12 @@ async def prove_frozen(
         except (DriverError, OSError) as error:
             why = f"criu {criu.version} ({criu.binary}) failed: {error}"
             return Proof(tier=Tier.FROZEN, works=False, why=why, mend=_mend(criu))
-    _keep(directory / PROVEN_FILE, circumstances, why)
+    _keep(directory / PROVEN_FILE, proof_key, why)
     return Proof(tier=Tier.FROZEN, works=True, why=why, caution=caution)
 
 
 def pid_caution(pid_max: int) -> str:
-    """Return a warning where process ids are so few that a parked engine's are likely taken at its wake."""
+    """Return a warning if there are so few process ids that a parked engine's may be taken when it wakes."""
     if pid_max >= ENOUGH_PIDS:
         return ""
     return (
@@ -129,8 +129,8 @@ def _major_minor(version: str) -> tuple[int, int]:
     return major, minor
 
 
-def _circumstances(criu: Criu) -> dict[str, object]:
-    """Return what the proof depends on: the kernel, the binary, the rights."""
+def _proof_key(criu: Criu) -> dict[str, object]:
+    """Return what a proof is valid for: this kernel, binary, user and rights."""
     status = os.stat(criu.binary)
     rights = "".join(
         line for line in Path("/proc/self/status").read_text().splitlines() if line[:6] == "CapEff"
@@ -151,15 +151,15 @@ def _pid_max() -> int:
     return int(Path("/proc/sys/kernel/pid_max").read_text())
 
 
-def _known(path: Path, circumstances: dict[str, object]) -> str:
+def _known(path: Path, proof_key: dict[str, object]) -> str:
     try:
         kept = json.loads(path.read_text())
-        return str(kept["why"]) if kept["circumstances"] == circumstances else ""
+        return str(kept["why"]) if kept["proof_key"] == proof_key else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
-def _keep(path: Path, circumstances: dict[str, object], why: str) -> None:
+def _keep(path: Path, proof_key: dict[str, object], why: str) -> None:
     temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({"circumstances": circumstances, "why": why}))
+    temporary.write_text(json.dumps({"proof_key": proof_key, "why": why}))
     temporary.replace(path)

@@ -1,8 +1,8 @@
 """Thawing one engine: checked, claimed, restored stopped while its bytes are verified, and only then let run.
 
 From the moment it runs its image is spent: a second process from one image would repeat the first one's
-state. Until then nothing has happened to the image, and where the machine was in the way (a port, a pid) it
-may be woken another time.
+state. Until then the image is untouched, and after a failure that the
+machine caused (a taken port or pid) it may be woken again.
 """
 
 import asyncio
@@ -143,7 +143,7 @@ async def _run_criu(parts: FrozenParts, manifest: Manifest, draft: Draft, launch
 
 
 def refuse_taken_ids(manifest: Manifest) -> None:
-    """Raise DriverError where a pid or thread id of the image is in use: a restore needs them all."""
+    """Raise DriverError if a pid or thread id of the image is in use: a restore needs them all."""
     for number in manifest.ids:
         if os.path.exists(f"/proc/{number}"):
             raise DriverError(
@@ -157,7 +157,7 @@ def _mark(parts: FrozenParts, report: Report, phase: Phase, bytes_read: int | No
 
 
 def _gravest(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error that says most: a refused snapshot explains why criu failed on it, too."""
+    """Return the most telling error: a refused snapshot also explains why criu failed on it."""
     for error in errors.exceptions:
         if isinstance(error, SnapshotRefused):
             return error

@@ -35,7 +35,7 @@ class RentedDriver:
     log: Log
     park_limit_s: float = 900.0
     wake_limit_s: float = 1800.0
-    """Bounds where the caller has none of its own."""
+    """Bounds for callers that set none."""
     undo_limit_s: float = 60.0
     """How long a failed wake waits for the machine to be on its way to be hibernated again."""
     silent_s: float = 60.0
@@ -57,7 +57,7 @@ class RentedDriver:
     async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
         """Have the machine hibernated and return when it is; see `Driver.park`.
 
-        Failed: `running` is set where the machine was last seen running. Cancelled: the machine is left to
+        Failed: `running` is set if the machine was last seen running. Cancelled: the machine is left to
         its cloud: before the request was taken on it serves on, afterwards it will be hibernated all the
         same, and a later wake waits for that.
         """
@@ -95,7 +95,7 @@ class RentedDriver:
         return self._running(machine, launch.replica, launch=launch, generation=generation)
 
     async def descend(self, parked: Parked, launch: Launch, *, generation: int) -> Parked:
-        """Call a hibernated machine cold: nothing about it changes. From a tier of this machine: no way."""
+        """Call a hibernated machine cold: nothing about it changes. Other tiers cannot become cold here."""
         machine = self._machine(launch.replica)
         if self.tier is not Tier.COLD or parked.machine != machine.named:
             raise DriverError(f"there is no way from {parked.tier} to {self.tier}")
@@ -192,7 +192,7 @@ class RentedDriver:
             await asyncio.sleep(waiting.delay_s())
 
     async def _still_runs(self, machine: RentedMachine) -> None:
-        """Raise DriverError where a machine stopped while its engine starts. A silent cloud says nothing."""
+        """Raise DriverError if a machine stopped while its engine starts; a silent cloud proves nothing."""
         try:
             seen = await machine.look(attempts=1)
         except CloudBusy as error:
@@ -202,7 +202,7 @@ class RentedDriver:
             raise DriverError(f"{machine.named} became {seen.word} before its engine was ready")
 
     async def _let_go(self, machine: RentedMachine) -> None:
-        """Have a machine that is of no use hibernated. A failure is told: it may be billed on."""
+        """Hibernate a machine after a failed wake. A failure is logged: the machine may still be billed."""
         if machine.at_rest:
             return
         try:
@@ -225,7 +225,7 @@ class RentedDriver:
 
 @dataclass(slots=True, kw_only=True)
 class _Waiting:
-    """Asks an engine again and again whether it is ready, and tells what that shows of its start."""
+    """Polls an engine until it is ready, and reports the phases that its answers show."""
 
     machine: RentedMachine
     launch: Launch
@@ -251,7 +251,7 @@ class _Waiting:
         return False
 
     def mark(self, phase: Phase, detail: str) -> None:
-        """Tell of a phase that begins now."""
+        """Report a phase that begins now."""
         self.report(PhaseMark(phase=phase, at_us=self.clock.now_us(), detail=detail))
 
     def delay_s(self) -> float:

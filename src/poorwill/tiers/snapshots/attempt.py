@@ -43,7 +43,7 @@ async def settle_leftover(directory: Path) -> str:
 
     Only for leftovers of a poorwill that is no more: it kills. criu goes first, so that nothing new
     appears; what it has restored by then was never let run by anybody who had verified it. Raises
-    DriverError where a process does not disappear.
+    DriverError if a process does not disappear.
     """
     note = _read(directory / "work" / NOTE) or _read(directory / NOTE)
     if note is None:

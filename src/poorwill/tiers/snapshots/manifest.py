@@ -86,7 +86,7 @@ class Manifest:
     ids: tuple[int, ...] = ()
     """Every process and thread id of the image; all must be free to restore it."""
     log_path: str = ""
-    """Its log, where its standard output or error still pointed there; else empty."""
+    """Its log, if its standard output or error still pointed there; else empty."""
     asleep: bool = False
     """Whether the engine was in its own sleep, from which it must be woken after the restore."""
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -111,7 +111,7 @@ def start_hash_of(launch: Launch) -> str:
 def mismatches(
     manifest: Manifest, launch: Launch, *, tool: str, machine: HostFacts, generation: int
 ) -> list[str]:
-    """Return every reason why the snapshot must not be woken for `launch` here; empty where it may."""
+    """Return every reason why the snapshot must not be woken for `launch` here; empty if it may."""
     reasons = []
 
     def compare(what: str, then: object, now: object) -> None:

@@ -1,4 +1,4 @@
-"""Room for snapshots: the disk's free space, one quota over a fleet, and who goes first when it is short."""
+"""Room for snapshots: free disk space, the fleet's quota, and which snapshot is evicted first."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def all_alike(replica: ReplicaId, tier: Tier) -> Value:
 
 @dataclass(slots=True, kw_only=True)
 class Space:
-    """How much room a fleet's snapshots may take together. Its methods block; any thread may call them."""
+    """The room that a fleet's snapshots share. Methods block and are safe to call from any thread."""
 
     log: Log
     quota_bytes: int = 0
@@ -40,7 +40,7 @@ class Space:
     """All stores of the fleet, on one disk."""
     value: Callable[[ReplicaId, Tier], Value] = all_alike
     promised: dict[ReplicaId, int] = field(default_factory=dict)
-    """What parks under way were promised and have not settled yet, in bytes."""
+    """Bytes promised to parks under way that have not called `settle` yet."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def make_room(
@@ -53,7 +53,7 @@ class Space:
 
         Evicted are snapshots of the same or a lower priority: the lowest first, among equals the one that is
         worth least for each byte. A replica's older snapshot is about to be replaced, so it goes before any
-        other. Raises DriverError where even evicting all would not do; then none is evicted.
+        other. Raises DriverError, and evicts none, if evicting all would not be enough.
         """
         with self.lock:
             # One by one: `parents` would give what it makes the usual permissions.

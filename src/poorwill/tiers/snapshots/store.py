@@ -5,7 +5,7 @@
     ROOT/REPLICA/.wake-*                                 scratch of a wake under way
     ROOT/REPLICA/woken-GENERATION                        that image has been woken: never again
 
-It hands an image out once. It knows nothing of processes, and `space` decides what has room.
+It hands an image out once. It knows nothing of processes; `space` decides what fits on the disk.
 """
 
 import hashlib
@@ -118,7 +118,7 @@ class SnapshotStore:
     # reading
 
     def manifest(self, parked: Parked) -> Manifest:
-        """Return a snapshot's manifest. Raises SnapshotRefused where it is missing or unreadable."""
+        """Return a snapshot's manifest. Raises SnapshotRefused if it is missing or unreadable."""
         path = self._place(parked) / MANIFEST
         try:
             return decode(path.read_bytes())
@@ -128,7 +128,7 @@ class SnapshotStore:
             raise SnapshotRefused(f"the manifest {path} cannot be read: {error}") from error
 
     def claim(self, manifest: Manifest) -> None:
-        """Take the one right to wake this image. Raises SnapshotRefused where it was taken before."""
+        """Take the one right to wake this image. Raises SnapshotRefused if it was taken before."""
         home = self._home(manifest.replica)
         path = _woken(home / str(manifest.generation))
         try:
@@ -194,7 +194,7 @@ class SnapshotStore:
             raise SnapshotRefused(f"the snapshot {draft.final} is damaged: {'; '.join(wrong[:3])}")
 
     def end_wake(self, manifest: Manifest, draft: Draft, *, spent: bool) -> None:
-        """Remove a wake's scratch, and the image where it is spent. Never raises."""
+        """Remove a wake's scratch, and the image if it is spent. Never raises."""
         shutil.rmtree(draft.directory, ignore_errors=True)
         if manifest.sealed:
             shutil.rmtree(draft.image, ignore_errors=True)

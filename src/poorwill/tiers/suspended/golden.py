@@ -1,7 +1,8 @@
 """Golden images: a guest saved once it was ready, from which any number of replicas start instead of booting.
 
-The memory file is mapped privately: replicas share its pages until they write to them, what one writes no
-other sees, and the file never changes. Each gets the host's time and fresh random numbers as it starts.
+The memory file is mapped privately: replicas share its pages until they write to them, no
+replica sees what another writes, and the file never changes. Each gets the host's time and fresh random
+numbers as it starts.
 """
 
 import json
@@ -51,9 +52,9 @@ class Golden:
 
 
 def open_golden(guest: Guest, hypervisor: Hypervisor) -> Golden | None:
-    """Return the guest's golden image, None where it has none.
+    """Return the guest's golden image, None if it has none.
 
-    Raises DriverError with the reason where it has one that does not fit.
+    Raises DriverError with the reason if it has one that does not fit.
     """
     home = Path(guest.directory, DIRECTORY)
     try:

@@ -42,7 +42,7 @@ async def prove_kvm(
 
 
 async def _trial(hypervisor: Hypervisor, guest: Guest, *, limit_s: float) -> str | None:
-    """Return None where the guest's init spoke, else what happened instead."""
+    """Return None if the guest's init printed its mark, else what happened instead."""
     with tempfile.TemporaryFile() as said, _started(hypervisor, guest, said) as child:
         try:
             async with asyncio.timeout(limit_s):

@@ -32,7 +32,7 @@ class Monitor:
         self._client = client
 
     async def __call__(self, command: str, **arguments: object) -> Any:
-        """Execute one command (qapi/*.json in QEMU). Raises DriverError where QEMU refuses it."""
+        """Execute one command (qapi/*.json in QEMU). Raises DriverError if QEMU refuses it."""
         qmp = _library()
         try:
             async with asyncio.timeout(_ANSWER_S):
@@ -88,7 +88,7 @@ class Monitor:
             raise DriverError(f"QEMU's transfer {told.get('status')}: {why}")
 
     async def _over(self, *ends: str) -> Any:
-        """Return what QEMU tells of the transfer once it has ended so; the caller's deadline bounds it."""
+        """Return QEMU's report of the transfer once it is in one of these states; bounded by the caller."""
         # Polled: QEMU 7.2 and 10 differ in which events an incoming migration sends.
         while True:
             told = await self("query-migrate")
@@ -101,7 +101,7 @@ class Monitor:
 async def open_monitor(run: Path, *, alive: Callable[[], bool]) -> AsyncIterator[Monitor]:
     """Connect to the QEMU that runs in `run`; waits for its socket up to ten seconds.
 
-    Raises DriverError where it ends meanwhile or does not answer, OperatorFault where the library is
+    Raises DriverError if it ends meanwhile or does not answer, OperatorFault if the library is
     missing.
     """
     qmp = _library()
@@ -127,7 +127,7 @@ async def set_guest_clock(
     """Give the guest the host's time and fresh randomness; return by how many seconds it was behind.
 
     Asks for the time first, again and again, since what is written to a serial port that nobody reads yet
-    may be lost or late; the time that is set is written once somebody answers. Raises DriverError where
+    may be lost or late; the time that is set is written once somebody answers. Raises DriverError if
     QEMU ends or `limit_s` elapses without an answer.
     """
     ends: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
@@ -158,7 +158,7 @@ async def set_guest_clock(
 
 
 async def _heard(reader: asyncio.StreamReader, request: str, *, within_s: float) -> str:
-    """Return the agent's answer to a request, or nothing where none comes in time."""
+    """Return the agent's answer to a request, or nothing if none comes in time."""
     try:
         async with asyncio.timeout(within_s):
             while True:

@@ -81,7 +81,7 @@ class Hypervisor:
 
 
 def _version(path: str) -> str:
-    """Return what the program says about itself, empty where it says nothing in time."""
+    """Return what the program says about itself, empty if it says nothing in time."""
     # Not asyncio's own: under uvloop a child inherits descriptors that are not meant for it.
     try:
         done = subprocess.run(
@@ -108,7 +108,7 @@ CAPABILITIES: Mapping[Layout, tuple[str, ...]] = {
 async def find_hypervisor(binary: str = BINARY) -> Hypervisor:
     """Return the installed QEMU, with software emulation; `qemu_kvm.prove` may promise more.
 
-    Raises OperatorFault where there is none or it does not say its version.
+    Raises OperatorFault if there is none or it does not say its version.
     """
     path = shutil.which(binary)
     if path is None:

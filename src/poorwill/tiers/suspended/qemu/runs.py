@@ -53,7 +53,7 @@ class QemuRuns:
     ready_limit_s: float = 900.0
 
     def guest(self, launch: Launch) -> Guest:
-        """Return the model's guest. Raises DriverError where it has none."""
+        """Return the model's guest. Raises DriverError if it has none."""
         guest = self.guests.get(launch.model)
         if guest is None:
             raise DriverError(f"model {launch.model} has no guest to run in")
@@ -69,11 +69,11 @@ class QemuRuns:
         return Memory.SHARED if shared else Memory.ANONYMOUS
 
     def make(self, launch: Launch, *, generation: int, ram_bytes: int = 0) -> Path:
-        """Make a run directory, with a memory file of `ram_bytes` where that is not 0.
+        """Make a run directory, with a memory file of `ram_bytes` if that is not 0.
 
         What an earlier run of this replica left is removed first.
 
-        Raises DriverError where the port is taken, such a run is still alive, or the disk refuses.
+        Raises DriverError if the port is taken, such a run is still alive, or the disk refuses.
         """
         refuse_taken_port(launch)
         self._remove_leftovers(launch)
@@ -141,7 +141,7 @@ class QemuRuns:
     async def save(self, running: Running, image: Path, *, layout: Layout, limit_s: float) -> None:
         """Stop the guest and write it to the directory `image`, synced; QEMU still exists then.
 
-        Raises DriverError, with `.running` set where the guest goes on. Cancelled: it goes on.
+        Raises DriverError, with `.running` set if the guest goes on. Cancelled: it goes on.
         """
         saved = False
         try:
@@ -173,7 +173,7 @@ class QemuRuns:
             raise
 
     async def _resumed(self, monitor: Monitor, running: Running) -> Running | None:
-        """Let the guest go on; return it where it does, None where QEMU had to be ended."""
+        """Let the guest go on; return it if it does, None if QEMU had to be ended."""
         try:
             await monitor("cont")
         except DriverError:
