@@ -32,7 +32,7 @@ from poorwill.tiers.frozen.freeze import OVERHEAD_BYTES
 from poorwill.tiers.snapshots.attempt import NOTE
 from poorwill.tiers.snapshots.sealing import Sealer
 from poorwill.tiers.snapshots.space import Space, Value
-from poorwill.tiers.snapshots.store import SnapshotStore, store_root
+from poorwill.tiers.snapshots.store import MEMORY_DIRECTORY, SnapshotStore, store_root
 
 from .cases import frozen_case, hurt, new_cold, new_frozen
 from .conftest import Fleet, ask, until
@@ -589,29 +589,34 @@ async def test_a_snapshot_is_readable_by_its_owner_alone(fleet: Fleet, driver: F
 # keys
 
 
-def sealed_driver(fleet: Fleet, criu: Criu, key: bytes) -> FrozenDriver:
+def sealed_driver(fleet: Fleet, criu: Criu, key: bytes | None) -> FrozenDriver:
+    """A driver whose memory for clear images is a directory, which no other test's images are in."""
     root = store_root(fleet.directory, Tier.FROZEN)
-    return new_frozen(fleet, criu, store=SnapshotStore(root=root, tier=Tier.FROZEN, sealer=Sealer(key=key)))
+    memory = fleet.directory / "memory"
+    memory.mkdir(exist_ok=True)
+    sealer = Sealer(key=key) if key else None
+    return new_frozen(
+        fleet, criu, store=SnapshotStore(root=root, tier=Tier.FROZEN, sealer=sealer, memory=memory)
+    )
 
 
-def in_memory() -> set[str]:
-    return {name for name in os.listdir("/dev/shm") if name.startswith("poorwill-")}
+def in_memory(fleet: Fleet) -> list[Path]:
+    return list((fleet.directory / "memory").iterdir())
 
 
 async def test_an_encrypted_snapshot_hides_what_the_engine_knew_and_wakes(fleet: Fleet, criu: Criu):
     driver = sealed_driver(fleet, criu, secrets.token_bytes(32))
     secret = secrets.token_hex(16)
     launch, running = await start(fleet, "--secret", secret)
-    before = in_memory()
     parked = await driver.park(running, launch, generation=1)
     assert parked.path is not None
     for path in Path(parked.path).rglob("*"):
         assert path.is_dir() or secret.encode() not in path.read_bytes(), path
-    assert in_memory() == before
+    assert in_memory(fleet) == []
     woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
     assert ask(woken) == "1"
     # What is spent is removed behind the wake's back.
-    await until(lambda: not in_memory() - before)
+    await until(lambda: not in_memory(fleet))
 
 
 async def test_the_same_engine_unencrypted_would_have_shown_its_secret(fleet: Fleet, driver: FrozenDriver):
@@ -625,10 +630,9 @@ async def test_the_same_engine_unencrypted_would_have_shown_its_secret(fleet: Fl
 async def test_another_key_is_refused_and_leaves_no_process(fleet: Fleet, criu: Criu):
     launch, running = await start(fleet)
     parked = await sealed_driver(fleet, criu, b"k" * 32).park(running, launch, generation=1)
-    before = in_memory()
     with pytest.raises(SnapshotRefused, match="another key, or damage"):
         await sealed_driver(fleet, criu, b"x" * 32).wake(parked, launch, generation=2, report=fleet.report)
-    assert nothing_runs(fleet) and scratch(fleet) == [] and in_memory() == before
+    assert nothing_runs(fleet) and scratch(fleet) == [] and in_memory(fleet) == []
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
@@ -638,7 +642,7 @@ async def test_a_sealed_snapshot_with_any_file_damaged_is_refused(
     driver = sealed_driver(fleet, criu, b"k" * 32)
     launch, running = await start(fleet)
     parked = await driver.park(running, launch, generation=1)
-    place, before = Path(parked.path or ""), in_memory()
+    place = Path(parked.path or "")
     shutil.copytree(place, tmp_path / "pristine")
     for name in sorted(path.name for path in (place / "image").iterdir()):
         shutil.rmtree(place, ignore_errors=True)
@@ -648,16 +652,15 @@ async def test_a_sealed_snapshot_with_any_file_damaged_is_refused(
         assert hurt(place / "image" / name, damage)
         with pytest.raises(SnapshotRefused):
             await driver.wake(parked, launch, generation=2, report=fleet.report)
-        assert nothing_runs(fleet) and scratch(fleet) == [] and in_memory() == before
+        assert nothing_runs(fleet) and scratch(fleet) == [] and in_memory(fleet) == []
 
 
 async def test_what_a_killed_poorwill_left_in_memory_is_removed(fleet: Fleet, criu: Criu):
-    before = in_memory()
     left = sealed_driver(fleet, criu, b"k" * 32).store.begin(ReplicaId("tiny"), 1)
     (left.image / "pages-1.img").write_bytes(b"a secret")
-    assert left.image.parent == Path("/dev/shm") and in_memory() != before
-    await new_frozen(fleet, criu).recover()  # the key may be gone, what it protected must go all the same
-    assert in_memory() == before and scratch(fleet) == []
+    assert in_memory(fleet) == [left.image] and Path("/dev/shm") == MEMORY_DIRECTORY
+    await sealed_driver(fleet, criu, None).recover()  # without the key it goes all the same
+    assert in_memory(fleet) == [] and scratch(fleet) == []
 
 
 async def test_no_key_is_refused(fleet: Fleet, criu: Criu, driver: FrozenDriver):
