@@ -5,6 +5,7 @@ integers or exact decimals instead (`--json`, CSV, FOCUS); so does a sum that mu
 (`exact_money`).
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -138,6 +139,17 @@ def table(rows: Iterable[Sequence[str]], align: str = "<", *, indent: str = "") 
         indent + "  ".join(map("{:{}{}}".format, row, sides, widths)).rstrip() if any(row) else ""
         for row in rows
     ]
+
+
+def printable(text: str, *, keep: str = "\n\t") -> str:
+    """Return text that cannot steer a terminal: each character that is not printable becomes `\\u001b`.
+
+    Text of engines, clients and files may hold escape sequences, and marks that turn the direction of writing
+    (CVE-2021-42574). The notation is that of JSON, which reads the same afterwards.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else json.dumps(c)[1:-1] for c in text)
 
 
 def _nearest(number: int, unit: int) -> int:

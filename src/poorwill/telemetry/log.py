@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TextIO
 
+from poorwill.core.format import printable
 from poorwill.core.ports.clock import Clock
 from poorwill.core.words import SECOND_US
 
@@ -58,7 +59,7 @@ class StreamLog:
         try:
             human = self._stream.isatty() if self._human is None else self._human
             line = (_text if human else _record)(self._now(), level, message, fields)
-            self._stream.write(_one_line(line) + "\n")
+            self._stream.write(printable(line, keep="") + "\n")
             self._stream.flush()
         except Exception:  # a log that cannot be written must not stop what is logged
             return
@@ -84,13 +85,6 @@ def _text(now: datetime | None, level: str, message: str, fields: Mapping[str, o
     mark = "" if level == "info" else f"{level}: "
     pairs = "".join(f" {key}={_word(value)}" for key, value in fields.items())
     return f"{time}{mark}{message}{pairs}"
-
-
-def _one_line(line: str) -> str:
-    """Return the line with line breaks and terminal escapes escaped; JSON reads it the same."""
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def _word(value: object) -> str:

@@ -191,7 +191,7 @@ def _explain(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> 
 
 def _statement(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
     found = statement.statement(db, _period(db, options), options.what.invoice or "")
-    streams.stdout.write(statement.as_html(found) if options.what.html else statement.as_markdown(found))
+    streams.write(statement.as_html(found) if options.what.html else statement.as_markdown(found))
     return 0
 
 

@@ -110,7 +110,7 @@ async def _print_unit(options: UnitOptions, streams: Streams) -> int:
     if options.json:
         streams.say_json(UnitDocument(unit=text))
     else:
-        streams.stdout.write(text)
+        streams.write(text)
     return 0
 
 

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.format import printable
+
+MOST_TEXT = 256 * 2**20
+"""Largest text file that is read as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,24 +24,27 @@ class Streams:
 
     def say(self, *lines: str) -> None:
         """Print lines of the result."""
-        self.stdout.writelines(f"{line}\n" for line in lines)
+        self.write("".join(f"{line}\n" for line in lines))
+
+    def write(self, text: str) -> None:
+        """Print a text. What would steer a terminal is escaped, here for all verbs."""
+        self.stdout.write(printable(text))
 
     def tell(self, text: str) -> None:
         """Print one line about the work, not its result."""
-        self.stderr.write(text + "\n")
+        self.stderr.write(printable(text) + "\n")
         self.stderr.flush()
 
     def say_json(self, document: object) -> None:
         """Print the one JSON document of `--json`."""
         import msgspec  # slow to import; most runs print none
 
-        text = json.dumps(msgspec.to_builtins(document), indent=2, ensure_ascii=False)
-        self.stdout.write(text + "\n")
+        self.say(json.dumps(msgspec.to_builtins(document), indent=2, ensure_ascii=False))
 
     def show_progress(self, text: str) -> None:
         """Replace the line of progress on a terminal; an empty text clears it. In a pipe, do nothing."""
         if self.progress:
-            self.stderr.write(f"\r\x1b[K{text}")
+            self.stderr.write(f"\r\x1b[K{printable(text)}")
             self.stderr.flush()
 
     @property
@@ -56,11 +63,11 @@ class Streams:
 
 def existing_file(path: str) -> str:
     """Read a text file named on the command line. Raises OperatorFault with the reason."""
+    from poorwill.files.records import open_table  # few verbs read a file
+
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_table(path, most_bytes=MOST_TEXT) as file:
             return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID, f"cannot read {path}: {reason}", hint="check the path"
-        ) from error
+    except OSError as error:
+        what = f"cannot read {path}: {error.strerror}"
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint="check the path") from error

@@ -74,7 +74,7 @@ async def _run(options: CheckOptions, streams: Streams) -> int:
         streams.say_json(schema())
         return 0
     if options.manual:
-        streams.stdout.write(document())
+        streams.write(document())
         return 0
     source = fleet_path(options.fleet)
     try:

@@ -1,6 +1,5 @@
-"""A provider's invoice read from CSV: FOCUS, or a simple one with resource, from, to and amount."""
+"""A provider's invoice read from a table: FOCUS, or a simple one with resource, from, to and amount."""
 
-import csv
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from poorwill.core.errors import ConfigFault, PoorwillError, Problem
 from poorwill.core.format import DAY_US
 from poorwill.core.money import NUSD
 from poorwill.core.words import HOUR_US, SECOND_US
+from poorwill.files.records import read_rows
 from poorwill.ledger.dates import instant
 
 
@@ -58,8 +58,8 @@ _UNITS: Mapping[str, int] = MappingProxyType(
 
 def read_invoice(text: str, *, source: str) -> list[Charge]:
     """Read an invoice. Raises ConfigFault with every row that cannot be read, by line."""
-    rows = csv.DictReader(io.StringIO(text))
-    heads = {head.strip().lower(): head for head in rows.fieldnames or ()}
+    table = read_rows(io.StringIO(text, newline=""))
+    heads = {head.lower(): head for head in table.columns}
     named = {
         what: next((heads[name] for name in names if name in heads), "") for what, names in _COLUMNS.items()
     }
@@ -76,11 +76,14 @@ def read_invoice(text: str, *, source: str) -> list[Charge]:
     if problems:
         raise ConfigFault(problems, source=source)
     charges: list[Charge] = []
-    for row in rows:
+    for line, row in table.rows:
         try:
-            charges.append(_charge({w: (row.get(c) or "").strip() for w, c in named.items()}))
-        except (ValueError, PoorwillError) as error:
-            problems.append(Problem(where="row", what=str(error), line=rows.line_num))
+            if isinstance(row, str):
+                raise ValueError(row)
+            fields = {what: row.get(name, "").strip() for what, name in named.items()}
+            charges.append(_charge(fields, decimal_comma=table.separator == ";"))
+        except (ValueError, ArithmeticError, PoorwillError) as error:
+            problems.append(Problem(where="row", what=str(error), line=line))
     currencies = sorted({charge.currency for charge in charges})
     if len(currencies) > 1:
         problems.append(
@@ -97,10 +100,10 @@ def read_invoice(text: str, *, source: str) -> list[Charge]:
     return charges
 
 
-def _charge(row: Mapping[str, str]) -> Charge:
+def _charge(row: Mapping[str, str], *, decimal_comma: bool) -> Charge:
     if not row["resource"]:
         raise ValueError("no resource")
-    amount = _decimal(row["amount"], "amount")
+    amount = _decimal(row["amount"], "amount", decimal_comma=decimal_comma)
     from_us = instant(row["from"])
     to_us = instant(row["to"]) if row["to"] else from_us + DAY_US
     if to_us <= from_us:
@@ -114,28 +117,32 @@ def _charge(row: Mapping[str, str]) -> Charge:
         nusd=_whole(amount * NUSD),
         # An amount without decimals is still one in cents: 12 means 12.00.
         half_unit_nusd=_whole(Decimal(NUSD) / 2 / Decimal(10) ** max(places, 2)),
-        us=_time(row),
+        us=_time(row, decimal_comma=decimal_comma),
         currency=row["currency"] or "USD",
     )
 
 
-def _time(row: Mapping[str, str]) -> int | None:
+def _time(row: Mapping[str, str], *, decimal_comma: bool) -> int | None:
     unit = _UNITS.get(row["unit"].lower())
     if unit is None or not row["quantity"]:
         return None
-    return _whole(_decimal(row["quantity"], "quantity") * unit)
+    return _whole(_decimal(row["quantity"], "quantity", decimal_comma=decimal_comma) * unit)
 
 
 MOST = 10**12
 """More than this is no amount and no quantity of any invoice."""
+MOST_PLACES = 30
 
 
-def _decimal(text: str, what: str) -> Decimal:
+def _decimal(text: str, what: str, *, decimal_comma: bool) -> Decimal:
+    if decimal_comma and "," in text:
+        text = text.replace(".", "").replace(",", ".")
     try:
-        number = Decimal(text.replace(",", "").lstrip("$€£"))
+        number = Decimal(text.replace(",", "").strip("$€£ "))
     except InvalidOperation as error:
         raise ValueError(f"{what} {text!r} is no number") from error
-    if not number.is_finite() or abs(number) >= MOST:
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -MOST_PLACES or abs(number) >= MOST:
         raise ValueError(f"{what} {text!r} is no number")
     return number
 

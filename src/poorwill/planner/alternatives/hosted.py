@@ -5,7 +5,6 @@ one's own. Every figure carries its source and date. Only input and output token
 batch discount, no minimum.
 """
 
-import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from poorwill.core.money import NUSD
 from poorwill.core.settings import HostedSettings
 from poorwill.core.tokens import TokenPrices
 from poorwill.core.words import SECOND_US
+from poorwill.files.records import Row, open_table, read_rows
 from poorwill.planner.traces.trace import UNKNOWN, Trace
 
 REFERENCE = ("groq", "llama-3.3-70b-versatile")
@@ -160,6 +160,25 @@ def priced_by_package(provider: str, model: str) -> Offer:
     )
 
 
+MOST_PRICES = 2**24
+"""Largest table of prices, in bytes."""
+MOST_USD_MTOK = 10**6
+
+
+def _priced(row: Row) -> Mapping[str, str]:
+    if isinstance(row, str):
+        raise ValueError(row)
+    return row
+
+
+def _dollars(text: str) -> Decimal:
+    """Return a price. Raises ValueError for what is none, before anything is computed with it."""
+    price = Decimal(text[:40])
+    if not price.is_finite() or not 0 <= price <= MOST_USD_MTOK:
+        raise ValueError(f"{text[:40]} is no price")
+    return price
+
+
 def priced_by_table(path: str, provider: str, model: str) -> Offer:
     """Return an offer from a CSV with provider, model, input_usd_per_mtok, output_usd_per_mtok.
 
@@ -167,17 +186,17 @@ def priced_by_table(path: str, provider: str, model: str) -> Offer:
     be read, RequestFault where it has no such row.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+        with open_table(path, most_bytes=MOST_PRICES) as file:
+            rows = [_priced(row) for _, row in read_rows(file).rows]
         found = [row for row in rows if (row["provider"], row["model"]) == (provider, model)]
         quotes = [
             Quote(
-                input_usd=Decimal(row["input_usd_per_mtok"]),
-                output_usd=Decimal(row["output_usd_per_mtok"]),
+                input_usd=_dollars(row["input_usd_per_mtok"]),
+                output_usd=_dollars(row["output_usd_per_mtok"]),
             )
             for row in found
         ]
-    except (OSError, KeyError, UnicodeDecodeError, InvalidOperation, TypeError) as error:
+    except (OSError, KeyError, ValueError, InvalidOperation, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{error!r}"
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,

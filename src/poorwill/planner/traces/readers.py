@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
 from poorwill.core.format import counted, moment
+from poorwill.files.records import open_table
 from poorwill.planner.traces.instants import Clock, TimeColumn, duration_us
 from poorwill.planner.traces.layouts import Columns, ColumnUse, Role, find_columns
-from poorwill.planner.traces.opening import open_text
 from poorwill.planner.traces.records import Records, read_records
 from poorwill.planner.traces.server_logs import YEARLESS
 from poorwill.planner.traces.trace import UNKNOWN, Trace, new_trace
@@ -57,7 +57,7 @@ def read_trace(
     OperatorFault if the file cannot be read, its layout is unknown or its times are ambiguous.
     """
     try:
-        with open_text(path) as file:
+        with open_table(path) as file:
             records = read_records(file)
             if records is None:
                 raise OperatorFault(
@@ -68,8 +68,8 @@ def read_trace(
             found = find_columns(path, records.shape, records.columns, columns)
             table = _Table.of(found, records)
             table.take_all(records)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
             f"cannot read {path}: {reason}",

@@ -4,20 +4,18 @@ Every record is a flat mapping of column names to texts. A nested JSON member is
 `usage.prompt_tokens`.
 """
 
-import csv
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TextIO, TypeAlias
+from typing import TextIO, TypeAlias, cast
 
+from poorwill.files.records import csv_rows, json_values, lines_of
 from poorwill.planner.traces.server_logs import LOG_KINDS, LogRecords
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 Record = tuple[int, Mapping[str, str] | str]
 """A line number, and the fields found there or why there are none."""
 
-SEPARATORS = ",;\t|"
 SAMPLE = 50
 """So many records, or lines of a log, are looked at to tell what a file is."""
 WRAPPERS = ("data", "logs", "requests", "rows", "items", "results")
@@ -39,79 +37,30 @@ class Records:
 
 def read_records(file: TextIO) -> Records | None:
     """Return the file's records, None for an empty file."""
-    first = file.readline()
-    while first and not first.strip():
-        first = file.readline()
+    lines = lines_of(file)
+    first = next((line for line in lines if line.strip()), "")
     if not first:
         return None
     if first.lstrip()[0] in "{[" and not first.lstrip().startswith("[20"):
-        return _json_records(first, file)
-    head = [first, *islice(file, SAMPLE)]
+        rows = _flat_rows(json_values(first, lines))
+        sample = list(islice(rows, SAMPLE))
+        names = dict.fromkeys(name for _, fields in sample if not isinstance(fields, str) for name in fields)
+        return Records(shape="json", columns=list(names), rows=chain(sample, rows))
+    head = [first, *islice(lines, SAMPLE)]
     for kind in LOG_KINDS:
         if any(kind.recognises(line) for line in head):
             log = LogRecords(kind)
-            return Records(shape=kind.name, columns=kind.columns, rows=log.rows(chain(head, file)))
-    return _csv_records(head, file)
+            return Records(shape=kind.name, columns=kind.columns, rows=log.rows(chain(head, lines)))
+    table = csv_rows(first, chain(head[1:], lines))
+    return Records(shape="csv", columns=table.columns, rows=table.rows, decimal_comma=table.separator != ",")
 
 
-def _csv_records(head: Sequence[str], file: TextIO) -> Records:
-    separator = max(SEPARATORS, key=head[0].count)
-    csv.field_size_limit(2**31 - 1)  # a column may hold a whole prompt
-    reader = csv.reader(chain(head, file), delimiter=separator)
-    header = [name.strip() for name in next(reader, [])]
-
-    def rows() -> Iterator[Record]:
-        while True:
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield reader.line_num, f"not CSV: {error}"
-                continue
-            if not fields:
-                continue
-            if len(fields) != len(header):
-                yield reader.line_num, f"{len(fields)} fields, the header has {len(header)}"
-            else:
-                yield reader.line_num, dict(zip(header, fields, strict=True))
-
-    return Records(shape="csv", columns=header, rows=rows(), decimal_comma=separator != ",")
-
-
-def _json_records(first: str, file: TextIO) -> Records:
-    values = _json_lines(first, file) if _parsed(first)[1] == "" else None
-    if values is None:  # one document over several lines
-        value, problem = _parsed(first + file.read())
-        values = iter([(1, value, problem)])
-    rows = _flat_rows(values)
-    head = list(islice(rows, SAMPLE))
-    columns = dict.fromkeys(name for _, fields in head if not isinstance(fields, str) for name in fields)
-    return Records(shape="json", columns=list(columns), rows=chain(head, rows))
-
-
-def _json_lines(first: str, file: Iterable[str]) -> Iterator[tuple[int, Json, str]]:
-    for number, text in enumerate(chain([first], file), start=1):
-        if text.strip():
-            value, problem = _parsed(text)
-            yield number, value, problem
-
-
-def _parsed(text: str) -> tuple[Json, str]:
-    """Return a JSON value, and what is wrong with the text; empty if nothing is."""
-    try:
-        value: Json = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return None, f"not JSON: {error}"
-    return value, ""
-
-
-def _flat_rows(values: Iterable[tuple[int, Json, str]]) -> Iterator[Record]:
+def _flat_rows(values: Iterable[tuple[int, object, str]]) -> Iterator[Record]:
     for line, value, problem in values:
         if problem:
             yield line, problem
             continue
-        for one in _members(value):
+        for one in _wrapped(cast(Json, value)):
             if not isinstance(one, dict):
                 yield line, "not a JSON object"
             elif isinstance(turns := one.get("conversations", one.get("messages")), list):
@@ -120,10 +69,8 @@ def _flat_rows(values: Iterable[tuple[int, Json, str]]) -> Iterator[Record]:
                 yield line, _flat(one)
 
 
-def _members(value: Json) -> Iterable[Json]:
-    """Return the records of a JSON value: its list, the list that it wraps, or itself."""
-    if isinstance(value, list):
-        return value
+def _wrapped(value: Json) -> Iterable[Json]:
+    """Return the records of a JSON value: the list that it wraps, or itself."""
     if isinstance(value, dict):
         wrapped = next((value[name] for name in WRAPPERS if isinstance(value.get(name), list)), None)
         if isinstance(wrapped, list):
