@@ -5,7 +5,7 @@ from dataclasses import replace
 from poorwill.core.entries import Alive, Noted
 from poorwill.core.money import NUSD
 from poorwill.core.settings import SpendSettings
-from poorwill.core.spend import Ahead, LimitState, Spent, Window, judge
+from poorwill.core.spend import CostAhead, LimitState, Spent, Window, judge
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.fleet.journal import Journal
 from poorwill.telemetry.metrics import GatewayMetrics
@@ -29,7 +29,7 @@ class TwoLimits(NoReplicas):
             total_nusd=NUSD // 2,
             models_nusd={},
             keys_nusd={"ann": NUSD},
-            ahead={"m": Ahead(certain_nusd=3 * NUSD // 2)},
+            ahead={"m": CostAhead(certain_nusd=3 * NUSD // 2)},
         )
         month = replace(day, window=Window.MONTH, ends_us=31 * 86_400 * SECOND_US)
         return judge(settings, [day, month], now_us=43_200 * SECOND_US).limits
