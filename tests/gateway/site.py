@@ -355,6 +355,7 @@ async def running_site(
     keys: dict[bytes, str] | None = None,
     models: Sequence[str] = (),
     hosted: HostedApis | None = None,
+    served: Sequence[str] | None = None,
     **changes: object,
 ) -> AsyncIterator[Site]:
     settings = replace(QUICK, **changes)  # type: ignore[arg-type]
@@ -377,6 +378,7 @@ async def running_site(
             clock=clock,
             log=log,
             metrics=GatewayMetrics(),
+            paths=lambda model: served,
             dashboard=b"<!doctype html><title>poorwill</title>",
             bridges_to=BridgesTo(apis=hosted, bridging=activator) if hosted else None,
         )

@@ -190,6 +190,63 @@ async def test_a_request_may_arrive_byte_by_byte(site: Site) -> None:
     assert site.upstream.asked[0].body == BODY
 
 
+MISTAKEN = {
+    "/chat/completions": "/v1/chat/completions",
+    "/v1/chat/completions/": "/v1/chat/completions",
+    "/v1/v1/chat/completions": "/v1/chat/completions",
+    "/v1/responses/resp_1": "",
+    "/v1/files": "",
+}
+
+
+@pytest.mark.parametrize("path", MISTAKEN)
+async def test_mistaken_paths_wake_nothing(path: str) -> None:
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        method = "POST" if MISTAKEN[path] else "GET"
+        client.send(post(ASK if MISTAKEN[path] else b"", path=path).replace(b"POST", method.encode(), 1))
+        response = await client.answer(method=method)
+        assert (response.status, response.error()["code"]) == (404, "route_not_found")
+        assert MISTAKEN[path] in str(response.error()["message"])
+        assert not site.activator.queue
+
+
+async def test_compressed_bodies_are_415(site: Site) -> None:
+    async with talk(site.port) as client:
+        client.send(post(b"\x1f\x8b", headers=["Content-Encoding: gzip"]))
+        response = await client.answer()
+        assert (response.status, response.error()["code"]) == (415, "unsupported_media")
+
+
+async def test_paths_no_engine_serves_are_404() -> None:
+    async with running_site(parked=True, served=["/v1/embeddings"]) as site, talk(site.port) as client:
+        client.send(post(ASK))
+        response = await client.answer()
+        assert (response.status, response.error()["code"]) == (404, "route_not_found")
+        assert "it serves /v1/embeddings" in str(response.error()["message"])
+        assert not site.activator.queue
+
+
+async def test_a_form_reaches_the_engine() -> None:
+    form = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nm1\r\n--b--\r\n'
+    headers = ["Content-Type: multipart/form-data; boundary=b"]
+    async with running_site(_says_hello) as site, talk(site.port) as client:
+        client.send(post(form, path="/v1/audio/transcriptions", headers=headers))
+        assert (await client.answer()).status == 200
+        assert site.upstream.asked[0].body == form
+
+
+async def _says_hello(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(answer(200, b'{"text":"hello"}'))
+
+
+async def test_big_bodies_are_served() -> None:
+    request = post(ASK | {"x": "a" * 2_000_000}, headers=["Connection: close"])
+    async with running_site(_says_hello, max_body_bytes=4_000_000) as site:
+        async with asyncio.TaskGroup() as group:
+            big = [group.create_task(site.raw(request)) for _ in range(4)]
+        assert all(one.result().startswith(b"HTTP/1.1 200 ") for one in big)
+
+
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
 OFFERS = {
     "h2c with a body": SIZED.replace(b"\r\n\r\n", b"\r\n" + UPGRADE + b"\r\n", 1),

@@ -5,7 +5,7 @@ Three lifetimes, closed in reverse order: owning (lock, ledger, replicas), servi
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from poorwill.core.ports.view import FleetView
 from poorwill.core.settings import FleetSettings, SpendSettings
 from poorwill.core.words import SECOND_US, ModelName, Tier
 from poorwill.dashboard import page
+from poorwill.engines.paths import ENGINE_PATHS
 from poorwill.fleet.fleet import DRAIN_SHARE, Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.lock import Holding, hold_directory
@@ -116,6 +117,7 @@ async def serving_fleet(
                 log=log,
                 metrics=metrics,
                 dashboard=page(),
+                paths=_paths(settings),
                 bridges_to=BridgesTo(apis=apis, bridging=fleet.bridging),
             )
             async with (
@@ -174,6 +176,12 @@ def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:
     if problems:
         raise ConfigFault(problems, source=settings.source)
     return keys
+
+
+def _paths(settings: FleetSettings) -> Callable[[ModelName], Collection[str] | None]:
+    """Return what tells the paths that a model's engine serves."""
+    by_model = {model.name: ENGINE_PATHS.get(model.engine.kind) for model in settings.models}
+    return by_model.get
 
 
 def spend_guard(ledger: Ledger, limits: SpendSettings) -> SpendGuard:

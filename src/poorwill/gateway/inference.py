@@ -4,42 +4,40 @@ A handler gets an exchange whose request is complete and either answers it, fail
 policy; it returns at once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import msgspec
-
-from poorwill.core.errors import RequestFault
-from poorwill.core.words import ModelName
+from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway import wire
+from poorwill.gateway.bridge.crossing import Spawn
 from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.downstream.head_checks import refusal
+from poorwill.gateway.request_fields import read_fields
 from poorwill.gateway.request_policy import RequestPolicy, unknown_model
-from poorwill.gateway.routes import Action
+from poorwill.gateway.routes import Action, NoRoute
 
 Handler = Callable[[Exchange], None]
 Models = Callable[[], Sequence[ModelName]]
+Paths = Callable[[ModelName], Collection[str] | None]
+"""The paths that a model's engine serves; None: any, or there is no such model."""
 
 _JSON: Sequence[tuple[bytes, bytes]] = ((b"content-type", b"application/json"),)
+_BIG_BYTES = 2**20
+"""A body beyond this is looked at in turn: 32 MB of JSON take up to 80 ms."""
+_RESTS = 3
+"""How many times as long as it took nothing big is looked at."""
 _NAMING_PREFIXES = (b"/v1/models/", b"/v1/engines/")
 
 
-class _BodyFields(msgspec.Struct):
-    """The two fields of a body that the gateway reads."""
-
-    model: Any = None
-    stream: Any = None
-
-
-_decode = msgspec.json.Decoder(_BodyFields).decode
-
-
-def inference_handlers(*, policy: RequestPolicy, models: Models, started_s: int) -> Mapping[Action, Handler]:
+def inference_handlers(
+    *, policy: RequestPolicy, models: Models, paths: Paths, spawn: Spawn, started_s: int
+) -> Mapping[Action, Handler]:
     """Return the handler of every action on the inference listener."""
     return {
-        Action.RELAY: relay(policy=policy, models=models),
+        Action.RELAY: relay(policy=policy, models=models, paths=paths, spawn=spawn),
         Action.LIST_MODELS: list_models(models=models, started_s=started_s),
         Action.SHOW_MODEL: show_model(models=models, started_s=started_s),
         Action.HEALTH: health(),
@@ -47,16 +45,32 @@ def inference_handlers(*, policy: RequestPolicy, models: Models, started_s: int)
     }
 
 
-def relay(*, policy: RequestPolicy, models: Models) -> Handler:
+def relay(*, policy: RequestPolicy, models: Models, paths: Paths, spawn: Spawn) -> Handler:
     """Send a request to the model that its body or its path names."""
+    turn = asyncio.Lock()
 
-    def handle(exchange: Exchange) -> None:
+    def begin(exchange: Exchange) -> None:
         try:
-            _read_model(exchange, models)
+            _read_body(exchange, models)
+            _check_path(exchange, paths)
         except RequestFault as fault:
             exchange.fail(fault)
             return
         policy.begin(exchange)
+
+    async def begin_big(exchange: Exchange) -> None:
+        """Look at one big body at a time, with rests, so that small requests do not wait for several."""
+        async with turn:
+            exchange.task = None
+            began_us = policy.clock.now_us()
+            begin(exchange)
+            await asyncio.sleep(_RESTS * (policy.clock.now_us() - began_us) / SECOND_US)
+
+    def handle(exchange: Exchange) -> None:
+        if len(exchange.request.body) > _BIG_BYTES:
+            exchange.task = spawn(begin_big(exchange))
+        else:
+            begin(exchange)
 
     return handle
 
@@ -110,27 +124,34 @@ def preflight() -> Handler:
     return handle
 
 
-def _read_model(exchange: Exchange, models: Models) -> None:
+def _read_body(exchange: Exchange, models: Models) -> None:
     """Find the model and whether a stream is asked for. Raises RequestFault."""
-    if exchange.request.body:
-        try:
-            ask = _decode(exchange.request.body)
-        except msgspec.ValidationError as error:
-            raise refusal("the body must be a JSON object that names a `model`") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise refusal(f"the body is not JSON: {error}") from error
-        except RecursionError as error:
-            raise refusal("the body is nested too deeply") from error
-        exchange.streaming = ask.stream is True
-        if isinstance(ask.model, str) and ask.model:
-            exchange.model = ModelName(ask.model)
+    request = exchange.request
+    if request.body:
+        fields = read_fields(request.body, request.head.content_type)
+        exchange.streaming = fields.streaming
+        if fields.model:
+            exchange.model = fields.model
             return
-        if ask.model is not None:
-            raise refusal("`model` must be a string that is not empty")
-    named = _named_in_path(exchange.request.head.path, models())
-    if named is None:
+    named = _named_in_path(request.head.path, models())
+    if named is None and request.route.json_answer:
         raise refusal("the request names no model: the body has no `model`")
+    if named is None:
+        raise NoRoute(method=request.head.method.decode(), path=request.head.path_text, allowed=())
     exchange.model = named
+
+
+def _check_path(exchange: Exchange, paths: Paths) -> None:
+    """Raises RequestFault if the model's engine does not serve the path: it is not woken for its 404."""
+    served = paths(exchange.model)
+    path = exchange.request.head.path_text
+    if served is not None and path not in served:
+        model, exchange.model = exchange.model, ModelName("")
+        raise RequestFault(
+            ErrorCode.ROUTE_NOT_FOUND,
+            f"the engine of {model} serves no {path[:200]}",
+            hint="it serves " + ", ".join(sorted(served)),
+        )
 
 
 def _named_in_path(path: bytes, models: Sequence[ModelName]) -> ModelName | None:

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import os
 import secrets
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -32,7 +32,7 @@ from poorwill.gateway.bridge.crossing import BridgesTo, bridges_of
 from poorwill.gateway.downstream.connection import LINGER_S, Downstream, ListenerContext, make_room
 from poorwill.gateway.downstream.request_memory import RequestMemory
 from poorwill.gateway.downstream.request_reader import Checks
-from poorwill.gateway.inference import inference_handlers
+from poorwill.gateway.inference import Models, Paths, inference_handlers
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.upstream.pool import UpstreamPool
 
@@ -212,6 +212,7 @@ def new_server(
     metrics: Metrics,
     dashboard: bytes,
     bridges_to: BridgesTo | None = None,
+    paths: Paths = lambda model: None,
 ) -> GatewayServer:
     """Return a gateway, not running yet. `dashboard` is the page the admin listener serves at `/`."""
     tasks = _Tasks()
@@ -243,7 +244,7 @@ def new_server(
         memory=RequestMemory(limit_bytes=settings.max_receiving_bytes),
     )
     context, acceptor = _inference_listener(
-        checks=checks, policy=policy, models=fleet.models, metrics=metrics, tasks=tasks
+        checks=checks, policy=policy, models=fleet.models, paths=paths, metrics=metrics, tasks=tasks
     )
     return GatewayServer(
         settings=settings,
@@ -262,7 +263,8 @@ def _inference_listener(
     *,
     checks: Checks,
     policy: RequestPolicy,
-    models: Callable[[], Sequence[ModelName]],
+    models: Models,
+    paths: Paths,
     metrics: Metrics,
     tasks: _Tasks,
 ) -> tuple[ListenerContext, Acceptor]:
@@ -283,7 +285,9 @@ def _inference_listener(
     context = ListenerContext(
         checks=checks,
         policy=policy,
-        handlers=inference_handlers(policy=policy, models=models, started_s=started_s),
+        handlers=inference_handlers(
+            policy=policy, models=models, paths=paths, spawn=tasks.spawn, started_s=started_s
+        ),
         new_request_id=_request_ids(),
         refused=metrics.refused,
         connections=connections,

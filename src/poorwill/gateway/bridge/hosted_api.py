@@ -18,7 +18,7 @@ from poorwill.core.tokens import TokenPrices
 from poorwill.core.words import ModelName
 from poorwill.gateway.downstream.head_checks import Head
 from poorwill.gateway.downstream.response import Headers
-from poorwill.gateway.upstream.model_name import renamed
+from poorwill.gateway.request_fields import renamed
 
 PricesAt = Callable[[int, int], TokenPrices]
 """What tokens cost at an instant (microseconds) in a request with so many of them in."""

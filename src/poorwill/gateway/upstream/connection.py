@@ -14,8 +14,8 @@ import httptools
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
 from poorwill.gateway.downstream.exchange import Exchange, Link
 from poorwill.gateway.downstream.response import Headers
+from poorwill.gateway.request_fields import renamed
 from poorwill.gateway.tcp import reset_on_close, unacknowledged_bytes
-from poorwill.gateway.upstream.model_name import renamed
 
 _HEAD_BYTES_MAX = 256 * 1024
 _RESET_AT_ONCE_S = 1.0

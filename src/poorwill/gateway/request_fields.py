@@ -1,0 +1,144 @@
+"""The two fields of a request's body that the gateway reads: which model, and whether a stream is asked for.
+
+A body is a JSON object or a form. Neither is made into objects: of megabytes, two slices are looked at. All
+else passes unseen, byte for byte, but for the model's name if the engine knows it by another.
+"""
+
+import re
+from dataclasses import dataclass
+
+import msgspec
+
+from poorwill.core.words import ModelName
+from poorwill.gateway.downstream.head_checks import refusal
+
+_LONGEST_NAME = 1024
+_MOST_PARTS = 100
+_MOST_PART_HEAD = 8 * 1024
+_MOST_REPEATED = 65_536
+_DISPOSITION = re.compile(rb'(?i)content-disposition:[^\r\n]*;\s*name="?(model|stream)"?\s*(?:;|\r\n|\Z)')
+_BOUNDARY = re.compile(rb'(?i);\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))')
+_HALF_A_PAIR = re.compile(
+    rb"(?<!\\)(?:\\\\)*\\u(?:[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[dD][c-fC-F])"
+)
+
+
+class _Fields(msgspec.Struct):
+    """Slices of the body. Of a key that comes twice the last one counts, as it does for engines."""
+
+    model: msgspec.Raw = msgspec.Raw()
+    stream: msgspec.Raw = msgspec.Raw()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFields:
+    """What a body says; `model` is empty if it names none."""
+
+    model: ModelName
+    streaming: bool
+
+
+_decode = msgspec.json.Decoder(_Fields).decode
+_text = msgspec.json.Decoder(str).decode
+_top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def read_fields(body: bytes, content_type: bytes) -> RequestFields:
+    """Return the fields of a body that is not empty. Raises RequestFault."""
+    if content_type[:19].lower() == b"multipart/form-data":
+        return _read_form(body, content_type)
+    try:
+        fields = _decode(body)
+        model = _model_name(bytes(fields.model))
+    except msgspec.ValidationError as error:
+        raise refusal("the body must be a JSON object that names a `model`") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if _HALF_A_PAIR.search(body):
+            raise refusal(
+                "the body is not JSON: it has half of a surrogate pair, such as an emoji that was cut in two"
+            ) from error
+        raise refusal(f"the body is not JSON: {error}") from error
+    except RecursionError as error:
+        raise refusal("the body is nested too deeply") from error
+    return RequestFields(model, bytes(fields.stream) == b"true")
+
+
+def _model_name(raw: bytes) -> ModelName:
+    if raw in (b"", b"null"):
+        return ModelName("")
+    name = ""
+    if raw[:1] == b'"' and len(raw) <= _LONGEST_NAME:
+        name = _text(raw)
+    if not name:
+        raise refusal(f"`model` must be a string of 1 to {_LONGEST_NAME} bytes")
+    return ModelName(name)
+
+
+def _read_form(body: bytes, content_type: bytes) -> RequestFields:
+    found = _BOUNDARY.search(content_type)
+    if found is None:
+        raise refusal("the form has no boundary in its Content-Type")
+    boundary = b"--" + (found[1] or found[2])
+    if not body.startswith(boundary + b"\r\n"):
+        raise refusal("the form does not begin with its boundary")
+    spans = _form_spans(body, boundary)
+    begin, end = spans.get(b"model", (0, 0))
+    stream_from, stream_to = spans.get(b"stream", (0, 0))
+    try:
+        name = body[begin : min(end, begin + _LONGEST_NAME)].decode()
+    except UnicodeDecodeError as error:
+        raise refusal("the form's `model` is not UTF-8") from error
+    return RequestFields(ModelName(name), body[stream_from:stream_to].lower() == b"true")
+
+
+def _form_spans(body: bytes, boundary: bytes) -> dict[bytes, tuple[int, int]]:
+    """Return where the values of our fields are. Raises RequestFault if the form has too many parts."""
+    spans: dict[bytes, tuple[int, int]] = {}
+    at = len(boundary) + 2
+    for _ in range(_MOST_PARTS):
+        begin = body.find(b"\r\n\r\n", at, at + _MOST_PART_HEAD)
+        end = body.find(b"\r\n" + boundary, begin) if begin >= 0 else -1
+        if end < 0:
+            return spans
+        named = _DISPOSITION.search(body, at, begin + 2)
+        if named is not None:
+            spans[named[1].lower()] = (begin + 4, end)
+        at = end + len(boundary) + 4
+        if body[at - 2 : at] != b"\r\n":
+            return spans
+    raise refusal(f"the form has more than {_MOST_PARTS} parts")
+
+
+def renamed(body: bytes, name: str) -> bytes:
+    """Return the body with another `model`. Everything else stays as it is, byte for byte.
+
+    A body that names no model, or is neither a JSON object nor a form, is returned unchanged.
+    """
+    if body.startswith(b"--"):
+        begin, end = _form_spans(body, body.partition(b"\r\n")[0]).get(b"model", (0, 0))
+        return body[:begin] + name.encode() + body[end:] if end else body
+    try:
+        raw = bytes(_decode(body).model)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return body
+    if not raw:
+        return body
+    wanted = msgspec.json.encode(name)
+    if raw == wanted:
+        return body
+    spans = [
+        found.span(1) for found in re.finditer(rb'(?<!\\)"model"\s*:\s*(' + re.escape(raw) + rb")", body)
+    ]
+    if len(spans) == 1:
+        begin, end = spans[0]
+        return body[:begin] + wanted + body[end:]
+    # The same text stands in a nested object as well, or the key is written with escapes.
+    for begin, end in dict.fromkeys((*spans[:2], *spans[-2:])):
+        changed = body[:begin] + wanted + body[end:]
+        if bytes(_decode(changed).model) == wanted:
+            return changed
+    if len(body) > _MOST_REPEATED:
+        return body
+    fields = _top_level(body)
+    fields["model"] = msgspec.Raw(wanted)
+    return msgspec.json.encode(fields)
