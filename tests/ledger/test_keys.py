@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from poorwill.cli.run import run
+from poorwill.core.errors import RequestFault
 from poorwill.ledger import keys
 from poorwill.ledger.keys import LedgerKeys, add_key, revoke_key
 from poorwill.ledger.schema import connect_writer, migrate
@@ -46,6 +47,18 @@ def test_without_keys_none_is_asked_for_but_revoking_the_last_one_lets_nobody_in
     ring.load()
     assert ring.required
     assert ring.name_of(secret.encode()) is None
+
+
+@pytest.mark.parametrize("name", ["operator", "Anonymous", "floor", "(no key)"])
+def test_own_words_name_no_key(path, name):
+    with pytest.raises(RequestFault, match="means something"):
+        changed(path, lambda db: add_key(db, name, now_us=START))
+
+
+async def test_a_public_gateway_keeps_its_keys(tmp_path):
+    (tmp_path / "fleet.toml").write_text('[gateway]\nlisten = "0.0.0.0:8080"\n[models.a]\nengine = "toy"\n')
+    status, _, said = await poorwill("keys", "forget", "--fleet", str(tmp_path))
+    assert (status, "may only while it asks for keys" in said) == (2, True), said
 
 
 def test_the_secret_is_nowhere_in_the_file(path):

@@ -1,8 +1,8 @@
 """API keys: made once, shown once, kept as hashes, looked up on the warm path.
 
-A key is 256 random bits, so a plain SHA-256 of it cannot be guessed back and needs no salt or stretching. A
-look-up hashes what was presented, finds it in a dictionary and compares in constant time: how long that
-takes tells an attacker about a hash he cannot choose, never about a key.
+A key is 256 random bits, so a plain SHA-256 of it cannot be reversed by guessing and needs no salt or
+stretching. A look-up hashes what was presented, finds it in a dictionary and compares in constant time: its
+timing says something about a hash that nobody can choose, and nothing about a key.
 """
 
 import asyncio
@@ -20,6 +20,11 @@ from poorwill.ledger.schema import reading
 
 PREFIX = "pw-"
 _NOBODY = bytes(32)
+
+OWN_WORDS = frozenset(
+    {NO_KEY_NAME, NOT_RECORDED, OVERHEAD, "operator", "anonymous", "policy", "floor", "poorwill"}
+)
+"""What the ledger calls those who ask without a key: a key of such a name could not be told from them."""
 
 FOLLOW_S = 1.0
 """How soon an added or revoked key is known to a running gateway."""
@@ -40,8 +45,12 @@ def add_key(db: sqlite3.Connection, name: str, *, now_us: int) -> str:
     if not name.isprintable() or not name.strip() or name != name.strip() or len(name) > 100:
         hint = "up to 100 printable characters, none of them a space at either end"
         raise RequestFault(ErrorCode.INVALID_REQUEST, f"{name[:120]!r} is no name for a key", hint=hint)
-    if name in (NO_KEY_NAME, NOT_RECORDED, OVERHEAD):
-        raise RequestFault(ErrorCode.INVALID_REQUEST, f"{name} has a meaning on the bill already")
+    if name.casefold() in OWN_WORDS:
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"{name!r} already means something in the ledger",
+            hint="choose another name: a person, a customer, a program",
+        )
     secret = PREFIX + secrets.token_urlsafe(32)
     try:
         db.execute(

@@ -14,7 +14,9 @@ from poorwill.cli.parsing.options import Offer, Option
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.compose.clock import SystemClock
+from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import table
+from poorwill.gateway.keys import is_loopback
 from poorwill.ledger.dates import timestamp
 from poorwill.ledger.keys import KeyRow, add_key, forget_keys, list_keys, revoke_key
 from poorwill.ledger.schema import connect_writer, fault, migrate, reading
@@ -91,6 +93,13 @@ async def _revoke(options: RevokeKeyOptions, streams: Streams) -> int:
 
 
 async def _forget(options: KeysOptions, streams: Streams) -> int:
+    settings = options.ledger.settings(streams.env)
+    if settings is not None and not is_loopback(settings.gateway.listen.host):
+        raise RequestFault(
+            ErrorCode.INVALID_REQUEST,
+            f"the gateway listens on {settings.gateway.listen.host}: it may only while it asks for keys",
+            hint="keep the revoked keys, or let it listen on loopback first",
+        )
     _write(options.ledger.path(streams.env), forget_keys)
     return _say_done("the gateway no longer asks for a key", options, streams)
 
