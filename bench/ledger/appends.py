@@ -82,7 +82,7 @@ def main() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             waits, took, cpu = runner.run(measure(path, options.seconds, options.callers))
         with reading(path) as db:
-            wrong = problems(db)
+            wrong = problems(db, path)
             rows = sum(
                 db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("spans", "requests")
             )

@@ -112,8 +112,9 @@ def stray(house, model):
 
 
 def check(folder):
-    with reading(f"{folder}/ledger.sqlite") as db:
-        assert problems(db) == []
+    path = f"{folder}/ledger.sqlite"
+    with reading(path) as db:
+        assert problems(db, path) == []
         last_us = db.execute("SELECT last_us FROM alive").fetchone()[0]
         first_us = min(life.created_us for life in lives(db))
         wall = sum((life.ended_us or last_us) - life.created_us for life in lives(db))

@@ -6,7 +6,7 @@ import pytest
 
 from poorwill.core.entries import ReplicaEnded
 from poorwill.core.words import Phase, waking
-from poorwill.ledger.schema import reading
+from poorwill.ledger.schema import connect_writer, reading
 from poorwill.ledger.writing.entries import EntryRefused
 
 from .story import START, began, created, ended, opened, rows, span, write
@@ -165,9 +165,8 @@ async def test_an_entry_that_contradicts_the_ledger_is_refused_alone(path, log, 
 )
 def test_the_schema_itself_refuses_a_gap_an_overlap_and_an_empty_span(path, tampering):
     write(path, [created(), span(10, "serving"), span(20, "linger"), span(40, "serving")])
-    db = sqlite3.connect(path, isolation_level=None)
+    db = connect_writer(path)
     try:
-        db.execute("PRAGMA foreign_keys = ON")
         with pytest.raises(sqlite3.IntegrityError):
             db.execute(tampering.format(m=START))
     finally:

@@ -35,14 +35,14 @@ def test_compacting_changes_no_bill_and_leaves_a_whole_ledger(batches, configure
         shared = db.execute("SELECT last_us FROM alive").fetchone()[0] // HOUR * HOUR - HOUR
         compact(db, before_us=max(shared, 0))
         assert items(db, everything(batches), by_key=True) == before
-        assert problems(db) == []
+        assert problems(db, "") == []
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(stories(), rates())
 def test_every_possible_ledger_passes_its_check(batches, configured):
     with filled(batches, configured) as db:
-        assert problems(db) == []
+        assert problems(db, "") == []
 
 
 def two_hours(path):
@@ -127,9 +127,9 @@ async def test_the_check_compares_wakes_with_their_spans_and_requests(path, tamp
         [span(20, "linger")],
     )
     with closing(connect_writer(path)) as db:
-        assert problems(db) == []
+        assert problems(db, path) == []
         assert db.execute(tampering).rowcount == 1
-        assert any(words in problem for problem in problems(db)), problems(db)
+        assert any(words in problem for problem in problems(db, path)), problems(db, path)
 
 
 async def test_the_check_of_a_damaged_file_says_so(path):
@@ -218,7 +218,7 @@ def test_a_ledger_from_before_there_were_bridges_keeps_its_rows_and_takes_new_on
     crossed = replace(request(20, 20, 30, tokens=(1, 2)), replica=None)
     write(path, [replace(crossed, bridge="x/one", bridge_nusd=77)])
     with reading(path) as db:
-        assert problems(db) == []
+        assert problems(db, path) == []
         kept = db.execute("SELECT request, bridge, bridge_nusd FROM request_rows").fetchall()
     assert kept == [("old", None, 0), (crossed.request, "x/one", 77)]
 

@@ -250,7 +250,7 @@ def test_a_clock_step_and_a_note_can_be_found_later(path):
 
 def woken(path):
     with reading(path) as db:
-        assert problems(db) == []
+        assert problems(db, path) == []
         return db.execute(
             "SELECT w.wake, t.text, k.requests FROM wake_keys k JOIN wakes w ON w.id = k.wake"
             " JOIN texts t ON t.id = k.key ORDER BY 1, 2"

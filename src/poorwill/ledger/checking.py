@@ -2,19 +2,30 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
+from poorwill.core.errors import PoorwillError
+from poorwill.core.format import counted
+from poorwill.ledger.acknowledged import lost_transactions
 from poorwill.ledger.bill.attribution import busy_pieces, progress, sweep, touched_hours
 from poorwill.ledger.bill.usage import SUMS
+from poorwill.ledger.checksums import SMALL, differing, register
 from poorwill.ledger.dates import iso
 from poorwill.ledger.rates import lives
-from poorwill.ledger.schema import reason
+from poorwill.ledger.schema import DAMAGED, migrate, reason, unusable
 
 
-def problems(db: sqlite3.Connection) -> list[str]:
-    """Return everything that is wrong with a ledger, for people; an empty list is a clean bill."""
+def problems(db: sqlite3.Connection, path: str) -> list[str]:
+    """Return everything that is wrong with a ledger, for people; an empty list is a clean bill. Never raises.
+
+    A check that stumbles over what is damaged is a finding of its own.
+    """
     found: list[str] = []
     checks: tuple[Callable[[sqlite3.Connection], Iterator[str]], ...] = (
         _integrity,
+        _schema,
+        _rows,
+        lambda db: _end(db, path),
         _references,
         _tiling,
         _wakes,
@@ -25,15 +36,54 @@ def problems(db: sqlite3.Connection) -> list[str]:
     for check in checks:
         try:
             found += check(db)
-        except sqlite3.Error as error:
-            found.append(f"{check.__name__.strip('_')}: could not be checked, {reason(error)}")
+        except Exception as error:  # damage can look like anything
+            why = reason(error) if isinstance(error, sqlite3.Error) else repr(error)
+            found.append(f"{check.__name__.strip('_')}: could not be checked, {why}")
     return found
+
+
+@contextmanager
+def undamaged(db: sqlite3.Connection, path: str) -> Iterator[None]:
+    """Compute a bill within this: damage that would make it wrong, or stops it, ends in LedgerFault.
+
+    Rates, names and causes are verified first. A failure that has no such excuse is a defect and passes.
+    """
+    if any(differing(db, SMALL)):
+        raise unusable(path, DAMAGED)
+    try:
+        yield
+    except (PoorwillError, sqlite3.Error):
+        raise
+    except Exception as error:
+        if problems(db, path):
+            raise unusable(path, DAMAGED) from error
+        raise
 
 
 def _integrity(db: sqlite3.Connection) -> Iterator[str]:
     for (text,) in db.execute("PRAGMA integrity_check(20)"):
         if text != "ok":
             yield f"the file: {text}"
+
+
+def _schema(db: sqlite3.Connection) -> Iterator[str]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
+        register(new)
+        migrate(new, ":memory:")
+        missing = set(new.execute(_SCHEMA)) - set(db.execute(_SCHEMA))
+    for kind, name, _ in sorted(missing):
+        yield f"the {kind} {name} is not as this version makes it"
+
+
+def _rows(db: sqlite3.Connection) -> Iterator[str]:
+    for table in differing(db):
+        yield f"{table}: a row was changed, added or lost past poorwill: the rows do not have their checksum"
+
+
+def _end(db: sqlite3.Connection, path: str) -> Iterator[str]:
+    lost = lost_transactions(db, path)
+    if lost:
+        yield f"the end: its newest {counted(lost, 'acknowledged transaction')} are not there"
 
 
 def _references(db: sqlite3.Connection) -> Iterator[str]:
@@ -109,6 +159,8 @@ def _shares(db: sqlite3.Connection) -> Iterator[str]:
             if dict(kept) != dict(sweep(db, piece, longest_us=done.longest_us)):
                 yield f"{life.replica}: the shares at {iso(piece.began_us)} are not what the rows say"
 
+
+_SCHEMA = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
 
 _WOKEN = """
 WITH served AS MATERIALIZED (

@@ -15,11 +15,13 @@ from urllib.parse import quote
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.words import ALL_CAUSES
+from poorwill.ledger.checksums import register, watch_rows
 
 APPLICATION_ID = 0x70776C64
 """`pwld`, in the file's header: tells a ledger from any other SQLite database."""
 
 BUSY_MS = 5_000
+DAMAGED = "it is damaged"
 LEDGER_FILE = "ledger.sqlite"
 
 
@@ -55,6 +57,7 @@ def connect_writer(path: str) -> sqlite3.Connection:
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -32000")
+        register(db)
     except sqlite3.Error as error:
         db.close()
         raise fault(path, error) from error
@@ -100,6 +103,8 @@ def reading(path: str, *, older: bool = False) -> Iterator[sqlite3.Connection]:
             yield db
     except sqlite3.Error as error:
         raise fault(path, error) from error
+    except UnicodeDecodeError as error:  # SQLite quotes a damaged schema in its own message
+        raise unusable(path, DAMAGED) from error
 
 
 def _connect_reader(path: str) -> sqlite3.Connection:
@@ -139,7 +144,10 @@ def migrate(db: sqlite3.Connection, path: str) -> int:
                 f"BEGIN IMMEDIATE;\n{known[number - 1]}\n"
                 f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};\nCOMMIT;"
             )
+        db.execute("BEGIN IMMEDIATE")
         _name_causes(db)
+        watch_rows(db)
+        db.execute("COMMIT")
     except sqlite3.Error as error:
         if db.in_transaction:
             db.rollback()
@@ -156,12 +164,7 @@ def migrations() -> list[str]:
 
 def _name_causes(db: sqlite3.Connection) -> None:
     """Write the closed list of causes down; the schema refuses a span with any other."""
-    known = {cause for (cause,) in db.execute("SELECT cause FROM causes")}
-    missing = [(cause,) for cause in ALL_CAUSES if cause not in known]
-    if missing:
-        db.execute("BEGIN IMMEDIATE")
-        db.executemany("INSERT OR IGNORE INTO causes VALUES (?)", missing)
-        db.execute("COMMIT")
+    db.executemany("INSERT OR IGNORE INTO causes VALUES (?)", [(cause,) for cause in ALL_CAUSES])
 
 
 def fault(path: str, error: sqlite3.Error) -> LedgerFault:
@@ -181,6 +184,8 @@ def reason(error: sqlite3.Error) -> str:
     for prefix, words in _REASONS:
         if name.startswith(prefix):
             return words
+    if "decode to UTF-8" in str(error):
+        return DAMAGED
     return f"{error} ({name})" if name else str(error)
 
 
@@ -188,7 +193,7 @@ _REASONS = (
     ("SQLITE_FULL", "the disk is full"),
     ("SQLITE_BUSY", "another process has it locked"),
     ("SQLITE_LOCKED", "another connection has it locked"),
-    ("SQLITE_CORRUPT", "it is damaged"),
+    ("SQLITE_CORRUPT", DAMAGED),
     ("SQLITE_NOTADB", "it is not a SQLite database, or its beginning is damaged"),
     ("SQLITE_READONLY", "it is read-only"),
     ("SQLITE_CANTOPEN", "it cannot be opened"),
@@ -198,7 +203,7 @@ _REASONS = (
 _HINTS: Mapping[str, str] = {
     "the disk is full": "free some space; it goes on by itself",
     "another process has it locked": "end the other process; it goes on by itself",
-    "it is damaged": "`poorwill ledger check` says how; restore a copy made by `poorwill ledger backup`",
+    DAMAGED: "`poorwill ledger check` says how; restore a copy made by `poorwill ledger backup`",
     "it is not a SQLite database, or its beginning is damaged": "restore a copy made by "
     "`poorwill ledger backup`, or move the file away",
     "it cannot be opened": "give the user who runs poorwill the right to read it and its folder",

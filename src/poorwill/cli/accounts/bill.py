@@ -25,6 +25,7 @@ from poorwill.ledger.bill import compare, explain, render, statement
 from poorwill.ledger.bill.bill import Axis, make_bill
 from poorwill.ledger.bill.items import last_instant
 from poorwill.ledger.bill.usage import Use
+from poorwill.ledger.checking import undamaged
 from poorwill.ledger.dates import Period, instant, month_of, period
 from poorwill.ledger.history.spending import look_at
 from poorwill.ledger.invoices import reconcile
@@ -93,8 +94,13 @@ class BillOptions:
 
 async def _run(options: BillOptions, streams: Streams) -> int:
     work = _choose(options)
-    with reading(options.ledger.path(streams.env)) as db:
-        return await asyncio.to_thread(work, db, options, streams)
+    path = options.ledger.path(streams.env)
+
+    def answer() -> int:
+        with reading(path) as db, undamaged(db, path):
+            return work(db, options, streams)
+
+    return await asyncio.to_thread(answer)
 
 
 Work = Callable[[sqlite3.Connection, BillOptions, Streams], int]

@@ -85,7 +85,7 @@ async def _check(options: UpkeepOptions, streams: Streams) -> int:
 
 def _problems(path: str) -> list[str]:
     with reading(path) as db:
-        return problems(db)
+        return problems(db, path)
 
 
 async def _backup(options: BackupOptions, streams: Streams) -> int:

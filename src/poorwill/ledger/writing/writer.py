@@ -16,11 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from poorwill.core.entries import Entry, RequestEnded
+from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import OperatorFault, PoorwillError
+from poorwill.core.format import counted
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.words import HOUR_US
+from poorwill.ledger.acknowledged import AcknowledgedFile, count_acknowledged, lost_transactions
 from poorwill.ledger.schema import (
     LedgerFault,
     blames_file,
@@ -87,6 +89,7 @@ class LedgerThread:
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._db: sqlite3.Connection | None = None
         self._applier: Applier | None = None
+        self._acknowledged: AcknowledgedFile | None = None
         self._file = (0, 0)
         self._roll_up_us = 0
 
@@ -250,6 +253,7 @@ class LedgerThread:
             for job in jobs:
                 value = job.call(db) if job.call is not None else None
                 outcomes.append((job.future, value))
+            count = count_acknowledged(db) if awaited else 0
             db.execute("COMMIT")
         except BaseException as error:
             applier.forget()
@@ -258,6 +262,8 @@ class LedgerThread:
             if isinstance(error, sqlite3.Error) and blames_file(error):
                 raise fault(self._path, error) from error
             raise
+        if count and self._acknowledged is not None:
+            self._acknowledged.write(count)
         return outcomes
 
     def _refuse(self, job: _Job, error: Exception) -> None:
@@ -323,11 +329,25 @@ class LedgerThread:
         db = connect_writer(self._path)
         try:
             migrate(db, self._path)
+            self._note_lost_end(db)
             self._file = _identity(self._path)
         except BaseException:
             db.close()
             raise
         self._db, self._applier = db, Applier(db)
+        self._acknowledged = AcknowledgedFile(self._path)
+
+    def _note_lost_end(self, db: sqlite3.Connection) -> None:
+        """Tell of a ledger that lacks what was acknowledged, and go on counting from there."""
+        lost = lost_transactions(db, self._path)
+        if not lost:
+            return
+        text = f"the ledger lacks its newest {counted(lost, 'acknowledged transaction')}"
+        self._log.error(text, path=self._path, hint="was an old copy put back, or its -wal file deleted?")
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("UPDATE alive SET acknowledged = acknowledged + ?", (lost,))
+        Applier(db).apply([Noted(at_us=self._clock.now_us(), kind="ledger_end_lost", text=text)])
+        db.execute("COMMIT")
 
     def _connected(self) -> tuple[sqlite3.Connection, Applier]:
         """Return the connection, made anew where the file was bad or is another one.
@@ -346,7 +366,9 @@ class LedgerThread:
     def _disconnect(self) -> None:
         if self._db is not None:
             self._db.close()
-        self._db = self._applier = None
+        if self._acknowledged is not None:
+            self._acknowledged.close()
+        self._db = self._applier = self._acknowledged = None
 
 
 def _identity(path: str) -> tuple[int, int]:
