@@ -5,7 +5,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.pasts import DAY, FROZEN, S, costs, gaps_of, hourly, teach
+from tests.policies.pasts import DAY, FROZEN, S, costs, gaps_of, hourly, teach
 
 from poorwill.core.policy import LearnsFromWakes, Rung
 from poorwill.core.words import HOUR_US, Tier

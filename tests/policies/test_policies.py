@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.pasts import DAY, FROZEN, S, costs, gaps_of, hourly, teach
+from tests.policies.pasts import DAY, FROZEN, S, costs, gaps_of, hourly, teach
 
 from poorwill.core.errors import OperatorFault
 from poorwill.core.policy import FixedIdle, LearnsFromTimes, LearnsFromWakes, Rung
