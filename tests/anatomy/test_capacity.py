@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from poorwill.cli.bench.client import Target
-from poorwill.cli.bench.load import kv_capacity
+from poorwill.engines.loadtest.client import Target
+from poorwill.engines.loadtest.load import kv_capacity
 
 VLLM = b"""\
 # HELP vllm:cache_config_info Information of the LLMEngine CacheConfig

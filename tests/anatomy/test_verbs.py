@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from poorwill.cli.anatomy.waterfall import readable, waterfall
 from poorwill.cli.run import run
+from poorwill.coldstart.report.waterfall import readable, waterfall
 from poorwill.coldstart.starts import FinishedWake
 from poorwill.core.entries import PhaseSpan, ReplicaCreated, SpanOpened, WakeBegan, WakeEnded
 from poorwill.core.settings import RateSettings
@@ -164,11 +164,11 @@ async def test_anatomy_as_json_adds_up(told):
     bird = json.loads(out)["models"]["bird"]
     assert [wake["wake"] for wake in bird["wakes"]] == ["bird-0.1", "bird-0.2", "bird-0.3"]
     for wake in bird["wakes"]:
-        assert sum(phase["took_s"] for phase in wake["phases"]) == pytest.approx(wake["took_s"])
+        assert sum(phase["ended_us"] - phase["began_us"] for phase in wake["phases"]) == wake["took_us"]
         assert sum(phase["price_nusd"] for phase in wake["phases"]) == wake["price_nusd"]
     cold = next(start for start in bird["starts"] if start["kind"] == "cold")
-    assert cold["phases"]["weights"] == {"median_s": 9.0, "low_s": 8.0, "high_s": 10.0}
-    assert bird["expected"]["frozen"]["total"]["expected_s"] == pytest.approx(1.25)
+    assert cold["phases"]["weights"] == {"median_us": 9_000_000, "low_us": 8_000_000, "high_us": 10_000_000}
+    assert bird["expected"]["frozen"]["total"]["expected_us"] == 1_250_000
 
 
 async def test_a_trace_file_is_written(told, tmp_path):
@@ -220,9 +220,9 @@ async def test_the_textbook_prediction():
     status, out, _ = await poorwill("anatomy", *line.split())
     assert status == 0
     prediction = json.loads(out)
-    assert prediction["phases"]["download"]["expected_s"] == pytest.approx(1120, rel=0.01)
-    assert 19 * 60 < prediction["total"]["expected_s"] < 21 * 60
-    assert max(prediction["phases"], key=lambda p: prediction["phases"][p]["expected_s"]) == "download"
+    assert prediction["phases"]["download"]["expected_us"] == pytest.approx(1120e6, rel=0.01)
+    assert 19 * 60e6 < prediction["total"]["expected_us"] < 21 * 60e6
+    assert max(prediction["phases"], key=lambda p: prediction["phases"][p]["expected_us"]) == "download"
 
 
 async def predicted(words: str) -> dict:
@@ -239,26 +239,26 @@ async def test_a_wake_is_predicted_from_each_tier():
     for tier, each in found.items():
         assert each["tier"] == tier and each["weight_bytes"] == 235e9
         for part in (each["total"], *each["phases"].values()):
-            assert part["low_s"] < part["expected_s"] < part["high_s"]
-    whole = {tier: each["total"]["expected_s"] for tier, each in found.items()}
+            assert part["low_us"] < part["expected_us"] < part["high_us"]
+    whole = {tier: each["total"]["expected_us"] for tier, each in found.items()}
     assert whole["asleep"] < whole["suspended"] < whole["cold"]
     assert "restore_device" in found["frozen"]["phases"]
     anew = await predicted(f"{model} --tier asleep --sleep-level 2 --storage cache")
     assert [*anew["phases"]] == ["engine_wake", "weights"]
     small = await predicted(f"{model} --tier asleep --image-gb 10")
-    assert small["total"]["expected_s"] < whole["asleep"] / 4
+    assert small["total"]["expected_us"] < whole["asleep"] / 4
 
 
 async def test_accelerators_change_the_prediction():
     line = "--params 70e9 --storage cache --loader runai-sharded"
     one = await predicted(line)
     several = await predicted(f"{line} --tp 4 --pp 2")
-    weights, graphs = (one["phases"][phase]["expected_s"] for phase in ("weights", "graphs"))
-    assert several["phases"]["weights"]["expected_s"] < weights / 4
-    assert several["phases"]["graphs"]["expected_s"] < 0.6 * graphs
+    weights, graphs = (one["phases"][phase]["expected_us"] for phase in ("weights", "graphs"))
+    assert several["phases"]["weights"]["expected_us"] < weights / 4
+    assert several["phases"]["graphs"]["expected_us"] < 0.6 * graphs
     held = "--params 30e9 --tier asleep"
     waking = {flag: await predicted(f"{held} {flag}") for flag in ("--gpu V100", "--pcie 3", "--gpu h100")}
-    old, same, new = (each["total"]["expected_s"] for each in waking.values())
+    old, same, new = (each["total"]["expected_us"] for each in waking.values())
     assert old == same > 1.5 * new
 
 
@@ -299,11 +299,11 @@ async def test_bench_finds_saturation_and_wake_penalty(fleet):
     # Two slots: saturated at 2, or at 4 where the turnaround between requests leaves a slot idle.
     assert result["saturates_at"] in (2, 4)
     first = result["levels"][0]
-    assert first["between_tokens"]["p50_s"] == pytest.approx(1 / 100, rel=0.8)
+    assert first["between_tokens"]["p50_us"] == pytest.approx(1e6 / 100, rel=0.8)
     assert result["gateway_overhead"]["pairs"] == 10
     (penalty,) = result["wake_penalty"].values()
-    assert penalty["wake_s"] > 0.2
-    assert result["baseline_first_token_s"] < 0.2
+    assert penalty["wake_us"] > 200_000
+    assert result["baseline_first_token_us"] < 200_000
 
 
 async def test_bench_of_one_client(fleet):
@@ -369,5 +369,5 @@ async def test_a_prediction_uses_the_fleet_s_measurements(told):
     assert "host factor 0.83, from 2 starts of this fleet" in err
     status, mine, _ = await poorwill(*line, "--json")
     status, given, _ = await poorwill(*line, "--json", "--host-factor", "1")
-    imports = [json.loads(text)["phases"]["imports"]["expected_s"] for text in (mine, given)]
+    imports = [json.loads(text)["phases"]["imports"]["expected_us"] for text in (mine, given)]
     assert imports[0] == pytest.approx(imports[1] * 5 / 6, rel=0.01)

@@ -2,10 +2,12 @@
 woken, and `hibernated`, where the clouds are asked what their machines do, and nothing is changed.
 """
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from poorwill.compose.clock import SystemClock
 from poorwill.compose.rented import rented_machine
 from poorwill.compose.snapshots import fleet_snapshots
 from poorwill.compose.virtual_machines import current_guest, guest_home, machine_drivers
@@ -17,12 +19,35 @@ from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ReplicaId, Tier
 from poorwill.engines.kinds import make_engine
 from poorwill.hosts.guests.directory import Guest
-from poorwill.hosts.processes.process import EngineProcesses
+from poorwill.hosts.processes.process import EngineProcesses, subreaper
 from poorwill.hosts.rented.cloud import MachineState
-from poorwill.tiers.proof import Proof, free_port, prove_by_trial
+from poorwill.tiers.frozen.criu import find_criu
+from poorwill.tiers.frozen.proof import prove_frozen
+from poorwill.tiers.proof import Proof, free_port, prove_by_trial, prove_cold
 from poorwill.tiers.suspended.qemu.kvm import prove_kvm
 from poorwill.tiers.suspended.qemu.program import find_hypervisor
 from poorwill.tiers.suspended.qemu.runs import QemuRuns
+
+
+async def prove_tiers(settings: FleetSettings | None, *, env: Mapping[str, str], log: Log) -> list[Proof]:
+    """Use every tier on a tiny process; of a fleet's guests and rented machines, see what works."""
+    clock = SystemClock.started()
+    criu = await find_criu(env)
+    with subreaper(), tempfile.TemporaryDirectory(prefix="poorwill-doctor-") as scratch:
+        directory = Path(scratch)
+        return [
+            await prove_cold(directory=directory, clock=clock, log=log),
+            await prove_frozen(criu=criu, directory=directory, clock=clock, log=log, fresh=True),
+            await prove_suspended(settings, directory=directory, env=env, clock=clock, log=log),
+            *await prove_hibernated(settings, env=env),
+            Proof(
+                tier=Tier.ASLEEP,
+                works=False,
+                tried=False,
+                why="it is the engine's own sleep (vLLM, SGLang, Ollama, llama.cpp) and needs one running",
+                mend="name `asleep` in a model's ladder; the first park proves it or falls back",
+            ),
+        ]
 
 
 async def prove_suspended(

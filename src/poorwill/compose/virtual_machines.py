@@ -1,18 +1,20 @@
 """Virtual machines for a fleet: where a model's guest is, how it is built, and the drivers that run it."""
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
 
+from poorwill.compose.clock import SystemClock
 from poorwill.compose.snapshots import Snapshots
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.ports.clock import Clock
-from poorwill.core.ports.driver import Driver
+from poorwill.core.ports.driver import Driver, DriverError
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, ModelSettings
-from poorwill.core.words import ModelName, Tier
-from poorwill.engines.kinds import ENGINE_KINDS
+from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.engines.kinds import ENGINE_KINDS, make_engine
 from poorwill.engines.recipe import LaunchContext
 from poorwill.engines.sleeping import engine_sleeps
 from poorwill.hosts.guests.build import PORT, GuestPlan
@@ -21,6 +23,7 @@ from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.suspended.cold import QemuColdDriver
 from poorwill.tiers.suspended.driver import SuspendedDriver
+from poorwill.tiers.suspended.golden import make_golden
 from poorwill.tiers.suspended.qemu.kvm import prove_kvm
 from poorwill.tiers.suspended.qemu.program import find_hypervisor
 from poorwill.tiers.suspended.qemu.runs import QemuRuns
@@ -150,3 +153,37 @@ def machine_drivers(
         exclusive=exclusive,
     )
     return suspended, QemuColdDriver(runs=runs, in_file=in_file, exclusive=exclusive)
+
+
+async def make_golden_guest(
+    settings: FleetSettings,
+    model: ModelSettings,
+    guest: Guest,
+    *,
+    env: Mapping[str, str],
+    log: Log,
+    tell: Callable[[str], None],
+) -> None:
+    """Boot the guest in a directory of its own beside it and keep its state."""
+    clock = SystemClock.started()
+    hypervisor, why = await prove_kvm(await find_hypervisor(), guest)
+    tell(f"booting it once, with {why}")
+    with tempfile.TemporaryDirectory(dir=guest.directory, prefix=".boot-") as scratch:
+        engine = make_engine(model, directory=scratch, clock=clock, env=env)
+        launch = engine.launch(replica=ReplicaId("golden"), generation=1)
+        runs = QemuRuns(
+            hypervisor=hypervisor,
+            guests={model.name: guest},
+            processes=EngineProcesses(fleet=scratch, clock=clock, log=log),
+            directory=Path(scratch),
+            clock=clock,
+            log=log,
+        )
+        try:
+            await make_golden(runs, QemuColdDriver(runs=runs), launch, report=lambda mark: None)
+        except DriverError as error:
+            raise OperatorFault(
+                ErrorCode.WAKE_FAILED,
+                f"the guest does not boot: {error}",
+                hint="give it more memory",
+            ) from error

@@ -15,7 +15,7 @@ from typing import Annotated
 from poorwill.cli.parsing.exit_status import FINDING
 from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.ledger import LedgerArguments, PeriodOptions
-from poorwill.cli.parsing.options import Group, Offer, Option
+from poorwill.cli.parsing.options import Group, Option, Values
 from poorwill.cli.parsing.streams import Streams, existing_file
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.compose.clock import SystemClock
@@ -42,23 +42,19 @@ class Question:
 
     by: Annotated[
         str | None,
-        Option(
-            f"any of {','.join(Axis)}, comma-separated (default: {DEFAULT_AXES})",
-            metavar="AXES",
-        ),
+        Option(f"any of {','.join(Axis)}, comma-separated (default: {DEFAULT_AXES})", metavar="AXES"),
     ] = None
-    explain: Annotated[str | None, Option("why a second was paid", metavar="MODEL", offers=Offer.MODELS)] = (
+    explain: Annotated[str | None, Option("why a second was paid", metavar="MODEL", values=Values.MODELS)] = (
         None
     )
     at: Annotated[str | None, Option("the second to explain (default: the last)", metavar="TIME")] = None
     invoice: Annotated[
-        str | None, Option("a statement for one key, as Markdown", metavar="KEY", offers=Offer.KEYS)
+        str | None, Option("a statement for one key, as Markdown", metavar="KEY", values=Values.KEYS)
     ] = None
     html: Annotated[bool, Option("with --invoice: as an HTML page")] = False
     focus: Annotated[bool, Option(f"FinOps FOCUS {VERSION} as CSV; with --by key too")] = False
     reconcile: Annotated[
-        str | None,
-        Option("match a provider's invoice with the ledger", metavar="CSV", offers=Offer.FILES),
+        str | None, Option("match a provider's invoice with the ledger", metavar="CSV", values=Values.FILES)
     ] = None
     resource: Annotated[
         tuple[str, ...],
@@ -70,12 +66,7 @@ class Question:
     ] = ()
     compare: Annotated[
         tuple[str, ...],
-        Option(
-            "why period THIS cost more than LAST",
-            metavar="PERIOD",
-            nargs=2,
-            offers=Offer.PERIODS,
-        ),
+        Option("why period THIS cost more than LAST", metavar="PERIOD", nargs=2, values=Values.PERIODS),
     ] = ()
 
 

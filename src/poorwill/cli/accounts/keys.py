@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.ledger import LedgerOptions
-from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.compose.clock import SystemClock
@@ -43,7 +43,7 @@ class AddKeyOptions(KeysOptions):
 class RevokeKeyOptions(KeysOptions):
     """What `poorwill keys revoke` is told."""
 
-    name: Annotated[str, Option("as poorwill keys list shows it", argument=True, offers=Offer.KEYS)]
+    name: Annotated[str, Option("as poorwill keys list shows it", argument=True, values=Values.KEYS)]
 
 
 class NewKeyDocument(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from msgspec import Struct
 from poorwill.cli.parsing.exit_status import FINDING
 from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.ledger import LedgerOptions
-from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.core.format import size
@@ -32,7 +32,9 @@ class UpkeepOptions:
 class BackupOptions(UpkeepOptions):
     """What `poorwill ledger backup` is told."""
 
-    target: Annotated[str, Option("the new file to write", argument=True, metavar="FILE", offers=Offer.FILES)]
+    target: Annotated[
+        str, Option("the new file to write", argument=True, metavar="FILE", values=Values.FILES)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated
 
-from poorwill.cli.anatomy.documents import PredictionDocument, phases, total_document
-from poorwill.cli.anatomy.waterfall import estimate_lines
 from poorwill.cli.parsing.options import Group, Option
 from poorwill.cli.parsing.prediction_options import PredictionOptions, fleet_host
 from poorwill.cli.parsing.streams import Streams
@@ -14,6 +12,8 @@ from poorwill.cli.parsing.values import more_than_zero
 from poorwill.coldstart.engine_times import ENGINE_TIMES
 from poorwill.coldstart.loaders import GB
 from poorwill.coldstart.prediction import Estimate, Machine, Start, predict_start, predict_wake
+from poorwill.coldstart.report.documents import PredictionDocument, estimate_documents
+from poorwill.coldstart.report.waterfall import estimate_lines
 from poorwill.compose.host import KnownHost
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.format import counted, size
@@ -110,13 +110,14 @@ def say_prediction(options: PredictOptions, fleet: str, streams: Streams, *, as_
     evidence = _CHECKED.get(options.tier, ENGINE_TIMES[start.engine].evidence)
     estimates = _predicted(options, start, figures.machine(known))
     if as_json:
+        whole, phases = estimate_documents(estimates)
         streams.say_json(
             PredictionDocument(
                 tier=options.tier,
                 engine=start.engine,
                 weight_bytes=start.weight_bytes,
-                total=total_document(estimates),
-                phases=phases(estimates),
+                total=whole,
+                phases=phases,
                 evidence=evidence,
             )
         )

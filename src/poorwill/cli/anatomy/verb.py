@@ -7,32 +7,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from poorwill.cli.anatomy.documents import (
-    AnatomyDocument,
-    ModelAnatomyDocument,
-    WakesDocument,
-    advice_document,
-    expected_document,
-    start_document,
-    storage_document,
-    wake_document,
-)
+import msgspec
+
 from poorwill.cli.anatomy.predict import PREDICTION, PredictOptions, say_prediction
-from poorwill.cli.anatomy.waterfall import (
-    advice_lines,
-    how_measured,
-    side_by_side,
-    wake_list,
-    waterfall,
-)
+from poorwill.cli.anatomy.storage import how_measured
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
-from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.values import positive
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.coldstart.advice import Advice, StartSetup, advise
 from poorwill.coldstart.prediction import Estimate, Learned, total
+from poorwill.coldstart.report.documents import (
+    AdviceDocument,
+    AnatomyDocument,
+    ExpectedDocument,
+    ModelAnatomyDocument,
+    StorageDocument,
+    WakesDocument,
+    estimate_documents,
+    start_document,
+    wake_documents,
+)
+from poorwill.coldstart.report.waterfall import advice_lines, side_by_side, wake_list, waterfall
 from poorwill.coldstart.starts import FinishedWake, StartSummary, compare
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.host import known_host, storage_speed
@@ -67,15 +65,13 @@ class AnatomyOptions:
     """What `poorwill anatomy` is told."""
 
     what: Annotated[
-        str | None,
-        Option("default: every model", argument=True, metavar="MODEL|WAKE", offers=Offer.MODELS),
+        str | None, Option("default: every model", argument=True, metavar="MODEL|WAKE", values=Values.MODELS)
     ] = None
     fleet: FleetOption = DEFAULT_FILE
     json: JsonOption = False
     last: Annotated[int, Option("compare so many wakes (default: 50)", metavar="N", read=positive)] = 50
     trace: Annotated[
-        str | None,
-        Option("write the wakes for Chrome's trace viewer", metavar="FILE", offers=Offer.FILES),
+        str | None, Option("write the wakes for Chrome's trace viewer", metavar="FILE", values=Values.FILES)
     ] = None
     send: Annotated[bool, Option("send the wakes to $OTEL_EXPORTER_OTLP_ENDPOINT")] = False
     measure: Annotated[bool, Option("measure the storage's bandwidth anew")] = False
@@ -180,10 +176,7 @@ def _report(
 
 
 def _predicted(
-    model: ModelSettings,
-    fleet: FleetSettings,
-    wakes: Sequence[FinishedWake],
-    env: Mapping[str, str],
+    model: ModelSettings, fleet: FleetSettings, wakes: Sequence[FinishedWake], env: Mapping[str, str]
 ) -> dict[Tier, Sequence[Estimate]]:
     """Return what each tier of the model's ladder should take, from its files and what the fleet measured."""
     host = known_host(fleet, wakes, env=env).factor(model.engine.kind)
@@ -192,13 +185,10 @@ def _predicted(
 
 
 def _say_wakes(
-    options: AnatomyOptions,
-    streams: Streams,
-    wakes: Sequence[FinishedWake],
-    speed: StorageSpeed | None,
+    options: AnatomyOptions, streams: Streams, wakes: Sequence[FinishedWake], speed: StorageSpeed | None
 ) -> None:
     if options.json:
-        streams.say_json(WakesDocument(wakes=tuple(map(wake_document, wakes))))
+        streams.say_json(WakesDocument(wakes=wake_documents(wakes)))
         return
     for wake in wakes:
         streams.say(*waterfall(wake, speed.bytes_s if speed else None, width=streams.width))
@@ -244,21 +234,23 @@ def _next(report: _Report, tier: Tier) -> str:
 
 
 def _document(reports: Sequence[_Report], speed: StorageSpeed | None) -> AnatomyDocument:
-    bandwidth = speed.bytes_s if speed else None
     return AnatomyDocument(
-        storage=storage_document(speed),
-        models={
-            report.model: ModelAnatomyDocument(
-                wakes=tuple(map(wake_document, report.wakes)),
-                starts=tuple(start_document(start, bandwidth) for start in report.starts),
-                expected={
-                    tier: expected_document(estimates, measured=tier in report.measured)
-                    for tier, estimates in report.expected.items()
-                },
-                advice=tuple(map(advice_document, report.advice)),
-            )
-            for report in reports
-        },
+        storage=msgspec.convert(speed, StorageDocument | None, from_attributes=True),
+        models={report.model: _model_document(report, speed) for report in reports},
+    )
+
+
+def _model_document(report: _Report, speed: StorageSpeed | None) -> ModelAnatomyDocument:
+    expected = {}
+    for tier, estimates in report.expected.items():
+        whole, phases = estimate_documents(estimates)
+        expected[tier] = ExpectedDocument(total=whole, phases=phases, measured=tier in report.measured)
+    bandwidth = speed.bytes_s if speed else None
+    return ModelAnatomyDocument(
+        wakes=wake_documents(report.wakes),
+        starts=tuple(start_document(start, bandwidth) for start in report.starts),
+        expected=expected,
+        advice=msgspec.convert(report.advice, tuple[AdviceDocument, ...], from_attributes=True),
     )
 
 

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -30,7 +31,7 @@ class Wake:
     why: str
     took_us: int
     ok: bool
-    phases: tuple[tuple[str, int], ...]
+    phases: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,24 +117,24 @@ class DemoWakeDocument(Struct, frozen=True, kw_only=True):
     from_tier: Tier
     why: str
     ok: bool
-    took_s: float
-    phases_s: Mapping[str, float]
+    took_us: int
+    phases: Mapping[str, int] = msgspec.field(name="phases_us")
 
 
 class DemoCostDocument(Struct, frozen=True, kw_only=True):
     """Time with one cause and what it cost."""
 
-    time_s: float
-    cost_nusd: int
+    us: int = msgspec.field(name="time_us")
+    nusd: int = msgspec.field(name="cost_nusd")
 
 
 class AlternativeDocument(Struct, frozen=True, kw_only=True):
     """The same requests served in another way."""
 
     name: str
-    active_s: float
-    cost_nusd: int
-    longest_wait_s: float
+    active_us: int
+    nusd: int = msgspec.field(name="cost_nusd")
+    longest_wait_us: int
 
 
 class DemoDocument(Struct, frozen=True, kw_only=True):
@@ -141,51 +142,26 @@ class DemoDocument(Struct, frozen=True, kw_only=True):
 
     requests: int
     failed: int
-    span_s: float
+    span_us: int
     wakes: tuple[DemoWakeDocument, ...]
-    held_s: tuple[float, ...]
-    duty_cycle: float | None
-    cost_nusd: int
-    by_cause: Mapping[str, DemoCostDocument]
+    held_us: tuple[int, ...]
     alternatives: tuple[AlternativeDocument, ...]
-    first_token_s: tuple[float, ...]
-    fallbacks: tuple[str, ...]
+    duty_cycle: float | None = None
+    cost_nusd: int = 0
+    by_cause: Mapping[str, DemoCostDocument] = msgspec.field(default_factory=dict)
+    first_token_us: tuple[int, ...] = ()
+    fallbacks: tuple[str, ...] = ()
 
 
 def report_document(facts: Facts, answers: Sequence[Answer], fallbacks: Sequence[Fallback]) -> DemoDocument:
     """Return the report for JSON."""
-    figures = facts.bill.figures[0]
-    return DemoDocument(
-        requests=facts.requests,
-        failed=facts.failed,
-        span_s=facts.span_us / SECOND_US,
-        wakes=tuple(
-            DemoWakeDocument(
-                from_tier=wake.from_tier,
-                why=wake.why,
-                ok=wake.ok,
-                took_s=wake.took_us / SECOND_US,
-                phases_s={phase: us / SECOND_US for phase, us in wake.phases},
-            )
-            for wake in facts.wakes
-        ),
-        held_s=tuple(us / SECOND_US for us in facts.held_us),
-        duty_cycle=figures.duty_cycle,
-        cost_nusd=figures.nusd,
-        by_cause={
-            line.names[0]: DemoCostDocument(time_s=line.us / SECOND_US, cost_nusd=line.nusd)
-            for line in facts.bill.lines
-        },
-        alternatives=tuple(
-            AlternativeDocument(
-                name=other.name,
-                active_s=other.active_us / SECOND_US,
-                cost_nusd=other.nusd,
-                longest_wait_s=other.longest_wait_us / SECOND_US,
-            )
-            for other in facts.alternatives
-        ),
-        first_token_s=tuple(answer.first_token_s for answer in answers),
+    by_cause = {line.names[0]: line for line in facts.bill.lines}
+    return msgspec.structs.replace(
+        msgspec.convert(facts, DemoDocument, from_attributes=True),
+        duty_cycle=facts.bill.figures[0].duty_cycle,
+        cost_nusd=facts.bill.figures[0].nusd,
+        by_cause=msgspec.convert(by_cause, Mapping[str, DemoCostDocument], from_attributes=True),
+        first_token_us=tuple(round(answer.first_token_s * SECOND_US) for answer in answers),
         fallbacks=tuple(map(str, fallbacks)),
     )
 
@@ -203,13 +179,7 @@ def _wakes(db: sqlite3.Connection, since_us: int) -> tuple[Wake, ...]:
         ):
             phases[phase] = phases.get(phase, 0) + ended - began
         wakes.append(
-            Wake(
-                from_tier=Tier(tier),
-                why=why,
-                took_us=ended_us - began_us,
-                ok=bool(ok),
-                phases=tuple(phases.items()),
-            )
+            Wake(from_tier=Tier(tier), why=why, took_us=ended_us - began_us, ok=bool(ok), phases=phases)
         )
     return tuple(wakes)
 
@@ -227,10 +197,7 @@ def _alternatives(
         return ()
     rate = settings.rates[0]
     cold = TierTimes(
-        tier=Tier.COLD,
-        wake_us=(starts[0],),
-        park_us=0,
-        parked_nusd_h=rate.parked_nusd_h.get(Tier.COLD, 0),
+        tier=Tier.COLD, wake_us=(starts[0],), park_us=0, parked_nusd_h=rate.parked_nusd_h.get(Tier.COLD, 0)
     )
     scenario = Scenario(span_us=last_us - since_us, active_nusd_h=rate.active_nusd_h, tiers=(cold,))
     arrivals = np.array([row[0] - since_us for row in rows], np.int64)
@@ -261,7 +228,7 @@ def _alternatives(
 
 
 def _wake_row(number: int, wake: Wake) -> tuple[str, ...]:
-    phases = ", ".join(f"{name} {duration(us)}" for name, us in wake.phases if us >= 500)
+    phases = ", ".join(f"{name} {duration(us)}" for name, us in wake.phases.items() if us >= 500)
     how = "" if wake.ok else "FAILED  "
     return (str(number), f"{how}from {wake.from_tier}", duration(wake.took_us), phases)
 

@@ -17,7 +17,7 @@ from poorwill.cli.demo.replay import TRACE_S, Answer, bundled_slice, replay
 from poorwill.cli.demo.report import facts_of, report, report_document
 from poorwill.cli.parsing.exit_status import FINDING
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, JsonOption
-from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.values import from_to
 from poorwill.cli.parsing.verb import new_verb
@@ -89,7 +89,7 @@ class DemoOptions:
 
     directory: Annotated[
         str,
-        Option("the fleet directory to leave (default: poorwill-demo)", flag="--dir", offers=Offer.FILES),
+        Option("the fleet directory to leave (default: poorwill-demo)", flag="--dir", values=Values.FILES),
     ] = "poorwill-demo"
     size: Annotated[Literal["5m", "100m"], Option("parameters of the model (default: 5m)")] = "5m"
     engine: Annotated[

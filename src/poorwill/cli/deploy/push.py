@@ -93,12 +93,7 @@ async def carry_out_push(push: Push, streams: Streams) -> Mapping[str, object]:
 
 
 async def _step(
-    command: Sequence[str],
-    streams: Streams,
-    *,
-    limit_s: float | None,
-    hint: str,
-    progress: bool = False,
+    command: Sequence[str], streams: Streams, *, limit_s: float | None, hint: str, progress: bool = False
 ) -> None:
     streams.tell(shown(command))
     status, said = await _run(command, streams, limit_s=limit_s, progress=progress)

@@ -27,7 +27,7 @@ class Manager(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
+class UnitFile:
     """What the unit is to run, and where. Paths are absolute, or begin with a specifier of systemd's."""
 
     manager: Manager
@@ -46,9 +46,11 @@ class Unit:
         return self.manager is Manager.SYSTEM and self.run_as in ("", "root")
 
 
-def unit_for(settings: FleetSettings, *, manager: Manager, binary: str, fleet: str, run_as: str = "") -> Unit:
+def unit_for(
+    settings: FleetSettings, *, manager: Manager, binary: str, fleet: str, run_as: str = ""
+) -> UnitFile:
     """Return the unit for a fleet as it is configured."""
-    return Unit(
+    return UnitFile(
         manager=manager,
         binary=binary,
         fleet=fleet,
@@ -59,7 +61,7 @@ def unit_for(settings: FleetSettings, *, manager: Manager, binary: str, fleet: s
     )
 
 
-def unit_text(unit: Unit) -> str:
+def unit_text(unit: UnitFile) -> str:
     """Return the unit file."""
     return "\n".join(
         [
@@ -79,7 +81,7 @@ def unit_text(unit: Unit) -> str:
     )
 
 
-def _head(unit: Unit) -> Iterator[str]:
+def _head(unit: UnitFile) -> Iterator[str]:
     yield "# Made by `poorwill deploy unit` from exit_s and the ladders: make it anew when they change."
     yield "[Unit]"
     yield "Description=poorwill: language models that sleep when nobody uses them"
@@ -91,7 +93,7 @@ def _head(unit: Unit) -> Iterator[str]:
     yield f"RequiresMountsFor={unit.directory}"
 
 
-def _start(unit: Unit) -> Iterator[str]:
+def _start(unit: UnitFile) -> Iterator[str]:
     yield "# Started once the program is executed. That it serves is what /healthz says, not systemd."
     yield "Type=exec"
     yield f"ExecStart={unit.binary} serve {unit.fleet}"
@@ -109,7 +111,7 @@ def _start(unit: Unit) -> Iterator[str]:
     yield "RestartPreventExitStatus=2"
 
 
-def _stop(unit: Unit) -> Iterator[str]:
+def _stop(unit: UnitFile) -> Iterator[str]:
     yield '# Only poorwill is told to stop. What becomes of the engines is on_exit\'s business: with "leave"'
     yield "# they run on through an upgrade, and the next poorwill adopts them."
     yield "KillMode=process"
@@ -128,7 +130,7 @@ def _limits() -> Iterator[str]:
     yield "UMask=0077"
 
 
-def _rights(unit: Unit) -> Iterator[str]:
+def _rights(unit: UnitFile) -> Iterator[str]:
     if unit.manager is Manager.USER and unit.freezes:
         yield "# No NoNewPrivileges: the tier `frozen` needs the capabilities on the criu binary to count:"
         yield "#   sudo setcap cap_checkpoint_restore,cap_setpcap+eip ~/.local/share/poorwill/criu/criu"
@@ -150,7 +152,7 @@ def _rights(unit: Unit) -> Iterator[str]:
     yield "NoNewPrivileges=yes"
 
 
-def _walls(unit: Unit) -> Iterator[str]:
+def _walls(unit: UnitFile) -> Iterator[str]:
     if unit.freezes:
         yield "# No ProtectSystem, PrivateTmp, ProtectHome and their like: each gives every start of the"
         yield "# unit a mount namespace of its own, and CRIU does not restore an engine that was adopted"

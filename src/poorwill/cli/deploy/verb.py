@@ -12,7 +12,7 @@ from msgspec import Struct
 from poorwill.cli.deploy.push import Push, carry_out_push, odd_word, shown
 from poorwill.cli.deploy.unit import Manager, unit_for, unit_text
 from poorwill.cli.parsing.fleet import JsonOption
-from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.values import time_us
@@ -58,7 +58,7 @@ class UnitOptions(ManagedOptions):
     """What `poorwill deploy unit` is told."""
 
     fleet: Annotated[
-        str, Option(f"the fleet to serve (default: {FLEET})", metavar="FILE", offers=Offer.FILES)
+        str, Option(f"the fleet to serve (default: {FLEET})", metavar="FILE", values=Values.FILES)
     ] = FLEET
     run_as: Annotated[str, Option("a user to run as instead of root", metavar="NAME")] = ""
 
@@ -73,11 +73,11 @@ class PushOptions(ManagedOptions):
         Option(
             "a copy of the server's fleet.toml, if its admin address or exit_s is not the default",
             metavar="FILE",
-            offers=Offer.FILES,
+            values=Values.FILES,
         ),
     ] = None
     file: Annotated[
-        str, Option(f"what to copy (default: {BUILT}, made by ./dev build)", offers=Offer.FILES)
+        str, Option(f"what to copy (default: {BUILT}, made by ./dev build)", values=Values.FILES)
     ] = BUILT
     unit: Annotated[str, Option("the unit (default: poorwill)")] = "poorwill"
     within_us: Annotated[
@@ -147,13 +147,7 @@ def _unit(options: UnitOptions, streams: Streams) -> str:
         )
     binary = options.binary or INSTALLED[options.manager]
     settings = read_fleet(fleet, streams.env)
-    unit = unit_for(
-        settings,
-        manager=options.manager,
-        binary=binary,
-        fleet=fleet,
-        run_as=options.run_as,
-    )
+    unit = unit_for(settings, manager=options.manager, binary=binary, fleet=fleet, run_as=options.run_as)
     _refuse_odd(binary=binary, fleet=unit.fleet, run_as=unit.run_as, directory=unit.directory)
     return unit_text(unit)
 

@@ -26,10 +26,7 @@ class ServeOptions:
         None
     )
     admin_port: Annotated[int | None, Option("the admin listener's port; 0 likewise")] = None
-    log_level: Annotated[
-        Literal["info", "warning", "error"],
-        Option("what to log (default: info)"),
-    ] = "info"
+    log_level: Annotated[Literal["info", "warning", "error"], Option("what to log (default: info)")] = "info"
 
 
 def _overridden(settings: FleetSettings, options: ServeOptions) -> FleetSettings:

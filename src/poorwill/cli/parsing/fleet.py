@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from poorwill.cli.parsing.options import Offer, Option
-from poorwill.core.paths import absolute_path
+from poorwill.cli.parsing.options import Option, Values
+from poorwill.core.settings.paths import absolute_path
 
 DEFAULT_FILE = "fleet.toml"
 
 _FLEET = "the fleet's directory, or its fleet.toml (default: ./fleet.toml)"
-FleetOption = Annotated[str, Option(_FLEET, metavar="FLEET", offers=Offer.FILES)]
-FleetArgument = Annotated[str, Option(_FLEET, metavar="FLEET", either=True, offers=Offer.FILES)]
+FleetOption = Annotated[str, Option(_FLEET, metavar="FLEET", values=Values.FILES)]
+FleetArgument = Annotated[str, Option(_FLEET, metavar="FLEET", either=True, values=Values.FILES)]
 """For verbs that are about nothing else: with or without `--fleet`."""
 JsonOption = Annotated[bool, Option("print one JSON document")]
 ModelArgument = Annotated[
-    str, Option("as clients name it", argument=True, metavar="MODEL", offers=Offer.MODELS)
+    str, Option("as clients name it", argument=True, metavar="MODEL", values=Values.MODELS)
 ]
 
 

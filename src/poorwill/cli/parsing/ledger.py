@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, FleetOption, fleet_path
-from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.compose.paths import ledger_path
 from poorwill.core.errors import ErrorCode, RequestFault
@@ -21,7 +21,7 @@ class LedgerOptions:
 
     fleet: FleetOption = DEFAULT_FILE
     ledger: Annotated[
-        str | None, Option("a ledger file, without its fleet", metavar="FILE", offers=Offer.FILES)
+        str | None, Option("a ledger file, without its fleet", metavar="FILE", values=Values.FILES)
     ] = None
 
     def settings(self, env: Mapping[str, str]) -> FleetSettings | None:
@@ -51,7 +51,7 @@ class PeriodOptions:
     """A period of the ledger."""
 
     period: Annotated[
-        str | None, Option("2026-11, 2026-11-24 or FROM..TO", metavar="P", offers=Offer.PERIODS)
+        str | None, Option("2026-11, 2026-11-24 or FROM..TO", metavar="P", values=Values.PERIODS)
     ] = None
     begin: Annotated[str | None, Option("from this instant on", flag="--from", metavar="TIME")] = None
     end: Annotated[str | None, Option("up to this instant", flag="--to", metavar="TIME")] = None

@@ -22,7 +22,7 @@ from poorwill.core.errors import ErrorCode, RequestFault
 T = TypeVar("T")
 
 
-class Offer(StrEnum):
+class Values(StrEnum):
     """What a shell offers to complete a value with."""
 
     NOTHING = "nothing"
@@ -51,7 +51,7 @@ class Option:
     nargs: int | str | None = None
     repeats: bool = False
     """It may be given several times; the field is a tuple."""
-    offers: Offer = Offer.NOTHING
+    values: Values = Values.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,7 @@ def declared(options: type[object], *, within: str = "", group: Group | None = N
         required = field.default is MISSING and field.default_factory is MISSING
         kind, words = _kind(annotation)
         yield Declared(
-            name=name,
-            option=spec,
-            kind=kind,
-            choices=spec.choices or words,
-            required=required,
-            group=group,
+            name=name, option=spec, kind=kind, choices=spec.choices or words, required=required, group=group
         )
 
 

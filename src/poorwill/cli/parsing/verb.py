@@ -33,11 +33,7 @@ class Verb:
 
 
 def new_verb(
-    options: type[T],
-    do: Callable[[T, Streams], Awaitable[int]],
-    *,
-    epilog: str = "",
-    usage: str = "",
+    options: type[T], do: Callable[[T, Streams], Awaitable[int]], *, epilog: str = "", usage: str = ""
 ) -> Verb:
     """Return a verb that parses its words into `options` and does something with them.
 

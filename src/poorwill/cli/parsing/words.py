@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, fleet_directory, fleet_path
-from poorwill.cli.parsing.options import Declared, Offer, declared
+from poorwill.cli.parsing.options import Declared, Values, declared
 from poorwill.cli.parsing.verb import Verb
 from poorwill.cli.parsing.verbs import VERBS, load_verb
 
@@ -65,13 +65,13 @@ def _fleet(before: Sequence[str]) -> str:
 def _values(one: Declared, fleet: str, env: Mapping[str, str]) -> list[Offered]:
     if one.choices:
         return [(word, "") for word in one.choices]
-    if one.option.offers is Offer.FILES:
+    if one.option.values is Values.FILES:
         return [(FILES, "")]
-    if one.option.offers is Offer.MODELS:
+    if one.option.values is Values.MODELS:
         return [(name, "") for name in _models(fleet)]
-    if one.option.offers is Offer.NOTHING:
+    if one.option.values is Values.NOTHING:
         return []
-    return [(word, "") for word in _in_ledger(one.option.offers, fleet, env)]
+    return [(word, "") for word in _in_ledger(one.option.values, fleet, env)]
 
 
 def _models(fleet: str) -> Sequence[str]:
@@ -82,7 +82,7 @@ def _models(fleet: str) -> Sequence[str]:
         return []
 
 
-def _in_ledger(offer: Offer, fleet: str, env: Mapping[str, str]) -> Sequence[str]:
+def _in_ledger(offer: Values, fleet: str, env: Mapping[str, str]) -> Sequence[str]:
     """Return the names of keys, or the last months, in a fleet's ledger; nothing if it has none."""
     from poorwill.core.errors import PoorwillError  # the ledger is slow to import
     from poorwill.core.format import DAY_US
@@ -93,7 +93,7 @@ def _in_ledger(offer: Offer, fleet: str, env: Mapping[str, str]) -> Sequence[str
     directory = fleet_directory(fleet, env) or Path()
     try:
         with reading(str(directory / LEDGER_FILE)) as db:
-            if offer is Offer.KEYS:
+            if offer is Values.KEYS:
                 return [key.name for key in list_keys(db)]
             days = db.execute("SELECT DISTINCT began_us / ? FROM spans ORDER BY 1 DESC", (DAY_US,))
             return list(dict.fromkeys(month_name(day) for (day,) in days))[:MONTHS]

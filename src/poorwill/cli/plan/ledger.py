@@ -5,9 +5,10 @@ import sqlite3
 from collections.abc import Iterator
 
 from poorwill.cli.parsing.streams import Streams
-from poorwill.cli.plan.fleet import FleetKnown, known_tiers, measured
+from poorwill.cli.plan.fleet import known_tiers
 from poorwill.cli.plan.options import PlanOptions
 from poorwill.cli.plan.planner_options import job_options
+from poorwill.compose.planning import FleetKnown, measured
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.format import duration
 from poorwill.core.words import ModelName

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.ledger import LedgerOptions, PeriodOptions
-from poorwill.cli.parsing.options import Group, Offer, Option
+from poorwill.cli.parsing.options import Group, Option, Values
 from poorwill.cli.parsing.prediction_options import PredictionOptions
 from poorwill.cli.parsing.values import (
     date_us,
@@ -64,7 +64,7 @@ class SourceOptions:
 
     trace: Annotated[
         str | None,
-        Option("requests: CSV, JSON, JSON lines or a server's log", metavar="FILE", offers=Offer.FILES),
+        Option("requests: CSV, JSON, JSON lines or a server's log", metavar="FILE", values=Values.FILES),
     ] = None
     columns: Annotated[
         str | None,
@@ -86,17 +86,14 @@ class SourceOptions:
         Option(
             "only this model's requests; of --fleet: whose wakes and rates",
             metavar="NAME",
-            offers=Offer.MODELS,
+            values=Values.MODELS,
         ),
     ] = None
     one_replica: Annotated[bool, Option("serve all models of the trace by one replica")] = False
     span_us: Annotated[
         int | None,
         Option(
-            "length of the account (default: to the end)",
-            flag="--span-s",
-            metavar="S",
-            read=some_time_us,
+            "length of the account (default: to the end)", flag="--span-s", metavar="S", read=some_time_us
         ),
     ] = None
     origin_us: Annotated[
@@ -115,8 +112,7 @@ class CostFlags:
         Option("an hour of a ready replica", flag="--active-usd-h", metavar="USD", read=dollars_nusd),
     ] = None
     parked_nusd_h: Annotated[
-        int,
-        Option("an hour of a parked one", flag="--parked-usd-h", metavar="USD", read=dollars_nusd),
+        int, Option("an hour of a parked one", flag="--parked-usd-h", metavar="USD", read=dollars_nusd)
     ] = 0
     wake_us: Annotated[
         tuple[tuple[int, ...], ...],
@@ -151,8 +147,7 @@ class CostFlags:
         ),
     ] = ()
     wait_nusd_s: Annotated[
-        int,
-        Option("what a held second is worth", flag="--wait-usd-s", metavar="USD", read=dollars_nusd),
+        int, Option("what a held second is worth", flag="--wait-usd-s", metavar="USD", read=dollars_nusd)
     ] = 0
 
 
@@ -184,9 +179,7 @@ class ServiceOptions:
     floor: Annotated[
         tuple[str, ...],
         Option(
-            "keep ready: always, or such as 'mon-fri 09:00-18:00 Europe/Berlin'",
-            metavar="WHEN",
-            repeats=True,
+            "keep ready: always, or such as 'mon-fri 09:00-18:00 Europe/Berlin'", metavar="WHEN", repeats=True
         ),
     ] = ()
 
@@ -197,8 +190,7 @@ class AlternativeOptions:
 
     hosted: Annotated[str | None, Option("the hosted API to compare with", metavar="PROVIDER/MODEL")] = None
     prices: Annotated[
-        str | None,
-        Option("your own price table for --hosted", metavar="FILE", offers=Offer.FILES),
+        str | None, Option("your own price table for --hosted", metavar="FILE", values=Values.FILES)
     ] = None
     prompt_tokens: Annotated[int, Option("if the trace has none", metavar="N", read=natural)] = 1500
     output_tokens: Annotated[int, Option("if the trace has none", metavar="N", read=natural)] = 300
@@ -209,7 +201,7 @@ class AlternativeOptions:
         float | None, Option("what one box can serve", metavar="R", read=more_than_zero)
     ] = None
     plot: Annotated[
-        str | None, Option("draw into a .png, .svg or .html", metavar="FILE", offers=Offer.FILES)
+        str | None, Option("draw into a .png, .svg or .html", metavar="FILE", values=Values.FILES)
     ] = None
 
 
@@ -226,9 +218,7 @@ class PoolFlags:
     tenant_gb: Annotated[
         tuple[float, ...],
         Option(
-            "sizes of the tenants' models, in turn (default: 16,24,40)",
-            metavar="GB[,GB...]",
-            read=_sizes,
+            "sizes of the tenants' models, in turn (default: 16,24,40)", metavar="GB[,GB...]", read=_sizes
         ),
     ] = (16.0, 24.0, 40.0)
 

@@ -5,39 +5,31 @@ is named with the reason and what would mend it. `--sweep` compares what exists 
 """
 
 import asyncio
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from msgspec import Struct
 
-from poorwill.cli.anatomy.documents import StorageDocument, storage_document
-from poorwill.cli.anatomy.waterfall import how_measured
+from poorwill.cli.anatomy.storage import how_measured
 from poorwill.cli.parsing.exit_status import FINDING
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, JsonOption, fleet_path
 from poorwill.cli.parsing.options import Option
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
+from poorwill.coldstart.report.documents import StorageDocument
 from poorwill.compose.clock import SystemClock
 from poorwill.core.format import size
-from poorwill.core.launch import Parked, Running
-from poorwill.core.ports.driver import Found
 from poorwill.core.settings import FleetSettings
-from poorwill.core.sweep import Owned, Sweep, compare
+from poorwill.core.sweep import Owned, Sweep
 from poorwill.core.words import Tier
 from poorwill.engines.measured.storage_speed import StorageSpeed
-from poorwill.hosts.processes.process import EngineProcesses, subreaper
-from poorwill.ledger.history.recovery import recovered
-from poorwill.ledger.schema import reading
 from poorwill.telemetry.log import StreamLog
-from poorwill.tiers.frozen.criu import find_criu, private_prefix
+from poorwill.tiers.frozen.criu import private_prefix
 from poorwill.tiers.frozen.criu_install import install_criu
-from poorwill.tiers.frozen.proof import prove_frozen
-from poorwill.tiers.proof import Proof, prove_cold
-from poorwill.tiers.snapshots.store import SnapshotStore, store_root
+from poorwill.tiers.proof import Proof
 
 _BETTER = (Tier.FROZEN, Tier.SUSPENDED, Tier.HIBERNATED)
 
@@ -61,10 +53,11 @@ class DoctorOptions:
 
 
 class ProofDocument(Struct, frozen=True, kw_only=True):
-    """Whether a tier works here; null: it was not tried."""
+    """Whether a tier was tried, and works here."""
 
     tier: Tier
-    works: bool | None
+    tried: bool
+    works: bool
     why: str
     mend: str
     caution: str
@@ -107,12 +100,16 @@ async def _run(options: DoctorOptions, streams: Streams) -> int:
     if options.install_criu:
         criu = await install_criu(private_prefix(streams.env), env=streams.env, tell=streams.tell)
         streams.tell(f"criu {criu.version} is in {criu.binary}")
+    from poorwill.compose.trial import prove_tiers  # loads every engine
+
     fleet = _fleet(options, streams)
-    proofs = await _prove(fleet, streams)
+    log = StreamLog(stream=streams.stderr, level="error")
+    proofs = await prove_tiers(fleet, env=streams.env, log=log)
     speed = await asyncio.to_thread(_measured_anew, fleet, streams) if fleet else None
     if options.json:
-        tiers = tuple(map(_proof_document, proofs))
-        streams.say_json(DoctorDocument(tiers=tiers, storage=storage_document(speed)))
+        tiers = msgspec.convert(proofs, tuple[ProofDocument, ...], from_attributes=True)
+        storage = msgspec.convert(speed, StorageDocument | None, from_attributes=True)
+        streams.say_json(DoctorDocument(tiers=tiers, storage=storage))
     else:
         for proof in proofs:
             _print_proof(proof, streams)
@@ -123,29 +120,6 @@ async def _run(options: DoctorOptions, streams: Streams) -> int:
     rented = [proof for proof in proofs if proof.tier is Tier.HIBERNATED and proof.tried]
     fine = any(proof.works for proof in better) and all(proof.works for proof in rented)
     return 0 if fine else FINDING
-
-
-async def _prove(settings: FleetSettings | None, streams: Streams) -> list[Proof]:
-    from poorwill.compose.trial import prove_hibernated, prove_suspended  # loads every engine
-
-    clock = SystemClock.started()
-    log = StreamLog(stream=streams.stderr, level="error")
-    criu = await find_criu(streams.env)
-    with subreaper(), tempfile.TemporaryDirectory(prefix="poorwill-doctor-") as scratch:
-        directory = Path(scratch)
-        return [
-            await prove_cold(directory=directory, clock=clock, log=log),
-            await prove_frozen(criu=criu, directory=directory, clock=clock, log=log, fresh=True),
-            await prove_suspended(settings, directory=directory, env=streams.env, clock=clock, log=log),
-            *await prove_hibernated(settings, env=streams.env),
-            Proof(
-                tier=Tier.ASLEEP,
-                works=False,
-                tried=False,
-                why="it is the engine's own sleep (vLLM, SGLang, Ollama, llama.cpp) and needs one running",
-                mend="name `asleep` in a model's ladder; the first park proves it or falls back",
-            ),
-        ]
 
 
 def _measured_anew(fleet: FleetSettings, streams: Streams) -> StorageSpeed | None:
@@ -167,16 +141,6 @@ def _fleet(options: DoctorOptions, streams: Streams) -> FleetSettings | None:
     return read_fleet(options.fleet, streams.env) if known else None
 
 
-def _proof_document(proof: Proof) -> ProofDocument:
-    return ProofDocument(
-        tier=proof.tier,
-        works=proof.works if proof.tried else None,
-        why=proof.why,
-        mend=proof.mend,
-        caution=proof.caution,
-    )
-
-
 def _print_proof(proof: Proof, streams: Streams) -> None:
     verdict = "works" if proof.works else "fails" if proof.tried else "not tried"
     streams.say(f"{proof.tier:<10} {verdict:<10} {proof.why}")
@@ -188,56 +152,21 @@ def _print_proof(proof: Proof, streams: Streams) -> None:
 
 
 async def _sweep(options: DoctorOptions, streams: Streams) -> int:
-    from poorwill.compose.paths import ledger_path
+    from poorwill.compose.sweep import sweep_fleet  # loads every driver
 
     settings = read_fleet(options.fleet, streams.env)
-    found = await _inventory(settings, streams)
-    with reading(ledger_path(settings)) as db:
-        known = recovered(db).replicas
-    owned = [
-        Owned(
-            replica=replica.replica,
-            running=Running.from_json(placed.running_json) if placed.running_json else None,
-            parked=Parked.from_json(placed.parked_json) if placed.parked_json else None,
-        )
-        for replica in known
-        if (placed := replica.placed) is not None
-    ]
-    sweep = compare(found, owned)
+    log = StreamLog(stream=streams.stderr, level="warning")
+    sweep, count = await sweep_fleet(settings, env=streams.env, log=log)
     if options.json:
         streams.say_json(_sweep_document(sweep))
     else:
-        _print_sweep(sweep, len(found), streams)
+        _print_sweep(sweep, count, streams)
     return FINDING if sweep.orphans or sweep.missing else 0
-
-
-async def _inventory(settings: FleetSettings, streams: Streams) -> Sequence[Found]:
-    """Return what exists of the fleet. Reads only: a poorwill may be serving it at this moment."""
-    from poorwill.compose.rented import rented_machines
-
-    directory = Path(settings.directory)
-    log, clock = StreamLog(stream=streams.stderr, level="warning"), SystemClock.started()
-    processes = EngineProcesses(fleet=str(directory), clock=clock, log=log)
-    found = list(processes.found())
-    for tier in (Tier.FROZEN, Tier.SUSPENDED):
-        found += SnapshotStore(root=store_root(directory, tier), tier=tier).found()
-    for driver in rented_machines(settings, env=streams.env, clock=clock, log=log).drivers.values():
-        found += await driver.inventory()
-    return found
 
 
 def _sweep_document(sweep: Sweep) -> SweepDocument:
     return SweepDocument(
-        orphans=tuple(
-            OrphanDocument(
-                replica=found.replica,
-                generation=found.generation,
-                tier=found.tier,
-                what=found.what,
-                image_bytes=found.image_bytes,
-            )
-            for found in sweep.orphans
-        ),
+        orphans=msgspec.convert(sweep.orphans, tuple[OrphanDocument, ...], from_attributes=True),
         missing=tuple(MissingDocument(replica=owned.replica, was=_was(owned)) for owned in sweep.missing),
     )
 

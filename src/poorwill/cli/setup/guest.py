@@ -4,38 +4,31 @@
 """
 
 import asyncio
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from msgspec import Struct
 
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
-from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import model_of, read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.values import natural, positive
 from poorwill.cli.parsing.verb import new_verb, verb_family
-from poorwill.compose.clock import SystemClock
-from poorwill.compose.virtual_machines import current_guest, guest_home, guest_plan
-from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.compose.virtual_machines import current_guest, guest_home, guest_plan, make_golden_guest
+from poorwill.core.errors import OperatorFault
 from poorwill.core.format import size
-from poorwill.core.ports.driver import DriverError
-from poorwill.core.settings import FleetSettings, ModelSettings
-from poorwill.core.words import ReplicaId, Tier
-from poorwill.engines.kinds import make_engine
+from poorwill.core.words import Tier
 from poorwill.hosts.guests.build import GuestPlan, build_guest
 from poorwill.hosts.guests.directory import Guest, open_guest
 from poorwill.hosts.guests.kernel import fetch_busybox, fetch_kernel
-from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.telemetry.log import StreamLog
-from poorwill.tiers.suspended.cold import QemuColdDriver
-from poorwill.tiers.suspended.golden import DIRECTORY, make_golden
+from poorwill.tiers.suspended.golden import DIRECTORY
 from poorwill.tiers.suspended.qemu.kvm import prove_kvm
 from poorwill.tiers.suspended.qemu.program import find_hypervisor
-from poorwill.tiers.suspended.qemu.runs import QemuRuns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +49,7 @@ class GuestBuildOptions(GuestListOptions):
             "as in fleet.toml (default: the fleet's only model)",
             argument=True,
             metavar="MODEL",
-            offers=Offer.MODELS,
+            values=Values.MODELS,
         ),
     ] = None
     memory_mib: Annotated[
@@ -77,7 +70,7 @@ class GuestDocument(Struct, frozen=True, kw_only=True):
     memory_mib: int
     cpus: int
     digest: str
-    golden: bool
+    golden: bool = False
     facts: Mapping[str, str]
     stale: str = ""
 
@@ -95,7 +88,8 @@ async def _build_guest(options: GuestBuildOptions, streams: Streams) -> int:
     plan = guest_plan(settings, model, memory_mib=options.memory_mib, cpus=options.cpus)
     guest = await asyncio.to_thread(_build, plan, streams, replacing=options.replace)
     if options.golden:
-        await _golden(settings, model, guest, streams)
+        log = StreamLog(stream=streams.stderr, level="warning")
+        await make_golden_guest(settings, model, guest, env=streams.env, log=log, tell=streams.tell)
     if options.json:
         streams.say_json(_document(guest))
         return 0
@@ -111,33 +105,6 @@ def _build(plan: GuestPlan, streams: Streams, *, replacing: bool) -> Guest:
     kernel, busybox = fetch_kernel(cache), fetch_busybox(cache)
     streams.tell(f"building a guest with Linux {kernel.version} and {plan.engine}")
     return build_guest(plan, kernel=kernel, busybox=busybox, replacing=replacing)
-
-
-async def _golden(settings: FleetSettings, model: ModelSettings, guest: Guest, streams: Streams) -> None:
-    """Boot the guest in a directory of its own beside it and keep its state."""
-    clock = SystemClock.started()
-    log = StreamLog(stream=streams.stderr, level="warning")
-    hypervisor, why = await prove_kvm(await find_hypervisor(), guest)
-    streams.tell(f"booting it once, with {why}")
-    with tempfile.TemporaryDirectory(dir=guest.directory, prefix=".boot-") as scratch:
-        engine = make_engine(model, directory=scratch, clock=clock, env=streams.env)
-        launch = engine.launch(replica=ReplicaId("golden"), generation=1)
-        runs = QemuRuns(
-            hypervisor=hypervisor,
-            guests={model.name: guest},
-            processes=EngineProcesses(fleet=scratch, clock=clock, log=log),
-            directory=Path(scratch),
-            clock=clock,
-            log=log,
-        )
-        try:
-            await make_golden(runs, QemuColdDriver(runs=runs), launch, report=lambda mark: None)
-        except DriverError as error:
-            raise OperatorFault(
-                ErrorCode.WAKE_FAILED,
-                f"the guest does not boot: {error}",
-                hint="give it more memory",
-            ) from error
 
 
 async def _list(options: GuestListOptions, streams: Streams) -> int:
@@ -175,16 +142,8 @@ def _described(guest: Guest) -> str:
 
 
 def _document(guest: Guest, stale: str = "") -> GuestDocument:
-    return GuestDocument(
-        directory=guest.directory,
-        engine=guest.engine,
-        memory_mib=guest.memory_mib,
-        cpus=guest.cpus,
-        digest=guest.digest,
-        golden=_has_golden(guest),
-        facts=dict(guest.facts),
-        stale=stale,
-    )
+    found = msgspec.convert(guest, GuestDocument, from_attributes=True)
+    return msgspec.structs.replace(found, golden=_has_golden(guest), stale=stale)
 
 
 def _has_golden(guest: Guest) -> bool:

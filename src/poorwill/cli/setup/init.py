@@ -14,7 +14,7 @@ from typing import Annotated
 from msgspec import Struct
 
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, JsonOption
-from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.config import MODEL_NAME
@@ -30,8 +30,7 @@ class InitOptions:
     """What `poorwill init` is told."""
 
     directory: Annotated[
-        str,
-        Option("where to write it (default: here)", metavar="DIR", argument=True, offers=Offer.FILES),
+        str, Option("where to write it (default: here)", metavar="DIR", argument=True, values=Values.FILES)
     ] = "."
     model: Annotated[
         str | None,
@@ -39,7 +38,7 @@ class InitOptions:
             "your own GGUF file; without it a small random model is made, which talks nonsense but "
             "serves, parks and wakes like any other",
             metavar="PATH",
-            offers=Offer.FILES,
+            values=Values.FILES,
         ),
     ] = None
     name: Annotated[str | None, Option("what clients write in model= (default: from the file's name)")] = None

@@ -4,8 +4,8 @@ import re
 
 from poorwill.config.problems import FileProblems, Location
 from poorwill.config.values.scalars import BadValue, Json, ScalarReader, quoted, text_of, toml_name
-from poorwill.core.paths import absolute_path
 from poorwill.core.settings import Address
+from poorwill.core.settings.paths import absolute_path
 
 _HOST = re.compile(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:.]+(%\w+)?")
 _ENGINE_URL = re.compile(r"http://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?/?")

@@ -11,7 +11,6 @@ from poorwill.coldstart.starts import FinishedWake, Spread, StartSummary
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.format import byte_rate, duration, money, size, table
 from poorwill.core.words import SECOND_US, Phase
-from poorwill.engines.measured.storage_speed import StorageSpeed
 
 BAR = 40
 NARROW = 110
@@ -135,13 +134,6 @@ def estimate_lines(estimates: Sequence[Estimate]) -> list[str]:
             )
         )
     return table(rows, "<>>><", indent="  ")
-
-
-def how_measured(speed: StorageSpeed) -> str:
-    """Return how far to trust a measurement of the storage, and of when it is."""
-    at = datetime.fromtimestamp(speed.at_us / SECOND_US, tz=UTC)
-    how = "past the page cache" if speed.direct else "not surely past the page cache"
-    return f"{how}, {at:%Y-%m-%d}"
 
 
 def readable(detail: str) -> str:

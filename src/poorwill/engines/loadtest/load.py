@@ -5,17 +5,9 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from poorwill.cli.bench.client import (
-    BenchError,
-    Caller,
-    Target,
-    get,
-    now_us,
-    round_trip_us,
-    shoot,
-)
 from poorwill.coldstart.steady_state import Level, Overhead, Shot, level, overhead
 from poorwill.core.words import SECOND_US
+from poorwill.engines.loadtest.client import BenchError, Caller, Target, get, now_us, round_trip_us, shoot
 
 _WORDS = "snow stone grass wind river light wing song dust night bird winter warm cold sleep wake".split()
 _AWAKE_EVERY_S = 1.0
@@ -23,7 +15,7 @@ _VLLM_CACHE = re.compile(rb"vllm:cache_config_info\{([^}]*)\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class ClientLoad:
     """What to send."""
 
     seconds: float
@@ -45,7 +37,7 @@ class _Run:
     failures: list[str] = field(default_factory=list)
 
 
-async def run_level(target: Target, load: Load, *, concurrency: int, first: int) -> Level:
+async def run_level(target: Target, load: ClientLoad, *, concurrency: int, first: int) -> Level:
     """Run `concurrency` clients in closed loops for the load's time and summarise.
 
     Requests under way at the end are finished and counted. Raises BenchError after too many failures.
@@ -62,15 +54,13 @@ async def run_level(target: Target, load: Load, *, concurrency: int, first: int)
     if not run.shots:
         raise BenchError(f"{target.route}: no request succeeded: {'; '.join(run.failures[:3])}")
     return level(
-        target.route,
-        concurrency,
-        run.shots,
-        failed=len(run.failures),
-        took_us=max(1, ended_us - began_us),
+        target.route, concurrency, run.shots, failed=len(run.failures), took_us=max(1, ended_us - began_us)
     )
 
 
-async def measure_overhead(direct: Target, gateway: Target, load: Load, *, pairs: int) -> Overhead | None:
+async def measure_overhead(
+    direct: Target, gateway: Target, load: ClientLoad, *, pairs: int
+) -> Overhead | None:
     """Compare one-token requests by both ways, in pairs whose order alternates. Raises BenchError."""
     callers = {target.route: Caller(target=target) for target in (direct, gateway)}
     found: dict[str, list[int]] = {direct.route: [], gateway.route: []}
@@ -87,7 +77,7 @@ async def measure_overhead(direct: Target, gateway: Target, load: Load, *, pairs
     return overhead(found[direct.route], found[gateway.route])
 
 
-async def stay_awake(gateway: Target, load: Load) -> None:
+async def stay_awake(gateway: Target, load: ClientLoad) -> None:
     """Ask for a token through the gateway every second, until cancelled.
 
     Requests sent directly do not count as use; without this the replica could be parked meanwhile.
@@ -114,11 +104,7 @@ async def kv_capacity(direct: Target) -> dict[str, int]:
         labels = dict(re.findall(rb'(\w+)="([^"]*)"', match[1]))
         blocks, size = labels.get(b"num_gpu_blocks", b""), labels.get(b"block_size", b"")
         if blocks.isdigit() and size.isdigit():
-            return {
-                "blocks": int(blocks),
-                "block_tokens": int(size),
-                "tokens": int(blocks) * int(size),
-            }
+            return {"blocks": int(blocks), "block_tokens": int(size), "tokens": int(blocks) * int(size)}
     props = _json(await get(direct, "/props"))
     slots = props.get("total_slots")
     each = props.get("default_generation_settings")
@@ -132,7 +118,7 @@ async def kv_capacity(direct: Target) -> dict[str, int]:
     return {}
 
 
-async def _client(target: Target, load: Load, run: _Run, *, until_us: int, number: int) -> None:
+async def _client(target: Target, load: ClientLoad, run: _Run, *, until_us: int, number: int) -> None:
     caller = Caller(target=target)
     try:
         while now_us() < until_us:

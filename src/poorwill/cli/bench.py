@@ -6,13 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from poorwill.cli.bench.client import BenchError, Caller, Target, shoot
-from poorwill.cli.bench.load import Load, kv_capacity, measure_overhead, run_level, stay_awake
-from poorwill.cli.bench.report import BenchResult, bench_document, bench_lines
 from poorwill.cli.operate.answers import StatusDocument
 from poorwill.cli.parsing.admin import ask, holder_of_fleet
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
-from poorwill.cli.parsing.options import Offer, Option
+from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import model_of, read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.values import from_to, whole_from_to
@@ -23,6 +20,9 @@ from poorwill.compose.paths import ledger_path
 from poorwill.compose.serving import serving_fleet
 from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError
 from poorwill.core.settings import Address, FleetSettings, ModelSettings
+from poorwill.engines.loadtest.client import BenchError, Caller, Target, shoot
+from poorwill.engines.loadtest.load import ClientLoad, kv_capacity, measure_overhead, run_level, stay_awake
+from poorwill.engines.loadtest.report import BenchResult, bench_document, bench_lines
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
 from poorwill.telemetry.log import StreamLog
@@ -37,7 +37,7 @@ class BenchOptions:
 
     model: Annotated[
         str | None,
-        Option("default: the fleet's only model", argument=True, metavar="MODEL", offers=Offer.MODELS),
+        Option("default: the fleet's only model", argument=True, metavar="MODEL", values=Values.MODELS),
     ] = None
     fleet: FleetOption = DEFAULT_FILE
     json: JsonOption = False
@@ -64,7 +64,7 @@ class BenchOptions:
 async def _run(options: BenchOptions, streams: Streams) -> int:
     fleet = read_fleet(options.fleet, streams.env, machine=True)
     model = model_of(fleet, options.model)
-    load = Load(seconds=options.seconds, tokens=options.tokens, prompt_words=options.prompt_words)
+    load = ClientLoad(seconds=options.seconds, tokens=options.tokens, prompt_words=options.prompt_words)
     headers = _headers(options, streams)
     failure = ""
     async with _served(options.fleet, fleet, streams) as address:
@@ -91,7 +91,7 @@ async def _bench(
     fleet: FleetSettings,
     model: ModelSettings,
     address: str,
-    load: Load,
+    load: ClientLoad,
     options: BenchOptions,
     streams: Streams,
     headers: Mapping[str, str],
@@ -134,7 +134,7 @@ async def _served(named: str, fleet: FleetSettings, streams: Streams) -> AsyncIt
         yield served.address
 
 
-async def _warm(gateway: Target, load: Load) -> None:
+async def _warm(gateway: Target, load: ClientLoad) -> None:
     """Wake the model as a client does, and let a few requests warm it up."""
     for number in range(3):
         caller = Caller(target=gateway)

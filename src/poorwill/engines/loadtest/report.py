@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 from msgspec import Struct
 
 from poorwill.coldstart.starts import StartSummary
 from poorwill.coldstart.steady_state import Level, Overhead, Percentiles, saturation
 from poorwill.core.format import counted, duration, table
-from poorwill.core.words import SECOND_US
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +46,9 @@ def bench_lines(result: BenchResult) -> list[str]:
 class PercentilesDocument(Struct, frozen=True, kw_only=True):
     """Percentiles of a time."""
 
-    p50_s: float
-    p95_s: float
-    p99_s: float
+    p50_us: int
+    p95_us: int
+    p99_us: int
 
 
 class LevelDocument(Struct, frozen=True, kw_only=True):
@@ -58,9 +58,9 @@ class LevelDocument(Struct, frozen=True, kw_only=True):
     concurrency: int
     requests: int
     failed: int
-    took_s: float
+    took_us: int
     tokens: int
-    tokens_per_s: float
+    tokens_s: float = msgspec.field(name="tokens_per_s")
     first_token: PercentilesDocument
     between_tokens: PercentilesDocument
     whole: PercentilesDocument
@@ -70,15 +70,15 @@ class OverheadDocument(Struct, frozen=True, kw_only=True):
     """What the gateway adds to a request: median and quartiles."""
 
     pairs: int
-    median_s: float
-    low_s: float
-    high_s: float
+    median_us: int
+    low_us: int
+    high_us: int
 
 
 class WakePenaltyDocument(Struct, frozen=True, kw_only=True):
     """What a wake takes, also in warm first tokens."""
 
-    wake_s: float
+    wake_us: int
     times_baseline: float
 
 
@@ -88,59 +88,27 @@ class BenchDocument(Struct, frozen=True, kw_only=True):
     model: str
     levels: tuple[LevelDocument, ...]
     saturates_at: int | None
-    gateway_overhead: OverheadDocument | None
+    overhead: OverheadDocument | None = msgspec.field(name="gateway_overhead")
     kv_cache: Mapping[str, int]
-    baseline_first_token_s: float
+    baseline_us: int = msgspec.field(name="baseline_first_token_us")
     wake_penalty: Mapping[str, WakePenaltyDocument]
 
 
 def bench_document(result: BenchResult) -> BenchDocument:
     """Return the result for JSON."""
-    saturated, added = result.saturated, result.overhead
     return BenchDocument(
         model=result.model,
-        levels=tuple(map(_level, result.levels)),
-        saturates_at=saturated.concurrency if saturated else None,
-        gateway_overhead=None
-        if added is None
-        else OverheadDocument(
-            pairs=added.pairs,
-            median_s=added.median_us / SECOND_US,
-            low_s=added.low_us / SECOND_US,
-            high_s=added.high_us / SECOND_US,
-        ),
+        levels=msgspec.convert(result.levels, tuple[LevelDocument, ...], from_attributes=True),
+        saturates_at=result.saturated.concurrency if result.saturated else None,
+        overhead=msgspec.convert(result.overhead, OverheadDocument | None, from_attributes=True),
         kv_cache=dict(result.capacity),
-        baseline_first_token_s=result.baseline_us / SECOND_US,
+        baseline_us=result.baseline_us,
         wake_penalty={
             str(start.kind): WakePenaltyDocument(
-                wake_s=start.took.median_us / SECOND_US,
-                times_baseline=start.took.median_us / max(1, result.baseline_us),
+                wake_us=start.took.median_us, times_baseline=start.took.median_us / max(1, result.baseline_us)
             )
             for start in result.wakes
         },
-    )
-
-
-def _level(level: Level) -> LevelDocument:
-    return LevelDocument(
-        route=level.route,
-        concurrency=level.concurrency,
-        requests=level.requests,
-        failed=level.failed,
-        took_s=level.took_us / SECOND_US,
-        tokens=level.tokens,
-        tokens_per_s=level.tokens_s,
-        first_token=_percentiles(level.first_token),
-        between_tokens=_percentiles(level.between_tokens),
-        whole=_percentiles(level.whole),
-    )
-
-
-def _percentiles(values: Percentiles) -> PercentilesDocument:
-    return PercentilesDocument(
-        p50_s=values.p50_us / SECOND_US,
-        p95_s=values.p95_us / SECOND_US,
-        p99_s=values.p99_us / SECOND_US,
     )
 
 
@@ -179,10 +147,7 @@ def _overhead(added: Overhead) -> str:
     return f"the gateway adds {duration(added.median_us)} to a request ({figures})"
 
 
-_HEAD = (
-    *("at once", "way", "requests", "tokens/s"),
-    *("first token", "between tokens", "whole"),
-)
+_HEAD = (*("at once", "way", "requests", "tokens/s"), *("first token", "between tokens", "whole"))
 
 
 def _row(level: Level) -> tuple[str, ...]:

@@ -224,11 +224,7 @@ def _shot(began_us: int, ended_us: int, pieces: list[tuple[int, bytes]]) -> Shot
         raise BenchError("the answer holds no token")
     gaps = tuple(later - earlier for earlier, later in pairwise(times))
     return Shot(
-        began_us=began_us,
-        first_us=times[0],
-        ended_us=ended_us,
-        gaps_us=gaps,
-        tokens=tokens or len(times),
+        began_us=began_us, first_us=times[0], ended_us=ended_us, gaps_us=gaps, tokens=tokens or len(times)
     )
 
 

@@ -1,0 +1,1 @@
+"""Starts and wakes for people and for JSON."""

@@ -1,0 +1,105 @@
+"""What only this machine and the fleet's own past tell of a configuration: more problems, and warnings."""
+
+import os.path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from poorwill.compose.bridges import unpriced_bridges
+from poorwill.compose.clock import SystemClock
+from poorwill.compose.paths import ledger_path
+from poorwill.compose.plans import measured_costs
+from poorwill.config import lines_of
+from poorwill.config.machine_checks import taken_ports
+from poorwill.config.rules.advice import advice
+from poorwill.config.rules.break_even import short_idles
+from poorwill.core.errors import OperatorFault, Problem
+from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.core.words import Tier
+from poorwill.engines.kinds import cannot_sleep, missing_program
+from poorwill.gateway.keys import listener_problems
+from poorwill.ledger.history.recovery import Recovered, recovered
+from poorwill.ledger.keys import list_keys
+from poorwill.ledger.schema import reading
+from poorwill.policies import TierCosts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Remembered:
+    """What the fleet's ledger knows that a configuration can be judged by."""
+
+    recovered: Recovered | None = None
+    keys: tuple[str, ...] = ()
+    trouble: tuple[Problem, ...] = ()
+
+
+def _remembered(fleet: FleetSettings) -> _Remembered:
+    path = ledger_path(fleet)
+    if not os.path.exists(path):
+        return _Remembered()
+    try:
+        with reading(path) as db:
+            names = tuple(key.name for key in list_keys(db))
+            return _Remembered(recovered=recovered(db), keys=names)
+    except OperatorFault as fault:
+        return _Remembered(trouble=(Problem(where=path, what=fault.message, hint=fault.hint or ""),))
+
+
+def check_here(
+    fleet: FleetSettings, source: str, env: Mapping[str, str], *, ports: bool
+) -> tuple[Sequence[Problem], Sequence[Problem]]:
+    """Return what would keep a readable configuration from being served here, and warnings."""
+    known = _remembered(fleet)
+    lines = lines_of(source)
+    problems = [
+        replace(problem, line=lines.of(tuple(problem.where.split("."))))
+        for problem in listener_problems(fleet.gateway, keys_configured=bool(known.keys))
+    ]
+    if ports:
+        problems += taken_ports(fleet)
+    warnings = [*known.trouble, *advice(fleet), *_unknown_keys(fleet, known.keys)]
+    if known.recovered is not None and fleet.rates:
+        problems += _short_idles(fleet, source, known.recovered)
+    problems += _unpriced_bridges(fleet, source)
+    return problems, [*warnings, *_engines(fleet, env)]
+
+
+def _engines(fleet: FleetSettings, env: Mapping[str, str]) -> Iterator[Problem]:
+    """Return warnings of engines that are not installed here, and of rungs that theirs will not take."""
+    for model in fleet.models:
+        if model.cloud is not None:
+            continue
+        missing = missing_program(model.engine, env)
+        if missing is not None:
+            yield Problem(
+                where=f"models.{model.name}.engine",
+                what=f"there is no program {missing!r} on PATH",
+                hint="install it, or name where it is with command",
+            )
+        why = cannot_sleep(model.engine) if Tier.ASLEEP in model.replica.park.ladder else None
+        if why is not None:
+            what = f"asleep will be skipped: {why[0]}"
+            yield Problem(where=f"models.{model.name}.ladder", what=what, hint=why[1])
+
+
+def _short_idles(fleet: FleetSettings, source: str, known: Recovered) -> Sequence[Problem]:
+    now_us = SystemClock.started().now_us()
+
+    def costs(model: ModelSettings, tier: Tier) -> TierCosts | None:
+        return measured_costs(model, tier, fleet.rates, known, now_us=now_us)
+
+    return short_idles(fleet, costs, lines_of(source))
+
+
+def _unpriced_bridges(fleet: FleetSettings, source: str) -> Sequence[Problem]:
+    if not any(model.hosted is not None and model.hosted.bridge for model in fleet.models):
+        return ()
+    return unpriced_bridges(fleet, lines_of(source))
+
+
+def _unknown_keys(fleet: FleetSettings, names: Sequence[str]) -> Sequence[Problem]:
+    limits = {**fleet.spend.key_day_nusd, **fleet.spend.key_month_nusd}
+    return [
+        Problem(where="spend", what=f"there is no key named {name!r}", hint="see poorwill keys list")
+        for name in limits
+        if name not in names
+    ]

@@ -1,0 +1,46 @@
+"""What exists of a fleet, compared with what its ledger owns."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from poorwill.compose.clock import SystemClock
+from poorwill.compose.paths import ledger_path
+from poorwill.compose.rented import rented_machines
+from poorwill.core.launch import Parked, Running
+from poorwill.core.ports.driver import Found
+from poorwill.core.ports.log import Log
+from poorwill.core.settings import FleetSettings
+from poorwill.core.sweep import Owned, Sweep, compare
+from poorwill.core.words import Tier
+from poorwill.hosts.processes.process import EngineProcesses
+from poorwill.ledger.history.recovery import recovered
+from poorwill.ledger.schema import reading
+from poorwill.tiers.snapshots.store import SnapshotStore, store_root
+
+
+async def sweep_fleet(settings: FleetSettings, *, env: Mapping[str, str], log: Log) -> tuple[Sweep, int]:
+    """Return what is amiss, and how many things were found. Changes nothing."""
+    found = await _inventory(settings, env=env, log=log)
+    with reading(ledger_path(settings)) as db:
+        known = recovered(db).replicas
+    owned = [
+        Owned(
+            replica=replica.replica,
+            running=Running.from_json(placed.running_json) if placed.running_json else None,
+            parked=Parked.from_json(placed.parked_json) if placed.parked_json else None,
+        )
+        for replica in known
+        if (placed := replica.placed) is not None
+    ]
+    return compare(found, owned), len(found)
+
+
+async def _inventory(settings: FleetSettings, *, env: Mapping[str, str], log: Log) -> Sequence[Found]:
+    """Return what exists of the fleet. Reads only: a poorwill may be serving it at this moment."""
+    directory, clock = Path(settings.directory), SystemClock.started()
+    found = list(EngineProcesses(fleet=str(directory), clock=clock, log=log).found())
+    for tier in (Tier.FROZEN, Tier.SUSPENDED):
+        found += SnapshotStore(root=store_root(directory, tier), tier=tier).found()
+    for driver in rented_machines(settings, env=env, clock=clock, log=log).drivers.values():
+        found += await driver.inventory()
+    return found
