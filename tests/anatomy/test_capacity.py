@@ -58,6 +58,6 @@ async def engine(answers: Mapping[str, bytes]) -> AsyncIterator[Target]:
     ],
     ids=["vllm", "llama.cpp", "sglang", "older sglang", "silent", "odd", "vllm before profiling"],
 )
-async def test_capacity_is_told_in_tokens_and_in_blocks_where_there_are_any(answers, capacity):
+async def test_capacity_in_tokens_and_blocks(answers, capacity):
     async with engine(answers) as target:
         assert await kv_capacity(target) == capacity

@@ -57,7 +57,7 @@ def test_leaves_given_as_marks_make_the_same_leaves(marks):
 
 
 @given(st.lists(marks, max_size=40))
-def test_time_within_a_told_duration_is_never_unattributed(marks):
+def test_a_known_duration_is_attributed(marks):
     told = [
         m
         for m in marks
@@ -93,7 +93,7 @@ def test_every_phase_has_a_group():
     assert set(PHASE_GROUP) == set(Phase)
 
 
-def test_a_phase_told_afterwards_is_put_inside_the_one_that_holds_it():
+def test_a_late_phase_is_nested():
     marks = [
         mark(Phase.WARMUP, 2, 12, "engine initialisation"),
         mark(Phase.COMPILE_MISS, 3, 8),
@@ -112,12 +112,12 @@ def test_a_phase_told_afterwards_is_put_inside_the_one_that_holds_it():
     ]
 
 
-def test_workers_that_tell_the_same_phase_are_not_added_up():
+def test_phases_of_workers_are_not_added():
     marks = [mark(Phase.WEIGHTS, 1, 6), mark(Phase.WEIGHTS, 2, 7), mark(Phase.WEIGHTS, 0, 5)]
     assert shown(anatomy(marks, 0, 10 * MS)) == [("weights", 0, 7), ("unattributed", 7, 10)]
 
 
-def test_a_phase_ends_where_nobody_knows_what_follows():
+def test_a_phase_may_end_in_the_unknown():
     marks = [mark(Phase.GRAPHS, 1), mark(Phase.UNATTRIBUTED, 4)]
     assert shown(anatomy(marks, 0, 6 * MS)) == [
         ("unattributed", 0, 1),
@@ -126,7 +126,7 @@ def test_a_phase_ends_where_nobody_knows_what_follows():
     ]
 
 
-def test_a_flood_of_marks_does_not_become_a_flood_of_leaves():
+def test_a_flood_of_marks_is_merged():
     marks = [mark(Phase.WEIGHTS, i, detail=f"shard {i}") for i in range(5000)]
     spans = anatomy(marks, 0, 5000 * MS)
     assert len(spans) <= MOST_LEAVES

@@ -93,13 +93,13 @@ def inside(row: dict[str, str]) -> bool:
 
 
 @pytest.mark.parametrize(("what", "middle", "tail"), [("weights", 0.10, 0.50), ("ready", 0.25, 0.50)])
-def test_published_times_are_met_within_the_stated_error(what, middle, tail):
+def test_published_times_are_met(what, middle, tail):
     misses = sorted(miss(row) for row in published() if row["what"] == what)
     assert median(misses) <= middle
     assert misses[int(0.9 * len(misses))] <= tail
 
 
-def test_nearly_all_published_times_fall_within_the_interval():
+def test_the_interval_holds_published_times():
     rows = published()
     assert sum(map(inside, rows)) >= len(rows) - 2
 
@@ -113,7 +113,7 @@ def test_nearly_all_published_times_fall_within_the_interval():
         ("third", 15, 12, 0.40),
     ],
 )
-def test_figures_looked_up_later_are_met_within_the_stated_error(which, figures, within, middle):
+def test_later_figures_are_met(which, figures, within, middle):
     """What each set was used for, and what it missed before that: docs/anatomy.md."""
     rows = [row for row in published("looked_up.csv") if row["set"] == which]
     assert len(rows) == figures
@@ -121,7 +121,7 @@ def test_figures_looked_up_later_are_met_within_the_stated_error(which, figures,
     assert median(map(miss, rows)) <= middle
 
 
-def test_every_looked_up_figure_names_where_it_stands():
+def test_every_figure_has_a_source():
     assert all(row["url"].startswith("https://") for row in published("looked_up.csv"))
 
 
@@ -134,13 +134,13 @@ def test_the_run_ai_table_is_reproduced():
     assert max(miss(row) for row in ready) < 0.15
 
 
-def test_bytes_over_bandwidth_alone_would_miss_the_same_table_badly():
+def test_bandwidth_alone_misses_the_table():
     rows = [row for row in published() if row["source"].startswith("runai") and row["what"] == "ready"]
     naive = [float(row["seconds"]) / (float(row["bytes_gb"]) / float(row["storage_gb_s"])) for row in rows]
     assert median(naive) > 2
 
 
-def test_a_host_left_out_of_the_calibration_is_still_met():
+def test_a_host_left_out_is_still_met():
     """Leave one source out: the host factor comes from all the others."""
     rows = [row for row in published() if row["what"] == "ready"]
     sources = sorted({row["source"].split(" ")[0] for row in rows})
@@ -156,7 +156,7 @@ def test_a_host_left_out_of_the_calibration_is_still_met():
     assert median(misses) < 0.30
 
 
-def test_loads_of_a_publisher_left_out_are_still_met():
+def test_a_publisher_left_out_is_still_met():
     """Leave one source out: its rates are scaled by what all the other sources of that loader imply."""
     misses = []
     for loader in ("safetensors", "runai", "tensorizer"):  # the others have one source each
@@ -174,7 +174,7 @@ def test_loads_of_a_publisher_left_out_are_still_met():
     assert misses[int(0.9 * len(misses))] <= 0.75
 
 
-def test_starts_published_after_the_constants_were_fixed_are_mostly_met():
+def test_newer_starts_are_mostly_met():
     """None of these was used to set a constant. Two are beyond this model: see docs/anatomy.md."""
     rows = published("later_starts.csv")
     assert sum(map(inside, rows)) >= 6
@@ -193,7 +193,7 @@ def implied_host(row: dict[str, str]) -> float:
     return max(0.2, (float(row["seconds"]) * SECOND_US - rest) / engine)
 
 
-def test_the_textbook_case_takes_nineteen_minutes_on_the_link():
+def test_the_textbook_download():
     start = Start(parameters=70e9, bits=16)
     phases = predict_start(start, Machine(bandwidth=5 * GB, link=1e9 / 8))
     download = next(e for e in phases if e.phase is Phase.DOWNLOAD)
@@ -201,12 +201,12 @@ def test_the_textbook_case_takes_nineteen_minutes_on_the_link():
     assert download.expected_us > 0.85 * total(phases).expected_us
 
 
-def test_more_streams_help_until_something_else_is_the_limit():
+def test_streams_help_up_to_a_limit():
     rates = [weight_rate(LOADERS["runai"], Storage.BLOCK, bandwidth=1 * GB, streams=n) for n in (1, 2, 4, 8)]
     assert rates[0] < rates[1] < rates[2] == rates[3] <= 1 * GB
 
 
-def test_a_compile_miss_costs_more_than_a_hit_and_quantised_weights_load_faster():
+def test_compile_misses_and_quantised_weights():
     def seconds(**what: object) -> float:
         return total(predict_start(Start(parameters=8e9, **what), Machine())).expected_us / SECOND_US
 
@@ -219,7 +219,7 @@ def weights_s(storage: Storage = Storage.NVME, **what: object) -> float:
     return next(e for e in phases if e.phase is Phase.WEIGHTS).expected_us / SECOND_US
 
 
-def test_more_accelerators_help_a_load_as_its_loader_allows():
+def test_accelerators_help_the_load():
     one, four = (weights_s(Storage.CACHE, ranks=ranks) for ranks in (1, 4))
     assert one > four > one / 4, "each cuts its own slice out of every tensor"
     assert weights_s(Storage.CACHE, ranks=4, experts_apart=True) < four
@@ -236,7 +236,7 @@ def phases_s(**what: object) -> dict[Phase, float]:
     return {estimate.phase: estimate.expected_us / SECOND_US for estimate in found}
 
 
-def test_a_mixture_of_experts_has_fewer_layers_and_dearer_graphs():
+def test_a_mixture_of_experts():
     layers = Start(parameters=235e9).depth, Start(parameters=235e9, active=22e9).depth
     assert layers[0] > layers[1]
     dense, experts = phases_s(layers=48), phases_s(layers=48, active=3e9)
@@ -260,7 +260,7 @@ def test_a_sleep_without_weights_loads_them_anew():
 @pytest.mark.parametrize(
     ("gib", "seconds"), [(6.2, 0.89), (26, 2.80), (47, 5.15), (74, 8.06), (129, 14.1), (164, 17.9)]
 )
-def test_device_restores_follow_the_published_ones(gib, seconds):
+def test_device_restores_match_published_ones(gib, seconds):
     phases = predict_wake(Tier.FROZEN, image_bytes=gib * 2**30, machine=Machine(), device_bytes=gib * 2**30)
     device = next(e for e in phases if e.phase is Phase.RESTORE_DEVICE)
     assert device.expected_us / SECOND_US == pytest.approx(seconds, rel=0.2)
@@ -270,14 +270,14 @@ def test_device_restores_follow_the_published_ones(gib, seconds):
     ("gb", "ranks", "bus", "seconds"),
     [(1.5, 1, 24, 0.26), (61.1, 1, 24, 2.86), (66.2, 1, 52, 2.67), (239, 4, 24, 5.41)],
 )
-def test_engine_sleep_wakes_follow_the_published_ones(gb, ranks, bus, seconds):
+def test_sleep_wakes_match_published_ones(gb, ranks, bus, seconds):
     machine = Machine(bus=bus * GB)
     (wake,) = predict_wake(Tier.ASLEEP, image_bytes=gb * GB, machine=machine, ranks=ranks)
     assert wake.expected_us / SECOND_US == pytest.approx(seconds, rel=0.45)
 
 
 @given(st.floats(1e8, 1e12), st.integers(1, 16), st.sampled_from(Storage), st.sampled_from([*LOADERS]))
-def test_every_estimate_lies_within_its_own_interval(parameters, ranks, storage, loader):
+def test_estimates_lie_in_their_interval(parameters, ranks, storage, loader):
     start = Start(parameters=parameters, ranks=ranks, loader=loader)
     for estimate in predict_start(start, Machine(storage=storage)):
         assert 0 <= estimate.low_us <= estimate.expected_us <= estimate.high_us
@@ -292,7 +292,7 @@ def weights_after(times: list[int], tier: Tier = Tier.COLD):
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=80))
-def test_what_is_learned_is_the_median_of_what_was_measured_within_its_interval(times):
+def test_the_median_is_learned(times):
     after, recent = weights_after(times), times[-50:]
     assert after.expected_us == round(median(recent))
     assert after.low_us <= after.expected_us <= after.high_us
@@ -311,7 +311,7 @@ def test_it_learns_from_each_measured_start():
     assert Learned().expect(Tier.FROZEN) == ()
 
 
-def test_a_slow_host_is_recognised_from_one_start():
+def test_one_start_shows_a_slow_host():
     start = Start(parameters=8e9)
     slow = {e.phase: e.expected_us for e in predict_start(start, Machine(host=2.5))}
     assert host_factor(start, slow) == pytest.approx(2.5, rel=0.01)

@@ -71,7 +71,7 @@ CACHED = wake(
 FROZEN = wake((Phase.READ_IMAGE, 1, 3 * GB, ""), (Phase.RESTORE_PROCESS, 0.5, None, ""), tier=Tier.FROZEN)
 
 
-def test_starts_are_told_apart_by_tier_and_by_where_the_weights_came_from():
+def test_kinds_of_start():
     assert [w.kind for w in (COLD, CACHED, FROZEN)] == [
         StartKind.COLD,
         StartKind.CACHE_WARM,
@@ -81,7 +81,7 @@ def test_starts_are_told_apart_by_tier_and_by_where_the_weights_came_from():
     assert unknown.kind is StartKind.COLD
 
 
-def test_each_kind_has_medians_spread_floor_and_price():
+def test_each_kind_is_summarised():
     slower = wake((Phase.WEIGHTS, 20, 2 * GB, stored(2 * GB)))
     failed = wake((Phase.WEIGHTS, 99, None, ""), ok=False)
     cold, warm, frozen = compare([COLD, slower, failed, CACHED, FROZEN])
@@ -102,12 +102,12 @@ def test_a_wake_without_a_rate_has_no_price():
     assert cold.phase_prices_nusd == {}
 
 
-def test_a_snapshot_counts_towards_the_floor_where_nobody_saw_it_read():
+def test_a_snapshot_counts_towards_the_floor():
     silent = wake((Phase.RESTORE_PROCESS, 1, None, ""), tier=Tier.FROZEN, image_bytes=GB)
     assert silent.floor_bytes == GB
 
 
-def test_advice_comes_from_measured_differences_the_largest_first():
+def test_the_largest_advice_comes_first():
     advice = advise(compare([COLD, CACHED, FROZEN]), StartSetup(bandwidth=2 * GB, engine="vllm"))
     assert [a.saves_us for a in advice] == sorted((a.saves_us for a in advice), reverse=True)
     frozen = next(a for a in advice if "frozen" in a.do)
@@ -120,7 +120,7 @@ def test_advice_comes_from_measured_differences_the_largest_first():
     assert not loader.measured and loader.saves_us == round(8.75 * SECOND_US)
 
 
-def test_weights_that_come_over_a_network_belong_on_a_disk_of_the_machine():
+def test_network_weights_belong_on_a_disk():
     def disk(*wakes: FinishedWake, **about: str):
         found = advise(compare(wakes), StartSetup(**about))
         return next((a for a in found if "disk of this machine" in a.do), None)
@@ -136,7 +136,7 @@ def test_weights_that_come_over_a_network_belong_on_a_disk_of_the_machine():
     assert mounted.saves_us == 10 * SECOND_US - 500_000
 
 
-def test_a_tier_that_the_ladder_has_already_is_not_advised_but_kept():
+def test_a_tier_in_the_ladder_is_kept():
     about = StartSetup(ladder=("frozen", "cold"))
 
     def about_frozen(*wakes: FinishedWake) -> str:
@@ -146,7 +146,7 @@ def test_a_tier_that_the_ladder_has_already_is_not_advised_but_kept():
     assert "2 of 3 were cold starts" in about_frozen(COLD, CACHED, FROZEN)
 
 
-def test_a_compile_cache_that_is_hit_again_needs_no_advice():
+def test_a_compile_cache_hit_needs_no_advice():
     hit = wake((Phase.WEIGHTS, 10, 2 * GB, stored(2 * GB)), (Phase.COMPILE_HIT, 3, None, ""))
 
     def told(*wakes: FinishedWake) -> bool:
@@ -156,7 +156,7 @@ def test_a_compile_cache_that_is_hit_again_needs_no_advice():
     assert not told(COLD, hit)
 
 
-def test_what_was_not_measured_says_so_and_what_is_not_worth_it_is_left_out():
+def test_small_savings_are_left_out():
     (snapshot,) = [a for a in advise(compare([CACHED]), StartSetup(bandwidth=2 * GB)) if "snapshot" in a.do]
     assert not snapshot.measured
     quick = wake((Phase.WEIGHTS, 0.01, 1000, stored(1000)))
@@ -164,7 +164,7 @@ def test_what_was_not_measured_says_so_and_what_is_not_worth_it_is_left_out():
     assert advise([], StartSetup()) == []
 
 
-def test_an_overrun_names_the_phase_its_limit_and_its_rates():
+def test_an_overrun_names_phase_and_rates():
     why = overrun(Phase.WEIGHTS, 61 * SECOND_US, 60 * SECOND_US)
     assert why == "weights: 61 s of 60 s"
     slow = PhaseSpan(
@@ -183,7 +183,7 @@ def test_an_overrun_names_the_phase_its_limit_and_its_rates():
     assert with_rates("poorwill is shutting down", [slow]) == "poorwill is shutting down"
 
 
-def test_the_chrome_trace_holds_every_leaf_at_its_time():
+def test_the_chrome_trace_has_every_leaf():
     trace = chrome_trace([COLD, FROZEN])
     events = json.loads(json.dumps(trace))["traceEvents"]
     complete = [event for event in events if event["ph"] == "X"]
@@ -193,7 +193,7 @@ def test_the_chrome_trace_holds_every_leaf_at_its_time():
     assert weights["args"]["bytes_read"] == 2 * GB
 
 
-def test_a_trace_of_several_models_names_each_replica_in_its_own_process():
+def test_a_trace_of_several_models():
     other = replace(FROZEN, model=ModelName("n"), replica=ReplicaId("n-0"), wake=WakeId("v"))
     events = chrome_trace([COLD, other])["traceEvents"]
     named = {
@@ -208,7 +208,7 @@ def test_a_trace_of_several_models_names_each_replica_in_its_own_process():
         assert named["process_name", model][0] == place[0]
 
 
-def test_tracing_is_off_without_an_endpoint_and_says_what_is_missing_with_one():
+def test_tracing_needs_an_endpoint():
     assert open_tracer({}) is None
     try:
         import opentelemetry.exporter.otlp.proto.http  # noqa: F401
@@ -234,7 +234,7 @@ def test_spans_that_cannot_be_sent_are_counted():
     assert tracer.close() == 1 + len(COLD.spans)
 
 
-async def test_spans_that_are_lost_are_told_at_the_next_entry_and_only_once():
+async def test_lost_spans_are_reported_once():
     class Deaf:
         def __init__(self) -> None:
             self.left = [2, 0, 1]
@@ -251,7 +251,7 @@ async def test_spans_that_are_lost_are_told_at_the_next_entry_and_only_once():
     assert log.warnings == ["spans were not sent"] * 2
 
 
-def test_the_library_keeps_its_own_lines_off_the_standard_error():
+def test_the_library_is_silent_on_stderr():
     pytest.importorskip("opentelemetry.sdk.trace", reason="the extra `otel` is not installed")
     said = (
         "import logging; from poorwill.telemetry.tracing import open_tracer\n"
@@ -305,7 +305,7 @@ def exporting():
     return WakeTracer(provider), exporter
 
 
-async def test_wakes_that_end_are_sent_with_their_phases_below_them():
+async def test_ended_wakes_are_sent_with_phases():
     tracer, exporter = exporting()
     began = WakeBegan(
         wake=WakeId("w"),

@@ -38,7 +38,7 @@ def test_percentiles_by_nearest_rank():
         ([100, 200, 210, 225], 2),  # a slow creep is no growth
     ],
 )
-def test_saturation_is_where_doubling_stops_paying(rates, where):
+def test_saturation_ends_the_gain(rates, where):
     found = saturation([at(2**i, rate) for i, rate in enumerate(rates)])
     assert (found.concurrency if found else None) == where
 
@@ -50,7 +50,7 @@ def test_a_level_sums_its_requests():
     assert (found.between_tokens.p50_us, found.between_tokens.p99_us) == (5, 15)
 
 
-def test_drift_between_pairs_does_not_count_as_overhead():
+def test_drift_is_no_overhead():
     direct = [100 * i for i in range(1, 41)]
     found = overhead(direct, [value + 7 for value in direct])
     assert found is not None

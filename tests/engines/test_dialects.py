@@ -101,7 +101,7 @@ SGLANG = [
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize(("text", "phase", "seconds"), VLLM)
-def test_vllm_lines_are_read_whatever_their_prefix(prefix, text, phase, seconds):
+def test_vllm_lines_with_any_prefix(prefix, text, phase, seconds):
     news = read_vllm(prefix + text)
     assert news and news[0].phase is phase, text
     assert news[0].took_us == (None if seconds is None else round(seconds * SECOND_US))
@@ -109,13 +109,13 @@ def test_vllm_lines_are_read_whatever_their_prefix(prefix, text, phase, seconds)
 
 @pytest.mark.parametrize("prefix", ["", "[2026-11-23 10:00:00] ", "[2026-11-23 10:00:00.123 DP0 TP0] "])
 @pytest.mark.parametrize(("text", "phase", "seconds"), SGLANG)
-def test_sglang_lines_are_read_whatever_their_prefix(prefix, text, phase, seconds):
+def test_sglang_lines_with_any_prefix(prefix, text, phase, seconds):
     news = read_sglang(prefix + text)
     assert news and news[0].phase is phase, text
     assert news[0].took_us == (None if seconds is None else round(seconds * SECOND_US))
 
 
-def test_the_captured_log_of_llama_cpp_gives_its_phases_in_order():
+def test_a_captured_llama_cpp_log():
     news = [item for line in CAPTURED.read_text().splitlines() for item in read_llamacpp(line)]
     phases = list(dict.fromkeys(item.phase for item in news))
     assert phases == [
@@ -180,7 +180,7 @@ def told(phase: Phase, ended_s: float, took_s: float, detail: str = "") -> Phase
     return PhaseMark(phase=phase, at_us=at, ended_us=round(ended_s * SECOND_US), detail=detail)
 
 
-def test_a_whole_start_of_vllm_is_taken_apart_without_counting_anything_twice():
+def test_a_whole_vllm_start():
     """The lines of a start, each at the second it was written; durations nest and are told afterwards."""
     lines = [
         (12.0, "(APIServer pid=1) INFO 11-23 18:00:12 [startup.py:18] vLLM server version 0.33.0"),
@@ -215,7 +215,7 @@ def test_a_whole_start_of_vllm_is_taken_apart_without_counting_anything_twice():
     assert seconds["ready"] == 3
 
 
-def test_a_compilation_from_the_cache_counts_as_a_hit_as_a_whole():
+def test_a_cached_compilation_is_a_hit():
     marks = [
         told(Phase.COMPILE_MISS, 8, 4, "dynamo"),
         told(Phase.COMPILE_HIT, 12, 4, "inductor cache"),
@@ -226,7 +226,7 @@ def test_a_compilation_from_the_cache_counts_as_a_hit_as_a_whole():
     assert settle_compilation(missed) == missed
 
 
-def test_the_captured_log_of_transformers_serve_gives_its_phases_in_order():
+def test_a_captured_transformers_log():
     log = CAPTURED.with_name("transformers_serve.log").read_bytes().decode()
     news = [item for line in log.split("\n") for item in read_transformers(line)]
     assert [item.phase for item in news] == [Phase.WEIGHTS, Phase.UNATTRIBUTED, Phase.READY]

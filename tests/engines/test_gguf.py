@@ -29,7 +29,7 @@ def test_the_header_tells_what_the_model_is(tiny_model):
     assert header.file_bytes == tiny_model.stat().st_size > 2 * header.parameters
 
 
-def test_an_existing_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it(tmp_path):
+def test_a_model_file_is_replaced_whole(tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(b"old")
     make_model(path)
@@ -37,7 +37,7 @@ def test_an_existing_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it(t
     assert [p.name for p in tmp_path.iterdir()] == ["model.gguf"]
 
 
-def test_a_model_that_cannot_be_written_leaves_nothing(tmp_path):
+def test_an_unwritable_model_leaves_nothing(tmp_path):
     with pytest.raises(OperatorFault, match="cannot write the model"):
         make_model(tmp_path / "missing" / "model.gguf")
     with pytest.raises(OperatorFault, match="no model size '1t'"):
@@ -45,7 +45,7 @@ def test_a_model_that_cannot_be_written_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_vocabulary_encodes_every_byte_and_learned_something():
+def test_the_vocabulary_encodes_every_byte():
     vocabulary = learn_vocabulary(200)
     assert vocabulary.tokens[: len(SPECIALS)] == SPECIALS
     assert set(byte_letters().values()) <= set(vocabulary.tokens)
@@ -54,7 +54,7 @@ def test_the_vocabulary_encodes_every_byte_and_learned_something():
     assert any(token.endswith("bird") for token in vocabulary.tokens)
 
 
-def test_the_table_of_type_sizes_is_that_of_the_format():
+def test_type_sizes_match_the_format():
     from gguf.constants import GGML_QUANT_SIZES
 
     assert {int(kind): size for kind, size in GGML_QUANT_SIZES.items()} == dict(TYPE_BYTES)
@@ -71,7 +71,7 @@ def test_the_table_of_type_sizes_is_that_of_the_format():
         (b"GGUF\x03\0\0\0" + b"\1" + bytes(15), "is no language model"),
     ],
 )
-def test_a_file_that_is_no_model_is_refused_with_the_reason(tmp_path, content, message):
+def test_a_file_that_is_no_model_is_refused(tmp_path, content, message):
     path = tmp_path / "model.gguf"
     path.write_bytes(content)
     with pytest.raises(OperatorFault) as caught:
@@ -80,7 +80,7 @@ def test_a_file_that_is_no_model_is_refused_with_the_reason(tmp_path, content, m
     assert caught.value.hint
 
 
-def test_a_missing_model_and_a_directory_are_refused(tmp_path):
+def test_missing_files_are_refused(tmp_path):
     with pytest.raises(OperatorFault, match="No such file"):
         read_gguf_header(tmp_path / "none.gguf")
     with pytest.raises(OperatorFault, match="directory"):
@@ -89,7 +89,7 @@ def test_a_missing_model_and_a_directory_are_refused(tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(share=st.floats(0, 0.999999))
-def test_a_truncated_model_is_always_recognised(tmp_path_factory, tiny_model, share):
+def test_a_truncated_model_is_recognised(tmp_path_factory, tiny_model, share):
     whole = tiny_model.read_bytes()
     path: Path = tmp_path_factory.mktemp("cut") / "cut.gguf"
     path.write_bytes(whole[: int(share * len(whole))])
@@ -99,7 +99,7 @@ def test_a_truncated_model_is_always_recognised(tmp_path_factory, tiny_model, sh
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=400))
-def test_any_bytes_after_the_magic_are_refused_or_read_but_never_crash(tmp_path_factory, data):
+def test_any_header_is_read_or_refused(tmp_path_factory, data):
     path: Path = tmp_path_factory.mktemp("noise") / "noise.gguf"
     path.write_bytes(b"GGUF\x03\0\0\0" + data)
     with pytest.raises(OperatorFault):

@@ -56,7 +56,7 @@ def launched(directory, model, env=None):
     return engine(directory, model, env).launch(replica=REPLICA, generation=1)
 
 
-def test_a_replica_keeps_its_port_and_two_replicas_have_two(tmp_path):
+def test_a_replica_keeps_its_port(tmp_path):
     first = launched(tmp_path, settings("toy"))
     again = engine(tmp_path, settings("toy")).launch(replica=REPLICA, generation=7)
     other = engine(tmp_path, settings("toy")).launch(replica=ReplicaId("m-1"), generation=1)
@@ -64,7 +64,7 @@ def test_a_replica_keeps_its_port_and_two_replicas_have_two(tmp_path):
     assert 20_000 <= first.port < 32_000
 
 
-def test_a_launch_takes_nothing_from_the_environment_but_what_is_listed(tmp_path):
+def test_a_launch_inherits_listed_variables_only(tmp_path):
     env = {
         "PATH": "/usr/bin",
         "AWS_SECRET_ACCESS_KEY": "s3cret",
@@ -75,7 +75,7 @@ def test_a_launch_takes_nothing_from_the_environment_but_what_is_listed(tmp_path
     assert launch.env == {"PATH": "/usr/bin", "LANG": "C.UTF-8", "HOME": "/h", "EXTRA": "1"}
 
 
-def test_the_digest_follows_the_weights_and_the_arguments(tmp_path, tiny_model):
+def test_the_digest_follows_weights_and_flags(tmp_path, tiny_model):
     model = settings("llama.cpp", path=str(tiny_model))
     first = launched(tmp_path, model)
     assert launched(tmp_path, model).digest == first.digest
@@ -89,7 +89,7 @@ def test_the_digest_follows_the_weights_and_the_arguments(tmp_path, tiny_model):
     assert launched(tmp_path, same_path).digest != before
 
 
-def test_vllm_sglang_and_ollama_get_their_flags_and_persistent_caches(tmp_path, program):
+def test_flags_and_caches_of_each_engine(tmp_path, program):
     vllm = launched(tmp_path, settings("vllm", path="/m", command=(program, "serve")))
     assert vllm.argv[:3] == (program, "serve", "/m")
     assert ("--served-model-name", "m") == vllm.argv[-2:]
@@ -109,7 +109,7 @@ def test_vllm_sglang_and_ollama_get_their_flags_and_persistent_caches(tmp_path, 
     assert transformers.engine_model == "/m"
 
 
-def test_transformers_serves_a_local_model_under_the_model_s_own_name(tmp_path, program):
+def test_transformers_serves_a_local_model(tmp_path, program):
     """It answers only to the path it was given, so the name has to be a path where it runs."""
     model_dir = tmp_path / "weights"
     model_dir.mkdir()
@@ -132,7 +132,7 @@ def test_a_command_is_filled_in(tmp_path, program):
     assert launch.argv == (program, "-m", "/m.gguf", f"--port={launch.port}", "--at", "127.0.0.1")
 
 
-def test_weights_of_a_hub_model_are_found_in_its_cache(tmp_path, program):
+def test_hub_weights_are_found_in_the_cache(tmp_path, program):
     snapshot = tmp_path / "hub" / "models--org--name" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "model.safetensors").write_bytes(bytes(1000))
@@ -152,13 +152,13 @@ def test_weights_of_a_hub_model_are_found_in_its_cache(tmp_path, program):
         ("ollama", {"command": ("sh",)}, "needs engine_model"),
     ],
 )
-def test_what_cannot_be_launched_is_refused_with_a_hint(tmp_path, kind, engine_settings, message):
+def test_an_impossible_launch_has_a_hint(tmp_path, kind, engine_settings, message):
     with pytest.raises(OperatorFault, match=message) as caught:
         launched(tmp_path, settings(kind, **engine_settings), {"PATH": "/bin:/usr/bin"})
     assert caught.value.hint
 
 
-def test_unknown_kinds_and_options_are_refused_all_at_once(tmp_path):
+def test_unknown_kinds_and_options_are_refused(tmp_path):
     with pytest.raises(ConfigFault) as caught:
         engine(tmp_path, settings("llama.cpp", options={"paralel": 4, "colour": 1}))
     near, far = map(str, caught.value.problems)
@@ -176,14 +176,14 @@ def test_unknown_kinds_and_options_are_refused_all_at_once(tmp_path):
         (llamacpp.OPTIONS, llamacpp_arguments, ["--port", "1", "--model", "m"]),
     ],
 )
-def test_what_check_accepts_as_an_option_its_program_accepts(options, parse, needed):
+def test_programs_accept_every_known_option(options, parse, needed):
     samples = {OptionKind.WHOLE: 3, OptionKind.NUMBER: 1.5, OptionKind.FLAG: True}
     given = {name: kind[-1] if isinstance(kind, tuple) else samples[kind] for name, kind in options.items()}
     parsed = vars(parse([*needed, *flags(given)]))
     assert {name: parsed[name] for name in given} == given
 
 
-def test_wakes_are_expected_from_the_model_s_own_file_before_any_was_measured(tmp_path, tiny_model):
+def test_a_first_wake_is_predicted(tmp_path, tiny_model):
     model = settings("llama.cpp", path=str(tiny_model))
     wakes = expected_wakes(model, directory=str(tmp_path), env={})
     expected = {tier: total(phases).expected_us for tier, phases in wakes.items()}
@@ -213,7 +213,7 @@ def hub_model(directory: Path, config: object, size: int = 32_000_000) -> Path:
         ([], 16, None),
     ],
 )
-def test_size_and_layers_of_a_model_come_from_its_own_configuration(tmp_path, config, bits, layers):
+def test_size_and_layers_come_from_config_json(tmp_path, config, bits, layers):
     model = settings("vllm", path=str(hub_model(tmp_path, config)))
     start = known_start(model, directory=str(tmp_path), env={})
     assert start is not None
@@ -221,7 +221,7 @@ def test_size_and_layers_of_a_model_come_from_its_own_configuration(tmp_path, co
     assert start.layers == layers and start.weight_bytes == 32_000_000
 
 
-def test_experts_and_how_they_are_spread_come_from_configuration_and_options(tmp_path):
+def test_experts_come_from_config_and_options(tmp_path):
     config = {"num_experts": 128, "num_experts_per_tok": 8, "quantization_config": {"bits": 8}}
     path = str(hub_model(tmp_path, config))
     options = {
@@ -239,7 +239,7 @@ def test_experts_and_how_they_are_spread_come_from_configuration_and_options(tmp
     assert plain is not None and (plain.ranks, plain.stages, plain.experts_apart) == (1, 1, False)
 
 
-def test_a_first_start_compiles_and_a_later_one_finds_its_cache(tmp_path, program):
+def test_a_later_start_finds_its_compile_cache(tmp_path, program):
     model = settings("vllm", path=str(hub_model(tmp_path, {})))
 
     def phases(**options: object) -> set[Phase]:
@@ -276,7 +276,7 @@ def test_a_file_too_small_to_tell_is_not_measured(tmp_path):
     assert measure_storage(str(tmp_path / "none"), at_us=0) is None
 
 
-def test_the_file_system_of_a_path_is_told_from_the_mount_table(tmp_path):
+def test_the_file_system_of_a_path(tmp_path):
     table = tmp_path / "mountinfo"
     table.write_text(
         "21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"

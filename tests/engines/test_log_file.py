@@ -39,7 +39,7 @@ def log(tmp_path):
     return tmp_path / "engine.log"
 
 
-def test_only_what_is_written_from_now_on_is_read(log):
+def test_only_new_lines_are_read(log):
     log.write_bytes(READY)
     file = LogFile.at_end(str(log))
     assert file.lines() == []
@@ -51,14 +51,14 @@ def test_only_what_is_written_from_now_on_is_read(log):
     assert file.lines() == ["half a line", "next"]
 
 
-def test_a_log_that_does_not_exist_yet_is_read_once_it_does(log):
+def test_a_log_may_appear_later(log):
     file = LogFile.at_end(str(log))
     assert file.lines() == []
     log.write_bytes(b"first\n")
     assert file.lines() == ["first"]
 
 
-def test_a_log_cut_or_replaced_is_read_from_its_new_beginning(log):
+def test_a_cut_log_is_read_from_its_start(log):
     log.write_bytes(b"a long first line\n")
     file = LogFile.at_end(str(log))
     log.write_bytes(b"cut\n")
@@ -69,7 +69,7 @@ def test_a_log_cut_or_replaced_is_read_from_its_new_beginning(log):
     assert file.lines() == ["another file, and longer than the first"]
 
 
-def test_what_poorwill_kept_of_a_log_it_cut_is_not_read_again(log):
+def test_what_a_cut_kept_is_not_read_again(log):
     log.write_bytes(READY * 1000)
     file = LogFile.at_end(str(log))
     log.write_bytes(CUT_MARK + b"beginning of this log]\n" + READY * 10)
@@ -103,7 +103,7 @@ def test_a_line_without_end_takes_bounded_memory(log):
 
 @settings(max_examples=50, deadline=None)
 @given(chunks=st.lists(st.binary(max_size=300), max_size=12))
-def test_the_same_lines_come_out_however_the_bytes_arrive(tmp_path_factory, chunks):
+def test_lines_do_not_depend_on_chunks(tmp_path_factory, chunks):
     path = tmp_path_factory.mktemp("log") / "engine.log"
     path.write_bytes(b"")
     file = LogFile.at_end(str(path))
@@ -116,7 +116,7 @@ def test_the_same_lines_come_out_however_the_bytes_arrive(tmp_path_factory, chun
     assert found == [line.decode("utf-8", "replace") for line in whole if line]
 
 
-def test_a_line_with_the_time_since_boot_is_dated_by_it(log):
+def test_a_boot_stamp_dates_its_line(log):
     clock = HandClock(1_000 * SECOND_US)
     following = reader(log, clock, boot=lambda: 60 * SECOND_US)
     clock.at_us += 10 * SECOND_US
@@ -134,7 +134,7 @@ def test_an_impossible_time_since_boot_is_ignored(log):
     assert [mark.at_us for mark in following.look()] == [1_010 * SECOND_US] * 2
 
 
-def test_stamps_since_the_engine_s_start_keep_their_distances(log):
+def test_engine_stamps_keep_their_distances(log):
     clock = HandClock(1_000 * SECOND_US)
     following = reader(log, clock)
     clock.at_us += 10 * SECOND_US
@@ -147,7 +147,7 @@ def test_stamps_since_the_engine_s_start_keep_their_distances(log):
     assert warmup.at_us <= clock.at_us
 
 
-def test_how_long_something_took_is_placed_before_its_line(log):
+def test_a_duration_ends_at_its_line(log):
     clock = HandClock(1_000 * SECOND_US)
     following = reader(log, clock)
     clock.at_us += 10 * SECOND_US
@@ -157,7 +157,7 @@ def test_how_long_something_took_is_placed_before_its_line(log):
     assert mark.ended_us - mark.at_us == 7_500_000
 
 
-def test_what_is_left_is_read_at_the_end_and_marks_are_bounded(log):
+def test_the_rest_is_read_at_the_end(log):
     clock = HandClock(1_000 * SECOND_US)
     following = reader(log, clock)
     log.write_bytes(READY * 20_000)

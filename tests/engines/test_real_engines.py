@@ -38,7 +38,7 @@ async def test_llama_cpp_serves_and_tells_its_phases(bench, tiny_model, marks, r
     assert await engine.probe(running, launch) == await engine.probe(running, launch) != ""
 
 
-async def test_llama_cpp_serves_the_official_client_with_embeddings(bench, tiny_model, report):
+async def test_llama_cpp_serves_embeddings(bench, tiny_model, report):
     engine = bench.engine("llama.cpp", path=str(tiny_model), options={"embeddings": True})
     launch, _, _, _ = await started(bench, engine, report)
     async with AsyncOpenAI(
@@ -67,14 +67,14 @@ async def test_a_log_flood_does_not_hold_up_readiness(bench, marks, report):
     assert engine.refine(launch, marks, began_us, ended_us)[-1].phase is Phase.READY
 
 
-async def test_an_engine_that_fails_its_first_request_is_not_ready(bench, report):
+async def test_a_failed_first_request_is_not_ready(bench, report):
     engine = bench.engine("toy", options={"fail_requests": 500})
     with pytest.raises(ExceptionGroup) as caught:
         await started(bench, engine, report)
     assert caught.group_contains(DriverError, match="answers no question.*500")
 
 
-async def test_waiting_for_an_engine_that_is_never_ready_can_be_abandoned(bench, report):
+async def test_waiting_can_be_cancelled(bench, report):
     engine = bench.engine("toy", options={"never_ready": True})
     launch = engine.launch(replica=REPLICA, generation=1)
     running = bench.start(launch)
@@ -84,7 +84,7 @@ async def test_waiting_for_an_engine_that_is_never_ready_can_be_abandoned(bench,
     await until(lambda: sockets(running.pid) == 3)
 
 
-async def test_the_bytes_of_the_weights_are_seen_where_they_were_read(bench, tiny_model, marks, report):
+async def test_bytes_read_belong_to_the_weights(bench, tiny_model, marks, report):
     engine = bench.engine("llama.cpp", path=str(tiny_model))
     launch, _, began_us, ended_us = await started(bench, engine, report)
     spans = anatomy(engine.refine(launch, marks, began_us, ended_us), began_us, ended_us)
@@ -112,7 +112,7 @@ async def test_no_connection_to_the_engine_stays_open(bench, report):
 
 
 @pytest.mark.parametrize("what", ["ready", "probe"])
-async def test_asking_can_be_abandoned_and_the_engine_sees_the_connection_end(bench, what):
+async def test_a_cancelled_question_is_closed(bench, what):
     """A server that accepts and never answers."""
     accepted, ended = asyncio.Event(), asyncio.Event()
 
@@ -135,7 +135,7 @@ async def test_asking_can_be_abandoned_and_the_engine_sees_the_connection_end(be
         await ended.wait()
 
 
-async def test_following_can_be_abandoned_and_reports_nothing_afterwards(bench, marks, report):
+async def test_a_cancelled_follow_reports_nothing(bench, marks, report):
     engine = bench.engine("toy", options={"load_seconds": 0.3})
     launch = engine.launch(replica=REPLICA, generation=1)
     follower = asyncio.get_running_loop().create_task(engine.follow(launch, report))
@@ -148,7 +148,7 @@ async def test_following_can_be_abandoned_and_reports_nothing_afterwards(bench, 
     assert marks == []
 
 
-async def test_an_engine_without_completions_is_asked_for_something_else(bench, tiny_model, report):
+async def test_an_embedding_engine_is_probed(bench, tiny_model, report):
     """A path no server knows, then one that it does: the fallback from completions to chat."""
     engine = bench.engine("toy")
     _, running, _, _ = await started(bench, engine, report)
@@ -158,7 +158,7 @@ async def test_an_engine_without_completions_is_asked_for_something_else(bench, 
     assert len(text.split()) == 16  # completions and chat refused the bad field; embeddings took none
 
 
-async def test_what_an_engine_writes_before_it_is_followed_is_not_lost(bench, marks, report):
+async def test_lines_before_the_follow_are_kept(bench, marks, report):
     engine = bench.engine("toy")
     launch = engine.launch(replica=REPLICA, generation=1)
     began_us = engine.clock.now_us()

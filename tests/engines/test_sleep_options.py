@@ -31,7 +31,7 @@ def test_an_engine_that_cannot_sleep_says_why(kind: str, options: dict[str, obje
         assert told[1].startswith("options = { sleep")
 
 
-def test_every_kind_of_engine_that_poorwill_can_put_to_sleep_is_named():
+def test_every_engine_with_a_sleep_is_named():
     assert {kind for kind, made in ENGINE_KINDS.items() if made.sleeps_with is not None} == {
         sleep.partition("-")[0] for sleep in engine_sleeps()
     }

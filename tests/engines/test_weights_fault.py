@@ -17,14 +17,14 @@ def safetensors(path: Path, data: int = 1000) -> Path:
     return path
 
 
-def test_a_whole_file_and_a_whole_directory_have_no_fault(tmp_path: Path) -> None:
+def test_complete_weights_have_no_fault(tmp_path: Path) -> None:
     assert weights_fault(str(safetensors(tmp_path / "model.safetensors"))) is None
     assert weights_fault(str(tmp_path)) is None
     (tmp_path / "notes.bin").write_bytes(b"anything")
     assert weights_fault(str(tmp_path / "notes.bin")) is None
 
 
-def test_a_file_that_is_cut_short_tells_how_much_is_missing(tmp_path: Path) -> None:
+def test_a_cut_file_says_what_is_missing(tmp_path: Path) -> None:
     path = safetensors(tmp_path / "model.safetensors", data=5000)
     path.write_bytes(path.read_bytes()[:-1234])
     for asked in (path, tmp_path):

@@ -20,6 +20,7 @@ from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.process import MARK, EngineProcesses, subreaper
+from poorwill.hosts.processes.session import reap
 from poorwill.tiers.frozen.criu import Criu, find_criu, private_prefix
 from poorwill.tiers.frozen.criu_install import install_criu
 from poorwill.tiers.frozen.proof import prove_frozen
@@ -107,7 +108,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     for found in fleet.processes.found():
         assert found.running is not None
         fleet.processes.kill_now(found.running)
-        fleet.processes._reap(found.running.pid)
+        reap(procfs.session_members(found.running.pid))
 
 
 def ask(running: Running, path: str = "/count") -> str:

@@ -70,6 +70,8 @@ class Machine:
     boots_dead: int = 0
     """So many of the next boots do not start the engine."""
     asked: list[str] = field(default_factory=list)
+    looks: int = 0
+    """How often its state was asked for."""
     kept_address: bool = True
     deleted: bool = False
     since: float = field(default_factory=time.monotonic)
@@ -187,6 +189,7 @@ class FakeHyperstack:
             if machine is None or machine.deleted:
                 return 404, _error("The VM does not exist", "not_found"), {}
             verb = words[4] if len(words) == 5 else "state"
+            machine.looks += verb == "state"
             mistake = self._mistake(machine, verb)
             if mistake is not None and mistake.lost:
                 machine.asked.append(verb)
@@ -194,7 +197,7 @@ class FakeHyperstack:
             if mistake is not None and not mistake.done:
                 status = 0 if mistake.silent else mistake.status
                 return status, mistake.text or _error(mistake.message, ""), mistake.headers
-            status, body = self._carry_out(machine, verb, parse_qs(query))
+            status, body = self.carry_out(machine, verb, parse_qs(query))
             if mistake is not None:
                 status, body = 0 if mistake.silent else mistake.status, _error(mistake.message, "")
             return status, body, {}
@@ -204,7 +207,7 @@ class FakeHyperstack:
             return machine.mistakes.popleft()
         return None
 
-    def _carry_out(
+    def carry_out(
         self, machine: Machine, verb: str, query: dict[str, list[str]]
     ) -> tuple[int, dict[str, object]]:
         if verb == "state":
@@ -241,9 +244,9 @@ class FakeHyperstack:
         elif machine.boots_dead:
             machine.boots_dead -= 1
         elif not machine.engine_runs:
-            self._boot(machine)
+            self.boot(machine)
 
-    def _boot(self, machine: Machine) -> None:
+    def boot(self, machine: Machine) -> None:
         if self.log is None:
             machine.process = subprocess.Popen(machine.engine, stdin=subprocess.DEVNULL)
             return

@@ -83,7 +83,7 @@ def status(running: Running, path: str = "/health") -> int:
 # what holds for every engine
 
 
-async def test_an_engine_sleeps_and_wakes_three_times_with_the_same_text(bed: Bed):
+async def test_three_sleeps_keep_the_text(bed: Bed):
     launch = bed.launch()
     running = await bed.start(launch)
     text = await asyncio.to_thread(complete, running)
@@ -101,7 +101,7 @@ async def test_an_engine_sleeps_and_wakes_three_times_with_the_same_text(bed: Be
     await bed.fleet.processes.kill(running)
 
 
-async def test_a_record_without_a_process_is_refused(bed_of: Callable[[str], Bed]):
+async def test_a_record_without_process_is_refused(bed_of: Callable[[str], Bed]):
     bed = bed_of("vllm")
     launch = bed.launch()
     parked = await bed.driver.park(await bed.start(launch), launch, generation=1)
@@ -109,7 +109,7 @@ async def test_a_record_without_a_process_is_refused(bed_of: Callable[[str], Bed
         await bed.wake(replace(parked, running=None), launch)
 
 
-async def test_a_wake_that_takes_too_long_ends_the_engine(bed_of: Callable[[str], Bed]):
+async def test_a_wake_past_its_limit_ends_the_engine(bed_of: Callable[[str], Bed]):
     bed = bed_of("vllm")
     launch = bed.launch("--wake-seconds", "600")
     parked = await bed.driver.park(await bed.start(launch), launch, generation=1)
@@ -119,7 +119,7 @@ async def test_a_wake_that_takes_too_long_ends_the_engine(bed_of: Callable[[str]
     assert bed.nothing_runs()
 
 
-async def test_a_sleeping_engine_is_parked_cold_or_frozen_without_a_wake(fake: Bed, criu: Criu):
+async def test_a_sleeping_engine_can_go_deeper(fake: Bed, criu: Criu):
     launch = fake.launch()
     running = await fake.start(launch)
     text = await asyncio.to_thread(complete, running)
@@ -138,7 +138,7 @@ async def test_a_sleeping_engine_is_parked_cold_or_frozen_without_a_wake(fake: B
         await fake.driver.descend(cold, launch, generation=5)
 
 
-async def test_an_engine_without_a_sleep_of_its_own_serves_on(bed_of: Callable[[str], Bed]):
+async def test_an_engine_without_sleep_serves_on(bed_of: Callable[[str], Bed]):
     bed = bed_of("vllm")
     launch = bed.launch()
     running = await bed.start(launch)
@@ -152,7 +152,7 @@ async def test_an_engine_without_a_sleep_of_its_own_serves_on(bed_of: Callable[[
 # vLLM
 
 
-async def test_vllm_asleep_takes_requests_and_silently_keeps_them_waiting(
+async def test_vllm_asleep_holds_requests_silently(
     bed_of: Callable[[str], Bed],
 ):
     bed = bed_of("vllm")
@@ -168,7 +168,7 @@ async def test_vllm_asleep_takes_requests_and_silently_keeps_them_waiting(
     assert waiting.result() == text
 
 
-async def test_vllm_woken_from_level_two_without_a_reload_answers_garbage_which_the_probe_sees(
+async def test_vllm_level_2_without_reload_is_garbage(
     bed_of: Callable[[str], Bed],
 ):
     bed = bed_of("vllm-2")
@@ -183,7 +183,7 @@ async def test_vllm_woken_from_level_two_without_a_reload_answers_garbage_which_
     assert await asyncio.to_thread(complete, running) == text
 
 
-async def test_vllm_that_cannot_reload_its_weights_is_ended(bed_of: Callable[[str], Bed]):
+async def test_vllm_with_unreadable_weights_is_ended(bed_of: Callable[[str], Bed]):
     bed = bed_of("vllm-2")
     launch = bed.launch("--fail-reload")
     parked = await bed.driver.park(await bed.start(launch), launch, generation=1)
@@ -192,7 +192,7 @@ async def test_vllm_that_cannot_reload_its_weights_is_ended(bed_of: Callable[[st
     assert bed.nothing_runs()
 
 
-async def test_vllm_that_others_can_reach_is_not_put_to_sleep(bed_of: Callable[[str], Bed]):
+async def test_vllm_open_to_others_is_left_awake(bed_of: Callable[[str], Bed]):
     bed = bed_of("vllm")
     launch = bed.launch()
     running = await bed.start(launch)
@@ -201,7 +201,7 @@ async def test_vllm_that_others_can_reach_is_not_put_to_sleep(bed_of: Callable[[
     assert caught.value.running == running
 
 
-async def test_vllm_without_its_development_mode_serves_on(bed_of: Callable[[str], Bed]):
+async def test_vllm_without_dev_mode_serves_on(bed_of: Callable[[str], Bed]):
     bed = bed_of("vllm")
     launch = replace(bed.launch(), env={})
     running = await bed.start(launch)
@@ -211,7 +211,7 @@ async def test_vllm_without_its_development_mode_serves_on(bed_of: Callable[[str
     assert await asyncio.to_thread(complete, running)
 
 
-async def test_vllm_whose_sleep_fails_is_woken_and_serves_on(bed_of: Callable[[str], Bed]):
+async def test_vllm_whose_sleep_fails_serves_on(bed_of: Callable[[str], Bed]):
     bed = bed_of("vllm")
     launch = bed.launch("--fail-sleep")
     running = await bed.start(launch)
@@ -220,7 +220,7 @@ async def test_vllm_whose_sleep_fails_is_woken_and_serves_on(bed_of: Callable[[s
     assert await asyncio.to_thread(complete, running)
 
 
-async def test_vllm_lets_a_stray_request_end_before_it_sleeps(bed_of: Callable[[str], Bed]):
+async def test_vllm_lets_a_request_end_first(bed_of: Callable[[str], Bed]):
     bed = bed_of("vllm")
     launch = bed.launch("--tokens-per-second", "50")
     running = await bed.start(launch)
@@ -235,7 +235,7 @@ async def test_vllm_lets_a_stray_request_end_before_it_sleeps(bed_of: Callable[[
 # SGLang
 
 
-async def test_sglang_dies_of_a_release_while_it_is_busy(bed_of: Callable[[str], Bed]):
+async def test_sglang_dies_of_a_release_while_busy(bed_of: Callable[[str], Bed]):
     bed = bed_of("sglang")
     launch = bed.launch("--tokens-per-second", "20")
     running = await bed.start(launch)
@@ -260,7 +260,7 @@ async def test_sglang_is_paused_first_and_lives(bed_of: Callable[[str], Bed]):
     assert await asyncio.to_thread(complete, running)
 
 
-async def test_sglang_that_cannot_reload_its_weights_is_ended(bed_of: Callable[[str], Bed]):
+async def test_sglang_with_unreadable_weights_is_ended(bed_of: Callable[[str], Bed]):
     bed = bed_of("sglang")
     launch = bed.launch("--fail-reload")
     parked = await bed.driver.park(await bed.start(launch), launch, generation=1)
@@ -269,7 +269,7 @@ async def test_sglang_that_cannot_reload_its_weights_is_ended(bed_of: Callable[[
     assert bed.nothing_runs()
 
 
-async def test_sglang_without_the_memory_saver_is_left_alone(bed_of: Callable[[str], Bed]):
+async def test_sglang_without_memory_saver_serves_on(bed_of: Callable[[str], Bed]):
     bed = bed_of("sglang")
     launch = bed.launch()
     running = await bed.start(launch)
@@ -282,7 +282,7 @@ async def test_sglang_without_the_memory_saver_is_left_alone(bed_of: Callable[[s
 # Ollama
 
 
-async def test_ollama_that_does_not_unload_serves_on(bed_of: Callable[[str], Bed]):
+async def test_ollama_that_cannot_unload_serves_on(bed_of: Callable[[str], Bed]):
     bed = bed_of("ollama")
     launch = bed.launch("--ignore-unload")
     running = await bed.start(launch)
@@ -293,7 +293,7 @@ async def test_ollama_that_does_not_unload_serves_on(bed_of: Callable[[str], Bed
     assert await asyncio.to_thread(complete, running)
 
 
-async def test_ollama_that_cannot_load_again_is_ended(bed_of: Callable[[str], Bed]):
+async def test_ollama_that_cannot_load_is_ended(bed_of: Callable[[str], Bed]):
     bed = bed_of("ollama")
     launch = bed.launch("--fail-load", "1")
     running = await bed.start(launch)
@@ -307,7 +307,7 @@ async def test_ollama_that_cannot_load_again_is_ended(bed_of: Callable[[str], Be
 # llama.cpp, the real one
 
 
-async def test_llamacpp_gives_its_memory_back_while_it_sleeps(bed_of: Callable[[str], Bed]):
+async def test_llamacpp_asleep_frees_its_memory(bed_of: Callable[[str], Bed]):
     bed = bed_of("llama.cpp")
     launch = bed.launch()
     running = await bed.start(launch)
@@ -318,9 +318,7 @@ async def test_llamacpp_gives_its_memory_back_while_it_sleeps(bed_of: Callable[[
     await bed.driver.discard(parked)
 
 
-async def test_llamacpp_whose_model_file_is_gone_dies_of_the_wake_and_leaves_nothing(
-    bed_of: Callable[[str], Bed], tmp_path: Path
-):
+async def test_llamacpp_without_its_file_is_ended(bed_of: Callable[[str], Bed], tmp_path: Path):
     bed = bed_of("llama.cpp")
     bed.model = make_model(tmp_path / "passing.gguf", size="5m")
     launch = bed.launch()
@@ -331,7 +329,7 @@ async def test_llamacpp_whose_model_file_is_gone_dies_of_the_wake_and_leaves_not
     assert bed.nothing_runs()
 
 
-async def test_llamacpp_that_was_not_told_to_sleep_is_left_alone(bed_of: Callable[[str], Bed]):
+async def test_llamacpp_without_idle_sleep_serves_on(bed_of: Callable[[str], Bed]):
     bed = bed_of("llama.cpp")
     launch = bed.launch()
     running = await bed.start(launch)

@@ -102,7 +102,7 @@ async def test_what_a_case_lacks_it_lacks(request: pytest.FixtureRequest, fleet:
     assert lacks == set(LACKS[name])
 
 
-async def test_a_park_frees_what_the_tier_gives_back_and_a_wake_serves_on_the_same_port(
+async def test_a_park_frees_and_a_wake_serves(
     case: Case,
 ):
     launch = case.launch()
@@ -119,7 +119,7 @@ async def test_a_park_frees_what_the_tier_gives_back_and_a_wake_serves_on_the_sa
     assert case.scratch() == []
 
 
-async def test_the_probe_answers_the_same_before_a_park_and_after_every_wake(case: Case):
+async def test_the_probe_answers_the_same_after_a_wake(case: Case):
     launch = case.launch()
     running = await case.start(launch)
     answer = await case.probe(running)
@@ -130,7 +130,7 @@ async def test_the_probe_answers_the_same_before_a_park_and_after_every_wake(cas
         assert await case.probe(running) == answer
 
 
-async def test_many_cycles_leave_nothing_behind_and_lose_nothing(case: Case):
+async def test_many_cycles_leak_and_lose_nothing(case: Case):
     launch = case.launch()
     running = await case.start(launch)
     for cycle in range(case.cycles):
@@ -142,7 +142,7 @@ async def test_many_cycles_leave_nothing_behind_and_lose_nothing(case: Case):
     assert left(await case.driver.inventory()) == []
 
 
-async def test_phases_are_reported_in_the_order_of_their_time(case: Case):
+async def test_phases_are_reported_in_order(case: Case):
     parked, launch = await parked_one(case)
     case.fleet.marks.clear()
     await case.wake(parked, launch, generation=2)
@@ -159,7 +159,7 @@ async def test_phases_are_reported_in_the_order_of_their_time(case: Case):
         assert marks[0].bytes_read == parked.image_bytes > 0
 
 
-async def test_inventory_shows_what_is_running_and_what_is_parked(case: Case):
+async def test_the_inventory_is_complete(case: Case):
     launch = case.launch()
     running = await case.start(launch)
     (found,) = await case.cold.inventory()
@@ -183,7 +183,7 @@ async def test_inventory_shows_what_is_running_and_what_is_parked(case: Case):
     assert found.image_bytes >= parked.image_bytes > 0
 
 
-async def test_destroying_removes_what_is_kept_and_may_be_repeated(case: Case):
+async def test_discard_is_complete_and_idempotent(case: Case):
     parked, launch = await parked_one(case)
     await case.driver.discard(parked)
     await case.driver.discard(parked)
@@ -194,14 +194,14 @@ async def test_destroying_removes_what_is_kept_and_may_be_repeated(case: Case):
             await case.wake(parked, launch, generation=2)
 
 
-async def test_a_poorwill_that_starts_after_a_crash_wakes_what_was_parked(case: Case):
+async def test_after_a_crash_a_replica_wakes(case: Case):
     parked, launch = await parked_one(case)
     reborn = case.again(case.fleet.again())
     woken = await reborn.wake(Parked.from_json(parked.as_json()), launch, generation=2)
     reborn.serves(woken, asked=2)
 
 
-async def test_a_poorwill_that_starts_after_a_crash_parks_what_was_started(case: Case):
+async def test_after_a_crash_a_replica_parks(case: Case):
     launch = case.launch()
     running = await case.start(launch)
     reborn = case.again(case.fleet.again())
@@ -212,7 +212,7 @@ async def test_a_poorwill_that_starts_after_a_crash_parks_what_was_started(case:
     reborn.serves(await reborn.wake(parked, launch, generation=2), asked=1)
 
 
-async def test_what_vanished_is_refused_and_leaves_no_process(kept_case: Case):
+async def test_a_vanished_snapshot_is_refused(kept_case: Case):
     case = kept_case
     parked, launch = await parked_one(case)
     case.lose(parked)
@@ -222,7 +222,7 @@ async def test_what_vanished_is_refused_and_leaves_no_process(kept_case: Case):
     case.serves(await case.start(launch, generation=3), asked=1, woken=False)
 
 
-async def test_of_two_wakes_at_once_one_is_refused_and_the_other_serves(case: Case):
+async def test_of_two_wakes_one_is_refused(case: Case):
     parked, launch = await parked_one(case)
     results = await asyncio.gather(
         case.wake(parked, launch, generation=2),
@@ -252,7 +252,7 @@ async def test_two_drivers_cannot_wake_one_image(image_case: Case):
     case.serves(running, asked=2)
 
 
-async def test_a_park_during_a_wake_is_refused_and_the_wake_goes_on(case: Case):
+async def test_a_park_during_a_wake_is_refused(case: Case):
     parked, launch = await parked_one(case)
     async with asyncio.TaskGroup() as group:
         waking = group.create_task(case.wake(parked, launch, generation=2))
@@ -272,7 +272,7 @@ async def test_a_park_during_a_wake_is_refused_and_the_wake_goes_on(case: Case):
     case.serves(waking.result(), asked=2)
 
 
-async def test_a_taken_port_fails_the_wake_and_names_its_holder(port_case: Case):
+async def test_a_taken_port_is_named_with_its_holder(port_case: Case):
     case = port_case
     parked, launch = await parked_one(case)
     with socket.create_server(("127.0.0.1", launch.port)):
@@ -282,7 +282,7 @@ async def test_a_taken_port_fails_the_wake_and_names_its_holder(port_case: Case)
     case.serves(await case.wake(parked, launch, generation=3), asked=2)
 
 
-async def test_parking_an_engine_that_has_died_never_makes_a_snapshot(case: Case):
+async def test_a_dead_engine_makes_no_snapshot(case: Case):
     launch = case.launch()
     running = await case.start(launch)
     case.fleet.processes.kill_now(running)
@@ -296,7 +296,7 @@ async def test_parking_an_engine_that_has_died_never_makes_a_snapshot(case: Case
     assert nothing_runs(case) and left(await case.driver.inventory()) == []
 
 
-async def test_a_park_cancelled_at_any_await_leaves_an_engine_or_a_snapshot_but_not_both(
+async def test_a_cancelled_park_leaves_one_of_both(
     case: Case,
 ):
     for step in range(STEPS):
@@ -327,7 +327,7 @@ async def test_a_park_cancelled_at_any_await_leaves_an_engine_or_a_snapshot_but_
     pytest.fail(f"a park has more than {STEPS} awaits")
 
 
-async def test_a_wake_cancelled_at_any_await_leaves_no_process(case: Case):
+async def test_a_cancelled_wake_leaves_no_process(case: Case):
     for step in range(STEPS):
         parked, launch = await parked_one(case, replica=f"step-{step}")
         cancelled = await cancelled_at(
@@ -350,7 +350,7 @@ async def test_a_wake_cancelled_at_any_await_leaves_no_process(case: Case):
     pytest.fail(f"a wake has more than {STEPS} awaits")
 
 
-async def test_a_wake_cancelled_at_any_report_leaves_no_process(case: Case):
+async def test_a_wake_cancelled_at_a_report_is_clean(case: Case):
     parked, launch = await parked_one(case)
     case.fleet.marks.clear()
     await case.wake(parked, launch, generation=2)
@@ -375,7 +375,7 @@ async def test_a_wake_cancelled_at_any_report_leaves_no_process(case: Case):
         assert launch.replica not in [found.replica for found in case.fleet.processes.found()]
 
 
-async def test_an_image_of_another_generation_is_refused(image_case: Case):
+async def test_another_generation_is_refused(image_case: Case):
     case = image_case
     parked, launch = await parked_one(case)
     with pytest.raises(SnapshotRefused):
@@ -384,9 +384,7 @@ async def test_an_image_of_another_generation_is_refused(image_case: Case):
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove"])
-async def test_an_image_with_any_file_damaged_is_refused_and_leaves_no_process(
-    image_case: Case, damage: str, tmp_path: Path
-):
+async def test_a_damaged_image_is_refused(image_case: Case, damage: str, tmp_path: Path):
     case = image_case
     parked, launch = await parked_one(case)
     assert parked.path is not None

@@ -19,7 +19,7 @@ def apt_reaches_debian() -> None:
 
 
 @pytest.mark.nightly
-async def test_criu_is_installed_once_with_libraries_of_its_own(tmp_path: Path, apt_reaches_debian: None):
+async def test_criu_is_installed_with_its_libraries(tmp_path: Path, apt_reaches_debian: None):
     prefix = tmp_path / "data" / "poorwill" / "criu"
     told: list[str] = []
     before = Path("/var/lib/dpkg/status").read_bytes()
@@ -38,9 +38,7 @@ async def test_criu_is_installed_once_with_libraries_of_its_own(tmp_path: Path, 
     assert told == [], "a second time there is nothing to do"
 
 
-async def test_without_apt_the_error_says_what_to_do_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+async def test_without_apt_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("poorwill.tiers.frozen.criu_install.TOOL_PATH", str(tmp_path))
     with pytest.raises(OperatorFault, match="this machine has no apt") as caught:
         await install_criu(tmp_path / "prefix" / "criu", env={})
@@ -48,7 +46,7 @@ async def test_without_apt_the_error_says_what_to_do_and_leaves_nothing(
     assert list((tmp_path / "prefix").iterdir()) == []
 
 
-async def test_something_else_called_criu_is_not_taken_for_one(tmp_path: Path):
+async def test_another_program_called_criu_is_ignored(tmp_path: Path):
     other = tmp_path / "criu"
     assert await inspect_criu(str(other)) is None
     other.write_text("#!/bin/sh\necho hello\n")
@@ -62,7 +60,7 @@ async def test_something_else_called_criu_is_not_taken_for_one(tmp_path: Path):
     assert criu is not None and criu.version == "9.1"
 
 
-async def test_the_newest_of_prefix_and_path_is_used(tmp_path: Path):
+async def test_the_newest_criu_is_used(tmp_path: Path):
     env = {"XDG_DATA_HOME": str(tmp_path / "data"), "PATH": str(tmp_path / "bin")}
     assert await find_criu(env) is None
     prefix = private_prefix(env)

@@ -39,7 +39,7 @@ def states(cuda: FakeCuda) -> set[CudaState]:
     return {process.state for process in cuda.processes.values()}
 
 
-def test_all_ranks_are_locked_before_any_is_checkpointed_and_restored_before_any_is_unlocked():
+def test_ranks_go_through_each_state_together():
     cuda = ranks(3)
     pids = list(cuda.processes)
     released = take_down(cuda, pids)
@@ -59,7 +59,7 @@ def test_the_fake_hangs_where_the_driver_does():
         cuda.checkpoint(100)
 
 
-def test_a_lock_that_times_out_leaves_everybody_running():
+def test_a_lock_timeout_leaves_all_running():
     cuda = ranks(3)
     cuda.processes[102].busy = True
     with pytest.raises(CudaFailed, match="NOT_READY"):
@@ -67,7 +67,7 @@ def test_a_lock_that_times_out_leaves_everybody_running():
     assert states(cuda) == {CudaState.RUNNING}
 
 
-def test_a_restore_is_not_tried_without_enough_free_memory():
+def test_a_restore_needs_free_memory():
     cuda = ranks(1)
     released = take_down(cuda, [100])
     cuda.taken_by_others = ROOM - GB // 2
@@ -80,7 +80,7 @@ def test_a_restore_is_not_tried_without_enough_free_memory():
     assert states(cuda) == {CudaState.RUNNING}
 
 
-def test_a_restore_that_runs_out_of_memory_after_all_is_broken_for_good():
+def test_a_restore_out_of_memory_is_broken():
     cuda = ranks(1)
     take_down(cuda, [100])
     cuda.taken_by_others = ROOM - GB // 2
@@ -92,7 +92,7 @@ def test_a_restore_that_runs_out_of_memory_after_all_is_broken_for_good():
 
 
 @given(count=st.integers(1, 4), fail_at=st.integers(0, 20))
-def test_whatever_call_fails_a_take_down_leaves_all_running_all_down_or_says_broken(count: int, fail_at: int):
+def test_a_failed_take_down_is_undone_or_broken(count: int, fail_at: int):
     cuda = ranks(count, fail_at=fail_at)
     held = {pid: process.gpu_bytes for pid, process in cuda.processes.items()}
     try:
@@ -107,7 +107,7 @@ def test_whatever_call_fails_a_take_down_leaves_all_running_all_down_or_says_bro
 
 
 @given(count=st.integers(1, 4), fail_at=st.integers(0, 8))
-def test_whatever_call_fails_a_bring_back_leaves_all_running_or_says_broken(count: int, fail_at: int):
+def test_a_failed_bring_back_is_broken(count: int, fail_at: int):
     cuda = ranks(count)
     pids = list(cuda.processes)
     released = take_down(cuda, pids)
@@ -121,7 +121,7 @@ def test_whatever_call_fails_a_bring_back_leaves_all_running_or_says_broken(coun
         assert states(cuda) == {CudaState.RUNNING}
 
 
-def test_the_child_answers_in_json_whether_it_worked_failed_or_broke():
+def test_the_child_answers_in_json():
     cuda = ranks(1)
     said = json.loads(answer({"call": "take_down", "pids": [100]}, cuda))
     assert said == {"bytes_by_gpu": {GPU: GB}}
@@ -138,7 +138,7 @@ async def test_an_engine_without_a_gpu_is_left_alone():
     assert await CudaDevice().take_down([os.getpid()]) == DeviceImage()
 
 
-async def test_without_a_driver_the_child_says_so_and_nothing_has_changed():
+async def test_a_missing_driver_is_reported():
     if HostFacts.read().gpu_driver != "none":
         pytest.skip("this machine has an NVIDIA driver")
     with pytest.raises(DriverError, match=r"(?i)cuda") as caught:
@@ -154,9 +154,7 @@ async def test_a_call_that_hangs_is_killed_at_its_limit():
 # a freeze with device state in it
 
 
-async def test_device_state_goes_down_before_the_dump_and_comes_back_after_the_restore(
-    fleet: Fleet, criu: Criu
-):
+async def test_device_state_follows_the_process(fleet: Fleet, criu: Criu):
     device = FakeDevice()
     driver = new_frozen(fleet, criu, device=device)
     launch = fleet.launch()
@@ -170,7 +168,7 @@ async def test_device_state_goes_down_before_the_dump_and_comes_back_after_the_r
     assert mark.bytes_read == GB
 
 
-async def test_a_device_without_room_fails_the_wake_before_the_image_is_touched(fleet: Fleet, criu: Criu):
+async def test_a_full_device_spares_the_image(fleet: Fleet, criu: Criu):
     device = FakeDevice()
     driver = new_frozen(fleet, criu, device=device)
     launch = fleet.launch()
@@ -185,7 +183,7 @@ async def test_a_device_without_room_fails_the_wake_before_the_image_is_touched(
     assert ask(await driver.wake(parked, launch, generation=3, report=fleet.report)) == "1"
 
 
-async def test_an_image_with_device_state_is_not_woken_where_no_device_is_handled(fleet: Fleet, criu: Criu):
+async def test_device_state_needs_a_device(fleet: Fleet, criu: Criu):
     launch = fleet.launch()
     running = await new_cold(fleet).wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
     parked = await new_frozen(fleet, criu, device=FakeDevice()).park(running, launch, generation=1)
@@ -194,9 +192,7 @@ async def test_an_image_with_device_state_is_not_woken_where_no_device_is_handle
     assert fleet.processes.found() == []
 
 
-async def test_a_failed_dump_gives_the_device_back_and_the_engine_serves_on(
-    fleet: Fleet, criu: Criu, tmp_path
-):
+async def test_a_failed_dump_gives_the_device_back(fleet: Fleet, criu: Criu, tmp_path):
     broken = tmp_path / "criu"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o700)

@@ -21,7 +21,7 @@ PROGRAM = Path(__file__).parents[2] / "bench" / "gpu" / "memory_engine.py"
 SIZE = 2 * 10**9
 
 
-async def test_a_cuda_process_is_frozen_and_thawed_with_its_memory(fleet: Fleet, criu: Criu):
+async def test_a_cuda_process_keeps_its_memory(fleet: Fleet, criu: Criu):
     driver = new_frozen(fleet, criu, device=CudaDevice(env=dict(os.environ)))
     launch = fleet.launch()
     launch = fleet.launch(

@@ -61,7 +61,7 @@ def scratch(fleet: Fleet) -> list[Path]:
     return [*root.glob("*/.draft-*"), *root.glob("*/.wake-*")]
 
 
-async def test_an_open_connection_fails_the_park_and_the_engine_serves_on(fleet: Fleet, criu: Criu):
+async def test_an_open_connection_fails_the_park(fleet: Fleet, criu: Criu):
     driver = new_frozen(fleet, criu, quiet_limit_s=0.2)
     launch, running = await start(fleet)
     reader, writer = await asyncio.open_connection(launch.host, launch.port)
@@ -76,7 +76,7 @@ async def test_an_open_connection_fails_the_park_and_the_engine_serves_on(fleet:
     assert ask(await driver.wake(parked, launch, generation=3, report=fleet.report)) == "3"
 
 
-async def test_criu_itself_refuses_an_open_connection_and_the_engine_serves_on(
+async def test_criu_refuses_an_open_connection(
     fleet: Fleet, driver: FrozenDriver, monkeypatch: pytest.MonkeyPatch
 ):
     # A client that connects between our look and criu's: our look is switched off here.
@@ -95,7 +95,7 @@ async def test_criu_itself_refuses_an_open_connection_and_the_engine_serves_on(
     assert await driver.inventory() == []
 
 
-async def test_an_engine_with_children_is_frozen_and_thawed_whole(fleet: Fleet, driver: FrozenDriver):
+async def test_children_are_frozen_too(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet, "--children", "3")
     before = [stat.pid for stat in procfs.session_members(running.pid)]
     parked = await driver.park(running, launch, generation=1)
@@ -105,9 +105,7 @@ async def test_an_engine_with_children_is_frozen_and_thawed_whole(fleet: Fleet, 
     assert ask(woken) == "1"
 
 
-async def test_processes_that_talk_tcp_among_themselves_are_frozen_with_their_connections(
-    fleet: Fleet, driver: FrozenDriver
-):
+async def test_inner_tcp_connections_are_frozen(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet, "--worker")
     for cycle in range(5):
         assert ask(running) == str(cycle + 1)
@@ -134,7 +132,7 @@ async def echo_server() -> AsyncIterator[int]:
         server.close()
 
 
-async def test_connections_that_the_engine_made_are_closed_when_it_wakes(fleet: Fleet, driver: FrozenDriver):
+async def test_outgoing_connections_wake_up_closed(fleet: Fleet, driver: FrozenDriver):
     async with echo_server() as port:
         launch, running = await start(fleet, "--dials", str(port))
         assert await asyncio.to_thread(ask, running, "/echo") == "?"
@@ -145,9 +143,7 @@ async def test_connections_that_the_engine_made_are_closed_when_it_wakes(fleet: 
         await fleet.processes.kill(woken)
 
 
-async def test_a_client_that_connects_during_the_dump_is_served_and_the_park_fails(
-    fleet: Fleet, criu: Criu, tmp_path: Path
-):
+async def test_a_client_during_the_dump_is_served(fleet: Fleet, criu: Criu, tmp_path: Path):
     dumped, connected = tmp_path / "dumped", tmp_path / "connected"
     slow = tmp_path / "criu"
     slow.write_text(
@@ -179,7 +175,7 @@ async def failing(park: Coroutine[Any, Any, Parked]) -> DriverError:
     return caught.value
 
 
-async def test_connections_that_the_engine_made_survive_a_park_that_fails(fleet: Fleet, criu: Criu):
+async def test_a_failed_park_keeps_outgoing_connections(fleet: Fleet, criu: Criu):
     root = store_root(fleet.directory, Tier.FROZEN)
     driver = new_frozen(fleet, criu, store=Full(root=root, tier=Tier.FROZEN))
     async with echo_server() as port:
@@ -198,7 +194,7 @@ class Full(SnapshotStore):
 
 
 @pytest.mark.parametrize("when", ["during the dump", "after the dump"])
-async def test_connections_within_survive_a_park_that_fails(fleet: Fleet, criu: Criu, when: str):
+async def test_a_failed_park_keeps_inner_connections(fleet: Fleet, criu: Criu, when: str):
     root = store_root(fleet.directory, Tier.FROZEN)
     store = Full if when == "after the dump" else SnapshotStore
     driver = new_frozen(fleet, criu, space=Careless(log=fleet.log), store=store(root=root, tier=Tier.FROZEN))
@@ -212,7 +208,7 @@ async def test_connections_within_survive_a_park_that_fails(fleet: Fleet, criu: 
 
 
 @pytest.mark.parametrize("change", ["grown", "cut", "removed"])
-async def test_the_log_may_change_while_the_engine_is_frozen(fleet: Fleet, driver: FrozenDriver, change: str):
+async def test_the_log_may_change_meanwhile(fleet: Fleet, driver: FrozenDriver, change: str):
     launch, running = await start(fleet)
     parked = await driver.park(running, launch, generation=1)
     log = Path(launch.log_path)
@@ -227,7 +223,7 @@ async def test_the_log_may_change_while_the_engine_is_frozen(fleet: Fleet, drive
     assert log.read_text().endswith("asked 1\n")
 
 
-async def test_files_that_are_open_but_deleted_are_carried_in_the_image(fleet: Fleet, driver: FrozenDriver):
+async def test_deleted_open_files_are_in_the_image(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet, "--deleted", "5000000")
     total = ask(running, "/sum")
     parked = await driver.park(running, launch, generation=1)
@@ -236,9 +232,7 @@ async def test_files_that_are_open_but_deleted_are_carried_in_the_image(fleet: F
     assert ask(woken, "/sum") == total
 
 
-async def test_an_engine_that_writes_its_log_elsewhere_keeps_its_descriptors(
-    fleet: Fleet, driver: FrozenDriver
-):
+async def test_a_log_elsewhere_keeps_its_descriptors(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet, "--silent")
     held = [procfs.open_file_path(running.pid, descriptor) for descriptor in range(3)]
     assert held == ["/dev/null"] * 3
@@ -248,9 +242,7 @@ async def test_an_engine_that_writes_its_log_elsewhere_keeps_its_descriptors(
     assert ask(woken) == "1"
 
 
-async def test_an_image_is_never_woken_twice_even_from_a_copy(
-    fleet: Fleet, driver: FrozenDriver, tmp_path: Path
-):
+async def test_an_image_is_woken_only_once(fleet: Fleet, driver: FrozenDriver, tmp_path: Path):
     launch, running = await start(fleet)
     parked = await driver.park(running, launch, generation=1)
     assert parked.path is not None
@@ -265,7 +257,7 @@ async def test_an_image_is_never_woken_twice_even_from_a_copy(
     assert await driver.inventory() == [], "a spent image is no snapshot"
 
 
-async def test_a_taken_pid_fails_the_wake_names_its_holder_and_spares_it(fleet: Fleet, driver: FrozenDriver):
+async def test_a_taken_pid_is_named_and_spared(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet)
     parked = await driver.park(running, launch, generation=1)
     with squatter(running.pid):
@@ -275,7 +267,7 @@ async def test_a_taken_pid_fails_the_wake_names_its_holder_and_spares_it(fleet: 
     assert ask(await driver.wake(parked, launch, generation=3, report=fleet.report)) == "1"
 
 
-async def test_a_pid_taken_behind_our_back_fails_the_wake_and_spares_its_holder(
+async def test_a_pid_taken_late_is_spared(
     fleet: Fleet, driver: FrozenDriver, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("poorwill.tiers.frozen.thaw.refuse_taken_ids", lambda manifest: None)
@@ -315,7 +307,7 @@ def squatter(pid: int) -> Iterator[None]:
         child.wait()
 
 
-async def test_a_port_taken_behind_our_back_fails_the_wake_and_the_snapshot_is_kept(
+async def test_a_port_taken_late_keeps_the_snapshot(
     fleet: Fleet, driver: FrozenDriver, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("poorwill.tiers.snapshots.image_driver.refuse_taken_port", lambda launch: None)
@@ -347,9 +339,7 @@ def pages_are_written(fleet: Fleet) -> bool:
     return any(path.stat().st_size for path in root.glob("*/.draft-*/image/pages-*.img"))
 
 
-async def test_criu_killed_halfway_through_a_dump_ends_the_engine_it_was_in(
-    fleet: Fleet, driver: FrozenDriver
-):
+async def test_criu_killed_in_a_dump_ends_the_engine(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet, "--fill", BIG)
     async with asyncio.TaskGroup() as group:
         killer = group.create_task(kill_criu_once(fleet, lambda: pages_are_written(fleet)))
@@ -360,9 +350,7 @@ async def test_criu_killed_halfway_through_a_dump_ends_the_engine_it_was_in(
     assert nothing_runs(fleet) and scratch(fleet) == [] and await driver.inventory() == []
 
 
-async def test_criu_killed_halfway_through_a_restore_leaves_no_process_and_keeps_the_image(
-    fleet: Fleet, driver: FrozenDriver
-):
+async def test_criu_killed_in_a_restore_keeps_the_image(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet, "--fill", BIG)
     total = ask(running, "/sum")
     parked = await driver.park(running, launch, generation=1)
@@ -378,7 +366,7 @@ async def test_criu_killed_halfway_through_a_restore_leaves_no_process_and_keeps
 
 
 @pytest.mark.parametrize("call", ["dump", "restore"])
-async def test_a_criu_that_hangs_is_ended_at_its_limit(
+async def test_a_hanging_criu_is_ended(
     fleet: Fleet, driver: FrozenDriver, criu: Criu, tmp_path: Path, call: str
 ):
     hanging = tmp_path / "criu"
@@ -434,9 +422,7 @@ async def recovered(fleet: Fleet, driver: FrozenDriver, running: Running) -> Non
     assert fleet.log.lines == []
 
 
-async def test_a_poorwill_killed_during_a_park_leaves_nothing_that_recovery_does_not_clear(
-    fleet: Fleet, driver: FrozenDriver, criu: Criu
-):
+async def test_recovery_clears_a_killed_park(fleet: Fleet, driver: FrozenDriver, criu: Criu):
     launch, running = await start(fleet, "--fill", BIG)
     call = f"park(Running(**{asdict(running)!r}), Launch(**{asdict(launch)!r}), generation=1)"
     child = await another_poorwill(fleet, criu, call)
@@ -447,9 +433,7 @@ async def test_a_poorwill_killed_during_a_park_leaves_nothing_that_recovery_does
     await recovered(fleet, driver, running)
 
 
-async def test_a_poorwill_killed_during_a_wake_leaves_nothing_that_recovery_does_not_clear(
-    fleet: Fleet, driver: FrozenDriver, criu: Criu
-):
+async def test_recovery_clears_a_killed_wake(fleet: Fleet, driver: FrozenDriver, criu: Criu):
     launch, running = await start(fleet, "--fill", BIG)
     parked = await driver.park(running, launch, generation=1)
     kept, how = parked.as_json(), asdict(launch)
@@ -494,9 +478,7 @@ class Careless(Space):
 
 
 @pytest.mark.parametrize("when", ["during the dump", "after the dump"])
-async def test_a_disk_that_fills_up_fails_the_park_and_the_engine_serves_on(
-    fleet: Fleet, criu: Criu, when: str
-):
+async def test_a_full_disk_fails_the_park(fleet: Fleet, criu: Criu, when: str):
     root = store_root(fleet.directory, Tier.FROZEN)
     store = Full if when == "after the dump" else SnapshotStore
     driver = new_frozen(fleet, criu, space=Careless(log=fleet.log), store=store(root=root, tier=Tier.FROZEN))
@@ -509,7 +491,7 @@ async def test_a_disk_that_fills_up_fails_the_park_and_the_engine_serves_on(
         assert scratch(fleet) == [] and await driver.inventory() == []
 
 
-async def test_a_wake_on_a_full_disk_serves_or_fails_cleanly(fleet: Fleet, driver: FrozenDriver):
+async def test_a_wake_on_a_full_disk_is_clean(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet)
     root = store_root(fleet.directory, Tier.FROZEN)
     with small_disk(root, "100M"):
@@ -535,7 +517,7 @@ def fill_up(path: Path) -> None:
             pass
 
 
-async def test_too_small_a_disk_is_noticed_before_the_dump(fleet: Fleet, driver: FrozenDriver):
+async def test_a_small_disk_is_noticed_before_the_dump(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet)
     with small_disk(store_root(fleet.directory, Tier.FROZEN), "1M"):
         with pytest.raises(DriverError, match=r"no room for a snapshot of \d+ MB") as caught:
@@ -543,7 +525,7 @@ async def test_too_small_a_disk_is_noticed_before_the_dump(fleet: Fleet, driver:
     assert caught.value.running == running and ask(running) == "1"
 
 
-async def test_the_quota_evicts_the_least_valuable_snapshot_first(fleet: Fleet, criu: Criu):
+async def test_the_quota_evicts_the_least_valuable(fleet: Fleet, criu: Criu):
     worth = {"a": 2.0, "b": 1.0, "c": 3.0}
     parked = {}
     quota_bytes = 0
@@ -566,7 +548,7 @@ async def test_the_quota_evicts_the_least_valuable_snapshot_first(fleet: Fleet, 
     assert ask(await driver.wake(*parked["a"], generation=2, report=fleet.report)) == "1"
 
 
-async def test_a_snapshot_larger_than_the_quota_evicts_nobody(fleet: Fleet, criu: Criu):
+async def test_a_snapshot_beyond_the_quota_evicts_none(fleet: Fleet, criu: Criu):
     driver = new_frozen(fleet, criu, space=Space(log=fleet.log, quota_bytes=24_000_000))
     small, running = await start(fleet, replica="small")
     await driver.park(running, small, generation=1)
@@ -577,7 +559,7 @@ async def test_a_snapshot_larger_than_the_quota_evicts_nobody(fleet: Fleet, criu
     assert [found.replica for found in await driver.inventory()] == ["small"]
 
 
-async def test_a_snapshot_is_readable_by_its_owner_alone(fleet: Fleet, driver: FrozenDriver):
+async def test_a_snapshot_is_its_owners_alone(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet)
     parked = await driver.park(running, launch, generation=1)
     assert parked.path is not None
@@ -604,7 +586,7 @@ def in_memory(fleet: Fleet) -> list[Path]:
     return list((fleet.directory / "memory").iterdir())
 
 
-async def test_an_encrypted_snapshot_hides_what_the_engine_knew_and_wakes(fleet: Fleet, criu: Criu):
+async def test_a_sealed_snapshot_hides_its_secret(fleet: Fleet, criu: Criu):
     driver = sealed_driver(fleet, criu, secrets.token_bytes(32))
     secret = secrets.token_hex(16)
     launch, running = await start(fleet, "--secret", secret)
@@ -619,7 +601,7 @@ async def test_an_encrypted_snapshot_hides_what_the_engine_knew_and_wakes(fleet:
     await until(lambda: not in_memory(fleet))
 
 
-async def test_the_same_engine_unencrypted_would_have_shown_its_secret(fleet: Fleet, driver: FrozenDriver):
+async def test_an_unsealed_snapshot_shows_its_secret(fleet: Fleet, driver: FrozenDriver):
     secret = secrets.token_hex(16)
     launch, running = await start(fleet, "--secret", secret)
     parked = await driver.park(running, launch, generation=1)
@@ -627,7 +609,7 @@ async def test_the_same_engine_unencrypted_would_have_shown_its_secret(fleet: Fl
     assert secret.encode() in pages
 
 
-async def test_another_key_is_refused_and_leaves_no_process(fleet: Fleet, criu: Criu):
+async def test_another_key_is_refused(fleet: Fleet, criu: Criu):
     launch, running = await start(fleet)
     parked = await sealed_driver(fleet, criu, b"k" * 32).park(running, launch, generation=1)
     with pytest.raises(SnapshotRefused, match="another key, or damage"):
@@ -636,9 +618,7 @@ async def test_another_key_is_refused_and_leaves_no_process(fleet: Fleet, criu: 
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-async def test_a_sealed_snapshot_with_any_file_damaged_is_refused(
-    fleet: Fleet, criu: Criu, tmp_path: Path, damage: str
-):
+async def test_a_damaged_sealed_snapshot_is_refused(fleet: Fleet, criu: Criu, tmp_path: Path, damage: str):
     driver = sealed_driver(fleet, criu, b"k" * 32)
     launch, running = await start(fleet)
     parked = await driver.park(running, launch, generation=1)
@@ -655,7 +635,7 @@ async def test_a_sealed_snapshot_with_any_file_damaged_is_refused(
         assert nothing_runs(fleet) and scratch(fleet) == [] and in_memory(fleet) == []
 
 
-async def test_what_a_killed_poorwill_left_in_memory_is_removed(fleet: Fleet, criu: Criu):
+async def test_recovery_clears_the_memory_directory(fleet: Fleet, criu: Criu):
     left = sealed_driver(fleet, criu, b"k" * 32).store.begin(ReplicaId("tiny"), 1)
     (left.image / "pages-1.img").write_bytes(b"a secret")
     assert in_memory(fleet) == [left.image] and Path("/dev/shm") == MEMORY_DIRECTORY
@@ -686,7 +666,7 @@ async def test_a_sleeping_engine_goes_down_without_a_wake(fleet: Fleet, driver: 
         await driver.descend(cold, launch, generation=4)
 
 
-async def test_a_case_over_a_restarted_fleet_finds_the_same_snapshots(fleet: Fleet, criu: Criu):
+async def test_a_restarted_case_finds_its_snapshots(fleet: Fleet, criu: Criu):
     launch, running = await start(fleet)
     case = frozen_case(fleet, criu)
     parked = await case.driver.park(running, launch, generation=1)

@@ -59,18 +59,14 @@ def client(rented: RentedFleet, key: str = "fake-key") -> Hyperstack:
         ("a word of next year", MachineState.MOVING),
     ],
 )
-async def test_every_state_is_understood_and_a_new_one_is_waited_for(
-    rented: RentedFleet, there: Machine, word: str, state: MachineState
-):
+async def test_every_state_is_understood(rented: RentedFleet, there: Machine, word: str, state: MachineState):
     rented.cloud.put(there.id, word)
     seen = await client(rented).state(there.id)
     assert (seen.state, seen.word) == (state, word.upper())
     assert there.asked == [], "a look changes nothing"
 
 
-async def test_a_deleted_machine_is_gone_though_its_record_is_still_there(
-    rented: RentedFleet, there: Machine
-):
+async def test_a_deleted_machine_is_gone(rented: RentedFleet, there: Machine):
     rented.cloud.put(there.id, "DELETED")
     with pytest.raises(MachineGone, match=f"machine {there.id} is gone: hyperstack says DELETED"):
         await client(rented).state(there.id)
@@ -81,7 +77,7 @@ async def test_an_unknown_machine_is_gone(rented: RentedFleet):
         await client(rented).state("99")
 
 
-async def test_a_refused_key_is_called_that_and_never_told(rented: RentedFleet, there: Machine):
+async def test_a_refused_key_is_never_shown(rented: RentedFleet, there: Machine):
     with pytest.raises(CloudRefused, match=r"refuses the API key \(401 Unauthorized\)") as caught:
         await client(rented, key="secret-of-mine").state(there.id)
     assert "secret-of-mine" not in str(caught.value) + repr(client(rented, key="secret-of-mine"))
@@ -103,7 +99,7 @@ async def test_a_refused_key_is_called_that_and_never_told(rented: RentedFleet, 
         (Mistake(0, silent=True), CloudBusy, "no answer from hyperstack"),
     ],
 )
-async def test_what_goes_wrong_is_told_apart_by_what_can_be_done_about_it(
+async def test_errors_differ_by_what_helps(
     rented: RentedFleet, there: Machine, mistake: Mistake, error: type[DriverError], words: str
 ):
     there.mistakes.append(mistake)
@@ -112,9 +108,7 @@ async def test_what_goes_wrong_is_told_apart_by_what_can_be_done_about_it(
     assert there.asked == []
 
 
-async def test_a_page_in_place_of_an_answer_says_nothing_about_the_machine(
-    rented: RentedFleet, there: Machine
-):
+async def test_an_html_page_is_no_state(rented: RentedFleet, there: Machine):
     there.mistakes.append(Mistake(200, text="<html>we are moving</html>"))
     with pytest.raises(CloudBusy, match="does not say what machine"):
         await client(rented).state(there.id)
@@ -151,7 +145,7 @@ async def test_nobody_there_is_no_answer():
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("soon", None), (None, None)])
-async def test_a_limit_says_when_to_come_back_where_the_answer_does(
+async def test_retry_after_is_read(
     rented: RentedFleet, there: Machine, header: str | None, seconds: float | None
 ):
     there.mistakes.append(Mistake(429, headers={"retry-after": header} if header else {}))
@@ -186,7 +180,7 @@ def test_every_verb_has_the_documented_path():
         ("HIBERNATED", RELEASE, [], "HIBERNATED"),
     ],
 )
-async def test_a_machine_is_brought_from_where_it_is_to_where_it_is_wanted(
+async def test_a_machine_reaches_its_goal(
     rented: RentedFleet,
     machine: RentedMachine,
     there: Machine,
@@ -210,7 +204,7 @@ async def test_a_machine_is_brought_from_where_it_is_to_where_it_is_wanted(
         ("stop", PARK, ["stop", "start", "hibernate"]),
     ],
 )
-async def test_a_machine_on_its_way_is_waited_for_and_then_asked(
+async def test_a_moving_machine_is_waited_for(
     rented: RentedFleet,
     machine: RentedMachine,
     there: Machine,
@@ -219,12 +213,12 @@ async def test_a_machine_on_its_way_is_waited_for_and_then_asked(
     verbs: list[str],
 ):
     rented.cloud.put(there.id, ON_THE_WAY[on_the_way][0])
-    rented.cloud._carry_out(there, on_the_way, {"retain_ip": ["true"]})
+    rented.cloud.carry_out(there, on_the_way, {"retain_ip": ["true"]})
     await machine.bring_to(goal, limit_s=LIMIT_S)
     assert there.asked == verbs
 
 
-async def test_releasing_a_machine_does_not_wait_for_the_end(
+async def test_a_release_does_not_wait_for_the_end(
     rented: RentedFleet, machine: RentedMachine, there: Machine
 ):
     rented.cloud.hibernate_s = 60.0
@@ -244,7 +238,7 @@ async def test_releasing_a_machine_does_not_wait_for_the_end(
         Mistake(429, done=True, verb="hibernate"),
     ],
 )
-async def test_a_request_whose_answer_is_lost_is_not_made_again(
+async def test_a_request_with_a_lost_answer_is_made_once(
     rented: RentedFleet, machine: RentedMachine, there: Machine, mistake: Mistake
 ):
     rented.cloud.put(there.id, "ACTIVE")
@@ -254,9 +248,7 @@ async def test_a_request_whose_answer_is_lost_is_not_made_again(
 
 
 @pytest.mark.parametrize("mistake", [Mistake(500), Mistake(429), Mistake(0, silent=True)])
-async def test_looks_and_requests_that_are_not_answered_are_made_again(
-    machine: RentedMachine, there: Machine, mistake: Mistake
-):
+async def test_unanswered_requests_are_repeated(machine: RentedMachine, there: Machine, mistake: Mistake):
     there.mistakes += [mistake, mistake]
     await machine.bring_to(RUN, limit_s=LIMIT_S)
     there.mistakes += [Mistake(mistake.status, silent=mistake.silent, verb="hibernate")] * 2
@@ -265,25 +257,21 @@ async def test_looks_and_requests_that_are_not_answered_are_made_again(
     assert not there.mistakes
 
 
-async def test_a_cloud_that_stays_silent_is_asked_a_counted_number_of_times(
-    machine: RentedMachine, there: Machine
-):
+async def test_a_silent_cloud_is_asked_so_often(machine: RentedMachine, there: Machine):
     there.mistakes += [Mistake(503)] * 10
     with pytest.raises(CloudBusy, match="503"):
         await machine.bring_to(RUN, limit_s=LIMIT_S)
     assert len(there.mistakes) == 10 - machine.pace.attempts
 
 
-async def test_a_request_that_is_never_taken_on_is_made_a_counted_number_of_times(
-    machine: RentedMachine, there: Machine
-):
+async def test_a_refused_request_is_made_so_often(machine: RentedMachine, there: Machine):
     there.mistakes += [Mistake(503, verb="hibernate-restore")] * 10
     with pytest.raises(CloudBusy, match="503"):
         await machine.bring_to(RUN, limit_s=LIMIT_S)
     assert len(there.mistakes) == 10 - machine.pace.attempts and there.status == "HIBERNATED"
 
 
-async def test_a_limit_is_obeyed_for_as_long_as_it_says(machine: RentedMachine, there: Machine):
+async def test_a_rate_limit_is_obeyed(machine: RentedMachine, there: Machine):
     there.mistakes.append(Mistake(429, headers={"retry-after": "0"}))
     await machine.bring_to(RUN, limit_s=LIMIT_S)
     there.mistakes.append(Mistake(429, headers={"retry-after": "3600"}))
@@ -293,9 +281,7 @@ async def test_a_limit_is_obeyed_for_as_long_as_it_says(machine: RentedMachine, 
     assert loop.time() - began >= machine.pace.longest_retry_s, "an hour is cut to the longest"
 
 
-async def test_a_request_without_any_effect_is_made_again_after_a_while(
-    machine: RentedMachine, there: Machine
-):
+async def test_a_request_without_effect_is_repeated(machine: RentedMachine, there: Machine):
     there.mistakes.append(Mistake(200, lost=True, verb="hibernate-restore"))
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -310,9 +296,7 @@ async def test_a_machine_that_never_moves_is_given_up(machine: RentedMachine, th
         await machine.bring_to(RUN, limit_s=LIMIT_S)
 
 
-async def test_a_request_that_comes_too_late_is_not_taken_for_a_refusal(
-    rented: RentedFleet, machine: RentedMachine, there: Machine
-):
+async def test_a_late_request_is_no_refusal(rented: RentedFleet, machine: RentedMachine, there: Machine):
     """The owner hibernates it at the console between the look and the request."""
     rented.cloud.put(there.id, "ACTIVE")
     there.mistakes.append(Mistake(400, "Cannot hibernate", done=True, verb="hibernate"))
@@ -320,9 +304,7 @@ async def test_a_request_that_comes_too_late_is_not_taken_for_a_refusal(
     assert there.status == "HIBERNATED"
 
 
-async def test_a_machine_that_is_not_restored_for_want_of_hardware_is_no_capacity(
-    rented: RentedFleet, machine: RentedMachine, there: Machine
-):
+async def test_a_failed_restore_is_no_capacity(rented: RentedFleet, machine: RentedMachine, there: Machine):
     rented.cloud.restore_s = 0.1
     there.leads_to["hibernate-restore"] = "HIBERNATED"
     with pytest.raises(NoCapacity, match="HIBERNATED again after it was asked to restore"):
@@ -336,7 +318,7 @@ async def test_a_machine_in_error_is_left_to_its_owner(machine: RentedMachine, t
         await machine.bring_to(RUN, limit_s=LIMIT_S)
 
 
-async def test_a_machine_that_takes_too_long_is_told_with_its_state(
+async def test_a_slow_machine_is_named_with_its_state(
     rented: RentedFleet, machine: RentedMachine, there: Machine
 ):
     rented.cloud.restore_s = 60.0
@@ -344,9 +326,7 @@ async def test_a_machine_that_takes_too_long_is_told_with_its_state(
         await machine.bring_to(RUN, limit_s=0.2)
 
 
-async def test_cancelled_at_any_await_a_park_leaves_it_known_whether_the_machine_is_paid(
-    rented: RentedFleet, machine: RentedMachine, there: Machine
-):
+async def test_a_cancelled_park_knows_who_pays(rented: RentedFleet, machine: RentedMachine, there: Machine):
     for step in range(200):
         await until(lambda: there.status in ("ACTIVE", "HIBERNATED"))
         rented.cloud.put(there.id, "ACTIVE")
@@ -400,9 +380,7 @@ async def test_a_reboot_is_asked_for_until_it_is_taken_on(
     assert len(there.mistakes) == 5 - machine.pace.attempts
 
 
-async def test_who_changes_a_machine_waits_for_whoever_does_so_already(
-    rented: RentedFleet, machine: RentedMachine, there: Machine
-):
+async def test_changes_to_a_machine_take_turns(rented: RentedFleet, machine: RentedMachine, there: Machine):
     rented.cloud.hibernate_s = 0.1
     rented.cloud.put(there.id, "ACTIVE")
     async with asyncio.TaskGroup() as group:

@@ -31,7 +31,7 @@ async def start(fleet: Fleet, *switches: str, ready: bool = True):
     return launch, running
 
 
-async def test_an_engine_gets_its_own_session_its_log_and_no_environment_but_its_own(fleet: Fleet):
+async def test_what_an_engine_is_started_with(fleet: Fleet):
     launch, running = await start(fleet)
     stat = procfs.read_stat(running.pid)
     assert stat is not None and stat.session == running.pid
@@ -44,7 +44,7 @@ async def test_an_engine_gets_its_own_session_its_log_and_no_environment_but_its
     assert procfs.read_stat(running.pid) is None
 
 
-async def test_a_later_process_with_the_same_pid_is_not_taken_for_the_engine(fleet: Fleet):
+async def test_a_reused_pid_is_another_process(fleet: Fleet):
     _, running = await start(fleet)
     other = replace(running, pid_started=running.pid_started - 1)
     assert fleet.processes.alive(running)
@@ -54,7 +54,7 @@ async def test_a_later_process_with_the_same_pid_is_not_taken_for_the_engine(fle
     await fleet.processes.kill(running)
 
 
-async def test_kill_ends_an_engine_that_ignores_sigterm_with_all_its_children(fleet: Fleet):
+async def test_kill_ends_children_that_ignore_sigterm(fleet: Fleet):
     fleet.processes.grace_s = 0.1
     _, running = await start(fleet, "--ignore-term", "--children", "3")
     members = procfs.session_members(running.pid)
@@ -78,7 +78,7 @@ async def test_a_cancelled_kill_has_sent_sigkill(fleet: Fleet):
     assert procfs.read_stat(running.pid) is None
 
 
-async def test_exited_says_how_a_child_ended_and_shows_its_last_lines(fleet: Fleet):
+async def test_exited_says_how_a_child_ended(fleet: Fleet):
     _, running = await start(fleet, "--exit", "3", ready=False)
     why = await fleet.processes.exited(running)
     assert "exit status 3" in why and "out of paper" in why
@@ -87,7 +87,7 @@ async def test_exited_says_how_a_child_ended_and_shows_its_last_lines(fleet: Fle
     assert "killed by signal 11 (SIGSEGV)" in await fleet.processes.exited(running)
 
 
-async def test_exited_works_for_a_process_that_is_not_our_child(fleet: Fleet):
+async def test_exited_works_for_an_adopted_process(fleet: Fleet):
     # A process of its own starts the engine and is killed: the engine must live on, be found, adopted,
     # watched and ended by another poorwill.
     launch = fleet.launch()
@@ -126,14 +126,14 @@ def _fields(launch):
     return asdict(launch)
 
 
-async def test_an_engine_that_exits_at_once_is_a_clear_error_with_its_last_lines(fleet: Fleet):
+async def test_an_early_exit_shows_the_last_lines(fleet: Fleet):
     driver = ColdDriver(processes=fleet.processes, clock=fleet.clock, log=fleet.log)
     launch = fleet.launch("--exit", "4")
     with pytest.raises(DriverError, match=r"exit status 4.*out of paper"):
         await driver.wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
 
 
-async def test_an_engine_that_never_becomes_ready_is_given_up_at_the_limit(fleet: Fleet):
+async def test_an_engine_never_ready_is_given_up(fleet: Fleet):
     driver = ColdDriver(processes=fleet.processes, clock=fleet.clock, log=fleet.log, ready_limit_s=0.4)
     launch = fleet.launch("--never-ready")
     with pytest.raises(DriverError, match=r"did not become ready.*last answered status 503"):
@@ -142,14 +142,14 @@ async def test_an_engine_that_never_becomes_ready_is_given_up_at_the_limit(fleet
 
 
 @pytest.mark.parametrize("argv", [("/nonexistent/engine",), ("/etc/passwd",)])
-async def test_a_command_that_cannot_be_executed_is_a_clear_error(fleet: Fleet, argv: tuple[str, ...]):
+async def test_a_bad_command_is_a_clear_error(fleet: Fleet, argv: tuple[str, ...]):
     driver = ColdDriver(processes=fleet.processes, clock=fleet.clock, log=fleet.log)
     launch = fleet.launch(argv=argv)
     with pytest.raises(DriverError, match=f"cannot start {argv[0]}"):
         await driver.wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
 
 
-async def test_a_flood_of_log_is_cut_and_the_engine_serves_on(fleet: Fleet):
+async def test_a_flooded_log_is_cut(fleet: Fleet):
     fleet.processes.log_cap_bytes = 2**21
     launch, running = await start(fleet, "--flood", str(2**24))
     fleet.processes.bound_log(running)
@@ -160,14 +160,14 @@ async def test_a_flood_of_log_is_cut_and_the_engine_serves_on(fleet: Fleet):
     await fleet.processes.kill(running)
 
 
-async def test_what_a_dying_engine_forks_is_killed_and_reaped_too(fleet: Fleet):
+async def test_forks_of_a_dying_engine_are_killed(fleet: Fleet):
     fleet.processes.grace_s = 0.2
     _, running = await start(fleet, "--forks-on-term")
     await fleet.processes.kill(running)
     assert procfs.session_members(running.pid) == []
 
 
-async def test_orphans_of_an_engine_do_not_stay_as_zombies(fleet: Fleet, monkeypatch):
+async def test_orphans_of_an_engine_are_reaped(fleet: Fleet, monkeypatch):
     monkeypatch.setattr("poorwill.hosts.processes.process.WATCH_S", 0.05)
     _, running = await start(fleet, "--orphan")
 
@@ -184,13 +184,17 @@ async def test_orphans_of_an_engine_do_not_stay_as_zombies(fleet: Fleet, monkeyp
     assert "SIGTERM" in watch.result()
 
 
-async def test_statuses_that_nobody_asks_for_do_not_pile_up(fleet: Fleet):
-    for pid in range(1000):
-        fleet.processes._keep(pid, {pid: 0, 5000: 9})
-    assert len(fleet.processes.statuses) == 256 and 999 in fleet.processes.statuses
+async def test_exit_statuses_do_not_pile_up(fleet: Fleet):
+    fleet.processes.kept_statuses = 2
+    pids = []
+    for _ in range(4):
+        _, running = await start(fleet, "--children", "1")
+        await fleet.processes.kill(running)
+        pids.append(running.pid)
+    assert list(fleet.processes.statuses) == pids[-2:]
 
 
-async def test_no_descriptor_stays_open_over_many_starts_and_ends(fleet: Fleet):
+async def test_starts_and_ends_leak_no_descriptor(fleet: Fleet):
     counts = []
     for _ in range(5):
         _, running = await start(fleet)
@@ -200,7 +204,7 @@ async def test_no_descriptor_stays_open_over_many_starts_and_ends(fleet: Fleet):
     assert counts[-1] == counts[0]
 
 
-async def test_an_engine_on_a_rented_machine_is_no_process_of_this_one(fleet: Fleet):
+async def test_a_rented_engine_is_no_local_process(fleet: Fleet):
     # With the pid of an engine here, not the 0 that such a record has: session 0 is other people's.
     _, running = await start(fleet)
     elsewhere = replace(running, machine="hyperstack 77")

@@ -34,7 +34,7 @@ from .conftest import Fleet
 from .fake_hyperstack import FakeHyperstack
 
 
-async def test_a_tier_is_proven_by_doing_it_and_known_the_next_time(fleet: Fleet, criu: Criu):
+async def test_a_proof_is_kept(fleet: Fleet, criu: Criu):
     about = {"directory": fleet.directory, "clock": fleet.clock, "log": fleet.log}
     first = await prove_frozen(criu=criu, **about)
     assert first.works and "froze a listening process" in first.why
@@ -45,7 +45,7 @@ async def test_a_tier_is_proven_by_doing_it_and_known_the_next_time(fleet: Fleet
     assert again.works and again.why != "" and fleet.processes.found() == []
 
 
-async def test_a_criu_that_only_says_it_works_is_found_out(fleet: Fleet, criu: Criu, tmp_path: Path):
+async def test_a_criu_that_cannot_dump_is_found_out(fleet: Fleet, criu: Criu, tmp_path: Path):
     liar = tmp_path / "criu"
     liar.write_text("#!/bin/sh\necho Looks good.\nexit 0\n")
     liar.chmod(0o755)
@@ -59,7 +59,7 @@ async def test_a_criu_that_only_says_it_works_is_found_out(fleet: Fleet, criu: C
     assert not (fleet.directory / PROVEN_FILE).exists(), "a failure is tried again"
 
 
-async def test_what_was_proven_is_void_once_the_binary_is_another(fleet: Fleet, criu: Criu, tmp_path: Path):
+async def test_another_binary_voids_the_proof(fleet: Fleet, criu: Criu, tmp_path: Path):
     wrapper = tmp_path / "criu"
     wrapper.write_text(f'#!/bin/sh\nexec {criu.binary} "$@"\n')
     wrapper.chmod(0o755)
@@ -71,7 +71,7 @@ async def test_what_was_proven_is_void_once_the_binary_is_another(fleet: Fleet, 
     assert not proof.works and "status 3" in proof.why
 
 
-async def test_without_criu_the_proof_says_how_to_get_one(fleet: Fleet):
+async def test_without_criu_the_proof_says_what_helps(fleet: Fleet):
     proof = await prove_frozen(criu=None, directory=fleet.directory, clock=fleet.clock, log=fleet.log)
     assert not proof.works and proof.mend == "poorwill doctor --install-criu"
 
@@ -92,7 +92,7 @@ async def doctor(*args: str, **env: str) -> tuple[int, str, str]:
     return status, out.getvalue(), err.getvalue()
 
 
-async def test_the_doctor_says_for_every_tier_whether_it_works_and_what_would_mend_it(criu: Criu):
+async def test_the_doctor_reports_every_tier(criu: Criu):
     status, out, _ = await doctor("--json")
     tiers = {tier["tier"]: tier for tier in json.loads(out)["tiers"]}
     assert set(tiers) == {"cold", "frozen", "suspended", "hibernated", "asleep"}
@@ -101,7 +101,7 @@ async def test_the_doctor_says_for_every_tier_whether_it_works_and_what_would_me
         assert tier["why"] and (tier["works"] or tier["mend"])
 
 
-async def test_the_doctor_without_criu_finds_no_snapshot_tier_and_says_how_to_get_one(
+async def test_the_doctor_without_criu(
     tmp_path: Path,
 ):
     status, out, _ = await doctor(XDG_DATA_HOME=str(tmp_path), PATH="/nonexistent")
@@ -112,7 +112,7 @@ async def test_the_doctor_without_criu_finds_no_snapshot_tier_and_says_how_to_ge
 # the sweep
 
 
-async def test_the_sweep_tells_orphans_from_what_is_owned_and_from_what_is_missing(fleet: Fleet, criu: Criu):
+async def test_the_sweep_tells_orphans_from_missing(fleet: Fleet, criu: Criu):
     driver, cold = new_frozen(fleet, criu), new_cold(fleet)
     owned = []
     for name in ("runs", "sleeps", "frozen", "lost", "orphan"):
@@ -135,7 +135,7 @@ async def test_the_sweep_tells_orphans_from_what_is_owned_and_from_what_is_missi
     assert compare([], []) == compare([], [Owned(replica=launch.replica)])
 
 
-async def test_the_doctor_sweeps_a_fleet_and_finds_what_its_ledger_does_not_own(fleet: Fleet):
+async def test_the_doctors_sweep_finds_orphans(fleet: Fleet):
     (fleet.directory / "fleet.toml").write_text('[models.m]\nengine = "toy"\n')
     cold = new_cold(fleet)
     owned = fleet.launch(replica="owned")
@@ -193,7 +193,7 @@ def rented(tmp_path: Path) -> Iterator[FakeHyperstack]:
         ("ERROR", False, "big is on hyperstack 12345, which is ERROR"),
     ],
 )
-async def test_the_doctor_looks_at_a_rented_machine_and_changes_nothing(
+async def test_the_doctor_only_looks_at_machines(
     rented: FakeHyperstack, tmp_path: Path, state: str, works: bool, said: str
 ):
     rented.put("12345", state)
@@ -203,7 +203,7 @@ async def test_the_doctor_looks_at_a_rented_machine_and_changes_nothing(
     assert rented.machines["12345"].asked == []
 
 
-async def test_the_doctor_says_why_a_rented_machine_is_out_of_reach(rented: FakeHyperstack, tmp_path: Path):
+async def test_the_doctor_names_an_unreachable_machine(rented: FakeHyperstack, tmp_path: Path):
     for env, said in (
         ({}, "CLOUD_KEY is not set in the environment"),
         ({"CLOUD_KEY": "x"}, "hyperstack refuses the API key (401 Unauthorized)"),
@@ -214,14 +214,12 @@ async def test_the_doctor_says_why_a_rented_machine_is_out_of_reach(rented: Fake
     assert status == 1 and re.search("hibernated fails +big is on hyperstack 12345: ", out)
 
 
-async def test_a_fleet_on_no_rented_machine_is_told_how_to_have_one():
+async def test_the_doctor_without_a_rented_machine():
     (proof,) = await prove_hibernated(None, env={})
     assert not proof.tried and "docs/hibernated.md" in proof.mend
 
 
-async def test_the_doctors_sweep_sees_a_rented_machine_that_runs_and_should_not(
-    rented: FakeHyperstack, tmp_path: Path
-):
+async def test_the_sweep_sees_an_unowned_machine(rented: FakeHyperstack, tmp_path: Path):
     clock = SystemClock.started()
     async with open_ledger(str(tmp_path / "ledger.sqlite"), clock=clock, log=KeptLog()):
         pass
@@ -243,7 +241,7 @@ def fleet_at(directory: Path) -> FleetSettings:
     not (shutil.which("qemu-system-x86_64") and shutil.which("apt-get")),
     reason="needs qemu-system-x86_64 and apt-get",
 )
-async def test_the_doctor_suspends_and_wakes_a_guest_of_the_fleet(tmp_path: Path):
+async def test_the_doctor_suspends_a_guest(tmp_path: Path):
     (tmp_path / "fleet.toml").write_text('[models.toy]\nengine = "toy"\nladder = ["suspended", "cold"]\n')
     build = ["guest", "build", "toy", "--memory", "224", "--fleet", str(tmp_path)]
     assert await run(build, os.environ, io.StringIO(), io.StringIO(), io.StringIO()) == 0

@@ -47,9 +47,7 @@ async def started(case: Case, engine: ServedEngine) -> tuple[Launch, Running]:
     return launch, running
 
 
-async def test_twenty_cycles_of_llamacpp_give_the_same_greedy_text(
-    case: Case, fleet: Fleet, model_file: Path
-):
+async def test_twenty_cycles_keep_the_greedy_text(case: Case, fleet: Fleet, model_file: Path):
     engine = llamacpp(fleet, model_file)
     launch, running = await started(case, engine)
     text = await engine.probe(running, launch)
@@ -63,7 +61,7 @@ async def test_twenty_cycles_of_llamacpp_give_the_same_greedy_text(
     assert fleet.processes.found() == []
 
 
-async def test_six_clients_at_once_are_served_right_after_a_wake(case: Case, fleet: Fleet, model_file: Path):
+async def test_six_clients_are_served_after_a_wake(case: Case, fleet: Fleet, model_file: Path):
     engine = llamacpp(fleet, model_file)
     launch, running = await started(case, engine)
     text = await engine.probe(running, launch)

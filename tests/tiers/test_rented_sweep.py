@@ -65,9 +65,7 @@ async def test_a_machine_at_rest_is_as_it_should_be(rented: RentedFleet):
     assert list(await sweeper(rented).sweep(units(rented))) == []
 
 
-async def test_a_machine_started_at_the_console_is_told_once_and_its_time_is_counted(
-    rented: RentedFleet, there: Machine
-):
+async def test_a_machine_started_by_hand_is_an_orphan(rented: RentedFleet, there: Machine):
     fleet, sweeps = units(rented), sweeper(rented)
     rented.cloud.put(there.id, "ACTIVE")
     noted, created, opened = await sweeps.sweep(fleet)
@@ -83,15 +81,13 @@ async def test_a_machine_started_at_the_console_is_told_once_and_its_time_is_cou
     assert isinstance(ended, ReplicaEnded) and ended.replica == created.replica
 
 
-async def test_it_is_hibernated_where_the_operator_asked_for_that(rented: RentedFleet, there: Machine):
+async def test_an_orphan_is_hibernated_if_configured(rented: RentedFleet, there: Machine):
     rented.cloud.put(there.id, "ACTIVE")
     entries = await sweeper(rented, reap_orphans=True).sweep(units(rented))
     assert kinds(list(entries)) == ["swept"] and there.asked == ["hibernate"]
 
 
-async def test_what_poorwill_itself_left_running_is_hibernated_in_any_case(
-    rented: RentedFleet, there: Machine
-):
+async def test_poorwills_own_leftover_is_hibernated(rented: RentedFleet, there: Machine):
     rented.cloud.put(there.id, "ACTIVE")
     rented.machine("big-0").unwanted = True
     entries = await sweeper(rented).sweep(units(rented))
@@ -101,7 +97,7 @@ async def test_what_poorwill_itself_left_running_is_hibernated_in_any_case(
     assert not rented.machine("big-0").unwanted
 
 
-async def test_one_that_turns_back_on_its_way_is_hibernated_again(rented: RentedFleet, there: Machine):
+async def test_one_that_turns_back_is_hibernated_again(rented: RentedFleet, there: Machine):
     rented.cloud.put(there.id, "ACTIVE")
     there.leads_to["hibernate"] = "ACTIVE"
     await rented.engines.kill(rented.running(ReplicaId("big-0")))
@@ -110,9 +106,7 @@ async def test_one_that_turns_back_on_its_way_is_hibernated_again(rented: Rented
     assert kinds(list(entries)) == ["swept"] and there.asked == ["hibernate"] * 2
 
 
-async def test_one_that_its_cloud_does_not_let_go_is_counted_until_it_does(
-    rented: RentedFleet, there: Machine
-):
+async def test_a_stuck_machine_is_counted(rented: RentedFleet, there: Machine):
     fleet, sweeps = units(rented), sweeper(rented)
     rented.cloud.put(there.id, "ACTIVE")
     there.mistakes.append(Mistake(400, "not now", verb="hibernate"))

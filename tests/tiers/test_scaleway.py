@@ -66,7 +66,7 @@ async def test_every_state_is_understood(
         (Mistake(0, silent=True), CloudBusy, "no answer from scaleway"),
     ],
 )
-async def test_what_goes_wrong_is_told_apart_by_what_can_be_done_about_it(
+async def test_errors_differ_by_what_helps(
     rented: RentedFleet, there: Machine, mistake: Mistake, error: type[DriverError], words: str
 ):
     there.mistakes.append(mistake)
@@ -75,9 +75,7 @@ async def test_what_goes_wrong_is_told_apart_by_what_can_be_done_about_it(
     assert there.asked == []
 
 
-async def test_an_unknown_machine_is_gone_and_a_refused_key_is_never_told(
-    rented: RentedFleet, there: Machine
-):
+async def test_unknown_machines_and_refused_keys(rented: RentedFleet, there: Machine):
     with pytest.raises(MachineGone, match="machine fr-par-2/99 is gone"):
         await rented.client().state(f"{ZONE}/99")
     with pytest.raises(CloudRefused, match=r"refuses the API key \(401") as caught:
@@ -94,7 +92,7 @@ async def test_an_unknown_machine_is_gone_and_a_refused_key_is_never_told(
         ("SHUTOFF", PARK, ["start", "hibernate"], "HIBERNATED"),
     ],
 )
-async def test_a_machine_is_brought_from_where_it_is_to_where_it_is_wanted(
+async def test_a_machine_reaches_its_goal(
     rented: RentedFleet, there: Machine, status: str, goal: Goal, verbs: list[str], end: str
 ):
     rented.cloud.put(there.id, status)

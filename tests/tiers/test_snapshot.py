@@ -114,16 +114,16 @@ def test_each_mismatch_has_its_own_message(change: dict[str, object], message: s
         replace(LAUNCH, cwd="/tmp"),
     ],
 )
-def test_whatever_the_engine_is_started_with_counts(launch: Launch):
+def test_every_start_parameter_counts(launch: Launch):
     assert reasons(manifest(), launch) == ["engine arguments: the engine would be started differently now"]
 
 
-def test_several_mismatches_are_told_together():
+def test_mismatches_are_listed_together():
     assert len(reasons(manifest(port=1, engine="vllm", tool="criu 3"))) == 3
 
 
 @given(position=st.integers(0, 10_000), bit=st.integers(0, 7))
-def test_any_flipped_bit_of_a_manifest_is_noticed(position: int, bit: int):
+def test_a_flipped_bit_in_a_manifest_is_found(position: int, bit: int):
     data = bytearray(encode(manifest()))
     data[position % len(data)] ^= 1 << bit
     try:
@@ -185,9 +185,7 @@ def test_reading_stops_when_told(tmp_path: Path):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 @given(sizes=st.lists(st.integers(0, 70), min_size=1, max_size=4))
-def test_what_is_sealed_is_unsealed_the_same_whatever_its_size(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
-):
+def test_sealing_works_for_every_size(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]):
     with pytest.MonkeyPatch.context() as patch:
         # Chunks of 16 bytes, so that a few bytes are many chunks.
         patch.setattr("poorwill.tiers.snapshots.sealing.CHUNK_BYTES", 16)
@@ -202,7 +200,7 @@ def test_what_is_sealed_is_unsealed_the_same_whatever_its_size(
 
 
 @pytest.mark.parametrize("how", ["swap", "flip", "truncate", "rename", "about", "salt", "key"])
-def test_what_was_tampered_with_does_not_unseal(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_tampered_file_does_not_unseal(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("poorwill.tiers.snapshots.sealing.CHUNK_BYTES", 16)
     plain, sealed, again = (tmp_path / name for name in ("p", "s", "a"))
     for path in (plain, sealed, again):
@@ -230,7 +228,7 @@ def test_what_was_tampered_with_does_not_unseal(tmp_path: Path, how: str, monkey
         )
 
 
-def test_a_key_is_read_in_base64_or_hexadecimal_and_anything_else_is_an_error():
+def test_keys_are_base64_or_hexadecimal():
     key = secrets.token_bytes(32)
     assert Sealer.from_text(key.hex() + "\n", source="KEY").key == key
     assert Sealer.from_text(base64.b64encode(key).decode(), source="KEY").key == key
@@ -261,7 +259,7 @@ def put(store: SnapshotStore, generation: int, size: int = 100, replica: str = "
     )
 
 
-def test_a_draft_is_no_snapshot_until_it_is_committed(store: SnapshotStore):
+def test_a_draft_is_no_snapshot(store: SnapshotStore):
     draft = store.begin(ReplicaId("m/1"), 1)
     (draft.image / "pages").write_bytes(b"x")
     assert store.found() == [] and store.leftovers() == []
@@ -281,7 +279,7 @@ def test_replica_names_do_not_escape_the_store(store: SnapshotStore):
     )
 
 
-def test_an_image_is_claimed_once_and_again_only_after_it_was_given_back(store: SnapshotStore):
+def test_an_image_is_claimed_once(store: SnapshotStore):
     kept = store.manifest(put(store, 4))
     store.claim(kept)
     with pytest.raises(SnapshotRefused, match="generation 4 of replica m/1 was already woken"):
@@ -296,13 +294,16 @@ def test_an_image_is_claimed_once_and_again_only_after_it_was_given_back(store: 
         store.claim(kept)
 
 
-def test_a_new_ledger_that_counts_generations_anew_can_wake_its_own_images(store: SnapshotStore):
+def test_a_new_ledger_wakes_its_own_images(store: SnapshotStore):
     store.claim(store.manifest(put(store, 9)))
-    store.claim(store.manifest(put(store, 1)))
+    new = store.manifest(put(store, 1))
+    store.claim(new)
+    with pytest.raises(SnapshotRefused, match=r"generation 1 .* was already woken"):
+        store.claim(new)
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"manifest": 1}', '{"manifest": "{}", "crc32": 0}'])
-def test_an_unreadable_manifest_is_refused_and_still_listed(store: SnapshotStore, damage: str):
+def test_an_unreadable_manifest_is_listed(store: SnapshotStore, damage: str):
     parked = put(store, 1)
     (Path(parked.path or "") / "manifest.json").write_text(damage)
     with pytest.raises(SnapshotRefused, match="cannot be read"):
@@ -313,7 +314,7 @@ def test_an_unreadable_manifest_is_refused_and_still_listed(store: SnapshotStore
     assert store.found() == []
 
 
-def test_room_is_made_by_value_for_each_byte_and_the_own_old_snapshot_goes_first(
+def test_room_is_made_by_worth_of_a_byte(
     store: SnapshotStore,
 ):
     log = KeptLog()
@@ -336,7 +337,7 @@ def test_room_is_made_by_value_for_each_byte_and_the_own_old_snapshot_goes_first
     assert [line[1] for line in log.lines] == ["snapshot evicted to make room"] * 2
 
 
-def test_nobody_is_evicted_for_what_does_not_fit_anyway(store: SnapshotStore):
+def test_nothing_is_evicted_in_vain(store: SnapshotStore):
     put(store, 1, 1_000_000)
     with pytest.raises(DriverError, match="no room for a snapshot"):
         Space(log=KeptLog()).make_room(store, 10**18, replica=ReplicaId("x"))
@@ -356,7 +357,7 @@ def left(*stores: SnapshotStore) -> set[str]:
     return {found.replica for store in stores for found in store.found()}
 
 
-def test_one_quota_bounds_the_snapshots_of_all_tiers(stores: tuple[SnapshotStore, SnapshotStore]):
+def test_one_quota_bounds_all_tiers(stores: tuple[SnapshotStore, SnapshotStore]):
     frozen, suspended = stores
     worth = {"guest": 1.0, "process": 2.0, "new": 1.0}
     put(suspended, 1, 3_000_000, "guest")
@@ -373,7 +374,7 @@ def test_one_quota_bounds_the_snapshots_of_all_tiers(stores: tuple[SnapshotStore
     assert left(*stores) == {"process"}, "the other tier's, worth less for each byte"
 
 
-def test_parks_at_the_same_time_do_not_count_on_the_same_room(
+def test_parks_do_not_share_promised_room(
     stores: tuple[SnapshotStore, SnapshotStore],
 ):
     frozen, suspended = stores
@@ -389,7 +390,7 @@ def test_parks_at_the_same_time_do_not_count_on_the_same_room(
     space.make_room(suspended, 2_000_000, replica=ReplicaId("three"))
 
 
-def test_no_snapshot_of_a_higher_priority_goes_for_one_of_a_lower(store: SnapshotStore):
+def test_priority_protects_a_snapshot(store: SnapshotStore):
     values = {
         "high": Value(priority=1, worth=0.001),
         "low": Value(priority=0, worth=1000.0),
@@ -409,7 +410,7 @@ def test_no_snapshot_of_a_higher_priority_goes_for_one_of_a_lower(store: Snapsho
     assert left(store) == set()
 
 
-def test_an_image_that_is_being_woken_from_is_neither_counted_nor_evicted(store: SnapshotStore):
+def test_an_image_in_use_is_not_evicted(store: SnapshotStore):
     waking, resting = put(store, 1, 1_000_000, "waking"), put(store, 1, 1_000_000, "resting")
     kept = store.manifest(waking)
     draft = store.begin_wake(kept)
@@ -423,7 +424,7 @@ def test_an_image_that_is_being_woken_from_is_neither_counted_nor_evicted(store:
     assert left(store) == {"waking"}
 
 
-def test_a_quota_that_was_lowered_is_kept_from_the_start(store: SnapshotStore):
+def test_a_lowered_quota_is_kept_at_start(store: SnapshotStore):
     for name in ("a", "b", "c"):
         put(store, 1, 1_000_000, name)
     worth = {"a": 1.0, "b": 3.0, "c": 2.0}
@@ -446,7 +447,7 @@ def test_a_quota_that_was_lowered_is_kept_from_the_start(store: SnapshotStore):
     quota=st.integers(20, 120),
     asked=st.lists(st.integers(1, 60), min_size=1, max_size=6),
 )
-def test_whatever_is_parked_the_total_stays_within_the_quota(
+def test_the_total_stays_within_the_quota(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], quota: int, asked: list[int]
 ):
     unit = 1_000

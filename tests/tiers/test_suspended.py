@@ -46,7 +46,7 @@ __all__ = ["debian", "golden_guest", "hypervisor", "machine"]  # fixtures
 DAY_US = 86_400 * 1_000_000
 
 
-async def test_a_booted_guest_is_parked_and_woken_three_times_and_remembers(machine: Machine):
+async def test_a_guest_remembers_through_three_parks(machine: Machine):
     machine = without_golden(machine)
     launch = launch_on(machine)
     running = await machine.start(launch)
@@ -63,7 +63,7 @@ async def test_a_booted_guest_is_parked_and_woken_three_times_and_remembers(mach
     assert machine.memory_files() == [] and machine.snapshots() == []
 
 
-async def test_a_snapshot_is_its_owners_alone_and_says_how_it_is_laid_out(machine: Machine):
+async def test_a_guests_snapshot_and_its_layout(machine: Machine):
     launch = launch_on(machine)
     layouts = []
     running = await machine.start(launch)
@@ -82,9 +82,7 @@ async def test_a_snapshot_is_its_owners_alone_and_says_how_it_is_laid_out(machin
     await machine.cold.park(running, launch, generation=3)
 
 
-async def test_memory_may_stay_out_of_files_altogether(
-    fleet: Fleet, hypervisor: Hypervisor, golden_guest: Guest
-):
+async def test_guest_memory_may_be_in_no_file(fleet: Fleet, hypervisor: Hypervisor, golden_guest: Guest):
     machine = new_machine(fleet, hypervisor, golden_guest, in_file=False)
     launch = launch_on(machine)
     running = await machine.start(launch)
@@ -99,9 +97,7 @@ async def test_memory_may_stay_out_of_files_altogether(
     await machine.cold.park(running, launch, generation=3)
 
 
-async def test_an_encrypted_snapshot_shows_nothing_of_the_guests_memory(
-    fleet: Fleet, hypervisor: Hypervisor, golden_guest: Guest
-):
+async def test_a_sealed_guest_hides_its_memory(fleet: Fleet, hypervisor: Hypervisor, golden_guest: Guest):
     machine = new_machine(fleet, hypervisor, golden_guest, in_file=False)
     machine.suspended.store.sealer = Sealer(key=b"k" * 32)
     launch = launch_on(machine)
@@ -120,7 +116,7 @@ async def test_an_encrypted_snapshot_shows_nothing_of_the_guests_memory(
     assert fleet.processes.found() == []
 
 
-async def test_a_memory_file_in_the_clear_is_not_parked_as_if_it_were_encrypted(machine: Machine):
+async def test_a_clear_memory_file_is_not_sealed(machine: Machine):
     launch = launch_on(machine)
     running = await machine.start(launch)
     parked = await machine.suspended.park(running, launch, generation=1)
@@ -131,7 +127,7 @@ async def test_a_memory_file_in_the_clear_is_not_parked_as_if_it_were_encrypted(
     assert ask(running) == "1"
 
 
-async def test_replicas_from_one_golden_image_share_no_writes(machine: Machine, golden_guest: Guest):
+async def test_golden_replicas_share_no_writes(machine: Machine, golden_guest: Guest):
     image = Path(golden_guest.directory, "golden")
     before = {path.name: zlib.crc32(path.read_bytes()) for path in image.iterdir()}
     launches = [launch_on(machine, replica=f"r{number}") for number in range(3)]
@@ -165,7 +161,7 @@ def clock_error_s(running: Running, clock: LaterClock) -> float:
     return float(ask(running, "/time")) - clock.now_us() / 1e6
 
 
-async def test_the_guests_clock_is_right_after_a_long_park(machine: Machine):
+async def test_the_clock_is_right_after_a_long_park(machine: Machine):
     clock = machine.runs.clock = LaterClock(machine.fleet.clock)
     launch = launch_on(machine)
     running = await machine.start(launch)
@@ -179,7 +175,7 @@ async def test_the_guests_clock_is_right_after_a_long_park(machine: Machine):
     await machine.cold.park(running, launch, generation=2)
 
 
-async def test_qemu_killed_during_the_save_leaves_no_snapshot(machine: Machine):
+async def test_qemu_killed_in_a_save_leaves_nothing(machine: Machine):
     launch = launch_on(machine)
     running = await machine.start(launch)
     os.kill(running.pid, signal.SIGSTOP)
@@ -216,9 +212,7 @@ def bytes_read(pid: int) -> int:
 
 
 @pytest.mark.parametrize("when", ["as it starts", "halfway through the image"])
-async def test_qemu_killed_during_a_restore_leaves_nothing_and_spends_the_snapshot(
-    machine: Machine, when: str
-):
+async def test_qemu_killed_in_a_restore_spends_it(machine: Machine, when: str):
     launch = launch_on(machine)
     running = await machine.start(launch)
     parked = await machine.suspended.park(running, launch, generation=1)
@@ -237,7 +231,7 @@ async def test_qemu_killed_during_a_restore_leaves_nothing_and_spends_the_snapsh
     assert ask(await machine.start(launch, generation=4)) == "1"
 
 
-async def test_a_park_that_takes_too_long_lets_the_guest_go_on(machine: Machine):
+async def test_a_slow_park_lets_the_guest_go_on(machine: Machine):
     launch = launch_on(machine)
     running = await machine.start(launch)
     machine.suspended.park_limit_s = 0.0
@@ -249,9 +243,7 @@ async def test_a_park_that_takes_too_long_lets_the_guest_go_on(machine: Machine)
     assert ask(await machine.wake(parked, launch, generation=3)) == "2"
 
 
-async def test_a_guest_outlives_poorwill_and_the_next_one_adopts_and_parks_it(
-    machine: Machine, hypervisor: Hypervisor, golden_guest: Guest
-):
+async def test_a_guest_outlives_poorwill(machine: Machine, hypervisor: Hypervisor, golden_guest: Guest):
     launch = launch_on(machine)
     running = await machine.start(launch)
     assert ask(running) == "1"
@@ -263,7 +255,7 @@ async def test_a_guest_outlives_poorwill_and_the_next_one_adopts_and_parks_it(
     assert ask(await reborn.wake(parked, launch, generation=2)) == "2"
 
 
-async def test_what_a_killed_poorwill_left_of_a_park_is_removed_and_the_guest_goes_on(
+async def test_recovery_lets_a_paused_guest_go_on(
     machine: Machine, hypervisor: Hypervisor, golden_guest: Guest
 ):
     launch = launch_on(machine)
@@ -280,7 +272,7 @@ async def test_what_a_killed_poorwill_left_of_a_park_is_removed_and_the_guest_go
     assert ask(running) == "1"
 
 
-async def test_a_guest_that_was_never_filled_is_ended_by_the_recovery(machine: Machine):
+async def test_recovery_ends_an_empty_guest(machine: Machine):
     launch = launch_on(machine)
     machine.runs.make(launch, generation=1)
     running = machine.runs.start(
@@ -296,7 +288,7 @@ async def test_a_guest_that_was_never_filled_is_ended_by_the_recovery(machine: M
     assert list(machine.runs.directory.iterdir()) == []
 
 
-async def test_the_recovery_removes_the_memory_of_runs_that_have_ended_and_no_other(
+async def test_recovery_removes_dead_runs_only(
     machine: Machine,
 ):
     launches = [launch_on(machine, replica=name) for name in ("gone", "here")]
@@ -308,7 +300,7 @@ async def test_the_recovery_removes_the_memory_of_runs_that_have_ended_and_no_ot
     assert ask(here) == "1"
 
 
-async def test_a_second_run_of_a_replica_is_refused_while_the_first_lives(machine: Machine):
+async def test_a_second_run_is_refused(machine: Machine):
     launch = launch_on(machine)
     running = await machine.start(launch)
     with pytest.raises(DriverError, match=f"port {launch.port}"):
@@ -319,7 +311,7 @@ async def test_a_second_run_of_a_replica_is_refused_while_the_first_lives(machin
     assert ask(running) == "1"
 
 
-async def test_each_reason_not_to_wake_a_snapshot_has_its_own_message(
+async def test_each_guest_mismatch_has_a_message(
     machine: Machine, golden_guest: Guest, hypervisor: Hypervisor
 ):
     launch = launch_on(machine)
@@ -340,9 +332,7 @@ async def test_each_reason_not_to_wake_a_snapshot_has_its_own_message(
     assert ask(await machine.wake(parked, launch, generation=2)) == "1"
 
 
-async def test_a_directory_name_longer_than_a_sockets_address_is_fine(
-    tmp_path: Path, hypervisor: Hypervisor, golden_guest: Guest
-):
+async def test_a_long_directory_name_works(tmp_path: Path, hypervisor: Hypervisor, golden_guest: Guest):
     fleet = new_fleet(tmp_path / ("long" * 40))
     machine = new_machine(fleet, hypervisor, golden_guest)
     launch = launch_on(machine)
@@ -353,7 +343,7 @@ async def test_a_directory_name_longer_than_a_sockets_address_is_fine(
     await machine.cold.park(running, launch, generation=2)
 
 
-async def test_a_guest_whose_memory_does_not_fit_on_the_disk_is_not_started(
+async def test_a_guest_beyond_the_disk_is_refused(
     machine: Machine, hypervisor: Hypervisor, golden_guest: Guest
 ):
     if os.geteuid() != 0:
@@ -376,9 +366,7 @@ async def test_a_guest_whose_memory_does_not_fit_on_the_disk_is_not_started(
         subprocess.run(["umount", str(small)], check=True)
 
 
-async def test_a_golden_image_that_does_not_fit_is_left_aside_and_the_guest_boots(
-    machine: Machine, golden_guest: Guest
-):
+async def test_a_stale_golden_image_is_ignored(machine: Machine, golden_guest: Guest):
     bare = without_golden(machine)
     home = Path(bare.runs.guests[launch_on(machine).model].directory)
     shutil.copytree(Path(golden_guest.directory, "golden"), home / "golden")
@@ -391,9 +379,7 @@ async def test_a_golden_image_that_does_not_fit_is_left_aside_and_the_guest_boot
     await bare.cold.park(running, launch, generation=1)
 
 
-async def test_a_golden_image_with_the_weights_of_an_older_model_file_is_left_aside(
-    machine: Machine, golden_guest: Guest, tmp_path: Path
-):
+async def test_golden_weights_must_be_current(machine: Machine, golden_guest: Guest, tmp_path: Path):
     model = tmp_path / "model"
     model.write_bytes(b"new weights")
     assert open_golden(golden_guest, machine.runs.hypervisor) is not None
@@ -417,7 +403,7 @@ class NotedSleep:
         self.told.append("wake")
 
 
-async def test_an_engine_suspended_in_its_sleep_is_woken_after_the_restore(machine: Machine):
+async def test_an_engine_suspended_asleep_is_woken(machine: Machine):
     noted = NotedSleep()
     machine.suspended.sleeps = {"tiny": noted}
     launch = replace(launch_on(machine), sleep="tiny")
@@ -447,9 +433,7 @@ async def test_the_guest_reaches_nothing_outside(machine: Machine):
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-async def test_a_damaged_memory_file_or_state_is_refused_before_qemu_starts(
-    machine: Machine, tmp_path: Path, damage: str
-):
+async def test_a_damaged_guest_image_is_refused(machine: Machine, tmp_path: Path, damage: str):
     launch = launch_on(machine)
     running = await machine.start(launch)
     parked = await machine.suspended.park(running, launch, generation=1)

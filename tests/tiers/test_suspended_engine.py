@@ -36,7 +36,7 @@ def model_settings(path: str, *, kind: str = "llama.cpp") -> ModelSettings:
 
 
 @pytest.mark.nightly
-async def test_llamacpp_in_a_machine_answers_the_same_after_every_one_of_three_wakes(
+async def test_llamacpp_in_a_guest_keeps_its_answer(
     fleet: Fleet, hypervisor: Hypervisor, debian: tuple[Kernel, Path], tmp_path: Path
 ):
     model = model_settings(str(make_model(tmp_path / "tiny.gguf", size="5m")))
@@ -67,7 +67,7 @@ async def test_llamacpp_in_a_machine_answers_the_same_after_every_one_of_three_w
     await cold.park(running, launch, generation=4)
 
 
-def test_a_guest_is_planned_from_the_models_own_configuration(tmp_path: Path):
+def test_a_guest_plan_follows_the_model(tmp_path: Path):
     path = str(make_model(tmp_path / "tiny.gguf", size="5m"))
     model = model_settings(path)
     plan = guest_plan(FleetSettings(directory=str(tmp_path), models=(model,)), model)
@@ -79,9 +79,7 @@ def test_a_guest_is_planned_from_the_models_own_configuration(tmp_path: Path):
     assert "xllamacpp" in plan.packages
 
 
-def test_a_guest_of_another_configuration_or_model_file_is_not_used(
-    tmp_path: Path, debian: tuple[Kernel, Path]
-):
+def test_a_guest_of_another_model_is_refused(tmp_path: Path, debian: tuple[Kernel, Path]):
     path = make_model(tmp_path / "tiny.gguf", size="5m")
     model = model_settings(str(path))
     settings = FleetSettings(directory=str(tmp_path), models=(model,))
@@ -100,7 +98,7 @@ def test_a_guest_of_another_configuration_or_model_file_is_not_used(
         current_guest(settings, model)
 
 
-def test_an_engine_that_a_guest_cannot_hold_is_refused(tmp_path: Path):
+def test_an_engine_unfit_for_guests_is_refused(tmp_path: Path):
     model = model_settings("/models/x", kind="vllm")
     with pytest.raises(OperatorFault, match=r"cannot hold the engine vllm .*llama\.cpp and toy"):
         guest_plan(FleetSettings(directory=str(tmp_path), models=(model,)), model)
@@ -110,9 +108,7 @@ def test_an_engine_that_a_guest_cannot_hold_is_refused(tmp_path: Path):
     ("memory", "key", "in_file"),
     [("file", "", True), ("anonymous", "", False), ("file", "SECRET", False)],
 )
-async def test_where_a_guests_memory_is_follows_from_the_configuration(
-    fleet: Fleet, memory: str, key: str, in_file: bool
-):
+async def test_guest_memory_follows_the_settings(fleet: Fleet, memory: str, key: str, in_file: bool):
     settings = FleetSettings(
         directory=str(fleet.directory), models=(), guest_memory=memory, encrypt_key_env=key
     )

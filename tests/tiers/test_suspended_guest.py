@@ -21,7 +21,7 @@ from .virtual import debian
 __all__ = ["debian"]  # fixtures
 
 
-def test_busybox_unpacks_what_the_archive_writer_packs(tmp_path: Path, debian: tuple[Kernel, Path]):
+def test_busybox_unpacks_our_archive(tmp_path: Path, debian: tuple[Kernel, Path]):
     source = tmp_path / "source"
     source.write_bytes(b"x" * 70_001)
     source.chmod(0o755)
@@ -132,13 +132,13 @@ def test_a_directory_in_use_is_replaced_only_when_asked(plan: GuestPlan, debian:
 
 
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"format": 99}'])
-def test_a_directory_without_a_proper_record_is_no_guest(tmp_path: Path, record: str):
+def test_a_directory_without_record_is_no_guest(tmp_path: Path, record: str):
     (tmp_path / "guest.json").write_text(record)
     with pytest.raises(OperatorFault, match="guest build"):
         open_guest(tmp_path)
 
 
-def test_a_file_that_the_format_cannot_hold_is_refused(tmp_path: Path):
+def test_a_file_too_large_is_refused(tmp_path: Path):
     large = tmp_path / "large"
     with large.open("wb") as file:
         file.truncate(2**32)

@@ -26,14 +26,14 @@ from .conftest import Fleet
 NAME = ModelName("second")
 
 
-def test_without_transformers_the_model_maker_says_how_to_get_it(tmp_path: Path):
+def test_without_transformers_the_error_helps(tmp_path: Path):
     with pytest.raises(OperatorFault, match=r"no program 'transformers' .*pip install") as caught:
         make_transformers_model(tmp_path / "model", env={"PATH": str(tmp_path)})
     assert caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_interpreter_is_the_one_that_the_program_names(tmp_path: Path):
+def test_the_interpreter_is_the_programs(tmp_path: Path):
     program = tmp_path / "transformers"
     program.write_text("#!/opt/some/bin/python3\n")
     program.chmod(0o755)
@@ -46,9 +46,7 @@ def test_the_interpreter_is_the_one_that_the_program_names(tmp_path: Path):
 @pytest.mark.nightly
 @pytest.mark.skipif(shutil.which("transformers") is None, reason="transformers is not on PATH")
 @pytest.mark.parametrize("batching", [False, True])
-async def test_transformers_thaws_much_faster_than_it_starts_and_answers_the_same(
-    fleet: Fleet, criu: Criu, tmp_path: Path, batching: bool
-):
+async def test_transformers_thaws_fast_and_the_same(fleet: Fleet, criu: Criu, tmp_path: Path, batching: bool):
     env = dict(os.environ)
     model = await asyncio.to_thread(make_transformers_model, tmp_path / "model", env=env)
     options = {"continuous_batching": True, "cb_num_blocks": 64} if batching else {}

@@ -53,6 +53,7 @@ def deleted_file(size):
 class Engine:
     def __init__(self):
         self.asked = 0
+        self.greeted = 0
         self.ready_at = time.monotonic() + float(option("--slow-ready", "0"))
         self.worker = start_worker() if "--worker" in sys.argv else None
         self.dialled = None
@@ -70,6 +71,10 @@ class Engine:
         if path == "/health":
             ready = "--never-ready" not in sys.argv and time.monotonic() >= self.ready_at
             return (200, "ok") if ready else (503, "loading")
+        if path == "/":
+            self.greeted += 1
+        if path == "/greeted":
+            return 200, str(self.greeted)
         if path == "/count":
             self.asked = self.ask_worker() if self.worker else self.asked + 1
             print("asked", self.asked, flush=True)

@@ -2,6 +2,7 @@
 it, saved once it is ready, so that a test starts in a fraction of a second instead of a boot's seconds."""
 
 import asyncio
+import fcntl
 import os
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ from .conftest import TINY_ENGINE, Fleet, new_fleet
 TINY = ModelName("tiny")
 CACHE = Path.home() / ".cache" / "poorwill" / "guest"
 BOOT_LIMIT_S = 120.0
+APT_LOCKS = ("/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
 PACKAGE_LOCK_S = 600
 """How long to wait for another program that is installing packages."""
 
@@ -152,6 +154,9 @@ def _install_qemu() -> None:
     policy = subprocess.run(
         ["apt-cache", "policy", "qemu-system-x86"], capture_output=True, text=True, timeout=60
     ).stdout
+    for lock in APT_LOCKS:  # another apt holds them while it downloads, and install does not wait for these
+        with open(lock, "a") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
     newest = ["-t", "bookworm-backports"] if "bookworm-backports" in policy else []
     done = subprocess.run(
         [

@@ -32,8 +32,6 @@ MARK = "POORWILL_REPLICA"
 WATCH_S = 5.0
 """How often a watched process's log is bounded and its stray zombies are reaped."""
 
-KEPT_STATUSES = 256
-
 PR_SET_CHILD_SUBREAPER = 36
 PR_GET_CHILD_SUBREAPER = 37
 
@@ -75,6 +73,7 @@ class EngineProcesses:
     """Between SIGTERM and SIGKILL."""
     log_cap_bytes: int = 64 * 2**20
     """A log that grows beyond this is cut to its end part."""
+    kept_statuses: int = 256
     statuses: dict[int, int] = field(default_factory=dict)
     """Wait statuses of children already reaped, until `exited` reports them."""
 
@@ -225,7 +224,11 @@ class EngineProcesses:
 
         Raises DriverError if one hangs inside the kernel. Cancelled: nothing more is waited for.
         """
-        await session_gone(running.pid, started=running.pid_started, reaped=self.statuses.update)
+        await session_gone(
+            running.pid,
+            started=running.pid_started,
+            reaped=lambda statuses: self._keep(running.pid, statuses),
+        )
 
     def found(self) -> Sequence[Found]:
         """Return the running engines of this fleet, found by their mark, whoever started them.
@@ -295,7 +298,7 @@ class EngineProcesses:
         """Keep how the session's leader ended, for `exited`; the latest few, should nobody ask."""
         if leader in statuses:
             self.statuses[leader] = statuses[leader]
-            while len(self.statuses) > KEPT_STATUSES:
+            while len(self.statuses) > self.kept_statuses:
                 del self.statuses[next(iter(self.statuses))]
 
     def _why_ended(self, running: Running) -> str:

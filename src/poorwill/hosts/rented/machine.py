@@ -154,7 +154,7 @@ class RentedMachine:
         Asked for again if it does not say so: a second reboot costs time and nothing else. Raises what
         `Cloud.ask` raises. Cancelled: after the answer to a request under way, if there is one.
         """
-        await self._tried(lambda: self._request(CloudAction.REBOOT), self.pace.attempts)
+        await self._tried(lambda: self.request(CloudAction.REBOOT), self.pace.attempts)
 
     async def _tried(self, ask: Callable[[], Awaitable[T]], attempts: int) -> T:
         """Ask until the cloud is not busy, at most so many times, with growing delays in between."""
@@ -192,7 +192,7 @@ class RentedMachine:
         backoff_s = self.pace.retry_s * 2**asked.times
         asked.times += 1
         try:
-            await self._request(verb)
+            await self.request(verb)
             asked.not_before = now + self.pace.unmoved_s
         except CloudBusy as busy:
             if asked.times == self.pace.attempts:
@@ -204,7 +204,7 @@ class RentedMachine:
             # It had moved between the look and the request, which was then rightly refused.
         return True
 
-    async def _request(self, verb: CloudAction) -> None:
+    async def request(self, verb: CloudAction) -> None:
         """Ask once. Cancelled: the answer is waited for, which the client bounds; cancelled again: not that.
 
         A request abandoned half-way would leave it open for minutes whether the machine is paid for.
@@ -212,7 +212,7 @@ class RentedMachine:
         self.touched = True
         answered, errors = asyncio.Event(), list[DriverError]()
 
-        async def request() -> None:
+        async def asking() -> None:
             try:
                 await self.cloud.ask(self.id, verb)
                 self.seen = MachineStatus(state=MachineState.MOVING, word=f"asked to {verb}")
@@ -222,7 +222,7 @@ class RentedMachine:
                 answered.set()
 
         try:
-            await asyncio.shield(request())
+            await asyncio.shield(asking())
         except asyncio.CancelledError:
             await answered.wait()
             raise
