@@ -19,8 +19,8 @@ from poorwill.core.settings import (
     RateSettings,
 )
 from poorwill.core.words import SECOND_US, Phase, Tier
-from poorwill.engines import llamacpp, toy
 from poorwill.engines.kinds import ENGINE_KINDS
+from poorwill.engines.recipes import llamacpp, toy
 
 from .conftest import TOY, Write, problems_of, read
 

@@ -12,7 +12,6 @@ from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ConfigFault, OperatorFault
 from poorwill.core.settings import EngineSettings, ModelSettings, OptionKind, ReplicaSettings
 from poorwill.core.words import ModelName, Phase, ReplicaId, Tier
-from poorwill.engines import llamacpp, toy
 from poorwill.engines.kinds import ENGINE_KINDS, make_engine
 from poorwill.engines.measured.expectation import expected_rate, expected_wakes, known_start
 from poorwill.engines.measured.storage_speed import (
@@ -25,6 +24,7 @@ from poorwill.engines.measured.storage_speed import (
 from poorwill.engines.programs.llamacpp_server import arguments as llamacpp_arguments
 from poorwill.engines.programs.toy_server import arguments as toy_arguments
 from poorwill.engines.recipe import flags
+from poorwill.engines.recipes import llamacpp, toy
 
 REPLICA = ReplicaId("m-0")
 

@@ -25,13 +25,13 @@ from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
 from poorwill.core.settings import FleetSettings, SpendSettings
 from poorwill.core.words import SECOND_US, ModelName, Tier
-from poorwill.dashboard import page
 from poorwill.engines.paths import ENGINE_PATHS
 from poorwill.fleet.fleet import DRAIN_SHARE, Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.lock import Holding, hold_directory
 from poorwill.fleet.recovery import ModelPlan, replica_id
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
+from poorwill.gateway.admin.dashboard import page
 from poorwill.gateway.bridge.crossing import BridgesTo
 from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.server import GatewayServer, new_server

@@ -10,21 +10,21 @@ from types import MappingProxyType
 from poorwill.core.errors import ConfigFault, Problem
 from poorwill.core.ports.clock import Clock
 from poorwill.core.settings import EngineSettings, ModelSettings, OptionKinds
-from poorwill.engines import llamacpp, toy
-from poorwill.engines.command import (
-    command_recipe,
-    ollama_recipe,
-    sglang_recipe,
-    transformers_recipe,
-    vllm_recipe,
-)
 from poorwill.engines.dialects.llamacpp import read_llamacpp
 from poorwill.engines.dialects.log_facts import Dialect
 from poorwill.engines.dialects.others import read_any, read_ollama, read_transformers
 from poorwill.engines.dialects.sglang import read_sglang
 from poorwill.engines.dialects.vllm import read_vllm
 from poorwill.engines.recipe import Prepare
-from poorwill.engines.rented import rented_recipe
+from poorwill.engines.recipes import llamacpp, toy
+from poorwill.engines.recipes.command import (
+    command_recipe,
+    ollama_recipe,
+    sglang_recipe,
+    transformers_recipe,
+    vllm_recipe,
+)
+from poorwill.engines.recipes.rented import rented_recipe
 from poorwill.engines.served import ServedEngine
 
 

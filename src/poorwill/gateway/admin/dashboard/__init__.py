@@ -8,4 +8,4 @@ from importlib.resources import files
 
 def page() -> bytes:
     """Return the page. Read at each call: nothing is kept in memory that nobody looks at."""
-    return files("poorwill.dashboard").joinpath("page.html").read_bytes()
+    return files("poorwill.gateway.admin.dashboard").joinpath("page.html").read_bytes()

@@ -1,0 +1,1 @@
+"""How each kind of engine is started: its program, flags, variables and readiness path."""
