@@ -24,7 +24,7 @@ from poorwill.planner.simulation.evaluate import (
     YARDSTICK,
     Entrant,
     Field,
-    Load,
+    Workload,
     entrants,
     loads_of,
 )
@@ -98,7 +98,7 @@ def _offer(hosted: HostedOptions, job: PlanJob) -> Offer:
     return find_offer(hosted.name, hosted.table)
 
 
-def _picture(report: PlanReport, job: PlanJob, ways: Sequence[Entrant], loads: Sequence[Load]) -> Picture:
+def _picture(report: PlanReport, job: PlanJob, ways: Sequence[Entrant], loads: Sequence[Workload]) -> Picture:
     timeline: list[tuple[int, Cause]] = []
     # A hosted API has no states to draw: then draw those of the policy that follows the model's own demand.
     drawn = "adaptive" if report.verdict.policy == HOSTED else report.verdict.policy
@@ -121,7 +121,7 @@ def _report(
     job: PlanJob,
     ways: Sequence[Entrant],
     outcomes: Mapping[str, Outcome],
-    loads: Sequence[Load],
+    loads: Sequence[Workload],
     bill: HostedBill,
 ) -> PlanReport:
     scenario = job.scenario

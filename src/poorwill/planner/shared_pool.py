@@ -63,7 +63,7 @@ async def plan_pool(
             hosts=hosts,
             bytes_per_host=round(options.host_gb * GB),
             active_nusd_h=scenario.active_nusd_h,
-            wake_us=scenario.tiers[0].mean_wake_us,
+            wake_us=scenario.tiers[0].median_wake_us,
             park_us=scenario.tiers[0].park_us,
             span_us=scenario.span_us,
         )
@@ -112,7 +112,7 @@ def _alone(tenants: Sequence[Tenant], scenario: Scenario) -> int:
         blocks = new_blocks(tenant.arrival_us, tenant.service_us, scenario.span_us)
         active = scenario.span_us
         if idle is not None:
-            swept = sweep(blocks, [idle], wake_us=times.mean_wake_us, park_us=times.park_us)
+            swept = sweep(blocks, [idle], wake_us=times.median_wake_us, park_us=times.park_us)
             active = int(swept.active_us[0])
         parked = scenario.span_us - active
         total += active * scenario.active_nusd_h + parked * times.parked_nusd_h

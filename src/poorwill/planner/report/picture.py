@@ -22,7 +22,7 @@ from poorwill.core.words import (
     Cause,
 )
 from poorwill.planner.report.report import PlanReport
-from poorwill.planner.simulation.evaluate import HOSTED, Load, Timeline
+from poorwill.planner.simulation.evaluate import HOSTED, Timeline, Workload
 from poorwill.planner.traces.busy_blocks import new_blocks
 from poorwill.planner.traces.trace import Micros
 
@@ -81,7 +81,7 @@ class Picture:
 
 def new_picture(
     report: PlanReport,
-    loads: Sequence[Load],
+    loads: Sequence[Workload],
     *,
     even_us: int | None,
     policy: str,
@@ -116,7 +116,7 @@ def new_picture(
     )
 
 
-def _gaps_s(load: Load, span_us: int) -> list[float]:
+def _gaps_s(load: Workload, span_us: int) -> list[float]:
     blocks = new_blocks(load.arrival_us, load.service_us, span_us)
     gaps: list[float] = (blocks.gap_us[1:] / SECOND_US).tolist()
     return gaps

@@ -190,7 +190,7 @@ def tier_lines(tiers: Sequence[TierTimes]) -> list[str]:
     """Return the assumed length of a wake from each tier, and its source."""
     return [
         f"a wake from {times.tier}: {'on average ' if len(times.wake_us) > 1 else ''}"
-        f"{duration(times.mean_wake_us)} ({times.source}); a park there: {duration(times.park_us)}"
+        f"{duration(times.median_wake_us)} ({times.source}); a park there: {duration(times.park_us)}"
         for times in tiers
     ]
 

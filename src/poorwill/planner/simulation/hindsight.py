@@ -8,7 +8,7 @@ import numpy as np
 from poorwill.core.money import rounded
 from poorwill.core.policy import FixedIdle, FloorSchedule
 from poorwill.core.words import SECOND_US
-from poorwill.planner.simulation.evaluate import Load
+from poorwill.planner.simulation.evaluate import Workload
 from poorwill.planner.simulation.outcome import Outcome, added
 from poorwill.planner.simulation.scenario import Scenario
 from poorwill.planner.simulation.simulate import simulate
@@ -45,7 +45,7 @@ class Curve:
 
 
 def idle_curve(
-    loads: Sequence[Load],
+    loads: Sequence[Workload],
     scenario: Scenario,
     *,
     floor: FloorSchedule | None = None,
@@ -101,7 +101,7 @@ def _neat_us(idle_us: int) -> int:
 
 
 def _simulated(
-    loads: Sequence[Load], scenario: Scenario, idle_us: int, floor: FloorSchedule | None
+    loads: Sequence[Workload], scenario: Scenario, idle_us: int, floor: FloorSchedule | None
 ) -> Outcome:
     policy = FixedIdle(((scenario.tiers[0].tier, idle_us),))
     return added(
@@ -109,7 +109,7 @@ def _simulated(
     )
 
 
-def _swept(loads: Sequence[Load], scenario: Scenario, idles_us: Sequence[int]) -> Curve:
+def _swept(loads: Sequence[Workload], scenario: Scenario, idles_us: Sequence[int]) -> Curve:
     times = scenario.tiers[0]
     parts = [
         sweep(

@@ -5,6 +5,7 @@ All durations are integer microseconds and all rates integer nano-dollars an hou
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from statistics import median_low
 
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.policies import TierCosts
@@ -22,9 +23,9 @@ class TierTimes:
     source: str = ""
 
     @property
-    def mean_wake_us(self) -> int:
-        """Return the mean wake, rounded to the nearest microsecond: what policies reckon with."""
-        return (2 * sum(self.wake_us) + len(self.wake_us)) // (2 * len(self.wake_us))
+    def median_wake_us(self) -> int:
+        """Return the median wake: what policies reckon with, in `serve` as well."""
+        return median_low(self.wake_us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +47,16 @@ class Scenario:
     starts_ready: bool = False
     """For `continuous`: paid from the span's first instant."""
 
+    @property
+    def ladder(self) -> tuple[Tier, ...]:
+        """The tiers from shallow to deep."""
+        return tuple(times.tier for times in self.tiers)
+
     def costs(self) -> Mapping[Tier, TierCosts]:
         """Return what policies are told of the tiers."""
         return {
             times.tier: TierCosts(
-                wake_us=times.mean_wake_us,
+                wake_us=times.median_wake_us,
                 park_us=times.park_us,
                 active_nusd_h=self.active_nusd_h,
                 parked_nusd_h=times.parked_nusd_h,

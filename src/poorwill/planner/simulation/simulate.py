@@ -57,7 +57,6 @@ def simulate(
 
 
 def _cell(scenario: Scenario, policy: Policy, floor: FloorSchedule) -> Cell:
-    ladder = tuple(times.tier for times in scenario.tiers)
     replica = Replica(
         id=ReplicaId("planned"),
         settings=ReplicaSettings(
@@ -65,7 +64,7 @@ def _cell(scenario: Scenario, policy: Policy, floor: FloorSchedule) -> Cell:
             max_concurrency=scenario.max_concurrency,
             hold=HoldSettings(count=UNBOUNDED, bytes=UNBOUNDED, age_us=UNBOUNDED),
             wake=WakeSettings(budget_us=UNBOUNDED, cap_us=UNBOUNDED),
-            park=ParkSettings(ladder=ladder),
+            park=ParkSettings(ladder=scenario.ladder),
         ),
         policy=policy,
         floor=floor,
@@ -111,7 +110,7 @@ class Run:
         if scenario.starts_ready:
             span = self.cell.found_ready(origin)
         else:
-            span = self.cell.found_parked(scenario.start_tier or scenario.tiers[-1].tier, origin)
+            span = self.cell.found_parked(scenario.start_tier or scenario.ladder[-1], origin)
         self.span_began_us, self.span_cause = origin, span.cause
         if self.timeline is not None:
             self.timeline.append((origin, span.cause))
@@ -141,18 +140,21 @@ class Run:
         running, crossing, cell = self.running, self.crossing, self.cell
         while True:
             done = running[0] if running else NEVER
-            if crossing and crossing[0] <= until and crossing[0] <= min(done, self.ending_us):
-                cell.bridge_over(heappop(crossing))
-            elif done <= until and done <= self.ending_us:
+            crossed = crossing[0] if crossing else NEVER
+            if done <= until and done <= self.ending_us and done <= crossed:
                 heappop(running)
                 effects = cell.give_back(cell.generation, done)
                 if effects:
                     self.carry_out(effects, done)
-            elif self.ending is not None and self.ending_us <= until:
+            elif self.ending is not None and self.ending_us <= until and self.ending_us <= crossed:
                 ended, at_us = self.ending, self.ending_us
                 self.ending, self.ending_us = None, NEVER
                 self.feed(ended, at_us)
-            elif running or self.ending is not None or not self.tick(until):
+            elif not running and self.ending is None and self.tick(min(until, crossed)):
+                continue
+            elif crossed <= until:
+                cell.bridge_over(heappop(crossing))
+            else:
                 return
 
     def tick(self, until: int) -> bool:
@@ -223,7 +225,7 @@ class Run:
     def outcome(self, requests: int, spent_us: dict[Cause, int]) -> Outcome:
         """Return the account of what was spent by cause."""
         scenario = self.scenario
-        tiers = {times.tier for times in scenario.tiers} | {scenario.start_tier or scenario.tiers[-1].tier}
+        tiers = {*scenario.ladder, scenario.start_tier or scenario.ladder[-1]}
         parked_us = {tier: spent_us[parked(tier)] for tier in tiers if parked(tier) in spent_us}
         active_us = sum(spent_us.values()) - sum(parked_us.values())
         return Outcome(
