@@ -29,3 +29,8 @@ def wait_until(condition: Callable[[], T], *, within_s: float = 30.0) -> T:
             return value
         never.wait(EVERY_S)
     raise AssertionError(f"nothing true within {within_s} s")
+
+
+async def pause(seconds: float) -> None:
+    """A fake's own slowness; no test goes on because of it."""
+    await asyncio.sleep(seconds)

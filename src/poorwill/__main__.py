@@ -19,12 +19,12 @@ async def _main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
-        return await run(sys.argv[1:], _environment(), sys.stdin, sys.stdout, sys.stderr)
+        return await run(sys.argv[1:], environment(), sys.stdin, sys.stdout, sys.stderr)
     except asyncio.CancelledError:
         return 130
 
 
-def _environment() -> Mapping[str, str]:
+def environment() -> Mapping[str, str]:
     """Return the environment, with the home directory also where nobody set it: a service of root's, cron."""
     if os.environ.get("HOME"):
         return os.environ

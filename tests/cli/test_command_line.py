@@ -168,6 +168,6 @@ def test_closed_standard_streams_do_no_harm(tmp_path: Path) -> None:
 
 
 def test_home_is_looked_up_if_not_set() -> None:
-    said = 'import poorwill.__main__ as edge; print(edge._environment()["HOME"])'
+    said = 'import poorwill.__main__ as edge; print(edge.environment()["HOME"])'
     ran = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, env={}, timeout=60)
     assert ran.stdout.strip() == pwd.getpwuid(os.getuid()).pw_dir

@@ -35,7 +35,7 @@ def test_a_phase_that_came_in_pieces_is_shown_once_with_its_sum() -> None:
         (Phase.CONTEXT, 6_000, 7_000),
         (Phase.WEIGHTS, 7_000, 11_000),
     )
-    Show(streams=streams, quiet=False)._entry(
+    Show(streams=streams, quiet=False).entry(
         WakeEnded(
             wake=WakeId("w"),
             replica=ReplicaId("r"),

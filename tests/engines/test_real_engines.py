@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from openai import AsyncOpenAI
+from tests.waiting import until
 
 from poorwill.coldstart.anatomy import anatomy
 from poorwill.core.ports.driver import DriverError
@@ -95,12 +96,6 @@ async def test_bytes_read_belong_to_the_weights(bench, tiny_model, marks, report
 def sockets(pid: int) -> int:
     """Open sockets of a process: a connection left to an engine would keep it from being frozen."""
     return sum(os.readlink(fd).startswith("socket:") for fd in Path(f"/proc/{pid}/fd").iterdir())
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 (another process sets no event)
-            await asyncio.sleep(0.01)
 
 
 async def test_no_connection_to_the_engine_stays_open(bench, report):

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from poorwill.core.entries import Alive
 from poorwill.core.errors import ErrorCode, OperatorFault
@@ -66,9 +67,7 @@ def fill_up(db):
 
 
 async def ready(ledger):
-    async with asyncio.timeout(20):
-        while ledger.unavailable:  # noqa: ASYNC110 - the writer thread sends no signal
-            await asyncio.sleep(0.005)
+    await until(lambda: not ledger.unavailable)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")

@@ -5,6 +5,7 @@ import io
 from contextlib import closing
 
 import pytest
+from tests.waiting import until
 
 from poorwill.cli.run import run
 from poorwill.core.errors import RequestFault
@@ -76,9 +77,7 @@ async def test_a_running_gateway_follows_and_stops_when_cancelled(path, log):
     async with asyncio.TaskGroup() as group:
         following = group.create_task(ring.follow())
         changed(path, lambda db: revoke_key(db, "ann", now_us=START + 1))
-        async with asyncio.timeout(10):
-            while ring.name_of(secret.encode()):  # noqa: ASYNC110 - another process sends no signal
-                await asyncio.sleep(0.01)
+        await until(lambda: not ring.name_of(secret.encode()))
         following.cancel()
 
 
@@ -89,9 +88,7 @@ async def test_keys_that_cannot_be_read_again_stay_as_they_were(path, log):
     damage(path)
     async with asyncio.TaskGroup() as group:
         following = group.create_task(ring.follow())
-        async with asyncio.timeout(10):
-            while not log.lines:  # noqa: ASYNC110 - another thread sends no signal
-                await asyncio.sleep(0.001)
+        await until(lambda: log.lines)
         following.cancel()
     assert ring.name_of(secret.encode()) == "ann"
     assert [message for _, message, _ in log.lines] == ["keys cannot be read; the last known ones hold"]

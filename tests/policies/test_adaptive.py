@@ -94,8 +94,8 @@ def test_it_learns_how_many_requests_a_wake_holds():
 def test_in_its_own_account_it_never_costs_more_than_its_bound(gaps, busy, wait, joined):
     policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN, wait_nusd_s=wait)
     teach(policy, [gap * S for gap in gaps], busy=busy * S + 1, joined=joined)
-    even = policy._spent(policy.followers[0])
-    own = policy._spent(policy.own)
+    even = policy.spent(policy.followers[0])
+    own = policy.spent(policy.own)
     # One stretch may overshoot by one cycle; a wake ahead in vain and the wait after it are another.
     assert own <= (1 + BOUND) * even + (SLACK + 2) * policy.cycle
 
@@ -122,7 +122,7 @@ ASLEEP_FIRST = {
 def test_on_a_ladder_it_stays_within_its_bound_of_the_envelope(regimes, wait, random):
     policy = adaptive(ladder=tuple(ASLEEP_FIRST), costs=ASLEEP_FIRST, wait_nusd_s=wait)
     teach(policy, [random.randint(*edges) * S for edges, count in regimes for _ in range(count)])
-    rule, own = policy._spent(policy.followers[0]), policy._spent(policy.own)
+    rule, own = policy.spent(policy.followers[0]), policy.spent(policy.own)
     cycle = park_cost(ASLEEP_FIRST[Tier.HIBERNATED], wait_nusd_s=wait)
     assert own <= (1 + BOUND) * rule + (SLACK + 2) * cycle
 

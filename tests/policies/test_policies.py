@@ -251,4 +251,4 @@ def test_a_plan_with_a_wake_ahead_is_read_back():
     prices = Prices(FROZEN, 3_800_000_000)
     plan = plan_of(policy, idle, prices)
     assert plan.ahead is not None and plan.ahead.stay_us > 0
-    assert plan == policy._choice.plan
+    assert plan == policy.choice_for(idle).plan

@@ -7,7 +7,7 @@ import asyncio
 import http.client
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,15 +119,6 @@ def ask(running: Running, path: str = "/count") -> str:
         return connection.getresponse().read().decode()
     finally:
         connection.close()
-
-
-async def until(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
-    """Wait for something that nothing signals: another process's file, a process's end."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + within_s
-    while not condition():
-        assert loop.time() < deadline, "it never came"
-        await asyncio.sleep(0.0005)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from tests.waiting import until
 
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
@@ -35,7 +36,7 @@ from poorwill.tiers.snapshots.space import Space, Value
 from poorwill.tiers.snapshots.store import MEMORY_DIRECTORY, SnapshotStore, store_root
 
 from .cases import frozen_case, hurt, new_cold, new_frozen
-from .conftest import Fleet, ask, until
+from .conftest import Fleet, ask
 
 BIG = str(120_000_000)
 """Bytes of engine memory that keep criu busy for a tenth of a second and more."""
@@ -325,13 +326,15 @@ async def test_a_port_taken_late_keeps_the_snapshot(
 async def kill_criu_once(fleet: Fleet, begun: Callable[[], bool]) -> None:
     """SIGKILL criu as soon as `begun` says that it is in the middle of its work."""
     root = store_root(fleet.directory, Tier.FROZEN)
-    while True:
+
+    def at_work() -> int:
         for note in [*root.glob(f"*/.draft-*/work/{NOTE}"), *root.glob(f"*/.wake-*/{NOTE}")]:
-            criu_pid = json.loads(note.read_text())["criu_pid"]
+            criu_pid = int(json.loads(note.read_text())["criu_pid"])
             if criu_pid and begun():
-                os.kill(criu_pid, signal.SIGKILL)
-                return
-        await asyncio.sleep(0.0005)
+                return criu_pid
+        return 0
+
+    os.kill(await until(at_work), signal.SIGKILL)
 
 
 def pages_are_written(fleet: Fleet) -> bool:

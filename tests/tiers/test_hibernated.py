@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
@@ -13,7 +14,7 @@ from poorwill.core.words import Phase, ReplicaId, Tier
 from poorwill.hosts.rented.cloud import CloudAction, CloudBusy, CloudRefused, MachineGone
 from poorwill.tiers.hibernated.driver import RentedDriver
 
-from .conftest import ask, until
+from .conftest import ask
 from .fake_hyperstack import Machine, Mistake
 from .rented import RentedFleet
 

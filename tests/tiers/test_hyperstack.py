@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.waiting import pause, until
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
 from poorwill.hosts.rented.cloud import CloudAction, CloudBusy, CloudRefused, MachineGone, MachineState
@@ -13,7 +14,6 @@ from poorwill.hosts.rented.hyperstack import PATHS, Hyperstack
 from poorwill.hosts.rented.machine import PARK, RELEASE, RUN, Goal, RentedMachine
 
 from .cancelling import cancelled_at
-from .conftest import until
 from .fake_hyperstack import ON_THE_WAY, Machine, Mistake
 from .rented import RentedFleet
 
@@ -124,7 +124,7 @@ async def test_an_answer_that_drips_for_ever_is_no_answer():
                 while not writer.is_closing():
                     writer.write(b"x: y\r\n")
                     await writer.drain()
-                    await asyncio.sleep(0.02)
+                    await pause(0.02)
         finally:
             writer.close()
             hung_up.set()

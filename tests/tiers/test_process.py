@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from poorwill.core.ports.driver import DriverError
 from poorwill.hosts.processes import procfs
@@ -20,7 +21,7 @@ from poorwill.hosts.processes.readiness import Readiness
 from poorwill.tiers.cold.driver import ColdDriver
 
 from .cancelling import cancelled_at
-from .conftest import Fleet, ask, until
+from .conftest import Fleet, ask
 
 
 async def start(fleet: Fleet, *switches: str, ready: bool = True):

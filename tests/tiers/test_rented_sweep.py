@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from poorwill.core.entries import Entry, Noted, ReplicaCreated, ReplicaEnded, SpanOpened
 from poorwill.core.machine.cell import Cell
@@ -15,7 +16,6 @@ from poorwill.core.words import ORPHAN, ModelName, ReplicaId, Tier
 from poorwill.fleet.sweeping import Sweeper
 from poorwill.fleet.unit import Equipment, Unit
 
-from .conftest import until
 from .fake_hyperstack import Machine, Mistake
 from .rented import RentedFleet
 

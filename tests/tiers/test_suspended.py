@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from poorwill.compose.clock import SystemClock
 from poorwill.core.launch import Launch, Parked, Running
@@ -181,8 +182,7 @@ async def test_qemu_killed_in_a_save_leaves_nothing(machine: Machine):
     os.kill(running.pid, signal.SIGSTOP)
     async with asyncio.TaskGroup() as group:
         park = group.create_task(_failure(machine.suspended.park(running, launch, generation=1)))
-        while not list(machine.suspended.store.root.glob("*/.draft-*")):  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+        await until(lambda: list(machine.suspended.store.root.glob("*/.draft-*")))
         os.kill(running.pid, signal.SIGKILL)
     error = park.result()
     assert error.running is None
@@ -193,13 +193,12 @@ async def test_qemu_killed_in_a_save_leaves_nothing(machine: Machine):
 
 async def kill_qemu_once(machine: Machine, begun: Callable[[int], bool]) -> None:
     """SIGKILL the only QEMU as soon as `begun` says that it is in the middle of its work."""
-    while True:
-        for found in machine.fleet.processes.found():
-            assert found.running is not None
-            if begun(found.running.pid):
-                os.kill(found.running.pid, signal.SIGKILL)
-                return
-        await asyncio.sleep(0.0005)
+
+    def at_work() -> int:
+        pids = [found.running.pid for found in machine.fleet.processes.found() if found.running]
+        return next((pid for pid in pids if begun(pid)), 0)
+
+    os.kill(await until(at_work), signal.SIGKILL)
 
 
 def bytes_read(pid: int) -> int:

@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from poorwill.core.errors import OperatorFault
 from poorwill.hosts.guests.directory import UP_MARK, Guest
 from poorwill.hosts.processes import procfs
 from poorwill.tiers.suspended.qemu.kvm import prove_kvm
 from poorwill.tiers.suspended.qemu.program import Accelerator, Hypervisor, find_hypervisor
-
-from .conftest import until
 
 GUEST = Guest(
     directory="/guest",

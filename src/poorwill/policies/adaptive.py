@@ -116,7 +116,7 @@ class Adaptive:
             return
         for hidden in past.hidden():
             self._follow(hidden, self._choose(hidden.idle_us))
-        choice = self._plan_for(idle_since_us)
+        choice = self.choice_for(idle_since_us)
         self._follow(past.stretch(idle_since_us, demand_at_us, others=others), choice)
         _, ready = cross(choice.plan, idle_since_us, demand_at_us, self.prices)
         past.began(demand_at_us, ready)
@@ -124,7 +124,7 @@ class Adaptive:
 
     def _follow(self, stretch: Stretch, choice: Choice) -> None:
         """Follow every schedule through the work before a stretch and on to the next demand."""
-        before = [self._spent(follower) for follower in self.everyone]
+        before = [self.spent(follower) for follower in self.everyone]
         plans = (*self.fixed, *choice.led, choice.plan)
         for plan, follower in zip(plans, self.everyone, strict=True):
             follower.served(stretch.block, stretch.ended_us, self.prices.active_nusd_h)
@@ -138,7 +138,7 @@ class Adaptive:
 
     def descent(self, idle_since_us: int) -> Descent:
         """Return the plan for a stretch: its rungs, and a wake ahead of demand where one would pay."""
-        choice = self._plan_for(idle_since_us)
+        choice = self.choice_for(idle_since_us)
         plan = choice.plan
         rungs = rungs_at(plan.schedule, idle_since_us)
         linger = f"{plan.schedule[0][1] / SECOND_US:g} s" if plan.schedule else "stays ready"
@@ -153,7 +153,7 @@ class Adaptive:
 
     def _score(self, idle_us: int, before: Sequence[float]) -> None:
         """Add what the stretch cost each follower to the scores."""
-        spent = [self._spent(follower) - was for follower, was in zip(self.everyone, before, strict=True)]
+        spent = [self.spent(follower) - was for follower, was in zip(self.everyone, before, strict=True)]
         keys = self.situation.keys(idle_us)
         count = len(self.candidates)
         self.scores.add(keys, spent[:count])
@@ -162,10 +162,11 @@ class Adaptive:
             self.ahead_scores.add(keys, spent[first : first + len(LINGERS)])
         self.led.add(spent[count:-1])
 
-    def _spent(self, follower: Follower) -> float:
+    def spent(self, follower: Follower) -> float:
+        """Return a follower's cost so far, what its waits were worth included."""
         return follower.spent + follower.waited_us * self.wait_nusd_h
 
-    def _plan_for(self, idle_since_us: int) -> Choice:
+    def choice_for(self, idle_since_us: int) -> Choice:
         """Return the choice for a stretch; asked again and again while it lasts."""
         if self._asked_us != idle_since_us:
             self._asked_us, self._choice = idle_since_us, self._choose(idle_since_us)
@@ -230,8 +231,8 @@ class Adaptive:
 
     def _allowance(self) -> int:
         """Return how much more it may spend than the rule before it must be that rule."""
-        rule = self._spent(self.followers[0])
-        return int((1 + BOUND) * rule + SLACK * self.cycle - self._spent(self.own))
+        rule = self.spent(self.followers[0])
+        return int((1 + BOUND) * rule + SLACK * self.cycle - self.spent(self.own))
 
     def _within(self, plan: Plan, allowance: int) -> Plan:
         """Cut a linger short where it would spend more than the allowance."""

@@ -42,13 +42,14 @@ class Show:
         """Show wakes, parks and remarks until cancelled."""
         async for entry in feed:
             if not isinstance(entry, int):
-                self._entry(entry)
+                self.entry(entry)
 
     def done(self) -> None:
         """Show that the work is over."""
         self.line("done")
 
-    def _entry(self, entry: Entry) -> None:
+    def entry(self, entry: Entry) -> None:
+        """Show one entry of the ledger."""
         if isinstance(entry, WakeBegan):
             self.wakes_began[entry.wake] = entry
             self.line(f"            waking from {entry.from_tier} ({entry.why})")
