@@ -6,8 +6,10 @@ from contextlib import closing, contextmanager
 
 from poorwill.core.errors import PoorwillError
 from poorwill.core.format import counted
+from poorwill.core.words import HOUR_US
 from poorwill.ledger.acknowledged import lost_transactions
-from poorwill.ledger.bill.attribution import busy_pieces, progress, sweep, touched_hours
+from poorwill.ledger.bill.attribution import busy_pieces, progress, touched_hours
+from poorwill.ledger.bill.sharing import share
 from poorwill.ledger.bill.usage import SUMS
 from poorwill.ledger.checksums import SMALL, differing, register
 from poorwill.ledger.dates import iso
@@ -136,7 +138,7 @@ def _usage(db: sqlite3.Connection) -> Iterator[str]:
     kept_us = progress(db).kept_us
     rows = db.execute(_USAGE, {"kept": kept_us}).fetchall()
     for hour, model, key in rows:
-        yield f"hour {iso(hour * 3_600_000_000)}: the sums for {model}, key {key!r} differ from the rows"
+        yield f"hour {iso(hour * HOUR_US)}: the sums for {model}, key {key!r} differ from the rows"
 
 
 def _shares(db: sqlite3.Connection) -> Iterator[str]:
@@ -149,14 +151,14 @@ def _shares(db: sqlite3.Connection) -> Iterator[str]:
     done = progress(db)
     late = touched_hours(db, done)
     for life in lives(db):
-        for piece in busy_pieces(db, life.id, from_us=done.kept_us, to_us=done.shared_us):
-            if piece.began_us // 3_600_000_000 in late.get(life.id, ()):
-                continue
+        pieces = busy_pieces(db, life.id, from_us=done.kept_us, to_us=done.shared_us)
+        kept_hours = (piece for piece in pieces if piece.began_us // HOUR_US not in late.get(life.id, ()))
+        for piece, shares in share(db, kept_hours, longest_us=done.longest_us):
             kept = db.execute(
                 "SELECT key, us FROM shares WHERE life = ? AND began_us = ? AND ended_us = ?",
                 (life.id, piece.began_us, piece.ended_us),
             ).fetchall()
-            if dict(kept) != dict(sweep(db, piece, longest_us=done.longest_us)):
+            if dict(kept) != dict(shares):
                 yield f"{life.replica}: the shares at {iso(piece.began_us)} are not what the rows say"
 
 

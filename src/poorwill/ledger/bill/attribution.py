@@ -7,32 +7,14 @@ What no key asked for is overhead with a name: the cause says which.
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from poorwill.core.money import apportion
-from poorwill.core.words import HOUR_US, SECOND_US, USEFUL_CAUSES
-
-ABSORBED_US = SECOND_US
-"""The gate and the request row read the clock a moment apart. Up to this much of a busy hour without a
-recorded request is shared like the rest of it; more than that stays nobody's."""
-
-_SCALE = 1 << 20
+from poorwill.core.words import HOUR_US, USEFUL_CAUSES
+from poorwill.ledger.bill.sharing import KeyShares, Piece, share
 
 Share = tuple[str | None, int]
 """(key, microseconds); the key None is nobody."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """The part of a busy span that lies within one hour."""
-
-    life: int
-    span_began_us: int
-    began_us: int
-    ended_us: int
-    cause: str
-    tier: str
 
 
 def busy_pieces(db: sqlite3.Connection, life: int, *, from_us: int, to_us: int) -> Iterator[Piece]:
@@ -44,32 +26,6 @@ def busy_pieces(db: sqlite3.Connection, life: int, *, from_us: int, to_us: int) 
             cut = min((begin // HOUR_US + 1) * HOUR_US, end)
             yield Piece(life, span_began_us, begin, cut, cause, tier)
             begin = cut
-
-
-def sweep(db: sqlite3.Connection, piece: Piece, *, longest_us: int) -> list[tuple[int | None, int]]:
-    """Return (number of the key's text, microseconds) from the raw request rows; they sum to the piece.
-
-    `longest_us` is how long any request held its lease at most: it bounds the rows that are read.
-    """
-    length_us = piece.ended_us - piece.began_us
-    rows = db.execute(
-        _SWEEP,
-        {
-            "life": piece.life,
-            "from": piece.began_us,
-            "to": piece.ended_us,
-            "latest": piece.ended_us + longest_us,
-            "scale": _SCALE,
-        },
-    ).fetchall()
-    weights = [(key, weight) for key, weight, _ in rows if weight > 0]
-    covered_us = sum(covered for _, _, covered in rows)
-    idle_us = length_us - covered_us
-    if not weights:
-        return [(None, length_us)]
-    if idle_us > ABSORBED_US:
-        weights.append((None, idle_us * _SCALE))
-    return _shared(weights, length_us)
 
 
 def split(shares: Sequence[Share], offset_us: int, end_us: int) -> list[Share]:
@@ -146,19 +102,27 @@ def piece_shares(
     names = dict(db.execute("SELECT id, text FROM texts"))
     begin_us, end_us = from_us // HOUR_US * HOUR_US, -(-to_us // HOUR_US) * HOUR_US
     kept = _kept(db, life, begin_us, min(end_us, done.shared_us))
-    for piece in busy_pieces(db, life, from_us=begin_us, to_us=end_us):
-        if piece.ended_us <= from_us or piece.began_us >= to_us:
-            continue
-        known = kept.get((piece.began_us, piece.ended_us))
-        if known is None or piece.began_us // HOUR_US in late:
-            known = sweep(db, piece, longest_us=done.longest_us)
+    pieces = [
+        piece
+        for piece in busy_pieces(db, life, from_us=begin_us, to_us=end_us)
+        if piece.ended_us > from_us and piece.began_us < to_us
+    ]
+    unknown = (
+        piece
+        for piece in pieces
+        if (piece.began_us, piece.ended_us) not in kept or piece.began_us // HOUR_US in late
+    )
+    computed = share(db, unknown, longest_us=done.longest_us)
+    later = next(computed, None)
+    for piece in pieces:
+        known = kept.get((piece.began_us, piece.ended_us), [])
+        if later is not None and later[0] is piece:
+            known, later = later[1], next(computed, None)
         yield piece, [(None if key is None else names[key], us) for key, us in known]
 
 
-def _kept(
-    db: sqlite3.Connection, life: int, from_us: int, to_us: int
-) -> dict[tuple[int, int], list[tuple[int | None, int]]]:
-    kept: dict[tuple[int, int], list[tuple[int | None, int]]] = defaultdict(list)
+def _kept(db: sqlite3.Connection, life: int, from_us: int, to_us: int) -> dict[tuple[int, int], KeyShares]:
+    kept: dict[tuple[int, int], KeyShares] = defaultdict(list)
     rows = db.execute(
         "SELECT began_us, ended_us, key, us FROM shares"
         " WHERE life = ? AND began_us >= ? AND began_us < ? ORDER BY began_us, ended_us, key IS NULL, key",
@@ -167,14 +131,6 @@ def _kept(
     for began_us, ended_us, key, us in rows:
         kept[began_us, ended_us].append((key, us))
     return kept
-
-
-def _shared(weights: Iterable[tuple[int | None, int]], length_us: int) -> list[tuple[int | None, int]]:
-    """Turn weights into whole microseconds that sum to the length."""
-    ordered = sorted(weights, key=lambda one: (one[0] is None, one[0] or 0))
-    total = sum(weight for _, weight in ordered)
-    parts = apportion([weight * length_us for _, weight in ordered], total)
-    return [(key, us) for (key, _), us in zip(ordered, parts, strict=True) if us]
 
 
 _BUSY_CAUSES = ", ".join(f"'{cause}'" for cause in sorted(USEFUL_CAUSES))
@@ -187,30 +143,6 @@ WHERE life = :life AND cause IN ({_BUSY_CAUSES}) AND began_us < :to
     WHERE life = :life AND began_us <= :from)
   AND coalesce(ended_us, (SELECT last_us FROM alive)) > :from
 ORDER BY began_us
-"""
-
-# Processor sharing by virtual time: between two events with n requests in flight it advances by dt / n, so a
-# request's share is the virtual time at its end minus that at its start (Kleinrock, Queueing Systems II,
-# 1976, section 4.4). Fixed point of 20 bits: an hour of microseconds times 2^20 stays below 2^52.
-_SWEEP = """
-WITH busy AS MATERIALIZED (
-  SELECT key, max(leased_us, :from) AS s, min(ended_us, :to) AS e
-  FROM requests
-  WHERE life = :life AND ended_us > :from AND ended_us <= :latest AND leased_us < :to
-    AND leased_us < ended_us
-),
-events AS (SELECT s AS at, 1 AS step, key FROM busy UNION ALL SELECT e, -1, key FROM busy),
-running AS (
-  SELECT key, step, row_number() OVER w AS nth, sum(step) OVER w AS n, lead(at, 1, at) OVER w - at AS dt
-  FROM events WINDOW w AS (ORDER BY at ROWS UNBOUNDED PRECEDING)
-),
-virtual AS (
-  SELECT key, step, iif(n > 0, dt, 0) AS covered,
-    sum(iif(n > 0, dt * :scale / n, 0)) OVER (ORDER BY nth ROWS UNBOUNDED PRECEDING)
-      - iif(n > 0, dt * :scale / n, 0) AS v
-  FROM running
-)
-SELECT key, -sum(step * v), sum(covered) FROM virtual GROUP BY key ORDER BY key
 """
 
 _LATE = """

@@ -1,4 +1,4 @@
-"""Shares of finished hours, written down: what `attribution.sweep` says of them, kept.
+"""Shares of finished hours, written down: what `sharing.share` says of them, kept.
 
 Incremental and idempotent. It may run at any time and as often as one likes: the bill is the same before and
 after, only quicker. It writes what the request rows say and nothing else.
@@ -7,7 +7,8 @@ after, only quicker. It writes what the request rows say and nothing else.
 import sqlite3
 
 from poorwill.core.words import HOUR_US, SECOND_US
-from poorwill.ledger.bill.attribution import busy_pieces, progress, sweep, touched_hours
+from poorwill.ledger.bill.attribution import busy_pieces, progress, touched_hours
+from poorwill.ledger.bill.sharing import share
 
 GRACE_US = 5 * SECOND_US
 """Rows of requests reach the ledger up to a second late; an hour is finished this long after its end."""
@@ -42,11 +43,9 @@ def _write(db: sqlite3.Connection, life: int, from_us: int, to_us: int, longest_
         "DELETE FROM shares WHERE life = ? AND began_us >= ? AND began_us < ?",
         (life, from_us, to_us),
     )
-    for piece in busy_pieces(db, life, from_us=from_us, to_us=to_us):
+    pieces = busy_pieces(db, life, from_us=from_us, to_us=to_us)
+    for piece, shares in share(db, pieces, longest_us=longest_us):
         db.executemany(
             "INSERT INTO shares VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (life, piece.span_began_us, piece.began_us, piece.ended_us, key, us)
-                for key, us in sweep(db, piece, longest_us=longest_us)
-            ],
+            [(life, piece.span_began_us, piece.began_us, piece.ended_us, key, us) for key, us in shares],
         )
