@@ -20,6 +20,10 @@ from poorwill.config.values.scalars import nearest, toml_name
 from poorwill.core.errors import ConfigFault, Problem
 from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings, RateSettings
 from poorwill.core.words import ModelName
+from poorwill.files.opening import read_whole
+
+MOST_BYTES = 2**20
+"""Largest `fleet.toml`: a thousand models take a fifth of it."""
 
 
 def load_fleet(
@@ -52,7 +56,7 @@ def load_fleet(
     )
     fleet = _Reading(document.table, tables, found, engine_options).fleet(os.path.basename(path))
     if machine:
-        check_machine(fleet, found, env, weights_fault=weights_fault)
+        check_machine(fleet, found, env, weights_fault=weights_fault, source=path)
     if found.problems:
         raise ConfigFault(found.in_order(), source=path)
     return fleet
@@ -65,8 +69,7 @@ def lines_of(path: str) -> KeyLines:
 
 def _text(path: str) -> str:
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read()
+        return read_whole(path, most_bytes=MOST_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigFault([_unreadable(error)], source=path) from error
 
@@ -147,8 +150,8 @@ class _Reading:
         return tuple(self._model(name, table, at / name, defaults) for name, table in tables.items())
 
     def _model(self, name: str, table: object, at: Location, defaults: KeyValues) -> ModelSettings:
-        if not re.fullmatch(MODEL_NAME, name):
-            hint = "letters, digits and . _ - : / @ +, at most 128, a letter or digit first"
+        if not re.fullmatch(MODEL_NAME, name) or {"", ".", ".."} & set(name.split("/")):
+            hint = "letters, digits and . _ - : / @ +, at most 128, a letter or digit first; no .. between /"
             at.wrong("is not a name for a model", hint)
         keys = self._keys["models"]
         own = keys.values(table, at)

@@ -7,9 +7,11 @@ import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
+from poorwill.config.key_lines import KeyPath
 from poorwill.config.problems import FileProblems, ModelProblems
 from poorwill.core.errors import Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.files.opening import UnsafeFile, check_own, open_to_read
 
 _GGUF = b"GGUF"
 """How every GGUF file begins (ggml's docs/gguf.md, `magic`)."""
@@ -25,9 +27,17 @@ def no_fault(path: str) -> tuple[str, str] | None:
 
 
 def check_machine(
-    fleet: FleetSettings, found: FileProblems, env: Mapping[str, str], *, weights_fault: WeightsFault
+    fleet: FleetSettings,
+    found: FileProblems,
+    env: Mapping[str, str],
+    *,
+    weights_fault: WeightsFault,
+    source: str,
 ) -> None:
-    """Report missing model files, programs and environment variables."""
+    """Report missing model files, programs and environment variables, and what others could change.
+
+    `source` is the path of the configuration file.
+    """
     for model in fleet.models:
         here = ModelProblems(name=model.name, found=found)
         if model.cloud is not None and model.cloud.key_env:
@@ -44,6 +54,18 @@ def check_machine(
         found.wrong(("fleet", "encrypt_key_env"), what)
     if os.path.exists(fleet.directory) and not os.path.isdir(fleet.directory):
         found.wrong(("fleet", "directory"), f"{fleet.directory} is not a directory")
+    _check_own(fleet.directory, ("fleet", "directory"), found)
+    _check_own(source, (), found)
+
+
+def _check_own(path: str, where: KeyPath, found: FileProblems) -> None:
+    try:
+        check_own(path)
+    except UnsafeFile as error:
+        hint = "whoever can change it can run programs as the user who runs poorwill"
+        found.wrong(where, f"{path} {error.strerror}", hint)
+    except OSError:  # it is made, or reported, later
+        return
 
 
 def _check_key(name: str, where: str, found: ModelProblems, env: Mapping[str, str], need: str) -> None:
@@ -64,7 +86,7 @@ def _check_file(model: ModelSettings, found: ModelProblems, weights_fault: Weigh
             if fault is not None:
                 found.wrong(["path"], *fault)
             return
-        with open(path, "rb") as file:
+        with open(open_to_read(path), "rb") as file:
             magic = file.read(len(_GGUF))
     except FileNotFoundError:
         found.wrong(["path"], f"no such file: {path}", "relative paths count from the file's directory")

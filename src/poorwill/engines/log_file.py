@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from poorwill.core.launch import PhaseMark
 from poorwill.core.ports.clock import Clock
 from poorwill.engines.dialects.log_facts import Dialect, LogFact
+from poorwill.files.opening import open_to_read
 
 MOST_LOOK = 256 * 1024
 MOST_BACKLOG = 4 * 1024 * 1024
@@ -47,7 +48,7 @@ class LogFile:
     def lines(self, most: int = MOST_LOOK) -> list[str]:
         """Return the complete lines written since the last call, of at most `most` bytes. Never raises."""
         try:
-            with open(self.path, "rb", buffering=0) as file:
+            with open(open_to_read(self.path), "rb", buffering=0) as file:
                 status = os.fstat(file.fileno())
                 self._find(status.st_ino, status.st_size, file.read(len(CUT_MARK)))
                 file.seek(self.offset)

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.files.names import file_name
 
 _FIRST, _COUNT = 20_000, 12_000
 """Below Linux's default range for outgoing connections (32768 and up), which could take a parked
@@ -16,7 +17,7 @@ def kept_port(directory: str, replica: str, host: str) -> int:
 
     Blocks for a small file. Raises OperatorFault if no port is free or the directory cannot be written.
     """
-    record = Path(directory, "ports", replica)
+    record = Path(directory, "ports", file_name(replica))
     try:
         if record.exists():
             return int(record.read_text())

@@ -109,6 +109,12 @@ def flags(options: Mapping[str, str | int | float | bool]) -> tuple[str, ...]:
 def linked(directory: Path, name: str, target: str) -> str:
     """Make `name` within a directory lead to the target, and return the directory. Raises OperatorFault."""
     link = directory / name
+    if {"", ".", ".."} & set(name.split("/")):
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"the model's name {name!r} leads out of {directory}",
+            hint="give it another with engine_model",
+        )
     try:
         link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (link.is_symlink() and os.readlink(link) == target):

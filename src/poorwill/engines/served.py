@@ -23,6 +23,7 @@ from poorwill.engines.measured.expectation import expected_rate
 from poorwill.engines.measured.process_io import IoTrack
 from poorwill.engines.port_choice import kept_port
 from poorwill.engines.recipe import LaunchContext, Prepare, Recipe, linked
+from poorwill.files.names import file_name
 
 _LOOK_SHARE, _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.01, 0.005, 0.05
 """Between two looks at the log and the bytes read: how late a phase without a stamp of its own can be. A
@@ -83,7 +84,7 @@ class ServedEngine:
         logs = Path(self.directory, "logs")
         for made in (cache, logs):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
-        launch = self._launch(recipe, replica, host, port, str(logs / f"{replica}.log"))
+        launch = self._launch(recipe, replica, host, port, str(logs / f"{file_name(replica)}.log"))
         self._readers[replica] = self._reader(launch)
         if not recipe.linked:
             return launch

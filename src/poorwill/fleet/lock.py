@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.files.opening import UnsafeFile, open_own, open_to_read, own_directory
 
 LOCK_FILE = "poorwill.lock"
 
@@ -47,9 +48,12 @@ def hold_directory(directory: Path, *, what: str) -> Iterator[Holding]:
     stays; only its lock counts.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = directory / LOCK_FILE
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        own_directory(directory)
+        descriptor = open_own(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT)
+    except UnsafeFile as error:
+        what = f"{error.filename} is not safe to use: it {error.strerror}"
+        hint = "others could read prompts, change the bill or exchange the engines that poorwill starts"
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint=hint) from error
     except OSError as error:
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
@@ -76,7 +80,7 @@ def holder_of(directory: Path) -> Mapping[str, str | int] | None:
     Raises OSError where the directory cannot be read.
     """
     try:
-        descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_to_read(directory / LOCK_FILE)
     except FileNotFoundError:
         return None
     try:

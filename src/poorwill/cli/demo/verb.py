@@ -29,6 +29,7 @@ from poorwill.core.settings import Address, FleetSettings
 from poorwill.core.words import Tier
 from poorwill.engines.weights.gguf_model import make_model
 from poorwill.engines.weights.transformers_model import make_transformers_model
+from poorwill.files.opening import own_directory
 from poorwill.telemetry.log import StreamLog
 
 IDLE_SHARE = 1 / 30
@@ -151,10 +152,10 @@ def _prepare(options: DemoOptions, env: Mapping[str, str], show: Show) -> FleetS
     directory = Path(options.directory)
     configuration = directory / DEFAULT_FILE
     try:
+        own_directory(directory)
         written = configuration.read_text(encoding="utf-8") if configuration.is_file() else ""
-        directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        what = f"{directory} cannot be written: {error.strerror}"
+        what = f"{directory} cannot be used: {error.strerror}"
         raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint="choose another with --dir") from error
     ours = written.startswith(OURS)
     if not ours and any(directory.iterdir()):

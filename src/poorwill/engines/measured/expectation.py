@@ -17,6 +17,7 @@ from poorwill.engines.measured.storage_speed import kept_speed
 from poorwill.engines.recipe import hub_cache, weights_of
 from poorwill.engines.recipes.command import cache_variables
 from poorwill.engines.weights.gguf_header import read_gguf_header
+from poorwill.files.opening import read_whole
 
 _LOAD_FORMATS: Mapping[str, str] = MappingProxyType(
     {
@@ -109,11 +110,15 @@ def known_start(model: ModelSettings, *, directory: str, env: Mapping[str, str])
     )
 
 
+MOST_CONFIG = 2**24
+"""Largest config.json."""
+
+
 def _model_config(path: str | None) -> Mapping[str, Any]:
     """Return the model's config.json, with its text part on top if it has several; empty without one."""
     try:
-        found = json.loads(Path(path or "", "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(read_whole(Path(path or "", "config.json"), most_bytes=MOST_CONFIG))
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(found, dict):
         return {}

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import BinaryIO
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.files.opening import open_to_read
 
 Value = str | int | float | bool
 
@@ -23,6 +24,10 @@ _SCALARS: Mapping[int, str] = MappingProxyType(
 _STRING, _ARRAY = 8, 9
 _MOST = 1 << 24
 """No sane header has more keys, tensors, list members or characters than this."""
+_MOST_BYTES = 1 << 27
+"""Nor more bytes: that of the largest vocabulary has a tenth of them."""
+_DEEPEST = 4
+"""Nor more arrays within one another."""
 
 TYPE_BYTES: Mapping[int, tuple[int, int]] = MappingProxyType(
     {
@@ -59,7 +64,7 @@ def read_gguf_header(path: str | Path) -> GgufHeader:
     model, or shorter than its own header says.
     """
     try:
-        with open(path, "rb") as file:
+        with open(open_to_read(path), "rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
             return _header(str(path), file, size)
@@ -147,7 +152,7 @@ def _tensors(file: BinaryIO, count: int) -> tuple[int, int]:
     return parameters, end
 
 
-def _value(file: BinaryIO, path: str, kind: int) -> Value | None:
+def _value(file: BinaryIO, path: str, kind: int, depth: int = 0) -> Value | None:
     """Read one value; an array is skipped."""
     if kind in _SCALARS:
         value: Value = _unpack(file, "<" + _SCALARS[kind])[0]
@@ -157,8 +162,8 @@ def _value(file: BinaryIO, path: str, kind: int) -> Value | None:
     if kind != _ARRAY:
         raise _fault(path, f"has a value of unknown type {kind}", "the file is damaged or of a later format")
     member, count = _unpack(file, "<IQ")
-    if count > _MOST:
-        raise _Short
+    if count > _MOST or depth == _DEEPEST:
+        raise _fault(path, "has an impossible header", "the file is damaged; download or copy it again")
     if member in _SCALARS:
         file.seek(struct.calcsize("<" + _SCALARS[member]) * count, 1)
     else:
@@ -166,7 +171,7 @@ def _value(file: BinaryIO, path: str, kind: int) -> Value | None:
             if member == _STRING:
                 file.seek(_length(file), 1)
             else:
-                _value(file, path, member)
+                _value(file, path, member, depth + 1)
     return None
 
 
@@ -186,4 +191,6 @@ def _length(file: BinaryIO) -> int:
 
 
 def _unpack(file: BinaryIO, layout: str) -> tuple[int, ...]:
+    if file.tell() > _MOST_BYTES:
+        raise _Short
     return struct.unpack(layout, file.read(struct.calcsize(layout)))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from poorwill.engines.weights.gguf_header import gguf_fault
+from poorwill.files.opening import open_to_read, read_whole
 
 MOST_HEADER = 100_000_000
 """The format's own limit."""
@@ -50,13 +51,13 @@ def _directory_fault(directory: Path) -> Fault | None:
 
 
 def _indexed(index: Path) -> set[str] | None:
-    found = _json(index.read_bytes())
+    found = _json(read_whole(index, most_bytes=MOST_HEADER))
     names = found.get("weight_map") if isinstance(found, dict) else None
     return set(map(str, names.values())) if isinstance(names, dict) and names else None
 
 
 def _safetensors_fault(path: Path) -> Fault | None:
-    with path.open("rb") as file:
+    with open(open_to_read(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(MOST_HEADER, size - 8):
@@ -82,5 +83,5 @@ def _end(tensor: Any) -> int:
 def _json(data: bytes) -> Any:
     try:
         return json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -6,6 +6,8 @@ What the lines mean is the engines' business, not this module's.
 import contextlib
 import os
 
+from poorwill.files.opening import open_own, open_to_read
+
 MARKER = "poorwill-engine "
 START_MARK = "[poorwill starts "
 TAIL_BYTES = 4096
@@ -19,7 +21,7 @@ def open_log(path: str) -> int:
     O_APPEND lets it be cut while an engine writes: the next write goes to the new end.
     """
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
 def mark_start(log: int, replica: str) -> None:
@@ -34,7 +36,7 @@ def tail(path: str) -> str:
     Without the marker lines of poorwill's own engine programs, which tell people nothing.
     """
     try:
-        with open(path, "rb") as file:
+        with open(open_to_read(path), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
             text = file.read(TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
@@ -54,7 +56,7 @@ def bound_log(path: str, *, cap_bytes: int) -> bool:
     What an engine writes between the reading and the cutting is lost.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        descriptor = open_own(path, os.O_RDWR | os.O_APPEND)
     except FileNotFoundError:
         return False
     try:

@@ -8,6 +8,7 @@
 It hands an image out once. It knows nothing of processes; `space` decides what fits on the disk.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -17,11 +18,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from poorwill.core.launch import Parked
 from poorwill.core.ports.driver import Found, SnapshotRefused
 from poorwill.core.words import ReplicaId, Tier
+from poorwill.files.names import file_name
 from poorwill.tiers.snapshots.image_files import (
     record_files,
     sync_directory,
@@ -228,7 +230,7 @@ class SnapshotStore:
 
     def _found(self, path: Path) -> Found:
         parked = Parked(
-            replica=ReplicaId(unquote(path.parent.name)),
+            replica=_replica_of(path),
             generation=int(path.name),
             tier=self.tier,
             path=str(path),
@@ -247,7 +249,7 @@ class SnapshotStore:
         return sorted(path for path in self.root.glob("*/*") if path.name.isdecimal())
 
     def _home(self, replica: ReplicaId) -> Path:
-        return self.root / quote(replica, safe="")
+        return self.root / file_name(replica)
 
     def _place(self, parked: Parked) -> Path:
         return self._home(parked.replica) / str(parked.generation)
@@ -265,6 +267,15 @@ class SnapshotStore:
         path = memory_for(self.memory, directory)
         path.mkdir(mode=0o700)
         return path
+
+
+def _replica_of(path: Path) -> ReplicaId:
+    """Return the replica of a snapshot's directory: by its name, or by its manifest if the name is cut."""
+    name = unquote(path.parent.name)
+    if "~" in path.parent.name:
+        with contextlib.suppress(OSError, ValueError):
+            name = decode((path / MANIFEST).read_bytes()).replica
+    return ReplicaId(name)
 
 
 def free_bytes(path: Path) -> int:
