@@ -266,7 +266,7 @@ def test_every_bad_rate_is_reported(write: Write) -> None:
         ('[models.x]\nengine="ollama"', "models.x.engine_model: is missing"),
         ('[models.x]\nengine="command"', "models.x.command: is missing"),
         ('[models.x]\npath="no.gguf"', "line 2: models.x.path: no such file: "),
-        ('[models.x]\npath="."', "is a directory (llama.cpp needs one GGUF file)"),
+        ('[models.x]\npath="."', "is a directory, not a regular file (llama.cpp needs one GGUF file)"),
         ('[models.x]\npath="fleet.toml"', "fleet.toml is no GGUF file"),
         ('[models.x]\nengine="vllm"\npath="./none"', "line 3: models.x.path: no such file"),
         ('[models.x]\nengine="command"\ncommand=["no-such-program-x","{port}"]', "no program 'no-such"),

@@ -90,10 +90,9 @@ def _check_file(model: ModelSettings, found: ModelProblems, weights_fault: Weigh
             magic = file.read(len(_GGUF))
     except FileNotFoundError:
         found.wrong(["path"], f"no such file: {path}", "relative paths count from the file's directory")
-    except IsADirectoryError:
-        found.wrong(["path"], f"{path} is a directory", "llama.cpp needs one GGUF file")
     except OSError as error:
-        found.wrong(["path"], f"cannot read {path}: {error.strerror}")
+        hint = "llama.cpp needs one GGUF file" if error.errno == errno.EISDIR else ""
+        found.wrong(["path"], f"cannot read {path}: {error.strerror}", hint)
     else:
         if magic != _GGUF:
             hint = "llama.cpp reads GGUF files; for other weights choose another engine"
