@@ -51,7 +51,7 @@ def test_functions_are_short(path: Path) -> None:
 
 
 @source_files
-def test_a_file_has_an_honest_name_and_says_what_it_owns(path: Path) -> None:
+def test_files_are_named_and_documented(path: Path) -> None:
     assert path.stem not in VAGUE
     assert ast.get_docstring(ast.parse(path.read_text()))
 

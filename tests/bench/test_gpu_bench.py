@@ -44,13 +44,13 @@ def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("gigabytes", [0.5, 1, 2, 8, 16, 40, 100])
-def test_a_model_of_about_any_size_can_be_made(gigabytes: float, monkeypatch: pytest.MonkeyPatch):
+def test_models_of_any_size(gigabytes: float, monkeypatch: pytest.MonkeyPatch):
     size = loaded("random_llama", monkeypatch).size_for(gigabytes)
     assert size.bytes == pytest.approx(gigabytes * 1e9, rel=0.15)
     assert size.hidden % 128 == 0 and size.heads % size.kv_heads == 0
 
 
-def test_the_weights_are_a_whole_safetensors_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_weights_are_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     llama = loaded("random_llama", monkeypatch)
     size = llama.Size(256, 2)
     llama.write_weights(tmp_path / "w", size, seed=0)
@@ -71,7 +71,7 @@ def test_the_weights_are_a_whole_safetensors_file(tmp_path: Path, monkeypatch: p
     assert np.isfinite(values).all() and 0.001 < values.std() < 1
 
 
-def test_the_table_shows_the_median_wake_its_limits_and_what_failed(
+def test_table_of_median_wakes(
     monkeypatch: pytest.MonkeyPatch,
 ):
     bench = loaded("run", monkeypatch)
@@ -95,7 +95,7 @@ def test_the_table_shows_the_median_wake_its_limits_and_what_failed(
     assert "DriverError: no / pipe" in second
 
 
-def test_without_the_bindings_it_says_what_to_install(tmp_path: Path):
+def test_missing_bindings_are_named(tmp_path: Path):
     if importlib.util.find_spec("cuda") is not None:
         pytest.skip("cuda-bindings are installed here")
     ran = run("--directory", str(tmp_path))
@@ -104,14 +104,14 @@ def test_without_the_bindings_it_says_what_to_install(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_its_help_names_every_option_with_a_word_on_it():
+def test_help_explains_every_option():
     said = run("--help").stdout
     for word in ("--engine", "--gigabytes", "--ways", "--rounds", "--directory", "--out"):
         assert said.count(word) >= 2
     assert "NVIDIA GPU" in said and "(default: 2 8)" in said
 
 
-def test_a_whole_run_over_a_fake_gpu_measures_every_way(tmp_path: Path):
+def test_whole_run_over_a_fake_gpu(tmp_path: Path):
     if os.geteuid() != 0 or asyncio.run(find_criu(os.environ)) is None:
         pytest.skip("it drops the page cache and freezes, so it needs root and CRIU")
     out = tmp_path / "out.json"

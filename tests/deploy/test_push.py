@@ -20,7 +20,7 @@ async def push(
     return await poorwill(*line, "--binary", "poorwill", *more, **{**server.env, **env})
 
 
-async def test_a_push_ends_when_the_new_file_serves(poorwill: Poorwill, server: Server, built: Path) -> None:
+async def test_push_ends_when_it_serves(poorwill: Poorwill, server: Server, built: Path) -> None:
     ran = await push(poorwill, server, built)
     assert (ran.status, ran.out) == (0, "box serves\n"), ran.err
     assert server.has(built)
@@ -36,9 +36,7 @@ async def test_a_second_push_replaces_what_runs(poorwill: Poorwill, server: Serv
     assert server.pid() != first
 
 
-async def test_every_command_is_shown_before_it_runs_and_the_dry_run_shows_the_same(
-    poorwill: Poorwill, server: Server, built: Path
-) -> None:
+async def test_commands_are_shown_before_they_run(poorwill: Poorwill, server: Server, built: Path) -> None:
     dry = await push(poorwill, server, built, "--dry-run")
     assert server.pid() is None and not (server.home / "poorwill").exists()
     ran = await push(poorwill, server, built)
@@ -46,16 +44,12 @@ async def test_every_command_is_shown_before_it_runs_and_the_dry_run_shows_the_s
     assert ran.err == dry.out
 
 
-async def test_a_users_unit_is_restarted_by_the_users_systemd(
-    poorwill: Poorwill, server: Server, built: Path
-) -> None:
+async def test_user_unit_is_restarted(poorwill: Poorwill, server: Server, built: Path) -> None:
     assert (await push(poorwill, server, built, "--user")).status == 0
     assert (server.home / "systemctl.log").read_text() == "--user restart poorwill\n"
 
 
-async def test_a_host_that_cannot_be_reached_changes_nothing(
-    poorwill: Poorwill, server: Server, built: Path
-) -> None:
+async def test_unreachable_host_changes_nothing(poorwill: Poorwill, server: Server, built: Path) -> None:
     ran = await push(poorwill, server, built, host="nowhere")
     assert ran.status == 7
     assert "scp failed with status 255: ssh: connect to host nowhere" in ran.err
@@ -63,18 +57,14 @@ async def test_a_host_that_cannot_be_reached_changes_nothing(
     assert "mv" not in ran.err
 
 
-async def test_a_unit_that_does_not_exist_is_told_with_what_is_in_place_by_then(
-    poorwill: Poorwill, server: Server, built: Path
-) -> None:
+async def test_missing_unit_says_what_is_in_place(poorwill: Poorwill, server: Server, built: Path) -> None:
     ran = await push(poorwill, server, built, "--unit", "owl")
     assert ran.status == 7
     assert "Unit owl.service not found" in ran.err
     assert "the new file is in place; on the server: journalctl -u owl" in ran.err
 
 
-async def test_a_new_file_that_never_serves_fails_at_the_deadline_with_what_it_last_said(
-    poorwill: Poorwill, server: Server, built: Path
-) -> None:
+async def test_file_that_never_serves_fails(poorwill: Poorwill, server: Server, built: Path) -> None:
     broken(built)
     ran = await push(poorwill, server, built, "--within-s", "2")
     (server.home / "pid").unlink()
@@ -83,17 +73,13 @@ async def test_a_new_file_that_never_serves_fails_at_the_deadline_with_what_it_l
     assert "to go back, push the file you had before" in ran.err
 
 
-async def test_one_that_only_drains_is_not_taken_for_one_that_serves(
-    poorwill: Poorwill, server: Server, built: Path
-) -> None:
+async def test_draining_is_not_serving(poorwill: Poorwill, server: Server, built: Path) -> None:
     ran = await push(poorwill, server, built, "--within-s", "3", SERVER_DRAINS="1000")
     assert ran.status == 4
     assert '"draining"' in ran.err
 
 
-async def test_a_push_that_is_cancelled_leaves_no_program_behind(
-    poorwill: Poorwill, server: Server, built: Path
-) -> None:
+async def test_cancelled_push_leaves_nothing(poorwill: Poorwill, server: Server, built: Path) -> None:
     server.copy_for_ever()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(push(poorwill, server, built))
@@ -103,9 +89,7 @@ async def test_a_push_that_is_cancelled_leaves_no_program_behind(
 
 
 @pytest.mark.parametrize("host", ["box;reboot", "-oProxyCommand=reboot", "a b", "$(reboot)"])
-async def test_a_host_that_a_shell_could_misread_is_refused(
-    poorwill: Poorwill, server: Server, built: Path, host: str
-) -> None:
+async def test_host_a_shell_could_misread(poorwill: Poorwill, server: Server, built: Path, host: str) -> None:
     fleet = write_fleet(server.home)
     line = ["deploy", "push", "--file", str(built), "--fleet", str(fleet), "--", host]
     ran = await poorwill(*line, **server.env)
@@ -113,7 +97,7 @@ async def test_a_host_that_a_shell_could_misread_is_refused(
     assert "a shell or systemd may take for something else" in ran.err
 
 
-async def test_a_file_that_was_not_built_and_a_port_nobody_can_know_are_refused(
+async def test_missing_file_and_unknown_port(
     poorwill: Poorwill, server: Server, built: Path, tmp_path: Path
 ) -> None:
     ran = await push(poorwill, server, tmp_path / "none")

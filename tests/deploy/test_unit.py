@@ -23,9 +23,7 @@ def settings(text: str) -> list[str]:
     return [line for line in text.splitlines() if line and line[0] not in "#["]
 
 
-async def test_the_unit_stops_poorwill_only_and_leaves_it_its_own_exit_s_to_do_so(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_unit_stops_poorwill_alone_within_exit_s(poorwill: Poorwill, tmp_path: Path) -> None:
     lines = settings(await unit(poorwill, write_fleet(tmp_path)))
     assert "KillMode=process" in lines
     assert "TimeoutStopSec=35" in lines  # exit_s = 20, and 15
@@ -33,9 +31,7 @@ async def test_the_unit_stops_poorwill_only_and_leaves_it_its_own_exit_s_to_do_s
     assert "OOMPolicy=continue" in lines
 
 
-async def test_a_fleet_that_freezes_gets_no_mount_namespace_of_its_own(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_freezing_fleet_has_no_mount_namespace(poorwill: Poorwill, tmp_path: Path) -> None:
     freezing = settings(
         await unit(poorwill, write_fleet(tmp_path, ladder='["frozen", "cold"]'), "--run-as", "bird")
     )
@@ -46,9 +42,7 @@ async def test_a_fleet_that_freezes_gets_no_mount_namespace_of_its_own(
     assert "NoNewPrivileges=yes" in freezing and "NoNewPrivileges=yes" in cold
 
 
-async def test_a_users_unit_that_freezes_lets_the_capabilities_of_the_binary_count(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_user_unit_keeps_file_capabilities(poorwill: Poorwill, tmp_path: Path) -> None:
     text = await unit(poorwill, write_fleet(tmp_path, ladder='["frozen", "cold"]'), "--user")
     lines = settings(text)
     assert "ExecStart=%h/.local/bin/poorwill serve" in text
@@ -58,7 +52,7 @@ async def test_a_users_unit_that_freezes_lets_the_capabilities_of_the_binary_cou
 
 @pytest.mark.parametrize("ladder", ['["frozen", "cold"]', '["cold"]'])
 @pytest.mark.parametrize("more", [(), ("--user",), ("--run-as", "root"), ("--run-as", "bird")])
-async def test_every_line_of_a_unit_is_one_that_systemd_knows(
+async def test_systemd_knows_every_line(
     poorwill: Poorwill, tmp_path: Path, ladder: str, more: tuple[str, ...]
 ) -> None:
     analyze = shutil.which("systemd-analyze")
@@ -82,7 +76,7 @@ async def test_the_unit_comes_as_json_too(poorwill: Poorwill, tmp_path: Path) ->
     assert json.loads(await unit(poorwill, fleet, "--json"))["unit"] == await unit(poorwill, fleet)
 
 
-async def test_a_fleet_that_is_not_here_and_odd_words_are_refused(poorwill: Poorwill, tmp_path: Path) -> None:
+async def test_missing_fleet_and_odd_words(poorwill: Poorwill, tmp_path: Path) -> None:
     ran = await poorwill("deploy", "unit", "--fleet", str(tmp_path / "none.toml"))
     assert ran.status == 2 and "run it where the fleet is to be served" in ran.err
     fleet = str(write_fleet(tmp_path))

@@ -81,15 +81,13 @@ def served_cold_after_all(program: Program, text: str, ask: Callable[[], str]) -
 
 
 @pytest.mark.parametrize("accident", [flipped, truncated, without_manifest, gone])
-def test_an_image_that_is_damaged_costs_a_cold_start_and_no_request(
-    program: Program, accident: Callable[[Path], None]
-) -> None:
+def test_damaged_image_costs_no_request(program: Program, accident: Callable[[Path], None]) -> None:
     text = frozen_at_rest(program)
     accident(program.directory)
     served_cold_after_all(program, text, lambda: program.ask().json()["choices"][0]["message"]["content"])
 
 
-def test_a_criu_killed_halfway_through_a_restore_costs_a_cold_start_and_no_request(
+def test_killed_criu_costs_no_request(
     program: Program,
 ) -> None:
     text = frozen_at_rest(program)
@@ -129,7 +127,7 @@ def restorers(fleet: Path) -> list[int]:
     return found
 
 
-def test_a_taken_port_is_told_with_its_holder_and_the_next_request_is_served(
+def test_taken_port_names_its_holder(
     program: Program,
 ) -> None:
     text = frozen_at_rest(program)
@@ -143,7 +141,7 @@ def test_a_taken_port_is_told_with_its_holder_and_the_next_request_is_served(
     assert program.ask().json()["choices"][0]["message"]["content"] == text
 
 
-def test_an_image_that_is_removed_while_nobody_asks_is_found_out_before(fleet: Path) -> None:
+def test_removed_image_is_noticed_at_once(fleet: Path) -> None:
     """Eviction by a park of another model: noticed at once, so that the next wake is cold and none fails."""
     write_fleet(fleet, ladder=LADDER)
     with (fleet / "fleet.toml").open("a") as file:

@@ -53,9 +53,7 @@ def rows(directory: Path, columns: str) -> list[tuple[Any, ...]]:
         db.close()
 
 
-def test_nobody_waits_while_the_replica_wakes_and_the_bill_says_what_that_cost(
-    fleet: Path, fake: FakeHostedApi
-) -> None:
+def test_nobody_waits_and_the_bill_shows_it(fleet: Path, fake: FakeHostedApi) -> None:
     bridged_fleet(fleet, fake.hosted(), options="load_seconds = 2")
     status, secret = poorwill("keys", "add", "alice", "--fleet", str(fleet), FAKE_KEY=KEY)
     assert status == 0
@@ -112,9 +110,7 @@ def _bill_adds_up(fleet: Path) -> None:
     assert "Other APIs" in statement
 
 
-def test_what_crossed_without_usage_is_counted_and_its_cost_is_said_to_be_unknown(
-    fleet: Path, fake: FakeHostedApi
-) -> None:
+def test_no_usage_is_counted_as_unknown(fleet: Path, fake: FakeHostedApi) -> None:
     program = Program.start(bridged_fleet(fleet, fake.hosted(), options="load_seconds = 2"), FAKE_KEY=KEY)
     try:
         with client(program) as anybody:
@@ -128,7 +124,7 @@ def test_what_crossed_without_usage_is_counted_and_its_cost_is_said_to_be_unknow
     assert poorwill("ledger", "check", "--fleet", str(fleet), FAKE_KEY=KEY)[0] == 0
 
 
-def test_a_spend_limit_stops_what_crosses_as_well(fleet: Path, fake: FakeHostedApi) -> None:
+def test_spend_limit_stops_the_bridge(fleet: Path, fake: FakeHostedApi) -> None:
     """Nothing but the bridge costs anything here, so it is the bridge that uses the limit up."""
     spend = '[spend]\nday_usd = "0.000012"\n'  # one request costs $0.00001202
     directory = bridged_fleet(fleet, fake.hosted(), spend=spend, options="load_seconds = 30")
@@ -148,9 +144,7 @@ def test_a_spend_limit_stops_what_crosses_as_well(fleet: Path, fake: FakeHostedA
         assert program.stop() == 0
 
 
-def test_a_hosted_api_that_refuses_the_key_leaves_the_client_to_the_wake(
-    fleet: Path, fake: FakeHostedApi
-) -> None:
+def test_refused_key_leaves_it_to_the_wake(fleet: Path, fake: FakeHostedApi) -> None:
     program = Program.start(
         bridged_fleet(fleet, fake.hosted(), options="load_seconds = 0.3"), FAKE_KEY="sk-wrong"
     )
@@ -165,7 +159,7 @@ def test_a_hosted_api_that_refuses_the_key_leaves_the_client_to_the_wake(
     assert rows(fleet, "bridge, replica, outcome") == [(None, "toy-0", "ok")]
 
 
-def test_a_request_whose_wake_failed_is_answered_from_afar(fleet: Path, fake: FakeHostedApi) -> None:
+def test_failed_wake_crosses_the_bridge(fleet: Path, fake: FakeHostedApi) -> None:
     hosted = fake.hosted(when="failed")
     program = Program.start(
         bridged_fleet(fleet, hosted, options="fail_start = true", backoff_s=30), FAKE_KEY=KEY
@@ -180,7 +174,7 @@ def test_a_request_whose_wake_failed_is_answered_from_afar(fleet: Path, fake: Fa
         assert program.stop() == 0
 
 
-def test_what_is_on_the_bridge_is_finished_before_poorwill_ends(fleet: Path, fake: FakeHostedApi) -> None:
+def test_shutdown_waits_for_the_bridge(fleet: Path, fake: FakeHostedApi) -> None:
     program = Program.start(bridged_fleet(fleet, fake.hosted(), options="load_seconds = 30"), FAKE_KEY=KEY)
     fake.go_on.clear()
     with client(program) as anybody:
@@ -197,7 +191,7 @@ def test_what_is_on_the_bridge_is_finished_before_poorwill_ends(fleet: Path, fak
     assert program.stop() == 0
 
 
-def test_a_hosted_api_over_https_is_verified_by_the_systems_store(fleet: Path) -> None:
+def test_https_is_verified(fleet: Path) -> None:
     fake = FakeHostedApi()
     bridged_fleet(fleet, fake.hosted().replace("http://127.0.0.1:0", "https://api.example"))
     settings = load_fleet(str(fleet / "fleet.toml"), {"FAKE_KEY": KEY})
@@ -215,7 +209,7 @@ class ToyLog:
     warning = error = info
 
 
-def test_check_and_serve_name_every_mistake_in_a_bridge(fleet: Path, fake: FakeHostedApi) -> None:
+def test_every_mistake_in_a_bridge_is_named(fleet: Path, fake: FakeHostedApi) -> None:
     hosted = '{ provider = "nobody", model = "nothing", bridge = true, url = "https://x.example/v1", '
     bridged_fleet(fleet, hosted + 'key_env = "FAKE_KEY" }')
     status, told = poorwill("check", str(fleet))

@@ -90,7 +90,7 @@ def ask(program: Program) -> str:
     return answer.choices[0].message.content or ""
 
 
-def test_a_request_wakes_the_machine_and_an_idle_one_is_hibernated(fleet: Path) -> None:
+def test_request_wakes_and_idleness_hibernates(fleet: Path) -> None:
     rented = Rented(fleet, idle_s=0.5)
     program = rented.start()
     text = ask(program)
@@ -111,9 +111,7 @@ def test_a_request_wakes_the_machine_and_an_idle_one_is_hibernated(fleet: Path) 
     rented.cloud.close()
 
 
-def test_after_a_kill_a_running_machine_is_adopted_and_a_hibernated_one_is_still_parked(
-    rented: Rented, fleet: Path
-) -> None:
+def test_after_a_kill_machines_are_found_again(rented: Rented, fleet: Path) -> None:
     program = rented.start()
     ask(program)
     boot = rented.boot()
@@ -135,9 +133,7 @@ def test_after_a_kill_a_running_machine_is_adopted_and_a_hibernated_one_is_still
     assert_tiles(fleet)
 
 
-def test_a_model_that_moves_to_another_machine_starts_there_and_the_old_one_is_told_of(
-    rented: Rented, fleet: Path
-) -> None:
+def test_moved_model_names_its_old_machine(rented: Rented, fleet: Path) -> None:
     program = rented.start()
     ask(program)
     program.kill()
@@ -154,9 +150,7 @@ def test_a_model_that_moves_to_another_machine_starts_there_and_the_old_one_is_t
     assert_tiles(fleet)
 
 
-def test_killed_during_a_wake_the_next_start_has_the_machine_hibernated_again(
-    rented: Rented, fleet: Path
-) -> None:
+def test_killed_in_a_wake_hibernates_again(rented: Rented, fleet: Path) -> None:
     rented.cloud.restore_s = 1.0
     program = rented.start()
     with pytest.raises(httpx2.HTTPError):
@@ -172,7 +166,7 @@ def test_killed_during_a_wake_the_next_start_has_the_machine_hibernated_again(
     assert_tiles(fleet)
 
 
-def test_a_cloud_without_a_free_machine_is_no_capacity_and_costs_nothing(rented: Rented, fleet: Path) -> None:
+def test_full_cloud_is_no_capacity_and_free(rented: Rented, fleet: Path) -> None:
     rented.cloud.restore_s = 1.5
     rented.cloud.full = True
     program = rented.start()
@@ -187,7 +181,7 @@ def test_a_cloud_without_a_free_machine_is_no_capacity_and_costs_nothing(rented:
     assert_tiles(fleet)
 
 
-def test_a_refused_key_is_told_to_whoever_asks(rented: Rented, fleet: Path) -> None:
+def test_refused_cloud_key_reaches_the_client(rented: Rented, fleet: Path) -> None:
     program = Program.start(fleet, CLOUD_KEY="of-another-account")
     answer = program.ask({"model": "big", "messages": []})
     assert answer.status_code == 503
@@ -197,7 +191,7 @@ def test_a_refused_key_is_told_to_whoever_asks(rented: Rented, fleet: Path) -> N
 
 
 @pytest.mark.nightly
-def test_killed_at_any_moment_the_machine_is_found_again_and_is_at_rest_in_the_end(
+def test_killed_at_any_moment_with_a_rented_machine(
     fleet: Path,
 ) -> None:
     chance = random.Random(20261124)

@@ -22,7 +22,7 @@ def _pester(program: Program, over: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("ladder", ['["frozen", "cold"]'])
-def test_killed_at_any_moment_it_recovers_and_nothing_leaks(fleet: Path, ladder: str) -> None:
+def test_killed_at_any_moment_nothing_leaks(fleet: Path, ladder: str) -> None:
     chance = random.Random(20261124)
     write_fleet(fleet, ladder=ladder, idle_s=0.05, options="load_seconds = 0.02")
     seen: set[str] = set()
@@ -53,7 +53,7 @@ def test_killed_at_any_moment_it_recovers_and_nothing_leaks(fleet: Path, ladder:
     assert len(seen) >= 2, f"the kills only hit {seen}"
 
 
-def test_a_running_engine_is_adopted_and_the_time_between_is_unobserved(fleet: Path) -> None:
+def test_gap_before_adoption_is_unobserved(fleet: Path) -> None:
     write_fleet(fleet)
     first = Program.start(fleet)
     assert first.ask().status_code == 200
@@ -70,7 +70,7 @@ def test_a_running_engine_is_adopted_and_the_time_between_is_unobserved(fleet: P
     assert [cause for cause, _, _ in spans(fleet)].count("unobserved") == 1
 
 
-def test_an_engine_that_died_meanwhile_is_not_billed_as_ready(fleet: Path) -> None:
+def test_dead_engine_is_not_billed_as_ready(fleet: Path) -> None:
     write_fleet(fleet)
     first = Program.start(fleet)
     assert first.ask().status_code == 200

@@ -38,7 +38,7 @@ def machines(fleet: Path) -> Path:
     return fleet
 
 
-def test_a_fleet_suspends_its_machine_and_adopts_it_after_a_kill(machines: Path) -> None:
+def test_suspends_and_adopts_after_a_kill(machines: Path) -> None:
     program = Program.start(machines)
     text = program.ask(timeout=150).json()["choices"][0]["message"]["content"]
     assert program.operator("park").status_code == 200
@@ -57,7 +57,7 @@ def test_a_fleet_suspends_its_machine_and_adopts_it_after_a_kill(machines: Path)
     assert_tiles(machines)
 
 
-def test_a_machine_killed_during_its_restore_is_booted_instead_for_the_same_request(
+def test_killed_restore_boots_for_the_request(
     machines: Path,
 ) -> None:
     program = Program.start(machines)
@@ -87,7 +87,7 @@ def test_a_machine_killed_during_its_restore_is_booted_instead_for_the_same_requ
     assert_tiles(machines)
 
 
-def test_killed_at_any_moment_a_fleet_of_machines_recovers_and_nothing_leaks(
+def test_killed_at_any_moment_with_a_guest(
     machines: Path,
 ) -> None:
     chance = random.Random(20261124)

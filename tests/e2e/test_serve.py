@@ -26,7 +26,7 @@ def client(program: Program, **options: object) -> openai.OpenAI:
     )
 
 
-def test_the_openai_client_is_served_through_a_cold_start(fleet: Path) -> None:
+def test_openai_client_through_a_cold_start(fleet: Path) -> None:
     program = Program.start(write_fleet(fleet, options="load_seconds = 0.5"))
     try:
         with client(program) as openai_client:
@@ -41,7 +41,7 @@ def test_the_openai_client_is_served_through_a_cold_start(fleet: Path) -> None:
     assert spans(fleet)[-1][0] == "parked.cold"
 
 
-def test_a_failed_wake_is_a_typed_error_and_backs_off(fleet: Path) -> None:
+def test_failed_wake_is_503_and_backs_off(fleet: Path) -> None:
     program = Program.start(write_fleet(fleet, options="fail_start = true", backoff_s=30))
     try:
         with client(program) as openai_client:
@@ -56,7 +56,7 @@ def test_a_failed_wake_is_a_typed_error_and_backs_off(fleet: Path) -> None:
         assert program.stop() == 0
 
 
-def test_the_budget_ends_every_hold_and_the_wake_goes_on(fleet: Path) -> None:
+def test_after_the_budget_the_wake_goes_on(fleet: Path) -> None:
     program = Program.start(write_fleet(fleet, options="load_seconds = 3", budget_s=1, cap_s=30))
     try:
         with client(program) as openai_client:
@@ -72,7 +72,7 @@ def test_the_budget_ends_every_hold_and_the_wake_goes_on(fleet: Path) -> None:
     assert [cause for cause, _, _ in spans(fleet)].count("failed_wake") == 0
 
 
-def test_before_the_first_wake_clients_are_told_what_is_predicted(fleet: Path) -> None:
+def test_first_wake_uses_the_prediction(fleet: Path) -> None:
     """The toy's prediction is its load time and a fifth of a second; without one it would be 10 s."""
     program = Program.start(write_fleet(fleet, options="load_seconds = 5", budget_s=1, cap_s=30))
     try:
@@ -97,7 +97,7 @@ def test_before_the_first_wake_clients_are_told_what_is_predicted(fleet: Path) -
         assert program.stop() == 0
 
 
-def test_operators_wake_and_park_and_read_the_status(fleet: Path) -> None:
+def test_operator_wakes_and_parks(fleet: Path) -> None:
     program = Program.start(write_fleet(fleet))
     try:
         assert program.operator("wake").status_code == 200
@@ -112,7 +112,7 @@ def test_operators_wake_and_park_and_read_the_status(fleet: Path) -> None:
         assert program.stop() == 0
 
 
-def test_an_engine_that_dies_fails_its_request_and_is_started_again(fleet: Path) -> None:
+def test_dead_engine_is_started_again(fleet: Path) -> None:
     program = Program.start(write_fleet(fleet))
     try:
         assert program.ask().status_code == 200
@@ -125,7 +125,7 @@ def test_an_engine_that_dies_fails_its_request_and_is_started_again(fleet: Path)
         assert program.stop() == 0
 
 
-def test_an_idle_time_below_the_measured_break_even_is_told_at_start_and_served(
+def test_short_idle_time_warns_at_start(
     fleet: Path,
 ) -> None:
     program = Program.start(write_fleet(fleet))
@@ -142,7 +142,7 @@ def test_an_idle_time_below_the_measured_break_even_is_told_at_start_and_served(
         assert program.stop() == 0
 
 
-def test_left_replicas_run_on_and_are_adopted(fleet: Path) -> None:
+def test_left_replicas_are_adopted(fleet: Path) -> None:
     program = Program.start(write_fleet(fleet, on_exit="leave"))
     assert program.ask().status_code == 200
     (pid,) = marked_processes(fleet)
@@ -155,7 +155,7 @@ def test_left_replicas_run_on_and_are_adopted(fleet: Path) -> None:
     assert marked_processes(fleet) == []
 
 
-def test_a_second_poorwill_refuses_and_says_who_holds_the_directory(fleet: Path) -> None:
+def test_second_poorwill_refuses(fleet: Path) -> None:
     program = Program.start(write_fleet(fleet))
     try:
         out, err = io.StringIO(), io.StringIO()
@@ -166,7 +166,7 @@ def test_a_second_poorwill_refuses_and_says_who_holds_the_directory(fleet: Path)
         assert program.stop() == 0
 
 
-def test_held_requests_fail_clearly_when_poorwill_stops(fleet: Path) -> None:
+def test_held_requests_fail_at_shutdown(fleet: Path) -> None:
     program = Program.start(write_fleet(fleet, options="never_ready = true"))
     with httpx2.stream(
         "POST",
@@ -196,7 +196,7 @@ class Lines(io.StringIO):
         return count
 
 
-def test_a_spend_limit_stays_tripped_over_a_restart_says_how_to_lift_it_and_lifts_when_raised(
+def test_spend_limit_survives_a_restart(
     fleet: Path,
 ) -> None:
     # 21 s at $3.60 an hour, to notice a wake and stop it, cost $0.021: a wake might pass the limit.
@@ -227,7 +227,7 @@ def test_a_spend_limit_stays_tripped_over_a_restart_says_how_to_lift_it_and_lift
         assert program.stop() == 0
 
 
-def test_status_says_that_the_ledger_cannot_be_written(fleet: Path) -> None:
+def test_status_shows_an_unwritable_ledger(fleet: Path) -> None:
     program = Program.start(write_fleet(fleet))
     away = fleet / "away.sqlite"
     try:
@@ -251,7 +251,7 @@ async def _said(words: list[str]) -> str:
     return out.getvalue()
 
 
-async def test_run_serves_in_process_until_it_is_cancelled(fleet: Path) -> None:
+async def test_run_serves_until_cancelled(fleet: Path) -> None:
     write_fleet(fleet)
     out, err = Lines(), io.StringIO()
     serving = asyncio.get_running_loop().create_task(
