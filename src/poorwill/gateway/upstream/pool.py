@@ -78,10 +78,14 @@ class UpstreamPool:
         """
         address = self._addresses.setdefault((host, port), _Address(host, port))
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CONNECT_S):
-            _, upstream = await loop.create_connection(
-                lambda: Upstream(pool=address, loop=loop), host, port, ssl=tls
-            )
+        upstream = Upstream(pool=address, loop=loop)
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await loop.create_connection(lambda: upstream, host, port, ssl=tls)
+        except BaseException:
+            upstream.abandon()
+            address.closed(upstream)  # uvloop does not say so of one that was given up as it connected
+            raise
         if not upstream.usable:
             raise ConnectionResetError("closed as soon as it was opened")
         return upstream
