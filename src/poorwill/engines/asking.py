@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import httpx2
 
 from poorwill.core.ports.driver import DriverError
+from poorwill.files.http_answers import answered_status, bounded_answer
 
 MOST_ANSWER_S = 120.0
 _PROMPT = "The common poorwill is"
@@ -45,7 +46,7 @@ async def answers(endpoint: Endpoint, path: str, *, timeout_s: float) -> bool:
     """Return whether a GET of `path` gets a 200 now. Cancelled: the connection is closed."""
     try:
         async with engine_client(endpoint.host, endpoint.port, timeout_s=timeout_s) as client:
-            return (await client.get(path)).status_code == 200
+            return await answered_status(client, path) == 200
     except httpx2.HTTPError:
         return False
 
@@ -86,7 +87,8 @@ async def _asked(
         for path, body in questions:
             sampling = {} if path == "/v1/embeddings" else _sampling(endpoint, tokens)
             try:
-                answer = await client.post(path, json={"model": endpoint.model, **body, **sampling})
+                question = {"model": endpoint.model, **body, **sampling}
+                answer = await bounded_answer(client, "POST", path, json=question)
             except httpx2.HTTPError as error:
                 raise DriverError(why_unanswered(path, error)) from error
             if answer.status_code == 200 and enough(answer):

@@ -16,6 +16,7 @@ from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.ports.engine import EngineSleep
 from poorwill.engines.asking import engine_client, why_unanswered
+from poorwill.files.http_answers import bounded_answer
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _DEVELOPMENT = "VLLM_SERVER_DEV_MODE"
@@ -37,7 +38,7 @@ async def call(
     """
     try:
         async with engine_client(running.host, running.port, timeout_s=None) as client:
-            answer = await client.request(method, path, json=body, params=query)
+            answer = await bounded_answer(client, method, path, json=body, params=query)
     except httpx2.HTTPError as error:
         raise DriverError(why_unanswered(path, error)) from error
     if not answer.is_success:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
+from poorwill.files.http_answers import bounded_answer
 from poorwill.hosts.rented.cloud import CloudBusy, CloudRefused, MachineGone, MachineState, MachineStatus
 
 
@@ -47,7 +48,7 @@ class CloudClient:
                     verify=url.startswith("https:"),  # without TLS no certificates need to be read
                 ) as client,
             ):
-                answer = await client.request(method, url, headers=whole, params=params, json=body)
+                answer = await bounded_answer(client, method, url, headers=whole, params=params, json=body)
         except (httpx2.HTTPError, TimeoutError) as error:
             why = f"{type(error).__name__} {error}".strip()
             raise CloudBusy(f"no answer from {self.name}: {why}") from error
