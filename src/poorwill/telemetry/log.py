@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TextIO
+from typing import Protocol
 
 from poorwill.core.format import printable
 from poorwill.core.ports.clock import Clock
@@ -16,6 +16,22 @@ from poorwill.core.words import SECOND_US
 
 LEVELS: Mapping[str, int] = MappingProxyType({"info": 0, "warning": 1, "error": 2})
 """The severity of an event, by name."""
+
+
+class LogStream(Protocol):
+    """What a log needs of a stream."""
+
+    def write(self, text: str, /) -> object:
+        """Write text."""
+        ...
+
+    def flush(self) -> object:
+        """Write what is buffered."""
+        ...
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+        ...
 
 
 class StreamLog:
@@ -28,7 +44,7 @@ class StreamLog:
     def __init__(
         self,
         *,
-        stream: TextIO,
+        stream: LogStream,
         level: str = "info",
         human: bool | None = None,
         clock: Clock | None = None,

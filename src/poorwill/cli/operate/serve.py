@@ -12,7 +12,9 @@ from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.serving import serving_fleet
+from poorwill.core.ports.log import Log
 from poorwill.core.settings import Address, FleetSettings
+from poorwill.telemetry.background_stream import written_in_background
 from poorwill.telemetry.log import StreamLog
 
 
@@ -42,23 +44,28 @@ def _overridden(settings: FleetSettings, options: ServeOptions) -> FleetSettings
 
 async def _run(options: ServeOptions, streams: Streams) -> int:
     settings = _overridden(read_fleet(options.fleet, streams.env, machine=True), options)
-    log = StreamLog(stream=streams.stderr, level=options.log_level, clock=SystemClock.started())
-    try:
-        async with serving_fleet(settings, env=streams.env, log=log) as serving:
-            streams.say(f"serving http://{serving.address} (admin http://{serving.admin_address})")
-            for model in settings.models:
-                ladder = " > ".join(serving.ladders[model.name])
-                bridge = f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
-                on = f" on {model.cloud.named}" if model.cloud is not None else ""
-                streams.say(f"  {model.name}: {model.engine.kind}{on}, parks {ladder}{bridge}")
-            streams.stdout.flush()
-            # What was made by now lives as long as the process: no collection need look at it again.
-            gc.collect()
-            gc.freeze()
-            await asyncio.get_running_loop().create_future()
-    except asyncio.CancelledError:
-        log.info("stopped")
+    with written_in_background(streams.stderr) as stderr:
+        log = StreamLog(stream=stderr, level=options.log_level, clock=SystemClock.started())
+        try:
+            await _serve(settings, streams, log)
+        except asyncio.CancelledError:
+            log.info("stopped")
     return 0
+
+
+async def _serve(settings: FleetSettings, streams: Streams, log: Log) -> None:
+    async with serving_fleet(settings, env=streams.env, log=log) as serving:
+        streams.say(f"serving http://{serving.address} (admin http://{serving.admin_address})")
+        for model in settings.models:
+            ladder = " > ".join(serving.ladders[model.name])
+            bridge = f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
+            on = f" on {model.cloud.named}" if model.cloud is not None else ""
+            streams.say(f"  {model.name}: {model.engine.kind}{on}, parks {ladder}{bridge}")
+        streams.stdout.flush()
+        # What was made by now lives as long as the process: no collection need look at it again.
+        gc.collect()
+        gc.freeze()
+        await asyncio.get_running_loop().create_future()
 
 
 VERB = new_verb(
