@@ -97,13 +97,13 @@ def _bill_adds_up(fleet: Path) -> None:
     ask = ("bill", "--fleet", str(fleet), "--by", "cause,key", "--json")
     bill = json.loads(poorwill(*ask, FAKE_KEY=KEY)[1])
     [crossed] = [line for line in bill["lines"] if line["cause"] == "bridge"]
-    assert (crossed["key"], crossed["nusd"]) == ("alice", 2 * COST_NUSD)
-    assert sum(line["nusd"] for line in bill["lines"]) == bill["totals"][0]["nusd"]
+    assert (crossed["key"], crossed["cost_nusd"]) == ("alice", 2 * COST_NUSD)
+    assert sum(line["cost_nusd"] for line in bill["lines"]) == bill["totals"][0]["cost_nusd"]
     # The wake was for those that crossed meanwhile: it is not overhead.
     woke = [line for line in bill["lines"] if line["cause"].startswith("wake.")]
     assert woke and {line["key"] for line in woke} == {"alice"}
-    figures = bill["figures"][0]
-    assert (figures["bridged_requests"], figures["bridged_requests_without_usage"]) == (2, 0)
+    count = bill["figures"][0]["count"]
+    assert (count["bridged"], count["bridged_without_usage"]) == (2, 0)
     text = poorwill("bill", "--fleet", str(fleet), FAKE_KEY=KEY)[1]
     assert "2 requests went to a hosted API" in text
     statement = poorwill("bill", "--fleet", str(fleet), "--invoice", "alice", FAKE_KEY=KEY)[1]

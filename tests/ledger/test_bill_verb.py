@@ -97,33 +97,33 @@ async def test_json_csv_and_table_tell_the_same(ledger):
     document = json.loads(as_json)
     rows = list(csv.DictReader(io.StringIO(as_csv)))
     assert [(r["day"], r["cause"], r["key"], int(r["nusd"])) for r in rows] == [
-        (line["day"], line["cause"], line["key"], line["nusd"]) for line in document["lines"]
+        (line["day"], line["cause"], line["key"], line["cost_nusd"]) for line in document["lines"]
     ]
-    assert sum(line["nusd"] for line in document["lines"]) == document["totals"][0]["nusd"]
+    assert sum(line["cost_nusd"] for line in document["lines"]) == document["totals"][0]["cost_nusd"]
 
 
 async def test_days_printed_one_by_one_sum_to_the_month(ledger):
     total = 0
     for day in ("2027-01-15", "2027-01-16", "2027-01-17"):
         _, said, _ = await bill(ledger, "--period", day, "--json")
-        total += sum(money["nusd"] for money in json.loads(said)["totals"])
+        total += sum(money["cost_nusd"] for money in json.loads(said)["totals"])
     _, said, _ = await bill(ledger, "--period", "2027-01", "--json")
-    assert json.loads(said)["totals"][0]["nusd"] == total
+    assert json.loads(said)["totals"][0]["cost_nusd"] == total
 
 
 async def test_the_figures_follow_their_definitions(ledger):
     _, said, _ = await bill(ledger, "--json", "--to", "2027-01-15T08:01:30Z")
     figures = json.loads(said)["figures"][0]
-    assert figures["paid_s"] == 80 and figures["useful_s"] == 10
+    assert figures["paid_us"] == 80 * S and figures["useful_us"] == 10 * S
     assert figures["duty_cycle"] == 10 / 80
     # 80 s at a tenth of a cent a second, rounded up to two minutes
-    assert figures["nusd"] == 120 * 1_000_000
-    assert (figures["wakes"], figures["nusd_per_wake"]) == (1, 10_000_000)
-    assert figures["nusd_per_request"] == 60_000_000
-    assert figures["nusd_per_m_tokens"] == {
-        "in": 60_000_000_000,
-        "out": 600_000_000_000,
-        "blended": 120_000_000_000 * 1000 // 2200,
+    assert figures["cost_nusd"] == 120 * 1_000_000
+    assert (figures["wakes"], figures["per_wake_nusd"]) == (1, 10_000_000)
+    assert figures["per_request_nusd"] == 60_000_000
+    assert figures["per_million_tokens"] == {
+        "in_nusd": 60_000_000_000,
+        "out_nusd": 600_000_000_000,
+        "blended_nusd": 120_000_000_000 * 1000 // 2200,
     }
     assert figures["always_on_nusd"] == 90 * 1_000_000
 
@@ -147,7 +147,7 @@ async def test_any_second_can_be_explained(ledger, at, words):
     for word in words:
         assert word in said
     status, said, _ = await bill(ledger, "--explain", "a", "--at", at, "--json")
-    assert status == 0 and json.loads(said)[0]["replica"] == "a.0"
+    assert status == 0 and json.loads(said)["replicas"][0]["replica"] == "a.0"
 
 
 async def test_a_statement_is_the_customer_s_part_and_shows_names_as_they_are(ledger):
@@ -223,9 +223,9 @@ async def test_a_step_of_the_wall_clock_is_visible_and_moves_no_span(path):
     assert "clock_stepped  2  last 2027-01-15T08:00:09Z: the wall clock was set 3600 s back" in said
     _, said, _ = await bill(path, "--json", "--by", "cause")
     document = json.loads(said)
-    assert [(line["cause"], line["seconds"]) for line in document["lines"]] == [
-        ("serving", 10.0),
-        ("linger", 1.0),
+    assert [(line["cause"], line["time_us"]) for line in document["lines"]] == [
+        ("serving", 10 * S),
+        ("linger", S),
     ]
     assert document["events"][0]["count"] == 2
 

@@ -211,4 +211,4 @@ async def test_the_verb_exits_with_1_where_a_question_stays_open(tmp_path, path)
     out = io.StringIO()
     words = ["bill", "--ledger", path, "--reconcile", str(invoice), "--json"]
     assert await run(words, {}, io.StringIO(), out, io.StringIO()) == 1
-    assert json.loads(out.getvalue())["reasons"] == {str(Reason.ORPHAN): 10**9}
+    assert json.loads(out.getvalue())["reasons_nusd"] == {str(Reason.ORPHAN): 10**9}

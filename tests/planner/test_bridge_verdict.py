@@ -1,6 +1,6 @@
 """The bridge in the verdict: it gives text away, so it is chosen only where somebody named where to."""
 
-import json
+from tests.planner import units
 
 from poorwill.policies import NAMES
 
@@ -14,7 +14,7 @@ PRICES = "provider,model,input_usd_per_mtok,output_usd_per_mtok,source\nme,dear,
 async def document(plan, *words):
     ran = await plan(*words, "--json")
     assert ran.status == 0, ran.err
-    return json.loads(ran.out)
+    return units.read(ran.out)
 
 
 def objective(found, name):

@@ -1,11 +1,11 @@
 """`poorwill plan --from-ledger`: one's own history, with one's own rates, wakes and policy."""
 
-import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.planner import units
 
 from poorwill.core.entries import (
     Alive,
@@ -128,12 +128,12 @@ async def test_a_plan_from_the_ledger_uses_its_rates_wakes_and_policy(plan, flee
     file, _ = fleet()
     ran = await plan("--from-ledger", "--fleet", file, "--json")
     assert ran.status == 0, ran.err
-    found = json.loads(ran.out)
+    found = units.read(ran.out)
     assert found["requests"] == 20 * 6 + 1
     assert found["span_s"] == 20 * 86_400  # from the ledger's first second to its last
     fixed = next(p for p in found["policies"] if p["name"] == "fixed-900s")
     assert fixed["wakes"] == 21
-    assert fixed["wait_s"]["max"] == 100
+    assert fixed["wait"]["max_s"] == 100
 
 
 def last_line(ran):
@@ -196,7 +196,7 @@ async def test_a_few_minutes_are_too_little_history_and_it_says_so(plan, fleet):
     assert "> would be recommended" in ran.out
     assert " in the last 23m" in last_line(ran)
     assert last_line(ran).endswith(" (too little history to act on)")
-    found = json.loads((await plan("--from-ledger", "--fleet", file, "--json")).out)
+    found = units.read((await plan("--from-ledger", "--fleet", file, "--json")).out)
     assert found["reservation"].startswith("too little history")
 
 
@@ -220,7 +220,7 @@ async def test_a_ledger_alone_needs_its_rates_as_options(plan, fleet):
     assert (await plan("--from-ledger", "--ledger", path)).status == 2
     ran = await plan("--from-ledger", "--ledger", path, "--active-usd-h", "3.6", "--json")
     assert ran.status == 0, ran.err
-    advice = json.loads(ran.out)["advice"]
+    advice = units.read(ran.out)["advice"]
     assert advice.startswith("beside running continuously; a fixed idle_s of 115 would have saved $")
     mine = await plan("--from-ledger", "--ledger", path, "--active-usd-h", "3.6", "--idle-s", "900")
     assert last_line(mine).startswith("your idle_s is 900; ")
@@ -239,14 +239,14 @@ def add_to(file: str, text: str) -> None:
 async def test_where_the_models_bridge_leads_is_what_is_priced_and_a_choice(plan, fleet):
     file, _ = fleet()
     words = ("--from-ledger", "--fleet", file, "--json")
-    unnamed = json.loads((await plan(*words)).out)
+    unnamed = units.read((await plan(*words)).out)
     assert unnamed["prices"]["hosted"].startswith("groq/llama-3.3-70b-versatile")
     hosted = (
         'hosted = { provider = "me", model = "mine", bridge = true, url = "https://x.example/v1", '
         'key_env = "K", input_usd_mtok = 300, output_usd_mtok = 1000 }\n'
     )
     add_to(file, hosted)
-    found = json.loads((await plan(*words)).out)
+    found = units.read((await plan(*words)).out)
     assert found["prices"]["hosted"].startswith("me/mine, fleet.toml")
     hosted = next(p for p in found["policies"] if p["name"] == "hosted")
     assert hosted["cost_usd"] == pytest.approx(121 * (1000 * 300 + 100 * 1000) / 1e6)

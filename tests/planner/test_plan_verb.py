@@ -1,7 +1,6 @@
 """`poorwill plan` as a user calls it."""
 
 import io
-import json
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +10,7 @@ import anyio.lowlevel
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.planner import units
 
 from poorwill.cli.plan.verb import VERB
 from poorwill.cli.run import run
@@ -29,7 +29,7 @@ def csv_of(tmp_path, rows, header="arrival_s,service_s", name="trace.csv"):
 async def document(plan, *args):
     ran = await plan(*args, "--json")
     assert ran.status == 0, ran.err
-    return json.loads(ran.out)
+    return units.read(ran.out)
 
 
 def named(document, name):
@@ -72,14 +72,13 @@ async def test_the_closed_form_as_json_has_its_formulas(plan):
     found = await document(
         plan, "--hours-per-day", "4", "--active-usd-h", "3.80", "--wake-s", "480", "--park-s", "60"
     )
-    assert found["continuous_usd_month"] == 2736
-    assert found["hibernated_usd_month"] == 456
+    assert found["continuous_month_usd"] == 2736
+    assert found["hibernated_month_usd"] == 456
     assert found["duty_cycle"] == pytest.approx(1 / 6)
     assert found["break_even_idle_s"] == 540
     assert any("= 9m of idle time" in line for line in found["formulas"])
-    tokens = found["hosted"]["break_even_tokens_per_month"]
-    each = found["hosted"]["usd_per_mtok"] / 1e6
-    assert tokens["hibernated"] * each == pytest.approx(456, rel=1e-6)
+    each = found["hosted"]["per_million_tokens_usd"] / 1e6
+    assert found["hosted"]["hibernated_tokens"] * each == pytest.approx(456, rel=1e-6)
 
 
 async def test_wakes_and_parked_time_are_paid_on_top(plan):
@@ -88,7 +87,7 @@ async def test_wakes_and_parked_time_are_paid_on_top(plan):
         "--active-usd-h", "3.60", "--parked-usd-h", "0.36", "--wake-s", "480", "--park-s", "120",
     )  # fmt: skip
     active_h = 120 + 30 * 6 * 600 / 3600
-    assert found["hibernated_usd_month"] == pytest.approx(3.6 * active_h + 0.36 * (720 - active_h))
+    assert found["hibernated_month_usd"] == pytest.approx(3.6 * active_h + 0.36 * (720 - active_h))
 
 
 @pytest.mark.parametrize("hours", ["25", "-1", "four", "1/0"])
@@ -117,7 +116,7 @@ async def test_a_trace_worked_by_hand_comes_out_to_the_cent(plan, tmp_path):
     assert fixed["useful_s"] == 10 + 10 + 10
     assert fixed["cost_usd"] == pytest.approx(1055 * 0.001 + 945 * 0.00001, abs=1e-9)
     assert fixed["held_share"] == 0.75
-    assert fixed["wait_s"] == {"mean": 58.75, "p50": 45, "p95": 95, "p99": 95, "max": 95}
+    assert fixed["wait"] == {"mean_s": 58.75, "p50_s": 45, "p95_s": 95, "p99_s": 95, "max_s": 95}
     assert fixed["duty_cycle"] == pytest.approx(30 / 1055)
     assert fixed["idle_s"] == 300
 
@@ -140,9 +139,9 @@ async def test_json_has_the_promised_keys_and_names(plan, tmp_path):
     for policy in found["policies"]:
         assert {
             "name", "idle_s", "wakes", "active_s", "useful_s", "duty_cycle", "cost_usd",
-            "held_share", "wait_s", "ratio_to_clairvoyant",
+            "held_share", "wait", "ratio_to_clairvoyant",
         } <= set(policy)  # fmt: skip
-        assert set(policy["wait_s"]) == {"mean", "p50", "p95", "p99", "max"}
+        assert set(policy["wait"]) == {"mean_s", "p50_s", "p95_s", "p99_s", "max_s"}
     assert named(found, "continuous")["cost_usd"] == 2.0
     assert named(found, "clairvoyant")["ratio_to_clairvoyant"] == 1
     assert (
@@ -206,7 +205,7 @@ async def test_wakes_from_a_list_are_taken_in_turn(plan, tmp_path):
         "--park-s", "0",
     )  # fmt: skip
     assert named(found, "hibernate")["active_s"] == 10 + 20 + 10 + 3
-    assert named(found, "hibernate")["wait_s"]["max"] == 20
+    assert named(found, "hibernate")["wait"]["max_s"] == 20
 
 
 async def test_tiers_make_a_ladder(plan, tmp_path):
@@ -228,7 +227,7 @@ async def test_concurrency_makes_requests_queue(plan, tmp_path):
         plan, "--trace", path, "--span-s", "1000", "--active-usd-h", "1", "--wake-s", "0",
         "--max-concurrency", "2",
     )  # fmt: skip
-    assert named(found, "continuous")["wait_s"]["max"] == 10
+    assert named(found, "continuous")["wait"]["max_s"] == 10
     assert named(found, "continuous")["useful_s"] == 20
     assert named(found, "clairvoyant")["useful_s"] == 20
 
@@ -271,7 +270,7 @@ async def test_bad_rows_are_told_and_skipped_or_refused(plan, tmp_path):
     path = csv_of(tmp_path, ["0,1", "x,1", "50,1"])
     ran = await plan("--trace", path, *WORLD, "--json")
     assert ran.status == 0 and "line 3" in ran.err
-    assert json.loads(ran.out)["requests"] == 2
+    assert units.read(ran.out)["requests"] == 2
     refused = await plan("--trace", path, *WORLD, "--bad-rows", "refuse")
     assert refused.status == 2 and "line 3" in refused.err and not refused.out
 
@@ -457,10 +456,10 @@ async def test_tenants_share_hosts(plan):
     )  # fmt: skip
     few, many = found["pools"]
     assert (few["cost_usd"], many["cost_usd"]) == (2 * 48 * 3.6, 8 * 48 * 3.6)
-    assert few["usd_per_tenant_month"] < many["usd_per_tenant_month"]
+    assert few["tenant_month_usd"] < many["tenant_month_usd"]
     assert few["held_share"] > many["held_share"]
     assert few["evictions"] > many["evictions"]
-    assert found["alone_usd_per_tenant_month"] > 0
+    assert found["alone_tenant_month_usd"] > 0
 
 
 async def test_a_model_that_fits_on_no_host_is_told(plan):

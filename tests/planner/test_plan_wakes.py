@@ -1,8 +1,7 @@
 """Where `poorwill plan` takes the length of a wake from, and that it says so for each tier."""
 
-import json
-
 import pytest
+from tests.planner import units
 
 from .test_from_ledger import fleet  # noqa: F401
 
@@ -20,7 +19,7 @@ USE = ("--hours-per-day", "4", "--active-usd-h", "3.80")
 async def tiers(plan, *words):
     ran = await plan(*words, "--json")
     assert ran.status == 0, ran.err
-    return {tier["tier"]: tier for tier in json.loads(ran.out)["tiers"]}
+    return {tier["tier"]: tier for tier in units.read(ran.out)["tiers"]}
 
 
 async def test_without_any_knowledge_a_wake_is_assumed_and_the_report_says_so(plan):
@@ -46,7 +45,7 @@ async def test_a_described_model_is_predicted_from_its_figures(plan):
 
 async def test_the_predicted_wake_is_what_is_reckoned_with(plan):
     ran = await plan(*USE, "--params", "8e9", "--park-s", "0", "--json")
-    found = json.loads(ran.out)
+    found = units.read(ran.out)
     assert found["break_even_idle_s"] == pytest.approx(found["tiers"][0]["wake_s"][0], rel=0.01)
 
 
@@ -77,13 +76,13 @@ async def test_a_flag_goes_before_a_prediction(plan):
     ("words", "told"),
     [
         (("--tier", "frozen"), "how long does a wake from frozen take?"),
-        (("--weights-gb", "16"), "--params is missing, for which --weights-gb is given"),
-        (("--eager",), "--params is missing, for which --eager is given"),
-        (("--params", "0"), "--params must be more than 0"),
-        (("--params", "8e9", "--disk-gb-s", "-1"), "--disk-gb-s must be more than 0"),
+        (("--weights-gb", "16"), "--weights-gb needs --params"),
+        (("--eager",), "--eager needs --params"),
+        (("--params", "0"), "argument --params: '0' is not a positive number"),
+        (("--params", "8e9", "--disk-gb-s", "-1"), "argument --disk-gb-s: '-1' is not a positive number"),
     ],
 )
-async def test_what_cannot_be_predicted_is_refused_with_a_hint(plan, words, told):
+async def test_impossible_predictions_are_refused(plan, words, told):
     ran = await plan(*USE, *words)
     assert (ran.status, ran.out) == (2, "")
     assert told in ran.err and "hint: " in ran.err
@@ -121,7 +120,7 @@ async def test_a_fleet_is_asked_for_one_of_its_models(plan, tmp_path):
     (tmp_path / "fleet.toml").write_text(text + '\n[models.n]\nengine = "toy"\n')
     words = ("--hours-per-day", "4", "--fleet", str(tmp_path))
     ran = await plan(*words)
-    assert ran.status == 2 and "--model m or --model n" in ran.err
+    assert ran.status == 2 and "models: m, n" in ran.err
     assert (await plan(*words, "--model", "n")).status == 0
     ran = await plan(*words, "--model", "o")
     assert ran.status == 2 and "no model 'o'" in ran.err

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated
 
+from msgspec import structs
+
 from poorwill.cli.parsing.exit_status import FINDING
 from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.ledger import LedgerArguments, PeriodOptions
@@ -23,12 +25,14 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.settings import HostedSettings, SpendSettings
 from poorwill.ledger.bill import compare, explain, render, statement
 from poorwill.ledger.bill.bill import Axis, make_bill
+from poorwill.ledger.bill.documents import bill_document, comparison_document, explanations_document
 from poorwill.ledger.bill.items import last_instant
 from poorwill.ledger.bill.usage import Use
 from poorwill.ledger.checking import undamaged
 from poorwill.ledger.dates import Period, instant, month_of, period
 from poorwill.ledger.history.spending import look_at
 from poorwill.ledger.invoices import reconcile
+from poorwill.ledger.invoices.documents import reconciliation_document
 from poorwill.ledger.invoices.focus import VERSION, write_focus
 from poorwill.ledger.invoices.reading import read_invoice
 from poorwill.ledger.schema import reading
@@ -150,8 +154,8 @@ def _bill(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int
     spend = settings.spend if settings else SpendSettings()
     verdict = look_at(db, spend, now_us=last_instant(db), settled={})
     if options.json:
-        limits = [limit.document(verdict.at_us) for limit in verdict.limits]
-        streams.say_json({**render.as_json(bill), "limits": limits})
+        limits = tuple(limit.document(verdict.at_us) for limit in verdict.limits)
+        streams.say_json(structs.replace(bill_document(bill), limits=limits))
     elif options.csv:
         render.as_csv(bill, streams.stdout)
     else:
@@ -179,7 +183,7 @@ def _explain(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> 
     now_us = SystemClock.started().now_us()
     found = explain.explain(db, options.what.explain or "", at_us, now_us=now_us)
     if options.json:
-        streams.say_json([explain.as_json(one) for one in found])
+        streams.say_json(explanations_document(found))
     else:
         for one in found:
             streams.say(*explain.as_text(one))
@@ -209,7 +213,7 @@ def _reconcile(db: sqlite3.Connection, options: BillOptions, streams: Streams) -
         period=_period(db, options) if options.when.given else None,
     )
     if options.json:
-        streams.say_json(reconcile.as_json(found))
+        streams.say_json(reconciliation_document(found))
     else:
         streams.say(*reconcile.as_text(found))
     return FINDING if reconcile.OPEN_REASONS & found.reasons().keys() else 0
@@ -226,7 +230,7 @@ def _compare(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> 
     this, last = (period(text) for text in options.what.compare)
     found = compare.compare(db, this, last)
     if options.json:
-        streams.say_json(compare.as_json(found))
+        streams.say_json(comparison_document(found))
     else:
         streams.say(*compare.as_text(found))
     return 0

@@ -24,10 +24,11 @@ from poorwill.planner.jobs import PlanJob, load_requests, trace_job
 from poorwill.planner.ladder import new_scenario
 from poorwill.planner.plan import judge_job
 from poorwill.planner.report import terminal
+from poorwill.planner.report.documents import PlansDocument, plan_document, tier_documents
 from poorwill.planner.report.drawing import draw
 from poorwill.planner.report.picture import Picture
-from poorwill.planner.report.pool_report import pool_json, pool_text
-from poorwill.planner.report.report import PlanReport, as_json, as_text, last_lines, tier_lines, tiers_json
+from poorwill.planner.report.pool_report import pool_document, pool_text
+from poorwill.planner.report.report import PlanReport, as_text, last_lines, tier_lines
 from poorwill.planner.shared_pool import DEFAULT_SPAN_US, plan_pool
 
 
@@ -45,8 +46,8 @@ async def _run(options: PlanOptions, streams: Streams) -> int:
     if options.other.plot:
         _draw(options.other.plot, drawn)
     if options.json:
-        documents = [as_json(report) for report, _ in drawn]
-        streams.say_json(documents[0] if len(documents) == 1 else {"reports": documents})
+        plans = tuple(plan_document(report) for report, _ in drawn)
+        streams.say_json(plans[0] if len(plans) == 1 else PlansDocument(reports=plans))
         return 0
     for report, picture in drawn:
         streams.say(as_text(report))
@@ -82,8 +83,8 @@ async def _pool(options: PlanOptions, streams: Streams) -> int:
     plan = await plan_pool(pool_options(options), scenario, progress=_tell_progress(streams))
     streams.show_progress("")
     if options.json:
-        tiers = tiers_json(scenario.tiers[:1])
-        streams.say_json(pool_json(plan.outcomes, plan.alone_nusd, span_us) | {"tiers": tiers})
+        tiers = tier_documents(scenario.tiers[:1])
+        streams.say_json(pool_document(plan.outcomes, plan.alone_nusd, span_us, tiers))
     else:
         told = [*pool_text(plan.outcomes, plan.alone_nusd, span_us), *tier_lines(scenario.tiers[:1])]
         streams.say("\n".join(told))
@@ -116,7 +117,7 @@ def _duty(options: PlanOptions, streams: Streams) -> int:
     hosted = hosted_options(options)
     blend = duty.blend_of(find_offer(hosted.name, hosted.table), hosted.tokens, today_us=_now_us())
     if options.json:
-        streams.say_json(duty.as_json(use, blend) | {"tiers": tiers_json(scenario.tiers[:1])})
+        streams.say_json(duty.duty_document(use, blend, tier_documents(scenario.tiers[:1])))
     else:
         streams.say("\n".join([*duty.lines(use, blend), "", *tier_lines(scenario.tiers[:1])]))
     return 0

@@ -160,25 +160,6 @@ def _known(db: sqlite3.Connection) -> Period:
     return Period(from_us=first_us, to_us=last_us)
 
 
-def as_json(comparison: Comparison) -> dict[str, object]:
-    """Return a comparison for machines."""
-    return {
-        "this": {"period": str(comparison.this), "nusd": comparison.this_nusd},
-        "last": {"period": str(comparison.last), "nusd": comparison.last_nusd},
-        "currency": comparison.currency,
-        "known": {
-            "from": timestamp(comparison.known.from_us),
-            "to": timestamp(comparison.known.to_us),
-        },
-        "change_nusd": comparison.this_nusd - comparison.last_nusd,
-        "by_driver": comparison.by_driver(),
-        "effects": [
-            {"driver": effect.driver, "model": effect.model, "nusd": effect.nusd}
-            for effect in comparison.effects
-        ],
-    }
-
-
 def _signed(nusd: int, currency: str) -> str:
     return ("+" if nusd > 0 else "") + exact_money(nusd, currency)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import counted, duration, exact_money, money
-from poorwill.core.words import PARKED_CAUSES, SECOND_US, USEFUL_CAUSES
+from poorwill.core.words import PARKED_CAUSES, USEFUL_CAUSES
 from poorwill.ledger.bill.attribution import piece_shares, wake_shares
 from poorwill.ledger.bill.bill import is_wake
 from poorwill.ledger.bill.items import key_name, last_instant
@@ -100,29 +100,6 @@ def as_text(explanation: Explanation) -> list[str]:
         whose = ", ".join(f"{key} {duration(us)}" for key, us in e.for_whom)
         lines.append(f"  {'the whole wake' if e.wake else 'shared'}: {whose}")
     return lines
-
-
-def as_json(explanation: Explanation) -> dict[str, object]:
-    """Return an explanation for machines."""
-    e = explanation
-    return {
-        "replica": e.replica,
-        "cause": e.cause,
-        "phase": e.phase,
-        "tier": e.tier,
-        "why": e.why,
-        "story": e.story,
-        "from": iso(e.began_us),
-        "to": None if e.ended_us is None else iso(e.ended_us),
-        "rate": None if e.rate is None else e.rate.id,
-        "rate_source": None if e.rate is None else e.rate.source,
-        "rate_effective": None if e.rate is None else iso(e.rate.effective_us),
-        "currency": None if e.rate is None else e.rate.currency,
-        "nusd_per_hour": e.nusd_h,
-        "span_nusd": e.span_nusd,
-        "wake": e.wake or None,
-        "for": [{"key": key, "seconds": us / SECOND_US} for key, us in e.for_whom],
-    }
 
 
 def _explain(db: sqlite3.Connection, life: Life, at_us: int) -> Explanation | None:

@@ -1,14 +1,14 @@
-"""A bill as a text table, as JSON and as CSV. Says what `bill` computed; computes nothing itself."""
+"""A bill as a text table and as CSV. Says what `bill` computed; computes nothing itself."""
 
 import csv
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 from poorwill.core.format import counted, decimal, duration, exact_money, money, percent, table
 from poorwill.core.spend import Verdict
 from poorwill.core.words import SECOND_US
-from poorwill.ledger.bill.bill import Axis, Bill, Figures, Line
-from poorwill.ledger.dates import iso, timestamp
+from poorwill.ledger.bill.bill import Axis, Bill, Figures
+from poorwill.ledger.dates import timestamp
 
 NO_TIER = "(ready)"
 """Time in which a replica neither was parked nor woke nor went to rest."""
@@ -29,30 +29,6 @@ def as_text(bill: Bill) -> list[str]:
         ]
         lines += ["", "events", *table(rows, "<><", indent="  ")]
     return lines
-
-
-def as_json(bill: Bill) -> dict[str, Any]:
-    """Return the bill as one JSON object; money is given exactly, in nano-dollars and as decimal text."""
-    return {
-        "period": {"from": iso(bill.period.from_us), "to": iso(bill.period.to_us)},
-        "as_of": timestamp(bill.as_of_us),
-        "by": [str(axis) for axis in bill.axes],
-        "lines": [_line_json(bill, line) for line in bill.lines],
-        "totals": [
-            {"currency": currency, "nusd": nusd, "cost": decimal(nusd)}
-            for currency, nusd in sorted(bill.totals.items())
-        ],
-        "figures": [_figures_json(figures) for figures in bill.figures],
-        "events": [
-            {
-                "kind": event.kind,
-                "count": event.count,
-                "last": timestamp(event.last_us),
-                "text": event.last_text,
-            }
-            for event in bill.events
-        ],
-    }
 
 
 def as_csv(bill: Bill, out: TextIO) -> None:
@@ -192,53 +168,6 @@ def _against(other_nusd: int | None, nusd: int) -> str:
         return "nothing"
     share = nusd / other_nusd
     return f"the bill is {share:.1%} of it" if share < 10 else f"the bill is {share:,.0f} times it"
-
-
-def _line_json(bill: Bill, line: Line) -> dict[str, Any]:
-    names = {str(axis): name for axis, name in zip(bill.axes, line.names, strict=True)}
-    return {
-        **names,
-        "seconds": line.us / SECOND_US,
-        "us": line.us,
-        "currency": line.currency,
-        "cost": decimal(line.nusd),
-        "nusd": line.nusd,
-    }
-
-
-def _figures_json(figures: Figures) -> dict[str, Any]:
-    count = figures.count
-    return {
-        "model": figures.model or None,
-        "nusd": figures.nusd,
-        "duty_cycle": figures.duty_cycle,
-        "paid_s": figures.paid_us / SECOND_US,
-        "useful_s": figures.useful_us / SECOND_US,
-        "parked_s": figures.parked_us / SECOND_US,
-        "unpriced_s": figures.unpriced_us / SECOND_US,
-        "wakes": figures.wakes,
-        "failed_wakes": figures.failed_wakes,
-        "wake_nusd": figures.wake_nusd,
-        "nusd_per_wake": figures.nusd_per_wake,
-        "requests": count.requests,
-        "failed_requests": count.failed,
-        "requests_without_usage": count.untold,
-        "tokens_in": count.tokens_in,
-        "tokens_out": count.tokens_out,
-        "held_s": count.held_us / SECOND_US,
-        "bridged_requests": count.bridged,
-        "bridged_requests_without_usage": count.bridge_untold,
-        "bridge_nusd": count.bridge_nusd,
-        "nusd_per_request": figures.nusd_per_request,
-        "nusd_per_m_tokens": {
-            "in": figures.nusd_per_m(count.tokens_in),
-            "out": figures.nusd_per_m(count.tokens_out),
-            "blended": figures.nusd_per_m(count.tokens_in + count.tokens_out),
-        },
-        "always_on_nusd": figures.always_on_nusd,
-        "hosted": figures.hosted_name or None,
-        "hosted_nusd": figures.hosted_nusd,
-    }
 
 
 def _seconds(us: int) -> str:

@@ -16,7 +16,7 @@ from poorwill.core.money import cost_numerator, rounded
 from poorwill.core.words import HOUR_US, SECOND_US, UNOBSERVED
 from poorwill.ledger.bill.items import items, last_instant, one_currency
 from poorwill.ledger.bill.pricing import BRIDGE, stretches
-from poorwill.ledger.dates import Period, iso
+from poorwill.ledger.dates import Period
 from poorwill.ledger.invoices.reading import Charge
 from poorwill.ledger.rates import lives, orphans, rate_book
 
@@ -178,34 +178,6 @@ def as_text(found: Reconciliation) -> list[str]:
     reasons = [(f"  {reason}", amount(nusd)) for reason, nusd in found.reasons().items()]
     lines += ["", f"the residual, {amount(residual)}, by likely cause:"]
     return lines + table(reasons, "<>") if reasons else [*lines[:-2], "", "no residual"]
-
-
-def as_json(found: Reconciliation) -> dict[str, object]:
-    """Return a reconciliation for machines."""
-    return {
-        "period": {"from": iso(found.period.from_us), "to": iso(found.period.to_us)},
-        "currency": found.currency,
-        "invoice_nusd": found.invoice_nusd,
-        "ledger_nusd": found.ledger_nusd,
-        "residual_nusd": found.invoice_nusd - found.ledger_nusd,
-        "reasons": {str(reason): nusd for reason, nusd in found.reasons().items()},
-        "matches": [
-            {
-                "resource": match.resource,
-                "replica": match.replica or None,
-                "from": iso(match.period.from_us),
-                "to": iso(match.period.to_us),
-                "invoice_nusd": match.invoice_nusd,
-                "ledger_nusd": match.ledger_nusd,
-                "residual_nusd": match.residual_nusd,
-                "parts": [
-                    {"reason": str(part.reason), "nusd": part.nusd, "detail": part.detail}
-                    for part in match.parts
-                ],
-            }
-            for match in found.matches
-        ],
-    }
 
 
 def _known_names(db: sqlite3.Connection) -> dict[str, str]:

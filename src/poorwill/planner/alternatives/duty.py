@@ -5,10 +5,13 @@ from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 
+from msgspec import Struct
+
 from poorwill.core.format import duration, money, percent
-from poorwill.core.money import NUSD, rounded
-from poorwill.core.words import HOUR_US, SECOND_US
+from poorwill.core.money import NUSD, nusd, rounded
+from poorwill.core.words import HOUR_US
 from poorwill.planner.alternatives.hosted import EPOCH, Offer, TokenGuess
+from poorwill.planner.report.documents import TierDocument
 from poorwill.policies import TierCosts, break_even_us
 
 MONTH_H = 720
@@ -137,42 +140,65 @@ def _idle_lines(use: DailyUse) -> list[str]:
 def _hosted_lines(use: DailyUse, blend: Blend) -> list[str]:
     each = f"${blend.usd_per_mtok.normalize():f} per million tokens"
     told = [f"hosted API   {blend.name}: {each} ({blend.mix}; {blend.source})"]
-    for name, nusd in (
+    for name, cost_nusd in (
         ("hibernated", use.hibernated_nusd),
         ("continuous", use.continuous_nusd),
     ):
         told.append(
-            f"             {name}: {money(nusd)} / {each} = "
-            f"{blend.tokens_for(nusd):,} tokens a month; below that the hosted API is cheaper"
+            f"             {name}: {money(cost_nusd)} / {each} = "
+            f"{blend.tokens_for(cost_nusd):,} tokens a month; below that the hosted API is cheaper"
         )
     return told
 
 
-def as_json(use: DailyUse, blend: Blend | None) -> dict[str, object]:
-    """Return the same figures as JSON."""
-    even = break_even_us(use.costs, wait_nusd_s=use.wait_nusd_s)
+class BlendDocument(Struct, frozen=True, kw_only=True):
+    """A hosted API's price, and the tokens a month that would cost as much as a machine of one's own."""
+
+    name: str
+    source: str
+    per_million_tokens_nusd: int
+    mix: str
+    hibernated_tokens: int
+    continuous_tokens: int
+
+
+class DutyDocument(Struct, frozen=True, kw_only=True):
+    """The closed form: so many hours of use a day."""
+
+    hours_per_day: float
+    month_h: int
+    continuous_month_nusd: int
+    hibernated_month_nusd: int
+    duty_cycle: float
+    break_even_idle_us: int | None
+    hosted: BlendDocument | None
+    formulas: tuple[str, ...]
+    tiers: tuple[TierDocument, ...]
+
+
+def duty_document(use: DailyUse, blend: Blend | None, tiers: tuple[TierDocument, ...]) -> DutyDocument:
+    """Return the same figures for JSON."""
     hosted = None
     if blend is not None:
-        hosted = {
-            "name": blend.name,
-            "source": blend.source,
-            "usd_per_mtok": float(blend.usd_per_mtok),
-            "mix": blend.mix,
-            "break_even_tokens_per_month": {
-                "hibernated": blend.tokens_for(use.hibernated_nusd),
-                "continuous": blend.tokens_for(use.continuous_nusd),
-            },
-        }
-    return {
-        "hours_per_day": float(use.hours_per_day),
-        "month_h": MONTH_H,
-        "continuous_usd_month": use.continuous_nusd / NUSD,
-        "hibernated_usd_month": use.hibernated_nusd / NUSD,
-        "duty_cycle": float(use.duty_cycle),
-        "break_even_idle_s": None if even is None else even / SECOND_US,
-        "hosted": hosted,
-        "formulas": lines(use, blend),
-    }
+        hosted = BlendDocument(
+            name=blend.name,
+            source=blend.source,
+            per_million_tokens_nusd=nusd(str(blend.usd_per_mtok)),
+            mix=blend.mix,
+            hibernated_tokens=blend.tokens_for(use.hibernated_nusd),
+            continuous_tokens=blend.tokens_for(use.continuous_nusd),
+        )
+    return DutyDocument(
+        hours_per_day=float(use.hours_per_day),
+        month_h=MONTH_H,
+        continuous_month_nusd=use.continuous_nusd,
+        hibernated_month_nusd=use.hibernated_nusd,
+        duty_cycle=float(use.duty_cycle),
+        break_even_idle_us=break_even_us(use.costs, wait_nusd_s=use.wait_nusd_s),
+        hosted=hosted,
+        formulas=tuple(lines(use, blend)),
+        tiers=tiers,
+    )
 
 
 def _number(value: Fraction) -> str:

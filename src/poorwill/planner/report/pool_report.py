@@ -1,10 +1,11 @@
 """The report of a pool that tenants share, as text and as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
 
 from poorwill.core.format import DAY_US, counted, duration, money, percent, table
-from poorwill.core.money import NUSD
-from poorwill.core.words import SECOND_US
+from poorwill.planner.report.documents import TierDocument
 from poorwill.planner.simulation.pool import PoolOutcome
 
 SHOWN = 5
@@ -59,31 +60,64 @@ def pool_text(outcomes: Sequence[PoolOutcome], alone_nusd: int, span_us: int) ->
     return lines
 
 
-def pool_json(outcomes: Sequence[PoolOutcome], alone_nusd: int, span_us: int) -> dict[str, object]:
-    """Return the same figures as JSON."""
+class PooledDocument(Struct, frozen=True, kw_only=True):
+    """One size of the pool. `starved` wakes found every host full of busy models."""
+
+    hosts: int
+    cost_nusd: int
+    tenant_month_nusd: int
+    duty_cycle: float
+    held_share: float
+    p50_us: int
+    p95_us: int
+    p99_us: int
+    max_us: int
+    wakes: int
+    evictions: int
+    starved: int
+    evicted_most: Mapping[str, int]
+    evicting_most: Mapping[str, int]
+
+
+class PoolDocument(Struct, frozen=True, kw_only=True):
+    """Tenants that share a pool of hosts, against a host for each."""
+
+    tenants: int
+    requests: int
+    span_us: int
+    alone_tenant_month_nusd: int
+    pools: tuple[PooledDocument, ...]
+    tiers: tuple[TierDocument, ...]
+
+
+def pool_document(
+    outcomes: Sequence[PoolOutcome], alone_nusd: int, span_us: int, tiers: tuple[TierDocument, ...]
+) -> PoolDocument:
+    """Return the same figures for JSON."""
     tenants = outcomes[0].tenants
-    return {
-        "tenants": tenants,
-        "requests": outcomes[0].waits.requests,
-        "span_s": span_us / SECOND_US,
-        "alone_usd_per_tenant_month": _per_month(alone_nusd // tenants, span_us) / NUSD,
-        "pools": [
-            {
-                "hosts": one.pool.hosts,
-                "cost_usd": one.cost_nusd / NUSD,
-                "usd_per_tenant_month": _per_month(one.cost_nusd // tenants, span_us) / NUSD,
-                "duty_cycle": one.duty_cycle,
-                "held_share": len(one.waits.held_us) / max(one.waits.requests, 1),
-                "wait_s": {
-                    **{f"p{p}": one.waits.percentile_us(p) / SECOND_US for p in (50, 95, 99)},
-                    "max": one.waits.max_us / SECOND_US,
-                },
-                "wakes": one.wakes,
-                "evictions": one.evictions,
-                "starved": one.starved,
-                "evicted_most": dict(one.evicted.most_common(SHOWN)),
-                "evicting_most": dict(one.evicting.most_common(SHOWN)),
-            }
+    return PoolDocument(
+        tenants=tenants,
+        requests=outcomes[0].waits.requests,
+        span_us=span_us,
+        alone_tenant_month_nusd=_per_month(alone_nusd // tenants, span_us),
+        pools=tuple(
+            PooledDocument(
+                hosts=one.pool.hosts,
+                cost_nusd=one.cost_nusd,
+                tenant_month_nusd=_per_month(one.cost_nusd // tenants, span_us),
+                duty_cycle=one.duty_cycle,
+                held_share=len(one.waits.held_us) / max(one.waits.requests, 1),
+                p50_us=one.waits.percentile_us(50),
+                p95_us=one.waits.percentile_us(95),
+                p99_us=one.waits.percentile_us(99),
+                max_us=one.waits.max_us,
+                wakes=one.wakes,
+                evictions=one.evictions,
+                starved=one.starved,
+                evicted_most=dict(one.evicted.most_common(SHOWN)),
+                evicting_most=dict(one.evicting.most_common(SHOWN)),
+            )
             for one in outcomes
-        ],
-    }
+        ),
+        tiers=tiers,
+    )

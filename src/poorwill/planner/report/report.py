@@ -1,17 +1,13 @@
-"""The report of `plan` as text and as JSON."""
+"""The report of `plan` as text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.format import counted, duration, money, percent, table
-from poorwill.core.money import NUSD
-from poorwill.core.words import SECOND_US
 from poorwill.planner.report.verdict import PlanVerdict
 from poorwill.planner.simulation.hindsight import Curve
 from poorwill.planner.simulation.outcome import Outcome
 from poorwill.planner.simulation.scenario import TierTimes
-
-PERCENTILES = (50, 95, 99)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,71 +55,10 @@ def frontier(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return sorted(kept, key=lambda outcome: outcome.cost_nusd)
 
 
-def as_json(report: PlanReport) -> dict[str, object]:
-    """Return what `plan --json` prints."""
-    return {
-        "source": report.source,
-        "requests": report.requests,
-        "span_s": report.span_us / SECOND_US,
-        "replicas": report.replicas,
-        "wait_usd_s": report.wait_nusd_s / NUSD,
-        "policies": [_policy(report, outcome) for outcome in report.outcomes],
-        "pareto": list(report.frontier),
-        "recommended": report.verdict.policy,
-        "answer": str(report.verdict.answer),
-        "verdict": report.verdict.text,
-        "period": report.period,
-        "advice": report.advice,
-        "reservation": report.reservation,
-        "best_fixed_in_hindsight": _best_fixed(report),
-        "tiers": tiers_json(report.tiers),
-        "prices": dict(report.prices),
-        "notes": list(report.notes),
-    }
-
-
-def _policy(report: PlanReport, outcome: Outcome) -> dict[str, object]:
-    waits = outcome.waits
-    return {
-        "name": outcome.policy,
-        "idle_s": None if outcome.idle_us is None else outcome.idle_us / SECOND_US,
-        "wakes": outcome.wakes,
-        "active_s": outcome.active_us / SECOND_US,
-        "useful_s": outcome.useful_us / SECOND_US,
-        "parked_s": {str(tier): us / SECOND_US for tier, us in outcome.parked_us.items()},
-        "duty_cycle": outcome.duty_cycle,
-        "cost_usd": outcome.cost_nusd / NUSD,
-        "hosted_usd": outcome.extra_nusd / NUSD,
-        "objective_usd": outcome.objective_nusd(report.wait_nusd_s) / NUSD,
-        "ratio_to_clairvoyant": report.ratio(outcome),
-        "held_share": len(waits.held_us) / waits.requests if waits.requests else 0.0,
-        "wait_s": {
-            "mean": waits.total_us / waits.requests / SECOND_US if waits.requests else 0.0,
-            **{f"p{p}": waits.percentile_us(p) / SECOND_US for p in PERCENTILES},
-            "max": waits.max_us / SECOND_US,
-        },
-        "notes": list(outcome.notes),
-    }
-
-
 def _tried(report: PlanReport) -> str:
     """Return how many idle times were tried in hindsight, and which evaluator priced them."""
     count, why = len(report.curve.idles_us), report.curve.simulated
     return f"of {count}, {'simulated one by one: ' + why if why else 'by the sweep'}"
-
-
-def _best_fixed(report: PlanReport) -> dict[str, object]:
-    best = report.curve.best
-    least = report.yardstick.objective_nusd(report.wait_nusd_s)
-    return {
-        "tried": len(report.curve.idles_us),
-        "evaluator": "simulation" if report.curve.simulated else "sweep",
-        "why": report.curve.simulated,
-        "idle_s": report.curve.idles_us[best] / SECOND_US,
-        "cost_usd": report.curve.cost_nusd[best] / NUSD,
-        "ratio_to_clairvoyant": report.curve.objective_nusd[best] / least if least else None,
-        "held_share": report.curve.held[best] / report.requests if report.requests else 0.0,
-    }
 
 
 HEADS = ("", "policy", "idle", "wakes", "paid", "duty", "cost", "x best", "held", "p95 wait", "max")
@@ -191,19 +126,5 @@ def tier_lines(tiers: Sequence[TierTimes]) -> list[str]:
     return [
         f"a wake from {times.tier}: {'on average ' if len(times.wake_us) > 1 else ''}"
         f"{duration(times.median_wake_us)} ({times.source}); a park there: {duration(times.park_us)}"
-        for times in tiers
-    ]
-
-
-def tiers_json(tiers: Sequence[TierTimes]) -> list[dict[str, object]]:
-    """Return every assumption about each tier as JSON."""
-    return [
-        {
-            "tier": str(times.tier),
-            "wake_s": [wake_us / SECOND_US for wake_us in times.wake_us],
-            "park_s": times.park_us / SECOND_US,
-            "parked_usd_h": times.parked_nusd_h / NUSD,
-            "source": times.source,
-        }
         for times in tiers
     ]

@@ -1,0 +1,160 @@
+"""What `poorwill plan --json` prints."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct, convert
+
+from poorwill.core.words import Tier
+from poorwill.planner.report.report import PlanReport
+from poorwill.planner.report.verdict import Recommendation
+from poorwill.planner.simulation.outcome import Outcome
+from poorwill.planner.simulation.scenario import TierTimes
+
+
+class TierDocument(Struct, frozen=True, kw_only=True):
+    """What was assumed of a tier, and how that is known; the n-th wake takes the n-th of `wake_us`."""
+
+    tier: Tier
+    wake_us: tuple[int, ...]
+    park_us: int
+    parked_nusd_h: int
+    source: str
+
+
+class WaitDocument(Struct, frozen=True, kw_only=True):
+    """How long requests wait."""
+
+    mean_us: int
+    p50_us: int
+    p95_us: int
+    p99_us: int
+    max_us: int
+
+
+class PolicyDocument(Struct, frozen=True, kw_only=True):
+    """One way to serve. `objective_nusd` is its cost and the price of waiting."""
+
+    name: str
+    idle_us: int | None
+    wakes: int
+    active_us: int
+    useful_us: int
+    parked_us: Mapping[Tier, int]
+    duty_cycle: float | None
+    cost_nusd: int
+    hosted_nusd: int
+    objective_nusd: int
+    ratio_to_clairvoyant: float | None
+    held_share: float
+    wait: WaitDocument
+    notes: tuple[str, ...]
+
+
+class BestFixedDocument(Struct, frozen=True, kw_only=True):
+    """The best fixed idle time in hindsight; `why` says why it was not priced by the sweep."""
+
+    tried: int
+    evaluator: str
+    why: str
+    idle_us: int
+    cost_nusd: int
+    ratio_to_clairvoyant: float | None
+    held_share: float
+
+
+class PlanDocument(Struct, frozen=True, kw_only=True):
+    """A plan from requests; `pareto` names the policies that no other beats in cost and in waiting."""
+
+    source: str
+    requests: int
+    span_us: int
+    replicas: int
+    wait_nusd_s: int
+    policies: tuple[PolicyDocument, ...]
+    pareto: tuple[str, ...]
+    recommended: str
+    answer: Recommendation
+    verdict: str
+    model: str
+    period: str
+    advice: str
+    reservation: str
+    best_fixed_in_hindsight: BestFixedDocument
+    tiers: tuple[TierDocument, ...]
+    prices: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+class PlansDocument(Struct, frozen=True, kw_only=True):
+    """Plans for several models of a ledger."""
+
+    reports: tuple[PlanDocument, ...]
+
+
+def plan_document(report: PlanReport) -> PlanDocument:
+    """Return a plan for JSON."""
+    return PlanDocument(
+        source=report.source,
+        requests=report.requests,
+        span_us=report.span_us,
+        replicas=report.replicas,
+        wait_nusd_s=report.wait_nusd_s,
+        policies=tuple(_policy(report, outcome) for outcome in report.outcomes),
+        pareto=tuple(report.frontier),
+        recommended=report.verdict.policy,
+        answer=report.verdict.answer,
+        verdict=report.verdict.text,
+        model=report.model,
+        period=report.period,
+        advice=report.advice,
+        reservation=report.reservation,
+        best_fixed_in_hindsight=_best_fixed(report),
+        tiers=tier_documents(report.tiers),
+        prices=dict(report.prices),
+        notes=tuple(report.notes),
+    )
+
+
+def tier_documents(tiers: Sequence[TierTimes]) -> tuple[TierDocument, ...]:
+    """Return the assumptions about tiers for JSON."""
+    return convert(tiers, tuple[TierDocument, ...], from_attributes=True)
+
+
+def _policy(report: PlanReport, outcome: Outcome) -> PolicyDocument:
+    waits = outcome.waits
+    return PolicyDocument(
+        name=outcome.policy,
+        idle_us=outcome.idle_us,
+        wakes=outcome.wakes,
+        active_us=outcome.active_us,
+        useful_us=outcome.useful_us,
+        parked_us=dict(outcome.parked_us),
+        duty_cycle=outcome.duty_cycle,
+        cost_nusd=outcome.cost_nusd,
+        hosted_nusd=outcome.extra_nusd,
+        objective_nusd=outcome.objective_nusd(report.wait_nusd_s),
+        ratio_to_clairvoyant=report.ratio(outcome),
+        held_share=len(waits.held_us) / waits.requests if waits.requests else 0.0,
+        wait=WaitDocument(
+            mean_us=round(waits.total_us / waits.requests) if waits.requests else 0,
+            p50_us=waits.percentile_us(50),
+            p95_us=waits.percentile_us(95),
+            p99_us=waits.percentile_us(99),
+            max_us=waits.max_us,
+        ),
+        notes=tuple(outcome.notes),
+    )
+
+
+def _best_fixed(report: PlanReport) -> BestFixedDocument:
+    curve, best = report.curve, report.curve.best
+    least = report.yardstick.objective_nusd(report.wait_nusd_s)
+    return BestFixedDocument(
+        tried=len(curve.idles_us),
+        evaluator="simulation" if curve.simulated else "sweep",
+        why=curve.simulated,
+        idle_us=curve.idles_us[best],
+        cost_nusd=curve.cost_nusd[best],
+        ratio_to_clairvoyant=curve.objective_nusd[best] / least if least else None,
+        held_share=curve.held[best] / report.requests if report.requests else 0.0,
+    )
