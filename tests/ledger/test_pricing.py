@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from poorwill.core.entries import Alive, ParkEnded
 from poorwill.core.format import DAY_US
-from poorwill.core.pricing import RELEASED_CAUSES
 from poorwill.core.settings import RateSettings
-from poorwill.core.words import HOUR_US, PARKED_CAUSES
+from poorwill.core.words import HOUR_US, PARKED_CAUSES, RELEASED_CAUSES
 from poorwill.ledger.bill.bill import Axis, group, make_bill
 from poorwill.ledger.bill.explain import explain
 from poorwill.ledger.bill.items import items

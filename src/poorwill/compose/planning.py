@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from poorwill.coldstart.prediction import total
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host
-from poorwill.compose.plans import tier_costs
+from poorwill.compose.plans import image_bytes, price_in_force, tier_costs
+from poorwill.core.pricing import Price
 from poorwill.core.settings import FleetSettings, ModelSettings
-from poorwill.core.words import Tier
+from poorwill.core.words import Tier, parked
 from poorwill.engines.measured.expectation import expected_wakes
 from poorwill.fleet.recovery import replica_id
 from poorwill.ledger.history.recovery import Recovered, recovered
@@ -39,7 +40,7 @@ class FleetKnown:
 
     def tiers(self, model: ModelSettings) -> tuple[TierTimes, ...]:
         """Return the model's ladder: measured, else predicted from its files, else assumed."""
-        fleet, ladder = self.fleet, model.replica.park.ladder
+        fleet, ladder, price = self.fleet, model.replica.park.ladder, self.price(model)
         costs = tier_costs(model, ladder, fleet.rates, self.known, now_us=self.now_us)
         host = self.host.factor(model.engine.kind)
         expected = expected_wakes(model, directory=fleet.directory, env=self.env, host=host)
@@ -56,21 +57,20 @@ class FleetKnown:
                     tier=tier,
                     wake_us=wakes or (costs[tier].wake_us,),
                     park_us=costs[tier].park_us,
-                    parked_nusd_h=costs[tier].parked_nusd_h,
+                    parked_nusd_h=price.nusd_h(parked(tier), tier),
                     source=source,
+                    image_bytes=image_bytes(model, tier, self.known),
                 )
             )
         return tuple(tiers)
 
     def planned(self, model: ModelSettings) -> FleetModel:
         """Return the model with everything the planner needs to know of it."""
-        return FleetModel(settings=model, tiers=self.tiers(model), active_nusd_h=self.active_nusd_h(model))
+        return FleetModel(settings=model, tiers=self.tiers(model), price=self.price(model))
 
-    def active_nusd_h(self, model: ModelSettings) -> int:
-        """Return what an hour of the ready model costs."""
-        tiers = [Tier.COLD]
-        costs = tier_costs(model, tiers, self.fleet.rates, self.known, now_us=self.now_us)
-        return costs[Tier.COLD].active_nusd_h
+    def price(self, model: ModelSettings) -> Price:
+        """Return what the model's time costs now."""
+        return price_in_force(model, self.fleet.rates, self.now_us)
 
 
 def measured(db: sqlite3.Connection, fleet: FleetSettings, env: Mapping[str, str]) -> FleetKnown:
@@ -102,5 +102,5 @@ def model_tiers(
     return KnownTiers(
         tiers={times.tier: times for times in found.tiers(model)},
         ladder=model.replica.park.ladder,
-        active_nusd_h=found.active_nusd_h(model) if fleet.rates else None,
+        price=found.price(model) if fleet.rates else None,
     )

@@ -18,6 +18,7 @@ from poorwill.core.launch import Parked, Running
 from poorwill.core.machine.cell import REMEMBERED_GAPS
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
+from poorwill.core.pricing import Price, price_of
 from poorwill.core.settings import FleetSettings, ModelSettings, RateSettings
 from poorwill.core.words import SECOND_US, ReplicaId, Tier
 from poorwill.engines.kinds import make_engine
@@ -172,7 +173,7 @@ def tier_costs(
 ) -> dict[Tier, TierCosts]:
     """Return what each tier costs the model: measured, else predicted from its files, else assumed."""
     replica = replica_id(model.name)
-    rate = _rate(model, rates, now_us)
+    price = price_in_force(model, rates, now_us)
     costs = {}
     for tier in ladder:
         wakes = [w.lasted_us for w in recovered.wake_times if (w.replica, w.from_tier) == (replica, tier)]
@@ -180,8 +181,10 @@ def tier_costs(
         costs[tier] = TierCosts(
             wake_us=median_low(wakes) if wakes else expected.get(tier, ASSUMED_WAKE_US[tier]),
             park_us=median_low(parks) if parks else ASSUMED_PARK_US,
-            active_nusd_h=rate.active_nusd_h,
-            parked_nusd_h=rate.parked_nusd_h.get(tier, 0),
+            active_nusd_h=price.active_nusd_h,
+            parked_nusd_h=price.resting_nusd_h(tier, image_bytes(model, tier, recovered)),
+            increment_us=price.increment_us,
+            minimum_us=price.minimum_us,
         )
     return costs
 
@@ -203,17 +206,25 @@ def measured_costs(
     return tier_costs(model, [tier], rates, recovered, now_us=now_us)[tier]
 
 
-def _rate(model: ModelSettings, rates: Sequence[RateSettings], now_us: int) -> RateSettings:
-    """Return the rate in force, the most specific first; a dollar an hour if none is given.
+def image_bytes(model: ModelSettings, tier: Tier, recovered: Recovered) -> int:
+    """Return how much the model's last park into a tier left on disk, 0 if it has not parked there."""
+    replica = replica_id(model.name)
+    parks = [park for park in recovered.park_times if (park.replica, park.to_tier) == (replica, tier)]
+    return max(parks, key=lambda park: park.ended_us).image_bytes if parks else 0
+
+
+def price_in_force(model: ModelSettings, rates: Sequence[RateSettings], now_us: int) -> Price:
+    """Return the price in force, the most specific first; a dollar an hour where none is given.
 
     For the policies only: the ledger prices by its own book.
     """
     default = RateSettings(effective_us=0, active_nusd_h=10**9)
-    return max(
+    rate = max(
         _rates_in_force(model, rates, now_us),
         key=lambda r: (r.replica is not None, r.model is not None, r.effective_us),
         default=default,
     )
+    return price_of(rate)
 
 
 def _rates_in_force(model: ModelSettings, rates: Sequence[RateSettings], now_us: int) -> list[RateSettings]:

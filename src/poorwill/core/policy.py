@@ -79,6 +79,15 @@ class LearnsFromTimes(Protocol):
         ...
 
 
+@runtime_checkable
+class LearnsFromMeter(Protocol):
+    """A policy that also follows the provider's meter. Optional."""
+
+    def metered(self, at_us: int, *, running: bool) -> None:
+        """Learn at the begin of a span whether the host is paid, or released. May be told twice."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FixedIdle:
     """Park into the ladder's first tier after a fixed linger, and deeper after further fixed gaps."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from poorwill.core.format import DAY_US
 from poorwill.core.money import cost_numerator, rounded
+from poorwill.core.settings import RateSettings
 from poorwill.core.words import HOUR_US, PARKED_CAUSES, Tier, parked
 
 GB_BYTES = 1_000_000_000
@@ -19,9 +20,6 @@ MONTH_H = 730
 ROUNDING = "rounding"
 MINIMUM = "minimum"
 STORAGE = "storage"
-
-RELEASED_CAUSES = frozenset(parked(tier) for tier in Tier if tier is not Tier.ASLEEP)
-"""Under these the host is released: a stretch that the provider meters ends where one begins."""
 
 Durations = Mapping[tuple[int, str, str, int], int]
 """(day, cause, tier, image bytes) to microseconds."""
@@ -61,6 +59,17 @@ class Price:
         """Return what an hour in a tier costs with the storage of its image, to the nearest nano-dollar."""
         stored = rounded(image_bytes * self.storage_nusd_gb_month, GB_BYTES * MONTH_H)
         return self.nusd_h(parked(tier), tier) + stored
+
+
+def price_of(rate: RateSettings) -> Price:
+    """Return what a configured rate charges."""
+    return Price(
+        active_nusd_h=rate.active_nusd_h,
+        parked_nusd_h={str(tier): nusd for tier, nusd in rate.parked_nusd_h.items()},
+        storage_nusd_gb_month=rate.storage_nusd_gb_month,
+        increment_us=rate.increment_us,
+        minimum_us=rate.minimum_us,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,19 @@ from zoneinfo import ZoneInfo
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US, counted
 from poorwill.core.policy import FloorSchedule
+from poorwill.core.pricing import Price
 from poorwill.core.settings import HostedSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
-from poorwill.planner.ladder import CostOptions, KnownTiers, cold_tier, new_scenario, override_ladder
+from poorwill.planner.ladder import (
+    CostOptions,
+    KnownTiers,
+    billing_of,
+    cold_tier,
+    new_scenario,
+    override_ladder,
+    override_price,
+    with_images,
+)
 from poorwill.planner.report.advice import CurrentPolicy
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.traces.layouts import ColumnUse, Role
@@ -57,7 +67,7 @@ class FleetModel:
 
     settings: ModelSettings
     tiers: tuple[TierTimes, ...]
-    active_nusd_h: int
+    price: Price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,14 +176,16 @@ def fleet_job(
 ) -> PlanJob:
     """Return the job for a model of the fleet: its own rates, measured times, floor and policy."""
     costs, settings = options.costs, model.settings
-    tiers = override_ladder(model.tiers, costs, predicted)
+    tiers = with_images(override_ladder(model.tiers, costs, predicted), costs)
+    price = override_price(costs, model.price) or model.price
     floored = bool(settings.floor.always or settings.floor.windows)
     return PlanJob(
         trace=trace,
         rule=options.service,
         scenario=Scenario(
             span_us=span_us,
-            active_nusd_h=model.active_nusd_h if costs.active_nusd_h is None else costs.active_nusd_h,
+            active_nusd_h=price.active_nusd_h,
+            billing=billing_of(price),
             tiers=tiers,
             max_concurrency=settings.replica.max_concurrency,
             wait_nusd_s=costs.wait_nusd_s or settings.policy.wait_nusd_s,

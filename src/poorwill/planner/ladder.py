@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from poorwill.coldstart.loaders import GB
 from poorwill.coldstart.prediction import Machine, Start, predict_start, total, wakes_by_tier
 from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.pricing import Price
 from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
-from poorwill.planner.simulation.scenario import Scenario, TierTimes
+from poorwill.planner.simulation.scenario import Billing, Scenario, TierTimes
 
 ASSUMED_WAKE_US = 95 * SECOND_US
 MEASURED = "measured"
@@ -39,6 +40,11 @@ class CostOptions:
     park_us: int = 20 * SECOND_US
     cold_wake_us: tuple[int, ...] = ()
     cold_park_us: int = 10 * SECOND_US
+    increment_us: int | None = None
+    minimum_us: int | None = None
+    storage_nusd_gb_month: int | None = None
+    image_bytes: int | None = None
+    """Size of a snapshot; None: as the fleet has measured."""
     tiers: tuple[TierOverride, ...] = ()
     max_concurrency: int = 0
     wait_nusd_s: int = 0
@@ -51,7 +57,8 @@ class KnownTiers:
     tiers: Mapping[Tier, TierTimes] = field(default_factory=dict)
     ladder: tuple[Tier, ...] = ()
     """The tiers to plan with when no --tier names any."""
-    active_nusd_h: int | None = None
+    price: Price | None = None
+    """What the fleet's rates charge, if it has any."""
 
 
 def predict_tiers(start: Start, machine: Machine, options: CostOptions) -> KnownTiers:
@@ -181,10 +188,48 @@ def cold_tier(tiers: Sequence[TierTimes]) -> TierTimes:
     return tiers[-1] if tiers[-1].tier is Tier.COLD else tiers[0]
 
 
+def override_price(options: CostOptions, known: Price | None) -> Price | None:
+    """Return the fleet's price with the flags' figures in place of its own; None if neither has a rate."""
+    if known is None and options.active_nusd_h is None:
+        return None
+    base = known or Price(active_nusd_h=0)
+
+    def stated(flag: int | None, fleets: int) -> int:
+        return fleets if flag is None else flag
+
+    return replace(
+        base,
+        active_nusd_h=stated(options.active_nusd_h, base.active_nusd_h),
+        increment_us=stated(options.increment_us, base.increment_us),
+        minimum_us=stated(options.minimum_us, base.minimum_us),
+        storage_nusd_gb_month=stated(options.storage_nusd_gb_month, base.storage_nusd_gb_month),
+    )
+
+
+def billing_of(price: Price) -> Billing:
+    """Return how a price charges besides its rates."""
+    return Billing(
+        increment_us=price.increment_us,
+        minimum_us=price.minimum_us,
+        storage_nusd_gb_month=price.storage_nusd_gb_month,
+    )
+
+
+def with_images(tiers: Sequence[TierTimes], options: CostOptions) -> tuple[TierTimes, ...]:
+    """Return the tiers with the snapshot size that the user states; `asleep` and `cold` have none."""
+    size = options.image_bytes
+    if size is None:
+        return tuple(tiers)
+    return tuple(
+        times if times.tier in (Tier.ASLEEP, Tier.COLD) else replace(times, image_bytes=size)
+        for times in tiers
+    )
+
+
 def new_scenario(options: CostOptions, known: KnownTiers, *, span_us: int, origin_us: int) -> Scenario:
     """Return the world to replay in. Raises RequestFault if the active rate is missing."""
-    active = known.active_nusd_h if options.active_nusd_h is None else options.active_nusd_h
-    if active is None:
+    price = override_price(options, known.price)
+    if price is None:
         raise RequestFault(
             ErrorCode.INVALID_REQUEST,
             "--active-usd-h is missing",
@@ -194,8 +239,9 @@ def new_scenario(options: CostOptions, known: KnownTiers, *, span_us: int, origi
         raise RequestFault(ErrorCode.INVALID_REQUEST, "--max-concurrency is negative", hint="0: unlimited")
     return Scenario(
         span_us=span_us,
-        active_nusd_h=active,
-        tiers=resolve_tiers(options, known),
+        active_nusd_h=price.active_nusd_h,
+        billing=billing_of(price),
+        tiers=with_images(resolve_tiers(options, known), options),
         max_concurrency=options.max_concurrency,
         wait_nusd_s=options.wait_nusd_s,
         origin_us=origin_us,

@@ -22,8 +22,8 @@ from poorwill.planner.simulation.evaluate import (
     BRIDGE,
     HOSTED,
     YARDSTICK,
+    Contest,
     Entrant,
-    Field,
     Workload,
     entrants,
     loads_of,
@@ -72,7 +72,7 @@ async def judge_job(
     loads = loads_of(job.trace, job.rule, bill)
     ways = list(
         entrants(
-            Field(
+            Contest(
                 scenario=job.scenario,
                 cold=job.cold,
                 idles_us=tuple(dict.fromkeys((*job.idles_us, *(options.idles_us or DEFAULT_IDLES_US)))),

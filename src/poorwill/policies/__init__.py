@@ -16,6 +16,7 @@ from poorwill.policies.adaptive import Adaptive, adaptive
 from poorwill.policies.costs import TierCosts, break_even_us, envelope_after_us, idle_problem
 from poorwill.policies.floors import make_floor
 from poorwill.policies.measured import Repriced, relearning, repriced
+from poorwill.policies.metered import metered
 from poorwill.policies.replay import Prices
 from poorwill.policies.shadow import ShadowAccount, Shadowed
 from poorwill.policies.timed import Timed, break_even, descend
@@ -48,9 +49,10 @@ def _policy(settings: PolicySettings, *, ladder: Sequence[Tier], costs: Mapping[
         return FixedIdle((*first, *deeper))
     if settings.name in ("break-even", "ladder"):
         rule = break_even if settings.name == "break-even" else descend
-        return repriced(lambda now: rule(ladder=ladder, costs=now, wait_nusd_s=wait), costs)
+        return metered(repriced(lambda now: rule(ladder=ladder, costs=now, wait_nusd_s=wait), costs), costs)
     if settings.name == "adaptive":
-        return relearning(lambda now: adaptive(ladder=ladder, costs=now, wait_nusd_s=wait), costs)
+        learnt = relearning(lambda now: adaptive(ladder=ladder, costs=now, wait_nusd_s=wait), costs)
+        return metered(learnt, costs)
     raise OperatorFault(
         ErrorCode.CONFIG_INVALID, f"no policy {settings.name!r}", hint=f"policies: {', '.join(NAMES)}"
     )

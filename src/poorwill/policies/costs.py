@@ -16,6 +16,11 @@ class TierCosts:
     park_us: int
     active_nusd_h: int
     parked_nusd_h: int
+    """With what its image costs on disk."""
+    increment_us: int = 1
+    """The provider rounds a stretch of paid time up to a multiple of this."""
+    minimum_us: int = 0
+    """The provider charges at least so much for each stretch of paid time."""
 
 
 def park_cost(costs: TierCosts, *, wait_nusd_s: int = 0) -> int:

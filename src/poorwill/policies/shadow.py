@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.money import rounded
-from poorwill.core.policy import Descent, LearnsFromTimes, LearnsFromWakes, Policy
+from poorwill.core.policy import Descent, LearnsFromMeter, LearnsFromTimes, LearnsFromWakes, Policy
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.policies.past import Past, Stretch
 from poorwill.policies.replay import Ahead, Follower, Plan, Prices, cross
@@ -98,6 +98,12 @@ class Shadowed:
         for account in self._accounts:
             if isinstance(account.policy, LearnsFromTimes):
                 account.policy.park_took(tier, took_us)
+
+    def metered(self, at_us: int, *, running: bool) -> None:
+        """Tell both policies what the provider meters; the account reckons without increments."""
+        for account in self._accounts:
+            if isinstance(account.policy, LearnsFromMeter):
+                account.policy.metered(at_us, running=running)
 
     def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
         """Settle both accounts up to this demand, then let both policies learn."""

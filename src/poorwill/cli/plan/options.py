@@ -135,6 +135,24 @@ class CostFlags:
     cold_park_us: Annotated[int, Option("default: 10", flag="--cold-park-s", metavar="S", read=time_us)] = (
         10 * SECOND_US
     )
+    increment_us: Annotated[
+        int | None,
+        Option(
+            "paid time is rounded up to this, such as 1h",
+            flag="--increment-s",
+            metavar="S",
+            read=some_time_us,
+        ),
+    ] = None
+    minimum_us: Annotated[
+        int | None,
+        Option("the provider's minimum for each stretch", flag="--minimum-s", metavar="S", read=time_us),
+    ] = None
+    storage_nusd_gb_month: Annotated[
+        int | None,
+        Option("a month of a snapshot's GB", flag="--storage-usd-gb-month", metavar="USD", read=dollars_nusd),
+    ] = None
+    image_gb: Annotated[float | None, Option("size of a snapshot", metavar="GB", read=more_than_zero)] = None
     tiers: Annotated[
         tuple[TierOverride, ...],
         Option(

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 from poorwill.cli.plan.options import PlanOptions
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.policy import FloorSchedule
+from poorwill.core.pricing import GB_BYTES
 from poorwill.core.settings import FloorSettings, FloorWindow
 from poorwill.core.weekdays import minute_of_day, weekdays_in
 from poorwill.planner.alternatives.hosted import TokenGuess
@@ -30,6 +31,10 @@ def cost_options(options: PlanOptions) -> CostOptions:
         park_us=costs.park_us,
         cold_wake_us=costs.cold_wake_us,
         cold_park_us=costs.cold_park_us,
+        increment_us=costs.increment_us,
+        minimum_us=costs.minimum_us,
+        storage_nusd_gb_month=costs.storage_nusd_gb_month,
+        image_bytes=None if costs.image_gb is None else round(costs.image_gb * GB_BYTES),
         tiers=costs.tiers,
         max_concurrency=options.service.max_concurrency,
         wait_nusd_s=costs.wait_nusd_s,

@@ -17,8 +17,8 @@ from poorwill.core.machine.lifecycle import Kind, State
 from poorwill.core.machine.replica import Load, Replica, next_wakeup_us
 from poorwill.core.machine.step import step
 from poorwill.core.machine.transition import idle_cause
-from poorwill.core.policy import LearnsFromTimes, LearnsFromWakes
-from poorwill.core.words import FLOOR, LINGER, SERVING, Cause, Tier, parked
+from poorwill.core.policy import LearnsFromMeter, LearnsFromTimes, LearnsFromWakes
+from poorwill.core.words import FLOOR, LINGER, RELEASED_CAUSES, SERVING, Cause, Tier, parked
 
 REMEMBERED_GAPS = 200
 """Quiet stretches that tell how soon a replica may be wanted again."""
@@ -37,9 +37,27 @@ class Cell:
     """A replica and everything that surrounds a step. Not thread-safe; never awaits."""
 
     __slots__ = (
-        "_cause", "_claimed", "_counted", "_idle_since_us", "_in_flight", "_learns_times", "_learns_waits",
-        "_limit", "_open", "_replica", "_stale", "_void", "bridged", "gaps_us", "generation", "queue",
-        "quiet_since_us", "since_us", "wakes_us",
+        "_cause",
+        "_claimed",
+        "_counted",
+        "_idle_since_us",
+        "_in_flight",
+        "_learns_meter",
+        "_learns_times",
+        "_learns_waits",
+        "_limit",
+        "_metered",
+        "_open",
+        "_replica",
+        "_stale",
+        "_void",
+        "bridged",
+        "gaps_us",
+        "generation",
+        "queue",
+        "quiet_since_us",
+        "since_us",
+        "wakes_us",
     )  # fmt: skip
     generation: int
     """The replica's generation: leases of an earlier one are void."""
@@ -74,6 +92,7 @@ class Cell:
         self.since_us = 0
         """When the open span began."""
         self._learns_waits = policy if isinstance(policy, LearnsFromWakes) else None
+        self._learns_meter = policy if isinstance(policy, LearnsFromMeter) else None
         self._learns_times = policy if isinstance(policy, LearnsFromTimes) else None
         self._void = 0
         """Leases that are out on an engine that is gone: their clients do not know it yet."""
@@ -216,6 +235,8 @@ class Cell:
         self._in_flight, self._idle_since_us, self._open = load.in_flight, load.idle_since_us, after.gate_open
         queue.holds, queue.budget_ends_us = after.holds, after.budget_ends_us
         if load.cause != self._cause:
+            if self._learns_meter is not None:
+                self._learns_meter.metered(now_us, running=load.cause not in RELEASED_CAUSES)
             self._cause, self.since_us = load.cause, now_us
 
     def _wanted(self, now_us: int) -> None:

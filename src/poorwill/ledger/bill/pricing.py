@@ -15,7 +15,6 @@ from poorwill.core.format import DAY_US
 from poorwill.core.money import rounded
 from poorwill.core.pricing import (
     MINIMUM,
-    RELEASED_CAUSES,
     ROUNDING,
     STORAGE,
     Charge,
@@ -24,7 +23,7 @@ from poorwill.core.pricing import (
     stretch_charges,
     time_charges,
 )
-from poorwill.core.words import HOUR_US
+from poorwill.core.words import HOUR_US, RELEASED_CAUSES
 from poorwill.ledger.rates import Life, Rate, RateBook
 
 BRIDGE = "bridge"

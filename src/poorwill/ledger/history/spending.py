@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from poorwill.core.format import DAY_US
-from poorwill.core.pricing import GB_BYTES, MONTH_H, RELEASED_CAUSES
+from poorwill.core.pricing import GB_BYTES, MONTH_H
 from poorwill.core.settings import SpendSettings
 from poorwill.core.spend import CostAhead, Spent, Verdict, Window, judge
-from poorwill.core.words import HOUR_US, SECOND_US, Tier
+from poorwill.core.words import HOUR_US, RELEASED_CAUSES, SECOND_US, Tier
 from poorwill.core.words import parked as parked_in
 from poorwill.ledger.bill.items import Item, bridged_items, items
 from poorwill.ledger.bill.pricing import stretch_began_us

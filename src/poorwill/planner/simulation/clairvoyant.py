@@ -9,7 +9,8 @@ the gaps that follow; the busy period after each point is followed exactly.
 Three facts keep the points few:
 
 1. To park later than at once, or into a gap shorter than the park, is never better than to stay ready: the
-   same time is paid at the active rate, and requests are done later.
+   same time is paid at the active rate, and requests are done later. If the provider bills in increments, to
+   park at the end of the increment already paid for may be better, and no later instant.
 2. Descending through tiers costs a park more than going straight to the deeper one.
 3. Being ready at the next arrival or a whole wake after it is best, and nothing in between, if a held
    second costs nothing, or no less than what an active second costs beyond a parked one. For prices in
@@ -18,11 +19,12 @@ Three facts keep the points few:
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heapreplace
 
 import numpy as np
 
+from poorwill.core.pricing import paid_until_us
 from poorwill.core.words import Tier
 from poorwill.planner.simulation.outcome import Outcome, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
@@ -38,7 +40,7 @@ length of its list)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
+class BusyPeriod:
     """The busy period after a point; `waits` are the waits of the requests from the point's own on."""
 
     next_request: int
@@ -48,16 +50,23 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """The gap before a point: since when idle, in which tier (None: stayed ready), from when parked to when
-    the wake began."""
+    """One way to reach a point: the gap before it, and everything earlier.
 
-    before: Point | None
+    Since when it was idle, in which tier (None: stayed ready), from when parked to when the wake began.
+    """
+
+    point: Point | None
+    before: "Way | None"
     idle_us: int
     tier: Tier | None
     down_us: int
     wake_us: int
     cost: int
     """Of everything up to the point's readiness, in nano-dollars times microseconds an hour."""
+    metered_us: int = 0
+    """When the stretch began that the provider meters now."""
+    added_us: int = 0
+    """What the provider has added to stretches so far."""
 
 
 def clairvoyant(arrival_us: Micros, service_us: Micros, scenario: Scenario) -> Outcome:
@@ -72,83 +81,131 @@ def clairvoyant(arrival_us: Micros, service_us: Micros, scenario: Scenario) -> O
 
 
 class _Search:
-    """The points reached so far, each by its cheapest way, worked off in the order of their requests."""
+    """The points reached so far, each by its cheapest ways, worked off in the order of their requests."""
 
     def __init__(
-        self, scenario: Scenario, arrivals: list[int], busy_after: Callable[[int, int], Busy]
+        self, scenario: Scenario, arrivals: list[int], busy_after: Callable[[int, int], BusyPeriod]
     ) -> None:
         self.scenario = scenario
         self.arrivals = arrivals
         self.busy_after = busy_after
         self.wait_rate = scenario.wait_nusd_s * WAIT_UNITS
-        self.ways: list[dict[Point, Way]] = [{} for _ in range(len(arrivals) + 1)]
+        self.rates = scenario.rates()
+        self.ways: list[dict[Point, list[Way]]] = [{} for _ in range(len(arrivals) + 1)]
 
     def best(self) -> Way:
         """Fill in all points and return the way to the end of the span."""
         tiers = self.scenario.tiers
         start = self.scenario.start_tier or tiers[-1].tier
         begins = next(index for index, times in enumerate(tiers) if times.tier is start)
-        nothing = Way(None, 0, None, 0, 0, 0)
+        nothing = Way(None, None, 0, None, 0, 0, 0)
         turns = (0,) * len(tiers)
         for index in range(begins, len(tiers)):  # where it starts, or deeper at once
-            park_us = tiers[index].park_us if index > begins else 0
-            for point, way in self._through(index, nothing, None, 0, 0, turns, parked_us=park_us):
-                self._offer(point, way)
+            down = tiers[index].park_us if index > begins else 0
+            self._park(index, nothing, 0, 0, turns, down_us=down, added_us=0)
         for index in range(len(self.arrivals)):
-            for point, way in self.ways[index].items():
-                self._leave(point, way)
-        return min(self.ways[-1].values(), key=lambda way: way.cost)
+            for ways in self.ways[index].values():
+                for way in ways:
+                    self._leave(way)
+        return min((way for ways in self.ways[-1].values() for way in ways), key=lambda way: way.cost)
 
     def _offer(self, point: Point, way: Way) -> None:
-        known = self.ways[point[0]].get(point)
-        if known is None or way.cost < known.cost:
-            self.ways[point[0]][point] = way
+        known = self.ways[point[0]].setdefault(point, [])
+        if any(self._no_worse(other, way) for other in known):
+            return
+        known[:] = [other for other in known if not self._no_worse(way, other)]
+        known.append(way)
 
-    def _leave(self, point: Point, way: Way) -> None:
+    def _no_worse(self, one: Way, other: Way) -> bool:
+        """Return whether the first way to a point can do whatever the second can, for no more.
+
+        If the provider bills in increments, what is paid for beyond the point counts: with it, and where it
+        ends. A way that is cheaper by a whole increment may buy one.
+        """
+        billing = self.scenario.billing
+        if not billing.rounds:
+            return one.cost <= other.cost
+        assert one.point is not None
+        at_us, active = one.point[1], self.scenario.active_nusd_h
+        paid = [
+            paid_until_us(way.metered_us, at_us, billing.increment_us, billing.minimum_us)
+            for way in (one, other)
+        ]
+        dearer = one.cost + active * paid[0] - other.cost - active * paid[1]
+        later = paid[0] - paid[1]
+        increment = billing.increment_us
+        return (dearer <= 0 and later >= 0) or (dearer + active * increment <= 0 and later + increment >= 0)
+
+    def _leave(self, way: Way) -> None:
         """Serve the busy period after a point and try everything in the gap that follows."""
+        assert way.point is not None
         span, active = self.scenario.span_us, self.scenario.active_nusd_h
-        first, ready, turns = point
+        first, ready, turns = way.point
         busy = self.busy_after(first, ready)
         end = min(busy.end_us, span)
         cost = way.cost + active * (end - min(ready, span))
         if self.wait_rate:
             cost += self.wait_rate * int(busy.waits_us.sum())
-        done = Way(point, end, None, 0, 0, cost)
+        done = replace(way, cost=cost)
         following = busy.next_request
-        if following == len(self.arrivals):
-            stay = Way(point, end, None, span, span, cost + active * (span - end))
-            self._offer((following, span, turns), stay)
-        else:
-            arrival = self.arrivals[following]
-            whole = cost + active * (arrival - end)
-            stay = Way(point, end, None, arrival, arrival, whole)
-            self._offer((following, arrival, turns), stay)
+        until = span if following == len(self.arrivals) else self.arrivals[following]
+        point = (following, until, turns)
+        whole = cost + active * (until - end)
+        self._offer(
+            point,
+            replace(
+                done,
+                point=point,
+                before=way,
+                idle_us=end,
+                tier=None,
+                down_us=until,
+                wake_us=until,
+                cost=whole,
+            ),
+        )
         for index, times in enumerate(self.scenario.tiers):
-            for reached, passed in self._through(
-                index, done, point, following, end, turns, parked_us=times.park_us
-            ):
-                self._offer(reached, passed)
+            for down, added in self._parked_from(way.metered_us, end, times, until):
+                self._park(index, done, following, end, turns, down_us=down, added_us=added)
 
-    def _through(
+    def _parked_from(
+        self, metered_us: int, idle_us: int, times: TierTimes, until_us: int
+    ) -> Iterator[tuple[int, int]]:
+        """Yield when it may be parked (at once, or as what is paid ends), and what the provider adds."""
+        soonest = idle_us + times.park_us
+        billing = self.scenario.billing
+        if not billing.rounds or times.tier is Tier.ASLEEP:
+            yield soonest, 0
+            return
+        paid = paid_until_us(metered_us, soonest, billing.increment_us, billing.minimum_us)
+        yield soonest, paid - soonest
+        if soonest < paid <= until_us:
+            yield paid, 0
+
+    def _park(
         self,
         index: int,
         done: Way,
-        before: Point | None,
         following: int,
         idle_us: int,
         turns: tuple[int, ...],
         *,
-        parked_us: int,
-    ) -> Iterator[tuple[Point, Way]]:
-        """Yield the points reached by parking in a tier; `parked_us` is how long the park takes."""
+        down_us: int,
+        added_us: int,
+    ) -> None:
+        """Offer the points reached by being parked in a tier from `down_us` on."""
         span, active = self.scenario.span_us, self.scenario.active_nusd_h
-        times = self.scenario.tiers[index]
-        rate = times.parked_nusd_h
-        down = idle_us + parked_us
+        times, down = self.scenario.tiers[index], down_us
+        rate = self.rates[times.tier]
+        before = None if done.point is None else done
         if following == len(self.arrivals):
-            down = min(down, span)
-            cost = done.cost + active * (down - idle_us) + rate * (span - down)
-            yield (following, span, turns), Way(before, idle_us, times.tier, down, span, cost)
+            if down > span:  # the account closes before the stretch does
+                down, added_us = span, 0
+            cost = done.cost + active * (down - idle_us + added_us) + rate * (span - down)
+            point = (following, span, turns)
+            self._offer(
+                point, Way(point, before, idle_us, times.tier, down, span, cost, 0, done.added_us + added_us)
+            )
             return
         if self.arrivals[following] < down:
             return
@@ -157,9 +214,17 @@ class _Search:
         after = (*turns[:index], turn, *turns[index + 1 :])
         for ready in self._readiness(times, following, wake, down):
             began = ready - wake
-            cost = done.cost + active * parked_us + rate * (began - down)
+            # A wake that begins as the park ends goes on with the same stretch: nothing was released.
+            released = began > down and times.tier is not Tier.ASLEEP
+            added = added_us if released else 0
+            cost = done.cost + active * (down - idle_us + added) + rate * (began - down)
             cost += active * (min(ready, span) - began)
-            yield (following, ready, after), Way(before, idle_us, times.tier, down, began, cost)
+            metered = began if released or before is None else done.metered_us
+            point = (following, ready, after)
+            self._offer(
+                point,
+                Way(point, before, idle_us, times.tier, down, began, cost, metered, done.added_us + added),
+            )
 
     def _readiness(self, times: TierTimes, following: int, wake: int, down: int) -> list[int]:
         """Return the instants at which it may be best to become ready for a request."""
@@ -187,12 +252,12 @@ class _Search:
             if way.tier is not None:
                 parked[way.tier] += way.wake_us - way.down_us
                 wakes += way.wake_us < span
-            if way.before is None:
+            if way.before is None or way.before.point is None:
                 break
-            busy = self.busy_after(way.before[0], way.before[1])
-            useful += way.idle_us - min(way.before[1], span)
-            waits.append(busy.waits_us)
-            way = self.ways[way.before[0]][way.before]
+            first, ready, _ = way.before.point
+            useful += way.idle_us - min(ready, span)
+            waits.append(self.busy_after(first, ready).waits_us)
+            way = way.before
         active = span - sum(parked.values())
         return Outcome(
             policy="clairvoyant",
@@ -201,32 +266,33 @@ class _Search:
             active_us=active,
             useful_us=useful,
             parked_us=parked,
-            cost_numerator=cost_numerator(active, scenario.active_nusd_h, parked, scenario.rates()),
+            added_us=last.added_us,
+            cost_numerator=cost_numerator(active + last.added_us, scenario.active_nusd_h, parked, self.rates),
             waits=waits_of(len(self.arrivals), waits),
         )
 
 
-def _unlimited(arrival_us: Micros, service_us: Micros, span_us: int) -> Callable[[int, int], Busy]:
+def _unlimited(arrival_us: Micros, service_us: Micros, span_us: int) -> Callable[[int, int], BusyPeriod]:
     """Return the busy period after a point, where any number of requests is served at once."""
     blocks = new_blocks(arrival_us, service_us, span_us)
     arrivals, begins = arrival_us.tolist(), blocks.begin_us.tolist()
     ends, firsts = blocks.end_us.tolist(), [*blocks.first.tolist(), len(arrivals)]
 
-    def busy_after(first: int, ready: int) -> Busy:
+    def busy_after(first: int, ready: int) -> BusyPeriod:
         held = bisect_right(arrivals, ready, lo=first)
         done = min(ready + int(service_us[first:held].max()), span_us)
         following = bisect_right(begins, done)
         waits = ready - arrival_us[first:held]
-        return Busy(firsts[following], max(done, ends[following - 1]), waits)
+        return BusyPeriod(firsts[following], max(done, ends[following - 1]), waits)
 
     return busy_after
 
 
-def _limited(arrival_us: Micros, service_us: Micros, limit: int) -> Callable[[int, int], Busy]:
+def _limited(arrival_us: Micros, service_us: Micros, limit: int) -> Callable[[int, int], BusyPeriod]:
     """Return the busy period after a point, where requests queue for `limit` places."""
     arrivals, services = arrival_us.tolist(), service_us.tolist()
 
-    def busy_after(first: int, ready: int) -> Busy:
+    def busy_after(first: int, ready: int) -> BusyPeriod:
         places = [ready] * limit
         heapify(places)
         waits: list[int] = []
@@ -237,6 +303,6 @@ def _limited(arrival_us: Micros, service_us: Micros, limit: int) -> Callable[[in
             heapreplace(places, begins + services[index])
             end = max(end, begins + services[index])
             index += 1
-        return Busy(index, end, np.asarray(waits, np.int64))
+        return BusyPeriod(index, end, np.asarray(waits, np.int64))
 
     return busy_after

@@ -7,16 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poorwill.core.policy import FloorSchedule, Policy
-from poorwill.core.settings import PolicyName, PolicySettings
-from poorwill.core.words import SECOND_US, Cause
+from poorwill.core.settings import PolicySettings
+from poorwill.core.words import SECOND_US, Cause, Tier
 from poorwill.planner.alternatives.hosted import HostedBill
 from poorwill.planner.simulation.clairvoyant import clairvoyant
-from poorwill.planner.simulation.outcome import Outcome, Waits, added
+from poorwill.planner.simulation.outcome import Outcome, Waits, added, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
+from poorwill.planner.simulation.sweep import sweep
+from poorwill.planner.traces.busy_blocks import new_blocks
 from poorwill.planner.traces.service import ServiceRule
 from poorwill.planner.traces.trace import Micros, Trace
-from poorwill.policies import break_even_us, envelope_after_us, make_policy
+from poorwill.policies import Timed, break_even_us, envelope_after_us, make_policy
 
 Timeline = list[tuple[int, Cause]]
 
@@ -24,6 +26,7 @@ YARDSTICK = "clairvoyant"
 HOSTED = "hosted"
 CONTINUOUS = "continuous"
 BRIDGE = "bridge"
+RELEASING_TIERS = frozenset(Tier) - {Tier.ASLEEP}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,7 @@ class Entrant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
+class Contest:
     """What the entrants have in common."""
 
     scenario: Scenario
@@ -82,7 +85,7 @@ def loads_of(trace: Trace, rule: ServiceRule, bill: HostedBill | None = None) ->
     ]
 
 
-def entrants(of: Field) -> Iterator[Entrant]:
+def entrants(of: Contest) -> Iterator[Entrant]:
     """Return the ways to serve, in the order of the report.
 
     Fixed idle times, `hibernate`, `break-even` and `bridge` use the first tier only; `cold` its own times;
@@ -90,72 +93,129 @@ def entrants(of: Field) -> Iterator[Entrant]:
     """
     scenario = of.scenario
     first = scenario.with_tiers(scenario.tiers[:1])
-    wait = scenario.wait_nusd_s
+    cold = first.with_tiers((of.cold,))
+    least = break_even_us(scenario.costs()[first.tiers[0].tier], wait_nusd_s=scenario.wait_nusd_s)
     yield _continuous(first)
-    yield _entrant("cold", of, first.with_tiers((of.cold,)), "fixed", idle_us=0)
-    yield _entrant("hibernate", of, first, "fixed", idle_us=0)
-    costs = scenario.costs()
-    least = break_even_us(costs[first.ladder[0]], wait_nusd_s=wait)
+    yield _entrant("cold", of, cold, PolicySettings(name="fixed", idle_us=0), idle_us=0)
+    yield _entrant("hibernate", of, first, PolicySettings(name="fixed", idle_us=0), idle_us=0)
     for idle in of.idles_us:
-        name = f"fixed-{idle / SECOND_US:g}s"
+        fixed = PolicySettings(name="fixed", idle_us=idle)
         serves = least is not None and idle >= least
-        yield _entrant(name, of, first, "fixed", idle_us=idle, runs_in_serve=serves)
-    yield _entrant("break-even", of, first, "break-even", idle_us=least, runs_in_serve=True)
-    envelope = envelope_after_us(costs, scenario.ladder, wait_nusd_s=wait)
-    first_us = envelope[0][1] if envelope else None
-    yield _entrant("ladder", of, scenario, "ladder", idle_us=first_us, runs_in_serve=True)
-    yield _entrant("adaptive", of, scenario, "adaptive", runs_in_serve=True)
+        name = f"fixed-{idle / SECOND_US:g}s"
+        yield _entrant(name, of, first, fixed, idle_us=idle, runs_in_serve=serves)
+    rule = PolicySettings(name="break-even", wait_nusd_s=scenario.wait_nusd_s)
+    yield _entrant("break-even", of, first, rule, idle_us=least, runs_in_serve=True)
+    envelope = envelope_after_us(scenario.costs(), scenario.ladder, wait_nusd_s=scenario.wait_nusd_s)
+    deep = replace(rule, name="ladder")
+    rung = envelope[0][1] if envelope else None
+    yield _entrant("ladder", of, scenario, deep, idle_us=rung, runs_in_serve=True)
+    yield _entrant("adaptive", of, scenario, replace(rule, name="adaptive"), runs_in_serve=True)
     if of.bill is not None:
-        yield _bridge(of, first, least)
-    yield Entrant(name=YARDSTICK, run=lambda load, _: clairvoyant(load.arrival_us, load.service_us, scenario))
+        yield _bridge(of, first, rule, idle_us=least)
+    yield Entrant(
+        name=YARDSTICK,
+        run=lambda load, _: clairvoyant(load.arrival_us, load.service_us, scenario),
+    )
     if of.bill is not None:
         yield Entrant(name=HOSTED, run=_hosted)
 
 
+def new_policy(settings: PolicySettings, scenario: Scenario) -> Policy:
+    """Return a policy as production makes it, for one replica of the scenario."""
+    return make_policy(settings, ladder=scenario.ladder, costs=scenario.costs())
+
+
 def _entrant(
     name: str,
-    of: Field,
+    of: Contest,
     scenario: Scenario,
-    policy: PolicyName,
+    settings: PolicySettings,
     *,
     idle_us: int | None = None,
     runs_in_serve: bool = False,
 ) -> Entrant:
     def run(load: Workload, spans: Timeline | None) -> Outcome:
-        made = _made(policy, scenario, idle_us=idle_us)
-        return simulate(load.arrival_us, load.service_us, scenario, made, floor=of.floor, timeline=spans)
+        if spans is None and idle_us is not None and _sweeps(settings, scenario, of):
+            return swept_outcome(load, scenario, idle_us)
+        policy = new_policy(settings, scenario)
+        return simulate(load.arrival_us, load.service_us, scenario, policy, floor=of.floor, timeline=spans)
 
-    return Entrant(
-        name=name,
-        run=run,
-        idle_us=idle_us,
-        runs_in_serve=runs_in_serve,
+    return Entrant(name=name, run=run, idle_us=idle_us, runs_in_serve=runs_in_serve)
+
+
+def _sweeps(settings: PolicySettings, scenario: Scenario, of: Contest) -> bool:
+    """Return whether a policy is one fixed idle time in a world that the sweep knows."""
+    times = scenario.tiers[0]
+    one_tier = len(scenario.tiers) == 1 and times.tier in RELEASING_TIERS and len(set(times.wake_us)) == 1
+    fixed = settings.name == "fixed" or (
+        settings.name in ("break-even", "ladder") and not scenario.billing.rounds
     )
+    return one_tier and fixed and of.floor is None and not scenario.max_concurrency
 
 
-def _made(policy: PolicyName, scenario: Scenario, *, idle_us: int | None = None) -> Policy:
-    """Return a new policy, made as `serve` makes it."""
-    settings = PolicySettings(name=policy, idle_us=idle_us, wait_nusd_s=scenario.wait_nusd_s)
-    return make_policy(settings, ladder=scenario.ladder, costs=scenario.costs())
+def swept_outcome(load: Workload, scenario: Scenario, idle_us: int) -> Outcome:
+    """Return the account of one fixed idle time by the sweep: the same microseconds, many times sooner."""
+    times, held = scenario.tiers[0], list[Micros]()
+    blocks = new_blocks(load.arrival_us, load.service_us, scenario.span_us)
+    found = sweep(
+        blocks,
+        [idle_us],
+        wake_us=times.wake_us[0],
+        park_us=times.park_us,
+        billing=scenario.billing,
+        held=held,
+    )
+    active_us, added_us = int(found.active_us[0]), int(found.added_us[0])
+    parked_us = {times.tier: scenario.span_us - active_us}
+    return Outcome(
+        policy="fixed",
+        idle_us=idle_us,
+        wakes=int(found.wakes[0]),
+        active_us=active_us,
+        useful_us=int(found.useful_us[0]),
+        parked_us=parked_us,
+        added_us=added_us,
+        cost_numerator=cost_numerator(
+            active_us + added_us, scenario.active_nusd_h, parked_us, scenario.rates()
+        ),
+        waits=waits_of(len(load.arrival_us), held),
+    )
 
 
 def _continuous(scenario: Scenario) -> Entrant:
+    """Always ready: nothing needs to be simulated unless requests queue or the states are drawn."""
     ready = replace(scenario, starts_ready=True)
-    return Entrant(
-        name=CONTINUOUS,
-        run=lambda load, spans: simulate(
-            load.arrival_us, load.service_us, ready, _made("fixed", scenario), timeline=spans
-        ),
-        runs_in_serve=True,
-    )
+    stays = Timed(name=CONTINUOUS, after_us=(), why="never parks")
 
-
-def _bridge(of: Field, scenario: Scenario, idle_us: int | None) -> Entrant:
     def run(load: Workload, spans: Timeline | None) -> Outcome:
-        even = _made("break-even", scenario)
+        if spans is not None or scenario.max_concurrency:
+            return simulate(load.arrival_us, load.service_us, ready, stays, timeline=spans)
+        blocks = new_blocks(load.arrival_us, load.service_us, scenario.span_us)
+        return Outcome(
+            policy=CONTINUOUS,
+            idle_us=None,
+            wakes=0,
+            active_us=scenario.span_us,
+            useful_us=int(blocks.busy_sum[-1]),
+            parked_us={},
+            cost_numerator=scenario.span_us * scenario.active_nusd_h,
+            waits=waits_of(len(load.arrival_us), []),
+        )
+
+    return Entrant(name=CONTINUOUS, run=run, runs_in_serve=True)
+
+
+def _bridge(of: Contest, scenario: Scenario, rule: PolicySettings, *, idle_us: int | None) -> Entrant:
+    def run(load: Workload, spans: Timeline | None) -> Outcome:
         bridged: list[int] = []
         outcome = simulate(
-            load.arrival_us, load.service_us, scenario, even, floor=of.floor, timeline=spans, bridged=bridged
+            load.arrival_us,
+            load.service_us,
+            scenario,
+            new_policy(rule, scenario),
+            floor=of.floor,
+            timeline=spans,
+            bridged=bridged,
         )
         assert load.hosted_nusd is not None
         paid = round(float(load.hosted_nusd[bridged].sum()))

@@ -12,7 +12,7 @@ from poorwill.planner.simulation.evaluate import Workload
 from poorwill.planner.simulation.outcome import Outcome, added
 from poorwill.planner.simulation.scenario import Scenario
 from poorwill.planner.simulation.simulate import simulate
-from poorwill.planner.simulation.sweep import Sweep, sweep
+from poorwill.planner.simulation.sweep import IdleSweep, sweep
 from poorwill.planner.traces.busy_blocks import new_blocks
 from poorwill.policies import break_even_us
 
@@ -117,6 +117,7 @@ def _swept(loads: Sequence[Workload], scenario: Scenario, idles_us: Sequence[int
             idles_us,
             wake_us=times.wake_us[0],
             park_us=times.park_us,
+            billing=scenario.billing,
         )
         for load in loads
     ]
@@ -134,7 +135,9 @@ def _swept(loads: Sequence[Workload], scenario: Scenario, idles_us: Sequence[int
     )
 
 
-def _cost(parts: Sequence[Sweep], index: int, scenario: Scenario) -> int:
+def _cost(parts: Sequence[IdleSweep], index: int, scenario: Scenario) -> int:
     active = sum(int(part.active_us[index]) for part in parts)
     parked = scenario.span_us * len(parts) - active
-    return rounded(active * scenario.active_nusd_h + parked * scenario.tiers[0].parked_nusd_h)
+    added = sum(int(part.added_us[index]) for part in parts)
+    rate = scenario.rates()[scenario.tiers[0].tier]
+    return rounded((active + added) * scenario.active_nusd_h + parked * rate)

@@ -58,16 +58,21 @@ class Outcome:
     """With at least one request in service."""
     parked_us: Mapping[Tier, int]
     cost_numerator: int
-    """Nano-dollars times an hour in microseconds, of compute."""
+    """Nano-dollars times an hour in microseconds, of compute: with what the provider adds to stretches."""
     waits: Waits
+    added_us: int = 0
+    """What the provider adds to paid stretches by its minimum and its increments."""
+    billed_nusd: int | None = None
+    """What a ledger would bill for the same spans, charge by charge; None if they were not followed."""
     extra_nusd: int = 0
     """Nano-dollars paid to others: a hosted API."""
     notes: Sequence[str] = field(default_factory=tuple)
 
     @property
     def cost_nusd(self) -> int:
-        """Return the cost, rounded once."""
-        return rounded(self.cost_numerator) + self.extra_nusd
+        """Return the cost: as a ledger bills it, else rounded once."""
+        billed = rounded(self.cost_numerator) if self.billed_nusd is None else self.billed_nusd
+        return billed + self.extra_nusd
 
     def objective_nusd(self, wait_nusd_s: int) -> int:
         """Return cost plus the price of held time."""
@@ -100,9 +105,16 @@ def added(outcomes: Sequence[Outcome]) -> Outcome:
             sum(outcome.waits.requests for outcome in outcomes),
             [outcome.waits.held_us for outcome in outcomes],
         ),
+        added_us=sum(outcome.added_us for outcome in outcomes),
+        billed_nusd=_sum(outcome.billed_nusd for outcome in outcomes),
         extra_nusd=sum(outcome.extra_nusd for outcome in outcomes),
         notes=tuple(dict.fromkeys(note for outcome in outcomes for note in outcome.notes)),
     )
+
+
+def _sum(amounts: Iterable[int | None]) -> int | None:
+    known = list(amounts)
+    return None if None in known else sum(amount for amount in known if amount is not None)
 
 
 def cost_numerator(

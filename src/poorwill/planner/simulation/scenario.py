@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import median_low
 
-from poorwill.core.words import SECOND_US, Tier
+from poorwill.core.pricing import Price
+from poorwill.core.words import Tier
 from poorwill.policies import TierCosts
 
 
@@ -21,29 +22,50 @@ class TierTimes:
     park_us: int
     parked_nusd_h: int
     source: str = ""
+    image_bytes: int = 0
+    """Size of the snapshot, which is stored while the replica is parked here."""
 
     @property
     def median_wake_us(self) -> int:
-        """Return the median wake: what policies reckon with, in `serve` as well."""
+        """Return the median wake, as production's policies reckon with it."""
         return median_low(self.wake_us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Billing:
+    """How the provider charges for time, besides its rates."""
+
+    increment_us: int = 1
+    minimum_us: int = 0
+    storage_nusd_gb_month: int = 0
+
+    @property
+    def rounds(self) -> bool:
+        """Whether a stretch of paid time may cost more than it lasted."""
+        return self.increment_us > 1 or self.minimum_us > 0
+
+
+PLAIN_BILLING = Billing()
+"""By the instant, without a minimum, storage free."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """Everything that prices a trace, save the policy."""
+    """Everything that prices a trace, except the policy."""
 
     span_us: int
     active_nusd_h: int
     tiers: tuple[TierTimes, ...]
     """Shallow to deep."""
+    billing: Billing = PLAIN_BILLING
     max_concurrency: int = 0
     """0 is unlimited."""
     wait_nusd_s: int = 0
     """What one held second of one request costs, in the objective."""
     origin_us: int = 0
-    """The trace's origin since the Unix epoch, for what depends on the hour of the week."""
+    """The trace's origin since the Unix epoch, for whatever depends on the hour of the week."""
     start_tier: Tier | None = None
-    """Parked in at the start; the deepest tier where None."""
+    """Parked in at the start; None: the deepest tier."""
     starts_ready: bool = False
     """For `continuous`: paid from the span's first instant."""
 
@@ -52,14 +74,28 @@ class Scenario:
         """The tiers from shallow to deep."""
         return tuple(times.tier for times in self.tiers)
 
+    @property
+    def price(self) -> Price:
+        """Return what the provider charges."""
+        return Price(
+            active_nusd_h=self.active_nusd_h,
+            parked_nusd_h={str(times.tier): times.parked_nusd_h for times in self.tiers},
+            storage_nusd_gb_month=self.billing.storage_nusd_gb_month,
+            increment_us=self.billing.increment_us,
+            minimum_us=self.billing.minimum_us,
+        )
+
     def costs(self) -> Mapping[Tier, TierCosts]:
         """Return what policies are told of the tiers."""
+        rates = self.rates()
         return {
             times.tier: TierCosts(
                 wake_us=times.median_wake_us,
                 park_us=times.park_us,
                 active_nusd_h=self.active_nusd_h,
-                parked_nusd_h=times.parked_nusd_h,
+                parked_nusd_h=rates[times.tier],
+                increment_us=self.billing.increment_us,
+                minimum_us=self.billing.minimum_us,
             )
             for times in self.tiers
         }
@@ -69,14 +105,14 @@ class Scenario:
         return replace(self, tiers=tiers)
 
     def rates(self) -> Mapping[Tier, int]:
-        """Return the parked rate of every tier."""
-        return {times.tier: times.parked_nusd_h for times in self.tiers}
+        """Return what an hour in every tier costs, storage included."""
+        price = self.price
+        return {times.tier: price.resting_nusd_h(times.tier, times.image_bytes) for times in self.tiers}
 
     def times(self, tier: Tier) -> TierTimes:
-        """Return one tier's times; StopIteration where the scenario lacks it is a programming error."""
+        """Return one tier's times; StopIteration if the scenario lacks it: a programming error."""
         return next(times for times in self.tiers if times.tier is tier)
 
-
-def seconds(us: int) -> float:
-    """Return microseconds as seconds, for people and JSON."""
-    return us / SECOND_US
+    def added_us(self, began_us: int, ended_us: int) -> int:
+        """Return what the provider adds to a stretch of paid time."""
+        return sum(self.price.added_us(ended_us - began_us)) if self.billing.rounds else 0

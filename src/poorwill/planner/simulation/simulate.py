@@ -20,6 +20,7 @@ from poorwill.core.machine.replica import Load, Replica
 from poorwill.core.policy import FloorSchedule, NoFloor, Policy
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 from poorwill.core.words import SERVING, Cause, HoldId, ModelName, ReplicaId, Tier, parked
+from poorwill.planner.simulation.account import Account
 from poorwill.planner.simulation.outcome import Outcome, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario
 from poorwill.planner.traces.trace import Micros
@@ -99,9 +100,7 @@ class Run:
     wakes: int = 0
     woken: dict[Tier, int] = field(default_factory=lambda: defaultdict(int))
     """How many wakes there were from each tier."""
-    span_began_us: int = field(init=False)
-    span_cause: Cause = field(init=False)
-    spent_us: dict[Cause, int] = field(default_factory=lambda: defaultdict(int))
+    account: Account = field(default_factory=Account)
 
     def __post_init__(self) -> None:
         scenario = self.scenario
@@ -111,7 +110,7 @@ class Run:
             span = self.cell.found_ready(origin)
         else:
             span = self.cell.found_parked(scenario.start_tier or scenario.ladder[-1], origin)
-        self.span_began_us, self.span_cause = origin, span.cause
+        self.account.began(origin, span.cause)
         if self.timeline is not None:
             self.timeline.append((origin, span.cause))
 
@@ -129,11 +128,10 @@ class Run:
             elif self.bridged is None or not self.bridge(index, now, service):
                 self.hold(now, service)
         self.advance(self.ends_us)
-        spent_us = {**self.spent_us}
-        spent_us[self.span_cause] = spent_us.get(self.span_cause, 0) + self.ends_us - self.span_began_us
+        account = self.account.closed(self.ends_us)
         while self.held:  # the account is closed; those who wait still say for how long
             self.advance(min(self.ending_us, running[0] if running else NEVER))
-        return self.outcome(len(arrivals), spent_us)
+        return self.outcome(len(arrivals), account)
 
     def advance(self, until: int) -> None:
         """Let everything happen that happens before a request arriving at `until`."""
@@ -216,18 +214,20 @@ class Run:
                 raise AssertionError(f"{effect} cannot happen on a virtual clock")
 
     def turn_over(self, cause: Cause, now: int) -> None:
-        """A span ends and the next begins: add the ended one to the account."""
+        """A span ends and the next begins."""
         if self.timeline is not None:
             self.timeline.append((now, cause))
-        self.spent_us[self.span_cause] += now - self.span_began_us
-        self.span_began_us, self.span_cause = now, cause
+        self.account.turn_over(now, cause)
 
-    def outcome(self, requests: int, spent_us: dict[Cause, int]) -> Outcome:
-        """Return the account of what was spent by cause."""
+    def outcome(self, requests: int, account: Account) -> Outcome:
+        """Return the outcome of the account when the span ended."""
         scenario = self.scenario
+        spent_us = account.by_cause()
         tiers = {*scenario.ladder, scenario.start_tier or scenario.ladder[-1]}
         parked_us = {tier: spent_us[parked(tier)] for tier in tiers if parked(tier) in spent_us}
         active_us = sum(spent_us.values()) - sum(parked_us.values())
+        added_us = sum(scenario.added_us(one.began_us, one.ended_us) for one in account.stretches)
+        images = {times.tier: times.image_bytes for times in scenario.tiers}
         return Outcome(
             policy=self.cell.replica.policy.name,
             idle_us=None,
@@ -235,6 +235,10 @@ class Run:
             active_us=active_us,
             useful_us=spent_us.get(SERVING, 0),
             parked_us=parked_us,
-            cost_numerator=cost_numerator(active_us, scenario.active_nusd_h, parked_us, scenario.rates()),
+            added_us=added_us,
+            billed_nusd=account.billed_nusd(scenario.price, images),
+            cost_numerator=cost_numerator(
+                active_us + added_us, scenario.active_nusd_h, parked_us, scenario.rates()
+            ),
             waits=waits_of(requests, np.asarray(self.waits, np.int64)),
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from poorwill.planner.simulation.scenario import PLAIN_BILLING, Billing
 from poorwill.planner.traces.busy_blocks import Blocks
 from poorwill.planner.traces.trace import Micros
 
@@ -22,7 +23,7 @@ STEPS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
+class IdleSweep:
     """One figure per idle time, in the order they were given."""
 
     wakes: Micros
@@ -32,10 +33,12 @@ class Sweep:
     """Requests that waited."""
     waited_us: Micros
     """All waits together."""
+    added_us: Micros
+    """What the provider adds to paid stretches."""
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
+class BusyPeriods:
     """What follows a wake until the replica is idle for the first time. Arrays."""
 
     next_block: Micros
@@ -45,9 +48,9 @@ class Busy:
     held: Micros
     waited_us: Micros
 
-    def at(self, index: Micros) -> "Busy":
+    def at(self, index: Micros) -> "BusyPeriods":
         """Return the rows at these indices."""
-        return Busy(
+        return BusyPeriods(
             self.next_block[index],
             self.end_us[index],
             self.useful_us[index],
@@ -55,7 +58,7 @@ class Busy:
             self.waited_us[index],
         )
 
-    def put(self, where: NDArray[np.bool_], other: "Busy") -> None:
+    def put(self, where: NDArray[np.bool_], other: "BusyPeriods") -> None:
         """Overwrite the rows where `where` holds."""
         self.next_block[where] = other.next_block
         self.end_us[where] = other.end_us
@@ -64,7 +67,7 @@ class Busy:
         self.waited_us[where] = other.waited_us
 
 
-def busy_after(blocks: Blocks, block: Micros, ready_us: Micros) -> Busy:
+def busy_after(blocks: Blocks, block: Micros, ready_us: Micros) -> BusyPeriods:
     """Return the busy periods that follow readiness at `ready_us` for wakes by the blocks' first requests."""
     first = blocks.first[block]
     waiting = first_after(blocks.arrival_us, ready_us - 1, first)
@@ -73,7 +76,7 @@ def busy_after(blocks: Blocks, block: Micros, ready_us: Micros) -> Busy:
     following = first_after(blocks.begin_us, done, block)
     end = np.maximum(done, blocks.end_us[following - 1])
     held = waiting - first
-    return Busy(
+    return BusyPeriods(
         next_block=following,
         end_us=end,
         useful_us=end - np.minimum(ready_us, blocks.span_us),
@@ -101,19 +104,37 @@ def first_after(ordered: Micros, wanted: Micros, hint: Micros) -> Micros:
     return found
 
 
-def sweep(blocks: Blocks, idles_us: Sequence[int], *, wake_us: int, park_us: int) -> Sweep:
-    """Return what every idle time would have cost."""
+def sweep(
+    blocks: Blocks,
+    idles_us: Sequence[int],
+    *,
+    wake_us: int,
+    park_us: int,
+    billing: Billing = PLAIN_BILLING,
+    held: list[Micros] | None = None,
+) -> IdleSweep:
+    """Return what every idle time would have cost; `held` receives the waits of those that waited."""
     given = np.asarray(idles_us, np.int64)
     order = np.argsort(given, kind="stable")
     idles = given[order]
-    totals = Sweep(**{name: np.zeros(len(idles), np.int64) for name in Sweep.__slots__})
+    totals = IdleSweep(**{name: np.zeros(len(idles), np.int64) for name in IdleSweep.__slots__})
     if len(blocks.first):
         every = np.arange(len(blocks.first), dtype=np.int64)
         prompt = busy_after(blocks, every, blocks.begin_us + wake_us)
         for walk in _walks(blocks, idles, reset_us=2 * park_us + wake_us):
-            _follow(blocks, prompt, idles, walk, totals, wake_us=wake_us, park_us=park_us)
+            _follow(
+                blocks,
+                prompt,
+                idles,
+                walk,
+                totals,
+                wake_us=wake_us,
+                park_us=park_us,
+                billing=billing,
+                held=held,
+            )
     back = np.argsort(order, kind="stable")
-    return Sweep(**{name: getattr(totals, name)[back] for name in Sweep.__slots__})
+    return IdleSweep(**{name: getattr(totals, name)[back] for name in IdleSweep.__slots__})
 
 
 @dataclass(slots=True)
@@ -169,19 +190,31 @@ def _walk(gaps: Micros, idles: Micros, found: list[Micros], begin: int, count: i
 
 
 def _follow(
-    blocks: Blocks, prompt: Busy, idles: Micros, walk: _Walk, totals: Sweep, *, wake_us: int, park_us: int
+    blocks: Blocks,
+    prompt: BusyPeriods,
+    idles: Micros,
+    walk: _Walk,
+    totals: IdleSweep,
+    *,
+    wake_us: int,
+    park_us: int,
+    billing: Billing,
+    held: list[Micros] | None,
 ) -> None:
     """Follow all walks in lockstep, one wake a round, adding up as it goes."""
     span, count = blocks.span_us, len(blocks.first)
     policy, place = walk.policy, walk.place
     begin_us = np.append(blocks.begin_us, np.iinfo(np.int64).max)
-    start = begin_us[walk.candidate[place]]
+    # When the wake began, and when the stretch did that the provider meters.
+    start = began = begin_us[walk.candidate[place]]
     while len(place):
         block, idle = walk.candidate[place], idles[policy]
         busy = prompt.at(block)
         late = start != blocks.begin_us[block]  # the arrival found the replica on its way down
         if late.any():
             busy.put(late, busy_after(blocks, block[late], start[late] + wake_us))
+        if held is not None:
+            held.append(_waits(blocks, block, busy.held, start + wake_us))
         following = busy.next_block
         parks_there = begin_us[following] - busy.end_us > idle
         after = _next_candidate(walk, policy, place, following + ~parks_there)
@@ -198,10 +231,29 @@ def _follow(
         _add(totals.useful_us, policy, busy.useful_us + useful)
         _add(totals.held, policy, busy.held)
         _add(totals.waited_us, policy, busy.waited_us)
+        if billing.rounds:
+            # A wake that begins as the park ends goes on with the same stretch: nothing was released.
+            merges = ~ends & (begin_us[next_block] <= parked)
+            still_open = (parked > span) | (idle_from + idle >= span)
+            added = _added(parked - began, billing)
+            _add(totals.added_us, policy, np.where(merges | still_open, 0, added))
+            began = np.where(merges, began, begin_us[next_block])
         goes_on = ~ends
         goes_on[goes_on] = ~walk.reset[after[goes_on]]
         policy, place = policy[goes_on], after[goes_on]
         start = np.maximum(begin_us[next_block[goes_on]], parked[goes_on])
+        began = began[goes_on]
+
+
+def _waits(blocks: Blocks, block: Micros, held: Micros, ready_us: Micros) -> Micros:
+    """Return how long each request waited that these wakes held."""
+    first = np.repeat(blocks.first[block] - np.cumsum(held) + held, held)
+    return np.repeat(ready_us, held) - blocks.arrival_us[first + np.arange(int(held.sum()))]
+
+
+def _added(lasted_us: Micros, billing: Billing) -> Micros:
+    charged = np.maximum(lasted_us, billing.minimum_us)
+    return -(-charged // billing.increment_us) * billing.increment_us - lasted_us
 
 
 def _next_candidate(walk: _Walk, policy: Micros, place: Micros, block: Micros) -> Micros:
