@@ -291,7 +291,7 @@ async def test_currencies_are_told_apart_and_never_added_up(path):
 async def test_without_a_time_the_last_known_second_is_explained(ledger):
     status, said, _ = await bill(ledger, "--explain", "a", "--json")
     assert status == 0
-    (found,) = json.loads(said)
+    (found,) = json.loads(said)["replicas"]
     assert found["replica"] == "a.0" and found["cause"] == "floor"
 
 

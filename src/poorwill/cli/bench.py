@@ -22,7 +22,7 @@ from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError
 from poorwill.core.settings import Address, FleetSettings, ModelSettings
 from poorwill.engines.loadtest.client import BenchError, Caller, Target, shoot
 from poorwill.engines.loadtest.load import ClientLoad, kv_capacity, measure_overhead, run_level, stay_awake
-from poorwill.engines.loadtest.report import BenchResult, bench_document, bench_lines
+from poorwill.engines.loadtest.report import BenchDocument, BenchResult, bench_document, bench_lines
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
 from poorwill.telemetry.log import StreamLog
@@ -185,6 +185,7 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> str:
 VERB = new_verb(
     BenchOptions,
     _run,
+    BenchDocument,
     epilog="Uses the poorwill that serves the fleet, or serves it for the length of the run. It asks the\n"
     "model for real tokens, and nobody else.",
 )

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from msgspec import Struct
+
 from poorwill.core.errors import ErrorCode, TryLater
 from poorwill.core.money import NUSD, dollars
 from poorwill.core.settings import SpendSettings
@@ -39,6 +41,25 @@ class Standing(StrEnum):
     WITHIN = "within"
     WARNED = "warned"
     TRIPPED = "tripped"
+
+
+class LimitDocument(Struct, frozen=True, kw_only=True):
+    """A spend limit for machines. `to_lift` is empty if nothing is stopped and nothing near."""
+
+    scope: Scope
+    name: str | None
+    window: Window
+    currency: str
+    limit_nusd: int
+    spent_nusd: int
+    ahead_nusd: int
+    reserved_nusd: int = 0
+    forecast_nusd: int | None
+    standing: Standing
+    what: str
+    lifts: str
+    lifts_in_s: int
+    to_lift: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,25 +168,24 @@ class LimitState:
         """What happened and when it lifts by itself: what a client is told."""
         return f"{self.what}; it lifts by itself at {utc_minute(self.ends_us)}"
 
-    def document(self, now_us: int) -> dict[str, object]:
-        """Return it for machines. `to_lift` is empty where nothing is stopped and nothing near."""
-        within = self.standing is Standing.WITHIN
-        return {
-            "scope": self.scope.value,
-            "name": self.name or None,
-            "window": self.window.value,
-            "currency": self.currency,
-            "limit_nusd": self.limit_nusd,
-            "spent_nusd": self.spent_nusd,
-            "ahead_nusd": self.ahead_nusd,
-            "reserved_nusd": self.reserved_nusd,
-            "forecast_nusd": self.forecast_nusd,
-            "standing": self.standing.value,
-            "what": self.what,
-            "lifts": utc_minute(self.ends_us),
-            "lifts_in_s": max(self.ends_us - now_us, 0) // SECOND_US,
-            "to_lift": "" if within else self.how_to_lift,
-        }
+    def document(self, now_us: int) -> LimitDocument:
+        """Return it for machines."""
+        return LimitDocument(
+            scope=self.scope,
+            name=self.name or None,
+            window=self.window,
+            currency=self.currency,
+            limit_nusd=self.limit_nusd,
+            spent_nusd=self.spent_nusd,
+            ahead_nusd=self.ahead_nusd,
+            reserved_nusd=self.reserved_nusd,
+            forecast_nusd=self.forecast_nusd,
+            standing=self.standing,
+            what=self.what,
+            lifts=utc_minute(self.ends_us),
+            lifts_in_s=max(self.ends_us - now_us, 0) // SECOND_US,
+            to_lift="" if self.standing is Standing.WITHIN else self.how_to_lift,
+        )
 
     def bounds(self, model: str) -> bool:
         """Return whether a model's time counts towards it."""

@@ -25,14 +25,21 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.settings import HostedSettings, SpendSettings
 from poorwill.ledger.bill import compare, explain, render, statement
 from poorwill.ledger.bill.bill import Axis, make_bill
-from poorwill.ledger.bill.documents import bill_document, comparison_document, explanations_document
+from poorwill.ledger.bill.documents import (
+    BillDocument,
+    ComparisonDocument,
+    ExplanationsDocument,
+    bill_document,
+    comparison_document,
+    explanations_document,
+)
 from poorwill.ledger.bill.items import last_instant
 from poorwill.ledger.bill.usage import Use
 from poorwill.ledger.checking import undamaged
 from poorwill.ledger.dates import Period, instant, month_of, period
 from poorwill.ledger.history.spending import look_at
 from poorwill.ledger.invoices import reconcile
-from poorwill.ledger.invoices.documents import reconciliation_document
+from poorwill.ledger.invoices.documents import ReconciliationDocument, reconciliation_document
 from poorwill.ledger.invoices.focus import VERSION, write_focus
 from poorwill.ledger.invoices.reading import read_invoice
 from poorwill.ledger.schema import reading
@@ -257,5 +264,9 @@ def _axes(options: BillOptions) -> list[Axis]:
 VERB = new_verb(
     BillOptions,
     _run,
+    BillDocument,
+    ExplanationsDocument,
+    ComparisonDocument,
+    ReconciliationDocument,
     epilog="The lines sum to the total, and days sum to the month, to the last nano-dollar.",
 )

@@ -145,10 +145,16 @@ def _say_done(text: str, options: KeysOptions, streams: Streams) -> int:
 
 VERB = verb_family(
     {
-        "add": ("add a key and print it, once", new_verb(AddKeyOptions, _add)),
-        "list": ("list the keys", new_verb(KeysOptions, _list)),
-        "revoke": ("make a key invalid, at once", new_verb(RevokeKeyOptions, _revoke)),
-        "forget": ("ask for no key any more, once all are revoked", new_verb(KeysOptions, _forget)),
+        "add": ("add a key and print it, once", new_verb(AddKeyOptions, _add, NewKeyDocument)),
+        "list": ("list the keys", new_verb(KeysOptions, _list, KeysDocument)),
+        "revoke": (
+            "make a key invalid, at once",
+            new_verb(RevokeKeyOptions, _revoke, DoneDocument),
+        ),
+        "forget": (
+            "ask for no key any more, once all are revoked",
+            new_verb(KeysOptions, _forget, DoneDocument),
+        ),
     },
     epilog="With any key the gateway asks for one; without, it serves loopback only. A running gateway\n"
     "follows within a second.",

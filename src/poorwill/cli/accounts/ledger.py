@@ -135,16 +135,19 @@ VERB = verb_family(
     {
         "check": (
             "check the file, the tiling and the sums; exit 1 if anything is wrong",
-            new_verb(UpkeepOptions, _check),
+            new_verb(UpkeepOptions, _check, CheckedDocument),
         ),
-        "backup": ("write a consistent copy, also while poorwill serves", new_verb(BackupOptions, _backup)),
+        "backup": (
+            "write a consistent copy, also while poorwill serves",
+            new_verb(BackupOptions, _backup, BackupDocument),
+        ),
         "compact": (
             "drop old request rows; the bill stays exactly as it is",
-            new_verb(CompactOptions, _compact),
+            new_verb(CompactOptions, _compact, CompactedDocument),
         ),
         "migrate": (
             "bring the file to this version, as serve does by itself",
-            new_verb(UpkeepOptions, _migrate),
+            new_verb(UpkeepOptions, _migrate, MigratedDocument),
         ),
     }
 )

@@ -24,6 +24,7 @@ from poorwill.coldstart.report.documents import (
     AnatomyDocument,
     ExpectedDocument,
     ModelAnatomyDocument,
+    PredictionDocument,
     StorageDocument,
     WakesDocument,
     estimate_documents,
@@ -288,6 +289,9 @@ def _send(streams: Streams, wakes: Sequence[FinishedWake]) -> None:
 VERB = new_verb(
     AnatomyOptions,
     _run,
+    AnatomyDocument,
+    WakesDocument,
+    PredictionDocument,
     epilog="With a wake's id: its waterfall. With a model: its last wake, then cold, cache-warm and parked\n"
     "starts side by side. `floor` is what had to be read, over the storage's measured bandwidth.\n"
     "poorwill anatomy --predict --params 70B --bits 16 --link-gbit 1 --disk-gb-s 5",

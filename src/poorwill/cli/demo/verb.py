@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from poorwill.cli.demo.progress import Show
 from poorwill.cli.demo.replay import TRACE_S, Answer, bundled_slice, replay
-from poorwill.cli.demo.report import facts_of, report, report_document
+from poorwill.cli.demo.report import DemoDocument, facts_of, report, report_document
 from poorwill.cli.parsing.exit_status import FINDING
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, JsonOption
 from poorwill.cli.parsing.options import Option, Values
@@ -192,6 +192,7 @@ def _model_file(directory: Path, options: DemoOptions, env: Mapping[str, str], s
 VERB = new_verb(
     DemoOptions,
     _run,
+    DemoDocument,
     epilog="It ends by itself. The directory it leaves is an ordinary fleet: point bill, anatomy, plan\n"
     "and serve at it with --fleet DIR. Exit 1 if a request failed.",
 )

@@ -203,8 +203,14 @@ def _refuse_odd(**words: str) -> None:
 
 VERB = verb_family(
     {
-        "unit": ("print a systemd unit, every line with its reason", new_verb(UnitOptions, _print_unit)),
-        "push": ("copy the one file to a server and restart the unit", new_verb(PushOptions, _push)),
+        "unit": (
+            "print a systemd unit, every line with its reason",
+            new_verb(UnitOptions, _print_unit, UnitDocument),
+        ),
+        "push": (
+            "copy the one file to a server and restart the unit",
+            new_verb(PushOptions, _push, PushedDocument, CommandsDocument),
+        ),
     },
     epilog="""\
 examples:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
+from poorwill.core.spend import LimitDocument
 from poorwill.core.words import Phase, Tier
 
 
@@ -46,24 +47,6 @@ class ReplicaNow(Struct, frozen=True, kw_only=True):
     notes: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-class LimitNow(Struct, frozen=True, kw_only=True):
-    """One spend limit."""
-
-    scope: str
-    name: str | None
-    window: str
-    currency: str
-    limit_nusd: int
-    spent_nusd: int
-    ahead_nusd: int
-    forecast_nusd: int | None
-    standing: str
-    what: str
-    lifts: str
-    lifts_in_s: int
-    to_lift: str
-
-
 class BridgeNow(Struct, frozen=True, kw_only=True):
     """Where a model's requests go while it cannot serve them."""
 
@@ -88,7 +71,7 @@ class StatusDocument(Struct, frozen=True, kw_only=True):
     requests: int = 0
     connections: int = 0
     replicas: tuple[ReplicaNow, ...]
-    limits: tuple[LimitNow, ...]
+    limits: tuple[LimitDocument, ...]
     bridges: tuple[BridgeNow, ...]
 
 

@@ -41,6 +41,7 @@ async def _run(options: ParkOptions, streams: Streams) -> int:
 VERB = new_verb(
     ParkOptions,
     _run,
+    ParkedDocument,
     epilog="Requests in flight finish first, up to the model's drain_s. A request that arrives meanwhile\n"
     "cancels the park (exit 7). Interrupting this command does not stop the park.",
 )

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from poorwill.cli.operate.answers import LimitNow, ReplicaNow, StatusDocument
+from poorwill.cli.operate.answers import ReplicaNow, StatusDocument
 from poorwill.cli.parsing.admin import ask
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, JsonOption
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.core.format import duration, table
+from poorwill.core.spend import LimitDocument
 from poorwill.core.words import SECOND_US
 
 
@@ -94,7 +95,7 @@ def _fleet_trouble(answer: StatusDocument) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _limits(limits: Sequence[LimitNow]) -> list[str]:
+def _limits(limits: Sequence[LimitDocument]) -> list[str]:
     """Say how every spend limit stands; of one that stops requests, or soon will, also how it lifts."""
     lines: list[str] = []
     for limit in limits:
@@ -112,6 +113,7 @@ def _seconds(seconds: float | None) -> str:
 VERB = new_verb(
     StatusOptions,
     _run,
+    StatusDocument,
     epilog="WAKE is measured over the last real wakes; MISSED: at least one took longer than its budget.\n"
     "SPEND LIMITS stand as of the last look, at most 10 s ago.\n"
     "Exit 4 if no poorwill serves the fleet.",

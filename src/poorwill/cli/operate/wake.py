@@ -34,6 +34,7 @@ async def _run(options: WakeOptions, streams: Streams) -> int:
 VERB = new_verb(
     WakeOptions,
     _run,
+    WokenDocument,
     epilog="The wake counts against the spend limits; the ledger records that an operator asked for it.\n"
     "Interrupting this command does not stop the wake. Exit 0: ready; 7: it failed; 4: not serving.",
 )

@@ -28,16 +28,22 @@ class Verb:
     Returns the exit status."""
     options: type[object] = NoOptions
     epilog: str = ""
+    prints: Sequence[type[object]] = ()
+    """The documents of `--json`; docs/json.md has them."""
     below: Mapping[str, tuple[str, "Verb"]] = field(default_factory=dict)
     """The words that complete it, each with a clause for the help."""
 
 
 def new_verb(
-    options: type[T], do: Callable[[T, Streams], Awaitable[int]], *, epilog: str = "", usage: str = ""
+    options: type[T],
+    do: Callable[[T, Streams], Awaitable[int]],
+    *prints: type[object],
+    epilog: str = "",
+    usage: str = "",
 ) -> Verb:
     """Return a verb that parses its words into `options` and does something with them.
 
-    `usage` says what follows its name, if the list of all options is too long for that.
+    `prints` are the documents of `--json`; `usage` says what follows its name, if all options are too many.
     """
 
     async def run(words: Sequence[str], name: str, about: str, streams: Streams) -> int:
@@ -51,7 +57,7 @@ def new_verb(
         parser.streams = streams
         return await do(parse(options, words, parser), streams)
 
-    return Verb(run=run, options=options, epilog=epilog)
+    return Verb(run=run, options=options, epilog=epilog, prints=prints)
 
 
 def verb_family(below: Mapping[str, tuple[str, Verb]], *, epilog: str = "") -> Verb:

@@ -24,10 +24,10 @@ from poorwill.planner.jobs import PlanJob, load_requests, trace_job
 from poorwill.planner.ladder import new_scenario
 from poorwill.planner.plan import judge_job
 from poorwill.planner.report import terminal
-from poorwill.planner.report.documents import PlansDocument, plan_document, tier_documents
+from poorwill.planner.report.documents import PlanDocument, PlansDocument, plan_document, tier_documents
 from poorwill.planner.report.drawing import draw
 from poorwill.planner.report.picture import Picture
-from poorwill.planner.report.pool_report import pool_document, pool_text
+from poorwill.planner.report.pool_report import PoolDocument, pool_document, pool_text
 from poorwill.planner.report.report import PlanReport, as_text, last_lines, tier_lines
 from poorwill.planner.shared_pool import DEFAULT_SPAN_US, plan_pool
 
@@ -141,6 +141,10 @@ def _now_us() -> int:
 VERB = new_verb(
     PlanOptions,
     _run,
+    PlanDocument,
+    PlansDocument,
+    PoolDocument,
+    duty.DutyDocument,
     usage="(--trace FILE | --synthetic KIND | --from-ledger | ...) [OPTION...]",
     epilog=EPILOG,
 )

@@ -149,6 +149,7 @@ def _document(
 VERB = new_verb(
     CheckOptions,
     _run,
+    CheckDocument,
     epilog="""\
 exit status: 0 nothing is wrong, 2 there are problems; warnings do not count.
 

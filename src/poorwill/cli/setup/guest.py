@@ -157,8 +157,14 @@ def _cache(env: Mapping[str, str]) -> Path:
 
 VERB = verb_family(
     {
-        "build": ("build a model's guest", new_verb(GuestBuildOptions, _build_guest)),
-        "list": ("list the guests, and say whether KVM works", new_verb(GuestListOptions, _list)),
+        "build": (
+            "build a model's guest",
+            new_verb(GuestBuildOptions, _build_guest, GuestDocument),
+        ),
+        "list": (
+            "list the guests, and say whether KVM works",
+            new_verb(GuestListOptions, _list, GuestsDocument),
+        ),
     },
     epilog="example: poorwill guest build llama-8b --golden",
 )

@@ -142,6 +142,7 @@ def _as_written(model: Path, directory: Path) -> str:
 VERB = new_verb(
     InitOptions,
     _run,
+    InitDocument,
     epilog="""\
 examples:
   poorwill init                                  a fleet here, with a small random model

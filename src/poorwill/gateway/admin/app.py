@@ -9,6 +9,7 @@ rebinding).
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 
+from msgspec import to_builtins
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -102,7 +103,7 @@ def _status(*, fleet: FleetView, clock: Clock, health: Health, bridges: Bridges)
         replicas = [
             asdict(status) | {"since_s": (now_us - status.since_us) / SECOND_US} for status in fleet.status()
         ]
-        limits = [limit.document(now_us) for limit in fleet.limits()]
+        limits = to_builtins([limit.document(now_us) for limit in fleet.limits()])
         fleet_state = {"replicas": replicas, "bridges": bridges(), "limits": limits}
         return JSONResponse({"now_us": now_us, **health(), **fleet_state})
 

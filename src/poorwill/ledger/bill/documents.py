@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct, convert, field, structs
 
 from poorwill.core.format import decimal
+from poorwill.core.spend import LimitDocument
 from poorwill.ledger.bill.bill import Axis, Bill, Figures, Line
 from poorwill.ledger.bill.compare import Comparison
 from poorwill.ledger.bill.explain import Explanation
@@ -105,7 +106,7 @@ class BillDocument(Struct, frozen=True, kw_only=True):
     totals: tuple[TotalDocument, ...]
     figures: tuple[FiguresDocument, ...]
     events: tuple[EventDocument, ...]
-    limits: tuple[Mapping[str, object], ...] = ()
+    limits: tuple[LimitDocument, ...] = ()
 
 
 class ForWhom(Struct, frozen=True, kw_only=True):
