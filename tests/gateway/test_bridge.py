@@ -11,7 +11,7 @@ import pytest
 
 from poorwill.core.errors import ErrorCode, TryLater
 
-from .bridge_site import ASK, HOSTED_KEY, NAME, STREAM, ask, bridged_site, fake_api
+from .bridge_site import ASK, HOSTED_KEY, NAME, STREAM, ask, bridged_site, fake_api, nothing
 from .site import M1, post, running_site
 from .talk import talk
 from .toy_upstream import (
@@ -55,6 +55,19 @@ async def test_the_row_has_provider_and_cost() -> None:
         assert row.arrived_us <= row.leased_us <= row.first_byte_us <= row.ended_us
         assert site.activator.paid == [row.bridge_nusd] and site.activator.reserved[0] > row.bridge_nusd
         assert site.activator.bridged == ["alice"]
+
+
+async def test_crossings_are_bounded_by_key() -> None:
+    async with bridged_site(nothing, max_bridged_per_key=2) as (site, fake):
+        async with asyncio.TaskGroup() as group:
+            asking = [group.create_task(ask(site)) for _ in range(3)]
+            await fake.until(lambda: len(fake.asked) == 2)
+            await site.held()
+            site.wake()
+            await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+            for task in asking:
+                task.cancel()
+        assert len(fake.asked) == 2
 
 
 async def test_a_ready_replica_needs_no_bridge() -> None:

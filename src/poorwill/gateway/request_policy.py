@@ -130,6 +130,14 @@ class RequestPolicy:
             finally:
                 self._quiet = None
 
+    def end_overlong(self) -> None:
+        """End the requests that have kept an engine at work for longer than is allowed."""
+        limit_us = self._settings.max_request_us
+        for exchange in list(self._active) if limit_us else ():
+            if exchange.leased_us is not None and self.clock.now_us() - exchange.leased_us > limit_us:
+                why = f"the request took longer than the {limit_us / SECOND_US:g} s of gateway.max_request_s"
+                exchange.fail(EngineFault(ErrorCode.UPSTREAM_TIMEOUT, why))
+
     def end_revoked(self, in_use: Callable[[str], bool]) -> None:
         """End the requests of keys that were revoked meanwhile: a stream may go on for hours."""
         for exchange in list(self._active):

@@ -181,6 +181,7 @@ class GatewayServer:
             await asyncio.sleep(interval_s)
             self._expire(loop.time())
             self._pool.sweep(loop.time())
+            self._policy.end_overlong()
             self._policy.end_revoked(self._context.checks.keys.in_use)
 
     def _expire(self, now: float) -> None:
@@ -223,6 +224,7 @@ def new_server(
         log=log,
         spawn=tasks.spawn,
         failed=metrics.bridge_failed,
+        most_per_key=settings.max_bridged_per_key,
     )
     policy = RequestPolicy(
         settings=settings,

@@ -1,7 +1,10 @@
 """Requests that wait for a replica: the hold queue of one model."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from poorwill.core.settings import HoldSettings
 from poorwill.core.words import HoldId
 
 
@@ -16,9 +19,47 @@ class Hold:
     request: str
 
 
+def in_turn(holds: Sequence[Hold], hold: Hold) -> tuple[Hold, ...]:
+    """Return the queue with one more request, in the order of service: one of each key in turn.
+
+    The first requests of all keys come before their second ones, and so on; within a turn, and for one key
+    alone, it is first come, first served.
+    """
+    queue = (*holds, hold)
+    if all(held.asked_by == hold.asked_by for held in holds):
+        return queue
+    seen, turns = Counter[str](), []
+    for held in queue:
+        turns.append(seen[held.asked_by])
+        seen[held.asked_by] += 1
+    return tuple(queue[at] for at in sorted(range(len(queue)), key=turns.__getitem__))
+
+
+def displaced(holds: Sequence[Hold], hold: Hold, bounds: HoldSettings) -> Sequence[Hold]:
+    """Return the requests that make room in a full queue for the request of a key that has less in it.
+
+    They are the latest ones of the key that has the most, so no key can shut out the others. Empty if that
+    makes no room, or would only turn the tables.
+    """
+    over_bytes = sum(held.size_bytes for held in holds) + hold.size_bytes - bounds.bytes
+    shares = Counter[str]({hold.asked_by: hold.size_bytes if over_bytes > 0 else 1})
+    for held in holds:
+        shares[held.asked_by] += held.size_bytes if over_bytes > 0 else 1
+    biggest, share = shares.most_common(1)[0]
+    chosen: list[Hold] = []
+    over_count = len(holds) + 1 - bounds.count
+    for held in sorted(holds, key=lambda held: held.id, reverse=True):
+        if over_bytes <= 0 and over_count <= 0:
+            break
+        if held.asked_by == biggest and share > shares[hold.asked_by]:
+            chosen.append(held)
+            over_count, over_bytes = over_count - 1, over_bytes - held.size_bytes
+    return chosen if over_bytes <= 0 and over_count <= 0 else ()
+
+
 @dataclass(slots=True, eq=False)
 class HoldQueue:
-    """The held requests of one model, oldest first. The cells of its replicas share one queue.
+    """The held requests of one model, in the order of service. The cells of its replicas share one queue.
 
     A cell puts the queue into its replica before a step and takes it back afterwards, so a step sees whoever
     waits, whichever cell they came to.

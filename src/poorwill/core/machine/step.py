@@ -11,7 +11,7 @@ from typing import assert_never
 
 from poorwill.core.errors import ErrorCode
 from poorwill.core.machine.effects import Effect, Fail
-from poorwill.core.machine.holds import Hold
+from poorwill.core.machine.holds import Hold, displaced
 from poorwill.core.machine.inputs import (
     Close,
     Demand,
@@ -113,6 +113,12 @@ def _demand(change: Transition, what: Demand) -> None:
         _cancel_drain(change, "a request arrived while the replica drained")  # (1)
     replica = change.replica
     refusal = _refusal(replica, hold, change.now_us)  # (2)
+    if refusal is not None and refusal[0] is ErrorCode.HOLD_QUEUE_FULL:
+        crowding = displaced(replica.holds, hold, replica.settings.hold)
+        if crowding:
+            why = "the hold queue is full, and this key has more requests in it than others"
+            change.fail_holds(ErrorCode.RATE_LIMITED, why, only=crowding)
+            refusal = None
     if refusal is not None:
         code, message, retry_after_s = refusal
         if code is ErrorCode.HOLD_QUEUE_FULL and replica.state is State.PARKED:

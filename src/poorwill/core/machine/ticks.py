@@ -29,10 +29,10 @@ def _expire_holds(change: Transition) -> None:
         )
         return
     oldest = change.now_us - replica.settings.hold.age_us
-    aged = sum(1 for hold in replica.holds if hold.arrived_us <= oldest)
+    aged = [hold for hold in replica.holds if hold.arrived_us <= oldest]
     if aged:
         age_s = replica.settings.hold.age_us / 1e6
-        change.fail_holds(ErrorCode.HOLD_QUEUE_FULL, f"waited {age_s:g} s for a free place", count=aged)
+        change.fail_holds(ErrorCode.HOLD_QUEUE_FULL, f"waited {age_s:g} s for a free place", only=aged)
 
 
 def _tick_parked(change: Transition) -> None:

@@ -4,6 +4,7 @@
 effects. A transition lives for one call; nothing outside `step` sees it.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Unpack
@@ -20,7 +21,7 @@ from poorwill.core.machine.effects import (
     StartPark,
     StartWake,
 )
-from poorwill.core.machine.holds import Hold
+from poorwill.core.machine.holds import Hold, in_turn
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import (
     LONGEST_PAUSE_US,
@@ -91,7 +92,7 @@ class Transition:
 
     def queue(self, hold: Hold) -> None:
         """Put a request into the hold queue and start its budget if it is the first to wait for a wake."""
-        self.set(holds=(*self.replica.holds, hold))
+        self.set(holds=in_turn(self.replica.holds, hold))
         if self.replica.state is not State.READY:
             self.start_budget()
 
@@ -100,28 +101,31 @@ class Transition:
         if self.replica.holds and self.replica.budget_ends_us is None:
             self.set(budget_ends_us=self.now_us + self.replica.settings.wake.budget_us)
 
-    def unqueue(self, *, count: int) -> tuple[Hold, ...]:
-        """Take the first holds out of the queue; an empty queue has no budget."""
-        taken, rest = self.replica.holds[:count], self.replica.holds[count:]
+    def unqueue(self, taken: Sequence[Hold]) -> None:
+        """Take holds out of the queue; an empty queue has no budget."""
+        gone = {hold.id for hold in taken}
+        rest = tuple(hold for hold in self.replica.holds if hold.id not in gone)
         self.set(holds=rest)
         if not rest:
             self.set(budget_ends_us=None)
-        return taken
 
-    def fail_holds(self, code: ErrorCode, message: str, *, count: int | None = None) -> None:
-        """Fail the first `count` holds, or all."""
+    def fail_holds(self, code: ErrorCode, message: str, *, only: Sequence[Hold] | None = None) -> None:
+        """Fail some holds, or all."""
         retry_after_s = self.replica.retry_after_s(self.now_us)
-        for hold in self.unqueue(count=len(self.replica.holds) if count is None else count):
+        failed = self.replica.holds if only is None else only
+        self.unqueue(failed)
+        for hold in failed:
             self.do(Fail(hold=hold.id, code=code, message=message, retry_after_s=retry_after_s))
 
     def grant_holds(self) -> None:
-        """Grant as many holds as the replica's concurrency allows, first come, first served."""
+        """Grant as many holds as the replica's concurrency allows, in the queue's order."""
         replica = self.replica
         if replica.state is not State.READY or replica.closing or not replica.holds:
             return
         limit = replica.settings.max_concurrency
         room = max(limit - replica.load.in_flight, 0) if limit else len(replica.holds)
-        granted = self.unqueue(count=room)
+        granted = replica.holds[:room]
+        self.unqueue(granted)
         for hold in granted:
             self.do(Grant(hold=hold.id))
         load = replica.load

@@ -77,6 +77,9 @@ class GatewaySettings:
     """How long a client's connection stays open between requests."""
     upstream_timeout_us: int = 600 * SECOND_US
     """How long an engine may take without sending a byte."""
+    max_request_us: OrZero = 0
+    """How long an engine may work on one request, so that none keeps a replica awake for ever; 0: without
+    limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

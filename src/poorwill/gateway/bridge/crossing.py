@@ -11,8 +11,9 @@ After a failure that the next request would meet as well, the bridge rests: for 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -68,6 +69,9 @@ class BridgeParts:
     spawn: Spawn
     failed: Callable[[ModelName, str], None]
     """Counts a crossing that failed: the model and why, in a few words from a short list. Never raises."""
+    most_per_key: int
+    by_key: Counter[str] = field(default_factory=Counter)
+    """Requests under way, over all models."""
 
 
 class Bridge:
@@ -95,6 +99,8 @@ class Bridge:
         if not wanted or exchange.crossed or now < self._rests_until_us:
             return False
         if not self.api.takes(exchange.request.head):
+            return False
+        if self.parts.by_key[exchange.request.key] >= self.parts.most_per_key:
             return False
         key, most_nusd = exchange.request.key, self.api.most_nusd(now, exchange.request.body)
         bridged = self.parts.bridging.bridge(
@@ -161,6 +167,7 @@ def bridges_of(
     log: Log,
     spawn: Spawn,
     failed: Callable[[ModelName, str], None],
+    most_per_key: int,
 ) -> Mapping[ModelName, Bridge]:
     """Return the bridge of every model that has one."""
     if to is None:
@@ -172,6 +179,7 @@ def bridges_of(
         log=log,
         spawn=spawn,
         failed=failed,
+        most_per_key=most_per_key,
     )
     return {model: Bridge(api=api, parts=parts) for model, api in to.apis.items()}
 
@@ -204,6 +212,7 @@ class Crossing:
         """Connect and send; False if that is impossible. Cancelled: the exchange is over."""
         self._exchange.owner = self
         self._bridge.under_way += 1
+        self._bridge.parts.by_key[self._exchange.request.key] += 1
         try:
             why = await self._send(fresh=False)
             if why:
@@ -367,6 +376,7 @@ class Crossing:
         bridged, self._bridged = self._bridged, None
         if bridged is not None:
             self._bridge.under_way -= 1
+            self._bridge.parts.by_key[self._exchange.request.key] -= 1
             self._bridge.parts.bridging.bridge_over(bridged, cost_nusd=cost_nusd)
             if self._sent_us is None:
                 self._exchange.owner = self._dispatcher

@@ -1,0 +1,82 @@
+"""No key can shut out the others: they are served in turn, and the one with the most makes room."""
+
+from collections import Counter
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poorwill.core.errors import ErrorCode
+from poorwill.core.machine.effects import Fail
+from poorwill.core.machine.holds import Hold, displaced, in_turn
+from poorwill.core.settings import HoldSettings
+from poorwill.core.words import HoldId
+
+from .replicas import Life, demand, waking
+
+KEYS = st.sampled_from(["alice", "bob", "carol"])
+ARRIVALS = st.lists(st.tuples(KEYS, st.integers(0, 50), st.booleans()), max_size=40)
+
+
+def hold(number: int, key: str, size: int = 1) -> Hold:
+    return Hold(id=HoldId(number), arrived_us=number, size_bytes=size, asked_by=key, request=f"r{number}")
+
+
+def test_one_key_alone_is_served_in_order() -> None:
+    queue: tuple[Hold, ...] = ()
+    for number in range(5):
+        queue = in_turn(queue, hold(number, "alice"))
+    assert [held.id for held in queue] == [0, 1, 2, 3, 4]
+
+
+def test_a_flood_delays_others_by_one_turn() -> None:
+    queue: tuple[Hold, ...] = ()
+    for number in range(100):
+        queue = in_turn(queue, hold(number, "alice"))
+    for number in range(100, 104):
+        queue = in_turn(queue, hold(number, "bob" if number % 2 else "carol"))
+    assert [held.asked_by for held in queue[:7]] == ["alice", "carol", "bob"] * 2 + ["alice"]
+
+
+@given(ARRIVALS)
+def test_turns_stay_fair(arrivals: list[tuple[str, int, bool]]) -> None:
+    """Whatever arrives and is served, each key's n-th request comes before every (n+1)-th."""
+    queue: tuple[Hold, ...] = ()
+    for number, (key, size, serve) in enumerate(arrivals):
+        queue = in_turn(queue, hold(number, key, size))
+        seen, turns = Counter[str](), []
+        for held in queue:
+            turns.append(seen[held.asked_by])
+            seen[held.asked_by] += 1
+        assert turns == sorted(turns)
+        for key in seen:
+            ids = [held.id for held in queue if held.asked_by == key]
+            assert ids == sorted(ids)
+        if serve:
+            queue = queue[1:]
+
+
+@given(ARRIVALS, st.integers(0, 8), st.integers(0, 100))
+def test_the_bounds_always_hold(arrivals: list[tuple[str, int, bool]], count: int, size: int) -> None:
+    bounds, queue = HoldSettings(count=count, bytes=size), tuple[Hold, ...]()
+    for number, (key, own, _) in enumerate(arrivals):
+        new = hold(number, key, own)
+        full = len(queue) >= count or sum(held.size_bytes for held in queue) + own > size
+        if full:
+            gone = displaced(queue, new, bounds)
+            assert all(held.asked_by != key for held in gone)
+            queue = tuple(held for held in queue if held not in gone)
+            if not gone:
+                continue
+        queue = in_turn(queue, new)
+        assert len(queue) <= count and sum(held.size_bytes for held in queue) <= size
+
+
+def test_the_biggest_key_makes_room() -> None:
+    life = Life(waking(holds=3))
+    effects = life.takes(replace(demand(3), asked_by="other"))
+    [failed] = [effect for effect in effects if isinstance(effect, Fail)]
+    assert (failed.hold, failed.code) == (2, ErrorCode.RATE_LIMITED)
+    effects = life.takes(demand(4))
+    [failed] = [effect for effect in effects if isinstance(effect, Fail)]
+    assert (failed.hold, failed.code) == (4, ErrorCode.HOLD_QUEUE_FULL)
