@@ -18,8 +18,8 @@ from poorwill.core.ports.view import ReplicaStatus, WakeInterval
 from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.spend import LimitState
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
-from poorwill.gateway.bridge.crossing import BridgesTo
 from poorwill.gateway.bridge.hosted_api import HostedApis
+from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.telemetry.metrics import GatewayMetrics

@@ -32,7 +32,7 @@ from poorwill.fleet.lock import Holding, hold_directory
 from poorwill.fleet.recovery import ModelPlan, replica_id
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
 from poorwill.gateway.admin.dashboard import page
-from poorwill.gateway.bridge.crossing import BridgesTo
+from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool

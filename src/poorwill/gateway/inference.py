@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway import wire
-from poorwill.gateway.bridge.crossing import Spawn
+from poorwill.gateway.bridge.parts import Spawn
 from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.downstream.head_checks import refusal
 from poorwill.gateway.request_fields import read_fields

@@ -23,7 +23,8 @@ from poorwill.core.ports.log import Log
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway.acceptor import SHORT_OF_RESOURCES
-from poorwill.gateway.bridge.crossing import Bridge, Spawn
+from poorwill.gateway.bridge.crossing import Bridge
+from poorwill.gateway.bridge.parts import Spawn
 from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.heartbeat import Heartbeat
 from poorwill.gateway.upstream.connection import Upstream

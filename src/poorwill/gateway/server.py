@@ -28,7 +28,8 @@ from poorwill.gateway.admin.app import admin_app
 from poorwill.gateway.admin.events import EventStreams
 from poorwill.gateway.admin.listener import ADMIN_CONNECTIONS, AdminListener
 from poorwill.gateway.admin.peer_user import user_ids
-from poorwill.gateway.bridge.crossing import BridgesTo, bridges_of
+from poorwill.gateway.bridge.crossing import bridges_of
+from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.downstream.connection import LINGER_S, Downstream, ListenerContext, make_room
 from poorwill.gateway.downstream.request_memory import RequestMemory
 from poorwill.gateway.downstream.request_reader import Checks

@@ -11,24 +11,23 @@ After a failure that the next request would meet as well, the bridge rests: for 
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Protocol
 
 from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
 from poorwill.core.format import counted
 from poorwill.core.money import dollars
 from poorwill.core.ports.activator import Activator
-from poorwill.core.ports.bridging import Bridged, Bridging
+from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.tokens import TokenCost
 from poorwill.core.words import SECOND_US, ModelName
-from poorwill.gateway.bridge.hosted_api import HostedApi, HostedApis, retry_after_s
-from poorwill.gateway.downstream.exchange import OK, Exchange, ExchangeOwner, Link
+from poorwill.gateway.bridge.hosted_api import HostedApi, retry_after_s
+from poorwill.gateway.bridge.parts import BridgeParts, BridgesTo, Dispatcher, Spawn
+from poorwill.gateway.downstream.exchange import OK, Exchange, Link
 from poorwill.gateway.downstream.response import Headers
 from poorwill.gateway.upstream.pool import UpstreamPool
 
@@ -38,40 +37,6 @@ FAILED_WAKES = frozenset({ErrorCode.WAKE_FAILED, ErrorCode.WAKE_TIMEOUT, ErrorCo
 """How a hold ends that fails over to the bridge."""
 _ABOUT_THE_REQUEST = frozenset({400, 413, 415, 422})
 """Refusals that say nothing about the next request."""
-
-Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-
-
-class Dispatcher(ExchangeOwner, Protocol):
-    """Where a request comes from, and where it returns if the bridge fails."""
-
-    def resume(self, exchange: Exchange) -> None:
-        """Go on with a request that has no lease: claim one, or hold it."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BridgesTo:
-    """Where a gateway's bridges lead, and who is told what crosses."""
-
-    apis: HostedApis
-    bridging: Bridging
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BridgeParts:
-    """What the bridges of a gateway share."""
-
-    bridging: Bridging
-    pool: UpstreamPool
-    clock: Clock
-    log: Log
-    spawn: Spawn
-    failed: Callable[[ModelName, str], None]
-    """Counts a crossing that failed: the model and why, in a few words from a short list. Never raises."""
-    most_per_key: int
-    by_key: Counter[str] = field(default_factory=Counter)
-    """Requests under way, over all models."""
 
 
 class Bridge:
