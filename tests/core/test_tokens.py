@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.core.tokens import DEAREST, MTOK, TokenParts, TokenPrices
+from poorwill.core.token_prices import DEAREST, MTOK, TokenPrices
+from poorwill.core.tokens import TokenParts
 
 PRICES = TokenPrices(input=100 * MTOK, output=500 * MTOK, parts={"cache_read": 10 * MTOK})
 

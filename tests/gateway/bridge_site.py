@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from poorwill.core.tokens import MTOK, TokenPrices
+from poorwill.core.token_prices import MTOK, TokenPrices
 from poorwill.gateway.bridge.hosted_api import HostedApi
 
 from .site import M1, Site, post, running_site

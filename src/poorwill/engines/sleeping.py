@@ -14,7 +14,7 @@ import httpx2
 
 from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.driver import DriverError
-from poorwill.core.ports.engine import EngineSleep
+from poorwill.core.ports.engine_sleep import EngineSleep
 from poorwill.engines.asking import engine_client, why_unanswered
 from poorwill.files.http_answers import bounded_answer
 

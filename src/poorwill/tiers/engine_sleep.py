@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.driver import DriverError
-from poorwill.core.ports.engine import EngineSleep
+from poorwill.core.ports.engine_sleep import EngineSleep
 
 
 async def wake_engine(

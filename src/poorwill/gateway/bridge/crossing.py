@@ -23,7 +23,7 @@ from poorwill.core.ports.activator import Activator
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
-from poorwill.core.tokens import TokenCost
+from poorwill.core.token_prices import TokenCost
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway.bridge.hosted_api import HostedApi, retry_after_s
 from poorwill.gateway.bridge.parts import BridgeParts, BridgesTo, Dispatcher, Spawn

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from poorwill.core.tokens import TokenPrices
+from poorwill.core.token_prices import TokenPrices
 from poorwill.core.words import ModelName
 from poorwill.gateway.downstream.head_checks import Head
 from poorwill.gateway.downstream.response import Headers

@@ -18,7 +18,7 @@ from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.format import counted
 from poorwill.core.money import NUSD
 from poorwill.core.settings import HostedSettings
-from poorwill.core.tokens import TokenPrices
+from poorwill.core.token_prices import TokenPrices
 from poorwill.core.words import SECOND_US
 from poorwill.files.records import Row, open_table, read_rows
 from poorwill.planner.traces.trace import UNKNOWN, Trace

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefused
-from poorwill.core.ports.engine import EngineSleep
+from poorwill.core.ports.engine_sleep import EngineSleep
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Phase, Tier
 from poorwill.hosts.processes.process import EngineProcesses

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefused
-from poorwill.core.ports.engine import EngineSleep
+from poorwill.core.ports.engine_sleep import EngineSleep
 from poorwill.core.words import Phase, Tier
 from poorwill.hosts.processes.blocking import in_thread
 from poorwill.hosts.processes.readiness import refuse_taken_port
