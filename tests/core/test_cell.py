@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poorwill.core.machine.cell import Cell
-from poorwill.core.machine.effects import OpenSpan, StartPark
+from poorwill.core.machine.effects import ChangeCause, StartPark
 from poorwill.core.machine.holds import HoldQueue
 from poorwill.core.machine.inputs import EngineLost, ParkAsked, ParkSucceeded, Tick, WakeSucceeded, Withdrawn
 from poorwill.core.machine.lifecycle import State
@@ -63,10 +63,10 @@ def test_nobody_overtakes_those_who_wait():
 
 def test_busy_and_idle_open_spans():
     cell = unlimited()
-    assert cell.claim(T0) == (OpenSpan(cause=SERVING),)
+    assert cell.claim(T0) == (ChangeCause(cause=SERVING),)
     assert cell.claim(T0 + 1) == ()
     assert cell.give_back(cell.generation, T0 + 2) == ()
-    assert cell.give_back(cell.generation, T0 + 3) == (OpenSpan(cause=LINGER),)
+    assert cell.give_back(cell.generation, T0 + 3) == (ChangeCause(cause=LINGER),)
     span = cell.open_span()
     assert (span.at_us, span.cause, span.why[:5]) == (T0 + 3, LINGER, "fixed")
 
@@ -74,7 +74,7 @@ def test_busy_and_idle_open_spans():
 def test_a_floor_is_the_cause_of_idle_time():
     cell = unlimited(floor=Always())
     cell.claim(T0)
-    assert cell.give_back(cell.generation, T0 + 1) == (OpenSpan(cause=FLOOR),)
+    assert cell.give_back(cell.generation, T0 + 1) == (ChangeCause(cause=FLOOR),)
     assert cell.open_span().why == "always"
 
 

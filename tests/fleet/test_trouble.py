@@ -9,7 +9,7 @@ from poorwill.core.entries import Noted
 from poorwill.core.errors import ErrorCode, TryLater
 from poorwill.core.machine.inputs import Tick, WakeFailed, WakeSucceeded
 from poorwill.core.machine.lifecycle import State
-from poorwill.fleet.watching import watch
+from poorwill.fleet.lost import watch
 
 from .house import A, B, House
 

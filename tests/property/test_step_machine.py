@@ -13,11 +13,11 @@ from poorwill.core.launch import PhaseMark
 from poorwill.core.machine.cell import Cell
 from poorwill.core.machine.effects import (
     AbortWake,
+    ChangeCause,
     CutLeases,
     Effect,
     Fail,
     Grant,
-    OpenSpan,
     Record,
     StartPark,
     StartWake,
@@ -156,7 +156,7 @@ class ReplicaMachine(RuleBasedStateMachine):
             self.cut = before.generation
         elif isinstance(effect, Record):
             self.write(effect.entry)
-        elif isinstance(effect, OpenSpan):
+        elif isinstance(effect, ChangeCause):
             span = self.cell.open_span()
             assert span.cause == effect.cause
             self.write(span)

@@ -14,11 +14,11 @@ from poorwill.core.entries import Entry
 from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
 from poorwill.core.machine.effects import (
     AbortWake,
+    ChangeCause,
     CutLeases,
     Effect,
     Fail,
     Grant,
-    OpenSpan,
     Record,
     StartPark,
     StartWake,
@@ -173,7 +173,7 @@ class Controller:
 
     def _carry_out(self, unit: Unit, effect: Effect, committed: Awaitable[None] | None) -> None:
         match effect:
-            case OpenSpan():
+            case ChangeCause():
                 self.journal.post([unit.cell.open_span()])
             case Grant():
                 self._resolve(unit, effect)

@@ -19,12 +19,12 @@ from poorwill.fleet.activator import FleetActivator
 from poorwill.fleet.bridging import FleetBridging
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.journal import Journal
+from poorwill.fleet.lost import unwatch, watch
 from poorwill.fleet.recovery import ModelPlan, Recovery, Remembered
 from poorwill.fleet.room import Room
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.sweeping import Sweeper, sweep_is_due, sweep_on_time
 from poorwill.fleet.view import OperatorView
-from poorwill.fleet.watching import unwatch, watch
 
 DRAIN_SHARE = 0.5
 """The part of the time for a shutdown that requests in flight may take; parks need the rest."""

@@ -15,10 +15,9 @@ from poorwill.core.machine.inputs import ParkFailed, ParkSucceeded
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import RESUMING_TIERS, TIER_DEPTH, Tier
 from poorwill.fleet.context import FleetContext
+from poorwill.fleet.lost import note_vanished, unwatch, watch
 from poorwill.fleet.unit import Unit, still_answers
-from poorwill.fleet.vanished import note_vanished
-from poorwill.fleet.wake import discard, placement
-from poorwill.fleet.watching import unwatch, watch
+from poorwill.fleet.wake import discard
 
 CHECK_UNHARMED_S = 10.0
 """How long an engine whose park failed may take to show that it still answers."""
@@ -42,7 +41,7 @@ async def carry_out_park(
     else:
         unit.parked = None if parked.tier is Tier.COLD else parked
         unit.running = parked.running
-        context.journal.post([placement(context, unit)])
+        context.journal.post([unit.placed(context.clock.now_us())])
         if parked.running is not None:
             watch(context, unit, parked.running)
         done = ParkSucceeded(generation=effect.generation, image_bytes=parked.image_bytes)
@@ -113,7 +112,7 @@ async def _after_failure(context: FleetContext, unit: Unit, effect: StartPark, w
                 await _end(context, unit, running)
     if unharmed and running is not None:
         watch(context, unit, running)
-    context.journal.post([placement(context, unit)])
+    context.journal.post([unit.placed(context.clock.now_us())])
     context.submit(unit, ParkFailed(generation=effect.generation, why=why, unharmed=unharmed))
 
 

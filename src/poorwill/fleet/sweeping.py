@@ -16,8 +16,8 @@ from poorwill.core.ports.log import Log
 from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import ORPHAN, ModelName, ReplicaId
 from poorwill.fleet.context import FleetContext
+from poorwill.fleet.lost import note_vanished
 from poorwill.fleet.unit import Unit
-from poorwill.fleet.vanished import note_vanished
 
 SWEEP_S = 300.0
 """Between two sweeps: an orphan costs memory or disk, not correctness, and looking costs a walk of /proc."""

@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
+from poorwill.core.entries import ReplicaPlaced
+from poorwill.core.errors import PoorwillError, unknown_model
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.machine.cell import Cell
 from poorwill.core.machine.replica import Replica
@@ -86,6 +87,16 @@ class Unit:
         """Return how to start the replica. Raises OperatorFault where the model file is gone."""
         return self.equipment.engine.launch(replica=self.replica.id, generation=self.replica.generation)
 
+    def placed(self, at_us: int) -> ReplicaPlaced:
+        """Return where the replica is now, for a poorwill that starts after this one."""
+        return ReplicaPlaced(
+            replica=self.id,
+            at_us=at_us,
+            generation=self.cell.generation,
+            running_json=self.running.as_json() if self.running else "",
+            parked_json=self.parked.as_json() if self.parked else "",
+        )
+
     async def turned(self) -> None:
         """Wait for the next turn. Cancelled: forgotten at once."""
         onlooker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -116,9 +127,8 @@ async def still_answers(unit: Unit, running: Running, *, within_s: float) -> boo
 
 
 def unit_of(units: Mapping[ModelName, Unit], model: ModelName) -> Unit:
-    """Return a model's unit; raises RequestFault, with the models that there are, where it has none."""
+    """Return a model's unit. Raises RequestFault if it has none; the error lists the models that exist."""
     unit = units.get(model)
     if unit is None:
-        known = ", ".join(units) or "none"
-        raise RequestFault(ErrorCode.MODEL_NOT_FOUND, f"no model {model!r}", hint=f"configured: {known}")
+        raise unknown_model(model, list(units))
     return unit

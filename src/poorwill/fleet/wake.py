@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from poorwill.coldstart.anatomy import anatomy
-from poorwill.core.entries import PhaseSpan, ReplicaPlaced
+from poorwill.core.entries import PhaseSpan
 from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.machine.effects import StartWake
@@ -18,8 +18,8 @@ from poorwill.core.machine.inputs import PhaseBegan, WakeFailed, WakeSucceeded
 from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.words import RESUMING_TIERS, Phase, Tier
 from poorwill.fleet.context import FleetContext
+from poorwill.fleet.lost import unwatch, watch
 from poorwill.fleet.unit import Unit
-from poorwill.fleet.watching import unwatch, watch
 
 
 async def carry_out_wake(
@@ -76,7 +76,7 @@ class Waking:
 
         Its place is told either way: a poorwill that starts after this one must not use the generation again.
         """
-        self.context.journal.post([placement(self.context, self.unit)])
+        self.context.journal.post([self.unit.placed(self.context.clock.now_us())])
         report = WakeFailed(
             generation=self.effect.generation, why=why, code=code, kept=self._kept(), anatomy=self._anatomy()
         )
@@ -91,7 +91,7 @@ class Waking:
         """Report the success and watch the engine from now on."""
         unit = self.unit
         unit.running, unit.launched = running, launch
-        self.context.journal.post([placement(self.context, unit)])
+        self.context.journal.post([unit.placed(self.context.clock.now_us())])
         watch(self.context, unit, running)
         report = WakeSucceeded(generation=self.effect.generation, anatomy=self._anatomy())
         self.context.submit(unit, report)
@@ -181,14 +181,3 @@ async def discard(context: FleetContext, unit: Unit, parked: Parked) -> None:
         await driver.discard(parked)
     except (DriverError, OSError) as error:
         context.log.warning("cannot discard", model=unit.model, what=parked.where(), why=str(error))
-
-
-def placement(context: FleetContext, unit: Unit) -> ReplicaPlaced:
-    """Return where the replica is now, for a poorwill that starts after this one."""
-    return ReplicaPlaced(
-        replica=unit.id,
-        at_us=context.clock.now_us(),
-        generation=unit.replica.generation,
-        running_json=unit.running.as_json() if unit.running else "",
-        parked_json=unit.parked.as_json() if unit.parked else "",
-    )

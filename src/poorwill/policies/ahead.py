@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from statistics import median_low
 
-from poorwill.core.words import SECOND_US
+from poorwill.core.format import DAY_US, MINUTE_US
 from poorwill.policies.replay import Ahead
 
 REMEMBERED = 48
@@ -26,8 +26,6 @@ ENOUGH = 8
 """Fewer long gaps than this forecast nothing."""
 HITS = 4
 """Fewer demands met within the stay are a coincidence."""
-MINUTE_US = 60 * SECOND_US
-DAY_US = 1440 * MINUTE_US
 CLOCKS_US = tuple(minutes * MINUTE_US for minutes in (5, 10, 15, 30, 60, 120, 180, 240, 360, 720))
 """Periods of jobs that run by the clock, beside the day."""
 UNEVEN = 6.0
@@ -68,7 +66,7 @@ class Stakes:
 
 
 @dataclass(slots=True)
-class Record:
+class TrackRecord:
     """How a forecast did: what its settled proposals won, and the one that is open."""
 
     won: float = 0.0
@@ -100,7 +98,7 @@ class Forecast:
     """The median of their lengths."""
     uneven_us: tuple[int, ...] = (DAY_US,)
     """The periods in which demand has its phases; the day has always a hearing."""
-    records: dict[str | int, Record] = field(default_factory=dict)
+    records: dict[str | int, TrackRecord] = field(default_factory=dict)
 
     def observe(self, work_ended_us: int, demand_at_us: int) -> None:
         """Learn of a gap long enough to have been parked in."""
@@ -125,7 +123,7 @@ class Forecast:
         soonest = parked_us + stakes.wake_us
         best: tuple[float, Ahead | None] = (0.0, None)
         for name, instants, blanks in self._instants(work_ended_us, soonest):
-            record = self.records.setdefault(name, Record())
+            record = self.records.setdefault(name, TrackRecord())
             later = sorted(instant for instant in instants if instant > soonest)
             record.open = None
             if len(later) < ENOUGH:

@@ -8,12 +8,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from poorwill.core.words import SECOND_US
+from poorwill.core.format import DAY_US
 
 DECAY = 0.5 ** (1 / 400)
 PRIOR = 12.0
 """As many stretches of its own a situation needs to count as much as the whole history."""
-DAY_US = 86_400 * SECOND_US
 PARTS_OF_DAY = 6
 GAPS = (1, 4, 16)
 """Edges between short and long last gaps, in quarters of the break-even."""

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from poorwill.core.entries import SpanOpened
-from poorwill.core.machine.effects import Effect, OpenSpan
+from poorwill.core.machine.effects import ChangeCause, Effect
 from poorwill.core.machine.holds import HoldQueue
 from poorwill.core.machine.inputs import Input, Returned, WakeAsked
 from poorwill.core.machine.lifecycle import Kind, State
@@ -26,10 +26,10 @@ PUBLISHED_WAKES = 1_000
 """Wakes behind the published wake interval."""
 
 RETURNED = Returned()
-NOTHING: tuple[OpenSpan, ...] = ()
-TURNED_BUSY = (OpenSpan(cause=SERVING),)
-TURNED_IDLE = (OpenSpan(cause=LINGER),)
-TURNED_IDLE_BY_FLOOR = (OpenSpan(cause=FLOOR),)
+NOTHING: tuple[ChangeCause, ...] = ()
+TURNED_BUSY = (ChangeCause(cause=SERVING),)
+TURNED_IDLE = (ChangeCause(cause=LINGER),)
+TURNED_IDLE_BY_FLOOR = (ChangeCause(cause=FLOOR),)
 """Made once: the warm path returns one of these for every busy and every idle period."""
 
 
@@ -116,7 +116,7 @@ class Cell:
 
     # the warm path
 
-    def claim(self, now_us: int) -> Sequence[OpenSpan] | None:
+    def claim(self, now_us: int) -> Sequence[ChangeCause] | None:
         """Take a lease; return None if there is none to be had now."""
         if not self._open or self.queue.holds or (self._limit and self._in_flight >= self._limit):
             return None
@@ -206,7 +206,7 @@ class Cell:
         return next_wakeup_us(replica, now_us, in_flight=self._in_flight, idle_since_us=self._idle_since_us)
 
     def open_span(self) -> SpanOpened:
-        """Return the span that began when the replica turned busy or idle: what an OpenSpan records."""
+        """Return the span that a ChangeCause records: the one that begins as the replica gets busy or idle."""
         replica, at_us = self.replica, self.since_us
         cause, why = (SERVING, "") if self._in_flight else idle_cause(replica, at_us)
         return SpanOpened(replica=replica.id, at_us=at_us, cause=cause, why=why)

@@ -71,14 +71,13 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenSpan:
-    """Record the span that begins as a ready replica turns busy or idle without a step (`Cell.open_span`).
+class ChangeCause:
+    """Record that a ready replica has become busy or idle without a step (`Cell.open_span` has the entry).
 
-    Not the entry itself: the warm path gives rise to this for every busy period, and the planner needs the
-    cause alone.
+    Carries the cause alone: the warm path returns one for every busy period, and the planner needs no more.
     """
 
     cause: Cause
 
 
-Effect = Grant | Fail | StartWake | AbortWake | StartPark | CutLeases | Record | OpenSpan
+Effect = Grant | Fail | StartWake | AbortWake | StartPark | CutLeases | Record | ChangeCause

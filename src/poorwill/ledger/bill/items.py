@@ -12,7 +12,7 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US
 from poorwill.core.money import apportion
 from poorwill.ledger.bill.attribution import piece_shares, split, wake_shares
-from poorwill.ledger.bill.pricing import BRIDGE, Cell, priced, split_at_midnight
+from poorwill.ledger.bill.pricing import BRIDGE, PriceCell, priced, split_at_midnight
 from poorwill.ledger.bill.usage import usage
 from poorwill.ledger.dates import Period
 from poorwill.ledger.rates import Life, RateBook, lives, rate_book
@@ -101,9 +101,9 @@ def _shared(
 
 def _owners(
     db: sqlite3.Connection, book: RateBook, life: Life, from_us: int, to_us: int
-) -> dict[Cell, dict[str, int]]:
+) -> dict[PriceCell, dict[str, int]]:
     """Return who had how much of each cell's time, where somebody asked for it."""
-    found: dict[Cell, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    found: dict[PriceCell, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for segment in book.segments(life, from_us, to_us):
         rate = segment.rate.id if segment.rate else None
         begin, end = segment.from_us, segment.to_us
@@ -111,7 +111,7 @@ def _owners(
             if piece.began_us < begin or piece.ended_us > end:
                 offset = max(begin, piece.began_us) - piece.began_us
                 shares = split(shares, offset, min(end, piece.ended_us) - piece.began_us)
-            cell = Cell(piece.began_us // DAY_US, life.id, piece.cause, piece.tier, rate)
+            cell = PriceCell(piece.began_us // DAY_US, life.id, piece.cause, piece.tier, rate)
             owners = found[cell]
             for key, us in shares:
                 owners[key_name(key)] += us
@@ -121,7 +121,7 @@ def _owners(
 
 def _own_wakes(
     db: sqlite3.Connection,
-    found: dict[Cell, dict[str, int]],
+    found: dict[PriceCell, dict[str, int]],
     life: Life,
     rate: int | None,
     from_us: int,
@@ -136,7 +136,7 @@ def _own_wakes(
         if not shares:
             continue
         for day, begin, end in split_at_midnight(max(began_us, from_us), min(ended_us, to_us)):
-            owners = found[Cell(day, life.id, cause, tier, rate)]
+            owners = found[PriceCell(day, life.id, cause, tier, rate)]
             for key, us in split(shares, begin - wake_began_us, end - wake_began_us):
                 owners[key_name(key)] += us
 

@@ -33,7 +33,7 @@ what snapshots cost on disk, and what a hosted API was paid while a replica woke
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class PriceCell:
     """The address of a cell. `cause` may be one of NAMED_CHARGES."""
 
     day: int
@@ -58,13 +58,13 @@ class Amount:
 
 def cells(
     db: sqlite3.Connection, book: RateBook, life: Life, *, from_us: int, to_us: int
-) -> dict[Cell, Amount]:
+) -> dict[PriceCell, Amount]:
     """Return the cells of a life within a stretch of time that begins at midnight or is within one day.
 
     Spans still open count as far as `to_us`. Stretches that the provider rounds up are priced where they
     end, at the rate in force then.
     """
-    found: dict[Cell, Amount] = defaultdict(Amount)
+    found: dict[PriceCell, Amount] = defaultdict(Amount)
     for segment in book.segments(life, from_us, to_us):
         durations = _durations(db, life, segment.from_us, segment.to_us)
         _add(found, life, segment.rate, time_charges(segment.rate, durations))
@@ -76,7 +76,7 @@ def cells(
 
 def priced(
     db: sqlite3.Connection, book: RateBook, life: Life, *, from_us: int, to_us: int
-) -> dict[Cell, tuple[int, int]]:
+) -> dict[PriceCell, tuple[int, int]]:
     """Return (microseconds, nano-dollars) of every cell of a life within any period."""
     midnight_us = from_us // DAY_US * DAY_US
     whole = cells(db, book, life, from_us=midnight_us, to_us=to_us)
@@ -120,10 +120,10 @@ def _durations(db: sqlite3.Connection, life: Life, from_us: int, to_us: int) -> 
     return found
 
 
-def _add(found: dict[Cell, Amount], life: Life, rate: Rate | None, charges: Iterable[Charge]) -> None:
+def _add(found: dict[PriceCell, Amount], life: Life, rate: Rate | None, charges: Iterable[Charge]) -> None:
     number = rate.id if rate else None
     for charge in charges:
-        amount = found[Cell(charge.day, life.id, charge.cause, charge.tier, number)]
+        amount = found[PriceCell(charge.day, life.id, charge.cause, charge.tier, number)]
         amount.us += charge.us
         amount.numerator += charge.numerator
         amount.denominator = charge.denominator

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from poorwill.core.format import DAY_US
 from poorwill.core.money import rounded
 from poorwill.core.policy import FixedIdle, FloorSchedule
 from poorwill.core.words import SECOND_US
@@ -19,7 +20,7 @@ from poorwill.policies import break_even_us
 TRIED = 300
 FEWEST, MOST, SIMULATED_REQUESTS = 12, 60, 300_000
 """Where the sweep does not apply, each idle time is simulated: as many as make so many requests together."""
-LONGEST_US = 7 * 86_400 * SECOND_US
+LONGEST_US = 7 * DAY_US
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

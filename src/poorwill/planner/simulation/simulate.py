@@ -13,7 +13,7 @@ import numpy as np
 
 from poorwill.core.entries import SpanOpened
 from poorwill.core.machine.cell import Cell
-from poorwill.core.machine.effects import Effect, Grant, OpenSpan, Record, StartPark, StartWake
+from poorwill.core.machine.effects import ChangeCause, Effect, Grant, Record, StartPark, StartWake
 from poorwill.core.machine.holds import HoldQueue
 from poorwill.core.machine.inputs import Demand, Input, ParkSucceeded, Tick, WakeSucceeded
 from poorwill.core.machine.replica import Load, Replica
@@ -191,7 +191,7 @@ class Run:
         """Do the effects: wakes and parks take the scenario's time, grants start a service."""
         self.now_us = now
         for effect in effects:
-            if isinstance(effect, OpenSpan):
+            if isinstance(effect, ChangeCause):
                 self.turn_over(effect.cause, now)
             elif isinstance(effect, Record):
                 if isinstance(effect.entry, SpanOpened):
