@@ -206,7 +206,7 @@ class Cell:
         return next_wakeup_us(replica, now_us, in_flight=self._in_flight, idle_since_us=self._idle_since_us)
 
     def open_span(self) -> SpanOpened:
-        """Return the span that a ChangeCause records: the one that begins as the replica gets busy or idle."""
+        """Return the span that a ChangeCause records: it begins as the replica gets busy or idle."""
         replica, at_us = self.replica, self.since_us
         cause, why = (SERVING, "") if self._in_flight else idle_cause(replica, at_us)
         return SpanOpened(replica=replica.id, at_us=at_us, cause=cause, why=why)
