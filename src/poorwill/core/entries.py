@@ -37,7 +37,7 @@ class SpanOpened:
     at_us: int
     cause: Cause
     tier: Tier | None = None
-    """The tier parked in, woken from or being parked to, where there is one."""
+    """The tier parked in, woken from or being parked to, if there is one."""
     wake: WakeId | None = None
     why: str = ""
     """Which policy lingers, which floor holds, who asked for the park."""
@@ -69,13 +69,13 @@ class WakeBegan:
     why: str
     """`demand`, `retry colder`, `predicted`, `floor`, `operator`."""
     budget_us: int | None
-    """The wake budget that held requests have, None where nobody waits."""
+    """The wake budget that held requests have, None if nobody waits."""
     held: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WakeEnded:
-    """A wake succeeded or failed. `anatomy`, where given, replaces the wake's spans; its bounds are the
+    """A wake succeeded or failed. `anatomy`, if given, replaces the wake's spans; its bounds are the
     wake's own. Of a failed wake every span gets the cause `failed_wake`."""
 
     wake: WakeId
@@ -104,7 +104,7 @@ class ParkEnded:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaPlaced:
     """Where the replica is now, so that a restarted poorwill can find it: the JSON of a `Running` or a
-    `Parked`, or empty where nothing exists but weights."""
+    `Parked`, or empty if nothing exists but weights."""
 
     replica: ReplicaId
     at_us: int
@@ -126,7 +126,7 @@ class RequestEnded:
     model: ModelName
     replica: ReplicaId | None
     key: str
-    """The key's name; empty where no keys are configured."""
+    """The key's name; empty if no keys are configured."""
     path: str
     arrived_us: int
     leased_us: int | None

@@ -76,7 +76,7 @@ class OperatorFault(PoorwillError):
 class Problem:
     """One mistake in a configuration: where it is, what it is, how to mend it.
 
-    `where` names the key; it is empty where the line says enough."""
+    `where` names the key; it is empty if the line says enough."""
 
     where: str
     what: str

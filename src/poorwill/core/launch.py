@@ -33,9 +33,9 @@ class Launch:
     digest: str = ""
     """Digest of what the engine would serve: weights, engine version, arguments."""
     engine_model: str = ""
-    """The name the engine knows the model by, where it differs from `model`."""
+    """The name the engine knows the model by, if it differs from `model`."""
     sleep: str | None = None
-    """The kind of engine sleep, where the engine has one: `vllm`, `sglang`, `ollama`, `llama.cpp`."""
+    """The kind of engine sleep, if the engine has one: `vllm`, `sglang`, `ollama`, `llama.cpp`."""
 
     def identity(self) -> str:
         """Return a digest of all that makes an engine what it is: program, arguments, model, address.
@@ -67,7 +67,7 @@ class Running:
     engine_model: str = ""
     """As in `Launch`."""
     launched: str = ""
-    """`Launch.identity` of what it was started by; empty where that is not known."""
+    """`Launch.identity` of what it was started by; empty if that is not known."""
     machine: str = ""
     """The rented machine it runs on, by its cloud and its id there; empty: this machine."""
 
@@ -87,7 +87,7 @@ class Running:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `as_json` wrote. Raises ValueError or TypeError where it is something else."""
+        """Read what `as_json` wrote. Raises ValueError or TypeError if it is something else."""
         return cls(**_object(text))
 
 
@@ -99,7 +99,7 @@ class Parked:
     generation: int
     tier: Tier
     path: str | None = None
-    """Directory of the snapshot, where the tier has one."""
+    """Directory of the snapshot, if the tier has one."""
     image_bytes: int = 0
     running: Running | None = None
     probe: str = ""
@@ -124,7 +124,7 @@ class Parked:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `as_json` wrote. Raises ValueError or TypeError where it is something else."""
+        """Read what `as_json` wrote. Raises ValueError or TypeError if it is something else."""
         raw = _object(text)
         raw["tier"] = Tier(str(raw.get("tier")))
         if raw.get("running") is not None:

@@ -48,7 +48,7 @@ def likelihood(gaps_us: Sequence[int], *, idle_us: int, within_us: int | None) -
 def choose_victims(
     occupants: Sequence[Occupant], *, need: int, total: int, priority: int, now_us: int
 ) -> list[ModelName]:
-    """Return the replicas to park so that `need` bytes fit into `total`, empty where none can help now.
+    """Return the replicas to park so that `need` bytes fit into `total`, empty if none can help now.
 
     Never a busy one, never one of higher priority, never one ready for less than MIN_RESIDENCE_US. Lowest
     priority first, then the least `value`, then the longest idle; all that is chosen is needed. What is

@@ -45,7 +45,7 @@ class Policy(Protocol):
         """Learn that an idle stretch ended with demand. Called once for each, in order.
 
         `others` is how many requests came in the work before the stretch beside the first one and those
-        that a wake held; 0 where that is not known.
+        that a wake held; 0 if that is not known.
         """
         ...
 

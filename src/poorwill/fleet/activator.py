@@ -35,9 +35,9 @@ class FleetActivator:
         return unit.lease()
 
     def hold(self, model: ModelName, *, size_bytes: int, asked_by: str, request: str) -> "Held":
-        """Register demand, then start a wake where one is needed; return the place in the queue.
+        """Register demand, then start a wake if one is needed; return the place in the queue.
 
-        Raises TryLater where the request cannot be held.
+        Raises TryLater if the request cannot be held.
         """
         unit = unit_of(self._units, model)
         why = self._controller.journal.unavailable

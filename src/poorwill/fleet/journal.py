@@ -22,7 +22,7 @@ class Feed:
     closed: bool = False
 
     def put(self, entry: Entry) -> None:
-        """Append an entry, dropping the oldest where the feed is full."""
+        """Append an entry, dropping the oldest if the feed is full."""
         if len(self.entries) == FEED_LENGTH:
             self.lost += 1
         self.entries.append(entry)

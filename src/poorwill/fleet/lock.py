@@ -44,7 +44,7 @@ class Holding:
 def hold_directory(directory: Path, *, what: str) -> Iterator[Holding]:
     """Hold a fleet directory for as long as the context lasts; the kernel lets go of it on any death.
 
-    Raises OperatorFault: IN_USE, which says who holds it; CONFIG_INVALID where it cannot be written. The file
+    Raises OperatorFault: IN_USE, which says who holds it; CONFIG_INVALID if it cannot be written. The file
     stays; only its lock counts.
     """
     try:
@@ -75,9 +75,9 @@ def hold_directory(directory: Path, *, what: str) -> Iterator[Holding]:
 
 
 def holder_of(directory: Path) -> Mapping[str, str | int] | None:
-    """Return what the poorwill that holds the directory published, None where nobody holds it.
+    """Return what the poorwill that holds the directory published, None if nobody holds it.
 
-    Raises OSError where the directory cannot be read.
+    Raises OSError if the directory cannot be read.
     """
     try:
         descriptor = open_to_read(directory / LOCK_FILE)

@@ -36,7 +36,7 @@ async def carry_out_park(
         why = str(error) or f"not parked in {limit_s:g} s"
         await _after_failure(context, unit, effect, why)
     except Exception as error:
-        context.log.error("a park failed in a way nobody foresaw", model=unit.model, error=repr(error))
+        context.log.error("a park failed with an unexpected error", model=unit.model, error=repr(error))
         await _after_failure(context, unit, effect, f"internal error: {error!r}")
     else:
         unit.parked = None if parked.tier is Tier.COLD else parked

@@ -1,7 +1,7 @@
 """Makes room for replicas that want to wake, by parking idle ones of less worth.
 
 Those who wait for room hold none meanwhile, so that several wakes at once cannot wait for each other; they
-are let in by priority, then in order of arrival, a later one only where the earlier ones would still fit.
+are let in by priority, then in order of arrival, a later one only if the earlier ones would still fit.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ RECHECK_S = 1.0
 
 
 UNKNOWN_WAKE_US = 10 * SECOND_US
-"""What a wake is taken to last where none was measured or predicted."""
+"""What a wake is taken to last if none was measured or predicted."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -47,7 +47,7 @@ class Room:
     async def make(self, unit: Unit) -> None:
         """Return when the unit's replica fits. Parks idle replicas; waits for busy ones to fall idle.
 
-        Raises PoorwillError(NO_CAPACITY) where it could not fit even alone. Cancelled: replicas already
+        Raises PoorwillError(NO_CAPACITY) if it could not fit even alone. Cancelled: replicas already
         being parked stay so.
         """
         need = self.needs[unit.model]

@@ -45,7 +45,7 @@ class SpendGuard:
     async def attend(self, controller: Controller) -> None:
         """Look once before any timer runs: what a limit stopped stays stopped across a restart.
 
-        From then on wakes of this fleet are minded between looks. Raises OperatorFault where the ledger
+        From then on wakes of this fleet are minded between looks. Raises OperatorFault if the ledger
         cannot be read.
         """
         self._controller = controller
@@ -70,7 +70,7 @@ class SpendGuard:
         """Look once, and do what follows.
 
         It looks at the ledger once all that was begun before is in it; wakes that begin meanwhile are added
-        to what it finds. Raises OperatorFault where the ledger cannot be written or read.
+        to what it finds. Raises OperatorFault if the ledger cannot be written or read.
         """
         self._begun, self._paid = [], []
         if self.verdict.limits:
@@ -174,7 +174,7 @@ class GuardedKeys:
         return self.keys.in_use(name)
 
     def name_of(self, credential: bytes) -> str | None:
-        """Return the key's name. Raises TryLater(SPEND_LIMIT) where its limit is reached."""
+        """Return the key's name. Raises TryLater(SPEND_LIMIT) if its limit is reached."""
         name = self.keys.name_of(credential)
         if name is not None and self.guard.verdict.limits:
             stop = self.guard.verdict.stops_key(name)

@@ -1,6 +1,6 @@
 """The orphan sweep, at start and on a timer: what the drivers find against what the units own.
 
-What is nobody's is noted once; it is ended only where the operator asked for that. It never decides what is
+An orphan is noted once; it is ended only if the operator asked for that. This file never decides what is
 an orphan: `core.sweep` does, for `poorwill doctor --sweep` as well.
 """
 
@@ -36,9 +36,9 @@ class Sweeper:
     log: Log
     reap_orphans: bool
     told: dict[str, ReplicaId | None] = field(default_factory=dict)
-    """What was told and is there still; under which name the ledger has its time, where it runs."""
+    """Reported orphans that still exist, and the replica id their time is booked under (None: an image)."""
     stubborn: set[str] = field(default_factory=set)
-    """What was to be ended and did not end."""
+    """Orphans that could not be ended."""
 
     async def sweep(
         self, units: Mapping[ModelName, Unit], *, ended: Collection[ReplicaId] = ()

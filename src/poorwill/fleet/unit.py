@@ -36,7 +36,7 @@ class Unit:
     equipment: Equipment
     running: Running | None = None
     launched: Launch | None = None
-    """How what runs was launched."""
+    """The launch that produced `running`."""
     parked: Parked | None = None
     waiting: dict[HoldId, asyncio.Future[Lease]] = field(default_factory=dict)
     marks: list[PhaseMark] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Unit:
         return lease
 
     def launch(self) -> Launch:
-        """Return how to start the replica. Raises OperatorFault where the model file is gone."""
+        """Return how to start the replica. Raises OperatorFault if the model file is gone."""
         return self.equipment.engine.launch(replica=self.replica.id, generation=self.replica.generation)
 
     def placed(self, at_us: int) -> ReplicaPlaced:

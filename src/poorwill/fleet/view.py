@@ -70,7 +70,7 @@ class OperatorView:
     async def park(self, model: ModelName, tier: Tier | None) -> None:
         """Drain and park a model as an operator and wait until it is parked.
 
-        Raises RequestFault for a tier the model has no driver for, TryLater(DRAINING) where demand or a
+        Raises RequestFault for a tier the model has no driver for, TryLater(DRAINING) if demand or a
         floor kept it from parking. Cancelled: the park goes on.
         """
         unit = unit_of(self._units, model)
@@ -139,7 +139,7 @@ def _status(unit: Unit, now_us: int) -> ReplicaStatus:
 
 
 def _parks_at_us(replica: Replica, now_us: int) -> int | None:
-    """Return when it parks if nobody asks, None where a request or a floor keeps it or will by then."""
+    """Return when it parks if nobody asks, None if a request or a floor keeps it or will by then."""
     floor = replica.floor.at(now_us)
     if replica.state is not State.READY or replica.load.in_flight or floor.required:
         return None

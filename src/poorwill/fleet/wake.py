@@ -46,7 +46,7 @@ async def carry_out_wake(
     except (DriverError, OSError) as error:
         waking.failed(str(error))
     except Exception as error:
-        context.log.error("a wake failed in a way nobody foresaw", model=unit.model, error=repr(error))
+        context.log.error("a wake failed with an unexpected error", model=unit.model, error=repr(error))
         waking.failed(f"internal error: {error!r}")
     else:
         waking.succeeded(waking.launch, running)
@@ -167,7 +167,7 @@ async def _check(waking: Waking, launch: Launch, running: Running, parked: Parke
     answer = await engine.probe(running, launch)
     if parked.probe and answer != parked.probe:
         raise DriverError(
-            f"the engine woken from {parked.tier} answers {answer!r} where it answered "
+            f"the engine woken from {parked.tier} answers {answer!r}; it answered "
             f"{parked.probe!r} before the park"
         )
 

@@ -28,7 +28,7 @@ NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
 def make_policy(
     settings: PolicySettings, *, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts]
 ) -> Policy:
-    """Return a new policy for one replica, with another in shadow where the settings name one.
+    """Return a new policy for one replica, with another in shadow if the settings name one.
 
     `ladder` is the replica's tiers from shallow to deep; `costs` has all of them. Raises OperatorFault for
     a name that is none of `NAMES`.

@@ -8,7 +8,7 @@ For each idle stretch:
 2. Leaders choose among the candidates: by the whole history, by the hour of the week, by how long the last
    gap was, by the place in a burst. Leaders are followed as well, each by what it chose at the time,
    before the outcome was known. The whole history decides, unless another is cheaper by MARGIN: hours and
-   bursts are used where they pay and ignored where they would only fit noise.
+   bursts are used if they pay and ignored if they would only fit noise.
 3. Where waiting has a price, a wake ahead of demand makes further leaders (see `ahead`).
 4. With fewer than THIN stretches it is the envelope (for one tier: the break-even rule), and likewise when
    its account has run ahead of that rule's by more than the bound: in the account of `replay` it never costs
@@ -42,7 +42,7 @@ LINGERS = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0)
 AHEAD = len(LINGERS) + len(NAMES)
 """Wakes ahead go with each of these lingers, and with the one that did best in each situation."""
 LEADERS = (*NAMES, *("forecast",) * AHEAD)
-"""The forecasts only where waiting has a price."""
+"""The forecasts only if waiting has a price."""
 LEARNING = 0.1
 """How much the last wake counts in the number of requests that a wake holds."""
 
@@ -137,7 +137,7 @@ class Adaptive:
         self.stretches += 1
 
     def descent(self, idle_since_us: int) -> Descent:
-        """Return the plan for a stretch: its rungs, and a wake ahead of demand where one would pay."""
+        """Return the plan for a stretch: its rungs, and a wake ahead of demand if one would pay."""
         choice = self.choice_for(idle_since_us)
         plan = choice.plan
         rungs = rungs_at(plan.schedule, idle_since_us)
@@ -208,7 +208,7 @@ class Adaptive:
         return (*plans, *(Plan(schedule, ahead) for schedule in lingers))
 
     def _rest(self) -> Schedule:
-        """Return the rule from the rung on which a typical long gap ends, empty where it never parks."""
+        """Return the rule from the rung on which a typical long gap ends, empty if it never parks."""
         rule, typical_us = self.candidates[0], self.forecast.typical_us
         reached = sum(after <= typical_us for _, after in rule)
         return rule[max(reached - 1, 0) :]
@@ -235,7 +235,7 @@ class Adaptive:
         return int((1 + BOUND) * rule + SLACK * self.cycle - self.spent(self.own))
 
     def _within(self, plan: Plan, allowance: int) -> Plan:
-        """Cut a linger short where it would spend more than the allowance."""
+        """Cut a linger short if it would spend more than the allowance."""
         rule = self.candidates[0]
         if not rule or self.saved_nusd_h <= 0:
             return plan
@@ -280,7 +280,7 @@ def adaptive(*, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nu
 
 
 def _scaled(envelope: Schedule) -> list[Schedule]:
-    """Return the envelope's descent, sooner and later; nothing where it has one rung alone."""
+    """Return the envelope's descent, sooner and later; nothing if it has one rung alone."""
     if len(envelope) < 2:
         return []
     (tier, first_us), *rest = envelope

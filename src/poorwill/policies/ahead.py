@@ -1,8 +1,8 @@
-"""When to wake a parked replica ahead of demand: only where waiting has a price and the past repeats itself.
+"""When to wake a parked replica ahead of demand: only if waiting has a price and the past repeats itself.
 
 Several forecasts answer the same question, "when does demand come?": the lengths of past long gaps, the
 times from one demand after a long gap to the next such, the times of day of those demands, and their phases
-in shorter periods that clocks have (where the Rayleigh test says that the phases are not spread evenly). A
+in shorter periods that clocks have (if the Rayleigh test says that the phases are not spread evenly). A
 wake ahead is proposed if, over the past, it would have saved more in waiting than it would have cost in
 ready time and in cycles for nothing. What each forecast proposes is settled when the demand has come; the
 one that earned most decides. None of them depends on what the policy did: a gap is counted from when the
@@ -97,7 +97,7 @@ class Forecast:
     typical_us: int = 0
     """The median of their lengths."""
     uneven_us: tuple[int, ...] = (DAY_US,)
-    """The periods in which demand has its phases; the day has always a hearing."""
+    """The periods in which demand has its phases; the hour of day is always considered."""
     records: dict[str | int, TrackRecord] = field(default_factory=dict)
 
     def observe(self, work_ended_us: int, demand_at_us: int) -> None:
@@ -113,7 +113,7 @@ class Forecast:
         self.uneven_us = (*uneven, DAY_US)
 
     def ahead(self, work_ended_us: int, *, parked_us: int, stakes: Stakes) -> Ahead | None:
-        """Return the wake ahead of demand that the past speaks for, None where it does not.
+        """Return the wake ahead of demand that the past speaks for, None if it does not.
 
         `work_ended_us` is when the work before this gap ended, or would have without a wake's delay;
         `parked_us` is when the replica will be parked.
@@ -179,7 +179,7 @@ def _best(gaps: Sequence[int], blanks: int, stakes: Stakes) -> tuple[int, Ahead 
 
 def _gain(gaps: Sequence[int], sums: Sequence[int], ready: int, stay: int, stakes: Stakes) -> int | None:
     """Return what being ready from `ready` for `stay` wins over these gaps, in money times microseconds;
-    None where that meets too few of them."""
+    None if that meets too few of them."""
     wake = stakes.wake_us
     met = bisect_left(gaps, ready)
     missed = bisect_right(gaps, ready + stay)

@@ -37,7 +37,7 @@ def park_cost(costs: TierCosts, *, wait_nusd_s: int = 0) -> int:
 def break_even_us(costs: TierCosts, *, wait_nusd_s: int = 0) -> int | None:
     """Return the idle time at which staying ready has cost as much as a park and a wake would have.
 
-    idle = (active x (park + wake) + wait price x wake - parked x park) / (active - parked). None where
+    idle = (active x (park + wake) + wait price x wake - parked x park) / (active - parked). None if
     being parked saves nothing. Parking after exactly this time never costs more than twice the best
     decision in hindsight (the ski-rental argument; Karlin et al. 1988).
     """
@@ -99,7 +99,7 @@ def idle_problem(idle_us: int, costs: TierCosts, *, where: str, wait_nusd_s: int
         ),
         hint=(
             f"set idle_s to {-(-even // SECOND_US)} or more, use the break-even or adaptive policy, or write "
-            "allow_short_idle = true beside it where this is meant"
+            "allow_short_idle = true beside it if this is meant"
         ),
     )
 

@@ -2,7 +2,7 @@
 
 At first the costs are predicted, or what the ledger remembers.
 `Repriced` makes a policy that depends on costs alone anew with every change. `Relearning` does so with the
-adaptive one where the costs have moved far, and lets it live through its last stretches again.
+adaptive one when the costs have moved far, and lets it live through its last stretches again.
 """
 
 from collections import deque
@@ -18,7 +18,7 @@ from poorwill.policies.timed import Timed
 
 RECENT_PARKS = 20
 FAR = 8
-"""Costs have moved far where a cycle of park and wake is longer or shorter by more than an eighth."""
+"""Costs have moved far when a cycle of park and wake is longer or shorter by more than an eighth."""
 RELIVED = 150
 """So many stretches are lived through again: 0.05 to 0.15 s of work on the loop's thread, but seldom."""
 
@@ -99,7 +99,7 @@ class _Lived:
 
 @dataclass(slots=True, kw_only=True)
 class Relearning:
-    """The adaptive policy, made anew where costs have moved far. Implements `Policy`, `LearnsFromWakes` and
+    """The adaptive policy, made anew when costs have moved far. Implements `Policy`, `LearnsFromWakes` and
     `LearnsFromTimes`."""
 
     make: Callable[[Mapping[Tier, TierCosts]], Adaptive]

@@ -1,1 +1,1 @@
-"""The state machine of one replica: its table, its inputs and effects, and the pure step."""
+"""The state machine of one replica: its table, inputs, effects, the pure step, and the cell around it."""

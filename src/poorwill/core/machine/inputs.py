@@ -159,7 +159,7 @@ class Close:
     generation: ClassVar[None] = None
     action: str
     drain_us: int | None = None
-    """How long requests in flight may take at most, where that is less than the replica's own drain."""
+    """How long requests in flight may take at most, if that is less than the replica's own drain."""
 
 
 Input = (

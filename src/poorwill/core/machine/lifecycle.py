@@ -2,7 +2,7 @@
 
 Everything about which state follows which lives in this file; `step` decides among the states a row
 allows and refuses to leave the table. `docs/READING.md` draws its diagram from here, so the picture
-cannot lie. A row that lists only its own state is an input that is taken in without a change of state.
+cannot lie. A row that lists only its own state is an input that does not change the state.
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,7 @@ from poorwill.core.entries import PhaseSpan
 from poorwill.core.words import READ_PHASES, SECOND_US, Phase
 
 EXPECTED_DETAIL = "expected {:.0f} B/s"
-"""How the detail of a leaf says what rate its reading was expected to reach, where it fell well short."""
+"""How the detail of a leaf says what rate its reading was expected to reach, if it fell well short."""
 _EXPECTED = re.compile(r"expected (\d+) B/s")
 _GB = 1e9
 
@@ -24,8 +24,8 @@ def overrun(phase: Phase, spent_us: int, limit_us: int) -> str:
 def with_rates(why: str, anatomy: Sequence[PhaseSpan]) -> str:
     """Return the sentence with what the anatomy of the torn-down wake adds.
 
-    `weights: 61 s of 60 s; reading 0.3 GB/s, expected 2.1`. Unchanged where it names no phase of the anatomy
-    or where nobody knows what was read; reading counts only in phases that are made of it.
+    `weights: 61 s of 60 s; reading 0.3 GB/s, expected 2.1`. Unchanged if it names no phase of the anatomy
+    or nobody knows what was read; reading counts only in phases that are made of it.
     """
     phase = why.partition(":")[0]
     if phase not in READ_PHASES:

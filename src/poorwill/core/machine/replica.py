@@ -89,7 +89,7 @@ class Changes(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Replica:
-    """Everything that `step` knows of one replica. Its cell owns it; `step` returns changed copies.
+    """Everything that `step` knows about one replica. Its cell owns it; `step` returns changed copies.
 
     Unlike other values it has no slots: a dictionary of fields is copied seven times as fast as slots one by
     one, and a wake changes fields some twenty times.
@@ -117,7 +117,7 @@ class Replica:
     drain_ends_us: int = 0
     ready_since_us: int = 0
     woken_ahead_us: int = 0
-    """When the policy wanted it awake, where the last wake was one ahead of demand; else 0."""
+    """When the policy wanted it awake, if the last wake was one ahead of demand; else 0."""
     failures: int = 0
     retry_at_us: int = 0
     park_after_us: int = 0
@@ -186,13 +186,13 @@ class Replica:
     def expected_wake_us(self, tier: Tier) -> int | None:
         """Return the median of the measured wakes from a tier, before the first one what is predicted.
 
-        None where neither is known.
+        None if neither is known.
         """
         recent = sorted(self.recent_wakes_us.get(tier, ()))
         return recent[len(recent) // 2] if recent else self.settings.wake.expected_us.get(tier)
 
     def ready_in_us(self, now_us: int) -> int | None:
-        """Return when the replica is expected to be ready, from now; None where nobody can tell.
+        """Return when the replica is expected to be ready, from now; None if nobody can tell.
 
         A wake that is overdue is not ready in a moment: half as long again as it has taken.
         """

@@ -1,9 +1,8 @@
 """`step(replica, input, now) -> (replica, effects)`: every decision about a replica, pure.
 
-The fleet feeds it inputs one at a time and carries out the effects; the planner feeds it from a trace on
-a virtual clock. Before a step the caller puts the gate's current count into `replica.load`; after it,
-`load.in_flight` has grown by the leases granted. Which state may follow which is `lifecycle.TRANSITIONS`;
-a step that would leave the table is a bug and raises before anything is done.
+The cell calls it: it puts the gate's count into `replica.load` before a step, and afterwards takes back the
+count with the leases granted. `lifecycle.TRANSITIONS` says which state may follow which. A step that would
+leave the table is a bug and raises before anything is done.
 """
 
 from dataclasses import replace

@@ -189,7 +189,7 @@ class Transition:
     def end_wake(self, *, ok: bool, why: str, anatomy: tuple[PhaseSpan, ...]) -> WakeAttempt:
         """Write the end of the wake down and return the attempt.
 
-        The anatomy was taken a moment before this turn: its last leaf is stretched to now, so that it tiles.
+        The anatomy was taken a moment before this step. Its last leaf is stretched to now, so that it tiles.
         """
         attempt = self.replica.wake
         assert attempt is not None
@@ -348,7 +348,7 @@ def next_colder(replica: Replica, tier: Tier) -> Tier:
 def due_rung(replica: Replica, now_us: int) -> Tier | None:
     """Return the tier that the descent wants the replica in by now, if deeper than where it is.
 
-    The deepest one that is due: where a shallower one cannot be reached, the way down goes past it.
+    The deepest one that is due: if a shallower one cannot be reached, the way down goes past it.
     """
     due = [tier for tier, at_us in deeper_rungs(replica, replica.descent()) if at_us <= now_us]
     return due[-1] if due else None

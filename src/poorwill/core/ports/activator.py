@@ -32,7 +32,7 @@ class Lease:
     host: str
     port: int
     engine_model: str = ""
-    """What the engine calls the model, where that is another name."""
+    """What the engine calls the model, if that is another name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class WakeNotice:
     waited_us: int
     ready_in_us: int | None
     """When the replica is expected to be ready, from now: by measured wakes, before the first one by
-    prediction; None where neither is known."""
+    prediction; None if neither is known."""
     left_us: int  # until the held request fails
 
 
@@ -52,7 +52,7 @@ class HeldRequest(Protocol):
     """One request's place in the hold queue."""
 
     async def lease(self) -> Lease:
-        """Wait for the lease. Raises TryLater or EngineFault where the hold ends without one.
+        """Wait for the lease. Raises TryLater or EngineFault if the hold ends without one.
 
         Cancelled: the place is free at once; a lease granted in the same tick is handed back.
         """
@@ -79,7 +79,7 @@ class Activator(Protocol):
         ...
 
     def hold(self, model: ModelName, *, size_bytes: int, asked_by: str, request: str) -> HeldRequest:
-        """Register demand, then start a wake where one is needed; return the place in the queue.
+        """Register demand, then start a wake if one is needed; return the place in the queue.
 
         Raises TryLater (hold_queue_full, spend_limit, wake_failed during back-off, draining).
         """

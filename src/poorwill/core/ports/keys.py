@@ -16,5 +16,5 @@ class KeyRing(Protocol):
         ...
 
     def name_of(self, credential: bytes) -> str | None:
-        """Return the key's name for a presented secret, None where it is unknown or revoked."""
+        """Return the key's name for a presented secret, None if it is unknown or revoked."""
         ...

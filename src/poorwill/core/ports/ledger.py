@@ -12,7 +12,7 @@ class LedgerWriter(Protocol):
     def record(self, entries: Sequence[Entry]) -> Awaitable[None]:
         """Hand the entries over now; the awaitable resolves after COMMIT.
 
-        Raises OperatorFault(LEDGER_UNAVAILABLE) from the awaitable where they could not be committed.
+        Raises OperatorFault(LEDGER_UNAVAILABLE) from the awaitable if they could not be committed.
         Abandoning the awaitable does not take the entries back.
         """
         ...

@@ -40,14 +40,14 @@ class ReplicaStatus:
     wake: WakeInterval
     phase: Phase | None = None
     ready_in_us: int | None = None
-    """While it wakes: when it should be ready, from now; None where nobody can tell."""
+    """While it wakes: when it should be ready, from now; None if nobody can tell."""
     ladder: tuple[Tier, ...] = ()
     parks_at_us: int | None = None
     failures: int = 0
     retry_at_us: int | None = None
     last_error: str = ""
     last_error_us: int = 0
-    """When that was; 0 where nothing went wrong."""
+    """When that was; 0 if nothing went wrong."""
     pid: int | None = None
     port: int | None = None
     policy: str = ""

@@ -1,1 +1,1 @@
-"""Replays a trace through production's policies on a virtual clock, and the yardsticks beside them."""
+"""Replays a trace through production's cell and policies on a virtual clock; and the yardsticks."""

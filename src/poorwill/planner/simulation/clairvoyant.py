@@ -273,7 +273,7 @@ class _Search:
 
 
 def _unlimited(arrival_us: Micros, service_us: Micros, span_us: int) -> Callable[[int, int], BusyPeriod]:
-    """Return the busy period after a point, where any number of requests is served at once."""
+    """Return the busy period after a point, when any number of requests is served at once."""
     blocks = new_blocks(arrival_us, service_us, span_us)
     arrivals, begins = arrival_us.tolist(), blocks.begin_us.tolist()
     ends, firsts = blocks.end_us.tolist(), [*blocks.first.tolist(), len(arrivals)]
@@ -289,7 +289,7 @@ def _unlimited(arrival_us: Micros, service_us: Micros, span_us: int) -> Callable
 
 
 def _limited(arrival_us: Micros, service_us: Micros, limit: int) -> Callable[[int, int], BusyPeriod]:
-    """Return the busy period after a point, where requests queue for `limit` places."""
+    """Return the busy period after a point, when requests queue for `limit` places."""
     arrivals, services = arrival_us.tolist(), service_us.tolist()
 
     def busy_after(first: int, ready: int) -> BusyPeriod:

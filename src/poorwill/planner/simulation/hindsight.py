@@ -32,7 +32,7 @@ class Curve:
     objective_nusd: tuple[int, ...]
     held: tuple[int, ...]
     simulated: str = ""
-    """Why the idle times were simulated one by one; empty where they were swept."""
+    """Why the idle times were simulated one by one; empty if they were swept."""
 
     @property
     def best(self) -> int:
@@ -54,7 +54,7 @@ def idle_curve(
 ) -> Curve:
     """Price fixed idle times in the first tier: zero, the break-even, and others evenly in proportion.
 
-    By the sweep where it applies; else fewer, by simulation.
+    By the sweep if it applies; else fewer, by simulation.
     """
     first = scenario.with_tiers(scenario.tiers[:1])
     why = _beyond_the_sweep(first, floor)
@@ -74,7 +74,7 @@ def idle_curve(
 
 
 def _beyond_the_sweep(scenario: Scenario, floor: FloorSchedule | None) -> str:
-    """Return what keeps the sweep from pricing a scenario; empty where nothing does."""
+    """Return what keeps the sweep from pricing a scenario; empty if nothing does."""
     reasons = []
     if scenario.max_concurrency:
         reasons.append("limit to concurrency")

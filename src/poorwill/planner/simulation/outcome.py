@@ -80,7 +80,7 @@ class Outcome:
 
     @property
     def duty_cycle(self) -> float | None:
-        """Return useful over paid seconds, None where nothing was paid."""
+        """Return useful over paid seconds, None if nothing was paid."""
         return self.useful_us / self.active_us if self.active_us else None
 
 

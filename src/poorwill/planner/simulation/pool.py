@@ -1,6 +1,6 @@
 """A fleet on paper: many tenants' models share a pool of hosts that are paid throughout.
 
-A model that is wanted is woken on a host with room for it; where none has room, idle models give way, the
+A model that is wanted is woken on a host with room for it; if none has room, idle models give way, the
 longest idle first, by the production rule (`core.placement`): never a busy one, never one that has only
 just come. Where nobody can give way, the request waits until somebody falls idle. Models stay until they
 are evicted: the host is paid anyway.
@@ -203,7 +203,7 @@ class _Run:
             self.serve(model, at, service)
 
     def wake(self, model: _Model, at: int) -> bool:
-        """Start a wake where there is room, or where room can be made; False where there is none."""
+        """Start a wake if there is room, or if room can be made; False if there is none."""
         need = model.tenant.bytes
         fitting = [host for host in self.hosts if host.free_bytes >= need]
         delay = self.pool.wake_us

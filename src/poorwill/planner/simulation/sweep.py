@@ -1,6 +1,6 @@
 """Fixed idle times by the thousand: the vectorised evaluator, for unlimited concurrency and constant wakes.
 
-All policies are walked at once, and every policy in many places at once: where a gap is so long that the
+All policies are walked at once, and every policy in many places at once: when a gap is so long that the
 replica is parked whatever happened before (longer than idle + 2 park + wake, since no request is ever done
 later than park + wake after its time on an always-ready replica), the walk can start afresh. Between such
 places the wakes of all policies are followed in lockstep. It agrees with `simulate` to the microsecond.
