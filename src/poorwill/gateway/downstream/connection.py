@@ -30,7 +30,7 @@ from poorwill.gateway.wire import Dialect
 
 MOST_A_TURN = 8
 """Requests of one connection served in one turn of the loop: the other connections wait no longer."""
-GRACE_S = 0.5
+GRACE_S = 0.05
 """How long a quiet connection is not closed to make room."""
 LINGER_S = 2.0
 """How long a closing connection may take to read its last response."""
