@@ -19,8 +19,8 @@ from poorwill.core.errors import OperatorFault
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.hosts.processes import procfs
-from poorwill.hosts.processes.process import MARK, EngineProcesses, subreaper
-from poorwill.hosts.processes.session import reap
+from poorwill.hosts.processes.process import EngineProcesses, subreaper
+from poorwill.hosts.processes.session import MARK_NAME, members, reap
 from poorwill.tiers.frozen.criu import Criu, find_criu, private_prefix
 from poorwill.tiers.frozen.criu_install import install_criu
 from poorwill.tiers.frozen.proof import prove_frozen
@@ -53,7 +53,7 @@ def _nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     left = [
         f"{stat.pid}: {procfs.command_line(stat.pid)}"
         for stat in procfs.all_processes()
-        if stat.state not in "ZX" and here in procfs.environment(stat.pid).get(MARK, "")
+        if stat.state not in "ZX" and here.encode() in procfs.variable(stat.pid, MARK_NAME)
     ]
     assert not left, f"left behind: {left}"
 
@@ -108,7 +108,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     for found in fleet.processes.found():
         assert found.running is not None
         fleet.processes.kill_now(found.running)
-        reap(procfs.session_members(found.running.pid))
+        reap(members(found.running.pid))
 
 
 def ask(running: Running, path: str = "/count") -> str:

@@ -27,6 +27,7 @@ from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
 from poorwill.core.words import ReplicaId, Tier
 from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes.session import members
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.driver import FrozenDriver
 from poorwill.tiers.frozen.freeze import OVERHEAD_BYTES
@@ -98,21 +99,29 @@ async def test_criu_refuses_an_open_connection(
 
 async def test_children_are_frozen_too(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet, "--children", "3")
-    before = [stat.pid for stat in procfs.session_members(running.pid)]
+    before = [stat.pid for stat in members(running.pid)]
     parked = await driver.park(running, launch, generation=1)
-    assert procfs.session_members(running.pid) == []
+    assert members(running.pid) == []
     woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
-    assert sorted(stat.pid for stat in procfs.session_members(woken.pid)) == sorted(before)
+    assert sorted(stat.pid for stat in members(woken.pid)) == sorted(before)
     assert ask(woken) == "1"
+
+
+async def test_an_engine_with_a_lost_process_serves_on(fleet: Fleet, driver: FrozenDriver):
+    launch, running = await start(fleet, "--daemon", "60")
+    with pytest.raises(DriverError, match="have left its tree") as caught:
+        await driver.park(running, launch, generation=1)
+    assert caught.value.running == running and ask(running) == "1"
+    await fleet.processes.kill(running)
 
 
 async def test_inner_tcp_connections_are_frozen(fleet: Fleet, driver: FrozenDriver):
     launch, running = await start(fleet, "--worker")
     for cycle in range(5):
         assert ask(running) == str(cycle + 1)
-        assert len(procfs.connections([s.pid for s in procfs.session_members(running.pid)]).within)
+        assert len(procfs.connections([s.pid for s in members(running.pid)]).within)
         parked = await driver.park(running, launch, generation=cycle + 1)
-        assert procfs.session_members(running.pid) == []
+        assert members(running.pid) == []
         running = await driver.wake(parked, launch, generation=cycle + 2, report=fleet.report)
 
 
@@ -416,7 +425,7 @@ async def recovered(fleet: Fleet, driver: FrozenDriver, running: Running) -> Non
     await driver.recover()
     # Not only what is marked: a process that is half restored has no environment yet.
     assert procfs.read_stat(running.pid) is None
-    assert procfs.session_members(running.pid) == []
+    assert members(running.pid) == []
     assert nothing_runs(fleet) and scratch(fleet) == [] and await driver.inventory() == []
     assert not [stat for stat in procfs.all_processes() if _is_criu(stat.pid, fleet)]
     assert ("warning", "removed an unfinished snapshot") in [line[:2] for line in fleet.log.lines]

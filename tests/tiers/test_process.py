@@ -4,11 +4,14 @@
 # ruff: noqa: ASYNC221, ASYNC240
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from tests.waiting import until
 from poorwill.core.ports.driver import DriverError
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.readiness import Readiness
+from poorwill.hosts.processes.session import members
 from poorwill.tiers.cold.driver import ColdDriver
 
 from .cancelling import cancelled_at
@@ -39,7 +43,8 @@ async def test_what_an_engine_is_started_with(fleet: Fleet):
     assert procfs.open_file_path(running.pid, 0) == "/dev/null"
     assert procfs.open_file_path(running.pid, 1) == launch.log_path
     assert procfs.open_file_path(running.pid, 2) == launch.log_path
-    assert set(procfs.environment(running.pid)) == {"POORWILL_REPLICA", "SPT_NOENV"}
+    variables = Path(f"/proc/{running.pid}/environ").read_bytes().split(b"\0")
+    assert {each.partition(b"=")[0] for each in variables if each} == {b"POORWILL_REPLICA", b"SPT_NOENV"}
     assert Path(launch.log_path).stat().st_mode & 0o777 == 0o600
     await fleet.processes.kill(running)
     assert procfs.read_stat(running.pid) is None
@@ -47,7 +52,7 @@ async def test_what_an_engine_is_started_with(fleet: Fleet):
 
 async def test_a_reused_pid_is_another_process(fleet: Fleet):
     _, running = await start(fleet)
-    other = replace(running, pid_started=running.pid_started - 1)
+    other = replace(running, pid_started=running.pid_started - 1, extra={})
     assert fleet.processes.alive(running)
     assert not fleet.processes.alive(other)
     fleet.processes.kill_now(other)
@@ -58,10 +63,9 @@ async def test_a_reused_pid_is_another_process(fleet: Fleet):
 async def test_kill_ends_children_that_ignore_sigterm(fleet: Fleet):
     fleet.processes.grace_s = 0.1
     _, running = await start(fleet, "--ignore-term", "--children", "3")
-    members = procfs.session_members(running.pid)
-    assert len(members) == 4
+    assert len(members(running.pid)) == 4
     await fleet.processes.kill(running)
-    assert procfs.session_members(running.pid) == []
+    assert members(running.pid) == []
 
 
 async def test_kill_ends_a_stopped_engine(fleet: Fleet):
@@ -165,7 +169,7 @@ async def test_forks_of_a_dying_engine_are_killed(fleet: Fleet):
     fleet.processes.grace_s = 0.2
     _, running = await start(fleet, "--forks-on-term")
     await fleet.processes.kill(running)
-    assert procfs.session_members(running.pid) == []
+    assert members(running.pid) == []
 
 
 async def test_orphans_of_an_engine_are_reaped(fleet: Fleet, monkeypatch):
@@ -173,8 +177,7 @@ async def test_orphans_of_an_engine_are_reaped(fleet: Fleet, monkeypatch):
     _, running = await start(fleet, "--orphan")
 
     def zombies() -> list[procfs.ProcessStat]:
-        members = procfs.session_members(running.pid)
-        return [stat for stat in members if stat.state == "Z" and stat.parent == os.getpid()]
+        return [stat for stat in members(running.pid) if stat.state == "Z" and stat.parent == os.getpid()]
 
     await until(lambda: len(zombies()) == 1)
     async with asyncio.TaskGroup() as group:
@@ -214,3 +217,101 @@ async def test_a_rented_engine_is_no_local_process(fleet: Fleet):
         await fleet.processes.kill(elsewhere)
     assert fleet.processes.alive(running)
     await fleet.processes.kill(running)
+
+
+# processes that leave, and processes that pretend
+
+
+async def test_kill_ends_a_daemon_that_left(fleet: Fleet):
+    fleet.processes.grace_s = 0.1
+    _, running = await start(fleet, "--daemon", "60")
+    assert len(members(running.pid)) == 1, "it has left the session"
+    assert len(fleet.processes.pids(running)) == 2
+    await fleet.processes.kill(running)
+    assert fleet.processes.pids(running) == []
+
+
+@pytest.mark.parametrize("switches", [("--children", "2"), ("--daemon", "60")], ids=str)
+async def test_workers_without_their_leader_are_ended(fleet: Fleet, switches: tuple[str, str]):
+    _, running = await start(fleet, *switches)
+    os.kill(running.pid, signal.SIGKILL)
+    assert "SIGKILL" in await fleet.processes.exited(running)
+    assert fleet.processes.pids(running) != [], "they outlive it"
+    await fleet.processes.kill(running)
+    assert fleet.processes.pids(running) == []
+
+
+async def test_another_start_keeps_its_daemon(fleet: Fleet):
+    _, first = await start(fleet, "--daemon", "60")
+    _, second = await start(fleet, "--daemon", "60")
+    await fleet.processes.kill(first)
+    assert len(fleet.processes.pids(second)) == 2
+    await fleet.processes.kill(second)
+
+
+async def test_a_daemons_zombie_is_reaped(fleet: Fleet, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("poorwill.hosts.processes.process.WATCH_S", 0.01)
+    fleet.processes.stray_s = 0.05
+    _, running = await start(fleet, "--daemon", "0.2")
+    (daemon,) = set(fleet.processes.pids(running)) - {running.pid}
+    watch = asyncio.get_running_loop().create_task(fleet.processes.exited(running))
+    await until(lambda: procfs.read_stat(daemon) is None)
+    await fleet.processes.kill(running)
+    await watch
+
+
+def forged(fleet: Fleet, **changes: object) -> bytes:
+    mark = {
+        "fleet": str(fleet.directory), "replica": "toy-0", "generation": 7, "host": "127.0.0.1",
+        "port": 24990, "log_path": "/etc/shadow", "driver": "cold", **changes,
+    }  # fmt: skip
+    return json.dumps(mark).encode()
+
+
+@contextmanager
+def marked(mark: bytes, *wrap: str) -> Iterator[int]:
+    """A process of its own session with a mark that no poorwill has made."""
+    process = subprocess.Popen(
+        [*wrap, "/bin/sleep", "60"], env={b"POORWILL_REPLICA": mark}, start_new_session=True
+    )
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+HOSTILE = {
+    "infinite generation": {"generation": float("inf")},
+    "negative generation": {"generation": -1},
+    "replica is a list": {"replica": ["a"]},
+    "replica is a number": {"replica": 5},
+    "replica is empty": {"replica": ""},
+    "escape sequences": {"replica": "x\x1b[2J\x1b]0;owned\x07-0"},
+    "host is a list": {"host": ["a"]},
+    "port is no port": {"port": 70_000},
+    "a long log path": {"log_path": "a" * 10_000},
+}
+
+
+@pytest.mark.parametrize("changes", HOSTILE.values(), ids=HOSTILE)
+async def test_a_hostile_mark_is_no_engine(fleet: Fleet, changes: dict[str, object]):
+    with marked(forged(fleet, **changes)):
+        assert fleet.processes.found() == []
+
+
+@pytest.mark.parametrize("raw", [b"[" * 60_000, b"\xff\xfe", b"", b"null", b"{}"], ids=lambda raw: raw[:2])
+async def test_a_mark_of_no_json_is_no_engine(fleet: Fleet, raw: bytes):
+    with marked(raw):
+        assert fleet.processes.found() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+@pytest.mark.parametrize("ids", [("--reuid=65534",), ("--ruid=65534",), ("--euid=65534",)], ids=str)
+async def test_another_users_mark_does_not_count(fleet: Fleet, ids: tuple[str]):
+    with marked(forged(fleet), "/usr/bin/setpriv", *ids, "--clear-groups") as pid:
+        await until(lambda: procfs.command_line(pid).startswith("/bin/sleep"))
+        assert fleet.processes.found() == []
+    with marked(forged(fleet)):
+        (found,) = fleet.processes.found()
+        assert found.replica == "toy-0"

@@ -12,7 +12,7 @@ from poorwill.core.words import ModelName, ReplicaId
 from poorwill.engines.kinds import make_engine
 from poorwill.engines.served import ServedEngine
 from poorwill.engines.weights.gguf_model import make_model
-from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes.session import members
 
 from .cases import CASES, Case
 from .conftest import Fleet
@@ -54,7 +54,7 @@ async def test_twenty_cycles_keep_the_greedy_text(case: Case, fleet: Fleet, mode
     assert text
     for cycle in range(CYCLES):
         parked = await case.driver.park(running, launch, generation=cycle + 1)
-        assert procfs.session_members(running.pid) == []
+        assert members(running.pid) == []
         running = await case.wake(parked, launch, generation=cycle + 2)
         assert await engine.probe(running, launch) == text, f"cycle {cycle}"
     await fleet.processes.kill(running)

@@ -3,7 +3,7 @@
 usage: tiny_engine.py PORT [--exit STATUS] [--never-ready] [--flood BYTES] [--ignore-term] [--children N]
                            [--fill BYTES] [--orphan] [--forks-on-term] [--slow-ready SECONDS] [--secret TEXT]
                            [--host ADDRESS] [--worker] [--dials PORT]
-                           [--silent] [--deleted BYTES]
+                           [--silent] [--deleted BYTES] [--daemon SECONDS]
 
 GET /health is 200; GET /count is how often it was asked; GET /pid is its pid, GET /time its clock.
 POST /v1/completions is always the same. Connections are kept alive unless a request says `Connection: close`.
@@ -112,6 +112,18 @@ class Engine:
                     return
 
 
+def leave(seconds):
+    """Start a process that leaves the session and has no parent here: a double fork, as daemons do."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(seconds)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
 def fork_away(number, frame):
     for _ in range(20):
         if os.fork() == 0:
@@ -135,6 +147,8 @@ def main():
         if os.fork() == 0:
             signal.pause()
             os._exit(0)
+    if "--daemon" in sys.argv:
+        leave(float(option("--daemon")))
     if "--orphan" in sys.argv:
         child = os.fork()
         if child == 0:

@@ -7,7 +7,6 @@ difference to anything here but its exit status, which only a parent learns.
 """
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -20,14 +19,12 @@ from poorwill.core.launch import Launch, PhaseMark, Running
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report
 from poorwill.core.ports.log import Log
-from poorwill.core.words import Phase, ReplicaId
+from poorwill.core.words import SECOND_US, Phase
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import open_pidfd, process_end
 from poorwill.hosts.processes.engine_log import bound_log, mark_start, open_log, tail
-from poorwill.hosts.processes.session import reap, send, session_gone
-
-MARK = "POORWILL_REPLICA"
-"""Name of the variable that marks a process as an engine of some fleet; its value is `_Mark` as JSON."""
+from poorwill.hosts.processes.mark import ID, EngineMark, marked_running, new_mark, read_mark, variables
+from poorwill.hosts.processes.session import members, reap, send, session_gone
 
 WATCH_S = 5.0
 """How often a watched process's log is bounded and its stray zombies are reaped."""
@@ -76,6 +73,9 @@ class EngineProcesses:
     kept_statuses: int = 256
     statuses: dict[int, int] = field(default_factory=dict)
     """Wait statuses of children already reaped, until `exited` reports them."""
+    stray_s: float = 10.0
+    strays: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Zombie children by pid and start time, and when each was first seen; reaped after `stray_s`."""
 
     def spawn(
         self,
@@ -99,6 +99,7 @@ class EngineProcesses:
         except OSError as error:
             raise DriverError(f"cannot open the log {launch.log_path}: {error.strerror}") from error
         mark_start(log_fd, launch.replica)
+        mark = new_mark(launch, fleet=self.fleet, generation=generation, driver=driver)
         try:
             child = subprocess.Popen(
                 run.argv,
@@ -106,7 +107,7 @@ class EngineProcesses:
                 stdout=log_fd,
                 stderr=log_fd,
                 cwd=run.cwd,
-                env={**run.env, **self._mark(launch, generation, driver)},
+                env={**run.env, **variables(mark)},
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
@@ -116,13 +117,19 @@ class EngineProcesses:
         # The end of a child is seen through its pidfd and its status collected by `_reap`, the same way
         # as for an adopted process; Popen must neither wait for it nor warn that it did not.
         child.returncode = 0
-        return self.running(launch, pid=child.pid, generation=generation, driver=driver)
+        return self.running(launch, pid=child.pid, generation=generation, driver=driver, mark=mark)
 
-    def running(self, launch: Launch, *, pid: int, generation: int, driver: str) -> Running:
-        """Describe an existing process as this replica's. Raises DriverError if it does not exist."""
+    def running(
+        self, launch: Launch, *, pid: int, generation: int, driver: str, mark: EngineMark | None = None
+    ) -> Running:
+        """Describe an existing process as this replica's. Raises DriverError if it does not exist.
+
+        Its `mark` is read if it is not given: one just started does not show it yet.
+        """
         stat = procfs.read_stat(pid)
         if stat is None:
             raise DriverError(f"process {pid} of replica {launch.replica} does not exist")
+        mark = mark or read_mark(pid)
         return Running(
             replica=launch.replica,
             generation=generation,
@@ -132,9 +139,18 @@ class EngineProcesses:
             port=launch.port,
             log_path=launch.log_path,
             driver=driver,
+            extra={ID: mark.id} if mark else {},
             engine_model=launch.engine_model,
             launched=launch.identity(),
         )
+
+    def members(self, running: Running) -> list[procfs.ProcessStat]:
+        """Return every process of an engine that exists, also those that have left its session."""
+        return members(running.pid, mark=running.extra.get(ID, ""), started=running.pid_started)
+
+    def pids(self, running: Running) -> list[int]:
+        """Return their process ids."""
+        return [stat.pid for stat in self.members(running)]
 
     def alive(self, running: Running) -> bool:
         """Return whether exactly this process exists and is not a zombie."""
@@ -151,9 +167,13 @@ class EngineProcesses:
         pidfd = open_pidfd(running.pid)
         if pidfd is not None:
             try:
-                while self.alive(running) and not await process_end(pidfd, within_s=WATCH_S):
+                # A leader looks like a zombie while other threads of it still end; its pidfd knows better.
+                stat = procfs.read_stat(running.pid)
+                same = stat is not None and stat.started == running.pid_started
+                while same and not await process_end(pidfd, within_s=WATCH_S):
                     self.bound_log(running)
-                    self._reap(running.pid)
+                    self._reap(running)
+                    self._reap_strays()
             finally:
                 os.close(pidfd)
         return self._why_ended(running)
@@ -172,7 +192,7 @@ class EngineProcesses:
             self.log.warning("cannot bound a log", path=running.log_path, error=str(error))
 
     async def kill(self, running: Running) -> None:
-        """End the session: SIGTERM, a grace period, SIGKILL. Returns when it is gone and reaped.
+        """End all processes of the engine: SIGTERM, a grace period, SIGKILL. Returns when they are gone.
 
         Raises DriverError if it does not disappear (it hangs inside the kernel), and for an engine on a
         rented machine, which has no process here to end. Cancelled: the grace period ends at once.
@@ -194,7 +214,7 @@ class EngineProcesses:
             await self.gone(running)
 
     def kill_now(self, running: Running) -> None:
-        """Send SIGKILL to the whole session and do not wait."""
+        """Send SIGKILL to all processes of the engine and do not wait."""
         self._signal(running, signal.SIGKILL)
 
     async def end_now(self, running: Running) -> None:
@@ -212,20 +232,21 @@ class EngineProcesses:
             raise
 
     def stop(self, running: Running) -> None:
-        """Stop a session where it is (SIGSTOP); one that is stopped stays so."""
+        """Stop all processes of the engine (SIGSTOP)."""
         self._signal(running, signal.SIGSTOP)
 
     def resume(self, running: Running) -> None:
-        """Let a stopped session run on (SIGCONT)."""
+        """Let a stopped engine run on (SIGCONT)."""
         self._signal(running, signal.SIGCONT)
 
     async def gone(self, running: Running) -> None:
-        """Wait until every process of a killed session has disappeared, reaping those that are ours.
+        """Wait until every process of a killed engine has disappeared, reaping those that are ours.
 
         Raises DriverError if one hangs inside the kernel. Cancelled: nothing more is waited for.
         """
         await session_gone(
             running.pid,
+            mark=running.extra.get(ID, ""),
             started=running.pid_started,
             reaped=lambda statuses: self._keep(running.pid, statuses),
         )
@@ -245,54 +266,31 @@ class EngineProcesses:
             )
             for stat in procfs.all_processes()
             if stat.pid == stat.session and stat.state not in "ZX"
-            for running in self._marked(stat)
+            if (mark := read_mark(stat.pid)) is not None and mark.fleet == self.fleet
+            for running in (marked_running(mark, stat),)
         ]
 
-    def _mark(self, launch: Launch, generation: int, driver: str) -> Mapping[str, str]:
-        mark = {
-            "fleet": self.fleet,
-            "replica": launch.replica,
-            "generation": generation,
-            "host": launch.host,
-            "port": launch.port,
-            "log_path": launch.log_path,
-            "driver": driver,
-            "engine_model": launch.engine_model,
-            "launched": launch.identity(),
-        }
-        # SPT_NOENV keeps py-setproctitle, which vLLM uses, from overwriting the environment in place.
-        return {MARK: json.dumps(mark, sort_keys=True), "SPT_NOENV": "1"}
-
-    def _marked(self, stat: procfs.ProcessStat) -> list[Running]:
-        try:
-            mark = json.loads(procfs.environment(stat.pid).get(MARK, ""))
-            if mark["fleet"] != self.fleet:
-                return []
-            return [
-                Running(
-                    replica=ReplicaId(mark["replica"]),
-                    generation=int(mark["generation"]),
-                    pid=stat.pid,
-                    pid_started=stat.started,
-                    host=mark["host"],
-                    port=int(mark["port"]),
-                    log_path=mark["log_path"],
-                    driver=mark["driver"],
-                    engine_model=mark.get("engine_model", ""),
-                    launched=mark.get("launched", ""),
-                )
-            ]
-        except (ValueError, KeyError, TypeError):
-            return []  # no mark, or somebody else's variable of this name
-
     def _signal(self, running: Running, *numbers: signal.Signals) -> None:
-        leader = procfs.read_stat(running.pid)
-        if leader is not None and leader.started != running.pid_started:
-            return  # the pid is another process's now; ours and its session are gone
-        send(procfs.session_members(running.pid), *numbers)
+        send(self.members(running), *numbers)
 
-    def _reap(self, session: int) -> None:
-        self._keep(session, reap(procfs.session_members(session)))
+    def _reap(self, running: Running) -> None:
+        self._keep(running.pid, reap(self.members(running)))
+
+    def _reap_strays(self) -> None:
+        """Reap children that have been zombies since an earlier look.
+
+        A subreaper inherits what engines leave behind, and nobody else waits for that. A child that poorwill
+        waits for itself is a zombie for a moment only.
+        """
+        own, now_us = os.getpid(), self.clock.now_us()
+        zombies = {
+            (stat.pid, stat.started): stat
+            for stat in procfs.all_processes()
+            if stat.state == "Z" and stat.parent == own
+        }
+        self.strays = {key: self.strays.get(key, now_us) for key in zombies}
+        patience_us = round(self.stray_s * SECOND_US)
+        reap(zombies[key] for key, since_us in self.strays.items() if now_us - since_us >= patience_us)
 
     def _keep(self, leader: int, statuses: Mapping[int, int]) -> None:
         """Keep how the session's leader ended, for `exited`; the latest few, should nobody ask."""
@@ -302,7 +300,7 @@ class EngineProcesses:
                 del self.statuses[next(iter(self.statuses))]
 
     def _why_ended(self, running: Running) -> str:
-        self._reap(running.pid)
+        self._reap(running)
         status = self.statuses.pop(running.pid, None)
         last = tail(running.log_path)
         return why_ended(status) + (f"; the log ends: {last}" if last else "")

@@ -5,7 +5,7 @@ always races with the process.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 TCP_LISTEN = 0x0A
@@ -51,9 +51,23 @@ def all_processes() -> Iterator[ProcessStat]:
                 yield stat
 
 
-def session_members(session: int) -> list[ProcessStat]:
-    """Return every process of a session: an engine and all it has started, whoever their parent is now."""
-    return [stat for stat in all_processes() if stat.session == session]
+def with_descendants(pids: Iterable[int], processes: Iterable[ProcessStat]) -> set[int]:
+    """Return processes and, of those given, all that descend from them."""
+    children: dict[int, list[int]] = {}
+    for stat in processes:
+        children.setdefault(stat.parent, []).append(stat.pid)
+    found = set(pids)
+    waiting = list(found)
+    while waiting:
+        new = [pid for pid in children.get(waiting.pop(), ()) if pid not in found]
+        found.update(new)
+        waiting += new
+    return found
+
+
+def tree(pid: int) -> set[int]:
+    """Return a process and all its descendants."""
+    return with_descendants([pid], all_processes())
 
 
 def thread_ids(pid: int) -> list[int]:
@@ -64,15 +78,24 @@ def thread_ids(pid: int) -> list[int]:
         return []
 
 
-def environment(pid: int) -> dict[str, str]:
-    """Return the environment a process was started with; empty if it may not be read."""
+def variable(pid: int, name: str) -> bytes:
+    """Return a variable of the environment a process was started with; empty if it has none to read."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            raw = file.read()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return {}
-    pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if entry)
-    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+            _, found, rest = (b"\0" + file.read()).partition(f"\0{name}=".encode())
+    except OSError:
+        return b""
+    return rest.partition(b"\0")[0] if found else b""
+
+
+def user_ids(pid: int) -> set[int]:
+    """Return a process's real, effective, saved and file system user ids; empty if it does not exist."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            line = next((line for line in file if line.startswith(b"Uid:")), b"")
+    except OSError:
+        return set()
+    return {int(word) for word in line.split()[1:]}
 
 
 def command_line(pid: int) -> str:
@@ -127,6 +150,7 @@ class TcpSocket:
     local_port: int
     peer_port: int
     state: int
+    uid: int
     inode: int
 
 
@@ -146,6 +170,7 @@ def tcp_sockets(pid: int) -> list[TcpSocket]:
                     local_port=int(fields[1].rpartition(":")[2], 16),
                     peer_port=int(fields[2].rpartition(":")[2], 16),
                     state=int(fields[3], 16),
+                    uid=int(fields[7]),
                     inode=int(fields[9]),
                 )
             )

@@ -1,7 +1,8 @@
-"""Ending a session of processes to the last one, and reaping those that are our children.
+"""All processes of an engine: finding them, ending them to the last one, reaping those that are our children.
 
-An engine and everything it starts share a session, whoever their parents are by now. A session is known by
-its leader's pid; the kernel does not give that number to another process while any member is left.
+An engine and what it starts share a session, whoever their parents are by now. A session is known by its
+leader's pid; the kernel does not give that number to another process while any member is left. A process
+that leaves the session is found by the engine's mark in its environment, or as a descendant.
 """
 
 import asyncio
@@ -14,22 +15,25 @@ from poorwill.core.ports.driver import DriverError
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.procfs import ProcessStat
 
+MARK_NAME = "POORWILL_REPLICA"
+"""The variable of an engine's environment that all it starts inherits; see `mark`."""
+
 GONE_LIMIT_S = 10.0
 """How long a killed process may take to disappear; longer means it hangs inside the kernel."""
 
 
-def send(members: Iterable[ProcessStat], *numbers: signal.Signals) -> None:
+def send(processes: Iterable[ProcessStat], *numbers: signal.Signals) -> None:
     """Signal processes that may be gone by now."""
-    for stat in members:
+    for stat in processes:
         with suppress(ProcessLookupError):
             for number in numbers:
                 os.kill(stat.pid, number)
 
 
-def reap(members: Iterable[ProcessStat]) -> dict[int, int]:
+def reap(processes: Iterable[ProcessStat]) -> dict[int, int]:
     """Collect the zombies among them that are our children; return their wait statuses by pid."""
     own, statuses = os.getpid(), {}
-    for stat in members:
+    for stat in processes:
         if stat.state == "Z" and stat.parent == own:
             with suppress(ChildProcessError):
                 pid, status = os.waitpid(stat.pid, os.WNOHANG)
@@ -38,12 +42,31 @@ def reap(members: Iterable[ProcessStat]) -> dict[int, int]:
     return statuses
 
 
+def members(session: int, *, mark: str = "", started: int | None = None, since: int = 0) -> list[ProcessStat]:
+    """Return the processes of a session, those that carry the mark, and the descendants of both.
+
+    `started`, where known, is the session leader's start time: the session of a later process with its pid
+    does not count. Neither do processes that started before `since`.
+    """
+    processes = {stat.pid: stat for stat in procfs.all_processes()}
+    leader = processes.get(session)
+    foreign = leader is not None and started is not None and leader.started != started
+    own = [
+        pid
+        for pid, stat in processes.items()
+        if (stat.session == session and not foreign)
+        or (mark and pid != os.getpid() and mark.encode() in procfs.variable(pid, MARK_NAME))
+    ]
+    found = procfs.with_descendants(own, processes.values())
+    return [processes[pid] for pid in sorted(found) if processes[pid].started >= since]
+
+
 async def end_session(session: int, *, started: int | None = None, since: int = 0) -> bool:
     """Kill what there is of a session and wait until it is gone; return whether there was anything.
 
     `started`, `since` and errors as in `session_gone`.
     """
-    there = bool(_members(session, started, since))
+    there = bool(members(session, started=started, since=since))
     await session_gone(session, started=started, since=since)
     return there
 
@@ -51,46 +74,39 @@ async def end_session(session: int, *, started: int | None = None, since: int = 
 async def session_gone(
     session: int,
     *,
+    mark: str = "",
     started: int | None = None,
     since: int = 0,
     reaped: Callable[[dict[int, int]], None] = lambda statuses: None,
 ) -> None:
-    """Wait until no process of a killed session is left; what it forked meanwhile is killed, too.
+    """Wait until no process of a killed engine is left; what it forked meanwhile is killed, too.
 
-    `started`, if known, is the leader's start time: a later process with its pid does not count. Neither
-    do processes that started before `since`. `reaped` is told the wait statuses of those that were our
+    `mark`, `started` and `since` as in `members`. `reaped` is told the wait statuses of those that were our
     children. Raises DriverError after `GONE_LIMIT_S`. Cancelled: nothing more is waited for.
     """
     try:
         async with asyncio.timeout(GONE_LIMIT_S):
-            while members := _members(session, started, since):
-                send(members, signal.SIGKILL)
-                await _all_gone(members, reaped)
+            while left := members(session, mark=mark, started=started, since=since):
+                send(left, signal.SIGKILL)
+                await _all_gone(left, reaped)
     except TimeoutError:
         raise DriverError(
             f"process {session} does not disappear {GONE_LIMIT_S:.0f} s after SIGKILL"
         ) from None
 
 
-def _members(session: int, started: int | None, since: int) -> list[ProcessStat]:
-    members = [stat for stat in procfs.session_members(session) if stat.started >= since]
-    leader = next((stat for stat in members if stat.pid == session), None)
-    foreign = leader is not None and started is not None and leader.started != started
-    return [] if foreign else members
-
-
-async def _all_gone(members: list[ProcessStat], reaped: Callable[[dict[int, int]], None]) -> None:
+async def _all_gone(left: list[ProcessStat], reaped: Callable[[dict[int, int]], None]) -> None:
     """Wait for these processes, looking at them alone: looking at all of the machine's takes longer."""
     delay_s = 0.001
     while True:
-        now = [procfs.read_stat(stat.pid) for stat in members]
-        members = [
+        now = [procfs.read_stat(stat.pid) for stat in left]
+        left = [
             stat
-            for stat, was in zip(now, members, strict=True)
+            for stat, was in zip(now, left, strict=True)
             if stat is not None and stat.started == was.started
         ]
-        reaped(reap(members))
-        if not members:
+        reaped(reap(left))
+        if not left:
             return
         await asyncio.sleep(delay_s)
         delay_s = min(delay_s * 2, 0.05)

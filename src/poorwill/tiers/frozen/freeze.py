@@ -37,9 +37,10 @@ async def freeze(
     """Freeze an engine; see `Driver.park`. The image remembers whether it was `asleep`."""
     if not parts.processes.alive(running):
         raise DriverError(f"the engine of replica {running.replica} is not running")
+    _refuse_lost_processes(parts, running)
     tcp = await _quiet(parts, running)
     try:
-        held = await parts.device.take_down(_members(running))
+        held = await parts.device.take_down(parts.processes.pids(running))
     except DeviceBroken as error:
         await parts.processes.end_now(running)
         raise DriverError(f"{error}; the engine was ended with it") from error
@@ -57,6 +58,17 @@ async def freeze(
         parts.space.settle(running.replica)
 
 
+def _refuse_lost_processes(parts: FrozenParts, running: Running) -> None:
+    """Raise DriverError if a process of the engine has left its tree: criu would not see it."""
+    lost = set(parts.processes.pids(running)) - set(procfs.tree(running.pid))
+    if lost:
+        raise DriverError(
+            f"processes of replica {running.replica} have left its tree (pids {sorted(lost)[:4]}); "
+            "a snapshot would not hold them",
+            running=running,
+        )
+
+
 async def _write_image(
     parts: FrozenParts,
     running: Running,
@@ -68,7 +80,7 @@ async def _write_image(
     tcp: Tcp,
 ) -> Parked:
     """Dump what is in the host's memory, the device's content included by now."""
-    pids = _members(running)
+    pids = parts.processes.pids(running)
     need_bytes = OVERHEAD_BYTES + int(OVERHEAD * sum(procfs.private_bytes(pid) for pid in pids))
     draft = await parts.begin(running, generation=generation, need_bytes=need_bytes)
     manifest = parts.describe(
@@ -129,7 +141,7 @@ async def _dump(parts: FrozenParts, running: Running, draft: Draft, *, need_byte
         await parts.processes.end_now(running)
         raise
     parts.processes.stop(running)
-    if tcp is not Tcp.NONE and (late := _clients(running)):
+    if tcp is not Tcp.NONE and (late := _clients(parts, running)):
         raise DriverError(f"a client connected during the dump ({_ports(late)})", running=running)
 
 
@@ -142,23 +154,23 @@ async def _quiet(parts: FrozenParts, running: Running) -> Tcp:
     delay_s = 0.002
     try:
         async with asyncio.timeout(parts.quiet_limit_s):
-            while _clients(running):
+            while _clients(parts, running):
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, 0.05)
     except TimeoutError:
         raise DriverError(
-            f"replica {running.replica} has TCP connections open ({_ports(_clients(running))}); "
+            f"replica {running.replica} has TCP connections open ({_ports(_clients(parts, running))}); "
             "close keep-alive connections before parking",
             running=running,
         ) from None
-    connected = procfs.connections(_members(running))
+    connected = procfs.connections(parts.processes.pids(running))
     if connected.within:
         return Tcp.WITHIN
     return Tcp.DROPPED if connected.outside else Tcp.NONE
 
 
-def _clients(running: Running) -> list[tuple[int, int]]:
-    outside = procfs.connections(_members(running)).outside
+def _clients(parts: FrozenParts, running: Running) -> list[tuple[int, int]]:
+    outside = procfs.connections(parts.processes.pids(running)).outside
     return [pair for pair in outside if pair[0] == running.port]
 
 
@@ -188,7 +200,3 @@ def _log_name(running: Running) -> str:
     log = os.path.realpath(running.log_path)
     held = [procfs.open_file_path(running.pid, descriptor) for descriptor in (1, 2)]
     return log if log in held else ""
-
-
-def _members(running: Running) -> list[int]:
-    return [stat.pid for stat in procfs.session_members(running.pid)]
