@@ -15,6 +15,7 @@ from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verbs import GROUPS, VERBS, load_verb
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, PoorwillError, RequestFault
 from poorwill.core.format import table
+from poorwill.files.opening import UnsafeFile
 
 
 async def run(
@@ -70,7 +71,8 @@ def _as_fault(error: Exception) -> PoorwillError | None:
         return _as_fault(error.exceptions[0])
     if isinstance(error, OSError) and error.errno in THE_MACHINES:
         what = f"{error.filename or 'cannot write'}: {error.strerror}"
-        return OperatorFault(ErrorCode.INTERNAL, what)
+        code = ErrorCode.CONFIG_INVALID if isinstance(error, UnsafeFile) else ErrorCode.INTERNAL
+        return OperatorFault(code, what)
     return error if isinstance(error, PoorwillError) else None
 
 

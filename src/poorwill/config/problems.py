@@ -18,6 +18,9 @@ class Bad:
 
 BAD = Bad()
 
+MOST_PROBLEMS = 500
+"""Problems that are kept; the rest of a file that is no configuration at all is only counted."""
+
 
 @dataclass(slots=True, kw_only=True)
 class FileProblems:
@@ -34,12 +37,18 @@ class FileProblems:
     """The table that each key belongs to, for hints about keys found elsewhere."""
     problems: list[Problem] = field(default_factory=list)
     bad: set[KeyPath] = field(default_factory=set)
+    more: int = 0
+    """Problems beyond `MOST_PROBLEMS`."""
 
     def wrong(self, path: KeyPath, what: str, hint: str = "", *, shown: str = "") -> None:
         """Report a problem at a path."""
+        if len(self.problems) >= MOST_PROBLEMS:
+            self.more += 1
+            return
         self.bad.add(path)
         line = self.lines.of(path)
-        self.problems.append(Problem(where=shown or spell(path), what=what, hint=hint, line=line))
+        where = _shortened(shown or spell(path))
+        self.problems.append(Problem(where=where, what=_shortened(what), hint=_shortened(hint), line=line))
 
     def is_bad(self, path: KeyPath) -> bool:
         """Return whether the path, or something in it or around it, has been reported."""
@@ -52,7 +61,10 @@ class FileProblems:
 
     def in_order(self) -> Sequence[Problem]:
         """Return the problems from the first line to the last."""
-        return sorted(self.problems, key=lambda problem: problem.line or 0)
+        found = sorted(self.problems, key=lambda problem: problem.line or 0)
+        if self.more:
+            found.append(Problem(where="the file", what=f"has {self.more:,} more problems"))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +108,10 @@ class ModelProblems:
         shared = ("defaults", *key.split("."))
         inherited = not self.found.lines.has(own) and self.found.lines.has(shared)
         return shared if inherited else own
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 600 else f"{text[:500]} ... ({len(text):,} characters)"
 
 
 def spell(path: KeyPath) -> str:

@@ -19,6 +19,8 @@ _TUPLE = re.compile(r"\((?:'[^']*',? ?)+\)")
 _AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 _SPANS = re.compile(r"unclosed|unterminated|nested too deeply")
 _MOST_ERRORS = 20
+_DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
+"""A dotted key so deep that `tomllib`, which is quadratic in it, would take minutes."""
 LOST = "\x7flost"
 """Prefix of the names of tables whose header could not be parsed."""
 
@@ -34,6 +36,11 @@ class Document:
 
 def parse(text: str) -> Document:
     """Parse a text. Never raises, whatever the text contains."""
+    deep = _DEEP_KEY.search(text)
+    if deep is not None:
+        line = text.count("\n", 0, deep.start()) + 1
+        fault = Problem(where="a key", what="is nested too deeply", line=line)
+        return Document(table={}, lines=KeyLines({}), faults=(fault,))
     rows = text.replace("\r\n", "\n").split("\n")
     faults: list[Problem] = []
     last = 0

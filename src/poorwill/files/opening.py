@@ -60,7 +60,7 @@ def _checked(path: str | Path, descriptor: int, *, own: bool) -> int:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             kind = next((kind for test, kind in _KINDS if test(status.st_mode)), "no file")
-            number = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
+            number = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EPERM
             raise UnsafeFile(path, f"is {kind}, not a regular file", number)
         if own:
             if status.st_nlink > 1:
@@ -104,10 +104,8 @@ def check_own(path: str | Path) -> None:
 def _check_owner(path: str | Path, status: os.stat_result) -> None:
     what = "directory" if stat.S_ISDIR(status.st_mode) else "file"
     if status.st_uid not in (os.geteuid(), 0):
-        why = (
-            f"belongs to {_user(status.st_uid)}, who could change it; run as that user, or give the {what} to"
-        )
-        raise UnsafeFile(path, f"{why} {_user(os.geteuid())}")
+        owner, me = _user(status.st_uid), _user(os.geteuid())
+        raise UnsafeFile(path, f"belongs to {owner}; run as {owner}, or give the {what} to {me}")
     others = status.st_mode & stat.S_IWOTH
     group = status.st_mode & stat.S_IWGRP and not _private_group(status.st_gid)
     if others or group:

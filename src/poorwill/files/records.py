@@ -112,7 +112,7 @@ class _Bounded(io.RawIOBase):
         return len(data)
 
     def _damaged(self, error: Exception) -> UnsafeFile:
-        return UnsafeFile(self._path, f"is damaged: {error}", errno.EINVAL)
+        return UnsafeFile(self._path, f"is damaged: {error}", errno.EIO)
 
 
 def lines_of(file: TextIO) -> Iterator[str]:

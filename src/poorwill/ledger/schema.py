@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.words import ALL_CAUSES
+from poorwill.files.opening import open_own
 from poorwill.ledger.checksums import register, watch_rows
 
 APPLICATION_ID = 0x70776C64
@@ -44,7 +45,7 @@ def connect_writer(path: str) -> sqlite3.Connection:
     is readable by its owner alone: it says who asked for what.
     """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(open_own(path, os.O_RDWR | os.O_CREAT))
     except OSError as error:
         raise unusable(path, error.strerror or str(error)) from error
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)

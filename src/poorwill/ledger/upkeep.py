@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -28,23 +29,30 @@ def back_up(path: str, target: str) -> int:
         raise OperatorFault(
             ErrorCode.LEDGER_UNAVAILABLE, f"{target} exists", hint="name a file that does not"
         )
-    partial = f"{target}.partial"
+    folder, name = os.path.split(os.path.abspath(target))
     try:
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+        # Under a name that nobody can have prepared: the directory may be one that others write to.
+        descriptor, partial = tempfile.mkstemp(prefix=f".{name[:100]}.", suffix=".partial", dir=folder)
+        os.close(descriptor)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    try:
         with reading(path) as source, closing(sqlite3.connect(partial)) as copy:
             source.backup(copy)
         _sync(partial)
         os.rename(partial, target)
-        _sync(os.path.dirname(os.path.abspath(target)))
+        _sync(folder)
     except sqlite3.Error as error:
         _remove(partial)
         raise fault(path, error) from error
     except OSError as error:
         _remove(partial)
-        raise OperatorFault(
-            ErrorCode.LEDGER_UNAVAILABLE, f"cannot write {target}: {error.strerror}"
-        ) from error
+        raise _unwritable(target, error) from error
     return os.path.getsize(target)
+
+
+def _unwritable(target: str, error: OSError) -> OperatorFault:
+    return OperatorFault(ErrorCode.LEDGER_UNAVAILABLE, f"cannot write {target}: {error.strerror}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

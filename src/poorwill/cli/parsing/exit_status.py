@@ -45,7 +45,15 @@ EXIT_STATUS: Mapping[ErrorCode, int] = MappingProxyType(
 THE_MACHINES = frozenset(
     {
         *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
-        *(errno.EMFILE, errno.ENFILE, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
+        *(
+            errno.EMFILE,
+            errno.ENFILE,
+            errno.ELOOP,
+            errno.ENAMETOOLONG,
+            errno.ENOTDIR,
+            errno.EISDIR,
+            errno.EFBIG,
+        ),
     }
 )
 """Errors of the operating system that a person mends on the machine: no defect, wherever they come from."""

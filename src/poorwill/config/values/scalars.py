@@ -23,8 +23,8 @@ Json = dict[str, object]
 _MOST_SECONDS = 10 * 366 * 86_400
 _MOST_DOLLARS = 10**9
 _MOST_BYTES = 2**60
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*", re.IGNORECASE)
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|sec|m|min|h|d)\s*", re.IGNORECASE)
+_SIZE = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*", re.IGNORECASE)
+_DURATION = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*(ms|s|sec|m|min|h|d)\s*", re.IGNORECASE)
 
 
 class ValueReader(Protocol):
@@ -240,7 +240,7 @@ def dollars() -> ScalarReader:
     """Return the reader of amounts: dollars in the file, nano-dollars in the settings, always exact."""
 
     def parse(raw: object) -> int:
-        exact = isinstance(raw, str) and re.fullmatch(r"\d+(\.\d+)?", raw)
+        exact = isinstance(raw, str) and re.fullmatch(r"\d{1,40}(\.\d{1,40})?", raw)
         number = Decimal(raw) if exact and isinstance(raw, str) else _number(raw)
         if number is None:
             hint = "write it as 0.35, without a currency sign"

@@ -58,7 +58,11 @@ _UNITS: Mapping[str, int] = MappingProxyType(
 
 def read_invoice(text: str, *, source: str) -> list[Charge]:
     """Read an invoice. Raises ConfigFault with every row that cannot be read, by line."""
-    table = read_rows(io.StringIO(text, newline=""))
+    try:
+        table = read_rows(io.StringIO(text, newline=""))
+        rows = list(table.rows)
+    except OSError as error:
+        raise ConfigFault([Problem(where="file", what=f"{error.strerror}")], source=source) from error
     heads = {head.lower(): head for head in table.columns}
     named = {
         what: next((heads[name] for name in names if name in heads), "") for what, names in _COLUMNS.items()
@@ -76,7 +80,7 @@ def read_invoice(text: str, *, source: str) -> list[Charge]:
     if problems:
         raise ConfigFault(problems, source=source)
     charges: list[Charge] = []
-    for line, row in table.rows:
+    for line, row in rows:
         try:
             if isinstance(row, str):
                 raise ValueError(row)
