@@ -164,7 +164,7 @@ def test_a_stale_report_teaches_nothing():
     assert not (pupil.wakes_us or pupil.parks_us or cell.wakes_us)
 
 
-def test_overlapping_bridged_requests_are_one_busy_time():
+def test_overlapping_bridges_are_one_busy_time():
     pupil = Pupil()
     cell = cell_of(parked(policy=pupil))
     assert cell.bridge("key", T0)
@@ -181,7 +181,7 @@ def test_a_ready_replica_is_not_bridged():
     assert cell_of(ready()).bridge("key", T0) is None
 
 
-def test_cells_of_one_model_share_their_queue():
+def test_cells_of_a_model_share_a_queue():
     queue = HoldQueue()
     waking, busy = cell_of(parked(), queue), cell_of(ready(in_flight=2), queue)
     waking.feed(demand(7), T0)
@@ -190,7 +190,7 @@ def test_cells_of_one_model_share_their_queue():
     assert not waking.replica.holds and waking.replica.budget_ends_us is None
 
 
-def test_a_found_replica_begins_with_its_span():
+def test_a_found_replica_opens_a_span():
     cell = cell_of(parked(floor=Between(T0, T0 + S)))
     span = cell.found_parked(Tier.FROZEN, T0 + 5)
     assert (span.cause, span.at_us, cell.since_us) == ("parked.frozen", T0 + 5, T0 + 5)

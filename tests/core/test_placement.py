@@ -46,13 +46,13 @@ def test_lower_priority_goes_before_longer_idle():
     assert chosen([low, high], need=5, priority=1) == ["a"]
 
 
-def test_what_is_cheap_to_wake_goes_before_the_longer_idle():
+def test_cheap_wakes_go_before_longer_idle():
     dear = occupant("a", 5, idle_since_us=10, wake_us=60 * S)
     cheap = occupant("b", 5, idle_since_us=20, wake_us=2 * S)
     assert chosen([dear, cheap], need=5) == ["b"]
 
 
-def test_what_is_hardly_wanted_goes_before_what_is_cheap_to_wake():
+def test_hardly_wanted_goes_before_cheap():
     hot = occupant("a", 5, wake_us=2 * S, wanted_soon=0.9)
     forgotten = occupant("b", 5, wake_us=20 * S, wanted_soon=0.05)
     assert chosen([hot, forgotten], need=5) == ["b"]
@@ -70,7 +70,7 @@ def test_lower_priority_goes_however_valuable():
     assert chosen([low, high], need=5, priority=1) == ["a"]
 
 
-def test_of_several_superfluous_ones_the_most_valuable_is_spared():
+def test_the_most_valuable_spare_is_kept():
     present = [
         occupant("cheap", 2, wake_us=1 * S),
         occupant("dear", 2, wake_us=2 * S),
@@ -91,14 +91,14 @@ def test_of_several_superfluous_ones_the_most_valuable_is_spared():
         ([10, 100, 1000], 20, None, 3 / 4),
     ],
 )
-def test_how_soon_it_is_wanted_is_told_by_the_stretches_as_quiet_as_this(gaps_s, idle_s, within_s, expected):
+def test_likelihood_counts_gaps_this_long(gaps_s, idle_s, within_s, expected):
     within_us = None if within_s is None else within_s * S
     told = likelihood([gap * S for gap in gaps_s], idle_us=idle_s * S, within_us=within_us)
     assert told == pytest.approx(expected)
 
 
 @given(st.lists(st.integers(0, 10**9)), st.integers(0, 10**9), st.integers(0, 10**9))
-def test_a_likelihood_grows_with_the_time_given_and_is_never_certain(gaps, idle, within):
+def test_likelihood_grows_but_is_never_one(gaps, idle, within):
     sooner = likelihood(gaps, idle_us=idle, within_us=within)
     later = likelihood(gaps, idle_us=idle, within_us=within * 2)
     assert 0 < sooner <= later <= likelihood(gaps, idle_us=idle, within_us=None) < 1
@@ -123,7 +123,7 @@ def test_nobody_goes_in_vain():
     assert chosen([occupant("a", 4), occupant("b", 5, busy=True)], need=6) == []
 
 
-def test_a_large_one_makes_the_small_ones_before_it_superfluous():
+def test_a_large_victim_spares_small_ones():
     small = occupant("a", 2, idle_since_us=1)
     large = occupant("b", 8, idle_since_us=2)
     assert chosen([small, large], need=8) == ["b"]

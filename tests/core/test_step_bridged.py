@@ -11,7 +11,7 @@ from .replicas import T0, Life, S, demand, entries, parked, parking, parks, read
 ASKED = WakeAsked(asked_by="alice", why="demand", demand=True)
 
 
-def test_it_wakes_a_parked_replica_without_a_budget_since_nobody_waits():
+def test_a_bridged_wake_has_no_budget():
     life = Life(parked(Tier.FROZEN))
     effects = life.takes(ASKED)
     assert wakes(effects) == [Tier.FROZEN]
@@ -21,14 +21,14 @@ def test_it_wakes_a_parked_replica_without_a_budget_since_nobody_waits():
     assert life.takes(ASKED) == [], "one wake, however many ask"
 
 
-def test_one_that_is_held_meanwhile_starts_the_budget():
+def test_a_held_request_starts_the_budget():
     life = Life(parked())
     life.takes(ASKED)
     life.after(7).takes(demand())
     assert life.replica.budget_ends_us == T0 + 67 * S
 
 
-def test_it_respects_the_back_off_that_an_operator_may_pass_over():
+def test_bridges_wait_for_the_back_off():
     life = Life(parked())
     life.takes(ASKED)
     life.takes(WakeFailed(generation=1, why="x"))
@@ -45,14 +45,14 @@ def test_a_park_under_way_is_followed_by_one_wake():
     assert life.replica.wanted_by == ""
 
 
-def test_a_park_that_fails_into_the_next_tier_is_followed_by_it_as_well():
+def test_a_failed_park_is_followed_by_the_wake():
     life = Life(parking())
     life.takes(ASKED)
     failed = ParkFailed(generation=life.replica.generation, why="x", unharmed=False)
     assert wakes(life.takes(failed)) == [Tier.COLD]
 
 
-def test_what_was_wanted_during_one_park_is_forgotten_at_the_next():
+def test_one_park_forgets_what_another_wanted():
     life = Life(parking(Tier.COLD))
     life.takes(ASKED)
     failed = ParkFailed(generation=life.replica.generation, why="x", unharmed=True)
@@ -62,7 +62,7 @@ def test_what_was_wanted_during_one_park_is_forgotten_at_the_next():
     assert wakes(life.takes(ParkSucceeded(generation=life.replica.generation))) == []
 
 
-def test_a_spend_limit_that_came_during_the_park_keeps_it_parked():
+def test_a_spend_limit_keeps_it_parked():
     life = Life(parking())
     life.takes(ASKED)
     life.replica = life.replica.changed(blocked=Blocked(until_us=T0 + 9000 * S, why="day"))

@@ -48,7 +48,7 @@ W1 = WakeId("m-0.1")
 # failed wakes
 
 
-def test_a_snapshot_that_fails_starts_cold_for_the_same_requests_under_the_same_deadlines():
+def test_a_failed_snapshot_starts_cold():
     life = Life(waking(Tier.FROZEN, holds=2)).after(20)
     effects = life.takes(WakeFailed(generation=1, why="damaged"))
     assert failed(effects) == [] and wakes(effects) == [Tier.COLD]
@@ -61,7 +61,7 @@ def test_a_snapshot_that_fails_starts_cold_for_the_same_requests_under_the_same_
     assert not ended.ok and ended.wake == W1
 
 
-def test_a_start_that_fails_fails_everybody_and_backs_off():
+def test_a_failed_start_fails_all_and_waits():
     life = Life(waking(holds=2)).after(20)
     effects = life.takes(WakeFailed(generation=1, why="no device"))
     assert failed(effects) == [(0, ErrorCode.WAKE_FAILED), (1, ErrorCode.WAKE_FAILED)]
@@ -73,7 +73,7 @@ def test_a_start_that_fails_fails_everybody_and_backs_off():
     assert wakes(life.after(1).takes(demand(9))) == [Tier.COLD]
 
 
-def test_the_back_off_doubles_up_to_its_bound_and_a_success_ends_it():
+def test_the_back_off_doubles_to_its_bound():
     bounds = WakeSettings(budget_us=60 * S, cap_us=180 * S, backoff_us=5 * S, backoff_max_us=30 * S)
     life = Life(parked(settings=settings(wake=bounds)))
     delays = []
@@ -88,7 +88,7 @@ def test_the_back_off_doubles_up_to_its_bound_and_a_success_ends_it():
     assert (life.replica.retry_at_us, life.replica.last_error) == (0, "")
 
 
-def test_a_wake_that_never_touched_the_replica_leaves_it_in_its_tier():
+def test_an_untouched_replica_keeps_its_tier():
     life = Life(waking(Tier.FROZEN))
     what = WakeFailed(generation=1, why="no room", code=ErrorCode.NO_CAPACITY, kept=True)
     effects = life.takes(what)
@@ -96,7 +96,7 @@ def test_a_wake_that_never_touched_the_replica_leaves_it_in_its_tier():
     assert causes(effects) == ["parked.frozen"] and life.replica.tier is Tier.FROZEN
 
 
-def test_an_engine_that_dies_early_counts_as_a_failed_wake_and_a_late_one_does_not():
+def test_only_an_early_death_is_a_failure():
     early = Life(ready(in_flight=2, held=1)).after(59)
     effects = early.takes(EngineLost(generation=1, why="oom"))
     assert failed(effects) == [(2, ErrorCode.WAKE_FAILED)] and causes(effects) == ["parked.cold"]
@@ -116,7 +116,7 @@ def test_the_leases_of_a_dead_engine_are_void():
 # the spend breaker
 
 
-def test_a_tripped_breaker_stops_wakes_and_refuses_until_it_ends():
+def test_a_tripped_breaker_refuses_wakes():
     life = Life(parked())
     assert life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day"))) == []
     effects = life.after(40).takes(demand(5))
@@ -128,7 +128,7 @@ def test_a_tripped_breaker_stops_wakes_and_refuses_until_it_ends():
     assert wakes(life.takes(demand(6))) == [Tier.COLD]
 
 
-def test_a_tripped_breaker_fails_who_waits_lets_run_what_runs_and_then_parks():
+def test_a_tripped_breaker_drains_and_parks():
     life = Life(ready(in_flight=2, held=1))
     effects = life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day")))
     assert failed(effects) == [(2, ErrorCode.SPEND_LIMIT)] and parks(effects) == []
@@ -137,14 +137,14 @@ def test_a_tripped_breaker_fails_who_waits_lets_run_what_runs_and_then_parks():
     assert parks(life.takes(Returned())) == [(None, Tier.FROZEN)], "asleep, its host is still paid"
 
 
-def test_a_tripped_breaker_takes_a_replica_that_is_asleep_off_its_host():
+def test_a_tripped_breaker_ends_sleep():
     life = Life(parked(Tier.ASLEEP))
     life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 1000 * S, why="day")))
     assert due_us(life.replica, life.now) == 0, "at once"
     assert parks(life.takes(Tick())) == [(Tier.ASLEEP, Tier.FROZEN)]
 
 
-def test_a_tripped_breaker_refuses_who_waits_for_a_wake_and_tears_it_down():
+def test_a_tripped_breaker_ends_a_wake():
     life = Life(waking(Tier.FROZEN, holds=2))
     effects = life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day")))
     refused = {"code": ErrorCode.SPEND_LIMIT, "message": "day", "retry_after_s": 100}
@@ -159,7 +159,7 @@ def test_a_tripped_breaker_refuses_who_waits_for_a_wake_and_tears_it_down():
     assert life.replica.failures == 0 and not life.replica.last_error, "the engine did not fail"
 
 
-def test_where_no_other_wake_fits_one_under_way_goes_on_and_what_is_ready_serves():
+def test_a_wakes_only_limit_lets_ready_serve():
     life = Life(waking(Tier.FROZEN, holds=1))
     no_wake = SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day", wakes_only=True))
     assert life.takes(no_wake) == []
@@ -171,7 +171,7 @@ def test_where_no_other_wake_fits_one_under_way_goes_on_and_what_is_ready_serves
     assert failed(other.takes(demand(7))) == [(7, ErrorCode.SPEND_LIMIT)]
 
 
-def test_a_tripped_breaker_aborts_a_wake_that_nobody_waits_for():
+def test_a_tripped_breaker_aborts_idle_wakes():
     life = Life(parked())
     life.takes(WakeAsked())
     effects = life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day")))
@@ -180,7 +180,7 @@ def test_a_tripped_breaker_aborts_a_wake_that_nobody_waits_for():
     assert life.replica.state is State.PARKED
 
 
-def test_a_tripped_breaker_starts_no_wake_for_who_still_waits_when_the_engine_dies():
+def test_a_tripped_breaker_replaces_no_engine():
     life = Life(waking(holds=3))
     life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 1000 * S, why="day", wakes_only=True)))
     assert granted(life.takes(WakeSucceeded(generation=1))) == [0, 1]
@@ -188,7 +188,7 @@ def test_a_tripped_breaker_starts_no_wake_for_who_still_waits_when_the_engine_di
     assert failed(effects) == [(2, ErrorCode.SPEND_LIMIT)] and wakes(effects) == []
 
 
-def test_a_tripped_breaker_fails_who_waits_for_a_park_to_end():
+def test_a_tripped_breaker_fails_those_held():
     life = Life(parking(Tier.FROZEN))
     life.takes(demand(4))
     effects = life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day")))
@@ -196,7 +196,7 @@ def test_a_tripped_breaker_fails_who_waits_for_a_park_to_end():
     assert wakes(life.takes(ParkSucceeded(generation=2))) == []
 
 
-def test_a_blocked_replica_whose_park_fails_is_not_parked_again_at_once():
+def test_a_blocked_park_is_not_retried_at_once():
     life = Life(ready())
     life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 1000 * S, why="day")))
     for tier in LADDER[1:]:
@@ -210,7 +210,7 @@ def test_a_blocked_replica_whose_park_fails_is_not_parked_again_at_once():
     assert parks(life.takes(Tick())) == [(None, Tier.FROZEN)]
 
 
-def test_a_floor_wakes_again_when_the_breaker_is_lifted():
+def test_a_lifted_breaker_lets_the_floor_wake():
     life = Life(parked(floor=Always()))
     life.takes(SpendChanged(blocked=Blocked(until_us=T0 + 100 * S, why="day")))
     assert wakes(life.takes(Tick())) == []

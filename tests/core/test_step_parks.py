@@ -56,7 +56,7 @@ ID = ReplicaId("m-0")
 # parks
 
 
-def test_a_park_is_recorded_and_started_at_its_instant_and_not_before():
+def test_a_park_starts_at_its_instant():
     life = Life(ready())
     assert due_us(life.replica, T0) == T0 + 30 * S
     assert life.after(29.999999).takes(Tick()) == []
@@ -70,7 +70,7 @@ def test_a_park_is_recorded_and_started_at_its_instant_and_not_before():
     ]
 
 
-def test_a_replica_descends_the_ladder_at_the_instants_of_its_plan():
+def test_a_replica_descends_as_planned():
     life = Life(rested(Tier.ASLEEP))
     assert due_us(life.replica, T0) == T0 + 300 * S
     effects = life.after(300).takes(Tick())
@@ -84,7 +84,7 @@ def test_a_replica_descends_the_ladder_at_the_instants_of_its_plan():
     assert due_us(life.replica, life.now) is None, "the end of the ladder"
 
 
-def test_a_descent_that_fails_is_tried_again_later_each_time_and_does_not_hold_up_the_next_tier():
+def test_a_failed_descent_is_retried_later():
     life = Life(rested(Tier.ASLEEP)).after(300)
     pauses = []
     for _ in range(4):
@@ -100,7 +100,7 @@ def test_a_descent_that_fails_is_tried_again_later_each_time_and_does_not_hold_u
     assert parks(life.takes(Tick())) == [(Tier.ASLEEP, Tier.COLD)]
 
 
-def test_a_park_that_fails_falls_back_to_the_next_colder_tier():
+def test_a_failed_park_goes_colder():
     life = Life(parking(Tier.FROZEN))
     effects = life.takes(ParkFailed(generation=2, why="no permission", unharmed=True))
     assert parks(effects) == [(None, Tier.COLD)]
@@ -109,7 +109,7 @@ def test_a_park_that_fails_falls_back_to_the_next_colder_tier():
     assert due_us(life.replica, T0) == T0 + 120 * S, "and is not tried again at once"
 
 
-def test_a_failed_park_is_blamed_until_the_same_park_works():
+def test_a_failed_park_is_blamed_till_it_works():
     life = Life(parking(Tier.FROZEN))
     life.takes(demand(4))
     life.takes(ParkFailed(generation=2, why="disk full", unharmed=True))
@@ -120,14 +120,14 @@ def test_a_failed_park_is_blamed_until_the_same_park_works():
     assert (life.replica.tier, life.replica.last_error) == (Tier.FROZEN, "")
 
 
-def test_where_a_colder_park_worked_instead_the_failed_one_is_still_blamed():
+def test_a_colder_park_lifts_no_blame():
     life = Life(parking(Tier.FROZEN))
     life.takes(ParkFailed(generation=2, why="no permission", unharmed=True))
     life.takes(ParkSucceeded(generation=3))
     assert (life.replica.tier, life.replica.last_error) == (Tier.COLD, "no permission")
 
 
-def test_a_park_that_fails_while_somebody_waits_serves_them():
+def test_a_failed_park_serves_those_held():
     life = Life(parking(Tier.FROZEN))
     life.takes(demand(4))
     assert life.replica.budget_ends_us == T0 + 60 * S
@@ -135,14 +135,14 @@ def test_a_park_that_fails_while_somebody_waits_serves_them():
     assert granted(effects) == [4] and parks(effects) == []
 
 
-def test_a_park_that_lost_the_engine_starts_cold_for_who_waits():
+def test_a_lost_engine_starts_cold_when_held():
     life = Life(parking(Tier.FROZEN))
     life.takes(demand(4))
     effects = life.takes(ParkFailed(generation=2, why="lost", unharmed=False))
     assert wakes(effects) == [Tier.COLD] and failed(effects) == []
 
 
-def test_a_request_that_came_during_the_park_wakes_from_the_tier_it_reached():
+def test_demand_in_a_park_wakes_from_its_tier():
     life = Life(parking(Tier.FROZEN))
     life.takes(demand(4))
     effects = life.after(3).takes(ParkSucceeded(generation=2))
@@ -150,14 +150,14 @@ def test_a_request_that_came_during_the_park_wakes_from_the_tier_it_reached():
     assert life.replica.budget_ends_us == T0 + 60 * S, "it has waited since it came"
 
 
-def test_a_drain_grants_nothing_and_ends_with_its_last_lease():
+def test_a_drain_ends_with_the_last_lease():
     life = Life(draining(in_flight=1))
     assert not life.replica.gate_open
     life.replica = replace(life.replica, load=Load(0, T0, life.replica.load.cause))
     assert parks(life.takes(Returned())) == [(None, Tier.FROZEN)]
 
 
-def test_a_drain_reaches_its_deadline_cuts_and_parks():
+def test_a_drain_cuts_at_its_deadline():
     life = Life(draining(in_flight=2))
     assert due_us(life.replica, T0) == T0 + 20 * S
     effects = life.after(20).takes(Tick())
@@ -178,20 +178,20 @@ def test_demand_during_a_drain_cancels_it(count: int):
     assert [note.kind for note in entries(effects, Noted)] == ["park_cancelled"]
 
 
-def test_a_park_that_is_asked_for_while_requests_wait_is_refused():
+def test_no_park_while_requests_wait():
     life = Life(ready(in_flight=2, held=1))
     effects = life.takes(ParkAsked(why="operator"))
     assert doing(effects) == [] and life.replica.state is State.READY
     assert [note.kind for note in entries(effects, Noted)] == ["park_refused"]
 
 
-def test_a_park_that_is_asked_for_under_a_floor_is_refused():
+def test_no_park_under_a_floor():
     life = Life(replace(ready(), floor=Always()))
     assert doing(life.takes(ParkAsked(why="evicted for b"))) == []
     assert life.replica.state is State.READY
 
 
-def test_an_operator_may_take_a_parked_replica_deeper_but_not_shallower():
+def test_an_operator_only_parks_deeper():
     life = Life(rested(Tier.FROZEN))
     assert life.takes(ParkAsked(tier=Tier.ASLEEP)) == []
     assert parks(life.takes(ParkAsked(tier=Tier.COLD))) == [(Tier.FROZEN, Tier.COLD)]
@@ -215,7 +215,7 @@ def test_a_floor_wakes_holds_and_lets_go():
     assert parks(life.takes(Tick())) == [(None, Tier.COLD)]
 
 
-def test_a_floor_that_ends_before_the_linger_does_turns_into_linger():
+def test_a_floor_turns_into_linger():
     floor = Between(T0 - S, T0 + 10 * S)
     life = Life(replace(ready(), floor=floor)).after(1)
     assert causes(life.takes(Tick())) == ["floor"]
@@ -223,7 +223,7 @@ def test_a_floor_that_ends_before_the_linger_does_turns_into_linger():
     assert due_us(life.replica, life.now) == T0 + 30 * S
 
 
-def test_a_floor_whose_wake_failed_waits_for_the_back_off():
+def test_a_floor_waits_for_the_back_off():
     life = Life(parked(floor=Always()))
     life.takes(Tick())
     life.takes(WakeFailed(generation=1, why="x"))
@@ -232,7 +232,7 @@ def test_a_floor_whose_wake_failed_waits_for_the_back_off():
     assert wakes(life.after(1).takes(Tick())) == [Tier.COLD]
 
 
-def test_a_wake_ahead_of_demand_happens_once_and_the_stretch_goes_on():
+def test_a_wake_ahead_happens_once():
     life = Life(rested(Tier.FROZEN, policy=Ahead()))
     assert due_us(life.replica, T0) == T0 + 60 * S
     effects = life.after(60).takes(Tick())
@@ -247,7 +247,7 @@ def test_a_wake_ahead_of_demand_happens_once_and_the_stretch_goes_on():
     assert due_us(life.replica, life.now) is None
 
 
-def test_a_wake_ahead_whose_time_has_passed_before_the_park_is_not_made():
+def test_a_missed_wake_ahead_is_not_made():
     life = Life(rested(Tier.FROZEN, policy=Ahead(wake_after_us=-1)))
     assert due_us(life.replica, T0) == T0 + 90 * S or (due_us(life.replica, T0) is None)
     assert wakes(life.after(1).takes(Tick())) == []
@@ -260,7 +260,7 @@ def test_a_failed_wake_ahead_is_left_to_demand():
     assert wakes(life.after(3600).takes(Tick())) == []
 
 
-def test_a_wake_that_an_operator_asks_for_begins_a_new_linger():
+def test_an_operators_wake_begins_a_linger():
     life = Life(rested(Tier.FROZEN)).after(250)
     assert wakes(life.takes(WakeAsked())) == [Tier.FROZEN]
     life.takes(WakeSucceeded(generation=life.replica.generation))
@@ -270,7 +270,7 @@ def test_a_wake_that_an_operator_asks_for_begins_a_new_linger():
 # the shutdown
 
 
-def test_a_shutdown_fails_who_waits_and_aborts_the_wake():
+def test_a_shutdown_aborts_the_wake():
     life = Life(waking(holds=2))
     effects = life.takes(Close(action="park"))
     assert failed(effects) == [(0, ErrorCode.DRAINING), (1, ErrorCode.DRAINING)]
@@ -280,7 +280,7 @@ def test_a_shutdown_fails_who_waits_and_aborts_the_wake():
     assert wakes(effects) == [] and life.replica.settled
 
 
-def test_a_shutdown_that_leaves_lets_the_wake_come_to_its_end():
+def test_leaving_lets_the_wake_end():
     life = Life(waking(holds=1))
     assert AbortWake not in map(type, life.takes(Close(action="leave")))
     life.takes(WakeSucceeded(generation=1))
@@ -303,7 +303,7 @@ def test_a_shutdown_drains_no_longer_than_it_may():
     assert isinstance(doing(effects)[0], CutLeases) and parks(effects) == [(None, Tier.ASLEEP)]
 
 
-def test_a_shutdown_shortens_a_drain_under_way_but_never_lengthens_it():
+def test_a_shutdown_only_shortens_a_drain():
     life = Life(draining()).after(10)
     life.takes(Close(action="park", drain_us=30 * S))
     assert due_us(life.replica, life.now) == T0 + 20 * S
@@ -312,7 +312,7 @@ def test_a_shutdown_shortens_a_drain_under_way_but_never_lengthens_it():
     assert due_us(life.replica, life.now) == T0 + 13 * S
 
 
-def test_a_shutdown_that_leaves_cuts_what_does_not_end_and_voids_its_leases():
+def test_leaving_cuts_and_voids_late_leases():
     life = Life(ready(in_flight=2))
     life.takes(Close(action="leave", drain_us=7 * S))
     assert not life.replica.settled
@@ -329,7 +329,7 @@ def test_a_shutdown_that_stops_ends_what_sleeps():
     assert life.replica.settled, "tried once"
 
 
-def test_a_replica_that_is_being_closed_is_given_no_more_ticks():
+def test_a_closing_replica_gets_no_ticks():
     for replica in (rested(Tier.ASLEEP), parked(floor=Always())):
         life = Life(replica)
         life.takes(Close(action="leave"))

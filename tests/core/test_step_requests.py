@@ -37,7 +37,7 @@ M, ID, W1 = ModelName("m"), ReplicaId("m-0"), WakeId("m-0.1")
 # requests
 
 
-def test_demand_for_a_parked_replica_records_the_wake_before_it_starts():
+def test_a_wake_is_recorded_first():
     life = Life(parked(Tier.FROZEN))
     assert life.takes(demand(7)) == [
         Record(
@@ -60,14 +60,14 @@ def test_demand_for_a_parked_replica_records_the_wake_before_it_starts():
     assert life.replica.budget_ends_us == T0 + 60 * S
 
 
-def test_more_demand_joins_the_wake_under_way_and_its_budget():
+def test_more_demand_joins_the_wake():
     life = Life(waking(holds=1)).after(10)
     assert life.takes(demand(8)) == []
     assert life.replica.budget_ends_us == T0 + 60 * S, "absolute, from the first"
     assert life.replica.wake is not None and life.replica.wake.served == ("r0", "r8")
 
 
-def test_a_wake_that_succeeds_grants_in_order_within_the_limit_and_opens_serving():
+def test_a_wake_grants_in_order_to_the_limit():
     life = Life(waking(holds=3)).after(5)
     leaf = PhaseSpan(phase=Phase.WEIGHTS, began_us=T0, ended_us=life.now - 3)
     assert life.takes(WakeSucceeded(generation=1, anatomy=(leaf,))) == [
@@ -89,19 +89,19 @@ def test_a_wake_that_succeeds_grants_in_order_within_the_limit_and_opens_serving
     assert life.replica.budget_ends_us is None
 
 
-def test_a_place_that_comes_free_goes_to_who_has_waited_longest():
+def test_a_free_place_goes_to_the_oldest():
     life = Life(ready(in_flight=2, held=1))
     life.replica = replace(life.replica, load=replace(life.replica.load, in_flight=1))
     assert granted(life.takes(Returned())) == [2]
     assert life.replica.load.in_flight == 2
 
 
-def test_with_no_limit_everybody_is_granted_at_once():
+def test_without_limit_all_are_granted():
     life = Life(waking(holds=20, settings=settings(max_concurrency=0, hold=HoldSettings(count=20))))
     assert granted(life.takes(WakeSucceeded(generation=1))) == list(range(20))
 
 
-def test_a_client_that_leaves_frees_its_place_and_the_last_one_ends_the_budget_not_the_wake():
+def test_a_wake_outlives_its_clients():
     life = Life(waking(holds=2))
     assert life.takes(Withdrawn(hold=HoldId(0))) == []
     assert [hold.id for hold in life.replica.holds] == [1]
@@ -119,13 +119,13 @@ def test_the_queue_is_bounded_by_count_and_bytes(bounds: HoldSettings, size: int
     assert len(life.replica.holds) == 1
 
 
-def test_a_request_that_need_not_wait_is_not_bounded_by_the_queue():
+def test_the_queue_bounds_only_those_who_wait():
     life = Life(ready(in_flight=1, settings=settings(hold=HoldSettings(count=9))))
     life.replica = replace(life.replica, settings=settings(hold=HoldSettings(count=0)))
     assert doing(life.takes(demand(5))) == [Grant(hold=HoldId(5))]
 
 
-def test_a_request_that_need_not_wait_turns_an_idle_replica_busy():
+def test_a_late_claim_turns_it_busy():
     life = Life(ready())
     assert life.takes(demand(5)) == [
         Grant(hold=HoldId(5)),
@@ -133,14 +133,14 @@ def test_a_request_that_need_not_wait_turns_an_idle_replica_busy():
     ]
 
 
-def test_a_cap_of_zero_holds_nothing_and_wakes_all_the_same():
+def test_a_cap_of_zero_wakes_but_holds_none():
     life = Life(parked(settings=settings(hold=HoldSettings(count=0))))
     effects = life.takes(demand(5))
     assert failed(effects) == [(5, ErrorCode.HOLD_QUEUE_FULL)] and wakes(effects) == [Tier.COLD]
     assert life.replica.budget_ends_us is None
 
 
-def test_a_request_that_waits_for_a_place_too_long_is_told_so():
+def test_a_request_may_wait_too_long():
     life = Life(ready(in_flight=2, held=1)).after(399)
     assert due_us(life.replica, life.now) == T0 + 400 * S
     assert life.takes(Tick()) == []
@@ -157,7 +157,7 @@ def test_only_those_who_are_too_old_are_failed():
 # the budget and the cap
 
 
-def test_the_budget_fails_everybody_at_its_instant_and_the_wake_goes_on():
+def test_the_budget_fails_all_not_the_wake():
     life = Life(waking(holds=2))
     assert due_us(life.replica, T0) == T0 + 60 * S
     assert life.after(59.999999).takes(Tick()) == []
@@ -167,14 +167,14 @@ def test_the_budget_fails_everybody_at_its_instant_and_the_wake_goes_on():
     assert due_us(life.replica, life.now) == T0 + 180 * S, "then the cap is next"
 
 
-def test_a_new_request_after_the_budget_gets_a_budget_of_its_own():
+def test_a_later_request_has_its_own_budget():
     life = Life(waking(holds=1)).after(60)
     life.takes(Tick())
     life.after(10).takes(demand(8))
     assert life.replica.budget_ends_us == life.now + 60 * S
 
 
-def test_the_cap_tears_the_wake_down_once_and_there_is_no_second_try_under_it():
+def test_the_cap_ends_the_wake_for_good():
     life = Life(waking(Tier.FROZEN, holds=0 + 1)).after(180)
     life.replica = replace(life.replica, holds=(), budget_ends_us=None)
     assert life.takes(Tick()) == [AbortWake(generation=1, why="not ready after 180 s")]
@@ -184,7 +184,7 @@ def test_the_cap_tears_the_wake_down_once_and_there_is_no_second_try_under_it():
     assert life.replica.last_error == "not ready after 180 s"
 
 
-def test_a_phase_that_exceeds_its_limit_is_aborted_and_the_replica_starts_cold():
+def test_a_slow_phase_aborts_the_wake():
     limits = WakeSettings(budget_us=60 * S, cap_us=180 * S, phase_limits_us={Phase.WEIGHTS: 5 * S})
     life = Life(waking(Tier.FROZEN, settings=settings(wake=limits))).after(20)
     mark = PhaseMark(phase=Phase.WEIGHTS, at_us=life.now)
@@ -214,7 +214,7 @@ def test_retry_after_is_the_rest_of_the_usual_wake():
     assert life.after(30.5).replica.retry_after_s(life.now) == 30, "overdue: half as long again"
 
 
-def test_before_the_first_measured_wake_the_predicted_one_tells_when_it_is_ready():
+def test_predictions_count_before_measurement():
     life = Life(parked(settings=settings(wake=WakeSettings(expected_us={Tier.COLD: 40 * S}))))
     assert life.replica.retry_after_s(life.now) == 40
     life.takes(demand())
@@ -226,7 +226,7 @@ def test_before_the_first_measured_wake_the_predicted_one_tells_when_it_is_ready
     assert life.replica.retry_after_s(life.now) == 15, "what was measured goes before"
 
 
-def test_retry_after_of_an_unknown_wake_is_ten_seconds_and_never_less_than_the_back_off():
+def test_an_unknown_wake_retries_after_10_s():
     life = Life(parked())
     assert life.replica.retry_after_s(T0) == 10
     assert life.replica.ready_in_us(T0) is None

@@ -162,7 +162,7 @@ def test_a_step_that_would_leave_the_table_raises(monkeypatch: pytest.MonkeyPatc
         step(parked(), demand(), T0)
 
 
-def test_a_report_of_another_generation_changes_nothing_in_any_state():
+def test_a_stale_report_changes_no_state():
     for make in STATES.values():
         before = make()
         for kind in Kind:
@@ -171,12 +171,12 @@ def test_a_report_of_another_generation_changes_nothing_in_any_state():
                 assert step(before, what, T0 + S) == (before, [])
 
 
-def test_a_policy_that_never_parks_keeps_the_replica_ready():
+def test_never_parking_keeps_it_ready():
     before = ready(policy=FixedIdle(()), settings=settings())
     assert step(before, Tick(), T0 + 10**6 * S)[0].state is State.READY
 
 
-def test_a_changed_replica_is_a_new_one_that_differs_in_nothing_else():
+def test_changed_copies_all_other_fields():
     before = parked()
     after = before.changed(state=State.READY, failures=3)
     assert after == replace(before, state=State.READY, failures=3)

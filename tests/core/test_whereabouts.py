@@ -35,7 +35,7 @@ def found(what: Running | Parked) -> Found:
     return Found(replica=what.replica, generation=0, tier=tier, what="it", **place)  # type: ignore[arg-type]
 
 
-def test_two_rented_machines_are_two_and_one_is_the_same_in_every_generation():
+def test_a_machine_is_one_in_all_generations():
     assert running().key() != running(SMALL, "hyperstack 8").key()
     assert running().key() == running(generation=9).key()
     assert parked().key() == parked(generation=9).key()
@@ -59,32 +59,32 @@ def test_where_it_is_can_be_told(replica: Running | Parked, said: str):
     assert replica.where() == said
 
 
-def test_what_a_ledger_says_of_a_rented_machine_can_be_read_again():
+def test_a_rented_machine_is_read_back():
     assert Running.from_json(running().as_json()) == running()
     assert Parked.from_json(parked().as_json()) == parked()
 
 
-def test_a_ledger_from_before_there_were_rented_machines_can_be_read():
+def test_an_older_ledger_can_be_read():
     text = running(machine="", pid=12).as_json().replace(', "machine": ""', "")
     assert "machine" not in text
     assert Running.from_json(text).where() == "pid 12 on port 8000"
 
 
-def test_a_machine_that_runs_and_is_owned_by_nobody_is_an_orphan():
+def test_an_unowned_machine_is_an_orphan():
     sweep = compare([found(running())], [Owned(replica=BIG)])
     assert [each.replica for each in sweep.orphans] == [BIG]
 
 
-def test_a_machine_that_is_parked_is_no_orphan_whatever_tier_its_replica_is_in():
+def test_a_parked_machine_is_no_orphan():
     assert compare([found(parked())], [Owned(replica=BIG)]).orphans == ()
     assert compare([found(parked())], []).orphans == ()
 
 
-def test_a_machine_that_was_to_run_and_does_not_is_missing():
+def test_a_machine_that_stopped_is_missing():
     sweep = compare([found(parked())], [Owned(replica=BIG, running=running())])
     assert [each.replica for each in sweep.missing] == [BIG]
 
 
-def test_a_machine_found_parked_in_another_generation_is_the_one_owned():
+def test_a_machine_is_owned_over_generations():
     sweep = compare([found(parked(generation=0))], [Owned(replica=BIG, parked=parked())])
     assert (sweep.orphans, sweep.missing) == ((), ())

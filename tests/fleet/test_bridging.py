@@ -36,7 +36,7 @@ def paid(house: House, key: str, nusd: int) -> None:
     house.guard.settle(reservation, nusd)
 
 
-async def test_a_bridged_request_wakes_the_replica_and_the_next_one_is_served_here(house: House):
+async def test_a_bridged_request_wakes_the_replica(house: House):
     house.model()
     async with house.open():
         first = bridge(house, "alice")
@@ -52,7 +52,7 @@ async def test_a_bridged_request_wakes_the_replica_and_the_next_one_is_served_he
     assert house.rows("SELECT asked_by, why, budget_us FROM wakes") == [("alice", "demand", None)]
 
 
-async def test_no_wake_starts_for_it_during_the_back_off_and_it_is_bridged_all_the_same(house: House):
+async def test_the_back_off_still_bridges(house: House):
     room = house.model(wake=WakeSettings(backoff_us=60 * S))
     room.cold.wake_door.mistakes.append(DriverError("no memory"))
     async with house.open():
@@ -70,7 +70,7 @@ async def test_no_wake_starts_for_it_during_the_back_off_and_it_is_bridged_all_t
     assert house.rows("SELECT ok FROM wakes") == [(0,), (1,)]
 
 
-async def test_one_that_comes_during_a_park_is_followed_by_a_wake(house: House):
+async def test_bridged_in_a_park_wakes_after_it(house: House):
     room = house.model()
     async with house.open():
         await house.serve()
@@ -88,7 +88,7 @@ async def test_one_that_comes_during_a_park_is_followed_by_a_wake(house: House):
     assert house.rows("SELECT asked_by, why FROM wakes") == [("key", "demand"), ("alice", "demand")]
 
 
-async def test_a_replica_that_drains_is_not_bridged_but_cancels_its_park(house: House):
+async def test_a_draining_replica_is_not_bridged(house: House):
     house.model()
     async with house.open():
         lease = await house.lease()
@@ -107,7 +107,7 @@ async def _refused(house: House) -> None:
         await house.fleet.view.park(A, Tier.FROZEN)
 
 
-async def test_the_policy_learns_of_a_stretch_that_ended_with_a_bridged_request(house: House):
+async def test_bridged_requests_end_stretches(house: House):
     room = house.model()
     begin = house.clock.at_us
     async with house.open():
@@ -122,7 +122,7 @@ async def test_the_policy_learns_of_a_stretch_that_ended_with_a_bridged_request(
     assert rounded(room.policy.observed, begin) == [(0, 100), (110, 120)]
 
 
-async def test_while_the_ledger_cannot_be_written_nobody_is_bridged(house: House):
+async def test_no_bridge_without_a_ledger(house: House):
     house.model()
     async with house.open():
         assert house.fleet is not None
@@ -139,7 +139,7 @@ class _Unwritable:
         pass
 
 
-async def test_nobody_is_bridged_while_poorwill_shuts_down(house: House):
+async def test_no_bridge_during_a_shutdown(house: House):
     house.model()
     async with house.open():
         assert house.fleet is not None
@@ -169,9 +169,7 @@ def _limit(limit_nusd: int, **changes: object) -> LimitState:
         (_limit(1000, scope=Scope.MODEL, name="b"), False),
     ],
 )
-async def test_what_is_paid_on_the_bridge_trips_a_limit_at_once(
-    house: House, limit: LimitState, counts: bool
-):
+async def test_bridge_costs_trip_a_limit_at_once(house: House, limit: LimitState, counts: bool):
     house.model()
     house.verdict = Verdict(at_us=0, limits=(limit,))
     async with house.open():
@@ -186,7 +184,7 @@ async def test_what_is_paid_on_the_bridge_trips_a_limit_at_once(
             over(house, after)
 
 
-async def test_a_keys_limit_counts_what_was_paid_for_it_and_no_other(house: House):
+async def test_a_key_pays_only_for_itself(house: House):
     house.model()
     alice = _limit(1000, scope=Scope.KEY, name="alice")
     house.verdict = Verdict(at_us=0, limits=(alice,))
@@ -198,7 +196,7 @@ async def test_a_keys_limit_counts_what_was_paid_for_it_and_no_other(house: Hous
         assert house.guard.verdict.stops_key("alice") is not None
 
 
-async def test_a_limit_without_room_for_a_wake_leaves_none_for_the_bridge(house: House):
+async def test_no_room_for_a_wake_none_for_a_bridge(house: House):
     house.model()
     tight = _limit(1000, next_nusd={"a": 2000})
     house.verdict = Verdict(at_us=0, limits=(tight,))
@@ -206,7 +204,7 @@ async def test_a_limit_without_room_for_a_wake_leaves_none_for_the_bridge(house:
         assert bridge(house) is None
 
 
-async def test_a_look_under_way_does_not_forget_what_is_paid_meanwhile(house: House):
+async def test_a_look_keeps_later_payments(house: House):
     house.model()
     house.limits = SpendSettings(day_nusd=1000)
     house.verdict = Verdict(at_us=0, limits=(_limit(1000),))
@@ -224,7 +222,7 @@ async def test_a_look_under_way_does_not_forget_what_is_paid_meanwhile(house: Ho
         assert limit.spent_nusd == 700
 
 
-async def test_what_was_paid_just_before_a_look_is_not_lost_while_its_row_is_on_its_way(house: House):
+async def test_a_look_sees_rows_on_their_way(house: House):
     house.model()
     house.limits = SpendSettings(day_nusd=1000)
     house.verdict = Verdict(at_us=0, limits=(_limit(1000),))

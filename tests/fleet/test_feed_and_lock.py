@@ -35,7 +35,7 @@ def note(number: int) -> Noted:
     return Noted(at_us=number, kind="test")
 
 
-async def test_a_reader_that_falls_behind_loses_the_oldest_and_is_told_how_many():
+async def test_a_slow_reader_loses_the_oldest():
     journal = Journal(ledger=Nowhere())
     feed = journal.feed()
     journal.post([note(number) for number in range(FEED_LENGTH + 7)])
@@ -46,7 +46,7 @@ async def test_a_reader_that_falls_behind_loses_the_oldest_and_is_told_how_many(
     assert [entry.at_us for entry in rest] == list(range(8, FEED_LENGTH + 7))  # type: ignore[union-attr]
 
 
-async def test_a_reader_that_waits_is_released_when_the_feed_closes():
+async def test_closing_releases_a_reader():
     journal = Journal(ledger=Nowhere())
     feed = journal.feed()
     async with asyncio.TaskGroup() as group:
@@ -59,7 +59,7 @@ async def test_a_reader_that_waits_is_released_when_the_feed_closes():
     journal.post([note(2)])
 
 
-async def test_a_reader_that_is_cancelled_loses_nothing_for_the_next():
+async def test_a_cancelled_reader_loses_nothing():
     journal = Journal(ledger=Nowhere())
     feed = journal.feed()
     async with asyncio.TaskGroup() as group:
@@ -81,7 +81,7 @@ async def test_signs_of_life_are_not_news():
     assert [type(each) for each in heard] == [Alive, Noted]
 
 
-async def test_a_feed_of_a_fleet_tells_of_a_wake_and_ends_with_the_fleet(house: House):
+async def test_a_feed_ends_with_the_fleet(house: House):
     house.model()
     async with house.open():
         assert house.fleet is not None
@@ -119,7 +119,7 @@ def test_nobody_holds_a_directory_that_was_never_held(tmp_path: Path):
     assert holder_of(tmp_path) is None
 
 
-def test_asking_who_holds_a_directory_keeps_nobody_from_holding_it(tmp_path: Path):
+def test_asking_for_the_holder_takes_no_lock(tmp_path: Path):
     with hold_directory(tmp_path, what="first"):
         pass
     # What `holder_of` does, stopped half way: the file is open for reading while another takes it.
@@ -166,7 +166,7 @@ def test_a_killed_holder_lets_go(tmp_path: Path):
         assert (holder_of(tmp_path) or {})["pid"] == os.getpid()
 
 
-async def test_request_rows_that_the_ledger_had_to_drop_are_told_like_every_other_note(house: House):
+async def test_dropped_rows_are_noted(house: House):
     house.model()
     house.expected_errors = ("request rows were dropped",)
     async with house.open():
@@ -192,7 +192,7 @@ async def test_request_rows_that_the_ledger_had_to_drop_are_told_like_every_othe
     ]
 
 
-def test_a_directory_that_cannot_be_written_is_the_operators_fault(tmp_path: Path):
+def test_an_unwritable_directory_is_a_fault(tmp_path: Path):
     (tmp_path / "file").touch()
     (tmp_path / LOCK_FILE).mkdir()
     for directory in (tmp_path / "file", tmp_path / "file" / "below", tmp_path):

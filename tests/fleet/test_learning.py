@@ -19,7 +19,7 @@ def rounded(observed: list[tuple[int, int]], begin: int) -> list[tuple[float, fl
     return [(round((a - begin) / S), round((b - begin) / S)) for a, b in observed]
 
 
-async def test_a_stretch_is_observed_once_whether_demand_finds_the_replica_warm_or_parked(house: House):
+async def test_a_stretch_is_observed_once(house: House):
     room = house.model()
     begin = house.clock.at_us
     async with house.open():
@@ -41,7 +41,7 @@ async def test_a_stretch_is_observed_once_whether_demand_finds_the_replica_warm_
     assert rounded(room.policy.observed, begin) == [(0, 10), (10, 100), (100, 105), (110, 120)]
 
 
-async def test_a_wake_ahead_of_demand_does_not_end_the_stretch(house: House):
+async def test_a_wake_ahead_ends_no_stretch(house: House):
     room = house.model()
     room.policy = Ahead()
     begin = house.clock.at_us
@@ -74,7 +74,7 @@ class Ahead(Watcher):
         )
 
 
-async def test_a_wake_ahead_without_a_rung_after_it_lingers_as_after_any_wake(house: House):
+async def test_a_wake_ahead_lingers_like_any_other(house: House):
     room = house.model(idle_s=(10, 3000))
     room.policy.wake_after_us = 60 * S
     room.policy.after_us = ((Tier.FROZEN, 10 * S),)
@@ -90,7 +90,7 @@ async def test_a_wake_ahead_without_a_rung_after_it_lingers_as_after_any_wake(ho
         assert len(house.rows("SELECT * FROM wakes")) == 2
 
 
-async def test_a_request_that_was_never_served_ends_a_stretch_and_begins_another(house: House):
+async def test_an_unserved_request_ends_a_stretch(house: House):
     room = house.model()
     begin = house.clock.at_us
     async with house.open():
@@ -115,7 +115,7 @@ async def test_a_request_that_was_never_served_ends_a_stretch_and_begins_another
     assert rounded(room.policy.observed, begin) == [(0, 100), (100, 200), (200, 210)]
 
 
-async def test_leases_of_a_dead_engine_that_come_back_late_invent_no_stretch(house: House):
+async def test_late_leases_invent_no_stretch(house: House):
     room = house.model()
     begin = house.clock.at_us
     async with house.open():
@@ -147,7 +147,7 @@ class Timekeeper(Watcher):
         self.told.append(("park", tier, round(took_us / S)))
 
 
-async def test_the_policy_is_told_how_long_successful_parks_and_wakes_take(house: House):
+async def test_policies_learn_park_and_wake_times(house: House):
     room = house.model()
     room.policy = Timekeeper(after_us=((Tier.COLD, 10 * S),))
     async with house.open():

@@ -13,7 +13,7 @@ from .fakes import Until
 from .house import A, House, S, stopped
 
 
-async def test_a_floor_keeps_the_replica_ready_and_is_paid_as_such(house: House):
+async def test_a_floor_keeps_it_ready(house: House):
     room = house.model()
     room.floor = Until(house.clock.at_us + 3600 * S)
     async with house.open():
@@ -41,7 +41,7 @@ async def test_a_floor_that_begins_wakes_the_replica(house: House):
     assert house.rows("SELECT asked_by, why FROM wakes") == [("floor", "evening")]
 
 
-async def test_an_operator_whose_wake_runs_into_the_spend_limit_is_told(house: House):
+async def test_an_operator_learns_of_the_limit(house: House):
     room = house.model()
     room.cold.wake_door.shut()
     async with house.open():
@@ -56,7 +56,7 @@ async def test_an_operator_whose_wake_runs_into_the_spend_limit_is_told(house: H
         await house.until(A, State.PARKED)
 
 
-async def test_a_limit_that_trips_during_a_wake_refuses_who_is_held_and_leaves_no_engine(house: House):
+async def test_a_limit_during_a_wake_ends_it(house: House):
     room = house.model()
     room.cold.wake_door.shut()
     async with house.open():
@@ -81,7 +81,7 @@ async def _over_the_limit(work) -> None:
     assert caught.value.code is ErrorCode.SPEND_LIMIT
 
 
-async def test_a_spend_limit_refuses_requests_parks_and_can_be_lifted(house: House):
+async def test_a_spend_limit_can_be_lifted(house: House):
     house.model()
     async with house.open():
         lease = await house.lease()
@@ -99,7 +99,7 @@ async def test_a_spend_limit_refuses_requests_parks_and_can_be_lifted(house: Hou
         await house.serve()
 
 
-async def test_a_spend_limit_that_was_reached_before_the_start_keeps_a_floor_from_waking(house: House):
+async def test_a_known_limit_stops_a_floor(house: House):
     room = house.model()
     room.floor = Until(house.clock.at_us + 10**6 * S)
     house.verdict = stopped(until_us=house.clock.at_us + 3600 * S)
@@ -113,7 +113,7 @@ async def test_a_spend_limit_that_was_reached_before_the_start_keeps_a_floor_fro
         await house.until(A, State.READY)
 
 
-async def test_a_look_does_not_miss_a_wake_that_is_not_yet_in_the_ledger(house: House):
+async def test_a_look_counts_unwritten_wakes(house: House):
     """It would give what that wake took from the limit to another one."""
     house.model()
     house.verdict = stopped(until_us=house.clock.at_us + 3600 * S)

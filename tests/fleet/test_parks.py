@@ -31,7 +31,7 @@ async def test_idle_is_counted_from_the_last_completion(house: House):
         assert (house.state(), house.tier()) == (State.PARKED, Tier.FROZEN)
 
 
-async def test_a_replica_goes_down_its_ladder_as_the_gap_grows(house: House):
+async def test_a_long_gap_goes_down_the_ladder(house: House):
     room = house.model(ladder=(Tier.ASLEEP, Tier.FROZEN, Tier.COLD), idle_s=(10, 60, 600))
     async with house.open():
         await house.serve()
@@ -51,7 +51,7 @@ async def test_a_replica_goes_down_its_ladder_as_the_gap_grows(house: House):
     ]
 
 
-async def test_a_tier_that_cannot_be_reached_does_not_keep_the_replica_from_the_next(house: House):
+async def test_an_unreachable_tier_is_passed_over(house: House):
     room = house.model(ladder=(Tier.ASLEEP, Tier.FROZEN, Tier.COLD), idle_s=(10, 60, 600))
     room.frozen.no_way_down = True
     async with house.open():
@@ -88,7 +88,7 @@ async def test_a_sleeping_engine_wakes_without_a_start(house: House):
         assert room.cold.wake_door.passed == 1
 
 
-async def test_a_request_that_arrives_while_its_replica_drains_cancels_the_park(house: House):
+async def test_demand_cancels_a_drain(house: House):
     house.model()
     async with house.open():
         lease = await house.lease()
@@ -123,7 +123,7 @@ async def test_a_drain_ends_with_its_last_lease(house: House):
         assert (house.state(), house.tier()) == (State.PARKED, Tier.FROZEN)
 
 
-async def test_a_drain_that_reaches_its_deadline_cuts_what_is_in_flight(house: House):
+async def test_a_drain_deadline_cuts_requests(house: House):
     room = house.model(park=ParkSettings(drain_us=20 * S))
     async with house.open():
         lease = await house.lease()
@@ -151,7 +151,7 @@ async def test_connections_are_closed_before_the_driver_parks(house: House):
         await house.until(A, State.PARKED)
 
 
-async def test_a_request_that_arrives_during_a_park_is_woken_for_when_it_is_done(house: House):
+async def test_demand_in_a_park_wakes_after_it(house: House):
     room = house.model()
     room.frozen.park_door.shut()
     async with house.open():
@@ -165,7 +165,7 @@ async def test_a_request_that_arrives_during_a_park_is_woken_for_when_it_is_done
         assert room.frozen.wake_door.passed == 1
 
 
-async def test_a_park_that_fails_without_harm_falls_back_to_the_next_colder_tier(house: House):
+async def test_a_harmless_failure_parks_colder(house: House):
     room = house.model()
     room.frozen.park_door.mistakes.append(DriverError("no permission to dump"))
     async with house.open():
@@ -175,7 +175,7 @@ async def test_a_park_that_fails_without_harm_falls_back_to_the_next_colder_tier
     assert house.rows("SELECT to_tier, ok FROM parks ORDER BY id") == [("frozen", 0), ("cold", 1)]
 
 
-async def test_a_park_that_fails_while_somebody_waits_serves_them_at_once(house: House):
+async def test_a_failed_park_serves_those_held(house: House):
     room = house.model()
     async with house.open():
         await house.serve()
@@ -192,7 +192,7 @@ async def test_a_park_that_fails_while_somebody_waits_serves_them_at_once(house:
         assert house.state() is State.PARKED
 
 
-async def test_a_park_that_lost_the_engine_leaves_the_replica_cold(house: House):
+async def test_a_park_that_lost_its_engine_is_cold(house: House):
     room = house.model()
     async with house.open():
         await house.serve()
@@ -221,7 +221,7 @@ async def test_a_park_that_takes_too_long_has_failed(house: House):
     )
 
 
-async def test_a_model_file_that_is_gone_does_not_keep_its_engine_from_stopping(house: House):
+async def test_a_lost_model_file_lets_engines_stop(house: House):
     house.model(ladder=(Tier.COLD,))
     async with house.open():
         await house.serve()
@@ -230,7 +230,7 @@ async def test_a_model_file_that_is_gone_does_not_keep_its_engine_from_stopping(
         assert house.state() is State.PARKED and not house.world.processes
 
 
-async def test_an_engine_that_cannot_be_ended_after_a_failed_park_does_not_stop_the_fleet(house: House):
+async def test_an_unkillable_engine_stops_no_fleet(house: House):
     room = house.model()
     house.expected_errors = ("cannot end an engine",)
     async with house.open():
@@ -278,7 +278,7 @@ class Until:
     ("required", "floor_s", "parks_in_s"),
     [(False, None, 30), (False, 3600, 30), (False, 10, None), (True, 3600, None)],
 )
-async def test_a_replica_says_when_it_parks_unless_a_floor_keeps_it_or_will(
+async def test_status_says_when_it_parks(
     house: House, required: bool, floor_s: int | None, parks_in_s: int | None
 ):
     room = house.model()
@@ -332,7 +332,7 @@ async def test_an_operator_who_leaves_leaves_the_park_alone(house: House):
         await house.until(A, State.PARKED)
 
 
-async def test_an_engine_that_a_failed_park_ended_is_not_told_as_one_that_died(house: House):
+async def test_a_failed_park_is_no_engine_death(house: House):
     room = house.model()
     async with house.open():
         await house.serve()
@@ -344,7 +344,7 @@ async def test_an_engine_that_a_failed_park_ended_is_not_told_as_one_that_died(h
     assert not house.rows("SELECT * FROM notes WHERE kind = 'engine_exited'")
 
 
-async def test_an_engine_that_starts_anew_after_its_park_is_warmed_up_and_not_compared(house: House):
+async def test_a_new_engine_is_not_compared(house: House):
     room = house.model(ladder=(Tier.HIBERNATED, Tier.COLD), idle_s=(30, 300))
     room.engine.answers.extend(["before the park", "after it"])
     async with house.open():

@@ -132,7 +132,7 @@ async def one_request(fleet: Fleet) -> int:
     return lease.port
 
 
-async def test_an_engine_is_started_parked_by_the_timer_and_started_again(real: RealHouse):
+async def test_the_timer_parks_a_real_engine(real: RealHouse):
     real.idle_us = S // 5
     async with real.open() as fleet:
         port = await one_request(fleet)
@@ -146,7 +146,7 @@ async def test_an_engine_is_started_parked_by_the_timer_and_started_again(real: 
     assert real.processes() == []
 
 
-async def test_a_sleeping_engine_keeps_its_process_through_a_restart_too(real: RealHouse):
+async def test_sleep_survives_a_restart(real: RealHouse):
     weights = real.directory / "weights"
     weights.mkdir()
     (weights / "config.json").write_text("{}")
@@ -171,7 +171,7 @@ async def test_a_sleeping_engine_keeps_its_process_through_a_restart_too(real: R
     assert real.processes() == []
 
 
-async def test_an_engine_that_is_killed_is_noticed_and_replaced(real: RealHouse):
+async def test_a_killed_engine_is_replaced(real: RealHouse):
     async with real.open() as fleet:
         await one_request(fleet)
         (pid,) = real.processes()
@@ -194,7 +194,7 @@ async def test_an_engine_that_is_left_is_adopted(real: RealHouse):
         await reaches(fleet, State.PARKED)
 
 
-async def test_an_engine_that_is_never_ready_is_torn_down_at_the_cap(real: RealHouse):
+async def test_the_cap_ends_a_hanging_engine(real: RealHouse):
     real.options = {"never_ready": True}
     real.wake = replace(real.wake, budget_us=S // 2, cap_us=S)
     async with real.open() as fleet:
@@ -206,7 +206,7 @@ async def test_an_engine_that_is_never_ready_is_torn_down_at_the_cap(real: RealH
         assert real.processes() == []
 
 
-async def test_an_engine_that_exits_at_once_fails_the_request_with_its_last_words(real: RealHouse):
+async def test_an_early_exit_shows_its_last_words(real: RealHouse):
     real.options = {"fail_start": True}
     async with real.open() as fleet:
         with pytest.raises(TryLater) as caught:
@@ -215,7 +215,7 @@ async def test_an_engine_that_exits_at_once_fails_the_request_with_its_last_word
     assert real.processes() == []
 
 
-async def test_a_shutdown_in_the_middle_of_a_wake_leaves_nothing(real: RealHouse):
+async def test_a_shutdown_mid_wake_leaves_nothing(real: RealHouse):
     real.options = {"load_seconds": 60}
     async with real.open() as fleet:
         held = fleet.activator.hold(A, size_bytes=1, asked_by="key", request="r")

@@ -46,9 +46,7 @@ async def test_a_running_engine_is_adopted_and_serves(house: House):
 
 
 @pytest.mark.parametrize(("known_as", "asked_for"), [("", ""), ("a", ""), ("hub/a", "hub/a")])
-async def test_a_lease_says_what_the_engine_calls_the_model_also_when_it_was_adopted(
-    house: House, known_as: str, asked_for: str
-):
+async def test_a_lease_has_the_engines_model_name(house: House, known_as: str, asked_for: str):
     room = house.model()
     room.engine.engine_model = known_as
     async with house.open():
@@ -62,7 +60,7 @@ async def test_a_lease_says_what_the_engine_calls_the_model_also_when_it_was_ado
         house.give_back(lease)
 
 
-async def test_an_adopted_engine_of_an_older_configuration_serves_on_and_is_parked_cold(house: House):
+async def test_an_outdated_engine_is_parked_cold(house: House):
     room = house.model(ladder=(Tier.FROZEN, Tier.COLD))
     async with house.open():
         await house.serve()
@@ -86,7 +84,7 @@ async def test_an_adopted_engine_of_an_older_configuration_serves_on_and_is_park
     assert "started before its configuration" in str(why)
 
 
-async def test_a_sleeping_engine_of_an_older_configuration_is_ended(house: House):
+async def test_an_outdated_sleeper_is_ended(house: House):
     room = house.model(ladder=(Tier.ASLEEP, Tier.COLD))
     async with house.open():
         await house.serve()
@@ -114,7 +112,7 @@ async def test_an_engine_that_no_longer_answers_is_ended(house: House):
         await house.serve()
 
 
-async def test_an_engine_that_died_meanwhile_leaves_unobserved_time_and_a_cold_replica(house: House):
+async def test_a_dead_engine_leaves_unobserved_time(house: House):
     house.model()
     async with house.open():
         await house.serve()
@@ -127,7 +125,7 @@ async def test_an_engine_that_died_meanwhile_leaves_unobserved_time_and_a_cold_r
         await house.serve()
 
 
-async def test_a_snapshot_is_found_and_its_time_was_never_unobserved(house: House):
+async def test_a_found_snapshot_was_just_parked(house: House):
     room = house.model()
     async with house.open():
         await house.serve()
@@ -194,7 +192,7 @@ async def test_a_wake_that_was_under_way_is_undone(house: House, tier: Tier):
     assert outcomes == [(1,), (0,), (1,)]
 
 
-async def test_a_park_that_had_not_begun_to_dump_leaves_an_engine_to_adopt(house: House):
+async def test_an_early_park_leaves_an_engine(house: House):
     room = house.model()
     async with house.open():
         await house.serve()
@@ -225,7 +223,7 @@ async def test_a_snapshot_that_was_not_told_of_is_swept(house: House):
     assert house.rows("SELECT kind FROM notes WHERE kind = 'swept'")
 
 
-async def test_a_wake_that_failed_without_touching_the_replica_uses_its_generation_up(house: House):
+async def test_a_failed_wake_uses_its_generation(house: House):
     house.model()
     async with house.open():
         house.world.weights_exist = False
@@ -241,7 +239,7 @@ async def test_a_wake_that_failed_without_touching_the_replica_uses_its_generati
     assert house.rows("SELECT wake, ok FROM wakes ORDER BY id") == [("a-0.1", 0), ("a-0.2", 1)]
 
 
-async def test_a_model_that_is_no_longer_configured_is_ended_for_good(house: House):
+async def test_a_removed_model_is_ended(house: House):
     house.model(A)
     house.model(B)
     async with house.open():
@@ -272,7 +270,7 @@ async def test_an_orphan_is_reported_and_reaped_only_if_asked(house: House, reap
     assert kinds == ({"swept"} if reap else {"orphan"})
 
 
-async def test_a_driver_that_cannot_look_does_not_keep_the_fleet_from_starting(house: House):
+async def test_a_blind_driver_stops_no_start(house: House):
     room = house.model()
     house.expected_errors = ("cannot look for what exists",)
 
@@ -284,7 +282,7 @@ async def test_a_driver_that_cannot_look_does_not_keep_the_fleet_from_starting(h
         await house.serve()
 
 
-async def test_an_engine_that_cannot_be_ended_does_not_keep_the_fleet_from_starting(house: House):
+async def test_an_unkillable_engine_stops_no_start(house: House):
     room = house.model()
     house.expected_errors = ("cannot end an engine",)
     async with house.open():
@@ -298,7 +296,7 @@ async def test_an_engine_that_cannot_be_ended_does_not_keep_the_fleet_from_start
         house.world.processes.clear()
 
 
-async def test_a_wake_predicted_for_the_time_before_the_start_is_not_made_up_for(house: House):
+async def test_a_missed_prediction_is_not_made_up(house: House):
     room = house.model()
     room.policy.wake_after_us = 0
     async with house.open():
@@ -318,7 +316,7 @@ async def test_measured_wakes_survive_a_restart(house: House):
 @pytest.mark.parametrize(
     "seed", [pytest.param(seed, marks=pytest.mark.nightly if seed >= 12 else ()) for seed in range(200)]
 )
-async def test_killed_at_any_moment_the_next_start_leaks_nothing_and_serves(house: House, seed: int):
+async def test_a_kill_at_any_moment_leaks_nothing(house: House, seed: int):
     random_ = random.Random(seed)
     for name in (A, B):
         house.model(name, ladder=ALL, idle_s=(10, 40, 200))

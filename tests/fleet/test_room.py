@@ -30,7 +30,7 @@ async def test_an_idle_replica_gives_way_to_one_that_is_wanted(house: House):
     assert house.rows("SELECT why FROM spans WHERE cause = 'park'") == [("evicted for b",)]
 
 
-async def test_several_that_wake_at_once_do_not_wait_for_one_another(house: House):
+async def test_concurrent_wakes_do_not_deadlock(house: House):
     house.memory_bytes = 10 * GB
     for name in (A, B, C):
         house.model(name, memory_bytes=6 * GB, idle_s=(12, 300))
@@ -78,7 +78,7 @@ async def test_a_replica_that_a_floor_holds_is_not_evicted(house: House):
     assert len(house.rows("SELECT * FROM wakes")) == 2, "no to and fro"
 
 
-async def test_another_gives_way_in_place_of_one_that_a_floor_holds(house: House):
+async def test_a_floor_makes_another_give_way(house: House):
     house.memory_bytes = 12 * GB
     room = house.model(A, memory_bytes=6 * GB)
     room.floor = Until(house.clock.at_us + 10**6 * S)
@@ -94,7 +94,7 @@ async def test_another_gives_way_in_place_of_one_that_a_floor_holds(house: House
         assert states == [State.READY, State.PARKED, State.READY]
 
 
-async def test_a_victim_whose_park_fails_is_not_asked_again_at_once(house: House):
+async def test_a_failed_victim_is_left_alone(house: House):
     house.memory_bytes = 10 * GB
     room = house.model(A, memory_bytes=6 * GB)
     house.model(B, memory_bytes=6 * GB)
@@ -110,7 +110,7 @@ async def test_a_victim_whose_park_fails_is_not_asked_again_at_once(house: House
         room.frozen.park_door.mistakes.clear()
 
 
-async def test_what_is_wanted_again_soon_stays_and_the_seldom_wanted_gives_way(house: House):
+async def test_the_seldom_wanted_gives_way(house: House):
     house.memory_bytes = 12 * GB
     for name in (A, B, C):
         house.model(name, memory_bytes=6 * GB, idle_s=(60, 300))
@@ -126,7 +126,7 @@ async def test_what_is_wanted_again_soon_stays_and_the_seldom_wanted_gives_way(h
         assert len(house.unit(A).cell.gaps_us) == 6
 
 
-async def test_what_could_never_fit_is_refused_and_touches_nobody(house: House):
+async def test_what_never_fits_is_refused(house: House):
     house.memory_bytes = 10 * GB
     house.model(A, memory_bytes=6 * GB)
     house.model(B, memory_bytes=11 * GB)
@@ -138,7 +138,7 @@ async def test_what_could_never_fit_is_refused_and_touches_nobody(house: House):
         assert house.state(A) is State.READY
 
 
-async def test_a_large_one_that_waits_is_not_starved_by_small_ones(house: House):
+async def test_small_wakes_do_not_starve_large(house: House):
     house.memory_bytes = 10 * GB
     house.model(A, memory_bytes=4 * GB)
     house.model(B, memory_bytes=10 * GB)
@@ -159,7 +159,7 @@ async def test_a_large_one_that_waits_is_not_starved_by_small_ones(house: House)
             house.give_back(await small.lease())
 
 
-async def test_a_wake_that_is_aborted_while_it_waits_for_room_keeps_its_snapshot(house: House):
+async def test_an_aborted_wait_keeps_its_snapshot(house: House):
     house.memory_bytes = 10 * GB
     house.model(A, memory_bytes=6 * GB)
     house.model(B, memory_bytes=6 * GB)
@@ -185,7 +185,7 @@ async def _swallow(work) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_any_load_fits_and_everybody_is_served_in_the_end(house: House, seed: int):
+async def test_any_load_fits_and_is_served(house: House, seed: int):
     random_ = random.Random(seed)
     house.memory_bytes = 10 * GB
     names = [ModelName(f"m{i}") for i in range(5)]

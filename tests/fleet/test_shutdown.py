@@ -33,7 +33,7 @@ async def test_a_shutdown_that_stops_ends_a_sleeping_engine_too(house: House):
     assert not house.world.processes
 
 
-async def test_a_shutdown_fails_what_is_held_and_refuses_what_comes(house: House):
+async def test_a_shutdown_refuses_requests(house: House):
     room = house.model()
     room.cold.wake_door.shut()
     async with house.open(on_exit="park"):
@@ -52,7 +52,7 @@ async def test_a_shutdown_fails_what_is_held_and_refuses_what_comes(house: House
 
 
 @pytest.mark.parametrize("action", ["park", "leave", "stop"])
-async def test_a_shutdown_lets_requests_finish_but_not_for_ever(house: House, action: str):
+async def test_a_shutdown_waits_but_not_for_ever(house: House, action: str):
     house.model(park=ParkSettings(drain_us=3600 * S))
     async with house.open(on_exit=action, exit_us=3600 * S):
         lease = await house.lease()
@@ -69,7 +69,7 @@ async def test_a_shutdown_lets_requests_finish_but_not_for_ever(house: House, ac
     assert bool(house.world.processes) == (action == "leave")
 
 
-async def test_a_shutdown_is_over_when_its_time_is_up_whatever_hangs(house: House):
+async def test_a_shutdown_ends_in_time(house: House):
     room = house.model()
     async with house.open(on_exit="park", exit_us=100_000):
         await house.serve()

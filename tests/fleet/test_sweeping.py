@@ -36,7 +36,7 @@ def notes(house: House) -> list[tuple[object, ...]]:
     return house.rows("SELECT kind, text FROM notes WHERE kind IN ('orphan', 'swept')")
 
 
-async def test_what_appears_while_serving_is_told_once_and_left_alone(house: House):
+async def test_a_new_orphan_is_noted_once(house: House):
     house.model()
     async with house.open():
         await house.serve()
@@ -49,7 +49,7 @@ async def test_what_appears_while_serving_is_told_once_and_left_alone(house: Hou
     assert sorted(notes(house)) == [("orphan", f"/snap/{STRANGER}.stray"), ("orphan", f"pid {pid}")]
 
 
-async def test_what_was_told_at_start_is_not_told_again_but_its_return_is(house: House):
+async def test_a_returning_orphan_is_noted_again(house: House):
     house.model()
     path = stray_snapshot(house)
     async with house.open():
@@ -77,7 +77,7 @@ async def test_it_is_ended_where_the_operator_asked_for_that(house: House):
 
 
 @pytest.mark.parametrize("tier", [Tier.ASLEEP, Tier.FROZEN])
-async def test_what_serves_and_what_is_parked_is_nobodys_orphan(house: House, tier: Tier):
+async def test_what_is_owned_is_no_orphan(house: House, tier: Tier):
     house.model(ladder=(tier, Tier.COLD))
     house.reap_orphans = True
     async with house.open():
@@ -91,7 +91,7 @@ async def test_what_serves_and_what_is_parked_is_nobodys_orphan(house: House, ti
     assert notes(house) == []
 
 
-async def test_what_wakes_or_parks_meanwhile_is_left_for_the_next_sweep(house: House):
+async def test_a_sweep_leaves_moving_replicas(house: House):
     room = house.model()
     house.reap_orphans = True
     async with house.open():
@@ -108,7 +108,7 @@ async def test_what_wakes_or_parks_meanwhile_is_left_for_the_next_sweep(house: H
     assert notes(house) == []
 
 
-async def test_an_engine_that_parks_while_the_drivers_look_is_not_taken_for_an_orphan(house: House):
+async def test_a_parking_engine_is_no_orphan(house: House):
     room = house.model()
     house.reap_orphans = True
     async with house.open():
@@ -126,7 +126,7 @@ async def test_an_engine_that_parks_while_the_drivers_look_is_not_taken_for_an_o
     assert notes(house) == []
 
 
-async def test_what_a_failed_discard_left_of_an_owned_replica_is_an_orphan(house: House):
+async def test_a_failed_discard_leaves_an_orphan(house: House):
     house.model()
     async with house.open():
         await house.serve()
@@ -137,7 +137,7 @@ async def test_what_a_failed_discard_left_of_an_owned_replica_is_an_orphan(house
     assert notes(house) == [("orphan", "/snap/a-0.stray")]
 
 
-async def test_an_image_that_is_gone_is_noted_by_the_timer_and_the_next_wake_is_cold(house: House):
+async def test_a_lost_image_makes_it_cold(house: House):
     room = house.model()
     async with house.open():
         await house.serve()
@@ -156,7 +156,7 @@ async def test_an_image_that_is_gone_is_noted_by_the_timer_and_the_next_wake_is_
     assert "parked.frozen parked.cold" in " ".join(house.causes())
 
 
-async def test_an_image_that_goes_while_another_is_parked_is_noted_at_once(house: House):
+async def test_an_evicted_image_is_noted_at_once(house: House):
     house.model(A)
     house.model(B)
     async with house.open():
@@ -184,7 +184,7 @@ async def test_a_driver_that_cannot_look_has_lost_nothing(house: House):
         assert house.tier() is Tier.FROZEN
 
 
-async def test_a_replica_that_wakes_while_the_drivers_look_has_lost_nothing(house: House):
+async def test_a_waking_replica_lost_nothing(house: House):
     room = house.model()
     async with house.open():
         await house.serve()
@@ -201,7 +201,7 @@ async def test_a_replica_that_wakes_while_the_drivers_look_has_lost_nothing(hous
     assert house.rows("SELECT * FROM notes WHERE kind = 'image_lost'") == []
 
 
-async def test_an_engine_that_nobody_owns_is_paid_until_it_is_gone_also_across_a_restart(house: House):
+async def test_an_orphan_is_paid_until_it_is_gone(house: House):
     house.model()
     async with house.open():
         await house.serve()
@@ -226,7 +226,7 @@ async def test_an_engine_that_nobody_owns_is_paid_until_it_is_gone_also_across_a
     assert not house.rows("SELECT 1 FROM notes WHERE kind = 'model_removed'")
 
 
-async def test_a_snapshot_that_nobody_owns_takes_space_but_no_time(house: House):
+async def test_an_orphan_snapshot_costs_no_time(house: House):
     house.model()
     stray_snapshot(house)
     async with house.open():
@@ -235,7 +235,7 @@ async def test_a_snapshot_that_nobody_owns_takes_space_but_no_time(house: House)
     assert house.rows("SELECT DISTINCT model FROM lives") == [("a",)]
 
 
-async def test_what_was_to_be_ended_and_did_not_end_is_tried_again_by_the_next_sweep(house: House):
+async def test_a_stubborn_orphan_is_tried_again(house: House):
     house.model()
     async with house.open():
         await house.serve()

@@ -14,7 +14,7 @@ from poorwill.fleet.lost import watch
 from .house import A, B, House
 
 
-async def test_while_the_ledger_cannot_be_written_nobody_is_let_in_and_no_wake_starts(house: House):
+async def test_no_ledger_no_leases(house: House):
     room = house.model()
     house.model(B)
     house.expected_errors = ("the ledger cannot be written", "entries are not on disk")
@@ -44,7 +44,7 @@ async def test_while_the_ledger_cannot_be_written_nobody_is_let_in_and_no_wake_s
         await house.serve(B)
 
 
-async def test_a_wake_whose_intent_cannot_be_written_is_not_carried_out(house: House):
+async def test_an_unwritten_wake_is_not_started(house: House):
     room = house.model()
     async with house.open():
         assert house.fleet is not None
@@ -79,7 +79,7 @@ async def test_a_wake_whose_intent_cannot_be_written_is_not_carried_out(house: H
         await house.serve()
 
 
-async def test_a_report_of_an_older_generation_changes_nothing(house: House):
+async def test_an_old_report_changes_nothing(house: House):
     house.model()
     async with house.open():
         await house.serve()
@@ -91,7 +91,7 @@ async def test_a_report_of_an_older_generation_changes_nothing(house: House):
         assert unit.replica == before
 
 
-async def test_a_defect_in_a_turn_ends_the_fleet_and_leaves_engines_to_the_next(house: House):
+async def test_a_bug_ends_the_fleet_not_engines(house: House):
     room = house.model()
     house.expected_errors = ("a bug within a step",)
 
@@ -114,9 +114,7 @@ async def test_a_defect_in_a_turn_ends_the_fleet_and_leaves_engines_to_the_next(
 
 
 @pytest.mark.parametrize("machine", ["", "hyperstack 7"])
-async def test_requests_to_a_machine_that_is_lost_do_not_hang_on_connections_nobody_resets(
-    house: House, machine: str
-):
+async def test_a_lost_machine_cuts_its_requests(house: House, machine: str):
     house.model()
     async with house.open():
         await house.serve()

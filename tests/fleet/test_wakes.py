@@ -14,7 +14,7 @@ from poorwill.core.words import Tier
 from .house import A, House, S
 
 
-async def test_a_request_for_a_parked_model_is_held_woken_for_and_granted(house: House):
+async def test_a_held_request_is_granted(house: House):
     room = house.model()
     async with house.open():
         assert house.claim() is None
@@ -29,7 +29,7 @@ async def test_a_request_for_a_parked_model_is_held_woken_for_and_granted(house:
     assert house.rows("SELECT ok, served, held FROM wakes") == [(1, 1, 1)]
 
 
-async def test_many_requests_wait_for_one_wake_and_are_granted_in_order(house: House):
+async def test_one_wake_grants_many_in_order(house: House):
     room = house.model(concurrency=2)
     room.cold.wake_door.shut()
     order: list[int] = []
@@ -62,7 +62,7 @@ async def test_many_requests_wait_for_one_wake_and_are_granted_in_order(house: H
     assert len(house.rows("SELECT * FROM wakes")) == 1
 
 
-async def test_an_engine_without_a_limit_gets_all_held_requests_at_once(house: House):
+async def test_without_limit_all_are_granted(house: House):
     house.model()
     async with house.open():
         helds = [house.hold(request=f"r{i}") for i in range(20)]
@@ -72,7 +72,7 @@ async def test_an_engine_without_a_limit_gets_all_held_requests_at_once(house: H
             house.give_back(lease)
 
 
-async def test_a_budget_that_elapses_fails_those_who_wait_and_the_wake_goes_on(house: House):
+async def test_the_wake_outlives_its_budget(house: House):
     room = house.model()
     room.cold.wake_door.shut()
     async with house.open():
@@ -96,7 +96,7 @@ async def test_a_budget_that_elapses_fails_those_who_wait_and_the_wake_goes_on(h
         assert house.fleet.view.status()[0].wake.over_budget == 1
 
 
-async def test_a_wake_that_reaches_its_cap_is_torn_down_and_backs_off(house: House):
+async def test_a_capped_wake_backs_off(house: House):
     room = house.model(wake=WakeSettings(budget_us=60 * S, cap_us=180 * S))
     room.cold.wake_door.shut()
     async with house.open():
@@ -116,7 +116,7 @@ async def test_a_wake_that_reaches_its_cap_is_torn_down_and_backs_off(house: Hou
     assert house.causes()[:2] == ["parked.cold", "failed_wake"]
 
 
-async def test_a_client_that_leaves_frees_its_place_and_the_wake_outlives_it(house: House):
+async def test_a_wake_outlives_a_client(house: House):
     room = house.model(hold=HoldSettings(count=1))
     room.cold.wake_door.shut()
     async with house.open():
@@ -136,7 +136,7 @@ async def test_a_client_that_leaves_frees_its_place_and_the_wake_outlives_it(hou
     assert house.rows("SELECT served FROM wakes") == [(2,)], "it woke for both"
 
 
-async def test_a_wake_whose_last_client_has_left_goes_on(house: House):
+async def test_a_wake_outlives_its_last_client(house: House):
     room = house.model()
     room.cold.wake_door.shut()
     async with house.open():
@@ -151,7 +151,7 @@ async def test_a_wake_whose_last_client_has_left_goes_on(house: House):
 
 
 @pytest.mark.parametrize("first", ["the grant", "the client"])
-async def test_a_client_that_leaves_in_the_tick_of_its_grant_gives_the_lease_back(house: House, first: str):
+async def test_a_late_leaver_gives_the_lease_back(house: House, first: str):
     room = house.model()
     room.cold.wake_door.shut()
     async with house.open():
@@ -179,9 +179,7 @@ async def test_a_client_that_leaves_in_the_tick_of_its_grant_gives_the_lease_bac
 @pytest.mark.parametrize(
     "failure", [SnapshotRefused("the kernel is another one"), DriverError("pid 7 is in use")]
 )
-async def test_a_failed_snapshot_is_thrown_away_and_the_replica_starts_cold_for_the_same_requests(
-    house: House, failure: DriverError
-):
+async def test_a_failed_snapshot_starts_cold(house: House, failure: DriverError):
     room = house.model()
     async with house.open():
         await house.serve()
@@ -196,7 +194,7 @@ async def test_a_failed_snapshot_is_thrown_away_and_the_replica_starts_cold_for_
     assert tiers == [("cold", 1, "key"), ("frozen", 0, "key"), ("cold", 1, "key")]
 
 
-async def test_a_woken_engine_that_answers_something_else_is_ended_and_started_cold(house: House):
+async def test_a_wrong_answer_starts_cold(house: House):
     room = house.model()
     async with house.open():
         await house.serve()
@@ -209,7 +207,7 @@ async def test_a_woken_engine_that_answers_something_else_is_ended_and_started_c
     assert house.rows("SELECT from_tier, ok FROM wakes ORDER BY id")[1:] == [("frozen", 0), ("cold", 1)]
 
 
-async def test_a_start_that_fails_fails_its_requests_and_backs_off_longer_each_time(house: House):
+async def test_failed_starts_back_off_longer(house: House):
     room = house.model()
     async with house.open():
         for delay in (5, 10, 20):
@@ -244,7 +242,7 @@ async def test_a_wake_cancelled_before_its_first_step_still_reports(house: House
 
 
 @pytest.mark.parametrize("door", ["wake", "ready", "probe"])
-async def test_a_wake_that_is_aborted_at_any_of_its_awaits_leaves_no_process(house: House, door: str):
+async def test_an_aborted_wake_leaves_no_process(house: House, door: str):
     room = house.model()
     tier = room.frozen if door == "probe" else room.cold
     async with house.open():
@@ -265,7 +263,7 @@ async def test_a_wake_that_is_aborted_at_any_of_its_awaits_leaves_no_process(hou
 
 
 @pytest.mark.parametrize("what", ["refine", "follow", "discard"])
-async def test_what_only_helps_a_wake_may_fail_without_failing_it(house: House, what: str):
+async def test_helpers_may_fail_not_the_wake(house: House, what: str):
     room = house.model()
     async with house.open():
         await house.serve()
@@ -281,7 +279,7 @@ async def test_what_only_helps_a_wake_may_fail_without_failing_it(house: House, 
         assert house.state() is State.READY
 
 
-async def test_a_model_file_that_is_gone_fails_the_wake_and_keeps_the_snapshot(house: House):
+async def test_a_lost_model_file_keeps_the_snapshot(house: House):
     room = house.model()
     async with house.open():
         await house.serve()
@@ -316,7 +314,7 @@ async def test_a_hold_cap_of_zero_holds_nothing_but_wakes(house: House):
         house.give_back(lease)
 
 
-async def test_an_engine_that_dies_voids_its_leases_and_is_woken_on_the_next_demand(house: House):
+async def test_a_dead_engine_voids_its_leases(house: House):
     house.model()
     async with house.open():
         lease = await house.lease()
@@ -331,7 +329,7 @@ async def test_an_engine_that_dies_voids_its_leases_and_is_woken_on_the_next_dem
         house.give_back(again)
 
 
-async def test_an_engine_that_dies_soon_after_its_wake_counts_as_a_failed_wake(house: House):
+async def test_an_early_death_is_a_failed_wake(house: House):
     house.model()
     async with house.open():
         await house.serve()
@@ -341,7 +339,7 @@ async def test_an_engine_that_dies_soon_after_its_wake_counts_as_a_failed_wake(h
             house.hold()
 
 
-async def test_the_end_of_an_engine_that_cannot_be_reaped_does_not_stop_the_fleet(house: House):
+async def test_an_unreapable_engine_stops_no_fleet(house: House):
     house.model()
     house.expected_errors = ("cannot end an engine",)
     async with house.open():

@@ -37,12 +37,12 @@ def test_worth_is_the_waiting_saved_in_a_week():
     assert worth(wakes(Tier.COLD, 60, count=2), wakes(Tier.FROZEN, 10, count=3)) == 6 * 50.0
 
 
-def test_wakes_longer_ago_tell_how_long_but_not_how_often():
+def test_old_wakes_count_only_in_length():
     long_ago = COUNTED_US + 1
     assert worth(wakes(Tier.COLD, 60, ago_us=long_ago), wakes(Tier.FROZEN, 10)) == 2 * 50.0
 
 
-def test_wakes_from_the_engines_own_sleep_and_of_others_count_nothing():
+def test_other_wakes_do_not_count():
     known = wakes(Tier.COLD, 60), wakes(Tier.FROZEN, 10)
     others = wakes(Tier.ASLEEP, 1, count=9), wakes(Tier.FROZEN, 1, count=9, replica=OTHER)
     assert worth(*known, *others) == worth(*known)

@@ -25,13 +25,13 @@ def test_with_little_history_it_is_the_break_even_rule():
     assert "break-even" in descent.why
 
 
-def test_it_parks_at_once_where_gaps_are_long():
+def test_it_parks_at_once_if_gaps_are_long():
     policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN)
     idle = teach(policy, gaps_of(lambda rng: rng.randint(3600, 7200) * S, 30))
     assert policy.descent(idle).rungs[0].at_us - idle <= 5 * S
 
 
-def test_it_stays_ready_where_gaps_are_short_but_longer_than_the_break_even_thinks_worth_it():
+def test_it_stays_ready_if_gaps_are_short():
     # Every gap is just beyond the break-even, so that rule parks for nothing each time.
     policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN)
     idle = teach(policy, gaps_of(lambda rng: rng.randint(118, 125) * S, 60), busy=120 * S)
@@ -39,7 +39,7 @@ def test_it_stays_ready_where_gaps_are_short_but_longer_than_the_break_even_thin
     assert linger > 125 * S or linger <= 5 * S
 
 
-def test_descent_is_a_pure_function_of_what_was_observed():
+def test_a_descent_is_pure():
     policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN)
     idle = teach(policy, gaps_of(lambda rng: rng.randint(1, 4000) * S, 40))
     first = policy.descent(idle)
@@ -48,7 +48,7 @@ def test_descent_is_a_pure_function_of_what_was_observed():
     assert policy.descent(idle) == first
 
 
-def test_history_in_another_order_or_with_holes_does_no_harm():
+def test_odd_history_does_no_harm():
     policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN)
     idle = teach(policy, [600 * S] * 10)
     before = policy.descent(idle)
@@ -57,7 +57,7 @@ def test_history_in_another_order_or_with_holes_does_no_harm():
     assert policy.descent(idle) == before
 
 
-def test_it_wakes_ahead_of_demand_that_comes_every_hour_if_waiting_has_a_price():
+def test_it_wakes_ahead_of_hourly_demand():
     policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN, wait_nusd_s=20_000_000)
     idle = hourly(policy)
     descent = policy.descent(idle)
@@ -67,7 +67,7 @@ def test_it_wakes_ahead_of_demand_that_comes_every_hour_if_waiting_has_a_price()
     assert descent.rungs[-1].at_us > ready, "nothing says when to park again"
 
 
-def test_it_never_wakes_ahead_where_waiting_is_free():
+def test_free_waiting_needs_no_wake_ahead():
     policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN)
     assert policy.descent(hourly(policy)).wake_at_us is None
 
@@ -91,7 +91,7 @@ def test_it_learns_how_many_requests_a_wake_holds():
     st.sampled_from([0, 300_000, 5_000_000]),
     st.sampled_from([(), (60 * S,), (80 * S, 50 * S, 1 * S)]),
 )
-def test_in_its_own_account_it_never_costs_more_than_its_bound(gaps, busy, wait, joined):
+def test_it_never_exceeds_its_bound(gaps, busy, wait, joined):
     policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN, wait_nusd_s=wait)
     teach(policy, [gap * S for gap in gaps], busy=busy * S + 1, joined=joined)
     even = policy.spent(policy.followers[0])
@@ -119,7 +119,7 @@ ASLEEP_FIRST = {
     st.sampled_from([0, 300_000, 5_000_000]),
     st.randoms(use_true_random=False),
 )
-def test_on_a_ladder_it_stays_within_its_bound_of_the_envelope(regimes, wait, random):
+def test_its_bound_holds_on_a_ladder(regimes, wait, random):
     policy = adaptive(ladder=tuple(ASLEEP_FIRST), costs=ASLEEP_FIRST, wait_nusd_s=wait)
     teach(policy, [random.randint(*edges) * S for edges, count in regimes for _ in range(count)])
     rule, own = policy.spent(policy.followers[0]), policy.spent(policy.own)
@@ -127,7 +127,7 @@ def test_on_a_ladder_it_stays_within_its_bound_of_the_envelope(regimes, wait, ra
     assert own <= (1 + BOUND) * rule + (SLACK + 2) * cycle
 
 
-def test_after_a_wake_ahead_in_vain_it_goes_on_down_the_ladder():
+def test_a_vain_wake_ahead_goes_on_down():
     policy = adaptive(ladder=tuple(ASLEEP_FIRST), costs=ASLEEP_FIRST, wait_nusd_s=20_000_000)
     idle = teach(policy, [200 * S] * 80)  # shorter than the envelope's way to `hibernated`
     descent = policy.descent(idle)
@@ -155,7 +155,7 @@ def test_gaps_that_a_wake_hid_are_learnt_from_as_well():
     length=st.integers(1, 300),
     joined=st.lists(st.integers(1, 300), max_size=4),
 )
-def test_who_waits_with_the_first_is_counted_each_by_its_own_arrival(ready, begin, length, joined):
+def test_each_held_request_counts_its_own_wait(ready, begin, length, joined):
     block = Block(
         demand_us=0,
         ended_us=500 * S,
@@ -195,7 +195,7 @@ def test_a_wake_ahead_meets_the_demand_or_is_in_vain():
     assert cost == (20 + 95 + 50 + 20 + 95) * S * 3_600 + (980 + 2000 - 1165) * S * 36
 
 
-def test_a_delay_is_taken_out_of_a_block_that_one_request_made():
+def test_a_delay_is_taken_out_of_a_block():
     work = Work()
     for _ in range(10):
         assert work.natural_end_us(0, 5 * S, 0) == 5 * S
@@ -223,7 +223,7 @@ def test_gaps_of_no_pattern_are_not_forecast():
     assert forecast.ahead(now, parked_us=now + 30 * S, stakes=stakes(4_000_000_000)) is None
 
 
-def test_the_same_hour_every_morning_is_forecast_by_the_clock():
+def test_a_morning_hour_is_forecast():
     rng = random.Random(2)
     forecast = Forecast()
     for day in range(20):

@@ -37,7 +37,7 @@ def test_no_windows_are_no_floor_and_always_is_always():
     assert always.required and always.until_us is None
 
 
-def test_business_hours_hold_until_their_end_and_return_on_monday():
+def test_business_hours_return_on_monday():
     office = floor(OFFICE)
     friday = office.at(us("2026-11-20 12:00"))
     assert friday.required and friday.until_us == us("2026-11-20 18:00") and friday.name == "office"
@@ -51,7 +51,7 @@ def test_the_zone_counts_and_not_the_machine():
     assert not tokyo.at(us("2026-11-20 12:00", zone="UTC")).required
 
 
-def test_a_window_over_midnight_belongs_to_the_day_it_begins_on():
+def test_a_window_belongs_to_its_first_day():
     night = floor(window((4,), 22, 6))
     saturday = night.at(us("2026-11-21 05:00"))
     assert saturday.required and saturday.until_us == us("2026-11-21 06:00")
@@ -71,7 +71,7 @@ def test_a_whole_day_has_as_many_hours_as_the_clock_shows(day, hours):
     assert answer.required and answer.until_us == begin + hours * HOUR_US
 
 
-def test_an_hour_that_comes_twice_is_inside_from_the_first_to_the_second():
+def test_a_repeated_hour_counts_twice():
     twice = floor(window((6,), 2, 3))
     first, second = us("2026-10-25 02:30"), us("2026-10-25 02:30", fold=1)
     assert second - first == HOUR_US
@@ -87,7 +87,7 @@ def test_an_hour_that_is_skipped_leaves_no_window_behind():
         assert nearest.required
 
 
-def test_business_hours_keep_their_wall_time_over_the_change():
+def test_business_hours_keep_wall_time():
     office = floor(OFFICE)
     before, after = office.at(us("2026-10-23 20:00")), office.at(us("2026-10-26 08:59"))
     assert before.until_us == after.until_us == us("2026-10-26 09:00")

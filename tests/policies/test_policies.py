@@ -32,11 +32,11 @@ LADDER = {
 # costs
 
 
-def test_the_break_even_of_free_parking_is_the_time_a_park_and_a_wake_take():
+def test_free_parking_breaks_even_on_one_cycle():
     assert break_even_us(costs()) == 115 * S
 
 
-def test_the_break_even_counts_rates_and_the_price_of_waiting():
+def test_the_break_even_counts_waiting():
     # (3.8 x (20 + 95) - 0.02 x 20) / (3.8 - 0.02) = 115.50264...
     even = break_even_us(costs(parked=20_000_000))
     assert even == 115_502_646
@@ -50,7 +50,7 @@ def test_nothing_is_saved_by_parking_at_the_active_rate():
     assert policy.descent(5).rungs == ()
 
 
-def test_parking_at_the_break_even_costs_at_most_twice_the_best_for_any_gap():
+def test_the_break_even_costs_at_most_twice():
     tier = costs(wake=50, park=5, parked=300_000_000)
     even = break_even_us(tier)
     assert even is not None
@@ -64,7 +64,7 @@ def test_parking_at_the_break_even_costs_at_most_twice_the_best_for_any_gap():
         assert cost(even, gap) <= 2 * best + tier.active_nusd_h
 
 
-def test_the_ladder_is_always_in_the_state_whose_line_is_lowest():
+def test_the_ladder_follows_the_lowest_line():
     schedule = dict(envelope_after_us(LADDER, tuple(LADDER)))
     assert list(schedule) == [Tier.ASLEEP, Tier.FROZEN, Tier.COLD]
 
@@ -118,7 +118,7 @@ def after_s(policy, tier=Tier.FROZEN):
     return next(rung.at_us for rung in policy.descent(0).rungs if rung.tier is tier) / S
 
 
-def test_the_break_even_follows_measured_wakes_and_parks():
+def test_the_break_even_follows_measurement():
     policy = make_policy(PolicySettings(name="break-even"), ladder=(Tier.FROZEN,), costs=FROZEN)
     assert isinstance(policy, LearnsFromTimes)
     assert after_s(policy) == 115, "as predicted: 95 s to wake, 20 s to park"
@@ -133,14 +133,14 @@ def test_the_break_even_follows_measured_wakes_and_parks():
     assert after_s(policy) == 9, "no tier of its ladder"
 
 
-def test_the_ladder_leaves_out_a_tier_that_turns_out_not_to_pay():
+def test_the_ladder_drops_a_tier_that_costs():
     policy = make_policy(PolicySettings(name="ladder"), ladder=tuple(LADDER), costs=LADDER)
     assert [rung.tier for rung in policy.descent(0).rungs] == list(LADDER)
     policy.wakes_took(Tier.FROZEN, [500 * S])
     assert [rung.tier for rung in policy.descent(0).rungs] == [Tier.ASLEEP, Tier.COLD]
 
 
-def test_a_policy_in_shadow_and_the_running_one_both_follow_measured_times():
+def test_shadows_follow_measured_times():
     wanted = PolicySettings(name="break-even", shadow="ladder")
     policy = make_policy(wanted, ladder=(Tier.FROZEN,), costs=FROZEN)
     assert isinstance(policy, Shadowed) and isinstance(policy, LearnsFromTimes)
@@ -150,7 +150,7 @@ def test_a_policy_in_shadow_and_the_running_one_both_follow_measured_times():
 
 
 @pytest.mark.parametrize("wait", [0, 3_000_000])
-def test_the_adaptive_policy_relives_its_past_where_measured_times_are_far_from_the_predicted(wait):
+def test_adaptive_relearns_when_times_are_far(wait):
     wanted = PolicySettings(name="adaptive", wait_nusd_s=wait)
     policy = make_policy(wanted, ladder=(Tier.FROZEN,), costs=FROZEN)
     assert isinstance(policy, LearnsFromTimes) and isinstance(policy, LearnsFromWakes)
@@ -170,7 +170,7 @@ def test_the_adaptive_policy_relives_its_past_where_measured_times_are_far_from_
     assert policy.descent(idle) == fresh.descent(idle)
 
 
-def test_the_adaptive_policy_keeps_what_it_knows_where_measured_times_are_near():
+def test_adaptive_keeps_when_times_are_near():
     policy = make_policy(PolicySettings(name="adaptive"), ladder=(Tier.FROZEN,), costs=FROZEN)
     teach(policy, [600 * S] * 20)
     knows = policy.policy
@@ -197,7 +197,7 @@ def test_every_name_of_fleet_toml_makes_its_policy():
         make_policy(PolicySettings(name="clairvoyant"), ladder=tuple(LADDER), costs=LADDER)
 
 
-def test_a_shadow_named_in_the_settings_leaves_the_running_policy_in_charge():
+def test_a_shadow_is_not_in_charge():
     settings_ = PolicySettings(name="break-even", shadow="adaptive")
     policy = make_policy(settings_, ladder=(Tier.FROZEN,), costs=FROZEN)
     assert isinstance(policy, Shadowed)
