@@ -152,20 +152,9 @@ def send_all_it_takes(client: socket.socket, data: bytes, *, most: int, quiet_s:
 
 def as_nobody(script: str, *words: str) -> str:
     """Run a script as another user of this machine; return what it prints. Needs root."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-I",
-            "-S",
-            "-c",
-            f"import os, socket, sys; os.setgid(65534); os.setuid(65534)\n{script}",
-            *words,
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd="/",
-    )
+    become = "import os, socket, sys; os.setgid(65534); os.setuid(65534)"
+    command = [sys.executable, "-I", "-S", "-c", f"{become}\n{script}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
     return done.stdout
 
 

@@ -14,7 +14,8 @@ PREFLIGHT = (
 )
 ASK = """
 for line in ("GET /healthz", "GET /status", "POST /models/toy/park"):
-    client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    client = socket.socket()  # create_connection would import a codec, which this user may not read
+    client.connect(("127.0.0.1", int(sys.argv[1])))
     client.sendall(f"{line} HTTP/1.1\\r\\nhost: localhost\\r\\ncontent-length: 0\\r\\n\\r\\n".encode())
     print(client.recv(65536).split()[1].decode())
 """
