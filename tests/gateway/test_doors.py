@@ -1,5 +1,6 @@
 """Keys, addresses and the route table."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,12 @@ import pytest
 from poorwill.core.settings import Address, GatewaySettings
 from poorwill.gateway.keys import is_loopback, listener_problems
 from poorwill.gateway.routes import PREFLIGHT, ROUTES, Action, Listener, admin_routes, inference_route
+
+from .site import post, running_site
+from .talk import talk
+from .toy_upstream import Asked
+
+KEYS = {b"alices": "alice", b"bobs": "bob"}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost"])
@@ -62,6 +69,46 @@ def test_the_inference_listener_answers(method: bytes, path: bytes, action: Acti
 )
 def test_inference_does_not_answer(method: bytes, path: bytes) -> None:
     assert inference_route(method, path) is None
+
+
+async def test_a_key_has_its_share_of_requests() -> None:
+    ask = {"model": "m1", "messages": []}
+    async with (
+        running_site(parked=True, keys=KEYS, max_requests_per_key=1) as site,
+        talk(site.port) as first,
+        talk(site.port) as second,
+    ):
+        first.send(post(ask, headers=["Authorization: Bearer alices"]))
+        await site.held()
+        second.send(post(ask, headers=["Authorization: Bearer alices"]))
+        response = await second.answer()
+        assert (response.status, response.error()["code"]) == (429, "rate_limited")
+        second.send(post(ask, headers=["Authorization: Bearer bobs"]))
+        await site.held(2)
+        site.wake()
+        assert ((await first.answer()).status, (await second.answer()).status) == (200, 200)
+
+
+async def test_a_revoked_keys_requests_end() -> None:
+    keys, limits = dict(KEYS), {"head_timeout_us": 100_000, "commit_after_us": 30_000_000}
+    async with running_site(parked=True, keys=keys, **limits) as site, talk(site.port) as client:
+        client.send(post({"model": "m1"}, headers=["Authorization: Bearer alices"]))
+        await site.held()
+        del keys[b"alices"]
+        response = await client.answer()
+        assert (response.status, response.error()["code"]) == (401, "unauthenticated")
+        assert not site.activator.queue
+
+
+async def test_overlong_requests_end() -> None:
+    async def never(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    limits = {"head_timeout_us": 100_000, "max_request_us": 50_000}
+    async with running_site(never, **limits) as site, talk(site.port) as client:
+        client.send(post({"model": "m1", "messages": []}))
+        response = await client.answer()
+        assert (response.status, response.error()["code"]) == (504, "upstream_timeout")
 
 
 def test_every_action_has_a_route() -> None:

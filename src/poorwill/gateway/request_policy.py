@@ -81,6 +81,8 @@ class RequestPolicy:
         try:
             if self.draining:
                 raise TryLater(ErrorCode.DRAINING, "poorwill is shutting down")
+            if self._settings.max_requests_per_key and exchange.request.key:
+                self._check_share(exchange.request.key)
             lease = self.activator.claim(exchange.model)
             if lease is not None:
                 exchange.leased(lease, at_us=exchange.request.arrived_us)
@@ -92,6 +94,13 @@ class RequestPolicy:
             self._refuse(exchange, error)
             return
         exchange.task = self._spawn(self._dispatch(exchange))
+
+    def _check_share(self, key: str) -> None:
+        """Raises TryLater(RATE_LIMITED) if a key, with this request, has more at once than it may have."""
+        most = self._settings.max_requests_per_key
+        if sum(one.request.key == key for one in self._active) > most:
+            why = f"this key has {most} requests held or in work, as many as gateway.max_requests_per_key"
+            raise TryLater(ErrorCode.RATE_LIMITED, why, retry_after_s=2)
 
     def resume(self, exchange: Exchange) -> None:
         """Go on with a request that came back over the bridge."""

@@ -67,6 +67,9 @@ class GatewaySettings:
     have half of it."""
     max_events: Annotated[int, Bounds(least=1, most=10_000)] = 32
     """The most followers of `/events`."""
+    max_requests_per_key: Annotated[int, Bounds(least=0, most=1_000_000)] = 0
+    """The most requests of one key that are held or in work at once, over all models; 0: without limit. Held
+    requests are served in turn with those of other keys in any case."""
     max_bridged_per_key: Annotated[int, Bounds(least=1, most=100_000)] = 64
     """The most requests of one key that a hosted API serves at once, over all models; others are held."""
     head_timeout_us: int = 30 * SECOND_US
