@@ -1,18 +1,21 @@
 """Hosted prices: by date, by time of day, by size, from the package and from a table."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
 import pytest
+from genai_prices import Usage, calc_price
 
 from poorwill.core.errors import OperatorFault, RequestFault
-from poorwill.planner.alternatives.hosted import (
+from poorwill.planner.alternatives.hosted import TokenGuess, hosted_bill
+from poorwill.planner.alternatives.prices import (
     Offer,
+    PriceList,
     Quote,
-    TokenGuess,
+    SteppedPrice,
     find_offer,
-    hosted_bill,
+    flat_offer,
     priced_by_package,
     priced_by_table,
 )
@@ -36,13 +39,7 @@ def trace(arrivals_s, prompts, outputs, origin="2025-02-28T00:00"):
 
 
 def flat(usd_in, usd_out):
-    return Offer(
-        provider="p",
-        model="m",
-        source="here",
-        quote=lambda at, size: Quote(input_usd=Decimal(usd_in), output_usd=Decimal(usd_out)),
-        varies=False,
-    )
+    return flat_offer("p", "m", "here", Quote(input_usd=Decimal(usd_in), output_usd=Decimal(usd_out)))
 
 
 def test_a_flat_price_is_exact():
@@ -53,10 +50,10 @@ def test_a_flat_price_is_exact():
     assert bill.per_request_nusd.sum() == pytest.approx(bill.nusd)
 
 
-def test_prices_are_those_of_the_hour_of_each_request():
+def test_prices_are_those_of_the_hour():
     # Deepseek chat is cheaper from half past four in the afternoon, UTC.
     offer = priced_by_package("deepseek", "deepseek-chat")
-    assert offer.varies
+    assert offer.by_time_of_day
 
     def million(hours):
         return trace(hours, [1_000_000] * len(hours), [0] * len(hours))
@@ -69,27 +66,64 @@ def test_prices_are_those_of_the_hour_of_each_request():
     assert both.nusd == noon.nusd + evening.nusd
 
 
-def test_prices_that_step_up_with_size_are_looked_up_by_size():
-    offer = priced_by_package("google", "gemini-2.5-pro")
-    small = hosted_bill(trace([0], [100_000], [0]), offer, guess=GUESS, today_us=0)
-    large = hosted_bill(trace([0], [300_000], [0]), offer, guess=GUESS, today_us=0)
-    assert large.nusd > 3 * small.nusd
+@pytest.mark.parametrize(
+    ("provider", "model"), [("deepseek", "deepseek-chat"), ("google", "gemini-2.5-pro"), ("groq", None)]
+)
+def test_groups_cost_what_requests_cost(provider, model):
+    """Dates, times of day and steps of size, against the package's own figure for each request."""
+    model = model or "llama-3.3-70b-versatile"
+    random = np.random.default_rng(7)
+    count = 300
+    hours = np.sort(random.integers(0, 2 * 365 * 24 * 3600, count)).tolist()
+    prompts = random.choice([0, 10, 199_999, 200_000, 200_001, 500_000], count).tolist()
+    outputs = random.integers(0, 2000, count).tolist()
+    asked = trace(hours, prompts, outputs)
+    bill = hosted_bill(asked, priced_by_package(provider, model), guess=GUESS, today_us=0)
+    total = Decimal(0)
+    for at_us, prompt, output in zip(asked.arrival_us.tolist(), prompts, outputs, strict=True):
+        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=asked.origin_us + at_us)
+        usage = Usage(input_tokens=prompt, output_tokens=output)
+        total += calc_price(usage, model, provider_id=provider, genai_request_timestamp=at).total_price
+    assert bill.nusd == round(total * 10**9)
+    assert bill.per_request_nusd.sum() == pytest.approx(bill.nusd)
 
 
-def test_unknown_tokens_are_assumed_and_said_so():
+def test_a_step_is_each_requests_own():
+    listed = PriceList(input=SteppedPrice(Decimal(1), ((999, Decimal(2)),)), output=SteppedPrice(Decimal(0)))
+    offer = Offer(provider="p", model="m", source="s", prices=lambda at: listed)
+    bill = hosted_bill(trace([0, 1], [999, 1000], [0, 0]), offer, guess=GUESS, today_us=0)
+    assert bill.per_request_nusd.tolist() == [999_000, 2_000_000]
+
+
+def test_prices_that_are_not_known_are_not_guessed():
+    listed = PriceList(input=SteppedPrice(Decimal(1)), output=SteppedPrice(Decimal(1)))
+    since = datetime(2026, 10, 14, tzinfo=UTC)
+    offer = Offer(provider="p", model="m", source="s", prices=lambda at: listed, known_from=since)
+    assert (
+        hosted_bill(trace([0], [1], [1], origin="2026-10-13T23:00"), offer, guess=GUESS, today_us=0) is None
+    )
+    assert hosted_bill(trace([0], [1], [1], origin="2026-10-14T00:00"), offer, guess=GUESS, today_us=0).nusd
+
+
+def test_a_price_without_history_says_so():
+    bill = hosted_bill(trace([0], [1], [1]), find_offer(None, None), guess=GUESS, today_us=0)
+    assert any("no price history" in note for note in bill.notes)
+
+
+def test_unknown_tokens_are_assumed():
     bill = hosted_bill(new_trace(arrival_us=[0, 5], origin_us=0), flat("1", "2"), guess=GUESS, today_us=0)
     assert bill.nusd == 2 * (1000 * 1000 + 100 * 2000)
     assert "2 requests without token counts" in bill.notes[0]
 
 
-def test_an_undated_trace_is_priced_as_of_today():
+def test_an_undated_trace_is_priced_today():
     today = micros("2026-11-24T00:00")
     bill = hosted_bill(trace([0], [1], [1], origin=None), flat("1", "1"), guess=GUESS, today_us=today)
     assert bill.as_of == "2026-11-24"
     assert any("no date" in note for note in bill.notes)
 
 
-def test_every_price_says_where_it_is_from(tmp_path):
+def test_every_price_has_a_source(tmp_path):
     assert "genai-prices" in find_offer(None, None).source
     table = tmp_path / "prices.csv"
     table.write_text("provider,model,input_usd_per_mtok,output_usd_per_mtok\nme,a/b,1,2\n")
@@ -97,7 +131,7 @@ def test_every_price_says_where_it_is_from(tmp_path):
     assert offer.source == str(table) and offer.name == "me/a/b"
 
 
-def test_what_is_not_there_is_told_with_what_is(tmp_path):
+def test_unknown_prices_list_the_known(tmp_path):
     table = tmp_path / "prices.csv"
     table.write_text("provider,model,input_usd_per_mtok,output_usd_per_mtok\nme,a,1,2\n")
     with pytest.raises(RequestFault, match="me/a"):

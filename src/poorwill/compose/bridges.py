@@ -72,7 +72,7 @@ def _verifying() -> ssl.SSLContext:
 
 def _prices(hosted: HostedSettings) -> PricesAt:
     """Return what tokens cost there. Raises RequestFault if nobody knows."""
-    from poorwill.planner.alternatives.hosted import (  # numpy is slow to import, and few need it
+    from poorwill.planner.alternatives.prices import (  # numpy is slow to import, and few need it
         EPOCH,
         offer_of,
     )

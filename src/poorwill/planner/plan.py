@@ -5,14 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from poorwill.core.words import SECOND_US, Cause
-from poorwill.planner.alternatives.hosted import (
-    HostedBill,
-    Offer,
-    TokenGuess,
-    find_offer,
-    hosted_bill,
-    offer_of,
-)
+from poorwill.planner.alternatives.hosted import HostedBill, TokenGuess, hosted_bill
+from poorwill.planner.alternatives.prices import Offer, find_offer, offer_of
 from poorwill.planner.jobs import PlanJob
 from poorwill.planner.report.advice import advice, reservation
 from poorwill.planner.report.picture import Picture, new_picture
@@ -87,7 +81,7 @@ async def judge_job(
             progress(way.name, number, len(ways))
         await asyncio.sleep(0)
         outcomes[way.name] = way.account(loads)
-    report = _report(options.work_needs, job, ways, outcomes, loads, bill)
+    report = _report(options.work_needs, job, ways, outcomes, loads, bill, offer)
     return report, _picture(report, job, ways, loads)
 
 
@@ -96,6 +90,13 @@ def _offer(hosted: HostedOptions, job: PlanJob) -> Offer:
     if hosted.name is None and job.bridge is not None:
         return offer_of(job.bridge)
     return find_offer(hosted.name, hosted.table)
+
+
+def _hosted_source(offer: Offer, bill: HostedBill | None) -> str:
+    """Say where the hosted prices are from, or why there are none."""
+    if bill is None:
+        return f"not known: {offer.source} has no price of {offer.name} before {offer.known_from:%Y-%m-%d}"
+    return f"{offer.name}, {offer.source}, as of {bill.as_of}"
 
 
 def _picture(report: PlanReport, job: PlanJob, ways: Sequence[Entrant], loads: Sequence[Workload]) -> Picture:
@@ -122,7 +123,8 @@ def _report(
     ways: Sequence[Entrant],
     outcomes: Mapping[str, Outcome],
     loads: Sequence[Workload],
-    bill: HostedBill,
+    bill: HostedBill | None,
+    offer: Offer,
 ) -> PlanReport:
     scenario = job.scenario
     if job.bridge is not None:
@@ -136,7 +138,7 @@ def _report(
             for way in ways
             if way.runs_in_serve and (way.name != BRIDGE or said.hosted_named)
         ],
-        offer=None if said.hosted_named else outcomes[BRIDGE],
+        offer=None if said.hosted_named else outcomes.get(BRIDGE),
         hosted=bill,
         wait_nusd_s=scenario.wait_nusd_s,
         on_paper=[outcomes[name] for name in ("cold", "hibernate")],
@@ -161,6 +163,6 @@ def _report(
         period=own.period if own else "",
         advice=advice(own, outcomes, curve) if own else "",
         reservation=reservation(len(job.trace), scenario.span_us) if own else "",
-        prices={"hosted": f"{bill.offer.name}, {bill.offer.source}, as of {bill.as_of}"},
-        notes=(*job.notes, *bill.notes, *(() if job.floor is None else (FLOORLESS,))),
+        prices={"hosted": _hosted_source(offer, bill)},
+        notes=(*job.notes, *(bill.notes if bill else ()), *(() if job.floor is None else (FLOORLESS,))),
     )

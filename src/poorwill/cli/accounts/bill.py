@@ -174,7 +174,7 @@ def _bill(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int
 
 def hosted_price(hosted: HostedSettings, use: Use) -> int | None:
     """Return what the hosted API would have charged for a day's tokens, at that day's price."""
-    from poorwill.planner.alternatives.hosted import EPOCH, offer_of  # numpy is slow to import
+    from poorwill.planner.alternatives.prices import EPOCH, offer_of  # numpy is slow to import
 
     try:
         offer = offer_of(hosted)

@@ -19,7 +19,7 @@ from poorwill.cli.plan.planner_options import (
 from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.planner.alternatives import duty
-from poorwill.planner.alternatives.hosted import find_offer
+from poorwill.planner.alternatives.prices import find_offer
 from poorwill.planner.jobs import PlanJob, load_requests, trace_job
 from poorwill.planner.ladder import new_scenario
 from poorwill.planner.plan import judge_job
