@@ -341,27 +341,43 @@ async def test_a_synthetic_trace_is_the_same_for_the_same_seed(plan):
 
 async def test_a_dense_trace_runs_continuously(plan, tmp_path):
     path = csv_of(tmp_path, [f"{at},20" for at in range(0, 7200, 5)])
-    found = await document(plan, "--trace", path, *WORLD)
+    found = await document(plan, "--trace", path, *WORLD, "--prompt-tokens", "1000000")
     assert (found["answer"], found["recommended"]) == ("run continuously", "continuous")
     assert "Run continuously" in found["verdict"]
 
 
-async def test_saving_a_little_by_making_everybody_wait_is_not_worth_it(plan, tmp_path):
+async def test_making_everybody_wait_is_no_saving(plan, tmp_path):
     # A burst of 200 requests every ten minutes: parking between bursts saves, but all of them wait.
     rows = [f"{begin + i / 10},5" for begin in range(0, 36000, 600) for i in range(200)]
-    found = await document(plan, "--trace", csv_of(tmp_path, rows), *WORLD)
+    found = await document(plan, "--trace", csv_of(tmp_path, rows), *WORLD, "--prompt-tokens", "1000000")
     assert found["answer"] == "run continuously"
+    assert "for each hour that requests are held" in found["verdict"]
 
 
-async def test_a_handful_of_requests_a_day_goes_to_a_hosted_api_and_says_what_would_change(plan):
+async def test_a_handful_goes_to_a_hosted_api(plan):
     found = await document(plan, "--synthetic", "poisson", "--requests-per-day", "4", *WORLD)
     assert (found["answer"], found["recommended"]) == ("use a hosted API", "hosted")
-    assert "What would change that" in found["verdict"]
+    assert "Your own pays if its quality, or that no text leaves, is worth $" in found["verdict"]
+    assert "If it must be your own: scale to zero" in found["verdict"]
     assert named(found, "hosted")["cost_usd"] < named(found, "adaptive")["cost_usd"]
 
 
-async def test_bursts_scale_to_zero(plan):
-    found = await document(plan, "--synthetic", "office-hours", "--requests-per-day", "80", *WORLD)
+async def test_models_and_their_sum_agree(plan, tmp_path):
+    """Nine repositories, each too small to carry a machine: so are they together."""
+    rows = [f"{3600 * hour + 60 * model},5,repo-{model}" for hour in range(48) for model in range(9)]
+    path = csv_of(tmp_path, rows, header="arrival_s,service_s,model")
+    found = await document(plan, "--trace", path, *WORLD)
+    assert found["answer"] == "use a hosted API"
+    assert "By model: use a hosted API 9." in found["verdict"]
+    one = await document(plan, "--trace", path, *WORLD, "--model", "repo-3")
+    assert one["answer"] == "use a hosted API"
+
+
+async def test_bursts_scale_to_zero(plan, tmp_path):
+    table = tmp_path / "prices.csv"
+    table.write_text("provider,model,input_usd_per_mtok,output_usd_per_mtok\nme,dear,8000,8000\n")
+    words = ("--synthetic", "office-hours", "--requests-per-day", "80", *WORLD)
+    found = await document(plan, *words, "--hosted", "me/dear", "--prices", str(table))
     assert found["answer"] == "scale to zero"
     assert found["recommended"] in ("adaptive", "break-even", "ladder", "fixed-300s", "fixed-900s")
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from poorwill.core.words import SECOND_US, Cause
 from poorwill.planner.alternatives.hosted import HostedBill, TokenGuess, hosted_bill
 from poorwill.planner.alternatives.prices import Offer, find_offer, offer_of
@@ -11,7 +13,7 @@ from poorwill.planner.jobs import PlanJob
 from poorwill.planner.report.advice import advice, reservation
 from poorwill.planner.report.picture import Picture, new_picture
 from poorwill.planner.report.report import PlanReport, frontier
-from poorwill.planner.report.verdict import Case, WorkNeeds, judge, peak_rps
+from poorwill.planner.report.verdict import Case, PlanVerdict, WorkNeeds, judge, peak_rps
 from poorwill.planner.simulation.evaluate import (
     BRIDGE,
     HOSTED,
@@ -23,7 +25,7 @@ from poorwill.planner.simulation.evaluate import (
     loads_of,
 )
 from poorwill.planner.simulation.hindsight import idle_curve
-from poorwill.planner.simulation.outcome import Outcome
+from poorwill.planner.simulation.outcome import Outcome, added
 
 DEFAULT_IDLES_US = tuple(seconds * SECOND_US for seconds in (90, 300, 900, 3600))
 """Judged when no --idle-s is given: what peers use, and two longer ones."""
@@ -75,13 +77,13 @@ async def judge_job(
             )
         )
     )
-    outcomes: dict[str, Outcome] = {}
+    accounts: dict[str, list[Outcome]] = {}
     for number, way in enumerate(ways, start=1):
         if progress is not None:
             progress(way.name, number, len(ways))
         await asyncio.sleep(0)
-        outcomes[way.name] = way.account(loads)
-    report = _report(options.work_needs, job, ways, outcomes, loads, bill, offer)
+        accounts[way.name] = way.accounts(loads)
+    report = _report(options.work_needs, job, ways, accounts, loads, bill, offer)
     return report, _picture(report, job, ways, loads)
 
 
@@ -101,8 +103,8 @@ def _hosted_source(offer: Offer, bill: HostedBill | None) -> str:
 
 def _picture(report: PlanReport, job: PlanJob, ways: Sequence[Entrant], loads: Sequence[Workload]) -> Picture:
     timeline: list[tuple[int, Cause]] = []
-    # A hosted API has no states to draw: then draw those of the policy that follows the model's own demand.
-    drawn = "adaptive" if report.verdict.policy == HOSTED else report.verdict.policy
+    # A hosted API has no states to draw: then draw those of the best policy of the operator's own.
+    drawn = report.verdict.own
     chosen = next(way for way in ways if way.name == drawn)
     if loads:
         chosen.run(loads[0], timeline)
@@ -117,11 +119,45 @@ def _picture(report: PlanReport, job: PlanJob, ways: Sequence[Entrant], loads: S
     )
 
 
+def _verdict(
+    said: WorkNeeds,
+    job: PlanJob,
+    ways: Sequence[Entrant],
+    accounts: Mapping[str, Sequence[Outcome]],
+    loads: Sequence[Workload],
+    bill: HostedBill | None,
+) -> PlanVerdict:
+    """Return the answer for all models together, which takes up the answers for each of several."""
+    scenario = job.scenario
+    serve = [way.name for way in ways if way.runs_in_serve and (way.name != BRIDGE or said.hosted_named)]
+
+    def case_of(found: Mapping[str, Outcome], asked: Sequence[Workload], hosted: HostedBill | None) -> Case:
+        arrivals = np.sort(np.concatenate([load.arrival_us for load in asked]))
+        return Case(
+            requests=len(arrivals),
+            span_us=scenario.span_us,
+            peak_rps=peak_rps(arrivals),
+            choices=[found[name] for name in serve],
+            offer=None if said.hosted_named else found.get(BRIDGE),
+            hosted=hosted,
+            wait_nusd_s=scenario.wait_nusd_s,
+            on_paper=[found[name] for name in ("cold", "hibernate")],
+        )
+
+    models = []
+    for number, load in enumerate(loads if len(loads) > 1 else ()):
+        found = {name: each[number] for name, each in accounts.items()}
+        share = None if bill is None else replace(bill, nusd=found[HOSTED].cost_nusd)
+        models.append((load.model, judge(case_of(found, [load], share), said)))
+    whole = {name: added(each) for name, each in accounts.items()}
+    return judge(case_of(whole, loads, bill), said, models)
+
+
 def _report(
     said: WorkNeeds,
     job: PlanJob,
     ways: Sequence[Entrant],
-    outcomes: Mapping[str, Outcome],
+    accounts: Mapping[str, Sequence[Outcome]],
     loads: Sequence[Workload],
     bill: HostedBill | None,
     offer: Offer,
@@ -129,20 +165,8 @@ def _report(
     scenario = job.scenario
     if job.bridge is not None:
         said = replace(said, hosted_named=True)
-    case = Case(
-        requests=len(job.trace),
-        span_us=scenario.span_us,
-        peak_rps=peak_rps(job.trace.arrival_us),
-        choices=[
-            outcomes[way.name]
-            for way in ways
-            if way.runs_in_serve and (way.name != BRIDGE or said.hosted_named)
-        ],
-        offer=None if said.hosted_named else outcomes.get(BRIDGE),
-        hosted=bill,
-        wait_nusd_s=scenario.wait_nusd_s,
-        on_paper=[outcomes[name] for name in ("cold", "hibernate")],
-    )
+    outcomes = {name: added(each) for name, each in accounts.items()}
+    verdict = _verdict(said, job, ways, accounts, loads, bill)
     aside = {YARDSTICK} if said.hosted_named else {YARDSTICK, HOSTED}
     real = [outcome for name, outcome in outcomes.items() if name not in aside]
     curve = idle_curve(loads, scenario, floor=job.floor, also_us=job.idles_us)
@@ -156,7 +180,7 @@ def _report(
         yardstick=outcomes[YARDSTICK],
         wait_nusd_s=scenario.wait_nusd_s,
         frontier=[outcome.policy for outcome in frontier(real)],
-        verdict=judge(case, said),
+        verdict=verdict,
         curve=curve,
         tiers=scenario.tiers,
         model=own.model if own else "",

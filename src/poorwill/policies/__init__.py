@@ -49,7 +49,11 @@ def _policy(settings: PolicySettings, *, ladder: Sequence[Tier], costs: Mapping[
         return FixedIdle((*first, *deeper))
     if settings.name in ("break-even", "ladder"):
         rule = break_even if settings.name == "break-even" else descend
-        return metered(repriced(lambda now: rule(ladder=ladder, costs=now, wait_nusd_s=wait), costs), costs)
+
+        def made(now: Mapping[Tier, TierCosts], held: float) -> Timed:
+            return rule(ladder=ladder, costs=now, wait_nusd_s=round(wait * held))
+
+        return metered(repriced(made, costs), costs)
     if settings.name == "adaptive":
         learnt = relearning(lambda now: adaptive(ladder=ladder, costs=now, wait_nusd_s=wait), costs)
         return metered(learnt, costs)

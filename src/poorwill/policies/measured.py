@@ -17,6 +17,8 @@ from poorwill.policies.costs import TierCosts
 from poorwill.policies.timed import Timed
 
 RECENT_PARKS = 20
+LEARNING = 0.1
+"""How much the last wake counts in the number of requests that a wake holds."""
 FAR = 8
 """Costs have moved far when a cycle of park and wake is longer or shorter by more than an eighth."""
 RELIVED = 150
@@ -53,16 +55,25 @@ class MeasuredCosts:
 
 @dataclass(slots=True, kw_only=True)
 class Repriced:
-    """Break-even or the ladder, made anew as costs move. Implements `Policy` and `LearnsFromTimes`."""
+    """Break-even or the ladder, made anew as costs move. Implements `Policy`, `LearnsFromTimes` and
+    `LearnsFromWakes`: if waiting has a price, a wake costs the waits of all requests that it holds."""
 
-    make: Callable[[Mapping[Tier, TierCosts]], Timed]
+    make: Callable[[Mapping[Tier, TierCosts], float], Timed]
+    """Receives what tiers cost and how many requests a wake holds, in whole waits."""
     measured: MeasuredCosts
     timed: Timed
+    held: float = 1.0
 
     @property
     def name(self) -> str:
         """Return the policy's name."""
         return self.timed.name
+
+    def woke(self, waits_us: Sequence[int]) -> None:
+        """Follow how many requests a wake holds, counted in waits as long as the first one's."""
+        if waits_us and waits_us[0] > 0:
+            self.held += (sum(waits_us) / waits_us[0] - self.held) * LEARNING
+            self.timed = self.make(self.measured.costs, self.held)
 
     def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
         """Learn nothing of demand."""
@@ -74,17 +85,19 @@ class Repriced:
     def wakes_took(self, tier: Tier, recent_us: Sequence[int]) -> None:
         """Follow the last wakes from a tier."""
         if self.measured.wakes_took(tier, recent_us):
-            self.timed = self.make(self.measured.costs)
+            self.timed = self.make(self.measured.costs, self.held)
 
     def park_took(self, tier: Tier, took_us: int) -> None:
         """Follow a park into a tier."""
         if self.measured.park_took(tier, took_us):
-            self.timed = self.make(self.measured.costs)
+            self.timed = self.make(self.measured.costs, self.held)
 
 
-def repriced(make: Callable[[Mapping[Tier, TierCosts]], Timed], costs: Mapping[Tier, TierCosts]) -> Repriced:
+def repriced(
+    make: Callable[[Mapping[Tier, TierCosts], float], Timed], costs: Mapping[Tier, TierCosts]
+) -> Repriced:
     """Return a policy that follows its costs."""
-    return Repriced(make=make, measured=MeasuredCosts(dict(costs)), timed=make(costs))
+    return Repriced(make=make, measured=MeasuredCosts(dict(costs)), timed=make(costs, 1.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from poorwill.core.settings import PolicySettings
 from poorwill.core.words import SECOND_US, Cause, Tier
 from poorwill.planner.alternatives.hosted import HostedBill
 from poorwill.planner.simulation.clairvoyant import clairvoyant
-from poorwill.planner.simulation.outcome import Outcome, Waits, added, cost_numerator, waits_of
+from poorwill.planner.simulation.outcome import Outcome, Waits, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
 from poorwill.planner.simulation.sweep import sweep
@@ -51,10 +51,10 @@ class Entrant:
     runs_in_serve: bool = False
     """Whether `fleet.toml` can name it and `check` accepts it."""
 
-    def account(self, loads: Sequence[Workload]) -> Outcome:
-        """Return its account, one replica per load."""
-        outcome = added([self.run(load, None) for load in loads])
-        return replace(outcome, policy=self.name, idle_us=self.idle_us)
+    def accounts(self, loads: Sequence[Workload]) -> list[Outcome]:
+        """Return its account of each replica."""
+        outcomes = [self.run(load, None) for load in loads]
+        return [replace(outcome, policy=self.name, idle_us=self.idle_us) for outcome in outcomes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,9 +147,8 @@ def _sweeps(settings: PolicySettings, scenario: Scenario, of: Contest) -> bool:
     """Return whether a policy is one fixed idle time in a world that the sweep knows."""
     times = scenario.tiers[0]
     one_tier = len(scenario.tiers) == 1 and times.tier in RELEASING_TIERS and len(set(times.wake_us)) == 1
-    fixed = settings.name == "fixed" or (
-        settings.name in ("break-even", "ladder") and not scenario.billing.rounds
-    )
+    plain = not scenario.billing.rounds and not scenario.wait_nusd_s
+    fixed = settings.name == "fixed" or (settings.name in ("break-even", "ladder") and plain)
     return one_tier and fixed and of.floor is None and not scenario.max_concurrency
 
 
