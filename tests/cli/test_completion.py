@@ -12,7 +12,7 @@ from tests.conftest import Poorwill
 from poorwill.cli.parsing.options import declared
 from poorwill.cli.parsing.verbs import VERBS, every_verb
 from poorwill.cli.parsing.words import FILES, offered
-from poorwill.cli.setup.completion import SCRIPTS
+from poorwill.cli.setup.completion import script
 
 
 def words(line: str) -> set[str]:
@@ -34,7 +34,7 @@ def in_bash(program: Path, line: str) -> list[str]:
     """Return what bash offers at the end of a line."""
     typed = line.split(" ")
     quoted = " ".join(f"'{word}'" for word in typed)
-    text = f"{SCRIPTS['bash']}\nCOMP_WORDS=({quoted})\nCOMP_CWORD={len(typed) - 1}\n_poorwill\n"
+    text = f"{script('bash')}\nCOMP_WORDS=({quoted})\nCOMP_CWORD={len(typed) - 1}\n_poorwill\n"
     text += 'printf "%s\\n" "${COMPREPLY[@]}"'
     env = {"PATH": f"{program.parent}:{os.defpath}"}
     done = subprocess.run(
@@ -102,7 +102,7 @@ def test_bash_completes(program: Path) -> None:
 def test_other_shells_accept_the_script(shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell} here")
-    subprocess.run([shell, "-n"], input=SCRIPTS[shell], text=True, check=True, timeout=20)
+    subprocess.run([shell, "-n"], input=script(shell), text=True, check=True, timeout=20)
 
 
 async def test_an_unknown_shell_is_refused(poorwill: Poorwill) -> None:

@@ -15,7 +15,7 @@ async def test_a_demo_that_cannot_write_its_directory_says_so(poorwill: Poorwill
     (tmp_path / "file").touch()
     ran = await poorwill("demo", "--dir", str(tmp_path / "file" / "demo"))
     assert ran.status == 2
-    assert "cannot be written: Not a directory" in ran.err and "--dir" in ran.err
+    assert "cannot be used: Not a directory" in ran.err and "--dir" in ran.err
 
 
 async def test_a_demo_never_overwrites_a_fleet_that_is_not_a_demo(poorwill: Poorwill, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a fleet has measured of its machine, for predictions: how fast its storage is, how slow its CPU."""
 
-from collections.abc import Iterable, Mapping
+import os.path
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from poorwill.coldstart.anatomy import totals
 from poorwill.coldstart.engine_times import USUAL_HOST
 from poorwill.coldstart.prediction import host_factor
 from poorwill.coldstart.starts import FinishedWake
+from poorwill.compose.paths import ledger_path
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import Tier
 from poorwill.engines.measured.expectation import known_start
@@ -20,6 +22,8 @@ from poorwill.engines.measured.storage_speed import (
     measure_storage,
 )
 from poorwill.engines.recipe import hub_cache, weights_of
+from poorwill.ledger.history.wakes import finished_wakes
+from poorwill.ledger.schema import reading
 
 HOST_WAKES = 200
 """How many of a fleet's last wakes are used to find how slow its host is."""
@@ -82,3 +86,13 @@ def _largest(path: str | None) -> Path | None:
     place = Path(path)
     files = [place] if place.is_file() else [file for file in place.iterdir() if file.is_file()]
     return max(files, key=lambda file: file.stat().st_size, default=None)
+
+
+def measured_host(fleet: FleetSettings, *, env: Mapping[str, str]) -> KnownHost:
+    """Return what a fleet has measured of its machine so far, if it has a ledger."""
+    path = ledger_path(fleet)
+    wakes: Sequence[FinishedWake] = ()
+    if os.path.exists(path):
+        with reading(path) as db:
+            wakes = finished_wakes(db, last=HOST_WAKES)
+    return known_host(fleet, wakes, env=env)

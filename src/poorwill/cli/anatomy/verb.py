@@ -2,63 +2,43 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
-
 from poorwill.cli.anatomy.predict import PREDICTION, PredictOptions, say_prediction
-from poorwill.cli.anatomy.storage import how_measured
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.values import positive
 from poorwill.cli.parsing.verb import new_verb
-from poorwill.coldstart.advice import Advice, StartSetup, advise
-from poorwill.coldstart.prediction import Estimate, Learned, total
 from poorwill.coldstart.report.documents import (
-    AdviceDocument,
     AnatomyDocument,
-    ExpectedDocument,
-    ModelAnatomyDocument,
     PredictionDocument,
-    StorageDocument,
     WakesDocument,
-    estimate_documents,
-    start_document,
     wake_documents,
 )
-from poorwill.coldstart.report.waterfall import advice_lines, side_by_side, wake_list, waterfall
-from poorwill.coldstart.starts import FinishedWake, StartSummary, compare
+from poorwill.coldstart.report.waterfall import waterfall
+from poorwill.coldstart.starts import FinishedWake
 from poorwill.compose.clock import SystemClock
-from poorwill.compose.host import known_host, storage_speed
+from poorwill.compose.host import storage_speed
 from poorwill.compose.paths import ledger_path
+from poorwill.compose.wake_reports import (
+    ModelWakes,
+    anatomy_document,
+    how_measured,
+    report_lines,
+    wakes_of,
+)
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault, unknown_model
-from poorwill.core.format import counted, duration, size
-from poorwill.core.settings import FleetSettings, ModelSettings
-from poorwill.core.words import TIER_DEPTH, ModelName, Tier
-from poorwill.engines.measured.expectation import expected_wakes
+from poorwill.core.format import counted, size
+from poorwill.core.settings import FleetSettings
 from poorwill.engines.measured.storage_speed import StorageSpeed
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
 from poorwill.telemetry.tracing import chrome_trace, endpoint_of, open_tracer
-
-LISTED = 10
-"""Of a model's wakes so many are listed, with the id under which each has its own waterfall."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Report:
-    model: ModelName
-    wakes: Sequence[FinishedWake]
-    starts: Sequence[StartSummary]
-    advice: Sequence[Advice]
-    expected: Mapping[Tier, Sequence[Estimate]]
-    """The next wake from each tier: by measured ones where there are any, else predicted."""
-    measured: frozenset[Tier]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +77,9 @@ async def _run(options: AnatomyOptions, streams: Streams) -> int:
         return 0
     unwoken = [model.name for model in fleet.models if options.what in (None, model.name)]
     names = dict.fromkeys([*(wake.model for wake in wakes), *unwoken])
-    reports = [_report(fleet, name, wakes, speed, streams.env) for name in names]
+    reports = [wakes_of(fleet, name, wakes, speed, env=streams.env) for name in names]
     if options.json:
-        streams.say_json(_document(reports, speed))
+        streams.say_json(anatomy_document(reports, speed))
     else:
         _say(streams, reports, speed, detailed=options.what is not None)
     return 0
@@ -144,47 +124,6 @@ def _speed(fleet: FleetSettings, streams: Streams, *, anew: bool) -> StorageSpee
     return storage_speed(fleet, env=streams.env, at_us=now_us, anew=anew)
 
 
-def _report(
-    fleet: FleetSettings,
-    name: ModelName,
-    wakes: Sequence[FinishedWake],
-    speed: StorageSpeed | None,
-    env: Mapping[str, str],
-) -> _Report:
-    mine = [wake for wake in wakes if wake.model == name]
-    model = next((model for model in fleet.models if model.name == name), None)
-    starts = compare(mine)
-    learned = Learned()
-    for wake in mine:
-        if wake.ok and wake.spans:
-            learned.observe(wake.from_tier, wake.spans)
-    about = StartSetup(
-        ladder=model.replica.park.ladder if model else (),
-        bandwidth=speed.bytes_s if speed else None,
-        remote=speed.file_system if speed and speed.remote else "",
-        engine=model.engine.kind if model else "",
-    )
-    measured = frozenset(tier for tier in Tier if learned.count(tier))
-    prior = _predicted(model, fleet, wakes, env) if model else {}
-    return _Report(
-        model=name,
-        wakes=mine,
-        starts=starts,
-        advice=advise(starts, about),
-        expected=prior | {tier: learned.expect(tier, prior.get(tier, ())) for tier in measured},
-        measured=measured,
-    )
-
-
-def _predicted(
-    model: ModelSettings, fleet: FleetSettings, wakes: Sequence[FinishedWake], env: Mapping[str, str]
-) -> dict[Tier, Sequence[Estimate]]:
-    """Return what each tier of the model's ladder should take, from its files and what the fleet measured."""
-    host = known_host(fleet, wakes, env=env).factor(model.engine.kind)
-    found = expected_wakes(model, directory=fleet.directory, env=env, host=host)
-    return {tier: found[tier] for tier in model.replica.park.ladder if tier in found}
-
-
 def _say_wakes(
     options: AnatomyOptions, streams: Streams, wakes: Sequence[FinishedWake], speed: StorageSpeed | None
 ) -> None:
@@ -195,64 +134,15 @@ def _say_wakes(
         streams.say(*waterfall(wake, speed.bytes_s if speed else None, width=streams.width))
 
 
-def _say(streams: Streams, reports: Sequence[_Report], speed: StorageSpeed | None, *, detailed: bool) -> None:
+def _say(
+    streams: Streams, reports: Sequence[ModelWakes], speed: StorageSpeed | None, *, detailed: bool
+) -> None:
+    bandwidth = speed.bytes_s if speed else None
     for report in reports:
-        if detailed and report.wakes:
-            bandwidth = speed.bytes_s if speed else None
-            streams.say(*waterfall(report.wakes[-1], bandwidth, width=streams.width))
-            streams.say()
-            streams.say(*wake_list(report.wakes[-LISTED:]))
-            streams.say()
-        streams.say(_heading(report))
-        if report.wakes:
-            streams.say(*side_by_side(report.starts, speed.bytes_s if speed else None))
-        for tier in sorted(report.expected, key=TIER_DEPTH.__getitem__):
-            streams.say(f"  the next wake from {tier}: {_next(report, tier)}")
-        streams.say(*advice_lines(report.advice))
-        streams.say()
+        streams.say(*report_lines(report, bandwidth, detailed=detailed, width=streams.width))
     if speed is not None:
         rate = f"{size(speed.bytes_s)}/s, measured on {speed.path}"
         streams.say(f"floor: bytes over {rate} ({how_measured(speed)})")
-
-
-def _heading(report: _Report) -> str:
-    if not report.wakes:
-        return f"{report.model}: no wake has finished yet"
-    failed = sum(not wake.ok for wake in report.wakes)
-    told = f"{report.model}: {counted(len(report.wakes), 'wake')}"
-    told += f", {failed} failed" if failed else ""
-    several = any(start.count > 1 for start in report.starts)
-    return told + (", median [lowest .. highest]" if several else "")
-
-
-def _next(report: _Report, tier: Tier) -> str:
-    whole = total(report.expected[tier])
-    about = f"about {duration(whole.expected_us)}"
-    if whole.low_us == whole.high_us:
-        return f"{about}, as the only one so far"
-    between = f"{about}, between {duration(whole.low_us)} and {duration(whole.high_us)}"
-    return between if tier in report.measured else f"{between} (predicted, none was measured)"
-
-
-def _document(reports: Sequence[_Report], speed: StorageSpeed | None) -> AnatomyDocument:
-    return AnatomyDocument(
-        storage=msgspec.convert(speed, StorageDocument | None, from_attributes=True),
-        models={report.model: _model_document(report, speed) for report in reports},
-    )
-
-
-def _model_document(report: _Report, speed: StorageSpeed | None) -> ModelAnatomyDocument:
-    expected = {}
-    for tier, estimates in report.expected.items():
-        whole, phases = estimate_documents(estimates)
-        expected[tier] = ExpectedDocument(total=whole, phases=phases, measured=tier in report.measured)
-    bandwidth = speed.bytes_s if speed else None
-    return ModelAnatomyDocument(
-        wakes=wake_documents(report.wakes),
-        starts=tuple(start_document(start, bandwidth) for start in report.starts),
-        expected=expected,
-        advice=msgspec.convert(report.advice, tuple[AdviceDocument, ...], from_attributes=True),
-    )
 
 
 def _write_trace(path: str, wakes: Sequence[FinishedWake]) -> None:

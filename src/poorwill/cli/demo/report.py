@@ -1,7 +1,6 @@
 """The demo's report, read back from the ledger it left: the same facts any verb would find."""
 
 import shlex
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,8 @@ import numpy as np
 from msgspec import Struct
 
 from poorwill.cli.demo.replay import Answer
+from poorwill.coldstart.anatomy import totals
+from poorwill.coldstart.starts import FinishedWake
 from poorwill.compose.workshop import Fallback
 from poorwill.core.format import counted, duration, money, percent, table
 from poorwill.core.policy import FixedIdle
@@ -17,21 +18,11 @@ from poorwill.core.settings import FleetSettings
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.ledger.bill.bill import Axis, Bill, make_bill
 from poorwill.ledger.dates import between
+from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
 from poorwill.policies import Timed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wake:
-    """One start or wake, with its phases in order."""
-
-    from_tier: Tier
-    why: str
-    took_us: int
-    ok: bool
-    phases: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +39,7 @@ class Alternative:
 class Facts:
     """Everything the report prints."""
 
-    wakes: tuple[Wake, ...]
+    wakes: Sequence[FinishedWake]
     requests: int
     failed: int
     held_us: tuple[int, ...]
@@ -66,7 +57,7 @@ def facts_of(settings: FleetSettings, ledger_file: str, *, since_us: int) -> Fac
             "WHERE arrived_us >= ? ORDER BY arrived_us",
             (since_us,),
         ).fetchall()
-        wakes = _wakes(db, since_us)
+        wakes = [wake for wake in finished_wakes(db) if wake.began_us >= since_us]
         bill = make_bill(db, between(since_us, last_us), [Axis.CAUSE])
     held = sorted(leased - arrived for arrived, leased, _, _ in rows if leased - arrived > 2_000)
     return Facts(
@@ -118,7 +109,7 @@ class DemoWakeDocument(Struct, frozen=True, kw_only=True):
     why: str
     ok: bool
     took_us: int
-    phases: Mapping[str, int] = msgspec.field(name="phases_us")
+    phases_us: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 class DemoCostDocument(Struct, frozen=True, kw_only=True):
@@ -156,8 +147,13 @@ class DemoDocument(Struct, frozen=True, kw_only=True):
 def report_document(facts: Facts, answers: Sequence[Answer], fallbacks: Sequence[Fallback]) -> DemoDocument:
     """Return the report for JSON."""
     by_cause = {line.names[0]: line for line in facts.bill.lines}
+    found = msgspec.convert(facts, DemoDocument, from_attributes=True)
     return msgspec.structs.replace(
-        msgspec.convert(facts, DemoDocument, from_attributes=True),
+        found,
+        wakes=tuple(
+            msgspec.structs.replace(document, phases_us=totals(wake.spans))
+            for document, wake in zip(found.wakes, facts.wakes, strict=True)
+        ),
         duty_cycle=facts.bill.figures[0].duty_cycle,
         cost_nusd=facts.bill.figures[0].nusd,
         by_cause=msgspec.convert(by_cause, Mapping[str, DemoCostDocument], from_attributes=True),
@@ -166,28 +162,10 @@ def report_document(facts: Facts, answers: Sequence[Answer], fallbacks: Sequence
     )
 
 
-def _wakes(db: sqlite3.Connection, since_us: int) -> tuple[Wake, ...]:
-    wakes = []
-    for wake, tier, why, ok, began_us, ended_us in db.execute(
-        "SELECT id, from_tier, why, ok, began_us, ended_us FROM wakes "
-        "WHERE began_us >= ? AND ended_us IS NOT NULL ORDER BY began_us",
-        (since_us,),
-    ).fetchall():
-        phases: dict[str, int] = {}
-        for phase, began, ended in db.execute(
-            "SELECT phase, began_us, ended_us FROM spans WHERE wake = ? ORDER BY began_us", (wake,)
-        ):
-            phases[phase] = phases.get(phase, 0) + ended - began
-        wakes.append(
-            Wake(from_tier=Tier(tier), why=why, took_us=ended_us - began_us, ok=bool(ok), phases=phases)
-        )
-    return tuple(wakes)
-
-
 def _alternatives(
     settings: FleetSettings,
     rows: Sequence[tuple[int, int, int, int]],
-    wakes: Sequence[Wake],
+    wakes: Sequence[FinishedWake],
     since_us: int,
     last_us: int,
 ) -> tuple[Alternative, ...]:
@@ -227,8 +205,8 @@ def _alternatives(
     )
 
 
-def _wake_row(number: int, wake: Wake) -> tuple[str, ...]:
-    phases = ", ".join(f"{name} {duration(us)}" for name, us in wake.phases.items() if us >= 500)
+def _wake_row(number: int, wake: FinishedWake) -> tuple[str, ...]:
+    phases = ", ".join(f"{name} {duration(us)}" for name, us in totals(wake.spans).items() if us >= 500)
     how = "" if wake.ok else "FAILED  "
     return (str(number), f"{how}from {wake.from_tier}", duration(wake.took_us), phases)
 

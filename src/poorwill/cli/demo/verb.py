@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -36,36 +37,6 @@ IDLE_SHARE = 1 / 30
 """The linger as a part of the whole: four minutes of the trace's two hours, however compressed."""
 
 OURS = "# The fleet of `poorwill demo`."
-
-FLEET_TOML = (
-    OURS
-    + """ One second here is {scale:.0f} s of the real trace.
-[fleet]
-on_exit = "park"
-
-[gateway]
-listen = "127.0.0.1:8080"
-admin = "127.0.0.1:8081"
-
-[models.demo]
-{engine}
-ladder = ["frozen", "cold"]
-max_concurrency = 4
-wake_budget_s = 30
-
-[models.demo.policy]
-name = "fixed"
-idle_s = {idle_s:.3g}
-allow_short_idle = true  # time is compressed here, wakes are not: this may be below the break-even
-rungs_s = {{ cold = 86400 }}
-
-# What an H100 costs on demand (a public list price of autumn 2026), and a few cents for the disk.
-[[rates]]
-active_usd_h = "3.80"
-parked_usd_h = {{ frozen = "0.02", cold = "0.01" }}
-source = "example"
-"""
-)
 
 ENGINES: Mapping[str, str] = MappingProxyType(
     {
@@ -167,12 +138,16 @@ def _prepare(options: DemoOptions, env: Mapping[str, str], show: Show) -> FleetS
     model_file = _model_file(directory, options, env, show)
     engine = ENGINES[options.engine].format(model_file=model_file)
     seconds = options.seconds
-    text = FLEET_TOML.format(engine=engine, idle_s=seconds * IDLE_SHARE, scale=TRACE_S / seconds)
+    text = _template().format(engine=engine, idle_s=seconds * IDLE_SHARE, scale=TRACE_S / seconds)
     configuration.write_text(text, encoding="utf-8")
     settings = load_fleet(str(configuration), env, machine=True)
     # A free port each: the demo must not fail for a server that somebody runs already.
     free = Address("127.0.0.1", 0)
     return replace(settings, gateway=replace(settings.gateway, listen=free, admin=free))
+
+
+def _template() -> str:
+    return files("poorwill.cli.demo").joinpath("fleet.toml").read_text(encoding="utf-8")
 
 
 def _model_file(directory: Path, options: DemoOptions, env: Mapping[str, str], show: Show) -> str:

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import quote
 
-from poorwill.cli.operate.answers import ParkedDocument
 from poorwill.cli.parsing.admin import ask
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption, ModelArgument
 from poorwill.cli.parsing.options import Option
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.core.words import Tier
+from poorwill.gateway.admin.documents import ParkedDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from poorwill.cli.operate.answers import ReplicaNow, StatusDocument
 from poorwill.cli.parsing.admin import ask
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, JsonOption
 from poorwill.cli.parsing.streams import Streams
@@ -11,6 +10,7 @@ from poorwill.cli.parsing.verb import new_verb
 from poorwill.core.format import duration, table
 from poorwill.core.spend import LimitDocument
 from poorwill.core.words import SECOND_US
+from poorwill.gateway.admin.documents import ReplicaNow, StatusDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from poorwill.cli.operate.answers import WokenDocument
 from poorwill.cli.parsing.admin import ask
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption, ModelArgument
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
+from poorwill.gateway.admin.documents import WokenDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

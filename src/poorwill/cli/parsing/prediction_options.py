@@ -12,11 +12,8 @@ from poorwill.cli.parsing.values import more_than_zero, positive, time_us
 from poorwill.coldstart.engine_times import ENGINE_TIMES, USUAL_HOST, CompileCache
 from poorwill.coldstart.loaders import GB, LOADERS, PCIE_OF, PCIE_RATE, USUAL_BANDWIDTH, Storage
 from poorwill.coldstart.prediction import Machine, Start
-from poorwill.compose.host import HOST_WAKES, KnownHost, known_host
-from poorwill.compose.paths import ledger_path
+from poorwill.compose.host import KnownHost, measured_host
 from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError
-from poorwill.ledger.history.wakes import finished_wakes
-from poorwill.ledger.schema import reading
 
 _USUAL = ", ".join(f"{kind} {rate / GB:g}" for kind, rate in USUAL_BANDWIDTH.items())
 
@@ -155,13 +152,7 @@ def fleet_host(fleet: str, env: Mapping[str, str]) -> KnownHost:
     if not named and not os.path.exists(fleet_path(fleet)):
         return KnownHost()
     try:
-        settings = read_fleet(fleet, env)
-        path = ledger_path(settings)
-        wakes = []
-        if os.path.exists(path):
-            with reading(path) as db:
-                wakes = finished_wakes(db, last=HOST_WAKES)
-        return known_host(settings, wakes, env=env)
+        return measured_host(read_fleet(fleet, env), env=env)
     except PoorwillError:
         if named:
             raise

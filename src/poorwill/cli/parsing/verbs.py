@@ -25,11 +25,11 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
             "bill": ("accounts.bill", "show what the time cost and why, exact to the nano-dollar"),
             "anatomy": ("anatomy.verb", "show where the time of a wake went and what would shorten it"),
             "plan": ("plan.verb", "compare ways to serve: cost, waiting, and which idle time to choose"),
-            "bench": ("bench", "measure a warm model, through the gateway and directly"),
+            "bench": ("operate.bench", "measure a warm model, through the gateway and directly"),
         },
         "Maintain": {
             "ledger": ("accounts.ledger", "check, back up, compact or migrate the file that holds the bill"),
-            "deploy": ("deploy.verb", "print a systemd unit; copy the program to a server and restart it"),
+            "deploy": ("setup.deploy", "print a systemd unit; copy the program to a server and restart it"),
             "guest": ("setup.guest", "build the virtual machine that a model is suspended in"),
             "completion": ("setup.completion", "print a completion script for bash, zsh or fish"),
         },

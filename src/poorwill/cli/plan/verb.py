@@ -7,7 +7,6 @@ from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.cli.plan.conflicts import check_asked
 from poorwill.cli.plan.fleet import known_tiers
-from poorwill.cli.plan.ledger import own_jobs
 from poorwill.cli.plan.options import EPILOG, PlanOptions
 from poorwill.cli.plan.planner_options import (
     cost_options,
@@ -17,7 +16,10 @@ from poorwill.cli.plan.planner_options import (
     pool_options,
 )
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.own_history import HistoryOptions, own_jobs
 from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.ledger.bill.items import last_instant
+from poorwill.ledger.schema import reading
 from poorwill.planner.alternatives import duty
 from poorwill.planner.alternatives.prices import find_offer
 from poorwill.planner.jobs import PlanJob, load_requests, trace_job
@@ -60,13 +62,29 @@ async def _run(options: PlanOptions, streams: Streams) -> int:
 def _jobs(options: PlanOptions, streams: Streams) -> Iterator[PlanJob]:
     """Yield the reports to make: one, or from a ledger one per model."""
     if options.source.from_ledger:
-        yield from own_jobs(options, streams)
+        yield from _from_ledger(options, streams)
         return
     asked = job_options(options)
     requests = load_requests(asked.trace)
     for line in requests.skipped:
         streams.tell(line)
     yield trace_job(requests, asked, known_tiers(options, streams))
+
+
+def _from_ledger(options: PlanOptions, streams: Streams) -> Iterator[PlanJob]:
+    path, when, source = options.ledger.path(streams.env), options.when, options.source
+    with reading(path) as db:
+        period = when.asked(last_us=last_instant(db))
+    named = when.period if when.period and ".." not in when.period else ""
+    yield from own_jobs(
+        path,
+        options.ledger.settings(streams.env),
+        HistoryOptions(model=source.model, period=period, period_words=named, span_us=source.span_us),
+        job_options(options),
+        lambda: known_tiers(options, streams),
+        env=streams.env,
+        prefers_predicted=options.predicted.params is not None,
+    )
 
 
 def _tell_progress(streams: Streams) -> Callable[[str, int, int], None] | None:

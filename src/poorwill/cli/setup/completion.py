@@ -4,65 +4,22 @@ The shell asks `poorwill completion words -- WORD...` at each TAB; so what it of
 and options of this version, models of this fleet, keys and months of its ledger.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from types import MappingProxyType
+from importlib.resources import files
 from typing import Annotated
 
 from poorwill.cli.parsing.options import Option
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import NoOptions, new_verb, verb_family
-from poorwill.cli.parsing.words import FILES, offered
+from poorwill.cli.parsing.words import offered
 
-SCRIPTS: Mapping[str, str] = MappingProxyType(
-    {
-        "bash": f"""\
-# bash completion for poorwill; made by: poorwill completion bash
-_poorwill() {{
-    local cur=${{COMP_WORDS[COMP_CWORD]}} word rest
-    COMPREPLY=()
-    while IFS=$'\\t' read -r word rest; do
-        if [[ $word == {FILES} ]]; then
-            mapfile -t -O ${{#COMPREPLY[@]}} COMPREPLY < <(compgen -f -- "$cur")
-        elif [[ $word != -* || $cur == -* ]]; then
-            COMPREPLY+=("$word")
-        fi
-    done < <("${{COMP_WORDS[0]}}" completion words -- "${{COMP_WORDS[@]:1:COMP_CWORD}}" 2>/dev/null)
-    return 0
-}}
-complete -o filenames -F _poorwill poorwill
-""",
-        "zsh": f"""\
-#compdef poorwill
-# zsh completion for poorwill; made by: poorwill completion zsh
-_poorwill() {{
-    local word text files=
-    local -a known
-    while IFS=$'\\t' read -r word text; do
-        if [[ $word == {FILES} ]]; then files=yes; else known+=("${{word//:/\\\\:}}:$text"); fi
-    done < <("${{words[1]}}" completion words -- "${{(@)words[2,CURRENT]}}" 2>/dev/null)
-    (( $#known )) && _describe -t words poorwill known
-    [[ -n $files ]] && _files
-    return 0
-}}
-if [[ $funcstack[1] == _poorwill ]]; then _poorwill "$@"; else compdef _poorwill poorwill; fi
-""",
-        "fish": f"""\
-# fish completion for poorwill; made by: poorwill completion fish
-function __poorwill_words
-    set -l line (commandline -opc) (commandline -ct)
-    for offered in ($line[1] completion words -- $line[2..] 2>/dev/null)
-        if test "$offered" = "{FILES}"
-            __fish_complete_path (commandline -ct)
-        else
-            echo $offered
-        end
-    end
-end
-complete -c poorwill -f -a '(__poorwill_words)'
-""",
-    }
-)
+SHELLS = ("bash", "zsh", "fish")
+
+
+def script(shell: str) -> str:
+    """Return the completion script for a shell."""
+    return files("poorwill.cli.setup").joinpath("scripts", f"poorwill.{shell}").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +36,9 @@ async def _words(options: WordsOptions, streams: Streams) -> int:
     return 0
 
 
-def _prints(script: str) -> Callable[[NoOptions, Streams], Awaitable[int]]:
+def _prints(shell: str) -> Callable[[NoOptions, Streams], Awaitable[int]]:
     async def run(_: NoOptions, streams: Streams) -> int:
-        streams.stdout.write(script)
+        streams.stdout.write(script(shell))
         return 0
 
     return run
@@ -89,10 +46,7 @@ def _prints(script: str) -> Callable[[NoOptions, Streams], Awaitable[int]]:
 
 VERB = verb_family(
     {
-        **{
-            shell: (f"print the script for {shell}", new_verb(NoOptions, _prints(script)))
-            for shell, script in SCRIPTS.items()
-        },
+        **{shell: (f"print the script for {shell}", new_verb(NoOptions, _prints(shell))) for shell in SHELLS},
         "words": ("print what may come next; the scripts ask this", new_verb(WordsOptions, _words)),
     },
     epilog="""\

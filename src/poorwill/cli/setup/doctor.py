@@ -12,7 +12,6 @@ from typing import Annotated
 import msgspec
 from msgspec import Struct
 
-from poorwill.cli.anatomy.storage import how_measured
 from poorwill.cli.parsing.exit_status import FINDING
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, JsonOption, fleet_path
 from poorwill.cli.parsing.options import Option
@@ -21,6 +20,7 @@ from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.coldstart.report.documents import StorageDocument
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.wake_reports import how_measured
 from poorwill.core.format import size
 from poorwill.core.settings import FleetSettings
 from poorwill.core.sweep import Owned, Sweep

@@ -11,14 +11,13 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from subprocess import DEVNULL
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
-from poorwill.cli.deploy.unit import MARGIN_S, Manager
-from poorwill.cli.parsing.streams import Streams
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.hosts.deployment.unit import MARGIN_S, Manager
 from poorwill.hosts.processes.blocking import process_end
 
 SSH_OPTIONS = ("-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
@@ -78,40 +77,49 @@ class Push:
         return ("ssh", *SSH_OPTIONS, "--", self.host, shlex.join(words))
 
 
-async def carry_out_push(push: Push, streams: Streams) -> Mapping[str, object]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shell:
+    """Where commands run from: their environment, who is told of each, and a terminal for their progress."""
+
+    env: Mapping[str, str]
+    tell: Callable[[str], None]
+    terminal: TextIO | None = None
+
+
+async def carry_out_push(push: Push, shell: Shell) -> Mapping[str, object]:
     """Carry the push out, each command shown on stderr before it runs, and return what /healthz says then.
 
-    Raises OperatorFault where a command fails (UPSTREAM_CONNECT) or the new one does not serve in time
+    Raises OperatorFault if a command fails (UPSTREAM_CONNECT) or the new one does not serve in time
     (NOT_RUNNING). Cancelled: the command under way is ended; what was done before it stays done.
     """
     before = "nothing has changed there, and what runs there runs on"
-    await _step(push.copy(), streams, limit_s=None, hint=before, progress=streams.progress)
-    await _step(push.replace(), streams, limit_s=ASK_LIMIT_S, hint=before)
+    await _step(push.copy(), shell, limit_s=None, hint=before, progress=True)
+    await _step(push.replace(), shell, limit_s=ASK_LIMIT_S, hint=before)
     hint = f"the new file is in place; on the server: journalctl -u {push.unit}"
-    await _step(push.restart(), streams, limit_s=push.exit_s + 2 * MARGIN_S, hint=hint)
-    return await _until_it_serves(push, streams)
+    await _step(push.restart(), shell, limit_s=push.exit_s + 2 * MARGIN_S, hint=hint)
+    return await _until_it_serves(push, shell)
 
 
 async def _step(
-    command: Sequence[str], streams: Streams, *, limit_s: float | None, hint: str, progress: bool = False
+    command: Sequence[str], shell: Shell, *, limit_s: float | None, hint: str, progress: bool = False
 ) -> None:
-    streams.tell(shown(command))
-    status, said = await _run(command, streams, limit_s=limit_s, progress=progress)
+    shell.tell(shown(command))
+    status, said = await _run(command, shell, limit_s=limit_s, progress=progress)
     if status != 0:
         what = "took too long" if status is None else f"failed with status {status}"
         told = f"{command[0]} {what}" + (f": {said}" if said else "")
         raise OperatorFault(ErrorCode.UPSTREAM_CONNECT, told, hint=hint)
 
 
-async def _until_it_serves(push: Push, streams: Streams) -> Mapping[str, object]:
+async def _until_it_serves(push: Push, shell: Shell) -> Mapping[str, object]:
     """Ask every second until the answer is `ok`, at most for `within_s`."""
     command = push.ask()
-    streams.tell(shown(command))
+    shell.tell(shown(command))
     said = "no answer"
     try:
         async with asyncio.timeout(push.within_s):
             while True:
-                status, said = await _run(command, streams, limit_s=ASK_LIMIT_S)
+                status, said = await _run(command, shell, limit_s=ASK_LIMIT_S)
                 health = _health(said) if status == 0 else {}
                 if health.get("status") == "ok":
                     return health
@@ -139,7 +147,7 @@ def shown(command: Sequence[str]) -> str:
 
 
 async def _run(
-    command: Sequence[str], streams: Streams, *, limit_s: float | None, progress: bool = False
+    command: Sequence[str], shell: Shell, *, limit_s: float | None, progress: bool = False
 ) -> tuple[int | None, str]:
     """Run a command; return its exit status, None where it took too long, and what it said.
 
@@ -149,18 +157,18 @@ async def _run(
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         # Files, because a pipe ends only with its last holder: an ssh that stays as a master
         # (ControlPersist) would keep us waiting for as long as it lives.
-        out_to, err_to = (streams.stderr, streams.stderr) if progress else (out, err)
-        with _started(command, streams, out_to, err_to) as child:
+        out_to, err_to = (shell.terminal, shell.terminal) if progress and shell.terminal else (out, err)
+        with _started(command, shell, out_to, err_to) as child:
             if not await _ended(child, within_s=limit_s):
                 return None, ""
         status = child.returncode
         return status, _text(out if status == 0 else err) or _text(out)
 
 
-def _started(command: Sequence[str], streams: Streams, out: IO[Any], err: IO[Any]) -> subprocess.Popen[bytes]:
+def _started(command: Sequence[str], shell: Shell, out: IO[Any], err: IO[Any]) -> subprocess.Popen[bytes]:
     """Start a command; synchronous, so that no cancellation can lose a process just made."""
     try:
-        return subprocess.Popen(command, stdin=DEVNULL, stdout=out, stderr=err, env=dict(streams.env))
+        return subprocess.Popen(command, stdin=DEVNULL, stdout=out, stderr=err, env=dict(shell.env))
     except OSError as error:
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from poorwill.cli.operate.answers import StatusDocument
 from poorwill.cli.parsing.admin import ask, holder_of_fleet
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
 from poorwill.cli.parsing.options import Option, Values
@@ -15,14 +14,15 @@ from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.values import from_to, whole_from_to
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.coldstart.starts import StartSummary, compare
-from poorwill.coldstart.steady_state import Level
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.serving import serving_fleet
 from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError
 from poorwill.core.settings import Address, FleetSettings, ModelSettings
-from poorwill.engines.loadtest.client import BenchError, Caller, Target, shoot
-from poorwill.engines.loadtest.load import ClientLoad, kv_capacity, measure_overhead, run_level, stay_awake
+from poorwill.engines.loadtest.benchmark import measure, warm_up
+from poorwill.engines.loadtest.client import BenchError, Target
+from poorwill.engines.loadtest.load import ClientLoad
 from poorwill.engines.loadtest.report import BenchDocument, BenchResult, bench_document, bench_lines
+from poorwill.gateway.admin.documents import StatusDocument
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
 from poorwill.telemetry.log import StreamLog
@@ -101,22 +101,16 @@ async def _bench(
         route="gateway", host=host.strip("[]"), port=int(port), model=model.name, headers=headers
     )
     streams.show_progress(f"waking {model.name}")
-    await _warm(gateway, load)
-    direct = await _direct(options.fleet, model, streams)
-    levels: list[Level] = []
-    async with asyncio.TaskGroup() as tasks:
-        awake = tasks.create_task(stay_awake(gateway, load))
-        found = await measure_overhead(direct, gateway, load, pairs=options.pairs) if direct else None
-        number = 0
-        for concurrency in _concurrencies(options.concurrency):
-            for target in (direct, gateway) if direct else (gateway,):
-                streams.show_progress(f"{concurrency} at once, {target.route}")
-                number += 1_000_000
-                levels.append(await run_level(target, load, concurrency=concurrency, first=number))
-        capacity = await kv_capacity(direct) if direct else {}
-        awake.cancel()
-    wakes = await asyncio.to_thread(_wakes, fleet, model)
-    return BenchResult(model=model.name, levels=levels, overhead=found, capacity=capacity, wakes=wakes)
+    await warm_up(gateway, load)
+    found = await measure(
+        gateway,
+        await _direct(options.fleet, model, streams),
+        load,
+        most=options.concurrency,
+        pairs=options.pairs,
+        progress=streams.show_progress,
+    )
+    return replace(found, wakes=await asyncio.to_thread(_wakes, fleet, model))
 
 
 @asynccontextmanager
@@ -134,16 +128,6 @@ async def _served(named: str, fleet: FleetSettings, streams: Streams) -> AsyncIt
         yield served.address
 
 
-async def _warm(gateway: Target, load: ClientLoad) -> None:
-    """Wake the model as a client does, and let a few requests warm it up."""
-    for number in range(3):
-        caller = Caller(target=gateway)
-        try:
-            await shoot(caller, load.prompt(700_000 + number), tokens=load.tokens)
-        finally:
-            caller.close()
-
-
 async def _direct(fleet: str, model: ModelSettings, streams: Streams) -> Target | None:
     """Return the engine's own address, None where it listens somewhere this process cannot know."""
     answer = await ask(fleet, streams.env, "GET", "/status", StatusDocument)
@@ -157,13 +141,6 @@ async def _direct(fleet: str, model: ModelSettings, streams: Streams) -> Target 
 def _wakes(fleet: FleetSettings, model: ModelSettings) -> list[StartSummary]:
     with reading(ledger_path(fleet)) as db:
         return compare(finished_wakes(db, model=model.name, last=50))
-
-
-def _concurrencies(most: int) -> list[int]:
-    found = [1]
-    while found[-1] * 2 <= most:
-        found.append(found[-1] * 2)
-    return found if found[-1] == most else [*found, most]
 
 
 def _headers(options: BenchOptions, streams: Streams) -> Mapping[str, str]:

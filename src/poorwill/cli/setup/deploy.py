@@ -9,8 +9,6 @@ from typing import Annotated
 
 from msgspec import Struct
 
-from poorwill.cli.deploy.push import Push, carry_out_push, odd_word, shown
-from poorwill.cli.deploy.unit import Manager, unit_for, unit_text
 from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
@@ -20,6 +18,8 @@ from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem, RequestFault
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US
+from poorwill.hosts.deployment.push import Push, Shell, carry_out_push, odd_word, shown
+from poorwill.hosts.deployment.unit import Manager, unit_for, unit_text
 
 FLEET = "/srv/poorwill/fleet.toml"
 BUILT = "dist/poorwill"
@@ -123,7 +123,9 @@ async def _push(options: PushOptions, streams: Streams) -> int:
         else:
             streams.say(*map(shown, commands))
         return 0
-    health = await carry_out_push(push, streams)
+    terminal = streams.stderr if streams.progress else None
+    shell = Shell(env=streams.env, tell=streams.tell, terminal=terminal)
+    health = await carry_out_push(push, shell)
     if options.json:
         streams.say_json(PushedDocument(host=push.host, health=health))
     else:

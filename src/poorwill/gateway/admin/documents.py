@@ -1,4 +1,4 @@
-"""What the admin listener answers, as far as the command line shows it. Printed as it is by `--json`."""
+"""What the admin listener answers. The command line prints it as it is with `--json`."""
 
 from collections.abc import Mapping
 
