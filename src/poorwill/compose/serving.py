@@ -13,6 +13,7 @@ from typing import Any
 
 from poorwill.compose.bridges import hosted_apis
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.history import LedgerHistory
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.plans import plan_models, remembered_replicas
 from poorwill.compose.snapshot_value import value_by_ledger
@@ -113,6 +114,7 @@ async def serving_fleet(
                 keys=GuardedKeys(keys=keys, guard=guard, now_us=own.clock.now_us),
                 ledger=journal,
                 fleet=fleet.view,
+                history=LedgerHistory(ledger=own.ledger, logs=Path(settings.directory, "logs")),
                 clock=own.clock,
                 log=log,
                 metrics=metrics,

@@ -50,6 +50,7 @@ class Action(StrEnum):
     EVENTS = "events"
     WAKE = "wake"
     PARK = "park"
+    HISTORY = "history"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,7 @@ ROUTES: tuple[Route, ...] = (
     _admin("GET", "/status", Action.STATUS),
     _admin("GET", "/metrics", Action.METRICS),
     _admin("GET", "/events", Action.EVENTS),
+    _admin("GET", "/history/{question}", Action.HISTORY),
     _admin("POST", "/models/{model:path}/wake", Action.WAKE),
     _admin("POST", "/models/{model:path}/park", Action.PARK),
 )

@@ -17,6 +17,7 @@ from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.ports.activator import Activator
 from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.history import FleetHistory
 from poorwill.core.ports.keys import KeyRing
 from poorwill.core.ports.ledger import LedgerWriter
 from poorwill.core.ports.log import Log
@@ -209,6 +210,7 @@ def new_server(
     keys: KeyRing,
     ledger: LedgerWriter,
     fleet: FleetView,
+    history: FleetHistory,
     clock: Clock,
     log: Log,
     metrics: Metrics,
@@ -256,7 +258,13 @@ def new_server(
         context=context,
         acceptor=acceptor,
         admin=_admin_listener(
-            tasks=tasks, context=context, fleet=fleet, metrics=metrics, ledger=ledger, dashboard=dashboard
+            tasks=tasks,
+            context=context,
+            fleet=fleet,
+            history=history,
+            metrics=metrics,
+            ledger=ledger,
+            dashboard=dashboard,
         ),
         tasks=tasks,
     )
@@ -304,6 +312,7 @@ def _admin_listener(
     tasks: _Tasks,
     context: ListenerContext,
     fleet: FleetView,
+    history: FleetHistory,
     metrics: Metrics,
     ledger: LedgerWriter,
     dashboard: bytes,
@@ -328,6 +337,7 @@ def _admin_listener(
 
     app = admin_app(
         fleet=fleet,
+        history=history,
         clock=checks.clock,
         log=checks.log,
         metrics_text=metrics_text,

@@ -6,6 +6,8 @@ reach it through a browser, neither by a cross-origin POST nor by a name that re
 rebinding).
 """
 
+import base64
+import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 
@@ -20,11 +22,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
 from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.history import FleetHistory
 from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
 from poorwill.core.words import SECOND_US, ModelName, Tier
 from poorwill.gateway import wire
 from poorwill.gateway.admin.events import EventResponse, EventStreams
+from poorwill.gateway.admin.history import HistoryAnswers, history_questions
 from poorwill.gateway.admin.listener import PEER_USER
 from poorwill.gateway.routes import Action, NoRoute, admin_routes
 from poorwill.gateway.web_origin import foreign_page
@@ -41,6 +45,7 @@ Bridges = Callable[[], Sequence[Mapping[str, object]]]
 def admin_app(
     *,
     fleet: FleetView,
+    history: FleetHistory,
     clock: Clock,
     log: Log,
     metrics_text: Callable[[], str],
@@ -58,8 +63,9 @@ def admin_app(
         Action.STATUS: _status(fleet=fleet, clock=clock, health=health, bridges=bridges),
         Action.METRICS: _metrics(metrics_text=metrics_text),
         Action.EVENTS: _events(fleet=fleet, streams=streams),
-        Action.WAKE: _wake(fleet=fleet),
-        Action.PARK: _park(fleet=fleet),
+        Action.HISTORY: _history(history=history, clock=clock),
+        Action.WAKE: _wake(fleet=fleet, log=log),
+        Action.PARK: _park(fleet=fleet, log=log),
     }
     return Starlette(
         routes=[
@@ -76,10 +82,12 @@ def admin_app(
 
 
 def _dashboard(*, page: bytes) -> Endpoint:
-    # Everything the page needs is in it; nothing from elsewhere may run on it.
+    # Everything the page needs is in it; nothing from elsewhere may run on it, nor what is written into it.
     headers = {
-        "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; "
-        "script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+        "content-security-policy": f"default-src 'none'; script-src {_inline(page, b'script')}; "
+        f"style-src {_inline(page, b'style')}; img-src data:; connect-src 'self'; frame-ancestors 'none'; "
+        "base-uri 'none'; form-action 'none'",
+        "referrer-policy": "no-referrer",
         "x-content-type-options": "nosniff",
         "cache-control": "no-cache",
     }
@@ -88,6 +96,12 @@ def _dashboard(*, page: bytes) -> Endpoint:
         return Response(page, media_type="text/html; charset=utf-8", headers=headers)
 
     return handle
+
+
+def _inline(page: bytes, tag: bytes) -> str:
+    """Return the content of a tag as a source of a security policy: the digest of exactly these bytes."""
+    content = page.partition(b"<" + tag + b">")[2].partition(b"</" + tag + b">")[0]
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}'"
 
 
 def _health(*, health: Health) -> Endpoint:
@@ -125,19 +139,43 @@ def _events(*, fleet: FleetView, streams: EventStreams) -> Endpoint:
     return handle
 
 
-def _wake(*, fleet: FleetView) -> Endpoint:
+def _history(*, history: FleetHistory, clock: Clock) -> Endpoint:
+    answers = HistoryAnswers()
+    questions = {
+        name: answers.endpoint(question)
+        for name, question in history_questions(history=history, clock=clock).items()
+    }
+
+    async def handle(request: Request) -> Response:
+        answer = questions.get(request.path_params["question"])
+        if answer is None:
+            raise NoRoute(method=request.method, path=request.url.path, allowed=())
+        return await answer(request)
+
+    return handle
+
+
+def _asked(log: Log, request: Request, what: str, model: ModelName) -> None:
+    """Write down who asked for something that costs money or makes others wait."""
+    agent = request.headers.get("user-agent", "")[:200]
+    log.info("an operator asked", what=what, model=model, user=request.state.peer_user, program=agent)
+
+
+def _wake(*, fleet: FleetView, log: Log) -> Endpoint:
     async def handle(request: Request) -> Response:
         model = ModelName(request.path_params["model"])
+        _asked(log, request, "wake", model)
         await fleet.wake(model)
         return JSONResponse({"model": model, "state": "ready"})
 
     return handle
 
 
-def _park(*, fleet: FleetView) -> Endpoint:
+def _park(*, fleet: FleetView, log: Log) -> Endpoint:
     async def handle(request: Request) -> Response:
         model = ModelName(request.path_params["model"])
         asked = _tier(request.query_params.get("tier"))
+        _asked(log, request, f"park {asked or ''}".strip(), model)
         await fleet.park(model, asked)
         (now,) = [each for each in fleet.status() if each.model == model]
         answer = {"model": model, "state": now.state, "tier": now.tier}

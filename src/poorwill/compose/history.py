@@ -1,0 +1,73 @@
+"""The past of a fleet, from its ledger and its engines' logs."""
+
+import asyncio
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from poorwill.core.ports.history import Costs, LogPiece, PastRequest, PastWake, Ribbon
+from poorwill.files.names import file_name
+from poorwill.ledger.bill import compare as comparing
+from poorwill.ledger.bill import explain as explaining
+from poorwill.ledger.dates import Period
+from poorwill.ledger.history import overview
+from poorwill.ledger.ledger import Ledger
+
+LOG_BYTES = 64 * 1024
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Colours and other escape sequences of terminals, control characters, and marks that reorder text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerHistory:
+    """Implements `core.ports.history.FleetHistory`."""
+
+    ledger: Ledger
+    logs: Path
+
+    async def ribbons(self, from_us: int, to_us: int) -> Sequence[Ribbon]:
+        """Return every replica's time within a window."""
+        return await self.ledger.read(lambda db: overview.ribbons(db, from_us, to_us))
+
+    async def costs(self) -> Costs:
+        """Return what the models cost today, this month and by day."""
+        now_us = self.ledger.clock.now_us()
+        return await self.ledger.read(lambda db: overview.costs(db, now_us))
+
+    async def wakes(self, model: str | None, last: int) -> Sequence[PastWake]:
+        """Return the last finished wakes, the newest first."""
+        return await self.ledger.read(lambda db: overview.last_wakes(db, model, last))
+
+    async def requests(self, last: int) -> Sequence[PastRequest]:
+        """Return the last finished requests, the newest first."""
+        return await self.ledger.read(lambda db: overview.last_requests(db, last))
+
+    async def explain(self, model: str, at_us: int) -> Sequence[str]:
+        """Say why a second was paid. Raises RequestFault."""
+        now_us = self.ledger.clock.now_us()
+        found = await self.ledger.read(lambda db: explaining.explain(db, model, at_us, now_us=now_us))
+        return [line for each in found for line in explaining.as_text(each)]
+
+    async def compare(self, this: tuple[int, int], last: tuple[int, int]) -> Sequence[str]:
+        """Say why one period cost more than another. Raises RequestFault."""
+        periods = [Period(from_us=began, to_us=ended) for began, ended in (this, last)]
+        return comparing.as_text(await self.ledger.read(lambda db: comparing.compare(db, *periods)))
+
+    async def log(self, replica: str, start: int | None) -> LogPiece:
+        """Return an engine's log from a byte on, without what a terminal would take for a command."""
+        return await asyncio.to_thread(_piece, self.logs / f"{file_name(replica)}.log", start)
+
+
+def _piece(path: Path, start: int | None) -> LogPiece:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            at = max(size - LOG_BYTES, 0) if start is None or start > size else start
+            file.seek(at)
+            data = file.read(LOG_BYTES)
+    except OSError:
+        return LogPiece(text="", next=0)
+    text = data.decode("utf-8", "replace").replace("\r\n", "\n")
+    return LogPiece(text=_CONTROL.sub("", text), next=at + len(data))

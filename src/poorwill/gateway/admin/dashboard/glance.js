@@ -1,0 +1,76 @@
+function doing(r) {
+  const state = r.state + (r.tier ? " " + r.tier : "");
+  if (r.phase) return `${state}: ${r.phase}`;
+  return `${state} for ${span(Math.max(now_us() - r.since_us, 0) / 1e6)}`;
+}
+function reasons(r) {  // why it is as it is, and what comes next
+  const said = [];
+  if (r.state === "ready" && r.cause === "linger") said.push(`kept ready by the policy ${r.policy}`);
+  else if (r.state === "ready" && r.cause === "floor") said.push("kept ready by a floor");
+  else if (r.state === "ready") said.push(`serving ${plural(r.in_flight, "request")}`);
+  else if (r.state === "waking") said.push(r.ready_in_us == null ? "waking" : `ready in about ${span(Math.max(r.ready_in_us, 0) / 1e6)}`);
+  if (r.parks_at_us != null) said.push(`parks in ${span(Math.max(r.parks_at_us - now_us(), 0) / 1e6)}`
+    + (r.ladder.length ? ` (${r.ladder.join(" > ")})` : ""));
+  return [said.join("; "), ...now.status.bridges.filter(b => b.model === r.model).map(b => b.what), ...Object.values(r.notes)];
+}
+function wrong(r) {  // what went wrong last, unmistakable for as long as nothing has gone right since
+  if (!r.last_error || !(r.failures || r.last_error_us >= r.since_us)) return "";
+  return `${r.failures > 1 ? `${r.failures} failed wakes in a row` : "failed"} ${span((now_us() - r.last_error_us) / 1e6)} ago: ${r.last_error.replace(/[.]?$/, ".")}`
+    + (r.retry_at_us ? ` Backing off: the next wake may begin in ${span(Math.max(r.retry_at_us - now_us(), 0) / 1e6)}.` : "");
+}
+const costOf = model => now.costs && now.costs.models.find(m => m.model === model);
+function row(r, tr) {
+  const w = r.wake, cost = costOf(r.model), error = wrong(r);
+  const cell = (kind, ...children) => h("td", { className: kind }, ...children);
+  tr.className = r.state + (error ? " failing" : "");
+  const late = w.over_budget ? ` (${w.over_budget} missed)` : "";
+  const button = (text, act, off) => { const b = h("button", { type: "button", textContent: text, disabled: off, aria: { "aria-label": `${text} ${r.model}` } });
+    b.addEventListener("click", act); return b; };
+  tr.replaceChildren(
+    h("th", { scope: "row", className: "name", textContent: r.model, title: r.replica }),
+    cell("", h("span", { className: "dot" }), doing(r)),
+    cell("why", ...reasons(r).filter(Boolean).flatMap(text => [text, h("br")]), ...(error ? [h("span", { className: "bad", textContent: error })] : [])),
+    cell("n", String(r.in_flight)), cell("n", String(r.held)), cell("n", `${span(w.p50_s)} / ${span(w.p95_s)}`),
+    cell("n" + (w.over_budget ? " missed" : ""), span(w.budget_s) + late),
+    cell("n", cost ? money(cost.today_nusd) : "–"), cell("n", cost ? money(cost.month_nusd) : "–"),
+    cell("n", cost && cost.paid_us ? `${Math.round(100 * cost.useful_us / cost.paid_us)} %` : "–"),
+    cell("do", button("Wake", () => wake(r), r.state !== "parked"), button("Park", () => park(r), r.state !== "ready")));
+}
+function drawModels() {
+  const wanted = $("filter").value.toLowerCase(), body = $("replicas"), old = new Map([...body.children].map(tr => [tr.dataset.replica, tr]));
+  const shown = now.status.replicas.filter(r => r.model.toLowerCase().includes(wanted));
+  const rows = shown.map(r => {
+    const tr = old.get(r.replica) || h("tr", { data: { replica: r.replica } }), cost = costOf(r.model);
+    const key = JSON.stringify([r.state, r.in_flight, r.held, r.wake, r.notes, doing(r), reasons(r), wrong(r), cost && [cost.today_nusd, cost.month_nusd]]);
+    const inside = tr.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+    if (!same(tr, key)) { row(r, tr); if (inside) [...tr.querySelectorAll("button")].find(b => b.getAttribute("aria-label") === inside)?.focus(); }
+    return tr;
+  });
+  if (rows.length !== body.children.length || rows.some((tr, at) => body.children[at] !== tr)) body.replaceChildren(...rows);
+  $("no-models").textContent = shown.length ? "" : now.status.replicas.length ? "No model has that in its name." : "fleet.toml names no model yet.";
+}
+function drawFigures() {
+  const costs = now.costs; if (!costs) return;
+  const sum = name => costs.models.reduce((total, m) => total + m[name], 0);
+  const paid = sum("paid_us"), awake = sum("month_awake_nusd"), saved = awake - sum("month_nusd"), n = now.status ? now.status.replicas : [];
+  const ready = n.filter(r => r.state === "ready").length;
+  const figures = [["now", money(sum("now_nusd_h")) + " / h", `${money(sum("now_awake_nusd_h"))} / h if nothing slept`, ""],
+    ["today", money(sum("today_nusd")), `${money(sum("today_awake_nusd"))} if nothing slept`, ""],
+    ["this month", money(sum("month_nusd")), `${money(awake)} if nothing slept`, ""],
+    ["saved this month", money(saved), awake > 0 ? `${Math.round(100 * saved / awake)} % of running always` : "no rate is configured", saved > 0 ? "saved" : ""],
+    ["duty cycle", paid ? `${Math.round(100 * sum("useful_us") / paid)} %` : "–", `${span(sum("useful_us") / 1e6)} useful of ${span(paid / 1e6)} paid`, ""],
+    ["ready", `${ready} of ${n.length}`, plural(n.reduce((t, r) => t + r.held, 0), "request") + " held", ""]];
+  if (!same($("figures"), JSON.stringify(figures))) $("figures").replaceChildren(...figures.map(([name, value, more, kind]) =>
+    h("div", { className: kind }, h("dt", { textContent: name }), h("dd", {}, value, h("small", { textContent: more })))));
+}
+async function act(r, verb, sure) {
+  if (!(await dialog(sure[0], h("p", { textContent: sure[1] }), [["Cancel", false], [verb === "wake" ? "Wake" : "Park", true, "main"]]))) return;
+  toast(`${r.model}: ${verb === "wake" ? "waking" : "parking"}`);
+  try { const done = await ask(`/models/${encodeURIComponent(r.model)}/${verb}`, { method: "POST" });
+    toast(`${r.model}: ${done.state}${done.tier ? " " + done.tier : ""}${done.why ? ": " + done.why : ""}`); }
+  catch (error) { toast(`${r.model}: ${error.message}`); }
+  look();
+}
+const wake = r => act(r, "wake", [`Wake ${r.model}?`, `A ready replica costs ${money(costOf(r.model)?.now_awake_nusd_h || 0)} an hour, from the start of its wake until it is parked.`]);
+const park = r => act(r, "park", [`Park ${r.model}?`, "No new request reaches it; those in flight finish first. The next request has to wait for a wake."]);
+$("filter").addEventListener("input", () => now.status && drawModels());

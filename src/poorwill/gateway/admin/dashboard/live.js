@@ -1,0 +1,75 @@
+const tell = {
+  WakeBegan: e => `${e.model}: waking from ${e.from_tier} (${e.why})`,
+  WakeEnded: e => `${e.replica}: ${e.ok ? "ready" : "wake failed: " + e.why}`
+    + (e.anatomy.length ? ` after ${span((e.at_us - e.anatomy[0].began_us) / 1e6)}` : ""),
+  ParkEnded: e => `${e.replica}: ${e.ok ? "parked " + e.to_tier : "not parked: " + e.why} in ${span((e.at_us - e.began_us) / 1e6)}`,
+  Noted: e => `${e.model || e.replica || "fleet"}: ${e.kind}: ${e.text}`,
+  RequestEnded: e => `${e.model}: ${e.status} ${e.outcome} in ${span((e.ended_us - e.arrived_us) / 1e6)}`
+    + (e.leased_us && e.leased_us - e.arrived_us > 2000 ? `, held ${span((e.leased_us - e.arrived_us) / 1e6)}` : "")
+    + (e.bridge ? `, by ${e.bridge}` : ""),
+  ClockStepped: e => `the wall clock stepped by ${(e.by_us / 1e6).toFixed(1)} s`,
+  Lost: e => `${e.lost} events were not shown`,
+};
+const pending = [];
+function listen() {
+  const feed = new EventSource("/events");
+  for (const [kind, say] of Object.entries(tell)) feed.addEventListener(kind, message => {
+    const e = JSON.parse(message.data), li = h("li", {}, h("time", { textContent: clock(e.at_us || e.ended_us || now_us()) }), say(e));
+    if (kind === "WakeBegan") { underWay.set(e.replica, e); predict(e.model, e.from_tier).catch(() => {}); }
+    if (kind === "WakeEnded") underWay.delete(e.replica);
+    pending.push(li); if (pending.length > 200) pending.shift();
+    soon(kind === "RequestEnded" ? 400 : 50);
+  });
+}
+function flush() {
+  if (!pending.length) return;
+  $("events").prepend(...pending.splice(0).reverse());
+  while ($("events").children.length > 200) $("events").lastChild.remove();
+}
+let timer = null, due = Infinity;
+function soon(ms) { const at = performance.now() + ms; if (at < due) { clearTimeout(timer); due = at; timer = setTimeout(look, ms); } }
+function health(status) {
+  const ok = status.ledger === "ok" && status.status === "ok";
+  $("health").textContent = ok ? `serving, ${plural(status.requests, "request")} in work` : status.ledger !== "ok" ? `ledger: ${status.ledger}` : status.status;
+  $("health").className = ok ? "pill" : "pill bad";
+  const count = {}; for (const r of status.replicas) count[r.failures ? "failed" : r.state] = (count[r.failures ? "failed" : r.state] || 0) + 1;
+  const title = Object.entries(count).map(([state, n]) => `${n} ${state}`).join(", ") || "no model";
+  if (document.title !== `${title} · poorwill`) {
+    document.title = `${title} · poorwill`;
+    icon(!ok || count.failed ? "#d92d20" : count.waking ? "#e8a020" : count.ready ? "#1a9f5e" : "#7d8a97");
+  }
+}
+function icon(colour) { $("icon").href = "data:image/svg+xml," + encodeURIComponent(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><path fill="${colour}" d="M20 13.2A8 8 0 1 1 10.8 4a6.4 6.4 0 0 0 9.2 9.2z"/></svg>`); }
+function limits(status) {
+  if (same($("limits"), JSON.stringify(status.limits.map(l => [l.standing, l.what, Math.round(l.lifts_in_s / 60)])))) return;
+  $("limits").replaceChildren(...status.limits.map(limit => h("p", { className: limit.standing === "tripped" ? "banner bad" : "note",
+    textContent: `${limit.standing}: ${limit.what}; ${limit.standing === "tripped" ? "lifts by itself" : "its window ends"} in ${span(limit.lifts_in_s)}` + (limit.to_lift ? `; ${limit.to_lift}` : "") })));
+}
+async function look() {
+  clearTimeout(timer); due = Infinity;
+  try {
+    const status = await ask("/status");
+    now.skew_us = status.now_us - Date.now() * 1000; now.status = status;
+    if (now.gone) { now.gone = null; $("gone").hidden = true; readCosts(); readRibbons(); }
+    health(status); limits(status); drawModels(); drawWaking(); flush();
+    choices($("wakes-of"), status.replicas.map(r => r.model), "all"); choices($("log-of"), status.replicas.map(r => r.replica));
+  } catch (error) {
+    now.gone ||= Date.now();
+    $("gone").textContent = `poorwill does not answer since ${new Date(now.gone).toLocaleTimeString()}; trying again. What is shown below is from then.`;
+    $("gone").hidden = false; $("health").textContent = "gone"; $("health").className = "pill bad"; document.title = "gone · poorwill"; icon("#d92d20");
+  }
+  const waking = now.status && now.status.replicas.some(r => r.state === "waking");
+  soon(document.hidden ? 15000 : waking ? 1000 : 2500);
+}
+const refresh = { overview: () => { readRibbons(); readCosts(); }, wakes: readWakes, costs: readCosts, requests: readRequests, logs: readLog };
+const here = () => location.hash.slice(1) in refresh ? location.hash.slice(1) : "overview";
+function show() {
+  for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== "view-" + here();
+  for (const link of document.querySelectorAll("nav a")) { if (link.hash === "#" + here()) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current"); }
+  refresh[here()]();
+}
+addEventListener("hashchange", () => { show(); scrollTo(0, 0); });
+document.addEventListener("visibilitychange", () => { if (!document.hidden) { look(); refresh[here()](); } });
+setInterval(() => { if (!document.hidden && !now.gone && here() !== "logs") refresh[here()](); }, 20000);
+setInterval(() => { if (!document.hidden && !now.gone && here() === "logs") readLog(); }, 2000);
+look().then(() => { show(); listen(); });

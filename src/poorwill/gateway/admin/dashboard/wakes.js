@@ -1,0 +1,49 @@
+const SHADES = ["#f0b440", "#e8944a", "#d9c25c", "#9fc987", "#7fb8d6", "#b79be0", "#e09bb4", "#c9b08a"];
+const shades = new Map();  // in the order in which phases were met, so that neighbours differ
+const shade = phase => shades.get(phase) || (shades.set(phase, SHADES[shades.size % SHADES.length]), shades.get(phase));
+const underWay = new Map();  // replica -> the WakeBegan it is in
+const predicted = new Map();  // model -> phases of the median of its last wakes, by the tier they began in
+function piece(phase, us, whole, kind) {
+  return h("b", { className: kind || "", textContent: phase, title: `${phase} ${span(us / 1e6)}`, style: { width: `${100 * us / whole}%`, background: shade(phase) } });
+}
+function waterfall(wake, whole) {
+  const took = wake.ended_us - wake.began_us;
+  return h("div", { className: "wakefall" },
+    h("span", {}, h("strong", { textContent: wake.model }), ` from ${wake.from_tier}`, h("br"), stamp(wake.began_us), h("br"), h("span", { className: wake.ok ? "note" : "bad", textContent: wake.ok ? `${wake.why}, ${plural(wake.held, "request")} held` : wake.failure })),
+    h("div", { className: "track", role: "img", aria: { "aria-label": wake.phases.map(([p, a, b]) => `${p} ${span((b - a) / 1e6)}`).join(", ") || "no phases" } },
+      ...wake.phases.map(([phase, began, ended]) => piece(phase, ended - began, whole))),
+    h("span", { className: "n" + (wake.budget_us && took > wake.budget_us ? " missed" : ""), textContent: span(took / 1e6) }));
+}
+async function readWakes() {
+  const model = $("wakes-of").value;
+  try {
+    const wakes = await ask(`/history/wakes?${new URLSearchParams({ model, last: 10 })}`);
+    const whole = Math.max(1, ...wakes.map(w => w.ended_us - w.began_us));
+    $("waterfalls").replaceChildren(...(wakes.length ? wakes.map(w => waterfall(w, whole)) : [h("p", { className: "empty", textContent: "No wake has finished yet." })]));
+  } catch (error) { $("waterfalls").replaceChildren(h("p", { className: "empty bad", textContent: error.message })); }
+}
+async function predict(model, tier) {  // what the last good wakes of this kind took, phase by phase
+  const wakes = (await ask(`/history/wakes?${new URLSearchParams({ model, last: 20 })}`)).filter(w => w.ok && w.from_tier === tier);
+  if (!wakes.length) return;
+  wakes.sort((a, b) => (a.ended_us - a.began_us) - (b.ended_us - b.began_us));
+  predicted.set(model, wakes[wakes.length >> 1].phases.map(([phase, began, ended]) => [phase, ended - began]));
+}
+function drawWaking() {
+  const waking = now.status.replicas.filter(r => r.state === "waking");
+  $("waking").replaceChildren(...waking.map(r => {
+    const begun = underWay.get(r.replica), since = begun ? begun.at_us : r.since_us, lasted = Math.max(now_us() - since, 0);
+    const phases = predicted.get(r.model) || [[r.phase || "waking", lasted + (r.ready_in_us ?? lasted)]];
+    const whole = Math.max(phases.reduce((sum, [, us]) => sum + us, 0), lasted + (r.ready_in_us || 0), 1);
+    const at = Math.max(phases.findIndex(([phase]) => phase === r.phase), 0);
+    const left = r.wake.budget_s - lasted / 1e6;
+    return h("div", { className: "card live" },
+      h("div", { className: "bar" }, h("strong", { textContent: `${r.model} is waking: ${r.phase || "starting"}` }),
+        h("span", { className: left < 0 ? "bad" : "note", textContent: `${span(lasted / 1e6)} so far, `
+          + (r.ready_in_us == null ? "" : `ready in about ${span(r.ready_in_us / 1e6)}, `)
+          + `${r.held ? plural(r.held, "request") + " wait" + (r.held === 1 ? "s" : "") : "nobody waits"}, `
+          + (left < 0 ? "the budget is over" : `${span(left)} left of the budget`) })),
+      h("div", { className: "track", role: "progressbar", aria: { "aria-label": `wake of ${r.model}`, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.min(99, Math.round(100 * lasted / whole)) } },
+        ...phases.map(([phase, us], index) => piece(phase, us, whole, index > at ? "ahead" : "")), h("i", { style: { width: `${Math.min(100, 100 * lasted / whole)}%` } })));
+  }));
+}
+$("wakes-of").addEventListener("change", readWakes);

@@ -1,0 +1,121 @@
+"""The dashboard's questions about the past, as JSON.
+
+Many open pages ask the same at the same time: an answer is kept for a moment, and made once however many
+wait for it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.history import FleetHistory
+from poorwill.core.words import HOUR_US
+
+KEPT_S = 2.0
+MOST_HOURS = 24 * 31
+MOST_ROWS = 5000
+
+Question = Callable[[Request], Coroutine[Any, Any, object]]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """One question's last answer."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    until: float = 0.0
+    answer: bytes = b""
+
+
+class HistoryAnswers:
+    """Answers questions, each kept for a moment."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+
+    def endpoint(self, question: Question) -> Callable[[Request], Awaitable[Response]]:
+        """Return the handler of a question."""
+
+        async def handle(request: Request) -> Response:
+            answer = await self._answer(str(request.url), lambda: question(request))
+            return Response(answer, media_type="application/json", headers={"cache-control": "no-store"})
+
+        return handle
+
+    async def _answer(self, name: str, ask: Callable[[], Coroutine[Any, Any, object]]) -> bytes:
+        now = asyncio.get_running_loop().time
+        for old in [
+            name for name, kept in self._kept.items() if kept.until < now() and not kept.lock.locked()
+        ]:
+            del self._kept[old]
+        kept = self._kept.setdefault(name, _Kept())
+        async with kept.lock:
+            if kept.until < now():
+                kept.answer = msgspec.json.encode(await ask())
+                kept.until = now() + KEPT_S
+            return kept.answer
+
+
+def history_questions(*, history: FleetHistory, clock: Clock) -> Mapping[str, Question]:
+    """Return every question, by the last part of its path."""
+
+    async def ribbons(request: Request) -> object:
+        hours, now_us = _count(request, "hours", 24, MOST_HOURS), clock.now_us()
+        window = now_us - hours * HOUR_US, now_us
+        rows = await history.ribbons(*window)
+        return {"from_us": window[0], "to_us": window[1], "rows": rows}
+
+    async def costs(request: Request) -> object:
+        return await history.costs()
+
+    async def wakes(request: Request) -> object:
+        model = request.query_params.get("model") or None
+        return await history.wakes(model, _count(request, "last", 10, 200))
+
+    async def requests(request: Request) -> object:
+        return await history.requests(_count(request, "last", 100, MOST_ROWS))
+
+    async def explain(request: Request) -> object:
+        return await history.explain(request.query_params.get("model", ""), _instant(request, "at_us"))
+
+    async def compare(request: Request) -> object:
+        edges = [_instant(request, name) for name in ("this_from", "this_to", "last_from", "last_to")]
+        return await history.compare((edges[0], edges[1]), (edges[2], edges[3]))
+
+    async def log(request: Request) -> object:
+        start = _instant(request, "start") if "start" in request.query_params else None
+        return await history.log(request.query_params.get("replica", ""), start)
+
+    asked = (ribbons, costs, wakes, requests, explain, compare, log)
+    return {question.__name__: question for question in asked}
+
+
+def _count(request: Request, name: str, usual: int, most: int) -> int:
+    value = _number(request, name, usual)
+    if not 1 <= value <= most:
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"{name} must be 1 to {most}")
+    return value
+
+
+def _instant(request: Request, name: str) -> int:
+    value = _number(request, name, -1)
+    if not 0 <= value < 2**62:
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"{name} is missing or out of range")
+    return value
+
+
+def _number(request: Request, name: str, usual: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return usual
+    try:
+        return int(text[:30])
+    except ValueError:
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"{name} must be a whole number") from None
