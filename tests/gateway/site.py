@@ -24,6 +24,7 @@ from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.telemetry.metrics import GatewayMetrics
 
+from .toy_history import ToyHistory
 from .toy_upstream import Script, ToyUpstream, toy_upstream
 
 M1 = ModelName("m1")
@@ -356,6 +357,7 @@ async def running_site(
     models: Sequence[str] = (),
     hosted: HostedApis | None = None,
     served: Sequence[str] | None = None,
+    history: ToyHistory | None = None,
     **changes: object,
 ) -> AsyncIterator[Site]:
     settings = replace(QUICK, **changes)  # type: ignore[arg-type]
@@ -375,6 +377,7 @@ async def running_site(
             keys=ring,
             ledger=ledger,
             fleet=fleet,
+            history=history or ToyHistory(),
             clock=clock,
             log=log,
             metrics=GatewayMetrics(),

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import get_args
 
 from poorwill.core.entries import Entry
+from poorwill.core.ports.history import PastRequest
 from poorwill.core.ports.view import ReplicaStatus, WakeInterval
 from poorwill.gateway.admin.dashboard import page
 
@@ -13,7 +14,12 @@ KINDS = {kind.__name__: kind for kind in get_args(Entry)}
 
 
 def test_the_page_loads_nothing_external() -> None:
-    assert not re.findall(r"https?://|//cdn|<link|<script src|@import|url\(", PAGE)
+    local = PAGE.replace("http://www.w3.org/2000/svg", "")  # the name of SVG, which nobody fetches
+    assert not re.findall(r"https?://|//cdn|<link(?! rel=\"icon\")|<script src|@import|url\(", local)
+
+
+def test_the_page_is_small() -> None:
+    assert len(page()) < 150_000
 
 
 def test_the_page_follows_light_and_dark() -> None:
@@ -44,3 +50,8 @@ def test_the_page_shows_status_fields() -> None:
     wake = {field.name for field in fields(WakeInterval)}
     shown = set(re.findall(r"\bw\.(\w+)", PAGE))
     assert {"p50_s", "p95_s", "max_s", "budget_s"} <= shown <= wake
+
+
+def test_the_page_shows_request_fields() -> None:
+    used = set(re.findall(r"\bq\.(\w+)", PAGE))
+    assert {"held", "tokens_in", "outcome"} & used and used <= {field.name for field in fields(PastRequest)}

@@ -1,11 +1,11 @@
 let requests = [];
 function drawRequests() {
   const wanted = $("request-filter").value.toLowerCase(), cell = (kind, text) => h("td", { className: kind, textContent: text });
-  const shown = requests.filter(r => `${r.model} ${r.key} ${r.outcome} ${r.status} ${r.request} ${r.bridge || ""}`.toLowerCase().includes(wanted)).slice(0, 500);
-  $("request-rows").replaceChildren(...shown.map(r => h("tr", {}, cell("", stamp(r.arrived_us)), h("th", { scope: "row", className: "name", textContent: r.model, title: r.request }), cell("", r.key || "–"),
-    cell(r.outcome === "ok" ? "" : "bad", `${r.status} ${r.outcome}${r.bridge ? " by " + r.bridge : ""}`), cell("n", r.leased_us ? span((r.leased_us - r.arrived_us) / 1e6) : "–"),
-    cell("n", r.first_byte_us ? span((r.first_byte_us - r.arrived_us) / 1e6) : "–"), cell("n", span((r.ended_us - r.arrived_us) / 1e6)),
-    cell("n", r.tokens_in ?? "–"), cell("n", r.tokens_out ?? "–"))));
+  const shown = requests.filter(q => `${q.model} ${q.key} ${q.outcome} ${q.status} ${q.request} ${q.bridge || ""}`.toLowerCase().includes(wanted)).slice(0, 500);
+  $("request-rows").replaceChildren(...shown.map(q => h("tr", {}, cell("", stamp(q.arrived_us)), h("th", { scope: "row", className: "name", textContent: q.model, title: q.request }), cell("", q.key || "–"),
+    cell(q.outcome === "ok" ? "" : "bad", `${q.status} ${q.outcome}${q.bridge ? " by " + q.bridge : ""}`), cell("n", q.leased_us ? span((q.leased_us - q.arrived_us) / 1e6) : "–"),
+    cell("n", q.first_byte_us ? span((q.first_byte_us - q.arrived_us) / 1e6) : "–"), cell("n", span((q.ended_us - q.arrived_us) / 1e6)),
+    cell("n", q.tokens_in ?? "–"), cell("n", q.tokens_out ?? "–"))));
   $("no-requests").textContent = shown.length ? "" : requests.length ? "None of the last requests has that in it." : "No request has been served yet.";
 }
 async function readRequests() { try { requests = await ask("/history/requests?last=500"); drawRequests(); } catch { /* `look` says that it is gone */ } }
