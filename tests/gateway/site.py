@@ -382,7 +382,6 @@ async def running_site(
             log=log,
             metrics=GatewayMetrics(),
             paths=lambda model: served,
-            dashboard=b"<!doctype html><title>poorwill</title>",
             bridges_to=BridgesTo(apis=hosted, bridging=activator) if hosted else None,
         )
         async with server:

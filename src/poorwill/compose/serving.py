@@ -32,7 +32,6 @@ from poorwill.fleet.journal import Journal
 from poorwill.fleet.lock import Holding, hold_directory
 from poorwill.fleet.recovery import ModelPlan, replica_id
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
-from poorwill.gateway.admin.dashboard import page
 from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.server import GatewayServer, new_server
@@ -118,7 +117,6 @@ async def serving_fleet(
                 clock=own.clock,
                 log=log,
                 metrics=metrics,
-                dashboard=page(),
                 paths=_paths(settings),
                 bridges_to=BridgesTo(apis=apis, bridging=fleet.bridging),
             )

@@ -214,11 +214,10 @@ def new_server(
     clock: Clock,
     log: Log,
     metrics: Metrics,
-    dashboard: bytes,
     bridges_to: BridgesTo | None = None,
     paths: Paths = lambda model: None,
 ) -> GatewayServer:
-    """Return a gateway, not running yet. `dashboard` is the page the admin listener serves at `/`."""
+    """Return a gateway, not running yet."""
     tasks = _Tasks()
     bridges = bridges_of(
         bridges_to,
@@ -264,7 +263,6 @@ def new_server(
             history=history,
             metrics=metrics,
             ledger=ledger,
-            dashboard=dashboard,
         ),
         tasks=tasks,
     )
@@ -315,7 +313,6 @@ def _admin_listener(
     history: FleetHistory,
     metrics: Metrics,
     ledger: LedgerWriter,
-    dashboard: bytes,
 ) -> AdminListener:
     policy, checks, streams = (
         context.policy,
@@ -343,7 +340,6 @@ def _admin_listener(
         metrics_text=metrics_text,
         health=health,
         bridges=lambda: [bridge.status() for bridge in policy.bridges.values()],
-        page=dashboard,
         streams=streams,
         host=checks.settings.admin.host,
         users={0, os.geteuid(), *user_ids(checks.settings.admin_users)},

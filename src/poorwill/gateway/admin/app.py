@@ -27,6 +27,7 @@ from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
 from poorwill.core.words import SECOND_US, ModelName, Tier
 from poorwill.gateway import wire
+from poorwill.gateway.admin.dashboard import page
 from poorwill.gateway.admin.events import EventResponse, EventStreams
 from poorwill.gateway.admin.history import HistoryAnswers, history_questions
 from poorwill.gateway.admin.listener import PEER_USER
@@ -51,14 +52,13 @@ def admin_app(
     metrics_text: Callable[[], str],
     health: Health,
     bridges: Bridges,
-    page: bytes,
     streams: EventStreams,
     host: str,
     users: Collection[int],
 ) -> Starlette:
     """Return the application of the admin listener."""
     endpoints: Mapping[Action, Endpoint] = {
-        Action.DASHBOARD: _dashboard(page=page),
+        Action.DASHBOARD: _dashboard(page=page()),
         Action.HEALTH: _health(health=health),
         Action.STATUS: _status(fleet=fleet, clock=clock, health=health, bridges=bridges),
         Action.METRICS: _metrics(metrics_text=metrics_text),

@@ -30,7 +30,7 @@ function row(r, tr) {
     h("th", { scope: "row", className: "name", textContent: r.model, title: r.replica }),
     cell("", h("span", { className: "dot" }), doing(r)),
     cell("why", ...reasons(r).filter(Boolean).flatMap(text => [text, h("br")]), ...(error ? [h("span", { className: "bad", textContent: error })] : [])),
-    cell("n", String(r.in_flight)), cell("n", String(r.held)), cell("n", `${span(w.p50_s)} / ${span(w.p95_s)}`),
+    cell("n", String(r.in_flight)), cell("n", String(r.held)), cell("n", [w.p50_s, w.p95_s, w.max_s].map(span).join(" / ")),
     cell("n" + (w.over_budget ? " missed" : ""), span(w.budget_s) + late),
     cell("n", cost ? money(cost.today_nusd) : "–"), cell("n", cost ? money(cost.month_nusd) : "–"),
     cell("n", cost && cost.paid_us ? `${Math.round(100 * cost.useful_us / cost.paid_us)} %` : "–"),

@@ -18,12 +18,12 @@ async function readWakes() {
   const model = $("wakes-of").value;
   try {
     const wakes = await ask(`/history/wakes?${new URLSearchParams({ model, last: 10 })}`);
-    const whole = Math.max(1, ...wakes.map(w => w.ended_us - w.began_us));
-    $("waterfalls").replaceChildren(...(wakes.length ? wakes.map(w => waterfall(w, whole)) : [h("p", { className: "empty", textContent: "No wake has finished yet." })]));
+    const whole = Math.max(1, ...wakes.map(one => one.ended_us - one.began_us));
+    $("waterfalls").replaceChildren(...(wakes.length ? wakes.map(one => waterfall(one, whole)) : [h("p", { className: "empty", textContent: "No wake has finished yet." })]));
   } catch (error) { $("waterfalls").replaceChildren(h("p", { className: "empty bad", textContent: error.message })); }
 }
 async function predict(model, tier) {  // what the last good wakes of this kind took, phase by phase
-  const wakes = (await ask(`/history/wakes?${new URLSearchParams({ model, last: 20 })}`)).filter(w => w.ok && w.from_tier === tier);
+  const wakes = (await ask(`/history/wakes?${new URLSearchParams({ model, last: 20 })}`)).filter(one => one.ok && one.from_tier === tier);
   if (!wakes.length) return;
   wakes.sort((a, b) => (a.ended_us - a.began_us) - (b.ended_us - b.began_us));
   predicted.set(model, wakes[wakes.length >> 1].phases.map(([phase, began, ended]) => [phase, ended - began]));
