@@ -240,13 +240,8 @@ def new_server(
         spawn=tasks.spawn,
         bridges=bridges,
     )
-    checks = Checks(
-        settings=settings,
-        keys=keys,
-        clock=clock,
-        log=log,
-        memory=RequestMemory(limit_bytes=settings.max_receiving_bytes),
-    )
+    memory = RequestMemory(limit_bytes=settings.max_receiving_bytes)
+    checks = Checks(settings=settings, keys=keys, clock=clock, log=log, memory=memory)
     context, acceptor = _inference_listener(
         checks=checks, policy=policy, models=fleet.models, paths=paths, metrics=metrics, tasks=tasks
     )
@@ -257,12 +252,7 @@ def new_server(
         context=context,
         acceptor=acceptor,
         admin=_admin_listener(
-            tasks=tasks,
-            context=context,
-            fleet=fleet,
-            history=history,
-            metrics=metrics,
-            ledger=ledger,
+            tasks=tasks, context=context, fleet=fleet, history=history, metrics=metrics, ledger=ledger
         ),
         tasks=tasks,
     )
