@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct, convert, field, structs
 
-from poorwill.ledger.invoices.reconcile import Reason, Reconciliation
+from poorwill.ledger.invoices.causes import Reason
+from poorwill.ledger.invoices.reconcile import Reconciliation
 
 
 class PeriodUs(Struct, frozen=True, kw_only=True):

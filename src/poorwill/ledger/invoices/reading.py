@@ -25,8 +25,12 @@ class Charge:
     half_unit_nusd: int
     """Half of the last decimal place given: how far the amount may be off by rounding."""
     us: int | None
-    """The time charged for, where the invoice says it in a unit of time."""
+    """The time charged for, if the invoice says it in a unit of time."""
     currency: str
+    half_unit_us: int = 0
+    """Half of the last decimal place of that time."""
+    name: str = ""
+    """What a line of no resource is: a tax, a credit, support, a hosted API."""
 
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -38,6 +42,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "currency": ("billingcurrency", "currency"),
         "quantity": ("consumedquantity", "pricingquantity", "quantity"),
         "unit": ("consumedunit", "pricingunit", "unit"),
+        "name": ("chargedescription", "description", "chargecategory", "servicename", "category"),
     }
 )
 """What a column may be called, FOCUS names first; without regard to case."""
@@ -105,32 +110,38 @@ def read_invoice(text: str, *, source: str) -> list[Charge]:
 
 
 def _charge(row: Mapping[str, str], *, decimal_comma: bool) -> Charge:
-    if not row["resource"]:
-        raise ValueError("no resource")
     amount = _decimal(row["amount"], "amount", decimal_comma=decimal_comma)
     from_us = instant(row["from"])
     to_us = instant(row["to"]) if row["to"] else from_us + DAY_US
     if to_us <= from_us:
         raise ValueError(f"its period ends ({row['to']}) before it begins ({row['from']})")
-    exponent = amount.as_tuple().exponent
-    places = -exponent if isinstance(exponent, int) else 0
+    us, half_unit_us = _time(row, decimal_comma=decimal_comma)
     return Charge(
         resource=row["resource"],
         from_us=from_us,
         to_us=to_us,
         nusd=_whole(amount * NUSD),
         # An amount without decimals is still one in cents: 12 means 12.00.
-        half_unit_nusd=_whole(Decimal(NUSD) / 2 / Decimal(10) ** max(places, 2)),
-        us=_time(row, decimal_comma=decimal_comma),
+        half_unit_nusd=_whole(Decimal(NUSD) / 2 / Decimal(10) ** max(_places(amount), 2)),
+        us=us,
+        half_unit_us=half_unit_us,
         currency=row["currency"] or "USD",
+        name=row["name"] or "no resource named",
     )
 
 
-def _time(row: Mapping[str, str], *, decimal_comma: bool) -> int | None:
+def _time(row: Mapping[str, str], *, decimal_comma: bool) -> tuple[int | None, int]:
+    """Return the time charged for, None if it is not said, and half of its last decimal place."""
     unit = _UNITS.get(row["unit"].lower())
     if unit is None or not row["quantity"]:
-        return None
-    return _whole(_decimal(row["quantity"], "quantity", decimal_comma=decimal_comma) * unit)
+        return None, 0
+    quantity = _decimal(row["quantity"], "quantity", decimal_comma=decimal_comma)
+    return _whole(quantity * unit), _whole(Decimal(unit) / 2 / Decimal(10) ** _places(quantity))
+
+
+def _places(number: Decimal) -> int:
+    exponent = number.as_tuple().exponent
+    return max(-exponent, 0) if isinstance(exponent, int) else 0
 
 
 MOST = 10**12

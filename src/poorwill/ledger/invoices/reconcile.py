@@ -1,51 +1,26 @@
 """The provider's invoice against the ledger: what matches, what is missing on either side, and why.
 
-The residual, invoice minus ledger, is taken apart into likely causes that sum to it exactly. What no
-hypothesis fits is called `unexplained`; nothing is forced to fit.
+Time is partitioned: charges of one replica whose periods overlap are compared together, so no moment of the
+ledger counts twice. The residual, invoice minus ledger, is the sum of its causes (`causes.py`).
 """
 
 import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.format import duration, exact_money, table
-from poorwill.core.money import cost_numerator, rounded
-from poorwill.core.words import HOUR_US, SECOND_US, UNOBSERVED
+from poorwill.core.format import exact_money, table
+from poorwill.core.words import PARKED_CAUSES, UNOBSERVED, Tier, parked
 from poorwill.ledger.bill.items import items, last_instant, one_currency
-from poorwill.ledger.bill.pricing import BRIDGE, stretches
+from poorwill.ledger.bill.pricing import NAMED_CHARGES, priced, stretches
 from poorwill.ledger.dates import Period
+from poorwill.ledger.invoices.causes import Booked, Compared, Part, PricedStretch, Reason, explain
 from poorwill.ledger.invoices.reading import Charge
-from poorwill.ledger.rates import lives, orphans, rate_book
-
-
-class Reason(StrEnum):
-    """Why an invoice and the ledger differ."""
-
-    ROUNDING = "rounding of the invoice's amounts"
-    INCREMENT = "billing increment"
-    MINIMUM = "minimum charge"
-    UNOBSERVED = "unobserved time, not invoiced"
-    PRICE = "price difference"
-    TIME = "time difference"
-    ORPHAN = "orphan: invoiced, not in the ledger"
-    NOT_INVOICED = "in the ledger, not invoiced"
-    UNEXPLAINED = "unexplained"
-
+from poorwill.ledger.rates import Life, lives, orphans, rate_book
 
 OPEN_REASONS = frozenset({Reason.ORPHAN, Reason.NOT_INVOICED, Reason.TIME, Reason.UNEXPLAINED})
 """Reasons that leave a question open."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A part of a residual with its likely cause."""
-
-    reason: Reason
-    nusd: int
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +29,7 @@ class Match:
 
     resource: str
     replica: str
-    """'' where no replica of the ledger goes by that name."""
+    """'' if no replica of the ledger goes by that name."""
     period: Period
     invoice_nusd: int | None
     ledger_nusd: int | None
@@ -103,14 +78,11 @@ def reconcile(
     """Match an invoice's charges with the ledger by resource and period.
 
     A charge belongs to the replica whose id, or whose model's name, is its resource; `names` maps the
-    provider's own names to those. `period` defaults to what the charges span.
-    Raises RequestFault where invoice and ledger are in different currencies, and for a name of ours that
-    the ledger does not know.
+    provider's own names to those. `period` defaults to what the charges of resources span.
+    Raises RequestFault if invoice and ledger are in different currencies, and for a name of ours that the
+    ledger does not know.
     """
-    whole = period or Period(
-        from_us=min(charge.from_us for charge in charges),
-        to_us=max(charge.to_us for charge in charges),
-    )
+    whole = period or _span([charge for charge in charges if charge.resource] or charges)
     theirs = charges[0].currency
     ours = one_currency(items(db, whole), default=theirs)
     if ours != theirs:
@@ -123,19 +95,27 @@ def reconcile(
                 f"--resource {theirs_is}={ours_is}: the ledger has no replica or model {ours_is}",
                 hint=f"it has {', '.join(sorted(known))}" if known else None,
             )
-    grouped: dict[tuple[str, int, int], list[Charge]] = defaultdict(list)
+    mine: dict[str, list[Charge]] = defaultdict(list)
+    others: dict[tuple[str, int, int], list[Charge]] = defaultdict(list)
     for charge in charges:
-        grouped[charge.resource, charge.from_us, charge.to_us].append(charge)
-    matches: list[Match] = []
-    covered: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for (resource, begin, end), rows in sorted(grouped.items()):
-        replica = known.get(names.get(resource, resource), "")
+        replica = known.get(names.get(charge.resource, charge.resource), "")
         if replica:
-            covered[replica].append((begin, end))
-        matches.append(_match(db, resource, replica, Period(from_us=begin, to_us=end), rows))
+            mine[replica].append(charge)
+        else:
+            others[charge.resource or charge.name, charge.from_us, charge.to_us].append(charge)
+    books = _Books(db)
+    compared = {
+        replica: [
+            Compared(charges=group, booked=books.booked(replica, _span(group)))
+            for group in _overlapping(rows)
+        ]
+        for replica, rows in sorted(mine.items())
+    }
+    matches = [_match(replica, one, parts) for replica, one, parts in explain(compared)]
+    matches += [_of_no_replica(name, rows) for (name, _, _), rows in sorted(others.items())]
     for replica in sorted(set(known.values())):
-        for begin, end in _uncovered(whole, covered.get(replica, [])):
-            matches += _not_invoiced(db, replica, Period(from_us=begin, to_us=end))
+        covered = [_span(one.charges) for one in compared.get(replica, [])]
+        matches += books.not_invoiced(replica, _uncovered(whole, covered))
     return Reconciliation(period=whole, currency=theirs, matches=tuple(matches))
 
 
@@ -191,156 +171,118 @@ def _known_names(db: sqlite3.Connection) -> dict[str, str]:
     return {**names, **{life.replica: life.replica for life in lives(db)}}
 
 
-def _match(
-    db: sqlite3.Connection, resource: str, replica: str, period: Period, rows: Sequence[Charge]
-) -> Match:
-    invoiced = sum(row.nusd for row in rows)
-    if not replica:
-        orphan = Part(reason=Reason.ORPHAN, nusd=invoiced)
-        return Match(
-            resource=resource,
-            replica="",
-            period=period,
-            invoice_nusd=invoiced,
-            ledger_nusd=None,
-            parts=(orphan,) if invoiced else (),
-        )
-    costs = _ledger_costs(db, replica, period)
-    booked = sum(nusd for _, nusd in costs.values())
+def _span(charges: Sequence[Charge]) -> Period:
+    return Period(
+        from_us=min(charge.from_us for charge in charges), to_us=max(charge.to_us for charge in charges)
+    )
+
+
+def _overlapping(charges: Sequence[Charge]) -> list[list[Charge]]:
+    """Group charges whose periods overlap, directly or through others: the groups are disjoint in time."""
+    groups: list[list[Charge]] = []
+    end_us = 0
+    for charge in sorted(charges, key=lambda one: (one.from_us, one.to_us)):
+        if not groups or charge.from_us >= end_us:
+            groups.append([])
+        groups[-1].append(charge)
+        end_us = max(end_us, charge.to_us)
+    return groups
+
+
+def _match(replica: str, one: Compared, parts: Sequence[Part]) -> Match:
     return Match(
-        resource=resource,
+        resource=", ".join(sorted({charge.resource for charge in one.charges})),
         replica=replica,
-        period=period,
-        invoice_nusd=invoiced,
-        ledger_nusd=booked,
-        parts=tuple(_explain(db, replica, period, rows, costs)),
+        period=_span(one.charges),
+        invoice_nusd=sum(charge.nusd for charge in one.charges),
+        ledger_nusd=one.booked.nusd,
+        parts=tuple(parts),
     )
 
 
-def _explain(
-    db: sqlite3.Connection,
-    replica: str,
-    period: Period,
-    rows: Sequence[Charge],
-    costs: Mapping[str, tuple[int, int]],
-) -> list[Part]:
-    """Try the hypotheses in the order of how well they can be told apart; what is left is unexplained."""
-    left = sum(row.nusd for row in rows) - sum(nusd for _, nusd in costs.values())
-    tolerance = sum(row.half_unit_nusd for row in rows)
-    parts: list[Part] = []
-
-    def take(reason: Reason, nusd: int, detail: str = "") -> None:
-        nonlocal left
-        if nusd:
-            parts.append(Part(reason=reason, nusd=nusd, detail=detail))
-            left -= nusd
-
-    if abs(left) > tolerance:
-        price = _price_part(rows, costs)
-        if price is not None:
-            take(Reason.PRICE, price[0], price[1])
-    if left > tolerance:
-        fitting = _billing_habit(db, replica, period, left, tolerance)
-        if fitting is not None:
-            take(*fitting)
-    elif left < -tolerance:
-        unobserved = costs.get(UNOBSERVED, (0, 0))[1]
-        take(Reason.UNOBSERVED, max(left, -unobserved))
-    if abs(left) > tolerance and any(row.us is not None for row in rows):
-        take(Reason.TIME, left)
-    if left:
-        take(Reason.ROUNDING if abs(left) <= tolerance else Reason.UNEXPLAINED, left)
-    return parts
-
-
-def _price_part(rows: Sequence[Charge], costs: Mapping[str, tuple[int, int]]) -> tuple[int, str] | None:
-    """With the invoiced time known: invoiced time times the difference of the mean prices."""
-    if any(row.us is None for row in rows):
-        return None
-    invoiced_us, invoiced = sum(row.us or 0 for row in rows), sum(row.nusd for row in rows)
-    booked_us = sum(us for us, nusd in costs.values() if nusd)
-    booked = sum(nusd for us, nusd in costs.values() if us)
-    if not booked_us or not invoiced_us:
-        return None
-    at_our_price = rounded(invoiced_us * booked, booked_us)
-    theirs, ours = rounded(invoiced * HOUR_US, invoiced_us), rounded(booked * HOUR_US, booked_us)
-    half_unit = sum(row.half_unit_nusd for row in rows)
-    if abs(invoiced - at_our_price) <= half_unit:
-        return None
-    return (
-        invoiced - at_our_price,
-        f"{exact_money(theirs)} an hour invoiced, {exact_money(ours)} in the ledger",
+def _of_no_replica(name: str, charges: Sequence[Charge]) -> Match:
+    """A resource that the ledger does not know, or a line of no resource: a tax, a credit, a hosted API."""
+    nusd = sum(charge.nusd for charge in charges)
+    part = Part(reason=Reason.ORPHAN if charges[0].resource else Reason.OTHER, nusd=nusd)
+    return Match(
+        resource=name,
+        replica="",
+        period=_span(charges),
+        invoice_nusd=nusd,
+        ledger_nusd=None,
+        parts=(part,) if nusd else (),
     )
 
 
-_INCREMENTS_S = (1, 10, 60, 300, 600, 900, 3_600)
+class _Books:
+    """The ledger's side: what it has for a replica in a period."""
 
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._book = rate_book(db)
+        self._last_us = last_instant(db)
+        self._lives: dict[str, list[Life]] = defaultdict(list)
+        for life in lives(db):
+            self._lives[life.replica].append(life)
 
-def _billing_habit(
-    db: sqlite3.Connection, replica: str, period: Period, residual: int, tolerance: int
-) -> tuple[Reason, int, str] | None:
-    """Return the increment or minimum that, applied to every stretch, adds just the residual."""
-    book = rate_book(db)
-    found = []
-    for life in lives(db):
-        if life.replica == replica:
-            for stretch in stretches(db, life, from_us=period.from_us, to_us=period.to_us):
-                rate = book.at(life, stretch.ended_us - 1)
+    def booked(self, replica: str, period: Period) -> Booked:
+        """Return it, without what hosted APIs charged."""
+        nusd = active_us = parked_us = unobserved_us = unobserved_nusd = 0
+        prices: set[int] = set()
+        found: list[PricedStretch] = []
+        for life in self._lives[replica]:
+            begin = max(period.from_us, life.created_us)
+            end = min(period.to_us, self._last_us, life.ended_us or self._last_us)
+            if begin >= end:
+                continue
+            for cell, (us, cost) in priced(self._db, self._book, life, from_us=begin, to_us=end).items():
+                nusd += cost
+                if cell.cause in PARKED_CAUSES and cell.cause != parked(Tier.ASLEEP):
+                    parked_us += us
+                elif cell.cause not in NAMED_CHARGES:
+                    active_us += us
+                if cell.cause == UNOBSERVED:
+                    unobserved_us, unobserved_nusd = unobserved_us + us, unobserved_nusd + cost
+            prices |= {each.rate.active_nusd_h for each in self._book.segments(life, begin, end) if each.rate}
+            for stretch in stretches(self._db, life, from_us=begin, to_us=end):
+                rate = self._book.at(life, stretch.ended_us - 1)
                 if rate is not None:
                     ran_us = stretch.ended_us - stretch.began_us
                     price = rate.nusd_h(stretch.last_cause, stretch.last_tier)
-                    found.append((ran_us, ran_us + sum(rate.added_us(ran_us)), price))
-    for reason in (Reason.INCREMENT, Reason.MINIMUM):
-        for seconds in _INCREMENTS_S:
-            step_us, numerator = seconds * SECOND_US, 0
-            for ran_us, billed_us, price in found:
-                if reason is Reason.INCREMENT:
-                    theirs_us = -(-ran_us // step_us) * step_us
-                else:
-                    theirs_us = max(billed_us, step_us)
-                numerator += cost_numerator(theirs_us - billed_us, price)
-            added = rounded(numerator)
-            if added and abs(added - residual) <= tolerance:
-                detail = f"{duration(step_us)}, {len(found)} stretches"
-                return reason, added, detail
-    return None
-
-
-def _not_invoiced(db: sqlite3.Connection, replica: str, period: Period) -> list[Match]:
-    period = Period(from_us=period.from_us, to_us=min(period.to_us, last_instant(db)))
-    if period.from_us >= period.to_us:
-        return []
-    booked = sum(nusd for _, nusd in _ledger_costs(db, replica, period).values())
-    if not booked:
-        return []
-    return [
-        Match(
-            resource=replica,
-            replica=replica,
-            period=period,
-            invoice_nusd=None,
-            ledger_nusd=booked,
-            parts=(Part(reason=Reason.NOT_INVOICED, nusd=-booked),),
+                    found.append(PricedStretch(ran_us, ran_us + sum(rate.added_us(ran_us)), price))
+        return Booked(
+            nusd=nusd,
+            billed_us=active_us + sum(each.billed_us - each.ran_us for each in found),
+            parked_us=parked_us,
+            unobserved_us=unobserved_us,
+            unobserved_nusd=unobserved_nusd,
+            prices_nusd_h=frozenset(prices),
+            stretches=tuple(found),
         )
-    ]
+
+    def not_invoiced(self, replica: str, gaps: Sequence[Period]) -> list[Match]:
+        """Return what a replica cost in the gaps between its charges."""
+        costs = [(gap, self.booked(replica, gap).nusd) for gap in gaps]
+        return [
+            Match(
+                resource=replica,
+                replica=replica,
+                period=Period(from_us=gap.from_us, to_us=min(gap.to_us, self._last_us)),
+                invoice_nusd=None,
+                ledger_nusd=nusd,
+                parts=(Part(reason=Reason.NOT_INVOICED, nusd=-nusd),),
+            )
+            for gap, nusd in costs
+            if nusd
+        ]
 
 
-def _ledger_costs(db: sqlite3.Connection, replica: str, period: Period) -> dict[str, tuple[int, int]]:
-    """Return (microseconds, nano-dollars) by cause, without what hosted APIs charged."""
-    costs: dict[str, tuple[int, int]] = {}
-    for item in items(db, period):
-        if item.replica == replica and item.cause != BRIDGE:
-            us, nusd = costs.get(item.cause, (0, 0))
-            costs[item.cause] = (us + item.us, nusd + item.nusd)
-    return costs
-
-
-def _uncovered(whole: Period, covered: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def _uncovered(whole: Period, covered: Sequence[Period]) -> list[Period]:
     gaps, at_us = [], whole.from_us
-    for begin, end in sorted(covered):
-        if begin > at_us:
-            gaps.append((at_us, begin))
-        at_us = max(at_us, end)
+    for each in covered:
+        if each.from_us > at_us:
+            gaps.append(Period(from_us=at_us, to_us=min(each.from_us, whole.to_us)))
+        at_us = max(at_us, each.to_us)
     if at_us < whole.to_us:
-        gaps.append((at_us, whole.to_us))
-    return gaps
+        gaps.append(Period(from_us=at_us, to_us=whole.to_us))
+    return [gap for gap in gaps if gap.from_us < gap.to_us]
