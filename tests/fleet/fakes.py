@@ -142,7 +142,7 @@ class FakeEngine:
 
     name = "fake"
 
-    def launch(self, *, replica: ReplicaId, generation: int) -> Launch:
+    def launch(self, *, replica: ReplicaId, generation: int, anew: bool = False) -> Launch:
         if not self.world.weights_exist:
             raise OSError("no such model file")
         return Launch(

@@ -20,7 +20,7 @@ from tests.waiting import until
 
 from poorwill.core.ports.driver import DriverError
 from poorwill.hosts.processes import procfs
-from poorwill.hosts.processes.readiness import Readiness
+from poorwill.hosts.processes.readiness import Readiness, refuse_foreign_listener
 from poorwill.hosts.processes.session import members
 from poorwill.tiers.cold.driver import ColdDriver
 
@@ -217,6 +217,65 @@ async def test_a_rented_engine_is_no_local_process(fleet: Fleet):
         await fleet.processes.kill(elsewhere)
     assert fleet.processes.alive(running)
     await fleet.processes.kill(running)
+
+
+# whose port it is
+
+
+IMPOSTOR = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
+"""
+
+
+@contextmanager
+def impostor(port: int, *wrap: str) -> Iterator[None]:
+    """A process that is no engine, and answers on an engine's port."""
+    python = "/usr/bin/python3" if wrap else sys.executable  # what another user may run
+    process = subprocess.Popen([*wrap, python, "-I", "-S", "-c", IMPOSTOR, str(port)], cwd="/")
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_an_impostor_is_not_taken_for_the_engine(fleet: Fleet):
+    launch = fleet.launch("--never-listen")
+    driver = ColdDriver(processes=fleet.processes, clock=fleet.clock, log=fleet.log, ready_limit_s=20.0)
+    wake = driver.wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
+    waking = asyncio.get_running_loop().create_task(wake)
+    await until(lambda: fleet.processes.found() != [])
+    with impostor(launch.port):
+        with pytest.raises(DriverError, match=r"is not the engine of replica tiny: pid \d+ "):
+            await waking
+    assert fleet.processes.found() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+async def test_only_a_command_may_listen_elsewhere(fleet: Fleet):
+    _, running = await start(fleet)
+    launch = fleet.launch("--never-listen", engine="command")
+    with impostor(launch.port):
+        await until(lambda: listens(launch.port))
+        refuse_foreign_listener(fleet.processes.pids(running), launch)
+        with pytest.raises(DriverError, match="is not the engine"):
+            refuse_foreign_listener(fleet.processes.pids(running), replace(launch, engine="vllm"))
+    with impostor(launch.port, "/usr/bin/setpriv", "--reuid=65534", "--clear-groups"):
+        await until(lambda: listens(launch.port))
+        with pytest.raises(DriverError, match="is not the engine"):
+            refuse_foreign_listener(fleet.processes.pids(running), launch)
+    await fleet.processes.kill(running)
+
+
+def listens(port: int) -> bool:
+    rows = procfs.tcp_sockets(os.getpid())
+    return any(row.local_port == port and row.state == procfs.TCP_LISTEN for row in rows)
 
 
 # processes that leave, and processes that pretend

@@ -3,7 +3,7 @@
 usage: tiny_engine.py PORT [--exit STATUS] [--never-ready] [--flood BYTES] [--ignore-term] [--children N]
                            [--fill BYTES] [--orphan] [--forks-on-term] [--slow-ready SECONDS] [--secret TEXT]
                            [--host ADDRESS] [--worker] [--dials PORT]
-                           [--silent] [--deleted BYTES] [--daemon SECONDS]
+                           [--silent] [--deleted BYTES] [--daemon SECONDS] [--never-listen]
 
 GET /health is 200; GET /count is how often it was asked; GET /pid is its pid, GET /time its clock.
 POST /v1/completions is always the same. Connections are kept alive unless a request says `Connection: close`.
@@ -155,6 +155,8 @@ def main():
             os.fork()  # the grandchild outlives its parent for a moment
             os._exit(0)
         os.waitpid(child, 0)
+    if "--never-listen" in sys.argv:
+        signal.pause()
     engine = Engine()
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

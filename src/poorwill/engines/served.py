@@ -21,7 +21,7 @@ from poorwill.engines.dialects.vllm import settle_compilation
 from poorwill.engines.log_file import LogFile, LogReader, Timeline
 from poorwill.engines.measured.expectation import expected_rate
 from poorwill.engines.measured.process_io import IoTrack
-from poorwill.engines.port_choice import kept_port
+from poorwill.engines.port_choice import replica_port
 from poorwill.engines.recipe import LaunchContext, Prepare, Recipe, linked
 from poorwill.files.names import file_name
 
@@ -69,14 +69,15 @@ class ServedEngine:
         """Return the kind, as in `fleet.toml`."""
         return self.settings.engine.kind
 
-    def launch(self, *, replica: ReplicaId, generation: int) -> Launch:
+    def launch(self, *, replica: ReplicaId, generation: int, anew: bool = False) -> Launch:
         """Return how to start the replica; blocks for a file's header and a directory listing.
 
-        The log file and the port are the replica's, the same for every generation; of an engine on a rented
-        machine there is no log. Raises OperatorFault if
-        the model file is missing or no model, or the engine is not installed.
+        The log file and the port are the replica's, the same for every generation, but `anew`, for a cold
+        start, a port that somebody else holds is exchanged, unless it is configured. An engine on a rented
+        machine has no log. Raises OperatorFault if the model file is missing or no model, or the engine is
+        not installed.
         """
-        host, port = self._address(replica)
+        host, port = self._address(replica, anew=anew)
         cache = Path(self.directory, "cache", self.name)
         recipe = self.prepare(
             self.settings, LaunchContext(host=host, port=port, cache=str(cache), env=self.env)
@@ -90,11 +91,11 @@ class ServedEngine:
             return launch
         return replace(launch, cwd=linked(cache / "models", recipe.engine_model, recipe.linked))
 
-    def _address(self, replica: ReplicaId) -> tuple[str, int]:
+    def _address(self, replica: ReplicaId, *, anew: bool) -> tuple[str, int]:
         cloud, host = self.settings.cloud, "127.0.0.1"
         if cloud is not None:
             return cloud.engine
-        return host, self.settings.engine.port or kept_port(self.directory, replica, host)
+        return host, self.settings.engine.port or replica_port(self.directory, replica, host, anew=anew)
 
     def _launch(self, recipe: Recipe, replica: ReplicaId, host: str, port: int, log_path: str) -> Launch:
         return Launch(

@@ -83,9 +83,10 @@ class Unit:
             )
         return lease
 
-    def launch(self) -> Launch:
-        """Return how to start the replica. Raises OperatorFault if the model file is gone."""
-        return self.equipment.engine.launch(replica=self.replica.id, generation=self.replica.generation)
+    def launch(self, *, anew: bool = False) -> Launch:
+        """Return how to start the replica, as `Engine.launch`. Raises OperatorFault if the model is gone."""
+        generation = self.replica.generation
+        return self.equipment.engine.launch(replica=self.replica.id, generation=generation, anew=anew)
 
     def placed(self, at_us: int) -> ReplicaPlaced:
         """Return where the replica is now, for a poorwill that starts after this one."""

@@ -20,10 +20,11 @@ class Engine(Protocol):
         """The engine's name, as in `fleet.toml`."""
         ...
 
-    def launch(self, *, replica: ReplicaId, generation: int) -> Launch:
+    def launch(self, *, replica: ReplicaId, generation: int, anew: bool = False) -> Launch:
         """Return how to start the replica; reads the model file's size, never its weights.
 
-        Raises OperatorFault if the model file is missing or is no model.
+        `anew`: it is started from nothing now, so that nothing depends on its last address. Raises
+        OperatorFault if the model file is missing or is no model.
         """
         ...
 

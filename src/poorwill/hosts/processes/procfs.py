@@ -143,6 +143,17 @@ def socket_inodes(pid: int) -> set[int]:
     return inodes
 
 
+def hides_files(pid: int) -> bool:
+    """Return whether a process's open files may not be looked at: it is another user's, or not dumpable."""
+    try:
+        os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpSocket:
     """One row of /proc/net/tcp (proc_pid_net(5)), without its addresses."""

@@ -6,6 +6,7 @@ Polling works with every engine. Its delay grows, and it has a deadline.
 import asyncio
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from poorwill.core.launch import Launch, Running
@@ -32,8 +33,32 @@ def refuse_taken_port(launch: Launch) -> None:
             holder = procfs.port_holder(launch.host, launch.port)
             raise DriverError(
                 f"port {launch.port} of replica {launch.replica} cannot be used: {error.strerror}"
-                f"; held by {holder}"
+                f"; held by {holder}; the key `port` of model {launch.model} chooses another"
             ) from error
+
+
+def refuse_foreign_listener(pids: Iterable[int], launch: Launch) -> None:
+    """Raise DriverError unless all that listens on the replica's port belongs to its engine, these processes.
+
+    Another user who takes the port before the engine does would read prompts and answer in the model's name.
+    A `command` may start its engine in a container, and an engine may hide its files: then a listener of our
+    own user or root will do.
+    """
+    listeners = [
+        row
+        for row in procfs.tcp_sockets(os.getpid())
+        if row.state == procfs.TCP_LISTEN and row.local_port == launch.port
+    ]
+    engine = list(pids)
+    held = set().union(*map(procfs.socket_inodes, engine))
+    hidden = any(procfs.hides_files(pid) for pid in engine)
+    trusted = {os.geteuid(), 0} if launch.engine == "command" or hidden else set()
+    if listeners and all(row.inode in held or row.uid in trusted for row in listeners):
+        return
+    holder = procfs.port_holder(launch.host, launch.port)
+    raise DriverError(
+        f"what answers on port {launch.port} is not the engine of replica {launch.replica}: {holder}"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +72,8 @@ class Readiness:
     async def wait(self, running: Running, launch: Launch) -> None:
         """Return when the engine answers its readiness path with a 2xx status.
 
-        Raises DriverError if its process ends first (with its last log lines) or `limit_s` elapses.
+        Raises DriverError if its process ends first (with its last log lines), `limit_s` elapses, or somebody
+        else answers on its port.
         Cancelled: the process is left as it is.
         """
         pidfd = open_pidfd(running.pid)
@@ -60,6 +86,7 @@ class Readiness:
                 while True:
                     status = await http_status(launch.host, launch.port, launch.ready_path)
                     if status is not None and 200 <= status < 300 and self.processes.alive(running):
+                        refuse_foreign_listener(self.processes.pids(running), launch)
                         return
                     last = "nothing" if status is None else f"status {status}"
                     if await process_end(pidfd, within_s=delay_s):
