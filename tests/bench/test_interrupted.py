@@ -97,3 +97,20 @@ def test_gateway(scratch: Path) -> None:
     words = (str(BENCH / "gateway" / "run.py"), "--only", "poorwill")
     assert interrupted(scratch, *words, when=(scratch / "loaded").exists, PATH=path) != 0
     assert engines(scratch) == []
+
+
+FLEET = """\
+[fleet]
+on_exit = "leave"
+[models.toy]
+engine = "toy"
+"""
+
+
+@pytest.mark.parametrize("seconds", ["0.1", "60"], ids=["between levels", "within a level"])
+def test_poorwill_bench(scratch: Path, seconds: str) -> None:
+    (scratch / "fleet.toml").write_text(FLEET)
+    words = ("-m", "poorwill", "bench", "--fleet", str(scratch), "--seconds", seconds)
+    ready = lambda: "ready" in "".join(log.read_text() for log in scratch.glob("logs/*"))  # noqa: E731
+    assert interrupted(scratch, *words, when=ready) == 130
+    assert engines(scratch) == []

@@ -124,7 +124,10 @@ async def _served(named: str, fleet: FleetSettings, streams: Streams) -> AsyncIt
     free = Address("127.0.0.1", 0)
     gateway = replace(fleet.gateway, listen=free, admin=free)
     log = StreamLog(stream=streams.stderr, level="error")
-    async with serving_fleet(replace(fleet, gateway=gateway), env=streams.env, log=log) as served:
+    # Left running, its engines would be nobody's.
+    on_exit = "park" if fleet.on_exit == "leave" else fleet.on_exit
+    settings = replace(fleet, gateway=gateway, on_exit=on_exit)
+    async with serving_fleet(settings, env=streams.env, log=log) as served:
         yield served.address
 
 
