@@ -319,7 +319,7 @@ async def test_bench_refuses_bad_options(fleet):
     status, _, err = await poorwill("bench", "--fleet", str(fleet), "--concurrency", "0")
     assert status == 2 and "out of range" in err
     status, _, err = await poorwill("bench", "fish", "--fleet", str(fleet))
-    assert status == 2 and "there is bird" in err
+    assert status == 2 and "it has bird" in err
     status, _, err = await poorwill("bench", "--fleet", str(fleet), "--key-env", "NONE")
     assert status == 2 and "$NONE is not set" in err
 

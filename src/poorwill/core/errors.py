@@ -99,9 +99,9 @@ class ConfigFault(OperatorFault):
         self.problems = tuple(problems)
 
 
-def unknown_model(name: str, known: Sequence[str]) -> RequestFault:
+def unknown_model(name: str, known: Sequence[str], *, where: str = "this fleet") -> RequestFault:
     """Return the error for a model that does not exist; it lists those that do."""
     return RequestFault(
         ErrorCode.MODEL_NOT_FOUND,
-        f"there is no model {name[:200]!r}; there is {', '.join(known) or 'none at all'}",
+        f"{where} has no model {name[:200]!r}; it has {', '.join(known[:50]) or 'none'}",
     )

@@ -9,14 +9,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from urllib.parse import unquote_to_bytes
 
-from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway import wire
 from poorwill.gateway.bridge.parts import Spawn
 from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.downstream.head_checks import refusal
 from poorwill.gateway.request_fields import read_fields
-from poorwill.gateway.request_policy import RequestPolicy, unknown_model
+from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.routes import Action, NoRoute
 
 Handler = Callable[[Exchange], None]

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from poorwill.core.entries import RequestEnded
-from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError, RequestFault, TryLater
+from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError, RequestFault, TryLater, unknown_model
 from poorwill.core.ports.activator import Activator, Lease
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.ledger import LedgerWriter
@@ -238,11 +238,3 @@ class RequestPolicy:
             error = unknown_model(exchange.model, self._models())
             exchange.model = ModelName("")  # no row: the ledger has no use for models that do not exist
         exchange.fail(error)
-
-
-def unknown_model(asked: str, models: Sequence[ModelName]) -> RequestFault:
-    """Return the error for a model that is not configured: it lists what exists."""
-    return RequestFault(
-        ErrorCode.MODEL_NOT_FOUND,
-        f"there is no model {asked[:200]!r}; this fleet serves: {', '.join(models) or 'none'}",
-    )

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
 from poorwill.core.format import counted, duration, exact_money, money
 from poorwill.core.words import PARKED_CAUSES, USEFUL_CAUSES
 from poorwill.ledger.bill.attribution import piece_shares, wake_shares
@@ -56,11 +56,7 @@ def explain(db: sqlite3.Connection, model: str, at_us: int, *, now_us: int) -> l
     known = [life for life in lives(db) if life.model == model]
     if not known:
         models = sorted({life.model for life in lives(db)})
-        raise RequestFault(
-            ErrorCode.MODEL_NOT_FOUND,
-            f"the ledger knows no model {model!r}",
-            hint=f"it knows {', '.join(models)}" if models else "it is empty",
-        )
+        raise unknown_model(model, models, where="the ledger")
     found = [explained for life in known if (explained := _explain(db, life, at_us)) is not None]
     if not found:
         first, last = min(life.created_us for life in known), last_instant(db)

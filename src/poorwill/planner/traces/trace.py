@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.errors import unknown_model
 
 Micros = NDArray[np.int64]
 """Instants or durations in microseconds."""
@@ -41,12 +41,7 @@ class Trace:
     def only(self, model: str) -> "Trace":
         """Return the requests of one model. Raises RequestFault where there are none."""
         if model not in self.models:
-            known = ", ".join(self.models[:20]) or "none: the trace has no model column"
-            raise RequestFault(
-                ErrorCode.MODEL_NOT_FOUND,
-                f"no request for model {model!r} in {self.source or 'the trace'}",
-                hint=f"models in it: {known}",
-            )
+            raise unknown_model(model, self.models, where=self.source or "the trace")
         return self.where(self.model == self.models.index(model))
 
     def before(self, span_us: int) -> "Trace":
