@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from poorwill.ledger.bill.bill import Axis, make_bill
+from poorwill.bill.bill import Axis, make_bill
 from poorwill.ledger.dates import month
 from poorwill.ledger.schema import connect_writer, reading
 from poorwill.ledger.writing.rollup import roll_up

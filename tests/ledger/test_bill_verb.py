@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from poorwill.bill.bill import Axis, group, make_bill
 from poorwill.cli.accounts.bill import hosted_price
 from poorwill.cli.run import run
 from poorwill.core.entries import Alive, ClockStepped, ParkEnded
 from poorwill.core.settings import HostedSettings, RateSettings
-from poorwill.ledger.bill.bill import Axis, group, make_bill
-from poorwill.ledger.bill.items import Item
+from poorwill.ledger.costs.items import Item
 from poorwill.ledger.dates import month
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.schema import connect_writer, migrate, reading

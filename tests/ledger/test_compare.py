@@ -3,8 +3,7 @@
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poorwill.core.settings import RateSettings
-from poorwill.ledger.bill.compare import (
+from poorwill.bill.compare import (
     FAILED,
     PARKED,
     PER_REQUEST,
@@ -15,6 +14,7 @@ from poorwill.ledger.bill.compare import (
     as_text,
     compare,
 )
+from poorwill.core.settings import RateSettings
 from poorwill.ledger.dates import Period
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.writing.entries import Applier

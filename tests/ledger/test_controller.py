@@ -9,10 +9,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from poorwill.bill.bill import Axis, make_bill
 from poorwill.core.errors import PoorwillError
 from poorwill.core.machine.inputs import WakeAsked
 from poorwill.core.ports.driver import DriverError
-from poorwill.ledger.bill.bill import Axis, make_bill
 from poorwill.ledger.checking import problems
 from poorwill.ledger.dates import Period
 from poorwill.ledger.rates import lives

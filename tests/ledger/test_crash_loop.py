@@ -15,7 +15,7 @@ from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.settings import RateSettings, SpendSettings, WakeSettings
 from poorwill.core.words import HOUR_US, Tier
-from poorwill.ledger.bill.items import items
+from poorwill.ledger.costs.items import items
 from poorwill.ledger.dates import day_of
 from poorwill.ledger.history.spending import LOOK_EVERY_S
 from poorwill.ledger.rates import sync_rates

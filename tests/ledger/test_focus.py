@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from poorwill.bill.invoices.focus import COLUMNS, VERSION, write_focus
+from poorwill.bill.invoices.reading import read_invoice
 from poorwill.core.settings import RateSettings
-from poorwill.ledger.bill.items import items
-from poorwill.ledger.invoices.focus import COLUMNS, VERSION, write_focus
-from poorwill.ledger.invoices.reading import read_invoice
+from poorwill.ledger.costs.items import items
 
 from .lives import HOUR, rates, stories
 from .story import began as woken

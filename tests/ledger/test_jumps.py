@@ -3,9 +3,9 @@
 import sqlite3
 from contextlib import closing
 
+from poorwill.bill.jumps import detect, jumps
 from poorwill.core.entries import Alive
 from poorwill.core.settings import RateSettings
-from poorwill.ledger.bill.jumps import detect, jumps
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.schema import migrate
 from poorwill.ledger.writing.entries import Applier

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from poorwill.bill.bill import Axis, group, make_bill
+from poorwill.bill.explain import explain
 from poorwill.core.entries import Alive, ParkEnded
 from poorwill.core.format import DAY_US
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import HOUR_US, PARKED_CAUSES, RELEASED_CAUSES
-from poorwill.ledger.bill.bill import Axis, group, make_bill
-from poorwill.ledger.bill.explain import explain
-from poorwill.ledger.bill.items import items
-from poorwill.ledger.bill.pricing import NAMED_CHARGES
+from poorwill.ledger.costs.items import items
+from poorwill.ledger.costs.pricing import NAMED_CHARGES
 from poorwill.ledger.dates import Period
 from poorwill.ledger.rates import lives, rate_book, sync_rates
 from poorwill.ledger.schema import migrate

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from poorwill.bill.invoices.causes import Reason
+from poorwill.bill.invoices.reading import Charge, read_invoice
+from poorwill.bill.invoices.reconcile import as_text, reconcile
 from poorwill.cli.run import run
 from poorwill.core.entries import Alive, ReplicaEnded
 from poorwill.core.errors import ConfigFault, RequestFault
 from poorwill.core.money import rounded
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import PARKED_CAUSES, Tier
-from poorwill.ledger.bill.items import items
+from poorwill.ledger.costs.items import items
 from poorwill.ledger.dates import Period
-from poorwill.ledger.invoices.causes import Reason
-from poorwill.ledger.invoices.reading import Charge, read_invoice
-from poorwill.ledger.invoices.reconcile import as_text, reconcile
 
 from .lives import HOUR, rates, stories
 from .story import START, created, span, write

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 
 from poorwill.cli.run import run
 from poorwill.core.entries import Alive
-from poorwill.ledger.bill.items import items
 from poorwill.ledger.checking import problems
+from poorwill.ledger.costs.items import items
 from poorwill.ledger.schema import APPLICATION_ID, connect_writer, migrate, migrations, reading
 from poorwill.ledger.upkeep import compact
 

@@ -13,7 +13,7 @@ from poorwill.core.entries import Alive, ParkEnded, ReplicaCreated, SpanOpened
 from poorwill.core.format import DAY_US
 from poorwill.core.settings import PolicySettings, RateSettings
 from poorwill.core.words import PARKED_CAUSES, ModelName, ReplicaId, Tier
-from poorwill.ledger.bill.items import items
+from poorwill.ledger.costs.items import items
 from poorwill.ledger.dates import Period
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.schema import migrate

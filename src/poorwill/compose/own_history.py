@@ -10,7 +10,7 @@ from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.format import duration
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ModelName
-from poorwill.ledger.bill.items import last_instant
+from poorwill.ledger.costs.items import last_instant
 from poorwill.ledger.dates import Period, iso
 from poorwill.ledger.history.demand import PastRequest, demanded_models, known_from_us, past_requests
 from poorwill.ledger.schema import reading

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from poorwill.bill.jumps import jumps
 from poorwill.compose.bridges import hosted_apis
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.history import LedgerHistory
@@ -37,7 +38,6 @@ from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.hosts.processes.process import subreaper
-from poorwill.ledger.bill.jumps import jumps
 from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger

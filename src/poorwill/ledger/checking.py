@@ -8,10 +8,10 @@ from poorwill.core.errors import PoorwillError
 from poorwill.core.format import counted
 from poorwill.core.words import HOUR_US
 from poorwill.ledger.acknowledged import lost_transactions
-from poorwill.ledger.bill.attribution import busy_pieces, progress, touched_hours
-from poorwill.ledger.bill.sharing import share
-from poorwill.ledger.bill.usage import SUMS
 from poorwill.ledger.checksums import SMALL, differing, register
+from poorwill.ledger.costs.attribution import busy_pieces, progress, touched_hours
+from poorwill.ledger.costs.sharing import share
+from poorwill.ledger.costs.usage import SUMS
 from poorwill.ledger.dates import iso
 from poorwill.ledger.rates import lives
 from poorwill.ledger.schema import DAMAGED, migrate, reason, unusable

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.ports.log import Log
-from poorwill.ledger.bill.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD
+from poorwill.ledger.costs.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD
 from poorwill.ledger.schema import reading
 
 PREFIX = "pw-"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.words import HOUR_US
-from poorwill.ledger.bill.attribution import progress
+from poorwill.ledger.costs.attribution import progress
 from poorwill.ledger.dates import iso
 from poorwill.ledger.schema import fault, reading
 from poorwill.ledger.writing.rollup import roll_up

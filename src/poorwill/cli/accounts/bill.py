@@ -14,6 +14,20 @@ from typing import Annotated
 
 from msgspec import structs
 
+from poorwill.bill import compare, explain, render, statement
+from poorwill.bill.bill import Axis, make_bill
+from poorwill.bill.documents import (
+    BillDocument,
+    ComparisonDocument,
+    ExplanationsDocument,
+    bill_document,
+    comparison_document,
+    explanations_document,
+)
+from poorwill.bill.invoices import reconcile
+from poorwill.bill.invoices.documents import ReconciliationDocument, reconciliation_document
+from poorwill.bill.invoices.focus import VERSION, write_focus
+from poorwill.bill.invoices.reading import read_invoice
 from poorwill.cli.parsing.exit_status import FINDING
 from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.ledger import LedgerArguments, PeriodOptions
@@ -23,25 +37,11 @@ from poorwill.cli.parsing.verb import new_verb
 from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.settings import HostedSettings, SpendSettings
-from poorwill.ledger.bill import compare, explain, render, statement
-from poorwill.ledger.bill.bill import Axis, make_bill
-from poorwill.ledger.bill.documents import (
-    BillDocument,
-    ComparisonDocument,
-    ExplanationsDocument,
-    bill_document,
-    comparison_document,
-    explanations_document,
-)
-from poorwill.ledger.bill.items import last_instant
-from poorwill.ledger.bill.usage import Use
 from poorwill.ledger.checking import undamaged
+from poorwill.ledger.costs.items import last_instant
+from poorwill.ledger.costs.usage import Use
 from poorwill.ledger.dates import Period, instant, month_of, period
 from poorwill.ledger.history.spending import look_at
-from poorwill.ledger.invoices import reconcile
-from poorwill.ledger.invoices.documents import ReconciliationDocument, reconciliation_document
-from poorwill.ledger.invoices.focus import VERSION, write_focus
-from poorwill.ledger.invoices.reading import read_invoice
 from poorwill.ledger.schema import reading
 
 DEFAULT_AXES = "model,cause"

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from poorwill.bill.bill import Axis, Bill, make_bill
 from poorwill.cli.demo.replay import Answer
 from poorwill.coldstart.anatomy import totals
 from poorwill.coldstart.starts import FinishedWake
@@ -16,7 +17,6 @@ from poorwill.core.format import counted, duration, money, percent, table
 from poorwill.core.policy import FixedIdle
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import SECOND_US, Tier
-from poorwill.ledger.bill.bill import Axis, Bill, make_bill
 from poorwill.ledger.dates import between
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading

@@ -18,7 +18,7 @@ from poorwill.cli.plan.planner_options import (
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.own_history import HistoryOptions, own_jobs
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.ledger.bill.items import last_instant
+from poorwill.ledger.costs.items import last_instant
 from poorwill.ledger.schema import reading
 from poorwill.planner.alternatives import duty
 from poorwill.planner.alternatives.prices import find_offer

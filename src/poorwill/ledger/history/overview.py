@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from poorwill.core.format import DAY_US
 from poorwill.core.ports.history import Costs, HourOfUse, ModelCost, PastRequest, PastWake, Ribbon, Stretch
 from poorwill.core.words import HOUR_US, PARKED_CAUSES, USEFUL_CAUSES
-from poorwill.ledger.bill.items import Item, items
+from poorwill.ledger.costs.items import Item, items
 from poorwill.ledger.dates import Period, day_of, month_of
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.rates import Life, RateBook, lives, rate_book

@@ -15,8 +15,8 @@ from poorwill.core.settings import SpendSettings
 from poorwill.core.spend import CostAhead, Spent, Verdict, Window, judge
 from poorwill.core.words import HOUR_US, RELEASED_CAUSES, SECOND_US, Tier
 from poorwill.core.words import parked as parked_in
-from poorwill.ledger.bill.items import Item, bridged_items, items
-from poorwill.ledger.bill.pricing import stretch_began_us
+from poorwill.ledger.costs.items import Item, bridged_items, items
+from poorwill.ledger.costs.pricing import stretch_began_us
 from poorwill.ledger.dates import Period, day_of, month_of
 from poorwill.ledger.ledger import Ledger
 from poorwill.ledger.rates import Life, RateBook, lives, rate_book

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from poorwill.core.entries import RequestEnded
 from poorwill.core.tokens import NO_PARTS, TOKEN_PARTS
 from poorwill.core.words import HOUR_US
-from poorwill.ledger.bill.usage import SUMS
+from poorwill.ledger.costs.usage import SUMS
 from poorwill.ledger.writing.names import text_number
 from poorwill.ledger.writing.wake_demand import Woken
 

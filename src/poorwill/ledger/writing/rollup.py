@@ -7,8 +7,8 @@ after, only quicker. It writes what the request rows say and nothing else.
 import sqlite3
 
 from poorwill.core.words import HOUR_US, SECOND_US
-from poorwill.ledger.bill.attribution import busy_pieces, progress, touched_hours
-from poorwill.ledger.bill.sharing import share
+from poorwill.ledger.costs.attribution import busy_pieces, progress, touched_hours
+from poorwill.ledger.costs.sharing import share
 
 GRACE_US = 5 * SECOND_US
 """Rows of requests reach the ledger up to a second late; an hour is finished this long after its end."""

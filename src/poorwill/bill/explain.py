@@ -5,13 +5,13 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from poorwill.bill.bill import is_wake
 from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
 from poorwill.core.format import counted, duration, exact_money, money
 from poorwill.core.words import PARKED_CAUSES, USEFUL_CAUSES
-from poorwill.ledger.bill.attribution import piece_shares, wake_shares
-from poorwill.ledger.bill.bill import is_wake
-from poorwill.ledger.bill.items import key_name, last_instant
-from poorwill.ledger.bill.pricing import priced
+from poorwill.ledger.costs.attribution import piece_shares, wake_shares
+from poorwill.ledger.costs.items import key_name, last_instant
+from poorwill.ledger.costs.pricing import priced
 from poorwill.ledger.dates import iso
 from poorwill.ledger.rates import Life, Rate, lives, rate_book
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct, convert, field, structs
 
-from poorwill.ledger.invoices.causes import Reason
-from poorwill.ledger.invoices.reconcile import Reconciliation
+from poorwill.bill.invoices.causes import Reason
+from poorwill.bill.invoices.reconcile import Reconciliation
 
 
 class PeriodUs(Struct, frozen=True, kw_only=True):

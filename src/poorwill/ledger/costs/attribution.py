@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from poorwill.core.words import HOUR_US, USEFUL_CAUSES
-from poorwill.ledger.bill.sharing import KeyShares, Piece, share
+from poorwill.ledger.costs.sharing import KeyShares, Piece, share
 
 Share = tuple[str | None, int]
 """(key, microseconds); the key None is nobody."""

@@ -9,14 +9,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from poorwill.bill.invoices.causes import Booked, Compared, Part, PricedStretch, Reason, explain
+from poorwill.bill.invoices.reading import Charge
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import exact_money, table
 from poorwill.core.words import PARKED_CAUSES, UNOBSERVED, Tier, parked
-from poorwill.ledger.bill.items import items, last_instant, one_currency
-from poorwill.ledger.bill.pricing import NAMED_CHARGES, priced, stretches
+from poorwill.ledger.costs.items import items, last_instant, one_currency
+from poorwill.ledger.costs.pricing import NAMED_CHARGES, priced, stretches
 from poorwill.ledger.dates import Period
-from poorwill.ledger.invoices.causes import Booked, Compared, Part, PricedStretch, Reason, explain
-from poorwill.ledger.invoices.reading import Charge
 from poorwill.ledger.rates import Life, lives, orphans, rate_book
 
 OPEN_REASONS = frozenset({Reason.ORPHAN, Reason.NOT_INVOICED, Reason.TIME, Reason.UNEXPLAINED})

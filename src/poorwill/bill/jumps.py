@@ -14,7 +14,7 @@ from poorwill.core.entries import Noted
 from poorwill.core.format import DAY_US
 from poorwill.core.money import dollars
 from poorwill.core.words import ModelName
-from poorwill.ledger.bill.items import items
+from poorwill.ledger.costs.items import items
 from poorwill.ledger.dates import Period
 
 DAYS_BEFORE = 7

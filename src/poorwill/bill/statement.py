@@ -5,13 +5,13 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from poorwill.bill.bill import is_wake
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US, exact_money
 from poorwill.core.words import SECOND_US
-from poorwill.ledger.bill.bill import is_wake
-from poorwill.ledger.bill.items import items, key_name, last_instant, one_currency
-from poorwill.ledger.bill.pricing import BRIDGE
-from poorwill.ledger.bill.usage import Count, usage
+from poorwill.ledger.costs.items import items, key_name, last_instant, one_currency
+from poorwill.ledger.costs.pricing import BRIDGE
+from poorwill.ledger.costs.usage import Count, usage
 from poorwill.ledger.dates import Period, day_name, iso, timestamp
 
 

@@ -25,9 +25,9 @@ from poorwill.core.words import (
     parked,
     waking,
 )
-from poorwill.ledger.bill.items import Item, items, last_instant
-from poorwill.ledger.bill.pricing import NAMED_CHARGES
-from poorwill.ledger.bill.usage import Count, Use, usage
+from poorwill.ledger.costs.items import Item, items, last_instant
+from poorwill.ledger.costs.pricing import NAMED_CHARGES
+from poorwill.ledger.costs.usage import Count, Use, usage
 from poorwill.ledger.dates import Period, day_name, month_name
 from poorwill.ledger.rates import lives, orphans, rate_book
 

@@ -12,8 +12,8 @@ from typing import TextIO
 from poorwill.core.format import DAY_US, decimal
 from poorwill.core.pricing import MINIMUM, ROUNDING, STORAGE
 from poorwill.core.words import HOUR_US, SECOND_US
-from poorwill.ledger.bill.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD, Item, items
-from poorwill.ledger.bill.pricing import BRIDGE
+from poorwill.ledger.costs.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD, Item, items
+from poorwill.ledger.costs.pricing import BRIDGE
 from poorwill.ledger.dates import Period, month_of, timestamp
 from poorwill.ledger.rates import Rate, rate_book
 

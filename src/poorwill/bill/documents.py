@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from msgspec import Struct, convert, field, structs
 
+from poorwill.bill.bill import Axis, Bill, Figures, Line
+from poorwill.bill.compare import Comparison
+from poorwill.bill.explain import Explanation
 from poorwill.core.format import decimal
 from poorwill.core.spend import LimitDocument
-from poorwill.ledger.bill.bill import Axis, Bill, Figures, Line
-from poorwill.ledger.bill.compare import Comparison
-from poorwill.ledger.bill.explain import Explanation
 from poorwill.ledger.dates import Period, iso, timestamp
 
 

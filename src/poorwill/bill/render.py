@@ -4,10 +4,10 @@ import csv
 from collections.abc import Sequence
 from typing import TextIO
 
+from poorwill.bill.bill import Axis, Bill, Figures
 from poorwill.core.format import counted, decimal, duration, exact_money, money, percent, table
 from poorwill.core.spend import Verdict
 from poorwill.core.words import SECOND_US
-from poorwill.ledger.bill.bill import Axis, Bill, Figures
 from poorwill.ledger.dates import timestamp
 
 NO_TIER = "(ready)"

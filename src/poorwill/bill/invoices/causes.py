@@ -11,10 +11,10 @@ from functools import partial
 from itertools import chain
 from math import prod
 
+from poorwill.bill.invoices.reading import Charge
 from poorwill.core.format import duration, exact_money
 from poorwill.core.money import rounded
 from poorwill.core.words import HOUR_US, SECOND_US
-from poorwill.ledger.invoices.reading import Charge
 
 BY_ACCIDENT = 1e-4
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US
 from poorwill.core.money import apportion
-from poorwill.ledger.bill.attribution import piece_shares, split, wake_shares
-from poorwill.ledger.bill.pricing import BRIDGE, PriceCell, priced, split_at_midnight
-from poorwill.ledger.bill.usage import usage
+from poorwill.ledger.costs.attribution import piece_shares, split, wake_shares
+from poorwill.ledger.costs.pricing import BRIDGE, PriceCell, priced, split_at_midnight
+from poorwill.ledger.costs.usage import usage
 from poorwill.ledger.dates import Period
 from poorwill.ledger.rates import Life, RateBook, lives, rate_book
 

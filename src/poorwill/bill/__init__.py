@@ -1,0 +1,1 @@
+"""The bill and everything that explains it: grouped costs, statements, comparisons, invoices."""
