@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import quote
 
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.snapshots import Snapshots
@@ -17,6 +16,7 @@ from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.engines.kinds import ENGINE_KINDS, make_engine
 from poorwill.engines.recipe import LaunchContext
 from poorwill.engines.sleeping import engine_sleeps
+from poorwill.files.names import file_name
 from poorwill.hosts.guests.build import PORT, GuestPlan
 from poorwill.hosts.guests.directory import Guest, open_guest
 from poorwill.hosts.processes.process import EngineProcesses
@@ -40,7 +40,7 @@ _LEAST_MIB, _MODEL_COPIES = 512, 2.5
 
 def guest_home(settings: FleetSettings, model: ModelName) -> Path:
     """Return where the guest of a model is, or would be built."""
-    return Path(settings.directory, "guests", quote(model, safe=""))
+    return Path(settings.directory, "guests", file_name(model))
 
 
 def guest_plan(

@@ -57,7 +57,7 @@ async def _put_down(context: FleetContext, unit: Unit, effect: StartPark) -> Par
     if running is None:
         raise DriverError("the engine is gone")
     # The launch it was started by: a model file that is gone by now must not keep it from stopping.
-    launch = unit.launched or unit.launch()
+    launch = await unit.known_launch()
     driver = unit.equipment.drivers[effect.to_tier]
     await context.connections.close(running.host, running.port)
     answer = ""
@@ -80,7 +80,7 @@ async def _descend(context: FleetContext, unit: Unit, effect: StartPark) -> Park
             await discard(context, unit, kept)
         return Parked(replica=unit.id, generation=effect.generation, tier=Tier.COLD)
     driver = unit.equipment.drivers[effect.to_tier]
-    launch = unit.launched or unit.launch()
+    launch = await unit.known_launch()
     if kept.running is not None:
         _refuse_outdated(kept.running, launch)
     parked = await driver.descend(kept, launch, generation=effect.generation)

@@ -98,6 +98,14 @@ class Unit:
             parked_json=self.parked.as_json() if self.parked else "",
         )
 
+    async def known_launch(self) -> Launch:
+        """Return the launch that the replica was started by, or how it would be started now.
+
+        Raises OperatorFault if the model file is gone.
+        """
+        launched = self.launched
+        return await asyncio.to_thread(self.launch) if launched is None else launched
+
     async def turned(self) -> None:
         """Wait for the next turn. Cancelled: forgotten at once."""
         onlooker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -121,7 +129,7 @@ async def still_answers(unit: Unit, running: Running, *, within_s: float) -> boo
         return False
     try:
         async with asyncio.timeout(within_s):
-            await unit.equipment.engine.ready(running, unit.launched or unit.launch())
+            await unit.equipment.engine.ready(running, await unit.known_launch())
     except (DriverError, PoorwillError, OSError, TimeoutError):
         return False
     return True

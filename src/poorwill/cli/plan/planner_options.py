@@ -8,7 +8,7 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.policy import FloorSchedule
 from poorwill.core.pricing import GB_BYTES
 from poorwill.core.settings import FloorSettings, FloorWindow
-from poorwill.core.weekdays import minute_of_day, weekdays_in
+from poorwill.core.settings.weekdays import minute_of_day, weekdays_in
 from poorwill.planner.alternatives.hosted import TokenGuess
 from poorwill.planner.jobs import MONTH_US, JobOptions, TraceOptions
 from poorwill.planner.ladder import CostOptions

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, time
 from zoneinfo import ZoneInfo
 
 from poorwill.config.values.scalars import BadValue, ScalarReader, nearest, quoted, text_of, toml_name
-from poorwill.core.weekdays import DAY_MINUTES, WEEKDAYS, minute_of_day, weekdays_in
+from poorwill.core.settings.weekdays import DAY_MINUTES, WEEKDAYS, minute_of_day, weekdays_in
 from poorwill.core.words import SECOND_US
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

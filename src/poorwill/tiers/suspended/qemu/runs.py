@@ -20,7 +20,8 @@ from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report
 from poorwill.core.ports.log import Log
-from poorwill.core.words import ModelName
+from poorwill.core.words import ModelName, ReplicaId
+from poorwill.files.names import file_name
 from poorwill.hosts.guests.directory import Guest
 from poorwill.hosts.processes.blocking import in_thread
 from poorwill.hosts.processes.engine_log import tail
@@ -61,7 +62,10 @@ class QemuRuns:
 
     def path(self, running: Running) -> Path:
         """Return a run's directory."""
-        return self.directory / f"{running.replica}-{running.generation}"
+        return self._directory(running.replica, running.generation)
+
+    def _directory(self, replica: ReplicaId, generation: int) -> Path:
+        return self.directory / f"{file_name(replica)}-{generation}"
 
     def memory(self, running: Running) -> Memory:
         """Return where the guest's memory is: with a file of its own in its directory it is shared."""
@@ -77,7 +81,7 @@ class QemuRuns:
         """
         refuse_taken_port(launch)
         self._remove_leftovers(launch)
-        path = self.directory / f"{launch.replica}-{generation}"
+        path = self._directory(launch.replica, generation)
         try:
             path.mkdir(parents=True, mode=0o700)
         except OSError as error:
@@ -112,7 +116,7 @@ class QemuRuns:
             golden_ram=golden_ram,
             incoming=incoming,
         )
-        path = self.directory / f"{launch.replica}-{generation}"
+        path = self._directory(launch.replica, generation)
         machine = replace(launch, argv=argv, cwd=str(path), env={"PATH": os.defpath})
         return self.processes.spawn(
             launch, generation=generation, driver=driver, report=report, machine=machine
@@ -243,8 +247,9 @@ class QemuRuns:
 
     def _remove_leftovers(self, launch: Launch) -> None:
         alive = self._alive()
-        for path in self.directory.glob(f"{launch.replica}-*"):
-            if not path.name.removeprefix(f"{launch.replica}-").isdecimal():
+        name = file_name(launch.replica)
+        for path in self.directory.glob(f"{name}-*"):
+            if not path.name.removeprefix(f"{name}-").isdecimal():
                 continue  # a replica whose name begins with this one's
             if path in alive:
                 raise DriverError(f"replica {launch.replica} runs already, in {path}")
