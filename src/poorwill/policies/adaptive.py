@@ -124,7 +124,8 @@ class Adaptive:
 
     def _follow(self, stretch: Stretch, choice: Choice) -> None:
         """Follow every schedule through the work before a stretch and on to the next demand."""
-        before = [self.spent(follower) for follower in self.everyone]
+        price = self.wait_nusd_h
+        before = [follower.spent + follower.waited_us * price for follower in self.everyone]
         plans = (*self.fixed, *choice.led, choice.plan)
         for plan, follower in zip(plans, self.everyone, strict=True):
             follower.served(stretch.block, stretch.ended_us, self.prices.active_nusd_h)
@@ -132,7 +133,7 @@ class Adaptive:
         self._score(stretch.idle_us, before)
         long = stretch.demand_us - stretch.ended_us > self.even_us
         self.situation.passed(stretch.demand_us - stretch.idle_us, long=long)
-        if long:
+        if long and self.wait_nusd_h:  # without a price of waiting nothing is woken ahead
             self.forecast.observe(stretch.ended_us, stretch.demand_us)
         self.stretches += 1
 
@@ -153,7 +154,9 @@ class Adaptive:
 
     def _score(self, idle_us: int, before: Sequence[float]) -> None:
         """Add what the stretch cost each follower to the scores."""
-        spent = [self.spent(follower) - was for follower, was in zip(self.everyone, before, strict=True)]
+        price = self.wait_nusd_h
+        now = [follower.spent + follower.waited_us * price for follower in self.everyone]
+        spent = [amount - was for amount, was in zip(now, before, strict=True)]
         keys = self.situation.keys(idle_us)
         count = len(self.candidates)
         self.scores.add(keys, spent[:count])

@@ -123,17 +123,24 @@ class Follower:
         if block is None:
             self.at_us = ended_us
             return
-        end = max(block.ended_us, self.at_us)
+        end = block.ended_us if block.ended_us > self.at_us else self.at_us
         if self.ready_us > block.demand_us:
             end = max(end, self.ready_us + block.longest_us)
-            self.waited_us += block.waits_us(self.ready_us)
+            if block.joined_us or block.others:
+                self.waited_us += block.waits_us(self.ready_us)
         self.spent += (end - self.at_us) * active_nusd_h
         self.at_us = end
 
     def demanded(self, plan: Plan, demand_us: int, prices: Prices) -> None:
         """Demand came after an idle stretch, or while it was still busy with what a wake had delayed."""
-        if demand_us > self.at_us:
+        gap_us = demand_us - self.at_us
+        if gap_us > 0:
+            if not plan.schedule or plan.schedule[0][1] >= gap_us:  # most gaps: it stayed ready
+                self.spent += gap_us * prices.active_nusd_h
+                self.at_us = self.ready_us = demand_us
+                return
             cost, self.ready_us = cross(plan, self.at_us, demand_us, prices)
             self.spent += cost
             self.at_us = self.ready_us
-        self.waited_us += max(self.ready_us - demand_us, 0)
+        if self.ready_us > demand_us:
+            self.waited_us += self.ready_us - demand_us
