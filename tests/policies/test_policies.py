@@ -1,5 +1,7 @@
 """Break-even, the ladder, measured costs, the account in shadow."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -252,3 +254,38 @@ def test_a_plan_with_a_wake_ahead_is_read_back():
     plan = plan_of(policy, idle, prices)
     assert plan.ahead is not None and plan.ahead.stay_us > 0
     assert plan == policy.choice_for(idle).plan
+
+
+# what follows the wakes and the meter
+
+
+def test_break_even_counts_the_requests_held():
+    settings = PolicySettings(name="break-even", wait_nusd_s=2_000_000)
+    policy = make_policy(settings, ladder=(Tier.FROZEN,), costs=FROZEN)
+    alone = policy.descent(0).rungs[0].at_us
+    for _ in range(60):
+        policy.woke([95 * S] * 100)
+    crowded = policy.descent(0).rungs[0].at_us
+    waits = 2_000_000 * 3600 * FROZEN[Tier.FROZEN].wake_us
+    saved = FROZEN[Tier.FROZEN].active_nusd_h - FROZEN[Tier.FROZEN].parked_nusd_h
+    assert crowded - alone == pytest.approx(99 * waits / saved, rel=0.01)
+
+
+@pytest.mark.parametrize(("idle_min", "parks_min"), [(2, 59), (58, 59), (59, 59), (60, 119)])
+def test_parks_as_the_paid_hour_ends(idle_min, parks_min):
+    hour = {Tier.FROZEN: replace(FROZEN[Tier.FROZEN], park_us=60 * S, increment_us=HOUR_US)}
+    policy = make_policy(PolicySettings(name="break-even"), ladder=(Tier.FROZEN,), costs=hour)
+    policy.metered(0, running=True)
+    assert policy.descent(idle_min * 60 * S).rungs == (Rung(Tier.FROZEN, parks_min * 60 * S),)
+
+
+def test_a_wake_as_a_park_ends_is_one_stretch():
+    hour = {Tier.FROZEN: replace(FROZEN[Tier.FROZEN], park_us=60 * S, increment_us=HOUR_US)}
+    policy = make_policy(PolicySettings(name="break-even"), ladder=(Tier.FROZEN,), costs=hour)
+    policy.metered(0, running=True)
+    policy.metered(600 * S, running=False)
+    policy.metered(600 * S, running=True)
+    assert policy.descent(1200 * S).rungs[0].at_us == HOUR_US - 60 * S
+    policy.metered(1800 * S, running=False)
+    policy.metered(1860 * S, running=True)
+    assert policy.descent(2000 * S).rungs[0].at_us == HOUR_US + 1800 * S

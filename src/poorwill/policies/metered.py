@@ -95,9 +95,10 @@ class MeteredPolicy:
         paid_us = paid_until_us(since_us, idle_us + park_us, costs.increment_us, costs.minimum_us)
         more = max(release.at_us - idle_us, 0) // costs.increment_us
         at_us = paid_us + more * costs.increment_us - park_us
-        rest = rungs[rungs.index(release) :]
+        rest = rungs[rungs.index(release) + 1 :]
         kept = [rung for rung in rungs if rung.tier is Tier.ASLEEP and rung.at_us < at_us]
-        return (*kept, *(Rung(rung.tier, max(rung.at_us, at_us)) for rung in rest))
+        deeper = [Rung(rung.tier, max(rung.at_us, at_us)) for rung in rest]
+        return (*kept, Rung(release.tier, at_us), *deeper)
 
 
 def metered(policy: Policy, costs: Mapping[Tier, TierCosts]) -> Policy:

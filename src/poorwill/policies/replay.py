@@ -119,7 +119,7 @@ class Follower:
     waited_us: int = 0
 
     def served(self, block: Block | None, ended_us: int, active_nusd_h: int) -> None:
-        """The work before a stretch is over, or has ended at `ended_us` where none is known."""
+        """The work before a stretch is over, or has ended at `ended_us` if none is known."""
         if block is None:
             self.at_us = ended_us
             return

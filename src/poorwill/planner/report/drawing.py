@@ -62,7 +62,7 @@ TICKS_S: Mapping[float, str] = MappingProxyType(
 def draw(picture: Picture, path: str, *, text: str = "") -> None:
     """Write the picture into a file whose name ends in .png, .svg or .html.
 
-    `text` goes below the picture in HTML. Raises RequestFault for another ending, OperatorFault where
+    `text` goes below the picture in HTML. Raises RequestFault for another ending, OperatorFault if
     matplotlib is missing or the file cannot be written.
     """
     kind = kind_of(path)

@@ -30,11 +30,11 @@ UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
 """Name for people, and microseconds in one."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST_US, LATEST_US = 1e9 * SECOND_US, 4.2e9 * SECOND_US
-"""2001 to 2103: where a time since 1970 must lie to be plausible."""
+"""2001 to 2103: plausible times since 1970."""
 PLAUSIBLE = 0.9
-"""Share of a column that must lie there; the rest are mistakes such as a 0 for an unknown time."""
+"""Share of a column that must be plausible; the rest are mistakes such as a 0 for an unknown time."""
 LONGEST_US = 1e9 * SECOND_US
-"""31 years from the trace's start: what lies beyond is a mistake in units."""
+"""31 years from the trace's start: anything beyond is a mistake in units."""
 NUMBER, ZONED, ZONELESS = 0, 1, 2
 
 

@@ -1,4 +1,4 @@
-"""How long each request is served: the trace's own measurement, else tokens over rates, else a constant."""
+"""How long each request is served: as the trace measured, else tokens over rates, else a constant."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from poorwill.planner.traces.trace import UNKNOWN, Micros, Trace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceRule:
-    """What is assumed about service times where the trace has not measured them."""
+    """What is assumed about service times that the trace has not measured."""
 
     constant_us: int = 30 * SECOND_US
     prompt_tokens_s: float | None = None

@@ -25,21 +25,21 @@ class Trace:
     arrival_us: Micros
     """Since the trace's origin."""
     service_us: Micros
-    """Measured service times; UNKNOWN where the trace has none."""
+    """Measured service times; UNKNOWN if the trace has none."""
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
     model: NDArray[np.int32]
     """Index into `models`."""
     models: tuple[str, ...]
     origin_us: int | None = None
-    """The origin since the Unix epoch, where the trace is dated."""
+    """The origin since the Unix epoch, if the trace is dated."""
     source: str = ""
 
     def __len__(self) -> int:
         return len(self.arrival_us)
 
     def only(self, model: str) -> "Trace":
-        """Return the requests of one model. Raises RequestFault where there are none."""
+        """Return the requests of one model. Raises RequestFault if there are none."""
         if model not in self.models:
             raise unknown_model(model, self.models, where=self.source or "the trace")
         return self.where(self.model == self.models.index(model))
