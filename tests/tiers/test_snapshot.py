@@ -306,7 +306,7 @@ def test_a_new_ledger_wakes_its_own_images(store: SnapshotStore):
 def test_an_unreadable_manifest_is_listed(store: SnapshotStore, damage: str):
     parked = put(store, 1)
     (Path(parked.path or "") / "manifest.json").write_text(damage)
-    with pytest.raises(SnapshotRefused, match="cannot be read"):
+    with pytest.raises(SnapshotRefused, match="cannot be used"):
         store.manifest(parked)
     (found,) = store.found()
     assert found.generation == 1
@@ -468,3 +468,77 @@ def test_the_total_stays_within_the_quota(
         space.settle(replica)
         total = sum(found.image_bytes for each in stores for found in each.found())
         assert total <= quota * unit
+
+
+# sealed snapshots: whoever can write to the disk, but has no key
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> SnapshotStore:
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    return SnapshotStore(
+        root=tmp_path / "sealed", tier=Tier.FROZEN, sealer=Sealer(key=b"k" * 32), memory=memory
+    )
+
+
+def woken(store: SnapshotStore, parked: Parked) -> dict[str, bytes]:
+    """The files of an image in the clear, as a wake would read them."""
+    about = store.manifest(parked)
+    draft = store.begin_wake(about)
+    try:
+        store.verify(draft, about.files, GO)
+        store.unseal(about, draft, GO)
+        return {path.name: path.read_bytes() for path in draft.image.iterdir()}
+    finally:
+        store.end_wake(about, draft, spent=False)
+
+
+def sealed_one(store: SnapshotStore, generation: int = 1, replica: str = "m") -> Parked:
+    draft = store.begin(ReplicaId(replica), generation)
+    for name, content in {"core.img": b"A" * 5000, "mm.img": b"B" * 1000, "zz.img": b"C" * 10}.items():
+        (draft.image / name).write_bytes(content)
+    done = store.commit(draft, manifest(replica=replica, generation=generation), GO)
+    return replace(done.parked(), path=str(draft.final))
+
+
+def forge(parked: Parked, **changes: object) -> None:
+    """Write the manifest anew for what is there now, as somebody without the key can."""
+    place = Path(parked.path or "")
+    about = decode((place / "manifest.json").read_bytes())
+    files = record_files(place / "image", GO)
+    (place / "manifest.json").write_bytes(encode(replace(about, files=files, **changes)))  # type: ignore[arg-type]
+
+
+def test_a_sealed_snapshot_wakes(sealed: SnapshotStore):
+    assert woken(sealed, sealed_one(sealed))["mm.img"] == b"B" * 1000
+
+
+@pytest.mark.parametrize("file", ["core.img", "mm.img", "zz.img"])
+def test_a_file_left_out_is_noticed(sealed: SnapshotStore, file: str):
+    parked = sealed_one(sealed)
+    (Path(parked.path or "") / "image" / file).unlink()
+    forge(parked)
+    with pytest.raises(SnapshotRefused, match="signature is not of the configured key"):
+        woken(sealed, parked)
+
+
+def test_a_clear_image_is_refused_with_a_key(sealed: SnapshotStore):
+    parked = sealed_one(sealed)
+    for path in (Path(parked.path or "") / "image").iterdir():
+        path.write_bytes(b"EVIL")
+    forge(parked, sealed="")
+    with pytest.raises(SnapshotRefused, match="not encrypted, though a key is configured"):
+        woken(sealed, parked)
+
+
+def test_another_manifest_is_refused(sealed: SnapshotStore):
+    mine, other = sealed_one(sealed), sealed_one(sealed, replica="other")
+    theirs = (Path(other.path or "") / "manifest.json").read_bytes()
+    for change in ({"asleep": True}, {"pid": 1}, {"log_path": "/etc/passwd"}, {"extra": {"tcp": "within"}}):
+        forge(mine, **change)
+        with pytest.raises(SnapshotRefused, match="signature"):
+            woken(sealed, mine)
+    (Path(mine.path or "") / "manifest.json").write_bytes(theirs)
+    with pytest.raises(SnapshotRefused, match="it is of replica other"):
+        woken(sealed, mine)

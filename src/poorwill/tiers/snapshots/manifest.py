@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -168,14 +168,31 @@ def _gpus() -> Iterator[str]:
         yield f"{about.get('Model', 'unknown')} {about.get('GPU UUID', bus)}"
 
 
-def encode(manifest: Manifest) -> bytes:
-    """Return the manifest as JSON with a check sum over itself."""
+class Signer(Protocol):
+    """Signs manifests with an operator's key; see `sealing.Sealer`."""
+
+    def sign(self, manifest: bytes, salt: str) -> str:
+        """Return a manifest's signature."""
+        ...
+
+    def signed(self, manifest: bytes, salt: str, signature: str) -> bool:
+        """Return whether a signature is this key's."""
+        ...
+
+
+def encode(manifest: Manifest, signer: Signer | None = None) -> bytes:
+    """Return the manifest as JSON with a check sum over itself, signed if there is a key."""
     body = json.dumps(asdict(manifest), sort_keys=True)
-    return json.dumps({"manifest": body, "crc32": zlib.crc32(body.encode())}).encode()
+    signature = signer.sign(body.encode(), manifest.sealed) if signer else ""
+    envelope = {"manifest": body, "crc32": zlib.crc32(body.encode()), "signature": signature}
+    return json.dumps(envelope).encode()
 
 
-def decode(data: bytes) -> Manifest:
-    """Read what `encode` wrote. Raises ValueError with the reason."""
+def decode(data: bytes, signer: Signer | None = None) -> Manifest:
+    """Read what `encode` wrote. Raises ValueError with the reason.
+
+    With a key, it must have been written with that key, for an image that is encrypted.
+    """
     envelope: Any = json.loads(data)
     if not isinstance(envelope, dict) or not isinstance(envelope.get("manifest"), str):
         raise ValueError("not a manifest")
@@ -183,6 +200,13 @@ def decode(data: bytes) -> Manifest:
     if envelope.get("crc32") != zlib.crc32(body):
         raise ValueError("its check sum is wrong")
     try:
-        return msgspec.json.decode(body, type=Manifest)
+        manifest = msgspec.json.decode(body, type=Manifest)
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from error
+    if signer is None:
+        return manifest
+    if not manifest.sealed:
+        raise ValueError("the snapshot is not encrypted, though a key is configured")
+    if not signer.signed(body, manifest.sealed, str(envelope.get("signature", ""))):
+        raise ValueError("another key, or damage: its signature is not of the configured key")
+    return manifest

@@ -2,11 +2,13 @@
 
 A snapshot holds prompts, keys and weights. Each gets a key of its own, derived from the operator's key and
 a random salt (HKDF-SHA256, RFC 5869), so that nonces, which count files and chunks, never repeat under one
-key. A chunk is bound to its snapshot, file and place: none can be exchanged, reordered or left out.
+key. A chunk is bound to its snapshot, file and place, and the manifest, which lists the files, is signed:
+nothing can be exchanged, reordered, added or left out.
 """
 
 import base64
 import binascii
+import hmac
 import os
 import struct
 import threading
@@ -53,6 +55,15 @@ class Sealer:
             f"{source} holds no key of {KEY_BYTES} bytes in base64 or hexadecimal",
             hint="make one: head -c 32 /dev/urandom | base64",
         )
+
+    def sign(self, manifest: bytes, salt: str) -> str:
+        """Return what only this key's holder can write beside a manifest: HMAC-SHA256, hexadecimal."""
+        own = hmac.digest(self.key, b"poorwill manifest\0" + salt.encode(), "sha256")
+        return hmac.digest(own, manifest, "sha256").hex()
+
+    def signed(self, manifest: bytes, salt: str, signature: str) -> bool:
+        """Return whether this key's holder wrote the manifest."""
+        return hmac.compare_digest(self.sign(manifest, salt).encode(), signature.encode())
 
     def seal(self, source: Path, target: Path, *, salt: bytes, about: str, stop: threading.Event) -> None:
         """Encrypt every file of `source` into `target`, synced. Raises OSError, Stopped, OperatorFault."""

@@ -94,7 +94,7 @@ class SnapshotStore:
         files = record_files(stored, stop)
         manifest = replace(manifest, files=files, image_bytes=sum(record.bytes for record in files))
         path = draft.directory / MANIFEST
-        path.write_bytes(encode(manifest))
+        path.write_bytes(encode(manifest, self.sealer))
         sync_file(path)
         shutil.rmtree(draft.work)
         sync_directory(draft.directory)
@@ -123,11 +123,14 @@ class SnapshotStore:
         """Return a snapshot's manifest. Raises SnapshotRefused if it is missing or unreadable."""
         path = self._place(parked) / MANIFEST
         try:
-            return decode(path.read_bytes())
+            manifest = decode(path.read_bytes(), self.sealer)
+            if manifest.replica != parked.replica:
+                raise ValueError(f"it is of replica {manifest.replica}")
+            return manifest
         except FileNotFoundError as error:
             raise SnapshotRefused(f"the snapshot {path.parent} is missing") from error
         except (OSError, ValueError) as error:
-            raise SnapshotRefused(f"the manifest {path} cannot be read: {error}") from error
+            raise SnapshotRefused(f"the manifest {path} cannot be used: {error}") from error
 
     def claim(self, manifest: Manifest) -> None:
         """Take the one right to wake this image. Raises SnapshotRefused if it was taken before."""
@@ -191,7 +194,7 @@ class SnapshotStore:
         try:
             wrong = verify_files(draft.final / "image", records, stop)
         except OSError as error:
-            raise SnapshotRefused(f"the snapshot cannot be read: {error}") from error
+            raise SnapshotRefused(f"the snapshot cannot be used: {error}") from error
         if wrong:
             raise SnapshotRefused(f"the snapshot {draft.final} is damaged: {'; '.join(wrong[:3])}")
 
