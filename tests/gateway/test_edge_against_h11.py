@@ -109,10 +109,9 @@ def ours(pieces: list[bytes]) -> tuple[list[Seen], bool]:
         seen.append((head.method, head.target, exchange.request.body))
         exchange.answer(200, [], b"")
 
+    memory = RequestMemory(limit_bytes=10**9)
     context = ListenerContext(
-        checks=Checks(
-            settings=QUICK, keys=ToyKeys(), clock=clock, log=log, memory=RequestMemory(limit_bytes=10**9)
-        ),
+        checks=Checks(settings=QUICK, keys=ToyKeys(), clock=clock, log=log, memory=memory, public=False),
         policy=ExchangeOwner(clock, ToyActivator(clock=clock, ready={})),  # type: ignore[arg-type]
         handlers=dict.fromkeys(Action, serve),
         new_request_id=partial(str, "req"),

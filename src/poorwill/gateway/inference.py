@@ -128,10 +128,9 @@ def _read_body(exchange: Exchange, models: Models) -> None:
     """Find the model and whether a stream is asked for. Raises RequestFault."""
     request = exchange.request
     if request.body:
-        fields = read_fields(request.body, request.head.content_type)
-        exchange.streaming = fields.streaming
-        if fields.model:
-            exchange.model = fields.model
+        model, exchange.streaming = read_fields(request.body, request.head.content_type)
+        if model:
+            exchange.model = model
             return
     named = _named_in_path(request.head.path, models())
     if named is None and request.route.json_answer:

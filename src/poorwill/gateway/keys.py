@@ -11,14 +11,14 @@ from poorwill.core.ports.keys import KeyRing
 from poorwill.core.settings import GatewaySettings
 
 
-def key_name(keys: KeyRing, credential: bytes, *, host: str) -> str:
+def key_name(keys: KeyRing, credential: bytes, *, public: bool) -> str:
     """Return the name of the key a request brought, empty if none is configured.
 
-    Raises RequestFault(UNAUTHENTICATED), also if the listener's `host` is public and the last key was
+    Raises RequestFault(UNAUTHENTICATED), also if the listener is `public` and the last key was
     forgotten while it served. The secret appears in no message.
     """
     if not keys.required:
-        if not is_loopback(host):
+        if public:
             raise RequestFault(
                 ErrorCode.UNAUTHENTICATED, "no API key is configured, which this public address needs"
             )

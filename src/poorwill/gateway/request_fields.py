@@ -5,7 +5,6 @@ else passes unseen, byte for byte, but for the model's name if the engine knows 
 """
 
 import re
-from dataclasses import dataclass
 
 import msgspec
 
@@ -24,31 +23,45 @@ _HALF_A_PAIR = re.compile(
 
 
 class _Fields(msgspec.Struct):
-    """Slices of the body. Of a key that comes twice the last one counts, as it does for engines."""
+    """The fields as nearly all clients send them. If a key comes twice the last one counts, as in engines."""
+
+    model: str | None = None
+    stream: bool | None = None
+
+
+class _Slices(msgspec.Struct):
+    """The same as slices of the body, of whatever type."""
 
     model: msgspec.Raw = msgspec.Raw()
     stream: msgspec.Raw = msgspec.Raw()
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFields:
-    """What a body says; `model` is empty if it names none."""
-
-    model: ModelName
-    streaming: bool
-
-
 _decode = msgspec.json.Decoder(_Fields).decode
+_slices = msgspec.json.Decoder(_Slices).decode
 _text = msgspec.json.Decoder(str).decode
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def read_fields(body: bytes, content_type: bytes) -> RequestFields:
-    """Return the fields of a body that is not empty. Raises RequestFault."""
+def read_fields(body: bytes, content_type: bytes) -> tuple[ModelName, bool]:
+    """Return the model, empty if the body names none, and whether a stream is asked for.
+
+    The body is not empty. Raises RequestFault.
+    """
     if content_type[:19].lower() == b"multipart/form-data":
         return _read_form(body, content_type)
     try:
         fields = _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _read_slices(body)
+    if fields.model and len(fields.model) <= _LONGEST_NAME:
+        return ModelName(fields.model), fields.stream is True
+    return _read_slices(body)
+
+
+def _read_slices(body: bytes) -> tuple[ModelName, bool]:
+    """Do the same for a body of another shape, or say what is wrong with it. Raises RequestFault."""
+    try:
+        fields = _slices(body)
         model = _model_name(bytes(fields.model))
     except msgspec.ValidationError as error:
         raise refusal("the body must be a JSON object that names a `model`") from error
@@ -60,7 +73,7 @@ def read_fields(body: bytes, content_type: bytes) -> RequestFields:
         raise refusal(f"the body is not JSON: {error}") from error
     except RecursionError as error:
         raise refusal("the body is nested too deeply") from error
-    return RequestFields(model, bytes(fields.stream) == b"true")
+    return model, bytes(fields.stream) == b"true"
 
 
 def _model_name(raw: bytes) -> ModelName:
@@ -74,7 +87,7 @@ def _model_name(raw: bytes) -> ModelName:
     return ModelName(name)
 
 
-def _read_form(body: bytes, content_type: bytes) -> RequestFields:
+def _read_form(body: bytes, content_type: bytes) -> tuple[ModelName, bool]:
     found = _BOUNDARY.search(content_type)
     if found is None:
         raise refusal("the form has no boundary in its Content-Type")
@@ -88,7 +101,7 @@ def _read_form(body: bytes, content_type: bytes) -> RequestFields:
         name = body[begin : min(end, begin + _LONGEST_NAME)].decode()
     except UnicodeDecodeError as error:
         raise refusal("the form's `model` is not UTF-8") from error
-    return RequestFields(ModelName(name), body[stream_from:stream_to].lower() == b"true")
+    return ModelName(name), body[stream_from:stream_to].lower() == b"true"
 
 
 def _form_spans(body: bytes, boundary: bytes) -> dict[bytes, tuple[int, int]]:
@@ -118,7 +131,7 @@ def renamed(body: bytes, name: str) -> bytes:
         begin, end = _form_spans(body, body.partition(b"\r\n")[0]).get(b"model", (0, 0))
         return body[:begin] + name.encode() + body[end:] if end else body
     try:
-        raw = bytes(_decode(body).model)
+        raw = bytes(_slices(body).model)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return body
     if not raw:
@@ -135,7 +148,7 @@ def renamed(body: bytes, name: str) -> bytes:
     # The same text stands in a nested object as well, or the key is written with escapes.
     for begin, end in dict.fromkeys((*spans[:2], *spans[-2:])):
         changed = body[:begin] + wanted + body[end:]
-        if bytes(_decode(changed).model) == wanted:
+        if bytes(_slices(changed).model) == wanted:
             return changed
     if len(body) > _MOST_REPEATED:
         return body

@@ -35,6 +35,7 @@ from poorwill.gateway.downstream.connection import LINGER_S, Downstream, Listene
 from poorwill.gateway.downstream.request_memory import RequestMemory
 from poorwill.gateway.downstream.request_reader import Checks
 from poorwill.gateway.inference import Models, Paths, inference_handlers
+from poorwill.gateway.keys import is_loopback
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.upstream.pool import UpstreamPool
 
@@ -241,7 +242,8 @@ def new_server(
         bridges=bridges,
     )
     memory = RequestMemory(limit_bytes=settings.max_receiving_bytes)
-    checks = Checks(settings=settings, keys=keys, clock=clock, log=log, memory=memory)
+    public = not is_loopback(settings.listen.host)
+    checks = Checks(settings=settings, keys=keys, clock=clock, log=log, memory=memory, public=public)
     context, acceptor = _inference_listener(
         checks=checks, policy=policy, models=fleet.models, paths=paths, metrics=metrics, tasks=tasks
     )

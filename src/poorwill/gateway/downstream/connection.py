@@ -182,7 +182,7 @@ class Downstream(asyncio.Protocol):
     def _pump(self) -> None:
         """Serve complete requests in order, some in this turn of the loop; read on only if none waits."""
         reader = self._reader
-        if self._pumping or self._transport.is_closing():
+        if self._pumping:
             return
         self._pumping = True
         served = 0
@@ -194,17 +194,18 @@ class Downstream(asyncio.Protocol):
                     self._serve(item)
                 else:
                     self._refuse(item)
-            elif not reader.read_on():
+            elif not reader.unread or not reader.read_on():
                 break
         self._pumping = False
+        waiting = bool(reader.ready or reader.unread)
         if self.exchange is None:
-            if served == MOST_A_TURN and reader.waiting:
+            if served == MOST_A_TURN and waiting:
                 self._loop.call_soon(self._pump)
-            self._set_reading(reading=self._writable and not reader.waiting)
+            self._set_reading(reading=self._writable and not waiting)
             if reader.stage is not Stage.NONE and self._timed != reader.part:
                 self._await_request()
-        elif reader.waiting or reader.stage is not Stage.NONE or not self._reading:
-            self._set_reading(reading=not reader.waiting and reader.stage is Stage.NONE)
+        elif waiting or reader.stage is not Stage.NONE or not self._reading:
+            self._set_reading(reading=not waiting and reader.stage is Stage.NONE)
 
     def _await_request(self) -> None:
         """Set the time limit of what is awaited now, and ask for a body that waits to be asked for."""
@@ -261,7 +262,7 @@ class Downstream(asyncio.Protocol):
         ending = exchange.response.ending
         if ending is Ending.KEEP:
             self._await_request()
-            if self._reader.waiting or not self._reading:
+            if self._reader.ready or self._reader.unread or not self._reading:
                 self._pump()
         elif ending is Ending.CUT and not exchange.request.head.http11:
             self._reset()  # the end of the connection would be the end of the body

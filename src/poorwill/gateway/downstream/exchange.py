@@ -235,7 +235,8 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
 
     def _end(self, outcome: str) -> None:
         self.over = True
-        self.request.drop_body()
+        if self.request.body:
+            self.request.drop_body()
         self.owner.ended(self, self._row(outcome) if self.model else None)
         self.finished(self)
 

@@ -46,6 +46,8 @@ class Checks:
     clock: Clock
     log: Log
     memory: RequestMemory
+    public: bool
+    """Whether the listener can be reached from other machines."""
 
     def rules(self) -> HeadRules:
         """Return what a head is checked against now: whether keys are required may change at any time."""
@@ -95,22 +97,24 @@ class RequestReader:
         "_key",
         "_last",
         "_length",
+        "_most_headers",
         "_offer_ignored",
         "_parser",
         "_size",
         "_target",
-        "_unread",
-        "_unread_from",
+        "_unread_at",
         "head",
         "over",
         "part",
         "ready",
         "route",
         "stage",
+        "unread",
     )
 
     def __init__(self, *, checks: Checks) -> None:
         self._checks = checks
+        self._most_headers = checks.settings.max_headers
         self._parser: Any = None
         self.ready: list[Incoming | PoorwillError] = []
         """Complete requests, in order; a fault is always last."""
@@ -119,8 +123,9 @@ class RequestReader:
         self.part = 0
         """Grows with each part of a request that is complete or has begun: tells one wait from the next."""
         self._last: _CheckedHead | None = None
-        self._unread = b""
-        self._unread_from = 0
+        self.unread = b""
+        """What arrived and is not parsed yet, from `_unread_at` on."""
+        self._unread_at = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -137,29 +142,28 @@ class RequestReader:
         self._keeps_alive = False
         self._offer_ignored = False
 
-    @property
-    def waiting(self) -> bool:
-        """Whether something that arrived is not served or not even parsed."""
-        return bool(self.ready or self._unread)
-
     def feed(self, data: bytes) -> None:
         """Parse a slice of what arrived, see `ready`; `read_on` parses the rest."""
-        if self._unread:
-            data = self._unread[self._unread_from :] + data
-        self._unread, self._unread_from = data, 0
+        if not self.unread and len(data) <= _SLICE_BYTES:
+            if not self.over:
+                self._parse(data)
+            return
+        if self.unread:
+            data = self.unread[self._unread_at :] + data
+        self.unread, self._unread_at = data, 0
         self.read_on()
 
     def read_on(self) -> bool:
         """Parse the next slice of what arrived. Returns False if there is none."""
-        data, begin = self._unread, self._unread_from
+        data, begin = self.unread, self._unread_at
         if self.over or not data:
-            self._unread = b""
+            self.unread = b""
             return False
         end = begin + self._slice_bytes()
         if end < len(data):
-            self._unread_from = end
+            self._unread_at = end
         else:
-            self._unread = b""
+            self.unread = b""
         self._parse(data[begin:end])
         return True
 
@@ -210,14 +214,14 @@ class RequestReader:
     def rest(self) -> None:
         """Release the memory that only the next request needs, which may be long in coming."""
         self._last = None
-        if self.stage is Stage.NONE and not self.waiting:
+        if self.stage is Stage.NONE and not self.ready and not self.unread:
             self._parser = None
             self.ready = []
 
     def drop(self) -> None:
         """Forget everything and ignore what follows."""
         self.over = True
-        self._unread = b""
+        self.unread = b""
         for one in self.ready:
             if isinstance(one, Incoming):
                 one.drop_body()
@@ -242,8 +246,8 @@ class RequestReader:
         """Add a header; one after the head is a trailer, which may be dropped (RFC 9110, 6.5.1)."""
         if self.head is not None:
             return
-        if len(self._headers) >= self._checks.settings.max_headers:  # a tiny one takes 20 times its size
-            raise refusal(f"more than {self._checks.settings.max_headers} headers")
+        if len(self._headers) >= self._most_headers:  # a tiny one takes 20 times its size
+            raise refusal(f"more than {self._most_headers} headers")
         if len(name) == 14 and name.lower() == b"content-length":
             self._length = int(value)  # digits, once: the parser checked
             return
@@ -273,7 +277,7 @@ class RequestReader:
             known = self._last = self._examine(line)
         self.head, self.route = known.head, known.route
         if known.route.needs_key:
-            self._key = key_name(checks.keys, known.head.credential, host=limits.listen.host)
+            self._key = key_name(checks.keys, known.head.credential, public=checks.public)
         self.stage = Stage.BODY
         self.part += 1
 
