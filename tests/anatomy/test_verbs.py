@@ -285,7 +285,7 @@ async def test_impossible_figures_are_refused(line):
     assert status == 2 and "hint" in err
 
 
-async def test_bench_finds_saturation_and_wake_penalty(fleet):
+async def test_bench_finds_where_batching_saturates(fleet):
     """The toy decodes two requests at once at 100 tokens a second each."""
     status, out, err = await poorwill(
         *("bench", "bird", "--fleet", str(fleet), "--json", "--concurrency", "8"),
@@ -357,7 +357,7 @@ async def test_ignored_options_are_refused(line, told):
     assert told in err and "hint: " in err
 
 
-async def test_a_prediction_uses_the_fleet_s_measurements(told):
+async def test_predictions_use_measurements(told):
     (told / "weights").mkdir()
     (told / "weights" / "model.safetensors").write_bytes(bytes(1000))
     engine = f'engine = "vllm"\npath = "{told}/weights"'

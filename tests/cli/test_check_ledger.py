@@ -90,9 +90,7 @@ async def fleet(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_an_idle_time_below_the_measured_break_even_is_explained(
-    poorwill: Poorwill, fleet: Path
-) -> None:
+async def test_an_idle_time_below_the_break_even(poorwill: Poorwill, fleet: Path) -> None:
     (fleet / "fleet.toml").write_text(FLEET.format(idle_s=20, host="127.0.0.1"))
     ran = await poorwill("check", str(fleet))
     assert ran.status == 2
@@ -104,9 +102,7 @@ async def test_an_idle_time_below_the_measured_break_even_is_explained(
     assert "break-even" not in (await poorwill("check", str(fleet))).out
 
 
-async def test_a_short_idle_time_that_is_meant_or_whose_costs_are_guesses_is_no_error(
-    poorwill: Poorwill, fleet: Path
-) -> None:
+async def test_a_short_idle_time_may_be_meant(poorwill: Poorwill, fleet: Path) -> None:
     short = FLEET.format(idle_s=20, host="127.0.0.1")
     (fleet / "fleet.toml").write_text(short.replace("= 20 }", "= 20, allow_short_idle = true }"))
     assert (await poorwill("check", str(fleet))).status == 0
@@ -122,7 +118,7 @@ async def test_a_short_idle_time_that_is_meant_or_whose_costs_are_guesses_is_no_
     assert ran.status == 0 and "break-even" not in ran.out, "nothing was measured"
 
 
-async def test_allowing_a_short_idle_time_is_for_the_fixed_policy(poorwill: Poorwill, tmp_path: Path) -> None:
+async def test_only_fixed_policies_may_idle_short(poorwill: Poorwill, tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text(
         '[models.a]\nengine = "toy"\npolicy = { name = "adaptive", allow_short_idle = true }\n'
     )
@@ -130,7 +126,7 @@ async def test_allowing_a_short_idle_time_is_for_the_fixed_policy(poorwill: Poor
     assert ran.status == 2 and 'is only for name = "fixed"' in ran.out
 
 
-async def test_a_public_address_is_a_problem_until_there_is_a_key(poorwill: Poorwill, fleet: Path) -> None:
+async def test_a_public_address_needs_a_key(poorwill: Poorwill, fleet: Path) -> None:
     (fleet / "fleet.toml").write_text(FLEET.format(idle_s=90, host="0.0.0.0"))
     ran = await poorwill("check", str(fleet))
     assert ran.status == 2
@@ -142,7 +138,7 @@ async def test_a_public_address_is_a_problem_until_there_is_a_key(poorwill: Poor
     assert (await poorwill("check", str(fleet))).status == 0
 
 
-async def test_a_limit_for_a_key_that_does_not_exist_is_a_warning(poorwill: Poorwill, fleet: Path) -> None:
+async def test_a_limit_for_no_key_is_a_warning(poorwill: Poorwill, fleet: Path) -> None:
     (fleet / "fleet.toml").write_text(FLEET.format(idle_s=90, host="127.0.0.1"))
     answer = json.loads((await poorwill("check", str(fleet), "--json")).out)
     assert "there is no key named 'anna'" in [warning["what"] for warning in answer["warnings"]]
@@ -151,9 +147,7 @@ async def test_a_limit_for_a_key_that_does_not_exist_is_a_warning(poorwill: Poor
     assert "spend" not in [warning["where"] for warning in answer["warnings"]]
 
 
-async def test_a_damaged_ledger_is_a_warning_and_check_changes_nothing(
-    poorwill: Poorwill, fleet: Path
-) -> None:
+async def test_a_damaged_ledger_is_a_warning(poorwill: Poorwill, fleet: Path) -> None:
     (fleet / "fleet.toml").write_text(FLEET.format(idle_s=90, host="127.0.0.1"))
     with closing(sqlite3.connect(fleet / "ledger.sqlite")) as db:
         db.execute("PRAGMA user_version = 999")

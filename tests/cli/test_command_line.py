@@ -153,7 +153,7 @@ def test_output_that_cannot_be_written(words: tuple[str, ...]) -> None:
     assert ran.stderr == "poorwill: cannot write: No space left on device\n"
 
 
-async def test_refusals_of_the_system_have_no_traceback(poorwill: Poorwill, tmp_path: Path) -> None:
+async def test_system_errors_have_no_traceback(poorwill: Poorwill, tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text('[models.x]\nengine = "toy"\n')
     lock = tmp_path / "poorwill.lock"
     lock.symlink_to(lock)

@@ -7,9 +7,7 @@ from pathlib import Path
 from tests.conftest import Poorwill
 
 
-async def test_the_shortest_demo_shows_a_wake_from_the_tier_it_parks_in(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_the_shortest_demo_shows_a_wake(poorwill: Poorwill, tmp_path: Path) -> None:
     line = ("demo", "--seconds", "5", "--json", "--dir", str(tmp_path / "demo"))
     ran = await poorwill(*line, PATH=os.defpath, HOME=str(Path.home()))
     assert ran.status == 0, ran.err

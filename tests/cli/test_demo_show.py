@@ -11,14 +11,14 @@ from poorwill.core.entries import PhaseSpan, WakeEnded
 from poorwill.core.words import Phase, ReplicaId, WakeId
 
 
-async def test_a_demo_that_cannot_write_its_directory_says_so(poorwill: Poorwill, tmp_path: Path) -> None:
+async def test_a_demo_that_cannot_write(poorwill: Poorwill, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ran = await poorwill("demo", "--dir", str(tmp_path / "file" / "demo"))
     assert ran.status == 2
     assert "cannot be used: Not a directory" in ran.err and "--dir" in ran.err
 
 
-async def test_a_demo_never_overwrites_a_fleet_that_is_not_a_demo(poorwill: Poorwill, tmp_path: Path) -> None:
+async def test_a_demo_overwrites_no_other_fleet(poorwill: Poorwill, tmp_path: Path) -> None:
     mine = tmp_path / "fleet.toml"
     mine.write_text("# my own\n")
     ran = await poorwill("demo", "--dir", str(tmp_path))
@@ -27,7 +27,7 @@ async def test_a_demo_never_overwrites_a_fleet_that_is_not_a_demo(poorwill: Poor
     assert mine.read_text() == "# my own\n"
 
 
-def test_a_phase_that_came_in_pieces_is_shown_once_with_its_sum() -> None:
+def test_pieces_of_a_phase_are_summed() -> None:
     stderr = io.StringIO()
     streams = Streams(env={}, stdin=io.StringIO(), stdout=io.StringIO(), stderr=stderr)
     pieces = (

@@ -27,9 +27,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-async def test_the_example_is_valid_as_it_is_and_its_model_can_be_read(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_the_example_is_valid_as_it_is(poorwill: Poorwill, tmp_path: Path) -> None:
     ran = await poorwill("init", str(tmp_path / "new" / "fleet"))
     assert ran.status == 0, ran.err
     path = tmp_path / "new" / "fleet" / "fleet.toml"
@@ -43,9 +41,7 @@ async def test_the_example_is_valid_as_it_is_and_its_model_can_be_read(
     assert "warning" not in checked.out
 
 
-async def test_one_s_own_model_is_named_by_its_file_and_found_from_anywhere(
-    poorwill: Poorwill, tmp_path: Path, model: Path
-) -> None:
+async def test_your_own_model_is_named_by_its_file(poorwill: Poorwill, tmp_path: Path, model: Path) -> None:
     inside = await poorwill("init", str(tmp_path), "--model", str(model))
     outside = await poorwill("init", str(tmp_path / "deep"), "--model", str(model), "--name", "org/x")
     assert (inside.status, outside.status) == (0, 0), inside.err + outside.err
@@ -66,7 +62,7 @@ async def test_init_never_overwrites(poorwill: Poorwill, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("content", "said"), [(None, "No such file"), (b"pickle", "is no GGUF file")])
-async def test_init_refuses_a_model_that_is_none_and_writes_nothing(
+async def test_init_refuses_a_file_that_is_no_model(
     poorwill: Poorwill, tmp_path: Path, content: bytes | None, said: str
 ) -> None:
     path = tmp_path / "m.bin"
@@ -78,13 +74,13 @@ async def test_init_refuses_a_model_that_is_none_and_writes_nothing(
     assert not (tmp_path / "new").exists()
 
 
-async def test_init_refuses_a_name_that_no_client_could_use(poorwill: Poorwill, tmp_path: Path) -> None:
+async def test_init_refuses_an_impossible_name(poorwill: Poorwill, tmp_path: Path) -> None:
     ran = await poorwill("init", str(tmp_path / "new"), "--name", "two words")
     assert ran.status == 2
     assert not (tmp_path / "new").exists()
 
 
-def test_every_commented_key_of_the_example_is_a_real_one(tmp_path: Path) -> None:
+def test_commented_keys_of_the_example_exist(tmp_path: Path) -> None:
     text = example(name="m", path="m.gguf", own=True)
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     # Uncomment every line that looks like TOML; of alternatives for one key only the last is kept.
@@ -115,7 +111,7 @@ def test_every_commented_key_of_the_example_is_a_real_one(tmp_path: Path) -> Non
     assert fleet.models[0].floor.windows[0].zone == "Europe/Berlin"
 
 
-def test_commented_defaults_of_the_example_are_cores_defaults(tmp_path: Path) -> None:
+def test_commented_values_are_the_defaults(tmp_path: Path) -> None:
     text = example(name="m", path="m.gguf", own=True)
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     (tmp_path / "fleet.toml").write_text(text)
@@ -129,9 +125,7 @@ def test_commented_defaults_of_the_example_are_cores_defaults(tmp_path: Path) ->
     assert load_fleet(str(tmp_path / "fleet.toml"), {}) == plain
 
 
-async def test_check_prints_every_problem_with_its_line_and_exits_2(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_check_prints_every_problem(poorwill: Poorwill, tmp_path: Path) -> None:
     path = tmp_path / "fleet.toml"
     path.write_text('[models.a]\nengine = "toi"\nport = -1\n')
     ran = await poorwill("check", str(path))
@@ -146,7 +140,7 @@ async def test_check_prints_every_problem_with_its_line_and_exits_2(
     assert answer["ok"] is False
 
 
-async def test_other_verbs_print_the_same_problems_to_stderr(poorwill: Poorwill, tmp_path: Path) -> None:
+async def test_other_verbs_print_the_same_problems(poorwill: Poorwill, tmp_path: Path) -> None:
     path = tmp_path / "fleet.toml"
     path.write_text('[models.a]\nengine = "toi"\nport = -1\n')
     ran = await poorwill("status", "--fleet", str(path))
@@ -156,9 +150,7 @@ async def test_other_verbs_print_the_same_problems_to_stderr(poorwill: Poorwill,
     assert "line 3: models.a.port" in ran.err
 
 
-async def test_check_json_of_a_good_file_says_what_would_be_served(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_check_json_says_what_would_be_served(poorwill: Poorwill, tmp_path: Path) -> None:
     path = tmp_path / "fleet.toml"
     path.write_text('[models.a]\nengine = "toy"\n[gateway]\nlisten = "127.0.0.2:0"\n')
     ran = await poorwill("check", str(path), "--json")
@@ -169,7 +161,7 @@ async def test_check_json_of_a_good_file_says_what_would_be_served(
     assert warned == ["rates", "models.a.ladder"]
 
 
-async def test_check_ports_names_the_port_that_is_taken(poorwill: Poorwill, tmp_path: Path) -> None:
+async def test_check_ports_names_the_taken_port(poorwill: Poorwill, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         path = tmp_path / "fleet.toml"
@@ -182,16 +174,14 @@ async def test_check_ports_names_the_port_that_is_taken(poorwill: Poorwill, tmp_
     assert (await poorwill("check", str(path), "--ports")).status == 0
 
 
-async def test_schema_and_manual_are_printed_without_a_file(poorwill: Poorwill, tmp_path: Path) -> None:
+async def test_schema_and_manual_need_no_file(poorwill: Poorwill, tmp_path: Path) -> None:
     schema = await poorwill("check", str(tmp_path / "none"), "--schema")
     assert json.loads(schema.out)["properties"]["models"]
     manual = await poorwill("check", "--manual")
     assert "wake_budget_s" in manual.out
 
 
-async def test_a_model_file_that_is_cut_short_is_a_problem_with_the_bytes_that_are_missing(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_a_model_file_that_is_cut_short(poorwill: Poorwill, tmp_path: Path) -> None:
     model = make_model(tmp_path / "m.gguf")
     (tmp_path / "fleet.toml").write_text('[models.m]\npath = "m.gguf"\n')
     assert (await poorwill("check", str(tmp_path))).status == 0
@@ -207,7 +197,7 @@ async def test_a_model_file_that_is_cut_short_is_a_problem_with_the_bytes_that_a
         assert "hint: download or copy it again" in ran.out
 
 
-async def test_what_an_engine_cannot_do_here_is_a_warning(poorwill: Poorwill, tmp_path: Path) -> None:
+async def test_engines_that_cannot_are_a_warning(poorwill: Poorwill, tmp_path: Path) -> None:
     path = tmp_path / "fleet.toml"
     model = '[models.a]\nengine = "vllm"\npath = "org/model"\nladder = ["asleep", "cold"]\n'
     path.write_text(model)

@@ -6,18 +6,14 @@ import pytest
 from tests.conftest import Poorwill
 
 
-async def test_a_verb_that_finds_nobody_serving_says_how_to_start_this_fleet(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_nobody_serving_hints_at_serve(poorwill: Poorwill, tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text('[models.x]\nengine = "toy"\n')
     ran = await poorwill("status", "--fleet", str(tmp_path))
     assert ran.status == 4
     assert f"start it with: poorwill serve {tmp_path}\n" in ran.err
 
 
-async def test_a_command_in_a_hint_can_be_pasted_where_the_path_has_a_space(
-    poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_commands_in_hints_can_be_pasted(poorwill: Poorwill, tmp_path: Path) -> None:
     ran = await poorwill("init", str(tmp_path / "my fleet"))
     assert ran.out.endswith(f"next: poorwill serve '{tmp_path}/my fleet'\n")
     ran = await poorwill("status", "--fleet", str(tmp_path / "my fleet"))
@@ -25,9 +21,7 @@ async def test_a_command_in_a_hint_can_be_pasted_where_the_path_has_a_space(
 
 
 @pytest.mark.parametrize("verb", ["check", "serve", "status", "bill", "doctor"])
-async def test_verbs_about_a_fleet_alone_take_it_with_and_without_the_option(
-    verb: str, poorwill: Poorwill, tmp_path: Path
-) -> None:
+async def test_a_fleet_needs_no_option(verb: str, poorwill: Poorwill, tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text('[models.x]\nengine = "toi"\n')
     plain = await poorwill(verb, str(tmp_path))
     option = await poorwill(verb, "--fleet", str(tmp_path))

@@ -23,7 +23,7 @@ def settings(text: str) -> list[str]:
     return [line for line in text.splitlines() if line and line[0] not in "#["]
 
 
-async def test_unit_stops_poorwill_alone_within_exit_s(poorwill: Poorwill, tmp_path: Path) -> None:
+async def test_the_unit_stops_poorwill_alone(poorwill: Poorwill, tmp_path: Path) -> None:
     lines = settings(await unit(poorwill, write_fleet(tmp_path)))
     assert "KillMode=process" in lines
     assert "TimeoutStopSec=35" in lines  # exit_s = 20, and 15
