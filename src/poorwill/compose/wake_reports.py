@@ -39,7 +39,7 @@ class ModelWakes:
     starts: Sequence[StartSummary]
     advice: Sequence[Advice]
     expected: Mapping[Tier, Sequence[Estimate]]
-    """The next wake from each tier: by measured ones where there are any, else predicted."""
+    """The next wake from each tier: measured, or predicted if none was."""
     measured: frozenset[Tier]
 
 

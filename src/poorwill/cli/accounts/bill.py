@@ -83,7 +83,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillOptions:
-    """What `poorwill bill` is told."""
+    """The options of `poorwill bill`."""
 
     ledger: LedgerArguments = field(default_factory=LedgerArguments)
     when: Annotated[PeriodOptions, Group("period (UTC; default: the ledger's last month)")] = field(
@@ -210,7 +210,7 @@ def _focus(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> in
 
 
 def _reconcile(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
-    """Print the reconciliation; exit 1 where something is unexplained or on one side only."""
+    """Print the reconciliation; exit 1 if something is unexplained or on one side only."""
     path = options.what.reconcile or ""
     charges = read_invoice(existing_file(path), source=path)
     found = reconcile.reconcile(

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeysOptions:
-    """What `poorwill keys list` and `keys forget` are told."""
+    """The options of `poorwill keys list` and `keys forget`."""
 
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
     json: JsonOption = False
@@ -34,14 +34,14 @@ class KeysOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddKeyOptions(KeysOptions):
-    """What `poorwill keys add` is told."""
+    """The options of `poorwill keys add`."""
 
     name: Annotated[str, Option("a person, a customer, a program: as the bill shall name it", argument=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeKeyOptions(KeysOptions):
-    """What `poorwill keys revoke` is told."""
+    """The options of `poorwill keys revoke`."""
 
     name: Annotated[str, Option("as poorwill keys list shows it", argument=True, values=Values.KEYS)]
 

@@ -22,7 +22,7 @@ from poorwill.ledger.upkeep import Compacted, back_up, compact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpkeepOptions:
-    """What `poorwill ledger check` and `ledger migrate` are told."""
+    """The options of `poorwill ledger check` and `ledger migrate`."""
 
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
     json: JsonOption = False
@@ -30,7 +30,7 @@ class UpkeepOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupOptions(UpkeepOptions):
-    """What `poorwill ledger backup` is told."""
+    """The options of `poorwill ledger backup`."""
 
     target: Annotated[
         str, Option("the new file to write", argument=True, metavar="FILE", values=Values.FILES)
@@ -39,7 +39,7 @@ class BackupOptions(UpkeepOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactOptions(UpkeepOptions):
-    """What `poorwill ledger compact` is told."""
+    """The options of `poorwill ledger compact`."""
 
     before: Annotated[str, Option("drop request rows that ended before, such as 2026-10-01", metavar="TIME")]
 

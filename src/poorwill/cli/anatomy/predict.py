@@ -63,7 +63,7 @@ def _level(text: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictOptions:
-    """What `poorwill anatomy --predict` is told."""
+    """The options of `poorwill anatomy --predict`."""
 
     predict: Annotated[bool, Option("predict a start, or a wake (--tier)")] = False
     figures: PredictionOptions = field(default_factory=PredictionOptions)
@@ -78,7 +78,7 @@ class PredictOptions:
     sleep_level: Annotated[
         int,
         Option(
-            "asleep with the weights in memory (1), or without: they are loaded anew (2) (default: 1)",
+            "asleep with the weights in memory (1), or without: loaded again (2) (default: 1)",
             metavar="1|2",
             read=_level,
         ),
@@ -125,8 +125,8 @@ def say_prediction(options: PredictOptions, fleet: str, streams: Streams, *, as_
     for line in _from_fleet(figures, start, known):
         streams.tell(line)
     billions = start.parameters / 1e9
-    whence = "" if options.tier is Tier.COLD else f", a wake from {options.tier}"
-    streams.say(f"{start.engine}, {billions:g}B parameters, {size(start.weight_bytes)}{whence}:")
+    from_tier = "" if options.tier is Tier.COLD else f", a wake from {options.tier}"
+    streams.say(f"{start.engine}, {billions:g}B parameters, {size(start.weight_bytes)}{from_tier}:")
     streams.say(*estimate_lines(estimates))
     whose = f"{start.engine}'s own phases were" if options.tier is Tier.COLD else "this was"
     streams.say(f"how far {whose} checked: {evidence}")

@@ -43,7 +43,7 @@ from poorwill.telemetry.tracing import chrome_trace, endpoint_of, open_tracer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnatomyOptions:
-    """What `poorwill anatomy` is told."""
+    """The options of `poorwill anatomy`."""
 
     what: Annotated[
         str | None, Option("default: every model", argument=True, metavar="MODEL|WAKE", values=Values.MODELS)
@@ -55,7 +55,7 @@ class AnatomyOptions:
         str | None, Option("write the wakes for Chrome's trace viewer", metavar="FILE", values=Values.FILES)
     ] = None
     send: Annotated[bool, Option("send the wakes to $OTEL_EXPORTER_OTLP_ENDPOINT")] = False
-    measure: Annotated[bool, Option("measure the storage's bandwidth anew")] = False
+    measure: Annotated[bool, Option("measure the storage's bandwidth again")] = False
     prediction: Annotated[PredictOptions, PREDICTION] = field(default_factory=PredictOptions)
 
 

@@ -57,7 +57,7 @@ options = {{ continuous_batching = true, cb_num_blocks = 64, cb_block_size = 32 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions:
-    """What `poorwill demo` is told."""
+    """The options of `poorwill demo`."""
 
     directory: Annotated[
         str,
@@ -118,7 +118,7 @@ async def _drive(serving: Serving, seconds: float, show: Show) -> Sequence[Answe
 def _prepare(options: DemoOptions, env: Mapping[str, str], show: Show) -> FleetSettings:
     """Make the model and the fleet's configuration, or take those of an earlier demo.
 
-    Raises OperatorFault where the directory holds something else.
+    Raises OperatorFault if the directory holds something else.
     """
     directory = Path(options.directory)
     configuration = directory / DEFAULT_FILE
@@ -151,7 +151,7 @@ def _template() -> str:
 
 
 def _model_file(directory: Path, options: DemoOptions, env: Mapping[str, str], show: Show) -> str:
-    """Make the model where an earlier demo has not; return its name in the directory."""
+    """Make the model, unless an earlier demo has; return its name in the directory."""
     own = options.engine == "llama.cpp"
     name = f"demo-{options.size}" + (".gguf" if own else "-transformers")
     target = directory / name

@@ -33,7 +33,7 @@ MOST = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions:
-    """What `poorwill bench` is told."""
+    """The options of `poorwill bench`."""
 
     model: Annotated[
         str | None,
@@ -77,8 +77,8 @@ async def _run(options: BenchOptions, streams: Streams) -> int:
         raise OperatorFault(
             ErrorCode.UPSTREAM_PROTOCOL,
             f"the benchmark of {model.name} failed: {failure}",
-            hint="poorwill status, and the engine's log in the fleet directory; "
-            "where the fleet has API keys, --key-env",
+            hint="see poorwill status and the engine's log in the fleet directory; "
+            "if the fleet has API keys, give --key-env",
         )
     if options.json:
         streams.say_json(bench_document(result))
@@ -132,7 +132,7 @@ async def _served(named: str, fleet: FleetSettings, streams: Streams) -> AsyncIt
 
 
 async def _direct(fleet: str, model: ModelSettings, streams: Streams) -> Target | None:
-    """Return the engine's own address, None where it listens somewhere this process cannot know."""
+    """Return the engine's own address, None if this process cannot know it."""
     answer = await ask(fleet, streams.env, "GET", "/status", StatusDocument)
     port = next((one.port for one in answer.replicas if one.model == model.name and one.pid), None)
     if not port:

@@ -15,7 +15,7 @@ from poorwill.gateway.admin.documents import ParkedDocument
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkOptions:
-    """What `poorwill park` is told."""
+    """The options of `poorwill park`."""
 
     model: ModelArgument
     tier: Annotated[Tier | None, Option("how deep (default: the first tier of the model's ladder)")] = None

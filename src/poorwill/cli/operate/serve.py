@@ -1,4 +1,4 @@
-"""`poorwill serve`: the gateway and the controller in one process, until it is told to stop."""
+"""`poorwill serve`: the gateway and the controller in one process, until a signal stops it."""
 
 import asyncio
 import gc
@@ -20,7 +20,7 @@ from poorwill.telemetry.log import StreamLog
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """What `poorwill serve` is told."""
+    """The options of `poorwill serve`."""
 
     fleet: FleetArgument = DEFAULT_FILE
     host: Annotated[str | None, Option("bind the inference listener here instead")] = None

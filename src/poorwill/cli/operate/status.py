@@ -15,7 +15,7 @@ from poorwill.gateway.admin.documents import ReplicaNow, StatusDocument
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusOptions:
-    """What `poorwill status` is told."""
+    """The options of `poorwill status`."""
 
     fleet: FleetArgument = DEFAULT_FILE
     json: JsonOption = False

@@ -12,7 +12,7 @@ from poorwill.gateway.admin.documents import WokenDocument
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WakeOptions:
-    """What `poorwill wake` is told."""
+    """The options of `poorwill wake`."""
 
     model: ModelArgument
     fleet: FleetOption = DEFAULT_FILE

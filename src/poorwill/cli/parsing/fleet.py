@@ -30,7 +30,7 @@ def fleet_path(fleet: str) -> str:
 
 
 def fleet_directory(fleet: str, env: Mapping[str, str]) -> Path | None:
-    """Return where a fleet keeps its state, by its file alone; None if that cannot be read off it.
+    """Return the directory of a fleet's state, from its file alone; None if the file does not say.
 
     The rest of the file may be faulty: a fleet that is being served can be asked all the same.
     """

@@ -25,7 +25,7 @@ class LedgerOptions:
     ] = None
 
     def settings(self, env: Mapping[str, str]) -> FleetSettings | None:
-        """Return the fleet's settings; None if only a ledger was named, or lies here without a fleet."""
+        """Return the fleet's settings; None if a ledger was named, or is here without a fleet."""
         if self.ledger:
             return None
         unnamed = self.fleet == DEFAULT_FILE and not os.path.exists(fleet_path(self.fleet))
@@ -65,7 +65,7 @@ class PeriodOptions:
     def asked(self, *, last_us: int) -> Period | None:
         """Return the period that was asked for, None if none was. Raises RequestFault.
 
-        `last_us` is the last instant the ledger knows of: where an open period ends.
+        `last_us` is the last instant the ledger knows of; an open period ends there.
         """
         if self.period is not None:
             if len(self.given) > 1:

@@ -1,4 +1,4 @@
-"""Options of `poorwill plan` that contradict each other, or would be ignored: told before the work."""
+"""Refuses options of `poorwill plan` that contradict each other or would be ignored."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from poorwill.planner.report.drawing import kind_of
 
 
 def check_asked(options: PlanOptions) -> None:
-    """Raise RequestFault where options make no sense together, with everything that is wrong."""
+    """Raise RequestFault, with everything that is wrong, if options make no sense together."""
     wrong = [*_sources(options), *_ignored(options)]
     if wrong:
         raise RequestFault(ErrorCode.INVALID_REQUEST, "; ".join(wrong), hint="poorwill plan --help")

@@ -36,6 +36,6 @@ def known_tiers(options: PlanOptions, streams: Streams) -> KnownTiers:
         return KnownTiers()
     fleet, wanted = read_fleet(chosen.fleet, streams.env), options.source.model
     if not named and wanted not in [model.name for model in fleet.models]:
-        return KnownTiers()  # a fleet that merely lies here need not have the model
+        return KnownTiers()  # a fleet that nobody named need not have the model
     path, now_us = chosen.path(streams.env), SystemClock.started().now_us()
     return model_tiers(fleet, model_of(fleet, wanted), path, env=streams.env, now_us=now_us)

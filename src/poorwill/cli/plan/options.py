@@ -247,7 +247,7 @@ _PERIOD = Group("period (UTC; default: with --from-ledger, the last 30 days)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
-    """What `poorwill plan` is told."""
+    """The options of `poorwill plan`."""
 
     source: Annotated[SourceOptions, Group("what to plan from")] = field(default_factory=SourceOptions)
     costs: Annotated[CostFlags, Group("what it costs")] = field(default_factory=CostFlags)

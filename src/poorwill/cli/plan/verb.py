@@ -42,8 +42,8 @@ async def _run(options: PlanOptions, streams: Streams) -> int:
     if not (source.trace or source.synthetic or source.from_ledger):
         return _duty(options, streams)
     judged = judge_options(options, today_us=_now_us())
-    told = _tell_progress(streams)
-    drawn = [await judge_job(job, judged, progress=told) for job in _jobs(options, streams)]
+    progress = _progress(streams)
+    drawn = [await judge_job(job, judged, progress=progress) for job in _jobs(options, streams)]
     streams.show_progress("")
     if options.other.plot:
         _draw(options.other.plot, drawn)
@@ -87,7 +87,7 @@ def _from_ledger(options: PlanOptions, streams: Streams) -> Iterator[PlanJob]:
     )
 
 
-def _tell_progress(streams: Streams) -> Callable[[str, int, int], None] | None:
+def _progress(streams: Streams) -> Callable[[str, int, int], None] | None:
     """Return what shows progress on a terminal; None in a pipe."""
     if not streams.progress:
         return None
@@ -98,14 +98,14 @@ async def _pool(options: PlanOptions, streams: Streams) -> int:
     span_us = options.source.span_us or DEFAULT_SPAN_US
     known = known_tiers(options, streams)
     scenario = new_scenario(cost_options(options), known, span_us=span_us, origin_us=0)
-    plan = await plan_pool(pool_options(options), scenario, progress=_tell_progress(streams))
+    plan = await plan_pool(pool_options(options), scenario, progress=_progress(streams))
     streams.show_progress("")
     if options.json:
         tiers = tier_documents(scenario.tiers[:1])
         streams.say_json(pool_document(plan.outcomes, plan.alone_nusd, span_us, tiers))
     else:
-        told = [*pool_text(plan.outcomes, plan.alone_nusd, span_us), *tier_lines(scenario.tiers[:1])]
-        streams.say("\n".join(told))
+        lines = [*pool_text(plan.outcomes, plan.alone_nusd, span_us), *tier_lines(scenario.tiers[:1])]
+        streams.say("\n".join(lines))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`poorwill check`: everything that is wrong with a `fleet.toml`, and what it says where nothing is."""
+"""`poorwill check`: everything that is wrong with a `fleet.toml`, or, if nothing is, what it says."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from poorwill.core.words import SECOND_US, Tier
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckOptions:
-    """What `poorwill check` is told."""
+    """The options of `poorwill check`."""
 
     fleet: FleetArgument = DEFAULT_FILE
     ports: Annotated[bool, Option("also try whether the configured ports are free now")] = False

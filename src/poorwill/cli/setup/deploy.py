@@ -55,7 +55,7 @@ class ManagedOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitOptions(ManagedOptions):
-    """What `poorwill deploy unit` is told."""
+    """The options of `poorwill deploy unit`."""
 
     fleet: Annotated[
         str, Option(f"the fleet to serve (default: {FLEET})", metavar="FILE", values=Values.FILES)
@@ -65,7 +65,7 @@ class UnitOptions(ManagedOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushOptions(ManagedOptions):
-    """What `poorwill deploy push` is told."""
+    """The options of `poorwill deploy push`."""
 
     host: Annotated[str, Option("as ssh takes it: root@box, or a name of ~/.ssh/config", argument=True)]
     fleet: Annotated[

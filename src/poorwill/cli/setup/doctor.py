@@ -1,4 +1,4 @@
-"""`poorwill doctor`: which ways of parking work on this machine, proved by doing it; what is left lying.
+"""`poorwill doctor`: which tiers work on this machine, proved by using them; and orphans.
 
 Every tier is really used on a tiny process; a fleet's rented machines are only looked at. What does not work
 is named with the reason and what would mend it. `--sweep` compares what exists with what the ledger owns.
@@ -36,7 +36,7 @@ _BETTER = (Tier.FROZEN, Tier.SUSPENDED, Tier.HIBERNATED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorOptions:
-    """What `poorwill doctor` is told."""
+    """The options of `poorwill doctor`."""
 
     fleet: FleetArgument = DEFAULT_FILE
     json: JsonOption = False
@@ -136,7 +136,7 @@ def _storage(speed: StorageSpeed | None) -> str:
 
 
 def _fleet(options: DoctorOptions, streams: Streams) -> FleetSettings | None:
-    """Return the fleet's configuration where there is one: the doctor also works without."""
+    """Return the fleet's configuration, if there is one: the doctor also works without."""
     known = Path(fleet_path(options.fleet)).exists()
     return read_fleet(options.fleet, streams.env) if known else None
 

@@ -33,7 +33,7 @@ from poorwill.tiers.suspended.qemu.program import find_hypervisor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestListOptions:
-    """What `poorwill guest list` is told."""
+    """The options of `poorwill guest list`."""
 
     fleet: FleetOption = DEFAULT_FILE
     json: JsonOption = False
@@ -41,7 +41,7 @@ class GuestListOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestBuildOptions(GuestListOptions):
-    """What `poorwill guest build` is told."""
+    """The options of `poorwill guest build`."""
 
     model: Annotated[
         str | None,

@@ -27,7 +27,7 @@ _OWN_CONTEXT = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitOptions:
-    """What `poorwill init` is told."""
+    """The options of `poorwill init`."""
 
     directory: Annotated[
         str, Option("where to write it (default: here)", metavar="DIR", argument=True, values=Values.FILES)
@@ -82,7 +82,7 @@ async def _run(options: InitOptions, streams: Streams) -> int:
 
 
 def _write(target: Path, own: Path | None, name: str) -> Path:
-    """Write the file, and a random model where there is no other; return the model's path."""
+    """Write the file, and a random model if there is no other; return the model's path."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         model = own or _random_model(target.parent)
@@ -133,7 +133,7 @@ def _name_of(path: Path) -> str:
 
 
 def _as_written(model: Path, directory: Path) -> str:
-    """Return the path as it should stand in the file: relative where it lies below the file."""
+    """Return the path as the file should have it: relative if it is below the file."""
     whole, base = os.path.abspath(model), os.path.abspath(directory)
     relative = os.path.relpath(whole, base)
     return whole if relative.startswith("..") else relative

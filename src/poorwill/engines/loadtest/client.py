@@ -141,7 +141,7 @@ class Caller:
 
 
 async def shoot(caller: Caller, prompt: str, *, tokens: int) -> Shot:
-    """Ask for a streamed completion and return its times. Raises BenchError where it is no completion."""
+    """Ask for a streamed completion and return its times. Raises BenchError if it is no completion."""
     body = {
         "model": caller.target.model,
         "prompt": prompt,
@@ -179,7 +179,7 @@ async def round_trip_us(caller: Caller, prompt: str) -> int:
 
 
 async def get(target: Target, path: str) -> bytes | None:
-    """Return the body of a GET, None where it is not 200 or nobody answers."""
+    """Return the body of a GET, None if it is not 200 or nobody answers."""
     head = f"GET {path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\nConnection: close\r\n\r\n"
     caller = Caller(target=target)
     try:

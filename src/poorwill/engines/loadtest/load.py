@@ -96,7 +96,7 @@ async def stay_awake(gateway: Target, load: ClientLoad) -> None:
 
 
 async def kv_capacity(direct: Target) -> dict[str, int]:
-    """Return what the engine says of its KV cache: tokens, and blocks where it has them; empty where
+    """Return what the engine says of its KV cache: tokens, and blocks if it has them; empty if
     silent."""
     metrics = await get(direct, "/metrics") or b""
     match = _VLLM_CACHE.search(metrics)

@@ -27,7 +27,7 @@ class BenchResult:
 
     @property
     def saturated(self) -> Level | None:
-        """Return where continuous batching saturates, seen directly, else through the gateway."""
+        """Return where continuous batching saturates, seen directly or, failing that, through the gateway."""
         return saturation(self.by_route("direct") or self.by_route("gateway"))
 
     @property

@@ -149,9 +149,9 @@ def shown(command: Sequence[str]) -> str:
 async def _run(
     command: Sequence[str], shell: Shell, *, limit_s: float | None, progress: bool = False
 ) -> tuple[int | None, str]:
-    """Run a command; return its exit status, None where it took too long, and what it said.
+    """Run a command; return its exit status, None if it took too long, and what it said.
 
-    `progress` gives it the terminal, to show its own. Raises OperatorFault where there is no such program.
+    `progress` gives it the terminal, to show its own. Raises OperatorFault if there is no such program.
     Cancelled: it is killed and reaped.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -178,7 +178,7 @@ def _started(command: Sequence[str], shell: Shell, out: IO[Any], err: IO[Any]) -
 
 
 async def _ended(child: subprocess.Popen[bytes], *, within_s: float | None) -> bool:
-    """Wait for a child's end; where it does not come, or nobody waits any more, it is killed."""
+    """Wait for a child's end; if it does not come, or nobody waits any more, it is killed."""
     pidfd = os.pidfd_open(child.pid)
     try:
         return await process_end(pidfd, within_s=within_s)

@@ -38,7 +38,7 @@ class UnitFile:
     freezes: bool
     """Some model's ladder has the tier `frozen`: CRIU has to work inside the unit."""
     run_as: str = ""
-    """The user to run as; root where empty. For the system's manager only."""
+    """The user to run as; root if empty. For the system's manager only."""
 
     @property
     def as_root(self) -> bool:
