@@ -7,8 +7,8 @@ of `synthetic`.
 import numpy as np
 
 from poorwill.core.words import SECOND_US
+from poorwill.files.traces.trace import new_trace
 from poorwill.planner.traces.synthetic import DAY_S, MONDAY_US
-from poorwill.planner.traces.trace import new_trace
 
 
 def poisson(random, begin, end, per_day):

@@ -8,6 +8,7 @@ import pytest
 from genai_prices import Usage, calc_price
 
 from poorwill.core.errors import OperatorFault, RequestFault
+from poorwill.files.traces.trace import new_trace
 from poorwill.planner.alternatives.hosted import TokenGuess, hosted_bill
 from poorwill.planner.alternatives.prices import (
     Offer,
@@ -19,7 +20,6 @@ from poorwill.planner.alternatives.prices import (
     priced_by_package,
     priced_by_table,
 )
-from poorwill.planner.traces.trace import new_trace
 
 S = 1_000_000
 GUESS = TokenGuess(prompt=1000, output=100)

@@ -10,6 +10,7 @@ from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.format import duration
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ModelName
+from poorwill.files.traces.trace import UNKNOWN, Trace, new_trace
 from poorwill.ledger.costs.items import last_instant
 from poorwill.ledger.dates import Period, iso
 from poorwill.ledger.history.demand import PastRequest, demanded_models, known_from_us, past_requests
@@ -17,7 +18,6 @@ from poorwill.ledger.schema import reading
 from poorwill.planner.jobs import MONTH_US, JobOptions, PlanJob, fleet_job, history_job
 from poorwill.planner.ladder import KnownTiers
 from poorwill.planner.report.advice import CurrentPolicy
-from poorwill.planner.traces.trace import UNKNOWN, Trace, new_trace
 
 ELSEWHERE = "--trace and --synthetic plan without a ledger"
 

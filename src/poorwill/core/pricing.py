@@ -83,7 +83,7 @@ class MeteredStretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
+class TimeCharge:
     """A part of a bill; the price is `numerator / denominator` nano-dollars."""
 
     day: int
@@ -94,20 +94,20 @@ class Charge:
     denominator: int = HOUR_US
 
 
-def time_charges(price: Price | None, durations: Durations) -> Iterator[Charge]:
+def time_charges(price: Price | None, durations: Durations) -> Iterator[TimeCharge]:
     """Yield the charges for time by day and cause, and for the images stored meanwhile.
 
     Without a price time costs nothing.
     """
     for (day, cause, tier, image_bytes), us in durations.items():
         rate = 0 if price is None else price.nusd_h(cause, tier)
-        yield Charge(day, cause, tier, us, cost_numerator(us, rate))
+        yield TimeCharge(day, cause, tier, us, cost_numerator(us, rate))
         if price is not None and image_bytes and price.storage_nusd_gb_month and cause in PARKED_CAUSES:
             stored = us * image_bytes * price.storage_nusd_gb_month
-            yield Charge(day, STORAGE, tier, 0, stored, GB_BYTES * MONTH_H * HOUR_US)
+            yield TimeCharge(day, STORAGE, tier, 0, stored, GB_BYTES * MONTH_H * HOUR_US)
 
 
-def stretch_charges(price: Price | None, stretch: MeteredStretch) -> Iterator[Charge]:
+def stretch_charges(price: Price | None, stretch: MeteredStretch) -> Iterator[TimeCharge]:
     """Yield what the provider adds to a stretch, on the day it ends and at the rate of its last cause."""
     if price is None:
         return
@@ -115,7 +115,7 @@ def stretch_charges(price: Price | None, stretch: MeteredStretch) -> Iterator[Ch
     added = price.added_us(stretch.ended_us - stretch.began_us)
     for name, us in zip((MINIMUM, ROUNDING), added, strict=True):
         if us:
-            yield Charge((stretch.ended_us - 1) // DAY_US, name, "", 0, cost_numerator(us, rate))
+            yield TimeCharge((stretch.ended_us - 1) // DAY_US, name, "", 0, cost_numerator(us, rate))
 
 
 def paid_until_us(began_us: int, at_us: int, increment_us: int, minimum_us: int) -> int:

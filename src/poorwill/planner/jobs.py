@@ -10,6 +10,9 @@ from poorwill.core.policy import FloorSchedule
 from poorwill.core.pricing import Price
 from poorwill.core.settings import HostedSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
+from poorwill.files.traces.layouts import ColumnUse, Role
+from poorwill.files.traces.readers import read_trace
+from poorwill.files.traces.trace import Trace
 from poorwill.planner.ladder import (
     CostOptions,
     KnownTiers,
@@ -22,11 +25,8 @@ from poorwill.planner.ladder import (
 )
 from poorwill.planner.report.advice import CurrentPolicy
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
-from poorwill.planner.traces.layouts import ColumnUse, Role
-from poorwill.planner.traces.readers import read_trace
 from poorwill.planner.traces.service import ServiceRule
 from poorwill.planner.traces.synthetic import Draw, draw_trace
-from poorwill.planner.traces.trace import Trace
 from poorwill.policies import make_floor
 
 MONTH_US = 30 * DAY_US

@@ -17,9 +17,9 @@ from poorwill.core.pricing import (
     MINIMUM,
     ROUNDING,
     STORAGE,
-    Charge,
     Durations,
     MeteredStretch,
+    TimeCharge,
     stretch_charges,
     time_charges,
 )
@@ -120,7 +120,9 @@ def _durations(db: sqlite3.Connection, life: Life, from_us: int, to_us: int) -> 
     return found
 
 
-def _add(found: dict[PriceCell, Amount], life: Life, rate: Rate | None, charges: Iterable[Charge]) -> None:
+def _add(
+    found: dict[PriceCell, Amount], life: Life, rate: Rate | None, charges: Iterable[TimeCharge]
+) -> None:
     number = rate.id if rate else None
     for charge in charges:
         amount = found[PriceCell(charge.day, life.id, charge.cause, charge.tier, number)]

@@ -21,10 +21,10 @@ from poorwill.core.words import (
     SERVING,
     Cause,
 )
+from poorwill.files.traces.trace import Micros
 from poorwill.planner.report.report import PlanReport
 from poorwill.planner.simulation.evaluate import HOSTED, Timeline, Workload
 from poorwill.planner.traces.busy_blocks import new_blocks
-from poorwill.planner.traces.trace import Micros
 
 UNITS = ((HOUR_US, "hours"), (MINUTE_US, "minutes"), (SECOND_US, "seconds"))
 STATES = ("parked", "waking", "serving", "lingering", "floor", "parking")

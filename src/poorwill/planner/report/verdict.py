@@ -15,10 +15,10 @@ import numpy as np
 from poorwill.core.format import DAY_US, counted, duration, money, percent
 from poorwill.core.money import NUSD
 from poorwill.core.words import HOUR_US, SECOND_US
+from poorwill.files.traces.trace import Micros
 from poorwill.planner.alternatives.hosted import HostedBill
 from poorwill.planner.simulation.evaluate import HOSTED
 from poorwill.planner.simulation.outcome import Outcome
-from poorwill.planner.traces.trace import Micros
 
 WORTH_SAVING = 0.10
 """Scaling to zero must save at least this share of running continuously to be worth its waits."""

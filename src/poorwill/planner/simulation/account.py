@@ -11,7 +11,7 @@ from poorwill.core.words import PARKED_CAUSES, RELEASED_CAUSES, SERVING, Cause, 
 
 
 @dataclass(slots=True)
-class Account:
+class SpanAccount:
     """What a replica's time was spent on. Spans are told as they begin."""
 
     days: dict[int, dict[Cause, int]] = field(default_factory=dict)
@@ -46,9 +46,9 @@ class Account:
             self._meter(now_us, cause)
         self.cause, self.since_us = cause, now_us
 
-    def closed(self, at_us: int) -> "Account":
+    def closed(self, at_us: int) -> "SpanAccount":
         """Return the account up to an instant; the open stretch is not rounded, as it is not over."""
-        copy = Account(
+        copy = SpanAccount(
             days={day: defaultdict(int, causes) for day, causes in self.days.items()},
             stretches=[*self.stretches, *([self.released] if self.released else [])],
             cause=self.cause,

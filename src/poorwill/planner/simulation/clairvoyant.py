@@ -26,10 +26,10 @@ import numpy as np
 
 from poorwill.core.pricing import paid_until_us
 from poorwill.core.words import Tier
+from poorwill.files.traces.trace import Micros
 from poorwill.planner.simulation.outcome import Outcome, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.traces.busy_blocks import new_blocks
-from poorwill.planner.traces.trace import Micros
 
 WAIT_UNITS = 3600
 """A price per second of waiting, as a price per hour: what rates are given in."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import SECOND_US, Cause, Tier
+from poorwill.files.traces.trace import Micros, Trace
 from poorwill.planner.alternatives.hosted import HostedBill
 from poorwill.planner.simulation.clairvoyant import clairvoyant
 from poorwill.planner.simulation.outcome import Outcome, Waits, cost_numerator, waits_of
@@ -17,7 +18,6 @@ from poorwill.planner.simulation.simulate import simulate
 from poorwill.planner.simulation.sweep import sweep
 from poorwill.planner.traces.busy_blocks import new_blocks
 from poorwill.planner.traces.service import ServiceRule
-from poorwill.planner.traces.trace import Micros, Trace
 from poorwill.policies import Timed, break_even_us, envelope_after_us, make_policy
 
 Timeline = list[tuple[int, Cause]]

@@ -16,8 +16,8 @@ import numpy as np
 from poorwill.core.money import rounded
 from poorwill.core.placement import MIN_RESIDENCE_US, Occupant, choose_victims
 from poorwill.core.words import ModelName
+from poorwill.files.traces.trace import Micros
 from poorwill.planner.simulation.outcome import Waits, waits_of
-from poorwill.planner.traces.trace import Micros
 
 HOSTS_ASKED = 8
 """As many hosts, those of the longest idle models first, are asked to make room for one model."""
@@ -107,7 +107,7 @@ def share(
 
     Every model must fit on a host; `misfits` says which do not.
     """
-    run = _Run(tenants, pool)
+    run = _PoolRun(tenants, pool)
     order = np.argsort(np.concatenate([t.arrival_us for t in tenants]), kind="stable")
     arrivals = np.concatenate([t.arrival_us for t in tenants])[order].tolist()
     services = np.concatenate([t.service_us for t in tenants])[order].tolist()
@@ -126,7 +126,7 @@ def misfits(tenants: Sequence[Tenant], pool: Pool) -> list[str]:
     return [tenant.name for tenant in tenants if tenant.bytes > pool.bytes_per_host]
 
 
-class _Run:
+class _PoolRun:
     """The pool on its way through the requests."""
 
     def __init__(self, tenants: Sequence[Tenant], pool: Pool) -> None:

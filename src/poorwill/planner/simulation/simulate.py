@@ -20,10 +20,10 @@ from poorwill.core.machine.replica import Load, Replica
 from poorwill.core.policy import FloorSchedule, NoFloor, Policy
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 from poorwill.core.words import SERVING, Cause, HoldId, ModelName, ReplicaId, Tier, parked
-from poorwill.planner.simulation.account import Account
+from poorwill.files.traces.trace import Micros
+from poorwill.planner.simulation.account import SpanAccount
 from poorwill.planner.simulation.outcome import Outcome, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario
-from poorwill.planner.traces.trace import Micros
 
 NEVER = 2**62
 UNBOUNDED = 2**61
@@ -48,7 +48,7 @@ def simulate(
     while it wakes, and the list receives the indices of those requests. Policies and floors see the trace's
     times plus the scenario's origin.
     """
-    run = Run(
+    run = Replay(
         scenario=scenario,
         cell=_cell(scenario, policy, floor or NoFloor()),
         timeline=timeline,
@@ -76,7 +76,7 @@ def _cell(scenario: Scenario, policy: Policy, floor: FloorSchedule) -> Cell:
 
 
 @dataclass(slots=True, kw_only=True)
-class Run:
+class Replay:
     """One cell on its way through a trace, and its account: what fleet and ledger are in production."""
 
     scenario: Scenario
@@ -100,7 +100,7 @@ class Run:
     wakes: int = 0
     woken: dict[Tier, int] = field(default_factory=lambda: defaultdict(int))
     """How many wakes there were from each tier."""
-    account: Account = field(default_factory=Account)
+    account: SpanAccount = field(default_factory=SpanAccount)
 
     def __post_init__(self) -> None:
         scenario = self.scenario
@@ -219,7 +219,7 @@ class Run:
             self.timeline.append((now, cause))
         self.account.turn_over(now, cause)
 
-    def outcome(self, requests: int, account: Account) -> Outcome:
+    def outcome(self, requests: int, account: SpanAccount) -> Outcome:
         """Return the outcome of the account when the span ended."""
         scenario = self.scenario
         spent_us = account.by_cause()

@@ -7,10 +7,10 @@ import pytest
 from backports import zstd
 
 from poorwill.core.errors import ConfigFault, OperatorFault, RequestFault
-from poorwill.planner.traces.layouts import read_mapping
-from poorwill.planner.traces.readers import read_trace
+from poorwill.files.traces.layouts import read_mapping
+from poorwill.files.traces.readers import read_trace
+from poorwill.files.traces.trace import UNKNOWN
 from poorwill.planner.traces.service import ServiceRule
-from poorwill.planner.traces.trace import UNKNOWN
 
 S = 1_000_000
 

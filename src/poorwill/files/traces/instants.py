@@ -39,7 +39,7 @@ NUMBER, ZONED, ZONELESS = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
+class TimeMeaning:
     """How a column of times is read."""
 
     unit: str
@@ -91,33 +91,33 @@ class TimeColumn:
         self.values.append(float((at - EPOCH) // timedelta(microseconds=1)))
         return ""
 
-    def clock(self) -> Clock:
+    def meaning(self) -> TimeMeaning:
         """Return how the column is read. Raises OperatorFault with the question if it is ambiguous."""
         kinds = np.frombuffer(self.kinds, np.uint8)
         dates = int((kinds != NUMBER).sum())
         if dates * 2 > len(kinds):
-            return self._date_clock(kinds)
+            return self._date_meaning(kinds)
         numbers = np.asarray(self.values)[kinds == NUMBER]
         since_1970 = self._epoch_unit(numbers)
         if since_1970 and (not self.stated or since_1970 == self.unit):
             words = f"{self.name} counts {UNITS[since_1970][0]} since 1970"
-            return Clock(unit=since_1970, dated=True, words=words)
+            return TimeMeaning(unit=since_1970, dated=True, words=words)
         if self.unit:
             words = f"{self.name} counts {UNITS[self.unit][0]} from the trace's start"
-            return Clock(unit=self.unit, dated=False, words=words)
+            return TimeMeaning(unit=self.unit, dated=False, words=words)
         raise self._question(numbers)
 
-    def microseconds(self, clock: Clock) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def microseconds(self, meaning: TimeMeaning) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the instants, and which of them make sense."""
         values, kinds = np.asarray(self.values), np.frombuffer(self.kinds, np.uint8)
-        if not clock.unit:
+        if not meaning.unit:
             return values.astype(np.int64), kinds != NUMBER
-        us = values * UNITS[clock.unit][1]
-        low, high = (EARLIEST_US, LATEST_US) if clock.dated else (0.0, LONGEST_US)
+        us = values * UNITS[meaning.unit][1]
+        low, high = (EARLIEST_US, LATEST_US) if meaning.dated else (0.0, LONGEST_US)
         good = (kinds == NUMBER) & (us >= low) & (us <= high)
         return np.rint(np.where(good, us, 0.0)).astype(np.int64), good
 
-    def _date_clock(self, kinds: NDArray[np.uint8]) -> Clock:
+    def _date_meaning(self, kinds: NDArray[np.uint8]) -> TimeMeaning:
         zoned, zoneless = int((kinds == ZONED).sum()), int((kinds == ZONELESS).sum())
         if zoned and zoneless and self.zone is None:
             raise OperatorFault(
@@ -128,7 +128,7 @@ class TimeColumn:
         words = f"{self.name} has dates with their zone"
         if zoneless:
             words = f"{self.name} has dates without a zone, read as {self.zone.key if self.zone else 'UTC'}"
-        return Clock(unit="", dated=True, words=words)
+        return TimeMeaning(unit="", dated=True, words=words)
 
     def _epoch_unit(self, numbers: NDArray[np.float64]) -> str:
         """Return the unit in which most numbers are a time between 2001 and 2103; empty if in none."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poorwill.core.errors import OperatorFault
-from poorwill.planner.traces.instants import TimeColumn
+from poorwill.files.traces.instants import TimeColumn
 
 S = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,7 +23,7 @@ def column(texts, **stated):
 
 
 def read(made):
-    us, good = made.microseconds(made.clock())
+    us, good = made.microseconds(made.meaning())
     assert good.all()
     return us.tolist()
 
@@ -49,23 +49,23 @@ def test_one_instant_in_every_unit(seconds):
 def test_times_from_the_start_are_asked_for(values):
     made = column([str(value) for value in [0, *values]])
     try:
-        clock = made.clock()
+        meaning = made.meaning()
     except OperatorFault as fault:
         assert "in which unit?" in fault.message and "arrival=ts:s, or :ms" in (fault.hint or "")
     else:
-        assert clock.dated  # nine in ten are times since 1970: the 0 is a mistake
+        assert meaning.dated  # nine in ten are times since 1970: the 0 is a mistake
 
 
 @pytest.mark.parametrize(("unit", "us"), [("s", S), ("ms", 1000), ("us", 1)])
 def test_a_stated_unit_is_taken(unit, us):
     made = column(["0", "1500", "2000000000"], unit=unit, stated=True)
-    assert made.microseconds(made.clock())[0].tolist()[:2] == [0, 1500 * us]
+    assert made.microseconds(made.meaning())[0].tolist()[:2] == [0, 1500 * us]
 
 
 def test_the_unit_is_said():
-    assert column(["1793610468000"]).clock().words == "ts counts milliseconds since 1970"
+    assert column(["1793610468000"]).meaning().words == "ts counts milliseconds since 1970"
     zoneless = column(["2026-11-02 09:00"])
-    assert zoneless.clock().words == "ts has dates without a zone, read as UTC"
+    assert zoneless.meaning().words == "ts has dates without a zone, read as UTC"
 
 
 def test_a_name_with_seconds_may_hold_ms():
@@ -79,15 +79,15 @@ def test_a_zone_can_be_stated():
 
 def test_mixed_zones_are_asked_for():
     with pytest.raises(OperatorFault, match="which zone is theirs"):
-        column(["2026-07-01T12:00", "2026-07-01T12:00Z"]).clock()
+        column(["2026-07-01T12:00", "2026-07-01T12:00Z"]).meaning()
 
 
 def test_strays_are_bad_and_not_guessed():
     made = column([*["1793610468"] * 20, "0", "1793610468000"])
-    _, good = made.microseconds(made.clock())
+    _, good = made.microseconds(made.meaning())
     assert good.tolist() == [True] * 20 + [False] * 2
     made = column([*["2026-07-01"] * 3, "17"])
-    assert made.microseconds(made.clock())[1].tolist() == [True] * 3 + [False]
+    assert made.microseconds(made.meaning())[1].tolist() == [True] * 3 + [False]
 
 
 @pytest.mark.parametrize("text", ["", "soon", "nan", "1e999"])

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
 from poorwill.core.format import counted, moment
 from poorwill.files.records import open_table
-from poorwill.planner.traces.instants import Clock, TimeColumn, duration_us
-from poorwill.planner.traces.layouts import Columns, ColumnUse, Role, find_columns
-from poorwill.planner.traces.records import Records, read_records
-from poorwill.planner.traces.server_logs import YEARLESS
-from poorwill.planner.traces.trace import UNKNOWN, Trace, new_trace
+from poorwill.files.traces.instants import TimeColumn, TimeMeaning, duration_us
+from poorwill.files.traces.layouts import Columns, ColumnUse, Role, find_columns
+from poorwill.files.traces.records import Records, read_records
+from poorwill.files.traces.server_logs import YEARLESS
+from poorwill.files.traces.trace import UNKNOWN, Trace, new_trace
 
 SHOWN = 20
 """Bad rows kept with their reasons; beyond them only the count grows."""
@@ -181,8 +181,8 @@ class _Table:
         """Return the trace. Raises as `read_trace` does."""
         if not self.lines:
             raise self._nothing(path)
-        clock = self.arrivals.clock()
-        arrivals, good = self.arrivals.microseconds(clock)
+        meaning = self.arrivals.meaning()
+        arrivals, good = self.arrivals.microseconds(meaning)
         services = np.asarray(self.services, np.int64)
         services = self._with_ends(arrivals, services)
         if found.stamped_at_end:
@@ -197,20 +197,20 @@ class _Table:
             raise ConfigFault(self.bad, source=path)
         if not good.any():
             raise self._nothing(path)
-        return self._reading(path, found, clock, arrivals, services, good)
+        return self._reading(path, found, meaning, arrivals, services, good)
 
     def _reading(
         self,
         path: str,
         found: Columns,
-        clock: Clock,
+        meaning: TimeMeaning,
         arrivals: NDArray[np.int64],
         services: NDArray[np.int64],
         good: NDArray[np.bool_],
     ) -> TraceReading:
         arrivals = arrivals[good]
         yearless = found.layout == "vllm" and moment(int(arrivals.min())).startswith(YEARLESS)
-        origin = int(arrivals.min()) if clock.dated else None
+        origin = int(arrivals.min()) if meaning.dated else None
         trace = new_trace(
             arrival_us=arrivals if origin is None else arrivals - origin,
             service_us=services[good],
@@ -223,17 +223,19 @@ class _Table:
         return TraceReading(
             trace=trace,
             layout=found.layout,
-            notes=tuple(self._notes(found, clock, origin, yearless=yearless)),
+            notes=tuple(self._notes(found, meaning, origin, yearless=yearless)),
             bad=tuple(self.bad),
             bad_count=self.bad_count,
             unsorted=int((np.maximum.accumulate(arrivals)[:-1] > arrivals[1:]).sum()),
         )
 
-    def _notes(self, found: Columns, clock: Clock, origin: int | None, *, yearless: bool) -> list[str]:
+    def _notes(
+        self, found: Columns, meaning: TimeMeaning, origin: int | None, *, yearless: bool
+    ) -> list[str]:
         """Say how the file was understood, if that was not stated by its columns' names."""
-        if found.layout == "poorwill" and not clock.dated:
+        if found.layout == "poorwill" and not meaning.dated:
             return []
-        notes = [f"read as {found.layout}: {clock.words}"]
+        notes = [f"read as {found.layout}: {meaning.words}"]
         if yearless:
             notes.append("the log's times have no year: --origin DATE says when the first request came")
         elif origin is not None:
@@ -244,7 +246,7 @@ class _Table:
         """Return the service times, those that are unknown taken from the requests' ends."""
         if not self.end_of:
             return services
-        ends, good = self.ends.microseconds(self.ends.clock())
+        ends, good = self.ends.microseconds(self.ends.meaning())
         which = np.asarray(self.end_of, np.int64)
         lasted = ends - arrivals[which]
         known = good & (lasted >= 0) & (services[which] == UNKNOWN)
