@@ -13,13 +13,13 @@ from poorwill.cli.run import run
 from poorwill.core.entries import Alive, ClockStepped, ParkEnded
 from poorwill.core.settings import HostedSettings, RateSettings
 from poorwill.ledger.costs.items import Item
-from poorwill.ledger.dates import month
+from poorwill.ledger.dates import month, period, zone_of
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.schema import connect_writer, migrate, reading
 from poorwill.ledger.writing.entries import Applier
 
 from .lives import HOUR
-from .story import START, began, created, ended, request, span, write
+from .story import START, began, created, ended, opened, request, span, write
 
 S = 1_000_000
 DAY = 24 * HOUR
@@ -157,7 +157,7 @@ async def test_a_statement_is_the_customer_s_part_and_shows_names_as_they_are(le
     assert status == 0
     assert f"**Total: ${owed['<b>|b']}**" in markdown
     assert markdown.startswith("# Statement for \\<b\\>\\|b\n")
-    assert "2027-01-01 to 2027-01-31, UTC. Not final: this is what is known up to 2027-01-16T" in markdown
+    assert "2027-01-01 until 2027-02-01, UTC. Not final: this is what is known up to 2027-01-16T" in markdown
     assert "Other APIs" not in markdown, "nothing was passed on"
     _, page, _ = await bill(ledger, "--invoice", "<b>|b", "--html")
     assert "<h1>Statement for &lt;b&gt;|b</h1>" in page and "<b>" not in page
@@ -168,14 +168,14 @@ async def test_a_statement_is_the_customer_s_part_and_shows_names_as_they_are(le
     [
         (["--by", "colour"], "no axis 'colour'"),
         (["--by", ""], "no axis ''"),
-        (["--period", "9999-12"], "no month of this ledger"),
+        (["--period", "9999-12"], "is not a period"),
         (["--explain", "a", "--at", "9998-01-15"], "lies in the future"),
         (["--at", "2027-01-15"], "--at does not go with the bill itself"),
         (["--html"], "--html does not go with the bill itself"),
         (["--focus", "--json"], "--json does not go with --focus"),
         (["--compare", "2027-01", "2026-12", "--period", "2027-01"], "--period does not go with"),
         (["--json", "--csv"], "different forms"),
-        (["--period", "2027-13"], "is not a month"),
+        (["--period", "2027-13"], "is not a period"),
         (["--period", "yesterday"], "is not a period"),
         (["--from", "2027-02-01", "--to", "2027-01-01"], "ends (2027-01-01) before it begins"),
         (["--period", "2027-01", "--from", "2027-01-02"], "not both"),
@@ -324,3 +324,71 @@ def test_the_causes_stand_in_the_order_in_which_they_happen():
         *("wake.spawn", "wake.imports", "wake.ready", "wake.verify", "serving", "park"),
         *("parked.frozen", "parked.cold", "failed_wake"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "begin", "end"),
+    [
+        ("2027-W02", "UTC", "2027-01-11", "2027-01-18"),
+        ("2027-Q1", "UTC", "2027-01-01", "2027-04-01"),
+        ("2026-Q4", "UTC", "2026-10-01", "2027-01-01"),
+        ("2026-12", "UTC", "2026-12-01", "2027-01-01"),
+        ("2027-03", "Europe/Berlin", "2027-02-28T23:00:00Z", "2027-03-31T22:00:00Z"),
+        ("2027-03-28", "Europe/Berlin", "2027-03-27T23:00:00Z", "2027-03-28T22:00:00Z"),
+    ],
+)
+def test_periods_are_half_open(text, zone, begin, end):
+    assert str(period(text, zone_of(zone))) == f"{begin} until {end}"
+
+
+async def test_local_days_sum_to_the_bill(ledger):
+    _, whole, _ = await bill(ledger, "--by", "cause", "--json")
+    for zone in ("Asia/Kolkata", "America/New_York", "UTC"):
+        _, said, _ = await bill(ledger, "--by", "day,cause", "--zone", zone, "--json")
+        sums = {}
+        for line in json.loads(said)["lines"]:
+            sums[line["cause"]] = sums.get(line["cause"], 0) + line["cost_nusd"]
+        assert sums == {line["cause"]: line["cost_nusd"] for line in json.loads(whole)["lines"]}
+
+
+async def test_lines_of_no_span_are_explained(path):
+    rate = RateSettings(
+        effective_us=0,
+        active_nusd_h=3_600 * 10**9,
+        increment_us=60 * S,
+        minimum_us=100 * S,
+        storage_nusd_gb_month=10**9,
+    )
+    crossed = replace(request(0, 0, S, key="ann", tokens=(5, 6)), bridge="p/m", bridge_nusd=77)
+    async with opened(path) as ledger:
+        await ledger.thread.call(lambda db: sync_rates(db, [rate], now_us=START))
+        await ledger.record(
+            [created(), span(0, "serving"), span(95 * S, "parked.cold", tier="cold"), crossed]
+        )
+    for line, words in (
+        ("minimum", "ran 1m 35s, billed at least 1m 40s: 5 s more at $3,600.00 an hour"),
+        ("rounding", "billed in steps of 1m: 20 s more"),
+        ("bridge", "ann: $0.000000077 for 1 request"),
+        ("storage", "nothing"),
+    ):
+        status, said, told = await bill(path, "--explain", "a", "--line", line)
+        assert status == 0 and words in said, (said, told)
+    assert (await bill(path, "--explain", "a", "--line", "serving"))[0] == 2
+
+
+async def test_a_span_of_two_rates_shows_both(path):
+    async with opened(path) as ledger:
+        cheap, dear = (RateSettings(effective_us=0, active_nusd_h=n * 10**9) for n in (1, 2))
+        await ledger.thread.call(lambda db: sync_rates(db, [cheap], now_us=START))
+        await ledger.record([created(), span(0, "serving")])
+        await ledger.thread.call(lambda db: sync_rates(db, [dear], now_us=START + 1800 * S))
+        await ledger.record([Alive(at_us=START + 3600 * S)])
+    _, said, _ = await bill(path, "--explain", "a")
+    assert "30m of it at $1.00 an hour" in said and "30m of it at $2.00 an hour" in said
+
+
+async def test_csv_runs_nothing_in_a_spreadsheet(path):
+    write(path, [created(), span(0, "serving"), request(0, 0, S, key="=1+1"), span(S, "linger")])
+    for words in (("--by", "key", "--csv"), ("--focus", "--by", "key")):
+        _, said, _ = await bill(path, *words)
+        assert "'=1+1" in said and ",=1+1" not in said

@@ -124,7 +124,7 @@ def test_what_the_ledger_does_not_know_of_a_period_is_said():
     with filled([[created(), span(DAY + DAY // 2, "parked.cold", tier="cold")]], [RATE]) as db:
         notes = [as_text(compare(db, days[2], before))[-2:] for before in (days[0], half)]
     assert notes[0] == [
-        "of 2027-01-13T08:00:00Z to 2027-01-14T08:00:00Z the ledger knows nothing",
-        "2027-01-16T08:00:00Z to 2027-01-17T08:00:00Z is known up to 2027-01-16T20:00:00Z only",
+        "of 2027-01-13T08:00:00Z until 2027-01-14T08:00:00Z the ledger knows nothing",
+        "2027-01-16T08:00:00Z until 2027-01-17T08:00:00Z is known up to 2027-01-16T20:00:00Z only",
     ]
     assert notes[1][0].endswith("is known from 2027-01-15T08:00:00Z only")

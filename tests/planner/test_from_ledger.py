@@ -168,9 +168,9 @@ async def test_a_period_is_named_as_it_was_asked_for(plan, fleet):
     day = await plan(*words, "--period", "2027-01-18")
     assert " in 2027-01-18 and made 5 more " in last_line(day)
     since = await plan(*words, "--from", "2027-02-01", "--to", "2027-02-03T08:00:00Z")
-    assert " from 2027-02-01 to 2027-02-03T08:00:00Z and made " in last_line(since)
+    assert " from 2027-02-01 until 2027-02-03T08:00:00Z and made " in last_line(since)
     cut = await plan(*words, "--period", "2027-02")
-    assert " from 2027-02-01 to 2027-02-04T08:00:00Z and made " in last_line(cut)
+    assert " from 2027-02-01 until 2027-02-04T08:00:00Z and made " in last_line(cut)
 
 
 @pytest.mark.parametrize(

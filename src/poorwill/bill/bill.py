@@ -6,7 +6,8 @@ The lines sum to the total to the nano-dollar, whatever the axes: they are group
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, tzinfo
 from enum import StrEnum
 
 from poorwill.core.settings import HostedSettings
@@ -28,7 +29,7 @@ from poorwill.core.words import (
 from poorwill.ledger.costs.items import Item, items, last_instant
 from poorwill.ledger.costs.pricing import NAMED_CHARGES
 from poorwill.ledger.costs.usage import Count, Use, usage
-from poorwill.ledger.dates import Period, day_name, month_name
+from poorwill.ledger.dates import Period, day_name, local_days, month_name
 from poorwill.ledger.rates import lives, orphans, rate_book
 
 
@@ -80,6 +81,10 @@ class Figures:
     hosted_nusd: int | None
     """What the configured hosted API would have cost for the tokens that are known, None without one."""
     hosted_name: str
+    hosted_unknown: tuple[str, ...]
+    """Models whose hosted API has no price that is known, or none for all of this time."""
+    compared_nusd: int
+    """What the models cost whose hosted price is known."""
 
     @property
     def duty_cycle(self) -> float | None:
@@ -135,9 +140,18 @@ def make_bill(
     *,
     hosted: Mapping[str, HostedSettings] | None = None,
     price: HostedPrice | None = None,
+    zone: tzinfo = UTC,
 ) -> Bill:
-    """Make the bill of a period, grouped along the axes in their order."""
-    found = items(db, period, by_key=Axis.KEY in axes)
+    """Make the bill of a period, grouped along the axes in their order. Days and months are `zone`'s."""
+    by_key = Axis.KEY in axes
+    if zone is UTC or not {Axis.DAY, Axis.MONTH} & set(axes):
+        found = items(db, period, by_key=by_key)
+    else:
+        found = [
+            replace(item, day=day)
+            for day, part in local_days(_lived(db, period), zone)
+            for item in items(db, part, by_key=by_key)
+        ]
     totals: dict[str, int] = defaultdict(int)
     for item in found:
         totals[item.currency] += item.nusd
@@ -153,6 +167,12 @@ def make_bill(
             for kind, count, last_us, text in db.execute(_EVENTS, _window(period))
         ),
     )
+
+
+def _lived(db: sqlite3.Connection, period: Period) -> Period:
+    """Return the part of a period in which the ledger has anything."""
+    first_us = min((life.created_us for life in lives(db)), default=period.to_us)
+    return Period(from_us=max(period.from_us, first_us), to_us=min(period.to_us, last_instant(db)))
 
 
 def group(found: Sequence[Item], axes: Sequence[Axis]) -> tuple[Line, ...]:
@@ -245,6 +265,8 @@ def _figures_of(
         always_on_nusd=always_on_nusd,
         hosted_nusd=hosted_nusd,
         hosted_name=f"{hosted.provider}/{hosted.model}" if hosted else "",
+        hosted_unknown=(model,) if hosted is not None and hosted_nusd is None else (),
+        compared_nusd=sum(item.nusd for item in found),
     )
 
 
@@ -263,8 +285,9 @@ def _sum(each: Sequence[Figures]) -> Figures:
         wake_nusd=sum(one.wake_nusd for one in each),
         count=sum((one.count for one in each), Count()),
         always_on_nusd=sum(one.always_on_nusd for one in each),
-        # Only a price for every model is a price for the fleet.
-        hosted_nusd=sum(known) if known and len(known) == len(each) else None,
+        hosted_nusd=sum(known) if known else None,
+        hosted_unknown=tuple(one.model for one in each if one.hosted_name and one.hosted_nusd is None),
+        compared_nusd=sum(one.nusd for one in each if one.hosted_nusd is not None),
         hosted_name=", ".join(sorted({one.hosted_name for one in each if one.hosted_name})),
     )
 

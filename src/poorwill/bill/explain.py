@@ -39,6 +39,8 @@ class Explanation:
     """(key, microseconds) of the whole wake or, around a busy instant, of its span within the hour."""
     wake: str
     story: str
+    priced: tuple[tuple[int, Rate | None], ...] = ()
+    """(microseconds, rate) of the parts of a span whose rate changes within it."""
 
 
 def explain(db: sqlite3.Connection, model: str, at_us: int, *, now_us: int) -> list[Explanation]:
@@ -85,6 +87,9 @@ def as_text(explanation: Explanation) -> list[str]:
             f"  {money(e.nusd_h, currency)} an hour: rate {e.rate.id}, for {e.rate.scope},"
             f" in force since {iso(e.rate.effective_us)}{source}"
         )
+        for us, rate in e.priced:
+            each = money(rate.nusd_h(e.cause, e.tier), currency) if rate else "no rate"
+            lines.append(f"    {duration(us)} of it at {each}{f' an hour: rate {rate.id}' if rate else ''}")
         so_far = "the span so far" if e.ended_us is None else "the whole span"
         lines.append(f"  {so_far}: {exact_money(e.span_nusd, currency)}")
         if e.image_bytes and e.rate.storage_nusd_gb_month:
@@ -115,6 +120,8 @@ def _explain(db: sqlite3.Connection, life: Life, at_us: int) -> Explanation | No
         name, story = _woken(db, wake)
     else:
         name, story = "", _story(db, life, cause, why, began_us, at_us)
+    segments = book.segments(life, began_us, end_us) if end_us > began_us else []
+    parts = tuple((each.to_us - each.from_us, each.rate) for each in segments)
     costs = priced(db, book, life, from_us=began_us, to_us=end_us) if end_us > began_us else {}
     return Explanation(
         replica=life.replica,
@@ -132,6 +139,7 @@ def _explain(db: sqlite3.Connection, life: Life, at_us: int) -> Explanation | No
         for_whom=_for_whom(db, life, cause, wake, at_us),
         wake=name,
         story=story,
+        priced=parts if len(parts) > 1 else (),
     )
 
 

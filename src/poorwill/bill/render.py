@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from poorwill.bill.bill import Axis, Bill, Figures
-from poorwill.core.format import counted, decimal, duration, exact_money, money, percent, table
+from poorwill.core.format import counted, csv_cell, decimal, duration, exact_money, money, percent, table
 from poorwill.core.spend import Verdict
 from poorwill.core.words import SECOND_US
 from poorwill.ledger.dates import timestamp
@@ -36,7 +36,8 @@ def as_csv(bill: Bill, out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*bill.axes, "seconds", "currency", "cost", "nusd"])
     for line in bill.lines:
-        writer.writerow([*line.names, _seconds(line.us), line.currency, decimal(line.nusd), line.nusd])
+        names = map(csv_cell, line.names)
+        writer.writerow([*names, _seconds(line.us), line.currency, decimal(line.nusd), line.nusd])
 
 
 def limits_text(verdict: Verdict) -> list[str]:
@@ -118,13 +119,9 @@ def _figures(figures: Figures, currency: str) -> list[str]:
         ),
     ]
     if figures.hosted_name:
-        rows.append(
-            (
-                "hosted API",
-                amount(figures.hosted_nusd),
-                f"{figures.hosted_name}, {_against(figures.hosted_nusd, figures.nusd)}",
-            )
-        )
+        against = _against(figures.hosted_nusd, figures.compared_nusd)
+        told = f"{figures.hosted_name}, {against}{_unknown(figures)}"
+        rows.append(("hosted API", amount(figures.hosted_nusd), told))
     if count.bridged:
         told = f"{counted(count.bridged, 'request')} went to a hosted API"
         if count.bridge_untold:
@@ -168,6 +165,13 @@ def _against(other_nusd: int | None, nusd: int) -> str:
         return "nothing"
     share = nusd / other_nusd
     return f"the bill is {share:.1%} of it" if share < 10 else f"the bill is {share:,.0f} times it"
+
+
+def _unknown(figures: Figures) -> str:
+    """Say for which models the alternative has no price, if it has one for others."""
+    if figures.hosted_nusd is None or not figures.hosted_unknown:
+        return ""
+    return f"; not known for {', '.join(figures.hosted_unknown)}"
 
 
 def _seconds(us: int) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from poorwill.bill.bill import is_wake
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.format import DAY_US, exact_money
+from poorwill.core.format import exact_money
 from poorwill.core.words import SECOND_US
 from poorwill.ledger.costs.items import items, key_name, last_instant, one_currency
 from poorwill.ledger.costs.pricing import BRIDGE
 from poorwill.ledger.costs.usage import Count, usage
-from poorwill.ledger.dates import Period, day_name, iso, timestamp
+from poorwill.ledger.dates import Period, day_name, timestamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,11 +179,8 @@ def _notes(found: Statement) -> Sequence[str]:
 
 
 def _period(found: Statement) -> str:
-    begin, end = found.period.from_us, found.period.to_us
-    text = f"{iso(begin)} up to, not including, {iso(end)}"
-    if begin % DAY_US == 0 and end % DAY_US == 0:
-        text = f"{iso(begin)} to {iso(end - DAY_US)}, UTC"
-    if found.known_us < end:
+    text = f"{found.period}, UTC"
+    if found.known_us < found.period.to_us:
         text += f". Not final: this is what is known up to {timestamp(found.known_us)}."
     return text
 

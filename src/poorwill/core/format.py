@@ -117,6 +117,14 @@ def decimal(nusd: int) -> str:
     return f"{'-' if nusd < 0 else ''}{abs(nusd) // _NUSD}.{abs(nusd) % _NUSD:09d}"
 
 
+def csv_cell(text: str) -> str:
+    """Return a name for a CSV file that a spreadsheet takes for text, whatever it begins with.
+
+    OWASP, CSV injection: a cell that begins so is run as a formula; an apostrophe before it makes it text.
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
 def symbol(currency: str) -> str:
     """Return what stands before an amount: `$`, or a code and a space."""
     return _SIGNS.get(currency, f"{currency} ")

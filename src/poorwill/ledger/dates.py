@@ -1,8 +1,10 @@
-"""UTC days, months and periods, between microseconds and the text that people write."""
+"""Days, weeks, months and other periods, between microseconds and the text that people write."""
 
-import calendar
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US
@@ -13,13 +15,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """A half-open stretch of time."""
+    """A half-open stretch of time: from an instant until, and without, another."""
 
     from_us: int
     to_us: int
 
     def __str__(self) -> str:
-        return f"{iso(self.from_us)} to {iso(self.to_us)}"
+        return f"{iso(self.from_us)} until {iso(self.to_us)}"
 
     @property
     def us(self) -> int:
@@ -51,22 +53,11 @@ def month_name(day: int) -> str:
     return day_name(day)[:7]
 
 
-def month(text: str) -> Period:
+def month(text: str, zone: tzinfo = UTC) -> Period:
     """Return the month written as `2026-11`. Raises RequestFault."""
-    try:
-        first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
-    except ValueError as error:
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST, f"{text!r} is not a month", hint="write it as 2026-11"
-        ) from error
-    days = calendar.monthrange(first.year, first.month)[1]
-    if not 1970 <= first.year < 9999:
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST,
-            f"{text!r} is no month of this ledger",
-            hint="write it as 2026-11",
-        )
-    return Period(from_us=_us(first), to_us=_us(first + timedelta(days=days)))
+    if not re.fullmatch(r"\d{4}-\d\d", text):
+        raise _no_period(text)
+    return period(text, zone)
 
 
 def month_of(at_us: int) -> Period:
@@ -80,8 +71,8 @@ def day_of(at_us: int) -> Period:
     return Period(from_us=day * DAY_US, to_us=(day + 1) * DAY_US)
 
 
-def instant(text: str) -> int:
-    """Return an ISO 8601 date or time in microseconds; without an offset it is UTC. Raises RequestFault."""
+def instant(text: str, zone: tzinfo = UTC) -> int:
+    """Return an ISO 8601 date or time in microseconds; `zone` is for one without. Raises RequestFault."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError as error:
@@ -92,31 +83,65 @@ def instant(text: str) -> int:
         ) from error
     if not 1970 <= at.year < 9999:
         raise RequestFault(ErrorCode.INVALID_REQUEST, f"{text!r} is no time of this ledger")
-    return _us(at if at.tzinfo else at.replace(tzinfo=UTC))
+    return _us(at if at.tzinfo else at.replace(tzinfo=zone))
 
 
-def period(text: str) -> Period:
-    """Return a period: a month `2026-11`, a day `2026-11-24`, or `FROM..TO`. Raises RequestFault."""
+def zone_of(name: str) -> tzinfo:
+    """Return a time zone of the IANA database, such as `Europe/Berlin`. Raises RequestFault."""
+    try:
+        return UTC if name == "UTC" else ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        hint = "name it as the IANA database does: Europe/Berlin, America/New_York"
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"there is no time zone {name!r}", hint=hint) from error
+
+
+def period(text: str, zone: tzinfo = UTC) -> Period:
+    """Return a period of local time: a month, week, quarter or day, or `FROM..TO`. Raises RequestFault."""
     if ".." in text:
         begin, _, end = text.partition("..")
-        return between(instant(begin), instant(end))
-    if len(text) == 7:
-        return month(text)
+        return between(instant(begin, zone), instant(end, zone))
     try:
-        start_us = instant(text)
-    except RequestFault as fault:
-        raise RequestFault(
-            fault.code,
-            f"{text!r} is not a period",
-            hint="write it as 2026-11, 2026-11-24 or FROM..TO",
-        ) from fault
-    if start_us % DAY_US:
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST,
-            f"{text!r} is an instant, not a period",
-            hint="write 2026-11, 2026-11-24 or FROM..TO",
-        )
-    return day_of(start_us)
+        if found := re.fullmatch(r"(\d{4})-W(\d\d)", text):
+            first = date.fromisocalendar(int(found[1]), int(found[2]), 1)
+            return _days(first, first + timedelta(days=7), zone)
+        if found := re.fullmatch(r"(\d{4})-Q([1-4])", text):
+            return _months(int(found[1]), 3 * int(found[2]) - 2, 3, zone)
+        if found := re.fullmatch(r"(\d{4})-(\d\d)", text):
+            return _months(int(found[1]), int(found[2]), 1, zone)
+        first = date.fromisoformat(text)
+        return _days(first, first + timedelta(days=1), zone)
+    except (ValueError, OverflowError) as error:
+        raise _no_period(text) from error
+
+
+def local_days(whole: Period, zone: tzinfo) -> Iterator[tuple[int, Period]]:
+    """Yield each local day of a period, counted from 1970-01-01, with its part of the period."""
+    at_us = whole.from_us
+    while at_us < whole.to_us:
+        day = (_EPOCH + timedelta(microseconds=at_us)).astimezone(zone).date()
+        until_us = min(_days(day, day + timedelta(days=1), zone).to_us, whole.to_us)
+        yield (day - _EPOCH.date()).days, Period(from_us=at_us, to_us=until_us)
+        at_us = until_us
+
+
+def _months(year: int, first: int, count: int, zone: tzinfo) -> Period:
+    after = first + count
+    return _days(date(year, first, 1), date(year + after // 13, (after - 1) % 12 + 1, 1), zone)
+
+
+def _days(first: date, after: date, zone: tzinfo) -> Period:
+    if not 1970 <= first.year < 9999:
+        raise ValueError("no year of this ledger")
+    begin, end = (_us(datetime.combine(day, time.min, zone)) for day in (first, after))
+    return Period(from_us=max(begin, 0), to_us=end)
+
+
+def _no_period(text: str) -> RequestFault:
+    return RequestFault(
+        ErrorCode.INVALID_REQUEST,
+        f"{text!r} is not a period",
+        hint="write it as 2026-11, 2026-W48, 2026-Q4, 2026-11-24 or FROM..TO",
+    )
 
 
 def between(from_us: int, to_us: int) -> Period:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import TextIO
 
-from poorwill.core.format import DAY_US, decimal
+from poorwill.core.format import DAY_US, csv_cell, decimal
 from poorwill.core.pricing import MINIMUM, ROUNDING, STORAGE
 from poorwill.core.words import HOUR_US, SECOND_US
 from poorwill.ledger.costs.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD, Item, items
@@ -109,7 +109,7 @@ def _row(item: Item, period: Period, rate: Rate | None) -> dict[str, str]:
         "BillingPeriodEnd": timestamp(month.to_us),
         "BillingPeriodStart": timestamp(month.from_us),
         "ChargeCategory": "Usage",
-        "ChargeDescription": _description(item),
+        "ChargeDescription": csv_cell(_description(item)),
         "ChargeFrequency": "Usage-Based",
         "ChargePeriodEnd": timestamp(min((item.day + 1) * DAY_US, period.to_us)),
         "ChargePeriodStart": timestamp(max(item.day * DAY_US, period.from_us)),
@@ -121,19 +121,19 @@ def _row(item: Item, period: Period, rate: Rate | None) -> dict[str, str]:
         "PricingCurrencyEffectiveCost": cost,
         "ProviderName": ISSUER,
         "PublisherName": ISSUER,
-        "ResourceId": item.replica,
-        "ResourceName": item.replica,
+        "ResourceId": csv_cell(item.replica),
+        "ResourceName": csv_cell(item.replica),
         "ResourceType": "Replica" if item.replica else "",
         "ServiceCategory": "AI and Machine Learning",
         "ServiceName": "poorwill",
         "ServiceSubcategory": "Generative AI",
         "Tags": "{}",
         "x_Cause": item.cause,
-        "x_Model": item.model,
+        "x_Model": csv_cell(item.model),
         "x_Tier": item.tier,
         "x_Microseconds": str(item.us),
         "x_NanoUnits": str(item.nusd),
-        **_sub_account(item.key),
+        **_sub_account(csv_cell(item.key)),
         **(_sku(item, rate) if rate is not None else {}),
     }
 

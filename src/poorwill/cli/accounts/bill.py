@@ -16,6 +16,7 @@ from msgspec import structs
 
 from poorwill.bill import compare, explain, render, statement
 from poorwill.bill.bill import Axis, make_bill
+from poorwill.bill.charges import explain_charge
 from poorwill.bill.documents import (
     BillDocument,
     ComparisonDocument,
@@ -39,8 +40,9 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.settings import HostedSettings, SpendSettings
 from poorwill.ledger.checking import undamaged
 from poorwill.ledger.costs.items import last_instant
+from poorwill.ledger.costs.pricing import NAMED_CHARGES
 from poorwill.ledger.costs.usage import Use
-from poorwill.ledger.dates import Period, instant, month_of, period
+from poorwill.ledger.dates import Period, instant, month_of, period, zone_of
 from poorwill.ledger.history.spending import look_at
 from poorwill.ledger.schema import reading
 
@@ -58,6 +60,10 @@ class Question:
     explain: Annotated[str | None, Option("why a second was paid", metavar="MODEL", values=Values.MODELS)] = (
         None
     )
+    line: Annotated[
+        str | None,
+        Option(f"with --explain: what a line consists of: {', '.join(NAMED_CHARGES)}", metavar="LINE"),
+    ] = None
     at: Annotated[str | None, Option("the second to explain (default: the last)", metavar="TIME")] = None
     invoice: Annotated[
         str | None, Option("a statement for one key, as Markdown", metavar="KEY", values=Values.KEYS)
@@ -133,14 +139,17 @@ def _choose(options: BillOptions) -> Work:
 def _must_fit(options: BillOptions, question: str) -> None:
     """Raise RequestFault for an option that means nothing to this question and would be ignored."""
     what = options.what
+    of_a_line = ("--explain",) if what.line is not None else ()
+    periods = ("", "--invoice", "--focus", "--reconcile", *of_a_line)
     for option, given, questions in (
         ("--at", what.at is not None, ("--explain",)),
+        ("--line", what.line is not None, ("--explain",)),
         ("--html", what.html, ("--invoice",)),
         ("--resource", what.resource, ("--reconcile",)),
         ("--json", options.json, ("", "--explain", "--reconcile", "--compare")),
         ("--csv", options.csv, ("", "--focus")),
         ("--by", what.by is not None, ("", "--focus", "--invoice")),
-        *((name, True, ("", "--invoice", "--focus", "--reconcile")) for name in options.when.given),
+        *((name, True, periods) for name in options.when.given),
     ):
         if given and question not in questions:
             with_what = " or ".join(one or "the bill itself" for one in questions)
@@ -157,7 +166,14 @@ def _bill(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int
     settings = options.ledger.settings(streams.env)
     models = settings.models if settings else ()
     hosted = {str(model.name): model.hosted for model in models if model.hosted}
-    bill = make_bill(db, _period(db, options), _axes(options), hosted=hosted, price=hosted_price)
+    bill = make_bill(
+        db,
+        _period(db, options),
+        _axes(options),
+        hosted=hosted,
+        price=hosted_price,
+        zone=zone_of(options.when.zone),
+    )
     spend = settings.spend if settings else SpendSettings()
     verdict = look_at(db, spend, now_us=last_instant(db), settled={})
     if options.json:
@@ -173,7 +189,10 @@ def _bill(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int
 
 
 def hosted_price(hosted: HostedSettings, use: Use) -> int | None:
-    """Return what the hosted API would have charged for a day's tokens, at that day's price."""
+    """Return what the hosted API would have charged for a day's tokens, at that day's price.
+
+    None if that is not known: no price, none as early as that, or none for some kind of token.
+    """
     from poorwill.planner.alternatives.prices import EPOCH, offer_of  # numpy is slow to import
 
     try:
@@ -181,11 +200,18 @@ def hosted_price(hosted: HostedSettings, use: Use) -> int | None:
     except RequestFault:
         return None
     noon = EPOCH + timedelta(days=use.day, hours=12)
+    if offer.known_from is not None and noon < offer.known_from:
+        return None
     quote = offer.quote(noon, use.tokens_in // max(use.requests, 1))
-    return quote.nusd(use.tokens_in, use.tokens_out)
+    cost = quote.prices.cost(use.tokens_in, use.tokens_out, use.parts)
+    return None if cost.unknown_nusd else cost.nusd
 
 
 def _explain(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
+    if options.what.line is not None:
+        model, period = options.what.explain or "", _period(db, options)
+        streams.say(*explain_charge(db, model, options.what.line, period))
+        return 0
     at_us = last_instant(db) - 1 if options.what.at is None else instant(options.what.at)
     now_us = SystemClock.started().now_us()
     found = explain.explain(db, options.what.explain or "", at_us, now_us=now_us)

@@ -11,7 +11,7 @@ from poorwill.cli.parsing.settings import read_fleet
 from poorwill.compose.paths import ledger_path
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.settings import FleetSettings
-from poorwill.ledger.dates import Period, between, instant, period
+from poorwill.ledger.dates import Period, between, instant, period, zone_of
 from poorwill.ledger.schema import LEDGER_FILE
 
 
@@ -51,10 +51,14 @@ class PeriodOptions:
     """A period of the ledger."""
 
     period: Annotated[
-        str | None, Option("2026-11, 2026-11-24 or FROM..TO", metavar="P", values=Values.PERIODS)
+        str | None,
+        Option("2026-11, 2026-W48, 2026-Q4, 2026-11-24 or FROM..TO", metavar="P", values=Values.PERIODS),
     ] = None
     begin: Annotated[str | None, Option("from this instant on", flag="--from", metavar="TIME")] = None
     end: Annotated[str | None, Option("up to this instant", flag="--to", metavar="TIME")] = None
+    zone: Annotated[
+        str, Option("whose days, weeks and months, such as Europe/Berlin (default: UTC)", metavar="ZONE")
+    ] = "UTC"
 
     @property
     def given(self) -> list[str]:
@@ -67,13 +71,14 @@ class PeriodOptions:
 
         `last_us` is the last instant the ledger knows of; an open period ends there.
         """
+        zone = zone_of(self.zone)
         if self.period is not None:
             if len(self.given) > 1:
                 what = "give --period or --from and --to, not both"
                 raise RequestFault(ErrorCode.INVALID_REQUEST, what)
-            return period(self.period)
+            return period(self.period, zone)
         if not self.given:
             return None
-        begin_us = instant(self.begin) if self.begin else 0
-        end_us = instant(self.end) if self.end else max(last_us, begin_us + 1)
+        begin_us = instant(self.begin, zone) if self.begin else 0
+        end_us = instant(self.end, zone) if self.end else max(last_us, begin_us + 1)
         return between(begin_us, end_us)
