@@ -1,0 +1,82 @@
+"""What must hold in every history. A law that does not hold raises Broken."""
+
+from pathlib import Path
+
+from poorwill.core.machine.lifecycle import State
+from poorwill.core.ports.activator import Lease
+from poorwill.core.words import SECOND_US, ModelName, Tier
+from poorwill.fleet.fleet import Fleet
+from poorwill.ledger.bill.items import items
+from poorwill.ledger.checking import problems
+from poorwill.ledger.dates import Period
+from poorwill.ledger.schema import reading
+
+from .account import Account
+from .history import History
+from .loop import START_US
+from .weather import SimulatedWorld
+
+LATE_US = 2 * SECOND_US
+"""A hold may end this much after its bound: it is a timer's turn, after whatever else is ready."""
+
+
+class Broken(AssertionError):
+    """A law does not hold."""
+
+
+def status_of(fleet: Fleet, model: ModelName):
+    """Return a model's status as an operator sees it."""
+    return next(status for status in fleet.view.status() if status.model == model)
+
+
+def check_lease(fleet: Fleet, world: SimulatedWorld, lease: Lease) -> None:
+    """Law: a lease is given on a ready replica alone, and at most as many as it takes."""
+    status = status_of(fleet, lease.model)
+    if status.state != State.READY:
+        raise Broken(f"a lease on {lease.replica}, which is {status.state}")
+    if any(running.pid in world.asleep for running in world.of(lease.replica)):
+        raise Broken(f"a lease on {lease.replica}, whose engine is asleep")
+
+
+def check_wait(fleet: Fleet, model: ModelName, waited_us: int) -> None:
+    """Law: nobody is held beyond the age limit of the queue, nor beyond the budget of a wake."""
+    settings = fleet.controller.units[model].replica.settings
+    longest = max(settings.hold.age_us, settings.wake.budget_us)
+    if waited_us > longest + LATE_US:
+        raise Broken(f"held for {waited_us / 1e6} s; the bound is {longest / 1e6} s")
+
+
+def check_rest(world: SimulatedWorld, fleet: Fleet, history: History, now_us: int) -> None:
+    """Laws: a quiet fleet is in its cheapest allowed state, and nothing on the machine is nobody's."""
+    owned = set()
+    for status, model in zip(fleet.view.status(), history.models, strict=True):
+        if status.in_flight or status.held:
+            raise Broken(f"{status.replica}: {status.in_flight} in flight, {status.held} held, nobody asks")
+        running = world.of(status.replica)
+        on_host = status.state == State.READY or status.tier is Tier.ASLEEP
+        if status.state not in (State.READY, State.PARKED):
+            raise Broken(f"{status.replica} is {status.state} after a quiet time: {status.last_error}")
+        if len(running) != on_host:
+            raise Broken(f"{status.replica} is {status.state} {status.tier}; processes: {running}")
+        if status.state == State.READY and may_park(model, now_us):
+            raise Broken(f"{status.replica} is ready though nobody wants it: {status.last_error}")
+        owned.add(str(status.replica))
+    strangers = [pid for pid, each in world.processes.items() if each.replica not in owned]
+    if strangers and history.reap_orphans:
+        raise Broken(f"processes that nobody owns: {strangers}")
+
+
+def may_park(model, now_us: int) -> bool:
+    """Return whether a model of the history is to be parked when it is idle."""
+    return model.floor_s is None or now_us > START_US + model.floor_s[1] * SECOND_US
+
+
+def check_books(path: Path, account: Account) -> None:
+    """Laws: spans tile, sums agree, and the bill equals the independent account to the nano-dollar."""
+    with reading(str(path)) as db:
+        if wrong := problems(db):
+            raise Broken(f"the ledger: {wrong}")
+        until_us = db.execute("SELECT last_us FROM alive").fetchone()[0]
+        billed = sum(item.nusd for item in items(db, Period(from_us=0, to_us=until_us)))
+    if billed != account.until(until_us):
+        raise Broken(f"the bill says {billed}, the account {account.until(until_us)} nano-dollars")

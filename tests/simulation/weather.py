@@ -1,0 +1,151 @@
+"""Fakes of drivers and engines that break in every way the real ones may, each call by its own dice.
+
+The dice of a call are thrown from the seed, the name of the place and the number of the call there, so that
+leaving an event out of a history does not change the weather elsewhere.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tests.fleet.fakes import Door, FakeDriver, FakeEngine, World
+
+from poorwill.core.launch import Launch, Parked, Running
+from poorwill.core.ports.driver import DriverError, SnapshotRefused
+from poorwill.core.words import Tier
+
+NEVER_S = 10.0**7
+
+
+class Fault(StrEnum):
+    """How one call goes."""
+
+    NONE = "as it should"
+    SLOW = "slow"
+    FAILS = "fails at once"
+    FAILS_LATE = "fails late"
+    HANGS = "hangs"
+
+
+Odds = Sequence[tuple[Fault, int]]
+ODDS: Odds = ((Fault.NONE, 80), (Fault.SLOW, 8), (Fault.FAILS, 4), (Fault.FAILS_LATE, 4), (Fault.HANGS, 2))
+KILL_ODDS: Odds = ((Fault.NONE, 95), (Fault.SLOW, 3), (Fault.FAILS_LATE, 2))
+"""Ending a process is bounded: it is asked, then killed, and at last it is said that it does not go."""
+
+
+@dataclass
+class Weather:
+    """The dice of one history, and what has come of them."""
+
+    seed: int
+    calm: bool = False
+    met: Counter[tuple[str, Fault]] = field(default_factory=Counter)
+    _calls: Counter[str] = field(default_factory=Counter)
+
+    def dice(self, place: str) -> random.Random:
+        """Return fresh dice for one call at a place."""
+        self._calls[place] += 1
+        return random.Random(f"{self.seed} {place} {self._calls[place]}")
+
+    async def pass_through(self, place: str, usual_s: float, odds: Odds = ODDS) -> None:
+        """Take the time that a call takes, and fail or hang where the dice say so."""
+        dice = self.dice(place)
+        names, weights = zip(*odds, strict=True)
+        fault = Fault.NONE if self.calm else dice.choices(names, weights)[0]
+        self.met[place.split("/")[-1], fault] += 1
+        took_s = usual_s * dice.uniform(0.5, 1.5)
+        if fault is Fault.FAILS:
+            raise DriverError(f"{place} {fault}")
+        await asyncio.sleep({Fault.SLOW: took_s * 20, Fault.HANGS: NEVER_S}.get(fault, took_s))
+        if fault is Fault.FAILS_LATE:
+            raise DriverError(f"{place} {fault}")
+
+
+@dataclass
+class WeatherDoor(Door):
+    """A door of a fake at which the weather decides."""
+
+    weather: Weather
+    place: str
+    usual_s: float
+
+    async def go_through(self) -> None:
+        await self.weather.pass_through(self.place, self.usual_s)
+
+
+@dataclass
+class SimulatedWorld(World):
+    """What exists on the simulated machine, with the laws that hold for it at every instant."""
+
+    rotten: set[str] = field(default_factory=set)
+    weather: Weather = field(default_factory=lambda: Weather(0))
+
+    def spawn(self, launch: Launch, generation: int, driver: str) -> Running:
+        others = self.of(launch.replica)
+        assert not others, f"{launch.replica} has a process already: {others}"
+        return super().spawn(launch, generation, driver)
+
+    async def kill(self, running: Running) -> None:
+        await self.weather.pass_through("kill", 0.2, KILL_ODDS)
+        self.end(running.pid, "killed")
+
+    def copy(self) -> "SimulatedWorld":
+        """Return what outlives a poorwill that is killed."""
+        left = SimulatedWorld(pids=self.pids, weather=self.weather, rotten=self.rotten)
+        left.processes, left.snapshots = dict(self.processes), dict(self.snapshots)
+        left.asleep = set(self.asleep)
+        return left
+
+
+@dataclass
+class SimulatedDriver(FakeDriver):
+    """A tier in the weather. `may_park` holds the law about leases at the moment of a park."""
+
+    may_park: Callable[[str], None] = lambda replica: None
+
+    async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
+        self.may_park(running.replica)
+        return await super().park(running, launch, generation=generation)
+
+    async def wake(self, parked, launch, *, generation, report):
+        if parked.path in self.world.rotten:
+            raise SnapshotRefused("a checksum does not match")
+        return await super().wake(parked, launch, generation=generation, report=report)
+
+
+@dataclass
+class SimulatedEngine(FakeEngine):
+    """An engine in the weather: sometimes it answers another thing after a wake than before the park."""
+
+    weather: Weather = field(default_factory=lambda: Weather(0))
+
+    async def probe(self, running, launch):
+        answer = await super().probe(running, launch)
+        wrong = not self.weather.calm and self.weather.dice("answer").random() < 0.02
+        return "wrong" if wrong else answer
+
+
+def new_drivers(
+    world: SimulatedWorld, clock, name: str, ladder: Sequence[Tier], may_park: Callable[[str], None]
+) -> dict[Tier, SimulatedDriver]:
+    """Return the drivers of one model, each with its own doors."""
+    usual = {Tier.COLD: (8.0, 0.3), Tier.FROZEN: (0.6, 1.0), Tier.ASLEEP: (0.3, 0.2)}
+    weather = world.weather
+
+    def door(tier: Tier, what: str, usual_s: float) -> WeatherDoor:
+        return WeatherDoor(weather=weather, place=f"{name}/{tier} {what}", usual_s=usual_s)
+
+    return {
+        tier: SimulatedDriver(
+            world=world,
+            tier=tier,
+            clock=clock,
+            wake_door=door(tier, "wake", usual[tier][0]),
+            park_door=door(tier, "park", usual[tier][1]),
+            may_park=may_park,
+        )
+        for tier in {*ladder, Tier.COLD}
+    }
