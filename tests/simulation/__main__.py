@@ -1,14 +1,70 @@
-import argparse, sys, tempfile, time, traceback
-from pathlib import Path
+"""`./dev simulate`: histories from a seed on, on every core, until so many wakes have been lived through."""
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+
 from .history import draw_history
-from .run import Run
-ap=argparse.ArgumentParser(); ap.add_argument("--seed",type=int,default=0); ap.add_argument("--histories",type=int,default=1); o=ap.parse_args()
-wakes=0; began=time.process_time()
-for s in range(o.seed,o.seed+o.histories):
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as d:
-        try:
-            r=Run(draw_history(s),Path(d)).go(); wakes+=r.wakes
-            print(s, r.wakes, r.asked, r.lives, dict(r.ended))
-        except BaseException as e:
-            print("SEED",s); traceback.print_exc(limit=8); break
-print(wakes, time.process_time()-began)
+from .laws import Broken
+from .shrink import as_test, run, shrink
+
+
+def main(arguments: list[str]) -> int:
+    """Run histories and say what they met; 1 if a law was broken."""
+    parser = argparse.ArgumentParser(prog="dev simulate", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="the first history; each next one adds 1")
+    parser.add_argument("--wakes", type=int, default=1_000, help="how many wakes to live through, in all")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
+    options = parser.parse_args(arguments)
+    wakes, histories, lives = 0, 0, 0
+    ended: Counter[str] = Counter()
+    met: Counter[object] = Counter()
+    for seed, result, why in _results(options.seed, options.jobs):
+        if why:
+            print(f"seed {seed}: {why}", file=sys.stderr)
+            print(as_test(shrink(draw_history(seed)), why))
+            return 1
+        histories, lives, wakes = histories + 1, lives + result.lives, wakes + result.wakes
+        ended, met = ended + result.ended, met + result.met
+        if sys.stderr.isatty():
+            print(f"\r{wakes:,} of {options.wakes:,} wakes", end="", file=sys.stderr)
+        if wakes >= options.wakes:
+            break
+    print(
+        f"{wakes:,} wakes, {ended.total():,} requests, {lives:,} lives, {histories:,} histories: no law broken"
+    )
+    for name, count in sorted(ended.items()):
+        print(f"  {count:>9,}  requests: {name}")
+    for (place, fault), count in sorted(met.items()):
+        print(f"  {count:>9,}  {place}: {fault}")
+    return 0
+
+
+def _results(first: int, jobs: int) -> Iterator[tuple[int, object, str]]:
+    if jobs == 1:
+        yield from map(_one, itertools.count(first))
+        return
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        yield from pool.imap_unordered(_one, _seeds(first), chunksize=1)
+
+
+def _seeds(first: int) -> Iterator[int]:
+    yield from range(first, first + 1_000_000)
+
+
+def _one(seed: int) -> tuple[int, object, str]:
+    warnings.simplefilter("ignore")  # a killed life leaves coroutines that never ran
+    sys.unraisablehook = lambda unraisable: None
+    try:
+        return seed, run(draw_history(seed)), ""
+    except Broken as broken:
+        return seed, None, str(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

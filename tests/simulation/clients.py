@@ -67,9 +67,7 @@ class Clients:
             self._open.pop(request, None)
             self.ended[request.outcome or "defect"] += 1
 
-    async def _serve(
-        self, request: Request, fleet: Fleet, world: SimulatedWorld, clock: VirtualClock
-    ) -> str:
+    async def _serve(self, request: Request, fleet: Fleet, world: SimulatedWorld, clock: VirtualClock) -> str:
         for left in range(request.event.retries, -1, -1):
             try:
                 return await self._once(request, fleet, world, clock)
@@ -81,9 +79,7 @@ class Clients:
                 return str(error.code)
         raise AssertionError("unreachable")
 
-    async def _once(
-        self, request: Request, fleet: Fleet, world: SimulatedWorld, clock: VirtualClock
-    ) -> str:
+    async def _once(self, request: Request, fleet: Fleet, world: SimulatedWorld, clock: VirtualClock) -> str:
         event, model = request.event, request.model
         if event.bridged and (bridged := fleet.bridging.bridge(model, asked_by="key")) is not None:
             try:

@@ -99,9 +99,12 @@ class SimulatedLedger:
             self.full = False
             self._commit()
             self.db.close()
+            self.dead = True
 
     def kill(self, directory: Path) -> None:
         """Leave what the disk holds at this instant, its log cut where nobody was promised more."""
+        if self.dead:
+            return  # it died after its shutdown had closed the file
         self.dead = True
         base, log = Path(self.path), Path(self.path + "-wal")
         length = log.stat().st_size if log.exists() else 0

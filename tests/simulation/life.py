@@ -29,8 +29,9 @@ from .laws import check_rest
 from .loop import START_US, VirtualClock, VirtualLoop
 from .weather import SimulatedEngine, SimulatedWorld, WeatherDoor, new_drivers
 
-QUIET_US = 6 * HOUR_US
-"""After the last event, in fair weather: by then everything must be at rest in its cheapest tier."""
+QUIET_US = 2 * HOUR_US
+"""After the last event, in fair weather: by then everything must be at rest in its cheapest tier.
+A park that failed is tried again after an hour at most, and no descent takes longer than the other one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,9 @@ class Run:
         """Start poorwill and let it live, to its shutdown or its kill. Raises Broken."""
         loop = VirtualLoop(self.now_us)
         failures = self.failures
-        loop.set_exception_handler(lambda _, context: failures.extend([context["exception"]] if "exception" in context else []))
+        loop.set_exception_handler(
+            lambda _, context: failures.extend([context["exception"]] if "exception" in context else [])
+        )
         ledger = self._ledger(loop)
         life = Life(
             history=self.history,
