@@ -1,4 +1,4 @@
-"""The bill by an account of its own: facts as they were committed, added up without SQL or the ledger's pricing.
+"""The bill by an account of its own: committed facts, added up without SQL or the ledger's pricing.
 
 Rates are whole nano-dollars a microsecond, so that nothing is rounded and the two must agree exactly.
 """

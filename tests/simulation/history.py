@@ -1,7 +1,7 @@
 """A history: what a fleet consists of and what happens to it, as data. Drawn from a seed, shrunk, printed."""
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from poorwill.core.settings import HoldSettings, ParkSettings, PolicySettings, WakeSettings
@@ -56,9 +56,9 @@ class SimulatedModel:
     ladder: tuple[Tier, ...]
     policy: PolicySettings
     concurrency: int = 0
-    hold: HoldSettings = HoldSettings()
-    wake: WakeSettings = WakeSettings()
-    park: ParkSettings = ParkSettings()
+    hold: HoldSettings = field(default_factory=HoldSettings)
+    wake: WakeSettings = field(default_factory=WakeSettings)
+    park: ParkSettings = field(default_factory=ParkSettings)
     memory_bytes: int = 0
     priority: int = 0
     floor_s: tuple[int, int] | None = None
