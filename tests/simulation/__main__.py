@@ -35,9 +35,7 @@ def main(arguments: list[str]) -> int:
             print(f"\r{wakes:,} of {options.wakes:,} wakes", end="", file=sys.stderr)
         if wakes >= options.wakes:
             break
-    print(
-        f"{wakes:,} wakes, {ended.total():,} requests, {lives:,} lives, {histories:,} histories: no law broken"
-    )
+    print(f"{wakes:,} wakes, {ended.total():,} requests, {lives:,} lives, {histories:,} histories")
     for name, count in sorted(ended.items()):
         print(f"  {count:>9,}  requests: {name}")
     for (place, fault), count in sorted(met.items()):

@@ -1,4 +1,4 @@
-"""Runs one history: lives of poorwill over one machine and one ledger, until it is over or a law is broken."""
+"""Runs one history: lives of poorwill over one machine and one ledger."""
 
 import asyncio
 import contextlib
@@ -88,10 +88,7 @@ class Run:
     def _live(self) -> None:
         """Start poorwill and let it live, to its shutdown or its kill. Raises Broken."""
         loop = VirtualLoop(self.now_us)
-        failures = self.failures
-        loop.set_exception_handler(
-            lambda _, context: failures.extend([context["exception"]] if "exception" in context else [])
-        )
+        loop.set_exception_handler(self._unhandled)
         ledger = self._ledger(loop)
         life = Life(
             history=self.history,
@@ -115,6 +112,10 @@ class Run:
             self.failures.append(_first(error))
         self.account, self.now_us = ledger.account, loop.now_us
         self._judge()
+
+    def _unhandled(self, loop: object, context: dict[str, object]) -> None:
+        if "exception" in context:
+            self.failures.append(context["exception"])
 
     def _bury(self, loop: VirtualLoop, ledger: SimulatedLedger) -> None:
         """Keep what a kill leaves: the machine, and of the ledger what is on disk.

@@ -26,7 +26,7 @@ def why_broken(history: History) -> str:
 
 
 def shrink(history: History) -> History:
-    """Return a shorter history that still breaks a law: Zeller's delta debugging, by halves down to single events.
+    """Return a shorter history that still breaks a law: delta debugging, from halves down to single events.
 
     See Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE TSE 28(2), 2002.
     """
