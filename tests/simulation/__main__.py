@@ -1,4 +1,8 @@
-"""`./dev simulate`: histories from a seed on, on every core, until so many wakes have been lived through."""
+"""`./dev simulate`: histories from a seed on, on every core, until so many wakes have been lived through.
+
+./dev simulate --seed 1 --wakes 100000
+./dev simulate --mutant "lost withdraw"     # must be found
+"""
 
 import argparse
 import itertools
@@ -9,25 +13,29 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 
-from .history import draw_history
-from .laws import Broken
-from .shrink import as_test, run, shrink
+from .mutants import MUTANTS, plant
 
 
 def main(arguments: list[str]) -> int:
     """Run histories and say what they met; 1 if a law was broken."""
-    parser = argparse.ArgumentParser(prog="dev simulate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="dev simulate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=1, help="the first history; each next one adds 1")
     parser.add_argument("--wakes", type=int, default=1_000, help="how many wakes to live through, in all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
+    parser.add_argument("--mutant", choices=[each.name for each in MUTANTS], help="plant this defect first")
     options = parser.parse_args(arguments)
+    if options.mutant:
+        plant(options.mutant)
     wakes, histories, lives = 0, 0, 0
     ended: Counter[str] = Counter()
     met: Counter[object] = Counter()
     for seed, result, why in _results(options.seed, options.jobs):
         if why:
-            print(f"seed {seed}: {why}", file=sys.stderr)
-            print(as_test(shrink(draw_history(seed)), why))
+            print(f"seed {seed}, after {wakes:,} wakes: {why}", file=sys.stderr)
+            if not options.mutant:
+                print(_shrunk(seed, why))
             return 1
         histories, lives, wakes = histories + 1, lives + result.lives, wakes + result.wakes
         ended, met = ended + result.ended, met + result.met
@@ -48,20 +56,27 @@ def _results(first: int, jobs: int) -> Iterator[tuple[int, object, str]]:
         yield from map(_one, itertools.count(first))
         return
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
-        yield from pool.imap_unordered(_one, _seeds(first), chunksize=1)
-
-
-def _seeds(first: int) -> Iterator[int]:
-    yield from range(first, first + 1_000_000)
+        yield from pool.imap_unordered(_one, range(first, first + 1_000_000))
 
 
 def _one(seed: int) -> tuple[int, object, str]:
+    from .history import draw_history  # after a mutant was planted
+    from .laws import Broken
+    from .shrink import run
+
     warnings.simplefilter("ignore")  # a killed life leaves coroutines that never ran
     sys.unraisablehook = lambda unraisable: None
     try:
         return seed, run(draw_history(seed)), ""
     except Broken as broken:
         return seed, None, str(broken)
+
+
+def _shrunk(seed: int, why: str) -> str:
+    from .history import draw_history
+    from .shrink import as_test, shrink
+
+    return as_test(shrink(draw_history(seed)), why)
 
 
 if __name__ == "__main__":

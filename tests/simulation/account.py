@@ -6,9 +6,9 @@ Rates are whole nano-dollars a microsecond, so that nothing is rounded and the t
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from poorwill.core.entries import Entry, ReplicaCreated, ReplicaEnded, SpanOpened, WakeEnded
+from poorwill.core.entries import Entry, ReplicaCreated, ReplicaEnded, SpanOpened, WakeBegan, WakeEnded
 from poorwill.core.settings import RateSettings
-from poorwill.core.words import HOUR_US, PARKED_CAUSES, ReplicaId, Tier, parked
+from poorwill.core.words import HOUR_US, PARKED_CAUSES, Cause, ReplicaId, Tier, parked
 
 ACTIVE = 1_000
 PARKED = {Tier.ASLEEP: 400, Tier.FROZEN: 7, Tier.SUSPENDED: 5, Tier.HIBERNATED: 3, Tier.COLD: 1}
@@ -34,6 +34,10 @@ class Account:
 
     total_nusd: int = 0
     wakes: int = 0
+    begun: dict[ReplicaId, int] = field(default_factory=dict)
+    """The generation of each replica's last wake."""
+    causes: dict[ReplicaId, Cause] = field(default_factory=dict)
+    """The cause of each replica's open span."""
     _open: dict[ReplicaId, tuple[int, int]] = field(default_factory=dict)
     """When the open span of each replica began, and its price."""
 
@@ -45,6 +49,9 @@ class Account:
             elif isinstance(entry, SpanOpened):
                 self._close(entry.replica, entry.at_us)
                 self._open[entry.replica] = (entry.at_us, price_of(entry.cause))
+                self.causes[entry.replica] = entry.cause
+            elif isinstance(entry, WakeBegan):
+                self.begun[entry.replica] = entry.generation
             elif isinstance(entry, ReplicaEnded):
                 self._close(entry.replica, entry.at_us)
                 del self._open[entry.replica]
@@ -61,4 +68,4 @@ class Account:
 
     def copy(self) -> "Account":
         """Return the account as it stands."""
-        return Account(self.total_nusd, self.wakes, dict(self._open))
+        return Account(self.total_nusd, self.wakes, dict(self.begun), dict(self.causes), dict(self._open))

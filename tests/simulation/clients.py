@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 
-from poorwill.core.errors import PoorwillError, TryLater
+from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
 from poorwill.core.ports.activator import Lease
 from poorwill.core.words import ModelName
 from poorwill.fleet.fleet import Fleet
 
 from .history import Event
-from .laws import Broken, check_lease, check_wait
+from .laws import Broken, check_lease, check_order, check_wait
 from .loop import VirtualClock
 from .weather import SimulatedWorld
 
@@ -81,22 +81,23 @@ class Clients:
 
     async def _once(self, request: Request, fleet: Fleet, world: SimulatedWorld, clock: VirtualClock) -> str:
         event, model = request.event, request.model
-        if event.bridged and (bridged := fleet.bridging.bridge(model, asked_by="key")) is not None:
+        if (
+            event.bridged
+            and (bridged := fleet.bridging.bridge(model, asked_by="key", key="key", most_nusd=0)) is not None
+        ):
             try:
                 await asyncio.sleep(event.lasts_us / 1e6)
             finally:
-                fleet.bridging.bridge_over(bridged)
+                fleet.bridging.bridge_over(bridged, cost_nusd=0)
             return "bridged"
+        self.check_leases(fleet, model)
         lease = fleet.activator.claim(model)
         if lease is None:
-            began_us = clock.awake_us()
-            held = fleet.activator.hold(model, size_bytes=10, asked_by="key", request=str(id(request)))
-            try:
-                lease = await held.lease()
-            finally:
-                check_wait(fleet, model, clock.awake_us() - began_us)
-        check_lease(fleet, world, lease)
+            lease = await self._held(request, fleet, clock)
+        else:
+            check_order(fleet, model)
         request.lease = lease
+        check_lease(fleet, world, lease)
         try:
             await asyncio.sleep(event.lasts_us / 1e6)
             answering = world.of(lease.replica)
@@ -104,6 +105,39 @@ class Clients:
         finally:
             request.lease = None
             fleet.activator.give_back(lease)
+
+    async def _held(self, request: Request, fleet: Fleet, clock: VirtualClock) -> Lease:
+        """Wait in the queue; laws: nobody waits beyond the bounds of the queue and of the wake."""
+        began_us, model = clock.awake_us(), request.model
+        settings = fleet.controller.units[model].replica.settings
+        try:
+            held = fleet.activator.hold(model, size_bytes=10, asked_by="key", request=str(id(request)))
+            return await held.lease()
+        except TryLater as error:
+            if error.code is ErrorCode.WAKE_TIMEOUT:
+                check_wait(clock.awake_us() - began_us, settings.wake.budget_us)
+            raise
+        finally:
+            check_wait(clock.awake_us() - began_us, max(settings.hold.age_us, settings.wake.budget_us))
+
+    def check_leases(self, fleet: Fleet, model: ModelName) -> None:
+        """Law: what the fleet counts in flight is what is in flight, and no more than the model takes."""
+        unit = fleet.controller.units[model]
+        replica, granted = unit.replica, len(fleet.controller.units[model].waiting) - len(unit.replica.holds)
+        out = [
+            request
+            for request in self._open
+            if request.lease is not None
+            and request.model == model
+            and request.lease.generation == replica.generation
+        ]
+        if len(out) > replica.load.in_flight:
+            raise Broken(f"{len(out)} leases are out, {replica.load.in_flight} are counted")
+        limit = replica.settings.max_concurrency
+        if limit and len(out) > limit:
+            raise Broken(f"{len(out)} leases are out, {limit} may be")
+        if granted < 0:
+            raise Broken(f"{-granted} places in the queue that nobody waits in")
 
     async def operate(self, asked: Coroutine[object, object, None]) -> None:
         """Do what an operator asked for; a refusal is an answer."""

@@ -22,6 +22,7 @@ class Happening(StrEnum):
     ASK = "ask"
     ENGINE_DIES = "engine dies"
     IMAGE_ROTS = "image rots"
+    IMAGE_GARBLED = "image is garbled"
     DISK_FILLS = "disk fills"
     CLOCK_STEPS = "clock steps"
     LIMIT_TRIPS = "limit trips"

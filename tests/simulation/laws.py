@@ -16,6 +16,14 @@ from .history import History
 from .loop import START_US
 from .weather import SimulatedWorld
 
+CAUSES = {
+    State.PARKED: ("parked.",),
+    State.WAKING: ("wake.",),
+    State.READY: ("serving", "linger", "floor"),
+    State.DRAINING: ("drain",),
+    State.PARKING: ("park",),
+}
+
 LATE_US = 2 * SECOND_US
 """A hold may end this much after its bound: it is a timer's turn, after whatever else is ready."""
 
@@ -29,24 +37,48 @@ def status_of(fleet: Fleet, model: ModelName):
     return next(status for status in fleet.view.status() if status.model == model)
 
 
+def check_states(fleet: Fleet) -> None:
+    """Laws for every instant: the open span fits the state, nobody waits for a replica that just sleeps."""
+    for unit in fleet.controller.units.values():
+        replica = unit.replica
+        cause = replica.load.cause or ""
+        if not cause.startswith(CAUSES[replica.state]):
+            raise Broken(f"{replica.id} is {replica.state}, its time is booked as {cause}")
+        if replica.state is State.PARKED and replica.holds:
+            raise Broken(f"{replica.id} is parked while {len(replica.holds)} requests wait for it")
+        if replica.load.in_flight < 0:
+            raise Broken(f"{replica.id} counts {replica.load.in_flight} requests in flight")
+
+
 def check_lease(fleet: Fleet, world: SimulatedWorld, lease: Lease) -> None:
-    """Law: a lease is given on a ready replica alone, and at most as many as it takes."""
+    """Law: a lease is given on a ready replica alone, whose engine is awake and says what it always said."""
     status = status_of(fleet, lease.model)
     if status.state != State.READY:
         raise Broken(f"a lease on {lease.replica}, which is {status.state}")
-    if any(running.pid in world.asleep for running in world.of(lease.replica)):
-        raise Broken(f"a lease on {lease.replica}, whose engine is asleep")
+    dead_us = world.now_us() - world.ended_us.get(lease.replica, 0)
+    if not world.of(lease.replica) and dead_us > LATE_US:
+        raise Broken(f"a lease on {lease.replica}, whose engine died {dead_us / 1e6} s ago")
+    for running in world.of(lease.replica):
+        if running.pid in world.asleep:
+            raise Broken(f"a lease on {lease.replica}, whose engine is asleep")
+        if running.pid in world.talking_nonsense:
+            raise Broken(f"a lease on {lease.replica}, whose snapshot was damaged")
 
 
-def check_wait(fleet: Fleet, model: ModelName, waited_us: int) -> None:
-    """Law: nobody is held beyond the age limit of the queue, nor beyond the budget of a wake."""
-    settings = fleet.controller.units[model].replica.settings
-    longest = max(settings.hold.age_us, settings.wake.budget_us)
-    if waited_us > longest + LATE_US:
-        raise Broken(f"held for {waited_us / 1e6} s; the bound is {longest / 1e6} s")
+def check_order(fleet: Fleet, model: ModelName) -> None:
+    """Law: nobody overtakes those who wait."""
+    held = fleet.controller.units[model].replica.holds
+    if held:
+        raise Broken(f"a request overtook {len(held)} that waited")
 
 
-def check_rest(world: SimulatedWorld, fleet: Fleet, history: History, now_us: int) -> None:
+def check_wait(waited_us: int, most_us: int) -> None:
+    """Law: nobody is held beyond a bound."""
+    if waited_us > most_us + LATE_US:
+        raise Broken(f"held for {waited_us / 1e6} s; the bound is {most_us / 1e6} s")
+
+
+def check_rest(world: SimulatedWorld, fleet: Fleet, history: History, account: Account, now_us: int) -> None:
     """Laws: a quiet fleet is in its cheapest allowed state, and nothing on the machine is nobody's."""
     owned = set()
     for status, model in zip(fleet.view.status(), history.models, strict=True):
@@ -60,6 +92,8 @@ def check_rest(world: SimulatedWorld, fleet: Fleet, history: History, now_us: in
             raise Broken(f"{status.replica} is {status.state} {status.tier}; processes: {running}")
         if status.state == State.READY and may_park(model, now_us):
             raise Broken(f"{status.replica} is ready though nobody wants it: {status.last_error}")
+        if account.causes[status.replica] != status.cause:
+            raise Broken(f"{status.replica}: {status.cause}, in the ledger {account.causes[status.replica]}")
         owned.add(str(status.replica))
     strangers = [pid for pid, each in world.processes.items() if each.replica not in owned]
     if strangers and history.reap_orphans:

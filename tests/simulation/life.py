@@ -13,7 +13,7 @@ from poorwill.core.entries import Noted
 from poorwill.core.policy import Floor
 from poorwill.core.settings import FleetSettings, ReplicaSettings
 from poorwill.core.spend import LimitState, Scope, Standing, Verdict, Window
-from poorwill.core.words import HOUR_US, SECOND_US, ModelName
+from poorwill.core.words import HOUR_US, SECOND_US, ModelName, ReplicaId
 from poorwill.fleet.fleet import Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import ModelPlan
@@ -25,13 +25,17 @@ from .account import ACTIVE, PARKED
 from .clients import Clients
 from .disk import SimulatedLedger
 from .history import Event, Happening, History, SimulatedModel
-from .laws import check_rest
+from .laws import Broken, check_rest, check_states
 from .loop import START_US, VirtualClock, VirtualLoop
 from .weather import SimulatedEngine, SimulatedWorld, WeatherDoor, new_drivers
 
 QUIET_US = 2 * HOUR_US
 """After the last event, in fair weather: by then everything must be at rest in its cheapest tier.
 A park that failed is tried again after an hour at most, and no descent takes longer than the other one."""
+
+
+SPEND_SEEN_US = 30 * SECOND_US
+"""A limit is looked at every 10 s; a look takes a moment, and a start under way some more to be ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Life:
     clients: Clients
     log: KeptLog
     random: random.Random
+    limited_from_us: int = 0
     limited_until_us: int = 0
 
     @property
@@ -72,6 +77,7 @@ class Life:
         """Serve what is left of the history until it asks for a restart. Raises Killed from the loop."""
         try:
             async with self._fleet() as fleet, asyncio.TaskGroup() as tasks:
+                self.loop.on_turn = lambda: check_states(fleet)
                 while self.events and (event := self.events[0]).what is not Happening.RESTART:
                     await self._wait_until(event.at_us)
                     self._happen(self.events.pop(0), fleet, tasks)
@@ -81,6 +87,7 @@ class Life:
                     await self._come_to_rest(fleet)
                 self.clients.hang_up()
         finally:
+            self.loop.on_turn = None
             self.ledger.close()
 
     async def _wait_until(self, at_us: int) -> None:
@@ -92,7 +99,7 @@ class Life:
         self.world.weather.calm = True
         self.ledger.recover()
         await asyncio.sleep(QUIET_US / 1e6)
-        check_rest(self.world, fleet, self.history, self.loop.now_us)
+        check_rest(self.world, fleet, self.history, self.ledger.account, self.loop.now_us)
 
     def _happen(self, event: Event, fleet: Fleet, tasks: asyncio.TaskGroup) -> None:
         number = event.number % len(self.history.models)
@@ -105,10 +112,13 @@ class Life:
                     self.world.end(running.pid)
             case Happening.IMAGE_ROTS:
                 self.world.rotten.update(self.world.snapshots)
+            case Happening.IMAGE_GARBLED:
+                self.world.garbled.update(self.world.snapshots)
             case Happening.DISK_FILLS:
                 self.ledger.full = True
                 self.loop.call_later(event.lasts_us / 1e6, self.ledger.recover)
             case Happening.LIMIT_TRIPS:
+                self.limited_from_us = self.loop.now_us
                 self.limited_until_us = self.loop.now_us + event.lasts_us
             case Happening.WAKE_ASKED:
                 tasks.create_task(self.clients.operate(fleet.view.wake(name)))
@@ -120,9 +130,19 @@ class Life:
             case Happening.KILL:
                 self.loop.kill_after = 1 + event.lasts_us % 40
 
+    def _may_spawn(self, replica: str, generation: int) -> None:
+        """Laws: a start is on disk before it is done, and none begins under a limit that has been seen."""
+        if self.ledger.account.begun.get(ReplicaId(replica)) != generation:
+            raise Broken(f"{replica}.{generation} starts before its wake is on disk")
+        limited_us = self.loop.now_us - self.limited_from_us
+        if self.loop.now_us < self.limited_until_us and limited_us > SPEND_SEEN_US:
+            raise Broken(f"{replica} starts {limited_us / 1e6} s after its spend limit was reached")
+
     @asynccontextmanager
     async def _fleet(self) -> AsyncIterator[Fleet]:
         recovered = self.ledger.recovered()
+        self.world.may_spawn = self._may_spawn
+        self.world.now_us = lambda: self.loop.now_us
 
         async def look() -> Verdict:
             await asyncio.sleep(0.01)

@@ -14,6 +14,10 @@ START_US = 1_800_000_000 * 1_000_000
 """The first instant of every simulated history (January 2027)."""
 
 
+MOST_TURNS = 100_000
+"""Turns of the loop within a second of virtual time."""
+
+
 class Killed(BaseException):
     """poorwill got SIGKILL: nothing of it runs any more, not even its `finally` blocks."""
 
@@ -32,7 +36,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """How long the machine slept in all: time in which no timer could fire."""
         self.kill_after: int | None = None
         """Turns of the loop that are left before `Killed` is raised; None: it lives."""
-        self.turns = 0
+        self._moment_us, self._turns = now_us, 0
         self.on_turn: Callable[[], None] | None = None
         self._clock_resolution = 1e-6
         self._selector = _Jump(self)
@@ -48,7 +52,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def turn(self, timeout: float | None) -> None:
         """End one turn of the loop: check what must hold, and let time pass until the next timer."""
-        self.turns += 1
+        self._turns += 1
+        if self.now_us - self._moment_us > 1_000_000:
+            self._moment_us, self._turns = self.now_us, 0
+        if self._turns > MOST_TURNS:
+            raise Stuck("the fleet is busy without end: something that is due changes nothing")
         if self.on_turn is not None:
             self.on_turn()
         if self.kill_after is not None:

@@ -23,7 +23,104 @@ class Mutant:
     new: str
 
 
-MUTANTS: Sequence[Mutant] = ()
+STEP = "poorwill.core.machine.step"
+TICKS = "poorwill.core.machine.ticks"
+TRANSITION = "poorwill.core.machine.transition"
+CELL = "poorwill.core.machine.cell"
+
+MUTANTS: Sequence[Mutant] = (
+    Mutant(
+        name="lost withdraw",
+        module="poorwill.fleet.activator",
+        old="self._controller.submit(held.unit, Withdrawn(hold=held.hold))",
+        new="pass",
+    ),
+    Mutant(
+        name="park ignores late demand",
+        module=TRANSITION,
+        old="asked_by = replica.holds[0].asked_by if replica.holds else replica.wanted_by",
+        new="asked_by = replica.wanted_by",
+    ),
+    Mutant(
+        name="span not closed after a park",
+        module=TRANSITION,
+        old="        self.span(parked(tier), tier=tier)",
+        new="        pass",
+    ),
+    Mutant(
+        name="more leases than places",
+        module=TRANSITION,
+        old="room = max(limit - replica.load.in_flight, 0) if limit else len(replica.holds)",
+        new="room = len(replica.holds)",
+    ),
+    Mutant(
+        name="wake without an end",
+        module=TICKS,
+        old="if wake.cap_ends_us <= change.now_us:",
+        new="if wake.cap_ends_us <= change.now_us and False:",
+    ),
+    Mutant(
+        name="budget begins anew with each request",
+        module=TRANSITION,
+        old="if self.replica.holds and self.replica.budget_ends_us is None:",
+        new="if self.replica.holds:",
+    ),
+    Mutant(
+        name="lease kept by a client that has left",
+        module="poorwill.fleet.controller",
+        old="            self.give_back(unit, lease.generation)",
+        new="            pass",
+    ),
+    Mutant(
+        name="death of an engine unnoticed",
+        module="poorwill.fleet.watching",
+        old="    if unit.running is not running:\n        return",
+        new="    if unit.running is running:\n        return",
+    ),
+    Mutant(
+        name="action before intent",
+        module="poorwill.fleet.wake",
+        old="        await committed\n",
+        new="",
+    ),
+    Mutant(
+        name="recovery forgets what runs",
+        module="poorwill.fleet.recovery",
+        old="if known.running is not None and not sleeps:",
+        new="if False:",
+    ),
+    Mutant(
+        name="wrong answer accepted after a wake",
+        module="poorwill.fleet.wake",
+        old="if parked.probe and answer != parked.probe:",
+        new="if False:",
+    ),
+    Mutant(
+        name="newcomer overtakes the queue",
+        module=CELL,
+        old="if not self._open or self.queue.holds or (",
+        new="if not self._open or (",
+    ),
+    Mutant(
+        name="void lease given back",
+        module=CELL,
+        old="        if generation != self.generation:\n",
+        new="        if False:\n",
+    ),
+    Mutant(
+        name="drain waits for nobody",
+        module=TRANSITION,
+        old="        if self.replica.load.in_flight == 0:\n            self.begin_park(to_tier",
+        new="        if True:\n            self.begin_park(to_tier",
+    ),
+    Mutant(
+        name="wake goes on past the spend limit",
+        module=STEP,
+        old="        change.abort_wake(what.blocked.why)",
+        new="        pass",
+    ),
+)
+"""Each changes text that stands once in its module; one that has become stale must be planted anew."""
 
 
 class StaleMutant(Exception):
@@ -55,11 +152,13 @@ class _Finder(importlib.abc.MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
         assert spec is not None and spec.origin is not None
-        return importlib.util.spec_from_loader(fullname, _Loader(self._mutant, spec.origin), origin=spec.origin)
+        return importlib.util.spec_from_loader(
+            fullname, _Loader(self._mutant, spec.origin), origin=spec.origin
+        )
 
 
 def plant(name: str) -> None:
-    """Change the source of the module that a mutant is in. Call it before anything of poorwill is imported."""
+    """Plant a mutant. Call it before anything of poorwill is imported."""
     mutant = next(each for each in MUTANTS if each.name == name)
     if mutant.module in sys.modules:
         raise StaleMutant(f"{mutant.module} has been imported already")

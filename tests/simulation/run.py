@@ -134,6 +134,7 @@ class Run:
 
     def _judge(self) -> None:
         defects = [line for line in self.log.lines if line[0] == "error" and "defect" in line[1]]
+        self.failures += self.world.broken
         if self.failures:
             first = self.failures[0]
             raise Broken(repr(first)) from (first if isinstance(first, Exception) else None)

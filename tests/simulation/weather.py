@@ -7,7 +7,8 @@ leaving an event out of a history does not change the weather elsewhere.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -81,12 +82,39 @@ class SimulatedWorld(World):
     """What exists on the simulated machine, with the laws that hold for it at every instant."""
 
     rotten: set[str] = field(default_factory=set)
+    """Snapshots whose damage the driver finds."""
+    garbled: set[str] = field(default_factory=set)
+    """Snapshots whose damage shows in the engine's answers alone."""
+    talking_nonsense: set[int] = field(default_factory=set)
+    """Engines that were woken from such a snapshot."""
+    may_spawn: Callable[[str, int], None] = lambda replica, generation: None
+    broken: list[BaseException] = field(default_factory=list)
+    """Laws broken within calls of the fleet, which might take them for trouble of a driver."""
+    now_us: Callable[[], int] = lambda: 0
+    ended_us: dict[str, int] = field(default_factory=dict)
+    """When the last process of each replica ended."""
     weather: Weather = field(default_factory=lambda: Weather(0))
 
     def spawn(self, launch: Launch, generation: int, driver: str) -> Running:
-        others = self.of(launch.replica)
-        assert not others, f"{launch.replica} has a process already: {others}"
+        with self.judged():
+            others = self.of(launch.replica)
+            assert not others, f"{launch.replica} has a process already: {others}"
+            self.may_spawn(launch.replica, generation)
         return super().spawn(launch, generation, driver)
+
+    def end(self, pid: int, why: str = "signal 9") -> None:
+        if pid in self.processes:
+            self.ended_us[self.processes[pid].replica] = self.now_us()
+        super().end(pid, why)
+
+    @contextmanager
+    def judged(self) -> Iterator[None]:
+        """Remember a law that is broken in here."""
+        try:
+            yield
+        except AssertionError as error:
+            self.broken.append(error)
+            raise
 
     async def kill(self, running: Running) -> None:
         await self.weather.pass_through("kill", 0.2, KILL_ODDS)
@@ -96,7 +124,8 @@ class SimulatedWorld(World):
         """Return what outlives a poorwill that is killed."""
         left = SimulatedWorld(pids=self.pids, weather=self.weather, rotten=self.rotten)
         left.processes, left.snapshots = dict(self.processes), dict(self.snapshots)
-        left.asleep = set(self.asleep)
+        left.asleep, left.garbled = set(self.asleep), self.garbled
+        left.talking_nonsense = set(self.talking_nonsense)
         return left
 
 
@@ -107,25 +136,28 @@ class SimulatedDriver(FakeDriver):
     may_park: Callable[[str], None] = lambda replica: None
 
     async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
-        self.may_park(running.replica)
+        with self.world.judged():
+            self.may_park(running.replica)
         return await super().park(running, launch, generation=generation)
 
     async def wake(self, parked, launch, *, generation, report):
         if parked.path in self.world.rotten:
             raise SnapshotRefused("a checksum does not match")
-        return await super().wake(parked, launch, generation=generation, report=report)
+        running = await super().wake(parked, launch, generation=generation, report=report)
+        if parked.path in self.world.garbled:
+            self.world.talking_nonsense.add(running.pid)
+        return running
 
 
 @dataclass
 class SimulatedEngine(FakeEngine):
-    """An engine in the weather: sometimes it answers another thing after a wake than before the park."""
+    """An engine in the weather; woken from a garbled snapshot it answers another thing than before."""
 
     weather: Weather = field(default_factory=lambda: Weather(0))
 
     async def probe(self, running, launch):
         answer = await super().probe(running, launch)
-        wrong = not self.weather.calm and self.weather.dice("answer").random() < 0.02
-        return "wrong" if wrong else answer
+        return "nonsense" if running.pid in self.world.talking_nonsense else answer
 
 
 def new_drivers(
