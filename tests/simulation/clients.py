@@ -111,7 +111,7 @@ class Clients:
         began_us, model = clock.awake_us(), request.model
         settings = fleet.controller.units[model].replica.settings
         try:
-            held = fleet.activator.hold(model, size_bytes=10, asked_by="key", request=str(id(request)))
+            held = fleet.activator.hold(model, size_bytes=10, asked_by="key", request=f"r{self.asked}")
             return await held.lease()
         except TryLater as error:
             if error.code is ErrorCode.WAKE_TIMEOUT:

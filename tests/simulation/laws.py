@@ -108,7 +108,7 @@ def may_park(model, now_us: int) -> bool:
 def check_books(path: Path, account: Account) -> None:
     """Laws: spans tile, sums agree, and the bill equals the independent account to the nano-dollar."""
     with reading(str(path)) as db:
-        if wrong := problems(db):
+        if wrong := problems(db, str(path)):
             raise Broken(f"the ledger: {wrong}")
         until_us = db.execute("SELECT last_us FROM alive").fetchone()[0]
         billed = sum(item.nusd for item in items(db, Period(from_us=0, to_us=until_us)))

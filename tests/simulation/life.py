@@ -142,6 +142,7 @@ class Life:
     async def _fleet(self) -> AsyncIterator[Fleet]:
         recovered = self.ledger.recovered()
         self.world.may_spawn = self._may_spawn
+        self.world.hang_up = lambda port: self.clients.cut("", port, "the engine is gone")
         self.world.now_us = lambda: self.loop.now_us
 
         async def look() -> Verdict:

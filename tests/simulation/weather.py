@@ -90,6 +90,8 @@ class SimulatedWorld(World):
     may_spawn: Callable[[str, int], None] = lambda replica, generation: None
     broken: list[BaseException] = field(default_factory=list)
     """Laws broken within calls of the fleet, which might take them for trouble of a driver."""
+    hang_up: Callable[[int], None] = lambda port: None
+    """Resets the connections to a port: what the kernel does when a process ends."""
     now_us: Callable[[], int] = lambda: 0
     ended_us: dict[str, int] = field(default_factory=dict)
     """When the last process of each replica ended."""
@@ -103,9 +105,11 @@ class SimulatedWorld(World):
         return super().spawn(launch, generation, driver)
 
     def end(self, pid: int, why: str = "signal 9") -> None:
-        if pid in self.processes:
-            self.ended_us[self.processes[pid].replica] = self.now_us()
+        running = self.processes.get(pid)
         super().end(pid, why)
+        if running is not None:
+            self.ended_us[running.replica] = self.now_us()
+            self.hang_up(running.port)
 
     @contextmanager
     def judged(self) -> Iterator[None]:
@@ -179,5 +183,5 @@ def new_drivers(
             park_door=door(tier, "park", usual[tier][1]),
             may_park=may_park,
         )
-        for tier in {*ladder, Tier.COLD}
+        for tier in dict.fromkeys((*ladder, Tier.COLD))
     }

@@ -1,0 +1,41 @@
+"""Whole fleets in simulated weather: no law is broken, and planted defects are found."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .history import draw_history
+from .mutants import MUTANTS
+from .shrink import run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.filterwarnings("ignore")  # a killed life leaves coroutines that never ran
+@pytest.mark.parametrize("first", range(1, 41, 5))
+def test_histories_break_no_law(first: int) -> None:
+    """Some two thousand wakes; `./dev simulate` lives through as many as asked for."""
+    wakes = sum(run(draw_history(seed)).wakes for seed in range(first, first + 5))
+    assert wakes > 50
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_seed_decides_everything() -> None:
+    one, other = run(draw_history(7)), run(draw_history(7))
+    assert (one.wakes, one.ended, one.met) == (other.wakes, other.ended, other.met)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("mutant", [each.name for each in MUTANTS])
+def test_a_planted_defect_is_found(mutant: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--mutant", mutant, "--wakes", "100000"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 1, done.stdout
+    assert done.stderr.startswith("seed "), done.stderr
