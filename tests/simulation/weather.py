@@ -90,6 +90,8 @@ class SimulatedWorld(World):
     may_spawn: Callable[[str, int], None] = lambda replica, generation: None
     broken: list[BaseException] = field(default_factory=list)
     """Laws broken within calls of the fleet, which might take them for trouble of a driver."""
+    stubborn: set[int] = field(default_factory=set)
+    """Processes that did not end when they were killed: a sweep tries again."""
     hang_up: Callable[[int], None] = lambda port: None
     """Resets the connections to a port: what the kernel does when a process ends."""
     now_us: Callable[[], int] = lambda: 0
@@ -99,9 +101,11 @@ class SimulatedWorld(World):
 
     def spawn(self, launch: Launch, generation: int, driver: str) -> Running:
         with self.judged():
-            others = self.of(launch.replica)
+            others = [each for each in self.of(launch.replica) if each.pid not in self.stubborn]
             assert not others, f"{launch.replica} has a process already: {others}"
             self.may_spawn(launch.replica, generation)
+        if launch.port in {each.port for each in self.processes.values()}:
+            raise DriverError(f"port {launch.port} is taken")
         return super().spawn(launch, generation, driver)
 
     def end(self, pid: int, why: str = "signal 9") -> None:
@@ -121,13 +125,18 @@ class SimulatedWorld(World):
             raise
 
     async def kill(self, running: Running) -> None:
-        await self.weather.pass_through("kill", 0.2, KILL_ODDS)
+        try:
+            await self.weather.pass_through("kill", 0.2, KILL_ODDS)
+        except DriverError:
+            self.stubborn.add(running.pid)
+            raise
         self.end(running.pid, "killed")
 
     def copy(self) -> "SimulatedWorld":
         """Return what outlives a poorwill that is killed."""
         left = SimulatedWorld(pids=self.pids, weather=self.weather, rotten=self.rotten)
         left.processes, left.snapshots = dict(self.processes), dict(self.snapshots)
+        left.stubborn = self.stubborn
         left.asleep, left.garbled = set(self.asleep), self.garbled
         left.talking_nonsense = set(self.talking_nonsense)
         return left
