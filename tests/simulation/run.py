@@ -125,7 +125,9 @@ class Run:
         ledger.kill(self.directory)
         self.world, self.clients, self.log = self.world.copy(), self.clients.killed(), KeptLog()
         loop.set_exception_handler(lambda _, context: None)
-        for task in asyncio.all_tasks(loop):
+        tasks = asyncio.all_tasks(loop)
+        loop.close()
+        for task in tasks:
             coroutine = task.get_coro()
             for _ in range(20):  # one that awaits in its `finally` asks to be closed again
                 with contextlib.suppress(BaseException):
