@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from poorwill.ledger.bill.items import items
+from poorwill.bill.items import items
 
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.activator import Lease
