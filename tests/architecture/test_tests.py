@@ -8,8 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-PROGRAMS = ("tests/waiting.py", "tests/sleeping_engines/", "tests/tiers/tiny_engine.py")
-"""What waits on purpose: the one place that polls, and engines that are slow because engines are."""
+PROGRAMS = ("tests/waiting.py", "tests/sleeping_engines/", "tests/tiers/tiny_engine.py", "tests/simulation/")
+"""What waits on purpose: the one place that polls, engines that are slow because engines are, and what
+runs on virtual time, where a sleep takes none."""
 OWN = {"self", "cls", "mcs"}
 PUBLIC = {"_exit", "_request_id"}
 """Public in spite of their names: os._exit, and the request id of OpenAI's client."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from poorwill.bill.items import items
+from poorwill.ledger.costs.items import items
 
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.activator import Lease
