@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from poorwill.ledger.costs.items import items
-
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.activator import Lease
 from poorwill.core.words import SECOND_US, ModelName, Tier
 from poorwill.fleet.fleet import Fleet
 from poorwill.ledger.checking import problems
+from poorwill.ledger.costs.items import items
 from poorwill.ledger.dates import Period
 from poorwill.ledger.schema import reading
 
