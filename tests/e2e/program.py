@@ -78,6 +78,9 @@ class Program:
         assert child.stdout is not None
         line = child.stdout.readline()
         found = re.match(r"serving http://(\S+) \(admin http://(\S+)\)", line)
+        if not found:
+            child.stdout.close()
+            child.wait(60)
         assert found, f"{line!r}; {(directory / 'serve.log').read_text()}"
         return cls(directory, child, found[1], found[2])
 

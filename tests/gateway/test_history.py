@@ -15,7 +15,7 @@ async def test_every_question_is_answered() -> None:
     async with running_site() as site, httpx2.AsyncClient(base_url=site.admin, trust_env=False) as admin:
         ribbons = (await admin.get("/history/ribbons?hours=2")).json()
         assert ribbons["to_us"] - ribbons["from_us"] == 2 * HOUR_US
-        assert ribbons["rows"][0]["stretches"] == [[ribbons["from_us"], None, "linger", 7]]
+        assert ribbons["rows"][0]["stretches"] == [[ribbons["from_us"], None, "linger", 7, 0]]
         assert (await admin.get("/history/costs")).json()["days"] == [[0, "linger", 5]]
         assert (await admin.get("/history/explain?model=m1&at_us=3")).json() == ["m1 at 3"]
         edges = "this_from=1&this_to=2&last_from=3&last_to=4"

@@ -13,7 +13,7 @@ class ToyHistory:
 
     async def ribbons(self, from_us: int, to_us: int) -> Sequence[Ribbon]:
         self.asked.append("ribbons")
-        return [Ribbon(replica="m1-0", model="m1", stretches=[(from_us, None, "linger", 7)], wakes=[])]
+        return [Ribbon(replica="m1-0", model="m1", stretches=[(from_us, None, "linger", 7, 0)], wakes=[])]
 
     async def costs(self) -> Costs:
         self.asked.append("costs")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-Stretch = tuple[int, int | None, str, int]
-"""Began, ended (None while it lasts), cause, price of an hour."""
+Stretch = tuple[int, int | None, str, int, int]
+"""Began, ended (None while it lasts), cause, price of an hour, how many shorter stretches are in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from poorwill.ledger.dates import Period, day_of, month_of
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.rates import Life, RateBook, lives, rate_book
 
-STEPS = 2000
+STEPS = 4000
 """How many parts of a window can be told apart on a screen; a shorter stretch joins the one before it."""
 DAYS_SHOWN = 14
 HOURS_SHOWN = 48
@@ -42,18 +42,20 @@ def _stretches(
 ) -> Iterator[Stretch]:
     for began_us, ended_us, cause, tier in db.execute(_SPANS, (life.id, to_us, from_us)):
         rate = book.at(life, began_us)
-        yield began_us, ended_us, cause, rate.nusd_h(cause, tier) if rate else 0
+        yield began_us, ended_us, cause, rate.nusd_h(cause, tier) if rate else 0, 0
 
 
 def _visible(stretches: Iterator[Stretch], least_us: int) -> Iterator[Stretch]:
     """Join what follows with the same cause and price, and what is too short to be seen."""
     last: Stretch | None = None
     for stretch in stretches:
-        began_us, ended_us, *same = stretch
+        began_us, ended_us, cause, nusd_h, _ = stretch
         if last is None:
             last = stretch
-        elif same == [*last[2:]] or (ended_us is not None and ended_us - began_us < least_us):
-            last = (last[0], ended_us, last[2], last[3])
+        elif (cause, nusd_h) == last[2:4]:
+            last = (last[0], ended_us, *last[2:])
+        elif ended_us is not None and ended_us - began_us < least_us:
+            last = (last[0], ended_us, *last[2:4], last[4] + 1)
         else:
             yield last
             last = stretch

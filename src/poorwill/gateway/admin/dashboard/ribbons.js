@@ -12,7 +12,7 @@ function drawRibbons() {
 }
 const drawn = new IntersectionObserver(seen => seen.forEach(one => { if (one.isIntersecting) paintRibbon(one.target); }));
 new ResizeObserver(() => drawRibbons()).observe($("ribbons"));
-const places = row => row.stretches.map(([from, to, cause, nusd_h]) => ({ from: Math.max(from, now.ribbons.from_us), to: Math.min(to ?? now.ribbons.to_us, now.ribbons.to_us), began: from, ended: to, cause, nusd_h })).filter(p => p.to > p.from);
+const places = row => row.stretches.map(([from, to, cause, nusd_h, joined]) => ({ from: Math.max(from, now.ribbons.from_us), to: Math.min(to ?? now.ribbons.to_us, now.ribbons.to_us), began: from, ended: to, cause, nusd_h, joined })).filter(p => p.to > p.from);
 function paintRibbon(one) {
   const canvas = one.lastChild, width = canvas.clientWidth, ratio = devicePixelRatio || 1; if (!width) return;
   const { from_us, to_us } = now.ribbons, x = us => (us - from_us) / (to_us - from_us) * width;
@@ -27,7 +27,7 @@ function paintRibbon(one) {
   if (one.at != null && document.activeElement === canvas) { pen.fillStyle = paint("ink"); pen.fillRect(x(one.at) - 1, 0, 2, 26); }
 }
 const saying = (row, p) => `${row.model}: ${p.cause}, ${stamp(p.began)} ${p.ended == null ? "and on" : "to " + clock(p.ended)} (${span(((p.ended ?? now_us()) - p.began) / 1e6)}), `
-  + `${money(p.nusd_h)} an hour, ${money(p.nusd_h * ((p.ended ?? now_us()) - p.began) / 3.6e9)}`;
+  + `${money(p.nusd_h)} an hour, ` + (p.joined ? `with ${p.joined === 1 ? "a stretch" : p.joined + " stretches"} too short to be seen here` : money(p.nusd_h * ((p.ended ?? now_us()) - p.began) / 3.6e9));
 function describe(one) {
   const canvas = one.lastChild, all = places(one.row), p = all.find(p => p.from <= one.at && one.at < p.to) || all.at(-1);
   canvas.setAttribute("aria-label", `${one.row.model}, the last ${now.hours} hours`);
@@ -55,7 +55,7 @@ async function readRibbons() {
     const first = !now.ribbons;
     now.ribbons = await ask(`/history/ribbons?hours=${now.hours}`);
     const since = Math.min(...now.ribbons.rows.map(row => row.stretches[0]?.[0] ?? Infinity));
-    if (first && since > now.ribbons.to_us - 3.6e9) { now.ribbons.from_us = now.ribbons.to_us - 3.6e9; chooseWindow(1); }  // a young fleet
+    if (first && since > now.ribbons.to_us - 3.6e9) { chooseWindow(1); now.ribbons = await ask("/history/ribbons?hours=1"); }  // a young fleet
     drawRibbons();
   } catch { /* `look` says that it is gone */ }
 }
