@@ -43,6 +43,7 @@ def test_a_ribbon_tells_and_explains(page: Page) -> None:
     last = canvas.get_attribute("aria-valuetext")
     page.keyboard.press("ArrowLeft")
     assert canvas.get_attribute("aria-valuetext") != last
+    assert canvas.get_attribute("aria-valuenow") == str(int(canvas.get_attribute("aria-valuemax") or 0) - 1)
     page.keyboard.press("End")
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_contain_text("kept ready by policy fixed")

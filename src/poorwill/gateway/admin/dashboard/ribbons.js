@@ -29,21 +29,22 @@ function paintRibbon(one) {
 const saying = (row, p) => `${row.model}: ${p.cause}, ${stamp(p.began)} ${p.ended == null ? "and on" : "to " + clock(p.ended)} (${span(((p.ended ?? now_us()) - p.began) / 1e6)}), `
   + `${money(p.nusd_h)} an hour, ` + (p.joined ? `with ${p.joined === 1 ? "a stretch" : p.joined + " stretches"} too short to be seen here` : money(p.nusd_h * ((p.ended ?? now_us()) - p.began) / 3.6e9));
 function describe(one) {
-  const canvas = one.lastChild, all = places(one.row), p = all.find(p => p.from <= one.at && one.at < p.to) || all.at(-1);
+  const canvas = one.lastChild, all = places(one.row), found = all.findIndex(p => p.from <= one.at && one.at < p.to);
+  const here = found < 0 ? all.length - 1 : found, p = all[here];
   canvas.setAttribute("aria-label", `${one.row.model}, the last ${now.hours} hours`);
   canvas.setAttribute("aria-valuemin", 0); canvas.setAttribute("aria-valuemax", Math.max(all.length - 1, 0));
-  canvas.setAttribute("aria-valuenow", Math.max(all.indexOf(p), 0)); canvas.setAttribute("aria-valuetext", p ? saying(one.row, p) : "nothing yet");
-  return p;
+  canvas.setAttribute("aria-valuenow", Math.max(here, 0)); canvas.setAttribute("aria-valuetext", p ? saying(one.row, p) : "nothing yet");
+  return { all, here, p };
 }
 function ribbon(replica) {
   const canvas = h("canvas", { tabIndex: 0, aria: { role: "slider" } }), one = h("div", { className: "ribbon", data: { replica } }, h("span"), canvas);
   const at = event => now.ribbons.from_us + (event.offsetX / canvas.clientWidth) * (now.ribbons.to_us - now.ribbons.from_us);
-  const show = () => { const p = describe(one); $("hover").textContent = p ? saying(one.row, p) : "Nothing is known of that time."; paintRibbon(one); };
+  const show = () => { const { p } = describe(one); $("hover").textContent = p ? saying(one.row, p) : "Nothing is known of that time."; paintRibbon(one); };
   canvas.addEventListener("pointermove", event => { one.at = at(event); show(); });
   canvas.addEventListener("click", event => explain(one.row.model, Math.min(at(event), now_us())));
   canvas.addEventListener("focus", show); canvas.addEventListener("blur", () => paintRibbon(one));
   canvas.addEventListener("keydown", event => {
-    const all = places(one.row), here = all.indexOf(describe(one));
+    const { all, here } = describe(one);
     const go = { ArrowLeft: here - 1, ArrowDown: here - 1, ArrowRight: here + 1, ArrowUp: here + 1, Home: 0, End: all.length - 1 }[event.key];
     if (go != null && all.length) { event.preventDefault(); const p = all[Math.min(Math.max(go, 0), all.length - 1)]; one.at = (p.from + p.to) / 2; show(); }
     if (event.key === "Enter" && all[here]) explain(one.row.model, (all[here].from + all[here].to) / 2);
