@@ -447,3 +447,19 @@ def test_a_missing_file_names_init(tmp_path: Path) -> None:
     assert "poorwill init" in str(caught.value.problems[0])
     with pytest.raises(ConfigFault):
         load_fleet(str(tmp_path), {})
+
+
+@pytest.mark.parametrize(
+    ("keys", "limit"),
+    [
+        ('engine = "llama.cpp"\npath = "m.gguf"', 4),
+        ('engine = "llama.cpp"\npath = "m.gguf"\noptions = { parallel = 9 }', 9),
+        ('engine = "llama.cpp"\npath = "m.gguf"\nmax_concurrency = 0', 0),
+        ('engine = "llama.cpp"\npath = "m.gguf"\nmax_concurrency = 2', 2),
+        ('engine = "toy"', 0),
+    ],
+)
+def test_llama_cpp_gets_what_it_works_on(write: Write, tmp_path: Path, keys: str, limit: int) -> None:
+    (tmp_path / "m.gguf").touch()
+    (model,) = read(write(f"[models.m]\n{keys}\n")).models
+    assert model.replica.max_concurrency == limit

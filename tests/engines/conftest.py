@@ -28,12 +28,12 @@ class Bench:
     directory: Path
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def engine(self, kind: str, **engine: object) -> ServedEngine:
+    def engine(self, kind: str, *, max_concurrency: int = 0, **engine: object) -> ServedEngine:
         name = ModelName("tiny")
         settings = ModelSettings(
             name=name,
             engine=EngineSettings(kind=kind, **engine),
-            replica=ReplicaSettings(model=name),
+            replica=ReplicaSettings(model=name, max_concurrency=max_concurrency),
         )
         return make_engine(
             settings,

@@ -39,6 +39,21 @@ async def test_llama_cpp_serves_and_tells_its_phases(bench, tiny_model, marks, r
     assert await engine.probe(running, launch) == await engine.probe(running, launch) != ""
 
 
+async def test_idle_connections_starve_nobody(bench, tiny_model, report):
+    engine = bench.engine("llama.cpp", path=str(tiny_model), context=256, max_concurrency=16)
+    launch, running, _, _ = await started(bench, engine, report)
+    idle = []
+    for _ in range(16):
+        reader, writer = await asyncio.open_connection(launch.host, launch.port)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200" in await reader.readline()
+        idle.append(writer)
+    async with asyncio.timeout(4):  # llama.cpp keeps an idle connection, and its thread, for five seconds
+        assert await engine.probe(running, launch)
+    for writer in idle:
+        writer.close()
+
+
 async def test_llama_cpp_serves_embeddings(bench, tiny_model, report):
     engine = bench.engine("llama.cpp", path=str(tiny_model), options={"embeddings": True})
     launch, _, _, _ = await started(bench, engine, report)

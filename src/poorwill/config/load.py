@@ -12,7 +12,7 @@ from poorwill.config.machine_checks import WeightsFault, check_machine, no_fault
 from poorwill.config.problems import Bad, FileProblems, Location, ModelProblems
 from poorwill.config.rules.cloud import check_cloud, check_clouds
 from poorwill.config.rules.fleet import check_fleet
-from poorwill.config.rules.model import EngineOptions, check_model, check_options
+from poorwill.config.rules.model import EngineOptions, check_model, check_options, usual_concurrency
 from poorwill.config.toml_text import LOST, parse
 from poorwill.config.values.addresses import absolute
 from poorwill.config.values.containers import KeyValues
@@ -160,6 +160,9 @@ class _Reading:
             values, name=ModelName(name), **{"replica.model": ModelName(name)}
         )
         model = replace(model, engine=self._found_on_disk(model.engine))
+        if "max_concurrency" not in values:
+            limit = usual_concurrency(model.engine)
+            model = replace(model, replica=replace(model.replica, max_concurrency=limit))
         here = ModelProblems(name=name, found=self._found)
         check_model(model, here)
         check_cloud(model, here)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from poorwill.config.problems import ModelProblems
 from poorwill.config.values.scalars import in_seconds, nearest, quoted
-from poorwill.core.settings import ModelSettings, OptionKind, OptionKinds
+from poorwill.core.settings import LLAMACPP_SLOTS, EngineSettings, ModelSettings, OptionKind, OptionKinds
 from poorwill.core.words import TIER_DEPTH, Tier
 
 EngineOptions = Mapping[str, OptionKinds | None]
@@ -57,6 +57,17 @@ def _check_command(model: ModelSettings, found: ModelProblems) -> None:
         found.wrong(["command", "args", "env", "port"], "has no {port}", hint)
     if "{path}" in words and not engine.path:
         found.wrong(["path", "command"], "is missing", "the command has {path}")
+
+
+def usual_concurrency(engine: EngineSettings) -> int:
+    """Return how many requests an engine works on at once, for `max_concurrency`; 0 if it has no such limit.
+
+    What waits does so in poorwill's own queue then, which is fair and visible, and not inside the engine.
+    """
+    if engine.kind != "llama.cpp":
+        return 0  # it batches what comes, and answers each connection whatever the others do
+    slots = engine.options.get("parallel", LLAMACPP_SLOTS)
+    return slots if isinstance(slots, int) and slots > 0 else 0
 
 
 def check_options(model: ModelSettings, found: ModelProblems, known: OptionKinds | None) -> None:

@@ -7,6 +7,7 @@ nano-dollars. `poorwill.config` makes these objects from TOML; nobody else does 
 
 from poorwill.core.settings.fleet import FleetSettings, GatewaySettings, RateSettings, SpendSettings
 from poorwill.core.settings.model import (
+    LLAMACPP_SLOTS,
     CloudSettings,
     EngineName,
     EngineSettings,
@@ -26,6 +27,7 @@ from poorwill.core.settings.model import (
 from poorwill.core.settings.notation import Address
 
 __all__ = [
+    "LLAMACPP_SLOTS",
     "Address",
     "CloudSettings",
     "EngineName",

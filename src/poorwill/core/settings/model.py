@@ -75,11 +75,16 @@ class ReplicaSettings:
 
     model: Annotated[ModelName, Mark.NOT_A_KEY]
     max_concurrency: Annotated[int, Bounds(most=1_000_000)] = 0
-    """Requests the engine gets at once; 0 is unlimited."""
+    """Requests the engine gets at once; 0 is unlimited. Without it: the option `parallel` of `llama.cpp` (4
+    if that is not given), unlimited for other engines, which batch what comes."""
     wake: Annotated[WakeSettings, Mark.SPREAD] = field(default_factory=WakeSettings)
     hold: Annotated[HoldSettings, Mark.MERGES] = field(default_factory=HoldSettings)
     """Bounds of the hold queue; beyond them a request gets 429 with Retry-After."""
     park: Annotated[ParkSettings, Mark.SPREAD] = field(default_factory=ParkSettings)
+
+
+LLAMACPP_SLOTS = 4
+"""Requests that llama.cpp works on at once, unless its option `parallel` says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

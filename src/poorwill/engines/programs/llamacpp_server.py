@@ -31,6 +31,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--context", type=int, default=4096, help="tokens of each slot")
     parser.add_argument("--parallel", type=int, default=4, help="slots: requests batched together")
+    parser.add_argument("--http-threads", type=int, default=-1, help="connections served at once; -1: few")
     parser.add_argument("--threads", type=int, default=0, help="0: all that this process may use")
     parser.add_argument("--gpu-layers", type=int, default=-1, help="-1: llama.cpp decides")
     parser.add_argument("--load-mode", choices=LOAD_MODES, default="none")
@@ -73,6 +74,7 @@ def main(argv: list[str]) -> None:
     params.hostnames = [options.host]
     params.port = options.port
     params.n_parallel = options.parallel
+    params.n_threads_http = options.http_threads
     params.n_ctx = options.context * options.parallel
     threads = options.threads or len(os.sched_getaffinity(0))
     params.cpuparams.n_threads = threads

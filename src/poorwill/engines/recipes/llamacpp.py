@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.settings import ModelSettings, OptionKind, OptionKinds
+from poorwill.core.settings import LLAMACPP_SLOTS, ModelSettings, OptionKind, OptionKinds
 from poorwill.engines.programs.llamacpp_server import LOAD_MODES
 from poorwill.engines.recipe import LaunchContext, Recipe, flags, weights_of
 from poorwill.engines.weights.gguf_header import read_gguf_header
@@ -24,16 +24,24 @@ OPTIONS: OptionKinds = MappingProxyType(
 """What `[model.engine.options]` may hold; each is a flag of programs/llamacpp_server.py."""
 
 
+SPARE_THREADS = 8
+"""Each open connection holds one of the server's threads: besides those of clients there are the gateway's
+idle ones, probes and metrics."""
+
+
 def llamacpp_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
     """Return the recipe. Raises OperatorFault if the model file is missing or no model."""
     engine = settings.engine
     header = read_gguf_header(engine.path)
     name = engine.engine_model or settings.name
+    options = {"parallel": LLAMACPP_SLOTS, **engine.options}
+    clients = max(int(options["parallel"]), settings.replica.max_concurrency)
     argv = (
         *(sys.executable, "-P", "-u", "-m", "poorwill.engines.programs.llamacpp_server"),
         *("--model", engine.path, "--alias", name, "--host", context.host, "--port", str(context.port)),
         *("--context", str(min(engine.context, header.context))),
-        *flags(engine.options),
+        *("--http-threads", str(clients + SPARE_THREADS)),
+        *flags(options),
         *engine.args,
     )
     return Recipe(
