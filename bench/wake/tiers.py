@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from poorwill.compose.clock import SystemClock
-from poorwill.compose.snapshots import fleet_snapshots
-from poorwill.compose.virtual_machines import guest_plan, machine_drivers
+from poorwill.compose.drivers.snapshots import fleet_snapshots
+from poorwill.compose.drivers.virtual_machines import guest_plan, machine_drivers
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import Driver
 from poorwill.core.ports.engine import Engine

@@ -37,8 +37,12 @@ asyncio.run(main(*sys.argv[1:]))
 ONLY_FOR = {
     "asleep": ("poorwill.tiers.asleep",),
     "frozen": ("poorwill.tiers.frozen",),
-    "suspended": ("poorwill.tiers.suspended", "poorwill.hosts.guests", "poorwill.compose.virtual_machines"),
-    "hibernated": ("poorwill.tiers.hibernated", "poorwill.hosts.rented", "poorwill.compose.rented"),
+    "suspended": (
+        "poorwill.tiers.suspended",
+        "poorwill.hosts.guests",
+        "poorwill.compose.drivers.virtual_machines",
+    ),
+    "hibernated": ("poorwill.tiers.hibernated", "poorwill.hosts.rented", "poorwill.compose.drivers.rented"),
 }
 
 

@@ -13,8 +13,8 @@ import pytest
 from tests.kept_log import KeptLog
 
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.drivers.tiers import open_workshop
 from poorwill.compose.plans import remembered_replicas
-from poorwill.compose.tiers import open_workshop
 from poorwill.core.errors import ErrorCode, TryLater
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.policy import FixedIdle, NoFloor

@@ -16,7 +16,7 @@ from tests.kept_log import KeptLog
 
 from poorwill.cli.run import run
 from poorwill.compose.clock import SystemClock
-from poorwill.compose.trial import prove_hibernated
+from poorwill.compose.drivers.trial import prove_hibernated
 from poorwill.config import load_fleet
 from poorwill.core.entries import ReplicaCreated, ReplicaPlaced, SpanOpened
 from poorwill.core.launch import Parked

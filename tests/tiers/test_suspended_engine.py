@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from poorwill.compose.snapshots import fleet_snapshots
-from poorwill.compose.virtual_machines import current_guest, guest_plan, machine_drivers
+from poorwill.compose.drivers.snapshots import fleet_snapshots
+from poorwill.compose.drivers.virtual_machines import current_guest, guest_plan, machine_drivers
 from poorwill.core.errors import OperatorFault
 from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings, ReplicaSettings
 from poorwill.core.words import ModelName, ReplicaId

@@ -13,7 +13,7 @@ from poorwill.core.words import ModelName
 from poorwill.files.traces.trace import UNKNOWN, Trace, new_trace
 from poorwill.ledger.costs.items import last_instant
 from poorwill.ledger.dates import Period, iso
-from poorwill.ledger.history.demand import PastRequest, demanded_models, known_from_us, past_requests
+from poorwill.ledger.history.demand import DemandRequest, demanded_models, known_from_us, past_requests
 from poorwill.ledger.schema import reading
 from poorwill.planner.jobs import MONTH_US, JobOptions, PlanJob, fleet_job, history_job
 from poorwill.planner.ladder import KnownTiers
@@ -78,7 +78,7 @@ def own_jobs(
             yield fleet_job(trace, own, asked, known.planned(model), tiers, span_us=looked.us)
 
 
-def _trace(name: str, past: Sequence[PastRequest], looked: Period) -> Trace:
+def _trace(name: str, past: Sequence[DemandRequest], looked: Period) -> Trace:
     return new_trace(
         arrival_us=[one.arrived_us - looked.from_us for one in past],
         service_us=[UNKNOWN if one.served_us is None else one.served_us for one in past],

@@ -11,8 +11,8 @@ from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from poorwill.coldstart.prediction import total
+from poorwill.compose.drivers.workshop import Fallback, Workshop
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host, storage_speed
-from poorwill.compose.workshop import Fallback, Workshop
 from poorwill.config.rules.break_even import short_idles
 from poorwill.core.launch import Parked, Running
 from poorwill.core.machine.cell import REMEMBERED_GAPS

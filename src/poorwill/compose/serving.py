@@ -14,12 +14,12 @@ from typing import Any
 from poorwill.bill.jumps import jumps
 from poorwill.compose.bridges import hosted_apis
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.drivers.tiers import open_workshop
+from poorwill.compose.drivers.workshop import Fallback, Workshop
 from poorwill.compose.history import LedgerHistory
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.plans import plan_models, remembered_replicas
 from poorwill.compose.snapshot_value import value_by_ledger
-from poorwill.compose.tiers import open_workshop
-from poorwill.compose.workshop import Fallback, Workshop
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ConfigFault
 from poorwill.core.ports.clock import Clock

@@ -100,7 +100,7 @@ async def _run(options: DoctorOptions, streams: Streams) -> int:
     if options.install_criu:
         criu = await install_criu(private_prefix(streams.env), env=streams.env, tell=streams.tell)
         streams.tell(f"criu {criu.version} is in {criu.binary}")
-    from poorwill.compose.trial import prove_tiers  # loads every engine
+    from poorwill.compose.drivers.trial import prove_tiers  # loads every engine
 
     fleet = _fleet(options, streams)
     log = StreamLog(stream=streams.stderr, level="error")
@@ -152,7 +152,7 @@ def _print_proof(proof: Proof, streams: Streams) -> None:
 
 
 async def _sweep(options: DoctorOptions, streams: Streams) -> int:
-    from poorwill.compose.sweep import sweep_fleet  # loads every driver
+    from poorwill.compose.drivers.sweep import sweep_fleet  # loads every driver
 
     settings = read_fleet(options.fleet, streams.env)
     log = StreamLog(stream=streams.stderr, level="warning")

@@ -7,7 +7,7 @@ from poorwill.core.words import ModelName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PastRequest:
+class DemandRequest:
     """One request that wanted the model to be ready."""
 
     arrived_us: int
@@ -35,7 +35,9 @@ def known_from_us(db: sqlite3.Connection) -> int | None:
     return None if first_us is None else max(int(first_us), int(kept_us))
 
 
-def past_requests(db: sqlite3.Connection, model: ModelName, *, from_us: int, to_us: int) -> list[PastRequest]:
+def past_requests(
+    db: sqlite3.Connection, model: ModelName, *, from_us: int, to_us: int
+) -> list[DemandRequest]:
     """Return the model's demand within a period, by arrival.
 
     Demand is what got a lease, went over the bridge, or was held in vain; requests that were refused for
@@ -47,7 +49,7 @@ def past_requests(db: sqlite3.Connection, model: ModelName, *, from_us: int, to_
         (model, from_us, to_us),
     )
     return [
-        PastRequest(arrived_us=arrived, served_us=served, tokens_in=taken, tokens_out=given)
+        DemandRequest(arrived_us=arrived, served_us=served, tokens_in=taken, tokens_out=given)
         for arrived, served, taken, given in rows
     ]
 

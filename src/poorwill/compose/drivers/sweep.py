@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.drivers.rented import rented_machines
 from poorwill.compose.paths import ledger_path
-from poorwill.compose.rented import rented_machines
 from poorwill.core.launch import Parked, Running
 from poorwill.core.ports.driver import Found
 from poorwill.core.ports.log import Log

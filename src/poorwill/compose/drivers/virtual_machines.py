@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from poorwill.compose.clock import SystemClock
-from poorwill.compose.snapshots import Snapshots
+from poorwill.compose.drivers.snapshots import Snapshots
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, DriverError

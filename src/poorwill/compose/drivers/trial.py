@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from poorwill.compose.clock import SystemClock
-from poorwill.compose.rented import rented_machine
-from poorwill.compose.snapshots import fleet_snapshots
-from poorwill.compose.virtual_machines import current_guest, guest_home, machine_drivers
+from poorwill.compose.drivers.rented import rented_machine
+from poorwill.compose.drivers.snapshots import fleet_snapshots
+from poorwill.compose.drivers.virtual_machines import current_guest, guest_home, machine_drivers
 from poorwill.core.errors import OperatorFault
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError

@@ -6,8 +6,8 @@ A tier is imported only if some ladder names it.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from poorwill.compose.snapshots import Snapshots, fleet_snapshots
-from poorwill.compose.workshop import ModelDrivers, Workshop
+from poorwill.compose.drivers.snapshots import Snapshots, fleet_snapshots
+from poorwill.compose.drivers.workshop import ModelDrivers, Workshop
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver
 from poorwill.core.ports.log import Log
@@ -56,7 +56,7 @@ async def open_workshop(
     elsewhere: dict[ModelName, ModelDrivers] = {}
     without_guest: Mapping[ModelName, tuple[str, str]] = {}
     if Tier.SUSPENDED in wanted:
-        from poorwill.compose.virtual_machines import open_machines
+        from poorwill.compose.drivers.virtual_machines import open_machines
 
         suspended, without_guest = await open_machines(
             settings, processes=processes, clock=clock, log=log, snapshots=snapshots
@@ -66,7 +66,7 @@ async def open_workshop(
             both.pop(Tier.FROZEN, None)  # criu cannot dump a virtual machine
             elsewhere[model] = ModelDrivers(drivers=both, processes=processes)
     if any(model.cloud is not None for model in settings.models):
-        from poorwill.compose.rented import rented_machines
+        from poorwill.compose.drivers.rented import rented_machines
 
         rented = rented_machines(settings, env=env, clock=clock, log=log)
         on_rented = ModelDrivers(drivers=rented.drivers, processes=rented.engines)
