@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from poorwill.core.words import SECOND_US, Cause
+from poorwill.core.format import DAY_US
+from poorwill.core.words import SECOND_US
 from poorwill.planner.alternatives.hosted import HostedBill, TokenGuess, hosted_bill
 from poorwill.planner.alternatives.prices import Offer, find_offer, offer_of
 from poorwill.planner.jobs import PlanJob
 from poorwill.planner.report.advice import advice, reservation
-from poorwill.planner.report.picture import Picture, new_picture
+from poorwill.planner.report.picture import Picture, busiest_day, new_picture
 from poorwill.planner.report.report import PlanReport, frontier
 from poorwill.planner.report.verdict import Case, PlanVerdict, WorkNeeds, judge, peak_rps
 from poorwill.planner.simulation.evaluate import (
@@ -20,6 +21,7 @@ from poorwill.planner.simulation.evaluate import (
     YARDSTICK,
     Contest,
     Entrant,
+    TimelineWindow,
     Workload,
     entrants,
     loads_of,
@@ -78,13 +80,16 @@ async def judge_job(
         )
     )
     accounts: dict[str, list[Outcome]] = {}
+    timelines: dict[str, TimelineWindow] = {}
+    from_us = job.scenario.origin_us + busiest_day(loads[0].arrival_us)
     for number, way in enumerate(ways, start=1):
         if progress is not None:
             progress(way.name, number, len(ways))
         await asyncio.sleep(0)
-        accounts[way.name] = way.accounts(loads)
+        timelines[way.name] = TimelineWindow(from_us, from_us + DAY_US)
+        accounts[way.name] = way.accounts(loads, timelines[way.name])
     report = _report(options.work_needs, job, ways, accounts, loads, bill, offer)
-    return report, _picture(report, job, ways, loads)
+    return report, _picture(report, job, ways, loads, timelines)
 
 
 def _offer(hosted: HostedOptions, job: PlanJob) -> Offer:
@@ -101,13 +106,21 @@ def _hosted_source(offer: Offer, bill: HostedBill | None) -> str:
     return f"{offer.name}, {offer.source}, as of {bill.as_of}"
 
 
-def _picture(report: PlanReport, job: PlanJob, ways: Sequence[Entrant], loads: Sequence[Workload]) -> Picture:
-    timeline: list[tuple[int, Cause]] = []
+def _picture(
+    report: PlanReport,
+    job: PlanJob,
+    ways: Sequence[Entrant],
+    loads: Sequence[Workload],
+    timelines: Mapping[str, TimelineWindow],
+) -> Picture:
     # A hosted API has no states to draw: then draw those of the best policy of the operator's own.
     drawn = report.verdict.own
-    chosen = next(way for way in ways if way.name == drawn)
-    if loads:
-        chosen.run(loads[0], timeline)
+    chosen, timeline = next(way for way in ways if way.name == drawn), timelines[drawn]
+    if not timeline:  # it was swept
+        load = loads[0]
+        upto = int(np.searchsorted(load.arrival_us, timeline.to_us - job.scenario.origin_us))
+        cut = replace(load, arrival_us=load.arrival_us[:upto], service_us=load.service_us[:upto])
+        chosen.run(cut, timeline)
     even = next(way for way in ways if way.name == "break-even")
     return new_picture(
         report,

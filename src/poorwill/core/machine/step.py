@@ -119,7 +119,8 @@ def _demand(change: Transition, what: Demand) -> None:
             change.fail_holds(ErrorCode.RATE_LIMITED, why, only=crowding)
             refusal = None
     if refusal is not None:
-        code, message, retry_after_s = refusal
+        code, message = refusal
+        retry_after_s = replica.retry_after_s(change.now_us)
         if code is ErrorCode.HOLD_QUEUE_FULL and replica.state is State.PARKED:
             # A cap of zero holds nothing, but the wake goes ahead so that a retry finds it warm.
             change.begin_wake(replica.tier, asked_by=what.asked_by, why="demand")
@@ -141,22 +142,21 @@ def _cancel_drain(change: Transition, why: str) -> None:
         change.become_ready()
 
 
-def _refusal(replica: Replica, hold: Hold, now_us: int) -> tuple[ErrorCode, str, int] | None:
-    retry_after_s = replica.retry_after_s(now_us)
+def _refusal(replica: Replica, hold: Hold, now_us: int) -> tuple[ErrorCode, str] | None:
     if replica.closing:
-        return ErrorCode.DRAINING, "poorwill is shutting down", retry_after_s
+        return ErrorCode.DRAINING, "poorwill is shutting down"
     if replica.blocked and (replica.must_stop or replica.state in (State.PARKED, State.PARKING)):
-        return ErrorCode.SPEND_LIMIT, replica.blocked.why, retry_after_s
+        return ErrorCode.SPEND_LIMIT, replica.blocked.why
     if replica.state is State.PARKED and now_us < replica.retry_at_us:
         why = f"the last wake of {replica.model} failed: {replica.last_error}"
-        return ErrorCode.WAKE_FAILED, why, retry_after_s
+        return ErrorCode.WAKE_FAILED, why
     if replica.state is State.READY and replica.has_room:
         return None  # it will not wait
     bounds = replica.settings.hold
     size = sum(held.size_bytes for held in replica.holds) + hold.size_bytes
     if len(replica.holds) >= bounds.count or size > bounds.bytes:
         why = f"{len(replica.holds)} requests wait for {replica.model} already"
-        return ErrorCode.HOLD_QUEUE_FULL, why, retry_after_s
+        return ErrorCode.HOLD_QUEUE_FULL, why
     return None
 
 

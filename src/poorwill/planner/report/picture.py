@@ -102,7 +102,7 @@ def new_picture(
         for name, outcome in named.items()
     ]
     day_us = min(DAY_US, report.span_us)
-    begin_us = _busiest_day(loads[0].arrival_us) if day_us == DAY_US else 0
+    begin_us = busiest_day(loads[0].arrival_us) if day_us == DAY_US else 0
     model = f" of {loads[0].model}" if len(loads) > 1 else ""
     day = f"on day {begin_us // DAY_US + 1}, the busiest" if day_us == DAY_US else "of the whole span"
     return Picture(
@@ -122,7 +122,7 @@ def _gaps_s(load: Workload, span_us: int) -> list[float]:
     return gaps
 
 
-def _busiest_day(arrival_us: Micros) -> int:
+def busiest_day(arrival_us: Micros) -> int:
     """Return the begin of the day with the most requests, counted from the trace's origin."""
     days, counts = np.unique(arrival_us // DAY_US, return_counts=True)
     return int(days[counts.argmax()]) * DAY_US if len(days) else 0

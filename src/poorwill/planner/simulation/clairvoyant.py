@@ -18,6 +18,7 @@ Three facts keep the points few:
 """
 
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from heapq import heapify, heapreplace
@@ -91,7 +92,8 @@ class _Search:
         self.busy_after = busy_after
         self.wait_rate = scenario.wait_nusd_s * WAIT_UNITS
         self.rates = scenario.rates()
-        self.ways: list[dict[Point, list[Way]]] = [{} for _ in range(len(arrivals) + 1)]
+        self.ways: dict[int, dict[Point, list[Way]]] = defaultdict(dict)
+        """By the next request; what lies before the search is kept by the ways that came from there."""
 
     def best(self) -> Way:
         """Fill in all points and return the way to the end of the span."""
@@ -104,10 +106,12 @@ class _Search:
             down = tiers[index].park_us if index > begins else 0
             self._park(index, nothing, 0, 0, turns, down_us=down, added_us=0)
         for index in range(len(self.arrivals)):
-            for ways in self.ways[index].values():
+            for ways in self.ways.pop(index, {}).values():
                 for way in ways:
                     self._leave(way)
-        return min((way for ways in self.ways[-1].values() for way in ways), key=lambda way: way.cost)
+        return min(
+            (way for ways in self.ways[len(self.arrivals)].values() for way in ways), key=lambda way: way.cost
+        )
 
     def _offer(self, point: Point, way: Way) -> None:
         known = self.ways[point[0]].setdefault(point, [])

@@ -22,6 +22,22 @@ from poorwill.policies import Timed, break_even_us, envelope_after_us, make_poli
 
 Timeline = list[tuple[int, Cause]]
 
+
+class TimelineWindow(Timeline):
+    """The causes of a window of time: the one that holds when it begins, and those that follow."""
+
+    def __init__(self, from_us: int, to_us: int) -> None:
+        super().__init__()
+        self.from_us, self.to_us = from_us, to_us
+
+    def append(self, entry: tuple[int, Cause]) -> None:
+        """Keep an entry; it takes the place of one that ended before the window."""
+        if entry[0] <= self.from_us:
+            self[:] = [entry]
+        elif entry[0] < self.to_us:
+            super().append(entry)
+
+
 YARDSTICK = "clairvoyant"
 HOSTED = "hosted"
 CONTINUOUS = "continuous"
@@ -50,10 +66,13 @@ class Entrant:
     idle_us: int | None = None
     runs_in_serve: bool = False
     """Whether `fleet.toml` can name it and `check` accepts it."""
+    simulated: bool = False
+    """Whether its account is simulated at all, so that a timeline costs nothing."""
 
-    def accounts(self, loads: Sequence[Workload]) -> list[Outcome]:
-        """Return its account of each replica."""
-        outcomes = [self.run(load, None) for load in loads]
+    def accounts(self, loads: Sequence[Workload], timeline: Timeline) -> list[Outcome]:
+        """Return its account of each replica; the timeline is of the first, if it is simulated."""
+        spans = timeline if self.simulated else None
+        outcomes = [self.run(load, None if number else spans) for number, load in enumerate(loads)]
         return [replace(outcome, policy=self.name, idle_us=self.idle_us) for outcome in outcomes]
 
 
@@ -134,13 +153,15 @@ def _entrant(
     idle_us: int | None = None,
     runs_in_serve: bool = False,
 ) -> Entrant:
+    sweeps = idle_us is not None and _sweeps(settings, scenario, of)
+
     def run(load: Workload, spans: Timeline | None) -> Outcome:
-        if spans is None and idle_us is not None and _sweeps(settings, scenario, of):
+        if spans is None and idle_us is not None and sweeps:
             return swept_outcome(load, scenario, idle_us)
         policy = new_policy(settings, scenario)
         return simulate(load.arrival_us, load.service_us, scenario, policy, floor=of.floor, timeline=spans)
 
-    return Entrant(name=name, run=run, idle_us=idle_us, runs_in_serve=runs_in_serve)
+    return Entrant(name=name, run=run, idle_us=idle_us, runs_in_serve=runs_in_serve, simulated=not sweeps)
 
 
 def _sweeps(settings: PolicySettings, scenario: Scenario, of: Contest) -> bool:
@@ -220,7 +241,7 @@ def _bridge(of: Contest, scenario: Scenario, rule: PolicySettings, *, idle_us: i
         paid = round(float(load.hosted_nusd[bridged].sum()))
         return replace(outcome, extra_nusd=paid, notes=(f"{len(bridged)} requests went to the hosted API",))
 
-    return Entrant(name=BRIDGE, run=run, idle_us=idle_us, runs_in_serve=True)
+    return Entrant(name=BRIDGE, run=run, idle_us=idle_us, runs_in_serve=True, simulated=True)
 
 
 def _hosted(load: Workload, _: Timeline | None) -> Outcome:
