@@ -9,7 +9,7 @@ from poorwill.bill.bill import is_wake
 from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
 from poorwill.core.format import counted, duration, exact_money, money
 from poorwill.core.words import PARKED_CAUSES, USEFUL_CAUSES
-from poorwill.ledger.costs.attribution import piece_shares, wake_shares
+from poorwill.ledger.costs.attribution import known_shares, piece_shares, wake_shares
 from poorwill.ledger.costs.items import key_name, last_instant
 from poorwill.ledger.costs.pricing import priced
 from poorwill.ledger.dates import iso
@@ -203,7 +203,7 @@ def _for_whom(
     db: sqlite3.Connection, life: Life, cause: str, wake: int | None, at_us: int
 ) -> tuple[tuple[str, int], ...]:
     if cause in USEFUL_CAUSES:
-        for _, shares in piece_shares(db, life.id, from_us=at_us, to_us=at_us + 1):
+        for _, shares in piece_shares(db, known_shares(db), life.id, from_us=at_us, to_us=at_us + 1):
             return tuple((key_name(key), us) for key, us in shares)
     if wake is not None and is_wake(cause) and cause not in PARKED_CAUSES:
         shares = wake_shares(db, wake)

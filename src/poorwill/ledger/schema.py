@@ -87,7 +87,6 @@ def reading(path: str, *, older: bool = False) -> Iterator[sqlite3.Connection]:
             db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
             db.execute("PRAGMA query_only = ON")
             db.execute("PRAGMA cache_size = -64000")
-            db.execute("PRAGMA mmap_size = 1073741824")
             if not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
                 raise OperatorFault(
                     ErrorCode.LEDGER_UNAVAILABLE,

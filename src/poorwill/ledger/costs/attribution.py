@@ -82,6 +82,8 @@ def progress(db: sqlite3.Connection) -> Progress:
 def touched_hours(db: sqlite3.Connection, done: Progress) -> dict[int, set[int]]:
     """Return, for each life, the hours before `shared_us` that rows newer than the shares reach into."""
     touched: dict[int, set[int]] = defaultdict(set)
+    if not done.shared_us:
+        return touched
     for life, first_us, last_us in db.execute(_LATE, (done.seen_id, done.shared_us)):
         last_us = min(last_us, done.shared_us)
         hours = range(first_us // HOUR_US, -(-last_us // HOUR_US))
@@ -89,17 +91,30 @@ def touched_hours(db: sqlite3.Connection, done: Progress) -> dict[int, set[int]]
     return touched
 
 
+@dataclass(frozen=True, slots=True)
+class KnownShares:
+    """What is rolled up, and what every look at shares needs: read once for a whole bill."""
+
+    done: Progress
+    late: dict[int, set[int]]
+    names: dict[int, str]
+
+
+def known_shares(db: sqlite3.Connection) -> KnownShares:
+    """Read what is rolled up."""
+    done = progress(db)
+    return KnownShares(done, touched_hours(db, done), dict(db.execute("SELECT id, text FROM texts")))
+
+
 def piece_shares(
-    db: sqlite3.Connection, life: int, *, from_us: int, to_us: int
+    db: sqlite3.Connection, known: KnownShares, life: int, *, from_us: int, to_us: int
 ) -> Iterator[tuple[Piece, list[Share]]]:
     """Yield each busy piece that touches a stretch of time, with its shares, never cut but at full hours.
 
     Shares come from the table where it is complete and from the raw rows where it is not: the answer is the
     same whether or not, and whenever, shares were rolled up.
     """
-    done = progress(db)
-    late = touched_hours(db, done).get(life, set())
-    names = dict(db.execute("SELECT id, text FROM texts"))
+    done, late = known.done, known.late.get(life, set())
     begin_us, end_us = from_us // HOUR_US * HOUR_US, -(-to_us // HOUR_US) * HOUR_US
     kept = _kept(db, life, begin_us, min(end_us, done.shared_us))
     pieces = [
@@ -115,10 +130,10 @@ def piece_shares(
     computed = share(db, unknown, longest_us=done.longest_us)
     later = next(computed, None)
     for piece in pieces:
-        known = kept.get((piece.began_us, piece.ended_us), [])
+        shares = kept.get((piece.began_us, piece.ended_us), [])
         if later is not None and later[0] is piece:
-            known, later = later[1], next(computed, None)
-        yield piece, [(None if key is None else names[key], us) for key, us in known]
+            shares, later = later[1], next(computed, None)
+        yield piece, [(None if key is None else known.names[key], us) for key, us in shares]
 
 
 def _kept(db: sqlite3.Connection, life: int, from_us: int, to_us: int) -> dict[tuple[int, int], KeyShares]:

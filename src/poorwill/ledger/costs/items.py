@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US
 from poorwill.core.money import apportion
-from poorwill.ledger.costs.attribution import piece_shares, split, wake_shares
+from poorwill.ledger.costs.attribution import KnownShares, known_shares, piece_shares, split, wake_shares
 from poorwill.ledger.costs.pricing import BRIDGE, PriceCell, priced, split_at_midnight
 from poorwill.ledger.costs.usage import usage
 from poorwill.ledger.dates import Period
@@ -54,6 +54,7 @@ def items(db: sqlite3.Connection, period: Period, *, by_key: bool = False) -> li
     currencies = dict(db.execute("SELECT id, currency FROM rates"))
     usual = min(book.currencies(), default="USD")
     to_us = min(period.to_us, last_instant(db))
+    known = known_shares(db) if by_key else None
     found: list[Item] = []
     for life in lives(db):
         begin = max(period.from_us, life.created_us)
@@ -61,7 +62,7 @@ def items(db: sqlite3.Connection, period: Period, *, by_key: bool = False) -> li
         if begin >= end:
             continue
         costs = priced(db, book, life, from_us=begin, to_us=end)
-        owners = _owners(db, book, life, begin, end) if by_key else {}
+        owners = _owners(db, known, book, life, begin, end) if known else {}
         for cell, (us, nusd) in costs.items():
             currency = currencies.get(cell.rate or 0, usual)
             for key, key_us, key_nusd in _shared(owners.get(cell), us, nusd, by_key=by_key):
@@ -100,14 +101,14 @@ def _shared(
 
 
 def _owners(
-    db: sqlite3.Connection, book: RateBook, life: Life, from_us: int, to_us: int
+    db: sqlite3.Connection, known: KnownShares, book: RateBook, life: Life, from_us: int, to_us: int
 ) -> dict[PriceCell, dict[str, int]]:
     """Return who had how much of each cell's time, where somebody asked for it."""
     found: dict[PriceCell, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for segment in book.segments(life, from_us, to_us):
         rate = segment.rate.id if segment.rate else None
         begin, end = segment.from_us, segment.to_us
-        for piece, shares in piece_shares(db, life.id, from_us=begin, to_us=end):
+        for piece, shares in piece_shares(db, known, life.id, from_us=begin, to_us=end):
             if piece.began_us < begin or piece.ended_us > end:
                 offset = max(begin, piece.began_us) - piece.began_us
                 shares = split(shares, offset, min(end, piece.ended_us) - piece.began_us)
