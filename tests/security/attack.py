@@ -87,12 +87,12 @@ def target(
     gateway: str = "",
     options: str = "load_seconds = 0.05",
     model: str = "",
-    descriptors: int | None = None,
+    descriptors: str = "",
 ) -> Iterator[tuple[Target, dict[str, str]]]:
     """Serve a fleet with one toy model; yields it and its keys' secrets by name."""
     (directory / "fleet.toml").write_text(TOY.format(gateway=gateway, options=options, model=model))
     secrets = {name: poorwill("keys", "add", name, "--fleet", str(directory)).split()[0] for name in keys}
-    limits = ["prlimit", f"--nofile={descriptors}:{descriptors}"] if descriptors else []
+    limits = ["prlimit", f"--nofile={descriptors}"] if descriptors else []
     command = [*limits, sys.executable, "-m", "poorwill", "serve", str(directory), "--port", "0"]
     with (directory / "serve.log").open("w") as log:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)

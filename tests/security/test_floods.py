@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import resource
 import socket
 import threading
 from pathlib import Path
@@ -82,7 +83,7 @@ def test_request_paths_are_not_kept(tmp_path: Path) -> None:
 
 
 def test_idle_connections_make_room(tmp_path: Path) -> None:
-    with target(tmp_path, keys=["alice"], descriptors=256) as (poorwill, keys):
+    with target(tmp_path, keys=["alice"], descriptors="256:256") as (poorwill, keys):
         assert b" 200 OK" in poorwill.chat(keys["alice"])
         engine = poorwill.status()["pid"]
         idle = [poorwill.connect() for _ in range(400)]
@@ -113,6 +114,11 @@ def test_one_key_cannot_fill_the_queue(tmp_path: Path) -> None:
         assert [code(answer) for answer in answers if b" 200 OK" not in answer] == ["rate_limited"]
         for client in flood:
             client.close()
+
+
+def test_the_descriptor_limit_is_raised(tmp_path: Path) -> None:
+    with target(tmp_path, descriptors="256:4096") as (poorwill, _):
+        assert resource.prlimit(poorwill.child.pid, resource.RLIMIT_NOFILE) == (4096, 4096)
 
 
 def test_metrics_count_refusals(tmp_path: Path) -> None:

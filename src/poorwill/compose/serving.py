@@ -33,6 +33,7 @@ from poorwill.fleet.journal import Journal
 from poorwill.fleet.lock import Holding, hold_directory
 from poorwill.fleet.recovery import ModelPlan, replica_id
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
+from poorwill.gateway.acceptor import raise_descriptor_limit
 from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.server import GatewayServer, new_server
@@ -83,6 +84,7 @@ async def serving_fleet(
     Raises OperatorFault(IN_USE) if another poorwill holds the directory or an address is taken,
     ConfigFault if the machine or the configuration does not allow it. Nothing is left behind then.
     """
+    raise_descriptor_limit()
     tracer = open_tracer(env)
     async with fleet_resources(settings, env=env, log=log) as own:
         plans, fallbacks = await plan_models(settings, own.workshop, own.ledger, env=env, log=log)

@@ -24,6 +24,7 @@ from poorwill.gateway.wire import Dialect
 
 BACKLOG = 4096
 _LEAST_CONNECTIONS = 8
+_WANTED_DESCRIPTORS = 65_536
 _ACCEPTS_A_TURN = 32
 SHORT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors of this machine that say nothing of the other side."""
@@ -39,6 +40,18 @@ class ConnectionLimits:
     per_address: int
 
 
+def raise_descriptor_limit() -> None:
+    """Raise the process's soft limit of file descriptors, as far as it may be and makes sense.
+
+    Not to any hard limit: engines inherit it, and programs that close every descriptor they might have would
+    take minutes over a thousand million.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _WANTED_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def connection_limits(*, in_all: int, per_address: int, reserved: int) -> ConnectionLimits:
     """Return what the limit of file descriptors leaves of the configured limits.
 
@@ -46,6 +59,8 @@ def connection_limits(*, in_all: int, per_address: int, reserved: int) -> Connec
     the ledger, the log, wakes, the admin listener.
     """
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        descriptors = _WANTED_DESCRIPTORS
     in_all = max(min(in_all, (descriptors - reserved) // 2), _LEAST_CONNECTIONS)
     return ConnectionLimits(in_all=in_all, per_address=min(per_address or -(-in_all // 2), in_all))
 
@@ -72,6 +87,7 @@ class Acceptor:
         self._spawn = spawn
         self._log = log
         self._open = 0
+        self._opening = 0
         self._by_address: Counter[str] = Counter()
         self._sock: socket.socket | None = None
 
@@ -116,14 +132,18 @@ class Acceptor:
                 self._refuse(connection)
             else:
                 self._open += 1
+                self._opening += 1
                 self._by_address[address] += 1
                 self._spawn(self._serve(connection, address))
 
     def _full(self, address: str) -> bool:
-        """Return whether there is no room for one more. Room that is being made counts as room."""
+        """Return whether there is no room for one more. Room that is being made counts as room.
+
+        While others are on their way in, nobody can be told from them to be idle: one more is let in.
+        """
         if self._by_address[address] >= self._limits.per_address:
-            return not self._make_room(address)
-        return self._open >= self._limits.in_all and not self._make_room(None)
+            return not (self._make_room(address) or self._opening)
+        return self._open >= self._limits.in_all and not (self._make_room(None) or self._opening)
 
     async def _serve(self, connection: socket.socket, address: str) -> None:
         protocol = self._make(address)
@@ -134,6 +154,8 @@ class Acceptor:
             connection.close()
             self.left(address)
             self._log.info("a connection failed as it was accepted", error=error)
+        finally:
+            self._opening -= 1
 
     def _refuse(self, connection: socket.socket) -> None:
         self._refused(ErrorCode.OVERLOADED)

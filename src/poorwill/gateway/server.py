@@ -277,7 +277,7 @@ def _inference_listener(
             reserved=_RESERVED_DESCRIPTORS + ADMIN_CONNECTIONS + _RESERVED_PER_MODEL * len(models()),
         ),
         make=lambda peer: Downstream(context=context, loop=asyncio.get_running_loop(), peer=peer),
-        make_room=lambda peer: make_room(connections, peer, now=asyncio.get_running_loop().time()),
+        make_room=lambda peer: make_room(connections, peer),
         refused=metrics.refused,
         spawn=tasks.spawn,
         log=checks.log,

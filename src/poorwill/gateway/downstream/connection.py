@@ -30,8 +30,6 @@ from poorwill.gateway.wire import Dialect
 
 MOST_A_TURN = 8
 """Requests of one connection served in one turn of the loop: the other connections wait no longer."""
-GRACE_S = 0.05
-"""How long a quiet connection is not closed to make room."""
 LINGER_S = 2.0
 """How long a closing connection may take to read its last response."""
 
@@ -50,16 +48,12 @@ class ListenerContext:
     """Called when the connection of a peer is closed."""
 
 
-def make_room(connections: Collection["Downstream"], peer: str | None, *, now: float) -> bool:
+def make_room(connections: Collection["Downstream"], peer: str | None) -> bool:
     """Close some connections that have nothing in work, of a peer or of all; return whether there were any.
 
-    Those without a known key go first, then those idle the longest; a new one has a moment to ask.
+    Those without a known key go first, then those idle the longest: a new one has time to ask for something.
     """
-    idle = [
-        one
-        for one in connections
-        if one.exchange is None and (peer is None or one.peer == peer) and now - one.quiet_since > GRACE_S
-    ]
+    idle = [one for one in connections if one.idle and (peer is None or one.peer == peer)]
     idle.sort(key=lambda one: (one.trusted, one.quiet_since))
     for one in idle[: 1 + len(idle) // 20]:  # several at once, so that the search is seldom
         one.abort()
@@ -105,6 +99,11 @@ class Downstream(asyncio.Protocol):
 
     def __repr__(self) -> str:
         return f"<Downstream {self.exchange or self._reader.stage.name}>"
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is open and no request is in work; one may be arriving."""
+        return self.exchange is None and not self._transport.is_closing()
 
     # -- what the listener does
 
