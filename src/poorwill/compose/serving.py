@@ -84,7 +84,6 @@ async def serving_fleet(
     Raises OperatorFault(IN_USE) if another poorwill holds the directory or an address is taken,
     ConfigFault if the machine or the configuration does not allow it. Nothing is left behind then.
     """
-    raise_descriptor_limit()
     tracer = open_tracer(env)
     async with fleet_resources(settings, env=env, log=log) as own:
         plans, fallbacks = await plan_models(settings, own.workshop, own.ledger, env=env, log=log)
@@ -144,6 +143,7 @@ async def fleet_resources(
     settings: FleetSettings, *, env: Mapping[str, str], log: Log
 ) -> AsyncIterator[FleetResources]:
     """Take the directory, start the clock, find the drivers that work here and open the ledger."""
+    raise_descriptor_limit()
     with hold_directory(Path(settings.directory), what="poorwill serve") as holding, subreaper():
         path = ledger_path(settings)
         clock = SystemClock.started(not_before_us=last_instant_us(path))
