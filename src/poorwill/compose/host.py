@@ -21,7 +21,7 @@ from poorwill.engines.measured.storage_speed import (
     kept_speed,
     measure_storage,
 )
-from poorwill.engines.recipe import hub_cache, weights_of
+from poorwill.engines.weights.files import hub_cache, weights_of
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
 

@@ -4,14 +4,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import ModelSettings
-
-WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
+from poorwill.engines.weights.files import Weights
 
 INHERITED = (
     *("PATH", "HOME", "USER", "TMPDIR", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE"),
@@ -41,16 +40,6 @@ class LaunchContext:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
-    """What is known of a model's weights without reading them."""
-
-    path: str | None = None
-    bytes: int = 0
-    mark: str = ""
-    """Changes whenever the files change: names, sizes and modification times."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """How to start one engine and what to ask it."""
 
@@ -73,24 +62,6 @@ class Recipe:
 
 
 Prepare = Callable[[ModelSettings, LaunchContext], Recipe]
-
-
-def weights_of(path: str, *, cache: str = "") -> Weights:
-    """Return the weights under a file, a directory, or a model id in the hub cache; empty if there are none.
-
-    Blocks for a directory listing.
-    """
-    place = Path(path)
-    if path and place.is_file():
-        return _weights(place, [place])
-    if path and place.is_dir():
-        return _weights(place, _weight_files(place))
-    if cache and path.count("/") == 1:
-        snapshots = Path(cache) / f"models--{path.replace('/', '--')}" / "snapshots"
-        newest = max(snapshots.glob("*"), key=lambda entry: entry.stat().st_mtime, default=None)
-        if newest is not None:
-            return _weights(newest, _weight_files(newest))
-    return Weights()
 
 
 def flags(options: Mapping[str, str | int | float | bool]) -> tuple[str, ...]:
@@ -131,14 +102,6 @@ def linked(directory: Path, name: str, target: str) -> str:
     return str(directory)
 
 
-def hub_cache(env: Mapping[str, str]) -> str:
-    """Return the Hugging Face hub cache directory (huggingface_hub, constants.py)."""
-    home = env.get("HF_HOME") or str(
-        Path(env.get("XDG_CACHE_HOME") or Path(env.get("HOME", "/"), ".cache"), "huggingface")
-    )
-    return env.get("HF_HUB_CACHE") or str(Path(home, "hub"))
-
-
 def program_version(program: str, env: Mapping[str, str]) -> str:
     """Return a text that changes with the program's file. Raises OperatorFault if there is none."""
     found = shutil.which(program, path=env.get("PATH", os.defpath))
@@ -150,16 +113,3 @@ def program_version(program: str, env: Mapping[str, str]) -> str:
         )
     status = os.stat(found)
     return f"{found} {status.st_size} {status.st_mtime_ns}"
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    return sorted(p for p in directory.iterdir() if p.suffix in WEIGHT_SUFFIXES and p.is_file())
-
-
-def _weights(path: Path, files: Iterable[Path]) -> Weights:
-    stats = [(file.name, file.stat()) for file in files]
-    return Weights(
-        path=str(path),
-        bytes=sum(status.st_size for _, status in stats),
-        mark=json.dumps([(name, status.st_size, status.st_mtime_ns) for name, status in stats]),
-    )

@@ -16,6 +16,7 @@ from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.engines.kinds import ENGINE_KINDS, make_engine
 from poorwill.engines.recipe import LaunchContext
 from poorwill.engines.sleeping import engine_sleeps
+from poorwill.engines.weights.files import gguf_parts
 from poorwill.files.names import file_name
 from poorwill.hosts.guests.build import PORT, GuestPlan
 from poorwill.hosts.guests.directory import Guest, open_guest
@@ -63,6 +64,12 @@ def guest_plan(
     )  # inside the guest, which only this machine reaches
     recipe = ENGINE_KINDS[model.engine.kind].prepare(model, context)
     weights = Path(model.engine.path) if model.engine.path else None
+    if weights and len(gguf_parts(weights)) > 1:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"a guest cannot hold the split model {weights}",
+            hint="merge its parts into one file: llama-gguf-split --merge",
+        )
     size_mib = weights.stat().st_size // 2**20 if weights else 0
     return GuestPlan(
         directory=guest_home(fleet, model.name),

@@ -14,8 +14,8 @@ from poorwill.core.errors import PoorwillError
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import SECOND_US, Phase, Tier
 from poorwill.engines.measured.storage_speed import kept_speed
-from poorwill.engines.recipe import hub_cache, weights_of
 from poorwill.engines.recipes.command import cache_variables
+from poorwill.engines.weights.files import hub_cache, weights_of
 from poorwill.engines.weights.gguf_header import read_gguf_header
 from poorwill.files.opening import read_whole
 

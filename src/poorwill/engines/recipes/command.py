@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import EngineSettings, ModelSettings
-from poorwill.engines.recipe import LaunchContext, Recipe, flags, hub_cache, program_version, weights_of
+from poorwill.engines.recipe import LaunchContext, Recipe, flags, program_version
+from poorwill.engines.weights.files import hub_cache, weights_of
 
 SLEEP_OPTION = "sleep"
 """`[model.engine.options] sleep = true` starts vLLM or SGLang with their sleep API; `sleep = 2` is vLLM's
@@ -133,7 +134,7 @@ def _recipe(
         argv=argv,
         env=whole,
         ready_path=ready_path or engine.ready_path or "/health",
-        weights=weights_of(engine.path, cache=hub_cache(whole)),
+        weights=weights_of(engine.path, cache=hub_cache(whole), words=argv),
         version=program_version(argv[0], whole),
         engine_model=engine_model or engine.engine_model or settings.name,
         sleep=sleep,

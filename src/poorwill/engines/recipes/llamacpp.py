@@ -7,7 +7,8 @@ from types import MappingProxyType
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import LLAMACPP_SLOTS, ModelSettings, OptionKind, OptionKinds
 from poorwill.engines.programs.llamacpp_server import LOAD_MODES
-from poorwill.engines.recipe import LaunchContext, Recipe, flags, weights_of
+from poorwill.engines.recipe import LaunchContext, Recipe, flags
+from poorwill.engines.weights.files import weights_of
 from poorwill.engines.weights.gguf_header import read_gguf_header
 
 SLEEP_OPTION = "sleep_idle_seconds"
@@ -38,7 +39,7 @@ def llamacpp_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
     clients = max(int(options["parallel"]), settings.replica.max_concurrency)
     argv = (
         *(sys.executable, "-P", "-u", "-m", "poorwill.engines.programs.llamacpp_server"),
-        *("--model", engine.path, "--alias", name, "--host", context.host, "--port", str(context.port)),
+        *("--model", header.path, "--alias", name, "--host", context.host, "--port", str(context.port)),
         *("--context", str(min(engine.context, header.context))),
         *("--http-threads", str(clients + SPARE_THREADS)),
         *flags(options),
@@ -48,7 +49,7 @@ def llamacpp_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
         argv=argv,
         env={**context.inherited(), **engine.env},
         ready_path=engine.ready_path or "/health",
-        weights=weights_of(engine.path),
+        weights=weights_of(engine.path, words=engine.args),
         version=f"xllamacpp {_version()}",
         engine_model=name,
         sleep="llama.cpp" if SLEEP_OPTION in engine.options else None,

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from poorwill.core.settings import ModelSettings
-from poorwill.engines.recipe import LaunchContext, Recipe, Weights
+from poorwill.engines.recipe import LaunchContext, Recipe
+from poorwill.engines.weights.files import Weights
 
 _READY_PATHS: Mapping[str, str] = MappingProxyType({"ollama": "/api/version"})
 """Readiness paths other than /health."""

@@ -5,7 +5,8 @@ from importlib.metadata import version
 from types import MappingProxyType
 
 from poorwill.core.settings import ModelSettings, OptionKind, OptionKinds
-from poorwill.engines.recipe import LaunchContext, Recipe, flags, weights_of
+from poorwill.engines.recipe import LaunchContext, Recipe, flags
+from poorwill.engines.weights.files import weights_of
 
 WHOLE, NUMBER, FLAG = OptionKind.WHOLE, OptionKind.NUMBER, OptionKind.FLAG
 

@@ -6,13 +6,14 @@ descriptions, then the tensors' data, aligned.
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.engines.weights.files import gguf_parts
 from poorwill.files.opening import open_to_read
 
 Value = str | int | float | bool
@@ -58,18 +59,33 @@ class GgufHeader:
 
 
 def read_gguf_header(path: str | Path) -> GgufHeader:
-    """Read and check the header; blocks for as long as a header of some megabytes takes to read.
+    """Read and check the headers of a model's files; blocks for as long as some megabytes each take to read.
 
-    Raises OperatorFault: the file is missing, unreadable, no GGUF, of an unknown version, no language
-    model, or shorter than its own header says.
+    Any part of a split model may be given; `path` is then the first, which an engine wants to be given.
+
+    Raises OperatorFault: a file is missing, unreadable, no GGUF, of an unknown version, no language model, or
+    shorter than its own header says.
     """
+    first, *others = gguf_parts(path)
+    whole = _read(first, part=False)
+    rest = [_read(other, part=True) for other in others]
+    return replace(
+        whole,
+        file_bytes=whole.file_bytes + sum(part.file_bytes for part in rest),
+        parameters=whole.parameters + sum(part.parameters for part in rest),
+    )
+
+
+def _read(path: Path, *, part: bool) -> GgufHeader:
     try:
         with open(open_to_read(path), "rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
-            return _header(str(path), file, size)
+            return _header(str(path), file, size, part=part)
     except OSError as error:
         hint = "give the path of a GGUF file (poorwill demo makes a small one)"
+        if len(gguf_parts(path)) > 1:
+            hint = "a split model needs all its parts beside each other: finish the download"
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID, f"cannot read the model {path}: {error.strerror}", hint=hint
         ) from error
@@ -94,7 +110,8 @@ def _fault(path: str | Path, what: str, hint: str) -> OperatorFault:
     return OperatorFault(ErrorCode.CONFIG_INVALID, f"the model {path} {what}", hint=hint)
 
 
-def _header(path: str, file: BinaryIO, size: int) -> GgufHeader:
+def _header(path: str, file: BinaryIO, size: int, *, part: bool) -> GgufHeader:
+    """Read one file's header. `part`: a later one of a split model, whose first has the model's keys."""
     magic = file.read(4)
     if magic != _MAGIC:
         raise _fault(
@@ -116,7 +133,9 @@ def _header(path: str, file: BinaryIO, size: int) -> GgufHeader:
             values[key] = value
     architecture = str(values.get("general.architecture", ""))
     context = values.get(f"{architecture}.context_length")
-    if not architecture or not isinstance(context, int):
+    if part:
+        context = 0
+    elif not architecture or not isinstance(context, int):
         raise _fault(path, "is no language model", "its header names no architecture and context length")
     parameters, data_bytes = _tensors(file, tensors)
     alignment = int(values.get("general.alignment", 32)) or 32
