@@ -68,6 +68,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if timeout > 0:
             self.now_us += max(round(timeout * 1e6), 1)
 
+    def run_in_executor(self, executor: object, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """Run a function at once, on this thread: threads would make two runs of one seed differ."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
     def _process_events(self, event_list: object) -> None:
         """There are no files to watch."""
 

@@ -45,8 +45,8 @@ class Unit:
     """The wake or park under way; there is never more than one."""
     watch_task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
-    onlookers: set[asyncio.Future[None]] = field(default_factory=set)
-    """Resolved after every turn, for whoever waits for a state."""
+    onlookers: dict[asyncio.Future[None], None] = field(default_factory=dict)
+    """Resolved after every turn, for whoever waits for a state; in order, so that a simulated seed decides all."""
     _lease: Lease | None = None
     """The last lease granted: as long as the same engine runs, the next one says the same."""
     _leased: Running | None = None
@@ -109,11 +109,11 @@ class Unit:
     async def turned(self) -> None:
         """Wait for the next turn. Cancelled: forgotten at once."""
         onlooker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.onlookers.add(onlooker)
+        self.onlookers[onlooker] = None
         try:
             await onlooker
         finally:
-            self.onlookers.discard(onlooker)
+            self.onlookers.pop(onlooker, None)
 
     def tell_onlookers(self) -> None:
         """Resolve everyone who waits for a turn."""
