@@ -46,7 +46,7 @@ class Unit:
     watch_task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     onlookers: dict[asyncio.Future[None], None] = field(default_factory=dict)
-    """Resolved after every turn, for whoever waits for a state; in order, so that a simulated seed decides all."""
+    """Resolved after every turn, for whoever waits for a state; in the order in which they came."""
     _lease: Lease | None = None
     """The last lease granted: as long as the same engine runs, the next one says the same."""
     _leased: Running | None = None
