@@ -108,7 +108,7 @@ class Room:
         """Wait until some unit's state changes or its last lease comes back, at most `RECHECK_S`."""
         news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for each in self.units.values():
-            each.onlookers.add(news)
+            each.onlookers[news] = None
         try:
             async with asyncio.timeout(RECHECK_S):
                 await news
@@ -116,7 +116,7 @@ class Room:
             return
         finally:
             for each in self.units.values():
-                each.onlookers.discard(news)
+                each.onlookers.pop(news, None)
 
 
 def _occupant(unit: Unit, room: Room, now_us: int) -> Occupant:
