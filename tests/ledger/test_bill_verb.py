@@ -150,7 +150,7 @@ async def test_any_second_can_be_explained(ledger, at, words):
     assert status == 0 and json.loads(said)["replicas"][0]["replica"] == "a.0"
 
 
-async def test_a_statement_is_the_customer_s_part_and_shows_names_as_they_are(ledger):
+async def test_statements_escape_names(ledger):
     _, said, _ = await bill(ledger, "--by", "key", "--json")
     owed = {line["key"]: line["cost"] for line in json.loads(said)["lines"]}
     status, markdown, _ = await bill(ledger, "--by", "key", "--invoice", "<b>|b")
@@ -201,13 +201,13 @@ async def test_an_empty_ledger_has_an_empty_bill(path):
     assert status == 0 and "total" in said
 
 
-async def test_time_without_a_rate_is_counted_and_said_to_be_unpriced(path):
+async def test_time_without_a_rate_is_unpriced(path):
     write(path, [created(), span(0, "serving"), Alive(at_us=START + HOUR)])
     _, said, _ = await bill(path)
     assert "no rate" in said and "1h " in said and "$0.000000000" in said
 
 
-async def test_a_step_of_the_wall_clock_is_visible_and_moves_no_span(path):
+async def test_clock_steps_move_no_span(path):
     steps = [ClockStepped(at_us=START + at * S, by_us=-HOUR) for at in (5, 9)]
     write(
         path,
@@ -230,7 +230,7 @@ async def test_a_step_of_the_wall_clock_is_visible_and_moves_no_span(path):
     assert document["events"][0]["count"] == 2
 
 
-async def test_the_hosted_api_s_price_for_the_same_tokens_stands_beside_the_bill(ledger):
+async def test_the_hosted_price_stands_beside_it(ledger):
     """2,000 tokens in and 200 out of gpt-4o-mini, at 0.15 and 0.60 dollars a million."""
 
     hosted = {"a": HostedSettings(provider="openai", model="gpt-4o-mini")}
@@ -256,7 +256,7 @@ model_day_usd = { a = 1 }
 """
 
 
-async def test_with_its_fleet_the_bill_knows_limits_and_the_hosted_api(ledger, tmp_path):
+async def test_a_fleet_adds_limits_and_hosted_prices(ledger, tmp_path):
     (tmp_path / "fleet.toml").write_text(FLEET)
     out, err = io.StringIO(), io.StringIO()
     words = ["bill", "--fleet", str(tmp_path)]
@@ -288,7 +288,7 @@ async def test_currencies_are_told_apart_and_never_added_up(path):
     assert status == 2 and "EUR and USD, which cannot be added up" in told
 
 
-async def test_without_a_time_the_last_known_second_is_explained(ledger):
+async def test_the_last_second_is_explained(ledger):
     status, said, _ = await bill(ledger, "--explain", "a", "--json")
     assert status == 0
     (found,) = json.loads(said)["replicas"]
@@ -302,7 +302,7 @@ async def test_time_without_a_tier_has_a_name_in_the_table(ledger):
     assert {"(ready)", "frozen"} <= rows
 
 
-def test_the_causes_stand_in_the_order_in_which_they_happen():
+def test_causes_stand_in_order():
     causes = ["parked.cold", "park", "failed_wake", "wake.verify", "serving", "wake.ready"]
     causes += ["wake.spawn", "parked.frozen", "wake.imports"]
     items = [

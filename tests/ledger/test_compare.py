@@ -32,7 +32,7 @@ RATE = RateSettings(effective_us=0, active_nusd_h=3_600 * CENT, parked_nusd_h={"
 
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(stories(), rates(), st.integers(0, 200 * HOUR))
-def test_the_effects_sum_to_the_change_to_the_nano_dollar(batches, configured, cut):
+def test_effects_sum_to_the_change(batches, configured, cut):
     with filled(batches, configured) as db:
         whole = everything(batches)
         middle = min(max(START + cut, whole.from_us + 1), whole.to_us - 1)
@@ -111,14 +111,14 @@ def test_a_dearer_rate_is_told_from_everything_else():
     assert found == {RATES: 50.0}
 
 
-def test_requests_that_take_as_long_as_before_are_only_more():
+def test_more_requests_of_the_same_length():
     found = drivers({**USUAL, "requests": 4}, {**USUAL, "requests": 6})
     # each cycle serves n requests at once for n seconds: half as many again, each as long
     assert found[REQUESTS] == 4.0
     assert PER_REQUEST not in found
 
 
-def test_what_the_ledger_does_not_know_of_a_period_is_said():
+def test_an_unknown_part_of_a_period_is_named():
     days = [Period(from_us=START + n * DAY, to_us=START + (n + 1) * DAY) for n in (-2, -1, 1)]
     half = Period(from_us=START - DAY // 2, to_us=START + DAY // 2)
     with filled([[created(), span(DAY + DAY // 2, "parked.cold", tier="cold")]], [RATE]) as db:

@@ -42,7 +42,7 @@ RUNS = st.lists(
 
 @settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
 @given(RUNS)
-def test_whatever_happens_to_a_fleet_every_second_of_every_replica_has_one_cause(runs):
+def test_every_second_has_one_cause(runs):
     with tempfile.TemporaryDirectory() as folder:
         house = House(Path(folder))
         house.model(A)

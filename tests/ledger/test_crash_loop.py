@@ -185,13 +185,13 @@ CENT_A_SECOND = RateSettings(effective_us=0, active_nusd_h=36 * DOLLAR)
 
 @settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
 @given(plans())
-def test_a_crash_loop_of_a_day_costs_at_most_the_limit(plan):
+def test_a_crash_loop_costs_at_most_its_limit(plan):
     cost, _ = run(plan)
     assert cost <= plan.limit_nusd + HALVES_NUSD
 
 
 @pytest.mark.parametrize("dies_ready", [False, True], ids=["never comes up", "comes up and dies"])
-def test_a_crash_loop_uses_most_of_its_limit_and_is_then_refused(dies_ready):
+def test_a_crash_loop_uses_most_of_its_limit(dies_ready):
     limit = SpendSettings(day_nusd=6 * DOLLAR)
     plan = Plan(rate=CENT_A_SECOND, limit=limit, wakes_s=(30,), dies_ready=dies_ready)
     cost, (loop,) = run(plan)
@@ -199,14 +199,14 @@ def test_a_crash_loop_uses_most_of_its_limit_and_is_then_refused(dies_ready):
     assert loop.number > 10 and loop.refused
 
 
-def test_a_first_wake_that_is_longer_than_the_limit_allows_is_torn_down():
+def test_a_first_wake_too_long_is_torn_down():
     limit = SpendSettings(day_nusd=2 * DOLLAR)
     cost, (loop,) = run(Plan(rate=CENT_A_SECOND, limit=limit, wakes_s=(600,)))
     assert loop.number == 1
     assert 17 * DOLLAR // 10 < cost <= 2 * DOLLAR
 
 
-def test_two_floors_that_begin_at_once_share_what_is_left_of_an_hourly_price():
+def test_two_floors_share_what_is_left():
     rate = RateSettings(effective_us=0, active_nusd_h=DOLLAR, increment_us=HOUR_US)
     limit = SpendSettings(day_nusd=3 * DOLLAR // 2)
     plan = Plan(rate=rate, limit=limit, wakes_s=(30,), models=2, floor=True)

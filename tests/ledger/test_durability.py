@@ -38,7 +38,7 @@ def test_every_acknowledged_entry_survives_kill_9(path, lines):
     assert set(acknowledged) <= kept
 
 
-async def test_a_full_disk_is_told_stops_nothing_in_memory_and_is_made_good(path, log):
+async def test_a_full_disk_loses_nothing(path, log):
     async with opened(path, log=log) as ledger:
         await ledger.record([created()])
         await ledger.thread.call(fill_up)
@@ -127,7 +127,7 @@ async def test_a_lock_held_by_another_process_is_waited_out(path, log):
     assert [began for began, _, _ in rows(path)] == [0, 10, 20]
 
 
-async def test_two_processes_write_one_file_without_losing_anything(path):
+async def test_two_processes_write_one_file(path):
     """`poorwill keys add` writes while `serve` does."""
     async with opened(path) as ledger:
         await ledger.record([created()])
@@ -149,7 +149,7 @@ async def test_two_processes_write_one_file_without_losing_anything(path):
         assert db.execute("SELECT count(*) FROM spans").fetchone() == (at // 10 + 1,)
 
 
-async def test_a_file_that_is_deleted_under_it_is_noticed_and_its_return_too(path, log):
+async def test_a_deleted_file_is_noticed(path, log):
     async with opened(path, log=log) as ledger:
         await ledger.record([created()])
         os.rename(path, path + ".away")
@@ -188,7 +188,7 @@ def keep(source, target):
         Path(target + suffix).unlink(missing_ok=True)
 
 
-async def test_closing_a_ledger_that_cannot_be_written_says_what_is_lost(path, log):
+async def test_closing_unwritten_says_what_is_lost(path, log):
     async with opened(path, log=log) as ledger:
         await ledger.record([created()])
         os.rename(path, path + ".away")
@@ -198,7 +198,7 @@ async def test_closing_a_ledger_that_cannot_be_written_says_what_is_lost(path, l
     assert ("error", "the ledger closes with entries unwritten") in [line[:2] for line in log.lines]
 
 
-async def test_while_nothing_can_be_written_memory_is_bounded_and_what_is_dropped_is_counted(path, log):
+async def test_waiting_entries_are_bounded(path, log):
     async with opened(path, log=log, waiting_entries=100) as ledger:
         await ledger.record([created(), span(0, "serving")])
         os.rename(path, path + ".away")

@@ -67,7 +67,7 @@ def test_an_export_can_be_read_back_as_an_invoice():
     assert {charge.resource for charge in charges} == {"a.0"}
 
 
-def test_keys_are_sub_accounts_and_own_columns_begin_with_x():
+def test_keys_are_sub_accounts():
     with filled([STORY], [RATE]) as db:
         rows = list(csv.DictReader(io.StringIO(exported(db, [STORY], by_key=True))))
     assert {row["SubAccountId"] for row in rows} == {"", "ann"}

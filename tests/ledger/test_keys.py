@@ -38,7 +38,7 @@ def test_a_key_is_known_by_its_secret_alone(path, log):
     assert ring.name_of(b"") is None
 
 
-def test_without_keys_none_is_asked_for_but_revoking_the_last_one_lets_nobody_in(path, log):
+def test_revoking_the_last_key_lets_nobody_in(path, log):
     ring = LedgerKeys(path=path, log=log)
     changed(path, lambda db: None)
     ring.load()
@@ -70,7 +70,7 @@ def test_the_secret_is_nowhere_in_the_file(path):
     assert secret.removeprefix(keys.PREFIX).encode() not in kept
 
 
-async def test_a_running_gateway_follows_and_stops_when_cancelled(path, log):
+async def test_a_running_gateway_follows(path, log):
     secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
     ring = LedgerKeys(path=path, log=log)
     ring.load()
@@ -81,7 +81,7 @@ async def test_a_running_gateway_follows_and_stops_when_cancelled(path, log):
         following.cancel()
 
 
-async def test_keys_that_cannot_be_read_again_stay_as_they_were(path, log):
+async def test_unreadable_keys_stay_as_they_were(path, log):
     secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
     ring = LedgerKeys(path=path, log=log, follow_s=0.001)
     ring.load()

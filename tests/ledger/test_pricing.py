@@ -62,7 +62,7 @@ def spans_of(db, life):
 
 @QUICK
 @given(stories())
-def test_spans_tile_every_life_and_their_sum_is_wall_time(batches):
+def test_spans_tile_every_life(batches):
     with filled(batches, []) as db:
         for life in lives(db):
             spans = spans_of(db, life.id)
@@ -74,7 +74,7 @@ def test_spans_tile_every_life_and_their_sum_is_wall_time(batches):
 
 @QUICK
 @given(stories(), rates(), st.lists(st.integers(0, 300 * HOUR), max_size=5), st.booleans())
-def test_the_parts_of_a_period_sum_to_the_whole_wherever_it_is_cut(batches, configured, cuts, by_key):
+def test_parts_of_a_period_sum_to_the_whole(batches, configured, cuts, by_key):
     with filled(batches, configured) as db:
         whole = everything(batches)
         edges = sorted({whole.from_us, whole.to_us, *(START + cut for cut in cuts)})
@@ -103,7 +103,7 @@ def test_the_lines_sum_to_the_total_along_any_axes(batches, configured, axes):
 
 @QUICK
 @given(stories(), rates())
-def test_the_bill_is_the_spans_times_the_rates_within_half_a_nano_dollar_a_cell(batches, configured):
+def test_the_bill_is_spans_times_rates(batches, configured):
     with filled(batches, configured) as db:
         book, found = rate_book(db), items(db, everything(batches))
         exact, wall = Fraction(0), 0
@@ -121,7 +121,7 @@ def test_the_bill_is_the_spans_times_the_rates_within_half_a_nano_dollar_a_cell(
 
 @QUICK
 @given(stories(replicas=1), rates(count=1))
-def test_what_the_provider_rounds_up_is_a_line_of_its_own(batches, configured):
+def test_rounding_up_is_a_line_of_its_own(batches, configured):
     with filled(batches, configured) as db:
         found = items(db, everything(batches))
         extra = sum(i.nusd for i in found if i.cause in ("rounding", "minimum"))
@@ -148,7 +148,7 @@ def test_what_the_provider_rounds_up_is_a_line_of_its_own(batches, configured):
 
 @QUICK
 @given(stories(replicas=1), rates(count=1))
-def test_storage_is_charged_for_what_is_parked_as_long_as_it_is(batches, configured):
+def test_storage_is_charged_while_parked(batches, configured):
     with filled(batches, configured) as db:
         found = items(db, everything(batches))
         stored = sum(i.nusd for i in found if i.cause == "storage")
@@ -166,7 +166,7 @@ def test_storage_is_charged_for_what_is_parked_as_long_as_it_is(batches, configu
 
 @QUICK
 @given(stories(), rates(), st.data())
-def test_keys_share_exactly_what_there_is_and_only_what_they_asked_for(batches, configured, data):
+def test_keys_share_exactly_what_they_used(batches, configured, data):
     with filled(batches, configured) as db:
         keyed = items(db, everything(batches), by_key=True)
         plain = items(db, everything(batches))
@@ -201,7 +201,7 @@ def test_rolling_up_at_any_time_never_changes_an_answer(batches, configured, dat
 
 @QUICK
 @given(stories(), rates())
-def test_it_does_not_matter_when_a_rate_is_configured_as_long_as_it_is_before_it_holds(batches, configured):
+def test_rates_may_be_configured_early(batches, configured):
     configured = sorted(configured, key=lambda rate: rate.effective_us)
     axes = [Axis.DAY, Axis.REPLICA, Axis.CAUSE]
     with filled(batches, configured) as at_once:
@@ -234,7 +234,7 @@ def test_changing_a_rate_never_rewrites_the_past():
     assert by_rate == {("serving", 1): 2 * 10**9, ("linger", 2): 7 * 10**9}
 
 
-def test_configuring_the_same_rates_again_changes_nothing():
+def test_the_same_rates_again_change_nothing():
 
     configured = [
         RateSettings(effective_us=0, active_nusd_h=10**9),
@@ -247,7 +247,7 @@ def test_configuring_the_same_rates_again_changes_nothing():
         assert (told, db.execute("SELECT * FROM rates").fetchall()) == ([], before)
 
 
-def test_the_most_specific_rate_wins_and_in_it_the_newest():
+def test_the_most_specific_rate_wins():
 
     configured = [
         RateSettings(effective_us=5, active_nusd_h=1),
@@ -282,7 +282,7 @@ def test_two_requests_at_once_share_their_seconds_evenly():
     assert shares["ann"] + shares["bob"] == 10 * second
 
 
-def test_a_request_lost_in_a_crash_leaves_its_time_to_nobody():
+def test_a_lost_request_leaves_time_to_nobody():
 
     second = 1_000_000
     batches = [
@@ -314,7 +314,7 @@ def test_a_wake_is_charged_to_those_it_woke_for():
     assert shares == {"ann": 3 * second, "bob": 3 * second, "(not recorded)": 3 * second}
 
 
-def test_ten_gigabytes_parked_for_a_month_of_hours_cost_ten_gigabyte_months():
+def test_ten_gb_for_a_month_cost_ten_gb_months():
     rate = RateSettings(effective_us=0, active_nusd_h=0, storage_nusd_gb_month=80_000_000)
     parked = ParkEnded(
         replica="a.0",
@@ -333,7 +333,7 @@ def test_ten_gigabytes_parked_for_a_month_of_hours_cost_ten_gigabyte_months():
     assert sum(i.nusd for i in stored) == pytest.approx(800_000_000, abs=len(stored))
 
 
-def test_a_row_that_comes_after_its_hours_were_rolled_up_changes_their_shares():
+def test_a_late_row_changes_shares():
     """A stream of two and a half hours has no row before it ends; others were charged alone meanwhile."""
     minute = 60_000_000
     early = [
@@ -361,7 +361,7 @@ def test_a_row_that_comes_after_its_hours_were_rolled_up_changes_their_shares():
     }
 
 
-def test_a_park_that_failed_leaves_nothing_that_is_stored():
+def test_a_failed_park_stores_nothing():
     fine = ParkEnded(
         replica="a.0", at_us=START + 10, began_us=START, to_tier="frozen", ok=True, image_bytes=70
     )
@@ -377,7 +377,7 @@ def test_a_park_that_failed_leaves_nothing_that_is_stored():
     assert stored == [(0,), (70,), (0,), (70,)]
 
 
-def test_an_instant_is_explained_with_the_rate_that_held_then():
+def test_an_instant_has_the_rate_of_then():
     configured = [
         RateSettings(effective_us=0, active_nusd_h=10**9),
         RateSettings(effective_us=START + HOUR, active_nusd_h=3 * 10**9),

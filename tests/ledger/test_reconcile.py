@@ -69,11 +69,11 @@ def test_an_invoice_that_agrees_has_no_residual():
     assert explained(charge(180 * DOLLAR)) == {}
 
 
-def test_a_residual_below_the_invoice_s_last_place_is_rounding():
+def test_rounding_is_named():
     assert explained(charge(180 * DOLLAR + 4_000_000)) == {Reason.ROUNDING: 0.004}
 
 
-def test_whole_minutes_are_recognised_as_a_billing_increment():
+def test_an_increment_is_named():
     # 95 s and 85 s are two minutes each
     assert explained(charge(240 * DOLLAR, half_unit=50_000)) == {Reason.INCREMENT: 60.0}
 
@@ -87,20 +87,20 @@ def test_two_fitting_causes_are_unexplained():
     assert "billing increment of 5m or minimum charge of 5m" in match.parts[0].detail
 
 
-def test_unobserved_time_that_was_not_invoiced_is_named():
+def test_unobserved_time_is_named():
     assert explained(charge(165 * DOLLAR, half_unit=50_000)) == {Reason.UNOBSERVED: -15.0}
 
 
-def test_with_the_invoiced_time_known_a_price_is_told_from_time():
+def test_price_is_told_from_time():
     assert explained(charge(360 * DOLLAR, us=180 * S)) == {Reason.PRICE: 180.0}
     assert explained(charge(200 * DOLLAR, us=200 * S)) == {Reason.TIME: 20.0}
 
 
-def test_what_no_hypothesis_fits_is_called_unexplained():
+def test_what_fits_nothing_is_unexplained():
     assert explained(charge(777 * DOLLAR)) == {Reason.UNEXPLAINED: 597.0}
 
 
-def test_orphans_and_what_was_not_invoiced_are_told_apart():
+def test_orphans_and_gaps_are_told_apart():
     found = explained(
         charge(180 * DOLLAR, end=2 * HOUR),
         charge(5 * DOLLAR, resource="vm-9"),
@@ -113,12 +113,12 @@ def test_orphans_and_what_was_not_invoiced_are_told_apart():
     }
 
 
-def test_the_provider_s_own_names_can_be_mapped_to_a_replica_or_a_model():
+def test_provider_names_are_mapped():
     assert explained(charge(180 * DOLLAR, resource="vm-9"), names={"vm-9": "a.0"}) == {}
     assert explained(charge(180 * DOLLAR, resource="a")) == {}
 
 
-def test_a_name_of_ours_that_the_ledger_does_not_know_is_a_mistake():
+def test_an_unknown_own_name_is_refused():
     with pytest.raises(RequestFault, match="no replica or model c"):
         explained(charge(180 * DOLLAR, resource="vm-9"), names={"vm-9": "c"})
 
@@ -161,7 +161,7 @@ def test_an_invoice_in_another_currency_is_refused():
         max_size=4,
     ),
 )
-def test_the_causes_sum_to_the_residual_whatever_is_invoiced(batches, configured, given_rows):
+def test_causes_sum_to_the_residual(batches, configured, given_rows):
     charges = [
         charge(nusd, resource=name, begin=begin, end=begin + length, us=us)
         for name, begin, length, nusd, us in given_rows
@@ -186,7 +186,7 @@ def test_a_simple_invoice_and_a_focus_one_are_read_alike():
     assert (simple[0].us, focus[0].us) == (None, 2 * HOUR)
 
 
-def test_every_bad_row_of_an_invoice_is_told_with_its_line():
+def test_bad_rows_are_told_with_their_line():
     text = (
         "resource,from,to,amount\na.0,soon,,1\na.0,2027-01-15,,many\n"
         "a.0,2027-01-15,2027-01-14,1\na.0,2027-01-15,,1e999\n"
@@ -210,7 +210,7 @@ def test_an_invoice_that_says_nothing_usable_is_refused(text):
         read_invoice(text, source="invoice.csv")
 
 
-async def test_the_verb_exits_with_1_where_a_question_stays_open(tmp_path, path):
+async def test_an_open_question_exits_with_1(tmp_path, path):
     write(path, STORY)
     invoice = tmp_path / "invoice.csv"
     invoice.write_text("resource,from,to,amount\nvm-9,2027-01-15,2027-01-16,1.00\n")

@@ -32,7 +32,7 @@ def spent(total, *, models=(), keys=(), ahead=0, window=Window.DAY):
     )
 
 
-def test_a_limit_trips_when_spent_and_what_runs_until_the_next_look_reach_it():
+def test_a_limit_counts_what_runs_to_the_next_look():
     limits = SpendSettings(day_nusd=10 * DOLLAR)
     standings = [
         judge(limits, [spent(used, ahead=DOLLAR)], now_us=HOUR // 2).limits[0].standing
@@ -41,13 +41,13 @@ def test_a_limit_trips_when_spent_and_what_runs_until_the_next_look_reach_it():
     assert standings == [Standing.WITHIN, Standing.WARNED, Standing.WARNED, Standing.TRIPPED]
 
 
-def test_a_pace_that_will_pass_the_limit_warns_before_the_warning_share_is_spent():
+def test_a_pace_past_the_limit_warns():
     limits = SpendSettings(day_nusd=10 * DOLLAR)
     (state,) = judge(limits, [spent(3 * DOLLAR)], now_us=6 * HOUR).limits
     assert (state.forecast_nusd, state.standing) == (12 * DOLLAR, Standing.WARNED)
 
 
-def test_a_model_s_limit_stops_that_model_alone_and_a_key_s_that_key():
+def test_limits_stop_their_model_or_key_alone():
     limits = SpendSettings(model_day_nusd={"a": DOLLAR}, key_day_nusd={"ann": DOLLAR})
     verdict = judge(
         limits,
@@ -60,14 +60,14 @@ def test_a_model_s_limit_stops_that_model_alone_and_a_key_s_that_key():
     assert verdict.stops_key("bob") is None
 
 
-def test_of_several_tripped_limits_the_one_that_lifts_last_is_told():
+def test_the_limit_that_lifts_last_is_told():
     limits = SpendSettings(day_nusd=1, month_nusd=1)
     month = replace(spent(5, window=Window.MONTH), ends_us=30 * 24 * HOUR)
     verdict = judge(limits, [spent(5), month], now_us=HOUR)
     assert verdict.stops_model("a").window is Window.MONTH
 
 
-def test_a_tripped_limit_says_how_to_lift_it_and_when_it_lifts_by_itself():
+def test_a_tripped_limit_says_how_it_lifts():
     (state,) = judge(
         SpendSettings(model_day_nusd={"a": DOLLAR}), [spent(0, models={"a": DOLLAR})], now_us=HOUR
     ).limits
@@ -82,7 +82,7 @@ def test_a_tripped_limit_says_how_to_lift_it_and_when_it_lifts_by_itself():
     )
 
 
-def test_a_limit_that_has_room_for_one_wake_but_not_for_two_stops_the_second_at_once():
+def test_room_for_one_wake_is_not_for_two():
     limits = SpendSettings(day_nusd=10 * DOLLAR, model_day_nusd={"b": 100 * DOLLAR})
     ahead = {"a": CostAhead(next_nusd=2 * DOLLAR), "b": CostAhead(next_nusd=DOLLAR)}
     verdict = judge(limits, [replace(spent(7 * DOLLAR), ahead=ahead)], now_us=HOUR)
@@ -94,7 +94,7 @@ def test_a_limit_that_has_room_for_one_wake_but_not_for_two_stops_the_second_at_
     assert begun.with_wake("b").stops_wake("b").scope is Scope.TOTAL
 
 
-def test_a_limit_without_room_for_a_wake_says_whose_and_for_how_much():
+def test_no_room_for_a_wake_says_whose():
     ahead = {"a": CostAhead(next_nusd=2 * DOLLAR), "b": CostAhead(certain_nusd=DOLLAR // 10)}
     (state,) = judge(
         SpendSettings(day_nusd=10 * DOLLAR),
@@ -132,7 +132,7 @@ async def test_no_limits_read_nothing(path):
 RATE = RateSettings(effective_us=0, active_nusd_h=36 * DOLLAR)  # a cent a second
 
 
-async def test_the_watch_adds_days_to_months_and_shares_by_key(path):
+async def test_days_add_up_to_months_and_keys(path):
     clock = HandClock(START + 26 * HOUR)
     limits = SpendSettings(
         day_nusd=DOLLAR,
@@ -157,7 +157,7 @@ async def test_the_watch_adds_days_to_months_and_shares_by_key(path):
     }
 
 
-async def test_what_is_parked_reserves_its_price_to_the_window_s_end_and_a_wake_reserves_an_hour(
+async def test_parked_time_is_reserved(
     path,
 ):
     rate = RateSettings(
@@ -177,7 +177,7 @@ async def test_what_is_parked_reserves_its_price_to_the_window_s_end_and_a_wake_
     assert state.next_nusd == {"a": DOLLAR}
 
 
-async def test_a_limit_trips_before_it_is_passed_not_after(path):
+async def test_a_limit_trips_before_it_is_passed(path):
     """A replica that serves without a break at a cent a second, looked at every ten seconds."""
     limits, clock = SpendSettings(day_nusd=DOLLAR + 9 * DOLLAR // 100), HandClock(START)
     async with opened(path, clock=clock) as ledger:

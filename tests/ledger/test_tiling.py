@@ -12,17 +12,17 @@ from poorwill.ledger.writing.entries import EntryRefused
 from .story import START, began, created, ended, opened, rows, span, write
 
 
-def test_the_next_span_closes_the_one_before_at_the_same_instant(path):
+def test_the_next_span_closes_the_last(path):
     write(path, [created(), span(10, "serving"), span(25, "linger")])
     assert rows(path) == [(0, 10, "parked.cold"), (10, 25, "serving"), (25, None, "linger")]
 
 
-def test_a_span_that_opens_at_the_same_instant_replaces_the_cause_and_leaves_no_empty_row(path):
+def test_no_span_is_empty(path):
     write(path, [created(), span(10, "serving"), span(10, "linger"), span(10, "floor")])
     assert rows(path) == [(0, 10, "parked.cold"), (10, None, "floor")]
 
 
-def test_an_ended_replica_has_no_open_span_and_may_live_again(path):
+def test_an_ended_replica_may_live_again(path):
     write(path, [created(), span(10, "serving"), ReplicaEnded(replica="a.0", at_us=START + 30)])
     write(path, [created(40)])
     assert rows(path) == [
@@ -32,7 +32,7 @@ def test_an_ended_replica_has_no_open_span_and_may_live_again(path):
     ]
 
 
-def test_a_replica_that_ends_as_its_last_span_opens_leaves_no_empty_row(path):
+def test_ending_at_once_leaves_no_empty_row(path):
     write(path, [created(), span(10, "serving"), ReplicaEnded(replica="a.0", at_us=START + 10)])
     assert rows(path) == [(0, 10, "parked.cold")]
 
@@ -43,7 +43,7 @@ ANATOMY = [(Phase.READ_IMAGE, 10, 12), (Phase.RESTORE_PROCESS, 12, 15), (Phase.V
 
 
 @pytest.mark.parametrize("order", ["wake first", "span first"])
-def test_the_anatomy_of_a_wake_replaces_exactly_its_stretch(path, order):
+def test_an_anatomy_replaces_its_wake(path, order):
     end = [ended(20, anatomy=ANATOMY), span(20, "serving")]
     write(path, WAKING, end if order == "wake first" else end[::-1], [span(30, "linger")])
     assert rows(path) == [
@@ -54,7 +54,7 @@ def test_the_anatomy_of_a_wake_replaces_exactly_its_stretch(path, order):
     ]
 
 
-def test_every_span_of_a_failed_wake_is_a_failed_wake_and_keeps_its_phase(path):
+def test_failed_wakes_keep_their_phases(path):
     write(path, WAKING, [ended(20, ok=False, why="died"), span(20, "parked.cold")])
     assert rows(path)[1:] == [
         (10, 14, "failed_wake"),
@@ -77,7 +77,7 @@ def test_every_span_of_a_failed_wake_is_a_failed_wake_and_keeps_its_phase(path):
     ],
     ids=["ends early", "begins late", "gap", "overlap", "backwards"],
 )
-async def test_an_anatomy_that_does_not_tile_its_wake_is_refused_and_changes_nothing(path, log, anatomy):
+async def test_an_anatomy_must_tile_its_wake(path, log, anatomy):
     async with opened(path, log=log) as ledger:
         await ledger.record(WAKING)
         with pytest.raises(EntryRefused):
@@ -101,7 +101,7 @@ async def test_an_anatomy_that_does_not_tile_its_wake_is_refused_and_changes_not
     ],
     ids=["of no wake", "of another cause at its end", "longer than the wake"],
 )
-async def test_an_anatomy_replaces_nothing_but_its_own_wake_s_spans(path, log, stretch):
+async def test_an_anatomy_leaves_others_alone(path, log, stretch):
     async with opened(path, log=log) as ledger:
         await ledger.record([created(), began(10), *stretch])
         before = rows(path)
@@ -123,7 +123,7 @@ async def test_an_anatomy_replaces_nothing_but_its_own_wake_s_spans(path, log, s
     ],
     ids=["earlier", "cause", "replica", "wake", "end", "twice", "no such wake"],
 )
-async def test_an_entry_that_contradicts_the_ledger_is_refused_alone(path, log, bad):
+async def test_a_contradiction_is_refused_alone(path, log, bad):
     async with opened(path, log=log) as ledger:
         await ledger.record([created(), span(10, "serving")])
         answers = [ledger.record([e]) for e in (span(20, "linger"), bad, span(30, "serving"))]
@@ -163,7 +163,7 @@ async def test_an_entry_that_contradicts_the_ledger_is_refused_alone(path, log, 
         "UPDATE spans SET cause = 'because' WHERE began_us = {m} + 10",
     ],
 )
-def test_the_schema_itself_refuses_a_gap_an_overlap_and_an_empty_span(path, tampering):
+def test_the_schema_refuses_gaps_and_overlaps(path, tampering):
     write(path, [created(), span(10, "serving"), span(20, "linger"), span(40, "serving")])
     db = connect_writer(path)
     try:

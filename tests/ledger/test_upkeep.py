@@ -29,7 +29,7 @@ async def poorwill(*args):
 
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(stories(), rates())
-def test_compacting_changes_no_bill_and_leaves_a_whole_ledger(batches, configured):
+def test_compacting_changes_no_bill(batches, configured):
     with filled(batches, configured) as db:
         before = items(db, everything(batches), by_key=True)
         shared = db.execute("SELECT last_us FROM alive").fetchone()[0] // HOUR * HOUR - HOUR
@@ -119,7 +119,7 @@ async def test_the_check_finds_what_was_tampered_with(path, tampering, words):
         ("DELETE FROM wake_keys", "whom it woke for differs"),
     ],
 )
-async def test_the_check_compares_wakes_with_their_spans_and_requests(path, tampering, words):
+async def test_the_check_compares_wakes(path, tampering, words):
     write(
         path,
         [created(), began(0), span(0, "wake.weights", wake="a.0.1")],
@@ -148,7 +148,7 @@ def scribble(path, offset):
         file.write(b"\x55" * 4096)
 
 
-async def test_a_backup_taken_while_serving_is_whole_and_is_never_overwritten(path, tmp_path):
+async def test_a_backup_while_serving_is_whole(path, tmp_path):
     copy = str(tmp_path / "copy.sqlite")
     async with opened(path) as ledger:
         await ledger.record([created(), span(10, "serving")])
@@ -170,7 +170,7 @@ async def test_an_empty_file_is_no_old_ledger_but_an_empty_one(tmp_path):
     assert f"{tmp_path / 'x'} is empty" in err.getvalue()
 
 
-async def test_a_ledger_of_a_newer_poorwill_is_refused_and_left_alone(path):
+async def test_a_newer_ledger_is_left_alone(path):
     two_hours(path)
     with closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version = {len(migrations()) + 1}")
@@ -180,7 +180,7 @@ async def test_a_ledger_of_a_newer_poorwill_is_refused_and_left_alone(path):
         assert "newer poorwill" in told and "install the newer poorwill" in told
 
 
-async def test_another_program_s_database_is_refused_and_left_alone(path):
+async def test_a_foreign_database_is_left_alone(path):
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE cats (name TEXT)")
         db.commit()
@@ -191,7 +191,7 @@ async def test_another_program_s_database_is_refused_and_left_alone(path):
         assert db.execute("SELECT name FROM sqlite_schema").fetchall() == [("cats",)]
 
 
-async def test_a_file_that_is_no_database_is_refused_with_a_hint(path):
+async def test_no_database_is_refused_with_a_hint(path):
     two_hours(path)
     damage(path)
     for verb in (["bill"], ["ledger", "check"], ["ledger", "migrate"]):
@@ -204,7 +204,7 @@ async def test_a_missing_ledger_is_named(path):
     assert status == 8 and f"there is no ledger at {path}" in told
 
 
-def test_a_ledger_from_before_there_were_bridges_keeps_its_rows_and_takes_new_ones(path):
+def test_an_old_ledger_is_migrated(path):
     with closing(connect_writer(path)) as db:
         db.executescript(
             f"{migrations()[0]}\nPRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;"

@@ -16,13 +16,13 @@ from poorwill.ledger.schema import reading
 from .story import START, began, created, ended, opened, request, rows, span, write
 
 
-async def test_a_recorded_entry_is_in_the_file_when_its_awaitable_resolves(path):
+async def test_recorded_means_committed(path):
     async with opened(path) as ledger:
         await ledger.record([created()])
         assert rows(path) == [(0, None, "parked.cold")]
 
 
-async def test_posted_and_recorded_entries_are_applied_in_the_order_of_the_calls(path):
+async def test_entries_keep_the_order_of_calls(path):
     async with opened(path) as ledger:
         ledger.post([created()])
         ledger.post([span(10, "serving")])
@@ -36,7 +36,7 @@ async def test_posted_and_recorded_entries_are_applied_in_the_order_of_the_calls
     ]
 
 
-async def test_posted_entries_are_committed_without_anybody_waiting(path):
+async def test_posted_entries_are_committed(path):
     async with opened(path) as ledger:
         ledger.post([created()])
         async with asyncio.timeout(5):
@@ -53,7 +53,7 @@ async def test_an_abandoned_record_is_committed_all_the_same(path):
         assert [cause for _, _, cause in rows(path)] == ["parked.cold", "serving"]
 
 
-async def test_closing_commits_what_was_posted_even_when_cancelled(path):
+async def test_a_cancelled_close_commits(path):
     entered = asyncio.Event()
 
     async def serve():
@@ -70,7 +70,7 @@ async def test_closing_commits_what_was_posted_even_when_cancelled(path):
     assert rows(path) == [(0, None, "parked.cold")]
 
 
-async def test_closing_that_is_cancelled_again_and_again_still_commits_everything(path):
+async def test_a_close_cancelled_twice_commits(path):
     entered = asyncio.Event()
 
     async def leave():
@@ -91,7 +91,7 @@ async def test_closing_that_is_cancelled_again_and_again_still_commits_everythin
     db.close()
 
 
-async def test_an_abandoned_call_runs_and_an_abandoned_question_hurts_nobody(path):
+async def test_abandoned_calls_run(path):
     async with opened(path) as ledger:
         await ledger.record([created()])
         for work in (
@@ -106,7 +106,7 @@ async def test_an_abandoned_call_runs_and_an_abandoned_question_hurts_nobody(pat
     assert found == [("x",)]
 
 
-async def test_a_question_sees_one_state_of_the_ledger_while_it_is_written(path):
+async def test_a_question_sees_one_state(path):
     async with opened(path) as ledger:
         await ledger.record([created()])
         with reading(path) as db:
@@ -118,7 +118,7 @@ async def test_a_question_sees_one_state_of_the_ledger_while_it_is_written(path)
             assert db.execute(count).fetchone() == (2,)
 
 
-async def test_a_function_runs_on_the_writer_in_a_transaction_of_its_own(path):
+async def test_a_call_has_its_own_transaction(path):
     async with opened(path) as ledger:
         await ledger.record([created()])
 
@@ -133,7 +133,7 @@ async def test_a_function_runs_on_the_writer_in_a_transaction_of_its_own(path):
             assert db.execute("SELECT count(*) FROM notes").fetchone() == (0,)
 
 
-def test_request_rows_name_their_replica_and_wake_and_are_summed_by_the_hour(path):
+def test_rows_are_summed_by_the_hour(path):
     write(
         path,
         [created(), began(5), span(5, "wake.provision", wake="a.0.1")],
@@ -154,7 +154,7 @@ def test_request_rows_name_their_replica_and_wake_and_are_summed_by_the_hour(pat
     assert sorted(sums) == [(1, 0, 0, 5, 7, 10), (1, 1, 1, 0, 0, 19)]
 
 
-async def test_recovery_finds_replicas_places_wakes_and_the_last_instant(path):
+async def test_recovery_finds_what_lived(path):
     placed = ReplicaPlaced(
         replica="a.0", at_us=START + 3, generation=4, running_json='{"pid": 1}', parked_json=""
     )
@@ -182,7 +182,7 @@ async def test_recovery_finds_replicas_places_wakes_and_the_last_instant(path):
     )
 
 
-def test_recovery_remembers_the_last_wakes_of_each_tier_oldest_first(path):
+def test_recovery_remembers_wakes_by_tier(path):
     story = [created()]
     for n in range(5):
         at = 100 * n + 10
@@ -202,7 +202,7 @@ def test_recovery_remembers_the_last_wakes_of_each_tier_oldest_first(path):
     assert known.wakes == ()
 
 
-def test_idle_gaps_end_with_the_demand_not_with_the_readiness(path):
+def test_idle_gaps_end_with_demand(path):
     write(
         path,
         [
@@ -257,7 +257,7 @@ def woken(path):
         ).fetchall()
 
 
-def test_a_wake_is_charged_to_all_on_its_list_whatever_their_rows_say(path):
+def test_a_wake_is_charged_to_its_list(path):
     """One waited for two wakes, one gave up before the wake ended, one was held before the wake began."""
     both, gone, early = (
         request(arrived, leased, end, key=key)
@@ -284,7 +284,7 @@ def test_a_wake_is_charged_to_all_on_its_list_whatever_their_rows_say(path):
     ]
 
 
-def test_an_id_that_a_client_uses_again_is_not_charged_for_the_old_wake(path):
+def test_a_reused_id_is_not_charged_twice(path):
     first = request(1, 10, 20, key="ann")
     again = replace(request(50, 50, 60, key="ann"), request=first.request)
     write(
@@ -296,7 +296,7 @@ def test_an_id_that_a_client_uses_again_is_not_charged_for_the_old_wake(path):
     assert woken(path) == [("a.0.1", "ann", 1)]
 
 
-async def test_what_a_rollback_took_back_is_counted_once_when_it_is_applied_anew(path):
+async def test_a_rollback_is_counted_once(path):
     async with opened(path) as ledger:
         await ledger.record([created(), began(5), span(5, "wake.spawn", wake="a.0.1")])
         one = request(1, 10, 20, key="ann")
