@@ -374,3 +374,40 @@ async def test_another_users_mark_does_not_count(fleet: Fleet, ids: tuple[str]):
     with marked(forged(fleet)):
         (found,) = fleet.processes.found()
         assert found.replica == "toy-0"
+
+
+SPIES = """
+import os
+from poorwill.hosts.processes.process import undumpable
+
+def spied():
+    \"\"\"What another process of this user reads of our environment.\"\"\"
+    target, (ours, theirs) = os.getpid(), os.pipe()
+    if os.fork() == 0:
+        try:
+            found = open(f"/proc/{target}/environ", "rb").read()
+        except OSError as error:
+            found = error.strerror.encode()
+        os.write(theirs, found)
+        os._exit(0)
+    os.close(theirs)
+    os.wait()
+    return os.read(ours, 2**16)
+
+os.setgroups([])
+os.setuid(65534)
+import ctypes
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # as for a program that was started by this user
+assert b"a-secret" in spied()
+with undumpable():
+    assert spied() == b"Permission denied"
+    assert os.readlink("/proc/self/fd/0") and open("/proc/self/net/tcp").read()
+assert b"a-secret" in spied()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_engines_cannot_read_poorwills_secrets() -> None:
+    env = {"PYTHONPATH": os.pathsep.join(sys.path), "GROQ_API_KEY": "a-secret"}
+    done = subprocess.run([sys.executable, "-c", SPIES], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

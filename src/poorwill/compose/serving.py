@@ -38,7 +38,7 @@ from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
-from poorwill.hosts.processes.process import subreaper
+from poorwill.hosts.processes.process import subreaper, undumpable
 from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
@@ -144,7 +144,8 @@ async def fleet_resources(
 ) -> AsyncIterator[FleetResources]:
     """Take the directory, start the clock, find the drivers that work here and open the ledger."""
     raise_descriptor_limit()
-    with hold_directory(Path(settings.directory), what="poorwill serve") as holding, subreaper():
+    directory = Path(settings.directory)
+    with hold_directory(directory, what="poorwill serve") as holding, subreaper(), undumpable():
         path = ledger_path(settings)
         clock = SystemClock.started(not_before_us=last_instant_us(path))
         priorities = {replica_id(model.name): model.priority for model in settings.models}

@@ -29,6 +29,8 @@ from poorwill.hosts.processes.session import members, reap, send, session_gone
 WATCH_S = 5.0
 """How often a watched process's log is bounded and its stray zombies are reaped."""
 
+PR_GET_DUMPABLE = 3
+PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 PR_GET_CHILD_SUBREAPER = 37
 
@@ -51,9 +53,28 @@ def subreaper() -> Iterator[None]:
         _prctl(PR_SET_CHILD_SUBREAPER, before.value)
 
 
+@contextmanager
+def undumpable() -> Iterator[None]:
+    """Keep other processes of this user out of this one's memory and environment while the context lasts.
+
+    (PR_SET_DUMPABLE, prctl(2): /proc/PID/environ and ptrace.) Engines run as the same user and could read API
+    and snapshot keys there. What poorwill starts is not affected; of poorwill there is no core dump. Root's
+    engines can read it all the same. Raises OSError.
+    """
+    before = _libc().prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)
+    _prctl(PR_SET_DUMPABLE, 0)
+    try:
+        yield
+    finally:
+        _prctl(PR_SET_DUMPABLE, 1 if before == 1 else 0)
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _prctl(option: int, argument: Any) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, argument, 0, 0, 0) != 0:
+    if _libc().prctl(option, argument, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"prctl({option}): {os.strerror(number)}")
 
