@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.core.money import NUSD, apportion, cost_numerator, dollars, nusd, rounded
+from poorwill.core.money import NUSD, apportion, cost_numerator, nusd, rounded
 from poorwill.core.words import HOUR_US
 
 
@@ -15,21 +15,6 @@ from poorwill.core.words import HOUR_US
 )
 def test_dollars_are_read_without_binary_fractions(text, amount: int):
     assert nusd(text) == amount
-
-
-@pytest.mark.parametrize(
-    ("amount", "places", "text"),
-    [
-        (1_234_567_891_000, 2, "$1,234.57"),
-        (5_000_000, 2, "$0.01"),
-        (4_999_999, 2, "$0.00"),
-        (-1_500_000_000, 2, "-$1.50"),
-        (1_500_000_000, 0, "$2"),
-        (1, 9, "$0.000000001"),
-    ],
-)
-def test_amounts_are_shown_rounded_half_up(amount: int, places: int, text: str):
-    assert dollars(amount, places=places) == text
 
 
 @given(st.integers(-(10**30), 10**30), st.integers(1, 10**12))

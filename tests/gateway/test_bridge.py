@@ -266,7 +266,7 @@ async def test_a_stream_without_usage_is_counted() -> None:
             metrics = (await http.get(f"{site.admin}/metrics")).text
         assert (bridge["requests"], bridge["requests_without_usage"], bridge["nusd"]) == (1, 1, 0)
         assert bridge["what"] == (
-            f"bridge to {NAME} while it wakes: 1 request since serve began, $0.000000 paid, "
+            f"bridge to {NAME} while it wakes: 1 request since serve began, $0.00 paid, "
             "1 without usage, whose cost is not known"
         )
         assert f'poorwill_bridged_total{{model="m1",api="{NAME}",usage="no"}} 1' in metrics

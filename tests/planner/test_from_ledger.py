@@ -177,7 +177,7 @@ async def test_a_period_is_named_as_it_was_asked_for(plan, fleet):
     ("words", "told"),
     [
         (("--period", "2026-11"), "it has requests from 2027-01-15T08:00:00Z to"),
-        (("--period", "2027-13"), "not a month"),
+        (("--period", "2027-13"), "not a period"),
         (("--period", "2027-01", "--span-s", "5"), "--span-s"),
         (("--period", "2027-01", "--from", "2027-01-01"), "not both"),
     ],

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from poorwill.core.entries import Noted
-from poorwill.core.format import DAY_US
-from poorwill.core.money import dollars
+from poorwill.core.format import DAY_US, money
 from poorwill.core.words import ModelName
 from poorwill.ledger.costs.items import items
 from poorwill.ledger.dates import Period
@@ -48,9 +47,9 @@ class Jump:
             kind="spend_jump",
             model=ModelName(self.model),
             text=(
-                f"{self.model} has cost {dollars(self.spent_nusd)} today, on no day before more than "
-                f"{dollars(self.usual_nusd)} by this time; {self.cause} grew most, "
-                f"by {dollars(self.grew_nusd)}"
+                f"{self.model} has cost {money(self.spent_nusd)} today, on no day before more than "
+                f"{money(self.usual_nusd)} by this time; {self.cause} grew most, "
+                f"by {money(self.grew_nusd)}"
             ),
             detail={
                 "spent_nusd": str(self.spent_nusd),

@@ -59,7 +59,7 @@ def check_here(
     warnings = [*known.trouble, *advice(fleet), *_unknown_keys(fleet, known.keys)]
     if known.recovered is not None and fleet.rates:
         problems += _short_idles(fleet, source, known.recovered)
-    problems += _unpriced_bridges(fleet, source)
+    problems += unpriced_bridges(fleet, lines)
     return problems, [*warnings, *_engines(fleet, env)]
 
 
@@ -88,12 +88,6 @@ def _short_idles(fleet: FleetSettings, source: str, known: Recovered) -> Sequenc
         return measured_costs(model, tier, fleet.rates, known, now_us=now_us)
 
     return short_idles(fleet, costs, lines_of(source))
-
-
-def _unpriced_bridges(fleet: FleetSettings, source: str) -> Sequence[Problem]:
-    if not any(model.hosted is not None and model.hosted.bridge for model in fleet.models):
-        return ()
-    return unpriced_bridges(fleet, lines_of(source))
 
 
 def _unknown_keys(fleet: FleetSettings, names: Sequence[str]) -> Sequence[Problem]:

@@ -7,8 +7,9 @@ three are plain data that survive a restart of poorwill in the ledger (`as_json`
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field
+
+import msgspec
 
 from poorwill.core.words import ModelName, Phase, ReplicaId, Tier
 
@@ -83,12 +84,12 @@ class Running:
 
     def as_json(self) -> str:
         """Return the record as one JSON object."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return msgspec.json.encode(self).decode()
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `as_json` wrote. Raises ValueError or TypeError if it is something else."""
-        return cls(**_object(text))
+    @staticmethod
+    def from_json(text: str) -> "Running":
+        """Read what `as_json` wrote. Raises msgspec.DecodeError if it is something else."""
+        return msgspec.json.decode(text, type=Running)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,16 +121,12 @@ class Parked:
 
     def as_json(self) -> str:
         """Return the record as one JSON object."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return msgspec.json.encode(self).decode()
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `as_json` wrote. Raises ValueError or TypeError if it is something else."""
-        raw = _object(text)
-        raw["tier"] = Tier(str(raw.get("tier")))
-        if raw.get("running") is not None:
-            raw["running"] = Running(**raw["running"])
-        return cls(**raw)
+    @staticmethod
+    def from_json(text: str) -> "Parked":
+        """Read what `as_json` wrote. Raises msgspec.DecodeError if it is something else."""
+        return msgspec.json.decode(text, type=Parked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +139,3 @@ class PhaseMark:
     """Where the source told afterwards how long it took; None: it lasts until the next mark."""
     bytes_read: int | None = None
     detail: str = ""
-
-
-def _object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value

@@ -23,16 +23,6 @@ def nusd(dollars: float | str) -> int:
     return int(scaled.to_integral_value(rounding=ROUND_HALF_UP))
 
 
-def dollars(amount_nusd: int, *, places: int = 2) -> str:
-    """Return an amount as dollars for people, rounded half up at `places`."""
-    unit = 10 ** (9 - places)
-    sign = "-" if amount_nusd < 0 else ""
-    whole = (abs(amount_nusd) + unit // 2) // unit
-    if places == 0:
-        return f"{sign}${whole:,}"
-    return f"{sign}${whole // 10**places:,}.{whole % 10**places:0{places}d}"
-
-
 def cost_numerator(duration_us: int, rate_nusd_h: int) -> int:
     """Return the exact cost of a duration at an hourly rate, times `HOUR_US`."""
     return duration_us * rate_nusd_h

@@ -13,7 +13,8 @@ from enum import StrEnum
 from msgspec import Struct
 
 from poorwill.core.errors import ErrorCode, TryLater
-from poorwill.core.money import NUSD, dollars
+from poorwill.core.format import money
+from poorwill.core.money import NUSD
 from poorwill.core.settings import SpendSettings
 from poorwill.core.words import SECOND_US
 
@@ -140,10 +141,7 @@ class LimitState:
         return f"the {self.window}'s spend limit{whose}, {self._money(self.limit_nusd)}, {self._used()}"
 
     def _money(self, amount_nusd: int) -> str:
-        """Return an amount in cents, or as finely as it takes to see a small one."""
-        places = 2 if amount_nusd >= CENT or not amount_nusd else 6
-        text = dollars(amount_nusd, places=places)
-        return text if self.currency == "USD" else text.replace("$", f"{self.currency} ")
+        return money(amount_nusd, self.currency)
 
     def _used(self) -> str:
         spent = f"{self._money(self.spent_nusd)} spent"

@@ -13,8 +13,7 @@ from poorwill.core.ports.activator import Connections
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings
-from poorwill.core.words import PARKED_CAUSES, ReplicaId, Tier
-from poorwill.core.words import parked as parked_in
+from poorwill.core.words import RELEASED_CAUSES, ReplicaId
 from poorwill.fleet.activator import FleetActivator
 from poorwill.fleet.bridging import FleetBridging
 from poorwill.fleet.controller import Controller
@@ -186,7 +185,6 @@ def tell_dropped_rows(controller: Controller) -> None:
 
 
 async def _signs_of_life(controller: Controller, wall_step_us: Callable[[], int]) -> None:
-    on_disk = PARKED_CAUSES - {parked_in(Tier.ASLEEP)}
     last_us = 0
     while True:
         await asyncio.sleep(ALIVE_S)
@@ -196,7 +194,7 @@ async def _signs_of_life(controller: Controller, wall_step_us: Callable[[], int]
             controller.journal.post([ClockStepped(at_us=now, by_us=stepped)])
         tell_dropped_rows(controller)
         quiet = all(
-            unit.replica.state is State.PARKED and unit.replica.load.cause in on_disk
+            unit.replica.state is State.PARKED and unit.replica.load.cause in RELEASED_CAUSES
             for unit in controller.units.values()
         )
         if not quiet or now - last_us >= ALIVE_PARKED_S * 1e6:

@@ -6,13 +6,13 @@ ledger says. Found here it costs a note; found by the next wake it would cost a 
 
 from collections.abc import Sequence
 
-from poorwill.core.entries import Noted, ReplicaPlaced
+from poorwill.core.entries import Noted
 from poorwill.core.launch import Parked, Running
 from poorwill.core.machine.inputs import EngineLost, ImageLost
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.driver import Driver, DriverError, Found
 from poorwill.fleet.context import FleetContext
-from poorwill.fleet.unit import Unit
+from poorwill.fleet.unit import Unit, end_engine
 
 
 def watch(context: FleetContext, unit: Unit, running: Running) -> None:
@@ -38,17 +38,13 @@ async def _wait_for_end(context: FleetContext, unit: Unit, running: Running) -> 
         why = f"its process cannot be watched: {error!r}"
     if running.machine:  # no kernel of ours resets the connections to it
         context.connections.cut(running.host, running.port, f"its engine is lost: {why}")
-    try:
-        await processes.kill(running)  # what it left of its process group
-    except (DriverError, OSError) as error:
-        context.log.error("cannot end an engine", model=unit.model, why=str(error))
+    await end_engine(processes, running, context.log)
     if unit.running is not running:
         return  # a wake or a park has taken over meanwhile
     unit.running = unit.parked = None
     now = context.clock.now_us()
     text = Noted(at_us=now, kind="engine_exited", replica=unit.id, model=unit.model, text=why)
-    nowhere = ReplicaPlaced(replica=unit.id, at_us=now, generation=unit.replica.generation)
-    context.journal.post([text, nowhere])
+    context.journal.post([text, unit.placed(now)])
     context.submit(unit, EngineLost(generation=unit.replica.generation, why=why))
 
 
@@ -70,7 +66,8 @@ async def note_vanished(context: FleetContext) -> None:
         if id(driver) not in seen:
             seen[id(driver)] = await _look(context, driver)
         found = seen[id(driver)]
-        if found is not None and not any(_is(each, parked) for each in found):
+        keys = [each.parked.key() for each in found or () if each.parked is not None]
+        if found is not None and parked.key() not in keys:
             _gone(context, unit, parked)
 
 
@@ -92,7 +89,3 @@ async def _look(context: FleetContext, driver: Driver) -> Sequence[Found] | None
     except (DriverError, OSError) as error:
         context.log.warning("cannot look for images", driver=driver.name, why=str(error))
         return None
-
-
-def _is(found: Found, parked: Parked) -> bool:
-    return found.parked is not None and found.parked.key() == parked.key()

@@ -16,7 +16,7 @@ from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import RESUMING_TIERS, TIER_DEPTH, Tier
 from poorwill.fleet.context import FleetContext
 from poorwill.fleet.lost import note_vanished, unwatch, watch
-from poorwill.fleet.unit import Unit, still_answers
+from poorwill.fleet.unit import Unit, end_engine, still_answers
 from poorwill.fleet.wake import discard
 
 CHECK_UNHARMED_S = 10.0
@@ -109,15 +109,8 @@ async def _after_failure(context: FleetContext, unit: Unit, effect: StartPark, w
         if not unharmed:
             unit.running = None
             if running is not None:
-                await _end(context, unit, running)
+                await end_engine(unit.equipment.processes, running, context.log)
     if unharmed and running is not None:
         watch(context, unit, running)
     context.journal.post([unit.placed(context.clock.now_us())])
     context.submit(unit, ParkFailed(generation=effect.generation, why=why, unharmed=unharmed))
-
-
-async def _end(context: FleetContext, unit: Unit, running: Running) -> None:
-    try:
-        await unit.equipment.processes.kill(running)
-    except (DriverError, OSError) as error:
-        context.log.error("cannot end an engine", model=unit.model, why=str(error))

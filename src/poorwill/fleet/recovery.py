@@ -14,7 +14,6 @@ from poorwill.core.entries import (
     Noted,
     ReplicaCreated,
     ReplicaEnded,
-    ReplicaPlaced,
     SpanOpened,
     WakeEnded,
 )
@@ -26,12 +25,12 @@ from poorwill.core.machine.replica import Load, Replica
 from poorwill.core.machine.transition import REMEMBERED_WAKES
 from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.ports.clock import Clock
-from poorwill.core.ports.driver import DriverError, Processes
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import ReplicaSettings
 from poorwill.core.words import (
     ORPHAN,
     PARKED_CAUSES,
+    RELEASED_CAUSES,
     UNOBSERVED,
     Cause,
     ModelName,
@@ -41,9 +40,7 @@ from poorwill.core.words import (
     parked,
 )
 from poorwill.fleet.sweeping import Sweeper
-from poorwill.fleet.unit import Equipment, Unit, still_answers
-
-ON_DISK = PARKED_CAUSES - {parked(Tier.ASLEEP)}
+from poorwill.fleet.unit import Equipment, Unit, end_engine, still_answers
 
 ADOPTION_S = 10.0
 """How long an engine that is to be adopted may take to answer."""
@@ -169,20 +166,14 @@ class Recovery:
                 self._unobserved(known, gap_us)
                 self._adopt(unit, known.running)
                 return
-            await self._kill(unit.equipment.processes, known.running)
+            await end_engine(unit.equipment.processes, known.running, self.log)
         if kept is not None and await self._still_there(unit, kept):
             unit.parked, unit.running = kept, kept.running
             self._stay(unit, known, kept.tier, gap_us)
             return
         if sleeps and known.running is not None:
-            await self._kill(unit.equipment.processes, known.running)
+            await end_engine(unit.equipment.processes, known.running, self.log)
         self._stay(unit, known, Tier.COLD, gap_us)
-
-    async def _kill(self, processes: Processes, running: Running) -> None:
-        try:
-            await processes.kill(running)
-        except (DriverError, OSError) as error:
-            self.log.error("cannot end an engine", replica=running.replica, why=str(error))
 
     def _adopt(self, unit: Unit, running: Running) -> None:
         now = self.clock.now_us()
@@ -199,16 +190,11 @@ class Recovery:
         if known.cause == parked(tier):
             unit.cell.found_parked(tier, known.since_us)  # its span goes on
             return
-        if known.cause not in ON_DISK:  # what is on disk alone costs no more for being lost
+        if known.cause not in RELEASED_CAUSES:  # what is on disk alone costs no more for being lost
             self._unobserved(known, gap_us)
         self.entries += [
             unit.cell.found_parked(tier, now),
-            ReplicaPlaced(
-                replica=unit.id,
-                at_us=now,
-                generation=unit.replica.generation,
-                parked_json=unit.parked.as_json() if unit.parked else "",
-            ),
+            unit.placed(now),
         ]
 
     def _unobserved(self, known: Remembered, gap_us: int) -> None:
@@ -232,7 +218,9 @@ class Recovery:
             alive = unit.equipment.processes.alive(kept.running)
             return alive and _up_to_date(unit, kept.running)
         found = await self.sweeper.look(driver)
-        return any(each.parked is not None and _same(each.parked, kept) for each in found)
+        return (kept.key(), kept.path) in [
+            (each.parked.key(), each.parked.path) for each in found if each.parked
+        ]
 
     def _note(self, kind: str, replica: ReplicaId, model: ModelName | None, text: str) -> None:
         self.entries.append(
@@ -246,7 +234,3 @@ def _up_to_date(unit: Unit, running: Running) -> bool:
         return running.launched == unit.launch().identity()
     except (PoorwillError, OSError):
         return False
-
-
-def _same(one: Parked, other: Parked) -> bool:
-    return (one.key(), one.path) == (other.key(), other.path)

@@ -84,7 +84,9 @@ class SpendGuard:
         for charge in self._reserved.values():
             found = found.with_reserved(charge)
         self.verdict = found
-        self._apply(controller)
+        self._block(controller)
+        for limit in found.limits:
+            self._tell(controller, limit)
 
     def wake_began(self, model: ModelName) -> None:
         """Take what a wake may cost from what the others may spend, at once: not at the next look."""
@@ -117,11 +119,6 @@ class SpendGuard:
         self.verdict = verdict
         if verdict.limits and self._controller is not None:
             self._block(self._controller)
-
-    def _apply(self, controller: Controller) -> None:
-        self._block(controller)
-        for limit in self.verdict.limits:
-            self._tell(controller, limit)
 
     def _block(self, controller: Controller) -> None:
         for unit in controller.units.values():

@@ -15,6 +15,7 @@ from poorwill.core.machine.replica import Replica
 from poorwill.core.ports.activator import Lease
 from poorwill.core.ports.driver import Driver, DriverError, Processes
 from poorwill.core.ports.engine import Engine
+from poorwill.core.ports.log import Log
 from poorwill.core.words import HoldId, ModelName, ReplicaId, Tier
 
 
@@ -121,6 +122,14 @@ class Unit:
             if not onlooker.done():
                 onlooker.set_result(None)
         self.onlookers.clear()
+
+
+async def end_engine(processes: Processes, running: Running, log: Log) -> None:
+    """End an engine and what is left of its process group; log a failure. The next sweep finds the rest."""
+    try:
+        await processes.kill(running)
+    except (DriverError, OSError) as error:
+        log.error("cannot end an engine", replica=running.replica, why=str(error))
 
 
 async def still_answers(unit: Unit, running: Running, *, within_s: float) -> bool:

@@ -4,11 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 
 from poorwill.core.errors import ErrorCode, RequestFault, TryLater
-from poorwill.core.format import counted
+from poorwill.core.format import counted, money
 from poorwill.core.machine.inputs import ParkAsked, WakeAsked
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import Replica, next_descent_us
-from poorwill.core.money import dollars
 from poorwill.core.ports.view import ReplicaStatus, WakeInterval
 from poorwill.core.spend import LimitState
 from poorwill.core.words import ModelName, Tier
@@ -161,7 +160,7 @@ def _in_shadow(account: ShadowAccount) -> str:
 
 def _told(nusd: int, wakes: int, waited_s: float) -> str:
     waits = f"{counted(wakes, 'wake')}, {waited_s:.3g} s waited"
-    return f"{dollars(nusd, places=4)} ({waits})"
+    return f"{money(nusd)} ({waits})"
 
 
 def wake_interval(unit: Unit) -> WakeInterval:

@@ -22,7 +22,14 @@ from dataclasses import dataclass, field, replace
 from poorwill.core.policy import Descent
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
 from poorwill.policies.ahead import Forecast, Stakes
-from poorwill.policies.costs import TierCosts, break_even_us, envelope_after_us, park_cost, rungs_at
+from poorwill.policies.costs import (
+    TierCosts,
+    break_even_us,
+    envelope_after_us,
+    held_by_wakes,
+    park_cost,
+    rungs_at,
+)
 from poorwill.policies.past import Past, Stretch
 from poorwill.policies.replay import Ahead, Follower, Plan, Prices, Schedule, cross
 from poorwill.policies.situations import NAMES, Scores, ScoreTable, Situation
@@ -43,8 +50,6 @@ AHEAD = len(LINGERS) + len(NAMES)
 """Wakes ahead go with each of these lingers, and with the one that did best in each situation."""
 LEADERS = (*NAMES, *("forecast",) * AHEAD)
 """The forecasts only if waiting has a price."""
-LEARNING = 0.1
-"""How much the last wake counts in the number of requests that a wake holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ class Adaptive:
         others came."""
         if not waits_us or waits_us[0] <= 0:
             return
-        self.held += (sum(waits_us) / waits_us[0] - self.held) * LEARNING
+        self.held = held_by_wakes(self.held, waits_us)
         self.past.woke(waits_us)
         self._asked_us = None
 

@@ -7,6 +7,11 @@ from poorwill.core.errors import Problem
 from poorwill.core.policy import Rung
 from poorwill.core.words import SECOND_US, Tier
 
+RECENT_PARKS = 20
+"""How many of the last parks into a tier count."""
+LEARNING = 0.1
+"""How much the last wake counts in the number of requests that a wake holds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierCosts:
@@ -85,13 +90,18 @@ def rungs_at(schedule: Sequence[tuple[Tier, int]], idle_since_us: int) -> tuple[
     return tuple(Rung(tier, idle_since_us + after) for tier, after in schedule)
 
 
-def idle_problem(idle_us: int, costs: TierCosts, *, where: str, wait_nusd_s: int = 0) -> Problem | None:
+def held_by_wakes(held: float, waits_us: Sequence[int]) -> float:
+    """Return how many requests a wake holds after one more wake, counted in waits as long as its first."""
+    return held + (sum(waits_us) / waits_us[0] - held) * LEARNING
+
+
+def idle_problem(idle_us: int, costs: TierCosts, *, wait_nusd_s: int = 0) -> Problem | None:
     """Return what is wrong with a fixed idle time, if it is shorter than the break-even; else None."""
     even = break_even_us(costs, wait_nusd_s=wait_nusd_s)
     if even is None or idle_us >= even:
         return None
     return Problem(
-        where=where,
+        where="",
         what=(
             f"an idle time of {_s(idle_us)} is shorter than the break-even of {_s(even)}: a park "
             f"({_s(costs.park_us)}) and the wake after it ({_s(costs.wake_us)}) are paid at the active "

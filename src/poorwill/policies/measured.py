@@ -13,12 +13,9 @@ from statistics import median_low
 from poorwill.core.policy import Descent
 from poorwill.core.words import Tier
 from poorwill.policies.adaptive import Adaptive
-from poorwill.policies.costs import TierCosts
+from poorwill.policies.costs import RECENT_PARKS, TierCosts, held_by_wakes
 from poorwill.policies.timed import Timed
 
-RECENT_PARKS = 20
-LEARNING = 0.1
-"""How much the last wake counts in the number of requests that a wake holds."""
 FAR = 8
 """Costs have moved far when a cycle of park and wake is longer or shorter by more than an eighth."""
 RELIVED = 150
@@ -72,7 +69,7 @@ class Repriced:
     def woke(self, waits_us: Sequence[int]) -> None:
         """Follow how many requests a wake holds, counted in waits as long as the first one's."""
         if waits_us and waits_us[0] > 0:
-            self.held += (sum(waits_us) / waits_us[0] - self.held) * LEARNING
+            self.held = held_by_wakes(self.held, waits_us)
             self.timed = self.make(self.measured.costs, self.held)
 
     def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from poorwill.core.policy import Descent, LearnsFromTimes, LearnsFromWakes, Policy, Rung
 from poorwill.core.pricing import paid_until_us
 from poorwill.core.words import Tier
-from poorwill.policies.costs import TierCosts
-
-RECENT_PARKS = 20
+from poorwill.policies.costs import RECENT_PARKS, TierCosts
 
 
 @dataclass(slots=True, kw_only=True)

@@ -23,7 +23,7 @@ def short_idles(fleet: FleetSettings, costs: ParkingCosts, lines: KeyLines = NO_
         known = costs(model, model.replica.park.ladder[0])
         if known is None:
             continue
-        found = idle_problem(policy.idle_us, known, where="", wait_nusd_s=policy.wait_nusd_s)
+        found = idle_problem(policy.idle_us, known, wait_nusd_s=policy.wait_nusd_s)
         if found is not None:
             here = ModelProblems(name=model.name, found=problems)
             here.wrong(["policy.idle_s"], found.what, found.hint)

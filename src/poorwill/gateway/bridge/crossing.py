@@ -17,8 +17,7 @@ from types import MappingProxyType
 
 from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
-from poorwill.core.format import counted
-from poorwill.core.money import dollars
+from poorwill.core.format import counted, money
 from poorwill.core.ports.activator import Activator
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.clock import Clock
@@ -114,7 +113,7 @@ class Bridge:
         when = "while it wakes" if self.api.at_once else "when a wake fails"
         parts = [f"{self.under_way} under way"] if self.under_way else []
         parts.append(f"{counted(self.requests, 'request')} since serve began")
-        parts.append(f"{dollars(self.nusd, places=6)} paid")
+        parts.append(f"{money(self.nusd)} paid")
         if self.without_usage:
             parts.append(f"{self.without_usage} without usage, whose cost is not known")
         if self.failures:
