@@ -50,7 +50,7 @@ def fixed_objectives(arrivals, services, scenario, idles_s, wake=95):
 
 
 @pytest.mark.parametrize(("kind", "wake"), [("poisson", 480), ("bursty", 95), ("office-hours", 8)])
-def test_it_comes_near_the_best_fixed_idle_time_in_hindsight(kind, wake):
+def test_it_comes_near_the_best_fixed_time(kind, wake):
     span = 21 * DAY
     trace = draw_trace(Draw(kind=kind, span_us=span, requests_per_day=60, seed=777))
     services = ServiceRule().times(trace)
@@ -63,7 +63,7 @@ def test_it_comes_near_the_best_fixed_idle_time_in_hindsight(kind, wake):
     assert outcome.cost_nusd <= 1.25 * best.cost_nusd
 
 
-def test_demand_that_comes_by_the_hour_is_met_ready():
+def test_hourly_demand_is_met_ready():
     arrivals = np.arange(12, 24 * 21, dtype=np.int64) * 3600 * S
     services = np.full(len(arrivals), 20 * S, np.int64)
     scenario = world(22 * DAY, wait=20_000_000)
@@ -74,7 +74,7 @@ def test_demand_that_comes_by_the_hour_is_met_ready():
     assert ahead.objective_nusd(20_000_000) < 0.6 * even.objective_nusd(20_000_000)
 
 
-def test_bursts_that_come_by_the_clock_are_met_ready_and_lingered_for():
+def test_bursts_by_the_clock_are_met_ready():
     rng = np.random.default_rng(11)
     begins = np.arange(0, 40 * 24) * 3600 + rng.integers(0, 5, 40 * 24)
     arrivals = np.sort(np.concatenate([begins, begins + 8, begins + 15])).astype(np.int64) * S
@@ -86,7 +86,7 @@ def test_bursts_that_come_by_the_clock_are_met_ready_and_lingered_for():
     assert ahead.objective_nusd(3_000_000) < 0.6 * fixed
 
 
-def test_jobs_by_the_clock_are_met_ready_however_unpunctual():
+def test_unpunctual_jobs_are_met_ready():
     # Anywhere in the first 90 s of every quarter of an hour: from one job to the next that is 180 s of doubt,
     # from the clock 90.
     rng = np.random.default_rng(12)
@@ -100,7 +100,7 @@ def test_jobs_by_the_clock_are_met_ready_however_unpunctual():
 
 
 @pytest.mark.parametrize("wait", [0, 500_000, 3_000_000])
-def test_its_account_of_a_schedule_it_does_not_follow_is_what_that_would_have_cost(wait):
+def test_an_unfollowed_schedule_costs_the_same(wait):
     # Where it meets these jobs ready it never sees how many requests a wake would have held.
     rng = np.random.default_rng(13)
     begins = np.arange(0, 20 * 24) * 3600 + rng.integers(0, 20, 20 * 24)
@@ -118,7 +118,7 @@ def test_its_account_of_a_schedule_it_does_not_follow_is_what_that_would_have_co
 
 @pytest.mark.parametrize("shadow_s", [0, 60, 900])
 @pytest.mark.parametrize("kind", ["bursty", "poisson"])
-def test_the_account_in_shadow_is_what_that_policy_would_have_cost(kind, shadow_s):
+def test_a_shadow_costs_what_it_would_have(kind, shadow_s):
     span = 28 * DAY
     trace = draw_trace(Draw(kind=kind, span_us=span, requests_per_day=200, seed=31))
     services = ServiceRule().times(trace)
@@ -148,7 +148,7 @@ def on_it(scenario, make=adaptive):
     return make(ladder=ladder, costs=scenario.costs(), wait_nusd_s=scenario.wait_nusd_s)
 
 
-def test_on_a_ladder_it_descends_sooner_than_the_envelope_where_that_pays():
+def test_it_descends_sooner_if_that_pays():
     span = 28 * DAY
     trace = draw_trace(Draw(kind="bursty", span_us=span, requests_per_day=60, seed=5))
     services = ServiceRule().times(trace)
@@ -159,7 +159,7 @@ def test_on_a_ladder_it_descends_sooner_than_the_envelope_where_that_pays():
     assert own.cost_nusd < 0.9 * envelope.cost_nusd
 
 
-def test_on_a_ladder_with_little_history_it_is_not_stuck_in_a_dear_tier():
+def test_it_is_not_stuck_in_a_dear_tier():
     # A sleeping engine costs almost what a ready one does: the first nights must not be paid at that rate.
     arrivals = np.arange(1, 11, dtype=np.int64) * DAY
     services = np.full(len(arrivals), 20 * S, np.int64)
@@ -169,7 +169,7 @@ def test_on_a_ladder_with_little_history_it_is_not_stuck_in_a_dear_tier():
     assert own.cost_nusd < 2 * best.cost_nusd
 
 
-def test_on_a_ladder_it_wakes_ahead_from_the_tier_it_rests_in():
+def test_it_wakes_ahead_from_where_it_rests():
     arrivals = np.arange(12, 24 * 28, dtype=np.int64) * 3600 * S
     services = np.full(len(arrivals), 20 * S, np.int64)
     scenario = on_ladder(
@@ -195,7 +195,7 @@ def test_a_change_of_habits_is_followed():
     assert outcome.objective_nusd(300_000) < 0.92 * even.objective_nusd(300_000)
 
 
-def test_against_an_adversary_it_stays_within_its_bound_of_the_break_even_rule():
+def test_it_keeps_its_bound_on_bad_demand():
     # Gaps that are just too long for whatever it has learnt to expect: regimes that change every 40 gaps.
     rng = np.random.default_rng(9)
     gaps = np.concatenate([rng.integers(*edges, 40) for edges in [(1, 20), (120, 140), (900, 4000)] * 12])

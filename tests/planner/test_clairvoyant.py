@@ -78,9 +78,7 @@ def columns(rows):
 
 @settings(max_examples=60, deadline=None)
 @given(rows, st.integers(1, 30), st.integers(0, 9), st.integers(0, 6), st.sampled_from([0, 1, 2]))
-def test_no_script_of_decisions_beats_it_and_one_equals_it_where_waiting_is_free(
-    rows, beyond, wake, park, limit
-):
+def test_no_script_of_decisions_beats_it(rows, beyond, wake, park, limit):
     arrivals, services = columns(rows)
     scenario = world(span=int(arrivals[-1]) + beyond, wakes=(wake,), park=park, limit=limit)
     best = objective(clairvoyant(arrivals, services, scenario), scenario)
@@ -96,7 +94,7 @@ def test_no_script_of_decisions_beats_it_and_one_equals_it_where_waiting_is_free
 
 @settings(max_examples=40, deadline=None)
 @given(rows, st.integers(1, 30), st.integers(1, 9), st.integers(0, 6))
-def test_with_a_price_on_waiting_it_wakes_ahead_and_no_script_beats_it(rows, beyond, wake, park):
+def test_no_script_beats_its_wakes_ahead(rows, beyond, wake, park):
     arrivals, services = columns(rows)
     arrivals = arrivals + 40  # the first request can be met, too
     scenario = world(span=int(arrivals[-1]) + beyond, wakes=(wake,), park=park, wait=2)
@@ -153,7 +151,7 @@ def test_its_account_is_consistent(rows, wait, limit):
     assert outcome.waits.requests == len(rows)
 
 
-def test_a_wake_that_delays_completions_may_save_the_next_one():
+def test_a_delayed_completion_may_save_a_wake():
     # Parking before the second request delays it so far that the third finds the replica serving.
     arrivals = np.array([0, 100, 112], np.int64)
     services = np.array([1, 5, 5], np.int64)

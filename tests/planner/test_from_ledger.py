@@ -115,7 +115,7 @@ def fleet(tmp_path):
     return made
 
 
-def test_demand_is_what_wanted_a_replica_and_nothing_else(fleet):
+def test_demand_is_what_wanted_a_replica(fleet):
     _, path = fleet()
     with reading(path) as db:
         assert demanded_models(db) == ["m"]
@@ -124,7 +124,7 @@ def test_demand_is_what_wanted_a_replica_and_nothing_else(fleet):
     assert past[0].served_us is None and past[1].served_us == 20 * S
 
 
-async def test_a_plan_from_the_ledger_uses_its_rates_wakes_and_policy(plan, fleet):
+async def test_the_ledgers_rates_and_wakes_are_used(plan, fleet):
     file, _ = fleet()
     ran = await plan("--from-ledger", "--fleet", file, "--json")
     assert ran.status == 0, ran.err
@@ -141,7 +141,7 @@ def last_line(ran):
     return ran.out.splitlines()[-1]
 
 
-async def test_it_ends_with_what_another_idle_time_would_have_changed(plan, fleet):
+async def test_it_ends_with_advice(plan, fleet):
     file, _ = fleet(idle=900)
     ran = await plan("--from-ledger", "--fleet", file)
     last = last_line(ran)
@@ -182,13 +182,13 @@ async def test_a_period_is_named_as_it_was_asked_for(plan, fleet):
         (("--period", "2027-01", "--from", "2027-01-01"), "not both"),
     ],
 )
-async def test_a_period_that_makes_no_sense_is_explained(plan, fleet, words, told):
+async def test_an_odd_period_is_explained(plan, fleet, words, told):
     file, _ = fleet()
     ran = await plan("--from-ledger", "--fleet", file, *words)
     assert ran.status == 2 and told in ran.err
 
 
-async def test_a_few_minutes_are_too_little_history_and_it_says_so(plan, fleet):
+async def test_minutes_are_too_little_history(plan, fleet):
     file, _ = fleet(entries=[*story(days=0), Alive(at_us=START + 1380 * S)])
     ran = await plan("--from-ledger", "--fleet", file)
     doubt = "too little history to advise: 1 request in 23m"
@@ -200,7 +200,7 @@ async def test_a_few_minutes_are_too_little_history_and_it_says_so(plan, fleet):
     assert found["reservation"].startswith("too little history")
 
 
-async def test_an_idle_time_below_the_break_even_is_not_proposed_and_figures_are_round(plan, fleet):
+async def test_no_short_idle_time_is_proposed(plan, fleet):
     entries = [
         replace(entry, at_us=entry.at_us - 987_654) if isinstance(entry, WakeEnded) else entry
         for entry in story()
@@ -215,7 +215,7 @@ async def test_a_policy_without_an_idle_time_is_named(plan, fleet):
     assert last.startswith("your policy is adaptive; a fixed idle_s of 110 would have cost $")
 
 
-async def test_a_ledger_alone_needs_its_rates_as_options(plan, fleet):
+async def test_a_bare_ledger_needs_rates(plan, fleet):
     _, path = fleet()
     assert (await plan("--from-ledger", "--ledger", path)).status == 2
     ran = await plan("--from-ledger", "--ledger", path, "--active-usd-h", "3.6", "--json")
@@ -236,7 +236,7 @@ def add_to(file: str, text: str) -> None:
     Path(file).write_text(Path(file).read_text() + text)
 
 
-async def test_where_the_models_bridge_leads_is_what_is_priced_and_a_choice(plan, fleet):
+async def test_the_models_bridge_is_priced(plan, fleet):
     file, _ = fleet()
     words = ("--from-ledger", "--fleet", file, "--json")
     unnamed = units.read((await plan(*words)).out)

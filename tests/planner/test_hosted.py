@@ -95,7 +95,7 @@ def test_a_step_is_each_requests_own():
     assert bill.per_request_nusd.tolist() == [999_000, 2_000_000]
 
 
-def test_prices_that_are_not_known_are_not_guessed():
+def test_unknown_prices_are_not_guessed():
     listed = PriceList(input=SteppedPrice(Decimal(1)), output=SteppedPrice(Decimal(1)))
     since = datetime(2026, 10, 14, tzinfo=UTC)
     offer = Offer(provider="p", model="m", source="s", prices=lambda at: listed, known_from=since)

@@ -43,7 +43,7 @@ SHOWN = re.findall(r"^ +poorwill plan (.+)$", f"{MANUAL.read_text()}\n{VERB.epil
 
 
 @pytest.mark.parametrize("words", sorted(set(SHOWN) - {"--from-ledger"}))
-async def test_every_command_that_is_shown_works_as_shown(plan, tmp_path, monkeypatch, words):
+async def test_every_shown_command_works(plan, tmp_path, monkeypatch, words):
     csv_of(tmp_path, ["0,1", "900,2"], name="requests.csv")
     monkeypatch.chdir(tmp_path)
     args = ["40" if word == "1000" else word for word in shlex.split(words)]  # tenants: seconds
@@ -105,7 +105,7 @@ async def test_nothing_to_plan_from_says_what_to_give(plan):
 # a trace
 
 
-async def test_a_trace_worked_by_hand_comes_out_to_the_cent(plan, tmp_path):
+async def test_a_trace_worked_by_hand(plan, tmp_path):
     path = csv_of(tmp_path, ["100,10", "150,10", "700,10", "1000,10"])
     found = await document(plan, "--trace", path, "--span-s", "2000", *WORLD, "--idle-s", "300")
     # Woken at 100, ready at 195; both served until 205; gap 495 > 300: parks 505 to 525. Woken at 700,
@@ -177,7 +177,7 @@ async def test_a_span_without_requests_is_told(plan, tmp_path):
     assert ran.status == 2 and "--span-s" in ran.err
 
 
-async def test_a_plan_that_is_cancelled_stops_between_two_policies_and_prints_nothing():
+async def test_a_cancelled_plan_prints_nothing():
     out = io.StringIO()
     words = ("plan", "--synthetic", "bursty", *WORLD)
     async with anyio.create_task_group() as tasks:
@@ -252,7 +252,7 @@ async def test_a_floor_keeps_the_replica_ready(plan, tmp_path):
         (("--wake-s", "5,5"), ""),
     ],
 )
-async def test_where_the_sweep_does_not_apply_the_plan_simulates_and_says_so(plan, words, why):
+async def test_beyond_the_sweep_it_simulates(plan, words, why):
     given = ("--synthetic", "bursty", "--requests-per-day", "12", *WORLD, *words)
     best = (await document(plan, *given))["best_fixed_in_hindsight"]
     assert best["evaluator"] == ("simulation" if why else "sweep")
@@ -261,12 +261,12 @@ async def test_where_the_sweep_does_not_apply_the_plan_simulates_and_says_so(pla
     assert (why or "by the sweep") in text
 
 
-async def test_a_floor_that_makes_no_sense_is_explained(plan):
+async def test_an_odd_floor_is_explained(plan):
     ran = await plan("--synthetic", "poisson", "--active-usd-h", "1", "--floor", "noon")
     assert ran.status == 2 and "Europe/Berlin" in ran.err
 
 
-async def test_bad_rows_are_told_and_skipped_or_refused(plan, tmp_path):
+async def test_bad_rows_are_skipped_or_refused(plan, tmp_path):
     path = csv_of(tmp_path, ["0,1", "x,1", "50,1"])
     ran = await plan("--trace", path, *WORLD, "--json")
     assert ran.status == 0 and "line 3" in ran.err
@@ -293,7 +293,7 @@ async def test_bad_rows_are_told_and_skipped_or_refused(plan, tmp_path):
         ("--prompt-tokens", "-5"),
     ],
 )
-async def test_options_that_make_no_sense_are_refused(plan, words):
+async def test_senseless_options_are_refused(plan, words):
     ran = await plan("--synthetic", "poisson", *words)
     assert ran.status == 2
     assert words[1] in ran.err
@@ -312,12 +312,12 @@ async def test_options_that_make_no_sense_are_refused(plan, words):
         (("--plot", "no-such-folder/a.png"), "no-such-folder"),
     ],
 )
-async def test_options_that_contradict_each_other_or_would_be_ignored_are_refused(plan, words, told):
+async def test_contradicting_options_are_refused(plan, words, told):
     ran = await plan("--synthetic", "poisson", "--active-usd-h", "1", *words)
     assert ran.status == 2 and told in ran.err and not ran.out
 
 
-async def test_a_missing_rate_and_a_missing_file_are_explained(plan, tmp_path):
+async def test_missing_rates_and_files_are_explained(plan, tmp_path):
     path = csv_of(tmp_path, ["0,1"])
     assert "--active-usd-h" in (await plan("--trace", path)).err
     ran = await plan("--trace", str(tmp_path / "none.csv"), *WORLD)
@@ -330,7 +330,7 @@ async def test_an_unknown_hosted_model_is_refused(plan, tmp_path):
     assert ran.status == 2 and "nobody/nothing" in ran.err
 
 
-async def test_a_synthetic_trace_is_the_same_for_the_same_seed(plan):
+async def test_a_seed_gives_the_same_trace(plan):
     words = ("--synthetic", "bursty", "--requests-per-day", "20", *WORLD)
     assert await document(plan, *words) == await document(plan, *words)
     assert await document(plan, *words) != await document(plan, *words, "--seed", "2")
@@ -396,7 +396,7 @@ async def test_circumstances_are_asked_as_flags(plan):
         assert word in found["verdict"]
 
 
-async def test_a_hosted_model_that_is_named_counts_as_a_choice(plan, tmp_path):
+async def test_a_named_hosted_model_is_a_choice(plan, tmp_path):
     table = tmp_path / "prices.csv"
     table.write_text(
         "provider,model,input_usd_per_mtok,output_usd_per_mtok,source\n"
@@ -413,7 +413,7 @@ async def test_a_hosted_model_that_is_named_counts_as_a_choice(plan, tmp_path):
 # people
 
 
-async def test_the_table_and_the_terminal_plot_need_no_options(plan):
+async def test_table_and_plot_need_no_options(plan):
     ran = await plan("--synthetic", "bursty", "--requests-per-day", "30", *WORLD)
     assert ran.status == 0
     for words in ("recommended", "p95 wait", "<- break-even", "states on day", "idle gaps"):
@@ -422,7 +422,7 @@ async def test_the_table_and_the_terminal_plot_need_no_options(plan):
     assert max(map(len, ran.out.splitlines()[:20])) < 200
 
 
-async def test_the_states_of_a_day_are_drawn_also_where_a_hosted_api_is_the_answer(plan):
+async def test_a_hosted_answer_draws_states_too(plan):
     ran = await plan("--synthetic", "poisson", "--requests-per-day", "4", *WORLD)
     assert "Use a hosted API" in ran.out
     assert "under adaptive (hours)" in ran.out
@@ -430,13 +430,13 @@ async def test_the_states_of_a_day_are_drawn_also_where_a_hosted_api_is_the_answ
 
 
 @given(low=st.floats(1e-6, 1e6), ratio=st.floats(8, 1e9))
-def test_the_axis_of_dollars_has_a_few_round_amounts(low, ratio):
+def test_the_axis_has_round_amounts(low, ratio):
     ticks = dollar_ticks(low, low * ratio)
     assert 1 <= len(ticks) <= 16 and ticks == sorted(ticks)
     assert low <= ticks[0] and ticks[-1] <= low * ratio
 
 
-async def test_a_saving_of_nearly_all_is_not_called_all(plan, tmp_path):
+async def test_nearly_all_is_not_called_all(plan, tmp_path):
     trace = csv_of(tmp_path, [f"{number * 7000},0.1" for number in range(30)])
     short = ("--wake-s", "0.02", "--park-s", "0.02", "--parked-usd-h", "0")
     ran = await plan("--trace", trace, "--active-usd-h", "3.60", *short)
@@ -459,7 +459,7 @@ async def test_a_plot_of_each_kind_is_written(plan, tmp_path):
         assert "#010101" not in text, "a stand-in colour is left"
 
 
-async def test_a_plot_of_another_kind_or_place_is_refused(plan, tmp_path):
+async def test_an_impossible_plot_is_refused(plan, tmp_path):
     words = ("--synthetic", "bursty", *WORLD, "--plot")
     assert (await plan(*words, str(tmp_path / "plan.gif"))).status == 2
     assert (await plan(*words, str(tmp_path / "no" / "plan.png"))).status == 2

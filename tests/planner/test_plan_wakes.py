@@ -22,7 +22,7 @@ async def tiers(plan, *words):
     return {tier["tier"]: tier for tier in units.read(ran.out)["tiers"]}
 
 
-async def test_without_any_knowledge_a_wake_is_assumed_and_the_report_says_so(plan):
+async def test_an_assumed_wake_is_said_to_be_one(plan):
     assert (await tiers(plan, *USE))["hibernated"] == {
         "tier": "hibernated",
         "wake_s": [95.0],
@@ -35,7 +35,7 @@ async def test_without_any_knowledge_a_wake_is_assumed_and_the_report_says_so(pl
     assert "; a park there: 20 s\n" in ran.out, "the park is reckoned with, so it is said"
 
 
-async def test_a_described_model_is_predicted_from_its_figures(plan):
+async def test_a_model_is_predicted_from_figures(plan):
     small = (await tiers(plan, *USE, "--params", "8e9"))["cold"]
     large = (await tiers(plan, *USE, "--params", "70e9", "--link-gbit", "1"))["cold"]
     assert 20 < small["wake_s"][0] < 60
@@ -43,13 +43,13 @@ async def test_a_described_model_is_predicted_from_its_figures(plan):
     assert small["source"].startswith("predicted, ") and "vllm, 8B, 16 GB" in small["source"]
 
 
-async def test_the_predicted_wake_is_what_is_reckoned_with(plan):
+async def test_the_predicted_wake_is_used(plan):
     ran = await plan(*USE, "--params", "8e9", "--park-s", "0", "--json")
     found = units.read(ran.out)
     assert found["break_even_idle_s"] == pytest.approx(found["tiers"][0]["wake_s"][0], rel=0.01)
 
 
-async def test_a_tier_without_its_wake_is_predicted_and_one_with_it_is_not(plan):
+async def test_a_tier_without_a_wake_is_predicted(plan):
     words = (
         "--synthetic",
         "poisson",
@@ -88,7 +88,7 @@ async def test_impossible_predictions_are_refused(plan, words, told):
     assert told in ran.err and "hint: " in ran.err
 
 
-async def test_a_fleet_s_measured_wakes_and_rates_serve_any_plan(plan, fleet):  # noqa: F811
+async def test_a_fleets_wakes_serve_any_plan(plan, fleet):  # noqa: F811
     file, _ = fleet()
     found = await tiers(plan, "--hours-per-day", "4", "--fleet", file)
     assert (found["cold"]["wake_s"], found["cold"]["source"]) == ([100] * 16, "16 measured")
@@ -96,7 +96,7 @@ async def test_a_fleet_s_measured_wakes_and_rates_serve_any_plan(plan, fleet):  
     assert "720 h x $3.60/h" in ran.out and "a wake from cold: on average 1m 40s" in ran.out
 
 
-async def test_a_fleet_that_never_woke_is_predicted_from_its_model_s_files(plan, tmp_path):
+async def test_a_new_fleet_is_predicted_from_files(plan, tmp_path):
     (tmp_path / "fleet.toml").write_text(FLEET)
     found = await tiers(plan, "--hours-per-day", "4", "--fleet", str(tmp_path))
     assert found["cold"]["source"].startswith("predicted, ") and "m's files" in found["cold"]["source"]
@@ -126,7 +126,7 @@ async def test_a_fleet_is_asked_for_one_of_its_models(plan, tmp_path):
     assert ran.status == 2 and "no model 'o'" in ran.err
 
 
-async def test_the_pool_says_which_wake_it_reckoned_with(plan):
+async def test_the_pool_says_which_wake_it_used(plan):
     words = ("--tenants", "4", "--hosts", "2", "--span-s", "50000", "--active-usd-h", "1")
     found = await tiers(plan, *words, "--params", "8e9")
     assert found["cold"]["source"].startswith("predicted")

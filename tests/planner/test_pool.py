@@ -30,7 +30,7 @@ def pool(hosts=1, *, wake_s=30, park_s=5, span_s=10_000):
     )
 
 
-def test_models_that_fit_together_are_woken_once_each_and_stay():
+def test_models_that_fit_are_woken_once():
     found = share([tenant("a", [0, 500]), tenant("b", [10, 600])], pool())
     assert (found.wakes, found.evictions) == (2, 0)
     assert found.waits.held_us.tolist() == [30 * S, 30 * S]
@@ -44,7 +44,7 @@ def test_the_longest_idle_model_gives_way():
     assert found.waits.max_us == 35 * S  # the park of a, then the wake of c
 
 
-def test_a_busy_model_never_gives_way_and_the_request_waits():
+def test_a_busy_model_never_gives_way():
     tenants = [
         tenant("a", [0], service_s=1000),
         tenant("b", [0], service_s=1000),
@@ -93,7 +93,7 @@ def test_progress_is_told():
     ),
     st.integers(1, 3),
 )
-def test_every_request_is_served_and_no_host_is_overfull(rows, hosts):
+def test_no_host_is_overfull(rows, hosts):
     tenants = [
         tenant(f"t{index}", sorted(arrivals), gb=gb, service_s=service)
         for index, (arrivals, gb, service) in enumerate(rows)
