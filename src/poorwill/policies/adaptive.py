@@ -40,6 +40,8 @@ BOUND = 0.10
 SLACK = 5
 MULTIPLES = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 8.0)
 """Idle times tried, in break-evens: a gap is rarely known better than by a factor of two."""
+CROWDED = (1.4, 3.0, 4.0)
+"""Further ones if waiting has a price: a wake that holds several requests is worth a longer idle time."""
 FIRST_RUNGS, DEEPER_RUNGS = (0.0, 1 / 4, 1.0), (1 / 64, 1 / 16, 1 / 4, 1.0, 4.0)
 """Descents through several tiers that are tried, in parts of the envelope's times: of its first rung, and of
 the others. A wake that overlaps with work costs less than the envelope reckons with."""
@@ -263,7 +265,8 @@ def adaptive(*, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nu
         unit = break_even_us(costs[tier], wait_nusd_s=wait_nusd_s)
         deeper = [rung for rung in envelope if rung[0] in ladder[depth + 1 :]]
         if unit is not None:
-            afters = [int(unit * times) for times in MULTIPLES]
+            multiples = (*MULTIPLES, *CROWDED) if wait_nusd_s else MULTIPLES
+            afters = [int(unit * times) for times in multiples]
             candidates += [((tier, after), *_from(deeper, after)) for after in afters]
     candidates.append(())
     distinct = tuple(dict.fromkeys(tuple(schedule) for schedule in candidates))
