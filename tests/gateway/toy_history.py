@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.ports.history import Costs, LogPiece, PastRequest, PastWake, Ribbon
+from poorwill.core.ports.history import Costs, LogPiece, PastRequest, PastWake, Ribbon, Ribbons
 
 
 @dataclass(slots=True)
 class ToyHistory:
     asked: list[str] = field(default_factory=list)
 
-    async def ribbons(self, from_us: int, to_us: int) -> Sequence[Ribbon]:
+    async def ribbons(self, from_us: int, to_us: int) -> Ribbons:
         self.asked.append("ribbons")
-        return [Ribbon(replica="m1-0", model="m1", stretches=[(from_us, None, "linger", 7, 0)], wakes=[])]
+        row = Ribbon(replica="m1-0", model="m1", stretches=[(from_us, None, "linger", 7, 0)], wakes=[])
+        return Ribbons(from_us=from_us, to_us=to_us, rows=[row])
 
     async def costs(self) -> Costs:
         self.asked.append("costs")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from poorwill.bill import compare as comparing
 from poorwill.bill import explain as explaining
-from poorwill.core.ports.history import Costs, LogPiece, PastRequest, PastWake, Ribbon
+from poorwill.core.ports.history import Costs, LogPiece, PastRequest, PastWake, Ribbons
 from poorwill.files.names import file_name
 from poorwill.ledger.dates import Period
 from poorwill.ledger.history import overview
@@ -27,7 +27,7 @@ class LedgerHistory:
     ledger: Ledger
     logs: Path
 
-    async def ribbons(self, from_us: int, to_us: int) -> Sequence[Ribbon]:
+    async def ribbons(self, from_us: int, to_us: int) -> Ribbons:
         """Return every replica's time within a window."""
         return await self.ledger.read(lambda db: overview.ribbons(db, from_us, to_us))
 

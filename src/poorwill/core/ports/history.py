@@ -23,6 +23,15 @@ class Ribbon:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ribbons:
+    """Every replica's time within a window, which begins no earlier than the first of them lived."""
+
+    from_us: int
+    to_us: int
+    rows: Sequence[Ribbon]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCost:
     """What a model cost today and this month (UTC), and what it would have cost awake all the time."""
 
@@ -114,7 +123,7 @@ class LogPiece:
 class FleetHistory(Protocol):
     """The past of a fleet."""
 
-    async def ribbons(self, from_us: int, to_us: int) -> Sequence[Ribbon]:
+    async def ribbons(self, from_us: int, to_us: int) -> Ribbons:
         """Return every replica's time within a window; stretches too short to be seen in it are merged."""
         ...
 

@@ -68,9 +68,7 @@ def history_questions(*, history: FleetHistory, clock: Clock) -> Mapping[str, Qu
 
     async def ribbons(request: Request) -> object:
         hours, now_us = _count(request, "hours", 24, MOST_HOURS), clock.now_us()
-        window = now_us - hours * HOUR_US, now_us
-        rows = await history.ribbons(*window)
-        return {"from_us": window[0], "to_us": window[1], "rows": rows}
+        return await history.ribbons(now_us - hours * HOUR_US, now_us)
 
     async def costs(request: Request) -> object:
         return await history.costs()

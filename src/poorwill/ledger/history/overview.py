@@ -5,8 +5,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from poorwill.core.format import DAY_US
-from poorwill.core.ports.history import Costs, HourOfUse, ModelCost, PastRequest, PastWake, Ribbon, Stretch
-from poorwill.core.words import HOUR_US, PARKED_CAUSES, USEFUL_CAUSES
+from poorwill.core.ports.history import (
+    Costs,
+    HourOfUse,
+    ModelCost,
+    PastRequest,
+    PastWake,
+    Ribbon,
+    Ribbons,
+    Stretch,
+)
+from poorwill.core.words import HOUR_US, PARKED_CAUSES, SECOND_US, USEFUL_CAUSES
 from poorwill.ledger.costs.items import Item, items
 from poorwill.ledger.dates import Period, day_of, month_of
 from poorwill.ledger.history.wakes import finished_wakes
@@ -18,11 +27,13 @@ DAYS_SHOWN = 14
 HOURS_SHOWN = 48
 
 
-def ribbons(db: sqlite3.Connection, from_us: int, to_us: int) -> list[Ribbon]:
-    """Return the time of every replica that lived within a window."""
-    book = rate_book(db)
+def ribbons(db: sqlite3.Connection, from_us: int, to_us: int) -> Ribbons:
+    """Return the time of every replica that lived within a window; of a young fleet, since it began."""
+    book, known = rate_book(db), lives(db)
+    first_us = min((life.created_us for life in known), default=from_us)
+    from_us = min(max(from_us, first_us), to_us - SECOND_US)
     found: dict[str, tuple[str, list[Stretch], list[tuple[int, int | None, bool | None]]]] = {}
-    for life in lives(db):
+    for life in known:
         if life.created_us >= to_us or (life.ended_us is not None and life.ended_us <= from_us):
             continue
         _, stretches, wakes = found.setdefault(life.replica, (life.model, [], []))
@@ -31,10 +42,11 @@ def ribbons(db: sqlite3.Connection, from_us: int, to_us: int) -> list[Ribbon]:
             (began, ended, None if ok is None else bool(ok))
             for began, ended, ok in db.execute(_WAKES, (life.id, from_us, to_us))
         )
-    return [
+    rows = [
         Ribbon(replica=replica, model=model, stretches=stretches, wakes=wakes)
         for replica, (model, stretches, wakes) in found.items()
     ]
+    return Ribbons(from_us=from_us, to_us=to_us, rows=rows)
 
 
 def _stretches(

@@ -21,20 +21,20 @@ function wrong(r) {  // what went wrong last, unmistakable for as long as nothin
 const costOf = model => now.costs && now.costs.models.find(m => m.model === model);
 function row(r, tr) {
   const w = r.wake, cost = costOf(r.model), error = wrong(r);
-  const cell = (kind, ...children) => h("td", { className: kind }, ...children);
+  const cell = (kind, label, ...children) => h("td", { className: kind, data: label ? { label } : {} }, ...children);
   tr.className = r.state + (error ? " failing" : "");
   const late = w.over_budget ? ` (${w.over_budget} missed)` : "";
   const button = (text, act, off) => { const b = h("button", { type: "button", textContent: text, disabled: off, aria: { "aria-label": `${text} ${r.model}` } });
     b.addEventListener("click", act); return b; };
   tr.replaceChildren(
     h("th", { scope: "row", className: "name", textContent: r.model, title: r.replica }),
-    cell("", h("span", { className: "dot" }), doing(r)),
-    cell("why", ...reasons(r).filter(Boolean).flatMap(text => [text, h("br")]), ...(error ? [h("span", { className: "bad", textContent: error })] : [])),
-    cell("n", String(r.in_flight)), cell("n", String(r.held)), cell("n", [w.p50_s, w.p95_s, w.max_s].map(span).join(" / ")),
-    cell("n" + (w.over_budget ? " missed" : ""), span(w.budget_s) + late),
-    cell("n", cost ? money(cost.today_nusd) : "–"), cell("n", cost ? money(cost.month_nusd) : "–"),
-    cell("n", cost && cost.paid_us ? `${Math.round(100 * cost.useful_us / cost.paid_us)} %` : "–"),
-    cell("do", button("Wake", () => wake(r), r.state !== "parked"), button("Park", () => park(r), r.state !== "ready")));
+    cell("", "", h("span", {}, h("span", { className: "dot" }), doing(r))),
+    cell("why", "", h("span", {}, ...reasons(r).filter(Boolean).flatMap(text => [text, h("br")]), ...(error ? [h("span", { className: "bad", textContent: error })] : []))),
+    cell("n", "in flight", String(r.in_flight)), cell("n", "held", String(r.held)), cell("n", "wake p50 / p95 / max", [w.p50_s, w.p95_s, w.max_s].map(span).join(" / ")),
+    cell("n" + (w.over_budget ? " missed" : ""), "budget", span(w.budget_s) + late),
+    cell("n", "today", cost ? money(cost.today_nusd) : "–"), cell("n", "month", cost ? money(cost.month_nusd) : "–"),
+    cell("n", "duty", cost && cost.paid_us ? `${Math.round(100 * cost.useful_us / cost.paid_us)} %` : "–"),
+    cell("do", "", button("Wake", () => wake(r), r.state !== "parked"), button("Park", () => park(r), r.state !== "ready")));
 }
 function drawModels() {
   const wanted = $("filter").value.toLowerCase(), body = $("replicas"), old = new Map([...body.children].map(tr => [tr.dataset.replica, tr]));

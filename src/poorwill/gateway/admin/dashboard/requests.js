@@ -1,11 +1,11 @@
 let requests = [];
 function drawRequests() {
-  const wanted = $("request-filter").value.toLowerCase(), cell = (kind, text) => h("td", { className: kind, textContent: text });
+  const wanted = $("request-filter").value.toLowerCase(), cell = (kind, text, label) => h("td", { className: kind, textContent: text, data: label ? { label } : {} });
   const shown = requests.filter(q => `${q.model} ${q.key} ${q.outcome} ${q.status} ${q.request} ${q.bridge || ""}`.toLowerCase().includes(wanted)).slice(0, 500);
-  $("request-rows").replaceChildren(...shown.map(q => h("tr", {}, cell("", stamp(q.arrived_us)), h("th", { scope: "row", className: "name", textContent: q.model, title: q.request }), cell("", q.key || "–"),
-    cell(q.outcome === "ok" ? "" : "bad", `${q.status} ${q.outcome}${q.bridge ? " by " + q.bridge : ""}`), cell("n", q.leased_us ? span((q.leased_us - q.arrived_us) / 1e6) : "–"),
-    cell("n", q.first_byte_us ? span((q.first_byte_us - q.arrived_us) / 1e6) : "–"), cell("n", span((q.ended_us - q.arrived_us) / 1e6)),
-    cell("n", q.tokens_in ?? "–"), cell("n", q.tokens_out ?? "–"))));
+  $("request-rows").replaceChildren(...shown.map(q => h("tr", {}, h("th", { scope: "row", className: "name", textContent: q.model, title: q.request }), cell("", stamp(q.arrived_us), "arrived"), cell("", q.key || "–", "key"),
+    cell(q.outcome === "ok" ? "" : "bad", `${q.status} ${q.outcome}${q.bridge ? " by " + q.bridge : ""}`, "outcome"), cell("n", q.leased_us ? span((q.leased_us - q.arrived_us) / 1e6) : "–", "held"),
+    cell("n", q.first_byte_us ? span((q.first_byte_us - q.arrived_us) / 1e6) : "–", "first byte"), cell("n", span((q.ended_us - q.arrived_us) / 1e6), "in all"),
+    cell("n", q.tokens_in ?? "–", "tokens in"), cell("n", q.tokens_out ?? "–", "tokens out"))));
   $("no-requests").textContent = shown.length ? "" : requests.length ? "None of the last requests has that in it." : "No request has been served yet.";
 }
 async function readRequests() { try { requests = await ask("/history/requests?last=500"); drawRequests(); } catch { /* `look` says that it is gone */ } }

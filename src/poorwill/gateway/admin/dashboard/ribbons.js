@@ -5,12 +5,16 @@ function drawRibbons() {
   const rows = data.rows.map(row => { const one = old.get(row.replica) || ribbon(row.replica); one.row = row; return one; });
   rows.push(old.get("") || h("div", { className: "ribbon", data: { replica: "" } }, h("span"), h("div", { className: "axis" })));
   if (rows.length !== box.children.length || rows.some((one, at) => box.children[at] !== one)) box.replaceChildren(...rows);
-  for (const one of rows.slice(0, -1)) { one.firstChild.textContent = one.row.model; one.firstChild.title = one.row.replica; describe(one); drawn.observe(one); paintRibbon(one); }
+  for (const one of rows.slice(0, -1)) { one.firstChild.textContent = one.row.model; one.firstChild.title = one.row.replica; describe(one); drawn.observe(one); if (seen.has(one)) paintRibbon(one); }
   const ticks = [0, .25, .5, .75, 1].map(at => new Date((data.from_us + at * (data.to_us - data.from_us)) / 1000));
-  const text = at => now.hours > 48 ? at.toLocaleDateString(undefined, { weekday: "short", day: "numeric" }) : at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const text = at => data.to_us - data.from_us > 1.8e11 ? at.toLocaleDateString(undefined, { weekday: "short", day: "numeric" }) : at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", ...(data.to_us - data.from_us < 3.6e8 ? { second: "2-digit" } : {}) });
   rows.at(-1).lastChild.replaceChildren(...ticks.map(at => h("span", { textContent: text(at) })));
 }
-const drawn = new IntersectionObserver(seen => seen.forEach(one => { if (one.isIntersecting) paintRibbon(one.target); }));
+const seen = new Set();  // the ribbons on the screen, which alone are painted
+const drawn = new IntersectionObserver(found => found.forEach(one => {
+  if (!one.isIntersecting) return seen.delete(one.target);
+  seen.add(one.target); paintRibbon(one.target);
+}));
 new ResizeObserver(() => drawRibbons()).observe($("ribbons"));
 const places = row => row.stretches.map(([from, to, cause, nusd_h, joined]) => ({ from: Math.max(from, now.ribbons.from_us), to: Math.min(to ?? now.ribbons.to_us, now.ribbons.to_us), began: from, ended: to, cause, nusd_h, joined })).filter(p => p.to > p.from);
 function paintRibbon(one) {
@@ -31,7 +35,7 @@ const saying = (row, p) => `${row.model}: ${p.cause}, ${stamp(p.began)} ${p.ende
 function describe(one) {
   const canvas = one.lastChild, all = places(one.row), found = all.findIndex(p => p.from <= one.at && one.at < p.to);
   const here = found < 0 ? all.length - 1 : found, p = all[here];
-  canvas.setAttribute("aria-label", `${one.row.model}, the last ${now.hours} hours`);
+  canvas.setAttribute("aria-label", `${one.row.model}, since ${stamp(now.ribbons.from_us)}`);
   canvas.setAttribute("aria-valuemin", 0); canvas.setAttribute("aria-valuemax", Math.max(all.length - 1, 0));
   canvas.setAttribute("aria-valuenow", Math.max(here, 0)); canvas.setAttribute("aria-valuetext", p ? saying(one.row, p) : "nothing yet");
   return { all, here, p };
@@ -53,10 +57,7 @@ function ribbon(replica) {
 }
 async function readRibbons() {
   try {
-    const first = !now.ribbons;
     now.ribbons = await ask(`/history/ribbons?hours=${now.hours}`);
-    const since = Math.min(...now.ribbons.rows.map(row => row.stretches[0]?.[0] ?? Infinity));
-    if (first && since > now.ribbons.to_us - 3.6e9) { chooseWindow(1); now.ribbons = await ask("/history/ribbons?hours=1"); }  // a young fleet
     drawRibbons();
   } catch { /* `look` says that it is gone */ }
 }
