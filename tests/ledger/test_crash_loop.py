@@ -214,3 +214,24 @@ def test_two_floors_share_what_is_left():
     # Each cause's line is rounded to a nano-dollar by itself: an hour in parts is an hour but for these.
     assert abs(cost - DOLLAR) <= 5
     assert sorted(loop.number for loop in loops) == [0, 1]
+
+
+async def test_requests_in_flight_pass_by_their_time(tmp_path):
+    limit = SpendSettings(day_nusd=2 * DOLLAR)
+    house = House(tmp_path, limits=limit)
+    house.model(A, ladder=(Tier.COLD,), idle_s=(30,))
+    async with opened(str(tmp_path / "ledger.sqlite"), clock=house.clock) as ledger:
+        await ledger.thread.call(lambda db: sync_rates(db, [CENT_A_SECOND], now_us=house.clock.at_us))
+    house.guard = None
+    async with house.open(on_exit="stop"):
+        await look(house)
+        lease = await house.lease()
+        for _ in range(30):
+            await house.pass_time(10)
+            await look(house)
+        house.give_back(lease)
+        await house.pass_time(10)
+        await look(house)
+        assert house.state(A) is State.PARKED
+    cost = cost_of_the_day(house)
+    assert 3 * DOLLAR <= cost <= 3 * DOLLAR + 30 * DOLLAR // 100, "300 s in flight, at once parked then"

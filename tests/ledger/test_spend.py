@@ -1,11 +1,13 @@
 """The spend breaker: what trips, what warns, when it lifts, and what a crash loop can cost at most."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.core.entries import Alive
+from poorwill.core.entries import Alive, ParkEnded
 from poorwill.core.errors import ErrorCode
 from poorwill.core.settings import RateSettings, SpendSettings
 from poorwill.core.spend import CostAhead, Scope, Spent, Standing, Window, judge
@@ -191,6 +193,38 @@ async def test_a_limit_trips_before_it_is_passed(path):
     assert state.spent_nusd == 9 * DOLLAR // 10, (
         "15 s to the end of the next look and 6 s to stop are not left"
     )
+
+
+async def test_the_longest_park_is_reserved(path):
+    ahead = []
+    async with opened(path, clock=HandClock(START + 100 * S)) as ledger:
+        await ledger.thread.call(lambda db: sync_rates(db, [RATE], now_us=START))
+        await ledger.record([created(), span(0, "serving"), span(100 * S - 1, "linger")])
+        await ledger.record([Alive(at_us=START + 100 * S)])
+        watch = SpendWatch(ledger=ledger, limits=SpendSettings(day_nusd=100 * DOLLAR))
+        for lasted in (2, 30):
+            park = ParkEnded(
+                replica="a.0",
+                at_us=START + 100 * S,
+                began_us=START + (100 - lasted) * S,
+                to_tier=Tier.COLD,
+                ok=True,
+            )
+            await ledger.record([park])
+            (state,) = (await watch.look()).limits
+            ahead.append(state.ahead_nusd)
+    cent = DOLLAR // 100
+    assert ahead == [(15 + 6) * cent, (15 + 30) * cent]
+
+
+def test_each_way_past_a_limit_has_a_test():
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "ledger.md").read_text()
+    _, table = page.split("What each way of spending may cost beyond a limit, at most:")
+    named = re.findall(r"^\| .* \| `(test_\w+)` \|$", table, flags=re.MULTILINE)
+    tests = "".join(file.read_text() for file in root.glob("tests/*/test_*.py"))
+    assert len(named) == 11
+    assert [name for name in named if f"def {name}(" not in tests] == []
 
 
 async def test_an_unknown_hosted_cost_counts(path):
