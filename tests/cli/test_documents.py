@@ -10,7 +10,7 @@ from poorwill.cli.parsing.verbs import VERBS, every_verb
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")], key=str)
-CALL = re.compile(r"(?:(?<![/\w])poorwill|\./dev run) ([a-z]+)((?:[ =][^\s`|#]+|\\\n\s+)*)")
+CALL = re.compile(r"(?:(?<![/\w'])poorwill|\./dev run) ([a-z]+)((?:[ =][^\s`|#]+|\\\n\s+)*)")
 OPTION = re.compile(r"--[a-z][a-z-]*")
 
 
