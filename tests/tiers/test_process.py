@@ -263,19 +263,18 @@ async def test_only_a_command_may_listen_elsewhere(fleet: Fleet):
     launch = fleet.launch("--never-listen", engine="command")
     with impostor(launch.port):
         await until(lambda: listens(launch.port))
-        refuse_foreign_listener(fleet.processes.pids(running), launch)
+        refuse_foreign_listener(fleet.processes, running, launch)
         with pytest.raises(DriverError, match="is not the engine"):
-            refuse_foreign_listener(fleet.processes.pids(running), replace(launch, engine="vllm"))
+            refuse_foreign_listener(fleet.processes, running, replace(launch, engine="vllm"))
     with impostor(launch.port, "/usr/bin/setpriv", "--reuid=65534", "--clear-groups"):
         await until(lambda: listens(launch.port))
         with pytest.raises(DriverError, match="is not the engine"):
-            refuse_foreign_listener(fleet.processes.pids(running), launch)
+            refuse_foreign_listener(fleet.processes, running, launch)
     await fleet.processes.kill(running)
 
 
 def listens(port: int) -> bool:
-    rows = procfs.tcp_sockets(os.getpid())
-    return any(row.local_port == port and row.state == procfs.TCP_LISTEN for row in rows)
+    return procfs.listeners(port) != []
 
 
 # processes that leave, and processes that pretend

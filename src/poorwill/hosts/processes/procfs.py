@@ -7,6 +7,7 @@ always races with the process.
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
 TCP_LISTEN = 0x0A
 """State number in /proc/net/tcp (include/net/tcp_states.h)."""
@@ -165,27 +166,34 @@ class TcpSocket:
     inode: int
 
 
-def tcp_sockets(pid: int) -> list[TcpSocket]:
-    """Return the TCP sockets of the process's network namespace."""
-    rows = []
+def tcp_sockets(pid: int) -> Iterator[TcpSocket]:
+    """Yield the TCP sockets of the process's network namespace, those that listen first."""
     for name in ("tcp", "tcp6"):
-        try:
-            with open(f"/proc/{pid}/net/{name}", encoding="ascii") as file:
-                lines = file.readlines()[1:]
-        except (FileNotFoundError, ProcessLookupError, OSError):
-            continue
-        for line in lines:
-            fields = line.split()
-            rows.append(
-                TcpSocket(
+        yield from _table(f"/proc/{pid}/net/{name}")
+
+
+def listeners(port: int) -> list[TcpSocket]:
+    """Return what listens on a port in our network namespace, without reading on to the connections."""
+    tables = (_table(f"/proc/self/net/{name}") for name in ("tcp", "tcp6"))
+    listening = (takewhile(lambda row: row.state == TCP_LISTEN, table) for table in tables)
+    return [row for table in listening for row in table if row.local_port == port]
+
+
+def _table(path: str) -> Iterator[TcpSocket]:
+    try:
+        with open(path, encoding="ascii") as file:
+            next(file, None)
+            for line in file:
+                fields = line.split()
+                yield TcpSocket(
                     local_port=int(fields[1].rpartition(":")[2], 16),
                     peer_port=int(fields[2].rpartition(":")[2], 16),
                     state=int(fields[3], 16),
                     uid=int(fields[7]),
                     inode=int(fields[9]),
                 )
-            )
-    return rows
+    except OSError:
+        return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +211,7 @@ def connections(pids: list[int]) -> TcpConnections:
     held: set[int] = set()
     for pid in pids:
         held |= socket_inodes(pid)
-    rows = tcp_sockets(pids[0]) if pids else []
+    rows = tcp_sockets(pids[0]) if pids else ()
     pairs = [(row.local_port, row.peer_port) for row in rows if row.inode in held and row.state != TCP_LISTEN]
     both = set(pairs)
     return TcpConnections(
@@ -214,8 +222,7 @@ def connections(pids: list[int]) -> TcpConnections:
 
 def port_holder(host: str, port: int) -> str:
     """Return who listens on a port, for people; `host` is only for the answer if nobody is found."""
-    own = os.getpid()
-    inodes = {row.inode for row in tcp_sockets(own) if row.local_port == port and row.state == TCP_LISTEN}
+    inodes = {row.inode for row in listeners(port)}
     for stat in all_processes():
         if inodes & socket_inodes(stat.pid):
             return f"pid {stat.pid} ({command_line(stat.pid)})"

@@ -6,7 +6,6 @@ Polling works with every engine. Its delay grows, and it has a deadline.
 import asyncio
 import os
 import socket
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from poorwill.core.launch import Launch, Running
@@ -37,19 +36,18 @@ def refuse_taken_port(launch: Launch) -> None:
             ) from error
 
 
-def refuse_foreign_listener(pids: Iterable[int], launch: Launch) -> None:
-    """Raise DriverError unless all that listens on the replica's port belongs to its engine, these processes.
+def refuse_foreign_listener(processes: EngineProcesses, running: Running, launch: Launch) -> None:
+    """Raise DriverError unless all that listens on the replica's port belongs to its engine's processes.
 
     Another user who takes the port before the engine does would read prompts and answer in the model's name.
     A `command` may start its engine in a container, and an engine may hide its files: then a listener of our
     own user or root will do.
     """
-    listeners = [
-        row
-        for row in procfs.tcp_sockets(os.getpid())
-        if row.state == procfs.TCP_LISTEN and row.local_port == launch.port
-    ]
-    engine = list(pids)
+    listeners = procfs.listeners(launch.port)
+    inodes = {row.inode for row in listeners}
+    if inodes and inodes <= procfs.socket_inodes(running.pid):
+        return  # the usual case, without a look at all processes
+    engine = processes.pids(running)
     held = set().union(*map(procfs.socket_inodes, engine))
     hidden = any(procfs.hides_files(pid) for pid in engine)
     trusted = {os.geteuid(), 0} if launch.engine == "command" or hidden else set()
@@ -86,7 +84,7 @@ class Readiness:
                 while True:
                     status = await http_status(launch.host, launch.port, launch.ready_path)
                     if status is not None and 200 <= status < 300 and self.processes.alive(running):
-                        refuse_foreign_listener(self.processes.pids(running), launch)
+                        refuse_foreign_listener(self.processes, running, launch)
                         return
                     last = "nothing" if status is None else f"status {status}"
                     if await process_end(pidfd, within_s=delay_s):
