@@ -45,9 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("browser"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, installed if it may be."""
+    """Chromium, installed if it may be. Playwright's event loop runs meanwhile, so no longer than needed."""
     if not Path(CHROMIUM).exists():
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
             pytest.skip("Chromium is not installed; apt-get install chromium")
@@ -69,7 +69,7 @@ def start(directory: Path) -> Program:
     return Program.start(directory)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """The fleet, with some history; tests leave it as they found it, or say so."""
     directory = tmp_path_factory.mktemp("dashboard")
