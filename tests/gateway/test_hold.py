@@ -202,7 +202,7 @@ async def test_late_failures_are_quoted() -> None:
         client.send(post(ASK))
         await client.answer(until=b" ")
         site.activator.fail(TIMEOUT)
-        assert (await client.closed()).endswith(b"\r\npoorwill failed: the wake budget of 60 s elapsed\r\n")
+        assert (await client.closed()).endswith(b"\r\npoorwill: the wake budget of 60 s elapsed\r\n")
 
 
 async def test_retry_after_is_bounded() -> None:

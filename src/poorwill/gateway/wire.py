@@ -175,7 +175,7 @@ def broken_chunk(document: dict[str, object]) -> bytes:
     error = document.get("error")
     message = str(error.get("message", "")) if isinstance(error, dict) else ""
     printable = "".join(c if " " <= c <= "~" else "?" for c in message)
-    return f"poorwill failed: {printable[:_MOST_MESSAGE]}\r\n".encode()
+    return f"poorwill: {printable[:_MOST_MESSAGE]}\r\n".encode()
 
 
 LAST_CHUNK = b"0\r\n\r\n"
