@@ -22,11 +22,12 @@ async def outcome(site: Site, request: bytes) -> tuple[int, object]:
         return response.status, code
 
 
-async def test_a_stale_connection_is_replaced() -> None:
+@pytest.mark.parametrize("politely", [False, True], ids=["closed", "shut down"])
+async def test_a_stale_connection_is_replaced(politely: bool) -> None:
     async def once(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(answer(200, b"{}"))
         if asked.connection == 1:
-            await closes_unread(writer)
+            await closes_unread(writer, politely=politely)
 
     async with running_site(once) as site, talk(site.port) as client:
         for _ in range(2):

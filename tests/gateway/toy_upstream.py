@@ -7,6 +7,7 @@ script: a coroutine that gets the request and the writer. It records every reque
 import asyncio
 import json
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -164,8 +165,11 @@ def delta(model: str, text: str, **more: object) -> dict[str, object]:
     }
 
 
-async def closes_unread(writer: asyncio.StreamWriter) -> None:
-    """Close the connection as the next request arrives, unread: a keep-alive timeout won the race."""
+async def closes_unread(writer: asyncio.StreamWriter, *, politely: bool = False) -> None:
+    """Close the connection as the next request arrives, unread: a keep-alive timeout won the race.
+
+    Politely, as llama.cpp's server does: shut down first.
+    """
     await writer.drain()
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     arrived, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -176,6 +180,9 @@ async def closes_unread(writer: asyncio.StreamWriter) -> None:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
+    if politely:
+        with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as same:
+            same.shutdown(socket.SHUT_RDWR)
     writer.transport.abort()
 
 

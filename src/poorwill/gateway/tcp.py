@@ -1,4 +1,4 @@
-"""What asyncio does not offer of TCP: ending a connection with an RST, and what the peer has acknowledged."""
+"""What asyncio lacks of TCP: ending a connection with an RST, and whether the peer read what was sent."""
 
 import asyncio
 import socket
@@ -9,6 +9,7 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 # struct tcp_info of linux/tcp.h: bytes acknowledged (the SYN counts as one), sent, and sent again.
 _COUNTERS_AT = (120, 200, 208)
 _TCP_INFO_BYTES = 216
+_RESET = 7  # TCP_CLOSE, while our own side has not closed
 
 
 def reset_on_close(transport: asyncio.BaseTransport) -> None:
@@ -21,14 +22,18 @@ def reset_on_close(transport: asyncio.BaseTransport) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
 
-def unacknowledged_bytes(transport: asyncio.BaseTransport) -> int:
-    """Return how many of the bytes sent the peer's kernel has not acknowledged; 0 if that cannot be told."""
+def closed_unread(transport: asyncio.BaseTransport) -> bool:
+    """Return whether the peer ended the connection without having read all that was sent.
+
+    Either its kernel has not acknowledged all of it, or it closed with some unread, which resets the
+    connection, if need be after a FIN. False if that cannot be told.
+    """
     sock = transport.get_extra_info("socket")
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     except (OSError, AttributeError):
-        return 0
+        return False
     if len(info) < _TCP_INFO_BYTES:
-        return 0
+        return False
     acked, sent, again = (int.from_bytes(info[at : at + 8], sys.byteorder) for at in _COUNTERS_AT)
-    return max(sent - again - (acked - 1), 0)
+    return info[0] == _RESET or sent - again > acked - 1

@@ -15,10 +15,12 @@ from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
 from poorwill.gateway.downstream.exchange import Exchange, Link
 from poorwill.gateway.downstream.response import Headers
 from poorwill.gateway.request_fields import renamed
-from poorwill.gateway.tcp import reset_on_close, unacknowledged_bytes
+from poorwill.gateway.tcp import closed_unread, reset_on_close
 
 _HEAD_BYTES_MAX = 256 * 1024
 _RESET_AT_ONCE_S = 1.0
+_RESET_FOLLOWS_S = 0.01
+"""A server that shuts a connection down before it closes it sends a FIN, then a reset if data is unread."""
 
 # For this hop alone (RFC 9110 section 7.6.1), or written anew by `Response`.
 _HOP = frozenset(
@@ -272,6 +274,14 @@ class Upstream(asyncio.Protocol):
         if self._complete:
             self._done(exchange)
 
+    def eof_received(self) -> bool:
+        """Close; but if a reused connection ends before an answer, a moment later, as a reset may follow."""
+        assert self._transport is not None
+        waits = self.exchange is not None and self.used and not self._head_bytes
+        if waits:
+            self._loop.call_later(_RESET_FOLLOWS_S, self._transport.close)
+        return waits
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave the pool and tell the exchange; its policy decides what follows."""
         exchange, self.exchange = self.exchange, None
@@ -365,7 +375,7 @@ class Upstream(asyncio.Protocol):
             return False
         if isinstance(exc, ConnectionError):
             return self._loop.time() - self.heard < _RESET_AT_ONCE_S
-        return exc is None and unacknowledged_bytes(self._transport) > 0
+        return exc is None and closed_unread(self._transport)
 
     def _broken(self, why: str) -> None:
         exchange = self.exchange
