@@ -6,18 +6,23 @@ grammar (https://toml.io/en/v1.0.0) and notes positions.
 
 import re
 import tomllib
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 KeyPath = tuple[str | int, ...]
 """A key in a document: the tables on the way to it, and indices into arrays and arrays of tables."""
 
-_BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
-_SPACE = re.compile(r"[ \t]*")
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_BARE_VALUE = re.compile(r"[^,\]}\n#]*")
-_BASIC = re.compile(r'"(?:[^"\\]|\\.)*"')
-_LITERAL = re.compile(r"'[^']*'")
+_TOKEN = re.compile(
+    r"""
+      (?P<gap> [ \t\r\n]+ | \#[^\n]* )
+    | \"{3} (?: [^"\\] | \\. | "{1,2}(?!") )* "{3,5}  # up to two quotes may belong to the text itself
+    | '{3} (?: [^'] | '{1,2}(?!') )* '{3,5}
+    | "(?: [^"\\\n] | \\. )*" | '[^'\n]*'
+    | [\[\]{}=,.]
+    | [^\s\[\]{}=,.#"']+
+    """,
+    re.DOTALL | re.VERBOSE,
+)
 
 
 class KeyLines:
@@ -50,28 +55,48 @@ def locate(text: str) -> KeyLines:
     return KeyLines(scan.known)
 
 
+class _Token(NamedTuple):
+    text: str
+    line: int
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    line = 1
+    for match in _TOKEN.finditer(text):
+        if match.lastgroup != "gap":
+            yield _Token(match[0], line)
+        line += match[0].count("\n")
+
+
 class _Scan:
     def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
         self.known: dict[KeyPath, int] = {}
-        self._newlines = [m.start() for m in re.finditer("\n", text)]
+        self._tokens = [*_tokens(text), _Token("", 0)]
+        self._at = 0
         self._sizes: dict[KeyPath, int] = {}  # arrays of tables: how many entries so far
+
+    @property
+    def _next(self) -> _Token:
+        return self._tokens[self._at]
+
+    def _take(self) -> _Token:
+        self._at += 1
+        return self._tokens[self._at - 1]
 
     def document(self) -> None:
         prefix: KeyPath = ()
-        while self._skip(_BLANK) < len(self.text):
-            if self.text[self.at] == "[":
+        while self._next.text:
+            if self._next.text == "[":
                 prefix = self._header()
             else:
                 self._pair(prefix)
 
     def _header(self) -> KeyPath:
-        line = self._line()
-        many = self.text.startswith("[[", self.at)
-        self.at += 2 if many else 1
+        line = self._take().line
+        many = self._next.text == "["
+        self._at += many
         keys = self._keys()
-        self.at = self.text.index("]", self.at) + (2 if many else 1)
+        self._at += 2 if many else 1
         path = self._enter(self._enter((), keys[:-1], line), keys[-1:], line, into=not many)
         if many:
             index = self._sizes.get(path, 0)
@@ -90,85 +115,48 @@ class _Scan:
         return path
 
     def _pair(self, prefix: KeyPath) -> None:
-        line = self._line()
+        line = self._next.line
         path = self._enter(prefix, self._keys(), line)
         self.known[path] = line
-        self.at = self.text.index("=", self.at) + 1
-        self._skip(_SPACE)
+        self._take()  # the sign between key and value
         self._value(path)
 
     def _keys(self) -> list[str]:
-        keys: list[str] = []
-        while True:
-            self._skip(_SPACE)
+        keys = [self._key()]
+        while self._next.text == ".":
+            self._take()
             keys.append(self._key())
-            self._skip(_SPACE)
-            if not self.text.startswith(".", self.at):
-                return keys
-            self.at += 1
+        return keys
 
     def _key(self) -> str:
-        start = self.at
-        if self.text[start] == "'":
-            self._skip(_LITERAL)
-            return self.text[start + 1 : self.at - 1]
-        if self.text[start] == '"':
-            self._skip(_BASIC)
-            return next(iter(tomllib.loads(self.text[start : self.at] + "=0")))
-        self._skip(_BARE_KEY)
-        return self.text[start : self.at]
+        text = self._take().text
+        if text[0] == '"':
+            return next(iter(tomllib.loads(f"{text}=0")))
+        return text[1:-1] if text[0] == "'" else text
 
     def _value(self, path: KeyPath) -> None:
-        text, at = self.text, self.at
-        if text.startswith('"""', at):
-            self._long('"')
-        elif text.startswith("'''", at):
-            self._long("'")
-        elif text[at] == '"':
-            self._skip(_BASIC)
-        elif text[at] == "'":
-            self._skip(_LITERAL)
-        elif text[at] == "[":
+        first = self._take()
+        if first.text == "[":
             self._array(path)
-        elif text[at] == "{":
+        elif first.text == "{":
             self._inline(path)
-        else:
-            self._skip(_BARE_VALUE)
-
-    def _long(self, quote: str) -> None:
-        at = self.at + 3
-        while not self.text.startswith(quote * 3, at):
-            at += 2 if quote == '"' and self.text[at] == "\\" else 1
-        at += 3
-        while self.text.startswith(quote, at):  # up to two quotes may belong to the text itself
-            at += 1
-        self.at = at
+        elif first.text[0] not in "\"'":  # a date has a blank, a number a point
+            while self._next.line == first.line and self._next.text not in (",", "]", "}"):
+                self._take()
 
     def _array(self, path: KeyPath) -> None:
-        self.at += 1
         index = 0
-        while self.text[self._skip(_BLANK)] != "]":
-            here = (*path, index)
-            self.known[here] = self._line()
-            self._value(here)
-            if self.text[self._skip(_BLANK)] == ",":
-                self.at += 1
+        while self._next.text != "]":
+            self.known[*path, index] = self._next.line
+            self._value((*path, index))
+            if self._next.text == ",":
+                self._take()
             index += 1
-        self.at += 1
+        self._take()
 
     def _inline(self, path: KeyPath) -> None:
-        self.at += 1
-        while self.text[self._skip(_BLANK)] != "}":
+        while self._next.text != "}":
             self._pair(path)
-            if self.text[self._skip(_BLANK)] == ",":
-                self.at += 1
-        self.at += 1
-
-    def _skip(self, pattern: re.Pattern[str]) -> int:
-        match = pattern.match(self.text, self.at)
-        if match is not None:
-            self.at = match.end()
-        return self.at
-
-    def _line(self) -> int:
-        return bisect_left(self._newlines, self.at) + 1
+            if self._next.text == ",":
+                self._take()
+        self._take()

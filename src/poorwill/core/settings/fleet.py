@@ -149,7 +149,8 @@ class FleetSettings:
     """The fleet as a whole."""
 
     directory: Annotated[str, Mark.FILE] = "."
-    """The directory of ledger, snapshots, logs and the lock."""
+    """The directory of ledger, snapshots, logs and the lock. It must belong to the user who runs poorwill,
+    and nobody else may write to it; the same holds for `fleet.toml`."""
     on_exit: Literal["park", "leave", "stop"] = "park"
     """What a graceful shutdown does with ready replicas: park them by snapshot, leave them running to be
     adopted by the next start, or stop them."""
