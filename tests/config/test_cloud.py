@@ -48,6 +48,11 @@ def test_an_engines_address_is_host_and_port(write: Write, url: str, host: str, 
 
 BAD = [
     (
+        'provider = "hyperstack"',
+        'provider = "hyperstack"\napi = "http://cloud.example/v1"',
+        "models.big.cloud.api: would send the API key in the clear",
+    ),
+    (
         "http://203.0.113.7:8000",
         "https://203.0.113.7",
         "line 8: models.big.cloud.url: https is not spoken to engines",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from poorwill.config.problems import FileProblems, ModelProblems
+from poorwill.config.values.addresses import in_the_clear
 from poorwill.config.values.scalars import in_seconds
 from poorwill.core.errors import Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
@@ -28,6 +29,8 @@ def check_cloud(model: ModelSettings, found: ModelProblems) -> None:
             f"{' and '.join(wrong)} cannot be done on a rented machine",
             f'write ladder = ["{TIERS[0]}", "{TIERS[1]}"]',
         )
+    if in_the_clear(model.cloud.api):
+        found.wrong(["cloud.api"], "would send the API key in the clear", "use https")
     zoned = "/" in model.cloud.machine
     if model.cloud.provider == "scaleway" and model.cloud.machine and not zoned:
         hint = 'write it before the id: "fr-par-2/11111111-..."'

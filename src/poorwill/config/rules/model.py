@@ -4,11 +4,10 @@ A rule names the keys it is about; if one of them was reported already, it says 
 """
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from itertools import pairwise
-from urllib.parse import urlsplit
 
 from poorwill.config.problems import ModelProblems
+from poorwill.config.values.addresses import in_the_clear
 from poorwill.config.values.scalars import in_seconds, nearest, quoted
 from poorwill.core.settings import LLAMACPP_SLOTS, EngineSettings, ModelSettings, OptionKind, OptionKinds
 from poorwill.core.words import TIER_DEPTH, Tier
@@ -167,17 +166,9 @@ def _check_hosted(model: ModelSettings, found: ModelProblems) -> None:
     if not hosted.url:
         hint = 'e.g. url = "https://api.groq.com/openai/v1"'
         found.missing(["hosted.url"], hint, "is missing: the bridge leads nowhere")
-    if hosted.url.startswith("http:") and not _on_this_machine(hosted.url):
+    if in_the_clear(hosted.url):
         hint = "use https; http is for this machine alone"
         found.wrong(["hosted.url"], "would send users' text and the API key in the clear", hint)
     if not hosted.key_env:
         hint = 'name the variable that holds the API key, e.g. key_env = "GROQ_API_KEY"'
         found.missing(["hosted.key_env"], hint)
-
-
-def _on_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

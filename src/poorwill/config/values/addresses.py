@@ -1,6 +1,8 @@
 """Readers of paths and addresses: files, addresses to listen on, and addresses of engines."""
 
 import re
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from poorwill.config.problems import FileProblems, Location
 from poorwill.config.values.scalars import BadValue, Json, ScalarReader, quoted, text_of, toml_name
@@ -88,3 +90,14 @@ def engine_urls() -> ScalarReader:
         schema={"type": "string", "pattern": r"^http://[^/]+/?$"},
         shown=lambda value: quoted(f"http://{value}"),
     )
+
+
+def in_the_clear(url: str) -> bool:
+    """Return whether what is sent to a URL crosses a network unencrypted."""
+    host = urlsplit(url).hostname or ""
+    if not url.startswith("http:") or host == "localhost":
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return True
