@@ -1,7 +1,9 @@
 """Everything that is known of a fleet's wakes, model by model: for people and for JSON."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -20,11 +22,13 @@ from poorwill.coldstart.report.documents import (
 from poorwill.coldstart.report.waterfall import advice_lines, side_by_side, wake_list, waterfall
 from poorwill.coldstart.starts import FinishedWake, StartSummary, compare
 from poorwill.compose.host import known_host
+from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.format import counted, duration, moment
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import TIER_DEPTH, ModelName, Tier
 from poorwill.engines.measured.expectation import expected_wakes
 from poorwill.engines.measured.storage_speed import StorageSpeed
+from poorwill.telemetry.tracing import chrome_trace, endpoint_of, open_tracer
 
 LISTED = 10
 """Of a model's wakes so many are listed, with the id under which each has its own waterfall."""
@@ -147,3 +151,36 @@ def how_measured(speed: StorageSpeed) -> str:
     """Return how far to trust a measurement of the storage, and of when it is."""
     how = "past the page cache" if speed.direct else "not surely past the page cache"
     return f"{how}, {moment(speed.at_us)}"
+
+
+def write_trace(path: str, wakes: Sequence[FinishedWake]) -> None:
+    """Write wakes for Chrome's trace viewer. Raises OperatorFault if the file cannot be written."""
+    try:
+        Path(path).write_text(json.dumps(chrome_trace(wakes)), encoding="utf-8")
+    except OSError as error:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            f"cannot write {path}: {error.strerror}",
+            hint="give a path that can be written",
+        ) from error
+
+
+def send_wakes(env: Mapping[str, str], wakes: Sequence[FinishedWake]) -> str:
+    """Send wakes to the OpenTelemetry collector and say so. Raises OperatorFault if some are lost."""
+    tracer = open_tracer(env)
+    if tracer is None:
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID,
+            "no OpenTelemetry endpoint is configured",
+            hint="set OTEL_EXPORTER_OTLP_ENDPOINT",
+        )
+    for wake in wakes:
+        tracer.send(wake)
+    lost = tracer.close()
+    if lost:
+        raise OperatorFault(
+            ErrorCode.UPSTREAM_CONNECT,
+            f"{counted(lost, 'span')} could not be sent to {endpoint_of(env)}",
+            hint="is a collector listening there, for OTLP over HTTP (usually port 4318)?",
+        )
+    return f"sent {counted(len(wakes), 'wake')} to {endpoint_of(env)}"

@@ -147,10 +147,7 @@ VERB = verb_family(
     {
         "add": ("add a key and print it, once", new_verb(AddKeyOptions, _add, NewKeyDocument)),
         "list": ("list the keys", new_verb(KeysOptions, _list, KeysDocument)),
-        "revoke": (
-            "make a key invalid, at once",
-            new_verb(RevokeKeyOptions, _revoke, DoneDocument),
-        ),
+        "revoke": ("make a key invalid, at once", new_verb(RevokeKeyOptions, _revoke, DoneDocument)),
         "forget": (
             "ask for no key any more, once all are revoked",
             new_verb(KeysOptions, _forget, DoneDocument),

@@ -1,10 +1,8 @@
 """`poorwill anatomy`: where every second of a start or wake went, what it cost, and what would shorten it."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from poorwill.cli.anatomy.predict import PREDICTION, PredictOptions, say_prediction
@@ -30,15 +28,16 @@ from poorwill.compose.wake_reports import (
     anatomy_document,
     how_measured,
     report_lines,
+    send_wakes,
     wakes_of,
+    write_trace,
 )
-from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault, unknown_model
+from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
 from poorwill.core.format import counted, size
 from poorwill.core.settings import FleetSettings
 from poorwill.engines.measured.storage_speed import StorageSpeed
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
-from poorwill.telemetry.tracing import chrome_trace, endpoint_of, open_tracer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +66,10 @@ async def _run(options: AnatomyOptions, streams: Streams) -> int:
     wakes = await asyncio.to_thread(_read, fleet, options.what, options.last)
     speed = await asyncio.to_thread(_speed, fleet, streams, anew=options.measure)
     if options.trace:
-        _write_trace(options.trace, wakes)
+        write_trace(options.trace, wakes)
         streams.tell(f"wrote {counted(len(wakes), 'wake')} to {options.trace}")
     if options.send:
-        await asyncio.to_thread(_send, streams, wakes)
+        streams.tell(await asyncio.to_thread(send_wakes, streams.env, wakes))
     one = [wake for wake in wakes if wake.wake == options.what]
     if one:
         _say_wakes(options, streams, one, speed)
@@ -143,37 +142,6 @@ def _say(
     if speed is not None:
         rate = f"{size(speed.bytes_s)}/s, measured on {speed.path}"
         streams.say(f"floor: bytes over {rate} ({how_measured(speed)})")
-
-
-def _write_trace(path: str, wakes: Sequence[FinishedWake]) -> None:
-    try:
-        Path(path).write_text(json.dumps(chrome_trace(wakes)), encoding="utf-8")
-    except OSError as error:
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID,
-            f"cannot write {path}: {error.strerror}",
-            hint="give a path that can be written",
-        ) from error
-
-
-def _send(streams: Streams, wakes: Sequence[FinishedWake]) -> None:
-    tracer = open_tracer(streams.env)
-    if tracer is None:
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID,
-            "no OpenTelemetry endpoint is configured",
-            hint="set OTEL_EXPORTER_OTLP_ENDPOINT",
-        )
-    for wake in wakes:
-        tracer.send(wake)
-    lost = tracer.close()
-    if lost:
-        raise OperatorFault(
-            ErrorCode.UPSTREAM_CONNECT,
-            f"{counted(lost, 'span')} could not be sent to {endpoint_of(streams.env)}",
-            hint="is a collector listening there, for OTLP over HTTP (usually port 4318)?",
-        )
-    streams.tell(f"sent {counted(len(wakes), 'wake')} to {endpoint_of(streams.env)}")
 
 
 VERB = new_verb(

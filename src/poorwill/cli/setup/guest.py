@@ -157,10 +157,7 @@ def _cache(env: Mapping[str, str]) -> Path:
 
 VERB = verb_family(
     {
-        "build": (
-            "build a model's guest",
-            new_verb(GuestBuildOptions, _build_guest, GuestDocument),
-        ),
+        "build": ("build a model's guest", new_verb(GuestBuildOptions, _build_guest, GuestDocument)),
         "list": (
             "list the guests, and say whether KVM works",
             new_verb(GuestListOptions, _list, GuestsDocument),
