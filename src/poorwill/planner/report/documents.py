@@ -32,7 +32,8 @@ class WaitDocument(Struct, frozen=True, kw_only=True):
 
 
 class PolicyDocument(Struct, frozen=True, kw_only=True):
-    """One way to serve. `objective_nusd` is its cost and the price of waiting."""
+    """One way to serve. Increments and minimums add `added_us`; `objective_nusd` is cost and the price of
+    waiting."""
 
     name: str
     idle_us: int | None
@@ -40,6 +41,7 @@ class PolicyDocument(Struct, frozen=True, kw_only=True):
     active_us: int
     useful_us: int
     parked_us: Mapping[Tier, int]
+    added_us: int
     duty_cycle: float | None
     cost_nusd: int
     hosted_nusd: int
@@ -129,6 +131,7 @@ def _policy(report: PlanReport, outcome: Outcome) -> PolicyDocument:
         active_us=outcome.active_us,
         useful_us=outcome.useful_us,
         parked_us=dict(outcome.parked_us),
+        added_us=outcome.added_us,
         duty_cycle=outcome.duty_cycle,
         cost_nusd=outcome.cost_nusd,
         hosted_nusd=outcome.extra_nusd,

@@ -117,6 +117,11 @@ def _legend(report: PlanReport) -> list[str]:
         f"best fixed idle time in hindsight: {duration(report.curve.idles_us[report.curve.best])}, "
         f"{money(report.curve.cost_nusd[report.curve.best])} ({_tried(report)})"
     )
+    own = next(one for one in report.outcomes if one.policy == report.verdict.own)
+    if own.added_us:
+        told.append(
+            f"the provider's increments and minimum add {duration(own.added_us)} to {own.policy}'s paid time"
+        )
     told += [f"{name}: {source}" for name, source in report.prices.items()]
     return told + tier_lines(report.tiers)
 
