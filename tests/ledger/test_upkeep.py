@@ -115,8 +115,8 @@ async def test_the_check_finds_what_was_tampered_with(path, tampering, words):
             "UPDATE wakes SET ended_us = ended_us + 5",
             "wake a.0.1: it lasted 15 us, its spans 10 us",
         ),
-        ("UPDATE wake_keys SET requests = 7", "whom it woke for differs"),
-        ("DELETE FROM wake_keys", "whom it woke for differs"),
+        ("UPDATE wake_keys SET requests = 7", "the requests it woke for differ"),
+        ("DELETE FROM wake_keys", "the requests it woke for differ"),
     ],
 )
 async def test_the_check_compares_wakes(path, tampering, words):

@@ -46,7 +46,7 @@ class Axis(StrEnum):
 
 
 HostedPrice = Callable[[HostedSettings, Use], int | None]
-"""What a hosted API would have charged for a day's use, in nano-dollars, None where its price is unknown."""
+"""What a hosted API would have charged for a day's use, in nano-dollars, None if its price is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +215,7 @@ def figures(
     hosted: Mapping[str, HostedSettings],
     price: HostedPrice | None,
 ) -> tuple[Figures, ...]:
-    """Return the figures of the fleet and, where there is more than one, of each model."""
+    """Return the figures of the fleet and, if there is more than one, of each model."""
     uses = list(usage(db, period))
     models = sorted({item.model for item in found} | {use.model for use in uses})
     wakes = {model: (good, bad) for model, good, bad in db.execute(_WAKES, _window(period))}

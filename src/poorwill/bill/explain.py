@@ -46,7 +46,7 @@ class Explanation:
 def explain(db: sqlite3.Connection, model: str, at_us: int, *, now_us: int) -> list[Explanation]:
     """Explain an instant for every replica of a model that lived then.
 
-    Raises RequestFault where the ledger does not know the model, where nothing of it lived then, and for the
+    Raises RequestFault if the ledger does not know the model, if nothing of it lived then, and for the
     future.
     """
     if at_us > max(now_us, last_instant(db)):

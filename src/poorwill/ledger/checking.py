@@ -126,11 +126,11 @@ def _wakes(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _woken(db: sqlite3.Connection) -> Iterator[str]:
-    """Whom each wake woke for is what the rows say, where no row was dropped."""
+    """Each wake's requests are those of the rows, if no row was dropped."""
     if progress(db).kept_us:
         return
     for (wake,) in db.execute(_WOKEN):
-        yield f"wake {wake}: whom it woke for differs from the request rows"
+        yield f"wake {wake}: the requests it woke for differ from the request rows"
 
 
 def _usage(db: sqlite3.Connection) -> Iterator[str]:
@@ -142,7 +142,7 @@ def _usage(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _shares(db: sqlite3.Connection) -> Iterator[str]:
-    """Shares sum to their piece of a span, and are what the rows say where the rows are all there."""
+    """Shares sum to their piece of a span, and are what the rows say if the rows are all there."""
     for life, began_us, ended_us, us in db.execute(
         "SELECT life, began_us, ended_us, sum(us) FROM shares GROUP BY 1, 2, 3"
         " HAVING sum(us) <> ended_us - began_us"

@@ -30,7 +30,7 @@ class Period:
 
 
 def iso(at_us: int) -> str:
-    """Return an instant in ISO 8601, UTC; without a time of day where it is midnight."""
+    """Return an instant in ISO 8601, UTC; without a time of day if it is midnight."""
     at = _EPOCH + timedelta(microseconds=at_us)
     if at_us % DAY_US == 0:
         return at.strftime("%Y-%m-%d")
@@ -145,7 +145,7 @@ def _no_period(text: str) -> RequestFault:
 
 
 def between(from_us: int, to_us: int) -> Period:
-    """Return the period between two instants. Raises RequestFault where it is empty."""
+    """Return the period between two instants. Raises RequestFault if it is empty."""
     if from_us >= to_us:
         raise RequestFault(
             ErrorCode.INVALID_REQUEST,

@@ -67,7 +67,7 @@ def add_key(db: sqlite3.Connection, name: str, *, now_us: int) -> str:
 
 
 def revoke_key(db: sqlite3.Connection, name: str, *, now_us: int) -> None:
-    """Revoke a key; what it has spent keeps its name. Raises RequestFault where there is none."""
+    """Revoke a key; what it has spent keeps its name. Raises RequestFault if there is none."""
     done = db.execute(
         "UPDATE keys SET revoked_us = max(?, created_us) WHERE name = ? AND revoked_us IS NULL",
         (now_us, name),
@@ -123,7 +123,7 @@ class LedgerKeys:
         return self._required
 
     def name_of(self, credential: bytes) -> str | None:
-        """Return the name of the key presented, None where it is unknown or revoked."""
+        """Return the name of the key presented, None if it is unknown or revoked."""
         digest = _digest(credential)
         known, name = self._keys.get(digest, (_NOBODY, None))
         return name if hmac.compare_digest(known, digest) else None
@@ -133,7 +133,7 @@ class LedgerKeys:
         return name in self._names
 
     def load(self) -> None:
-        """Read the keys. Raises OperatorFault where the ledger cannot be read."""
+        """Read the keys. Raises OperatorFault if the ledger cannot be read."""
         with reading(self._path) as db:
             rows = db.execute("SELECT digest, name, revoked_us FROM keys").fetchall()
         self._keys = {row[0]: (row[0], row[1]) for row in rows if row[2] is None}

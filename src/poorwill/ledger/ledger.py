@@ -72,7 +72,7 @@ async def open_ledger(
 ) -> AsyncIterator[Ledger]:
     """Open a ledger, making or migrating the file, for the length of an `async with`.
 
-    Raises OperatorFault(LEDGER_UNAVAILABLE) where the file is damaged, not a ledger, or a newer poorwill's.
+    Raises OperatorFault(LEDGER_UNAVAILABLE) if the file is damaged, not a ledger, or a newer poorwill's.
     Leaving it commits what was handed over and closes the file, also when cancelled.
     """
     thread = LedgerThread(
@@ -103,7 +103,7 @@ async def _to_the_end(closing: "asyncio.Future[None]") -> None:
 
 
 def last_instant_us(path: str) -> int:
-    """Return the latest instant of any entry in a ledger, 0 where there is none yet.
+    """Return the latest instant of any entry in a ledger, 0 if there is none yet.
 
     The clock of the next run must not start before it. Raises OperatorFault as `open_ledger` does.
     """

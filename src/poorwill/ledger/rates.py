@@ -25,7 +25,6 @@ class Rate(Price):
     id: int
     effective_us: int
     until_us: int | None
-    recorded_us: int
     model: str | None
     driver: str | None
     replica: str | None
@@ -179,19 +178,18 @@ def _insert(db: sqlite3.Connection, rate: RateSettings, *, effective_us: int, no
 
 
 _SELECT = (
-    "SELECT id, effective_us, until_us, recorded_us, model, driver, replica, active_nusd_h, parked_json,"
+    "SELECT id, effective_us, until_us, model, driver, replica, active_nusd_h, parked_json,"
     " storage_nusd_gb_month, increment_us, minimum_us, currency, source FROM rates"
 )
 
 
 def _rate(row: tuple[Any, ...]) -> Rate:
-    id, effective, until, recorded, model, driver, replica, active, parked, *rest = row
+    id, effective, until, model, driver, replica, active, parked, *rest = row
     storage, increment, minimum, currency, source = rest
     return Rate(
         id=id,
         effective_us=effective,
         until_us=until,
-        recorded_us=recorded,
         model=model,
         driver=driver,
         replica=replica,

@@ -41,7 +41,7 @@ class LedgerFault(OperatorFault):
 def connect_writer(path: str) -> sqlite3.Connection:
     """Open the writing connection, in WAL mode, without looking at what is inside.
 
-    Raises OperatorFault(LEDGER_UNAVAILABLE) where the file cannot be opened or is no database. A new file
+    Raises OperatorFault(LEDGER_UNAVAILABLE) if the file cannot be opened or is no database. A new file
     is readable by its owner alone: it says who asked for what.
     """
     try:
@@ -73,7 +73,7 @@ def reading(path: str, *, older: bool = False) -> Iterator[sqlite3.Connection]:
     """Open a read-only connection to an existing ledger of this version, for the length of a `with`.
 
     All its questions see one state of the ledger, the one of the first: a bill is asked in many.
-    Raises OperatorFault where there is none, where it is damaged, or where it is of another version;
+    Raises OperatorFault if there is none, if it is damaged, or if it is of another version;
     one that still needs migrating is let through where `older` is asked for.
     """
     if not os.path.exists(path):
@@ -134,7 +134,7 @@ def check_version(db: sqlite3.Connection, path: str) -> int:
 def migrate(db: sqlite3.Connection, path: str) -> int:
     """Bring a ledger to this version, each migration in a transaction of its own; return how many ran.
 
-    Raises OperatorFault as `check_version` does, and where a migration cannot be written.
+    Raises OperatorFault as `check_version` does, and if a migration cannot be written.
     """
     try:
         missing = check_version(db, path)

@@ -23,7 +23,7 @@ def back_up(path: str, target: str) -> int:
     """Copy a ledger to a new file, consistently, also while it is written; return the copy's size in bytes.
 
     The copy is written beside the target, synced and renamed, so a target that exists is whole.
-    Raises OperatorFault where the ledger cannot be read or the target cannot be written or exists.
+    Raises OperatorFault if the ledger cannot be read or the target cannot be written or exists.
     """
     if os.path.exists(target):
         raise OperatorFault(

@@ -161,7 +161,7 @@ def as_text(found: Reconciliation) -> list[str]:
 
 
 def _known_names(db: sqlite3.Connection) -> dict[str, str]:
-    """Return what each replica goes by: its own id, and its model's name where that has one replica."""
+    """Return what each replica goes by: its own id, and its model's name if that has one replica."""
     by_model: dict[str, set[str]] = defaultdict(set)
     nobodys = orphans(db)
     for life in lives(db):

@@ -49,7 +49,7 @@ def split(shares: Sequence[Share], offset_us: int, end_us: int) -> list[Share]:
 def wake_shares(db: sqlite3.Connection, wake: int) -> list[Share]:
     """Return in how many equal parts a wake is charged, by key: to each request it woke for.
 
-    Requests that it woke for and that left no row (poorwill was killed) are nobody's. Empty where nobody
+    Requests that it woke for and that left no row (poorwill was killed) are nobody's. Empty if nobody
     waited: a wake ahead of demand, for a floor or for an operator is overhead.
     """
     rows = db.execute(
@@ -111,7 +111,7 @@ def piece_shares(
 ) -> Iterator[tuple[Piece, list[Share]]]:
     """Yield each busy piece that touches a stretch of time, with its shares, never cut but at full hours.
 
-    Shares come from the table where it is complete and from the raw rows where it is not: the answer is the
+    Shares come from the table if it is complete and from the raw rows if it is not: the answer is the
     same whether or not, and whenever, shares were rolled up.
     """
     done, late = known.done, known.late.get(life, set())

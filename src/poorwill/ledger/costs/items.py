@@ -1,4 +1,4 @@
-"""The bill's items: cells with the names of what they belong to, and split by key where that is asked for.
+"""The bill's items: cells with the names of what they belong to, and split by key if that is asked for.
 
 Everything the bill prints, exports or compares is made of these; their sum is the total.
 """
@@ -103,7 +103,7 @@ def _shared(
 def _owners(
     db: sqlite3.Connection, known: KnownShares, book: RateBook, life: Life, from_us: int, to_us: int
 ) -> dict[PriceCell, dict[str, int]]:
-    """Return who had how much of each cell's time, where somebody asked for it."""
+    """Return who had how much of each cell's time, if somebody asked for it."""
     found: dict[PriceCell, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for segment in book.segments(life, from_us, to_us):
         rate = segment.rate.id if segment.rate else None
@@ -169,9 +169,9 @@ def bridged_items(
 
 
 def one_currency(found: Iterable[Item], *, default: str = "USD") -> str:
-    """Return the items' currency, `default` where they cost nothing.
+    """Return the items' currency, `default` if they cost nothing.
 
-    Raises RequestFault where there are several: they cannot be added up.
+    Raises RequestFault if there are several: they cannot be added up.
     """
     currencies = sorted({item.currency for item in found if item.nusd})
     if len(currencies) > 1:

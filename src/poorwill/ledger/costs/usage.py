@@ -76,7 +76,7 @@ class Use(Count):
 def usage(db: sqlite3.Connection, period: Period) -> Iterator[Use]:
     """Yield what requests that ended within the period add up to, in parts of at most a day.
 
-    Part hours come from raw rows; where those were dropped (`poorwill ledger compact`) they are not known
+    Part hours come from raw rows. If those were dropped (`poorwill ledger compact`) they are not known
     and are left out, so ask for whole hours there.
     """
     first_hour, last_hour = -(-period.from_us // HOUR_US), period.to_us // HOUR_US

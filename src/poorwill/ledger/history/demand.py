@@ -12,7 +12,7 @@ class DemandRequest:
 
     arrived_us: int
     served_us: int | None
-    """From its lease to its end; None where it never got a lease."""
+    """From its lease to its end; None if it never got a lease."""
     tokens_in: int | None
     tokens_out: int | None
 

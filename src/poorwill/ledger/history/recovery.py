@@ -22,7 +22,7 @@ class KnownReplica:
     tier: Tier | None
     span_began_us: int
     placed: ReplicaPlaced | None
-    """Where it was last, None where it never was anywhere but on disk as weights."""
+    """Where it was last, None if it never was anything but weights on disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ def recovered(db: sqlite3.Connection, *, remembered: int = 20) -> Recovered:
 def idle_gaps(db: sqlite3.Connection, replica: ReplicaId, *, since_us: int) -> list[tuple[int, int]]:
     """Return the replica's finished idle stretches as (idle since, demand at), oldest first.
 
-    An idle stretch begins where no request is in flight any more and ends with the next demand: the
+    An idle stretch begins when the last request in flight ends and ends with the next demand: the
     beginning of the wake it caused, or of the next serving span. For `Policy.observe`.
     """
     gaps: list[tuple[int, int]] = []

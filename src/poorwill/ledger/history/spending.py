@@ -44,7 +44,7 @@ class SpendWatch:
         """Return how every limit stands now.
 
         Takes milliseconds, off the event loop; the first look of a process prices the month so far.
-        Raises OperatorFault where the ledger cannot be read. Cancelled: nothing is remembered.
+        Raises OperatorFault if the ledger cannot be read. Cancelled: nothing is remembered.
         """
         now_us = self._ledger.clock.now_us()
         if not self._limits.any_limit:
@@ -166,7 +166,7 @@ class _Look:
     longest_parks: Mapping[str, int]
 
     def ahead(self, life: Life, now: OpenSpan) -> CostAhead:
-        """Return what lies ahead of a life. Where the provider charges whole hours, all of an hour does."""
+        """Return what lies ahead of a life. If the provider charges whole hours, all of an hour does."""
         active = [
             each.rate
             for each in self.book.segments(life, self.last_us, self.until_us)

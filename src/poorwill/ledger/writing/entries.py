@@ -1,7 +1,7 @@
 """Entries to rows, within a transaction that somebody else begins and commits.
 
 An entry that would break the tiling, name what does not exist or end what has ended is a bug of the caller:
-it raises EntryRefused (or sqlite3.IntegrityError, where the schema sees it first) and the transaction
+it raises EntryRefused (or sqlite3.IntegrityError, if the schema sees it first) and the transaction
 must be rolled back. Nothing here bends an entry to make it fit.
 """
 

@@ -135,7 +135,7 @@ class RequestRows:
         return number
 
     def _life(self, replica: str) -> int | None:
-        """Return the replica's life, the last one where it has ended, None where there never was one."""
+        """Return the replica's life, the last one if it has ended, None if there never was one."""
         if replica not in self._lives:
             row = self._db.execute(
                 "SELECT id FROM lives WHERE replica = ? ORDER BY created_us DESC LIMIT 1",

@@ -101,9 +101,9 @@ class LedgerThread:
     def record(self, entries: Sequence[Entry]) -> "asyncio.Future[None]":
         """Hand entries over now; the future resolves after COMMIT (see `core.ports.ledger.LedgerWriter`).
 
-        Where it raises LEDGER_UNAVAILABLE, the entries are not durable but stay in line: they are facts, and
+        If it raises LEDGER_UNAVAILABLE, the entries are not durable but stay in line: they are facts, and
         are committed in their order when the file can be written again. What the caller then does or
-        leaves undone is a further entry. Raises EntryRefused where an entry contradicts the ledger.
+        leaves undone is a further entry. Raises EntryRefused if an entry contradicts the ledger.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._hand_over(_Job(tuple(entries), future), urgent=True)
@@ -175,7 +175,7 @@ class LedgerThread:
             self._disconnect()
 
     def _wait(self) -> bool:
-        """Wait for work; False where the ledger is to close and nothing more can be done."""
+        """Wait for work; False if the ledger is to close and nothing more can be done."""
         with self._turn:
             if self._unavailable:
                 self._turn.wait_for(lambda: self._closing, timeout=self._retry_delay_s)
@@ -219,7 +219,7 @@ class LedgerThread:
     def _commit(self, jobs: list[_Job]) -> None:
         """Commit a batch; if an entry of it is refused, commit its jobs one by one.
 
-        Raises OperatorFault where the file refuses; then `jobs` are those not committed.
+        Raises OperatorFault if the file refuses; then `jobs` are those not committed.
         """
         try:
             outcomes = self._transact(jobs)
@@ -338,7 +338,7 @@ class LedgerThread:
         self._acknowledged = AcknowledgedFile(self._path)
 
     def _connected(self) -> tuple[sqlite3.Connection, Applier]:
-        """Return the connection, made anew where the file was bad or is another one.
+        """Return the connection, made anew if the file was bad or is another one.
 
         SQLite goes on writing into a file that was deleted under it; this notices. Raises OperatorFault.
         """
