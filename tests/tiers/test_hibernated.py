@@ -376,12 +376,12 @@ async def test_a_silent_cloud_kills_no_engine(rented: RentedFleet, there: Machin
 
 async def test_a_restarted_engine_has_not_ended(rented: RentedFleet, there: Machine, launch: Launch):
     running = await wake(rented, launch)
-    engines = replace(rented.engines, watch_s=0.01, silences=10)
+    engines = replace(rented.engines, watch_s=0.04, silences=100)
     watching = asyncio.get_running_loop().create_task(engines.exited(running))
     for _ in range(2):  # silent for longer than it may, but not at a stretch
         there.end_engine()
         looked = there.looks
-        await until(lambda before=looked: there.looks > before + 5)
+        await until(lambda before=looked: there.looks > before + 50)
         rented.cloud.boot(there)
         await until(lambda: answers(running) and int(ask(running, "/greeted")) > 0)
     assert not watching.done()

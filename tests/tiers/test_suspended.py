@@ -112,7 +112,7 @@ async def test_a_sealed_guest_hides_its_memory(fleet: Fleet, hypervisor: Hypervi
     assert ask(running) == "2"
     parked = await machine.suspended.park(running, launch, generation=3)
     machine.suspended.store.sealer = Sealer(key=b"x" * 32)
-    with pytest.raises(SnapshotRefused, match="decrypted"):
+    with pytest.raises(SnapshotRefused, match="another key, or damage"):
         await machine.wake(parked, launch, generation=4)
     assert fleet.processes.found() == []
 
