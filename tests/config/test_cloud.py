@@ -50,7 +50,7 @@ BAD = [
     (
         'provider = "hyperstack"',
         'provider = "hyperstack"\napi = "http://cloud.example/v1"',
-        "models.big.cloud.api: would send the API key in the clear",
+        "line 7: models.big.cloud.api: would send the API key in the clear",
     ),
     (
         "http://203.0.113.7:8000",
