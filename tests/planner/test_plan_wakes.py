@@ -120,7 +120,7 @@ async def test_a_fleet_is_asked_for_one_of_its_models(plan, tmp_path):
     (tmp_path / "fleet.toml").write_text(text + '\n[models.n]\nengine = "toy"\n')
     words = ("--hours-per-day", "4", "--fleet", str(tmp_path))
     ran = await plan(*words)
-    assert ran.status == 2 and "models: m, n" in ran.err
+    assert ran.status == 2 and "name one of m, n" in ran.err
     assert (await plan(*words, "--model", "n")).status == 0
     ran = await plan(*words, "--model", "o")
     assert ran.status == 2 and "no model 'o'" in ran.err

@@ -1,7 +1,6 @@
 """`run(args, env, stdin, stdout, stderr)`: the whole command line as one function.
 
-Tests call it as a user would. It finds the verb and turns errors into exit statuses; it does nothing else.
-Cancelling it asks a long-running verb to shut down.
+It finds the verb and turns errors into exit statuses. Cancelling it asks a long-running verb to shut down.
 """
 
 import difflib

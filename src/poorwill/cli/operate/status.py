@@ -32,10 +32,9 @@ async def _run(options: StatusOptions, streams: Streams) -> int:
 
 def status_lines(answer: StatusDocument) -> list[str]:
     """Return what `/status` answered as lines for people."""
-    replicas, now_us = answer.replicas, answer.now_us
-    lines = _table(replicas, now_us)
-    lines += [_last_error(replica, now_us) for replica in replicas if replica.last_error]
-    lines += [f"{replica.model}: {note}" for replica in replicas for note in replica.notes.values()]
+    lines = _table(answer.replicas, answer.now_us)
+    lines += [_last_error(replica, answer.now_us) for replica in answer.replicas if replica.last_error]
+    lines += [f"{replica.model}: {note}" for replica in answer.replicas for note in replica.notes.values()]
     lines += [f"{bridge.model}: {bridge.what}" for bridge in answer.bridges]
     return [*lines, *_fleet_trouble(answer), *_limits(answer.limits)]
 

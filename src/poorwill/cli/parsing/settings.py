@@ -26,8 +26,8 @@ def model_of(fleet: FleetSettings, name: str | None) -> ModelSettings:
     """Return the model of a name, or a fleet's only one. Raises RequestFault."""
     known = [model.name for model in fleet.models]
     if name is None and len(known) > 1:
-        hint = f"models: {', '.join(known)}"
-        raise RequestFault(ErrorCode.MODEL_NOT_FOUND, "the fleet has several models; name one", hint=hint)
+        what = f"the fleet has several models; name one of {', '.join(known)}"
+        raise RequestFault(ErrorCode.MODEL_NOT_FOUND, what)
     found = [model for model in fleet.models if name in (None, model.name)]
     if not found:
         raise unknown_model(name or "", known)
