@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -140,6 +141,7 @@ class House:
     async def open(self, *, on_exit: str = "leave", exit_us: int = 5 * S) -> AsyncIterator["House"]:
         """Run the fleet over the real ledger; at the end the ledger must have taken everything."""
         path = str(self.directory / "ledger.sqlite")
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))  # `settle` relies on its order
         async with open_ledger(path, clock=self.clock, log=self.log) as ledger:
             recovered = ledger.recovered()
             journal = Journal(ledger=ledger, listeners=(self.entries.append,))
@@ -235,7 +237,7 @@ class House:
         unit = self.unit(name)
         async with asyncio.timeout(5):
             while unit.replica.state not in states:
-                await unit.turned()
+                await unit.changed()
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass: every Tick that falls due is given at its instant, and work gets its turns."""
@@ -258,7 +260,7 @@ class House:
             raise AssertionError("a Tick that is due changes nothing, for ever")
         self.clock.at_us = max(self.clock.at_us, target)
         for unit in controller.units.values():
-            unit.tell_onlookers()  # who waits for room looks again every second
+            unit.notify_waiters()  # who waits for room looks again every second
         await self.settle()
 
     async def settle(self) -> None:
@@ -266,6 +268,7 @@ class House:
         assert self.fleet is not None
         for _ in range(3):
             await self.fleet.controller.journal.record([])
+            await asyncio.to_thread(int)  # after whatever the fleet does in a thread
             for _ in range(10):
                 await asyncio.sleep(0)
 

@@ -312,7 +312,7 @@ async def test_an_operator_who_leaves_leaves_the_wake_alone(house: House):
         await room.cold.wake_door.reached()
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        assert not house.unit().onlookers
+        assert not house.unit().waiters
         room.cold.wake_door.open.set()
         await house.until(A, State.READY)
 
@@ -327,7 +327,7 @@ async def test_an_operator_who_leaves_leaves_the_park_alone(house: House):
         await room.frozen.park_door.reached()
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        assert not house.unit().onlookers
+        assert not house.unit().waiters
         room.frozen.park_door.open.set()
         await house.until(A, State.PARKED)
 

@@ -13,7 +13,7 @@ import pytest
 from tests.kept_log import KeptLog
 
 from poorwill.compose.clock import SystemClock
-from poorwill.compose.drivers.tiers import open_workshop
+from poorwill.compose.drivers.tiers import open_drivers
 from poorwill.compose.plans import remembered_replicas
 from poorwill.core.errors import ErrorCode, TryLater
 from poorwill.core.machine.lifecycle import State
@@ -72,7 +72,7 @@ class RealHouse:
         path = str(self.directory / "ledger.sqlite")
         clock = SystemClock.started(not_before_us=last_instant_us(path))
         env = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(sys.path)}
-        workshop = await open_workshop(settings, env=env, clock=clock, log=self.log)
+        fleet_drivers = await open_drivers(settings, env=env, clock=clock, log=self.log)
         async with open_ledger(path, clock=clock, log=self.log) as ledger:
             recovered = ledger.recovered()
             plan = ModelPlan(
@@ -81,8 +81,8 @@ class RealHouse:
                 floor=NoFloor(),
                 equipment=Equipment(
                     engine=make_engine(model, directory=str(self.directory), clock=clock, env=env),
-                    drivers=workshop.drivers,
-                    processes=workshop.processes,
+                    drivers=fleet_drivers.drivers,
+                    processes=fleet_drivers.processes,
                 ),
                 driver="cold",
             )
@@ -121,7 +121,7 @@ async def reaches(fleet: Fleet, *states: State) -> None:
     unit = fleet.controller.units[A]
     async with asyncio.timeout(20):
         while unit.replica.state not in states:
-            await unit.turned()
+            await unit.changed()
 
 
 async def one_request(fleet: Fleet) -> int:
@@ -221,7 +221,7 @@ async def test_a_shutdown_mid_wake_leaves_nothing(real: RealHouse):
         held = fleet.activator.hold(A, size_bytes=1, asked_by="key", request="r")
         async with asyncio.timeout(20):
             while not real.processes():
-                await fleet.controller.units[A].turned()
+                await fleet.controller.units[A].changed()
     assert real.processes() == []
     with pytest.raises(TryLater):
         await held.lease()

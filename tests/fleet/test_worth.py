@@ -109,9 +109,9 @@ async def test_serve_weighs_frozen_snapshots_by_its_ledger(tmp_path: Path):
     settings = FleetSettings(directory=str(tmp_path), models=(model,))
     env = {"PATH": os.defpath, "HOME": str(Path.home())}
     async with fleet_resources(settings, env=env, log=KeptLog()) as own:
-        driver = own.workshop.drivers.get(Tier.FROZEN)
+        driver = own.fleet_drivers.drivers.get(Tier.FROZEN)
         if driver is None:
-            pytest.skip(f"frozen does not work here: {own.workshop.broken[Tier.FROZEN]}")
+            pytest.skip(f"frozen does not work here: {own.fleet_drivers.broken[Tier.FROZEN]}")
         assert isinstance(driver, FrozenDriver)
         assert driver.space.value(ReplicaId("a-0"), Tier.FROZEN) == Value(priority=3, worth=120)
         assert {store.tier for store in driver.space.stores} == {Tier.FROZEN, Tier.SUSPENDED}

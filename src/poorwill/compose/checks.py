@@ -1,4 +1,4 @@
-"""What only this machine and the fleet's own past tell of a configuration: more problems, and warnings."""
+"""Checks of a configuration that need this machine and the fleet's ledger: more problems, and warnings."""
 
 import os.path
 from collections.abc import Iterator, Mapping, Sequence

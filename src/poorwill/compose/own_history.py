@@ -30,7 +30,7 @@ class HistoryOptions:
     """Only this one's; None: every model's, each by itself."""
     period: Period | None = None
     period_words: str = ""
-    """How the period was asked for, if in one word."""
+    """The period as the user wrote it, if it is one word."""
     span_us: int | None = None
     """How far to look back, without a period."""
 
@@ -91,7 +91,7 @@ def _trace(name: str, past: Sequence[DemandRequest], looked: Period) -> Trace:
 
 
 def _looked_at(db: sqlite3.Connection, options: HistoryOptions) -> tuple[Period, str]:
-    """Return the period, cut to what the ledger knows request by request, and how to speak of it.
+    """Return the period, limited to what the ledger has by request, and its description.
 
     Raises RequestFault if nothing is left of it.
     """

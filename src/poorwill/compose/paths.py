@@ -1,4 +1,4 @@
-"""Where a fleet keeps what, under its directory."""
+"""The paths in a fleet's directory."""
 
 import os.path
 
@@ -7,5 +7,5 @@ from poorwill.ledger.schema import LEDGER_FILE
 
 
 def ledger_path(settings: FleetSettings) -> str:
-    """Return where the fleet's ledger is."""
+    """Return the path of the fleet's ledger."""
     return os.path.join(settings.directory, LEDGER_FILE)

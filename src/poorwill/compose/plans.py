@@ -11,7 +11,7 @@ from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from poorwill.coldstart.prediction import total
-from poorwill.compose.drivers.workshop import Fallback, Workshop
+from poorwill.compose.drivers.fleet_drivers import Fallback, FleetDrivers
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host, storage_speed
 from poorwill.config.rules.break_even import short_idles
 from poorwill.core.launch import Parked, Running
@@ -56,7 +56,7 @@ def plan_model(
     model: ModelSettings,
     *,
     fleet: FleetSettings,
-    workshop: Workshop,
+    fleet_drivers: FleetDrivers,
     recovered: Recovered,
     env: Mapping[str, str],
     clock: Clock,
@@ -67,8 +67,8 @@ def plan_model(
     Blocks for a model file's header.
     Raises ConfigFault or OperatorFault if the engine cannot be made as configured.
     """
-    ladder, fallbacks = workshop.ladder(model)
-    drivers = workshop.drivers_of(model.name)
+    ladder, fallbacks = fleet_drivers.ladder(model)
+    drivers = fleet_drivers.drivers_of(model.name)
     predicted = expected_wakes(model, directory=fleet.directory, env=env, host=host.factor(model.engine.kind))
     expected = {tier: total(phases).expected_us for tier, phases in predicted.items()}
     settings = replace(
@@ -84,7 +84,7 @@ def plan_model(
         equipment=Equipment(
             engine=make_engine(model, directory=fleet.directory, clock=clock, env=env),
             drivers={tier: drivers[tier] for tier in ladder},
-            processes=workshop.processes_of(model.name),
+            processes=fleet_drivers.processes_of(model.name),
         ),
         driver=drivers[Tier.COLD].name,
         memory_bytes=model.memory_bytes,
@@ -95,7 +95,7 @@ def plan_model(
 
 async def plan_models(
     settings: FleetSettings,
-    workshop: Workshop,
+    fleet_drivers: FleetDrivers,
     ledger: Ledger,
     *,
     env: Mapping[str, str],
@@ -115,7 +115,7 @@ async def plan_models(
         plan, found = plan_model(
             model,
             fleet=settings,
-            workshop=workshop,
+            fleet_drivers=fleet_drivers,
             recovered=recovered,
             env=env,
             clock=clock,

@@ -14,8 +14,8 @@ from typing import Any
 from poorwill.bill.jumps import jumps
 from poorwill.compose.bridges import hosted_apis
 from poorwill.compose.clock import SystemClock
-from poorwill.compose.drivers.tiers import open_workshop
-from poorwill.compose.drivers.workshop import Fallback, Workshop
+from poorwill.compose.drivers.fleet_drivers import Fallback, FleetDrivers
+from poorwill.compose.drivers.tiers import open_drivers
 from poorwill.compose.history import LedgerHistory
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.plans import plan_models, remembered_replicas
@@ -25,7 +25,7 @@ from poorwill.core.errors import ConfigFault
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
-from poorwill.core.settings import FleetSettings, SpendSettings
+from poorwill.core.settings import Address, FleetSettings, SpendSettings
 from poorwill.core.words import SECOND_US, ModelName, Tier
 from poorwill.engines.paths import ENGINE_PATHS
 from poorwill.fleet.fleet import DRAIN_SHARE, Fleet, FleetParts, running_fleet
@@ -71,7 +71,7 @@ class FleetResources:
 
     holding: Holding
     clock: SystemClock
-    workshop: Workshop
+    fleet_drivers: FleetDrivers
     ledger: Ledger
 
 
@@ -86,7 +86,7 @@ async def serving_fleet(
     """
     tracer = open_tracer(env)
     async with fleet_resources(settings, env=env, log=log) as own:
-        plans, fallbacks = await plan_models(settings, own.workshop, own.ledger, env=env, log=log)
+        plans, fallbacks = await plan_models(settings, own.fleet_drivers, own.ledger, env=env, log=log)
         apis = hosted_apis(settings, env=env, log=log)
         pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us)
         metrics = GatewayMetrics()
@@ -150,13 +150,13 @@ async def fleet_resources(
         clock = SystemClock.started(not_before_us=last_instant_us(path))
         priorities = {replica_id(model.name): model.priority for model in settings.models}
         value = value_by_ledger(path, priorities=priorities, clock=clock, log=log)
-        workshop = await open_workshop(settings, env=env, clock=clock, log=log, value=value)
+        fleet_drivers = await open_drivers(settings, env=env, clock=clock, log=log, value=value)
         async with open_ledger(path, clock=clock, log=log) as ledger:
             for told in await ledger.thread.call(
                 lambda db: sync_rates(db, settings.rates, now_us=clock.now_us())
             ):
                 log.info("rates", what=told)
-            yield FleetResources(holding=holding, clock=clock, workshop=workshop, ledger=ledger)
+            yield FleetResources(holding=holding, clock=clock, fleet_drivers=fleet_drivers, ledger=ledger)
 
 
 async def _close(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) -> None:
@@ -218,15 +218,10 @@ def _serving(
     fallbacks: Sequence[Fallback],
 ) -> Serving:
     return Serving(
-        address=_address(gateway.address),
-        admin_address=_address(gateway.admin_address),
+        address=str(Address(*gateway.address)),
+        admin_address=str(Address(*gateway.admin_address)),
         clock=clock,
         view=view,
         ladders={plan.settings.model: plan.settings.park.ladder for plan in plans},
         fallbacks=fallbacks,
     )
-
-
-def _address(bound: tuple[str, int]) -> str:
-    host, port = bound
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -31,7 +31,7 @@ from poorwill.engines.measured.storage_speed import StorageSpeed
 from poorwill.telemetry.tracing import chrome_trace, endpoint_of, open_tracer
 
 LISTED = 10
-"""Of a model's wakes so many are listed, with the id under which each has its own waterfall."""
+"""How many of a model's wakes are listed, with the id that shows the waterfall of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Facts in the past tense: what the ledger records and what `/events` tells.
+"""Facts in the past tense: what the ledger records and what `/events` streams.
 
 A span is recorded when it opens; the next one of the same replica closes it at the same instant, so spans
 tile by construction. All instants are microseconds since the Unix epoch on poorwill's own clock, which
@@ -150,7 +150,7 @@ class RequestEnded:
 
     @property
     def bridge_untold(self) -> bool:
-        """Whether it went over the bridge and its cost is not known: no usage, or a part without a price."""
+        """Whether its cost at a hosted API is unknown: no usage was reported, or a part has no price."""
         untold = self.tokens_in is None and self.tokens_out is None
         return bool(self.bridge) and (untold or self.bridge_unknown_nusd > 0)
 

@@ -1,7 +1,7 @@
 """Every error a user can meet, by code. The HTTP and exit statuses are two total tables at the edges.
 
-One exception class per reaction of a caller: mend the request, come back later, blame the engine, mend
-the configuration. `code` says what happened; `message` says it to a person; `hint` says how to mend it.
+One exception class per reaction of a caller: fix the request, retry later, blame the engine, fix the
+configuration. `code` says what happened; `message` says it to a person; `hint` says how to fix it.
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ class OperatorFault(PoorwillError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One mistake in a configuration: where it is, what it is, how to mend it.
+    """One mistake in a configuration: the key, what is wrong with it and how to fix it.
 
     `where` names the key; it is empty if the line says enough."""
 

@@ -68,12 +68,12 @@ class Running:
     engine_model: str = ""
     """As in `Launch`."""
     launched: str = ""
-    """`Launch.identity` of what it was started by; empty if that is not known."""
+    """`Launch.identity` of the launch that started it; empty if unknown."""
     machine: str = ""
     """The rented machine it runs on, by its cloud and its id there; empty: this machine."""
 
     def key(self) -> tuple[str, int, int]:
-        """Return what tells it from anything else that runs."""
+        """Return what identifies it among all that runs."""
         return self.machine, self.pid, self.pid_started
 
     def where(self) -> str:
@@ -109,14 +109,14 @@ class Parked:
     """The rented machine that is parked, as in `Running`: at most one for each replica."""
 
     def key(self) -> tuple[str, str, str]:
-        """Return what tells it from anything else that is parked.
+        """Return what identifies it among all that is parked.
 
         An image is of one generation and woken once; a rented machine is the same one each time.
         """
         return self.replica, self.tier, self.machine or str(self.generation)
 
     def where(self) -> str:
-        """Return where what it keeps is, for people."""
+        """Return where its image is kept, for people."""
         return self.machine or self.path or "memory"
 
     def as_json(self) -> str:
@@ -131,11 +131,11 @@ class Parked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseMark:
-    """A driver or an engine's log says that `phase` began at `at_us`."""
+    """A driver or an engine's log reports that `phase` began at `at_us`."""
 
     phase: Phase
     at_us: int
     ended_us: int | None = None
-    """Where the source told afterwards how long it took; None: it lasts until the next mark."""
+    """Set if the source reported the end afterwards; None: it lasts until the next mark."""
     bytes_read: int | None = None
     detail: str = ""

@@ -19,7 +19,7 @@ class Occupant:
     busy: bool
     """Requests in flight or waiting, or not in a state to be parked."""
     leaving: bool
-    """On its way out: its room comes free by itself."""
+    """Draining or parking: its memory comes free by itself."""
     ready_since_us: int
     idle_since_us: int
     wake_us: int = 0

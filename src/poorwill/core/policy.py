@@ -27,8 +27,8 @@ class Descent:
     rungs: tuple[Rung, ...]
     wake_at_us: int | None = None
     """Wake ahead of predicted demand at this instant, if parked by then; once in a stretch. The stretch goes
-    on: rungs after this instant say when to park again if the demand does not come. Where there are none,
-    the plan of a stretch that begins with that readiness says so."""
+    on: rungs after this instant say when to park again if the demand does not come. If there are none, the
+    plan for a stretch that begins at that readiness applies."""
     why: str = ""
     """For the ledger: `fixed 300 s`, `break-even 214 s`, `adaptive: night, 40 s`."""
 
@@ -84,7 +84,7 @@ class LearnsFromMeter(Protocol):
     """A policy that also follows the provider's meter. Optional."""
 
     def metered(self, at_us: int, *, running: bool) -> None:
-        """Learn at the begin of a span whether the host is paid, or released. May be told twice."""
+        """Learn at the start of a span whether the host is billed. May repeat what is known."""
         ...
 
 

@@ -1,5 +1,5 @@
 """What a provider charges for a replica's time. Pure arithmetic: the ledger bills by it, the planner and the
-parking policies reckon with it.
+parking policies use it.
 
 A charge belongs to one UTC day, cause and tier. It is an exact fraction of nano-dollars and is rounded once;
 everything that is printed is a sum of rounded charges.

@@ -1,8 +1,8 @@
-"""The spend breaker, pure: what was spent against what may be, and what follows.
+"""The spend breaker, pure: compares what was spent with the limits, and says what each limit stops.
 
-Windows are UTC days and months. A limit is used up when what is spent, plus what will still be spent
-whatever is done now, reaches it: so that it is not passed. Before that it stops wakes that would not fit.
-It lifts by itself when its window ends, or when it is raised.
+Windows are UTC days and months. A limit is used up when what is spent, plus what can no longer be avoided,
+reaches it, so that it is never exceeded. Before that it stops wakes that would not fit. It lifts by itself
+when its window ends or when somebody raises it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -68,7 +68,8 @@ class CostAhead:
     """What a model may still cost in a window."""
 
     certain_nusd: int = 0
-    """Whatever is done now: until the next look, to stop what runs, and parked to the window's end."""
+    """What cannot be avoided: running until the next check, stopping, and being parked to the window's
+    end."""
     wake_nusd: int = 0
     """What the rest of a wake under way would cost beyond that."""
     next_nusd: int = 0
@@ -99,7 +100,7 @@ class LimitState:
     limit_nusd: int
     spent_nusd: int
     ahead_nusd: int = 0
-    """What will still be spent whatever is done now."""
+    """What will be spent even if everything stops now."""
     under_way_nusd: int = 0
     """What wakes under way may cost beyond that."""
     reserved_nusd: int = 0
@@ -163,7 +164,7 @@ class LimitState:
 
     @property
     def why(self) -> str:
-        """What happened and when it lifts by itself: what a client is told."""
+        """What happened and when it lifts by itself, for clients."""
         return f"{self.what}; it lifts by itself at {utc_minute(self.ends_us)}"
 
     def document(self, now_us: int) -> LimitDocument:
@@ -201,7 +202,7 @@ class LimitState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Every configured limit at one look."""
+    """Every configured limit at one check."""
 
     at_us: int
     limits: tuple[LimitState, ...] = ()

@@ -30,7 +30,7 @@ class Sweep:
 def compare(found: Iterable[Found], owned: Iterable[Owned]) -> Sweep:
     """Return the differences between an inventory of all drivers and the ledger.
 
-    What is the same is said by `Running.key` and `Parked.key`; a sleeping replica owns its process. A rented
+    `Running.key` and `Parked.key` decide what is the same; a sleeping replica owns its process. A rented
     machine that is parked is nobody's orphan, whichever tier its replica is in: it is where it should be.
     """
     found, owned = tuple(found), tuple(owned)

@@ -20,7 +20,7 @@ class TokenParts:
     image_in: int = 0
     audio_out: int = 0
     reasoning: int = 0
-    """Of `tokens_out`: thought, not said; priced as any other output."""
+    """Of `tokens_out`: hidden reasoning, priced as any other output."""
 
 
 NO_PARTS = TokenParts()

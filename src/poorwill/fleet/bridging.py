@@ -1,4 +1,4 @@
-"""Requests that a hosted API serves, as the fleet sees them: demand without anybody who waits."""
+"""Requests that a hosted API serves: for the fleet they are demand that nobody waits for."""
 
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.spend import HostedCharge
@@ -30,7 +30,7 @@ class FleetBridging:
         return Bridged(model=model, wake=wake, reservation=reservation, most_nusd=most_nusd)
 
     def bridge_over(self, bridged: Bridged, *, cost_nusd: int) -> None:
-        """Take note that a request which a hosted API served is over, and what it cost."""
+        """End a request that a hosted API served, and count its cost."""
         self._guard.settle(bridged.reservation, cost_nusd)
         controller = self._controller
         controller.units[bridged.model].cell.bridge_over(controller.clock.now_us())

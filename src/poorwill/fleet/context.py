@@ -1,4 +1,4 @@
-"""What carries out an effect may use of the fleet."""
+"""The part of the fleet that wakes, parks, watches and sweeps may use."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,7 +15,7 @@ from poorwill.fleet.unit import Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetContext:
-    """The fleet as wakes, parks, watches and sweeps see it. Results go back as inputs, through `submit`."""
+    """What carrying out an effect needs of the fleet. Results go back as inputs, through `submit`."""
 
     units: Mapping[ModelName, Unit]
     journal: Journal

@@ -152,7 +152,7 @@ class Controller:
         for effect in effects:
             self._carry_out(unit, effect, committed)
         self.arm(unit)
-        unit.tell_onlookers()
+        unit.notify_waiters()
 
     def _write_down(self, effects: Sequence[Effect]) -> Awaitable[None] | None:
         entries: list[Entry] = [effect.entry for effect in effects if isinstance(effect, Record)]

@@ -62,7 +62,7 @@ class Fleet:
             async with asyncio.timeout(exit_us / 1e6):
                 for unit in units:
                     while not unit.replica.settled:
-                        await unit.turned()
+                        await unit.changed()
         except TimeoutError:
             controller.log.warning("not everything came to rest in time", seconds=exit_us / 1e6)
             controller.given_up = True

@@ -1,4 +1,4 @@
-"""What is written down is also told: a ledger writer that passes every entry on to live listeners."""
+"""A ledger writer that also passes every entry on to live listeners."""
 
 import asyncio
 from collections import deque

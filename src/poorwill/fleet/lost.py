@@ -1,4 +1,4 @@
-"""Notices what is lost without a command of ours: engines that end, and images that vanish.
+"""Detects losses that no command of poorwill caused: engines that exit and images that vanish.
 
 A replica whose image was evicted or removed, or whose rented machine hibernates no more, is cold whatever the
 ledger says. Found here it costs a note; found by the next wake it would cost a failed one.

@@ -1,7 +1,7 @@
 """Carries out a park: closes connections, asks for the probe's answer, hands over to the tier's driver.
 
-Whatever happens, exactly one ParkSucceeded or ParkFailed of the effect's generation is submitted, but for
-a park that the shutdown cuts short: the next start finds out what became of it.
+Whatever happens, exactly one ParkSucceeded or ParkFailed of the effect's generation is submitted, except for
+a park that the shutdown cuts short: the next start finds out how it ended.
 """
 
 import asyncio
@@ -88,9 +88,9 @@ async def _descend(context: FleetContext, unit: Unit, effect: StartPark) -> Park
 
 
 def _refuse_outdated(running: Running, launch: Launch) -> None:
-    """Raise DriverError where the engine is not what `launch` would start: one adopted after a change.
+    """Raise DriverError if the engine is not what `launch` would start: one adopted after a change.
 
-    An image of it would be labelled with what it is not. Parked cold, its next start is the new one.
+    Its image would carry the digest of another engine. Parked cold, it starts anew as configured.
     """
     if running.launched != launch.identity():
         raise DriverError(

@@ -1,4 +1,4 @@
-"""What is found at start: the ledger says one thing, the machine another; both are reconciled here.
+"""Recovery at start: reconciles what the ledger says with what exists on the machine.
 
 A running engine that answers is adopted, anything else of ours is ended; a snapshot that is still there
 is kept; the time in which poorwill was down while the replica was not is `unobserved`. A replica that was

@@ -1,4 +1,4 @@
-"""Makes room for replicas that want to wake, by parking idle ones of less worth.
+"""Makes room for replicas that want to wake, by parking less valuable idle ones.
 
 Those who wait for room hold none meanwhile, so that several wakes at once cannot wait for each other; they
 are let in by priority, then in order of arrival, a later one only if the earlier ones would still fit.
@@ -20,11 +20,11 @@ from poorwill.fleet.unit import Unit
 Submit = Callable[[Unit, ParkAsked], None]
 
 RECHECK_S = 1.0
-"""How long a waiting wake may overlook what no turn tells it: a replica has been ready long enough."""
+"""How often a waiting wake checks for what no change reports: a replica has been ready long enough."""
 
 
 UNKNOWN_WAKE_US = 10 * SECOND_US
-"""What a wake is taken to last if none was measured or predicted."""
+"""The assumed length of a wake if none was measured or predicted."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -66,11 +66,11 @@ class Room:
                 if self.queue[0] is unit:
                     self._evict_for(unit)
                 if not self._fits(unit):
-                    await self._any_turn()
+                    await self._any_change()
         finally:
             self.queue.remove(unit)
         self.let_in[unit.model] = unit.replica.generation
-        unit.tell_onlookers()
+        unit.notify_waiters()
 
     def _line_up(self, unit: Unit) -> None:
         rank = self.priorities[unit.model]
@@ -104,19 +104,19 @@ class Room:
         for model in victims:
             self.park(self.units[model], ParkAsked(why=f"evicted for {unit.model}"))
 
-    async def _any_turn(self) -> None:
+    async def _any_change(self) -> None:
         """Wait until some unit's state changes or its last lease comes back, at most `RECHECK_S`."""
-        news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for each in self.units.values():
-            each.onlookers[news] = None
+            each.waiters[change] = None
         try:
             async with asyncio.timeout(RECHECK_S):
-                await news
+                await change
         except TimeoutError:
             return
         finally:
             for each in self.units.values():
-                each.onlookers.pop(news, None)
+                each.waiters.pop(change, None)
 
 
 def _occupant(unit: Unit, room: Room, now_us: int) -> Occupant:

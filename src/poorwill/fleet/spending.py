@@ -1,4 +1,4 @@
-"""The spend breaker at work: looks at what was spent, blocks and unblocks replicas and keys, tells of it."""
+"""Runs the spend breaker: checks what was spent, blocks and unblocks replicas and keys, reports changes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,10 +14,10 @@ from poorwill.core.words import ModelName
 from poorwill.fleet.controller import Controller
 
 JUMPS_EVERY = 30
-"""Looks between two looks for an unexpected jump of the bill, which change slowly and cost more to find."""
+"""Checks between two searches for an unexpected jump of the bill: jumps grow slowly and cost more to find."""
 
 ROWS_WAIT_S = 0.05
-"""Within this a request's row is on its way to the ledger: the gateway hands them over by the batch."""
+"""The gateway hands over a request's row within this, in batches."""
 
 Look = Callable[[], Awaitable[Verdict]]
 FindJumps = Callable[[], Awaitable[Sequence[Noted]]]
@@ -25,7 +25,7 @@ FindJumps = Callable[[], Awaitable[Sequence[Noted]]]
 
 @dataclass(slots=True, kw_only=True)
 class SpendGuard:
-    """What the last look found. Made before the fleet, so that the gateway's keys can ask it."""
+    """What the last check found. Made before the fleet, so that the gateway's keys can ask it."""
 
     look: Look
     find_jumps: FindJumps
@@ -33,9 +33,9 @@ class SpendGuard:
     verdict: Verdict = field(default_factory=lambda: Verdict(at_us=0))
     _controller: Controller | None = None
     _begun: list[ModelName] = field(default_factory=list)
-    """Models that began to wake during the look under way, or the last one."""
+    """Models that began to wake during or since the last check."""
     _paid: list[HostedCharge] = field(default_factory=list)
-    """What hosted APIs were paid during the look under way, or since the last one."""
+    """What hosted APIs were paid during or since the last check."""
     _reserved: dict[int, HostedCharge] = field(default_factory=dict)
     """What hosted APIs may charge for the requests that are there now."""
     _reservations: int = 0
@@ -43,16 +43,17 @@ class SpendGuard:
     _told_jumps: set[str] = field(default_factory=set)
 
     async def attend(self, controller: Controller) -> None:
-        """Look once before any timer runs: what a limit stopped stays stopped across a restart.
+        """Check once before any timer runs, so that whatever a limit stopped stays stopped across a
+        restart.
 
-        From then on wakes of this fleet are minded between looks. Raises OperatorFault if the ledger
-        cannot be read.
+        From then on wakes count at once, between two checks. Raises OperatorFault if the ledger cannot be
+        read.
         """
         self._controller = controller
         await self.look_again(controller)
 
     async def watch(self, controller: Controller) -> None:
-        """Look again and again until cancelled. A look that fails changes nothing and is logged."""
+        """Check at regular intervals until cancelled. A failed check changes nothing and is logged."""
         looks = 0
         while True:
             await asyncio.sleep(self.every_s)
@@ -67,10 +68,10 @@ class SpendGuard:
                 controller.log.error("cannot look at what was spent", error=repr(error))
 
     async def look_again(self, controller: Controller) -> None:
-        """Look once, and do what follows.
+        """Check once, then block or unblock.
 
-        It looks at the ledger once all that was begun before is in it; wakes that begin meanwhile are added
-        to what it finds. Raises OperatorFault if the ledger cannot be written or read.
+        It reads the ledger after every earlier entry is in it, and adds wakes that begin meanwhile. Raises
+        OperatorFault if the ledger cannot be written or read.
         """
         self._begun, self._paid = [], []
         if self.verdict.limits:
@@ -89,7 +90,7 @@ class SpendGuard:
             self._tell(controller, limit)
 
     def wake_began(self, model: ModelName) -> None:
-        """Take what a wake may cost from what the others may spend, at once: not at the next look."""
+        """Count what a wake may cost at once, not at the next check."""
         self._begun.append(model)
         if self.verdict.limits and self._controller is not None:
             self.verdict = self.verdict.with_wake(model)
@@ -108,7 +109,7 @@ class SpendGuard:
         return self._reservations
 
     def settle(self, reservation: int, cost_nusd: int) -> None:
-        """Free what was reserved, and take what the request did cost from what may be spent: at once."""
+        """Free what was reserved, and count what the request did cost at once."""
         charge = self._reserved.pop(reservation)
         paid = replace(charge, nusd=cost_nusd)
         self._paid.append(paid)
@@ -134,7 +135,7 @@ class SpendGuard:
         return Blocked(until_us=stop.ends_us, why=stop.why, wakes_only=used_up is None)
 
     def _tell(self, controller: Controller, limit: LimitState) -> None:
-        """Tell when a limit's standing changes, once."""
+        """Report a change of a limit's standing, once."""
         name = limit.name_in_file
         before = self._told.get(name, Standing.WITHIN)
         if limit.standing is before:

@@ -30,7 +30,7 @@ async def sweep_is_due() -> None:
 
 @dataclass(slots=True, kw_only=True)
 class Sweeper:
-    """Finds what nobody owns, and remembers what it has told already."""
+    """Finds what nobody owns, and remembers what it has reported."""
 
     clock: Clock
     log: Log
@@ -43,7 +43,7 @@ class Sweeper:
     async def sweep(
         self, units: Mapping[ModelName, Unit], *, ended: Collection[ReplicaId] = ()
     ) -> Sequence[Entry]:
-        """Return notes of what is found that no unit owns and was not told before, and what it costs.
+        """Return notes on finds that no unit owns and that are new, and the spans of what they cost.
 
         An engine that nobody owns is paid all the same: it has a life of its own in the ledger, with the
         cause `orphan`, from the sweep that finds it to the one that does not. Leftovers of `ended` replicas
@@ -74,7 +74,7 @@ class Sweeper:
         return notes
 
     def _begin(self, found: Found) -> Sequence[Entry]:
-        """Remember an orphan; let the ledger count its time where it runs. A snapshot only takes space."""
+        """Remember an orphan; if it runs, the ledger counts its time. A snapshot only takes space."""
         running = found.running
         if running is None:
             self.told[_key(found)] = None
@@ -159,7 +159,7 @@ def _key(found: Found) -> str:
 
 
 def _processes(units: Mapping[ModelName, Unit], driver: Driver) -> Processes:
-    """Return what ends the engines that a driver finds."""
+    """Return the `Processes` that end the engines a driver finds."""
     equipped = (unit.equipment for unit in units.values())
     return next(
         each.processes for each in equipped if any(driver is other for other in each.drivers.values())

@@ -1,4 +1,4 @@
-"""One replica's moving parts: its cell, its processes and who waits for it.
+"""One replica under control: its cell, its processes and the requests that wait for it.
 
 Everything that changes a unit runs on the event loop's thread and does not await in between.
 """
@@ -46,7 +46,7 @@ class Unit:
     """The wake or park under way; there is never more than one."""
     watch_task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
-    onlookers: dict[asyncio.Future[None], None] = field(default_factory=dict)
+    waiters: dict[asyncio.Future[None], None] = field(default_factory=dict)
     """Resolved after every turn, for whoever waits for a state; in the order in which they came."""
     _lease: Lease | None = None
     """The last lease granted: as long as the same engine runs, the next one says the same."""
@@ -107,21 +107,21 @@ class Unit:
         launched = self.launched
         return await asyncio.to_thread(self.launch) if launched is None else launched
 
-    async def turned(self) -> None:
-        """Wait for the next turn. Cancelled: forgotten at once."""
-        onlooker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.onlookers[onlooker] = None
+    async def changed(self) -> None:
+        """Wait for the next change. Cancelled: forgotten at once."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiters[waiter] = None
         try:
-            await onlooker
+            await waiter
         finally:
-            self.onlookers.pop(onlooker, None)
+            self.waiters.pop(waiter, None)
 
-    def tell_onlookers(self) -> None:
-        """Resolve everyone who waits for a turn."""
-        for onlooker in self.onlookers:
-            if not onlooker.done():
-                onlooker.set_result(None)
-        self.onlookers.clear()
+    def notify_waiters(self) -> None:
+        """Wake every task that waits for a change."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.waiters.clear()
 
 
 async def end_engine(processes: Processes, running: Running, log: Log) -> None:

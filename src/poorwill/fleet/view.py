@@ -92,7 +92,7 @@ class OperatorView:
 
     async def _reaches(self, unit: Unit, there: Callable[[], bool]) -> None:
         while not there():
-            await unit.turned()
+            await unit.changed()
 
     def _refuse_if_blocked(self, unit: Unit) -> None:
         replica = unit.replica

@@ -62,7 +62,7 @@ class Waking:
     effect: StartWake
     launch: Launch | None = None
     touched: bool = False
-    """From here on the replica is no longer what it was: a snapshot is woken once."""
+    """Whether the replica is no longer as it was parked: a snapshot is woken once."""
 
     def report(self, mark: PhaseMark) -> None:
         """Take a phase mark from the driver or the engine's log; a `core.ports.driver.Report`."""
@@ -75,7 +75,7 @@ class Waking:
     def failed(self, why: str, code: ErrorCode = ErrorCode.WAKE_FAILED) -> None:
         """Report the failure; `kept` says that the replica is parked as before.
 
-        Its place is told either way: a poorwill that starts after this one must not use the generation again.
+        Its place is recorded either way: the next start must not use the generation again.
         """
         self.context.journal.post([self.unit.placed(self.context.clock.now_us())])
         report = WakeFailed(
@@ -157,7 +157,7 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
 
 
 async def _check(waking: Waking, launch: Launch, running: Running, parked: Parked) -> None:
-    """Warm a fresh engine up; ask one that goes on for the answer it gave before the park."""
+    """Warm up a fresh engine; ask a resumed one for the answer it gave before the park."""
     engine = waking.unit.equipment.engine
     now_us = waking.context.clock.now_us()
     if waking.effect.from_tier not in RESUMING_TIERS:
@@ -174,7 +174,7 @@ async def _check(waking: Waking, launch: Launch, running: Running, parked: Parke
 
 
 async def discard(context: FleetContext, unit: Unit, parked: Parked) -> None:
-    """Remove what a parked replica keeps. A failure to remove is told; it does not stop what follows."""
+    """Remove what a parked replica keeps. A failure is logged; it does not stop what follows."""
     driver = unit.equipment.drivers.get(parked.tier)
     if driver is None:
         return

@@ -15,7 +15,7 @@ LEARNING = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierCosts:
-    """What a policy is told of one tier: how long transitions take and what time costs in it."""
+    """What a policy knows of one tier: how long transitions take and what time costs in it."""
 
     wake_us: int
     park_us: int

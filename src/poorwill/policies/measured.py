@@ -1,8 +1,8 @@
 """Policies that follow the measured parks and wakes of their replica.
 
-At first the costs are predicted, or what the ledger remembers.
-`Repriced` makes a policy that depends on costs alone anew with every change. `Relearning` does so with the
-adaptive one when the costs have moved far, and lets it live through its last stretches again.
+At first the costs are predicted, or come from the ledger. `Repriced` makes a policy that depends on costs
+alone again with every change. `Relearning` does so with the adaptive one when the costs have changed much,
+and replays its last stretches to it.
 """
 
 from collections import deque
@@ -17,9 +17,9 @@ from poorwill.policies.costs import RECENT_PARKS, TierCosts, held_by_wakes
 from poorwill.policies.timed import Timed
 
 FAR = 8
-"""Costs have moved far when a cycle of park and wake is longer or shorter by more than an eighth."""
+"""Costs count as changed if a cycle of park and wake is longer or shorter by more than an eighth."""
 RELIVED = 150
-"""So many stretches are lived through again: 0.05 to 0.15 s of work on the loop's thread, but seldom."""
+"""Stretches replayed to a new policy: 0.05 to 0.15 s of work on the event loop, but rarely."""
 
 
 @dataclass(slots=True)
@@ -30,13 +30,13 @@ class MeasuredCosts:
     parks: dict[Tier, list[int]] = field(default_factory=dict)
 
     def wakes_took(self, tier: Tier, recent_us: Sequence[int]) -> bool:
-        """Reckon with the median of the last wakes from now on; return whether that changes anything."""
+        """Use the median of the last wakes from now on; return whether that changes anything."""
         if tier not in self.costs or not recent_us:
             return False
         return self._set(tier, replace(self.costs[tier], wake_us=median_low(recent_us)))
 
     def park_took(self, tier: Tier, took_us: int) -> bool:
-        """Reckon with the median of the last parks; what was assumed before counts as one of them."""
+        """Use the median of the last parks; the earlier assumption counts as one of them."""
         if tier not in self.costs:
             return False
         parks = self.parks.setdefault(tier, [self.costs[tier].park_us])

@@ -1,4 +1,4 @@
-"""Parks just before a billing increment ends: time already paid for is not given back.
+"""Parks just before a billing increment ends: time already paid for is used.
 
 With hourly billing a replica that parks after two minutes has paid for sixty. `MeteredPolicy` moves a plan's
 first descent that releases the host to the last instant from which the park still ends within the increment.
@@ -58,7 +58,8 @@ class MeteredPolicy:
             self.policy.park_took(tier, took_us)
 
     def metered(self, at_us: int, *, running: bool) -> None:
-        """Learn whether the host is paid. A wake that begins as a park ends goes on with the same stretch."""
+        """Learn whether the host is billed. A wake that begins as a park ends continues the billed
+        stretch."""
         if running and not self.running and at_us != self.released_us:
             self.metered_since_us = at_us
         if self.running and not running:

@@ -1,9 +1,9 @@
-"""What demand there was, whatever the policy did: idle stretches with the delays of wakes taken out again.
+"""The demand itself, whatever the policy did: idle stretches with the delays of wakes removed.
 
 A policy sees only when the replica fell idle and when demand came back; both depend on what it did itself,
 since a wake delays completions and makes one block of requests that came apart.
 
-What is assumed of the work between two idle stretches (a block): its natural end is the observed end less
+The model of the work between two idle stretches (a block): its natural end is the observed end less
 the delay the wake caused, unless the block outlasted the wake by so much that later arrivals, which no wake
 delays, must have ended it; and a schedule that wakes late ends the block late by as much.
 """

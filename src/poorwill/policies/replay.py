@@ -1,7 +1,7 @@
 """What another schedule would have cost on the idle stretches that really happened.
 
 Any number of schedules is followed over the same demand, each with the delays its own wakes cause. Two
-figures are kept: money, and waiting. What the demand was is for `past` to say.
+figures are kept: money, and waiting. `past` says what the demand was.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """A policy in shadow: it decides nothing, and its account says what it would have cost.
 
-`Shadowed` stands where the running policy stands. It passes everything on to it, so the replica does what
-that policy says, and follows the other one over the same demand with `replay`. What the replica really cost
+`Shadowed` takes the place of the running policy and passes everything on to it, so the replica does what that
+policy says. It follows the other one over the same demand with `replay`. What the replica really cost
 is in the ledger; the two figures here are both replayed, so that they compare like with like.
 """
 
@@ -100,7 +100,7 @@ class Shadowed:
                 account.policy.park_took(tier, took_us)
 
     def metered(self, at_us: int, *, running: bool) -> None:
-        """Tell both policies what the provider meters; the account reckons without increments."""
+        """Tell both policies what the provider meters; the account ignores increments."""
         for account in self._accounts:
             if isinstance(account.policy, LearnsFromMeter):
                 account.policy.metered(at_us, running=running)

@@ -1,4 +1,4 @@
-"""What a stretch of idleness looks like from the past, and what did best in stretches that looked alike.
+"""The features of an idle stretch, and what did best in earlier stretches with the same features.
 
 A situation is what is known when a stretch begins: the hour of the week, how long the last gap was, how many
 stretches there were since the last long gap. `ScoreTable` scores alternatives under each of them.

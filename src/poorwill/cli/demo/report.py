@@ -12,7 +12,7 @@ from poorwill.bill.bill import Axis, Bill, make_bill
 from poorwill.cli.demo.replay import Answer
 from poorwill.coldstart.anatomy import totals
 from poorwill.coldstart.starts import FinishedWake
-from poorwill.compose.drivers.workshop import Fallback
+from poorwill.compose.drivers.fleet_drivers import Fallback
 from poorwill.core.format import counted, duration, money, percent, table
 from poorwill.core.policy import FixedIdle
 from poorwill.core.settings import FleetSettings

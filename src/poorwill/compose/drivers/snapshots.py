@@ -1,4 +1,4 @@
-"""Where a fleet's snapshots are, by tier, and the one room they share."""
+"""A fleet's snapshot stores, by tier, and the disk space they share."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from poorwill.tiers.snapshots.space import Space, Value, all_alike
 from poorwill.tiers.snapshots.store import SnapshotStore, store_root
 
 TIERS = (Tier.FROZEN, Tier.SUSPENDED)
-"""Those that keep an image on this machine's disk."""
+"""The tiers that keep an image on this machine's disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What exists of a fleet, compared with what its ledger owns."""
+"""Compares what exists of a fleet with what its ledger owns."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

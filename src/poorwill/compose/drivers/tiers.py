@@ -1,13 +1,13 @@
 """Finds out by trial which ways of parking work on this machine, and makes the drivers for them.
 
-A tier is imported only if some ladder names it.
+Imports a tier only if some ladder names it.
 """
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from poorwill.compose.drivers.fleet_drivers import FleetDrivers, ModelDrivers
 from poorwill.compose.drivers.snapshots import Snapshots, fleet_snapshots
-from poorwill.compose.drivers.workshop import ModelDrivers, Workshop
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver
 from poorwill.core.ports.log import Log
@@ -21,14 +21,14 @@ from poorwill.tiers.snapshots.sealing import Sealer
 from poorwill.tiers.snapshots.space import Value, all_alike
 
 
-async def open_workshop(
+async def open_drivers(
     settings: FleetSettings,
     *,
     env: Mapping[str, str],
     clock: Clock,
     log: Log,
     value: Callable[[ReplicaId, Tier], Value] = all_alike,
-) -> Workshop:
+) -> FleetDrivers:
     """Return drivers for the tiers that the fleet's ladders name, each proven by a trial on this machine.
 
     `value` ranks snapshots when room for them is short, as `Space` says.
@@ -71,7 +71,7 @@ async def open_workshop(
         rented = rented_machines(settings, env=env, clock=clock, log=log)
         on_rented = ModelDrivers(drivers=rented.drivers, processes=rented.engines)
         elsewhere |= dict.fromkeys(rented.models, on_rented)
-    return Workshop(
+    return FleetDrivers(
         drivers=drivers, processes=processes, broken=broken, elsewhere=elsewhere, without_guest=without_guest
     )
 

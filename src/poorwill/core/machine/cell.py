@@ -2,8 +2,8 @@
 
 The fleet, the planner and the property tests run this object. `claim` and `give_back` are the warm path: they
 count leases and pass through `step` only if somebody waits or the gate is closed. `feed` takes every other
-input. All of them return effects; the caller carries them out. The cell also knows the quiet stretches, tells
-the policy what it may learn, and says when the next Tick is due.
+input. All of them return effects; the caller carries them out. The cell also knows the quiet stretches,
+passes on to the policy what it may learn, and says when the next Tick is due.
 """
 
 from collections import deque
@@ -95,10 +95,10 @@ class Cell:
         self._learns_meter = policy if isinstance(policy, LearnsFromMeter) else None
         self._learns_times = policy if isinstance(policy, LearnsFromTimes) else None
         self._void = 0
-        """Leases that are out on an engine that is gone: their clients do not know it yet."""
+        """Leases still held on an engine that is gone."""
         self._limit = replica.settings.max_concurrency
         self._claimed = self._counted = 0
-        """Leases claimed so far, and how many of them the policy has been told of. Neither counts leases that
+        """Leases claimed so far, and how many of them were reported to the policy. Neither counts leases that
         a step granted."""
         self._adopt(replica, 0)
 
@@ -240,7 +240,7 @@ class Cell:
             self._cause, self.since_us = load.cause, now_us
 
     def _wanted(self, now_us: int) -> None:
-        """Demand came: tell the policy of the quiet stretch that it ends, once for each."""
+        """Demand came: tell the policy that the quiet stretch has ended."""
         since_us = self.quiet_since_us
         if since_us is not None:
             others = self._claimed - self._counted - self._in_flight
@@ -249,7 +249,7 @@ class Cell:
             self.gaps_us.append(now_us - since_us)
             self.quiet_since_us = None
         elif not self._counted:
-            self._counted = self._claimed  # the first request of all begins its work as any other
+            self._counted = self._claimed  # the very first request is not one of the `others`
 
     def _left(self, now_us: int) -> None:
         """Begin a quiet stretch if nobody is served, held or bridged any more."""

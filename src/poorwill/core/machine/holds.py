@@ -39,7 +39,7 @@ def displaced(holds: Sequence[Hold], hold: Hold, bounds: HoldSettings) -> Sequen
     """Return the requests that make room in a full queue for the request of a key that has less in it.
 
     They are the latest ones of the key that has the most, so no key can shut out the others. Empty if that
-    makes no room, or would only turn the tables.
+    makes no room, or would give this key the larger share.
     """
     over_bytes = sum(held.size_bytes for held in holds) + hold.size_bytes - bounds.bytes
     shares = Counter[str]({hold.asked_by: hold.size_bytes if over_bytes > 0 else 1})

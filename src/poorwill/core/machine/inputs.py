@@ -69,7 +69,7 @@ class WakeSucceeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WakeFailed:
-    """The wake did not come to an end that serves; nothing of it is left running.
+    """The wake failed; nothing of it is left running.
 
     `kept`: it did not touch the replica, which is parked as before (no room for it, say).
     """
@@ -93,7 +93,7 @@ class ParkSucceeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkFailed:
-    """The park did not come about; `unharmed` says whether the replica still is what it was before."""
+    """The park failed; `unharmed` says whether the replica is still as it was before."""
 
     kind: ClassVar[Kind] = Kind.PARK_FAILED
     generation: int
@@ -128,8 +128,8 @@ class WakeAsked:
     asked_by: str = "operator"
     why: str = "operator"
     demand: bool = False
-    """Whether a request is behind it, which a hosted API serves meanwhile: then the back-off after a failed
-    wake holds, and a park under way is followed by the wake."""
+    """Whether a request that a hosted API serves meanwhile caused it. If so, it respects the back-off after a
+    failed wake, and follows a park under way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What to say of a wake that was torn down because one phase took longer than its own limit. Pure."""
+"""The error text of a wake that was torn down because one phase exceeded its limit. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from poorwill.core.entries import PhaseSpan
 from poorwill.core.words import READ_PHASES, SECOND_US, Phase
 
 EXPECTED_DETAIL = "expected {:.0f} B/s"
-"""How the detail of a leaf says what rate its reading was expected to reach, if it fell well short."""
+"""The detail of a phase that read much more slowly than expected."""
 _EXPECTED = re.compile(r"expected (\d+) B/s")
 _GB = 1e9
 
 
 def overrun(phase: Phase, spent_us: int, limit_us: int) -> str:
-    """Return the sentence as far as it is known at the moment of the overrun: `weights: 61 s of 60 s`."""
+    """Return the text as known at the moment of the overrun: `weights: 61 s of 60 s`."""
     limit = f"{limit_us / SECOND_US:g}"
     told = (f"{spent_us / SECOND_US:.{digits}g}" for digits in range(3, 7))
     # An overrun by a few milliseconds must not read as none.
@@ -22,10 +22,10 @@ def overrun(phase: Phase, spent_us: int, limit_us: int) -> str:
 
 
 def with_rates(why: str, anatomy: Sequence[PhaseSpan]) -> str:
-    """Return the sentence with what the anatomy of the torn-down wake adds.
+    """Return the text with the rates that the anatomy of the failed wake adds.
 
-    `weights: 61 s of 60 s; reading 0.3 GB/s, expected 2.1`. Unchanged if it names no phase of the anatomy
-    or nobody knows what was read; reading counts only in phases that are made of it.
+    `weights: 61 s of 60 s; reading 0.3 GB/s, expected 2.1`. Unchanged if it names no phase of the anatomy, if
+    the bytes read are unknown, or if the phase does not consist of reading.
     """
     phase = why.partition(":")[0]
     if phase not in READ_PHASES:

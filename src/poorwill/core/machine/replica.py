@@ -36,10 +36,10 @@ class WakeAttempt:
     from_tier: Tier
     cap_ends_us: int
     asked_us: int
-    """When the first wake was decided that this one, a colder one, goes on from; else `began_us`."""
+    """When the first wake began that this one continues from a colder tier; else `began_us`."""
     asked_by: str
     ahead_us: int = 0
-    """When it was predicted to be wanted, for a wake ahead of demand; else 0."""
+    """For a wake ahead of demand: the predicted time of the demand; else 0."""
     phase: Phase = Phase.PROVISION
     phase_began_us: int = 0
     aborting: str = ""
@@ -49,13 +49,13 @@ class WakeAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked:
-    """The spend breaker's verdict. Only the breaker lifts it: its look decides what a new window allows."""
+    """The spend breaker's verdict. Only the breaker lifts it, at its first check in a new window."""
 
     until_us: int
-    """When it is expected to be lifted: what clients are told."""
+    """When it is expected to be lifted; clients are told this."""
     why: str
     wakes_only: bool = False
-    """A whole wake would pass the limit; what is awake, or on its way, still fits."""
+    """Only new wakes are forbidden: one would exceed the limit, but whatever is awake or waking fits."""
 
 
 class Changes(TypedDict, total=False):
@@ -113,7 +113,8 @@ class Replica:
     park_to: Tier | None = None
     """Where a drain leads."""
     wanted_by: str = ""
-    """Whose request, served by a hosted API, came during the park under way: it is to be woken after it."""
+    """The key whose request, served by a hosted API, came during the park under way; a wake follows the
+    park."""
     drain_ends_us: int = 0
     ready_since_us: int = 0
     woken_ahead_us: int = 0
@@ -124,7 +125,7 @@ class Replica:
     park_failures: int = 0
     """Failed parks in a row."""
     park_failed: Tier | None = None
-    """Where the last of them led: `park_after_us` is for it and shallower tiers, the way past it is free."""
+    """The tier of the last one: `park_after_us` applies to it and shallower tiers, not to deeper ones."""
     last_error: str = ""
     last_error_us: int = 0
     """When that happened."""
@@ -153,7 +154,7 @@ class Replica:
 
     @property
     def must_stop(self) -> bool:
-        """Whether nothing may be paid any more: only what runs is finished."""
+        """Whether nothing more may be spent: requests in flight finish, nothing else starts."""
         return self.blocked is not None and not self.blocked.wakes_only
 
     @property
@@ -184,9 +185,8 @@ class Replica:
         )
 
     def expected_wake_us(self, tier: Tier) -> int | None:
-        """Return the median of the measured wakes from a tier, before the first one what is predicted.
-
-        None if neither is known.
+        """Return the median of the measured wakes from a tier, or the prediction before the first one. None
+        if neither is known.
         """
         recent = sorted(self.recent_wakes_us.get(tier, ()))
         return recent[len(recent) // 2] if recent else self.settings.wake.expected_us.get(tier)
@@ -194,7 +194,7 @@ class Replica:
     def ready_in_us(self, now_us: int) -> int | None:
         """Return when the replica is expected to be ready, from now; None if nobody can tell.
 
-        A wake that is overdue is not ready in a moment: half as long again as it has taken.
+        An overdue wake is expected to take half as long again as it has taken so far.
         """
         expected = self.expected_wake_us(self.wake.from_tier if self.wake else self.tier)
         if expected is None:
@@ -285,7 +285,7 @@ def _due_parked(replica: Replica, now_us: int, idle_since_us: int) -> list[int |
         return [floor.until_us, None if replica.blocked else replica.retry_at_us]
     plan = replica.descent_since(idle_since_us)
     ahead = plan.wake_at_us
-    # A predicted wake is due once: one that lies before the park has had its chance, one that failed too.
+    # A predicted wake is tried once: never if it was due before the park, nor again after a failure.
     if ahead is None or ahead < replica.park_began_us or replica.failures or replica.blocked:
         ahead = None
     return [floor.until_us, _next_rung_us(replica, plan), ahead]

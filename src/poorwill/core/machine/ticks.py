@@ -1,4 +1,4 @@
-"""What time alone brings about, state by state: the handlers of `Tick` for `step`.
+"""What happens by the passage of time alone: the handlers of `Tick` for `step`, by state.
 
 Each looks at what is due now; what is not due is left for the Tick that `next_wakeup_us` asks for.
 """
@@ -14,7 +14,7 @@ from poorwill.core.words import Tier
 
 
 def tick(change: Transition) -> None:
-    """Decide what time alone brings about; first of all, whose patience is at its end."""
+    """Expire holds, then act on whatever the state has due."""
     _expire_holds(change)
     _TICKS[change.replica.state](change)
 

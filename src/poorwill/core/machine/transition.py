@@ -1,4 +1,4 @@
-"""A transition of the state machine in the making: the replica as it will be, and the effects so far.
+"""A transition of the state machine while it is built: the replica as it will be, and the effects so far.
 
 `step` begins one, its handlers act through the verbs below, and the result is a new replica and a list of
 effects. A transition lives for one call; nothing outside `step` sees it.
@@ -69,11 +69,11 @@ class Transition:
         self.effects.append(effect)
 
     def record(self, entry: Entry) -> None:
-        """Write an entry down."""
+        """Record an entry."""
         self.effects.append(Record(entry=entry))
 
     def note(self, kind: str, text: str) -> None:
-        """Write a remark for the operator down."""
+        """Record a note for the operator."""
         self.record(
             Noted(at_us=self.now_us, kind=kind, replica=self.replica.id, model=self.replica.model, text=text)
         )
@@ -97,7 +97,7 @@ class Transition:
             self.start_budget()
 
     def start_budget(self) -> None:
-        """Let the wake budget run from now, unless it does already."""
+        """Start the wake budget now, unless it is running."""
         if self.replica.holds and self.replica.budget_ends_us is None:
             self.set(budget_ends_us=self.now_us + self.replica.settings.wake.budget_us)
 
@@ -187,7 +187,7 @@ class Transition:
         self.do(StartWake(wake=wake, generation=generation, from_tier=from_tier))
 
     def end_wake(self, *, ok: bool, why: str, anatomy: tuple[PhaseSpan, ...]) -> WakeAttempt:
-        """Write the end of the wake down and return the attempt.
+        """Record the end of the wake and return the attempt.
 
         The anatomy was taken a moment before this step. Its last leaf is stretched to now, so that it tiles.
         """
@@ -245,9 +245,10 @@ class Transition:
             self.ready_span()
 
     def stop_paying(self) -> bool:
-        """Take an idle replica whose spend limit is reached off its host, also one that is asleep there.
+        """Park an idle or sleeping replica off its host if its spend limit is reached. Return whether it
+        parks.
 
-        Not at once after a park that failed.
+        After a failed park it waits until `park_after_us`.
         """
         replica = self.replica
         asleep = (replica.state, replica.tier) == (State.PARKED, Tier.ASLEEP)
@@ -296,7 +297,7 @@ class Transition:
         self.span(DRAIN, tier=to_tier, why=why)
 
     def end_park(self, *, ok: bool, why: str = "", image_bytes: int = 0) -> None:
-        """Write the end of the park down."""
+        """Record the end of the park."""
         self.record(
             ParkEnded(
                 replica=self.replica.id,
@@ -322,7 +323,7 @@ class Transition:
         self.span(parked(tier), tier=tier)
 
     def pause_parking(self) -> None:
-        """Do not try to park again at once."""
+        """Postpone the next attempt to park."""
         failures = self.replica.park_failures + 1
         pause = min(PAUSE_AFTER_FAILED_PARK_US << min(failures - 1, 30), LONGEST_PAUSE_US)
         self.set(park_after_us=self.now_us + pause, park_failures=failures, park_failed=self.replica.tier)

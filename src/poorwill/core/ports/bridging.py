@@ -12,7 +12,7 @@ class Bridged:
 
     model: ModelName
     wake: WakeId | None
-    """The wake under way, which it is one of the reasons for; None during a back-off or a park."""
+    """The wake under way, which it is one reason for; None during a back-off or a park."""
     reservation: int = 0
     """What spend limits know it by until it is over."""
     most_nusd: int = 0
@@ -29,7 +29,7 @@ class Bridging(Protocol):
         the model or the key, at once, before anything is sent. The wake that the request needs starts as for
         a held one, but after a failed wake not before its back-off is over.
 
-        None if the request must be held as ever: the model is ready or drains, a spend limit allows no wake
+        None if the request must be held as usual: the model is ready or drains, a spend limit allows no wake
         or has no room for `most_nusd`, poorwill shuts down, or the ledger cannot be written. Each `Bridged`
         is handed back through `bridge_over` exactly once. The model must be configured.
         """

@@ -46,7 +46,7 @@ class Found:
     running: Running | None = None
     parked: Parked | None = None
     unfinished: bool = False
-    """Its driver was to end it and could not: it is ended by whoever finds it owned by nobody."""
+    """Its driver failed to end it: the sweep ends it unless a replica owns it."""
 
 
 class Driver(Protocol):
@@ -85,7 +85,7 @@ class Driver(Protocol):
     async def descend(self, parked: Parked, launch: Launch, *, generation: int) -> Parked:
         """Park deeper: take a replica parked in a shallower tier into this one, without a wake.
 
-        Raises DriverError if there is no way from that tier; the replica is then if it was.
+        Raises DriverError if there is no way from that tier; the replica is then as it was.
         """
         ...
 

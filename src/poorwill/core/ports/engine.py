@@ -29,7 +29,7 @@ class Engine(Protocol):
         ...
 
     async def follow(self, launch: Launch, report: Report) -> None:
-        """Read the engine's log as it grows from now on and report the phases it tells of.
+        """Read the engine's log as it grows from now on and report the phases it shows.
 
         Runs until cancelled. Robust to unknown lines, colours, several processes and a flood.
         """
@@ -49,5 +49,5 @@ class Engine(Protocol):
     def refine(
         self, launch: Launch, marks: Sequence[PhaseMark], began_us: int, ended_us: int
     ) -> Sequence[PhaseMark]:
-        """Return the marks of a finished wake with what the log only told afterwards put in its place."""
+        """Return the marks of a finished wake, corrected by what the log reported only afterwards."""
         ...

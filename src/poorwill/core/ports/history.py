@@ -1,7 +1,7 @@
 """What the dashboard may ask of the past: the ledger's time, money, wakes and requests, and engines' logs.
 
 Instants are microseconds since the Unix epoch, money integer nano-dollars. Every question may block on the
-disk for milliseconds, off the event loop; a cancelled one ends by itself, unheard.
+disk for milliseconds, off the event loop; a cancelled one runs to its end and its answer is dropped.
 """
 
 from collections.abc import Sequence

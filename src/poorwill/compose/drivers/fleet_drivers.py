@@ -32,8 +32,8 @@ class ModelDrivers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workshop:
-    """The drivers that work here, and why others do not. Made by `tiers.open_workshop`."""
+class FleetDrivers:
+    """The drivers that work here, and why others do not. Made by `tiers.open_drivers`."""
 
     drivers: Mapping[Tier, Driver]
     processes: Processes
