@@ -96,7 +96,7 @@ async def test_an_idle_time_below_the_break_even(poorwill: Poorwill, fleet: Path
     assert ran.status == 2
     # 60 s of waking and 30 s of parking at the active rate, and nothing is paid while cold.
     assert "fleet.toml:3: models.a.policy.idle_s: an idle time of 20 s is shorter" in ran.out
-    assert "shorter than the break-even of 90 s" in ran.out
+    assert "shorter than the break-even of 1m 30s" in ran.out
     assert "set idle_s to 90 or more" in ran.out and "allow_short_idle = true" in ran.out
     (fleet / "fleet.toml").write_text(FLEET.format(idle_s=90, host="127.0.0.1"))
     assert "break-even" not in (await poorwill("check", str(fleet))).out

@@ -109,7 +109,7 @@ def test_a_ladder_only_goes_deeper_and_later(tiers):
 def test_an_idle_time_below_the_break_even_is_explained():
     problem = idle_problem(90 * S, costs())
     assert problem is not None
-    assert "115 s" in problem.what and "115" in problem.hint
+    assert "1m 55s" in problem.what and "115" in problem.hint
     assert idle_problem(115 * S, costs()) is None
 
 

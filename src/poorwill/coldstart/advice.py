@@ -1,7 +1,7 @@
 """What to change to make starts faster, each with the seconds it would save. Pure.
 
 Savings are measured if they can be: the difference between two kinds of start that both happened here.
-Where only one has happened, a saving is computed from its own phases and from bandwidths, and says so.
+If only one has happened, a saving is computed from its own phases and from bandwidths, and says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 from poorwill.coldstart.loaders import GB, USUAL_BANDWIDTH, Storage
 from poorwill.coldstart.starts import StartKind, StartSummary
+from poorwill.core.format import duration
 from poorwill.core.words import SECOND_US, Phase
 
+_LOADER_SHARE = 0.8
+"""What a fast loader reaches of the storage's bandwidth; see `coldstart.loaders`."""
 _LEAST_US = SECOND_US // 10
 """Savings below this are not worth a person's time."""
 
@@ -37,8 +40,6 @@ class StartSetup:
     remote: str = ""
     """The file system that brings the weights over a network; empty if a drive here has them."""
     engine: str = ""
-    loader_share: float = 0.8
-    """What a fast loader reaches of the storage's bandwidth; see `coldstart.loaders`."""
 
 
 def advise(starts: Sequence[StartSummary], about: StartSetup) -> list[Advice]:
@@ -66,7 +67,7 @@ def _cold(kinds: Kinds) -> StartSummary | None:
 
 def _compile_cache(kinds: Kinds) -> Advice | None:
     """The last start compiled anew; both hit and miss seen: measured, else a hit is taken at 45 % of a miss,
-    as vLLM's logs show it (core.engine_times)."""
+    as vLLM's logs show it (coldstart.engine_times)."""
     cold = _cold(kinds)
     if cold is None or Phase.COMPILE_MISS not in cold.latest:
         return None
@@ -81,7 +82,7 @@ def _compile_cache(kinds: Kinds) -> Advice | None:
         "version, other flags)",
         saves_us=missed - hit,
         measured=bool(hits),
-        evidence=f"compilation without a cache took {_s(missed)}, with one {_s(hit)}",
+        evidence=f"compilation without a cache took {duration(missed)}, with one {duration(hit)}",
     )
 
 
@@ -97,18 +98,19 @@ def _local_disk(kinds: Kinds, about: StartSetup) -> Advice | None:
             do=f"{do}, so that a start need not download them",
             saves_us=took,
             measured=True,
-            evidence=f"the download took {_s(took)}",
+            evidence=f"the download took {duration(took)}",
         )
     slow = kinds.get(StartKind.COLD)
     if not about.remote or slow is None or not slow.floor_bytes:
         return None
-    rate = USUAL_BANDWIDTH[Storage.NVME] * about.loader_share
+    rate = USUAL_BANDWIDTH[Storage.NVME] * _LOADER_SHARE
     local_us = round(slow.floor_bytes / rate * SECOND_US)
     return Advice(
         do=f"{do}, not on {about.remote}",
         saves_us=_weights_us(slow) - local_us,
         measured=False,
-        evidence=f"weights took {_s(_weights_us(slow))}; a local drive of 5 GB/s takes {_s(local_us)}",
+        evidence=f"weights took {duration(_weights_us(slow))}; a local drive of 5 GB/s takes "
+        f"{duration(local_us)}",
     )
 
 
@@ -121,7 +123,7 @@ def _page_cache(kinds: Kinds) -> Advice | None:
         do="leave enough memory for the weights to stay in the page cache between starts",
         saves_us=slow - fast,
         measured=True,
-        evidence=f"weights took {_s(slow)} from storage and {_s(fast)} from the page cache",
+        evidence=f"weights took {duration(slow)} from storage and {duration(fast)} from the page cache",
     )
 
 
@@ -139,8 +141,8 @@ def _snapshot(kinds: Kinds, about: StartSetup) -> Advice | None:
             do=do,
             saves_us=cold.took.median_us - best.took.median_us,
             measured=True,
-            evidence=f"a start takes {_s(cold.took.median_us)}, a wake from {best.kind} "
-            f"{_s(best.took.median_us)}",
+            evidence=f"a start takes {duration(cold.took.median_us)}, a wake from {best.kind} "
+            f"{duration(best.took.median_us)}",
         )
     if "frozen" in about.ladder or about.bandwidth is None or not cold.floor_bytes:
         return None
@@ -149,7 +151,7 @@ def _snapshot(kinds: Kinds, about: StartSetup) -> Advice | None:
         do="park by snapshot: add `frozen` to the model's ladder (poorwill doctor tells whether it works)",
         saves_us=cold.took.median_us - restore_us,
         measured=False,
-        evidence=f"reading back a snapshot the size of the weights would take {_s(restore_us)}",
+        evidence=f"reading back a snapshot the size of the weights would take {duration(restore_us)}",
     )
 
 
@@ -170,7 +172,7 @@ def _loader(kinds: Kinds, about: StartSetup) -> Advice | None:
     if cold is None or about.bandwidth is None or not cold.floor_bytes:
         return None
     took = _weights_us(cold)
-    reachable = round(cold.floor_bytes / (about.bandwidth * about.loader_share) * SECOND_US)
+    reachable = round(cold.floor_bytes / (about.bandwidth * _LOADER_SHARE) * SECOND_US)
     do = "use a loader that reads with several streams (vLLM: --load-format runai_streamer or instanttensor)"
     if about.engine in ("llama.cpp", "ollama"):
         do = "try load_mode = 'direct_io' or 'mmap', or weights on a faster local drive"
@@ -179,7 +181,7 @@ def _loader(kinds: Kinds, about: StartSetup) -> Advice | None:
         do=do,
         saves_us=took - reachable,
         measured=False,
-        evidence=f"weights came at {rate:.2g} GB/s where storage was measured at "
+        evidence=f"weights came at {rate:.2g} GB/s from storage that was measured at "
         f"{about.bandwidth / GB:.2g} GB/s",
     )
 
@@ -194,7 +196,7 @@ def _graphs(kinds: Kinds) -> Advice | None:
         "SGLang: --cuda-graph-bs)",
         saves_us=took // 2,
         measured=False,
-        evidence=f"graph capture takes {_s(took)} and grows with the number of sizes: half of them, half",
+        evidence=f"graph capture takes {duration(took)}, and half of it for half as many sizes",
     )
 
 
@@ -207,14 +209,10 @@ def _imports(kinds: Kinds) -> Advice | None:
         do="keep the engine's environment on a local drive, with its bytecode compiled and in the page cache",
         saves_us=imports.high_us - imports.low_us if cold.count > 1 else 0,
         measured=True,
-        evidence=f"imports took between {_s(imports.low_us)} and {_s(imports.high_us)}",
+        evidence=f"imports took between {duration(imports.low_us)} and {duration(imports.high_us)}",
     )
 
 
 def _weights_us(start: StartSummary) -> int:
     weights = start.phases.get(Phase.WEIGHTS)
     return weights.median_us if weights else 0
-
-
-def _s(microseconds: int) -> str:
-    return f"{microseconds / SECOND_US:.2f} s"

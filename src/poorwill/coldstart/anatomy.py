@@ -1,4 +1,4 @@
-"""Where the time of a wake went: marks from many sources become leaves that tile the wake exactly.
+"""How the time of a wake was spent: marks from many sources become leaves that tile the wake exactly.
 
 Pure. A mark either opens a phase, which lasts until the next such mark, or tells afterwards how long one
 took. Those nest (an engine's initialisation holds its compilation), so every instant is given to the

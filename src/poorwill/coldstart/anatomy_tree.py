@@ -48,7 +48,7 @@ class Branch:
 
 
 def tree(spans: Sequence[PhaseSpan], name: str = "wake") -> Branch:
-    """Return the leaves as a tree: groups, phases, and the parts of a phase where it has more than one."""
+    """Return the leaves as a tree: groups, phases, and the parts of a phase that has more than one."""
     groups: dict[str, dict[Phase, list[PhaseSpan]]] = {}
     for span in spans:
         groups.setdefault(PHASE_GROUP[span.phase], {}).setdefault(span.phase, []).append(span)

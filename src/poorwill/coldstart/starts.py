@@ -72,7 +72,7 @@ class FinishedWake:
 
     @property
     def floor_bytes(self) -> int:
-        """Return the bytes that had to be read, as far as anybody told."""
+        """Return the bytes that had to be read, as far as known."""
         read = read_bytes(span for span in self.spans if span.phase in READ_PHASES)
         return max(read, self.image_bytes)
 

@@ -73,7 +73,7 @@ def _engines(fleet: FleetSettings, env: Mapping[str, str]) -> Iterator[Problem]:
             yield Problem(
                 where=f"models.{model.name}.engine",
                 what=f"there is no program {missing!r} on PATH",
-                hint="install it, or say with command where it is",
+                hint="install it, or give its path with command",
             )
         why = cannot_sleep(model.engine) if Tier.ASLEEP in model.replica.park.ladder else None
         if why is not None:

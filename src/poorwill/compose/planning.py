@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 from poorwill.coldstart.prediction import total
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host
-from poorwill.compose.plans import image_bytes, price_in_force, tier_costs
+from poorwill.compose.plans import image_bytes, measured_wakes_us, price_in_force, tier_costs
 from poorwill.core.pricing import Price
 from poorwill.core.settings import FleetSettings, ModelSettings
-from poorwill.core.words import Tier, parked
+from poorwill.core.words import parked
 from poorwill.engines.measured.expectation import expected_wakes
-from poorwill.fleet.recovery import replica_id
 from poorwill.ledger.history.recovery import Recovered, recovered
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
@@ -46,7 +45,7 @@ class FleetKnown:
         expected = expected_wakes(model, directory=fleet.directory, env=self.env, host=host)
         tiers = []
         for tier in ladder:
-            wakes, phases = _wakes_us(model, tier, self.known), expected.get(tier, ())
+            wakes, phases = measured_wakes_us(model, tier, self.known), expected.get(tier, ())
             source = f"{len(wakes)} {MEASURED}" if wakes else "assumed"
             if phases and not wakes:
                 guess = total(phases)
@@ -74,19 +73,11 @@ class FleetKnown:
 
 
 def measured(db: sqlite3.Connection, fleet: FleetSettings, env: Mapping[str, str]) -> FleetKnown:
-    """Return what the fleet's ledger tells. Blocks for the model files' headers."""
+    """Return what the fleet's ledger says. Blocks for the model files' headers."""
     known = recovered(db, remembered=MEASURED_WAKES)
     wakes = finished_wakes(db, last=HOST_WAKES)
     host = known_host(fleet, wakes, env=env)
     return FleetKnown(fleet=fleet, known=known, host=host, env=env, now_us=known.last_us)
-
-
-def _wakes_us(model: ModelSettings, tier: Tier, known: Recovered) -> tuple[int, ...]:
-    """Return the tier's last measured wakes, oldest first."""
-    replica = replica_id(model.name)
-    return tuple(
-        wake.lasted_us for wake in known.wake_times if wake.replica == replica and wake.from_tier is tier
-    )
 
 
 def model_tiers(

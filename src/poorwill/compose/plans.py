@@ -64,8 +64,8 @@ def plan_model(
 ) -> tuple[ModelPlan, Sequence[Fallback]]:
     """Return the plan for a model's replica, and which tiers of its ladder this machine cannot do.
 
-    Blocks for a model file's header.
-    Raises ConfigFault or OperatorFault if the engine cannot be made as configured.
+    Blocks for a model file's header. Raises ConfigFault or OperatorFault if the engine cannot be made as
+    configured.
     """
     ladder, fallbacks = fleet_drivers.ladder(model)
     drivers = fleet_drivers.drivers_of(model.name)
@@ -103,8 +103,8 @@ async def plan_models(
 ) -> tuple[Sequence[ModelPlan], Sequence[Fallback]]:
     """Return a plan for every model, its policy taught by its own history, and what does not work here.
 
-    What does not work is a warning in the log, and so is an idle time that is too short.
-    Raises as `plan_model` does.
+    What does not work is a warning in the log, and so is an idle time that is too short. Raises as
+    `plan_model` does.
     """
     clock = ledger.clock
     recovered = ledger.recovered()
@@ -137,7 +137,7 @@ async def plan_models(
 async def _taught(
     plan: ModelPlan, model: ModelSettings, ledger: Ledger, *, now_us: int, evicts: bool
 ) -> ModelPlan:
-    """Return the plan with what the replica's own past tells its policy, and eviction if that may be."""
+    """Return the plan with its policy taught by the replica's own past, and its gaps for eviction."""
     if not (learns(model) or evicts):
         return plan
     since_us = now_us - HISTORY_US
@@ -176,7 +176,7 @@ def tier_costs(
     price = price_in_force(model, rates, now_us)
     costs = {}
     for tier in ladder:
-        wakes = [w.lasted_us for w in recovered.wake_times if (w.replica, w.from_tier) == (replica, tier)]
+        wakes = measured_wakes_us(model, tier, recovered)
         parks = [p.lasted_us for p in recovered.park_times if (p.replica, p.to_tier) == (replica, tier)]
         costs[tier] = TierCosts(
             wake_us=median_low(wakes) if wakes else expected.get(tier, ASSUMED_WAKE_US[tier]),
@@ -189,6 +189,12 @@ def tier_costs(
     return costs
 
 
+def measured_wakes_us(model: ModelSettings, tier: Tier, known: Recovered) -> tuple[int, ...]:
+    """Return how long the model's last measured wakes from a tier took, oldest first."""
+    wakes = [wake for wake in known.wake_times if wake.replica == replica_id(model.name)]
+    return tuple(wake.lasted_us for wake in wakes if wake.from_tier is tier)
+
+
 def measured_costs(
     model: ModelSettings,
     tier: Tier,
@@ -199,7 +205,7 @@ def measured_costs(
 ) -> TierCosts | None:
     """Return what a tier costs the model if that is known: measured, at a rate in force; else None."""
     replica = replica_id(model.name)
-    woken = any((wake.replica, wake.from_tier) == (replica, tier) for wake in recovered.wake_times)
+    woken = bool(measured_wakes_us(model, tier, recovered))
     parked = any((park.replica, park.to_tier) == (replica, tier) for park in recovered.park_times)
     if not (woken and parked and _rates_in_force(model, rates, now_us)):
         return None
@@ -214,7 +220,7 @@ def image_bytes(model: ModelSettings, tier: Tier, recovered: Recovered) -> int:
 
 
 def price_in_force(model: ModelSettings, rates: Sequence[RateSettings], now_us: int) -> Price:
-    """Return the price in force, the most specific first; a dollar an hour where none is given.
+    """Return the price in force, the most specific first; a dollar an hour if none is given.
 
     For the policies only: the ledger prices by its own book.
     """

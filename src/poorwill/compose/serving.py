@@ -50,7 +50,7 @@ from poorwill.telemetry.tracing import open_tracer, trace_wakes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """A fleet that serves: where, and what became of the configured ladders on this machine."""
+    """A fleet that serves: its addresses, and its ladders as they work on this machine."""
 
     address: str
     admin_address: str
@@ -182,7 +182,7 @@ def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:
 
 
 def _paths(settings: FleetSettings) -> Callable[[ModelName], Collection[str] | None]:
-    """Return what tells the paths that a model's engine serves."""
+    """Return a look-up of the paths that a model's engine serves."""
     by_model = {model.name: ENGINE_PATHS.get(model.engine.kind) for model in settings.models}
     return by_model.get
 

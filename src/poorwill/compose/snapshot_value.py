@@ -32,8 +32,8 @@ def snapshot_worth(wakes: Sequence[WakeTime], replica: ReplicaId, tier: Tier, *,
 
     each the median of the measured ones. An evicted replica is cold whatever its ladder, so a cold start
     (assumed if none was measured) is what it is compared with. Counted are the wakes that started or could
-    have started from it, and the one it is kept for. A wake from `tier` not measured yet counts as instant:
-    the first one tells.
+    have started from it, and the one it is kept for. A wake from `tier` not measured yet counts as instant
+    until the first one.
     """
     mine = [wake for wake in wakes if wake.replica == replica]
     cold = [wake.lasted_us for wake in mine if wake.from_tier is Tier.COLD]

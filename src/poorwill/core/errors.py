@@ -76,7 +76,7 @@ class OperatorFault(PoorwillError):
 class Problem:
     """One mistake in a configuration: the key, what is wrong with it and how to fix it.
 
-    `where` names the key; it is empty if the line says enough."""
+    `where` is empty if the line says enough."""
 
     where: str
     what: str

@@ -106,7 +106,7 @@ PARKED_CAUSES: frozenset[Cause] = frozenset(parked(tier) for tier in Tier)
 """Causes billed at the tier's parked rate; every other cause is billed at the active rate."""
 
 RELEASED_CAUSES = PARKED_CAUSES - {parked(Tier.ASLEEP)}
-"""Under these the host is released: a stretch that the provider meters ends where one begins."""
+"""Under these the host is released: the first of them ends the stretch that the provider meters."""
 
 READ_PHASES = frozenset({Phase.WEIGHTS, Phase.DOWNLOAD, Phase.READ_IMAGE, Phase.ENGINE_WAKE})
 """Phases whose bytes make up the floor: what must be read whatever the software does."""

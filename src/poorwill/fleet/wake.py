@@ -98,7 +98,7 @@ class Waking:
         self.context.submit(unit, report)
 
     def _anatomy(self) -> tuple[PhaseSpan, ...]:
-        """Return where the time went; a log that cannot be read costs the anatomy, never the wake."""
+        """Return how the time was spent; a log that cannot be read costs the anatomy, never the wake."""
         wake = self.unit.replica.wake
         if wake is None or wake.id != self.effect.wake:
             return ()
@@ -161,7 +161,7 @@ async def _check(waking: Waking, launch: Launch, running: Running, parked: Parke
     engine = waking.unit.equipment.engine
     now_us = waking.context.clock.now_us()
     if waking.effect.from_tier not in RESUMING_TIERS:
-        waking.report(PhaseMark(phase=Phase.READY, at_us=now_us))  # the engine tells when it warms up
+        waking.report(PhaseMark(phase=Phase.READY, at_us=now_us))  # the engine's log shows when it warms up
         await engine.ready(running, launch)
         return
     waking.report(PhaseMark(phase=Phase.VERIFY, at_us=now_us))

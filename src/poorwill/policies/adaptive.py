@@ -9,7 +9,7 @@ For each idle stretch:
    gap was, by the place in a burst. Leaders are followed as well, each by what it chose at the time,
    before the outcome was known. The whole history decides, unless another is cheaper by MARGIN: hours and
    bursts are used if they pay and ignored if they would only fit noise.
-3. Where waiting has a price, a wake ahead of demand makes further leaders (see `ahead`).
+3. If waiting has a price, a wake ahead of demand makes further leaders (see `ahead`).
 4. With fewer than THIN stretches it is the envelope (for one tier: the break-even rule), and likewise when
    its account has run ahead of that rule's by more than the bound: in the account of `replay` it never costs
    more than (1 + BOUND) times that rule and SLACK cycles of park and wake. The rule costs at most twice the
@@ -44,7 +44,7 @@ CROWDED = (1.4, 3.0, 4.0)
 """Further ones if waiting has a price: a wake that holds several requests is worth a longer idle time."""
 FIRST_RUNGS, DEEPER_RUNGS = (0.0, 1 / 4, 1.0), (1 / 64, 1 / 16, 1 / 4, 1.0, 4.0)
 """Descents through several tiers that are tried, in parts of the envelope's times: of its first rung, and of
-the others. A wake that overlaps with work costs less than the envelope reckons with."""
+the others. A wake that overlaps with work costs less than the envelope assumes."""
 WAIT_UNITS = HOUR_US // SECOND_US
 LINGERS = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Idle times that go with wakes ahead of demand, in break-evens: who was met ready is often not alone."""

@@ -189,7 +189,7 @@ def _gain(gaps: Sequence[int], sums: Sequence[int], ready: int, stay: int, stake
     began = bisect_left(gaps, ready - wake)
     earlier = (met - began) * (wake - ready) + sums[met] - sums[began]
     waited = sums[missed] - sums[met] - hits * ready
-    in_vain = len(gaps) - missed + 1  # one longer than any yet must be reckoned with
+    in_vain = len(gaps) - missed + 1  # one longer than any yet must be expected
     return (
         stakes.waiting_nusd_h * (earlier + hits * wake)
         - stakes.ready_nusd_h * waited

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from poorwill.core.errors import Problem
+from poorwill.core.format import duration
 from poorwill.core.policy import Rung
 from poorwill.core.words import SECOND_US, Tier
 
@@ -103,16 +104,12 @@ def idle_problem(idle_us: int, costs: TierCosts, *, wait_nusd_s: int = 0) -> Pro
     return Problem(
         where="",
         what=(
-            f"an idle time of {_s(idle_us)} is shorter than the break-even of {_s(even)}: a park "
-            f"({_s(costs.park_us)}) and the wake after it ({_s(costs.wake_us)}) are paid at the active "
-            f"rate and cost more than staying ready for gaps shorter than that"
+            f"an idle time of {duration(idle_us)} is shorter than the break-even of {duration(even)}: a park "
+            f"({duration(costs.park_us)}) and the wake after it ({duration(costs.wake_us)}) are paid at the "
+            f"active rate and cost more than staying ready for gaps shorter than that"
         ),
         hint=(
             f"set idle_s to {-(-even // SECOND_US)} or more, use the break-even or adaptive policy, or write "
             "allow_short_idle = true beside it if this is meant"
         ),
     )
-
-
-def _s(us: int) -> str:
-    return f"{us / SECOND_US:.3g} s" if us < 1000 * SECOND_US else f"{us / SECOND_US:,.0f} s"

@@ -1,6 +1,6 @@
 """The floor: when a replica must be ready whatever the policy says. Always, or within windows of the week.
 
-Windows are in a zone's own wall time. Where daylight saving skips a window's begin or end, the instant is
+Windows are in a zone's own wall time. If daylight saving skips a window's begin or end, the instant is
 taken by the offset before the change; if it repeats an hour, a window begins with the first and ends
 with the second, so that the floor never falls short of what is written.
 """

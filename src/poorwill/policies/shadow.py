@@ -25,7 +25,7 @@ class ShadowAccount:
     running: str
     running_nusd: int
     running_waited_s: float
-    """Waits of all requests; where a wake is only reckoned with, those that came while the replica was
+    """Waits of all requests; for a wake that was only computed, those that came while the replica was
     really ready and busy are taken as evenly spread."""
     running_wakes: int
     shadow: str

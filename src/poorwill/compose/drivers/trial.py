@@ -1,5 +1,5 @@
-"""Trials for the doctor, of the tiers that take a fleet: `suspended`, where a guest is booted, suspended and
-woken, and `hibernated`, where the clouds are asked what their machines do, and nothing is changed.
+"""Trials for the doctor of the tiers that need a fleet: `suspended` boots, suspends and wakes a guest;
+`hibernated` asks the clouds for the state of their machines and changes nothing.
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""Virtual machines for a fleet: where a model's guest is, how it is built, and the drivers that run it."""
+"""Virtual machines for a fleet: the directory of a model's guest, its build, and its drivers."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ _LEAST_MIB, _MODEL_COPIES = 512, 2.5
 
 
 def guest_home(settings: FleetSettings, model: ModelName) -> Path:
-    """Return where the guest of a model is, or would be built."""
+    """Return the directory of a model's guest, built or not."""
     return Path(settings.directory, "guests", file_name(model))
 
 

@@ -1,1 +1,1 @@
-"""The seams between rooms, one file a seam. `compose` is where they meet their implementations."""
+"""The interfaces between rooms, one file each. `compose` connects them to their implementations."""

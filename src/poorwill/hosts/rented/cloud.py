@@ -33,7 +33,7 @@ class CloudAction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineStatus:
-    """A machine's state when it was last asked for."""
+    """A machine's state at the last request for it."""
 
     state: MachineState
     word: str
@@ -41,7 +41,7 @@ class MachineStatus:
 
 
 class CloudBusy(DriverError):
-    """The cloud did not do it, or did not say whether it did: look what became of it, then ask again."""
+    """The cloud did not do it, or did not say so: check the machine's state, then ask again."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class CloudBusy(DriverError):
 
 
 class CloudRefused(DriverError):
-    """The cloud says no, and would say it again: a wrong key, a machine that cannot do that."""
+    """The cloud refuses for good: a wrong key, a machine that cannot do that."""
 
 
 class MachineGone(DriverError):

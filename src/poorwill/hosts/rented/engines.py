@@ -24,9 +24,10 @@ class RentedEngines:
     machines: Mapping[ReplicaId, RentedMachine]
     log: Log
     watch_s: float = 15.0
-    """Between two questions to an engine whether it lives."""
+    """Between two liveness checks of an engine."""
     silences: int = 4
-    """So many in a row make an engine a dead one: whatever restarts it on its machine has had its time."""
+    """Unanswered checks in a row after which an engine counts as dead: its supervisor has had time to restart
+    it."""
     kill_limit_s: float = 60.0
 
     async def kill(self, running: Running) -> None:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """Where a machine is wanted, and what to ask for in each state on the way; elsewhere it is waited for."""
+    """A wanted state, and what to ask for in each state on the way to it; in any other state, wait."""
 
     word: str
     enough: frozenset[MachineState]
@@ -56,19 +56,19 @@ class Pace:
 
     first_look_s: float = 1.0
     longest_look_s: float = 10.0
-    """Between two looks at a machine on its way; the time grows from the first to this."""
+    """Between two checks of a machine in transition; the interval grows from the first to the second."""
     retry_s: float = 1.0
     """Before an unanswered request is made again; doubles each time (Hyperstack's own advice)."""
     longest_retry_s: float = 60.0
     attempts: int = 5
-    """Of one request that is not answered, or changes nothing."""
+    """Attempts of one request that gets no answer or changes nothing."""
     unmoved_s: float = 60.0
-    """How long a machine may stay where it was after a request was taken on."""
+    """How long a machine may keep its state after the cloud accepted a request."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Asked:
-    """What became of one verb so far."""
+    """The progress of one request so far."""
 
     state: MachineState
     times: int = 0
@@ -80,20 +80,20 @@ class _Asked:
 
 @dataclass(slots=True, kw_only=True)
 class RentedMachine:
-    """A machine at a cloud. Who changes it takes turns; anybody may look at any time."""
+    """A machine at a cloud. Changes take turns; reading its state needs none."""
 
     cloud: Cloud
     id: str
     host: str
     port: int
-    """Where its engine serves."""
+    """The address its engine serves at."""
     pace: Pace = field(default_factory=Pace)
     seen: MachineStatus | None = None
-    """At the last look; None: not looked at yet."""
+    """Its state at the last check; None before the first."""
     unwanted: bool = False
-    """Released and not seen parked yet: it may still turn back on its way."""
+    """Released and not seen parked yet: it may still be recalled."""
     touched: bool = False
-    """Something was asked of its cloud since it was last to run."""
+    """Whether its cloud was asked for a change since the machine was last wanted running."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

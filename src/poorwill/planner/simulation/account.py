@@ -12,7 +12,7 @@ from poorwill.core.words import PARKED_CAUSES, RELEASED_CAUSES, SERVING, Cause, 
 
 @dataclass(slots=True)
 class SpanAccount:
-    """What a replica's time was spent on. Spans are told as they begin."""
+    """What a replica's time was spent on. Spans are added as they begin."""
 
     days: dict[int, dict[Cause, int]] = field(default_factory=dict)
     """Microseconds by UTC day and cause."""

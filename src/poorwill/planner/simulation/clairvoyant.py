@@ -175,7 +175,7 @@ class _Search:
     def _parked_from(
         self, metered_us: int, idle_us: int, times: TierTimes, until_us: int
     ) -> Iterator[tuple[int, int]]:
-        """Yield when it may be parked (at once, or as what is paid ends), and what the provider adds."""
+        """Yield the instants for a park (at once, or as the paid time ends), and what the provider adds."""
         soonest = idle_us + times.park_us
         billing = self.scenario.billing
         if not billing.rounds or times.tier is Tier.ASLEEP:
@@ -246,7 +246,7 @@ class _Search:
         return instants
 
     def outcome(self, last: Way) -> Outcome:
-        """Return the account of the way that ends here."""
+        """Return the account of the path that ends here."""
         scenario, span = self.scenario, self.scenario.span_us
         parked = dict.fromkeys((times.tier for times in scenario.tiers), 0)
         useful = wakes = 0

@@ -19,7 +19,8 @@ from poorwill.policies import break_even_us
 
 TRIED = 300
 FEWEST, MOST, SIMULATED_REQUESTS = 12, 60, 300_000
-"""Where the sweep does not apply, each idle time is simulated: as many as make so many requests together."""
+"""If the sweep does not apply, each idle time is simulated; their number keeps the requests near the last
+figure."""
 LONGEST_US = 7 * DAY_US
 
 

@@ -2,7 +2,7 @@
 
 A model that is wanted is woken on a host with room for it; if none has room, idle models give way, the
 longest idle first, by the production rule (`core.placement`): never a busy one, never one that has only
-just come. Where nobody can give way, the request waits until somebody falls idle. Models stay until they
+just come. If none can give way, the request waits until somebody falls idle. Models stay until they
 are evicted: the host is paid anyway.
 """
 
@@ -20,13 +20,13 @@ from poorwill.files.traces.trace import Micros
 from poorwill.planner.simulation.outcome import Waits, waits_of
 
 HOSTS_ASKED = 8
-"""As many hosts, those of the longest idle models first, are asked to make room for one model."""
+"""How many hosts are tried when one model needs room; those of the longest idle models come first."""
 PROGRESS_EVERY = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """One tenant: a model of so many bytes and its requests."""
+    """One tenant: a model, its size and its requests."""
 
     name: str
     bytes: int
@@ -57,11 +57,11 @@ class PoolOutcome:
     wakes: int
     evictions: int
     starved: int
-    """Wakes that had to wait until somebody could give way."""
+    """Wakes that had to wait until another model could be evicted."""
     evicted: Counter[str]
-    """How often each tenant gave way."""
+    """How often each tenant was evicted."""
     evicting: Counter[str]
-    """How often others gave way for each tenant."""
+    """How often others were evicted for each tenant."""
     useful_us: int
     """Of all hosts together: time with at least one request in service on the host."""
 
@@ -103,7 +103,7 @@ class _Host:
 def share(
     tenants: Sequence[Tenant], pool: Pool, *, progress: Callable[[int, int], None] | None = None
 ) -> PoolOutcome:
-    """Return what it is like to share the pool. `progress` is told requests done and in all.
+    """Return the waits and costs of sharing the pool. `progress` receives the requests done and in all.
 
     Every model must fit on a host; `misfits` says which do not.
     """
@@ -127,7 +127,7 @@ def misfits(tenants: Sequence[Tenant], pool: Pool) -> list[str]:
 
 
 class _PoolRun:
-    """The pool on its way through the requests."""
+    """A replay of the requests through the pool."""
 
     def __init__(self, tenants: Sequence[Tenant], pool: Pool) -> None:
         self.pool = pool
@@ -135,7 +135,7 @@ class _PoolRun:
         self.by_name = {model.tenant.name: model for model in self.models}
         self.hosts = [_Host(pool.bytes_per_host) for _ in range(pool.hosts)]
         self.events: list[tuple[int, int, _Model | None]] = []
-        """(when, serial, whose request is done or whose wake ends; None: try the starving again)."""
+        """(when, serial, the tenant whose request is done or whose wake ends; None: retry waiting wakes)."""
         self.serial = 0
         self.idle: OrderedDict[str, _Model] = OrderedDict()
         """Idle residents, the longest idle first."""
@@ -159,7 +159,7 @@ class _PoolRun:
                 self.done(model, at)
 
     def request(self, model: _Model, at: int, service: int) -> None:
-        """A request arrives: serve it, or hold it and see that its model is woken."""
+        """A request arrives: serve it, or hold it and wake its model."""
         if model.host is not None and model.ready_us <= at:
             self.serve(model, at, service)
             return
@@ -196,7 +196,7 @@ class _PoolRun:
             self.feed_starving(at)
 
     def woken(self, model: _Model, at: int) -> None:
-        """A wake ends: everybody it held is served."""
+        """A wake ends: serve every request it held."""
         held, model.held = model.held, []
         for arrived, service in held:
             self.waits.append(at - arrived)
@@ -254,20 +254,20 @@ class _PoolRun:
         self.evicting[for_whom.tenant.name] += 1
 
     def feed_starving(self, at: int) -> None:
-        """Wake those who wait for room, first come, first served, as far as there is room now."""
+        """Wake the models that wait for room, first come, first served, as far as they fit now."""
         while self.starving and self.wake(self.starving[0], at):
             self.starving.popleft()
         if self.starving:
             self.try_again(at)
 
     def try_again(self, at: int) -> None:
-        """See to it that the starving are tried again, once who has only just come may go."""
+        """Retry the waiting wakes once the newest model may be evicted."""
         if not self.retries:
             self.retries = True
             self.at(at + MIN_RESIDENCE_US, None)
 
     def at(self, when: int, model: _Model | None) -> None:
-        """Remember what happens when."""
+        """Schedule an event."""
         self.serial += 1
         heappush(self.events, (when, self.serial, model))
 

@@ -27,7 +27,7 @@ class TierTimes:
 
     @property
     def median_wake_us(self) -> int:
-        """Return the median wake, as production's policies reckon with it."""
+        """Return the median wake, as production's policies use it."""
         return median_low(self.wake_us)
 
 
@@ -86,7 +86,7 @@ class Scenario:
         )
 
     def costs(self) -> Mapping[Tier, TierCosts]:
-        """Return what policies are told of the tiers."""
+        """Return what policies know of the tiers."""
         rates = self.rates()
         return {
             times.tier: TierCosts(
