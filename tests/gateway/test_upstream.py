@@ -37,6 +37,19 @@ async def test_a_stale_connection_is_replaced(politely: bool) -> None:
         assert site.activator.granted == 2  # the lease was kept over the retry
 
 
+async def test_streams_leave_nothing_to_reuse_at_once() -> None:
+    """llama.cpp ends a connection after each event stream, without a word and a moment too late."""
+
+    async def streams(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(EVENTS_HEAD + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+
+    async with running_site(streams) as site, talk(site.port) as client:
+        for _ in range(2):
+            client.send(post(ASK))
+            assert (await client.answer()).status == 200
+        assert site.upstream.connections == 2
+
+
 @pytest.mark.parametrize("politely", [False, True], ids=["aborted", "closed"])
 async def test_what_was_read_is_not_run_twice(politely: bool) -> None:
     async with running_site() as site, talk(site.port) as client:

@@ -19,8 +19,12 @@ from poorwill.gateway.tcp import closed_unread, reset_on_close
 
 _HEAD_BYTES_MAX = 256 * 1024
 _RESET_AT_ONCE_S = 1.0
-_RESET_FOLLOWS_S = 0.01
+_RESET_FOLLOWS_S = 0.25
 """A server that shuts a connection down before it closes it sends a FIN, then a reset if data is unread."""
+_RESET_LOOK_S = 0.005
+_SETTLES_S = 0.02
+"""llama.cpp ends a connection after each event stream, in spite of the Keep-Alive it has sent: a moment after
+the last chunk, when the next request could be on its way."""
 
 # For this hop alone (RFC 9110 section 7.6.1), or written anew by `Response`.
 _HOP = frozenset(
@@ -135,6 +139,7 @@ class Upstream(asyncio.Protocol):
         "exchange",
         "heard",
         "paused",
+        "settles_at",
         "used",
     )
 
@@ -150,6 +155,8 @@ class Upstream(asyncio.Protocol):
         self.paused = False
         self.used = False
         """Whether it has carried a whole exchange: only then can it be stale."""
+        self.settles_at = 0.0
+        """Until when, on the loop's clock, the engine may still end it after an event stream."""
         self._await_response()
 
     def _await_response(self) -> None:
@@ -275,12 +282,19 @@ class Upstream(asyncio.Protocol):
             self._done(exchange)
 
     def eof_received(self) -> bool:
-        """Close; but if a reused connection ends before an answer, a moment later, as a reset may follow."""
-        assert self._transport is not None
+        """Close; if a reused connection ends before an answer, once the reset that may follow has come."""
         waits = self.exchange is not None and self.used and not self._head_bytes
         if waits:
-            self._loop.call_later(_RESET_FOLLOWS_S, self._transport.close)
+            self._await_reset(self._loop.time() + _RESET_FOLLOWS_S)
         return waits
+
+    def _await_reset(self, until: float) -> None:
+        """Close once the connection has been reset; asyncio does not tell, since it reads no more."""
+        assert self._transport is not None
+        if self._loop.time() >= until or closed_unread(self._transport):
+            self._transport.close()
+        else:
+            self._loop.call_later(_RESET_LOOK_S, self._await_reset, until)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave the pool and tell the exchange; its policy decides what follows."""
@@ -357,6 +371,8 @@ class Upstream(asyncio.Protocol):
         # An engine may answer before it has read the whole request; the rest must not be taken for the next.
         if self._keep and not self._transport.get_write_buffer_size():
             self.used = True
+            streamed = self._content_type.startswith(b"text/event-stream")
+            self.settles_at = self._loop.time() + _SETTLES_S if streamed else 0.0
             self._await_response()
             self.resume()
             self._pool.rest(self)

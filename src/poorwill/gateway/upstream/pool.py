@@ -64,8 +64,12 @@ class UpstreamPool:
         address = self._addresses.get((host, port))
         if address is None:
             return None
-        while address.idle:
-            upstream = address.idle.pop()
+        idle = address.idle
+        for place in range(len(idle) - 1, -1, -1):
+            upstream = idle[place]
+            if upstream.settles_at and upstream.settles_at > asyncio.get_running_loop().time():
+                continue
+            del idle[place]
             if upstream.usable:
                 return upstream
         return None
