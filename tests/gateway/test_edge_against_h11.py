@@ -15,13 +15,16 @@ unknown methods, other versions than 1.0 and 1.1, upgrades, dot segments, target
 
 import asyncio
 import itertools
+import random
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 import h11
-from hypothesis import HealthCheck, example, given, settings
+import pytest
+from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 from tests.kept_log import KeptLog
 
@@ -312,6 +315,14 @@ def test_splitting_changes_nothing(data: bytes, cuts: list[int]) -> None:
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     pieces = [data[a:b] for a, b in itertools.pairwise(edges)]
     assert ours(pieces) == ours([data])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("fuzzer", [test_whatever_h11_refuses_we_refuse, test_splitting_changes_nothing])
+def test_for_five_minutes(fuzzer: Callable[[], None]) -> None:
+    until = time.monotonic() + 300  # noqa: TID251
+    while time.monotonic() < until:  # noqa: TID251
+        seed(random.getrandbits(64))(fuzzer)()  # other requests each time, even if CI draws the same
 
 
 def test_the_known_differences_are_these() -> None:
