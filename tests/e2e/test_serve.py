@@ -210,7 +210,7 @@ def test_spend_limit_survives_a_restart(
                 openai_client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
             assert caught.value.code == "spend_limit"
             assert 1 <= int(caught.value.response.headers["retry-after"]) <= 86_400
-            assert "has no room for another wake (toy $0.02)" in caught.value.message
+            assert "has no room for another wake (toy $0.021)" in caught.value.message
             said = asyncio.run(_said(["status", "--fleet", str(fleet)]))
             assert "tripped: the day's spend limit, $0.02, has no room" in said
             assert "lifts by itself at" in said and "00:00 UTC, in " in said
