@@ -70,6 +70,7 @@ class World:
     weights_exist: bool = True
     killed: list[int] = field(default_factory=list)
     kill_mistakes: deque[Exception] = field(default_factory=deque)
+    kill_door: Door = field(default_factory=Door)
 
     def spawn(self, launch: Launch, generation: int, driver: str) -> Running:
         assert launch.port not in {p.port for p in self.processes.values()}, "the port is taken"
@@ -105,7 +106,7 @@ class World:
         self.killed.append(running.pid)
         if self.kill_mistakes:
             raise self.kill_mistakes.popleft()
-        await asyncio.sleep(0)
+        await self.kill_door.go_through()
         self.end(running.pid, "killed")
 
     async def exited(self, running: Running) -> str:

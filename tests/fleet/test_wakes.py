@@ -262,6 +262,25 @@ async def test_an_aborted_wake_leaves_no_process(house: House, door: str):
         await house.serve()
 
 
+async def test_a_wake_waits_for_its_engines_end(house: House):
+    """However often it is cancelled: no second engine starts while the first one still ends."""
+    room = house.model()
+    async with house.open():
+        room.engine.ready_door.shut()
+        house.world.kill_door.shut()
+        house.hold()
+        await room.engine.ready_door.reached()
+        job = house.unit().job
+        assert job is not None
+        for _ in range(3):
+            job.cancel()
+            await house.settle()
+            assert not job.done() and house.world.processes
+        house.world.kill_door.open.set()
+        await house.until(A, State.PARKED)
+        assert not house.world.processes and not house.world.kill_door.cancelled
+
+
 @pytest.mark.parametrize("what", ["refine", "follow", "discard"])
 async def test_helpers_may_fail_not_the_wake(house: House, what: str):
     room = house.model()

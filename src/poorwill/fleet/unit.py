@@ -4,7 +4,7 @@ Everything that changes a unit runs on the event loop's thread and does not awai
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 
 from poorwill.core.entries import ReplicaPlaced
@@ -130,6 +130,23 @@ async def end_engine(processes: Processes, running: Running, log: Log) -> None:
         await processes.kill(running)
     except (DriverError, OSError) as error:
         log.error("cannot end an engine", replica=running.replica, why=str(error))
+
+
+async def to_the_end(work: Awaitable[None]) -> None:
+    """Wait for work however often the waiting is cancelled; then pass the cancellation on.
+
+    Two engines of one replica would share a port and a place: the first must be gone before a second starts.
+    """
+    ending = asyncio.gather(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not ending.done():
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    ending.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 async def still_answers(unit: Unit, running: Running, *, within_s: float) -> bool:

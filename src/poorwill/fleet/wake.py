@@ -19,7 +19,7 @@ from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.words import RESUMING_TIERS, Phase, Tier
 from poorwill.fleet.context import FleetContext
 from poorwill.fleet.lost import unwatch, watch
-from poorwill.fleet.unit import Unit
+from poorwill.fleet.unit import Unit, to_the_end
 
 
 async def carry_out_wake(
@@ -144,12 +144,12 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
         try:
             await _check(waking, launch, running, parked)
         except BaseException:
-            await asyncio.shield(unit.equipment.processes.kill(running))
+            await to_the_end(unit.equipment.processes.kill(running))
             raise
     except BaseException:
         if effect.from_tier is not Tier.COLD:
             # Also an image that is not spent: what now starts cold supersedes it.
-            await asyncio.shield(discard(context, unit, parked))
+            await to_the_end(discard(context, unit, parked))
         raise
     finally:
         follower.cancel()
