@@ -11,7 +11,6 @@ import time
 
 import numpy as np
 
-from poorwill.core.policy import FixedIdle
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.planner.simulation.clairvoyant import clairvoyant
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
@@ -20,7 +19,7 @@ from poorwill.planner.simulation.sweep import sweep
 from poorwill.planner.traces.busy_blocks import new_blocks
 from poorwill.planner.traces.service import ServiceRule
 from poorwill.planner.traces.synthetic import Draw, draw_trace
-from poorwill.policies import adaptive, break_even
+from poorwill.policies import adaptive, break_even, fixed_idle
 
 YEAR_US = 365 * 86_400 * SECOND_US
 REQUESTS = 1_000_000
@@ -50,10 +49,10 @@ def main() -> None:
         swept = sweep(blocks, idles, wake_us=WAKE_US, park_us=PARK_US)
         row(f"sweep, {len(idles)} idle times", began, f"{swept.wakes.sum():,} wakes")
         policies = {
-            "never parks": FixedIdle(()),
-            "fixed 1 h": FixedIdle(((Tier.HIBERNATED, 3600 * SECOND_US),)),
+            "never parks": fixed_idle(()),
+            "fixed 1 h": fixed_idle(((Tier.HIBERNATED, 3600 * SECOND_US),)),
             "break-even": break_even(ladder=(Tier.HIBERNATED,), costs=scenario.costs()),
-            "fixed 0 s": FixedIdle(((Tier.HIBERNATED, 0),)),
+            "fixed 0 s": fixed_idle(((Tier.HIBERNATED, 0),)),
             "adaptive": adaptive(ladder=(Tier.HIBERNATED,), costs=scenario.costs()),
         }
         for name, policy in policies.items():

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 from ratios import S, traces
 
-from poorwill.core.policy import FixedIdle
 from poorwill.core.words import Tier
 from poorwill.planner.simulation.clairvoyant import clairvoyant
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
 from poorwill.planner.traces.service import ServiceRule
-from poorwill.policies import adaptive, descend
+from poorwill.policies import adaptive, descend, fixed_idle
 
 LADDERS = {
     "asleep 2 s $3, hibernated 95 s $0.02": (
@@ -54,7 +53,7 @@ def descents(envelope):
         times = [first, *[deeper] * (len(envelope) - 1)]
         found = [(tier, int(after * part)) for (tier, after), part in zip(envelope, times, strict=True)]
         if all(here[1] <= below[1] for here, below in pairwise(found)):
-            yield FixedIdle(tuple(found))
+            yield fixed_idle(tuple(found))
 
 
 def main() -> None:

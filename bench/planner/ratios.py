@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from habits import habits
 
-from poorwill.core.policy import FixedIdle
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.files.traces.readers import read_trace
 from poorwill.planner.simulation.clairvoyant import clairvoyant
@@ -25,7 +24,7 @@ from poorwill.planner.simulation.sweep import sweep
 from poorwill.planner.traces.busy_blocks import new_blocks
 from poorwill.planner.traces.service import ServiceRule
 from poorwill.planner.traces.synthetic import MONDAY_US, Draw, draw_trace
-from poorwill.policies import adaptive, break_even
+from poorwill.policies import adaptive, break_even, fixed_idle
 
 S, DAY_US = SECOND_US, 86_400 * SECOND_US
 TIER = Tier.HIBERNATED
@@ -73,8 +72,8 @@ def accounts(arrivals, services, scenario):
     fixed = cost / 3.6e9 + swept.waited_us / S * wait
     costs = scenario.costs()
     runs = [
-        FixedIdle(((TIER, 90 * S),)),
-        FixedIdle(((TIER, 300 * S),)),
+        fixed_idle(((TIER, 90 * S),)),
+        fixed_idle(((TIER, 300 * S),)),
         break_even(ladder=(TIER,), costs=costs, wait_nusd_s=wait),
         adaptive(ladder=(TIER,), costs=costs, wait_nusd_s=wait),
     ]

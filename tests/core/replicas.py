@@ -9,9 +9,10 @@ from poorwill.core.machine.inputs import Demand, Input, ParkAsked, ParkSucceeded
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import Load, Replica, next_wakeup_us
 from poorwill.core.machine.step import step
-from poorwill.core.policy import Descent, FixedIdle, Floor, Rung
+from poorwill.core.policy import Descent, Floor, Rung
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 from poorwill.core.words import HoldId, ModelName, ReplicaId, Tier
+from poorwill.policies import fixed_idle
 
 S = 1_000_000
 T0 = 1_000 * S
@@ -80,7 +81,7 @@ def parked(tier: Tier = Tier.COLD, **others: object) -> Replica:
     fields: dict[str, object] = {
         "id": ReplicaId("m-0"),
         "settings": settings(),
-        "policy": FixedIdle(((Tier.ASLEEP, 30 * S), (Tier.FROZEN, 300 * S), (Tier.COLD, 3000 * S))),
+        "policy": fixed_idle(((Tier.ASLEEP, 30 * S), (Tier.FROZEN, 300 * S), (Tier.COLD, 3000 * S))),
         "tier": tier,
         "load": Load(0, T0),
         "park_began_us": T0,

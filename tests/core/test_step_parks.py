@@ -20,9 +20,9 @@ from poorwill.core.machine.inputs import (
 )
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import Load
-from poorwill.core.policy import FixedIdle
 from poorwill.core.settings import HoldSettings, ParkSettings
 from poorwill.core.words import ReplicaId, Tier
+from poorwill.policies import fixed_idle
 
 from .replicas import (
     LADDER,
@@ -202,7 +202,7 @@ def test_an_operator_only_parks_deeper():
 
 def test_a_floor_wakes_holds_and_lets_go():
     floor = Between(T0 + 100 * S, T0 + 5000 * S)
-    life = Life(parked(floor=floor, policy=FixedIdle(((Tier.COLD, 30 * S),))))
+    life = Life(parked(floor=floor, policy=fixed_idle(((Tier.COLD, 30 * S),))))
     assert due_us(life.replica, T0) == T0 + 100 * S
     effects = life.after(100).takes(Tick())
     (began,) = entries(effects, WakeBegan)

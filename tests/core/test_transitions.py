@@ -25,8 +25,8 @@ from poorwill.core.machine.inputs import (
 from poorwill.core.machine.lifecycle import TRANSITIONS, Kind, State
 from poorwill.core.machine.replica import Blocked, Replica
 from poorwill.core.machine.step import step
-from poorwill.core.policy import FixedIdle
 from poorwill.core.words import HoldId, Phase, Tier
+from poorwill.policies import fixed_idle
 
 from .replicas import T0, Always, S, demand, draining, parked, parking, ready, rested, settings, waking
 
@@ -172,7 +172,7 @@ def test_a_stale_report_changes_no_state():
 
 
 def test_never_parking_keeps_it_ready():
-    before = ready(policy=FixedIdle(()), settings=settings())
+    before = ready(policy=fixed_idle(()), settings=settings())
     assert step(before, Tick(), T0 + 10**6 * S)[0].state is State.READY
 
 

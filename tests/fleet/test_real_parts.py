@@ -17,7 +17,7 @@ from poorwill.compose.drivers.tiers import open_drivers
 from poorwill.compose.plans import remembered_replicas
 from poorwill.core.errors import ErrorCode, TryLater
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.policy import FixedIdle, NoFloor
+from poorwill.core.policy import NoFloor
 from poorwill.core.settings import (
     EngineSettings,
     FleetSettings,
@@ -36,6 +36,7 @@ from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.ledger.ledger import last_instant_us, open_ledger
+from poorwill.policies import fixed_idle
 
 from .fakes import FakeConnections
 from .house import A, S, no_jumps
@@ -77,7 +78,7 @@ class RealHouse:
             recovered = ledger.recovered()
             plan = ModelPlan(
                 settings=model.replica,
-                policy=FixedIdle(tuple((tier, self.idle_us) for tier in self.ladder[:1])),
+                policy=fixed_idle(tuple((tier, self.idle_us) for tier in self.ladder[:1])),
                 floor=NoFloor(),
                 equipment=Equipment(
                     engine=make_engine(model, directory=str(self.directory), clock=clock, env=env),

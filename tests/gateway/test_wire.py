@@ -39,12 +39,12 @@ def test_every_error_has_its_status() -> None:
 
 @pytest.mark.parametrize("code", ErrorCode)
 def test_errors_in_both_dialects(code: ErrorCode) -> None:
-    error = PoorwillError(code, "what", hint="how to mend it")
+    error = PoorwillError(code, "what", hint="how to fix it")
     ours = wire.error_document(error, dialect=Dialect.OPENAI, request_id="r")["error"]
     assert isinstance(ours, dict)
     assert set(ours) == {"message", "type", "code", "param", "source"}
     assert (ours["code"], ours["source"]) == (code.value, "poorwill")
-    assert "how to mend it" in str(ours["message"])
+    assert "how to fix it" in str(ours["message"])
     theirs = wire.error_document(error, dialect=Dialect.ANTHROPIC, request_id="r")
     assert (theirs["type"], theirs["request_id"]) == ("error", "r")
 

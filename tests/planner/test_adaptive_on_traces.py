@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from poorwill.core.policy import FixedIdle
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.planner.simulation.clairvoyant import clairvoyant
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
@@ -14,7 +13,7 @@ from poorwill.planner.simulation.sweep import sweep
 from poorwill.planner.traces.busy_blocks import new_blocks
 from poorwill.planner.traces.service import ServiceRule
 from poorwill.planner.traces.synthetic import MONDAY_US, Draw, draw_trace
-from poorwill.policies import adaptive, break_even, descend
+from poorwill.policies import adaptive, break_even, descend, fixed_idle
 from poorwill.policies.replay import Prices
 from poorwill.policies.shadow import Shadowed
 
@@ -123,7 +122,7 @@ def test_a_shadow_costs_what_it_would_have(kind, shadow_s):
     trace = draw_trace(Draw(kind=kind, span_us=span, requests_per_day=200, seed=31))
     services = ServiceRule().times(trace)
     scenario = world(span)
-    shadow = FixedIdle(((Tier.HIBERNATED, shadow_s * S),))
+    shadow = fixed_idle(((Tier.HIBERNATED, shadow_s * S),))
     prices = Prices(scenario.costs(), scenario.active_nusd_h)
     shadowed = Shadowed(running=new(scenario, break_even), shadow=shadow, prices=prices)
     simulate(trace.arrival_us, services, scenario, shadowed)

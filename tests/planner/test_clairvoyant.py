@@ -7,12 +7,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poorwill.core.policy import Descent, FixedIdle, Rung
+from poorwill.core.policy import Descent, Rung
 from poorwill.core.words import Tier
 from poorwill.planner.simulation.clairvoyant import clairvoyant
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
-from poorwill.policies import adaptive, descend
+from poorwill.policies import adaptive, descend, fixed_idle
 
 ACTIVE = 3_600
 """A nano-dollar a second: costs are then small numbers, and ties are frequent."""
@@ -126,9 +126,9 @@ def test_no_policy_beats_it(rows, wakes, park, wait, limit):
     ladder = (Tier.FROZEN, Tier.COLD)
     best = objective(clairvoyant(arrivals, services, scenario), scenario)
     policies = [
-        *(FixedIdle(((Tier.FROZEN, idle),)) for idle in (0, 1, 5, 20, 1000)),
-        FixedIdle(((Tier.COLD, 3),)),
-        FixedIdle(((Tier.FROZEN, 2), (Tier.COLD, 30))),
+        *(fixed_idle(((Tier.FROZEN, idle),)) for idle in (0, 1, 5, 20, 1000)),
+        fixed_idle(((Tier.COLD, 3),)),
+        fixed_idle(((Tier.FROZEN, 2), (Tier.COLD, 30))),
         descend(ladder=ladder, costs=scenario.costs(), wait_nusd_s=wait),
         adaptive(ladder=ladder, costs=scenario.costs(), wait_nusd_s=wait),
     ]

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poorwill.core.machine.step import step
-from poorwill.core.policy import FixedIdle
 from poorwill.core.words import Tier
 from poorwill.planner.simulation.outcome import waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
 from poorwill.planner.simulation.sweep import sweep
 from poorwill.planner.traces.busy_blocks import new_blocks
+from poorwill.policies import fixed_idle
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Account:
     waits_us: list[int]
 
 
-def fixed_idle(
+def by_hand(
     arrivals: list[int],
     services: list[int],
     *,
@@ -96,7 +96,7 @@ def test_the_sweep_equals_the_plain_model(rows, idles, wake, park, beyond):
     swept = sweep(blocks, idles, wake_us=wake, park_us=park)
 
     for index, idle in enumerate(idles):
-        plain = fixed_idle(arrivals.tolist(), services.tolist(), span=span, idle=idle, wake=wake, park=park)
+        plain = by_hand(arrivals.tolist(), services.tolist(), span=span, idle=idle, wake=wake, park=park)
         assert swept.wakes[index] == plain.wakes
         assert swept.active_us[index] == plain.active_us
         assert swept.useful_us[index] == plain.useful_us
@@ -117,9 +117,9 @@ def test_simulation_equals_the_plain_model(rows, idle, wake, park, beyond, limit
     span = int(arrivals[-1]) + beyond
     scenario = one_tier(span=span, wake=wake, park=park, limit=limit)
 
-    outcome = simulate(arrivals, services, scenario, FixedIdle(((Tier.FROZEN, idle),)))
+    outcome = simulate(arrivals, services, scenario, fixed_idle(((Tier.FROZEN, idle),)))
 
-    plain = fixed_idle(
+    plain = by_hand(
         arrivals.tolist(),
         services.tolist(),
         span=span,
@@ -150,7 +150,7 @@ def test_sweep_equals_simulation(rows, idles, wake, park, beyond):
     swept = sweep(new_blocks(arrivals, services, span), idles, wake_us=wake, park_us=park)
     scenario = one_tier(span=span, wake=wake, park=park)
     for index, idle in enumerate(idles):
-        outcome = simulate(arrivals, services, scenario, FixedIdle(((Tier.FROZEN, idle),)))
+        outcome = simulate(arrivals, services, scenario, fixed_idle(((Tier.FROZEN, idle),)))
         assert swept.wakes[index] == outcome.wakes
         assert swept.active_us[index] == outcome.active_us
         assert swept.useful_us[index] == outcome.useful_us
@@ -175,8 +175,8 @@ def test_chunks_of_a_sweep_add_up(monkeypatch):
 def test_the_last_instant_of_a_linger_is_ready():
     arrivals, services = np.array([0, 130], np.int64), np.array([10, 10], np.int64)
     scenario = one_tier(span=1000, wake=20, park=5)
-    warm = simulate(arrivals, services, scenario, FixedIdle(((Tier.FROZEN, 100),)))
-    parked = simulate(arrivals, services, scenario, FixedIdle(((Tier.FROZEN, 99),)))
+    warm = simulate(arrivals, services, scenario, fixed_idle(((Tier.FROZEN, 100),)))
+    parked = simulate(arrivals, services, scenario, fixed_idle(((Tier.FROZEN, 99),)))
     assert (warm.wakes, parked.wakes) == (1, 2)
 
 
@@ -199,7 +199,7 @@ def test_the_warm_path_does_not_pass_through_step(monkeypatch):
         arrivals,
         np.full(100, 3, np.int64),
         one_tier(span=5000, wake=20, park=5),
-        FixedIdle(((Tier.FROZEN, 100),)),
+        fixed_idle(((Tier.FROZEN, 100),)),
     )
     # Requests at 0, 10 and 20 wait or come with the readiness; the other 97 are leased by the gate alone.
     assert passed == ["Demand", "Demand", "WakeSucceeded", "Tick", "ParkSucceeded"]
@@ -214,7 +214,7 @@ def test_spans_add_up_to_the_account():
         arrivals,
         rng.integers(0, 60, 80),
         scenario,
-        FixedIdle(((Tier.FROZEN, 100),)),
+        fixed_idle(((Tier.FROZEN, 100),)),
         timeline=timeline,
     )
     ends = [at for at, _ in timeline[1:]] + [scenario.span_us]
@@ -236,7 +236,7 @@ def test_with_a_bridge_nobody_waits():
         arrivals,
         services,
         one_tier(span=3000, wake=95, park=20),
-        FixedIdle(((Tier.FROZEN, 300),)),
+        fixed_idle(((Tier.FROZEN, 300),)),
         bridged=bridged,
     )
     assert bridged == [0, 1, 3]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.policies.pasts import DAY, FROZEN, S, costs, gaps_of, hourly, teach
 
 from poorwill.core.errors import OperatorFault
-from poorwill.core.policy import FixedIdle, LearnsFromTimes, LearnsFromWakes, Rung
+from poorwill.core.policy import LearnsFromTimes, LearnsFromWakes, Rung
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import HOUR_US, Tier
 from poorwill.policies import (
@@ -18,6 +18,7 @@ from poorwill.policies import (
     break_even_us,
     descend,
     envelope_after_us,
+    fixed_idle,
     idle_problem,
     make_policy,
 )
@@ -224,7 +225,7 @@ def test_the_shadow_says_what_a_longer_linger_would_have_cost():
     prices = Prices(FROZEN, FROZEN[Tier.FROZEN].active_nusd_h)
     shadowed = Shadowed(
         running=break_even(ladder=(Tier.FROZEN,), costs=FROZEN),
-        shadow=FixedIdle(((Tier.FROZEN, HOUR_US),)),
+        shadow=fixed_idle(((Tier.FROZEN, HOUR_US),)),
         prices=prices,
     )
     begin = 10 * DAY

@@ -42,7 +42,6 @@ from poorwill.core.machine.inputs import (
 )
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import Blocked, Load, Replica
-from poorwill.core.policy import FixedIdle
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 from poorwill.core.words import SERVING, HoldId, ModelName, Phase, ReplicaId, Tier
 
@@ -442,7 +441,7 @@ def test_the_machine_is_configured_as_it_says() -> None:
     """The draws above must stay meaningful: each policy parks or never does, each floor changes."""
     assert any(policy.descent(0).wake_at_us for policy in POLICIES)
     assert any(not policy.descent(0).rungs for policy in POLICIES)
-    assert isinstance(POLICIES[0], FixedIdle)
+    assert POLICIES[0].name == "fixed"
     assert {floor.at(START).required for floor in FLOORS} == {True, False}
 
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from poorwill.core.policy import Descent, FixedIdle, Floor, FloorSchedule, NoFloor, Policy, Rung
+from poorwill.core.policy import Descent, Floor, FloorSchedule, NoFloor, Policy, Rung
 from poorwill.core.words import Tier
+from poorwill.policies import fixed_idle
 
 S = 1_000_000
 
@@ -48,10 +49,10 @@ class Always:
 
 
 POLICIES: tuple[Policy, ...] = (
-    FixedIdle(((Tier.FROZEN, 30 * S), (Tier.COLD, 300 * S))),
-    FixedIdle(((Tier.ASLEEP, 5 * S), (Tier.FROZEN, 30 * S), (Tier.COLD, 40 * S))),
-    FixedIdle(()),
-    FixedIdle(((Tier.COLD, 0),)),
+    fixed_idle(((Tier.FROZEN, 30 * S), (Tier.COLD, 300 * S))),
+    fixed_idle(((Tier.ASLEEP, 5 * S), (Tier.FROZEN, 30 * S), (Tier.COLD, 40 * S))),
+    fixed_idle(()),
+    fixed_idle(((Tier.COLD, 0),)),
     Ahead(again=True),
     Ahead(again=False),
 )

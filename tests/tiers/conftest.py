@@ -139,7 +139,7 @@ def criu(tmp_path_factory: pytest.TempPathFactory) -> Criu:
             log=KeptLog(),
         )
         if not proof.works:
-            pytest.skip(f"CRIU does not work here: {proof.why}; to mend it: {proof.mend}")
+            pytest.skip(f"CRIU does not work here: {proof.why}; to fix it: {proof.mend}")
         return found
 
     return asyncio.run(find())

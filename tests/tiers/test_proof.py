@@ -106,7 +106,7 @@ async def test_the_doctor_without_criu(
 ):
     status, out, _ = await doctor(XDG_DATA_HOME=str(tmp_path), PATH="/nonexistent")
     assert status == 1
-    assert "to mend it: poorwill doctor --install-criu" in out
+    assert "to fix it: poorwill doctor --install-criu" in out
 
 
 # the sweep

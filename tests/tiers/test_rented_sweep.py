@@ -10,11 +10,12 @@ from poorwill.core.entries import Entry, Noted, ReplicaCreated, ReplicaEnded, Sp
 from poorwill.core.machine.cell import Cell
 from poorwill.core.machine.holds import HoldQueue
 from poorwill.core.machine.replica import Load, Replica
-from poorwill.core.policy import FixedIdle, NoFloor
+from poorwill.core.policy import NoFloor
 from poorwill.core.settings import ReplicaSettings
 from poorwill.core.words import ORPHAN, ModelName, ReplicaId, Tier
 from poorwill.fleet.sweeping import Sweeper
 from poorwill.fleet.unit import Equipment, Unit
+from poorwill.policies import fixed_idle
 
 from .fake_hyperstack import Machine, Mistake
 from .rented import RentedFleet
@@ -40,7 +41,7 @@ def units(rented: RentedFleet) -> dict[ModelName, Unit]:
     replica = Replica(
         id=ReplicaId("big-0"),
         settings=ReplicaSettings(model=BIG),
-        policy=FixedIdle(()),
+        policy=fixed_idle(()),
         floor=NoFloor(),
         load=Load(0, 0),
         park_began_us=0,

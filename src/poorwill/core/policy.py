@@ -89,32 +89,6 @@ class LearnsFromMeter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FixedIdle:
-    """Park into the ladder's first tier after a fixed linger, and deeper after further fixed gaps."""
-
-    rungs_after_us: tuple[tuple[Tier, int], ...]
-    """(tier, idle time) in order of depth."""
-
-    @property
-    def name(self) -> str:
-        """Return `fixed`."""
-        return "fixed"
-
-    def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
-        """Learn nothing."""
-
-    def descent(self, idle_since_us: int) -> Descent:
-        """Return the same linger for every stretch."""
-        if not self.rungs_after_us:
-            return Descent((), why="never parks")
-        linger_s = self.rungs_after_us[0][1] / 1e6
-        return Descent(
-            tuple(Rung(tier, idle_since_us + after) for tier, after in self.rungs_after_us),
-            why=f"fixed {linger_s:g} s",
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Floor:
     """Whether a replica must be ready at a given time, and until when that answer holds."""
 

@@ -39,8 +39,8 @@ class SpendGuard:
     _reserved: dict[int, HostedCharge] = field(default_factory=dict)
     """What hosted APIs may charge for the requests that are there now."""
     _reservations: int = 0
-    _told: dict[str, Standing] = field(default_factory=dict)
-    _told_jumps: set[str] = field(default_factory=set)
+    _reported: dict[str, Standing] = field(default_factory=dict)
+    _reported_jumps: set[str] = field(default_factory=set)
 
     async def attend(self, controller: Controller) -> None:
         """Check once before any timer runs, so that whatever a limit stopped stays stopped across a
@@ -61,7 +61,7 @@ class SpendGuard:
             try:
                 await self.look_again(controller)
                 if looks % JUMPS_EVERY == 0:
-                    self._tell_jumps(controller, await self.find_jumps())
+                    self._report_jumps(controller, await self.find_jumps())
             except PoorwillError as error:
                 controller.log.warning("cannot look at what was spent", why=str(error))
             except Exception as error:  # a defect in the bill must not end the fleet
@@ -87,7 +87,7 @@ class SpendGuard:
         self.verdict = found
         self._block(controller)
         for limit in found.limits:
-            self._tell(controller, limit)
+            self._report(controller, limit)
 
     def wake_began(self, model: ModelName) -> None:
         """Count what a wake may cost at once, not at the next check."""
@@ -134,22 +134,22 @@ class SpendGuard:
             return None
         return Blocked(until_us=stop.ends_us, why=stop.why, wakes_only=used_up is None)
 
-    def _tell(self, controller: Controller, limit: LimitState) -> None:
+    def _report(self, controller: Controller, limit: LimitState) -> None:
         """Report a change of a limit's standing, once."""
         name = limit.name_in_file
-        before = self._told.get(name, Standing.WITHIN)
+        before = self._reported.get(name, Standing.WITHIN)
         if limit.standing is before:
             return
-        self._told[name] = limit.standing
+        self._reported[name] = limit.standing
         kind = f"spend_{limit.standing}"
         text = limit.what
         if limit.standing is not Standing.WITHIN:
             text = f"{limit.why}; {limit.how_to_lift}"
         controller.journal.post([Noted(at_us=controller.clock.now_us(), kind=kind, text=text)])
 
-    def _tell_jumps(self, controller: Controller, found: Sequence[Noted]) -> None:
-        new = [note for note in found if note.text and str(note.model) not in self._told_jumps]
-        self._told_jumps = {str(note.model) for note in found}
+    def _report_jumps(self, controller: Controller, found: Sequence[Noted]) -> None:
+        new = [note for note in found if note.text and str(note.model) not in self._reported_jumps]
+        self._reported_jumps = {str(note.model) for note in found}
         if new:
             controller.journal.post(new)
 

@@ -35,7 +35,7 @@ class Sweeper:
     clock: Clock
     log: Log
     reap_orphans: bool
-    told: dict[str, ReplicaId | None] = field(default_factory=dict)
+    reported: dict[str, ReplicaId | None] = field(default_factory=dict)
     """Reported orphans that still exist, and the replica id their time is booked under (None: an image)."""
     stubborn: set[str] = field(default_factory=set)
     """Orphans that could not be ended."""
@@ -68,7 +68,7 @@ class Sweeper:
             ours = each.replica in ended or each.unfinished or _key(each) in self.stubborn
             if (ours or self.reap_orphans) and await self._reap(units, finder[_key(each)], each):
                 notes.append(self._note("swept", each))
-            elif _key(each) not in self.told:
+            elif _key(each) not in self.reported:
                 notes.append(self._note("orphan", each))
                 notes += self._begin(each)
         return notes
@@ -77,10 +77,10 @@ class Sweeper:
         """Remember an orphan; if it runs, the ledger counts its time. A snapshot only takes space."""
         running = found.running
         if running is None:
-            self.told[_key(found)] = None
+            self.reported[_key(found)] = None
             return ()
         replica = ReplicaId(f"{found.replica}:orphan-{running.machine or running.pid}")
-        self.told[_key(found)] = replica
+        self.reported[_key(found)] = replica
         now = self.clock.now_us()
         model = ModelName(found.replica.rpartition("-")[0] or found.replica)
         return (
@@ -90,7 +90,7 @@ class Sweeper:
 
     def _forget_all_but(self, there: Collection[str]) -> list[Entry]:
         """Forget what is gone; its time ends."""
-        gone = [self.told.pop(key) for key in list(self.told) if key not in there]
+        gone = [self.reported.pop(key) for key in list(self.reported) if key not in there]
         now = self.clock.now_us()
         return [ReplicaEnded(replica=replica, at_us=now) for replica in gone if replica]
 

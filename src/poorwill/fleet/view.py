@@ -152,13 +152,13 @@ def _in_shadow(account: ShadowAccount) -> str:
     """Say what the policy in shadow would have cost over the demand so far."""
     return (
         f"{account.shadow} in shadow would have cost "
-        f"{_told(account.shadow_nusd, account.shadow_wakes, account.shadow_waited_s)} over "
+        f"{_cost(account.shadow_nusd, account.shadow_wakes, account.shadow_waited_s)} over "
         f"{account.stretches} idle stretches; by the same reckoning {account.running} cost "
-        f"{_told(account.running_nusd, account.running_wakes, account.running_waited_s)}"
+        f"{_cost(account.running_nusd, account.running_wakes, account.running_waited_s)}"
     )
 
 
-def _told(nusd: int, wakes: int, waited_s: float) -> str:
+def _cost(nusd: int, wakes: int, waited_s: float) -> str:
     waits = f"{counted(wakes, 'wake')}, {waited_s:.3g} s waited"
     return f"{money(nusd)} ({waits})"
 

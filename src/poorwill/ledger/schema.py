@@ -168,7 +168,7 @@ def _name_causes(db: sqlite3.Connection) -> None:
 
 
 def fault(path: str, error: sqlite3.Error) -> LedgerFault:
-    """Return a SQLite error as one that says what is wrong with the file and how to mend it."""
+    """Return a SQLite error as one that says what is wrong with the file and how to fix it."""
     return unusable(path, reason(error))
 
 

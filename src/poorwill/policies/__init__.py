@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import get_args
 
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.policy import FixedIdle, Policy
+from poorwill.core.policy import Policy
 from poorwill.core.settings import PolicyName, PolicySettings
 from poorwill.core.words import Tier
 from poorwill.policies.adaptive import Adaptive, adaptive
@@ -19,7 +19,7 @@ from poorwill.policies.measured import Repriced, relearning, repriced
 from poorwill.policies.metered import metered
 from poorwill.policies.replay import Prices
 from poorwill.policies.shadow import ShadowAccount, Shadowed
-from poorwill.policies.timed import Timed, break_even, descend
+from poorwill.policies.timed import Timed, break_even, descend, fixed_idle
 
 NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
 """What `fleet.toml` may name."""
@@ -46,7 +46,7 @@ def _policy(settings: PolicySettings, *, ladder: Sequence[Tier], costs: Mapping[
     if settings.name == "fixed":
         deeper = [(tier, settings.rungs_us[tier]) for tier in ladder if tier in settings.rungs_us]
         first = [(ladder[0], settings.idle_us)] if settings.idle_us is not None else []
-        return FixedIdle((*first, *deeper))
+        return fixed_idle((*first, *deeper))
     if settings.name in ("break-even", "ladder"):
         rule = break_even if settings.name == "break-even" else descend
 
@@ -75,6 +75,7 @@ __all__ = [
     "break_even_us",
     "descend",
     "envelope_after_us",
+    "fixed_idle",
     "idle_problem",
     "make_floor",
     "make_policy",

@@ -1,4 +1,4 @@
-"""Policies whose plan depends on costs alone, not on past demand: break-even and the ladder."""
+"""Policies whose plan does not depend on past demand: fixed idle times, break-even and the ladder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +23,12 @@ class Timed:
     def descent(self, idle_since_us: int) -> Descent:
         """Return the same idle times, counted from this stretch's begin."""
         return Descent(rungs_at(self.after_us, idle_since_us), why=self.why)
+
+
+def fixed_idle(after_us: tuple[tuple[Tier, int], ...]) -> Timed:
+    """Park after configured idle times: into the first tier, then deeper; never if there are none."""
+    why = f"fixed {after_us[0][1] / SECOND_US:g} s" if after_us else "never parks"
+    return Timed(name="fixed", after_us=after_us, why=why)
 
 
 def break_even(*, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nusd_s: int = 0) -> Timed:

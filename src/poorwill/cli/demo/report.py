@@ -14,7 +14,6 @@ from poorwill.coldstart.anatomy import totals
 from poorwill.coldstart.starts import FinishedWake
 from poorwill.compose.drivers.fleet_drivers import Fallback
 from poorwill.core.format import counted, duration, money, percent, table
-from poorwill.core.policy import FixedIdle
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.ledger.dates import between
@@ -22,7 +21,7 @@ from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
-from poorwill.policies import Timed
+from poorwill.policies import Timed, fixed_idle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +198,7 @@ def _alternatives(
             ("run continuously", simulate(arrivals, served, continuous, always)),
             (
                 f"parked cold, {duration(starts[0])} a start",
-                simulate(arrivals, served, scenario, FixedIdle(((Tier.COLD, idle_us),))),
+                simulate(arrivals, served, scenario, fixed_idle(((Tier.COLD, idle_us),))),
             ),
         )
     )

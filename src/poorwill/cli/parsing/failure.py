@@ -18,7 +18,7 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """What went wrong, by code, in words, and how to mend it."""
+    """What went wrong, by code, in words, and how to fix it."""
 
     code: ErrorCode
     message: str

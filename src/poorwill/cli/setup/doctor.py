@@ -1,7 +1,7 @@
 """`poorwill doctor`: which tiers work on this machine, proved by using them; and orphans.
 
 Every tier is really used on a tiny process; a fleet's rented machines are only looked at. What does not work
-is named with the reason and what would mend it. `--sweep` compares what exists with what the ledger owns.
+is named with the reason and what would fix it. `--sweep` compares what exists with what the ledger owns.
 """
 
 import asyncio
@@ -145,7 +145,7 @@ def _print_proof(proof: Proof, streams: Streams) -> None:
     verdict = "works" if proof.works else "fails" if proof.tried else "not tried"
     streams.say(f"{proof.tier:<10} {verdict:<10} {proof.why}")
     if proof.mend and not proof.works:
-        remedy = "to mend it" if proof.tried else "to have it"
+        remedy = "to fix it" if proof.tried else "to have it"
         streams.say(f"{'':<21} {remedy}: {proof.mend}")
     if proof.caution:
         streams.say(f"{'':<21} caution: {proof.caution}")

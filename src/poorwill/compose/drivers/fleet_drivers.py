@@ -19,7 +19,7 @@ class Fallback:
     mend: str
 
     def __str__(self) -> str:
-        mend = f"; to mend it: {self.mend}" if self.mend else ""
+        mend = f"; to fix it: {self.mend}" if self.mend else ""
         return f"{self.model}: not {self.tier}: {self.why}{mend}"
 
 
@@ -38,11 +38,11 @@ class FleetDrivers:
     drivers: Mapping[Tier, Driver]
     processes: Processes
     broken: Mapping[Tier, tuple[str, str]] = field(default_factory=dict)
-    """Why a tier does not work here, and what would mend it."""
+    """Why a tier does not work here, and what would fix it."""
     elsewhere: Mapping[ModelName, ModelDrivers] = field(default_factory=dict)
     """For the models that run in a virtual machine or on a rented one."""
     without_guest: Mapping[ModelName, tuple[str, str]] = field(default_factory=dict)
-    """Why a model whose ladder names `suspended` has no virtual machine, and what would mend it."""
+    """Why a model whose ladder names `suspended` has no virtual machine, and what would fix it."""
 
     def processes_of(self, model: ModelName) -> Processes:
         """Return what watches and ends a model's engine."""

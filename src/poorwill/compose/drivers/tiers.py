@@ -97,7 +97,7 @@ async def _frozen(
     clock: Clock,
     exclusive: Exclusive,
 ) -> Driver | tuple[str, str]:
-    """Return the driver, or why freezing does not work here and what would mend it."""
+    """Return the driver, or why freezing does not work here and what would fix it."""
     from poorwill.engines.sleeping import engine_sleeps
     from poorwill.tiers.frozen.criu import find_criu
     from poorwill.tiers.frozen.cuda import CudaDevice

@@ -109,7 +109,7 @@ async def open_machines(
     snapshots: Snapshots,
 ) -> tuple[Mapping[ModelName, Mapping[Tier, Driver]], Mapping[ModelName, tuple[str, str]]]:
     """Return the drivers of each model whose ladder names `suspended`; for those of them that have no guest
-    that works, why, and what would mend it.
+    that works, why, and what would fix it.
 
     Boots one guest under KVM for at most twenty seconds to see whether that works.
     """

@@ -94,7 +94,7 @@ def _read(path: Path, *, part: bool) -> GgufHeader:
 
 
 def gguf_fault(path: str) -> tuple[str, str] | None:
-    """Return what is wrong with a GGUF file and what would mend it, None if its header is sound."""
+    """Return what is wrong with a GGUF file and what would fix it, None if its header is sound."""
     try:
         read_gguf_header(path)
     except OperatorFault as fault:

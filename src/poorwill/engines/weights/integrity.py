@@ -21,7 +21,7 @@ Fault = tuple[str, str]
 
 
 def weights_fault(path: str) -> Fault | None:
-    """Return what is wrong with a model's file or directory and what would mend it, None if nothing shows.
+    """Return what is wrong with a model's file or directory and what would fix it, None if nothing shows.
 
     Blocks for headers and a directory listing.
     """

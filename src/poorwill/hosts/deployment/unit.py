@@ -107,7 +107,7 @@ def _start(unit: UnitFile) -> Iterator[str]:
     yield f"# {RESTART_S} s stays below systemd's start limit (5 in 10 s), so it never gives up."
     yield "Restart=on-failure"
     yield f"RestartSec={RESTART_S}"
-    yield "# 2: the configuration is wrong. Trying again does not mend it."
+    yield "# 2: the configuration is wrong. Trying again does not fix it."
     yield "RestartPreventExitStatus=2"
 
 

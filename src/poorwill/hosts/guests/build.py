@@ -77,7 +77,7 @@ def build_guest(plan: GuestPlan, *, kernel: Kernel, busybox: Path, replacing: bo
             _refuse_small_memory(home / INITRD, plan)
             write_guest(_record(home, plan, kernel=kernel))
         except (OSError, ArchiveError, SyntaxError) as error:
-            raise _fault(f"cannot build the guest: {error}", "mend this and try again") from error
+            raise _fault(f"cannot build the guest: {error}", "fix this and try again") from error
         if plan.directory.exists():
             os.rename(plan.directory, Path(staging, "replaced"))
         os.rename(home, plan.directory)

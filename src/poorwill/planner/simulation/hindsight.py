@@ -7,7 +7,7 @@ import numpy as np
 
 from poorwill.core.format import DAY_US
 from poorwill.core.money import rounded
-from poorwill.core.policy import FixedIdle, FloorSchedule
+from poorwill.core.policy import FloorSchedule
 from poorwill.core.words import SECOND_US
 from poorwill.planner.simulation.evaluate import Workload
 from poorwill.planner.simulation.outcome import Outcome, added
@@ -15,7 +15,7 @@ from poorwill.planner.simulation.scenario import Scenario
 from poorwill.planner.simulation.simulate import simulate
 from poorwill.planner.simulation.sweep import IdleSweep, sweep
 from poorwill.planner.traces.busy_blocks import new_blocks
-from poorwill.policies import break_even_us
+from poorwill.policies import break_even_us, fixed_idle
 
 TRIED = 300
 FEWEST, MOST, SIMULATED_REQUESTS = 12, 60, 300_000
@@ -105,7 +105,7 @@ def _neat_us(idle_us: int) -> int:
 def _simulated(
     loads: Sequence[Workload], scenario: Scenario, idle_us: int, floor: FloorSchedule | None
 ) -> Outcome:
-    policy = FixedIdle(((scenario.tiers[0].tier, idle_us),))
+    policy = fixed_idle(((scenario.tiers[0].tier, idle_us),))
     return added(
         [simulate(load.arrival_us, load.service_us, scenario, policy, floor=floor) for load in loads]
     )
