@@ -14,6 +14,12 @@ from poorwill.core.words import Tier
 from .house import A, House, S
 
 
+def last_error(house: House) -> str:
+    """Return what the operator is told."""
+    assert house.fleet is not None
+    return house.fleet.view.status()[0].last_error
+
+
 async def test_a_held_request_is_granted(house: House):
     room = house.model()
     async with house.open():
@@ -216,7 +222,8 @@ async def test_failed_starts_back_off_longer(house: House):
             with pytest.raises(TryLater) as caught:
                 await held.lease()
             assert caught.value.code is ErrorCode.WAKE_FAILED
-            assert "no such device" in caught.value.message
+            assert "no such device" not in str(caught.value), "that is not for clients"
+            assert last_error(house) == "no such device"
             await house.pass_time(delay - 1)
             with pytest.raises(TryLater):
                 house.hold()
@@ -304,8 +311,9 @@ async def test_a_lost_model_file_keeps_the_snapshot(house: House):
         await house.serve()
         await house.pass_time(31)
         house.world.weights_exist = False
-        with pytest.raises(TryLater, match="no such model file"):
+        with pytest.raises(TryLater):
             await house.hold().lease()
+        assert "no such model file" in last_error(house)
         assert (house.state(), house.tier()) == (State.PARKED, Tier.FROZEN)
         assert house.world.snapshots and not room.frozen.discarded
         house.world.weights_exist = True
@@ -354,8 +362,9 @@ async def test_an_early_death_is_a_failed_wake(house: House):
         await house.serve()
         house.world.end(house.world.of("a-0")[0].pid, "out of memory")
         await house.until(A, State.PARKED)
-        with pytest.raises(TryLater, match="out of memory"):
+        with pytest.raises(TryLater):
             house.hold()
+        assert "out of memory" in last_error(house)
 
 
 async def test_an_unreapable_engine_stops_no_fleet(house: House):

@@ -1,5 +1,7 @@
 """Web pages, other users of the machine and holders of revoked keys stay out."""
 
+import json
+import re
 import threading
 from pathlib import Path
 
@@ -74,3 +76,12 @@ def test_streams_of_a_revoked_key_end(tmp_path: Path) -> None:
         thread.join(10)
         assert ended and b'"unauthenticated"' in ended[0]
         assert b" 200 OK" in poorwill.chat(keys["bob"], max_tokens=1)
+
+
+def test_clients_learn_nothing_of_the_host(tmp_path: Path) -> None:
+    with target(tmp_path, options="fail_start = true") as (poorwill, _):
+        for answer in (poorwill.chat(), poorwill.chat()):  # the wake fails, then it backs off
+            assert code(answer) == "wake_failed" and b"x-request-id: " in answer
+            said = str(json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"])
+            assert not {"log", "exit", "pid", str(tmp_path)} & set(re.findall(r"[\w/.-]+", said)), said
+        assert "the log ends" in poorwill.status()["last_error"], "the operator is told"

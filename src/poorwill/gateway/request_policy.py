@@ -196,9 +196,8 @@ class RequestPolicy:
                         ErrorCode.OVERLOADED, f"poorwill cannot connect: {error.strerror}", retry_after_s=2
                     ) from error
                 if not self._may_retry(exchange):
-                    raise EngineFault(
-                        ErrorCode.UPSTREAM_CONNECT, f"the engine accepts no connection: {error}"
-                    ) from error
+                    why = "the engine accepts no connection"
+                    raise EngineFault(ErrorCode.UPSTREAM_CONNECT, why) from error
             await asyncio.sleep(RETRY_DELAY_S * 2**exchange.tries)
 
     async def _wait(self, exchange: Exchange) -> Lease | None:

@@ -148,8 +148,7 @@ def _refusal(replica: Replica, hold: Hold, now_us: int) -> tuple[ErrorCode, str]
     if replica.blocked and (replica.must_stop or replica.state in (State.PARKED, State.PARKING)):
         return ErrorCode.SPEND_LIMIT, replica.blocked.why
     if replica.state is State.PARKED and now_us < replica.retry_at_us:
-        why = f"the last wake of {replica.model} failed: {replica.last_error}"
-        return ErrorCode.WAKE_FAILED, why
+        return ErrorCode.WAKE_FAILED, f"the last wake of {replica.model} failed"
     if replica.state is State.READY and replica.has_room:
         return None  # it will not wait
     bounds = replica.settings.hold
@@ -230,7 +229,7 @@ def _wake_failed(change: Transition, what: WakeFailed) -> None:
     if not stopped:  # (2)
         change.back_off(why, failures=replica.failures + 1)
     change.set(budget_ends_us=None)
-    change.fail_holds(what.code, f"{replica.model} could not be woken: {why}")
+    change.fail_holds(what.code, f"{replica.model} could not be woken")  # why is not for clients
     change.rest(attempt.from_tier if what.kept else Tier.COLD)
 
 
@@ -309,7 +308,7 @@ def _engine_lost(change: Transition, what: EngineLost) -> None:
     load = Load(0, change.now_us, replica.load.cause)
     change.set(load=load, generation=replica.generation + 1)
     if early and replica.holds:
-        change.fail_holds(ErrorCode.WAKE_FAILED, f"the engine of {replica.model} died: {what.why}")
+        change.fail_holds(ErrorCode.WAKE_FAILED, f"the engine of {replica.model} died")
     change.rest(Tier.COLD)
 
 
