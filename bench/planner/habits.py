@@ -7,7 +7,7 @@ of `synthetic`.
 import numpy as np
 
 from poorwill.core.words import SECOND_US
-from poorwill.files.traces.trace import new_trace
+from poorwill.hosts.files.traces.trace import new_trace
 from poorwill.planner.traces.synthetic import DAY_S, MONDAY_US
 
 

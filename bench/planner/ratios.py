@@ -16,7 +16,7 @@ import numpy as np
 from habits import habits
 
 from poorwill.core.words import SECOND_US, Tier
-from poorwill.files.traces.readers import read_trace
+from poorwill.hosts.files.traces.readers import read_trace
 from poorwill.planner.simulation.clairvoyant import clairvoyant
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate

@@ -3,7 +3,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from poorwill.files.names import file_name
+from poorwill.hosts.files.names import file_name
 
 NAMES = st.text(max_size=400)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from poorwill.files.opening import UnsafeFile, open_own, open_to_read, own_directory, read_whole
+from poorwill.hosts.files.opening import UnsafeFile, open_own, open_to_read, own_directory, read_whole
 
 
 def fifo(path: Path) -> None:

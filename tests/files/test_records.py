@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.files.opening import UnsafeFile
-from poorwill.files.records import MOST_LINE, Row, open_table, read_rows
+from poorwill.hosts.files.opening import UnsafeFile
+from poorwill.hosts.files.records import MOST_LINE, Row, open_table, read_rows
 
 ROWS = [{"a": "1", "b": "x"}, {"a": "2.50", "b": ""}]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poorwill.core.errors import OperatorFault
-from poorwill.files.traces.instants import TimeColumn
+from poorwill.hosts.files.traces.instants import TimeColumn
 
 S = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

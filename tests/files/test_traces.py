@@ -7,9 +7,9 @@ import pytest
 from backports import zstd
 
 from poorwill.core.errors import ConfigFault, OperatorFault, RequestFault
-from poorwill.files.traces.layouts import read_mapping
-from poorwill.files.traces.readers import read_trace
-from poorwill.files.traces.trace import UNKNOWN
+from poorwill.hosts.files.traces.layouts import read_mapping
+from poorwill.hosts.files.traces.readers import read_trace
+from poorwill.hosts.files.traces.trace import UNKNOWN
 from poorwill.planner.traces.service import ServiceRule
 
 S = 1_000_000

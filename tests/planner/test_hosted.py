@@ -8,7 +8,7 @@ import pytest
 from genai_prices import Usage, calc_price
 
 from poorwill.core.errors import OperatorFault, RequestFault
-from poorwill.files.traces.trace import new_trace
+from poorwill.hosts.files.traces.trace import new_trace
 from poorwill.planner.alternatives.hosted import TokenGuess, hosted_bill
 from poorwill.planner.alternatives.prices import (
     Offer,

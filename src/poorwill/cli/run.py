@@ -14,7 +14,7 @@ from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verbs import GROUPS, VERBS, load_verb
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, PoorwillError, RequestFault
 from poorwill.core.format import table
-from poorwill.files.opening import UnsafeFile
+from poorwill.hosts.files.opening import UnsafeFile
 
 
 async def run(

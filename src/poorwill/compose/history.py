@@ -10,7 +10,7 @@ from pathlib import Path
 from poorwill.bill import compare as comparing
 from poorwill.bill import explain as explaining
 from poorwill.core.ports.history import Costs, LogPiece, PastRequest, PastWake, Ribbons
-from poorwill.files.names import file_name
+from poorwill.hosts.files.names import file_name
 from poorwill.ledger.dates import Period
 from poorwill.ledger.history import overview
 from poorwill.ledger.ledger import Ledger

@@ -10,7 +10,7 @@ from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.format import duration
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ModelName
-from poorwill.files.traces.trace import UNKNOWN, Trace, new_trace
+from poorwill.hosts.files.traces.trace import UNKNOWN, Trace, new_trace
 from poorwill.ledger.costs.items import last_instant
 from poorwill.ledger.dates import Period, iso
 from poorwill.ledger.history.demand import DemandRequest, demanded_models, known_from_us, past_requests

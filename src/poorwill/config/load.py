@@ -20,7 +20,7 @@ from poorwill.config.values.scalars import nearest, toml_name
 from poorwill.core.errors import ConfigFault, Problem
 from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings, RateSettings
 from poorwill.core.words import ModelName
-from poorwill.files.opening import read_whole
+from poorwill.hosts.files.opening import read_whole
 
 MOST_BYTES = 2**20
 """Largest `fleet.toml`: a thousand models take a fifth of it."""

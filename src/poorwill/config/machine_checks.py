@@ -11,7 +11,7 @@ from poorwill.config.key_lines import KeyPath
 from poorwill.config.problems import FileProblems, ModelProblems
 from poorwill.core.errors import Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
-from poorwill.files.opening import UnsafeFile, check_own, open_to_read
+from poorwill.hosts.files.opening import UnsafeFile, check_own, open_to_read
 
 _GGUF = b"GGUF"
 """How every GGUF file begins (ggml's docs/gguf.md, `magic`)."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import httpx2
 
 from poorwill.core.ports.driver import DriverError
-from poorwill.files.http_answers import answered_status, bounded_answer
+from poorwill.hosts.files.http_answers import answered_status, bounded_answer
 
 MOST_ANSWER_S = 120.0
 _PROMPT = "The common poorwill is"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from poorwill.core.launch import PhaseMark
 from poorwill.core.ports.clock import Clock
 from poorwill.engines.dialects.log_facts import Dialect, LogFact
-from poorwill.files.opening import open_to_read
+from poorwill.hosts.files.opening import open_to_read
 
 MOST_LOOK = 256 * 1024
 MOST_BACKLOG = 4 * 1024 * 1024

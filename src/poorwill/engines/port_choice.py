@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.files.names import file_name
+from poorwill.hosts.files.names import file_name
 
 _FIRST, _COUNT = 20_000, 12_000
 """Below Linux's default range for outgoing connections (32768 and up), which could take a parked

@@ -23,7 +23,7 @@ from poorwill.engines.measured.expectation import expected_rate
 from poorwill.engines.measured.process_io import IoTrack
 from poorwill.engines.port_choice import replica_port
 from poorwill.engines.recipe import LaunchContext, Prepare, Recipe, linked
-from poorwill.files.names import file_name
+from poorwill.hosts.files.names import file_name
 
 _LOOK_SHARE, _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.01, 0.005, 0.05
 """Between two looks at the log and the bytes read: how late a phase without a stamp of its own can be. A

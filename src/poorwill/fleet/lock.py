@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.files.opening import UnsafeFile, open_own, open_to_read, own_directory
+from poorwill.hosts.files.opening import UnsafeFile, open_own, open_to_read, own_directory
 
 LOCK_FILE = "poorwill.lock"
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.words import ALL_CAUSES
-from poorwill.files.opening import open_own
+from poorwill.hosts.files.opening import open_own
 from poorwill.ledger.checksums import register, watch_rows
 
 APPLICATION_ID = 0x70776C64

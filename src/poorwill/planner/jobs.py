@@ -10,9 +10,9 @@ from poorwill.core.policy import FloorSchedule
 from poorwill.core.pricing import Price
 from poorwill.core.settings import HostedSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
-from poorwill.files.traces.layouts import ColumnUse, Role
-from poorwill.files.traces.readers import read_trace
-from poorwill.files.traces.trace import Trace
+from poorwill.hosts.files.traces.layouts import ColumnUse, Role
+from poorwill.hosts.files.traces.readers import read_trace
+from poorwill.hosts.files.traces.trace import Trace
 from poorwill.planner.ladder import (
     CostOptions,
     KnownTiers,

@@ -10,7 +10,7 @@ from poorwill.core.errors import ConfigFault, PoorwillError, Problem
 from poorwill.core.format import DAY_US
 from poorwill.core.money import NUSD
 from poorwill.core.words import HOUR_US, SECOND_US
-from poorwill.files.records import read_rows
+from poorwill.hosts.files.records import read_rows
 from poorwill.ledger.dates import instant
 
 

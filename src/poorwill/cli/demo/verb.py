@@ -30,7 +30,7 @@ from poorwill.core.settings import Address, FleetSettings
 from poorwill.core.words import Tier
 from poorwill.engines.weights.gguf_model import make_model
 from poorwill.engines.weights.transformers_model import make_transformers_model
-from poorwill.files.opening import own_directory
+from poorwill.hosts.files.opening import own_directory
 from poorwill.telemetry.log import StreamLog
 
 IDLE_SHARE = 1 / 30

@@ -63,7 +63,7 @@ class Streams:
 
 def existing_file(path: str) -> str:
     """Read a text file named on the command line. Raises OperatorFault with the reason."""
-    from poorwill.files.records import open_table  # few verbs read a file
+    from poorwill.hosts.files.records import open_table  # few verbs read a file
 
     try:
         with open_table(path, most_bytes=MOST_TEXT) as file:

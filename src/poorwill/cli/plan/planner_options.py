@@ -9,7 +9,7 @@ from poorwill.core.policy import FloorSchedule
 from poorwill.core.pricing import GB_BYTES
 from poorwill.core.settings import FloorSettings, FloorWindow
 from poorwill.core.settings.weekdays import minute_of_day, weekdays_in
-from poorwill.files.traces.layouts import read_mapping
+from poorwill.hosts.files.traces.layouts import read_mapping
 from poorwill.planner.alternatives.hosted import TokenGuess
 from poorwill.planner.jobs import MONTH_US, JobOptions, TraceOptions
 from poorwill.planner.ladder import CostOptions

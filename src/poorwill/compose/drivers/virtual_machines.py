@@ -17,7 +17,7 @@ from poorwill.engines.kinds import ENGINE_KINDS, make_engine
 from poorwill.engines.recipe import LaunchContext
 from poorwill.engines.sleeping import engine_sleeps
 from poorwill.engines.weights.files import gguf_parts
-from poorwill.files.names import file_name
+from poorwill.hosts.files.names import file_name
 from poorwill.hosts.guests.build import PORT, GuestPlan
 from poorwill.hosts.guests.directory import Guest, open_guest
 from poorwill.hosts.processes.process import EngineProcesses

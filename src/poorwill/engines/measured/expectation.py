@@ -17,7 +17,7 @@ from poorwill.engines.measured.storage_speed import kept_speed
 from poorwill.engines.recipes.command import cache_variables
 from poorwill.engines.weights.files import hub_cache, weights_of
 from poorwill.engines.weights.gguf_header import read_gguf_header
-from poorwill.files.opening import read_whole
+from poorwill.hosts.files.opening import read_whole
 
 _LOAD_FORMATS: Mapping[str, str] = MappingProxyType(
     {

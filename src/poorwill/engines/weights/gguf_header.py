@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.engines.weights.files import gguf_parts
-from poorwill.files.opening import open_to_read
+from poorwill.hosts.files.opening import open_to_read
 
 Value = str | int | float | bool
 

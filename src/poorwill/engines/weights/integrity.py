@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from poorwill.engines.weights.gguf_header import gguf_fault
-from poorwill.files.opening import open_to_read, read_whole
+from poorwill.hosts.files.opening import open_to_read, read_whole
 
 MOST_HEADER = 100_000_000
 """The format's own limit."""

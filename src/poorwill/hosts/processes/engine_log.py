@@ -6,7 +6,7 @@ What the lines mean is the engines' business, not this module's.
 import contextlib
 import os
 
-from poorwill.files.opening import open_own, open_to_read
+from poorwill.hosts.files.opening import open_own, open_to_read
 
 MARKER = "poorwill-engine "
 START_MARK = "[poorwill starts "

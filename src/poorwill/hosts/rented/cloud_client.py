@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
-from poorwill.files.http_answers import bounded_answer
+from poorwill.hosts.files.http_answers import bounded_answer
 from poorwill.hosts.rented.cloud import CloudBusy, CloudRefused, MachineGone, MachineState, MachineStatus
 
 

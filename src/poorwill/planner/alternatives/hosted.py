@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from poorwill.core.format import DAY_US, MINUTE_US, counted, moment
 from poorwill.core.money import NUSD
-from poorwill.files.traces.trace import UNKNOWN, Trace
+from poorwill.hosts.files.traces.trace import UNKNOWN, Trace
 from poorwill.planner.alternatives.prices import EPOCH, MTOK, Offer, PriceList, SteppedPrice
 
 DAY_MINUTES = 24 * 60

@@ -14,7 +14,7 @@ from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.money import NUSD
 from poorwill.core.settings import HostedSettings
 from poorwill.core.token_prices import TokenPrices
-from poorwill.files.records import Row, open_table, read_rows
+from poorwill.hosts.files.records import Row, open_table, read_rows
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice, TieredPrices

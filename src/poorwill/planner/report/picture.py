@@ -21,7 +21,7 @@ from poorwill.core.words import (
     SERVING,
     Cause,
 )
-from poorwill.files.traces.trace import Micros
+from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.report.report import PlanReport
 from poorwill.planner.simulation.evaluate import HOSTED, Timeline, Workload
 from poorwill.planner.traces.busy_blocks import new_blocks

@@ -27,7 +27,7 @@ import numpy as np
 
 from poorwill.core.pricing import paid_until_us
 from poorwill.core.words import Tier
-from poorwill.files.traces.trace import Micros
+from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.simulation.outcome import Outcome, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.traces.busy_blocks import new_blocks

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import SECOND_US, Cause, Tier
-from poorwill.files.traces.trace import Micros, Trace
+from poorwill.hosts.files.traces.trace import Micros, Trace
 from poorwill.planner.alternatives.hosted import HostedBill
 from poorwill.planner.simulation.clairvoyant import clairvoyant
 from poorwill.planner.simulation.outcome import Outcome, Waits, cost_numerator, waits_of

@@ -7,7 +7,7 @@ import numpy as np
 
 from poorwill.core.money import rounded
 from poorwill.core.words import SECOND_US, Tier
-from poorwill.files.traces.trace import Micros
+from poorwill.hosts.files.traces.trace import Micros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

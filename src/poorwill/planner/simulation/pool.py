@@ -16,7 +16,7 @@ import numpy as np
 from poorwill.core.money import rounded
 from poorwill.core.placement import MIN_RESIDENCE_US, Occupant, choose_victims
 from poorwill.core.words import ModelName
-from poorwill.files.traces.trace import Micros
+from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.simulation.outcome import Waits, waits_of
 
 HOSTS_ASKED = 8

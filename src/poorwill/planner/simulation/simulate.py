@@ -20,7 +20,7 @@ from poorwill.core.machine.replica import Load, Replica
 from poorwill.core.policy import FloorSchedule, NoFloor, Policy
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 from poorwill.core.words import SERVING, Cause, HoldId, ModelName, ReplicaId, Tier, parked
-from poorwill.files.traces.trace import Micros
+from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.simulation.account import SpanAccount
 from poorwill.planner.simulation.outcome import Outcome, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from poorwill.files.traces.trace import Micros
+from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.simulation.scenario import PLAIN_BILLING, Billing
 from poorwill.planner.traces.busy_blocks import Blocks
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poorwill.files.traces.trace import Micros
+from poorwill.hosts.files.traces.trace import Micros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from poorwill.core.words import SECOND_US
-from poorwill.files.traces.trace import UNKNOWN, Micros, Trace
+from poorwill.hosts.files.traces.trace import UNKNOWN, Micros, Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.words import SECOND_US
-from poorwill.files.traces.trace import Trace, new_trace
+from poorwill.hosts.files.traces.trace import Trace, new_trace
 
 DAY_S = 86_400
 SESSION_REQUESTS = 9

@@ -23,7 +23,7 @@ from urllib.parse import unquote
 from poorwill.core.launch import Parked
 from poorwill.core.ports.driver import Found, SnapshotRefused
 from poorwill.core.words import ReplicaId, Tier
-from poorwill.files.names import file_name
+from poorwill.hosts.files.names import file_name
 from poorwill.tiers.snapshots.image_files import (
     record_files,
     sync_directory,

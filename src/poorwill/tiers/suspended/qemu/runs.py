@@ -21,7 +21,7 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report
 from poorwill.core.ports.log import Log
 from poorwill.core.words import ModelName, ReplicaId
-from poorwill.files.names import file_name
+from poorwill.hosts.files.names import file_name
 from poorwill.hosts.guests.directory import Guest
 from poorwill.hosts.processes.blocking import in_thread
 from poorwill.hosts.processes.engine_log import tail

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
-from poorwill.files.traces.instants import UNITS
+from poorwill.hosts.files.traces.instants import UNITS
 
 
 class Role(StrEnum):

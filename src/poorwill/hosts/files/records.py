@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.files.opening import UnsafeFile, open_to_read
+from poorwill.hosts.files.opening import UnsafeFile, open_to_read
 
 MOST_BYTES = 8 * 2**30
 """Largest table after unpacking; the largest public trace has a tenth of that."""

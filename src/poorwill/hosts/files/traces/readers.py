@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
 from poorwill.core.format import counted, moment
-from poorwill.files.records import open_table
-from poorwill.files.traces.instants import TimeColumn, TimeMeaning, duration_us
-from poorwill.files.traces.layouts import Columns, ColumnUse, Role, find_columns
-from poorwill.files.traces.records import Records, read_records
-from poorwill.files.traces.server_logs import YEARLESS
-from poorwill.files.traces.trace import UNKNOWN, Trace, new_trace
+from poorwill.hosts.files.records import open_table
+from poorwill.hosts.files.traces.instants import TimeColumn, TimeMeaning, duration_us
+from poorwill.hosts.files.traces.layouts import Columns, ColumnUse, Role, find_columns
+from poorwill.hosts.files.traces.records import Records, read_records
+from poorwill.hosts.files.traces.server_logs import YEARLESS
+from poorwill.hosts.files.traces.trace import UNKNOWN, Trace, new_trace
 
 SHOWN = 20
 """Bad rows kept with their reasons; beyond them only the count grows."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TextIO, TypeAlias, cast
 
-from poorwill.files.records import csv_rows, json_values, lines_of
-from poorwill.files.traces.server_logs import LOG_KINDS, LogRecords
+from poorwill.hosts.files.records import csv_rows, json_values, lines_of
+from poorwill.hosts.files.traces.server_logs import LOG_KINDS, LogRecords
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 Record = tuple[int, Mapping[str, str] | str]
