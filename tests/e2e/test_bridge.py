@@ -7,11 +7,13 @@ import signal
 import sqlite3
 import ssl
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+import requests
 
 from poorwill.cli.run import run
 from poorwill.compose.bridges import hosted_apis
@@ -125,20 +127,24 @@ def test_no_usage_is_counted_as_unknown(fleet: Path, fake: FakeHostedApi) -> Non
 
 
 def test_spend_limit_stops_the_bridge(fleet: Path, fake: FakeHostedApi) -> None:
-    """Nothing but the bridge costs anything here, so it is the bridge that uses the limit up."""
-    spend = '[spend]\nday_usd = "0.000012"\n'  # one request costs $0.00001202
-    directory = bridged_fleet(fleet, fake.hosted(), spend=spend, options="load_seconds = 30")
+    """A request crosses only if the most that it may cost fits; if not, it waits for the replica."""
+    body = json.dumps({"model": "toy", "messages": HELLO, "max_tokens": 10}).encode()
+    directory = bridged_fleet(fleet, fake.hosted(), options="load_seconds = 2")
     path = directory / "fleet.toml"
     path.write_text(path.read_text().replace('active_usd_h = "3.60"', "active_usd_h = 0"))
+    [api] = hosted_apis(
+        load_fleet(str(path), {"FAKE_KEY": KEY}), env={"FAKE_KEY": KEY}, log=ToyLog()
+    ).values()
+    # Enough for one such request, not for what the first one cost and one more.
+    limit = Decimal(api.most_nusd(0, body) + COST_NUSD // 2).scaleb(-9)
+    path.write_text(f'{path.read_text()}[spend]\nday_usd = "{limit}"\n')
     program = Program.start(directory, FAKE_KEY=KEY)
     try:
-        with client(program) as anybody:
-            create = anybody.chat.completions.create
-            assert create(model="toy", messages=HELLO).choices[0].message.content == "from afar"
-            with pytest.raises(openai.RateLimitError) as caught:
-                create(model="toy", messages=HELLO)
-            assert caught.value.code == "spend_limit"
-            assert int(caught.value.response.headers["retry-after"]) >= 1
+        url = f"http://{program.address}/v1/chat/completions"
+        json_body = {"content-type": "application/json"}
+        first, second = (requests.post(url, data=body, headers=json_body, timeout=20) for _ in range(2))
+        assert first.headers["x-poorwill-bridge"] == "fake/fake-8b"
+        assert second.status_code == 200 and "x-poorwill-bridge" not in second.headers
         assert len(fake.asked) == 1
     finally:
         assert program.stop() == 0
