@@ -57,6 +57,9 @@ class GatewaySettings:
     """The largest request head."""
     max_headers: Annotated[int, Bounds(least=1, most=10_000)] = 100
     """The most header fields in a request."""
+    pass_credentials: bool = False
+    """Whether engines get the `Authorization` and `x-api-key` of clients, for engines with keys of their own.
+    Not while API keys are configured: those are never passed on."""
     max_connections: Annotated[int, Bounds(least=1, most=1_000_000)] = 8192
     """The most client connections. Fewer, if the limit of file descriptors needs it: as many are kept for
     engines. At the limit the connections that have been idle the longest make room."""

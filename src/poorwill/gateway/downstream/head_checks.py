@@ -38,7 +38,7 @@ _OURS = frozenset(
     }
 )
 _MOST_DECODINGS = 3
-_CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+_OURS_AND_CREDENTIALS = _OURS | {b"authorization", b"x-api-key"}
 _PROXY_MARKS = frozenset({b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-real-ip"})
 _NOTED = _PROXY_MARKS | frozenset(
     {
@@ -53,7 +53,7 @@ _NOTED = _PROXY_MARKS | frozenset(
         b"access-control-request-method",
     }
 )
-_LOOKED_AT = _OURS | _CREDENTIALS | _NOTED
+_LOOKED_AT = _OURS_AND_CREDENTIALS | _NOTED
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,6 +103,12 @@ class HeadRules:
         origins = self.settings.cors_origins
         return origin in origins or (self.keys_required and EVERY_ORIGIN in origins)
 
+    @property
+    def kept_from_engines(self) -> frozenset[bytes]:
+        """Headers that no engine gets."""
+        passed = self.settings.pass_credentials and not self.keys_required
+        return _OURS if passed else _OURS_AND_CREDENTIALS
+
 
 def read_head(
     *,
@@ -125,12 +131,13 @@ def read_head(
     _check_path(path)
     forward: list[tuple[bytes, bytes]] = []
     special: dict[bytes, bytes] = {}
+    kept = rules.kept_from_engines
     for name, value in headers:
         lower = name.lower()
         if lower in _LOOKED_AT:
             known = special.get(lower)
             special[lower] = value if known is None else _both(lower, known, value)
-        if lower not in _OURS and not (rules.keys_required and lower in _CREDENTIALS):
+        if lower not in kept:
             forward.append((name, value))
     head = Head(
         method=method,
