@@ -15,9 +15,11 @@ from poorwill.cli.run import run
 async def _main() -> int:
     task = asyncio.current_task()
     assert task is not None
-    # SIGTERM and SIGINT both cancel `run`; a verb that serves takes that as "shut down gracefully".
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    # These cancel `run`; a verb that serves takes that as "shut down gracefully". A closed terminal sends
+    # SIGHUP; `nohup` has it ignored.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
         return await run(sys.argv[1:], environment(), sys.stdin, sys.stdout, sys.stderr)
     except asyncio.CancelledError:

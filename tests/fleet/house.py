@@ -102,6 +102,8 @@ class House:
     reap_orphans: bool = False
     sweeps: "Sweeps" = field(default_factory=lambda: Sweeps())
     fleet: Fleet | None = None
+    left: list[str] = field(default_factory=list)
+    """What the fleet told to run on at its end."""
     verdict: Verdict | None = None
     limits: SpendSettings = field(default_factory=SpendSettings)
     guard: SpendGuard | None = None
@@ -163,6 +165,7 @@ class House:
                 clock=self.clock,
                 wall_step_us=lambda: 0,
                 log=self.log,
+                leave=self.left.extend,
                 sweep_due=self.sweeps.due,
             )
             async with running_fleet(parts) as fleet:

@@ -98,6 +98,7 @@ class RealHouse:
                 clock=clock,
                 wall_step_us=clock.wall_step_us,
                 log=self.log,
+                leave=lambda left: None,
             )
             async with running_fleet(parts) as fleet:
                 yield fleet

@@ -71,6 +71,7 @@ async def test_a_shutdown_waits_but_not_for_ever(house: House, action: str):
 
 async def test_a_shutdown_ends_in_time(house: House):
     room = house.model()
+    house.expected_errors = ("engines run on and nobody serves them",)
     async with house.open(on_exit="park", exit_us=100_000):
         await house.serve()
         room.frozen.park_door.shut()
@@ -79,9 +80,32 @@ async def test_a_shutdown_ends_in_time(house: House):
     assert loop.time() - began < 2
     assert room.frozen.park_door.cancelled == 1
     assert house.fleet is not None and house.fleet.controller.given_up
-    # The engine is still there; the next start finds it.
+    # The engine is still there, and named; the next start finds it.
+    assert house.left == ["a-0: pid 100"]
     room.frozen.park_door.open.set()
     async with house.open():
         assert house.state() is State.READY
         await house.serve()
     assert "unobserved" in house.causes()
+
+
+async def test_what_must_stop_is_ended_at_last(house: House):
+    room = house.model()
+    async with house.open(on_exit="stop", exit_us=100_000):
+        await house.serve()
+        room.cold.park_door.shut()
+    assert house.fleet is not None and house.fleet.controller.given_up
+    assert not house.world.processes and not house.left
+
+
+async def test_a_second_signal_ends_the_waiting(house: House):
+    house.model(park=ParkSettings(drain_us=3600 * S))
+    house.expected_errors = ("engines run on and nobody serves them",)
+    async with house.open(on_exit="park", exit_us=3600 * S):
+        await house.lease()
+        assert house.fleet is not None
+        closing = house.start(house.fleet.close("park", 3600 * S))
+        await house.settle()
+        closing.cancel()
+        await asyncio.wait([closing])
+    assert house.left == ["a-0: pid 100"]

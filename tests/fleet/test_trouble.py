@@ -93,7 +93,7 @@ async def test_an_old_report_changes_nothing(house: House):
 
 async def test_a_bug_ends_the_fleet_not_engines(house: House):
     room = house.model()
-    house.expected_errors = ("a bug within a step",)
+    house.expected_errors = ("a bug within a step", "engines run on and nobody serves them")
 
     def broken(idle_since_us: int):
         raise ZeroDivisionError("a defect in a policy")
@@ -107,6 +107,7 @@ async def test_a_bug_ends_the_fleet_not_engines(house: House):
             await asyncio.get_running_loop().create_future()
     assert caught.group_contains(ZeroDivisionError)
     assert house.world.processes, "left as it is"
+    assert house.left == ["a-0: pid 100"]
     del room.policy.descent  # type: ignore[attr-defined]
     async with house.open():
         assert house.state(A) is State.READY

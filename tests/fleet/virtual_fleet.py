@@ -238,6 +238,7 @@ async def virtual_fleet(
         clock=clock,
         wall_step_us=lambda: 0,
         log=log,
+        leave=lambda left: None,
         sweep_due=never,
     )
     async with running_fleet(parts) as fleet:

@@ -167,6 +167,7 @@ class Life:
             clock=self.clock,
             wall_step_us=lambda: 0,
             log=self.log,
+            leave=lambda left: None,
         )
         async with running_fleet(parts) as fleet:
             yield fleet

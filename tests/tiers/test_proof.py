@@ -24,6 +24,7 @@ from poorwill.core.ports.driver import Found
 from poorwill.core.settings import FleetSettings
 from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import SERVING, Tier
+from poorwill.fleet.lock import hold_directory
 from poorwill.ledger.ledger import open_ledger
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.proof import PROVEN_FILE, pid_caution, prove_frozen
@@ -157,6 +158,9 @@ async def test_the_doctors_sweep_finds_orphans(fleet: Fleet):
         )
     where = ("--sweep", "--fleet", str(fleet.directory))
     status, out, _ = await doctor(*where)
+    assert status == 1 and out.startswith(f"unserved owned: pid {running.pid}: ")
+    with hold_directory(fleet.directory, what="poorwill serve"):
+        status, out, _ = await doctor(*where)
     nothing = "nothing amiss: processes, snapshots and rented machines found: 1, all owned\n"
     assert (status, out) == (0, nothing)
     orphan = fleet.launch(replica="orphan")

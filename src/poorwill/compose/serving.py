@@ -58,6 +58,8 @@ class Serving:
     view: FleetView
     ladders: Mapping[ModelName, Sequence[Tier]]
     fallbacks: Sequence[Fallback]
+    left: Sequence[str]
+    """Filled by the end: what runs on although `on_exit` says otherwise."""
 
     def explained(self) -> Sequence[str]:
         """Return, for people, how each model is parked here and why not otherwise."""
@@ -105,6 +107,7 @@ async def serving_fleet(
             clock=own.clock,
             wall_step_us=own.clock.wall_step_us,
             log=log,
+            leave=own.holding.leave,
         )
         async with running_fleet(parts) as fleet:
             gateway = new_server(
@@ -126,10 +129,9 @@ async def serving_fleet(
                 background(keys.follow()),
                 background(trace_wakes(fleet.view.events, tracer, log=log)),
             ):
-                serving = _serving(gateway, own.clock, fleet.view, plans, fallbacks)
-                own.holding.publish(
-                    what="poorwill serve", address=serving.address, admin=serving.admin_address
-                )
+                serving = _serving(gateway, own, fleet.view, plans, fallbacks)
+                where = {"address": serving.address, "admin": serving.admin_address}
+                own.holding.publish(what="poorwill serve", **where)
                 try:
                     yield serving
                 finally:
@@ -146,6 +148,8 @@ async def fleet_resources(
     raise_descriptor_limit()
     directory = Path(settings.directory)
     with hold_directory(directory, what="poorwill serve") as holding, subreaper(), undumpable():
+        if told := holding.told_before():
+            log.warning("engines may run that nobody served", left_by_the_one_before=told)
         path = ledger_path(settings)
         clock = SystemClock.started(not_before_us=last_instant_us(path))
         priorities = {replica_id(model.name): model.priority for model in settings.models}
@@ -212,7 +216,7 @@ async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 def _serving(
     gateway: GatewayServer,
-    clock: Clock,
+    own: FleetResources,
     view: FleetView,
     plans: Sequence[ModelPlan],
     fallbacks: Sequence[Fallback],
@@ -220,8 +224,9 @@ def _serving(
     return Serving(
         address=str(Address(*gateway.address)),
         admin_address=str(Address(*gateway.admin_address)),
-        clock=clock,
+        clock=own.clock,
         view=view,
         ladders={plan.settings.model: plan.settings.park.ladder for plan in plans},
         fallbacks=fallbacks,
+        left=own.holding.left,
     )

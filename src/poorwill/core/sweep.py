@@ -25,6 +25,8 @@ class Sweep:
     """Exists, and nobody owns it."""
     missing: tuple[Owned, ...]
     """Owned, and does not exist."""
+    unserved: tuple[Found, ...] = ()
+    """Engines that run, owned, while no poorwill serves them."""
 
 
 def compare(found: Iterable[Found], owned: Iterable[Owned]) -> Sweep:

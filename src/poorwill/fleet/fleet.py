@@ -23,10 +23,14 @@ from poorwill.fleet.recovery import ModelPlan, Recovery, Remembered
 from poorwill.fleet.room import Room
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.sweeping import Sweeper, sweep_is_due, sweep_on_time
+from poorwill.fleet.unit import Unit, end_engine
 from poorwill.fleet.view import OperatorView
 
 DRAIN_SHARE = 0.5
 """The part of the time for a shutdown that requests in flight may take; parks need the rest."""
+
+LAST_RESORT_S = 8.0
+"""For ending what a shutdown could not, and naming the rest: within what the unit's TimeoutStopSec adds."""
 
 ALIVE_S = 1.0
 ALIVE_PARKED_S = 60.0
@@ -47,8 +51,8 @@ class Fleet:
         """Fail what is held, then `park`, `leave` or `stop` every replica, within `exit_us`.
 
         Requests in flight are cut after `DRAIN_SHARE` of it, if not sooner by the replica's own drain; what
-        has not come to rest by the end is cancelled, once. Idempotent. Cancelled, or after a defect: what is
-        under way is left to the next start.
+        has not come to rest by the end is cancelled, once. Idempotent. Cancelled, or after a defect: nothing
+        is waited for any more.
         """
         controller = self.controller
         units = list(controller.units.values())
@@ -63,6 +67,9 @@ class Fleet:
                 for unit in units:
                     while not unit.replica.settled:
                         await unit.changed()
+        except asyncio.CancelledError:
+            controller.given_up = True
+            raise
         except TimeoutError:
             controller.log.warning("not everything came to rest in time", seconds=exit_us / 1e6)
             controller.given_up = True
@@ -88,6 +95,8 @@ class FleetParts:
     clock: Clock
     wall_step_us: Callable[[], int]
     log: Log
+    leave: Callable[[Sequence[str]], None]
+    """Takes, at the end, what runs on although `on_exit` says otherwise, for people."""
     sweep_due: Callable[[], Awaitable[None]] = sweep_is_due
     """Returns each time the orphan sweep is due."""
 
@@ -97,7 +106,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
     """Recover the fleet and run it until the context ends, then shut it down within its `exit_s`.
 
     Leaving the context, also by cancellation, closes the replicas as `on_exit` says. A second
-    cancellation ends it at once; what then still runs is found by the next start.
+    cancellation ends the waiting. What then runs on although `on_exit` says otherwise is told to `leave`.
     """
     async with asyncio.TaskGroup() as tasks:
         sweeper = Sweeper(clock=parts.clock, log=parts.log, reap_orphans=parts.settings.reap_orphans)
@@ -124,6 +133,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
             try:
                 await fleet.close(parts.settings.on_exit, parts.settings.exit_us)
             finally:
+                await _end_the_rest(controller, sweeper, parts)
                 for task in background:
                     task.cancel()
                 for unit in controller.units.values():
@@ -165,6 +175,53 @@ async def _recovered(parts: FleetParts, sweeper: Sweeper, tasks: asyncio.TaskGro
     )
     room.park = controller.submit
     return controller
+
+
+async def _end_the_rest(controller: Controller, sweeper: Sweeper, parts: FleetParts) -> None:
+    """End at once what `on_exit = "stop"` should have ended; tell what runs on although it should not.
+
+    After a defect nothing is ended: it may be about the very engine. Takes `LAST_RESORT_S` at most.
+    Cancelled: what is left is told all the same.
+    """
+    units = list(controller.units.values())
+    action = parts.settings.on_exit
+    known: dict[tuple[str, int, int], str] = {}
+    try:
+        async with asyncio.timeout(LAST_RESORT_S):
+            jobs = [unit.job for unit in units if unit.job is not None and not unit.job.done()]
+            for job in jobs:
+                job.cancel()
+            if jobs:
+                await asyncio.wait(jobs)
+            if action == "stop" and not controller.broken:
+                ends = (
+                    end_engine(unit.equipment.processes, unit.running, controller.log)
+                    for unit in units
+                    if unit.running is not None
+                )
+                await asyncio.gather(*ends)
+            rest = {unit.model: unit for unit in units if _runs_on(unit, action)}
+            found = (found for _, found in await sweeper.inventory(rest))
+            known = {each.running.key(): each.what for each in found if each.running is not None}
+    except TimeoutError:
+        controller.log.error("the last attempt to end what runs took too long", seconds=LAST_RESORT_S)
+    finally:
+        left = [
+            f"{unit.id}: {known.get(unit.running.key(), unit.running.where())}"
+            for unit in units
+            if unit.running is not None and _runs_on(unit, action)
+        ]
+        if left:
+            controller.log.error("engines run on and nobody serves them", left=left, on_exit=action)
+        parts.leave(left)
+
+
+def _runs_on(unit: Unit, action: str) -> bool:
+    """Return whether an engine is there that a shutdown should have parked or stopped."""
+    running = unit.running
+    if running is None or action == "leave" or (action == "park" and unit.replica.settled):
+        return False
+    return unit.equipment.processes.alive(running)
 
 
 async def _say_goodbye(controller: Controller) -> None:

@@ -9,15 +9,18 @@ import fcntl
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.hosts.files.opening import UnsafeFile, open_own, open_to_read, own_directory
 
 LOCK_FILE = "poorwill.lock"
+
+_MOST_LEFT = 3_000
+"""With the rest it stays within the file's first block."""
 
 _FLOCK = struct.Struct("hhqqi4x")
 """`struct flock` of 64-bit Linux: type, whence, start, length (0: all), pid (0 for these locks)."""
@@ -28,6 +31,27 @@ class Holding:
     """A held fleet directory. What is published in the lock file tells others how to talk to us."""
 
     descriptor: int
+    before: Mapping[str, str | int]
+    """What the lock file said when it was taken: of the poorwill before this one."""
+    left: list[str] = field(default_factory=list)
+    """What runs on although it should not, for people. Told by `leave`."""
+
+    def leave(self, left: Sequence[str]) -> None:
+        """Write down what is left running, in a file that needs no new block on a full disk. Never raises.
+
+        The ledger may be what cannot be written.
+        """
+        self.left[:] = left
+        with suppress(OSError):
+            self.publish(left="; ".join(left)[:_MOST_LEFT])
+
+    def told_before(self) -> str:
+        """Return what the poorwill before this one left running, for people; empty if nothing."""
+        if left := self.before.get("left"):
+            return str(left)
+        if "address" in self.before:
+            return f"pid {self.before.get('pid')} ended without a shutdown: its engines may run"
+        return ""
 
     def publish(self, **fields: str | int) -> None:
         """Replace what the lock file says of its holder; the pid is always in it.
@@ -67,9 +91,12 @@ def hold_directory(directory: Path, *, what: str) -> Iterator[Holding]:
                 f"{directory} is in use by {_holder(descriptor)}",
                 hint="stop that one first, or use another fleet directory",
             )
-        holding = Holding(descriptor=descriptor)
+        holding = Holding(descriptor=descriptor, before=_published(descriptor))
         holding.publish(what=what)
-        yield holding
+        try:
+            yield holding
+        finally:
+            holding.leave(holding.left)
     finally:
         os.close(descriptor)
 

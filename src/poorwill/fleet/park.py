@@ -29,7 +29,7 @@ async def carry_out_park(
     """Carry a StartPark out. Cancelled: the replica is left as the driver's cancellation leaves it."""
     limit_s = unit.replica.settings.park.limit_us / 1e6
     try:
-        await committed
+        await _written_down(context, unit, committed)
         async with asyncio.timeout(limit_s):
             parked = await _put_down(context, unit, effect)
     except (DriverError, PoorwillError, OSError, TimeoutError) as error:
@@ -48,6 +48,16 @@ async def carry_out_park(
         context.submit(unit, done)
     if TIER_DEPTH[Tier.COLD] > TIER_DEPTH[effect.to_tier] > TIER_DEPTH[Tier.ASLEEP]:
         await note_vanished(context)  # others may have been evicted to make room for this one
+
+
+async def _written_down(context: FleetContext, unit: Unit, committed: Awaitable[None]) -> None:
+    """Wait for the commit of what asked for the park. A shutdown goes on without: it is the last chance."""
+    try:
+        await committed
+    except PoorwillError as error:
+        if not unit.replica.closing:
+            raise
+        context.log.warning("parking although the ledger cannot be written", model=unit.model, why=str(error))
 
 
 async def _put_down(context: FleetContext, unit: Unit, effect: StartPark) -> Parked:

@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+from poorwill.cli.parsing.exit_status import FINDING
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument
 from poorwill.cli.parsing.options import Option
 from poorwill.cli.parsing.settings import read_fleet
@@ -46,15 +48,17 @@ async def _run(options: ServeOptions, streams: Streams) -> int:
     settings = _overridden(read_fleet(options.fleet, streams.env, machine=True), options)
     with written_in_background(streams.stderr) as stderr:
         log = StreamLog(stream=stderr, level=options.log_level, clock=SystemClock.started())
+        left: list[Sequence[str]] = []
         try:
-            await _serve(settings, streams, log)
+            await _serve(settings, streams, log, left)
         except asyncio.CancelledError:
             log.info("stopped")
-    return 0
+    return FINDING if any(left) else 0
 
 
-async def _serve(settings: FleetSettings, streams: Streams, log: Log) -> None:
+async def _serve(settings: FleetSettings, streams: Streams, log: Log, left: list[Sequence[str]]) -> None:
     async with serving_fleet(settings, env=streams.env, log=log) as serving:
+        left.append(serving.left)
         streams.say(f"serving http://{serving.address} (admin http://{serving.admin_address})")
         for model in settings.models:
             ladder = " > ".join(serving.ladders[model.name])
@@ -71,7 +75,8 @@ async def _serve(settings: FleetSettings, streams: Streams, log: Log) -> None:
 VERB = new_verb(
     ServeOptions,
     _run,
-    epilog="SIGTERM and Ctrl-C stop it gracefully: new requests are refused, held ones fail with a clear\n"
-    "error, running ones finish; then replicas are parked, left or stopped as [fleet] on_exit says,\n"
-    "within exit_s. A second signal ends it at once; the next start takes over what still runs.",
+    epilog="SIGTERM, SIGHUP (a closed terminal) and Ctrl-C stop it gracefully: new requests are refused,\n"
+    "held ones fail with a clear error, running ones finish; then replicas are parked, left or stopped\n"
+    "as [fleet] on_exit says, within exit_s. A second signal ends the waiting. Exit status 1: an engine\n"
+    "runs on although on_exit says otherwise. It is named, and the next start takes it over.",
 )

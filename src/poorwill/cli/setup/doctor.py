@@ -71,7 +71,7 @@ class DoctorDocument(Struct, frozen=True, kw_only=True):
 
 
 class OrphanDocument(Struct, frozen=True, kw_only=True):
-    """Something that exists and that the ledger does not own."""
+    """Something that exists and that the ledger does not own, or that it owns and nobody serves."""
 
     replica: str
     generation: int
@@ -91,6 +91,7 @@ class SweepDocument(Struct, frozen=True, kw_only=True):
     """What exists, compared with the ledger."""
 
     orphans: tuple[OrphanDocument, ...]
+    unserved: tuple[OrphanDocument, ...]
     missing: tuple[MissingDocument, ...]
 
 
@@ -161,12 +162,13 @@ async def _sweep(options: DoctorOptions, streams: Streams) -> int:
         streams.say_json(_sweep_document(sweep))
     else:
         _print_sweep(sweep, count, streams)
-    return FINDING if sweep.orphans or sweep.missing else 0
+    return FINDING if sweep.orphans or sweep.unserved or sweep.missing else 0
 
 
 def _sweep_document(sweep: Sweep) -> SweepDocument:
     return SweepDocument(
         orphans=msgspec.convert(sweep.orphans, tuple[OrphanDocument, ...], from_attributes=True),
+        unserved=msgspec.convert(sweep.unserved, tuple[OrphanDocument, ...], from_attributes=True),
         missing=tuple(MissingDocument(replica=owned.replica, was=_was(owned)) for owned in sweep.missing),
     )
 
@@ -175,9 +177,11 @@ def _print_sweep(sweep: Sweep, count: int, streams: Streams) -> None:
     for found in sweep.orphans:
         image = f", {size(found.image_bytes)}" if found.image_bytes else ""
         streams.say(f"orphan   {found.replica}: {found.what}{image}")
+    for found in sweep.unserved:
+        streams.say(f"unserved {found.replica}: {found.what}: engine running, nobody serves")
     for owned in sweep.missing:
         streams.say(f"missing  {owned.replica}: {_was(owned)}")
-    if not sweep.orphans and not sweep.missing:
+    if not sweep.orphans and not sweep.unserved and not sweep.missing:
         streams.say(f"nothing amiss: processes, snapshots and rented machines found: {count}, all owned")
 
 

@@ -1,6 +1,7 @@
 """Compares what exists of a fleet with what its ledger owns."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from poorwill.compose.clock import SystemClock
@@ -12,6 +13,7 @@ from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings
 from poorwill.core.sweep import Owned, Sweep, compare
 from poorwill.core.words import Tier
+from poorwill.fleet.lock import holder_of
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.ledger.history.recovery import recovered
 from poorwill.ledger.schema import reading
@@ -32,7 +34,11 @@ async def sweep_fleet(settings: FleetSettings, *, env: Mapping[str, str], log: L
         for replica in known
         if (placed := replica.placed) is not None
     ]
-    return compare(found, owned), len(found)
+    sweep = compare(found, owned)
+    if holder_of(Path(settings.directory)) is None:
+        unserved = tuple(each for each in found if each.running is not None and each not in sweep.orphans)
+        sweep = replace(sweep, unserved=unserved)
+    return sweep, len(found)
 
 
 async def _inventory(settings: FleetSettings, *, env: Mapping[str, str], log: Log) -> Sequence[Found]:
