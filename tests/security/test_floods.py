@@ -1,5 +1,6 @@
 """One client, or many idle ones, cost the others nothing: neither time, nor memory, nor descriptors."""
 
+import contextlib
 import itertools
 import json
 import resource
@@ -28,6 +29,17 @@ def test_pipelining_stalls_nobody(tmp_path: Path, path: bytes) -> None:
                 assert received(other).startswith(b"HTTP/1.1 200 ")
         thread.join()
         assert poorwill.memory_mb() - before_mb < 30
+
+
+def test_the_admin_listener_keeps_no_pipeline(tmp_path: Path) -> None:
+    with target(tmp_path) as (poorwill, _):
+        before_mb = poorwill.memory_mb()
+        for _ in range(2):
+            with poorwill.connect(admin=True) as flood, contextlib.suppress(ConnectionError):
+                flood.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                send_all_it_takes(flood, PIPELINED[:4100], most=20 * MB)
+        assert poorwill.memory_mb() - before_mb < 60
+        assert poorwill.get(admin=True).startswith(b"HTTP/1.1 200 ")
 
 
 def test_unfinished_bodies_share_memory(tmp_path: Path) -> None:

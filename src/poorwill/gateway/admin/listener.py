@@ -22,8 +22,10 @@ from poorwill.gateway.admin.events import EventStreams
 from poorwill.gateway.admin.peer_user import peer_user
 
 ADMIN_CONNECTIONS = 64
-_REQUEST_BYTES = 256 * 1024
+_REQUEST_BYTES = 64 * 1024
 """The most that a request may be: none has a body of interest."""
+_PIPELINED = 16
+"""The most requests that wait for their turn when more arrive: uvicorn reads on after every answer."""
 PEER_USER = "peer_user"
 """The key of the peer's uid in a request's state; None if it cannot be told."""
 
@@ -46,7 +48,7 @@ class _Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Pass data on, but no request without end."""
         self._request_bytes += len(data)
-        if self._request_bytes > _REQUEST_BYTES:
+        if self._request_bytes > _REQUEST_BYTES or len(self.pipeline) > _PIPELINED:
             self.transport.abort()
         else:
             super().data_received(data)
