@@ -1,11 +1,11 @@
 """Runs the command line as an outsider would, with bounds on time and memory."""
 
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 
 MIB = 2**20
 
@@ -25,16 +25,17 @@ def poorwill(*args: str, cwd: Path, within_s: float = 60.0) -> Ended:
     with open(out, "wb") as file:
         command = [sys.executable, "-m", "poorwill", *args]
         child = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        stop = Timer(within_s, child.kill)
+        stop.start()
         try:
-            child.wait(within_s)
+            _, status, used = os.wait4(child.pid, 0)
         finally:
-            child.kill()
-            child.wait()
+            hung = not stop.is_alive()
+            stop.cancel()
+            stop.join()
+    child.returncode = os.waitstatus_to_exitcode(status)
     output = out.read_text()
     out.unlink()
-    return Ended(status=child.returncode, output=output, peak_bytes=peak_of_children())
-
-
-def peak_of_children() -> int:
-    """Return the largest memory of any child so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    if hung:
+        raise subprocess.TimeoutExpired(command, within_s, output.encode())
+    return Ended(status=child.returncode, output=output, peak_bytes=used.ru_maxrss * 1024)

@@ -291,7 +291,7 @@ class Upstream(asyncio.Protocol):
     def _await_reset(self, until: float) -> None:
         """Close once the connection has been reset; asyncio does not tell, since it reads no more."""
         assert self._transport is not None
-        if self._loop.time() >= until or closed_unread(self._transport):
+        if self._transport.is_closing() or self._loop.time() >= until or closed_unread(self._transport):
             self._transport.close()
         else:
             self._loop.call_later(_RESET_LOOK_S, self._await_reset, until)
