@@ -21,6 +21,7 @@ from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
 from poorwill.gateway.server import new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
+from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.metrics import GatewayMetrics
 
 READY, PARKED = ModelName("m1"), ModelName("parked")
@@ -149,17 +150,18 @@ async def main(port: int, engine_port: int) -> None:
     settings = GatewaySettings(
         listen=Address("127.0.0.1", port), admin=Address("127.0.0.1", 0), heartbeat_us=SECOND_US
     )
+    fleet = Fleet()
     server = new_server(
         settings=settings,
         activator=StaticActivator(engine_port, clock),
         pool=UpstreamPool(timeout_us=settings.upstream_timeout_us),
         keys=Keys(),
         ledger=CountingLedger(),
-        fleet=Fleet(),
+        fleet=fleet,
         clock=clock,
         log=Quiet(),
         metrics=GatewayMetrics(),
-        history=History(),
+        dashboard=FleetDashboard(fleet=fleet, history=History(), clock=clock, most_streams=1),
     )
     async with server:
         gc.collect()

@@ -3,6 +3,7 @@ path through the machine."""
 
 import ast
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 MOST_LINES = 400
 MOST_FUNCTION_LINES = 60
 MACHINE_LINES = 4500
+ROOM_LINES = 5000
+MOST_ENTRIES = 16
 VAGUE = {
     "util",
     "utils",
@@ -54,6 +57,25 @@ def test_functions_are_short(path: Path) -> None:
 def test_files_are_named_and_documented(path: Path) -> None:
     assert path.stem not in VAGUE
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_a_folder_is_seen_at_a_glance() -> None:
+    entries = defaultdict[Path, set[str]](set)
+    for path in SOURCE.rglob("*"):
+        inner = path.relative_to(SOURCE)
+        if path.is_file() and inner.name != "__init__.py" and "__pycache__" not in inner.parts:
+            for folder, entry in zip(inner.parents, [inner, *inner.parents], strict=False):
+                entries[folder].add(entry.name)
+    assert len(entries[Path()]) > 10
+    assert {str(folder): len(names) for folder, names in entries.items() if len(names) > MOST_ENTRIES} == {}
+
+
+def test_a_room_is_read_in_an_evening() -> None:
+    rooms = Counter[str]()
+    for path in FILES:
+        rooms[path.relative_to(SOURCE).parts[0]] += len(path.read_text().splitlines())
+    assert len(rooms) > 10
+    assert {room: lines for room, lines in rooms.items() if lines > ROOM_LINES} == {}
 
 
 MUTABLE_CALLS = {

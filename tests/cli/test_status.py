@@ -4,7 +4,7 @@ import msgspec
 
 from poorwill.cli.operate.status import status_lines
 from poorwill.core.words import SECOND_US, Phase, Tier
-from poorwill.gateway.admin.documents import BridgeNow, ReplicaNow, StatusDocument, WakeTimes
+from poorwill.telemetry.dashboard.documents import BridgeNow, ReplicaNow, StatusDocument, WakeTimes
 
 NOW = 1_000_000 * SECOND_US
 BIRD = ReplicaNow(

@@ -22,6 +22,7 @@ from poorwill.gateway.bridge.hosted_api import HostedApis
 from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
+from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.metrics import GatewayMetrics
 
 from .toy_history import ToyHistory
@@ -377,7 +378,12 @@ async def running_site(
             keys=ring,
             ledger=ledger,
             fleet=fleet,
-            history=history or ToyHistory(),
+            dashboard=FleetDashboard(
+                fleet=fleet,
+                history=history or ToyHistory(),
+                clock=clock,
+                most_streams=settings.max_events,
+            ),
             clock=clock,
             log=log,
             metrics=GatewayMetrics(),

@@ -12,11 +12,11 @@ from poorwill.config import lines_of
 from poorwill.config.machine_checks import taken_ports
 from poorwill.config.rules.advice import advice
 from poorwill.config.rules.break_even import short_idles
+from poorwill.config.rules.listeners import listener_problems
 from poorwill.core.errors import OperatorFault, Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import Tier
 from poorwill.engines.kinds import cannot_sleep, missing_program
-from poorwill.gateway.keys import listener_problems
 from poorwill.ledger.history.recovery import Recovered, recovered
 from poorwill.ledger.keys import list_keys
 from poorwill.ledger.schema import reading

@@ -20,6 +20,7 @@ from poorwill.compose.history import LedgerHistory
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.plans import plan_models, remembered_replicas
 from poorwill.compose.snapshot_value import value_by_ledger
+from poorwill.config.rules.listeners import listener_problems
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ConfigFault
 from poorwill.core.ports.clock import Clock
@@ -35,7 +36,6 @@ from poorwill.fleet.recovery import ModelPlan, replica_id
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
 from poorwill.gateway.acceptor import raise_descriptor_limit
 from poorwill.gateway.bridge.parts import BridgesTo
-from poorwill.gateway.keys import listener_problems
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.hosts.processes.process import subreaper, undumpable
@@ -43,6 +43,7 @@ from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
 from poorwill.ledger.rates import sync_rates
+from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.metrics import GatewayMetrics
 from poorwill.telemetry.replica_log import ReplicaLog
 from poorwill.telemetry.tracing import open_tracer, trace_wakes
@@ -117,7 +118,7 @@ async def serving_fleet(
                 keys=GuardedKeys(keys=keys, guard=guard, now_us=own.clock.now_us),
                 ledger=journal,
                 fleet=fleet.view,
-                history=LedgerHistory(ledger=own.ledger, logs=Path(settings.directory, "logs")),
+                dashboard=_dashboard(settings, own, fleet.view),
                 clock=own.clock,
                 log=log,
                 metrics=metrics,
@@ -173,6 +174,15 @@ async def _close(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) 
     with suppress(TimeoutError):
         async with asyncio.timeout_at(ends):
             await gateway.drained()
+
+
+def _dashboard(settings: FleetSettings, own: FleetResources, view: FleetView) -> FleetDashboard:
+    return FleetDashboard(
+        fleet=view,
+        history=LedgerHistory(ledger=own.ledger, logs=Path(settings.directory, "logs")),
+        clock=own.clock,
+        most_streams=settings.gateway.max_events,
+    )
 
 
 def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:

@@ -17,16 +17,15 @@ from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.ports.activator import Activator
 from poorwill.core.ports.clock import Clock
-from poorwill.core.ports.history import FleetHistory
 from poorwill.core.ports.keys import KeyRing
 from poorwill.core.ports.ledger import LedgerWriter
 from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
 from poorwill.core.settings import GatewaySettings
+from poorwill.core.settings.loopback import is_loopback
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway.acceptor import Acceptor, bound_socket, connection_limits
-from poorwill.gateway.admin.app import admin_app
-from poorwill.gateway.admin.events import EventStreams
+from poorwill.gateway.admin.app import Dashboard, admin_app
 from poorwill.gateway.admin.listener import ADMIN_CONNECTIONS, AdminListener
 from poorwill.gateway.admin.peer_user import user_ids
 from poorwill.gateway.bridge.crossing import bridges_of
@@ -35,7 +34,6 @@ from poorwill.gateway.downstream.connection import LINGER_S, Downstream, Listene
 from poorwill.gateway.downstream.request_memory import RequestMemory
 from poorwill.gateway.downstream.request_reader import Checks
 from poorwill.gateway.inference import Models, Paths, inference_handlers
-from poorwill.gateway.keys import is_loopback
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.upstream.pool import UpstreamPool
 
@@ -211,7 +209,7 @@ def new_server(
     keys: KeyRing,
     ledger: LedgerWriter,
     fleet: FleetView,
-    history: FleetHistory,
+    dashboard: Dashboard,
     clock: Clock,
     log: Log,
     metrics: Metrics,
@@ -254,7 +252,7 @@ def new_server(
         context=context,
         acceptor=acceptor,
         admin=_admin_listener(
-            tasks=tasks, context=context, fleet=fleet, history=history, metrics=metrics, ledger=ledger
+            tasks=tasks, context=context, fleet=fleet, dashboard=dashboard, metrics=metrics, ledger=ledger
         ),
         tasks=tasks,
     )
@@ -302,15 +300,11 @@ def _admin_listener(
     tasks: _Tasks,
     context: ListenerContext,
     fleet: FleetView,
-    history: FleetHistory,
+    dashboard: Dashboard,
     metrics: Metrics,
     ledger: LedgerWriter,
 ) -> AdminListener:
-    policy, checks, streams = (
-        context.policy,
-        context.checks,
-        EventStreams(most=context.checks.settings.max_events),
-    )
+    policy, checks = context.policy, context.checks
 
     def health() -> Mapping[str, object]:
         return {
@@ -326,17 +320,22 @@ def _admin_listener(
 
     app = admin_app(
         fleet=fleet,
-        history=history,
+        dashboard=dashboard,
         clock=checks.clock,
         log=checks.log,
         metrics_text=metrics_text,
         health=health,
         bridges=lambda: [bridge.status() for bridge in policy.bridges.values()],
-        streams=streams,
         host=checks.settings.admin.host,
         users={0, os.geteuid(), *user_ids(checks.settings.admin_users)},
     )
-    return AdminListener(app=app, streams=streams, refused=metrics.refused, spawn=tasks.spawn, log=checks.log)
+    return AdminListener(
+        app=app,
+        end_streams=dashboard.end_streams,
+        refused=metrics.refused,
+        spawn=tasks.spawn,
+        log=checks.log,
+    )
 
 
 def _request_ids() -> Callable[[], str]:

@@ -1,1 +1,1 @@
-"""Logs as JSON lines, metrics as Prometheus text, spans as OpenTelemetry if configured."""
+"""What people see of a fleet: logs as JSON lines, Prometheus text, OpenTelemetry spans, the dashboard."""

@@ -16,7 +16,7 @@ from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import table
-from poorwill.gateway.keys import is_loopback
+from poorwill.core.settings.loopback import is_loopback
 from poorwill.ledger.dates import timestamp
 from poorwill.ledger.keys import KeyRow, add_key, forget_keys, list_keys, revoke_key
 from poorwill.ledger.schema import connect_writer, fault, migrate, reading

@@ -22,9 +22,9 @@ from poorwill.engines.loadtest.benchmark import measure, warm_up
 from poorwill.engines.loadtest.client import BenchError, Target
 from poorwill.engines.loadtest.load import ClientLoad
 from poorwill.engines.loadtest.report import BenchDocument, BenchResult, bench_document, bench_lines
-from poorwill.gateway.admin.documents import StatusDocument
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
+from poorwill.telemetry.dashboard.documents import StatusDocument
 from poorwill.telemetry.log import StreamLog
 
 MOST_CONCURRENCY = 1024

@@ -10,7 +10,7 @@ from poorwill.cli.parsing.options import Option
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.core.words import Tier
-from poorwill.gateway.admin.documents import ParkedDocument
+from poorwill.telemetry.dashboard.documents import ParkedDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

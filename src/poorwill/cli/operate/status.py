@@ -10,7 +10,7 @@ from poorwill.cli.parsing.verb import new_verb
 from poorwill.core.format import duration, table
 from poorwill.core.spend import LimitDocument
 from poorwill.core.words import SECOND_US
-from poorwill.gateway.admin.documents import ReplicaNow, StatusDocument
+from poorwill.telemetry.dashboard.documents import ReplicaNow, StatusDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

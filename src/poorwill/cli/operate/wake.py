@@ -7,7 +7,7 @@ from poorwill.cli.parsing.admin import ask
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption, ModelArgument
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
-from poorwill.gateway.admin.documents import WokenDocument
+from poorwill.telemetry.dashboard.documents import WokenDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

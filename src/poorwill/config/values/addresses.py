@@ -1,12 +1,12 @@
 """Readers of paths and addresses: files, addresses to listen on, and addresses of engines."""
 
 import re
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from poorwill.config.problems import FileProblems, Location
 from poorwill.config.values.scalars import BadValue, Json, ScalarReader, quoted, text_of, toml_name
 from poorwill.core.settings import Address
+from poorwill.core.settings.loopback import is_loopback
 from poorwill.core.settings.paths import absolute_path
 
 _HOST = re.compile(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:.]+(%\w+)?")
@@ -94,10 +94,4 @@ def engine_urls() -> ScalarReader:
 
 def in_the_clear(url: str) -> bool:
     """Return whether what is sent to a URL crosses a network unencrypted."""
-    host = urlsplit(url).hostname or ""
-    if not url.startswith("http:") or host == "localhost":
-        return False
-    try:
-        return not ip_address(host).is_loopback
-    except ValueError:
-        return True
+    return url.startswith("http:") and not is_loopback(urlsplit(url).hostname or "")

@@ -6,10 +6,9 @@ reach it through a browser, neither by a cross-origin POST nor by a name that re
 rebinding).
 """
 
-import base64
-import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
+from typing import Protocol
 
 from msgspec import to_builtins
 from starlette.applications import Starlette
@@ -22,14 +21,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
 from poorwill.core.ports.clock import Clock
-from poorwill.core.ports.history import FleetHistory
 from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
 from poorwill.core.words import SECOND_US, ModelName, Tier
 from poorwill.gateway import wire
-from poorwill.gateway.admin.dashboard import page
-from poorwill.gateway.admin.events import EventResponse, EventStreams
-from poorwill.gateway.admin.history import HistoryAnswers, history_questions
 from poorwill.gateway.admin.listener import PEER_USER
 from poorwill.gateway.routes import Action, NoRoute, admin_routes
 from poorwill.gateway.web_origin import foreign_page
@@ -43,27 +38,46 @@ Bridges = Callable[[], Sequence[Mapping[str, object]]]
 """How each bridge stands."""
 
 
+class Dashboard(Protocol):
+    """What people look at: a page, what it asks, and events as they happen."""
+
+    async def page(self, request: Request) -> Response:
+        """Answer with the page."""
+        ...
+
+    async def past(self, request: Request) -> Response:
+        """Answer the question about the past that the path names."""
+        ...
+
+    async def events(self, request: Request) -> Response:
+        """Answer with a stream of events."""
+        ...
+
+    def end_streams(self) -> None:
+        """End every open stream of events."""
+        ...
+
+
 def admin_app(
     *,
     fleet: FleetView,
-    history: FleetHistory,
+    dashboard: Dashboard,
     clock: Clock,
     log: Log,
     metrics_text: Callable[[], str],
     health: Health,
     bridges: Bridges,
-    streams: EventStreams,
     host: str,
     users: Collection[int],
 ) -> Starlette:
     """Return the application of the admin listener."""
     endpoints: Mapping[Action, Endpoint] = {
-        Action.DASHBOARD: _dashboard(page=page()),
+        Action.DASHBOARD: dashboard.page,
         Action.HEALTH: _health(health=health),
         Action.STATUS: _status(fleet=fleet, clock=clock, health=health, bridges=bridges),
         Action.METRICS: _metrics(metrics_text=metrics_text),
-        Action.EVENTS: _events(fleet=fleet, streams=streams),
-        Action.HISTORY: _history(history=history, clock=clock),
+        Action.EVENTS: dashboard.events,
+        Action.HISTORY: dashboard.past,
         Action.WAKE: _wake(fleet=fleet, log=log),
         Action.PARK: _park(fleet=fleet, log=log),
     }
@@ -79,29 +93,6 @@ def admin_app(
             Exception: _tell_defect(log),
         },
     )
-
-
-def _dashboard(*, page: bytes) -> Endpoint:
-    # Everything the page needs is in it; nothing from elsewhere may run on it, nor what is written into it.
-    headers = {
-        "content-security-policy": f"default-src 'none'; script-src {_inline(page, b'script')}; "
-        f"style-src {_inline(page, b'style')}; img-src data:; connect-src 'self'; frame-ancestors 'none'; "
-        "base-uri 'none'; form-action 'none'",
-        "referrer-policy": "no-referrer",
-        "x-content-type-options": "nosniff",
-        "cache-control": "no-cache",
-    }
-
-    async def handle(request: Request) -> Response:
-        return Response(page, media_type="text/html; charset=utf-8", headers=headers)
-
-    return handle
-
-
-def _inline(page: bytes, tag: bytes) -> str:
-    """Return the content of a tag as a source of a security policy: the digest of exactly these bytes."""
-    content = page.partition(b"<" + tag + b">")[2].partition(b"</" + tag + b">")[0]
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}'"
 
 
 def _health(*, health: Health) -> Endpoint:
@@ -127,30 +118,6 @@ def _status(*, fleet: FleetView, clock: Clock, health: Health, bridges: Bridges)
 def _metrics(*, metrics_text: Callable[[], str]) -> Endpoint:
     async def handle(request: Request) -> Response:
         return Response(metrics_text(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
-
-    return handle
-
-
-def _events(*, fleet: FleetView, streams: EventStreams) -> Endpoint:
-    async def handle(request: Request) -> Response:
-        streams.check_room()
-        return EventResponse(feed=fleet.events(), streams=streams)
-
-    return handle
-
-
-def _history(*, history: FleetHistory, clock: Clock) -> Endpoint:
-    answers = HistoryAnswers()
-    questions = {
-        name: answers.endpoint(question)
-        for name, question in history_questions(history=history, clock=clock).items()
-    }
-
-    async def handle(request: Request) -> Response:
-        answer = questions.get(request.path_params["question"])
-        if answer is None:
-            raise NoRoute(method=request.method, path=request.url.path, allowed=())
-        return await answer(request)
 
     return handle
 

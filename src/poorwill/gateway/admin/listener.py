@@ -18,7 +18,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from poorwill.core.errors import ErrorCode
 from poorwill.core.ports.log import Log
 from poorwill.gateway.acceptor import Acceptor, ConnectionLimits
-from poorwill.gateway.admin.events import EventStreams
 from poorwill.gateway.admin.peer_user import peer_user
 
 ADMIN_CONNECTIONS = 64
@@ -99,12 +98,12 @@ class AdminListener:
         self,
         *,
         app: ASGIApp,
-        streams: EventStreams,
+        end_streams: Callable[[], None],
         refused: Callable[[ErrorCode], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         log: Log,
     ) -> None:
-        self._streams = streams
+        self._end_streams = end_streams
         self._stopped = asyncio.Event()
         self._acceptor = Acceptor(
             limits=ConnectionLimits(in_all=ADMIN_CONNECTIONS, per_address=ADMIN_CONNECTIONS),
@@ -136,7 +135,7 @@ class AdminListener:
         self._server.should_exit = True
         self._acceptor.stop()
         self._stopped.set()
-        self._streams.end_all()
+        self._end_streams()
 
     def _connection(self, peer: str) -> _Connection:
         return _Connection(

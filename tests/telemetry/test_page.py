@@ -7,7 +7,7 @@ from typing import get_args
 from poorwill.core.entries import Entry
 from poorwill.core.ports.history import PastRequest
 from poorwill.core.ports.view import ReplicaStatus, WakeInterval
-from poorwill.gateway.admin.dashboard import page
+from poorwill.telemetry.dashboard.page import page
 
 PAGE = page().decode()
 KINDS = {kind.__name__: kind for kind in get_args(Entry)}

@@ -12,7 +12,7 @@ SCRIPTS = ("basics", "glance", "ribbons", "wakes", "costs", "requests", "live")
 
 def page() -> bytes:
     """Return the page. Read at each call: nothing is kept in memory that nobody looks at."""
-    folder = files("poorwill.gateway.admin.dashboard")
+    folder = files("poorwill.telemetry.dashboard.page")
     style = folder.joinpath("style.css").read_text()
     script = "".join(folder.joinpath(f"{name}.js").read_text() for name in SCRIPTS)
     skeleton = folder.joinpath("page.html").read_text()

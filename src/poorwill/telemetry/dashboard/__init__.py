@@ -1,0 +1,1 @@
+"""What the admin listener shows of a fleet: the page, its questions, events, and what is answered as JSON."""

@@ -1,0 +1,69 @@
+"""A fleet's dashboard as handlers of requests: the page, its questions about the past, its events."""
+
+import base64
+import hashlib
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.history import FleetHistory
+from poorwill.core.ports.view import FleetView
+from poorwill.telemetry.dashboard.events import EventResponse, EventStreams
+from poorwill.telemetry.dashboard.history import HistoryAnswers, history_questions
+from poorwill.telemetry.dashboard.page import page
+
+
+class FleetDashboard:
+    """What the admin listener shows of a fleet. Implements the gateway's `Dashboard`."""
+
+    def __init__(self, *, fleet: FleetView, history: FleetHistory, clock: Clock, most_streams: int) -> None:
+        answers = HistoryAnswers()
+        self._questions = {
+            name: answers.endpoint(question)
+            for name, question in history_questions(history=history, clock=clock).items()
+        }
+        self._fleet = fleet
+        self._streams = EventStreams(most=most_streams)
+        self._page = page()
+
+    async def page(self, request: Request) -> Response:
+        """Answer with the page, which has in it everything that it needs."""
+        # Nothing from elsewhere may run on it, nor what is written into it.
+        headers = {
+            "content-security-policy": f"default-src 'none'; script-src {_inline(self._page, b'script')}; "
+            f"style-src {_inline(self._page, b'style')}; img-src data:; connect-src 'self'; "
+            "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+            "referrer-policy": "no-referrer",
+            "x-content-type-options": "nosniff",
+            "cache-control": "no-cache",
+        }
+        return Response(self._page, media_type="text/html; charset=utf-8", headers=headers)
+
+    async def past(self, request: Request) -> Response:
+        """Answer a question about the past. Raises RequestFault(ROUTE_NOT_FOUND) for one there is not."""
+        name = request.path_params["question"]
+        if name not in self._questions:
+            questions = ", ".join(self._questions)
+            raise RequestFault(
+                ErrorCode.ROUTE_NOT_FOUND,
+                f"nothing here answers {request.method} {request.url.path[:200]}",
+                hint=f"the questions are {questions}",
+            )
+        return await self._questions[name](request)
+
+    async def events(self, request: Request) -> Response:
+        """Answer with a stream of what happens. Raises TryLater if too many are open."""
+        self._streams.check_room()
+        return EventResponse(feed=self._fleet.events(), streams=self._streams)
+
+    def end_streams(self) -> None:
+        """End every open stream of events."""
+        self._streams.end_all()
+
+
+def _inline(page: bytes, tag: bytes) -> str:
+    """Return the content of a tag as a source of a security policy: the digest of exactly these bytes."""
+    content = page.partition(b"<" + tag + b">")[2].partition(b"</" + tag + b">")[0]
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}'"
