@@ -16,6 +16,12 @@ class Owned:
     running: Running | None = None
     parked: Parked | None = None
 
+    def where(self) -> str:
+        """Return it in words."""
+        if self.running is not None:
+            return self.running.where()
+        return f"parked {self.parked.tier}: {self.parked.where()}" if self.parked else "nothing"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:

@@ -9,7 +9,7 @@ from typing import Annotated
 from poorwill.cli.parsing.admin import ask, holder_of_fleet
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
 from poorwill.cli.parsing.options import Option, Values
-from poorwill.cli.parsing.settings import model_of, read_fleet
+from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.values import from_to, whole_from_to
 from poorwill.cli.parsing.verb import new_verb
@@ -63,7 +63,7 @@ class BenchOptions:
 
 async def _run(options: BenchOptions, streams: Streams) -> int:
     fleet = read_fleet(options.fleet, streams.env, machine=True)
-    model = model_of(fleet, options.model)
+    model = fleet.model_named(options.model)
     load = ClientLoad(seconds=options.seconds, tokens=options.tokens, prompt_words=options.prompt_words)
     headers = _headers(options, streams)
     failure = ""

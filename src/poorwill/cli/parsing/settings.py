@@ -1,11 +1,10 @@
-"""A fleet's settings and its models, read from its configuration."""
+"""A fleet's settings, read from its configuration."""
 
 from collections.abc import Mapping
 
 from poorwill.cli.parsing.fleet import fleet_path
 from poorwill.config import load_fleet
-from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
-from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.core.settings import FleetSettings
 
 
 def read_fleet(fleet: str, env: Mapping[str, str], *, machine: bool = False) -> FleetSettings:
@@ -20,15 +19,3 @@ def read_fleet(fleet: str, env: Mapping[str, str], *, machine: bool = False) -> 
 
     known = {name: kind.options for name, kind in ENGINE_KINDS.items()}
     return load_fleet(fleet_path(fleet), env, engine_options=known, weights_fault=weights_fault)
-
-
-def model_of(fleet: FleetSettings, name: str | None) -> ModelSettings:
-    """Return the model of a name, or a fleet's only one. Raises RequestFault."""
-    known = [model.name for model in fleet.models]
-    if name is None and len(known) > 1:
-        what = f"the fleet has several models; name one of {', '.join(known)}"
-        raise RequestFault(ErrorCode.MODEL_NOT_FOUND, what)
-    found = [model for model in fleet.models if name in (None, model.name)]
-    if not found:
-        raise unknown_model(name or "", known)
-    return found[0]

@@ -4,7 +4,7 @@ import os
 
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, fleet_path
 from poorwill.cli.parsing.prediction_options import fleet_host
-from poorwill.cli.parsing.settings import model_of, read_fleet
+from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.plan.options import PlanOptions
 from poorwill.cli.plan.planner_options import cost_options
@@ -38,4 +38,4 @@ def known_tiers(options: PlanOptions, streams: Streams) -> KnownTiers:
     if not named and wanted not in [model.name for model in fleet.models]:
         return KnownTiers()  # a fleet that nobody named need not have the model
     path, now_us = chosen.path(streams.env), SystemClock.started().now_us()
-    return model_tiers(fleet, model_of(fleet, wanted), path, env=streams.env, now_us=now_us)
+    return model_tiers(fleet, fleet.model_named(wanted), path, env=streams.env, now_us=now_us)

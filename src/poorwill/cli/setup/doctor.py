@@ -23,7 +23,7 @@ from poorwill.compose.clock import SystemClock
 from poorwill.compose.wake_reports import how_measured
 from poorwill.core.format import size
 from poorwill.core.settings import FleetSettings
-from poorwill.core.sweep import Owned, Sweep
+from poorwill.core.sweep import Sweep
 from poorwill.core.words import Tier
 from poorwill.engines.measured.storage_speed import StorageSpeed
 from poorwill.telemetry.log import StreamLog
@@ -169,7 +169,7 @@ def _sweep_document(sweep: Sweep) -> SweepDocument:
     return SweepDocument(
         orphans=msgspec.convert(sweep.orphans, tuple[OrphanDocument, ...], from_attributes=True),
         unserved=msgspec.convert(sweep.unserved, tuple[OrphanDocument, ...], from_attributes=True),
-        missing=tuple(MissingDocument(replica=owned.replica, was=_was(owned)) for owned in sweep.missing),
+        missing=tuple(MissingDocument(replica=owned.replica, was=owned.where()) for owned in sweep.missing),
     )
 
 
@@ -180,15 +180,9 @@ def _print_sweep(sweep: Sweep, count: int, streams: Streams) -> None:
     for found in sweep.unserved:
         streams.say(f"unserved {found.replica}: {found.what}: engine running, nobody serves")
     for owned in sweep.missing:
-        streams.say(f"missing  {owned.replica}: {_was(owned)}")
+        streams.say(f"missing  {owned.replica}: {owned.where()}")
     if not sweep.orphans and not sweep.unserved and not sweep.missing:
         streams.say(f"nothing amiss: processes, snapshots and rented machines found: {count}, all owned")
-
-
-def _was(owned: Owned) -> str:
-    if owned.running is not None:
-        return owned.running.where()
-    return f"parked {owned.parked.tier}: {owned.parked.where()}" if owned.parked else "nothing"
 
 
 VERB = new_verb(

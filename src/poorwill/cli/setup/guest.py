@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
 from poorwill.cli.parsing.options import Option, Values
-from poorwill.cli.parsing.settings import model_of, read_fleet
+from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.values import natural, positive
 from poorwill.cli.parsing.verb import new_verb, verb_family
@@ -84,7 +84,7 @@ class GuestsDocument(Struct, frozen=True, kw_only=True):
 
 async def _build_guest(options: GuestBuildOptions, streams: Streams) -> int:
     settings = read_fleet(options.fleet, streams.env)
-    model = model_of(settings, options.model)
+    model = settings.model_named(options.model)
     plan = guest_plan(settings, model, memory_mib=options.memory_mib, cpus=options.cpus)
     guest = await asyncio.to_thread(_build, plan, streams, replacing=options.replace)
     if options.golden:

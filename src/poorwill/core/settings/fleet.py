@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
 from poorwill.core.settings.model import ModelSettings
 from poorwill.core.settings.notation import Address, Bounds, EnvName, FileKey, Mark, Matching, OrZero
 from poorwill.core.words import SECOND_US, ModelName, Tier
@@ -175,3 +176,14 @@ class FleetSettings:
     rates: Annotated[tuple[RateSettings, ...], Mark.NOT_A_KEY] = ()
     spend: Annotated[SpendSettings, Mark.NOT_A_KEY] = field(default_factory=SpendSettings)
     source: Annotated[str, Mark.NOT_A_KEY] = "fleet.toml"
+
+    def model_named(self, name: str | None) -> ModelSettings:
+        """Return the model of a name, or the only one. Raises RequestFault."""
+        known = [model.name for model in self.models]
+        if name is None and len(known) > 1:
+            what = f"the fleet has several models; name one of {', '.join(known)}"
+            raise RequestFault(ErrorCode.MODEL_NOT_FOUND, what)
+        found = [model for model in self.models if name in (None, model.name)]
+        if not found:
+            raise unknown_model(name or "", known)
+        return found[0]
