@@ -154,6 +154,7 @@ async def main(port: int, engine_port: int) -> None:
     server = new_server(
         settings=settings,
         activator=StaticActivator(engine_port, clock),
+        suspect=lambda host, port, why: None,
         pool=UpstreamPool(timeout_us=settings.upstream_timeout_us),
         keys=Keys(),
         ledger=CountingLedger(),

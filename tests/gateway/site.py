@@ -374,6 +374,7 @@ async def running_site(
         server = new_server(
             settings=settings,
             activator=activator,
+            suspect=lambda host, port, why: None,
             pool=pool,
             keys=ring,
             ledger=ledger,

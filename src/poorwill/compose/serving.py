@@ -20,6 +20,7 @@ from poorwill.compose.history import LedgerHistory
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.plans import plan_models, remembered_replicas
 from poorwill.compose.snapshot_value import value_by_ledger
+from poorwill.compose.suspects import Suspects
 from poorwill.config.rules.listeners import listener_problems
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ConfigFault
@@ -61,6 +62,10 @@ class Serving:
     fallbacks: Sequence[Fallback]
     left: Sequence[str]
     """Filled by the end: what runs on although `on_exit` says otherwise."""
+
+    def where(self) -> Mapping[str, str]:
+        """Return the addresses, as the fleet's directory publishes them."""
+        return {"address": self.address, "admin": self.admin_address}
 
     def explained(self) -> Sequence[str]:
         """Return, for people, how each model is parked here and why not otherwise."""
@@ -111,9 +116,11 @@ async def serving_fleet(
             leave=own.holding.leave,
         )
         async with running_fleet(parts) as fleet:
+            suspects = Suspects(context=fleet.controller.context)
             gateway = new_server(
                 settings=settings.gateway,
                 activator=fleet.activator,
+                suspect=suspects.suspect,
                 pool=pool,
                 keys=GuardedKeys(keys=keys, guard=guard, now_us=own.clock.now_us),
                 ledger=journal,
@@ -128,16 +135,14 @@ async def serving_fleet(
             async with (
                 gateway,
                 background(keys.follow()),
+                background(suspects.follow()),
                 background(trace_wakes(fleet.view.events, tracer, log=log)),
             ):
                 serving = _serving(gateway, own, fleet.view, plans, fallbacks)
-                where = {"address": serving.address, "admin": serving.admin_address}
-                own.holding.publish(what="poorwill serve", **where)
+                own.holding.publish(what="poorwill serve", **serving.where())
                 try:
                     yield serving
                 finally:
-                    # What is in flight finishes through the gateway before the gateway closes.
-                    gateway.stop_accepting()
                     await _close(gateway, fleet, settings)
 
 
@@ -167,8 +172,9 @@ async def fleet_resources(
 async def _close(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) -> None:
     """Close the fleet; what a hosted API answers meanwhile has as long as what replicas answer.
 
-    Cancelled: as `Fleet.close`.
+    What is in flight finishes through the gateway before that closes. Cancelled: as `Fleet.close`.
     """
+    gateway.stop_accepting()
     ends = asyncio.get_running_loop().time() + settings.exit_us * DRAIN_SHARE / SECOND_US
     await fleet.close(settings.on_exit, settings.exit_us)
     with suppress(TimeoutError):

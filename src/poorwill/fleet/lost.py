@@ -36,14 +36,21 @@ async def _wait_for_end(context: FleetContext, unit: Unit, running: Running) -> 
         why = await processes.exited(running)
     except Exception as error:
         why = f"its process cannot be watched: {error!r}"
-    if running.machine:  # no kernel of ours resets the connections to it
+    await lose(context, unit, running, why, kind="engine_exited", cut=bool(running.machine))
+
+
+async def lose(
+    context: FleetContext, unit: Unit, running: Running, why: str, *, kind: str, cut: bool
+) -> None:
+    """End what is left of an engine and say that it is lost. `cut`: no kernel of ours resets connections."""
+    if cut:
         context.connections.cut(running.host, running.port, f"its engine is lost: {why}")
-    await end_engine(processes, running, context.log)
+    await end_engine(unit.equipment.processes, running, context.log)
     if unit.running is not running:
         return  # a wake or a park has taken over meanwhile
     unit.running = unit.parked = None
     now = context.clock.now_us()
-    text = Noted(at_us=now, kind="engine_exited", replica=unit.id, model=unit.model, text=why)
+    text = Noted(at_us=now, kind=kind, replica=unit.id, model=unit.model, text=why)
     context.journal.post([text, unit.placed(now)])
     context.submit(unit, EngineLost(generation=unit.replica.generation, why=why))
 

@@ -86,6 +86,7 @@ class GatewayServer:
         self,
         *,
         settings: GatewaySettings,
+        suspect: Callable[[str, int, str], None],
         policy: RequestPolicy,
         pool: UpstreamPool,
         context: ListenerContext,
@@ -94,6 +95,7 @@ class GatewayServer:
         tasks: _Tasks,
     ) -> None:
         self._settings = settings
+        self._suspect = suspect
         self._policy = policy
         self._pool = pool
         self._context = context
@@ -181,7 +183,8 @@ class GatewayServer:
         while True:
             await asyncio.sleep(interval_s)
             self._expire(loop.time())
-            self._pool.sweep(loop.time())
+            for host, port in self._pool.sweep(loop.time()):
+                self._suspect(host, port, "several requests in a row got no byte of an answer")
             self._policy.end_overlong()
             self._policy.end_revoked(self._context.checks.keys.in_use)
 
@@ -205,6 +208,7 @@ def new_server(
     *,
     settings: GatewaySettings,
     activator: Activator,
+    suspect: Callable[[str, int, str], None],
     pool: UpstreamPool,
     keys: KeyRing,
     ledger: LedgerWriter,
@@ -247,6 +251,7 @@ def new_server(
     )
     return GatewayServer(
         settings=settings,
+        suspect=suspect,
         policy=policy,
         pool=pool,
         context=context,

@@ -6,16 +6,16 @@ forgotten), and one parser lives as long as its connection.
 """
 
 import asyncio
-from collections.abc import Sequence
 from typing import Protocol
 
 import httptools
 
-from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
-from poorwill.gateway.downstream.exchange import Exchange, Link
+from poorwill.core.errors import EngineFault, ErrorCode
+from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.downstream.response import Headers
 from poorwill.gateway.request_fields import renamed
 from poorwill.gateway.tcp import closed_unread, reset_on_close
+from poorwill.gateway.upstream.receiver import ResponseHandler
 
 _HEAD_BYTES_MAX = 256 * 1024
 _RESET_AT_ONCE_S = 1.0
@@ -64,9 +64,11 @@ class AddressPool(Protocol):
         """The `Host` header line of its address."""
         ...
 
+    def answered(self) -> None:
+        """The engine has sent something to somebody."""
+
     def opened(self, upstream: "Upstream") -> None:
         """The connection exists from now on."""
-        ...
 
     def rest(self, upstream: "Upstream") -> None:
         """The connection is idle and may be used again."""
@@ -78,38 +80,6 @@ class AddressPool(Protocol):
 
     def closed(self, upstream: "Upstream") -> None:
         """The connection is gone."""
-        ...
-
-
-class ResponseHandler(Protocol):
-    """Receives the answer on a connection: an exchange, or a bridged request. Methods as `Exchange`'s."""
-
-    def attach(self, link: Link) -> None:
-        """Wait for the answer on this connection."""
-        ...
-
-    def on_head(self, status: int, headers: Headers, *, length: int | None, content_type: bytes) -> None:
-        """Take the head of the answer."""
-        ...
-
-    def flush(self) -> None:
-        """The head has arrived and the body has not."""
-        ...
-
-    def on_body(self, parts: Sequence[bytes]) -> None:
-        """Take pieces of the body."""
-        ...
-
-    def on_end(self) -> None:
-        """The answer is complete."""
-        ...
-
-    def on_lost(self, *, not_begun: bool, why: str) -> None:
-        """The connection is gone before the answer was complete."""
-        ...
-
-    def fail(self, error: PoorwillError) -> None:
-        """The connection, or its owner, gives up."""
         ...
 
 
@@ -255,6 +225,7 @@ class Upstream(asyncio.Protocol):
             self.abandon()
             return
         self.heard = self._loop.time()
+        self._pool.answered()
         announced = self._relaying
         if not announced:
             self._head_bytes += len(data)

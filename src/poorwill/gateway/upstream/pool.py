@@ -6,8 +6,10 @@ first, so surplus ones grow old and are closed. All methods run on the event loo
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 
 from poorwill.core.errors import EngineFault, ErrorCode, TryLater
+from poorwill.core.machine.silence import ANSWERING
 from poorwill.core.words import SECOND_US
 from poorwill.gateway.upstream.connection import Upstream
 
@@ -18,7 +20,7 @@ IDLE_S = 60.0
 class _Address:
     """The connections to one address."""
 
-    __slots__ = ("ending", "host_line", "idle", "open", "waiters")
+    __slots__ = ("ending", "host_line", "idle", "open", "silence", "waiters")
 
     def __init__(self, host: str, port: int) -> None:
         bracketed = f"[{host}]" if ":" in host else host
@@ -27,6 +29,10 @@ class _Address:
         self.idle: list[Upstream] = []
         self.ending: set[Upstream] = set()
         self.waiters: list[asyncio.Future[None]] = []
+        self.silence = ANSWERING
+
+    def answered(self) -> None:
+        self.silence = ANSWERING
 
     def opened(self, upstream: Upstream) -> None:
         self.open.add(upstream)
@@ -112,6 +118,8 @@ class UpstreamPool:
     def cut(self, host: str, port: int, why: str) -> None:
         """Abort requests in flight to this address: their clients get `draining`, never a clean end."""
         address = self._addresses.get((host, port))
+        if address is not None:
+            address.silence = ANSWERING  # what listens here next is another engine
         for upstream in list(address.open) if address else ():
             if upstream.exchange is not None:
                 upstream.exchange.fail(TryLater(ErrorCode.DRAINING, why))
@@ -127,12 +135,14 @@ class UpstreamPool:
             self.cut(host, port, "poorwill is shutting down")
             await self.close(host, port)
 
-    def sweep(self, now: float) -> None:
+    def sweep(self, now: float) -> Sequence[tuple[str, int]]:
         """End exchanges whose engine has been silent too long, close connections long idle.
 
-        `now` is the loop's time. An engine is not silent while its client is the slow one.
+        Returns addresses that seem to answer nobody. `now` is the loop's time. A slow client is no silence.
         """
-        for address in self._addresses.values():
+        suspects = []
+        for where, address in self._addresses.items():
+            before = address.silence
             for upstream in list(address.open):
                 age = now - upstream.heard
                 exchange = upstream.exchange
@@ -140,9 +150,9 @@ class UpstreamPool:
                     if age > IDLE_S:
                         upstream.abandon()
                 elif age > self._timeout_s and not upstream.paused:
-                    exchange.fail(
-                        EngineFault(
-                            ErrorCode.UPSTREAM_TIMEOUT,
-                            f"the engine sent nothing for {self._timeout_s:g} s",
-                        )
-                    )
+                    address.silence = address.silence.timed_out(sent=upstream.heard, now=now)
+                    why = f"the engine sent nothing for {self._timeout_s:g} s"
+                    exchange.fail(EngineFault(ErrorCode.UPSTREAM_TIMEOUT, why))
+            if address.silence.suspicious and address.silence is not before:
+                suspects.append(where)
+        return suspects
