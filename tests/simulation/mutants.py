@@ -66,40 +66,16 @@ MUTANTS: Sequence[Mutant] = (
         new="if self.replica.holds:",
     ),
     Mutant(
-        name="lease kept by a client that has left",
-        module="poorwill.fleet.controller",
-        old="            self.give_back(unit, lease.generation)",
-        new="            pass",
-    ),
-    Mutant(
-        name="death of an engine unnoticed",
-        module="poorwill.fleet.watching",
-        old="    if unit.running is not running:\n        return",
-        new="    if unit.running is running:\n        return",
-    ),
-    Mutant(
         name="action before intent",
         module="poorwill.fleet.wake",
         old="        await committed\n",
         new="",
     ),
     Mutant(
-        name="recovery forgets what runs",
-        module="poorwill.fleet.recovery",
-        old="if known.running is not None and not sleeps:",
-        new="if False:",
-    ),
-    Mutant(
         name="wrong answer accepted after a wake",
         module="poorwill.fleet.wake",
         old="if parked.probe and answer != parked.probe:",
         new="if False:",
-    ),
-    Mutant(
-        name="newcomer overtakes the queue",
-        module=CELL,
-        old="if not self._open or self.queue.holds or (",
-        new="if not self._open or (",
     ),
     Mutant(
         name="void lease given back",
