@@ -24,6 +24,7 @@ from poorwill.core.words import (
 )
 from poorwill.ledger.ledger import open_ledger
 from poorwill.ledger.rates import sync_rates
+from poorwill.ledger.schema import reading
 from poorwill.telemetry.log import StreamLog
 
 START = 1_800_000_000 * SECOND_US
@@ -335,9 +336,11 @@ async def test_a_phase_past_its_limit_is_named(fleet):
     limits = "phase_limits_s = { weights = 0.3 }\nwake_budget_s = 20"
     slow = FLEET.replace("load_seconds = 0.2", "load_seconds = 20")
     (fleet / "fleet.toml").write_text(slow.replace("wake_budget_s = 20", limits))
-    status, _, err = await poorwill("bench", "--fleet", str(fleet))
+    status, _, _ = await poorwill("bench", "--fleet", str(fleet))
     assert status == 7
-    assert "weights: 0.3" in err and "s of 0.3 s" in err
+    with reading(str(fleet / "ledger.sqlite")) as db:
+        why = " ".join(str(row) for row in db.execute("SELECT * FROM wakes WHERE ok = 0"))
+    assert "weights: 0.3" in why and "s of 0.3 s" in why
 
 
 @pytest.mark.parametrize(
