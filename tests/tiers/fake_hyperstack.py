@@ -66,7 +66,9 @@ class Machine:
     process: "subprocess.Popen[bytes] | None" = None
     mistakes: deque[Mistake] = field(default_factory=deque)
     leads_to: dict[str, str] = field(default_factory=dict)
-    """Where a verb ends up instead, once for each entry."""
+    """Where a verb ends up instead, once for each entry, and only after its way there was looked at."""
+    turning: str = ""
+    """The state that the next look ends in: see `leads_to`."""
     boots_dead: int = 0
     """So many of the next boots do not start the engine."""
     asked: list[str] = field(default_factory=list)
@@ -212,6 +214,9 @@ class FakeHyperstack:
     ) -> tuple[int, dict[str, object]]:
         if verb == "state":
             instance = {"id": int(machine.id), "name": "fake", "status": machine.status}
+            if machine.turning:
+                machine.turning, end = "", machine.turning
+                self._become(machine, end)
             return 200, {"status": True, "message": "", "instance": instance}
         machine.asked.append(verb)
         needs, way, end = ON_THE_WAY[verb]
@@ -222,7 +227,9 @@ class FakeHyperstack:
             machine.kept_address = query.get("retain_ip") == ["true"]
         self._become(machine, way)
         takes_s = self.hibernate_s if verb == "hibernate" else self.restore_s
-        end = machine.leads_to.pop(verb, end)
+        if verb in machine.leads_to:
+            machine.turning = machine.leads_to.pop(verb)
+            return 200, {"status": True, "message": f"{verb} accepted"}
         if self.full and verb == "hibernate-restore":
             end = "HIBERNATED"
         timer = threading.Timer(takes_s, self._arrive, (machine, way, end))

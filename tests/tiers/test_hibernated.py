@@ -250,7 +250,6 @@ async def test_a_failed_hibernation_serves_on(rented: RentedFleet, there: Machin
 
 async def test_a_hibernation_error_is_reported(rented: RentedFleet, there: Machine, launch: Launch):
     running = await wake(rented, launch)
-    rented.cloud.hibernate_s = 0.1
     there.leads_to["hibernate"] = "ERROR"
     with pytest.raises(DriverError, match="is in state ERROR") as caught:
         await rented.driver(Tier.HIBERNATED).park(running, launch, generation=3)

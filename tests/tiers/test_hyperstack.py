@@ -305,7 +305,6 @@ async def test_a_late_request_is_no_refusal(rented: RentedFleet, machine: Rented
 
 
 async def test_a_failed_restore_is_no_capacity(rented: RentedFleet, machine: RentedMachine, there: Machine):
-    rented.cloud.restore_s = 0.1
     there.leads_to["hibernate-restore"] = "HIBERNATED"
     with pytest.raises(NoCapacity, match="HIBERNATED again after it was asked to restore"):
         await machine.bring_to(RUN, limit_s=LIMIT_S)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tests.waiting import until
 
 from poorwill.core.ports.driver import DriverError
 from poorwill.hosts.processes import procfs
-from poorwill.hosts.processes.readiness import Readiness, refuse_foreign_listener
+from poorwill.hosts.processes.readiness import LISTENER_LOOKS, Readiness, foreign_listener
 from poorwill.hosts.processes.session import members
 from poorwill.tiers.cold.driver import ColdDriver
 
@@ -263,13 +263,22 @@ async def test_only_a_command_may_listen_elsewhere(fleet: Fleet):
     launch = fleet.launch("--never-listen", engine="command")
     with impostor(launch.port):
         await until(lambda: listens(launch.port))
-        refuse_foreign_listener(fleet.processes, running, launch)
-        with pytest.raises(DriverError, match="is not the engine"):
-            refuse_foreign_listener(fleet.processes, running, replace(launch, engine="vllm"))
+        assert foreign_listener(fleet.processes, running, launch) is None
+        assert foreign_listener(fleet.processes, running, replace(launch, engine="vllm")) is not None
     with impostor(launch.port, "/usr/bin/setpriv", "--reuid=65534", "--clear-groups"):
         await until(lambda: listens(launch.port))
-        with pytest.raises(DriverError, match="is not the engine"):
-            refuse_foreign_listener(fleet.processes, running, launch)
+        assert foreign_listener(fleet.processes, running, launch) is not None
+    await fleet.processes.kill(running)
+
+
+@pytest.mark.parametrize("unproven", [LISTENER_LOOKS - 1, LISTENER_LOOKS])
+async def test_a_listener_is_looked_at_again(fleet: Fleet, unproven: int):
+    """A look at /proc/net/tcp can miss a row while other sockets open and close."""
+    launch, running = await start(fleet, ready=False)
+    looks = iter([DriverError("missed")] * unproven)
+    readiness = Readiness(processes=fleet.processes, stranger=lambda *_: next(looks, None))
+    with pytest.raises(DriverError, match="missed") if unproven == LISTENER_LOOKS else nullcontext():
+        await readiness.wait(running, launch)
     await fleet.processes.kill(running)
 
 

@@ -6,6 +6,7 @@ Polling works with every engine. Its delay grows, and it has a deadline.
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from poorwill.core.launch import Launch, Running
@@ -18,6 +19,9 @@ FIRST_DELAY_S = 0.004
 LONGEST_DELAY_S = 0.1
 ANSWER_LIMIT_S = 5.0
 """For one answer: an engine that accepts and then loads may leave a request lying."""
+LISTENER_LOOKS = 5
+"""Looks without a proof before a listener counts as a stranger's: the kernel may leave a row out of
+/proc/net/tcp if other sockets open and close while it is read."""
 
 
 def refuse_taken_port(launch: Launch) -> None:
@@ -36,8 +40,8 @@ def refuse_taken_port(launch: Launch) -> None:
             ) from error
 
 
-def refuse_foreign_listener(processes: EngineProcesses, running: Running, launch: Launch) -> None:
-    """Raise DriverError unless all that listens on the replica's port belongs to its engine's processes.
+def foreign_listener(processes: EngineProcesses, running: Running, launch: Launch) -> DriverError | None:
+    """Return an error unless all that listens on the replica's port belongs to its engine's processes.
 
     Another user who takes the port before the engine does would read prompts and answer in the model's name.
     A `command` may start its engine in a container, and an engine may hide its files: then a listener of our
@@ -46,15 +50,15 @@ def refuse_foreign_listener(processes: EngineProcesses, running: Running, launch
     listeners = procfs.listeners(launch.port)
     inodes = {row.inode for row in listeners}
     if inodes and inodes <= procfs.socket_inodes(running.pid):
-        return  # the usual case, without a look at all processes
+        return None  # the usual case, without a look at all processes
     engine = processes.pids(running)
     held = set().union(*map(procfs.socket_inodes, engine))
     hidden = any(procfs.hides_files(pid) for pid in engine)
     trusted = {os.geteuid(), 0} if launch.engine == "command" or hidden else set()
     if listeners and all(row.inode in held or row.uid in trusted for row in listeners):
-        return
+        return None
     holder = procfs.port_holder(launch.host, launch.port)
-    raise DriverError(
+    return DriverError(
         f"what answers on port {launch.port} is not the engine of replica {launch.replica}: {holder}"
     )
 
@@ -64,6 +68,7 @@ class Readiness:
     """How to wait for an engine."""
 
     processes: EngineProcesses
+    stranger: Callable[[EngineProcesses, Running, Launch], DriverError | None] = foreign_listener
     limit_s: float = 900.0
     """A deadline for callers without one; the wake's own bounds are shorter."""
 
@@ -80,12 +85,16 @@ class Readiness:
         last = "nothing"
         try:
             async with asyncio.timeout(self.limit_s):
-                delay_s = FIRST_DELAY_S
+                delay_s, unproven = FIRST_DELAY_S, 0
                 while True:
                     status = await http_status(launch.host, launch.port, launch.ready_path)
                     if status is not None and 200 <= status < 300 and self.processes.alive(running):
-                        refuse_foreign_listener(self.processes, running, launch)
-                        return
+                        stranger = self.stranger(self.processes, running, launch)
+                        if stranger is None:
+                            return
+                        unproven += 1
+                        if unproven == LISTENER_LOOKS:
+                            raise stranger
                     last = "nothing" if status is None else f"status {status}"
                     if await process_end(pidfd, within_s=delay_s):
                         raise await self._ended(running)
