@@ -1,12 +1,10 @@
 """What `demo` shows and what it leaves alone."""
 
-import io
 from pathlib import Path
 
 from tests.conftest import Poorwill
 
-from poorwill.cli.demo.progress import Show
-from poorwill.cli.parsing.streams import Streams
+from poorwill.compose.demo.progress import Show
 from poorwill.core.entries import PhaseSpan, WakeEnded
 from poorwill.core.words import Phase, ReplicaId, WakeId
 
@@ -28,14 +26,13 @@ async def test_a_demo_overwrites_no_other_fleet(poorwill: Poorwill, tmp_path: Pa
 
 
 def test_pieces_of_a_phase_are_summed() -> None:
-    stderr = io.StringIO()
-    streams = Streams(env={}, stdin=io.StringIO(), stdout=io.StringIO(), stderr=stderr)
+    told: list[str] = []
     pieces = (
         (Phase.WEIGHTS, 0, 6_000),
         (Phase.CONTEXT, 6_000, 7_000),
         (Phase.WEIGHTS, 7_000, 11_000),
     )
-    Show(streams=streams, quiet=False).entry(
+    Show(write=told.append, quiet=False).entry(
         WakeEnded(
             wake=WakeId("w"),
             replica=ReplicaId("r"),
@@ -46,4 +43,4 @@ def test_pieces_of_a_phase_are_summed() -> None:
             ),
         )
     )
-    assert stderr.getvalue().rstrip().endswith(": weights 10 ms, context 1 ms")
+    assert told[-1].endswith(": weights 10 ms, context 1 ms")

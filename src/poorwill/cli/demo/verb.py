@@ -5,54 +5,25 @@ wakes for the next request, several times. What it leaves is an ordinary fleet d
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
-from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Literal
 
-from poorwill.cli.demo.progress import Show
-from poorwill.cli.demo.replay import TRACE_S, Answer, bundled_slice, replay
-from poorwill.cli.demo.report import DemoDocument, facts_of, report, report_document
 from poorwill.cli.parsing.exit_status import FINDING
-from poorwill.cli.parsing.fleet import DEFAULT_FILE, JsonOption
+from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.values import from_to
 from poorwill.cli.parsing.verb import new_verb
+from poorwill.compose.demo.fleet import ENGINES, demo_fleet
+from poorwill.compose.demo.progress import Show
+from poorwill.compose.demo.replay import Answer, bundled_slice, replay
+from poorwill.compose.demo.report import DemoDocument, facts_of, report, report_document
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.serving import Serving, serving_fleet
-from poorwill.config import load_fleet
-from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.settings import Address, FleetSettings
 from poorwill.core.words import Tier
-from poorwill.engines.weights.gguf_model import make_model
-from poorwill.engines.weights.transformers_model import make_transformers_model
-from poorwill.hosts.files.opening import own_directory
 from poorwill.telemetry.log import StreamLog
-
-IDLE_SHARE = 1 / 30
-"""The linger as a part of the whole: four minutes of the trace's two hours, however compressed."""
-
-OURS = "# The fleet of `poorwill demo`."
-
-ENGINES: Mapping[str, str] = MappingProxyType(
-    {
-        "llama.cpp": """\
-engine = "llama.cpp"
-path = "{model_file}"
-context = 2048
-options = {{ threads = 1 }}""",
-        "transformers": """\
-engine = "transformers"
-path = "{model_file}"
-env = {{ HF_HUB_OFFLINE = "1", OMP_NUM_THREADS = "1" }}
-options = {{ continuous_batching = true, cb_num_blocks = 64, cb_block_size = 32 }}""",
-    }
-)
-"""The engines the demo can run. By default transformers would take 9.5 GB of memory for its KV cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +51,16 @@ class DemoOptions:
 
 
 async def _run(options: DemoOptions, streams: Streams) -> int:
-    show = Show(streams=streams, quiet=options.json)
-    settings = await asyncio.to_thread(_prepare, options, streams.env, show)
+    show = Show(write=streams.tell, quiet=options.json)
+    settings = await asyncio.to_thread(
+        demo_fleet,
+        options.directory,
+        engine=options.engine,
+        size=options.size,
+        seconds=options.seconds,
+        env=streams.env,
+        tell=show.line,
+    )
     log = StreamLog(stream=streams.stderr, level="error")  # warnings are shown or reported
     async with serving_fleet(settings, env=streams.env, log=log) as serving:
         since_us = serving.clock.now_us()
@@ -113,55 +92,6 @@ async def _drive(serving: Serving, seconds: float, show: Show) -> Sequence[Answe
         watching.cancel()
     show.done()
     return answers
-
-
-def _prepare(options: DemoOptions, env: Mapping[str, str], show: Show) -> FleetSettings:
-    """Make the model and the fleet's configuration, or take those of an earlier demo.
-
-    Raises OperatorFault if the directory holds something else.
-    """
-    directory = Path(options.directory)
-    configuration = directory / DEFAULT_FILE
-    try:
-        own_directory(directory)
-        written = configuration.read_text(encoding="utf-8") if configuration.is_file() else ""
-    except OSError as error:
-        what = f"{directory} cannot be used: {error.strerror}"
-        raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint="choose another with --dir") from error
-    ours = written.startswith(OURS)
-    if not ours and any(directory.iterdir()):
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID,
-            f"{directory} exists and is no demo of ours; nothing was written",
-            hint="choose another with --dir",
-        )
-    model_file = _model_file(directory, options, env, show)
-    engine = ENGINES[options.engine].format(model_file=model_file)
-    seconds = options.seconds
-    text = _template().format(engine=engine, idle_s=seconds * IDLE_SHARE, scale=TRACE_S / seconds)
-    configuration.write_text(text, encoding="utf-8")
-    settings = load_fleet(str(configuration), env, machine=True)
-    # A free port each: the demo must not fail for a server that somebody runs already.
-    free = Address("127.0.0.1", 0)
-    return replace(settings, gateway=replace(settings.gateway, listen=free, admin=free))
-
-
-def _template() -> str:
-    return files("poorwill.cli.demo").joinpath("fleet.toml").read_text(encoding="utf-8")
-
-
-def _model_file(directory: Path, options: DemoOptions, env: Mapping[str, str], show: Show) -> str:
-    """Make the model, unless an earlier demo has; return its name in the directory."""
-    own = options.engine == "llama.cpp"
-    name = f"demo-{options.size}" + (".gguf" if own else "-transformers")
-    target = directory / name
-    if not target.exists():
-        show.line(f"making a random Llama model, {options.size} parameters: {target}")
-        if own:
-            make_model(target, size=options.size)
-        else:
-            make_transformers_model(target, env=env, size=options.size)
-    return name
 
 
 VERB = new_verb(

@@ -1,11 +1,11 @@
 """What the demo shows while it runs: one line for each thing that happens, as it happens."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from poorwill.cli.demo.replay import Answer
-from poorwill.cli.parsing.streams import Streams
+from poorwill.compose.demo.replay import Answer
 from poorwill.core.entries import Entry, Noted, ParkEnded, WakeBegan, WakeEnded
 from poorwill.core.format import duration, size
 from poorwill.core.ports.view import EventFeed
@@ -14,9 +14,9 @@ from poorwill.core.words import Tier
 
 @dataclass(slots=True, kw_only=True)
 class Show:
-    """Prints to stderr: the report is the result, this is the work. Silent with `quiet`."""
+    """Writes lines about the work: the report is the result, this is the work. Silent with `quiet`."""
 
-    streams: Streams
+    write: Callable[[str], None]
     quiet: bool
     began: float = field(default_factory=perf_counter)
     wakes_began: dict[str, WakeBegan] = field(default_factory=dict)
@@ -26,7 +26,7 @@ class Show:
     def line(self, text: str) -> None:
         """Show a line with the time since the demo began."""
         if not self.quiet:
-            self.streams.tell(f"{perf_counter() - self.began:6.1f} s  {text}")
+            self.write(f"{perf_counter() - self.began:6.1f} s  {text}")
 
     def answered(self, answer: Answer) -> None:
         """Show one answered request."""

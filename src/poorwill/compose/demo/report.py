@@ -9,9 +9,9 @@ import numpy as np
 from msgspec import Struct
 
 from poorwill.bill.bill import Axis, Bill, make_bill
-from poorwill.cli.demo.replay import Answer
 from poorwill.coldstart.anatomy import totals
 from poorwill.coldstart.starts import FinishedWake
+from poorwill.compose.demo.replay import Answer
 from poorwill.compose.drivers.fleet_drivers import Fallback
 from poorwill.core.format import counted, duration, money, percent, table
 from poorwill.core.settings import FleetSettings

@@ -36,7 +36,7 @@ class Answer:
 
 def bundled_slice(*, seconds: float) -> list[Arrival]:
     """Return the bundled slice of real traffic, its two hours compressed to `seconds`."""
-    text = files("poorwill.cli.demo").joinpath("demo_trace.csv").read_text(encoding="utf-8")
+    text = files("poorwill.compose.demo").joinpath("demo_trace.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
     scale = seconds / TRACE_S
     return [

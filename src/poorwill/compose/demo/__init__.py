@@ -1,0 +1,1 @@
+"""The demo's fleet: its model and configuration, its client, and what it reports."""
