@@ -8,6 +8,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 
 import uvloop
@@ -18,9 +19,11 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.ports.view import EventFeed, ReplicaStatus
 from poorwill.core.settings import Address, GatewaySettings
+from poorwill.core.spend import LimitState
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
 from poorwill.gateway.server import new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
+from poorwill.telemetry.admin.app import admin_listener
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.metrics import GatewayMetrics
 
@@ -48,7 +51,7 @@ class Held:
             wake=self.wake,
             phase=Phase.WEIGHTS,
             waited_us=waited_us,
-            expected_us=None,
+            ready_in_us=None,
             left_us=left_us,
         )
 
@@ -84,6 +87,9 @@ class CountingLedger:
 
     unavailable = ""
     rows = 0
+
+    def dropped_rows(self) -> int:
+        return 0
 
     async def record(self, entries: Sequence[Entry]) -> None:
         self.rows += len(entries)
@@ -132,6 +138,9 @@ class Fleet:
     async def park(self, model: ModelName, tier: Tier | None) -> None:
         raise NotImplementedError
 
+    def limits(self) -> Sequence[LimitState]:
+        return ()
+
     def events(self) -> EventFeed:
         raise NotImplementedError
 
@@ -162,7 +171,14 @@ async def main(port: int, engine_port: int) -> None:
         clock=clock,
         log=Quiet(),
         metrics=GatewayMetrics(),
-        dashboard=FleetDashboard(fleet=fleet, history=History(), clock=clock, most_streams=1),
+        admin=partial(
+            admin_listener,
+            fleet=fleet,
+            dashboard=FleetDashboard(fleet=fleet, history=History(), clock=clock, most_streams=1),
+            settings=settings,
+            clock=clock,
+            log=Quiet(),
+        ),
     )
     async with server:
         gc.collect()

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from tests.kept_log import KeptLog
 
@@ -22,6 +23,7 @@ from poorwill.gateway.bridge.hosted_api import HostedApis
 from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
+from poorwill.telemetry.admin.app import admin_listener
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.metrics import GatewayMetrics
 
@@ -379,11 +381,18 @@ async def running_site(
             keys=ring,
             ledger=ledger,
             fleet=fleet,
-            dashboard=FleetDashboard(
+            admin=partial(
+                admin_listener,
                 fleet=fleet,
-                history=history or ToyHistory(),
+                dashboard=FleetDashboard(
+                    fleet=fleet,
+                    history=history or ToyHistory(),
+                    clock=clock,
+                    most_streams=settings.max_events,
+                ),
+                settings=settings,
                 clock=clock,
-                most_streams=settings.max_events,
+                log=log,
             ),
             clock=clock,
             log=log,

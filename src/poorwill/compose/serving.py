@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from poorwill.fleet.lock import Holding, hold_directory
 from poorwill.fleet.recovery import ModelPlan, replica_id
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
 from poorwill.gateway.acceptor import raise_descriptor_limit
+from poorwill.gateway.admin_side import AdminListener, AdminSide
 from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
@@ -44,6 +46,7 @@ from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
 from poorwill.ledger.rates import sync_rates
+from poorwill.telemetry.admin.app import admin_listener
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.metrics import GatewayMetrics
 from poorwill.telemetry.replica_log import ReplicaLog
@@ -125,7 +128,7 @@ async def serving_fleet(
                 keys=GuardedKeys(keys=keys, guard=guard, now_us=own.clock.now_us),
                 ledger=journal,
                 fleet=fleet.view,
-                dashboard=_dashboard(settings, own, fleet.view),
+                admin=_admin(settings, own, fleet.view, log),
                 clock=own.clock,
                 log=log,
                 metrics=metrics,
@@ -182,12 +185,18 @@ async def _close(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) 
             await gateway.drained()
 
 
-def _dashboard(settings: FleetSettings, own: FleetResources, view: FleetView) -> FleetDashboard:
-    return FleetDashboard(
+def _admin(
+    settings: FleetSettings, own: FleetResources, view: FleetView, log: Log
+) -> Callable[[AdminSide], AdminListener]:
+    """Return what makes the admin listener of the gateway."""
+    dashboard = FleetDashboard(
         fleet=view,
         history=LedgerHistory(ledger=own.ledger, logs=Path(settings.directory, "logs")),
         clock=own.clock,
         most_streams=settings.gateway.max_events,
+    )
+    return partial(
+        admin_listener, fleet=view, dashboard=dashboard, settings=settings.gateway, clock=own.clock, log=log
     )
 
 

@@ -7,14 +7,12 @@ connections are closed here, last.
 
 import asyncio
 import itertools
-import os
 import secrets
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from poorwill.core.entries import RequestEnded
-from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.errors import OperatorFault
 from poorwill.core.ports.activator import Activator
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.keys import KeyRing
@@ -23,11 +21,9 @@ from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.settings.loopback import is_loopback
-from poorwill.core.words import SECOND_US, ModelName
+from poorwill.core.words import SECOND_US
 from poorwill.gateway.acceptor import Acceptor, bound_socket, connection_limits
-from poorwill.gateway.admin.app import Dashboard, admin_app
-from poorwill.gateway.admin.listener import ADMIN_CONNECTIONS, AdminListener
-from poorwill.gateway.admin.peer_user import user_ids
+from poorwill.gateway.admin_side import ADMIN_CONNECTIONS, AdminListener, AdminSide, Metrics
 from poorwill.gateway.bridge.crossing import bridges_of
 from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.downstream.connection import LINGER_S, Downstream, ListenerContext, make_room
@@ -40,26 +36,6 @@ from poorwill.gateway.upstream.pool import UpstreamPool
 _SWEEP_S = 1.0
 _RESERVED_DESCRIPTORS = 64
 _RESERVED_PER_MODEL = 8
-
-
-class Metrics(Protocol):
-    """What the gateway counts, and the text that tells it."""
-
-    def ended(self, row: RequestEnded) -> None:
-        """Count a request for a model that is over. Never raises."""
-        ...
-
-    def refused(self, code: ErrorCode) -> None:
-        """Count a request that was not let in. Never raises."""
-        ...
-
-    def bridge_failed(self, model: ModelName, why: str) -> None:
-        """Count a request that a hosted API did not answer. Never raises."""
-        ...
-
-    def exposition(self, fleet: FleetView) -> str:
-        """Return everything counted, and the fleet's state, in Prometheus' text format."""
-        ...
 
 
 class _Tasks:
@@ -213,7 +189,7 @@ def new_server(
     keys: KeyRing,
     ledger: LedgerWriter,
     fleet: FleetView,
-    dashboard: Dashboard,
+    admin: Callable[[AdminSide], AdminListener],
     clock: Clock,
     log: Log,
     metrics: Metrics,
@@ -256,8 +232,8 @@ def new_server(
         pool=pool,
         context=context,
         acceptor=acceptor,
-        admin=_admin_listener(
-            tasks=tasks, context=context, fleet=fleet, dashboard=dashboard, metrics=metrics, ledger=ledger
+        admin=admin(
+            AdminSide(context=context, fleet=fleet, metrics=metrics, ledger=ledger, spawn=tasks.spawn)
         ),
         tasks=tasks,
     )
@@ -298,49 +274,6 @@ def _inference_listener(
         left=acceptor.left,
     )
     return context, acceptor
-
-
-def _admin_listener(
-    *,
-    tasks: _Tasks,
-    context: ListenerContext,
-    fleet: FleetView,
-    dashboard: Dashboard,
-    metrics: Metrics,
-    ledger: LedgerWriter,
-) -> AdminListener:
-    policy, checks = context.policy, context.checks
-
-    def health() -> Mapping[str, object]:
-        return {
-            "status": "draining" if policy.draining else "ok",
-            "requests": policy.active,
-            "connections": len(context.connections),
-            "ledger": ledger.unavailable or "ok",
-        }
-
-    def metrics_text() -> str:
-        policy.post_rows()
-        return metrics.exposition(fleet)
-
-    app = admin_app(
-        fleet=fleet,
-        dashboard=dashboard,
-        clock=checks.clock,
-        log=checks.log,
-        metrics_text=metrics_text,
-        health=health,
-        bridges=lambda: [bridge.status() for bridge in policy.bridges.values()],
-        host=checks.settings.admin.host,
-        users={0, os.geteuid(), *user_ids(checks.settings.admin_users)},
-    )
-    return AdminListener(
-        app=app,
-        end_streams=dashboard.end_streams,
-        refused=metrics.refused,
-        spawn=tasks.spawn,
-        log=checks.log,
-    )
 
 
 def _request_ids() -> Callable[[], str]:

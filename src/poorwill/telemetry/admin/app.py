@@ -6,6 +6,8 @@ reach it through a browser, neither by a cross-origin POST nor by a name that re
 rebinding).
 """
 
+import asyncio
+import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Protocol
@@ -23,19 +25,53 @@ from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
+from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US, ModelName, Tier
-from poorwill.gateway import wire
-from poorwill.gateway.admin.listener import PEER_USER
-from poorwill.gateway.routes import Action, NoRoute, admin_routes
-from poorwill.gateway.web_origin import foreign_page
-from poorwill.gateway.wire import Dialect
+from poorwill.telemetry.admin.listener import PEER_USER, Accepting, AdminListener
+from poorwill.telemetry.admin.peer_user import user_ids
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-Health = Callable[[], Mapping[str, object]]
 _FOR_EVERY_USER = frozenset({"/healthz", "/metrics"})
 """Paths that every user of this machine may ask for: they say nothing of clients and change nothing."""
-Bridges = Callable[[], Sequence[Mapping[str, object]]]
-"""How each bridge stands."""
+
+
+class Gateway(Protocol):
+    """What the admin listener shows of the gateway, and what both listeners speak alike."""
+
+    @property
+    def admin_routes(self) -> Sequence[tuple[str, Sequence[str], str]]:
+        """The admin listener's rows of the route table: path, methods, action."""
+        ...
+
+    def health(self) -> Mapping[str, object]:
+        """Return how the gateway itself is."""
+        ...
+
+    def bridges(self) -> Sequence[Mapping[str, object]]:
+        """Return how each bridge stands."""
+        ...
+
+    def metrics_text(self) -> str:
+        """Return everything counted, in Prometheus' text format."""
+        ...
+
+    def error_answer(self, error: PoorwillError) -> tuple[int, Mapping[str, object], Mapping[str, str]]:
+        """Return an error's status, body and headers."""
+        ...
+
+    def no_route(self, *, method: str, path: str, allowed: Sequence[str]) -> PoorwillError:
+        """Return the error of a request that no route answers."""
+        ...
+
+    def accept(
+        self, make: Callable[[str], asyncio.Protocol], make_room: Callable[[str | None], bool]
+    ) -> Accepting:
+        """Return what accepts the listener's connections, within its limit."""
+        ...
+
+    def foreign_page(self, *, method: str, headers: Mapping[str, str], names: Collection[str]) -> str:
+        """Return why a web page may not ask this, or nothing. `names` are the listener's own."""
+        ...
 
 
 class Dashboard(Protocol):
@@ -58,66 +94,86 @@ class Dashboard(Protocol):
         ...
 
 
-def admin_app(
+def admin_listener(
+    gateway: Gateway,
+    *,
+    fleet: FleetView,
+    dashboard: Dashboard,
+    settings: GatewaySettings,
+    clock: Clock,
+    log: Log,
+) -> AdminListener:
+    """Return the admin listener of a gateway, not running yet."""
+    app = _app(
+        gateway,
+        fleet=fleet,
+        dashboard=dashboard,
+        clock=clock,
+        log=log,
+        host=settings.admin.host,
+        users={0, os.geteuid(), *user_ids(settings.admin_users)},
+    )
+    return AdminListener(app=app, end_streams=dashboard.end_streams, accept=gateway.accept)
+
+
+def _app(
+    gateway: Gateway,
     *,
     fleet: FleetView,
     dashboard: Dashboard,
     clock: Clock,
     log: Log,
-    metrics_text: Callable[[], str],
-    health: Health,
-    bridges: Bridges,
     host: str,
     users: Collection[int],
 ) -> Starlette:
-    """Return the application of the admin listener."""
-    endpoints: Mapping[Action, Endpoint] = {
-        Action.DASHBOARD: dashboard.page,
-        Action.HEALTH: _health(health=health),
-        Action.STATUS: _status(fleet=fleet, clock=clock, health=health, bridges=bridges),
-        Action.METRICS: _metrics(metrics_text=metrics_text),
-        Action.EVENTS: dashboard.events,
-        Action.HISTORY: dashboard.past,
-        Action.WAKE: _wake(fleet=fleet, log=log),
-        Action.PARK: _park(fleet=fleet, log=log),
+    endpoints: Mapping[str, Endpoint] = {
+        "dashboard": dashboard.page,
+        "health": _health(gateway),
+        "status": _status(gateway, fleet=fleet, clock=clock),
+        "metrics": _metrics(gateway),
+        "events": dashboard.events,
+        "history": dashboard.past,
+        "wake": _wake(fleet=fleet, log=log),
+        "park": _park(fleet=fleet, log=log),
     }
     return Starlette(
         routes=[
-            StarletteRoute(route.path, endpoints[route.action], methods=list(route.methods))
-            for route in admin_routes()
+            StarletteRoute(path, endpoints[action], methods=list(methods))
+            for path, methods, action in gateway.admin_routes
         ],
-        middleware=[Middleware(OperatorsOnly, host=host, users=users)],
+        middleware=[Middleware(OperatorsOnly, gateway=gateway, host=host, users=users)],
         exception_handlers={
-            PoorwillError: _tell_error,
-            HTTPException: _tell_http_error,
-            Exception: _tell_defect(log),
+            PoorwillError: _tell_error(gateway),
+            HTTPException: _tell_http_error(gateway),
+            Exception: _tell_defect(gateway, log),
         },
     )
 
 
-def _health(*, health: Health) -> Endpoint:
+def _health(gateway: Gateway) -> Endpoint:
     async def handle(request: Request) -> Response:
-        return JSONResponse(dict(health()))
+        return JSONResponse(dict(gateway.health()))
 
     return handle
 
 
-def _status(*, fleet: FleetView, clock: Clock, health: Health, bridges: Bridges) -> Endpoint:
+def _status(gateway: Gateway, *, fleet: FleetView, clock: Clock) -> Endpoint:
     async def handle(request: Request) -> Response:
         now_us = clock.now_us()
         replicas = [
             asdict(status) | {"since_s": (now_us - status.since_us) / SECOND_US} for status in fleet.status()
         ]
         limits = to_builtins([limit.document(now_us) for limit in fleet.limits()])
-        fleet_state = {"replicas": replicas, "bridges": bridges(), "limits": limits}
-        return JSONResponse({"now_us": now_us, **health(), **fleet_state})
+        fleet_state = {"replicas": replicas, "bridges": gateway.bridges(), "limits": limits}
+        return JSONResponse({"now_us": now_us, **gateway.health(), **fleet_state})
 
     return handle
 
 
-def _metrics(*, metrics_text: Callable[[], str]) -> Endpoint:
+def _metrics(gateway: Gateway) -> Endpoint:
     async def handle(request: Request) -> Response:
-        return Response(metrics_text(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+        text = gateway.metrics_text()
+        return Response(text, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
     return handle
 
@@ -165,33 +221,40 @@ def _tier(name: str | None) -> Tier | None:
         ) from None
 
 
-def _error_response(error: PoorwillError) -> Response:
-    document = wire.error_document(error, dialect=Dialect.OPENAI, request_id="")
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(error.retry_after_s)
-    if isinstance(error, NoRoute) and error.allowed:
-        headers["allow"] = ", ".join(error.allowed)
-    return JSONResponse(document, status_code=wire.http_status(error.code), headers=headers)
+Teller = Callable[[Request, Exception], Awaitable[Response]]
 
 
-async def _tell_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, PoorwillError)
-    return _error_response(error)
+def _error_response(gateway: Gateway, error: PoorwillError) -> Response:
+    status, document, headers = gateway.error_answer(error)
+    return JSONResponse(document, status_code=status, headers=headers)
 
 
-async def _tell_http_error(request: Request, error: Exception) -> Response:
+def _tell_error(gateway: Gateway) -> Teller:
+    async def tell(request: Request, error: Exception) -> Response:
+        assert isinstance(error, PoorwillError)
+        return _error_response(gateway, error)
+
+    return tell
+
+
+def _tell_http_error(gateway: Gateway) -> Teller:
     """Shape Starlette's own 404 and 405, the only ones it raises here."""
-    assert isinstance(error, HTTPException)
-    allow = (error.headers or {}).get("Allow", "")
-    allowed = [name.strip() for name in allow.split(",") if name]
-    return _error_response(NoRoute(method=request.method, path=request.url.path, allowed=allowed))
+
+    async def tell(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        allow = (error.headers or {}).get("Allow", "")
+        allowed = [name.strip() for name in allow.split(",") if name]
+        path = request.url.path
+        return _error_response(gateway, gateway.no_route(method=request.method, path=path, allowed=allowed))
+
+    return tell
 
 
-def _tell_defect(log: Log) -> Callable[[Request, Exception], Awaitable[Response]]:
+def _tell_defect(gateway: Gateway, log: Log) -> Teller:
     async def tell(request: Request, error: Exception) -> Response:
         log.error("admin request failed by a defect", path=request.url.path, error=error)
-        return _error_response(PoorwillError(ErrorCode.INTERNAL, "poorwill failed; its log says why"))
+        fault = PoorwillError(ErrorCode.INTERNAL, "poorwill failed; its log says why")
+        return _error_response(gateway, fault)
 
     return tell
 
@@ -199,8 +262,9 @@ def _tell_defect(log: Log) -> Callable[[Request, Exception], Awaitable[Response]
 class OperatorsOnly:
     """ASGI middleware: refuses requests of web pages on other sites and of other users of this machine."""
 
-    def __init__(self, app: ASGIApp, *, host: str, users: Collection[int]) -> None:
+    def __init__(self, app: ASGIApp, *, gateway: Gateway, host: str, users: Collection[int]) -> None:
         self._app = app
+        self._gateway = gateway
         self._names = (host.lower(),)
         self._users = users
 
@@ -209,20 +273,13 @@ class OperatorsOnly:
         if scope["type"] == "http":
             problem = self._page_problem(scope) or self._user_problem(scope)
             if problem is not None:
-                await _error_response(problem)(scope, receive, send)
+                await _error_response(self._gateway, problem)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
     def _page_problem(self, scope: Scope) -> RequestFault | None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        problem = foreign_page(
-            host=headers.get(b"host"),
-            origin=headers.get(b"origin"),
-            # A link on another page may lead here: what it shows stays with the person who follows it.
-            fetch_site="" if scope["method"] == "GET" else headers.get(b"sec-fetch-site", ""),
-            names=self._names,
-            origins=(),
-        )
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        problem = self._gateway.foreign_page(method=scope["method"], headers=headers, names=self._names)
         return RequestFault(ErrorCode.FORBIDDEN, problem) if problem else None
 
     def _user_problem(self, scope: Scope) -> RequestFault | None:

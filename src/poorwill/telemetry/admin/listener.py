@@ -8,25 +8,41 @@ accepted within limits, and each carries the uid of who made it.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from poorwill.core.errors import ErrorCode
-from poorwill.core.ports.log import Log
-from poorwill.gateway.acceptor import Acceptor, ConnectionLimits
-from poorwill.gateway.admin.peer_user import peer_user
+from poorwill.telemetry.admin.peer_user import peer_user
 
-ADMIN_CONNECTIONS = 64
 _REQUEST_BYTES = 64 * 1024
 """The most that a request may be: none has a body of interest."""
 _PIPELINED = 16
 """The most requests that wait for their turn when more arrive: uvicorn reads on after every answer."""
 PEER_USER = "peer_user"
 """The key of the peer's uid in a request's state; None if it cannot be told."""
+
+
+class Accepting(Protocol):
+    """Accepts connections on a socket, within limits."""
+
+    def start(self, sock: socket.socket) -> None:
+        """Accept from now on."""
+        ...
+
+    def stop(self) -> None:
+        """Accept no more; connections stay open. Idempotent."""
+        ...
+
+    def left(self, address: str) -> None:
+        """Take note that a connection is closed."""
+        ...
+
+
+Accept = Callable[[Callable[[str], asyncio.Protocol], Callable[[str | None], bool]], Accepting]
+"""Makes one, from what makes the protocol for a peer's address and what closes idle connections for room."""
 
 
 class _Connection(HttpToolsProtocol):
@@ -69,7 +85,7 @@ class _Connection(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, *, acceptor: Acceptor, stopped: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, *, acceptor: Accepting, stopped: asyncio.Event) -> None:
         super().__init__(config)
         self._acceptor = acceptor
         self._stopped = stopped
@@ -94,25 +110,10 @@ class _Server(uvicorn.Server):
 class AdminListener:
     """Serves an application on a bound socket until `stop`."""
 
-    def __init__(
-        self,
-        *,
-        app: ASGIApp,
-        end_streams: Callable[[], None],
-        refused: Callable[[ErrorCode], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
-        log: Log,
-    ) -> None:
+    def __init__(self, *, app: ASGIApp, end_streams: Callable[[], None], accept: Accept) -> None:
         self._end_streams = end_streams
         self._stopped = asyncio.Event()
-        self._acceptor = Acceptor(
-            limits=ConnectionLimits(in_all=ADMIN_CONNECTIONS, per_address=ADMIN_CONNECTIONS),
-            make=self._connection,
-            make_room=self._make_room,
-            refused=refused,
-            spawn=spawn,
-            log=log,
-        )
+        self._acceptor = accept(self._connection, self._make_room)
         config = uvicorn.Config(
             app,
             lifespan="off",
