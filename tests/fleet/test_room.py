@@ -7,10 +7,10 @@ import pytest
 
 from poorwill.core.errors import ErrorCode, TryLater
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.placement import MIN_RESIDENCE_US
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.settings import WakeSettings
 from poorwill.core.words import ModelName
+from poorwill.policies.placement.victims import MIN_RESIDENCE_US
 
 from .fakes import Until
 from .house import A, B, C, House, S

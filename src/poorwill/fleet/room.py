@@ -12,10 +12,10 @@ from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.machine.inputs import ParkAsked
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import next_descent_us
-from poorwill.core.placement import Occupant, choose_victims, likelihood
 from poorwill.core.ports.clock import Clock
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.fleet.unit import Unit
+from poorwill.policies.placement.victims import Occupant, choose_victims, likelihood
 
 Submit = Callable[[Unit, ParkAsked], None]
 
@@ -101,8 +101,8 @@ class Room:
             now_us=now,
         )
         assert self.park is not None
-        for model in victims:
-            self.park(self.units[model], ParkAsked(why=f"evicted for {unit.model}"))
+        for each in [each for each in self.units.values() if each.id in victims]:
+            self.park(each, ParkAsked(why=f"evicted for {unit.model}"))
 
     async def _any_change(self) -> None:
         """Wait until some unit's state changes or its last lease comes back, at most `RECHECK_S`."""
@@ -124,7 +124,7 @@ def _occupant(unit: Unit, room: Room, now_us: int) -> Occupant:
     replica = unit.replica
     expected_us = replica.expected_wake_us(replica.settings.park.ladder[0])
     return Occupant(
-        model=unit.model,
+        replica=unit.id,
         bytes=room.needs[unit.model],
         priority=room.priorities[unit.model],
         busy=replica.state is not State.READY

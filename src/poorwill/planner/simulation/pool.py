@@ -1,7 +1,7 @@
 """A fleet on paper: many tenants' models share a pool of hosts that are paid throughout.
 
 A model that is wanted is woken on a host with room for it; if none has room, idle models give way, the
-longest idle first, by the production rule (`core.placement`): never a busy one, never one that has only
+longest idle first, by the production rule (`policies.placement`): never a busy one, never one that has only
 just come. If none can give way, the request waits until somebody falls idle. Models stay until they
 are evicted: the host is paid anyway.
 """
@@ -14,10 +14,10 @@ from heapq import heappop, heappush
 import numpy as np
 
 from poorwill.core.money import rounded
-from poorwill.core.placement import MIN_RESIDENCE_US, Occupant, choose_victims
-from poorwill.core.words import ModelName
+from poorwill.core.words import ReplicaId
 from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.simulation.outcome import Waits, waits_of
+from poorwill.policies.placement.victims import MIN_RESIDENCE_US, Occupant, choose_victims
 
 HOSTS_ASKED = 8
 """How many hosts are tried when one model needs room; those of the longest idle models come first."""
@@ -288,7 +288,7 @@ class _PoolRun:
 
 def _occupant(model: _Model, at: int) -> Occupant:
     return Occupant(
-        model=ModelName(model.tenant.name),
+        replica=ReplicaId(model.tenant.name),
         bytes=model.tenant.bytes,
         priority=0,
         busy=model.in_flight > 0 or model.ready_us > at,

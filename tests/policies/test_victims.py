@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.core.placement import MIN_RESIDENCE_US, Occupant, choose_victims, likelihood
-from poorwill.core.words import ModelName
+from poorwill.core.words import ReplicaId
+from poorwill.policies.placement.victims import MIN_RESIDENCE_US, Occupant, choose_victims, likelihood
 
 NOW = 1_000_000_000
 S = 1_000_000
-NAMES = (ModelName(f"m{n}") for n in itertools.count())
+NAMES = (ReplicaId(f"m{n}-0") for n in itertools.count())
 
 
 def occupant(name: str, size: int, **others: object) -> Occupant:
     fields: dict[str, object] = {
-        "model": ModelName(name),
+        "replica": ReplicaId(name),
         "bytes": size,
         "priority": 0,
         "busy": False,
@@ -131,7 +131,7 @@ def test_a_large_victim_spares_small_ones():
 
 occupants = st.builds(
     Occupant,
-    model=st.builds(lambda: next(NAMES)),
+    replica=st.builds(lambda: next(NAMES)),
     bytes=st.integers(0, 8),
     priority=st.integers(0, 2),
     busy=st.booleans(),
@@ -146,8 +146,8 @@ occupants = st.builds(
 @given(st.lists(occupants, max_size=7), st.integers(1, 10), st.integers(1, 20), st.integers(0, 2))
 def test_victims_may_go_suffice_and_are_all_needed(present, need, total, priority):
     victims = choose_victims(present, need=need, total=total, priority=priority, now_us=NOW)
-    by_name = {each.model: each for each in present}
-    gone = [by_name[model] for model in victims]
+    by_name = {each.replica: each for each in present}
+    gone = [by_name[replica] for replica in victims]
     assert len(set(victims)) == len(victims)
     for each in gone:
         assert not (each.busy or each.leaving) and each.bytes and each.priority <= priority

@@ -1,9 +1,9 @@
-"""Which idle replicas give way to one that is wanted: pure, busy-safe, without thrash."""
+"""Which idle replicas give way to one that is wanted, within one memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from poorwill.core.words import SECOND_US, ModelName
+from poorwill.core.words import SECOND_US, ReplicaId
 
 MIN_RESIDENCE_US = 10 * SECOND_US
 """A replica that has just become ready is not evicted again at once."""
@@ -13,7 +13,7 @@ MIN_RESIDENCE_US = 10 * SECOND_US
 class Occupant:
     """A replica that takes up room."""
 
-    model: ModelName
+    replica: ReplicaId
     bytes: int
     priority: int
     busy: bool
@@ -47,7 +47,7 @@ def likelihood(gaps_us: Sequence[int], *, idle_us: int, within_us: int | None) -
 
 def choose_victims(
     occupants: Sequence[Occupant], *, need: int, total: int, priority: int, now_us: int
-) -> list[ModelName]:
+) -> list[ReplicaId]:
     """Return the replicas to park so that `need` bytes fit into `total`, empty if none can help now.
 
     Never a busy one, never one of higher priority, never one ready for less than MIN_RESIDENCE_US. Lowest
@@ -65,7 +65,7 @@ def choose_victims(
             and occupant.priority <= priority
             and now_us - occupant.ready_since_us >= MIN_RESIDENCE_US
         ),
-        key=lambda each: (each.priority, each.value, each.idle_since_us, each.model),
+        key=lambda each: (each.priority, each.value, each.idle_since_us, each.replica),
     )
     if missing <= 0 or sum(candidate.bytes for candidate in candidates) < missing:
         return []
@@ -80,4 +80,4 @@ def choose_victims(
         if victim.bytes <= -missing:
             victims.remove(victim)
             missing += victim.bytes
-    return [victim.model for victim in victims]
+    return [victim.replica for victim in victims]
