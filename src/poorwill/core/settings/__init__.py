@@ -13,18 +13,15 @@ from poorwill.core.settings.model import (
     EngineSettings,
     FloorSettings,
     FloorWindow,
-    HoldSettings,
     HostedSettings,
     ModelSettings,
     OptionKind,
     OptionKinds,
-    ParkSettings,
     PolicyName,
     PolicySettings,
-    ReplicaSettings,
-    WakeSettings,
 )
 from poorwill.core.settings.notation import Address
+from poorwill.core.settings.replica import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 
 __all__ = [
     "LLAMACPP_SLOTS",
