@@ -42,6 +42,15 @@ async def test_freezing_fleet_has_no_mount_namespace(poorwill: Poorwill, tmp_pat
     assert "NoNewPrivileges=yes" in freezing and "NoNewPrivileges=yes" in cold
 
 
+async def test_engine_users_need_a_root_unit(poorwill: Poorwill, tmp_path: Path) -> None:
+    fleet = write_fleet(tmp_path)
+    fleet.write_text(fleet.read_text() + '\n[defaults]\nengine_user = "bird"\n')
+    assert "# Root, to start engines as bird:" in await unit(poorwill, fleet)
+    for more in (("--run-as", "wren"), ("--user",)):
+        ran = await poorwill("deploy", "unit", "--fleet", str(fleet), *more)
+        assert ran.status == 2 and "only root can start engines as bird" in ran.err
+
+
 async def test_user_unit_keeps_file_capabilities(poorwill: Poorwill, tmp_path: Path) -> None:
     text = await unit(poorwill, write_fleet(tmp_path, ladder='["frozen", "cold"]'), "--user")
     lines = settings(text)

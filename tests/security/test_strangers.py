@@ -2,8 +2,6 @@
 
 import json
 import re
-import sys
-import tempfile
 import threading
 from pathlib import Path
 
@@ -22,30 +20,6 @@ for line in ("GET /healthz", "GET /status", "POST /models/toy/park"):
     client.connect(("127.0.0.1", int(sys.argv[1])))
     client.sendall(f"{line} HTTP/1.1\\r\\nhost: localhost\\r\\ncontent-length: 0\\r\\n\\r\\n".encode())
     print(client.recv(65536).split()[1].decode())
-"""
-SPY = """
-import http.server, json, os, socketserver, sys
-os.setgid(int(sys.argv[2]))
-os.setuid(int(sys.argv[2]))
-seen = []
-for path in (sys.argv[3], "/proc/%d/environ" % os.getppid()):
-    try:
-        open(path, "rb").read(1)
-        seen.append(path)
-    except OSError:
-        pass
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps(dict(choices=[], seen=seen)).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-socketserver.TCPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
@@ -111,17 +85,3 @@ def test_clients_learn_nothing_of_the_host(tmp_path: Path) -> None:
             said = str(json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"])
             assert not {"log", "exit", "pid", str(tmp_path)} & set(re.findall(r"[\w/.-]+", said)), said
         assert "the log ends" in poorwill.status()["last_error"], "the operator is told"
-
-
-@pytest.mark.skipif(not IS_ROOT, reason="becoming another user needs root")
-@pytest.mark.parametrize(("user", "count"), [(65534, 0), (0, 2)], ids=["another user", "root"])
-def test_another_users_engine_reads_no_ledger(user: int, count: int) -> None:
-    with tempfile.TemporaryDirectory() as name:  # unlike pytest's, in a place that everybody may enter
-        fleet = Path(name)
-        fleet.chmod(0o755)
-        command = [sys.executable, "-c", SPY, "{port}", str(user), str(fleet / "ledger.sqlite")]
-        model = f'[models.spy]\nengine = "command"\nladder = ["cold"]\ncommand = {json.dumps(command)}\n'
-        with target(fleet, model=model) as (poorwill, _):
-            answer = poorwill.chat(model="spy")
-            assert b" 200 OK" in answer, poorwill.get("/status", admin=True)
-            assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["seen"]) == count

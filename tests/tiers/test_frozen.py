@@ -26,6 +26,7 @@ from tests.waiting import until
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
 from poorwill.core.words import ReplicaId, Tier
+from poorwill.hosts.files.user import may_freeze_others
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.session import members
 from poorwill.tiers.frozen.criu import Criu
@@ -37,7 +38,7 @@ from poorwill.tiers.snapshots.space import Space, Value
 from poorwill.tiers.snapshots.store import MEMORY_DIRECTORY, SnapshotStore, store_root
 
 from .cases import frozen_case, hurt, new_cold, new_frozen
-from .conftest import Fleet, ask
+from .conftest import TINY_ENGINE, Fleet, ask
 
 BIG = str(120_000_000)
 """Bytes of engine memory that keep criu busy for a tenth of a second and more."""
@@ -61,6 +62,27 @@ def nothing_runs(fleet: Fleet) -> bool:
 def scratch(fleet: Fleet) -> list[Path]:
     root = store_root(fleet.directory, Tier.FROZEN)
     return [*root.glob("*/.draft-*"), *root.glob("*/.wake-*")]
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not may_freeze_others(), reason="needs root with CAP_SYS_RESOURCE (prlimit)"
+)
+async def test_a_user_of_its_own_is_kept(fleet: Fleet, driver: FrozenDriver):
+    python = shutil.which("python3", path="/usr/bin:/bin")
+    if python is None:
+        pytest.skip("no Python that every user may run")
+    argv = (python, "-I", "-S", "-c", TINY_ENGINE.read_text())
+    launch = fleet.launch(user="nobody")
+    launch = replace(launch, argv=(*argv, str(launch.port)))
+    running = await new_cold(fleet).wake(fleet.cold(launch), launch, generation=1, report=fleet.report)
+    assert ask(running) == "1" and procfs.user_ids(running.pid) == {65534}
+    parked = await driver.park(running, launch, generation=2)
+    assert parked.path and all(path.stat().st_uid == 0 for path in Path(parked.path).rglob("*"))
+    woken = await driver.wake(parked, launch, generation=3, report=fleet.report)
+    assert ask(woken) == "2" and procfs.user_ids(woken.pid) == {65534}
+    assert woken.extra == running.extra and [each.running for each in fleet.again().processes.found()]
+    await fleet.processes.kill(woken)
+    assert nothing_runs(fleet)
 
 
 async def test_an_open_connection_fails_the_park(fleet: Fleet, criu: Criu):

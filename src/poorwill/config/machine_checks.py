@@ -5,13 +5,16 @@ import os
 import re
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from poorwill.config.key_lines import KeyPath
 from poorwill.config.problems import FileProblems, ModelProblems
 from poorwill.core.errors import Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.core.words import Tier
 from poorwill.hosts.files.opening import UnsafeFile, check_own, open_to_read
+from poorwill.hosts.files.user import engine_user, may_freeze_others
 
 _GGUF = b"GGUF"
 """How every GGUF file begins (ggml's docs/gguf.md, `magic`)."""
@@ -47,6 +50,8 @@ def check_machine(
             _check_file(model, here, weights_fault)
         if model.engine.command:
             _check_program(model, here, env)
+        if model.engine.user:
+            _check_user(model, here)
         if model.hosted is not None and model.hosted.bridge and model.hosted.key_env:
             _check_key(model.hosted.key_env, "hosted.key_env", here, env, "or take bridge out")
     if fleet.encrypt_key_env and not env.get(fleet.encrypt_key_env):
@@ -108,6 +113,36 @@ def _check_program(model: ModelSettings, found: ModelProblems, env: Mapping[str,
     search = model.engine.env.get("PATH", env.get("PATH", os.defpath))
     if shutil.which(program, path=search) is None:
         found.wrong(["command"], f"no program {program!r} here", "give its full path, or install it")
+
+
+def _check_user(model: ModelSettings, found: ModelProblems) -> None:
+    name = model.engine.user
+    try:
+        user = engine_user(name)
+    except ValueError as error:
+        found.wrong(["engine_user"], str(error), f"useradd --system --create-home {name}")
+        return
+    if model.cloud is not None:
+        found.wrong(["engine_user"], "is for engines of this machine, not of a rented one", "take it out")
+    elif user is None or user.uid == os.geteuid():
+        return
+    elif os.geteuid() != 0:
+        hint = "run poorwill as root, or take it out"
+        found.wrong(["engine_user"], f"only root can start an engine as {name}", hint)
+    elif Tier.FROZEN in model.replica.park.ladder and not may_freeze_others():
+        what = "the tier `frozen` needs CAP_SYS_RESOURCE for an engine of another user"
+        found.wrong(["engine_user"], what, "give it to poorwill, or take `frozen` out of the ladder")
+    else:
+        path, kind = model.engine.path, model.engine.kind
+        caching = kind in ("vllm", "sglang", "transformers", "ollama")
+        for access, does, what in (
+            ("-r", "read", path if os.path.isabs(path) else ""),
+            ("-x", "run", sys.executable if kind in ("llama.cpp", "toy") else ""),
+            ("-w", "write to its home", user.home if caching else ""),
+        ):
+            if what and not user.may(access, what):
+                hint = "look at the modes of every directory on the way"
+                found.wrong(["engine_user"], f"{name} cannot {does} {what}", hint)
 
 
 def taken_ports(fleet: FleetSettings, *, engines: bool = True) -> Sequence[Problem]:

@@ -37,6 +37,8 @@ class Launch:
     """The name the engine knows the model by, if it differs from `model`."""
     sleep: str | None = None
     """The kind of engine sleep, if the engine has one: `vllm`, `sglang`, `ollama`, `llama.cpp`."""
+    user: str = ""
+    """The user it runs as; empty: poorwill's own."""
 
     def identity(self) -> str:
         """Return a digest of all that makes an engine what it is: program, arguments, model, address.
@@ -44,7 +46,7 @@ class Launch:
         Two launches of the same identity start engines that are interchangeable.
         """
         what = [self.engine, list(self.argv), sorted(self.env.items()), self.cwd]
-        where = [self.host, self.port, self.digest]
+        where = [self.host, self.port, self.digest, *([self.user] if self.user else ())]
         return hashlib.sha256(json.dumps([what, where]).encode()).hexdigest()
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from poorwill.core.errors import ErrorCode, OperatorFault
@@ -31,12 +31,13 @@ class LaunchContext:
     """A directory that outlives the engine, for its compile and kernel caches. Absolute."""
     env: Mapping[str, str]
     """poorwill's own environment; only what `INHERITED` names reaches an engine."""
+    own: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the user that the engine runs as, if that is not poorwill's."""
 
     def inherited(self) -> dict[str, str]:
         """Return what an engine gets of poorwill's environment."""
-        return {"PATH": os.defpath, "LANG": "C.UTF-8"} | {
-            name: self.env[name] for name in INHERITED if name in self.env
-        }
+        known = {name: self.env[name] for name in INHERITED if name in self.env}
+        return {"PATH": os.defpath, "LANG": "C.UTF-8", **known, **self.own}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

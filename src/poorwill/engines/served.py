@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from poorwill.coldstart.anatomy import anatomy, as_marks
+from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.launch import Launch, PhaseMark, Running
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Report
@@ -24,6 +25,7 @@ from poorwill.engines.measured.process_io import IoTrack
 from poorwill.engines.port_choice import replica_port
 from poorwill.engines.recipe import LaunchContext, Prepare, Recipe, linked
 from poorwill.hosts.files.names import file_name
+from poorwill.hosts.files.user import EngineUser, engine_user
 
 _LOOK_SHARE, _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.01, 0.005, 0.05
 """Between two looks at the log and the bytes read: how late a phase without a stamp of its own can be. A
@@ -74,17 +76,19 @@ class ServedEngine:
 
         The log file and the port are the replica's, the same for every generation, but `anew`, for a cold
         start, a port that somebody else holds is exchanged, unless it is configured. An engine on a rented
-        machine has no log. Raises OperatorFault if the model file is missing or no model, or the engine is
-        not installed.
+        machine has no log. Raises OperatorFault if the model file is missing or no model, the engine is not
+        installed, or its user does not exist.
         """
         host, port = self._address(replica, anew=anew)
-        cache = Path(self.directory, "cache", self.name)
-        recipe = self.prepare(
-            self.settings, LaunchContext(host=host, port=port, cache=str(cache), env=self.env)
-        )
-        logs = Path(self.directory, "logs")
-        for made in (cache, logs):
+        user, logs = self._user(), Path(self.directory, "logs")
+        cache = Path(user.home, ".cache", "poorwill") if user else Path(self.directory, "cache", self.name)
+        # In a home of somebody else's root makes nothing: what it follows there may be a link.
+        for made in (logs,) if user else (cache, logs):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own = user.variables() if user else {}
+        recipe = self.prepare(
+            self.settings, LaunchContext(host=host, port=port, cache=str(cache), env=self.env, own=own)
+        )
         launch = self._launch(recipe, replica, host, port, str(logs / f"{file_name(replica)}.log"))
         self._readers[replica] = self._reader(launch)
         if not recipe.linked:
@@ -96,6 +100,14 @@ class ServedEngine:
         if cloud is not None:
             return cloud.engine
         return host, self.settings.engine.port or replica_port(self.directory, replica, host, anew=anew)
+
+    def _user(self) -> EngineUser | None:
+        try:
+            return engine_user(self.settings.engine.user)
+        except ValueError as error:
+            what = f"model {self.settings.name}: {error}"
+            hint = f"useradd --system --create-home {self.settings.engine.user}"
+            raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint=hint) from error
 
     def _launch(self, recipe: Recipe, replica: ReplicaId, host: str, port: int, log_path: str) -> Launch:
         return Launch(
@@ -112,6 +124,7 @@ class ServedEngine:
             digest=recipe.digest(),
             engine_model=recipe.engine_model,
             sleep=recipe.sleep,
+            user=self.settings.engine.user,
         )
 
     async def follow(self, launch: Launch, report: Report) -> None:

@@ -50,6 +50,9 @@ class EngineSettings:
     """The engine's port on loopback; 0: poorwill chooses a free one and keeps it."""
     engine_model: str = ""
     """The name the engine knows the model by, if it differs from NAME: requests reach it under that name."""
+    user: Annotated[str, FileKey("engine_user")] = ""
+    """The user of this machine that the engine runs as, who then reads neither ledger nor images nor the
+    engines of other users; poorwill must be root. If not given: the user who runs poorwill."""
     context: Annotated[int, Bounds(least=1, most=2**24)] = 4096
     """The longest context, in tokens."""
 

@@ -85,11 +85,12 @@ def transformers_recipe(settings: ModelSettings, context: LaunchContext) -> Reci
     """Return the recipe for `transformers serve`.
 
     It answers only to the path it was given, so a local model is given by the model's own name, as a link
-    where the program runs. A model of the hub keeps its id: the gateway asks for that.
+    where the program runs. A model of the hub keeps its id, and an engine with a user of its own, who cannot
+    enter there, the path: the gateway asks for that.
     """
     engine = settings.engine
     path = _path(settings)
-    local = os.path.isdir(path)
+    local = os.path.isdir(path) and not engine.user
     named = engine.engine_model or (settings.name if local else path)
     argv = (
         *(engine.command or ("transformers", "serve")),

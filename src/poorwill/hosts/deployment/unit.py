@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import SECOND_US, Tier
 
@@ -39,6 +40,8 @@ class UnitFile:
     """Some model's ladder has the tier `frozen`: CRIU has to work inside the unit."""
     run_as: str = ""
     """The user to run as; root if empty. For the system's manager only."""
+    engine_users: tuple[str, ...] = ()
+    """Users that engines run as, which only root can start."""
 
     @property
     def as_root(self) -> bool:
@@ -49,8 +52,9 @@ class UnitFile:
 def unit_for(
     settings: FleetSettings, *, manager: Manager, binary: str, fleet: str, run_as: str = ""
 ) -> UnitFile:
-    """Return the unit for a fleet as it is configured."""
-    return UnitFile(
+    """Return the unit for a fleet as it is configured. Raises OperatorFault if only root can serve it."""
+    engine_users = tuple(sorted({model.engine.user for model in settings.models} - {""}))
+    unit = UnitFile(
         manager=manager,
         binary=binary,
         fleet=fleet,
@@ -58,7 +62,13 @@ def unit_for(
         exit_s=-(-settings.exit_us // SECOND_US),
         freezes=any(Tier.FROZEN in model.replica.park.ladder for model in settings.models),
         run_as=run_as,
+        engine_users=engine_users,
     )
+    if engine_users and not unit.as_root:
+        what = f"only root can start engines as {', '.join(engine_users)}"
+        hint = "a unit of the system without --run-as, or no engine_user"
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint=hint)
+    return unit
 
 
 def unit_text(unit: UnitFile) -> str:
@@ -144,6 +154,8 @@ def _rights(unit: UnitFile) -> Iterator[str]:
             yield f"CapabilityBoundingSet={CRIU_RIGHTS}"
         elif unit.manager is Manager.SYSTEM:
             yield "CapabilityBoundingSet="
+    elif unit.engine_users:
+        yield f"# Root, to start engines as {', '.join(unit.engine_users)}: they read nothing of poorwill's."
     elif unit.freezes:
         yield "# Root, for CRIU. With `--run-as NAME` two capabilities are enough."
     else:

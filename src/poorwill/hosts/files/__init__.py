@@ -1,4 +1,5 @@
-"""Opens files that others may have made or prepared, reads their HTTP answers, and names files after models.
+"""Opens files that others may have made, reads their HTTP answers, names files after models, and
+knows what another user may open.
 
 Nothing here follows a trap: only regular files are opened, poorwill's own files and directories must belong
 to its user alone, every reading has a bound, and a bad file is an `OSError` that says what is wrong with it.

@@ -20,10 +20,19 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report
 from poorwill.core.ports.log import Log
 from poorwill.core.words import SECOND_US, Phase
+from poorwill.hosts.files.user import engine_user
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import open_pidfd, process_end
 from poorwill.hosts.processes.engine_log import bound_log, mark_start, open_log, tail
-from poorwill.hosts.processes.mark import ID, EngineMark, marked_running, new_mark, read_mark, variables
+from poorwill.hosts.processes.mark import (
+    ID,
+    EngineMark,
+    marked_running,
+    new_mark,
+    read_mark,
+    seal_key,
+    variables,
+)
 from poorwill.hosts.processes.session import members, reap, send, session_gone
 
 WATCH_S = 5.0
@@ -120,8 +129,9 @@ class EngineProcesses:
         except OSError as error:
             raise DriverError(f"cannot open the log {launch.log_path}: {error.strerror}") from error
         mark_start(log_fd, launch.replica)
-        mark = new_mark(launch, fleet=self.fleet, generation=generation, driver=driver)
         try:
+            user = engine_user(run.user)
+            mark = new_mark(launch, fleet=self.fleet, generation=generation, driver=driver)
             child = subprocess.Popen(
                 run.argv,
                 stdin=subprocess.DEVNULL,
@@ -130,6 +140,9 @@ class EngineProcesses:
                 cwd=run.cwd,
                 env={**run.env, **variables(mark)},
                 start_new_session=True,
+                user=user.uid if user else None,
+                group=user.gid if user else None,
+                extra_groups=user.groups if user else None,
             )
         except (OSError, ValueError) as error:
             raise DriverError(f"cannot start {run.argv[0]}: {error}") from error
@@ -150,7 +163,7 @@ class EngineProcesses:
         stat = procfs.read_stat(pid)
         if stat is None:
             raise DriverError(f"process {pid} of replica {launch.replica} does not exist")
-        mark = mark or read_mark(pid)
+        mark = mark or read_mark(pid, key=seal_key(self.fleet))
         return Running(
             replica=launch.replica,
             generation=generation,
@@ -277,6 +290,7 @@ class EngineProcesses:
 
         The generation is the one they were started with: a restore does not change an environment.
         """
+        key = seal_key(self.fleet)
         return [
             Found(
                 replica=running.replica,
@@ -287,7 +301,7 @@ class EngineProcesses:
             )
             for stat in procfs.all_processes()
             if stat.pid == stat.session and stat.state not in "ZX"
-            if (mark := read_mark(stat.pid)) is not None and mark.fleet == self.fleet
+            if (mark := read_mark(stat.pid, key=key)) is not None and mark.fleet == self.fleet
             for running in (marked_running(mark, stat),)
         ]
 
