@@ -33,6 +33,7 @@ from poorwill.fleet.activator import Held
 from poorwill.fleet.fleet import Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import ModelPlan
+from poorwill.fleet.reshaping import Reshaping
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment, Unit
 from poorwill.ledger.history.spending import SpendWatch
@@ -156,7 +157,7 @@ class House:
                     on_exit=on_exit,
                     exit_us=exit_us,
                 ),
-                plans=[self._plan(room) for room in self.rooms.values()],
+                plans=[self.plan(room) for room in self.rooms.values()],
                 remembered=remembered_replicas(recovered),
                 last_seen_us=recovered.last_us,
                 journal=journal,
@@ -187,7 +188,7 @@ class House:
         self.guard = SpendGuard(look=look, find_jumps=no_jumps, every_s=3600)
         return self.guard
 
-    def _plan(self, room: Room) -> ModelPlan:
+    def plan(self, room: Room) -> ModelPlan:
         return ModelPlan(
             settings=room.settings,
             policy=room.policy,
@@ -226,6 +227,16 @@ class House:
         """Run something beside the test; an error in it ends the fleet."""
         assert self.fleet is not None
         return self.fleet.controller.tasks.create_task(work)
+
+    async def reshape(self, **what: Sequence[ModelName]) -> None:
+        """Have the fleet follow: added=, removed=, adjusted=, renewed= name models of the house."""
+        assert self.fleet is not None
+        plans = {kind: [self.plan(self.rooms[name]) for name in names] for kind, names in what.items()}
+        removed = what.get("removed", ())
+        plans.pop("removed", None)
+        order = [name for name in self.rooms if name not in removed]
+        async with asyncio.timeout(5):
+            await self.fleet.reshaper.reshape(Reshaping(order=order, removed=removed, **plans))
 
     async def lease(self, name: ModelName = A, request: str = "r") -> Lease:
         """Take a lease, held or not."""

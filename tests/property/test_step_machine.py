@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -66,7 +67,7 @@ class ReplicaMachine(RuleBasedStateMachine):
     def is_configured(self, limit, count, policy, floor, phase_limit, ladder) -> None:
         limits = {} if phase_limit is None else {Phase.WEIGHTS: phase_limit}
         self.now = START
-        self.limit = limit
+        self.limit = self.over = limit
         replica = Replica(
             id=ReplicaId("m-0"),
             settings=ReplicaSettings(
@@ -169,9 +170,10 @@ class ReplicaMachine(RuleBasedStateMachine):
 
     def begins_to_park(self, effect: StartPark, before: Replica, after: Replica, what: Input | None) -> None:
         assert not self.waking and not self.parking, "two commands at a time"
-        assert not after.holds, "demand is rechecked where a park commits"
+        firm = before.drain_firm or (isinstance(what, ParkAsked) and what.firm)
+        assert firm or not after.holds, "demand is rechecked where a park commits"
         assert before.generation == self.cut or before.generation not in self.leases, "a lease is out"
-        if before.state is State.READY and not (after.closing or after.must_stop):
+        if before.state is State.READY and not (after.closing or after.must_stop or firm):
             assert not after.floor.at(self.now).required, "a floor holds it"
         self.parking.add(effect.generation)
 
@@ -243,7 +245,8 @@ class ReplicaMachine(RuleBasedStateMachine):
         hold = HoldId(self.next_hold)
         self.next_hold += 1
         self.held.append(hold)
-        drained = self.replica.state is State.DRAINING and not self.replica.must_stop
+        drained = self.replica.state is State.DRAINING
+        drained = drained and not (self.replica.must_stop or self.replica.drain_firm)
         self.feed(Demand(hold=hold, size_bytes=size, asked_by="k", request=f"r{hold}"))
         if drained and not self.closed:
             assert self.replica.state is State.READY, "demand cancels a drain"
@@ -325,13 +328,25 @@ class ReplicaMachine(RuleBasedStateMachine):
         else:
             assert (self.replica.state, self.replica.tier) == (before.state, before.tier)
 
-    @rule(asked=st.sampled_from(["wake", "park", "park cold"]))
+    @rule(asked=st.sampled_from(["wake", "park", "park cold", "start anew"]))
     def operator_asks(self, asked: str) -> None:
         if asked == "wake":
             self.predicted = 0
             self.feed(WakeAsked())
         else:
-            self.feed(ParkAsked(tier=Tier.COLD if asked == "park cold" else None))
+            tier = None if asked == "park" else Tier.COLD
+            self.feed(ParkAsked(tier=tier, firm=asked == "start anew"))
+            if asked == "start anew":
+                assert not self.replica.gate_open or self.closed
+
+    @rule(limit=st.sampled_from([0, 1, 3]), policy=st.sampled_from(POLICIES), floor=st.sampled_from(FLOORS))
+    def is_configured_anew(self, limit, policy, floor) -> None:
+        before = self.replica
+        self.limit, self.over = limit, self.in_flight
+        settings = replace(before.settings, max_concurrency=limit)
+        self.predicted = 0  # by another policy
+        self.carry_out(self.cell.configure(settings, policy, floor, self.now), before)
+        assert self.replica.generation == before.generation or self.replica.must_stop
 
     @rule(blocked_s=st.sampled_from([None, 10, 3600]), wakes_only=st.booleans())
     def spend_changes(self, blocked_s: int | None, wakes_only: bool) -> None:
@@ -377,11 +392,11 @@ class ReplicaMachine(RuleBasedStateMachine):
     @invariant()
     def nobody_waits_at_an_open_gate(self) -> None:
         if self.replica.gate_open and self.replica.holds:
-            assert self.in_flight == self.limit > 0
+            assert self.in_flight >= self.limit > 0
 
     @invariant()
     def leases_are_within_the_limit_and_only_on_a_ready_or_draining_replica(self) -> None:
-        assert 0 <= self.in_flight <= (self.limit or 10**9)
+        assert 0 <= self.in_flight <= (max(self.limit, self.over) if self.limit else 10**9)
         current = [g for g in self.leases if g == self.replica.generation]
         assert len(current) == self.in_flight
         if self.in_flight:
@@ -406,7 +421,8 @@ class ReplicaMachine(RuleBasedStateMachine):
     @invariant()
     def a_draining_replica_has_leases_out_and_nobody_waiting(self) -> None:
         if self.replica.state is State.DRAINING:
-            assert self.in_flight > 0 and not self.replica.holds
+            assert self.in_flight > 0
+            assert self.replica.drain_firm or not self.replica.holds
 
     @invariant()
     def it_is_quiet_exactly_when_nobody_is_there(self) -> None:

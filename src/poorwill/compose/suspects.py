@@ -31,7 +31,7 @@ class Suspects:
             self._news.clear()
             while self._waiting:
                 address, why = self._waiting.popitem()
-                for unit in self._context.units.values():
+                for unit in list(self._context.units.values()):
                     if unit.running is not None and (unit.running.host, unit.running.port) == address:
                         await self.probe(unit, why)
 

@@ -62,7 +62,8 @@ class FleetActivator:
 
     def give_back(self, lease: Lease) -> None:
         """Return a lease. A lease of an earlier generation is void already and changes nothing."""
-        self._controller.give_back(self._units[lease.model], lease.generation)
+        if (unit := self._units.get(lease.model)) is not None:  # else it has left meanwhile
+            self._controller.give_back(unit, lease.generation)
 
     def retry_after_s(self, model: ModelName) -> int:
         """Return how soon a client should try again."""

@@ -24,9 +24,11 @@ from poorwill.core.machine.effects import (
     StartWake,
 )
 from poorwill.core.machine.inputs import Input, Tick, WakeFailed
+from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.ports.activator import Connections
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
+from poorwill.core.settings import ReplicaSettings
 from poorwill.core.words import ModelName
 from poorwill.fleet.context import FleetContext
 from poorwill.fleet.journal import Journal
@@ -108,6 +110,10 @@ class Controller:
         if effects:
             self._enqueue(unit, lambda _: effects)
         return effects is not None
+
+    def configure(self, unit: Unit, settings: ReplicaSettings, policy: Policy, floor: FloorSchedule) -> None:
+        """Have a replica take on other settings; what runs goes on. Never raises, like `submit`."""
+        self._enqueue(unit, partial(unit.cell.configure, settings, policy, floor))
 
     def arm(self, unit: Unit) -> None:
         """Set the unit's timer for the next instant at which it must be given a Tick."""

@@ -15,13 +15,13 @@ from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import RELEASED_CAUSES, ReplicaId
 from poorwill.fleet.activator import FleetActivator
-from poorwill.fleet.bridging import FleetBridging
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.lost import unwatch, watch
 from poorwill.fleet.recovery import ModelPlan, Recovery, Remembered
+from poorwill.fleet.reshaping import Reshaper
 from poorwill.fleet.room import Room
-from poorwill.fleet.spending import SpendGuard
+from poorwill.fleet.spending import FleetBridging, SpendGuard
 from poorwill.fleet.sweeping import Sweeper, sweep_is_due, sweep_on_time
 from poorwill.fleet.unit import Unit, end_engine
 from poorwill.fleet.view import OperatorView
@@ -46,6 +46,8 @@ class Fleet:
     bridging: FleetBridging
     view: OperatorView
     controller: Controller
+    reshaper: Reshaper
+    sweeper: Sweeper
 
     async def close(self, action: str, exit_us: int) -> None:
         """Fail what is held, then `park`, `leave` or `stop` every replica, within `exit_us`.
@@ -110,7 +112,8 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
     """
     async with asyncio.TaskGroup() as tasks:
         sweeper = Sweeper(clock=parts.clock, log=parts.log, reap_orphans=parts.settings.reap_orphans)
-        controller = await _recovered(parts, sweeper, tasks)
+        reshaper = await _recovered(parts, sweeper, tasks)
+        controller = reshaper.controller
         await parts.guard.attend(controller)  # before a floor may wake what a limit stops
         for unit in controller.units.values():
             if unit.running is not None:
@@ -126,6 +129,8 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
             bridging=FleetBridging(controller=controller, guard=parts.guard),
             view=OperatorView(controller=controller, guard=parts.guard),
             controller=controller,
+            reshaper=reshaper,
+            sweeper=sweeper,
         )
         try:
             yield fleet
@@ -136,6 +141,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
                 await _end_the_rest(controller, sweeper, parts)
                 for task in background:
                     task.cancel()
+                reshaper.close()
                 for unit in controller.units.values():
                     unwatch(unit)
                     if unit.timer is not None:
@@ -144,8 +150,8 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
                 await _say_goodbye(controller)
 
 
-async def _recovered(parts: FleetParts, sweeper: Sweeper, tasks: asyncio.TaskGroup) -> Controller:
-    """Reconcile the ledger with the machine and return a controller of what there is."""
+async def _recovered(parts: FleetParts, sweeper: Sweeper, tasks: asyncio.TaskGroup) -> Reshaper:
+    """Reconcile the ledger with the machine and return a controller of what there is, and what changes it."""
     recovery = Recovery(
         plans=parts.plans,
         remembered=parts.remembered,
@@ -174,7 +180,7 @@ async def _recovered(parts: FleetParts, sweeper: Sweeper, tasks: asyncio.TaskGro
         wake_began=parts.guard.wake_began,
     )
     room.park = controller.submit
-    return controller
+    return Reshaper(controller=controller, units=units, room=room, sweeper=sweeper, guard=parts.guard)
 
 
 async def _end_the_rest(controller: Controller, sweeper: Sweeper, parts: FleetParts) -> None:

@@ -60,6 +60,8 @@ class ModelPlan:
     priority: int = 0
     gaps_us: Sequence[int] = ()
     """How long its quiet stretches were so far, the latest last; for eviction."""
+    generation: int = 0
+    """Of a new replica: leases of a namesake that has left are void."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ class Recovery:
         `entries` then holds what must be recorded before anything else. Cancelled: processes already
         ended stay ended; calling it again is safe.
         """
-        units = {plan.settings.model: await self._unit(plan) for plan in self.plans}
+        units = {plan.settings.model: await self.unit(plan) for plan in self.plans}
         known = {unit.id for unit in units.values()}
         for gone in self.remembered.values():
             if gone.replica not in known:
@@ -112,7 +114,8 @@ class Recovery:
         self.entries += await self.sweeper.sweep(units, ended=known | self.remembered.keys())
         return units
 
-    async def _unit(self, plan: ModelPlan) -> Unit:
+    async def unit(self, plan: ModelPlan) -> Unit:
+        """Return the unit of one plan; `entries` gets what must be recorded of it."""
         model = plan.settings.model
         known = self.remembered.get(replica_id(model))
         now = self.clock.now_us()
@@ -123,7 +126,7 @@ class Recovery:
             settings=plan.settings,
             policy=plan.policy,
             floor=plan.floor,
-            generation=known.generation if known else 0,
+            generation=known.generation if known else plan.generation,
             load=Load(0, (known.idle_since_us or known.since_us) if known else now),
             # What the policy predicted for the time before is past: only later wakes are due.
             park_began_us=now,

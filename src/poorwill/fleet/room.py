@@ -33,9 +33,9 @@ class Room:
 
     total_bytes: int
     """0: unbounded."""
-    needs: Mapping[ModelName, int]
+    needs: dict[ModelName, int]
     """Bytes each model needs while ready; 0 is unknown and counts as nothing."""
-    priorities: Mapping[ModelName, int]
+    priorities: dict[ModelName, int]
     units: Mapping[ModelName, Unit]
     clock: Clock
     park: Submit | None = field(default=None)

@@ -1,4 +1,5 @@
-"""Runs the spend breaker: checks what was spent, blocks and unblocks replicas and keys, reports changes."""
+"""Runs the spend breaker: checks what was spent, blocks and unblocks replicas and keys, reports changes, and
+reserves what requests over a bridge may cost."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,6 +9,7 @@ from poorwill.core.entries import Noted
 from poorwill.core.errors import PoorwillError
 from poorwill.core.machine.inputs import SpendChanged
 from poorwill.core.machine.replica import Blocked
+from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.keys import KeyRing
 from poorwill.core.spend import HostedCharge, LimitState, Standing, Verdict
 from poorwill.core.words import ModelName
@@ -85,7 +87,7 @@ class SpendGuard:
         for charge in self._reserved.values():
             found = found.with_reserved(charge)
         self.verdict = found
-        self._block(controller)
+        self.block(controller)
         for limit in found.limits:
             self._report(controller, limit)
 
@@ -94,7 +96,7 @@ class SpendGuard:
         self._begun.append(model)
         if self.verdict.limits and self._controller is not None:
             self.verdict = self.verdict.with_wake(model)
-            self._block(self._controller)
+            self.block(self._controller)
 
     def reserve(self, charge: HostedCharge) -> int | None:
         """Reserve the most that a hosted API may charge for a request; None if a limit has no room for it.
@@ -119,9 +121,10 @@ class SpendGuard:
     def _change(self, verdict: Verdict) -> None:
         self.verdict = verdict
         if verdict.limits and self._controller is not None:
-            self._block(self._controller)
+            self.block(self._controller)
 
-    def _block(self, controller: Controller) -> None:
+    def block(self, controller: Controller) -> None:
+        """Pass the last verdict on to the replicas."""
         for unit in controller.units.values():
             blocked = self._verdict_on(unit.model)
             if blocked != unit.replica.blocked:
@@ -179,3 +182,33 @@ class GuardedKeys:
             if stop is not None:
                 raise stop.refusal(self.now_us())
         return name
+
+
+class FleetBridging:
+    """Implements `core.ports.bridging.Bridging`: its requests are demand that nobody waits for."""
+
+    def __init__(self, *, controller: Controller, guard: SpendGuard) -> None:
+        self._controller = controller
+        self._guard = guard
+
+    def bridge(self, model: ModelName, *, asked_by: str, key: str, most_nusd: int) -> Bridged | None:
+        """Register the demand of a request that a hosted API serves meanwhile; None if it must be held."""
+        controller = self._controller
+        unit = controller.units[model]
+        if controller.journal.unavailable or not unit.cell.may_bridge:
+            return None
+        reservation = self._guard.reserve(HostedCharge(model=model, key=key, nusd=most_nusd))
+        if reservation is None:
+            return None
+        if not controller.bridge(unit, asked_by):  # the reservation was the last that the limit allows
+            self._guard.settle(reservation, 0)
+            return None
+        wake = unit.replica.wake.id if unit.replica.wake else None
+        return Bridged(model=model, wake=wake, reservation=reservation, most_nusd=most_nusd)
+
+    def bridge_over(self, bridged: Bridged, *, cost_nusd: int) -> None:
+        """End a request that a hosted API served, and count its cost."""
+        self._guard.settle(bridged.reservation, cost_nusd)
+        controller = self._controller
+        if (unit := controller.units.get(bridged.model)) is not None:  # else it has left meanwhile
+            unit.cell.bridge_over(controller.clock.now_us())

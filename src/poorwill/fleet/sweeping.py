@@ -150,7 +150,7 @@ def _moved(units: Mapping[ModelName, Unit], before: Mapping[ReplicaId, int | Non
     return {
         unit.id
         for unit in units.values()
-        if (rests := _generation_at_rest(unit)) is None or rests != before[unit.id]
+        if (rests := _generation_at_rest(unit)) is None or rests != before.get(unit.id)
     }
 
 

@@ -39,6 +39,10 @@ class Unit:
     launched: Launch | None = None
     """The launch that produced `running`."""
     parked: Parked | None = None
+    next_equipment: Equipment | None = None
+    """Of a changed configuration; taken when the replica next starts anew."""
+    leaving: bool = False
+    """Its model is no longer configured."""
     waiting: dict[HoldId, asyncio.Future[Lease]] = field(default_factory=dict)
     marks: list[PhaseMark] = field(default_factory=list)
     """Phase marks of the wake under way."""
@@ -83,6 +87,11 @@ class Unit:
                 engine_model=running.engine_model if running.engine_model != replica.model else "",
             )
         return lease
+
+    def renew(self) -> None:
+        """Take the equipment of a changed configuration, if there is one."""
+        if self.next_equipment is not None:
+            self.equipment, self.next_equipment, self.launched = self.next_equipment, None, None
 
     def launch(self, *, anew: bool = False) -> Launch:
         """Return how to start the replica, as `Engine.launch`. Raises OperatorFault if the model is gone."""
@@ -164,6 +173,6 @@ async def still_answers(unit: Unit, running: Running, *, within_s: float) -> boo
 def unit_of(units: Mapping[ModelName, Unit], model: ModelName) -> Unit:
     """Return a model's unit. Raises RequestFault if it has none; the error lists the models that exist."""
     unit = units.get(model)
-    if unit is None:
-        raise unknown_model(model, list(units))
+    if unit is None or unit.leaving:
+        raise unknown_model(model, [name for name in units if not units[name].leaving])
     return unit

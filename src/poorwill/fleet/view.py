@@ -33,7 +33,7 @@ class OperatorView:
 
     def models(self) -> Sequence[ModelName]:
         """Return the configured models, in the configuration's order."""
-        return list(self._units)
+        return [model for model, unit in self._units.items() if not unit.leaving]
 
     def limits(self) -> Sequence[LimitState]:
         """Return how the spend limits stood at the last look."""

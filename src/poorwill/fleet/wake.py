@@ -31,7 +31,8 @@ async def carry_out_wake(
     try:
         await committed
         await context.make_room(unit)
-        anew = effect.from_tier is Tier.COLD
+        if anew := effect.from_tier is Tier.COLD:
+            unit.renew()
         waking.launch = await asyncio.to_thread(unit.launch, anew=anew)  # reads the model file's header
         running = await _bring_back(waking, waking.launch)
     except asyncio.CancelledError as cancelled:

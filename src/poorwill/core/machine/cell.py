@@ -17,7 +17,8 @@ from poorwill.core.machine.lifecycle import Kind, State
 from poorwill.core.machine.replica import Load, Replica, next_wakeup_us
 from poorwill.core.machine.step import step
 from poorwill.core.machine.transition import idle_cause
-from poorwill.core.policy import LearnsFromMeter, LearnsFromTimes, LearnsFromWakes
+from poorwill.core.policy import FloorSchedule, LearnsFromMeter, LearnsFromTimes, LearnsFromWakes, Policy
+from poorwill.core.settings import ReplicaSettings
 from poorwill.core.words import FLOOR, LINGER, RELEASED_CAUSES, SERVING, Cause, Tier, parked
 
 REMEMBERED_GAPS = 200
@@ -77,7 +78,6 @@ class Cell:
         gaps_us: Sequence[int] = (),
         wakes_us: Sequence[int] = (),
     ) -> None:
-        policy = replica.policy
         self.queue = queue
         self.bridged = 0
         """Requests that a hosted API serves now in the replica's place."""
@@ -91,15 +91,12 @@ class Cell:
         self._cause: Cause | None = None
         self.since_us = 0
         """When the open span began."""
-        self._learns_waits = policy if isinstance(policy, LearnsFromWakes) else None
-        self._learns_meter = policy if isinstance(policy, LearnsFromMeter) else None
-        self._learns_times = policy if isinstance(policy, LearnsFromTimes) else None
         self._void = 0
         """Leases still held on an engine that is gone."""
-        self._limit = replica.settings.max_concurrency
         self._claimed = self._counted = 0
         """Leases claimed so far, and how many of them were reported to the policy. Neither counts leases that
         a step granted."""
+        self._heed(replica)
         self._adopt(replica, 0)
 
     @property
@@ -132,7 +129,7 @@ class Cell:
     def give_back(self, generation: int, now_us: int) -> Sequence[Effect]:
         """Return a lease. A lease of an earlier generation is void: its request has ended, no more."""
         if generation != self.generation:
-            self._void -= 1
+            self._void = max(self._void - 1, 0)  # not of a namesake that has left
             self._left(now_us)
             return NOTHING
         self._stale = True
@@ -200,6 +197,15 @@ class Cell:
         self.bridged -= 1
         self._left(now_us)
 
+    def configure(
+        self, settings: ReplicaSettings, policy: Policy, floor: FloorSchedule, now_us: int
+    ) -> Sequence[Effect]:
+        """Take on other settings; leases, holds, the open span and a wake or park under way go on."""
+        replica = self.replica.changed(settings=settings, policy=policy, floor=floor)
+        self._heed(replica)
+        self._adopt(replica, now_us)
+        return self.feed(RETURNED, now_us)  # there may be room for who waits
+
     def next_tick_us(self, now_us: int) -> int | None:
         """Return when the next Tick is due, None if only another input can matter. The past means at once."""
         replica = self._replica if self._replica.holds is self.queue.holds else self.replica
@@ -228,6 +234,13 @@ class Cell:
         return SpanOpened(replica=replica.id, at_us=since_us, cause=cause, tier=tier)
 
     # bookkeeping
+
+    def _heed(self, replica: Replica) -> None:
+        policy = replica.policy
+        self._learns_waits = policy if isinstance(policy, LearnsFromWakes) else None
+        self._learns_meter = policy if isinstance(policy, LearnsFromMeter) else None
+        self._learns_times = policy if isinstance(policy, LearnsFromTimes) else None
+        self._limit = replica.settings.max_concurrency
 
     def _adopt(self, after: Replica, now_us: int) -> None:
         load, queue = after.load, self.queue

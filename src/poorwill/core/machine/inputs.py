@@ -140,6 +140,8 @@ class ParkAsked:
     generation: ClassVar[None] = None
     tier: Tier | None = None
     why: str = "operator"
+    firm: bool = False
+    """No demand and no floor keeps it ready: requests that come meanwhile wait for the next wake."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +162,7 @@ class Close:
     action: str
     drain_us: int | None = None
     """How long requests in flight may take at most, if that is less than the replica's own drain."""
+    why: str = "poorwill is shutting down"
 
 
 Input = (

@@ -59,8 +59,11 @@ class Blocked:
 
 
 class Changes(TypedDict, total=False):
-    """The fields of a replica that a step may change."""
+    """The fields of a replica that change."""
 
+    settings: ReplicaSettings
+    policy: Policy
+    floor: FloorSchedule
     state: State
     tier: Tier
     generation: int
@@ -73,6 +76,7 @@ class Changes(TypedDict, total=False):
     park_to: Tier | None
     wanted_by: str
     drain_ends_us: int
+    drain_firm: bool
     ready_since_us: int
     woken_ahead_us: int
     failures: int
@@ -116,6 +120,8 @@ class Replica:
     """The key whose request, served by a hosted API, came during the park under way; a wake follows the
     park."""
     drain_ends_us: int = 0
+    drain_firm: bool = False
+    """No demand cancels the drain under way."""
     ready_since_us: int = 0
     woken_ahead_us: int = 0
     """When the policy wanted it awake, if the last wake was one ahead of demand; else 0."""

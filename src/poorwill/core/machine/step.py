@@ -136,7 +136,7 @@ def _demand(change: Transition, what: Demand) -> None:
 
 
 def _cancel_drain(change: Transition, why: str) -> None:
-    if not change.replica.closing:
+    if not change.replica.closing and not change.replica.drain_firm:
         change.note("park_cancelled", why)
         change.set(park_to=None)
         change.become_ready()
@@ -253,12 +253,12 @@ def _park_asked(change: Transition, what: ParkAsked) -> None:
     tier = what.tier or replica.settings.park.ladder[0]
     if replica.state is State.READY:
         floor = replica.floor.at(change.now_us)
-        if replica.holds or floor.required:
+        if not what.firm and (replica.holds or floor.required):
             # Demand is rechecked here; and a floor would wake it again at once.
             kept = "requests wait for it" if replica.holds else f"the floor {floor.name} holds"
             change.note("park_refused", f"{what.why}: {kept}")
             return
-        change.drain_or_park(tier, why=what.why)
+        change.drain_or_park(tier, why=what.why, firm=what.firm)
     elif replica.state is State.PARKED and TIER_DEPTH[tier] > TIER_DEPTH[replica.tier]:
         change.begin_park(tier, from_tier=replica.tier, why=what.why)
 
@@ -345,10 +345,10 @@ def _close(change: Transition, what: Close) -> None:
     if replica.state is State.DRAINING:
         ends_us = min(ends_us, replica.drain_ends_us)
     change.set(closing=what.action, drain_ends_us=ends_us)
-    change.fail_holds(ErrorCode.DRAINING, "poorwill is shutting down")
+    change.fail_holds(ErrorCode.DRAINING, what.why)
     if replica.state is State.WAKING:
         if what.action != "leave":
-            change.abort_wake("poorwill is shutting down")
+            change.abort_wake(what.why)
     elif replica.state is State.READY:
         _close_ready(change)
     elif replica.state is State.DRAINING and what.action == "stop":

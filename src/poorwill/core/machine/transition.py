@@ -284,7 +284,7 @@ class Transition:
         self.span(PARK, tier=to_tier, why=why)
         self.do(StartPark(generation=generation, from_tier=from_tier, to_tier=to_tier))
 
-    def drain_or_park(self, to_tier: Tier, *, why: str) -> None:
+    def drain_or_park(self, to_tier: Tier, *, why: str, firm: bool = False) -> None:
         """Park now if nothing is in flight, else drain first."""
         if self.replica.load.in_flight == 0:
             self.begin_park(to_tier, from_tier=None, why=why)
@@ -293,7 +293,9 @@ class Transition:
             state=State.DRAINING,
             park_to=to_tier,
             drain_ends_us=self.now_us + self.replica.settings.park.drain_us,
+            drain_firm=firm,
         )
+        self.start_budget()
         self.span(DRAIN, tier=to_tier, why=why)
 
     def end_park(self, *, ok: bool, why: str = "", image_bytes: int = 0) -> None:
