@@ -4,6 +4,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from .program import Program, marked_processes, notes, write_fleet
 
 
@@ -31,3 +33,36 @@ def test_hung_engine_is_replaced(fleet: Path) -> None:
     finally:
         assert program.stop() == 0
     assert [kind for kind, _ in notes(fleet)].count("engine_hung") == 1
+
+
+def test_long_prompt_is_no_hang(fleet: Path) -> None:
+    """Its requests time out one after another, and its probe waits; but its counters move."""
+    write_fleet(fleet, options="prefill_seconds = 4, slots = 1")
+    toml = fleet / "fleet.toml"
+    toml.write_text(toml.read_text().replace("[gateway]", "[gateway]\nupstream_timeout_s = 0.5"))
+    program = Program.start(fleet)
+    try:
+        program.operator("wake")
+        (pid,) = marked_processes(fleet)
+        while "examined and is left alone" not in (fleet / "serve.log").read_text():
+            assert program.ask().status_code == 504
+        assert marked_processes(fleet) == [pid]
+    finally:
+        program.stop()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("options", ["load_seconds = 0.05", "hang_after_requests = 2"])
+def test_hang_is_found_before_a_request_times_out(fleet: Path, options: str) -> None:
+    """With the default `upstream_timeout_s`, 600: a stopped process, and one whose health says 200."""
+    program = Program.start(write_fleet(fleet, options=options))
+    try:
+        assert program.ask().status_code == 200  # the warm-up was the first request
+        (pid,) = marked_processes(fleet)
+        if "hang" not in options:
+            os.kill(pid, signal.SIGSTOP)
+        assert program.ask(timeout=150).status_code == 503
+        assert marked_processes(fleet) != [pid]
+        assert "the engine hangs" in program.status()["last_error"]
+    finally:
+        program.stop()

@@ -71,6 +71,9 @@ class World:
     killed: list[int] = field(default_factory=list)
     kill_mistakes: deque[Exception] = field(default_factory=deque)
     kill_door: Door = field(default_factory=Door)
+    uses: int = 0
+    """CPU time that passes between two looks at the processes."""
+    used: int = 0
 
     def spawn(self, launch: Launch, generation: int, driver: str) -> Running:
         assert launch.port not in {p.port for p in self.processes.values()}, "the port is taken"
@@ -120,6 +123,10 @@ class World:
     def alive(self, running: Running) -> bool:
         return running.pid in self.processes
 
+    def effort(self, running: Running) -> int:
+        self.used += self.uses
+        return self.used
+
 
 @dataclass
 class FakeEngine:
@@ -140,6 +147,8 @@ class FakeEngine:
     on_refine: Callable[[], object] | None = None
     """Called in the very tick in which the wake reports that it succeeded."""
     following: int = 0
+    tells: Callable[[], str | None] = lambda: ""
+    """What its counters say."""
 
     name = "fake"
 
@@ -176,6 +185,9 @@ class FakeEngine:
         if running.pid in self.world.asleep or not self.world.alive(running):
             raise DriverError("the engine does not answer")
         return self.answers.popleft() if self.answers else "42"
+
+    async def vital_signs(self, running, launch):
+        return self.tells()
 
     def refine(self, launch, marks, began_us, ended_us):
         if self.on_refine is not None:

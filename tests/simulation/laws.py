@@ -53,9 +53,11 @@ def check_states(fleet: Fleet) -> None:
 def check_lease(fleet: Fleet, world: SimulatedWorld, lease: Lease) -> None:
     """Law: a lease is given on a ready replica alone, whose engine is awake and says what it always said."""
     status = status_of(fleet, lease.model)
+    dead_us = world.now_us() - world.ended_us.get(lease.replica, 0)
+    if lease.generation < fleet.controller.units[lease.model].replica.generation and not dead_us:
+        return  # the engine died between the grant and its client's turn
     if status.state != State.READY:
         raise Broken(f"a lease on {lease.replica}, which is {status.state}")
-    dead_us = world.now_us() - world.ended_us.get(lease.replica, 0)
     if not world.of(lease.replica) and dead_us > LATE_US:
         raise Broken(f"a lease on {lease.replica}, whose engine died {dead_us / 1e6} s ago")
     for running in world.of(lease.replica):

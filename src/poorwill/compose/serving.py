@@ -119,7 +119,7 @@ async def serving_fleet(
             leave=own.holding.leave,
         )
         async with running_fleet(parts) as fleet:
-            suspects = Suspects(context=fleet.controller.context)
+            suspects = Suspects(context=fleet.controller.context, heard=pool.heard)
             gateway = new_server(
                 settings=settings.gateway,
                 activator=fleet.activator,

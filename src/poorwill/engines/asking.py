@@ -3,7 +3,9 @@
 A connection left open to an engine would keep it from being frozen, so nothing here keeps any.
 """
 
-from collections.abc import Callable, Mapping
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import httpx2
@@ -12,8 +14,12 @@ from poorwill.core.ports.driver import DriverError
 from poorwill.hosts.files.http_answers import answered_status, bounded_answer
 
 MOST_ANSWER_S = 120.0
+VITALS_S = 3.0
 _PROMPT = "The common poorwill is"
 _TOKENS = 8
+_WORK = re.compile(r"(?m)^[\w:]*(?:token|iteration|decode|cache_usage)[^\n#]*$")
+"""Samples of vLLM, SGLang and llama.cpp (`vllm:generation_tokens_total`, `vllm:kv_cache_usage_perc`,
+`sglang:token_usage`, `llamacpp:n_decode_total`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +55,27 @@ async def answers(endpoint: Endpoint, path: str, *, timeout_s: float) -> bool:
             return await answered_status(client, path) == 200
     except httpx2.HTTPError:
         return False
+
+
+async def vital_signs(endpoint: Endpoint, paths: Sequence[str]) -> str | None:
+    """Return the counters that the answers to these paths hold, which change while an engine works.
+
+    Of Prometheus text only what counts tokens, engine steps and used cache: other counters rise with the
+    question itself. A path that it does not serve tells nothing. None: one got no answer within
+    `VITALS_S`. Cancelled: the connection is closed.
+    """
+    told: list[str] = []
+    async with engine_client(endpoint.host, endpoint.port, timeout_s=VITALS_S) as client:
+        for path in paths:
+            try:
+                async with asyncio.timeout(VITALS_S):
+                    answer = await bounded_answer(client, "GET", path)
+            except (httpx2.HTTPError, TimeoutError):
+                return None
+            if answer.status_code == 200 and path != paths[0]:
+                is_json = "json" in answer.headers.get("content-type", "")
+                told += [answer.text] if is_json else _WORK.findall(answer.text)
+    return "\n".join(told)
 
 
 async def warm_up(endpoint: Endpoint, *, timeout_s: float) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -38,6 +38,8 @@ class EngineKind:
     """None: every option is passed on as a flag."""
     asks: Mapping[str, object] = field(default_factory=dict)
     """Fields added to a probe."""
+    vitals: Sequence[str] = ("/metrics",)
+    """Paths whose answers change while it works on a request, if it serves them."""
     silent_imports: bool = True
     program: str = ""
     """What has to be installed to start it; empty: nothing, or no single program."""
@@ -52,6 +54,7 @@ ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
             dialect=read_llamacpp,
             options=llamacpp.OPTIONS,
             asks={"cache_prompt": False},  # the same arithmetic before a park and after a wake
+            vitals=("/slots", "/metrics"),
             silent_imports=False,
             sleeps_with="sleep_idle_seconds = 2",
         ),
@@ -104,6 +107,7 @@ def make_engine(
         prepare=kind.prepare if settings.cloud is None else rented_recipe,
         dialect=kind.dialect,
         asks=kind.asks,
+        vitals=kind.vitals,
         silent_imports=kind.silent_imports,
     )
 

@@ -16,7 +16,7 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Report
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import SECOND_US, Phase, ReplicaId
-from poorwill.engines.asking import Endpoint, answers, greedy_text, warm_up
+from poorwill.engines.asking import Endpoint, answers, greedy_text, vital_signs, warm_up
 from poorwill.engines.dialects.log_facts import Dialect
 from poorwill.engines.dialects.vllm import settle_compilation
 from poorwill.engines.log_file import LogFile, LogReader, Timeline
@@ -60,6 +60,7 @@ class ServedEngine:
     prepare: Prepare
     dialect: Dialect
     asks: Mapping[str, object]
+    vitals: Sequence[str]
     silent_imports: bool
     """The engine's log does not show when its program started."""
     _wakes: dict[ReplicaId, _Wake] = field(default_factory=dict)
@@ -176,6 +177,13 @@ class ServedEngine:
     async def probe(self, running: Running, launch: Launch) -> str:
         """Return the engine's greedy answer to a fixed prompt. Raises DriverError if there is none."""
         return await greedy_text(self._endpoint(running, launch))
+
+    async def vital_signs(self, running: Running, launch: Launch) -> str | None:
+        """Return what changes as the engine works; see `core.ports.engine.Engine`. Cancelled: no connection
+        stays open.
+        """
+        paths = (launch.ready_path, *self.vitals)
+        return await vital_signs(self._endpoint(running, launch), paths)
 
     def refine(
         self, launch: Launch, marks: Sequence[PhaseMark], began_us: int, ended_us: int

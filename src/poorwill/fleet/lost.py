@@ -4,6 +4,7 @@ A replica whose image was evicted or removed, or whose rented machine hibernates
 ledger says. Found here it costs a note; found by the next wake it would cost a failed one.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from poorwill.core.entries import Noted
@@ -42,17 +43,20 @@ async def _wait_for_end(context: FleetContext, unit: Unit, running: Running) -> 
 async def lose(
     context: FleetContext, unit: Unit, running: Running, why: str, *, kind: str, cut: bool
 ) -> None:
-    """End what is left of an engine and say that it is lost. `cut`: no kernel of ours resets connections."""
+    """Say at once that an engine is lost, so that nobody is sent to it, and end what is left of it.
+
+    `cut`: no kernel of ours resets connections. The next wake waits for the end. Cancelled: it goes on.
+    """
+    ended = context.tasks.create_task(end_engine(unit.equipment.processes, running, context.log))
+    if unit.running is running:  # else a wake or a park has taken over meanwhile
+        unit.running, unit.parked, unit.ending = None, None, ended
+        now = context.clock.now_us()
+        text = Noted(at_us=now, kind=kind, replica=unit.id, model=unit.model, text=why)
+        context.journal.post([text, unit.placed(now)])
+        context.submit(unit, EngineLost(generation=unit.replica.generation, why=why))
     if cut:
-        context.connections.cut(running.host, running.port, f"its engine is lost: {why}")
-    await end_engine(unit.equipment.processes, running, context.log)
-    if unit.running is not running:
-        return  # a wake or a park has taken over meanwhile
-    unit.running = unit.parked = None
-    now = context.clock.now_us()
-    text = Noted(at_us=now, kind=kind, replica=unit.id, model=unit.model, text=why)
-    context.journal.post([text, unit.placed(now)])
-    context.submit(unit, EngineLost(generation=unit.replica.generation, why=why))
+        context.connections.cut(running.host, running.port, "its engine is lost")
+    await asyncio.wait([ended])
 
 
 async def note_vanished(context: FleetContext) -> None:

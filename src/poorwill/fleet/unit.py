@@ -49,6 +49,8 @@ class Unit:
     job: asyncio.Task[None] | None = None
     """The wake or park under way; there is never more than one."""
     watch_task: asyncio.Task[None] | None = None
+    ending: asyncio.Task[None] | None = None
+    """Ends what is left of an engine that was lost; the next one must not start before."""
     timer: asyncio.TimerHandle | None = None
     waiters: dict[asyncio.Future[None], None] = field(default_factory=dict)
     """Resolved after every turn, for whoever waits for a state; in the order in which they came."""

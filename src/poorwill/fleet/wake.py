@@ -30,6 +30,8 @@ async def carry_out_wake(
     unit.marks.clear()
     try:
         await committed
+        if unit.ending is not None:
+            await asyncio.wait([unit.ending])
         await context.make_room(unit)
         if anew := effect.from_tier is Tier.COLD:
             unit.renew()

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from poorwill.core.errors import OperatorFault
+from poorwill.core.machine.silence import Suspicion
 from poorwill.core.ports.activator import Activator
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.keys import KeyRing
@@ -62,7 +63,7 @@ class GatewayServer:
         self,
         *,
         settings: GatewaySettings,
-        suspect: Callable[[str, int, str], None],
+        suspect: Callable[[str, int, Suspicion], None],
         policy: RequestPolicy,
         pool: UpstreamPool,
         context: ListenerContext,
@@ -159,8 +160,8 @@ class GatewayServer:
         while True:
             await asyncio.sleep(interval_s)
             self._expire(loop.time())
-            for host, port in self._pool.sweep(loop.time()):
-                self._suspect(host, port, "several requests in a row got no byte of an answer")
+            for seen in self._pool.sweep(loop.time()):
+                self._suspect(*seen)
             self._policy.end_overlong()
             self._policy.end_revoked(self._context.checks.keys.in_use)
 
@@ -184,7 +185,7 @@ def new_server(
     *,
     settings: GatewaySettings,
     activator: Activator,
-    suspect: Callable[[str, int, str], None],
+    suspect: Callable[[str, int, Suspicion], None],
     pool: UpstreamPool,
     keys: KeyRing,
     ledger: LedgerWriter,

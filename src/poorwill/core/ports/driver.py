@@ -119,3 +119,7 @@ class Processes(Protocol):
         Of a rented machine: whether it ran when it was last seen, or was not looked at yet.
         """
         ...
+
+    def effort(self, running: Running) -> int | None:
+        """Return what the engine has used so far: CPU time in 10 ms, and reads. None: nobody can tell."""
+        ...

@@ -46,6 +46,13 @@ class Engine(Protocol):
         """
         ...
 
+    async def vital_signs(self, running: Running, launch: Launch) -> str | None:
+        """Return what changes as the engine works (its counters and slots), empty if it tells nothing.
+
+        None if it does not even answer that within seconds. Never raises.
+        """
+        ...
+
     def refine(
         self, launch: Launch, marks: Sequence[PhaseMark], began_us: int, ended_us: int
     ) -> Sequence[PhaseMark]:

@@ -83,8 +83,8 @@ class GatewaySettings:
     idle_timeout_us: int = 600 * SECOND_US
     """How long a client's connection stays open between requests."""
     upstream_timeout_us: int = 600 * SECOND_US
-    """How long an engine may take without sending a byte. After three requests in a row that got none, a
-    probe decides whether it hangs; then it is ended and started anew."""
+    """How long an engine may take without sending a byte. One that hangs is found sooner; reliability.md says
+    how."""
     max_request_us: OrZero = 0
     """How long an engine may work on one request, so that none keeps a replica awake for ever; 0: without
     limit."""

@@ -120,7 +120,7 @@ async def write_reply(writer: asyncio.StreamWriter, reply: HttpReply) -> None:
     reason = "OK" if reply.status < 400 else "Error"
     head = f"HTTP/1.1 {reply.status} {reason}\r\nContent-Type: {reply.content_type}\r\n"
     if reply.events is None:
-        body = json.dumps(reply.body).encode()
+        body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         await writer.drain()
         return

@@ -25,6 +25,8 @@ WORDS = (
     "ask what it knows of night snow stone grass wind river light wing song dust"
 ).split()
 
+PREFILL_STEPS = 20
+
 
 def arguments(argv: list[str]) -> argparse.Namespace:
     """Parse the command line."""
@@ -71,12 +73,15 @@ class Toy:
     ready: bool = False
     requests: int = 0
     active: int = 0
+    worked: int = 0
+    """Tokens written, and steps of prompts read."""
 
     def routes(self) -> dict[tuple[str, str], Handler]:
         """Return what is served where."""
         return {
             ("GET", "/health"): self.health,
             ("GET", "/toy"): self.state,
+            ("GET", "/metrics"): self.metrics,
             ("GET", "/v1/models"): self.models,
             ("POST", "/v1/completions"): self.completions,
             ("POST", "/v1/chat/completions"): self.completions,
@@ -99,6 +104,10 @@ class Toy:
                 "pid": os.getpid(),
             }
         )
+
+    async def metrics(self, request: Request) -> HttpReply:
+        """Tell how much work is done, as other engines do for Prometheus."""
+        return HttpReply(body=b"toy:tokens_total %d\n" % self.worked, content_type="text/plain")
 
     async def models(self, request: Request) -> HttpReply:
         """List the one model."""
@@ -171,8 +180,11 @@ class Completion:
         self.toy.active += 1
         try:
             async with self.toy.slots or _Unlimited():
-                await asyncio.sleep(options.prefill_seconds)
+                for _ in range(PREFILL_STEPS):
+                    await asyncio.sleep(options.prefill_seconds / PREFILL_STEPS)
+                    self.toy.worked += 1
                 for i, word in enumerate(words(self.prompt, self.wanted)):
+                    self.toy.worked += 1
                     if options.tokens_per_second:
                         await asyncio.sleep(1 / options.tokens_per_second)
                     if i == 1 and number == options.die_in_request:

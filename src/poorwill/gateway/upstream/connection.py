@@ -64,7 +64,7 @@ class AddressPool(Protocol):
         """The `Host` header line of its address."""
         ...
 
-    def answered(self) -> None:
+    def answered(self, now: float) -> None:
         """The engine has sent something to somebody."""
 
     def opened(self, upstream: "Upstream") -> None:
@@ -225,7 +225,7 @@ class Upstream(asyncio.Protocol):
             self.abandon()
             return
         self.heard = self._loop.time()
-        self._pool.answered()
+        self._pool.answered(self.heard)
         announced = self._relaying
         if not announced:
             self._head_bytes += len(data)

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Sequence
 
 from poorwill.core.errors import EngineFault, ErrorCode, TryLater
-from poorwill.core.machine.silence import ANSWERING
+from poorwill.core.machine.silence import ANSWERING, Suspicion
 from poorwill.core.words import SECOND_US
 from poorwill.gateway.upstream.connection import Upstream
 
@@ -20,7 +20,7 @@ IDLE_S = 60.0
 class _Address:
     """The connections to one address."""
 
-    __slots__ = ("ending", "host_line", "idle", "open", "silence", "waiters")
+    __slots__ = ("ending", "heard", "host_line", "idle", "open", "silence", "waiters")
 
     def __init__(self, host: str, port: int) -> None:
         bracketed = f"[{host}]" if ":" in host else host
@@ -29,9 +29,11 @@ class _Address:
         self.idle: list[Upstream] = []
         self.ending: set[Upstream] = set()
         self.waiters: list[asyncio.Future[None]] = []
+        self.heard = 0.0
         self.silence = ANSWERING
 
-    def answered(self) -> None:
+    def answered(self, now: float) -> None:
+        self.heard = now
         self.silence = ANSWERING
 
     def opened(self, upstream: Upstream) -> None:
@@ -135,24 +137,32 @@ class UpstreamPool:
             self.cut(host, port, "poorwill is shutting down")
             await self.close(host, port)
 
-    def sweep(self, now: float) -> Sequence[tuple[str, int]]:
+    def heard(self, host: str, port: int) -> float:
+        """Return when an engine last sent a byte, on the loop's clock."""
+        return address.heard if (address := self._addresses.get((host, port))) else 0.0
+
+    def sweep(self, now: float) -> Sequence[tuple[str, int, Suspicion]]:
         """End exchanges whose engine has been silent too long, close connections long idle.
 
-        Returns addresses that seem to answer nobody. `now` is the loop's time. A slow client is no silence.
+        Returns addresses that may answer nobody. `now` is the loop's time. A slow client is no silence.
         """
         suspects = []
         for where, address in self._addresses.items():
-            before = address.silence
+            before, owing_since = address.silence, now
             for upstream in list(address.open):
                 age = now - upstream.heard
                 exchange = upstream.exchange
                 if exchange is None:
                     if age > IDLE_S:
                         upstream.abandon()
-                elif age > self._timeout_s and not upstream.paused:
-                    address.silence = address.silence.timed_out(sent=upstream.heard, now=now)
-                    why = f"the engine sent nothing for {self._timeout_s:g} s"
-                    exchange.fail(EngineFault(ErrorCode.UPSTREAM_TIMEOUT, why))
-            if address.silence.suspicious and address.silence is not before:
-                suspects.append(where)
+                elif not upstream.paused:
+                    owing_since = min(owing_since, upstream.heard)
+                    if age > self._timeout_s:
+                        address.silence = address.silence.timed_out(sent=upstream.heard, now=now)
+                        why = f"the engine sent nothing for {self._timeout_s:g} s"
+                        exchange.fail(EngineFault(ErrorCode.UPSTREAM_TIMEOUT, why))
+            owing_since = max(owing_since, address.heard)
+            address.silence = address.silence.looked_at(owing_since=owing_since, now=now)
+            if suspicion := address.silence.suspicion(before):
+                suspects.append((*where, suspicion))
         return suspects

@@ -193,6 +193,13 @@ class EngineProcesses:
         stat = procfs.read_stat(running.pid)
         return stat is not None and stat.started == running.pid_started and stat.state not in "ZX"
 
+    def effort(self, running: Running) -> int | None:
+        """Return the CPU time of all its processes in clock ticks, with their reads from storage.
+
+        Blocks for a look at /proc.
+        """
+        return sum(procfs.effort(pid) for pid in self.pids(running))
+
     async def exited(self, running: Running) -> str:
         """Wait until the process has ended and return why, for people; meanwhile bound its log.
 

@@ -130,6 +130,19 @@ def private_bytes(pid: int) -> int:
     return total
 
 
+def effort(pid: int) -> int:
+    """Return what a process has used so far: clock ticks of CPU time, major page faults and MiB read."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        with open(f"/proc/{pid}/io", "rb") as file:
+            counters = dict(line.split(b": ") for line in file)
+    except OSError:
+        return 0
+    faults, user, system = (int(fields[place]) for place in (9, 11, 12))
+    return faults + user + system + (int(counters[b"rchar"]) >> 20)
+
+
 def socket_inodes(pid: int) -> set[int]:
     """Return the inodes of the sockets a process holds open."""
     inodes = set()

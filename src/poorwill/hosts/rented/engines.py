@@ -74,6 +74,9 @@ class RentedEngines:
             return False
         return machine.seen is None or machine.seen.state is MachineState.RUNNING
 
+    def effort(self, running: Running) -> None:
+        """Return None: what its machine does is not seen from here."""
+
     def _machine(self, running: Running) -> RentedMachine:
         machine = self.machines.get(running.replica)
         if machine is None or machine.named != running.machine:
