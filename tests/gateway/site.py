@@ -361,6 +361,7 @@ async def running_site(
     hosted: HostedApis | None = None,
     served: Sequence[str] | None = None,
     history: ToyHistory | None = None,
+    proven: Callable[[str, int], bool] = lambda host, port: True,
     **changes: object,
 ) -> AsyncIterator[Site]:
     settings = replace(QUICK, **changes)  # type: ignore[arg-type]
@@ -372,7 +373,7 @@ async def running_site(
         activator = ToyActivator(clock=clock, ready=ready)
         ledger, log, fleet = ToyLedger(), KeptLog(), ToyFleet(activator)
         ring = ToyKeys(keys or {})
-        pool = UpstreamPool(timeout_us=settings.upstream_timeout_us)
+        pool = UpstreamPool(timeout_us=settings.upstream_timeout_us, proven=proven)
         server = new_server(
             settings=settings,
             activator=activator,

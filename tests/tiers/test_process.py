@@ -4,9 +4,12 @@
 # ruff: noqa: ASYNC221, ASYNC240
 
 import asyncio
+import errno
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -20,7 +23,8 @@ from tests.waiting import until
 
 from poorwill.core.ports.driver import DriverError
 from poorwill.hosts.processes import procfs
-from poorwill.hosts.processes.readiness import LISTENER_LOOKS, Readiness, foreign_listener
+from poorwill.hosts.processes.listeners import listeners, listening
+from poorwill.hosts.processes.readiness import LISTENER_LOOKS, Readiness, foreign_listener, is_proven
 from poorwill.hosts.processes.session import members
 from poorwill.tiers.cold.driver import ColdDriver
 
@@ -282,8 +286,78 @@ async def test_a_listener_is_looked_at_again(fleet: Fleet, unproven: int):
     await fleet.processes.kill(running)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+async def test_each_connection_proves_its_listener(fleet: Fleet):
+    launch, running = await start(fleet)
+    assert is_proven(fleet.processes, launch.host, launch.port)
+    known = dict(fleet.processes.proven)
+    again = fleet.again().processes
+    assert is_proven(again, launch.host, launch.port), "an adopted engine is found by its mark"
+    assert again.proven == known
+    os.kill(running.pid, signal.SIGKILL)
+    await until(lambda: not is_proven(fleet.processes, launch.host, launch.port))
+    with impostor(launch.port, "/usr/bin/setpriv", "--reuid=65534", "--clear-groups"):
+        await until(lambda: listens(launch.port))
+        assert not is_proven(fleet.processes, launch.host, launch.port)
+        assert not is_proven(again, launch.host, launch.port)
+    await fleet.processes.kill(running)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_the_kernel_tells_whose_listener(family: int):
+    everywhere = "::" if family == socket.AF_INET6 else "0.0.0.0"
+    with socket.create_server((everywhere, 0), family=family, dualstack_ipv6=everywhere == "::") as listener:
+        port = listener.getsockname()[1]
+        (row,) = listeners(port)
+        assert row == listening("127.0.0.1", port)
+        assert (row.inode, row.uid) == (os.fstat(listener.fileno()).st_ino, os.geteuid())
+    assert listening("127.0.0.1", port) is None and listeners(port) == []
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process can open nothing more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    filled = [os.dup(0) for _ in range(highest - len(os.listdir("/proc/self/fd")) + 2)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max([highest, *filled]) + 1, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                filled.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for descriptor in filled:
+            os.close(descriptor)
+
+
+async def test_want_of_descriptors_loses_no_engine(fleet: Fleet, monkeypatch):
+    monkeypatch.setattr("poorwill.hosts.processes.process.WATCH_S", 0.05)
+    _, running = await start(fleet)
+    async with asyncio.TaskGroup() as group:
+        watch = group.create_task(fleet.processes.exited(running))
+        with no_descriptors():
+            await until(lambda: any("cannot look at an engine" in line[1] for line in fleet.log.lines))
+        assert fleet.processes.alive(running) and not watch.done()
+        await fleet.processes.kill(running)
+    assert "SIGTERM" in watch.result()
+
+
+async def test_want_of_descriptors_is_no_stranger(fleet: Fleet):
+    launch, running = await start(fleet, ready=False)
+    looks = iter([OSError(errno.EMFILE, "Too many open files")] * (LISTENER_LOOKS + 1))
+
+    def look(*_: object) -> None:
+        for error in looks:
+            raise error
+
+    await Readiness(processes=fleet.processes, stranger=look, limit_s=20).wait(running, launch)
+    await fleet.processes.kill(running)
+
+
 def listens(port: int) -> bool:
-    return procfs.listeners(port) != []
+    return listeners(port) != []
 
 
 # processes that leave, and processes that pretend

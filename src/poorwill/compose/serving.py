@@ -99,7 +99,7 @@ async def serving_fleet(
     async with fleet_resources(settings, env=env, log=log) as own:
         plans, fallbacks = await plan_models(settings, own.fleet_drivers, own.ledger, env=env, log=log)
         apis = hosted_apis(settings, env=env, log=log)
-        pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us)
+        pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us, proven=own.fleet_drivers.proven)
         metrics = GatewayMetrics()
         journal = Journal(ledger=own.ledger, listeners=(metrics.count_note, ReplicaLog(log=log).write))
         keys = _keys(settings, own.ledger, log)

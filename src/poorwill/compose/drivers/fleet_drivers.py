@@ -1,6 +1,6 @@
 """The drivers of a fleet, by model and tier, and which rungs of each ladder work on this machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.ports.driver import Driver, Processes
@@ -41,6 +41,8 @@ class FleetDrivers:
     """Why a tier does not work here, and what would fix it."""
     elsewhere: Mapping[ModelName, ModelDrivers] = field(default_factory=dict)
     """For the models that run in a virtual machine or on a rented one."""
+    proven: Callable[[str, int], bool] = lambda host, port: True
+    """Whether a new connection to an address reaches the engine that belongs there. May raise OSError."""
     without_guest: Mapping[ModelName, tuple[str, str]] = field(default_factory=dict)
     """Why a model whose ladder names `suspended` has no virtual machine, and what would fix it."""
 

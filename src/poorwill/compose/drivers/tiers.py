@@ -15,6 +15,7 @@ from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.hosts.processes.blocking import in_thread
 from poorwill.hosts.processes.process import EngineProcesses
+from poorwill.hosts.processes.readiness import is_proven
 from poorwill.tiers.cold.driver import ColdDriver
 from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.snapshots.sealing import Sealer
@@ -71,8 +72,14 @@ async def open_drivers(
         rented = rented_machines(settings, env=env, clock=clock, log=log)
         on_rented = ModelDrivers(drivers=rented.drivers, processes=rented.engines)
         elsewhere |= dict.fromkeys(rented.models, on_rented)
+    rented_at = {model.cloud.engine for model in settings.models if model.cloud is not None}
     return FleetDrivers(
-        drivers=drivers, processes=processes, broken=broken, elsewhere=elsewhere, without_guest=without_guest
+        drivers=drivers,
+        processes=processes,
+        broken=broken,
+        elsewhere=elsewhere,
+        without_guest=without_guest,
+        proven=lambda host, port: (host, port) in rented_at or is_proven(processes, host, port),
     )
 
 

@@ -192,7 +192,7 @@ class Crossing:
         exchange = self._exchange
         upstream = None if fresh else pool.take(api.host, api.port)
         try:
-            upstream = upstream or await pool.connect(api.host, api.port, tls=api.tls)
+            upstream = upstream or await pool.connect(api.host, api.port, tls=api.tls, hosted=True)
         except OSError as error:
             return f"no connection: {str(error) or 'it took too long'}"
         self._sent_us = self._sent_us or self.clock.now_us()

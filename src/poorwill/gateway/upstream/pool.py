@@ -6,7 +6,7 @@ first, so surplus ones grow old and are closed. All methods run on the event loo
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from poorwill.core.errors import EngineFault, ErrorCode, TryLater
 from poorwill.core.machine.silence import ANSWERING, Suspicion
@@ -61,10 +61,17 @@ class _Address:
 
 
 class UpstreamPool:
-    """Connections to engines. `timeout_us`: the longest silence of an engine that owes an answer."""
+    """Connections to engines. `timeout_us`: the longest silence of an engine that owes an answer.
 
-    def __init__(self, *, timeout_us: int) -> None:
+    `proven` tells whether a connection just made reaches the engine that belongs at its address, or raises
+    OSError: nothing is sent to anybody else.
+    """
+
+    def __init__(
+        self, *, timeout_us: int, proven: Callable[[str, int], bool] = lambda host, port: True
+    ) -> None:
         self._timeout_s = timeout_us / SECOND_US
+        self._proven = proven
         self._addresses: dict[tuple[str, int], _Address] = {}
 
     def take(self, host: str, port: int) -> Upstream | None:
@@ -82,10 +89,13 @@ class UpstreamPool:
                 return upstream
         return None
 
-    async def connect(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> Upstream:
-        """Open a connection, with TLS if a context is given.
+    async def connect(
+        self, host: str, port: int, *, tls: ssl.SSLContext | None = None, hosted: bool = False
+    ) -> Upstream:
+        """Open a connection to an engine or, `hosted`, to an API; with TLS if a context is given.
 
-        Raises OSError (TimeoutError after `CONNECT_S`, ssl.SSLError if the certificate does not verify).
+        Raises OSError (TimeoutError after `CONNECT_S`, ssl.SSLError if the certificate does not verify,
+        ConnectionRefusedError if what listens is not the engine).
         Cancelled: none is left.
         """
         address = self._addresses.setdefault((host, port), _Address(host, port))
@@ -94,6 +104,8 @@ class UpstreamPool:
         try:
             async with asyncio.timeout(CONNECT_S):
                 await loop.create_connection(lambda: upstream, host, port, ssl=tls)
+            if not hosted and not self._proven(host, port):
+                raise ConnectionRefusedError(f"what listens on port {port} is not the engine")
         except BaseException:
             upstream.abandon()
             address.closed(upstream)  # uvloop does not say so of one that was given up as it connected

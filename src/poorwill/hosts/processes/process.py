@@ -6,6 +6,7 @@ the next poorwill finds them by a mark in their environment. Whether a process i
 difference to anything here but its exit status, which only a parent learns.
 """
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -103,6 +104,8 @@ class EngineProcesses:
     kept_statuses: int = 256
     statuses: dict[int, int] = field(default_factory=dict)
     """Wait statuses of children already reaped, until `exited` reports them."""
+    proven: dict[int, frozenset[int]] = field(default_factory=dict)
+    """The sockets that were last proven to be an engine's, by port."""
     stray_s: float = 10.0
     strays: dict[tuple[int, int], int] = field(default_factory=dict)
     """Zombie children by pid and start time, and when each was first seen; reaped after `stray_s`."""
@@ -203,8 +206,17 @@ class EngineProcesses:
     async def exited(self, running: Running) -> str:
         """Wait until the process has ended and return why, for people; meanwhile bound its log.
 
-        Cancelled: the process is not touched.
+        If the machine lacks what it takes to look, descriptors above all, that says nothing about the engine:
+        it is watched again after `WATCH_S`. Cancelled: the process is not touched.
         """
+        while True:
+            try:
+                return await self._ended(running)
+            except OSError as error:
+                self.log.warning("cannot look at an engine", replica=running.replica, error=str(error))
+                await asyncio.sleep(WATCH_S)
+
+    async def _ended(self, running: Running) -> str:
         pidfd = open_pidfd(running.pid)
         if pidfd is not None:
             try:

@@ -7,7 +7,10 @@ always races with the process.
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import takewhile
+
+GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""What a process that has ended, or is not ours to look at, is told by. Any other error, a shortage of
+descriptors above all, says nothing about the process, and is raised."""
 
 TCP_LISTEN = 0x0A
 """State number in /proc/net/tcp (include/net/tcp_states.h)."""
@@ -84,7 +87,7 @@ def variable(pid: int, name: str) -> bytes:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             _, found, rest = (b"\0" + file.read()).partition(f"\0{name}=".encode())
-    except OSError:
+    except GONE:
         return b""
     return rest.partition(b"\0")[0] if found else b""
 
@@ -94,7 +97,7 @@ def user_ids(pid: int) -> set[int]:
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             line = next((line for line in file if line.startswith(b"Uid:")), b"")
-    except OSError:
+    except GONE:
         return set()
     return {int(word) for word in line.split()[1:]}
 
@@ -148,7 +151,7 @@ def socket_inodes(pid: int) -> set[int]:
     inodes = set()
     try:
         descriptors = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
+    except GONE:
         return set()
     for descriptor in descriptors:
         target = open_file_path(pid, int(descriptor)) or ""
@@ -163,7 +166,7 @@ def hides_files(pid: int) -> bool:
         os.listdir(f"/proc/{pid}/fd")
     except PermissionError:
         return True
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return False
 
@@ -182,17 +185,11 @@ class TcpSocket:
 def tcp_sockets(pid: int) -> Iterator[TcpSocket]:
     """Yield the TCP sockets of the process's network namespace, those that listen first."""
     for name in ("tcp", "tcp6"):
-        yield from _table(f"/proc/{pid}/net/{name}")
+        yield from tcp_table(f"/proc/{pid}/net/{name}")
 
 
-def listeners(port: int) -> list[TcpSocket]:
-    """Return what listens on a port in our network namespace, without reading on to the connections."""
-    tables = (_table(f"/proc/self/net/{name}") for name in ("tcp", "tcp6"))
-    listening = (takewhile(lambda row: row.state == TCP_LISTEN, table) for table in tables)
-    return [row for table in listening for row in table if row.local_port == port]
-
-
-def _table(path: str) -> Iterator[TcpSocket]:
+def tcp_table(path: str) -> Iterator[TcpSocket]:
+    """Yield the rows of one of the kernel's tables. Raises OSError, but for one that does not exist."""
     try:
         with open(path, encoding="ascii") as file:
             next(file, None)
@@ -205,7 +202,7 @@ def _table(path: str) -> Iterator[TcpSocket]:
                     uid=int(fields[7]),
                     inode=int(fields[9]),
                 )
-    except OSError:
+    except GONE:
         return
 
 
@@ -224,7 +221,9 @@ def connections(pids: list[int]) -> TcpConnections:
     held: set[int] = set()
     for pid in pids:
         held |= socket_inodes(pid)
-    rows = tcp_sockets(pids[0]) if pids else ()
+    # Twice: the kernel may leave a row out if other sockets close while its table is read, and half of a pair
+    # within would look like one with somebody else.
+    rows = {row for _ in range(2) for row in tcp_sockets(pids[0])} if pids else set()
     pairs = [(row.local_port, row.peer_port) for row in rows if row.inode in held and row.state != TCP_LISTEN]
     both = set(pairs)
     return TcpConnections(
@@ -233,10 +232,9 @@ def connections(pids: list[int]) -> TcpConnections:
     )
 
 
-def port_holder(host: str, port: int) -> str:
-    """Return who listens on a port, for people; `host` is only for the answer if nobody is found."""
-    inodes = {row.inode for row in listeners(port)}
+def holder_of(inodes: set[int]) -> str:
+    """Return which process holds one of these sockets, for people."""
     for stat in all_processes():
         if inodes & socket_inodes(stat.pid):
             return f"pid {stat.pid} ({command_line(stat.pid)})"
-    return f"an unknown process at {host}:{port}"
+    return "an unknown process"

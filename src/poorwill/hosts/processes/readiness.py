@@ -6,14 +6,16 @@ Polling works with every engine. Its delay grows, and it has a deadline.
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.driver import DriverError
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import open_pidfd, process_end
+from poorwill.hosts.processes.listeners import listeners, listening
 from poorwill.hosts.processes.process import EngineProcesses
+from poorwill.hosts.processes.procfs import TcpSocket
 
 FIRST_DELAY_S = 0.004
 LONGEST_DELAY_S = 0.1
@@ -33,7 +35,7 @@ def refuse_taken_port(launch: Launch) -> None:
         try:
             probe.bind((launch.host, launch.port))
         except OSError as error:
-            holder = procfs.port_holder(launch.host, launch.port)
+            holder = procfs.holder_of({row.inode for row in listeners(launch.port)})
             raise DriverError(
                 f"port {launch.port} of replica {launch.replica} cannot be used: {error.strerror}"
                 f"; held by {holder}; the key `port` of model {launch.model} chooses another"
@@ -43,24 +45,50 @@ def refuse_taken_port(launch: Launch) -> None:
 def foreign_listener(processes: EngineProcesses, running: Running, launch: Launch) -> DriverError | None:
     """Return an error unless all that listens on the replica's port belongs to its engine's processes.
 
-    Another user who takes the port before the engine does would read prompts and answer in the model's name.
     A `command` may start its engine in a container, and an engine may hide its files: then a listener of our
-    own user or root will do.
+    own user or root will do. Raises OSError, which says nothing about the listener.
     """
-    listeners = procfs.listeners(launch.port)
-    inodes = {row.inode for row in listeners}
-    if inodes and inodes <= procfs.socket_inodes(running.pid):
-        return None  # the usual case, without a look at all processes
-    engine = processes.pids(running)
-    held = set().union(*map(procfs.socket_inodes, engine))
-    hidden = any(procfs.hides_files(pid) for pid in engine)
-    trusted = {os.geteuid(), 0} if launch.engine == "command" or hidden else set()
-    if listeners and all(row.inode in held or row.uid in trusted for row in listeners):
+    rows = listeners(launch.port)
+    if _is_engines(processes, running, rows, elsewhere=launch.engine == "command"):
+        processes.proven[launch.port] = frozenset(row.inode for row in rows)
         return None
-    holder = procfs.port_holder(launch.host, launch.port)
+    holder = procfs.holder_of({row.inode for row in rows})
     return DriverError(
         f"what answers on port {launch.port} is not the engine of replica {launch.replica}: {holder}"
     )
+
+
+def is_proven(processes: EngineProcesses, host: str, port: int) -> bool:
+    """Return whether a connection to an engine's address reaches that engine: asked of every new one.
+
+    The socket that was proven when the engine became ready is known again by its inode, in some 20 us. Any
+    other one, such as that of an adopted engine, is looked up once among the fleet's marked processes.
+    Raises OSError.
+    """
+    row = listening(host, port)
+    if row is None:
+        return False
+    if row.inode in processes.proven.get(port, ()):
+        return True
+    runs = [found.running for found in processes.found() if found.running is not None]
+    engines = [running for running in runs if running.port == port]
+    if any(_is_engines(processes, running, [row], elsewhere=True) for running in engines):
+        processes.proven[port] = frozenset({row.inode})
+        return True
+    return False
+
+
+def _is_engines(
+    processes: EngineProcesses, running: Running, rows: Sequence[TcpSocket], *, elsewhere: bool
+) -> bool:
+    """Return whether there are listeners, all of an engine's processes or, `elsewhere`, of a trusted user."""
+    inodes = {row.inode for row in rows}
+    if inodes and inodes <= procfs.socket_inodes(running.pid):
+        return True  # the usual case, without a look at all processes
+    engine = processes.pids(running)
+    held = set().union(*map(procfs.socket_inodes, engine))
+    trusted = {os.geteuid(), 0} if elsewhere or any(map(procfs.hides_files, engine)) else set()
+    return bool(rows) and all(row.inode in held or row.uid in trusted for row in rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +117,16 @@ class Readiness:
                 while True:
                     status = await http_status(launch.host, launch.port, launch.ready_path)
                     if status is not None and 200 <= status < 300 and self.processes.alive(running):
-                        stranger = self.stranger(self.processes, running, launch)
-                        if stranger is None:
-                            return
-                        unproven += 1
-                        if unproven == LISTENER_LOOKS:
-                            raise stranger
+                        try:
+                            stranger = self.stranger(self.processes, running, launch)
+                        except OSError:
+                            pass  # no descriptor, no memory: the machine's trouble, and no verdict
+                        else:
+                            if stranger is None:
+                                return
+                            unproven += 1
+                            if unproven == LISTENER_LOOKS:
+                                raise stranger
                     last = "nothing" if status is None else f"status {status}"
                     if await process_end(pidfd, within_s=delay_s):
                         raise await self._ended(running)

@@ -17,7 +17,7 @@ _FAMILIES = (("/proc/self/net/tcp", 4), ("/proc/self/net/tcp6", 6))
 
 def peer_user(peer: Address, ours: Address) -> int | None:
     """Return the uid of the process that is connected to us from `peer`, None if it cannot be told."""
-    for path, version in _FAMILIES:
+    for path, version in _FAMILIES * 2:  # a row can be missed if other sockets close meanwhile
         try:
             with open(path, encoding="ascii") as table:
                 uid = _owner(table, _spelt(peer, version), _spelt(ours, version))

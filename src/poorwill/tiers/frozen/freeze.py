@@ -37,8 +37,11 @@ async def freeze(
     """Freeze an engine; see `Driver.park`. The image remembers whether it was `asleep`."""
     if not parts.processes.alive(running):
         raise DriverError(f"the engine of replica {running.replica} is not running")
-    _refuse_lost_processes(parts, running)
-    tcp = await _quiet(parts, running)
+    try:
+        _refuse_lost_processes(parts, running)
+        tcp = await _quiet(parts, running)
+    except OSError as error:  # the machine's trouble: the engine serves on
+        raise DriverError(f"cannot look at the engine: {error}", running=running) from error
     try:
         held = await parts.device.take_down(parts.processes.pids(running))
     except DeviceBroken as error:
@@ -60,8 +63,9 @@ async def freeze(
 
 def _refuse_lost_processes(parts: FrozenParts, running: Running) -> None:
     """Raise DriverError if a process of the engine has left its tree: criu would not see it."""
-    lost = set(parts.processes.pids(running)) - set(procfs.tree(running.pid))
-    if lost:
+    lost = set(parts.processes.pids(running)) - procfs.tree(running.pid)
+    lost = lost and lost & (set(parts.processes.pids(running)) - procfs.tree(running.pid))
+    if lost:  # both times: one that ended between two looks at /proc has not left
         raise DriverError(
             f"processes of replica {running.replica} have left its tree (pids {sorted(lost)[:4]}); "
             "a snapshot would not hold them",
