@@ -1,6 +1,7 @@
 """Park and wake of every tier against a plain copy, a plain read and the engine's own start, in one run.
 
-    python bench/wake/run.py [--tiers asleep frozen suspended] [--sizes 5m 100m] [--rounds 5] [--out FILE]
+    python bench/wake/run.py [--tiers asleep frozen suspended] [--sizes 5m 100m] [--rounds 5]
+        [--read-ahead both] [--out FILE]
 
 Random models are made on the spot. For each tier and size: the engine is started with the page cache warm and
 dropped; then it is parked and woken in rounds, alternately with the cache warm and dropped, and each round
@@ -55,6 +56,7 @@ class Measured:
     tier: str
     size: str
     load_mode: str
+    ahead: bool
     model_bytes: int
     note: str
     starts: dict[str, list[float]] = field(default_factory=dict)
@@ -161,7 +163,7 @@ def row(result: Measured, cache: str, rounds: list[Round]) -> str:
     start = statistics.median(result.starts[cache])
     # The first park after a start writes everything; it is in the spread, and the median tells the usual one.
     cells = (
-        result.tier if result.tier != "frozen" else f"frozen, {result.load_mode}",
+        f"{result.tier}, {mode(result)}",
         f"{result.size} ({result.model_bytes / 1e6:.0f} MB)",
         cache,
         f"{statistics.median([each.bytes for each in rounds]) / 1e6:.0f}",
@@ -189,7 +191,7 @@ def profile(results: list[Measured]) -> str:
                 f"{name} {statistics.median([each.phases.get(name, 0) for each in chosen]):.3f}"
                 for name in names
             ]
-            lines.append(f"- {result.tier}, {result.size}, {result.load_mode}, {cache}: {', '.join(parts)}")
+            lines.append(f"- {result.tier}, {result.size}, {mode(result)}, {cache}: {', '.join(parts)}")
     return "\n".join(lines)
 
 
@@ -211,11 +213,13 @@ async def run(options: argparse.Namespace) -> list[Measured]:
     for size in options.sizes:
         with tempfile.TemporaryDirectory(dir=options.directory, prefix="bench-wake-") as scratch:
             model = make_model(Path(scratch) / f"{size}.gguf", size=size)
-            for tier, load_mode in combinations(options.tiers):
-                place = Path(scratch) / f"{tier}-{load_mode}"
+            for tier, load_mode, ahead in combinations(options.tiers, options.read_ahead):
+                place = Path(scratch) / f"{tier}-{load_mode}-{ahead}"
                 place.mkdir()
                 try:
-                    bench = await open_bench(tier, place, model, load_mode=load_mode, threads=options.threads)
+                    bench = await open_bench(
+                        tier, place, model, load_mode=load_mode, threads=options.threads, read_ahead=ahead
+                    )
                 except PoorwillError as error:
                     print(f"{tier}: left out: {error}")
                     continue
@@ -223,10 +227,11 @@ async def run(options: argparse.Namespace) -> list[Measured]:
                     tier=str(tier),
                     size=size,
                     load_mode=load_mode,
+                    ahead=ahead,
                     model_bytes=model.stat().st_size,
                     note=bench.note,
                 )
-                print(f"{tier} {size} {load_mode} {bench.note}", flush=True)
+                print(f"{tier} {size} {mode(measured)} {bench.note}", flush=True)
                 try:
                     await measure(bench, measured, model, rounds=options.rounds)
                 finally:
@@ -235,12 +240,18 @@ async def run(options: argparse.Namespace) -> list[Measured]:
     return results
 
 
-def combinations(tiers: list[str]) -> list[tuple[Tier, str]]:
+def combinations(tiers: list[str], read_ahead: str) -> list[tuple[Tier, str, bool]]:
     """A frozen engine is measured with its weights in the image and with its weights left in their file."""
-    pairs = []
-    for tier in map(Tier, tiers):
-        pairs += [(tier, "none"), (tier, "mmap")] if tier is Tier.FROZEN else [(tier, "none")]
-    return pairs
+    return [
+        (tier, load_mode, ahead)
+        for tier in map(Tier, tiers)
+        for load_mode in (("none", "mmap") if tier is Tier.FROZEN else ("none",))
+        for ahead in {"on": (True,), "off": (False,), "both": (True, False)}[read_ahead]
+    ]
+
+
+def mode(result: Measured) -> str:
+    return result.load_mode + ("" if result.ahead else ", not read ahead")
 
 
 def main() -> None:
@@ -277,6 +288,12 @@ def main() -> None:
         default=0,
         metavar="N",
         help="of the engine; 0: one a processor (default)",
+    )
+    parser.add_argument(
+        "--read-ahead",
+        choices=("on", "off", "both"),
+        default="on",
+        help="whether the model's files are read ahead (default: on)",
     )
     parser.add_argument(
         "--directory",

@@ -1,5 +1,6 @@
 """The engines and drivers that the wake benchmark runs, as poorwill composes them but without a fleet."""
 
+import asyncio
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -61,21 +62,29 @@ class Bench:
     note: str = ""
 
     async def start(self) -> Running:
-        self.marks.clear()
-        self.generation += 1
         parked = Parked(replica=self.launch.replica, generation=0, tier=Tier.COLD)
-        return await self.cold.wake(parked, self.launch, generation=self.generation, report=self.marks.append)
+        return await self._followed(self.cold, parked)
 
     async def park(self, running: Running) -> Parked:
         self.generation += 1
         return await self.driver.park(running, self.launch, generation=self.generation)
 
     async def wake(self, parked: Parked) -> Running:
+        return await self._followed(self.driver, parked)
+
+    async def _followed(self, driver: Driver, parked: Parked) -> Running:
+        """Wake with the engine followed meanwhile, as the fleet does: that is what reads ahead."""
         self.marks.clear()
         self.generation += 1
-        return await self.driver.wake(
-            parked, self.launch, generation=self.generation, report=self.marks.append
-        )
+        async with asyncio.TaskGroup() as group:
+            follower = group.create_task(self.engine.follow(self.launch, lambda mark: None))
+            await asyncio.sleep(0)
+            try:
+                return await driver.wake(
+                    parked, self.launch, generation=self.generation, report=self.marks.append
+                )
+            finally:
+                follower.cancel()
 
     async def end(self) -> None:
         """End whatever still runs: after a failure, nothing must stay behind."""
@@ -87,13 +96,17 @@ class Bench:
         await self.cold.park(running, self.launch, generation=self.generation)
 
 
-def settings_for(model: Path, options: dict[str, str | int]) -> ModelSettings:
+def settings_for(model: Path, options: dict[str, str | int], *, read_ahead: bool) -> ModelSettings:
     name = ModelName("bench")
-    engine = EngineSettings(kind="llama.cpp", path=str(model), context=512, options=options)
+    engine = EngineSettings(
+        kind="llama.cpp", path=str(model), context=512, options=options, read_ahead=read_ahead
+    )
     return ModelSettings(name=name, engine=engine, replica=ReplicaSettings(model=name))
 
 
-async def open_bench(tier: Tier, directory: Path, model: Path, *, load_mode: str, threads: int) -> Bench:
+async def open_bench(
+    tier: Tier, directory: Path, model: Path, *, load_mode: str, threads: int, read_ahead: bool
+) -> Bench:
     """Compose what is to be measured. Raises an error of poorwill's where the machine cannot do the tier."""
     options: dict[str, str | int] = {
         "load_mode": load_mode,
@@ -102,7 +115,7 @@ async def open_bench(tier: Tier, directory: Path, model: Path, *, load_mode: str
     }
     if tier is Tier.ASLEEP:
         options["sleep_idle_seconds"] = 1
-    settings = settings_for(model, options)
+    settings = settings_for(model, options, read_ahead=read_ahead)
     clock, log = SystemClock.started(), Quiet()
     processes = EngineProcesses(fleet=str(directory), clock=clock, log=log)
     env = dict(os.environ)  # noqa: TID251 - a script is its own edge

@@ -5,8 +5,9 @@ ends no process, and keeps no connection.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from poorwill.coldstart.anatomy import anatomy, as_marks
@@ -21,10 +22,13 @@ from poorwill.engines.dialects.log_facts import Dialect
 from poorwill.engines.dialects.vllm import settle_compilation
 from poorwill.engines.log_file import LogFile, LogReader, Timeline
 from poorwill.engines.measured.expectation import expected_rate
-from poorwill.engines.measured.process_io import IoTrack
+from poorwill.engines.measured.process_io import IoTrack, find_process, with_read_ahead
 from poorwill.engines.port_choice import replica_port
 from poorwill.engines.recipe import LaunchContext, Prepare, Recipe, linked
+from poorwill.engines.sleeping import FORGETFUL_SLEEPS
+from poorwill.engines.weights.files import weights_of
 from poorwill.hosts.files.names import file_name
+from poorwill.hosts.files.read_ahead import ReadAhead
 from poorwill.hosts.files.user import EngineUser, engine_user
 
 _LOOK_SHARE, _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.01, 0.005, 0.05
@@ -33,12 +37,14 @@ hundredth of the wake so far, so that of a short one the short phases have their
 _POLL_SHARE, _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.05, 0.01, 0.25
 """Polls of the readiness path: so that finding out late costs at most a twentieth of the wake."""
 _POLL_TIMEOUT_S = 5.0
+_MOST_CACHED_FILES = 10_000
 
 
 @dataclass(slots=True, kw_only=True)
 class _Wake:
     reader: LogReader
     io: IoTrack
+    ahead: ReadAhead | None = None
     report: Report | None = None
     marks: list[PhaseMark] = field(default_factory=list)
 
@@ -136,6 +142,7 @@ class ServedEngine:
         """
         wake = self._begin(launch)
         wake.report = report
+        wake.ahead = self._read_ahead(launch)
         told: Phase | None = None
         began_us = self.clock.now_us()
         try:
@@ -150,6 +157,8 @@ class ServedEngine:
                 await asyncio.sleep(min(max(passed_s * _LOOK_SHARE, _SHORTEST_LOOK_S), _LONGEST_LOOK_S))
         finally:
             wake.report = None
+            if wake.ahead is not None:
+                wake.ahead.stop()
 
     async def ready(self, running: Running, launch: Launch) -> None:
         """Return when the readiness path answers and one synthetic request has been served.
@@ -203,7 +212,27 @@ class ServedEngine:
             more.append(PhaseMark(phase=Phase.IMPORTS, at_us=wake.io.samples[0].at_us))
         leaves = anatomy(settle_compilation((*marks, *more)), began_us, ended_us)
         rate = expected_rate(self.settings, directory=self.directory)
-        return as_marks(wake.io.with_bytes(leaves, expected_rate=rate))
+        read = wake.io.with_bytes(leaves, expected_rate=rate)
+        return as_marks(with_read_ahead(read, str(wake.ahead or "")))
+
+    def _read_ahead(self, launch: Launch) -> ReadAhead | None:
+        """Begin to read what the engine will map or load: its weights, its other files, its compiled code.
+
+        Not for an engine that sleeps with its weights in memory, or that runs on another machine.
+        """
+        if not self.settings.engine.read_ahead or not launch.argv:
+            return None
+
+        def files() -> Iterator[str]:
+            if find_process(launch.argv) is not None and launch.sleep not in FORGETFUL_SLEEPS:
+                return
+            yield from weights_of(launch.weights_path or "", words=launch.argv).files
+            cached = Path(self.directory, "cache", self.name).rglob("*")
+            yield from map(str, islice(cached, _MOST_CACHED_FILES))
+
+        ahead = ReadAhead(files=files)
+        ahead.start()
+        return ahead
 
     def _endpoint(self, running: Running, launch: Launch) -> Endpoint:
         model = launch.engine_model or launch.model

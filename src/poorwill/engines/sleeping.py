@@ -181,6 +181,10 @@ class OllamaSleep:
         return launch.engine_model in {entry.get("name") for entry in listed}
 
 
+FORGETFUL_SLEEPS = ("vllm-2", "llama.cpp", "ollama")
+"""The sleeps that drop the weights: a wake reads them again."""
+
+
 def engine_sleeps() -> Mapping[str, EngineSleep]:
     """Return the sleep of every kind that `Launch.sleep` may name."""
     return {

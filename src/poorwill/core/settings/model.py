@@ -55,6 +55,8 @@ class EngineSettings:
     engines of other users; poorwill must be root. If not given: the user who runs poorwill."""
     context: Annotated[int, Bounds(least=1, most=2**24)] = 4096
     """The longest context, in tokens."""
+    read_ahead: bool = True
+    """Read the model's files into the page cache while the engine starts or is restored."""
 
 
 class OptionKind(StrEnum):

@@ -139,6 +139,16 @@ class IoTrack:
         return value + share * more
 
 
+def with_read_ahead(spans: Sequence[PhaseSpan], words: str) -> Sequence[PhaseSpan]:
+    """Return the leaves with what was read ahead noted at the weights, else at the longest."""
+    if not words or not spans:
+        return spans
+    weights = (span for span in spans if span.phase is Phase.WEIGHTS)
+    where = next(weights, max(spans, key=lambda span: span.ended_us - span.began_us))
+    detail = f"{where.detail}, {words}" if where.detail else words
+    return [replace(span, detail=detail) if span is where else span for span in spans]
+
+
 def _marked_slow(span: PhaseSpan, expected_rate: float) -> PhaseSpan:
     took_us = span.ended_us - span.began_us
     if span.phase is not Phase.WEIGHTS or span.bytes_read is None or took_us < _LEAST_SLOW_US:

@@ -28,6 +28,8 @@ class Weights:
     """Of the weights."""
     mark: str = ""
     """Changes whenever any file of the model does."""
+    files: tuple[str, ...] = ()
+    """All of them, the weights in front."""
 
 
 def weights_of(path: str, *, cache: str = "", words: Iterable[str] = ()) -> Weights:
@@ -47,10 +49,12 @@ def weights_of(path: str, *, cache: str = "", words: Iterable[str] = ()) -> Weig
         weights = [file for file in files if file.parent == place and file.suffix in SUFFIXES]
     named = [Path(word.rpartition("=")[2]) for word in words]
     adapters = [each for each in named if each.is_absolute() and each.exists() and each != place]
+    every = (*files, *sorted(set(adapters)))
     return Weights(
         path=str(place),
         bytes=sum(file.stat().st_size for file in weights),
-        mark=json.dumps([_state(file) for file in (*files, *sorted(set(adapters)))]),
+        mark=json.dumps([_state(file) for file in every]),
+        files=tuple(dict.fromkeys(str(file) for file in (*weights, *every))),
     )
 
 

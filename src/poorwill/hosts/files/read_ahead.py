@@ -1,0 +1,175 @@
+"""Reads files into the page cache before somebody maps or reads them, in parallel, within free memory.
+
+An engine's imports and device context take seconds in which the disk is idle, and a restored process faults
+its mapped weights in page by page. Threads, because reading blocks. Nothing waits for them.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from poorwill.core.format import size
+
+CHUNK_BYTES = 4 * 2**20
+READERS = 4
+"""A disk answers several readers better than one; `storage_speed` measures with as many."""
+_PROBES = 4
+"""Pages of a chunk that are looked for in the page cache before it is read."""
+_LARGEST_RESERVE = 2**30
+
+
+@dataclass(slots=True, kw_only=True)
+class ReadAhead:
+    """One reading ahead. Counts are bytes; they may be read at any time."""
+
+    files: Callable[[], Iterable[str | Path]]
+    """The files, those wanted first in front; called in a thread."""
+    room_bytes: Callable[[], int] = lambda: free_for_cache()
+    """How much may be read before something in use would have to give way."""
+    wanted: int = 0
+    cached: int = 0
+    """Found in the page cache."""
+    read: int = 0
+    short_of_room: bool = False
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Begin, and return at once."""
+        first = threading.Thread(target=self._run, name="read-ahead", daemon=True)
+        self._threads.append(first)
+        first.start()
+
+    def stop(self) -> None:
+        """Have the readers end after their present chunk, and return at once."""
+        self._stop.set()
+
+    def wait(self) -> None:
+        """Return when the readers have ended."""
+        for thread in self._threads:
+            thread.join()
+
+    def __str__(self) -> str:
+        """Say what came of it; empty if there was nothing to read."""
+        if not self.wanted:
+            return ""
+        missed = self.wanted - self.cached - self.read
+        why = "; memory is short" if self.short_of_room else ""
+        parts = ((self.read, "read ahead"), (self.cached, "cached before"), (missed, f"not{why}"))
+        return ", ".join(f"{size(count)} {word}" for count, word in parts if count)
+
+    def _run(self) -> None:
+        chunks = list(_chunks(self.files()))
+        self.wanted = sum(length for _, _, length in chunks)
+        room, queue = self.room_bytes(), iter(chunks)
+        readers = [
+            threading.Thread(target=self._read, args=(queue, room), name="read-ahead", daemon=True)
+            for _ in range(min(READERS, len(chunks)))
+        ]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+
+    def _read(self, queue: "Iterator[tuple[Path, int, int]]", room: int) -> None:
+        buffer = bytearray(CHUNK_BYTES)
+        while not self._stop.is_set() and (chunk := self._claim(queue, room)) is not None:
+            path, offset, length = chunk
+            there = done = 0
+            with suppress(OSError):  # a file that went away or cannot be read is the engine's to report
+                there, done = _bring_in(path, offset, memoryview(buffer)[:length])
+            with self._lock:
+                self.cached += there
+                self.read += done - length
+
+    def _claim(self, queue: "Iterator[tuple[Path, int, int]]", room: int) -> tuple[Path, int, int] | None:
+        """Return the next chunk, counted as read already, so that readers together keep within the room."""
+        with self._lock:
+            chunk = None if self.short_of_room else next(queue, None)
+            if chunk is None:
+                return None
+            # What was read counts as room again, because it is cache: so the first figure is a bound, too.
+            self.short_of_room = min(room - self.read, self.room_bytes()) < chunk[2]
+            if self.short_of_room:
+                return None
+            self.read += chunk[2]
+            return chunk
+
+
+def _chunks(files: Iterable[str | Path]) -> Iterator[tuple[Path, int, int]]:
+    """Yield path, offset and length of every chunk of the regular files among these."""
+    for path in map(Path, files):
+        with suppress(OSError):
+            if path.is_file():
+                size_bytes = path.stat().st_size
+                for offset in range(0, size_bytes, CHUNK_BYTES):
+                    yield path, offset, min(CHUNK_BYTES, size_bytes - offset)
+
+
+def _bring_in(path: Path, offset: int, buffer: memoryview) -> tuple[int, int]:
+    """Return how much of a chunk was cached, and how much has been read now. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if _is_cached(descriptor, offset, len(buffer)):
+            return len(buffer), 0
+        return 0, os.preadv(descriptor, [buffer], offset)
+    finally:
+        os.close(descriptor)
+
+
+def _is_cached(descriptor: int, offset: int, length: int) -> bool:
+    """Return whether some pages spread over a chunk are all in the page cache (preadv2(2), RWF_NOWAIT).
+
+    Unlike mincore(2) and cachestat(2) it may be asked of other users' files. A file system that does not
+    know the flag counts as not cached.
+    """
+    page = bytearray(1)
+    try:
+        for number in range(_PROBES):
+            os.preadv(descriptor, [page], offset + number * (length - 1) // (_PROBES - 1), os.RWF_NOWAIT)
+    except OSError:
+        return False
+    return True
+
+
+def free_for_cache(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes that can be cached without evicting what is in use: free, or unused for a while.
+
+    A reserve is left (a twentieth of the memory, at most 1 GiB). Limits of our control groups count (cgroup
+    v2, memory.max of the group and those above it). 0 if the kernel does not tell.
+    """
+    try:
+        lines = (proc / "meminfo").read_text().splitlines()
+        known = {
+            name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)
+        }
+        free = known["MemFree"] + known["Inactive(file)"]
+        room = free - min(known["MemTotal"] // 20, _LARGEST_RESERVE)
+    except (OSError, KeyError, ValueError, IndexError):
+        return 0
+    return max(0, min([room, *_group_rooms(proc, cgroups)]))
+
+
+def _group_rooms(proc: Path, cgroups: Path) -> Sequence[int]:
+    try:
+        lines = (proc / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    place = next((line[3:].strip("/") for line in lines if line.startswith("0::")), None)
+    if place is None:
+        return []
+    rooms = []
+    for group in (cgroups / place, *(cgroups / place).parents):
+        if group == cgroups:
+            break
+        with suppress(OSError, ValueError, StopIteration):  # without a limit, or without the controller
+            limit = int((group / "memory.max").read_text())
+            used = int((group / "memory.current").read_text())
+            stat = (group / "memory.stat").read_text().splitlines()
+            inactive = int(next(line.split()[1] for line in stat if line.startswith("inactive_file ")))
+            rooms.append(limit - used + inactive)
+    return rooms

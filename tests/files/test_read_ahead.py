@@ -1,0 +1,120 @@
+"""Reading ahead: what gets into the page cache, what is left alone, and how much may be read."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from poorwill.hosts.files.read_ahead import CHUNK_BYTES, ReadAhead, free_for_cache
+
+PLENTY = 2**40
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Three and a half chunks on the disk, of which nothing is in the page cache."""
+    path = tmp_path / "weights"
+    path.write_bytes(os.urandom(CHUNK_BYTES // 2) * 7)
+    uncached(path)
+    return path
+
+
+def uncached(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read(*files: Path, room: int = PLENTY) -> ReadAhead:
+    ahead = ReadAhead(files=lambda: files, room_bytes=lambda: room)
+    ahead.start()
+    ahead.wait()
+    return ahead
+
+
+def in_cache(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            offsets = range(0, path.stat().st_size, 2**20)
+            return all(os.preadv(file.fileno(), [bytearray(1)], at, os.RWF_NOWAIT) for at in offsets)
+        except BlockingIOError:
+            return False
+
+
+def test_files_are_in_the_page_cache_afterwards(weights: Path):
+    ahead = read(weights)
+    assert in_cache(weights)
+    assert ahead.wanted == ahead.read + ahead.cached == weights.stat().st_size and ahead.read > 0
+
+
+def test_cached_files_are_not_read(weights: Path):
+    weights.read_bytes()
+    ahead = read(weights)
+    assert (ahead.read, ahead.cached) == (0, weights.stat().st_size)
+    assert str(ahead) == "14.7 MB cached before"
+
+
+def test_no_room_means_no_reading(weights: Path):
+    ahead = read(weights, room=CHUNK_BYTES - 1)
+    assert ahead.read == 0 and str(ahead) == "14.7 MB not; memory is short"
+
+
+def test_what_was_read_counts_against_the_room(tmp_path: Path):
+    """The cache that it fills is free for the next file in the kernel's own figures."""
+    files = [tmp_path / name for name in "abcd"]
+    for path in files:
+        path.write_bytes(os.urandom(CHUNK_BYTES))
+        uncached(path)
+    ahead = read(*files, room=2 * CHUNK_BYTES)
+    assert ahead.read == 2 * CHUNK_BYTES and ahead.short_of_room
+
+
+def test_stopped_before_it_begins(weights: Path):
+    ahead = ReadAhead(files=lambda: [weights], room_bytes=lambda: PLENTY)
+    ahead.stop()
+    ahead.start()
+    ahead.wait()
+    assert ahead.read == 0
+
+
+def test_strange_files_are_passed_over(tmp_path: Path, weights: Path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "empty").touch()
+    ahead = read(
+        tmp_path, tmp_path / "fifo", tmp_path / "loop", tmp_path / "none", tmp_path / "empty", weights
+    )
+    assert in_cache(weights) and ahead.wanted == weights.stat().st_size
+    assert str(read()) == ""
+
+
+MEMINFO = "MemTotal: 20000 kB\nMemFree: 3000 kB\nInactive(file): 2000 kB\nActive(file): 9000 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("limits", "kib"),
+    [
+        ({}, 4000),
+        ({"": "max"}, 4000),
+        ({"a": 3000}, 2500),
+        ({"a": 3000, "a/b": 2000}, 1500),
+        ({"a": 100}, 0),
+    ],
+)
+def test_room_is_what_nobody_uses(tmp_path: Path, limits: dict[str, int | str], kib: int):
+    """Free and inactive, less a twentieth; a group of which 1,000 KiB are used and 500 of them inactive."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text(MEMINFO)
+    (tmp_path / "proc/self/cgroup").write_text("0::/a/b\n")
+    (tmp_path / "groups/a/b").mkdir(parents=True)
+    for group, limit in limits.items():
+        home = tmp_path / "groups" / group
+        (home / "memory.max").write_text(f"{limit if isinstance(limit, str) else limit * 1024}\n")
+        (home / "memory.current").write_text(f"{1000 * 1024}\n")
+        (home / "memory.stat").write_text(f"anon 7\ninactive_file {500 * 1024}\n")
+    assert free_for_cache(tmp_path / "proc", tmp_path / "groups") == kib * 1024
+
+
+def test_room_of_an_unknown_kernel_is_none(tmp_path: Path):
+    assert free_for_cache(tmp_path) == 0
+    assert free_for_cache() > 0
