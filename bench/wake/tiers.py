@@ -76,6 +76,9 @@ class Bench:
         """Wake with the engine followed meanwhile, as the fleet does: that is what reads ahead."""
         self.marks.clear()
         self.generation += 1
+        self.engine.launch(
+            replica=self.launch.replica, generation=self.generation, anew=parked.tier is Tier.COLD
+        )
         async with asyncio.TaskGroup() as group:
             follower = group.create_task(self.engine.follow(self.launch, lambda mark: None))
             await asyncio.sleep(0)

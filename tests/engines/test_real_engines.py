@@ -16,8 +16,8 @@ from poorwill.engines.asking import Endpoint, greedy_text
 REPLICA = ReplicaId("tiny-0")
 
 
-async def started(bench, engine, report):
-    launch = engine.launch(replica=REPLICA, generation=1)
+async def started(bench, engine, report, *, anew=True):
+    launch = engine.launch(replica=REPLICA, generation=1, anew=anew)
     began_us = engine.clock.now_us()
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         follower = tasks.create_task(engine.follow(launch, report))
@@ -37,6 +37,31 @@ async def test_llama_cpp_serves_and_tells_its_phases(bench, tiny_model, marks, r
     assert [phase for phase in dict.fromkeys(phases) if phase in order] == order
     assert all(began_us <= mark.at_us <= ended_us for mark in refined)
     assert await engine.probe(running, launch) == await engine.probe(running, launch) != ""
+
+
+@pytest.mark.parametrize(
+    ("helps", "anew", "options"),
+    [
+        (True, True, {}),
+        (True, True, {"load_mode": "mmap"}),
+        (False, True, {"load_mode": "direct_io"}),
+        (True, False, {"load_mode": "mmap"}),
+        (False, False, {}),
+    ],
+)
+async def test_reading_ahead_where_it_helps(bench, tiny_model, marks, report, helps, anew, options):
+    """A restored engine needs its weights' files only if it maps them."""
+    engine = bench.engine("llama.cpp", path=str(tiny_model), options=options)
+    launch, _, began_us, ended_us = await started(bench, engine, report, anew=anew)
+    spans = anatomy(engine.refine(launch, marks, began_us, ended_us), began_us, ended_us)
+    told = [span.phase for span in spans if "read ahead" in span.detail or "cached before" in span.detail]
+    assert told == ([Phase.WEIGHTS] if helps else [])
+
+
+async def test_reading_ahead_can_be_turned_off(bench, tiny_model, marks, report):
+    engine = bench.engine("llama.cpp", path=str(tiny_model), read_ahead=False)
+    launch, _, began_us, ended_us = await started(bench, engine, report)
+    assert "cached before" not in str(engine.refine(launch, marks, began_us, ended_us))
 
 
 async def test_idle_connections_starve_nobody(bench, tiny_model, report):

@@ -21,7 +21,9 @@ MOST_LEAVES = 200
 
 STORAGE_DETAIL = "{} B from storage"
 """How the detail of a leaf says how much of what was read came from storage, not from the page cache."""
-_STORAGE = re.compile(r"(\d+) B from storage")
+READ_AHEAD_DETAILS = ("{} B read ahead", "{} B cached before", "{} B not read ahead")
+"""Likewise what was read before the engine asked, was in the page cache before the wake, or neither."""
+_STORAGE = re.compile(r"(\d+) B (?:from storage|read ahead)")
 
 
 def anatomy(marks: Iterable[PhaseMark], began_us: int, ended_us: int) -> tuple[PhaseSpan, ...]:
@@ -60,7 +62,7 @@ def totals(spans: Iterable[PhaseSpan]) -> dict[Phase, int]:
 
 def storage_bytes(spans: Iterable[PhaseSpan]) -> int | None:
     """Return the bytes that came from storage, None if unknown."""
-    told = [int(match[1]) for span in spans if (match := _STORAGE.search(span.detail))]
+    told = [int(found[1]) for span in spans for found in _STORAGE.finditer(span.detail)]
     return sum(told) if told else None
 
 

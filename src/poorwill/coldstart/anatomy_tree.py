@@ -33,7 +33,9 @@ PHASE_GROUP: Mapping[Phase, str] = MappingProxyType(
 )
 """The upper level of the tree; total over the closed list of phases."""
 
-_NOTES = re.compile(r"\d+ B from storage|expected \d+ B/s")
+_NOTES = re.compile(
+    r"\d+ B (?:from storage|(?:not )?read ahead|cached before)|expected \d+ B/s|; memory is short"
+)
 """What details say of a whole phase; it names no part of it."""
 
 

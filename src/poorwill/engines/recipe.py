@@ -55,6 +55,10 @@ class Recipe:
     linked: str = ""
     """A directory that the model's name is linked to in the program's working directory: for engines that
     serve a model only under its path."""
+    loads_cached: bool = True
+    """A start reads the weights through the page cache."""
+    maps_weights: bool = False
+    """The weights stay mapped from their files, also in a process that is restored."""
 
     def digest(self) -> str:
         """Return a digest of what the engine would serve and how."""

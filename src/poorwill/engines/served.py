@@ -22,11 +22,10 @@ from poorwill.engines.dialects.log_facts import Dialect
 from poorwill.engines.dialects.vllm import settle_compilation
 from poorwill.engines.log_file import LogFile, LogReader, Timeline
 from poorwill.engines.measured.expectation import expected_rate
-from poorwill.engines.measured.process_io import IoTrack, find_process, with_read_ahead
+from poorwill.engines.measured.process_io import IoTrack, with_read_ahead
 from poorwill.engines.port_choice import replica_port
 from poorwill.engines.recipe import LaunchContext, Prepare, Recipe, linked
 from poorwill.engines.sleeping import FORGETFUL_SLEEPS
-from poorwill.engines.weights.files import weights_of
 from poorwill.hosts.files.names import file_name
 from poorwill.hosts.files.read_ahead import ReadAhead
 from poorwill.hosts.files.user import EngineUser, engine_user
@@ -70,7 +69,7 @@ class ServedEngine:
     silent_imports: bool
     """The engine's log does not show when its program started."""
     _wakes: dict[ReplicaId, _Wake] = field(default_factory=dict)
-    _readers: dict[ReplicaId, LogReader] = field(default_factory=dict)
+    _launched: dict[ReplicaId, tuple[LogReader, ReadAhead | None]] = field(default_factory=dict)
     """Of replicas launched and not followed yet: an engine may write before `follow` first runs."""
 
     @property
@@ -97,7 +96,7 @@ class ServedEngine:
             self.settings, LaunchContext(host=host, port=port, cache=str(cache), env=self.env, own=own)
         )
         launch = self._launch(recipe, replica, host, port, str(logs / f"{file_name(replica)}.log"))
-        self._readers[replica] = self._reader(launch)
+        self._launched[replica] = self._reader(launch), self._ahead(recipe, anew=anew)
         if not recipe.linked:
             return launch
         return replace(launch, cwd=linked(cache / "models", recipe.engine_model, recipe.linked))
@@ -142,7 +141,8 @@ class ServedEngine:
         """
         wake = self._begin(launch)
         wake.report = report
-        wake.ahead = self._read_ahead(launch)
+        if wake.ahead is not None:
+            wake.ahead.start()
         told: Phase | None = None
         began_us = self.clock.now_us()
         try:
@@ -213,26 +213,24 @@ class ServedEngine:
         leaves = anatomy(settle_compilation((*marks, *more)), began_us, ended_us)
         rate = expected_rate(self.settings, directory=self.directory)
         read = wake.io.with_bytes(leaves, expected_rate=rate)
-        return as_marks(with_read_ahead(read, str(wake.ahead or "")))
+        return as_marks(with_read_ahead(read, wake.ahead))
 
-    def _read_ahead(self, launch: Launch) -> ReadAhead | None:
-        """Begin to read what the engine will map or load: its weights, its other files, its compiled code.
+    def _ahead(self, recipe: Recipe, *, anew: bool) -> ReadAhead | None:
+        """Return the reading ahead that helps this wake, not begun; None if none would.
 
-        Not for an engine that sleeps with its weights in memory, or that runs on another machine.
+        A start reads the weights, the model's other files and the engine's compiled code; a process that is
+        restored only the weights that it maps from their files, or dropped when it went to sleep.
         """
-        if not self.settings.engine.read_ahead or not launch.argv:
+        helps = recipe.loads_cached if anew else recipe.maps_weights or recipe.sleep in FORGETFUL_SLEEPS
+        if not self.settings.engine.read_ahead or not recipe.argv or not helps:
             return None
 
         def files() -> Iterator[str]:
-            if find_process(launch.argv) is not None and launch.sleep not in FORGETFUL_SLEEPS:
-                return
-            yield from weights_of(launch.weights_path or "", words=launch.argv).files
+            yield from recipe.weights.files
             cached = Path(self.directory, "cache", self.name).rglob("*")
-            yield from map(str, islice(cached, _MOST_CACHED_FILES))
+            yield from map(str, islice(cached if anew else (), _MOST_CACHED_FILES))
 
-        ahead = ReadAhead(files=files)
-        ahead.start()
-        return ahead
+        return ReadAhead(files=files)
 
     def _endpoint(self, running: Running, launch: Launch) -> Endpoint:
         model = launch.engine_model or launch.model
@@ -244,7 +242,8 @@ class ServedEngine:
         return LogReader(file=file, dialect=self.dialect, timeline=timeline)
 
     def _begin(self, launch: Launch) -> _Wake:
-        reader = self._readers.pop(launch.replica, None) or self._reader(launch)
-        wake = _Wake(reader=reader, io=IoTrack(argv=launch.argv))
+        launched = self._launched.pop(launch.replica, None)
+        reader, ahead = launched or (self._reader(launch), None)
+        wake = _Wake(reader=reader, io=IoTrack(argv=launch.argv), ahead=ahead)
         self._wakes[launch.replica] = wake
         return wake

@@ -144,7 +144,7 @@ def readable(detail: str) -> str:
             return "from the page cache"
         return size(float(found[1])) + found[2]
 
-    return " ".join(re.sub(r"\b(\d+) B( from storage|/s)", sized, detail).split())
+    return " ".join(re.sub(r"\b(\d+) B( from storage| read| not| cached|/s)", sized, detail).split())
 
 
 def _spread(spread: Spread) -> str:

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from poorwill.coldstart.anatomy import STORAGE_DETAIL
+from poorwill.coldstart.anatomy import READ_AHEAD_DETAILS, STORAGE_DETAIL
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.machine.phase_limit import EXPECTED_DETAIL
 from poorwill.core.words import SECOND_US, Phase
+from poorwill.hosts.files.read_ahead import ReadAhead
 
 _PROC = Path("/proc")
 _MOST_PROCESSES = 200
@@ -139,10 +140,13 @@ class IoTrack:
         return value + share * more
 
 
-def with_read_ahead(spans: Sequence[PhaseSpan], words: str) -> Sequence[PhaseSpan]:
+def with_read_ahead(spans: Sequence[PhaseSpan], ahead: ReadAhead | None) -> Sequence[PhaseSpan]:
     """Return the leaves with what was read ahead noted at the weights, else at the longest."""
-    if not words or not spans:
+    if ahead is None or not ahead.wanted or not spans:
         return spans
+    counts = (ahead.read, ahead.cached, ahead.missed)
+    notes = [note.format(count) for note, count in zip(READ_AHEAD_DETAILS, counts, strict=True) if count]
+    words = ", ".join(notes) + ("; memory is short" if ahead.short_of_room else "")
     weights = (span for span in spans if span.phase is Phase.WEIGHTS)
     where = next(weights, max(spans, key=lambda span: span.ended_us - span.began_us))
     detail = f"{where.detail}, {words}" if where.detail else words

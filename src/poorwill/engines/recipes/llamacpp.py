@@ -53,6 +53,8 @@ def llamacpp_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
         version=f"xllamacpp {_version()}",
         engine_model=name,
         sleep="llama.cpp" if SLEEP_OPTION in engine.options else None,
+        loads_cached=engine.options.get("load_mode") != "direct_io",
+        maps_weights=engine.options.get("load_mode") in ("auto", "mmap", "mlock"),
     )
 
 

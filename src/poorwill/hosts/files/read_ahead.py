@@ -11,8 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from poorwill.core.format import size
-
 CHUNK_BYTES = 4 * 2**20
 READERS = 4
 """A disk answers several readers better than one; `storage_speed` measures with as many."""
@@ -53,14 +51,10 @@ class ReadAhead:
         for thread in self._threads:
             thread.join()
 
-    def __str__(self) -> str:
-        """Say what came of it; empty if there was nothing to read."""
-        if not self.wanted:
-            return ""
-        missed = self.wanted - self.cached - self.read
-        why = "; memory is short" if self.short_of_room else ""
-        parts = ((self.read, "read ahead"), (self.cached, "cached before"), (missed, f"not{why}"))
-        return ", ".join(f"{size(count)} {word}" for count, word in parts if count)
+    @property
+    def missed(self) -> int:
+        """What was neither cached nor read."""
+        return self.wanted - self.cached - self.read
 
     def _run(self) -> None:
         chunks = list(_chunks(self.files()))
