@@ -13,12 +13,14 @@ from poorwill.compose.clock import SystemClock
 from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault, TryLater
 from poorwill.core.ports.activator import Lease, WakeNotice
+from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.view import ReplicaStatus, WakeInterval
 from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.spend import LimitState
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
+from poorwill.engines.dialects.answers import answer_reader
 from poorwill.gateway.bridge.hosted_api import HostedApis
 from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.server import GatewayServer, new_server
@@ -360,6 +362,7 @@ async def running_site(
     models: Sequence[str] = (),
     hosted: HostedApis | None = None,
     served: Sequence[str] | None = None,
+    tells_usage: bool = False,
     history: ToyHistory | None = None,
     proven: Callable[[str, int], bool] = lambda host, port: True,
     **changes: object,
@@ -398,7 +401,9 @@ async def running_site(
             clock=clock,
             log=log,
             metrics=GatewayMetrics(),
-            paths=lambda model: served,
+            engines=EngineFacts(
+                new_reader=answer_reader, paths=lambda model: served, tells_usage=lambda model: tells_usage
+            ),
             bridges_to=BridgesTo(apis=hosted, bridging=activator) if hosted else None,
         )
         async with server:

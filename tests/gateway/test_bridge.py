@@ -258,7 +258,7 @@ async def test_a_stream_without_usage_is_counted() -> None:
     async with bridged_site(streams) as (site, _):
         assert (await ask(site, STREAM)).clean
         row = await site.ledger.row()
-        assert (row.bridge, row.bridge_nusd, row.tokens_in, row.tokens_out) == (NAME, 0, None, None)
+        assert (row.bridge, row.bridge_nusd, row.tokens_in, row.counted) == (NAME, 0, None, True)
         assert row.bridge_untold and row.bridge_unknown_nusd == site.activator.reserved[0]
         assert site.activator.paid == site.activator.reserved, "what is not known counts as reserved"
         async with httpx2.AsyncClient() as http:

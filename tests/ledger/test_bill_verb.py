@@ -207,6 +207,18 @@ async def test_time_without_a_rate_is_unpriced(path):
     assert "no rate" in said and "1h " in said and "$0.000000000" in said
 
 
+async def test_the_share_without_token_counts_is_shown(path):
+    asked = [request(at * S, at * S, at * S + 9, tokens=(1, 2)) for at in range(3)]
+    asked += [request(9, 9, 10 * S), replace(request(9, 9, 11 * S, tokens=(None, 3)), counted=True)]
+    write(path, [created(), span(0, "serving")], asked, [Alive(at_us=START + HOUR)])
+    _, said, _ = await bill(path)
+    assert "tokens unknown" in said and "20.0%" in said
+    assert "1 of 5 requests without a count; 1 counted as they passed, not reported" in said
+    _, said, _ = await bill(path, "--json")
+    count = json.loads(said)["figures"][0]["count"]
+    assert (count["without_usage"], count["counted"], count["tokens_out"]) == (1, 1, 9)
+
+
 async def test_clock_steps_move_no_span(path):
     steps = [ClockStepped(at_us=START + at * S, by_us=-HOUR) for at in (5, 9)]
     write(

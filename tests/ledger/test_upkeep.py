@@ -212,7 +212,9 @@ def test_an_old_ledger_is_migrated(path):
             "INSERT INTO requests (request, model, key, path, outcome, arrived_us, leased_us, ended_us,"
             f" status, tokens_in, tokens_out) VALUES ('old', 1, 2, 3, 4, {START}, {START}, {START + 9},"
             " 200, 5, 6);"
-            f"INSERT INTO usage VALUES ({START // 3_600_000_000}, 1, 2, 1, 0, 0, 5, 6, 0, 0);"
+            "INSERT INTO requests (request, model, key, path, outcome, arrived_us, leased_us, ended_us,"
+            f" status, tokens_in) VALUES ('embedding', 1, 2, 3, 4, {START}, {START}, {START + 9}, 200, 5);"
+            f"INSERT INTO usage VALUES ({START // 3_600_000_000}, 1, 2, 2, 0, 1, 10, 6, 0, 0);"
         )
         assert migrate(db, path) == len(migrations()) - 1
     crossed = replace(request(20, 20, 30, tokens=(1, 2)), replica=None)
@@ -220,7 +222,8 @@ def test_an_old_ledger_is_migrated(path):
     with reading(path) as db:
         assert problems(db, path) == []
         kept = db.execute("SELECT request, bridge, bridge_nusd FROM request_rows").fetchall()
-    assert kept == [("old", None, 0), (crossed.request, "x/one", 77)]
+        assert db.execute("SELECT requests, untold, counted FROM usage").fetchall() == [(3, 0, 0)]
+    assert kept == [("old", None, 0), ("embedding", None, 0), (crossed.request, "x/one", 77)]
 
 
 def test_migrating_twice_changes_nothing_the_second_time(path):

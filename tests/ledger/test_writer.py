@@ -154,6 +154,16 @@ def test_rows_are_summed_by_the_hour(path):
     assert sorted(sums) == [(1, 0, 0, 5, 7, 10), (1, 1, 1, 0, 0, 19)]
 
 
+def test_counted_tokens_are_marked(path):
+    asked = [request(0, 0, 9, tokens=(None, 7)), request(0, 0, 8, tokens=(5, None)), request(0, 0, 7)]
+    write(path, [created()], [replace(asked[0], counted=True), *asked[1:]])
+    with reading(path) as db:
+        marks = db.execute("SELECT tokens_in, tokens_out, counted FROM request_rows ORDER BY id").fetchall()
+        assert marks == [(None, 7, 1), (5, None, None), (None, None, None)]
+        assert db.execute("SELECT requests, untold, counted FROM usage").fetchall() == [(3, 1, 1)]
+        assert problems(db, path) == []
+
+
 async def test_recovery_finds_what_lived(path):
     placed = ReplicaPlaced(
         replica="a.0", at_us=START + 3, generation=4, running_json='{"pid": 1}', parked_json=""

@@ -44,7 +44,8 @@ class TotalDocument(Struct, frozen=True, kw_only=True):
 
 
 class RequestCounts(Struct, frozen=True, kw_only=True):
-    """Requests and tokens. Those without usage are in no token count."""
+    """Requests and tokens. Those `without_usage` are in no token count; those `counted` reported none either,
+    and their tokens were counted as they passed."""
 
     requests: int
     failed: int
@@ -55,6 +56,7 @@ class RequestCounts(Struct, frozen=True, kw_only=True):
     bridged: int
     bridge_untold: int = field(name="bridged_without_usage")
     bridge_nusd: int
+    counted: int
 
 
 class MillionTokens(Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from poorwill.bill.bill import Axis, Bill, Figures
 from poorwill.core.format import counted, csv_cell, decimal, duration, exact_money, money, percent, table
 from poorwill.core.spend import Verdict
 from poorwill.core.words import SECOND_US
+from poorwill.ledger.costs.usage import Count
 from poorwill.ledger.dates import timestamp
 
 NO_TIER = "(ready)"
@@ -75,6 +76,16 @@ def _table(bill: Bill) -> list[str]:
     return table(rows, "<" * len(bill.axes) + ">")
 
 
+def _token_counts(count: Count) -> list[tuple[str, str, str]]:
+    """Say how far the tokens are known, unless usage was reported for every request."""
+    if not (count.untold or count.counted):
+        return []
+    told = [f"{count.untold:,} of {counted(count.requests, 'request')} without a count"]
+    if count.counted:
+        told.append(f"{count.counted:,} counted as they passed, not reported")
+    return [("tokens unknown", percent(count.untold / count.requests), "; ".join(told))]
+
+
 def _known(bill: Bill) -> str:
     if bill.as_of_us >= bill.period.to_us:
         return ""
@@ -109,9 +120,9 @@ def _figures(figures: Figures, currency: str) -> list[str]:
         (
             "per request",
             amount(figures.nusd_per_request),
-            f"{counted(count.requests, 'request')}, {count.failed:,} failed,"
-            f" {count.untold:,} without token counts",
+            f"{counted(count.requests, 'request')}, {count.failed:,} failed",
         ),
+        *_token_counts(count),
         (
             "always on",
             amount(figures.always_on_nusd),

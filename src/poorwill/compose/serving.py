@@ -5,7 +5,7 @@ Three lifetimes, closed in reverse order: owning (lock, ledger, replicas), servi
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -25,11 +25,14 @@ from poorwill.compose.suspects import Suspects
 from poorwill.config.rules.listeners import listener_problems
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ConfigFault
+from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
 from poorwill.core.settings import Address, FleetSettings, SpendSettings
 from poorwill.core.words import SECOND_US, ModelName, Tier
+from poorwill.engines.dialects.answers import answer_reader
+from poorwill.engines.kinds import ENGINE_KINDS
 from poorwill.engines.paths import ENGINE_PATHS
 from poorwill.fleet.fleet import DRAIN_SHARE, Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
@@ -132,7 +135,7 @@ async def serving_fleet(
                 clock=own.clock,
                 log=log,
                 metrics=metrics,
-                paths=_paths(settings),
+                engines=_engine_facts(settings),
                 bridges_to=BridgesTo(apis=apis, bridging=fleet.bridging),
             )
             async with (
@@ -210,10 +213,12 @@ def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:
     return keys
 
 
-def _paths(settings: FleetSettings) -> Callable[[ModelName], Collection[str] | None]:
-    """Return a look-up of the paths that a model's engine serves."""
-    by_model = {model.name: ENGINE_PATHS.get(model.engine.kind) for model in settings.models}
-    return by_model.get
+def _engine_facts(settings: FleetSettings) -> EngineFacts:
+    """Return what the gateway knows of the models' engines."""
+    kinds = {model.name: model.engine.kind for model in settings.models}
+    paths = {name: ENGINE_PATHS.get(kind) for name, kind in kinds.items()}
+    telling = frozenset(name for name, kind in kinds.items() if ENGINE_KINDS[kind].tells_usage)
+    return EngineFacts(new_reader=answer_reader, paths=paths.get, tells_usage=telling.__contains__)
 
 
 def spend_guard(ledger: Ledger, limits: SpendSettings) -> SpendGuard:

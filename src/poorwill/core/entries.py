@@ -140,6 +140,8 @@ class RequestEnded:
     tokens_out: int | None = None
     parts: TokenParts = NO_PARTS
     """What is special about some of its tokens."""
+    counted: bool = False
+    """Whether its tokens were counted as they passed, because no usage was reported."""
     wake: WakeId | None = None
     bridge_nusd: int = 0
     """What a hosted API is known to have been paid for it, if it went over the bridge."""
@@ -151,7 +153,7 @@ class RequestEnded:
     @property
     def bridge_untold(self) -> bool:
         """Whether its cost at a hosted API is unknown: no usage was reported, or a part has no price."""
-        untold = self.tokens_in is None and self.tokens_out is None
+        untold = self.counted or (self.tokens_in is None and self.tokens_out is None)
         return bool(self.bridge) and (untold or self.bridge_unknown_nusd > 0)
 
 

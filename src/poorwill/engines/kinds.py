@@ -43,6 +43,8 @@ class EngineKind:
     silent_imports: bool = True
     program: str = ""
     """What has to be installed to start it; empty: nothing, or no single program."""
+    tells_usage: bool = False
+    """Whether to ask it for a stream's usage. llama.cpp tells as much in the `timings` of its last chunk."""
     sleeps_with: str | None = None
     """The option that makes it able to sleep, for people; empty: it always is; None: it never is."""
 
@@ -60,20 +62,31 @@ ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
         ),
         "command": EngineKind(prepare=command_recipe, dialect=read_any, options=MappingProxyType({})),
         "toy": EngineKind(
-            prepare=toy.toy_recipe, dialect=read_any, options=toy.OPTIONS, silent_imports=False
+            prepare=toy.toy_recipe,
+            dialect=read_any,
+            options=toy.OPTIONS,
+            silent_imports=False,
+            tells_usage=True,
         ),
         "transformers": EngineKind(
             prepare=transformers_recipe, dialect=read_transformers, program="transformers"
         ),
         "vllm": EngineKind(
-            prepare=vllm_recipe, dialect=read_vllm, program="vllm", sleeps_with="sleep = true"
+            prepare=vllm_recipe,
+            dialect=read_vllm,
+            program="vllm",
+            tells_usage=True,
+            sleeps_with="sleep = true",
         ),
-        "sglang": EngineKind(prepare=sglang_recipe, dialect=read_sglang, sleeps_with="sleep = true"),
+        "sglang": EngineKind(
+            prepare=sglang_recipe, dialect=read_sglang, tells_usage=True, sleeps_with="sleep = true"
+        ),
         "ollama": EngineKind(
             prepare=ollama_recipe,
             dialect=read_ollama,
             program="ollama",
             options=MappingProxyType({}),
+            tells_usage=True,
             sleeps_with="",
         ),
     }

@@ -34,6 +34,7 @@ class _Slices(msgspec.Struct):
 
     model: msgspec.Raw = msgspec.Raw()
     stream: msgspec.Raw = msgspec.Raw()
+    stream_options: msgspec.Raw = msgspec.Raw()
 
 
 _decode = msgspec.json.Decoder(_Fields).decode
@@ -120,6 +121,17 @@ def _form_spans(body: bytes, boundary: bytes) -> dict[bytes, tuple[int, int]]:
         if body[at - 2 : at] != b"\r\n":
             return spans
     raise refusal(f"the form has more than {_MOST_PARTS} parts")
+
+
+def asking_usage(body: bytes) -> bytes:
+    """Return the body of a streamed request with a wish for usage; the same one if it has a wish of its own.
+
+    The body is a JSON object with a key at least: it has been read. Everything else stays as it is.
+    """
+    if b'"stream_options"' in body and bytes(_slices(body).stream_options) not in (b"", b"null"):
+        return body
+    at = body.find(b"{") + 1
+    return b'%b"stream_options":{"include_usage":true},%b' % (body[:at], body[at:])
 
 
 def renamed(body: bytes, name: str) -> bytes:

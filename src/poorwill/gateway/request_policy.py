@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError, RequestFault, TryLater, unknown_model
 from poorwill.core.ports.activator import Activator, Lease
+from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.ledger import LedgerWriter
 from poorwill.core.ports.log import Log
@@ -54,6 +55,7 @@ class RequestPolicy:
         observe: Callable[[RequestEnded], None],
         spawn: Spawn,
         bridges: Mapping[ModelName, Bridge],
+        engines: EngineFacts,
     ) -> None:
         self.activator = activator
         self.clock = clock
@@ -65,6 +67,8 @@ class RequestPolicy:
         self._observe = observe
         self._spawn = spawn
         self.bridges = bridges
+        self.new_reader = engines.new_reader
+        self._engines = engines
         self._active: set[Exchange] = set()
         self._rows: list[RequestEnded] = []
         self._quiet: asyncio.Future[None] | None = None
@@ -105,6 +109,10 @@ class RequestPolicy:
     def resume(self, exchange: Exchange) -> None:
         """Go on with a request that came back over the bridge."""
         exchange.task = self._spawn(self._dispatch(exchange))
+
+    def tells_usage(self, exchange: Exchange) -> bool:
+        """Return whether the model's engine tells the usage of a stream if asked for it."""
+        return self._engines.tells_usage(exchange.model)
 
     def lost(self, exchange: Exchange, *, not_begun: bool, why: str) -> None:
         """Retry a request that the engine cannot have begun; fail any other."""

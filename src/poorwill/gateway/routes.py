@@ -65,10 +65,12 @@ class Route:
     dialect: Dialect = Dialect.OPENAI
     json_answer: bool = False
     """Whether it answers JSON, or events if a stream is asked for: then heartbeats may precede it."""
+    takes_stream_options: bool = False
+    """Whether a streamed request may ask for usage by `stream_options`."""
     needs_key: bool = True
 
 
-def _relay(path: str, *, dialect: Dialect = Dialect.OPENAI) -> Route:
+def _relay(path: str, *, dialect: Dialect = Dialect.OPENAI, takes_stream_options: bool = False) -> Route:
     return Route(
         listener=Listener.INFERENCE,
         methods=("POST",),
@@ -76,6 +78,7 @@ def _relay(path: str, *, dialect: Dialect = Dialect.OPENAI) -> Route:
         action=Action.RELAY,
         dialect=dialect,
         json_answer=True,
+        takes_stream_options=takes_stream_options,
     )
 
 
@@ -84,8 +87,8 @@ def _admin(method: str, path: str, action: Action) -> Route:
 
 
 ROUTES: tuple[Route, ...] = (
-    _relay("/v1/chat/completions"),
-    _relay("/v1/completions"),
+    _relay("/v1/chat/completions", takes_stream_options=True),
+    _relay("/v1/completions", takes_stream_options=True),
     _relay("/v1/embeddings"),
     _relay("/v1/responses"),
     _relay("/v1/messages", dialect=Dialect.ANTHROPIC),

@@ -15,6 +15,7 @@ from typing import Any, Self
 from poorwill.core.errors import OperatorFault
 from poorwill.core.machine.silence import Suspicion
 from poorwill.core.ports.activator import Activator
+from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.keys import KeyRing
 from poorwill.core.ports.ledger import LedgerWriter
@@ -194,8 +195,8 @@ def new_server(
     clock: Clock,
     log: Log,
     metrics: Metrics,
+    engines: EngineFacts,
     bridges_to: BridgesTo | None = None,
-    paths: Paths = lambda model: None,
 ) -> GatewayServer:
     """Return a gateway, not running yet."""
     tasks = _Tasks()
@@ -219,12 +220,13 @@ def new_server(
         observe=metrics.ended,
         spawn=tasks.spawn,
         bridges=bridges,
+        engines=engines,
     )
     memory = RequestMemory(limit_bytes=settings.max_receiving_bytes)
     public = not is_loopback(settings.listen.host)
     checks = Checks(settings=settings, keys=keys, clock=clock, log=log, memory=memory, public=public)
     context, acceptor = _inference_listener(
-        checks=checks, policy=policy, models=fleet.models, paths=paths, metrics=metrics, tasks=tasks
+        checks=checks, policy=policy, models=fleet.models, paths=engines.paths, metrics=metrics, tasks=tasks
     )
     return GatewayServer(
         settings=settings,

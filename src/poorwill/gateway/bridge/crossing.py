@@ -19,6 +19,7 @@ from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
 from poorwill.core.format import counted, money
 from poorwill.core.ports.activator import Activator
+from poorwill.core.ports.answers import NewReader
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
@@ -196,7 +197,7 @@ class Crossing:
         except OSError as error:
             return f"no connection: {str(error) or 'it took too long'}"
         self._sent_us = self._sent_us or self.clock.now_us()
-        upstream.carry(self, api.request(exchange.request.head, exchange.request.body))
+        upstream.carry(self, api.request(exchange.request.head, exchange.body_for(api.model)))
         return ""
 
     # -- ExchangeOwner of its exchange
@@ -210,6 +211,15 @@ class Crossing:
     def activator(self) -> Activator:
         """Where leases come from."""
         return self._dispatcher.activator
+
+    @property
+    def new_reader(self) -> NewReader:
+        """Makes what reads the token counts of an answer."""
+        return self._dispatcher.new_reader
+
+    def tells_usage(self, exchange: Exchange) -> bool:
+        """Return whether the hosted API tells the usage of a stream if asked for it."""
+        return self._bridge.api.tells_usage
 
     def lost(self, exchange: Exchange, *, not_begun: bool, why: str) -> None:
         """Never called: it is `on_lost` that hears of this connection."""
@@ -354,7 +364,9 @@ class Crossing:
         if row.tokens_in is not None:
             prices = api.prices(row.arrived_us, row.tokens_in)
             cost = prices.cost(row.tokens_in, row.tokens_out or 0, row.parts)
-        if row.outcome != OK or row.tokens_in is None:  # what the API reported is no final count
+        if (
+            row.outcome != OK or row.counted or row.tokens_in is None
+        ):  # what the API reported is no final count
             cost = replace(cost, unknown_nusd=max(self._most_nusd - cost.nusd, 0))
         row = replace(row, bridge_nusd=cost.nusd, bridge_unknown_nusd=cost.unknown_nusd)
         bridge.nusd += cost.nusd

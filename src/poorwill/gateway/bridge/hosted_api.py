@@ -18,7 +18,6 @@ from poorwill.core.token_prices import TokenPrices
 from poorwill.core.words import ModelName
 from poorwill.gateway.downstream.head_checks import Head
 from poorwill.gateway.downstream.response import Headers
-from poorwill.gateway.request_fields import renamed
 
 PricesAt = Callable[[int, int], TokenPrices]
 """What tokens cost at an instant (microseconds) in a request with so many of them in."""
@@ -35,6 +34,9 @@ _REFERS = re.compile(
 ANTHROPIC = "anthropic"
 """The provider that speaks its own dialect, at `/v1/messages`."""
 
+_TELL_USAGE = frozenset(
+    "openai azure groq together fireworks deepseek openrouter x-ai cerebras deepinfra novita".split()
+)
 _PREFIX = "/v1"
 _OPENAI_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
 _ANTHROPIC_PATHS = frozenset({"/v1/messages", "/v1/messages/count_tokens"})
@@ -102,6 +104,11 @@ class HostedApi:
         """Its port."""
         return urlsplit(self.url).port or (443 if self.tls else 80)
 
+    @property
+    def tells_usage(self) -> bool:
+        """Whether it is known to take `stream_options`: some refuse what they do not know."""
+        return self.provider in _TELL_USAGE
+
     def takes(self, head: Head) -> bool:
         """Return whether it has what a request asks for, and the request may go there."""
         paths = _ANTHROPIC_PATHS if self.provider == ANTHROPIC else _OPENAI_PATHS
@@ -110,10 +117,9 @@ class HostedApi:
         return head.method == b"POST" and head.path_text in paths
 
     def request(self, head: Head, body: bytes) -> bytes:
-        """Return the request to send. Its query stays here: none of these paths has one."""
+        """Return the request to send, with a body for this API. Its query stays here: none is known."""
         parts = urlsplit(self.url)
         path = parts.path.rstrip("/") + head.path_text.removeprefix(_PREFIX)
-        body = renamed(body, self.model)
         credential = (
             f"x-api-key: {self.key}" if self.provider == ANTHROPIC else f"authorization: Bearer {self.key}"
         )

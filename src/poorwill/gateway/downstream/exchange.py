@@ -14,13 +14,13 @@ import msgspec
 from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.ports.activator import Activator, HeldRequest, Lease
+from poorwill.core.ports.answers import UNKNOWN, AnswerReader, NewReader
 from poorwill.core.ports.clock import Clock
-from poorwill.core.tokens import NO_PARTS
 from poorwill.core.words import ModelName, ReplicaId, WakeId
 from poorwill.gateway import wire
 from poorwill.gateway.downstream.request_reader import Incoming
 from poorwill.gateway.downstream.response import Headers, Response, Sent
-from poorwill.gateway.upstream.usage import UsageScan
+from poorwill.gateway.request_fields import asking_usage, renamed
 
 _ENGINE_ERROR_MAX = 64 * 1024
 MOST_RETRY_AFTER_S = 120
@@ -55,6 +55,15 @@ class ExchangeOwner(Protocol):
     @property
     def activator(self) -> Activator:
         """Where leases come from and go back to."""
+        ...
+
+    @property
+    def new_reader(self) -> NewReader:
+        """Makes what reads the token counts of an answer."""
+        ...
+
+    def tells_usage(self, exchange: "Exchange") -> bool:
+        """Return whether who answers tells the usage of a stream if asked for it."""
         ...
 
     def lost(self, exchange: "Exchange", *, not_begun: bool, why: str) -> None:
@@ -96,7 +105,11 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     crossed: bool = False
     """Whether the bridge was tried: it is tried once."""
     over: bool = False
-    usage: UsageScan | None = None
+    reader: AnswerReader | None = None
+    hides_usage: bool = False
+    """Whether usage was asked for on the gateway's behalf: that chunk is not for the client."""
+    whole: bool = False
+    """Whether the answer came to its end."""
     engine_status: int = 0
     engine_error: bytearray | None = None
     """What the engine answered instead of what the client was promised."""
@@ -119,6 +132,17 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         lease, self.lease = self.lease, None
         if lease is not None:
             self.owner.activator.give_back(lease)
+
+    def body_for(self, name: str) -> bytes:
+        """Return the body as it is to be sent: with the name that the model has there, if it has another, and
+        asking for a stream's usage, if the client does not."""
+        self.hides_usage = False
+        body = renamed(self.request.body, name) if name else self.request.body
+        if not (self.streaming and self.request.route.takes_stream_options and self.owner.tells_usage(self)):
+            return body
+        asking = asking_usage(body)
+        self.hides_usage = asking is not body
+        return asking
 
     def attach(self, link: Link) -> None:
         """Wait for the answer on this connection, to which the request has just been written."""
@@ -172,9 +196,11 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         """Relay the engine's head, or reconcile it with what the client was promised already."""
         self.first_byte_us = self.owner.clock.now_us()
         self.request.drop_body()
-        self.usage = UsageScan()
+        self.reader = self.owner.new_reader(content_type, hides=self.hides_usage)
         response = self.response
         events = content_type.startswith(b"text/event-stream")
+        if events and self.hides_usage:
+            length = None
         if response.sent is Sent.NOTHING:
             response.relay_head(status, headers, length=length, events=events)
             return
@@ -193,10 +219,10 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
             for part in parts:
                 self.engine_error += part[: _ENGINE_ERROR_MAX - len(self.engine_error)]
             return
-        assert self.usage is not None
-        for part in parts:
-            self.usage.feed(part)
-        self.response.body(parts)
+        if self.reader is not None:
+            parts = [part for part in map(self.reader.feed, parts) if part]
+        if parts:
+            self.response.body(parts)
 
     def on_end(self) -> None:
         """The engine's answer is complete; its connection is no longer ours."""
@@ -205,6 +231,9 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         if self.engine_error is not None:
             self._promise_broken(bytes(self.engine_error))
             return
+        self.whole = True
+        if self.reader is not None and (rest := self.reader.rest()):
+            self.response.body([rest])
         self.response.end()
         self._end(_outcome_of(self.response.status))
 
@@ -241,7 +270,8 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         self.finished(self)
 
     def _row(self, outcome: str) -> RequestEnded:
-        request, usage = self.request, self.usage
+        request = self.request
+        counts = self.reader.counts(complete=self.whole) if self.reader is not None else UNKNOWN
         return RequestEnded(
             request=self.request_id,
             model=self.model,
@@ -254,9 +284,10 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
             ended_us=self.owner.clock.now_us(),
             status=self.response.status,
             outcome=outcome,
-            tokens_in=usage.tokens_in if usage else None,
-            tokens_out=usage.tokens_out if usage else None,
-            parts=usage.parts if usage else NO_PARTS,
+            tokens_in=counts.tokens_in,
+            tokens_out=counts.tokens_out,
+            parts=counts.parts,
+            counted=counts.counted,
             wake=self.held.wake if self.held else self.wake,
         )
 

@@ -13,7 +13,6 @@ import httptools
 from poorwill.core.errors import EngineFault, ErrorCode
 from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.downstream.response import Headers
-from poorwill.gateway.request_fields import renamed
 from poorwill.gateway.tcp import closed_unread, reset_on_close
 from poorwill.gateway.upstream.receiver import ResponseHandler
 
@@ -155,9 +154,7 @@ class Upstream(asyncio.Protocol):
         assert self._transport is not None
         self.exchange = exchange
         self.heard = self._loop.time()
-        body = exchange.request.body
-        if exchange.lease is not None and exchange.lease.engine_model:
-            body = renamed(body, exchange.lease.engine_model)
+        body = exchange.body_for(exchange.lease.engine_model if exchange.lease is not None else "")
         length = b"" if not body and head.method in _BODYLESS else b"content-length: %d\r\n" % len(body)
         self._transport.write(
             b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\n\r\n%b"

@@ -18,7 +18,7 @@ class Count:
     requests: int = 0
     failed: int = 0
     untold: int = 0
-    """Requests whose engine reported no usage; their tokens are unknown, not zero."""
+    """Requests without a count of tokens; theirs are unknown, not zero."""
     tokens_in: int = 0
     tokens_out: int = 0
     held_us: int = 0
@@ -35,6 +35,8 @@ class Count:
     image_in: int = 0
     audio_out: int = 0
     reasoning: int = 0
+    counted: int = 0
+    """Requests whose tokens were counted as they passed: no usage was reported."""
 
     def __add__(self, other: "Count") -> "Count":
         return Count(**{name: getattr(self, name) + getattr(other, name) for name in SUMS})
@@ -49,16 +51,18 @@ SUMS: Mapping[str, str] = MappingProxyType(
     {
         "requests": "count(*)",
         "failed": "sum(o.text <> 'ok')",
-        "untold": "sum(r.tokens_out IS NULL)",
+        "untold": "sum(coalesce(r.tokens_in, r.tokens_out) IS NULL)",
         "tokens_in": "coalesce(sum(r.tokens_in), 0)",
         "tokens_out": "coalesce(sum(r.tokens_out), 0)",
         "held_us": "sum(coalesce(r.leased_us, r.ended_us) - r.arrived_us)",
         "bridge_nusd": "sum(r.bridge_nusd)",
         "bridged": "count(r.bridge)",
         "bridge_untold": "sum(r.bridge IS NOT NULL AND"
-        " (coalesce(r.tokens_in, r.tokens_out) IS NULL OR r.bridge_unknown_nusd > 0))",
+        " (coalesce(r.tokens_in, r.tokens_out) IS NULL OR r.counted IS NOT NULL"
+        " OR r.bridge_unknown_nusd > 0))",
         "bridge_unknown_nusd": "sum(r.bridge_unknown_nusd)",
         **{part: f"coalesce(sum(r.{part}), 0)" for part in TOKEN_PARTS},
+        "counted": "count(r.counted)",
     }
 )
 """How each column of `usage` follows from the request rows `r` and their outcomes' texts `o`."""

@@ -18,7 +18,7 @@ from poorwill.ledger.writing.wake_demand import Woken
 _COLUMNS = (
     *("request", "model", "key", "path", "outcome", "life", "wake", "arrived_us", "leased_us"),
     *("first_byte_us", "ended_us", "status", "tokens_in", "tokens_out", "bridge_nusd", "bridge"),
-    *("bridge_unknown_nusd", *TOKEN_PARTS),
+    *("bridge_unknown_nusd", *TOKEN_PARTS, "counted"),
 )
 _INSERT = f"INSERT INTO requests ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' for _ in _COLUMNS)})"
 
@@ -71,6 +71,7 @@ class RequestRows:
                 self._text(entry.bridge) if entry.bridge else None,
                 entry.bridge_unknown_nusd,
                 *self._parts(entry),
+                1 if entry.counted else None,
             )
         )
         self._sum(entry, self._sums[entry.ended_us // HOUR_US, model, key])
@@ -79,7 +80,7 @@ class RequestRows:
         """Add a row to its hour's sums, in the order of `SUMS`."""
         sums[0] += 1
         sums[1] += entry.outcome != "ok"
-        sums[2] += entry.tokens_out is None
+        sums[2] += entry.tokens_in is None and entry.tokens_out is None
         sums[3] += entry.tokens_in or 0
         sums[4] += entry.tokens_out or 0
         leased_us = entry.ended_us if entry.leased_us is None else entry.leased_us
@@ -93,6 +94,7 @@ class RequestRows:
         if entry.parts is not NO_PARTS:
             for number, part in enumerate(TOKEN_PARTS, start=10):
                 sums[number] += getattr(entry.parts, part)
+        sums[-1] += entry.counted
 
     def _parts(self, entry: RequestEnded) -> Iterable[int | None]:
         if entry.parts is NO_PARTS:
