@@ -7,8 +7,8 @@ of `synthetic`.
 import numpy as np
 
 from poorwill.core.words import SECOND_US
+from poorwill.hosts.files.traces.synthetic import DAY_S, MONDAY_US
 from poorwill.hosts.files.traces.trace import new_trace
-from poorwill.planner.traces.synthetic import DAY_S, MONDAY_US
 
 
 def poisson(random, begin, end, per_day):

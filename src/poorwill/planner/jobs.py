@@ -12,6 +12,7 @@ from poorwill.core.settings import HostedSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.hosts.files.traces.layouts import ColumnUse, Role
 from poorwill.hosts.files.traces.readers import read_trace
+from poorwill.hosts.files.traces.synthetic import Draw, draw_trace
 from poorwill.hosts.files.traces.trace import Trace
 from poorwill.planner.ladder import (
     CostOptions,
@@ -26,7 +27,6 @@ from poorwill.planner.ladder import (
 from poorwill.planner.report.advice import CurrentPolicy
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.traces.service import ServiceRule
-from poorwill.planner.traces.synthetic import Draw, draw_trace
 from poorwill.policies import make_floor
 
 MONTH_US = 30 * DAY_US

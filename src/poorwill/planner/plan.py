@@ -87,9 +87,15 @@ async def judge_job(
             progress(way.name, number, len(ways))
         await asyncio.sleep(0)
         timelines[way.name] = TimelineWindow(from_us, from_us + DAY_US)
-        accounts[way.name] = way.accounts(loads, timelines[way.name])
+        within = _within(progress, way.name, number, len(ways))
+        accounts[way.name] = way.accounts(loads, timelines[way.name], within)
     report = _report(options.work_needs, job, ways, accounts, loads, bill, offer)
     return report, _picture(report, job, ways, loads, timelines)
+
+
+def _within(progress: Progress | None, name: str, number: int, of: int) -> Callable[[float], None] | None:
+    """Return what receives how far one way is."""
+    return None if progress is None else lambda part: progress(f"{name}, {part:.0%}", number, of)
 
 
 def _offer(hosted: HostedOptions, job: PlanJob) -> Offer:
@@ -120,7 +126,7 @@ def _picture(
         load = loads[0]
         upto = int(np.searchsorted(load.arrival_us, timeline.to_us - job.scenario.origin_us))
         cut = replace(load, arrival_us=load.arrival_us[:upto], service_us=load.service_us[:upto])
-        chosen.run(cut, timeline)
+        chosen.run(cut, timeline, None)
     even = next(way for way in ways if way.name == "break-even")
     return new_picture(
         report,

@@ -30,9 +30,9 @@ from poorwill.policies.costs import (
     park_cost,
     rungs_at,
 )
-from poorwill.policies.past import Past, Stretch
-from poorwill.policies.replay import Ahead, Follower, Plan, Prices, Schedule, cross
-from poorwill.policies.situations import NAMES, Scores, ScoreTable, Situation
+from poorwill.policies.past import Past
+from poorwill.policies.replay import Ahead, Follower, Plan, Prices, Schedule, Stretch, cross
+from poorwill.policies.situations import NAMES, Key, Scores, ScoreTable, Situation
 
 THIN = 6
 MARGIN = 0.03
@@ -101,6 +101,8 @@ class Adaptive:
     _asked_us: int | None = None
     _choice: Choice = field(default_factory=lambda: Choice(Plan(()), ""))
     """The answer to what was asked last; forgotten when something is learnt."""
+    _told: tuple[Choice | None, Descent] = (None, Descent(()))
+    """The last answer as a descent."""
 
     @property
     def name(self) -> str:
@@ -131,13 +133,9 @@ class Adaptive:
 
     def _follow(self, stretch: Stretch, choice: Choice) -> None:
         """Follow every schedule through the work before a stretch and on to the next demand."""
-        price = self.wait_nusd_h
-        before = [follower.spent + follower.waited_us * price for follower in self.everyone]
-        plans = (*self.fixed, *choice.led, choice.plan)
-        for plan, follower in zip(plans, self.everyone, strict=True):
-            follower.served(stretch.block, stretch.ended_us, self.prices.active_nusd_h)
-            follower.demanded(plan, stretch.demand_us, self.prices)
-        self._score(stretch.idle_us, before)
+        plans, prices = (*self.fixed, *choice.led, choice.plan), self.prices
+        cost = [one.follow(stretch, plan, prices) for one, plan in zip(self.everyone, plans, strict=True)]
+        self._score(self.situation.keys(stretch.idle_us), cost)
         long = stretch.demand_us - stretch.ended_us > self.even_us
         self.situation.passed(stretch.demand_us - stretch.idle_us, long=long)
         if long and self.wait_nusd_h:  # without a price of waiting nothing is woken ahead
@@ -147,6 +145,11 @@ class Adaptive:
     def descent(self, idle_since_us: int) -> Descent:
         """Return the plan for a stretch: its rungs, and a wake ahead of demand if one would pay."""
         choice = self.choice_for(idle_since_us)
+        if choice is not self._told[0]:
+            self._told = choice, self._descent(choice, idle_since_us)
+        return self._told[1]
+
+    def _descent(self, choice: Choice, idle_since_us: int) -> Descent:
         plan = choice.plan
         rungs = rungs_at(plan.schedule, idle_since_us)
         linger = f"{plan.schedule[0][1] / SECOND_US:g} s" if plan.schedule else "stays ready"
@@ -159,18 +162,14 @@ class Adaptive:
         again = rungs_at(((tier, plan.ahead.stay_us), *plan.ahead.deeper), ready)
         return Descent((*rungs, *again), wake_at, why)
 
-    def _score(self, idle_us: int, before: Sequence[float]) -> None:
-        """Add what the stretch cost each follower to the scores."""
-        price = self.wait_nusd_h
-        now = [follower.spent + follower.waited_us * price for follower in self.everyone]
-        spent = [amount - was for amount, was in zip(now, before, strict=True)]
-        keys = self.situation.keys(idle_us)
+    def _score(self, keys: Sequence[Key], cost: Sequence[int]) -> None:
+        """Add what a stretch cost each follower to the scores."""
         count = len(self.candidates)
-        self.scores.add(keys, spent[:count])
+        self.scores.add(keys, cost[:count])
         if self.wait_nusd_h:
             first = count + len(NAMES)
-            self.ahead_scores.add(keys, spent[first : first + len(LINGERS)])
-        self.led.add(spent[count:-1])
+            self.ahead_scores.add(keys, cost[first : first + len(LINGERS)])
+        self.led.add(cost[count:-1])
 
     def spent(self, follower: Follower) -> float:
         """Return a follower's cost so far, what its waits were worth included."""
@@ -197,7 +196,7 @@ class Adaptive:
     def _leader(self) -> int:
         """Return the leader to follow: the whole history, unless another is cheaper by the margin."""
         cost = self.led.cost
-        best = min(range(len(cost)), key=cost.__getitem__)
+        best = cost.index(min(cost))
         return best if cost[best] < cost[0] * (1 - MARGIN) else 0
 
     def _leading(self, idle_since_us: int) -> tuple[Plan, ...]:
@@ -274,7 +273,7 @@ def adaptive(*, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nu
     leaders = tuple(Follower() for _ in (LEADERS if wait_nusd_s else NAMES))
     own = Follower()
     return Adaptive(
-        prices=Prices(costs, first.active_nusd_h),
+        prices=Prices(costs, first.active_nusd_h, wait_nusd_s * WAIT_UNITS),
         candidates=distinct,
         even_us=even_us or HOUR_US,
         cycle=park_cost(first, wait_nusd_s=wait_nusd_s),

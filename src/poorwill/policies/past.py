@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from poorwill.policies.replay import Block
+from poorwill.policies.replay import Block, Stretch
 
 
 @dataclass(slots=True)
@@ -48,20 +48,6 @@ class Begun:
     """When the replica was ready for it."""
     joined_us: list[int] = field(default_factory=list)
     """When requests came that the same wake held."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
-    """An idle stretch that is over."""
-
-    block: Block | None
-    """The work before it; None before the first."""
-    idle_us: int
-    """When the replica fell idle."""
-    ended_us: int
-    """When it would have without the delay of the wake before."""
-    demand_us: int
-    """When demand came back."""
 
 
 @dataclass(slots=True)

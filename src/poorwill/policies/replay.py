@@ -38,6 +38,8 @@ class Prices:
 
     costs: Mapping[Tier, TierCosts]
     active_nusd_h: int
+    wait_nusd_h: int = 0
+    """What one request's waiting costs an hour."""
 
 
 def cross(plan: Plan, idle_us: int, demand_us: int, prices: Prices) -> tuple[int, int]:
@@ -107,6 +109,20 @@ class Block:
         return waits
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """An idle stretch that is over."""
+
+    block: Block | None
+    """The work before it; None before the first."""
+    idle_us: int
+    """When the replica fell idle."""
+    ended_us: int
+    """When it would have without the delay of the wake before."""
+    demand_us: int
+    """When demand came back."""
+
+
 @dataclass(slots=True)
 class Follower:
     """One schedule on its way along the demand."""
@@ -117,6 +133,21 @@ class Follower:
     """When it was ready for the last demand."""
     spent: int = 0
     waited_us: int = 0
+
+    def follow(self, stretch: Stretch, plan: Plan, prices: Prices) -> int:
+        """Go through a stretch and the work before it; return what both cost, waits included."""
+        block, demand_us, schedule = stretch.block, stretch.demand_us, plan.schedule
+        spent, waited_us, at_us = self.spent, self.waited_us, self.at_us
+        if block is not None and self.ready_us <= block.demand_us:  # most often: it was ready, and stays so
+            gap_us = demand_us - (stretch.ended_us if stretch.ended_us > at_us else at_us)
+            if gap_us > 0 and (not schedule or schedule[0][1] >= gap_us):
+                self.at_us = self.ready_us = demand_us
+                cost = (demand_us - at_us) * prices.active_nusd_h
+                self.spent = spent + cost
+                return cost
+        self.served(block, stretch.ended_us, prices.active_nusd_h)
+        self.demanded(plan, demand_us, prices)
+        return self.spent - spent + (self.waited_us - waited_us) * prices.wait_nusd_h
 
     def served(self, block: Block | None, ended_us: int, active_nusd_h: int) -> None:
         """The work before a stretch is over, or has ended at `ended_us` if none is known."""
@@ -135,7 +166,7 @@ class Follower:
         """Demand came after an idle stretch, or while it was still busy with what a wake had delayed."""
         gap_us = demand_us - self.at_us
         if gap_us > 0:
-            if not plan.schedule or plan.schedule[0][1] >= gap_us:  # most gaps: it stayed ready
+            if not plan.schedule or plan.schedule[0][1] >= gap_us:  # it stayed ready
                 self.spent += gap_us * prices.active_nusd_h
                 self.at_us = self.ready_us = demand_us
                 return

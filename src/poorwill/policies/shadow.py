@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from poorwill.core.money import rounded
 from poorwill.core.policy import Descent, LearnsFromMeter, LearnsFromTimes, LearnsFromWakes, Policy
 from poorwill.core.words import SECOND_US, Tier
-from poorwill.policies.past import Past, Stretch
-from poorwill.policies.replay import Ahead, Follower, Plan, Prices, cross
+from poorwill.policies.past import Past
+from poorwill.policies.replay import Ahead, Follower, Plan, Prices, Stretch, cross
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

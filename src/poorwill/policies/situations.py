@@ -4,7 +4,7 @@ A situation is what is known when a stretch begins: the hour of the week, how lo
 stretches there were since the last long gap. `ScoreTable` scores alternatives under each of them.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -59,7 +59,7 @@ class ScoreTable:
         if here is not None and here is not whole:
             lean = PRIOR / whole.weight
             cost = [own + lean * all_ for own, all_ in zip(here.cost, whole.cost, strict=True)]
-        return min(range(len(cost)), key=cost.__getitem__)
+        return cost.index(min(cost))
 
 
 @dataclass(slots=True)
@@ -68,9 +68,14 @@ class Situation:
 
     even_us: int
     """The break-even: the unit for gaps."""
+    edges_us: Sequence[int] = field(init=False)
+    """Between short and long last gaps."""
     last_gap_us: int | None = None
     place: int = 0
     """How many stretches there were since the last long gap."""
+
+    def __post_init__(self) -> None:
+        self.edges_us = [self.even_us * edge // 4 for edge in GAPS]
 
     def passed(self, gap_us: int, *, long: bool) -> None:
         """Learn of a stretch that is over."""
@@ -83,6 +88,6 @@ class Situation:
         part = idle_since_us % DAY_US * PARTS_OF_DAY // DAY_US
         last = len(GAPS)
         if self.last_gap_us is not None:
-            last = sum(self.last_gap_us > self.even_us * edge // 4 for edge in GAPS)
+            last = bisect_left(self.edges_us, self.last_gap_us)
         place = bisect_right(PLACES, self.place)
         return WHOLE, ("hour", part, weekend), ("gap", last), ("place", place)

@@ -17,8 +17,8 @@ from poorwill.cli.parsing.values import (
     time_us,
 )
 from poorwill.core.words import SECOND_US, Tier
+from poorwill.hosts.files.traces.synthetic import KINDS
 from poorwill.planner.ladder import TierOverride
-from poorwill.planner.traces.synthetic import KINDS
 
 EPILOG = """\
 Durations are in seconds unless they have a unit (5m, 2h); money is in dollars.

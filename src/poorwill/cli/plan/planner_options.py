@@ -10,6 +10,7 @@ from poorwill.core.pricing import GB_BYTES
 from poorwill.core.settings import FloorSettings, FloorWindow
 from poorwill.core.settings.weekdays import minute_of_day, weekdays_in
 from poorwill.hosts.files.traces.layouts import read_mapping
+from poorwill.hosts.files.traces.synthetic import Draw
 from poorwill.planner.alternatives.hosted import TokenGuess
 from poorwill.planner.jobs import MONTH_US, JobOptions, TraceOptions
 from poorwill.planner.ladder import CostOptions
@@ -17,7 +18,6 @@ from poorwill.planner.plan import HostedOptions, JudgeOptions
 from poorwill.planner.report.verdict import WorkNeeds
 from poorwill.planner.shared_pool import PoolOptions
 from poorwill.planner.traces.service import ServiceRule
-from poorwill.planner.traces.synthetic import Draw
 from poorwill.policies import make_floor
 
 

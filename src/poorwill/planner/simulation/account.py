@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from poorwill.core.format import DAY_US
 from poorwill.core.money import rounded
 from poorwill.core.pricing import MeteredStretch, Price, stretch_charges, time_charges
-from poorwill.core.words import PARKED_CAUSES, RELEASED_CAUSES, SERVING, Cause, Tier
+from poorwill.core.words import PARKED_CAUSES, RELEASED_CAUSES, SERVING, Cause, Tier, parked
+from poorwill.planner.simulation.outcome import Outcome, Waits, cost_numerator
+from poorwill.planner.simulation.scenario import Scenario
 
 
 @dataclass(slots=True)
@@ -106,3 +108,29 @@ class SpanAccount:
             self.today[self.cause] += end - self.since_us
             self.since_us = end
             self._turn_day(end)
+
+
+def account_outcome(
+    account: SpanAccount, scenario: Scenario, *, policy: str, wakes: int, waits: Waits
+) -> Outcome:
+    """Return the outcome of an account that is closed."""
+    spent_us = account.by_cause()
+    tiers = {*scenario.ladder, scenario.start_tier or scenario.ladder[-1]}
+    parked_us = {tier: spent_us[parked(tier)] for tier in tiers if parked(tier) in spent_us}
+    active_us = sum(spent_us.values()) - sum(parked_us.values())
+    added_us = sum(scenario.added_us(one.began_us, one.ended_us) for one in account.stretches)
+    images = {times.tier: times.image_bytes for times in scenario.tiers}
+    return Outcome(
+        policy=policy,
+        idle_us=None,
+        wakes=wakes,
+        active_us=active_us,
+        useful_us=spent_us.get(SERVING, 0),
+        parked_us=parked_us,
+        added_us=added_us,
+        billed_nusd=account.billed_nusd(scenario.price, images),
+        cost_numerator=cost_numerator(
+            active_us + added_us, scenario.active_nusd_h, parked_us, scenario.rates()
+        ),
+        waits=waits,
+    )

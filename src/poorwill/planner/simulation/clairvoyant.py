@@ -20,7 +20,7 @@ Three facts keep the points few:
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import heapify, heapreplace
 
 import numpy as np
@@ -28,7 +28,7 @@ import numpy as np
 from poorwill.core.pricing import paid_until_us
 from poorwill.core.words import Tier
 from poorwill.hosts.files.traces.trace import Micros
-from poorwill.planner.simulation.outcome import Outcome, cost_numerator, waits_of
+from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.traces.busy_blocks import new_blocks
 
@@ -70,7 +70,9 @@ class Way:
     """What the provider has added to stretches so far."""
 
 
-def clairvoyant(arrival_us: Micros, service_us: Micros, scenario: Scenario) -> Outcome:
+def clairvoyant(
+    arrival_us: Micros, service_us: Micros, scenario: Scenario, progress: Progress | None = None
+) -> Outcome:
     """Return the account of the best policy in hindsight."""
     busy_after = (
         _limited(arrival_us, service_us, scenario.max_concurrency)
@@ -78,7 +80,7 @@ def clairvoyant(arrival_us: Micros, service_us: Micros, scenario: Scenario) -> O
         else _unlimited(arrival_us, service_us, scenario.span_us)
     )
     search = _Search(scenario, arrival_us.tolist(), busy_after)
-    return search.outcome(search.best())
+    return search.outcome(search.best(progress))
 
 
 class _Search:
@@ -95,7 +97,7 @@ class _Search:
         self.ways: dict[int, dict[Point, list[Way]]] = defaultdict(dict)
         """By the next request; what lies before the search is kept by the ways that came from there."""
 
-    def best(self) -> Way:
+    def best(self, progress: Progress | None = None) -> Way:
         """Fill in all points and return the way to the end of the span."""
         tiers = self.scenario.tiers
         start = self.scenario.start_tier or tiers[-1].tier
@@ -104,8 +106,10 @@ class _Search:
         turns = (0,) * len(tiers)
         for index in range(begins, len(tiers)):  # where it starts, or deeper at once
             down = tiers[index].park_us if index > begins else 0
-            self._park(index, nothing, 0, 0, turns, down_us=down, added_us=0)
+            self._park(index, nothing, 0, 0, 0, turns, down_us=down, added_us=0)
         for index in range(len(self.arrivals)):
+            if progress is not None and index % TELL_EVERY == 0:
+                progress(index / len(self.arrivals))
             for ways in self.ways.pop(index, {}).values():
                 for way in ways:
                     self._leave(way)
@@ -115,9 +119,10 @@ class _Search:
 
     def _offer(self, point: Point, way: Way) -> None:
         known = self.ways[point[0]].setdefault(point, [])
-        if any(self._no_worse(other, way) for other in known):
-            return
-        known[:] = [other for other in known if not self._no_worse(way, other)]
+        if known:
+            if any(self._no_worse(other, way) for other in known):
+                return
+            known[:] = [other for other in known if not self._no_worse(way, other)]
         known.append(way)
 
     def _no_worse(self, one: Way, other: Way) -> bool:
@@ -150,27 +155,13 @@ class _Search:
         cost = way.cost + active * (end - min(ready, span))
         if self.wait_rate:
             cost += self.wait_rate * int(busy.waits_us.sum())
-        done = replace(way, cost=cost)
         following = busy.next_request
         until = span if following == len(self.arrivals) else self.arrivals[following]
-        point = (following, until, turns)
-        whole = cost + active * (until - end)
-        self._offer(
-            point,
-            replace(
-                done,
-                point=point,
-                before=way,
-                idle_us=end,
-                tier=None,
-                down_us=until,
-                wake_us=until,
-                cost=whole,
-            ),
-        )
+        point, whole = (following, until, turns), cost + active * (until - end)
+        self._offer(point, Way(point, way, end, None, until, until, whole, way.metered_us, way.added_us))
         for index, times in enumerate(self.scenario.tiers):
             for down, added in self._parked_from(way.metered_us, end, times, until):
-                self._park(index, done, following, end, turns, down_us=down, added_us=added)
+                self._park(index, way, cost, following, end, turns, down_us=down, added_us=added)
 
     def _parked_from(
         self, metered_us: int, idle_us: int, times: TierTimes, until_us: int
@@ -190,6 +181,7 @@ class _Search:
         self,
         index: int,
         done: Way,
+        spent: int,
         following: int,
         idle_us: int,
         turns: tuple[int, ...],
@@ -197,7 +189,7 @@ class _Search:
         down_us: int,
         added_us: int,
     ) -> None:
-        """Offer the points reached by being parked in a tier from `down_us` on."""
+        """Offer the points reached by being parked in a tier from `down_us` on, after `spent`."""
         span, active = self.scenario.span_us, self.scenario.active_nusd_h
         times, down = self.scenario.tiers[index], down_us
         rate = self.rates[times.tier]
@@ -205,7 +197,7 @@ class _Search:
         if following == len(self.arrivals):
             if down > span:  # the account closes before the stretch does
                 down, added_us = span, 0
-            cost = done.cost + active * (down - idle_us + added_us) + rate * (span - down)
+            cost = spent + active * (down - idle_us + added_us) + rate * (span - down)
             point = (following, span, turns)
             self._offer(
                 point, Way(point, before, idle_us, times.tier, down, span, cost, 0, done.added_us + added_us)
@@ -221,7 +213,7 @@ class _Search:
             # A wake that begins as the park ends goes on with the same stretch: nothing was released.
             released = began > down and times.tier is not Tier.ASLEEP
             added = added_us if released else 0
-            cost = done.cost + active * (down - idle_us + added) + rate * (began - down)
+            cost = spent + active * (down - idle_us + added) + rate * (began - down)
             cost += active * (min(ready, span) - began)
             metered = began if released or before is None else done.metered_us
             point = (following, ready, after)
@@ -281,8 +273,12 @@ def _unlimited(arrival_us: Micros, service_us: Micros, span_us: int) -> Callable
     blocks = new_blocks(arrival_us, service_us, span_us)
     arrivals, begins = arrival_us.tolist(), blocks.begin_us.tolist()
     ends, firsts = blocks.end_us.tolist(), [*blocks.first.tolist(), len(arrivals)]
+    nobody = np.zeros(0, np.int64)
 
     def busy_after(first: int, ready: int) -> BusyPeriod:
+        if ready == arrivals[first]:  # it was ready: the block goes as it came
+            following = bisect_right(begins, ready)
+            return BusyPeriod(firsts[following], ends[following - 1], nobody)
         held = bisect_right(arrivals, ready, lo=first)
         done = min(ready + int(service_us[first:held].max()), span_us)
         following = bisect_right(begins, done)

@@ -6,16 +6,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from poorwill.core.policy import FloorSchedule, Policy
+from poorwill.core.policy import FloorSchedule, LearnsFromMeter, Policy
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import SECOND_US, Cause, Tier
 from poorwill.hosts.files.traces.trace import Micros, Trace
 from poorwill.planner.alternatives.hosted import HostedBill
 from poorwill.planner.simulation.clairvoyant import clairvoyant
-from poorwill.planner.simulation.outcome import Outcome, Waits, cost_numerator, waits_of
+from poorwill.planner.simulation.outcome import Outcome, Progress, Waits, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
 from poorwill.planner.simulation.sweep import sweep
+from poorwill.planner.simulation.walk import Walk
 from poorwill.planner.traces.busy_blocks import new_blocks
 from poorwill.planner.traces.service import ServiceRule
 from poorwill.policies import Timed, break_even_us, envelope_after_us, make_policy
@@ -61,7 +62,7 @@ class Entrant:
     """A way to serve that is judged."""
 
     name: str
-    run: Callable[[Workload, Timeline | None], Outcome]
+    run: Callable[[Workload, Timeline | None, Progress | None], Outcome]
     """Prices it on the requests of one replica; a timeline receives when each cause began."""
     idle_us: int | None = None
     runs_in_serve: bool = False
@@ -69,10 +70,12 @@ class Entrant:
     simulated: bool = False
     """Whether its account is simulated at all, so that a timeline costs nothing."""
 
-    def accounts(self, loads: Sequence[Workload], timeline: Timeline) -> list[Outcome]:
+    def accounts(
+        self, loads: Sequence[Workload], timeline: Timeline, progress: Progress | None = None
+    ) -> list[Outcome]:
         """Return its account of each replica; the timeline is of the first, if it is simulated."""
         spans = timeline if self.simulated else None
-        outcomes = [self.run(load, None if number else spans) for number, load in enumerate(loads)]
+        outcomes = [self.run(load, None if number else spans, progress) for number, load in enumerate(loads)]
         return [replace(outcome, policy=self.name, idle_us=self.idle_us) for outcome in outcomes]
 
 
@@ -133,7 +136,7 @@ def entrants(of: Contest) -> Iterator[Entrant]:
         yield _bridge(of, first, rule, idle_us=least)
     yield Entrant(
         name=YARDSTICK,
-        run=lambda load, _: clairvoyant(load.arrival_us, load.service_us, scenario),
+        run=lambda load, _, told: clairvoyant(load.arrival_us, load.service_us, scenario, told),
     )
     if of.bill is not None:
         yield Entrant(name=HOSTED, run=_hosted)
@@ -155,13 +158,34 @@ def _entrant(
 ) -> Entrant:
     sweeps = idle_us is not None and _sweeps(settings, scenario, of)
 
-    def run(load: Workload, spans: Timeline | None) -> Outcome:
+    def run(load: Workload, spans: Timeline | None, progress: Progress | None) -> Outcome:
         if spans is None and idle_us is not None and sweeps:
             return swept_outcome(load, scenario, idle_us)
         policy = new_policy(settings, scenario)
-        return simulate(load.arrival_us, load.service_us, scenario, policy, floor=of.floor, timeline=spans)
+        return evaluate(load, scenario, policy, floor=of.floor, timeline=spans, progress=progress)
 
     return Entrant(name=name, run=run, idle_us=idle_us, runs_in_serve=runs_in_serve, simulated=not sweeps)
+
+
+def evaluate(
+    load: Workload,
+    scenario: Scenario,
+    policy: Policy,
+    *,
+    floor: FloorSchedule | None = None,
+    timeline: Timeline | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Return what a new policy costs: walked from stretch to stretch where that is exact, else simulated."""
+    ahead = scenario.wait_nusd_s and policy.name == "adaptive"
+    bounded = scenario.max_concurrency or floor is not None or len(scenario.tiers) > 1
+    if ahead or bounded or isinstance(policy, LearnsFromMeter):
+        arrivals, services = load.arrival_us, load.service_us
+        return simulate(
+            arrivals, services, scenario, policy, floor=floor, timeline=timeline, progress=progress
+        )
+    walk = Walk(scenario=scenario, policy=policy, timeline=timeline, progress=progress)
+    return walk.replay(load.arrival_us, load.service_us)
 
 
 def _sweeps(settings: PolicySettings, scenario: Scenario, of: Contest) -> bool:
@@ -207,7 +231,7 @@ def _continuous(scenario: Scenario) -> Entrant:
     ready = replace(scenario, starts_ready=True)
     stays = Timed(name=CONTINUOUS, after_us=(), why="never parks")
 
-    def run(load: Workload, spans: Timeline | None) -> Outcome:
+    def run(load: Workload, spans: Timeline | None, progress: Progress | None) -> Outcome:
         if spans is not None or scenario.max_concurrency:
             return simulate(load.arrival_us, load.service_us, ready, stays, timeline=spans)
         blocks = new_blocks(load.arrival_us, load.service_us, scenario.span_us)
@@ -226,7 +250,7 @@ def _continuous(scenario: Scenario) -> Entrant:
 
 
 def _bridge(of: Contest, scenario: Scenario, rule: PolicySettings, *, idle_us: int | None) -> Entrant:
-    def run(load: Workload, spans: Timeline | None) -> Outcome:
+    def run(load: Workload, spans: Timeline | None, progress: Progress | None) -> Outcome:
         bridged: list[int] = []
         outcome = simulate(
             load.arrival_us,
@@ -236,6 +260,7 @@ def _bridge(of: Contest, scenario: Scenario, rule: PolicySettings, *, idle_us: i
             floor=of.floor,
             timeline=spans,
             bridged=bridged,
+            progress=progress,
         )
         assert load.hosted_nusd is not None
         paid = round(float(load.hosted_nusd[bridged].sum()))
@@ -244,7 +269,7 @@ def _bridge(of: Contest, scenario: Scenario, rule: PolicySettings, *, idle_us: i
     return Entrant(name=BRIDGE, run=run, idle_us=idle_us, runs_in_serve=True, simulated=True)
 
 
-def _hosted(load: Workload, _: Timeline | None) -> Outcome:
+def _hosted(load: Workload, _: Timeline | None, __: Progress | None) -> Outcome:
     assert load.hosted_nusd is not None
     nobody = Waits(requests=len(load.arrival_us), held_us=np.zeros(0, np.int64))
     return Outcome(

@@ -9,10 +9,9 @@ from poorwill.core.format import DAY_US
 from poorwill.core.money import rounded
 from poorwill.core.policy import FloorSchedule
 from poorwill.core.words import SECOND_US
-from poorwill.planner.simulation.evaluate import Workload
+from poorwill.planner.simulation.evaluate import Workload, evaluate
 from poorwill.planner.simulation.outcome import Outcome, added
 from poorwill.planner.simulation.scenario import Scenario
-from poorwill.planner.simulation.simulate import simulate
 from poorwill.planner.simulation.sweep import IdleSweep, sweep
 from poorwill.planner.traces.busy_blocks import new_blocks
 from poorwill.policies import break_even_us, fixed_idle
@@ -106,9 +105,7 @@ def _simulated(
     loads: Sequence[Workload], scenario: Scenario, idle_us: int, floor: FloorSchedule | None
 ) -> Outcome:
     policy = fixed_idle(((scenario.tiers[0].tier, idle_us),))
-    return added(
-        [simulate(load.arrival_us, load.service_us, scenario, policy, floor=floor) for load in loads]
-    )
+    return added([evaluate(load, scenario, policy, floor=floor) for load in loads])
 
 
 def _swept(loads: Sequence[Workload], scenario: Scenario, idles_us: Sequence[int]) -> Curve:

@@ -1,6 +1,6 @@
 """What one policy costs on one trace and how long its requests waited: exact integers, added up exactly."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,6 +8,11 @@ import numpy as np
 from poorwill.core.money import rounded
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.hosts.files.traces.trace import Micros
+
+Progress = Callable[[float], None]
+"""Receives which part of an evaluation is done, from 0 to 1."""
+TELL_EVERY = 20_000
+"""Requests or blocks between two reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

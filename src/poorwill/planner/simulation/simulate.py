@@ -19,10 +19,10 @@ from poorwill.core.machine.inputs import Demand, Input, ParkSucceeded, Tick, Wak
 from poorwill.core.machine.replica import Load, Replica
 from poorwill.core.policy import FloorSchedule, NoFloor, Policy
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
-from poorwill.core.words import SERVING, Cause, HoldId, ModelName, ReplicaId, Tier, parked
+from poorwill.core.words import Cause, HoldId, ModelName, ReplicaId, Tier
 from poorwill.hosts.files.traces.trace import Micros
-from poorwill.planner.simulation.account import SpanAccount
-from poorwill.planner.simulation.outcome import Outcome, cost_numerator, waits_of
+from poorwill.planner.simulation.account import SpanAccount, account_outcome
+from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, waits_of
 from poorwill.planner.simulation.scenario import Scenario
 
 NEVER = 2**62
@@ -40,6 +40,7 @@ def simulate(
     floor: FloorSchedule | None = None,
     timeline: list[tuple[int, Cause]] | None = None,
     bridged: list[int] | None = None,
+    progress: Progress | None = None,
 ) -> Outcome:
     """Return what a policy costs on these requests, which must be sorted and within the span.
 
@@ -53,6 +54,7 @@ def simulate(
         cell=_cell(scenario, policy, floor or NoFloor()),
         timeline=timeline,
         bridged=bridged,
+        progress=progress,
     )
     return run.replay(arrival_us.tolist(), service_us.tolist())
 
@@ -83,6 +85,7 @@ class Replay:
     cell: Cell
     timeline: list[tuple[int, Cause]] | None
     bridged: list[int] | None
+    progress: Progress | None
     now_us: int = field(init=False)
     ends_us: int = field(init=False)
     running: list[int] = field(default_factory=list)
@@ -118,6 +121,8 @@ class Replay:
         """Take every request in turn, run out the clock, and return the account."""
         origin, cell, running = self.scenario.origin_us, self.cell, self.running
         for index, (arrival, service) in enumerate(zip(arrivals, services, strict=True)):
+            if self.progress is not None and index % TELL_EVERY == 0:
+                self.progress(index / len(arrivals))
             now = arrival + origin
             self.advance(now)
             effects = cell.claim(now)
@@ -131,7 +136,13 @@ class Replay:
         account = self.account.closed(self.ends_us)
         while self.held:  # the account is closed; those who wait still say for how long
             self.advance(min(self.ending_us, running[0] if running else NEVER))
-        return self.outcome(len(arrivals), account)
+        return account_outcome(
+            account,
+            self.scenario,
+            policy=cell.replica.policy.name,
+            wakes=self.wakes,
+            waits=waits_of(len(arrivals), np.asarray(self.waits, np.int64)),
+        )
 
     def advance(self, until: int) -> None:
         """Let everything happen that happens before a request arriving at `until`."""
@@ -218,27 +229,3 @@ class Replay:
         if self.timeline is not None:
             self.timeline.append((now, cause))
         self.account.turn_over(now, cause)
-
-    def outcome(self, requests: int, account: SpanAccount) -> Outcome:
-        """Return the outcome of the account when the span ended."""
-        scenario = self.scenario
-        spent_us = account.by_cause()
-        tiers = {*scenario.ladder, scenario.start_tier or scenario.ladder[-1]}
-        parked_us = {tier: spent_us[parked(tier)] for tier in tiers if parked(tier) in spent_us}
-        active_us = sum(spent_us.values()) - sum(parked_us.values())
-        added_us = sum(scenario.added_us(one.began_us, one.ended_us) for one in account.stretches)
-        images = {times.tier: times.image_bytes for times in scenario.tiers}
-        return Outcome(
-            policy=self.cell.replica.policy.name,
-            idle_us=None,
-            wakes=self.wakes,
-            active_us=active_us,
-            useful_us=spent_us.get(SERVING, 0),
-            parked_us=parked_us,
-            added_us=added_us,
-            billed_nusd=account.billed_nusd(scenario.price, images),
-            cost_numerator=cost_numerator(
-                active_us + added_us, scenario.active_nusd_h, parked_us, scenario.rates()
-            ),
-            waits=waits_of(requests, np.asarray(self.waits, np.int64)),
-        )

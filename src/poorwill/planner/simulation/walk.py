@@ -1,0 +1,125 @@
+"""Policies without the machine: from idle stretch to idle stretch instead of from input to input.
+
+For one tier, unlimited concurrency, no floor, and production's policies as long as they wake on demand alone.
+They are told what production's cell tells them, in the same order. Tests hold the account equal to that of
+`simulate`.
+"""
+
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from poorwill.core.machine.transition import REMEMBERED_WAKES
+from poorwill.core.policy import LearnsFromTimes, LearnsFromWakes, Policy
+from poorwill.core.words import LINGER, PARK, SERVING, Cause, Phase, parked, waking
+from poorwill.hosts.files.traces.trace import Micros
+from poorwill.planner.simulation.account import SpanAccount, account_outcome
+from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, waits_of
+from poorwill.planner.simulation.scenario import Scenario
+from poorwill.planner.traces.busy_blocks import new_blocks
+
+
+@dataclass(slots=True, kw_only=True)
+class Walk:
+    """One replica on its way along its busy blocks."""
+
+    scenario: Scenario
+    policy: Policy
+    timeline: list[tuple[int, Cause]] | None = None
+    progress: Progress | None = None
+    account: SpanAccount = field(default_factory=SpanAccount)
+    wakes: int = 0
+    recent_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED_WAKES))
+    waits: list[Micros] = field(default_factory=list)
+
+    def replay(self, arrival_us: Micros, service_us: Micros) -> Outcome:
+        """Walk along all blocks and return the account."""
+        scenario = self.scenario
+        origin, span_ends = scenario.origin_us, scenario.origin_us + scenario.span_us
+        blocks = new_blocks(arrival_us + origin, service_us, span_ends)
+        arrivals, begins, ends = blocks.arrival_us, blocks.begin_us.tolist(), blocks.end_us.tolist()
+        firsts = [*blocks.first.tolist(), len(arrivals)]
+        rests = parked(scenario.tiers[0].tier)
+        self.account.began(origin, rests)
+        if self.timeline is not None:
+            self.timeline.append((origin, rests))
+        tell_at = 0
+        block, idle_us, others = 0, None, 0  # nothing is learnt of the time before the first request
+        while block < len(begins):
+            if self.progress is not None and block >= tell_at:
+                self.progress(block / len(begins))
+                tell_at = block + TELL_EVERY
+            first, demand_us, alone = firsts[block], begins[block], 1
+            woken_us = demand_us if idle_us is None else self.cross(idle_us, demand_us, others)
+            if woken_us is None:
+                self.turn_over(demand_us, SERVING)
+                idle_us = ends[block]
+            else:
+                ready_us, upto = self.wake(woken_us, arrivals, first)
+                if ready_us > span_ends:
+                    break
+                alone = upto - first
+                upto += int(np.searchsorted(arrivals[upto:], ready_us, "right"))  # those nobody waited for
+                done = min(ready_us + int(service_us[first:upto].max()), span_ends)
+                block = bisect_right(begins, done, lo=block) - 1
+                idle_us = max(done, ends[block])
+            block += 1
+            others = firsts[block] - first - alone
+            self.turn_over(idle_us, LINGER)
+        else:
+            if idle_us is not None:
+                self.cross(idle_us, span_ends, 0)
+        return account_outcome(
+            self.account.closed(span_ends),
+            scenario,
+            policy=self.policy.name,
+            wakes=self.wakes,
+            waits=waits_of(len(arrivals), self.waits),
+        )
+
+    def cross(self, idle_us: int, demand_us: int, others: int) -> int | None:
+        """Go through an idle stretch; return when its demand's wake begins, None if it needs none."""
+        policy, times = self.policy, self.scenario.tiers[0]
+        rungs = policy.descent(idle_us).rungs
+        parks_us = max(rungs[0].at_us, idle_us) if rungs else demand_us
+        if parks_us >= demand_us:
+            policy.observe(idle_us, demand_us, others=others)
+            return None
+        parked_us = parks_us + times.park_us
+        self.turn_over(parks_us, PARK)
+        if parked_us > demand_us:  # the demand comes first
+            policy.observe(idle_us, demand_us, others=others)
+        else:
+            self.turn_over(parked_us, parked(times.tier))
+        if isinstance(policy, LearnsFromTimes):
+            policy.park_took(times.tier, times.park_us)
+        if parked_us <= demand_us:
+            policy.observe(idle_us, demand_us, others=others)
+        return max(parked_us, demand_us)
+
+    def wake(self, woken_us: int, arrivals: Micros, first: int) -> tuple[int, int]:
+        """Wake for the first request; return when the replica is ready, and the first request not held."""
+        times, policy = self.scenario.tiers[0], self.policy
+        took_us = times.wake_us[self.wakes % len(times.wake_us)]
+        ready_us = woken_us + took_us
+        upto = max(int(np.searchsorted(arrivals, ready_us)), first + 1)
+        waits = ready_us - arrivals[first:upto]
+        self.waits.append(waits)
+        self.wakes += woken_us < self.scenario.origin_us + self.scenario.span_us
+        self.turn_over(woken_us, waking(Phase.PROVISION))
+        self.turn_over(ready_us, SERVING)
+        self.recent_us.append(took_us)
+        if isinstance(policy, LearnsFromWakes):
+            policy.woke(waits.tolist())
+        if isinstance(policy, LearnsFromTimes):
+            policy.wakes_took(times.tier, tuple(self.recent_us))
+        return ready_us, upto
+
+    def turn_over(self, at_us: int, cause: Cause) -> None:
+        """A span ends and the next begins, unless the account is closed by then."""
+        if at_us <= self.scenario.origin_us + self.scenario.span_us:
+            self.account.turn_over(at_us, cause)
+            if self.timeline is not None:
+                self.timeline.append((at_us, cause))
