@@ -59,33 +59,36 @@ def _share_batch(
     first_us, last_us = pieces[0].began_us, pieces[-1].ended_us
     window = {"life": pieces[0].life, "from": first_us, "to": last_us, "latest": last_us + longest_us}
     rows = np.fromiter(chain.from_iterable(db.execute(_ROWS, window)), np.int64).reshape(-1, 3)
-    keys, key = np.unique(rows[:, 0], return_inverse=True)
+    keys = np.flatnonzero(np.bincount(rows[:, 0]))
     leased, ended = rows[:, 1].clip(first_us), rows[:, 2].clip(max=last_us)
 
-    # Virtual time at every event; it stands still outside the pieces and while nothing is in flight.
-    times = np.unique(np.concatenate((leased, ended, begins, ends)))
-    steps = np.diff(times)
-    within = np.searchsorted(begins, times[:-1], "right") > np.searchsorted(ends, times[:-1], "right")
-    flying = np.searchsorted(np.sort(leased), times[:-1], "right")
-    flying -= np.searchsorted(np.sort(ended), times[:-1], "right")
-    busy = within & (flying > 0)
-    virtual = np.concatenate(([0], np.cumsum(np.where(busy, steps * _SCALE // np.maximum(flying, 1), 0))))
-    covered = np.concatenate(([0], np.cumsum(np.where(busy, steps, 0))))
+    # Events in order of time; of those at the same instant the order does not matter. Virtual time and the
+    # time covered stand still outside the pieces and while nothing is in flight.
+    count, parts = len(rows), len(pieces)
+    times = np.concatenate((leased, ended, begins, ends))
+    order = np.argsort(times)
+    edges = np.zeros((2, len(times)), np.int8)
+    edges[0, :count], edges[0, count : 2 * count] = 1, -1
+    edges[1, 2 * count : 2 * count + parts], edges[1, 2 * count + parts :] = 1, -1
+    flying, within = np.cumsum(edges[:, order[:-1]], axis=1, dtype=np.int64)
+    steps = np.where((within > 0) & (flying > 0), np.diff(times[order]), 0)
+    clocks = np.zeros((2, len(times)), np.int64)
+    clocks[0, order[1:]] = np.cumsum(steps * _SCALE // np.maximum(flying, 1))
+    clocks[1, order[1:]] = np.cumsum(steps)
+    at_lease, at_end, at_begin, at_close = np.split(clocks, (count, 2 * count, 2 * count + parts), axis=1)
 
     # Each request once for each piece that it touches, cut to it.
     start = np.searchsorted(ends, leased, "right")
     touched = np.maximum(np.searchsorted(begins, ended, "left") - start, 0)
-    which = np.repeat(np.arange(len(rows)), touched)
-    place = (
-        np.repeat(start, touched) + np.arange(len(which)) - np.repeat(np.cumsum(touched) - touched, touched)
-    )
-    to_us = np.minimum(ended[which], ends[place])
-    from_us = np.maximum(leased[which], begins[place])
-    weight = virtual[np.searchsorted(times, to_us)] - virtual[np.searchsorted(times, from_us)]
-    count = max(len(keys), 1)
-    cells = np.bincount(place * count + key[which], weights=weight, minlength=len(pieces) * count)
-    weights = cells.astype(np.int64).reshape(-1, count)[:, : len(keys)]
-    used = covered[np.searchsorted(times, ends)] - covered[np.searchsorted(times, begins)]
+    which = np.repeat(np.arange(count), touched)
+    place = np.arange(len(which)) + np.repeat(start - np.cumsum(touched) + touched, touched)
+    weight = np.minimum(at_end[0, which], at_close[0, place])
+    weight -= np.maximum(at_lease[0, which], at_begin[0, place])
+    width = max(len(keys), 1)
+    column = np.searchsorted(keys, rows[which, 0])
+    cells = np.bincount(place * width + column, weights=weight, minlength=parts * width)
+    weights = cells.astype(np.int64).reshape(-1, width)[:, : len(keys)]
+    used = at_close[1] - at_begin[1]
     for number, piece in enumerate(pieces):
         found = [pair for pair in zip(keys.tolist(), weights[number].tolist(), strict=True) if pair[1]]
         yield piece, _whole(found, piece.ended_us - piece.began_us, int(used[number]))
