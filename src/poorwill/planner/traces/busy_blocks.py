@@ -36,13 +36,17 @@ class Blocks:
     """Lengths of the first n blocks, n from 0."""
     gap_us: Micros
     """Idle time before every block; before the first one, from the span's start."""
-    deepest: tuple[Micros, ...]
-    """Sparse table of the largest service time: level k holds maxima over 2**k requests."""
+    deepest: list[Micros]
+    """Sparse table of the largest service time: level k holds maxima over 2**k requests. It grows as it is
+    asked: a million requests take 8 MB a level, and few wakes hold more than a hundred requests."""
 
     def longest_service(self, first: Micros, last: Micros) -> Micros:
         """Return the largest service time of requests first..last, for arrays of such ranges."""
         width = last - first + 1
         level = np.frexp(width.astype(np.float64))[1] - 1
+        for k in range(len(self.deepest) - 1, int(level.max(initial=0))):
+            row, half = self.deepest[k], 1 << k
+            self.deepest.append(np.maximum(row[:-half], row[half:]))
         longest = np.empty(len(first), np.int64)
         for k in np.unique(level):
             here = level == k
@@ -71,19 +75,9 @@ def new_blocks(arrival_us: Micros, service_us: Micros, span_us: int) -> Blocks:
         end_us=end,
         busy_sum=_running(end - begin),
         gap_us=begin - np.concatenate(([0], end[:-1])) if len(first) else begin,
-        deepest=_sparse(service_us),
+        deepest=[service_us],
     )
 
 
 def _running(values: Micros) -> Micros:
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(values, dtype=np.int64)))
-
-
-def _sparse(values: Micros) -> tuple[Micros, ...]:
-    rows = [values]
-    width = 1
-    while 2 * width <= len(values):
-        row = rows[-1]
-        rows.append(np.maximum(row[:-width], row[width:]))
-        width *= 2
-    return tuple(rows)
