@@ -15,7 +15,14 @@ from poorwill.core.errors import OperatorFault
 from poorwill.core.launch import Launch, Parked
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
 from poorwill.core.words import ModelName, ReplicaId, Tier
-from poorwill.tiers.snapshots.image_files import CHUNK_BYTES, Stopped, record_files, verify_files
+from poorwill.tiers.snapshots.image_files import (
+    CHUNK_BYTES,
+    PAGE_BYTES,
+    Stopped,
+    record_files,
+    stored_bytes,
+    verify_files,
+)
 from poorwill.tiers.snapshots.manifest import (
     HostFacts,
     Manifest,
@@ -150,6 +157,22 @@ def test_files_are_as_they_were_recorded(tmp_path: Path):
     ]
     assert verify_files(path, records, GO) == []
     assert all(file.stat().st_mode & 0o077 == 0 for file in path.iterdir())
+
+
+def test_zero_pages_take_no_room(tmp_path: Path):
+    """Whole pages only, wherever they are; what is read is the same, and a flipped bit is noticed."""
+    page, zeros = secrets.token_bytes(PAGE_BYTES), bytes(PAGE_BYTES)
+    parts = [zeros * 3, page, zeros * 300, page[:-1], zeros, b"x", page, zeros * 2]
+    (tmp_path / "image").mkdir()
+    pages = tmp_path / "image" / "pages"
+    pages.write_bytes(b"".join(parts) + bytes(7))
+    before = pages.read_bytes()
+    records = record_files(tmp_path / "image", GO)
+    # Besides the tail and the pages with something in them.
+    assert pages.read_bytes() == before and stored_bytes(pages) == 5 * PAGE_BYTES
+    assert verify_files(tmp_path / "image", records, GO) == []
+    flip(pages, PAGE_BYTES)
+    assert verify_files(tmp_path / "image", records, GO) == ["pages is damaged after byte 0"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The bytes of an image: check sums, syncing, reading ahead. Blocking; runs in worker threads.
+"""The bytes of an image: check sums, holes for zero pages, syncing. Blocking; runs in worker threads.
 
 The check sum is CRC-32 for each chunk of 16 MiB. It is there to find damage (a torn write, a bad disk, a
 truncated copy), for which 32 bits for each chunk are plenty, and it is the fastest in the standard
@@ -7,6 +7,7 @@ hides behind reading. It does not resist a forger: whoever can write to this dir
 is its owner's alone, can write a manifest too. Sealed snapshots (`sealing`) resist that.
 """
 
+import ctypes
 import os
 import threading
 import zlib
@@ -20,6 +21,10 @@ from poorwill.tiers.snapshots.manifest import FileRecord
 CHUNK_BYTES = 16 * 2**20
 READ_BYTES = 2**20
 """Small enough to stay in a core's cache between the read and the check sum."""
+
+PAGE_BYTES = 4096
+_ZERO_PAGE = bytes(PAGE_BYTES)
+_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, fallocate(2)
 
 WORKERS = min(8, max(2, os.cpu_count() or 1))
 """Readers at once: a disk answers several better than one."""
@@ -50,6 +55,8 @@ def chunks_of(name: str, size_bytes: int) -> list[Chunk]:
 def record_files(directory: Path, stop: threading.Event) -> tuple[FileRecord, ...]:
     """Return the records of a directory's files, which are made owner-only and synced meanwhile.
 
+    Zero pages become holes where the file system has them: engines zero memory that they never use.
+
     Raises OSError (disk full shows here at the latest), Stopped.
     """
     names = sorted(entry.name for entry in os.scandir(directory))
@@ -57,7 +64,7 @@ def record_files(directory: Path, stop: threading.Event) -> tuple[FileRecord, ..
     chunks = [chunk for name in names for chunk in chunks_of(name, sizes[name])]
     with ThreadPoolExecutor(WORKERS) as pool:
         syncs = [pool.submit(sync_file, directory / name) for name in names]
-        checks = dict(zip(chunks, _map(pool, _check(directory, stop), chunks), strict=True))
+        checks = dict(zip(chunks, _map(pool, _check(directory, stop, holes=True), chunks), strict=True))
         for sync in syncs:
             sync.result()
     sync_directory(directory)
@@ -122,24 +129,54 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _check(directory: Path, stop: threading.Event) -> Callable[[Chunk], int]:
+def _check(directory: Path, stop: threading.Event, *, holes: bool = False) -> Callable[[Chunk], int]:
+    """Return a function from a chunk to its check sum; with `holes` it punches them as it goes."""
+
     def check(chunk: Chunk) -> int:
         buffer = bytearray(READ_BYTES)
         view = memoryview(buffer)
-        crc, left = 0, chunk.bytes
-        with open(directory / chunk.name, "rb", buffering=0) as file:
-            file.seek(chunk.offset)
-            while left > 0:
+        crc, at, end = 0, chunk.offset, chunk.offset + chunk.bytes
+        with open(directory / chunk.name, "r+b" if holes else "rb", buffering=0) as file:
+            file.seek(at)
+            while at < end:
                 if stop.is_set():
                     raise Stopped
-                count = file.readinto(view[: min(READ_BYTES, left)])
+                count = file.readinto(view[: min(READ_BYTES, end - at)])
                 if not count:
                     return -1  # shorter than it was a moment ago: never equal to a check sum
                 crc = zlib.crc32(view[:count], crc)
-                left -= count
+                if holes:
+                    _punch_holes(file.fileno(), at, buffer, count)
+                at += count
         return crc
 
     return check
+
+
+def _punch_holes(descriptor: int, offset: int, buffer: bytearray, count: int) -> None:
+    """Make holes of the whole zero pages in a block read from `offset`, a multiple of the page size."""
+    begin = None
+    for at in range(0, count + 1, PAGE_BYTES):
+        zero = at + PAGE_BYTES <= count and buffer.startswith(_ZERO_PAGE, at)
+        if zero and begin is None:
+            begin = at
+        elif not zero and begin is not None:
+            # Not supported, or out of space for the file's map: the zeros then stay.
+            _fallocate()(descriptor, _PUNCH_HOLE, offset + begin, at - begin)
+            begin = None
+
+
+def _fallocate() -> Callable[[int, int, int, int], int]:
+    function = ctypes.CDLL(None, use_errno=True).fallocate
+    function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    found: Callable[[int, int, int, int], int] = function
+    return found
+
+
+def stored_bytes(path: str | Path) -> int:
+    """Return what a file takes on the disk, at most its length: holes take nothing. Raises OSError."""
+    status = os.stat(path)
+    return min(status.st_size, status.st_blocks * 512)
 
 
 def _map(pool: ThreadPoolExecutor, work: Callable[[Chunk], int], chunks: Sequence[Chunk]) -> list[int]:

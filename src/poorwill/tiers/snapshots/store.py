@@ -26,6 +26,7 @@ from poorwill.core.words import ReplicaId, Tier
 from poorwill.hosts.files.names import file_name
 from poorwill.tiers.snapshots.image_files import (
     record_files,
+    stored_bytes,
     sync_directory,
     sync_file,
     verify_files,
@@ -92,7 +93,8 @@ class SnapshotStore:
             shutil.rmtree(draft.image)
             manifest = replace(manifest, sealed=salt.hex())
         files = record_files(stored, stop)
-        manifest = replace(manifest, files=files, image_bytes=sum(record.bytes for record in files))
+        image_bytes = sum(stored_bytes(stored / record.name) for record in files)
+        manifest = replace(manifest, files=files, image_bytes=image_bytes)
         path = draft.directory / MANIFEST
         path.write_bytes(encode(manifest, self.sealer))
         sync_file(path)
@@ -293,12 +295,12 @@ def memory_for(memory: Path, directory: Path) -> Path:
 
 
 def tree_bytes(path: Path) -> int:
-    """Return the size of all files under a directory; files that vanish meanwhile count nothing."""
+    """Return what all files under a directory take on the disk; those that vanish meanwhile count nothing."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
             with suppress(FileNotFoundError):
-                total += os.stat(os.path.join(folder, name)).st_size
+                total += stored_bytes(os.path.join(folder, name))
     return total
 
 
