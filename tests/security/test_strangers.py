@@ -2,10 +2,14 @@
 
 import json
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.waiting import wait_until
 
 from .attack import IS_ROOT, as_nobody, chat, code, received, target
 
@@ -78,10 +82,20 @@ def test_streams_of_a_revoked_key_end(tmp_path: Path) -> None:
         assert b" 200 OK" in poorwill.chat(keys["bob"], max_tokens=1)
 
 
+def look_up(request: str, fleet: Path) -> dict[str, Any] | None:
+    """Return what the operator is shown of a request, None as long as its row is not written."""
+    words = ("ledger", "request", request, "--fleet", str(fleet), "--json")
+    done = subprocess.run([sys.executable, "-m", "poorwill", *words], stdout=subprocess.PIPE, check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else None
+
+
 def test_clients_learn_nothing_of_the_host(tmp_path: Path) -> None:
     with target(tmp_path, options="fail_start = true") as (poorwill, _):
         for answer in (poorwill.chat(), poorwill.chat()):  # the wake fails, then it backs off
             assert code(answer) == "wake_failed" and b"x-request-id: " in answer
             said = str(json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"])
             assert not {"log", "exit", "pid", str(tmp_path)} & set(re.findall(r"[\w/.-]+", said)), said
-        assert "the log ends" in poorwill.status()["last_error"], "the operator is told"
+            ids = re.findall(rb"x-request-id: (\S+)", answer)
+            shown = wait_until(lambda ids=ids: look_up(ids[0].decode(), tmp_path))
+            assert shown["status"] == 503 and "the log ends" in shown["wake"]["failure"]
+        assert "the log ends" in poorwill.status()["last_error"]

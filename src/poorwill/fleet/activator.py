@@ -40,11 +40,10 @@ class FleetActivator:
         Raises TryLater if the request cannot be held.
         """
         unit = unit_of(self._units, model)
-        why = self._controller.journal.unavailable
-        if why:
+        if self._controller.journal.unavailable:
             raise TryLater(
                 ErrorCode.LEDGER_UNAVAILABLE,
-                f"the ledger cannot be written: {why}",
+                "the ledger cannot be written",  # why is for the operator: the log and `status` have it
                 hint="nothing is started that could not be accounted for",
                 retry_after_s=10,
             )

@@ -1,10 +1,11 @@
-"""`poorwill ledger`: check, back up, compact and migrate the file that holds the bill."""
+"""`poorwill ledger`: check, back up, compact and migrate the file that holds the bill; look a request up."""
 
 import asyncio
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import msgspec
 from msgspec import Struct
 
 from poorwill.cli.parsing.exit_status import FINDING
@@ -13,9 +14,11 @@ from poorwill.cli.parsing.ledger import LedgerOptions
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb, verb_family
-from poorwill.core.format import size
+from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.format import duration, size, table
 from poorwill.ledger.checking import problems
 from poorwill.ledger.dates import instant, iso
+from poorwill.ledger.history.request_lookup import FoundRequest, find_request
 from poorwill.ledger.schema import connect_writer, migrate, migrations, reading
 from poorwill.ledger.upkeep import Compacted, back_up, compact
 
@@ -42,6 +45,45 @@ class CompactOptions(UpkeepOptions):
     """The options of `poorwill ledger compact`."""
 
     before: Annotated[str, Option("drop request rows that ended before, such as 2026-10-01", metavar="TIME")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestOptions(UpkeepOptions):
+    """The options of `poorwill ledger request`."""
+
+    request: Annotated[
+        str, Option("the id that the client was given as x-request-id", argument=True, metavar="ID")
+    ]
+
+
+class RequestWakeDocument(Struct, frozen=True, kw_only=True):
+    """The wake that a request waited for, or whose failure it was refused for."""
+
+    wake: str
+    began_us: int
+    ended_us: int | None
+    failure: str
+
+
+class RequestDocument(Struct, frozen=True, kw_only=True):
+    """One request, with what its client was not told."""
+
+    request: str
+    model: str
+    replica: str | None
+    key: str
+    path: str
+    status: int
+    outcome: str
+    arrived_us: int
+    leased_us: int | None
+    first_byte_us: int | None
+    ended_us: int
+    tokens_in: int | None
+    tokens_out: int | None
+    bridge: str
+    bridge_nusd: int
+    wake: RequestWakeDocument | None
 
 
 class CheckedDocument(Struct, frozen=True, kw_only=True):
@@ -131,6 +173,39 @@ async def _migrate(options: UpkeepOptions, streams: Streams) -> int:
     return 0
 
 
+async def _request(options: RequestOptions, streams: Streams) -> int:
+    path = options.ledger.path(streams.env)
+    found = await asyncio.to_thread(_found, path, options.request)
+    if options.json:
+        streams.say_json(msgspec.convert(found, RequestDocument, from_attributes=True))
+        return 0
+    held_us = (found.ended_us if found.leased_us is None else found.leased_us) - found.arrived_us
+    tokens = ["-" if count is None else str(count) for count in (found.tokens_in, found.tokens_out)]
+    rows = [
+        ("request", f"{found.request}, of {found.key or 'nobody named'}, for {found.path}"),
+        ("model", f"{found.model}, served by {found.bridge or found.replica or 'nobody'}"),
+        ("outcome", f"{found.outcome}, status {found.status}"),
+        ("arrived", iso(found.arrived_us)),
+        ("took", f"{duration(found.ended_us - found.arrived_us)}, held for {duration(held_us)}"),
+        ("tokens", "{} in, {} out".format(*tokens)),
+    ]
+    if found.wake is not None:
+        rows.append(("wake", f"{found.wake.wake}, began {iso(found.wake.began_us)}"))
+        rows += [("failure", found.wake.failure)] if found.wake.failure else []
+    streams.say(*table(rows))
+    return 0
+
+
+def _found(path: str, request: str) -> FoundRequest:
+    with reading(path) as db:
+        found = find_request(db, request)
+    if found is None:
+        what = f"the ledger has no request {request!r}"
+        hint = "a row is written within a second of the answer, and dropped by `ledger compact`"
+        raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint=hint)
+    return found
+
+
 VERB = verb_family(
     {
         "check": (
@@ -144,6 +219,10 @@ VERB = verb_family(
         "compact": (
             "drop old request rows; the bill stays exactly as it is",
             new_verb(CompactOptions, _compact, CompactedDocument),
+        ),
+        "request": (
+            "show one request by its id, with the reason if its wake failed",
+            new_verb(RequestOptions, _request, RequestDocument),
         ),
         "migrate": (
             "bring the file to this version, as serve does by itself",

@@ -1,0 +1,74 @@
+"""One request's row, by the id that its client was given, with the reason that the client was not given."""
+
+import sqlite3
+from dataclasses import dataclass, replace
+
+from poorwill.core.words import ModelName, ReplicaId, WakeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundWake:
+    """The wake that a request waited for or, if it was refused after a failed wake, that one."""
+
+    wake: WakeId
+    began_us: int
+    ended_us: int | None
+    failure: str
+    """Why it failed, for the operator alone; empty if it did not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundRequest:
+    """A request row; see `core.entries.RequestEnded`."""
+
+    request: str
+    model: ModelName
+    replica: ReplicaId | None
+    key: str
+    path: str
+    status: int
+    outcome: str
+    arrived_us: int
+    leased_us: int | None
+    first_byte_us: int | None
+    ended_us: int
+    tokens_in: int | None
+    tokens_out: int | None
+    bridge: str
+    bridge_nusd: int
+    wake: FoundWake | None = None
+
+
+def find_request(db: sqlite3.Connection, request: str) -> FoundRequest | None:
+    """Return the request of an id, None if the ledger has none. Reads every row: seconds for millions."""
+    row = db.execute(_REQUEST, (request,)).fetchone()
+    if row is None:
+        return None
+    *values, wake = row
+    found = FoundRequest(**dict(zip(_COLUMNS, values, strict=True)))
+    # A refusal during the back-off has no wake of its own: the last failed one is why.
+    refused = wake is None and found.outcome == "wake_failed"
+    by_us = found.ended_us if refused else -1
+    woken = db.execute(_WAKE, {"wake": wake, "model": found.model, "by_us": by_us}).fetchone()
+    if woken is None:
+        return found
+    name, began_us, ended_us, failure = woken
+    return replace(found, wake=FoundWake(wake=name, began_us=began_us, ended_us=ended_us, failure=failure))
+
+
+_COLUMNS = (
+    *("request", "model", "replica", "key", "path", "status", "outcome", "arrived_us", "leased_us"),
+    *("first_byte_us", "ended_us", "tokens_in", "tokens_out", "bridge", "bridge_nusd"),
+)
+
+_REQUEST = """
+SELECT request, model, replica, key, path, status, outcome, arrived_us, leased_us, first_byte_us, ended_us,
+  tokens_in, tokens_out, coalesce(bridge, ''), bridge_nusd, wake
+FROM request_rows WHERE request = ? ORDER BY id DESC LIMIT 1
+"""
+
+_WAKE = """
+SELECT w.wake, w.began_us, w.ended_us, w.failure FROM wakes w JOIN lives l ON l.id = w.life
+WHERE w.wake = :wake OR (l.model = :model AND w.ok = 0 AND w.ended_us <= :by_us)
+ORDER BY w.id DESC LIMIT 1
+"""
