@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import io
+import json
 import os
 import pty
 import re
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import termios
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -68,10 +70,35 @@ def test_unwritable_ledger_keeps_no_engine(fleet: Path, trouble: str, ladder: st
     assert program.ask().status_code == 200
     ledger = fleet / "ledger.sqlite"
     db = lock(ledger) if trouble == "locked" else shutil.move(ledger, fleet / "away.sqlite")
-    assert program.stop() == 0
+    assert program.stop() == 1
     assert marked_processes(fleet) == []
     if isinstance(db, sqlite3.Connection):
         db.close()
+    else:
+        shutil.move(db, ledger)
+    note = json.loads((fleet / "poorwill.lock").read_text())["left"]
+    assert re.search(r"the ledger lacks the last \d+ records: it could not be written \(.+\)", note)
+    program = Program.start(fleet)
+    assert note in (fleet / "serve.log").read_text()
+    assert program.stop() == 0
+
+
+def test_full_disk_keeps_no_engine_and_is_told(tmp_path: Path) -> None:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", tmp_path], check=False
+    ).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        program = Program.start(write_fleet(tmp_path, on_exit="stop"))
+        assert program.ask().status_code == 200
+        with suppress(OSError), (tmp_path / "fill").open("wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        assert program.stop() == 1
+        assert marked_processes(tmp_path) == []
+        assert "the ledger lacks" in json.loads((tmp_path / "poorwill.lock").read_text())["left"]
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
 def in_work(program: Program) -> threading.Thread:

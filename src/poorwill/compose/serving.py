@@ -25,6 +25,7 @@ from poorwill.compose.suspects import Suspects
 from poorwill.config.rules.listeners import listener_problems
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ConfigFault
+from poorwill.core.format import counted
 from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
@@ -67,7 +68,7 @@ class Serving:
     ladders: Mapping[ModelName, Sequence[Tier]]
     fallbacks: Sequence[Fallback]
     left: Sequence[str]
-    """Filled by the end: what runs on although `on_exit` says otherwise."""
+    """Filled by the end: what runs on although `on_exit` says otherwise, and what the ledger lacks."""
 
     def where(self) -> Mapping[str, str]:
         """Return the addresses, as the fleet's directory publishes them."""
@@ -161,18 +162,33 @@ async def fleet_resources(
     directory = Path(settings.directory)
     with hold_directory(directory, what="poorwill serve") as holding, subreaper(), undumpable():
         if told := holding.told_before():
-            log.warning("engines may run that nobody served", left_by_the_one_before=told)
+            log.warning("the last shutdown left something undone", left=told)
         path = ledger_path(settings)
         clock = SystemClock.started(not_before_us=last_instant_us(path))
         priorities = {replica_id(model.name): model.priority for model in settings.models}
         value = value_by_ledger(path, priorities=priorities, clock=clock, log=log)
         fleet_drivers = await open_drivers(settings, env=env, clock=clock, log=log, value=value)
-        async with open_ledger(path, clock=clock, log=log) as ledger:
+        async with _open_ledger(path, clock=clock, log=log, leave=holding.leave) as ledger:
             for told in await ledger.thread.call(
                 lambda db: sync_rates(db, settings.rates, now_us=clock.now_us())
             ):
                 log.info("rates", what=told)
             yield FleetResources(holding=holding, clock=clock, fleet_drivers=fleet_drivers, ledger=ledger)
+
+
+@asynccontextmanager
+async def _open_ledger(
+    path: str, *, clock: Clock, log: Log, leave: Callable[[Sequence[str]], None]
+) -> AsyncIterator[Ledger]:
+    """Open the ledger; at the end, tell `leave` what could not be written into it."""
+    ledger: Ledger | None = None
+    try:
+        async with open_ledger(path, clock=clock, log=log) as ledger:
+            yield ledger
+    finally:
+        if ledger is not None and ledger.thread.lost:
+            lost, why = counted(ledger.thread.lost, "record"), ledger.unavailable
+            leave([f"the ledger lacks the last {lost}: it could not be written ({why})"])
 
 
 async def _close(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) -> None:

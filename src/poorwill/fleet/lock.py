@@ -34,19 +34,19 @@ class Holding:
     before: Mapping[str, str | int]
     """What the lock file said when it was taken: of the poorwill before this one."""
     left: list[str] = field(default_factory=list)
-    """What runs on although it should not, for people. Told by `leave`."""
+    """What did not end as it should, for people. Told by `leave`."""
 
     def leave(self, left: Sequence[str]) -> None:
-        """Write down what is left running, in a file that needs no new block on a full disk. Never raises.
+        """Add what did not end as it should: an engine that runs on, entries that are not in the ledger.
 
-        The ledger may be what cannot be written.
+        The file needs no new block on a full disk; the ledger may be what cannot be written. Never raises.
         """
-        self.left[:] = left
+        self.left.extend(left)
         with suppress(OSError):
-            self.publish(left="; ".join(left)[:_MOST_LEFT])
+            self.publish(left="; ".join(self.left)[:_MOST_LEFT])
 
     def told_before(self) -> str:
-        """Return what the poorwill before this one left running, for people; empty if nothing."""
+        """Return what the poorwill before this one left undone, for people; empty if nothing."""
         if left := self.before.get("left"):
             return str(left)
         if "address" in self.before:
@@ -96,7 +96,7 @@ def hold_directory(directory: Path, *, what: str) -> Iterator[Holding]:
         try:
             yield holding
         finally:
-            holding.leave(holding.left)
+            holding.leave([])
     finally:
         os.close(descriptor)
 

@@ -78,5 +78,6 @@ VERB = new_verb(
     epilog="SIGTERM, SIGHUP (a closed terminal) and Ctrl-C stop it gracefully: new requests are refused,\n"
     "held ones fail with a clear error, running ones finish; then replicas are parked, left or stopped\n"
     "as [fleet] on_exit says, within exit_s. A second signal ends the waiting. Exit status 1: an engine\n"
-    "runs on although on_exit says otherwise. It is named, and the next start takes it over.",
+    "runs on although on_exit says otherwise, or the ledger could not take its last entries. It is named in\n"
+    "the log and in poorwill.lock, and by the next start, which takes the engine over.",
 )

@@ -85,6 +85,8 @@ class LedgerThread:
         self._closing = False
         self._dropped = 0
         self._unavailable = ""
+        self.lost = 0
+        """Entries that `close` could not commit."""
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._db: sqlite3.Connection | None = None
         self._applier: Applier | None = None
@@ -291,9 +293,9 @@ class LedgerThread:
             self._waiting = sum(len(job.entries) for job in self._queue)
             self._urgent = False
             if self._closing:
-                lost, self._waiting = self._waiting, 0
+                self.lost, self._waiting = self.lost + self._waiting, 0
                 self._queue.clear()
-                self._log.error("the ledger closes with entries unwritten", entries=lost, why=why)
+                self._log.error("the ledger closes with entries unwritten", entries=self.lost, why=why)
         _answer([(job.future, fault) for job in waiting])
 
     def _probe(self) -> bool:
