@@ -4,6 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
+import httpx2
 import pytest
 from openai import AsyncOpenAI
 from tests.waiting import until
@@ -12,6 +13,7 @@ from poorwill.coldstart.anatomy import anatomy
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import Phase, ReplicaId
 from poorwill.engines.asking import Endpoint, greedy_text
+from poorwill.engines.dialects.answers import answer_reader
 
 REPLICA = ReplicaId("tiny-0")
 
@@ -37,6 +39,24 @@ async def test_llama_cpp_serves_and_tells_its_phases(bench, tiny_model, marks, r
     assert [phase for phase in dict.fromkeys(phases) if phase in order] == order
     assert all(began_us <= mark.at_us <= ended_us for mark in refined)
     assert await engine.probe(running, launch) == await engine.probe(running, launch) != ""
+
+
+async def test_llama_cpp_tells_tokens_without_usage(bench, tiny_model, report):
+    """Its timings say the same as the usage that it reports if it is asked to."""
+    engine = bench.engine("llama.cpp", path=str(tiny_model))
+    _, running, _, _ = await started(bench, engine, report)
+    url = f"http://{running.host}:{running.port}/v1/chat/completions"
+    ask = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "stream": True}
+    found = []
+    async with httpx2.AsyncClient() as client:
+        for more in ({"stream_options": {"include_usage": True}}, {}):
+            answer = await client.post(url, json=ask | more, timeout=30)
+            reader = answer_reader(answer.headers["content-type"].encode(), hides=False)
+            reader.feed(answer.content)
+            found.append(reader.counts(complete=True))
+    reported, counted = found
+    assert (reported.tokens_out, reported.counted, counted.counted) == (5, False, True)
+    assert (counted.tokens_in, counted.tokens_out) == (reported.tokens_in, 5)
 
 
 @pytest.mark.parametrize(
