@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from poorwill.core.tokens import NO_PARTS, TokenParts
 from poorwill.core.words import ModelName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """The tokens of one request; None is unknown."""
+class Counts(Struct, frozen=True, kw_only=True):
+    """The tokens of one request; None is unknown. A Struct: one is made for every request."""
 
     tokens_in: int | None = None
     tokens_out: int | None = None

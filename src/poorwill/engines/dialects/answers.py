@@ -1,6 +1,6 @@
 """Reads token counts from answers as they pass, however they are split, within a bound of memory.
 
-Each line of an event stream is decoded: usage if it has the key, and the pieces of text are counted. Of a
+Lines of an event stream are decoded if they have usage; of the others, those with text are counted. Of a
 JSON answer, which may have hundreds of megabytes, the beginning and the end are kept: usage is at either.
 """
 
@@ -14,6 +14,11 @@ _HEAD_BYTES = 64 * 1024
 _TAIL_BYTES = 64 * 1024
 _LINE_BYTES = 256 * 1024
 """A longer line of an event stream is not read: final responses of OpenAI's repeat the whole answer."""
+_TEXT = re.compile(
+    rb'"(?:content|reasoning(?:_content)?|text|arguments|delta|partial_json|thinking)"\s*:\s*"[^"][^\n]*'
+)
+"""A line with a piece of an answer, in every dialect. Within a text such quotes would be escaped."""
+_KEYS = (b'"usage"', b'"timings"')
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
 
 
@@ -29,32 +34,33 @@ class EventReader:
 
     def feed(self, data: bytes) -> bytes:
         """Read the next piece; all of it is for the client."""
-        at = 0
+        begin = 0
         if self._line or self._skips:
-            at = data.find(b"\n") + 1
-            self._keep(data[:at] if at else data)
-            if not at:
+            begin = data.find(b"\n") + 1
+            self._keep(data[:begin] if begin else data)
+            if not begin:
                 return data
             self._end_line()
-        while (end := data.find(b"\n", at)) >= 0:
-            if end - at > 1:
-                self.line(data[at:end])
-            at = end + 1
-        if at < len(data):
-            self._keep(data[at:])
+        end = data.rfind(b"\n") + 1
+        if begin < end:
+            self.read(data, begin, end)
+        if end < len(data):
+            self._keep(data[end:])
         return data
 
-    def line(self, line: bytes) -> bool:
-        """Read one line; return whether it is a chunk of usage and nothing else."""
-        if line.startswith(b"data:"):
-            line = line[5:]
-        elif not line.startswith(b"{"):
-            return False
-        if b'"usage"' in line or b'"timings"' in line:
-            if self._tally.read(line):
-                return True
-        self._tally.count(line)
-        return False
+    def read(self, data: bytes, begin: int, end: int) -> bool:
+        """Read whole lines; return whether one of them is a chunk of usage and nothing else."""
+        self._tally.pieces += len(_TEXT.findall(data, begin, end))
+        found = False
+        for key in _KEYS:
+            at = data.find(key, begin, end)
+            while at >= 0:
+                line_end = data.find(b"\n", at, end)
+                line_end = end if line_end < 0 else line_end
+                line = data[data.rfind(b"\n", begin, at) + 1 or begin : line_end]
+                found |= self._tally.read(line.removeprefix(b"data:"))
+                at = data.find(key, line_end, end)
+        return found
 
     def _keep(self, data: bytes) -> None:
         if self._skips or len(self._line) + len(data) > _LINE_BYTES:
@@ -65,7 +71,7 @@ class EventReader:
 
     def _end_line(self) -> None:
         if not self._skips:
-            self.line(bytes(self._line))
+            self.read(bytes(self._line), 0, len(self._line))
         self._line.clear()
         self._skips = False
 
@@ -101,6 +107,8 @@ class HidingReader:
                 return b""
             data = bytes(self._held)
             self._held.clear()
+        if b'"usage"' not in data and data.endswith(b"\n\n"):
+            return self._events.feed(data)
         passed, at = [], 0
         for found in _EVENT_END.finditer(data):
             event = data[at : found.end()]
@@ -115,7 +123,7 @@ class HidingReader:
 
     def _is_ours(self, event: bytes) -> bool:
         if event.startswith(b"data:") and event.count(b"\n", 0, -4) == 0:
-            return self._events.line(event)
+            return self._events.read(event, 0, len(event))
         self._events.feed(event)
         return False
 
@@ -166,12 +174,12 @@ class DocumentReader:
             tally.read(bytes(self._head) + self._tail if self._tail else self._head)
         else:
             for piece in (bytes(self._head), bytes(self._tail)):
-                tally.take_usage(_last_value(piece))
+                tally.read(_last_usage(piece))
         return tally.counts(complete=complete)
 
 
-def _last_value(text: bytes) -> bytes:
-    """Return the object behind the last key `usage` in part of a document, if it is all there."""
+def _last_usage(text: bytes) -> bytes:
+    """Return a document with the last `usage` object in part of another one, if it is all there."""
     at = text.rfind(b'"usage"')
     begin = text.find(b"{", at)
     if at < 0 or text[at + 7 : begin].strip() != b":":
@@ -180,7 +188,7 @@ def _last_value(text: bytes) -> bytes:
         value, _ = json.JSONDecoder().raw_decode(text[begin:].decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return b""
-    return json.dumps(value).encode()
+    return json.dumps({"usage": value}).encode()
 
 
 def answer_reader(content_type: bytes, *, hides: bool) -> AnswerReader | None:

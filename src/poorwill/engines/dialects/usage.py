@@ -59,30 +59,11 @@ class _Timings(Struct):
     predicted_n: _Number = None
 
 
-class _Delta(Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: Raw = Raw()
-
-
-class _Choice(Struct):
-    text: str | None = None
-    delta: _Delta | None = None
-
-
-class _Piece(Struct):
-    """An event that carries some of the answer."""
-
-    type: str = ""
-    choices: tuple[_Choice, ...] = ()
-
-
 class _Document(Struct):
     """Where counts can be: at the top, or within the object that an event is about."""
 
-    usage: Raw = Raw()
-    timings: Raw = Raw()
+    usage: _Usage | None = None
+    timings: _Timings | None = None
     message: Raw = Raw()
     response: Raw = Raw()
     x_groq: Raw = Raw()
@@ -90,9 +71,6 @@ class _Document(Struct):
 
 
 _document = msgspec.json.Decoder(_Document).decode
-_piece = msgspec.json.Decoder(_Piece).decode
-_usage = msgspec.json.Decoder(_Usage).decode
-_timings = msgspec.json.Decoder(_Timings).decode
 _FIELDS = _Usage.__struct_fields__
 
 
@@ -116,47 +94,20 @@ class Tally:
         try:
             found = _document(document)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return False
+            return False  # no JSON, or a count that is none
         for part in () if inner else (found.message, found.response, found.x_groq):
-            if bytes(part).startswith(b"{"):
+            if part:
                 self.read(bytes(part), inner=True)
-        self.take_usage(bytes(found.usage))
-        if bytes(found.timings).startswith(b"{"):
-            try:
-                self.timings = _timings(found.timings)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                pass
-        return bytes(found.choices) == b"[]" and bytes(found.usage).startswith(b"{")
-
-    def take_usage(self, text: bytes) -> None:
-        """Add a usage object; anything else, and one with an impossible count, is none."""
-        if not text.startswith(b"{"):
-            return
-        try:
-            new = _usage(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return
+        self.timings = found.timings or self.timings
+        if found.usage is None:
+            return False
         if self.usage is None:
-            self.usage = new
-            return
-        for name in _FIELDS:
-            if (value := getattr(new, name)) is not None:
-                setattr(self.usage, name, value)
-
-    def count(self, document: bytes) -> None:
-        """Count the pieces of text in one event of a stream."""
-        try:
-            event = _piece(document)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return
-        if event.type.endswith(("_delta", ".delta")):  # Anthropic's content_block_delta, OpenAI's responses
-            self.pieces += event.type != "message_delta"
-        for choice in event.choices:
-            delta = choice.delta
-            if choice.text or (
-                delta and (delta.content or delta.reasoning_content or delta.reasoning or delta.tool_calls)
-            ):
-                self.pieces += 1
+            self.usage = found.usage
+        else:
+            for name in _FIELDS:
+                if (value := getattr(found.usage, name)) is not None:
+                    setattr(self.usage, name, value)
+        return bytes(found.choices) == b"[]"
 
     def counts(self, *, complete: bool) -> Counts:
         """Return what is known."""
@@ -187,7 +138,6 @@ def _counts(usage: _Usage) -> Counts:
     """Return what a usage object says, whatever its dialect."""
     before = usage.prompt_tokens_details or usage.input_tokens_details or usage.input_token_details
     after = usage.completion_tokens_details or usage.output_tokens_details or usage.output_token_details
-    parts = _parts(usage, before or _Details(), after or _Details())
     given = usage.output_tokens if usage.completion_tokens is None else usage.completion_tokens
     tokens_in = tokens_out = None
     if usage.prompt_tokens is not None:
@@ -203,13 +153,17 @@ def _counts(usage: _Usage) -> Counts:
             tokens_in = total
         elif tokens_in is not None and tokens_out is not None:
             tokens_out = max(tokens_out, total - tokens_in)
-    return Counts(tokens_in=tokens_in, tokens_out=tokens_out, parts=NO_PARTS if parts == NO_PARTS else parts)
+    return Counts(tokens_in=tokens_in, tokens_out=tokens_out, parts=_parts(usage, before, after))
 
 
-def _parts(usage: _Usage, before: _Details, after: _Details) -> TokenParts:
+def _parts(usage: _Usage, before: _Details | None, after: _Details | None) -> TokenParts:
+    beside = usage.cache_read_input_tokens, usage.cache_creation_input_tokens, usage.prompt_cache_hit_tokens
+    if before is after is None and beside == (None, None, None):
+        return NO_PARTS
+    before, after = before or _Details(), after or _Details()
     cached = before.cached_tokens_details or _Details()
     read = before.cached_tokens or usage.cache_read_input_tokens or usage.prompt_cache_hit_tokens
-    return TokenParts(
+    parts = TokenParts(
         cache_read=_whole(read),
         cache_write=_whole(usage.cache_creation_input_tokens or before.cache_write_tokens),
         audio_in=max(_whole(before.audio_tokens) - _whole(cached.audio_tokens), 0),
@@ -217,3 +171,4 @@ def _parts(usage: _Usage, before: _Details, after: _Details) -> TokenParts:
         audio_out=_whole(after.audio_tokens),
         reasoning=_whole(after.reasoning_tokens),
     )
+    return NO_PARTS if parts == NO_PARTS else parts
