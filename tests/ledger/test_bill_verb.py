@@ -4,6 +4,8 @@ import csv
 import io
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -350,7 +352,36 @@ def test_causes_stand_in_order():
     ],
 )
 def test_periods_are_half_open(text, zone, begin, end):
-    assert str(period(text, zone_of(zone))) == f"{begin} until {end}"
+    found = period(text, zone_of(zone))
+    assert str(replace(found, zone=UTC)) == f"{begin} until {end}"
+
+
+async def test_every_answer_reads_a_period_alike(ledger):
+    day, zone = f"{datetime.fromtimestamp(START / S, UTC):%Y-%m-%d}", ("--zone", "Asia/Kolkata")
+    after = f"{datetime.fromtimestamp(START / S, UTC) + timedelta(days=1):%Y-%m-%d}"
+    _, total, _ = await bill(ledger, "--period", f"{day}..{after}", *zone)
+    _, statement, _ = await bill(ledger, "--invoice", "ann", "--period", day, *zone)
+    for said in (total, statement):
+        assert f"{day} until {after}, Asia/Kolkata" in said
+    assert "Days are Asia/Kolkata." in statement
+    _, compared, _ = await bill(ledger, "--compare", day, after, *zone)
+    assert f"{day} until {after}, Asia/Kolkata" in compared
+    # 1970-01-01T05:30 there is midnight in UTC: what --from and --at name without a zone is local.
+    _, from_there, _ = await bill(ledger, "--from", f"{day}T05:30:00", "--to", after, *zone)
+    assert f"{day}T05:30:00+05:30 until {after}, Asia/Kolkata" in from_there
+
+
+async def test_statement_days_are_the_zones(ledger):
+    zones = {}
+    for zone in ("UTC", "Etc/GMT+12"):
+        _, statement, _ = await bill(ledger, "--invoice", "ann", "--zone", zone)
+        rows = [row.split("|") for row in statement.splitlines() if row.startswith("| 2")]
+        zones[zone] = [row[1].strip() for row in rows], statement.split("**Total: ")[1].split("**")[0]
+    (utc, total), (local, local_total) = zones.values()
+    at = datetime.fromtimestamp(START / S, UTC)
+    assert utc == [f"{at:%Y-%m-%d}"]
+    assert local == [f"{at.astimezone(ZoneInfo('Etc/GMT+12')):%Y-%m-%d}"]
+    assert total == local_total
 
 
 async def test_local_days_sum_to_the_bill(ledger):

@@ -7,7 +7,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, tzinfo
+from datetime import UTC
 from enum import StrEnum
 
 from poorwill.core.settings import HostedSettings
@@ -26,7 +26,7 @@ from poorwill.core.words import (
     parked,
     waking,
 )
-from poorwill.ledger.costs.items import Item, items, last_instant
+from poorwill.ledger.costs.items import Item, Tell, items, last_instant
 from poorwill.ledger.costs.pricing import NAMED_CHARGES
 from poorwill.ledger.costs.usage import Count, Use, usage
 from poorwill.ledger.dates import Period, day_name, local_days, month_name
@@ -140,18 +140,12 @@ def make_bill(
     *,
     hosted: Mapping[str, HostedSettings] | None = None,
     price: HostedPrice | None = None,
-    zone: tzinfo = UTC,
+    tell: Tell | None = None,
 ) -> Bill:
-    """Make the bill of a period, grouped along the axes in their order. Days and months are `zone`'s."""
+    """Make the bill of a period, grouped along the axes in their order. Days and months are its zone's."""
     by_key = Axis.KEY in axes
-    if zone is UTC or not {Axis.DAY, Axis.MONTH} & set(axes):
-        found = items(db, period, by_key=by_key)
-    else:
-        found = [
-            replace(item, day=day)
-            for day, part in local_days(_lived(db, period), zone)
-            for item in items(db, part, by_key=by_key)
-        ]
+    daily = {Axis.DAY, Axis.MONTH} & set(axes)
+    found = (local_items if daily else items)(db, period, by_key=by_key, tell=tell)
     totals: dict[str, int] = defaultdict(int)
     for item in found:
         totals[item.currency] += item.nusd
@@ -169,10 +163,31 @@ def make_bill(
     )
 
 
+def local_items(
+    db: sqlite3.Connection, period: Period, *, by_key: bool, tell: Tell | None = None
+) -> list[Item]:
+    """Return the items of a period with the days of its zone."""
+    if period.zone is UTC:
+        return items(db, period, by_key=by_key, tell=tell)
+    return [
+        replace(item, day=day)
+        for day, part in local_days(_lived(db, period))
+        for item in items(db, part, by_key=by_key, tell=tell)
+    ]
+
+
+def local_usage(db: sqlite3.Connection, period: Period) -> list[Use]:
+    """Return what was asked for in a period, by the days of its zone."""
+    if period.zone is UTC:
+        return list(usage(db, period))
+    days = local_days(_lived(db, period))
+    return [replace(use, day=day) for day, part in days for use in usage(db, part)]
+
+
 def _lived(db: sqlite3.Connection, period: Period) -> Period:
     """Return the part of a period in which the ledger has anything."""
     first_us = min((life.created_us for life in lives(db)), default=period.to_us)
-    return Period(from_us=max(period.from_us, first_us), to_us=min(period.to_us, last_instant(db)))
+    return replace(period, from_us=max(period.from_us, first_us), to_us=min(period.to_us, last_instant(db)))
 
 
 def group(found: Sequence[Item], axes: Sequence[Axis]) -> tuple[Line, ...]:

@@ -4,14 +4,15 @@ import html
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 
-from poorwill.bill.bill import is_wake
+from poorwill.bill.bill import is_wake, local_items, local_usage
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import exact_money
 from poorwill.core.words import SECOND_US
-from poorwill.ledger.costs.items import items, key_name, last_instant, one_currency
+from poorwill.ledger.costs.items import Tell, key_name, last_instant, one_currency
 from poorwill.ledger.costs.pricing import BRIDGE
-from poorwill.ledger.costs.usage import Count, usage
+from poorwill.ledger.costs.usage import Count
 from poorwill.ledger.dates import Period, day_name, timestamp
 
 
@@ -58,8 +59,11 @@ class Statement:
         return any(line.hosted_nusd for line in self.lines)
 
 
-def statement(db: sqlite3.Connection, period: Period, key: str) -> Statement:
-    """Return what a key used. Raises RequestFault for an unknown key and for several currencies."""
+def statement(db: sqlite3.Connection, period: Period, key: str, *, tell: Tell | None = None) -> Statement:
+    """Return what a key used, by the days of the period's zone.
+
+    Raises RequestFault for an unknown key and for several currencies.
+    """
     known = {key_name(text) for (text,) in db.execute(_KEYS)}
     if key not in known:
         raise RequestFault(
@@ -67,8 +71,8 @@ def statement(db: sqlite3.Connection, period: Period, key: str) -> Statement:
             f"the ledger knows no key {key!r}",
             hint=f"it knows {', '.join(sorted(known))}" if known else "it has no requests yet",
         )
-    mine = [item for item in items(db, period, by_key=True) if item.key == key]
-    uses = [use for use in usage(db, period) if key_name(use.key) == key]
+    mine = [item for item in local_items(db, period, by_key=True, tell=tell) if item.key == key]
+    uses = [use for use in local_usage(db, period) if key_name(use.key) == key]
     places = sorted({(i.day, i.model) for i in mine} | {(u.day, u.model) for u in uses})
     lines = []
     for day, model in places:
@@ -109,7 +113,7 @@ _STARTING = (
     "shared equally among all requests that waited for it."
 )
 _HOSTED = "Other APIs: what another provider charged for requests that were passed on while a model woke."
-_EXACT = "Days are UTC. Amounts are exact; the lines sum to the total."
+_EXACT = "Days are {zone}. Amounts are exact; the lines sum to the total."
 
 
 def as_markdown(found: Statement) -> str:
@@ -175,11 +179,11 @@ def _head(found: Statement) -> tuple[str, ...]:
 
 def _notes(found: Statement) -> Sequence[str]:
     hosted = (_HOSTED,) if found.hosted else ()
-    return (_COMPUTING, _STARTING, *hosted, _EXACT)
+    return (_COMPUTING, _STARTING, *hosted, _EXACT.format(zone=found.period.zone))
 
 
 def _period(found: Statement) -> str:
-    text = f"{found.period}, UTC"
+    text = f"{found.period}" + (", UTC" if found.period.zone is UTC else "")
     if found.known_us < found.period.to_us:
         text += f". Not final: this is what is known up to {timestamp(found.known_us)}."
     return text

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -19,9 +19,12 @@ class Period:
 
     from_us: int
     to_us: int
+    zone: tzinfo = field(default=UTC, compare=False)
+    """Whose days and months it is counted in, and whose time it is shown in."""
 
     def __str__(self) -> str:
-        return f"{iso(self.from_us)} until {iso(self.to_us)}"
+        begin, end = (iso(at_us, self.zone) for at_us in (self.from_us, self.to_us))
+        return f"{begin} until {end}" + ("" if self.zone is UTC else f", {self.zone}")
 
     @property
     def us(self) -> int:
@@ -29,11 +32,15 @@ class Period:
         return self.to_us - self.from_us
 
 
-def iso(at_us: int) -> str:
-    """Return an instant in ISO 8601, UTC; without a time of day if it is midnight."""
+def iso(at_us: int, zone: tzinfo = UTC) -> str:
+    """Return an instant in ISO 8601, in a zone's time; without a time of day if it is midnight there."""
     at = _EPOCH + timedelta(microseconds=at_us)
-    if at_us % DAY_US == 0:
+    if zone is not UTC:
+        at = at.astimezone(zone)
+    if at.time() == time.min:
         return at.strftime("%Y-%m-%d")
+    if zone is not UTC:
+        return at.isoformat()
     text = at.strftime("%Y-%m-%dT%H:%M:%S")
     return text + (f".{at_us % SECOND_US:06d}" if at_us % SECOND_US else "") + "Z"
 
@@ -60,9 +67,9 @@ def month(text: str, zone: tzinfo = UTC) -> Period:
     return period(text, zone)
 
 
-def month_of(at_us: int) -> Period:
-    """Return the month an instant lies in."""
-    return month(month_name(at_us // DAY_US))
+def month_of(at_us: int, zone: tzinfo = UTC) -> Period:
+    """Return the month of a zone that an instant lies in."""
+    return month(f"{(_EPOCH + timedelta(microseconds=at_us)).astimezone(zone):%Y-%m}", zone)
 
 
 def day_of(at_us: int) -> Period:
@@ -99,7 +106,7 @@ def period(text: str, zone: tzinfo = UTC) -> Period:
     """Return a period of local time: a month, week, quarter or day, or `FROM..TO`. Raises RequestFault."""
     if ".." in text:
         begin, _, end = text.partition("..")
-        return between(instant(begin, zone), instant(end, zone))
+        return between(instant(begin, zone), instant(end, zone), zone)
     try:
         if found := re.fullmatch(r"(\d{4})-W(\d\d)", text):
             first = date.fromisocalendar(int(found[1]), int(found[2]), 1)
@@ -114,13 +121,13 @@ def period(text: str, zone: tzinfo = UTC) -> Period:
         raise _no_period(text) from error
 
 
-def local_days(whole: Period, zone: tzinfo) -> Iterator[tuple[int, Period]]:
-    """Yield each local day of a period, counted from 1970-01-01, with its part of the period."""
-    at_us = whole.from_us
+def local_days(whole: Period) -> Iterator[tuple[int, Period]]:
+    """Yield each day of a period in its zone, counted from 1970-01-01, with its part of the period."""
+    at_us, zone = whole.from_us, whole.zone
     while at_us < whole.to_us:
         day = (_EPOCH + timedelta(microseconds=at_us)).astimezone(zone).date()
         until_us = min(_days(day, day + timedelta(days=1), zone).to_us, whole.to_us)
-        yield (day - _EPOCH.date()).days, Period(from_us=at_us, to_us=until_us)
+        yield (day - _EPOCH.date()).days, replace(whole, from_us=at_us, to_us=until_us)
         at_us = until_us
 
 
@@ -133,7 +140,7 @@ def _days(first: date, after: date, zone: tzinfo) -> Period:
     if not 1970 <= first.year < 9999:
         raise ValueError("no year of this ledger")
     begin, end = (_us(datetime.combine(day, time.min, zone)) for day in (first, after))
-    return Period(from_us=max(begin, 0), to_us=end)
+    return Period(from_us=max(begin, 0), to_us=end, zone=zone)
 
 
 def _no_period(text: str) -> RequestFault:
@@ -144,14 +151,14 @@ def _no_period(text: str) -> RequestFault:
     )
 
 
-def between(from_us: int, to_us: int) -> Period:
+def between(from_us: int, to_us: int, zone: tzinfo = UTC) -> Period:
     """Return the period between two instants. Raises RequestFault if it is empty."""
     if from_us >= to_us:
         raise RequestFault(
             ErrorCode.INVALID_REQUEST,
-            f"the period ends ({iso(to_us)}) before it begins ({iso(from_us)})",
+            f"the period ends ({iso(to_us, zone)}) before it begins ({iso(from_us, zone)})",
         )
-    return Period(from_us=from_us, to_us=to_us)
+    return Period(from_us=from_us, to_us=to_us, zone=zone)
 
 
 def _us(at: datetime) -> int:

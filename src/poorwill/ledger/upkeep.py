@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ from poorwill.ledger.writing.rollup import roll_up
 
 BATCH_ROWS = 50_000
 """Rows deleted in one transaction: a writer that serves waits for no longer than one of these takes."""
-
+BATCH_HOURS = 24
+"""Hours rolled up in one transaction."""
 BATCH_PAGES = 10_000
 
 
@@ -63,29 +65,35 @@ class Compacted:
     rows: int
 
 
-def compact(db: sqlite3.Connection, *, before_us: int) -> Compacted:
+def compact(
+    db: sqlite3.Connection, *, before_us: int, tell: Callable[[str], None] = lambda _: None
+) -> Compacted:
     """Drop the request rows that ended before an instant, once their sums and shares are kept.
 
     The bill before and after is the same, by key too; what is lost is the single request. The instant is
-    taken down to a full hour. Raises RequestFault for an instant that is not over yet.
+    taken down to a full hour. `tell` receives how far it is. Raises RequestFault for an instant that is not
+    over yet.
     """
     before_us = before_us // HOUR_US * HOUR_US
-    db.execute("BEGIN IMMEDIATE")
-    roll_up(db)
-    done = progress(db)
-    if before_us > done.shared_us:
+    finished = False
+    while not finished:
+        db.execute("BEGIN IMMEDIATE")
+        finished = roll_up(db, hours=BATCH_HOURS)
         db.execute("COMMIT")
+        done = progress(db)
+        tell(f"shares of keys up to {iso(done.shared_us)}")
+    if before_us > done.shared_us:
         raise RequestFault(
             ErrorCode.INVALID_REQUEST,
             f"hours up to {iso(before_us)} are not over yet in this ledger",
             hint=f"compact up to {iso(done.shared_us)} at most",
         )
     db.execute("UPDATE progress SET kept_us = max(kept_us, ?)", (before_us,))
-    db.execute("COMMIT")
     rows = 0
     while True:
         dropped = db.execute(_DROP, {"before": before_us, "limit": BATCH_ROWS}).rowcount
         rows += dropped
+        tell(f"{rows:,} request rows dropped")
         if not dropped:
             break
     while db.execute("PRAGMA freelist_count").fetchone()[0]:

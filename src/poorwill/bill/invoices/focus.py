@@ -12,7 +12,7 @@ from typing import TextIO
 from poorwill.core.format import DAY_US, csv_cell, decimal
 from poorwill.core.pricing import MINIMUM, ROUNDING, STORAGE
 from poorwill.core.words import HOUR_US, SECOND_US
-from poorwill.ledger.costs.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD, Item, items
+from poorwill.ledger.costs.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD, Item, Tell, items
 from poorwill.ledger.costs.pricing import BRIDGE
 from poorwill.ledger.dates import Period, month_of, timestamp
 from poorwill.ledger.rates import Rate, rate_book
@@ -78,21 +78,25 @@ COLUMNS = (
 ISSUER = "poorwill"
 
 
-def write_focus(db: sqlite3.Connection, period: Period, out: TextIO, *, by_key: bool) -> int:
+def write_focus(
+    db: sqlite3.Connection, period: Period, out: TextIO, *, by_key: bool, tell: Tell | None = None
+) -> int:
     """Write the export as CSV and return the number of rows. With keys each is a sub-account."""
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
     count = 0
-    for row in focus_rows(db, period, by_key=by_key):
+    for row in focus_rows(db, period, by_key=by_key, tell=tell):
         writer.writerow(row)
         count += 1
     return count
 
 
-def focus_rows(db: sqlite3.Connection, period: Period, *, by_key: bool) -> Iterator[dict[str, str]]:
+def focus_rows(
+    db: sqlite3.Connection, period: Period, *, by_key: bool, tell: Tell | None = None
+) -> Iterator[dict[str, str]]:
     """Yield the rows, in the order of days, replicas and causes. Null is the empty string."""
     rates = {rate.id: rate for rate in rate_book(db).rates}
-    found = items(db, period, by_key=by_key)
+    found = items(db, period, by_key=by_key, tell=tell)
     for item in sorted(found, key=lambda i: (i.day, i.model, i.replica, i.cause, i.tier, i.key)):
         yield _row(item, period, rates.get(item.rate or 0))
 

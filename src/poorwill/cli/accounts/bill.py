@@ -172,7 +172,7 @@ def _bill(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int
         _axes(options),
         hosted=hosted,
         price=hosted_price,
-        zone=zone_of(options.when.zone),
+        tell=streams.show_progress,
     )
     spend = settings.spend if settings else SpendSettings()
     verdict = look_at(db, spend, now_us=last_instant(db), settled={})
@@ -212,7 +212,11 @@ def _explain(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> 
         model, period = options.what.explain or "", _period(db, options)
         streams.say(*explain_charge(db, model, options.what.line, period))
         return 0
-    at_us = last_instant(db) - 1 if options.what.at is None else instant(options.what.at)
+    at_us = (
+        last_instant(db) - 1
+        if options.what.at is None
+        else instant(options.what.at, zone_of(options.when.zone))
+    )
     now_us = SystemClock.started().now_us()
     found = explain.explain(db, options.what.explain or "", at_us, now_us=now_us)
     if options.json:
@@ -224,14 +228,16 @@ def _explain(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> 
 
 
 def _statement(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
-    found = statement.statement(db, _period(db, options), options.what.invoice or "")
+    found = statement.statement(
+        db, _period(db, options), options.what.invoice or "", tell=streams.show_progress
+    )
     streams.write(statement.as_html(found) if options.what.html else statement.as_markdown(found))
     return 0
 
 
 def _focus(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
     by_key = options.what.by is not None and Axis.KEY in _axes(options)
-    write_focus(db, _period(db, options), streams.stdout, by_key=by_key)
+    write_focus(db, _period(db, options), streams.stdout, by_key=by_key, tell=streams.show_progress)
     return 0
 
 
@@ -260,7 +266,7 @@ def _names(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _compare(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
-    this, last = (period(text) for text in options.what.compare)
+    this, last = (period(text, zone_of(options.when.zone)) for text in options.what.compare)
     found = compare.compare(db, this, last)
     if options.json:
         streams.say_json(comparison_document(found))
@@ -271,7 +277,7 @@ def _compare(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> 
 
 def _period(db: sqlite3.Connection, options: BillOptions) -> Period:
     last_us = last_instant(db)
-    return options.when.asked(last_us=last_us) or month_of(max(last_us - 1, 0))
+    return options.when.asked(last_us=last_us) or month_of(max(last_us - 1, 0), zone_of(options.when.zone))
 
 
 def _axes(options: BillOptions) -> list[Axis]:

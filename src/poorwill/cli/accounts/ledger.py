@@ -144,7 +144,7 @@ async def _backup(options: BackupOptions, streams: Streams) -> int:
 
 async def _compact(options: CompactOptions, streams: Streams) -> int:
     path = options.ledger.path(streams.env)
-    done = await asyncio.to_thread(_compacted, path, instant(options.before))
+    done = await asyncio.to_thread(_compacted, path, instant(options.before), streams)
     before = iso(done.before_us)
     if options.json:
         streams.say_json(CompactedDocument(ledger=path, before=before, rows=done.rows))
@@ -153,12 +153,14 @@ async def _compact(options: CompactOptions, streams: Streams) -> int:
     return 0
 
 
-def _compacted(path: str, before_us: int) -> Compacted:
+def _compacted(path: str, before_us: int, streams: Streams) -> Compacted:
     with reading(path):
         pass  # compacting makes no ledger: it must be there
     with closing(connect_writer(path)) as db:
         migrate(db, path)
-        return compact(db, before_us=before_us)
+        done = compact(db, before_us=before_us, tell=streams.show_progress)
+    streams.show_progress("")
+    return done
 
 
 async def _migrate(options: UpkeepOptions, streams: Streams) -> int:

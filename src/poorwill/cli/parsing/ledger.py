@@ -81,4 +81,4 @@ class PeriodOptions:
             return None
         begin_us = instant(self.begin, zone) if self.begin else 0
         end_us = instant(self.end, zone) if self.end else max(last_us, begin_us + 1)
-        return between(begin_us, end_us)
+        return between(begin_us, end_us, zone)

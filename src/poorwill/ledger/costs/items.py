@@ -5,7 +5,7 @@ Everything the bill prints, exports or compares is made of these; their sum is t
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, RequestFault
@@ -14,7 +14,7 @@ from poorwill.core.money import apportion
 from poorwill.ledger.costs.attribution import KnownShares, known_shares, piece_shares, split, wake_shares
 from poorwill.ledger.costs.pricing import BRIDGE, PriceCell, priced, split_at_midnight
 from poorwill.ledger.costs.usage import usage
-from poorwill.ledger.dates import Period
+from poorwill.ledger.dates import Period, day_name
 from poorwill.ledger.rates import Life, RateBook, lives, rate_book
 
 OVERHEAD = "(overhead)"
@@ -25,6 +25,10 @@ NOT_RECORDED = "(not recorded)"
 
 NO_KEY_NAME = "(no key)"
 """Requests in a fleet without keys."""
+
+
+Tell = Callable[[str], None]
+"""Receives how far a long query is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +52,13 @@ def last_instant(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT last_us FROM alive").fetchone()[0])
 
 
-def items(db: sqlite3.Connection, period: Period, *, by_key: bool = False) -> list[Item]:
-    """Return the items of a period, up to the last instant known; without keys each has the key ''."""
+def items(
+    db: sqlite3.Connection, period: Period, *, by_key: bool = False, tell: Tell | None = None
+) -> list[Item]:
+    """Return the items of a period, up to the last instant known; without keys each has the key ''.
+
+    `tell` receives which replica and day is being shared among keys, and nothing at the end.
+    """
     book = rate_book(db)
     currencies = dict(db.execute("SELECT id, currency FROM rates"))
     usual = min(book.currencies(), default="USD")
@@ -62,7 +71,7 @@ def items(db: sqlite3.Connection, period: Period, *, by_key: bool = False) -> li
         if begin >= end:
             continue
         costs = priced(db, book, life, from_us=begin, to_us=end)
-        owners = _owners(db, known, book, life, begin, end) if known else {}
+        owners = _owners(db, known, book, life, begin, end, tell) if known else {}
         for cell, (us, nusd) in costs.items():
             currency = currencies.get(cell.rate or 0, usual)
             for key, key_us, key_nusd in _shared(owners.get(cell), us, nusd, by_key=by_key):
@@ -80,6 +89,8 @@ def items(db: sqlite3.Connection, period: Period, *, by_key: bool = False) -> li
                         nusd=key_nusd,
                     )
                 )
+    if tell is not None:
+        tell("")
     found += bridged_items(db, period, by_key=by_key)
     return found
 
@@ -101,10 +112,17 @@ def _shared(
 
 
 def _owners(
-    db: sqlite3.Connection, known: KnownShares, book: RateBook, life: Life, from_us: int, to_us: int
+    db: sqlite3.Connection,
+    known: KnownShares,
+    book: RateBook,
+    life: Life,
+    from_us: int,
+    to_us: int,
+    tell: Tell | None,
 ) -> dict[PriceCell, dict[str, int]]:
     """Return who had how much of each cell's time, if somebody asked for it."""
     found: dict[PriceCell, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    told = -1
     for segment in book.segments(life, from_us, to_us):
         rate = segment.rate.id if segment.rate else None
         begin, end = segment.from_us, segment.to_us
@@ -112,7 +130,11 @@ def _owners(
             if piece.began_us < begin or piece.ended_us > end:
                 offset = max(begin, piece.began_us) - piece.began_us
                 shares = split(shares, offset, min(end, piece.ended_us) - piece.began_us)
-            cell = PriceCell(piece.began_us // DAY_US, life.id, piece.cause, piece.tier, rate)
+            day = piece.began_us // DAY_US
+            if tell is not None and day != told:
+                told = day
+                tell(f"{life.replica}, {day_name(day)}")
+            cell = PriceCell(day, life.id, piece.cause, piece.tier, rate)
             owners = found[cell]
             for key, us in shares:
                 owners[key_name(key)] += us
