@@ -74,7 +74,7 @@ async def test_file_that_never_serves_fails(poorwill: Poorwill, server: Server, 
 
 
 async def test_draining_is_not_serving(poorwill: Poorwill, server: Server, built: Path) -> None:
-    ran = await push(poorwill, server, built, "--within-s", "3", SERVER_DRAINS="1000")
+    ran = await push(poorwill, server, built, "--within-s", "8", SERVER_DRAINS="1000")
     assert ran.status == 4
     assert '"draining"' in ran.err
 

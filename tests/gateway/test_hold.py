@@ -45,6 +45,17 @@ async def test_known_clients_get_interims() -> None:
         assert row.leased_us is not None and row.leased_us - row.arrived_us >= 35_000
 
 
+async def test_leaving_between_heartbeats_harms_nobody() -> None:
+    """A heartbeat can be due after the socket closed and before we hear of it: uvloop refuses the write."""
+    async with running_site(parked=True, heartbeat_us=200, commit_after_us=0) as site:
+        for _ in range(60):
+            async with talk(site.port) as client:
+                client.send(post(STREAM))
+                await client.reader.readuntil(b"\r\n\r\n")
+                client.leave()
+            await site.activator.until(lambda: not site.activator.queue)
+
+
 async def test_interims_have_phase_and_time() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(ASK, headers=[OPENAI]))

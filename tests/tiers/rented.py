@@ -108,7 +108,7 @@ class RentedFleet:
             park_limit_s=5.0,
             wake_limit_s=10.0,
             undo_limit_s=5.0,
-            silent_s=0.3,
+            silent_s=3.0,
             look_s=0.05,
             exclusive=self.exclusive,
         )

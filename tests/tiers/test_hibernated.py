@@ -73,16 +73,16 @@ async def test_a_serving_engine_is_taken_as_it_is(rented: RentedFleet, launch: L
 async def test_a_machine_with_a_dead_engine_is_rebooted(rented: RentedFleet, launch: Launch, there: Machine):
     there.boots_dead = 1
     rented.cloud.put(there.id, "ACTIVE")
-    running = await wake(rented, launch)
+    running = await wake(rented, launch, driver=rented.driver(Tier.COLD, silent_s=1.5))
     assert ask(running) == "1" and there.asked == ["hard-reboot"]
     assert [mark.phase for mark in rented.marks] == [Phase.PROVISION, Phase.SPAWN] * 2
 
 
 async def test_a_loading_engine_is_not_rebooted(rented: RentedFleet):
-    launch = rented.launch("--slow-ready", "1.0")
+    launch = rented.launch("--slow-ready", "2.0")
     there = rented.at(TINY)
     rented.cloud.put(there.id, "ACTIVE")
-    await wake(rented, launch, driver=rented.driver(Tier.COLD, silent_s=0.5))
+    await wake(rented, launch, driver=rented.driver(Tier.COLD, silent_s=1.5))
     assert there.asked == []
 
 

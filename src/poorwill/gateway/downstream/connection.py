@@ -221,7 +221,7 @@ class Downstream(asyncio.Protocol):
         else:
             self._allow(settings.body_timeout_us)
             if begun and reader.head is not None and reader.head.expects_continue:
-                self._transport.write(wire.CONTINUE)
+                self._write(wire.CONTINUE)
 
     def _serve(self, request: Incoming) -> None:
         context, head = self._context, request.head
@@ -231,7 +231,7 @@ class Downstream(asyncio.Protocol):
         request_id = context.new_request_id()
         keep_alive = request.keep_alive and not context.policy.draining
         response = Response(
-            write=self._transport.write,
+            write=self._write,
             request_id=request_id.encode(),
             http11=head.http11,
             ending=Ending.KEEP if keep_alive else Ending.CLOSE,
@@ -273,7 +273,7 @@ class Downstream(asyncio.Protocol):
         head, route = self._reader.head, self._reader.route
         self._context.refused(error.code)
         response = Response(
-            write=self._transport.write,
+            write=self._write,
             request_id=self._context.new_request_id().encode(),
             http11=True,
             ending=Ending.CLOSE,
@@ -290,6 +290,11 @@ class Downstream(asyncio.Protocol):
             self._await_request()
 
     # -- the socket
+
+    def _write(self, data: bytes) -> None:
+        """Send, unless the connection is closed and we are yet to hear of it: uvloop raises then."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def _set_reading(self, *, reading: bool) -> None:
         if reading is self._reading or self._transport.is_closing():
