@@ -21,7 +21,7 @@ def test_no_bridge_by_default(write: Write) -> None:
 
 
 def test_a_whole_bridge_is_read(write: Write) -> None:
-    prices = "input_usd_mtok = 0.59\noutput_usd_mtok = 0.79\n"
+    prices = "input_usd_mtok = 0.59\noutput_usd_mtok = 0.79\nmax_output_tokens = 8192\n"
     text = HOSTED + 'bridge = true\nwhen = "failed"\n' + prices
     [model] = read(write(text), GROQ="sk-1").models
     assert model.hosted == HostedSettings(
@@ -33,6 +33,7 @@ def test_a_whole_bridge_is_read(write: Write) -> None:
         when="failed",
         input_nusd_mtok=590_000_000,
         output_nusd_mtok=790_000_000,
+        max_output_tokens=8192,
     )
     assert model.hosted.bridge_words == "bridge to groq/llama when a wake fails"
 

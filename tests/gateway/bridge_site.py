@@ -43,6 +43,7 @@ def fake_api(fake: ToyUpstream, **changes: object) -> HostedApi:
         key=HOSTED_KEY,
         at_once=True,
         prices=prices,
+        max_output_tokens=1000,
         tls=None,
     )
     return replace(api, **changes)  # type: ignore[arg-type]

@@ -57,6 +57,15 @@ async def test_the_row_has_provider_and_cost() -> None:
         assert site.activator.bridged == ["alice"]
 
 
+@pytest.mark.parametrize(("limit", "tokens"), [(None, 1000), (10, 10), (5000, 5000)])
+async def test_the_most_tokens_out_are_reserved(limit: int | None, tokens: int) -> None:
+    body = ASK if limit is None else ASK | {"max_tokens": limit}
+    async with bridged_site() as (site, fake):
+        await ask(site, body)
+        [sent] = [len(asked.body) for asked in fake.asked]
+        assert site.activator.reserved == [pytest.approx(tokens * 307, abs=2 * sent * 101)]
+
+
 async def test_crossings_are_bounded_by_key() -> None:
     async with bridged_site(nothing, max_bridged_per_key=2) as (site, fake):
         async with asyncio.TaskGroup() as group:

@@ -15,7 +15,7 @@ from poorwill.core.words import Tier
 from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.rates import sync_rates
 
-from .story import START, HandClock, created, opened, request, span
+from .story import START, HandClock, began, created, ended, opened, request, span
 
 S = 1_000_000
 HOUR = 3_600 * S
@@ -159,6 +159,22 @@ async def test_days_add_up_to_months_and_keys(path):
     }
 
 
+async def test_linger_counts_on_its_key(path):
+    limits = SpendSettings(day_nusd=DOLLAR, key_day_nusd=dict.fromkeys(("ann", "bob", "key"), DOLLAR))
+    async with opened(path, clock=HandClock(START + 100 * S)) as ledger:
+        await ledger.thread.call(lambda db: sync_rates(db, [RATE], now_us=START))
+        await ledger.record([created(), span(0, "serving"), span(10 * S, "linger")])
+        await ledger.record([request(0, 0, 10 * S, key="ann"), request(0, 0, 8 * S, key="bob")])
+        await ledger.record(
+            [span(30 * S, "parked.cold", tier="cold"), began(40 * S), span(40 * S, "wake.imports")]
+        )
+        await ledger.record([ended(50 * S), span(50 * S, "linger")])  # whoever asked has left
+        await ledger.record([Alive(at_us=START + 100 * S)])
+        states = (await SpendWatch(ledger=ledger, limits=limits).look()).limits
+    spent_s = {state.name: state.spent_nusd * 100 // DOLLAR for state in states}
+    assert spent_s == {"": 90, "ann": 6 + 20, "bob": 4, "key": 50}
+
+
 async def test_parked_time_is_reserved(
     path,
 ):
@@ -223,7 +239,7 @@ def test_each_way_past_a_limit_has_a_test():
     _, table = page.split("What each way of spending may cost beyond a limit, at most:")
     named = re.findall(r"^\| .* \| `(test_\w+)` \|$", table, flags=re.MULTILINE)
     tests = "".join(file.read_text() for file in root.glob("tests/*/test_*.py"))
-    assert len(named) == 11
+    assert len(named) == 12
     assert [name for name in named if f"def {name}(" not in tests] == []
 
 

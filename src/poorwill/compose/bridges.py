@@ -57,6 +57,7 @@ def hosted_apis(settings: FleetSettings, *, env: Mapping[str, str], log: Log) ->
             key=env[hosted.key_env],
             at_once=hosted.when == "waking",
             prices=_prices(hosted),
+            max_output_tokens=hosted.max_output_tokens,
             tls=tls if hosted.url.startswith("https:") else None,
         )
         for model, hosted in models

@@ -142,6 +142,9 @@ class HostedSettings:
     """Dollars per million tokens in, if the public price list has no price or another one."""
     output_nusd_mtok: int | None = None
     """Dollars per million tokens out, likewise."""
+    max_output_tokens: Annotated[int, Bounds(least=1, most=10**7)] = 131_072
+    """For `bridge`: the most tokens that one answer of the API can have. So many are reserved in the spend
+    limits for a request that sets no limit of its own."""
 
     @property
     def name(self) -> str:

@@ -89,7 +89,7 @@ class HostedApi:
     at_once: bool
     """Whether it gets every request that finds the model not ready; else only those whose wake failed."""
     prices: PricesAt
-    max_output_tokens: int = 131_072
+    max_output_tokens: int
     """The most that one answer can have if the request sets no limit of its own."""
     tls: ssl.SSLContext | None
     """For an `https` URL: verifies by the system's store."""

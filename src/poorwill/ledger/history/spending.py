@@ -16,6 +16,7 @@ from poorwill.core.spend import CostAhead, Spent, Verdict, Window, judge
 from poorwill.core.words import HOUR_US, RELEASED_CAUSES, SECOND_US, Tier
 from poorwill.core.words import parked as parked_in
 from poorwill.ledger.costs.items import Item, bridged_items, items
+from poorwill.ledger.costs.lingering import linger_items
 from poorwill.ledger.costs.pricing import stretch_began_us
 from poorwill.ledger.dates import Period, day_of, month_of
 from poorwill.ledger.ledger import Ledger
@@ -87,8 +88,12 @@ def look_at(
 
 
 def _counted(db: sqlite3.Connection, period: Period, *, by_key: bool) -> Sequence[Item]:
-    """Return what counts towards limits: the bill, and what hosted APIs may have charged beyond it."""
-    return [*items(db, period, by_key=by_key), *bridged_items(db, period, by_key=by_key, unknown=True)]
+    """Return what counts towards limits: the bill, with linger on its keys, and what hosted APIs may have
+    charged beyond it."""
+    found = items(db, period, by_key=by_key)
+    if by_key:
+        found = linger_items(db, period, found)
+    return [*found, *bridged_items(db, period, by_key=by_key, unknown=True)]
 
 
 def _day(day: int) -> Period:
