@@ -25,7 +25,7 @@ def settings(text: str) -> list[str]:
 
 async def test_the_unit_stops_poorwill_alone(poorwill: Poorwill, tmp_path: Path) -> None:
     lines = settings(await unit(poorwill, write_fleet(tmp_path)))
-    assert "KillMode=process" in lines
+    assert "KillMode=process" in lines and "Delegate=yes" in lines
     assert "TimeoutStopSec=35" in lines  # exit_s = 20, and 15
     assert f"ExecStart=/usr/local/bin/poorwill serve {tmp_path}/fleet.toml" in lines
     assert "OOMPolicy=continue" in lines

@@ -23,7 +23,9 @@ from tests.waiting import until
 
 from poorwill.core.ports.driver import DriverError
 from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes.groups import engine_groups
 from poorwill.hosts.processes.listeners import listeners, listening
+from poorwill.hosts.processes.mark import ID
 from poorwill.hosts.processes.readiness import LISTENER_LOOKS, Readiness, foreign_listener, is_proven
 from poorwill.hosts.processes.session import members
 from poorwill.tiers.cold.driver import ColdDriver
@@ -380,6 +382,33 @@ async def test_workers_without_their_leader_are_ended(fleet: Fleet, switches: tu
     assert fleet.processes.pids(running) != [], "they outlive it"
     await fleet.processes.kill(running)
     assert fleet.processes.pids(running) == []
+
+
+async def test_group_holds_a_daemon_without_a_mark(fleet: Fleet):
+    """It has left the session, its parent is gone and its environment is empty."""
+    fleet.processes.groups, fleet.processes.grace_s = engine_groups(), 0.1
+    if fleet.processes.groups.parent is None:
+        pytest.skip("no control group may be made here")
+    _, running = await start(fleet, "--daemon", "60", "--forgets")
+    (daemon,) = set(fleet.processes.pids(running)) - {running.pid}
+    group = next(fleet.processes.groups.parent.glob(f"*{running.extra[ID]}"))
+    await until(lambda: procfs.command_line(daemon) == "sleep 60.0")
+    os.kill(running.pid, signal.SIGKILL)
+    await fleet.processes.exited(running)
+    assert fleet.processes.pids(running) == [daemon]
+    await fleet.processes.kill(running)
+    assert not group.exists()
+
+
+@pytest.mark.parametrize("cgroup", ["", "0::/system.slice/other.service\n", "1:cpu:/\n"])
+def test_no_group_without_delegation(tmp_path: Path, cgroup: str):
+    (tmp_path / "cgroup").write_text(cgroup)
+    (tmp_path / "mountinfo").write_text(f"24 23 0:22 / {tmp_path} rw - cgroup2 cgroup2 rw\n")
+    (tmp_path / "system.slice/other.service").mkdir(parents=True)
+    groups = engine_groups(tmp_path)
+    groups.enclose("a mark", [os.getpid()])
+    groups.kill("a mark")
+    assert groups.parent is None and groups.pids("a mark") == []
 
 
 async def test_another_start_keeps_its_daemon(fleet: Fleet):

@@ -119,6 +119,8 @@ def leave(seconds):
         os.setsid()
         if os.fork() == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if "--forgets" in sys.argv:
+                os.execve("/bin/sleep", ["sleep", str(seconds)], {})
             time.sleep(seconds)
         os._exit(0)
     os.waitpid(child, 0)

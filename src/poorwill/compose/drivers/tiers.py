@@ -14,6 +14,7 @@ from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.hosts.processes.blocking import in_thread
+from poorwill.hosts.processes.groups import engine_groups
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.hosts.processes.readiness import is_proven
 from poorwill.tiers.cold.driver import ColdDriver
@@ -38,7 +39,7 @@ async def open_drivers(
     """
     snapshots = fleet_snapshots(settings, log=log, sealer=_sealer(settings, env), value=value)
     await in_thread(lambda stop: snapshots.space.keep_to_quota())
-    processes = EngineProcesses(fleet=settings.directory, clock=clock, log=log)
+    processes = EngineProcesses(fleet=settings.directory, clock=clock, log=log, groups=engine_groups())
     # One for all: a replica that one driver wakes cannot be parked by another meanwhile.
     exclusive = Exclusive()
     drivers: dict[Tier, Driver] = {

@@ -125,6 +125,8 @@ def _stop(unit: UnitFile) -> Iterator[str]:
     yield '# Only poorwill is told to stop. What becomes of the engines is on_exit\'s business: with "leave"'
     yield "# they run on through an upgrade, and the next poorwill adopts them."
     yield "KillMode=process"
+    yield "# A control group for each engine, so that nothing an engine starts can leave it."
+    yield "Delegate=yes"
     yield f"# [fleet] exit_s is {unit.exit_s}; {MARGIN_S} s more, then SIGKILL: the next start recovers."
     yield f"TimeoutStopSec={unit.exit_s + MARGIN_S}"
     yield "# An engine that runs out of memory is poorwill's to replace; the default would stop everything."
@@ -173,11 +175,11 @@ def _walls(unit: UnitFile) -> Iterator[str]:
     if unit.manager is Manager.SYSTEM:
         yield "# /usr, /boot and /etc are read-only. Not `strict`: engines keep caches under HOME."
         yield "ProtectSystem=full"
-        yield "# Likewise /proc/sys, /sys and the control groups. Not ProtectKernelModules, ProtectClock or"
+        yield "# Likewise /proc/sys and /sys. Not ProtectControlGroups: each engine has a group of its own."
+        yield "# Not ProtectKernelModules, ProtectClock or"
         yield "# PrivateDevices: they keep CUDA from its modules and devices. Not PrivateTmp: an engine that"
         yield "# is left running would lose its files."
         yield "ProtectKernelTunables=yes"
-        yield "ProtectControlGroups=yes"
     yield "# System calls that no engine needs. Not MemoryDenyWriteExecute: compiling engines write code."
     yield "RestrictSUIDSGID=yes"
     yield "LockPersonality=yes"

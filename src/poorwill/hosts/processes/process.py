@@ -25,6 +25,7 @@ from poorwill.hosts.files.user import engine_user
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import open_pidfd, process_end
 from poorwill.hosts.processes.engine_log import bound_log, mark_start, open_log, tail
+from poorwill.hosts.processes.groups import EngineGroups
 from poorwill.hosts.processes.mark import (
     ID,
     EngineMark,
@@ -97,6 +98,7 @@ class EngineProcesses:
     """The fleet's directory, absolute, which tells its processes from those of other fleets."""
     clock: Clock
     log: Log
+    groups: EngineGroups = field(default_factory=EngineGroups)
     grace_s: float = 5.0
     """Between SIGTERM and SIGKILL."""
     log_cap_bytes: int = 64 * 2**20
@@ -167,6 +169,7 @@ class EngineProcesses:
         if stat is None:
             raise DriverError(f"process {pid} of replica {launch.replica} does not exist")
         mark = mark or read_mark(pid, key=seal_key(self.fleet))
+        self.groups.enclose(mark.id if mark else "", procfs.tree(pid))
         return Running(
             replica=launch.replica,
             generation=generation,
@@ -183,7 +186,8 @@ class EngineProcesses:
 
     def members(self, running: Running) -> list[procfs.ProcessStat]:
         """Return every process of an engine that exists, also those that have left its session."""
-        return members(running.pid, mark=running.extra.get(ID, ""), started=running.pid_started)
+        mark = running.extra.get(ID, "")
+        return members(running.pid, mark=mark, started=running.pid_started, inside=self.groups.pids(mark))
 
     def pids(self, running: Running) -> list[int]:
         """Return their process ids."""
@@ -268,6 +272,7 @@ class EngineProcesses:
 
     def kill_now(self, running: Running) -> None:
         """Send SIGKILL to all processes of the engine and do not wait."""
+        self.groups.kill(running.extra.get(ID, ""))
         self._signal(running, signal.SIGKILL)
 
     async def end_now(self, running: Running) -> None:
@@ -297,12 +302,15 @@ class EngineProcesses:
 
         Raises DriverError if one hangs inside the kernel. Cancelled: nothing more is waited for.
         """
+        mark = running.extra.get(ID, "")
         await session_gone(
             running.pid,
-            mark=running.extra.get(ID, ""),
+            mark=mark,
             started=running.pid_started,
+            inside=lambda: self.groups.pids(mark),
             reaped=lambda statuses: self._keep(running.pid, statuses),
         )
+        self.groups.remove(mark)
 
     def found(self) -> Sequence[Found]:
         """Return the running engines of this fleet, found by their mark, whoever started them.

@@ -2,13 +2,14 @@
 
 An engine and what it starts share a session, whoever their parents are by now. A session is known by its
 leader's pid; the kernel does not give that number to another process while any member is left. A process
-that leaves the session is found by the engine's mark in its environment, or as a descendant.
+that leaves the session is found by the engine's control group, by its mark in the environment, or as a
+descendant.
 """
 
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from poorwill.core.ports.driver import DriverError
@@ -42,8 +43,15 @@ def reap(processes: Iterable[ProcessStat]) -> dict[int, int]:
     return statuses
 
 
-def members(session: int, *, mark: str = "", started: int | None = None, since: int = 0) -> list[ProcessStat]:
-    """Return the processes of a session, those that carry the mark, and the descendants of both.
+def members(
+    session: int,
+    *,
+    mark: str = "",
+    started: int | None = None,
+    since: int = 0,
+    inside: Collection[int] = (),
+) -> list[ProcessStat]:
+    """Return the processes of a session, those that carry the mark or are `inside`, and their descendants.
 
     `started`, where known, is the session leader's start time: the session of a later process with its pid
     does not count. Neither do processes that started before `since`.
@@ -55,6 +63,7 @@ def members(session: int, *, mark: str = "", started: int | None = None, since: 
         pid
         for pid, stat in processes.items()
         if (stat.session == session and not foreign)
+        or pid in inside
         or (mark and pid != os.getpid() and mark.encode() in procfs.variable(pid, MARK_NAME))
     ]
     found = procfs.with_descendants(own, processes.values())
@@ -77,16 +86,17 @@ async def session_gone(
     mark: str = "",
     started: int | None = None,
     since: int = 0,
+    inside: Callable[[], Collection[int]] = tuple,
     reaped: Callable[[dict[int, int]], None] = lambda statuses: None,
 ) -> None:
     """Wait until no process of a killed engine is left; what it forked meanwhile is killed, too.
 
-    `mark`, `started` and `since` as in `members`. `reaped` is told the wait statuses of those that were our
-    children. Raises DriverError after `GONE_LIMIT_S`. Cancelled: nothing more is waited for.
+    `mark`, `started`, `since` and `inside` as in `members`. `reaped` is told the wait statuses of those that
+    were our children. Raises DriverError after `GONE_LIMIT_S`. Cancelled: nothing more is waited for.
     """
     try:
         async with asyncio.timeout(GONE_LIMIT_S):
-            while left := members(session, mark=mark, started=started, since=since):
+            while left := members(session, mark=mark, started=started, since=since, inside=inside()):
                 send(left, signal.SIGKILL)
                 await _all_gone(left, reaped)
     except TimeoutError:
