@@ -7,6 +7,7 @@ one of them is checkpointed or unlocked while a peer is not ready for it).
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from poorwill.core.ports.driver import DriverError
@@ -51,6 +52,9 @@ class FakeCuda:
     fail_at: int | None = None
     """The number of the call, from 0, that fails with CUDA_ERROR_UNKNOWN and leaves the process FAILED."""
     calls: list[tuple[str, int]] = field(default_factory=list)
+
+    def open(self) -> None:
+        pass
 
     def state(self, pid: int) -> CudaState:
         self._hang_if(pid, {CudaState.CHECKPOINTED}, {CudaState.RUNNING}, "get the state")
@@ -139,6 +143,9 @@ class FakeDevice:
         except (CudaFailed, CudaBroken) as error:
             raise DriverError(str(error)) from error
         await asyncio.sleep(0)
+
+    def waking(self, image: DeviceImage) -> AbstractAsyncContextManager["FakeDevice"]:
+        return nullcontext(self)
 
     def states(self) -> set[CudaState]:
         """The states of the processes that were taken down last."""

@@ -1,15 +1,20 @@
 """GPU state: the order of the driver's calls, its known failures, and a freeze with device state in it."""
 
+import asyncio
 import json
 import os
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.waiting import until
 
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import Phase
+from poorwill.hosts.processes import procfs
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.cuda import (
     CudaBroken,
@@ -149,6 +154,58 @@ async def test_a_missing_driver_is_reported():
 async def test_a_call_that_hangs_is_killed_at_its_limit():
     with pytest.raises(DeviceBroken, match="hung"):
         await CudaDevice(limit_s=0.0).bring_back(DeviceImage(pids=(1,)))
+
+
+CHILD = """
+import os, sys
+paths, gate, descriptor = sys.argv[1:]
+sys.path[:0] = paths.split(":")
+from poorwill.tiers.frozen.cuda import serve_calls
+from tests.tiers.fake_cuda import CudaState, FakeCuda, FakeProcess
+
+class SlowlyOpened(FakeCuda):
+    def open(self):
+        with open(gate + ".pids", "a") as pids:
+            print(os.getpid(), file=pids)
+        open(gate).read()  # a FIFO: until the test says go
+
+held = FakeProcess(gpu_bytes=0, host_bytes=2**30, state=CudaState.CHECKPOINTED)
+serve_calls(int(descriptor), SlowlyOpened(processes={100: held}))
+"""
+
+
+async def test_cuda_opens_during_the_restore(tmp_path: Path):
+    """One child for all calls of a wake; what needs no CUDA is answered before that is initialised."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    device = CudaDevice(program=(sys.executable, "-c", CHILD, ":".join(sys.path), str(gate)))
+    image = DeviceImage(pids=(100,), bytes_by_gpu={GPU: GB})
+    async with device.waking(image) as wake:
+        await wake.check_room(image)
+        back = asyncio.get_running_loop().create_task(wake.bring_back(image))
+        await asyncio.to_thread(gate.write_text, "go")
+        await back
+    (pid,) = (tmp_path / "gate.pids").read_text().split()
+    assert procfs.read_stat(int(pid)) is None
+
+
+async def test_a_left_wake_leaves_no_child(tmp_path: Path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    device = CudaDevice(program=(sys.executable, "-c", CHILD, ":".join(sys.path), str(gate)))
+    image = DeviceImage(pids=(100,), bytes_by_gpu={GPU: GB})
+
+    async def bring_back() -> None:
+        async with device.waking(image) as wake:
+            await wake.bring_back(image)
+
+    waking = asyncio.get_running_loop().create_task(bring_back())
+    pids = tmp_path / "gate.pids"
+    pid = await until(lambda: pids.exists() and pids.read_text())
+    waking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waking
+    assert procfs.read_stat(int(pid)) is None
 
 
 # a freeze with device state in it

@@ -209,7 +209,7 @@ async def run_bounded(
     would be held open by what it leaves elsewhere. None: it was killed at the limit. Cancelled: likewise
     killed. Raises OSError if it cannot be started.
     """
-    pid = _start(argv, output, env, inherit)
+    pid = start_in_session(argv, output, env, inherit)
     pidfd, child = open_pidfd(pid), procfs.read_stat(pid)
     assert pidfd is not None and child is not None, "an unreaped child always has a pid"
     ended = False
@@ -227,7 +227,10 @@ async def run_bounded(
     return code
 
 
-def _start(argv: Sequence[str], output: IO[bytes], env: Mapping[str, str], inherit: Sequence[int]) -> int:
+def start_in_session(
+    argv: Sequence[str], output: IO[bytes], env: Mapping[str, str], inherit: Sequence[int]
+) -> int:
+    """Start a program in a session of its own and return its pid; the caller ends and reaps the session."""
     child = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
@@ -237,7 +240,7 @@ def _start(argv: Sequence[str], output: IO[bytes], env: Mapping[str, str], inher
         start_new_session=True,
         pass_fds=inherit,
     )
-    child.returncode = 0  # waited for by `run_bounded`, through its pidfd
+    child.returncode = 0  # waited for by the caller, through its pidfd or its session
     return child.pid
 
 

@@ -12,20 +12,24 @@ share memory between them are not.
 Driver calls may hang and cannot be cancelled, so `CudaDevice` makes them in a child that can be killed.
 """
 
+import asyncio
 import json
 import os
+import socket
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from poorwill.core.ports.driver import DriverError
 from poorwill.hosts.processes import procfs
-from poorwill.tiers.frozen.criu import TOOL_PATH, run_bounded
-from poorwill.tiers.frozen.device import DeviceBroken, DeviceImage
+from poorwill.hosts.processes.session import end_session
+from poorwill.tiers.frozen.criu import TOOL_PATH, start_in_session
+from poorwill.tiers.frozen.device import DeviceBroken, DeviceImage, DeviceWake, NoDevice
 
 LOCK_LIMIT_MS = 10_000
 """How long submitted work may take to drain. A lock that times out leaves the process running."""
@@ -60,6 +64,10 @@ class CudaBroken(Exception):
 
 class CudaCalls(Protocol):
     """The driver's calls, one process each; they block. Raise CudaFailed."""
+
+    def open(self) -> None:
+        """Initialise the driver; before every other call but `free_bytes`."""
+        ...
 
     def state(self, pid: int) -> CudaState:
         """Return the process's state."""
@@ -214,12 +222,9 @@ class NvidiaCuda:
         return tuple(values)
 
 
-def answer(request: dict[str, Any], cuda: CudaCalls | None = None) -> str:
-    """Carry out one request of `CudaDevice` and return the answer as JSON: what the child process runs."""
+def answer(request: Mapping[str, Any], cuda: CudaCalls) -> str:
+    """Carry out one request of `CudaDevice` and return the answer as JSON."""
     try:
-        if cuda is None:
-            cuda = NvidiaCuda()
-            cuda.open()
         if request["call"] == "take_down":
             return json.dumps({"bytes_by_gpu": take_down(cuda, request["pids"])})
         if request["call"] == "check_room":
@@ -233,6 +238,38 @@ def answer(request: dict[str, Any], cuda: CudaCalls | None = None) -> str:
         return json.dumps({"error": str(error), "broken": False})
 
 
+def serve_calls(descriptor: int, cuda: CudaCalls) -> None:
+    """Answer requests, a line each, until the other end closes: what the child process runs.
+
+    The driver is initialised from the start in a thread of its own: `cuInit` takes 2.7 s on some machines
+    (NVIDIA nvcf, issue 263). Free memory is NVML's to tell, which does not wait for that.
+    """
+    failures: list[Exception] = []
+
+    def open_driver() -> None:
+        try:
+            cuda.open()
+        except Exception as error:
+            failures.append(error)
+
+    opening = threading.Thread(target=open_driver, daemon=True)
+    opening.start()
+    with socket.socket(fileno=descriptor) as requests, requests.makefile("rw") as lines:
+        for line in lines:
+            request = json.loads(line)
+            if request["call"] != "check_room":
+                opening.join()
+            said = {"error": str(failures[0]), "broken": False} if failures else None
+            lines.write((json.dumps(said) if said else answer(request, cuda)) + "\n")
+            lines.flush()
+
+
+_CHILD = (
+    "import sys; from poorwill.tiers.frozen.cuda import NvidiaCuda, serve_calls; "
+    "serve_calls(int(sys.argv[1]), NvidiaCuda())"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CudaDevice:
     """GPU state of engines, taken down and brought back in a child process. Implements `Device`."""
@@ -241,55 +278,85 @@ class CudaDevice:
     """The child's environment: containers find the driver's library through LD_LIBRARY_PATH."""
     limit_s: float = 300.0
     """For one call: a hung driver call is killed with its child."""
+    program: Sequence[str] = (sys.executable, "-I", "-c", _CHILD)
+    """What runs `serve_calls` on the descriptor that is its last argument."""
 
     async def take_down(self, pids: Sequence[int]) -> DeviceImage:
         """See `Device.take_down`. Only processes that hold a GPU device file are touched."""
         holders = [pid for pid in pids if _holds_gpu(pid)]
         if not holders:
             return DeviceImage()
-        said = await self._call({"call": "take_down", "pids": holders})
+        async with self._child() as child:
+            said = await child.ask({"call": "take_down", "pids": holders})
         return DeviceImage(pids=tuple(holders), bytes_by_gpu=said["bytes_by_gpu"])
-
-    async def check_room(self, image: DeviceImage) -> None:
-        """See `Device.check_room`."""
-        if image.pids:
-            await self._call({"call": "check_room", "bytes_by_gpu": dict(image.bytes_by_gpu)})
 
     async def bring_back(self, image: DeviceImage) -> None:
         """See `Device.bring_back`."""
-        await self._call(
-            {
-                "call": "bring_back",
-                "pids": list(image.pids),
-                "bytes_by_gpu": dict(image.bytes_by_gpu),
-            }
-        )
+        async with self._child() as child:
+            await child.bring_back(image)
 
-    async def _call(self, request: dict[str, Any]) -> dict[str, Any]:
-        code = (
-            "import os; from poorwill.tiers.frozen.cuda import answer; "
-            f"os.write(1, answer({request!r}).encode())"
-        )
-        with tempfile.TemporaryFile() as output:
-            status = await run_bounded(
-                [sys.executable, "-I", "-c", code],
-                output=output,
-                limit_s=self.limit_s,
-                env={"PATH": TOOL_PATH, **self.env},
-            )
-            output.seek(0)
-            text = output.read().decode("utf-8", "replace")
-        said: dict[str, Any] = {}
-        with suppress(ValueError, IndexError):
-            said = json.loads(text.splitlines()[-1])
-        if status is None:
-            raise DeviceBroken(f"{request['call']} hung for {self.limit_s:g} s and was killed")
-        if status != 0 or not isinstance(said, dict) or (not said and not text):
-            raise DeviceBroken(f"{request['call']} ended with status {status}: {text[-500:]}")
-        if "error" in said:
-            kind = DeviceBroken if said["broken"] else DriverError
-            raise kind(said["error"])
-        return said
+    @asynccontextmanager
+    async def waking(self, image: DeviceImage) -> AsyncIterator[DeviceWake]:
+        """See `Device.waking`: one child for all calls, which initialises CUDA during the restore."""
+        if not image.pids:
+            yield NoDevice()
+            return
+        async with self._child() as child:
+            yield child
+
+    @asynccontextmanager
+    async def _child(self) -> AsyncIterator["_CudaChild"]:
+        ours, theirs = socket.socketpair()
+        with ours, tempfile.TemporaryFile() as output:
+            with theirs:
+                argv = [*self.program, str(theirs.fileno())]
+                env = {"PATH": TOOL_PATH, **self.env}
+                pid = start_in_session(argv, output, env, [theirs.fileno()])
+            ours.setblocking(False)
+            try:
+                yield _CudaChild(requests=ours, output=output, limit_s=self.limit_s)
+            finally:
+                await end_session(pid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CudaChild:
+    """The child while it runs. Implements `DeviceWake`. Cancelled in a call: it is killed at the end."""
+
+    requests: socket.socket
+    output: IO[bytes]
+    limit_s: float
+
+    async def check_room(self, image: DeviceImage) -> None:
+        """See `DeviceWake.check_room`."""
+        await self.ask({"call": "check_room", "bytes_by_gpu": dict(image.bytes_by_gpu)})
+
+    async def bring_back(self, image: DeviceImage) -> None:
+        """See `DeviceWake.bring_back`."""
+        pids, counts = list(image.pids), dict(image.bytes_by_gpu)
+        await self.ask({"call": "bring_back", "pids": pids, "bytes_by_gpu": counts})
+
+    async def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the answer. Raises DriverError if nothing was touched, DeviceBroken otherwise."""
+        loop, text = asyncio.get_running_loop(), b""
+        try:
+            async with asyncio.timeout(self.limit_s):
+                with suppress(OSError):  # it ended: the end of its answers says so
+                    await loop.sock_sendall(self.requests, json.dumps(request).encode() + b"\n")
+                    while not text.endswith(b"\n") and (more := await loop.sock_recv(self.requests, 65536)):
+                        text += more
+        except TimeoutError:
+            said = f"{request['call']} hung for {self.limit_s:g} s and was killed"
+            raise DeviceBroken(said) from None
+        if not text.endswith(b"\n"):
+            self.output.seek(0)
+            why = self.output.read()[-500:].decode("utf-8", "replace")
+            raise DeviceBroken(f"the child ended in {request['call']}: {why}")
+        answered: dict[str, Any] = json.loads(text)
+        if "error" in answered:
+            kind = DeviceBroken if answered["broken"] else DriverError
+            raise kind(answered["error"])
+        return answered
 
 
 def _holds_gpu(pid: int) -> bool:

@@ -6,6 +6,7 @@ back is the reverse. `cuda` does it; engines without a device need nothing.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -31,6 +32,18 @@ class DeviceBroken(DriverError):
     """A device call failed and could not be undone: the processes must be ended."""
 
 
+class DeviceWake(Protocol):
+    """The device calls of one wake. They are bounded by the implementation."""
+
+    async def check_room(self, image: DeviceImage) -> None:
+        """Raise DriverError if the device has no room for the image now."""
+        ...
+
+    async def bring_back(self, image: DeviceImage) -> None:
+        """Move it back; the processes must be running. Raises DriverError: they must be ended."""
+        ...
+
+
 class Device(Protocol):
     """Device state of processes. Calls are bounded by the implementation."""
 
@@ -42,18 +55,18 @@ class Device(Protocol):
         """
         ...
 
-    async def check_room(self, image: DeviceImage) -> None:
-        """Raise DriverError if the device has no room for the image now."""
+    async def bring_back(self, image: DeviceImage) -> None:
+        """Move it back to processes that were not frozen after all; errors as in `DeviceWake`."""
         ...
 
-    async def bring_back(self, image: DeviceImage) -> None:
-        """Move it back; the processes must be running. Raises DriverError: they must be ended."""
+    def waking(self, image: DeviceImage) -> AbstractAsyncContextManager[DeviceWake]:
+        """Get ready to bring an image back: returns at once, and initialises the device meanwhile."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class NoDevice:
-    """The device of engines that compute on the CPU. Implements `Device`."""
+    """The device of engines that compute on the CPU. Implements `Device` and `DeviceWake`."""
 
     async def take_down(self, pids: Sequence[int]) -> DeviceImage:
         """Return an empty image."""
@@ -67,6 +80,10 @@ class NoDevice:
     async def bring_back(self, image: DeviceImage) -> None:
         """Do what `check_room` does: there is no device to bring anything back to."""
         await self.check_room(image)
+
+    def waking(self, image: DeviceImage) -> AbstractAsyncContextManager["NoDevice"]:
+        """There is nothing to get ready."""
+        return nullcontext(self)
 
 
 def with_device_image(manifest: Manifest, image: DeviceImage) -> Manifest:

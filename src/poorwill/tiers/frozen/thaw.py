@@ -18,7 +18,7 @@ from poorwill.hosts.processes.engine_log import open_log
 from poorwill.hosts.processes.readiness import Readiness
 from poorwill.tiers.engine_sleep import wake_engine
 from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp
-from poorwill.tiers.frozen.device import device_image
+from poorwill.tiers.frozen.device import DeviceWake, device_image
 from poorwill.tiers.frozen.freeze import TCP_KEY
 from poorwill.tiers.frozen.parts import FrozenParts
 from poorwill.tiers.snapshots.attempt import forget_attempt, note_attempt
@@ -36,11 +36,13 @@ async def thaw(
     """Restore an engine; see `Driver.wake`."""
     manifest = parts.fitting(parked, launch, report, tool=parts.criu.named, now_us=parts.clock.now_us())
     refuse_taken_ids(manifest)
-    await parts.device.check_room(device_image(manifest))
-    async with parts.waking(manifest) as wake:
-        running = await _restore(parts, manifest, wake.draft, launch, generation, report)
-        wake.spent = True
-        await _let_run(parts, manifest, wake.draft, running, launch, report)
+    held = device_image(manifest)
+    async with parts.device.waking(held) as device:
+        await device.check_room(held)
+        async with parts.waking(manifest) as wake:
+            running = await _restore(parts, manifest, wake.draft, launch, generation, report)
+            wake.spent = True
+            await _let_run(parts, manifest, wake.draft, running, launch, report, device)
     return running
 
 
@@ -51,6 +53,7 @@ async def _let_run(
     running: Running,
     launch: Launch,
     report: Report,
+    device: DeviceWake,
 ) -> None:
     held = device_image(manifest)
     async with parts.processes.ended_on_failure(running):
@@ -58,7 +61,7 @@ async def _let_run(
         parts.processes.resume(running)
         if held.pids:
             _mark(parts, report, Phase.RESTORE_DEVICE, held.bytes)
-            await parts.device.bring_back(held)
+            await device.bring_back(held)
         if manifest.asleep:
             _mark(parts, report, Phase.ENGINE_WAKE)
             await wake_engine(parts.sleeps, running, launch, limit_s=parts.ready_limit_s)
