@@ -133,6 +133,16 @@ def statements(tree: ast.Module) -> Iterator[ast.stmt]:
             waiting += getattr(node, body, [])
 
 
+def test_a_class_name_has_one_meaning() -> None:
+    homes = defaultdict[str, list[str]](list)
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(str(path.relative_to(SOURCE)))
+    assert len(homes) > 500
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
 @source_files
 def test_a_module_has_no_mutable_state(path: Path) -> None:
     assert list(mutable_state(ast.parse(path.read_text()))) == []

@@ -27,7 +27,7 @@ from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US, ModelName, Tier
-from poorwill.telemetry.admin.listener import PEER_USER, Accepting, AdminListener
+from poorwill.telemetry.admin.listener import PEER_USER, Accepting, UvicornListener
 from poorwill.telemetry.admin.peer_user import user_ids
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -102,7 +102,7 @@ def admin_listener(
     settings: GatewaySettings,
     clock: Clock,
     log: Log,
-) -> AdminListener:
+) -> UvicornListener:
     """Return the admin listener of a gateway, not running yet."""
     app = _app(
         gateway,
@@ -113,7 +113,7 @@ def admin_listener(
         host=settings.admin.host,
         users={0, os.geteuid(), *user_ids(settings.admin_users)},
     )
-    return AdminListener(app=app, end_streams=dashboard.end_streams, accept=gateway.accept)
+    return UvicornListener(app=app, end_streams=dashboard.end_streams, accept=gateway.accept)
 
 
 def _app(

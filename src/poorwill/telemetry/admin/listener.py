@@ -107,7 +107,7 @@ class _Server(uvicorn.Server):
         await self._stopped.wait()
 
 
-class AdminListener:
+class UvicornListener:
     """Serves an application on a bound socket until `stop`."""
 
     def __init__(self, *, app: ASGIApp, end_streams: Callable[[], None], accept: Accept) -> None:
