@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import uvloop
 
 from poorwill.cli.run import run
+from poorwill.telemetry.background_stream import written_in_background
 
 
 async def _main() -> int:
@@ -45,16 +46,24 @@ def _reopen_closed_streams() -> None:
 
 
 def main() -> int:
-    """Run poorwill and return its exit status."""
+    """Run poorwill and return its exit status.
+
+    Nobody who stops reading stderr (Ctrl-S, a stalled log shipper) stops poorwill: not its log, its progress,
+    nor what Python's own libraries say there.
+    """
     _reopen_closed_streams()
-    try:
-        return uvloop.run(_main())
-    finally:
+    stderr = sys.stderr
+    with written_in_background(stderr) as background:
+        sys.stderr = background
         try:
-            sys.stdout.flush()
-        except OSError:
-            # `run` has told; at the end of the process Python would try, and complain, again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return uvloop.run(_main())
+        finally:
+            sys.stderr = stderr
+            try:
+                sys.stdout.flush()
+            except OSError:
+                # `run` has told; at the end of the process Python would try, and complain, again.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

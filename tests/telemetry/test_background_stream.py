@@ -9,7 +9,7 @@ from poorwill.telemetry.log import StreamLog
 
 def test_a_stalled_reader_costs_no_time() -> None:
     reader, writer = os.pipe()
-    stream = BackgroundStream(writer, name="pipe", most_bytes=100_000)
+    stream = BackgroundStream(writer, most_bytes=100_000)
     stream.start()
     log = StreamLog(stream=stream, human=False)
     for number in range(20_000):
@@ -23,7 +23,7 @@ def test_a_stalled_reader_costs_no_time() -> None:
     thread = threading.Thread(target=read)
     thread.start()
     log.info("read again")
-    stream.close()
+    stream.finish()
     os.close(writer)
     thread.join()
     os.close(reader)

@@ -4,22 +4,22 @@ Lines go into a bounded buffer; a thread of its own writes them to the file desc
 full, lines are dropped and counted, and the count is written as soon as there is room.
 """
 
+import io
 import os
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TextIO, cast
 
 _MOST_BYTES = 2**20
 _LAST_WORDS_S = 1.0
 
 
-class BackgroundStream:
-    """What `StreamLog` needs of a stream, over another stream that has a file descriptor."""
+class BackgroundStream(io.TextIOBase):
+    """A text stream to write to, over another one that has a file descriptor."""
 
-    def __init__(self, descriptor: int, *, name: str, most_bytes: int = _MOST_BYTES) -> None:
-        self.name = name
+    def __init__(self, descriptor: int, *, most_bytes: int = _MOST_BYTES) -> None:
         self._descriptor = descriptor
         self._most = most_bytes
         self._lines: deque[bytes] = deque()
@@ -33,12 +33,20 @@ class BackgroundStream:
         """Begin to write."""
         self._thread.start()
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Write what is left, for `_LAST_WORDS_S` at most."""
         with self._changed:
             self._over = True
             self._changed.notify()
         self._thread.join(_LAST_WORDS_S)
+
+    def fileno(self) -> int:
+        """Return the descriptor that is written to."""
+        return self._descriptor
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
 
     def isatty(self) -> bool:
         """Return whether the stream is a terminal."""
@@ -80,7 +88,7 @@ class BackgroundStream:
 
 
 @contextmanager
-def written_in_background(stream: TextIO) -> Iterator[TextIO | BackgroundStream]:
+def written_in_background(stream: TextIO) -> Iterator[TextIO]:
     """Return a stream over another whose writes never wait; the other itself if it has no descriptor."""
     try:
         descriptor = stream.fileno()
@@ -88,9 +96,9 @@ def written_in_background(stream: TextIO) -> Iterator[TextIO | BackgroundStream]
         yield stream
         return
     stream.flush()
-    background = BackgroundStream(descriptor, name=getattr(stream, "name", "a stream"))
+    background = BackgroundStream(descriptor)
     background.start()
     try:
-        yield background
+        yield cast("TextIO", background)
     finally:
-        background.close()
+        background.finish()

@@ -46,11 +46,11 @@ def _overridden(settings: FleetSettings, options: ServeOptions) -> FleetSettings
 
 async def _run(options: ServeOptions, streams: Streams) -> int:
     settings = _overridden(read_fleet(options.fleet, streams.env, machine=True), options)
-    with written_in_background(streams.stderr) as stderr:
-        log = StreamLog(stream=stderr, level=options.log_level, clock=SystemClock.started())
-        left: list[Sequence[str]] = []
+    log = StreamLog(stream=streams.stderr, level=options.log_level, clock=SystemClock.started())
+    left: list[Sequence[str]] = []
+    with written_in_background(streams.stdout) as stdout:
         try:
-            await _serve(settings, streams, log, left)
+            await _serve(settings, replace(streams, stdout=stdout), log, left)
         except asyncio.CancelledError:
             log.info("stopped")
     return FINDING if any(left) else 0

@@ -228,7 +228,7 @@ class EngineProcesses:
                 stat = procfs.read_stat(running.pid)
                 same = stat is not None and stat.started == running.pid_started
                 while same and not await process_end(pidfd, within_s=WATCH_S):
-                    self.bound_log(running)
+                    await asyncio.to_thread(self.bound_log, running)
                     self._reap(running)
                     self._reap_strays()
             finally:
