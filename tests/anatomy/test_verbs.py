@@ -258,9 +258,20 @@ async def test_accelerators_change_the_prediction():
     assert several["phases"]["weights"]["expected_us"] < weights / 4
     assert several["phases"]["graphs"]["expected_us"] < 0.6 * graphs
     held = "--params 30e9 --tier asleep"
-    waking = {flag: await predicted(f"{held} {flag}") for flag in ("--gpu V100", "--pcie 3", "--gpu h100")}
+    waking = {flag: await predicted(f"{held} {flag}") for flag in ("--gpu L40S", "--pcie 4", "--gpu h100")}
     old, same, new = (each["total"]["expected_us"] for each in waking.values())
-    assert old == same > 1.5 * new
+    assert old == same > 1.05 * new
+
+
+@pytest.mark.parametrize(
+    ("kind", "otherwise"), [("--gpu V100", "--pcie 3"), ("--bits 2", "--bits 4"), ("--bits 32", "--bits 16")]
+)
+async def test_kinds_never_seen_are_not_known(kind, otherwise):
+    line = ("anatomy", "--predict", "--params", "8e9")
+    status, out, err = await poorwill(*line, *kind.split())
+    assert (status, out) == (2, "") and "not known: no start " in err
+    assert (await poorwill(*line, *otherwise.split()))[0] == 0
+    assert (await poorwill(*line, *kind.split(), "--engine", "llama.cpp"))[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from poorwill.coldstart.prediction import total
+from poorwill.coldstart.prediction import HostPace, total
 from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ConfigFault, OperatorFault
 from poorwill.core.settings import EngineSettings, ModelSettings, OptionKind, ReplicaSettings
@@ -189,7 +189,7 @@ def test_a_first_wake_is_predicted(tmp_path, tiny_model):
     expected = {tier: total(phases).expected_us for tier, phases in wakes.items()}
     assert 0 < expected[Tier.FROZEN] < expected[Tier.COLD] < 5_000_000
     assert Tier.HIBERNATED not in expected
-    slow = expected_wakes(model, directory=str(tmp_path), env={}, host=4.0)
+    slow = expected_wakes(model, directory=str(tmp_path), env={}, host=HostPace(factor=4.0))
     assert total(slow[Tier.COLD]).expected_us > expected[Tier.COLD], "the host's own factor counts"
     assert expected_wakes(settings("vllm", path="org/none"), directory=str(tmp_path), env={}) == {}
 

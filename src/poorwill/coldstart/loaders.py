@@ -62,6 +62,15 @@ PCIE_OF: Mapping[str, str] = MappingProxyType(
     }
 )
 """The PCIe generation of an accelerator by its name."""
+SEEN_GPUS = frozenset(
+    {
+        *("a100", "a40", "a10g", "l4", "l40s", "a4000", "a5000", "h100", "h200", "h20", "b200"),
+        *("rtx-3090", "rtx-5090", "rtx-pro-6000", "mi355x"),
+    }
+)
+"""Those on which a start was seen (tests/anatomy/data); of the others nothing but the bus is known."""
+SEEN_BITS = (4.0, 17.0)
+"""The least and the most bits a parameter with which an accelerator's start was seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,9 @@ it may be is the prediction's own doubt at first and what was measured later on.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
+from types import MappingProxyType
 
 from poorwill.coldstart.anatomy import totals
 from poorwill.coldstart.engine_times import (
@@ -25,12 +26,15 @@ from poorwill.core.words import SECOND_US, Phase, Tier
 
 GIB = 2**30
 
-_ENGINE_SPREAD = (0.6, 2.3)
-_READ_SPREAD = (0.5, 2.2)
-_REMOTE_SPREAD = (0.4, 2.5)
-_UNMEASURED_SPREAD = (0.35, 3.0)
+_ENGINE_SPREAD = (0.5, 3.0)
+_READ_SPREAD = (0.4, 2.6)
+_REMOTE_SPREAD = (0.35, 3.0)
+_UNMEASURED_SPREAD = (0.3, 3.5)
 _LINK_SPREAD = (0.97, 1.25)
-"""Factors around the expected time. Of published figures nine in ten fall within (docs/anatomy.md)."""
+"""Factors around the expected time. Wide enough for eight in ten figures that a model had not seen
+(docs/anatomy.md)."""
+_LEARNT_SPREAD = (0.8, 1.25)
+"""The same for a phase that this host was measured in with another model."""
 
 _SLEEP_FIXED_S = (0.05, 0.2, 1.2)
 """The least, the usual and the most a wake from an engine's sleep takes for no bytes at all."""
@@ -67,7 +71,19 @@ class Machine:
     """From memory to one accelerator: 12 GB/s for PCIe 3, 24 for 4, 52 for 5."""
     host: float = USUAL_HOST
     """How much longer this host takes for what its CPU does than the one the constants come from."""
+    phases: Mapping[Phase, float] = field(default_factory=lambda: MappingProxyType({}))
+    """How much longer this host was measured to take for each phase, with this engine, than predicted."""
     provision_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostPace:
+    """How long a host takes for an engine's phases, beside what is predicted."""
+
+    factor: float = USUAL_HOST
+    """As in `Machine.host`, for phases that were not measured."""
+    phases: Mapping[Phase, float] = field(default_factory=lambda: MappingProxyType({}))
+    """As in `Machine.phases`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +145,7 @@ def predict_start(start: Start, machine: Machine) -> tuple[Estimate, ...]:
         found[Phase.DOWNLOAD] = _estimate(Phase.DOWNLOAD, seconds, _LINK_SPREAD, why)
     found[Phase.WEIGHTS] = _weights(start, machine, times)
     found |= _engine(start, machine, times)
-    return tuple(found[phase] for phase in Phase if phase in found)
+    return tuple(_learnt(found[phase], machine) for phase in Phase if phase in found)
 
 
 def predict_wake(
@@ -271,6 +287,35 @@ def host_factor(start: Start, measured: Mapping[Phase, int]) -> float:
     both = [phase for phase in base if measured.get(phase)]
     expected = sum(base[phase].expected_us for phase in both)
     return sum(measured[phase] for phase in both) / expected if expected else USUAL_HOST
+
+
+def phase_factors(
+    start: Start, machine: Machine, measured: Mapping[Phase, int], *, cached: bool
+) -> dict[Phase, float]:
+    """Return how much longer each phase of a start took than predicted, for other models on the same host.
+
+    `cached`: the weights came from the page cache, so their time says nothing of the storage.
+    """
+    plain = replace(machine, host=1.0, phases=MappingProxyType({}))
+    found: dict[Phase, float] = {}
+    for cache in (CompileCache.MISS, CompileCache.HIT):  # whichever it was then, it may be otherwise by now
+        for each in predict_start(replace(start, compile_cache=cache), plain):
+            if measured.get(each.phase) and each.expected_us:
+                found[each.phase] = measured[each.phase] / each.expected_us
+    for phase in (Phase.PROVISION, Phase.DOWNLOAD, *((Phase.WEIGHTS,) if cached else ())):
+        found.pop(phase, None)
+    return found
+
+
+def _learnt(estimate: Estimate, machine: Machine) -> Estimate:
+    """Return an estimate at the pace that was measured on this host, if its phase was."""
+    factor = machine.phases.get(estimate.phase)
+    if factor is None:
+        return estimate
+    host = 1.0 if estimate.phase is Phase.WEIGHTS else machine.host
+    why = f"{estimate.why}, as fast as other starts here"
+    seconds = estimate.expected_us * factor / host / SECOND_US
+    return _estimate(estimate.phase, seconds, _LEARNT_SPREAD, why)
 
 
 def _blended(phase: Phase, seen: list[int], prior: Estimate | None) -> Estimate:

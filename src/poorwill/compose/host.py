@@ -9,12 +9,12 @@ from statistics import median
 
 from poorwill.coldstart.anatomy import totals
 from poorwill.coldstart.engine_times import USUAL_HOST
-from poorwill.coldstart.prediction import host_factor
-from poorwill.coldstart.starts import FinishedWake
+from poorwill.coldstart.prediction import HostPace, host_factor, phase_factors
+from poorwill.coldstart.starts import FinishedWake, StartKind
 from poorwill.compose.paths import ledger_path
 from poorwill.core.settings import FleetSettings
-from poorwill.core.words import Tier
-from poorwill.engines.measured.expectation import known_start
+from poorwill.core.words import Phase, Tier
+from poorwill.engines.measured.expectation import known_machine, known_start
 from poorwill.engines.measured.storage_speed import (
     StorageSpeed,
     keep_speed,
@@ -35,7 +35,13 @@ class KnownHost:
 
     factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """For each kind of engine, how much longer than `coldstart.engine_times` each of its starts took here."""
+    phases: Mapping[str, Mapping[Phase, float]] = field(default_factory=dict)
+    """The same for each phase, in the median of the starts."""
     speed: StorageSpeed | None = None
+
+    def pace(self, engine: str) -> HostPace:
+        """Return how long the host takes for what this kind of engine does."""
+        return HostPace(factor=self.factor(engine), phases=self.phases.get(engine, {}))
 
     def factor(self, engine: str) -> float:
         """Return how slow the host's CPU is for this kind of engine; starts of other kinds do not count."""
@@ -47,12 +53,21 @@ def known_host(fleet: FleetSettings, wakes: Iterable[FinishedWake], *, env: Mapp
     """Return what the fleet's finished starts and its record of the storage tell. Blocks for file headers."""
     starts = {model.name: known_start(model, directory=fleet.directory, env=env) for model in fleet.models}
     factors: dict[str, list[float]] = {}
+    ratios: dict[str, dict[Phase, list[float]]] = {}
+    machine = known_machine(fleet.directory)
     for wake in wakes:
         start = starts.get(wake.model)
         if wake.ok and wake.from_tier is Tier.COLD and start is not None:
-            factors.setdefault(start.engine, []).append(host_factor(start, totals(wake.spans)))
+            took, cached = totals(wake.spans), wake.kind is StartKind.CACHE_WARM
+            factors.setdefault(start.engine, []).append(host_factor(start, took))
+            for phase, ratio in phase_factors(start, machine, took, cached=cached).items():
+                ratios.setdefault(start.engine, {}).setdefault(phase, []).append(ratio)
     return KnownHost(
         factors={engine: tuple(each) for engine, each in factors.items()},
+        phases={
+            engine: {phase: median(each) for phase, each in phases.items()}
+            for engine, phases in ratios.items()
+        },
         speed=kept_speed(fleet.directory),
     )
 

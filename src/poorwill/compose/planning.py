@@ -41,7 +41,7 @@ class FleetKnown:
         """Return the model's ladder: measured, else predicted from its files, else assumed."""
         fleet, ladder, price = self.fleet, model.replica.park.ladder, self.price(model)
         costs = tier_costs(model, ladder, fleet.rates, self.known, now_us=self.now_us)
-        host = self.host.factor(model.engine.kind)
+        host = self.host.pace(model.engine.kind)
         expected = expected_wakes(model, directory=fleet.directory, env=self.env, host=host)
         tiers = []
         for tier in ladder:

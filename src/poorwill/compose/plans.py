@@ -69,7 +69,7 @@ def plan_model(
     """
     ladder, fallbacks = fleet_drivers.ladder(model)
     drivers = fleet_drivers.drivers_of(model.name)
-    predicted = expected_wakes(model, directory=fleet.directory, env=env, host=host.factor(model.engine.kind))
+    predicted = expected_wakes(model, directory=fleet.directory, env=env, host=host.pace(model.engine.kind))
     expected = {tier: total(phases).expected_us for tier, phases in predicted.items()}
     settings = replace(
         model.replica,

@@ -85,7 +85,7 @@ def _predicted(
     model: ModelSettings, fleet: FleetSettings, wakes: Sequence[FinishedWake], env: Mapping[str, str]
 ) -> dict[Tier, Sequence[Estimate]]:
     """Return what each tier of the model's ladder should take, from its files and what the fleet measured."""
-    host = known_host(fleet, wakes, env=env).factor(model.engine.kind)
+    host = known_host(fleet, wakes, env=env).pace(model.engine.kind)
     found = expected_wakes(model, directory=fleet.directory, env=env, host=host)
     return {tier: found[tier] for tier in model.replica.park.ladder if tier in found}
 

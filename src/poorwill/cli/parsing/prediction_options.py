@@ -10,7 +10,16 @@ from poorwill.cli.parsing.options import Option, declared
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.values import more_than_zero, positive, time_us
 from poorwill.coldstart.engine_times import ENGINE_TIMES, USUAL_HOST, CompileCache
-from poorwill.coldstart.loaders import GB, LOADERS, PCIE_OF, PCIE_RATE, USUAL_BANDWIDTH, Storage
+from poorwill.coldstart.loaders import (
+    GB,
+    LOADERS,
+    PCIE_OF,
+    PCIE_RATE,
+    SEEN_BITS,
+    SEEN_GPUS,
+    USUAL_BANDWIDTH,
+    Storage,
+)
 from poorwill.coldstart.prediction import Machine, Start
 from poorwill.compose.host import KnownHost, measured_host
 from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError
@@ -132,6 +141,7 @@ class PredictionOptions:
 
     def machine(self, known: KnownHost) -> Machine:
         """Return the machine the options describe; for what they leave out, what a fleet has measured."""
+        self._refuse_unseen(known)
         measured = known.speed.bytes_s if known.speed else None
         return Machine(
             storage=self.storage,
@@ -139,8 +149,20 @@ class PredictionOptions:
             link=None if self.link_gbit is None else self.link_gbit * 1e9 / 8,
             bus=PCIE_RATE[self.pcie or PCIE_OF.get(self.gpu or "", "4")],
             host=known.factor(self.engine) if self.host_factor is None else self.host_factor,
+            phases=known.pace(self.engine).phases if self.host_factor is None else {},
             provision_us=self.provision_s,
         )
+
+    def _refuse_unseen(self, known: KnownHost) -> None:
+        """Raise OperatorFault for a kind that no figure is known of, unless the fleet has measured it."""
+        if not ENGINE_TIMES[self.engine].accelerated or known.phases.get(self.engine):
+            return
+        if self.gpu is not None and self.gpu not in SEEN_GPUS:
+            hint = f"--pcie {PCIE_OF[self.gpu]} predicts as for those that were, or measure one start"
+            raise _fault(f"not known: no start on {self.gpu} was ever seen", hint)
+        if not SEEN_BITS[0] <= self.bits <= SEEN_BITS[1]:
+            what = f"not known: no start with {self.bits:g} bits a parameter was ever seen"
+            raise _fault(what, "measure one start; then it is predicted from that")
 
 
 def fleet_host(fleet: str, env: Mapping[str, str]) -> KnownHost:

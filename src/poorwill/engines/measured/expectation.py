@@ -7,9 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from poorwill.coldstart.engine_times import ENGINE_TIMES, USUAL_HOST, CompileCache
+from poorwill.coldstart.engine_times import ENGINE_TIMES, CompileCache
 from poorwill.coldstart.loaders import GB, LOADERS, Storage, weight_rate
-from poorwill.coldstart.prediction import Estimate, Machine, Start, predict_start, wakes_by_tier
+from poorwill.coldstart.prediction import Estimate, HostPace, Machine, Start, predict_start, wakes_by_tier
 from poorwill.core.errors import PoorwillError
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import SECOND_US, Phase, Tier
@@ -19,6 +19,7 @@ from poorwill.engines.weights.files import hub_cache, weights_of
 from poorwill.engines.weights.gguf_header import read_gguf_header
 from poorwill.hosts.files.opening import read_whole
 
+USUAL_PACE = HostPace()
 _LOAD_FORMATS: Mapping[str, str] = MappingProxyType(
     {
         "runai_streamer": "runai",
@@ -32,14 +33,14 @@ _LOAD_FORMATS: Mapping[str, str] = MappingProxyType(
 
 
 def expected_wakes(
-    model: ModelSettings, *, directory: str, env: Mapping[str, str], host: float = USUAL_HOST
+    model: ModelSettings, *, directory: str, env: Mapping[str, str], host: HostPace = USUAL_PACE
 ) -> dict[Tier, tuple[Estimate, ...]]:
     """Return the predicted phases of a wake from each tier, for as long as none was measured.
 
     Empty if nothing is known of the model's size. A snapshot is taken to be as large as the weights;
     `hibernated` is left out: only its cloud knows. `directory` is the fleet's, for its record of the storage
-    and its compile caches; `host` as in `Machine`. Blocks for a file's header and directory listings; never
-    raises for a model that cannot be read.
+    and its compile caches; `host` is what it has shown of itself. Blocks for a file's header and directory
+    listings; never raises for a model that cannot be read.
     """
     if model.engine.kind == "toy":
         start, size, on_device, ranks = _toy(model), 0.0, 0.0, 1
@@ -47,15 +48,15 @@ def expected_wakes(
         known = known_start(model, directory=directory, env=env)
         if known is None:
             return {}
-        start = predict_start(known, _machine(directory, host))
+        start = predict_start(known, known_machine(directory, host))
         size, on_device, ranks = known.weight_bytes, known.device_bytes, known.ranks
-    machine = _machine(directory, host)
+    machine = known_machine(directory, host)
     return wakes_by_tier(start, image_bytes=size, machine=machine, device_bytes=on_device, ranks=ranks)
 
 
 def expected_rate(model: ModelSettings, *, directory: str) -> float | None:
     """Return the bytes a second at which weights should be read here, None if it was not measured."""
-    machine = _machine(directory, USUAL_HOST)
+    machine = known_machine(directory)
     if machine.bandwidth is None:
         return None
     return weight_rate(
@@ -170,11 +171,12 @@ def _eager(model: ModelSettings) -> bool:
     return told or "--enforce-eager" in engine.args or "--disable-cuda-graph" in engine.args
 
 
-def _machine(directory: str, host: float) -> Machine:
+def known_machine(directory: str, host: HostPace = USUAL_PACE) -> Machine:
+    """Return the machine as a fleet has measured it."""
     speed = kept_speed(directory)
     storage = Storage.NETWORK if speed and speed.remote else Storage.NVME
     bandwidth = speed.bytes_s if speed else None
-    return Machine(storage=storage, bandwidth=bandwidth, bus=24 * GB, host=host)
+    return Machine(storage=storage, bandwidth=bandwidth, bus=24 * GB, host=host.factor, phases=host.phases)
 
 
 def _loader(model: ModelSettings) -> str:
