@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from . import attack
 from .attack import MB, chat, code, post, received, send_all_it_takes, target
 
 PIPELINED = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n" * 2000
@@ -111,6 +112,44 @@ def test_idle_connections_make_room(tmp_path: Path) -> None:
                     break
             assert b" 401 " in answer
         for client in idle:
+            client.close()
+
+
+def test_descriptors_are_kept_for_wakes(tmp_path: Path) -> None:
+    """Unfinished requests from many addresses: an engine is still started, watched and parked."""
+    with target(tmp_path, keys=["alice", "bob"], descriptors="256:256") as (serving, keys):
+        halves = (
+            b"",
+            b"GET /healthz HTTP/1.1\r\nhost: lo",
+            post(b"{", f"authorization: Bearer {keys['alice']}", length=1000),
+        )
+        flood = []
+        for number, half in zip(range(500), itertools.cycle(halves), strict=False):
+            here = (f"127.0.0.{2 + number % 8}", 0)
+            client = socket.create_connection(("127.0.0.1", serving.port), 20, source_address=here)
+            client.sendall(half)
+            flood.append(client)
+        for _ in range(2):
+            assert b" 200 OK" in serving.chat(keys["bob"])
+            attack.poorwill("park", "toy", "--fleet", str(tmp_path))
+            assert serving.status()["state"] == "parked"
+        assert len(list(Path(f"/proc/{serving.child.pid}/fd").iterdir())) < 200
+        for client in flood:
+            client.close()
+
+
+def test_one_key_cannot_fill_a_replica(tmp_path: Path) -> None:
+    slow = "load_seconds = 0.05, tokens_per_second = 1"
+    limit, model = "max_requests_per_key = 3", "max_concurrency = 4"
+    with target(tmp_path, keys=["alice", "bob"], gateway=limit, options=slow, model=model) as (serving, keys):
+        greedy = [serving.connect() for _ in range(6)]
+        for client in greedy:
+            client.sendall(chat(keys["alice"], "connection: close", stream=True, max_tokens=1000))
+        answers = [client.recv(65536) for client in greedy]
+        assert sum(answer.startswith(b"HTTP/1.1 200 ") for answer in answers) == 3
+        assert sum(b'"rate_limited"' in answer for answer in answers) == 3
+        assert b" 200 OK" in serving.chat(keys["bob"], max_tokens=1)
+        for client in greedy:
             client.close()
 
 
