@@ -18,6 +18,7 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.ports.log import Log
 from poorwill.core.words import SECOND_US, Tier
+from poorwill.hosts.files.user import may_freeze_others
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.driver import FrozenDriver
 from poorwill.tiers.proof import STEP_LIMIT_S, ProcessTrial, Proof
@@ -43,7 +44,7 @@ async def prove_frozen(
     if criu is None:
         return Proof(tier=Tier.FROZEN, works=False, why="no CRIU was found", mend=INSTALL)
     proof_key = _proof_key(criu)
-    caution = pid_caution(_pid_max())
+    caution = "; ".join(filter(None, (pid_caution(_pid_max()), user_caution())))
     if not fresh and (known := _known(directory / PROVEN_FILE, proof_key)):
         return Proof(tier=Tier.FROZEN, works=True, why=known, caution=caution)
     with tempfile.TemporaryDirectory(prefix=".proof-", dir=directory) as scratch:
@@ -65,6 +66,13 @@ def pid_caution(pid_max: int) -> str:
         f"only {pid_max} process ids: a wake falls back to a cold start when another process got one of "
         f"the engine's; sysctl kernel.pid_max={MOST_PIDS} makes that unlikely"
     )
+
+
+def user_caution() -> str:
+    """Return a warning if poorwill is root but may not freeze the engine of another user."""
+    if os.geteuid() != 0 or may_freeze_others():
+        return ""
+    return "not for a model with an `engine_user`: this root has no CAP_SYS_RESOURCE"
 
 
 async def _freeze_and_thaw(trial: ProcessTrial, criu: Criu) -> str:
