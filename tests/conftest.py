@@ -4,9 +4,14 @@ import io
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import hypothesis
 import pytest
 
 from poorwill.cli.run import run
+
+# An example's time is the machine's business: on a loaded one it says nothing about the code.
+hypothesis.settings.register_profile("poorwill", deadline=None)
+hypothesis.settings.load_profile("poorwill")
 
 
 @pytest.fixture

@@ -457,9 +457,17 @@ def test_a_missing_file_names_init(tmp_path: Path) -> None:
         ('engine = "llama.cpp"\npath = "m.gguf"\nmax_concurrency = 0', 0),
         ('engine = "llama.cpp"\npath = "m.gguf"\nmax_concurrency = 2', 2),
         ('engine = "toy"', 0),
+        ('engine = "vllm"\npath = "a/b"', 0),
+        ('engine = "vllm"\npath = "a/b"\noptions = { max_num_seqs = 64 }', 64),
+        ('engine = "sglang"\npath = "a/b"\noptions = { max_running_requests = 8 }', 8),
+        ('engine = "transformers"\npath = "a/b"', 1),
+        ('engine = "transformers"\npath = "a/b"\noptions = { continuous_batching = true }', 0),
+        ('engine = "ollama"\nengine_model = "q"', 1),
+        ('engine = "ollama"\nengine_model = "q"\nenv = { OLLAMA_NUM_PARALLEL = "3" }', 3),
+        ('engine = "ollama"\nengine_model = "q"\nmax_concurrency = 0', 0),
     ],
 )
-def test_llama_cpp_gets_what_it_works_on(write: Write, tmp_path: Path, keys: str, limit: int) -> None:
+def test_engine_gets_what_it_works_on(write: Write, tmp_path: Path, keys: str, limit: int) -> None:
     (tmp_path / "m.gguf").touch()
     (model,) = read(write(f"[models.m]\n{keys}\n")).models
     assert model.replica.max_concurrency == limit

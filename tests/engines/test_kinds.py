@@ -99,12 +99,18 @@ def test_flags_and_caches_of_each_engine(tmp_path, program):
         tmp_path,
         settings("sglang", path="/m", command=(program,), options={"sleep": True, "tp": 2}),
     )
-    assert "--enable-memory-saver" in sglang.argv
+    assert "--enable-memory-saver" in sglang.argv and "--enable-metrics" in sglang.argv
     assert sglang.argv[-2:] == ("--tp", "2")
     assert sglang.sleep == "sglang"
     ollama = launched(tmp_path, settings("ollama", command=(program,), engine_model="q:1b"))
     assert ollama.env["OLLAMA_HOST"] == f"127.0.0.1:{ollama.port}"
     assert (ollama.engine_model, ollama.ready_path) == ("q:1b", "/api/version")
+    assert "OLLAMA_NUM_PARALLEL" not in ollama.env, "unlimited: as Ollama has it"
+    at_once = replace(
+        settings("ollama", command=(program,), engine_model="q:1b"),
+        replica=ReplicaSettings(model=ModelName("m"), max_concurrency=3),
+    )
+    assert launched(tmp_path, at_once).env["OLLAMA_NUM_PARALLEL"] == "3"
     transformers = launched(tmp_path, settings("transformers", path="/m", command=(program,)))
     assert transformers.engine_model == "/m"
 

@@ -62,11 +62,24 @@ def usual_concurrency(engine: EngineSettings) -> int:
     """Return how many requests an engine works on at once, for `max_concurrency`; 0 if it has no such limit.
 
     What waits does so in poorwill's own queue then, which is fair and visible, and not inside the engine.
+    docs/reliability.md says what each does, and where that is written.
     """
-    if engine.kind != "llama.cpp":
-        return 0  # it batches what comes, and answers each connection whatever the others do
-    slots = engine.options.get("parallel", LLAMACPP_SLOTS)
-    return slots if isinstance(slots, int) and slots > 0 else 0
+    options = engine.options
+    match engine.kind:
+        case "llama.cpp":
+            most = options.get("parallel", LLAMACPP_SLOTS)
+        case "vllm":
+            most = options.get("max_num_seqs", 0)
+        case "sglang":
+            most = options.get("max_running_requests", 0)
+        case "transformers":
+            most = 0 if options.get("continuous_batching") else 1
+        case "ollama":
+            text = engine.env.get("OLLAMA_NUM_PARALLEL", "1")
+            most = int(text) if text.isdecimal() else 1
+        case _:
+            most = 0
+    return most if isinstance(most, int) and most > 0 else 0
 
 
 def check_options(model: ModelSettings, found: ModelProblems, known: OptionKinds | None) -> None:

@@ -62,8 +62,8 @@ class ReplicaSettings:
 
     model: Annotated[ModelName, Mark.NOT_A_KEY]
     max_concurrency: Annotated[int, Bounds(most=1_000_000)] = 0
-    """Requests the engine gets at once; 0 is unlimited. Without it: the option `parallel` of `llama.cpp` (4
-    if that is not given), unlimited for other engines, which batch what comes."""
+    """Requests the engine gets at once; 0 is unlimited. Without it: as many as the engine works on at once,
+    as far as that is known (reliability.md)."""
     wake: Annotated[WakeSettings, Mark.SPREAD] = field(default_factory=WakeSettings)
     hold: Annotated[HoldSettings, Mark.MERGES] = field(default_factory=HoldSettings)
     """Bounds of the hold queue; beyond them a request gets 429 with Retry-After."""

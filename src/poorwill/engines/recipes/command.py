@@ -73,6 +73,7 @@ def sglang_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
         *(engine.command or ("python3", "-m", "sglang.launch_server")),
         *("--model-path", _path(settings), "--host", context.host, "--port", str(context.port)),
         *("--served-model-name", engine.engine_model or settings.name),
+        "--enable-metrics",  # whether it works is seen there
         *(saver if sleeps else ()),
         *flags(_without_sleep(engine)),
         *engine.args,
@@ -115,6 +116,8 @@ def ollama_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
         )
     argv = (*(engine.command or ("ollama", "serve")), *engine.args)
     env = {"OLLAMA_HOST": f"{context.host}:{context.port}", "OLLAMA_KEEP_ALIVE": "-1"}
+    if settings.replica.max_concurrency:
+        env["OLLAMA_NUM_PARALLEL"] = str(settings.replica.max_concurrency)
     ready = engine.ready_path or "/api/version"
     return _recipe(settings, context, argv, env, sleep="ollama", ready_path=ready)
 
