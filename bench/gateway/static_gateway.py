@@ -18,6 +18,7 @@ from poorwill.core.entries import Entry
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.ports.answers import EngineFacts
+from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.ports.view import EventFeed, ReplicaStatus
 from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.spend import LimitState
@@ -74,7 +75,7 @@ class StaticActivator:
             return None
         raise RequestFault(ErrorCode.MODEL_NOT_FOUND, "no such model")
 
-    def hold(self, model: ModelName, *, size_bytes: int, asked_by: str, request: str) -> Held:
+    def hold(self, model: ModelName, *, size_bytes: int, **_: object) -> Held:
         return Held(self._clock.now_us(), self._clock)
 
     def give_back(self, lease: Lease) -> None:
@@ -107,6 +108,9 @@ class Keys:
 
     def in_use(self, name: str) -> bool:
         return True
+
+    def limits(self, name: str) -> KeyLimits:
+        return NO_LIMITS
 
     def name_of(self, credential: bytes) -> str | None:
         return "bench" if credential == b"sk-bench" else None

@@ -53,7 +53,7 @@ def in_bash(program: Path, line: str) -> list[str]:
 def test_verbs_are_offered() -> None:
     assert words("") >= {*VERBS, "--help", "--version"}
     assert words("ch") == {"check"}
-    assert words("keys ") == {"add", "list", "revoke", "forget", "--help"}
+    assert words("keys ") == {"add", "limit", "list", "revoke", "rotate", "forget", "--help"}
 
 
 def test_options_of_a_verb_are_offered_once() -> None:

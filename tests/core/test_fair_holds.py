@@ -38,6 +38,20 @@ def test_a_flood_delays_others_by_one_turn() -> None:
     assert [held.asked_by for held in queue[:7]] == ["alice", "carol", "bob"] * 2 + ["alice"]
 
 
+def test_a_higher_priority_is_served_first() -> None:
+    queue: tuple[Hold, ...] = ()
+    for number, key in enumerate(["alice", "alice", "bob", "carol", "bob"]):
+        queue = in_turn(queue, replace(hold(number, key), priority=key == "bob"))
+    assert [held.id for held in queue] == [2, 4, 0, 3, 1]
+
+
+def test_a_lower_priority_makes_room() -> None:
+    queue = tuple(replace(hold(number, f"k{number}"), priority=number) for number in range(3))
+    bounds = HoldSettings(count=3, bytes=100)
+    assert [held.id for held in displaced(queue, replace(hold(9, "vip"), priority=5), bounds)] == [0]
+    assert displaced(queue, replace(hold(9, "poor"), priority=-1), bounds) == ()
+
+
 @given(ARRIVALS)
 def test_turns_stay_fair(arrivals: list[tuple[str, int, bool]]) -> None:
     """Whatever arrives and is served, each key's n-th request comes before every (n+1)-th."""

@@ -16,6 +16,7 @@ from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.ports.view import ReplicaStatus, WakeInterval
 from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.spend import LimitState
@@ -45,6 +46,7 @@ class Held:
     request: str
     future: asyncio.Future[Lease]
     began_us: int
+    priority: int = 0
     wake: WakeId | None = WAKE
 
     async def lease(self) -> Lease:
@@ -101,13 +103,15 @@ class ToyActivator:
             return None
         return self._grant(model, upstream)
 
-    def hold(self, model: ModelName, *, size_bytes: int, asked_by: str, request: str) -> Held:
+    def hold(
+        self, model: ModelName, *, size_bytes: int, asked_by: str, request: str, priority: int = 0
+    ) -> Held:
         if self.refuse is not None:
             raise self.refuse
         if len(self.queue) >= self.hold_limit:
             raise TryLater(ErrorCode.HOLD_QUEUE_FULL, "too many wait", retry_after_s=7)
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        held = Held(self, model, request, future, self.clock.now_us())
+        held = Held(self, model, request, future, self.clock.now_us(), priority)
         self.queue.append(held)
         self.changed.set()
         return held
@@ -210,6 +214,7 @@ class ToyLedger:
 @dataclass(slots=True)
 class ToyKeys:
     secrets: dict[bytes, str] = field(default_factory=dict)
+    limited: dict[str, KeyLimits] = field(default_factory=dict)
 
     @property
     def required(self) -> bool:
@@ -220,6 +225,9 @@ class ToyKeys:
 
     def name_of(self, credential: bytes) -> str | None:
         return self.secrets.get(credential)
+
+    def limits(self, name: str) -> KeyLimits:
+        return self.limited.get(name, NO_LIMITS)
 
 
 @dataclass(slots=True)

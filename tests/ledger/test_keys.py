@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from contextlib import closing
 
 import pytest
@@ -9,8 +10,9 @@ from tests.waiting import until
 
 from poorwill.cli.run import run
 from poorwill.core.errors import RequestFault
+from poorwill.core.ports.keys import KeyLimits
 from poorwill.ledger import keys
-from poorwill.ledger.keys import LedgerKeys, add_key, revoke_key
+from poorwill.ledger.keys import LedgerKeys, add_key, revoke_key, rotate_key
 from poorwill.ledger.schema import connect_writer, migrate
 
 from .story import START, damage
@@ -30,7 +32,7 @@ async def poorwill(*args):
 
 def test_a_key_is_known_by_its_secret_alone(path, log):
     secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
-    ring = LedgerKeys(path=path, log=log)
+    ring = LedgerKeys(path=path, now_us=lambda: START, log=log)
     ring.load()
     assert ring.required
     assert ring.name_of(secret.encode()) == "ann"
@@ -39,7 +41,7 @@ def test_a_key_is_known_by_its_secret_alone(path, log):
 
 
 def test_revoking_the_last_key_lets_nobody_in(path, log):
-    ring = LedgerKeys(path=path, log=log)
+    ring = LedgerKeys(path=path, now_us=lambda: START, log=log)
     changed(path, lambda db: None)
     ring.load()
     assert not ring.required
@@ -62,6 +64,69 @@ async def test_a_public_gateway_keeps_its_keys(tmp_path):
     assert (status, "may only while it asks for keys" in said) == (2, True), said
 
 
+def test_a_key_is_rotated_without_downtime(path, log):
+    now = [START]
+    limits = KeyLimits(requests_minute=5)
+    old = changed(path, lambda db: add_key(db, "ann", now_us=START, limits=limits))
+    new = changed(path, lambda db: rotate_key(db, "ann", now_us=START, overlap_us=1000))
+    ring = LedgerKeys(path=path, now_us=lambda: now[0], log=log)
+    ring.load()
+    assert [ring.name_of(secret.encode()) for secret in (old, new)] == ["ann", "ann"]
+    assert ring.limits("ann") == limits
+    now[0] += 1000
+    ring.load()
+    assert [ring.name_of(secret.encode()) for secret in (old, new)] == [None, "ann"]
+    changed(path, lambda db: revoke_key(db, "ann", now_us=now[0]))
+    ring.load()
+    assert not ring.in_use("ann") and ring.required
+    with pytest.raises(RequestFault, match="no key named"):
+        changed(path, lambda db: rotate_key(db, "ann", now_us=START, overlap_us=0))
+
+
+def test_an_expired_key_is_no_key(path, log):
+    now = [START]
+    secret = changed(path, lambda db: add_key(db, "ann", now_us=START, expires_us=START + 5))
+    ring = LedgerKeys(path=path, now_us=lambda: now[0], log=log)
+    ring.load()
+    assert ring.in_use("ann")
+    now[0] += 5
+    ring.load()
+    assert (ring.in_use("ann"), ring.name_of(secret.encode()), ring.required) == (False, None, True)
+
+
+async def test_limits_on_the_command_line(path):
+    given = ["--model", "a", "--model", "b", "--requests-minute", "60", "--tokens-minute", "1M"]
+    given += ["--at-once", "4", "--held", "2", "--priority", "-1", "--expires", "2031-01-01"]
+    status, secret, _ = await poorwill("keys", "add", "ann", "--ledger", path, *given)
+    assert status == 0
+    _, said, _ = await poorwill("keys", "list", "--ledger", path)
+    assert (
+        "only a, b; 60 requests a minute; 1,000,000 tokens a minute; 4 at once; 2 held; priority -1" in said
+    )
+    assert "expires 2031-01-01T00:00:00Z" in said
+    status, said, _ = await poorwill(
+        "keys", "limit", "ann", "--ledger", path, "--model", "all", "--held", "0"
+    )
+    assert (status, said) == (
+        0,
+        "ann has 60 requests a minute; 1,000,000 tokens a minute; 4 at once; priority -1\n",
+    )
+    status, other, told = await poorwill("keys", "rotate", "ann", "--ledger", path, "--overlap", "1h")
+    assert status == 0 and other != secret and "The one it had is good until" in told
+    status, said, _ = await poorwill("keys", "limit", "ann", "--ledger", path, "--expires", "never")
+    _, said, _ = await poorwill("keys", "list", "--ledger", path, "--json")
+    old, new = json.loads(said)["keys"]
+    assert (bool(old["replaced"]), new["replaced"], new["expires"]) == (True, None, None)
+    assert new["limits"] == {
+        "requests_minute": 60,
+        "tokens_minute": 1_000_000,
+        "at_once": 4,
+        "priority": -1,
+    }
+    status, _, told = await poorwill("keys", "limit", "bob", "--ledger", path)
+    assert status == 2 and "there is no key named 'bob'" in told
+
+
 def test_the_secret_is_nowhere_in_the_file(path):
     secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
     with open(path, "rb") as file:
@@ -72,7 +137,7 @@ def test_the_secret_is_nowhere_in_the_file(path):
 
 async def test_a_running_gateway_follows(path, log):
     secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
-    ring = LedgerKeys(path=path, log=log)
+    ring = LedgerKeys(path=path, now_us=lambda: START, log=log)
     ring.load()
     async with asyncio.TaskGroup() as group:
         following = group.create_task(ring.follow())
@@ -83,7 +148,7 @@ async def test_a_running_gateway_follows(path, log):
 
 async def test_unreadable_keys_stay_as_they_were(path, log):
     secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
-    ring = LedgerKeys(path=path, log=log, follow_s=0.001)
+    ring = LedgerKeys(path=path, now_us=lambda: START, log=log, follow_s=0.001)
     ring.load()
     damage(path)
     async with asyncio.TaskGroup() as group:

@@ -221,7 +221,7 @@ def _admin(
 
 def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:
     """Return the fleet's keys. Raises ConfigFault if a public address would be open to everybody."""
-    keys = LedgerKeys(path=ledger.path, log=log)
+    keys = LedgerKeys(path=ledger.path, now_us=ledger.clock.now_us, log=log)
     keys.load()
     problems = listener_problems(settings.gateway, keys_configured=keys.required)
     if problems:

@@ -34,7 +34,9 @@ class FleetActivator:
             journal.post([unit.cell.open_span()])
         return unit.lease()
 
-    def hold(self, model: ModelName, *, size_bytes: int, asked_by: str, request: str) -> "Held":
+    def hold(
+        self, model: ModelName, *, size_bytes: int, asked_by: str, request: str, priority: int = 0
+    ) -> "Held":
         """Register demand, then start a wake if one is needed; return the place in the queue.
 
         Raises TryLater if the request cannot be held.
@@ -50,7 +52,9 @@ class FleetActivator:
         hold = HoldId(next(self._hold_ids))
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         unit.waiting[hold] = future
-        demand = Demand(hold=hold, size_bytes=size_bytes, asked_by=asked_by, request=request)
+        demand = Demand(
+            hold=hold, size_bytes=size_bytes, asked_by=asked_by, request=request, priority=priority
+        )
         self._controller.submit(unit, demand)
         if future.done() and (refused := future.exception()) is not None:
             raise refused

@@ -10,7 +10,7 @@ from poorwill.core.errors import PoorwillError
 from poorwill.core.machine.inputs import SpendChanged
 from poorwill.core.machine.replica import Blocked
 from poorwill.core.ports.bridging import Bridged
-from poorwill.core.ports.keys import KeyRing
+from poorwill.core.ports.keys import KeyLimits, KeyRing
 from poorwill.core.spend import HostedCharge, LimitState, Standing, Verdict
 from poorwill.core.words import ModelName
 from poorwill.fleet.controller import Controller
@@ -173,6 +173,10 @@ class GuardedKeys:
     def in_use(self, name: str) -> bool:
         """Return whether there is a key of this name that is not revoked."""
         return self.keys.in_use(name)
+
+    def limits(self, name: str) -> KeyLimits:
+        """Return what a key may do."""
+        return self.keys.limits(name)
 
     def name_of(self, credential: bytes) -> str | None:
         """Return the key's name. Raises TryLater(SPEND_LIMIT) if its limit is reached."""

@@ -38,8 +38,8 @@ def inference_handlers(
     """Return the handler of every action on the inference listener."""
     return {
         Action.RELAY: relay(policy=policy, models=models, paths=paths, spawn=spawn),
-        Action.LIST_MODELS: list_models(models=models, started_s=started_s),
-        Action.SHOW_MODEL: show_model(models=models, started_s=started_s),
+        Action.LIST_MODELS: list_models(policy=policy, models=models, started_s=started_s),
+        Action.SHOW_MODEL: show_model(policy=policy, models=models, started_s=started_s),
         Action.HEALTH: health(),
         Action.PREFLIGHT: preflight(),
     }
@@ -75,11 +75,11 @@ def relay(*, policy: RequestPolicy, models: Models, paths: Paths, spawn: Spawn) 
     return handle
 
 
-def list_models(*, models: Models, started_s: int) -> Handler:
+def list_models(*, policy: RequestPolicy, models: Models, started_s: int) -> Handler:
     """Answer `GET /v1/models` from the configuration: nothing is woken."""
 
     def handle(exchange: Exchange) -> None:
-        rows = [_model_object(name, started_s) for name in models()]
+        rows = [_model_object(name, started_s) for name in _usable(exchange, policy, models)]
         document = {"object": "list", "data": rows, "has_more": False}
         if rows:  # Anthropic's clients page by these
             document |= {"first_id": rows[0]["id"], "last_id": rows[-1]["id"]}
@@ -88,17 +88,23 @@ def list_models(*, models: Models, started_s: int) -> Handler:
     return handle
 
 
-def show_model(*, models: Models, started_s: int) -> Handler:
+def show_model(*, policy: RequestPolicy, models: Models, started_s: int) -> Handler:
     """Answer `GET /v1/models/NAME` from the configuration: nothing is woken."""
 
     def handle(exchange: Exchange) -> None:
         name = _segment(exchange.request.head.path.removeprefix(b"/v1/models/"))
-        if name in models():
+        usable = _usable(exchange, policy, models)
+        if name in usable:
             exchange.answer(200, [*_JSON], wire.json_bytes(_model_object(name, started_s)))
         else:
-            exchange.fail(unknown_model(name, models()))
+            exchange.fail(unknown_model(name, usable))
 
     return handle
+
+
+def _usable(exchange: Exchange, policy: RequestPolicy, models: Models) -> Sequence[ModelName]:
+    """Return the models that the request's key may use."""
+    return [name for name in models() if policy.limiter.may_use(exchange.request.key, name)]
 
 
 def health() -> Handler:

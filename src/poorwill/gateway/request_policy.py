@@ -26,8 +26,9 @@ from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway.acceptor import SHORT_OF_RESOURCES
 from poorwill.gateway.bridge.crossing import Bridge
 from poorwill.gateway.bridge.parts import Spawn
-from poorwill.gateway.downstream.exchange import Exchange
+from poorwill.gateway.downstream.exchange import OK, Exchange
 from poorwill.gateway.heartbeat import Heartbeat
+from poorwill.gateway.key_limits import KeyLimiter
 from poorwill.gateway.upstream.connection import Upstream
 from poorwill.gateway.upstream.pool import UpstreamPool
 
@@ -56,6 +57,7 @@ class RequestPolicy:
         spawn: Spawn,
         bridges: Mapping[ModelName, Bridge],
         engines: EngineFacts,
+        limiter: KeyLimiter,
     ) -> None:
         self.activator = activator
         self.clock = clock
@@ -69,6 +71,7 @@ class RequestPolicy:
         self.bridges = bridges
         self.new_reader = engines.new_reader
         self._engines = engines
+        self.limiter = limiter
         self._active: set[Exchange] = set()
         self._rows: list[RequestEnded] = []
         self._quiet: asyncio.Future[None] | None = None
@@ -85,8 +88,8 @@ class RequestPolicy:
         try:
             if self.draining:
                 raise TryLater(ErrorCode.DRAINING, "poorwill is shutting down")
-            if self._settings.max_requests_per_key and exchange.request.key:
-                self._check_share(exchange.request.key)
+            if exchange.request.key:
+                self._admit(exchange)
             lease = self.activator.claim(exchange.model)
             if lease is not None:
                 exchange.leased(lease, at_us=exchange.request.arrived_us)
@@ -99,12 +102,29 @@ class RequestPolicy:
             return
         exchange.task = self._spawn(self._dispatch(exchange))
 
-    def _check_share(self, key: str) -> None:
-        """Raises TryLater(RATE_LIMITED) if a key, with this request, has more at once than it may have."""
-        most = self._settings.max_requests_per_key
-        if sum(one.request.key == key for one in self._active) > most:
-            why = f"this key has {most} requests held or in work, as many as gateway.max_requests_per_key"
-            raise TryLater(ErrorCode.RATE_LIMITED, why, retry_after_s=2)
+    def _admit(self, exchange: Exchange) -> None:
+        """Count a request against the limits of its key. Raises RequestFault, TryLater(RATE_LIMITED)."""
+        key = exchange.request.key
+        try:
+            headers = self.limiter.admit(key, exchange.model)
+        except TryLater:
+            exchange.response.limits = self.limiter.refused_headers(key)
+            raise
+        except RequestFault:
+            exchange.model = ModelName("")  # no row, whether there is such a model or not
+            raise
+        if headers is not None:
+            exchange.rationed, exchange.response.limits = True, headers
+            if exchange.request.route.json_answer:
+                exchange.request_bytes = len(exchange.request.body)
+
+    def _settle(self, exchange: Exchange, row: RequestEnded | None) -> None:
+        """Count what a request used. Speech and images, whose bytes say nothing, count only what was told."""
+        most_in = most_out = 0
+        if row is not None and row.first_byte_us is not None and row.outcome in (OK, ErrorCode.CLIENT_GONE):
+            most_in = exchange.request_bytes
+            most_out = exchange.response.size_bytes if most_in else 0
+        self.limiter.over(exchange.request.key, row, most_in=most_in, most_out=most_out)
 
     def resume(self, exchange: Exchange) -> None:
         """Go on with a request that came back over the bridge."""
@@ -124,6 +144,8 @@ class RequestPolicy:
     def ended(self, exchange: Exchange, row: RequestEnded | None) -> None:
         """Write the row of a request that is over."""
         self._active.discard(exchange)
+        if exchange.rationed:
+            self._settle(exchange, row)
         if row is not None:
             if not self._rows:
                 asyncio.get_running_loop().call_later(POST_AFTER_S, self.post_rows)
@@ -160,7 +182,8 @@ class RequestPolicy:
         """End the requests of keys that were revoked meanwhile: a stream may go on for hours."""
         for exchange in list(self._active):
             if exchange.request.key and not in_use(exchange.request.key):
-                exchange.fail(RequestFault(ErrorCode.UNAUTHENTICATED, "the API key was revoked"))
+                why = "the API key was revoked, or has expired"
+                exchange.fail(RequestFault(ErrorCode.UNAUTHENTICATED, why))
 
     def fail_all(self, why: str) -> None:
         """End every request that is not over with `draining`."""
@@ -217,7 +240,7 @@ class RequestPolicy:
         if bridge is not None and await bridge.cross(exchange, self, instead_of=None):
             return None
         try:
-            with self._hold(exchange) as held:
+            with self.limiter.holding(exchange.request.key), self._hold(exchange) as held:
                 return await held.lease()
         except TryLater as error:
             if bridge is not None and await bridge.cross(exchange, self, instead_of=error):
@@ -231,6 +254,7 @@ class RequestPolicy:
             size_bytes=len(exchange.request.body),
             asked_by=exchange.request.key or "anonymous",
             request=exchange.request_id,
+            priority=self.limiter.priority(exchange.request.key),
         )
         return Heartbeat(exchange=exchange, held=held, settings=self._settings, clock=self.clock)
 
@@ -242,6 +266,8 @@ class RequestPolicy:
 
     def _refuse(self, exchange: Exchange, error: PoorwillError) -> None:
         if error.code is ErrorCode.MODEL_NOT_FOUND:
-            error = unknown_model(exchange.model, self._models())
+            key = exchange.request.key
+            models = [name for name in self._models() if self.limiter.may_use(key, name)]
+            error = unknown_model(exchange.model, models)
             exchange.model = ModelName("")  # no row: the ledger has no use for models that do not exist
         exchange.fail(error)

@@ -32,6 +32,7 @@ from poorwill.gateway.downstream.connection import LINGER_S, Downstream, Listene
 from poorwill.gateway.downstream.request_memory import RequestMemory
 from poorwill.gateway.downstream.request_reader import Checks
 from poorwill.gateway.inference import Models, Paths, inference_handlers
+from poorwill.gateway.key_limits import KeyLimiter
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.upstream.pool import UpstreamPool
 
@@ -137,6 +138,11 @@ class GatewayServer:
         """The number of requests held or in flight."""
         return self._policy.active
 
+    @property
+    def limiter(self) -> KeyLimiter:
+        """What the keys use of their limits."""
+        return self._policy.limiter
+
     def stop_accepting(self) -> None:
         """Stop accepting connections and requests; what is held or in flight goes on. Idempotent."""
         self._policy.draining = True
@@ -221,6 +227,7 @@ def new_server(
         spawn=tasks.spawn,
         bridges=bridges,
         engines=engines,
+        limiter=KeyLimiter(keys=keys, clock=clock, at_once=settings.max_requests_per_key),
     )
     memory = RequestMemory(limit_bytes=settings.max_receiving_bytes)
     public = not is_loopback(settings.listen.host)

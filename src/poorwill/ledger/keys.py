@@ -10,10 +10,13 @@ import hashlib
 import hmac
 import secrets
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+
+import msgspec
 
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
+from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.ports.log import Log
 from poorwill.ledger.costs.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD
 from poorwill.ledger.schema import reading
@@ -38,9 +41,20 @@ class KeyRow:
     hint: str
     created_us: int
     revoked_us: int | None
+    expires_us: int | None
+    replaced_us: int | None
+    """When another secret was made for the same name; until it expires both are good."""
+    limits: KeyLimits
 
 
-def add_key(db: sqlite3.Connection, name: str, *, now_us: int) -> str:
+def add_key(
+    db: sqlite3.Connection,
+    name: str,
+    *,
+    now_us: int,
+    limits: KeyLimits = NO_LIMITS,
+    expires_us: int | None = None,
+) -> str:
     """Make a key; return its secret, which is kept nowhere. Raises RequestFault for a bad or taken name."""
     if not name.isprintable() or not name.strip() or name != name.strip() or len(name) > 100:
         hint = "up to 100 printable characters, none of them a space at either end"
@@ -51,19 +65,51 @@ def add_key(db: sqlite3.Connection, name: str, *, now_us: int) -> str:
             f"{name!r} already means something in the ledger",
             hint="choose another name: a person, a customer, a program",
         )
-    secret = PREFIX + secrets.token_urlsafe(32)
     try:
-        db.execute(
-            "INSERT INTO keys (name, digest, hint, created_us) VALUES (?, ?, ?, ?)",
-            (name, _digest(secret.encode()), secret[: len(PREFIX) + 4], now_us),
-        )
+        return _insert(db, name, now_us=now_us, limits=limits, expires_us=expires_us)
     except sqlite3.IntegrityError as error:
         raise RequestFault(
             ErrorCode.INVALID_REQUEST,
             f"there is a key named {name!r} already",
-            hint=f"poorwill keys revoke {name} first, or choose another name",
+            hint=f"poorwill keys rotate {name} gives it another secret, or choose another name",
         ) from error
+
+
+def _insert(
+    db: sqlite3.Connection, name: str, *, now_us: int, limits: KeyLimits, expires_us: int | None
+) -> str:
+    secret = PREFIX + secrets.token_urlsafe(32)
+    row = (name, _digest(secret.encode()), secret[: len(PREFIX) + 4], now_us, _written(limits), expires_us)
+    db.execute(
+        "INSERT INTO keys (name, digest, hint, created_us, limits, expires_us) VALUES (?, ?, ?, ?, ?, ?)", row
+    )
     return secret
+
+
+def rotate_key(db: sqlite3.Connection, name: str, *, now_us: int, overlap_us: int) -> str:
+    """Make another secret for a key; the one it has stays good for a while. Raises RequestFault."""
+    limits, expires_us = key_limits(db, name)
+    db.execute(
+        "UPDATE keys SET replaced_us = :now, expires_us = min(coalesce(expires_us, :until), :until)"
+        f" WHERE {_NOW}",
+        {"now": now_us, "until": now_us + overlap_us, "name": name},
+    )
+    return _insert(db, name, now_us=now_us, limits=limits, expires_us=expires_us)
+
+
+def limit_key(db: sqlite3.Connection, name: str, *, limits: KeyLimits, expires_us: int | None) -> None:
+    """Set what a key may do, and until when. Raises RequestFault if there is none."""
+    what = {"limits": _written(limits), "expires": expires_us, "name": name}
+    if not db.execute(f"UPDATE keys SET limits = :limits, expires_us = :expires WHERE {_NOW}", what).rowcount:
+        raise _unknown(name)
+
+
+def key_limits(db: sqlite3.Connection, name: str) -> tuple[KeyLimits, int | None]:
+    """Return the limits of a key and when it expires. Raises RequestFault if there is none."""
+    row = db.execute(f"SELECT limits, expires_us FROM keys WHERE {_NOW}", {"name": name}).fetchone()
+    if row is None:
+        raise _unknown(name)
+    return _limits(row[0]), row[1]
 
 
 def revoke_key(db: sqlite3.Connection, name: str, *, now_us: int) -> None:
@@ -73,11 +119,18 @@ def revoke_key(db: sqlite3.Connection, name: str, *, now_us: int) -> None:
         (now_us, name),
     ).rowcount
     if not done:
-        raise RequestFault(
-            ErrorCode.INVALID_REQUEST,
-            f"there is no key named {name!r}",
-            hint="poorwill keys list names them",
-        )
+        raise _unknown(name)
+
+
+_NOW = "name = :name AND revoked_us IS NULL AND replaced_us IS NULL"
+
+
+def _unknown(name: str) -> RequestFault:
+    return RequestFault(
+        ErrorCode.INVALID_REQUEST,
+        f"there is no key named {name!r}",
+        hint="poorwill keys list names them",
+    )
 
 
 def forget_keys(db: sqlite3.Connection) -> None:
@@ -93,22 +146,23 @@ def forget_keys(db: sqlite3.Connection) -> None:
 
 def list_keys(db: sqlite3.Connection) -> list[KeyRow]:
     """Return every key, revoked ones too, oldest first."""
-    rows = db.execute("SELECT name, hint, created_us, revoked_us FROM keys ORDER BY id")
-    return [
-        KeyRow(name=name, hint=hint, created_us=created, revoked_us=revoked)
-        for name, hint, created, revoked in rows
-    ]
+    rows = db.execute(
+        "SELECT name, hint, created_us, revoked_us, expires_us, replaced_us, limits FROM keys ORDER BY id"
+    )
+    names = [field.name for field in fields(KeyRow)[:-1]]
+    return [KeyRow(**dict(zip(names, row, strict=False)), limits=_limits(row[-1])) for row in rows]
 
 
 class LedgerKeys:
     """Implements `core.ports.keys.KeyRing` over a ledger; `follow` keeps it up to date."""
 
-    def __init__(self, *, path: str, log: Log, follow_s: float = FOLLOW_S) -> None:
+    def __init__(self, *, path: str, now_us: Callable[[], int], log: Log, follow_s: float = FOLLOW_S) -> None:
         self._path = path
+        self._now_us = now_us
         self._follow_s = follow_s
         self._log = log
         self._keys: Mapping[bytes, tuple[bytes, str]] = {}
-        self._names: frozenset[str] = frozenset()
+        self._limits: Mapping[str, KeyLimits] = {}
         self._required = False
 
     def __repr__(self) -> str:
@@ -123,21 +177,29 @@ class LedgerKeys:
         return self._required
 
     def name_of(self, credential: bytes) -> str | None:
-        """Return the name of the key presented, None if it is unknown or revoked."""
+        """Return the name of the key presented, None if it is not in use."""
         digest = _digest(credential)
         known, name = self._keys.get(digest, (_NOBODY, None))
         return name if hmac.compare_digest(known, digest) else None
 
     def in_use(self, name: str) -> bool:
-        """Return whether there is a key of this name that is not revoked."""
-        return name in self._names
+        """Return whether there is a key of this name that is neither revoked nor expired."""
+        return name in self._limits
+
+    def limits(self, name: str) -> KeyLimits:
+        """Return what a key may do; a key that is not in use has no limits."""
+        return self._limits.get(name, NO_LIMITS)
 
     def load(self) -> None:
         """Read the keys. Raises OperatorFault if the ledger cannot be read."""
         with reading(self._path) as db:
-            rows = db.execute("SELECT digest, name, revoked_us FROM keys").fetchall()
-        self._keys = {row[0]: (row[0], row[1]) for row in rows if row[2] is None}
-        self._names = frozenset(name for _, name in self._keys.values())
+            rows = db.execute(
+                "SELECT digest, name, revoked_us, expires_us, limits FROM keys ORDER BY id"
+            ).fetchall()
+        now_us = self._now_us()
+        used = [row for row in rows if row[2] is None and (row[3] is None or now_us < row[3])]
+        self._keys = {row[0]: (row[0], row[1]) for row in used}
+        self._limits = {row[1]: _limits(row[4]) for row in used}  # of several secrets the last one's
         self._required = bool(rows)
 
     async def follow(self) -> None:
@@ -153,6 +215,15 @@ class LedgerKeys:
                 failing = True
             else:
                 failing = False
+
+
+def _written(limits: KeyLimits) -> str:
+    return msgspec.json.encode(limits).decode()
+
+
+def _limits(text: str) -> KeyLimits:
+    found = msgspec.json.decode(text, type=KeyLimits)
+    return NO_LIMITS if found == NO_LIMITS else found
 
 
 def _digest(secret: bytes) -> bytes:

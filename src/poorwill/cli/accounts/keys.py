@@ -1,4 +1,4 @@
-"""`poorwill keys`: add, list and revoke the API keys of a fleet; a running gateway follows."""
+"""`poorwill keys`: add, limit, rotate, revoke and list the API keys of a fleet; a running gateway follows."""
 
 import sqlite3
 from collections.abc import Callable
@@ -7,18 +7,30 @@ from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.ledger import LedgerOptions
-from poorwill.cli.parsing.options import Option, Values
+from poorwill.cli.parsing.options import Group, Option, Values
 from poorwill.cli.parsing.streams import Streams
+from poorwill.cli.parsing.values import natural, time_us
 from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.format import table
+from poorwill.core.format import DAY_US, table
+from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.settings.loopback import is_loopback
-from poorwill.ledger.dates import timestamp
-from poorwill.ledger.keys import KeyRow, add_key, forget_keys, list_keys, revoke_key
+from poorwill.ledger.dates import instant, timestamp
+from poorwill.ledger.keys import (
+    KeyRow,
+    add_key,
+    forget_keys,
+    key_limits,
+    limit_key,
+    list_keys,
+    revoke_key,
+    rotate_key,
+)
 from poorwill.ledger.schema import connect_writer, fault, migrate, reading
 
 T = TypeVar("T")
@@ -32,18 +44,67 @@ class KeysOptions:
     json: JsonOption = False
 
 
+ALL, NEVER = "all", "never"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitOptions:
+    """What a key may do, and until when."""
+
+    models: Annotated[
+        tuple[str, ...],
+        Option("a model it may use; repeatable; `all`", flag="--model", repeats=True, values=Values.MODELS),
+    ] = ()
+    requests_minute: Annotated[int | None, Option("requests a minute; 0: any number", read=natural)] = None
+    tokens_minute: Annotated[int | None, Option("tokens a minute, in and out", read=natural)] = None
+    at_once: Annotated[int | None, Option("requests held or in work at once", read=natural)] = None
+    held: Annotated[int | None, Option("requests held at once", read=natural)] = None
+    priority: Annotated[int | None, Option("among held requests the highest go first; 0 if not given")] = None
+    expires: Annotated[str, Option("when it ends: a date, a time, or `never`", metavar="TIME")] = ""
+
+    def limits(self, before: KeyLimits) -> KeyLimits:
+        """Return the limits that a key had, with those that are given."""
+        numbers = ("requests_minute", "tokens_minute", "at_once", "held", "priority")
+        given = {name: value for name in numbers if (value := getattr(self, name)) is not None}
+        models = () if ALL in self.models else self.models or before.models
+        return replace(before, models=models, **given)
+
+    def expires_us(self, before: int | None) -> int | None:
+        """Return when the key ends. Raises RequestFault."""
+        if not self.expires:
+            return before
+        return None if self.expires == NEVER else instant(self.expires)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddKeyOptions(KeysOptions):
     """The options of `poorwill keys add`."""
 
     name: Annotated[str, Option("a person, a customer, a program: as the bill shall name it", argument=True)]
+    may: Annotated[LimitOptions, Group("what it may do")] = field(default_factory=LimitOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RevokeKeyOptions(KeysOptions):
+class OneKeyOptions(KeysOptions):
     """The options of `poorwill keys revoke`."""
 
     name: Annotated[str, Option("as poorwill keys list shows it", argument=True, values=Values.KEYS)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitKeyOptions(OneKeyOptions):
+    """The options of `poorwill keys limit`."""
+
+    may: Annotated[LimitOptions, Group("what it may do")] = field(default_factory=LimitOptions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotateKeyOptions(OneKeyOptions):
+    """The options of `poorwill keys rotate`."""
+
+    overlap_us: Annotated[
+        int, Option("how long the secret it has stays good", flag="--overlap", metavar="TIME", read=time_us)
+    ] = DAY_US
 
 
 class NewKeyDocument(Struct, frozen=True, kw_only=True):
@@ -66,6 +127,10 @@ class KeyListed(Struct, frozen=True, kw_only=True):
     hint: str
     created: str
     revoked: str | None
+    expires: str | None
+    replaced: str | None
+    """When another secret was made for it."""
+    limits: KeyLimits
 
 
 class KeysDocument(Struct, frozen=True, kw_only=True):
@@ -76,17 +141,46 @@ class KeysDocument(Struct, frozen=True, kw_only=True):
 
 async def _add(options: AddKeyOptions, streams: Streams) -> int:
     path, now_us = options.ledger.path(streams.env), SystemClock.started().now_us()
-    secret = _write(path, lambda db: add_key(db, options.name, now_us=now_us))
+    limits, expires_us = options.may.limits(NO_LIMITS), options.may.expires_us(None)
+    secret = _write(
+        path, lambda db: add_key(db, options.name, now_us=now_us, limits=limits, expires_us=expires_us)
+    )
+    return _say_secret(secret, options.name, options, streams)
+
+
+async def _rotate(options: RotateKeyOptions, streams: Streams) -> int:
+    path, now_us = options.ledger.path(streams.env), SystemClock.started().now_us()
+    secret = _write(
+        path, lambda db: rotate_key(db, options.name, now_us=now_us, overlap_us=options.overlap_us)
+    )
+    ends = timestamp(now_us + options.overlap_us)
+    return _say_secret(secret, options.name, options, streams, f"The one it had is good until {ends}.")
+
+
+def _say_secret(secret: str, name: str, options: KeysOptions, streams: Streams, more: str = "") -> int:
     if options.json:
-        streams.say_json(NewKeyDocument(name=options.name, key=secret))
+        streams.say_json(NewKeyDocument(name=name, key=secret))
         return 0
     streams.say(secret)
-    streams.tell(f"This is the key of {options.name}. Write it down: it is shown once and kept as a hash.")
+    streams.tell(f"This is the key of {name}. Write it down: it is shown once and kept as a hash.")
     streams.tell("Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.")
+    if more:
+        streams.tell(more)
     return 0
 
 
-async def _revoke(options: RevokeKeyOptions, streams: Streams) -> int:
+async def _limit(options: LimitKeyOptions, streams: Streams) -> int:
+    def change(db: sqlite3.Connection) -> KeyLimits:
+        before, expires_us = key_limits(db, options.name)
+        limits = options.may.limits(before)
+        limit_key(db, options.name, limits=limits, expires_us=options.may.expires_us(expires_us))
+        return limits
+
+    limits = _write(options.ledger.path(streams.env), change)
+    return _say_done(f"{options.name} has {_told(limits) or 'no limits'}", options, streams)
+
+
+async def _revoke(options: OneKeyOptions, streams: Streams) -> int:
     path, now_us = options.ledger.path(streams.env), SystemClock.started().now_us()
     _write(path, lambda db: revoke_key(db, options.name, now_us=now_us))
     return _say_done(f"{options.name} is revoked", options, streams)
@@ -112,14 +206,42 @@ async def _list(options: KeysOptions, streams: Streams) -> int:
     elif not keys:
         streams.say("no keys: the gateway asks for none and binds to loopback only")
     else:
-        rows = [(key.name, f"{key.hint}...", key.created, key.revoked or "") for key in keys]
-        streams.say(*table([("NAME", "KEY", "CREATED", "REVOKED"), *rows]))
+        rows = [(key.name, f"{key.hint}...", key.created, _ended(key), _told(key.limits)) for key in keys]
+        streams.say(*table([("NAME", "KEY", "CREATED", "ENDS", "LIMITS"), *rows]))
     return 0
 
 
 def _listed(key: KeyRow) -> KeyListed:
-    revoked = None if key.revoked_us is None else timestamp(key.revoked_us)
-    return KeyListed(name=key.name, hint=key.hint, created=timestamp(key.created_us), revoked=revoked)
+    revoked, expires, replaced = (
+        None if at_us is None else timestamp(at_us)
+        for at_us in (key.revoked_us, key.expires_us, key.replaced_us)
+    )
+    return KeyListed(
+        name=key.name,
+        hint=key.hint,
+        created=timestamp(key.created_us),
+        revoked=revoked,
+        expires=expires,
+        replaced=replaced,
+        limits=key.limits,
+    )
+
+
+def _ended(key: KeyListed) -> str:
+    if key.revoked:
+        return f"revoked {key.revoked}"
+    return f"{'replaced, ' if key.replaced else ''}expires {key.expires}" if key.expires else ""
+
+
+def _told(limits: KeyLimits) -> str:
+    """Say what a key may do, for people; empty if all."""
+    told = [f"only {', '.join(limits.models)}"] if limits.models else []
+    told += [f"{limits.requests_minute:,} requests a minute"] if limits.requests_minute else []
+    told += [f"{limits.tokens_minute:,} tokens a minute"] if limits.tokens_minute else []
+    told += [f"{limits.at_once:,} at once"] if limits.at_once else []
+    told += [f"{limits.held:,} held"] if limits.held else []
+    told += [f"priority {limits.priority}"] if limits.priority else []
+    return "; ".join(told)
 
 
 def _write(path: str, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -147,7 +269,9 @@ VERB = verb_family(
     {
         "add": ("add a key and print it, once", new_verb(AddKeyOptions, _add, NewKeyDocument)),
         "list": ("list the keys", new_verb(KeysOptions, _list, KeysDocument)),
-        "revoke": ("make a key invalid, at once", new_verb(RevokeKeyOptions, _revoke, DoneDocument)),
+        "limit": ("change what a key may do", new_verb(LimitKeyOptions, _limit, DoneDocument)),
+        "rotate": ("give a key another secret", new_verb(RotateKeyOptions, _rotate, NewKeyDocument)),
+        "revoke": ("make a key invalid, at once", new_verb(OneKeyOptions, _revoke, DoneDocument)),
         "forget": (
             "ask for no key any more, once all are revoked",
             new_verb(KeysOptions, _forget, DoneDocument),

@@ -17,20 +17,21 @@ class Hold:
     size_bytes: int
     asked_by: str
     request: str
+    priority: int = 0
 
 
 def in_turn(holds: Sequence[Hold], hold: Hold) -> tuple[Hold, ...]:
     """Return the queue with one more request, in the order of service: one of each key in turn.
 
     The first requests of all keys come before their second ones, and so on; within a turn, and for one key
-    alone, it is first come, first served.
+    alone, it is first come, first served. Keys of a higher priority have all their turns before the others.
     """
     queue = (*holds, hold)
-    if all(held.asked_by == hold.asked_by for held in holds):
+    if all((held.asked_by, held.priority) == (hold.asked_by, hold.priority) for held in holds):
         return queue
     seen, turns = Counter[str](), []
     for held in queue:
-        turns.append(seen[held.asked_by])
+        turns.append((-held.priority, seen[held.asked_by]))
         seen[held.asked_by] += 1
     return tuple(queue[at] for at in sorted(range(len(queue)), key=turns.__getitem__))
 
@@ -38,8 +39,8 @@ def in_turn(holds: Sequence[Hold], hold: Hold) -> tuple[Hold, ...]:
 def displaced(holds: Sequence[Hold], hold: Hold, bounds: HoldSettings) -> Sequence[Hold]:
     """Return the requests that make room in a full queue for the request of a key that has less in it.
 
-    They are the latest ones of the key that has the most, so no key can shut out the others. Empty if that
-    makes no room, or would give this key the larger share.
+    They are the latest ones of a lower priority, then of the key that has the most, so no key can shut out
+    the others. Empty if that makes no room, or would give this key the larger share.
     """
     over_bytes = sum(held.size_bytes for held in holds) + hold.size_bytes - bounds.bytes
     shares = Counter[str]({hold.asked_by: hold.size_bytes if over_bytes > 0 else 1})
@@ -48,10 +49,11 @@ def displaced(holds: Sequence[Hold], hold: Hold, bounds: HoldSettings) -> Sequen
     biggest, share = shares.most_common(1)[0]
     chosen: list[Hold] = []
     over_count = len(holds) + 1 - bounds.count
-    for held in sorted(holds, key=lambda held: held.id, reverse=True):
-        if over_bytes <= 0 and over_count <= 0:
+    for held in sorted(holds, key=lambda held: (held.priority, -held.id)):
+        if (over_bytes <= 0 and over_count <= 0) or held.priority > hold.priority:
             break
-        if held.asked_by == biggest and share > shares[hold.asked_by]:
+        crowds = held.asked_by == biggest and share > shares[hold.asked_by]
+        if crowds or held.priority < hold.priority:
             chosen.append(held)
             over_count, over_bytes = over_count - 1, over_bytes - held.size_bytes
     return chosen if over_bytes <= 0 and over_count <= 0 else ()

@@ -22,6 +22,7 @@ class Demand:
     size_bytes: int
     asked_by: str
     request: str
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,7 @@ def _demand(change: Transition, what: Demand) -> None:
         size_bytes=what.size_bytes,
         asked_by=what.asked_by,
         request=what.request,
+        priority=what.priority,
     )
     if change.replica.state is State.DRAINING and not change.replica.must_stop:
         _cancel_drain(change, "a request arrived while the replica drained")  # (1)
@@ -115,7 +116,7 @@ def _demand(change: Transition, what: Demand) -> None:
     if refusal is not None and refusal[0] is ErrorCode.HOLD_QUEUE_FULL:
         crowding = displaced(replica.holds, hold, replica.settings.hold)
         if crowding:
-            why = "the hold queue is full, and this key has more requests in it than others"
+            why = "the hold queue is full, and this key has more requests in it, or less priority"
             change.fail_holds(ErrorCode.RATE_LIMITED, why, only=crowding)
             refusal = None
     if refusal is not None:

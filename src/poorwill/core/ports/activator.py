@@ -78,7 +78,9 @@ class Activator(Protocol):
         """
         ...
 
-    def hold(self, model: ModelName, *, size_bytes: int, asked_by: str, request: str) -> HeldRequest:
+    def hold(
+        self, model: ModelName, *, size_bytes: int, asked_by: str, request: str, priority: int = 0
+    ) -> HeldRequest:
         """Register demand, then start a wake if one is needed; return the place in the queue.
 
         Raises TryLater (hold_queue_full, spend_limit, wake_failed during back-off, draining).

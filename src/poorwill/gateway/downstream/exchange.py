@@ -102,6 +102,9 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     link: Link | None = None
     task: "asyncio.Task[None] | None" = None
     tries: int = 0
+    rationed: bool = False
+    """Whether it counts against the limits of its key."""
+    request_bytes: int = 0
     crossed: bool = False
     """Whether the bridge was tried: it is tried once."""
     over: bool = False

@@ -30,7 +30,9 @@ Headers = list[tuple[bytes, bytes]]
 
 _CORS = (
     b"access-control-allow-origin: %b\r\nvary: origin\r\n"
-    b"access-control-expose-headers: x-request-id, x-poorwill-wake, x-poorwill-bridge, retry-after\r\n"
+    b"access-control-expose-headers: x-request-id, x-poorwill-wake, x-poorwill-bridge, retry-after, "
+    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+    b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens\r\n"
 )
 
 
@@ -68,6 +70,10 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
     sent: Sent = Sent.NOTHING
     status: int = 0
     wake_header: bytes = b""
+    limits: bytes = b""
+    """Header lines that say what its key has left."""
+    size_bytes: int = 0
+    """Of the body so far, without its framing."""
     chunked: bool = False
     events: bool = False
     tail: bytes = b"\n\n"
@@ -115,6 +121,7 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
         """Send pieces of the body as they came."""
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self.tail = data[-4:]
+        self.size_bytes += len(data)
         if self.chunked:
             data = b"%b%x\r\n%b\r\n" % (self.pending, len(data), data)
         elif self.pending:
@@ -192,6 +199,8 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
             lines.append(_CORS % self.readable_by)
         if self.wake_header:
             lines.append(b"x-poorwill-wake: %b\r\n" % self.wake_header)
+        if self.limits:
+            lines.append(self.limits)
         if self.ending is not Ending.KEEP:
             lines.append(b"connection: close\r\n")
         elif not self.http11:
