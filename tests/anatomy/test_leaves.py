@@ -5,8 +5,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.coldstart.anatomy import MOST_LEAVES, anatomy, as_marks, totals
+from poorwill.coldstart.anatomy import MOST_LEAVES, anatomy
 from poorwill.coldstart.anatomy_tree import PHASE_GROUP, tree
+from poorwill.coldstart.leaves import as_marks, totals
 from poorwill.core.launch import PhaseMark
 from poorwill.core.words import Phase
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from poorwill.coldstart.advice import StartSetup, advise
-from poorwill.coldstart.anatomy import STORAGE_DETAIL
+from poorwill.coldstart.leaves import STORAGE_DETAIL
 from poorwill.coldstart.starts import FinishedWake, StartKind, compare
 from poorwill.core.entries import Noted, PhaseSpan, WakeBegan, WakeEnded
 from poorwill.core.errors import OperatorFault

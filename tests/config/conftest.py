@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from poorwill.config import load_fleet
-from poorwill.core.errors import ConfigFault
+from poorwill.core.problems import ConfigFault
 from poorwill.core.settings import FleetSettings
 
 TOY = '[models.toy]\nengine = "toy"\n'

@@ -6,7 +6,7 @@ import pytest
 
 from poorwill.config.rules.listeners import listener_problems
 from poorwill.core.settings import Address, GatewaySettings
-from poorwill.core.settings.loopback import is_loopback
+from poorwill.core.settings.addresses import is_loopback
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost"])

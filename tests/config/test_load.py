@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poorwill.config import load_fleet
-from poorwill.core.errors import ConfigFault
+from poorwill.core.problems import ConfigFault
 from poorwill.core.settings import (
     EngineName,
     EngineSettings,

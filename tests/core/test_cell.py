@@ -136,7 +136,7 @@ def test_a_stretch_ends_with_a_held_request():
     cell.feed(WakeSucceeded(generation=cell.generation), T0 + 70 * S)
     cell.claim(T0 + 80 * S)
     assert pupil.stretches[1:] == [(T0 + 60 * S, T0 + 80 * S, 0)]
-    assert list(cell.gaps_us) == [50 * S - 1, 20 * S]
+    assert list(cell.level.gaps_us) == [50 * S - 1, 20 * S]
 
 
 def test_policies_learn_how_long_things_took():

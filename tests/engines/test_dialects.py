@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.coldstart.anatomy import anatomy, totals
+from poorwill.coldstart.anatomy import anatomy
+from poorwill.coldstart.leaves import totals
 from poorwill.core.launch import PhaseMark
 from poorwill.core.words import SECOND_US, Phase
 from poorwill.engines.dialects.llamacpp import read_llamacpp

@@ -9,7 +9,8 @@ import pytest
 
 from poorwill.coldstart.prediction import HostPace, total
 from poorwill.compose.clock import SystemClock
-from poorwill.core.errors import ConfigFault, OperatorFault
+from poorwill.core.errors import OperatorFault
+from poorwill.core.problems import ConfigFault
 from poorwill.core.settings import EngineSettings, ModelSettings, OptionKind, ReplicaSettings
 from poorwill.core.words import ModelName, Phase, ReplicaId, Tier
 from poorwill.engines.kinds import ENGINE_KINDS, make_engine

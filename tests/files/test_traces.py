@@ -6,7 +6,8 @@ import json
 import pytest
 from backports import zstd
 
-from poorwill.core.errors import ConfigFault, OperatorFault, RequestFault
+from poorwill.core.errors import OperatorFault, RequestFault
+from poorwill.core.problems import ConfigFault
 from poorwill.hosts.files.traces.layouts import read_mapping
 from poorwill.hosts.files.traces.readers import read_trace
 from poorwill.hosts.files.traces.trace import UNKNOWN

@@ -28,11 +28,12 @@ from poorwill.core.settings import (
     WakeSettings,
 )
 from poorwill.core.spend import LimitState, Scope, Standing, Verdict, Window
-from poorwill.core.words import ModelName, Tier
+from poorwill.core.words import ModelName, Tier, replica_id
 from poorwill.fleet.activator import Held
+from poorwill.fleet.feeds import Feeds
 from poorwill.fleet.fleet import Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
-from poorwill.fleet.recovery import ModelPlan
+from poorwill.fleet.recovery import LevelPlan, ModelPlan
 from poorwill.fleet.reshaping import Reshaping
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment, Unit
@@ -147,7 +148,8 @@ class House:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))  # `settle` relies on its order
         async with open_ledger(path, clock=self.clock, log=self.log) as ledger:
             recovered = ledger.recovered()
-            journal = Journal(ledger=ledger, listeners=(self.entries.append,))
+            feeds = Feeds()
+            journal = Journal(ledger=ledger, listeners=(self.entries.append, feeds.put))
             parts = FleetParts(
                 settings=FleetSettings(
                     directory=str(self.directory),
@@ -161,6 +163,7 @@ class House:
                 remembered=remembered_replicas(recovered),
                 last_seen_us=recovered.last_us,
                 journal=journal,
+                feeds=feeds,
                 connections=self.connections,
                 guard=self._guard(ledger),
                 clock=self.clock,
@@ -191,8 +194,7 @@ class House:
     def plan(self, room: Room) -> ModelPlan:
         return ModelPlan(
             settings=room.settings,
-            policy=room.policy,
-            floor=room.floor,
+            levels=[LevelPlan(policy=room.policy, floor=room.floor)],
             equipment=Equipment(engine=room.engine, drivers=room.drivers, processes=self.world),
             driver="fake-cold",
             memory_bytes=room.memory_bytes,
@@ -203,7 +205,7 @@ class House:
 
     def unit(self, name: ModelName = A) -> Unit:
         assert self.fleet is not None
-        return self.fleet.controller.units[name]
+        return self.fleet.controller.units[replica_id(name)]
 
     def state(self, name: ModelName = A) -> State:
         return self.unit(name).replica.state

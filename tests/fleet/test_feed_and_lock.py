@@ -12,8 +12,9 @@ import pytest
 
 from poorwill.core.entries import Alive, Noted
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.fleet.feeds import FEED_LENGTH, Feeds
 from poorwill.fleet.fleet import tell_dropped_rows
-from poorwill.fleet.journal import FEED_LENGTH, Journal
+from poorwill.fleet.journal import Journal
 from poorwill.fleet.lock import LOCK_FILE, hold_directory, holder_of
 
 from .house import House
@@ -35,9 +36,14 @@ def note(number: int) -> Noted:
     return Noted(at_us=number, kind="test")
 
 
+def looked_on() -> tuple[Feeds, Journal]:
+    feeds = Feeds()
+    return feeds, Journal(ledger=Nowhere(), listeners=(feeds.put,))
+
+
 async def test_a_slow_reader_loses_the_oldest():
-    journal = Journal(ledger=Nowhere())
-    feed = journal.feed()
+    feeds, journal = looked_on()
+    feed = feeds.feed()
     journal.post([note(number) for number in range(FEED_LENGTH + 7)])
     assert await anext(feed) == 7
     first = await anext(feed)
@@ -47,21 +53,21 @@ async def test_a_slow_reader_loses_the_oldest():
 
 
 async def test_closing_releases_a_reader():
-    journal = Journal(ledger=Nowhere())
-    feed = journal.feed()
+    feeds, journal = looked_on()
+    feed = feeds.feed()
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(_all(feed))
         await asyncio.sleep(0)
         journal.post([note(1)])
-        journal.close()
+        feeds.close()
     assert [entry.at_us for entry in reading.result()] == [1]
-    assert not journal.feeds
+    assert not feeds.feeds
     journal.post([note(2)])
 
 
 async def test_a_cancelled_reader_loses_nothing():
-    journal = Journal(ledger=Nowhere())
-    feed = journal.feed()
+    feeds, journal = looked_on()
+    feed = feeds.feed()
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(_all(feed))
         await asyncio.sleep(0)
@@ -73,8 +79,9 @@ async def test_a_cancelled_reader_loses_nothing():
 
 async def test_signs_of_life_are_not_news():
     heard = []
-    journal = Journal(ledger=Nowhere(), listeners=(heard.append,))
-    feed = journal.feed()
+    feeds = Feeds()
+    journal = Journal(ledger=Nowhere(), listeners=(heard.append, feeds.put))
+    feed = feeds.feed()
     journal.post([Alive(at_us=1), note(2)])
     entry = await anext(feed)
     assert isinstance(entry, Noted)
@@ -181,7 +188,7 @@ async def test_dropped_rows_are_noted(house: House):
                 return dropped
 
         real, controller.journal.ledger = controller.journal.ledger, Dropping()
-        feed = controller.journal.feed()
+        feed = house.fleet.view.events()
         tell_dropped_rows(controller)
         tell_dropped_rows(controller)
         controller.journal.ledger = real

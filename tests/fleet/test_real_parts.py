@@ -27,11 +27,12 @@ from poorwill.core.settings import (
     WakeSettings,
 )
 from poorwill.core.spend import Verdict
-from poorwill.core.words import Tier
+from poorwill.core.words import Tier, replica_id
 from poorwill.engines.kinds import make_engine
+from poorwill.fleet.feeds import Feeds
 from poorwill.fleet.fleet import Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
-from poorwill.fleet.recovery import ModelPlan
+from poorwill.fleet.recovery import LevelPlan, ModelPlan
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment
 from poorwill.hosts.processes.process import EngineProcesses
@@ -78,8 +79,12 @@ class RealHouse:
             recovered = ledger.recovered()
             plan = ModelPlan(
                 settings=model.replica,
-                policy=fixed_idle(tuple((tier, self.idle_us) for tier in self.ladder[:1])),
-                floor=NoFloor(),
+                levels=[
+                    LevelPlan(
+                        policy=fixed_idle(tuple((tier, self.idle_us) for tier in self.ladder[:1])),
+                        floor=NoFloor(),
+                    )
+                ],
                 equipment=Equipment(
                     engine=make_engine(model, directory=str(self.directory), clock=clock, env=env),
                     drivers=fleet_drivers.drivers,
@@ -93,6 +98,7 @@ class RealHouse:
                 remembered=remembered_replicas(recovered),
                 last_seen_us=recovered.last_us,
                 journal=Journal(ledger=ledger),
+                feeds=Feeds(),
                 connections=FakeConnections(),
                 guard=SpendGuard(look=no_limits, find_jumps=no_jumps, every_s=3600),
                 clock=clock,
@@ -120,7 +126,7 @@ def real(tmp_path: Path):
 
 
 async def reaches(fleet: Fleet, *states: State) -> None:
-    unit = fleet.controller.units[A]
+    unit = fleet.controller.units[replica_id(A)]
     async with asyncio.timeout(20):
         while unit.replica.state not in states:
             await unit.changed()
@@ -164,10 +170,10 @@ async def test_sleep_survives_a_restart(real: RealHouse):
         await one_request(fleet)
         (pid,) = real.processes()
         await reaches(fleet, State.PARKED)
-        assert fleet.controller.units[A].replica.tier is Tier.ASLEEP
+        assert fleet.controller.units[replica_id(A)].replica.tier is Tier.ASLEEP
         assert real.processes() == [pid]
     async with real.open(on_exit="stop") as fleet:
-        assert fleet.controller.units[A].replica.tier is Tier.ASLEEP, "found asleep"
+        assert fleet.controller.units[replica_id(A)].replica.tier is Tier.ASLEEP, "found asleep"
         await one_request(fleet)
         assert real.processes() == [pid]
     assert real.processes() == []
@@ -189,7 +195,7 @@ async def test_an_engine_that_is_left_is_adopted(real: RealHouse):
         (pid,) = real.processes()
     assert real.processes() == [pid]
     async with real.open() as fleet:
-        assert fleet.controller.units[A].replica.state is State.READY
+        assert fleet.controller.units[replica_id(A)].replica.state is State.READY
         await one_request(fleet)
         assert real.processes() == [pid]
         os.kill(pid, signal.SIGKILL)
@@ -223,7 +229,7 @@ async def test_a_shutdown_mid_wake_leaves_nothing(real: RealHouse):
         held = fleet.activator.hold(A, size_bytes=1, asked_by="key", request="r")
         async with asyncio.timeout(20):
             while not real.processes():
-                await fleet.controller.units[A].changed()
+                await fleet.controller.units[replica_id(A)].changed()
     assert real.processes() == []
     with pytest.raises(TryLater):
         await held.lease()

@@ -62,7 +62,7 @@ async def test_removed_model_finishes_and_is_gone(house: House):
         house.give_back(lease)
         await house.settle()
         assert not house.world.of("b-0")
-        assert house.fleet and B not in house.fleet.controller.units
+        assert house.fleet and B not in house.fleet.controller.models
     (ended,) = house.rows("SELECT ended_us FROM lives WHERE model = 'b'")[0]
     assert ended is not None
 
@@ -250,7 +250,7 @@ async def test_any_order_of_changes_and_requests(house: House, seed: int):
             leases += [lease for task in waiting if task.done() and (lease := task.result())]
             waiting = [task for task in waiting if not task.done()]
         await house.pass_time(60)
-        assert house.fleet and set(house.fleet.controller.units) == configured
+        assert house.fleet and set(house.fleet.controller.models) == configured
         for name in configured:
             await house.serve(name)
             assert runs(house, name)

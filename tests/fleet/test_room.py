@@ -123,7 +123,7 @@ async def test_the_seldom_wanted_gives_way(house: House):
         await house.pass_time(11)
         await house.serve(C)
         assert (house.state(A), house.state(B)) == (State.READY, State.PARKED)
-        assert len(house.unit(A).cell.gaps_us) == 6
+        assert len(house.unit(A).cell.level.gaps_us) == 6
 
 
 async def test_what_never_fits_is_refused(house: House):

@@ -17,11 +17,12 @@ from poorwill.core.ports.activator import Lease
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.settings import FleetSettings, HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 from poorwill.core.spend import Verdict
-from poorwill.core.words import ModelName, Tier
+from poorwill.core.words import ModelName, Tier, replica_id
 from poorwill.fleet.activator import Held
+from poorwill.fleet.feeds import Feeds
 from poorwill.fleet.fleet import Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
-from poorwill.fleet.recovery import ModelPlan
+from poorwill.fleet.recovery import LevelPlan, ModelPlan
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment, Unit
 from poorwill.planner.simulation.scenario import Scenario
@@ -124,7 +125,7 @@ class VirtualFleet:
 
     @property
     def unit(self) -> Unit:
-        return self.fleet.controller.units[MODEL]
+        return self.fleet.controller.units[replica_id(MODEL)]
 
     async def replay(self, arrivals: Sequence[int], services: Sequence[int], *, span_us: int) -> None:
         for arrival, service in zip(arrivals, services, strict=True):
@@ -218,8 +219,7 @@ async def virtual_fleet(
             wake=WakeSettings(budget_us=UNBOUNDED, cap_us=UNBOUNDED),
             park=ParkSettings(ladder=scenario.ladder),
         ),
-        policy=policy,
-        floor=floor,
+        levels=[LevelPlan(policy=policy, floor=floor)],
         equipment=Equipment(
             engine=FakeEngine(world, clock, MODEL, 9000),  # type: ignore[arg-type]
             drivers={tier: driver(tier) for tier in scenario.ladder},
@@ -233,6 +233,7 @@ async def virtual_fleet(
         remembered={},
         last_seen_us=0,
         journal=Journal(ledger=ledger),
+        feeds=Feeds(),
         connections=FakeConnections(),
         guard=SpendGuard(look=no_limits, find_jumps=no_jumps, every_s=3600),
         clock=clock,

@@ -20,7 +20,7 @@ from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.ports.view import ReplicaStatus, WakeInterval
 from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.spend import LimitState
-from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
+from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId, replica_id
 from poorwill.engines.dialects.answers import answer_reader
 from poorwill.gateway.bridge.hosted_api import HostedApis
 from poorwill.gateway.bridge.parts import BridgesTo
@@ -122,7 +122,7 @@ class ToyActivator:
         self.bridged.append(asked_by)
         self.reserved.append(most_nusd)
         self.crossing += 1
-        return Bridged(model=model, wake=WAKE, most_nusd=most_nusd)
+        return Bridged(model=model, replica=replica_id(model), wake=WAKE, most_nusd=most_nusd)
 
     def bridge_over(self, bridged: Bridged, *, cost_nusd: int) -> None:
         self.crossing -= 1

@@ -13,8 +13,9 @@ from poorwill.bill.invoices.reading import Charge, read_invoice
 from poorwill.bill.invoices.reconcile import as_text, reconcile
 from poorwill.cli.run import run
 from poorwill.core.entries import Alive, ReplicaEnded
-from poorwill.core.errors import ConfigFault, RequestFault
+from poorwill.core.errors import RequestFault
 from poorwill.core.money import rounded
+from poorwill.core.problems import ConfigFault
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import PARKED_CAUSES, Tier
 from poorwill.ledger.costs.items import items

@@ -34,6 +34,7 @@ from poorwill.core.machine.inputs import (
     ParkFailed,
     ParkSucceeded,
     PhaseBegan,
+    Returned,
     SpendChanged,
     Tick,
     WakeAsked,
@@ -345,7 +346,9 @@ class ReplicaMachine(RuleBasedStateMachine):
         self.limit, self.over = limit, self.in_flight
         settings = replace(before.settings, max_concurrency=limit)
         self.predicted = 0  # by another policy
-        self.carry_out(self.cell.configure(settings, policy, floor, self.now), before)
+        self.cell.level.heed(policy, floor)
+        self.cell.configure(settings, self.now)
+        self.carry_out(self.cell.feed(Returned(), self.now), before)
         assert self.replica.generation == before.generation or self.replica.must_stop
 
     @rule(blocked_s=st.sampled_from([None, 10, 3600]), wakes_only=st.booleans())

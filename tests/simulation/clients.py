@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
 from poorwill.core.ports.activator import Lease
-from poorwill.core.words import ModelName
+from poorwill.core.words import ModelName, replica_id
 from poorwill.fleet.fleet import Fleet
 
 from .history import Event
@@ -109,7 +109,7 @@ class Clients:
     async def _held(self, request: Request, fleet: Fleet, clock: VirtualClock) -> Lease:
         """Wait in the queue; laws: nobody waits beyond the bounds of the queue and of the wake."""
         began_us, model = clock.awake_us(), request.model
-        settings = fleet.controller.units[model].replica.settings
+        settings = fleet.controller.units[replica_id(model)].replica.settings
         try:
             held = fleet.activator.hold(model, size_bytes=10, asked_by="key", request=f"r{self.asked}")
             return await held.lease()
@@ -122,8 +122,8 @@ class Clients:
 
     def check_leases(self, fleet: Fleet, model: ModelName) -> None:
         """Law: what the fleet counts in flight is what is in flight, and no more than the model takes."""
-        unit = fleet.controller.units[model]
-        replica, granted = unit.replica, len(fleet.controller.units[model].waiting) - len(unit.replica.holds)
+        unit = fleet.controller.units[replica_id(model)]
+        replica, granted = unit.replica, len(unit.waiting) - len(unit.replica.holds)
         out = [
             request
             for request in self._open

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.activator import Lease
-from poorwill.core.words import SECOND_US, ModelName, Tier
+from poorwill.core.words import SECOND_US, ModelName, Tier, replica_id
 from poorwill.fleet.fleet import Fleet
 from poorwill.ledger.checking import problems
 from poorwill.ledger.costs.items import items
@@ -54,7 +54,7 @@ def check_lease(fleet: Fleet, world: SimulatedWorld, lease: Lease) -> None:
     """Law: a lease is given on a ready replica alone, whose engine is awake and says what it always said."""
     status = status_of(fleet, lease.model)
     dead_us = world.now_us() - world.ended_us.get(lease.replica, 0)
-    if lease.generation < fleet.controller.units[lease.model].replica.generation and not dead_us:
+    if lease.generation < fleet.controller.units[lease.replica].replica.generation and not dead_us:
         return  # the engine died between the grant and its client's turn
     if status.state != State.READY:
         raise Broken(f"a lease on {lease.replica}, which is {status.state}")
@@ -69,7 +69,7 @@ def check_lease(fleet: Fleet, world: SimulatedWorld, lease: Lease) -> None:
 
 def check_order(fleet: Fleet, model: ModelName) -> None:
     """Law: nobody overtakes those who wait."""
-    held = fleet.controller.units[model].replica.holds
+    held = fleet.controller.units[replica_id(model)].replica.holds
     if held:
         raise Broken(f"a request overtook {len(held)} that waited")
 

@@ -14,9 +14,10 @@ from poorwill.core.policy import Floor
 from poorwill.core.settings import FleetSettings, ReplicaSettings
 from poorwill.core.spend import LimitState, Scope, Standing, Verdict, Window
 from poorwill.core.words import HOUR_US, SECOND_US, ModelName, ReplicaId
+from poorwill.fleet.feeds import Feeds
 from poorwill.fleet.fleet import Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
-from poorwill.fleet.recovery import ModelPlan
+from poorwill.fleet.recovery import LevelPlan, ModelPlan
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment
 from poorwill.policies import TierCosts, make_policy
@@ -162,6 +163,7 @@ class Life:
             remembered=remembered_replicas(recovered),
             last_seen_us=recovered.last_us,
             journal=Journal(ledger=self.ledger),
+            feeds=Feeds(),
             connections=self.clients,
             guard=SpendGuard(look=look, find_jumps=_no_jumps, every_s=10),
             clock=self.clock,
@@ -189,8 +191,12 @@ class Life:
                 wake=model.wake,
                 park=model.park,
             ),
-            policy=make_policy(model.policy, ladder=model.ladder, costs=_costs(model)),
-            floor=floor,
+            levels=[
+                LevelPlan(
+                    policy=make_policy(model.policy, ladder=model.ladder, costs=_costs(model)),
+                    floor=floor,
+                )
+            ],
             equipment=Equipment(
                 engine=engine,
                 drivers=new_drivers(self.world, self.clock, name, model.ladder, self.clients.may_park),

@@ -38,7 +38,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant(
         name="park ignores late demand",
         module=TRANSITION,
-        old="asked_by = replica.holds[0].asked_by if replica.holds else replica.wanted_by",
+        old="asked_by = replica.holds[0].asked_by if wait_for_it else replica.wanted_by",
         new="asked_by = replica.wanted_by",
     ),
     Mutant(

@@ -12,8 +12,9 @@ from poorwill.cli.parsing.exit_status import EXIT_STATUS, THE_MACHINES
 from poorwill.cli.parsing.options import Done
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verbs import GROUPS, VERBS, load_verb
-from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, PoorwillError, RequestFault
+from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError, RequestFault
 from poorwill.core.format import table
+from poorwill.core.problems import ConfigFault
 from poorwill.hosts.files.opening import UnsafeFile
 
 

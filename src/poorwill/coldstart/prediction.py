@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from types import MappingProxyType
 
-from poorwill.coldstart.anatomy import totals
 from poorwill.coldstart.engine_times import (
     ANY_ENGINE,
     ENGINE_TIMES,
@@ -19,6 +18,7 @@ from poorwill.coldstart.engine_times import (
     EngineTimes,
     ModelShare,
 )
+from poorwill.coldstart.leaves import totals
 from poorwill.coldstart.loaders import GB, LOADERS, Storage, layers_of, weight_rate
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.format import size

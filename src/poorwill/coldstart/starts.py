@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 
-from poorwill.coldstart.anatomy import storage_bytes, totals
+from poorwill.coldstart.leaves import storage_bytes, totals
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.words import READ_PHASES, SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from poorwill.config.key_lines import NO_LINES, KeyLines
 from poorwill.config.problems import FileProblems, ModelProblems
-from poorwill.core.errors import ConfigFault, PoorwillError, Problem
+from poorwill.core.errors import PoorwillError
 from poorwill.core.ports.log import Log
+from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import FleetSettings, HostedSettings, ModelSettings
 from poorwill.gateway.bridge.hosted_api import HostedApi, HostedApis, PricesAt
 

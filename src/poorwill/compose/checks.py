@@ -13,7 +13,8 @@ from poorwill.config.machine_checks import taken_ports
 from poorwill.config.rules.advice import advice
 from poorwill.config.rules.break_even import short_idles
 from poorwill.config.rules.listeners import listener_problems
-from poorwill.core.errors import OperatorFault, Problem
+from poorwill.core.errors import OperatorFault
+from poorwill.core.problems import Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import Tier
 from poorwill.engines.kinds import cannot_sleep, missing_program

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from poorwill.coldstart.anatomy import totals
 from poorwill.coldstart.engine_times import USUAL_HOST
+from poorwill.coldstart.leaves import totals
 from poorwill.coldstart.prediction import HostPace, host_factor, phase_factors
 from poorwill.coldstart.starts import FinishedWake, StartKind
 from poorwill.compose.paths import ledger_path

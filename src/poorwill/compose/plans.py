@@ -15,15 +15,15 @@ from poorwill.compose.drivers.fleet_drivers import Fallback, FleetDrivers
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host, storage_speed
 from poorwill.config.rules.break_even import short_idles
 from poorwill.core.launch import Parked, Running
-from poorwill.core.machine.cell import REMEMBERED_GAPS
+from poorwill.core.machine.levels import REMEMBERED_GAPS
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.pricing import Price, price_of
 from poorwill.core.settings import FleetSettings, ModelSettings, RateSettings
-from poorwill.core.words import SECOND_US, ReplicaId, Tier
+from poorwill.core.words import SECOND_US, ReplicaId, Tier, replica_id
 from poorwill.engines.kinds import make_engine
 from poorwill.engines.measured.expectation import expected_wakes
-from poorwill.fleet.recovery import ModelPlan, Remembered, replica_id
+from poorwill.fleet.recovery import LevelPlan, ModelPlan, Remembered
 from poorwill.fleet.unit import Equipment
 from poorwill.ledger.history.recovery import KnownReplica, Recovered, idle_gaps
 from poorwill.ledger.history.wakes import finished_wakes
@@ -79,8 +79,12 @@ def plan_model(
     costs = tier_costs(model, ladder, fleet.rates, recovered, now_us=clock.now_us(), expected=expected)
     plan = ModelPlan(
         settings=settings,
-        policy=make_policy(model.policy, ladder=ladder, costs=costs),
-        floor=make_floor(model.floor, zone_of=zone_of),
+        levels=(
+            LevelPlan(
+                policy=make_policy(model.policy, ladder=ladder, costs=costs),
+                floor=make_floor(model.floor, zone_of=zone_of),
+            ),
+        ),
         equipment=Equipment(
             engine=make_engine(model, directory=fleet.directory, clock=clock, env=env),
             drivers={tier: drivers[tier] for tier in ladder},
@@ -143,11 +147,12 @@ async def _taught(
     since_us = now_us - HISTORY_US
     replica = replica_id(model.name)
     gaps = await ledger.read(partial(idle_gaps, replica=replica, since_us=since_us))
+    (level,) = plan.levels
     if learns(model):
         for idle_us, demand_us in gaps:
-            plan.policy.observe(idle_us, demand_us)
+            level.policy.observe(idle_us, demand_us)
     lasted = tuple(demand_us - idle_us for idle_us, demand_us in gaps[-REMEMBERED_GAPS:])
-    return replace(plan, gaps_us=lasted)
+    return replace(plan, levels=(replace(level, gaps_us=lasted),))
 
 
 async def _host(settings: FleetSettings, ledger: Ledger, env: Mapping[str, str], *, at_us: int) -> KnownHost:

@@ -24,21 +24,22 @@ from poorwill.compose.snapshot_value import value_by_ledger
 from poorwill.compose.suspects import Suspects
 from poorwill.config.rules.listeners import listener_problems
 from poorwill.core.entries import Noted
-from poorwill.core.errors import ConfigFault
 from poorwill.core.format import counted
 from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
+from poorwill.core.problems import ConfigFault
 from poorwill.core.settings import Address, FleetSettings, SpendSettings
-from poorwill.core.words import SECOND_US, ModelName, Tier
+from poorwill.core.words import SECOND_US, ModelName, Tier, replica_id
 from poorwill.engines.dialects.answers import answer_reader
 from poorwill.engines.kinds import ENGINE_KINDS
 from poorwill.engines.paths import ENGINE_PATHS
+from poorwill.fleet.feeds import Feeds
 from poorwill.fleet.fleet import DRAIN_SHARE, Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.lock import Holding, hold_directory
-from poorwill.fleet.recovery import ModelPlan, replica_id
+from poorwill.fleet.recovery import ModelPlan
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
 from poorwill.gateway.acceptor import raise_descriptor_limit
 from poorwill.gateway.admin_side import AdminListener, AdminSide
@@ -104,8 +105,7 @@ async def serving_fleet(
         plans, fallbacks = await plan_models(settings, own.fleet_drivers, own.ledger, env=env, log=log)
         apis = hosted_apis(settings, env=env, log=log)
         pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us, proven=own.fleet_drivers.proven)
-        metrics = GatewayMetrics()
-        journal = Journal(ledger=own.ledger, listeners=(metrics.count_note, ReplicaLog(log=log).write))
+        journal, metrics, feeds = _journal(own.ledger, log)
         keys = _keys(settings, own.ledger, log)
         guard = spend_guard(own.ledger, settings.spend)
         recovered = own.ledger.recovered()
@@ -115,6 +115,7 @@ async def serving_fleet(
             remembered=remembered_replicas(recovered),
             last_seen_us=recovered.last_us,
             journal=journal,
+            feeds=feeds,
             connections=pool,
             guard=guard,
             clock=own.clock,
@@ -217,6 +218,13 @@ def _admin(
     return partial(
         admin_listener, fleet=view, dashboard=dashboard, settings=settings.gateway, clock=own.clock, log=log
     )
+
+
+def _journal(ledger: Ledger, log: Log) -> tuple[Journal, GatewayMetrics, Feeds]:
+    """Return the journal, and the metrics and feeds that it tells, beside the log, what is written."""
+    metrics, feeds = GatewayMetrics(), Feeds()
+    listeners = metrics.count_note, ReplicaLog(log=log).write, feeds.put
+    return Journal(ledger=ledger, listeners=listeners), metrics, feeds
 
 
 def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:

@@ -17,7 +17,7 @@ from poorwill.config.toml_text import LOST, parse
 from poorwill.config.values.addresses import absolute
 from poorwill.config.values.containers import KeyValues
 from poorwill.config.values.scalars import nearest, toml_name
-from poorwill.core.errors import ConfigFault, Problem
+from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings, RateSettings
 from poorwill.core.words import ModelName
 from poorwill.hosts.files.opening import read_whole

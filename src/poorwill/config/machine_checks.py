@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from poorwill.config.key_lines import KeyPath
 from poorwill.config.problems import FileProblems, ModelProblems
-from poorwill.core.errors import Problem
+from poorwill.core.problems import Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import Tier
 from poorwill.hosts.files.opening import UnsafeFile, check_own, open_to_read

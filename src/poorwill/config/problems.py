@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.config.key_lines import NO_LINES, KeyLines, KeyPath
-from poorwill.core.errors import Problem
+from poorwill.core.problems import Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from poorwill.config.key_lines import KeyLines, locate
-from poorwill.core.errors import Problem
+from poorwill.core.problems import Problem
 
 _TUPLE = re.compile(r"\((?:'[^']*',? ?)+\)")
 _AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")

@@ -5,7 +5,6 @@ configuration. `code` says what happened; `message` says it to a person; `hint` 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -70,33 +69,6 @@ class EngineFault(PoorwillError):
 
 class OperatorFault(PoorwillError):
     """The person running poorwill must change something: a file, a port, a permission."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One mistake in a configuration: the key, what is wrong with it and how to fix it.
-
-    `where` is empty if the line says enough."""
-
-    where: str
-    what: str
-    hint: str = ""
-    line: int | None = None
-
-    def __str__(self) -> str:
-        line = f"line {self.line}: " if self.line is not None else ""
-        hint = f" ({self.hint})" if self.hint else ""
-        where = f"{self.where}: " if self.where else ""
-        return f"{line}{where}{self.what}{hint}"
-
-
-class ConfigFault(OperatorFault):
-    """A configuration with problems: all of them at once."""
-
-    def __init__(self, problems: Sequence[Problem], *, source: str = "fleet.toml") -> None:
-        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        super().__init__(ErrorCode.CONFIG_INVALID, f"{source}: {count}")
-        self.problems = tuple(problems)
 
 
 def unknown_model(name: str, known: Sequence[str], *, where: str = "this fleet") -> RequestFault:

@@ -76,6 +76,11 @@ UNOBSERVED = Cause("unobserved")
 ORPHAN = Cause("orphan")
 
 
+def replica_id(model: ModelName, number: int = 0) -> ReplicaId:
+    """Return the id of one of a model's replicas; they are numbered from 0."""
+    return ReplicaId(f"{model}-{number}")
+
+
 def waking(phase: Phase) -> Cause:
     """Return the cause of time spent in `phase` of a wake."""
     return Cause(f"wake.{phase}")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from poorwill.core.errors import ConfigFault, Problem
 from poorwill.core.ports.clock import Clock
+from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import EngineSettings, ModelSettings, OptionKinds
 from poorwill.engines.dialects.llamacpp import read_llamacpp
 from poorwill.engines.dialects.log_facts import Dialect

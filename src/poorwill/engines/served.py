@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-from poorwill.coldstart.anatomy import anatomy, as_marks
+from poorwill.coldstart.anatomy import anatomy
+from poorwill.coldstart.leaves import as_marks
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.launch import Launch, PhaseMark, Running
 from poorwill.core.ports.clock import Clock

@@ -9,7 +9,7 @@ from poorwill.core.machine.inputs import Demand, Withdrawn
 from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.words import HoldId, ModelName, WakeId
 from poorwill.fleet.controller import Controller
-from poorwill.fleet.unit import Unit, unit_of
+from poorwill.fleet.unit import Unit, replicas_of
 
 
 class FleetActivator:
@@ -18,21 +18,24 @@ class FleetActivator:
     def __init__(self, *, controller: Controller) -> None:
         self._controller = controller
         self._units = controller.units
+        self._models = controller.models
         self._clock = controller.clock
         self._hold_ids = itertools.count(1)
 
     def claim(self, model: ModelName) -> Lease | None:
         """Take a lease now, or return None; while the ledger cannot be written, there is none to be had."""
-        unit = unit_of(self._units, model)
+        replicas = replicas_of(self._models, model)
         journal = self._controller.journal
         if journal.unavailable:
             return None
-        effects = unit.cell.claim(self._clock.now_us())
-        if effects is None:
+        claimed = replicas.claim(self._clock.now_us())
+        if claimed is None:
             return None
+        cell, effects = claimed
         if effects:
-            journal.post([unit.cell.open_span()])
-        return unit.lease()
+            journal.post([cell.open_span()])
+            self._controller.arm_moved(replicas)
+        return self._units[cell.id].lease()
 
     def hold(
         self, model: ModelName, *, size_bytes: int, asked_by: str, request: str, priority: int = 0
@@ -41,7 +44,7 @@ class FleetActivator:
 
         Raises TryLater if the request cannot be held.
         """
-        unit = unit_of(self._units, model)
+        replicas = replicas_of(self._models, model)
         if self._controller.journal.unavailable:
             raise TryLater(
                 ErrorCode.LEDGER_UNAVAILABLE,
@@ -49,6 +52,7 @@ class FleetActivator:
                 hint="nothing is started that could not be accounted for",
                 retry_after_s=10,
             )
+        unit = self._units[replicas.taker(self._clock.now_us()).id]
         hold = HoldId(next(self._hold_ids))
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         unit.waiting[hold] = future
@@ -58,24 +62,30 @@ class FleetActivator:
         self._controller.submit(unit, demand)
         if future.done() and (refused := future.exception()) is not None:
             raise refused
-        wake = unit.replica.wake.id if unit.replica.wake else None
+        wake = replicas.waking(unit.cell).wake
         return Held(
-            activator=self, unit=unit, hold=hold, future=future, arrived_us=self._clock.now_us(), wake=wake
+            activator=self,
+            unit=unit,
+            hold=hold,
+            future=future,
+            arrived_us=self._clock.now_us(),
+            wake=wake.id if wake else None,
         )
 
     def give_back(self, lease: Lease) -> None:
         """Return a lease. A lease of an earlier generation is void already and changes nothing."""
-        if (unit := self._units.get(lease.model)) is not None:  # else it has left meanwhile
+        if (unit := self._units.get(lease.replica)) is not None:  # else it has left meanwhile
             self._controller.give_back(unit, lease.generation)
 
     def retry_after_s(self, model: ModelName) -> int:
         """Return how soon a client should try again."""
-        return unit_of(self._units, model).replica.retry_after_s(self._clock.now_us())
+        now = self._clock.now_us()
+        return replicas_of(self._models, model).soonest(now).retry_after_s(now)
 
     def notice(self, held: "Held") -> WakeNotice:
         """Return what to tell a held client now."""
         now = self._clock.now_us()
-        replica = held.unit.replica
+        replica = held.unit.replicas.waking(held.unit.cell)
         wake = replica.wake
         ends = replica.budget_ends_us or held.arrived_us + replica.settings.hold.age_us
         return WakeNotice(

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
-from poorwill.core.entries import Entry
+from poorwill.core.entries import Entry, PhaseSpan
 from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
+from poorwill.core.launch import PhaseMark
 from poorwill.core.machine.effects import (
     AbortWake,
     ChangeCause,
@@ -23,18 +24,18 @@ from poorwill.core.machine.effects import (
     StartPark,
     StartWake,
 )
-from poorwill.core.machine.inputs import Input, Tick, WakeFailed
+from poorwill.core.machine.inputs import Input, Returned, Tick, WakeFailed
 from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.ports.activator import Connections
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import ReplicaSettings
-from poorwill.core.words import ModelName
-from poorwill.fleet.context import FleetContext
+from poorwill.core.words import ModelName, ReplicaId
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.park import carry_out_park
-from poorwill.fleet.unit import Unit
+from poorwill.fleet.unit import FleetContext, Unit
 from poorwill.fleet.wake import carry_out_wake
+from poorwill.policies.dispatch import Replicas
 
 Act = Callable[[int], Sequence[Effect]]
 """Something done to a cell at an instant."""
@@ -46,16 +47,19 @@ class Controller:
     def __init__(
         self,
         *,
-        units: Mapping[ModelName, Unit],
+        units: Mapping[ReplicaId, Unit],
         journal: Journal,
         connections: Connections,
         make_room: Callable[[Unit], Awaitable[None]],
+        leaves: Callable[[Sequence[PhaseMark], int, int], tuple[PhaseSpan, ...]],
+        note_vanished: Callable[[FleetContext], Awaitable[None]],
         clock: Clock,
         log: Log,
         tasks: asyncio.TaskGroup,
         wake_began: Callable[[ModelName], None],
     ) -> None:
         self.units = units
+        self.models = {unit.model: unit.replicas for unit in units.values()}
         self.journal = journal
         self.connections = connections
         self.clock = clock
@@ -70,6 +74,8 @@ class Controller:
             tasks=tasks,
             submit=self.submit,
             make_room=make_room,
+            leaves=leaves,
+            note_vanished=note_vanished,
         )
         self._wake_began = wake_began
         self._inbox: deque[tuple[Unit, Act]] = deque()
@@ -86,7 +92,7 @@ class Controller:
         a bug ends the fleet through its task group, and engines are left as they are, for the next start to
         find.
         """
-        self._enqueue(unit, partial(unit.cell.feed, what))
+        self._enqueue(unit, partial(unit.replicas.feed, unit.cell, what))
 
     def give_back(self, unit: Unit, generation: int) -> None:
         """Return a lease: the warm path, which has effects only if others wait or the replica falls idle.
@@ -94,37 +100,49 @@ class Controller:
         Never raises, like `submit`.
         """
         if self._acting:
-            self._enqueue(unit, partial(unit.cell.give_back, generation))
+            self._enqueue(unit, partial(unit.replicas.give_back, unit.cell, generation))
             return
         try:
-            effects = unit.cell.give_back(generation, self.clock.now_us())
+            effects = unit.replicas.give_back(unit.cell, generation, self.clock.now_us())
         except Exception as error:
             self._break(unit, error)
         else:
             if effects:
                 self._enqueue(unit, lambda _: effects)
 
-    def bridge(self, unit: Unit, asked_by: str) -> bool:
-        """Register the demand of a request that a hosted API serves; False if it must be held."""
-        effects = unit.cell.bridge(asked_by, self.clock.now_us())
+    def bridge(self, replicas: Replicas, asked_by: str) -> Unit | None:
+        """Register the demand of a request that a hosted API serves; None if it must be held."""
+        bridged = replicas.bridge(asked_by, self.clock.now_us())
+        if bridged is None:
+            return None
+        cell, effects = bridged
         if effects:
-            self._enqueue(unit, lambda _: effects)
-        return effects is not None
+            self._enqueue(self.units[cell.id], lambda _: effects)
+        return self.units[cell.id]
 
-    def configure(self, unit: Unit, settings: ReplicaSettings, policy: Policy, floor: FloorSchedule) -> None:
-        """Have a replica take on other settings; what runs goes on. Never raises, like `submit`."""
-        self._enqueue(unit, partial(unit.cell.configure, settings, policy, floor))
+    def configure(self, settings: ReplicaSettings, levels: Sequence[tuple[Policy, FloorSchedule]]) -> None:
+        """Have a model's replicas take on other settings; what runs goes on. Never raises, like `submit`."""
+        replicas = self.models[settings.model]
+        replicas.configure(settings, levels, self.clock.now_us())
+        for cell in replicas.cells:
+            self.submit(self.units[cell.id], Returned())  # there may be room for who waits
 
     def arm(self, unit: Unit) -> None:
         """Set the unit's timer for the next instant at which it must be given a Tick."""
         now = self.clock.now_us()
-        due = unit.cell.next_tick_us(now)
+        dues = unit.cell.next_tick_us(now), unit.replicas.look_us
+        due = min((at for at in dues if at is not None), default=None)
         if unit.timer is not None:
             unit.timer.cancel()
             unit.timer = None
         if due is not None:
             delay_s = max(due - now, 0) / 1e6
             unit.timer = asyncio.get_running_loop().call_later(delay_s, self._tick, unit)
+
+    def arm_moved(self, replicas: Replicas) -> None:
+        """Set the timers of the idle replicas whose level has changed."""
+        for cell in replicas.take_moved():
+            self.arm(self.units[cell.id])
 
     def _tick(self, unit: Unit) -> None:
         unit.timer = None
@@ -153,10 +171,15 @@ class Controller:
             failure.close()
 
     def _act(self, unit: Unit, act: Act) -> None:
-        effects = act(self.clock.now_us())
+        now = self.clock.now_us()
+        effects = act(now)
+        short = unit.replicas.short(now)
+        if short is not None:
+            self.submit(self.units[short[0].id], short[1])
         committed = self._write_down(effects)
         for effect in effects:
             self._carry_out(unit, effect, committed)
+        self.arm_moved(unit.replicas)
         self.arm(unit)
         unit.notify_waiters()
 

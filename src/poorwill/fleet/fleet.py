@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from poorwill.coldstart.anatomy import anatomy
 from poorwill.core.entries import Alive, ClockStepped, Noted
 from poorwill.core.errors import PoorwillError
 from poorwill.core.machine.inputs import Close
@@ -16,13 +17,14 @@ from poorwill.core.settings import FleetSettings
 from poorwill.core.words import RELEASED_CAUSES, ReplicaId
 from poorwill.fleet.activator import FleetActivator
 from poorwill.fleet.controller import Controller
+from poorwill.fleet.feeds import Feeds
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.lost import unwatch, watch
 from poorwill.fleet.recovery import ModelPlan, Recovery, Remembered
 from poorwill.fleet.reshaping import Reshaper
 from poorwill.fleet.room import Room
 from poorwill.fleet.spending import FleetBridging, SpendGuard
-from poorwill.fleet.sweeping import Sweeper, sweep_is_due, sweep_on_time
+from poorwill.fleet.sweeping import Sweeper, note_vanished, sweep_is_due, sweep_on_time
 from poorwill.fleet.unit import Unit, end_engine
 from poorwill.fleet.view import OperatorView
 
@@ -97,6 +99,8 @@ class FleetParts:
     clock: Clock
     wall_step_us: Callable[[], int]
     log: Log
+    feeds: Feeds
+    """The journal tells them what is written."""
     leave: Callable[[Sequence[str]], None]
     """Takes, at the end, what runs on although `on_exit` says otherwise, for people."""
     sweep_due: Callable[[], Awaitable[None]] = sweep_is_due
@@ -127,7 +131,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
         fleet = Fleet(
             activator=FleetActivator(controller=controller),
             bridging=FleetBridging(controller=controller, guard=parts.guard),
-            view=OperatorView(controller=controller, guard=parts.guard),
+            view=OperatorView(controller=controller, guard=parts.guard, feeds=parts.feeds),
             controller=controller,
             reshaper=reshaper,
             sweeper=sweeper,
@@ -146,7 +150,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
                     unwatch(unit)
                     if unit.timer is not None:
                         unit.timer.cancel()
-                parts.journal.close()
+                parts.feeds.close()
                 await _say_goodbye(controller)
 
 
@@ -174,6 +178,8 @@ async def _recovered(parts: FleetParts, sweeper: Sweeper, tasks: asyncio.TaskGro
         journal=parts.journal,
         connections=parts.connections,
         make_room=room.make,
+        leaves=anatomy,
+        note_vanished=note_vanished,
         clock=parts.clock,
         log=parts.log,
         tasks=tasks,
@@ -206,7 +212,7 @@ async def _end_the_rest(controller: Controller, sweeper: Sweeper, parts: FleetPa
                     if unit.running is not None
                 )
                 await asyncio.gather(*ends)
-            rest = {unit.model: unit for unit in units if _runs_on(unit, action)}
+            rest = {unit.id: unit for unit in units if _runs_on(unit, action)}
             found = (found for _, found in await sweeper.inventory(rest))
             known = {each.running.key(): each.what for each in found if each.running is not None}
     except TimeoutError:

@@ -14,9 +14,8 @@ from poorwill.core.machine.effects import StartPark
 from poorwill.core.machine.inputs import ParkFailed, ParkSucceeded
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import RESUMING_TIERS, TIER_DEPTH, Tier
-from poorwill.fleet.context import FleetContext
-from poorwill.fleet.lost import note_vanished, unwatch, watch
-from poorwill.fleet.unit import Unit, end_engine, still_answers
+from poorwill.fleet.lost import unwatch, watch
+from poorwill.fleet.unit import FleetContext, Unit, end_engine, still_answers
 from poorwill.fleet.wake import discard
 
 CHECK_UNHARMED_S = 10.0
@@ -47,7 +46,7 @@ async def carry_out_park(
         done = ParkSucceeded(generation=effect.generation, image_bytes=parked.image_bytes)
         context.submit(unit, done)
     if TIER_DEPTH[Tier.COLD] > TIER_DEPTH[effect.to_tier] > TIER_DEPTH[Tier.ASLEEP]:
-        await note_vanished(context)  # others may have been evicted to make room for this one
+        await context.note_vanished(context)  # others may have been evicted to make room for this one
 
 
 async def _written_down(context: FleetContext, unit: Unit, committed: Awaitable[None]) -> None:

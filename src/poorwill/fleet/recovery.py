@@ -5,6 +5,7 @@ is kept; the time in which poorwill was down while the replica was not is `unobs
 parked and still is has simply been parked: nothing about it needed to be observed.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -24,6 +25,7 @@ from poorwill.core.machine.holds import HoldQueue
 from poorwill.core.machine.replica import Load, Replica
 from poorwill.core.machine.transition import REMEMBERED_WAKES
 from poorwill.core.policy import FloorSchedule, Policy
+from poorwill.core.ports.activator import Lease
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import ReplicaSettings
@@ -33,35 +35,45 @@ from poorwill.core.words import (
     RELEASED_CAUSES,
     UNOBSERVED,
     Cause,
+    HoldId,
     ModelName,
     ReplicaId,
     Tier,
     WakeId,
     parked,
+    replica_id,
 )
 from poorwill.fleet.sweeping import Sweeper
 from poorwill.fleet.unit import Equipment, Unit, end_engine, still_answers
+from poorwill.policies.dispatch import Replicas
 
 ADOPTION_S = 10.0
 """How long an engine that is to be adopted may take to answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelPlan:
-    """One configured model with everything its replica needs."""
+class LevelPlan:
+    """One level of a model's demand; it has as many as replicas."""
 
-    settings: ReplicaSettings
     policy: Policy
     floor: FloorSchedule
+    gaps_us: Sequence[int] = ()
+    """How long its quiet stretches were so far, the latest last; for eviction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlan:
+    """One configured model with everything its replicas need."""
+
+    settings: ReplicaSettings
+    levels: Sequence[LevelPlan]
     equipment: Equipment
     driver: str
     """Name of the driver it is started by, for the ledger's rates."""
     memory_bytes: int = 0
     priority: int = 0
-    gaps_us: Sequence[int] = ()
-    """How long its quiet stretches were so far, the latest last; for eviction."""
     generation: int = 0
-    """Of a new replica: leases of a namesake that has left are void."""
+    """Of new replicas: leases of namesakes that have left are void."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +94,6 @@ class Remembered:
     idle_since_us: int = 0
 
 
-def replica_id(model: ModelName) -> ReplicaId:
-    """Return the id of a model's replica: one replica a model, named so that more can follow."""
-    return ReplicaId(f"{model}-0")
-
-
 @dataclass(slots=True, kw_only=True)
 class Recovery:
     """One recovery, from what is remembered to units ready to be controlled."""
@@ -99,14 +106,14 @@ class Recovery:
     sweeper: Sweeper
     entries: list[Entry] = field(default_factory=list)
 
-    async def units(self) -> dict[ModelName, Unit]:
-        """Return a unit for every plan, in their order; ends what belongs to none.
+    async def units(self) -> dict[ReplicaId, Unit]:
+        """Return a unit for every replica, in the order of the plans; ends what belongs to none.
 
         `entries` then holds what must be recorded before anything else. Cancelled: processes already
         ended stay ended; calling it again is safe.
         """
-        units = {plan.settings.model: await self.unit(plan) for plan in self.plans}
-        known = {unit.id for unit in units.values()}
+        units = {unit.id: unit for plan in self.plans for unit in await self.units_of(plan)}
+        known = units.keys()
         for gone in self.remembered.values():
             if gone.replica not in known:
                 self._end(gone)
@@ -114,40 +121,55 @@ class Recovery:
         self.entries += await self.sweeper.sweep(units, ended=known | self.remembered.keys())
         return units
 
-    async def unit(self, plan: ModelPlan) -> Unit:
-        """Return the unit of one plan; `entries` gets what must be recorded of it."""
-        model = plan.settings.model
-        known = self.remembered.get(replica_id(model))
+    async def units_of(self, plan: ModelPlan) -> Sequence[Unit]:
+        """Return the units of one plan; `entries` gets what must be recorded of them."""
+        queue, waiting = HoldQueue(), dict[HoldId, asyncio.Future[Lease]]()
+        cells = [self._cell(plan, number, queue) for number in range(len(plan.levels))]
+        replicas = Replicas(cells)
+        units = [
+            Unit(cell=cell, replicas=replicas, equipment=plan.equipment, driver=plan.driver, waiting=waiting)
+            for cell in cells
+        ]
+        for unit in units:
+            await self._found(unit)
+        return units
+
+    def _cell(self, plan: ModelPlan, number: int, queue: HoldQueue) -> Cell:
+        """Return a replica's cell as the ledger remembers it."""
+        replica_of, level = replica_id(plan.settings.model, number), plan.levels[number]
+        known = self.remembered.get(replica_of)
         now = self.clock.now_us()
         wakes_us = known.wakes_us if known else {}
         recent = {tier: wakes[-REMEMBERED_WAKES:] for tier, wakes in wakes_us.items()}
         replica = Replica(
-            id=replica_id(model),
+            id=replica_of,
             settings=plan.settings,
-            policy=plan.policy,
-            floor=plan.floor,
+            policy=level.policy,
+            floor=level.floor,
             generation=known.generation if known else plan.generation,
             load=Load(0, (known.idle_since_us or known.since_us) if known else now),
             # What the policy predicted for the time before is past: only later wakes are due.
             park_began_us=now,
             recent_wakes_us=MappingProxyType(recent),
         )
-        cell = Cell(
+        return Cell(
             replica,
-            HoldQueue(),
+            queue,
             quiet_since_us=(known.idle_since_us or None) if known else None,
-            gaps_us=plan.gaps_us,
+            gaps_us=level.gaps_us,
             wakes_us=[wake for wakes in wakes_us.values() for wake in wakes],
         )
-        unit = Unit(cell=cell, equipment=plan.equipment)
-        if known is None:
-            self.entries += [
-                ReplicaCreated(replica=replica.id, model=model, driver=plan.driver, at_us=now),
-                cell.found_parked(Tier.COLD, now),
-            ]
-            return unit
-        await self._resume(unit, known)
-        return unit
+
+    async def _found(self, unit: Unit) -> None:
+        """Find out where a replica is now; a new one is parked cold."""
+        known, now = self.remembered.get(unit.id), self.clock.now_us()
+        if known is not None:
+            await self._resume(unit, known)
+            return
+        self.entries += [
+            ReplicaCreated(replica=unit.id, model=unit.model, driver=unit.driver, at_us=now),
+            unit.cell.found_parked(Tier.COLD, now),
+        ]
 
     async def _resume(self, unit: Unit, known: Remembered) -> None:
         """Keep what sleeps, adopt what serves, keep what is on disk, or give up: in this order."""

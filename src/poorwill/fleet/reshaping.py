@@ -13,7 +13,7 @@ from functools import partial
 from poorwill.core.entries import Noted, ReplicaEnded
 from poorwill.core.machine.inputs import Close, ParkAsked
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.words import SECOND_US, ModelName, Tier
+from poorwill.core.words import SECOND_US, ModelName, ReplicaId, Tier
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.lost import unwatch
 from poorwill.fleet.recovery import ModelPlan, Recovery
@@ -46,7 +46,7 @@ class Reshaper:
     """Changes the units of a controller while it runs."""
 
     controller: Controller
-    units: dict[ModelName, Unit]
+    units: dict[ReplicaId, Unit]
     """The controller's own."""
     room: Room
     sweeper: Sweeper
@@ -54,7 +54,7 @@ class Reshaper:
     coming: dict[ModelName, ModelPlan] = field(default_factory=dict)
     """Models that are there as soon as their predecessors of the same name have left."""
     generations: dict[ModelName, int] = field(default_factory=dict)
-    """With which a namesake of a model that has left begins."""
+    """With which the replicas of a namesake of a model that has left begin."""
     jobs: dict[ModelName, asyncio.Task[None]] = field(default_factory=dict)
     """The last thing begun about a model; it waits for what was begun before."""
 
@@ -68,22 +68,29 @@ class Reshaper:
                 self._leave(model)
         for plan in (*to.adjusted, *to.renewed):
             self._make_room_for(plan)
-            if plan.settings.model in self.coming:
-                self.coming[plan.settings.model] = plan
+            model = plan.settings.model
+            if model in self.coming:
+                self.coming[model] = plan
+            elif len(self.controller.models[model].cells) != len(plan.levels):
+                self._leave(model)  # with another number of replicas it is another model
+                self._come(plan)
             else:
-                unit = self.units[plan.settings.model]
-                self.controller.configure(unit, plan.settings, plan.policy, plan.floor)
-                self._equip(unit, plan, anew=plan in to.renewed)
+                levels = [(level.policy, level.floor) for level in plan.levels]
+                self.controller.configure(plan.settings, levels)
+                for unit in self._units_of(model):
+                    self._equip(unit, plan, anew=plan in to.renewed)
         for plan in to.added:
             self._make_room_for(plan)
-            model = plan.settings.model
-            self.coming[model] = plan
-            if model in self.units:
-                self._after(model, partial(self._join, model))
+            if self._units_of(plan.settings.model):
+                self._come(plan)
             else:
-                await self._join(model)
-        in_order = {model: self.units[model] for model in to.order if model in self.units}
-        self.units.update({model: self.units.pop(model) for model in in_order})
+                self.coming[plan.settings.model] = plan
+                await self._join(plan.settings.model)
+        models = self.controller.models
+        for model in to.order:
+            self.units.update({unit.id: self.units.pop(unit.id) for unit in self._units_of(model)})
+            if model in models:
+                models[model] = models.pop(model)
 
     def close(self) -> None:
         """Give up what is not done. Called when the fleet has been closed."""
@@ -93,6 +100,15 @@ class Reshaper:
     def _make_room_for(self, plan: ModelPlan) -> None:
         self.room.needs[plan.settings.model] = plan.memory_bytes
         self.room.priorities[plan.settings.model] = plan.priority
+
+    def _units_of(self, model: ModelName) -> Sequence[Unit]:
+        return [unit for unit in self.units.values() if unit.model == model]
+
+    def _come(self, plan: ModelPlan) -> None:
+        """Have a model serve as soon as its namesake has left."""
+        model = plan.settings.model
+        self.coming[model] = plan
+        self._after(model, partial(self._join, model))
 
     def _after(self, model: ModelName, work: Callable[[], Awaitable[None]]) -> None:
         before = self.jobs.get(model)
@@ -140,7 +156,7 @@ class Reshaper:
 
     async def _join(self, model: ModelName) -> None:
         plan = self.coming.pop(model, None)
-        if plan is None or model in self.units:
+        if plan is None or self._units_of(model):
             return
         controller = self.controller
         clock, log = controller.clock, controller.log
@@ -148,17 +164,19 @@ class Reshaper:
         recovery = Recovery(
             plans=[plan], remembered={}, last_seen_us=0, clock=clock, log=log, sweeper=self.sweeper
         )
-        unit = await recovery.unit(plan)
+        units = await recovery.units_of(plan)
         controller.journal.post(recovery.entries)
-        self.units[model] = unit
+        self.units.update({unit.id: unit for unit in units})
+        controller.models[model] = units[0].replicas
         self.guard.block(controller)  # before a floor may wake what a limit stops
-        controller.arm(unit)
+        for unit in units:
+            controller.arm(unit)
 
     def _leave(self, model: ModelName) -> None:
-        unit = self.units[model]
-        unit.leaving = True
-        self.controller.submit(unit, Close(action="stop", why=f"{model} is no longer configured"))
-        self._after(model, partial(self._go, unit))
+        del self.controller.models[model]
+        for unit in self._units_of(model):
+            self.controller.submit(unit, Close(action="stop", why=f"{model} is no longer configured"))
+            self._after(model, partial(self._go, unit))
 
     async def _go(self, unit: Unit) -> None:
         """Wait until a replica serves nobody; end what is left of it, and its life in the ledger."""
@@ -179,8 +197,9 @@ class Reshaper:
             await discard(context, unit, unit.parked)
         if unit.running is not None:
             await end_engine(unit.equipment.processes, unit.running, context.log)
-        del self.units[unit.model]
-        self.generations[unit.model] = unit.replica.generation + 1
+        del self.units[unit.id]
+        following = unit.replica.generation + 1
+        self.generations[unit.model] = max(self.generations.get(unit.model, 0), following)
         now = context.clock.now_us()
         text = "no longer configured"
         gone = Noted(at_us=now, kind="model_removed", replica=unit.id, model=unit.model, text=text)

@@ -13,7 +13,7 @@ from poorwill.core.machine.inputs import ParkAsked
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import next_descent_us
 from poorwill.core.ports.clock import Clock
-from poorwill.core.words import SECOND_US, ModelName
+from poorwill.core.words import SECOND_US, ModelName, ReplicaId
 from poorwill.fleet.unit import Unit
 from poorwill.policies.placement.victims import Occupant, choose_victims, likelihood
 
@@ -36,12 +36,12 @@ class Room:
     needs: dict[ModelName, int]
     """Bytes each model needs while ready; 0 is unknown and counts as nothing."""
     priorities: dict[ModelName, int]
-    units: Mapping[ModelName, Unit]
+    units: Mapping[ReplicaId, Unit]
     clock: Clock
     park: Submit | None = field(default=None)
     queue: list[Unit] = field(default_factory=list)
     """Who waits for room, the next one first."""
-    let_in: dict[ModelName, int] = field(default_factory=dict)
+    let_in: dict[ReplicaId, int] = field(default_factory=dict)
     """The generation of the wake that was last let in: while it lasts it takes up room."""
 
     async def make(self, unit: Unit) -> None:
@@ -69,7 +69,7 @@ class Room:
                     await self._any_change()
         finally:
             self.queue.remove(unit)
-        self.let_in[unit.model] = unit.replica.generation
+        self.let_in[unit.id] = unit.replica.generation
         unit.notify_waiters()
 
     def _line_up(self, unit: Unit) -> None:
@@ -81,7 +81,7 @@ class Room:
         """Whether the unit's replica takes up room now."""
         replica = unit.replica
         if replica.state is State.WAKING:
-            return self.let_in.get(unit.model) == replica.generation
+            return self.let_in.get(unit.id) == replica.generation
         if replica.state is State.PARKING:
             return replica.park_from is None
         return replica.state is not State.PARKED
@@ -144,7 +144,7 @@ def _wanted_soon(unit: Unit, now_us: int) -> float:
     """Return how likely the replica is wanted before its own policy would park it anyway."""
     parks_us = next_descent_us(unit.replica)
     return likelihood(
-        unit.cell.gaps_us,
+        unit.cell.level.gaps_us,
         idle_us=now_us - (now_us if unit.cell.quiet_since_us is None else unit.cell.quiet_since_us),
         within_us=None if parks_us is None else max(0, parks_us - now_us),
     )

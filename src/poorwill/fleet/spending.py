@@ -198,21 +198,22 @@ class FleetBridging:
     def bridge(self, model: ModelName, *, asked_by: str, key: str, most_nusd: int) -> Bridged | None:
         """Register the demand of a request that a hosted API serves meanwhile; None if it must be held."""
         controller = self._controller
-        unit = controller.units[model]
-        if controller.journal.unavailable or not unit.cell.may_bridge:
+        replicas = controller.models.get(model)  # None: it has left meanwhile
+        if controller.journal.unavailable or replicas is None or not replicas.may_bridge:
             return None
         reservation = self._guard.reserve(HostedCharge(model=model, key=key, nusd=most_nusd))
         if reservation is None:
             return None
-        if not controller.bridge(unit, asked_by):  # the reservation was the last that the limit allows
+        unit = controller.bridge(replicas, asked_by)
+        if unit is None:  # the reservation was the last that the limit allows
             self._guard.settle(reservation, 0)
             return None
         wake = unit.replica.wake.id if unit.replica.wake else None
-        return Bridged(model=model, wake=wake, reservation=reservation, most_nusd=most_nusd)
+        return Bridged(model=model, replica=unit.id, wake=wake, reservation=reservation, most_nusd=most_nusd)
 
     def bridge_over(self, bridged: Bridged, *, cost_nusd: int) -> None:
         """End a request that a hosted API served, and count its cost."""
         self._guard.settle(bridged.reservation, cost_nusd)
         controller = self._controller
-        if (unit := controller.units.get(bridged.model)) is not None:  # else it has left meanwhile
-            unit.cell.bridge_over(controller.clock.now_us())
+        if (unit := controller.units.get(bridged.replica)) is not None:  # else it has left meanwhile
+            unit.replicas.bridge_over(unit.cell, controller.clock.now_us())

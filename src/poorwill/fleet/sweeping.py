@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.entries import Entry, Noted, ReplicaCreated, ReplicaEnded, SpanOpened
+from poorwill.core.launch import Parked
+from poorwill.core.machine.inputs import ImageLost
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, DriverError, Found, Processes
 from poorwill.core.ports.log import Log
 from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import ORPHAN, ModelName, ReplicaId
-from poorwill.fleet.context import FleetContext
-from poorwill.fleet.lost import note_vanished
-from poorwill.fleet.unit import Unit
+from poorwill.fleet.unit import FleetContext, Unit
 
 SWEEP_S = 300.0
 """Between two sweeps: an orphan costs memory or disk, not correctness, and looking costs a walk of /proc."""
@@ -41,7 +41,7 @@ class Sweeper:
     """Orphans that could not be ended."""
 
     async def sweep(
-        self, units: Mapping[ModelName, Unit], *, ended: Collection[ReplicaId] = ()
+        self, units: Mapping[ReplicaId, Unit], *, ended: Collection[ReplicaId] = ()
     ) -> Sequence[Entry]:
         """Return notes on finds that no unit owns and that are new, and the spans of what they cost.
 
@@ -94,7 +94,7 @@ class Sweeper:
         now = self.clock.now_us()
         return [ReplicaEnded(replica=replica, at_us=now) for replica in gone if replica]
 
-    async def inventory(self, units: Mapping[ModelName, Unit]) -> Sequence[tuple[Driver, Found]]:
+    async def inventory(self, units: Mapping[ReplicaId, Unit]) -> Sequence[tuple[Driver, Found]]:
         """Return what every driver of the units finds; one that cannot look finds nothing."""
         drivers = {id(d): d for unit in units.values() for d in unit.equipment.drivers.values()}
         return [(driver, found) for driver in drivers.values() for found in await self.look(driver)]
@@ -107,7 +107,7 @@ class Sweeper:
             self.log.error("cannot look for what exists", driver=driver.name, why=str(error))
             return ()
 
-    async def _reap(self, units: Mapping[ModelName, Unit], driver: Driver, found: Found) -> bool:
+    async def _reap(self, units: Mapping[ReplicaId, Unit], driver: Driver, found: Found) -> bool:
         """End a find; return whether it ended. One that did not is tried again by each sweep."""
         key = _key(found)
         self.stubborn.discard(key)
@@ -139,13 +139,58 @@ async def sweep_on_time(sweeper: Sweeper, context: FleetContext, due: Callable[[
         await note_vanished(context)
 
 
+async def note_vanished(context: FleetContext) -> None:
+    """Take every resting replica whose image its driver does not find for cold, and note that.
+
+    Its image was evicted or removed, or its rented machine hibernates no more. Found here it costs a note;
+    found by the next wake it would cost a failed one.
+    A driver that cannot look finds nothing out. Never raises; cancelled: the rest is left for the next look.
+    """
+    resting = [
+        (unit, unit.parked)
+        for unit in context.units.values()
+        if unit.parked is not None and (unit.parked.path is not None or unit.parked.machine)
+    ]
+    seen: dict[int, Sequence[Found] | None] = {}
+    for unit, parked in resting:
+        driver = unit.equipment.drivers.get(parked.tier)
+        if driver is None:
+            continue
+        if id(driver) not in seen:
+            seen[id(driver)] = await _look(context, driver)
+        found = seen[id(driver)]
+        keys = [each.parked.key() for each in found or () if each.parked is not None]
+        if found is not None and parked.key() not in keys:
+            _gone(context, unit, parked)
+
+
+def _gone(context: FleetContext, unit: Unit, parked: Parked) -> None:
+    if unit.replica.state is not State.PARKED or unit.parked is not parked:
+        return  # woken or parked deeper while the driver looked
+    unit.parked = None
+    context.journal.post([unit.placed(context.clock.now_us())])
+    why = f"{parked.path} is gone: evicted or removed; the next wake is cold"
+    if parked.machine:
+        why = f"{parked.machine} is not hibernated any more; the next wake is cold"
+    context.log.warning("what was parked is gone", model=unit.model, what=parked.where())
+    context.submit(unit, ImageLost(generation=unit.replica.generation, why=why))
+
+
+async def _look(context: FleetContext, driver: Driver) -> Sequence[Found] | None:
+    try:
+        return await driver.inventory()
+    except (DriverError, OSError) as error:
+        context.log.warning("cannot look for images", driver=driver.name, why=str(error))
+        return None
+
+
 def _generation_at_rest(unit: Unit) -> int | None:
     """Return the generation of a replica that neither wakes nor parks: it then owns all that it has."""
     busy = unit.replica.state in (State.WAKING, State.PARKING)
     return None if busy else unit.replica.generation
 
 
-def _moved(units: Mapping[ModelName, Unit], before: Mapping[ReplicaId, int | None]) -> Collection[ReplicaId]:
+def _moved(units: Mapping[ReplicaId, Unit], before: Mapping[ReplicaId, int | None]) -> Collection[ReplicaId]:
     """Return the replicas that wake or park, or did so since `before`."""
     return {
         unit.id
@@ -158,7 +203,7 @@ def _key(found: Found) -> str:
     return f"{found.replica} {found.generation} {found.what}"
 
 
-def _processes(units: Mapping[ModelName, Unit], driver: Driver) -> Processes:
+def _processes(units: Mapping[ReplicaId, Unit], driver: Driver) -> Processes:
     """Return the `Processes` that end the engines a driver finds."""
     equipped = (unit.equipment for unit in units.values())
     return next(

@@ -4,19 +4,23 @@ Everything that changes a unit runs on the event loop's thread and does not awai
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from poorwill.core.entries import ReplicaPlaced
+from poorwill.core.entries import PhaseSpan, ReplicaPlaced
 from poorwill.core.errors import PoorwillError, unknown_model
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.machine.cell import Cell
+from poorwill.core.machine.inputs import Input
 from poorwill.core.machine.replica import Replica
-from poorwill.core.ports.activator import Lease
+from poorwill.core.ports.activator import Connections, Lease
+from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, DriverError, Processes
 from poorwill.core.ports.engine import Engine
 from poorwill.core.ports.log import Log
 from poorwill.core.words import HoldId, ModelName, ReplicaId, Tier
+from poorwill.fleet.journal import Journal
+from poorwill.policies.dispatch import Replicas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,16 +38,19 @@ class Unit:
     """A replica under the fleet's control."""
 
     cell: Cell
+    replicas: Replicas
+    """All replicas of its model, of which the cell is one."""
     equipment: Equipment
+    driver: str
+    """Name of the driver it is started by, for the ledger's rates."""
     running: Running | None = None
     launched: Launch | None = None
     """The launch that produced `running`."""
     parked: Parked | None = None
     next_equipment: Equipment | None = None
     """Of a changed configuration; taken when the replica next starts anew."""
-    leaving: bool = False
-    """Its model is no longer configured."""
-    waiting: dict[HoldId, asyncio.Future[Lease]] = field(default_factory=dict)
+    waiting: dict[HoldId, asyncio.Future[Lease]]
+    """Whoever waits for one of the model's replicas: the same for all of them."""
     marks: list[PhaseMark] = field(default_factory=list)
     """Phase marks of the wake under way."""
     job: asyncio.Task[None] | None = None
@@ -69,9 +76,14 @@ class Unit:
         return self.replica.model
 
     @property
+    def name(self) -> str:
+        """What people know it by: the model's name, the replica's own if there are several."""
+        return self.id if len(self.replicas.cells) > 1 else self.model
+
+    @property
     def id(self) -> ReplicaId:
         """The replica's id."""
-        return self.replica.id
+        return self.cell.id
 
     def lease(self) -> Lease:
         """Return a lease on the replica as it runs now. The cell must have counted it."""
@@ -135,6 +147,26 @@ class Unit:
         self.waiters.clear()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetContext:
+    """What carrying out an effect needs of the fleet. Results go back as inputs, through `submit`."""
+
+    units: Mapping[ReplicaId, Unit]
+    journal: Journal
+    connections: Connections
+    clock: Clock
+    log: Log
+    tasks: asyncio.TaskGroup
+    submit: Callable[[Unit, Input], None]
+    """Takes an input; see `Controller.submit`."""
+    make_room: Callable[[Unit], Awaitable[None]]
+    """Returns when a unit's replica fits; see `Room.make`."""
+    leaves: Callable[[Sequence[PhaseMark], int, int], tuple[PhaseSpan, ...]]
+    """Tiles a wake by its marks; see `coldstart.anatomy`."""
+    note_vanished: "Callable[[FleetContext], Awaitable[None]]"
+    """See `sweeping.note_vanished`."""
+
+
 async def end_engine(processes: Processes, running: Running, log: Log) -> None:
     """End an engine and what is left of its process group; log a failure. The next sweep finds the rest."""
     try:
@@ -172,9 +204,11 @@ async def still_answers(unit: Unit, running: Running, *, within_s: float) -> boo
     return True
 
 
-def unit_of(units: Mapping[ModelName, Unit], model: ModelName) -> Unit:
-    """Return a model's unit. Raises RequestFault if it has none; the error lists the models that exist."""
-    unit = units.get(model)
-    if unit is None or unit.leaving:
-        raise unknown_model(model, [name for name in units if not units[name].leaving])
-    return unit
+def replicas_of(models: Mapping[ModelName, Replicas], model: ModelName) -> Replicas:
+    """Return a model's replicas. Raises RequestFault if there is no such model; the error lists those there
+    are.
+    """
+    replicas = models.get(model)
+    if replicas is None:
+        raise unknown_model(model, list(models))
+    return replicas

@@ -1,5 +1,6 @@
 """What operators see of the fleet and may ask of it: implements `core.ports.view.FleetView`."""
 
+import asyncio
 import math
 from collections.abc import Callable, Sequence
 
@@ -10,21 +11,23 @@ from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import Replica, next_descent_us
 from poorwill.core.ports.view import ReplicaStatus, WakeInterval
 from poorwill.core.spend import LimitState
-from poorwill.core.words import ModelName, Tier
+from poorwill.core.words import TIER_DEPTH, ModelName, ReplicaId, Tier
 from poorwill.fleet.controller import Controller
-from poorwill.fleet.journal import Feed
+from poorwill.fleet.feeds import Feed, Feeds
 from poorwill.fleet.spending import SpendGuard
-from poorwill.fleet.unit import Unit, unit_of
+from poorwill.fleet.unit import Unit, replicas_of
 from poorwill.policies import ShadowAccount, Shadowed
 
 
 class OperatorView:
     """The fleet as `/status`, `poorwill status`, `wake` and `park` see it."""
 
-    def __init__(self, *, controller: Controller, guard: SpendGuard) -> None:
+    def __init__(self, *, controller: Controller, guard: SpendGuard, feeds: Feeds) -> None:
         self._controller = controller
         self._guard = guard
+        self._feeds = feeds
         self._units = controller.units
+        self._models = controller.models
 
     def status(self) -> Sequence[ReplicaStatus]:
         """Return every replica's status."""
@@ -33,7 +36,7 @@ class OperatorView:
 
     def models(self) -> Sequence[ModelName]:
         """Return the configured models, in the configuration's order."""
-        return [model for model, unit in self._units.items() if not unit.leaving]
+        return list(self._models)
 
     def limits(self) -> Sequence[LimitState]:
         """Return how the spend limits stood at the last look."""
@@ -41,14 +44,14 @@ class OperatorView:
 
     def events(self) -> Feed:
         """Subscribe to what happens from now on."""
-        return self._controller.journal.feed()
+        return self._feeds.feed()
 
-    async def wake(self, model: ModelName) -> None:
-        """Wake a model as an operator and wait until it is ready.
+    async def wake(self, name: str) -> None:
+        """Wake a replica, or one of a model if none is ready, as an operator and wait until it is ready.
 
         Raises TryLater(WAKE_FAILED, SPEND_LIMIT, DRAINING). Cancelled: the wake goes on.
         """
-        unit = unit_of(self._units, model)
+        unit = min(self._named(name), key=_steps_to_ready)
         why = self._controller.journal.unavailable
         if why:
             raise TryLater(
@@ -66,29 +69,42 @@ class OperatorView:
             why = unit.replica.last_error or "it was parked again at once"
             raise self._later(unit, ErrorCode.WAKE_FAILED, why)
 
-    async def park(self, model: ModelName, tier: Tier | None) -> None:
-        """Drain and park a model as an operator and wait until it is parked.
+    async def park(self, name: str, tier: Tier | None) -> None:
+        """Drain and park a replica, or all of a model, as an operator and wait until that is done.
 
         Raises RequestFault for a tier the model has no driver for, TryLater(DRAINING) if demand or a
         floor kept it from parking. Cancelled: the park goes on.
         """
-        unit = unit_of(self._units, model)
+        parks = (self._park(unit, tier) for unit in self._named(name))
+        for fault in await asyncio.gather(*parks, return_exceptions=True):
+            if fault is not None:
+                raise fault
+
+    def _named(self, name: str) -> Sequence[Unit]:
+        """Return the replicas that a model's or a replica's name means. Raises RequestFault."""
+        unit = self._units.get(ReplicaId(name))
+        if unit is not None and name not in self._models:
+            return [unit]
+        return [self._units[cell.id] for cell in replicas_of(self._models, ModelName(name)).cells]
+
+    async def _park(self, unit: Unit, tier: Tier | None) -> None:
+        name = unit.name
         if tier is not None and tier not in unit.equipment.drivers:
             known = ", ".join(unit.equipment.drivers)
             raise RequestFault(
-                ErrorCode.INVALID_REQUEST, f"{model} cannot be parked {tier}", hint=f"it can be {known}"
+                ErrorCode.INVALID_REQUEST, f"{name} cannot be parked {tier}", hint=f"it can be {known}"
             )
         await self._reaches(unit, lambda: unit.replica.state in (State.READY, State.PARKED))
         now = self._controller.clock.now_us()
         floor = unit.replica.floor.at(now)
         if unit.replica.state is State.READY and floor.required:
             why = f"the floor {floor.name!r} holds"
-            raise self._later(unit, ErrorCode.DRAINING, f"{model} stays ready: {why}")
+            raise self._later(unit, ErrorCode.DRAINING, f"{name} stays ready: {why}")
         self._controller.submit(unit, ParkAsked(tier=tier))
         await self._reaches(unit, lambda: unit.replica.state in (State.READY, State.PARKED))
         if unit.replica.state is State.READY:
             why = unit.replica.last_error or "requests wait for it"
-            raise self._later(unit, ErrorCode.DRAINING, f"{model} stays ready: {why}")
+            raise self._later(unit, ErrorCode.DRAINING, f"{name} stays ready: {why}")
 
     async def _reaches(self, unit: Unit, there: Callable[[], bool]) -> None:
         while not there():
@@ -102,6 +118,13 @@ class OperatorView:
     def _later(self, unit: Unit, code: ErrorCode, message: str) -> TryLater:
         now = self._controller.clock.now_us()
         return TryLater(code, message, retry_after_s=unit.replica.retry_after_s(now))
+
+
+def _steps_to_ready(unit: Unit) -> tuple[int, int, int]:
+    """Order replicas by how near they are to being ready."""
+    replica = unit.replica
+    order = (State.READY, State.WAKING, State.DRAINING, State.PARKED, State.PARKING)
+    return order.index(replica.state), replica.retry_at_us, TIER_DEPTH[replica.tier]
 
 
 def _status(unit: Unit, now_us: int) -> ReplicaStatus:

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
-from poorwill.coldstart.anatomy import anatomy
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
@@ -17,9 +16,8 @@ from poorwill.core.machine.effects import StartWake
 from poorwill.core.machine.inputs import PhaseBegan, WakeFailed, WakeSucceeded
 from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.words import RESUMING_TIERS, Phase, Tier
-from poorwill.fleet.context import FleetContext
 from poorwill.fleet.lost import unwatch, watch
-from poorwill.fleet.unit import Unit, to_the_end
+from poorwill.fleet.unit import FleetContext, Unit, to_the_end
 
 
 async def carry_out_wake(
@@ -113,7 +111,7 @@ class Waking:
                 marks = list(engine.refine(self.launch, marks, wake.began_us, ended_us))
         except Exception as error:
             self._odd("cannot refine the phases of a wake", error)
-        return anatomy(marks, wake.began_us, ended_us)
+        return self.context.leaves(marks, wake.began_us, ended_us)
 
     async def follow(self, launch: Launch) -> None:
         """Follow the engine's log until cancelled."""

@@ -22,7 +22,7 @@ from poorwill.core.ports.ledger import LedgerWriter
 from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
 from poorwill.core.settings import GatewaySettings
-from poorwill.core.settings.loopback import is_loopback
+from poorwill.core.settings.addresses import is_loopback
 from poorwill.core.words import SECOND_US
 from poorwill.gateway.acceptor import Acceptor, bound_socket, connection_limits
 from poorwill.gateway.admin_side import ADMIN_CONNECTIONS, AdminListener, AdminSide, Metrics

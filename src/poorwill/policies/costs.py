@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from poorwill.core.errors import Problem
 from poorwill.core.format import duration
 from poorwill.core.policy import Rung
+from poorwill.core.problems import Problem
 from poorwill.core.words import SECOND_US, Tier
 
 RECENT_PARKS = 20

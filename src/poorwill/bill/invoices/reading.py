@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from types import MappingProxyType
 
-from poorwill.core.errors import ConfigFault, PoorwillError, Problem
+from poorwill.core.errors import PoorwillError
 from poorwill.core.format import DAY_US
 from poorwill.core.money import NUSD
+from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.words import HOUR_US, SECOND_US
 from poorwill.hosts.files.records import read_rows
 from poorwill.ledger.dates import instant

@@ -19,7 +19,7 @@ from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US, table
 from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
-from poorwill.core.settings.loopback import is_loopback
+from poorwill.core.settings.addresses import is_loopback
 from poorwill.ledger.dates import instant, timestamp
 from poorwill.ledger.keys import (
     KeyRow,

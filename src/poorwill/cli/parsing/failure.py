@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import msgspec
 
 from poorwill.cli.parsing.exit_status import EXIT_STATUS
-from poorwill.core.errors import ConfigFault, ErrorCode, PoorwillError, Problem
+from poorwill.core.errors import ErrorCode, PoorwillError
+from poorwill.core.problems import ConfigFault, Problem
 
 
 class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):

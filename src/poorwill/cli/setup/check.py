@@ -15,8 +15,9 @@ from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.compose.checks import check_here
 from poorwill.config.manual import document, schema
-from poorwill.core.errors import ConfigFault, ErrorCode, Problem
+from poorwill.core.errors import ErrorCode
 from poorwill.core.format import counted, duration
+from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
 

@@ -15,7 +15,8 @@ from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.values import time_us
 from poorwill.cli.parsing.verb import new_verb, verb_family
-from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem, RequestFault
+from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
+from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US
 from poorwill.hosts.deployment.push import Push, Shell, carry_out_push, odd_word, shown

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from poorwill.bill.bill import Axis, Bill, make_bill
-from poorwill.coldstart.anatomy import totals
+from poorwill.coldstart.leaves import totals
 from poorwill.coldstart.starts import FinishedWake
 from poorwill.compose.demo.replay import Answer
 from poorwill.compose.drivers.fleet_drivers import Fallback

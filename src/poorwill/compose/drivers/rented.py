@@ -9,8 +9,7 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, Processes
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import CloudSettings, FleetSettings
-from poorwill.core.words import ModelName, Tier
-from poorwill.fleet.recovery import replica_id
+from poorwill.core.words import ModelName, Tier, replica_id
 from poorwill.hosts.rented import hyperstack, scaleway
 from poorwill.hosts.rented.cloud import Cloud
 from poorwill.hosts.rented.engines import RentedEngines

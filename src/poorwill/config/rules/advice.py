@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from poorwill.config.rules.cloud import cloud_advice
 from poorwill.config.values.scalars import in_seconds
-from poorwill.core.errors import Problem
+from poorwill.core.problems import Problem
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import SECOND_US, Tier
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from poorwill.config.key_lines import NO_LINES, KeyLines
 from poorwill.config.problems import FileProblems, ModelProblems
-from poorwill.core.errors import Problem
+from poorwill.core.problems import Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import Tier
 from poorwill.policies import TierCosts, idle_problem

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from poorwill.config.problems import FileProblems, ModelProblems
 from poorwill.config.values.addresses import in_the_clear
 from poorwill.config.values.scalars import in_seconds
-from poorwill.core.errors import Problem
+from poorwill.core.problems import Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from poorwill.core.errors import Problem
+from poorwill.core.problems import Problem
 from poorwill.core.settings import GatewaySettings
-from poorwill.core.settings.loopback import is_loopback
+from poorwill.core.settings.addresses import is_loopback
 
 
 def listener_problems(settings: GatewaySettings, *, keys_configured: bool) -> Sequence[Problem]:

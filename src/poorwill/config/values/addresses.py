@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from poorwill.config.problems import FileProblems, Location
 from poorwill.config.values.scalars import BadValue, Json, ScalarReader, quoted, text_of, toml_name
 from poorwill.core.settings import Address
-from poorwill.core.settings.loopback import is_loopback
+from poorwill.core.settings.addresses import is_loopback
 from poorwill.core.settings.paths import absolute_path
 
 _HOST = re.compile(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:.]+(%\w+)?")

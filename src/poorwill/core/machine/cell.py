@@ -3,7 +3,8 @@
 The fleet, the planner and the property tests run this object. `claim` and `give_back` are the warm path: they
 count leases and pass through `step` only if somebody waits or the gate is closed. `feed` takes every other
 input. All of them return effects; the caller carries them out. The cell also knows the quiet stretches,
-passes on to the policy what it may learn, and says when the next Tick is due.
+passes on to the policy what it may learn, and says when the next Tick is due. Which of several cells a
+request goes to is decided in `policies.dispatch`.
 """
 
 from collections import deque
@@ -13,23 +14,20 @@ from poorwill.core.entries import SpanOpened
 from poorwill.core.machine.effects import ChangeCause, Effect
 from poorwill.core.machine.holds import HoldQueue
 from poorwill.core.machine.inputs import Input, Returned, WakeAsked
+from poorwill.core.machine.levels import DemandLevel
 from poorwill.core.machine.lifecycle import Kind, State
 from poorwill.core.machine.replica import Load, Replica, next_wakeup_us
 from poorwill.core.machine.step import step
 from poorwill.core.machine.transition import idle_cause
-from poorwill.core.policy import FloorSchedule, LearnsFromMeter, LearnsFromTimes, LearnsFromWakes, Policy
 from poorwill.core.settings import ReplicaSettings
 from poorwill.core.words import FLOOR, LINGER, RELEASED_CAUSES, SERVING, Cause, Tier, parked
 
-REMEMBERED_GAPS = 200
-"""Quiet stretches that tell how soon a replica may be wanted again."""
 PUBLISHED_WAKES = 1_000
 """Wakes behind the published wake interval."""
 
 RETURNED = Returned()
 NOTHING: tuple[ChangeCause, ...] = ()
-TURNED_BUSY = (ChangeCause(cause=SERVING),)
-TURNED_IDLE = (ChangeCause(cause=LINGER),)
+TURNED_BUSY, TURNED_IDLE = (ChangeCause(cause=SERVING),), (ChangeCause(cause=LINGER),)
 TURNED_IDLE_BY_FLOOR = (ChangeCause(cause=FLOOR),)
 """Made once: the warm path returns one of these for every busy and every idle period."""
 
@@ -42,21 +40,19 @@ class Cell:
         "_claimed",
         "_counted",
         "_idle_since_us",
-        "_in_flight",
-        "_learns_meter",
-        "_learns_times",
-        "_learns_waits",
         "_limit",
         "_metered",
-        "_open",
         "_replica",
         "_stale",
         "_void",
         "bridged",
-        "gaps_us",
+        "busy",
         "generation",
+        "id",
+        "in_flight",
+        "level",
+        "open",
         "queue",
-        "quiet_since_us",
         "since_us",
         "wakes_us",
     )  # fmt: skip
@@ -65,9 +61,10 @@ class Cell:
     _replica: Replica
     _stale: bool
     """Whether the gate has changed since `_replica` was last brought up to date."""
-    _in_flight: int
+    in_flight: int
     _idle_since_us: int
-    _open: bool
+    open: bool
+    """Whether the gate is open: leases may be claimed."""
 
     def __init__(
         self,
@@ -78,49 +75,55 @@ class Cell:
         gaps_us: Sequence[int] = (),
         wakes_us: Sequence[int] = (),
     ) -> None:
+        self.id = replica.id
         self.queue = queue
+        self.level = DemandLevel(replica.policy, replica.floor, quiet_since_us, gaps_us)
+        self.busy = False
+        """Whether requests are served, held or bridged: by it, or by others in its place."""
         self.bridged = 0
         """Requests that a hosted API serves now in the replica's place."""
-        self.quiet_since_us = quiet_since_us
-        """When the last request ended or gave up; None while there is one, or before the first. A wake ahead
-        of demand does not end a quiet stretch, so this is not the load's `idle_since_us`."""
-        self.gaps_us = deque(gaps_us, maxlen=REMEMBERED_GAPS)
-        """How long the last quiet stretches were, the latest last."""
         self.wakes_us = deque(wakes_us, maxlen=PUBLISHED_WAKES)
         """How long the last successful wakes took, counted from when they were first asked for."""
         self._cause: Cause | None = None
         self.since_us = 0
         """When the open span began."""
+        self._metered: tuple[int, bool] | None = None
+        """When the provider's meter was last turned on or off, and which."""
         self._void = 0
         """Leases still held on an engine that is gone."""
         self._claimed = self._counted = 0
         """Leases claimed so far, and how many of them were reported to the policy. Neither counts leases that
         a step granted."""
-        self._heed(replica)
+        self._limit = replica.settings.max_concurrency
         self._adopt(replica, 0)
 
     @property
     def replica(self) -> Replica:
         """The replica as it is now."""
         replica, queue = self._replica, self.queue
-        if self._stale or replica.holds is not queue.holds:
-            load = Load(self._in_flight, self._idle_since_us, self._cause)
+        if self._stale or not self._knows_the_queue():
+            load = Load(self.in_flight, self._idle_since_us, self._cause)
             self._replica = replica = replica.changed(
                 load=load, holds=queue.holds, budget_ends_us=queue.budget_ends_us
             )
             self._stale = False
         return replica
 
+    @property
+    def quiet_since_us(self) -> int | None:
+        """When the last request of its level ended or gave up; None while there is one."""
+        return self.level.quiet_since_us
+
     # the warm path
 
     def claim(self, now_us: int) -> Sequence[ChangeCause] | None:
         """Take a lease; return None if there is none to be had now."""
-        if not self._open or self.queue.holds or (self._limit and self._in_flight >= self._limit):
+        if not self.open or self.queue.holds or (self._limit and self.in_flight >= self._limit):
             return None
-        self._in_flight += 1
+        self.in_flight += 1
         self._claimed += 1
         self._stale = True
-        if self._in_flight > 1:
+        if self.in_flight > 1:
             return NOTHING
         self._wanted(now_us)
         self._cause, self.since_us = SERVING, now_us
@@ -133,13 +136,13 @@ class Cell:
             self._left(now_us)
             return NOTHING
         self._stale = True
-        self._in_flight -= 1
-        if not self._in_flight:
+        self.in_flight -= 1
+        if not self.in_flight:
             self._idle_since_us = now_us
             self._left(now_us)
-        if self.queue.holds or not self._open:
+        if self.queue.holds or not self.open:
             return self.feed(RETURNED, now_us)
-        if self._in_flight:
+        if self.in_flight:
             return NOTHING
         self.since_us = now_us
         if self._replica.floor.at(now_us).required:
@@ -173,11 +176,30 @@ class Cell:
                 self._void += before.load.in_flight
             if kind is Kind.WAKE_SUCCEEDED:
                 self._learn_wake(before, now_us)
-            elif kind is Kind.PARK_SUCCEEDED and self._learns_times is not None:
-                self._learns_times.park_took(before.tier, now_us - before.park_began_us)
+            elif kind is Kind.PARK_SUCCEEDED and self.level.learns_times is not None:
+                self.level.learns_times.park_took(before.tier, now_us - before.park_began_us)
         if kind is Kind.DEMAND or before.holds or before.load.in_flight:
             self._left(now_us)
         return effects
+
+    def take(self, level: DemandLevel) -> None:
+        """Have this level from now on: its policy and floor govern the replica."""
+        self.level = level
+        self._replica = self._replica.changed(policy=level.policy, floor=level.floor)
+        if self._metered is not None and level.learns_meter is not None:
+            at_us, running = self._metered
+            level.learns_meter.metered(at_us - 1, running=not running)
+            level.learns_meter.metered(at_us, running=running)
+
+    def back(self, *, backed: bool) -> None:
+        """Say whether another replica of the model is there for those who wait."""
+        if self._replica.backed is not backed:
+            self._replica = self._replica.changed(backed=backed)
+
+    def relax(self, now_us: int) -> None:
+        """Those who waited are served elsewhere, or gone."""
+        if self.busy:
+            self._left(now_us)
 
     def bridge(self, asked_by: str, now_us: int) -> Sequence[Effect] | None:
         """Register the demand of a request that a hosted API serves; None if it must be held instead.
@@ -197,24 +219,21 @@ class Cell:
         self.bridged -= 1
         self._left(now_us)
 
-    def configure(
-        self, settings: ReplicaSettings, policy: Policy, floor: FloorSchedule, now_us: int
-    ) -> Sequence[Effect]:
-        """Take on other settings; leases, holds, the open span and a wake or park under way go on."""
-        replica = self.replica.changed(settings=settings, policy=policy, floor=floor)
-        self._heed(replica)
-        self._adopt(replica, now_us)
-        return self.feed(RETURNED, now_us)  # there may be room for who waits
+    def configure(self, settings: ReplicaSettings, now_us: int) -> None:
+        """Take on other settings and what its level is now; what is under way goes on."""
+        self._limit = settings.max_concurrency
+        self.take(self.level)
+        self._adopt(self.replica.changed(settings=settings), now_us)
 
     def next_tick_us(self, now_us: int) -> int | None:
         """Return when the next Tick is due, None if only another input can matter. The past means at once."""
-        replica = self._replica if self._replica.holds is self.queue.holds else self.replica
-        return next_wakeup_us(replica, now_us, in_flight=self._in_flight, idle_since_us=self._idle_since_us)
+        replica = self._replica if self._knows_the_queue() else self.replica
+        return next_wakeup_us(replica, now_us, in_flight=self.in_flight, idle_since_us=self._idle_since_us)
 
     def open_span(self) -> SpanOpened:
         """Return the span that a ChangeCause records: it begins as the replica gets busy or idle."""
         replica, at_us = self.replica, self.since_us
-        cause, why = (SERVING, "") if self._in_flight else idle_cause(replica, at_us)
+        cause, why = (SERVING, "") if self.in_flight else idle_cause(replica, at_us)
         return SpanOpened(replica=replica.id, at_us=at_us, cause=cause, why=why)
 
     # at start
@@ -235,48 +254,46 @@ class Cell:
 
     # bookkeeping
 
-    def _heed(self, replica: Replica) -> None:
-        policy = replica.policy
-        self._learns_waits = policy if isinstance(policy, LearnsFromWakes) else None
-        self._learns_meter = policy if isinstance(policy, LearnsFromMeter) else None
-        self._learns_times = policy if isinstance(policy, LearnsFromTimes) else None
-        self._limit = replica.settings.max_concurrency
+    def _knows_the_queue(self) -> bool:
+        replica, queue = self._replica, self.queue
+        return replica.holds is queue.holds and replica.budget_ends_us == queue.budget_ends_us
 
     def _adopt(self, after: Replica, now_us: int) -> None:
         load, queue = after.load, self.queue
         self._replica, self._stale, self.generation = after, False, after.generation
-        self._in_flight, self._idle_since_us, self._open = load.in_flight, load.idle_since_us, after.gate_open
+        self.in_flight, self._idle_since_us, self.open = load.in_flight, load.idle_since_us, after.gate_open
         queue.holds, queue.budget_ends_us = after.holds, after.budget_ends_us
         if load.cause != self._cause:
-            if self._learns_meter is not None:
-                self._learns_meter.metered(now_us, running=load.cause not in RELEASED_CAUSES)
+            running = load.cause not in RELEASED_CAUSES
+            if self._metered is None or self._metered[1] is not running:
+                self._metered = now_us, running
+            if self.level.learns_meter is not None:
+                self.level.learns_meter.metered(now_us, running=running)
             self._cause, self.since_us = load.cause, now_us
 
     def _wanted(self, now_us: int) -> None:
         """Demand came: tell the policy that the quiet stretch has ended."""
-        since_us = self.quiet_since_us
-        if since_us is not None:
-            others = self._claimed - self._counted - self._in_flight
+        self.busy = True
+        if self.level.quiet_since_us is not None:
+            self.level.ended(now_us, others=self._claimed - self._counted - self.in_flight)
             self._counted = self._claimed
-            self._replica.policy.observe(since_us, now_us, others=others)
-            self.gaps_us.append(now_us - since_us)
-            self.quiet_since_us = None
         elif not self._counted:
             self._counted = self._claimed  # the very first request is not one of the `others`
 
     def _left(self, now_us: int) -> None:
         """Begin a quiet stretch if nobody is served, held or bridged any more."""
-        if self._in_flight or self.queue.holds or self.bridged or self._void:
+        if self.in_flight or self.queue.holds or self.bridged or self._void:
             return
-        if self.quiet_since_us is None:
-            self.quiet_since_us = now_us
+        self.busy = False
+        if self.level.quiet_since_us is None:
+            self.level.quiet_since_us = now_us
 
     def _learn_wake(self, before: Replica, now_us: int) -> None:
-        wake = before.wake
+        wake, level = before.wake, self.level
         assert wake is not None
         self.wakes_us.append(now_us - wake.asked_us)
-        if self._learns_waits is not None:
-            self._learns_waits.woke([now_us - hold.arrived_us for hold in before.holds])
-        if self._learns_times is not None:
+        if level.learns_waits is not None:
+            level.learns_waits.woke([now_us - hold.arrived_us for hold in before.holds])
+        if level.learns_times is not None:
             recent_us = self._replica.recent_wakes_us.get(wake.from_tier, ())
-            self._learns_times.wakes_took(wake.from_tier, recent_us)
+            level.learns_times.wakes_took(wake.from_tier, recent_us)

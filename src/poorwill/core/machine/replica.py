@@ -87,6 +87,7 @@ class Changes(TypedDict, total=False):
     last_error: str
     last_error_us: int
     blocked: Blocked | None
+    backed: bool
     closing: str
     recent_wakes_us: Mapping[Tier, tuple[int, ...]]
 
@@ -136,6 +137,9 @@ class Replica:
     last_error_us: int = 0
     """When that happened."""
     blocked: Blocked | None = None
+    backed: bool = False
+    """Whether another replica of the model is there for those who wait: then their requests neither fail with
+    this one nor wake it."""
     closing: str = ""
     """The action of the shutdown under way, or empty."""
     recent_wakes_us: Mapping[Tier, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))

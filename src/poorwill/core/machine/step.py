@@ -229,8 +229,7 @@ def _wake_failed(change: Transition, what: WakeFailed) -> None:
         return
     if not stopped:  # (2)
         change.back_off(why, failures=replica.failures + 1)
-    change.set(budget_ends_us=None)
-    change.fail_holds(what.code, f"{replica.model} could not be woken")  # why is not for clients
+    change.give_up_holds(what.code, f"{replica.model} could not be woken")  # why is not for clients
     change.rest(attempt.from_tier if what.kept else Tier.COLD)
 
 
@@ -309,7 +308,7 @@ def _engine_lost(change: Transition, what: EngineLost) -> None:
     load = Load(0, change.now_us, replica.load.cause)
     change.set(load=load, generation=replica.generation + 1)
     if early and replica.holds:
-        change.fail_holds(ErrorCode.WAKE_FAILED, f"the engine of {replica.model} died")
+        change.give_up_holds(ErrorCode.WAKE_FAILED, f"the engine of {replica.model} died")
     change.rest(Tier.COLD)
 
 

@@ -117,6 +117,12 @@ class Transition:
         for hold in failed:
             self.do(Fail(hold=hold.id, code=code, message=message, retry_after_s=retry_after_s))
 
+    def give_up_holds(self, code: ErrorCode, message: str) -> None:
+        """Fail all holds, if no other replica is there for them."""
+        if not self.replica.backed:
+            self.set(budget_ends_us=None)
+            self.fail_holds(code, message)
+
     def grant_holds(self) -> None:
         """Grant as many holds as the replica's concurrency allows, in the queue's order."""
         replica = self.replica
@@ -316,9 +322,10 @@ class Transition:
         """Be parked in a tier; wake at once if somebody waits."""
         self.set(state=State.PARKED, tier=tier, park_from=None, park_to=None)
         if self.replica.blocked:
-            self.fail_holds(ErrorCode.SPEND_LIMIT, self.replica.blocked.why)
+            self.give_up_holds(ErrorCode.SPEND_LIMIT, self.replica.blocked.why)
         replica = self.replica
-        asked_by = replica.holds[0].asked_by if replica.holds else replica.wanted_by
+        wait_for_it = replica.holds and not replica.backed
+        asked_by = replica.holds[0].asked_by if wait_for_it else replica.wanted_by
         if asked_by and not replica.closing and not replica.blocked:
             self.begin_wake(tier, asked_by=asked_by, why="demand")
             return

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from poorwill.core.words import ModelName, WakeId
+from poorwill.core.words import ModelName, ReplicaId, WakeId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,6 +11,8 @@ class Bridged:
     """The right to send one request to a model's hosted API, as its replica cannot serve it now."""
 
     model: ModelName
+    replica: ReplicaId
+    """The one that it would wait for."""
     wake: WakeId | None
     """The wake under way, which it is one reason for; None during a back-off or a park."""
     reservation: int = 0

@@ -69,12 +69,18 @@ class FleetView(Protocol):
         """Return how the spend limits stand."""
         ...
 
-    async def wake(self, model: ModelName) -> None:
-        """Wake a model as an operator and wait until it is ready. Raises PoorwillError."""
+    async def wake(self, name: str) -> None:
+        """Wake a replica, or one of a model if none is ready, as an operator and wait until it is ready.
+
+        Raises PoorwillError.
+        """
         ...
 
-    async def park(self, model: ModelName, tier: Tier | None) -> None:
-        """Drain and park a model as an operator and wait until it is parked. Raises PoorwillError."""
+    async def park(self, name: str, tier: Tier | None) -> None:
+        """Drain and park a replica, or all of a model, as an operator and wait until that is done.
+
+        Raises PoorwillError.
+        """
         ...
 
     def events(self) -> "EventFeed":

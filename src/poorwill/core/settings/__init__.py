@@ -5,6 +5,7 @@ manual and the JSON Schema print; `notation` has the marks for what is left. `*_
 nano-dollars. `poorwill.config` makes these objects from TOML; nobody else does but tests.
 """
 
+from poorwill.core.settings.addresses import Address
 from poorwill.core.settings.fleet import FleetSettings, GatewaySettings, RateSettings, SpendSettings
 from poorwill.core.settings.model import (
     LLAMACPP_SLOTS,
@@ -20,7 +21,6 @@ from poorwill.core.settings.model import (
     PolicyName,
     PolicySettings,
 )
-from poorwill.core.settings.notation import Address
 from poorwill.core.settings.replica import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 
 __all__ = [

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
+from poorwill.core.settings.addresses import Address
 from poorwill.core.settings.model import ModelSettings
-from poorwill.core.settings.notation import Address, Bounds, EnvName, FileKey, Mark, Matching, OrZero
+from poorwill.core.settings.notation import Bounds, EnvName, FileKey, Mark, Matching, OrZero
 from poorwill.core.words import SECOND_US, ModelName, Tier
 
 _LISTEN = Address("127.0.0.1", 8080)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
+from poorwill.core.settings.addresses import Address
 from poorwill.core.settings.notation import (
-    Address,
     Bounds,
     EnvName,
     FileKey,

@@ -7,17 +7,7 @@ They are data: `poorwill.config` reads files by them.
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Annotated, NamedTuple
-
-
-class Address(NamedTuple):
-    """Where to listen or connect."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+from typing import Annotated
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from poorwill.coldstart.anatomy import READ_AHEAD_DETAILS, STORAGE_DETAIL
+from poorwill.coldstart.leaves import READ_AHEAD_DETAILS, STORAGE_DETAIL
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.machine.phase_limit import EXPECTED_DETAIL
 from poorwill.core.words import SECOND_US, Phase

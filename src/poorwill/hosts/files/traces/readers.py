@@ -12,8 +12,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from poorwill.core.errors import ConfigFault, ErrorCode, OperatorFault, Problem
+from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.format import counted, moment
+from poorwill.core.problems import ConfigFault, Problem
 from poorwill.hosts.files.records import open_table
 from poorwill.hosts.files.traces.instants import TimeColumn, TimeMeaning, duration_us
 from poorwill.hosts.files.traces.layouts import Columns, ColumnUse, Role, find_columns
