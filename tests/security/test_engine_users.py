@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.waiting import wait_until
 
+from poorwill.hosts.files.landlock import landlock_version
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.mark import KEY_FILE
 from poorwill.hosts.processes.session import MARK_NAME
@@ -85,10 +86,10 @@ def fleet() -> Iterator[Path]:
         yield Path(name)
 
 
-def hostile(fleet: Path, *, slow_s: float = 0.0) -> str:
+def hostile(fleet: Path, *, slow_s: float = 0.0, user: str = USER) -> str:
     command = [PYTHON, "-c", HOSTILE, "{port}", str(fleet), str(slow_s)]
     return (
-        f'[models.hostile]\nengine = "command"\nengine_user = "{USER}"\nladder = ["cold"]\n'
+        f'[models.hostile]\nengine = "command"\nengine_user = "{user}"\nladder = ["cold"]\n'
         f"command = {json.dumps(command)}\n"
     )
 
@@ -126,6 +127,18 @@ def test_a_hostile_engine_finds_nothing(fleet: Path) -> None:
         poorwill("park", "hostile", "--fleet", str(fleet))
         wait_until(lambda: engines(fleet) in ([], [told["forged"]]))
     if told["forged"] in engines(fleet):
+        os.kill(told["forged"], signal.SIGKILL)
+
+
+@pytest.mark.skipif(not landlock_version(), reason="this kernel has no Landlock")
+def test_a_confined_engine_of_root_finds_nothing(fleet: Path) -> None:
+    confined = hostile(fleet, user="") + "[fleet]\nconfine_engines = true\n"
+    with target(fleet, model=confined) as (serving, _):
+        answer = serving.chat(model="hostile")
+        assert b" 200 OK" in answer, serving.get("/status", admin=True)
+        told = json.loads(answer.partition(b"\r\n\r\n")[2])
+        assert set(told["uids"]) == {0}
+        assert not [what for what in told["got"] if str(fleet) in what]
         os.kill(told["forged"], signal.SIGKILL)
 
 

@@ -13,6 +13,7 @@ from poorwill.config.problems import FileProblems, ModelProblems
 from poorwill.core.problems import Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import Tier
+from poorwill.hosts.files.landlock import landlock_version
 from poorwill.hosts.files.opening import UnsafeFile, check_own, open_to_read
 from poorwill.hosts.files.user import engine_user, may_freeze_others
 
@@ -57,6 +58,8 @@ def check_machine(
     if fleet.encrypt_key_env and not env.get(fleet.encrypt_key_env):
         what = f"{fleet.encrypt_key_env} is not set in the environment"
         found.wrong(("fleet", "encrypt_key_env"), what)
+    if fleet.confine_engines and not landlock_version():
+        found.wrong(("fleet", "confine_engines"), "this kernel has no Landlock", "see `lsm=` of the kernel")
     if os.path.exists(fleet.directory) and not os.path.isdir(fleet.directory):
         found.wrong(("fleet", "directory"), f"{fleet.directory} is not a directory")
     _check_own(fleet.directory, ("fleet", "directory"), found)

@@ -13,14 +13,20 @@ from poorwill.core.ports.driver import Driver
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.hosts.files.landlock import Confinement
 from poorwill.hosts.processes.blocking import in_thread
 from poorwill.hosts.processes.groups import engine_groups
+from poorwill.hosts.processes.mark import KEY_FILE
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.hosts.processes.readiness import is_proven
+from poorwill.ledger.schema import LEDGER_FILE
 from poorwill.tiers.cold.driver import ColdDriver
 from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.snapshots.sealing import Sealer
 from poorwill.tiers.snapshots.space import Value, all_alike
+
+OWN_FILES = (LEDGER_FILE, KEY_FILE, "snapshots", "logs", "poorwill.", "ports", ".")
+"""The beginnings of names in a fleet's directory that are no engine's business; models may lie there too."""
 
 
 async def open_drivers(
@@ -39,7 +45,14 @@ async def open_drivers(
     """
     snapshots = fleet_snapshots(settings, log=log, sealer=_sealer(settings, env), value=value)
     await in_thread(lambda stop: snapshots.space.keep_to_quota())
-    processes = EngineProcesses(fleet=settings.directory, clock=clock, log=log, groups=engine_groups())
+    confinement = Confinement(directory=Path(settings.directory), closed=OWN_FILES)
+    processes = EngineProcesses(
+        fleet=settings.directory,
+        clock=clock,
+        log=log,
+        groups=engine_groups(),
+        confinement=confinement if settings.confine_engines else None,
+    )
     # One for all: a replica that one driver wakes cannot be parked by another meanwhile.
     exclusive = Exclusive()
     drivers: dict[Tier, Driver] = {

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from poorwill.config.problems import FileProblems, ModelProblems, spell
 from poorwill.config.values.scalars import nearest
 from poorwill.core.settings import FleetSettings
+from poorwill.core.words import Tier
 
 
 def check_fleet(fleet: FleetSettings, found: FileProblems) -> None:
@@ -19,6 +20,9 @@ def check_fleet(fleet: FleetSettings, found: FileProblems) -> None:
     ):
         _check_names(found, ("spend", key), limits, names)
     for model in fleet.models:
+        if fleet.confine_engines and Tier.FROZEN in model.replica.park.ladder:
+            what = "has `frozen`, whose wakes would undo confine_engines"
+            ModelProblems(name=model.name, found=found).wrong(["ladder"], what, "take one of the two out")
         if fleet.memory_bytes and model.memory_bytes > fleet.memory_bytes:
             ModelProblems(name=model.name, found=found).wrong(
                 ["memory"], "is more than the whole fleet's memory", "see memory under [fleet]"

@@ -168,6 +168,10 @@ class FleetSettings:
     """What all ready replicas may need together; 0 is unbounded."""
     reap_orphans: bool = False
     """End engines and delete snapshots that poorwill made and nobody owns; else they are only reported."""
+    confine_engines: bool = False
+    """Keep engines away from the ledger, logs and images in the fleet's directory, even if they run as the
+    same user, with Linux's Landlock. What lies beside the directory, or beside one that it is in, must exist
+    before an engine starts, or stays closed to it. Not with the tier `frozen`, whose wakes would undo it."""
     encrypt_key_env: EnvName = ""
     """The environment variable that holds the key that snapshots are encrypted with."""
     guest_memory: Literal["file", "anonymous"] = "file"

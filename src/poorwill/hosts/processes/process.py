@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from poorwill.core.launch import Launch, PhaseMark, Running
@@ -21,6 +22,7 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report
 from poorwill.core.ports.log import Log
 from poorwill.core.words import SECOND_US, Phase
+from poorwill.hosts.files.landlock import Confinement
 from poorwill.hosts.files.user import engine_user
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import open_pidfd, process_end
@@ -99,6 +101,8 @@ class EngineProcesses:
     clock: Clock
     log: Log
     groups: EngineGroups = field(default_factory=EngineGroups)
+    confinement: Confinement | None = None
+    """What the engines it starts are kept away from."""
     grace_s: float = 5.0
     """Between SIGTERM and SIGKILL."""
     log_cap_bytes: int = 64 * 2**20
@@ -137,7 +141,8 @@ class EngineProcesses:
         try:
             user = engine_user(run.user)
             mark = new_mark(launch, fleet=self.fleet, generation=generation, driver=driver)
-            child = subprocess.Popen(
+            popen = partial(
+                subprocess.Popen[bytes],
                 run.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log_fd,
@@ -149,6 +154,8 @@ class EngineProcesses:
                 group=user.gid if user else None,
                 extra_groups=user.groups if user else None,
             )
+            confined = None if machine else self.confinement
+            child = confined.start(popen, also=[launch.log_path]) if confined else popen()
         except (OSError, ValueError) as error:
             raise DriverError(f"cannot start {run.argv[0]}: {error}") from error
         finally:
