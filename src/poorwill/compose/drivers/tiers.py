@@ -45,14 +45,7 @@ async def open_drivers(
     """
     snapshots = fleet_snapshots(settings, log=log, sealer=_sealer(settings, env), value=value)
     await in_thread(lambda stop: snapshots.space.keep_to_quota())
-    confinement = Confinement(directory=Path(settings.directory), closed=OWN_FILES)
-    processes = EngineProcesses(
-        fleet=settings.directory,
-        clock=clock,
-        log=log,
-        groups=engine_groups(),
-        confinement=confinement if settings.confine_engines else None,
-    )
+    processes = _processes(settings, clock, log)
     # One for all: a replica that one driver wakes cannot be parked by another meanwhile.
     exclusive = Exclusive()
     drivers: dict[Tier, Driver] = {
@@ -94,6 +87,17 @@ async def open_drivers(
         elsewhere=elsewhere,
         without_guest=without_guest,
         proven=lambda host, port: (host, port) in rented_at or is_proven(processes, host, port),
+    )
+
+
+def _processes(settings: FleetSettings, clock: Clock, log: Log) -> EngineProcesses:
+    confinement = Confinement(directory=Path(settings.directory), closed=OWN_FILES)
+    return EngineProcesses(
+        fleet=settings.directory,
+        clock=clock,
+        log=log,
+        groups=engine_groups(),
+        confinement=confinement if settings.confine_engines else None,
     )
 
 

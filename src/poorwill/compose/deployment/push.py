@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from subprocess import DEVNULL
 from typing import IO, Any, TextIO
 
+from poorwill.compose.deployment.unit import MARGIN_S, Manager
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.hosts.deployment.unit import MARGIN_S, Manager
 from poorwill.hosts.processes.blocking import process_end
 
 SSH_OPTIONS = ("-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
