@@ -212,6 +212,7 @@ def test_retry_after_is_the_rest_of_the_usual_wake():
     assert life.after(12.5).replica.retry_after_s(life.now) == 18, "rounded up"
     assert life.after(17).replica.retry_after_s(life.now) == 1, "never less than a second"
     assert life.after(30.5).replica.retry_after_s(life.now) == 30, "overdue: half as long again"
+    assert life.after(90).replica.retry_after_s(life.now) == 30, "never beyond the wake's cap, 180 s"
 
 
 def test_predictions_count_before_measurement():

@@ -70,6 +70,7 @@ class World:
     weights_exist: bool = True
     killed: list[int] = field(default_factory=list)
     kill_mistakes: deque[Exception] = field(default_factory=deque)
+    watch_mistakes: deque[Exception] = field(default_factory=deque)
     kill_door: Door = field(default_factory=Door)
     uses: int = 0
     """CPU time that passes between two looks at the processes."""
@@ -113,6 +114,8 @@ class World:
         self.end(running.pid, "killed")
 
     async def exited(self, running: Running) -> str:
+        if self.watch_mistakes:
+            raise self.watch_mistakes.popleft()
         if running.pid not in self.processes:
             return "gone"
         future = self.ends.get(running.pid)

@@ -4,11 +4,13 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from tests.waiting import until
 
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ErrorCode, TryLater
 from poorwill.core.machine.inputs import Tick, WakeFailed, WakeSucceeded
 from poorwill.core.machine.lifecycle import State
+from poorwill.core.ports.driver import DriverError
 from poorwill.fleet.lost import watch
 
 from .house import A, B, House
@@ -129,3 +131,18 @@ async def test_a_lost_machine_cuts_its_requests(house: House, machine: str):
         await house.until(A, State.PARKED)
         cuts = [(9000, "its engine is lost")]
         assert house.connections.cuts == (cuts if machine else [])
+
+
+async def test_error_in_watching_is_no_verdict(house: House, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("poorwill.fleet.lost.WATCH_AGAIN_S", 0.001)
+    house.model()
+    house.expected_errors = ("cannot watch an engine",)
+    house.world.watch_mistakes.extend([ValueError("a defect"), DriverError("it cannot look")])
+    async with house.open():
+        await house.serve()
+        (running,) = house.world.of("a-0")
+        await until(lambda: house.world.ends)  # it is watched after all
+        assert house.state() is State.READY and house.world.of("a-0") == [running]
+        house.world.end(running.pid, "out of memory")
+        await house.until(A, State.PARKED)
+        assert house.unit().replica.last_error == "out of memory"

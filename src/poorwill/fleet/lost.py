@@ -7,6 +7,8 @@ from poorwill.core.launch import Running
 from poorwill.core.machine.inputs import EngineLost
 from poorwill.fleet.unit import FleetContext, Unit, end_engine
 
+WATCH_AGAIN_S = 5.0
+
 
 def watch(context: FleetContext, unit: Unit, running: Running) -> None:
     """Watch a running engine from now on, instead of whatever was watched before."""
@@ -23,12 +25,17 @@ def unwatch(unit: Unit) -> None:
 
 
 async def _wait_for_end(context: FleetContext, unit: Unit, running: Running) -> None:
-    """Wait for the process to end, clear up after it and say so. One that cannot be watched is ended."""
+    """Wait for the process to end, clear up after it and say so. An error in watching is no end."""
     processes = unit.equipment.processes
-    try:
-        why = await processes.exited(running)
-    except Exception as error:
-        why = f"its process cannot be watched: {error!r}"
+    why = ""
+    while not why:
+        try:
+            why = await processes.exited(running)
+        except Exception as error:
+            context.log.error("cannot watch an engine", replica=unit.id, why=repr(error))
+            if not processes.alive(running):
+                why = f"it is gone, and how it ended is not known: {error!r}"
+            await asyncio.sleep(WATCH_AGAIN_S)
     await lose(context, unit, running, why, kind="engine_exited", cut=bool(running.machine))
 
 

@@ -212,8 +212,11 @@ class Replica:
         return self._left_of(expected, now_us)
 
     def _left_of(self, expected_us: int, now_us: int) -> int:
-        taken_us = now_us - self.wake.began_us if self.wake else 0
-        return expected_us - taken_us if taken_us < expected_us else taken_us // 2
+        if self.wake is None:
+            return expected_us
+        taken_us = now_us - self.wake.began_us
+        left_us = expected_us - taken_us if taken_us < expected_us else taken_us // 2
+        return min(left_us, self.wake.cap_ends_us - now_us)
 
     def retry_after_s(self, now_us: int) -> int:
         """Return how soon to try again, in whole seconds: when the replica is expected to be ready."""
