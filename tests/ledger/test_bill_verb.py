@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from poorwill.bill.bill import Axis, group, make_bill
+from poorwill.bill.render import as_text
 from poorwill.cli.accounts.bill import hosted_price
 from poorwill.cli.run import run
 from poorwill.core.entries import Alive, ClockStepped, ParkEnded
@@ -254,6 +255,32 @@ async def test_the_hosted_price_stands_beside_it(ledger):
         nothing = make_bill(db, month("2027-01"), [], hosted=unknown, price=hosted_price)
     assert found.figures[0].hosted_nusd == 2_000 * 150 + 200 * 600
     assert nothing.figures[0].hosted_nusd is None
+
+
+def test_a_price_is_not_known_by_model(path):
+    """One model without a price takes nothing from the others, and names itself."""
+    both = [
+        (created(0, f"{name}.0", name), span(0, "serving", f"{name}.0"), asked)
+        for name in ("a", "b")
+        for asked in [request(0, 0, 10 * S, replica=f"{name}.0", model=name, tokens=(2_000, 200))]
+    ]
+    write(path, [*both[0], *both[1], Alive(at_us=START + HOUR)])
+    hosted = {
+        "a": HostedSettings(provider="openai", model="gpt-4o-mini"),
+        "b": HostedSettings(provider="openai", model="no-such-model"),
+    }
+    told: list[str] = []
+    with reading(path) as db:
+        found = make_bill(
+            db, month("2027-01"), [Axis.KEY], hosted=hosted, price=hosted_price, tell=told.append
+        )
+    fleet, a, b = found.figures
+    assert fleet.hosted_nusd == a.hosted_nusd == 2_000 * 150 + 200 * 600
+    assert b.hosted_nusd is None and fleet.hosted_unknown == ("b",)
+    assert fleet.compared_nusd == a.nusd, "compared with what the same model cost"
+    assert any("not known for b" in line for line in as_text(found))
+    # Each replica and day is told while its time is shared among keys, and the line is cleared at the end.
+    assert told == ["a.0, 2027-01-15", "b.0, 2027-01-15", ""]
 
 
 FLEET = """

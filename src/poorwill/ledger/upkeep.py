@@ -93,9 +93,9 @@ def compact(
     while True:
         dropped = db.execute(_DROP, {"before": before_us, "limit": BATCH_ROWS}).rowcount
         rows += dropped
-        tell(f"{rows:,} request rows dropped")
         if not dropped:
             break
+        tell(f"{rows:,} request rows dropped")
     while db.execute("PRAGMA freelist_count").fetchone()[0]:
         # executescript: it steps the pragma to its end, where execute would free a single page.
         db.executescript(f"PRAGMA incremental_vacuum({BATCH_PAGES});")
