@@ -261,5 +261,5 @@ def as_error(effect: Fail) -> PoorwillError:
     if effect.code is ErrorCode.WAKE_TIMEOUT:
         hint = "retry after the time in Retry-After; the replica is likely to be ready by then"
     elif effect.code is ErrorCode.WAKE_FAILED:
-        hint = "whoever runs poorwill sees why with `poorwill status`"
+        hint = "whoever runs poorwill sees why with `poorwill ledger request` and the request id"
     return TryLater(effect.code, effect.message, hint=hint, retry_after_s=effect.retry_after_s)
