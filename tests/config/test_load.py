@@ -59,6 +59,8 @@ ladder = ["asleep", "frozen", "cold"]
 phase_limits_s = { weights = 90 }
 hosted = { provider = "openai", model = "gpt-x" }
 memory = 900
+gpu_memory = "20 GiB"
+on = ["GPU-8932f937", "0", "big:1"]
 priority = -3
 [models."org/model-7b.Q4".policy]
 name = "fixed"
@@ -72,6 +74,13 @@ from = "08:30"
 to = 24:00:00
 zone = "Europe/Berlin"
 name = "shop"
+
+[[devices]]
+index = 0
+uuid = "GPU-8932f937-d72c"
+memory = "80 GiB"
+[[devices]]
+index = 1
 
 [[rates]]
 active_usd_h = 0.1
@@ -386,7 +395,7 @@ def test_hostile_bytes_are_a_problem(tmp_path: Path, data: bytes, expected: str)
     assert expected in found[0].lower() or expected in found[0], found
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
 @given(data=st.data())
 def test_a_damaged_file_never_crashes(write: Write, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(FULL)))

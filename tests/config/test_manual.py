@@ -132,7 +132,7 @@ KEYS = [
 ]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400, deadline=None)
 @given(key=st.sampled_from(KEYS), value=VALUES)
 def test_the_schema_accepts_what_is_read(write: Write, key: tuple[str, str], value: str) -> None:
     header, name = key

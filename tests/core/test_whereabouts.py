@@ -6,8 +6,8 @@ import pytest
 
 from poorwill.core.launch import Parked, Running
 from poorwill.core.ports.driver import Found
-from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import ReplicaId, Tier
+from poorwill.fleet.sweeps.judgement import Owned, compare
 
 BIG, SMALL = ReplicaId("big-0"), ReplicaId("small-0")
 

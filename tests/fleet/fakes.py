@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from poorwill.core.launch import Launch, Parked, PhaseMark, Running
+from poorwill.core.launch import Launch, Parked, PhaseMark, Place, Running
 from poorwill.core.policy import Descent, Floor, Rung
 from poorwill.core.ports.driver import DriverError, Found, SnapshotRefused
 from poorwill.core.words import ModelName, Phase, ReplicaId, Tier
@@ -67,6 +67,8 @@ class World:
     ends: dict[int, asyncio.Future[str]] = field(default_factory=dict)
     snapshots: dict[str, Parked] = field(default_factory=dict)
     asleep: set[int] = field(default_factory=set)
+    places: dict[int, Place] = field(default_factory=dict)
+    """The devices that each process was started on."""
     weights_exist: bool = True
     killed: list[int] = field(default_factory=list)
     kill_mistakes: deque[Exception] = field(default_factory=deque)
@@ -91,6 +93,7 @@ class World:
             launched=launch.identity(),
         )
         self.processes[running.pid] = running
+        self.places[running.pid] = launch.place or Place()
         return running
 
     def end(self, pid: int, why: str = "signal 9") -> None:
@@ -155,7 +158,9 @@ class FakeEngine:
 
     name = "fake"
 
-    def launch(self, *, replica: ReplicaId, generation: int, anew: bool = False) -> Launch:
+    def launch(
+        self, *, replica: ReplicaId, generation: int, anew: bool = False, place: Place | None = None
+    ) -> Launch:
         if not self.world.weights_exist:
             raise OSError("no such model file")
         return Launch(
@@ -166,6 +171,7 @@ class FakeEngine:
             port=self.port,
             log_path=f"/nowhere/{replica}.log",
             engine_model=self.engine_model,
+            place=place,
         )
 
     async def follow(self, launch, report):

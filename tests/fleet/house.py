@@ -20,6 +20,7 @@ from poorwill.core.machine.lifecycle import State
 from poorwill.core.policy import FloorSchedule, NoFloor
 from poorwill.core.ports.activator import Lease
 from poorwill.core.settings import (
+    DeviceNeed,
     FleetSettings,
     HoldSettings,
     ParkSettings,
@@ -35,11 +36,13 @@ from poorwill.fleet.fleet import Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import LevelPlan, ModelPlan
 from poorwill.fleet.reshaping import Reshaping
+from poorwill.fleet.room.residents import Claim
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment, Unit
 from poorwill.ledger.history.spending import SpendWatch
 from poorwill.ledger.ledger import Ledger, open_ledger
 from poorwill.ledger.schema import reading
+from poorwill.policies.placement.devices import Devices
 
 from .fakes import Door, FakeConnections, FakeDriver, FakeEngine, HandClock, Watcher, World
 
@@ -59,6 +62,7 @@ class Room:
     drivers: dict[Tier, FakeDriver]
     floor: FloorSchedule = field(default_factory=NoFloor)
     memory_bytes: int = 0
+    devices: DeviceNeed = field(default_factory=DeviceNeed)
     priority: int = 0
 
     @property
@@ -101,6 +105,7 @@ class House:
     connections: FakeConnections = field(default_factory=FakeConnections)
     entries: list[Entry] = field(default_factory=list)
     memory_bytes: int = 0
+    devices: Devices | None = None
     reap_orphans: bool = False
     sweeps: "Sweeps" = field(default_factory=lambda: Sweeps())
     fleet: Fleet | None = None
@@ -170,6 +175,8 @@ class House:
                 wall_step_us=lambda: 0,
                 log=self.log,
                 leave=self.left.extend,
+                devices=self.devices,
+                freed_s=0.05,
                 sweep_due=self.sweeps.due,
             )
             async with running_fleet(parts) as fleet:
@@ -197,8 +204,7 @@ class House:
             levels=[LevelPlan(policy=room.policy, floor=room.floor)],
             equipment=Equipment(engine=room.engine, drivers=room.drivers, processes=self.world),
             driver="fake-cold",
-            memory_bytes=room.memory_bytes,
-            priority=room.priority,
+            claim=Claim(memory_bytes=room.memory_bytes, devices=room.devices, priority=room.priority),
         )
 
     # what a test does

@@ -22,9 +22,9 @@ from poorwill.core.entries import ReplicaCreated, ReplicaPlaced, SpanOpened
 from poorwill.core.launch import Parked
 from poorwill.core.ports.driver import Found
 from poorwill.core.settings import FleetSettings
-from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import SERVING, Tier
 from poorwill.fleet.lock import hold_directory
+from poorwill.fleet.sweeps.judgement import Owned, compare
 from poorwill.ledger.ledger import open_ledger
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.proof import PROVEN_FILE, pid_caution, prove_frozen

@@ -13,7 +13,7 @@ from poorwill.core.machine.replica import Load, Replica
 from poorwill.core.policy import NoFloor
 from poorwill.core.settings import ReplicaSettings
 from poorwill.core.words import ORPHAN, ModelName, ReplicaId, Tier
-from poorwill.fleet.sweeping import Sweeper
+from poorwill.fleet.sweeps.sweeper import Sweeper
 from poorwill.fleet.unit import Equipment, Unit
 from poorwill.policies import fixed_idle
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from poorwill.compose.bridges import unpriced_bridges
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.drivers.devices import device_problems
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.plans import measured_costs
 from poorwill.config import lines_of
@@ -18,6 +19,7 @@ from poorwill.core.problems import Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import Tier
 from poorwill.engines.kinds import cannot_sleep, missing_program
+from poorwill.hosts.devices.nvml import load_nvml
 from poorwill.ledger.history.recovery import Recovered, recovered
 from poorwill.ledger.keys import list_keys
 from poorwill.ledger.schema import reading
@@ -57,7 +59,9 @@ def check_here(
     ]
     if ports:
         problems += taken_ports(fleet)
-    warnings = [*known.trouble, *advice(fleet), *_unknown_keys(fleet, known.keys)]
+    never, cautions = device_problems(fleet, load_nvml())
+    problems += [replace(problem, line=lines.of(tuple(problem.where.split(".")))) for problem in never]
+    warnings = [*known.trouble, *cautions, *advice(fleet), *_unknown_keys(fleet, known.keys)]
     if known.recovered is not None and fleet.rates:
         problems += _short_idles(fleet, source, known.recovered)
     problems += unpriced_bridges(fleet, lines)

@@ -24,6 +24,7 @@ from poorwill.core.words import SECOND_US, ReplicaId, Tier, replica_id
 from poorwill.engines.kinds import make_engine
 from poorwill.engines.measured.expectation import expected_wakes
 from poorwill.fleet.recovery import LevelPlan, ModelPlan, Remembered
+from poorwill.fleet.room.residents import Claim
 from poorwill.fleet.unit import Equipment
 from poorwill.ledger.history.recovery import KnownReplica, Recovered, idle_gaps
 from poorwill.ledger.history.wakes import finished_wakes
@@ -91,8 +92,7 @@ def plan_model(
             processes=fleet_drivers.processes_of(model.name),
         ),
         driver=drivers[Tier.COLD].name,
-        memory_bytes=model.memory_bytes,
-        priority=model.priority,
+        claim=Claim(memory_bytes=model.memory_bytes, devices=model.devices, priority=model.priority),
     )
     return plan, fallbacks
 
@@ -125,7 +125,7 @@ async def plan_models(
             clock=clock,
             host=host,
         )
-        evicts = bool(settings.memory_bytes)
+        evicts = bool(settings.memory_bytes) or settings.gives_devices
         plans.append(await _taught(plan, model, ledger, now_us=clock.now_us(), evicts=evicts))
         fallbacks += found
     for fallback in fallbacks:

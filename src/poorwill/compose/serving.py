@@ -15,6 +15,7 @@ from typing import Any
 from poorwill.bill.jumps import jumps
 from poorwill.compose.bridges import hosted_apis
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.drivers.devices import open_devices
 from poorwill.compose.drivers.fleet_drivers import Fallback, FleetDrivers
 from poorwill.compose.drivers.tiers import open_drivers
 from poorwill.compose.history import LedgerHistory
@@ -46,6 +47,7 @@ from poorwill.gateway.admin_side import AdminListener, AdminSide
 from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
+from poorwill.hosts.devices.nvml import load_nvml
 from poorwill.hosts.processes.process import subreaper, undumpable
 from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.keys import LedgerKeys
@@ -122,6 +124,7 @@ async def serving_fleet(
             wall_step_us=own.clock.wall_step_us,
             log=log,
             leave=own.holding.leave,
+            devices=open_devices(settings, load_nvml()),
         )
         async with running_fleet(parts) as fleet:
             suspects = Suspects(context=fleet.controller.context, heard=pool.heard)
@@ -146,8 +149,7 @@ async def serving_fleet(
                 background(suspects.follow()),
                 background(trace_wakes(fleet.view.events, tracer, log=log)),
             ):
-                serving = _serving(gateway, own, fleet.view, plans, fallbacks)
-                own.holding.publish(what="poorwill serve", **serving.where())
+                serving = _published(gateway, own, fleet.view, plans, fallbacks)
                 try:
                     yield serving
                 finally:
@@ -268,14 +270,15 @@ async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             task.cancel()
 
 
-def _serving(
+def _published(
     gateway: GatewayServer,
     own: FleetResources,
     view: FleetView,
     plans: Sequence[ModelPlan],
     fallbacks: Sequence[Fallback],
 ) -> Serving:
-    return Serving(
+    """Return what serves now, and publish its addresses in the fleet's directory."""
+    serving = Serving(
         address=str(Address(*gateway.address)),
         admin_address=str(Address(*gateway.admin_address)),
         clock=own.clock,
@@ -284,3 +287,5 @@ def _serving(
         fallbacks=fallbacks,
         left=own.holding.left,
     )
+    own.holding.publish(what="poorwill serve", **serving.where())
+    return serving

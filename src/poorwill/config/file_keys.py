@@ -29,6 +29,7 @@ from poorwill.config.values.scalars import (
 )
 from poorwill.core.settings import (
     Address,
+    DeviceSettings,
     FleetSettings,
     GatewaySettings,
     ModelSettings,
@@ -81,6 +82,7 @@ def file_tables() -> Mapping[str, FileTable]:
         FileTable(name="defaults", header="[defaults]", keys=model),
         FileTable(name="fleet", header="[fleet]", keys=key_table(FleetSettings, meanings)),
         FileTable(name="gateway", header="[gateway]", keys=key_table(GatewaySettings, meanings)),
+        FileTable(name="devices", header="[[devices]]", keys=key_table(DeviceSettings, meanings)),
         FileTable(name="rates", header="[[rates]]", keys=key_table(RateSettings, meanings)),
         FileTable(name="spend", header="[spend]", keys=key_table(SpendSettings, meanings)),
     )

@@ -2,7 +2,7 @@
 
 import os.path
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -11,6 +11,7 @@ from poorwill.config.key_lines import KeyLines
 from poorwill.config.machine_checks import WeightsFault, check_machine, no_fault
 from poorwill.config.problems import Bad, FileProblems, Location, ModelProblems
 from poorwill.config.rules.cloud import check_cloud, check_clouds
+from poorwill.config.rules.devices import check_devices
 from poorwill.config.rules.fleet import check_fleet
 from poorwill.config.rules.model import EngineOptions, check_model, check_options, usual_concurrency
 from poorwill.config.toml_text import LOST, parse
@@ -121,11 +122,13 @@ class _Reading:
             models=self._models(defaults),
             gateway=self._keys["gateway"].assemble(self._values("gateway")),
             rates=rates,
+            devices=tuple(self._list("devices")),
             spend=replace(spend, currency=rates[0].currency) if rates else spend,
             source=source,
         )
         check_fleet(fleet, self._found)
         check_clouds(fleet, self._found)
+        check_devices(fleet, self._found)
         return fleet
 
     def _check_table_names(self) -> None:
@@ -175,16 +178,22 @@ class _Reading:
         hub = engine.kind not in ("llama.cpp", "toy") and not os.path.exists(path)
         return engine if hub else replace(engine, path=path)
 
-    def _rates(self) -> tuple[RateSettings, ...]:
-        at = Location(("rates",), self._found)
-        tables = self._document.get("rates", [])
+    def _list(self, name: str) -> Sequence[object]:
+        """Return the settings of an array of tables, as far as they could be read."""
+        at = Location((name,), self._found)
+        tables = self._document.get(name, [])
         if not isinstance(tables, list):
-            at.wrong(f"must be a list of tables, not {toml_name(tables)}", "write [[rates]]")
+            at.wrong(f"must be a list of tables, not {toml_name(tables)}", f"write [[{name}]]")
             return ()
-        rates = [self._keys["rates"].read(table, at / index) for index, table in enumerate(tables)]
-        for index, table in enumerate(tables):
-            self._check_model_of(table, at / index)
-        return tuple(rate for rate in rates if isinstance(rate, RateSettings))
+        read = [self._keys[name].read(table, at / index) for index, table in enumerate(tables)]
+        return [settings for settings in read if not isinstance(settings, Bad)]
+
+    def _rates(self) -> tuple[RateSettings, ...]:
+        rates = tuple(rate for rate in self._list("rates") if isinstance(rate, RateSettings))
+        tables = self._document.get("rates", [])
+        for index, table in enumerate(tables if isinstance(tables, list) else ()):
+            self._check_model_of(table, Location(("rates", index), self._found))
+        return rates
 
     def _check_model_of(self, rate: object, at: Location) -> None:
         name = rate.get("model") if isinstance(rate, dict) else None

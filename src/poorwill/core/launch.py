@@ -15,6 +15,18 @@ from poorwill.core.words import ModelName, Phase, ReplicaId, Tier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The devices that a replica is given, from the start of its wake to the end of its park."""
+
+    devices: tuple[str, ...] = ()
+    """As CUDA_VISIBLE_DEVICES names them: UUIDs, or indices where no UUID is known. Empty: it sees none."""
+    share_bytes: int = 0
+    """Its part of the one device's memory; 0: the devices are its own."""
+    total_bytes: int = 0
+    """What one device has in all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """Everything needed to start one engine. Paths are absolute."""
 
@@ -39,6 +51,8 @@ class Launch:
     """The kind of engine sleep, if the engine has one: `vllm`, `sglang`, `ollama`, `llama.cpp`."""
     user: str = ""
     """The user it runs as; empty: poorwill's own."""
+    place: Place | None = None
+    """None: the fleet gives no devices out."""
 
     def identity(self) -> str:
         """Return a digest of all that makes an engine what it is: program, arguments, model, address.
@@ -73,6 +87,7 @@ class Running:
     """`Launch.identity` of the launch that started it; empty if unknown."""
     machine: str = ""
     """The rented machine it runs on, by its cloud and its id there; empty: this machine."""
+    place: Place | None = None
 
     def key(self) -> tuple[str, int, int]:
         """Return what identifies it among all that runs."""
@@ -109,6 +124,8 @@ class Parked:
     """What the engine answered to the fixed greedy prompt before the park; it must answer so again."""
     machine: str = ""
     """The rented machine that is parked, as in `Running`: at most one for each replica."""
+    place: Place | None = None
+    """Where it was ready: an image of device memory is restored to the same devices."""
 
     def key(self) -> tuple[str, str, str]:
         """Return what identifies it among all that is parked.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.launch import Place
 from poorwill.core.settings import ModelSettings
 from poorwill.engines.weights.files import Weights
 
@@ -31,13 +32,28 @@ class LaunchContext:
     """A directory that outlives the engine, for its compile and kernel caches. Absolute."""
     env: Mapping[str, str]
     """poorwill's own environment; only what `INHERITED` names reaches an engine."""
+    place: Place | None = None
+    """The devices that the engine is to see; None: those that poorwill sees."""
     own: Mapping[str, str] = field(default_factory=dict)
     """Variables of the user that the engine runs as, if that is not poorwill's."""
 
     def inherited(self) -> dict[str, str]:
         """Return what an engine gets of poorwill's environment."""
         known = {name: self.env[name] for name in INHERITED if name in self.env}
-        return {"PATH": os.defpath, "LANG": "C.UTF-8", **known, **self.own}
+        return {"PATH": os.defpath, "LANG": "C.UTF-8", **known, **self.own, **_visible(self.place)}
+
+
+def _visible(place: Place | None) -> dict[str, str]:
+    """Return the variables by which an engine sees its devices alone.
+
+    By index, CUDA counts from the fastest device unless told to count as NVML does (CUDA's programming guide,
+    "CUDA environment variables").
+    """
+    if place is None:
+        return {}
+    by_index = any(device.isdecimal() for device in place.devices)
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if by_index else {}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(place.devices), **order}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

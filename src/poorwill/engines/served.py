@@ -13,7 +13,7 @@ from pathlib import Path
 from poorwill.coldstart.anatomy import anatomy
 from poorwill.coldstart.leaves import as_marks
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.launch import Launch, PhaseMark, Running
+from poorwill.core.launch import Launch, PhaseMark, Place, Running
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Report
 from poorwill.core.settings import ModelSettings
@@ -78,7 +78,9 @@ class ServedEngine:
         """Return the kind, as in `fleet.toml`."""
         return self.settings.engine.kind
 
-    def launch(self, *, replica: ReplicaId, generation: int, anew: bool = False) -> Launch:
+    def launch(
+        self, *, replica: ReplicaId, generation: int, anew: bool = False, place: Place | None = None
+    ) -> Launch:
         """Return how to start the replica; blocks for a file's header and a directory listing.
 
         The log file and the port are the replica's, the same for every generation, but `anew`, for a cold
@@ -93,10 +95,9 @@ class ServedEngine:
         for made in (logs,) if user else (cache, logs):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
         own = user.variables() if user else {}
-        recipe = self.prepare(
-            self.settings, LaunchContext(host=host, port=port, cache=str(cache), env=self.env, own=own)
-        )
-        launch = self._launch(recipe, replica, host, port, str(logs / f"{file_name(replica)}.log"))
+        context = LaunchContext(host=host, port=port, cache=str(cache), env=self.env, place=place, own=own)
+        recipe = self.prepare(self.settings, context)
+        launch = self._launch(recipe, replica, context, str(logs / f"{file_name(replica)}.log"))
         self._launched[replica] = self._reader(launch), self._ahead(recipe, anew=anew)
         if not recipe.linked:
             return launch
@@ -116,15 +117,15 @@ class ServedEngine:
             hint = f"useradd --system --create-home {self.settings.engine.user}"
             raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint=hint) from error
 
-    def _launch(self, recipe: Recipe, replica: ReplicaId, host: str, port: int, log_path: str) -> Launch:
+    def _launch(self, recipe: Recipe, replica: ReplicaId, where: LaunchContext, log_path: str) -> Launch:
         return Launch(
             replica=replica,
             model=self.settings.name,
             engine=self.name,
             argv=recipe.argv,
             env=recipe.env,
-            host=host,
-            port=port,
+            host=where.host,
+            port=where.port,
             ready_path=recipe.ready_path,
             log_path=log_path,
             weights_path=recipe.weights.path,
@@ -132,6 +133,7 @@ class ServedEngine:
             engine_model=recipe.engine_model,
             sleep=recipe.sleep,
             user=self.settings.engine.user,
+            place=where.place,
         )
 
     async def follow(self, launch: Launch, report: Report) -> None:

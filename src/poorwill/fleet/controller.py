@@ -12,7 +12,7 @@ from functools import partial
 
 from poorwill.core.entries import Entry, PhaseSpan
 from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
-from poorwill.core.launch import PhaseMark
+from poorwill.core.launch import Parked, PhaseMark, Place
 from poorwill.core.machine.effects import (
     AbortWake,
     ChangeCause,
@@ -50,7 +50,8 @@ class Controller:
         units: Mapping[ReplicaId, Unit],
         journal: Journal,
         connections: Connections,
-        make_room: Callable[[Unit], Awaitable[None]],
+        make_room: Callable[[Unit], Awaitable[Place | None]],
+        until_freed: Callable[[Unit, Parked], Awaitable[None]],
         leaves: Callable[[Sequence[PhaseMark], int, int], tuple[PhaseSpan, ...]],
         note_vanished: Callable[[FleetContext], Awaitable[None]],
         clock: Clock,
@@ -76,6 +77,7 @@ class Controller:
             make_room=make_room,
             leaves=leaves,
             note_vanished=note_vanished,
+            until_freed=until_freed,
         )
         self._wake_began = wake_began
         self._inbox: deque[tuple[Unit, Act]] = deque()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from poorwill.coldstart.anatomy import anatomy
 from poorwill.core.entries import Alive, ClockStepped, Noted
@@ -22,11 +23,13 @@ from poorwill.fleet.journal import Journal
 from poorwill.fleet.lost import unwatch, watch
 from poorwill.fleet.recovery import ModelPlan, Recovery, Remembered
 from poorwill.fleet.reshaping import Reshaper
-from poorwill.fleet.room import Room
+from poorwill.fleet.room.freed import until_freed
+from poorwill.fleet.room.room import Room
 from poorwill.fleet.spending import FleetBridging, SpendGuard
-from poorwill.fleet.sweeping import Sweeper, note_vanished, sweep_is_due, sweep_on_time
+from poorwill.fleet.sweeps.sweeper import Sweeper, note_vanished, sweep_is_due, sweep_on_time
 from poorwill.fleet.unit import Unit, end_engine
 from poorwill.fleet.view import OperatorView
+from poorwill.policies.placement.devices import Devices
 
 DRAIN_SHARE = 0.5
 """The part of the time for a shutdown that requests in flight may take; parks need the rest."""
@@ -103,6 +106,10 @@ class FleetParts:
     """The journal tells them what is written."""
     leave: Callable[[Sequence[str]], None]
     """Takes, at the end, what runs on although `on_exit` says otherwise, for people."""
+    devices: Devices | None = None
+    """The accelerators that replicas get; None: the fleet gives none out."""
+    freed_s: float = 5.0
+    """How long a park may take to free them: a driver frees what a process held after its end."""
     sweep_due: Callable[[], Awaitable[None]] = sweep_is_due
     """Returns each time the orphan sweep is due."""
 
@@ -168,10 +175,11 @@ async def _recovered(parts: FleetParts, sweeper: Sweeper, tasks: asyncio.TaskGro
     await parts.journal.record([*recovery.entries, Alive(at_us=parts.clock.now_us())])
     room = Room(
         total_bytes=parts.settings.memory_bytes,
-        needs={plan.settings.model: plan.memory_bytes for plan in parts.plans},
-        priorities={plan.settings.model: plan.priority for plan in parts.plans},
+        claims={plan.settings.model: plan.claim for plan in parts.plans},
         units=units,
         clock=parts.clock,
+        devices=parts.devices,
+        freed_s=parts.freed_s,
     )
     controller = Controller(
         units=units,
@@ -180,6 +188,7 @@ async def _recovered(parts: FleetParts, sweeper: Sweeper, tasks: asyncio.TaskGro
         make_room=room.make,
         leaves=anatomy,
         note_vanished=note_vanished,
+        until_freed=partial(until_freed, room, parts.journal),
         clock=parts.clock,
         log=parts.log,
         tasks=tasks,

@@ -38,6 +38,7 @@ async def carry_out_park(
         context.log.error("a park failed with an unexpected error", model=unit.model, error=repr(error))
         await _after_failure(context, unit, effect, f"internal error: {error!r}")
     else:
+        await context.until_freed(unit, parked)
         unit.parked = None if parked.tier is Tier.COLD else parked
         unit.running = parked.running
         context.journal.post([unit.placed(context.clock.now_us())])
@@ -75,7 +76,7 @@ async def _put_down(context: FleetContext, unit: Unit, effect: StartPark) -> Par
         answer = await unit.equipment.engine.probe(running, launch)
     unwatch(unit)
     parked = await driver.park(running, launch, generation=effect.generation)
-    return replace(parked, probe=answer)
+    return replace(parked, probe=answer, place=running.place)
 
 
 async def _descend(context: FleetContext, unit: Unit, effect: StartPark) -> Parked:
@@ -93,7 +94,7 @@ async def _descend(context: FleetContext, unit: Unit, effect: StartPark) -> Park
     if kept.running is not None:
         _refuse_outdated(kept.running, launch)
     parked = await driver.descend(kept, launch, generation=effect.generation)
-    return replace(parked, probe=kept.probe)
+    return replace(parked, probe=kept.probe, place=kept.place)
 
 
 def _refuse_outdated(running: Running, launch: Launch) -> None:

@@ -43,7 +43,8 @@ from poorwill.core.words import (
     parked,
     replica_id,
 )
-from poorwill.fleet.sweeping import Sweeper
+from poorwill.fleet.room.residents import Claim
+from poorwill.fleet.sweeps.sweeper import Sweeper
 from poorwill.fleet.unit import Equipment, Unit, end_engine, still_answers
 from poorwill.policies.dispatch import Replicas
 
@@ -70,8 +71,7 @@ class ModelPlan:
     equipment: Equipment
     driver: str
     """Name of the driver it is started by, for the ledger's rates."""
-    memory_bytes: int = 0
-    priority: int = 0
+    claim: Claim = field(default_factory=Claim)
     generation: int = 0
     """Of new replicas: leases of namesakes that have left are void."""
 

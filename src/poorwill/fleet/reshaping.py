@@ -17,9 +17,9 @@ from poorwill.core.words import SECOND_US, ModelName, ReplicaId, Tier
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.lost import unwatch
 from poorwill.fleet.recovery import ModelPlan, Recovery
-from poorwill.fleet.room import Room
+from poorwill.fleet.room.room import Room
 from poorwill.fleet.spending import SpendGuard
-from poorwill.fleet.sweeping import Sweeper
+from poorwill.fleet.sweeps.sweeper import Sweeper
 from poorwill.fleet.unit import Unit, end_engine
 from poorwill.fleet.wake import discard
 
@@ -98,8 +98,7 @@ class Reshaper:
             job.cancel()
 
     def _make_room_for(self, plan: ModelPlan) -> None:
-        self.room.needs[plan.settings.model] = plan.memory_bytes
-        self.room.priorities[plan.settings.model] = plan.priority
+        self.room.claims[plan.settings.model] = plan.claim
 
     def _units_of(self, model: ModelName) -> Sequence[Unit]:
         return [unit for unit in self.units.values() if unit.model == model]

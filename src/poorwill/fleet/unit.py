@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from poorwill.core.entries import PhaseSpan, ReplicaPlaced
 from poorwill.core.errors import PoorwillError, unknown_model
-from poorwill.core.launch import Launch, Parked, PhaseMark, Running
+from poorwill.core.launch import Launch, Parked, PhaseMark, Place, Running
 from poorwill.core.machine.cell import Cell
 from poorwill.core.machine.inputs import Input
 from poorwill.core.machine.replica import Replica
@@ -107,10 +107,18 @@ class Unit:
         if self.next_equipment is not None:
             self.equipment, self.next_equipment, self.launched = self.next_equipment, None, None
 
-    def launch(self, *, anew: bool = False) -> Launch:
-        """Return how to start the replica, as `Engine.launch`. Raises OperatorFault if the model is gone."""
-        generation = self.replica.generation
-        return self.equipment.engine.launch(replica=self.replica.id, generation=generation, anew=anew)
+    def launch(self, *, anew: bool = False, place: Place | None = None) -> Launch:
+        """Return how to start the replica, as `Engine.launch`; without a place, where it is already.
+
+        Raises OperatorFault if the model is gone.
+        """
+        held = self.running or self.parked
+        return self.equipment.engine.launch(
+            replica=self.replica.id,
+            generation=self.replica.generation,
+            anew=anew,
+            place=place or (held.place if held is not None else None),
+        )
 
     def placed(self, at_us: int) -> ReplicaPlaced:
         """Return where the replica is now, for a poorwill that starts after this one."""
@@ -159,12 +167,14 @@ class FleetContext:
     tasks: asyncio.TaskGroup
     submit: Callable[[Unit, Input], None]
     """Takes an input; see `Controller.submit`."""
-    make_room: Callable[[Unit], Awaitable[None]]
-    """Returns when a unit's replica fits; see `Room.make`."""
+    make_room: Callable[[Unit], Awaitable[Place | None]]
+    """Returns a unit's place when its replica fits; see `Room.make`."""
+    until_freed: Callable[[Unit, Parked], Awaitable[None]]
+    """Returns when a park has freed the unit's devices; see `room.freed`."""
     leaves: Callable[[Sequence[PhaseMark], int, int], tuple[PhaseSpan, ...]]
     """Tiles a wake by its marks; see `coldstart.anatomy`."""
     note_vanished: "Callable[[FleetContext], Awaitable[None]]"
-    """See `sweeping.note_vanished`."""
+    """See `sweeps.sweeper.note_vanished`."""
 
 
 async def end_engine(processes: Processes, running: Running, log: Log) -> None:

@@ -7,7 +7,7 @@ through the controller.)
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.errors import ErrorCode, PoorwillError
@@ -30,10 +30,11 @@ async def carry_out_wake(
         await committed
         if unit.ending is not None:
             await asyncio.wait([unit.ending])
-        await context.make_room(unit)
+        place = await context.make_room(unit)
         if anew := effect.from_tier is Tier.COLD:
             unit.renew()
-        waking.launch = await asyncio.to_thread(unit.launch, anew=anew)  # reads the model file's header
+        # It reads the model file's header.
+        waking.launch = await asyncio.to_thread(unit.launch, anew=anew, place=place)
         running = await _bring_back(waking, waking.launch)
     except asyncio.CancelledError as cancelled:
         why = str(cancelled.args[0]) if cancelled.args else ""
@@ -45,6 +46,11 @@ async def carry_out_wake(
         waking.failed(str(error), code)
     except NoCapacity as error:
         waking.failed(str(error), ErrorCode.NO_CAPACITY)
+    except SnapshotRefused as error:
+        parked = waking.take()
+        if parked is not None:
+            await to_the_end(discard(context, unit, parked))
+        waking.failed(str(error))
     except (DriverError, OSError) as error:
         waking.failed(str(error))
     except Exception as error:
@@ -113,6 +119,13 @@ class Waking:
             self._odd("cannot refine the phases of a wake", error)
         return self.context.leaves(marks, wake.began_us, ended_us)
 
+    def take(self) -> Parked | None:
+        """Return what the replica is parked as, which from now on is the wake's to use or to discard."""
+        unwatch(self.unit)
+        self.touched = True
+        kept, self.unit.parked, self.unit.running = self.unit.parked, None, None
+        return kept
+
     async def follow(self, launch: Launch) -> None:
         """Follow the engine's log until cancelled."""
         try:
@@ -128,9 +141,7 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
     """Wake through the tier's driver with the engine's log followed meanwhile, then check the engine."""
     context, unit, effect = waking.context, waking.unit, waking.effect
     driver = unit.equipment.drivers[effect.from_tier]
-    waking.touched = True
-    unwatch(unit)
-    kept, unit.parked, unit.running = unit.parked, None, None
+    kept = waking.take()
     if effect.from_tier is Tier.COLD:
         if kept is not None:
             await discard(context, unit, kept)
@@ -141,7 +152,8 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
     follower = context.tasks.create_task(waking.follow(launch))
     try:
         await asyncio.sleep(0)  # the follower takes the log's end before the engine writes to it
-        running = await driver.wake(parked, launch, generation=effect.generation, report=waking.report)
+        woken = await driver.wake(parked, launch, generation=effect.generation, report=waking.report)
+        running = replace(woken, place=launch.place)
         try:
             await _check(waking, launch, running, parked)
         except BaseException:

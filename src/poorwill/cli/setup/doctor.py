@@ -23,9 +23,9 @@ from poorwill.compose.clock import SystemClock
 from poorwill.compose.wake_reports import how_measured
 from poorwill.core.format import size
 from poorwill.core.settings import FleetSettings
-from poorwill.core.sweep import Sweep
 from poorwill.core.words import Tier
 from poorwill.engines.measured.storage_speed import StorageSpeed
+from poorwill.fleet.sweeps.judgement import Sweep
 from poorwill.telemetry.log import StreamLog
 from poorwill.tiers.frozen.criu import private_prefix
 from poorwill.tiers.frozen.criu_install import install_criu

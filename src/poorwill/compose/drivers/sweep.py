@@ -11,9 +11,9 @@ from poorwill.core.launch import Parked, Running
 from poorwill.core.ports.driver import Found
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings
-from poorwill.core.sweep import Owned, Sweep, compare
 from poorwill.core.words import Tier
 from poorwill.fleet.lock import holder_of
+from poorwill.fleet.sweeps.judgement import Owned, Sweep, compare
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.ledger.history.recovery import recovered
 from poorwill.ledger.schema import reading

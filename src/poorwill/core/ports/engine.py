@@ -7,7 +7,7 @@ that its own docstring does not name.
 from collections.abc import Sequence
 from typing import Protocol
 
-from poorwill.core.launch import Launch, PhaseMark, Running
+from poorwill.core.launch import Launch, PhaseMark, Place, Running
 from poorwill.core.ports.driver import Report
 from poorwill.core.words import ReplicaId
 
@@ -20,10 +20,13 @@ class Engine(Protocol):
         """The engine's name, as in `fleet.toml`."""
         ...
 
-    def launch(self, *, replica: ReplicaId, generation: int, anew: bool = False) -> Launch:
+    def launch(
+        self, *, replica: ReplicaId, generation: int, anew: bool = False, place: Place | None = None
+    ) -> Launch:
         """Return how to start the replica; reads the model file's size, never its weights.
 
-        `anew`: it is started from nothing now, so that nothing depends on its last address. Raises
+        `anew`: it is started from nothing now, so that nothing depends on its last address. `place`: the
+        devices it is to see; None: what poorwill itself sees. Raises
         OperatorFault if the model file is missing or is no model.
         """
         ...

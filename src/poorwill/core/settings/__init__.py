@@ -6,6 +6,7 @@ nano-dollars. `poorwill.config` makes these objects from TOML; nobody else does 
 """
 
 from poorwill.core.settings.addresses import Address
+from poorwill.core.settings.devices import DeviceNeed, DeviceSettings
 from poorwill.core.settings.fleet import FleetSettings, GatewaySettings, RateSettings, SpendSettings
 from poorwill.core.settings.model import (
     LLAMACPP_SLOTS,
@@ -27,6 +28,8 @@ __all__ = [
     "LLAMACPP_SLOTS",
     "Address",
     "CloudSettings",
+    "DeviceNeed",
+    "DeviceSettings",
     "EngineName",
     "EngineSettings",
     "FleetSettings",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
 from poorwill.core.settings.addresses import Address
+from poorwill.core.settings.devices import DeviceSettings
 from poorwill.core.settings.model import ModelSettings
 from poorwill.core.settings.notation import Bounds, EnvName, FileKey, Mark, Matching, OrZero
 from poorwill.core.words import SECOND_US, ModelName, Tier
@@ -165,7 +166,7 @@ class FleetSettings:
     snapshot_quota_bytes: int = 0
     """How much the snapshots may take on disk; 0: as much as there is."""
     memory_bytes: int = 0
-    """What all ready replicas may need together; 0 is unbounded."""
+    """What all ready replicas may need together; 0 is unbounded. Of accelerators, see `[[devices]]`."""
     reap_orphans: bool = False
     """End engines and delete snapshots that poorwill made and nobody owns; else they are only reported."""
     confine_engines: bool = False
@@ -180,8 +181,14 @@ class FleetSettings:
     models: Annotated[tuple[ModelSettings, ...], Mark.NOT_A_KEY]
     gateway: Annotated[GatewaySettings, Mark.NOT_A_KEY] = field(default_factory=GatewaySettings)
     rates: Annotated[tuple[RateSettings, ...], Mark.NOT_A_KEY] = ()
+    devices: Annotated[tuple[DeviceSettings, ...], Mark.NOT_A_KEY] = ()
     spend: Annotated[SpendSettings, Mark.NOT_A_KEY] = field(default_factory=SpendSettings)
     source: Annotated[str, Mark.NOT_A_KEY] = "fleet.toml"
+
+    @property
+    def gives_devices(self) -> bool:
+        """Whether replicas get devices: some are stated, or some model needs one."""
+        return bool(self.devices) or any(model.devices.any for model in self.models)
 
     def model_named(self, name: str | None) -> ModelSettings:
         """Return the model of a name, or the only one. Raises RequestFault."""

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from poorwill.core.settings.addresses import Address
+from poorwill.core.settings.devices import DeviceNeed
 from poorwill.core.settings.notation import (
     Bounds,
     EnvName,
@@ -199,6 +200,7 @@ class ModelSettings:
     """When the replica must be ready even if nobody asks: always, or in windows of the week."""
     memory_bytes: int = 0
     """What the replica needs while ready, for `[fleet] memory`; 0 is unknown."""
+    devices: Annotated[DeviceNeed, Mark.SPREAD] = field(default_factory=DeviceNeed)
     priority: Annotated[int, Bounds(least=-1_000_000, most=1_000_000)] = 0
     """Who gives way when memory or disk runs short: the lower priority is parked, or loses its snapshot,
     first."""

@@ -6,10 +6,11 @@ transformers 5.23 and Ollama's environment (each project's documentation).
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.launch import Place
 from poorwill.core.settings import EngineSettings, ModelSettings
 from poorwill.engines.recipe import LaunchContext, Recipe, flags, program_version
 from poorwill.engines.weights.files import hub_cache, weights_of
@@ -17,6 +18,14 @@ from poorwill.engines.weights.files import hub_cache, weights_of
 SLEEP_OPTION = "sleep"
 """`[model.engine.options] sleep = true` starts vLLM or SGLang with their sleep API; `sleep = 2` is vLLM's
 level 2, which drops the weights instead of keeping them in host memory."""
+
+
+_PARALLEL = frozenset(
+    ("tensor-parallel-size", "tp", "pipeline-parallel-size", "pp", "data-parallel-size", "dp")
+)
+_MEMORY = frozenset({"gpu-memory-utilization", "kv-cache-memory-bytes"})
+"""vLLM's flags that say by hand what follows from the devices it is given (vllm/engine/arg_utils.py). Its
+share is one of all the memory that a device has; it does not start if so much is not free."""
 
 
 def cache_variables(cache: str) -> dict[str, str]:
@@ -56,6 +65,7 @@ def vllm_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
         *(_path(settings), "--host", context.host, "--port", str(context.port)),
         *("--served-model-name", engine.engine_model or settings.name),
         *(("--enable-sleep-mode",) if sleeps else ()),
+        *_vllm_devices(engine, context.place),
         *flags(_without_sleep(engine)),
         *engine.args,
     )
@@ -63,6 +73,19 @@ def vllm_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
     if sleeps:
         env["VLLM_SERVER_DEV_MODE"] = "1"
     return _recipe(settings, context, argv, env, sleep=_vllm_sleep(engine))
+
+
+def _vllm_devices(engine: EngineSettings, place: Place | None) -> Iterator[str]:
+    """Yield the flags by which vLLM uses all its devices, and of one that it shares only its part."""
+    by_hand = {name.replace("_", "-") for name in engine.options}
+    by_hand |= {word.partition("=")[0].lstrip("-").replace("_", "-") for word in engine.args}
+    if place is None:
+        return
+    if len(place.devices) > 1 and not by_hand & _PARALLEL:
+        yield from ("--tensor-parallel-size", str(len(place.devices)))
+    if place.share_bytes and not by_hand & _MEMORY:
+        share = place.share_bytes * 10_000 // place.total_bytes / 10_000
+        yield from ("--gpu-memory-utilization", str(share))
 
 
 def sglang_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:

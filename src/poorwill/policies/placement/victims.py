@@ -1,6 +1,6 @@
 """Which idle replicas give way to one that is wanted, within one memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from poorwill.core.words import SECOND_US, ReplicaId
@@ -28,9 +28,14 @@ class Occupant:
     """How likely it is wanted before its own policy would park it anyway; see `likelihood`."""
 
     @property
+    def cost(self) -> float:
+        """Return what evicting it is expected to cost: seconds of waiting."""
+        return self.wake_us * self.wanted_soon / SECOND_US
+
+    @property
     def value(self) -> float:
-        """Return what evicting it is expected to cost, for each byte it frees: seconds of waiting."""
-        return self.wake_us * self.wanted_soon / SECOND_US / max(1, self.bytes)
+        """Return what evicting it is expected to cost, for each byte it frees."""
+        return self.cost / max(1, self.bytes)
 
 
 def likelihood(gaps_us: Sequence[int], *, idle_us: int, within_us: int | None) -> float:
@@ -56,28 +61,38 @@ def choose_victims(
     """
     staying = [occupant for occupant in occupants if not occupant.leaving]
     missing = sum(occupant.bytes for occupant in staying) + need - total
-    candidates = sorted(
-        (
-            occupant
-            for occupant in staying
-            if occupant.bytes
-            and not occupant.busy
-            and occupant.priority <= priority
-            and now_us - occupant.ready_since_us >= MIN_RESIDENCE_US
-        ),
-        key=lambda each: (each.priority, each.value, each.idle_since_us, each.replica),
-    )
-    if missing <= 0 or sum(candidate.bytes for candidate in candidates) < missing:
+    candidates = [each for each in staying if each.bytes and may_go(each, priority, now_us)]
+    freed = {each.replica: each.bytes for each in candidates}
+    if missing <= 0 or sum(freed.values()) < missing:
         return []
-    victims: list[Occupant] = []
-    for candidate in candidates:
+    return fewest(by_worth(candidates, freed), freed, missing)
+
+
+def may_go(occupant: Occupant, priority: int, now_us: int) -> bool:
+    """Return whether an occupant may be parked for a replica of this priority."""
+    settled = now_us - occupant.ready_since_us >= MIN_RESIDENCE_US
+    return settled and not occupant.busy and occupant.priority <= priority
+
+
+def by_worth(occupants: Iterable[Occupant], freed: Mapping[ReplicaId, int]) -> list[Occupant]:
+    """Return occupants in the order they go: by priority, worth for each byte freed, idle time."""
+    return sorted(
+        occupants,
+        key=lambda each: (each.priority, each.cost / freed[each.replica], each.idle_since_us, each.replica),
+    )
+
+
+def fewest(order: Sequence[Occupant], freed: Mapping[ReplicaId, int], missing: int) -> list[ReplicaId]:
+    """Return those to go, in this order, of whom none is superfluous. All together must free enough."""
+    victims: list[ReplicaId] = []
+    for each in order:
         if missing <= 0:
             break
-        victims.append(candidate)
-        missing -= candidate.bytes
+        victims.append(each.replica)
+        missing -= freed[each.replica]
     # A large late victim may make others superfluous: spare them, the most valuable first.
     for victim in reversed(list(victims)):
-        if victim.bytes <= -missing:
+        if freed[victim] <= -missing:
             victims.remove(victim)
-            missing += victim.bytes
-    return [victim.replica for victim in victims]
+            missing += freed[victim]
+    return victims

@@ -1,7 +1,7 @@
 """The orphan sweep, at start and on a timer: what the drivers find against what the units own.
 
 An orphan is noted once; it is ended only if the operator asked for that. This file never decides what is
-an orphan: `core.sweep` does, for `poorwill doctor --sweep` as well.
+an orphan: `judgement` does, for `poorwill doctor --sweep` as well.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, DriverError, Found, Processes
 from poorwill.core.ports.log import Log
-from poorwill.core.sweep import Owned, compare
 from poorwill.core.words import ORPHAN, ModelName, ReplicaId
+from poorwill.fleet.sweeps.judgement import Owned, compare
 from poorwill.fleet.unit import FleetContext, Unit
 
 SWEEP_S = 300.0
