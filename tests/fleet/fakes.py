@@ -216,6 +216,7 @@ class FakeDriver:
     wake_door: Door = field(default_factory=Door)
     park_door: Door = field(default_factory=Door)
     discard_mistakes: deque[Exception] = field(default_factory=deque)
+    look_mistakes: deque[Exception] = field(default_factory=deque)
     discarded: list[Parked] = field(default_factory=list)
     woken: list[Parked] = field(default_factory=list)
     no_way_down: bool = False
@@ -295,6 +296,8 @@ class FakeDriver:
             self.world.end(parked.running.pid, "discarded")
 
     async def inventory(self) -> list[Found]:
+        if self.look_mistakes:
+            raise self.look_mistakes.popleft()
         if self.tier is Tier.COLD:
             return [
                 Found(

@@ -1,5 +1,7 @@
 """The orphan sweep on a timer: told once, ended only if asked, and never what wakes, parks or is owned."""
 
+import errno
+
 import pytest
 
 from poorwill.core.launch import Launch, Parked
@@ -47,6 +49,23 @@ async def test_a_new_orphan_is_noted_once(house: House):
         assert pid in house.world.processes and path in house.world.snapshots
         house.world.end(pid)
     assert sorted(notes(house)) == [("orphan", f"/snap/{STRANGER}.stray"), ("orphan", f"pid {pid}")]
+
+
+async def test_a_failed_look_ends_no_orphan(house: House):
+    room = house.model()
+    async with house.open():
+        await house.serve()
+        pid = stray_engine(house)
+        await house.sweeps.one()
+        house.expected_errors = ("cannot look for what exists",)
+        room.cold.look_mistakes.append(OSError(errno.EMFILE, "Too many open files"))
+        for _ in range(2):
+            await house.sweeps.one()
+        assert not room.cold.look_mistakes
+        await house.settle()
+        assert house.rows("SELECT ended_us FROM lives WHERE replica LIKE 'stranger%'") == [(None,)]
+        house.world.end(pid)
+    assert notes(house) == [("orphan", f"pid {pid}")]
 
 
 async def test_a_returning_orphan_is_noted_again(house: House):

@@ -39,6 +39,8 @@ class Sweeper:
     """Reported orphans that still exist, and the replica id their time is booked under (None: an image)."""
     stubborn: set[str] = field(default_factory=set)
     """Orphans that could not be ended."""
+    blind: bool = False
+    """Whether a driver could not look, the last time."""
 
     async def sweep(
         self, units: Mapping[ReplicaId, Unit], *, ended: Collection[ReplicaId] = ()
@@ -51,6 +53,7 @@ class Sweeper:
         meanwhile is left for the next sweep. Never raises; cancelled: what was already ended stays ended.
         """
         before = {unit.id: _generation_at_rest(unit) for unit in units.values()}
+        self.blind = False
         found = await self.inventory(units)
         owned = [Owned(replica=unit.id, running=unit.running, parked=unit.parked) for unit in units.values()]
         finder = {_key(each): driver for driver, each in found}
@@ -60,8 +63,10 @@ class Sweeper:
             if each.replica not in _moved(units, before)
         ]
         keys = {_key(each) for each in orphans}
-        self.stubborn &= keys
-        notes = self._forget_all_but(keys)
+        notes: list[Entry] = []
+        if not self.blind:  # what a driver could not look for may be there still, and is paid
+            self.stubborn &= keys
+            notes = self._forget_all_but(keys)
         for each in orphans:
             if each.replica in _moved(units, before):
                 continue  # while another one was ended
@@ -105,6 +110,7 @@ class Sweeper:
             return await driver.inventory()
         except (DriverError, OSError) as error:
             self.log.error("cannot look for what exists", driver=driver.name, why=str(error))
+            self.blind = True
             return ()
 
     async def _reap(self, units: Mapping[ReplicaId, Unit], driver: Driver, found: Found) -> bool:
