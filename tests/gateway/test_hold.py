@@ -208,12 +208,36 @@ async def test_json_failing_after_spaces_is_cut() -> None:
         assert rest.error()["code"] == "wake_timeout"
 
 
+async def test_proxies_get_no_whole_error() -> None:
+    """Caddy ends cleanly what it did not get whole, and official SDKs take an error object for an answer."""
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(ASK, headers=["X-Forwarded-For: 10.1.1.1"]))
+        await client.answer(until=b" ")
+        site.activator.fail(TIMEOUT)
+        rest = await client.answer()
+        assert TIMEOUT.message.encode() in rest.body
+        with pytest.raises(json.JSONDecodeError):
+            rest.json()
+
+
 async def test_late_failures_are_quoted() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         client.send(post(ASK))
         await client.answer(until=b" ")
         site.activator.fail(TIMEOUT)
         assert (await client.closed()).endswith(b"\r\npoorwill: the wake budget of 60 s elapsed\r\n")
+
+
+@pytest.mark.parametrize(
+    "agent", ["Python/3.11 aiohttp/3.14.5", "litellm/1.110", "x\r\nX-Stainless-Lang: python"]
+)
+async def test_aiohttp_gets_a_size_it_knows(agent: str) -> None:
+    """After any other it waits for ever."""
+    async with running_site(parked=True, interim_agents=()) as site, talk(site.port) as client:
+        client.send(post(ASK, headers=[f"User-Agent: {agent}"]))
+        await client.answer(until=b" ")
+        site.activator.fail(TryLater(ErrorCode.WAKE_TIMEOUT, 'no "m1" in\\time', retry_after_s=30))
+        assert (await client.closed()).endswith(b"\r\n" + b"0" * 21 + b"fff;poorwill=\"no 'm1' in/time\"\r\n")
 
 
 async def test_retry_after_is_bounded() -> None:

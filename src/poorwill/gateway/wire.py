@@ -166,16 +166,22 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def broken_chunk(document: dict[str, object]) -> bytes:
-    """Return a failure in the place of a chunk's size: no client takes that for the end of an answer.
+def broken_chunk(document: dict[str, object], *, size: bool) -> bytes:
+    """Return a failure in the place of a chunk: no client takes what then ends for the end of an answer.
 
     Most clients for Python quote it in the error they raise, so that the user reads why, where a connection
-    that is merely cut says no more than that.
+    that is merely cut says no more than that. aiohttp 3.14 waits for ever after a size that is none. With
+    `size` there is one, and the failure is its extension: aiohttp then misses the chunk at the end, and h11
+    quotes the line because the size has more digits than it takes. Not for all, since Node takes the end
+    for the answer's if the client asked for `Connection: close`, and `requests` quotes only a wrong size.
     """
     error = document.get("error")
     message = str(error.get("message", "")) if isinstance(error, dict) else ""
-    printable = "".join(c if " " <= c <= "~" else "?" for c in message)
-    return f"poorwill: {printable[:_MOST_MESSAGE]}\r\n".encode()
+    printable = "".join(c if " " <= c <= "~" else "?" for c in message)[:_MOST_MESSAGE]
+    if not size:
+        return f"poorwill: {printable}\r\n".encode()
+    quotable = printable.translate({ord('"'): "'", ord("\\"): "/"})
+    return f'{"fff":0>24};poorwill="{quotable}"\r\n'.encode()
 
 
 LAST_CHUNK = b"0\r\n\r\n"

@@ -238,6 +238,8 @@ class Downstream(asyncio.Protocol):
             bodyless=head.method == b"HEAD",
             dialect=Dialect.ANTHROPIC if head.anthropic else request.route.dialect,
             readable_by=head.readable_by,
+            proxied=head.proxied,
+            chunk_sizes_only=head.maybe_aiohttp,
         )
         self.exchange = exchange = Exchange(
             owner=context.policy,

@@ -90,6 +90,12 @@ class Head:
     preflight: bool = False
     """Whether a browser asks on behalf of such a page."""
 
+    @property
+    def maybe_aiohttp(self) -> bool:
+        """Whether the client may be built on aiohttp, as LiteLLM is and as the SDKs for Python can be."""
+        agent = self.agent
+        return b"aiohttp/" in agent or agent.startswith(b"litellm/") or self.sdk_language == b"python"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadRules:

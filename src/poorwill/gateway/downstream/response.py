@@ -67,6 +67,10 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
 
     readable_by: bytes = b""
     """The origin of a web page that may read it."""
+    proxied: bool = False
+    """Whether a proxy is between. Caddy turns a cut into a clean end, so what was sent must not be whole."""
+    chunk_sizes_only: bool = False
+    """Whether the client may wait for ever after a chunk's size that is none."""
     sent: Sent = Sent.NOTHING
     status: int = 0
     wake_header: bytes = b""
@@ -176,8 +180,9 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
             self.ending = Ending.CLOSE
             return
         if self.sent is Sent.SPACES:
-            self._frame(wire.json_bytes(document))
-            self.write(wire.broken_chunk(document))
+            shown = wire.json_bytes(document)
+            self._frame(shown[: shown.rindex(b"}")] if self.proxied else shown)
+            self.write(wire.broken_chunk(document, size=self.chunk_sizes_only))
         self.sent = Sent.ALL
         self.ending = Ending.CUT
 
