@@ -95,3 +95,16 @@ async def test_a_failed_wake_through_a_proxy(name: str, tmp_path: Path) -> None:
         assert response.interims == []
         assert (await site.ledger.row()).outcome == "wake_timeout"
         assert len(site.ledger.rows) == 1, "the proxy asked again"
+
+
+@every_proxy
+async def test_a_late_failure_is_no_answer(name: str, tmp_path: Path) -> None:
+    """Caddy ends an answer cleanly whose end it never got."""
+    fault = TryLater(ErrorCode.WAKE_TIMEOUT, "the wake budget of 60 s elapsed", retry_after_s=30)
+    async with running_site(parked=True) as site, proxied(site, name, tmp_path) as client:
+        client.send(post(ASK))
+        response = await client.answer(until=b" ")
+        site.activator.fail(fault)
+        rest = await client.answer()
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(response.body + rest.body)
