@@ -18,6 +18,7 @@ from poorwill.fleet.feeds import Feeds
 from poorwill.fleet.fleet import Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import LevelPlan, ModelPlan
+from poorwill.fleet.room.residents import Claim
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Equipment
 from poorwill.policies import TierCosts, make_policy
@@ -203,8 +204,7 @@ class Life:
                 processes=self.world,
             ),
             driver="fake-cold",
-            memory_bytes=model.memory_bytes,
-            priority=model.priority,
+            claim=Claim(memory_bytes=model.memory_bytes, priority=model.priority),
         )
 
 
