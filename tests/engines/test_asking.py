@@ -1,11 +1,11 @@
-"""What an engine that answers no question is quoted with."""
+"""How an engine that answers no question is quoted, and what its counters tell."""
 
 import asyncio
 
 import pytest
 
 from poorwill.core.ports.driver import DriverError
-from poorwill.engines.asking import Endpoint, warm_up
+from poorwill.engines.asking import Endpoint, vital_signs, warm_up
 
 PAGE = b"<html>\n  <h1>Error</h1>\n</html>\n"
 
@@ -28,3 +28,33 @@ async def test_a_page_of_html_is_quoted_in_one_line() -> None:
             await warm_up(endpoint, timeout_s=5)
     assert "/v1/embeddings 501 <html> <h1>Error</h1> </html>" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+METRICS = b"""\
+# TYPE vllm:generation_tokens_total counter
+vllm:generation_tokens_total{engine="0"} 7.0
+vllm:kv_cache_usage_perc 0.25
+http_requests_total{handler="/v1/completions"} 9.0
+vllm:time_per_output_token_seconds_sum 3.0
+llamacpp:prompt_tokens_seconds 2669.04
+llamacpp:n_decode_total 1
+"""
+
+
+async def test_only_work_is_a_vital_sign() -> None:
+    """Requests count up with the question itself, and some rates begin anew with each look."""
+
+    async def metrics(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        known = asked.startswith(b"GET /metrics")
+        head = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (200 if known else 404, len(METRICS))
+        writer.write(head + METRICS)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(metrics, "127.0.0.1", 0) as server:
+        endpoint = Endpoint(host="127.0.0.1", port=server.sockets[0].getsockname()[1], model="m", extra={})
+        told = await vital_signs(endpoint, ("/health", "/slots", "/metrics"))
+        assert await vital_signs(endpoint, ("/health",)) == "", "it tells nothing"
+    assert told is not None and [line.split()[-1] for line in told.splitlines()] == ["7.0", "0.25", "1"]
+    assert await vital_signs(endpoint, ("/health",)) is None, "it does not answer"

@@ -31,7 +31,8 @@ class Patience:
     idle_s: float = 15.0
     """Its processes do nothing, and it leaves even its own health or counters unanswered."""
     still_s: float = 60.0
-    """It shows counters, and none of them moves."""
+    """Its processes do nothing, and it shows counters, none of which moves. Counters alone prove nothing:
+    llama.cpp's stand still while it computes a batch, which may take minutes on a slow CPU."""
     busy_s: float = 110.0
     """Its processes compute, nothing else is known, and requests have timed out: a long batch is this slow.
     Less than `engines.asking.MOST_ANSWER_S`, after which the probe itself gives up."""
@@ -151,13 +152,15 @@ class Suspects:
         """Return the verdict after so long without an answer: a hang, none (empty), or None: look on."""
         patience, sure = self._patience, suspicion is Suspicion.TIMEOUTS
         probed = f"a probe got nothing in {passed_s:.0f} s"
+        if passed_s >= patience.busy_s:
+            return probed if sure else ""
+        if now.busy_since(first):
+            return None
         idle_s = patience.sure_s if sure else patience.idle_s
-        if passed_s >= idle_s and not now.busy_since(first) and (sure or not ever_told):
+        if passed_s >= idle_s and (sure or not ever_told):
             return f"{probed} while its processes did nothing"
         if passed_s >= patience.still_s and first.told and now.told:
             return f"{probed} while its counters stood still"
-        if passed_s >= patience.busy_s:
-            return probed if sure else ""
         return None
 
     async def _look(self, unit: Unit, running: Running, launch: Launch) -> Signs:

@@ -17,9 +17,9 @@ MOST_ANSWER_S = 120.0
 VITALS_S = 3.0
 _PROMPT = "The common poorwill is"
 _TOKENS = 8
-_WORK = re.compile(r"(?m)^[\w:]*(?:token|iteration|decode|cache_usage)[^\n#]*$")
+_WORK = re.compile(r"(?m)^(?!\S*second)[\w:]*(?:token|iteration|decode|cache_usage)[^\n#]*$")
 """Samples of vLLM, SGLang and llama.cpp (`vllm:generation_tokens_total`, `vllm:kv_cache_usage_perc`,
-`sglang:token_usage`, `llamacpp:n_decode_total`)."""
+`sglang:token_usage`, `llamacpp:n_decode_total`). Not rates and durations: some begin anew with each look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
