@@ -10,17 +10,17 @@ from collections.abc import Mapping
 import uvloop
 
 from poorwill.cli.run import run
+from poorwill.hosts.processes.hangup import hear_hangups
 from poorwill.telemetry.background_stream import written_in_background
 
 
 async def _main() -> int:
     task = asyncio.current_task()
     assert task is not None
-    # These cancel `run`; a verb that serves takes that as "shut down gracefully". A closed terminal sends
-    # SIGHUP; `nohup` has it ignored.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    # These cancel `run`, and so does a closed terminal; who serves takes that as "shut down gracefully".
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    hear_hangups(end=task.cancel)
     try:
         return await run(sys.argv[1:], environment(), sys.stdin, sys.stdout, sys.stderr)
     except asyncio.CancelledError:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from poorwill.core.ports.view import Configuration
 from poorwill.telemetry.metrics import GatewayMetrics
 
 MANUAL = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
@@ -11,6 +12,9 @@ MANUAL = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
 class NoReplicas:
     def status(self) -> tuple[()]:
         return ()
+
+    def configuration(self) -> Configuration:
+        return Configuration()
 
     def limits(self) -> tuple[()]:
         return ()

@@ -25,7 +25,7 @@ from poorwill.cli.run import run
 from .program import Program, marked_processes, write_fleet
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_every_signal_stops_the_engines(fleet: Path, number: int) -> None:
     program = Program.start(write_fleet(fleet, on_exit="stop"))
     assert program.ask().status_code == 200

@@ -242,9 +242,9 @@ class House:
         plans = {kind: [self.plan(self.rooms[name]) for name in names] for kind, names in what.items()}
         removed = what.get("removed", ())
         plans.pop("removed", None)
-        order = [name for name in self.rooms if name not in removed]
+        reshaper = self.fleet.reshaper
         async with asyncio.timeout(5):
-            await self.fleet.reshaper.reshape(Reshaping(order=order, removed=removed, **plans))
+            await reshaper.reshape(Reshaping(settings=reshaper.settings, removed=removed, **plans))
 
     async def lease(self, name: ModelName = A, request: str = "r") -> Lease:
         """Take a lease, held or not."""

@@ -6,12 +6,12 @@ from itertools import count
 
 import pytest
 
-from poorwill.compose.suspects import Patience, Suspects
+from poorwill.compose.served.suspects import Patience, Suspects
 from poorwill.core.machine.inputs import ParkAsked
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.machine.silence import Suspicion
 from poorwill.core.ports.activator import Lease
 from poorwill.core.ports.driver import DriverError
+from poorwill.policies.silence import Suspicion
 
 from .house import A, House
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tests.kept_log import KeptLog
 
-from poorwill.compose.serving import fleet_resources
-from poorwill.compose.snapshot_value import COUNTED_US, snapshot_worth, value_by_ledger
+from poorwill.compose.drivers.snapshot_value import COUNTED_US, snapshot_worth, value_by_ledger
+from poorwill.compose.served.resources import fleet_resources
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings, ParkSettings, ReplicaSettings
 from poorwill.core.words import ReplicaId, Tier

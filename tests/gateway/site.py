@@ -17,7 +17,7 @@ from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
-from poorwill.core.ports.view import ReplicaStatus, WakeInterval
+from poorwill.core.ports.view import Configuration, ReplicaStatus, WakeInterval
 from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.spend import LimitState
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId, replica_id
@@ -285,6 +285,12 @@ class ToyFleet:
     async def park(self, model: ModelName, tier: Tier | None) -> None:
         self._known(model)
         self.asked.append(f"park {model} {tier}")
+
+    def configuration(self) -> Configuration:
+        return Configuration()
+
+    async def reload(self) -> Configuration:
+        return Configuration()
 
     def limits(self) -> Sequence[LimitState]:
         return self.spend_limits

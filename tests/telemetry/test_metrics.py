@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from poorwill.core.entries import Alive, Noted
 from poorwill.core.money import NUSD
+from poorwill.core.ports.view import Configuration
 from poorwill.core.settings import SpendSettings
 from poorwill.core.spend import CostAhead, LimitState, Spent, Window, judge
 from poorwill.core.words import SECOND_US, ModelName
@@ -14,6 +15,9 @@ from poorwill.telemetry.metrics import GatewayMetrics
 class NoReplicas:
     def status(self) -> tuple[()]:
         return ()
+
+    def configuration(self) -> Configuration:
+        return Configuration()
 
     def limits(self) -> tuple[()]:
         return ()

@@ -14,18 +14,15 @@ from typing import Any
 
 from poorwill.bill.jumps import jumps
 from poorwill.compose.bridges import hosted_apis
-from poorwill.compose.clock import SystemClock
 from poorwill.compose.drivers.devices import open_devices
-from poorwill.compose.drivers.fleet_drivers import Fallback, FleetDrivers
-from poorwill.compose.drivers.tiers import open_drivers
+from poorwill.compose.drivers.fleet_drivers import Fallback
 from poorwill.compose.history import LedgerHistory
-from poorwill.compose.paths import ledger_path
 from poorwill.compose.plans import plan_models, remembered_replicas
-from poorwill.compose.snapshot_value import value_by_ledger
-from poorwill.compose.suspects import Suspects
+from poorwill.compose.served.reload import Reloader, ServedParts, Source
+from poorwill.compose.served.resources import FleetResources, fleet_resources
+from poorwill.compose.served.suspects import Suspects
 from poorwill.config.rules.listeners import listener_problems
 from poorwill.core.entries import Noted
-from poorwill.core.format import counted
 from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
@@ -39,20 +36,16 @@ from poorwill.engines.paths import ENGINE_PATHS
 from poorwill.fleet.feeds import Feeds
 from poorwill.fleet.fleet import DRAIN_SHARE, Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
-from poorwill.fleet.lock import Holding, hold_directory
 from poorwill.fleet.recovery import ModelPlan
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
-from poorwill.gateway.acceptor import raise_descriptor_limit
 from poorwill.gateway.admin_side import AdminListener, AdminSide
 from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.hosts.devices.nvml import load_nvml
-from poorwill.hosts.processes.process import subreaper, undumpable
 from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.keys import LedgerKeys
-from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
-from poorwill.ledger.rates import sync_rates
+from poorwill.ledger.ledger import Ledger
 from poorwill.telemetry.admin.app import admin_listener
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.metrics import GatewayMetrics
@@ -70,6 +63,8 @@ class Serving:
     view: FleetView
     ladders: Mapping[ModelName, Sequence[Tier]]
     fallbacks: Sequence[Fallback]
+    reload: Callable[[], None]
+    """Has the configuration read again, soon."""
     left: Sequence[str]
     """Filled by the end: what runs on although `on_exit` says otherwise, and what the ledger lacks."""
 
@@ -83,21 +78,17 @@ class Serving:
         return [*lines, *map(str, self.fallbacks)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FleetResources:
-    """What a served fleet owns: nobody else may touch its directory meanwhile."""
-
-    holding: Holding
-    clock: SystemClock
-    fleet_drivers: FleetDrivers
-    ledger: Ledger
-
-
 @asynccontextmanager
 async def serving_fleet(
-    settings: FleetSettings, *, env: Mapping[str, str], log: Log
+    settings: FleetSettings,
+    *,
+    env: Mapping[str, str],
+    log: Log,
+    source: Source | None = None,
 ) -> AsyncIterator[Serving]:
     """Serve a fleet until the context ends, then shut it down in order within its `exit_s`.
+
+    `source` is where the configuration can be read again.
 
     Raises OperatorFault(IN_USE) if another poorwill holds the directory or an address is taken,
     ConfigFault if the machine or the configuration does not allow it. Nothing is left behind then.
@@ -110,22 +101,7 @@ async def serving_fleet(
         journal, metrics, feeds = _journal(own.ledger, log)
         keys = _keys(settings, own.ledger, log)
         guard = spend_guard(own.ledger, settings.spend)
-        recovered = own.ledger.recovered()
-        parts = FleetParts(
-            settings=settings,
-            plans=plans,
-            remembered=remembered_replicas(recovered),
-            last_seen_us=recovered.last_us,
-            journal=journal,
-            feeds=feeds,
-            connections=pool,
-            guard=guard,
-            clock=own.clock,
-            wall_step_us=own.clock.wall_step_us,
-            log=log,
-            leave=own.holding.leave,
-            devices=open_devices(settings, load_nvml()),
-        )
+        parts = _fleet_parts(settings, own, plans, journal, feeds, pool, guard, log)
         async with running_fleet(parts) as fleet:
             suspects = Suspects(context=fleet.controller.context, heard=pool.heard)
             gateway = new_server(
@@ -140,8 +116,14 @@ async def serving_fleet(
                 clock=own.clock,
                 log=log,
                 metrics=metrics,
-                engines=_engine_facts(settings),
+                engines=_engine_facts(fleet),
                 bridges_to=BridgesTo(apis=apis, bridging=fleet.bridging),
+            )
+            served = ServedParts(
+                fleet=fleet, gateway=gateway, guard=guard, keys=keys, own=own, env=env, log=log
+            )
+            reloader = Reloader(
+                parts=served, source=source or Source(read=lambda: settings), clock=own.clock, log=log
             )
             async with (
                 gateway,
@@ -149,49 +131,40 @@ async def serving_fleet(
                 background(suspects.follow()),
                 background(trace_wakes(fleet.view.events, tracer, log=log)),
             ):
-                serving = _published(gateway, own, fleet.view, plans, fallbacks)
+                serving = _published(gateway, own, fleet.view, plans, fallbacks, reloader.ask)
                 try:
-                    yield serving
+                    async with background(reloader.work()):  # no model may come once the fleet is closed
+                        yield serving
                 finally:
-                    await _close(gateway, fleet, settings)
+                    await _close(gateway, fleet, fleet.reshaper.settings)
 
 
-@asynccontextmanager
-async def fleet_resources(
-    settings: FleetSettings, *, env: Mapping[str, str], log: Log
-) -> AsyncIterator[FleetResources]:
-    """Take the directory, start the clock, find the drivers that work here and open the ledger."""
-    raise_descriptor_limit()
-    directory = Path(settings.directory)
-    with hold_directory(directory, what="poorwill serve") as holding, subreaper(), undumpable():
-        if told := holding.told_before():
-            log.warning("the last shutdown left something undone", left=told)
-        path = ledger_path(settings)
-        clock = SystemClock.started(not_before_us=last_instant_us(path))
-        priorities = {replica_id(model.name): model.priority for model in settings.models}
-        value = value_by_ledger(path, priorities=priorities, clock=clock, log=log)
-        fleet_drivers = await open_drivers(settings, env=env, clock=clock, log=log, value=value)
-        async with _open_ledger(path, clock=clock, log=log, leave=holding.leave) as ledger:
-            for told in await ledger.thread.call(
-                lambda db: sync_rates(db, settings.rates, now_us=clock.now_us())
-            ):
-                log.info("rates", what=told)
-            yield FleetResources(holding=holding, clock=clock, fleet_drivers=fleet_drivers, ledger=ledger)
-
-
-@asynccontextmanager
-async def _open_ledger(
-    path: str, *, clock: Clock, log: Log, leave: Callable[[Sequence[str]], None]
-) -> AsyncIterator[Ledger]:
-    """Open the ledger; at the end, tell `leave` what could not be written into it."""
-    ledger: Ledger | None = None
-    try:
-        async with open_ledger(path, clock=clock, log=log) as ledger:
-            yield ledger
-    finally:
-        if ledger is not None and ledger.thread.lost:
-            lost, why = counted(ledger.thread.lost, "record"), ledger.unavailable
-            leave([f"the ledger lacks the last {lost}: it could not be written ({why})"])
+def _fleet_parts(
+    settings: FleetSettings,
+    own: FleetResources,
+    plans: Sequence[ModelPlan],
+    journal: Journal,
+    feeds: Feeds,
+    pool: UpstreamPool,
+    guard: SpendGuard,
+    log: Log,
+) -> FleetParts:
+    recovered = own.ledger.recovered()
+    return FleetParts(
+        settings=settings,
+        plans=plans,
+        remembered=remembered_replicas(recovered),
+        last_seen_us=recovered.last_us,
+        journal=journal,
+        feeds=feeds,
+        connections=pool,
+        guard=guard,
+        clock=own.clock,
+        wall_step_us=own.clock.wall_step_us,
+        log=log,
+        leave=own.holding.leave,
+        devices=open_devices(settings, load_nvml()),
+    )
 
 
 async def _close(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) -> None:
@@ -239,12 +212,21 @@ def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:
     return keys
 
 
-def _engine_facts(settings: FleetSettings) -> EngineFacts:
-    """Return what the gateway knows of the models' engines."""
-    kinds = {model.name: model.engine.kind for model in settings.models}
-    paths = {name: ENGINE_PATHS.get(kind) for name, kind in kinds.items()}
-    telling = frozenset(name for name, kind in kinds.items() if ENGINE_KINDS[kind].tells_usage)
-    return EngineFacts(new_reader=answer_reader, paths=paths.get, tells_usage=telling.__contains__)
+def _engine_facts(fleet: Fleet) -> EngineFacts:
+    """Return what the gateway knows of the models' engines, as they are configured now."""
+    units = fleet.controller.units
+
+    def kind(model: ModelName) -> str:
+        unit = units.get(replica_id(model))
+        return "" if unit is None else unit.equipment.engine.name
+
+    def tells_usage(model: ModelName) -> bool:
+        known = ENGINE_KINDS.get(kind(model))
+        return known is not None and known.tells_usage
+
+    return EngineFacts(
+        new_reader=answer_reader, paths=lambda model: ENGINE_PATHS.get(kind(model)), tells_usage=tells_usage
+    )
 
 
 def spend_guard(ledger: Ledger, limits: SpendSettings) -> SpendGuard:
@@ -276,6 +258,7 @@ def _published(
     view: FleetView,
     plans: Sequence[ModelPlan],
     fallbacks: Sequence[Fallback],
+    reload: Callable[[], None],
 ) -> Serving:
     """Return what serves now, and publish its addresses in the fleet's directory."""
     serving = Serving(
@@ -285,6 +268,7 @@ def _published(
         view=view,
         ladders={plan.settings.model: plan.settings.park.ladder for plan in plans},
         fallbacks=fallbacks,
+        reload=reload,
         left=own.holding.left,
     )
     own.holding.publish(what="poorwill serve", **serving.where())

@@ -147,9 +147,9 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
             yield fleet
         finally:
             try:
-                await fleet.close(parts.settings.on_exit, parts.settings.exit_us)
+                await fleet.close(reshaper.settings.on_exit, reshaper.settings.exit_us)
             finally:
-                await _end_the_rest(controller, sweeper, parts)
+                await _end_the_rest(controller, sweeper, reshaper.settings.on_exit, parts.leave)
                 for task in background:
                     task.cancel()
                 reshaper.close()
@@ -195,17 +195,25 @@ async def _recovered(parts: FleetParts, sweeper: Sweeper, tasks: asyncio.TaskGro
         wake_began=parts.guard.wake_began,
     )
     room.park = controller.submit
-    return Reshaper(controller=controller, units=units, room=room, sweeper=sweeper, guard=parts.guard)
+    return Reshaper(
+        controller=controller,
+        units=units,
+        room=room,
+        sweeper=sweeper,
+        guard=parts.guard,
+        settings=parts.settings,
+    )
 
 
-async def _end_the_rest(controller: Controller, sweeper: Sweeper, parts: FleetParts) -> None:
+async def _end_the_rest(
+    controller: Controller, sweeper: Sweeper, action: str, leave: Callable[[Sequence[str]], None]
+) -> None:
     """End at once what `on_exit = "stop"` should have ended; tell what runs on although it should not.
 
     After a defect nothing is ended: it may be about the very engine. Takes `LAST_RESORT_S` at most.
     Cancelled: what is left is told all the same.
     """
     units = list(controller.units.values())
-    action = parts.settings.on_exit
     known: dict[tuple[str, int, int], str] = {}
     try:
         async with asyncio.timeout(LAST_RESORT_S):
@@ -234,7 +242,7 @@ async def _end_the_rest(controller: Controller, sweeper: Sweeper, parts: FleetPa
         ]
         if left:
             controller.log.error("engines run on and nobody serves them", left=left, on_exit=action)
-        parts.leave(left)
+        leave(left)
 
 
 def _runs_on(unit: Unit, action: str) -> bool:

@@ -13,6 +13,7 @@ from functools import partial
 from poorwill.core.entries import Noted, ReplicaEnded
 from poorwill.core.machine.inputs import Close, ParkAsked
 from poorwill.core.machine.lifecycle import State
+from poorwill.core.settings import FleetSettings
 from poorwill.core.words import SECOND_US, ModelName, ReplicaId, Tier
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.lost import unwatch
@@ -31,8 +32,8 @@ RECHECK_S = 1.0
 class Reshaping:
     """What becomes of the models of a fleet."""
 
-    order: Sequence[ModelName]
-    """Every model, as configured."""
+    settings: FleetSettings
+    """What is in force from now on."""
     added: Sequence[ModelPlan] = ()
     removed: Sequence[ModelName] = ()
     adjusted: Sequence[ModelPlan] = ()
@@ -51,6 +52,8 @@ class Reshaper:
     room: Room
     sweeper: Sweeper
     guard: SpendGuard
+    settings: FleetSettings
+    """What is in force."""
     coming: dict[ModelName, ModelPlan] = field(default_factory=dict)
     """Models that are there as soon as their predecessors of the same name have left."""
     generations: dict[ModelName, int] = field(default_factory=dict)
@@ -63,6 +66,9 @@ class Reshaper:
 
         Cancelled: some models may not have been added.
         """
+        self.settings = to.settings
+        self.room.total_bytes = to.settings.memory_bytes
+        self.sweeper.reap_orphans = to.settings.reap_orphans
         for model in to.removed:
             if self.coming.pop(model, None) is None:
                 self._leave(model)
@@ -87,7 +93,7 @@ class Reshaper:
                 self.coming[plan.settings.model] = plan
                 await self._join(plan.settings.model)
         models = self.controller.models
-        for model in to.order:
+        for model in [each.name for each in to.settings.models]:  # in the configuration's order
             self.units.update({unit.id: self.units.pop(unit.id) for unit in self._units_of(model)})
             if model in models:
                 models[model] = models.pop(model)

@@ -2,14 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from poorwill.core.errors import ErrorCode, RequestFault, TryLater
+from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault, TryLater
 from poorwill.core.format import counted, money
 from poorwill.core.machine.inputs import ParkAsked, WakeAsked
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import Replica, next_descent_us
-from poorwill.core.ports.view import ReplicaStatus, WakeInterval
+from poorwill.core.ports.view import Configuration, ReplicaStatus, WakeInterval
 from poorwill.core.spend import LimitState
 from poorwill.core.words import TIER_DEPTH, ModelName, ReplicaId, Tier
 from poorwill.fleet.controller import Controller
@@ -28,6 +28,9 @@ class OperatorView:
         self._feeds = feeds
         self._units = controller.units
         self._models = controller.models
+        self.loaded = Configuration()
+        self.reloads: Callable[[], Awaitable[Configuration]] | None = None
+        """Set by whoever can read the configuration again."""
 
     def status(self) -> Sequence[ReplicaStatus]:
         """Return every replica's status."""
@@ -45,6 +48,16 @@ class OperatorView:
     def events(self) -> Feed:
         """Subscribe to what happens from now on."""
         return self._feeds.feed()
+
+    def configuration(self) -> Configuration:
+        """Return which configuration is in force."""
+        return self.loaded
+
+    async def reload(self) -> Configuration:
+        """Read the configuration again and follow it; see `FleetView`."""
+        if self.reloads is None:
+            raise OperatorFault(ErrorCode.CONFIG_INVALID, "this fleet was not made from a file")
+        return await self.reloads()
 
     async def wake(self, name: str) -> None:
         """Wake a replica, or one of a model if none is ready, as an operator and wait until it is ready.

@@ -75,7 +75,7 @@ class KeyLimiter:
     def __init__(self, *, keys: KeyRing, clock: Clock, at_once: int) -> None:
         self._keys = keys
         self._clock = clock
-        self._at_once = at_once
+        self.at_once = at_once
         """The most that a key without a limit of its own may have at once; 0 is without limit."""
         self._uses: dict[str, _Use] = {}
 
@@ -99,7 +99,7 @@ class KeyLimiter:
         use the model, TryLater(RATE_LIMITED) if a limit is reached.
         """
         limits = self._keys.limits(key)
-        if limits is NO_LIMITS and not self._at_once:
+        if limits is NO_LIMITS and not self.at_once:
             return None
         if limits.models and model not in limits.models:
             why = f"the key {key} may not use {model}"
@@ -151,7 +151,7 @@ class KeyLimiter:
         return use
 
     def _check(self, key: str, use: _Use, limits: KeyLimits) -> None:
-        at_once = limits.at_once or self._at_once
+        at_once = limits.at_once or self.at_once
         if at_once and use.at_once >= at_once:
             raise _later(key, f"{at_once} requests held or in work, as many as it may have", _SOON_S)
         if limits.requests_minute and use.requests.left < 1:

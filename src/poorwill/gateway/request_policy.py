@@ -61,7 +61,7 @@ class RequestPolicy:
     ) -> None:
         self.activator = activator
         self.clock = clock
-        self._settings = settings
+        self.settings = settings
         self._pool = pool
         self._ledger = ledger
         self._log = log
@@ -172,7 +172,7 @@ class RequestPolicy:
 
     def end_overlong(self) -> None:
         """End the requests that have kept an engine at work for longer than is allowed."""
-        limit_us = self._settings.max_request_us
+        limit_us = self.settings.max_request_us
         for exchange in list(self._active) if limit_us else ():
             if exchange.leased_us is not None and self.clock.now_us() - exchange.leased_us > limit_us:
                 why = f"the request took longer than the {limit_us / SECOND_US:g} s of gateway.max_request_s"
@@ -256,7 +256,7 @@ class RequestPolicy:
             request=exchange.request_id,
             priority=self.limiter.priority(exchange.request.key),
         )
-        return Heartbeat(exchange=exchange, held=held, settings=self._settings, clock=self.clock)
+        return Heartbeat(exchange=exchange, held=held, settings=self.settings, clock=self.clock)
 
     def _may_retry(self, exchange: Exchange) -> bool:
         """Count a try that failed; return whether there may be another."""

@@ -50,6 +50,7 @@ class Action(StrEnum):
     EVENTS = "events"
     WAKE = "wake"
     PARK = "park"
+    RELOAD = "reload"
     HISTORY = "history"
 
 
@@ -126,6 +127,7 @@ ROUTES: tuple[Route, ...] = (
     _admin("GET", "/history/{question}", Action.HISTORY),
     _admin("POST", "/models/{model:path}/wake", Action.WAKE),
     _admin("POST", "/models/{model:path}/park", Action.PARK),
+    _admin("POST", "/reload", Action.RELOAD),
 )
 
 PREFLIGHT = Route(

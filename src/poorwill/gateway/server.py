@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from poorwill.core.errors import OperatorFault
-from poorwill.core.machine.silence import Suspicion
 from poorwill.core.ports.activator import Activator
 from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.clock import Clock
@@ -35,6 +34,7 @@ from poorwill.gateway.inference import Models, Paths, inference_handlers
 from poorwill.gateway.key_limits import KeyLimiter
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.upstream.pool import UpstreamPool
+from poorwill.policies.silence import Suspicion
 
 _SWEEP_S = 1.0
 _RESERVED_DESCRIPTORS = 64
@@ -143,6 +143,12 @@ class GatewayServer:
         """What the keys use of their limits."""
         return self._policy.limiter
 
+    def configure(self, settings: GatewaySettings) -> None:
+        """Go by other settings from now on. Addresses, limits of connections and of memory stay."""
+        self._settings = self._policy.settings = self._context.checks.settings = settings
+        self._pool.timeout_us = settings.upstream_timeout_us
+        self._policy.limiter.at_once = settings.max_requests_per_key
+
     def stop_accepting(self) -> None:
         """Stop accepting connections and requests; what is held or in flight goes on. Idempotent."""
         self._policy.draining = True
@@ -156,15 +162,15 @@ class GatewayServer:
 
     async def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Enforce every time limit of both sides, once a second: cheaper than a timer for each."""
-        settings = self._settings
-        shortest_us = min(
-            settings.head_timeout_us,
-            settings.body_timeout_us,
-            settings.idle_timeout_us,
-            settings.upstream_timeout_us,
-        )
-        interval_s = min(_SWEEP_S, shortest_us / SECOND_US / 4)
         while True:
+            settings = self._settings
+            shortest_us = min(
+                settings.head_timeout_us,
+                settings.body_timeout_us,
+                settings.idle_timeout_us,
+                settings.upstream_timeout_us,
+            )
+            interval_s = min(_SWEEP_S, shortest_us / SECOND_US / 4)
             await asyncio.sleep(interval_s)
             self._expire(loop.time())
             for seen in self._pool.sweep(loop.time()):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode
 from poorwill.core.money import NUSD
-from poorwill.core.ports.view import FleetView, ReplicaStatus
+from poorwill.core.ports.view import Configuration, FleetView, ReplicaStatus
 from poorwill.core.spend import LimitState, Standing
 from poorwill.core.words import SECOND_US, ModelName
 
@@ -179,6 +179,7 @@ class GatewayMetrics:
         lines = [line for one in series for line in one.lines()]
         lines += _fleet_lines(fleet.status())
         lines += _limit_lines(fleet.limits())
+        lines += _configuration_lines(fleet.configuration())
         return "\n".join(lines) + "\n"
 
 
@@ -217,6 +218,20 @@ def _fleet_lines(replicas: Sequence[ReplicaStatus]) -> Iterable[str]:
         braces = _braces(("model", "replica", "state", "tier", "cause"), values)
         lines.append(f"poorwill_state{braces} 1")
     return lines
+
+
+def _configuration_lines(now: Configuration) -> Iterable[str]:
+    for name, help_text, value in (
+        (
+            "last_reload_successful",
+            "0: the file was refused when last read.",
+            now.refused_us is None,
+        ),
+        ("loaded_timestamp_seconds", "Since when the configuration holds.", now.since_us / SECOND_US),
+        ("needs_restart", "Keys whose new value waits for a restart.", len(now.needs_restart)),
+    ):
+        yield from _head(f"poorwill_config_{name}", "gauge", help_text)
+        yield f"poorwill_config_{name} {_number(value)}"
 
 
 def _limit_lines(limits: Sequence[LimitState]) -> Iterable[str]:

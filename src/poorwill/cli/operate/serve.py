@@ -2,20 +2,23 @@
 
 import asyncio
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 from poorwill.cli.parsing.exit_status import FINDING
-from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, fleet_path
 from poorwill.cli.parsing.options import Option
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.served.reload import Source, file_mark
 from poorwill.compose.serving import serving_fleet
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import Address, FleetSettings
+from poorwill.hosts.processes.hangup import hear_hangups
 from poorwill.telemetry.background_stream import written_in_background
 from poorwill.telemetry.log import StreamLog
 
@@ -45,20 +48,57 @@ def _overridden(settings: FleetSettings, options: ServeOptions) -> FleetSettings
 
 
 async def _run(options: ServeOptions, streams: Streams) -> int:
-    settings = _overridden(read_fleet(options.fleet, streams.env, machine=True), options)
+    def read() -> FleetSettings:
+        return _overridden(read_fleet(options.fleet, streams.env, machine=True), options)
+
+    hangups = Hangups()
+    task = asyncio.current_task()
+    assert task is not None
+    hear_hangups(end=task.cancel, reload=hangups.one)
+    path = Path(fleet_path(options.fleet))
+    source = Source(read=read, path=path, seen=file_mark(path))
+    settings = read()
     log = StreamLog(stream=streams.stderr, level=options.log_level, clock=SystemClock.started())
     left: list[Sequence[str]] = []
     with written_in_background(streams.stdout) as stdout:
         try:
-            await _serve(settings, replace(streams, stdout=stdout), log, left)
+            await _serve(settings, replace(streams, stdout=stdout), log, left, source, hangups)
         except asyncio.CancelledError:
             log.info("stopped")
     return FINDING if any(left) else 0
 
 
-async def _serve(settings: FleetSettings, streams: Streams, log: Log, left: list[Sequence[str]]) -> None:
-    async with serving_fleet(settings, env=streams.env, log=log) as serving:
+@dataclass(slots=True)
+class Hangups:
+    """Asks for a reload at each SIGHUP; one that comes before the fleet is served is not lost."""
+
+    asked: bool = False
+    reload: Callable[[], None] | None = None
+
+    def one(self) -> None:
+        """Ask, now or as soon as somebody can be asked."""
+        self.asked = True
+        if self.reload is not None:
+            self.reload()
+
+    def pass_on(self, reload: Callable[[], None]) -> None:
+        """Ask here from now on."""
+        self.reload = reload
+        if self.asked:
+            reload()
+
+
+async def _serve(
+    settings: FleetSettings,
+    streams: Streams,
+    log: Log,
+    left: list[Sequence[str]],
+    source: Source,
+    hangups: Hangups,
+) -> None:
+    async with serving_fleet(settings, env=streams.env, log=log, source=source) as serving:
         left.append(serving.left)
+        hangups.pass_on(serving.reload)
         streams.say(f"serving http://{serving.address} (admin http://{serving.admin_address})")
         for model in settings.models:
             ladder = " > ".join(serving.ladders[model.name])
@@ -75,7 +115,8 @@ async def _serve(settings: FleetSettings, streams: Streams, log: Log, left: list
 VERB = new_verb(
     ServeOptions,
     _run,
-    epilog="SIGTERM, SIGHUP (a closed terminal) and Ctrl-C stop it gracefully: new requests are refused,\n"
+    epilog="SIGHUP and `poorwill reload` have it read fleet.toml again; models that did not change notice\n"
+    "nothing. SIGTERM, Ctrl-C and a closed terminal stop it gracefully: new requests are refused,\n"
     "held ones fail with a clear error, running ones finish; then replicas are parked, left or stopped\n"
     "as [fleet] on_exit says, within exit_s. A second signal ends the waiting. Exit status 1: an engine\n"
     "runs on although on_exit says otherwise, or the ledger could not take its last entries. It is named in\n"

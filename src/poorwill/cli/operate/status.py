@@ -91,6 +91,12 @@ def _fleet_trouble(answer: StatusDocument) -> list[str]:
             f"the ledger cannot be written: {answer.ledger}; until it can, nothing wakes or parks, new "
             "requests get 503, and requests in flight finish"
         )
+    if answer.configuration.refused_us is not None:
+        ago = duration(answer.now_us - answer.configuration.refused_us)
+        lines.append(f"fleet.toml was refused {ago} ago, and nothing was changed:")
+        lines += [f"  {problem}" for problem in answer.configuration.problems]
+    if answer.configuration.needs_restart:
+        lines.append(f"waits for a restart: {', '.join(answer.configuration.needs_restart)}")
     return ["", *lines] if lines else []
 
 

@@ -19,6 +19,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
             "status": ("operate.status", "show every replica, who waits, and how long wakes take"),
             "wake": ("operate.wake", "wake a model and wait until it is ready"),
             "park": ("operate.park", "drain a model and park it"),
+            "reload": ("operate.reload", "have the fleet that is served follow its changed fleet.toml"),
             "keys": ("accounts.keys", "add, list or revoke API keys; stored as hashes, shown once"),
         },
         "Understand": {

@@ -107,6 +107,8 @@ def _start(unit: UnitFile) -> Iterator[str]:
     yield "# Started once the program is executed. That it serves is what /healthz says, not systemd."
     yield "Type=exec"
     yield f"ExecStart={unit.binary} serve {unit.fleet}"
+    yield "# It fails, and says why, if the file is faulty; nothing is changed then (docs/reload.md)."
+    yield f"ExecReload={unit.binary} reload {unit.fleet}"
     yield "# Where the one file unpacks itself, for good: engines run, and frozen ones wake, from there."
     yield "CacheDirectory=poorwill"
     yield "Environment=PEX_ROOT=%C/poorwill"

@@ -1,6 +1,6 @@
 """The drivers of a fleet, by model and tier, and which rungs of each ladder work on this machine."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.ports.driver import Driver, Processes
@@ -45,6 +45,8 @@ class FleetDrivers:
     """Whether a new connection to an address reaches the engine that belongs there. May raise OSError."""
     without_guest: Mapping[ModelName, tuple[str, str]] = field(default_factory=dict)
     """Why a model whose ladder names `suspended` has no virtual machine, and what would fix it."""
+    more: Callable[[Collection[Tier]], Awaitable[None]] | None = None
+    """Opens the drivers of tiers that a changed configuration names, as far as that needs no restart."""
 
     def processes_of(self, model: ModelName) -> Processes:
         """Return what watches and ends a model's engine."""
@@ -73,6 +75,8 @@ class FleetDrivers:
     def _why_not(self, tier: Tier, model: ModelSettings) -> tuple[str, str]:
         if tier is Tier.SUSPENDED and model.name in self.without_guest:
             return self.without_guest[model.name]
+        if tier is Tier.SUSPENDED:
+            return "virtual machines are opened when poorwill starts", "restart poorwill"
         if tier is Tier.HIBERNATED:
             return (
                 "it is on no rented machine",

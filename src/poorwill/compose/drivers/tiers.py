@@ -3,7 +3,8 @@
 Imports a tier only if some ladder names it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 from poorwill.compose.drivers.fleet_drivers import FleetDrivers, ModelDrivers
@@ -52,15 +53,11 @@ async def open_drivers(
         Tier.COLD: ColdDriver(processes=processes, clock=clock, log=log, exclusive=exclusive)
     }
     broken: dict[Tier, tuple[str, str]] = {}
+    asleep = partial(_asleep, processes, clock, log, exclusive)
+    frozen = partial(_frozen, snapshots, processes, env, clock, exclusive)
+    more = partial(_open_more, drivers, broken, asleep, frozen)
     wanted = {tier for model in settings.models for tier in model.replica.park.ladder}
-    if Tier.ASLEEP in wanted:
-        drivers[Tier.ASLEEP] = _asleep(processes, clock, log, exclusive)
-    if Tier.FROZEN in wanted:
-        frozen = await _frozen(snapshots, processes, env, clock, exclusive)
-        if isinstance(frozen, tuple):
-            broken[Tier.FROZEN] = frozen
-        else:
-            drivers[Tier.FROZEN] = frozen
+    await more(wanted)
     elsewhere: dict[ModelName, ModelDrivers] = {}
     without_guest: Mapping[ModelName, tuple[str, str]] = {}
     if Tier.SUSPENDED in wanted:
@@ -87,6 +84,7 @@ async def open_drivers(
         elsewhere=elsewhere,
         without_guest=without_guest,
         proven=lambda host, port: (host, port) in rented_at or is_proven(processes, host, port),
+        more=more,
     )
 
 
@@ -99,6 +97,25 @@ def _processes(settings: FleetSettings, clock: Clock, log: Log) -> EngineProcess
         groups=engine_groups(),
         confinement=confinement if settings.confine_engines else None,
     )
+
+
+async def _open_more(
+    drivers: dict[Tier, Driver],
+    broken: dict[Tier, tuple[str, str]],
+    asleep: Callable[[], Driver],
+    frozen: Callable[[], Awaitable[Driver | tuple[str, str]]],
+    wanted: Collection[Tier],
+) -> None:
+    """Open the drivers of the tiers wanted that were not tried yet."""
+    missing = {*wanted} - {*drivers, *broken}
+    if Tier.ASLEEP in missing:
+        drivers[Tier.ASLEEP] = asleep()
+    if Tier.FROZEN in missing:
+        found = await frozen()
+        if isinstance(found, tuple):
+            broken[Tier.FROZEN] = found
+        else:
+            drivers[Tier.FROZEN] = found
 
 
 def _sealer(settings: FleetSettings, env: Mapping[str, str]) -> Sealer | None:

@@ -54,6 +54,21 @@ class ReplicaStatus:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """Which configuration is in force, and what is wrong with the one that was to follow it."""
+
+    since_us: int = 0
+    changes: tuple[str, ...] = ()
+    """What the last reload changed, for people."""
+    needs_restart: tuple[str, ...] = ()
+    """Keys whose new value has to wait for a restart."""
+    refused_us: int | None = None
+    """When the file was last read and refused; None if it was taken."""
+    problems: tuple[str, ...] = ()
+    """Why it was refused."""
+
+
 class FleetView(Protocol):
     """What the admin listener may see of the fleet and ask of it."""
 
@@ -67,6 +82,17 @@ class FleetView(Protocol):
 
     def limits(self) -> Sequence[LimitState]:
         """Return how the spend limits stand."""
+        ...
+
+    def configuration(self) -> Configuration:
+        """Return which configuration is in force."""
+        ...
+
+    async def reload(self) -> Configuration:
+        """Read the configuration again and follow it. Raises PoorwillError if it is faulty; nothing changes.
+
+        Cancelled: the reload goes on.
+        """
         ...
 
     async def wake(self, name: str) -> None:

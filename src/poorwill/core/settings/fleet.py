@@ -167,6 +167,8 @@ class FleetSettings:
     """How much the snapshots may take on disk; 0: as much as there is."""
     memory_bytes: int = 0
     """What all ready replicas may need together; 0 is unbounded. Of accelerators, see `[[devices]]`."""
+    reload_on_change: bool = False
+    """Read this file again whenever it changes, as `poorwill reload` does."""
     reap_orphans: bool = False
     """End engines and delete snapshots that poorwill made and nobody owns; else they are only reported."""
     confine_engines: bool = False

@@ -29,6 +29,10 @@ _SLICE_BYTES = 4 * 1024
 _CHUNKED_SLICE_BYTES = 16 * 1024
 
 
+_Line = tuple[bytes, bytes, str, bool, GatewaySettings]
+"""What a head is known by besides its headers; a reload makes all unknown."""
+
+
 class Stage(Enum):
     """How much of a request is here."""
 
@@ -37,11 +41,12 @@ class Stage(Enum):
     BODY = auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Checks:
     """What all connections check their requests against."""
 
     settings: GatewaySettings
+    """As they are now: a reload changes them."""
     keys: KeyRing
     clock: Clock
     log: Log
@@ -78,7 +83,7 @@ class Incoming(msgspec.Struct, kw_only=True, eq=False):
 class _CheckedHead:
     """The last head of a connection: a client repeats all of it but the length of the body."""
 
-    line: tuple[bytes, bytes, str, bool]
+    line: _Line
     """Method, target and version, and whether keys are required: then none reaches the engine."""
     headers: list[tuple[bytes, bytes]]
     head: Head
@@ -271,6 +276,7 @@ class RequestReader:
             self._target,
             parser.get_http_version(),
             checks.keys.required,
+            limits,
         )
         known = self._last
         if known is None or known.headers != self._headers or known.line != line:
@@ -281,9 +287,9 @@ class RequestReader:
         self.stage = Stage.BODY
         self.part += 1
 
-    def _examine(self, line: tuple[bytes, bytes, str, bool]) -> "_CheckedHead":
+    def _examine(self, line: _Line) -> "_CheckedHead":
         """Check a head that differs from the last one."""
-        method, target, version, _ = line
+        method, target, version, *_ = line
         head = self.head = read_head(
             method=method, target=target, version=version, headers=self._headers, rules=self._checks.rules()
         )

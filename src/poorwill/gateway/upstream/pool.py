@@ -9,9 +9,9 @@ import ssl
 from collections.abc import Callable, Sequence
 
 from poorwill.core.errors import EngineFault, ErrorCode, TryLater
-from poorwill.core.machine.silence import ANSWERING, Suspicion
 from poorwill.core.words import SECOND_US
 from poorwill.gateway.upstream.connection import Upstream
+from poorwill.policies.silence import ANSWERING, Suspicion
 
 CONNECT_S = 5.0
 IDLE_S = 60.0
@@ -70,7 +70,7 @@ class UpstreamPool:
     def __init__(
         self, *, timeout_us: int, proven: Callable[[str, int], bool] = lambda host, port: True
     ) -> None:
-        self._timeout_s = timeout_us / SECOND_US
+        self.timeout_us = timeout_us
         self._proven = proven
         self._addresses: dict[tuple[str, int], _Address] = {}
 
@@ -169,9 +169,9 @@ class UpstreamPool:
                         upstream.abandon()
                 elif not upstream.paused:
                     owing_since = min(owing_since, upstream.heard)
-                    if age > self._timeout_s:
+                    if age * SECOND_US > self.timeout_us:
                         address.silence = address.silence.timed_out(sent=upstream.heard, now=now)
-                        why = f"the engine sent nothing for {self._timeout_s:g} s"
+                        why = f"the engine sent nothing for {self.timeout_us / SECOND_US:g} s"
                         exchange.fail(EngineFault(ErrorCode.UPSTREAM_TIMEOUT, why))
             owing_since = max(owing_since, address.heard)
             address.silence = address.silence.looked_at(owing_since=owing_since, now=now)

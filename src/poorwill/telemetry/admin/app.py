@@ -135,6 +135,7 @@ def _app(
         "history": dashboard.past,
         "wake": _wake(fleet=fleet, log=log),
         "park": _park(fleet=fleet, log=log),
+        "reload": _reload(fleet=fleet, log=log),
     }
     return Starlette(
         routes=[
@@ -163,8 +164,12 @@ def _status(gateway: Gateway, *, fleet: FleetView, clock: Clock) -> Endpoint:
         replicas = [
             asdict(status) | {"since_s": (now_us - status.since_us) / SECOND_US} for status in fleet.status()
         ]
-        limits = to_builtins([limit.document(now_us) for limit in fleet.limits()])
-        fleet_state = {"replicas": replicas, "bridges": gateway.bridges(), "limits": limits}
+        fleet_state = {
+            "replicas": replicas,
+            "bridges": gateway.bridges(),
+            "limits": to_builtins([limit.document(now_us) for limit in fleet.limits()]),
+            "configuration": asdict(fleet.configuration()),
+        }
         return JSONResponse({"now_us": now_us, **gateway.health(), **fleet_state})
 
     return handle
@@ -178,16 +183,16 @@ def _metrics(gateway: Gateway) -> Endpoint:
     return handle
 
 
-def _asked(log: Log, request: Request, what: str, model: ModelName) -> None:
+def _asked(log: Log, request: Request, what: str, **about: str) -> None:
     """Write down who asked for something that costs money or makes others wait."""
     agent = request.headers.get("user-agent", "")[:200]
-    log.info("an operator asked", what=what, model=model, user=request.state.peer_user, program=agent)
+    log.info("an operator asked", what=what, user=request.state.peer_user, program=agent, **about)
 
 
 def _wake(*, fleet: FleetView, log: Log) -> Endpoint:
     async def handle(request: Request) -> Response:
         model = ModelName(request.path_params["model"])
-        _asked(log, request, "wake", model)
+        _asked(log, request, "wake", model=model)
         await fleet.wake(model)
         return JSONResponse({"model": model, "state": "ready"})
 
@@ -198,13 +203,21 @@ def _park(*, fleet: FleetView, log: Log) -> Endpoint:
     async def handle(request: Request) -> Response:
         model = ModelName(request.path_params["model"])
         asked = _tier(request.query_params.get("tier"))
-        _asked(log, request, f"park {asked or ''}".strip(), model)
+        _asked(log, request, f"park {asked or ''}".strip(), model=model)
         await fleet.park(model, asked)
         (now,) = [each for each in fleet.status() if each.model == model]
         answer = {"model": model, "state": now.state, "tier": now.tier}
         if asked is not None and now.tier is not asked and now.last_error:
             answer["why"] = now.last_error
         return JSONResponse(answer)
+
+    return handle
+
+
+def _reload(*, fleet: FleetView, log: Log) -> Endpoint:
+    async def handle(request: Request) -> Response:
+        _asked(log, request, "reload")
+        return JSONResponse(asdict(await fleet.reload()))
 
     return handle
 

@@ -62,6 +62,16 @@ class BridgeNow(Struct, frozen=True, kw_only=True):
     what: str
 
 
+class ConfigurationNow(Struct, frozen=True, kw_only=True):
+    """Which configuration is in force, and why the one that was to follow it was refused."""
+
+    since_us: int = 0
+    changes: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+    refused_us: int | None = None
+    problems: tuple[str, ...] = ()
+
+
 class StatusDocument(Struct, frozen=True, kw_only=True):
     """A fleet that is being served."""
 
@@ -73,6 +83,7 @@ class StatusDocument(Struct, frozen=True, kw_only=True):
     replicas: tuple[ReplicaNow, ...]
     limits: tuple[LimitDocument, ...]
     bridges: tuple[BridgeNow, ...]
+    configuration: ConfigurationNow = ConfigurationNow()
 
 
 class WokenDocument(Struct, frozen=True, kw_only=True):

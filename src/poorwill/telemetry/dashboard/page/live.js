@@ -45,13 +45,20 @@ function limits(status) {
   $("limits").replaceChildren(...status.limits.map(limit => h("p", { className: limit.standing === "tripped" ? "banner bad" : "note",
     textContent: `${limit.standing}: ${limit.what}; ${limit.standing === "tripped" ? "lifts by itself" : "its window ends"} in ${span(limit.lifts_in_s)}` + (limit.to_lift ? `; ${limit.to_lift}` : "") })));
 }
+function configuration(status) {
+  const { refused_us, problems, needs_restart } = status.configuration;
+  if (same($("configuration"), JSON.stringify([refused_us, problems, needs_restart]))) return;
+  const told = refused_us ? [`fleet.toml was refused, and nothing was changed: ${problems.join("; ")}`] : [];
+  $("configuration").replaceChildren(...told.map(text => h("p", { className: "banner bad", role: "alert", textContent: text })),
+    ...(needs_restart.length ? [h("p", { className: "note", textContent: `waits for a restart: ${needs_restart.join(", ")}` })] : []));
+}
 async function look() {
   clearTimeout(timer); due = Infinity;
   try {
     const status = await ask("/status");
     now.skew_us = status.now_us - Date.now() * 1000; now.status = status;
     if (now.gone) { now.gone = null; $("gone").hidden = true; readCosts(); readRibbons(); }
-    health(status); limits(status); drawModels(); drawWaking(); flush();
+    health(status); limits(status); configuration(status); drawModels(); drawWaking(); flush();
     choices($("wakes-of"), status.replicas.map(r => r.model), "all"); choices($("log-of"), status.replicas.map(r => r.replica));
   } catch (error) {
     now.gone ||= Date.now();

@@ -1,8 +1,8 @@
 """When an engine that is there, and may call itself healthy, is suspected to answer nobody.
 
 One request without an answer proves nothing: a long prompt takes its time. So silence only raises a
-suspicion, and an examination decides (`compose.suspects`). There are two: a request has waited for a while
-and nobody got a byte meanwhile; or several in a row timed out, one of them sent after another had failed.
+suspicion, and an examination decides (`compose.served.suspects`). There are two: a request has waited for a
+while and nobody got a byte meanwhile; or several in a row timed out, one sent after another had failed.
 """
 
 from dataclasses import dataclass, replace

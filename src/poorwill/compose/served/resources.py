@@ -1,0 +1,78 @@
+"""What a served fleet owns: its directory, its clock, its drivers and its ledger."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from poorwill.compose.clock import SystemClock
+from poorwill.compose.drivers.fleet_drivers import FleetDrivers
+from poorwill.compose.drivers.snapshot_value import value_by_ledger
+from poorwill.compose.drivers.tiers import open_drivers
+from poorwill.compose.paths import ledger_path
+from poorwill.core.format import counted
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.log import Log
+from poorwill.core.settings import FleetSettings
+from poorwill.core.words import ReplicaId, replica_id
+from poorwill.fleet.lock import Holding, hold_directory
+from poorwill.gateway.acceptor import raise_descriptor_limit
+from poorwill.hosts.processes.process import subreaper, undumpable
+from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
+from poorwill.ledger.rates import sync_rates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetResources:
+    """What a served fleet owns: nobody else may touch its directory meanwhile."""
+
+    holding: Holding
+    clock: SystemClock
+    fleet_drivers: FleetDrivers
+    ledger: Ledger
+    priorities: dict[ReplicaId, int]
+    """Whose snapshots are kept rather than others'."""
+
+
+@asynccontextmanager
+async def fleet_resources(
+    settings: FleetSettings, *, env: Mapping[str, str], log: Log
+) -> AsyncIterator[FleetResources]:
+    """Take the directory, start the clock, find the drivers that work here and open the ledger."""
+    raise_descriptor_limit()
+    directory = Path(settings.directory)
+    with hold_directory(directory, what="poorwill serve") as holding, subreaper(), undumpable():
+        if told := holding.told_before():
+            log.warning("the last shutdown left something undone", left=told)
+        path = ledger_path(settings)
+        clock = SystemClock.started(not_before_us=last_instant_us(path))
+        priorities = {replica_id(model.name): model.priority for model in settings.models}
+        value = value_by_ledger(path, priorities=priorities, clock=clock, log=log)
+        fleet_drivers = await open_drivers(settings, env=env, clock=clock, log=log, value=value)
+        async with _open_ledger(path, clock=clock, log=log, leave=holding.leave) as ledger:
+            for told in await ledger.thread.call(
+                lambda db: sync_rates(db, settings.rates, now_us=clock.now_us())
+            ):
+                log.info("rates", what=told)
+            yield FleetResources(
+                holding=holding,
+                clock=clock,
+                fleet_drivers=fleet_drivers,
+                ledger=ledger,
+                priorities=priorities,
+            )
+
+
+@asynccontextmanager
+async def _open_ledger(
+    path: str, *, clock: Clock, log: Log, leave: Callable[[Sequence[str]], None]
+) -> AsyncIterator[Ledger]:
+    """Open the ledger; at the end, tell `leave` what could not be written into it."""
+    ledger: Ledger | None = None
+    try:
+        async with open_ledger(path, clock=clock, log=log) as ledger:
+            yield ledger
+    finally:
+        if ledger is not None and ledger.thread.lost:
+            lost, why = counted(ledger.thread.lost, "record"), ledger.unavailable
+            leave([f"the ledger lacks the last {lost}: it could not be written ({why})"])
