@@ -33,6 +33,13 @@ class Walk:
     wakes: int = 0
     recent_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED_WAKES))
     waits: list[Micros] = field(default_factory=list)
+    learns_waits: LearnsFromWakes | None = field(init=False)
+    learns_times: LearnsFromTimes | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        policy = self.policy
+        self.learns_waits = policy if isinstance(policy, LearnsFromWakes) else None
+        self.learns_times = policy if isinstance(policy, LearnsFromTimes) else None
 
     def replay(self, arrival_us: Micros, service_us: Micros) -> Outcome:
         """Walk along all blocks and return the account."""
@@ -93,15 +100,15 @@ class Walk:
             policy.observe(idle_us, demand_us, others=others)
         else:
             self.turn_over(parked_us, parked(times.tier))
-        if isinstance(policy, LearnsFromTimes):
-            policy.park_took(times.tier, times.park_us)
+        if self.learns_times is not None:
+            self.learns_times.park_took(times.tier, times.park_us)
         if parked_us <= demand_us:
             policy.observe(idle_us, demand_us, others=others)
         return max(parked_us, demand_us)
 
     def wake(self, woken_us: int, arrivals: Micros, first: int) -> tuple[int, int]:
         """Wake for the first request; return when the replica is ready, and the first request not held."""
-        times, policy = self.scenario.tiers[0], self.policy
+        times = self.scenario.tiers[0]
         took_us = times.wake_us[self.wakes % len(times.wake_us)]
         ready_us = woken_us + took_us
         upto = max(int(np.searchsorted(arrivals, ready_us)), first + 1)
@@ -111,10 +118,10 @@ class Walk:
         self.turn_over(woken_us, waking(Phase.PROVISION))
         self.turn_over(ready_us, SERVING)
         self.recent_us.append(took_us)
-        if isinstance(policy, LearnsFromWakes):
-            policy.woke(waits.tolist())
-        if isinstance(policy, LearnsFromTimes):
-            policy.wakes_took(times.tier, tuple(self.recent_us))
+        if self.learns_waits is not None:
+            self.learns_waits.woke(waits.tolist())
+        if self.learns_times is not None:
+            self.learns_times.wakes_took(times.tier, tuple(self.recent_us))
         return ready_us, upto
 
     def turn_over(self, at_us: int, cause: Cause) -> None:
