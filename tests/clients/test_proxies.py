@@ -108,3 +108,20 @@ async def test_a_late_failure_is_no_answer(name: str, tmp_path: Path) -> None:
         rest = await client.answer()
         with pytest.raises(json.JSONDecodeError):
             json.loads(response.body + rest.body)
+
+
+@every_proxy
+async def test_who_passes_interims_on(name: str, tmp_path: Path) -> None:
+    async with (
+        running_site(parked=True, commit_after_us=60_000_000) as site,
+        proxied(site, name, tmp_path) as client,
+    ):
+        client.send(post(ASK, headers=["Prefer: interim"]))
+        if name == "envoy":
+            await site.held()
+        else:
+            await client.first_interim()
+        site.wake()
+        response = await client.answer()
+        assert response.status == 200 and response.clean
+        assert name != "envoy" or not response.interims
