@@ -274,6 +274,39 @@ async def test_a_log_elsewhere_keeps_its_descriptors(fleet: Fleet, driver: Froze
     assert ask(woken) == "1"
 
 
+@pytest.mark.parametrize("fills", [True, False], ids=["filled by us", "filled by criu"])
+async def test_memory_is_as_it_was(fleet: Fleet, criu: Criu, fills: bool):
+    """Byte for byte, of processes and their children, before the engine has run again."""
+    if fills and not criu.fills:
+        pytest.skip("this kernel or user may not fill other processes' memory")
+    driver = new_frozen(fleet, replace(criu, fills=fills))
+    launch, running = await start(fleet, "--fill", "20000000", "--children", "1")
+    pids = fleet.processes.pids(running)
+    before = {pid: memory_of(pid) for pid in pids}
+    parked = await driver.park(running, launch, generation=1)
+    woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
+    assert fleet.processes.pids(woken) == pids and len(pids) > 1
+    for pid in pids:
+        after = memory_of(pid)
+        same = [place for place in before[pid] if after.get(place) == before[pid][place]]
+        # What it has done since changed a few pages; most of it has not run.
+        assert len(same) > 0.9 * len(before[pid])
+    assert ask(woken) == "1"
+
+
+def memory_of(pid: int) -> dict[int, bytes]:
+    """The private writable memory of a process, a page at a time."""
+    pages: dict[int, bytes] = {}
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            first, last = (int(end, 16) for end in line.split()[0].split("-"))
+            if " rw-p " in line:
+                for at in range(first, last, 4096):
+                    memory.seek(at)
+                    pages[at] = memory.read(4096)
+    return pages
+
+
 async def test_an_image_is_woken_only_once(fleet: Fleet, driver: FrozenDriver, tmp_path: Path):
     launch, running = await start(fleet)
     parked = await driver.park(running, launch, generation=1)

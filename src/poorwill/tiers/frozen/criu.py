@@ -21,6 +21,7 @@ from typing import IO
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import open_pidfd, process_end
 from poorwill.hosts.processes.session import end_session
+from poorwill.tiers.frozen.filling import can_fill
 
 VERSION_LIMIT_S = 5.0
 
@@ -94,6 +95,8 @@ class Criu:
     """For each call, beside the time that its image may take on a slow disk (`SLOW_DISK_BYTES_S`)."""
     unprivileged: bool = False
     """Run by a user who is not root, with capabilities on the binary (criu(8), --unprivileged)."""
+    fills: bool = False
+    """Memory is filled from outside (`filling`), not by criu."""
 
     @property
     def named(self) -> str:
@@ -141,11 +144,15 @@ class Criu:
     ) -> None:
         """Bring an image's process tree back, stopped, with `log_fd` in the place of `log_path`, if any.
 
+        If `fills`, somebody must listen for the tree's memory in `work`.
+
         Raises CriuFailed. After a failure and when cancelled, what criu had restored so far is killed and
         reaped: a zombie that keeps its pid would make every later restore fail.
         """
         arguments = ["restore", "--restore-detached", "--leave-stopped", "--file-locks"]
         arguments += ["--pidfile", str(work / "pid"), *TCP_RESTORE[tcp]]
+        if self.fills:
+            arguments.append("--lazy-pages")
         if log_path:
             # The log has grown or been cut since, which criu would refuse; it knows it by its old name.
             arguments += ["--inherit-fd", f"fd[{log_fd}]:{log_path.lstrip('/')}"]
@@ -306,7 +313,8 @@ async def inspect_criu(binary: str) -> Criu | None:
     version = re.search(r"Version: (\S+)", text)
     if version is None:
         return None
-    return Criu(binary=binary, version=version[1], unprivileged=os.geteuid() != 0)
+    root = os.geteuid() == 0
+    return Criu(binary=binary, version=version[1], unprivileged=not root, fills=root and can_fill())
 
 
 def _version_key(version: str) -> tuple[int, ...]:

@@ -44,7 +44,7 @@ async def prove_frozen(
     if criu is None:
         return Proof(tier=Tier.FROZEN, works=False, why="no CRIU was found", mend=INSTALL)
     proof_key = _proof_key(criu)
-    caution = "; ".join(filter(None, (pid_caution(_pid_max()), user_caution())))
+    caution = "; ".join(filter(None, (pid_caution(_pid_max()), user_caution(), fill_caution(criu))))
     if not fresh and (known := _known(directory / PROVEN_FILE, proof_key)):
         return Proof(tier=Tier.FROZEN, works=True, why=known, caution=caution)
     with tempfile.TemporaryDirectory(prefix=".proof-", dir=directory) as scratch:
@@ -73,6 +73,13 @@ def user_caution() -> str:
     if os.geteuid() != 0 or may_freeze_others():
         return ""
     return "not for a model with an `engine_user`: this root has no CAP_SYS_RESOURCE"
+
+
+def fill_caution(criu: Criu) -> str:
+    """Return a warning if criu has to fill memory by itself, with one thread."""
+    return (
+        "" if criu.fills else "memory is restored by one thread: userfaultfd(2) with events needs root here"
+    )
 
 
 async def _freeze_and_thaw(trial: ProcessTrial, criu: Criu) -> str:
@@ -152,6 +159,7 @@ def _proof_key(criu: Criu) -> dict[str, object]:
         "user": os.geteuid(),
         "rights": rights,
         "python": sys.executable,
+        "fills": criu.fills,
     }
 
 

@@ -8,6 +8,7 @@ machine caused (a taken port or pid) it may be woken again.
 import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError, Report, SnapshotRefused
@@ -19,6 +20,7 @@ from poorwill.hosts.processes.readiness import Readiness
 from poorwill.tiers.engine_sleep import wake_engine
 from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp
 from poorwill.tiers.frozen.device import DeviceWake, device_image
+from poorwill.tiers.frozen.filling import Filling, listening
 from poorwill.tiers.frozen.freeze import TCP_KEY
 from poorwill.tiers.frozen.parts import FrozenParts
 from poorwill.tiers.snapshots.attempt import forget_attempt, note_attempt
@@ -92,8 +94,14 @@ async def _restore(
     small = [record for record in manifest.files if record.bytes <= SMALL_BYTES]
     large = [record for record in manifest.files if record.bytes > SMALL_BYTES]
 
-    async def verify_pages() -> None:
-        await verify(large)
+    async def verify_pages(filling: Filling | None) -> None:
+        verified: set[str] = set()
+        if filling is not None:
+            await in_thread(filling.run)
+            if not filling.done:
+                return  # criu failed
+            verified = filling.verified
+        await verify([record for record in large if record.name not in verified])
         _mark(parts, report, Phase.RESTORE_PROCESS)
 
     try:
@@ -102,9 +110,13 @@ async def _restore(
             # All must be in the clear before criu can start; decrypting verifies it, too.
             await in_thread(lambda stop: parts.store.unseal(manifest, draft, stop))
             large = []
-        async with asyncio.TaskGroup() as group:
-            group.create_task(verify_pages())
-            group.create_task(restore())
+        checked = () if manifest.sealed else manifest.files
+        with listening(draft.image, draft.work, checked) if parts.criu.fills else nullcontext() as filling:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(verify_pages(filling))
+                group.create_task(restore())
+        if filling is not None and not filling.done:
+            raise DriverError("criu ended without asking for the engine's memory")
     except BaseException as error:
         for running in restored:
             await parts.processes.end_now(running)
