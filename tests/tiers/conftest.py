@@ -22,7 +22,7 @@ from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.process import EngineProcesses, subreaper
 from poorwill.hosts.processes.session import MARK_NAME, members, reap
 from poorwill.tiers.frozen.criu import Criu, find_criu, private_prefix
-from poorwill.tiers.frozen.criu_install import install_criu
+from poorwill.compose.deployment.criu_install import install_criu
 from poorwill.tiers.frozen.proof import prove_frozen
 from poorwill.tiers.proof import free_port
 

@@ -9,7 +9,7 @@ import pytest
 
 from poorwill.core.errors import OperatorFault
 from poorwill.tiers.frozen.criu import find_criu, inspect_criu, private_prefix
-from poorwill.tiers.frozen.criu_install import install_criu
+from poorwill.compose.deployment.criu_install import install_criu
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ async def test_criu_is_installed_with_its_libraries(tmp_path: Path, apt_reaches_
 
 
 async def test_without_apt_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("poorwill.tiers.frozen.criu_install.TOOL_PATH", str(tmp_path))
+    monkeypatch.setattr("poorwill.compose.deployment.criu_install.TOOL_PATH", str(tmp_path))
     with pytest.raises(OperatorFault, match="this machine has no apt") as caught:
         await install_criu(tmp_path / "prefix" / "criu", env={})
     assert "install CRIU 4.2 or later yourself" in str(caught.value)

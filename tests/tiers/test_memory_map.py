@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.tiers.frozen.memory_map import PAGE_BYTES, NotAnImage, Stretch, lazy_memory
+from poorwill.tiers.frozen.memory_map import PAGE_BYTES, NotAnImage, MemoryRange, lazy_memory
 
 MAGIC, PAGEMAP, MM = 0x54564319, 0x56084025, 0x57492820
 LAZY, PRESENT, PARENT = 2, 4, 1
@@ -48,9 +48,9 @@ def test_lazy_pages_by_offset_and_mapping(tmp_path: Path):
     assert lazy_memory(tmp_path, 7) == (
         "pages-3.img",
         [
-            Stretch(offset=page, address=12 * page, bytes=2 * page),
-            Stretch(offset=3 * page, address=14 * page, bytes=2 * page),
-            Stretch(offset=5 * page, address=40 * page, bytes=3 * page),
+            MemoryRange(offset=page, address=12 * page, bytes=2 * page),
+            MemoryRange(offset=3 * page, address=14 * page, bytes=2 * page),
+            MemoryRange(offset=5 * page, address=40 * page, bytes=3 * page),
         ],
     )
     write(tmp_path / "mm-7.img", MM, message((1, 5), vmas[0]))

@@ -28,7 +28,7 @@ from poorwill.engines.measured.storage_speed import StorageSpeed
 from poorwill.fleet.sweeps.judgement import Sweep
 from poorwill.telemetry.log import StreamLog
 from poorwill.tiers.frozen.criu import private_prefix
-from poorwill.tiers.frozen.criu_install import install_criu
+from poorwill.compose.deployment.criu_install import install_criu
 from poorwill.tiers.proof import Proof
 
 _BETTER = (Tier.FROZEN, Tier.SUSPENDED, Tier.HIBERNATED)

@@ -1,1 +1,1 @@
-"""Puts the program on a server: the systemd unit, and the push of a new version."""
+"""Setting a machine up: the systemd unit, a push to a server, a CRIU that works there."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
-from poorwill.tiers.frozen.memory_map import PAGE_BYTES, NotAnImage, Stretch, lazy_memory
+from poorwill.tiers.frozen.memory_map import PAGE_BYTES, NotAnImage, MemoryRange, lazy_memory
 from poorwill.tiers.snapshots.image_files import WORKERS, Chunk, Stopped, chunks_of
 from poorwill.tiers.snapshots.manifest import FileRecord
 
@@ -60,12 +60,12 @@ class _Process:
 
     descriptor: int
     pages: str
-    stretches: list[Stretch]
+    ranges: list[MemoryRange]
 
     def at(self, address: int) -> tuple[int, int] | None:
         """Return the address of the page that holds an address, and its offset in the file; None: zeros."""
         page = address // PAGE_BYTES * PAGE_BYTES
-        for one in self.stretches:
+        for one in self.ranges:
             if one.address <= page < one.address + one.bytes:
                 return page, one.offset + page - one.address
         return None
@@ -205,7 +205,7 @@ class Filling:
 
     def _copy_block(self, process: _Process, offset: int, source: int, count: int) -> None:
         """Copy a block of the file's bytes, read from `offset`, to wherever they belong."""
-        for one in process.stretches:
+        for one in process.ranges:
             first, last = max(offset, one.offset), min(offset + count, one.offset + one.bytes)
             if first < last:
                 target = one.address + first - one.offset

@@ -21,7 +21,7 @@ class NotAnImage(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class MemoryRange:
     """Bytes of a pages' file that belong to consecutive addresses within one mapping."""
 
     offset: int
@@ -29,7 +29,7 @@ class Stretch:
     bytes: int
 
 
-def lazy_memory(image: Path, pid: int) -> tuple[str, list[Stretch]]:
+def lazy_memory(image: Path, pid: int) -> tuple[str, list[MemoryRange]]:
     """Return the name of a process's file of pages, and where its lazy pages belong, by offset.
 
     Raises OSError, NotAnImage.
@@ -38,25 +38,25 @@ def lazy_memory(image: Path, pid: int) -> tuple[str, list[Stretch]]:
     (mm,) = _messages(image / f"mm-{pid}.img", _MM)
     vmas = [_Message.read(data).numbers for data in mm.parts.get(14, [])]
     mappings = sorted((vma[1], vma[2]) for vma in vmas)
-    stretches: list[Stretch] = []
+    ranges: list[MemoryRange] = []
     offset = 0
     for entry in (each.numbers for each in entries):
         flags, count = entry.get(4, _PRESENT), entry.get(5, entry[2]) * PAGE_BYTES
         if not flags & _PRESENT:
             continue
         if flags & _LAZY:
-            stretches += _within(mappings, offset, entry[1], count)
+            ranges += _within(mappings, offset, entry[1], count)
         offset += count
-    return f"pages-{head.numbers[1]}.img", stretches
+    return f"pages-{head.numbers[1]}.img", ranges
 
 
-def _within(mappings: list[tuple[int, int]], offset: int, address: int, count: int) -> Iterator[Stretch]:
+def _within(mappings: list[tuple[int, int]], offset: int, address: int, count: int) -> Iterator[MemoryRange]:
     """Cut a run of pages where one mapping ends and the next begins: the kernel fills one at a time."""
     end = address + count
     for first, last in mappings:
         if first <= address < last:
             size = min(end, last) - address
-            yield Stretch(offset=offset, address=address, bytes=size)
+            yield MemoryRange(offset=offset, address=address, bytes=size)
             offset, address = offset + size, address + size
             if address == end:
                 return
