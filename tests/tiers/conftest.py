@@ -15,6 +15,7 @@ import pytest
 from tests.kept_log import KeptLog
 
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.deployment.criu_install import install_criu
 from poorwill.core.errors import OperatorFault
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.words import ModelName, ReplicaId, Tier
@@ -22,7 +23,6 @@ from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.process import EngineProcesses, subreaper
 from poorwill.hosts.processes.session import MARK_NAME, members, reap
 from poorwill.tiers.frozen.criu import Criu, find_criu, private_prefix
-from poorwill.compose.deployment.criu_install import install_criu
 from poorwill.tiers.frozen.proof import prove_frozen
 from poorwill.tiers.proof import free_port
 

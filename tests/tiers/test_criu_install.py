@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from poorwill.compose.deployment.criu_install import install_criu
 from poorwill.core.errors import OperatorFault
 from poorwill.tiers.frozen.criu import find_criu, inspect_criu, private_prefix
-from poorwill.compose.deployment.criu_install import install_criu
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.tiers.frozen.memory_map import PAGE_BYTES, NotAnImage, MemoryRange, lazy_memory
+from poorwill.tiers.frozen.memory_map import PAGE_BYTES, MemoryRange, NotAnImage, lazy_memory
 
 MAGIC, PAGEMAP, MM = 0x54564319, 0x56084025, 0x57492820
 LAZY, PRESENT, PARENT = 2, 4, 1

@@ -20,6 +20,7 @@ from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.coldstart.report.documents import StorageDocument
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.deployment.criu_install import install_criu
 from poorwill.compose.wake_reports import how_measured
 from poorwill.core.format import size
 from poorwill.core.settings import FleetSettings
@@ -28,7 +29,6 @@ from poorwill.engines.measured.storage_speed import StorageSpeed
 from poorwill.fleet.sweeps.judgement import Sweep
 from poorwill.telemetry.log import StreamLog
 from poorwill.tiers.frozen.criu import private_prefix
-from poorwill.compose.deployment.criu_install import install_criu
 from poorwill.tiers.proof import Proof
 
 _BETTER = (Tier.FROZEN, Tier.SUSPENDED, Tier.HIBERNATED)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
-from poorwill.tiers.frozen.memory_map import PAGE_BYTES, NotAnImage, MemoryRange, lazy_memory
+from poorwill.tiers.frozen.memory_map import PAGE_BYTES, MemoryRange, NotAnImage, lazy_memory
 from poorwill.tiers.snapshots.image_files import WORKERS, Chunk, Stopped, chunks_of
 from poorwill.tiers.snapshots.manifest import FileRecord
 
