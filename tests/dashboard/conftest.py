@@ -34,6 +34,9 @@ wake_backoff_s = 300
 [models."{LONG}"]
 engine = "toy"
 ladder = ["cold"]
+
+[spend]
+model_day_usd = {{ "{LONG}" = "0.01" }}
 """
 RATES = 'active_usd_h = "3.60"\nparked_usd_h = { cold = "0.02" }'
 

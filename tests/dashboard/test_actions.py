@@ -1,14 +1,16 @@
 """What the page does: wakes and parks, seen as they happen and found in the ledger; and who may not."""
 
 import json
+import os
 import sqlite3
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
-from tests.dashboard.conftest import picture, start
-from tests.e2e.program import Program
+from tests.dashboard.conftest import LONG, picture, start
+from tests.e2e.program import Program, notes
 
 
 def operator_wakes(directory: Path) -> list[tuple[str, int]]:
@@ -44,6 +46,44 @@ def test_wake_and_park_by_button(page: Page, served: Program) -> None:
     asked = [json.loads(line) for line in (served.directory / "serve.log").read_text().splitlines()]
     said = [one for one in asked if "an operator asked" in one.values()]
     assert [one["what"] for one in said][-2:] == ["wake", "park"] and "user" in said[-1]
+
+
+def test_a_limit_is_lifted_by_button(page: Page, served: Program) -> None:
+    """For the rest of the module: a limit stays lifted until its window ends."""
+    limit = f"model_day_usd.{LONG}"
+    page.get_by_role("button", name=f"Wake {LONG}").click()
+    page.get_by_role("dialog").get_by_role("button", name="Wake").click()
+    expect(page.locator("#toast")).to_contain_text("the day's spend limit of model")
+    page.get_by_role("button", name=f"Lift {limit}").click()
+    expect(page.get_by_role("dialog")).to_contain_text("The ledger records who lifted it")
+    picture(page, "lift")
+    page.get_by_role("dialog").get_by_role("button", name="Lift").click()
+    expect(page.locator("#limits")).to_contain_text("is lifted")
+    expect(page.locator("#limits")).to_contain_text("it holds again in")
+    (lifted,) = [text for kind, text in notes(served.directory) if kind == "spend_lifted"]
+    assert f"by user {os.geteuid()} with Mozilla" in lifted
+    page.get_by_role("button", name=f"Wake {LONG}").click()
+    page.get_by_role("dialog").get_by_role("button", name="Wake").click()
+    expect(page.locator("#toast")).to_have_text(f"{LONG}: ready")
+    assert served.operator("park", quote(LONG)).status_code == 200
+
+
+def test_a_reload_by_button(page: Page, served: Program) -> None:
+    def reload() -> None:
+        page.get_by_role("button", name="Reload fleet.toml").click()
+        page.get_by_role("dialog").get_by_role("button", name="Reload").click()
+
+    path = served.directory / "fleet.toml"
+    text = path.read_text()
+    reload()
+    expect(page.locator("#toast")).to_have_text("Nothing has changed.")
+    path.write_text(text.replace("wake_backoff_s = 300", "wake_backoff_s = -1"))
+    reload()
+    expect(page.locator("#configuration")).to_contain_text("fleet.toml was refused, and nothing was changed")
+    path.write_text(text.replace("wake_backoff_s = 300", "wake_backoff_s = 301"))
+    reload()
+    expect(page.locator("#toast")).to_contain_text("broken")
+    expect(page.locator("#configuration")).to_be_empty()
 
 
 ATTACK = """<form method=post action="http://{admin}/models/slow/wake"></form>

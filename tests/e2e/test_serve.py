@@ -214,7 +214,7 @@ def test_spend_limit_survives_a_restart(
             said = asyncio.run(_said(["status", "--fleet", str(fleet)]))
             assert "tripped: the day's spend limit, $0.02, has no room" in said
             assert "lifts by itself at" in said and "00:00 UTC, in " in said
-            assert "raise day_usd under [spend] in fleet.toml and restart poorwill serve" in said
+            assert "raise day_usd under [spend] in fleet.toml and reload, or lift it on the dashboard" in said
         finally:
             assert program.stop() == 0
     (fleet / "fleet.toml").write_text(toml + '\n[spend]\nday_usd = "2"\n')

@@ -4,10 +4,13 @@ import asyncio
 
 import pytest
 
-from poorwill.core.errors import ErrorCode, TryLater
+from poorwill.core.entries import Noted
+from poorwill.core.errors import ErrorCode, RequestFault, TryLater
 from poorwill.core.machine.inputs import SpendChanged
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import Blocked
+from poorwill.core.settings import SpendSettings
+from poorwill.core.spend import Standing
 
 from .fakes import Until
 from .house import A, House, S, stopped
@@ -111,6 +114,42 @@ async def test_a_known_limit_stops_a_floor(house: House):
         assert house.guard is not None
         await house.guard.look_again(house.fleet.controller)
         await house.until(A, State.READY)
+
+
+async def test_an_operator_lifts_a_limit(house: House):
+    house.model()
+    house.limits = SpendSettings(model_day_nusd={A: 0})
+    async with house.open():
+        assert house.fleet is not None
+        view = house.fleet.view
+        with pytest.raises(TryLater, match="spend limit of model"):
+            await view.wake(A)
+        with pytest.raises(RequestFault, match="no spend limit 'day_usd'"):
+            await view.lift("day_usd", by="ann")
+        lifted = await view.lift(f"model_day_usd.{A}", by="ann")
+        assert lifted.standing is Standing.LIFTED
+        await view.wake(A)
+        await view.park(A, None)
+    said = [one for one in house.entries if isinstance(one, Noted) and one.kind == "spend_lifted"]
+    assert [one.detail["by"] for one in said] == ["ann"]
+    async with house.open():
+        assert house.fleet is not None
+        await house.fleet.view.wake(A)  # a restart does not bring it back
+
+
+async def test_who_lifts_a_limit_may_leave(house: House):
+    house.model()
+    house.limits = SpendSettings(model_day_nusd={A: 0})
+    async with house.open():
+        assert house.fleet is not None and house.guard is not None
+        view = house.fleet.view
+        lifting = house.start(view.lift(f"model_day_usd.{A}", by="ann"))
+        await house.settle()
+        lifting.cancel()
+        await asyncio.wait([lifting])
+        await view.lift(f"model_day_usd.{A}", by="bob")  # nothing is locked
+        await house.guard.look_again(house.fleet.controller)
+        assert [one.standing for one in view.limits()] == [Standing.LIFTED]
 
 
 async def test_a_look_counts_unwritten_wakes(house: House):

@@ -7,10 +7,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.core.entries import Alive, ParkEnded
+from poorwill.core.entries import Alive, Noted, ParkEnded
 from poorwill.core.errors import ErrorCode
 from poorwill.core.settings import RateSettings, SpendSettings
-from poorwill.core.spend import CostAhead, Scope, Spent, Standing, Window, judge
+from poorwill.core.spend import CostAhead, HostedCharge, Scope, Spent, Standing, Window, judge
 from poorwill.core.words import Tier
 from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.rates import sync_rates
@@ -80,7 +80,7 @@ def test_a_tripped_limit_says_how_it_lifts():
         "it lifts by itself at 1970-01-02 00:00 UTC"
     )
     assert state.how_to_lift == (
-        "raise model_day_usd.a under [spend] in fleet.toml and restart poorwill serve"
+        "raise model_day_usd.a under [spend] in fleet.toml and reload, or lift it on the dashboard"
     )
 
 
@@ -241,6 +241,26 @@ def test_each_way_past_a_limit_has_a_test():
     tests = "".join(file.read_text() for file in root.glob("tests/*/test_*.py"))
     assert len(named) == 12
     assert [name for name in named if f"def {name}(" not in tests] == []
+
+
+async def test_a_lifted_limit_holds_again(path):
+    """Its ledger says that it is lifted, so a restart changes nothing; with its window the lifting ends."""
+    clock, limits = HandClock(START + HOUR), SpendSettings(model_day_nusd={"a": 1})
+    async with opened(path, clock=clock) as ledger:
+        await ledger.thread.call(lambda db: sync_rates(db, [RATE], now_us=START))
+        await ledger.record([created(), span(0, "serving")])
+        (before,) = (await SpendWatch(ledger=ledger, limits=limits).look()).limits
+        detail = {"limit": before.name_in_file, "until_us": str(before.ends_us)}
+        await ledger.record([Noted(at_us=clock.at_us, kind="spend_lifted", detail=detail)])
+        lifted = await SpendWatch(ledger=ledger, limits=limits).look()
+        clock.at_us = before.ends_us
+        await ledger.record([Alive(at_us=clock.at_us)])
+        (after,) = (await SpendWatch(ledger=ledger, limits=limits).look()).limits
+    assert before.standing is Standing.TRIPPED
+    assert lifted.limits[0].standing is Standing.LIFTED
+    assert lifted.stops_model("a") is None and lifted.with_wake("a").stops_wake("a") is None
+    assert lifted.has_room(HostedCharge(model="a", key="", nusd=DOLLAR))
+    assert after.document(clock.at_us).to_lift and after.standing is not Standing.LIFTED
 
 
 async def test_an_unknown_hosted_cost_counts(path):

@@ -2,10 +2,10 @@
 
 Windows are UTC days and months. A limit is used up when what is spent, plus what can no longer be avoided,
 reaches it, so that it is never exceeded. Before that it stops wakes that would not fit. It lifts by itself
-when its window ends or when somebody raises it.
+when its window ends, or when somebody raises it, or lifts it until then.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +19,7 @@ from poorwill.core.settings import SpendSettings
 from poorwill.core.words import SECOND_US
 
 CENT = NUSD // 100
+_NO_END = 1 << 62
 
 
 class Scope(StrEnum):
@@ -42,14 +43,17 @@ class Standing(StrEnum):
     WITHIN = "within"
     WARNED = "warned"
     TRIPPED = "tripped"
+    LIFTED = "lifted"
+    """By an operator, until its window ends."""
 
 
 class LimitDocument(Struct, frozen=True, kw_only=True):
-    """A spend limit for machines. `to_lift` is empty if nothing is stopped and nothing near."""
+    """A spend limit for machines; `key` names it in `[spend]`. An empty `to_lift`: it stops nothing soon."""
 
     scope: Scope
     name: str | None
     window: Window
+    key: str
     currency: str
     limit_nusd: int
     spent_nusd: int
@@ -120,7 +124,9 @@ class LimitState:
 
     @property
     def left_nusd(self) -> int:
-        """What is neither spent, nor certain to be, nor reserved."""
+        """What is neither spent, nor certain to be, nor reserved; a lifted limit has no end."""
+        if self.standing is Standing.LIFTED:
+            return _NO_END
         return self.limit_nusd - self.spent_nusd - self.ahead_nusd - self.reserved_nusd
 
     @property
@@ -133,7 +139,9 @@ class LimitState:
     @property
     def how_to_lift(self) -> str:
         """Say what lifts it before its window ends."""
-        return f"raise {self.name_in_file} under [spend] in fleet.toml and restart poorwill serve"
+        return (
+            f"raise {self.name_in_file} under [spend] in fleet.toml and reload, or lift it on the dashboard"
+        )
 
     @property
     def what(self) -> str:
@@ -150,6 +158,8 @@ class LimitState:
             spent += f", up to {self._money(self.ahead_nusd)} more even if all stops now"
         if self.reserved_nusd:
             spent += f", {self._money(self.reserved_nusd)} reserved for requests at hosted APIs"
+        if self.standing is Standing.LIFTED:
+            return f"is lifted: {spent}"
         if self.used_up:
             return f"is used up: {spent}"
         if self.standing is Standing.TRIPPED:
@@ -173,6 +183,7 @@ class LimitState:
             scope=self.scope,
             name=self.name or None,
             window=self.window,
+            key=self.name_in_file,
             currency=self.currency,
             limit_nusd=self.limit_nusd,
             spent_nusd=self.spent_nusd,
@@ -183,7 +194,7 @@ class LimitState:
             what=self.what,
             lifts=utc_minute(self.ends_us),
             lifts_in_s=max(self.ends_us - now_us, 0) // SECOND_US,
-            to_lift="" if self.standing is Standing.WITHIN else self.how_to_lift,
+            to_lift=self.how_to_lift if self.standing in (Standing.WARNED, Standing.TRIPPED) else "",
         )
 
     def bounds(self, model: str) -> bool:
@@ -268,14 +279,17 @@ FORECAST_AFTER_SHARE = 24
 """A forecast needs at least this fraction (1/24) of its window behind it."""
 
 
-def judge(settings: SpendSettings, spent: Sequence[Spent], *, now_us: int) -> Verdict:
-    """Return how every configured limit stands."""
+def judge(
+    settings: SpendSettings, spent: Sequence[Spent], *, now_us: int, lifted: Collection[str] = ()
+) -> Verdict:
+    """Return how every configured limit stands. `lifted` names those lifted until their windows end."""
     found = [
         _measure(settings, window, scope, name, limit_nusd, now_us)
         for window in spent
         for scope, name, limit_nusd in _limits(settings, window.window)
     ]
-    return Verdict(at_us=now_us, limits=tuple(found))
+    lifts = (replace(one, standing=Standing.LIFTED) if one.name_in_file in lifted else one for one in found)
+    return Verdict(at_us=now_us, limits=tuple(lifts))
 
 
 def utc_minute(at_us: int) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from poorwill.core.entries import Noted
-from poorwill.core.errors import PoorwillError
+from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
 from poorwill.core.machine.inputs import SpendChanged
 from poorwill.core.machine.replica import Blocked
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.keys import KeyLimits, KeyRing
-from poorwill.core.spend import HostedCharge, LimitState, Standing, Verdict
+from poorwill.core.spend import HostedCharge, LimitState, Standing, Verdict, utc_minute
 from poorwill.core.words import ModelName
 from poorwill.fleet.controller import Controller
 
@@ -43,6 +43,7 @@ class SpendGuard:
     _reservations: int = 0
     _reported: dict[str, Standing] = field(default_factory=dict)
     _reported_jumps: set[str] = field(default_factory=set)
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def attend(self, controller: Controller) -> None:
         """Check once before any timer runs, so that whatever a limit stopped stays stopped across a
@@ -75,6 +76,30 @@ class SpendGuard:
         It reads the ledger after every earlier entry is in it, and adds wakes that begin meanwhile. Raises
         OperatorFault if the ledger cannot be written or read.
         """
+        async with self._looking:
+            await self._look(controller)
+
+    async def lift(self, controller: Controller, limit: str, by: str) -> LimitState:
+        """Lift a limit until its window ends; see `FleetView.lift`. The ledger has it before it holds."""
+        named = {one.name_in_file: one for one in self.verdict.limits}
+        if (found := named.get(limit)) is None:
+            raise RequestFault(
+                ErrorCode.INVALID_REQUEST,
+                f"there is no spend limit {limit[:100]!r}",
+                hint=f"there are {', '.join(named)}" if named else "[spend] sets none",
+            )
+        until = f"lifted until {utc_minute(found.ends_us)} by {by}"
+        note = Noted(
+            at_us=controller.clock.now_us(),
+            kind="spend_lifted",
+            text=f"{found.what}; {until}",
+            detail={"limit": limit, "until_us": str(found.ends_us), "by": by},
+        )
+        await controller.journal.record([note])
+        await self.look_again(controller)
+        return next((one for one in self.verdict.limits if one.name_in_file == limit), found)
+
+    async def _look(self, controller: Controller) -> None:
         self._begun, self._paid = [], []
         if self.verdict.limits:
             await asyncio.sleep(ROWS_WAIT_S)  # what was paid just before must not fall between the two
@@ -144,6 +169,8 @@ class SpendGuard:
         if limit.standing is before:
             return
         self._reported[name] = limit.standing
+        if limit.standing is Standing.LIFTED:
+            return  # whoever lifted it is in the ledger
         kind = f"spend_{limit.standing}"
         text = limit.what
         if limit.standing is not Standing.WITHIN:

@@ -45,6 +45,10 @@ class OperatorView:
         """Return how the spend limits stood at the last look."""
         return self._guard.verdict.limits
 
+    async def lift(self, limit: str, by: str) -> LimitState:
+        """Lift a spend limit until its window ends; see `FleetView`."""
+        return await self._guard.lift(self._controller, limit, by)
+
     def events(self) -> Feed:
         """Subscribe to what happens from now on."""
         return self._feeds.feed()

@@ -51,6 +51,7 @@ class Action(StrEnum):
     WAKE = "wake"
     PARK = "park"
     RELOAD = "reload"
+    LIFT = "lift"
     HISTORY = "history"
 
 
@@ -128,6 +129,7 @@ ROUTES: tuple[Route, ...] = (
     _admin("POST", "/models/{model:path}/wake", Action.WAKE),
     _admin("POST", "/models/{model:path}/park", Action.PARK),
     _admin("POST", "/reload", Action.RELOAD),
+    _admin("POST", "/limits/{limit:path}/lift", Action.LIFT),
 )
 
 PREFLIGHT = Route(

@@ -84,6 +84,14 @@ class FleetView(Protocol):
         """Return how the spend limits stand."""
         ...
 
+    async def lift(self, limit: str, by: str) -> LimitState:
+        """Lift a spend limit, by its key in the configuration, until its window ends; `by` is recorded.
+
+        Raises RequestFault if there is no such limit, OperatorFault if the ledger cannot be written.
+        Cancelled: it may be lifted or not; the ledger knows.
+        """
+        ...
+
     def configuration(self) -> Configuration:
         """Return which configuration is in force."""
         ...

@@ -84,7 +84,8 @@ def look_at(
         _spent(Window.DAY, today, today_only, _ahead(db, now_us, today.to_us), first_us),
         _spent(Window.MONTH, month, whole, _ahead(db, now_us, month.to_us), first_us),
     ]
-    return judge(limits, windows, now_us=now_us)
+    lifted = {row[0] for row in db.execute(_LIFTED, (month.from_us, now_us))}
+    return judge(limits, windows, now_us=now_us, lifted=lifted)
 
 
 def _counted(db: sqlite3.Connection, period: Period, *, by_key: bool) -> Sequence[Item]:
@@ -218,6 +219,11 @@ class _Look:
                 total += -(-stored // (GB_BYTES * MONTH_H * HOUR_US))
         return total
 
+
+_LIFTED = """
+SELECT json_extract(detail_json, '$.limit') FROM notes WHERE kind = 'spend_lifted' AND at_us >= ?
+  AND CAST(json_extract(detail_json, '$.until_us') AS INTEGER) > ?
+"""
 
 _LONGEST_WAKES = """
 SELECT model, max(lasted_us) FROM (

@@ -136,6 +136,7 @@ def _app(
         "wake": _wake(fleet=fleet, log=log),
         "park": _park(fleet=fleet, log=log),
         "reload": _reload(fleet=fleet, log=log),
+        "lift": _lift(fleet=fleet, clock=clock, log=log),
     }
     return Starlette(
         routes=[
@@ -183,10 +184,11 @@ def _metrics(gateway: Gateway) -> Endpoint:
     return handle
 
 
-def _asked(log: Log, request: Request, what: str, **about: str) -> None:
-    """Write down who asked for something that costs money or makes others wait."""
+def _asked(log: Log, request: Request, what: str, **about: str) -> str:
+    """Write down, and return, who asked for something that costs money or makes others wait."""
     agent = request.headers.get("user-agent", "")[:200]
     log.info("an operator asked", what=what, user=request.state.peer_user, program=agent, **about)
+    return f"user {request.state.peer_user} with {agent or 'a program without a name'}"
 
 
 def _wake(*, fleet: FleetView, log: Log) -> Endpoint:
@@ -218,6 +220,15 @@ def _reload(*, fleet: FleetView, log: Log) -> Endpoint:
     async def handle(request: Request) -> Response:
         _asked(log, request, "reload")
         return JSONResponse(asdict(await fleet.reload()))
+
+    return handle
+
+
+def _lift(*, fleet: FleetView, clock: Clock, log: Log) -> Endpoint:
+    async def handle(request: Request) -> Response:
+        limit = request.path_params["limit"]
+        lifted = await fleet.lift(limit, by=_asked(log, request, "lift a spend limit", limit=limit))
+        return JSONResponse(to_builtins(lifted.document(clock.now_us())))
 
     return handle
 

@@ -9,6 +9,11 @@ function h(tag, props, ...children) {  // text goes in as text: nothing here par
   made.append(...children);
   return made;
 }
+function button(text, act, aria) {
+  const made = h("button", { type: "button", textContent: text, aria });
+  made.addEventListener("click", act);
+  return made;
+}
 function svg(tag, props, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(props || {})) made.setAttribute(name, value);
@@ -63,9 +68,7 @@ function dialog(title, body, buttons) {
   $("dialog-title").textContent = title; $("dialog-body").replaceChildren(body);
   return new Promise(resolve => {
     const close = value => { $("dialog").close(); resolve(value); };
-    $("dialog-buttons").replaceChildren(...buttons.map(([text, value, kind]) => {
-      const button = h("button", { type: "button", textContent: text, className: kind || "" });
-      button.addEventListener("click", () => close(value)); return button; }));
+    $("dialog-buttons").replaceChildren(...buttons.map(([text, value, kind]) => Object.assign(button(text, () => close(value)), { className: kind || "" })));
     $("dialog").oncancel = () => resolve(null);
     $("dialog").showModal();
   });

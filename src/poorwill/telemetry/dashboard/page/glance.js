@@ -24,8 +24,7 @@ function row(r, tr) {
   const cell = (kind, label, ...children) => h("td", { className: kind, data: label ? { label } : {} }, ...children);
   tr.className = r.state + (error ? " failing" : "");
   const late = w.over_budget ? ` (${w.over_budget} missed)` : "";
-  const button = (text, act, off) => { const b = h("button", { type: "button", textContent: text, disabled: off, aria: { "aria-label": `${text} ${r.model}` } });
-    b.addEventListener("click", act); return b; };
+  const does = (text, act, off) => Object.assign(button(text, act, { "aria-label": `${text} ${r.model}` }), { disabled: off });
   tr.replaceChildren(
     h("th", { scope: "row", className: "name", textContent: r.model, title: r.replica }),
     cell("", "", h("span", {}, h("span", { className: "dot" }), doing(r))),
@@ -34,7 +33,7 @@ function row(r, tr) {
     cell("n" + (w.over_budget ? " missed" : ""), "budget", span(w.budget_s) + late),
     cell("n", "today", cost ? money(cost.today_nusd) : "–"), cell("n", "month", cost ? money(cost.month_nusd) : "–"),
     cell("n", "duty", cost && cost.paid_us ? `${Math.round(100 * cost.useful_us / cost.paid_us)} %` : "–"),
-    cell("do", "", button("Wake", () => wake(r), r.state !== "parked"), button("Park", () => park(r), r.state !== "ready")));
+    cell("do", "", does("Wake", () => wake(r), r.state !== "parked"), does("Park", () => park(r), r.state !== "ready")));
 }
 function drawModels() {
   const wanted = $("filter").value.toLowerCase(), body = $("replicas"), old = new Map([...body.children].map(tr => [tr.dataset.replica, tr]));
@@ -63,14 +62,19 @@ function drawFigures() {
   if (!same($("figures"), JSON.stringify(figures))) $("figures").replaceChildren(...figures.map(([name, value, more, kind]) =>
     h("div", { className: kind }, h("dt", { textContent: name }), h("dd", {}, value, h("small", { textContent: more })))));
 }
-async function act(r, verb, sure) {
-  if (!(await dialog(sure[0], h("p", { textContent: sure[1] }), [["Cancel", false], [verb === "wake" ? "Wake" : "Park", true, "main"]]))) return;
-  toast(`${r.model}: ${verb === "wake" ? "waking" : "parking"}`);
-  try { const done = await ask(`/models/${encodeURIComponent(r.model)}/${verb}`, { method: "POST" });
-    toast(`${r.model}: ${done.state}${done.tier ? " " + done.tier : ""}${done.why ? ": " + done.why : ""}`); }
-  catch (error) { toast(`${r.model}: ${error.message}`); }
+async function act(path, [title, text], [doing, verb], told) {  // ask whether it is meant, do it, tell how it went
+  if (!(await dialog(title, h("p", { textContent: text }), [["Cancel", false], [verb, true, "main"]]))) return;
+  toast(doing);
+  try { toast(told(await ask(path, { method: "POST" }))); } catch (error) { toast(error.message); }
   look();
 }
-const wake = r => act(r, "wake", [`Wake ${r.model}?`, `A ready replica costs ${money(costOf(r.model)?.now_awake_nusd_h || 0)} an hour, from the start of its wake until it is parked.`]);
-const park = r => act(r, "park", [`Park ${r.model}?`, "No new request reaches it; those in flight finish first. The next request has to wait for a wake."]);
+const move = (r, verb, doing, verbs, sure) => act(`/models/${encodeURIComponent(r.model)}/${verb}`, sure, [`${r.model}: ${doing}`, verbs],
+  done => `${r.model}: ${done.state}${done.tier ? " " + done.tier : ""}${done.why ? ": " + done.why : ""}`);
+const wake = r => move(r, "wake", "waking", "Wake", [`Wake ${r.model}?`, `A ready replica costs ${money(costOf(r.model)?.now_awake_nusd_h || 0)} an hour, from the start of its wake until it is parked.`]);
+const park = r => move(r, "park", "parking", "Park", [`Park ${r.model}?`, "No new request reaches it; those in flight finish first. The next request has to wait for a wake."]);
+const lift = limit => act(`/limits/${encodeURIComponent(limit.key)}/lift`, [`Lift ${limit.key} until ${limit.lifts}?`,
+  `Now ${limit.what}. Lifted, it stops nothing: wakes and requests cost what they cost until then, when it holds again. The ledger records who lifted it.`],
+  ["lifting", "Lift"], done => done.what);
+$("reload").addEventListener("click", () => act("/reload", ["Reload fleet.toml?", "A model whose engine is started in another way drains and is parked, and its next wake costs its price. All else holds at once. A faulty file changes nothing."],
+  ["reading fleet.toml", "Reload"], done => done.changes.length ? done.changes.join("; ") : "Nothing has changed."));
 $("filter").addEventListener("input", () => now.status && drawModels());

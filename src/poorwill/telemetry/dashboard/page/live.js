@@ -42,8 +42,12 @@ function health(status) {
 function icon(colour) { $("icon").href = "data:image/svg+xml," + encodeURIComponent(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><path fill="${colour}" d="M20 13.2A8 8 0 1 1 10.8 4a6.4 6.4 0 0 0 9.2 9.2z"/></svg>`); }
 function limits(status) {
   if (same($("limits"), JSON.stringify(status.limits.map(l => [l.standing, l.what, Math.round(l.lifts_in_s / 60)])))) return;
-  $("limits").replaceChildren(...status.limits.map(limit => h("p", { className: limit.standing === "tripped" ? "banner bad" : "note",
-    textContent: `${limit.standing}: ${limit.what}; ${limit.standing === "tripped" ? "lifts by itself" : "its window ends"} in ${span(limit.lifts_in_s)}` + (limit.to_lift ? `; ${limit.to_lift}` : "") })));
+  $("limits").replaceChildren(...status.limits.map(limit => {
+    const over = { tripped: "it lifts by itself", lifted: "it holds again" }[limit.standing] || "its window ends";
+    const line = h("p", { className: limit.standing === "tripped" ? "banner bad" : "note" }, `${limit.standing}: ${limit.what}; ${over} in ${span(limit.lifts_in_s)} `);
+    if (limit.to_lift) line.append(button("Lift it", () => lift(limit), { "aria-label": `Lift ${limit.key}` }));
+    return line;
+  }));
 }
 function configuration(status) {
   const { refused_us, problems, needs_restart } = status.configuration;
