@@ -57,12 +57,13 @@ class LedgerHistory:
 
     async def log(self, replica: str, start: int | None) -> LogPiece:
         """Return an engine's log from a byte on, without what a terminal would take for a command."""
-        return await asyncio.to_thread(_piece, self.logs / f"{file_name(replica)}.log", start)
+        return await asyncio.to_thread(log_piece, self.logs, replica, start)
 
 
-def _piece(path: Path, start: int | None) -> LogPiece:
+def log_piece(logs: Path, replica: str, start: int | None) -> LogPiece:
+    """Return an engine's log from a byte on; see `FleetHistory.log`. Blocks."""
     try:
-        with path.open("rb") as file:
+        with (logs / f"{file_name(replica)}.log").open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             at = max(size - LOG_BYTES, 0) if start is None or start > size else start
             file.seek(at)

@@ -9,9 +9,10 @@ from poorwill.core.format import counted, money
 from poorwill.core.machine.inputs import ParkAsked, WakeAsked
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import Replica, next_descent_us
+from poorwill.core.machine.transition import idle_cause
 from poorwill.core.ports.view import Configuration, ReplicaStatus, WakeInterval
 from poorwill.core.spend import LimitState
-from poorwill.core.words import TIER_DEPTH, ModelName, ReplicaId, Tier
+from poorwill.core.words import FLOOR, TIER_DEPTH, ModelName, ReplicaId, Tier
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.feeds import Feed, Feeds
 from poorwill.fleet.spending import SpendGuard
@@ -173,8 +174,19 @@ def _status(unit: Unit, now_us: int) -> ReplicaStatus:
         pid=(unit.running.pid or None) if unit.running else None,
         port=unit.running.port if unit.running else None,
         policy=replica.policy.name,
+        why=_why_ready(replica, now_us),
         notes=notes,
     )
+
+
+def _why_ready(replica: Replica, now_us: int) -> str:
+    """Say why a replica is ready; nothing if it is not."""
+    if replica.state is not State.READY:
+        return ""
+    if replica.load.in_flight:
+        return "serving"
+    cause, why = idle_cause(replica, now_us)
+    return f"floor {why}" if cause == FLOOR else why
 
 
 def _parks_at_us(replica: Replica, now_us: int) -> int | None:

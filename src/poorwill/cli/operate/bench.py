@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from poorwill.cli.parsing.admin import ask, holder_of_fleet
+from poorwill.cli.parsing.admin import ServedFleet, ask, holder_of_fleet
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
@@ -133,7 +133,7 @@ async def _served(named: str, fleet: FleetSettings, streams: Streams) -> AsyncIt
 
 async def _direct(fleet: str, model: ModelSettings, streams: Streams) -> Target | None:
     """Return the engine's own address, None if this process cannot know it."""
-    answer = await ask(fleet, streams.env, "GET", "/status", StatusDocument)
+    answer = await ask(ServedFleet(fleet=fleet), streams.env, "GET", "/status", StatusDocument)
     port = next((one.port for one in answer.replicas if one.model == model.name and one.pid), None)
     if not port:
         return None

@@ -1,11 +1,11 @@
 """`poorwill park MODEL`: park a model now instead of after its linger."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 from urllib.parse import quote
 
-from poorwill.cli.parsing.admin import ask
-from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption, ModelArgument
+from poorwill.cli.parsing.admin import ServedFleet, ask
+from poorwill.cli.parsing.fleet import JsonOption, ModelArgument
 from poorwill.cli.parsing.options import Option
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
@@ -19,7 +19,7 @@ class ParkOptions:
 
     model: ModelArgument
     tier: Annotated[Tier | None, Option("how deep (default: the first tier of the model's ladder)")] = None
-    fleet: FleetOption = DEFAULT_FILE
+    where: ServedFleet = field(default_factory=ServedFleet)
     json: JsonOption = False
 
 
@@ -27,7 +27,7 @@ async def _run(options: ParkOptions, streams: Streams) -> int:
     streams.show_progress(f"parking {options.model} ...")
     query = f"?tier={options.tier}" if options.tier else ""
     path = f"/models/{quote(options.model, safe='/')}/park{query}"
-    answer = await ask(options.fleet, streams.env, "POST", path, ParkedDocument, timeout_s=None)
+    answer = await ask(options.where, streams.env, "POST", path, ParkedDocument, timeout_s=None)
     streams.show_progress("")
     if options.json:
         streams.say_json(answer)

@@ -1,9 +1,9 @@
 """`poorwill reload`: have a fleet that is being served follow its changed configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from poorwill.cli.parsing.admin import ask
-from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, JsonOption
+from poorwill.cli.parsing.admin import ServedFleetArgument, ask
+from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.telemetry.dashboard.documents import ConfigurationNow
@@ -13,12 +13,12 @@ from poorwill.telemetry.dashboard.documents import ConfigurationNow
 class ReloadOptions:
     """The options of `poorwill reload`."""
 
-    fleet: FleetArgument = DEFAULT_FILE
+    where: ServedFleetArgument = field(default_factory=ServedFleetArgument)
     json: JsonOption = False
 
 
 async def _run(options: ReloadOptions, streams: Streams) -> int:
-    answer = await ask(options.fleet, streams.env, "POST", "/reload", ConfigurationNow, timeout_s=None)
+    answer = await ask(options.where, streams.env, "POST", "/reload", ConfigurationNow, timeout_s=None)
     if options.json:
         streams.say_json(answer)
         return 0

@@ -1,13 +1,16 @@
 """`poorwill status`: what every replica does now, and whether the published wake interval is met."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from poorwill.cli.parsing.admin import ask
-from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, JsonOption
+from poorwill.cli.parsing.admin import ServedFleet, ServedFleetArgument, ask
+from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
-from poorwill.core.format import duration, table
+from poorwill.core.errors import PoorwillError
+from poorwill.core.format import duration, money, table
+from poorwill.core.ports.history import Costs
 from poorwill.core.spend import LimitDocument
 from poorwill.core.words import SECOND_US
 from poorwill.telemetry.dashboard.documents import ReplicaNow, StatusDocument
@@ -17,36 +20,49 @@ from poorwill.telemetry.dashboard.documents import ReplicaNow, StatusDocument
 class StatusOptions:
     """The options of `poorwill status`."""
 
-    fleet: FleetArgument = DEFAULT_FILE
+    where: ServedFleetArgument = field(default_factory=ServedFleetArgument)
     json: JsonOption = False
 
 
 async def _run(options: StatusOptions, streams: Streams) -> int:
-    answer = await ask(options.fleet, streams.env, "GET", "/status", StatusDocument)
     if options.json:
-        streams.say_json(answer)
+        streams.say_json(await ask(options.where, streams.env, "GET", "/status", StatusDocument))
     else:
-        streams.say(*status_lines(answer))
+        streams.say(*await told(options.where, streams.env))
     return 0
 
 
-def status_lines(answer: StatusDocument) -> list[str]:
-    """Return what `/status` answered as lines for people."""
-    lines = _table(answer.replicas, answer.now_us)
+async def told(where: ServedFleet, env: Mapping[str, str]) -> list[str]:
+    """Ask how a fleet is, and what it cost today; return lines for people. Raises as `ask`."""
+    answer = await ask(where, env, "GET", "/status", StatusDocument)
+    try:
+        costs = await ask(where, env, "GET", "/history/costs", Costs)
+    except PoorwillError:  # the ledger cannot be read just now
+        return status_lines(answer)
+    return status_lines(answer, costs)
+
+
+def status_lines(answer: StatusDocument, costs: Costs | None = None) -> list[str]:
+    """Return how a fleet is, and what its models cost today, as lines for people."""
+    lines = _table(answer.replicas, answer.now_us, costs)
     lines += [_last_error(replica, answer.now_us) for replica in answer.replicas if replica.last_error]
     lines += [f"{replica.model}: {note}" for replica in answer.replicas for note in replica.notes.values()]
     lines += [f"{bridge.model}: {bridge.what}" for bridge in answer.bridges]
     return [*lines, *_fleet_trouble(answer), *_limits(answer.limits)]
 
 
-def _table(replicas: Sequence[ReplicaNow], now_us: int) -> list[str]:
-    rows = [("MODEL", "STATE", "SINCE", "IN FLIGHT", "HELD", "WAKE p50", "p95", "max", "BUDGET")]
+def _table(replicas: Sequence[ReplicaNow], now_us: int, costs: Costs | None) -> list[str]:
+    head = ("MODEL", "STATE", "SINCE", "IN FLIGHT", "HELD", "WAKE p50", "p95", "max", "BUDGET")
+    rows: list[tuple[str, ...]] = [(*head, "TODAY", "LADDER")]
+    several = Counter(replica.model for replica in replicas)
+    today = {model.model: model.today_nusd for model in costs.models} if costs else {}
+    currency = costs.currency if costs else "USD"
     for replica in replicas:
         wake = replica.wake
         rows.append(
             (
-                replica.model,
-                _state(replica, now_us),
+                replica.replica if several[replica.model] > 1 else replica.model,
+                state_of(replica, now_us),
                 _seconds(replica.since_s),
                 str(replica.in_flight),
                 str(replica.held),
@@ -54,20 +70,30 @@ def _table(replicas: Sequence[ReplicaNow], now_us: int) -> list[str]:
                 _seconds(wake.p95_s),
                 _seconds(wake.max_s),
                 _seconds(wake.budget_s) + (" MISSED" if wake.over_budget else ""),
+                money(today.get(replica.model, 0 if costs else None), currency),
+                " > ".join(replica.ladder),
             )
         )
     return table(rows)
 
 
-def _state(replica: ReplicaNow, now_us: int) -> str:
+def state_of(replica: ReplicaNow, now_us: int) -> str:
+    """Say what a replica does, why it is ready or not, and when that changes."""
     state = replica.state + (f" {replica.tier}" if replica.tier else "")
+    if replica.failures and replica.state == "parked":
+        row = f" {replica.failures} times" if replica.failures > 1 else ""
+        again = "tried again when it is wanted"
+        if replica.retry_at_us:
+            again = f"not tried again for {duration(replica.retry_at_us - now_us)}"
+        return f"FAILED{row}, {again}"
     if replica.phase is not None:
         left_us = replica.ready_in_us
         ready = "" if left_us is None else f", ready in about {duration(_whole_s(left_us))}"
         return f"{state} ({replica.phase}{ready})"
+    why = [replica.why] if replica.why else []
     if replica.parks_at_us is not None:
-        return f"{state} (parks in {duration(max(replica.parks_at_us - now_us, 0))})"
-    return state
+        why.append(f"parks in {duration(max(replica.parks_at_us - now_us, 0))}")
+    return f"{state} ({', '.join(why)})" if why else state
 
 
 def _whole_s(left_us: int) -> int:
@@ -119,7 +145,8 @@ VERB = new_verb(
     StatusOptions,
     _run,
     StatusDocument,
-    epilog="WAKE is measured over the last real wakes; MISSED: at least one took longer than its budget.\n"
+    epilog="FAILED: the last wake failed. TODAY is what the model cost since midnight UTC.\n"
+    "WAKE is measured over the last real wakes; MISSED: at least one took longer than its budget.\n"
     "SPEND LIMITS stand as of the last look, at most 10 s ago.\n"
     "Exit 4 if no poorwill serves the fleet.",
 )

@@ -1,13 +1,20 @@
 """`poorwill wake MODEL`: have a model ready before anybody asks for it."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from poorwill.cli.parsing.admin import ask
-from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption, ModelArgument
+from poorwill.cli.operate.status import state_of
+from poorwill.cli.parsing.admin import ServedFleet, ask
+from poorwill.cli.parsing.fleet import JsonOption, ModelArgument
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
-from poorwill.telemetry.dashboard.documents import WokenDocument
+from poorwill.core.errors import PoorwillError
+from poorwill.core.format import duration
+from poorwill.core.ports.history import PastWake
+from poorwill.telemetry.dashboard.documents import StatusDocument, WokenDocument
+
+LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,20 +22,63 @@ class WakeOptions:
     """The options of `poorwill wake`."""
 
     model: ModelArgument
-    fleet: FleetOption = DEFAULT_FILE
+    where: ServedFleet = field(default_factory=ServedFleet)
     json: JsonOption = False
 
 
 async def _run(options: WakeOptions, streams: Streams) -> int:
-    streams.show_progress(f"waking {options.model} ...")
     path = f"/models/{quote(options.model, safe='/')}/wake"
-    answer = await ask(options.fleet, streams.env, "POST", path, WokenDocument, timeout_s=None)
+    before = None if options.json else await _last_wake(options, streams, 1)
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(_show(options, streams)) if streams.progress else None
+        try:
+            answer = await ask(options.where, streams.env, "POST", path, WokenDocument, timeout_s=None)
+        finally:
+            if watching is not None:
+                watching.cancel()
     streams.show_progress("")
     if options.json:
         streams.say_json(answer)
-    else:
-        streams.say(f"{options.model} is ready")
+        return 0
+    streams.say(f"{options.model} is ready{await _how(options, streams, before)}")
     return 0
+
+
+async def _show(options: WakeOptions, streams: Streams) -> None:
+    """Show phases and the time left until cancelled. What cannot be asked is not shown."""
+    while True:
+        try:
+            now = await ask(options.where, streams.env, "GET", "/status", StatusDocument)
+        except PoorwillError:
+            return
+        meant = [one for one in now.replicas if options.model in (one.model, one.replica)]
+        states = [state_of(one, now.now_us) for one in meant]
+        streams.show_progress(f"{options.model}: {', '.join(states)}")
+        await asyncio.sleep(LOOK_S)
+
+
+async def _last_wake(options: WakeOptions, streams: Streams, last: int) -> PastWake | None:
+    """Return the last wake that the ledger has; None if there is none, or it cannot be asked.
+
+    The same question is answered from memory for two seconds; another `last` makes it another one.
+    """
+    path = f"/history/wakes?last={last}&model={quote(options.model)}"
+    try:
+        wakes = await ask(options.where, streams.env, "GET", path, list[PastWake])
+    except PoorwillError:
+        return None
+    return wakes[0] if wakes else None
+
+
+async def _how(options: WakeOptions, streams: Streams, before: PastWake | None) -> str:
+    """Say from where it was woken, and where the time went; nothing if it was ready already."""
+    for last in range(2, 7):
+        wake = await _last_wake(options, streams, last)
+        if wake is not None and wake != before:
+            phases = ", ".join(f"{phase} {duration(ended - began)}" for phase, began, ended in wake.phases)
+            return f" after {duration(wake.ended_us - wake.began_us)}, from {wake.from_tier}: {phases}"
+        await asyncio.sleep(LOOK_S / 5)
+    return ""
 
 
 VERB = new_verb(

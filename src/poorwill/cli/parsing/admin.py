@@ -1,47 +1,43 @@
-"""Asks the poorwill that serves a fleet, through its admin listener.
+"""Which poorwill is asked: the one that serves a fleet, or the one behind a URL."""
 
-A few lines over httptools: a general client takes longer to import than all the rest of `status`.
-"""
-
-import asyncio
 import os.path
 import shlex
 from collections.abc import Mapping
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
-import httptools
-import msgspec
-
-from poorwill.cli.parsing.fleet import fleet_directory, fleet_path
-from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError, TryLater
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, FleetOption, fleet_directory, fleet_path
+from poorwill.cli.parsing.options import Option
+from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.fleet.lock import holder_of
+from poorwill.telemetry.admin.client import ask_listener
 
 T = TypeVar("T")
+ADMIN_KEY = "POORWILL_ADMIN_KEY"
+"""The environment variable that holds the key of an admin listener that asks for one."""
 
 
-class _RefusalReason(msgspec.Struct):
-    code: ErrorCode
-    message: str
-    hint: str | None = None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedFleet:
+    """A fleet that is being served, named by its directory or by the address of its admin listener."""
+
+    fleet: FleetOption = DEFAULT_FILE
+    url: Annotated[
+        str | None,
+        Option(
+            f"instead: the admin listener of a fleet that another user or machine serves; ${ADMIN_KEY} is "
+            "its key, if it asks for one",
+            metavar="URL",
+        ),
+    ] = None
 
 
-class _Refusal(msgspec.Struct):
-    error: _RefusalReason
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedFleetArgument(ServedFleet):
+    """The same for verbs that are about nothing else: the fleet with or without `--fleet`."""
 
-
-class _Answer:
-    """An HTTP answer as the parser reports it."""
-
-    def __init__(self) -> None:
-        self.retry_after = b""
-        self.body = bytearray()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"retry-after":
-            self.retry_after = value
-
-    def on_body(self, body: bytes) -> None:
-        self.body += body
+    fleet: FleetArgument = DEFAULT_FILE
 
 
 def holder_of_fleet(fleet: str, env: Mapping[str, str]) -> Mapping[str, str | int] | None:
@@ -60,7 +56,7 @@ def holder_of_fleet(fleet: str, env: Mapping[str, str]) -> Mapping[str, str | in
 
 
 async def ask(
-    fleet: str,
+    where: ServedFleet,
     env: Mapping[str, str],
     method: str,
     path: str,
@@ -73,24 +69,27 @@ async def ask(
     Raises OperatorFault(NOT_RUNNING) if none does, or the error that it answered. Cancelled: the request is
     abandoned; what it started goes on.
     """
-    holder = holder_of_fleet(fleet, env)
-    if holder is None or "admin" not in holder:
-        raise _not_running(fleet)
-    answer = _Answer()
-    parser = httptools.HttpResponseParser(answer)
+    url, who = _listener(where, env)
+    key = env.get(ADMIN_KEY, "")
+    return await ask_listener(url, method, path, document, key=key, who=who, timeout_s=timeout_s)
+
+
+def _listener(where: ServedFleet, env: Mapping[str, str]) -> tuple[SplitResult, str]:
+    """Return the URL of the admin listener, and who is behind it. Raises OperatorFault if nobody is."""
+    if where.url is None:
+        holder = holder_of_fleet(where.fleet, env)
+        if holder is None or "admin" not in holder:
+            raise _not_running(where.fleet)
+        return urlsplit(f"http://{holder['admin']}"), f"poorwill (pid {holder.get('pid')})"
+    url = urlsplit(where.url if "://" in where.url else f"http://{where.url}")
     try:
-        async with asyncio.timeout(timeout_s):
-            parser.feed_data(await _exchange(str(holder["admin"]), method, path))
-        status = parser.get_status_code()
-        if not 200 <= status < 300:
-            raise _answered(status, answer)
-        return msgspec.json.decode(answer.body, type=document)
-    except (OSError, EOFError, httptools.HttpParserError, msgspec.MsgspecError) as error:
-        raise OperatorFault(
-            ErrorCode.NOT_RUNNING,
-            f"poorwill (pid {holder.get('pid')}) does not answer at {holder['admin']}: {error!r}",
-            hint="see its log",
-        ) from error
+        fits = url.scheme in ("http", "https") and url.hostname and (url.port or True)
+    except ValueError:
+        fits = False
+    if not fits:
+        what = f"--url {where.url}: not an address such as http://10.0.0.5:8081"
+        raise OperatorFault(ErrorCode.INVALID_REQUEST, what)
+    return url, "poorwill"
 
 
 def _not_running(fleet: str) -> OperatorFault:
@@ -100,27 +99,3 @@ def _not_running(fleet: str) -> OperatorFault:
         f"no poorwill serves {where}",
         hint=f"start it with: poorwill serve {shlex.quote(where)}",
     )
-
-
-async def _exchange(address: str, method: str, path: str) -> bytes:
-    """Return everything that comes back on a connection of its own."""
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    try:
-        writer.write(f"{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
-        data = await reader.read(-1)
-    finally:
-        writer.close()
-    if not data:
-        raise EOFError("the connection was closed")
-    return data
-
-
-def _answered(status: int, answer: _Answer) -> PoorwillError:
-    try:
-        error = msgspec.json.decode(answer.body, type=_Refusal).error
-    except msgspec.MsgspecError:
-        text = answer.body[:300].decode(errors="replace")
-        return OperatorFault(ErrorCode.INTERNAL, f"status {status}: {text}")
-    seconds = int(answer.retry_after) if answer.retry_after.isdigit() else None
-    return TryLater(error.code, error.message, retry_after_s=seconds, hint=error.hint)

@@ -39,6 +39,8 @@ class Option:
     help: str
     _: KW_ONLY
     metavar: str = ""
+    short: str = ""
+    """A letter that means the same: `-f`."""
     flag: str = ""
     """How it is written; `--name-of-the-field` if empty."""
     argument: bool = False
@@ -197,8 +199,9 @@ def _built(options: Callable[..., T], given: dict[str, object], within: str) -> 
 def _add(where: argparse._ActionsContainer, one: Declared) -> None:
     option = one.option
     if not one.takes_value:
+        flags = [one.flag, option.short] if option.short else [one.flag]
         where.add_argument(
-            one.flag, dest=one.name, action="store_true", default=argparse.SUPPRESS, help=option.help
+            *flags, dest=one.name, action="store_true", default=argparse.SUPPRESS, help=option.help
         )
         return
     names = [one.flag] if one.flag else []

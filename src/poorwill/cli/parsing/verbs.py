@@ -17,6 +17,8 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
         "Serve": {
             "serve": ("operate.serve", "serve a fleet: gateway and controller in one process"),
             "status": ("operate.status", "show every replica, who waits, and how long wakes take"),
+            "top": ("operate.top", "show the status again and again"),
+            "logs": ("operate.logs", "print what a model's engine logged; --follow goes on"),
             "wake": ("operate.wake", "wake a model and wait until it is ready"),
             "park": ("operate.park", "drain a model and park it"),
             "reload": ("operate.reload", "have the fleet that is served follow its changed fleet.toml"),

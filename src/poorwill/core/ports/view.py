@@ -51,6 +51,8 @@ class ReplicaStatus:
     pid: int | None = None
     port: int | None = None
     policy: str = ""
+    why: str = ""
+    """Why it is ready."""
     notes: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -44,6 +44,7 @@ class ReplicaNow(Struct, frozen=True, kw_only=True):
     pid: int | None = None
     port: int | None = None
     policy: str = ""
+    why: str = ""
     notes: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 

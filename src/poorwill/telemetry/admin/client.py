@@ -1,0 +1,97 @@
+"""Asks an admin listener, as `poorwill status` does.
+
+A few lines over httptools: a general client takes longer to import than all the rest of `status`.
+"""
+
+import asyncio
+import ssl
+from typing import TypeVar
+from urllib.parse import SplitResult
+
+import httptools
+import msgspec
+
+from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError, TryLater
+
+T = TypeVar("T")
+
+
+class _RefusalReason(msgspec.Struct):
+    code: ErrorCode
+    message: str
+    hint: str | None = None
+
+
+class _Refusal(msgspec.Struct):
+    error: _RefusalReason
+
+
+class _Answer:
+    """An HTTP answer as the parser reports it."""
+
+    def __init__(self) -> None:
+        self.retry_after = b""
+        self.body = bytearray()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"retry-after":
+            self.retry_after = value
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+
+async def ask_listener(
+    url: SplitResult,
+    method: str,
+    path: str,
+    document: type[T],
+    *,
+    key: str,
+    who: str,
+    timeout_s: float | None,
+) -> T:
+    """Ask the listener at a URL and return the document that it answers. `who` is behind it, for errors.
+
+    Raises OperatorFault(NOT_RUNNING) if nobody answers, or the error that was answered. Cancelled: what was
+    started goes on.
+    """
+    answer = _Answer()
+    parser = httptools.HttpResponseParser(answer)
+    try:
+        async with asyncio.timeout(timeout_s):
+            parser.feed_data(await _exchange(url, method, path, key))
+        status = parser.get_status_code()
+        if not 200 <= status < 300:
+            raise _answered(status, answer)
+        return msgspec.json.decode(answer.body, type=document)
+    except (OSError, EOFError, httptools.HttpParserError, msgspec.MsgspecError) as error:
+        what = f"{who} does not answer at {url.netloc}: {error!r}"
+        raise OperatorFault(ErrorCode.NOT_RUNNING, what, hint="see its log") from error
+
+
+async def _exchange(url: SplitResult, method: str, path: str, key: str) -> bytes:
+    """Return everything that comes back on a connection of its own."""
+    secure = ssl.create_default_context() if url.scheme == "https" else None
+    port = url.port or (443 if secure else 80)
+    reader, writer = await asyncio.open_connection(url.hostname, port, ssl=secure)
+    allowed = f"Authorization: Bearer {key}\r\n" if key else ""
+    line = f"{method} {url.path.rstrip('/')}{path} HTTP/1.1\r\n"
+    try:
+        writer.write(f"{line}Host: {url.netloc}\r\n{allowed}Connection: close\r\n\r\n".encode())
+        data = await reader.read(-1)
+    finally:
+        writer.close()
+    if not data:
+        raise EOFError("the connection was closed")
+    return data
+
+
+def _answered(status: int, answer: _Answer) -> PoorwillError:
+    try:
+        error = msgspec.json.decode(answer.body, type=_Refusal).error
+    except msgspec.MsgspecError:
+        text = answer.body[:300].decode(errors="replace")
+        return OperatorFault(ErrorCode.INTERNAL, f"status {status}: {text}")
+    seconds = int(answer.retry_after) if answer.retry_after.isdigit() else None
+    return TryLater(error.code, error.message, retry_after_s=seconds, hint=error.hint)
