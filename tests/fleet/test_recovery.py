@@ -1,6 +1,7 @@
 """kill -9 at any moment: running engines are adopted or ended, snapshots found, nothing leaks."""
 
 import asyncio
+import errno
 import random
 
 import pytest
@@ -152,6 +153,23 @@ async def test_a_snapshot_that_is_gone_leaves_the_replica_cold(house: House):
         assert (house.state(), house.tier()) == (State.PARKED, Tier.COLD)
         await house.serve()
         assert room.frozen.wake_door.passed == 0
+
+
+async def test_a_snapshot_that_cannot_be_looked_for_is_kept(house: House):
+    """Too few descriptors at the start say nothing of the image."""
+    room = house.model(ladder=(Tier.FROZEN, Tier.COLD))
+    async with house.open():
+        await house.serve()
+        await house.pass_time(31)
+        assert house.tier() is Tier.FROZEN
+        await killed(house)
+    go_back(house)
+    house.expected_errors = ("cannot look for what is parked", "cannot look for what exists")
+    room.frozen.look_mistakes.append(OSError(errno.EMFILE, "Too many open files"))
+    async with house.open():
+        assert house.tier() is Tier.FROZEN
+        await house.serve()
+        assert len(house.world.of("a-0")) == 1
 
 
 async def test_a_sleeping_engine_goes_on_sleeping(house: House):

@@ -27,6 +27,7 @@ from poorwill.core.machine.transition import REMEMBERED_WAKES
 from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.ports.activator import Lease
 from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import DriverError
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import ReplicaSettings
 from poorwill.core.words import (
@@ -242,7 +243,12 @@ class Recovery:
         if kept.running is not None:
             alive = unit.equipment.processes.alive(kept.running)
             return alive and _up_to_date(unit, kept.running)
-        found = await self.sweeper.look(driver)
+        try:
+            found = await driver.inventory()
+        except (DriverError, OSError) as error:
+            # Not to be able to look says nothing of the image; a wake refuses one that is gone.
+            self.log.error("cannot look for what is parked", replica=unit.id, why=str(error))
+            return True
         return (kept.key(), kept.path) in [
             (each.parked.key(), each.parked.path) for each in found if each.parked
         ]
