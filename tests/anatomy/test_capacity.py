@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from poorwill.engines.loadtest.client import Target
-from poorwill.engines.loadtest.load import kv_capacity
+from poorwill.telemetry.loadtest.client import Target
+from poorwill.telemetry.loadtest.load import kv_capacity
 
 VLLM = b"""\
 # HELP vllm:cache_config_info Information of the LLMEngine CacheConfig

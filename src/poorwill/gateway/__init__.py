@@ -1,1 +1,1 @@
-"""HTTP in and out: the inference listener (the warm path) and the admin listener."""
+"""HTTP in and out: the inference listener (the warm path)."""

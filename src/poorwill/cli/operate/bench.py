@@ -18,13 +18,13 @@ from poorwill.compose.paths import ledger_path
 from poorwill.compose.serving import serving_fleet
 from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError
 from poorwill.core.settings import Address, FleetSettings, ModelSettings
-from poorwill.engines.loadtest.benchmark import measure, warm_up
-from poorwill.engines.loadtest.client import BenchError, Target
-from poorwill.engines.loadtest.load import ClientLoad
-from poorwill.engines.loadtest.report import BenchDocument, BenchResult, bench_document, bench_lines
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
 from poorwill.telemetry.dashboard.documents import StatusDocument
+from poorwill.telemetry.loadtest.benchmark import measure, warm_up
+from poorwill.telemetry.loadtest.client import BenchError, Target
+from poorwill.telemetry.loadtest.load import ClientLoad
+from poorwill.telemetry.loadtest.report import BenchDocument, BenchResult, bench_document, bench_lines
 from poorwill.telemetry.log import StreamLog
 
 MOST_CONCURRENCY = 1024

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Callable
 
 from poorwill.coldstart.steady_state import Level
-from poorwill.engines.loadtest.client import Caller, Target, shoot
-from poorwill.engines.loadtest.load import (
+from poorwill.telemetry.loadtest.client import Caller, Target, shoot
+from poorwill.telemetry.loadtest.load import (
     ClientLoad,
     kv_capacity,
     measure_overhead,
     run_level,
     stay_awake,
 )
-from poorwill.engines.loadtest.report import BenchResult
+from poorwill.telemetry.loadtest.report import BenchResult
 
 
 async def warm_up(gateway: Target, load: ClientLoad) -> None:
