@@ -178,6 +178,7 @@ async def main(port: int, engine_port: int) -> None:
         log=Quiet(),
         metrics=GatewayMetrics(),
         engines=EngineFacts(new_reader=answer_reader),
+        directory=".",
         admin=partial(
             admin_listener,
             fleet=fleet,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -384,58 +385,62 @@ async def running_site(
     settings = replace(QUICK, **changes)  # type: ignore[arg-type]
     clock = SkippingClock.started()
     assert isinstance(clock, SkippingClock)
-    async with toy_upstream(script) as upstream:
-        ready: dict[ModelName, ToyUpstream | None] = {M1: None if parked else upstream}
-        ready.update({ModelName(name): upstream for name in models})
-        activator = ToyActivator(clock=clock, ready=ready)
-        ledger, log, fleet = ToyLedger(), KeptLog(), ToyFleet(activator)
-        ring = ToyKeys(keys or {})
-        pool = UpstreamPool(timeout_us=settings.upstream_timeout_us, proven=proven)
-        server = new_server(
-            settings=settings,
-            activator=activator,
-            suspect=lambda host, port, why: None,
-            pool=pool,
-            keys=ring,
-            ledger=ledger,
-            fleet=fleet,
-            admin=partial(
-                admin_listener,
-                fleet=fleet,
-                dashboard=FleetDashboard(
-                    fleet=fleet,
-                    history=history or ToyHistory(),
-                    clock=clock,
-                    most_streams=settings.max_events,
-                ),
+    with tempfile.TemporaryDirectory() as directory:
+        async with toy_upstream(script) as upstream:
+            ready: dict[ModelName, ToyUpstream | None] = {M1: None if parked else upstream}
+            ready.update({ModelName(name): upstream for name in models})
+            activator = ToyActivator(clock=clock, ready=ready)
+            ledger, log, fleet = ToyLedger(), KeptLog(), ToyFleet(activator)
+            ring = ToyKeys(keys or {})
+            pool = UpstreamPool(timeout_us=settings.upstream_timeout_us, proven=proven)
+            server = new_server(
                 settings=settings,
-                clock=clock,
-                log=log,
-            ),
-            clock=clock,
-            log=log,
-            metrics=GatewayMetrics(),
-            engines=EngineFacts(
-                new_reader=answer_reader, paths=lambda model: served, tells_usage=lambda model: tells_usage
-            ),
-            bridges_to=BridgesTo(apis=hosted, bridging=activator) if hosted else None,
-        )
-        async with server:
-            yield Site(
-                server=server,
                 activator=activator,
-                upstream=upstream,
+                suspect=lambda host, port, why: None,
+                pool=pool,
+                keys=ring,
                 ledger=ledger,
                 fleet=fleet,
-                pool=pool,
-                log=log,
-                keys=ring,
+                admin=partial(
+                    admin_listener,
+                    fleet=fleet,
+                    dashboard=FleetDashboard(
+                        fleet=fleet,
+                        history=history or ToyHistory(),
+                        clock=clock,
+                        most_streams=settings.max_events,
+                    ),
+                    settings=settings,
+                    clock=clock,
+                    log=log,
+                ),
                 clock=clock,
+                log=log,
+                metrics=GatewayMetrics(),
+                engines=EngineFacts(
+                    new_reader=answer_reader,
+                    paths=lambda model: served,
+                    tells_usage=lambda model: tells_usage,
+                ),
+                directory=directory,
+                bridges_to=BridgesTo(apis=hosted, bridging=activator) if hosted else None,
             )
-        defects = [line for line in log.lines if line[0] == "error"]
-        assert not defects, defects
-        assert not activator.out, "a lease was not given back"
-        assert not activator.crossing, "a place on the bridge was not handed back"
+            async with server:
+                yield Site(
+                    server=server,
+                    activator=activator,
+                    upstream=upstream,
+                    ledger=ledger,
+                    fleet=fleet,
+                    pool=pool,
+                    log=log,
+                    keys=ring,
+                    clock=clock,
+                )
+            defects = [line for line in log.lines if line[0] == "error"]
+            assert not defects, defects
+            assert not activator.out, "a lease was not given back"
+            assert not activator.crossing, "a place on the bridge was not handed back"
 
 
 def post(body: object, *, path: str = "/v1/chat/completions", headers: Sequence[str] = ()) -> bytes:

@@ -117,6 +117,7 @@ async def serving_fleet(
                 log=log,
                 metrics=metrics,
                 engines=_engine_facts(fleet),
+                directory=settings.directory,
                 bridges_to=BridgesTo(apis=apis, bridging=fleet.bridging),
             )
             served = ServedParts(

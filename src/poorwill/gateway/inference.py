@@ -15,7 +15,8 @@ from poorwill.gateway import wire
 from poorwill.gateway.bridge.parts import Spawn
 from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.downstream.head_checks import refusal
-from poorwill.gateway.request_fields import read_fields
+from poorwill.gateway.downstream.spool import Spool, no_disk
+from poorwill.gateway.request_fields import form_spans, read_fields, read_form
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.routes import Action, NoRoute
 
@@ -66,8 +67,25 @@ def relay(*, policy: RequestPolicy, models: Models, paths: Paths, spawn: Spawn) 
             begin(exchange)
             await asyncio.sleep(_RESTS * (policy.clock.now_us() - began_us) / SECOND_US)
 
+    async def begin_form(exchange: Exchange, spool: Spool) -> None:
+        """Look for the fields of a form that is on disk."""
+        content_type = exchange.request.head.content_type
+        try:
+            await spool.flush()
+            spans = await spool.work(lambda: form_spans(spool, content_type))
+            model, exchange.streaming = await spool.work(lambda: read_form(spool, spans))
+        except (RequestFault, OSError) as error:
+            exchange.task = None
+            exchange.fail(no_disk(error) if isinstance(error, OSError) else error)
+            return
+        exchange.task = None
+        exchange.model, spool.model_span = model, spans.get(b"model", (0, 0))
+        begin(exchange)
+
     def handle(exchange: Exchange) -> None:
-        if len(exchange.request.body) > _BIG_BYTES:
+        if exchange.request.spool is not None:
+            exchange.task = spawn(begin_form(exchange, exchange.request.spool))
+        elif len(exchange.request.body) > _BIG_BYTES:
             exchange.task = spawn(begin_big(exchange))
         else:
             begin(exchange)
@@ -137,7 +155,8 @@ def _read_body(exchange: Exchange, models: Models) -> None:
         model, exchange.streaming = read_fields(request.body, request.head.content_type)
         if model:
             exchange.model = model
-            return
+    if exchange.model:
+        return
     named = _named_in_path(request.head.path, models())
     if named is None and request.route.json_answer:
         raise refusal("the request names no model: the body has no `model`")

@@ -5,6 +5,8 @@ else passes unseen, byte for byte, but for the model's name if the engine knows 
 """
 
 import re
+from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 
@@ -49,7 +51,7 @@ def read_fields(body: bytes, content_type: bytes) -> tuple[ModelName, bool]:
     The body is not empty. Raises RequestFault.
     """
     if content_type[:19].lower() == b"multipart/form-data":
-        return _read_form(body, content_type)
+        return read_form(body, form_spans(body, content_type))
     try:
         fields = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -88,14 +90,31 @@ def _model_name(raw: bytes) -> ModelName:
     return ModelName(name)
 
 
-def _read_form(body: bytes, content_type: bytes) -> tuple[ModelName, bool]:
+class Bytes(Protocol):
+    """Bytes in memory or in a file."""
+
+    def __getitem__(self, where: slice, /) -> bytes:
+        """Return some of them."""
+        ...
+
+    def find(self, what: bytes, begin: int, end: int | None = None, /) -> int:
+        """Return where something is, -1 if nowhere."""
+        ...
+
+
+def form_spans(body: Bytes, content_type: bytes) -> Mapping[bytes, tuple[int, int]]:
+    """Return where the values of `model` and `stream` are in a form. Raises RequestFault."""
     found = _BOUNDARY.search(content_type)
     if found is None:
         raise refusal("the form has no boundary in its Content-Type")
     boundary = b"--" + (found[1] or found[2])
-    if not body.startswith(boundary + b"\r\n"):
+    if body[0 : len(boundary) + 2] != boundary + b"\r\n":
         raise refusal("the form does not begin with its boundary")
-    spans = _form_spans(body, boundary)
+    return _form_spans(body, boundary)
+
+
+def read_form(body: Bytes, spans: Mapping[bytes, tuple[int, int]]) -> tuple[ModelName, bool]:
+    """Return the model, empty if none is named, and whether a stream is asked for. Raises RequestFault."""
     begin, end = spans.get(b"model", (0, 0))
     stream_from, stream_to = spans.get(b"stream", (0, 0))
     try:
@@ -105,7 +124,7 @@ def _read_form(body: bytes, content_type: bytes) -> tuple[ModelName, bool]:
     return ModelName(name), body[stream_from:stream_to].lower() == b"true"
 
 
-def _form_spans(body: bytes, boundary: bytes) -> dict[bytes, tuple[int, int]]:
+def _form_spans(body: Bytes, boundary: bytes) -> dict[bytes, tuple[int, int]]:
     """Return where the values of our fields are. Raises RequestFault if the form has too many parts."""
     spans: dict[bytes, tuple[int, int]] = {}
     at = len(boundary) + 2
@@ -114,7 +133,7 @@ def _form_spans(body: bytes, boundary: bytes) -> dict[bytes, tuple[int, int]]:
         end = body.find(b"\r\n" + boundary, begin) if begin >= 0 else -1
         if end < 0:
             return spans
-        named = _DISPOSITION.search(body, at, begin + 2)
+        named = _DISPOSITION.search(body[at : begin + 2])
         if named is not None:
             spans[named[1].lower()] = (begin + 4, end)
         at = end + len(boundary) + 4

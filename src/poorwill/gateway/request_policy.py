@@ -94,7 +94,7 @@ class RequestPolicy:
             if lease is not None:
                 exchange.leased(lease, at_us=exchange.request.arrived_us)
                 upstream = self._pool.take(lease.host, lease.port)
-                if upstream is not None:
+                if upstream is not None and exchange.request.spool is None:
                     upstream.send(exchange)
                     return
         except PoorwillError as error:
@@ -205,6 +205,8 @@ class RequestPolicy:
             exchange.task = None
             if upstream is not None:
                 upstream.send(exchange)
+                if exchange.request.spool is not None:
+                    exchange.task = self._spawn(upstream.pour(exchange.request.spool, exchange))
 
     async def _reach(self, exchange: Exchange) -> Upstream | None:
         """Return a connection to a replica that the exchange has a lease on; None: it crossed the bridge."""

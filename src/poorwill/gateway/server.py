@@ -28,8 +28,9 @@ from poorwill.gateway.admin_side import ADMIN_CONNECTIONS, AdminListener, AdminS
 from poorwill.gateway.bridge.crossing import bridges_of
 from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.downstream.connection import LINGER_S, Downstream, ListenerContext, make_room
+from poorwill.gateway.downstream.incoming import Checks
 from poorwill.gateway.downstream.request_memory import RequestMemory
-from poorwill.gateway.downstream.request_reader import Checks
+from poorwill.gateway.downstream.spool import Spool
 from poorwill.gateway.inference import Models, Paths, inference_handlers
 from poorwill.gateway.key_limits import KeyLimiter
 from poorwill.gateway.request_policy import RequestPolicy
@@ -208,6 +209,7 @@ def new_server(
     log: Log,
     metrics: Metrics,
     engines: EngineFacts,
+    directory: str,
     bridges_to: BridgesTo | None = None,
 ) -> GatewayServer:
     """Return a gateway, not running yet."""
@@ -237,7 +239,16 @@ def new_server(
     )
     memory = RequestMemory(limit_bytes=settings.max_receiving_bytes)
     public = not is_loopback(settings.listen.host)
-    checks = Checks(settings=settings, keys=keys, clock=clock, log=log, memory=memory, public=public)
+    checks = Checks(
+        settings=settings,
+        keys=keys,
+        clock=clock,
+        log=log,
+        memory=memory,
+        disk=RequestMemory(limit_bytes=settings.max_uploads_bytes),
+        new_spool=lambda: Spool(directory),
+        public=public,
+    )
     context, acceptor = _inference_listener(
         checks=checks, policy=policy, models=fleet.models, paths=engines.paths, metrics=metrics, tasks=tasks
     )
@@ -286,6 +297,7 @@ def _inference_listener(
         ),
         new_request_id=_request_ids(),
         refused=metrics.refused,
+        spawn=tasks.spawn,
         connections=connections,
         left=acceptor.left,
     )

@@ -1,2 +1,1 @@
-"""What people see of a fleet: logs as JSON lines, Prometheus text, OpenTelemetry spans, the admin listener, the
-dashboard, load tests."""
+"""What people see of a fleet: logs, metrics, traces, the admin listener, the dashboard, load tests."""

@@ -71,6 +71,11 @@ class GatewaySettings:
     max_receiving_bytes: Annotated[int, Bounds(least=1)] = 256 * 2**20
     """The most memory for requests that are arriving or not yet answered, over all connections. One key may
     have half of it."""
+    max_upload_bytes: Annotated[int, Bounds(least=1)] = 2**30
+    """The largest form (audio, images). One beyond 1 MiB is kept on disk, in a file without a name in the
+    fleet's directory, until it is answered."""
+    max_uploads_bytes: Annotated[int, Bounds(least=1)] = 2**32
+    """The most disk for such forms, over all connections. One key may have half of it."""
     max_events: Annotated[int, Bounds(least=1, most=10_000)] = 32
     """The most followers of `/events`."""
     max_requests_per_key: Annotated[int, Bounds(least=0, most=1_000_000)] = 0

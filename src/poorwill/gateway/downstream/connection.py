@@ -11,17 +11,20 @@ time must not be kept for a client that left.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.words import SECOND_US
 from poorwill.gateway import wire
 from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.downstream.head_checks import refusal
-from poorwill.gateway.downstream.request_reader import Checks, Incoming, RequestReader, Stage
+from poorwill.gateway.downstream.incoming import Checks, Incoming
+from poorwill.gateway.downstream.request_reader import RequestReader, Stage
 from poorwill.gateway.downstream.response import Ending, Response
+from poorwill.gateway.downstream.spool import PENDING_BYTES, Spool, no_disk
 from poorwill.gateway.inference import Handler
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.routes import Action
@@ -43,6 +46,7 @@ class ListenerContext:
     handlers: Mapping[Action, Handler]
     new_request_id: Callable[[], str]
     refused: Callable[[ErrorCode], None]
+    spawn: Callable[[Coroutine[Any, Any, None]], object]
     connections: set["Downstream"]
     left: Callable[[str], None]
     """Called when the connection of a peer is closed."""
@@ -69,6 +73,7 @@ class Downstream(asyncio.Protocol):
         "_pumping",
         "_reader",
         "_reading",
+        "_spilling",
         "_timed",
         "_transport",
         "_writable",
@@ -87,6 +92,7 @@ class Downstream(asyncio.Protocol):
         self._timed = -1  # which part of which request the deadline is for
         self._pumping = False
         self._reading = True
+        self._spilling = False
         self._writable = True
         self.exchange: Exchange | None = None
         self.peer = peer
@@ -141,6 +147,24 @@ class Downstream(asyncio.Protocol):
         if self._reader.over:
             return
         self._reader.feed(data)
+        spool = self._reader.spool
+        if spool is not None and spool.pending_bytes > PENDING_BYTES and not self._spilling:
+            self._spilling = True
+            self._context.spawn(self._spill(spool))
+        self._pump()
+
+    async def _spill(self, spool: Spool) -> None:
+        """Write a large form out while its client waits; with each piece its time begins anew."""
+        try:
+            await spool.flush()
+        except OSError as error:
+            if self._reader.spool is spool:
+                self._refuse(no_disk(error))
+            return
+        finally:
+            self._spilling = False
+        if self.exchange is None and self._reader.spool is spool:
+            self._allow(self._context.checks.settings.body_timeout_us)
         self._pump()
 
     def eof_received(self) -> bool:
@@ -200,7 +224,7 @@ class Downstream(asyncio.Protocol):
         if self.exchange is None:
             if served == MOST_A_TURN and waiting:
                 self._loop.call_soon(self._pump)
-            self._set_reading(reading=self._writable and not waiting)
+            self._set_reading(reading=self._writable and not waiting and not self._spilling)
             if reader.stage is not Stage.NONE and self._timed != reader.part:
                 self._await_request()
         elif waiting or reader.stage is not Stage.NONE or not self._reading:

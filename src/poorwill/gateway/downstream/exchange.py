@@ -18,7 +18,7 @@ from poorwill.core.ports.answers import UNKNOWN, AnswerReader, NewReader
 from poorwill.core.ports.clock import Clock
 from poorwill.core.words import ModelName, ReplicaId, WakeId
 from poorwill.gateway import wire
-from poorwill.gateway.downstream.request_reader import Incoming
+from poorwill.gateway.downstream.incoming import Incoming
 from poorwill.gateway.downstream.response import Headers, Response, Sent
 from poorwill.gateway.request_fields import asking_usage, renamed
 
@@ -198,7 +198,8 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     def on_head(self, status: int, headers: Headers, *, length: int | None, content_type: bytes) -> None:
         """Relay the engine's head, or reconcile it with what the client was promised already."""
         self.first_byte_us = self.owner.clock.now_us()
-        self.request.drop_body()
+        if self.request.spool is None:  # else some of it may still be on its way
+            self.request.drop_body()
         self.reader = self.owner.new_reader(content_type, hides=self.hides_usage)
         response = self.response
         events = content_type.startswith(b"text/event-stream")
@@ -267,8 +268,10 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
 
     def _end(self, outcome: str) -> None:
         self.over = True
-        if self.request.body:
-            self.request.drop_body()
+        self.request.drop_body()
+        task, self.task = self.task, None
+        if task is not None:
+            task.cancel()
         self.owner.ended(self, self._row(outcome) if self.model else None)
         self.finished(self)
 

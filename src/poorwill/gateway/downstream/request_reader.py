@@ -10,15 +10,12 @@ from enum import Enum, auto
 from typing import Any
 
 import httptools
-import msgspec
 
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
-from poorwill.core.ports.clock import Clock
-from poorwill.core.ports.keys import KeyRing
-from poorwill.core.ports.log import Log
-from poorwill.core.settings import GatewaySettings
-from poorwill.gateway.downstream.head_checks import Head, HeadRules, read_head, refusal
+from poorwill.gateway.downstream.head_checks import Head, read_head, refusal
+from poorwill.gateway.downstream.incoming import Checks, Incoming
 from poorwill.gateway.downstream.request_memory import UNCOUNTED_BYTES, RequestMemory
+from poorwill.gateway.downstream.spool import SPOOL_FROM_BYTES, Spool, no_disk
 from poorwill.gateway.keys import key_name
 from poorwill.gateway.routes import PREFLIGHT, NoRoute, Route, inference_methods, inference_route, path_meant
 
@@ -39,44 +36,6 @@ class Stage(Enum):
     NONE = auto()
     HEAD = auto()
     BODY = auto()
-
-
-@dataclass(slots=True, kw_only=True)
-class Checks:
-    """What all connections check their requests against."""
-
-    settings: GatewaySettings
-    """As they are now: a reload changes them."""
-    keys: KeyRing
-    clock: Clock
-    log: Log
-    memory: RequestMemory
-    public: bool
-    """Whether the listener can be reached from other machines."""
-
-    def rules(self) -> HeadRules:
-        """Return what a head is checked against now: whether keys are required may change at any time."""
-        return HeadRules(settings=self.settings, keys_required=self.keys.required)
-
-
-class Incoming(msgspec.Struct, kw_only=True, eq=False):
-    """A complete request that was let in. A Struct, because making one costs a third of a dataclass."""
-
-    head: Head
-    route: Route
-    key: str
-    body: bytes
-    keep_alive: bool
-    arrived_us: int
-    memory: RequestMemory
-    counted_bytes: int = 0
-
-    def drop_body(self) -> None:
-        """Free the body's memory: no retry follows. Idempotent."""
-        self.body = b""
-        if self.counted_bytes:
-            self.memory.give_back(self.key, self.counted_bytes)
-            self.counted_bytes = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +72,7 @@ class RequestReader:
         "part",
         "ready",
         "route",
+        "spool",
         "stage",
         "unread",
     )
@@ -144,6 +104,7 @@ class RequestReader:
         self._key = ""
         self._body: bytes | bytearray = b""
         self._counted = 0
+        self.spool: Spool | None = None
         self._keeps_alive = False
         self._offer_ignored = False
 
@@ -177,7 +138,10 @@ class RequestReader:
             return _SLICE_BYTES
         if self._length is None:
             return _CHUNKED_SLICE_BYTES
-        return max(self._length - len(self._body), _SLICE_BYTES)
+        return max(self._length - self._arrived(), _SLICE_BYTES)
+
+    def _arrived(self) -> int:
+        return len(self._body) if self.spool is None else self.spool.size
 
     def _parse(self, data: bytes) -> None:
         self._size += len(data)
@@ -232,6 +196,8 @@ class RequestReader:
                 one.drop_body()
         self.ready.clear()
         self._uncount()
+        if self.spool is not None:
+            self.spool.close()
         self._forget()
 
     # -- httptools
@@ -268,8 +234,6 @@ class RequestReader:
             self._uncount()
         if self._size > limits.max_header_bytes:
             self._measure_head()
-        if self._length is not None and self._length > limits.max_body_bytes:
-            raise self._body_too_large()
         parser = self._parser
         line = (
             parser.get_method(),
@@ -282,6 +246,7 @@ class RequestReader:
         if known is None or known.headers != self._headers or known.line != line:
             known = self._last = self._examine(line)
         self.head, self.route = known.head, known.route
+        self._check_size(self._length or 0)
         if known.route.needs_key:
             self._key = key_name(checks.keys, known.head.credential, public=checks.public)
         self.stage = Stage.BODY
@@ -313,14 +278,30 @@ class RequestReader:
 
     def on_body(self, data: bytes) -> None:
         """Add to the body, within its limit."""
-        if not self._body:
+        if self.spool is not None:
+            self.spool.add(data)
+        elif not self._body:
             self._body = data
         else:
             if isinstance(self._body, bytes):
                 self._body = bytearray(self._body)
             self._body += data
-        if len(self._body) > self._checks.settings.max_body_bytes:
-            raise self._body_too_large()
+            if len(self._body) > SPOOL_FROM_BYTES and self._is_form:
+                self._begin_spool()
+        self._check_size(self._arrived())
+
+    @property
+    def _is_form(self) -> bool:
+        return self.head is not None and self.head.content_type[:19].lower() == b"multipart/form-data"
+
+    def _begin_spool(self) -> None:
+        self._uncount()
+        try:
+            self.spool = self._checks.new_spool()
+        except OSError as error:
+            raise no_disk(error) from error
+        self.spool.add(bytes(self._body))
+        self._body = b""
 
     def on_message_complete(self) -> None:
         """Queue the request; asked anywhere else, the parser has forgotten about keep-alive."""
@@ -329,8 +310,8 @@ class RequestReader:
         if self.head.offers_upgrade and not self._offer_ignored:
             self._keeps_alive = keep_alive
             return
-        if len(self._body) > UNCOUNTED_BYTES:
-            self._count(len(self._body))
+        if self._arrived() > UNCOUNTED_BYTES:
+            self._count(self._arrived())
         self.ready.append(
             Incoming(
                 head=self.head,
@@ -339,8 +320,9 @@ class RequestReader:
                 body=bytes(self._body),
                 keep_alive=keep_alive,
                 arrived_us=self._checks.clock.now_us(),
-                memory=self._checks.memory,
+                memory=self._memory,
                 counted_bytes=self._counted,
+                spool=self.spool,
             )
         )
         self.over = not keep_alive
@@ -348,7 +330,7 @@ class RequestReader:
 
     def _check_growth(self) -> None:
         """Count what has arrived; refuse a head, or the framing of a chunked body, that grows without end."""
-        arrived = len(self._body) if self.head is not None else self._size
+        arrived = self._arrived() if self.head is not None else self._size
         if arrived > UNCOUNTED_BYTES:
             try:
                 self._count(arrived)
@@ -359,18 +341,22 @@ class RequestReader:
         if self.head is None:
             if self._size > limit:
                 self._stop(self._head_too_large())
-        elif self.head.chunked and self._size > limit + _FRAMING_SHARE * (len(self._body) + 1024):
+        elif self.head.chunked and self._size > limit + _FRAMING_SHARE * (arrived + 1024):
             self._stop(refusal("the chunks of the body carry more framing than data"))
+
+    @property
+    def _memory(self) -> RequestMemory:
+        return self._checks.memory if self.spool is None else self._checks.disk
 
     def _count(self, size: int) -> None:
         """Count the request's bytes. Raises TryLater if there is no room for them."""
         if size > self._counted:
-            self._checks.memory.take(self._key, size - self._counted)
+            self._memory.take(self._key, size - self._counted)
             self._counted = size
 
     def _uncount(self) -> None:
         if self._counted:
-            self._checks.memory.give_back(self._key, self._counted)
+            self._memory.give_back(self._key, self._counted)
             self._counted = 0
 
     def _stop(self, fault: PoorwillError) -> None:
@@ -391,8 +377,10 @@ class RequestReader:
         limit = self._checks.settings.max_header_bytes
         return refusal(f"the head is larger than the limit of {limit} bytes")
 
-    def _body_too_large(self) -> RequestFault:
-        limit = self._checks.settings.max_body_bytes
-        return RequestFault(
-            ErrorCode.PAYLOAD_TOO_LARGE, f"the body is larger than the limit of {limit} bytes"
-        )
+    def _check_size(self, size: int) -> None:
+        """Raises RequestFault if the body is, or will be, too large: for memory, or a form for the disk."""
+        limits = self._checks.settings
+        if size > limits.max_body_bytes and not (self._is_form and size <= limits.max_upload_bytes):
+            limit = max(limits.max_body_bytes, limits.max_upload_bytes if self._is_form else 0)
+            what = f"the body is larger than the limit of {limit} bytes"
+            raise RequestFault(ErrorCode.PAYLOAD_TOO_LARGE, what)

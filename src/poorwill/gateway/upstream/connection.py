@@ -6,15 +6,15 @@ forgotten), and one parser lives as long as its connection.
 """
 
 import asyncio
-from typing import Protocol
 
 import httptools
 
 from poorwill.core.errors import EngineFault, ErrorCode
 from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.downstream.response import Headers
+from poorwill.gateway.downstream.spool import Spool
 from poorwill.gateway.tcp import closed_unread, reset_on_close
-from poorwill.gateway.upstream.receiver import ResponseHandler
+from poorwill.gateway.upstream.receiver import AddressPool, ResponseHandler
 
 _HEAD_BYTES_MAX = 256 * 1024
 _RESET_AT_ONCE_S = 1.0
@@ -55,33 +55,6 @@ _BODYLESS_STATUS = frozenset({204, 205})
 _BODYLESS = frozenset({b"GET", b"DELETE"})
 
 
-class AddressPool(Protocol):
-    """The pool's entry for one address: where a connection rests between exchanges."""
-
-    @property
-    def host_line(self) -> bytes:
-        """The `Host` header line of its address."""
-        ...
-
-    def answered(self, now: float) -> None:
-        """The engine has sent something to somebody."""
-
-    def opened(self, upstream: "Upstream") -> None:
-        """The connection exists from now on."""
-
-    def rest(self, upstream: "Upstream") -> None:
-        """The connection is idle and may be used again."""
-        ...
-
-    def closing(self, upstream: "Upstream") -> None:
-        """The connection must not be used again; `closed` follows."""
-        ...
-
-    def closed(self, upstream: "Upstream") -> None:
-        """The connection is gone."""
-        ...
-
-
 def _fault(why: str) -> EngineFault:
     return EngineFault(ErrorCode.UPSTREAM_PROTOCOL, why)
 
@@ -102,7 +75,9 @@ class Upstream(asyncio.Protocol):
         "_parser",
         "_parts",
         "_pool",
+        "_pouring",
         "_relaying",
+        "_relieved",
         "_status",
         "_transport",
         "exchange",
@@ -112,7 +87,7 @@ class Upstream(asyncio.Protocol):
         "used",
     )
 
-    def __init__(self, *, pool: AddressPool, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, *, pool: AddressPool["Upstream"], loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
         self._loop = loop
         self._transport: asyncio.Transport | None = None
@@ -121,6 +96,8 @@ class Upstream(asyncio.Protocol):
         self.exchange: ResponseHandler | None = None
         self.heard = loop.time()
         """When the engine was last heard of, on the loop's clock."""
+        self._pouring = False
+        self._relieved: asyncio.Future[None] | None = None
         self.paused = False
         self.used = False
         """Whether it has carried a whole exchange: only then can it be stale."""
@@ -154,8 +131,10 @@ class Upstream(asyncio.Protocol):
         assert self._transport is not None
         self.exchange = exchange
         self.heard = self._loop.time()
-        body = exchange.body_for(exchange.lease.engine_model if exchange.lease is not None else "")
-        length = b"" if not body and head.method in _BODYLESS else b"content-length: %d\r\n" % len(body)
+        name = exchange.lease.engine_model if exchange.lease is not None else ""
+        body, spool = exchange.body_for(name), exchange.request.spool
+        size = len(body) if spool is None else spool.length(name)
+        length = b"" if not size and head.method in _BODYLESS else b"content-length: %d\r\n" % size
         self._transport.write(
             b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\n\r\n%b"
             % (
@@ -169,6 +148,34 @@ class Upstream(asyncio.Protocol):
             )
         )
         exchange.attach(self)
+
+    async def pour(self, spool: Spool, exchange: Exchange) -> None:
+        """Write a body that is on disk, as fast as the engine reads. Cancelled: the exchange is over."""
+        name = exchange.lease.engine_model if exchange.lease is not None else ""
+        self._pouring = True
+        try:
+            async for piece in spool.pieces(name):
+                if self.exchange is not exchange or self._transport is None:
+                    return  # it has answered already, or is gone
+                self.heard = self._loop.time()
+                self._transport.write(piece)
+                if self._relieved is not None:
+                    await self._relieved
+        except OSError as error:
+            self._broken(f"the form could not be read again: {error.strerror}")
+        finally:
+            self._pouring = False
+        exchange.task = None
+
+    def pause_writing(self) -> None:
+        """The engine reads too slowly."""
+        self._relieved = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """The engine reads on."""
+        relieved, self._relieved = self._relieved, None
+        if relieved is not None and not relieved.done():
+            relieved.set_result(None)
 
     def carry(self, carried: ResponseHandler, request: bytes) -> None:
         """Write a request that was composed elsewhere; its answer goes to `carried` as it comes."""
@@ -268,6 +275,7 @@ class Upstream(asyncio.Protocol):
         """Leave the pool and tell the exchange; its policy decides what follows."""
         exchange, self.exchange = self.exchange, None
         self._pool.closed(self)
+        self.resume_writing()
         if exchange is None:
             return
         if self._relaying and not self._framed and exc is None:
@@ -337,7 +345,7 @@ class Upstream(asyncio.Protocol):
         assert self._transport is not None
         self.exchange = None
         # An engine may answer before it has read the whole request; the rest must not be taken for the next.
-        if self._keep and not self._transport.get_write_buffer_size():
+        if self._keep and not self._pouring and not self._transport.get_write_buffer_size():
             self.used = True
             streamed = self._content_type.startswith(b"text/event-stream")
             self.settles_at = self._loop.time() + _SETTLES_S if streamed else 0.0

@@ -1,11 +1,14 @@
-"""Who receives what an engine or a hosted API answers on a connection."""
+"""Who receives what an engine or a hosted API answers on a connection, and where it rests afterwards."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from poorwill.core.errors import PoorwillError
 from poorwill.gateway.downstream.exchange import Link
 from poorwill.gateway.downstream.response import Headers
+
+C_contra = TypeVar("C_contra", contravariant=True)
+"""A connection."""
 
 
 class ResponseHandler(Protocol):
@@ -37,4 +40,31 @@ class ResponseHandler(Protocol):
 
     def fail(self, error: PoorwillError) -> None:
         """The connection, or its owner, gives up."""
+        ...
+
+
+class AddressPool(Protocol[C_contra]):
+    """The pool's entry for one address: where a connection rests between exchanges."""
+
+    @property
+    def host_line(self) -> bytes:
+        """The `Host` header line of its address."""
+        ...
+
+    def answered(self, now: float) -> None:
+        """The engine has sent something to somebody."""
+
+    def opened(self, upstream: C_contra) -> None:
+        """The connection exists from now on."""
+
+    def rest(self, upstream: C_contra) -> None:
+        """The connection is idle and may be used again."""
+        ...
+
+    def closing(self, upstream: C_contra) -> None:
+        """The connection must not be used again; `closed` follows."""
+        ...
+
+    def closed(self, upstream: C_contra) -> None:
+        """The connection is gone."""
         ...
