@@ -14,16 +14,16 @@ from typing import NoReturn
 import uvloop
 
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.dialects import DIALECTS
 from poorwill.core.entries import Entry
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.activator import Lease, WakeNotice
-from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.ports.view import EventFeed, ReplicaStatus
 from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.spend import LimitState
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
-from poorwill.engines.dialects.answers import answer_reader
+from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.server import new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.telemetry.admin.app import admin_listener
@@ -177,7 +177,7 @@ async def main(port: int, engine_port: int) -> None:
         clock=clock,
         log=Quiet(),
         metrics=GatewayMetrics(),
-        engines=EngineFacts(new_reader=answer_reader),
+        engines=EngineFacts(dialects=DIALECTS),
         directory=".",
         admin=partial(
             admin_listener,

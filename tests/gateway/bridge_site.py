@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from poorwill.core.token_prices import MTOK, TokenPrices
-from poorwill.gateway.bridge.hosted_api import HostedApi
+from poorwill.engines.hosted_api import HostedApi
 
 from .site import M1, Site, post, running_site
 from .talk import Answer, talk

@@ -11,20 +11,26 @@ from functools import partial
 from tests.kept_log import KeptLog
 
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.dialects import DIALECTS
 from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault, TryLater
 from poorwill.core.ports.activator import Lease, WakeNotice
-from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.ports.view import Configuration, ReplicaStatus, WakeInterval
 from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.spend import LimitState
+<<<<<<< HEAD
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId, replica_id
 from poorwill.engines.dialects.answers import answer_reader
 from poorwill.gateway.bridge.hosted_api import HostedApis
 from poorwill.gateway.bridge.parts import BridgesTo
+=======
+from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
+from poorwill.gateway.bridge.parts import BridgesTo, HostedApis
+from poorwill.gateway.dialects import EngineFacts
+>>>>>>> 73d23d1 (engines: bodies and hosted APIs are dialects)
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.telemetry.admin.app import admin_listener
@@ -418,7 +424,7 @@ async def running_site(
                 log=log,
                 metrics=GatewayMetrics(),
                 engines=EngineFacts(
-                    new_reader=answer_reader,
+                    dialects=DIALECTS,
                     paths=lambda model: served,
                     tells_usage=lambda model: tells_usage,
                 ),

@@ -10,7 +10,8 @@ from poorwill.core.errors import PoorwillError
 from poorwill.core.ports.log import Log
 from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import FleetSettings, HostedSettings, ModelSettings
-from poorwill.gateway.bridge.hosted_api import HostedApi, HostedApis, PricesAt
+from poorwill.core.words import ModelName
+from poorwill.engines.hosted_api import HostedApi, PricesAt
 
 
 def bridged_models(settings: FleetSettings) -> Iterator[tuple[ModelSettings, HostedSettings]]:
@@ -33,7 +34,9 @@ def unpriced_bridges(settings: FleetSettings, lines: KeyLines = NO_LINES) -> Seq
     return found.in_order()
 
 
-def hosted_apis(settings: FleetSettings, *, env: Mapping[str, str], log: Log) -> HostedApis:
+def hosted_apis(
+    settings: FleetSettings, *, env: Mapping[str, str], log: Log
+) -> Mapping[ModelName, HostedApi]:
     """Return the hosted API of every model with a bridge, and log each.
 
     Their keys are in the environment: whoever read the configuration looked.

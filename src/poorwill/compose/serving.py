@@ -14,6 +14,7 @@ from typing import Any
 
 from poorwill.bill.jumps import jumps
 from poorwill.compose.bridges import hosted_apis
+from poorwill.compose.dialects import DIALECTS
 from poorwill.compose.drivers.devices import open_devices
 from poorwill.compose.drivers.fleet_drivers import Fallback
 from poorwill.compose.history import LedgerHistory
@@ -23,14 +24,12 @@ from poorwill.compose.served.resources import FleetResources, fleet_resources
 from poorwill.compose.served.suspects import Suspects
 from poorwill.config.rules.listeners import listener_problems
 from poorwill.core.entries import Noted
-from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
 from poorwill.core.problems import ConfigFault
 from poorwill.core.settings import Address, FleetSettings, SpendSettings
 from poorwill.core.words import SECOND_US, ModelName, Tier, replica_id
-from poorwill.engines.dialects.answers import answer_reader
 from poorwill.engines.kinds import ENGINE_KINDS
 from poorwill.engines.paths import ENGINE_PATHS
 from poorwill.fleet.feeds import Feeds
@@ -40,6 +39,7 @@ from poorwill.fleet.recovery import ModelPlan
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
 from poorwill.gateway.admin_side import AdminListener, AdminSide
 from poorwill.gateway.bridge.parts import BridgesTo
+from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.hosts.devices.nvml import load_nvml
@@ -226,7 +226,7 @@ def _engine_facts(fleet: Fleet) -> EngineFacts:
         return known is not None and known.tells_usage
 
     return EngineFacts(
-        new_reader=answer_reader, paths=lambda model: ENGINE_PATHS.get(kind(model)), tells_usage=tells_usage
+        dialects=DIALECTS, paths=lambda model: ENGINE_PATHS.get(kind(model)), tells_usage=tells_usage
     )
 
 

@@ -16,7 +16,6 @@ from poorwill.gateway.bridge.parts import Spawn
 from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.downstream.head_checks import refusal
 from poorwill.gateway.downstream.spool import Spool, no_disk
-from poorwill.gateway.request_fields import form_spans, read_fields, read_form
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.routes import Action, NoRoute
 
@@ -52,7 +51,7 @@ def relay(*, policy: RequestPolicy, models: Models, paths: Paths, spawn: Spawn) 
 
     def begin(exchange: Exchange) -> None:
         try:
-            _read_body(exchange, models)
+            _read_body(exchange, policy, models)
             _check_path(exchange, paths)
         except RequestFault as fault:
             exchange.fail(fault)
@@ -69,11 +68,11 @@ def relay(*, policy: RequestPolicy, models: Models, paths: Paths, spawn: Spawn) 
 
     async def begin_form(exchange: Exchange, spool: Spool) -> None:
         """Look for the fields of a form that is on disk."""
-        content_type = exchange.request.head.content_type
+        content_type, dialects = exchange.request.head.content_type, policy.engines.dialects
         try:
             await spool.flush()
-            spans = await spool.work(lambda: form_spans(spool, content_type))
-            model, exchange.streaming = await spool.work(lambda: read_form(spool, spans))
+            spans = await spool.work(lambda: dialects.form_spans(spool, content_type))
+            model, exchange.streaming = await spool.work(lambda: dialects.read_form(spool, spans))
         except (RequestFault, OSError) as error:
             exchange.task = None
             exchange.fail(no_disk(error) if isinstance(error, OSError) else error)
@@ -148,11 +147,13 @@ def preflight() -> Handler:
     return handle
 
 
-def _read_body(exchange: Exchange, models: Models) -> None:
+def _read_body(exchange: Exchange, policy: RequestPolicy, models: Models) -> None:
     """Find the model and whether a stream is asked for. Raises RequestFault."""
     request = exchange.request
     if request.body:
-        model, exchange.streaming = read_fields(request.body, request.head.content_type)
+        model, exchange.streaming = policy.engines.dialects.read_fields(
+            request.body, request.head.content_type
+        )
         if model:
             exchange.model = model
     if exchange.model:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError, RequestFault, TryLater, unknown_model
 from poorwill.core.ports.activator import Activator, Lease
-from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.ledger import LedgerWriter
 from poorwill.core.ports.log import Log
@@ -26,6 +25,7 @@ from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway.acceptor import SHORT_OF_RESOURCES
 from poorwill.gateway.bridge.crossing import Bridge
 from poorwill.gateway.bridge.parts import Spawn
+from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.downstream.exchange import OK, Exchange
 from poorwill.gateway.heartbeat import Heartbeat
 from poorwill.gateway.key_limits import KeyLimiter
@@ -69,8 +69,7 @@ class RequestPolicy:
         self._observe = observe
         self._spawn = spawn
         self.bridges = bridges
-        self.new_reader = engines.new_reader
-        self._engines = engines
+        self.engines = engines
         self.limiter = limiter
         self._active: set[Exchange] = set()
         self._rows: list[RequestEnded] = []
@@ -132,7 +131,7 @@ class RequestPolicy:
 
     def tells_usage(self, exchange: Exchange) -> bool:
         """Return whether the model's engine tells the usage of a stream if asked for it."""
-        return self._engines.tells_usage(exchange.model)
+        return self.engines.tells_usage(exchange.model)
 
     def lost(self, exchange: Exchange, *, not_begun: bool, why: str) -> None:
         """Retry a request that the engine cannot have begun; fail any other."""

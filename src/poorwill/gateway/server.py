@@ -14,7 +14,6 @@ from typing import Any, Self
 
 from poorwill.core.errors import OperatorFault
 from poorwill.core.ports.activator import Activator
-from poorwill.core.ports.answers import EngineFacts
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.keys import KeyRing
 from poorwill.core.ports.ledger import LedgerWriter
@@ -27,6 +26,7 @@ from poorwill.gateway.acceptor import Acceptor, bound_socket, connection_limits
 from poorwill.gateway.admin_side import ADMIN_CONNECTIONS, AdminListener, AdminSide, Metrics
 from poorwill.gateway.bridge.crossing import bridges_of
 from poorwill.gateway.bridge.parts import BridgesTo
+from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.downstream.connection import LINGER_S, Downstream, ListenerContext, make_room
 from poorwill.gateway.downstream.incoming import Checks
 from poorwill.gateway.downstream.request_memory import RequestMemory

@@ -3,14 +3,11 @@
 Counts follow the dialects that engines and hosted APIs speak, so who reads them lives with the engines.
 """
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec import Struct
 
 from poorwill.core.tokens import NO_PARTS, TokenParts
-from poorwill.core.words import ModelName
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -54,14 +51,3 @@ class NewReader(Protocol):
         `hides`: the usage of a stream is to be taken out of it.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineFacts:
-    """What the gateway knows of engines and their answers."""
-
-    new_reader: NewReader
-    paths: Callable[[ModelName], Collection[str] | None] = lambda model: None
-    """The paths that a model's engine serves; None: any, or there is no such model."""
-    tells_usage: Callable[[ModelName], bool] = lambda model: False
-    """Whether a model's engine tells the usage of a stream if asked for it."""

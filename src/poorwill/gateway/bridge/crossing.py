@@ -11,6 +11,7 @@ After a failure that the next request would meet as well, the bridge rests: for 
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -19,14 +20,13 @@ from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import EngineFault, ErrorCode, PoorwillError
 from poorwill.core.format import counted, money
 from poorwill.core.ports.activator import Activator
-from poorwill.core.ports.answers import NewReader
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.token_prices import TokenCost
 from poorwill.core.words import SECOND_US, ModelName
-from poorwill.gateway.bridge.hosted_api import HostedApi, retry_after_s
-from poorwill.gateway.bridge.parts import BridgeParts, BridgesTo, Dispatcher, Spawn
+from poorwill.gateway.bridge.parts import BridgeParts, BridgesTo, Dispatcher, HostedApi, Spawn
+from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.downstream.exchange import OK, Exchange, Link
 from poorwill.gateway.downstream.response import Headers
 from poorwill.gateway.upstream.pool import UpstreamPool
@@ -63,7 +63,8 @@ class Bridge:
         now = self.parts.clock.now_us()
         if not wanted or exchange.crossed or now < self._rests_until_us:
             return False
-        if not self.api.takes(exchange.request.head):
+        head = exchange.request.head
+        if not self.api.takes(head.method, head.path_text, head.prefer):
             return False
         if self.parts.by_key[exchange.request.key] >= self.parts.most_per_key:
             return False
@@ -197,7 +198,8 @@ class Crossing:
         except OSError as error:
             return f"no connection: {str(error) or 'it took too long'}"
         self._sent_us = self._sent_us or self.clock.now_us()
-        upstream.carry(self, api.request(exchange.request.head, exchange.body_for(api.model)))
+        head = exchange.request.head
+        upstream.carry(self, api.request(head.path_text, head.forward, exchange.body_for(api.model)))
         return ""
 
     # -- ExchangeOwner of its exchange
@@ -213,9 +215,9 @@ class Crossing:
         return self._dispatcher.activator
 
     @property
-    def new_reader(self) -> NewReader:
-        """Makes what reads the token counts of an answer."""
-        return self._dispatcher.new_reader
+    def engines(self) -> EngineFacts:
+        """What is known of engines and of the dialects of bodies."""
+        return self._dispatcher.engines
 
     def tells_usage(self, exchange: Exchange) -> bool:
         """Return whether the hosted API tells the usage of a stream if asked for it."""
@@ -372,6 +374,14 @@ class Crossing:
         bridge.nusd += cost.nusd
         bridge.without_usage += row.bridge_untold
         return row
+
+
+def retry_after_s(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
+    """Return the seconds that an answer asks to wait, None unless it says so in whole seconds."""
+    for name, value in headers:
+        if name.lower() == b"retry-after" and re.fullmatch(rb"[0-9]{1,9}", value.strip()):
+            return int(value)
+    return None
 
 
 _WHY: Mapping[ErrorCode, str] = MappingProxyType(

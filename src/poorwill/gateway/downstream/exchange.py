@@ -14,13 +14,13 @@ import msgspec
 from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.ports.activator import Activator, HeldRequest, Lease
-from poorwill.core.ports.answers import UNKNOWN, AnswerReader, NewReader
+from poorwill.core.ports.answers import UNKNOWN, AnswerReader
 from poorwill.core.ports.clock import Clock
 from poorwill.core.words import ModelName, ReplicaId, WakeId
 from poorwill.gateway import wire
+from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.downstream.incoming import Incoming
 from poorwill.gateway.downstream.response import Headers, Response, Sent
-from poorwill.gateway.request_fields import asking_usage, renamed
 
 _ENGINE_ERROR_MAX = 64 * 1024
 MOST_RETRY_AFTER_S = 120
@@ -58,8 +58,8 @@ class ExchangeOwner(Protocol):
         ...
 
     @property
-    def new_reader(self) -> NewReader:
-        """Makes what reads the token counts of an answer."""
+    def engines(self) -> EngineFacts:
+        """What is known of engines and of the dialects of bodies."""
         ...
 
     def tells_usage(self, exchange: "Exchange") -> bool:
@@ -140,10 +140,11 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         """Return the body as it is to be sent: with the name that the model has there, if it has another, and
         asking for a stream's usage, if the client does not."""
         self.hides_usage = False
-        body = renamed(self.request.body, name) if name else self.request.body
+        dialects = self.owner.engines.dialects
+        body = dialects.renamed(self.request.body, name) if name else self.request.body
         if not (self.streaming and self.request.route.takes_stream_options and self.owner.tells_usage(self)):
             return body
-        asking = asking_usage(body)
+        asking = dialects.asking_usage(body)
         self.hides_usage = asking is not body
         return asking
 
@@ -200,7 +201,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         self.first_byte_us = self.owner.clock.now_us()
         if self.request.spool is None:  # else some of it may still be on its way
             self.request.drop_body()
-        self.reader = self.owner.new_reader(content_type, hides=self.hides_usage)
+        self.reader = self.owner.engines.dialects.new_reader(content_type, hides=self.hides_usage)
         response = self.response
         events = content_type.startswith(b"text/event-stream")
         if events and self.hides_usage:

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import msgspec
 
+from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.words import ModelName
-from poorwill.gateway.downstream.head_checks import refusal
 
 _LONGEST_NAME = 1024
 _MOST_PARTS = 100
@@ -22,6 +22,11 @@ _BOUNDARY = re.compile(rb'(?i);\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))')
 _HALF_A_PAIR = re.compile(
     rb"(?<!\\)(?:\\\\)*\\u(?:[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[dD][c-fC-F])"
 )
+
+
+def refusal(message: str) -> RequestFault:
+    """Return the fault of a body that cannot be understood."""
+    return RequestFault(ErrorCode.INVALID_REQUEST, message)
 
 
 class _Fields(msgspec.Struct):

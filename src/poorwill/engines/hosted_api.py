@@ -7,7 +7,7 @@ provider's cookies, limits and security policies stay there.
 
 import re
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -16,9 +16,8 @@ import msgspec
 
 from poorwill.core.token_prices import TokenPrices
 from poorwill.core.words import ModelName
-from poorwill.gateway.downstream.head_checks import Head
-from poorwill.gateway.downstream.response import Headers
 
+Headers = list[tuple[bytes, bytes]]
 PricesAt = Callable[[int, int], TokenPrices]
 """What tokens cost at an instant (microseconds) in a request with so many of them in."""
 
@@ -109,17 +108,17 @@ class HostedApi:
         """Whether it is known to take `stream_options`: some refuse what they do not know."""
         return self.provider in _TELL_USAGE
 
-    def takes(self, head: Head) -> bool:
+    def takes(self, method: bytes, path: str, prefer: bytes) -> bool:
         """Return whether it has what a request asks for, and the request may go there."""
         paths = _ANTHROPIC_PATHS if self.provider == ANTHROPIC else _OPENAI_PATHS
-        if head.prefer and STAY_HERE in {word.strip() for word in head.prefer.split(b",")}:
+        if prefer and STAY_HERE in {word.strip() for word in prefer.split(b",")}:
             return False
-        return head.method == b"POST" and head.path_text in paths
+        return method == b"POST" and path in paths
 
-    def request(self, head: Head, body: bytes) -> bytes:
+    def request(self, path: str, forward: bytes, body: bytes) -> bytes:
         """Return the request to send, with a body for this API. Its query stays here: none is known."""
         parts = urlsplit(self.url)
-        path = parts.path.rstrip("/") + head.path_text.removeprefix(_PREFIX)
+        path = parts.path.rstrip("/") + path.removeprefix(_PREFIX)
         credential = (
             f"x-api-key: {self.key}" if self.provider == ANTHROPIC else f"authorization: Bearer {self.key}"
         )
@@ -128,7 +127,7 @@ class HostedApi:
             # Token counts and heartbeats need the identity coding.
             "accept-encoding: identity\r\ncontent-type: application/json\r\nuser-agent: poorwill\r\n"
             f"content-length: {len(body)}\r\n"
-        ).encode() + b"%b\r\n%b" % (_leaving(head.forward), body)
+        ).encode() + b"%b\r\n%b" % (_leaving(forward), body)
 
     def most_nusd(self, at_us: int, body: bytes) -> int:
         """Return the most that the API may charge for a request: a token has a byte at least."""
@@ -153,14 +152,3 @@ class HostedApi:
 def _leaving(forward: bytes) -> bytes:
     lines = forward.split(b"\r\n")
     return b"".join(b"%b\r\n" % line for line in lines if line.partition(b":")[0].lower() in _MAY_LEAVE)
-
-
-def retry_after_s(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
-    """Return the seconds that an answer asks to wait, None unless it says so in whole seconds."""
-    for name, value in headers:
-        if name.lower() == b"retry-after" and re.fullmatch(rb"[0-9]{1,9}", value.strip()):
-            return int(value)
-    return None
-
-
-HostedApis = Mapping[ModelName, HostedApi]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poorwill.core.errors import RequestFault
-from poorwill.gateway.request_fields import read_fields, renamed
+from poorwill.engines.dialects.bodies import read_fields, renamed
 
 KEYS = st.text() | st.just("model")
 VALUES = st.recursive(
