@@ -120,7 +120,7 @@ def test_no_usage_is_counted_as_unknown(fleet: Path, fake: FakeHostedApi) -> Non
             assert len(list(stream)) == 2
     finally:
         assert program.stop() == 0
-    assert rows(fleet, "bridge, bridge_nusd, tokens_in, tokens_out") == [("fake/fake-8b", 0, None, None)]
+    assert rows(fleet, "bridge, bridge_nusd, tokens_in, counted") == [("fake/fake-8b", 0, None, 1)]
     text = poorwill("bill", "--fleet", str(fleet), FAKE_KEY=KEY)[1]
     assert "1 request went to a hosted API; 1 without usage, whose cost is not known" in text
     assert poorwill("ledger", "check", "--fleet", str(fleet), FAKE_KEY=KEY)[0] == 0

@@ -32,8 +32,9 @@ from poorwill.compose.clock import SystemClock
 from poorwill.core.entries import RequestEnded
 from poorwill.gateway.downstream.connection import Downstream, ListenerContext
 from poorwill.gateway.downstream.exchange import Exchange
+from poorwill.gateway.downstream.incoming import Checks
 from poorwill.gateway.downstream.request_memory import RequestMemory
-from poorwill.gateway.downstream.request_reader import Checks
+from poorwill.gateway.downstream.spool import Spool
 from poorwill.gateway.routes import Action
 
 from .site import QUICK, ToyActivator, ToyKeys
@@ -114,11 +115,21 @@ def ours(pieces: list[bytes]) -> tuple[list[Seen], bool]:
 
     memory = RequestMemory(limit_bytes=10**9)
     context = ListenerContext(
-        checks=Checks(settings=QUICK, keys=ToyKeys(), clock=clock, log=log, memory=memory, public=False),
+        checks=Checks(
+            settings=QUICK,
+            keys=ToyKeys(),
+            clock=clock,
+            log=log,
+            memory=memory,
+            disk=memory,
+            new_spool=lambda: Spool("/nowhere"),
+            public=False,
+        ),
         policy=ExchangeOwner(clock, ToyActivator(clock=clock, ready={})),  # type: ignore[arg-type]
         handlers=dict.fromkeys(Action, serve),
         new_request_id=partial(str, "req"),
         refused=lambda code: None,
+        spawn=lambda work: work.close(),
         connections=set(),
         left=lambda peer: None,
     )

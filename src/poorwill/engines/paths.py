@@ -28,7 +28,16 @@ ENGINE_PATHS: Mapping[str, frozenset[str]] = MappingProxyType(
             }
         ),
         "vllm": frozenset(
-            {*_TEXT, *_MESSAGES, *_RANKING, *_SPEECH, "/v1/responses", "/v1/pooling", "/v1/classify"}
+            {
+                *_TEXT,
+                *_MESSAGES,
+                *_RANKING,
+                *_SPEECH,
+                "/v1/responses",
+                "/v1/pooling",
+                "/v1/classify",
+                "/v1/realtime",
+            }
         ),
         "sglang": frozenset(
             {

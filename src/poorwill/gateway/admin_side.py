@@ -30,11 +30,9 @@ class AdminListener(Protocol):
 
     async def serve(self, sock: socket.socket) -> None:
         """Serve until `stop` was called and the requests in work are done, within two seconds."""
-        ...
 
     def stop(self) -> None:
         """Ask `serve` to return; event streams end at once."""
-        ...
 
 
 class Metrics(Protocol):
@@ -42,19 +40,15 @@ class Metrics(Protocol):
 
     def ended(self, row: RequestEnded) -> None:
         """Count a request for a model that is over. Never raises."""
-        ...
 
     def refused(self, code: ErrorCode) -> None:
         """Count a request that was not let in. Never raises."""
-        ...
 
     def bridge_failed(self, model: ModelName, why: str) -> None:
         """Count a request that a hosted API did not answer. Never raises."""
-        ...
 
     def exposition(self, fleet: FleetView) -> str:
         """Return everything counted, and the fleet's state, in Prometheus' text format."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ class Dialects:
 
     new_reader: NewReader
     read_fields: Callable[[bytes, bytes], tuple[ModelName, bool]]
-    """From a body and its content type: the model, empty if none is named, and whether it asks for a stream."""
+    """From a body and its content type: the model, empty if none is named, whether to stream."""
     form_spans: Callable[[Spool, bytes], Spans]
     """From a form and its content type: where the fields are that are read. Blocks."""
     read_form: Callable[[Spool, Spans], tuple[ModelName, bool]]

@@ -78,15 +78,8 @@ class Heartbeat:
     """
 
     __slots__ = (
-        "_beats",
-        "_began_us",
-        "_clock",
-        "_exchange",
-        "_held",
-        "_interims",
-        "_kind",
-        "_settings",
-        "_timer",
+        *("_beats", "_began_us", "_clock", "_exchange", "_held", "_interims", "_kind", "_settings"),
+        *("_timer",),
     )
 
     def __init__(

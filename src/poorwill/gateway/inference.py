@@ -7,7 +7,7 @@ policy; it returns at once.
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
 from poorwill.core.words import SECOND_US, ModelName
@@ -37,6 +37,7 @@ def inference_handlers(
 ) -> Mapping[Action, Handler]:
     """Return the handler of every action on the inference listener."""
     return {
+        Action.TUNNEL: tunnel(policy=policy, paths=paths),
         Action.RELAY: relay(policy=policy, models=models, paths=paths, spawn=spawn),
         Action.LIST_MODELS: list_models(policy=policy, models=models, started_s=started_s),
         Action.SHOW_MODEL: show_model(policy=policy, models=models, started_s=started_s),
@@ -88,6 +89,27 @@ def relay(*, policy: RequestPolicy, models: Models, paths: Paths, spawn: Spawn) 
             exchange.task = spawn(begin_big(exchange))
         else:
             begin(exchange)
+
+    return handle
+
+
+def tunnel(*, policy: RequestPolicy, paths: Paths) -> Handler:
+    """Open a tunnel to the model that the query names: a WebSocket, whose bytes pass as they come."""
+
+    def handle(exchange: Exchange) -> None:
+        head = exchange.request.head
+        query = head.target.partition(b"?")[2].decode("latin-1")
+        exchange.model = ModelName(dict(parse_qsl(query)).get("model", ""))
+        try:
+            if not head.websocket:
+                raise refusal(f"{head.path_text} is for WebSockets: an `Upgrade: websocket` is missing")
+            if not exchange.model:
+                raise refusal(f"the query names no model: {head.path_text}?model=NAME")
+            _check_path(exchange, paths)
+        except RequestFault as fault:
+            exchange.fail(fault)
+            return
+        policy.begin(exchange)
 
     return handle
 

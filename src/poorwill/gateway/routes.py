@@ -40,6 +40,7 @@ class Action(StrEnum):
     """What is done with a request; each has one handler."""
 
     RELAY = "relay"
+    TUNNEL = "tunnel"
     LIST_MODELS = "list_models"
     SHOW_MODEL = "show_model"
     HEALTH = "health"
@@ -95,6 +96,7 @@ ROUTES: tuple[Route, ...] = (
     _relay("/v1/responses"),
     _relay("/v1/messages", dialect=Dialect.ANTHROPIC),
     _relay("/v1/messages/count_tokens", dialect=Dialect.ANTHROPIC),
+    Route(listener=Listener.INFERENCE, methods=("GET",), path="/v1/realtime", action=Action.TUNNEL),
     Route(
         listener=Listener.INFERENCE,
         methods=("GET", "HEAD"),

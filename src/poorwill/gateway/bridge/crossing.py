@@ -249,6 +249,10 @@ class Crossing:
         if self._upstream is not None:
             self._upstream.pause()
 
+    def write(self, data: bytes) -> None:
+        """Never called: no tunnel crosses."""
+        raise AssertionError("a tunnel on the bridge")
+
     def resume(self) -> None:
         """Read on."""
         if self._upstream is not None:

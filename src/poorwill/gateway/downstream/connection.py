@@ -68,20 +68,8 @@ class Downstream(asyncio.Protocol):
     """A client's connection, from accept to close."""
 
     __slots__ = (
-        "_context",
-        "_loop",
-        "_pumping",
-        "_reader",
-        "_reading",
-        "_spilling",
-        "_timed",
-        "_transport",
-        "_writable",
-        "deadline",
-        "exchange",
-        "peer",
-        "quiet_since",
-        "trusted",
+        *("_context", "_loop", "_pumping", "_reader", "_reading", "_spilling", "_timed"),
+        *("_transport", "_writable", "deadline", "exchange", "peer", "quiet_since", "trusted"),
     )
 
     def __init__(self, *, context: ListenerContext, loop: asyncio.AbstractEventLoop, peer: str) -> None:
@@ -145,6 +133,8 @@ class Downstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read what came, then serve the requests that are complete."""
         if self._reader.over:
+            if self.exchange is not None and self.exchange.tunnels:
+                self.exchange.from_client(data)
             return
         self._reader.feed(data)
         spool = self._reader.spool
@@ -272,6 +262,8 @@ class Downstream(asyncio.Protocol):
             response=response,
             writable=self._writable,
             finished=self._finished,
+            tunnels=request.route.action is Action.TUNNEL,
+            read_client=self._set_reading,
         )
         try:
             context.handlers[request.route.action](exchange)

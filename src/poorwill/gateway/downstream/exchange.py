@@ -8,6 +8,7 @@ and parses nothing (`downstream` and `upstream` do).
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
@@ -19,10 +20,12 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.words import ModelName, ReplicaId, WakeId
 from poorwill.gateway import wire
 from poorwill.gateway.dialects import EngineFacts
+from poorwill.gateway.downstream.head_checks import refusal
 from poorwill.gateway.downstream.incoming import Incoming
-from poorwill.gateway.downstream.response import Headers, Response, Sent
+from poorwill.gateway.downstream.response import Ending, Headers, Response, Sent
 
 _ENGINE_ERROR_MAX = 64 * 1024
+_EARLY_MAX = 64 * 1024
 MOST_RETRY_AFTER_S = 120
 """The official SDKs ignore a `Retry-After` beyond a minute or two; others obey whatever it says."""
 OK = "ok"
@@ -33,15 +36,15 @@ class Link(Protocol):
 
     def abandon(self) -> None:
         """Close the connection at once: its answer is no longer wanted."""
-        ...
 
     def pause(self) -> None:
         """Read nothing more for now: the client is slower than the engine."""
-        ...
 
     def resume(self) -> None:
         """Read on."""
-        ...
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are, through a tunnel."""
 
 
 class ExchangeOwner(Protocol):
@@ -50,29 +53,23 @@ class ExchangeOwner(Protocol):
     @property
     def clock(self) -> Clock:
         """poorwill's clock."""
-        ...
 
     @property
     def activator(self) -> Activator:
         """Where leases come from and go back to."""
-        ...
 
     @property
     def engines(self) -> EngineFacts:
         """What is known of engines and of the dialects of bodies."""
-        ...
 
     def tells_usage(self, exchange: "Exchange") -> bool:
         """Return whether who answers tells the usage of a stream if asked for it."""
-        ...
 
     def lost(self, exchange: "Exchange", *, not_begun: bool, why: str) -> None:
         """Decide about a request whose connection was lost before the first byte."""
-        ...
 
     def ended(self, exchange: "Exchange", row: RequestEnded | None) -> None:
         """Take note that an exchange is over; with its `row` if it was about a model."""
-        ...
 
 
 class Exchange(msgspec.Struct, kw_only=True, eq=False):
@@ -101,6 +98,12 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     wake: WakeId | None = None
     link: Link | None = None
     task: "asyncio.Task[None] | None" = None
+    tunnels: bool = False
+    """Whether it becomes a tunnel: bytes both ways, for as long as both ends stay."""
+    open: bool = False
+    """Whether the tunnel is there."""
+    read_client: Callable[..., None] | None = None
+    """Lets a client whose tunnel is full wait: called with `reading`."""
     tries: int = 0
     rationed: bool = False
     """Whether it counts against the limits of its key."""
@@ -148,6 +151,17 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         self.hides_usage = asking is not body
         return asking
 
+    def target_for(self, name: str) -> bytes:
+        """Return what the engine is asked for; in a tunnel's query the model has the name it has there."""
+        target = self.request.head.target
+        if not (self.tunnels and name):
+            return target
+        path, _, query = target.partition(b"?")
+        fields = [
+            (key, name if key == "model" else value) for key, value in parse_qsl(query.decode("latin-1"))
+        ]
+        return b"%b?%b" % (path, urlencode(fields).encode())
+
     def attach(self, link: Link) -> None:
         """Wait for the answer on this connection, to which the request has just been written."""
         self.link = link
@@ -179,6 +193,9 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         if self.over:
             return
         self._let_go()
+        if self.open:
+            self._end(OK)
+            return
         self.response.status = wire.http_status(ErrorCode.CLIENT_GONE)
         self._end(ErrorCode.CLIENT_GONE.value)
 
@@ -194,7 +211,30 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         if self.link is not None:
             self.link.resume()
 
+    def from_client(self, data: bytes) -> None:
+        """Pass on what a client sent into its tunnel; what it sends before there is one waits."""
+        if self.open and self.link is not None:
+            self.link.write(data)
+        elif len(self.request.body) + len(data) > _EARLY_MAX:
+            self.fail(refusal("too much was sent before the tunnel was open"))
+        else:
+            self.request.body += data
+
     # -- what the engine does
+
+    def on_switch(self, headers: Headers) -> None:
+        """Open the tunnel: the engine has agreed to it."""
+        self.first_byte_us = self.owner.clock.now_us()
+        self.open = True
+        self.response.switch(headers)
+        early, self.request.body = self.request.body, b""
+        if early:
+            self.from_client(early)
+
+    def congested_engine(self, *, congested: bool) -> None:
+        """Let the client wait while the engine reads too slowly."""
+        if self.read_client is not None:
+            self.read_client(reading=not congested)
 
     def on_head(self, status: int, headers: Headers, *, length: int | None, content_type: bytes) -> None:
         """Relay the engine's head, or reconcile it with what the client was promised already."""
@@ -245,6 +285,11 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     def on_lost(self, *, not_begun: bool, why: str) -> None:
         """The connection to the engine is gone before the answer was complete."""
         self.link = None
+        if self.open:  # the other end has closed it
+            self.release()
+            self.response.ending = Ending.CLOSE
+            self._end(OK)
+            return
         self.owner.lost(self, not_begun=not_begun, why=why)
 
     def _promise_broken(self, body: bytes) -> None:

@@ -83,6 +83,7 @@ class Head:
     anthropic: bool = False
     expects_continue: bool = False
     offers_upgrade: bool = False
+    websocket: bool = False
     foreign_page: str = ""
     """Why the listener, if it asks for no key, must not be used by whoever sent this."""
     readable_by: bytes = b""
@@ -190,6 +191,7 @@ def _read_special(head: Head, special: dict[bytes, bytes]) -> None:
     head.content_type = get(b"content-type", b"")
     head.prefer = get(b"prefer", b"").lower()
     head.anthropic = b"anthropic-version" in special
+    head.websocket = head.http11 and get(b"upgrade", b"").strip().lower() == b"websocket"
     head.expects_continue = head.http11 and get(b"expect", b"").lower() == b"100-continue"
 
 

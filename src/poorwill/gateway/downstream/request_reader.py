@@ -17,7 +17,15 @@ from poorwill.gateway.downstream.incoming import Checks, Incoming
 from poorwill.gateway.downstream.request_memory import UNCOUNTED_BYTES, RequestMemory
 from poorwill.gateway.downstream.spool import SPOOL_FROM_BYTES, Spool, no_disk
 from poorwill.gateway.keys import key_name
-from poorwill.gateway.routes import PREFLIGHT, NoRoute, Route, inference_methods, inference_route, path_meant
+from poorwill.gateway.routes import (
+    PREFLIGHT,
+    Action,
+    NoRoute,
+    Route,
+    inference_methods,
+    inference_route,
+    path_meant,
+)
 
 _FRAMING_SHARE = 8
 """Bytes of chunk framing allowed for each byte of data: five are fair for chunks of one byte."""
@@ -53,28 +61,9 @@ class RequestReader:
     """Parses what one client sends. `feed` never raises."""
 
     __slots__ = (
-        "_body",
-        "_checks",
-        "_counted",
-        "_headers",
-        "_keeps_alive",
-        "_key",
-        "_last",
-        "_length",
-        "_most_headers",
-        "_offer_ignored",
-        "_parser",
-        "_size",
-        "_target",
-        "_unread_at",
-        "head",
-        "over",
-        "part",
-        "ready",
-        "route",
-        "spool",
-        "stage",
-        "unread",
+        *("_body", "_checks", "_counted", "_headers", "_keeps_alive", "_key", "_last", "_length"),
+        *("_most_headers", "_offer_ignored", "_parser", "_size", "_target", "_unread_at", "head"),
+        *("over", "part", "ready", "route", "spool", "stage", "unread"),
     )
 
     def __init__(self, *, checks: Checks) -> None:
@@ -151,8 +140,13 @@ class RequestReader:
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as offer:
-                self._ignore_offer()
                 data = data[offer.args[0] :]
+                if self.over:  # it is taken: what follows is for the other end of the tunnel
+                    for one in self.ready[-1:]:
+                        if isinstance(one, Incoming):
+                            one.body = data
+                    return
+                self._ignore_offer()
                 if data and not self.over:
                     continue
             except httptools.HttpParserError as error:
@@ -307,7 +301,8 @@ class RequestReader:
         """Queue the request; asked anywhere else, the parser has forgotten about keep-alive."""
         assert self.head is not None and self.route is not None
         keep_alive = self._parser.should_keep_alive()
-        if self.head.offers_upgrade and not self._offer_ignored:
+        tunnel = self.head.websocket and self.route.action is Action.TUNNEL
+        if self.head.offers_upgrade and not self._offer_ignored and not tunnel:
             self._keeps_alive = keep_alive
             return
         if self._arrived() > UNCOUNTED_BYTES:
@@ -325,7 +320,7 @@ class RequestReader:
                 spool=self.spool,
             )
         )
-        self.over = not keep_alive
+        self.over = tunnel or not keep_alive
         self._forget()
 
     def _check_growth(self) -> None:

@@ -115,6 +115,12 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
         """Send a comment or white space after a commitment."""
         self._frame(data)
 
+    def switch(self, headers: Headers) -> None:
+        """Send a 101: from now on the connection carries another protocol."""
+        self.sent, self.status = Sent.HEAD, 101
+        ours = [(b"connection", b"upgrade"), (b"upgrade", b"websocket"), (b"x-request-id", self.request_id)]
+        self.write(wire.head(101, [*headers, *ours]))
+
     def relay_head(self, status: int, headers: Headers, *, length: int | None, events: bool) -> None:
         """Send the engine's head: `headers` are its own without those of its hop."""
         self.sent = Sent.HEAD

@@ -53,6 +53,7 @@ _HOP = frozenset(
 )
 _BODYLESS_STATUS = frozenset({204, 205})
 _BODYLESS = frozenset({b"GET", b"DELETE"})
+_UPGRADE = b"connection: upgrade\r\nupgrade: websocket\r\n"
 
 
 def _fault(why: str) -> EngineFault:
@@ -63,28 +64,9 @@ class Upstream(asyncio.Protocol):
     """A keep-alive connection. `send` starts an exchange; everything after that is a callback."""
 
     __slots__ = (
-        "_complete",
-        "_content_type",
-        "_framed",
-        "_head_bytes",
-        "_headers",
-        "_keep",
-        "_length",
-        "_loop",
-        "_nominated",
-        "_parser",
-        "_parts",
-        "_pool",
-        "_pouring",
-        "_relaying",
-        "_relieved",
-        "_status",
-        "_transport",
-        "exchange",
-        "heard",
-        "paused",
-        "settles_at",
-        "used",
+        *("_complete", "_content_type", "_framed", "_head_bytes", "_headers", "_keep", "_length"),
+        *("_loop", "_nominated", "_parser", "_parts", "_pool", "_pouring", "_relaying", "_relieved"),
+        *("_status", "_transport", "_tunnel", "exchange", "heard", "paused", "settles_at", "used"),
     )
 
     def __init__(self, *, pool: AddressPool["Upstream"], loop: asyncio.AbstractEventLoop) -> None:
@@ -96,6 +78,7 @@ class Upstream(asyncio.Protocol):
         self.exchange: ResponseHandler | None = None
         self.heard = loop.time()
         """When the engine was last heard of, on the loop's clock."""
+        self._tunnel: Exchange | None = None
         self._pouring = False
         self._relieved: asyncio.Future[None] | None = None
         self.paused = False
@@ -135,11 +118,13 @@ class Upstream(asyncio.Protocol):
         body, spool = exchange.body_for(name), exchange.request.spool
         size = len(body) if spool is None else spool.length(name)
         length = b"" if not size and head.method in _BODYLESS else b"content-length: %d\r\n" % size
+        if exchange.tunnels:
+            self._tunnel, body, length = exchange, b"", _UPGRADE
         self._transport.write(
             b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\n\r\n%b"
             % (
                 head.method,
-                head.target,
+                exchange.target_for(name),
                 self._pool.host_line,
                 head.forward,
                 length,
@@ -167,15 +152,25 @@ class Upstream(asyncio.Protocol):
             self._pouring = False
         exchange.task = None
 
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are, through a tunnel."""
+        assert self._transport is not None
+        self.heard = self._loop.time()
+        self._transport.write(data)
+
     def pause_writing(self) -> None:
         """The engine reads too slowly."""
         self._relieved = self._loop.create_future()
+        if self._tunnel is not None:
+            self._tunnel.congested_engine(congested=True)
 
     def resume_writing(self) -> None:
         """The engine reads on."""
         relieved, self._relieved = self._relieved, None
         if relieved is not None and not relieved.done():
             relieved.set_result(None)
+        if self._tunnel is not None and not self._tunnel.over:
+            self._tunnel.congested_engine(congested=False)
 
     def carry(self, carried: ResponseHandler, request: bytes) -> None:
         """Write a request that was composed elsewhere; its answer goes to `carried` as it comes."""
@@ -229,6 +224,9 @@ class Upstream(asyncio.Protocol):
             self.abandon()
             return
         self.heard = self._loop.time()
+        if self.tunnels and self._tunnel is not None:
+            self._tunnel.response.write(data)
+            return
         self._pool.answered(self.heard)
         announced = self._relaying
         if not announced:
@@ -236,6 +234,9 @@ class Upstream(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if isinstance(error, httptools.HttpParserUpgrade) and self._tunnel is not None:
+                self._switch(self._tunnel, data[error.args[0] :])
+                return
             cause = error.__context__
             why = (
                 str(cause) if isinstance(cause, EngineFault) else f"the engine's answer is not HTTP: {error}"
@@ -329,9 +330,23 @@ class Upstream(asyncio.Protocol):
         if self._relaying:
             self._complete = True
             self._keep = self._parser.should_keep_alive()
-        else:
+        elif self._status != 101:
             # An interim response was for this hop alone: nothing of it may frame the final one.
             self._headers, self._content_type, self._nominated = [], b"", b""
+
+    @property
+    def tunnels(self) -> bool:
+        """Whether it carries a tunnel, which may be silent for long."""
+        return self._tunnel is not None and self._tunnel.open
+
+    def _switch(self, exchange: Exchange, rest: bytes) -> None:
+        if self._status != 101:
+            self._broken("the engine upgraded the connection without a 101")
+            return
+        headers, self._headers = self._headers, []
+        exchange.on_switch(headers)
+        if rest:
+            exchange.response.write(rest)
 
     def _announce(self, exchange: ResponseHandler) -> None:
         headers, self._headers = self._headers, []

@@ -167,6 +167,10 @@ class UpstreamPool:
                 if exchange is None:
                     if age > IDLE_S:
                         upstream.abandon()
+                elif upstream.tunnels:
+                    if age > self._timeout_s:
+                        upstream.abandon()
+                        exchange.on_lost(not_begun=False, why="nothing passed for long")
                 elif not upstream.paused:
                     owing_since = min(owing_since, upstream.heard)
                     if age * SECOND_US > self.timeout_us:

@@ -16,31 +16,24 @@ class ResponseHandler(Protocol):
 
     def attach(self, link: Link) -> None:
         """Wait for the answer on this connection."""
-        ...
 
     def on_head(self, status: int, headers: Headers, *, length: int | None, content_type: bytes) -> None:
         """Take the head of the answer."""
-        ...
 
     def flush(self) -> None:
         """The head has arrived and the body has not."""
-        ...
 
     def on_body(self, parts: Sequence[bytes]) -> None:
         """Take pieces of the body."""
-        ...
 
     def on_end(self) -> None:
         """The answer is complete."""
-        ...
 
     def on_lost(self, *, not_begun: bool, why: str) -> None:
         """The connection is gone before the answer was complete."""
-        ...
 
     def fail(self, error: PoorwillError) -> None:
         """The connection, or its owner, gives up."""
-        ...
 
 
 class AddressPool(Protocol[C_contra]):
@@ -49,7 +42,6 @@ class AddressPool(Protocol[C_contra]):
     @property
     def host_line(self) -> bytes:
         """The `Host` header line of its address."""
-        ...
 
     def answered(self, now: float) -> None:
         """The engine has sent something to somebody."""
@@ -59,12 +51,9 @@ class AddressPool(Protocol[C_contra]):
 
     def rest(self, upstream: C_contra) -> None:
         """The connection is idle and may be used again."""
-        ...
 
     def closing(self, upstream: C_contra) -> None:
         """The connection must not be used again; `closed` follows."""
-        ...
 
     def closed(self, upstream: C_contra) -> None:
         """The connection is gone."""
-        ...
