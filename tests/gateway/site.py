@@ -21,16 +21,9 @@ from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.ports.view import Configuration, ReplicaStatus, WakeInterval
 from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.spend import LimitState
-<<<<<<< HEAD
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId, replica_id
-from poorwill.engines.dialects.answers import answer_reader
-from poorwill.gateway.bridge.hosted_api import HostedApis
-from poorwill.gateway.bridge.parts import BridgesTo
-=======
-from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
 from poorwill.gateway.bridge.parts import BridgesTo, HostedApis
 from poorwill.gateway.dialects import EngineFacts
->>>>>>> 73d23d1 (engines: bodies and hosted APIs are dialects)
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.telemetry.admin.app import admin_listener

@@ -17,7 +17,7 @@ from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.downstream.head_checks import refusal
 from poorwill.gateway.downstream.spool import Spool, no_disk
 from poorwill.gateway.request_policy import RequestPolicy
-from poorwill.gateway.routes import Action, NoRoute
+from poorwill.gateway.routes import VENDOR, Action, NoRoute
 
 Handler = Callable[[Exchange], None]
 Models = Callable[[], Sequence[ModelName]]
@@ -98,8 +98,7 @@ def tunnel(*, policy: RequestPolicy, paths: Paths) -> Handler:
 
     def handle(exchange: Exchange) -> None:
         head = exchange.request.head
-        query = head.target.partition(b"?")[2].decode("latin-1")
-        exchange.model = ModelName(dict(parse_qsl(query)).get("model", ""))
+        exchange.model = _named_in_query(exchange) or ModelName("")
         try:
             if not head.websocket:
                 raise refusal(f"{head.path_text} is for WebSockets: an `Upgrade: websocket` is missing")
@@ -180,7 +179,7 @@ def _read_body(exchange: Exchange, policy: RequestPolicy, models: Models) -> Non
             exchange.model = model
     if exchange.model:
         return
-    named = _named_in_path(request.head.path, models())
+    named = _named_in_path(request.head.path, models()) or _named_in_query(exchange)
     if named is None and request.route.json_answer:
         raise refusal("the request names no model: the body has no `model`")
     if named is None:
@@ -190,7 +189,7 @@ def _read_body(exchange: Exchange, policy: RequestPolicy, models: Models) -> Non
 
 def _check_path(exchange: Exchange, paths: Paths) -> None:
     """Raises RequestFault if the model's engine does not serve the path: it is not woken for its 404."""
-    served = paths(exchange.model)
+    served = paths(exchange.model) if exchange.request.route is not VENDOR else None
     path = exchange.request.head.path_text
     if served is not None and path not in served:
         model, exchange.model = exchange.model, ModelName("")
@@ -210,6 +209,13 @@ def _named_in_path(path: bytes, models: Sequence[ModelName]) -> ModelName | None
             if named:
                 return max(named, key=len)
     return None
+
+
+def _named_in_query(exchange: Exchange) -> ModelName | None:
+    """Return the model that `?model=` names."""
+    query = exchange.request.head.target.partition(b"?")[2]
+    named = dict(parse_qsl(query.decode("latin-1"))).get("model") if b"model=" in query else None
+    return ModelName(named) if named else None
 
 
 def _segment(raw: bytes) -> ModelName:

@@ -109,12 +109,15 @@ ROUTES: tuple[Route, ...] = (
         path="/v1/models/*",
         action=Action.SHOW_MODEL,
     ),
-    Route(
-        listener=Listener.INFERENCE,
-        methods=("GET", "HEAD"),
-        path="/healthz",
-        action=Action.HEALTH,
-        needs_key=False,
+    *(
+        Route(
+            listener=Listener.INFERENCE,
+            methods=("GET", "HEAD"),
+            path=path,
+            action=Action.HEALTH,
+            needs_key=False,
+        )
+        for path in ("/healthz", "/health", "/livez", "/readyz", "/ping")
     ),
     Route(
         listener=Listener.INFERENCE,
@@ -142,6 +145,14 @@ PREFLIGHT = Route(
     needs_key=False,
 )
 """What a browser asks before it lets a page send a request; pages are admitted by configuration."""
+
+VENDOR = Route(
+    listener=Listener.INFERENCE,
+    methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+    path="*",
+    action=Action.RELAY,
+)
+"""Paths that the configuration adds; the engine is asked whether it serves them."""
 
 _EXACT: Mapping[tuple[bytes, bytes], Route] = MappingProxyType(
     {
@@ -178,6 +189,14 @@ def inference_route(method: bytes, path: bytes) -> Route | None:
     for allowed, prefix, route in _PREFIXES:
         if method == allowed and path.startswith(prefix) and len(path) > len(prefix):
             return route
+    return None
+
+
+def vendor_route(path: str, configured: Sequence[str]) -> Route | None:
+    """Return the route of a path that the configuration adds, None if it does not."""
+    for pattern in configured:
+        if path == pattern or (pattern.endswith("*") and path.startswith(pattern[:-1])):
+            return VENDOR
     return None
 
 

@@ -28,6 +28,9 @@ class GatewaySettings:
     hosts: tuple[Annotated[str, Matching(r"[a-z0-9.-]+", "a host name in lower case")], ...] = ()
     """More names that clients may send in `Host`. While no API key is configured, the listener answers to
     addresses, `localhost`, its own name and these alone, so that no web page can use it through a browser."""
+    paths: tuple[Annotated[str, Matching(r"/[^\s?#*]+\*?", "a path; a `*` at its end is any rest")], ...] = ()
+    """More paths that engines serve, such as `/tokenize` or `/v2/*`: passed on to the model that body, path
+    or `?model=` names, whatever its engine is known to serve."""
     cors_origins: tuple[
         Annotated[
             str, Matching(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+", "an origin like https://chat.example.com")

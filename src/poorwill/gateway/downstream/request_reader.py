@@ -25,6 +25,7 @@ from poorwill.gateway.routes import (
     inference_methods,
     inference_route,
     path_meant,
+    vendor_route,
 )
 
 _FRAMING_SHARE = 8
@@ -253,7 +254,9 @@ class RequestReader:
             method=method, target=target, version=version, headers=self._headers, rules=self._checks.rules()
         )
         head.offers_upgrade = self._parser.should_upgrade()
-        route = PREFLIGHT if head.preflight else inference_route(head.method, head.path)
+        added = self._checks.settings.paths
+        route = PREFLIGHT if head.preflight else added and vendor_route(head.path_text, added)
+        route = route or inference_route(head.method, head.path)
         if route is None:
             raise NoRoute(
                 method=head.method.decode(),
