@@ -32,9 +32,7 @@ from poorwill.compose.clock import SystemClock
 from poorwill.core.entries import RequestEnded
 from poorwill.gateway.downstream.connection import Downstream, ListenerContext
 from poorwill.gateway.downstream.exchange import Exchange
-from poorwill.gateway.downstream.incoming import Checks
-from poorwill.gateway.downstream.request_memory import RequestMemory
-from poorwill.gateway.downstream.spool import Spool
+from poorwill.gateway.downstream.incoming import new_checks
 from poorwill.gateway.routes import Action
 
 from .site import QUICK, ToyActivator, ToyKeys
@@ -113,18 +111,8 @@ def ours(pieces: list[bytes]) -> tuple[list[Seen], bool]:
         seen.append((head.method, head.target, exchange.request.body))
         exchange.answer(200, [], b"")
 
-    memory = RequestMemory(limit_bytes=10**9)
     context = ListenerContext(
-        checks=Checks(
-            settings=QUICK,
-            keys=ToyKeys(),
-            clock=clock,
-            log=log,
-            memory=memory,
-            disk=memory,
-            new_spool=lambda: Spool("/nowhere"),
-            public=False,
-        ),
+        checks=new_checks(settings=QUICK, keys=ToyKeys(), clock=clock, log=log, directory="/nowhere"),
         policy=ExchangeOwner(clock, ToyActivator(clock=clock, ready={})),  # type: ignore[arg-type]
         handlers=dict.fromkeys(Action, serve),
         new_request_id=partial(str, "req"),

@@ -19,6 +19,8 @@ FOLLOWED_KEYS = frozenset(
         "fleet.reload_on_change",
         "fleet.reap_orphans",
         "gateway.hosts",
+        "gateway.paths",
+        "gateway.max_upload",
         "gateway.cors_origins",
         "gateway.heartbeat_s",
         "gateway.commit_after_s",

@@ -24,7 +24,8 @@ from poorwill.gateway.wire import Dialect
 
 BACKLOG = 4096
 _LEAST_CONNECTIONS = 8
-_WANTED_DESCRIPTORS = 65_536
+MOST_DESCRIPTORS = 65_536
+"""What is assumed, and asked for, where there is no limit."""
 _ACCEPTS_A_TURN = 32
 SHORT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors of this machine that say nothing of the other side."""
@@ -40,18 +41,6 @@ class ConnectionLimits:
     per_address: int
 
 
-def raise_descriptor_limit() -> None:
-    """Raise the process's soft limit of file descriptors, as far as it may be and makes sense.
-
-    Not to any hard limit: engines inherit it, and programs that close every descriptor they might have would
-    take minutes over a thousand million.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _WANTED_DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 def connection_limits(*, in_all: int, per_address: int, reserved: int) -> ConnectionLimits:
     """Return what the limit of file descriptors leaves of the configured limits.
 
@@ -60,7 +49,7 @@ def connection_limits(*, in_all: int, per_address: int, reserved: int) -> Connec
     """
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
-        descriptors = _WANTED_DESCRIPTORS
+        descriptors = MOST_DESCRIPTORS
     in_all = max(min(in_all, (descriptors - reserved) // 2), _LEAST_CONNECTIONS)
     return ConnectionLimits(in_all=in_all, per_address=min(per_address or -(-in_all // 2), in_all))
 

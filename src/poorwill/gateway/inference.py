@@ -5,7 +5,7 @@ policy; it returns at once.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -21,8 +21,6 @@ from poorwill.gateway.routes import VENDOR, Action, NoRoute
 
 Handler = Callable[[Exchange], None]
 Models = Callable[[], Sequence[ModelName]]
-Paths = Callable[[ModelName], Collection[str] | None]
-"""The paths that a model's engine serves; None: any, or there is no such model."""
 
 _JSON: Sequence[tuple[bytes, bytes]] = ((b"content-type", b"application/json"),)
 _BIG_BYTES = 2**20
@@ -33,12 +31,12 @@ _NAMING_PREFIXES = (b"/v1/models/", b"/v1/engines/")
 
 
 def inference_handlers(
-    *, policy: RequestPolicy, models: Models, paths: Paths, spawn: Spawn, started_s: int
+    *, policy: RequestPolicy, models: Models, spawn: Spawn, started_s: int
 ) -> Mapping[Action, Handler]:
     """Return the handler of every action on the inference listener."""
     return {
-        Action.TUNNEL: tunnel(policy=policy, paths=paths),
-        Action.RELAY: relay(policy=policy, models=models, paths=paths, spawn=spawn),
+        Action.TUNNEL: tunnel(policy=policy),
+        Action.RELAY: relay(policy=policy, models=models, spawn=spawn),
         Action.LIST_MODELS: list_models(policy=policy, models=models, started_s=started_s),
         Action.SHOW_MODEL: show_model(policy=policy, models=models, started_s=started_s),
         Action.HEALTH: health(),
@@ -46,14 +44,14 @@ def inference_handlers(
     }
 
 
-def relay(*, policy: RequestPolicy, models: Models, paths: Paths, spawn: Spawn) -> Handler:
+def relay(*, policy: RequestPolicy, models: Models, spawn: Spawn) -> Handler:
     """Send a request to the model that its body or its path names."""
     turn = asyncio.Lock()
 
     def begin(exchange: Exchange) -> None:
         try:
             _read_body(exchange, policy, models)
-            _check_path(exchange, paths)
+            _check_path(exchange, policy)
         except RequestFault as fault:
             exchange.fail(fault)
             return
@@ -93,7 +91,7 @@ def relay(*, policy: RequestPolicy, models: Models, paths: Paths, spawn: Spawn) 
     return handle
 
 
-def tunnel(*, policy: RequestPolicy, paths: Paths) -> Handler:
+def tunnel(*, policy: RequestPolicy) -> Handler:
     """Open a tunnel to the model that the query names: a WebSocket, whose bytes pass as they come."""
 
     def handle(exchange: Exchange) -> None:
@@ -104,7 +102,7 @@ def tunnel(*, policy: RequestPolicy, paths: Paths) -> Handler:
                 raise refusal(f"{head.path_text} is for WebSockets: an `Upgrade: websocket` is missing")
             if not exchange.model:
                 raise refusal(f"the query names no model: {head.path_text}?model=NAME")
-            _check_path(exchange, paths)
+            _check_path(exchange, policy)
         except RequestFault as fault:
             exchange.fail(fault)
             return
@@ -187,9 +185,9 @@ def _read_body(exchange: Exchange, policy: RequestPolicy, models: Models) -> Non
     exchange.model = named
 
 
-def _check_path(exchange: Exchange, paths: Paths) -> None:
+def _check_path(exchange: Exchange, policy: RequestPolicy) -> None:
     """Raises RequestFault if the model's engine does not serve the path: it is not woken for its 404."""
-    served = paths(exchange.model) if exchange.request.route is not VENDOR else None
+    served = policy.engines.paths(exchange.model) if exchange.request.route is not VENDOR else None
     path = exchange.request.head.path_text
     if served is not None and path not in served:
         model, exchange.model = exchange.model, ModelName("")

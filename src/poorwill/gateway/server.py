@@ -20,7 +20,6 @@ from poorwill.core.ports.ledger import LedgerWriter
 from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import FleetView
 from poorwill.core.settings import GatewaySettings
-from poorwill.core.settings.addresses import is_loopback
 from poorwill.core.words import SECOND_US
 from poorwill.gateway.acceptor import Acceptor, bound_socket, connection_limits
 from poorwill.gateway.admin_side import ADMIN_CONNECTIONS, AdminListener, AdminSide, Metrics
@@ -28,10 +27,8 @@ from poorwill.gateway.bridge.crossing import bridges_of
 from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.downstream.connection import LINGER_S, Downstream, ListenerContext, make_room
-from poorwill.gateway.downstream.incoming import Checks
-from poorwill.gateway.downstream.request_memory import RequestMemory
-from poorwill.gateway.downstream.spool import Spool
-from poorwill.gateway.inference import Models, Paths, inference_handlers
+from poorwill.gateway.downstream.incoming import Checks, new_checks
+from poorwill.gateway.inference import Models, inference_handlers
 from poorwill.gateway.key_limits import KeyLimiter
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.upstream.pool import UpstreamPool
@@ -237,20 +234,9 @@ def new_server(
         engines=engines,
         limiter=KeyLimiter(keys=keys, clock=clock, at_once=settings.max_requests_per_key),
     )
-    memory = RequestMemory(limit_bytes=settings.max_receiving_bytes)
-    public = not is_loopback(settings.listen.host)
-    checks = Checks(
-        settings=settings,
-        keys=keys,
-        clock=clock,
-        log=log,
-        memory=memory,
-        disk=RequestMemory(limit_bytes=settings.max_uploads_bytes),
-        new_spool=lambda: Spool(directory),
-        public=public,
-    )
+    checks = new_checks(settings=settings, keys=keys, clock=clock, log=log, directory=directory)
     context, acceptor = _inference_listener(
-        checks=checks, policy=policy, models=fleet.models, paths=engines.paths, metrics=metrics, tasks=tasks
+        checks=checks, policy=policy, models=fleet.models, metrics=metrics, tasks=tasks
     )
     return GatewayServer(
         settings=settings,
@@ -271,7 +257,6 @@ def _inference_listener(
     checks: Checks,
     policy: RequestPolicy,
     models: Models,
-    paths: Paths,
     metrics: Metrics,
     tasks: _Tasks,
 ) -> tuple[ListenerContext, Acceptor]:
@@ -292,9 +277,7 @@ def _inference_listener(
     context = ListenerContext(
         checks=checks,
         policy=policy,
-        handlers=inference_handlers(
-            policy=policy, models=models, paths=paths, spawn=tasks.spawn, started_s=started_s
-        ),
+        handlers=inference_handlers(policy=policy, models=models, spawn=tasks.spawn, started_s=started_s),
         new_request_id=_request_ids(),
         refused=metrics.refused,
         spawn=tasks.spawn,

@@ -1,5 +1,6 @@
 """What a served fleet owns: its directory, its clock, its drivers and its ledger."""
 
+import resource
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ReplicaId, replica_id
 from poorwill.fleet.lock import Holding, hold_directory
-from poorwill.gateway.acceptor import raise_descriptor_limit
+from poorwill.gateway.acceptor import MOST_DESCRIPTORS
 from poorwill.hosts.processes.process import subreaper, undumpable
 from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
 from poorwill.ledger.rates import sync_rates
@@ -39,7 +40,7 @@ async def fleet_resources(
     settings: FleetSettings, *, env: Mapping[str, str], log: Log
 ) -> AsyncIterator[FleetResources]:
     """Take the directory, start the clock, find the drivers that work here and open the ledger."""
-    raise_descriptor_limit()
+    _raise_descriptor_limit()
     directory = Path(settings.directory)
     with hold_directory(directory, what="poorwill serve") as holding, subreaper(), undumpable():
         if told := holding.told_before():
@@ -76,3 +77,15 @@ async def _open_ledger(
         if ledger is not None and ledger.thread.lost:
             lost, why = counted(ledger.thread.lost, "record"), ledger.unavailable
             leave([f"the ledger lacks the last {lost}: it could not be written ({why})"])
+
+
+def _raise_descriptor_limit() -> None:
+    """Raise the process's soft limit of file descriptors, as far as it may be and makes sense.
+
+    Not to any hard limit: engines inherit it, and programs that close every descriptor they might have would
+    take minutes over a thousand million.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -25,7 +25,7 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.token_prices import TokenCost
 from poorwill.core.words import SECOND_US, ModelName
-from poorwill.gateway.bridge.parts import BridgeParts, BridgesTo, Dispatcher, HostedApi, Spawn
+from poorwill.gateway.bridge.parts import BridgedApi, BridgeParts, BridgesTo, Dispatcher, Spawn
 from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.downstream.exchange import OK, Exchange, Link
 from poorwill.gateway.downstream.response import Headers
@@ -42,7 +42,7 @@ _ABOUT_THE_REQUEST = frozenset({400, 413, 415, 422})
 class Bridge:
     """One model's bridge: who may cross, and how many did since it was made."""
 
-    def __init__(self, *, api: HostedApi, parts: BridgeParts) -> None:
+    def __init__(self, *, api: BridgedApi, parts: BridgeParts) -> None:
         self.api = api
         self.parts = parts
         self.under_way = 0

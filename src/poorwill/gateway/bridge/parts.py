@@ -17,7 +17,7 @@ from poorwill.gateway.downstream.response import Headers
 from poorwill.gateway.upstream.pool import UpstreamPool
 
 
-class HostedApi(Protocol):
+class BridgedApi(Protocol):
     """The hosted API of one model: which requests it takes, what is sent there, what comes back."""
 
     @property
@@ -69,7 +69,7 @@ class HostedApi(Protocol):
         """Return the headers of an answer that are for the client, and one that says who answered."""
 
 
-HostedApis = Mapping[ModelName, HostedApi]
+HostedApis = Mapping[ModelName, BridgedApi]
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 

@@ -9,6 +9,7 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.keys import KeyRing
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import GatewaySettings
+from poorwill.core.settings.addresses import is_loopback
 from poorwill.gateway.downstream.head_checks import Head, HeadRules
 from poorwill.gateway.downstream.request_memory import RequestMemory
 from poorwill.gateway.downstream.spool import Spool
@@ -34,6 +35,20 @@ class Checks:
     def rules(self) -> HeadRules:
         """Return what a head is checked against now: whether keys are required may change at any time."""
         return HeadRules(settings=self.settings, keys_required=self.keys.required)
+
+
+def new_checks(*, settings: GatewaySettings, keys: KeyRing, clock: Clock, log: Log, directory: str) -> Checks:
+    """Return the checks of a gateway that keeps large forms in a directory."""
+    return Checks(
+        settings=settings,
+        keys=keys,
+        clock=clock,
+        log=log,
+        memory=RequestMemory(limit_bytes=settings.max_receiving_bytes),
+        disk=RequestMemory(limit_bytes=settings.max_uploads_bytes),
+        new_spool=lambda: Spool(directory),
+        public=not is_loopback(settings.listen.host),
+    )
 
 
 class Incoming(msgspec.Struct, kw_only=True, eq=False):

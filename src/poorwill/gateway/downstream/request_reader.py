@@ -12,6 +12,7 @@ from typing import Any
 import httptools
 
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
+from poorwill.core.settings import GatewaySettings
 from poorwill.gateway.downstream.head_checks import Head, read_head, refusal
 from poorwill.gateway.downstream.incoming import Checks, Incoming
 from poorwill.gateway.downstream.request_memory import UNCOUNTED_BYTES, RequestMemory

@@ -168,7 +168,7 @@ class UpstreamPool:
                     if age > IDLE_S:
                         upstream.abandon()
                 elif upstream.tunnels:
-                    if age > self._timeout_s:
+                    if age * SECOND_US > self.timeout_us:
                         upstream.abandon()
                         exchange.on_lost(not_begun=False, why="nothing passed for long")
                 elif not upstream.paused:
