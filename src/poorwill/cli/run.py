@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
+from poorwill import __version__
 from poorwill.cli.parsing.exit_status import EXIT_STATUS, THE_MACHINES
 from poorwill.cli.parsing.options import Done
 from poorwill.cli.parsing.streams import Streams
@@ -51,9 +52,7 @@ async def _dispatch(args: Sequence[str], streams: Streams) -> int:
         return 0 if args else EXIT_STATUS[ErrorCode.INVALID_REQUEST]
     name = args[0]
     if name in ("-V", "--version", "version"):
-        from importlib.metadata import version
-
-        streams.say(f"poorwill {version('poorwill')}")
+        streams.say(f"poorwill {__version__}")
         return 0
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, n=1)

@@ -1,9 +1,9 @@
 """The toy engine: programs/toy_server.py, for tests and benchmarks."""
 
 import sys
-from importlib.metadata import version
 from types import MappingProxyType
 
+from poorwill import __version__
 from poorwill.core.settings import ModelSettings, OptionKind, OptionKinds
 from poorwill.engines.recipe import LaunchContext, Recipe, flags
 from poorwill.engines.weights.files import weights_of
@@ -37,6 +37,6 @@ def toy_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
         env={**context.inherited(), **engine.env},
         ready_path=engine.ready_path or "/health",
         weights=weights_of(engine.path),
-        version=f"poorwill {version('poorwill')}",
+        version=f"poorwill {__version__}",
         engine_model=name,
     )
