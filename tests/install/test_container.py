@@ -46,5 +46,4 @@ def test_the_image_runs(container: str) -> None:
     assert run(*RUN, container, "--", "id", "-un").strip() == "poorwill"
     run(*RUN, container, "--", "poorwill", "init", ".")
     assert "fleet.toml" in run(*RUN, container, "--", "ls")
-    said = run(*RUN, container, "--", "poorwill", "doctor", "--json")
-    assert '"tier":"cold"' in said.replace(" ", "")
+    assert "OK" in run(*RUN, container, "--", "poorwill", "check", ".")
