@@ -275,6 +275,9 @@ class ToyFleet:
             for model, upstream in self.activator.ready.items()
         ]
 
+    async def devices(self) -> list[dict[str, object]]:
+        return []
+
     def models(self) -> Sequence[ModelName]:
         return list(self.activator.ready)
 

@@ -75,11 +75,6 @@ def size(count: float) -> str:
     return f"{count:.0f} B"
 
 
-def gib(count: int) -> str:
-    """Return a size of device memory, in the unit that `nvidia-smi` counts in: `20 GiB`, `400 MiB`."""
-    return f"{count / 2**30:.4g} GiB" if count >= 2**30 else f"{count / 2**20:.3g} MiB"
-
-
 def byte_rate(count: int | None, us: int) -> str:
     """Return bytes read in a time as a rate, `1.9 GB/s`; empty if unknown."""
     return f"{size(count / us * SECOND_US)}/s" if count is not None and us > 0 else ""

@@ -138,7 +138,9 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
         fleet = Fleet(
             activator=FleetActivator(controller=controller),
             bridging=FleetBridging(controller=controller, guard=parts.guard),
-            view=OperatorView(controller=controller, guard=parts.guard, feeds=parts.feeds),
+            view=OperatorView(
+                controller=controller, guard=parts.guard, feeds=parts.feeds, room=reshaper.room
+            ),
             controller=controller,
             reshaper=reshaper,
             sweeper=sweeper,

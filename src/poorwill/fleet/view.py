@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault, TryLater
 from poorwill.core.format import counted, money
@@ -15,6 +15,8 @@ from poorwill.core.spend import LimitState
 from poorwill.core.words import FLOOR, TIER_DEPTH, ModelName, ReplicaId, Tier
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.feeds import Feed, Feeds
+from poorwill.fleet.room.room import Room
+from poorwill.fleet.room.shown import devices_now, where_it_is
 from poorwill.fleet.spending import SpendGuard
 from poorwill.fleet.unit import Unit, replicas_of
 from poorwill.policies import ShadowAccount, Shadowed
@@ -23,10 +25,11 @@ from poorwill.policies import ShadowAccount, Shadowed
 class OperatorView:
     """The fleet as `/status`, `poorwill status`, `wake` and `park` see it."""
 
-    def __init__(self, *, controller: Controller, guard: SpendGuard, feeds: Feeds) -> None:
+    def __init__(self, *, controller: Controller, guard: SpendGuard, feeds: Feeds, room: Room) -> None:
         self._controller = controller
         self._guard = guard
         self._feeds = feeds
+        self._room = room
         self._units = controller.units
         self._models = controller.models
         self.loaded = Configuration()
@@ -36,7 +39,11 @@ class OperatorView:
     def status(self) -> Sequence[ReplicaStatus]:
         """Return every replica's status."""
         now = self._controller.clock.now_us()
-        return [_status(unit, now) for unit in self._units.values()]
+        return [_status(unit, self._room, now) for unit in self._units.values()]
+
+    async def devices(self) -> Sequence[Mapping[str, object]]:
+        """Look at the devices and return how they stand, as `/status` shows them."""
+        return await devices_now(self._room)
 
     def models(self) -> Sequence[ModelName]:
         """Return the configured models, in the configuration's order."""
@@ -145,9 +152,10 @@ def _steps_to_ready(unit: Unit) -> tuple[int, int, int]:
     return order.index(replica.state), replica.retry_at_us, TIER_DEPTH[replica.tier]
 
 
-def _status(unit: Unit, now_us: int) -> ReplicaStatus:
+def _status(unit: Unit, room: Room, now_us: int) -> ReplicaStatus:
     replica = unit.replica
-    notes = {}
+    where = where_it_is(room, unit)
+    notes = {"devices": where} if where else {}
     if replica.blocked:
         notes["spend"] = "no request is taken" if replica.must_stop else "it is not woken"
         notes["spend"] += f": {replica.blocked.why}"

@@ -13,7 +13,7 @@ from poorwill.core.format import duration, money, table
 from poorwill.core.ports.history import Costs
 from poorwill.core.spend import LimitDocument
 from poorwill.core.words import SECOND_US
-from poorwill.telemetry.dashboard.documents import ReplicaNow, StatusDocument
+from poorwill.telemetry.dashboard.documents import ReplicaNow, StatusDocument, device_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def status_lines(answer: StatusDocument, costs: Costs | None = None) -> list[str
     lines += [_last_error(replica, answer.now_us) for replica in answer.replicas if replica.last_error]
     lines += [f"{replica.model}: {note}" for replica in answer.replicas for note in replica.notes.values()]
     lines += [f"{bridge.model}: {bridge.what}" for bridge in answer.bridges]
-    return [*lines, *_fleet_trouble(answer), *_limits(answer.limits)]
+    return [*lines, *device_lines(answer.devices), *_fleet_trouble(answer), *_limits(answer.limits)]
 
 
 def _table(replicas: Sequence[ReplicaNow], now_us: int, costs: Costs | None) -> list[str]:

@@ -21,6 +21,7 @@ from poorwill.cli.parsing.verb import new_verb
 from poorwill.coldstart.report.documents import StorageDocument
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.deployment.criu_install import install_criu
+from poorwill.compose.drivers.device_documents import DeviceDocument, device_documents, device_lines
 from poorwill.compose.wake_reports import how_measured
 from poorwill.core.format import size
 from poorwill.core.settings import FleetSettings
@@ -68,6 +69,7 @@ class DoctorDocument(Struct, frozen=True, kw_only=True):
 
     tiers: tuple[ProofDocument, ...]
     storage: StorageDocument | None
+    devices: tuple[DeviceDocument, ...] = ()
 
 
 class OrphanDocument(Struct, frozen=True, kw_only=True):
@@ -101,21 +103,26 @@ async def _run(options: DoctorOptions, streams: Streams) -> int:
     if options.install_criu:
         criu = await install_criu(private_prefix(streams.env), env=streams.env, tell=streams.tell)
         streams.tell(f"criu {criu.version} is in {criu.binary}")
+    from poorwill.compose.drivers.devices import seen_devices
     from poorwill.compose.drivers.trial import prove_tiers  # loads every engine
+    from poorwill.hosts.devices.nvml import load_nvml
 
     fleet = _fleet(options, streams)
     log = StreamLog(stream=streams.stderr, level="error")
     proofs = await prove_tiers(fleet, env=streams.env, log=log)
     speed = await asyncio.to_thread(_measured_anew, fleet, streams) if fleet else None
+    devices, trouble = await asyncio.to_thread(seen_devices, fleet, load_nvml())
     if options.json:
         tiers = msgspec.convert(proofs, tuple[ProofDocument, ...], from_attributes=True)
         storage = msgspec.convert(speed, StorageDocument | None, from_attributes=True)
-        streams.say_json(DoctorDocument(tiers=tiers, storage=storage))
+        streams.say_json(DoctorDocument(tiers=tiers, storage=storage, devices=device_documents(devices)))
     else:
         for proof in proofs:
             _print_proof(proof, streams)
         if fleet is not None:
             streams.say(f"{'storage':<10} {_storage(speed)}")
+        for line in device_lines(devices, trouble if fleet is not None and fleet.gives_devices else ""):
+            streams.say(f"{'device':<10} {line}")
     # Cold parking always works; the question is whether there is a tier that is better than that.
     better = [proof for proof in proofs if proof.tier in _BETTER]
     rented = [proof for proof in proofs if proof.tier is Tier.HIBERNATED and proof.tried]

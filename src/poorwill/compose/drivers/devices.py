@@ -60,8 +60,7 @@ def device_problems(
     if devices is None:
         return (), ()
     states = devices.read()
-    troubled = [state for state in states if state.unfit or state.caution]
-    warnings = [Problem(where="devices", what=f"{state.id}: {trouble_of(state)}") for state in troubled]
+    warnings = [Problem(where="devices", what=f"{each.id}: {each.wrong}") for each in states if each.wrong]
     if devices.trouble:
         warnings.append(Problem(where="devices", what=devices.trouble))
     return unplaceable_problems(settings, states), warnings
@@ -75,8 +74,3 @@ def seen_devices(
     fleet = settings.directory if settings is not None else ""
     devices = host_devices(stated, fleet=fleet, nvml=nvml)
     return devices.read(), devices.trouble
-
-
-def trouble_of(state: DeviceState) -> str:
-    """Return what is wrong with a device, for people; empty if nothing is."""
-    return f"not used: {state.unfit}" if state.unfit else state.caution

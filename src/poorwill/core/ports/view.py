@@ -78,6 +78,10 @@ class FleetView(Protocol):
         """Return every replica's status."""
         ...
 
+    async def devices(self) -> Sequence[Mapping[str, object]]:
+        """Return the devices as `/status` shows them."""
+        ...
+
     def models(self) -> Sequence[ModelName]:
         """Return the configured models, in the configuration's order."""
         ...

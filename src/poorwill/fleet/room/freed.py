@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterator
 
 from poorwill.core.entries import Noted
-from poorwill.core.format import gib
 from poorwill.core.launch import Parked, Place
 from poorwill.core.words import Tier
 from poorwill.fleet.journal import Journal
@@ -12,6 +11,7 @@ from poorwill.fleet.room.room import Room
 from poorwill.fleet.unit import Unit
 from poorwill.policies.placement.devices import DeviceState
 from poorwill.policies.placement.places import UNNAMED_BYTES, held, unnamed_bytes
+from poorwill.policies.placement.refusals import gib
 
 _LOOK_S = 0.1
 

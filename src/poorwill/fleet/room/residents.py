@@ -38,6 +38,7 @@ def resident_of(
     place: Place,
     devices: Sequence[DeviceState],
     *,
+    asleep: bool,
     kept: Mapping[str, int],
     now_us: int,
 ) -> Resident:
@@ -46,7 +47,6 @@ def resident_of(
     Ready or on its way, it takes what it was given, or what it holds if that is more. Asleep, it takes what
     it holds; if that cannot be seen, as much of what it was given as is in use.
     """
-    asleep = sleeps(unit)
     taken = taken_by(place, devices)
     for device in devices:
         if device.id in taken:

@@ -132,8 +132,15 @@ class Room:
         }
 
     def _tenant(self, unit: Unit, place: Place, now_us: int) -> Resident:
-        kept = self.kept.get(unit.id, {})
-        return resident_of(unit, self.claims[unit.model], place, self.seen, kept=kept, now_us=now_us)
+        return resident_of(
+            unit,
+            self.claims[unit.model],
+            place,
+            self.seen,
+            asleep=sleeps(unit) and not self._is_in(unit),
+            kept=self.kept.get(unit.id, {}),
+            now_us=now_us,
+        )
 
     def _line_up(self, unit: Unit) -> None:
         rank = self.claims[unit.model].priority
@@ -145,10 +152,15 @@ class Room:
         replica = unit.replica
         asleep = self.devices is not None and sleeps(unit)
         if replica.state is State.WAKING:
-            return asleep or self.let_in.get(unit.id) == replica.generation
+            return asleep or self._is_in(unit)
         if replica.state is State.PARKING:
             return asleep or replica.park_from is None
         return asleep or replica.state is not State.PARKED
+
+    def _is_in(self, unit: Unit) -> bool:
+        """Whether the wake under way has its place, though the driver may not have begun."""
+        replica = unit.replica
+        return replica.state is State.WAKING and self.let_in.get(unit.id) == replica.generation
 
     def _assign(self) -> None:
         """Let in, in order, whoever fits; park idle replicas for those who do not."""

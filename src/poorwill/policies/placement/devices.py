@@ -43,6 +43,11 @@ class DeviceState:
     instance: bool = False
     """A MIG instance: CUDA shows a process at most one of them."""
 
+    @property
+    def wrong(self) -> str:
+        """What is wrong with it, for people; empty if nothing is."""
+        return f"not used: {self.unfit}" if self.unfit else self.caution
+
     def is_one_of(self, names: Sequence[str]) -> bool:
         """Return whether one of the names, as `on` has them, is this device's."""
         own = {str(self.index), f"{self.host}:{self.index}"}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from poorwill.core.format import counted, gib
+from poorwill.core.format import counted
 from poorwill.core.settings import DeviceNeed
 from poorwill.policies.placement.devices import DeviceState
 from poorwill.policies.placement.places import (
@@ -13,6 +13,11 @@ from poorwill.policies.placement.places import (
     find_place,
     missing_bytes,
 )
+
+
+def gib(count: int) -> str:
+    """Return a size of device memory, in the unit that `nvidia-smi` counts in: `20 GiB`, `400 MiB`."""
+    return f"{count / 2**30:.4g} GiB" if count >= 2**30 else f"{count / 2**20:.3g} MiB"
 
 
 def never_fits(wanted: Wanted, devices: Sequence[DeviceState], host_bytes: int = 0) -> str:

@@ -170,6 +170,7 @@ def _status(gateway: Gateway, *, fleet: FleetView, clock: Clock) -> Endpoint:
             "bridges": gateway.bridges(),
             "limits": to_builtins([limit.document(now_us) for limit in fleet.limits()]),
             "configuration": asdict(fleet.configuration()),
+            "devices": await fleet.devices(),
         }
         return JSONResponse({"now_us": now_us, **gateway.health(), **fleet_state})
 

@@ -1,12 +1,14 @@
 """What the admin listener answers. The command line prints it as it is with `--json`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
+from poorwill.core.format import table
 from poorwill.core.spend import LimitDocument
 from poorwill.core.words import Phase, Tier
+from poorwill.policies.placement.refusals import gib
 
 
 class WakeTimes(Struct, frozen=True, kw_only=True):
@@ -73,6 +75,28 @@ class ConfigurationNow(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
 
 
+class DeviceHeld(Struct, frozen=True, kw_only=True):
+    """What a replica has of a device."""
+
+    replica: str
+    given_bytes: int
+    holds_bytes: int | None
+
+
+class DeviceNow(Struct, frozen=True, kw_only=True):
+    """One device: what is left of it, and who has the rest."""
+
+    id: str
+    index: int
+    name: str
+    bytes: int
+    free_bytes: int
+    foreign_bytes: int
+    replicas: tuple[DeviceHeld, ...]
+    unfit: str
+    caution: str
+
+
 class StatusDocument(Struct, frozen=True, kw_only=True):
     """A fleet that is being served."""
 
@@ -85,6 +109,7 @@ class StatusDocument(Struct, frozen=True, kw_only=True):
     limits: tuple[LimitDocument, ...]
     bridges: tuple[BridgeNow, ...]
     configuration: ConfigurationNow = ConfigurationNow()
+    devices: tuple[DeviceNow, ...] = ()
 
 
 class WokenDocument(Struct, frozen=True, kw_only=True):
@@ -101,3 +126,13 @@ class ParkedDocument(Struct, frozen=True, kw_only=True):
     state: str
     tier: Tier | None
     why: str | None = None
+
+
+def device_lines(devices: Sequence[DeviceNow]) -> list[str]:
+    """Say what is left of each device, and who has the rest."""
+    rows: list[tuple[str, ...]] = [("DEVICE", "MEMORY", "FREE", "FOREIGN", "REPLICAS")]
+    for one in devices:
+        sizes = (gib(count) for count in (one.bytes, one.free_bytes, one.foreign_bytes))
+        held = ", ".join(f"{each.replica} {gib(each.given_bytes)}" for each in one.replicas)
+        rows.append((one.id, *sizes, one.unfit or held + (f" ({one.caution})" if one.caution else "")))
+    return ["", *table(rows)] if devices else []
