@@ -10,13 +10,13 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from poorwill.bill.bill import Axis, group, make_bill
-from poorwill.bill.render import as_text
-from poorwill.cli.accounts.bill import hosted_price
+from poorwill.bill.render import amounts, as_text
 from poorwill.cli.run import run
+from poorwill.compose.bridges import hosted_price
 from poorwill.core.entries import Alive, ClockStepped, ParkEnded
 from poorwill.core.settings import HostedSettings, RateSettings
 from poorwill.ledger.costs.items import Item
-from poorwill.ledger.dates import month, period, zone_of
+from poorwill.ledger.dates import instant, month, period, spelled_out, zone_of
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.schema import connect_writer, migrate, reading
 from poorwill.ledger.writing.entries import Applier
@@ -76,7 +76,7 @@ async def bill(ledger, *args):
 
 
 async def test_the_table_has_a_line_for_each_cause_and_a_total(ledger):
-    status, said, _ = await bill(ledger)
+    status, said, _ = await bill(ledger, "--by", "model,cause")
     assert status == 0
     table = said.split("\n\n")[1].splitlines()
     causes = [line.split()[1] for line in table[1:-1]]
@@ -92,6 +92,52 @@ async def test_the_table_has_a_line_for_each_cause_and_a_total(ledger):
     ]
     assert table[-1].split()[0] == "total"
     assert "known up to 2027-01-16T09:00:00Z" in said.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("today", "2027-01-01"),
+        ("Yesterday", "2026-12-31"),
+        ("this-week", "2026-W53"),
+        ("last week", "2026-W52"),
+        ("this month", "2027-01"),
+        ("last-month", "2026-12"),
+        ("yesterday..today", "2026-12-31..2027-01-01"),
+        ("2026-W48", "2026-W48"),
+    ],
+)
+def test_words_for_periods(said, meant):
+    now_us = instant("2027-01-01T00:30:00+01:00")
+    assert spelled_out(said, zone_of("Europe/Berlin"), now_us=now_us) == meant
+    period(meant)
+
+
+async def test_models_come_first_with_wakes_folded(ledger):
+    _, said, _ = await bill(ledger)
+    table = said.split("\n\n")[1].splitlines()
+    head, model, *causes, total = table
+    assert head.split() == ["MODEL", "TIME", "COST"] and model.startswith("a  ")
+    assert all(line.startswith("  ") for line in causes)
+    assert [line.split("  ")[1] for line in causes if "wake" in line] == ["1 wake"]
+    costs = [float(line.rsplit("$", 1)[1].replace(",", "")) for line in causes]
+    assert costs == sorted(costs, reverse=True)
+    assert model.split()[-1] == total.split()[-1]
+
+
+@pytest.mark.parametrize(
+    ("nusd", "shown"),
+    [
+        ([], []),
+        ([0], ["$0.00"]),
+        ([1_234_567_890_123, 10**9, 1], ["$1,234.57", "$1.00", "<$0.01"]),
+        ([1_310_000, -300_000], ["$0.001310", "-$0.000300"]),
+        ([3_500_000_000, 499_600_000], ["$3.500", "$0.500"]),
+        ([7, 0], ["$0.000000007", "$0.000000000"]),
+    ],
+)
+def test_a_column_of_money_has_the_digits_that_matter(nusd, shown):
+    assert amounts(nusd, "USD") == shown
 
 
 async def test_json_csv_and_table_tell_the_same(ledger):
@@ -179,7 +225,7 @@ async def test_statements_escape_names(ledger):
         (["--compare", "2027-01", "2026-12", "--period", "2027-01"], "--period does not go with"),
         (["--json", "--csv"], "different forms"),
         (["--period", "2027-13"], "is not a period"),
-        (["--period", "yesterday"], "is not a period"),
+        (["--period", "someday"], "is not a period"),
         (["--from", "2027-02-01", "--to", "2027-01-01"], "ends (2027-01-01) before it begins"),
         (["--period", "2027-01", "--from", "2027-01-02"], "not both"),
         (["--explain", "zzz", "--at", "2027-01-15"], "no model 'zzz'"),
@@ -207,7 +253,7 @@ async def test_an_empty_ledger_has_an_empty_bill(path):
 async def test_time_without_a_rate_is_unpriced(path):
     write(path, [created(), span(0, "serving"), Alive(at_us=START + HOUR)])
     _, said, _ = await bill(path)
-    assert "no rate" in said and "1h " in said and "$0.000000000" in said
+    assert "no rate" in said and "1h " in said and "$0.00" in said
 
 
 async def test_the_share_without_token_counts_is_shown(path):

@@ -1,13 +1,14 @@
 """A bill as a text table and as CSV. Says what `bill` computed; computes nothing itself."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from poorwill.bill.bill import Axis, Bill, Figures
-from poorwill.core.format import counted, csv_cell, decimal, duration, exact_money, money, percent, table
+from poorwill.core.format import counted, csv_cell, decimal, duration, money, percent, symbol, table
+from poorwill.core.money import NUSD
 from poorwill.core.spend import Verdict
-from poorwill.core.words import SECOND_US
+from poorwill.core.words import DRAIN, PARK, SECOND_US
 from poorwill.ledger.costs.usage import Count
 from poorwill.ledger.dates import timestamp
 
@@ -15,9 +16,13 @@ NO_TIER = "(ready)"
 """Time in which a replica neither was parked nor woke nor went to rest."""
 
 
-def as_text(bill: Bill) -> list[str]:
-    """Return the lines of the table and of the figures below it."""
-    lines = [f"bill for {bill.period}{_known(bill)}", "", *_table(bill)]
+def as_text(bill: Bill, *, by_model: bool = False) -> list[str]:
+    """Return the lines of the table and of the figures below it.
+
+    `by_model`, of a bill by model and cause: each model with what its time went to, wakes in one line.
+    """
+    table_lines = _models_first(bill) if by_model and bill.lines else _table(bill)
+    lines = [f"bill for {bill.period}{_known(bill)}", "", *table_lines]
     if bill.figures:
         currency = next(iter(bill.totals), "USD")
         lines += ["", *_figures(bill.figures[0], currency)]
@@ -58,21 +63,79 @@ def limits_text(verdict: Verdict) -> list[str]:
     return ["limits", *table(rows, indent="  ")] if rows else []
 
 
+def amounts(nusd: Sequence[int], currency: str) -> list[str]:
+    """Return amounts for one column: all with as many decimals as make four digits of the largest.
+
+    The lines of a table then add up to its total but for the last digit. What is not nothing never reads as
+    nothing.
+    """
+    largest = max(map(abs, nusd), default=0)
+    places = next((p for p in range(2, 9) if largest * 10**p >= 1000 * NUSD), 9) if largest else 2
+    texts = []
+    for amount in nusd:
+        units = (2 * abs(amount) * 10**places + NUSD) // (2 * NUSD)
+        less = "<" if amount and not units else ""
+        whole, rest = divmod(units or bool(less), 10**places)
+        texts.append(f"{'-' if amount < 0 else ''}{less}{symbol(currency)}{whole:,}.{rest:0{places}d}")
+    return texts
+
+
+def _models_first(bill: Bill) -> list[str]:
+    """Return each model with its causes below it, the dearest first."""
+    wakes = {figures.model: figures.wakes for figures in bill.figures}
+    sums: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for line in bill.lines:
+        model, cause = line.names
+        causes = sums.setdefault((line.currency, model), {})
+        us_and_nusd = causes.setdefault(_folded(cause, wakes.get(model, 0)), [0, 0])
+        us_and_nusd[0] += line.us
+        us_and_nusd[1] += line.nusd
+    lines: list[str] = []
+    for currency, total in sorted(bill.totals.items()):
+        rows: list[tuple[str, int, int]] = []
+        mine = {model: causes for (money_of, model), causes in sums.items() if money_of == currency}
+        for model, causes in sorted(mine.items(), key=lambda one: -sum(nusd for _, nusd in one[1].values())):
+            us, nusd = (sum(each) for each in zip(*causes.values(), strict=True))
+            rows.append((model, us, nusd))
+            dearest = sorted(causes.items(), key=lambda one: (-one[1][1], -one[1][0]))
+            rows += [(f"  {cause}", us, nusd) for cause, (us, nusd) in dearest]
+        rows.append(("total", sum(us for name, us, _ in rows if name[0] != " "), total))
+        costs = amounts([nusd for _, _, nusd in rows], currency)
+        shown = [
+            (name, duration(us) if us else "", cost) for (name, us, _), cost in zip(rows, costs, strict=True)
+        ]
+        lines += table([("MODEL", "TIME", "COST"), *shown], "<>")
+    return lines
+
+
+def _folded(cause: str, wakes: int) -> str:
+    """Return the line that a cause is part of: phases of wakes are one, and so is what leads to a park."""
+    if cause.startswith("wake."):
+        return counted(wakes, "wake")
+    return "parking" if cause in (DRAIN, PARK) else cause.replace("parked.", "parked ").replace("_", " ")
+
+
 def _table(bill: Bill) -> list[str]:
     head = (*(axis.upper() for axis in bill.axes), "TIME", "COST")
     rows = [head]
+    by_currency: dict[str, Iterator[str]] = {
+        currency: iter(
+            amounts([*(line.nusd for line in bill.lines if line.currency == currency), total], currency)
+        )
+        for currency, total in (sorted(bill.totals.items()) or [("USD", 0)])
+    }
     for line in bill.lines:
         time = duration(line.us) if line.us else ""
         names = (
             NO_TIER if axis is Axis.TIER and not name and line.us else name
             for axis, name in zip(bill.axes, line.names, strict=True)
         )
-        rows.append((*names, time, exact_money(line.nusd, line.currency)))
+        rows.append((*names, time, next(by_currency[line.currency])))
     blank = ("",) * max(len(bill.axes) - 1, 0)
-    for currency, nusd in sorted(bill.totals.items()) or [("USD", 0)]:
+    for currency, costs in by_currency.items():
         us = sum(line.us for line in bill.lines if line.currency == currency)
         total = ("total",) if bill.axes else ()
-        rows.append((*total, *blank, duration(us), exact_money(nusd, currency)))
+        rows.append((*total, *blank, duration(us), next(costs)))
     return table(rows, "<" * len(bill.axes) + ">")
 
 

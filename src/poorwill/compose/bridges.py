@@ -6,12 +6,13 @@ from datetime import timedelta
 
 from poorwill.config.key_lines import NO_LINES, KeyLines
 from poorwill.config.problems import FileProblems, ModelProblems
-from poorwill.core.errors import PoorwillError
+from poorwill.core.errors import PoorwillError, RequestFault
 from poorwill.core.ports.log import Log
 from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import FleetSettings, HostedSettings, ModelSettings
 from poorwill.core.words import ModelName
 from poorwill.engines.hosted_api import HostedApi, PricesAt
+from poorwill.ledger.costs.usage import Use
 
 
 def bridged_models(settings: FleetSettings) -> Iterator[tuple[ModelSettings, HostedSettings]]:
@@ -84,3 +85,22 @@ def _prices(hosted: HostedSettings) -> PricesAt:
 
     offer = offer_of(hosted)
     return lambda at_us, tokens_in: offer.quote(EPOCH + timedelta(microseconds=at_us), tokens_in).prices
+
+
+def hosted_price(hosted: HostedSettings, use: Use) -> int | None:
+    """Return what the hosted API would have charged for a day's tokens, at that day's price.
+
+    None if that is not known: no price, none as early as that, or none for some kind of token.
+    """
+    from poorwill.planner.alternatives.prices import EPOCH, offer_of  # numpy is slow to import
+
+    try:
+        offer = offer_of(hosted)
+    except RequestFault:
+        return None
+    noon = EPOCH + timedelta(days=use.day, hours=12)
+    if offer.known_from is not None and noon < offer.known_from:
+        return None
+    quote = offer.quote(noon, use.tokens_in // max(use.requests, 1))
+    cost = quote.prices.cost(use.tokens_in, use.tokens_out, use.parts)
+    return None if cost.unknown_nusd else cost.nusd

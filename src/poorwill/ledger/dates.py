@@ -78,6 +78,21 @@ def day_of(at_us: int) -> Period:
     return Period(from_us=day * DAY_US, to_us=(day + 1) * DAY_US)
 
 
+def spelled_out(text: str, zone: tzinfo, *, now_us: int) -> str:
+    """Return a period or time with `today`, `yesterday`, `this week`, `last month` ... as dates."""
+    today = (_EPOCH + timedelta(microseconds=now_us)).astimezone(zone).date()
+    week_ago, month_ago = today - timedelta(days=7), today.replace(day=1) - timedelta(days=1)
+    words = {
+        "today": f"{today}",
+        "yesterday": f"{today - timedelta(days=1)}",
+        "this week": f"{today:%G-W%V}",
+        "last week": f"{week_ago:%G-W%V}",
+        "this month": f"{today:%Y-%m}",
+        "last month": f"{month_ago:%Y-%m}",
+    }
+    return "..".join(words.get(part.strip().lower().replace("-", " "), part) for part in text.split(".."))
+
+
 def instant(text: str, zone: tzinfo = UTC) -> int:
     """Return an ISO 8601 date or time in microseconds; `zone` is for one without. Raises RequestFault."""
     try:

@@ -9,7 +9,6 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Annotated
 
 from msgspec import structs
@@ -35,14 +34,14 @@ from poorwill.cli.parsing.ledger import LedgerArguments, PeriodOptions
 from poorwill.cli.parsing.options import Group, Option, Values
 from poorwill.cli.parsing.streams import Streams, existing_file
 from poorwill.cli.parsing.verb import new_verb
+from poorwill.compose.bridges import hosted_price
 from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.settings import HostedSettings, SpendSettings
+from poorwill.core.settings import SpendSettings
 from poorwill.ledger.checking import undamaged
 from poorwill.ledger.costs.items import last_instant
 from poorwill.ledger.costs.pricing import NAMED_CHARGES
-from poorwill.ledger.costs.usage import Use
-from poorwill.ledger.dates import Period, instant, month_of, period, zone_of
+from poorwill.ledger.dates import Period, instant, month_of, period, spelled_out, zone_of
 from poorwill.ledger.history.spending import look_at
 from poorwill.ledger.schema import reading
 
@@ -55,7 +54,11 @@ class Question:
 
     by: Annotated[
         str | None,
-        Option(f"any of {','.join(Axis)}, comma-separated (default: {DEFAULT_AXES})", metavar="AXES"),
+        Option(
+            f"any of {','.join(Axis)}, comma-separated (default: by model, with causes; "
+            f"as JSON and CSV {DEFAULT_AXES})",
+            metavar="AXES",
+        ),
     ] = None
     explain: Annotated[str | None, Option("why a second was paid", metavar="MODEL", values=Values.MODELS)] = (
         None
@@ -182,29 +185,10 @@ def _bill(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int
     elif options.csv:
         render.as_csv(bill, streams.stdout)
     else:
-        streams.say(*render.as_text(bill))
+        streams.say(*render.as_text(bill, by_model=options.what.by is None))
         if verdict.limits:
             streams.say("", *render.limits_text(verdict))
     return 0
-
-
-def hosted_price(hosted: HostedSettings, use: Use) -> int | None:
-    """Return what the hosted API would have charged for a day's tokens, at that day's price.
-
-    None if that is not known: no price, none as early as that, or none for some kind of token.
-    """
-    from poorwill.planner.alternatives.prices import EPOCH, offer_of  # numpy is slow to import
-
-    try:
-        offer = offer_of(hosted)
-    except RequestFault:
-        return None
-    noon = EPOCH + timedelta(days=use.day, hours=12)
-    if offer.known_from is not None and noon < offer.known_from:
-        return None
-    quote = offer.quote(noon, use.tokens_in // max(use.requests, 1))
-    cost = quote.prices.cost(use.tokens_in, use.tokens_out, use.parts)
-    return None if cost.unknown_nusd else cost.nusd
 
 
 def _explain(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
@@ -266,7 +250,8 @@ def _names(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _compare(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
-    this, last = (period(text, zone_of(options.when.zone)) for text in options.what.compare)
+    zone, now_us = zone_of(options.when.zone), SystemClock.started().now_us()
+    this, last = (period(spelled_out(text, zone, now_us=now_us), zone) for text in options.what.compare)
     found = compare.compare(db, this, last)
     if options.json:
         streams.say_json(comparison_document(found))
@@ -300,5 +285,6 @@ VERB = new_verb(
     ExplanationsDocument,
     ComparisonDocument,
     ReconciliationDocument,
-    epilog="The lines sum to the total, and days sum to the month, to the last nano-dollar.",
+    epilog="The lines sum to the total, and days sum to the month, to the last nano-dollar: --json and\n"
+    "--csv have every digit. --by cause has the phases of wakes one by one.",
 )

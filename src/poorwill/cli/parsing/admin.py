@@ -81,15 +81,14 @@ def _listener(where: ServedFleet, env: Mapping[str, str]) -> tuple[SplitResult, 
         if holder is None or "admin" not in holder:
             raise _not_running(where.fleet)
         return urlsplit(f"http://{holder['admin']}"), f"poorwill (pid {holder.get('pid')})"
-    url = urlsplit(where.url if "://" in where.url else f"http://{where.url}")
     try:
-        fits = url.scheme in ("http", "https") and url.hostname and (url.port or True)
+        url = urlsplit(where.url if "://" in where.url else f"http://{where.url}")
+        if url.scheme in ("http", "https") and url.hostname and url.port != 0:
+            return url, "poorwill"
     except ValueError:
-        fits = False
-    if not fits:
-        what = f"--url {where.url}: not an address such as http://10.0.0.5:8081"
-        raise OperatorFault(ErrorCode.INVALID_REQUEST, what)
-    return url, "poorwill"
+        pass
+    what = f"--url {where.url}: not an address such as http://10.0.0.5:8081"
+    raise OperatorFault(ErrorCode.INVALID_REQUEST, what)
 
 
 def _not_running(fleet: str) -> OperatorFault:

@@ -3,15 +3,17 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, FleetOption, fleet_path
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
+from poorwill.compose.clock import SystemClock
 from poorwill.compose.paths import ledger_path
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.settings import FleetSettings
-from poorwill.ledger.dates import Period, between, instant, period, zone_of
+from poorwill.ledger.dates import Period, between, instant, period, spelled_out, zone_of
 from poorwill.ledger.schema import LEDGER_FILE
 
 
@@ -52,7 +54,11 @@ class PeriodOptions:
 
     period: Annotated[
         str | None,
-        Option("2026-11, 2026-W48, 2026-Q4, 2026-11-24 or FROM..TO", metavar="P", values=Values.PERIODS),
+        Option(
+            "2026-11, 2026-W48, 2026-Q4, 2026-11-24, today, last-week or FROM..TO",
+            metavar="P",
+            values=Values.PERIODS,
+        ),
     ] = None
     begin: Annotated[str | None, Option("from this instant on", flag="--from", metavar="TIME")] = None
     end: Annotated[str | None, Option("up to this instant", flag="--to", metavar="TIME")] = None
@@ -72,13 +78,14 @@ class PeriodOptions:
         `last_us` is the last instant the ledger knows of; an open period ends there.
         """
         zone = zone_of(self.zone)
+        plain = partial(spelled_out, zone=zone, now_us=SystemClock.started().now_us())
         if self.period is not None:
             if len(self.given) > 1:
                 what = "give --period or --from and --to, not both"
                 raise RequestFault(ErrorCode.INVALID_REQUEST, what)
-            return period(self.period, zone)
+            return period(plain(self.period), zone)
         if not self.given:
             return None
-        begin_us = instant(self.begin, zone) if self.begin else 0
-        end_us = instant(self.end, zone) if self.end else max(last_us, begin_us + 1)
+        begin_us = instant(plain(self.begin), zone) if self.begin else 0
+        end_us = instant(plain(self.end), zone) if self.end else max(last_us, begin_us + 1)
         return between(begin_us, end_us, zone)
