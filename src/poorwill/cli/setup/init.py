@@ -6,23 +6,33 @@ Writes into one directory, never over a file that exists.
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Struct
 
+from poorwill.cli.parsing.failure import ProblemDocument, problem_documents
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, JsonOption
 from poorwill.cli.parsing.options import Option, Values
+from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.config import MODEL_NAME
-from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.config.moving.carried import Carried, file_name, fleet_text
+from poorwill.config.moving.installed import installed
+from poorwill.config.moving.ollama import name_of_blob
+from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
+from poorwill.core.problems import ConfigFault, Problem
 
 RANDOM_NAME = "random-5m"
 _RANDOM_CONTEXT = 2048
 _OWN_CONTEXT = 4096
+
+
+Engine = Literal["llama.cpp", "vllm", "sglang", "transformers", "ollama"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +42,35 @@ class InitOptions:
     directory: Annotated[
         str, Option("where to write it (default: here)", metavar="DIR", argument=True, values=Values.FILES)
     ] = "."
+    source: Annotated[
+        str | None,
+        Option(
+            "carry over what you have: a llama-swap or LiteLLM YAML file, `ollama` or the directory of its "
+            "models, or a line of `vllm serve`, `llama-server`, `docker run ...` in quotes",
+            flag="--from",
+            metavar="SOURCE",
+            values=Values.FILES,
+        ),
+    ] = None
+    engine: Annotated[Engine, Option("what serves the model (default: llama.cpp, embedded)")] = "llama.cpp"
     model: Annotated[
         str | None,
         Option(
-            "your own GGUF file; without it a small random model is made, which talks nonsense but "
-            "serves, parks and wakes like any other",
+            "your own GGUF file, or what the engine calls its model; without it a small random model is "
+            "made, which talks nonsense but serves, parks and wakes like any other",
             metavar="PATH",
             values=Values.FILES,
         ),
     ] = None
     name: Annotated[str | None, Option("what clients write in model= (default: from the file's name)")] = None
     json: JsonOption = False
+
+
+class LeftDocument(Struct, frozen=True, kw_only=True):
+    """What was not carried over as it was, and what there is instead."""
+
+    where: str
+    what: str
 
 
 class InitDocument(Struct, frozen=True, kw_only=True):
@@ -52,11 +80,13 @@ class InitDocument(Struct, frozen=True, kw_only=True):
     name: str
     model: str
     made: bool
+    models: tuple[str, ...] = ()
+    left: tuple[LeftDocument, ...] = ()
+    problems: tuple[ProblemDocument, ...] = ()
 
 
 async def _run(options: InitOptions, streams: Streams) -> int:
-    directory = Path(options.directory)
-    target = directory / DEFAULT_FILE
+    target = Path(options.directory) / DEFAULT_FILE
     if target.exists():
         raise OperatorFault(
             ErrorCode.IN_USE,
@@ -64,15 +94,15 @@ async def _run(options: InitOptions, streams: Streams) -> int:
             hint=f"poorwill check {shlex.quote(str(target))} looks it over; remove it, or name "
             "another directory",
         )
+    carried = _carried(options, streams)
+    if carried is not None:
+        return _carry_over(carried, target, options, streams)
     own = _own_model(options.model) if options.model else None
-    name = options.name or (_name_of(own) if own else RANDOM_NAME)
-    if not re.fullmatch(MODEL_NAME, name):
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID, f"{name!r} is not a name for a model", hint="e.g. llama-8b"
-        )
+    name = _checked(options.name or (_name_of(own) if own else RANDOM_NAME))
     model = _write(target, own, name)
     if options.json:
-        streams.say_json(InitDocument(file=str(target), name=name, model=str(model), made=not own))
+        shown = InitDocument(file=str(target), name=name, model=str(model), made=not own, models=(name,))
+        streams.say_json(shown)
         return 0
     streams.say(f"wrote {target}")
     if not own:
@@ -81,18 +111,89 @@ async def _run(options: InitOptions, streams: Streams) -> int:
     return 0
 
 
+def _checked(name: str) -> str:
+    if not re.fullmatch(MODEL_NAME, name):
+        raise OperatorFault(
+            ErrorCode.CONFIG_INVALID, f"{name!r} is not a name for a model", hint="e.g. llama-8b"
+        )
+    return name
+
+
+def _carried(options: InitOptions, streams: Streams) -> Carried | None:
+    """Return what is to be written; None: the example, for the embedded engine."""
+    name = _checked(options.name) if options.name else ""
+    if options.source is not None:
+        if options.model or options.engine != "llama.cpp":
+            hint = "--engine and --model are for a fleet from nothing"
+            raise RequestFault(ErrorCode.INVALID_REQUEST, "--from tells engine and model", hint=hint)
+        from poorwill.config.moving.source import carry  # YAML is slow to import
+
+        return carry(options.source, streams.env, name=name)
+    if options.engine == "llama.cpp":
+        return None
+    if not options.model:
+        hint = "a directory, a model id such as Qwen/Qwen3-8B, or the name that ollama list shows"
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"--engine {options.engine} needs --model", hint=hint)
+    return installed(options.engine, options.model, name=name)
+
+
+def _carry_over(carried: Carried, target: Path, options: InitOptions, streams: Streams) -> int:
+    """Write the file, and say what was left out and what `check` finds missing here."""
+    _write_text(target, fleet_text(carried))
+    problems: Sequence[Problem] = ()
+    try:
+        read_fleet(str(target), streams.env, machine=True)
+    except ConfigFault as fault:
+        problems = fault.problems
+    names = tuple(model.name for model in carried.models)
+    left = carried.everything_left
+    if options.json:
+        shown = InitDocument(
+            file=str(target),
+            name=names[0],
+            model=str(carried.models[0].keys.get("path", "")),
+            made=False,
+            models=names,
+            left=tuple(LeftDocument(where=one.where, what=one.what) for one in left),
+            problems=problem_documents(problems),
+        )
+        streams.say_json(shown)
+        return 0
+    streams.say(f"wrote {target}: {', '.join(names)}")
+    if left:
+        streams.say("not carried over, or not as it was:", *(f"  {one.where}: {one.what}" for one in left))
+    if problems:
+        streams.say("to mend before it is served:", *(f"  {problem}" for problem in problems))
+    streams.say(f"next: poorwill {'check' if problems else 'serve'} {shlex.quote(options.directory)}")
+    return 0
+
+
 def _write(target: Path, own: Path | None, name: str) -> Path:
     """Write the file, and a random model if there is no other; return the model's path."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         model = own or _random_model(target.parent)
-        text = example(name=name, path=_as_written(model, target.parent), own=bool(own))
-        with target.open("x", encoding="utf-8") as file:
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    _write_text(target, example(name=name, path=_as_written(model, target.parent), own=bool(own)))
+    return model
+
+
+def _write_text(target: Path, text: str) -> None:
+    """Write the file for its owner alone: an engine's variables may hold secrets."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(
+            os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+        ) as file:
             file.write(text)
     except OSError as error:
-        what = f"cannot write {target}: {error.strerror}"
-        raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint="try another DIR") from error
-    return model
+        raise _unwritable(target, error) from error
+
+
+def _unwritable(target: Path, error: OSError) -> OperatorFault:
+    what = f"cannot write {target}: {error.strerror}"
+    return OperatorFault(ErrorCode.CONFIG_INVALID, what, hint="try another DIR")
 
 
 def example(*, name: str, path: str, own: bool) -> str:
@@ -116,7 +217,7 @@ def _own_model(text: str) -> Path:
     raise OperatorFault(
         ErrorCode.CONFIG_INVALID,
         what,
-        hint="the embedded engine reads GGUF files; for vLLM and others see the example's comments",
+        hint="the embedded engine reads GGUF files; --engine vllm and others take directories",
     )
 
 
@@ -128,8 +229,7 @@ def _random_model(directory: Path) -> Path:
 
 
 def _name_of(path: Path) -> str:
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")
-    return stem[:128] or "model"
+    return name_of_blob(str(path)) or file_name(path.name)
 
 
 def _as_written(model: Path, directory: Path) -> str:
@@ -147,6 +247,10 @@ VERB = new_verb(
 examples:
   poorwill init                                  a fleet here, with a small random model
   poorwill init ~/fleet --model llama-3.gguf     a fleet in ~/fleet for your own model file
+  poorwill init --engine vllm --model Qwen/Qwen3-8B    for vLLM, which you have installed
+  poorwill init --from llama-swap.yaml           the models of llama-swap; what was left out is listed
+  poorwill init --from ollama                    the models that Ollama has here
+  poorwill init --from 'vllm serve Qwen/Qwen3-8B --max-model-len 8192'
 
-An existing fleet.toml is never overwritten (exit status 3).""",
+An existing fleet.toml is never overwritten (exit status 3). docs/moving.md says what becomes of what.""",
 )

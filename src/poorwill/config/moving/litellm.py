@@ -1,0 +1,129 @@
+"""LiteLLM's proxy configuration as a fleet (docs.litellm.ai, "Proxy configs" and "Fallbacks").
+
+LiteLLM knows where an engine listens, not how it is started: what its model's name tells is what there is.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from poorwill.config.moving.carried import Carried, CarriedModel, Left, list_of, model_name, refuse, table_of
+
+_ENGINES: Mapping[str, str] = {
+    "hosted_vllm": "vllm",
+    "vllm": "vllm",
+    "ollama": "ollama",
+    "ollama_chat": "ollama",
+    "sglang": "sglang",
+}
+_APIS: Mapping[str, str] = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "groq": "https://api.groq.com/openai/v1",
+    "openrouter": "https://openrouter.ai/api/v1",
+    "together_ai": "https://api.together.xyz/v1",
+    "mistral": "https://api.mistral.ai/v1",
+    "deepseek": "https://api.deepseek.com/v1",
+    "fireworks_ai": "https://api.fireworks.ai/inference/v1",
+}
+_KEYS: Mapping[str, str] = {"together_ai": "TOGETHERAI_API_KEY"}
+_SECTIONS: Mapping[str, str] = {
+    "master_key": "poorwill keys add",
+    "database_url": "the ledger is a file beside fleet.toml",
+    "success_callback": "[fleet] has OpenTelemetry; poorwill bill has the money",
+    "callbacks": "[fleet] has OpenTelemetry; poorwill bill has the money",
+    "cache": "answers are not cached",
+    "max_budget": "[spend] day_usd, month_usd",
+    "drop_params": "bodies are passed on as they came",
+    "model_group_alias": "give the model aliases",
+    "routing_strategy": "replicas of a model are chosen by poorwill: as few busy as will do",
+    "num_retries": "a request that the engine never saw is tried again by itself",
+    "guardrails": "bodies are passed on as they came",
+}
+
+
+def carry_litellm(document: Mapping[str, object], env: Mapping[str, str]) -> Carried:
+    """Return the fleet of a LiteLLM configuration. Raises OperatorFault if it has no engine of one's own."""
+    entries = [table_of(one) for one in list_of(document.get("model_list"))]
+    fallbacks = dict(_fallbacks(document))
+    hosted = {str(one.get("model_name")): table_of(one.get("litellm_params")) for one in entries}
+    models: dict[str, CarriedModel] = {}
+    left: list[Left] = []
+    for entry in entries:
+        name, parameters = str(entry.get("model_name")), table_of(entry.get("litellm_params"))
+        provider, _, upstream = str(parameters.get("model", "")).partition("/")
+        if provider not in _ENGINES:
+            left.append(Left(name, _elsewhere(provider, upstream, parameters)))
+        elif name in models:
+            left.append(Left(name, "a second entry of the same name: replicas = 2, if the model has devices"))
+        else:
+            keys, notes = _engine(_ENGINES[provider], upstream, parameters)
+            nexts = [(one, hosted[one]) for one in fallbacks.get(name, ()) if one in hosted]
+            bridge, more = _bridge(nexts, env)
+            keys |= {"hosted": bridge} if bridge else {}
+            origin = f"was: {parameters.get('model')} at {parameters.get('api_base', 'its usual address')}"
+            models[name] = CarriedModel(name=model_name(name), keys=keys, origin=origin, left=(*notes, *more))
+    if not models:
+        hint = (
+            "poorwill serves your own models; hosted APIs stay at LiteLLM, or become a bridge: docs/bridge.md"
+        )
+        raise refuse("no entry of model_list is an engine that poorwill could start", hint)
+    for section in ("litellm_settings", "router_settings", "general_settings"):
+        held = table_of(document.get(section))
+        left += [Left(f"{section}.{key}", what) for key, what in _SECTIONS.items() if held.get(key)]
+        if held.get("request_timeout"):
+            left.append(Left(f"{section}.request_timeout", "[gateway] upstream_timeout_s"))
+    return Carried(source="a LiteLLM configuration", models=tuple(models.values()), left=tuple(left))
+
+
+def _engine(
+    kind: str, upstream: str, parameters: Mapping[str, object]
+) -> tuple[dict[str, object], list[Left]]:
+    keys: dict[str, object] = {"engine": kind}
+    left = []
+    if kind == "ollama":
+        keys |= {"engine_model": upstream}
+    else:
+        keys |= {"path": upstream, "ladder": ["cold"]}
+        left.append(Left("options", "LiteLLM did not start the engine: put its options into options or args"))
+    host = urlsplit(str(parameters.get("api_base", ""))).hostname
+    if host and host not in ("localhost", "127.0.0.1", "::1", "0.0.0.0"):
+        left.append(Left("api_base", f"the engine was on {host}; poorwill starts it on this machine"))
+    for key, what in (("rpm", "requests a minute"), ("tpm", "tokens a minute")):
+        if key in parameters:
+            left.append(Left(key, f"{what} are limits of a key: poorwill keys add --help"))
+    return keys, left
+
+
+def _elsewhere(provider: str, upstream: str, parameters: Mapping[str, object]) -> str:
+    host = urlsplit(str(parameters.get("api_base", ""))).hostname or ""
+    if host in ("localhost", "127.0.0.1", "::1") or host.startswith(("10.", "192.168.")):
+        return f"nothing says how the server at {parameters['api_base']} is started: --from its command line"
+    return (
+        f"{provider}/{upstream} is a hosted API: it stays where it is, or becomes a bridge (docs/bridge.md)"
+    )
+
+
+def _bridge(
+    nexts: Sequence[tuple[str, Mapping[str, object]]], env: Mapping[str, str]
+) -> tuple[dict[str, object], list[Left]]:
+    """Return the hosted API that a model falls back to."""
+    for name, parameters in nexts:
+        provider, _, upstream = str(parameters.get("model", "")).partition("/")
+        url = str(parameters.get("api_base") or _APIS.get(provider, ""))
+        if not url.startswith("https://"):
+            continue
+        key = str(parameters.get("api_key", ""))
+        usual = _KEYS.get(provider, f"{provider.upper()}_API_KEY")
+        variable = key.removeprefix("os.environ/") if key.startswith("os.environ/") else usual
+        on = bool(env.get(variable))
+        bridge = {"provider": provider, "model": upstream, "url": url, "key_env": variable}
+        what = f"set {variable}, then bridge = true; nothing is sent to {provider} until then"
+        return {**bridge, "bridge": on, "when": "failed"}, [] if on else [Left(f"fallback to {name}", what)]
+    return {}, [Left(f"fallback to {name}", "is no API that a bridge can lead to") for name, _ in nexts]
+
+
+def _fallbacks(document: Mapping[str, object]) -> Iterator[tuple[str, list[str]]]:
+    for section in ("litellm_settings", "router_settings"):
+        for one in list_of(table_of(document.get(section)).get("fallbacks")):
+            for name, others in table_of(one).items():
+                yield name, [str(other) for other in list_of(others)]

@@ -1,0 +1,164 @@
+"""llama-swap's YAML as a fleet (its config.example.yaml and config-schema.json, version 237)."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from poorwill.config.moving.carried import Carried, CarriedModel, Left, list_of, refuse, table_of
+from poorwill.config.moving.command_lines import carry_line
+from poorwill.core.errors import OperatorFault
+
+_MACRO = re.compile(r"\$\{([\w.-]+)\}")
+_DEEPEST = 20
+_UNIT_MIB = 1024
+"""What stands for all the memory there is: llama-swap knows which models exclude each other, not why."""
+_OF_MODELS: Mapping[str, str] = {
+    "filters": "bodies are passed on as they came: clients send their own parameters",
+    "description": "is not kept",
+    "metadata": "is not kept",
+    "unlisted": "every model is listed; keys can be scoped to models",
+    "sendLoadingState": "heartbeats keep held clients: docs/clients.md",
+    "timeouts": "[gateway] upstream_timeout_s, for all models",
+    "cmdStop": "the engine's process group gets SIGTERM",
+}
+_OF_FILE: Mapping[str, str] = {
+    "apiKeys": "poorwill keys add",
+    "hooks": "no preload: floor = true keeps a model ready, always or in windows of the week",
+    "peers": "a hosted API is a bridge (docs/bridge.md); another poorwill is asked directly",
+    "matrix": "models stay together as far as memory allows: put in what each needs",
+    "profiles": "a client names the model",
+    "selectors": "a client names the model; replicas share its requests",
+    "sendLoadingState": "heartbeats keep held clients: docs/clients.md",
+}
+_READ = frozenset(
+    ("cmd", "name", "env", "proxy", "checkEndpoint", "ttl", "useModelName", "aliases", "macros")
+)
+
+
+def carry_llama_swap(document: Mapping[str, object], env: Mapping[str, str]) -> Carried:
+    """Return the fleet of a llama-swap configuration. Raises OperatorFault if it has no model."""
+    models, left, found = table_of(document.get("models")), [], []
+    for name, entry in models.items():
+        try:
+            found.append(_model(str(name), table_of(entry), document, env))
+        except OperatorFault as fault:
+            left.append(Left(str(name), f"{fault.message}; {fault.hint}"))
+    if not found:
+        why = "; ".join(f"{one.where}: {one.what}" for one in left) or "it has no models"
+        raise refuse(f"nothing to carry over: {why}", "docs/moving.md has the keys side by side")
+    left += [Left(key, what) for key, what in _OF_FILE.items() if document.get(key)]
+    fleet, sized, notes = _memory(document, found)
+    source = "a llama-swap configuration"
+    return Carried(source=source, models=tuple(sized), left=(*left, *notes), fleet=fleet)
+
+
+def _model(
+    name: str, entry: Mapping[str, object], document: Mapping[str, object], env: Mapping[str, str]
+) -> CarriedModel:
+    macros = {**table_of(document.get("macros")), **table_of(entry.get("macros")), "PORT": "{port}"}
+    macros["MODEL_ID"] = name
+
+    def filled(key: str) -> str:
+        return _filled(str(entry.get(key) or ""), macros, env)
+
+    proxy = urlsplit(filled("proxy"))
+    command = "\n".join(line for line in filled("cmd").splitlines() if not line.strip().startswith("#"))
+    if not command.strip():
+        raise refuse(f"is served by {proxy.netloc or 'nothing here'}", "poorwill starts its engines itself")
+    try:
+        words = shlex.split(command.replace("\\\n", " "))
+    except ValueError as error:
+        raise refuse(f"its cmd cannot be read: {error}", "look at its quotes") from error
+    model, _ = carry_line(words, env, name=name, port=proxy.netloc.rpartition(":")[2])
+    keys, left = dict(model.keys), [*model.left, *_left(entry)]
+    if names := [str(table_of(one).get("id", one)) for one in list_of(entry.get("aliases"))]:
+        keys["aliases"] = names
+    if upstream := entry.get("useModelName"):
+        keys["engine_model"] = str(upstream)
+    if variables := dict(str(one).split("=", 1) for one in list_of(entry.get("env")) if "=" in str(one)):
+        keys["env"] = {
+            **table_of(keys.get("env")),
+            **{k: _filled(v, macros, env) for k, v in variables.items()},
+        }
+    check = filled("checkEndpoint")
+    if check == "none":
+        left.append(Left("checkEndpoint", "a model is ready when its ready_path answers, /health by default"))
+    elif check not in ("", "/health"):
+        keys["ready_path"] = check
+    if limit := _number(entry.get("concurrencyLimit")):
+        keys["max_concurrency"] = limit
+    seconds = max(15, _number(document.get("healthCheckTimeout")) or 120)
+    keys |= {"wake_budget_s": seconds, "wake_cap_s": max(900, seconds)}
+    ttl = _number(entry.get("ttl"), _number(document.get("globalTTL")))
+    ttl = _number(document.get("globalTTL")) if ttl < 0 else ttl
+    if ttl:
+        keys["policy"] = {"name": "fixed", "idle_s": ttl, "allow_short_idle": True}
+    else:
+        left.append(Left("ttl", "it stayed until another took its place; now the policy parks it when idle"))
+    return replace(model, keys=keys, left=tuple(left))
+
+
+def _left(entry: Mapping[str, object]) -> Iterator[Left]:
+    for key, what in _OF_MODELS.items():
+        if entry.get(key):
+            yield Left(key, what)
+    for key in entry:
+        if key not in _OF_MODELS and key not in _READ and key != "concurrencyLimit":
+            yield Left(str(key), "is not known")
+
+
+def _memory(
+    document: Mapping[str, object], models: Sequence[CarriedModel]
+) -> tuple[dict[str, object], list[CarriedModel], list[Left]]:
+    """Return `[fleet]` and models with shares of memory that keep out of each other's way as they did.
+
+    Without groups, and within a group, llama-swap keeps one model at a time; a group with `swap: false` keeps
+    all of its own; a persistent one is unloaded by no other.
+    """
+    groups = [table_of(one) for one in table_of(document.get("groups")).values()]
+    together = {
+        str(m): len(list_of(g.get("members")))
+        for g in groups
+        if g.get("swap") is False
+        for m in list_of(g.get("members"))
+    }
+    persistent = {str(m) for g in groups if g.get("persistent") for m in list_of(g.get("members"))}
+    if len(models) == 1 or document.get("matrix"):
+        return {}, list(models), []
+    sized = []
+    for model in models:
+        share = max(1, _UNIT_MIB // together.get(model.name, 1))
+        extra = {"memory": f"{share} MiB"} | ({"priority": 100} if model.name in persistent else {})
+        sized.append(replace(model, keys={**model.keys, **extra}))
+    what = "stands for what llama-swap's groups say, one model at a time; put in what there is and each needs"
+    return {"memory": f"{_UNIT_MIB} MiB"}, sized, [Left("memory", what)]
+
+
+def _filled(text: str, macros: Mapping[str, object], env: Mapping[str, str]) -> str:
+    """Return a text without macros. Raises OperatorFault for one that is not known."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name.startswith("env."):
+            if name[4:] not in env:
+                raise refuse(
+                    f"${{{name}}} is not set in the environment", f"export {name[4:]}=... and try again"
+                )
+            return env[name[4:]]
+        if name not in macros:
+            raise refuse(
+                f"there is no macro {name!r}", "macros are set at the top of the file or in the model"
+            )
+        return str(macros[name])
+
+    for _ in range(_DEEPEST):
+        if (after := _MACRO.sub(value, text)) == text:
+            return text
+        text = after
+    raise refuse("its macros lead in a circle", "a macro can hold only macros before it")
+
+
+def _number(value: object, otherwise: int = 0) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
