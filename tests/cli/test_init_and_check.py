@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import Poorwill
 
-from poorwill.cli.setup.init import example
+from poorwill.compose.deployment.first_fleet import example
 from poorwill.config import load_fleet
 from poorwill.engines.weights.gguf_model import make_model
 

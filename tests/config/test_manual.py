@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poorwill.cli.setup.init import example
+from poorwill.compose.deployment.first_fleet import example
 from poorwill.config.file_keys import file_tables
 from poorwill.config.manual import document, schema
 from poorwill.core.settings import GatewaySettings

@@ -13,9 +13,9 @@ from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.ledger import LedgerOptions
 from poorwill.cli.parsing.options import Group, Option, Values
 from poorwill.cli.parsing.streams import Streams
-from poorwill.cli.parsing.values import natural, time_us
 from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.compose.clock import SystemClock
+from poorwill.config.values.written import natural, time_us
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US, table
 from poorwill.core.ports.keys import NO_LIMITS, KeyLimits

@@ -10,7 +10,6 @@ from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
-from poorwill.cli.parsing.values import positive
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.coldstart.report.documents import (
     AnatomyDocument,
@@ -32,6 +31,7 @@ from poorwill.compose.wake_reports import (
     wakes_of,
     write_trace,
 )
+from poorwill.config.values.written import positive
 from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
 from poorwill.core.format import counted, size
 from poorwill.core.settings import FleetSettings

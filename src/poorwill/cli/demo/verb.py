@@ -14,7 +14,6 @@ from poorwill.cli.parsing.exit_status import FINDING
 from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.streams import Streams
-from poorwill.cli.parsing.values import from_to
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.compose.demo.fleet import ENGINES, demo_fleet
 from poorwill.compose.demo.progress import Show
@@ -22,6 +21,7 @@ from poorwill.compose.demo.replay import Answer, bundled_slice, replay
 from poorwill.compose.demo.report import DemoDocument, facts_of, report, report_document
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.serving import Serving, serving_fleet
+from poorwill.config.values.written import from_to
 from poorwill.core.words import Tier
 from poorwill.telemetry.log import StreamLog
 

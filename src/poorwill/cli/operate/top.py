@@ -8,8 +8,8 @@ from poorwill.cli.operate.status import told
 from poorwill.cli.parsing.admin import ServedFleetArgument
 from poorwill.cli.parsing.options import Option
 from poorwill.cli.parsing.streams import Streams
-from poorwill.cli.parsing.values import some_time_us
 from poorwill.cli.parsing.verb import new_verb
+from poorwill.config.values.written import some_time_us
 from poorwill.core.words import SECOND_US
 
 CLEAR = "\x1b[H\x1b[2J"

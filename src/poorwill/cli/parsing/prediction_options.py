@@ -8,7 +8,6 @@ from typing import Annotated
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, fleet_path
 from poorwill.cli.parsing.options import Option, declared
 from poorwill.cli.parsing.settings import read_fleet
-from poorwill.cli.parsing.values import more_than_zero, positive, time_us
 from poorwill.coldstart.engine_times import ENGINE_TIMES, USUAL_HOST, CompileCache
 from poorwill.coldstart.loaders import (
     GB,
@@ -22,6 +21,7 @@ from poorwill.coldstart.loaders import (
 )
 from poorwill.coldstart.prediction import Machine, Start
 from poorwill.compose.host import KnownHost, measured_host
+from poorwill.config.values.written import more_than_zero, positive, time_us
 from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError
 
 _USUAL = ", ".join(f"{kind} {rate / GB:g}" for kind, rate in USUAL_BANDWIDTH.items())

@@ -7,7 +7,7 @@ from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.ledger import LedgerOptions, PeriodOptions
 from poorwill.cli.parsing.options import Group, Option, Values
 from poorwill.cli.parsing.prediction_options import PredictionOptions
-from poorwill.cli.parsing.values import (
+from poorwill.config.values.written import (
     date_us,
     dollars_nusd,
     more_than_zero,

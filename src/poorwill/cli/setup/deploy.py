@@ -13,10 +13,10 @@ from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
-from poorwill.cli.parsing.values import time_us
 from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.compose.deployment.push import Push, Shell, carry_out_push, odd_word, shown
 from poorwill.compose.deployment.unit import Manager, unit_for, unit_text
+from poorwill.config.values.written import time_us
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import GatewaySettings

@@ -16,9 +16,9 @@ from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
-from poorwill.cli.parsing.values import natural, positive
 from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.compose.drivers.virtual_machines import current_guest, guest_home, guest_plan, make_golden_guest
+from poorwill.config.values.written import natural, positive
 from poorwill.core.errors import OperatorFault
 from poorwill.core.format import size
 from poorwill.core.words import Tier

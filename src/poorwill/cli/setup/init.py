@@ -3,12 +3,10 @@
 Writes into one directory, never over a file that exists.
 """
 
-import os
 import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,17 +18,18 @@ from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
+from poorwill.compose.deployment.first_fleet import (
+    RANDOM_NAME,
+    name_of_file,
+    own_model,
+    write_first,
+    write_fleet,
+)
 from poorwill.config import MODEL_NAME
-from poorwill.config.moving.carried import Carried, file_name, fleet_text
+from poorwill.config.moving.carried import Carried, fleet_text
 from poorwill.config.moving.installed import installed
-from poorwill.config.moving.ollama import name_of_blob
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.problems import ConfigFault, Problem
-
-RANDOM_NAME = "random-5m"
-_RANDOM_CONTEXT = 2048
-_OWN_CONTEXT = 4096
-
 
 Engine = Literal["llama.cpp", "vllm", "sglang", "transformers", "ollama"]
 
@@ -97,9 +96,9 @@ async def _run(options: InitOptions, streams: Streams) -> int:
     carried = _carried(options, streams)
     if carried is not None:
         return _carry_over(carried, target, options, streams)
-    own = _own_model(options.model) if options.model else None
-    name = _checked(options.name or (_name_of(own) if own else RANDOM_NAME))
-    model = _write(target, own, name)
+    own = own_model(options.model) if options.model else None
+    name = _checked(options.name or (name_of_file(own) if own else RANDOM_NAME))
+    model = write_first(target, own, name)
     if options.json:
         shown = InitDocument(file=str(target), name=name, model=str(model), made=not own, models=(name,))
         streams.say_json(shown)
@@ -139,7 +138,7 @@ def _carried(options: InitOptions, streams: Streams) -> Carried | None:
 
 def _carry_over(carried: Carried, target: Path, options: InitOptions, streams: Streams) -> int:
     """Write the file, and say what was left out and what `check` finds missing here."""
-    _write_text(target, fleet_text(carried))
+    write_fleet(target, fleet_text(carried))
     problems: Sequence[Problem] = ()
     try:
         read_fleet(str(target), streams.env, machine=True)
@@ -166,77 +165,6 @@ def _carry_over(carried: Carried, target: Path, options: InitOptions, streams: S
         streams.say("to mend before it is served:", *(f"  {problem}" for problem in problems))
     streams.say(f"next: poorwill {'check' if problems else 'serve'} {shlex.quote(options.directory)}")
     return 0
-
-
-def _write(target: Path, own: Path | None, name: str) -> Path:
-    """Write the file, and a random model if there is no other; return the model's path."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        model = own or _random_model(target.parent)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    _write_text(target, example(name=name, path=_as_written(model, target.parent), own=bool(own)))
-    return model
-
-
-def _write_text(target: Path, text: str) -> None:
-    """Write the file for its owner alone: an engine's variables may hold secrets."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(
-            os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-        ) as file:
-            file.write(text)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-
-
-def _unwritable(target: Path, error: OSError) -> OperatorFault:
-    what = f"cannot write {target}: {error.strerror}"
-    return OperatorFault(ErrorCode.CONFIG_INVALID, what, hint="try another DIR")
-
-
-def example(*, name: str, path: str, own: bool) -> str:
-    """Return the example file for one model."""
-    text = files("poorwill.config").joinpath("example.toml").read_text(encoding="utf-8")
-    context = _OWN_CONTEXT if own else _RANDOM_CONTEXT
-    for mark, value in (("@NAME@", name), ("@PATH@", path), ("@CONTEXT@", str(context))):
-        text = text.replace(mark, value.replace("\\", "\\\\").replace('"', '\\"'))
-    return text
-
-
-def _own_model(text: str) -> Path:
-    path = Path(text)
-    try:
-        with path.open("rb") as file:
-            if file.read(4) == b"GGUF":
-                return path
-        what = f"{path} is no GGUF file"
-    except OSError as error:
-        what = f"cannot read {path}: {error.strerror}"
-    raise OperatorFault(
-        ErrorCode.CONFIG_INVALID,
-        what,
-        hint="the embedded engine reads GGUF files; --engine vllm and others take directories",
-    )
-
-
-def _random_model(directory: Path) -> Path:
-    from poorwill.engines.weights.gguf_model import make_model
-
-    path = directory / f"{RANDOM_NAME}.gguf"
-    return path if path.exists() else make_model(path)
-
-
-def _name_of(path: Path) -> str:
-    return name_of_blob(str(path)) or file_name(path.name)
-
-
-def _as_written(model: Path, directory: Path) -> str:
-    """Return the path as the file should have it: relative if it is below the file."""
-    whole, base = os.path.abspath(model), os.path.abspath(directory)
-    relative = os.path.relpath(whole, base)
-    return whole if relative.startswith("..") else relative
 
 
 VERB = new_verb(

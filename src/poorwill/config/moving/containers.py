@@ -1,7 +1,7 @@
 """`docker run` and `podman run` lines as the keys of a model (docs.docker.com, `docker container run`)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from poorwill.config.moving.carried import CarriedModel, Left, file_name, model_name, refuse
 from poorwill.config.moving.flags import Flags
@@ -14,7 +14,13 @@ _SWITCHES = frozenset(
 )
 """The options without a value; all others have one."""
 _DROPPED = frozenset(("--detach", "--interactive", "--tty", "--rm", "--name", "--restart", "--replace"))
-_SHORT = {"-d": "--detach", "-i": "--interactive", "-t": "--tty", "-P": "--publish-all", "-q": "--quiet"}
+_SHORT: Mapping[str, str] = {
+    "-d": "--detach",
+    "-i": "--interactive",
+    "-t": "--tty",
+    "-P": "--publish-all",
+    "-q": "--quiet",
+}
 _PUBLISH = ("-p", "--publish")
 _PORTS = (("vllm", "8000"), ("llama.cpp", "8080"), ("sglang", "30000"), ("text-generation-inference", "80"))
 """Where the servers of well-known images listen if nothing says otherwise."""
@@ -83,7 +89,7 @@ def _parts(words: Sequence[str]) -> tuple[list[tuple[str, str]], str, list[str]]
     while rest and rest[0].startswith("-"):
         word = rest.pop(0)
         flag, equals, value = word.partition("=")
-        if re.fullmatch(r"-[ditPq]+", word):
+        if re.fullmatch(r"-[ditP]+", word):
             options += [(_SHORT[f"-{letter}"], "") for letter in word[1:]]
         elif equals and flag.startswith("--"):
             options.append((flag, value) if flag not in _SWITCHES else (word, ""))

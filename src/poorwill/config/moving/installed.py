@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from poorwill.config.moving.carried import Carried, CarriedModel, model_name
 
-_ASLEEP = ["asleep", "cold"]
+_ASLEEP = ("asleep", "cold")
 _SLEEPING: Mapping[str, object] = {"options": {"sleep": True}, "ladder": _ASLEEP}
 INSTALLED: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
     "vllm": ("path", "vLLM. Its own sleep is the first tier: the weights go, the process stays.", _SLEEPING),
