@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from poorwill.compose.history import LogPiece
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.ports.history import Costs, LogPiece, PastRequest, PastWake, Ribbon, Ribbons
+from poorwill.ledger.history.views import Costs, PastRequest, PastWake, Ribbon, Ribbons
 
 
 @dataclass(slots=True)
