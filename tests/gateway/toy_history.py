@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from poorwill.compose.history import LogPiece
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.ledger.history.views import Costs, PastRequest, PastWake, Ribbon, Ribbons
+from poorwill.ledger.history.views import Costs, LogPiece, PastRequest, PastWake, Ribbon, Ribbons
 
 
 @dataclass(slots=True)

@@ -12,20 +12,12 @@ from poorwill.bill import explain as explaining
 from poorwill.hosts.files.names import file_name
 from poorwill.ledger.dates import Period
 from poorwill.ledger.history import overview
-from poorwill.ledger.history.views import Costs, PastRequest, PastWake, Ribbons
+from poorwill.ledger.history.views import Costs, LogPiece, PastRequest, PastWake, Ribbons
 from poorwill.ledger.ledger import Ledger
 
 LOG_BYTES = 64 * 1024
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Colours and other escape sequences of terminals, control characters, and marks that reorder text."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogPiece:
-    """Some of an engine's log, and where the next piece begins."""
-
-    text: str
-    next: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

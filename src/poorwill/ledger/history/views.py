@@ -1,4 +1,4 @@
-"""What the dashboard shows of the past: time, money, wakes and requests.
+"""What the dashboard shows of the past: time, money, wakes, requests and logs.
 
 Instants are microseconds since the Unix epoch, money integer nano-dollars.
 """
@@ -108,3 +108,11 @@ class PastRequest:
     tokens_out: int | None
     bridge: str | None
     bridge_nusd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPiece:
+    """Some of an engine's log, and where the next piece begins."""
+
+    text: str
+    next: int
