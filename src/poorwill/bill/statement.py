@@ -10,9 +10,9 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import exact_money
 from poorwill.core.settings import StatementSettings
 from poorwill.core.words import FAILED_WAKE, SECOND_US
-from poorwill.ledger.costs.items import Tell, key_name, last_instant, one_currency
+from poorwill.ledger.costs.items import Item, Tell, key_name, last_instant, one_currency
 from poorwill.ledger.costs.pricing import BRIDGE
-from poorwill.ledger.costs.usage import Count
+from poorwill.ledger.costs.usage import Count, Use
 from poorwill.ledger.dates import Period, day_name, iso, month_of, timestamp
 
 
@@ -121,6 +121,18 @@ def statement(
         if item.key == key and (terms.charge_failed_wakes or item.cause != FAILED_WAKE)
     ]
     uses = [use for use in local_usage(db, period) if key_name(use.key) == key]
+    return Statement(
+        key=key,
+        number=number or f"{_name(period)}/{key}",
+        period=period,
+        known_us=last_instant(db),
+        terms=terms,
+        currency=one_currency(mine),
+        lines=_summed(mine, uses),
+    )
+
+
+def _summed(mine: Sequence[Item], uses: Sequence[Use]) -> tuple[StatementLine, ...]:
     places = sorted({(i.day, i.model) for i in mine} | {(u.day, u.model) for u in uses})
     lines = []
     for day, model in places:
@@ -143,15 +155,7 @@ def statement(
                 hosted_nusd=sum(item.nusd for item in hosted),
             )
         )
-    return Statement(
-        key=key,
-        number=number or f"{_name(period)}/{key}",
-        period=period,
-        known_us=last_instant(db),
-        terms=terms,
-        currency=one_currency(mine),
-        lines=tuple(lines),
-    )
+    return tuple(lines)
 
 
 def _name(period: Period) -> str:

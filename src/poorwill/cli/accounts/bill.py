@@ -72,9 +72,7 @@ class Question:
         str | None, Option("a statement for one key, as Markdown", metavar="KEY", values=Values.KEYS)
     ] = None
     html: Annotated[bool, Option("with --invoice: as an HTML page to send or print")] = False
-    number: Annotated[
-        str | None, Option("with --invoice: its number (default: the period and the key)", metavar="TEXT")
-    ] = None
+    number: Annotated[str | None, Option("with --invoice: the statement's number", metavar="TEXT")] = None
     focus: Annotated[bool, Option(f"FinOps FOCUS {VERSION} as CSV; with --by key too")] = False
     reconcile: Annotated[
         str | None, Option("match a provider's invoice with the ledger", metavar="CSV", values=Values.FILES)
