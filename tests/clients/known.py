@@ -135,4 +135,6 @@ CLIENTS: Mapping[str, Client] = {
     "openai behind HAProxy 2.6": _python("openai", *OPENAI, behind="haproxy"),
     "openai behind nginx 1.22": _python("openai", *OPENAI, behind="nginx"),
     "openai behind Caddy 2.6": _python("openai", *OPENAI, behind="caddy-2.6"),
+    "curl behind Envoy 1.40": _own("curl", behind="envoy"),
+    "openai behind Envoy 1.40": _python("openai", *OPENAI, behind="envoy"),
 }

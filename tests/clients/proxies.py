@@ -81,6 +81,7 @@ BY_DEFAULT: Mapping[str, str] = {
     f"frontend f\n bind 0.0.0.0:{LISTEN}\n default_backend b\nbackend b\n server s 127.0.0.1:{GATEWAY}\n",
     "nginx": f"server {{ listen {LISTEN}; location / {{ proxy_pass http://127.0.0.1:{GATEWAY}; }} }}\n",
     "caddy-2.6": f"http://:{LISTEN} {{\n reverse_proxy 127.0.0.1:{GATEWAY}\n}}\n",
+    "envoy": Path(__file__).with_name("programs").joinpath("envoy_default.yaml").read_text(),
 }
 """What people write who read nothing: each proxy's first example."""
 
