@@ -1,7 +1,7 @@
 """What only the frozen tier can get wrong: CRIU, connections, pids, disks, damage, copies, keys."""
 
 # Files are looked at on purpose while nothing else is on the loop.
-# ruff: noqa: ASYNC240
+# ruff: noqa: ASYNC220, ASYNC240
 
 import asyncio
 import ctypes
@@ -27,12 +27,12 @@ from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
 from poorwill.core.words import ReplicaId, Tier
 from poorwill.hosts.files.user import may_freeze_others
-from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes import procfs, session
 from poorwill.hosts.processes.session import members
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.driver import FrozenDriver
 from poorwill.tiers.frozen.freeze import OVERHEAD_BYTES
-from poorwill.tiers.snapshots.attempt import NOTE
+from poorwill.tiers.snapshots.attempt import NOTE, note_attempt
 from poorwill.tiers.snapshots.sealing import Sealer
 from poorwill.tiers.snapshots.space import Space, Value
 from poorwill.tiers.snapshots.store import MEMORY_DIRECTORY, SnapshotStore, store_root
@@ -42,6 +42,9 @@ from .conftest import TINY_ENGINE, Fleet, ask
 
 BIG = str(120_000_000)
 """Bytes of engine memory that keep criu busy for a tenth of a second and more."""
+
+MEMORY_GROUPS = next(Path("/sys/fs").glob("cgroup/memory"), Path("/sys/fs/cgroup"))
+"""Of the first version of control groups, else of the second."""
 
 
 @pytest.fixture
@@ -498,6 +501,44 @@ async def test_recovery_clears_a_killed_park(fleet: Fleet, driver: FrozenDriver,
     await child.wait()
     assert len(scratch(fleet)) == 1
     await recovered(fleet, driver, running)
+
+
+async def test_recovery_goes_on_past_an_immortal(
+    fleet: Fleet, driver: FrozenDriver, criu: Criu, monkeypatch: pytest.MonkeyPatch
+):
+    """A process that hangs inside the kernel costs its own replica, not the fleet its start."""
+    launch, running = await start(fleet)
+    parked = await driver.park(running, launch, generation=1)
+    draft = Path(parked.path).parent / ".wake-1-x"
+    draft.mkdir()
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as immortal:
+        note_attempt(draft, criu_pid=immortal.pid, engine_pid=immortal.pid, engine_started=None)
+        monkeypatch.setattr(session, "send", lambda processes, *numbers: None)
+        monkeypatch.setattr(session, "GONE_LIMIT_S", 0.05)
+        await driver.recover()
+        assert draft.exists() and fleet.log.lines[-1][:2] == ("error", "an unfinished snapshot is left")
+        monkeypatch.undo()
+        await driver.recover()
+        assert not draft.exists() and immortal.poll() is not None
+
+
+@pytest.mark.skipif(not os.access(MEMORY_GROUPS, os.W_OK), reason="no control group may be made here")
+async def test_a_group_of_the_past_is_not_made_again(fleet: Fleet, driver: FrozenDriver):
+    group = MEMORY_GROUPS / f"poorwill-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        launch, running = await start(fleet)
+        (group / "cgroup.procs").write_text(str(running.pid))
+        parked = await driver.park(running, launch, generation=1)
+        group.rmdir()
+        woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
+        assert ask(woken) == "1" and not group.exists()
+        groups = [Path(f"/proc/{who}/cgroup").read_text() for who in ("self", woken.pid)]
+        assert groups[0] == groups[1]
+        await fleet.processes.kill(woken)
+    finally:
+        with suppress(FileNotFoundError):
+            group.rmdir()
 
 
 async def test_recovery_clears_a_killed_wake(fleet: Fleet, driver: FrozenDriver, criu: Criu):

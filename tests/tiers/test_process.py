@@ -1,7 +1,7 @@
 """Engine processes: started, known again, watched, ended, reaped."""
 
 # The tests look at files and run programs on purpose while nothing else is on the loop.
-# ruff: noqa: ASYNC221, ASYNC240
+# ruff: noqa: ASYNC220, ASYNC221, ASYNC240
 
 import asyncio
 import errno
@@ -27,7 +27,7 @@ from poorwill.hosts.processes.groups import engine_groups
 from poorwill.hosts.processes.listeners import listeners, listening
 from poorwill.hosts.processes.mark import ID
 from poorwill.hosts.processes.readiness import LISTENER_LOOKS, Readiness, foreign_listener, is_proven
-from poorwill.hosts.processes.session import members
+from poorwill.hosts.processes.session import end_session, members
 from poorwill.tiers.cold.driver import ColdDriver
 
 from .cancelling import cancelled_at
@@ -382,6 +382,26 @@ async def test_workers_without_their_leader_are_ended(fleet: Fleet, switches: tu
     assert fleet.processes.pids(running) != [], "they outlive it"
     await fleet.processes.kill(running)
     assert fleet.processes.pids(running) == []
+
+
+IDLE_PARENT = """
+import subprocess, sys
+child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_a_foreign_zombie_holds_nothing_up():
+    """As in a container whose first process reaps nobody: an adopted engine leaves a zombie for good."""
+    with subprocess.Popen(
+        [sys.executable, "-c", IDLE_PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert await end_session(pid) is True
+        stat = procfs.read_stat(pid)
+        assert stat is not None and stat.state == "Z"
 
 
 async def test_group_holds_a_daemon_without_a_mark(fleet: Fleet):

@@ -22,6 +22,10 @@ MARK_NAME = "POORWILL_REPLICA"
 GONE_LIMIT_S = 10.0
 """How long a killed process may take to disappear; longer means it hangs inside the kernel."""
 
+ZOMBIE_LIMIT_S = 1.0
+"""How long we wait for a foreign parent to reap. Not every first process of a container ever does; a zombie
+holds nothing but its pid."""
+
 
 def send(processes: Iterable[ProcessStat], *numbers: signal.Signals) -> None:
     """Signal processes that may be gone by now."""
@@ -92,22 +96,33 @@ async def session_gone(
     """Wait until no process of a killed engine is left; what it forked meanwhile is killed, too.
 
     `mark`, `started`, `since` and `inside` as in `members`. `reaped` is told the wait statuses of those that
-    were our children. Raises DriverError after `GONE_LIMIT_S`. Cancelled: nothing more is waited for.
+    were our children; zombies that their parents do not reap are left. Raises DriverError after
+    `GONE_LIMIT_S`. Cancelled: nothing more is waited for.
     """
+    zombies: set[tuple[int, int]] = set()
     try:
         async with asyncio.timeout(GONE_LIMIT_S):
-            while left := members(session, mark=mark, started=started, since=since, inside=inside()):
+            while left := [
+                stat
+                for stat in members(session, mark=mark, started=started, since=since, inside=inside())
+                if (stat.pid, stat.started) not in zombies
+            ]:
                 send(left, signal.SIGKILL)
-                await _all_gone(left, reaped)
+                zombies |= await _all_gone(left, reaped)
     except TimeoutError:
         raise DriverError(
             f"process {session} does not disappear {GONE_LIMIT_S:.0f} s after SIGKILL"
         ) from None
 
 
-async def _all_gone(left: list[ProcessStat], reaped: Callable[[dict[int, int]], None]) -> None:
-    """Wait for these processes, looking at them alone: looking at all of the machine's takes longer."""
-    delay_s = 0.001
+async def _all_gone(
+    left: list[ProcessStat], reaped: Callable[[dict[int, int]], None]
+) -> set[tuple[int, int]]:
+    """Wait for these processes, looking at them alone: looking at all of the machine's takes longer.
+
+    Return pid and start time of those that remain as zombies of others.
+    """
+    delay_s, waited_s = 0.001, 0.0
     while True:
         now = [procfs.read_stat(stat.pid) for stat in left]
         left = [
@@ -116,7 +131,12 @@ async def _all_gone(left: list[ProcessStat], reaped: Callable[[dict[int, int]], 
             if stat is not None and stat.started == was.started
         ]
         reaped(reap(left))
-        if not left:
-            return
+        if not left or (waited_s >= ZOMBIE_LIMIT_S and all(_zombie_of_another(stat) for stat in left)):
+            return {(stat.pid, stat.started) for stat in left}
         await asyncio.sleep(delay_s)
+        waited_s += delay_s
         delay_s = min(delay_s * 2, 0.05)
+
+
+def _zombie_of_another(stat: ProcessStat) -> bool:
+    return stat.state == "Z" and stat.parent != os.getpid()

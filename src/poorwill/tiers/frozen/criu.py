@@ -47,6 +47,10 @@ GHOST_BYTES = 2**30
 """Files that are open but deleted are carried in the image up to this size each; criu's own limit of 1 MiB
 is less than the shared memory that engines with several processes delete once all have opened it."""
 
+CONTROL_GROUPS = ("--manage-cgroups=ignore",)
+"""A restored engine is in poorwill's own control groups. criu would otherwise make the ones again that it was
+in when it was dumped, with their limits as they were then: those of another container, maybe."""
+
 SYMPTOMS: Sequence[tuple[str, CriuFault]] = (
     (r"Connected TCP socket", CriuFault.CONNECTED),
     (r"Can't bind inet socket|Address already in use", CriuFault.PORT_TAKEN),
@@ -190,7 +194,7 @@ class Criu:
     ) -> None:
         log = f"{arguments[0]}.log"
         argv = [self.binary, *arguments, "--images-dir", str(image), "--work-dir", str(work)]
-        argv += ["--log-file", log, "-v2"]
+        argv += ["--log-file", log, "-v2", *CONTROL_GROUPS]
         if self.unprivileged:
             argv.append("--unprivileged")
         with (work / "criu.out").open("wb") as output:

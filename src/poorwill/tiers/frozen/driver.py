@@ -47,9 +47,14 @@ class FrozenDriver(FrozenParts):
     async def recover(self) -> None:
         """End and remove what a poorwill that was killed left half done.
 
-        Called once at start by the owner of the fleet directory, before any other call.
+        Called once at start by the owner of the fleet directory, before any other call. What cannot be ended
+        now is left for the next start, and the fleet is served all the same.
         """
         for directory in self.store.leftovers():
-            ended = await settle_leftover(directory)
+            try:
+                ended = await settle_leftover(directory)
+            except DriverError as error:
+                self.log.error("an unfinished snapshot is left", path=str(directory), why=str(error))
+                continue
             self.store.remove_leftover(directory)
             self.log.warning("removed an unfinished snapshot", path=str(directory), ended=ended or "nothing")
