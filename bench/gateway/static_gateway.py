@@ -14,7 +14,8 @@ from typing import NoReturn
 import uvloop
 
 from poorwill.compose.clock import SystemClock
-from poorwill.compose.dialects import DIALECTS
+from poorwill.compose.dialects.bodies import DIALECTS
+from poorwill.compose.dialects.ollama import ollama_handler
 from poorwill.core.entries import Entry
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.activator import Lease, WakeNotice
@@ -179,6 +180,7 @@ async def main(port: int, engine_port: int) -> None:
         metrics=GatewayMetrics(),
         engines=EngineFacts(dialects=DIALECTS),
         directory=".",
+        ollama=ollama_handler(view=fleet, context_of=lambda model: 0),
         admin=partial(
             admin_listener,
             fleet=fleet,

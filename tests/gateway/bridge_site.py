@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from poorwill.compose.bridges import bridged
 from poorwill.core.token_prices import MTOK, TokenPrices
 from poorwill.engines.hosted_api import HostedApi
 
@@ -70,7 +71,7 @@ async def bridged_site(
     """A gateway whose model `m1` is parked, and the fake hosted API its requests go to meanwhile."""
     async with (
         toy_upstream(at_base(script)) as fake,
-        running_site(parked=parked, hosted={M1: fake_api(fake, **(api or {}))}, **changes) as site,
+        running_site(parked=parked, hosted=bridged({M1: fake_api(fake, **(api or {}))}), **changes) as site,
     ):
         yield site, fake
 

@@ -11,7 +11,8 @@ from functools import partial
 from tests.kept_log import KeptLog
 
 from poorwill.compose.clock import SystemClock
-from poorwill.compose.dialects import DIALECTS
+from poorwill.compose.dialects.bodies import DIALECTS
+from poorwill.compose.dialects.ollama import ollama_handler
 from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault, TryLater
 from poorwill.core.ports.activator import Lease, WakeNotice
@@ -425,6 +426,7 @@ async def running_site(
                     tells_usage=lambda model: tells_usage,
                 ),
                 directory=directory,
+                ollama=ollama_handler(view=fleet, context_of=lambda model: 4096),
                 bridges_to=BridgesTo(apis=hosted, bridging=activator) if hosted else None,
             )
             async with server:

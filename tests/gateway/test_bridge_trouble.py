@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from poorwill.compose.bridges import bridged
 from poorwill.core.errors import ErrorCode, TryLater
 
 from .bridge_site import (
@@ -203,7 +204,7 @@ async def test_a_hosted_api_over_tls(
     async with toy_upstream(tls=serving_tls(path)) as fake:
         url = f"https://localhost:{fake.port}/v1"
         api = fake_api(fake, url=url, tls=ssl.create_default_context(cafile=str(path)))
-        async with running_site(parked=True, hosted={M1: api}) as site:
+        async with running_site(parked=True, hosted=bridged({M1: api})) as site:
             for body in (ASK, STREAM):
                 response = await ask(site, body)
                 assert response.clean and response.headers["x-poorwill-bridge"] == NAME
@@ -217,7 +218,7 @@ async def test_a_bad_certificate_gets_nothing(tmp_path: Path, name: str) -> None
     async with toy_upstream(tls=serving_tls(path)) as fake:
         url = f"https://localhost:{fake.port}/v1"
         api = fake_api(fake, url=url, tls=ssl.create_default_context(cafile=trusts))
-        async with running_site(parked=True, hosted={M1: api}) as site, talk(site.port) as client:
+        async with running_site(parked=True, hosted=bridged({M1: api})) as site, talk(site.port) as client:
             client.send(post(ASK))
             await site.held()
             assert fake.asked == []

@@ -34,7 +34,7 @@ def test_the_inference_listener_answers(method: bytes, path: bytes, action: Acti
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        (b"GET", b"/"),
+        (b"GET", b"/nowhere"),
         (b"GET", b"/metrics"),
         (b"POST", b"/models/m1/park"),
         (b"HEAD", b"/v1/chat/completions"),

@@ -111,7 +111,7 @@ async def test_bad_requests_get_400_and_close(site: Site, split: bool) -> None:
         ("POST", "/v1/models", 405, "method_not_allowed", "GET, HEAD"),
         ("DELETE", "/healthz", 405, "method_not_allowed", "GET, HEAD"),
         ("GET", "/metrics", 404, "route_not_found", None),
-        ("GET", "/", 404, "route_not_found", None),
+        ("GET", "/nowhere", 404, "route_not_found", None),
         ("POST", "/chat/completions", 404, "route_not_found", None),
     ],
 )

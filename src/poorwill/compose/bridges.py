@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import timedelta
 
 from poorwill.config.key_lines import NO_LINES, KeyLines
@@ -12,6 +13,7 @@ from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import FleetSettings, HostedSettings, ModelSettings
 from poorwill.core.words import ModelName
 from poorwill.engines.hosted_api import HostedApi, PricesAt
+from poorwill.gateway.bridge.parts import BridgedApi
 from poorwill.ledger.costs.usage import Use
 
 
@@ -67,6 +69,12 @@ def hosted_apis(
         )
         for model, hosted in models
     }
+
+
+def bridged(apis: Mapping[ModelName, HostedApi]) -> Mapping[ModelName, BridgedApi]:
+    """Return the hosted APIs as the gateway is told of them."""
+    names = [field.name for field in fields(BridgedApi)]
+    return {model: BridgedApi(**{name: getattr(api, name) for name in names}) for model, api in apis.items()}
 
 
 def _verifying() -> ssl.SSLContext:

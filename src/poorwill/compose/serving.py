@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from poorwill.bill.jumps import jumps
-from poorwill.compose.bridges import hosted_apis
-from poorwill.compose.dialects import DIALECTS
+from poorwill.compose.bridges import bridged, hosted_apis
+from poorwill.compose.dialects.bodies import DIALECTS
+from poorwill.compose.dialects.ollama import ollama_handler
 from poorwill.compose.drivers.devices import open_devices
 from poorwill.compose.drivers.fleet_drivers import Fallback
 from poorwill.compose.history import LedgerHistory
@@ -117,8 +118,9 @@ async def serving_fleet(
                 log=log,
                 metrics=metrics,
                 engines=_engine_facts(fleet),
+                ollama=ollama_handler(view=fleet.view, context_of=_context_of(fleet)),
                 directory=settings.directory,
-                bridges_to=BridgesTo(apis=apis, bridging=fleet.bridging),
+                bridges_to=BridgesTo(apis=bridged(apis), bridging=fleet.bridging),
             )
             served = ServedParts(
                 fleet=fleet, gateway=gateway, guard=guard, keys=keys, own=own, env=env, log=log
@@ -228,6 +230,15 @@ def _engine_facts(fleet: Fleet) -> EngineFacts:
     return EngineFacts(
         dialects=DIALECTS, paths=lambda model: ENGINE_PATHS.get(kind(model)), tells_usage=tells_usage
     )
+
+
+def _context_of(fleet: Fleet) -> Callable[[ModelName], int]:
+    """Return a look-up of a model's longest context, as it is configured now."""
+
+    def context(model: ModelName) -> int:
+        return next((one.engine.context for one in fleet.reshaper.settings.models if one.name == model), 0)
+
+    return context
 
 
 def spend_guard(ledger: Ledger, limits: SpendSettings) -> SpendGuard:

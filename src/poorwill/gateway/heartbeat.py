@@ -87,7 +87,9 @@ class Heartbeat:
     ) -> None:
         request = exchange.request
         self._kind = heartbeat_kind(
-            request.head, streaming=exchange.streaming, json_answer=request.route.json_answer
+            request.head,
+            streaming=exchange.streaming and not exchange.response.lines,
+            json_answer=request.route.json_answer,
         )
         self._interims = interims_taken(request.head, settings)
         self._exchange = exchange

@@ -31,16 +31,22 @@ _NAMING_PREFIXES = (b"/v1/models/", b"/v1/engines/")
 
 
 def inference_handlers(
-    *, policy: RequestPolicy, models: Models, spawn: Spawn, started_s: int
+    *,
+    policy: RequestPolicy,
+    models: Models,
+    spawn: Spawn,
+    started_s: int,
+    ollama: Callable[[RequestPolicy], Handler],
 ) -> Mapping[Action, Handler]:
     """Return the handler of every action on the inference listener."""
     return {
         Action.TUNNEL: tunnel(policy=policy),
+        Action.OLLAMA: ollama(policy),
         Action.RELAY: relay(policy=policy, models=models, spawn=spawn),
         Action.LIST_MODELS: list_models(policy=policy, models=models, started_s=started_s),
         Action.SHOW_MODEL: show_model(policy=policy, models=models, started_s=started_s),
-        Action.HEALTH: health(),
-        Action.PREFLIGHT: preflight(),
+        Action.HEALTH: health,
+        Action.PREFLIGHT: preflight,
     }
 
 
@@ -143,27 +149,19 @@ def _usable(exchange: Exchange, policy: RequestPolicy, models: Models) -> Sequen
     return [name for name in models() if policy.limiter.may_use(exchange.request.key, name)]
 
 
-def health() -> Handler:
+def health(exchange: Exchange) -> None:
     """Answer that the gateway itself is up, in whatever state its models are."""
-
-    def handle(exchange: Exchange) -> None:
-        exchange.answer(200, [*_JSON], b'{"status":"ok"}')
-
-    return handle
+    exchange.answer(200, [*_JSON], b'{"status":"ok"}')
 
 
-def preflight() -> Handler:
+def preflight(exchange: Exchange) -> None:
     """Let a browser know that a page may send requests; which page, the response says by itself."""
-    allowed: Sequence[tuple[bytes, bytes]] = (
+    allowed = [
         (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
         (b"access-control-allow-headers", b"*, authorization"),
         (b"access-control-max-age", b"600"),
-    )
-
-    def handle(exchange: Exchange) -> None:
-        exchange.answer(204, [*allowed], b"")
-
-    return handle
+    ]
+    exchange.answer(204, allowed, b"")
 
 
 def _read_body(exchange: Exchange, policy: RequestPolicy, models: Models) -> None:

@@ -1,4 +1,4 @@
-"""Limits of each API key: models, requests and tokens a minute, requests at once and held.
+"""Who is let in, and the limits of each key: models, requests and tokens a minute, requests at once and held.
 
 What a minute allows is refilled evenly. Tokens are known when a request is over: it is let in while some are
 left, and what it took may be owed. A count that is not known is taken for the number of bytes, which it
@@ -17,6 +17,29 @@ from poorwill.core.words import SECOND_US, ModelName
 _MINUTE_US = 60 * SECOND_US
 _SOON_S = 2
 """When to try again if a place becomes free at a time that nobody knows."""
+
+
+def key_name(keys: KeyRing, credential: bytes, *, public: bool) -> str:
+    """Return the name of the key a request brought, empty if none is configured.
+
+    Raises RequestFault(UNAUTHENTICATED), also if the listener is `public` and the last key was
+    forgotten while it served. The secret appears in no message.
+    """
+    if not keys.required:
+        if public:
+            raise RequestFault(
+                ErrorCode.UNAUTHENTICATED, "no API key is configured, which this public address needs"
+            )
+        return ""
+    if not credential:
+        raise RequestFault(
+            ErrorCode.UNAUTHENTICATED,
+            "an API key is needed: send `Authorization: Bearer KEY` or `x-api-key: KEY`",
+        )
+    name = keys.name_of(credential)
+    if name is None:
+        raise RequestFault(ErrorCode.UNAUTHENTICATED, "the API key is not known here")
+    return name
 
 
 class _Allowance:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.gateway.wire import Dialect
@@ -41,6 +42,7 @@ class Action(StrEnum):
 
     RELAY = "relay"
     TUNNEL = "tunnel"
+    OLLAMA = "ollama"
     LIST_MODELS = "list_models"
     SHOW_MODEL = "show_model"
     HEALTH = "health"
@@ -73,21 +75,28 @@ class Route:
     needs_key: bool = True
 
 
-def _relay(path: str, *, dialect: Dialect = Dialect.OPENAI, takes_stream_options: bool = False) -> Route:
+def _relay(path: str, *methods: str, action: Action = Action.RELAY, **more: Any) -> Route:
     return Route(
         listener=Listener.INFERENCE,
-        methods=("POST",),
+        methods=methods or ("POST",),
         path=path,
-        action=Action.RELAY,
-        dialect=dialect,
+        action=action,
         json_answer=True,
-        takes_stream_options=takes_stream_options,
+        **more,
     )
 
 
 def _admin(method: str, path: str, action: Action) -> Route:
     return Route(listener=Listener.ADMIN, methods=(method,), path=path, action=action, needs_key=False)
 
+
+OLLAMA_PATHS = (
+    *(("/api/chat", "POST"), ("/api/generate", "POST"), ("/api/embed", "POST"), ("/api/embeddings", "POST")),
+    *(("/api/show", "POST"), ("/api/tags", "GET", "HEAD"), ("/api/ps", "GET", "HEAD")),
+    *(("/api/version", "GET", "HEAD"), ("/", "GET", "HEAD")),
+)
+"""Paths of Ollama's API and their methods."""
+_OLLAMA: Mapping[str, Any] = MappingProxyType({"dialect": Dialect.OLLAMA, "takes_stream_options": True})
 
 ROUTES: tuple[Route, ...] = (
     _relay("/v1/chat/completions", takes_stream_options=True),
@@ -96,6 +105,7 @@ ROUTES: tuple[Route, ...] = (
     _relay("/v1/responses"),
     _relay("/v1/messages", dialect=Dialect.ANTHROPIC),
     _relay("/v1/messages/count_tokens", dialect=Dialect.ANTHROPIC),
+    *(_relay(path, *methods, action=Action.OLLAMA, **_OLLAMA) for path, *methods in OLLAMA_PATHS),
     Route(listener=Listener.INFERENCE, methods=("GET",), path="/v1/realtime", action=Action.TUNNEL),
     Route(
         listener=Listener.INFERENCE,

@@ -28,7 +28,7 @@ from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.downstream.connection import LINGER_S, Downstream, ListenerContext, make_room
 from poorwill.gateway.downstream.incoming import Checks, new_checks
-from poorwill.gateway.inference import Models, inference_handlers
+from poorwill.gateway.inference import Handler, Models, inference_handlers
 from poorwill.gateway.key_limits import KeyLimiter
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.upstream.pool import UpstreamPool
@@ -206,6 +206,7 @@ def new_server(
     log: Log,
     metrics: Metrics,
     engines: EngineFacts,
+    ollama: Callable[[RequestPolicy], Handler],
     directory: str,
     bridges_to: BridgesTo | None = None,
 ) -> GatewayServer:
@@ -236,7 +237,7 @@ def new_server(
     )
     checks = new_checks(settings=settings, keys=keys, clock=clock, log=log, directory=directory)
     context, acceptor = _inference_listener(
-        checks=checks, policy=policy, models=fleet.models, metrics=metrics, tasks=tasks
+        checks=checks, policy=policy, models=fleet.models, metrics=metrics, tasks=tasks, ollama=ollama
     )
     return GatewayServer(
         settings=settings,
@@ -259,6 +260,7 @@ def _inference_listener(
     models: Models,
     metrics: Metrics,
     tasks: _Tasks,
+    ollama: Callable[[RequestPolicy], Handler],
 ) -> tuple[ListenerContext, Acceptor]:
     settings, connections = checks.settings, set[Downstream]()
     acceptor = Acceptor(
@@ -277,7 +279,9 @@ def _inference_listener(
     context = ListenerContext(
         checks=checks,
         policy=policy,
-        handlers=inference_handlers(policy=policy, models=models, spawn=tasks.spawn, started_s=started_s),
+        handlers=inference_handlers(
+            policy=policy, models=models, spawn=tasks.spawn, started_s=started_s, ollama=ollama
+        ),
         new_request_id=_request_ids(),
         refused=metrics.refused,
         spawn=tasks.spawn,

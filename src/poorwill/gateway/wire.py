@@ -22,6 +22,7 @@ class Dialect(StrEnum):
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
+    OLLAMA = "ollama"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,8 @@ def may_retry(code: ErrorCode) -> bool:
 def error_document(error: PoorwillError, *, dialect: Dialect, request_id: str) -> dict[str, object]:
     """Return the error body as a JSON object in the client's dialect."""
     reply = ERROR_SHAPES[error.code]
+    if dialect is Dialect.OLLAMA:
+        return {"error": str(error), "code": error.code.value, "source": SOURCE}
     if dialect is Dialect.ANTHROPIC:
         inner = {
             "type": reply.anthropic_type,
@@ -130,6 +133,8 @@ def engine_error_document(
     inner["code"] = inner.get("code") or ErrorCode.UPSTREAM_PROTOCOL.value
     inner["source"] = "engine"
     inner["status"] = status
+    if dialect is Dialect.OLLAMA:
+        return {"error": inner.get("message", ""), "source": "engine", "status": status}
     if dialect is Dialect.ANTHROPIC:
         return {"type": "error", "error": inner, "request_id": request_id}
     return {"error": inner}
@@ -146,6 +151,8 @@ def error_event(document: dict[str, object], *, dialect: Dialect) -> bytes:
     OpenAI's clients look at `data` alone (measured: with or without an event name); Anthropic's
     dispatch on the event name `error`.
     """
+    if dialect is Dialect.OLLAMA:
+        return json_bytes(document) + b"\n"
     name = b"event: error\n" if dialect is Dialect.ANTHROPIC else b""
     return b"%bdata: %b\n\n" % (name, json_bytes(document))
 

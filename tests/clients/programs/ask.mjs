@@ -78,6 +78,17 @@ const clients = {
       return got.status === 200 ? events(data) : answered(got.status, JSON.parse(data));
     };
   },
+  async ollama() {
+    const { Ollama } = await import('ollama');
+    const api = new Ollama({ host: root });
+    return async (stream) => {
+      const got = await api.chat(body(stream));
+      if (!stream) return got.message.content;
+      let text = '';
+      for await (const part of got) text += part.message.content;
+      return text;
+    };
+  },
   async fetch() {
     return async (stream) => {
       const got = await fetch(root + '/v1/chat/completions', { method: 'POST', body: JSON.stringify(body(stream)) });
@@ -110,7 +121,7 @@ function events(text) {
 function told(error) {
   const says = [];
   for (let one = error; one && says.length < 9; one = one.cause ?? one.lastError) says.push(`${one.name}: ${one.message}`);
-  const status = error.status ?? error.statusCode ?? error.lastError?.statusCode ?? null;
+  const status = error.status ?? error.statusCode ?? error.status_code ?? error.lastError?.statusCode ?? null;
   return { error: error.constructor?.name ?? 'Error', status, says: says.join(' < ').slice(0, 4000) };
 }
 

@@ -17,56 +17,31 @@ from poorwill.gateway.downstream.response import Headers
 from poorwill.gateway.upstream.pool import UpstreamPool
 
 
-class BridgedApi(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgedApi:
     """The hosted API of one model: which requests it takes, what is sent there, what comes back."""
 
-    @property
-    def serves(self) -> ModelName:
-        """The model that it stands in for."""
-
-    @property
-    def name(self) -> str:
-        """PROVIDER/MODEL, as in `fleet.toml`."""
-
-    @property
-    def model(self) -> str:
-        """The provider's name for the model."""
-
-    @property
-    def at_once(self) -> bool:
-        """Whether it gets every request that finds the model not ready; else only those whose wake failed."""
-
-    @property
-    def host(self) -> str:
-        """Where it is."""
-
-    @property
-    def port(self) -> int:
-        """Its port."""
-
-    @property
-    def tls(self) -> ssl.SSLContext | None:
-        """For an `https` URL."""
-
-    @property
-    def prices(self) -> Callable[[int, int], TokenPrices]:
-        """What tokens cost at an instant (microseconds) in a request with so many of them in."""
-
-    @property
-    def tells_usage(self) -> bool:
-        """Whether it is known to tell the usage of a stream if asked for it."""
-
-    def takes(self, method: bytes, path: str, prefer: bytes) -> bool:
-        """Return whether it has what a request asks for, and the request may go there."""
-
-    def request(self, path: str, forward: bytes, body: bytes) -> bytes:
-        """Return the request to send, with a body for this API."""
-
-    def most_nusd(self, at_us: int, body: bytes) -> int:
-        """Return the most that the API may charge for a request."""
-
-    def answer_headers(self, headers: Headers) -> Headers:
-        """Return the headers of an answer that are for the client, and one that says who answered."""
+    serves: ModelName
+    name: str
+    """PROVIDER/MODEL, as in `fleet.toml`."""
+    model: str
+    """The provider's name for the model."""
+    at_once: bool
+    """Whether it gets every request that finds the model not ready; else only those whose wake failed."""
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    prices: Callable[[int, int], TokenPrices]
+    """What tokens cost at an instant (microseconds) in a request with so many of them in."""
+    tells_usage: bool
+    takes: Callable[[bytes, str, bytes], bool]
+    """Whether it takes a request of this method, path and `Prefer`."""
+    request: Callable[[str, bytes, bytes], bytes]
+    """From a path, header lines and a body for it: what is sent."""
+    most_nusd: Callable[[int, bytes], int]
+    """From an instant and a body: the most that it may charge."""
+    answer_headers: Callable[[Headers], Headers]
+    """Those of an answer that are for the client, and one that says who answered."""
 
 
 HostedApis = Mapping[ModelName, BridgedApi]

@@ -112,6 +112,8 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     """Whether the bridge was tried: it is tried once."""
     over: bool = False
     reader: AnswerReader | None = None
+    translates: Callable[[int, bytes], AnswerReader] | None = None
+    """Makes what turns an answer, by its status and content type, into one of the API that was asked."""
     hides_usage: bool = False
     """Whether usage was asked for on the gateway's behalf: that chunk is not for the client."""
     whole: bool = False
@@ -243,6 +245,11 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
             self.request.drop_body()
         self.reader = self.owner.engines.dialects.new_reader(content_type, hides=self.hides_usage)
         response = self.response
+        if self.translates is not None:
+            self.reader = self.translates(status, content_type)
+            lines = response.lines and status == 200
+            kind = b"application/x-ndjson" if lines else b"application/json"
+            headers, length, content_type = [(b"content-type", kind)], None, kind
         events = content_type.startswith(b"text/event-stream")
         if events and self.hides_usage:
             length = None

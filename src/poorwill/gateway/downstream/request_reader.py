@@ -17,7 +17,7 @@ from poorwill.gateway.downstream.head_checks import Head, read_head, refusal
 from poorwill.gateway.downstream.incoming import Checks, Incoming
 from poorwill.gateway.downstream.request_memory import UNCOUNTED_BYTES, RequestMemory
 from poorwill.gateway.downstream.spool import SPOOL_FROM_BYTES, Spool, no_disk
-from poorwill.gateway.keys import key_name
+from poorwill.gateway.key_limits import key_name
 from poorwill.gateway.routes import (
     PREFLIGHT,
     Action,

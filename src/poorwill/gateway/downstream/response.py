@@ -80,6 +80,8 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
     """Of the body so far, without its framing."""
     chunked: bool = False
     events: bool = False
+    lines: bool = False
+    """Whether it is a stream of JSON lines."""
     tail: bytes = b"\n\n"
     """The last bytes of the body: an error event may follow the end of an event only."""
     pending: bytes = b""
@@ -109,7 +111,8 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
         """
         assert self.http11
         self.sent = Sent.SPACES
-        self._begin(200, [(b"content-type", b"application/json")], length=None)
+        kind = b"application/x-ndjson" if self.lines else b"application/json"
+        self._begin(200, [(b"content-type", kind)], length=None)
 
     def filler(self, data: bytes) -> None:
         """Send a comment or white space after a commitment."""
@@ -180,7 +183,8 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
     def fail_late(self, document: dict[str, object]) -> None:
         """Report a failure after a head was sent."""
         self.flush()
-        if self.events and self.tail.endswith((b"\n\n", b"\r\n\r\n")):
+        between = self.events and self.tail.endswith((b"\n\n", b"\r\n\r\n"))
+        if between or (self.lines and self.tail.endswith(b"\n")):
             self._frame(wire.error_event(document, dialect=self.dialect))
             self.end()
             self.ending = Ending.CLOSE

@@ -1,4 +1,4 @@
-"""The dialects that engines and clients speak, as the gateway is told of them."""
+"""How bodies are read and changed, as the gateway is told of it."""
 
 from poorwill.engines.dialects.answers import answer_reader
 from poorwill.engines.dialects.bodies import asking_usage, form_spans, read_fields, read_form, renamed

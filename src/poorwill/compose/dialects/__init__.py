@@ -1,0 +1,1 @@
+"""The dialects that engines and clients speak, as the gateway is told of them."""
