@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.ports.history import Costs, LogPiece, PastRequest, PastWake, Ribbon, Ribbons
+from poorwill.ledger.history.views import Costs, LogPiece, PastRequest, PastWake, Ribbon, Ribbons
 
 
 @dataclass(slots=True)

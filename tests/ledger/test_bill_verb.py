@@ -209,7 +209,7 @@ async def test_statements_escape_names(ledger):
     assert "2027-01-01 until 2027-02-01, UTC. Not final: this is what is known up to 2027-01-16T" in markdown
     assert "Other APIs" not in markdown, "nothing was passed on"
     _, page, _ = await bill(ledger, "--invoice", "<b>|b", "--html")
-    assert "<h1>Statement for &lt;b&gt;|b</h1>" in page and "<b>" not in page
+    assert "<dd>2027-01/&lt;b&gt;|b</dd>" in page and "<b>" not in page
 
 
 @pytest.mark.parametrize(

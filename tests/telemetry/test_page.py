@@ -5,8 +5,8 @@ from dataclasses import fields
 from typing import get_args
 
 from poorwill.core.entries import Entry
-from poorwill.core.ports.history import PastRequest
 from poorwill.core.ports.view import ReplicaStatus, WakeInterval
+from poorwill.ledger.history.views import PastRequest
 from poorwill.telemetry.dashboard.page import page
 
 PAGE = page().decode()
