@@ -104,7 +104,9 @@ class House:
 
     def when_left(self) -> "House":
         """Return the house once those who are leaving have left."""
-        staying = (tenant for tenant in self.tenants if not tenant.occupant.leaving)
+        staying = [tenant for tenant in self.tenants if not tenant.occupant.leaving]
+        if len(staying) == len(self.tenants):
+            return self
         return House(self.devices, foreign=self.foreign, tenants=staying, host_bytes=self.host_bytes)
 
     def without_others(self) -> "House":
