@@ -1,19 +1,19 @@
 """A statement for one key: what a customer used, what it cost and how that was counted, in plain words."""
 
-import html
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, date, timedelta
 
 from poorwill.bill.bill import is_wake, local_items, local_usage
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import exact_money
-from poorwill.core.words import SECOND_US
-from poorwill.ledger.costs.items import Tell, key_name, last_instant, one_currency
+from poorwill.core.settings import StatementSettings
+from poorwill.core.words import FAILED_WAKE, SECOND_US
+from poorwill.ledger.costs.items import Item, Tell, key_name, last_instant, one_currency
 from poorwill.ledger.costs.pricing import BRIDGE
-from poorwill.ledger.costs.usage import Count
-from poorwill.ledger.dates import Period, day_name, timestamp
+from poorwill.ledger.costs.usage import Count, Use
+from poorwill.ledger.dates import Period, day_name, iso, month_of, timestamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +42,11 @@ class Statement:
     """What one key used in a period."""
 
     key: str
+    number: str
     period: Period
     known_us: int
-    """The last instant known: a statement of a period that is not over is not final."""
+    """The last instant known."""
+    terms: StatementSettings
     currency: str
     lines: tuple[StatementLine, ...]
 
@@ -58,9 +60,50 @@ class Statement:
         """Whether anything was passed on to another provider."""
         return any(line.hosted_nusd for line in self.lines)
 
+    @property
+    def when(self) -> str:
+        """Its period, as the bill prints it."""
+        return f"{self.period}" + (", UTC" if self.period.zone is UTC else "")
 
-def statement(db: sqlite3.Connection, period: Period, key: str, *, tell: Tell | None = None) -> Statement:
+    @property
+    def final(self) -> bool:
+        """Whether everything of its period is known."""
+        return self.known_us >= self.period.to_us
+
+    @property
+    def known(self) -> str:
+        """What a statement that is not final says of itself."""
+        return f"this is what is known up to {timestamp(self.known_us)}"
+
+    @property
+    def due(self) -> str:
+        """The day on which it is due; empty if none is configured, or it is not final."""
+        if self.terms.due_days is None or not self.final:
+            return ""
+        after = date.fromisoformat(iso(self.period.to_us, self.period.zone)[:10])
+        return str(after + timedelta(days=self.terms.due_days))
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What its columns mean."""
+        hosted = (_HOSTED,) if self.hosted else ()
+        failed = _FAILED_TOO if self.terms.charge_failed_wakes else _FAILED_FREE
+        return (_COMPUTING, f"{_STARTING} {failed}", *hosted, f"Days are {self.period.zone}.")
+
+
+def statement(
+    db: sqlite3.Connection,
+    period: Period,
+    key: str,
+    *,
+    terms: StatementSettings | None = None,
+    number: str = "",
+    tell: Tell | None = None,
+) -> Statement:
     """Return what a key used, by the days of the period's zone.
+
+    `number` is the statement's own, if it is not to be made of the period and the key. What failed wakes cost
+    is left to the fleet unless the terms charge it.
 
     Raises RequestFault for an unknown key and for several currencies.
     """
@@ -71,8 +114,25 @@ def statement(db: sqlite3.Connection, period: Period, key: str, *, tell: Tell | 
             f"the ledger knows no key {key!r}",
             hint=f"it knows {', '.join(sorted(known))}" if known else "it has no requests yet",
         )
-    mine = [item for item in local_items(db, period, by_key=True, tell=tell) if item.key == key]
+    terms = terms or StatementSettings()
+    mine = [
+        item
+        for item in local_items(db, period, by_key=True, tell=tell)
+        if item.key == key and (terms.charge_failed_wakes or item.cause != FAILED_WAKE)
+    ]
     uses = [use for use in local_usage(db, period) if key_name(use.key) == key]
+    return Statement(
+        key=key,
+        number=number or f"{_name(period)}/{key}",
+        period=period,
+        known_us=last_instant(db),
+        terms=terms,
+        currency=one_currency(mine),
+        lines=_summed(mine, uses),
+    )
+
+
+def _summed(mine: Sequence[Item], uses: Sequence[Use]) -> tuple[StatementLine, ...]:
     places = sorted({(i.day, i.model) for i in mine} | {(u.day, u.model) for u in uses})
     lines = []
     for day, model in places:
@@ -95,13 +155,13 @@ def statement(db: sqlite3.Connection, period: Period, key: str, *, tell: Tell | 
                 hosted_nusd=sum(item.nusd for item in hosted),
             )
         )
-    return Statement(
-        key=key,
-        period=period,
-        known_us=last_instant(db),
-        currency=one_currency(mine),
-        lines=tuple(lines),
-    )
+    return tuple(lines)
+
+
+def _name(period: Period) -> str:
+    """Return a period as `2026-11` if it is a month, else as `FROM..TO`."""
+    begin, end = (iso(at_us, period.zone) for at_us in (period.from_us, period.to_us))
+    return begin[:7] if month_of(period.from_us, period.zone) == period else f"{begin}..{end}"
 
 
 _COMPUTING = (
@@ -113,51 +173,28 @@ _STARTING = (
     "shared equally among all requests that waited for it."
 )
 _HOSTED = "Other APIs: what another provider charged for requests that were passed on while a model woke."
-_EXACT = "Days are {zone}. Amounts are exact; the lines sum to the total."
+_FAILED_FREE = "Starts that failed are not charged."
+_FAILED_TOO = "Starts that failed are charged too."
+_EXACT = "Amounts are exact; the lines sum to the total."
 
 
 def as_markdown(found: Statement) -> str:
-    """Return a statement as Markdown."""
+    """Return a statement as Markdown, with exact amounts for each model and day."""
     head = _head(found)
     rows = [head, ("---", "---", *("---:",) * (len(head) - 2))]
     rows += [tuple(_escaped(cell) for cell in cells) for cells in _cells(found)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    notes = "\n".join(f"- {note}" for note in _notes(found))
+    notes = "\n".join(f"- {note}" for note in (*found.notes, _EXACT))
+    period = found.when if found.final else f"{found.when}. Not final: {found.known}."
+    said = [f"Number: {_escaped(found.number)}"]
+    said += [f"From: {_escaped(' '.join(found.terms.issuer.split()))}"] if found.terms.issuer else []
+    said += [f"Due: {found.due}"] if found.due else []
+    lines = "\n\n".join(said)
+    terms = f"\n{_escaped(found.terms.terms.strip())}\n" if found.terms.terms else ""
     return (
-        f"# Statement for {_escaped(found.key)}\n\n{_period(found)}\n\n{table}\n\n"
-        f"**Total: {exact_money(found.nusd, found.currency)}**\n\n{notes}\n"
+        f"# Statement for {_escaped(found.key)}\n\n{period}\n\n{lines}\n\n{table}\n\n"
+        f"**Total: {exact_money(found.nusd, found.currency)}**\n\n{notes}\n{terms}"
     )
-
-
-def as_html(found: Statement) -> str:
-    """Return a statement as one HTML page without anything to fetch."""
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in _head(found))
-    body = "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-        for cells in _cells(found)
-    )
-    notes = "\n".join(f"<li>{html.escape(note)}</li>" for note in _notes(found))
-    title = f"Statement for {html.escape(found.key)}"
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width">\n<title>{title}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<p>{_period(found)}</p>\n"
-        f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n'
-        f"</table></div>\n"
-        f"<p><strong>Total: {html.escape(exact_money(found.nusd, found.currency))}</strong></p>\n"
-        f"<ul>\n{notes}\n</ul>\n</body>\n</html>\n"
-    )
-
-
-_STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}"
-    ".wide{overflow-x:auto}"
-    "table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric:tabular-nums}"
-    "th,td{border-bottom:1px solid #ccc;padding:.3rem .5rem;text-align:right;vertical-align:bottom}"
-    "td{white-space:nowrap}"
-    "th:nth-child(-n+2),td:nth-child(-n+2){text-align:left}"
-    "@media print{body{margin:0;font-size:12px}}"
-)
 
 
 def _head(found: Statement) -> tuple[str, ...]:
@@ -175,18 +212,6 @@ def _head(found: Statement) -> tuple[str, ...]:
         *hosted,
         "Total",
     )
-
-
-def _notes(found: Statement) -> Sequence[str]:
-    hosted = (_HOSTED,) if found.hosted else ()
-    return (_COMPUTING, _STARTING, *hosted, _EXACT.format(zone=found.period.zone))
-
-
-def _period(found: Statement) -> str:
-    text = f"{found.period}" + (", UTC" if found.period.zone is UTC else "")
-    if found.known_us < found.period.to_us:
-        text += f". Not final: this is what is known up to {timestamp(found.known_us)}."
-    return text
 
 
 def _cells(found: Statement) -> Sequence[tuple[str, ...]]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from poorwill.bill import compare as comparing
 from poorwill.bill import explain as explaining
-from poorwill.core.ports.history import Costs, LogPiece, PastRequest, PastWake, Ribbons
 from poorwill.hosts.files.names import file_name
 from poorwill.ledger.dates import Period
 from poorwill.ledger.history import overview
+from poorwill.ledger.history.views import Costs, LogPiece, PastRequest, PastWake, Ribbons
 from poorwill.ledger.ledger import Ledger
 
 LOG_BYTES = 64 * 1024
@@ -22,7 +22,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerHistory:
-    """Implements `core.ports.history.FleetHistory`."""
+    """Implements the dashboard's `FleetHistory`."""
 
     ledger: Ledger
     logs: Path

@@ -35,6 +35,7 @@ from poorwill.core.settings import (
     ModelSettings,
     RateSettings,
     SpendSettings,
+    StatementSettings,
 )
 from poorwill.core.settings.notation import Bounds, FileKey, Mark, Matching
 
@@ -85,6 +86,7 @@ def file_tables() -> Mapping[str, FileTable]:
         FileTable(name="devices", header="[[devices]]", keys=key_table(DeviceSettings, meanings)),
         FileTable(name="rates", header="[[rates]]", keys=key_table(RateSettings, meanings)),
         FileTable(name="spend", header="[spend]", keys=key_table(SpendSettings, meanings)),
+        FileTable(name="statement", header="[statement]", keys=key_table(StatementSettings, meanings)),
     )
     return {table.name: table for table in tables}
 

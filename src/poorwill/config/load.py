@@ -117,6 +117,7 @@ class _Reading:
         defaults = self._values("defaults")
         rates = self._rates()
         spend = self._keys["spend"].assemble(self._values("spend"))
+        statement = self._keys["statement"].assemble(self._values("statement"))
         fleet: FleetSettings = self._keys["fleet"].assemble(
             values,
             models=self._models(defaults),
@@ -124,6 +125,7 @@ class _Reading:
             rates=rates,
             devices=tuple(self._list("devices")),
             spend=replace(spend, currency=rates[0].currency) if rates else spend,
+            statement=statement,
             source=source,
         )
         check_fleet(fleet, self._found)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from msgspec import structs
 
-from poorwill.bill import compare, explain, render, statement
+from poorwill.bill import compare, explain, render, statement, statement_page
 from poorwill.bill.bill import Axis, make_bill
 from poorwill.bill.charges import explain_charge
 from poorwill.bill.documents import (
@@ -71,7 +71,8 @@ class Question:
     invoice: Annotated[
         str | None, Option("a statement for one key, as Markdown", metavar="KEY", values=Values.KEYS)
     ] = None
-    html: Annotated[bool, Option("with --invoice: as an HTML page")] = False
+    html: Annotated[bool, Option("with --invoice: as an HTML page to send or print")] = False
+    number: Annotated[str | None, Option("with --invoice: the statement's number", metavar="TEXT")] = None
     focus: Annotated[bool, Option(f"FinOps FOCUS {VERSION} as CSV; with --by key too")] = False
     reconcile: Annotated[
         str | None, Option("match a provider's invoice with the ledger", metavar="CSV", values=Values.FILES)
@@ -148,6 +149,7 @@ def _must_fit(options: BillOptions, question: str) -> None:
         ("--at", what.at is not None, ("--explain",)),
         ("--line", what.line is not None, ("--explain",)),
         ("--html", what.html, ("--invoice",)),
+        ("--number", what.number is not None, ("--invoice",)),
         ("--resource", what.resource, ("--reconcile",)),
         ("--json", options.json, ("", "--explain", "--reconcile", "--compare")),
         ("--csv", options.csv, ("", "--focus")),
@@ -212,10 +214,16 @@ def _explain(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> 
 
 
 def _statement(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> int:
+    settings = options.ledger.settings(streams.env)
     found = statement.statement(
-        db, _period(db, options), options.what.invoice or "", tell=streams.show_progress
+        db,
+        _period(db, options),
+        options.what.invoice or "",
+        terms=settings.statement if settings else None,
+        number=options.what.number or "",
+        tell=streams.show_progress,
     )
-    streams.write(statement.as_html(found) if options.what.html else statement.as_markdown(found))
+    streams.write(statement_page.as_page(found) if options.what.html else statement.as_markdown(found))
     return 0
 
 

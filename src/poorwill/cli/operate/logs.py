@@ -13,8 +13,8 @@ from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.compose.history import log_piece
 from poorwill.core.errors import ErrorCode, PoorwillError, unknown_model
-from poorwill.core.ports.history import LogPiece
 from poorwill.core.words import ModelName, replica_id
+from poorwill.ledger.history.views import LogPiece
 from poorwill.telemetry.dashboard.documents import StatusDocument
 
 LOOK_S = 0.5

@@ -10,9 +10,9 @@ from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.core.errors import PoorwillError
 from poorwill.core.format import duration, money, table
-from poorwill.core.ports.history import Costs
 from poorwill.core.spend import LimitDocument
 from poorwill.core.words import SECOND_US
+from poorwill.ledger.history.views import Costs
 from poorwill.telemetry.dashboard.documents import ReplicaNow, StatusDocument, device_lines
 
 

@@ -11,7 +11,7 @@ from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.core.errors import PoorwillError
 from poorwill.core.format import duration
-from poorwill.core.ports.history import PastWake
+from poorwill.ledger.history.views import PastWake
 from poorwill.telemetry.dashboard.documents import StatusDocument, WokenDocument
 
 LOOK_S = 0.5

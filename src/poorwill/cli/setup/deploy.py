@@ -15,7 +15,8 @@ from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.compose.deployment.push import Push, Shell, carry_out_push, odd_word, shown
-from poorwill.compose.deployment.unit import Manager, unit_for, unit_text
+from poorwill.compose.deployment.unit import Manager, replication_text, unit_for, unit_text
+from poorwill.compose.paths import ledger_path
 from poorwill.config.values.written import time_us
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.problems import ConfigFault, Problem
@@ -62,6 +63,10 @@ class UnitOptions(ManagedOptions):
         str, Option(f"the fleet to serve (default: {FLEET})", metavar="FILE", values=Values.FILES)
     ] = FLEET
     run_as: Annotated[str, Option("a user to run as instead of root", metavar="NAME")] = ""
+    replicate: Annotated[
+        str,
+        Option("print a second unit instead: Litestream, which copies the ledger there", metavar="URL"),
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +157,9 @@ def _unit(options: UnitOptions, streams: Streams) -> str:
     settings = read_fleet(fleet, streams.env)
     unit = unit_for(settings, manager=options.manager, binary=binary, fleet=fleet, run_as=options.run_as)
     _refuse_odd(binary=binary, fleet=unit.fleet, run_as=unit.run_as, directory=unit.directory)
+    if options.replicate:
+        _refuse_odd(replicate=options.replicate)
+        return replication_text(unit, ledger_path(settings), options.replicate)
     return unit_text(unit)
 
 
@@ -219,6 +227,7 @@ VERB = verb_family(
 examples:
   ./dev build                                    make dist/poorwill
   poorwill deploy unit --run-as poorwill         on the server
+  poorwill deploy unit --replicate s3://bucket/ledger    the unit of Litestream beside it
   poorwill deploy push root@box --dry-run        the commands: scp, mv, systemctl restart, /healthz
 
 push does nothing but these four, each shown before it runs. docs/deploy.md has the whole way.""",

@@ -21,7 +21,14 @@ from poorwill.cli.parsing.verb import new_verb
 from poorwill.coldstart.report.documents import StorageDocument
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.deployment.criu_install import install_criu
-from poorwill.compose.drivers.device_documents import DeviceDocument, device_documents, device_lines
+from poorwill.compose.drivers.doctor_documents import (
+    DeviceDocument,
+    ProofDocument,
+    SweepDocument,
+    device_documents,
+    device_lines,
+    sweep_document,
+)
 from poorwill.compose.wake_reports import how_measured
 from poorwill.core.format import size
 from poorwill.core.settings import FleetSettings
@@ -53,48 +60,12 @@ class DoctorOptions:
     ] = False
 
 
-class ProofDocument(Struct, frozen=True, kw_only=True):
-    """Whether a tier was tried, and works here."""
-
-    tier: Tier
-    tried: bool
-    works: bool
-    why: str
-    mend: str
-    caution: str
-
-
 class DoctorDocument(Struct, frozen=True, kw_only=True):
     """What this machine can do."""
 
     tiers: tuple[ProofDocument, ...]
     storage: StorageDocument | None
     devices: tuple[DeviceDocument, ...] = ()
-
-
-class OrphanDocument(Struct, frozen=True, kw_only=True):
-    """Something that exists and that the ledger does not own, or that it owns and nobody serves."""
-
-    replica: str
-    generation: int
-    tier: Tier | None
-    what: str
-    image_bytes: int
-
-
-class MissingDocument(Struct, frozen=True, kw_only=True):
-    """Something that the ledger owns and that does not exist."""
-
-    replica: str
-    was: str
-
-
-class SweepDocument(Struct, frozen=True, kw_only=True):
-    """What exists, compared with the ledger."""
-
-    orphans: tuple[OrphanDocument, ...]
-    unserved: tuple[OrphanDocument, ...]
-    missing: tuple[MissingDocument, ...]
 
 
 async def _run(options: DoctorOptions, streams: Streams) -> int:
@@ -166,18 +137,10 @@ async def _sweep(options: DoctorOptions, streams: Streams) -> int:
     log = StreamLog(stream=streams.stderr, level="warning")
     sweep, count = await sweep_fleet(settings, env=streams.env, log=log)
     if options.json:
-        streams.say_json(_sweep_document(sweep))
+        streams.say_json(sweep_document(sweep))
     else:
         _print_sweep(sweep, count, streams)
     return FINDING if sweep.orphans or sweep.unserved or sweep.missing else 0
-
-
-def _sweep_document(sweep: Sweep) -> SweepDocument:
-    return SweepDocument(
-        orphans=msgspec.convert(sweep.orphans, tuple[OrphanDocument, ...], from_attributes=True),
-        unserved=msgspec.convert(sweep.unserved, tuple[OrphanDocument, ...], from_attributes=True),
-        missing=tuple(MissingDocument(replica=owned.replica, was=owned.where()) for owned in sweep.missing),
-    )
 
 
 def _print_sweep(sweep: Sweep, count: int, streams: Streams) -> None:

@@ -91,6 +91,41 @@ def unit_text(unit: UnitFile) -> str:
     )
 
 
+LITESTREAM = "/usr/local/bin/litestream"
+
+
+def replication_text(unit: UnitFile, ledger: str, url: str) -> str:
+    """Return the unit of Litestream that copies the ledger to `url` as it is written (docs/deploy.md)."""
+    user = unit.manager is Manager.USER
+    environment = "%h/.config/poorwill" if user else "/etc/poorwill"
+    lines = [
+        "# Made by `poorwill deploy unit --replicate`: the ledger is copied as it is written.",
+        "[Unit]",
+        "Description=Litestream: a copy of poorwill's ledger",
+        "# Begins before poorwill and ends after it, so that the last entries are copied too.",
+        "Before=poorwill.service",
+        f"RequiresMountsFor={unit.directory}",
+        "",
+        "[Service]",
+        "Type=exec",
+        f"ExecStart={LITESTREAM} replicate {ledger} {url}",
+        "# What it signs in with at a bucket: LITESTREAM_ACCESS_KEY_ID=, LITESTREAM_SECRET_ACCESS_KEY=",
+        f"EnvironmentFile=-{environment}/litestream.env",
+        "# It needs what poorwill has: to read and write the ledger and its own notes beside it.",
+        *([f"User={unit.run_as}"] if unit.run_as else []),
+        "UMask=0077",
+        "NoNewPrivileges=yes",
+        "# While it is down the ledger grows a longer log, and nothing is lost that the disk keeps.",
+        "Restart=always",
+        f"RestartSec={RESTART_S}",
+        "",
+        "[Install]",
+        f"WantedBy={'default' if user else 'multi-user'}.target",
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def _head(unit: UnitFile) -> Iterator[str]:
     yield "# Made by `poorwill deploy unit` from exit_s and the ladders: make it anew when they change."
     yield "[Unit]"

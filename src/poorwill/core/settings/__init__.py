@@ -7,7 +7,13 @@ nano-dollars. `poorwill.config` makes these objects from TOML; nobody else does 
 
 from poorwill.core.settings.addresses import Address
 from poorwill.core.settings.devices import DeviceNeed, DeviceSettings
-from poorwill.core.settings.fleet import FleetSettings, GatewaySettings, RateSettings, SpendSettings
+from poorwill.core.settings.fleet import (
+    FleetSettings,
+    GatewaySettings,
+    RateSettings,
+    SpendSettings,
+    StatementSettings,
+)
 from poorwill.core.settings.model import (
     LLAMACPP_SLOTS,
     CloudSettings,
@@ -47,5 +53,6 @@ __all__ = [
     "RateSettings",
     "ReplicaSettings",
     "SpendSettings",
+    "StatementSettings",
     "WakeSettings",
 ]

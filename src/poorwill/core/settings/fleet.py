@@ -160,6 +160,20 @@ class SpendSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatementSettings:
+    """What stands on the statements that customers get, `poorwill bill --invoice KEY`."""
+
+    issuer: str = ""
+    """Who sends them: a name and an address, in as many lines as they need."""
+    due_days: Annotated[int | None, Bounds(least=0)] = None
+    """The days from the end of the period until the amount is due; if not given, no date is named."""
+    terms: str = ""
+    """What stands at the end: how to pay, a tax number, whom to ask."""
+    charge_failed_wakes: bool = False
+    """Charge customers for wakes that failed although their requests waited for them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSettings:
     """The fleet as a whole."""
 
@@ -193,6 +207,7 @@ class FleetSettings:
     rates: Annotated[tuple[RateSettings, ...], Mark.NOT_A_KEY] = ()
     devices: Annotated[tuple[DeviceSettings, ...], Mark.NOT_A_KEY] = ()
     spend: Annotated[SpendSettings, Mark.NOT_A_KEY] = field(default_factory=SpendSettings)
+    statement: Annotated[StatementSettings, Mark.NOT_A_KEY] = field(default_factory=StatementSettings)
     source: Annotated[str, Mark.NOT_A_KEY] = "fleet.toml"
 
     @property

@@ -5,7 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from poorwill.core.format import DAY_US
-from poorwill.core.ports.history import (
+from poorwill.core.words import HOUR_US, PARKED_CAUSES, SECOND_US, USEFUL_CAUSES
+from poorwill.ledger.costs.items import Item, items
+from poorwill.ledger.dates import Period, day_of, month_of
+from poorwill.ledger.history.views import (
     Costs,
     HourOfUse,
     ModelCost,
@@ -15,9 +18,6 @@ from poorwill.core.ports.history import (
     Ribbons,
     Stretch,
 )
-from poorwill.core.words import HOUR_US, PARKED_CAUSES, SECOND_US, USEFUL_CAUSES
-from poorwill.ledger.costs.items import Item, items
-from poorwill.ledger.dates import Period, day_of, month_of
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.rates import Life, RateBook, lives, rate_book
 

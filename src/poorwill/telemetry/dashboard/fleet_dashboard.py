@@ -8,10 +8,9 @@ from starlette.responses import Response
 
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.clock import Clock
-from poorwill.core.ports.history import FleetHistory
 from poorwill.core.ports.view import FleetView
 from poorwill.telemetry.dashboard.events import EventResponse, EventStreams
-from poorwill.telemetry.dashboard.history import HistoryAnswers, history_questions
+from poorwill.telemetry.dashboard.history import FleetHistory, HistoryAnswers, history_questions
 from poorwill.telemetry.dashboard.page import page
 
 

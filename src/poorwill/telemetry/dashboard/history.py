@@ -7,7 +7,7 @@ wait for it.
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -15,7 +15,6 @@ from starlette.responses import Response
 
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.clock import Clock
-from poorwill.core.ports.history import FleetHistory
 from poorwill.core.words import HOUR_US
 
 KEPT_S = 2.0
@@ -61,6 +60,42 @@ class HistoryAnswers:
                 kept.answer = msgspec.json.encode(await ask())
                 kept.until = now() + KEPT_S
             return kept.answer
+
+
+class FleetHistory(Protocol):
+    """The past of a fleet, in what JSON can tell.
+
+    Every question may block on the disk for milliseconds, off the event loop; a cancelled one runs to its end
+    and its answer is dropped.
+    """
+
+    async def ribbons(self, from_us: int, to_us: int) -> object:
+        """Return every replica's time within a window; stretches too short to be seen in it are merged."""
+        ...
+
+    async def costs(self) -> object:
+        """Return what the models cost today, this month and by day."""
+        ...
+
+    async def wakes(self, model: str | None, last: int) -> object:
+        """Return the last finished wakes, the newest first."""
+        ...
+
+    async def requests(self, last: int) -> object:
+        """Return the last finished requests, the newest first."""
+        ...
+
+    async def explain(self, model: str, at_us: int) -> object:
+        """Say why a second was paid, as `poorwill bill --explain` does. Raises RequestFault."""
+        ...
+
+    async def compare(self, this: tuple[int, int], last: tuple[int, int]) -> object:
+        """Say why one period cost more than another. Raises RequestFault."""
+        ...
+
+    async def log(self, replica: str, start: int | None) -> object:
+        """Return an engine's log from a byte on, at most 64 KiB; None is near its end. It may be empty."""
+        ...
 
 
 def history_questions(*, history: FleetHistory, clock: Clock) -> Mapping[str, Question]:

@@ -1,12 +1,10 @@
-"""What the dashboard may ask of the past: the ledger's time, money, wakes and requests, and engines' logs.
+"""What the dashboard shows of the past: time, money, wakes, requests and logs.
 
-Instants are microseconds since the Unix epoch, money integer nano-dollars. Every question may block on the
-disk for milliseconds, off the event loop; a cancelled one runs to its end and its answer is dropped.
+Instants are microseconds since the Unix epoch, money integer nano-dollars.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 Stretch = tuple[int, int | None, str, int, int]
 """Began, ended (None while it lasts), cause, price of an hour, how many shorter stretches are in it."""
@@ -118,35 +116,3 @@ class LogPiece:
 
     text: str
     next: int
-
-
-class FleetHistory(Protocol):
-    """The past of a fleet."""
-
-    async def ribbons(self, from_us: int, to_us: int) -> Ribbons:
-        """Return every replica's time within a window; stretches too short to be seen in it are merged."""
-        ...
-
-    async def costs(self) -> Costs:
-        """Return what the models cost today, this month and by day."""
-        ...
-
-    async def wakes(self, model: str | None, last: int) -> Sequence[PastWake]:
-        """Return the last finished wakes, the newest first."""
-        ...
-
-    async def requests(self, last: int) -> Sequence[PastRequest]:
-        """Return the last finished requests, the newest first."""
-        ...
-
-    async def explain(self, model: str, at_us: int) -> Sequence[str]:
-        """Say why a second was paid, as `poorwill bill --explain` does. Raises RequestFault."""
-        ...
-
-    async def compare(self, this: tuple[int, int], last: tuple[int, int]) -> Sequence[str]:
-        """Say why one period cost more than another. Raises RequestFault."""
-        ...
-
-    async def log(self, replica: str, start: int | None) -> LogPiece:
-        """Return an engine's log from a byte on, at most 64 KiB; None is near its end. It may be empty."""
-        ...
