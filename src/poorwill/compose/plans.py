@@ -26,7 +26,7 @@ from poorwill.engines.measured.expectation import expected_wakes
 from poorwill.fleet.recovery import LevelPlan, ModelPlan, Remembered
 from poorwill.fleet.room.residents import Claim
 from poorwill.fleet.unit import Equipment
-from poorwill.ledger.history.recovery import KnownReplica, Recovered, idle_gaps
+from poorwill.ledger.history.recovery import KnownReplica, ParkTime, Recovered, level_gaps
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.ledger import Ledger
 from poorwill.policies import TierCosts, make_floor, make_policy
@@ -63,7 +63,7 @@ def plan_model(
     clock: Clock,
     host: KnownHost,
 ) -> tuple[ModelPlan, Sequence[Fallback]]:
-    """Return the plan for a model's replica, and which tiers of its ladder this machine cannot do.
+    """Return the plan for a model's replicas, and which tiers of its ladder this machine cannot do.
 
     Blocks for a model file's header. Raises ConfigFault or OperatorFault if the engine cannot be made as
     configured.
@@ -80,12 +80,15 @@ def plan_model(
     costs = tier_costs(model, ladder, fleet.rates, recovered, now_us=clock.now_us(), expected=expected)
     plan = ModelPlan(
         settings=settings,
-        levels=(
+        levels=[
             LevelPlan(
                 policy=make_policy(model.policy, ladder=ladder, costs=costs),
-                floor=make_floor(model.floor, zone_of=zone_of),
-            ),
-        ),
+                floor=make_floor(
+                    model.floor, zone_of=zone_of, level=level, least_ready=model.replicas.least_ready
+                ),
+            )
+            for level in range(model.replicas.most)
+        ],
         equipment=Equipment(
             engine=make_engine(model, directory=fleet.directory, clock=clock, env=env),
             drivers={tier: drivers[tier] for tier in ladder},
@@ -141,18 +144,18 @@ async def plan_models(
 async def _taught(
     plan: ModelPlan, model: ModelSettings, ledger: Ledger, *, now_us: int, evicts: bool
 ) -> ModelPlan:
-    """Return the plan with its policy taught by the replica's own past, and its gaps for eviction."""
+    """Return the plan with each level's policy taught by its own past, and its gaps for eviction."""
     if not (learns(model) or evicts):
         return plan
     since_us = now_us - HISTORY_US
-    replica = replica_id(model.name)
-    gaps = await ledger.read(partial(idle_gaps, replica=replica, since_us=since_us))
-    (level,) = plan.levels
-    if learns(model):
-        for idle_us, demand_us in gaps:
+    known = await ledger.read(partial(level_gaps, replicas=model.replica_ids, since_us=since_us))
+    levels = []
+    for level, gaps in zip(plan.levels, known, strict=True):
+        for idle_us, demand_us in gaps if learns(model) else ():
             level.policy.observe(idle_us, demand_us)
-    lasted = tuple(demand_us - idle_us for idle_us, demand_us in gaps[-REMEMBERED_GAPS:])
-    return replace(plan, levels=(replace(level, gaps_us=lasted),))
+        lasted = tuple(demand_us - idle_us for idle_us, demand_us in gaps[-REMEMBERED_GAPS:])
+        levels.append(replace(level, gaps_us=lasted))
+    return replace(plan, levels=levels)
 
 
 async def _host(settings: FleetSettings, ledger: Ledger, env: Mapping[str, str], *, at_us: int) -> KnownHost:
@@ -177,12 +180,11 @@ def tier_costs(
     expected: Mapping[Tier, int] = MappingProxyType({}),
 ) -> dict[Tier, TierCosts]:
     """Return what each tier costs the model: measured, else predicted from its files, else assumed."""
-    replica = replica_id(model.name)
     price = price_in_force(model, rates, now_us)
     costs = {}
     for tier in ladder:
         wakes = measured_wakes_us(model, tier, recovered)
-        parks = [p.lasted_us for p in recovered.park_times if (p.replica, p.to_tier) == (replica, tier)]
+        parks = [park.lasted_us for park in _parks(model, tier, recovered)]
         costs[tier] = TierCosts(
             wake_us=median_low(wakes) if wakes else expected.get(tier, ASSUMED_WAKE_US[tier]),
             park_us=median_low(parks) if parks else ASSUMED_PARK_US,
@@ -196,8 +198,13 @@ def tier_costs(
 
 def measured_wakes_us(model: ModelSettings, tier: Tier, known: Recovered) -> tuple[int, ...]:
     """Return how long the model's last measured wakes from a tier took, oldest first."""
-    wakes = [wake for wake in known.wake_times if wake.replica == replica_id(model.name)]
+    wakes = [wake for wake in known.wake_times if wake.replica in model.replica_ids]
     return tuple(wake.lasted_us for wake in wakes if wake.from_tier is tier)
+
+
+def _parks(model: ModelSettings, tier: Tier, known: Recovered) -> list[ParkTime]:
+    own = model.replica_ids
+    return [park for park in known.park_times if park.to_tier is tier and park.replica in own]
 
 
 def measured_costs(
@@ -209,18 +216,15 @@ def measured_costs(
     now_us: int,
 ) -> TierCosts | None:
     """Return what a tier costs the model if that is known: measured, at a rate in force; else None."""
-    replica = replica_id(model.name)
     woken = bool(measured_wakes_us(model, tier, recovered))
-    parked = any((park.replica, park.to_tier) == (replica, tier) for park in recovered.park_times)
-    if not (woken and parked and _rates_in_force(model, rates, now_us)):
+    if not (woken and _parks(model, tier, recovered) and _rates_in_force(model, rates, now_us)):
         return None
     return tier_costs(model, [tier], rates, recovered, now_us=now_us)[tier]
 
 
 def image_bytes(model: ModelSettings, tier: Tier, recovered: Recovered) -> int:
     """Return how much the model's last park into a tier left on disk, 0 if it has not parked there."""
-    replica = replica_id(model.name)
-    parks = [park for park in recovered.park_times if (park.replica, park.to_tier) == (replica, tier)]
+    parks = _parks(model, tier, recovered)
     return max(parks, key=lambda park: park.ended_us).image_bytes if parks else 0
 
 

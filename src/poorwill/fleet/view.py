@@ -156,6 +156,7 @@ def _status(unit: Unit, room: Room, now_us: int) -> ReplicaStatus:
     replica = unit.replica
     where = where_it_is(room, unit)
     notes = {"devices": where} if where else {}
+    keeper = unit.replicas.waking(unit.replicas.cells[0]).id  # of several, one counts those who wait
     if replica.blocked:
         notes["spend"] = "no request is taken" if replica.must_stop else "it is not woken"
         notes["spend"] += f": {replica.blocked.why}"
@@ -169,7 +170,7 @@ def _status(unit: Unit, room: Room, now_us: int) -> ReplicaStatus:
         cause=replica.load.cause or "",
         since_us=unit.cell.since_us,
         in_flight=replica.load.in_flight,
-        held=len(replica.holds),
+        held=len(replica.holds) if keeper == replica.id else 0,
         wake=wake_interval(unit),
         phase=replica.wake.phase if replica.wake else None,
         ready_in_us=replica.ready_in_us(now_us) if replica.wake else None,

@@ -1,4 +1,6 @@
-"""The floor: when a replica must be ready whatever the policy says. Always, or within windows of the week.
+"""The floor: how many replicas must be ready whatever the policy says, always or within windows of the week.
+
+Each level of demand has a floor of its own: that of the n-th holds while at least n replicas must be ready.
 
 Windows are in a zone's own wall time. If daylight saving skips a window's begin or end, the instant is
 taken by the offset before the change; if it repeats an hour, a window begins with the first and ends
@@ -62,13 +64,14 @@ class WindowFloor:
         return Floor(required=False, until_us=min(coming, default=None))
 
 
-def make_floor(settings: FloorSettings, *, zone_of: Callable[[str], tzinfo]) -> FloorSchedule:
-    """Return the floor that is configured. `zone_of` is `zoneinfo.ZoneInfo` outside of tests."""
-    if settings.always:
+def make_floor(
+    settings: FloorSettings, *, zone_of: Callable[[str], tzinfo], level: int = 0, least_ready: int = 0
+) -> FloorSchedule:
+    """Return the floor that is configured for a level. `zone_of` is `zoneinfo.ZoneInfo` outside of tests."""
+    if level < max(least_ready, settings.always):
         return AlwaysFloor()
-    if not settings.windows:
-        return NoFloor()
-    return WindowFloor(tuple((window, zone_of(window.zone)) for window in settings.windows))
+    windows = [(window, zone_of(window.zone)) for window in settings.windows if window.floor > level]
+    return WindowFloor(tuple(windows)) if windows else NoFloor()
 
 
 def _stretches(window: FloorWindow, zone: tzinfo, now_us: int) -> list[tuple[int, int]]:

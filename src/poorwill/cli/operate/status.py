@@ -46,7 +46,7 @@ def status_lines(answer: StatusDocument, costs: Costs | None = None) -> list[str
     """Return how a fleet is, and what its models cost today, as lines for people."""
     lines = _table(answer.replicas, answer.now_us, costs)
     lines += [_last_error(replica, answer.now_us) for replica in answer.replicas if replica.last_error]
-    lines += [f"{replica.model}: {note}" for replica in answer.replicas for note in replica.notes.values()]
+    lines += [f"{_name(replica)}: {note}" for replica in answer.replicas for note in replica.notes.values()]
     lines += [f"{bridge.model}: {bridge.what}" for bridge in answer.bridges]
     return [*lines, *device_lines(answer.devices), *_fleet_trouble(answer), *_limits(answer.limits)]
 
@@ -106,7 +106,11 @@ def _last_error(replica: ReplicaNow, now_us: int) -> str:
     row = f", failed wake {replica.failures} in a row" if replica.failures > 1 else ""
     retry_us = replica.retry_at_us
     again = f" (the next wake may begin in {duration(retry_us - now_us)})" if retry_us else ""
-    return f"{replica.model}: {ago} ago{row}: {replica.last_error}{again}"
+    return f"{_name(replica)}: {ago} ago{row}: {replica.last_error}{again}"
+
+
+def _name(replica: ReplicaNow) -> str:
+    return replica.model if replica.replica == f"{replica.model}-0" else replica.replica
 
 
 def _fleet_trouble(answer: StatusDocument) -> list[str]:

@@ -21,7 +21,6 @@ from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import Configuration
 from poorwill.core.problems import ConfigFault
 from poorwill.core.settings import FleetSettings
-from poorwill.core.words import replica_id
 from poorwill.fleet.fleet import Fleet
 from poorwill.fleet.recovery import ModelPlan
 from poorwill.fleet.reshaping import Reshaping
@@ -68,7 +67,9 @@ class ServedParts:
         ):
             self.log.info("rates", what=told)
         self.guard.look = SpendWatch(ledger=ledger, limits=settings.spend).look
-        self.own.priorities.update({replica_id(model.name): model.priority for model in settings.models})
+        self.own.priorities.update(
+            {id: model.priority for model in settings.models for id in model.replica_ids}
+        )
         self.gateway.configure(settings.gateway)
         await self.fleet.reshaper.reshape(
             Reshaping(

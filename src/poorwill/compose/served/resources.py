@@ -15,7 +15,7 @@ from poorwill.core.format import counted
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings
-from poorwill.core.words import ReplicaId, replica_id
+from poorwill.core.words import ReplicaId
 from poorwill.fleet.lock import Holding, hold_directory
 from poorwill.gateway.acceptor import MOST_DESCRIPTORS
 from poorwill.hosts.processes.process import subreaper, undumpable
@@ -47,7 +47,7 @@ async def fleet_resources(
             log.warning("the last shutdown left something undone", left=told)
         path = ledger_path(settings)
         clock = SystemClock.started(not_before_us=last_instant_us(path))
-        priorities = {replica_id(model.name): model.priority for model in settings.models}
+        priorities = {id: model.priority for model in settings.models for id in model.replica_ids}
         value = value_by_ledger(path, priorities=priorities, clock=clock, log=log)
         fleet_drivers = await open_drivers(settings, env=env, clock=clock, log=log, value=value)
         async with _open_ledger(path, clock=clock, log=log, leave=holding.leave) as ledger:

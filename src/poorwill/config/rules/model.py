@@ -23,6 +23,7 @@ def check_model(model: ModelSettings, found: ModelProblems) -> None:
     _check_wake(model, found)
     _check_policy(model, found)
     _check_hosted(model, found)
+    _check_replicas(model, found)
 
 
 def _check_engine(model: ModelSettings, found: ModelProblems) -> None:
@@ -185,3 +186,21 @@ def _check_hosted(model: ModelSettings, found: ModelProblems) -> None:
     if not hosted.key_env:
         hint = 'name the variable that holds the API key, e.g. key_env = "GROQ_API_KEY"'
         found.missing(["hosted.key_env"], hint)
+
+
+def _check_replicas(model: ModelSettings, found: ModelProblems) -> None:
+    replicas = model.replicas
+    if replicas.least_ready > replicas.most:
+        found.wrong(["replicas.least_ready"], f"is more than there are: {replicas.most}")
+    for number, window in enumerate(model.floor.windows):
+        if window.floor > replicas.most:
+            what = f"window {number + 1} wants {window.floor} ready; there are {replicas.most}"
+            found.wrong(["floor"], what, "raise replicas, or lower the window's floor")
+    if replicas.most == 1:
+        return
+    if not model.replica.max_concurrency:
+        hint = "say how many requests one replica takes, e.g. max_concurrency = 16"
+        found.missing(["max_concurrency", "replicas"], hint, "is missing: one replica would take everything")
+    for key, given in (("port", model.engine.port), ("cloud", model.cloud)):
+        if given:
+            found.wrong([key, "replicas"], "is of one replica only", "leave it out, or have one replica")

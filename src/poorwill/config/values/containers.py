@@ -235,5 +235,5 @@ class KeyTable:
         return "{ " + ", ".join(f"{n} = {key.reader.show(found[n])}" for n, key in given.items()) + " }"
 
 
-_WRITTEN_AS: Mapping[type, tuple[type, ...]] = {str: (str,), bool: (bool,), tuple: (list,)}
+_WRITTEN_AS: Mapping[type, tuple[type, ...]] = {str: (str,), bool: (bool,), int: (int,), tuple: (list,)}
 """The types of TOML that a bare value is recognised by, by the type of its default."""

@@ -27,6 +27,7 @@ from poorwill.core.settings.model import (
     OptionKinds,
     PolicyName,
     PolicySettings,
+    ReplicasSettings,
 )
 from poorwill.core.settings.replica import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 
@@ -52,6 +53,7 @@ __all__ = [
     "PolicySettings",
     "RateSettings",
     "ReplicaSettings",
+    "ReplicasSettings",
     "SpendSettings",
     "StatementSettings",
     "WakeSettings",

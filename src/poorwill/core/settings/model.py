@@ -14,9 +14,10 @@ from poorwill.core.settings.notation import (
     Mark,
     Matching,
     NotEmpty,
+    OrZero,
 )
 from poorwill.core.settings.replica import ReplicaSettings
-from poorwill.core.words import ModelName, Tier
+from poorwill.core.words import ModelName, ReplicaId, Tier, replica_id
 
 EngineName = Literal["llama.cpp", "command", "toy", "transformers", "vllm", "sglang", "ollama"]
 PolicyName = Literal["break-even", "fixed", "ladder", "adaptive"]
@@ -95,7 +96,7 @@ class PolicySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloorWindow:
-    """A window of the week in which the replica must be ready, in a time zone's own local time."""
+    """A window of the week in which replicas must be ready, in a time zone's own local time."""
 
     days: Annotated[tuple[int, ...], Mark.WEEKDAYS] = tuple(range(7))
     """Days on which the window begins."""
@@ -105,6 +106,8 @@ class FloorWindow:
     """When it ends; if that is not after `from`, on the next day."""
     zone: Annotated[str, Mark.TIME_ZONE] = "UTC"
     """The time zone."""
+    floor: Annotated[int, Bounds(least=1)] = 1
+    """How many replicas must be ready."""
     name: str = ""
     """A name for the ledger."""
 
@@ -114,9 +117,20 @@ class FloorSettings:
     """The least number of ready replicas: always, or within windows."""
 
     always: Annotated[bool, Mark.BARE] = False
-    """Keep the replica ready always."""
+    """Keep a replica ready always."""
     windows: Annotated[tuple[FloorWindow, ...], Mark.BARE] = ()
-    """Keep the replica ready within these windows of the week."""
+    """Keep replicas ready within these windows of the week."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicasSettings:
+    """How many replicas a model has: `replicas = 3`, or `{ most = 3, least_ready = 1 }`."""
+
+    most: Annotated[int, Bounds(least=1, most=64), Mark.BARE] = 1
+    """How many there may be. As few as will do are busy: another one is woken only if all that are ready have
+    `max_concurrency` requests and no place is expected sooner than the wake would end."""
+    least_ready: OrZero = 0
+    """How many are ready always, whatever the floor says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +211,10 @@ class ModelSettings:
     policy: PolicySettings = field(default_factory=PolicySettings)
     """When an idle replica is parked, and how deep."""
     floor: FloorSettings = field(default_factory=FloorSettings)
-    """When the replica must be ready even if nobody asks: always, or in windows of the week."""
+    """When a replica, or several, must be ready even if nobody asks: always, or in windows of the week."""
+    replicas: ReplicasSettings = field(default_factory=ReplicasSettings)
+    """How many replicas the model has, and how many of them are ready always. More than one need a
+    `max_concurrency`. docs/replicas.md says more."""
     memory_bytes: int = 0
     """What the replica needs while ready, for `[fleet] memory`; 0 is unknown."""
     devices: Annotated[DeviceNeed, Mark.SPREAD] = field(default_factory=DeviceNeed)
@@ -209,3 +226,8 @@ class ModelSettings:
     cloud: CloudSettings | None = None
     """The rented machine that the model's engine is on, if it is not this one: poorwill starts nothing there,
     has its provider hibernate the machine and restore it. docs/hibernated.md says more."""
+
+    @property
+    def replica_ids(self) -> tuple[ReplicaId, ...]:
+        """Return the ids of the model's replicas."""
+        return tuple(replica_id(self.name, number) for number in range(self.replicas.most))

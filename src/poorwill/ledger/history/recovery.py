@@ -4,6 +4,7 @@ Read-only. It reports facts; `fleet` decides what they mean.
 """
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poorwill.core.entries import ReplicaPlaced
@@ -127,6 +128,34 @@ def idle_gaps(db: sqlite3.Connection, replica: ReplicaId, *, since_us: int) -> l
             idle_us = ended_us
         elif idle_us is not None:
             idle_us = None  # a wake on demand: busy from here on, until a useful span ends
+    return gaps
+
+
+def level_gaps(
+    db: sqlite3.Connection, replicas: Sequence[ReplicaId], *, since_us: int
+) -> list[list[tuple[int, int]]]:
+    """Return the finished idle stretches of each level of a model's demand, as `idle_gaps`.
+
+    That of the n-th level begins when fewer than n replicas are busy and ends when n are again.
+    """
+    if len(replicas) == 1:
+        return [idle_gaps(db, replicas[0], since_us=since_us)]
+    turns: list[tuple[int, int]] = []
+    for replica in replicas:
+        rows = db.execute(_DEMANDS, {"replica": replica, "since": since_us})
+        for began_us, ended_us, _ in rows:
+            turns += [] if ended_us is None else [(began_us, 0), (ended_us, 1)]
+    gaps: list[list[tuple[int, int]]] = [[] for _ in replicas]
+    idle_us: list[int | None] = [None for _ in replicas]
+    busy = 0
+    for at_us, over in sorted(turns):
+        busy -= over
+        level = min(busy, len(replicas) - 1)
+        since = idle_us[level]
+        if not over and since is not None and since < at_us:
+            gaps[level].append((since, at_us))
+        idle_us[level] = at_us if over else None
+        busy += not over
     return gaps
 
 

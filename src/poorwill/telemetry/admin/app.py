@@ -208,7 +208,8 @@ def _park(*, fleet: FleetView, log: Log) -> Endpoint:
         asked = _tier(request.query_params.get("tier"))
         _asked(log, request, f"park {asked or ''}".strip(), model=model)
         await fleet.park(model, asked)
-        (now,) = [each for each in fleet.status() if each.model == model]
+        parked = [each for each in fleet.status() if model in (each.model, each.replica)]
+        now = next((each for each in parked if each.tier is not asked), parked[0])
         answer = {"model": model, "state": now.state, "tier": now.tier}
         if asked is not None and now.tier is not asked and now.last_error:
             answer["why"] = now.last_error

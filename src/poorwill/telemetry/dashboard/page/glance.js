@@ -18,15 +18,16 @@ function wrong(r) {  // what went wrong last, unmistakable for as long as nothin
   return `${r.failures > 1 ? `${r.failures} failed wakes in a row` : "failed"} ${span((now_us() - r.last_error_us) / 1e6)} ago: ${r.last_error.replace(/[.]?$/, ".")}`
     + (r.retry_at_us ? ` Backing off: the next wake may begin in ${span(Math.max(r.retry_at_us - now_us(), 0) / 1e6)}.` : "");
 }
+const nameOf = r => now.status && now.status.replicas.filter(o => o.model === r.model).length > 1 ? r.replica : r.model;
 const costOf = model => now.costs && now.costs.models.find(m => m.model === model);
 function row(r, tr) {
   const w = r.wake, cost = costOf(r.model), error = wrong(r);
   const cell = (kind, label, ...children) => h("td", { className: kind, data: label ? { label } : {} }, ...children);
   tr.className = r.state + (error ? " failing" : "");
   const late = w.over_budget ? ` (${w.over_budget} missed)` : "";
-  const does = (text, act, off) => Object.assign(button(text, act, { "aria-label": `${text} ${r.model}` }), { disabled: off });
+  const does = (text, act, off) => Object.assign(button(text, act, { "aria-label": `${text} ${nameOf(r)}` }), { disabled: off });
   tr.replaceChildren(
-    h("th", { scope: "row", className: "name", textContent: r.model, title: r.replica }),
+    h("th", { scope: "row", className: "name", textContent: nameOf(r), title: r.replica }),
     cell("", "", h("span", {}, h("span", { className: "dot" }), doing(r))),
     cell("why", "", h("span", {}, ...reasons(r).filter(Boolean).flatMap(text => [text, h("br")]), ...(error ? [h("span", { className: "bad", textContent: error })] : []))),
     cell("n", "in flight", String(r.in_flight)), cell("n", "held", String(r.held)), cell("n", "wake p50 / p95 / max", [w.p50_s, w.p95_s, w.max_s].map(span).join(" / ")),
@@ -68,10 +69,10 @@ async function act(path, [title, text], [doing, verb], told) {  // ask whether i
   try { toast(told(await ask(path, { method: "POST" }))); } catch (error) { toast(error.message); }
   look();
 }
-const move = (r, verb, doing, verbs, sure) => act(`/models/${encodeURIComponent(r.model)}/${verb}`, sure, [`${r.model}: ${doing}`, verbs],
-  done => `${r.model}: ${done.state}${done.tier ? " " + done.tier : ""}${done.why ? ": " + done.why : ""}`);
-const wake = r => move(r, "wake", "waking", "Wake", [`Wake ${r.model}?`, `A ready replica costs ${money(costOf(r.model)?.now_awake_nusd_h || 0)} an hour, from the start of its wake until it is parked.`]);
-const park = r => move(r, "park", "parking", "Park", [`Park ${r.model}?`, "No new request reaches it; those in flight finish first. The next request has to wait for a wake."]);
+const move = (r, verb, doing, verbs, sure) => act(`/models/${encodeURIComponent(nameOf(r))}/${verb}`, sure, [`${nameOf(r)}: ${doing}`, verbs],
+  done => `${nameOf(r)}: ${done.state}${done.tier ? " " + done.tier : ""}${done.why ? ": " + done.why : ""}`);
+const wake = r => move(r, "wake", "waking", "Wake", [`Wake ${nameOf(r)}?`, `A ready replica costs ${money(costOf(r.model)?.now_awake_nusd_h || 0)} an hour, from the start of its wake until it is parked.`]);
+const park = r => move(r, "park", "parking", "Park", [`Park ${nameOf(r)}?`, "No new request reaches it; those in flight finish first. The next request has to wait for a wake."]);
 const lift = limit => act(`/limits/${encodeURIComponent(limit.key)}/lift`, [`Lift ${limit.key} until ${limit.lifts}?`,
   `Now ${limit.what}. Lifted, it stops nothing: wakes and requests cost what they cost until then, when it holds again. The ledger records who lifted it.`],
   ["lifting", "Lift"], done => done.what);

@@ -1,5 +1,5 @@
 const tell = {
-  WakeBegan: e => `${e.model}: waking from ${e.from_tier} (${e.why})`,
+  WakeBegan: e => `${e.replica}: waking from ${e.from_tier} (${e.why})`,
   WakeEnded: e => `${e.replica}: ${e.ok ? "ready" : "wake failed: " + e.why}`
     + (e.anatomy.length ? ` after ${span((e.at_us - e.anatomy[0].began_us) / 1e6)}` : ""),
   ParkEnded: e => `${e.replica}: ${e.ok ? "parked " + e.to_tier : "not parked: " + e.why} in ${span((e.at_us - e.began_us) / 1e6)}`,
@@ -63,7 +63,7 @@ async function look() {
     now.skew_us = status.now_us - Date.now() * 1000; now.status = status;
     if (now.gone) { now.gone = null; $("gone").hidden = true; readCosts(); readRibbons(); }
     health(status); limits(status); configuration(status); drawModels(); drawWaking(); flush();
-    choices($("wakes-of"), status.replicas.map(r => r.model), "all"); choices($("log-of"), status.replicas.map(r => r.replica));
+    choices($("wakes-of"), [...new Set(status.replicas.map(r => r.model))], "all"); choices($("log-of"), status.replicas.map(r => r.replica));
   } catch (error) {
     now.gone ||= Date.now();
     $("gone").textContent = `poorwill does not answer since ${new Date(now.gone).toLocaleTimeString()}; trying again. What is shown below is from then.`;

@@ -5,7 +5,7 @@ function drawRibbons() {
   const rows = data.rows.map(row => { const one = old.get(row.replica) || ribbon(row.replica); one.row = row; return one; });
   rows.push(old.get("") || h("div", { className: "ribbon", data: { replica: "" } }, h("span"), h("div", { className: "axis" })));
   if (rows.length !== box.children.length || rows.some((one, at) => box.children[at] !== one)) box.replaceChildren(...rows);
-  for (const one of rows.slice(0, -1)) { one.firstChild.textContent = one.row.model; one.firstChild.title = one.row.replica; describe(one); drawn.observe(one); if (seen.has(one)) paintRibbon(one); }
+  for (const one of rows.slice(0, -1)) { one.firstChild.textContent = nameOf(one.row); one.firstChild.title = one.row.replica; describe(one); drawn.observe(one); if (seen.has(one)) paintRibbon(one); }
   const ticks = [0, .25, .5, .75, 1].map(at => new Date((data.from_us + at * (data.to_us - data.from_us)) / 1000));
   const text = at => data.to_us - data.from_us > 1.8e11 ? at.toLocaleDateString(undefined, { weekday: "short", day: "numeric" }) : at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", ...(data.to_us - data.from_us < 3.6e8 ? { second: "2-digit" } : {}) });
   rows.at(-1).lastChild.replaceChildren(...ticks.map(at => h("span", { textContent: text(at) })));
