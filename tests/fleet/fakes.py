@@ -168,7 +168,7 @@ class FakeEngine:
             model=ModelName(self.model),
             engine=self.name,
             argv=self.argv,
-            port=self.port,
+            port=self.port + 100 * int(replica.rpartition("-")[2]),
             log_path=f"/nowhere/{replica}.log",
             engine_model=self.engine_model,
             place=place,

@@ -1,4 +1,4 @@
-"""Several replicas of a model under any interleaving: nobody is lost, served twice, overtaken or misplaced."""
+"""Several replicas of a model under any interleaving: nobody is lost, served twice or overtaken."""
 
 from collections import Counter
 

@@ -122,22 +122,23 @@ class Clients:
 
     def check_leases(self, fleet: Fleet, model: ModelName) -> None:
         """Law: what the fleet counts in flight is what is in flight, and no more than the model takes."""
-        unit = fleet.controller.units[replica_id(model)]
-        replica, granted = unit.replica, len(unit.waiting) - len(unit.replica.holds)
-        out = [
-            request
-            for request in self._open
-            if request.lease is not None
-            and request.model == model
-            and request.lease.generation == replica.generation
-        ]
-        if len(out) > replica.load.in_flight:
-            raise Broken(f"{len(out)} leases are out, {replica.load.in_flight} are counted")
-        limit = replica.settings.max_concurrency
-        if limit and len(out) > limit:
-            raise Broken(f"{len(out)} leases are out, {limit} may be")
-        if granted < 0:
-            raise Broken(f"{-granted} places in the queue that nobody waits in")
+        units = [unit for unit in fleet.controller.units.values() if unit.model == model]
+        for replica in (unit.replica for unit in units):
+            out = [
+                request
+                for request in self._open
+                if request.lease is not None
+                and request.lease.replica == replica.id
+                and request.lease.generation == replica.generation
+            ]
+            if len(out) > replica.load.in_flight:
+                raise Broken(f"{len(out)} leases are out, {replica.load.in_flight} are counted")
+            limit = replica.settings.max_concurrency
+            if limit and len(out) > limit:
+                raise Broken(f"{len(out)} leases are out, {limit} may be")
+        nobodys = len(units[0].replica.holds) - len(units[0].waiting)
+        if nobodys > 0:
+            raise Broken(f"{nobodys} places in the queue that nobody waits in")
 
     async def operate(self, asked: Coroutine[object, object, None]) -> None:
         """Do what an operator asked for; a refusal is an answer."""

@@ -62,6 +62,7 @@ class SimulatedModel:
     park: ParkSettings = field(default_factory=ParkSettings)
     memory_bytes: int = 0
     priority: int = 0
+    replicas: int = 1
     floor_s: tuple[int, int] | None = None
     """From when until when the replica must be ready, after the history began."""
 
@@ -88,6 +89,10 @@ def draw_history(seed: int, *, requests: int = 150) -> History:
     """Return the history of a seed."""
     rng = random.Random(f"history {seed}")
     models = tuple(_draw_model(rng) for _ in range(rng.choice((1, 1, 2, 3))))
+    more = random.Random(f"replicas {seed}")
+    models = tuple(
+        replace(model, replicas=more.choice((1, 2, 3))) if model.concurrency else model for model in models
+    )
     events: list[Event] = []
     at_us = 0
     while len(events) < requests:

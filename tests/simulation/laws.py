@@ -4,7 +4,7 @@ from pathlib import Path
 
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.activator import Lease
-from poorwill.core.words import SECOND_US, ModelName, Tier, replica_id
+from poorwill.core.words import SECOND_US, ModelName, ReplicaId, Tier
 from poorwill.fleet.fleet import Fleet
 from poorwill.ledger.checking import problems
 from poorwill.ledger.costs.items import items
@@ -32,9 +32,9 @@ class Broken(AssertionError):
     """A law does not hold."""
 
 
-def status_of(fleet: Fleet, model: ModelName):
-    """Return a model's status as an operator sees it."""
-    return next(status for status in fleet.view.status() if status.model == model)
+def status_of(fleet: Fleet, replica: ReplicaId):
+    """Return a replica's status as an operator sees it."""
+    return next(status for status in fleet.view.status() if status.replica == replica)
 
 
 def check_states(fleet: Fleet) -> None:
@@ -44,17 +44,21 @@ def check_states(fleet: Fleet) -> None:
         cause = replica.load.cause or ""
         if not cause.startswith(CAUSES[replica.state]):
             raise Broken(f"{replica.id} is {replica.state}, its time is booked as {cause}")
-        if replica.state is State.PARKED and replica.holds:
-            raise Broken(f"{replica.id} is parked while {len(replica.holds)} requests wait for it")
         if replica.load.in_flight < 0:
             raise Broken(f"{replica.id} counts {replica.load.in_flight} requests in flight")
+    for model, replicas in fleet.controller.models.items():
+        held, cells = len(replicas.queue.holds), replicas.cells
+        if held and all(cell.replica.state is State.PARKED for cell in cells):
+            raise Broken(f"{model} is parked while {held} requests wait for it")
+        if held and any(cell.open and cell.replica.has_room for cell in cells if len(cells) > 1):
+            raise Broken(f"{held} requests wait for {model} while a replica has room")
 
 
 def check_lease(fleet: Fleet, world: SimulatedWorld, lease: Lease) -> None:
     """Law: a lease is given on a ready replica alone, whose engine is awake and says what it always said."""
-    status = status_of(fleet, lease.model)
+    status = status_of(fleet, lease.replica)
     dead_us = world.now_us() - world.ended_us.get(lease.replica, 0)
-    if lease.generation < fleet.controller.units[lease.replica].replica.generation and not dead_us:
+    if lease.generation < fleet.controller.units[lease.replica].replica.generation and dead_us <= LATE_US:
         return  # the engine died between the grant and its client's turn
     if status.state != State.READY:
         raise Broken(f"a lease on {lease.replica}, which is {status.state}")
@@ -69,7 +73,7 @@ def check_lease(fleet: Fleet, world: SimulatedWorld, lease: Lease) -> None:
 
 def check_order(fleet: Fleet, model: ModelName) -> None:
     """Law: nobody overtakes those who wait."""
-    held = fleet.controller.units[replica_id(model)].replica.holds
+    held = fleet.controller.models[model].queue.holds
     if held:
         raise Broken(f"a request overtook {len(held)} that waited")
 
@@ -83,7 +87,8 @@ def check_wait(waited_us: int, most_us: int) -> None:
 def check_rest(world: SimulatedWorld, fleet: Fleet, history: History, account: Account, now_us: int) -> None:
     """Laws: a quiet fleet is in its cheapest allowed state, and nothing on the machine is nobody's."""
     owned = set()
-    for status, model in zip(fleet.view.status(), history.models, strict=True):
+    models = [model for model in history.models for _ in range(model.replicas)]
+    for status, model in zip(fleet.view.status(), models, strict=True):
         if status.in_flight or status.held:
             raise Broken(f"{status.replica}: {status.in_flight} in flight, {status.held} held, nobody asks")
         running = world.of(status.replica)

@@ -110,7 +110,7 @@ class Life:
             case Happening.ASK:
                 tasks.create_task(self.clients.ask(event, name, fleet, self.world, self.clock))
             case Happening.ENGINE_DIES:
-                for running in self.world.of(f"{name}-0"):
+                for running in self.world.of(f"{name}-{event.number % model.replicas}"):
                     self.world.end(running.pid)
             case Happening.IMAGE_ROTS:
                 self.world.rotten.update(self.world.snapshots)
@@ -195,8 +195,9 @@ class Life:
             levels=[
                 LevelPlan(
                     policy=make_policy(model.policy, ladder=model.ladder, costs=_costs(model)),
-                    floor=floor,
+                    floor=WindowFloor(0, 0) if level else floor,
                 )
+                for level in range(model.replicas)
             ],
             equipment=Equipment(
                 engine=engine,
