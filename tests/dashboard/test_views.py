@@ -107,7 +107,7 @@ def test_hostile_text_is_text(page: Page) -> None:
     def hostile(route: Route) -> None:
         status = route.fetch().json()
         for replica in status["replicas"]:
-            told = dict.fromkeys(("model", "last_error", "policy", "phase", "tier"), HOSTILE)
+            told = dict.fromkeys(("model", "replica", "last_error", "policy", "phase", "tier"), HOSTILE)
             replica |= {**told, "failures": 2, "notes": {HOSTILE: HOSTILE}}
         status |= {"ledger": HOSTILE, "bridges": [{"model": HOSTILE, "what": HOSTILE}]}
         route.fulfill(json=status)

@@ -267,15 +267,17 @@ class Crowd(RuleBasedStateMachine):
             return
         replicas, cells = self.replicas, self.replicas.cells
         coming = self.limit * sum(self.wakes(cell) for cell in cells)
-        able = any(
-            cell.replica.state is State.PARKED
+        able = [
+            cell.replica
+            for cell in cells
+            if cell.replica.state is State.PARKED
             and not cell.replica.blocked
             and self.now >= cell.replica.retry_at_us
-            for cell in cells
-        )
+        ]
         if able and len(self.held) > coming:
             assert replicas.look_us is not None, "nobody is woken for those who wait"
-            assert self.now - min(hold.arrived_us for hold in replicas.queue.holds[coming:]) <= 20 * S
+            waited_us = self.now - min(hold.arrived_us for hold in replicas.queue.holds[coming:])
+            assert waited_us <= max(each.expected_wake_us(each.tier) or 0 for each in able)
 
     @invariant()
     def levels_are_shared_out(self) -> None:

@@ -196,7 +196,11 @@ class Replicas:
         """
         coming = sum(self._limit for cell in self.cells if _wakes(cell))
         able = [cell for cell in self._holders if _could_wake(cell.replica, now_us)]
-        if waiting <= coming or not able:
+        if waiting <= coming:
+            return None
+        if not able:  # one that failed may be tried again then
+            again = (cell.replica.retry_at_us for cell in self.cells if cell.replica.state is State.PARKED)
+            self.look_us = min((at_us for at_us in again if at_us > now_us), default=None)
             return None
         cell = min(able, key=lambda each: _depth(each.replica))  # of several, who was emptied last
         free_us = self.services.free_in_us(waiting - coming)
