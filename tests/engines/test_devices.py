@@ -51,6 +51,13 @@ def test_vllm_uses_all_of_its_devices(tmp_path: Path):
     assert "--gpu-memory-utilization" not in argv, "they are its own"
 
 
+def test_vllm_serves_adapters_by_name(tmp_path: Path):
+    argv = launch(tmp_path, None, adapters={"sql": "/loras/sql", "law": "/loras/law"}).argv
+    at = argv.index("--lora-modules")
+    assert argv[at - 1] == "--enable-lora"
+    assert argv[at + 1 : at + 3] == ("sql=/loras/sql", "law=/loras/law")
+
+
 def test_vllm_takes_its_share_of_a_device(tmp_path: Path):
     argv = launch(tmp_path, SHARE).argv
     assert argv[argv.index("--gpu-memory-utilization") + 1] == "0.25"

@@ -13,6 +13,7 @@ from tests.kept_log import KeptLog
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.dialects.bodies import DIALECTS
 from poorwill.compose.dialects.ollama import ollama_handler
+from poorwill.compose.served.catalogue import model_row
 from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault, TryLater
 from poorwill.core.ports.activator import Lease, WakeNotice
@@ -421,6 +422,7 @@ async def running_site(
                 log=log,
                 metrics=GatewayMetrics(),
                 engines=EngineFacts(
+                    rows=lambda may_use: [model_row(name, 1) for name in fleet.models() if may_use(name)],
                     dialects=DIALECTS,
                     paths=lambda model: served,
                     tells_usage=lambda model: tells_usage,

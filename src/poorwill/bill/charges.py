@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
 from poorwill.core.format import counted, duration, exact_money, money, size
-from poorwill.core.pricing import MINIMUM, ROUNDING
 from poorwill.ledger.costs.items import items, key_name, last_instant
 from poorwill.ledger.costs.pricing import BRIDGE, NAMED_CHARGES, stretches
 from poorwill.ledger.costs.usage import usage
 from poorwill.ledger.dates import Period, day_name, iso
 from poorwill.ledger.rates import lives, rate_book
+from poorwill.policies.pricing import MINIMUM, ROUNDING
 
 
 def explain_charge(db: sqlite3.Connection, model: str, charge: str, period: Period) -> list[str]:

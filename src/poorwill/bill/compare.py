@@ -15,13 +15,13 @@ from types import MappingProxyType
 
 from poorwill.core.format import exact_money, table
 from poorwill.core.money import apportion
-from poorwill.core.pricing import MINIMUM, ROUNDING, STORAGE
 from poorwill.core.words import FAILED_WAKE, FLOOR, LINGER, PARKED_CAUSES, USEFUL_CAUSES
 from poorwill.ledger.costs.items import Item, items, last_instant, one_currency
 from poorwill.ledger.costs.pricing import BRIDGE
 from poorwill.ledger.costs.usage import usage
 from poorwill.ledger.dates import Period, timestamp
 from poorwill.ledger.rates import lives
+from poorwill.policies.pricing import MINIMUM, ROUNDING, STORAGE
 
 REQUESTS = "more or fewer requests"
 PER_REQUEST = "seconds per request"

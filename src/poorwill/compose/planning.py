@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from poorwill.coldstart.prediction import total
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host
 from poorwill.compose.plans import image_bytes, measured_wakes_us, price_in_force, tier_costs
-from poorwill.core.pricing import Price
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import parked
 from poorwill.engines.measured.expectation import expected_wakes
@@ -18,6 +17,7 @@ from poorwill.ledger.schema import reading
 from poorwill.planner.jobs import FleetModel
 from poorwill.planner.ladder import MEASURED, KnownTiers, prediction_source
 from poorwill.planner.simulation.scenario import TierTimes
+from poorwill.policies.pricing import Price
 
 MEASURED_WAKES = 16
 """As many of the last measured wakes of a tier are replayed, in their order."""

@@ -18,7 +18,6 @@ from poorwill.core.launch import Parked, Running
 from poorwill.core.machine.levels import REMEMBERED_GAPS
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
-from poorwill.core.pricing import Price, price_of
 from poorwill.core.settings import FleetSettings, ModelSettings, RateSettings
 from poorwill.core.words import SECOND_US, ReplicaId, Tier, replica_id
 from poorwill.engines.kinds import make_engine
@@ -30,6 +29,7 @@ from poorwill.ledger.history.recovery import KnownReplica, ParkTime, Recovered, 
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.ledger import Ledger
 from poorwill.policies import TierCosts, make_floor, make_policy
+from poorwill.policies.pricing import Price, price_of
 
 ASSUMED_WAKE_US: Mapping[Tier, int] = {
     Tier.ASLEEP: 2 * SECOND_US,

@@ -20,6 +20,7 @@ from poorwill.compose.drivers.devices import open_devices
 from poorwill.compose.drivers.fleet_drivers import Fallback
 from poorwill.compose.history import LedgerHistory
 from poorwill.compose.plans import plan_models, remembered_replicas
+from poorwill.compose.served.catalogue import Catalogue
 from poorwill.compose.served.reload import Reloader, ServedParts, Source
 from poorwill.compose.served.resources import FleetResources, fleet_resources
 from poorwill.compose.served.suspects import Suspects
@@ -117,7 +118,7 @@ async def serving_fleet(
                 clock=own.clock,
                 log=log,
                 metrics=metrics,
-                engines=_engine_facts(fleet),
+                engines=_engine_facts(fleet, own.clock),
                 ollama=ollama_handler(view=fleet.view, context_of=_context_of(fleet)),
                 directory=settings.directory,
                 bridges_to=BridgesTo(apis=bridged(apis), bridging=fleet.bridging),
@@ -215,7 +216,7 @@ def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:
     return keys
 
 
-def _engine_facts(fleet: Fleet) -> EngineFacts:
+def _engine_facts(fleet: Fleet, clock: Clock) -> EngineFacts:
     """Return what the gateway knows of the models' engines, as they are configured now."""
     units = fleet.controller.units
 
@@ -227,8 +228,13 @@ def _engine_facts(fleet: Fleet) -> EngineFacts:
         known = ENGINE_KINDS.get(kind(model))
         return known is not None and known.tells_usage
 
+    catalogue = Catalogue(fleet, started_us=clock.now_us())
     return EngineFacts(
-        dialects=DIALECTS, paths=lambda model: ENGINE_PATHS.get(kind(model)), tells_usage=tells_usage
+        rows=catalogue.rows,
+        meaning=catalogue.meaning,
+        dialects=DIALECTS,
+        paths=lambda model: ENGINE_PATHS.get(kind(model)),
+        tells_usage=tells_usage,
     )
 
 

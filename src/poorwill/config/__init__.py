@@ -13,7 +13,7 @@ docs/configuration.md`.
 This package opens no database, binds no port outside `taken_ports`, and starts nothing.
 """
 
-from poorwill.config.file_keys import MODEL_NAME
 from poorwill.config.load import lines_of, load_fleet
+from poorwill.config.values.scalars import MODEL_NAME
 
 __all__ = ["MODEL_NAME", "lines_of", "load_fleet"]

@@ -21,6 +21,7 @@ from poorwill.config.values.scalars import (
     dollars,
     engine_options,
     flags,
+    json_values,
     seconds,
     shares,
     sizes,
@@ -39,8 +40,6 @@ from poorwill.core.settings import (
 )
 from poorwill.core.settings.notation import Bounds, FileKey, Mark, Matching
 
-MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}"
-
 _READERS: Mapping[Mark, Callable[[], ValueReader]] = {
     Mark.FILE: lambda: FileReader(or_hub=False),
     Mark.FILE_OR_HUB: lambda: FileReader(or_hub=True),
@@ -49,6 +48,7 @@ _READERS: Mapping[Mark, Callable[[], ValueReader]] = {
     Mark.TIME_OF_DAY: times_of_day,
     Mark.WEEKDAYS: days_of_week,
     Mark.TIME_ZONE: time_zones,
+    Mark.JSON: json_values,
 }
 
 _DEFAULTS = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from poorwill.config.file_keys import MODEL_NAME, FileTable, file_tables
+from poorwill.config.file_keys import FileTable, file_tables
 from poorwill.config.key_lines import KeyLines
 from poorwill.config.machine_checks import WeightsFault, check_machine, no_fault
 from poorwill.config.problems import Bad, FileProblems, Location, ModelProblems
@@ -17,7 +17,7 @@ from poorwill.config.rules.model import EngineOptions, check_model, check_option
 from poorwill.config.toml_text import LOST, parse
 from poorwill.config.values.addresses import absolute
 from poorwill.config.values.containers import KeyValues
-from poorwill.config.values.scalars import nearest, toml_name
+from poorwill.config.values.scalars import MODEL_NAME, nearest, toml_name
 from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings, RateSettings
 from poorwill.core.words import ModelName

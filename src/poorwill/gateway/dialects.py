@@ -3,10 +3,11 @@
 It is told all of it: the dialects are at home with the engines.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from poorwill.core.ports.answers import NewReader
+from poorwill.core.ports.names import Meaning
 from poorwill.core.words import ModelName
 from poorwill.gateway.downstream.spool import Spool
 
@@ -36,6 +37,10 @@ class EngineFacts:
     """What the gateway knows of the models' engines."""
 
     dialects: Dialects
+    rows: Callable[[Callable[[ModelName], bool]], Sequence[Mapping[str, object]]]
+    """What `/v1/models` lists of the models that a key may use."""
+    meaning: Callable[[ModelName], Meaning | None] = lambda name: None
+    """What a name means, if it is not a model's own."""
     paths: Callable[[ModelName], Collection[str] | None] = lambda model: None
     """The paths that a model's engine serves; None: any, or there is no such model."""
     tells_usage: Callable[[ModelName], bool] = lambda model: False

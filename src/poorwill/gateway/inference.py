@@ -6,7 +6,6 @@ policy; it returns at once.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
@@ -35,7 +34,6 @@ def inference_handlers(
     policy: RequestPolicy,
     models: Models,
     spawn: Spawn,
-    started_s: int,
     ollama: Callable[[RequestPolicy], Handler],
 ) -> Mapping[Action, Handler]:
     """Return the handler of every action on the inference listener."""
@@ -43,8 +41,8 @@ def inference_handlers(
         Action.TUNNEL: tunnel(policy=policy),
         Action.OLLAMA: ollama(policy),
         Action.RELAY: relay(policy=policy, models=models, spawn=spawn),
-        Action.LIST_MODELS: list_models(policy=policy, models=models, started_s=started_s),
-        Action.SHOW_MODEL: show_model(policy=policy, models=models, started_s=started_s),
+        Action.LIST_MODELS: list_models(policy=policy),
+        Action.SHOW_MODEL: show_model(policy=policy),
         Action.HEALTH: health,
         Action.PREFLIGHT: preflight,
     }
@@ -57,6 +55,7 @@ def relay(*, policy: RequestPolicy, models: Models, spawn: Spawn) -> Handler:
     def begin(exchange: Exchange) -> None:
         try:
             _read_body(exchange, policy, models)
+            resolve(exchange, policy)
             _check_path(exchange, policy)
         except RequestFault as fault:
             exchange.fail(fault)
@@ -108,6 +107,7 @@ def tunnel(*, policy: RequestPolicy) -> Handler:
                 raise refusal(f"{head.path_text} is for WebSockets: an `Upgrade: websocket` is missing")
             if not exchange.model:
                 raise refusal(f"the query names no model: {head.path_text}?model=NAME")
+            resolve(exchange, policy)
             _check_path(exchange, policy)
         except RequestFault as fault:
             exchange.fail(fault)
@@ -117,11 +117,11 @@ def tunnel(*, policy: RequestPolicy) -> Handler:
     return handle
 
 
-def list_models(*, policy: RequestPolicy, models: Models, started_s: int) -> Handler:
+def list_models(*, policy: RequestPolicy) -> Handler:
     """Answer `GET /v1/models` from the configuration: nothing is woken."""
 
     def handle(exchange: Exchange) -> None:
-        rows = [_model_object(name, started_s) for name in _usable(exchange, policy, models)]
+        rows = _usable(exchange, policy)
         document = {"object": "list", "data": rows, "has_more": False}
         if rows:  # Anthropic's clients page by these
             document |= {"first_id": rows[0]["id"], "last_id": rows[-1]["id"]}
@@ -130,23 +130,24 @@ def list_models(*, policy: RequestPolicy, models: Models, started_s: int) -> Han
     return handle
 
 
-def show_model(*, policy: RequestPolicy, models: Models, started_s: int) -> Handler:
+def show_model(*, policy: RequestPolicy) -> Handler:
     """Answer `GET /v1/models/NAME` from the configuration: nothing is woken."""
 
     def handle(exchange: Exchange) -> None:
         name = _segment(exchange.request.head.path.removeprefix(b"/v1/models/"))
-        usable = _usable(exchange, policy, models)
-        if name in usable:
-            exchange.answer(200, [*_JSON], wire.json_bytes(_model_object(name, started_s)))
+        usable = _usable(exchange, policy)
+        row = next((row for row in usable if row["id"] == name), None)
+        if row is not None:
+            exchange.answer(200, [*_JSON], wire.json_bytes(row))
         else:
-            exchange.fail(unknown_model(name, usable))
+            exchange.fail(unknown_model(name, [str(row["id"]) for row in usable]))
 
     return handle
 
 
-def _usable(exchange: Exchange, policy: RequestPolicy, models: Models) -> Sequence[ModelName]:
-    """Return the models that the request's key may use."""
-    return [name for name in models() if policy.limiter.may_use(exchange.request.key, name)]
+def _usable(exchange: Exchange, policy: RequestPolicy) -> Sequence[Mapping[str, object]]:
+    """Return what is listed of the models that the request's key may use."""
+    return policy.engines.rows(lambda name: policy.limiter.may_use(exchange.request.key, name))
 
 
 def health(exchange: Exchange) -> None:
@@ -183,6 +184,16 @@ def _read_body(exchange: Exchange, policy: RequestPolicy, models: Models) -> Non
     exchange.model = named
 
 
+def resolve(exchange: Exchange, policy: RequestPolicy) -> None:
+    """Find out what the name means that the client used, if it is not the model's own."""
+    meant = policy.engines.meaning(exchange.model)
+    if meant is not None:
+        exchange.model, exchange.adapter = meant.model, bool(meant.adapter)
+        exchange.engine_name = meant.adapter or meant.model
+        if meant.changed is not None:
+            exchange.request.body = meant.changed(exchange.request.body)
+
+
 def _check_path(exchange: Exchange, policy: RequestPolicy) -> None:
     """Raises RequestFault if the model's engine does not serve the path: it is not woken for its 404."""
     served = policy.engines.paths(exchange.model) if exchange.request.route is not VENDOR else None
@@ -216,17 +227,3 @@ def _named_in_query(exchange: Exchange) -> ModelName | None:
 
 def _segment(raw: bytes) -> ModelName:
     return ModelName(unquote_to_bytes(raw).decode("utf-8", "replace"))
-
-
-def _model_object(name: ModelName, started_s: int) -> dict[str, object]:
-    """Return one model in a shape that OpenAI's and Anthropic's clients both read."""
-    created = datetime.fromtimestamp(started_s, UTC).isoformat().replace("+00:00", "Z")
-    return {
-        "id": name,
-        "object": "model",
-        "created": started_s,
-        "owned_by": "poorwill",
-        "type": "model",
-        "display_name": name,
-        "created_at": created,
-    }

@@ -275,13 +275,10 @@ def _inference_listener(
         spawn=tasks.spawn,
         log=checks.log,
     )
-    started_s = checks.clock.now_us() // SECOND_US
     context = ListenerContext(
         checks=checks,
         policy=policy,
-        handlers=inference_handlers(
-            policy=policy, models=models, spawn=tasks.spawn, started_s=started_s, ollama=ollama
-        ),
+        handlers=inference_handlers(policy=policy, models=models, spawn=tasks.spawn, ollama=ollama),
         new_request_id=_request_ids(),
         refused=metrics.refused,
         spawn=tasks.spawn,

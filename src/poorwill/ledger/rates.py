@@ -12,10 +12,10 @@ from itertools import pairwise
 from typing import Any
 
 from poorwill.core.format import money
-from poorwill.core.pricing import Price
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import ORPHAN
 from poorwill.ledger.dates import iso
+from poorwill.policies.pricing import Price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

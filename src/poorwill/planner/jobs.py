@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US, counted
 from poorwill.core.policy import FloorSchedule
-from poorwill.core.pricing import Price
 from poorwill.core.settings import HostedSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.hosts.files.traces.layouts import ColumnUse, Role
@@ -28,6 +27,7 @@ from poorwill.planner.report.advice import CurrentPolicy
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.traces.service import ServiceRule
 from poorwill.policies import make_floor
+from poorwill.policies.pricing import Price
 
 MONTH_US = 30 * DAY_US
 """The span of a drawn trace, and how far a plan from the ledger looks back by default."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from poorwill.coldstart.loaders import GB
 from poorwill.coldstart.prediction import Machine, Start, predict_start, total, wakes_by_tier
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.pricing import Price
 from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
 from poorwill.planner.simulation.scenario import Billing, Scenario, TierTimes
+from poorwill.policies.pricing import Price
 
 ASSUMED_WAKE_US = 95 * SECOND_US
 MEASURED = "measured"

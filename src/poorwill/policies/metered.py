@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.policy import Descent, LearnsFromTimes, LearnsFromWakes, Policy, Rung
-from poorwill.core.pricing import paid_until_us
 from poorwill.core.words import Tier
 from poorwill.policies.costs import RECENT_PARKS, TierCosts
+from poorwill.policies.pricing import paid_until_us
 
 
 @dataclass(slots=True, kw_only=True)

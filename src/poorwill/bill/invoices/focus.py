@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from poorwill.core.format import DAY_US, csv_cell, decimal
-from poorwill.core.pricing import MINIMUM, ROUNDING, STORAGE
 from poorwill.core.words import HOUR_US, SECOND_US
 from poorwill.ledger.costs.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD, Item, Tell, items
 from poorwill.ledger.costs.pricing import BRIDGE
 from poorwill.ledger.dates import Period, month_of, timestamp
 from poorwill.ledger.rates import Rate, rate_book
+from poorwill.policies.pricing import MINIMUM, ROUNDING, STORAGE
 
 VERSION = "1.2"
 

@@ -6,7 +6,6 @@ from zoneinfo import ZoneInfo
 from poorwill.cli.plan.options import PlanOptions
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.policy import FloorSchedule
-from poorwill.core.pricing import GB_BYTES
 from poorwill.core.settings import FloorSettings, FloorWindow
 from poorwill.core.settings.weekdays import minute_of_day, weekdays_in
 from poorwill.hosts.files.traces.layouts import read_mapping
@@ -19,6 +18,7 @@ from poorwill.planner.report.verdict import WorkNeeds
 from poorwill.planner.shared_pool import PoolOptions
 from poorwill.planner.traces.service import ServiceRule
 from poorwill.policies import make_floor
+from poorwill.policies.pricing import GB_BYTES
 
 
 def cost_options(options: PlanOptions) -> CostOptions:

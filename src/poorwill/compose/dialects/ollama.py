@@ -11,7 +11,7 @@ from poorwill.engines.ollama_api.answers import OllamaAnswer
 from poorwill.engines.ollama_api.requests import asked_model, translated
 from poorwill.gateway import wire
 from poorwill.gateway.downstream.exchange import Exchange
-from poorwill.gateway.inference import Handler
+from poorwill.gateway.inference import Handler, resolve
 from poorwill.gateway.request_policy import RequestPolicy
 
 
@@ -78,6 +78,7 @@ def _begin(exchange: Exchange, policy: RequestPolicy, view: FleetView) -> None:
     request.head = replace(request.head, target=raw, path=raw, path_text=asked.path, forward=forward)
     request.body = asked.body
     exchange.model, exchange.streaming = asked.model, asked.streaming
+    resolve(exchange, policy)
     exchange.response.lines = asked.streaming
     exchange.translates = lambda status, content_type: OllamaAnswer(
         path=path,

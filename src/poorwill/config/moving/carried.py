@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 
-from poorwill.config.file_keys import MODEL_NAME, file_tables
+from poorwill.config.file_keys import file_tables
+from poorwill.config.values.scalars import MODEL_NAME
 from poorwill.core.errors import ErrorCode, OperatorFault
 
 _LINE = 108

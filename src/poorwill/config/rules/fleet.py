@@ -1,9 +1,10 @@
 """What the models, listeners, rates and limits of a fleet must satisfy together."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from poorwill.config.problems import FileProblems, ModelProblems, spell
-from poorwill.config.values.scalars import nearest
+from poorwill.config.values.scalars import MODEL_NAME, nearest
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import Tier
 
@@ -11,6 +12,7 @@ from poorwill.core.words import Tier
 def check_fleet(fleet: FleetSettings, found: FileProblems) -> None:
     """Report what is wrong with the fleet as a whole."""
     _check_ports(fleet, found)
+    _check_names_of_models(fleet, found)
     _check_rates(fleet, found)
     _check_spend(fleet, found)
     names = [str(model.name) for model in fleet.models]
@@ -40,6 +42,29 @@ def _check_ports(fleet: FleetSettings, found: FileProblems) -> None:
         if port and port in taken and not found.is_bad(path):
             found.wrong(path, f"port {port} is used twice", f"{taken[port]} has it")
         taken.setdefault(port, spell(path))
+
+
+def _check_names_of_models(fleet: FleetSettings, found: FileProblems) -> None:
+    """Report names for clients that mean two things, or that no name may be."""
+    meant = {str(model.name): f"the model {model.name}" for model in fleet.models}
+    for model in fleet.models:
+        here = ModelProblems(name=model.name, found=found)
+        names = [
+            *(("aliases", name) for name in model.aliases),
+            *(("presets", name) for name in model.presets),
+            *(("adapters", name) for name in model.engine.adapters),
+        ]
+        for key, name in names:
+            if not re.fullmatch(MODEL_NAME, name):
+                here.wrong([key], f"{name!r} is no name for a model", "letters, digits and . _ - : / @ +")
+            elif name in meant:
+                here.wrong([key], f"{name} is {meant[name]} already", "a name means one thing")
+            meant.setdefault(name, f"one of the {key} of {model.name}")
+        for name, values in model.presets.items():
+            for fixed in sorted({"model", "stream", "messages", "prompt", "input"} & values.keys()):
+                here.wrong(["presets"], f"{name} sets {fixed}, which is the client's alone")
+        if model.engine.adapters and model.engine.kind != "vllm":
+            here.wrong(["adapters"], f"{model.engine.kind} takes no LoRA adapters by name", "vllm does")
 
 
 def _check_rates(fleet: FleetSettings, found: FileProblems) -> None:

@@ -27,6 +27,9 @@ _SIZE = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|T
 _DURATION = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*(ms|s|sec|m|min|h|d)\s*", re.IGNORECASE)
 
 
+MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}"
+
+
 class ValueReader(Protocol):
     """Reads one value, describes it in the schema, and shows it."""
 
@@ -290,6 +293,23 @@ def engine_options() -> ScalarReader:
     return ScalarReader(
         words=words, parse=parse, schema={"type": ["string", "number", "boolean"]}, shown=shown
     )
+
+
+def json_values() -> ScalarReader:
+    """Return the reader of any value that JSON has as well."""
+
+    def parse(raw: object) -> object:
+        if isinstance(raw, Decimal):
+            return float(raw)
+        if isinstance(raw, dict):
+            return {key: parse(value) for key, value in raw.items()}
+        if isinstance(raw, list):
+            return [parse(value) for value in raw]
+        if not isinstance(raw, str | bool | int):
+            raise BadValue(f"must be a value that JSON has as well, not {toml_name(raw)}")
+        return raw
+
+    return ScalarReader(words="any value", parse=parse, schema={}, shown=str)
 
 
 def in_seconds(duration_us: int) -> str:

@@ -55,6 +55,8 @@ class EngineSettings:
     user: Annotated[str, FileKey("engine_user")] = ""
     """The user of this machine that the engine runs as, who then reads neither ledger nor images nor the
     engines of other users; poorwill must be root. If not given: the user who runs poorwill."""
+    adapters: Mapping[str, Annotated[str, Mark.FILE]] = field(default_factory=dict)
+    """For `vllm`: directories of LoRA adapters, by the names that clients use."""
     context: Annotated[int, Bounds(least=1, most=2**24)] = 4096
     """The longest context, in tokens."""
     read_ahead: bool = True
@@ -208,6 +210,11 @@ class ModelSettings:
     name: Annotated[ModelName, Mark.NOT_A_KEY]
     engine: Annotated[EngineSettings, Mark.SPREAD]
     replica: Annotated[ReplicaSettings, Mark.SPREAD]
+    aliases: tuple[str, ...] = ()
+    """More names for the model, such as `gpt-4o`, for clients that know no other."""
+    presets: Mapping[str, Mapping[str, Annotated[object, Mark.JSON]]] = field(default_factory=dict)
+    """More names, each with values for the request's body: `precise = { temperature = 0 }` sets them whatever
+    the client says; those in `default = { ... }` count where it says nothing."""
     policy: PolicySettings = field(default_factory=PolicySettings)
     """When an idle replica is parked, and how deep."""
     floor: FloorSettings = field(default_factory=FloorSettings)

@@ -47,6 +47,7 @@ class Mark(Enum):
     TIME_OF_DAY = auto()
     WEEKDAYS = auto()
     TIME_ZONE = auto()
+    JSON = auto()  # any value that JSON has as well
 
 
 OrZero = Annotated[int, Bounds(least=0)]

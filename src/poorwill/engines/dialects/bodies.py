@@ -158,6 +158,19 @@ def asking_usage(body: bytes) -> bytes:
     return b'%b"stream_options":{"include_usage":true},%b' % (body[:at], body[at:])
 
 
+def with_values(body: bytes, values: Mapping[str, object], defaults: Mapping[str, object]) -> bytes:
+    """Return a JSON body with these values, and with those defaults that it says nothing about.
+
+    Another body is returned unchanged.
+    """
+    try:
+        fields = _top_level(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return body
+    wanted = {name: value for name, value in defaults.items() if name not in fields} | dict(values)
+    return msgspec.json.encode(fields | {k: msgspec.Raw(msgspec.json.encode(v)) for k, v in wanted.items()})
+
+
 def renamed(body: bytes, name: str) -> bytes:
     """Return the body with another `model`. Everything else stays as it is, byte for byte.
 

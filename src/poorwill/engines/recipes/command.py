@@ -66,6 +66,7 @@ def vllm_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
         *("--served-model-name", engine.engine_model or settings.name),
         *(("--enable-sleep-mode",) if sleeps else ()),
         *_vllm_devices(engine, context.place),
+        *_vllm_adapters(engine),
         *flags(_without_sleep(engine)),
         *engine.args,
     )
@@ -86,6 +87,13 @@ def _vllm_devices(engine: EngineSettings, place: Place | None) -> Iterator[str]:
     if place.share_bytes and not by_hand & _MEMORY:
         share = place.share_bytes * 10_000 // place.total_bytes / 10_000
         yield from ("--gpu-memory-utilization", str(share))
+
+
+def _vllm_adapters(engine: EngineSettings) -> Iterator[str]:
+    """Yield the flags by which vLLM serves LoRA adapters, each under a name of its own."""
+    if engine.adapters:
+        yield from ("--enable-lora", "--lora-modules")
+        yield from (f"{name}={path}" for name, path in engine.adapters.items())
 
 
 def sglang_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:

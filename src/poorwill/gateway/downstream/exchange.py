@@ -89,6 +89,10 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
 
     model: ModelName = ModelName("")
     streaming: bool = False
+    engine_name: str = ""
+    """What the body must call the model; empty: as it does."""
+    adapter: bool = False
+    """Whether that is an adapter, which is called so everywhere."""
     lease: Lease | None = None
     replica: ReplicaId | None = None
     leased_us: int | None = None
@@ -131,6 +135,8 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     def leased(self, lease: Lease, *, at_us: int) -> None:
         """Take a lease; from now on it is this exchange's to give back."""
         self.lease = lease
+        if lease.engine_model and not self.adapter:
+            self.engine_name = lease.engine_model
         self.replica = lease.replica
         self.leased_us = at_us
         self.first_leased_us = self.first_leased_us or at_us

@@ -114,7 +114,7 @@ class Upstream(asyncio.Protocol):
         assert self._transport is not None
         self.exchange = exchange
         self.heard = self._loop.time()
-        name = exchange.lease.engine_model if exchange.lease is not None else ""
+        name = exchange.engine_name if exchange.lease is not None else ""
         body, spool = exchange.body_for(name), exchange.request.spool
         size = len(body) if spool is None else spool.length(name)
         length = b"" if not size and head.method in _BODYLESS else b"content-length: %d\r\n" % size
@@ -136,7 +136,7 @@ class Upstream(asyncio.Protocol):
 
     async def pour(self, spool: Spool, exchange: Exchange) -> None:
         """Write a body that is on disk, as fast as the engine reads. Cancelled: the exchange is over."""
-        name = exchange.lease.engine_model if exchange.lease is not None else ""
+        name = exchange.engine_name if exchange.lease is not None else ""
         self._pouring = True
         try:
             async for piece in spool.pieces(name):

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from poorwill.core.format import DAY_US
 from poorwill.core.money import rounded
-from poorwill.core.pricing import (
+from poorwill.core.words import HOUR_US, RELEASED_CAUSES
+from poorwill.ledger.rates import Life, Rate, RateBook
+from poorwill.policies.pricing import (
     MINIMUM,
     ROUNDING,
     STORAGE,
@@ -23,8 +25,6 @@ from poorwill.core.pricing import (
     stretch_charges,
     time_charges,
 )
-from poorwill.core.words import HOUR_US, RELEASED_CAUSES
-from poorwill.ledger.rates import Life, Rate, RateBook
 
 BRIDGE = "bridge"
 NAMED_CHARGES = (ROUNDING, MINIMUM, STORAGE, BRIDGE)

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from poorwill.core.format import DAY_US
-from poorwill.core.pricing import GB_BYTES, MONTH_H
 from poorwill.core.settings import SpendSettings
 from poorwill.core.spend import CostAhead, Spent, Verdict, Window, judge
 from poorwill.core.words import HOUR_US, RELEASED_CAUSES, SECOND_US, Tier
@@ -21,6 +20,7 @@ from poorwill.ledger.costs.pricing import stretch_began_us
 from poorwill.ledger.dates import Period, day_of, month_of
 from poorwill.ledger.ledger import Ledger
 from poorwill.ledger.rates import Life, RateBook, lives, rate_book
+from poorwill.policies.pricing import GB_BYTES, MONTH_H
 
 LOOK_EVERY_S = 10
 """How often to look; between two looks running replicas cost what `LOOK_AHEAD_US` allows

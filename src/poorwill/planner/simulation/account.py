@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from poorwill.core.format import DAY_US
 from poorwill.core.money import rounded
-from poorwill.core.pricing import MeteredStretch, Price, stretch_charges, time_charges
 from poorwill.core.words import PARKED_CAUSES, RELEASED_CAUSES, SERVING, Cause, Tier, parked
 from poorwill.planner.simulation.outcome import Outcome, Waits, cost_numerator
 from poorwill.planner.simulation.scenario import Scenario
+from poorwill.policies.pricing import MeteredStretch, Price, stretch_charges, time_charges
 
 
 @dataclass(slots=True)

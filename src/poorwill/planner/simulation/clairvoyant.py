@@ -25,12 +25,12 @@ from heapq import heapify, heapreplace
 
 import numpy as np
 
-from poorwill.core.pricing import paid_until_us
 from poorwill.core.words import Tier
 from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.traces.busy_blocks import new_blocks
+from poorwill.policies.pricing import paid_until_us
 
 WAIT_UNITS = 3600
 """A price per second of waiting, as a price per hour: what rates are given in."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import median_low
 
-from poorwill.core.pricing import Price
 from poorwill.core.words import Tier
 from poorwill.policies import TierCosts
+from poorwill.policies.pricing import Price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
