@@ -71,7 +71,11 @@ def freezes() -> None:
 
 
 @pytest.mark.parametrize(
-    "made", ["logs", "snapshots/*/*/[0-9]*"], ids=["as an engine starts", "once it was parked"]
+    "made",
+    [
+        pytest.param("logs", id="as an engine starts", marks=pytest.mark.nightly),
+        pytest.param("snapshots/*/*/[0-9]*", id="once it was parked"),
+    ],
 )
 def test_wakes(scratch: Path, freezes: None, made: str) -> None:
     words = (str(BENCH / "wake" / "run.py"), "--tiers", "frozen", "--sizes", "5m", "--rounds", "50")
@@ -79,6 +83,7 @@ def test_wakes(scratch: Path, freezes: None, made: str) -> None:
     assert engines(scratch) == []
 
 
+@pytest.mark.nightly
 def test_gpu(scratch: Path, freezes: None) -> None:
     words = (str(BENCH / "gpu" / "run.py"), "--gigabytes", "0.05", "--ways", "cold", "--rounds", "50")
     parked = lambda: "cold: park" in (scratch / "out").read_text()  # noqa: E731

@@ -9,7 +9,7 @@ import pytest
 
 from .program import Program, assert_tiles, marked_processes, spans, write_fleet
 
-KILLS = 50
+FEW, MANY = 20, 50
 
 
 def _pester(program: Program, over: threading.Event) -> None:
@@ -21,12 +21,13 @@ def _pester(program: Program, over: threading.Event) -> None:
             return
 
 
+@pytest.mark.parametrize("kills", [FEW, pytest.param(MANY, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("ladder", ['["frozen", "cold"]'])
-def test_killed_at_any_moment_nothing_leaks(fleet: Path, ladder: str) -> None:
+def test_killed_at_any_moment_nothing_leaks(fleet: Path, ladder: str, kills: int) -> None:
     chance = random.Random(20261124)
     write_fleet(fleet, ladder=ladder, idle_s=0.05, options="load_seconds = 0.02")
     seen: set[str] = set()
-    for _ in range(KILLS):
+    for _ in range(kills):
         program = Program.start(fleet)
         over = threading.Event()
         clients = [threading.Thread(target=_pester, args=(program, over)) for _ in range(2)]

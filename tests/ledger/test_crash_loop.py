@@ -183,7 +183,7 @@ DOLLAR = 10**9
 CENT_A_SECOND = RateSettings(effective_us=0, active_nusd_h=36 * DOLLAR)
 
 
-@settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=6, suppress_health_check=list(HealthCheck))
 @given(plans())
 def test_a_crash_loop_costs_at_most_its_limit(plan):
     cost, _ = run(plan)

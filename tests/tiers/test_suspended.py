@@ -64,6 +64,7 @@ async def test_a_guest_remembers_through_three_parks(machine: Machine):
     assert machine.memory_files() == [] and machine.snapshots() == []
 
 
+@pytest.mark.nightly
 async def test_a_guests_snapshot_and_its_layout(machine: Machine):
     launch = launch_on(machine)
     layouts = []
@@ -83,6 +84,7 @@ async def test_a_guests_snapshot_and_its_layout(machine: Machine):
     await machine.cold.park(running, launch, generation=3)
 
 
+@pytest.mark.nightly
 async def test_guest_memory_may_be_in_no_file(fleet: Fleet, hypervisor: Hypervisor, golden_guest: Guest):
     machine = new_machine(fleet, hypervisor, golden_guest, in_file=False)
     launch = launch_on(machine)
@@ -98,6 +100,7 @@ async def test_guest_memory_may_be_in_no_file(fleet: Fleet, hypervisor: Hypervis
     await machine.cold.park(running, launch, generation=3)
 
 
+@pytest.mark.nightly
 async def test_a_sealed_guest_hides_its_memory(fleet: Fleet, hypervisor: Hypervisor, golden_guest: Guest):
     machine = new_machine(fleet, hypervisor, golden_guest, in_file=False)
     machine.suspended.store.sealer = Sealer(key=b"k" * 32)
@@ -117,6 +120,7 @@ async def test_a_sealed_guest_hides_its_memory(fleet: Fleet, hypervisor: Hypervi
     assert fleet.processes.found() == []
 
 
+@pytest.mark.nightly
 async def test_a_clear_memory_file_is_not_sealed(machine: Machine):
     launch = launch_on(machine)
     running = await machine.start(launch)
@@ -128,6 +132,7 @@ async def test_a_clear_memory_file_is_not_sealed(machine: Machine):
     assert ask(running) == "1"
 
 
+@pytest.mark.nightly
 async def test_golden_replicas_share_no_writes(machine: Machine, golden_guest: Guest):
     image = Path(golden_guest.directory, "golden")
     before = {path.name: zlib.crc32(path.read_bytes()) for path in image.iterdir()}
@@ -162,6 +167,7 @@ def clock_error_s(running: Running, clock: LaterClock) -> float:
     return float(ask(running, "/time")) - clock.now_us() / 1e6
 
 
+@pytest.mark.nightly
 async def test_the_clock_is_right_after_a_long_park(machine: Machine):
     clock = machine.runs.clock = LaterClock(machine.fleet.clock)
     launch = launch_on(machine)
@@ -176,6 +182,7 @@ async def test_the_clock_is_right_after_a_long_park(machine: Machine):
     await machine.cold.park(running, launch, generation=2)
 
 
+@pytest.mark.nightly
 async def test_qemu_killed_in_a_save_leaves_nothing(machine: Machine):
     launch = launch_on(machine)
     running = await machine.start(launch)
@@ -210,6 +217,7 @@ def bytes_read(pid: int) -> int:
     return 0
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("when", ["as it starts", "halfway through the image"])
 async def test_qemu_killed_in_a_restore_spends_it(machine: Machine, when: str):
     launch = launch_on(machine)
@@ -230,6 +238,7 @@ async def test_qemu_killed_in_a_restore_spends_it(machine: Machine, when: str):
     assert ask(await machine.start(launch, generation=4)) == "1"
 
 
+@pytest.mark.nightly
 async def test_a_slow_park_lets_the_guest_go_on(machine: Machine):
     launch = launch_on(machine)
     running = await machine.start(launch)
@@ -242,6 +251,7 @@ async def test_a_slow_park_lets_the_guest_go_on(machine: Machine):
     assert ask(await machine.wake(parked, launch, generation=3)) == "2"
 
 
+@pytest.mark.nightly
 async def test_a_guest_outlives_poorwill(machine: Machine, hypervisor: Hypervisor, golden_guest: Guest):
     launch = launch_on(machine)
     running = await machine.start(launch)
@@ -254,6 +264,7 @@ async def test_a_guest_outlives_poorwill(machine: Machine, hypervisor: Hyperviso
     assert ask(await reborn.wake(parked, launch, generation=2)) == "2"
 
 
+@pytest.mark.nightly
 async def test_recovery_lets_a_paused_guest_go_on(
     machine: Machine, hypervisor: Hypervisor, golden_guest: Guest
 ):
@@ -271,6 +282,7 @@ async def test_recovery_lets_a_paused_guest_go_on(
     assert ask(running) == "1"
 
 
+@pytest.mark.nightly
 async def test_recovery_ends_an_empty_guest(machine: Machine):
     launch = launch_on(machine)
     machine.runs.make(launch, generation=1)
@@ -287,6 +299,7 @@ async def test_recovery_ends_an_empty_guest(machine: Machine):
     assert list(machine.runs.directory.iterdir()) == []
 
 
+@pytest.mark.nightly
 async def test_recovery_removes_dead_runs_only(
     machine: Machine,
 ):
@@ -299,6 +312,7 @@ async def test_recovery_removes_dead_runs_only(
     assert ask(here) == "1"
 
 
+@pytest.mark.nightly
 async def test_a_second_run_is_refused(machine: Machine):
     launch = launch_on(machine)
     running = await machine.start(launch)
@@ -310,6 +324,7 @@ async def test_a_second_run_is_refused(machine: Machine):
     assert ask(running) == "1"
 
 
+@pytest.mark.nightly
 async def test_each_guest_mismatch_has_a_message(
     machine: Machine, golden_guest: Guest, hypervisor: Hypervisor
 ):
@@ -331,6 +346,7 @@ async def test_each_guest_mismatch_has_a_message(
     assert ask(await machine.wake(parked, launch, generation=2)) == "1"
 
 
+@pytest.mark.nightly
 async def test_a_long_directory_name_works(tmp_path: Path, hypervisor: Hypervisor, golden_guest: Guest):
     fleet = new_fleet(tmp_path / ("long" * 40))
     machine = new_machine(fleet, hypervisor, golden_guest)
@@ -342,6 +358,7 @@ async def test_a_long_directory_name_works(tmp_path: Path, hypervisor: Hyperviso
     await machine.cold.park(running, launch, generation=2)
 
 
+@pytest.mark.nightly
 async def test_a_guest_beyond_the_disk_is_refused(
     machine: Machine, hypervisor: Hypervisor, golden_guest: Guest
 ):
@@ -365,6 +382,7 @@ async def test_a_guest_beyond_the_disk_is_refused(
         subprocess.run(["umount", str(small)], check=True)
 
 
+@pytest.mark.nightly
 async def test_a_stale_golden_image_is_ignored(machine: Machine, golden_guest: Guest):
     bare = without_golden(machine)
     home = Path(bare.runs.guests[launch_on(machine).model].directory)
@@ -378,6 +396,7 @@ async def test_a_stale_golden_image_is_ignored(machine: Machine, golden_guest: G
     await bare.cold.park(running, launch, generation=1)
 
 
+@pytest.mark.nightly
 async def test_golden_weights_must_be_current(machine: Machine, golden_guest: Guest, tmp_path: Path):
     model = tmp_path / "model"
     model.write_bytes(b"new weights")
@@ -402,6 +421,7 @@ class NotedSleep:
         self.told.append("wake")
 
 
+@pytest.mark.nightly
 async def test_an_engine_suspended_asleep_is_woken(machine: Machine):
     noted = NotedSleep()
     machine.suspended.sleeps = {"tiny": noted}
@@ -417,6 +437,7 @@ async def test_an_engine_suspended_asleep_is_woken(machine: Machine):
     assert noted.told == ["wake"]
 
 
+@pytest.mark.nightly
 async def test_the_guest_reaches_nothing_outside(machine: Machine):
     launch = launch_on(machine)
     argv = qemu.command(
@@ -431,6 +452,7 @@ async def test_the_guest_reaches_nothing_outside(machine: Machine):
     assert "restrict=on" in network and network.count("hostfwd") == 1
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
 async def test_a_damaged_guest_image_is_refused(machine: Machine, tmp_path: Path, damage: str):
     launch = launch_on(machine)
