@@ -34,10 +34,10 @@ ERRORS = """\
 
 Made from the program by `docs/make_reference.py`; a test holds it to that.
 
-An error over HTTP has the shape of the API that was asked, OpenAI's or Anthropic's, and `"source":
-"poorwill"` if poorwill itself says it. `code` is one of these. The status is its HTTP status, unless a `200`
-was committed before ([clients.md](clients.md)). On the command line the same codes give the exit status, and
-stand in `{"error": ...}` under `--json`.
+An error over HTTP has the shape of the API that was asked, OpenAI's, Anthropic's or Ollama's, and says
+`"source": "poorwill"` if it is poorwill's own. `code` is one of these. The status is its HTTP status, unless
+a `200` was committed before ([clients.md](clients.md)). On the command line the same codes give the exit
+status, and stand in `{"error": ...}` under `--json`.
 
 Besides: 0 is success, 1 a finding (`check`, `doctor` and `ledger check` found what they looked for), 130 an
 interrupt.

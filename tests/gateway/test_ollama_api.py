@@ -98,6 +98,13 @@ async def test_images_and_formats() -> None:
         assert asked["response_format"]["json_schema"]["schema"] == schema  # type: ignore[index]
 
 
+async def test_a_large_body_is_translated_in_turn() -> None:
+    async with running_site(max_body_bytes=2**23) as site, client(site) as asks, asyncio.TaskGroup() as group:
+        image = {"role": "user", "content": "what?", "images": ["iVBORw0K" * 250_000]}
+        answers = [group.create_task(asks.chat("m1", [image])) for _ in range(3)]
+        assert {(await one).message.content for one in answers} == {"hello there"}
+
+
 async def test_generate() -> None:
     async with running_site() as site, client(site) as asks:
         got = await asks.generate("m1", "hi", system="be kind")

@@ -67,7 +67,7 @@ class RequestPolicy:
         self._log = log
         self._models = models
         self._observe = observe
-        self._spawn = spawn
+        self.spawn = spawn
         self.bridges = bridges
         self.engines = engines
         self.limiter = limiter
@@ -99,7 +99,7 @@ class RequestPolicy:
         except PoorwillError as error:
             self._refuse(exchange, error)
             return
-        exchange.task = self._spawn(self._dispatch(exchange))
+        exchange.task = self.spawn(self._dispatch(exchange))
 
     def _admit(self, exchange: Exchange) -> None:
         """Count a request against the limits of its key. Raises RequestFault, TryLater(RATE_LIMITED)."""
@@ -127,7 +127,7 @@ class RequestPolicy:
 
     def resume(self, exchange: Exchange) -> None:
         """Go on with a request that came back over the bridge."""
-        exchange.task = self._spawn(self._dispatch(exchange))
+        exchange.task = self.spawn(self._dispatch(exchange))
 
     def tells_usage(self, exchange: Exchange) -> bool:
         """Return whether the model's engine tells the usage of a stream if asked for it."""
@@ -136,7 +136,7 @@ class RequestPolicy:
     def lost(self, exchange: Exchange, *, not_begun: bool, why: str) -> None:
         """Retry a request that the engine cannot have begun; fail any other."""
         if self._may_retry(exchange) and not_begun:
-            exchange.task = self._spawn(self._dispatch(exchange))
+            exchange.task = self.spawn(self._dispatch(exchange))
             return
         exchange.fail(EngineFault(ErrorCode.REPLICA_LOST, f"the connection to the engine: {why}"))
 
@@ -205,7 +205,7 @@ class RequestPolicy:
             if upstream is not None:
                 upstream.send(exchange)
                 if exchange.request.spool is not None:
-                    exchange.task = self._spawn(upstream.pour(exchange.request.spool, exchange))
+                    exchange.task = self.spawn(upstream.pour(exchange.request.spool, exchange))
 
     async def _reach(self, exchange: Exchange) -> Upstream | None:
         """Return a connection to a replica that the exchange has a lease on; None: it crossed the bridge."""

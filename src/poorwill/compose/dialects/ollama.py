@@ -1,11 +1,12 @@
 """Ollama's API on the inference listener: translated on the way in and on the way back."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
 from poorwill.core.errors import RequestFault, unknown_model
 from poorwill.core.ports.view import FleetView
-from poorwill.core.words import ModelName
+from poorwill.core.words import SECOND_US, ModelName
 from poorwill.engines.ollama_api import catalogue
 from poorwill.engines.ollama_api.answers import OllamaAnswer
 from poorwill.engines.ollama_api.requests import asked_model, translated
@@ -14,6 +15,10 @@ from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.inference import Handler, resolve
 from poorwill.gateway.request_policy import RequestPolicy
 
+_BIG_BYTES = 2**20
+_RESTS = 3
+"""How many times as long as it took nothing big is translated."""
+
 
 def ollama_handler(
     *, view: FleetView, context_of: Callable[[ModelName], int]
@@ -21,42 +26,71 @@ def ollama_handler(
     """Return what makes the handler of Ollama's API. `context_of` a model: in tokens, 0 if unknown."""
 
     def make(policy: RequestPolicy) -> Handler:
-        since_us = policy.clock.now_us()
-
-        def usable(exchange: Exchange) -> list[ModelName]:
-            return [name for name in view.models() if policy.limiter.may_use(exchange.request.key, name)]
+        tell = _catalogue(policy, view, context_of)
+        begin = _translating(policy, view)
 
         def handle(exchange: Exchange) -> None:
-            head, now_us = exchange.request.head, policy.clock.now_us()
-            match head.path_text:
-                case "/":
-                    exchange.answer(200, [(b"content-type", b"text/plain")], b"Ollama is running")
-                case "/api/version":
-                    _say(exchange, {"version": catalogue.VERSION})
-                case "/api/tags":
-                    _say(exchange, catalogue.tags(usable(exchange), since_us=since_us))
-                case "/api/ps":
-                    models = usable(exchange)
-                    ready = [one for one in view.status() if one.model in models]
-                    _say(exchange, catalogue.loaded(ready, now_us=now_us))
-                case "/api/show":
-                    _show(exchange, usable(exchange))
-                case _:
-                    _begin(exchange, policy, view)
-
-        def _show(exchange: Exchange, models: list[ModelName]) -> None:
             try:
-                model = asked_model(exchange.request.body, models)
-                if model not in models:
-                    raise unknown_model(model, models)
+                if not tell(exchange):
+                    begin(exchange)
             except RequestFault as fault:
                 exchange.fail(fault)
-                return
-            _say(exchange, catalogue.shown(model, context=context_of(model), since_us=since_us))
 
         return handle
 
     return make
+
+
+def _catalogue(
+    policy: RequestPolicy, view: FleetView, context_of: Callable[[ModelName], int]
+) -> Callable[[Exchange], bool]:
+    """Return what answers questions about models; it returns whether it was one. Raises RequestFault."""
+    since_us = policy.clock.now_us()
+
+    def tell(exchange: Exchange) -> bool:
+        path = exchange.request.head.path_text
+        models = [name for name in view.models() if policy.limiter.may_use(exchange.request.key, name)]
+        if path == "/":
+            exchange.answer(200, [(b"content-type", b"text/plain")], b"Ollama is running")
+        elif path == "/api/version":
+            _say(exchange, {"version": catalogue.VERSION})
+        elif path == "/api/tags":
+            _say(exchange, catalogue.tags(models, since_us=since_us))
+        elif path == "/api/ps":
+            ready = [one for one in view.status() if one.model in models]
+            _say(exchange, catalogue.loaded(ready, now_us=policy.clock.now_us()))
+        elif path == "/api/show":
+            model = asked_model(exchange.request.body, models)
+            if model not in models:
+                raise unknown_model(model, models)
+            _say(exchange, catalogue.shown(model, context=context_of(model), since_us=since_us))
+        return exchange.over
+
+    return tell
+
+
+def _translating(policy: RequestPolicy, view: FleetView) -> Handler:
+    """Return what sends requests on their way as ones of OpenAI's API. It raises RequestFault."""
+    turn = asyncio.Lock()
+
+    def begin(exchange: Exchange) -> None:
+        if len(exchange.request.body) > _BIG_BYTES:
+            exchange.task = policy.spawn(begin_big(exchange))
+        else:
+            _begin(exchange, policy, view)
+
+    async def begin_big(exchange: Exchange) -> None:
+        """Translate one large body at a time, with rests, so that small ones do not wait for several."""
+        async with turn:
+            exchange.task = None
+            began_us = policy.clock.now_us()
+            try:
+                _begin(exchange, policy, view)
+            except RequestFault as fault:
+                exchange.fail(fault)
+            await asyncio.sleep(_RESTS * (policy.clock.now_us() - began_us) / SECOND_US)
+
+    return begin
 
 
 def _say(exchange: Exchange, document: object) -> None:
@@ -64,13 +98,8 @@ def _say(exchange: Exchange, document: object) -> None:
 
 
 def _begin(exchange: Exchange, policy: RequestPolicy, view: FleetView) -> None:
-    """Send a request on its way as one of OpenAI's API."""
     request, path = exchange.request, exchange.request.head.path_text
-    try:
-        asked = translated(path, request.body, view.models())
-    except RequestFault as fault:
-        exchange.fail(fault)
-        return
+    asked = translated(path, request.body, view.models())
     lines = request.head.forward.split(b"\r\n")
     kept = [line for line in lines if not line.lower().startswith(b"content-type:")]
     forward = b"content-type: application/json\r\n" + b"\r\n".join(kept)
