@@ -64,6 +64,7 @@ class Room:
     memory_bytes: int = 0
     devices: DeviceNeed = field(default_factory=DeviceNeed)
     priority: int = 0
+    replicas: int = 1
 
     @property
     def cold(self) -> FakeDriver:
@@ -201,7 +202,12 @@ class House:
     def plan(self, room: Room) -> ModelPlan:
         return ModelPlan(
             settings=room.settings,
-            levels=[LevelPlan(policy=room.policy, floor=room.floor)],
+            levels=[
+                LevelPlan(
+                    policy=replace(room.policy, observed=[]) if level else room.policy, floor=room.floor
+                )
+                for level in range(room.replicas)
+            ],
             equipment=Equipment(engine=room.engine, drivers=room.drivers, processes=self.world),
             driver="fake-cold",
             claim=Claim(memory_bytes=room.memory_bytes, devices=room.devices, priority=room.priority),
