@@ -203,10 +203,11 @@ class House:
         return ModelPlan(
             settings=room.settings,
             levels=[
-                LevelPlan(
-                    policy=replace(room.policy, observed=[]) if level else room.policy, floor=room.floor
+                LevelPlan(policy=policy, floor=room.floor)
+                for policy in (
+                    room.policy,
+                    *(replace(room.policy, observed=[]) for _ in range(1, room.replicas)),
                 )
-                for level in range(room.replicas)
             ],
             equipment=Equipment(engine=room.engine, drivers=room.drivers, processes=self.world),
             driver="fake-cold",
