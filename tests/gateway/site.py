@@ -30,6 +30,7 @@ from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.telemetry.admin.app import admin_listener
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
+from poorwill.telemetry.dashboard.playground import Playground
 from poorwill.telemetry.metrics import GatewayMetrics
 
 from .toy_history import ToyHistory
@@ -411,6 +412,7 @@ async def running_site(
                     dashboard=FleetDashboard(
                         fleet=fleet,
                         history=history or ToyHistory(),
+                        playground=Playground(where=lambda: ("127.0.0.1", 9), credential="secret"),
                         clock=clock,
                         most_streams=settings.max_events,
                     ),

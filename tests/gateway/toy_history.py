@@ -28,6 +28,9 @@ class ToyHistory:
         self.asked.append(f"requests {last}")
         return []
 
+    async def cost(self, request: str) -> None:
+        self.asked.append(f"cost {request}")
+
     async def explain(self, model: str, at_us: int) -> Sequence[str]:
         if model != "m1":
             raise RequestFault(ErrorCode.MODEL_NOT_FOUND, f"the ledger knows no model {model!r}")

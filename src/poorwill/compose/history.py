@@ -10,9 +10,10 @@ from pathlib import Path
 from poorwill.bill import compare as comparing
 from poorwill.bill import explain as explaining
 from poorwill.hosts.files.names import file_name
+from poorwill.ledger.costs.one_request import request_cost
 from poorwill.ledger.dates import Period
 from poorwill.ledger.history import overview
-from poorwill.ledger.history.views import Costs, LogPiece, PastRequest, PastWake, Ribbons
+from poorwill.ledger.history.views import Costs, LogPiece, PastRequest, PastWake, RequestCost, Ribbons
 from poorwill.ledger.ledger import Ledger
 
 LOG_BYTES = 64 * 1024
@@ -43,6 +44,10 @@ class LedgerHistory:
     async def requests(self, last: int) -> Sequence[PastRequest]:
         """Return the last finished requests, the newest first."""
         return await self.ledger.read(lambda db: overview.last_requests(db, last))
+
+    async def cost(self, request: str) -> RequestCost | None:
+        """Return what a request cost, None if its row is not there yet."""
+        return await self.ledger.read(lambda db: request_cost(db, request))
 
     async def explain(self, model: str, at_us: int) -> Sequence[str]:
         """Say why a second was paid. Raises RequestFault."""

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from poorwill.bill.jumps import jumps
@@ -50,6 +51,7 @@ from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger
 from poorwill.telemetry.admin.app import admin_listener
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
+from poorwill.telemetry.dashboard.playground import Playground
 from poorwill.telemetry.metrics import GatewayMetrics
 from poorwill.telemetry.replica_log import ReplicaLog
 from poorwill.telemetry.tracing import open_tracer, trace_wakes
@@ -106,15 +108,17 @@ async def serving_fleet(
         parts = _fleet_parts(settings, own, plans, journal, feeds, pool, guard, log)
         async with running_fleet(parts) as fleet:
             suspects = Suspects(context=fleet.controller.context, heard=pool.heard)
+            secret = token_hex()
+            playground = Playground(where=lambda: gateway.address, credential=secret)
             gateway = new_server(
                 settings=settings.gateway,
                 activator=fleet.activator,
                 suspect=suspects.suspect,
                 pool=pool,
-                keys=GuardedKeys(keys=keys, guard=guard, now_us=own.clock.now_us),
+                keys=GuardedKeys(keys=keys, guard=guard, now_us=own.clock.now_us, operator=secret.encode()),
                 ledger=journal,
                 fleet=fleet.view,
-                admin=_admin(settings, own, fleet.view, log),
+                admin=_admin(settings, own, fleet.view, log, playground),
                 clock=own.clock,
                 log=log,
                 metrics=metrics,
@@ -185,12 +189,13 @@ async def _close(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) 
 
 
 def _admin(
-    settings: FleetSettings, own: FleetResources, view: FleetView, log: Log
+    settings: FleetSettings, own: FleetResources, view: FleetView, log: Log, playground: Playground
 ) -> Callable[[AdminSide], AdminListener]:
     """Return what makes the admin listener of the gateway."""
     dashboard = FleetDashboard(
         fleet=view,
         history=LedgerHistory(ledger=own.ledger, logs=Path(settings.directory, "logs")),
+        playground=playground,
         clock=own.clock,
         most_streams=settings.gateway.max_events,
     )

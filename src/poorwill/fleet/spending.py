@@ -4,6 +4,7 @@ reserves what requests over a bridge may cost."""
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from hmac import compare_digest
 
 from poorwill.core.entries import Noted
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
@@ -20,6 +21,9 @@ JUMPS_EVERY = 30
 
 ROWS_WAIT_S = 0.05
 """The gateway hands over a request's row within this, in batches."""
+
+OPERATOR = "operator"
+"""Whose requests from the dashboard are; no key may have this name."""
 
 Look = Callable[[], Awaitable[Verdict]]
 FindJumps = Callable[[], Awaitable[Sequence[Noted]]]
@@ -186,11 +190,13 @@ class SpendGuard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardedKeys:
-    """A key ring whose keys are refused while their spend limit is reached."""
+    """A key ring whose keys are refused while their spend limit is reached, with the operator's own."""
 
     keys: KeyRing
     guard: SpendGuard
     now_us: Callable[[], int]
+    operator: bytes
+    """The secret of requests from the dashboard; it lasts as long as the process."""
 
     @property
     def required(self) -> bool:
@@ -199,7 +205,7 @@ class GuardedKeys:
 
     def in_use(self, name: str) -> bool:
         """Return whether there is a key of this name that is not revoked."""
-        return self.keys.in_use(name)
+        return name == OPERATOR or self.keys.in_use(name)
 
     def limits(self, name: str) -> KeyLimits:
         """Return what a key may do."""
@@ -207,6 +213,8 @@ class GuardedKeys:
 
     def name_of(self, credential: bytes) -> str | None:
         """Return the key's name. Raises TryLater(SPEND_LIMIT) if its limit is reached."""
+        if compare_digest(credential, self.operator):
+            return OPERATOR
         name = self.keys.name_of(credential)
         if name is not None and self.guard.verdict.limits:
             stop = self.guard.verdict.stops_key(name)

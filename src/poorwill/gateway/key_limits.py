@@ -20,7 +20,7 @@ _SOON_S = 2
 
 
 def key_name(keys: KeyRing, credential: bytes, *, public: bool) -> str:
-    """Return the name of the key a request brought, empty if none is configured.
+    """Return the name of the key a request brought, empty if none is configured and it is not known.
 
     Raises RequestFault(UNAUTHENTICATED), also if the listener is `public` and the last key was
     forgotten while it served. The secret appears in no message.
@@ -30,7 +30,7 @@ def key_name(keys: KeyRing, credential: bytes, *, public: bool) -> str:
             raise RequestFault(
                 ErrorCode.UNAUTHENTICATED, "no API key is configured, which this public address needs"
             )
-        return ""
+        return keys.name_of(credential) or ""
     if not credential:
         raise RequestFault(
             ErrorCode.UNAUTHENTICATED,

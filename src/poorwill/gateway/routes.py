@@ -55,6 +55,7 @@ class Action(StrEnum):
     PARK = "park"
     RELOAD = "reload"
     LIFT = "lift"
+    CHAT = "chat"
     HISTORY = "history"
 
 
@@ -144,6 +145,7 @@ ROUTES: tuple[Route, ...] = (
     _admin("POST", "/models/{model:path}/wake", Action.WAKE),
     _admin("POST", "/models/{model:path}/park", Action.PARK),
     _admin("POST", "/reload", Action.RELOAD),
+    _admin("POST", "/chat", Action.CHAT),
     _admin("POST", "/limits/{limit:path}/lift", Action.LIFT),
 )
 

@@ -111,6 +111,24 @@ class PastRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCost:
+    """What one request cost: its part of serving, its part of its wake, and what a hosted API charged."""
+
+    arrived_us: int
+    leased_us: int | None
+    first_byte_us: int | None
+    ended_us: int
+    tokens_in: int | None
+    tokens_out: int | None
+    currency: str
+    serving_nusd: int
+    wake_nusd: int
+    wake_us: int
+    """Its part of the wake's time."""
+    hosted_nusd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogPiece:
     """Some of an engine's log, and where the next piece begins."""
 

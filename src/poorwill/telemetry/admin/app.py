@@ -81,6 +81,10 @@ class Dashboard(Protocol):
         """Answer with the page."""
         ...
 
+    async def chat(self, request: Request) -> Response:
+        """Answer with what a model answers to an operator."""
+        ...
+
     async def past(self, request: Request) -> Response:
         """Answer the question about the past that the path names."""
         ...
@@ -136,6 +140,7 @@ def _app(
         "wake": _wake(fleet=fleet, log=log),
         "park": _park(fleet=fleet, log=log),
         "reload": _reload(fleet=fleet, log=log),
+        "chat": _chat(dashboard, log=log),
         "lift": _lift(fleet=fleet, clock=clock, log=log),
     }
     return Starlette(
@@ -222,6 +227,14 @@ def _reload(*, fleet: FleetView, log: Log) -> Endpoint:
     async def handle(request: Request) -> Response:
         _asked(log, request, "reload")
         return JSONResponse(asdict(await fleet.reload()))
+
+    return handle
+
+
+def _chat(dashboard: Dashboard, *, log: Log) -> Endpoint:
+    async def handle(request: Request) -> Response:
+        _asked(log, request, "chat")
+        return await dashboard.chat(request)
 
     return handle
 

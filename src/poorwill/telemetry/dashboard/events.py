@@ -85,7 +85,7 @@ class EventResponse(Response):
                         task.cancel()
 
                 self._streams.add(stop)
-                watch = group.create_task(_until_gone(receive, stop))
+                watch = group.create_task(until_gone(receive, stop))
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 self._streams.discard(stop)
                 stop()
@@ -107,7 +107,8 @@ class EventResponse(Response):
         await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
 
-async def _until_gone(receive: Receive, stop: Callable[[], None]) -> None:
+async def until_gone(receive: Receive, stop: Callable[[], object]) -> None:
+    """Wait until the client has left, then stop."""
     while (await receive())["type"] != "http.disconnect":
         pass
     stop()

@@ -12,12 +12,21 @@ from poorwill.core.ports.view import FleetView
 from poorwill.telemetry.dashboard.events import EventResponse, EventStreams
 from poorwill.telemetry.dashboard.history import FleetHistory, HistoryAnswers, history_questions
 from poorwill.telemetry.dashboard.page import page
+from poorwill.telemetry.dashboard.playground import Playground
 
 
 class FleetDashboard:
     """What the admin listener shows of a fleet. Implements the gateway's `Dashboard`."""
 
-    def __init__(self, *, fleet: FleetView, history: FleetHistory, clock: Clock, most_streams: int) -> None:
+    def __init__(
+        self,
+        *,
+        fleet: FleetView,
+        history: FleetHistory,
+        playground: Playground,
+        clock: Clock,
+        most_streams: int,
+    ) -> None:
         answers = HistoryAnswers()
         self._questions = {
             name: answers.endpoint(question)
@@ -26,6 +35,7 @@ class FleetDashboard:
         self._fleet = fleet
         self._streams = EventStreams(most=most_streams)
         self._page = page()
+        self.chat = playground.chat
 
     async def page(self, request: Request) -> Response:
         """Answer with the page, which has in it everything that it needs."""

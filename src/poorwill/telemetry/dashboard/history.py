@@ -85,6 +85,10 @@ class FleetHistory(Protocol):
         """Return the last finished requests, the newest first."""
         ...
 
+    async def cost(self, request: str) -> object:
+        """Return what a recent request cost, None if its row is not there yet."""
+        ...
+
     async def explain(self, model: str, at_us: int) -> object:
         """Say why a second was paid, as `poorwill bill --explain` does. Raises RequestFault."""
         ...
@@ -115,6 +119,9 @@ def history_questions(*, history: FleetHistory, clock: Clock) -> Mapping[str, Qu
     async def requests(request: Request) -> object:
         return await history.requests(_count(request, "last", 100, MOST_ROWS))
 
+    async def cost(request: Request) -> object:
+        return await history.cost(request.query_params.get("request", ""))
+
     async def explain(request: Request) -> object:
         return await history.explain(request.query_params.get("model", ""), _instant(request, "at_us"))
 
@@ -126,7 +133,7 @@ def history_questions(*, history: FleetHistory, clock: Clock) -> Mapping[str, Qu
         start = _instant(request, "start") if "start" in request.query_params else None
         return await history.log(request.query_params.get("replica", ""), start)
 
-    asked = (ribbons, costs, wakes, requests, explain, compare, log)
+    asked = (ribbons, costs, wakes, requests, cost, explain, compare, log)
     return {question.__name__: question for question in asked}
 
 
