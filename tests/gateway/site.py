@@ -412,7 +412,7 @@ async def running_site(
                     dashboard=FleetDashboard(
                         fleet=fleet,
                         history=history or ToyHistory(),
-                        playground=Playground(where=lambda: ("127.0.0.1", 9), credential="secret"),
+                        playground=Playground(where=lambda: ("127.0.0.1", 9), credential=b"secret"),
                         clock=clock,
                         most_streams=settings.max_events,
                     ),

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 from poorwill.bill.jumps import jumps
@@ -92,10 +91,9 @@ async def serving_fleet(
 ) -> AsyncIterator[Serving]:
     """Serve a fleet until the context ends, then shut it down in order within its `exit_s`.
 
-    `source` is where the configuration can be read again.
-
-    Raises OperatorFault(IN_USE) if another poorwill holds the directory or an address is taken,
-    ConfigFault if the machine or the configuration does not allow it. Nothing is left behind then.
+    `source` is where the configuration can be read again. Raises OperatorFault(IN_USE) if another poorwill
+    holds the directory or an address is taken, ConfigFault if the machine or the configuration does not allow
+    it. Nothing is left behind then.
     """
     tracer = open_tracer(env)
     async with fleet_resources(settings, env=env, log=log) as own:
@@ -108,17 +106,16 @@ async def serving_fleet(
         parts = _fleet_parts(settings, own, plans, journal, feeds, pool, guard, log)
         async with running_fleet(parts) as fleet:
             suspects = Suspects(context=fleet.controller.context, heard=pool.heard)
-            secret = token_hex()
-            playground = Playground(where=lambda: gateway.address, credential=secret)
+            chats = Playground(where=lambda: gateway.address)
             gateway = new_server(
                 settings=settings.gateway,
                 activator=fleet.activator,
                 suspect=suspects.suspect,
                 pool=pool,
-                keys=GuardedKeys(keys=keys, guard=guard, now_us=own.clock.now_us, operator=secret.encode()),
+                keys=GuardedKeys(keys=keys, guard=guard, now_us=own.clock.now_us, operator=chats.credential),
                 ledger=journal,
                 fleet=fleet.view,
-                admin=_admin(settings, own, fleet.view, log, playground),
+                admin=_admin(settings, own, fleet.view, log, chats),
                 clock=own.clock,
                 log=log,
                 metrics=metrics,

@@ -5,8 +5,9 @@ cannot ask the inference listener itself: that is another origin, which takes no
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from secrets import token_hex
 
 from httptools import HttpParserError, HttpResponseParser
 from starlette.requests import Request
@@ -17,16 +18,17 @@ from poorwill.core.settings import Address
 from poorwill.telemetry.dashboard.events import until_gone
 
 _PATH = "/v1/chat/completions"
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_ANY: Mapping[str, str] = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _READ_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Playground:
-    """Sends chats to the inference listener. `credential` is a secret of this process alone."""
+    """Sends chats to the inference listener."""
 
     where: Callable[[], tuple[str, int]]
-    credential: str
+    credential: bytes = field(default_factory=lambda: token_hex().encode(), repr=False)
+    """What the operator is known by there: a secret of this process alone."""
 
     async def chat(self, request: Request) -> Response:
         """Answer with what the model answers, as it comes. The client leaves: so does the request."""
@@ -34,7 +36,8 @@ class Playground:
         address = Address(_ANY.get(host, host), port)
         body = await request.body()
         head = (
-            f"POST {_PATH} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {self.credential}\r\n"
+            f"POST {_PATH} HTTP/1.1\r\nhost: {address}\r\n"
+            f"authorization: Bearer {self.credential.decode()}\r\n"
             f"content-type: application/json\r\nuser-agent: poorwill playground\r\nconnection: close\r\n"
             f"content-length: {len(body)}\r\n\r\n"
         )
