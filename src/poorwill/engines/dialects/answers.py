@@ -15,7 +15,8 @@ _TAIL_BYTES = 64 * 1024
 _LINE_BYTES = 256 * 1024
 """A longer line of an event stream is not read: final responses of OpenAI's repeat the whole answer."""
 _TEXT = re.compile(
-    rb'"(?:content|reasoning(?:_content)?|text|arguments|delta|partial_json|thinking)"\s*:\s*"[^"][^\n]*'
+    rb'"(?:content|reasoning(?:_content)?|text|arguments|delta|partial_json|thinking)"'
+    rb'[ \t]*:[ \t]*"[^"\n][^\n]*'
 )
 """A line with a piece of an answer, in every dialect. Within a text such quotes would be escaped."""
 _KEYS = (b'"usage"', b'"timings"')

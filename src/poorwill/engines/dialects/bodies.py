@@ -140,7 +140,7 @@ def _form_spans(body: Bytes, boundary: bytes) -> dict[bytes, tuple[int, int]]:
             return spans
         named = _DISPOSITION.search(body[at : begin + 2])
         if named is not None:
-            spans[named[1].lower()] = (begin + 4, end)
+            spans[named[1].lower()] = (min(begin + 4, end), end)  # an empty value shares its line's end
         at = end + len(boundary) + 4
         if body[at - 2 : at] != b"\r\n":
             return spans
