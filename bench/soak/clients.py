@@ -92,7 +92,8 @@ class Crowd:
         began = time.monotonic()  # noqa: TID251
         text, why = self._ask(model, prompt, stream=stream, limit_s=leave_s or PATIENCE_S)
         took_s = time.monotonic() - began  # noqa: TID251
-        down = self.program.was_down(began)
+        child = self.program.child  # its own end is noticed elsewhere, once
+        down = self.program.was_down(began) or (child is not None and child.poll() is not None)
         if leave_s is not None and why == "time out":
             end = "left"
         elif why in CODES:

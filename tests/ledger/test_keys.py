@@ -3,13 +3,15 @@
 import asyncio
 import io
 import json
-from contextlib import closing
+import os
+import resource
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from tests.waiting import until
 
 from poorwill.cli.run import run
-from poorwill.core.errors import RequestFault
+from poorwill.core.errors import OperatorFault, RequestFault
 from poorwill.core.ports.keys import KeyLimits
 from poorwill.ledger import keys
 from poorwill.ledger.keys import LedgerKeys, add_key, revoke_key, rotate_key
@@ -157,6 +159,42 @@ async def test_unreadable_keys_stay_as_they_were(path, log):
         following.cancel()
     assert ring.name_of(secret.encode()) == "ann"
     assert [message for _, message, _ in log.lines] == ["keys cannot be read; the last known ones hold"]
+
+
+@contextmanager
+def descriptors_left(free):
+    """Only so many descriptors can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 64 + len(os.listdir("/proc/self/fd"))), hard))
+    taken = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(free):
+            os.close(taken.pop())
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("free", range(7))
+async def test_want_of_descriptors_ends_nothing(path, log, free):
+    """SQLite may have its files while poorwill's own cannot be listed any more."""
+    secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
+    ring = LedgerKeys(path=path, now_us=lambda: START, log=log, follow_s=0.001)
+    ring.load()
+    with descriptors_left(free), suppress(OperatorFault):
+        ring.load()
+    async with asyncio.TaskGroup() as group:
+        with descriptors_left(free):
+            following = group.create_task(ring.follow())
+            await until(lambda: log.lines or free > 2)
+        changed(path, lambda db: revoke_key(db, "ann", now_us=START + 1))
+        await until(lambda: not ring.name_of(secret.encode()))
+        following.cancel()
 
 
 async def test_the_verb_shows_a_key_once_and_never_again(path):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 
 import msgspec
 
-from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
+from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.ports.log import Log
 from poorwill.ledger.costs.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD
@@ -209,7 +209,7 @@ class LedgerKeys:
             await asyncio.sleep(self._follow_s)
             try:
                 await asyncio.to_thread(self.load)
-            except (OperatorFault, sqlite3.Error) as error:
+            except Exception as error:  # whatever it is: nobody's requests end for it
                 if not failing:
                     self._log.warning("keys cannot be read; the last known ones hold", why=str(error))
                 failing = True

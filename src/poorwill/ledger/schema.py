@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from importlib import resources
+from importlib.resources.abc import Traversable
 from urllib.parse import quote
 
 from poorwill.core.errors import ErrorCode, OperatorFault
@@ -115,11 +116,15 @@ def _connect_reader(path: str) -> sqlite3.Connection:
 def check_version(db: sqlite3.Connection, path: str) -> int:
     """Return how many migrations the file still needs.
 
-    Raises OperatorFault for a file that is not a ledger and for a ledger of a newer poorwill.
+    Raises OperatorFault for a file that is not a ledger, for a ledger of a newer poorwill, and if that cannot
+    be found out.
     """
     have = int(db.execute("PRAGMA user_version").fetchone()[0])
     owner = int(db.execute("PRAGMA application_id").fetchone()[0])
-    newest = len(migrations())
+    try:
+        newest = len(_migration_files())
+    except OSError as error:  # no descriptor is left: that is no reason to end whoever asks every second
+        raise unusable(path, f"poorwill's own files cannot be read: {error.strerror}") from error
     if owner != APPLICATION_ID and (have or db.execute("SELECT 1 FROM sqlite_schema").fetchone()):
         raise unusable(path, "it is a SQLite database, but not a poorwill ledger")
     if have > newest:
@@ -157,9 +162,14 @@ def migrate(db: sqlite3.Connection, path: str) -> int:
 
 def migrations() -> list[str]:
     """Return the numbered SQL files in order."""
+    return [file.read_text(encoding="utf-8") for file in _migration_files()]
+
+
+def _migration_files() -> list[Traversable]:
     folder = resources.files("poorwill.ledger") / "migrations"
-    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
-    return [(folder / name).read_text(encoding="utf-8") for name in names]
+    return sorted(
+        (file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name
+    )
 
 
 def _name_causes(db: sqlite3.Connection) -> None:

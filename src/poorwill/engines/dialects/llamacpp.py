@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from poorwill.core.words import Phase
 from poorwill.engines.dialects.log_facts import LogFact, began, marker, plain, search, took
 
-_STAMP = re.compile(r"^(\d+)\.(\d\d)\.(\d{3})\.(\d{3}) (?:[IWEDT] )?")
+_STAMP = re.compile(r"^(\d{1,7})\.(\d\d)\.(\d{3})\.(\d{3}) (?:[IWEDT] )?")
 
 _TABLE = (
     began(Phase.WEIGHTS, r"load_model: loading model '"),

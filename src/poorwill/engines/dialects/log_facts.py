@@ -5,14 +5,18 @@ are taken off first, and a line that fits nothing yields no fact, never an error
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from poorwill.core.words import Phase
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-MARKER = re.compile(r"^poorwill-engine (?P<phase>[a-z_]+) boot_us=(?P<stamp>\d+)$")
+MARKER = re.compile(r"^poorwill-engine (?P<phase>[a-z_]+) boot_us=(?P<stamp>\d{1,16})$")
 """What poorwill's own engine programs print; the stamp is CLOCK_BOOTTIME in microseconds."""
+
+
+_MOST_US = 1e15
+"""Thirty years: what is said to take longer is no duration, and too large for the ledger maybe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,16 +82,17 @@ def search(table: Sequence[Pattern], text: str, *, since_us: int | None = None) 
 def _facts(pattern: Pattern, match: re.Match[str], since_us: int | None) -> Sequence[LogFact]:
     groups = match.groupdict()
     detail = " ".join(part for part in (pattern.detail, groups.get("d") or "") if part)
-    took_us = _micros(groups)
+    took_us = micros(groups)
     facts = [LogFact(phase=pattern.phase, took_us=took_us, detail=detail, since_us=since_us)]
     if pattern.then is not None:
         facts.append(LogFact(phase=pattern.then, since_us=since_us))
     return facts
 
 
-def _micros(groups: dict[str, str | None]) -> int | None:
+def micros(groups: Mapping[str, str | None]) -> int | None:
+    """Return how long it took, by the group `s` or `ms`; None if neither is a duration."""
     for name, unit in (("s", 1e6), ("ms", 1e3)):
         text = groups.get(name)
-        if text:
-            return round(float(text) * unit)
+        if text and (took := float(text) * unit) < _MOST_US:
+            return round(took)
     return None

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from poorwill.core.launch import PhaseMark
 from poorwill.core.words import Phase
-from poorwill.engines.dialects.log_facts import LogFact, began, marker, plain, search, took
+from poorwill.engines.dialects.log_facts import LogFact, began, marker, micros, plain, search, took
 
 _PREFIX = re.compile(
     r"^(?:\([A-Za-z][\w.:-]*(?:[ _][\w.:-]+)*? pid=\d+\) )?"
@@ -91,7 +91,7 @@ def read_vllm(line: str) -> Sequence[LogFact]:
         return (
             LogFact(
                 phase=Phase.WARMUP,
-                took_us=round(float(frame["s"]) * 1e6),
+                took_us=micros(frame.groupdict()),
                 detail="engine initialisation",
             ),
             LogFact(phase=Phase.UNATTRIBUTED),
