@@ -178,9 +178,9 @@ async def main(port: int, engine_port: int) -> None:
         clock=clock,
         log=Quiet(),
         metrics=GatewayMetrics(),
-        engines=EngineFacts(dialects=DIALECTS),
+        engines=EngineFacts(dialects=DIALECTS, rows=lambda may_use: ()),
         directory=".",
-        ollama=ollama_handler(view=fleet, context_of=lambda model: 0),
+        ollama=ollama_handler(view=fleet),
         admin=partial(
             admin_listener,
             fleet=fleet,

@@ -47,6 +47,9 @@ def test_several_names_over_one_engine(fleet: Path) -> None:
         one = httpx2.get(f"http://{program.address}/v1/models/org/other", timeout=30).json()
         assert one["id"] == "org/other" and one["aliases"] == ["gpt-4o", "org/other", "short", "free"]
         assert program.ask({"model": "nobody", **SAYS}).status_code == 404
+        ollama = {"model": "short:latest", "stream": False, **SAYS}
+        told = httpx2.post(f"http://{program.address}/api/chat", json=ollama, timeout=30).json()
+        assert (told["model"], told["eval_count"]) == ("short", 2), "a preset has its name in Ollama's API"
     finally:
         assert program.stop() == 0
 

@@ -424,13 +424,17 @@ async def running_site(
                 log=log,
                 metrics=GatewayMetrics(),
                 engines=EngineFacts(
-                    rows=lambda may_use: [model_row(name, 1) for name in fleet.models() if may_use(name)],
+                    rows=lambda may_use: [
+                        model_row(name, 1) | {"context_length": 4096}
+                        for name in fleet.models()
+                        if may_use(name)
+                    ],
                     dialects=DIALECTS,
                     paths=lambda model: served,
                     tells_usage=lambda model: tells_usage,
                 ),
                 directory=directory,
-                ollama=ollama_handler(view=fleet, context_of=lambda model: 4096),
+                ollama=ollama_handler(view=fleet),
                 bridges_to=BridgesTo(apis=hosted, bridging=activator) if hosted else None,
             )
             async with server:

@@ -120,7 +120,7 @@ async def serving_fleet(
                 log=log,
                 metrics=metrics,
                 engines=_engine_facts(fleet, own.clock),
-                ollama=ollama_handler(view=fleet.view, context_of=_context_of(fleet)),
+                ollama=ollama_handler(view=fleet.view),
                 directory=settings.directory,
                 bridges_to=BridgesTo(apis=bridged(apis), bridging=fleet.bridging),
             )
@@ -238,15 +238,6 @@ def _engine_facts(fleet: Fleet, clock: Clock) -> EngineFacts:
         paths=lambda model: ENGINE_PATHS.get(kind(model)),
         tells_usage=tells_usage,
     )
-
-
-def _context_of(fleet: Fleet) -> Callable[[ModelName], int]:
-    """Return a look-up of a model's longest context, as it is configured now."""
-
-    def context(model: ModelName) -> int:
-        return next((one.engine.context for one in fleet.reshaper.settings.models if one.name == model), 0)
-
-    return context
 
 
 def spend_guard(ledger: Ledger, limits: SpendSettings) -> SpendGuard:

@@ -4,7 +4,7 @@ Names are those of `fleet.toml`. A digest is of the name alone: it tells one mod
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,8 +31,10 @@ def loaded(replicas: Iterable[ReplicaStatus], *, now_us: int) -> Json:
     return {"models": rows}
 
 
-def shown(model: ModelName, *, context: int, since_us: int) -> Json:
-    """Return what one model is, as far as poorwill knows."""
+def shown(model: ModelName, row: Mapping[str, object], *, since_us: int) -> Json:
+    """Return what one model is, as far as its row in `/v1/models` tells."""
+    context = row.get("context_length")
+    sees = "image" in str(row.get("architecture"))
     return {
         "modelfile": f"# {model} is configured in poorwill's fleet.toml\n",
         "parameters": f"num_ctx {context}" if context else "",
@@ -41,7 +43,7 @@ def shown(model: ModelName, *, context: int, since_us: int) -> Json:
         "model_info": {"general.architecture": "unknown", "unknown.context_length": context}
         if context
         else {},
-        "capabilities": ["completion", "tools"],
+        "capabilities": ["completion", "tools", *(["vision"] if sees else [])],
         "modified_at": _time(since_us),
     }
 
