@@ -306,6 +306,18 @@ def test_a_reused_id_is_not_charged_twice(path):
     assert woken(path) == [("a.0.1", "ann", 1)]
 
 
+def test_one_that_another_replica_served_is_charged(path):
+    """It ended while the wake that was begun for it went on."""
+    served, warm = request(2, 6, 8, key="ann"), request(3, 3, 7, key="bob")
+    write(
+        path,
+        [created(), began(5, "a.0.1"), span(5, "wake.spawn", wake="a.0.1")],
+        [warm, served],
+        [ended(10, "a.0.1", served=(served.request,)), span(10, "linger")],
+    )
+    assert woken(path) == [("a.0.1", "ann", 1)]
+
+
 async def test_a_rollback_is_counted_once(path):
     async with opened(path) as ledger:
         await ledger.record([created(), began(5), span(5, "wake.spawn", wake="a.0.1")])

@@ -57,7 +57,8 @@ class Applier:
         }
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        """Apply entries in order."""
+        """Apply entries in order, as one transaction."""
+        self._requests.begin()
         last_us, alive_us = 0, 0
         for entry in entries:
             if type(entry) is RequestEnded:

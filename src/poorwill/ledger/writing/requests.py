@@ -101,6 +101,10 @@ class RequestRows:
             return _NO_PARTS
         return (getattr(entry.parts, part) or None for part in TOKEN_PARTS)
 
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._woken.begin()
+
     def wake_ended(self, name: str, wake: int, ended_us: int, served: Sequence[str]) -> None:
         """Take notice of whom a wake woke for."""
         self._woken.wake_ended(name, wake, ended_us, served)

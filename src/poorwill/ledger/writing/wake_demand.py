@@ -8,8 +8,9 @@ ended are meant: ids are the clients' to choose and may come again.
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from poorwill.core.entries import RequestEnded
@@ -18,7 +19,8 @@ from poorwill.ledger.writing.names import text_number
 T = TypeVar("T")
 
 REMEMBERED_REQUESTS = 100_000
-"""Ids remembered at a time: of those that a wake woke and that have not ended, and of those that gave up."""
+"""Ids remembered at a time: of those that a wake woke and that have not ended, and of those that were held
+and have ended."""
 
 _COUNT = (
     "INSERT INTO wake_keys VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests"
@@ -34,13 +36,19 @@ class _Awaited:
 
 
 class Woken:
-    """Counts requests for wakes. Nothing it remembers is changed by counting: a batch may be applied anew."""
+    """Counts requests for wakes. A batch that is rolled back is forgotten whole: it is applied anew."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._awaited: dict[str, dict[str, _Awaited]] = {}
-        self._gave_up: dict[str, RequestEnded] = {}
+        self._over: dict[str, RequestEnded] = {}
         self._counts: dict[tuple[int, int], int] = defaultdict(int)
+        self._undo: list[Callable[[], object]] = []
+        """What takes back what was remembered since `begin`, the last one first."""
+
+    def begin(self) -> None:
+        """Begin a transaction: the one before was committed, or forgotten."""
+        self._undo.clear()
 
     def request_ended(self, entry: RequestEnded, key: int, wake: int | None) -> int | None:
         """Count a request for the wakes it waited for; `wake` is the one its row names. Return the last."""
@@ -50,16 +58,18 @@ class Woken:
                 found[awaited.wake] = None
         for number in found:
             self._counts[number, key] += 1
-        if entry.leased_us is None:
-            _remember(self._gave_up, entry.request, entry)
+        if entry.leased_us != entry.arrived_us:  # it was held, and a wake begun for it may go on
+            self._remember(self._over, entry.request, entry)
         return next(reversed(found), None)
 
     def wake_ended(self, name: str, wake: int, ended_us: int, served: Sequence[str]) -> None:
-        """Remember whom a wake woke for, and count those of them that gave up before it ended."""
+        """Remember whom a wake woke for, and count those of them that ended before it.
+
+        They gave up, or another replica served them."""
         for request in served:
             known = self._awaited.get(request, {})
-            _remember(self._awaited, request, {**known, name: _Awaited(wake, ended_us)})
-            gone = self._gave_up.get(request)
+            self._remember(self._awaited, request, {**known, name: _Awaited(wake, ended_us)})
+            gone = self._over.get(request)
             if gone is not None and gone.arrived_us <= ended_us and gone.wake != name:
                 self._counts[wake, text_number(self._db, gone.key)] += 1
 
@@ -70,12 +80,18 @@ class Woken:
             self._counts.clear()
 
     def forget(self) -> None:
-        """Drop what was counted and not written, after a rollback."""
+        """Drop what was counted and remembered since `begin`, after a rollback."""
         self._counts.clear()
+        for take_back in reversed(self._undo):
+            take_back()
+        self._undo.clear()
 
-
-def _remember(memory: dict[str, T], name: str, what: T) -> None:
-    memory.pop(name, None)
-    memory[name] = what
-    if len(memory) > REMEMBERED_REQUESTS:
-        del memory[next(iter(memory))]
+    def _remember(self, memory: dict[str, T], name: str, what: T) -> None:
+        before = memory.pop(name, None)
+        if before is None:
+            self._undo.append(partial(memory.pop, name, None))
+        else:
+            self._undo.append(partial(memory.__setitem__, name, before))
+        memory[name] = what
+        if len(memory) > REMEMBERED_REQUESTS:
+            del memory[next(iter(memory))]
