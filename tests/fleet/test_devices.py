@@ -256,6 +256,21 @@ async def test_frozen_starts_cold_elsewhere_in_time(house: House, two: WorldGpus
         house.give_back(lease)
 
 
+async def test_frozen_starts_cold_before_the_budget_ends(house: House, two: WorldGpus):
+    """Its device is busy, another is free, and a cold start is expected to take longer than the budget."""
+    house.model(A, devices=share(50), idle_s=(12, 300), wake=WakeSettings(budget_us=8 * S))
+    house.model(B, devices=share(70, on=("0",)))
+    async with house.open():
+        await house.serve(A)
+        await house.pass_time(13)
+        lease = await house.lease(B)
+        held = house.hold(A)
+        await house.pass_time(7.5)
+        house.give_back(await held.lease())
+        assert where(house, A) == ["GPU-1"]
+        house.give_back(lease)
+
+
 async def test_frozen_starts_cold_when_its_device_is_lost(house: House, two: WorldGpus):
     house.model(A, devices=share(50), idle_s=(12, 300))
     async with house.open():

@@ -236,17 +236,18 @@ class Room:
             return None
         if find_place(wanted, house.when_left()) is not None:
             return None
+        budget_us = unit.replica.settings.wake.budget_us
+        gives_up = now_us >= wake.asked_us + max(budget_us - ANSWER_US, budget_us // 2)
         if wanted.bound:
             cold_us = unit.replica.expected_wake_us(Tier.COLD) or UNKNOWN_WAKE_US
             lost = never_fits(wanted, self.seen)
             # Waiting may take as long as the start it saves would: never more than twice the best.
-            if lost or (now_us - wake.began_us >= cold_us and find_place(unbound, house) is not None):
+            waited = gives_up or now_us - wake.began_us >= cold_us
+            if lost or (waited and find_place(unbound, house) is not None):
                 return SnapshotRefused(
                     f"it is bound to {', '.join(wanted.bound)}, which {lost or 'is taken'}"
                 )
-        budget_us = unit.replica.settings.wake.budget_us
-        gives_up_us = wake.asked_us + max(budget_us - ANSWER_US, budget_us // 2)
-        if now_us >= gives_up_us and find_place(unbound, house.without_others()) is not None:
+        if gives_up and find_place(unbound, house.without_others()) is not None:
             return _no_place(
                 f"{unit.model} {short_of(unbound, house)}", "end the program, or give it other devices"
             )

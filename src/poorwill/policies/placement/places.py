@@ -126,9 +126,14 @@ class Victim:
 def foreign_bytes(device: DeviceState, given: Mapping[ReplicaId, int]) -> int:
     """Return how much of a device is held by what is no replica, or by nobody who is named.
 
-    `given` is what replicas were given of it.
+    `given` is what replicas were given of it. A process of a replica that has nothing there now is what a
+    park could not end: it is foreign until a sweep ends it.
     """
-    named = sum(holder.bytes or 0 for holder in device.holders if holder.program and holder.replica is None)
+    named = sum(
+        holder.bytes or 0
+        for holder in device.holders
+        if (holder.program or holder.replica) and holder.replica not in given
+    )
     return named + unnamed_bytes(device, given)
 
 
