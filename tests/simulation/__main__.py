@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from .mutants import MUTANTS, plant
 
@@ -22,12 +23,16 @@ def main(arguments: list[str]) -> int:
         prog="dev simulate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=1, help="the first history; each next one adds 1")
+    parser.add_argument("--fresh", action="store_true", help="take the first seed from today's date")
     parser.add_argument("--wakes", type=int, default=1_000, help="how many wakes to live through, in all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     parser.add_argument("--mutant", choices=[each.name for each in MUTANTS], help="plant this defect first")
     options = parser.parse_args(arguments)
     if options.mutant:
         plant(options.mutant)
+    if options.fresh:
+        options.seed = int(datetime.now(tz=UTC).strftime("%Y%m%d")) * 1000
+    print(f"seeds from {options.seed}")
     wakes, histories, lives = 0, 0, 0
     ended: Counter[str] = Counter()
     met: Counter[object] = Counter()

@@ -2,6 +2,7 @@
 
 It keeps the writer's promises (`poorwill.ledger.writing.writer`): entries are applied in order, `record`
 answers after COMMIT, `post` is committed within half a second, and while the disk is full nothing is lost.
+What was posted is in fact committed only when somebody could tell: with the next record, a look, or a kill.
 What a kill leaves is what was committed; the tail of the log that nobody was promised may be cut.
 """
 
@@ -16,12 +17,12 @@ from typing import TypeVar
 
 from poorwill.core.entries import Entry
 from poorwill.core.errors import OperatorFault
-from poorwill.core.ports.clock import Clock
 from poorwill.ledger.history.recovery import Recovered, recovered
 from poorwill.ledger.schema import connect_writer, migrate, reading, unusable
 from poorwill.ledger.writing.entries import Applier
 
 from .account import Account
+from .loop import VirtualClock
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ class SimulatedLedger:
     """One life's connection to the file at `path`."""
 
     path: str
-    clock: Clock
+    clock: VirtualClock
     account: Account
     """Is told of every entry that has been committed, in order."""
     random: random.Random
@@ -43,7 +44,7 @@ class SimulatedLedger:
     unavailable: str = ""
     db: sqlite3.Connection = field(init=False)
     _applier: Applier = field(init=False)
-    _waiting: list[tuple[Sequence[Entry], asyncio.Future[None] | None]] = field(default_factory=list)
+    _waiting: list[tuple[Sequence[Entry], asyncio.Future[None] | None, int]] = field(default_factory=list)
     _due: asyncio.TimerHandle | None = None
     _due_awaited: bool = False
     _commits: list[tuple[int, Account]] = field(default_factory=list)
@@ -63,13 +64,14 @@ class SimulatedLedger:
 
     def record(self, entries: Sequence[Entry]) -> Awaitable[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((tuple(entries), future))
+        self._waiting.append((tuple(entries), future, self.clock.awake_us()))
         self._commit_within(self.random.uniform(0, COMMIT_S), awaited=True)
         return future
 
     def post(self, entries: Sequence[Entry]) -> None:
-        self._waiting.append((tuple(entries), None))
-        self._commit_within(POST_S, awaited=False)
+        self._waiting.append((tuple(entries), None, self.clock.awake_us()))
+        if self.full:
+            self._commit_within(POST_S, awaited=False)
 
     def dropped_rows(self) -> int:
         return 0
@@ -82,10 +84,22 @@ class SimulatedLedger:
 
     async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         await asyncio.sleep(COMMIT_S)
+        self.settle()
         with reading(self.path) as db:
             return question(db)
 
     # weather
+
+    def fill(self) -> None:
+        """The disk is full."""
+        self.full = True
+        if self._waiting:
+            self._commit_within(POST_S, awaited=False)
+
+    def settle(self) -> None:
+        """Commit what has been posted, unless the disk is full."""
+        if not self.full and self._waiting:
+            self._commit()
 
     def recover(self) -> None:
         """The disk has room again."""
@@ -106,6 +120,14 @@ class SimulatedLedger:
         if self.dead:
             return  # it died after its shutdown had closed the file
         self.dead = True
+        old_us, due = self.clock.awake_us() - POST_S * 1e6, 0
+        for _, future, at_us in self._waiting:
+            if future is not None or at_us > old_us:
+                break
+            due += 1
+        if due and not self.full:
+            del self._waiting[due:]
+            self._commit()
         base, log = Path(self.path), Path(self.path + "-wal")
         length = log.stat().st_size if log.exists() else 0
         cut = self.random.randint(self._commits[0][0], length)
@@ -132,7 +154,7 @@ class SimulatedLedger:
             self._refuse()
             return
         waiting, self._waiting = self._waiting, []
-        entries = [entry for some, _ in waiting for entry in some]
+        entries = [entry for some, _, _ in waiting for entry in some]
         self.db.execute("BEGIN IMMEDIATE")
         try:
             self._applier.apply(entries)
@@ -144,7 +166,7 @@ class SimulatedLedger:
         self.unavailable = ""
         self.account = self.account.copy()
         self.account.add(entries)
-        awaited = [future for _, future in waiting if future is not None]
+        awaited = [future for _, future, _ in waiting if future is not None]
         if awaited:
             self._commits.clear()
         self._commits.append((os.path.getsize(self.path + "-wal"), self.account))
@@ -156,8 +178,8 @@ class SimulatedLedger:
         """Keep every entry in line and tell those who wait that it is not on disk."""
         fault: OperatorFault = unusable(self.path, "the disk is full")
         self.unavailable = "the disk is full"
-        for _, future in self._waiting:
+        for _, future, _ in self._waiting:
             if future is not None and not future.done():
                 future.set_exception(fault)
                 future.exception()
-        self._waiting = [(entries, None) for entries, _ in self._waiting]
+        self._waiting = [(entries, None, at_us) for entries, _, at_us in self._waiting]

@@ -1,10 +1,11 @@
 """A history: what a fleet consists of and what happens to it, as data. Drawn from a seed, shrunk, printed."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from poorwill.core.settings import HoldSettings, ParkSettings, PolicySettings, WakeSettings
+from poorwill.core.settings import DeviceNeed, HoldSettings, ParkSettings, PolicySettings, WakeSettings
 from poorwill.core.words import SECOND_US, Tier
 
 LADDERS = (
@@ -26,6 +27,8 @@ class Happening(StrEnum):
     DISK_FILLS = "disk fills"
     CLOCK_STEPS = "clock steps"
     LIMIT_TRIPS = "limit trips"
+    RELOAD = "configuration is reloaded"
+    FOREIGN = "a foreign program takes a device"
     WAKE_ASKED = "operator wakes"
     PARK_ASKED = "operator parks"
     SWEEP = "sweep"
@@ -48,6 +51,10 @@ class Event:
     """How often the client of an ASK tries again after an error that says when."""
     bridged: bool = False
     """The client of an ASK goes to a hosted API if the fleet sends it there."""
+    streams: bool = False
+    key: str = "a"
+    slow: bool = False
+    """The client of an ASK reads slowly: again and again it takes no more for a while."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +64,13 @@ class SimulatedModel:
     ladder: tuple[Tier, ...]
     policy: PolicySettings
     concurrency: int = 0
+    replicas: int = 1
+    devices: DeviceNeed = field(default_factory=DeviceNeed)
     hold: HoldSettings = field(default_factory=HoldSettings)
     wake: WakeSettings = field(default_factory=WakeSettings)
     park: ParkSettings = field(default_factory=ParkSettings)
     memory_bytes: int = 0
     priority: int = 0
-    replicas: int = 1
     floor_s: tuple[int, int] | None = None
     """From when until when the replica must be ready, after the history began."""
 
@@ -76,6 +84,12 @@ class History:
     models: tuple[SimulatedModel, ...]
     events: tuple[Event, ...]
     memory_bytes: int = 0
+    gpus: tuple[int, ...] = ()
+    """The bytes of each device; none: the fleet gives none out."""
+    keeps_bytes: int = 0
+    """What an engine keeps of a device while it sleeps."""
+    alive_s: float = 1.0
+    """Between two signs of life."""
     reap_orphans: bool = True
     calm: bool = False
     """No driver or engine fails by itself; only events do harm."""
@@ -85,14 +99,11 @@ class History:
         return replace(self, events=(*self.events[:begin], *self.events[end:]))
 
 
-def draw_history(seed: int, *, requests: int = 150) -> History:
+def draw_history(seed: int, *, requests: int = 300) -> History:
     """Return the history of a seed."""
     rng = random.Random(f"history {seed}")
-    models = tuple(_draw_model(rng) for _ in range(rng.choice((1, 1, 2, 3))))
-    more = random.Random(f"replicas {seed}")
-    models = tuple(
-        replace(model, replicas=more.choice((1, 2, 3))) if model.concurrency else model for model in models
-    )
+    gpus = rng.choice(((), (), (24,), (80,), (24, 80), (40, 40, 80)))
+    models = tuple(_draw_model(rng, gpus) for _ in range(rng.choice((1, 1, 2, 3))))
     events: list[Event] = []
     at_us = 0
     while len(events) < requests:
@@ -107,7 +118,10 @@ def draw_history(seed: int, *, requests: int = 150) -> History:
         seed=seed,
         models=models,
         events=tuple(sorted(events, key=lambda event: event.at_us)),
-        memory_bytes=rng.choice((0, 0, 100, 100)),
+        memory_bytes=rng.choice((0, 0, 100, 200)),
+        gpus=gpus,
+        keeps_bytes=rng.choice((0, 2, 5)),
+        alive_s=rng.choice((1.0, *[20.0] * 7)),
         reap_orphans=rng.random() < 0.8,
         calm=rng.random() < 0.2,
     )
@@ -128,6 +142,9 @@ def _draw_request(rng: random.Random, at_us: int, models: int) -> Event:
         leaves_us=patience,
         retries=rng.choice((0, 0, 1, 5)),
         bridged=rng.random() < 0.1,
+        streams=rng.random() < 0.5,
+        key=rng.choice("aaabbc"),
+        slow=rng.random() < 0.1,
     )
 
 
@@ -141,7 +158,7 @@ def _draw_trouble(rng: random.Random, at_us: int, models: int) -> Event:
     )
 
 
-def _draw_model(rng: random.Random) -> SimulatedModel:
+def _draw_model(rng: random.Random, gpus: Sequence[int]) -> SimulatedModel:
     ladder = rng.choice(LADDERS)
     name = rng.choice(("fixed", "fixed", "break-even", "ladder", "adaptive"))
     rungs = {tier: rng.choice((60, 120, 900)) * SECOND_US * depth for depth, tier in enumerate(ladder[1:], 1)}
@@ -152,6 +169,8 @@ def _draw_model(rng: random.Random) -> SimulatedModel:
         ladder=ladder,
         policy=policy,
         concurrency=rng.choice((0, 0, 1, 2, 4)),
+        replicas=rng.choice((1, 1, 1, 2, 3)),
+        devices=_draw_need(rng, gpus),
         hold=HoldSettings(count=rng.choice((0, 2, 256)), age_us=rng.choice((20, 600)) * SECOND_US),
         wake=WakeSettings(
             budget_us=rng.choice((5, 30, 300)) * SECOND_US,
@@ -164,3 +183,16 @@ def _draw_model(rng: random.Random) -> SimulatedModel:
         priority=rng.choice((0, 0, 1)),
         floor_s=rng.choice((None, None, None, (300, 1200))),
     )
+
+
+def _draw_need(rng: random.Random, gpus: Sequence[int]) -> DeviceNeed:
+    if not gpus:
+        return DeviceNeed()
+    share = rng.randint(1, max(gpus))
+    needs = (
+        DeviceNeed(),
+        DeviceNeed(gpus=rng.randint(1, len(gpus))),
+        DeviceNeed(gpu_memory_bytes=share),
+        DeviceNeed(gpu_memory_bytes=max(share // 3, 1), apart=("m0",)),
+    )
+    return rng.choice(needs)

@@ -16,7 +16,7 @@ from .clients import Clients
 from .disk import SimulatedLedger
 from .history import History
 from .laws import Broken, check_books
-from .life import Life
+from .life import Configured, Life
 from .loop import START_US, Killed, VirtualClock, VirtualLoop
 from .weather import SimulatedWorld, Weather
 
@@ -59,6 +59,8 @@ class Run:
     def __post_init__(self) -> None:
         self.path = self.directory / "ledger.sqlite"
         self.world = SimulatedWorld(weather=Weather(self.history.seed, calm=self.history.calm))
+        self.world.gpus, self.world.keeps_bytes = self.history.gpus, self.history.keeps_bytes
+        self.configured = [Configured(model, number) for number, model in enumerate(self.history.models)]
         self.random = random.Random(f"lives {self.history.seed}")
         self.events = list(self.history.events)
 
@@ -103,6 +105,7 @@ class Run:
         life = Life(
             history=self.history,
             events=self.events,
+            configured=self.configured,
             loop=loop,
             ledger=ledger,
             world=self.world,

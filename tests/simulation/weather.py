@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tests.fleet.fakes import Door, FakeDriver, FakeEngine, World
@@ -17,6 +17,8 @@ from tests.fleet.fakes import Door, FakeDriver, FakeEngine, World
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
 from poorwill.core.words import Tier
+from poorwill.policies.placement.devices import DeviceState, Holder
+from poorwill.policies.placement.places import WHOLE_SHARE
 
 NEVER_S = 10.0**7
 
@@ -51,12 +53,20 @@ class Weather:
         self._calls[place] += 1
         return random.Random(f"{self.seed} {place} {self._calls[place]}")
 
+    def fault(self, place: str, odds: Odds, dice: random.Random | None = None) -> Fault:
+        """Return how one call at a place goes."""
+        if self.calm:
+            fault = Fault.NONE
+        else:
+            names, weights = zip(*odds, strict=True)
+            fault = (dice or self.dice(place)).choices(names, weights)[0]
+        self.met[place.rsplit("/", 1)[-1], fault] += 1
+        return fault
+
     async def pass_through(self, place: str, usual_s: float, odds: Odds = ODDS) -> None:
         """Take the time that a call takes, and fail or hang where the dice say so."""
         dice = self.dice(place)
-        names, weights = zip(*odds, strict=True)
-        fault = Fault.NONE if self.calm else dice.choices(names, weights)[0]
-        self.met[place.split("/")[-1], fault] += 1
+        fault = self.fault(place, odds, dice)
         took_s = usual_s * dice.uniform(0.5, 1.5)
         if fault is Fault.FAILS:
             raise DriverError(f"{place} {fault}")
@@ -98,6 +108,43 @@ class SimulatedWorld(World):
     ended_us: dict[str, int] = field(default_factory=dict)
     """When the last process of each replica ended."""
     weather: Weather = field(default_factory=lambda: Weather(0))
+    gpus: tuple[int, ...] = ()
+    keeps_bytes: int = 0
+    foreign: dict[str, int] = field(default_factory=dict)
+    """What other programs hold of each device."""
+
+    # the port Devices
+
+    @property
+    def trouble(self) -> str:
+        return ""
+
+    async def look(self) -> Sequence[DeviceState]:
+        await asyncio.sleep(0.01)
+        return [self._seen(number, size) for number, size in enumerate(self.gpus)]
+
+    def _seen(self, number: int, size: int) -> DeviceState:
+        device = f"GPU-{number}"
+        holders = [
+            Holder(pid=pid, bytes=n, program="engine", replica=self.processes[pid].replica)
+            for pid, n in self.held(device, size).items()
+        ]
+        if foreign := self.foreign.get(device):
+            holders.append(Holder(pid=1, bytes=foreign, program="train.py"))
+        used = sum(holder.bytes or 0 for holder in holders)
+        return DeviceState(id=device, index=number, bytes=size, used_bytes=used, holders=tuple(holders))
+
+    def held(self, device: str, size: int) -> dict[int, int]:
+        """Return what each process holds of a device."""
+        on = {pid: place for pid in self.processes if device in (place := self.places[pid]).devices}
+        given = {pid: place.share_bytes or int(WHOLE_SHARE * size) for pid, place in on.items()}
+        return {pid: min(self.keeps_bytes, n) if pid in self.asleep else n for pid, n in given.items()}
+
+    def check_devices(self) -> None:
+        """Law: no device is overcommitted."""
+        for number, size in enumerate(self.gpus):
+            held = self.held(f"GPU-{number}", size)
+            assert sum(held.values()) <= size, f"GPU-{number} has {size} and must hold {held}"
 
     def spawn(self, launch: Launch, generation: int, driver: str) -> Running:
         with self.judged():
@@ -106,7 +153,10 @@ class SimulatedWorld(World):
             self.may_spawn(launch.replica, generation)
         if launch.port in {each.port for each in self.processes.values()}:
             raise DriverError(f"port {launch.port} is taken")
-        return super().spawn(launch, generation, driver)
+        running = super().spawn(launch, generation, driver)
+        with self.judged():
+            self.check_devices()
+        return running
 
     def end(self, pid: int, why: str = "signal 9") -> None:
         running = self.processes.get(pid)
@@ -136,6 +186,8 @@ class SimulatedWorld(World):
         """Return what outlives a poorwill that is killed."""
         left = SimulatedWorld(pids=self.pids, weather=self.weather, rotten=self.rotten)
         left.processes, left.snapshots = dict(self.processes), dict(self.snapshots)
+        left.gpus, left.keeps_bytes, left.places = self.gpus, self.keeps_bytes, dict(self.places)
+        left.foreign = self.foreign
         left.stubborn = self.stubborn
         left.asleep, left.garbled = set(self.asleep), self.garbled
         left.talking_nonsense = set(self.talking_nonsense)
@@ -159,6 +211,8 @@ class SimulatedDriver(FakeDriver):
         running = await super().wake(parked, launch, generation=generation, report=report)
         if parked.path in self.world.garbled:
             self.world.talking_nonsense.add(running.pid)
+        with self.world.judged():
+            self.world.check_devices()
         return running
 
 
@@ -167,6 +221,10 @@ class SimulatedEngine(FakeEngine):
     """An engine in the weather; woken from a garbled snapshot it answers another thing than before."""
 
     weather: Weather = field(default_factory=lambda: Weather(0))
+
+    def launch(self, *, replica, generation, anew=False, place=None):
+        launch = super().launch(replica=replica, generation=generation, anew=anew, place=place)
+        return replace(launch, port=self.port + 1000 * int(replica.rsplit("-", 1)[1]))
 
     async def probe(self, running, launch):
         answer = await super().probe(running, launch)

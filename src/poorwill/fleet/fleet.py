@@ -110,6 +110,8 @@ class FleetParts:
     """The accelerators that replicas get; None: the fleet gives none out."""
     freed_s: float = 5.0
     """How long a park may take to free them: a driver frees what a process held after its end."""
+    alive_s: float = ALIVE_S
+    """Between signs of life while something costs money by itself."""
     sweep_due: Callable[[], Awaitable[None]] = sweep_is_due
     """Returns each time the orphan sweep is due."""
 
@@ -131,7 +133,7 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
                 watch(controller.context, unit, unit.running)
             controller.arm(unit)
         background = [
-            tasks.create_task(_signs_of_life(controller, parts.wall_step_us)),
+            tasks.create_task(_signs_of_life(controller, parts)),
             tasks.create_task(parts.guard.watch(controller)),
             tasks.create_task(sweep_on_time(sweeper, controller.context, parts.sweep_due)),
         ]
@@ -272,12 +274,12 @@ def tell_dropped_rows(controller: Controller) -> None:
         controller.journal.post([Noted(at_us=at_us, kind="request_rows_lost", text=text)])
 
 
-async def _signs_of_life(controller: Controller, wall_step_us: Callable[[], int]) -> None:
+async def _signs_of_life(controller: Controller, parts: FleetParts) -> None:
     last_us = 0
     while True:
-        await asyncio.sleep(ALIVE_S)
+        await asyncio.sleep(parts.alive_s)
         now = controller.clock.now_us()
-        stepped = wall_step_us()
+        stepped = parts.wall_step_us()
         if stepped:
             controller.journal.post([ClockStepped(at_us=now, by_us=stepped)])
         tell_dropped_rows(controller)
