@@ -23,12 +23,13 @@ from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.ports.view import EventFeed, ReplicaStatus
 from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.spend import LimitState
-from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
+from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, WakeId
 from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.server import new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.telemetry.admin.app import admin_listener
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
+from poorwill.telemetry.dashboard.playground import Playground
 from poorwill.telemetry.metrics import GatewayMetrics
 
 READY, PARKED = ModelName("m1"), ModelName("parked")
@@ -139,10 +140,12 @@ class Fleet:
     def models(self) -> Sequence[ModelName]:
         return (READY, PARKED)
 
-    async def wake(self, model: ModelName) -> None:
+    async def nothing(self, *asked: object) -> NoReturn:
         raise NotImplementedError
 
-    async def park(self, model: ModelName, tier: Tier | None) -> None:
+    wake = park = lift = reload = devices = nothing
+
+    def configuration(self) -> NoReturn:
         raise NotImplementedError
 
     def limits(self) -> Sequence[LimitState]:
@@ -158,7 +161,7 @@ class History:
     async def nothing(self, *asked: object) -> NoReturn:
         raise NotImplementedError
 
-    ribbons = costs = wakes = requests = explain = compare = log = nothing
+    ribbons = cost = costs = wakes = requests = explain = compare = log = nothing
 
 
 async def main(port: int, engine_port: int) -> None:
@@ -184,7 +187,13 @@ async def main(port: int, engine_port: int) -> None:
         admin=partial(
             admin_listener,
             fleet=fleet,
-            dashboard=FleetDashboard(fleet=fleet, history=History(), clock=clock, most_streams=1),
+            dashboard=FleetDashboard(
+                fleet=fleet,
+                history=History(),
+                playground=Playground(where=lambda: ("127.0.0.1", port), credential=b"none"),
+                clock=clock,
+                most_streams=1,
+            ),
             settings=settings,
             clock=clock,
             log=Quiet(),
