@@ -49,7 +49,7 @@ def _subreaper() -> Iterator[None]:
 def _nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail the run where any test has left a process behind, however it came to be."""
     yield
-    here = str(tmp_path_factory.getbasetemp())
+    here = f"{tmp_path_factory.getbasetemp()}/"  # of this run, not of one whose number begins alike
     left = [
         f"{stat.pid}: {procfs.command_line(stat.pid)}"
         for stat in procfs.all_processes()

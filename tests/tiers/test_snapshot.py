@@ -367,6 +367,20 @@ def test_nothing_is_evicted_in_vain(store: SnapshotStore):
     assert len(store.found()) == 1
 
 
+def test_what_is_being_parked_is_not_evicted(store: SnapshotStore):
+    """Its image may be whole already while nobody knows: the next wake would not find it."""
+    a, b = ReplicaId("a"), ReplicaId("b")
+    space = Space(log=KeptLog(), quota_bytes=2_500_000)
+    space.make_room(store, 1_000_000, replica=a)
+    put(store, 1, 1_000_000, "a")
+    with pytest.raises(DriverError, match="being written"):
+        space.make_room(store, 2_000_000, replica=b)
+    assert left(store) == {"a"}
+    space.settle(a)
+    space.make_room(store, 2_000_000, replica=b)
+    assert left(store) == set()
+
+
 @pytest.fixture
 def stores(tmp_path: Path) -> tuple[SnapshotStore, SnapshotStore]:
     frozen, suspended = Tier.FROZEN, Tier.SUSPENDED

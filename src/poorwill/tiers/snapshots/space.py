@@ -65,11 +65,13 @@ class Space:
             candidates = [
                 (found, owner)
                 for found, owner in self._least_valuable_first(present, replica)
-                if found.replica == replica or self._value(found).priority <= mine
+                if found.replica == replica
+                # The image of a park that is not over: its fleet has not heard of it, and would wake from it.
+                or (found.replica not in self.promised and self._value(found).priority <= mine)
             ]
             short = self._short_bytes(store, need_bytes, there_bytes, replica, present)
             if short > sum(found.image_bytes for found, _ in candidates):
-                kept = " beside snapshots of a higher priority"
+                kept = " beside snapshots of a higher priority and those being written"
                 raise DriverError(
                     f"no room for a snapshot of {_mb(need_bytes)} in {store.root}: "
                     f"{_mb(short)} are missing{kept if len(candidates) < len(present) else ''}"

@@ -82,7 +82,10 @@ def _nginx(_: LogRecords, line: str) -> Fields | str | None:
     if method != "POST" or not INFERENCE_PATH.search(target.partition("?")[0]):
         return None
     took = _TOOK.search(rest) or _LAST_NUMBER.search(rest)
-    at = datetime.strptime(when, "%d/%b/%Y:%H:%M:%S %z").isoformat()
+    try:
+        at = datetime.strptime(when, "%d/%b/%Y:%H:%M:%S %z").isoformat()
+    except ValueError:
+        return f"{when} is no time"
     return {"time_local": at, "request_time": took.group(1) if took else "", "status": status}
 
 
