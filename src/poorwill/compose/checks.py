@@ -3,10 +3,13 @@
 import os.path
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 from poorwill.compose.bridges import unpriced_bridges
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.drivers.devices import device_problems
+from poorwill.compose.hub.fetch import EXTRA
+from poorwill.compose.hub.on_disk import located
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.plans import measured_costs
 from poorwill.config import lines_of
@@ -14,6 +17,7 @@ from poorwill.config.machine_checks import taken_ports
 from poorwill.config.rules.advice import advice
 from poorwill.config.rules.break_even import short_idles
 from poorwill.config.rules.listeners import listener_problems
+from poorwill.config.values.hub_names import hub_name
 from poorwill.core.errors import OperatorFault
 from poorwill.core.problems import Problem
 from poorwill.core.settings import FleetSettings, ModelSettings
@@ -73,6 +77,10 @@ def _engines(fleet: FleetSettings, env: Mapping[str, str]) -> Iterator[Problem]:
     for model in fleet.models:
         if model.cloud is not None:
             continue
+        if hub_name(located(model, env).engine.path):
+            what = f"{model.engine.path} is not on disk: the first wake downloads it"
+            hint = f"poorwill pull {model.name}" if find_spec("huggingface_hub") else EXTRA
+            yield Problem(where=f"models.{model.name}.path", what=what, hint=hint)
         missing = missing_program(model.engine, env)
         if missing is not None:
             yield Problem(

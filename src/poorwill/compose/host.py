@@ -11,6 +11,7 @@ from poorwill.coldstart.engine_times import USUAL_HOST
 from poorwill.coldstart.leaves import totals
 from poorwill.coldstart.prediction import HostPace, host_factor, phase_factors
 from poorwill.coldstart.starts import FinishedWake, StartKind
+from poorwill.compose.hub.on_disk import located
 from poorwill.compose.paths import ledger_path
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import Phase, Tier
@@ -84,7 +85,7 @@ def storage_speed(
     if kept is not None:
         return kept
     cache = hub_cache(env)
-    found = [weights_of(model.engine.path, cache=cache) for model in fleet.models]
+    found = [weights_of(located(model, env).engine.path, cache=cache) for model in fleet.models]
     for weights in sorted(found, key=lambda weights: -weights.bytes):
         largest = _largest(weights.path)
         speed = measure_storage(str(largest), at_us=at_us) if largest else None

@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 from poorwill.coldstart.prediction import total
 from poorwill.compose.drivers.fleet_drivers import Fallback, FleetDrivers
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host, storage_speed
+from poorwill.compose.hub.fetch import fetch_first
+from poorwill.compose.hub.on_disk import located, on_disk
 from poorwill.config.rules.break_even import short_idles
 from poorwill.core.launch import Parked, Running
 from poorwill.core.machine.levels import REMEMBERED_GAPS
@@ -70,7 +72,9 @@ def plan_model(
     """
     ladder, fallbacks = fleet_drivers.ladder(model)
     drivers = fleet_drivers.drivers_of(model.name)
-    predicted = expected_wakes(model, directory=fleet.directory, env=env, host=host.pace(model.engine.kind))
+    predicted = expected_wakes(
+        located(model, env), directory=fleet.directory, env=env, host=host.pace(model.engine.kind)
+    )
     expected = {tier: total(phases).expected_us for tier, phases in predicted.items()}
     settings = replace(
         model.replica,
@@ -90,9 +94,12 @@ def plan_model(
             for level in range(model.replicas.most)
         ],
         equipment=Equipment(
-            engine=make_engine(model, directory=fleet.directory, clock=clock, env=env),
+            engine=make_engine(
+                model, directory=fleet.directory, clock=clock, env=env, located=partial(on_disk, env=env)
+            ),
             drivers={tier: drivers[tier] for tier in ladder},
             processes=fleet_drivers.processes_of(model.name),
+            fetch=fetch_first(model, env=env, clock=clock),
         ),
         driver=drivers[Tier.COLD].name,
         claim=Claim(memory_bytes=model.memory_bytes, devices=model.devices, priority=model.priority),

@@ -17,6 +17,7 @@ from poorwill.config.rules.model import EngineOptions, check_model, check_option
 from poorwill.config.toml_text import LOST, parse
 from poorwill.config.values.addresses import absolute
 from poorwill.config.values.containers import KeyValues
+from poorwill.config.values.hub_names import SCHEME
 from poorwill.config.values.scalars import MODEL_NAME, nearest, toml_name
 from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings, RateSettings
@@ -176,6 +177,8 @@ class _Reading:
 
     def _found_on_disk(self, engine: EngineSettings) -> EngineSettings:
         """Return the engine with an absolute path, unless the path is a model id of the hub."""
+        if engine.path.startswith(SCHEME):
+            return engine
         path = absolute(engine.path, self._found) if engine.path else ""
         hub = engine.kind not in ("llama.cpp", "toy") and not os.path.exists(path)
         return engine if hub else replace(engine, path=path)

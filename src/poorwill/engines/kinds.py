@@ -3,7 +3,7 @@
 import difflib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -94,9 +94,16 @@ ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
 
 
 def make_engine(
-    settings: ModelSettings, *, directory: str, clock: Clock, env: Mapping[str, str]
+    settings: ModelSettings,
+    *,
+    directory: str,
+    clock: Clock,
+    env: Mapping[str, str],
+    located: Callable[[ModelSettings], ModelSettings] = lambda settings: settings,
 ) -> ServedEngine:
     """Return the model's engine. `directory` is the fleet's; `env` poorwill's own environment.
+
+    `located` is asked before each start where the files are now of a model that is given by name.
 
     Raises ConfigFault for an unknown kind or option.
     """
@@ -112,12 +119,13 @@ def make_engine(
     ]
     if problems:
         raise ConfigFault(problems)
+    prepare = kind.prepare if settings.cloud is None else rented_recipe
     return ServedEngine(
         settings=settings,
         directory=directory,
         clock=clock,
         env=env,
-        prepare=kind.prepare if settings.cloud is None else rented_recipe,
+        prepare=lambda model, context: prepare(located(model), context),
         dialect=kind.dialect,
         asks=kind.asks,
         vitals=kind.vitals,

@@ -15,12 +15,15 @@ from poorwill.core.machine.inputs import Input
 from poorwill.core.machine.replica import Replica
 from poorwill.core.ports.activator import Connections, Lease
 from poorwill.core.ports.clock import Clock
-from poorwill.core.ports.driver import Driver, DriverError, Processes
+from poorwill.core.ports.driver import Driver, DriverError, Processes, Report
 from poorwill.core.ports.engine import Engine
 from poorwill.core.ports.log import Log
 from poorwill.core.words import HoldId, ModelName, ReplicaId, Tier
 from poorwill.fleet.journal import Journal
 from poorwill.policies.dispatch import Replicas
+
+Fetch = Callable[[Report], Awaitable[None]]
+"""Has a model's files on disk, and reports the phase if that takes a download. Raises OperatorFault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,7 @@ class Equipment:
     drivers: Mapping[Tier, Driver]
     """By the tier each parks into; `cold` is always there."""
     processes: Processes
+    fetch: Fetch | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -30,9 +30,11 @@ async def carry_out_wake(
         await committed
         if unit.ending is not None:
             await asyncio.wait([unit.ending])
-        place = await context.make_room(unit)
         if anew := effect.from_tier is Tier.COLD:
             unit.renew()
+            if unit.equipment.fetch is not None:
+                await unit.equipment.fetch(waking.report)  # before anybody makes room for it
+        place = await context.make_room(unit)
         # It reads the model file's header.
         waking.launch = await asyncio.to_thread(unit.launch, anew=anew, place=place)
         running = await _bring_back(waking, waking.launch)

@@ -9,7 +9,7 @@ from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.plan.options import PlanOptions
 from poorwill.cli.plan.planner_options import cost_options
 from poorwill.compose.clock import SystemClock
-from poorwill.compose.planning import model_tiers
+from poorwill.compose.planning.known_models import model_tiers
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.planner.ladder import KnownTiers, predict_tiers
 

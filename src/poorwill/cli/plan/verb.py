@@ -16,7 +16,7 @@ from poorwill.cli.plan.planner_options import (
     pool_options,
 )
 from poorwill.compose.clock import SystemClock
-from poorwill.compose.own_history import HistoryOptions, own_jobs
+from poorwill.compose.planning.own_history import HistoryOptions, own_jobs
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.ledger.costs.items import last_instant
 from poorwill.ledger.schema import reading

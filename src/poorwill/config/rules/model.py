@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from poorwill.config.problems import ModelProblems
 from poorwill.config.values.addresses import in_the_clear
+from poorwill.config.values.hub_names import hub_name
 from poorwill.config.values.scalars import in_seconds, nearest, quoted
 from poorwill.core.settings import LLAMACPP_SLOTS, EngineSettings, ModelSettings, OptionKind, OptionKinds
 from poorwill.core.words import TIER_DEPTH, Tier
@@ -118,6 +119,9 @@ def _check_ladder(model: ModelSettings, found: ModelProblems) -> None:
         found.wrong(["ladder"], "must go from shallow to deep, each tier once", f"write {order}")
     elif ladder[-1] is not Tier.COLD:
         found.wrong(["ladder"], 'must end in "cold"', "every other tier can fail; cold always works")
+    if Tier.SUSPENDED in ladder and hub_name(model.engine.path):
+        hint = "poorwill models shows where it lies on disk"
+        found.wrong(["ladder", "path"], "a guest holds a file, not a model by name", hint)
 
 
 def _check_wake(model: ModelSettings, found: ModelProblems) -> None:

@@ -4,6 +4,7 @@ import re
 from urllib.parse import urlsplit
 
 from poorwill.config.problems import FileProblems, Location
+from poorwill.config.values.hub_names import SCHEME, hub_name
 from poorwill.config.values.scalars import BadValue, Json, ScalarReader, quoted, text_of, toml_name
 from poorwill.core.settings import Address
 from poorwill.core.settings.addresses import is_loopback
@@ -35,7 +36,9 @@ class FileReader:
             return at.wrong(f"must be a path, not {toml_name(raw)}")
         if not raw.strip() or "\0" in raw:
             return at.wrong("must be a path, not empty")
-        if self._or_hub and _HUB_ID.fullmatch(raw):
+        if self._or_hub and raw.startswith(SCHEME) and hub_name(raw) is None:
+            return at.wrong(f"{raw!r} names no model of the hub", "hf:ORG/NAME:FILE or QUANT@REVISION")
+        if self._or_hub and (_HUB_ID.fullmatch(raw) or raw.startswith(SCHEME)):
             return raw
         return absolute(raw, at.found)
 

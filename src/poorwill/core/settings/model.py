@@ -36,7 +36,7 @@ class EngineSettings:
     installed; `command` starts any OpenAI-compatible server."""
     path: Annotated[str, Mark.FILE_OR_HUB] = ""
     """The model file (a GGUF for `llama.cpp`) or directory; for the other engines also a model id of the
-    hub."""
+    hub. `hf:ORG/NAME`, `hf:ORG/NAME:QUANT` or `:FILE`, with `@REVISION`, is downloaded (models.md)."""
     command: Annotated[tuple[str, ...], Bounds(least=1)] = ()
     """For `command`: program and arguments; `{port}`, `{host}`, `{path}` and `{name}` are filled in. For the
     other installed engines: what to start instead of the engine's usual program."""

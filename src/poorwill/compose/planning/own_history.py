@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from poorwill.compose.planning import measured
+from poorwill.compose.planning.known_models import measured
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.format import duration
 from poorwill.core.settings import FleetSettings

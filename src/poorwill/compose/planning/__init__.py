@@ -1,0 +1,1 @@
+"""What a fleet knows of itself, for the planner."""
