@@ -148,6 +148,7 @@ async def test_a_damaged_file_is_fetched_again(hub: FakeHub, env: Env) -> None:
     assert content(path) == BIG
 
 
+@pytest.mark.nightly
 async def test_what_stays_damaged_is_refused(hub: FakeHub, env: Env) -> None:
     hub.lies = 10
     with pytest.raises(OperatorFault, match="checksum"):

@@ -12,6 +12,8 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
             "demo": ("demo.verb", "see the whole product work in a minute, on a model it makes itself"),
             "init": ("setup.init", "write an example fleet.toml, with comments, ready to serve"),
             "check": ("setup.check", "list everything that is wrong with a fleet.toml, with line and hint"),
+            "pull": ("setup.pull", 'download the models that a fleet names: path = "hf:ORG/NAME"'),
+            "models": ("setup.models", "list the models on this machine's disk, and remove one"),
             "doctor": ("setup.doctor", "prove which tiers work here, install CRIU, look for orphans"),
         },
         "Serve": {

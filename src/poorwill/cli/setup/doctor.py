@@ -27,17 +27,17 @@ from poorwill.compose.drivers.doctor_documents import (
     SweepDocument,
     device_documents,
     device_lines,
+    proof_lines,
     sweep_document,
+    sweep_lines,
 )
 from poorwill.compose.wake_reports import how_measured
 from poorwill.core.format import size
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import Tier
 from poorwill.engines.measured.storage_speed import StorageSpeed
-from poorwill.fleet.sweeps.judgement import Sweep
 from poorwill.telemetry.log import StreamLog
 from poorwill.tiers.frozen.criu import private_prefix
-from poorwill.tiers.proof import Proof
 
 _BETTER = (Tier.FROZEN, Tier.SUSPENDED, Tier.HIBERNATED)
 
@@ -88,8 +88,7 @@ async def _run(options: DoctorOptions, streams: Streams) -> int:
         storage = msgspec.convert(speed, StorageDocument | None, from_attributes=True)
         streams.say_json(DoctorDocument(tiers=tiers, storage=storage, devices=device_documents(devices)))
     else:
-        for proof in proofs:
-            _print_proof(proof, streams)
+        streams.say(*proof_lines(proofs))
         if fleet is not None:
             streams.say(f"{'storage':<10} {_storage(speed)}")
         for line in device_lines(devices, trouble if fleet is not None and fleet.gives_devices else ""):
@@ -120,16 +119,6 @@ def _fleet(options: DoctorOptions, streams: Streams) -> FleetSettings | None:
     return read_fleet(options.fleet, streams.env) if known else None
 
 
-def _print_proof(proof: Proof, streams: Streams) -> None:
-    verdict = "works" if proof.works else "fails" if proof.tried else "not tried"
-    streams.say(f"{proof.tier:<10} {verdict:<10} {proof.why}")
-    if proof.mend and not proof.works:
-        remedy = "to fix it" if proof.tried else "to have it"
-        streams.say(f"{'':<21} {remedy}: {proof.mend}")
-    if proof.caution:
-        streams.say(f"{'':<21} caution: {proof.caution}")
-
-
 async def _sweep(options: DoctorOptions, streams: Streams) -> int:
     from poorwill.compose.drivers.sweep import sweep_fleet  # loads every driver
 
@@ -139,20 +128,8 @@ async def _sweep(options: DoctorOptions, streams: Streams) -> int:
     if options.json:
         streams.say_json(sweep_document(sweep))
     else:
-        _print_sweep(sweep, count, streams)
+        streams.say(*sweep_lines(sweep, count))
     return FINDING if sweep.orphans or sweep.unserved or sweep.missing else 0
-
-
-def _print_sweep(sweep: Sweep, count: int, streams: Streams) -> None:
-    for found in sweep.orphans:
-        image = f", {size(found.image_bytes)}" if found.image_bytes else ""
-        streams.say(f"orphan   {found.replica}: {found.what}{image}")
-    for found in sweep.unserved:
-        streams.say(f"unserved {found.replica}: {found.what}: engine running, nobody serves")
-    for owned in sweep.missing:
-        streams.say(f"missing  {owned.replica}: {owned.where()}")
-    if not sweep.orphans and not sweep.unserved and not sweep.missing:
-        streams.say(f"nothing amiss: processes, snapshots and rented machines found: {count}, all owned")
 
 
 VERB = new_verb(

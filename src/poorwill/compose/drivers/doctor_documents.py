@@ -1,14 +1,16 @@
 """What `poorwill doctor` shows. Apart, so that a verb can name the documents and load no driver."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from msgspec import Struct
 
+from poorwill.core.format import size
 from poorwill.core.words import Tier
 from poorwill.fleet.sweeps.judgement import Sweep
 from poorwill.policies.placement.devices import DeviceState
 from poorwill.policies.placement.refusals import gib
+from poorwill.tiers.proof import Proof
 
 
 class ProofDocument(Struct, frozen=True, kw_only=True):
@@ -82,3 +84,27 @@ def device_lines(states: Sequence[DeviceState], trouble: str) -> list[str]:
         wrong = f"; {state.wrong}" if state.wrong else ""
         lines.append(f"{state.index} {state.id}: {name}{gib(state.bytes)}{used}{wrong}")
     return [*lines, trouble] if trouble else lines
+
+
+def sweep_lines(sweep: Sweep, count: int) -> Iterator[str]:
+    """Yield a sweep for people; `count` things were found."""
+    for found in sweep.orphans:
+        image = f", {size(found.image_bytes)}" if found.image_bytes else ""
+        yield f"orphan   {found.replica}: {found.what}{image}"
+    for found in sweep.unserved:
+        yield f"unserved {found.replica}: {found.what}: engine running, nobody serves"
+    for owned in sweep.missing:
+        yield f"missing  {owned.replica}: {owned.where()}"
+    if not sweep.orphans and not sweep.unserved and not sweep.missing:
+        yield f"nothing amiss: processes, snapshots and rented machines found: {count}, all owned"
+
+
+def proof_lines(proofs: Sequence[Proof]) -> Iterator[str]:
+    """Yield proofs for people."""
+    for proof in proofs:
+        verdict = "works" if proof.works else "fails" if proof.tried else "not tried"
+        yield f"{proof.tier:<10} {verdict:<10} {proof.why}"
+        if proof.mend and not proof.works:
+            yield f"{'':<21} {'to fix it' if proof.tried else 'to have it'}: {proof.mend}"
+        if proof.caution:
+            yield f"{'':<21} caution: {proof.caution}"

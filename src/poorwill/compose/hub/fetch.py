@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -43,7 +43,7 @@ class Fetcher:
         cache = hub_cache(self.env)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "poorwill.compose.hub.program", *words, cache),
-            env=self.env,
+            env=dict(self.env),
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=PIPE,
@@ -70,6 +70,28 @@ class Fetcher:
             raise OperatorFault(ErrorCode.WAKE_FAILED, f"{name} is not on disk, and offline", hint=hint)
         if find_spec("huggingface_hub") is None:
             raise OperatorFault(ErrorCode.CONFIG_INVALID, f"{name} needs huggingface_hub", hint=EXTRA)
+
+
+def wanted(asked: Sequence[str], models: Sequence[ModelSettings]) -> Sequence[tuple[HubName, str]]:
+    """Return the models to download, with the engine of each: those asked for, or all given by name.
+
+    Raises OperatorFault for one that is neither a name of the hub nor a model of the fleet that has one.
+    """
+    known = {str(model.name): model.engine for model in models}
+    engines = {engine.path: engine.kind for engine in known.values()}
+    if not asked:
+        named = [(hub_name(path), kind) for path, kind in engines.items()]
+        return [(name, kind) for name, kind in named if name is not None]
+    found = []
+    for text in asked:
+        name = hub_name(known[text].path if text in known else text)
+        if name is None:
+            what = f"{text} is not given by name" if text in known else f"there is no model {text!r}"
+            hint = 'path = "hf:ORG/NAME" names one of the hub'
+            raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint=hint)
+        usual = "llama.cpp" if name.which or "gguf" in name.repo.lower() else "vllm"
+        found.append((name, known[text].kind if text in known else engines.get(text, usual)))
+    return found
 
 
 def fetch_first(model: ModelSettings, *, env: Mapping[str, str], clock: Clock) -> Fetch | None:

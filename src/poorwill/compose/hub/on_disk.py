@@ -9,8 +9,10 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from poorwill.compose.hub.choose import choose_gguf, whole
 from poorwill.config.moving.ollama import ollama_home, ollama_models
@@ -20,17 +22,24 @@ from poorwill.core.settings import ModelSettings
 from poorwill.engines.weights.files import SUFFIXES, hub_cache
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskModel:
-    """A model on disk, in one of the caches."""
+class ModelOnDisk(Struct, frozen=True, kw_only=True):
+    """A model in a cache of this machine; `models` of the fleet use it.
+
+    `used_us` is when its files were last read, as the file system tells: often a day late. UNIX time.
+    """
 
     name: str
     cache: str
     path: str
-    bytes: int
+    size_bytes: int
     used_us: int
-    """When its weights were last read, as the file system tells: often a day late. UNIX time."""
-    files: tuple[str, ...]
+    models: tuple[str, ...]
+
+
+class ModelsDocument(Struct, frozen=True, kw_only=True):
+    """The models in the caches of this machine."""
+
+    models: tuple[ModelOnDisk, ...]
 
 
 def wants_gguf(name: HubName, engine: str) -> bool:
@@ -107,35 +116,50 @@ def _llamacpp_cache(env: Mapping[str, str]) -> str:
     return env.get("LLAMA_CACHE") or os.path.join(base, "llama.cpp")
 
 
-def disk_models(env: Mapping[str, str]) -> Iterator[DiskModel]:
+def models_on_disk(models: Sequence[ModelSettings], env: Mapping[str, str]) -> Iterator[ModelOnDisk]:
     """Yield every model in the caches of this machine. Blocks for directory listings."""
+    users = [(str(model.name), os.path.realpath(located(model, env).engine.path)) for model in models]
+
+    def found(name: str, cache: str, path: Path, files: Sequence[Path]) -> ModelOnDisk:
+        states = [file.stat() for file in files]
+        mine = {os.path.realpath(one) for one in (path, *files)}
+        below = f"{os.path.realpath(path)}/"
+        return ModelOnDisk(
+            name=name,
+            cache=cache,
+            path=str(path),
+            size_bytes=sum(state.st_size for state in states),
+            used_us=max((state.st_atime_ns // 1000 for state in states), default=0),
+            models=tuple(user for user, used in users if used in mine or used.startswith(below)),
+        )
+
     for home in sorted(Path(hub_cache(env)).glob("models--*--*")):
-        name = "hf:" + home.name.removeprefix("models--").replace("--", "/", 1)
-        yield _disk_model(name, "hub", home, [f for f in (home / "blobs").glob("*") if f.is_file()])
-    cache = Path(_llamacpp_cache(env))
-    for file in sorted(cache.glob("*.gguf")):
-        yield _disk_model(file.stem, "llama.cpp", file, [file])
+        blobs = [file for file in (home / "blobs").glob("*") if file.is_file()]
+        yield found("hf:" + home.name.removeprefix("models--").replace("--", "/", 1), "hub", home, blobs)
+    for file in sorted(Path(_llamacpp_cache(env)).glob("*.gguf")):
+        yield found(file.name, "llama.cpp", file, [file])
     for one in ollama_models(ollama_home(env)):
         if os.path.exists(blob := one.layers.get("model", "")):
-            yield _disk_model(one.name, "ollama", Path(blob), [Path(blob)])
+            yield found(one.name, "ollama", Path(blob), [Path(blob)])
 
 
-def _disk_model(name: str, cache: str, path: Path, files: Sequence[Path]) -> DiskModel:
-    states = [file.stat() for file in files]
-    return DiskModel(
-        name=name,
-        cache=cache,
-        path=str(path),
-        bytes=sum(state.st_size for state in states),
-        used_us=max((int(state.st_atime_ns // 1000) for state in states), default=0),
-        files=tuple(map(str, files)),
-    )
-
-
-def remove(model: DiskModel) -> None:
-    """Remove a model from the cache. One of Ollama's is its own to remove. Raises OSError."""
-    path = Path(model.path)
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+def remove(one: ModelOnDisk | None, *, named: str) -> ModelOnDisk:
+    """Remove a model from its cache, and return it. Raises OperatorFault if it must not be."""
+    if one is None:
+        hint = "poorwill models lists what is there"
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, f"no model {named!r} in the caches", hint=hint)
+    if one.models:
+        hint = "take it out of fleet.toml first"
+        raise OperatorFault(ErrorCode.IN_USE, f"{named} is used by {', '.join(one.models)}", hint=hint)
+    if one.cache == "ollama":
+        what = f"{named} is Ollama's, whose blobs can belong to several models"
+        raise OperatorFault(ErrorCode.IN_USE, what, hint=f"ollama rm {named}")
+    try:
+        if os.path.isdir(one.path):
+            shutil.rmtree(one.path)
+        else:
+            os.unlink(one.path)
+    except OSError as error:
+        what = f"cannot remove {error.filename or one.path}: {error.strerror}"
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint="look at its owner and mode") from error
+    return one
