@@ -45,6 +45,8 @@ def test_llama_swap_as_people_have_it(tmp_path: Path) -> None:
     assert qwen.engine.path == "/srv/models/Qwen3-8B-Q4_K_M.gguf"
     assert (qwen.replica.max_concurrency, qwen.replica.wake.budget_us) == (2, 180_000_000)
     assert qwen.policy.idle_us == 600_000_000
+    assert qwen.aliases == ("gpt-4o-mini",)
+    assert dict(qwen.presets) == {"qwen3-8b:quick": {"chat_template_kwargs": {"enable_thinking": False}}}
     assert coder.engine.path == "/srv/models/My Coder.gguf"
     assert "32768" in coder.engine.command and "secret" not in coder.engine.command
     assert coder.engine.env["GGML_CUDA_ENABLE_UNIFIED_MEMORY"] == "1"
@@ -135,6 +137,7 @@ def test_a_unit_of_vllm(tmp_path: Path) -> None:
     assert model.engine.args == ("--lora-modules", "sql=/srv/lora/sql", "fin=/srv/lora/fin", "-tp", "2")
     assert model.replica.max_concurrency == 64
     assert carried.port == 8000
+    assert model.aliases == ("gpt-4o",)
     assert {"qwen: --api-key", "qwen: --host"} <= set(left(carried))
     assert "sk-old" not in fleet_text(carried)
 
@@ -231,6 +234,7 @@ def test_ollama_models_by_their_names(tmp_path: Path) -> None:
     models = {str(model.name): model for model in loaded(carried, tmp_path).models}
     assert list(models) == ["hf.co/bartowski/Qwen:Q4_K_M", "llama3.2:3b", "me/mine"]
     assert models["llama3.2:3b"].engine.context == 8192
+    assert models["llama3.2:3b"].aliases == ("llama3.2",)
     told = left(carried)
     assert {"gone", "me/mine: projector", "llama3.2:3b: system", "llama3.2:3b: parameters"} <= set(told)
     assert "temperature, stop" in told["llama3.2:3b: parameters"]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from msgspec import Struct
 
 from poorwill.cli.parsing.exit_status import FINDING
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, JsonOption, fleet_path
@@ -22,7 +21,7 @@ from poorwill.coldstart.report.documents import StorageDocument
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.deployment.criu_install import install_criu
 from poorwill.compose.drivers.doctor_documents import (
-    DeviceDocument,
+    DoctorDocument,
     ProofDocument,
     SweepDocument,
     device_documents,
@@ -58,14 +57,6 @@ class DoctorOptions:
             "compare the fleet's processes, snapshots and rented machines with its ledger; changes nothing"
         ),
     ] = False
-
-
-class DoctorDocument(Struct, frozen=True, kw_only=True):
-    """What this machine can do."""
-
-    tiers: tuple[ProofDocument, ...]
-    storage: StorageDocument | None
-    devices: tuple[DeviceDocument, ...] = ()
 
 
 async def _run(options: DoctorOptions, streams: Streams) -> int:

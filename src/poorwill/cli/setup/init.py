@@ -26,7 +26,7 @@ from poorwill.compose.deployment.first_fleet import (
     write_fleet,
 )
 from poorwill.config import MODEL_NAME
-from poorwill.config.moving.carried import Carried, fleet_text
+from poorwill.config.moving.carried import Carried, Left, fleet_text
 from poorwill.config.moving.installed import installed
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.problems import ConfigFault, Problem
@@ -65,13 +65,6 @@ class InitOptions:
     json: JsonOption = False
 
 
-class LeftDocument(Struct, frozen=True, kw_only=True):
-    """What was not carried over as it was, and what there is instead."""
-
-    where: str
-    what: str
-
-
 class InitDocument(Struct, frozen=True, kw_only=True):
     """A fleet that was written; `made`: its model is a random one that was made for it."""
 
@@ -80,7 +73,7 @@ class InitDocument(Struct, frozen=True, kw_only=True):
     model: str
     made: bool
     models: tuple[str, ...] = ()
-    left: tuple[LeftDocument, ...] = ()
+    left: tuple[Left, ...] = ()
     problems: tuple[ProblemDocument, ...] = ()
 
 
@@ -153,7 +146,7 @@ def _carry_over(carried: Carried, target: Path, options: InitOptions, streams: S
             model=str(carried.models[0].keys.get("path", "")),
             made=False,
             models=names,
-            left=tuple(LeftDocument(where=one.where, what=one.what) for one in left),
+            left=left,
             problems=problem_documents(problems),
         )
         streams.say_json(shown)

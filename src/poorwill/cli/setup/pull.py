@@ -5,14 +5,12 @@ import os
 from dataclasses import dataclass
 from typing import Annotated
 
-from msgspec import Struct
-
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption, fleet_path
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
-from poorwill.compose.hub.fetch import Fetcher, wanted
+from poorwill.compose.hub.fetch import Fetcher, PullDocument, PulledModel, wanted
 from poorwill.core.format import percent, size
 
 
@@ -32,19 +30,6 @@ class PullOptions:
     ] = ()
     fleet: FleetOption = DEFAULT_FILE
     json: JsonOption = False
-
-
-class PulledModel(Struct, frozen=True, kw_only=True):
-    """A model that is on disk now."""
-
-    name: str
-    path: str
-
-
-class PullDocument(Struct, frozen=True, kw_only=True):
-    """The models that are on disk now."""
-
-    models: tuple[PulledModel, ...]
 
 
 async def _run(options: PullOptions, streams: Streams) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec import Struct
 
+from poorwill.coldstart.report.documents import StorageDocument
 from poorwill.core.format import size
 from poorwill.core.words import Tier
 from poorwill.fleet.sweeps.judgement import Sweep
@@ -68,6 +69,14 @@ class DeviceDocument(Struct, frozen=True, kw_only=True):
     used_bytes: int | None
     unfit: str
     caution: str
+
+
+class DoctorDocument(Struct, frozen=True, kw_only=True):
+    """What this machine can do."""
+
+    tiers: tuple[ProofDocument, ...]
+    storage: StorageDocument | None
+    devices: tuple[DeviceDocument, ...] = ()
 
 
 def device_documents(states: Sequence[DeviceState]) -> tuple[DeviceDocument, ...]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from msgspec import Struct
+
 from poorwill.compose.hub.on_disk import path_of, wants_gguf
 from poorwill.config.values.hub_names import HubName, hub_name
 from poorwill.core.errors import ErrorCode, OperatorFault
@@ -24,6 +26,19 @@ EXTRA = "pip install 'poorwill[hub]'"
 _MOST_LINE = 2**16
 Progress = Callable[[int, int], None]
 """Called with the bytes that are there and the bytes to be downloaded."""
+
+
+class PulledModel(Struct, frozen=True, kw_only=True):
+    """A model that is on disk now."""
+
+    name: str
+    path: str
+
+
+class PullDocument(Struct, frozen=True, kw_only=True):
+    """The models that are on disk now."""
+
+    models: tuple[PulledModel, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,18 +3,18 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.resources import files
 
-from poorwill.config.file_keys import file_tables
+from msgspec import Struct
+
 from poorwill.config.values.scalars import MODEL_NAME
 from poorwill.core.errors import ErrorCode, OperatorFault
 
 _LINE = 108
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """Something that was not carried over as it was: where it stood, and what there is instead."""
 
     where: str
@@ -42,22 +42,6 @@ class Carried:
     fleet: Mapping[str, object] = field(default_factory=dict)
     port: int = 0
     """Where clients asked until now; 0 if that is not known."""
-
-    def as_known(self) -> "Carried":
-        """Return it without the keys that this version's `fleet.toml` does not have; those are left."""
-        known = file_tables()["models"].keys.keys
-        models = [
-            replace(
-                one,
-                keys={key: value for key, value in one.keys.items() if key in known},
-                left=(
-                    *one.left,
-                    *(Left(k, f"{toml(v)}: no such key") for k, v in one.keys.items() if k not in known),
-                ),
-            )
-            for one in self.models
-        ]
-        return replace(self, models=tuple(models))
 
     @property
     def everything_left(self) -> tuple[Left, ...]:

@@ -15,7 +15,7 @@ _DEEPEST = 20
 _UNIT_MIB = 1024
 """What stands for all the memory there is: llama-swap knows which models exclude each other, not why."""
 _OF_MODELS: Mapping[str, str] = {
-    "filters": "bodies are passed on as they came: clients send their own parameters",
+    "filters": "setParamsByID becomes presets; stripParams and setParams are for presets or clients",
     "description": "is not kept",
     "metadata": "is not kept",
     "unlisted": "every model is listed; keys can be scoped to models",
@@ -75,6 +75,8 @@ def _model(
     keys, left = dict(model.keys), [*model.left, *_left(entry)]
     if names := [str(table_of(one).get("id", one)) for one in list_of(entry.get("aliases"))]:
         keys["aliases"] = names
+    if presets := _presets(entry, name, macros, env):
+        keys["presets"] = presets
     if upstream := entry.get("useModelName"):
         keys["engine_model"] = str(upstream)
     if variables := dict(str(one).split("=", 1) for one in list_of(entry.get("env")) if "=" in str(one)):
@@ -98,6 +100,15 @@ def _model(
     else:
         left.append(Left("ttl", "it stayed until another took its place; now the policy parks it when idle"))
     return replace(model, keys=keys, left=tuple(left))
+
+
+def _presets(
+    entry: Mapping[str, object], name: str, macros: Mapping[str, object], env: Mapping[str, str]
+) -> dict[str, object]:
+    """Return the other names that set parameters of their own."""
+    by_id = table_of(table_of(entry.get("filters")).get("setParamsByID"))
+    found = {_filled(key, macros, env): table_of(values) for key, values in by_id.items()}
+    return {key: values for key, values in found.items() if key != name and values}
 
 
 def _left(entry: Mapping[str, object]) -> Iterator[Left]:

@@ -23,10 +23,6 @@ def carry(source: str, env: Mapping[str, str], *, name: str = "") -> Carried:
 
     Raises OperatorFault if it cannot be read or holds nothing that poorwill could serve.
     """
-    return _carried(source, env, name).as_known()
-
-
-def _carried(source: str, env: Mapping[str, str], name: str) -> Carried:
     if source == "ollama":
         return carry_ollama(ollama_home(env))
     if os.path.isdir(source):
