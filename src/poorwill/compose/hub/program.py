@@ -44,7 +44,7 @@ def fail(what: object, hint: str) -> NoReturn:
     sys.exit(1)
 
 
-class Count(tqdm):  # type: ignore[misc]
+class DownloadCount(tqdm):  # type: ignore[misc]
     """Tells how much there is, instead of drawing a bar."""
 
     done = 0
@@ -55,11 +55,11 @@ class Count(tqdm):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
 
     def update(self, n: float | None = 1) -> bool | None:
-        """Count bytes."""
-        Count.done += int(n or 0)
-        if Count.done - Count.told >= _TELL_BYTES:
-            Count.told = Count.done
-            tell(done=Count.done)
+        """DownloadCount bytes."""
+        DownloadCount.done += int(n or 0)
+        if DownloadCount.done - DownloadCount.told >= _TELL_BYTES:
+            DownloadCount.told = DownloadCount.done
+            tell(done=DownloadCount.done)
         return None
 
 
@@ -88,14 +88,14 @@ def main(repo: str, revision: str, which: str, gguf: str, cache: str) -> None:
             if file in missing and file in sums:
                 _large(repo, str(info.sha), file, sizes[file], sums[file], blobs)
             # With the name of the revision, so that `refs` says which commit it was.
-            hf_hub_download(repo, file, revision=revision, cache_dir=cache, tqdm_class=Count)
+            hf_hub_download(repo, file, revision=revision, cache_dir=cache, tqdm_class=DownloadCount)
     except GatedRepoError as error:
         fail(error, f"ask for access at {constants.ENDPOINT}/{repo}, and set HF_TOKEN")
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         fail(f"there is no {repo} at {revision}: {error}", "look at its name; a private one needs HF_TOKEN")
     except (HfHubHTTPError, OSError, RuntimeError, ValueError) as error:
         fail(f"{repo}: {error}", "what was downloaded is kept; the next attempt goes on there")
-    tell(done=Count.done)
+    tell(done=DownloadCount.done)
     snapshot = home / "snapshots" / str(info.sha)
     tell(path=str(snapshot / files[0] if gguf else snapshot))
 
@@ -125,7 +125,14 @@ def _large(repo: str, commit: str, file: str, size: int, checksum: str, blobs: P
             if out.tell() > size:
                 out.truncate(0)
             headers = build_hf_headers(token=None)
-            http_get(url, out, resume_size=out.tell(), headers=headers, expected_size=size, tqdm_class=Count)
+            http_get(
+                url,
+                out,
+                resume_size=out.tell(),
+                headers=headers,
+                expected_size=size,
+                tqdm_class=DownloadCount,
+            )
         if _sha256(part) == checksum:
             os.replace(part, target)
             return
