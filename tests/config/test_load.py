@@ -239,6 +239,24 @@ def test_every_bad_rate_is_reported(write: Write) -> None:
         (TOY + 'memory = "4 XB"', "line 3: models.toy.memory: '4 XB' is not a size"),
         (TOY + "memory = 1.5", "line 3: models.toy.memory: must be a size, not a number"),
         (TOY + "memory = 9\n[fleet]\nmemory = 8", "line 3: models.toy.memory: is more than the whole"),
+        (
+            TOY + "memory = 5\nreplicas = 2\nmax_concurrency = 1\n[fleet]\nmemory = 8",
+            "line 4: models.toy.replicas: need more than the whole fleet's memory",
+        ),
+        (TOY + "replicas = 2", "models.toy.max_concurrency: is missing: one replica would take everything"),
+        (TOY + "replicas = 0", "line 3: models.toy.replicas: 0 is out of range (from 1 to 64)"),
+        (
+            TOY + "max_concurrency = 1\nreplicas = { most = 2, least_ready = 3 }",
+            "line 4: models.toy.replicas.least_ready: is more than there are: 2",
+        ),
+        (
+            TOY + "max_concurrency = 1\nreplicas = 2\nport = 9000",
+            "line 5: models.toy.port: is of one replica only",
+        ),
+        (
+            TOY + 'floor = [{ from = "09:00", to = "10:00", floor = 2 }]',
+            "line 3: models.toy.floor: window 1 wants 2 ready; there are 1",
+        ),
         (TOY + "ladder = []", "line 3: models.toy.ladder: must not be empty"),
         (TOY + 'ladder = ["frozen"]', 'line 3: models.toy.ladder: must end in "cold"'),
         (TOY + 'ladder = ["cold", "cold"]', "line 3: models.toy.ladder: must go from shallow to deep"),

@@ -29,6 +29,10 @@ def check_fleet(fleet: FleetSettings, found: FileProblems) -> None:
             ModelProblems(name=model.name, found=found).wrong(
                 ["memory"], "is more than the whole fleet's memory", "see memory under [fleet]"
             )
+        elif fleet.memory_bytes and model.memory_bytes * model.replicas.most > fleet.memory_bytes:
+            ModelProblems(name=model.name, found=found).wrong(
+                ["replicas", "memory"], "need more than the whole fleet's memory", "have fewer replicas"
+            )
 
 
 def _check_ports(fleet: FleetSettings, found: FileProblems) -> None:
