@@ -10,7 +10,7 @@ from tests.e2e.program import Program
 
 PAST: dict[str, object] = dict.fromkeys(("request", "model", "key", "outcome", "status", "bridge"), HOSTILE)
 PAST |= dict.fromkeys(("arrived_us", "leased_us", "first_byte_us", "ended_us", "tokens_in", "tokens_out"), 1)
-VIEWS = ("overview", "wakes", "costs", "requests", "logs", "chat")
+VIEWS = ("overview", "wakes", "costs", "requests", "logs", "chat", "plan")
 
 
 def opened(page: Page, view: str) -> None:

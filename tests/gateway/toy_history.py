@@ -31,6 +31,9 @@ class ToyHistory:
     async def cost(self, request: str) -> None:
         self.asked.append(f"cost {request}")
 
+    async def plan(self, model: str) -> None:
+        self.asked.append(f"plan {model}")
+
     async def explain(self, model: str, at_us: int) -> Sequence[str]:
         if model != "m1":
             raise RequestFault(ErrorCode.MODEL_NOT_FOUND, f"the ledger knows no model {model!r}")

@@ -3,12 +3,17 @@
 import asyncio
 import os
 import re
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from poorwill.bill import compare as comparing
 from poorwill.bill import explain as explaining
+from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.hosts.files.names import file_name
 from poorwill.ledger.costs.one_request import request_cost
 from poorwill.ledger.dates import Period
@@ -17,6 +22,7 @@ from poorwill.ledger.history.views import Costs, LogPiece, PastRequest, PastWake
 from poorwill.ledger.ledger import Ledger
 
 LOG_BYTES = 64 * 1024
+PLAN_S, PLAN_NICE = 120.0, 15
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Colours and other escape sequences of terminals, control characters, and marks that reorder text."""
 
@@ -27,6 +33,9 @@ class LedgerHistory:
 
     ledger: Ledger
     logs: Path
+    fleet: Path | None = None
+    """Its configuration file; without one there is no plan."""
+    one_plan: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     async def ribbons(self, from_us: int, to_us: int) -> Ribbons:
         """Return every replica's time within a window."""
@@ -59,6 +68,35 @@ class LedgerHistory:
         """Say why one period cost more than another. Raises RequestFault."""
         periods = [Period(from_us=began, to_us=ended) for began, ended in (this, last)]
         return comparing.as_text(await self.ledger.read(lambda db: comparing.compare(db, *periods)))
+
+    async def plan(self, model: str) -> object:
+        """Return `poorwill plan --from-ledger --json` of a model, made by a child process, one at a time.
+
+        Raises RequestFault if there is no plan. Cancelled, or too slow: the child is killed.
+        """
+        if self.fleet is None:
+            raise RequestFault(ErrorCode.INVALID_REQUEST, "this fleet was not made from a file")
+        words = ["plan", "--from-ledger", "--json", f"--fleet={self.fleet}", f"--model={model}"]
+        async with self.one_plan:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "poorwill", *words), stdin=DEVNULL, stdout=PIPE, stderr=PIPE
+            )
+            try:
+                os.setpriority(os.PRIO_PROCESS, child.pid, PLAN_NICE)
+                async with asyncio.timeout(PLAN_S):
+                    said, why = await child.communicate()
+            except TimeoutError:
+                raise RequestFault(ErrorCode.INVALID_REQUEST, f"no plan within {PLAN_S:.0f} s") from None
+            finally:
+                if child.returncode is None:
+                    child.kill()
+        try:
+            plan: dict[str, dict[str, str]] = msgspec.json.decode(said)
+        except msgspec.DecodeError:
+            raise RequestFault(ErrorCode.INVALID_REQUEST, f"the planner failed: {why[-500:]!r}") from None
+        if "error" in plan:
+            raise RequestFault(ErrorCode.INVALID_REQUEST, plan["error"]["message"])
+        return plan
 
     async def log(self, replica: str, start: int | None) -> LogPiece:
         """Return an engine's log from a byte on, without what a terminal would take for a command."""

@@ -115,7 +115,7 @@ async def serving_fleet(
                 keys=GuardedKeys(keys=keys, guard=guard, now_us=own.clock.now_us, operator=chats.credential),
                 ledger=journal,
                 fleet=fleet.view,
-                admin=_admin(settings, own, fleet.view, log, chats),
+                admin=_admin(settings, own, fleet.view, log, chats, source),
                 clock=own.clock,
                 log=log,
                 metrics=metrics,
@@ -186,12 +186,19 @@ async def _close(gateway: GatewayServer, fleet: Fleet, settings: FleetSettings) 
 
 
 def _admin(
-    settings: FleetSettings, own: FleetResources, view: FleetView, log: Log, playground: Playground
+    settings: FleetSettings,
+    own: FleetResources,
+    view: FleetView,
+    log: Log,
+    playground: Playground,
+    source: Source | None,
 ) -> Callable[[AdminSide], AdminListener]:
     """Return what makes the admin listener of the gateway."""
     dashboard = FleetDashboard(
         fleet=view,
-        history=LedgerHistory(ledger=own.ledger, logs=Path(settings.directory, "logs")),
+        history=LedgerHistory(
+            ledger=own.ledger, logs=Path(settings.directory, "logs"), fleet=source.path if source else None
+        ),
         playground=playground,
         clock=own.clock,
         most_streams=settings.gateway.max_events,

@@ -48,7 +48,7 @@ async def _run(options: PlanOptions, streams: Streams) -> int:
     if options.other.plot:
         _draw(options.other.plot, drawn)
     if options.json:
-        plans = tuple(plan_document(report) for report, _ in drawn)
+        plans = tuple(plan_document(report, picture) for report, picture in drawn)
         streams.say_json(plans[0] if len(plans) == 1 else PlansDocument(reports=plans))
         return 0
     for report, picture in drawn:

@@ -1,10 +1,13 @@
 """What `poorwill plan --json` prints."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, convert
 
 from poorwill.core.words import Tier
+from poorwill.planner.report.picture import Picture
 from poorwill.planner.report.report import PlanReport
 from poorwill.planner.report.verdict import Recommendation
 from poorwill.planner.simulation.outcome import Outcome
@@ -64,6 +67,13 @@ class BestFixedDocument(Struct, frozen=True, kw_only=True):
     held_share: float
 
 
+class GapsDocument(Struct, frozen=True, kw_only=True):
+    """How many idle gaps were at most so long, and longer than the row before."""
+
+    to_s: float
+    gaps: int
+
+
 class PlanDocument(Struct, frozen=True, kw_only=True):
     """A plan from requests; `pareto` names the policies that no other beats in cost and in waiting."""
 
@@ -84,6 +94,8 @@ class PlanDocument(Struct, frozen=True, kw_only=True):
     best_fixed_in_hindsight: BestFixedDocument
     tiers: tuple[TierDocument, ...]
     prices: Mapping[str, str]
+    break_even_s: float | None
+    gaps: tuple[GapsDocument, ...]
     notes: tuple[str, ...]
 
 
@@ -93,7 +105,7 @@ class PlansDocument(Struct, frozen=True, kw_only=True):
     reports: tuple[PlanDocument, ...]
 
 
-def plan_document(report: PlanReport) -> PlanDocument:
+def plan_document(report: PlanReport, picture: Picture) -> PlanDocument:
     """Return a plan for JSON."""
     return PlanDocument(
         source=report.source,
@@ -113,8 +125,16 @@ def plan_document(report: PlanReport) -> PlanDocument:
         best_fixed_in_hindsight=_best_fixed(report),
         tiers=tier_documents(report.tiers),
         prices=dict(report.prices),
+        break_even_s=picture.even_s,
+        gaps=_gaps(picture.gaps_s),
         notes=tuple(report.notes),
     )
+
+
+def _gaps(gaps_s: Sequence[float]) -> tuple[GapsDocument, ...]:
+    counts = Counter(max(math.ceil(math.log2(gap)), -4) for gap in gaps_s if gap > 0)
+    powers = range(min(counts), max(counts) + 1) if counts else ()
+    return tuple(GapsDocument(to_s=2.0**power, gaps=counts[power]) for power in powers)
 
 
 def tier_documents(tiers: Sequence[TierTimes]) -> tuple[TierDocument, ...]:

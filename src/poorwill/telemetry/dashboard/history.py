@@ -89,6 +89,10 @@ class FleetHistory(Protocol):
         """Return what a recent request cost, None if its row is not there yet."""
         ...
 
+    async def plan(self, model: str) -> object:
+        """Return what each way of serving would have cost. Raises RequestFault."""
+        ...
+
     async def explain(self, model: str, at_us: int) -> object:
         """Say why a second was paid, as `poorwill bill --explain` does. Raises RequestFault."""
         ...
@@ -122,6 +126,9 @@ def history_questions(*, history: FleetHistory, clock: Clock) -> Mapping[str, Qu
     async def cost(request: Request) -> object:
         return await history.cost(request.query_params.get("request", ""))
 
+    async def plan(request: Request) -> object:
+        return await history.plan(request.query_params.get("model", ""))
+
     async def explain(request: Request) -> object:
         return await history.explain(request.query_params.get("model", ""), _instant(request, "at_us"))
 
@@ -133,7 +140,7 @@ def history_questions(*, history: FleetHistory, clock: Clock) -> Mapping[str, Qu
         start = _instant(request, "start") if "start" in request.query_params else None
         return await history.log(request.query_params.get("replica", ""), start)
 
-    asked = (ribbons, costs, wakes, requests, cost, explain, compare, log)
+    asked = (ribbons, costs, wakes, requests, cost, plan, explain, compare, log)
     return {question.__name__: question for question in asked}
 
 

@@ -6,7 +6,7 @@ follows `/events` and asks `/history`; it changes something only when a person p
 
 from importlib.resources import files
 
-SCRIPTS = ("basics", "glance", "ribbons", "wakes", "costs", "requests", "chat", "live")
+SCRIPTS = ("basics", "glance", "ribbons", "wakes", "costs", "requests", "chat", "plan", "live")
 """In the order in which they run; together they are one script."""
 
 

@@ -64,7 +64,7 @@ async function look() {
     if (now.gone) { now.gone = null; $("gone").hidden = true; readCosts(); readRibbons(); }
     health(status); limits(status); configuration(status); drawModels(); drawWaking(); flush();
     const models = [...new Set(status.replicas.map(r => r.model))];
-    choices($("wakes-of"), models, "all"); choices($("log-of"), status.replicas.map(r => r.replica)); choices($("chat-model"), models); chatNote();
+    choices($("wakes-of"), models, "all"); choices($("log-of"), status.replicas.map(r => r.replica)); choices($("chat-model"), models); choices($("plan-model"), models); chatNote();
   } catch (error) {
     now.gone ||= Date.now();
     $("gone").textContent = `poorwill does not answer since ${new Date(now.gone).toLocaleTimeString()}; trying again. What is shown below is from then.`;
@@ -73,7 +73,7 @@ async function look() {
   const waking = now.status && now.status.replicas.some(r => r.state === "waking");
   soon(document.hidden ? 15000 : waking ? 1000 : 2500);
 }
-const refresh = { overview: () => { readRibbons(); readCosts(); }, wakes: readWakes, costs: readCosts, requests: readRequests, logs: readLog, chat: () => {} };
+const refresh = { overview: () => { readRibbons(); readCosts(); }, wakes: readWakes, costs: readCosts, requests: readRequests, logs: readLog, chat: () => {}, plan: () => {} };
 const here = () => location.hash.slice(1) in refresh ? location.hash.slice(1) : "overview";
 function show() {
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== "view-" + here();
