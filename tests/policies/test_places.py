@@ -224,9 +224,10 @@ def test_a_foreign_program_is_named_with_its_bytes():
         Holder(pid=9, bytes=4 * GIB, program="ours", replica=ReplicaId("x-0")),
     )
     busy = replace(A, used_bytes=68 * GIB, holders=holders)
-    house = House([busy], foreign={busy.id: foreign_bytes(busy, {ReplicaId("x-0"): 4 * GIB})})
+    foreign = {busy.id: foreign_bytes(busy, {ReplicaId("x-0"): 4 * GIB})}
+    house = House([busy], foreign=foreign, tenants=[resident("x", {"a0": 4})])
     assert short_of(wants(share(40)), house) == (
-        "needs 40 GiB of one device; GPU-a0 has 16 GiB free: python3 train.py (pid 4711) holds 60 GiB, "
+        "needs 40 GiB of one device; GPU-a0 has 12 GiB free: python3 train.py (pid 4711) holds 60 GiB, "
         "Xorg (pid 7) holds 1 GiB, 3 GiB more is held by nobody that NVML names"
     )
 

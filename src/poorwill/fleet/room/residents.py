@@ -76,18 +76,18 @@ def _occupant(unit: Unit, claim: Claim, *, asleep: bool, now_us: int) -> Occupan
     """
     replica = unit.replica
     expected_us = replica.expected_wake_us(replica.settings.park.ladder[0])
+    failed = now_us < replica.park_after_us
     busy = (
         replica.state is not State.READY
         or replica.load.in_flight > 0
         or bool(replica.holds)
         or replica.floor.at(now_us).required
-        or now_us < replica.park_after_us
     )
     return Occupant(
         replica=unit.id,
         bytes=0 if asleep else claim.memory_bytes,
         priority=claim.priority,
-        busy=replica.state is State.PARKING if asleep else busy,
+        busy=failed or (replica.state is State.PARKING if asleep else busy),
         leaving=replica.state in (State.DRAINING, State.PARKING),
         ready_since_us=replica.ready_since_us,
         idle_since_us=replica.load.idle_since_us,

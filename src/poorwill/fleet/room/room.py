@@ -272,9 +272,16 @@ class Room:
         return self._change
 
     def _poke(self, *, dealt_with: bool = False) -> None:
-        """Have all who wait look again; `dealt_with`: only at whether they have been let in."""
-        if self._change is not None and not self._change.done():
-            self._dealt_with = self._change if dealt_with else self._dealt_with
+        """Have all who wait look again; `dealt_with`: only at whether they have been let in.
+
+        What an eviction changes at once has been dealt with too: one that is refused must not be tried again
+        and again at the same instant.
+        """
+        if self._change is None:
+            return
+        if dealt_with:
+            self._dealt_with = self._change
+        if not self._change.done():
             self._change.set_result(None)
 
 

@@ -39,7 +39,7 @@ def where_it_is(room: Room, unit: Unit) -> str:
     place = running.place if running is not None else None
     if place is None or not place.devices:
         return ""
-    on = ", ".join(place.devices)
+    on = ", ".join(f"device {each}" if each.isdecimal() else each for each in place.devices)
     if sleeps(unit):
         kept = sum(held(device).get(unit.id, 0) for device in room.seen if device.id in place.devices)
         return f"asleep on {on}" + (f", of which it keeps {gib(kept)}" if kept else "")

@@ -124,7 +124,7 @@ class Victim:
 
 
 def foreign_bytes(device: DeviceState, given: Mapping[ReplicaId, int]) -> int:
-    """Return how much of a device is held by what is no replica, or by nobody who is named.
+    """Return how much of a device is held by what is no replica with a place, or by nobody who is named.
 
     `given` is what replicas were given of it. A process of a replica that has nothing there now is what a
     park could not end: it is foreign until a sweep ends it.

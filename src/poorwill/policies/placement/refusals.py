@@ -61,9 +61,9 @@ def short_of(wanted: Wanted, house: House) -> str:
     """Return what a replica needs and who holds it, if only programs that are no replicas are in the way."""
     devices = [device for device in candidates(wanted, house) if house.foreign.get(device.id)]
     device = min(devices, key=lambda one: missing_bytes(wanted.need, one, house))
-    others = sorted(
-        (holder for holder in device.holders if holder.replica is None), key=lambda each: -(each.bytes or 0)
-    )
+    here = {resident.occupant.replica for resident in house.here(device)}
+    strangers = [holder for holder in device.holders if holder.replica not in here]
+    others = sorted(strangers, key=lambda each: -(each.bytes or 0))
     named = [f"{each.program or 'a program unseen from here'} (pid {each.pid})" for each in others]
     words = [
         f"{name} holds {gib(each.bytes) if each.bytes else 'memory'}"
