@@ -498,3 +498,21 @@ def test_engine_gets_what_it_works_on(write: Write, tmp_path: Path, keys: str, l
     (tmp_path / "m.gguf").touch()
     (model,) = read(write(f"[models.m]\n{keys}\n")).models
     assert model.replica.max_concurrency == limit
+
+
+def test_a_command_runs_beside_the_file(write: Write, tmp_path: Path) -> None:
+    command = '[models.{name}]\nengine = "command"\ncommand = ["sh", "{{port}}"]\n{more}\n'
+    (tmp_path / "other").mkdir()
+    text = command.format(name="a", more="") + command.format(name="b", more='cwd = "other"')
+    text += '[models.c]\nengine = "toy"\n'
+    fleet = load_fleet(str(write(text)), {"PATH": "/bin:/usr/bin"})
+    assert [model.engine.cwd for model in fleet.models] == [str(tmp_path), str(tmp_path / "other"), ""]
+
+
+def test_a_directory_to_run_in_must_be_there(write: Write) -> None:
+    text = '[models.a]\nengine = "command"\ncommand = ["sh", "{port}"]\ncwd = "none"\n'
+    with pytest.raises(ConfigFault) as fault:
+        load_fleet(str(write(text + '[models.b]\nengine = "toy"\ncwd = "."\n')), {"PATH": "/bin:/usr/bin"})
+    told = [f"{one.where}: {one.what}" for one in fault.value.problems]
+    assert any("models.a.cwd: no such directory" in one for one in told), told
+    assert any("models.b.cwd: is not for the engine toy" in one for one in told), told

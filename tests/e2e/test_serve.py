@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import signal
+import sys
 from pathlib import Path
 
 import httpx2
@@ -266,3 +267,17 @@ async def test_run_serves_until_cancelled(fleet: Path) -> None:
     serving.cancel()
     assert await serving == 0
     assert marked_processes(fleet) == []
+
+
+def test_a_script_beside_the_file_is_run(fleet: Path) -> None:
+    script = f'exec {sys.executable} -P -u -m poorwill.engines.programs.toy_server --port "$1" --model mine\n'
+    (fleet / "engine.sh").write_text(script)
+    (fleet / "fleet.toml").write_text(
+        '[models.mine]\nengine = "command"\ncommand = ["sh", "./engine.sh", "{port}"]\nladder = ["cold"]\n'
+    )
+    program = Program.start(fleet)
+    try:
+        body = {"model": "mine", "messages": [{"role": "user", "content": "hi"}]}
+        assert program.ask(body).status_code == 200
+    finally:
+        assert program.stop() == 0

@@ -165,7 +165,7 @@ class _Reading:
         model: ModelSettings = keys.assemble(
             values, name=ModelName(name), **{"replica.model": ModelName(name)}
         )
-        model = replace(model, engine=self._found_on_disk(model.engine))
+        model = replace(model, engine=self._placed(self._found_on_disk(model.engine)))
         if "max_concurrency" not in values:
             limit = usual_concurrency(model.engine)
             model = replace(model, replica=replace(model.replica, max_concurrency=limit))
@@ -174,6 +174,11 @@ class _Reading:
         check_cloud(model, here)
         check_options(model, here, self._engine_options.get(model.engine.kind))
         return model
+
+    def _placed(self, engine: EngineSettings) -> EngineSettings:
+        """Return the engine with the directory that it runs in, if it is a command of one's own."""
+        by_default = engine.kind == "command" and not engine.user and not engine.cwd
+        return replace(engine, cwd=self._found.base) if by_default else engine
 
     def _found_on_disk(self, engine: EngineSettings) -> EngineSettings:
         """Return the engine with an absolute path, unless the path is a model id of the hub."""

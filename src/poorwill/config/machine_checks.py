@@ -49,6 +49,8 @@ def check_machine(
             _check_key(model.cloud.key_env, "cloud.key_env", here, env, need)
         if os.path.isabs(model.engine.path):
             _check_file(model, here, weights_fault)
+        if model.engine.cwd and not os.path.isdir(model.engine.cwd):
+            here.wrong(["cwd"], f"no such directory: {model.engine.cwd}")
         if model.engine.command:
             _check_program(model, here, env)
         if model.engine.user:

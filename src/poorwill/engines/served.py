@@ -133,6 +133,7 @@ class ServedEngine:
             engine_model=recipe.engine_model,
             sleep=recipe.sleep,
             user=self.settings.engine.user,
+            cwd=self.settings.engine.cwd or "/",
             place=where.place,
         )
 

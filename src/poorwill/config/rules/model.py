@@ -36,6 +36,8 @@ def _check_engine(model: ModelSettings, found: ModelProblems) -> None:
     elif engine.command and engine.kind in ("llama.cpp", "toy"):
         hint = 'use args to add arguments, or engine = "command"'
         found.wrong(["command", "engine"], f"is not for the engine {engine.kind}", hint)
+    if engine.cwd and engine.kind != "command":
+        found.wrong(["cwd", "engine"], f"is not for the engine {engine.kind}", 'it is for engine = "command"')
     pathless = not engine.path and model.cloud is None
     if engine.kind == "llama.cpp" and pathless:
         found.missing(["path", "engine"], "name the model's GGUF file")

@@ -46,6 +46,8 @@ class EngineSettings:
     """Environment variables for the engine."""
     options: Annotated[Mapping[str, str | int | float | bool], Mark.MERGES] = field(default_factory=dict)
     """Options of the engine itself: `gpu_layers = 8` is given to it as `--gpu-layers 8`."""
+    cwd: Annotated[str, Mark.FILE] = ""
+    """For `command`: the directory it runs in; by default that of `fleet.toml`, with `engine_user` `/`."""
     ready_path: Annotated[str, Matching(r"/\S*", "a path that begins with /")] = ""
     """The path that answers 200 once the engine is ready; the engine's own if not given."""
     port: Annotated[int, Bounds(most=65_535)] = 0
