@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -29,6 +30,7 @@ from poorwill.core.words import ReplicaId, Tier
 from poorwill.hosts.files.user import may_freeze_others
 from poorwill.hosts.processes import procfs, session
 from poorwill.hosts.processes.session import members
+from poorwill.tiers.frozen import filling
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.driver import FrozenDriver
 from poorwill.tiers.frozen.freeze import OVERHEAD_BYTES
@@ -501,6 +503,25 @@ async def test_recovery_clears_a_killed_park(fleet: Fleet, driver: FrozenDriver,
     await child.wait()
     assert len(scratch(fleet)) == 1
     await recovered(fleet, driver, running)
+
+
+async def test_a_failed_filling_says_why(
+    fleet: Fleet, driver: FrozenDriver, criu: Criu, monkeypatch: pytest.MonkeyPatch
+):
+    """An engine that is killed meanwhile, a disk that cannot be read: no defect, and nothing is left."""
+    if not criu.fills:
+        pytest.skip("memory is not filled by poorwill here")
+    launch, running = await start(fleet, "--fill", BIG)
+    parked = await driver.park(running, launch, generation=1)
+
+    def fails(data: bytes, before: int) -> NoReturn:
+        del data  # or the traceback would keep a part of the buffer
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(filling, "zlib", SimpleNamespace(crc32=fails))
+    with pytest.raises(DriverError, match="memory cannot be filled"):
+        await driver.wake(parked, launch, generation=2, report=fleet.report)
+    assert nothing_runs(fleet)
 
 
 async def test_recovery_goes_on_past_an_immortal(

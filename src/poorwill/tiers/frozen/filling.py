@@ -188,8 +188,11 @@ class Filling:
     def _fill(self, process: _Process, chunk: Chunk, check: int | None, stop: threading.Event) -> None:
         """Read a chunk and copy its pages in. Raises SnapshotRefused if its check sum is wrong."""
         crc, at, end = 0, chunk.offset, chunk.offset + chunk.bytes
-        with mmap.mmap(-1, READ_BYTES) as buffer, open(self.image / chunk.name, "rb", buffering=0) as file:
-            view = memoryview(buffer)
+        with (
+            open(self.image / chunk.name, "rb", buffering=0) as file,
+            mmap.mmap(-1, READ_BYTES) as buffer,
+            memoryview(buffer) as view,  # released before the buffer closes, whatever fails
+        ):
             while at < end:
                 if stop.is_set():
                     raise Stopped
@@ -199,7 +202,6 @@ class Filling:
                 crc = zlib.crc32(view[:count], crc)
                 self._copy_block(process, at, _address(buffer), count)
                 at += count
-            view.release()
         if at < end or check not in (None, crc):
             raise SnapshotRefused(f"{chunk.name} is damaged after byte {chunk.offset}")
 
