@@ -34,6 +34,8 @@ from poorwill.policies.placement.refusals import never_fits, short_of
 
 Submit = Callable[[Unit, ParkAsked], None]
 
+SETTLE_S = 0.01
+"""The least time between two looks: a park that is refused at once must not be asked for again and again."""
 RECHECK_S = 1.0
 """How often those who wait look for what no change reports: a replica has been ready long enough, a foreign
 program has ended."""
@@ -69,6 +71,7 @@ class Room:
     """What nobody held that could be named of its devices, when it was let in."""
     seen: Sequence[DeviceState] = ()
     """The devices at the last look."""
+    _assigned_us: int = 0
     _turned_away: dict[ReplicaId, Exception] = field(default_factory=dict)
     _change: "asyncio.Future[None] | None" = None
     _dealt_with: "asyncio.Future[None] | None" = None
@@ -92,6 +95,8 @@ class Room:
                 await asyncio.wait((change,))
                 if change is not self._dealt_with:  # once for all who wait
                     self._dealt_with = change
+                    since_us = self.clock.now_us() - self._assigned_us
+                    await asyncio.sleep(max(0.0, SETTLE_S - since_us / SECOND_US))
                     await self.look()
                     self._assign()
         finally:
@@ -164,7 +169,7 @@ class Room:
 
     def _assign(self) -> None:
         """Let in, in order, whoever fits; park idle replicas for those who do not."""
-        now_us = self.clock.now_us()
+        now_us = self._assigned_us = self.clock.now_us()
         house = self.house(now_us)
         waiting = False
         for unit in list(self.queue):
