@@ -13,6 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from .mutants import MUTANTS, plant
 
@@ -26,10 +27,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--fresh", action="store_true", help="take the first seed from today's date")
     parser.add_argument("--wakes", type=int, default=1_000, help="how many wakes to live through, in all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
+    parser.add_argument("--coverage", action="store_true", help="say which steps and faults were reached")
     parser.add_argument("--mutant", choices=[each.name for each in MUTANTS], help="plant this defect first")
     options = parser.parse_args(arguments)
     if options.mutant:
         plant(options.mutant)
+    if options.coverage:
+        options.jobs = 1  # steps are counted in this process
+    steps = _watched() if options.coverage else None
     if options.fresh:
         options.seed = int(datetime.now(tz=UTC).strftime("%Y%m%d")) * 1000
     print(f"seeds from {options.seed}")
@@ -53,7 +58,22 @@ def main(arguments: list[str]) -> int:
         print(f"  {count:>9,}  requests: {name}")
     for (place, fault), count in sorted(met.items()):
         print(f"  {count:>9,}  {place}: {fault}")
+    if steps is not None:
+        _print_coverage(steps, met)
     return 0
+
+
+def _watched() -> Counter[Any]:
+    from .coverage import watch_steps
+
+    return watch_steps()
+
+
+def _print_coverage(steps: Counter[Any], met: Counter[object]) -> None:
+    from .coverage import report
+
+    for line in report(steps, met):
+        print(line)
 
 
 def _results(first: int, jobs: int) -> Iterator[tuple[int, object, str]]:

@@ -95,6 +95,42 @@ MUTANTS: Sequence[Mutant] = (
         old="        change.abort_wake(what.blocked.why)",
         new="        pass",
     ),
+    Mutant(
+        name="lease kept by a client that left",
+        module="poorwill.gateway.downstream.exchange",
+        old="            link.abandon()\n        self.release()",
+        new="            link.abandon()",
+    ),
+    Mutant(
+        name="death of an engine unnoticed",
+        module="poorwill.fleet.lost",
+        old="        context.submit(unit, EngineLost(generation=unit.replica.generation, why=why))",
+        new="        pass",
+    ),
+    Mutant(
+        name="recovery forgets what runs",
+        module="poorwill.fleet.recovery",
+        old="            if await still_answers(unit, known.running, within_s=ADOPTION_S):",
+        new="            if False:",
+    ),
+    Mutant(
+        name="newcomer overtakes the queue",
+        module="poorwill.core.machine.holds",
+        old="    queue = (*holds, hold)",
+        new="    queue = (hold, *holds)",
+    ),
+    Mutant(
+        name="device given twice",
+        module="poorwill.policies.placement.places",
+        old="        if missing_bytes(need, device, house) <= 0\n        and not any",
+        new="        if not any",
+    ),
+    Mutant(
+        name="leftover of a park counts as free",
+        module="poorwill.policies.placement.places",
+        old="and holder.replica not in given\n",
+        new="and holder.replica is None\n",
+    ),
 )
 """Each changes text that stands once in its module; one that has become stale must be planted anew."""
 

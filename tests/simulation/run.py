@@ -28,6 +28,7 @@ TROUBLE = frozenset(
         "cannot end an engine",
         "cannot discard",
         "the last sign of life is not on disk",
+        "engines run on and nobody serves them",
     }
 )
 """Errors in the log that the weather accounts for; any other one is a bug."""

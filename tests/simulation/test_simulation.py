@@ -22,6 +22,13 @@ def test_histories_break_no_law(first: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", [29, 151])
+def test_what_was_found_stays_mended(seed: int) -> None:
+    """29: a snapshot bound to a busy device; 151: a removed model whose replicas leave one by one."""
+    run(draw_history(seed))
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_seed_decides_everything() -> None:
     one, other = run(draw_history(7)), run(draw_history(7))
     assert (one.wakes, one.ended, one.met) == (other.wakes, other.ended, other.met)
@@ -39,6 +46,19 @@ def test_fresh_seeds_break_no_law() -> None:
         timeout=3600,
     )
     assert done.returncode == 0, done.stderr + done.stdout
+
+
+@pytest.mark.nightly
+def test_every_step_is_reached_or_explained() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--coverage", "--wakes", "4000"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "never:" not in done.stdout and "not met:" not in done.stdout, done.stdout
 
 
 @pytest.mark.nightly

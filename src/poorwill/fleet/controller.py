@@ -144,7 +144,8 @@ class Controller:
     def arm_moved(self, replicas: Replicas) -> None:
         """Set the timers of the idle replicas whose level has changed."""
         for cell in replicas.take_moved():
-            self.arm(self.units[cell.id])
+            if (unit := self.units.get(cell.id)) is not None:  # else it has left meanwhile
+                self.arm(unit)
 
     def _tick(self, unit: Unit) -> None:
         unit.timer = None
