@@ -13,13 +13,13 @@ from tests.kept_log import KeptLog
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.dialects.bodies import DIALECTS
 from poorwill.compose.dialects.ollama import ollama_handler
-from poorwill.compose.served.catalogue import model_row
 from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault, TryLater
 from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
+from poorwill.core.ports.names import model_row
 from poorwill.core.ports.view import Configuration, ReplicaStatus, WakeInterval
 from poorwill.core.settings import Address, GatewaySettings
 from poorwill.core.spend import LimitState

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from poorwill.bill.cost_gauges import follow_costs
 from poorwill.bill.jumps import jumps
 from poorwill.compose.bridges import bridged, hosted_apis
 from poorwill.compose.dialects.bodies import DIALECTS
@@ -39,6 +40,7 @@ from poorwill.fleet.fleet import DRAIN_SHARE, Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import ModelPlan
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
+from poorwill.gateway.acceptor import bound_socket
 from poorwill.gateway.admin_side import AdminListener, AdminSide
 from poorwill.gateway.bridge.parts import BridgesTo
 from poorwill.gateway.dialects import EngineFacts
@@ -49,6 +51,7 @@ from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger
 from poorwill.telemetry.admin.app import admin_listener
+from poorwill.telemetry.admin.metrics_listener import with_metrics
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.dashboard.playground import Playground
 from poorwill.telemetry.metrics import GatewayMetrics
@@ -134,7 +137,7 @@ async def serving_fleet(
                 gateway,
                 background(keys.follow()),
                 background(suspects.follow()),
-                background(trace_wakes(fleet.view.events, tracer, log=log)),
+                background(_told(trace_wakes(fleet.view.events, tracer, log=log), own, metrics, log)),
             ):
                 serving = _published(gateway, own, fleet.view, plans, fallbacks, reloader.ask)
                 try:
@@ -203,9 +206,20 @@ def _admin(
         clock=own.clock,
         most_streams=settings.gateway.max_events,
     )
-    return partial(
+    make = partial(
         admin_listener, fleet=view, dashboard=dashboard, settings=settings.gateway, clock=own.clock, log=log
     )
+
+    address = settings.gateway.metrics
+    return make if address is None else with_metrics(make, lambda: bound_socket(*address))
+
+
+async def _told(
+    traced: Coroutine[Any, Any, None], own: FleetResources, metrics: GatewayMetrics, log: Log
+) -> None:
+    """Have traces and metrics told of what happens and what it costs, until cancelled."""
+    history = LedgerHistory(ledger=own.ledger, logs=Path())
+    await asyncio.gather(traced, follow_costs(history.costs, metrics, log))
 
 
 def _journal(ledger: Ledger, log: Log) -> tuple[Journal, GatewayMetrics, Feeds]:

@@ -7,6 +7,7 @@ text exposition 0.0.4.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from poorwill.core.entries import Entry, Noted, RequestEnded
 from poorwill.core.errors import ErrorCode
@@ -83,10 +84,22 @@ class Histogram:
             yield f"{self.name}_count{braces} {total}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauge:
+    """What others measured: values by label values."""
+
+    name: str
+    help_text: str
+    labels: Labels
+    rows: Sequence[tuple[Labels, float]]
+
+
 class GatewayMetrics:
     """The gateway's counters. Implements the gateway's `Metrics`."""
 
     def __init__(self) -> None:
+        self.costs: Sequence[Gauge] = ()
+        """What the ledger last said of costs."""
         self._requests = Counter(
             name="poorwill_requests_total",
             help_text="Finished requests for a model, by outcome (ok or an error code).",
@@ -180,6 +193,7 @@ class GatewayMetrics:
         lines += _fleet_lines(fleet.status())
         lines += _limit_lines(fleet.limits())
         lines += _configuration_lines(fleet.configuration())
+        lines += _gauge_lines(self.costs)
         return "\n".join(lines) + "\n"
 
 
@@ -218,6 +232,13 @@ def _fleet_lines(replicas: Sequence[ReplicaStatus]) -> Iterable[str]:
         braces = _braces(("model", "replica", "state", "tier", "cause"), values)
         lines.append(f"poorwill_state{braces} 1")
     return lines
+
+
+def _gauge_lines(gauges: Sequence[Gauge]) -> Iterable[str]:
+    for gauge in gauges:
+        yield from _head(gauge.name, "gauge", gauge.help_text)
+        for values, value in gauge.rows:
+            yield f"{gauge.name}{_braces(gauge.labels, values)} {_number(value)}"
 
 
 def _configuration_lines(now: Configuration) -> Iterable[str]:

@@ -1,10 +1,9 @@
 """The names that clients use, what they mean, and what `/v1/models` says of each."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 
-from poorwill.core.ports.names import Meaning
+from poorwill.core.ports.names import Meaning, model_row
 from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.engines.dialects.bodies import with_values
@@ -83,17 +82,3 @@ def rows_of(model: ModelSettings, states: Sequence[str], *, started_s: int) -> S
         model_row(name, started_s) | facts | ({"root": model.name} if name in others else {})
         for name in (model.name, *others)
     ]
-
-
-def model_row(name: str, started_s: int) -> dict[str, object]:
-    """Return what both kinds of clients need to list a model."""
-    created = datetime.fromtimestamp(started_s, UTC).isoformat().replace("+00:00", "Z")
-    return {
-        "id": name,
-        "object": "model",
-        "created": started_s,
-        "owned_by": "poorwill",
-        "type": "model",
-        "display_name": name,
-        "created_at": created,
-    }

@@ -23,6 +23,9 @@ class GatewaySettings:
     """The address that clients connect to."""
     admin: Address = _ADMIN
     """The address of status, metrics, events and the dashboard; keep it on loopback."""
+    metrics: Address | None = None
+    """An address of its own for `/metrics` and `/healthz`, which may face a network: they name models and
+    costs, and say nothing of clients."""
     admin_users: tuple[str, ...] = ()
     """Users of this machine, besides root and the one that runs poorwill, who may use the admin listener."""
     hosts: tuple[Annotated[str, Matching(r"[a-z0-9.-]+", "a host name in lower case")], ...] = ()

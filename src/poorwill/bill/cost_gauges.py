@@ -1,0 +1,54 @@
+"""What the metrics say of costs, from the ledger."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+
+from poorwill.core.errors import PoorwillError
+from poorwill.core.format import DAY_US
+from poorwill.core.money import NUSD
+from poorwill.core.ports.log import Log
+from poorwill.core.words import SECOND_US
+from poorwill.ledger.history.views import Costs, ModelCost
+from poorwill.telemetry.metrics import GatewayMetrics, Gauge
+
+EVERY_S = 10.0
+"""How old what the metrics say may be: to sum up a month takes the ledger some milliseconds."""
+
+
+async def follow_costs(look: Callable[[], Awaitable[Costs]], metrics: GatewayMetrics, log: Log) -> None:
+    """Keep what the metrics say of costs up to date, until cancelled."""
+    while True:
+        try:
+            metrics.costs = cost_gauges(await look())
+        except (PoorwillError, sqlite3.Error) as error:
+            log.warning("cannot look at what was spent, for the metrics", why=str(error))
+        await asyncio.sleep(EVERY_S)
+
+
+def cost_gauges(costs: Costs) -> Sequence[Gauge]:
+    """Return what the ledger says of costs as gauges."""
+    midnight_us = costs.now_us // DAY_US * DAY_US
+    by_cause = Gauge(
+        name="poorwill_cost_today",
+        help_text="The cost since midnight UTC, by cause.",
+        labels=("cause", "currency"),
+        rows=[((cause, costs.currency), nusd / NUSD) for at, cause, nusd in costs.days if at == midnight_us],
+    )
+    measures: tuple[tuple[str, str, Callable[[ModelCost], float]], ...] = (
+        ("model_cost_today", "The cost since midnight UTC.", lambda one: one.today_nusd / NUSD),
+        ("model_cost_month", "The cost of this month (UTC).", lambda one: one.month_nusd / NUSD),
+        ("model_rate", "What an hour costs now.", lambda one: one.now_nusd_h / NUSD),
+        ("paid_month_seconds", "Paid seconds of this month (UTC).", lambda one: one.paid_us / SECOND_US),
+        ("useful_month_seconds", "Those with a request in flight.", lambda one: one.useful_us / SECOND_US),
+    )
+    by_model = [
+        Gauge(
+            name=f"poorwill_{what}",
+            help_text=help_text,
+            labels=("model",),
+            rows=[((one.model,), measure(one)) for one in costs.models],
+        )
+        for what, help_text, measure in measures
+    ]
+    return [by_cause, *by_model]
