@@ -1,6 +1,7 @@
 """What every room's tests share: the event loop that `serve` runs on, and the command line in process."""
 
 import io
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,11 @@ from poorwill.cli.run import run
 # An example's time is the machine's business: on a loaded one it says nothing about the code.
 hypothesis.settings.register_profile("poorwill", deadline=None)
 hypothesis.settings.load_profile("poorwill")
+
+
+def pytest_configure() -> None:
+    """Programs hear of SIGHUP, also if the tests run under nohup, which has them ignore it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ class SimulatedUpstream:
     def _done(self) -> None:
         exchange, self.exchange = self.exchange, None
         assert exchange is not None
-        self.used = True
+        self.used, self.paused = True, False
         self.pool.idle.setdefault(self.port, []).append(self)
         exchange.on_end()
 

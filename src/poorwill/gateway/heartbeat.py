@@ -129,6 +129,8 @@ class Heartbeat:
         self._timer = asyncio.get_running_loop().call_later(delay_us / SECOND_US, self._beat)
 
     def _beat(self) -> None:
+        if self._exchange.over:
+            return  # its task is yet to hear of it; the next answer on this connection may have begun
         if self._exchange.writable:  # a client that reads nothing is not kept by more bytes
             self._send(self._held.notice())
         self._beats += 1
@@ -150,8 +152,7 @@ class Heartbeat:
 
 
 def interim_headers(notice: WakeNotice) -> Headers:
-    """Return the headers of a 102: the wake's phase, the seconds until the replica should be ready,
-    and the seconds until the request fails."""
+    """Return the headers of a 102: the wake's phase, the seconds to readiness, and those to failure."""
     headers: Headers = [(b"x-poorwill-left", b"%d" % _whole_s(notice.left_us))]
     if notice.phase is not None:
         headers.append((b"x-poorwill-phase", notice.phase.encode()))

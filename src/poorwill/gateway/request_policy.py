@@ -224,9 +224,8 @@ class RequestPolicy:
             except OSError as error:
                 exchange.release()
                 if error.errno in SHORT_OF_RESOURCES:
-                    raise TryLater(
-                        ErrorCode.OVERLOADED, f"poorwill cannot connect: {error.strerror}", retry_after_s=2
-                    ) from error
+                    why = f"poorwill cannot connect: {error.strerror}"
+                    raise TryLater(ErrorCode.OVERLOADED, why, retry_after_s=2) from error
                 if not self._may_retry(exchange):
                     why = "the engine accepts no connection"
                     raise EngineFault(ErrorCode.UPSTREAM_CONNECT, why) from error
