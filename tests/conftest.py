@@ -16,8 +16,10 @@ hypothesis.settings.load_profile("poorwill")
 
 
 def pytest_configure() -> None:
-    """Programs hear of SIGHUP, also if the tests run under nohup, which has them ignore it."""
+    """Programs hear of SIGHUP and SIGINT, also if the tests run under nohup or in a shell's background."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ def soaked(scratch: Path, *options: str, within_s: float) -> dict[str, dict[str,
     return {line["kind"]: line for line in lines}
 
 
+@pytest.mark.nightly
 def test_a_short_soak(scratch: Path, freezes: None) -> None:
     said = soaked(scratch, "--minutes", "0.25", "--seed", "4", "--every-s", "0.5", within_s=240)
     assert int(str(said["answers"]["right"])) > 0 and int(str(said["wakes"].get("frozen", 0))) > 0
@@ -42,6 +43,7 @@ def test_a_soak_of_an_hour(scratch: Path, freezes: None) -> None:
     assert int(str(said["wakes"]["frozen"])) > 500
 
 
+@pytest.mark.nightly
 def test_an_interrupted_soak_leaves_nothing(scratch: Path, freezes: None) -> None:
     words = ("--directory", str(scratch), "--minutes", "10")
     assert (

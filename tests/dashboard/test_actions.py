@@ -30,7 +30,7 @@ def test_wake_and_park_by_button(page: Page, served: Program) -> None:
     assert operator_wakes(served.directory) == []
     page.get_by_role("button", name="Wake slow").click()
     page.get_by_role("dialog").get_by_role("button", name="Wake").click()
-    live = page.locator(".live")
+    live = page.locator(".live:visible").first
     expect(live).to_contain_text("slow is waking: weights")
     expect(live).to_contain_text("left of the budget")
     bar = live.get_by_role("progressbar")

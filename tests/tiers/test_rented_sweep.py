@@ -16,6 +16,7 @@ from poorwill.core.words import ORPHAN, ModelName, ReplicaId, Tier
 from poorwill.fleet.sweeps.sweeper import Sweeper
 from poorwill.fleet.unit import Equipment, Unit
 from poorwill.policies import fixed_idle
+from poorwill.policies.dispatch import Replicas
 
 from .fake_hyperstack import Machine, Mistake
 from .rented import RentedFleet
@@ -36,7 +37,7 @@ def there(rented: RentedFleet) -> Machine:
     return rented.at(ReplicaId("big-0"))
 
 
-def units(rented: RentedFleet) -> dict[ModelName, Unit]:
+def units(rented: RentedFleet) -> dict[ReplicaId, Unit]:
     """One replica, parked cold as far as the ledger knows."""
     replica = Replica(
         id=ReplicaId("big-0"),
@@ -51,7 +52,9 @@ def units(rented: RentedFleet) -> dict[ModelName, Unit]:
         drivers={tier: rented.driver(tier) for tier in (Tier.HIBERNATED, Tier.COLD)},
         processes=rented.engines,
     )
-    return {BIG: Unit(cell=Cell(replica, HoldQueue()), equipment=equipment)}
+    cell = Cell(replica, HoldQueue())
+    unit = Unit(cell=cell, replicas=Replicas([cell]), equipment=equipment, driver="hibernated", waiting={})
+    return {replica.id: unit}
 
 
 def sweeper(rented: RentedFleet, *, reap_orphans: bool = False) -> Sweeper:
