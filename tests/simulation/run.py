@@ -124,6 +124,7 @@ class Run:
             self._bury(loop, ledger)
         except Exception as error:
             self.failures.append(_first(error))
+            self._bury(loop, ledger)
         self.account, self.now_us = ledger.account, loop.now_us
         self._judge()
 
