@@ -1,15 +1,15 @@
-"""`coldstart.anatomy`: whatever the marks, the leaves tile the wake exactly."""
+"""`policies.coldstart.anatomy`: whatever the marks, the leaves tile the wake exactly."""
 
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.coldstart.anatomy import MOST_LEAVES, anatomy
-from poorwill.coldstart.anatomy_tree import PHASE_GROUP, tree
-from poorwill.coldstart.leaves import as_marks, totals
 from poorwill.core.launch import PhaseMark
 from poorwill.core.words import Phase
+from poorwill.policies.coldstart.anatomy import MOST_LEAVES, anatomy
+from poorwill.policies.coldstart.anatomy_tree import PHASE_GROUP, tree
+from poorwill.policies.coldstart.leaves import as_marks, totals
 
 MS = 1_000
 

@@ -1,4 +1,4 @@
-"""`coldstart.prediction` against published load and start times; docs/anatomy.md has their sources."""
+"""`coldstart/prediction.py` against published load and start times; docs/anatomy.md has their sources."""
 
 import csv
 from dataclasses import replace
@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.coldstart.engine_times import USUAL_HOST, CompileCache
-from poorwill.coldstart.loaders import (
+from poorwill.core.entries import PhaseSpan
+from poorwill.core.words import SECOND_US, Phase, Tier
+from poorwill.policies.coldstart.engine_times import USUAL_HOST, CompileCache
+from poorwill.policies.coldstart.loaders import (
     GB,
     LOADERS,
     PCIE_OF,
@@ -19,7 +21,7 @@ from poorwill.coldstart.loaders import (
     layers_of,
     weight_rate,
 )
-from poorwill.coldstart.prediction import (
+from poorwill.policies.coldstart.prediction import (
     Learned,
     Machine,
     Start,
@@ -29,8 +31,6 @@ from poorwill.coldstart.prediction import (
     predict_wake,
     total,
 )
-from poorwill.core.entries import PhaseSpan
-from poorwill.core.words import SECOND_US, Phase, Tier
 
 DATA = Path(__file__).parent / "data"
 FILES = ("published_starts.csv", "looked_up.csv", "later_starts.csv")

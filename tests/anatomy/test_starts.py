@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from poorwill.coldstart.advice import StartSetup, advise
-from poorwill.coldstart.leaves import STORAGE_DETAIL
-from poorwill.coldstart.starts import FinishedWake, StartKind, compare
 from poorwill.core.entries import Noted, PhaseSpan, WakeBegan, WakeEnded
 from poorwill.core.errors import OperatorFault
 from poorwill.core.machine.phase_limit import EXPECTED_DETAIL, overrun, with_rates
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
+from poorwill.policies.coldstart.advice import StartSetup, advise
+from poorwill.policies.coldstart.leaves import STORAGE_DETAIL
+from poorwill.policies.coldstart.starts import FinishedWake, StartKind, compare
 from poorwill.telemetry.tracing import (
     CountingExporter,
     WakeTracer,

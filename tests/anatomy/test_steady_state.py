@@ -1,11 +1,11 @@
-"""`coldstart.steady_state`: percentiles, saturation and paired overhead."""
+"""`policies.coldstart.steady_state`: percentiles, saturation and paired overhead."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.coldstart.steady_state import Percentiles, Shot, level, overhead, saturation
 from poorwill.core.words import SECOND_US
+from poorwill.policies.coldstart.steady_state import Percentiles, Shot, level, overhead, saturation
 
 
 def at(concurrency: int, tokens_s: float):

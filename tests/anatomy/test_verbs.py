@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from poorwill.cli.run import run
-from poorwill.coldstart.report.waterfall import readable, waterfall
-from poorwill.coldstart.starts import FinishedWake
 from poorwill.core.entries import PhaseSpan, ReplicaCreated, SpanOpened, WakeBegan, WakeEnded
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import (
@@ -25,6 +23,8 @@ from poorwill.core.words import (
 from poorwill.ledger.ledger import open_ledger
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.schema import reading
+from poorwill.policies.coldstart.report.waterfall import readable, waterfall
+from poorwill.policies.coldstart.starts import FinishedWake
 from poorwill.telemetry.log import StreamLog
 
 START = 1_800_000_000 * SECOND_US

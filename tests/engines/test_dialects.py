@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poorwill.coldstart.anatomy import anatomy
-from poorwill.coldstart.leaves import totals
 from poorwill.core.launch import PhaseMark
 from poorwill.core.words import SECOND_US, Phase
 from poorwill.engines.dialects.llamacpp import read_llamacpp
 from poorwill.engines.dialects.others import read_any, read_ollama, read_transformers
 from poorwill.engines.dialects.sglang import read_sglang
 from poorwill.engines.dialects.vllm import read_vllm, settle_compilation
+from poorwill.policies.coldstart.anatomy import anatomy
+from poorwill.policies.coldstart.leaves import totals
 
 CAPTURED = Path(__file__).parent / "data" / "llamacpp_verbosity4.log"
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from poorwill.coldstart.prediction import HostPace, total
 from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import OperatorFault
 from poorwill.core.problems import ConfigFault
@@ -26,6 +25,7 @@ from poorwill.engines.programs.llamacpp_server import arguments as llamacpp_argu
 from poorwill.engines.programs.toy_server import arguments as toy_arguments
 from poorwill.engines.recipe import flags
 from poorwill.engines.recipes import llamacpp, toy
+from poorwill.policies.coldstart.prediction import HostPace, total
 
 REPLICA = ReplicaId("m-0")
 

@@ -9,11 +9,11 @@ import pytest
 from openai import AsyncOpenAI
 from tests.waiting import until
 
-from poorwill.coldstart.anatomy import anatomy
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import Phase, ReplicaId
 from poorwill.engines.asking import Endpoint, greedy_text
 from poorwill.engines.dialects.answers import answer_reader
+from poorwill.policies.coldstart.anatomy import anatomy
 
 REPLICA = ReplicaId("tiny-0")
 

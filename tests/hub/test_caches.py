@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from poorwill.compose.hub.choose import choose_all, choose_gguf, whole
 from poorwill.compose.hub.on_disk import models_on_disk, path_of
 from poorwill.config import load_fleet
 from poorwill.config.values.hub_names import HubName, hub_name
 from poorwill.core.problems import ConfigFault
+from poorwill.remote.hub.choose import choose_all, choose_gguf, whole
 
 
 @pytest.mark.parametrize(

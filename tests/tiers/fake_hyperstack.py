@@ -1,6 +1,6 @@
 """A fake of Hyperstack's API: a real HTTP server with the documented states, failures and bill.
 
-Written from the documentation (hosts/rented/hyperstack.py names the pages), never compared with
+Written from the documentation (remote/clouds/hyperstack.py names the pages), never compared with
 the real API. What stands for a machine is one local process, its engine, which lives only while the machine
 is ACTIVE. By hand:
 

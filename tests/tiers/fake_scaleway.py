@@ -1,6 +1,6 @@
 """A fake of Scaleway's Instances API: the other fake's machines under Scaleway's routes, words and errors.
 
-Written from the documentation and the SDK that hosts/rented/scaleway.py names, not compared with the API.
+Written from the documentation and the SDK that remote/clouds/scaleway.py names, not compared with the API.
 """
 
 import json

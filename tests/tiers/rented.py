@@ -11,11 +11,11 @@ from poorwill.compose.clock import SystemClock
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import Found
 from poorwill.core.words import ModelName, ReplicaId, Tier
-from poorwill.hosts.rented.cloud import Cloud
-from poorwill.hosts.rented.engines import RentedEngines
-from poorwill.hosts.rented.hyperstack import Hyperstack
-from poorwill.hosts.rented.machine import Pace, RentedMachine
-from poorwill.hosts.rented.scaleway import Scaleway
+from poorwill.remote.clouds.cloud import Cloud
+from poorwill.remote.clouds.engines import RentedEngines
+from poorwill.remote.clouds.hyperstack import Hyperstack
+from poorwill.remote.clouds.machine import Pace, RentedMachine
+from poorwill.remote.clouds.scaleway import Scaleway
 from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.hibernated.driver import RentedDriver
 from poorwill.tiers.proof import free_port

@@ -11,7 +11,7 @@ from tests.waiting import until
 from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.words import Phase, ReplicaId, Tier
-from poorwill.hosts.rented.cloud import CloudAction, CloudBusy, CloudRefused, MachineGone
+from poorwill.remote.clouds.cloud import CloudAction, CloudBusy, CloudRefused, MachineGone
 from poorwill.tiers.hibernated.driver import RentedDriver
 
 from .conftest import ask

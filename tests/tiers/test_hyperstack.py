@@ -9,9 +9,9 @@ import pytest
 from tests.waiting import pause, until
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
-from poorwill.hosts.rented.cloud import CloudAction, CloudBusy, CloudRefused, MachineGone, MachineState
-from poorwill.hosts.rented.hyperstack import PATHS, Hyperstack
-from poorwill.hosts.rented.machine import PARK, RELEASE, RUN, Goal, RentedMachine
+from poorwill.remote.clouds.cloud import CloudAction, CloudBusy, CloudRefused, MachineGone, MachineState
+from poorwill.remote.clouds.hyperstack import PATHS, Hyperstack
+from poorwill.remote.clouds.machine import PARK, RELEASE, RUN, Goal, RentedMachine
 
 from .cancelling import cancelled_at
 from .fake_hyperstack import ON_THE_WAY, Machine, Mistake

@@ -7,9 +7,9 @@ import pytest
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
 from poorwill.core.words import ReplicaId, Tier
-from poorwill.hosts.rented.cloud import CloudAction, CloudBusy, CloudRefused, MachineGone, MachineState
-from poorwill.hosts.rented.machine import PARK, RUN, Goal
-from poorwill.hosts.rented.scaleway import ACTIONS
+from poorwill.remote.clouds.cloud import CloudAction, CloudBusy, CloudRefused, MachineGone, MachineState
+from poorwill.remote.clouds.machine import PARK, RUN, Goal
+from poorwill.remote.clouds.scaleway import ACTIONS
 
 from .conftest import ask
 from .fake_hyperstack import Machine, Mistake

@@ -7,10 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from poorwill.coldstart.engine_times import USUAL_HOST
-from poorwill.coldstart.leaves import totals
-from poorwill.coldstart.prediction import HostPace, host_factor, phase_factors
-from poorwill.coldstart.starts import FinishedWake, StartKind
 from poorwill.compose.hub.on_disk import located
 from poorwill.compose.paths import ledger_path
 from poorwill.core.settings import FleetSettings
@@ -25,6 +21,10 @@ from poorwill.engines.measured.storage_speed import (
 from poorwill.engines.weights.files import hub_cache, weights_of
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
+from poorwill.policies.coldstart.engine_times import USUAL_HOST
+from poorwill.policies.coldstart.leaves import totals
+from poorwill.policies.coldstart.prediction import HostPace, host_factor, phase_factors
+from poorwill.policies.coldstart.starts import FinishedWake, StartKind
 
 HOST_WAKES = 200
 """How many of a fleet's last wakes are used to find how slow its host is."""
@@ -35,7 +35,7 @@ class KnownHost:
     """What the starts and the storage of one fleet say of the machine."""
 
     factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """For each kind of engine, how much longer than `coldstart.engine_times` each of its starts took here."""
+    """For each kind of engine, how much longer each start took here than `engine_times` predicts."""
     phases: Mapping[str, Mapping[Phase, float]] = field(default_factory=dict)
     """The same for each phase, in the median of the starts."""
     speed: StorageSpeed | None = None

@@ -10,7 +10,6 @@ from statistics import median_low
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
-from poorwill.coldstart.prediction import total
 from poorwill.compose.drivers.fleet_drivers import Fallback, FleetDrivers
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host, storage_speed
 from poorwill.compose.hub.fetch import fetch_first
@@ -31,6 +30,7 @@ from poorwill.ledger.history.recovery import KnownReplica, ParkTime, Recovered, 
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.ledger import Ledger
 from poorwill.policies import TierCosts, make_floor, make_policy
+from poorwill.policies.coldstart.prediction import total
 from poorwill.policies.pricing import Price, price_of
 
 ASSUMED_WAKE_US: Mapping[Tier, int] = {

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import msgspec
 
-from poorwill.coldstart.advice import Advice, StartSetup, advise
-from poorwill.coldstart.prediction import Estimate, Learned, total
-from poorwill.coldstart.report.documents import (
+from poorwill.compose.host import known_host
+from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.format import counted, duration, moment
+from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.core.words import TIER_DEPTH, ModelName, Tier
+from poorwill.engines.measured.expectation import expected_wakes
+from poorwill.engines.measured.storage_speed import StorageSpeed
+from poorwill.policies.coldstart.advice import Advice, StartSetup, advise
+from poorwill.policies.coldstart.prediction import Estimate, Learned, total
+from poorwill.policies.coldstart.report.documents import (
     AdviceDocument,
     AnatomyDocument,
     ExpectedDocument,
@@ -19,15 +26,8 @@ from poorwill.coldstart.report.documents import (
     start_document,
     wake_documents,
 )
-from poorwill.coldstart.report.waterfall import advice_lines, side_by_side, wake_list, waterfall
-from poorwill.coldstart.starts import FinishedWake, StartSummary, compare
-from poorwill.compose.host import known_host
-from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.format import counted, duration, moment
-from poorwill.core.settings import FleetSettings, ModelSettings
-from poorwill.core.words import TIER_DEPTH, ModelName, Tier
-from poorwill.engines.measured.expectation import expected_wakes
-from poorwill.engines.measured.storage_speed import StorageSpeed
+from poorwill.policies.coldstart.report.waterfall import advice_lines, side_by_side, wake_list, waterfall
+from poorwill.policies.coldstart.starts import FinishedWake, StartSummary, compare
 from poorwill.telemetry.tracing import chrome_trace, endpoint_of, open_tracer
 
 LISTED = 10

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-from poorwill.coldstart.anatomy import anatomy
-from poorwill.coldstart.leaves import as_marks
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.launch import Launch, PhaseMark, Place, Running
 from poorwill.core.ports.clock import Clock
@@ -30,6 +28,8 @@ from poorwill.engines.sleeping import FORGETFUL_SLEEPS
 from poorwill.hosts.files.names import file_name
 from poorwill.hosts.files.read_ahead import ReadAhead
 from poorwill.hosts.files.user import EngineUser, engine_user
+from poorwill.policies.coldstart.anatomy import anatomy
+from poorwill.policies.coldstart.leaves import as_marks
 
 _LOOK_SHARE, _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.01, 0.005, 0.05
 """Between two looks at the log and the bytes read: how late a phase without a stamp of its own can be. A

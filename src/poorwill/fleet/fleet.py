@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from poorwill.coldstart.anatomy import anatomy
 from poorwill.core.entries import Alive, ClockStepped, Noted
 from poorwill.core.errors import PoorwillError
 from poorwill.core.machine.inputs import Close
@@ -29,6 +28,7 @@ from poorwill.fleet.spending import FleetBridging, SpendGuard
 from poorwill.fleet.sweeps.sweeper import Sweeper, note_vanished, sweep_is_due, sweep_on_time
 from poorwill.fleet.unit import Unit, end_engine
 from poorwill.fleet.view import OperatorView
+from poorwill.policies.coldstart.anatomy import anatomy
 from poorwill.policies.placement.devices import Devices
 
 DRAIN_SHARE = 0.5

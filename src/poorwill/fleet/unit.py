@@ -176,7 +176,7 @@ class FleetContext:
     until_freed: Callable[[Unit, Parked], Awaitable[None]]
     """Returns when a park has freed the unit's devices; see `room.freed`."""
     leaves: Callable[[Sequence[PhaseMark], int, int], tuple[PhaseSpan, ...]]
-    """Tiles a wake by its marks; see `coldstart.anatomy`."""
+    """Tiles a wake by its marks; see `policies.coldstart.anatomy`."""
     note_vanished: "Callable[[FleetContext], Awaitable[None]]"
     """See `sweeps.sweeper.note_vanished`."""
 

@@ -6,11 +6,11 @@ Every tier carries the source of its figures, and the report prints it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from poorwill.coldstart.loaders import GB
-from poorwill.coldstart.prediction import Machine, Start, predict_start, total, wakes_by_tier
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
 from poorwill.planner.simulation.scenario import Billing, Scenario, TierTimes
+from poorwill.policies.coldstart.loaders import GB
+from poorwill.policies.coldstart.prediction import Machine, Start, predict_start, total, wakes_by_tier
 from poorwill.policies.pricing import Price
 
 ASSUMED_WAKE_US = 95 * SECOND_US

@@ -10,11 +10,11 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from poorwill.coldstart.starts import FinishedWake
 from poorwill.core.entries import WakeBegan, WakeEnded
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import EventFeed
+from poorwill.policies.coldstart.starts import FinishedWake
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, TracerProvider

@@ -8,16 +8,16 @@ from typing import Annotated
 from poorwill.cli.parsing.options import Group, Option
 from poorwill.cli.parsing.prediction_options import PredictionOptions, fleet_host
 from poorwill.cli.parsing.streams import Streams
-from poorwill.coldstart.engine_times import ENGINE_TIMES
-from poorwill.coldstart.loaders import GB
-from poorwill.coldstart.prediction import Estimate, Machine, Start, predict_start, predict_wake
-from poorwill.coldstart.report.documents import PredictionDocument, estimate_documents
-from poorwill.coldstart.report.waterfall import estimate_lines
 from poorwill.compose.host import KnownHost
 from poorwill.config.values.written import more_than_zero
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.format import counted, size
 from poorwill.core.words import Tier
+from poorwill.policies.coldstart.engine_times import ENGINE_TIMES
+from poorwill.policies.coldstart.loaders import GB
+from poorwill.policies.coldstart.prediction import Estimate, Machine, Start, predict_start, predict_wake
+from poorwill.policies.coldstart.report.documents import PredictionDocument, estimate_documents
+from poorwill.policies.coldstart.report.waterfall import estimate_lines
 
 _ALWAYS = frozenset(
     {

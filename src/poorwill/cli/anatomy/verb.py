@@ -11,14 +11,6 @@ from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
-from poorwill.coldstart.report.documents import (
-    AnatomyDocument,
-    PredictionDocument,
-    WakesDocument,
-    wake_documents,
-)
-from poorwill.coldstart.report.waterfall import waterfall
-from poorwill.coldstart.starts import FinishedWake
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.host import storage_speed
 from poorwill.compose.paths import ledger_path
@@ -38,6 +30,14 @@ from poorwill.core.settings import FleetSettings
 from poorwill.engines.measured.storage_speed import StorageSpeed
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
+from poorwill.policies.coldstart.report.documents import (
+    AnatomyDocument,
+    PredictionDocument,
+    WakesDocument,
+    wake_documents,
+)
+from poorwill.policies.coldstart.report.waterfall import waterfall
+from poorwill.policies.coldstart.starts import FinishedWake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
-from poorwill.coldstart.starts import StartSummary, compare
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.serving import serving_fleet
 from poorwill.config.values.written import from_to, whole_from_to
@@ -20,6 +19,7 @@ from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError
 from poorwill.core.settings import Address, FleetSettings, ModelSettings
 from poorwill.ledger.history.wakes import finished_wakes
 from poorwill.ledger.schema import reading
+from poorwill.policies.coldstart.starts import StartSummary, compare
 from poorwill.telemetry.dashboard.documents import StatusDocument
 from poorwill.telemetry.loadtest.benchmark import measure, warm_up
 from poorwill.telemetry.loadtest.client import BenchError, Target

@@ -8,8 +8,11 @@ from typing import Annotated
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, fleet_path
 from poorwill.cli.parsing.options import Option, declared
 from poorwill.cli.parsing.settings import read_fleet
-from poorwill.coldstart.engine_times import ENGINE_TIMES, USUAL_HOST, CompileCache
-from poorwill.coldstart.loaders import (
+from poorwill.compose.host import KnownHost, measured_host
+from poorwill.config.values.written import more_than_zero, positive, time_us
+from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError
+from poorwill.policies.coldstart.engine_times import ENGINE_TIMES, USUAL_HOST, CompileCache
+from poorwill.policies.coldstart.loaders import (
     GB,
     LOADERS,
     PCIE_OF,
@@ -19,10 +22,7 @@ from poorwill.coldstart.loaders import (
     USUAL_BANDWIDTH,
     Storage,
 )
-from poorwill.coldstart.prediction import Machine, Start
-from poorwill.compose.host import KnownHost, measured_host
-from poorwill.config.values.written import more_than_zero, positive, time_us
-from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError
+from poorwill.policies.coldstart.prediction import Machine, Start
 
 _USUAL = ", ".join(f"{kind} {rate / GB:g}" for kind, rate in USUAL_BANDWIDTH.items())
 

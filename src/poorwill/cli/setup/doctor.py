@@ -17,7 +17,6 @@ from poorwill.cli.parsing.options import Option
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
-from poorwill.coldstart.report.documents import StorageDocument
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.deployment.criu_install import install_criu
 from poorwill.compose.drivers.doctor_documents import (
@@ -35,6 +34,7 @@ from poorwill.core.format import size
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import Tier
 from poorwill.engines.measured.storage_speed import StorageSpeed
+from poorwill.policies.coldstart.report.documents import StorageDocument
 from poorwill.telemetry.log import StreamLog
 from poorwill.tiers.frozen.criu import private_prefix
 

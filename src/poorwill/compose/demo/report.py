@@ -9,8 +9,6 @@ import numpy as np
 from msgspec import Struct
 
 from poorwill.bill.bill import Axis, Bill, make_bill
-from poorwill.coldstart.leaves import totals
-from poorwill.coldstart.starts import FinishedWake
 from poorwill.compose.demo.replay import Answer
 from poorwill.compose.drivers.fleet_drivers import Fallback
 from poorwill.core.format import counted, duration, money, percent, table
@@ -22,6 +20,8 @@ from poorwill.ledger.schema import reading
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
 from poorwill.policies import Timed, fixed_idle
+from poorwill.policies.coldstart.leaves import totals
+from poorwill.policies.coldstart.starts import FinishedWake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec import Struct
 
-from poorwill.coldstart.report.documents import StorageDocument
 from poorwill.core.format import size
 from poorwill.core.words import Tier
 from poorwill.fleet.sweeps.judgement import Sweep
+from poorwill.policies.coldstart.report.documents import StorageDocument
 from poorwill.policies.placement.devices import DeviceState
 from poorwill.policies.placement.refusals import gib
 from poorwill.tiers.proof import Proof

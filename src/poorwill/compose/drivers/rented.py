@@ -10,12 +10,12 @@ from poorwill.core.ports.driver import Driver, Processes
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import CloudSettings, FleetSettings
 from poorwill.core.words import ModelName, Tier, replica_id
-from poorwill.hosts.rented import hyperstack, scaleway
-from poorwill.hosts.rented.cloud import Cloud
-from poorwill.hosts.rented.engines import RentedEngines
-from poorwill.hosts.rented.hyperstack import Hyperstack
-from poorwill.hosts.rented.machine import RentedMachine
-from poorwill.hosts.rented.scaleway import Scaleway
+from poorwill.remote.clouds import hyperstack, scaleway
+from poorwill.remote.clouds.cloud import Cloud
+from poorwill.remote.clouds.engines import RentedEngines
+from poorwill.remote.clouds.hyperstack import Hyperstack
+from poorwill.remote.clouds.machine import RentedMachine
+from poorwill.remote.clouds.scaleway import Scaleway
 from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.hibernated.driver import RentedDriver
 

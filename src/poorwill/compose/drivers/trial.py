@@ -20,7 +20,7 @@ from poorwill.core.words import ReplicaId, Tier
 from poorwill.engines.kinds import make_engine
 from poorwill.hosts.guests.directory import Guest
 from poorwill.hosts.processes.process import EngineProcesses, subreaper
-from poorwill.hosts.rented.cloud import MachineState
+from poorwill.remote.clouds.cloud import MachineState
 from poorwill.tiers.frozen.criu import find_criu
 from poorwill.tiers.frozen.proof import prove_frozen
 from poorwill.tiers.proof import Proof, free_port, prove_by_trial, prove_cold

@@ -57,7 +57,7 @@ class Fetcher:
         words = (name.repo, name.revision, name.which, "1" if wants_gguf(name, engine) else "")
         cache = hub_cache(self.env)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "poorwill.compose.hub.program", *words, cache),
+            *(sys.executable, "-P", "-m", "poorwill.remote.hub.program", *words, cache),
             env=dict(self.env),
             stdin=DEVNULL,
             stdout=PIPE,

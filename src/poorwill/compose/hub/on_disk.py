@@ -14,12 +14,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from poorwill.compose.hub.choose import choose_gguf, whole
 from poorwill.config.moving.ollama import ollama_home, ollama_models
 from poorwill.config.values.hub_names import HubName, hub_name
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import ModelSettings
 from poorwill.engines.weights.files import SUFFIXES, hub_cache
+from poorwill.remote.hub.choose import choose_gguf, whole
 
 
 class ModelOnDisk(Struct, frozen=True, kw_only=True):

@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from poorwill.coldstart.prediction import total
 from poorwill.compose.host import HOST_WAKES, KnownHost, known_host
 from poorwill.compose.plans import image_bytes, measured_wakes_us, price_in_force, tier_costs
 from poorwill.core.settings import FleetSettings, ModelSettings
@@ -17,6 +16,7 @@ from poorwill.ledger.schema import reading
 from poorwill.planner.jobs import FleetModel
 from poorwill.planner.ladder import MEASURED, KnownTiers, prediction_source
 from poorwill.planner.simulation.scenario import TierTimes
+from poorwill.policies.coldstart.prediction import total
 from poorwill.policies.pricing import Price
 
 MEASURED_WAKES = 16

@@ -7,9 +7,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from poorwill.coldstart.engine_times import ENGINE_TIMES, CompileCache
-from poorwill.coldstart.loaders import GB, LOADERS, Storage, weight_rate
-from poorwill.coldstart.prediction import Estimate, HostPace, Machine, Start, predict_start, wakes_by_tier
 from poorwill.core.errors import PoorwillError
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import SECOND_US, Phase, Tier
@@ -18,6 +15,16 @@ from poorwill.engines.recipes.command import cache_variables
 from poorwill.engines.weights.files import hub_cache, weights_of
 from poorwill.engines.weights.gguf_header import read_gguf_header
 from poorwill.hosts.files.opening import read_whole
+from poorwill.policies.coldstart.engine_times import ENGINE_TIMES, CompileCache
+from poorwill.policies.coldstart.loaders import GB, LOADERS, Storage, weight_rate
+from poorwill.policies.coldstart.prediction import (
+    Estimate,
+    HostPace,
+    Machine,
+    Start,
+    predict_start,
+    wakes_by_tier,
+)
 
 USUAL_PACE = HostPace()
 _LOAD_FORMATS: Mapping[str, str] = MappingProxyType(
@@ -29,7 +36,7 @@ _LOAD_FORMATS: Mapping[str, str] = MappingProxyType(
         "instanttensor": "instanttensor",
     }
 )
-"""vLLM's and SGLang's `--load-format` to `coldstart.loaders`."""
+"""vLLM's and SGLang's `--load-format` to `policies.coldstart.loaders`."""
 
 
 def expected_wakes(

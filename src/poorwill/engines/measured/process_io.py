@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from poorwill.coldstart.leaves import READ_AHEAD_DETAILS, STORAGE_DETAIL
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.machine.phase_limit import EXPECTED_DETAIL
 from poorwill.core.words import SECOND_US, Phase
 from poorwill.hosts.files.read_ahead import ReadAhead
+from poorwill.policies.coldstart.leaves import READ_AHEAD_DETAILS, STORAGE_DETAIL
 
 _PROC = Path("/proc")
 _MOST_PROCESSES = 200

@@ -4,11 +4,11 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from poorwill.coldstart.starts import FinishedWake
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.money import cost_numerator, rounded
 from poorwill.core.words import ModelName, Phase, ReplicaId, Tier, WakeId
 from poorwill.ledger.rates import Life, RateBook, rate_book
+from poorwill.policies.coldstart.starts import FinishedWake
 
 
 def finished_wakes(

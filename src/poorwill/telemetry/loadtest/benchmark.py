@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from poorwill.coldstart.steady_state import Level
+from poorwill.policies.coldstart.steady_state import Level
 from poorwill.telemetry.loadtest.client import Caller, Target, shoot
 from poorwill.telemetry.loadtest.load import (
     ClientLoad,

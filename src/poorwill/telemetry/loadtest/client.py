@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import httptools
 
-from poorwill.coldstart.steady_state import Shot
+from poorwill.policies.coldstart.steady_state import Shot
 
 MOST_ANSWER_S = 120.0
 

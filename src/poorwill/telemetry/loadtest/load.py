@@ -5,8 +5,8 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from poorwill.coldstart.steady_state import Level, Overhead, Shot, level, overhead
 from poorwill.core.words import SECOND_US
+from poorwill.policies.coldstart.steady_state import Level, Overhead, Shot, level, overhead
 from poorwill.telemetry.loadtest.client import BenchError, Caller, Target, get, now_us, round_trip_us, shoot
 
 _WORDS = "snow stone grass wind river light wing song dust night bird winter warm cold sleep wake".split()

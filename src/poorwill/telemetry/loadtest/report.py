@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
-from poorwill.coldstart.starts import StartSummary
-from poorwill.coldstart.steady_state import Level, Overhead, Percentiles, saturation
 from poorwill.core.format import counted, duration, table
+from poorwill.policies.coldstart.starts import StartSummary
+from poorwill.policies.coldstart.steady_state import Level, Overhead, Percentiles, saturation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

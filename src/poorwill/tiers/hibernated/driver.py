@@ -16,8 +16,8 @@ from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefus
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Phase, ReplicaId, Tier
 from poorwill.hosts.processes.readiness import http_status
-from poorwill.hosts.rented.cloud import CloudBusy, MachineGone, MachineState, MachineStatus
-from poorwill.hosts.rented.machine import PARK, RentedMachine
+from poorwill.remote.clouds.cloud import CloudBusy, MachineGone, MachineState, MachineStatus
+from poorwill.remote.clouds.machine import PARK, RentedMachine
 from poorwill.tiers.exclusive import Exclusive
 
 _KEPT = frozenset({MachineState.PARKED, MachineState.PARKING})

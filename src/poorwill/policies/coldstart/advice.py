@@ -7,13 +7,13 @@ If only one has happened, a saving is computed from its own phases and from band
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from poorwill.coldstart.loaders import GB, USUAL_BANDWIDTH, Storage
-from poorwill.coldstart.starts import StartKind, StartSummary
 from poorwill.core.format import duration
 from poorwill.core.words import SECOND_US, Phase
+from poorwill.policies.coldstart.loaders import GB, USUAL_BANDWIDTH, Storage
+from poorwill.policies.coldstart.starts import StartKind, StartSummary
 
 _LOADER_SHARE = 0.8
-"""What a fast loader reaches of the storage's bandwidth; see `coldstart.loaders`."""
+"""What a fast loader reaches of the storage's bandwidth; see `policies.coldstart.loaders`."""
 _LEAST_US = SECOND_US // 10
 """Savings below this are not worth a person's time."""
 

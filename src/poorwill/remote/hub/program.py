@@ -26,7 +26,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils._headers import build_hf_headers
 from tqdm import tqdm
 
-from poorwill.compose.hub.choose import choose_all, choose_gguf
+from poorwill.remote.hub.choose import choose_all, choose_gguf
 
 _SPARE_BYTES = 256 * 2**20
 _TELL_BYTES = 8 * 2**20

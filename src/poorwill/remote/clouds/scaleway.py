@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from poorwill.hosts.rented.cloud import CloudAction, CloudBusy, MachineState, MachineStatus
-from poorwill.hosts.rented.cloud_client import CloudClient
+from poorwill.remote.clouds.cloud import CloudAction, CloudBusy, MachineState, MachineStatus
+from poorwill.remote.clouds.cloud_client import CloudClient
 
 API = "https://api.scaleway.com"
 

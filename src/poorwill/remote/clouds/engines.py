@@ -13,8 +13,8 @@ from poorwill.core.ports.driver import DriverError
 from poorwill.core.ports.log import Log
 from poorwill.core.words import ReplicaId
 from poorwill.hosts.processes.readiness import http_status
-from poorwill.hosts.rented.cloud import MachineGone, MachineState
-from poorwill.hosts.rented.machine import RentedMachine
+from poorwill.remote.clouds.cloud import MachineGone, MachineState
+from poorwill.remote.clouds.machine import RentedMachine
 
 
 @dataclass(slots=True, kw_only=True)

@@ -4,13 +4,13 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from poorwill.coldstart.advice import Advice
-from poorwill.coldstart.anatomy_tree import Branch, tree
-from poorwill.coldstart.prediction import Estimate, total
-from poorwill.coldstart.starts import FinishedWake, Spread, StartSummary
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.format import byte_rate, duration, money, size, table
 from poorwill.core.words import SECOND_US, Phase
+from poorwill.policies.coldstart.advice import Advice
+from poorwill.policies.coldstart.anatomy_tree import Branch, tree
+from poorwill.policies.coldstart.prediction import Estimate, total
+from poorwill.policies.coldstart.starts import FinishedWake, Spread, StartSummary
 
 BAR = 40
 NARROW = 110

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 
-from poorwill.coldstart.leaves import storage_bytes, totals
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.words import READ_PHASES, SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
+from poorwill.policies.coldstart.leaves import storage_bytes, totals
 
 _LEAST_READ = 1_000_000
 """Fewer bytes than this are no model's weights."""

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from poorwill.coldstart.anatomy_tree import tree
-from poorwill.coldstart.prediction import Estimate, total
-from poorwill.coldstart.starts import FinishedWake, StartSummary
 from poorwill.core.words import Phase, Tier
+from poorwill.policies.coldstart.anatomy_tree import tree
+from poorwill.policies.coldstart.prediction import Estimate, total
+from poorwill.policies.coldstart.starts import FinishedWake, StartSummary
 
 
 class PhaseDocument(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import httpx2
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
 from poorwill.hosts.files.http_answers import bounded_answer
-from poorwill.hosts.rented.cloud import CloudBusy, CloudRefused, MachineGone, MachineState, MachineStatus
+from poorwill.remote.clouds.cloud import CloudBusy, CloudRefused, MachineGone, MachineState, MachineStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
-from poorwill.hosts.rented.cloud import (
+from poorwill.remote.clouds.cloud import (
     Cloud,
     CloudAction,
     CloudBusy,

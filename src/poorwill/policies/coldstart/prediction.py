@@ -10,7 +10,10 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from types import MappingProxyType
 
-from poorwill.coldstart.engine_times import (
+from poorwill.core.entries import PhaseSpan
+from poorwill.core.format import size
+from poorwill.core.words import SECOND_US, Phase, Tier
+from poorwill.policies.coldstart.engine_times import (
     ANY_ENGINE,
     ENGINE_TIMES,
     USUAL_HOST,
@@ -18,11 +21,8 @@ from poorwill.coldstart.engine_times import (
     EngineTimes,
     ModelShare,
 )
-from poorwill.coldstart.leaves import totals
-from poorwill.coldstart.loaders import GB, LOADERS, Storage, layers_of, weight_rate
-from poorwill.core.entries import PhaseSpan
-from poorwill.core.format import size
-from poorwill.core.words import SECOND_US, Phase, Tier
+from poorwill.policies.coldstart.leaves import totals
+from poorwill.policies.coldstart.loaders import GB, LOADERS, Storage, layers_of, weight_rate
 
 GIB = 2**30
 

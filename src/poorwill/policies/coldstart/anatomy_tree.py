@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from poorwill.coldstart.anatomy import sum_known
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.words import Phase
+from poorwill.policies.coldstart.anatomy import sum_known
 
 PHASE_GROUP: Mapping[Phase, str] = MappingProxyType(
     {
