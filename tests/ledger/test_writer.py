@@ -318,6 +318,20 @@ def test_one_that_another_replica_served_is_charged(path):
     assert woken(path) == [("a.0.1", "ann", 1)]
 
 
+def test_a_wake_without_a_list_has_its_rows(path):
+    """A kill interrupted the first wake; another replica's served the request that it was begun for."""
+    one = replace(request(1, 20, 30, key="ann"), wake="a.0.1")
+    write(
+        path,
+        [created(), began(5, "a.0.1"), span(5, "wake.spawn", wake="a.0.1")],
+        [created(6, "a.1"), began(7, "a.1.1", replica="a.1")],
+        [span(7, "wake.spawn", replica="a.1", wake="a.1.1")],
+        [ended(20, "a.1.1", replica="a.1", served=(one.request,)), span(20, "serving", replica="a.1"), one],
+        [ended(40, "a.0.1", ok=False), span(40, "parked.cold")],
+    )
+    assert woken(path) == [("a.0.1", "ann", 1), ("a.1.1", "ann", 1)]
+
+
 async def test_a_rollback_is_counted_once(path):
     async with opened(path) as ledger:
         await ledger.record([created(), began(5), span(5, "wake.spawn", wake="a.0.1")])

@@ -51,7 +51,10 @@ class Woken:
         self._undo.clear()
 
     def request_ended(self, entry: RequestEnded, key: int, wake: int | None) -> int | None:
-        """Count a request for the wakes it waited for; `wake` is the one its row names. Return the last."""
+        """Count a request for the wakes it waited for, and return the one that its row names.
+
+        That is `wake`, if it names one: a wake interrupted by a kill has no other list of its requests.
+        """
         found = {} if wake is None else {wake: None}
         for awaited in self._awaited.get(entry.request, {}).values():
             if entry.arrived_us <= awaited.ended_us:
@@ -60,7 +63,7 @@ class Woken:
             self._counts[number, key] += 1
         if entry.leased_us != entry.arrived_us:  # it was held, and a wake begun for it may go on
             self._remember(self._over, entry.request, entry)
-        return next(reversed(found), None)
+        return next(reversed(found), None) if wake is None else wake
 
     def wake_ended(self, name: str, wake: int, ended_us: int, served: Sequence[str]) -> None:
         """Remember whom a wake woke for, and count those of them that ended before it.
