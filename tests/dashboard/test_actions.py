@@ -45,7 +45,7 @@ def test_wake_and_park_by_button(page: Page, served: Program) -> None:
     expect(page.locator("#events")).to_contain_text("slow-0: parked cold")
     asked = [json.loads(line) for line in (served.directory / "serve.log").read_text().splitlines()]
     said = [one for one in asked if "an operator asked" in one.values()]
-    assert [one["what"] for one in said][-2:] == ["wake", "park"] and "user" in said[-1]
+    assert [one["what"] for one in said][-2:] == ["wake", "park"] and said[-1]["by"].startswith("user ")
 
 
 def test_a_limit_is_lifted_by_button(page: Page, served: Program) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -26,9 +27,9 @@ from poorwill.core.spend import LimitState
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId, replica_id
 from poorwill.gateway.bridge.parts import BridgesTo, HostedApis
 from poorwill.gateway.dialects import EngineFacts
-from poorwill.gateway.server import GatewayServer, new_server
+from poorwill.gateway.server import GatewayServer, bound_socket, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
-from poorwill.telemetry.admin.app import admin_listener
+from poorwill.telemetry.admin.listeners import admin_listeners
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.dashboard.playground import Playground
 from poorwill.telemetry.metrics import GatewayMetrics
@@ -234,6 +235,17 @@ class ToyKeys:
 
 
 @dataclass(slots=True)
+class ToyOperators:
+    secrets: dict[bytes, str] = field(default_factory=dict)
+
+    def operator_of(self, credential: bytes) -> str | None:
+        return self.secrets.get(credential)
+
+    def is_operator(self, name: str) -> bool:
+        return name in self.secrets.values()
+
+
+@dataclass(slots=True)
 class ToyFeed:
     items: asyncio.Queue[Entry | int]
     closed: bool = False
@@ -324,6 +336,9 @@ class Site:
     log: KeptLog
     keys: ToyKeys
     clock: SkippingClock
+    operators: ToyOperators
+    beside: list[socket.socket]
+    """Of the listeners beside the two there always are."""
 
     @property
     def port(self) -> int:
@@ -396,7 +411,12 @@ async def running_site(
             ready.update({ModelName(name): upstream for name in models})
             activator = ToyActivator(clock=clock, ready=ready)
             ledger, log, fleet = ToyLedger(), KeptLog(), ToyFleet(activator)
-            ring = ToyKeys(keys or {})
+            ring, operators, beside = ToyKeys(keys or {}), ToyOperators(), list[socket.socket]()
+
+            def bind(host: str, port: int) -> socket.socket:
+                beside.append(bound_socket(host, port))
+                return beside[-1]
+
             pool = UpstreamPool(timeout_us=settings.upstream_timeout_us, proven=proven)
             server = new_server(
                 settings=settings,
@@ -407,7 +427,7 @@ async def running_site(
                 ledger=ledger,
                 fleet=fleet,
                 admin=partial(
-                    admin_listener,
+                    admin_listeners,
                     fleet=fleet,
                     dashboard=FleetDashboard(
                         fleet=fleet,
@@ -417,6 +437,8 @@ async def running_site(
                         most_streams=settings.max_events,
                     ),
                     settings=settings,
+                    keys=operators,
+                    bind=bind,
                     clock=clock,
                     log=log,
                 ),
@@ -448,6 +470,8 @@ async def running_site(
                     log=log,
                     keys=ring,
                     clock=clock,
+                    operators=operators,
+                    beside=beside,
                 )
             defects = [line for line in log.lines if line[0] == "error"]
             assert not defects, defects

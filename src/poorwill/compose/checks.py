@@ -25,9 +25,10 @@ from poorwill.core.words import Tier
 from poorwill.engines.kinds import cannot_sleep, missing_program
 from poorwill.hosts.devices.nvml import load_nvml
 from poorwill.ledger.history.recovery import Recovered, recovered
-from poorwill.ledger.keys import list_keys
+from poorwill.ledger.keys import KeyRow, list_keys
 from poorwill.ledger.schema import reading
 from poorwill.policies import TierCosts
+from poorwill.telemetry.admin.certificate import tls_context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class _Remembered:
     """What the fleet's ledger knows that a configuration can be judged by."""
 
     recovered: Recovered | None = None
-    keys: tuple[str, ...] = ()
+    keys: tuple[KeyRow, ...] = ()
     trouble: tuple[Problem, ...] = ()
 
 
@@ -45,8 +46,7 @@ def _remembered(fleet: FleetSettings) -> _Remembered:
         return _Remembered()
     try:
         with reading(path) as db:
-            names = tuple(key.name for key in list_keys(db))
-            return _Remembered(recovered=recovered(db), keys=names)
+            return _Remembered(recovered=recovered(db), keys=tuple(list_keys(db)))
     except OperatorFault as fault:
         return _Remembered(trouble=(Problem(where=path, what=fault.message, hint=fault.hint or ""),))
 
@@ -57,19 +57,34 @@ def check_here(
     """Return what would keep a readable configuration from being served here, and warnings."""
     known = _remembered(fleet)
     lines = lines_of(source)
+    never, cautions = device_problems(fleet, load_nvml())
+    facing = listener_problems(
+        fleet.gateway,
+        keys_configured=not all(key.limits.operator for key in known.keys),
+        operators=any(key.limits.operator and key.revoked_us is None for key in known.keys),
+    )
     problems = [
         replace(problem, line=lines.of(tuple(problem.where.split("."))))
-        for problem in listener_problems(fleet.gateway, keys_configured=bool(known.keys))
+        for problem in (*facing, *_certificate(fleet), *never)
     ]
     if ports:
         problems += taken_ports(fleet)
-    never, cautions = device_problems(fleet, load_nvml())
-    problems += [replace(problem, line=lines.of(tuple(problem.where.split(".")))) for problem in never]
-    warnings = [*known.trouble, *cautions, *advice(fleet), *_unknown_keys(fleet, known.keys)]
+    names = [key.name for key in known.keys]
+    warnings = [*known.trouble, *cautions, *advice(fleet), *_unknown_keys(fleet, names)]
     if known.recovered is not None and fleet.rates:
         problems += _short_idles(fleet, source, known.recovered)
     problems += unpriced_bridges(fleet, lines)
     return problems, [*warnings, *_engines(fleet, env)]
+
+
+def _certificate(fleet: FleetSettings) -> Iterator[Problem]:
+    """Return a problem if the certificate for operators elsewhere cannot be used."""
+    remote = fleet.gateway.remote_admin
+    if remote is not None and remote.certificate and remote.private_key:
+        try:
+            tls_context(remote.certificate, remote.private_key)
+        except OperatorFault as fault:
+            yield Problem(where="gateway.remote_admin", what=fault.message, hint=fault.hint or "")
 
 
 def _engines(fleet: FleetSettings, env: Mapping[str, str]) -> Iterator[Problem]:

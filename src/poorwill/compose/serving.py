@@ -50,8 +50,7 @@ from poorwill.hosts.devices.nvml import load_nvml
 from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger
-from poorwill.telemetry.admin.app import admin_listener
-from poorwill.telemetry.admin.metrics_listener import with_metrics
+from poorwill.telemetry.admin.listeners import admin_listeners
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.dashboard.playground import Playground
 from poorwill.telemetry.metrics import GatewayMetrics
@@ -77,6 +76,19 @@ class Serving:
     def where(self) -> Mapping[str, str]:
         """Return the addresses, as the fleet's directory publishes them."""
         return {"address": self.address, "admin": self.admin_address}
+
+    def told(self, settings: FleetSettings) -> Sequence[str]:
+        """Return, for people, where the fleet is served, and how."""
+        lines = [f"serving http://{self.address} (admin http://{self.admin_address})"]
+        if remote := settings.gateway.remote_admin:
+            how = "behind a proxy" if remote.behind_proxy else "with TLS"
+            lines.append(f"  admin for other machines: {remote.listen} {how}, by an operator's key")
+        for model in settings.models:
+            bridge = f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
+            on = f" on {model.cloud.named}" if model.cloud is not None else ""
+            parks = " > ".join(self.ladders[model.name])
+            lines.append(f"  {model.name}: {model.engine.kind}{on}, parks {parks}{bridge}")
+        return lines
 
     def explained(self) -> Sequence[str]:
         """Return, for people, how each model is parked here and why not otherwise."""
@@ -118,7 +130,7 @@ async def serving_fleet(
                 keys=GuardedKeys(keys=keys, guard=guard, now_us=own.clock.now_us, operator=chats.credential),
                 ledger=journal,
                 fleet=fleet.view,
-                admin=_admin(settings, own, fleet.view, log, chats, source),
+                admin=_admin(settings, own, fleet.view, log, chats, source, keys),
                 clock=own.clock,
                 log=log,
                 metrics=metrics,
@@ -195,8 +207,9 @@ def _admin(
     log: Log,
     playground: Playground,
     source: Source | None,
+    keys: LedgerKeys,
 ) -> Callable[[AdminSide], AdminListener]:
-    """Return what makes the admin listener of the gateway."""
+    """Return what makes the admin listeners of the gateway."""
     dashboard = FleetDashboard(
         fleet=view,
         history=LedgerHistory(
@@ -206,12 +219,16 @@ def _admin(
         clock=own.clock,
         most_streams=settings.gateway.max_events,
     )
-    make = partial(
-        admin_listener, fleet=view, dashboard=dashboard, settings=settings.gateway, clock=own.clock, log=log
+    return partial(
+        admin_listeners,
+        fleet=view,
+        dashboard=dashboard,
+        settings=settings.gateway,
+        keys=keys,
+        bind=bound_socket,
+        clock=own.clock,
+        log=log,
     )
-
-    address = settings.gateway.metrics
-    return make if address is None else with_metrics(make, lambda: bound_socket(*address))
 
 
 async def _told(
@@ -233,7 +250,7 @@ def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:
     """Return the fleet's keys. Raises ConfigFault if a public address would be open to everybody."""
     keys = LedgerKeys(path=ledger.path, now_us=ledger.clock.now_us, log=log)
     keys.load()
-    problems = listener_problems(settings.gateway, keys_configured=keys.required)
+    problems = listener_problems(settings.gateway, keys_configured=keys.required, operators=keys.operators)
     if problems:
         raise ConfigFault(problems, source=settings.source)
     return keys

@@ -160,6 +160,7 @@ def taken_ports(fleet: FleetSettings, *, engines: bool = True) -> Sequence[Probl
     wanted = [
         ("gateway.listen", *gateway.listen),
         ("gateway.admin", *gateway.admin),
+        *((f"gateway.{name}", *address) for name, address in gateway.beside.items()),
     ]
     if engines:
         wanted += [(f"models.{model.name}.port", "127.0.0.1", model.engine.port) for model in fleet.models]

@@ -12,9 +12,10 @@ import ipaddress
 import os
 import resource
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from poorwill.core.errors import ErrorCode, OperatorFault, TryLater
@@ -30,6 +31,7 @@ _ACCEPTS_A_TURN = 32
 SHORT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors of this machine that say nothing of the other side."""
 _PAUSE_S = 0.1
+_HANDSHAKE_S = 10.0
 _RETRY_AFTER_S = 2
 
 
@@ -54,31 +56,23 @@ def connection_limits(*, in_all: int, per_address: int, reserved: int) -> Connec
     return ConnectionLimits(in_all=in_all, per_address=min(per_address or -(-in_all // 2), in_all))
 
 
+@dataclass(slots=True, kw_only=True)
 class Acceptor:
     """One listening socket. `make` returns the protocol for a peer's address; who makes it says `left` when
     that connection is closed. `make_room` closes idle connections, of an address or of all, and returns
-    whether there were any."""
+    whether there were any. `tls` returns what secures a new connection."""
 
-    def __init__(
-        self,
-        *,
-        limits: ConnectionLimits,
-        make: Callable[[str], asyncio.Protocol],
-        make_room: Callable[[str | None], bool],
-        refused: Callable[[ErrorCode], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
-        log: Log,
-    ) -> None:
-        self._limits = limits
-        self._make = make
-        self._make_room = make_room
-        self._refused = refused
-        self._spawn = spawn
-        self._log = log
-        self._open = 0
-        self._opening = 0
-        self._by_address: Counter[str] = Counter()
-        self._sock: socket.socket | None = None
+    limits: ConnectionLimits
+    make: Callable[[str], asyncio.Protocol]
+    make_room: Callable[[str | None], bool]
+    refused: Callable[[ErrorCode], None]
+    spawn: Callable[[Coroutine[Any, Any, None]], object]
+    log: Log
+    tls: Callable[[], ssl.SSLContext] | None = None
+    _open: int = 0
+    _opening: int = 0
+    _by_address: Counter[str] = field(default_factory=Counter)
+    _sock: socket.socket | None = None
 
     def start(self, sock: socket.socket) -> None:
         """Accept from now on. The socket is closed by `stop`."""
@@ -121,33 +115,36 @@ class Acceptor:
                 self._refuse(connection)
             else:
                 self._open += 1
-                self._opening += 1
                 self._by_address[address] += 1
-                self._spawn(self._serve(connection, address))
+                self.spawn(self._serve(connection, address))
+                self._opening += self.tls is None  # a handshake may take long: it counts as open
 
     def _full(self, address: str) -> bool:
         """Return whether there is no room for one more. Room that is being made counts as room.
 
         While others are on their way in, nobody can be told from them to be idle: one more is let in.
         """
-        if self._by_address[address] >= self._limits.per_address:
-            return not (self._make_room(address) or self._opening)
-        return self._open >= self._limits.in_all and not (self._make_room(None) or self._opening)
+        if self._by_address[address] >= self.limits.per_address:
+            return not (self.make_room(address) or self._opening)
+        return self._open >= self.limits.in_all and not (self.make_room(None) or self._opening)
 
     async def _serve(self, connection: socket.socket, address: str) -> None:
-        protocol = self._make(address)
+        protocol = self.make(address)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, connection)
+            accept, tls = asyncio.get_running_loop().connect_accepted_socket, self.tls and self.tls()
+            await accept(
+                lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=_HANDSHAKE_S if tls else None
+            )
         except OSError as error:  # the peer has left already
             connection.close()
             self.left(address)
-            self._log.info("a connection failed as it was accepted", error=error)
+            self.log.info("a connection failed as it was accepted", error=error)
         finally:
-            self._opening -= 1
+            self._opening -= self.tls is None
 
     def _refuse(self, connection: socket.socket) -> None:
-        self._refused(ErrorCode.OVERLOADED)
+        self.refused(ErrorCode.OVERLOADED)
         written: list[bytes] = []
         response = Response(
             write=written.append,
@@ -171,10 +168,10 @@ class Acceptor:
         """Wait for descriptors; the machine's trouble must not end the listener."""
         assert self._sock is not None
         if error.errno not in SHORT_OF_RESOURCES:
-            self._log.error("accepting a connection failed", error=error)
+            self.log.error("accepting a connection failed", error=error)
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._sock)
-        self._make_room(None)
+        self.make_room(None)
         loop.call_later(_PAUSE_S, self._listen)
 
 

@@ -5,6 +5,7 @@ The listener itself is made outside: it shows the fleet and the ledger as well.
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -67,13 +68,18 @@ class AdminSide:
         return [(route.path, route.methods, route.action) for route in admin_routes()]
 
     def accept(
-        self, make: Callable[[str], asyncio.Protocol], make_room: Callable[[str | None], bool]
+        self,
+        make: Callable[[str], asyncio.Protocol],
+        make_room: Callable[[str | None], bool],
+        tls: Callable[[], ssl.SSLContext] | None,
     ) -> Acceptor:
-        """Return what accepts the admin listener's connections, within its limit."""
+        """Return what accepts an admin listener's connections, within its limit."""
+        most = ADMIN_CONNECTIONS
         return Acceptor(
-            limits=ConnectionLimits(in_all=ADMIN_CONNECTIONS, per_address=ADMIN_CONNECTIONS),
+            limits=ConnectionLimits(in_all=most, per_address=most // 4 if tls else most),
             make=make,
             make_room=make_room,
+            tls=tls,
             refused=self.metrics.refused,
             spawn=self.spawn,
             log=self.context.checks.log,

@@ -25,21 +25,15 @@ def key_name(keys: KeyRing, credential: bytes, *, public: bool) -> str:
     Raises RequestFault(UNAUTHENTICATED), also if the listener is `public` and the last key was
     forgotten while it served. The secret appears in no message.
     """
-    if not keys.required:
-        if public:
-            raise RequestFault(
-                ErrorCode.UNAUTHENTICATED, "no API key is configured, which this public address needs"
-            )
-        return keys.name_of(credential) or ""
-    if not credential:
-        raise RequestFault(
-            ErrorCode.UNAUTHENTICATED,
-            "an API key is needed: send `Authorization: Bearer KEY` or `x-api-key: KEY`",
-        )
     name = keys.name_of(credential)
-    if name is None:
-        raise RequestFault(ErrorCode.UNAUTHENTICATED, "the API key is not known here")
-    return name
+    if public and not keys.required:
+        what = "no API key is configured, which this public address needs"
+        raise RequestFault(ErrorCode.UNAUTHENTICATED, what)
+    if keys.required and name is None:
+        how = "an API key is needed: send `Authorization: Bearer KEY` or `x-api-key: KEY`"
+        what = "the API key is not known here" if credential else how
+        raise RequestFault(ErrorCode.UNAUTHENTICATED, what)
+    return name or ""
 
 
 class _Allowance:

@@ -134,14 +134,15 @@ def _unknown(name: str) -> RequestFault:
 
 
 def forget_keys(db: sqlite3.Connection) -> None:
-    """Go back to a fleet without keys. Raises RequestFault while a key is not revoked."""
-    if db.execute("SELECT 1 FROM keys WHERE revoked_us IS NULL").fetchone():
+    """Go back to a gateway without keys; operators keep theirs. Raises RequestFault while one is in use."""
+    clients = "coalesce(limits ->> 'operator', 0) = 0"
+    if db.execute(f"SELECT 1 FROM keys WHERE revoked_us IS NULL AND {clients}").fetchone():
         raise RequestFault(
             ErrorCode.INVALID_REQUEST,
             "there are keys in use",
             hint="revoke them first; without keys anybody who can connect may ask",
         )
-    db.execute("DELETE FROM keys")
+    db.execute(f"DELETE FROM keys WHERE {clients}")
 
 
 def list_keys(db: sqlite3.Connection) -> list[KeyRow]:
@@ -154,7 +155,7 @@ def list_keys(db: sqlite3.Connection) -> list[KeyRow]:
 
 
 class LedgerKeys:
-    """Implements `core.ports.keys.KeyRing` over a ledger; `follow` keeps it up to date."""
+    """Implements `core.ports.keys.KeyRing` and `OperatorKeys` over a ledger; `follow` keeps it up to date."""
 
     def __init__(self, *, path: str, now_us: Callable[[], int], log: Log, follow_s: float = FOLLOW_S) -> None:
         self._path = path
@@ -162,6 +163,7 @@ class LedgerKeys:
         self._follow_s = follow_s
         self._log = log
         self._keys: Mapping[bytes, tuple[bytes, str]] = {}
+        self._operators: Mapping[bytes, tuple[bytes, str]] = {}
         self._limits: Mapping[str, KeyLimits] = {}
         self._required = False
 
@@ -178,9 +180,20 @@ class LedgerKeys:
 
     def name_of(self, credential: bytes) -> str | None:
         """Return the name of the key presented, None if it is not in use."""
-        digest = _digest(credential)
-        known, name = self._keys.get(digest, (_NOBODY, None))
-        return name if hmac.compare_digest(known, digest) else None
+        return _known(self._keys, credential)
+
+    def operator_of(self, credential: bytes) -> str | None:
+        """Return the name of the operator's key presented, None if it is none, or not in use."""
+        return _known(self._operators, credential)
+
+    def is_operator(self, name: str) -> bool:
+        """Return whether an operator's key of this name is in use."""
+        return self.limits(name).operator
+
+    @property
+    def operators(self) -> bool:
+        """Whether any operator's key is in use."""
+        return bool(self._operators)
 
     def in_use(self, name: str) -> bool:
         """Return whether there is a key of this name that is neither revoked nor expired."""
@@ -198,9 +211,12 @@ class LedgerKeys:
             ).fetchall()
         now_us = self._now_us()
         used = [row for row in rows if row[2] is None and (row[3] is None or now_us < row[3])]
-        self._keys = {row[0]: (row[0], row[1]) for row in used}
-        self._limits = {row[1]: _limits(row[4]) for row in used}  # of several secrets the last one's
-        self._required = bool(rows)
+        limits = {row[0]: _limits(row[4]) for row in rows}
+        known = {row[0]: (row[0], row[1]) for row in used}
+        self._operators = {digest: key for digest, key in known.items() if limits[digest].operator}
+        self._keys = {digest: key for digest, key in known.items() if digest not in self._operators}
+        self._limits = {row[1]: limits[row[0]] for row in used}  # of several secrets the last one's
+        self._required = not all(each.operator for each in limits.values())
 
     async def follow(self) -> None:
         """Read the keys again every second until cancelled; while the ledger cannot be read, keep them."""
@@ -215,6 +231,12 @@ class LedgerKeys:
                 failing = True
             else:
                 failing = False
+
+
+def _known(keys: Mapping[bytes, tuple[bytes, str]], credential: bytes) -> str | None:
+    digest = _digest(credential)
+    known, name = keys.get(digest, (_NOBODY, None))
+    return name if hmac.compare_digest(known, digest) else None
 
 
 def _written(limits: KeyLimits) -> str:

@@ -81,6 +81,9 @@ class AddKeyOptions(KeysOptions):
     """The options of `poorwill keys add`."""
 
     name: Annotated[str, Option("a person, a customer, a program: as the bill shall name it", argument=True)]
+    operator: Annotated[bool, Option("it is for the admin listener of other machines, and for no model")] = (
+        False
+    )
     may: Annotated[LimitOptions, Group("what it may do")] = field(default_factory=LimitOptions)
 
 
@@ -142,6 +145,9 @@ class KeysDocument(Struct, frozen=True, kw_only=True):
 async def _add(options: AddKeyOptions, streams: Streams) -> int:
     path, now_us = options.ledger.path(streams.env), SystemClock.started().now_us()
     limits, expires_us = options.may.limits(NO_LIMITS), options.may.expires_us(None)
+    if options.operator and limits != NO_LIMITS:
+        raise RequestFault(ErrorCode.INVALID_REQUEST, "an operator's key is for no model: it has no limits")
+    limits = replace(limits, operator=options.operator)
     secret = _write(
         path, lambda db: add_key(db, options.name, now_us=now_us, limits=limits, expires_us=expires_us)
     )
@@ -163,7 +169,7 @@ def _say_secret(secret: str, name: str, options: KeysOptions, streams: Streams, 
         return 0
     streams.say(secret)
     streams.tell(f"This is the key of {name}. Write it down: it is shown once and kept as a hash.")
-    streams.tell("Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.")
+    streams.tell("Send it as `Authorization: Bearer KEY`; clients may write `x-api-key: KEY`.")
     if more:
         streams.tell(more)
     return 0
@@ -235,7 +241,8 @@ def _ended(key: KeyListed) -> str:
 
 def _told(limits: KeyLimits) -> str:
     """Say what a key may do, for people; empty if all."""
-    told = [f"only {', '.join(limits.models)}"] if limits.models else []
+    told = ["an operator's"] if limits.operator else []
+    told += [f"only {', '.join(limits.models)}"] if limits.models else []
     told += [f"{limits.requests_minute:,} requests a minute"] if limits.requests_minute else []
     told += [f"{limits.tokens_minute:,} tokens a minute"] if limits.tokens_minute else []
     told += [f"{limits.at_once:,} at once"] if limits.at_once else []

@@ -99,12 +99,7 @@ async def _serve(
     async with serving_fleet(settings, env=streams.env, log=log, source=source) as serving:
         left.append(serving.left)
         hangups.pass_on(serving.reload)
-        streams.say(f"serving http://{serving.address} (admin http://{serving.admin_address})")
-        for model in settings.models:
-            ladder = " > ".join(serving.ladders[model.name])
-            bridge = f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
-            on = f" on {model.cloud.named}" if model.cloud is not None else ""
-            streams.say(f"  {model.name}: {model.engine.kind}{on}, parks {ladder}{bridge}")
+        streams.say(*serving.told(settings))
         streams.stdout.flush()
         # What was made by now lives as long as the process: no collection need look at it again.
         gc.collect()

@@ -4,18 +4,19 @@ import os.path
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, FleetOption, fleet_directory, fleet_path
-from poorwill.cli.parsing.options import Option
+from poorwill.cli.parsing.options import Option, Values
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.fleet.lock import holder_of
-from poorwill.telemetry.admin.client import ask_listener
+from poorwill.telemetry.admin.client import AdminSite, ask_listener
 
 T = TypeVar("T")
 ADMIN_KEY = "POORWILL_ADMIN_KEY"
-"""The environment variable that holds the key of an admin listener that asks for one."""
+"""The environment variable that holds an operator's key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +26,17 @@ class ServedFleet:
     fleet: FleetOption = DEFAULT_FILE
     url: Annotated[
         str | None,
+        Option("instead: the admin listener of a fleet that another user or machine serves", metavar="URL"),
+    ] = None
+    key_file: Annotated[
+        str,
         Option(
-            f"instead: the admin listener of a fleet that another user or machine serves; ${ADMIN_KEY} is "
-            "its key, if it asks for one",
-            metavar="URL",
+            f"its operator's key is in this file (else in ${ADMIN_KEY})", metavar="FILE", values=Values.FILES
         ),
+    ] = ""
+    ca: Annotated[
+        str | None,
+        Option("trust its certificate by this one (PEM)", metavar="FILE", values=Values.FILES),
     ] = None
 
 
@@ -69,25 +76,28 @@ async def ask(
     Raises OperatorFault(NOT_RUNNING) if none does, or the error that it answered. Cancelled: the request is
     abandoned; what it started goes on.
     """
-    url, who = _listener(where, env)
-    key = env.get(ADMIN_KEY, "")
-    return await ask_listener(url, method, path, document, key=key, who=who, timeout_s=timeout_s)
+    return await ask_listener(_site(where, env), method, path, document, timeout_s=timeout_s)
 
 
-def _listener(where: ServedFleet, env: Mapping[str, str]) -> tuple[SplitResult, str]:
-    """Return the URL of the admin listener, and who is behind it. Raises OperatorFault if nobody is."""
+def _site(where: ServedFleet, env: Mapping[str, str]) -> AdminSite:
+    """Return the admin listener that is meant. Raises OperatorFault if nobody is behind it."""
     if where.url is None:
         holder = holder_of_fleet(where.fleet, env)
         if holder is None or "admin" not in holder:
             raise _not_running(where.fleet)
-        return urlsplit(f"http://{holder['admin']}"), f"poorwill (pid {holder.get('pid')})"
+        url = urlsplit(f"http://{holder['admin']}")
+        return AdminSite(url=url, who=f"poorwill (pid {holder.get('pid')})")
     try:
+        key = Path(where.key_file).read_text().strip() if where.key_file else env.get(ADMIN_KEY, "")
         url = urlsplit(where.url if "://" in where.url else f"http://{where.url}")
-        if url.scheme in ("http", "https") and url.hostname and url.port != 0:
-            return url, "poorwill"
+        if url.scheme in ("http", "https") and url.hostname and url.port != 0 and key.isprintable():
+            return AdminSite(url=url, who="poorwill", key=key, ca=where.ca)
+    except OSError as error:
+        what = f"--key-file {where.key_file}: {error.strerror}"
+        raise OperatorFault(ErrorCode.INVALID_REQUEST, what) from error
     except ValueError:
         pass
-    what = f"--url {where.url}: not an address such as http://10.0.0.5:8081"
+    what = f"--url {where.url}: not an address such as https://box:8443, or its key is none"
     raise OperatorFault(ErrorCode.INVALID_REQUEST, what)
 
 

@@ -170,7 +170,8 @@ class Reloader:
         parts = self.parts
         await asyncio.to_thread(parts.keys.load)
         new = await asyncio.to_thread(self.source.read)
-        problems = listener_problems(new.gateway, keys_configured=parts.keys.required)
+        keys = parts.keys
+        problems = listener_problems(new.gateway, keys_configured=keys.required, operators=keys.operators)
         if problems:
             raise ConfigFault(problems, source=new.source)
         change = fleet_change(parts.fleet.reshaper.settings, new)

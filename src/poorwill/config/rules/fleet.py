@@ -40,6 +40,7 @@ def _check_ports(fleet: FleetSettings, found: FileProblems) -> None:
     uses = [
         (fleet.gateway.listen.port, ("gateway", "listen")),
         (fleet.gateway.admin.port, ("gateway", "admin")),
+        *((one.port, ("gateway", name)) for name, one in fleet.gateway.beside.items()),
         *((model.engine.port, ("models", model.name, "port")) for model in fleet.models),
     ]
     for port, path in uses:

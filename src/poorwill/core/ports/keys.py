@@ -21,9 +21,23 @@ class KeyLimits(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_un
     """Requests held."""
     priority: int = 0
     """Held requests of a higher one are served first."""
+    operator: bool = False
+    """It opens the admin listener away from loopback, and no model."""
 
 
 NO_LIMITS = KeyLimits()
+
+
+class OperatorKeys(Protocol):
+    """The keys that open the admin listener away from loopback."""
+
+    def operator_of(self, credential: bytes) -> str | None:
+        """Return the name of an operator's key, None if it is none, or not in use."""
+        ...
+
+    def is_operator(self, name: str) -> bool:
+        """Return whether there is an operator's key of this name that is neither revoked nor expired."""
+        ...
 
 
 class KeyRing(Protocol):

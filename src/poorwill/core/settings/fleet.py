@@ -16,13 +16,30 @@ _ADMIN = Address("127.0.0.1", 8081)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteAdminSettings:
+    """The admin listener for other machines: it asks for a key of `poorwill keys add NAME --operator`."""
+
+    listen: Address
+    """Its address."""
+    certificate: Annotated[str, Mark.FILE] = ""
+    """Its TLS certificate and those between it and the root (PEM). Read again when the file changes."""
+    private_key: Annotated[str, Mark.FILE] = ""
+    """The certificate's private key (PEM), without a passphrase."""
+    behind_proxy: bool = False
+    """Instead of a certificate: a proxy in front speaks TLS, and passes `Host` on. What reaches the listener
+    past the proxy is not encrypted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
     """The two listeners, and what they accept."""
 
     listen: Address = _LISTEN
     """The address that clients connect to."""
     admin: Address = _ADMIN
-    """The address of status, metrics, events and the dashboard; keep it on loopback."""
+    """The address of status, metrics, events and the dashboard for users of this machine; on loopback."""
+    remote_admin: RemoteAdminSettings | None = None
+    """The admin listener for other machines: it asks for an operator's key (remote-admin.md)."""
     metrics: Address | None = None
     """An address of its own for `/metrics` and `/healthz`, which may face a network: they name models and
     costs, and say nothing of clients."""
@@ -101,6 +118,12 @@ class GatewaySettings:
     max_request_us: OrZero = 0
     """How long an engine may work on one request, so that none keeps a replica awake for ever; 0: without
     limit."""
+
+    @property
+    def beside(self) -> Mapping[str, Address]:
+        """The addresses beside the two listeners that there always are, by their keys."""
+        remote = self.remote_admin.listen if self.remote_admin else None
+        return {name: one for name, one in (("remote_admin", remote), ("metrics", self.metrics)) if one}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ A few lines over httptools: a general client takes longer to import than all the
 
 import asyncio
 import ssl
+from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import SplitResult
 
@@ -12,8 +13,21 @@ import httptools
 import msgspec
 
 from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError, TryLater
+from poorwill.core.settings.addresses import is_loopback
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSite:
+    """An admin listener, and what it takes to be let in."""
+
+    url: SplitResult
+    who: str
+    """Who is behind it, for errors."""
+    key: str = ""
+    ca: str | None = None
+    """A file of certificates (PEM) that are trusted; those of the system, if None."""
 
 
 class _RefusalReason(msgspec.Struct):
@@ -42,40 +56,41 @@ class _Answer:
 
 
 async def ask_listener(
-    url: SplitResult,
-    method: str,
-    path: str,
-    document: type[T],
-    *,
-    key: str,
-    who: str,
-    timeout_s: float | None,
+    site: AdminSite, method: str, path: str, document: type[T], *, timeout_s: float | None
 ) -> T:
-    """Ask the listener at a URL and return the document that it answers. `who` is behind it, for errors.
+    """Ask a listener and return the document that it answers.
 
-    Raises OperatorFault(NOT_RUNNING) if nobody answers, or the error that was answered. Cancelled: what was
-    started goes on.
+    Raises OperatorFault(NOT_RUNNING) if nobody answers who can be trusted, or the error that was answered.
+    Cancelled: what was started goes on.
     """
+    if site.key and site.url.scheme == "http" and not is_loopback(site.url.hostname or ""):
+        what = f"the key would go to {site.url.netloc} unencrypted"
+        raise OperatorFault(ErrorCode.INVALID_REQUEST, what, hint="ask by https://, or through a tunnel")
     answer = _Answer()
     parser = httptools.HttpResponseParser(answer)
     try:
         async with asyncio.timeout(timeout_s):
-            parser.feed_data(await _exchange(url, method, path, key))
+            parser.feed_data(await _exchange(site, method, path))
         status = parser.get_status_code()
         if not 200 <= status < 300:
             raise _answered(status, answer)
         return msgspec.json.decode(answer.body, type=document)
+    except ssl.SSLCertVerificationError as error:
+        what = f"the certificate of {site.url.netloc} is not trusted: {error.verify_message}"
+        hint = "--ca FILE names the certificate that vouches for it"
+        raise OperatorFault(ErrorCode.NOT_RUNNING, what, hint=hint) from error
     except (OSError, EOFError, httptools.HttpParserError, msgspec.MsgspecError) as error:
-        what = f"{who} does not answer at {url.netloc}: {error!r}"
+        what = f"{site.who} does not answer at {site.url.netloc}: {error!r}"
         raise OperatorFault(ErrorCode.NOT_RUNNING, what, hint="see its log") from error
 
 
-async def _exchange(url: SplitResult, method: str, path: str, key: str) -> bytes:
+async def _exchange(site: AdminSite, method: str, path: str) -> bytes:
     """Return everything that comes back on a connection of its own."""
-    secure = ssl.create_default_context() if url.scheme == "https" else None
+    url = site.url
+    secure = ssl.create_default_context(cafile=site.ca) if url.scheme == "https" else None
     port = url.port or (443 if secure else 80)
     reader, writer = await asyncio.open_connection(url.hostname, port, ssl=secure)
-    allowed = f"Authorization: Bearer {key}\r\n" if key else ""
+    allowed = f"Authorization: Bearer {site.key}\r\n" if site.key else ""
     line = f"{method} {url.path.rstrip('/')}{path} HTTP/1.1\r\n"
     try:
         writer.write(f"{line}Host: {url.netloc}\r\n{allowed}Connection: close\r\n\r\n".encode())

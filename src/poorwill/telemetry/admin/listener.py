@@ -8,6 +8,7 @@ accepted within limits, and each carries the uid of who made it.
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -41,8 +42,11 @@ class Accepting(Protocol):
         ...
 
 
-Accept = Callable[[Callable[[str], asyncio.Protocol], Callable[[str | None], bool]], Accepting]
-"""Makes one, from what makes the protocol for a peer's address and what closes idle connections for room."""
+Tls = Callable[[], ssl.SSLContext]
+"""Returns what a new connection is secured with."""
+Accept = Callable[[Callable[[str], asyncio.Protocol], Callable[[str | None], bool], Tls | None], Accepting]
+"""Makes one, from what makes the protocol for a peer's address, what closes idle connections for room, and
+what secures connections, if anything."""
 
 
 class _Connection(HttpToolsProtocol):
@@ -110,10 +114,12 @@ class _Server(uvicorn.Server):
 class UvicornListener:
     """Serves an application on a bound socket until `stop`."""
 
-    def __init__(self, *, app: ASGIApp, end_streams: Callable[[], None], accept: Accept) -> None:
+    def __init__(
+        self, *, app: ASGIApp, end_streams: Callable[[], None], accept: Accept, tls: Tls | None = None
+    ) -> None:
         self._end_streams = end_streams
         self._stopped = asyncio.Event()
-        self._acceptor = accept(self._connection, self._make_room)
+        self._acceptor = accept(self._connection, self._make_room, tls)
         config = uvicorn.Config(
             app,
             lifespan="off",

@@ -52,6 +52,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { pa
 
 async function ask(path, options) {
   const answer = await fetch(path, options), text = await answer.text();
+  if (answer.status === 401) location.reload();  // the session is over: the page asks for the key
   let body = null;
   try { body = JSON.parse(text); } catch { /* said below */ }
   if (!answer.ok) throw new Error(body && body.error ? body.error.message : `${answer.status} ${text.slice(0, 200)}`);

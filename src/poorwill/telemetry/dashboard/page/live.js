@@ -84,4 +84,6 @@ addEventListener("hashchange", () => { show(); scrollTo(0, 0); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) { look(); refresh[here()](); } });
 setInterval(() => { if (!document.hidden && !now.gone && here() !== "logs") refresh[here()](); }, 20000);
 setInterval(() => { if (!document.hidden && !now.gone && here() === "logs") readLog(); }, 2000);
+$("leave").hidden = location.protocol !== "https:";  // on this machine nobody logs in
+$("leave").addEventListener("click", () => fetch("/logout", { method: "POST" }).finally(() => location.assign("/")));
 look().then(() => { show(); listen(); });

@@ -1,0 +1,77 @@
+"""What the admin listener shows: the gateway and the dashboard, as it sees them."""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from poorwill.core.errors import PoorwillError
+from poorwill.telemetry.admin.listener import Accepting, Tls
+
+
+class Gateway(Protocol):
+    """What the admin listener shows of the gateway, and what both listeners speak alike."""
+
+    @property
+    def admin_routes(self) -> Sequence[tuple[str, Sequence[str], str]]:
+        """The admin listener's rows of the route table: path, methods, action."""
+        ...
+
+    def health(self) -> Mapping[str, object]:
+        """Return how the gateway itself is."""
+        ...
+
+    def bridges(self) -> Sequence[Mapping[str, object]]:
+        """Return how each bridge stands."""
+        ...
+
+    def metrics_text(self) -> str:
+        """Return everything counted, in Prometheus' text format."""
+        ...
+
+    def error_answer(self, error: PoorwillError) -> tuple[int, Mapping[str, object], Mapping[str, str]]:
+        """Return an error's status, body and headers."""
+        ...
+
+    def no_route(self, *, method: str, path: str, allowed: Sequence[str]) -> PoorwillError:
+        """Return the error of a request that no route answers."""
+        ...
+
+    def accept(
+        self,
+        make: Callable[[str], asyncio.Protocol],
+        make_room: Callable[[str | None], bool],
+        tls: Tls | None,
+    ) -> Accepting:
+        """Return what accepts a listener's connections, within its limit."""
+        ...
+
+    def foreign_page(self, *, method: str, headers: Mapping[str, str], names: Collection[str]) -> str:
+        """Return why a web page may not ask this, or nothing. `names` are the listener's own."""
+        ...
+
+
+class Dashboard(Protocol):
+    """What people look at: a page, what it asks, and events as they happen."""
+
+    async def page(self, request: Request) -> Response:
+        """Answer with the page."""
+        ...
+
+    async def chat(self, request: Request) -> Response:
+        """Answer with what a model answers to an operator."""
+        ...
+
+    async def past(self, request: Request) -> Response:
+        """Answer the question about the past that the path names."""
+        ...
+
+    async def events(self, request: Request) -> Response:
+        """Answer with a stream of events."""
+        ...
+
+    def end_streams(self) -> None:
+        """End every open stream of events."""
+        ...
