@@ -8,7 +8,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-PROGRAMS = ("tests/waiting.py", "tests/sleeping_engines/", "tests/tiers/tiny_engine.py", "tests/simulation/")
+PROGRAMS = (
+    "tests/waiting.py",
+    "tests/sleeping_engines/",
+    "tests/tiers/tiny_engine.py",
+    "tests/simulation/",
+    "tests/containers/fake_docker.py",
+)
 """What waits on purpose: the one place that polls, engines that are slow because engines are, and what
 runs on virtual time, where a sleep takes none."""
 OWN = {"self", "cls", "mcs"}

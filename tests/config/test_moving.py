@@ -52,9 +52,10 @@ def test_llama_swap_as_people_have_it(tmp_path: Path) -> None:
     assert coder.engine.env["GGML_CUDA_ENABLE_UNIFIED_MEMORY"] == "1"
     assert (coder.policy.idle_us, coder.replica.max_concurrency) == (60_000_000, 4)
     assert coder.engine.ready_path == "/v1/models"
-    assert container.engine.command[:7] == (
-        *("docker", "run", "--rm", "--name", "poorwill-gpt-oss", "-p", "127.0.0.1:{port}:8080"),
+    assert container.engine.command[:6] == (
+        *("docker", "run", "--rm", "-p", "127.0.0.1:{port}:8080", "--init"),
     )
+    assert container.engine.stop_command == ()  # poorwill ends containers itself
     assert container.replica.park.ladder == ("cold",)
     assert models["vllm-qwen"].engine.options == {"max_model_len": 8192, "enable_prefix_caching": True}
     assert models["vllm-qwen"].engine.engine_model == "Qwen/Qwen3-4B"
@@ -151,8 +152,7 @@ def test_a_container_of_vllm(tmp_path: Path) -> None:
     model, carried = one(line, tmp_path)
     assert model.name == "mistralai/Mistral-7B-v0.1"
     assert model.engine.command == (
-        *("docker", "run", "--rm", "--name", "poorwill-mistralai-Mistral-7B-v0.1"),
-        *("-p", "127.0.0.1:{port}:8000", "--runtime", "nvidia", "--gpus", "all"),
+        *("docker", "run", "--rm", "-p", "127.0.0.1:{port}:8000", "--runtime", "nvidia", "--gpus", "all"),
         *("-v", "/home/me/.cache/huggingface:/root/.cache/huggingface", "--env", "HF_TOKEN"),
         *("-e", "VLLM_LOGGING_LEVEL=INFO", "--ipc", "host", "vllm/vllm-openai:latest"),
         *("--model", "mistralai/Mistral-7B-v0.1", "--max-model-len", "4096"),

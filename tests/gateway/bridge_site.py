@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from poorwill.compose.bridges import bridged
 from poorwill.core.token_prices import MTOK, TokenPrices
-from poorwill.engines.hosted_api import HostedApi
+from poorwill.remote.hosted_api import HostedApi
 
 from .site import M1, Site, post, running_site
 from .talk import Answer, talk

@@ -20,7 +20,8 @@ from poorwill.core.errors import OperatorFault
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.hosts.processes import procfs
-from poorwill.hosts.processes.process import EngineProcesses, subreaper
+from poorwill.hosts.processes.prctl import subreaper
+from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.hosts.processes.session import MARK_NAME, members, reap
 from poorwill.tiers.frozen.criu import Criu, find_criu, private_prefix
 from poorwill.tiers.frozen.proof import prove_frozen

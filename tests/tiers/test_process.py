@@ -509,7 +509,7 @@ async def test_another_users_mark_does_not_count(fleet: Fleet, ids: tuple[str]):
 
 SPIES = """
 import os
-from poorwill.hosts.processes.process import undumpable
+from poorwill.hosts.processes.prctl import undumpable
 
 def spied():
     \"\"\"What another process of this user reads of our environment.\"\"\"

@@ -12,9 +12,9 @@ from poorwill.core.ports.log import Log
 from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import FleetSettings, HostedSettings, ModelSettings
 from poorwill.core.words import ModelName
-from poorwill.engines.hosted_api import HostedApi, PricesAt
 from poorwill.gateway.bridge.parts import BridgedApi
 from poorwill.ledger.costs.usage import Use
+from poorwill.remote.hosted_api import HostedApi, PricesAt
 
 
 def bridged_models(settings: FleetSettings) -> Iterator[tuple[ModelSettings, HostedSettings]]:

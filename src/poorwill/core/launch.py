@@ -27,6 +27,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StopCommand:
+    """Ends what an engine may leave outside of its processes; run, in its environment, once they are gone."""
+
+    argv: tuple[str, ...]
+    container: str = ""
+    """The container it ends, if it is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """Everything needed to start one engine. Paths are absolute."""
 
@@ -53,6 +62,8 @@ class Launch:
     """The user it runs as; empty: poorwill's own."""
     place: Place | None = None
     """None: the fleet gives no devices out."""
+    stop: StopCommand | None = None
+    """None: it leaves nothing."""
 
     def identity(self) -> str:
         """Return a digest of all that makes an engine what it is: program, arguments, model, address.

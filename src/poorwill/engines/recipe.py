@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.launch import Place
+from poorwill.core.launch import Place, StopCommand
 from poorwill.core.settings import ModelSettings
 from poorwill.engines.weights.files import Weights
 
@@ -32,6 +32,8 @@ class LaunchContext:
     """A directory that outlives the engine, for its compile and kernel caches. Absolute."""
     env: Mapping[str, str]
     """poorwill's own environment; only what `INHERITED` names reaches an engine."""
+    container: str = ""
+    """The name of the replica's container, if it runs in one."""
     place: Place | None = None
     """The devices that the engine is to see; None: those that poorwill sees."""
     own: Mapping[str, str] = field(default_factory=dict)
@@ -67,6 +69,7 @@ class Recipe:
     version: str
     """Of the engine's program, as far as it can be told without running it."""
     engine_model: str
+    stop: StopCommand | None = None
     sleep: str | None = None
     linked: str = ""
     """A directory that the model's name is linked to in the program's working directory: for engines that

@@ -25,6 +25,7 @@ from poorwill.engines.measured.process_io import IoTrack, with_read_ahead
 from poorwill.engines.port_choice import replica_port
 from poorwill.engines.recipe import LaunchContext, Prepare, Recipe, linked
 from poorwill.engines.sleeping import FORGETFUL_SLEEPS
+from poorwill.hosts.containers.run_line import container_name
 from poorwill.hosts.files.names import file_name
 from poorwill.hosts.files.read_ahead import ReadAhead
 from poorwill.hosts.files.user import EngineUser, engine_user
@@ -95,7 +96,15 @@ class ServedEngine:
         for made in (logs,) if user else (cache, logs):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
         own = user.variables() if user else {}
-        context = LaunchContext(host=host, port=port, cache=str(cache), env=self.env, place=place, own=own)
+        context = LaunchContext(
+            host=host,
+            port=port,
+            cache=str(cache),
+            env=self.env,
+            container=container_name(self.directory, replica),
+            place=place,
+            own=own,
+        )
         recipe = self.prepare(self.settings, context)
         launch = self._launch(recipe, replica, context, str(logs / f"{file_name(replica)}.log"))
         self._launched[replica] = self._reader(launch), self._ahead(recipe, anew=anew)
@@ -135,6 +144,7 @@ class ServedEngine:
             user=self.settings.engine.user,
             cwd=self.settings.engine.cwd or "/",
             place=where.place,
+            stop=recipe.stop,
         )
 
     async def follow(self, launch: Launch, report: Report) -> None:

@@ -44,7 +44,8 @@ async def sweep_fleet(settings: FleetSettings, *, env: Mapping[str, str], log: L
 async def _inventory(settings: FleetSettings, *, env: Mapping[str, str], log: Log) -> Sequence[Found]:
     """Return what exists of the fleet. Reads only: a poorwill may be serving it at this moment."""
     directory, clock = Path(settings.directory), SystemClock.started()
-    found = list(EngineProcesses(fleet=str(directory), clock=clock, log=log).found())
+    processes = EngineProcesses(fleet=str(directory), clock=clock, log=log)
+    found = [*processes.found(), *processes.left_behind()]
     for tier in (Tier.FROZEN, Tier.SUSPENDED):
         found += SnapshotStore(root=store_root(directory, tier), tier=tier).found()
     for driver in rented_machines(settings, env=env, clock=clock, log=log).drivers.values():

@@ -26,7 +26,7 @@ from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.snapshots.sealing import Sealer
 from poorwill.tiers.snapshots.space import Value, all_alike
 
-OWN_FILES = (LEDGER_FILE, KEY_FILE, "snapshots", "logs", "poorwill.", "ports", ".")
+OWN_FILES = (LEDGER_FILE, KEY_FILE, "snapshots", "logs", "poorwill.", "ports", "outside", ".")
 """The beginnings of names in a fleet's directory that are no engine's business; models may lie there too."""
 
 

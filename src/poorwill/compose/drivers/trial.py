@@ -19,7 +19,8 @@ from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ReplicaId, Tier
 from poorwill.engines.kinds import make_engine
 from poorwill.hosts.guests.directory import Guest
-from poorwill.hosts.processes.process import EngineProcesses, subreaper
+from poorwill.hosts.processes.prctl import subreaper
+from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.remote.clouds.cloud import MachineState
 from poorwill.tiers.frozen.criu import find_criu
 from poorwill.tiers.frozen.proof import prove_frozen

@@ -18,7 +18,7 @@ from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ReplicaId
 from poorwill.fleet.lock import Holding, hold_directory
 from poorwill.gateway.acceptor import MOST_DESCRIPTORS
-from poorwill.hosts.processes.process import subreaper, undumpable
+from poorwill.hosts.processes.prctl import subreaper, undumpable
 from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
 from poorwill.ledger.rates import sync_rates
 

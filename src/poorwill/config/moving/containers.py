@@ -1,26 +1,13 @@
 """`docker run` and `podman run` lines as the keys of a model (docs.docker.com, `docker container run`)."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from poorwill.config.moving.carried import CarriedModel, Left, file_name, model_name, refuse
 from poorwill.config.moving.flags import Flags
+from poorwill.hosts.containers.run_line import run_line
 
-_SWITCHES = frozenset(
-    (
-        *("--detach", "--rm", "--interactive", "--tty", "--init", "--privileged", "--read-only", "--quiet"),
-        *("--publish-all", "--no-healthcheck", "--oom-kill-disable", "--sig-proxy", "--replace"),
-    )
-)
-"""The options without a value; all others have one."""
 _DROPPED = frozenset(("--detach", "--interactive", "--tty", "--rm", "--name", "--restart", "--replace"))
-_SHORT: Mapping[str, str] = {
-    "-d": "--detach",
-    "-i": "--interactive",
-    "-t": "--tty",
-    "-P": "--publish-all",
-    "-q": "--quiet",
-}
 _PUBLISH = ("-p", "--publish")
 _PORTS = (("vllm", "8000"), ("llama.cpp", "8080"), ("sglang", "30000"), ("text-generation-inference", "80"))
 """Where the servers of well-known images listen if nothing says otherwise."""
@@ -31,7 +18,11 @@ def container_model(words: Sequence[str], *, name: str, origin: str) -> tuple[Ca
 
     Raises OperatorFault if the line has no image, names no model, or its port cannot be told.
     """
-    options, image, inner = _parts(words)
+    line = run_line(words)
+    if line is None:
+        hint = "e.g. docker run -p 8000:8000 vllm/vllm-openai --model ORG/NAME"
+        raise refuse("the run line has no image", hint)
+    options, image, inner = line.options, line.image, line.arguments
     flags = Flags(inner)
     served = flags.peek("--served-model-name") or flags.peek("--alias") or flags.peek("-a")
     model = flags.peek("--model") or flags.peek("--model-path") or flags.peek("-m")
@@ -56,8 +47,7 @@ def container_model(words: Sequence[str], *, name: str, origin: str) -> tuple[Ca
             Left(variable, f"comes from your shell: put it into the model's env = {{ {variable} = ... }}")
         )
     passed = [(flag, value.partition("=")[0] if value in secrets else value) for flag, value in kept]
-    container = "poorwill-" + re.sub(r"[^\w.-]", "-", known)
-    command = [words[0], "run", "--rm", "--name", container, *ours]
+    command = [*line.client, "run", "--rm", *ours]
     command += [word for pair in passed for word in pair if word] + [image, *arguments]
     keys: dict[str, object] = {"engine": "command", "command": command, "ladder": ["cold"]}
     if not name and len(named) > 1:
@@ -80,27 +70,3 @@ def _port(
         raise refuse(f"cannot tell which port of {image} is the server's", "publish it: -p 8000:8000")
     outside = outer.rpartition(":")[2]
     return ["-p", f"127.0.0.1:{{port}}:{inside}"], flags.words(), int(outside) if outside.isdecimal() else 0
-
-
-def _parts(words: Sequence[str]) -> tuple[list[tuple[str, str]], str, list[str]]:
-    """Return the options of a run line as pairs, its image, and the words after that."""
-    rest = list(words[words.index("run") + 1 :]) if "run" in words else []
-    options: list[tuple[str, str]] = []
-    while rest and rest[0].startswith("-"):
-        word = rest.pop(0)
-        flag, equals, value = word.partition("=")
-        if re.fullmatch(r"-[ditP]+", word):
-            options += [(_SHORT[f"-{letter}"], "") for letter in word[1:]]
-        elif equals and flag.startswith("--"):
-            options.append((flag, value) if flag not in _SWITCHES else (word, ""))
-        elif flag in _SWITCHES:
-            options.append((flag, ""))
-        elif word.startswith("--") or len(word) == 2:
-            options.append((word, rest.pop(0) if rest else ""))
-        else:
-            options.append((word[:2], word[2:]))
-    if not rest:
-        raise refuse(
-            "the run line has no image", "e.g. docker run -p 8000:8000 vllm/vllm-openai --model ORG/NAME"
-        )
-    return options, rest[0], rest[1:]

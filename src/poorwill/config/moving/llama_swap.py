@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from poorwill.config.moving.carried import Carried, CarriedModel, Left, list_of, refuse, table_of
 from poorwill.config.moving.command_lines import carry_line
 from poorwill.core.errors import OperatorFault
+from poorwill.hosts.containers.run_line import run_line
 
 _MACRO = re.compile(r"\$\{([\w.-]+)\}")
 _DEEPEST = 20
@@ -21,7 +22,6 @@ _OF_MODELS: Mapping[str, str] = {
     "unlisted": "every model is listed; keys can be scoped to models",
     "sendLoadingState": "heartbeats keep held clients: docs/clients.md",
     "timeouts": "[gateway] upstream_timeout_s, for all models",
-    "cmdStop": "the engine's process group gets SIGTERM",
 }
 _OF_FILE: Mapping[str, str] = {
     "apiKeys": "poorwill keys add",
@@ -33,7 +33,7 @@ _OF_FILE: Mapping[str, str] = {
     "sendLoadingState": "heartbeats keep held clients: docs/clients.md",
 }
 _READ = frozenset(
-    ("cmd", "name", "env", "proxy", "checkEndpoint", "ttl", "useModelName", "aliases", "macros")
+    ("cmd", "name", "env", "proxy", "checkEndpoint", "ttl", "useModelName", "aliases", "macros", "cmdStop")
 )
 
 
@@ -58,7 +58,7 @@ def _model(
     name: str, entry: Mapping[str, object], document: Mapping[str, object], env: Mapping[str, str]
 ) -> CarriedModel:
     macros = {**table_of(document.get("macros")), **table_of(entry.get("macros")), "PORT": "{port}"}
-    macros["MODEL_ID"] = name
+    macros |= {"MODEL_ID": name, "PID": "${PID}"}
 
     def filled(key: str) -> str:
         return _filled(str(entry.get(key) or ""), macros, env)
@@ -77,13 +77,12 @@ def _model(
         keys["aliases"] = names
     if presets := _presets(entry, name, macros, env):
         keys["presets"] = presets
+    keys |= _stop_command(filled("cmdStop"), words, left)
     if upstream := entry.get("useModelName"):
         keys["engine_model"] = str(upstream)
-    if variables := dict(str(one).split("=", 1) for one in list_of(entry.get("env")) if "=" in str(one)):
-        keys["env"] = {
-            **table_of(keys.get("env")),
-            **{k: _filled(v, macros, env) for k, v in variables.items()},
-        }
+    variables = dict(str(one).split("=", 1) for one in list_of(entry.get("env")) if "=" in str(one))
+    if own := {k: _filled(v, macros, env) for k, v in variables.items()}:
+        keys["env"] = {**table_of(keys.get("env")), **own}
     check = filled("checkEndpoint")
     if check == "none":
         left.append(Left("checkEndpoint", "a model is ready when its ready_path answers, /health by default"))
@@ -93,13 +92,25 @@ def _model(
         keys["max_concurrency"] = limit
     seconds = max(15, _number(document.get("healthCheckTimeout")) or 120)
     keys |= {"wake_budget_s": seconds, "wake_cap_s": max(900, seconds)}
-    ttl = _number(entry.get("ttl"), _number(document.get("globalTTL")))
-    ttl = _number(document.get("globalTTL")) if ttl < 0 else ttl
-    if ttl:
+    if ttl := _ttl(entry, document):
         keys["policy"] = {"name": "fixed", "idle_s": ttl, "allow_short_idle": True}
     else:
         left.append(Left("ttl", "it stayed until another took its place; now the policy parks it when idle"))
     return replace(model, keys=keys, left=tuple(left))
+
+
+def _stop_command(ends: str, words: Sequence[str], left: list[Left]) -> dict[str, object]:
+    """Return the key that `cmdStop` becomes, if one is needed."""
+    if "${PID}" in ends or (ends and run_line(words)):
+        left.append(Left("cmdStop", "containers are removed, and process groups get SIGTERM, without it"))
+        return {}
+    return {"stop_command": shlex.split(ends)} if ends else {}
+
+
+def _ttl(entry: Mapping[str, object], document: Mapping[str, object]) -> int:
+    of_all = _number(document.get("globalTTL"))
+    ttl = _number(entry.get("ttl"), of_all)
+    return of_all if ttl < 0 else ttl
 
 
 def _presets(

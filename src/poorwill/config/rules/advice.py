@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from poorwill.config.rules.cloud import cloud_advice
+from poorwill.config.rules.outside import leaves_something, outside_advice
 from poorwill.config.values.scalars import in_seconds
 from poorwill.core.problems import Problem
 from poorwill.core.settings import FleetSettings
@@ -21,10 +22,11 @@ def advice(fleet: FleetSettings) -> Sequence[Problem]:
     for model in fleet.models:
         where = f"models.{model.name}"
         cold = model.replica.park.ladder == (Tier.COLD,) and model.cloud is None
-        if cold and not model.floor.always:
+        if cold and not (model.floor.always or leaves_something(model)):
             what = "every wake is a cold start"
             hint = 'ladder = ["frozen", "cold"] keeps a snapshot; poorwill doctor says what works here'
             found.append(Problem(where=f"{where}.ladder", what=what, hint=hint))
+        found += outside_advice(model)
         if fleet.memory_bytes and not model.memory_bytes:
             what = "unknown, so the fleet's memory cannot be kept to"
             found.append(Problem(where=f"{where}.memory", what=what, hint="set it"))

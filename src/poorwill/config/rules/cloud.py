@@ -11,7 +11,7 @@ from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
 
 TIERS = (Tier.HIBERNATED, Tier.COLD)
-STARTING_KEYS = ("path", "command", "args", "env", "options", "port")
+STARTING_KEYS = ("path", "command", "stop_command", "args", "env", "options", "port")
 """Keys about starting an engine; a rented machine starts its engine itself."""
 
 ENOUGH_US = 600 * SECOND_US

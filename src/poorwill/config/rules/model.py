@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from poorwill.config.problems import ModelProblems
+from poorwill.config.rules.outside import check_outside
 from poorwill.config.values.addresses import in_the_clear
 from poorwill.config.values.hub_names import hub_name
 from poorwill.config.values.scalars import in_seconds, nearest, quoted
@@ -20,6 +21,7 @@ EngineOptions = Mapping[str, OptionKinds | None]
 def check_model(model: ModelSettings, found: ModelProblems) -> None:
     """Report what is wrong with one model."""
     _check_engine(model, found)
+    check_outside(model, found)
     _check_ladder(model, found)
     _check_wake(model, found)
     _check_policy(model, found)

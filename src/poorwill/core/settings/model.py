@@ -40,6 +40,10 @@ class EngineSettings:
     command: Annotated[tuple[str, ...], Bounds(least=1)] = ()
     """For `command`: program and arguments; `{port}`, `{host}`, `{path}` and `{name}` are filled in. For the
     other installed engines: what to start instead of the engine's usual program."""
+    stop_command: Annotated[tuple[str, ...], Bounds(least=1)] = ()
+    """Ends what the engine may leave outside of its own processes; the same is filled in as in `command`. It
+    is run once those are gone, and must then exit with 0, also if nothing is left. A container of a `docker
+    run` or `podman run` line needs none (engines.md)."""
     args: tuple[str, ...] = ()
     """Arguments added to those poorwill gives the engine."""
     env: Annotated[Mapping[str, str], Mark.MERGES] = field(default_factory=dict)

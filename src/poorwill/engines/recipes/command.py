@@ -6,14 +6,15 @@ transformers 5.23 and Ollama's environment (each project's documentation).
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.launch import Place
+from poorwill.core.launch import Place, StopCommand
 from poorwill.core.settings import EngineSettings, ModelSettings
 from poorwill.engines.recipe import LaunchContext, Recipe, flags, program_version
 from poorwill.engines.weights.files import hub_cache, weights_of
+from poorwill.hosts.containers.run_line import CLIENT_VARIABLES, completed, removal, run_line
 
 SLEEP_OPTION = "sleep"
 """`[model.engine.options] sleep = true` starts vLLM or SGLang with their sleep API; `sleep = 2` is vLLM's
@@ -51,9 +52,7 @@ def command_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
             f"model {settings.name}: the engine `command` needs a command",
             hint='command = ["llama-server", "-m", "{path}", "--port", "{port}"]',
         )
-    name = engine.engine_model or settings.name
-    words = {"port": str(context.port), "host": context.host, "path": engine.path, "name": name}
-    argv = tuple(_filled(word, words) for word in (*engine.command, *engine.args))
+    argv = _filled((*engine.command, *engine.args), settings, context)
     return _recipe(settings, context, argv, cache_variables(context.cache))
 
 
@@ -163,8 +162,16 @@ def _recipe(
     engine_model: str = "",
     ready_path: str = "",
 ) -> Recipe:
+    """Return the recipe; a container is named, and gets the engine's variables and its devices alone."""
     engine = settings.engine
     whole = {**context.inherited(), **env, **engine.env}
+    ends, container = _filled(engine.stop_command, settings, context), ""
+    if (line := run_line(argv)) is not None:
+        devices = context.place.devices if context.place is not None else None
+        container = next(line.values("--name"), context.container)
+        argv = completed(line, name=container, devices=devices, variables=(*env, *engine.env)).words()
+        ends = ends or removal(line, container)
+        whole = {**{name: context.env[name] for name in CLIENT_VARIABLES if name in context.env}, **whole}
     return Recipe(
         argv=argv,
         env=whole,
@@ -173,6 +180,7 @@ def _recipe(
         version=program_version(argv[0], whole),
         engine_model=engine_model or engine.engine_model or settings.name,
         sleep=sleep,
+        stop=StopCommand(argv=ends, container=container) if ends else None,
     )
 
 
@@ -201,7 +209,11 @@ def _without_sleep(engine: EngineSettings) -> dict[str, str | int | float | bool
     return {name: value for name, value in engine.options.items() if name != SLEEP_OPTION}
 
 
-def _filled(word: str, words: Mapping[str, str]) -> str:
-    for name, value in words.items():
-        word = word.replace(f"{{{name}}}", value)
-    return word
+def _filled(command: Sequence[str], settings: ModelSettings, context: LaunchContext) -> tuple[str, ...]:
+    """Return a command with what its placeholders stand for."""
+    engine = settings.engine
+    name = engine.engine_model or settings.name
+    words = {"port": str(context.port), "host": context.host, "path": engine.path, "name": name}
+    for mark, value in words.items():
+        command = [word.replace(f"{{{mark}}}", value) for word in command]
+    return tuple(command)

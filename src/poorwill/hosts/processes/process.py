@@ -7,21 +7,20 @@ difference to anything here but its exit status, which only a parent learns.
 """
 
 import asyncio
-import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from poorwill.core.launch import Launch, PhaseMark, Running
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report
 from poorwill.core.ports.log import Log
 from poorwill.core.words import SECOND_US, Phase
+from poorwill.hosts.containers.run_line import mend_of
 from poorwill.hosts.files.landlock import Confinement
 from poorwill.hosts.files.user import engine_user
 from poorwill.hosts.processes import procfs
@@ -37,59 +36,11 @@ from poorwill.hosts.processes.mark import (
     seal_key,
     variables,
 )
+from poorwill.hosts.processes.outside import Outside
 from poorwill.hosts.processes.session import members, reap, send, session_gone
 
 WATCH_S = 5.0
 """How often a watched process's log is bounded and its stray zombies are reaped."""
-
-PR_GET_DUMPABLE = 3
-PR_SET_DUMPABLE = 4
-PR_SET_CHILD_SUBREAPER = 36
-PR_GET_CHILD_SUBREAPER = 37
-
-
-@contextmanager
-def subreaper() -> Iterator[None]:
-    """Make orphaned descendants of this process its children for as long as the context lasts.
-
-    (PR_SET_CHILD_SUBREAPER, prctl(2).) For whoever composes a program that restores processes: a restored
-    engine is the child of the restorer, which exits; without this, init inherits it and its zombie may hold
-    the pid for seconds, so that the next restore to the same pid fails. Afterwards the process is what it
-    was before: one that reaps nobody must not inherit anybody. Raises OSError.
-    """
-    before = ctypes.c_int()
-    _prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before))
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    try:
-        yield
-    finally:
-        _prctl(PR_SET_CHILD_SUBREAPER, before.value)
-
-
-@contextmanager
-def undumpable() -> Iterator[None]:
-    """Keep other processes of this user out of this one's memory and environment while the context lasts.
-
-    (PR_SET_DUMPABLE, prctl(2): /proc/PID/environ and ptrace.) Engines run as the same user and could read API
-    and snapshot keys there. What poorwill starts is not affected; of poorwill there is no core dump. Root's
-    engines can read it all the same. Raises OSError.
-    """
-    before = _libc().prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)
-    _prctl(PR_SET_DUMPABLE, 0)
-    try:
-        yield
-    finally:
-        _prctl(PR_SET_DUMPABLE, 1 if before == 1 else 0)
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _prctl(option: int, argument: Any) -> None:
-    if _libc().prctl(option, argument, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,6 +66,13 @@ class EngineProcesses:
     stray_s: float = 10.0
     strays: dict[tuple[int, int], int] = field(default_factory=dict)
     """Zombie children by pid and start time, and when each was first seen; reaped after `stray_s`."""
+    stop_limit_s: float = 60.0
+    """For one stop command."""
+
+    @property
+    def outside(self) -> Outside:
+        """What engines may leave outside of their processes."""
+        return Outside(fleet=self.fleet, limit_s=self.stop_limit_s)
 
     def spawn(
         self,
@@ -154,7 +112,10 @@ class EngineProcesses:
                 group=user.gid if user else None,
                 extra_groups=user.groups if user else None,
             )
-            confined = None if machine else self.confinement
+            # Landlock denies its processes to mount, which Podman's client does; a container is confined.
+            free = machine or (launch.stop and launch.stop.container)
+            confined = None if free else self.confinement
+            self.outside.remember(launch, mark.id)
             child = confined.start(popen, also=[launch.log_path]) if confined else popen()
         except (OSError, ValueError) as error:
             raise DriverError(f"cannot start {run.argv[0]}: {error}") from error
@@ -210,9 +171,10 @@ class EngineProcesses:
     def effort(self, running: Running) -> int | None:
         """Return the CPU time of all its processes in clock ticks, with their reads from storage.
 
-        Blocks for a look at /proc.
+        None of a container: its processes may be its daemon's. Blocks for a look at /proc.
         """
-        return sum(procfs.effort(pid) for pid in self.pids(running))
+        left = self.outside.of(running.replica)
+        return None if left and left.container else sum(procfs.effort(pid) for pid in self.pids(running))
 
     async def exited(self, running: Running) -> str:
         """Wait until the process has ended and return why, for people; meanwhile bound its log.
@@ -242,6 +204,10 @@ class EngineProcesses:
                 os.close(pidfd)
         return self._why_ended(running)
 
+    def left_behind(self) -> Sequence[Found]:
+        """Return what engines that are gone may have left outside of their processes."""
+        return self.outside.found({each.running.extra.get(ID, "") for each in self.found() if each.running})
+
     def bound_log(self, running: Running) -> None:
         """Cut the replica's log to its last part if it exceeds its cap. Never raises."""
         try:
@@ -261,18 +227,26 @@ class EngineProcesses:
         Raises DriverError if it does not disappear (it hangs inside the kernel), and for an engine on a
         rented machine, which has no process here to end. Cancelled: the grace period ends at once.
         """
+        if not (running.pid or running.machine):  # only what it left outside is there
+            await self.outside.end(running.replica, id=running.extra.get(ID))
+            return
         if running.machine:
             raise DriverError(f"{running.machine} is no longer configured: it may run on, and be billed")
+        left = self.outside.of(running.replica)
         try:
             if self.alive(running):
-                # A stopped process would never see SIGTERM alone.
-                self._signal(running, signal.SIGTERM, signal.SIGCONT)
+                # A stopped process would never see SIGTERM alone. A container's client passes it on.
+                first = [running.pid] if left and left.container else self.pids(running)
+                send(first, signal.SIGTERM, signal.SIGCONT)
                 pidfd = open_pidfd(running.pid)
                 if pidfd is not None:
                     try:
                         await process_end(pidfd, within_s=self.grace_s)
                     finally:
                         os.close(pidfd)
+            with suppress(DriverError):  # tried again once all is killed
+                # Podman's state suits what runs only if its monitor sees the container's end.
+                await self.outside.end(running.replica, id=running.extra.get(ID))
         finally:
             self.kill_now(running)
             await self.gone(running)
@@ -280,7 +254,7 @@ class EngineProcesses:
     def kill_now(self, running: Running) -> None:
         """Send SIGKILL to all processes of the engine and do not wait."""
         self.groups.kill(running.extra.get(ID, ""))
-        self._signal(running, signal.SIGKILL)
+        send(self.pids(running), signal.SIGKILL)
 
     async def end_now(self, running: Running) -> None:
         """Kill the engine without a grace period; return when it is gone. Raises as `gone` does."""
@@ -298,16 +272,17 @@ class EngineProcesses:
 
     def stop(self, running: Running) -> None:
         """Stop all processes of the engine (SIGSTOP)."""
-        self._signal(running, signal.SIGSTOP)
+        send(self.pids(running), signal.SIGSTOP)
 
     def resume(self, running: Running) -> None:
         """Let a stopped engine run on (SIGCONT)."""
-        self._signal(running, signal.SIGCONT)
+        send(self.pids(running), signal.SIGCONT)
 
     async def gone(self, running: Running) -> None:
-        """Wait until every process of a killed engine has disappeared, reaping those that are ours.
+        """Wait until every process of a killed engine has disappeared, then have ended what it left outside.
 
-        Raises DriverError if one hangs inside the kernel. Cancelled: nothing more is waited for.
+        Those that are ours are reaped. Raises DriverError if one hangs inside the kernel, or a stop command
+        fails. Cancelled: nothing more is waited for.
         """
         mark = running.extra.get(ID, "")
         await session_gone(
@@ -318,6 +293,7 @@ class EngineProcesses:
             reaped=lambda statuses: self._keep(running.pid, statuses),
         )
         self.groups.remove(mark)
+        await self.outside.end(running.replica, id=mark)
 
     def found(self) -> Sequence[Found]:
         """Return the running engines of this fleet, found by their mark, whoever started them.
@@ -338,9 +314,6 @@ class EngineProcesses:
             if (mark := read_mark(stat.pid, key=key)) is not None and mark.fleet == self.fleet
             for running in (marked_running(mark, stat),)
         ]
-
-    def _signal(self, running: Running, *numbers: signal.Signals) -> None:
-        send(self.members(running), *numbers)
 
     def _reap(self, running: Running) -> None:
         self._keep(running.pid, reap(self.members(running)))
@@ -372,7 +345,8 @@ class EngineProcesses:
         self._reap(running)
         status = self.statuses.pop(running.pid, None)
         last = tail(running.log_path)
-        return why_ended(status) + (f"; the log ends: {last}" if last else "")
+        mend = f"; {mend}" if (mend := mend_of(last)) and self.outside.of(running.replica) else ""
+        return why_ended(status) + (f"; the log ends: {last}" if last else "") + mend
 
 
 def why_ended(status: int | None) -> str:

@@ -49,7 +49,7 @@ def foreign_listener(processes: EngineProcesses, running: Running, launch: Launc
     own user or root will do. Raises OSError, which says nothing about the listener.
     """
     rows = listeners(launch.port)
-    if _is_engines(processes, running, rows, elsewhere=launch.engine == "command"):
+    if _is_engines(processes, running, rows, elsewhere=launch.engine == "command" or bool(launch.stop)):
         processes.proven[launch.port] = frozenset(row.inode for row in rows)
         return None
     holder = procfs.holder_of({row.inode for row in rows})

@@ -27,12 +27,12 @@ ZOMBIE_LIMIT_S = 1.0
 holds nothing but its pid."""
 
 
-def send(processes: Iterable[ProcessStat], *numbers: signal.Signals) -> None:
+def send(pids: Iterable[int], *numbers: signal.Signals) -> None:
     """Signal processes that may be gone by now."""
-    for stat in processes:
+    for pid in pids:
         with suppress(ProcessLookupError):
             for number in numbers:
-                os.kill(stat.pid, number)
+                os.kill(pid, number)
 
 
 def reap(processes: Iterable[ProcessStat]) -> dict[int, int]:
@@ -107,7 +107,7 @@ async def session_gone(
                 for stat in members(session, mark=mark, started=started, since=since, inside=inside())
                 if (stat.pid, stat.started) not in zombies
             ]:
-                send(left, signal.SIGKILL)
+                send((stat.pid for stat in left), signal.SIGKILL)
                 zombies |= await _all_gone(left, reaped)
     except TimeoutError:
         raise DriverError(

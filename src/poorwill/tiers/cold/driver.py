@@ -34,6 +34,7 @@ class ColdDriver:
     async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
         """Start the engine and wait until it is ready; see `Driver.wake`."""
         with self.exclusive.during(launch.replica, "wake"):
+            await self.processes.outside.end(launch.replica)  # what a crash has left
             refuse_taken_port(launch)
             running = self.processes.spawn(launch, generation=generation, driver=self.name, report=report)
             async with self.processes.ended_on_failure(running):
@@ -50,5 +51,5 @@ class ColdDriver:
         """Do nothing: a cold replica keeps nothing."""
 
     async def inventory(self) -> Sequence[Found]:
-        """Return every running engine of the fleet, whichever driver woke it last."""
-        return self.processes.found()
+        """Return every running engine of the fleet, whichever driver woke it last, and what others left."""
+        return [*self.processes.found(), *self.processes.left_behind()]
