@@ -51,7 +51,7 @@ class Nowhere:
 
 def test_only_notes_are_counted() -> None:
     metrics = GatewayMetrics()
-    journal = Journal(ledger=Nowhere(), listeners=(metrics.count_note,))
+    journal = Journal(ledger=Nowhere(), listeners=(metrics.count_entry,))
     journal.post([Noted(at_us=1, kind="spend_jump", model=ModelName("m"), text="jumps")])
     journal.post([Noted(at_us=2, kind="spend_tripped"), Noted(at_us=3, kind="spend_tripped")])
     journal.post([Alive(at_us=4)])

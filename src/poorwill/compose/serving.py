@@ -242,7 +242,7 @@ async def _told(
 def _journal(ledger: Ledger, log: Log) -> tuple[Journal, GatewayMetrics, Feeds]:
     """Return the journal, and the metrics and feeds that it tells, beside the log, what is written."""
     metrics, feeds = GatewayMetrics(), Feeds()
-    listeners = metrics.count_note, ReplicaLog(log=log).write, feeds.put
+    listeners = metrics.count_entry, ReplicaLog(log=log).write, feeds.put
     return Journal(ledger=ledger, listeners=listeners), metrics, feeds
 
 

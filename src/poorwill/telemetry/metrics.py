@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from poorwill.core.entries import Entry, Noted, RequestEnded
+from poorwill.core.entries import Entry, Noted, RequestEnded, WakeEnded
 from poorwill.core.errors import ErrorCode
 from poorwill.core.money import NUSD
 from poorwill.core.ports.view import Configuration, FleetView, ReplicaStatus
@@ -120,6 +120,11 @@ class GatewayMetrics:
             help_text="Notes for the operator, by kind: spend_jump, spend_tripped, engine_lost, ...",
             labels=("kind", "model"),
         )
+        self._wakes = Counter(
+            name="poorwill_wakes_total",
+            help_text="Wakes that are over, by outcome: ok or failed.",
+            labels=("model", "outcome"),
+        )
         self._bridged = Counter(
             name="poorwill_bridged_total",
             help_text="Requests that a hosted API served; usage: whether it reported the tokens, so that the "
@@ -170,18 +175,24 @@ class GatewayMetrics:
         """Count a rejected request."""
         self._refused.add((code.value,))
 
-    def count_note(self, entry: Entry) -> None:
-        """Count a note for the operator; other entries are not counted. A listener of the journal."""
+    def count_entry(self, entry: Entry) -> None:
+        """Count a wake or a note for the operator; nothing else. A listener of the journal."""
         if isinstance(entry, Noted):
             self._notes.add((entry.kind, entry.model or ""))
+        elif isinstance(entry, WakeEnded):
+            self._wakes.add((entry.replica.rpartition("-")[0], "ok" if entry.ok else "failed"))
 
     def exposition(self, fleet: FleetView) -> str:
         """Return everything in Prometheus' text format."""
+        for replica in fleet.status():  # a series that begins at one would hide its first wake from rates
+            self._wakes.add((replica.model, "ok"), 0)
+            self._wakes.add((replica.model, "failed"), 0)
         series = (
             self._requests,
             self._refused,
             self._tokens,
             self._notes,
+            self._wakes,
             self._bridged,
             self._bridge_usd,
             self._bridge_failures,
