@@ -121,7 +121,7 @@ def draw_history(seed: int, *, requests: int = 300) -> History:
         memory_bytes=rng.choice((0, 0, 100, 200)),
         gpus=gpus,
         keeps_bytes=rng.choice((0, 2, 5)),
-        alive_s=rng.choice((1.0, *[20.0] * 7)),
+        alive_s=rng.choice((5.0, *[60.0] * 7)),
         reap_orphans=rng.random() < 0.8,
         calm=rng.random() < 0.2,
     )

@@ -39,8 +39,11 @@ QUIET_US = 2 * HOUR_US
 A park that failed is tried again after an hour at most, and no descent takes longer than the other one."""
 
 
-SPEND_SEEN_US = 30 * SECOND_US
-"""A limit is looked at every 10 s; a look takes a moment, and a start under way some more to be ended."""
+LOOK_S = 60
+"""Between two looks at the spend limits. As often as in production, they would be most turns of the loop."""
+
+SPEND_SEEN_US = (LOOK_S + 20) * SECOND_US
+"""A look takes a moment, and a start under way some more to be ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +260,7 @@ class Life:
             journal=Journal(ledger=self.ledger),
             feeds=Feeds(),
             connections=self.pool,
-            guard=SpendGuard(look=look, find_jumps=_no_jumps, every_s=10),
+            guard=SpendGuard(look=look, find_jumps=_no_jumps, every_s=LOOK_S),
             clock=self.clock,
             wall_step_us=lambda: 0,
             log=self.log,
