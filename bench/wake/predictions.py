@@ -1,8 +1,8 @@
 """How far predictions are off, by source: `python bench/wake/predictions.py`.
 
 Every published figure of tests/anatomy/data: what it was used for, today's miss, and whether its publisher's
-figures would fall into the interval had they taught nothing. The last line is about figures as they were
-foretold by a model that had seen none of them.
+figures would fall into the interval had they taught nothing. The last two lines are about figures as they
+were foretold by a model that had seen none of them; in the last the widths come from other publishers too.
 """
 
 import sys
@@ -12,6 +12,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.anatomy import test_prediction as figures
+from tests.anatomy import test_widths as widths
 
 
 def main() -> None:
@@ -38,6 +39,11 @@ def main() -> None:
         inside = sum(within for within, _ in found)
         middle = median(miss for _, miss in found)
         print(f"{what}: median miss {middle:.0%}, {inside} of {len(found)} in the interval")
+    nested = widths.nested()
+    inside = sum(within for _, within in nested)
+    print(f"the same, widths from the other publishers: {inside} of {len(nested)} in the interval")
+    for group, (low, high) in widths.widths_from([row for row, _, _ in unseen]).items():
+        print(f"  {group}: {low:.2f} to {high:.2f} of what is foretold")
 
 
 if __name__ == "__main__":

@@ -26,11 +26,13 @@ from poorwill.core.words import (
     parked,
     waking,
 )
-from poorwill.ledger.costs.items import Item, Tell, items, last_instant
+from poorwill.ledger.checksums import Tell
+from poorwill.ledger.costs.items import Item, items, last_instant
 from poorwill.ledger.costs.pricing import NAMED_CHARGES
 from poorwill.ledger.costs.usage import Count, Use, usage
 from poorwill.ledger.dates import Period, day_name, local_days, month_name
 from poorwill.ledger.rates import lives, orphans, rate_book
+from poorwill.ledger.verifying import verify
 
 
 class Axis(StrEnum):
@@ -144,6 +146,7 @@ def make_bill(
 ) -> Bill:
     """Make the bill of a period, grouped along the axes in their order. Days and months are its zone's."""
     by_key = Axis.KEY in axes
+    verify(db, period, by_key=by_key)
     daily = {Axis.DAY, Axis.MONTH} & set(axes)
     found = (local_items if daily else items)(db, period, by_key=by_key, tell=tell)
     totals: dict[str, int] = defaultdict(int)

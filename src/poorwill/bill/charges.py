@@ -10,6 +10,7 @@ from poorwill.ledger.costs.pricing import BRIDGE, NAMED_CHARGES, stretches
 from poorwill.ledger.costs.usage import usage
 from poorwill.ledger.dates import Period, day_name, iso
 from poorwill.ledger.rates import lives, rate_book
+from poorwill.ledger.verifying import verify
 from poorwill.policies.pricing import MINIMUM, ROUNDING
 
 
@@ -24,6 +25,7 @@ def explain_charge(db: sqlite3.Connection, model: str, charge: str, period: Peri
             f"{charge!r} is no line of its own",
             hint=f"one of {', '.join(NAMED_CHARGES)}; any span is explained with --at",
         )
+    verify(db, period)
     models = sorted({life.model for life in lives(db)} | {use.model for use in usage(db, period)})
     if model not in models:
         raise unknown_model(model, models, where="the ledger")

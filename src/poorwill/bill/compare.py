@@ -21,6 +21,7 @@ from poorwill.ledger.costs.pricing import BRIDGE
 from poorwill.ledger.costs.usage import usage
 from poorwill.ledger.dates import Period, timestamp
 from poorwill.ledger.rates import lives
+from poorwill.ledger.verifying import verify
 from poorwill.policies.pricing import MINIMUM, ROUNDING, STORAGE
 
 REQUESTS = "more or fewer requests"
@@ -96,6 +97,8 @@ class _Side:
 
 def compare(db: sqlite3.Connection, this: Period, last: Period) -> Comparison:
     """Take the change from `last` to `this` apart. Raises RequestFault for several currencies."""
+    for period in (last, this):
+        verify(db, period)
     old, new = items(db, last), items(db, this)
     currency = one_currency([*old, *new])
     before, after = _side(db, last, old), _side(db, this, new)

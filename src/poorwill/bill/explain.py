@@ -12,8 +12,9 @@ from poorwill.core.words import PARKED_CAUSES, USEFUL_CAUSES
 from poorwill.ledger.costs.attribution import known_shares, piece_shares, wake_shares
 from poorwill.ledger.costs.items import key_name, last_instant
 from poorwill.ledger.costs.pricing import priced
-from poorwill.ledger.dates import iso
+from poorwill.ledger.dates import Period, iso
 from poorwill.ledger.rates import Life, Rate, lives, rate_book
+from poorwill.ledger.verifying import verify
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ def explain(db: sqlite3.Connection, model: str, at_us: int, *, now_us: int) -> l
             f"{iso(at_us)} lies in the future",
             hint=f"the ledger tells of times up to {iso(last_instant(db))}",
         )
+    verify(db, Period(from_us=at_us, to_us=at_us + 1), by_key=True)
     known = [life for life in lives(db) if life.model == model]
     if not known:
         models = sorted({life.model for life in lives(db)})

@@ -10,10 +10,12 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import exact_money
 from poorwill.core.settings import StatementSettings
 from poorwill.core.words import FAILED_WAKE, SECOND_US
-from poorwill.ledger.costs.items import Item, Tell, key_name, last_instant, one_currency
+from poorwill.ledger.checksums import Tell
+from poorwill.ledger.costs.items import Item, key_name, last_instant, one_currency
 from poorwill.ledger.costs.pricing import BRIDGE
 from poorwill.ledger.costs.usage import Count, Use
 from poorwill.ledger.dates import Period, day_name, iso, month_of, timestamp
+from poorwill.ledger.verifying import verify
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,7 @@ def statement(
             f"the ledger knows no key {key!r}",
             hint=f"it knows {', '.join(sorted(known))}" if known else "it has no requests yet",
         )
+    verify(db, period, by_key=True)
     terms = terms or StatementSettings()
     mine = [
         item

@@ -5,42 +5,44 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from poorwill.core.errors import PoorwillError
-from poorwill.core.format import counted
+from poorwill.core.format import DAY_US, counted
 from poorwill.core.words import HOUR_US
 from poorwill.ledger.acknowledged import lost_transactions
-from poorwill.ledger.checksums import SMALL, differing, register
+from poorwill.ledger.checksums import SMALL, Tell, differing, register
 from poorwill.ledger.costs.attribution import busy_pieces, progress, touched_hours
 from poorwill.ledger.costs.sharing import share
 from poorwill.ledger.costs.usage import SUMS
-from poorwill.ledger.dates import iso
+from poorwill.ledger.dates import day_name, iso
 from poorwill.ledger.rates import lives
 from poorwill.ledger.schema import DAMAGED, migrate, reason, unusable
 
 
-def problems(db: sqlite3.Connection, path: str) -> list[str]:
+def problems(db: sqlite3.Connection, path: str, tell: Tell = lambda _: None) -> list[str]:
     """Return everything that is wrong with a ledger, for people; an empty list is a clean bill. Never raises.
 
-    A check that stumbles over what is damaged is a finding of its own.
+    A check that stumbles over what is damaged is a finding of its own. `tell` receives how far it is.
     """
     found: list[str] = []
-    checks: tuple[Callable[[sqlite3.Connection], Iterator[str]], ...] = (
-        _integrity,
-        _schema,
-        _rows,
-        lambda db: _end(db, path),
-        _references,
-        _tiling,
-        _wakes,
-        _woken,
-        _usage,
-        _shares,
+    checks: tuple[tuple[str, Callable[[sqlite3.Connection], Iterator[str]]], ...] = (
+        ("the file", _integrity),
+        ("the schema", _schema),
+        ("the rows", lambda db: _rows(db, tell)),
+        ("the end", lambda db: _end(db, path)),
+        ("references", _references),
+        ("the tiling", _tiling),
+        ("wakes", _wakes),
+        ("whom wakes woke for", _woken),
+        ("hourly sums", _usage),
+        ("shares", lambda db: _shares(db, tell)),
     )
-    for check in checks:
+    for name, check in checks:
+        tell(name)
         try:
             found += check(db)
         except Exception as error:  # damage can look like anything
             why = reason(error) if isinstance(error, sqlite3.Error) else repr(error)
-            found.append(f"{check.__name__.strip('_')}: could not be checked, {why}")
+            found.append(f"{name}: could not be checked, {why}")
+    tell("")
     return found
 
 
@@ -48,9 +50,10 @@ def problems(db: sqlite3.Connection, path: str) -> list[str]:
 def undamaged(db: sqlite3.Connection, path: str) -> Iterator[None]:
     """Compute a bill within this: damage that would make it wrong, or stops it, ends in LedgerFault.
 
-    Rates, names and causes are verified first. A failure that has no such excuse is a defect and passes.
+    What every bill reads (rates, names, causes) is verified here, the rest by `verifying.verify`. A failure
+    that has no such excuse is a defect and passes.
     """
-    if any(differing(db, SMALL)):
+    if any(differing(db, names=SMALL)):
         raise unusable(path, DAMAGED)
     try:
         yield
@@ -77,8 +80,8 @@ def _schema(db: sqlite3.Connection) -> Iterator[str]:
         yield f"the {kind} {name} is not as this version makes it"
 
 
-def _rows(db: sqlite3.Connection) -> Iterator[str]:
-    for table in differing(db):
+def _rows(db: sqlite3.Connection, tell: Tell) -> Iterator[str]:
+    for table in differing(db, tell):
         yield f"{table}: a row was changed, added or lost past poorwill: the rows do not have their checksum"
 
 
@@ -141,7 +144,7 @@ def _usage(db: sqlite3.Connection) -> Iterator[str]:
         yield f"hour {iso(hour * HOUR_US)}: the sums for {model}, key {key!r} differ from the rows"
 
 
-def _shares(db: sqlite3.Connection) -> Iterator[str]:
+def _shares(db: sqlite3.Connection, tell: Tell) -> Iterator[str]:
     """Shares sum to their piece of a span, and are what the rows say if the rows are all there."""
     for life, began_us, ended_us, us in db.execute(
         "SELECT life, began_us, ended_us, sum(us) FROM shares GROUP BY 1, 2, 3"
@@ -154,6 +157,7 @@ def _shares(db: sqlite3.Connection) -> Iterator[str]:
         pieces = busy_pieces(db, life.id, from_us=done.kept_us, to_us=done.shared_us)
         kept_hours = (piece for piece in pieces if piece.began_us // HOUR_US not in late.get(life.id, ()))
         for piece, shares in share(db, kept_hours, longest_us=done.longest_us):
+            tell(f"shares of {life.replica}, {day_name(piece.began_us // DAY_US)}")
             kept = db.execute(
                 "SELECT key, us FROM shares WHERE life = ? AND began_us = ? AND ended_us = ?",
                 (life.id, piece.began_us, piece.ended_us),

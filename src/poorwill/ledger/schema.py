@@ -150,8 +150,8 @@ def migrate(db: sqlite3.Connection, path: str) -> int:
                 f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};\nCOMMIT;"
             )
         db.execute("BEGIN IMMEDIATE")
-        _name_causes(db)
         watch_rows(db)
+        _name_causes(db)
         db.execute("COMMIT")
     except sqlite3.Error as error:
         if db.in_transaction:
@@ -174,7 +174,8 @@ def _migration_files() -> list[Traversable]:
 
 def _name_causes(db: sqlite3.Connection) -> None:
     """Write the closed list of causes down; the schema refuses a span with any other."""
-    db.executemany("INSERT OR IGNORE INTO causes VALUES (?)", [(cause,) for cause in ALL_CAUSES])
+    known = {cause for (cause,) in db.execute("SELECT cause FROM causes")}
+    db.executemany("INSERT INTO causes VALUES (?)", [(c,) for c in ALL_CAUSES if c not in known])
 
 
 def fault(path: str, error: sqlite3.Error) -> LedgerFault:
@@ -219,6 +220,11 @@ _HINTS: Mapping[str, str] = {
     "it cannot be opened": "give the user who runs poorwill the right to read it and its folder",
     "it is read-only": "give the user who runs poorwill the right to write it and its folder",
 }
+
+
+def damaged(db: sqlite3.Connection) -> LedgerFault:
+    """Return the error for a ledger whose rows are not those that were written."""
+    return unusable(str(db.execute("PRAGMA database_list").fetchone()[2]), DAMAGED)
 
 
 def unusable(path: str, why: str) -> LedgerFault:

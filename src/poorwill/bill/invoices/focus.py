@@ -11,10 +11,12 @@ from typing import TextIO
 
 from poorwill.core.format import DAY_US, csv_cell, decimal
 from poorwill.core.words import HOUR_US, SECOND_US
-from poorwill.ledger.costs.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD, Item, Tell, items
+from poorwill.ledger.checksums import Tell
+from poorwill.ledger.costs.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD, Item, items
 from poorwill.ledger.costs.pricing import BRIDGE
 from poorwill.ledger.dates import Period, month_of, timestamp
 from poorwill.ledger.rates import Rate, rate_book
+from poorwill.ledger.verifying import verify
 from poorwill.policies.pricing import MINIMUM, ROUNDING, STORAGE
 
 VERSION = "1.2"
@@ -95,6 +97,7 @@ def focus_rows(
     db: sqlite3.Connection, period: Period, *, by_key: bool, tell: Tell | None = None
 ) -> Iterator[dict[str, str]]:
     """Yield the rows, in the order of days, replicas and causes. Null is the empty string."""
+    verify(db, period, by_key=by_key)
     rates = {rate.id: rate for rate in rate_book(db).rates}
     found = items(db, period, by_key=by_key, tell=tell)
     for item in sorted(found, key=lambda i: (i.day, i.model, i.replica, i.cause, i.tier, i.key)):

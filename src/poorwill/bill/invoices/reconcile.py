@@ -18,6 +18,7 @@ from poorwill.ledger.costs.items import items, last_instant, one_currency
 from poorwill.ledger.costs.pricing import NAMED_CHARGES, priced, stretches
 from poorwill.ledger.dates import Period
 from poorwill.ledger.rates import Life, lives, orphans, rate_book
+from poorwill.ledger.verifying import verify
 
 OPEN_REASONS = frozenset({Reason.ORPHAN, Reason.NOT_INVOICED, Reason.TIME, Reason.UNEXPLAINED})
 """Reasons that leave a question open."""
@@ -80,9 +81,11 @@ def reconcile(
     A charge belongs to the replica whose id, or whose model's name, is its resource; `names` maps the
     provider's own names to those. `period` defaults to what the charges of resources span.
     Raises RequestFault if invoice and ledger are in different currencies, and for a name of ours that the
-    ledger does not know.
+    ledger does not know, LedgerFault if rows are not what was written.
     """
     whole = period or _span([charge for charge in charges if charge.resource] or charges)
+    for each in (whole, _span(charges)):
+        verify(db, each)
     theirs = charges[0].currency
     ours = one_currency(items(db, whole), default=theirs)
     if ours != theirs:

@@ -119,7 +119,7 @@ class MigratedDocument(Struct, frozen=True, kw_only=True):
 
 async def _check(options: UpkeepOptions, streams: Streams) -> int:
     path = options.ledger.path(streams.env)
-    found = await asyncio.to_thread(_problems, path)
+    found = await asyncio.to_thread(_problems, path, streams)
     if options.json:
         streams.say_json(CheckedDocument(ledger=path, problems=found))
     else:
@@ -127,9 +127,9 @@ async def _check(options: UpkeepOptions, streams: Streams) -> int:
     return FINDING if found else 0
 
 
-def _problems(path: str) -> list[str]:
+def _problems(path: str, streams: Streams) -> list[str]:
     with reading(path) as db:
-        return problems(db, path)
+        return problems(db, path, tell=streams.show_progress)
 
 
 async def _backup(options: BackupOptions, streams: Streams) -> int:

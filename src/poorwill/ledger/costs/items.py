@@ -5,12 +5,13 @@ Everything the bill prints, exports or compares is made of these; their sum is t
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US
 from poorwill.core.money import apportion
+from poorwill.ledger.checksums import Tell
 from poorwill.ledger.costs.attribution import KnownShares, known_shares, piece_shares, split, wake_shares
 from poorwill.ledger.costs.pricing import BRIDGE, PriceCell, priced, split_at_midnight
 from poorwill.ledger.costs.usage import usage
@@ -25,10 +26,6 @@ NOT_RECORDED = "(not recorded)"
 
 NO_KEY_NAME = "(no key)"
 """Requests in a fleet without keys."""
-
-
-Tell = Callable[[str], None]
-"""Receives how far a long query is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

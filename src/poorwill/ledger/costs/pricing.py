@@ -100,6 +100,12 @@ def stretch_began_us(db: sqlite3.Connection, life: Life, at_us: int) -> int:
     return int(db.execute(_STRETCH_BEGIN, {"life": life.id, "end": at_us}).fetchone()[0])
 
 
+def released_us(db: sqlite3.Connection, life: Life, at_us: int) -> int:
+    """Return when the last span before `at_us` began in which no host was taken."""
+    row = db.execute(_RELEASED, {"life": life.id, "at": at_us}).fetchone()
+    return life.created_us if row is None else int(row[0])
+
+
 def split_at_midnight(from_us: int, to_us: int) -> Iterator[tuple[int, int, int]]:
     """Yield (day, from, to) for each UTC day a stretch of time touches."""
     while from_us < to_us:
@@ -166,4 +172,9 @@ SELECT coalesce(
   (SELECT ended_us FROM spans WHERE life = :life AND began_us < :end AND cause IN ({_OFF})
    ORDER BY began_us DESC LIMIT 1),
   (SELECT min(began_us) FROM spans WHERE life = :life))
+"""
+
+_RELEASED = f"""
+SELECT began_us FROM spans WHERE life = :life AND began_us < :at AND cause IN ({_OFF})
+ORDER BY began_us DESC LIMIT 1
 """

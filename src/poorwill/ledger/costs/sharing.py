@@ -9,9 +9,16 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
+from typing import TYPE_CHECKING
 
 from poorwill.core.money import apportion
 from poorwill.core.words import HOUR_US, SECOND_US
+from poorwill.ledger.checksums import HOURS, KEY_WEIGHT, LEASE_WEIGHT, kept_totals
+from poorwill.ledger.schema import damaged
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ABSORBED_US = SECOND_US
 """The gate and the request row read the clock a moment apart. Up to this much of a busy hour without a
@@ -45,6 +52,7 @@ def share(
     """Yield each of a life's pieces, which come in order, with whole microseconds that sum to it.
 
     `longest_us` is how long any request held its lease at most: it bounds the rows that are read.
+    Raises LedgerFault if those rows are not what was written.
     """
     for _, batch in groupby(pieces, key=lambda piece: piece.began_us // BATCH_US):
         yield from _share_batch(db, list(batch), longest_us)
@@ -57,8 +65,8 @@ def _share_batch(
 
     begins, ends = (np.array([getattr(p, at) for p in pieces], np.int64) for at in ("began_us", "ended_us"))
     first_us, last_us = pieces[0].began_us, pieces[-1].ended_us
-    window = {"life": pieces[0].life, "from": first_us, "to": last_us, "latest": last_us + longest_us}
-    rows = np.fromiter(chain.from_iterable(db.execute(_ROWS, window)), np.int64).reshape(-1, 3)
+    rows = _leases(db, pieces[0].life, first_us // HOUR_US, (last_us + longest_us) // HOUR_US)
+    rows = rows[(rows[:, 2] > first_us) & (rows[:, 1] < np.minimum(rows[:, 2], last_us))]
     keys = np.flatnonzero(np.bincount(rows[:, 0]))
     leased, ended = rows[:, 1].clip(first_us), rows[:, 2].clip(max=last_us)
 
@@ -94,6 +102,26 @@ def _share_batch(
         yield piece, _whole(found, piece.ended_us - piece.began_us, int(used[number]))
 
 
+def _leases(db: sqlite3.Connection, life: int, first: int, last: int) -> "NDArray[np.int64]":
+    """Return (key, leased, ended) of a life's requests that ended in some hours, verified by their sums."""
+    import numpy as np
+
+    window = {"life": life, "from": first * HOUR_US, "to": (last + 1) * HOUR_US}
+    try:
+        rows = np.fromiter(chain.from_iterable(db.execute(_ROWS, window)), np.int64).reshape(-1, 3)
+    except (TypeError, ValueError, OverflowError) as error:  # no whole numbers
+        raise damaged(db) from error
+    hours = rows[:, 2] // HOUR_US
+    begins = np.flatnonzero(np.diff(hours, prepend=-1))
+    values = rows[:, 0] * KEY_WEIGHT + rows[:, 2] % HOUR_US + (rows[:, 2] - rows[:, 1]) * LEASE_WEIGHT
+    sums = np.add.reduceat(values, begins) if len(begins) else values
+    blocks = life * HOURS + hours[begins]
+    found = {block: total for block, total in zip(blocks.tolist(), sums.tolist(), strict=True) if total}
+    if found != kept_totals(db, "leases", (life * HOURS + first, life * HOURS + last)):
+        raise damaged(db)
+    return rows
+
+
 def _whole(weights: Sequence[tuple[int, int]], length_us: int, covered_us: int) -> KeyShares:
     """Turn weights into whole microseconds that sum to the length."""
     if not weights:
@@ -106,6 +134,6 @@ def _whole(weights: Sequence[tuple[int, int]], length_us: int, covered_us: int) 
 
 
 _ROWS = """
-SELECT key, leased_us, ended_us FROM requests
-WHERE life = :life AND ended_us > :from AND ended_us <= :latest AND leased_us < :to AND leased_us < ended_us
+SELECT key, coalesce(leased_us, ended_us), ended_us FROM requests
+WHERE life = :life AND ended_us >= :from AND ended_us < :to ORDER BY ended_us
 """

@@ -84,15 +84,20 @@ def usage(db: sqlite3.Connection, period: Period) -> Iterator[Use]:
     and are left out, so ask for whole hours there.
     """
     first_hour, last_hour = -(-period.from_us // HOUR_US), period.to_us // HOUR_US
+    if first_hour < last_hour:
+        yield from _uses(db.execute(_HOURS, {"from": first_hour, "to": last_hour}))
+    for begin, end in part_hours(period):
+        yield from _uses(db.execute(_ROWS, {"from": begin, "to": end, "day": DAY_US}))
+
+
+def part_hours(period: Period) -> list[tuple[int, int]]:
+    """Return the parts of hours at a period's beginning and end, for which no sums are kept."""
+    first_hour, last_hour = -(-period.from_us // HOUR_US), period.to_us // HOUR_US
     if first_hour > last_hour:
         edges = [(period.from_us, period.to_us)]
     else:
         edges = [(period.from_us, first_hour * HOUR_US), (last_hour * HOUR_US, period.to_us)]
-    if first_hour < last_hour:
-        yield from _uses(db.execute(_HOURS, {"from": first_hour, "to": last_hour}))
-    for begin, end in edges:
-        if begin < end:
-            yield from _uses(db.execute(_ROWS, {"from": begin, "to": end, "day": DAY_US}))
+    return [(begin, end) for begin, end in edges if begin < end]
 
 
 def _uses(rows: sqlite3.Cursor) -> Iterator[Use]:

@@ -9,6 +9,7 @@ import sqlite3
 from poorwill.core.words import HOUR_US, SECOND_US
 from poorwill.ledger.costs.attribution import busy_pieces, progress, touched_hours
 from poorwill.ledger.costs.sharing import share
+from poorwill.ledger.schema import LedgerFault
 
 GRACE_US = 5 * SECOND_US
 """Rows of requests reach the ledger up to a second late; an hour is finished this long after its end."""
@@ -39,13 +40,17 @@ def roll_up(db: sqlite3.Connection, *, hours: int | None = None) -> bool:
 
 
 def _write(db: sqlite3.Connection, life: int, from_us: int, to_us: int, longest_us: int) -> None:
-    db.execute(
-        "DELETE FROM shares WHERE life = ? AND began_us >= ? AND began_us < ?",
-        (life, from_us, to_us),
-    )
+    window = (life, from_us, to_us)
+    db.execute(_FORGET, window)
     pieces = busy_pieces(db, life, from_us=from_us, to_us=to_us)
-    for piece, shares in share(db, pieces, longest_us=longest_us):
-        db.executemany(
-            "INSERT INTO shares VALUES (?, ?, ?, ?, ?, ?)",
-            [(life, piece.span_began_us, piece.began_us, piece.ended_us, key, us) for key, us in shares],
-        )
+    try:
+        for piece, shares in share(db, pieces, longest_us=longest_us):
+            db.executemany(
+                "INSERT INTO shares VALUES (?, ?, ?, ?, ?, ?)",
+                [(life, piece.span_began_us, piece.began_us, piece.ended_us, key, us) for key, us in shares],
+            )
+    except LedgerFault:  # damaged rows are left as they are: the bill that reads them says so
+        db.execute(_FORGET, window)
+
+
+_FORGET = "DELETE FROM shares WHERE life = ? AND began_us >= ? AND began_us < ?"
