@@ -26,6 +26,13 @@ async def test_help_lists_every_verb(poorwill: Poorwill) -> None:
         assert len(line.removeprefix(f"  {name}").strip()) > 15, line
 
 
+def test_the_help_of_dev_runs_nothing() -> None:
+    shown = subprocess.run(
+        [Path(__file__).parents[2] / "dev", "help"], capture_output=True, text=True, check=True
+    )
+    assert shown.stderr == "" and "put poorwill on your PATH" in shown.stdout
+
+
 async def test_no_verb_prints_the_help_and_fails(poorwill: Poorwill) -> None:
     ran = await poorwill()
     assert ran.status == 2
@@ -68,6 +75,7 @@ async def test_every_verb_explains_itself(poorwill: Poorwill, path: tuple[str, .
     for option in declared(verb.options):
         assert option.option.help, f"{option.name} says nothing of itself"
         assert (option.flag or option.option.metavar or option.name.upper()) in ran.out
+        assert "." not in option.name or option.name.upper() not in ran.out
 
 
 def test_one_line_of_help_is_a_clause() -> None:

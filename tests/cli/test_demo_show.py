@@ -4,9 +4,23 @@ from pathlib import Path
 
 from tests.conftest import Poorwill
 
+from poorwill.compose.demo.fleet import demo_fleet
 from poorwill.compose.demo.progress import Show
+from poorwill.compose.demo.report import alternatives
 from poorwill.core.entries import PhaseSpan, WakeEnded
-from poorwill.core.words import Phase, ReplicaId, WakeId
+from poorwill.core.words import SECOND_US, Phase, ReplicaId, WakeId
+
+
+async def test_alternatives_have_the_same_limit(tmp_path: Path) -> None:
+    """Eight requests of a second at once, four at a time: even a replica that always runs lets four wait."""
+    demo = demo_fleet(
+        str(tmp_path), engine="llama.cpp", size="5m", seconds=60, env={}, tell=lambda line: None
+    )
+    rows = [(0, 0, SECOND_US, 200)] * 8
+    always, cold = alternatives(demo, rows, 3 * SECOND_US, 0, 60 * SECOND_US)
+    assert demo.models[0].replica.max_concurrency == 4
+    assert always.longest_wait_us == SECOND_US and always.active_us == 60 * SECOND_US
+    assert cold.longest_wait_us == 4 * SECOND_US and cold.nusd < always.nusd
 
 
 async def test_a_demo_that_cannot_write(poorwill: Poorwill, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`poorwill wake MODEL`: have a model ready before anybody asks for it."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -75,8 +76,11 @@ async def _how(options: WakeOptions, streams: Streams, before: PastWake | None) 
     for last in range(2, 7):
         wake = await _last_wake(options, streams, last)
         if wake is not None and wake != before:
-            phases = ", ".join(f"{phase} {duration(ended - began)}" for phase, began, ended in wake.phases)
-            return f" after {duration(wake.ended_us - wake.began_us)}, from {wake.from_tier}: {phases}"
+            took_us, sums = wake.ended_us - wake.began_us, Counter[str]()
+            for phase, began_us, ended_us in wake.phases:
+                sums[phase] += ended_us - began_us
+            phases = ", ".join(f"{phase} {duration(us)}" for phase, us in sums.items() if us * 50 > took_us)
+            return f" after {duration(took_us)}, from {wake.from_tier}: {phases}"
         await asyncio.sleep(LOOK_S / 5)
     return ""
 

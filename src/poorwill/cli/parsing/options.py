@@ -204,7 +204,7 @@ def _add(where: argparse._ActionsContainer, one: Declared) -> None:
             *flags, dest=one.name, action="store_true", default=argparse.SUPPRESS, help=option.help
         )
         return
-    names = [one.flag] if one.flag else []
+    names, named = [one.flag] if one.flag else [], one.name.rpartition(".")[2].upper()
     for flags in [[]] if not names else [names, []] if option.either else [names]:
         placed = "?" if not flags and not one.required and option.nargs is None else option.nargs
         action = where.add_argument(
@@ -214,7 +214,7 @@ def _add(where: argparse._ActionsContainer, one: Declared) -> None:
             type=_reader(one),
             choices=one.choices or None,
             nargs=placed,
-            metavar=option.metavar or (None if flags or one.choices else one.name.upper()),
+            metavar=option.metavar or (None if one.choices else named),
             help=option.help,
         )
         action.dest = one.name

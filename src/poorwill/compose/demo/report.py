@@ -2,7 +2,8 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median_low
 
 import msgspec
 import numpy as np
@@ -43,6 +44,8 @@ class Facts:
     failed: int
     held_us: tuple[int, ...]
     bill: Bill
+    cold_start_us: int | None
+    """The last start from cold, of an earlier run if need be."""
     alternatives: tuple[Alternative, ...]
     span_us: int
 
@@ -56,7 +59,8 @@ def facts_of(settings: FleetSettings, ledger_file: str, *, since_us: int) -> Fac
             "WHERE arrived_us >= ? ORDER BY arrived_us",
             (since_us,),
         ).fetchall()
-        wakes = [wake for wake in finished_wakes(db) if wake.began_us >= since_us]
+        known = finished_wakes(db)
+        wakes = [wake for wake in known if wake.began_us >= since_us]
         bill = make_bill(db, between(since_us, last_us), [Axis.CAUSE])
     held = sorted(leased - arrived for arrived, leased, _, _ in rows if leased - arrived > 2_000)
     return Facts(
@@ -65,7 +69,8 @@ def facts_of(settings: FleetSettings, ledger_file: str, *, since_us: int) -> Fac
         failed=sum(status >= 400 for *_, status in rows),
         held_us=tuple(held),
         bill=bill,
-        alternatives=_alternatives(settings, rows, wakes, since_us, last_us),
+        cold_start_us=(start_us := _cold_start_us(known)),
+        alternatives=alternatives(settings, rows, start_us, since_us, last_us) if start_us and rows else (),
         span_us=last_us - since_us,
     )
 
@@ -84,14 +89,8 @@ def report(
     lines += ["", "Starts and wakes"]
     lines += table([_wake_row(*one) for one in enumerate(facts.wakes, start=1)], "><><", indent="  ")
     lines += ["", *_held_lines(facts), *_bill_lines(settings, facts)]
-    rows = [("The same requests, served otherwise", "paid", "cost", "longest wait")]
-    rows += [
-        (f"  {other.name}", duration(other.active_us), money(other.nusd), duration(other.longest_wait_us))
-        for other in facts.alternatives
-    ]
     lines += [
-        "",
-        *table(rows, "<>"),
+        *_compared(facts),
         "",
         "Look further:",
         f"  poorwill bill --fleet {fleet}",
@@ -161,31 +160,37 @@ def report_document(facts: Facts, answers: Sequence[Answer], fallbacks: Sequence
     )
 
 
-def _alternatives(
+def _cold_start_us(wakes: Sequence[FinishedWake]) -> int | None:
+    took = [wake.took_us for wake in wakes if wake.from_tier is Tier.COLD and wake.ok]
+    return took[-1] if took else None
+
+
+def alternatives(
     settings: FleetSettings,
     rows: Sequence[tuple[int, int, int, int]],
-    wakes: Sequence[FinishedWake],
+    start_us: int,
     since_us: int,
     last_us: int,
 ) -> tuple[Alternative, ...]:
-    """Replay the served requests through the planner: run continuously, and from cold each time."""
-    starts = [wake.took_us for wake in wakes if wake.from_tier is Tier.COLD and wake.ok]
-    if not starts or not rows:
-        return ()
-    rate = settings.rates[0]
+    """Replay the served requests through the planner, with the same limit and the same serving times: run
+    continuously, and from cold each time."""
+    (model,), rate = settings.models, settings.rates[0]
     cold = TierTimes(
-        tier=Tier.COLD, wake_us=(starts[0],), park_us=0, parked_nusd_h=rate.parked_nusd_h.get(Tier.COLD, 0)
+        tier=Tier.COLD, wake_us=(start_us,), park_us=0, parked_nusd_h=rate.parked_nusd_h.get(Tier.COLD, 0)
     )
-    scenario = Scenario(span_us=last_us - since_us, active_nusd_h=rate.active_nusd_h, tiers=(cold,))
+    scenario = Scenario(
+        span_us=last_us - since_us,
+        active_nusd_h=rate.active_nusd_h,
+        tiers=(cold,),
+        max_concurrency=model.replica.max_concurrency,
+    )
     arrivals = np.array([row[0] - since_us for row in rows], np.int64)
     served = np.array([row[2] - row[1] for row in rows], np.int64)
     always = Timed(name="continuous", after_us=(), why="never parks")
-    idle_us = settings.models[0].policy.idle_us or 2 * SECOND_US
-    continuous = Scenario(
-        span_us=scenario.span_us,
-        active_nusd_h=scenario.active_nusd_h,
-        tiers=scenario.tiers,
-        starts_ready=True,
+    parked = fixed_idle(((Tier.COLD, model.policy.idle_us or 2 * SECOND_US),))
+    others = (
+        ("run continuously", simulate(arrivals, served, replace(scenario, starts_ready=True), always)),
+        (f"parked cold, {duration(start_us)} a start", simulate(arrivals, served, scenario, parked)),
     )
     return tuple(
         Alternative(
@@ -194,14 +199,28 @@ def _alternatives(
             nusd=outcome.cost_nusd,
             longest_wait_us=outcome.waits.max_us,
         )
-        for name, outcome in (
-            ("run continuously", simulate(arrivals, served, continuous, always)),
-            (
-                f"parked cold, {duration(starts[0])} a start",
-                simulate(arrivals, served, scenario, fixed_idle(((Tier.COLD, idle_us),))),
-            ),
-        )
+        for name, outcome in others
     )
+
+
+def _compared(facts: Facts) -> list[str]:
+    """Say what the same requests cost as they were served and otherwise, and what freezing gains."""
+    figures = facts.bill.figures[0]
+    rows = [("The same requests", "paid", "cost", "longest wait")]
+    ways = [("as served just now", figures.paid_us, figures.nusd, max(facts.held_us, default=0))]
+    ways += [(other.name, other.active_us, other.nusd, other.longest_wait_us) for other in facts.alternatives]
+    rows += [(f"  {name}", duration(paid), money(nusd), duration(wait)) for name, paid, nusd, wait in ways]
+    lines = ["", *table(rows, "<>")]
+    if facts.alternatives:
+        lines.append("The last ones are computed: the same arrivals, serving times and requests at once.")
+    thawed = [wake.took_us for wake in facts.wakes if wake.ok and wake.from_tier is not Tier.COLD]
+    if facts.cold_start_us and thawed:
+        start_us, wake_us = facts.cold_start_us, median_low(thawed)
+        lines += ["", f"A start takes {duration(start_us)}, a wake by snapshot {duration(wake_us)}."]
+        if wake_us * 2 > start_us:
+            lines.append("This engine starts too fast to gain by freezing; one that starts slowly does:")
+            lines.append("  poorwill demo --dir slow-start --engine transformers")
+    return lines
 
 
 def _wake_row(number: int, wake: FinishedWake) -> tuple[str, ...]:
