@@ -1,5 +1,6 @@
 """Tokens at the prices of their classes."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,10 +15,12 @@ def test_each_part_has_its_own_price():
     assert (cost.nusd, cost.unknown_nusd) == (100 * 100 + 900 * 10 + 100 * 500, 0)
 
 
-def test_a_part_without_a_price_is_unknown_not_zero():
-    cost = PRICES.cost(1000, 100, TokenParts(audio_in=10))
+@pytest.mark.parametrize("part", ["audio_in", "cache_write_1h"])
+def test_a_part_without_a_price_is_unknown_not_zero(part):
+    prices = TokenPrices(input=100 * MTOK, output=500 * MTOK, parts={"cache_write": 125 * MTOK})
+    cost = prices.cost(1000, 100, TokenParts(**{part: 10}))
     assert cost.nusd == 990 * 100 + 100 * 500
-    assert cost.unknown_nusd == 10 * DEAREST["audio_in"] * 100
+    assert cost.unknown_nusd == 10 * DEAREST[part] * 100
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**5), st.floats(0, 1), st.floats(0, 1))

@@ -154,6 +154,27 @@ DIALECTS: dict[str, tuple[dict[str, object], int | None, int | None, TokenParts]
         50,
         TokenParts(cache_read=100_000, cache_write=20_000),
     ),
+    "Anthropic, cached for an hour": (
+        {
+            "input_tokens": 3,
+            "cache_creation_input_tokens": 500,
+            "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 400},
+            "output_tokens": 5,
+        },
+        503,
+        5,
+        TokenParts(cache_write=100, cache_write_1h=400),
+    ),
+    "Anthropic, by time alone": (
+        {
+            "input_tokens": 3,
+            "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 400},
+            "output_tokens": 5,
+        },
+        503,
+        5,
+        TokenParts(cache_write=100, cache_write_1h=400),
+    ),
     "Anthropic's counts in OpenAI's shape": (
         USAGE | {"cache_read_input_tokens": 4, "cache_creation_input_tokens": 1},
         7,

@@ -10,7 +10,10 @@ from poorwill.core.tokens import NO_PARTS, TokenParts
 MTOK = 1_000_000
 
 DEAREST: Mapping[str, int] = MappingProxyType(
-    {"cache_read": 1, "cache_write": 2, "audio_in": 20, "image_in": 20, "audio_out": 20}
+    {
+        **{"cache_read": 1, "cache_write": 2, "cache_write_1h": 2},
+        **{"audio_in": 20, "image_in": 20, "audio_out": 20},
+    }
 )
 """A part without a price counts against spend limits as so many times plain input or output, the most that
 any provider on the public list asked in November 2026, rounded up. (`reasoning` is plain output.)"""
@@ -55,5 +58,5 @@ class TokenPrices:
 
     def most(self, tokens_in: int, tokens_out: int) -> int:
         """Return the most that so many plain or cached tokens may cost, in nano-dollars."""
-        cached = (self.parts.get(name, self.input * DEAREST[name]) for name in ("cache_read", "cache_write"))
+        cached = (self.parts.get(name, self.input * DEAREST[name]) for name in DEAREST if "cache" in name)
         return -(-(max(self.input, *cached) * tokens_in + self.output * tokens_out) // MTOK)

@@ -15,12 +15,14 @@ class TokenParts:
     cache_read: int = 0
     """Of `tokens_in`: read from the provider's prompt cache."""
     cache_write: int = 0
-    """Of `tokens_in`: written to the provider's prompt cache."""
+    """Of `tokens_in`: written to the provider's prompt cache, for as short a time as it offers."""
     audio_in: int = 0
     image_in: int = 0
     audio_out: int = 0
     reasoning: int = 0
     """Of `tokens_out`: hidden reasoning, priced as any other output."""
+    cache_write_1h: int = 0
+    """Of `tokens_in`, beside `cache_write`: written to the cache for an hour, for a higher price."""
 
 
 NO_PARTS = TokenParts()

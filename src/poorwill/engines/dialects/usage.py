@@ -7,7 +7,7 @@ arguments of a tool do not.
 | --- | --- | --- | --- |
 | OpenAI chat, completions, embeddings | `prompt_tokens` | within it | `completion_tokens` |
 | OpenAI responses, images, transcriptions | `input_tokens` | within it | `output_tokens` |
-| Anthropic messages | `input_tokens` | `cache_*_input_tokens`, beside it | `output_tokens` |
+| Anthropic messages | `input_tokens` | `cache_*`, beside it | `output_tokens` |
 | xAI, Gemini's OpenAI API | `prompt_tokens` | within it | reasoning only within `total_tokens` |
 | DeepSeek | `prompt_tokens` | `prompt_cache_hit_tokens`, within it | `completion_tokens` |
 | Groq's streams | the same within `x_groq` | | |
@@ -36,6 +36,11 @@ class _Details(Struct):
     cached_tokens_details: "_Details | None" = None
 
 
+class _CacheCreation(Struct):
+    ephemeral_5m_input_tokens: _Number = None
+    ephemeral_1h_input_tokens: _Number = None
+
+
 class _Usage(Struct):
     prompt_tokens: _Number = None
     completion_tokens: _Number = None
@@ -44,6 +49,7 @@ class _Usage(Struct):
     total_tokens: _Number = None
     cache_read_input_tokens: _Number = None
     cache_creation_input_tokens: _Number = None
+    cache_creation: _CacheCreation | None = None
     prompt_cache_hit_tokens: _Number = None
     prompt_tokens_details: _Details | None = None
     input_tokens_details: _Details | None = None
@@ -143,7 +149,7 @@ def _counts(usage: _Usage) -> Counts:
     if usage.prompt_tokens is not None:
         tokens_in = _whole(usage.prompt_tokens)
     elif usage.input_tokens is not None:
-        beside = _whole(usage.cache_read_input_tokens) + _whole(usage.cache_creation_input_tokens)
+        beside = _whole(usage.cache_read_input_tokens) + sum(_written(usage))
         tokens_in = _whole(usage.input_tokens) + beside
     if given is not None:
         tokens_out = _whole(given)
@@ -156,16 +162,25 @@ def _counts(usage: _Usage) -> Counts:
     return Counts(tokens_in=tokens_in, tokens_out=tokens_out, parts=_parts(usage, before, after))
 
 
+def _written(usage: _Usage) -> tuple[int, int]:
+    """Return the tokens that Anthropic wrote to its cache: for five minutes, and for an hour."""
+    by_time = usage.cache_creation or _CacheCreation()
+    hour, short = _whole(by_time.ephemeral_1h_input_tokens), _whole(by_time.ephemeral_5m_input_tokens)
+    return max(_whole(usage.cache_creation_input_tokens) - hour, short), hour
+
+
 def _parts(usage: _Usage, before: _Details | None, after: _Details | None) -> TokenParts:
-    beside = usage.cache_read_input_tokens, usage.cache_creation_input_tokens, usage.prompt_cache_hit_tokens
-    if before is after is None and beside == (None, None, None):
+    cached_tokens = usage.cache_read_input_tokens, usage.prompt_cache_hit_tokens
+    written, for_an_hour = _written(usage)
+    if before is after is None and cached_tokens == (None, None) and not (written or for_an_hour):
         return NO_PARTS
     before, after = before or _Details(), after or _Details()
     cached = before.cached_tokens_details or _Details()
     read = before.cached_tokens or usage.cache_read_input_tokens or usage.prompt_cache_hit_tokens
     parts = TokenParts(
         cache_read=_whole(read),
-        cache_write=_whole(usage.cache_creation_input_tokens or before.cache_write_tokens),
+        cache_write=written or _whole(before.cache_write_tokens),
+        cache_write_1h=for_an_hour,
         audio_in=max(_whole(before.audio_tokens) - _whole(cached.audio_tokens), 0),
         image_in=max(_whole(before.image_tokens) - _whole(cached.image_tokens), 0),
         audio_out=_whole(after.audio_tokens),

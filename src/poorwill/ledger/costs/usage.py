@@ -35,6 +35,7 @@ class Count:
     image_in: int = 0
     audio_out: int = 0
     reasoning: int = 0
+    cache_write_1h: int = 0
     counted: int = 0
     """Requests whose tokens were counted as they passed: no usage was reported."""
 

@@ -25,6 +25,7 @@ PART_PRICES: Mapping[str, str] = MappingProxyType(
     {
         "cache_read": "cache_read_mtok",
         "cache_write": "cache_write_mtok",
+        "cache_write_1h": "cache_write_1h_mtok",
         "audio_in": "input_audio_mtok",
         "image_in": "input_image_mtok",
         "audio_out": "output_audio_mtok",
