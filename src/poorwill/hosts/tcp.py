@@ -1,4 +1,4 @@
-"""What asyncio lacks of TCP: ending a connection with an RST, and whether the peer read what was sent."""
+"""What asyncio lacks of TCP: long silences, an end with an RST, and whether the peer read what was sent."""
 
 import asyncio
 import socket
@@ -10,6 +10,22 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 _COUNTERS_AT = (120, 200, 208)
 _TCP_INFO_BYTES = 216
 _RESET = 7  # TCP_CLOSE, while our own side has not closed
+
+
+def stay_alive(listener: socket.socket) -> None:
+    """Have the kernel look after the connections that a listener accepts, however silent they are.
+
+    What is between (NAT, load balancers that pass TCP on) forgets a silent connection after some minutes, and
+    a client whose machine has gone sends nothing. Accepted sockets have the listener's options (tcp(7)).
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_NODELAY, 1),
+        (socket.TCP_KEEPIDLE, 30),
+        (socket.TCP_KEEPINTVL, 15),
+        (socket.TCP_KEEPCNT, 4),
+    ):
+        listener.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def reset_on_close(transport: asyncio.BaseTransport) -> None:

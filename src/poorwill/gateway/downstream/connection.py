@@ -28,8 +28,8 @@ from poorwill.gateway.downstream.spool import PENDING_BYTES, Spool, no_disk
 from poorwill.gateway.inference import Handler
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.routes import Action
-from poorwill.gateway.tcp import reset_on_close
 from poorwill.gateway.wire import Dialect
+from poorwill.hosts.tcp import reset_on_close
 
 MOST_A_TURN = 8
 """Requests of one connection served in one turn of the loop: the other connections wait no longer."""
@@ -252,7 +252,6 @@ class Downstream(asyncio.Protocol):
             bodyless=head.method == b"HEAD",
             dialect=Dialect.ANTHROPIC if head.anthropic else request.route.dialect,
             readable_by=head.readable_by,
-            proxied=head.proxied,
             chunk_sizes_only=head.maybe_aiohttp,
         )
         self.exchange = exchange = Exchange(

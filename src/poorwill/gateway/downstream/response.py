@@ -8,7 +8,7 @@ clock.
 | --- | --- |
 | nothing, or interim responses | the real status and an error body |
 | an event stream, at the end of an event | one error event, then a clean end and a close |
-| white space before a JSON body | the error object, then a chunk whose size is the message, then a cut |
+| white space before JSON | the error object less its last brace, a chunk whose size is the message, a cut |
 | anything else | a cut |
 
 A cut is seen by every client: the chunked coding or the content length is left incomplete, and an
@@ -67,8 +67,6 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
 
     readable_by: bytes = b""
     """The origin of a web page that may read it."""
-    proxied: bool = False
-    """Whether a proxy is between. Caddy turns a cut into a clean end, so what was sent must not be whole."""
     chunk_sizes_only: bool = False
     """Whether the client may wait for ever after a chunk's size that is none."""
     sent: Sent = Sent.NOTHING
@@ -191,7 +189,8 @@ class Response(msgspec.Struct, kw_only=True, eq=False):
             return
         if self.sent is Sent.SPACES:
             shown = wire.json_bytes(document)
-            self._frame(shown[: shown.rindex(b"}")] if self.proxied else shown)
+            # Caddy turns a cut into a clean end; Go's and Jackson's readers of streams stop at an object's.
+            self._frame(shown[: shown.rindex(b"}")])
             self.write(wire.broken_chunk(document, size=self.chunk_sizes_only))
         self.sent = Sent.ALL
         self.ending = Ending.CUT
