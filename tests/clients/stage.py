@@ -1,6 +1,7 @@
 """One client against a real gateway: seven things that happen, and what the client makes of each.
 
-Time runs fifty times as fast: a heartbeat every 0.1 s for 5 s, a commitment after 1 s for 50 s.
+Time runs fifty times as fast: a heartbeat every 0.1 s for 5 s, a commitment after 1 s for 50 s, or 4.6 s for
+230 s.
 """
 
 import asyncio
@@ -227,7 +228,12 @@ async def watched(client: Client, folder: Path) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     engine = Engine()
     async with running_site(
-        engine, parked=True, models=[PROBE], heartbeat_us=100_000, commit_after_us=1_000_000
+        engine,
+        parked=True,
+        models=[PROBE],
+        heartbeat_us=100_000,
+        commit_after_us=1_000_000,
+        patience_us=4_600_000,
     ) as site:
         proxy = (
             running_proxy(client.behind, folder, site.port, default=True)

@@ -8,15 +8,8 @@ from hypothesis import strategies as st
 
 from poorwill.core.words import SECOND_US, Phase
 from poorwill.engines.dialects.others import read_any
-from poorwill.engines.log_file import (
-    CUT_MARK,
-    MOST_BACKLOG,
-    MOST_LINE,
-    MOST_LOOK,
-    LogFile,
-    LogReader,
-    Timeline,
-)
+from poorwill.engines.log_file import LogReader, Timeline
+from poorwill.hosts.files.growing_log import CUT_MARK, MOST_BACKLOG, MOST_LINE, MOST_LOOK, LogFile
 
 READY = b"INFO:     Application startup complete.\n"
 

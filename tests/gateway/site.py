@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -399,7 +399,7 @@ async def running_site(
     served: Sequence[str] | None = None,
     tells_usage: bool = False,
     history: ToyHistory | None = None,
-    proven: Callable[[str, int], bool] = lambda host, port: True,
+    proven: Callable[[str, int], Awaitable[bool]] | None = None,
     **changes: object,
 ) -> AsyncIterator[Site]:
     settings = replace(QUICK, **changes)  # type: ignore[arg-type]

@@ -115,21 +115,28 @@ async def test_connecting_is_tried_three_times() -> None:
 
 
 async def test_a_strangers_listener_reads_nothing() -> None:
-    async with running_site(proven=lambda host, port: False) as site:
+    async def never(host: str, port: int) -> bool:
+        return False
+
+    async with running_site(proven=never) as site:
         assert await outcome(site, post(ASK)) == (502, "upstream_connect")
         assert site.upstream.asked == [] and site.activator.granted == 3
 
 
 async def test_a_listener_is_proven_once_a_connection() -> None:
     looks: list[int] = []
-    async with running_site(proven=lambda host, port: not looks.append(port)) as site:
+
+    async def looked(host: str, port: int) -> bool:
+        return not looks.append(port)
+
+    async with running_site(proven=looked) as site:
         for _ in range(3):
             assert (await outcome(site, post(ASK)))[0] == 200
         assert looks == [site.upstream.port]
 
 
 async def test_no_descriptor_for_the_proof_is_no_verdict() -> None:
-    def short(host: str, port: int) -> bool:
+    async def short(host: str, port: int) -> bool:
         raise OSError(errno.EMFILE, "Too many open files")
 
     async with running_site(proven=short) as site:

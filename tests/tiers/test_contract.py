@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError, Found, SnapshotRefused
@@ -116,7 +117,7 @@ async def test_a_park_frees_and_a_wake_serves(
     assert woken.launched == launch.identity()
     assert case.fleet.processes.alive(woken)
     case.serves(woken, asked=2)
-    assert case.scratch() == []
+    await until(lambda: not case.scratch())
 
 
 async def test_the_probe_answers_the_same_after_a_wake(case: Case):

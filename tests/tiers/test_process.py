@@ -36,7 +36,7 @@ from .conftest import Fleet, ask
 
 async def start(fleet: Fleet, *switches: str, ready: bool = True):
     launch = fleet.launch(*switches)
-    running = fleet.processes.spawn(launch, generation=1, driver="cold", report=fleet.report)
+    running = await fleet.processes.spawn(launch, generation=1, driver="cold", report=fleet.report)
     if ready:
         await Readiness(processes=fleet.processes, limit_s=20).wait(running, launch)
     return launch, running
@@ -103,14 +103,16 @@ async def test_exited_works_for_an_adopted_process(fleet: Fleet):
     # watched and ended by another poorwill.
     launch = fleet.launch()
     program = textwrap.dedent(f"""
-        import os, signal, sys
+        import asyncio, os, signal, sys
         sys.path.insert(0, {str(Path(__file__).parents[2])!r})
         from pathlib import Path
         from poorwill.core.launch import Launch
         from tests.tiers.conftest import new_fleet
         fleet = new_fleet(Path({str(fleet.directory)!r}))
         launch = Launch(**eval({repr(_fields(launch))!r}))
-        running = fleet.processes.spawn(launch, generation=7, driver="cold", report=fleet.report)
+        running = asyncio.run(
+            fleet.processes.spawn(launch, generation=7, driver="cold", report=fleet.report)
+        )
         print(running.as_json(), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """)
@@ -291,17 +293,18 @@ async def test_a_listener_is_looked_at_again(fleet: Fleet, unproven: int):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
 async def test_each_connection_proves_its_listener(fleet: Fleet):
     launch, running = await start(fleet)
-    assert is_proven(fleet.processes, launch.host, launch.port)
+    assert await is_proven(fleet.processes, launch.host, launch.port)
     known = dict(fleet.processes.proven)
     again = fleet.again().processes
-    assert is_proven(again, launch.host, launch.port), "an adopted engine is found by its mark"
+    assert await is_proven(again, launch.host, launch.port), "an adopted engine is found by its mark"
     assert again.proven == known
     os.kill(running.pid, signal.SIGKILL)
-    await until(lambda: not is_proven(fleet.processes, launch.host, launch.port))
+    await until(lambda: not listens(launch.port))
+    assert not await is_proven(fleet.processes, launch.host, launch.port)
     with impostor(launch.port, "/usr/bin/setpriv", "--reuid=65534", "--clear-groups"):
         await until(lambda: listens(launch.port))
-        assert not is_proven(fleet.processes, launch.host, launch.port)
-        assert not is_proven(again, launch.host, launch.port)
+        assert not await is_proven(fleet.processes, launch.host, launch.port)
+        assert not await is_proven(again, launch.host, launch.port)
     await fleet.processes.kill(running)
 
 

@@ -121,7 +121,7 @@ async def plan_models(
     `plan_model` does.
     """
     clock = ledger.clock
-    recovered = ledger.recovered()
+    recovered = await asyncio.to_thread(ledger.recovered)
     host = await _host(settings, ledger, env, at_us=clock.now_us())
     plans: list[ModelPlan] = []
     fallbacks: list[Fallback] = []

@@ -47,6 +47,7 @@ from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.server import GatewayServer, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.hosts.devices.nvml import load_nvml
+from poorwill.hosts.files.aside import aside
 from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger
@@ -151,7 +152,7 @@ async def serving_fleet(
                 background(suspects.follow()),
                 background(_told(trace_wakes(fleet.view.events, tracer, log=log), own, metrics, log)),
             ):
-                serving = _published(gateway, own, fleet.view, plans, fallbacks, reloader.ask)
+                serving = await aside(_published, gateway, own, fleet.view, plans, fallbacks, reloader.ask)
                 try:
                     async with background(reloader.work()):  # no model may come once the fleet is closed
                         yield serving

@@ -25,6 +25,8 @@ FOLLOWED_KEYS = frozenset(
         "gateway.heartbeat_s",
         "gateway.commit_after_s",
         "gateway.interim_agents",
+        "gateway.patient_agents",
+        "gateway.patience_s",
         "gateway.max_body",
         "gateway.max_header",
         "gateway.max_headers",

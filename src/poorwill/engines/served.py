@@ -5,7 +5,8 @@ ends no process, and keeps no connection.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -19,13 +20,15 @@ from poorwill.core.words import SECOND_US, Phase, ReplicaId
 from poorwill.engines.asking import Endpoint, answers, greedy_text, vital_signs, warm_up
 from poorwill.engines.dialects.log_facts import Dialect
 from poorwill.engines.dialects.vllm import settle_compilation
-from poorwill.engines.log_file import LogFile, LogReader, Timeline
+from poorwill.engines.log_file import LogReader, Timeline
 from poorwill.engines.measured.expectation import expected_rate
 from poorwill.engines.measured.process_io import IoTrack, with_read_ahead
 from poorwill.engines.port_choice import replica_port
 from poorwill.engines.recipe import LaunchContext, Prepare, Recipe, linked
 from poorwill.engines.sleeping import FORGETFUL_SLEEPS
 from poorwill.hosts.containers.run_line import container_name
+from poorwill.hosts.files.aside import in_thread
+from poorwill.hosts.files.growing_log import LogFile
 from poorwill.hosts.files.names import file_name
 from poorwill.hosts.files.read_ahead import ReadAhead
 from poorwill.hosts.files.user import EngineUser, engine_user
@@ -46,14 +49,34 @@ class _Wake:
     reader: LogReader
     io: IoTrack
     ahead: ReadAhead | None = None
+    expected_rate: float | None = None
+    """Bytes a second that this machine's storage is known to read."""
     report: Report | None = None
     marks: list[PhaseMark] = field(default_factory=list)
 
     def mark(self, phase: Phase, at_us: int, detail: str = "") -> None:
         found = PhaseMark(phase=phase, at_us=at_us, detail=detail)
         self.marks.append(found)
+        self.tell(found)
+
+    def tell(self, mark: PhaseMark) -> None:
         if self.report is not None:
-            self.report(found)
+            self.report(mark)
+
+    def watch(self, stop: threading.Event, tell: Callable[[PhaseMark], object]) -> None:
+        """Read the log and the counters until `stop` is set, then what is left of the log. Blocks."""
+        told: Phase | None = None
+        clock = self.reader.timeline.clock
+        began_us, passed_s = clock.now_us(), 0.0
+        while not stop.wait(min(max(passed_s * _LOOK_SHARE, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)):
+            for mark in self.reader.look():
+                if mark.ended_us is None and mark.phase is not told:
+                    told = mark.phase
+                    tell(mark)
+            now_us = clock.now_us()
+            self.io.look(now_us)
+            passed_s = (now_us - began_us) / SECOND_US
+        self.reader.finish()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,7 +94,7 @@ class ServedEngine:
     silent_imports: bool
     """The engine's log does not show when its program started."""
     _wakes: dict[ReplicaId, _Wake] = field(default_factory=dict)
-    _launched: dict[ReplicaId, tuple[LogReader, ReadAhead | None]] = field(default_factory=dict)
+    _launched: dict[ReplicaId, _Wake] = field(default_factory=dict)
     """Of replicas launched and not followed yet: an engine may write before `follow` first runs."""
 
     @property
@@ -107,7 +130,8 @@ class ServedEngine:
         )
         recipe = self.prepare(self.settings, context)
         launch = self._launch(recipe, replica, context, str(logs / f"{file_name(replica)}.log"))
-        self._launched[replica] = self._reader(launch), self._ahead(recipe, anew=anew)
+        rate = expected_rate(self.settings, directory=self.directory)
+        self._launched[replica] = self._wake(launch, self._ahead(recipe, anew=anew), rate)
         if not recipe.linked:
             return launch
         return replace(launch, cwd=linked(cache / "models", recipe.engine_model, recipe.linked))
@@ -153,22 +177,18 @@ class ServedEngine:
         Only phases that begin are reported; how long one took, if the log says it afterwards, is kept for
         `refine`. See `core.ports.engine.Engine`.
         """
-        wake = self._begin(launch)
+        wake = self._launched.pop(launch.replica, None)
+        if wake is None:
+            wake = await asyncio.to_thread(self._wake, launch)
+        self._wakes[launch.replica] = wake
         wake.report = report
         if wake.ahead is not None:
             wake.ahead.start()
-        told: Phase | None = None
-        began_us = self.clock.now_us()
+        loop = asyncio.get_running_loop()
         try:
-            while True:
-                for mark in wake.reader.look():
-                    if mark.ended_us is None and mark.phase is not told:
-                        told = mark.phase
-                        report(mark)
-                now_us = self.clock.now_us()
-                wake.io.look(now_us)
-                passed_s = (now_us - began_us) / SECOND_US
-                await asyncio.sleep(min(max(passed_s * _LOOK_SHARE, _SHORTEST_LOOK_S), _LONGEST_LOOK_S))
+            await in_thread(
+                lambda stop: wake.watch(stop, lambda mark: loop.call_soon_threadsafe(wake.tell, mark))
+            )
         finally:
             wake.report = None
             if wake.ahead is not None:
@@ -213,20 +233,18 @@ class ServedEngine:
     ) -> Sequence[PhaseMark]:
         """Return the leaves of the wake as marks: the given marks, what the log told besides, and bytes read.
 
-        The wake is then forgotten. Blocks for what is left of the log, at most some megabytes.
+        The wake is then forgotten.
         """
         wake = self._wakes.pop(launch.replica, None)
         if wake is None:
             return marks
-        wake.reader.finish()
         known = set(marks)
         more = [mark for mark in (*wake.reader.marks, *wake.marks) if mark not in known]
         if self.silent_imports and wake.io.samples and any(m.phase is Phase.SPAWN for m in marks):
             # The process exists: up to its first line it does nothing but import.
             more.append(PhaseMark(phase=Phase.IMPORTS, at_us=wake.io.samples[0].at_us))
         leaves = anatomy(settle_compilation((*marks, *more)), began_us, ended_us)
-        rate = expected_rate(self.settings, directory=self.directory)
-        read = wake.io.with_bytes(leaves, expected_rate=rate)
+        read = wake.io.with_bytes(leaves, expected_rate=wake.expected_rate)
         return as_marks(with_read_ahead(read, wake.ahead))
 
     def _ahead(self, recipe: Recipe, *, anew: bool) -> ReadAhead | None:
@@ -250,14 +268,8 @@ class ServedEngine:
         model = launch.engine_model or launch.model
         return Endpoint(host=running.host, port=running.port, model=model, extra=self.asks)
 
-    def _reader(self, launch: Launch) -> LogReader:
+    def _wake(self, launch: Launch, ahead: ReadAhead | None = None, rate: float | None = None) -> _Wake:
         timeline = Timeline(clock=self.clock, began_us=self.clock.now_us())
         file = LogFile.at_end(launch.log_path)
-        return LogReader(file=file, dialect=self.dialect, timeline=timeline)
-
-    def _begin(self, launch: Launch) -> _Wake:
-        launched = self._launched.pop(launch.replica, None)
-        reader, ahead = launched or (self._reader(launch), None)
-        wake = _Wake(reader=reader, io=IoTrack(argv=launch.argv), ahead=ahead)
-        self._wakes[launch.replica] = wake
-        return wake
+        reader = LogReader(file=file, dialect=self.dialect, timeline=timeline)
+        return _Wake(reader=reader, io=IoTrack(argv=launch.argv), ahead=ahead, expected_rate=rate)

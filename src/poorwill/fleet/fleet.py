@@ -28,6 +28,7 @@ from poorwill.fleet.spending import FleetBridging, SpendGuard
 from poorwill.fleet.sweeps.sweeper import Sweeper, note_vanished, sweep_is_due, sweep_on_time
 from poorwill.fleet.unit import Unit, end_engine
 from poorwill.fleet.view import OperatorView
+from poorwill.hosts.files.aside import aside
 from poorwill.policies.coldstart.anatomy import anatomy
 from poorwill.policies.placement.devices import Devices
 
@@ -246,7 +247,7 @@ async def _end_the_rest(
         ]
         if left:
             controller.log.error("engines run on and nobody serves them", left=left, on_exit=action)
-        leave(left)
+        await aside(leave, left)
 
 
 def _runs_on(unit: Unit, action: str) -> bool:

@@ -19,6 +19,9 @@ from poorwill.core.words import RESUMING_TIERS, Phase, Tier
 from poorwill.fleet.lost import unwatch, watch
 from poorwill.fleet.unit import FleetContext, Unit, to_the_end
 
+LOG_END_S = 0.5
+"""How long a wake waits for the last lines of its engine's log."""
+
 
 async def carry_out_wake(
     context: FleetContext, unit: Unit, effect: StartWake, committed: Awaitable[None]
@@ -158,17 +161,23 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
         running = replace(woken, place=launch.place)
         try:
             await _check(waking, launch, running, parked)
+            await _ended(follower)
         except BaseException:
             await to_the_end(unit.equipment.processes.kill(running))
             raise
     except BaseException:
+        await to_the_end(_ended(follower))
         if effect.from_tier is not Tier.COLD:
             # Also an image that is not spent: what now starts cold supersedes it.
             await to_the_end(discard(context, unit, parked))
         raise
-    finally:
-        follower.cancel()
     return running
+
+
+async def _ended(follower: asyncio.Task[None]) -> None:
+    """End the follower: it reads what is left of the log. A log on a disk that stalls is not waited for."""
+    follower.cancel()
+    await asyncio.wait({follower}, timeout=LOG_END_S)
 
 
 async def _check(waking: Waking, launch: Launch, running: Running, parked: Parked) -> None:

@@ -22,6 +22,7 @@ from poorwill.core.errors import ErrorCode, OperatorFault, TryLater
 from poorwill.core.ports.log import Log
 from poorwill.gateway.downstream.response import Ending, Response
 from poorwill.gateway.wire import Dialect
+from poorwill.hosts.tcp import stay_alive
 
 BACKLOG = 4096
 _LEAST_CONNECTIONS = 8
@@ -77,6 +78,7 @@ class Acceptor:
     def start(self, sock: socket.socket) -> None:
         """Accept from now on. The socket is closed by `stop`."""
         sock.setblocking(False)
+        stay_alive(sock)
         self._sock = sock
         self._listen()
 
@@ -131,7 +133,6 @@ class Acceptor:
     async def _serve(self, connection: socket.socket, address: str) -> None:
         protocol = self.make(address)
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             accept, tls = asyncio.get_running_loop().connect_accepted_socket, self.tls and self.tls()
             await accept(
                 lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=_HANDSHAKE_S if tls else None

@@ -71,6 +71,12 @@ def interims_taken(head: Head, settings: GatewaySettings) -> int:
     return MOST_INTERIMS - head.expects_continue
 
 
+def silence_us(head: Head, settings: GatewaySettings) -> int:
+    """Return how long this client bears to hear nothing, if silence is what lets it see a late failure."""
+    patient = head.agent.decode("latin-1").startswith(settings.patient_agents) and not head.proxied
+    return max(settings.patience_us, settings.commit_after_us) if patient else settings.commit_after_us
+
+
 class Heartbeat:
     """One held request's heartbeats, for as long as its `with` block runs, however that ends.
 
@@ -78,8 +84,8 @@ class Heartbeat:
     """
 
     __slots__ = (
-        *("_beats", "_began_us", "_clock", "_exchange", "_held", "_interims", "_kind", "_settings"),
-        *("_timer",),
+        *("_beats", "_began_us", "_clock", "_commit_us", "_exchange", "_held", "_interims", "_kind"),
+        *("_settings", "_timer"),
     )
 
     def __init__(
@@ -92,6 +98,7 @@ class Heartbeat:
             json_answer=request.route.json_answer,
         )
         self._interims = interims_taken(request.head, settings)
+        self._commit_us = silence_us(request.head, settings)
         self._exchange = exchange
         self._held = held
         self._settings = settings
@@ -124,7 +131,7 @@ class Heartbeat:
         elif self._beats >= _OFTEN:
             delay_us = max(delay_us, _SELDOM_US)
         elif self._kind is HeartbeatKind.SPACES and self._exchange.response.sent is Sent.NOTHING:
-            left_us = self._settings.commit_after_us - (self._clock.now_us() - self._began_us)
+            left_us = self._commit_us - (self._clock.now_us() - self._began_us)
             delay_us = max(left_us, delay_us) if self._beats else left_us
         self._timer = asyncio.get_running_loop().call_later(delay_us / SECOND_US, self._beat)
 

@@ -120,7 +120,7 @@ function events(text) {
 
 function told(error) {
   const says = [];
-  for (let one = error; one && says.length < 9; one = one.cause ?? one.lastError) says.push(`${one.name}: ${one.message}`);
+  for (let one = error; one && says.length < 9; one = one.cause ?? one.lastError) says.push(`${one.name}: ${one.message} ${one.data ?? ''}`);
   const status = error.status ?? error.statusCode ?? error.status_code ?? error.lastError?.statusCode ?? null;
   return { error: error.constructor?.name ?? 'Error', status, says: says.join(' < ').slice(0, 4000) };
 }

@@ -41,7 +41,7 @@ class FleetDrivers:
     """Why a tier does not work here, and what would fix it."""
     elsewhere: Mapping[ModelName, ModelDrivers] = field(default_factory=dict)
     """For the models that run in a virtual machine or on a rented one."""
-    proven: Callable[[str, int], bool] = lambda host, port: True
+    proven: Callable[[str, int], Awaitable[bool]] | None = None
     """Whether a new connection to an address reaches the engine that belongs there. May raise OSError."""
     without_guest: Mapping[ModelName, tuple[str, str]] = field(default_factory=dict)
     """Why a model whose ladder names `suspended` has no virtual machine, and what would fix it."""

@@ -14,8 +14,8 @@ from poorwill.core.ports.driver import Driver
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.hosts.files.aside import in_thread
 from poorwill.hosts.files.landlock import Confinement
-from poorwill.hosts.processes.blocking import in_thread
 from poorwill.hosts.processes.groups import engine_groups
 from poorwill.hosts.processes.mark import KEY_FILE
 from poorwill.hosts.processes.process import EngineProcesses
@@ -77,13 +77,17 @@ async def open_drivers(
         on_rented = ModelDrivers(drivers=rented.drivers, processes=rented.engines)
         elsewhere |= dict.fromkeys(rented.models, on_rented)
     rented_at = {model.cloud.engine for model in settings.models if model.cloud is not None}
+
+    async def proven(host: str, port: int) -> bool:
+        return (host, port) in rented_at or await is_proven(processes, host, port)
+
     return FleetDrivers(
         drivers=drivers,
         processes=processes,
         broken=broken,
         elsewhere=elsewhere,
         without_guest=without_guest,
-        proven=lambda host, port: (host, port) in rented_at or is_proven(processes, host, port),
+        proven=proven,
         more=more,
     )
 

@@ -211,7 +211,7 @@ class Reloader:
         known = last = self.source.seen
         while True:
             await asyncio.sleep(LOOK_S)
-            mark = file_mark(path)
+            mark = await asyncio.to_thread(file_mark, path)
             if mark != known and mark == last and mark is not None:
                 known = mark
                 if self.parts.fleet.reshaper.settings.reload_on_change:

@@ -1,7 +1,9 @@
 """What a served fleet owns: its directory, its clock, its drivers and its ledger."""
 
+import asyncio
 import resource
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,14 @@ from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ReplicaId
 from poorwill.fleet.lock import Holding, hold_directory
 from poorwill.gateway.acceptor import MOST_DESCRIPTORS
+from poorwill.hosts.files.aside import aside
 from poorwill.hosts.processes.prctl import subreaper, undumpable
 from poorwill.ledger.ledger import Ledger, last_instant_us, open_ledger
 from poorwill.ledger.rates import sync_rates
+
+MOST_THREADS = 256
+"""Made as they are needed. A disk that stalls holds one for each engine that uses it; other engines, on other
+disks, need some as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +48,7 @@ async def fleet_resources(
 ) -> AsyncIterator[FleetResources]:
     """Take the directory, start the clock, find the drivers that work here and open the ledger."""
     _raise_descriptor_limit()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(MOST_THREADS))
     directory = Path(settings.directory)
     with hold_directory(directory, what="poorwill serve") as holding, subreaper(), undumpable():
         if told := holding.told_before():
@@ -76,7 +84,7 @@ async def _open_ledger(
     finally:
         if ledger is not None and ledger.thread.lost:
             lost, why = counted(ledger.thread.lost, "record"), ledger.unavailable
-            leave([f"the ledger lacks the last {lost}: it could not be written ({why})"])
+            await aside(leave, [f"the ledger lacks the last {lost}: it could not be written ({why})"])
 
 
 def _raise_descriptor_limit() -> None:

@@ -34,7 +34,8 @@ class Engine(Protocol):
     async def follow(self, launch: Launch, report: Report) -> None:
         """Read the engine's log as it grows from now on and report the phases it shows.
 
-        Runs until cancelled. Robust to unknown lines, colours, several processes and a flood.
+        Runs until cancelled, and then reads what is left of the log. Robust to unknown lines, colours,
+        several processes and a flood.
         """
         ...
 

@@ -63,6 +63,21 @@ class GatewaySettings:
     commit_after_us: OrZero = 50 * SECOND_US
     """How long a held JSON answer stays silent before a 200 is committed for heartbeats. Until then a failure
     has its real status; edges cut a connection after 60 s of silence."""
+    patient_agents: tuple[Annotated[str, Bounds(least=1)], ...] = (
+        "Go-http-client/",
+        "OpenAI/Go",
+        "Java-http-client/",
+        "node",
+        "undici",
+        "Bun/",
+        "Python/3",
+        "ollama",
+    )
+    """Prefixes of the User-Agent of clients whose own time-outs are longer than `patience_s`, and which show
+    no reason for a failure after a 200. Without a proxy between they get their 200 only then."""
+    patience_us: OrZero = 230 * SECOND_US
+    """How long a held JSON answer stays silent for `patient_agents`. Node's `fetch`, Bun's and aiohttp give
+    up after 300 s; some load balancers that pass TCP on forget a connection after 240 s."""
     interim_agents: tuple[Annotated[str, Bounds(least=1)], ...] = (
         "OpenAI/Python",
         "AsyncOpenAI/Python",

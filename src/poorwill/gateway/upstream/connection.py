@@ -13,8 +13,8 @@ from poorwill.core.errors import EngineFault, ErrorCode
 from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.downstream.response import Headers
 from poorwill.gateway.downstream.spool import Spool
-from poorwill.gateway.tcp import closed_unread, reset_on_close
 from poorwill.gateway.upstream.receiver import AddressPool, ResponseHandler
+from poorwill.hosts.tcp import closed_unread, reset_on_close
 
 _HEAD_BYTES_MAX = 256 * 1024
 _RESET_AT_ONCE_S = 1.0

@@ -6,7 +6,7 @@ first, so surplus ones grow old and are closed. All methods run on the event loo
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from poorwill.core.errors import EngineFault, ErrorCode, TryLater
 from poorwill.core.words import SECOND_US
@@ -68,7 +68,7 @@ class UpstreamPool:
     """
 
     def __init__(
-        self, *, timeout_us: int, proven: Callable[[str, int], bool] = lambda host, port: True
+        self, *, timeout_us: int, proven: Callable[[str, int], Awaitable[bool]] | None = None
     ) -> None:
         self.timeout_us = timeout_us
         self._proven = proven
@@ -104,7 +104,7 @@ class UpstreamPool:
         try:
             async with asyncio.timeout(CONNECT_S):
                 await loop.create_connection(lambda: upstream, host, port, ssl=tls)
-            if not hosted and not self._proven(host, port):
+            if not hosted and self._proven is not None and not await self._proven(host, port):
                 raise ConnectionRefusedError(f"what listens on port {port} is not the engine")
         except BaseException:
             upstream.abandon()

@@ -1,34 +1,7 @@
-"""Waiting for what blocks - threads and processes - from the event loop, without losing cancellation."""
+"""Waiting for the end of a process from the event loop, without losing cancellation."""
 
 import asyncio
 import os
-import threading
-from collections.abc import Callable
-from typing import TypeVar
-
-T = TypeVar("T")
-
-
-async def in_thread(work: Callable[[threading.Event], T]) -> T:
-    """Run `work(stop)` in a worker thread and return its result.
-
-    Cancelled: `stop` is set, the thread's end is awaited (it must look at `stop` often), and only then
-    the cancellation goes on, so that no thread writes behind the back of a caller who cleans up.
-    """
-    stop = threading.Event()
-    future = asyncio.get_running_loop().run_in_executor(None, work, stop)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        stop.set()
-        while not future.done():
-            try:
-                await asyncio.wait({future})
-            except asyncio.CancelledError:
-                continue  # already being cancelled; the thread ends first, then it goes on below
-        if not future.cancelled():
-            future.exception()  # retrieved: a failure of work nobody waits for any more is no news
-        raise
 
 
 async def process_end(pidfd: int, *, within_s: float | None) -> bool:

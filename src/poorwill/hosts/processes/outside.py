@@ -19,10 +19,10 @@ from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.driver import DriverError, Found
 from poorwill.core.words import ReplicaId
 from poorwill.hosts.containers.run_line import mend_of
+from poorwill.hosts.files.aside import aside, in_thread
 from poorwill.hosts.files.names import file_name
 from poorwill.hosts.files.opening import read_whole
 from poorwill.hosts.files.user import engine_user
-from poorwill.hosts.processes.blocking import in_thread
 from poorwill.hosts.processes.mark import ID
 
 RECORDS = "outside"
@@ -109,7 +109,7 @@ class Outside:
         With an `id`, only if that was this start. Raises DriverError if it fails or takes longer than
         `limit_s`: what it should end may run on. Cancelled: it is killed, and the record stays.
         """
-        left = self.of(replica)
+        left = await aside(self.of, replica)
         if left is None or (id is not None and left.id != id):
             return
         status, said = await in_thread(lambda stop: _run(left, stop, self.limit_s))
@@ -120,7 +120,7 @@ class Outside:
             mend = f"; {mend}" if (mend := mend_of(said)) else ""
             command = " ".join(left.argv)
             raise DriverError(f"what {replica} runs may run on: `{command}` {why}: {said or 'silent'}{mend}")
-        self._path(replica).unlink(missing_ok=True)
+        await aside(self._path(replica).unlink, True)
 
     def _path(self, replica: ReplicaId) -> Path:
         return Path(self.fleet, RECORDS, f"{file_name(replica)}.json")

@@ -21,6 +21,7 @@ from poorwill.core.ports.driver import DriverError, Found, Report
 from poorwill.core.ports.log import Log
 from poorwill.core.words import SECOND_US, Phase
 from poorwill.hosts.containers.run_line import mend_of
+from poorwill.hosts.files.aside import aside
 from poorwill.hosts.files.landlock import Confinement
 from poorwill.hosts.files.user import engine_user
 from poorwill.hosts.processes import procfs
@@ -74,7 +75,7 @@ class EngineProcesses:
         """What engines may leave outside of their processes."""
         return Outside(fleet=self.fleet, limit_s=self.stop_limit_s)
 
-    def spawn(
+    async def spawn(
         self,
         launch: Launch,
         *,
@@ -83,14 +84,19 @@ class EngineProcesses:
         report: Report,
         machine: Launch | None = None,
     ) -> Running:
-        """Start an engine. Synchronous, so that no cancellation can lose a process just made.
+        """Start an engine.
 
         `machine`, if given, is executed instead: the virtual machine that the engine runs in.
 
-        Raises DriverError if the command cannot be executed or the log cannot be opened.
+        Raises DriverError if the command cannot be executed or the log cannot be opened. Cancelled: the
+        engine is returned all the same, and the cancellation comes with the next await.
         """
-        run = machine or launch
         report(PhaseMark(phase=Phase.SPAWN, at_us=self.clock.now_us()))
+        mark, pid = await aside(lambda: self._started(launch, machine or launch, generation, driver))
+        return self.running(launch, pid=pid, generation=generation, driver=driver, mark=mark)
+
+    def _started(self, launch: Launch, run: Launch, generation: int, driver: str) -> tuple[EngineMark, int]:
+        """Start the program of `run`; return its mark and its pid. Blocks: log and program are files."""
         try:
             log_fd = open_log(launch.log_path)
         except OSError as error:
@@ -113,7 +119,7 @@ class EngineProcesses:
                 extra_groups=user.groups if user else None,
             )
             # Landlock denies its processes to mount, which Podman's client does; a container is confined.
-            free = machine or (launch.stop and launch.stop.container)
+            free = run is not launch or (launch.stop and launch.stop.container)
             confined = None if free else self.confinement
             self.outside.remember(launch, mark.id)
             child = confined.start(popen, also=[launch.log_path]) if confined else popen()
@@ -124,14 +130,14 @@ class EngineProcesses:
         # The end of a child is seen through its pidfd and its status collected by `_reap`, the same way
         # as for an adopted process; Popen must neither wait for it nor warn that it did not.
         child.returncode = 0
-        return self.running(launch, pid=child.pid, generation=generation, driver=driver, mark=mark)
+        return mark, child.pid
 
     def running(
         self, launch: Launch, *, pid: int, generation: int, driver: str, mark: EngineMark | None = None
     ) -> Running:
         """Describe an existing process as this replica's. Raises DriverError if it does not exist.
 
-        Its `mark` is read if it is not given: one just started does not show it yet.
+        Its `mark` is read if it is not given, for which it blocks: one just started does not show it yet.
         """
         stat = procfs.read_stat(pid)
         if stat is None:
@@ -202,14 +208,21 @@ class EngineProcesses:
                     self._reap_strays()
             finally:
                 os.close(pidfd)
-        return self._why_ended(running)
+        self._reap(running)
+        return why_ended(self.statuses.pop(running.pid, None)) + await asyncio.to_thread(self._told, running)
+
+    def _told(self, running: Running) -> str:
+        """Return what its log tells of its end; blocks."""
+        last = tail(running.log_path)
+        mend = f"; {mend}" if (mend := mend_of(last)) and self.outside.of(running.replica) else ""
+        return (f"; the log ends: {last}" if last else "") + mend
 
     def left_behind(self) -> Sequence[Found]:
-        """Return what engines that are gone may have left outside of their processes."""
+        """Return what engines that are gone may have left outside of their processes. Blocks."""
         return self.outside.found({each.running.extra.get(ID, "") for each in self.found() if each.running})
 
     def bound_log(self, running: Running) -> None:
-        """Cut the replica's log to its last part if it exceeds its cap. Never raises."""
+        """Cut the replica's log to its last part if it exceeds its cap. Never raises; blocks."""
         try:
             if bound_log(running.log_path, cap_bytes=self.log_cap_bytes):
                 self.log.warning(
@@ -232,7 +245,7 @@ class EngineProcesses:
             return
         if running.machine:
             raise DriverError(f"{running.machine} is no longer configured: it may run on, and be billed")
-        left = self.outside.of(running.replica)
+        left = await aside(self.outside.of, running.replica)
         try:
             if self.alive(running):
                 # A stopped process would never see SIGTERM alone. A container's client passes it on.
@@ -298,7 +311,7 @@ class EngineProcesses:
     def found(self) -> Sequence[Found]:
         """Return the running engines of this fleet, found by their mark, whoever started them.
 
-        The generation is the one they were started with: a restore does not change an environment.
+        The generation is the one they were started with: a restore does not change an environment. Blocks.
         """
         key = seal_key(self.fleet)
         return [
@@ -340,13 +353,6 @@ class EngineProcesses:
             self.statuses[leader] = statuses[leader]
             while len(self.statuses) > self.kept_statuses:
                 del self.statuses[next(iter(self.statuses))]
-
-    def _why_ended(self, running: Running) -> str:
-        self._reap(running)
-        status = self.statuses.pop(running.pid, None)
-        last = tail(running.log_path)
-        mend = f"; {mend}" if (mend := mend_of(last)) and self.outside.of(running.replica) else ""
-        return why_ended(status) + (f"; the log ends: {last}" if last else "") + mend
 
 
 def why_ended(status: int | None) -> str:

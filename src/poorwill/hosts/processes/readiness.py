@@ -58,24 +58,28 @@ def foreign_listener(processes: EngineProcesses, running: Running, launch: Launc
     )
 
 
-def is_proven(processes: EngineProcesses, host: str, port: int) -> bool:
+async def is_proven(processes: EngineProcesses, host: str, port: int) -> bool:
     """Return whether a connection to an engine's address reaches that engine: asked of every new one.
 
     The socket that was proven when the engine became ready is known again by its inode, in some 20 us. Any
     other one, such as that of an adopted engine, is looked up once among the fleet's marked processes.
-    Raises OSError.
+    Raises OSError. Cancelled: nothing happens.
     """
     row = listening(host, port)
     if row is None:
         return False
     if row.inode in processes.proven.get(port, ()):
         return True
-    runs = [found.running for found in processes.found() if found.running is not None]
-    engines = [running for running in runs if running.port == port]
-    if any(_is_engines(processes, running, [row], elsewhere=True) for running in engines):
+    if await asyncio.to_thread(_belongs, processes, row):
         processes.proven[port] = frozenset({row.inode})
         return True
     return False
+
+
+def _belongs(processes: EngineProcesses, row: TcpSocket) -> bool:
+    runs = [found.running for found in processes.found() if found.running is not None]
+    engines = [running for running in runs if running.port == row.local_port]
+    return any(_is_engines(processes, running, [row], elsewhere=True) for running in engines)
 
 
 def _is_engines(
@@ -130,7 +134,7 @@ class Readiness:
                     last = "nothing" if status is None else f"status {status}"
                     if await process_end(pidfd, within_s=delay_s):
                         raise await self._ended(running)
-                    self.processes.bound_log(running)
+                    await asyncio.to_thread(self.processes.bound_log, running)
                     delay_s = min(delay_s * 1.5, LONGEST_DELAY_S)
         except TimeoutError:
             raise DriverError(

@@ -8,6 +8,7 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Found, Report
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Tier
+from poorwill.hosts.files.aside import aside
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.hosts.processes.readiness import Readiness, refuse_taken_port
 from poorwill.tiers.exclusive import Exclusive
@@ -36,7 +37,9 @@ class ColdDriver:
         with self.exclusive.during(launch.replica, "wake"):
             await self.processes.outside.end(launch.replica)  # what a crash has left
             refuse_taken_port(launch)
-            running = self.processes.spawn(launch, generation=generation, driver=self.name, report=report)
+            running = await self.processes.spawn(
+                launch, generation=generation, driver=self.name, report=report
+            )
             async with self.processes.ended_on_failure(running):
                 await Readiness(processes=self.processes, limit_s=self.ready_limit_s).wait(running, launch)
             return running
@@ -52,4 +55,4 @@ class ColdDriver:
 
     async def inventory(self) -> Sequence[Found]:
         """Return every running engine of the fleet, whichever driver woke it last, and what others left."""
-        return [*self.processes.found(), *self.processes.left_behind()]
+        return await aside(lambda: [*self.processes.found(), *self.processes.left_behind()])

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
+from poorwill.hosts.files.aside import aside
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import open_pidfd, process_end
 from poorwill.hosts.processes.session import end_session
@@ -197,12 +198,11 @@ class Criu:
         argv += ["--log-file", log, "-v2", *CONTROL_GROUPS]
         if self.unprivileged:
             argv.append("--unprivileged")
-        with (work / "criu.out").open("wb") as output:
+        with await aside(lambda: (work / "criu.out").open("wb")) as output:
             status = await run_bounded(argv, output=output, inherit=inherit, limit_s=limit_s, began=began)
         if status == 0:
             return
-        said = _error_lines(work / log) or _error_lines(work / "criu.out", whole=True)
-        raise _failure(arguments[0], status, said, limit_s)
+        raise _failure(arguments[0], status, await aside(_said, work, log), limit_s)
 
 
 async def run_bounded(
@@ -220,12 +220,12 @@ async def run_bounded(
     would be held open by what it leaves elsewhere. None: it was killed at the limit. Cancelled: likewise
     killed. Raises OSError if it cannot be started.
     """
-    pid = start_in_session(argv, output, env, inherit)
+    pid = await aside(start_in_session, argv, output, env, inherit)
     pidfd, child = open_pidfd(pid), procfs.read_stat(pid)
     assert pidfd is not None and child is not None, "an unreaped child always has a pid"
     ended = False
     try:
-        began(pid)
+        await aside(began, pid)
         ended = await process_end(pidfd, within_s=limit_s)
     finally:
         os.close(pidfd)
@@ -257,6 +257,10 @@ def start_in_session(
 
 def _exit_code(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _said(work: Path, log: str) -> str:
+    return _error_lines(work / log) or _error_lines(work / "criu.out", whole=True)
 
 
 def _error_lines(path: Path, *, whole: bool = False) -> str:

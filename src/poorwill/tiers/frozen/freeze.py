@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError
+from poorwill.hosts.files.aside import aside
 from poorwill.hosts.processes import procfs
 from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp
 from poorwill.tiers.frozen.device import DeviceBroken, DeviceImage, with_device_image
@@ -86,6 +87,7 @@ async def _write_image(
     """Dump what is in the host's memory, the device's content included by now."""
     pids = parts.processes.pids(running)
     need_bytes = OVERHEAD_BYTES + int(OVERHEAD * sum(procfs.private_bytes(pid) for pid in pids))
+    log_path = await aside(_log_name, running)
     draft = await parts.begin(running, generation=generation, need_bytes=need_bytes)
     manifest = parts.describe(
         running, launch, generation, tool=parts.criu.named, now_us=parts.clock.now_us(), asleep=asleep
@@ -95,7 +97,7 @@ async def _write_image(
         manifest,
         pid=running.pid,
         ids=tuple(sorted(thread for pid in pids for thread in procfs.thread_ids(pid))),
-        log_path=_log_name(running),
+        log_path=log_path,
         extra={**manifest.extra, TCP_KEY: tcp},
     )
     try:
@@ -105,8 +107,8 @@ async def _write_image(
         return parked
     except BaseException as error:
         # Whatever failed after the dump, the engine is only stopped: without its image it runs on.
-        parts.store.abandon(draft)
-        parts.store.discard(manifest.parked())
+        await aside(parts.store.abandon, draft)
+        await aside(parts.store.discard, manifest.parked())
         parts.processes.resume(running)
         if isinstance(error, OSError):
             raise DriverError(f"cannot write the snapshot: {error}", running=running) from error
@@ -122,7 +124,7 @@ async def _dump(parts: FrozenParts, running: Running, draft: Draft, *, need_byte
             engine_started=running.pid_started,
         )
 
-    note(None)
+    await aside(note, None)
     try:
         await parts.criu.dump(
             running.pid,

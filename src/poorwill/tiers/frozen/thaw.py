@@ -8,13 +8,14 @@ machine caused (a taken port or pid) it may be woken again.
 import asyncio
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
+from functools import partial
 
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError, Report, SnapshotRefused
 from poorwill.core.words import Phase
+from poorwill.hosts.files.aside import aside, in_thread
 from poorwill.hosts.processes import procfs
-from poorwill.hosts.processes.blocking import in_thread
 from poorwill.hosts.processes.engine_log import open_log
 from poorwill.hosts.processes.readiness import Readiness
 from poorwill.tiers.engine_sleep import wake_engine
@@ -36,7 +37,8 @@ async def thaw(
     parts: FrozenParts, parked: Parked, launch: Launch, *, generation: int, report: Report
 ) -> Running:
     """Restore an engine; see `Driver.wake`."""
-    manifest = parts.fitting(parked, launch, report, tool=parts.criu.named, now_us=parts.clock.now_us())
+    now_us = parts.clock.now_us()
+    manifest = await parts.fitting(parked, launch, report, tool=parts.criu.named, now_us=now_us)
     refuse_taken_ids(manifest)
     held = device_image(manifest)
     async with parts.device.waking(held) as device:
@@ -59,7 +61,7 @@ async def _let_run(
 ) -> None:
     held = device_image(manifest)
     async with parts.processes.ended_on_failure(running):
-        forget_attempt(draft.work)
+        await aside(forget_attempt, draft.work)
         parts.processes.resume(running)
         if held.pids:
             _mark(parts, report, Phase.RESTORE_DEVICE, held.bytes)
@@ -87,9 +89,8 @@ async def _restore(
 
     async def restore() -> None:
         await _run_criu(parts, manifest, draft, launch)
-        restored.append(
-            parts.processes.running(launch, pid=manifest.pid, generation=generation, driver=parts.name)
-        )
+        describe = partial(parts.processes.running, generation=generation, driver=parts.name)
+        restored.append(await aside(lambda: describe(launch, pid=manifest.pid)))
 
     small = [record for record in manifest.files if record.bytes <= SMALL_BYTES]
     large = [record for record in manifest.files if record.bytes > SMALL_BYTES]
@@ -111,7 +112,9 @@ async def _restore(
             await in_thread(lambda stop: parts.store.unseal(manifest, draft, stop))
             large = []
         checked = () if manifest.sealed else manifest.files
-        with listening(draft.image, draft.work, checked) if parts.criu.fills else nullcontext() as filling:
+        with ExitStack() as stack:
+            there = listening(draft.image, draft.work, checked)
+            filling = await aside(lambda: stack.enter_context(there)) if parts.criu.fills else None
             async with asyncio.TaskGroup() as group:
                 group.create_task(verify_pages(filling))
                 group.create_task(restore())
@@ -130,9 +133,12 @@ async def _run_criu(parts: FrozenParts, manifest: Manifest, draft: Draft, launch
     def note(criu_pid: int | None) -> None:
         note_attempt(draft.work, criu_pid=criu_pid, engine_pid=manifest.pid, engine_started=None)
 
-    try:
+    def begun() -> int:
         note(None)
-        log_fd = open_log(launch.log_path)
+        return open_log(launch.log_path)
+
+    try:
+        log_fd = await aside(begun)
     except OSError as error:
         raise DriverError(f"cannot prepare the wake: {error}") from error
     try:

@@ -9,7 +9,7 @@ from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefused
 from poorwill.core.ports.engine_sleep import EngineSleep
 from poorwill.core.words import Phase, Tier
-from poorwill.hosts.processes.blocking import in_thread
+from poorwill.hosts.files.aside import aside, in_thread
 from poorwill.hosts.processes.readiness import refuse_taken_port
 from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.snapshots.manifest import HostFacts, Manifest, mismatches, start_hash_of
@@ -60,13 +60,13 @@ class ImageDriver:
 
         The caller ends the promise of room with `space.settle`. Raises DriverError; the engine still serves.
         """
-        try:
-            await in_thread(
-                lambda stop: self.space.make_room(
-                    self.store, need_bytes, replica=running.replica, there_bytes=there_bytes
-                )
-            )
+
+        def begun() -> Draft:
+            self.space.make_room(self.store, need_bytes, replica=running.replica, there_bytes=there_bytes)
             return self.store.begin(running.replica, generation)
+
+        try:
+            return await aside(begun)
         except (DriverError, OSError) as error:
             raise DriverError(f"no snapshot can be written: {error}", running=running) from error
 
@@ -96,12 +96,14 @@ class ImageDriver:
             asleep=asleep,
         )
 
-    def fitting(self, parked: Parked, launch: Launch, report: Report, *, tool: str, now_us: int) -> Manifest:
+    async def fitting(
+        self, parked: Parked, launch: Launch, report: Report, *, tool: str, now_us: int
+    ) -> Manifest:
         """Return the manifest of a snapshot that may be woken for this launch, here and now.
 
         Raises SnapshotRefused if it does not fit, DriverError if the port is taken.
         """
-        manifest = self.store.manifest(parked)
+        manifest = await aside(self.store.manifest, parked)
         report(PhaseMark(phase=Phase.READ_IMAGE, at_us=now_us, bytes_read=manifest.image_bytes))
         reasons = mismatches(
             manifest, launch, tool=tool, machine=HostFacts.read(), generation=parked.generation
@@ -118,21 +120,28 @@ class ImageDriver:
         A block that fails gives the right back, unless the image is spent or was refused: then it is removed.
         Raises SnapshotRefused if somebody else has or had the right.
         """
-        wake = ImageWake(draft=self.store.begin_wake(manifest))
-        try:
-            self.store.claim(manifest)
-        except BaseException:
-            self.store.end_wake(manifest, wake.draft, spent=False)
-            raise
+        wake = ImageWake(draft=await aside(self._claimed, manifest))
         try:
             yield wake
         except BaseException as error:
             spent = wake.spent or isinstance(error, SnapshotRefused)
-            if not spent:
-                self.store.release(manifest)
-            self.store.end_wake(manifest, wake.draft, spent=spent)
+            await aside(lambda: self._left(manifest, wake.draft, spent=spent))
             raise
         # Unlinking gigabytes takes a while, and the client waits. `recover` finds what a crash leaves of it.
         asyncio.get_running_loop().run_in_executor(
             None, lambda: self.store.end_wake(manifest, wake.draft, spent=True)
         )
+
+    def _claimed(self, manifest: Manifest) -> Draft:
+        draft = self.store.begin_wake(manifest)
+        try:
+            self.store.claim(manifest)
+        except BaseException:
+            self.store.end_wake(manifest, draft, spent=False)
+            raise
+        return draft
+
+    def _left(self, manifest: Manifest, draft: Draft, *, spent: bool) -> None:
+        if not spent:
+            self.store.release(manifest)
+        self.store.end_wake(manifest, draft, spent=spent)

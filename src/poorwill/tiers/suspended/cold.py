@@ -5,10 +5,12 @@ A ladder with `suspended` ends with this driver instead of `cold`'s own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError, Found, Report
 from poorwill.core.words import Phase, Tier
+from poorwill.hosts.files.aside import aside
 from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.suspended.golden import Golden, open_golden
 from poorwill.tiers.suspended.qemu.program import Layout, Memory
@@ -36,7 +38,7 @@ class QemuColdDriver:
     async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
         """Start the guest from its golden image, or boot it, until its engine is ready; see `Driver.wake`."""
         with self.exclusive.during(launch.replica, "wake"):
-            golden = self._golden(launch)
+            golden = await aside(self._golden, launch)
             if golden is not None:
                 try:
                     return await self._from_golden(golden, launch, generation, report)
@@ -56,8 +58,8 @@ class QemuColdDriver:
             return None
 
     async def _from_golden(self, golden: Golden, launch: Launch, generation: int, report: Report) -> Running:
-        self.runs.make(launch, generation=generation)
-        running = self.runs.start(
+        await aside(partial(self.runs.make, launch, generation=generation))
+        running = await self.runs.start(
             launch,
             generation=generation,
             driver=self.name,
@@ -77,8 +79,8 @@ class QemuColdDriver:
 
     async def _boot(self, launch: Launch, generation: int, report: Report) -> Running:
         ram_bytes = self.runs.guest(launch).memory_mib * 2**20 if self.in_file else 0
-        self.runs.make(launch, generation=generation, ram_bytes=ram_bytes)
-        running = self.runs.start(
+        await aside(partial(self.runs.make, launch, generation=generation, ram_bytes=ram_bytes))
+        running = await self.runs.start(
             launch,
             generation=generation,
             driver=self.name,
@@ -105,4 +107,4 @@ class QemuColdDriver:
 
     async def inventory(self) -> Sequence[Found]:
         """Return every running guest of the fleet."""
-        return self.runs.found()
+        return await aside(self.runs.found)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError, Report, SnapshotRefused
 from poorwill.core.words import Phase
-from poorwill.hosts.processes.blocking import in_thread
+from poorwill.hosts.files.aside import aside, in_thread
 from poorwill.tiers.engine_sleep import wake_engine
 from poorwill.tiers.snapshots.image_driver import ImageDriver
 from poorwill.tiers.snapshots.image_files import Stopped
@@ -51,7 +51,7 @@ class SuspendedDriver(ImageDriver):
             if not self.runs.processes.alive(running):
                 await self.runs.stop(running)
                 raise DriverError(f"the guest of replica {running.replica} is not running")
-            layout = self._layout(running)
+            layout = await aside(self._layout, running)
             try:
                 return await self._write(running, launch, layout, generation, asleep=asleep)
             finally:
@@ -78,7 +78,7 @@ class SuspendedDriver(ImageDriver):
         except (OSError, Stopped) as error:
             raise DriverError(f"the snapshot could not be written: {error}") from error
         finally:
-            self.store.abandon(draft)
+            await aside(self.store.abandon, draft)
 
     @property
     def _tool(self) -> str:
@@ -100,12 +100,13 @@ class SuspendedDriver(ImageDriver):
     async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
         """Restore the guest and wait until its engine is ready; see `Driver.wake`."""
         with self.exclusive.during(launch.replica, "wake"):
-            manifest = self.fitting(parked, launch, report, tool=self._tool, now_us=self.runs.clock.now_us())
+            now_us = self.runs.clock.now_us()
+            manifest = await self.fitting(parked, launch, report, tool=self._tool, now_us=now_us)
             if manifest.extra.get("guest") != self.runs.guest(launch).digest:
                 raise SnapshotRefused("the snapshot does not match: its guest was built anew since")
             async with self.waking(manifest) as wake:
                 await in_thread(lambda stop: self._fetch(manifest, wake.draft, stop))
-                memory = self._prepare(manifest, wake.draft, launch, generation=generation)
+                memory = await aside(self._prepare, manifest, wake.draft, launch, generation)
                 wake.spent = True
                 return await self._restored(
                     manifest, wake.draft, launch, generation=generation, memory=memory, report=report
@@ -116,7 +117,7 @@ class SuspendedDriver(ImageDriver):
         if manifest.sealed:
             self.store.unseal(manifest, draft, stop)
 
-    def _prepare(self, manifest: Manifest, draft: Draft, launch: Launch, *, generation: int) -> Memory:
+    def _prepare(self, manifest: Manifest, draft: Draft, launch: Launch, generation: int) -> Memory:
         """Make the run's directory with the memory file it will run on."""
         if manifest.extra["layout"] == Layout.RAM_FILE:
             path = self.runs.make(launch, generation=generation)
@@ -140,7 +141,7 @@ class SuspendedDriver(ImageDriver):
         report: Report,
     ) -> Running:
         report(PhaseMark(phase=Phase.RESTORE_PROCESS, at_us=self.runs.clock.now_us()))
-        running = self.runs.start(
+        running = await self.runs.start(
             launch,
             generation=generation,
             driver=self.name,

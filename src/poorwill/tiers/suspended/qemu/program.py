@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.hosts.files.aside import in_thread
 from poorwill.hosts.guests.directory import Guest
-from poorwill.hosts.processes.blocking import in_thread
 
 BINARY = "qemu-system-x86_64"
 RAM = "ram"

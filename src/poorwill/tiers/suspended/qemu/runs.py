@@ -21,9 +21,9 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report
 from poorwill.core.ports.log import Log
 from poorwill.core.words import ModelName, ReplicaId
+from poorwill.hosts.files.aside import aside, in_thread
 from poorwill.hosts.files.names import file_name
 from poorwill.hosts.guests.directory import Guest
-from poorwill.hosts.processes.blocking import in_thread
 from poorwill.hosts.processes.engine_log import tail
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.hosts.processes.readiness import Readiness, refuse_taken_port
@@ -68,12 +68,12 @@ class QemuRuns:
         return self.directory / f"{file_name(replica)}-{generation}"
 
     def memory(self, running: Running) -> Memory:
-        """Return where the guest's memory is: with a file of its own in its directory it is shared."""
+        """Return where the guest's memory is: with a file of its own it is shared. Blocks."""
         shared = (self.path(running) / qemu.RAM).exists()
         return Memory.SHARED if shared else Memory.ANONYMOUS
 
     def make(self, launch: Launch, *, generation: int, ram_bytes: int = 0) -> Path:
-        """Make a run directory, with a memory file of `ram_bytes` if that is not 0.
+        """Make a run directory, with a memory file of `ram_bytes` if that is not 0. Blocks.
 
         What an earlier run of this replica left is removed first.
 
@@ -94,7 +94,7 @@ class QemuRuns:
                 raise
         return path
 
-    def start(
+    async def start(
         self,
         launch: Launch,
         *,
@@ -105,7 +105,7 @@ class QemuRuns:
         golden_ram: str | None = None,
         incoming: bool = False,
     ) -> Running:
-        """Start QEMU in the run directory that `make` made. Synchronous; raises DriverError."""
+        """Start QEMU in the run directory that `make` made; see `EngineProcesses.spawn`."""
         argv = qemu.command(
             self.hypervisor,
             self.guest(launch),
@@ -118,7 +118,7 @@ class QemuRuns:
         )
         path = self._directory(launch.replica, generation)
         machine = replace(launch, argv=argv, cwd=str(path), env={"PATH": os.defpath})
-        return self.processes.spawn(
+        return await self.processes.spawn(
             launch, generation=generation, driver=driver, report=report, machine=machine
         )
 
@@ -133,7 +133,7 @@ class QemuRuns:
                 limit_s=self.ready_limit_s,
             )
         except DriverError as error:
-            raise _with_log(error, running) from error
+            raise await _with_log(error, running) from error
         self.log.info("a guest's clock was set", replica=running.replica, behind_s=behind_s)
         ready = Readiness(processes=self.processes, limit_s=self.ready_limit_s)
         await ready.wait(running, launch)
@@ -166,7 +166,7 @@ class QemuRuns:
                 uri = self.hypervisor.save_uri(str(image / qemu.STATE))
                 await monitor.save(uri, layout=layout)
                 if layout is Layout.RAM_FILE:
-                    os.link(self.path(running) / qemu.RAM, image / qemu.RAM)
+                    await aside(os.link, self.path(running) / qemu.RAM, image / qemu.RAM)
                 await in_thread(lambda stop: _sync(image, stop))
         except (DriverError, OSError, TimeoutError) as error:
             still = await self._resumed(monitor, running)
@@ -194,7 +194,7 @@ class QemuRuns:
         except TimeoutError as error:
             raise DriverError(f"the guest was not restored within {limit_s:g} s") from error
         except DriverError as error:
-            raise _with_log(error, running) from error
+            raise await _with_log(error, running) from error
 
     async def unpause(self, running: Running) -> None:
         """Let a guest go on that a poorwill stopped and then died; one that was never filled is ended."""
@@ -217,7 +217,7 @@ class QemuRuns:
         try:
             await self.processes.kill(running)
         finally:
-            shutil.rmtree(self.path(running), ignore_errors=True)
+            await aside(shutil.rmtree, self.path(running), True)
 
     async def abort(self, running: Running) -> None:
         """End a run that failed at once, without a grace period, and remove its directory."""
@@ -225,10 +225,10 @@ class QemuRuns:
         try:
             await self.processes.gone(running)
         finally:
-            shutil.rmtree(self.path(running), ignore_errors=True)
+            await aside(shutil.rmtree, self.path(running), True)
 
     def found(self) -> Sequence[Found]:
-        """Return every running guest of the fleet, whichever of the two drivers woke it last."""
+        """Return every running guest of the fleet, whichever of the two drivers woke it last. Blocks."""
         return [
             item
             for item in self.processes.found()
@@ -256,9 +256,9 @@ class QemuRuns:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _with_log(error: DriverError, running: Running) -> DriverError:
+async def _with_log(error: DriverError, running: Running) -> DriverError:
     """Add what QEMU, or the guest's console that shares its log, said last."""
-    return DriverError(f"{error}; the log ends: {tail(running.log_path)}")
+    return DriverError(f"{error}; the log ends: {await aside(tail, running.log_path)}")
 
 
 def _sync(image: Path, stop: threading.Event) -> None:
