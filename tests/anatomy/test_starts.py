@@ -89,8 +89,8 @@ def test_each_kind_is_summarised():
     weights = cold.phases[Phase.WEIGHTS]
     assert (weights.low_us, weights.median_us, weights.high_us) == tuple(s * SECOND_US for s in (10, 15, 20))
     assert cold.phases[Phase.GRAPHS].low_us == 0
-    assert cold.floor_us(2 * GB) == SECOND_US
-    assert frozen.floor_us(1 * GB) == 3 * SECOND_US
+    assert cold.reading_us(2 * GB) == SECOND_US
+    assert frozen.reading_us(1 * GB) == 3 * SECOND_US
     assert warm.price_nusd == sum(CACHED.prices_nusd)
     assert cold.phase_prices_nusd[Phase.WEIGHTS] == 15_000
 
@@ -102,9 +102,9 @@ def test_a_wake_without_a_rate_has_no_price():
     assert cold.phase_prices_nusd == {}
 
 
-def test_a_snapshot_counts_towards_the_floor():
+def test_a_snapshot_counts_as_read():
     silent = wake((Phase.RESTORE_PROCESS, 1, None, ""), tier=Tier.FROZEN, image_bytes=GB)
-    assert silent.floor_bytes == GB
+    assert silent.must_read_bytes == GB
 
 
 def test_the_largest_advice_comes_first():

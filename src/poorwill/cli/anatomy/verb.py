@@ -141,7 +141,7 @@ def _say(
         streams.say(*report_lines(report, bandwidth, detailed=detailed, width=streams.width))
     if speed is not None:
         rate = f"{size(speed.bytes_s)}/s, measured on {speed.path}"
-        streams.say(f"floor: bytes over {rate} ({how_measured(speed)})")
+        streams.say(f"reading alone: bytes over {rate} ({how_measured(speed)})")
 
 
 VERB = new_verb(
@@ -151,6 +151,6 @@ VERB = new_verb(
     WakesDocument,
     PredictionDocument,
     epilog="With a wake's id: its waterfall. With a model: its last wake, then cold, cache-warm and parked\n"
-    "starts side by side. `floor` is what had to be read, over the storage's measured bandwidth.\n"
+    "starts side by side. `reading alone`: what had to be read, over the storage's measured bandwidth.\n"
     "poorwill anatomy --predict --params 70B --bits 16 --link-gbit 1 --disk-gb-s 5",
 )

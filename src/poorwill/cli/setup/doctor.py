@@ -128,7 +128,7 @@ VERB = new_verb(
     _run,
     DoctorDocument,
     SweepDocument,
-    epilog="With a fleet it also measures the storage that holds the weights, for floors and predictions.\n"
+    epilog="With a fleet it also measures the storage that holds the weights, for anatomy and predictions.\n"
     "Exit status 1: no tier works but cold, a rented machine is out of reach, or the sweep found something.\n"
     "docs/parking.md explains the tiers and what each needs.",
 )

@@ -101,10 +101,10 @@ def _local_disk(kinds: Kinds, about: StartSetup) -> Advice | None:
             evidence=f"the download took {duration(took)}",
         )
     slow = kinds.get(StartKind.COLD)
-    if not about.remote or slow is None or not slow.floor_bytes:
+    if not about.remote or slow is None or not slow.must_read_bytes:
         return None
     rate = USUAL_BANDWIDTH[Storage.NVME] * _LOADER_SHARE
-    local_us = round(slow.floor_bytes / rate * SECOND_US)
+    local_us = round(slow.must_read_bytes / rate * SECOND_US)
     return Advice(
         do=f"{do}, not on {about.remote}",
         saves_us=_weights_us(slow) - local_us,
@@ -144,9 +144,9 @@ def _snapshot(kinds: Kinds, about: StartSetup) -> Advice | None:
             evidence=f"a start takes {duration(cold.took.median_us)}, a wake from {best.kind} "
             f"{duration(best.took.median_us)}",
         )
-    if "frozen" in about.ladder or about.bandwidth is None or not cold.floor_bytes:
+    if "frozen" in about.ladder or about.bandwidth is None or not cold.must_read_bytes:
         return None
-    restore_us = round(cold.floor_bytes / min(about.bandwidth, 1.2 * GB) * SECOND_US)
+    restore_us = round(cold.must_read_bytes / min(about.bandwidth, 1.2 * GB) * SECOND_US)
     return Advice(
         do="park by snapshot: add `frozen` to the model's ladder (poorwill doctor tells whether it works)",
         saves_us=cold.took.median_us - restore_us,
@@ -169,14 +169,14 @@ def _kept(kinds: Kinds) -> str:
 def _loader(kinds: Kinds, about: StartSetup) -> Advice | None:
     """Weights slower than storage allows: the loader is the limit, or the storage is far away."""
     cold = kinds.get(StartKind.COLD)
-    if cold is None or about.bandwidth is None or not cold.floor_bytes:
+    if cold is None or about.bandwidth is None or not cold.must_read_bytes:
         return None
     took = _weights_us(cold)
-    reachable = round(cold.floor_bytes / (about.bandwidth * _LOADER_SHARE) * SECOND_US)
+    reachable = round(cold.must_read_bytes / (about.bandwidth * _LOADER_SHARE) * SECOND_US)
     do = "use a loader that reads with several streams (vLLM: --load-format runai_streamer or instanttensor)"
     if about.engine in ("llama.cpp", "ollama"):
         do = "try load_mode = 'direct_io' or 'mmap', or weights on a faster local drive"
-    rate = cold.floor_bytes / (took / SECOND_US) / GB if took else 0.0
+    rate = cold.must_read_bytes / (took / SECOND_US) / GB if took else 0.0
     return Advice(
         do=do,
         saves_us=took - reachable,

@@ -1,4 +1,4 @@
-"""Finished starts and wakes, compared: kinds side by side, medians and spread, the floor. Pure."""
+"""Finished starts and wakes, compared: kinds side by side, medians and spread, reading alone. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ class FinishedWake:
         return sum(known) if known and len(known) == len(self.prices_nusd) else None
 
     @property
-    def floor_bytes(self) -> int:
+    def must_read_bytes(self) -> int:
         """Return the bytes that had to be read, as far as known."""
         read = read_bytes(span for span in self.spans if span.phase in READ_PHASES)
         return max(read, self.image_bytes)
@@ -102,16 +102,16 @@ class StartSummary:
     price_nusd: int | None
     """Median."""
     phase_prices_nusd: Mapping[Phase, int]
-    floor_bytes: int
+    must_read_bytes: int
     """Median."""
     latest: frozenset[Phase]
     """The phases of the last of them."""
 
-    def floor_us(self, bandwidth: float) -> int | None:
+    def reading_us(self, bandwidth: float) -> int | None:
         """Return the least time the bytes take at a storage bandwidth in bytes a second."""
-        if not self.floor_bytes or bandwidth <= 0:
+        if not self.must_read_bytes or bandwidth <= 0:
             return None
-        return round(self.floor_bytes / bandwidth * SECOND_US)
+        return round(self.must_read_bytes / bandwidth * SECOND_US)
 
 
 def read_bytes(spans: Iterable[PhaseSpan]) -> int:
@@ -140,7 +140,7 @@ def _comparison(kind: StartKind, wakes: Sequence[FinishedWake]) -> StartSummary:
         phases={phase: Spread.of([each.get(phase, 0) for each in sums]) for phase in present},
         price_nusd=round(median(priced)) if priced and len(priced) == len(prices) else None,
         phase_prices_nusd={phase: _phase_price(phase, wakes) for phase in present if priced},
-        floor_bytes=round(median(wake.floor_bytes for wake in wakes)),
+        must_read_bytes=round(median(wake.must_read_bytes for wake in wakes)),
         latest=frozenset(sums[-1]),
     )
 

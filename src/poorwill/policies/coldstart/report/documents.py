@@ -49,7 +49,7 @@ class WakeDocument(Struct, frozen=True, kw_only=True):
     held: int
     served: int
     price_nusd: int | None
-    floor_bytes: int
+    must_read_bytes: int
     spans: tuple[PhaseDocument, ...] = msgspec.field(name="phases")
     tree: BranchDocument | None = None
 
@@ -77,10 +77,10 @@ class StartDocument(Struct, frozen=True, kw_only=True):
     phases: Mapping[Phase, SpreadDocument]
     phase_prices_nusd: Mapping[Phase, int]
     price_nusd: int | None
-    floor_bytes: int
+    must_read_bytes: int
     least_us: int | None = None
-    """Reading `floor_bytes` at the bandwidth of the storage."""
-    ratio_to_floor: float | None = None
+    """Reading `must_read_bytes` at the bandwidth of the storage."""
+    ratio_to_reading: float | None = None
 
 
 class AdviceDocument(Struct, frozen=True, kw_only=True):
@@ -162,11 +162,11 @@ def _wake_document(wake: FinishedWake) -> WakeDocument:
 
 def start_document(start: StartSummary, bandwidth: float | None) -> StartDocument:
     """Return one kind of start."""
-    floor = start.floor_us(bandwidth) if bandwidth else None
+    least_us = start.reading_us(bandwidth) if bandwidth else None
     return msgspec.structs.replace(
         msgspec.convert(start, StartDocument, from_attributes=True),
-        least_us=floor,
-        ratio_to_floor=start.took.median_us / floor if floor else None,
+        least_us=least_us,
+        ratio_to_reading=start.took.median_us / least_us if least_us else None,
     )
 
 

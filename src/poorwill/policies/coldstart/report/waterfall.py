@@ -18,7 +18,7 @@ NARROW = 110
 
 
 def waterfall(wake: FinishedWake, bandwidth: float | None, *, width: int | None = None) -> list[str]:
-    """Return one wake: every leaf with its place in time, bytes, rate and price, and the floor.
+    """Return one wake: every leaf with its place in time, bytes, rate and price, and reading alone.
 
     On a terminal of `width` columns bars are as long as fits, and details are cut; the tree has them whole.
     """
@@ -53,7 +53,7 @@ def waterfall(wake: FinishedWake, bandwidth: float | None, *, width: int | None 
     for figure, bar, detail in zip(figures, bars, details, strict=True):
         line = f"{figure}{bar.ljust(room)}  {detail}"
         lines.append(line if width is None else line[:width])
-    lines += ["", *_tree_lines(tree(wake.spans)), *_floor_lines(wake, bandwidth)]
+    lines += ["", *_tree_lines(tree(wake.spans)), *_reading_lines(wake, bandwidth)]
     return [line.rstrip() for line in lines]
 
 
@@ -78,7 +78,7 @@ def wake_list(wakes: Sequence[FinishedWake]) -> list[str]:
 
 
 def side_by_side(starts: Sequence[StartSummary], bandwidth: float | None) -> list[str]:
-    """Return kinds of starts as columns: median and spread of each phase, floor, ratio, price."""
+    """Return kinds of starts as columns: median and spread of each phase, reading alone, price."""
     if not starts:
         return ["  none was successful"]
     phases = [phase for phase in Phase if any(phase in start.phases for start in starts)]
@@ -90,15 +90,15 @@ def side_by_side(starts: Sequence[StartSummary], bandwidth: float | None) -> lis
             cells.append("-" if spread is None else _spread(spread))
         rows.append([str(phase), *cells])
     rows.append(["total", *(_spread(start.took) for start in starts)])
-    floors = [start.floor_us(bandwidth) if bandwidth else None for start in starts]
-    if any(floors):
-        rows.append(["floor", *(duration(floor) for floor in floors)])
+    readings = [start.reading_us(bandwidth) if bandwidth else None for start in starts]
+    if any(readings):
+        rows.append(["reading alone", *(duration(one) for one in readings)])
         rows.append(
             [
-                "total / floor",
+                "total / reading",
                 *(
-                    f"{start.took.median_us / floor:.1f}x" if floor else "-"
-                    for start, floor in zip(starts, floors, strict=True)
+                    f"{start.took.median_us / one:.1f}x" if one else "-"
+                    for start, one in zip(starts, readings, strict=True)
                 ),
             ]
         )
@@ -169,14 +169,14 @@ def _bar(wake: FinishedWake, span: PhaseSpan, room: int) -> str:
     return " " * min(left, room - 1) + mark * max(1, right - left)
 
 
-def _floor_lines(wake: FinishedWake, bandwidth: float | None) -> list[str]:
-    if not bandwidth or not wake.floor_bytes:
+def _reading_lines(wake: FinishedWake, bandwidth: float | None) -> list[str]:
+    if not bandwidth or not wake.must_read_bytes:
         return []
-    floor_us = round(wake.floor_bytes / bandwidth * SECOND_US)
-    ratio = wake.took_us / floor_us if floor_us else 0
+    reading_us = round(wake.must_read_bytes / bandwidth * SECOND_US)
+    ratio = wake.took_us / reading_us if reading_us else 0
     return [
         "",
-        f"  floor: {duration(floor_us)}, {size(wake.floor_bytes)} over {size(bandwidth)}/s; "
+        f"  reading alone: {duration(reading_us)}, {size(wake.must_read_bytes)} over {size(bandwidth)}/s; "
         f"the wake took {ratio:.1f} times that",
     ]
 
