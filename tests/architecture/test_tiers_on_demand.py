@@ -19,7 +19,10 @@ class Silent:
 
 async def main(directory, *ladder):
     tiers = tuple(map(Tier, ladder))
-    cloud = CloudSettings(provider="scaleway", machine="z/1", engine=Address("127.0.0.1", 1), key_env="KEY", api="http://127.0.0.1:1")
+    cloud = CloudSettings(
+        provider="scaleway", machine="z/1", engine=EngineUrl("127.0.0.1", 1), key_env="KEY",
+        api="http://127.0.0.1:1",
+    )
     model = ModelSettings(
         name="tiny",
         engine=EngineSettings(kind="toy"),

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from poorwill.config.changes import FOLLOWED_KEYS, fleet_change
 from poorwill.config.file_keys import file_tables
 from poorwill.core.settings import (
-    Address,
     CloudSettings,
     EngineSettings,
+    EngineUrl,
     FleetSettings,
     GatewaySettings,
     HostedSettings,
@@ -23,7 +23,7 @@ from poorwill.core.settings import (
 from poorwill.core.words import ModelName, Tier
 
 CLOUD = CloudSettings(
-    provider="hyperstack", machine="1", engine=Address("10.0.0.1", 8000), key_env="HYPERSTACK_KEY"
+    provider="hyperstack", machine="1", engine=EngineUrl("10.0.0.1", 8000), key_env="HYPERSTACK_KEY"
 )
 BRIDGE = HostedSettings(provider="groq", model="m", bridge=True)
 

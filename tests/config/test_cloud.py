@@ -3,7 +3,7 @@
 import pytest
 
 from poorwill.config.rules.advice import advice
-from poorwill.core.settings import Address, CloudSettings
+from poorwill.core.settings import CloudSettings, EngineUrl
 from poorwill.core.words import Tier
 
 from .conftest import Write, problems_of, read
@@ -27,23 +27,30 @@ def test_a_rented_model_needs_no_path(write: Write):
     assert model.cloud == CloudSettings(
         provider="hyperstack",
         machine="12345",
-        engine=Address("203.0.113.7", 8000),
+        engine=EngineUrl("203.0.113.7", 8000),
         key_env="HYPERSTACK_API_KEY",
     )
     assert model.replica.park.ladder == (Tier.HIBERNATED, Tier.COLD)
 
 
 @pytest.mark.parametrize(
-    ("url", "host", "port"),
+    ("url", "read_as", "shown"),
     [
-        ("http://10.0.0.5:8000/", "10.0.0.5", 8000),
-        ("http://[2001:db8::7]:9000", "2001:db8::7", 9000),
-        ("http://gpu.example", "gpu.example", 80),
+        ("http://10.0.0.5:8000/", EngineUrl("10.0.0.5", 8000), "http://10.0.0.5:8000"),
+        ("http://[2001:db8::7]:9000", EngineUrl("2001:db8::7", 9000), "http://[2001:db8::7]:9000"),
+        ("http://gpu.example", EngineUrl("gpu.example", 80), "http://gpu.example"),
+        ("https://gpu.example/", EngineUrl("gpu.example", 443, "", True), "https://gpu.example"),
+        (
+            "https://x.example:8443/a/b/",
+            EngineUrl("x.example", 8443, "/a/b", True),
+            "https://x.example:8443/a/b",
+        ),
     ],
 )
-def test_an_engines_address_is_host_and_port(write: Write, url: str, host: str, port: int):
+def test_an_engines_address(write: Write, url: str, read_as: EngineUrl, shown: str):
     (model,) = read(write(BIG.replace("http://203.0.113.7:8000", url)), **KEY).models
-    assert model.cloud is not None and model.cloud.engine == Address(host, port)
+    assert model.cloud is not None and model.cloud.engine == read_as
+    assert str(model.cloud.engine) == shown
 
 
 BAD = [
@@ -54,8 +61,8 @@ BAD = [
     ),
     (
         "http://203.0.113.7:8000",
-        "https://203.0.113.7",
-        "line 8: models.big.cloud.url: https is not spoken to engines",
+        "https://203.0.113.7/v1",
+        "line 8: models.big.cloud.url: 'https://203.0.113.7/v1' ends in /v1",
     ),
     (
         "http://203.0.113.7:8000",

@@ -1,6 +1,6 @@
 """When an engine is suspected to answer nobody."""
 
-from poorwill.policies.silence import ANSWERING, QUIET_S, Silence, Suspicion
+from poorwill.policies.requests.silence import ANSWERING, QUIET_S, Silence, Suspicion
 
 
 def test_one_slow_request_proves_nothing() -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
+from tests.gateway.bridge_site import certificate
 from tests.tiers.fake_hyperstack import FakeHyperstack, Machine
 from tests.waiting import wait_until
 
 from poorwill.tiers.proof import free_port
 
 from .program import Program, assert_tiles, marked_processes, notes, spans, wakes
+from .tls_proxy import tls_proxy
 
 FLEET = """\
 [fleet]
@@ -224,3 +226,35 @@ def ask_until_gone(program: Program, over: threading.Event) -> None:
         except httpx2.HTTPError:
             return
         over.wait(0.8)  # long enough to be parked now and then
+
+
+def behind(rented: Rented, url: str, *lines: str) -> None:
+    """Have the engine asked at a URL of its own, with more keys of its table."""
+    path = rented.directory / "fleet.toml"
+    text = path.read_text().replace(f'url = "{rented.url}"', "\n".join([f'url = "{url}"', *lines]))
+    path.write_text(text)
+
+
+def test_an_engine_behind_tls_and_a_key(rented: Rented, fleet: Path) -> None:
+    pem = certificate(fleet)
+    with tls_proxy(pem, int(rented.url.rpartition(":")[2]), key="s3cret-of-the-engine") as proxy:
+        behind(rented, proxy.url, 'url_key_env = "ENGINE_KEY"', f'url_ca = "{pem}"')
+        program = Program.start(
+            rented.directory, CLOUD_KEY=rented.cloud.key, ENGINE_KEY="s3cret-of-the-engine"
+        )
+        assert ask(program) and ask(program)
+        assert proxy.keys == {"Bearer s3cret-of-the-engine"}, "never the client's"
+        assert proxy.pages > 0, "a proxy's page while the machine boots is no engine's answer"
+        assert program.stop() == 0
+    assert "s3cret" not in "".join(path.read_text() for path in fleet.glob("logs/*"))
+
+
+def test_an_engine_whose_certificate_is_not_trusted(rented: Rented, fleet: Path) -> None:
+    with tls_proxy(certificate(fleet), int(rented.url.rpartition(":")[2]), key="k") as proxy:
+        behind(rented, proxy.url)
+        program = rented.start()
+        with pytest.raises(openai.InternalServerError, match="could not be woken"):
+            ask(program)
+        why = program.status()["last_error"]
+        assert "self-signed certificate" in why and "url_ca" in why and proxy.keys == set()
+        assert program.stop() == 0

@@ -11,7 +11,7 @@ from poorwill.core.machine.inputs import ParkAsked
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.activator import Lease
 from poorwill.core.ports.driver import DriverError
-from poorwill.policies.silence import Suspicion
+from poorwill.policies.requests.silence import Suspicion
 
 from .house import A, House
 

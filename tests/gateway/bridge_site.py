@@ -108,7 +108,9 @@ async def babbles(asked: Asked, writer: asyncio.StreamWriter) -> None:
     writer.write(b"this is not HTTP\r\n\r\n")
 
 
-def certificate(directory: Path, name: str = "localhost") -> Path:
+def certificate(
+    directory: Path, name: str = "localhost", *, until: datetime = datetime(2120, 1, 1, tzinfo=UTC)
+) -> Path:
     """Write a self-signed certificate and its key into one file; it is its own authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -119,7 +121,7 @@ def certificate(directory: Path, name: str = "localhost") -> Path:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
-        .not_valid_after(datetime(2120, 1, 1, tzinfo=UTC))
+        .not_valid_after(until)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ from poorwill.gateway.bridge.parts import BridgesTo, HostedApis
 from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.server import GatewayServer, bound_socket, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
+from poorwill.hosts.files.reach import Reach
 from poorwill.telemetry.admin.listeners import admin_listeners
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.dashboard.playground import Playground
@@ -400,13 +402,20 @@ async def running_site(
     tells_usage: bool = False,
     history: ToyHistory | None = None,
     proven: Callable[[str, int], Awaitable[bool]] | None = None,
+    tls: ssl.SSLContext | None = None,
+    reach: Callable[[int], Reach] | None = None,
     **changes: object,
 ) -> AsyncIterator[Site]:
     settings = replace(QUICK, **changes)  # type: ignore[arg-type]
     clock = SkippingClock.started()
     assert isinstance(clock, SkippingClock)
     with tempfile.TemporaryDirectory() as directory:
-        async with toy_upstream(script) as upstream:
+        async with toy_upstream(script, tls=tls) as upstream:
+            elsewhere = dict[tuple[str, int], Reach]()
+            if reach is not None:
+                there = reach(upstream.port)
+                upstream.host, upstream.port = there.url.host, there.url.port
+                elsewhere[upstream.host, upstream.port] = there
             ready: dict[ModelName, ToyUpstream | None] = {M1: None if parked else upstream}
             ready.update({ModelName(name): upstream for name in models})
             activator = ToyActivator(clock=clock, ready=ready)
@@ -417,7 +426,7 @@ async def running_site(
                 beside.append(bound_socket(host, port))
                 return beside[-1]
 
-            pool = UpstreamPool(timeout_us=settings.upstream_timeout_us, proven=proven)
+            pool = UpstreamPool(timeout_us=settings.upstream_timeout_us, proven=proven, elsewhere=elsewhere)
             server = new_server(
                 settings=settings,
                 activator=activator,

@@ -10,7 +10,7 @@ import pytest
 from poorwill.core.errors import PoorwillError
 from poorwill.core.ports.keys import KeyLimits
 from poorwill.core.words import SECOND_US, ModelName
-from poorwill.gateway.key_limits import KeyLimiter
+from poorwill.policies.requests.key_limits import KeyLimiter
 
 from .site import M1, SkippingClock, ToyKeys, post, running_site
 from .talk import talk

@@ -6,11 +6,11 @@ from tests.kept_log import KeptLog
 
 from poorwill.core.settings import RateSettings, SpendSettings
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
-from poorwill.gateway.key_limits import key_name
 from poorwill.ledger.costs.one_request import request_cost, shares
 from poorwill.ledger.history.spending import SpendWatch
 from poorwill.ledger.keys import LedgerKeys, add_key
 from poorwill.ledger.rates import sync_rates
+from poorwill.policies.requests.key_limits import key_name
 
 from .story import START, began, created, ended, opened, request, span
 

@@ -18,9 +18,9 @@ from poorwill.fleet.activator import Held
 from poorwill.fleet.fleet import Fleet
 from poorwill.gateway.dialects import Dialects, EngineFacts
 from poorwill.gateway.downstream.exchange import Exchange
-from poorwill.gateway.key_limits import KeyLimiter
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.upstream.pool import CONNECT_S
+from poorwill.policies.requests.key_limits import KeyLimiter
 
 from .laws import Broken, Leases, check_lease, check_order, check_wait
 from .loop import VirtualClock

@@ -10,7 +10,9 @@ from tests.kept_log import KeptLog
 from poorwill.compose.clock import SystemClock
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import Found
+from poorwill.core.settings import EngineUrl
 from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.hosts.files.reach import Reach
 from poorwill.remote.clouds.cloud import Cloud
 from poorwill.remote.clouds.engines import RentedEngines
 from poorwill.remote.clouds.hyperstack import Hyperstack
@@ -133,6 +135,7 @@ class RentedFleet:
                 id=f"{ZONE}/{id}" if isinstance(self.cloud, FakeScaleway) else id,
                 host="127.0.0.1",
                 port=port,
+                reach=Reach(url=EngineUrl("127.0.0.1", port)),
                 pace=QUICK,
             )
         return Launch(

@@ -1,6 +1,5 @@
 """From `hosted = { bridge = true, ... }` to the hosted APIs that the gateway may send requests to."""
 
-import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
@@ -13,6 +12,7 @@ from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import FleetSettings, HostedSettings, ModelSettings
 from poorwill.core.words import ModelName
 from poorwill.gateway.bridge.parts import BridgedApi
+from poorwill.hosts.files.reach import verifying
 from poorwill.ledger.costs.usage import Use
 from poorwill.remote.hosted_api import HostedApi, PricesAt
 
@@ -51,7 +51,7 @@ def hosted_apis(
         raise ConfigFault(problems, source=settings.source)
     models = list(bridged_models(settings))
     secure = any(hosted.url.startswith("https:") for _, hosted in models)
-    tls = _verifying() if secure else None
+    tls = verifying() if secure else None
     for model, hosted in models:
         log.info("requests may go to a hosted API", model=model.name, api=hosted.name, url=hosted.url)
     return {
@@ -75,13 +75,6 @@ def bridged(apis: Mapping[ModelName, HostedApi]) -> Mapping[ModelName, BridgedAp
     """Return the hosted APIs as the gateway is told of them."""
     names = [field.name for field in fields(BridgedApi)]
     return {model: BridgedApi(**{name: getattr(api, name) for name in names}) for model, api in apis.items()}
-
-
-def _verifying() -> ssl.SSLContext:
-    """Return a TLS context that trusts whom the system trusts."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def _prices(hosted: HostedSettings) -> PricesAt:

@@ -18,7 +18,7 @@ from poorwill.compose.bridges import bridged, hosted_apis
 from poorwill.compose.dialects.bodies import DIALECTS
 from poorwill.compose.dialects.ollama import ollama_handler
 from poorwill.compose.drivers.devices import open_devices
-from poorwill.compose.drivers.fleet_drivers import Fallback
+from poorwill.compose.drivers.fleet_drivers import Fallback, FleetDrivers
 from poorwill.compose.history import LedgerHistory
 from poorwill.compose.plans import plan_models, remembered_replicas
 from poorwill.compose.served.catalogue import Catalogue
@@ -115,7 +115,7 @@ async def serving_fleet(
     async with fleet_resources(settings, env=env, log=log) as own:
         plans, fallbacks = await plan_models(settings, own.fleet_drivers, own.ledger, env=env, log=log)
         apis = hosted_apis(settings, env=env, log=log)
-        pool = UpstreamPool(timeout_us=settings.gateway.upstream_timeout_us, proven=own.fleet_drivers.proven)
+        pool = _pool(settings, own.fleet_drivers)
         journal, metrics, feeds = _journal(own.ledger, log)
         keys = _keys(settings, own.ledger, log)
         guard = spend_guard(own.ledger, settings.spend)
@@ -158,6 +158,11 @@ async def serving_fleet(
                         yield serving
                 finally:
                     await _close(gateway, fleet, fleet.reshaper.settings)
+
+
+def _pool(settings: FleetSettings, drivers: FleetDrivers) -> UpstreamPool:
+    timeout_us = settings.gateway.upstream_timeout_us
+    return UpstreamPool(timeout_us=timeout_us, proven=drivers.proven, elsewhere=drivers.reached)
 
 
 def _fleet_parts(

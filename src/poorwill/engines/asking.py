@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import httpx2
 
 from poorwill.core.ports.driver import DriverError
+from poorwill.core.settings import EngineUrl
 from poorwill.hosts.files.http_answers import answered_status, bounded_answer
+from poorwill.hosts.files.reach import Reach
 
 MOST_ANSWER_S = 120.0
 VITALS_S = 3.0
@@ -30,16 +32,25 @@ class Endpoint:
     port: int
     model: str
     extra: Mapping[str, object]
+    reach: Reach | None = None
+    """Of an engine elsewhere."""
+
+    def client(self, *, timeout_s: float) -> httpx2.AsyncClient:
+        """Return a client of the engine, as `engine_client`."""
+        return engine_client(self.host, self.port, timeout_s=timeout_s, reach=self.reach)
 
 
-def engine_client(host: str, port: int, *, timeout_s: float | None) -> httpx2.AsyncClient:
+def engine_client(
+    host: str, port: int, *, timeout_s: float | None, reach: Reach | None = None
+) -> httpx2.AsyncClient:
     """Return a client of an engine, for an `async with`; it closes each connection after its answer."""
+    url = reach.url if reach else EngineUrl(host, port)
     return httpx2.AsyncClient(
-        base_url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
+        base_url=str(url),
         timeout=timeout_s,
         trust_env=False,
-        verify=False,
-        headers={"connection": "close"},
+        verify=reach.verify if reach else False,
+        headers={"connection": "close", **(reach.headers if reach else {})},
     )
 
 
@@ -51,7 +62,7 @@ def why_unanswered(path: str, error: httpx2.HTTPError) -> str:
 async def answers(endpoint: Endpoint, path: str, *, timeout_s: float) -> bool:
     """Return whether a GET of `path` gets a 200 now. Cancelled: the connection is closed."""
     try:
-        async with engine_client(endpoint.host, endpoint.port, timeout_s=timeout_s) as client:
+        async with endpoint.client(timeout_s=timeout_s) as client:
             return await answered_status(client, path) == 200
     except httpx2.HTTPError:
         return False
@@ -65,7 +76,7 @@ async def vital_signs(endpoint: Endpoint, paths: Sequence[str]) -> str | None:
     `VITALS_S`. Cancelled: the connection is closed.
     """
     told: list[str] = []
-    async with engine_client(endpoint.host, endpoint.port, timeout_s=VITALS_S) as client:
+    async with endpoint.client(timeout_s=VITALS_S) as client:
         for path in paths:
             try:
                 async with asyncio.timeout(VITALS_S):
@@ -110,7 +121,7 @@ async def _asked(
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": _PROMPT}]}),
         ("/v1/embeddings", {"input": _PROMPT}),
     )
-    async with engine_client(endpoint.host, endpoint.port, timeout_s=timeout_s) as client:
+    async with endpoint.client(timeout_s=timeout_s) as client:
         for path, body in questions:
             sampling = {} if path == "/v1/embeddings" else _sampling(endpoint, tokens)
             try:

@@ -30,6 +30,7 @@ from poorwill.hosts.containers.run_line import container_name
 from poorwill.hosts.files.aside import in_thread
 from poorwill.hosts.files.growing_log import LogFile
 from poorwill.hosts.files.names import file_name
+from poorwill.hosts.files.reach import Reach, reach_of
 from poorwill.hosts.files.read_ahead import ReadAhead
 from poorwill.hosts.files.user import EngineUser, engine_user
 from poorwill.policies.coldstart.anatomy import anatomy
@@ -93,6 +94,8 @@ class ServedEngine:
     vitals: Sequence[str]
     silent_imports: bool
     """The engine's log does not show when its program started."""
+    _reach: Reach | None = None
+    """Of an engine elsewhere, since its first launch."""
     _wakes: dict[ReplicaId, _Wake] = field(default_factory=dict)
     _launched: dict[ReplicaId, _Wake] = field(default_factory=dict)
     """Of replicas launched and not followed yet: an engine may write before `follow` first runs."""
@@ -139,7 +142,8 @@ class ServedEngine:
     def _address(self, replica: ReplicaId, *, anew: bool) -> tuple[str, int]:
         cloud, host = self.settings.cloud, "127.0.0.1"
         if cloud is not None:
-            return cloud.engine
+            self._reach = self._reach or reach_of(cloud, self.env)
+            return cloud.engine.host, cloud.engine.port
         return host, self.settings.engine.port or replica_port(self.directory, replica, host, anew=anew)
 
     def _user(self) -> EngineUser | None:
@@ -266,7 +270,7 @@ class ServedEngine:
 
     def _endpoint(self, running: Running, launch: Launch) -> Endpoint:
         model = launch.engine_model or launch.model
-        return Endpoint(host=running.host, port=running.port, model=model, extra=self.asks)
+        return Endpoint(host=running.host, port=running.port, model=model, extra=self.asks, reach=self._reach)
 
     def _wake(self, launch: Launch, ahead: ReadAhead | None = None, rate: float | None = None) -> _Wake:
         timeline = Timeline(clock=self.clock, began_us=self.clock.now_us())

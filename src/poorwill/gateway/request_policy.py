@@ -28,9 +28,10 @@ from poorwill.gateway.bridge.parts import Spawn
 from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.downstream.exchange import OK, Exchange
 from poorwill.gateway.heartbeat import Heartbeat
-from poorwill.gateway.key_limits import KeyLimiter
 from poorwill.gateway.upstream.connection import Upstream
 from poorwill.gateway.upstream.pool import UpstreamPool
+from poorwill.hosts.files.reach import unverified
+from poorwill.policies.requests.key_limits import KeyLimiter
 
 TRIES = 3
 RETRY_DELAY_S = 0.05
@@ -226,8 +227,9 @@ class RequestPolicy:
                 if error.errno in SHORT_OF_RESOURCES:
                     why = f"poorwill cannot connect: {error.strerror}"
                     raise TryLater(ErrorCode.OVERLOADED, why, retry_after_s=2) from error
-                if not self._may_retry(exchange):
-                    why = "the engine accepts no connection"
+                why = unverified(error)
+                if why or not self._may_retry(exchange):
+                    why = why or "the engine accepts no connection"
                     raise EngineFault(ErrorCode.UPSTREAM_CONNECT, why) from error
             await asyncio.sleep(RETRY_DELAY_S * 2**exchange.tries)
 

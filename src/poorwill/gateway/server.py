@@ -29,10 +29,10 @@ from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.downstream.connection import LINGER_S, Downstream, ListenerContext, make_room
 from poorwill.gateway.downstream.incoming import Checks, new_checks
 from poorwill.gateway.inference import Handler, Models, inference_handlers
-from poorwill.gateway.key_limits import KeyLimiter
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.upstream.pool import UpstreamPool
-from poorwill.policies.silence import Suspicion
+from poorwill.policies.requests.key_limits import KeyLimiter
+from poorwill.policies.requests.silence import Suspicion
 
 _SWEEP_S = 1.0
 _RESERVED_DESCRIPTORS = 64

@@ -7,6 +7,7 @@ from poorwill.core.ports.driver import Driver, Processes
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import ModelName, Tier
 from poorwill.engines.kinds import cannot_sleep
+from poorwill.hosts.files.reach import Reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,8 @@ class FleetDrivers:
     """For the models that run in a virtual machine or on a rented one."""
     proven: Callable[[str, int], Awaitable[bool]] | None = None
     """Whether a new connection to an address reaches the engine that belongs there. May raise OSError."""
+    reached: Mapping[tuple[str, int], Reach] = field(default_factory=dict)
+    """How the engines of rented machines are reached, by address."""
     without_guest: Mapping[ModelName, tuple[str, str]] = field(default_factory=dict)
     """Why a model whose ladder names `suspended` has no virtual machine, and what would fix it."""
     more: Callable[[Collection[Tier]], Awaitable[None]] | None = None

@@ -10,6 +10,7 @@ from poorwill.core.ports.driver import Driver, Processes
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import CloudSettings, FleetSettings
 from poorwill.core.words import ModelName, Tier, replica_id
+from poorwill.hosts.files.reach import Reach, reach_of
 from poorwill.remote.clouds import hyperstack, scaleway
 from poorwill.remote.clouds.cloud import Cloud
 from poorwill.remote.clouds.engines import RentedEngines
@@ -35,6 +36,8 @@ class Rented:
     models: frozenset[ModelName]
     drivers: Mapping[Tier, Driver]
     engines: Processes
+    reached: Mapping[tuple[str, int], Reach]
+    """How each engine is reached, by its address."""
 
 
 def rented_machine(cloud: CloudSettings, env: Mapping[str, str]) -> RentedMachine:
@@ -47,7 +50,10 @@ def rented_machine(cloud: CloudSettings, env: Mapping[str, str]) -> RentedMachin
             hint=f"it holds the API key of {cloud.provider}",
         )
     client = CLOUDS[cloud.provider](key, cloud.api)
-    return RentedMachine(cloud=client, id=cloud.machine, host=cloud.engine.host, port=cloud.engine.port)
+    engine = cloud.engine
+    return RentedMachine(
+        cloud=client, id=cloud.machine, host=engine.host, port=engine.port, reach=reach_of(cloud, env)
+    )
 
 
 def rented_machines(settings: FleetSettings, *, env: Mapping[str, str], clock: Clock, log: Log) -> Rented:
@@ -69,4 +75,5 @@ def rented_machines(settings: FleetSettings, *, env: Mapping[str, str], clock: C
         models=frozenset(model.name for model in settings.models if model.cloud is not None),
         drivers=drivers,
         engines=RentedEngines(machines=machines, log=log),
+        reached={(machine.host, machine.port): machine.reach for machine in machines.values()},
     )

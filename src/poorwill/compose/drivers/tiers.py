@@ -16,6 +16,7 @@ from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.hosts.files.aside import in_thread
 from poorwill.hosts.files.landlock import Confinement
+from poorwill.hosts.files.reach import Reach
 from poorwill.hosts.processes.groups import engine_groups
 from poorwill.hosts.processes.mark import KEY_FILE
 from poorwill.hosts.processes.process import EngineProcesses
@@ -70,24 +71,22 @@ async def open_drivers(
             both = {**drivers, **own}
             both.pop(Tier.FROZEN, None)  # criu cannot dump a virtual machine
             elsewhere[model] = ModelDrivers(drivers=both, processes=processes)
+    reached: Mapping[tuple[str, int], Reach] = {}
     if any(model.cloud is not None for model in settings.models):
         from poorwill.compose.drivers.rented import rented_machines
 
         rented = rented_machines(settings, env=env, clock=clock, log=log)
         on_rented = ModelDrivers(drivers=rented.drivers, processes=rented.engines)
         elsewhere |= dict.fromkeys(rented.models, on_rented)
-    rented_at = {model.cloud.engine for model in settings.models if model.cloud is not None}
-
-    async def proven(host: str, port: int) -> bool:
-        return (host, port) in rented_at or await is_proven(processes, host, port)
-
+        reached = rented.reached
     return FleetDrivers(
         drivers=drivers,
         processes=processes,
         broken=broken,
         elsewhere=elsewhere,
         without_guest=without_guest,
-        proven=proven,
+        proven=partial(is_proven, processes),
+        reached=reached,
         more=more,
     )
 

@@ -14,7 +14,7 @@ from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.driver import DriverError
 from poorwill.fleet.lost import lose, unwatch
 from poorwill.fleet.unit import FleetContext, Unit
-from poorwill.policies.silence import Suspicion
+from poorwill.policies.requests.silence import Suspicion
 
 IDLE_EFFORT_S = 5.0
 """Of `Processes.effort` in each second: 5 % of one core is less than any engine uses that works."""

@@ -7,7 +7,7 @@ from poorwill.config.problems import FileProblems, ModelProblems
 from poorwill.config.values.addresses import in_the_clear
 from poorwill.config.values.scalars import in_seconds
 from poorwill.core.problems import Problem
-from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.core.settings import Address, FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
 
 TIERS = (Tier.HIBERNATED, Tier.COLD)
@@ -51,7 +51,8 @@ def check_clouds(fleet: FleetSettings, found: FileProblems) -> None:
         if cloud is None or found.is_bad(("models", model.name, "cloud")):
             continue
         here = ModelProblems(name=model.name, found=found)
-        for key, what in (("id", cloud.named), ("url", str(cloud.engine))):
+        where = str(Address(cloud.engine.host, cloud.engine.port))  # connections are kept by these
+        for key, what in (("id", cloud.named), ("url", where)):
             other = taken.setdefault((key, what), model.name)
             if other != model.name:
                 hint = "one machine holds one replica"
@@ -71,7 +72,7 @@ def cloud_advice(fleet: FleetSettings) -> Iterator[Problem]:
     for model in rented:
         yield from _slow(f"models.{model.name}.park_limit_s", model.replica.park.limit_us)
         assert model.cloud is not None
-        if _public(model.cloud.engine.host):
+        if _public(model.cloud.engine.host) and not model.cloud.engine.secure:
             host = model.cloud.engine.host
             what = f"requests and answers go unencrypted to {host}, open to whoever reaches it"
             hint = "a private network, WireGuard or ssh -L between, and a firewall on the machine"

@@ -7,11 +7,13 @@ from poorwill.config.problems import FileProblems, Location
 from poorwill.config.values.hub_names import SCHEME, hub_name
 from poorwill.config.values.scalars import BadValue, Json, ScalarReader, quoted, text_of, toml_name
 from poorwill.core.settings import Address
-from poorwill.core.settings.addresses import is_loopback
+from poorwill.core.settings.addresses import EngineUrl, is_loopback
 from poorwill.core.settings.paths import absolute_path
 
 _HOST = re.compile(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:.]+(%\w+)?")
-_ENGINE_URL = re.compile(r"http://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?/?")
+_ENGINE_URL = re.compile(
+    r"http(s?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?((?:/[\w.~%-]+)*)/?", re.ASCII
+)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """`owner/name` on the Hugging Face hub; a relative path can look the same."""
 
@@ -74,24 +76,23 @@ def listen_addresses() -> ScalarReader:
 
 
 def engine_urls() -> ScalarReader:
-    """Return the reader of the address of an engine on another machine: `"http://HOST:PORT"`."""
+    """Return the reader of the address of an engine on another machine: `"https://HOST:PORT/PREFIX"`."""
 
-    def parse(raw: object) -> Address:
+    def parse(raw: object) -> EngineUrl:
         text = text_of(raw, "an address")
-        if text.startswith("https:"):
-            hint = "poorwill speaks plain HTTP to engines: use a private network, WireGuard or ssh -L"
-            raise BadValue("https is not spoken to engines", hint)
         match = _ENGINE_URL.fullmatch(text)
-        port = int(match[2] or 80) if match else 0
+        port = int(match[3] or (443 if match[1] else 80)) if match else 0
         if match is None or not 0 < port <= 65_535:
-            raise BadValue(f"{text!r} is not an engine's address", "e.g. http://203.0.113.7:8000")
-        return Address(match[1].strip("[]"), port)
+            raise BadValue(f"{text!r} is not an engine's address", "e.g. https://engine.example:8000")
+        if match[4].endswith("/v1"):
+            raise BadValue(f"{text!r} ends in /v1", "leave that out: clients' paths begin with it")
+        return EngineUrl(match[2].strip("[]"), port, match[4], bool(match[1]))
 
     return ScalarReader(
-        words='an address: `"http://203.0.113.7:8000"`',
+        words='an address: `"https://engine.example"`, `"http://203.0.113.7:8000"`',
         parse=parse,
-        schema={"type": "string", "pattern": r"^http://[^/]+/?$"},
-        shown=lambda value: quoted(f"http://{value}"),
+        schema={"type": "string", "pattern": r"^https?://[^/?#]+(/[^?#]*)?$"},
+        shown=quoted,
     )
 
 

@@ -5,7 +5,7 @@ manual and the JSON Schema print; `notation` has the marks for what is left. `*_
 nano-dollars. `poorwill.config` makes these objects from TOML; nobody else does but tests.
 """
 
-from poorwill.core.settings.addresses import Address
+from poorwill.core.settings.addresses import Address, EngineUrl
 from poorwill.core.settings.devices import DeviceNeed, DeviceSettings
 from poorwill.core.settings.fleet import (
     FleetSettings,
@@ -39,6 +39,7 @@ __all__ = [
     "DeviceSettings",
     "EngineName",
     "EngineSettings",
+    "EngineUrl",
     "FleetSettings",
     "FloorSettings",
     "FloorWindow",

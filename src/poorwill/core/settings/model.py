@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from poorwill.core.settings.addresses import Address
+from poorwill.core.settings.addresses import EngineUrl
 from poorwill.core.settings.devices import DeviceNeed
 from poorwill.core.settings.notation import (
     Bounds,
@@ -194,9 +194,13 @@ class CloudSettings:
     ]
     """The machine's id at its provider, as text; for `scaleway` with its zone before it:
     `"fr-par-2/11111111-..."`."""
-    engine: Annotated[Address, FileKey("url"), Mark.ENGINE_URL]
-    """The address of the machine's engine. The machine starts it by itself when it boots, e.g. as a systemd
-    unit; the address must stay the same."""
+    engine: Annotated[EngineUrl, FileKey("url"), Mark.ENGINE_URL]
+    """The address of the machine's engine, `http` or `https`, with the path before `/v1` if there is one. The
+    machine starts it by itself when it boots, e.g. as a systemd unit; the address must stay the same."""
+    url_key_env: EnvName = ""
+    """The environment variable that holds the API key which the engine, or the proxy before it, wants."""
+    url_ca: Annotated[str, Mark.FILE] = ""
+    """For `https`: a file of certificates (PEM) to trust instead of the system's: your own authority's."""
     key_env: EnvName
     """The environment variable that holds the provider's API key."""
     api: Annotated[str, Matching(r"(https?://\S+)?", "an http or https address")] = ""

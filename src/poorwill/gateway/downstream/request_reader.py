@@ -17,7 +17,6 @@ from poorwill.gateway.downstream.head_checks import Head, read_head, refusal
 from poorwill.gateway.downstream.incoming import Checks, Incoming
 from poorwill.gateway.downstream.request_memory import UNCOUNTED_BYTES, RequestMemory
 from poorwill.gateway.downstream.spool import SPOOL_FROM_BYTES, Spool, no_disk
-from poorwill.gateway.key_limits import key_name
 from poorwill.gateway.routes import (
     PREFLIGHT,
     Action,
@@ -28,6 +27,7 @@ from poorwill.gateway.routes import (
     path_meant,
     vendor_route,
 )
+from poorwill.policies.requests.key_limits import key_name
 
 _FRAMING_SHARE = 8
 """Bytes of chunk framing allowed for each byte of data: five are fair for chunks of one byte."""

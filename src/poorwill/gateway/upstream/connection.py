@@ -13,7 +13,9 @@ from poorwill.core.errors import EngineFault, ErrorCode
 from poorwill.gateway.downstream.exchange import Exchange
 from poorwill.gateway.downstream.response import Headers
 from poorwill.gateway.downstream.spool import Spool
+from poorwill.gateway.upstream.headers import HOP, without_credentials
 from poorwill.gateway.upstream.receiver import AddressPool, ResponseHandler
+from poorwill.hosts.files.reach import PROXY_STATUSES, Reach
 from poorwill.hosts.tcp import closed_unread, reset_on_close
 
 _HEAD_BYTES_MAX = 256 * 1024
@@ -25,33 +27,8 @@ _SETTLES_S = 0.02
 """llama.cpp ends a connection after each event stream, in spite of the Keep-Alive it has sent: a moment after
 the last chunk, when the next request could be on its way."""
 
-# For this hop alone (RFC 9110 section 7.6.1), or written anew by `Response`.
-_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"content-length",
-        b"x-request-id",
-        b"x-poorwill-wake",
-        b"x-poorwill-bridge",
-        # Which web pages may read an answer is for the configuration to say: llama.cpp lets every page.
-        b"access-control-allow-origin",
-        b"access-control-allow-credentials",
-        b"access-control-allow-headers",
-        b"access-control-allow-methods",
-        b"access-control-expose-headers",
-        b"access-control-allow-private-network",
-        b"access-control-max-age",
-    }
-)
 _BODYLESS_STATUS = frozenset({204, 205})
+_TOO_LONG = frozenset({504, 522, 524})
 _BODYLESS = frozenset({b"GET", b"DELETE"})
 _UPGRADE = b"connection: upgrade\r\nupgrade: websocket\r\n"
 
@@ -120,13 +97,16 @@ class Upstream(asyncio.Protocol):
         length = b"" if not size and head.method in _BODYLESS else b"content-length: %d\r\n" % size
         if exchange.tunnels:
             self._tunnel, body, length = exchange, b"", _UPGRADE
+        target, forward = exchange.target_for(name), head.forward
+        if (reach := self._pool.reach) is not None:
+            target, forward = reach.url.prefix.encode() + target, without_credentials(forward)
         self._transport.write(
             b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\n\r\n%b"
             % (
                 head.method,
-                exchange.target_for(name),
-                self._pool.host_line,
-                head.forward,
+                target,
+                self._pool.head_lines,
+                forward,
                 length,
                 exchange.response.request_id,
                 body,
@@ -147,7 +127,7 @@ class Upstream(asyncio.Protocol):
                 if self._relieved is not None:
                     await self._relieved
         except OSError as error:
-            self._broken(f"the form could not be read again: {error.strerror}")
+            self._broken(_fault(f"the form could not be read again: {error.strerror}"))
         finally:
             self._pouring = False
         exchange.task = None
@@ -238,15 +218,16 @@ class Upstream(asyncio.Protocol):
                 self._switch(self._tunnel, data[error.args[0] :])
                 return
             cause = error.__context__
-            why = (
-                str(cause) if isinstance(cause, EngineFault) else f"the engine's answer is not HTTP: {error}"
+            self._broken(
+                cause
+                if isinstance(cause, EngineFault)
+                else _fault(f"the engine's answer is not HTTP: {error}")
             )
-            self._broken(why)
             return
         if not announced:
             if not self._relaying:
                 if self._head_bytes > _HEAD_BYTES_MAX:
-                    self._broken("the head of the engine's answer is too large")
+                    self._broken(_fault("the head of the engine's answer is too large"))
                 return
             self._announce(exchange)
         if self._parts:
@@ -296,7 +277,7 @@ class Upstream(asyncio.Protocol):
         if self._relaying:
             return  # a trailer: dropped, as RFC 9110 section 6.5.1 allows
         lower = name.lower()
-        if lower not in _HOP:
+        if lower not in HOP:
             if lower == b"content-type":
                 self._content_type = value.lower()
             self._headers.append((name, value))
@@ -320,6 +301,17 @@ class Upstream(asyncio.Protocol):
             if self._framed:
                 raise _fault(f"the engine framed a body for the status {status}, which has none")
             self._framed = self._relaying
+        if self._relaying and self._pool.reach is not None:
+            self._as_from_elsewhere(self._pool.reach)
+
+    def _as_from_elsewhere(self, reach: Reach) -> None:
+        """Refuse what a proxy says in the engine's place, and what could end too early unnoticed."""
+        if self._status in PROXY_STATUSES and b"json" not in self._content_type:
+            code = ErrorCode.UPSTREAM_TIMEOUT if self._status in _TOO_LONG else ErrorCode.UPSTREAM_CONNECT
+            raise EngineFault(code, f"a proxy answers {self._status} in the engine's place")
+        if reach.tls is not None and not self._framed and self._status not in (204, 304):
+            # Without a close_notify, which asyncio does not tell, anybody may have ended it (RFC 9112, 9.8).
+            raise _fault("the engine's answer over TLS says nothing of its length")
 
     def on_body(self, data: bytes) -> None:
         """Collect the pieces of one read."""
@@ -341,7 +333,7 @@ class Upstream(asyncio.Protocol):
 
     def _switch(self, exchange: Exchange, rest: bytes) -> None:
         if self._status != 101:
-            self._broken("the engine upgraded the connection without a 101")
+            self._broken(_fault("the engine upgraded the connection without a 101"))
             return
         headers, self._headers = self._headers, []
         exchange.on_switch(headers)
@@ -384,8 +376,8 @@ class Upstream(asyncio.Protocol):
             return self._loop.time() - self.heard < _RESET_AT_ONCE_S
         return exc is None and closed_unread(self._transport)
 
-    def _broken(self, why: str) -> None:
+    def _broken(self, why: EngineFault) -> None:
         exchange = self.exchange
         self.abandon()
         if exchange is not None:
-            exchange.fail(EngineFault(ErrorCode.UPSTREAM_PROTOCOL, why))
+            exchange.fail(why)

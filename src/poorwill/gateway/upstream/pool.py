@@ -6,12 +6,14 @@ first, so surplus ones grow old and are closed. All methods run on the event loo
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from poorwill.core.errors import EngineFault, ErrorCode, TryLater
 from poorwill.core.words import SECOND_US
 from poorwill.gateway.upstream.connection import Upstream
-from poorwill.policies.silence import ANSWERING, Suspicion
+from poorwill.hosts.files.reach import Reach
+from poorwill.policies.requests.silence import ANSWERING, Suspicion
 
 CONNECT_S = 5.0
 IDLE_S = 60.0
@@ -20,11 +22,14 @@ IDLE_S = 60.0
 class _Address:
     """The connections to one address."""
 
-    __slots__ = ("ending", "heard", "host_line", "idle", "open", "silence", "waiters")
+    __slots__ = ("ending", "head_lines", "heard", "idle", "open", "reach", "silence", "waiters")
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, reach: Reach | None) -> None:
         bracketed = f"[{host}]" if ":" in host else host
-        self.host_line = f"Host: {bracketed}:{port}\r\n".encode()
+        self.reach = reach
+        self.head_lines = f"Host: {reach.url.named if reach else f'{bracketed}:{port}'}\r\n".encode()
+        for name, value in reach.headers.items() if reach else ():
+            self.head_lines += f"{name}: {value}\r\n".encode()
         self.open: set[Upstream] = set()
         self.idle: list[Upstream] = []
         self.ending: set[Upstream] = set()
@@ -64,14 +69,20 @@ class UpstreamPool:
     """Connections to engines. `timeout_us`: the longest silence of an engine that owes an answer.
 
     `proven` tells whether a connection just made reaches the engine that belongs at its address, or raises
-    OSError: nothing is sent to anybody else.
+    OSError: nothing is sent to anybody else. `elsewhere` has the engines of other machines by address;
+    each is known by its certificate, if it has one.
     """
 
     def __init__(
-        self, *, timeout_us: int, proven: Callable[[str, int], Awaitable[bool]] | None = None
+        self,
+        *,
+        timeout_us: int,
+        proven: Callable[[str, int], Awaitable[bool]] | None = None,
+        elsewhere: Mapping[tuple[str, int], Reach] = MappingProxyType({}),
     ) -> None:
         self.timeout_us = timeout_us
         self._proven = proven
+        self._elsewhere = elsewhere
         self._addresses: dict[tuple[str, int], _Address] = {}
 
     def take(self, host: str, port: int) -> Upstream | None:
@@ -92,19 +103,22 @@ class UpstreamPool:
     async def connect(
         self, host: str, port: int, *, tls: ssl.SSLContext | None = None, hosted: bool = False
     ) -> Upstream:
-        """Open a connection to an engine or, `hosted`, to an API; with TLS if a context is given.
+        """Open a connection to an engine or, `hosted`, to an API, for which TLS needs a context.
 
         Raises OSError (TimeoutError after `CONNECT_S`, ssl.SSLError if the certificate does not verify,
         ConnectionRefusedError if what listens is not the engine).
         Cancelled: none is left.
         """
-        address = self._addresses.setdefault((host, port), _Address(host, port))
+        reach = None if hosted else self._elsewhere.get((host, port))
+        address = self._addresses.setdefault((host, port), _Address(host, port, reach))
+        tls = reach.tls if reach else tls
         loop = asyncio.get_running_loop()
         upstream = Upstream(pool=address, loop=loop)
         try:
             async with asyncio.timeout(CONNECT_S):
                 await loop.create_connection(lambda: upstream, host, port, ssl=tls)
-            if not hosted and self._proven is not None and not await self._proven(host, port):
+            proven = None if hosted or reach else self._proven
+            if proven is not None and not await proven(host, port):
                 raise ConnectionRefusedError(f"what listens on port {port} is not the engine")
         except BaseException:
             upstream.abandon()

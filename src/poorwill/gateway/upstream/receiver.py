@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 from poorwill.core.errors import PoorwillError
 from poorwill.gateway.downstream.exchange import Link
 from poorwill.gateway.downstream.response import Headers
+from poorwill.hosts.files.reach import Reach
 
 C_contra = TypeVar("C_contra", contravariant=True)
 """A connection."""
@@ -40,8 +41,12 @@ class AddressPool(Protocol[C_contra]):
     """The pool's entry for one address: where a connection rests between exchanges."""
 
     @property
-    def host_line(self) -> bytes:
-        """The `Host` header line of its address."""
+    def head_lines(self) -> bytes:
+        """The header lines of its address: `Host`, and the key of an engine elsewhere."""
+
+    @property
+    def reach(self) -> Reach | None:
+        """How its engine is reached, if it is elsewhere."""
 
     def answered(self, now: float) -> None:
         """The engine has sent something to somebody."""

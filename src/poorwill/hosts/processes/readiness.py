@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.driver import DriverError
+from poorwill.core.settings import EngineUrl
+from poorwill.hosts.files.reach import Reach, http_status
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import open_pidfd, process_end
 from poorwill.hosts.processes.listeners import listeners, listening
@@ -19,8 +21,6 @@ from poorwill.hosts.processes.procfs import TcpSocket
 
 FIRST_DELAY_S = 0.004
 LONGEST_DELAY_S = 0.1
-ANSWER_LIMIT_S = 5.0
-"""For one answer: an engine that accepts and then loads may leave a request lying."""
 LISTENER_LOOKS = 5
 """Looks without a proof before a listener counts as a stranger's: the kernel may leave a row out of
 /proc/net/tcp if other sockets open and close while it is read."""
@@ -118,8 +118,9 @@ class Readiness:
         try:
             async with asyncio.timeout(self.limit_s):
                 delay_s, unproven = FIRST_DELAY_S, 0
+                here = Reach(url=EngineUrl(launch.host, launch.port))
                 while True:
-                    status = await http_status(launch.host, launch.port, launch.ready_path)
+                    status = await http_status(here, launch.ready_path)
                     if status is not None and 200 <= status < 300 and self.processes.alive(running):
                         try:
                             stranger = self.stranger(self.processes, running, launch)
@@ -147,24 +148,3 @@ class Readiness:
     async def _ended(self, running: Running) -> DriverError:
         why = await self.processes.exited(running)
         return DriverError(f"the engine of replica {running.replica} {why}")
-
-
-async def http_status(host: str, port: int, path: str) -> int | None:
-    """Return the status of a GET, or None if nobody answers within `ANSWER_LIMIT_S`.
-
-    The connection is closed by us: an open one would keep the replica from being parked.
-    """
-    writer = None
-    try:
-        async with asyncio.timeout(ANSWER_LIMIT_S):
-            reader, writer = await asyncio.open_connection(host, port)
-            request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
-            writer.write(request.encode("ascii"))
-            line = await reader.readline()
-            words = line.split(None, 2)
-            return int(words[1]) if len(words) > 1 and words[0].startswith(b"HTTP/") else None
-    except (OSError, TimeoutError, ValueError):
-        return None
-    finally:
-        if writer is not None:
-            writer.transport.abort()

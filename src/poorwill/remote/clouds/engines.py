@@ -12,7 +12,6 @@ from poorwill.core.launch import Running
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.ports.log import Log
 from poorwill.core.words import ReplicaId
-from poorwill.hosts.processes.readiness import http_status
 from poorwill.remote.clouds.cloud import MachineGone, MachineState
 from poorwill.remote.clouds.machine import RentedMachine
 
@@ -49,7 +48,7 @@ class RentedEngines:
         machine, silent = self._machine(running), 0
         while silent < self.silences:
             await asyncio.sleep(self.watch_s)
-            if await http_status(running.host, running.port, "/") is not None:
+            if await self._answers(machine):
                 silent = 0
                 continue
             silent += 1
@@ -63,6 +62,13 @@ class RentedEngines:
             if seen.state is not MachineState.RUNNING:
                 return f"ended with its machine: {machine.named} is {seen.word}"
         return f"does not answer on {machine.named}, which runs"
+
+    async def _answers(self, machine: RentedMachine) -> bool:
+        try:
+            return await machine.reach.status("/") is not None
+        except DriverError as error:
+            self.log.warning("cannot ask an engine", machine=machine.named, why=str(error))
+            return False
 
     def alive(self, running: Running) -> bool:
         """Return whether its machine ran when it was last looked at, or was not looked at yet.

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
+from poorwill.hosts.files.reach import Reach
 from poorwill.remote.clouds.cloud import (
     Cloud,
     CloudAction,
@@ -87,6 +88,8 @@ class RentedMachine:
     host: str
     port: int
     """The address its engine serves at."""
+    reach: Reach
+    """How that is asked."""
     pace: Pace = field(default_factory=Pace)
     seen: MachineStatus | None = None
     """Its state at the last check; None before the first."""

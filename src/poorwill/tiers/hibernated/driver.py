@@ -15,7 +15,6 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefused
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Phase, ReplicaId, Tier
-from poorwill.hosts.processes.readiness import http_status
 from poorwill.remote.clouds.cloud import CloudBusy, MachineGone, MachineState, MachineStatus
 from poorwill.remote.clouds.machine import PARK, RentedMachine
 from poorwill.tiers.exclusive import Exclusive
@@ -236,8 +235,11 @@ class _Waiting:
     asked: int = 0
 
     async def ready(self) -> bool:
-        """Ask once. An engine that answers, but not with 2xx, has begun to load."""
-        status = await http_status(self.machine.host, self.machine.port, self.launch.ready_path)
+        """Ask once. An engine that answers, but not with 2xx, has begun to load.
+
+        Raises DriverError if its certificate does not verify.
+        """
+        status = await self.machine.reach.status(self.launch.ready_path)
         self.asked += 1
         if status is None:
             self.last = "nothing"

@@ -1,0 +1,1 @@
+"""What the gateway decides by: the limits of keys, and when a silent engine is suspected."""
