@@ -13,6 +13,7 @@ from poorwill.core.machine.phase_limit import EXPECTED_DETAIL, overrun, with_rat
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId
 from poorwill.policies.coldstart.advice import StartSetup, advise
 from poorwill.policies.coldstart.leaves import STORAGE_DETAIL
+from poorwill.policies.coldstart.report.waterfall import side_by_side
 from poorwill.policies.coldstart.starts import FinishedWake, StartKind, compare
 from poorwill.telemetry.tracing import (
     CountingExporter,
@@ -105,6 +106,12 @@ def test_a_wake_without_a_rate_has_no_price():
 def test_a_snapshot_counts_as_read():
     silent = wake((Phase.RESTORE_PROCESS, 1, None, ""), tier=Tier.FROZEN, image_bytes=GB)
     assert silent.must_read_bytes == GB
+
+
+def test_reading_alone_is_no_floor():
+    """A floor is the least number of ready replicas."""
+    told = "\n".join(side_by_side(compare([COLD, FROZEN]), 2 * GB))
+    assert "reading alone" in told and "total / reading" in told and "floor" not in told
 
 
 def test_the_largest_advice_comes_first():

@@ -119,7 +119,6 @@ async def test_anatomy_compares_starts_and_advises(told):
     assert status == 0
     assert "cold (2)" in out and "frozen (1)" in out
     assert "bird: 3 wakes, median [lowest .. highest]" in out
-    assert "reading alone" in out and "floor" not in out  # which is the least number of ready replicas
     assert "the next wake from frozen: about 1.25 s, as the only one so far" in out
     assert "9 s [8 s .. 10 s]" in out
     assert "saves 9.75 s (measured): let wakes come from frozen" in out
