@@ -12,13 +12,13 @@ import time
 import numpy as np
 
 from poorwill.core.words import SECOND_US, Tier
+from poorwill.hosts.files.traces.busy_blocks import new_blocks
+from poorwill.hosts.files.traces.service import ServiceRule
 from poorwill.hosts.files.traces.synthetic import Draw, draw_trace
 from poorwill.planner.simulation.clairvoyant import clairvoyant
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
 from poorwill.planner.simulation.sweep import sweep
-from poorwill.planner.traces.busy_blocks import new_blocks
-from poorwill.planner.traces.service import ServiceRule
 from poorwill.policies import adaptive, break_even, fixed_idle
 
 YEAR_US = 365 * 86_400 * SECOND_US

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from poorwill.core.policy import Descent, Rung
+from poorwill.core.policy import Descent, NoFloor, Rung
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
 from poorwill.hosts.files.traces.readers import read_trace
+from poorwill.hosts.files.traces.service import ServiceRule
 from poorwill.hosts.files.traces.synthetic import MONDAY_US
 from poorwill.planner.simulation.evaluate import Workload, evaluate, new_policy
 from poorwill.planner.simulation.hindsight import idle_curve
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
-from poorwill.planner.traces.service import ServiceRule
 
 S, DAY_US, TIER = SECOND_US, 24 * HOUR_US, Tier.HIBERNATED
 WORLDS = ((180, 20, 0.0005), (95, 20, 0.0005), (20, 20, 0.002), (480, 120, 0.0005), (180, 20, 0.002))
@@ -81,7 +81,8 @@ def main() -> None:
             first = best_idle(load, world, STEP_US)[0]
             past = [first, *(best_idle(load, world, until)[0] for until in steps)]
             followed = Followed([MONDAY_US + at for at in range(0, SPAN_US, STEP_US)], past)
-            runs = [evaluate(load, whole, policy) for policy in (new_policy(rule, whole), followed)]
+            policies = (new_policy(rule, whole), followed)
+            runs = [evaluate(load, whole, [(policy, NoFloor())]) for policy in policies]
             ratios = [run.objective_nusd(price) / least for run in runs]
             rows.append(ratios)
             figures = " ".join(f"{ratio:9.3f}" for ratio in ratios)

@@ -13,10 +13,10 @@ import numpy as np
 from ratios import S, traces
 
 from poorwill.core.words import Tier
+from poorwill.hosts.files.traces.service import ServiceRule
 from poorwill.planner.simulation.clairvoyant import clairvoyant
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
-from poorwill.planner.traces.service import ServiceRule
 from poorwill.policies import adaptive, descend, fixed_idle
 
 LADDERS = {

@@ -19,7 +19,7 @@ from ratios import WORLDS, traces
 from sklearn.ensemble import RandomForestRegressor
 
 from poorwill.core.words import SECOND_US
-from poorwill.planner.traces.service import ServiceRule
+from poorwill.hosts.files.traces.service import ServiceRule
 
 DAY_S = 86_400
 ACTIVE, PARKED = 3.8 / 3600, 0.02 / 3600

@@ -10,8 +10,8 @@ from poorwill.core.errors import OperatorFault, RequestFault
 from poorwill.core.problems import ConfigFault
 from poorwill.hosts.files.traces.layouts import read_mapping
 from poorwill.hosts.files.traces.readers import read_trace
+from poorwill.hosts.files.traces.service import ServiceRule
 from poorwill.hosts.files.traces.trace import UNKNOWN
-from poorwill.planner.traces.service import ServiceRule
 
 S = 1_000_000
 

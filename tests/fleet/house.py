@@ -124,6 +124,7 @@ class House:
         ladder: Sequence[Tier] = (Tier.FROZEN, Tier.COLD),
         idle_s: Sequence[int] = (30, 300),
         concurrency: int = 0,
+        target: int = 0,
         hold: HoldSettings | None = None,
         wake: WakeSettings | None = None,
         park: ParkSettings | None = None,
@@ -132,6 +133,7 @@ class House:
         settings = ReplicaSettings(
             model=name,
             max_concurrency=concurrency,
+            target_concurrency=target,
             hold=hold or HoldSettings(),
             wake=wake or WakeSettings(budget_us=60 * S, cap_us=180 * S),
             park=replace(park or ParkSettings(drain_us=20 * S), ladder=tuple(ladder)),

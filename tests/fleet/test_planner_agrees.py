@@ -10,9 +10,9 @@ from tests.property.worlds import Shifts
 from poorwill.core.policy import NoFloor
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import SECOND_US, Tier
+from poorwill.planner.simulation.evaluate import levels_of, new_policy
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
-from poorwill.policies import make_policy
 
 from .fakes import START
 from .virtual_fleet import virtual_fleet
@@ -54,25 +54,51 @@ def comparable(spans: list[tuple[int, str]], ends_us: int) -> list[tuple[int, st
 @pytest.mark.parametrize("name", POLICIES)
 async def test_fleet_and_planner_agree(name, floor, bridges, limit):
     arrivals, services = trace(crc32(f"{name} {bridges} {limit}".encode()))
+    [spans] = await agree(name, [floor], arrivals, services, bridges=bridges, limit=limit)
+    assert len(spans) > 50
+
+
+@pytest.mark.parametrize(("slots", "bridges"), [(1, False), (2, False), (2, True)])
+@pytest.mark.parametrize("name", POLICIES)
+async def test_they_agree_on_three_replicas(name, bridges, slots):
+    arrivals, services = trace(crc32(f"{name} {bridges} {slots}".encode()))
+    floors = [Shifts(2000 * S), NoFloor(), NoFloor()]
+    replicas = await agree(name, floors, arrivals // 4, services, bridges=bridges, limit=slots)
+    assert all(len(spans) > 5 for spans in replicas[: 2 if bridges else 3])
+    assert sum(map(len, replicas)) > 60
+
+
+async def agree(name, floors, arrivals, services, *, bridges, limit) -> list[list[tuple[int, str]]]:
+    """Return the spans of each replica, in which fleet and planner agree."""
     scenario = Scenario(
         span_us=int(arrivals[-1]) + 1000 * S,
         active_nusd_h=3_600_000_000,
         tiers=(FROZEN, COLD),
+        replicas=len(floors),
         max_concurrency=limit,
         wait_nusd_s=POLICIES[name].wait_nusd_s,
         origin_us=START,
     )
 
-    def policy():
-        return make_policy(POLICIES[name], ladder=scenario.ladder, costs=scenario.costs())
+    def levels():
+        return levels_of(lambda: new_policy(POLICIES[name], scenario), scenario, floors)
 
-    timeline: list[tuple[int, str]] = []
-    crossed: list[int] | None = [] if bridges else None
-    simulate(arrivals, services, scenario, policy(), floor=floor, timeline=timeline, bridged=crossed)
-    async with virtual_fleet(scenario, policy(), floor, bridges=bridges) as fleet:
+    timelines: list[list[tuple[int, str]]] = [[] for _ in floors]
+    (policy, floor), *others = levels()
+    simulate(
+        arrivals,
+        services,
+        scenario,
+        policy,
+        floor=floor,
+        others=others,
+        timelines=timelines,
+        bridged=[] if bridges else None,
+    )
+    async with virtual_fleet(scenario, levels(), bridges=bridges) as fleet:
         await fleet.replay(arrivals.tolist(), services.tolist(), span_us=scenario.span_us)
         real = fleet.spans()
-
     ends_us = START + scenario.span_us
-    assert comparable(real, ends_us) == comparable(timeline, ends_us)
-    assert len(comparable(real, ends_us)) > 50
+    found = [comparable(spans, ends_us) for spans in real]
+    assert found == [comparable(spans, ends_us) for spans in timelines]
+    return found

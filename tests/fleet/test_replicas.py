@@ -170,3 +170,20 @@ async def test_nobody_is_refused_while_one_serves(house: House):
             house.give_back(first)
             first = await each.lease()
         house.give_back(first)
+
+
+async def test_a_target_wakes_another_but_is_no_limit(house: House):
+    room = house.model(target=2, replicas=2)
+    async with house.open():
+        leases = [await house.lease(request=f"r{number}") for number in range(2)]
+        room.cold.wake_door.shut()
+        held = [house.hold(request=f"h{number}") for number in range(3)]
+        await room.cold.wake_door.reached()
+        assert [lease.replica for lease in leases] == ["a-0", "a-0"], "they wait for another"
+        room.cold.wake_door.open.set()
+        leases += [await each.lease() for each in held]
+        assert [lease.replica for lease in leases[2:]] == ["a-1"] * 3, "nobody else could take the third"
+        more = house.claim()
+        assert more is not None and more.replica == "a-0", "the one that has fewest"
+        for lease in (*leases, more):
+            house.give_back(lease)

@@ -17,7 +17,7 @@ from poorwill.core.ports.activator import Lease
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.settings import FleetSettings, HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
 from poorwill.core.spend import Verdict
-from poorwill.core.words import ModelName, Tier, replica_id
+from poorwill.core.words import ModelName, Tier
 from poorwill.fleet.activator import Held
 from poorwill.fleet.feeds import Feeds
 from poorwill.fleet.fleet import Fleet, FleetParts, running_fleet
@@ -46,23 +46,27 @@ class VirtualClock:
 
 @dataclass
 class Alarm:
-    """Where the one wake or park under way waits for its end."""
+    """Where the wakes and parks under way wait for their ends."""
 
     clock: VirtualClock
-    due_us: int = NEVER
     set: asyncio.Event = field(default_factory=asyncio.Event)
-    ring: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whenever one more begins to wait."""
+    waiting: list[tuple[int, int, asyncio.Event]] = field(default_factory=list)
+    numbers: count = field(default_factory=count)
+
+    @property
+    def due_us(self) -> int:
+        return self.waiting[0][0] if self.waiting else NEVER
 
     async def after(self, duration_us: int) -> None:
-        self.due_us = self.clock.at_us + duration_us
+        ring = asyncio.Event()
+        heappush(self.waiting, (self.clock.at_us + duration_us, next(self.numbers), ring))
         self.set.set()
-        await self.ring.wait()
-        self.ring.clear()
+        await ring.wait()
 
     def rings(self) -> None:
-        self.due_us = NEVER
-        self.set.clear()
-        self.ring.set()
+        _, _, ring = heappop(self.waiting)
+        ring.set()
 
 
 class TimedDoor:
@@ -124,8 +128,8 @@ class VirtualFleet:
     numbers: count = field(default_factory=count)
 
     @property
-    def unit(self) -> Unit:
-        return self.fleet.controller.units[replica_id(MODEL)]
+    def units(self) -> list[Unit]:
+        return list(self.fleet.controller.units.values())
 
     async def replay(self, arrivals: Sequence[int], services: Sequence[int], *, span_us: int) -> None:
         for arrival, service in zip(arrivals, services, strict=True):
@@ -157,14 +161,14 @@ class VirtualFleet:
         while True:
             done = self.running[0][0] if self.running else NEVER
             crossed = self.crossing[0][0] if self.crossing else NEVER
-            if done <= min(until, self.alarm.due_us, crossed):
+            if self.tick(min(until, done, self.alarm.due_us, crossed)):
+                pass
+            elif done <= min(until, self.alarm.due_us, crossed):
                 self.clock.at_us, _, lease = heappop(self.running)
                 self.fleet.activator.give_back(lease)
             elif self.alarm.due_us <= min(until, crossed):
                 self.clock.at_us = self.alarm.due_us
                 self.alarm.rings()
-            elif not self.running and self.alarm.due_us == NEVER and self.tick(min(until, crossed)):
-                pass
             elif crossed <= until:
                 self.clock.at_us, _, bridged = heappop(self.crossing)
                 self.fleet.bridging.bridge_over(bridged, cost_nusd=0)
@@ -173,31 +177,39 @@ class VirtualFleet:
             await self.settle()
 
     def tick(self, until: int) -> bool:
-        due = self.unit.cell.next_tick_us(self.clock.at_us)
-        if due is None or max(due, self.clock.at_us) >= until:
+        now, units = self.clock.at_us, self.units
+        dues = [NEVER if (due := unit.cell.next_tick_us(now)) is None else due for unit in units]
+        at_us = max(min(*dues, units[0].replicas.look_us or NEVER), now)
+        if at_us >= until:
             return False
-        self.clock.at_us = max(due, self.clock.at_us)
-        self.fleet.controller.submit(self.unit, Tick())
+        self.clock.at_us = at_us
+        self.fleet.controller.submit(units[dues.index(min(dues))], Tick())
         return True
 
     async def settle(self) -> None:
-        """Return when the wake or park under way waits for its alarm, or none is left."""
-        while (job := self.unit.job) is not None and not job.done() and not self.alarm.set.is_set():
+        """Return when every wake and park under way waits for its alarm."""
+        while len(jobs := self.jobs()) > len(self.alarm.waiting):
+            self.alarm.set.clear()
             alarmed = self.fleet.controller.tasks.create_task(self.alarm.set.wait())
-            await asyncio.wait([job, alarmed], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*jobs, alarmed], return_when=asyncio.FIRST_COMPLETED)
             alarmed.cancel()
         for held, service in self.held:
             if held.future.done():
                 self.serve(held.future.result(), service)
         self.held = [(held, service) for held, service in self.held if not held.future.done()]
 
-    def spans(self) -> list[tuple[int, str]]:
-        return [(entry.at_us, entry.cause) for entry in self.ledger.entries if isinstance(entry, SpanOpened)]
+    def jobs(self) -> list[asyncio.Task[None]]:
+        return [unit.job for unit in self.units if unit.job is not None and not unit.job.done()]
+
+    def spans(self) -> list[list[tuple[int, str]]]:
+        """When each cause began, replica by replica."""
+        opened = [entry for entry in self.ledger.entries if isinstance(entry, SpanOpened)]
+        return [[(one.at_us, one.cause) for one in opened if one.replica == unit.id] for unit in self.units]
 
 
 @asynccontextmanager
 async def virtual_fleet(
-    scenario: Scenario, policy: Policy, floor: FloorSchedule, *, bridges: bool
+    scenario: Scenario, levels: Sequence[tuple[Policy, FloorSchedule]], *, bridges: bool
 ) -> AsyncIterator[VirtualFleet]:
     """A fleet of one model, parked cold, whose wakes and parks take the scenario's times."""
     clock, world, ledger, log = VirtualClock(), World(), MemoryLedger(), KeptLog()
@@ -216,10 +228,14 @@ async def virtual_fleet(
             model=MODEL,
             max_concurrency=scenario.max_concurrency,
             hold=HoldSettings(count=UNBOUNDED, bytes=UNBOUNDED, age_us=UNBOUNDED),
-            wake=WakeSettings(budget_us=UNBOUNDED, cap_us=UNBOUNDED),
+            wake=WakeSettings(
+                budget_us=UNBOUNDED,
+                cap_us=UNBOUNDED,
+                expected_us={times.tier: times.median_wake_us for times in scenario.tiers},
+            ),
             park=ParkSettings(ladder=scenario.ladder),
         ),
-        levels=[LevelPlan(policy=policy, floor=floor)],
+        levels=[LevelPlan(policy=policy, floor=floor) for policy, floor in levels],
         equipment=Equipment(
             engine=FakeEngine(world, clock, MODEL, 9000),  # type: ignore[arg-type]
             drivers={tier: driver(tier) for tier in scenario.ladder},

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from poorwill.core.words import SECOND_US, Tier
+from poorwill.hosts.files.traces.busy_blocks import new_blocks
+from poorwill.hosts.files.traces.service import ServiceRule
 from poorwill.hosts.files.traces.synthetic import MONDAY_US, Draw, draw_trace
 from poorwill.planner.simulation.clairvoyant import clairvoyant
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
 from poorwill.planner.simulation.sweep import sweep
-from poorwill.planner.traces.busy_blocks import new_blocks
-from poorwill.planner.traces.service import ServiceRule
 from poorwill.policies import adaptive, break_even, descend, fixed_idle
 from poorwill.policies.replay import Prices
 from poorwill.policies.shadow import Shadowed

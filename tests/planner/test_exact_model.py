@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from poorwill.core.machine.step import step
 from poorwill.core.words import Tier
+from poorwill.hosts.files.traces.busy_blocks import new_blocks
 from poorwill.planner.simulation.outcome import waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
 from poorwill.planner.simulation.sweep import sweep
-from poorwill.planner.traces.busy_blocks import new_blocks
 from poorwill.policies import fixed_idle
 
 
@@ -215,7 +215,7 @@ def test_spans_add_up_to_the_account():
         rng.integers(0, 60, 80),
         scenario,
         fixed_idle(((Tier.FROZEN, 100),)),
-        timeline=timeline,
+        timelines=[timeline],
     )
     ends = [at for at, _ in timeline[1:]] + [scenario.span_us]
     spent = {}

@@ -217,7 +217,7 @@ def test_planner_and_ledger_agree(gaps, increment, minimum, active, resting, ima
     )
     policy = new_policy(PolicySettings(name=name, idle_us=300 * S), scenario)
     timeline = []
-    planned = simulate(arrivals, services, scenario, policy, timeline=timeline)
+    planned = simulate(arrivals, services, scenario, policy, timelines=[timeline])
     ends_us = scenario.origin_us + scenario.span_us
     spans = [one for one in timeline if one[0] <= ends_us]
     with ledger_of(spans, price=scenario.price, images={Tier.FROZEN: image}, ends_us=ends_us) as db:

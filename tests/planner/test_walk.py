@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poorwill.core.policy import NoFloor
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import Tier
 from poorwill.planner.simulation.evaluate import Workload, evaluate
@@ -72,7 +73,7 @@ def test_progress_is_told_within_a_policy(limit):
     evaluate(
         Workload(model="m", arrival_us=arrivals, service_us=np.full(45_000, 500_000)),
         scenario,
-        policy,
+        [(policy, NoFloor())],
         progress=told.append,
     )
     assert told == sorted(told)

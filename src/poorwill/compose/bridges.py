@@ -79,7 +79,7 @@ def bridged(apis: Mapping[ModelName, HostedApi]) -> Mapping[ModelName, BridgedAp
 
 def _prices(hosted: HostedSettings) -> PricesAt:
     """Return what tokens cost there. Raises RequestFault if nobody knows."""
-    from poorwill.planner.alternatives.prices import (  # numpy is slow to import, and few need it
+    from poorwill.remote.hosted_prices import (  # numpy is slow to import, and few need it
         EPOCH,
         offer_of,
     )
@@ -93,7 +93,7 @@ def hosted_price(hosted: HostedSettings, use: Use) -> int | None:
 
     None if that is not known: no price, none as early as that, or none for some kind of token.
     """
-    from poorwill.planner.alternatives.prices import EPOCH, offer_of  # numpy is slow to import
+    from poorwill.remote.hosted_prices import EPOCH, offer_of  # numpy is slow to import
 
     try:
         offer = offer_of(hosted)

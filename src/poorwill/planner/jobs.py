@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US, counted
 from poorwill.core.policy import FloorSchedule
-from poorwill.core.settings import HostedSettings, ModelSettings
+from poorwill.core.settings import FloorSettings, HostedSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.hosts.files.traces.layouts import ColumnUse, Role
 from poorwill.hosts.files.traces.readers import read_trace
+from poorwill.hosts.files.traces.service import ServiceRule
 from poorwill.hosts.files.traces.synthetic import Draw, draw_trace
 from poorwill.hosts.files.traces.trace import Trace
 from poorwill.planner.ladder import (
@@ -24,8 +26,7 @@ from poorwill.planner.ladder import (
     with_images,
 )
 from poorwill.planner.report.advice import CurrentPolicy
-from poorwill.planner.simulation.scenario import Scenario, TierTimes
-from poorwill.planner.traces.service import ServiceRule
+from poorwill.planner.simulation.scenario import Limit, Scenario, TierTimes
 from poorwill.policies import make_floor
 from poorwill.policies.pricing import Price
 
@@ -56,7 +57,7 @@ class JobOptions:
     trace: TraceOptions = field(default_factory=TraceOptions)
     costs: CostOptions = field(default_factory=CostOptions)
     service: ServiceRule = field(default_factory=ServiceRule)
-    floor: FloorSchedule | None = None
+    floor: FloorSettings | None = None
     idles_us: tuple[int, ...] = ()
     """Fixed idle times to judge."""
 
@@ -78,7 +79,13 @@ class PlanJob:
     rule: ServiceRule
     scenario: Scenario
     cold: TierTimes
-    floor: FloorSchedule | None = None
+    replicas: Sequence[int] = ()
+    """Numbers of replicas to try; empty: as many as would do."""
+    limits: Sequence[Limit] = (Limit(),)
+    keeps_size: bool = False
+    """Whether the scenario's size is the operator's own, and other sizes are only compared with it."""
+    floors: Sequence[FloorSchedule] = ()
+    """Of the first levels of demand."""
     own: CurrentPolicy | None = None
     """What the operator runs now, if the job is about the fleet's own history."""
     bridge: HostedSettings | None = None
@@ -144,7 +151,9 @@ def trace_job(requests: Requests, options: JobOptions, known: KnownTiers) -> Pla
         rule=options.service,
         scenario=scenario,
         cold=cold_tier(scenario.tiers),
-        floor=options.floor,
+        replicas=options.costs.replicas,
+        limits=options.costs.limits or (Limit(),),
+        floors=_floors(options.floor),
         notes=notes,
     )
 
@@ -160,7 +169,9 @@ def history_job(
         rule=options.service,
         scenario=scenario,
         cold=cold_tier(scenario.tiers),
-        floor=options.floor,
+        replicas=options.costs.replicas,
+        limits=options.costs.limits or (Limit(),),
+        floors=_floors(options.floor),
         own=replace(own, idle_us=stated[0] if len(stated) == 1 else None),
     )
 
@@ -178,7 +189,7 @@ def fleet_job(
     costs, settings = options.costs, model.settings
     tiers = with_images(override_ladder(model.tiers, costs, predicted), costs)
     price = override_price(costs, model.price) or model.price
-    floored = bool(settings.floor.always or settings.floor.windows)
+    floors = _floors(settings.floor, settings.replicas.least_ready)
     return PlanJob(
         trace=trace,
         rule=options.service,
@@ -187,15 +198,28 @@ def fleet_job(
             active_nusd_h=price.active_nusd_h,
             billing=billing_of(price),
             tiers=tiers,
-            max_concurrency=settings.replica.max_concurrency,
+            replicas=settings.replicas.most,
+            max_concurrency=settings.replica.limit(helped=True),
             wait_nusd_s=costs.wait_nusd_s or settings.policy.wait_nusd_s,
             origin_us=trace.origin_us or 0,
         ),
         cold=cold_tier(tiers),
-        floor=make_floor(settings.floor, zone_of=ZoneInfo) if floored else options.floor,
+        replicas=costs.replicas,
+        limits=costs.limits or (Limit(requests=settings.replica.limit(helped=True)),),
+        keeps_size=not (costs.replicas or costs.limits),
+        floors=floors or _floors(options.floor),
         own=replace(own, policy=settings.policy.name, idle_us=settings.policy.idle_us),
         bridge=settings.hosted if settings.hosted is not None and settings.hosted.bridge else None,
     )
+
+
+def _floors(settings: FloorSettings | None, least_ready: int = 0) -> tuple[FloorSchedule, ...]:
+    """Return the floors of the levels that have one."""
+    if settings is None:
+        return ()
+    levels = max(least_ready, int(settings.always), *(window.floor for window in settings.windows), 0)
+    made = partial(make_floor, settings, zone_of=ZoneInfo, least_ready=least_ready)
+    return tuple(made(level=level) for level in range(levels))
 
 
 def _whole_span_us(trace: Trace, rule: ServiceRule) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.words import SECOND_US, TIER_DEPTH, Tier
-from poorwill.planner.simulation.scenario import Billing, Scenario, TierTimes
+from poorwill.planner.simulation.scenario import Billing, Limit, Scenario, TierTimes
 from poorwill.policies.coldstart.loaders import GB
 from poorwill.policies.coldstart.prediction import Machine, Start, predict_start, total, wakes_by_tier
 from poorwill.policies.pricing import Price
@@ -46,7 +46,9 @@ class CostOptions:
     image_bytes: int | None = None
     """Size of a snapshot; None: as the fleet has measured."""
     tiers: tuple[TierOverride, ...] = ()
-    max_concurrency: int = 0
+    replicas: tuple[int, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    """Of a replica's requests at once; empty: none, or the model's own."""
     wait_nusd_s: int = 0
 
 
@@ -235,14 +237,11 @@ def new_scenario(options: CostOptions, known: KnownTiers, *, span_us: int, origi
             "--active-usd-h is missing",
             hint="what an hour of a ready replica costs, such as --active-usd-h 3.80",
         )
-    if options.max_concurrency < 0:
-        raise RequestFault(ErrorCode.INVALID_REQUEST, "--max-concurrency is negative", hint="0: unlimited")
     return Scenario(
         span_us=span_us,
         active_nusd_h=price.active_nusd_h,
         billing=billing_of(price),
         tiers=with_images(resolve_tiers(options, known), options),
-        max_concurrency=options.max_concurrency,
         wait_nusd_s=options.wait_nusd_s,
         origin_us=origin_us,
     )

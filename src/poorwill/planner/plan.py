@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from poorwill.core.format import DAY_US
+from poorwill.core.format import DAY_US, counted
+from poorwill.core.settings import PolicySettings
 from poorwill.core.words import SECOND_US
 from poorwill.planner.alternatives.hosted import HostedBill, TokenGuess, hosted_bill
-from poorwill.planner.alternatives.prices import Offer, find_offer, offer_of
 from poorwill.planner.jobs import PlanJob
 from poorwill.planner.report.advice import advice, reservation
 from poorwill.planner.report.picture import Picture, busiest_day, new_picture
@@ -28,10 +28,15 @@ from poorwill.planner.simulation.evaluate import (
 )
 from poorwill.planner.simulation.hindsight import idle_curve
 from poorwill.planner.simulation.outcome import Outcome, added
+from poorwill.planner.sizing import Size, SizeOutcome, best_size, sizes_to_try, try_size
+from poorwill.remote.hosted_prices import Offer, find_offer, offer_of
 
 DEFAULT_IDLES_US = tuple(seconds * SECOND_US for seconds in (90, 300, 900, 3600))
 """Judged when no --idle-s is given: what peers use, and two longer ones."""
 
+BY_LEVEL = (
+    "clairvoyant serves each request as soon as one of all places is free; to wait instead may cost less"
+)
 FLOORLESS = "clairvoyant keeps to no floor, so `x best` counts the floor's price as a loss"
 
 Progress = Callable[[str, int, int], None]
@@ -68,13 +73,18 @@ async def judge_job(
     offer = _offer(hosted, job)
     bill = hosted_bill(job.trace, offer, guess=hosted.tokens, today_us=options.today_us)
     loads = loads_of(job.trace, job.rule, bill)
+    sizes = sizes_to_try(loads, job.replicas, job.limits)
+    tried = await _try_sizes(job, loads, sizes, progress) if len(sizes) > 1 else []
+    if not job.keeps_size:
+        chosen = best_size(tried, job.scenario.wait_nusd_s).size if tried else sizes[0]
+        job, loads = replace(job, scenario=chosen.of(job.scenario)), chosen.slowed(loads)
     ways = list(
         entrants(
             Contest(
                 scenario=job.scenario,
                 cold=job.cold,
                 idles_us=tuple(dict.fromkeys((*job.idles_us, *(options.idles_us or DEFAULT_IDLES_US)))),
-                floor=job.floor,
+                floors=job.floors,
                 bill=bill,
             )
         )
@@ -89,8 +99,26 @@ async def judge_job(
         timelines[way.name] = TimelineWindow(from_us, from_us + DAY_US)
         within = _within(progress, way.name, number, len(ways))
         accounts[way.name] = way.accounts(loads, timelines[way.name], within)
-    report = _report(options.work_needs, job, ways, accounts, loads, bill, offer)
+    report = replace(_report(options.work_needs, job, ways, accounts, loads, bill, offer), sizes=tried)
     return report, _picture(report, job, ways, loads, timelines)
+
+
+async def _try_sizes(
+    job: PlanJob, loads: Sequence[Workload], sizes: Sequence[Size], progress: Progress | None
+) -> list[SizeOutcome]:
+    """Try the sizes under the model's own policy, else under the plain rule. Cancelled: between two."""
+    wait, own = job.scenario.wait_nusd_s, job.own
+    policy = PolicySettings(name="break-even", wait_nusd_s=wait)
+    if own is not None and own.policy:
+        policy = PolicySettings(name=own.policy, idle_us=own.idle_us, wait_nusd_s=wait)
+    tried = []
+    for number, size in enumerate(sizes, start=1):
+        if progress is not None:
+            progress(f"{counted(size.replicas, 'replica')}", number, len(sizes))
+        await asyncio.sleep(0)
+        within = _within(progress, counted(size.replicas, "replica"), number, len(sizes))
+        tried.append(try_size(size, loads, job.scenario, policy, floors=job.floors, progress=within))
+    return tried
 
 
 def _within(progress: Progress | None, name: str, number: int, of: int) -> Callable[[float], None] | None:
@@ -188,13 +216,14 @@ def _report(
     verdict = _verdict(said, job, ways, accounts, loads, bill)
     aside = {YARDSTICK} if said.hosted_named else {YARDSTICK, HOSTED}
     real = [outcome for name, outcome in outcomes.items() if name not in aside]
-    curve = idle_curve(loads, scenario, floor=job.floor, also_us=job.idles_us)
+    curve = idle_curve(loads, scenario, floors=job.floors, also_us=job.idles_us)
     own = job.own
     return PlanReport(
         source=job.trace.source,
         requests=len(job.trace),
         span_us=scenario.span_us,
-        replicas=len(loads),
+        models=len(loads),
+        replicas=scenario.replicas,
         outcomes=tuple(outcomes.values()),
         yardstick=outcomes[YARDSTICK],
         wait_nusd_s=scenario.wait_nusd_s,
@@ -207,5 +236,10 @@ def _report(
         advice=advice(own, outcomes, curve) if own else "",
         reservation=reservation(len(job.trace), scenario.span_us) if own else "",
         prices={"hosted": _hosted_source(offer, bill)},
-        notes=(*job.notes, *(bill.notes if bill else ()), *(() if job.floor is None else (FLOORLESS,))),
+        notes=(
+            *job.notes,
+            *((BY_LEVEL,) if scenario.replicas > 1 else ()),
+            *(bill.notes if bill else ()),
+            *((FLOORLESS,) if job.floors else ()),
+        ),
     )

@@ -39,11 +39,14 @@ class ServiceTimes:
         if self._ended >= REMEMBERED_SERVICES:
             self._ended, self._area_us = self._ended // 2, self._area_us // 2
 
-    def free_in_us(self, places: int) -> int | None:
-        """Return when so many places should be free; None if nothing is known or nothing in flight."""
+    def late_from_us(self, places: int, within_us: int) -> int | None:
+        """Return from when on so many places are expected to take longer, as requests outlast what is known.
+
+        None if nothing is known or nothing in flight."""
         if not (self._ended and self.in_flight):
             return None
-        return self._area_us * places // (self._ended * self.in_flight)
+        area_us = -(-within_us * self._ended * self.in_flight // places)
+        return self._at_us + max(-(-(area_us - self._area_us) // self.in_flight), 0)
 
 
 class Replicas:
@@ -55,7 +58,7 @@ class Replicas:
         self.cells = tuple(cells)
         self.queue = cells[0].queue
         self._lone = cells[0] if len(cells) == 1 else None
-        self._limit = cells[0].replica.settings.max_concurrency or UNLIMITED
+        self._limit = cells[0].replica.settings.limit(helped=True) or UNLIMITED
         self._levels = [cell.level for cell in cells]
         self._holders = list(cells)
         """Who has each level: the busy replicas the lowest ones, then who was emptied last."""
@@ -70,7 +73,7 @@ class Replicas:
         """Take a lease; return the cell that grants it, None if there is none to be had now."""
         cell = self._lone
         if cell is None:
-            cell = self._with_room()
+            cell = self._with_room(now_us)
             if cell is None:
                 return None
             self._go_to_level(cell)
@@ -78,7 +81,7 @@ class Replicas:
         effects = cell.claim(now_us)
         return None if effects is None else (cell, effects)
 
-    def _with_room(self) -> Cell | None:
+    def _with_room(self, now_us: int) -> Cell | None:
         """Return the fullest replica that has room, of idle ones the one emptied last."""
         chosen, most = None, 0
         if not self.queue.holds:
@@ -86,7 +89,22 @@ class Replicas:
                 count = cell.in_flight
                 if cell.open and count < self._limit and (chosen is None or count > most):
                     chosen, most = cell, count
-        return chosen
+            return chosen or self._beyond_target(now_us)
+        return None
+
+    def _beyond_target(self, now_us: int) -> Cell | None:
+        """Return who takes a request more than it should have, as no other can be woken for it."""
+        if self._limit == (self.cells[0].replica.settings.max_concurrency or UNLIMITED):
+            return None
+        cell = min((cell for cell in self.cells if cell.open), key=lambda each: each.in_flight, default=None)
+        return None if cell is None or self._back(cell, now_us) else cell
+
+    def _back(self, cell: Cell, now_us: int) -> bool:
+        """Tell a cell what the others are to those who wait; return whether one could take more of them."""
+        there = [other for other in self.cells if other is not cell and _is_there(other, now_us)]
+        helped = any(not other.open or other.in_flight < self._limit for other in there)
+        cell.back(backed=bool(there), helped=helped)
+        return helped
 
     def give_back(self, cell: Cell, generation: int, now_us: int) -> Sequence[Effect]:
         """Return a lease of a cell, as `Cell.give_back`."""
@@ -95,6 +113,8 @@ class Replicas:
         if cell.in_flight <= 1:
             self._go_to_level(cell)
         waited, before = bool(self.queue.holds), cell.in_flight
+        if waited:
+            self._back(cell, now_us)
         effects = cell.give_back(generation, now_us)
         if waited:
             self._settle(now_us, waited=True)
@@ -108,10 +128,10 @@ class Replicas:
         """Give a cell an input; `short` then says whether another must be woken as well."""
         if self._lone is not None:
             return cell.feed(what, now_us)
-        if what.kind is Kind.DEMAND or cell.busy:
-            self._go_to_level(cell)
+        if what.kind is Kind.DEMAND or (cell.busy and what.kind is not Kind.PHASE_BEGAN):
+            self._go_to_level(cell)  # a phase makes nobody busy or idle
         waited = bool(self.queue.holds)
-        cell.back(backed=any(_is_there(other, now_us) for other in self.cells if other is not cell))
+        self._back(cell, now_us)
         effects = cell.feed(what, now_us)
         if cell.replica.failures and not (cell.busy or cell.open):
             self._step_back(cell)
@@ -146,7 +166,7 @@ class Replicas:
         self, settings: ReplicaSettings, levels: Sequence[tuple[Policy, FloorSchedule]], now_us: int
     ) -> None:
         """Take on other settings, and another policy and floor for each level. Feed `Returned` afterwards."""
-        self._limit = settings.max_concurrency or UNLIMITED
+        self._limit = settings.limit(helped=True) or UNLIMITED
         for level, (policy, floor) in zip(self._levels, levels, strict=True):
             level.heed(policy, floor)
         for cell in self.cells:
@@ -203,11 +223,12 @@ class Replicas:
             self.look_us = min((at_us for at_us in again if at_us > now_us), default=None)
             return None
         cell = min(able, key=lambda each: _depth(each.replica))  # of several, who was emptied last
-        free_us = self.services.free_in_us(waiting - coming)
         wake_us = cell.replica.expected_wake_us(cell.replica.tier)
-        if cell.replica.state is State.DRAINING or free_us is None or wake_us is None or free_us >= wake_us:
+        late_us = None if wake_us is None else self.services.late_from_us(waiting - coming, wake_us)
+        if cell.replica.state is State.DRAINING or wake_us is None or late_us is None:
             return cell
-        until_us = min((hold.arrived_us for hold in self.queue.holds[coming:]), default=now_us) + wake_us
+        oldest_us = min((hold.arrived_us for hold in self.queue.holds[coming:]), default=now_us)
+        until_us = min(late_us, oldest_us + wake_us)
         self.look_us = until_us if until_us > now_us else None
         return None if self.look_us else cell
 
@@ -235,7 +256,7 @@ class Replicas:
         self._holders[at], self._holders[was] = cell, other
         cell.take(self._levels[at])
         other.take(self._levels[was])
-        if not other.busy:
+        if not other.in_flight:
             self._moved.append(other)
 
     def _settle(self, now_us: int, *, waited: bool) -> None:

@@ -19,6 +19,7 @@ from poorwill.config.values.written import (
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.hosts.files.traces.synthetic import KINDS
 from poorwill.planner.ladder import TierOverride
+from poorwill.planner.simulation.scenario import Limit, limits_of
 
 EPILOG = """\
 Durations are in seconds unless they have a unit (5m, 2h); money is in dollars.
@@ -92,9 +93,7 @@ class SourceOptions:
     one_replica: Annotated[bool, Option("serve all models of the trace by one replica")] = False
     span_us: Annotated[
         int | None,
-        Option(
-            "length of the account (default: to the end)", flag="--span-s", metavar="S", read=some_time_us
-        ),
+        Option("length (default: to the end)", flag="--span-s", metavar="S", read=some_time_us),
     ] = None
     origin_us: Annotated[
         int | None,
@@ -137,12 +136,7 @@ class CostFlags:
     )
     increment_us: Annotated[
         int | None,
-        Option(
-            "paid time is rounded up to this, such as 1h",
-            flag="--increment-s",
-            metavar="S",
-            read=some_time_us,
-        ),
+        Option("paid time is rounded up to this", flag="--increment-s", metavar="S", read=some_time_us),
     ] = None
     minimum_us: Annotated[
         int | None,
@@ -193,7 +187,11 @@ class ServiceOptions:
     output_tokens_s: Annotated[
         float | None, Option("rate of writing an answer", metavar="R", read=more_than_zero)
     ] = None
-    max_concurrency: Annotated[int, Option("default: unlimited", metavar="N", read=natural)] = 0
+    replicas: Annotated[tuple[int, ...], Option("numbers to try", metavar="N[,N...]", read=_counts)] = ()
+    max_concurrency: Annotated[
+        tuple[Limit, ...],
+        Option("of a replica (default: unlimited)", metavar="N[:SLOWDOWN][,...]", read=limits_of),
+    ] = ()
     floor: Annotated[
         tuple[str, ...],
         Option(

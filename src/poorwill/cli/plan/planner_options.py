@@ -5,10 +5,10 @@ from zoneinfo import ZoneInfo
 
 from poorwill.cli.plan.options import PlanOptions
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.policy import FloorSchedule
 from poorwill.core.settings import FloorSettings, FloorWindow
 from poorwill.core.settings.weekdays import minute_of_day, weekdays_in
 from poorwill.hosts.files.traces.layouts import read_mapping
+from poorwill.hosts.files.traces.service import ServiceRule
 from poorwill.hosts.files.traces.synthetic import Draw
 from poorwill.planner.alternatives.hosted import TokenGuess
 from poorwill.planner.jobs import MONTH_US, JobOptions, TraceOptions
@@ -16,8 +16,6 @@ from poorwill.planner.ladder import CostOptions
 from poorwill.planner.plan import HostedOptions, JudgeOptions
 from poorwill.planner.report.verdict import WorkNeeds
 from poorwill.planner.shared_pool import PoolOptions
-from poorwill.planner.traces.service import ServiceRule
-from poorwill.policies import make_floor
 from poorwill.policies.pricing import GB_BYTES
 
 
@@ -36,7 +34,8 @@ def cost_options(options: PlanOptions) -> CostOptions:
         storage_nusd_gb_month=costs.storage_nusd_gb_month,
         image_bytes=None if costs.image_gb is None else round(costs.image_gb * GB_BYTES),
         tiers=costs.tiers,
-        max_concurrency=options.service.max_concurrency,
+        replicas=options.service.replicas,
+        limits=options.service.max_concurrency,
         wait_nusd_s=costs.wait_nusd_s,
     )
 
@@ -116,13 +115,13 @@ def _idles_us(options: PlanOptions) -> tuple[int, ...]:
     return tuple(chain.from_iterable(options.service.idle_us))
 
 
-def _floor(asked: tuple[str, ...]) -> FloorSchedule | None:
+def _floor(asked: tuple[str, ...]) -> FloorSettings | None:
     """Return the floor that --floor asks for, None if it does not."""
     if not asked:
         return None
     if "always" in asked:
-        return make_floor(FloorSettings(always=True), zone_of=ZoneInfo)
-    return make_floor(FloorSettings(windows=tuple(map(_window, asked))), zone_of=ZoneInfo)
+        return FloorSettings(always=True)
+    return FloorSettings(windows=tuple(map(_window, asked)))
 
 
 def _window(text: str) -> FloorWindow:

@@ -21,7 +21,6 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.ledger.costs.items import last_instant
 from poorwill.ledger.schema import reading
 from poorwill.planner.alternatives import duty
-from poorwill.planner.alternatives.prices import find_offer
 from poorwill.planner.jobs import PlanJob, load_requests, trace_job
 from poorwill.planner.ladder import new_scenario
 from poorwill.planner.plan import judge_job
@@ -32,6 +31,7 @@ from poorwill.planner.report.picture import Picture
 from poorwill.planner.report.pool_report import PoolDocument, pool_document, pool_text
 from poorwill.planner.report.report import PlanReport, as_text, last_lines, tier_lines
 from poorwill.planner.shared_pool import DEFAULT_SPAN_US, plan_pool
+from poorwill.remote.hosted_prices import find_offer
 
 
 async def _run(options: PlanOptions, streams: Streams) -> int:

@@ -206,7 +206,7 @@ def _check_replicas(model: ModelSettings, found: ModelProblems) -> None:
             found.wrong(["floor"], what, "raise replicas, or lower the window's floor")
     if replicas.most == 1:
         return
-    if not model.replica.max_concurrency:
+    if not model.replica.limit(helped=True):
         hint = "say how many requests one replica takes, e.g. max_concurrency = 16"
         found.missing(["max_concurrency", "replicas"], hint, "is missing: one replica would take everything")
     for key, given in (("port", model.engine.port), ("cloud", model.cloud)):

@@ -36,24 +36,8 @@ class Cell:
     """A replica and everything that surrounds a step. Not thread-safe; never awaits."""
 
     __slots__ = (
-        "_cause",
-        "_claimed",
-        "_counted",
-        "_idle_since_us",
-        "_limit",
-        "_metered",
-        "_replica",
-        "_stale",
-        "_void",
-        "bridged",
-        "busy",
-        "generation",
-        "id",
-        "in_flight",
-        "level",
-        "open",
-        "queue",
-        "since_us",
+        "_cause", "_claimed", "_counted", "_idle_since_us", "_limit", "_metered", "_replica", "_stale",
+        "_void", "bridged", "busy", "generation", "id", "in_flight", "level", "open", "queue", "since_us",
         "wakes_us",
     )  # fmt: skip
     generation: int
@@ -191,10 +175,11 @@ class Cell:
             level.learns_meter.metered(at_us - 1, running=not running)
             level.learns_meter.metered(at_us, running=running)
 
-    def back(self, *, backed: bool) -> None:
-        """Say whether another replica of the model is there for those who wait."""
-        if self._replica.backed is not backed:
-            self._replica = self._replica.changed(backed=backed)
+    def back(self, *, backed: bool, helped: bool) -> None:
+        """Say whether another replica is there for those who wait, and whether one could take more."""
+        if (self._replica.backed, self._replica.helped) != (backed, helped):
+            self._replica = self._replica.changed(backed=backed, helped=helped)
+            self._limit = self._replica.settings.limit(helped=helped)
 
     def relax(self, now_us: int) -> None:
         """Those who waited are served elsewhere, or gone."""
@@ -221,9 +206,9 @@ class Cell:
 
     def configure(self, settings: ReplicaSettings, now_us: int) -> None:
         """Take on other settings and what its level is now; what is under way goes on."""
-        self._limit = settings.max_concurrency
         self.take(self.level)
         self._adopt(self.replica.changed(settings=settings), now_us)
+        self._limit = settings.limit(helped=self._replica.helped)
 
     def next_tick_us(self, now_us: int) -> int | None:
         """Return when the next Tick is due, None if only another input can matter. The past means at once."""

@@ -18,13 +18,7 @@ class DemandLevel:
     """What one replica at a time has; a model with one replica has one."""
 
     __slots__ = (
-        "floor",
-        "gaps_us",
-        "learns_meter",
-        "learns_times",
-        "learns_waits",
-        "policy",
-        "quiet_since_us",
+        "floor", "gaps_us", "learns_meter", "learns_times", "learns_waits", "policy", "quiet_since_us",
     )  # fmt: skip
 
     def __init__(

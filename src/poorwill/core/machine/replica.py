@@ -88,6 +88,7 @@ class Changes(TypedDict, total=False):
     last_error_us: int
     blocked: Blocked | None
     backed: bool
+    helped: bool
     closing: str
     recent_wakes_us: Mapping[Tier, tuple[int, ...]]
 
@@ -140,6 +141,8 @@ class Replica:
     backed: bool = False
     """Whether another replica of the model is there for those who wait: then their requests neither fail with
     this one nor wake it."""
+    helped: bool = False
+    """Whether another replica could take more requests, now or once it is awake."""
     closing: str = ""
     """The action of the shutdown under way, or empty."""
     recent_wakes_us: Mapping[Tier, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
@@ -170,7 +173,7 @@ class Replica:
     @property
     def has_room(self) -> bool:
         """Whether a lease could be granted now, were the replica ready."""
-        limit = self.settings.max_concurrency
+        limit = self.settings.limit(helped=self.helped)
         return not self.holds and (not limit or self.load.in_flight < limit)
 
     @property

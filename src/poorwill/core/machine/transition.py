@@ -128,7 +128,7 @@ class Transition:
         replica = self.replica
         if replica.state is not State.READY or replica.closing or not replica.holds:
             return
-        limit = replica.settings.max_concurrency
+        limit = replica.settings.limit(helped=replica.helped)
         room = max(limit - replica.load.in_flight, 0) if limit else len(replica.holds)
         granted = replica.holds[:room]
         self.unqueue(granted)

@@ -64,7 +64,15 @@ class ReplicaSettings:
     max_concurrency: Annotated[int, Bounds(most=1_000_000)] = 0
     """Requests the engine gets at once; 0 is unlimited. Without it: as many as the engine works on at once,
     as far as that is known (reliability.md)."""
+    target_concurrency: Annotated[int, Bounds(most=1_000_000)] = 0
+    """Of several replicas: how many requests one should have before another is woken, for engines without a
+    limit. 0 is `max_concurrency`. When no other can be woken, a replica gets more."""
     wake: Annotated[WakeSettings, Mark.SPREAD] = field(default_factory=WakeSettings)
     hold: Annotated[HoldSettings, Mark.MERGES] = field(default_factory=HoldSettings)
     """Bounds of the hold queue; beyond them a request gets 429 with Retry-After."""
     park: Annotated[ParkSettings, Mark.SPREAD] = field(default_factory=ParkSettings)
+
+    def limit(self, *, helped: bool) -> int:
+        """Return how many requests a replica may have, if another could take more or not; 0 is unlimited."""
+        target = self.target_concurrency if helped else 0
+        return min(filter(None, (self.max_concurrency, target)), default=0)

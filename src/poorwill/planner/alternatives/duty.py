@@ -11,9 +11,9 @@ from poorwill.core.format import duration, money, percent
 from poorwill.core.money import NUSD, nusd, rounded
 from poorwill.core.words import HOUR_US
 from poorwill.planner.alternatives.hosted import TokenGuess
-from poorwill.planner.alternatives.prices import EPOCH, Offer
 from poorwill.planner.report.documents import TierDocument
 from poorwill.policies import TierCosts, break_even_us
+from poorwill.remote.hosted_prices import EPOCH, Offer
 
 MONTH_H = 720
 """A month of 30 days; the month that all monthly figures here mean."""

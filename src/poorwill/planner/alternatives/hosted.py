@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from poorwill.core.format import DAY_US, MINUTE_US, counted, moment
 from poorwill.core.money import NUSD
 from poorwill.hosts.files.traces.trace import UNKNOWN, Trace
-from poorwill.planner.alternatives.prices import EPOCH, MTOK, Offer, PriceList, SteppedPrice
+from poorwill.remote.hosted_prices import EPOCH, MTOK, Offer, PriceList, SteppedPrice
 
 DAY_MINUTES = 24 * 60
 Floats = NDArray[np.float64]

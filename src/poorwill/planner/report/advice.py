@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from poorwill.core.format import DAY_US, counted, duration, money
+from poorwill.core.settings import PolicyName
 from poorwill.core.words import SECOND_US
 from poorwill.planner.simulation.hindsight import Curve
 from poorwill.planner.simulation.outcome import Outcome
@@ -19,7 +21,7 @@ class CurrentPolicy:
     model: str
     period: str
     """As it stands in the sentence: `last month`, `in the last 23m`."""
-    policy: str = ""
+    policy: PolicyName | Literal[""] = ""
     """The policy in `fleet.toml`; empty when there is only a ledger."""
     idle_us: int | None = None
     """Its fixed idle time, if it has one."""

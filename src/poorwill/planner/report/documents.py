@@ -8,10 +8,11 @@ from msgspec import Struct, convert
 
 from poorwill.core.words import Tier
 from poorwill.planner.report.picture import Picture
-from poorwill.planner.report.report import PlanReport
+from poorwill.planner.report.report import PlanReport, frontier
 from poorwill.planner.report.verdict import Recommendation
 from poorwill.planner.simulation.outcome import Outcome
 from poorwill.planner.simulation.scenario import TierTimes
+from poorwill.planner.sizing import best_size
 
 
 class TierDocument(Struct, frozen=True, kw_only=True):
@@ -55,6 +56,18 @@ class PolicyDocument(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
 
 
+class SizeDocument(Struct, frozen=True, kw_only=True):
+    """A number of replicas and of requests at once on each, 0 being unlimited; with so many, each takes
+    `slowdown` times as long."""
+
+    replicas: int
+    max_concurrency: int
+    slowdown: float
+    policy: PolicyDocument
+    on_frontier: bool
+    recommended: bool
+
+
 class BestFixedDocument(Struct, frozen=True, kw_only=True):
     """The best fixed idle time in hindsight; `why` says why it was not priced by the sweep."""
 
@@ -75,12 +88,17 @@ class GapsDocument(Struct, frozen=True, kw_only=True):
 
 
 class PlanDocument(Struct, frozen=True, kw_only=True):
-    """A plan from requests; `pareto` names the policies that no other beats in cost and in waiting."""
+    """A plan from requests; `pareto` names the policies that no other beats in cost and in waiting.
+
+    `sizes` is empty unless several were tried.
+    """
 
     source: str
     requests: int
     span_us: int
+    models: int
     replicas: int
+    sizes: tuple[SizeDocument, ...]
     wait_nusd_s: int
     policies: tuple[PolicyDocument, ...]
     pareto: tuple[str, ...]
@@ -111,7 +129,9 @@ def plan_document(report: PlanReport, picture: Picture) -> PlanDocument:
         source=report.source,
         requests=report.requests,
         span_us=report.span_us,
+        models=report.models,
         replicas=report.replicas,
+        sizes=_sizes(report),
         wait_nusd_s=report.wait_nusd_s,
         policies=tuple(_policy(report, outcome) for outcome in report.outcomes),
         pareto=tuple(report.frontier),
@@ -166,6 +186,21 @@ def _policy(report: PlanReport, outcome: Outcome) -> PolicyDocument:
             max_us=waits.max_us,
         ),
         notes=tuple(outcome.notes),
+    )
+
+
+def _sizes(report: PlanReport) -> tuple[SizeDocument, ...]:
+    ahead = frontier([one.outcome for one in report.sizes])
+    return tuple(
+        SizeDocument(
+            replicas=one.size.replicas,
+            max_concurrency=one.size.limit.requests,
+            slowdown=one.size.limit.slowdown,
+            policy=_policy(report, one.outcome),
+            on_frontier=one.outcome in ahead,
+            recommended=one is best_size(report.sizes, report.wait_nusd_s),
+        )
+        for one in report.sizes
     )
 
 

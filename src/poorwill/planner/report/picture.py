@@ -21,10 +21,11 @@ from poorwill.core.words import (
     SERVING,
     Cause,
 )
+from poorwill.hosts.files.traces.busy_blocks import new_blocks
 from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.report.report import PlanReport
-from poorwill.planner.simulation.evaluate import HOSTED, Timeline, Workload
-from poorwill.planner.traces.busy_blocks import new_blocks
+from poorwill.planner.simulation.account import Timeline
+from poorwill.planner.simulation.evaluate import HOSTED, Workload
 
 UNITS = ((HOUR_US, "hours"), (MINUTE_US, "minutes"), (SECOND_US, "seconds"))
 STATES = ("parked", "waking", "serving", "lingering", "floor", "parking")
@@ -104,6 +105,7 @@ def new_picture(
     day_us = min(DAY_US, report.span_us)
     begin_us = busiest_day(loads[0].arrival_us) if day_us == DAY_US else 0
     model = f" of {loads[0].model}" if len(loads) > 1 else ""
+    model += ", the first replica" if report.replicas > 1 else ""
     day = f"on day {begin_us // DAY_US + 1}, the busiest" if day_us == DAY_US else "of the whole span"
     return Picture(
         title=f"{report.source}: {counted(report.requests, 'request')} in {duration(report.span_us)}",

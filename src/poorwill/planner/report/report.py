@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from poorwill.core.format import counted, duration, money, percent, table
 from poorwill.planner.report.verdict import PlanVerdict
 from poorwill.planner.simulation.hindsight import Curve
-from poorwill.planner.simulation.outcome import Outcome
+from poorwill.planner.simulation.outcome import HELD_HOUR_NUSD, Outcome
 from poorwill.planner.simulation.scenario import TierTimes
+from poorwill.planner.sizing import SizeOutcome, best_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,9 @@ class PlanReport:
     source: str
     requests: int
     span_us: int
+    models: int
     replicas: int
+    """Of each model."""
     outcomes: Sequence[Outcome]
     yardstick: Outcome
     wait_nusd_s: int
@@ -25,6 +28,8 @@ class PlanReport:
     verdict: PlanVerdict
     curve: Curve
     """Fixed idle times in hindsight."""
+    sizes: Sequence[SizeOutcome] = ()
+    """Other numbers of replicas and limits, if any were tried."""
     tiers: Sequence[TierTimes] = ()
     """The ladder that was replayed, each tier with the source of its figures."""
     model: str = ""
@@ -67,11 +72,12 @@ HEADS = ("", "policy", "idle", "wakes", "paid", "duty", "cost", "x best", "held"
 def as_text(report: PlanReport) -> str:
     """Return the report for a terminal."""
     head = f"{report.source}: {counted(report.requests, 'request')} in {duration(report.span_us)}"
-    if report.replicas > 1:
-        head += f", {report.replicas} models, one replica each"
+    if report.models > 1 or report.replicas > 1:
+        each = counted(report.replicas, "replica")
+        head += f", {counted(report.models, 'model')}, {each}{' each' if report.models > 1 else ''}"
     rows = [HEADS, *(_row(report, outcome) for outcome in report.outcomes)]
     doubt = [report.reservation] if report.reservation else []
-    told = [head, *doubt, "", *table(rows, "<<>"), "", *_legend(report), ""]
+    told = [head, *doubt, *_sizes(report), "", *table(rows, "<<>"), "", *_legend(report), ""]
     told += [*report.verdict.lines, *(f"note: {note}" for note in report.notes)]
     return "\n".join(told)
 
@@ -105,6 +111,29 @@ def _row(report: PlanReport, outcome: Outcome) -> tuple[str, ...]:
         duration(waits.percentile_us(95)),
         duration(waits.max_us),
     )
+
+
+def _sizes(report: PlanReport) -> list[str]:
+    """Return the table of the sizes that were tried."""
+    if not report.sizes:
+        return []
+    best = best_size(report.sizes, report.wait_nusd_s)
+    ahead = frontier([one.outcome for one in report.sizes])
+    rows: list[Sequence[str]] = [("", "replicas", "at once", *HEADS[3:7], *HEADS[8:])]
+    for one in report.sizes:
+        mark = (">" if one is best else "") + ("*" if one.outcome in ahead else "")
+        limit = one.size.limit
+        slower = "" if limit.slowdown == 1 else f", x {limit.slowdown:g}"
+        _, _, _, *figures, _, held, p95, most = _row(report, one.outcome)
+        rows.append((mark, str(one.size.replicas), f"{limit.requests}{slower}", *figures, held, p95, most))
+    price = report.wait_nusd_s * 3600 or HELD_HOUR_NUSD
+    return [
+        "",
+        f"how many replicas, and how many requests at once on each, under {best.outcome.policy}:",
+        *table(rows, "<>"),
+        f"> least cost with a held hour worth {money(price)}"
+        + ("" if report.wait_nusd_s else " (--wait-usd-s says otherwise)"),
+    ]
 
 
 def _legend(report: PlanReport) -> list[str]:

@@ -13,18 +13,14 @@ from enum import StrEnum
 import numpy as np
 
 from poorwill.core.format import DAY_US, counted, duration, money, percent
-from poorwill.core.money import NUSD
 from poorwill.core.words import HOUR_US, SECOND_US
 from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.alternatives.hosted import HostedBill
 from poorwill.planner.simulation.evaluate import HOSTED
-from poorwill.planner.simulation.outcome import Outcome
+from poorwill.planner.simulation.outcome import HELD_HOUR_NUSD, Outcome
 
 WORTH_SAVING = 0.10
 """Scaling to zero must save at least this share of running continuously to be worth its waits."""
-HELD_HOUR_NUSD = NUSD
-"""Without a price of waiting, sleeping must save so much for each hour that requests are held: with no bound
-at all a dense trace would save a tenth by making everybody wait."""
 NOTABLE = 0.99
 SHOWN_MODELS = 12
 """Models whose answers are listed; of more only the counts are given."""

@@ -11,11 +11,16 @@ from poorwill.planner.simulation.outcome import Outcome, Waits, cost_numerator
 from poorwill.planner.simulation.scenario import Scenario
 from poorwill.policies.pricing import MeteredStretch, Price, stretch_charges, time_charges
 
+Timeline = list[tuple[int, Cause]]
+"""When each cause began."""
+
 
 @dataclass(slots=True)
 class SpanAccount:
     """What a replica's time was spent on. Spans are added as they begin."""
 
+    timeline: Timeline | None = None
+    """Receives every span, if given."""
     days: dict[int, dict[Cause, int]] = field(default_factory=dict)
     """Microseconds by UTC day and cause."""
     stretches: list[MeteredStretch] = field(default_factory=list)
@@ -35,6 +40,8 @@ class SpanAccount:
     def began(self, at_us: int, cause: Cause) -> None:
         """Begin the account with a span."""
         self.cause, self.since_us = cause, at_us
+        if self.timeline is not None:
+            self.timeline.append((at_us, cause))
         self.metered_us = None if cause in RELEASED_CAUSES else at_us
         self._turn_day(at_us)
 
@@ -47,6 +54,8 @@ class SpanAccount:
         if cause in RELEASED_CAUSES or self.cause in RELEASED_CAUSES:
             self._meter(now_us, cause)
         self.cause, self.since_us = cause, now_us
+        if self.timeline is not None:
+            self.timeline.append((now_us, cause))
 
     def closed(self, at_us: int) -> "SpanAccount":
         """Return the account up to an instant; the open stretch is not rounded, as it is not over."""

@@ -20,16 +20,16 @@ Three facts keep the points few:
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heapreplace
 
 import numpy as np
 
 from poorwill.core.words import Tier
+from poorwill.hosts.files.traces.busy_blocks import new_blocks
 from poorwill.hosts.files.traces.trace import Micros
-from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, cost_numerator, waits_of
+from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, added, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
-from poorwill.planner.traces.busy_blocks import new_blocks
 from poorwill.policies.pricing import paid_until_us
 
 WAIT_UNITS = 3600
@@ -81,6 +81,37 @@ def clairvoyant(
     )
     search = _Search(scenario, arrival_us.tolist(), busy_after)
     return search.outcome(search.best(progress))
+
+
+def clairvoyant_levels(
+    arrival_us: Micros, service_us: Micros, scenario: Scenario, progress: Progress | None = None
+) -> Outcome:
+    """Return the account of the best policy in hindsight for several replicas, level by level of demand.
+
+    The sum is the optimum if every request is served as soon as one of all places is free (Lu, Chen: arXiv
+    1112.0442). Who lets requests queue instead, or cannot move them between replicas, may pay less or more.
+    """
+    limit = scenario.max_concurrency
+    free, begins = [0] * (limit * scenario.replicas), []
+    for arrival, service in zip(arrival_us.tolist(), service_us.tolist(), strict=True):
+        begins.append(max(arrival, free[0]))
+        heapreplace(free, begins[-1] + service)
+    begin_us = np.asarray(begins, np.int64)
+    inside = begin_us < scenario.span_us
+    begin_us, service_us = begin_us[inside], service_us[inside]
+    at_us = np.concatenate((begin_us + service_us, begin_us))
+    order = np.argsort(at_us, kind="stable")  # at one instant those that end come first
+    at_us, turns = at_us[order], np.repeat((-1, 1), len(begin_us))[order]
+    flying = np.cumsum(turns)
+    alone, found = replace(scenario, replicas=1, max_concurrency=0), list[Outcome]()
+    for level in range(scenario.replicas):
+        above = limit * level
+        up = at_us[(flying == above + 1) & (turns == 1)]
+        down = at_us[(flying == above) & (turns == -1)]
+        found.append(clairvoyant(up, down - up, alone, progress))
+    queued = begin_us - arrival_us[inside]
+    waits = waits_of(len(arrival_us), [queued, *(outcome.waits.held_us for outcome in found)])
+    return replace(added(found), waits=waits)
 
 
 class _Search:
@@ -160,8 +191,8 @@ class _Search:
         point, whole = (following, until, turns), cost + active * (until - end)
         self._offer(point, Way(point, way, end, None, until, until, whole, way.metered_us, way.added_us))
         for index, times in enumerate(self.scenario.tiers):
-            for down, added in self._parked_from(way.metered_us, end, times, until):
-                self._park(index, way, cost, following, end, turns, down_us=down, added_us=added)
+            for down, paid in self._parked_from(way.metered_us, end, times, until):
+                self._park(index, way, cost, following, end, turns, down_us=down, added_us=paid)
 
     def _parked_from(
         self, metered_us: int, idle_us: int, times: TierTimes, until_us: int

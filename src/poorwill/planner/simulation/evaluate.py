@@ -2,26 +2,26 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice, repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from poorwill.core.policy import FloorSchedule, LearnsFromMeter, Policy
+from poorwill.core.policy import FloorSchedule, LearnsFromMeter, NoFloor, Policy
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import SECOND_US, Cause, Tier
+from poorwill.hosts.files.traces.busy_blocks import new_blocks
+from poorwill.hosts.files.traces.service import ServiceRule
 from poorwill.hosts.files.traces.trace import Micros, Trace
 from poorwill.planner.alternatives.hosted import HostedBill
-from poorwill.planner.simulation.clairvoyant import clairvoyant
-from poorwill.planner.simulation.outcome import Outcome, Progress, Waits, cost_numerator, waits_of
+from poorwill.planner.simulation.account import SpanAccount, Timeline
+from poorwill.planner.simulation.clairvoyant import clairvoyant, clairvoyant_levels
+from poorwill.planner.simulation.outcome import Outcome, Progress, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
-from poorwill.planner.simulation.simulate import simulate
+from poorwill.planner.simulation.simulate import Level, simulate
 from poorwill.planner.simulation.sweep import sweep
 from poorwill.planner.simulation.walk import Walk
-from poorwill.planner.traces.busy_blocks import new_blocks
-from poorwill.planner.traces.service import ServiceRule
 from poorwill.policies import Timed, break_even_us, envelope_after_us, make_policy
-
-Timeline = list[tuple[int, Cause]]
 
 
 class TimelineWindow(Timeline):
@@ -48,7 +48,7 @@ RELEASING_TIERS = frozenset(Tier) - {Tier.ASLEEP}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """The requests of one replica."""
+    """The requests of one model."""
 
     model: str
     arrival_us: Micros
@@ -63,7 +63,8 @@ class Entrant:
 
     name: str
     run: Callable[[Workload, Timeline | None, Progress | None], Outcome]
-    """Prices it on the requests of one replica; a timeline receives when each cause began."""
+    """Prices it on the requests of one model; a timeline receives when each cause of its first replica
+    began."""
     idle_us: int | None = None
     runs_in_serve: bool = False
     """Whether `fleet.toml` can name it and `check` accepts it."""
@@ -73,7 +74,7 @@ class Entrant:
     def accounts(
         self, loads: Sequence[Workload], timeline: Timeline, progress: Progress | None = None
     ) -> list[Outcome]:
-        """Return its account of each replica; the timeline is of the first, if it is simulated."""
+        """Return its account of each model; the timeline is of the first, if it is simulated."""
         spans = timeline if self.simulated else None
         outcomes = [self.run(load, None if number else spans, progress) for number, load in enumerate(loads)]
         return [replace(outcome, policy=self.name, idle_us=self.idle_us) for outcome in outcomes]
@@ -87,7 +88,8 @@ class Contest:
     cold: TierTimes
     """What `cold` alone uses: its own tier's times."""
     idles_us: Sequence[int] = field(default_factory=tuple)
-    floor: FloorSchedule | None = None
+    floors: Sequence[FloorSchedule] = ()
+    """Of the first levels of demand."""
     bill: HostedBill | None = None
 
 
@@ -134,9 +136,9 @@ def entrants(of: Contest) -> Iterator[Entrant]:
     yield _entrant("adaptive", of, scenario, replace(rule, name="adaptive"), runs_in_serve=True)
     if of.bill is not None:
         yield _bridge(of, first, rule, idle_us=least)
+    best = clairvoyant if scenario.replicas == 1 else clairvoyant_levels
     yield Entrant(
-        name=YARDSTICK,
-        run=lambda load, _, told: clairvoyant(load.arrival_us, load.service_us, scenario, told),
+        name=YARDSTICK, run=lambda load, _, told: best(load.arrival_us, load.service_us, scenario, told)
     )
     if of.bill is not None:
         yield Entrant(name=HOSTED, run=_hosted)
@@ -161,30 +163,44 @@ def _entrant(
     def run(load: Workload, spans: Timeline | None, progress: Progress | None) -> Outcome:
         if spans is None and idle_us is not None and sweeps:
             return swept_outcome(load, scenario, idle_us)
-        policy = new_policy(settings, scenario)
-        return evaluate(load, scenario, policy, floor=of.floor, timeline=spans, progress=progress)
+        levels = levels_of(lambda: new_policy(settings, scenario), scenario, of.floors)
+        return evaluate(load, scenario, levels, timeline=spans, progress=progress)
 
     return Entrant(name=name, run=run, idle_us=idle_us, runs_in_serve=runs_in_serve, simulated=not sweeps)
+
+
+def levels_of(
+    new: Callable[[], Policy], scenario: Scenario, floors: Sequence[FloorSchedule] = ()
+) -> list[Level]:
+    """Return a new policy and the floor of each level of demand."""
+    return [(new(), floor) for floor in islice(chain(floors, repeat(NoFloor())), scenario.replicas)]
 
 
 def evaluate(
     load: Workload,
     scenario: Scenario,
-    policy: Policy,
+    levels: Sequence[Level],
     *,
-    floor: FloorSchedule | None = None,
     timeline: Timeline | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Return what a new policy costs: walked from stretch to stretch where that is exact, else simulated."""
+    """Return what new policies cost: walked from stretch to stretch where that is exact, else simulated."""
+    (policy, floor), *others = levels
     ahead = scenario.wait_nusd_s and policy.name == "adaptive"
-    bounded = scenario.max_concurrency or floor is not None or len(scenario.tiers) > 1
-    if ahead or bounded or isinstance(policy, LearnsFromMeter):
-        arrivals, services = load.arrival_us, load.service_us
+    bounded = scenario.max_concurrency or not isinstance(floor, NoFloor) or len(scenario.tiers) > 1
+    if others or ahead or bounded or isinstance(policy, LearnsFromMeter):
         return simulate(
-            arrivals, services, scenario, policy, floor=floor, timeline=timeline, progress=progress
+            load.arrival_us,
+            load.service_us,
+            scenario,
+            policy,
+            floor=floor,
+            others=others,
+            timelines=[] if timeline is None else [timeline],
+            progress=progress,
         )
-    walk = Walk(scenario=scenario, policy=policy, timeline=timeline, progress=progress)
+    account = SpanAccount(timeline=timeline)
+    walk = Walk(scenario=scenario, policy=policy, account=account, progress=progress)
     return walk.replay(load.arrival_us, load.service_us)
 
 
@@ -194,7 +210,7 @@ def _sweeps(settings: PolicySettings, scenario: Scenario, of: Contest) -> bool:
     one_tier = len(scenario.tiers) == 1 and times.tier in RELEASING_TIERS and len(set(times.wake_us)) == 1
     plain = not scenario.billing.rounds and not scenario.wait_nusd_s
     fixed = settings.name == "fixed" or (settings.name in ("break-even", "ladder") and plain)
-    return one_tier and fixed and of.floor is None and not scenario.max_concurrency
+    return one_tier and fixed and not of.floors and not scenario.max_concurrency
 
 
 def swept_outcome(load: Workload, scenario: Scenario, idle_us: int) -> Outcome:
@@ -229,11 +245,15 @@ def swept_outcome(load: Workload, scenario: Scenario, idle_us: int) -> Outcome:
 def _continuous(scenario: Scenario) -> Entrant:
     """Always ready: nothing needs to be simulated unless requests queue or the states are drawn."""
     ready = replace(scenario, starts_ready=True)
-    stays = Timed(name=CONTINUOUS, after_us=(), why="never parks")
+    stays = levels_of(lambda: Timed(name=CONTINUOUS, after_us=(), why="never parks"), scenario)
 
     def run(load: Workload, spans: Timeline | None, progress: Progress | None) -> Outcome:
         if spans is not None or scenario.max_concurrency:
-            return simulate(load.arrival_us, load.service_us, ready, stays, timeline=spans)
+            followed = [] if spans is None else [spans]
+            policy, others = stays[0][0], stays[1:]
+            return simulate(
+                load.arrival_us, load.service_us, ready, policy, others=others, timelines=followed
+            )
         blocks = new_blocks(load.arrival_us, load.service_us, scenario.span_us)
         return Outcome(
             policy=CONTINUOUS,
@@ -252,13 +272,15 @@ def _continuous(scenario: Scenario) -> Entrant:
 def _bridge(of: Contest, scenario: Scenario, rule: PolicySettings, *, idle_us: int | None) -> Entrant:
     def run(load: Workload, spans: Timeline | None, progress: Progress | None) -> Outcome:
         bridged: list[int] = []
+        (policy, floor), *others = levels_of(lambda: new_policy(rule, scenario), scenario, of.floors)
         outcome = simulate(
             load.arrival_us,
             load.service_us,
             scenario,
-            new_policy(rule, scenario),
-            floor=of.floor,
-            timeline=spans,
+            policy,
+            floor=floor,
+            others=others,
+            timelines=[] if spans is None else [spans],
             bridged=bridged,
             progress=progress,
         )
@@ -271,7 +293,6 @@ def _bridge(of: Contest, scenario: Scenario, rule: PolicySettings, *, idle_us: i
 
 def _hosted(load: Workload, _: Timeline | None, __: Progress | None) -> Outcome:
     assert load.hosted_nusd is not None
-    nobody = Waits(requests=len(load.arrival_us), held_us=np.zeros(0, np.int64))
     return Outcome(
         policy=HOSTED,
         idle_us=None,
@@ -280,6 +301,6 @@ def _hosted(load: Workload, _: Timeline | None, __: Progress | None) -> Outcome:
         useful_us=0,
         parked_us={},
         cost_numerator=0,
-        waits=nobody,
+        waits=waits_of(len(load.arrival_us), []),
         extra_nusd=round(float(load.hosted_nusd.sum())),
     )

@@ -7,13 +7,13 @@ import numpy as np
 
 from poorwill.core.format import DAY_US
 from poorwill.core.money import rounded
-from poorwill.core.policy import FloorSchedule
+from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.words import SECOND_US
-from poorwill.planner.simulation.evaluate import Workload, evaluate
+from poorwill.hosts.files.traces.busy_blocks import new_blocks
+from poorwill.planner.simulation.evaluate import Workload, evaluate, levels_of
 from poorwill.planner.simulation.outcome import Outcome, added
 from poorwill.planner.simulation.scenario import Scenario
 from poorwill.planner.simulation.sweep import IdleSweep, sweep
-from poorwill.planner.traces.busy_blocks import new_blocks
 from poorwill.policies import break_even_us, fixed_idle
 
 TRIED = 300
@@ -49,7 +49,7 @@ def idle_curve(
     loads: Sequence[Workload],
     scenario: Scenario,
     *,
-    floor: FloorSchedule | None = None,
+    floors: Sequence[FloorSchedule] = (),
     also_us: Sequence[int] = (),
 ) -> Curve:
     """Price fixed idle times in the first tier: zero, the break-even, and others evenly in proportion.
@@ -57,12 +57,12 @@ def idle_curve(
     By the sweep if it applies; else fewer, by simulation.
     """
     first = scenario.with_tiers(scenario.tiers[:1])
-    why = _beyond_the_sweep(first, floor)
+    why = _beyond_the_sweep(first, floors)
     if why:
         requests = sum(len(load.arrival_us) for load in loads)
         count = min(max(SIMULATED_REQUESTS // max(requests, 1), FEWEST), MOST)
         idles = _idle_times(first, count, also_us)
-        outcomes = [_simulated(loads, first, idle, floor) for idle in idles]
+        outcomes = [_simulated(loads, first, idle, floors) for idle in idles]
         return Curve(
             idles_us=tuple(idles),
             cost_nusd=tuple(outcome.cost_nusd for outcome in outcomes),
@@ -73,12 +73,12 @@ def idle_curve(
     return _swept(loads, first, _idle_times(first, TRIED, also_us))
 
 
-def _beyond_the_sweep(scenario: Scenario, floor: FloorSchedule | None) -> str:
+def _beyond_the_sweep(scenario: Scenario, floors: Sequence[FloorSchedule]) -> str:
     """Return what keeps the sweep from pricing a scenario; empty if nothing does."""
     reasons = []
     if scenario.max_concurrency:
         reasons.append("limit to concurrency")
-    if floor is not None:
+    if floors:
         reasons.append("floor")
     if len(set(scenario.tiers[0].wake_us)) > 1:
         reasons.append("list of wakes")
@@ -102,10 +102,12 @@ def _neat_us(idle_us: int) -> int:
 
 
 def _simulated(
-    loads: Sequence[Workload], scenario: Scenario, idle_us: int, floor: FloorSchedule | None
+    loads: Sequence[Workload], scenario: Scenario, idle_us: int, floors: Sequence[FloorSchedule]
 ) -> Outcome:
-    policy = fixed_idle(((scenario.tiers[0].tier, idle_us),))
-    return added([evaluate(load, scenario, policy, floor=floor) for load in loads])
+    def policy() -> Policy:
+        return fixed_idle(((scenario.tiers[0].tier, idle_us),))
+
+    return added([evaluate(load, scenario, levels_of(policy, scenario, floors)) for load in loads])
 
 
 def _swept(loads: Sequence[Workload], scenario: Scenario, idles_us: Sequence[int]) -> Curve:

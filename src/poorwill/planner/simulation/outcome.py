@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from poorwill.core.money import rounded
+from poorwill.core.money import NUSD, rounded
 from poorwill.core.words import SECOND_US, Tier
 from poorwill.hosts.files.traces.trace import Micros
 
 Progress = Callable[[float], None]
 """Receives which part of an evaluation is done, from 0 to 1."""
+HELD_HOUR_NUSD = NUSD
+"""Without a price of waiting, sleeping must save so much for each hour that requests are held, and another
+replica may cost as much: with no bound at all a dense trace would save a tenth by making everybody wait."""
 TELL_EVERY = 20_000
 """Requests or blocks between two reports."""
 

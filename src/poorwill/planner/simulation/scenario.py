@@ -45,6 +45,29 @@ class Billing:
         return self.increment_us > 1 or self.minimum_us > 0
 
 
+MOST_SLOWDOWN = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """How many requests a replica takes at once, and how many times as long each takes with so many."""
+
+    requests: int = 0
+    """0 is unlimited."""
+    slowdown: float = 1.0
+
+
+def limits_of(text: str) -> tuple[Limit, ...]:
+    """Read limits such as 4,16:1.4. Raises ValueError."""
+    limits = []
+    for part in text.split(","):
+        count, _, slowdown = part.partition(":")
+        limits.append(Limit(requests=int(count), slowdown=float(slowdown or 1)))
+    if any(limit.requests < 0 or not 0 < limit.slowdown < MOST_SLOWDOWN for limit in limits):
+        raise ValueError(f"{text!r} is not N[:SLOWDOWN][,...], such as 4,16:1.4")
+    return tuple(limits)
+
+
 PLAIN_BILLING = Billing()
 """By the instant, without a minimum, storage free."""
 
@@ -58,8 +81,9 @@ class Scenario:
     tiers: tuple[TierTimes, ...]
     """Shallow to deep."""
     billing: Billing = PLAIN_BILLING
+    replicas: int = 1
     max_concurrency: int = 0
-    """0 is unlimited."""
+    """Of each replica; 0 is unlimited."""
     wait_nusd_s: int = 0
     """What one held second of one request costs, in the objective."""
     origin_us: int = 0

@@ -1,13 +1,14 @@
-"""The exact evaluator: replays a trace through production's cell and policy on a virtual clock.
+"""The exact evaluator: replays a trace through production's cells, dispatch and policies on a virtual clock.
 
 At the same instant requests come back first, then wakes and parks end, then requests arrive, and last of all
 a linger ends: a request that arrives at the very instant at which a linger would end finds the replica ready.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
+from itertools import count
 
 import numpy as np
 
@@ -19,16 +20,20 @@ from poorwill.core.machine.inputs import Demand, Input, ParkSucceeded, Tick, Wak
 from poorwill.core.machine.replica import Load, Replica
 from poorwill.core.policy import FloorSchedule, NoFloor, Policy
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
-from poorwill.core.words import Cause, HoldId, ModelName, ReplicaId, Tier
+from poorwill.core.words import HoldId, ModelName, Tier, replica_id
 from poorwill.hosts.files.traces.trace import Micros
-from poorwill.planner.simulation.account import SpanAccount, account_outcome
-from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, waits_of
+from poorwill.planner.simulation.account import SpanAccount, Timeline, account_outcome
+from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, added, waits_of
 from poorwill.planner.simulation.scenario import Scenario
+from poorwill.policies.dispatch import Replicas
 
 NEVER = 2**62
 UNBOUNDED = 2**61
 TICKS_AT_ONCE = 20
-"""More Ticks than this at one instant mean that one of them changes nothing, for ever."""
+"""More Ticks of a replica than this at one instant mean that one of them changes nothing, for ever."""
+
+Level = tuple[Policy, FloorSchedule]
+"""What governs the n-th busy replica."""
 
 
 def simulate(
@@ -38,194 +43,218 @@ def simulate(
     policy: Policy,
     *,
     floor: FloorSchedule | None = None,
-    timeline: list[tuple[int, Cause]] | None = None,
+    others: Sequence[Level] = (),
+    timelines: Sequence[Timeline] = (),
     bridged: list[int] | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Return what a policy costs on these requests, which must be sorted and within the span.
 
-    The policy learns as it goes, so it must be new. `timeline`, if given, receives when each cause began.
-    With `bridged` nobody waits for a wake: a request that finds the replica not ready goes to a hosted API
-    while it wakes, and the list receives the indices of those requests. Policies and floors see the trace's
-    times plus the scenario's origin.
+    The policy learns as it goes, so it must be new. Each of `others` adds a replica and is the level of
+    demand that comes after those before it. `timelines` receive when each cause of the first replicas
+    began. With `bridged` nobody waits for a wake: a request that finds no replica ready goes to a hosted
+    API while one wakes, and the list receives the indices of those requests. Policies and floors see the
+    trace's times plus the scenario's origin.
     """
-    run = Replay(
-        scenario=scenario,
-        cell=_cell(scenario, policy, floor or NoFloor()),
-        timeline=timeline,
-        bridged=bridged,
-        progress=progress,
-    )
+    levels = [(policy, floor or NoFloor()), *others]
+    run = Replay(scenario=scenario, replicas=_replicas(scenario, levels), bridged=bridged, progress=progress)
+    for account, timeline in zip(run.accounts.values(), timelines, strict=False):
+        account.timeline = timeline
     return run.replay(arrival_us.tolist(), service_us.tolist())
 
 
-def _cell(scenario: Scenario, policy: Policy, floor: FloorSchedule) -> Cell:
-    replica = Replica(
-        id=ReplicaId("planned"),
-        settings=ReplicaSettings(
-            model=ModelName("planned"),
-            max_concurrency=scenario.max_concurrency,
-            hold=HoldSettings(count=UNBOUNDED, bytes=UNBOUNDED, age_us=UNBOUNDED),
-            wake=WakeSettings(budget_us=UNBOUNDED, cap_us=UNBOUNDED),
-            park=ParkSettings(ladder=scenario.ladder),
+def _replicas(scenario: Scenario, levels: Sequence[Level]) -> Replicas:
+    queue, model = HoldQueue(), ModelName("planned")
+    settings = ReplicaSettings(
+        model=model,
+        max_concurrency=scenario.max_concurrency,
+        hold=HoldSettings(count=UNBOUNDED, bytes=UNBOUNDED, age_us=UNBOUNDED),
+        wake=WakeSettings(
+            budget_us=UNBOUNDED,
+            cap_us=UNBOUNDED,
+            expected_us={times.tier: times.median_wake_us for times in scenario.tiers},
         ),
-        policy=policy,
-        floor=floor,
-        load=Load(idle_since_us=scenario.origin_us),
-        park_began_us=scenario.origin_us,
+        park=ParkSettings(ladder=scenario.ladder),
     )
-    return Cell(replica, HoldQueue())
+    replicas = [
+        Replica(
+            id=replica_id(model, number),
+            settings=settings,
+            policy=policy,
+            floor=floor,
+            load=Load(idle_since_us=scenario.origin_us),
+            park_began_us=scenario.origin_us,
+        )
+        for number, (policy, floor) in enumerate(levels)
+    ]
+    return Replicas([Cell(replica, queue) for replica in replicas])
 
 
 @dataclass(slots=True, kw_only=True)
 class Replay:
-    """One cell on its way through a trace, and its account: what fleet and ledger are in production."""
+    """A model's cells on their way through a trace, and their accounts: what fleet and ledger are in
+    production."""
 
     scenario: Scenario
-    cell: Cell
-    timeline: list[tuple[int, Cause]] | None
+    replicas: Replicas
     bridged: list[int] | None
     progress: Progress | None
     now_us: int = field(init=False)
     ends_us: int = field(init=False)
-    running: list[int] = field(default_factory=list)
-    """When the requests in flight will be done: a heap."""
-    crossing: list[int] = field(default_factory=list)
+    running: list[tuple[int, int, Cell]] = field(default_factory=list)
+    """When the requests in flight will be done, and where they are: a heap."""
+    crossing: list[tuple[int, int, Cell]] = field(default_factory=list)
     """When the requests at the hosted API will be done: a heap."""
+    ending: list[tuple[int, int, Cell, Input]] = field(default_factory=list)
+    """What ends the wakes and parks under way: a heap."""
     held: deque[tuple[int, int]] = field(default_factory=deque)
     """Arrival and service time of the requests that wait, in the order of their hold ids."""
     waits: list[int] = field(default_factory=list)
-    ending: Input | None = None
-    """What ends the wake or park under way."""
-    ending_us: int = NEVER
+    serial: Iterator[int] = field(default_factory=count)
     last_tick_us: int = -1
     ticks_at_once: int = 0
     wakes: int = 0
     woken: dict[Tier, int] = field(default_factory=lambda: defaultdict(int))
     """How many wakes there were from each tier."""
-    account: SpanAccount = field(default_factory=SpanAccount)
+    accounts: dict[Cell, SpanAccount] = field(init=False)
 
     def __post_init__(self) -> None:
-        scenario = self.scenario
-        self.now_us = origin = scenario.origin_us
-        self.ends_us = origin + scenario.span_us
-        if scenario.starts_ready:
-            span = self.cell.found_ready(origin)
-        else:
-            span = self.cell.found_parked(scenario.start_tier or scenario.ladder[-1], origin)
-        self.account.began(origin, span.cause)
-        if self.timeline is not None:
-            self.timeline.append((origin, span.cause))
+        self.now_us = self.scenario.origin_us
+        self.ends_us = self.now_us + self.scenario.span_us
+        self.accounts = {cell: SpanAccount() for cell in self.replicas.cells}
 
     def replay(self, arrivals: list[int], services: list[int]) -> Outcome:
         """Take every request in turn, run out the clock, and return the account."""
-        origin, cell, running = self.scenario.origin_us, self.cell, self.running
+        scenario, origin, replicas = self.scenario, self.scenario.origin_us, self.replicas
+        running, serial = self.running, self.serial
+        for cell, account in self.accounts.items():
+            if scenario.starts_ready:
+                span = cell.found_ready(origin)
+            else:
+                span = cell.found_parked(scenario.start_tier or scenario.ladder[-1], origin)
+            account.began(origin, span.cause)
         for index, (arrival, service) in enumerate(zip(arrivals, services, strict=True)):
             if self.progress is not None and index % TELL_EVERY == 0:
                 self.progress(index / len(arrivals))
             now = arrival + origin
             self.advance(now)
-            effects = cell.claim(now)
-            if effects is not None:
-                heappush(running, now + service)
+            claimed = replicas.claim(now)
+            if claimed is not None:
+                cell, effects = claimed
+                heappush(running, (now + service, next(serial), cell))
                 for effect in effects:
-                    self.turn_over(effect.cause, now)
+                    self.accounts[cell].turn_over(now, effect.cause)
             elif self.bridged is None or not self.bridge(index, now, service):
                 self.hold(now, service)
         self.advance(self.ends_us)
-        account = self.account.closed(self.ends_us)
-        while self.held:  # the account is closed; those who wait still say for how long
-            self.advance(min(self.ending_us, running[0] if running else NEVER))
-        return account_outcome(
-            account,
-            self.scenario,
-            policy=cell.replica.policy.name,
-            wakes=self.wakes,
-            waits=waits_of(len(arrivals), np.asarray(self.waits, np.int64)),
-        )
+        closed = [account.closed(self.ends_us) for account in self.accounts.values()]
+        while self.held:  # the accounts are closed; those who wait still say for how long
+            self.advance(min(self.next_us(), self.replicas.look_us or NEVER))
+        waits = waits_of(len(arrivals), np.asarray(self.waits, np.int64))
+        name = replicas.cells[0].replica.policy.name
+        nobody = waits_of(0, [])
+        outcomes = [
+            account_outcome(account, scenario, policy=name, wakes=0, waits=nobody) for account in closed
+        ]
+        return replace(added(outcomes), wakes=self.wakes, waits=waits)
+
+    def next_us(self) -> int:
+        """Return when the next request, wake or park ends, or the next request at the hosted API."""
+        return min(heap[0][0] if heap else NEVER for heap in (self.running, self.ending, self.crossing))
 
     def advance(self, until: int) -> None:
         """Let everything happen that happens before a request arriving at `until`."""
-        running, crossing, cell = self.running, self.crossing, self.cell
+        running, ending, crossing, replicas = self.running, self.ending, self.crossing, self.replicas
+        alone = len(replicas.cells) == 1
         while True:
-            done = running[0] if running else NEVER
-            crossed = crossing[0] if crossing else NEVER
-            if done <= until and done <= self.ending_us and done <= crossed:
-                heappop(running)
-                effects = cell.give_back(cell.generation, done)
-                if effects:
-                    self.carry_out(effects, done)
-            elif self.ending is not None and self.ending_us <= until and self.ending_us <= crossed:
-                ended, at_us = self.ending, self.ending_us
-                self.ending, self.ending_us = None, NEVER
-                self.feed(ended, at_us)
-            elif not running and self.ending is None and self.tick(min(until, crossed)):
+            done = running[0][0] if running else NEVER
+            ended = ending[0][0] if ending else NEVER
+            crossed = crossing[0][0] if crossing else NEVER
+            first = min(done, ended, crossed)
+            if not (alone and (running or ending)) and self.tick(min(first, until)):
                 continue
-            elif crossed <= until:
-                cell.bridge_over(heappop(crossing))
-            else:
+            if first > until:
                 return
+            if done == first:
+                _, _, cell = heappop(running)
+                effects = replicas.give_back(cell, cell.generation, done)
+                if effects:
+                    self.act(cell, effects, done)
+            elif ended == first:
+                _, _, cell, what = heappop(ending)
+                self.act(cell, replicas.feed(cell, what, ended), ended)
+            else:
+                _, _, cell = heappop(crossing)
+                replicas.bridge_over(cell, crossed)
+                self.now_us = crossed
 
     def tick(self, until: int) -> bool:
         """Give the Tick that is due before `until`; False if there is none."""
-        due = self.cell.next_tick_us(self.now_us)
-        at_us = NEVER if due is None else max(due, self.now_us)
+        cells, now = self.replicas.cells, self.now_us
+        dues = [NEVER if (due := cell.next_tick_us(now)) is None else due for cell in cells]
+        first = min(dues)
+        at_us = max(min(first, self.replicas.look_us or NEVER), now)
         if at_us >= until:
             return False
         again = at_us == self.last_tick_us
         self.ticks_at_once, self.last_tick_us = (self.ticks_at_once + 1) * again, at_us
-        assert self.ticks_at_once < TICKS_AT_ONCE, "a Tick that is due changes nothing, for ever"
-        self.feed(Tick(), at_us)
+        assert self.ticks_at_once < TICKS_AT_ONCE * len(cells), "a Tick that is due changes nothing, for ever"
+        cell = cells[dues.index(first)]
+        self.act(cell, self.replicas.feed(cell, Tick(), at_us), at_us)
         return True
 
     def hold(self, now: int, service: int) -> None:
         """Register the demand of a request that got no lease."""
         self.held.append((now, service))
         hold = HoldId(len(self.waits) + len(self.held))
-        self.feed(Demand(hold=hold, size_bytes=0, asked_by="trace", request=""), now)
+        cell = self.replicas.taker(now)
+        demand = Demand(hold=hold, size_bytes=0, asked_by="trace", request="")
+        self.act(cell, self.replicas.feed(cell, demand, now), now)
 
     def bridge(self, index: int, now: int, service: int) -> bool:
         """Send a request to the hosted API, if that is where it goes now."""
-        effects = self.cell.bridge("trace", now)
-        if effects is None or self.bridged is None:
+        found = self.replicas.bridge("trace", now)
+        if found is None or self.bridged is None:
             return False
+        cell, effects = found
         self.bridged.append(index)
-        heappush(self.crossing, now + service)
-        self.carry_out(effects, now)
+        heappush(self.crossing, (now + service, next(self.serial), cell))
+        if effects:
+            self.act(cell, effects, now)
         return True
 
-    def feed(self, what: Input, now: int) -> None:
-        """Give the cell an input and do what follows."""
-        self.carry_out(self.cell.feed(what, now), now)
+    def act(self, cell: Cell, effects: Sequence[Effect], now: int) -> None:
+        """Do what a cell wants done, then wake another one if too few are there, as the controller does."""
+        short = self.replicas.short(now)
+        self.carry_out(cell, effects, now)
+        if short is not None:
+            self.act(short[0], self.replicas.feed(*short, now), now)
 
-    def carry_out(self, effects: Sequence[Effect], now: int) -> None:
+    def carry_out(self, cell: Cell, effects: Sequence[Effect], now: int) -> None:
         """Do the effects: wakes and parks take the scenario's time, grants start a service."""
         self.now_us = now
         for effect in effects:
             if isinstance(effect, ChangeCause):
-                self.turn_over(effect.cause, now)
+                self.accounts[cell].turn_over(now, effect.cause)
             elif isinstance(effect, Record):
                 if isinstance(effect.entry, SpanOpened):
-                    self.turn_over(effect.entry.cause, now)
+                    self.accounts[cell].turn_over(now, effect.entry.cause)
             elif isinstance(effect, Grant):
                 arrived, service = self.held.popleft()
                 self.waits.append(now - arrived)
-                heappush(self.running, now + service)
+                heappush(self.running, (now + service, next(self.serial), cell))
             elif isinstance(effect, StartWake):
                 times = self.scenario.times(effect.from_tier).wake_us
                 turn = self.woken[effect.from_tier]
                 self.woken[effect.from_tier] = turn + 1
                 self.wakes += now < self.ends_us
-                self.ending = WakeSucceeded(generation=effect.generation)
-                self.ending_us = now + times[turn % len(times)]
+                self.ends(cell, now + times[turn % len(times)], WakeSucceeded(generation=effect.generation))
             elif isinstance(effect, StartPark):
-                self.ending = ParkSucceeded(generation=effect.generation)
-                self.ending_us = now + self.scenario.times(effect.to_tier).park_us
+                ended = ParkSucceeded(generation=effect.generation)
+                self.ends(cell, now + self.scenario.times(effect.to_tier).park_us, ended)
             else:
                 raise AssertionError(f"{effect} cannot happen on a virtual clock")
 
-    def turn_over(self, cause: Cause, now: int) -> None:
-        """A span ends and the next begins."""
-        if self.timeline is not None:
-            self.timeline.append((now, cause))
-        self.account.turn_over(now, cause)
+    def ends(self, cell: Cell, at_us: int, what: Input) -> None:
+        """Say what ends a wake or park, and when."""
+        heappush(self.ending, (at_us, next(self.serial), cell, what))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from poorwill.hosts.files.traces.busy_blocks import Blocks
 from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.simulation.scenario import PLAIN_BILLING, Billing
-from poorwill.planner.traces.busy_blocks import Blocks
 
 CHUNK = 2_000_000
 """Places walked at once; bounds the memory to a few hundred MB."""

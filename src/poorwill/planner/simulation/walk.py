@@ -14,11 +14,11 @@ import numpy as np
 from poorwill.core.machine.transition import REMEMBERED_WAKES
 from poorwill.core.policy import LearnsFromTimes, LearnsFromWakes, Policy
 from poorwill.core.words import LINGER, PARK, SERVING, Cause, Phase, parked, waking
+from poorwill.hosts.files.traces.busy_blocks import new_blocks
 from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.simulation.account import SpanAccount, account_outcome
 from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, waits_of
 from poorwill.planner.simulation.scenario import Scenario
-from poorwill.planner.traces.busy_blocks import new_blocks
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,7 +27,6 @@ class Walk:
 
     scenario: Scenario
     policy: Policy
-    timeline: list[tuple[int, Cause]] | None = None
     progress: Progress | None = None
     account: SpanAccount = field(default_factory=SpanAccount)
     wakes: int = 0
@@ -50,8 +49,6 @@ class Walk:
         firsts = [*blocks.first.tolist(), len(arrivals)]
         rests = parked(scenario.tiers[0].tier)
         self.account.began(origin, rests)
-        if self.timeline is not None:
-            self.timeline.append((origin, rests))
         tell_at = 0
         block, idle_us, others = 0, None, 0  # nothing is learnt of the time before the first request
         while block < len(begins):
@@ -128,5 +125,3 @@ class Walk:
         """A span ends and the next begins, unless the account is closed by then."""
         if at_us <= self.scenario.origin_us + self.scenario.span_us:
             self.account.turn_over(at_us, cause)
-            if self.timeline is not None:
-                self.timeline.append((at_us, cause))

@@ -1,1 +1,0 @@
-"""Request traces: read, drawn, and how long each request is served."""
