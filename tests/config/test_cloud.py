@@ -1,7 +1,11 @@
 """The keys of models on rented machines, and which of them exclude each other."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
+from poorwill.config.machine_checks import cloud_cautions
 from poorwill.config.rules.advice import advice
 from poorwill.core.settings import CloudSettings, EngineUrl
 from poorwill.core.words import Tier
@@ -51,6 +55,89 @@ def test_an_engines_address(write: Write, url: str, read_as: EngineUrl, shown: s
     (model,) = read(write(BIG.replace("http://203.0.113.7:8000", url)), **KEY).models
     assert model.cloud is not None and model.cloud.engine == read_as
     assert str(model.cloud.engine) == shown
+
+
+AWS = (
+    BIG.replace('"hyperstack"', '"aws"')
+    .replace('"12345"', '"eu-central-1/i-0123456789abcdef0"')
+    .replace('key_env = "HYPERSTACK_API_KEY"\n', "")
+)
+GCP = AWS.replace('"aws"', '"gcp"').replace('"eu-central-1/i-0123456789abcdef0"', '"me-1/europe-west4-a/gpu"')
+
+
+@pytest.mark.parametrize("text", [AWS, GCP])
+@pytest.mark.parametrize("host", ["{public}", "{private}", "10.0.0.7"])
+def test_an_sdk_needs_no_key_and_tells_addresses(write: Write, text: str, host: str):
+    (model,) = read(write(text.replace("203.0.113.7", host)), HOME="/nowhere").models
+    assert model.cloud is not None and model.cloud.engine == EngineUrl(host, 8000)
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "said"),
+    [
+        (AWS, "eu-central-1/", "", "line 7: models.big.cloud.id: is not REGION/ID"),
+        (AWS, "/i-0", "/vm-0", "line 7: models.big.cloud.id: is not REGION/ID"),
+        (GCP, "me-1/", "", "line 7: models.big.cloud.id: is not PROJECT/ZONE/NAME"),
+        (
+            GCP,
+            "me-1/",
+            "../",
+            "line 7: models.big.cloud.id: '../europe-west4-a/gpu' is not the id of a machine",
+        ),
+        (AWS, "203.0.113.7", "{elastic}", "line 8: models.big.cloud.url: 'http://{elastic}:8000' is not an"),
+        (
+            AWS,
+            "[models.big.cloud]",
+            '[models.big.cloud]\nkey_env = "KEY"',
+            "line 6: models.big.cloud.key_env: is not for aws",
+        ),
+        (
+            BIG,
+            "203.0.113.7",
+            "{public}",
+            "line 8: models.big.cloud.url: {public} is not known of machines at",
+        ),
+        (BIG, "key_env", "# key_env", "line 5: models.big.cloud.key_env: is missing"),
+    ],
+)
+def test_each_cloud_has_its_own_keys(write: Write, text: str, old: str, new: str, said: str):
+    problems = problems_of(write(text.replace(old, new)), HYPERSTACK_API_KEY="secret", KEY="secret")
+    assert any(problem.startswith(said) for problem in problems), problems
+
+
+def test_a_missing_key_file_is_reported(write: Write):
+    (problem,) = problems_of(write(GCP), GOOGLE_APPLICATION_CREDENTIALS="/nowhere/key.json")
+    assert "GOOGLE_APPLICATION_CREDENTIALS names /nowhere/key.json, which is no file" in problem
+
+
+def test_a_missing_extra_is_reported(write: Write, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.path", [])
+    monkeypatch.delitem(sys.modules, "boto3", raising=False)
+    problems = problems_of(write(AWS), HOME="/nowhere")
+    assert problems == [
+        "line 6: models.big.cloud.provider: aws needs the package boto3, which is not installed "
+        "(pip install 'poorwill[aws]')"
+    ]
+
+
+@pytest.mark.parametrize(("text", "provider"), [(AWS, "aws"), (GCP, "gcp")])
+def test_credentials_nowhere_are_a_warning(write: Write, tmp_path: Path, text: str, provider: str):
+    fleet = read(write(text), HOME=str(tmp_path))
+    (caution,) = cloud_cautions(fleet, {"HOME": str(tmp_path)})
+    assert caution.what.startswith(f"no credentials for {provider} in the environment or in {tmp_path}/.")
+    named = {"AWS_PROFILE": "me", "CLOUDSDK_CONFIG": "/etc/gcloud"}
+    assert list(cloud_cautions(fleet, named)) == []
+    for file in (".aws/config", ".config/gcloud/application_default_credentials.json"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    assert list(cloud_cautions(fleet, {"HOME": str(tmp_path)})) == []
+
+
+def test_floating_addresses_are_no_clash(write: Write):
+    two = AWS + AWS.replace("models.big", "models.other").replace("i-0", "i-1")
+    assert problems_of(write(two.replace("203.0.113.7", "{public}")), HOME="/nowhere") == []
+    what = "models.big.cloud.url: requests and answers go unencrypted to {public}, open to whoever reaches it"
+    assert what in warned(write, AWS.replace("203.0.113.7", "{public}"))
 
 
 BAD = [

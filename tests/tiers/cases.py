@@ -28,7 +28,9 @@ from poorwill.tiers.suspended.qemu.program import Hypervisor
 
 from . import sleepers
 from .conftest import Fleet, ask
+from .fake_aws import FakeAws
 from .fake_cuda import FakeDevice
+from .fake_gcp import FakeGcp
 from .fake_hyperstack import FakeHyperstack
 from .fake_scaleway import FakeScaleway
 from .fake_world import FakeFleet
@@ -252,9 +254,11 @@ CASES: Mapping[str, MakeCase] = {
     "frozen with a GPU": _cuda,  # the fake of CUDA's six process states
     "suspended": _suspended,
     **{f"asleep {kind}": _asleep(kind) for kind in sleepers.PROGRAMS},
-    # A fake of the cloud behind the real client; the engines are real processes.
+    # A fake of the cloud behind the real client or SDK; the engines are real processes.
     "hibernated": _rented(Tier.HIBERNATED),
-    "hibernated, another cloud": _rented(Tier.HIBERNATED, FakeScaleway),
+    "hibernated, scaleway": _rented(Tier.HIBERNATED, FakeScaleway),
+    "hibernated, aws": _rented(Tier.HIBERNATED, FakeAws),
+    "hibernated, gcp": _rented(Tier.HIBERNATED, FakeGcp),
     "cold, rented": _rented(Tier.COLD),
     # What the fleet is tested with.
     **{f"fake {tier}": _fake(tier) for tier in (Tier.COLD, Tier.FROZEN, Tier.ASLEEP)},
@@ -291,24 +295,28 @@ _FAKED = {
 LACKS: Mapping[str, Mapping[Need, str]] = {
     "cold": _NOTHING,
     **{name: _SLEEPS for name in CASES if name.startswith("asleep")},
-    "hibernated": _RENTED,
-    "hibernated, another cloud": _RENTED,
-    "cold, rented": _RENTED,
+    **{name: _RENTED for name in CASES if name.startswith("hibernated") or name == "cold, rented"},
     "fake cold": _FAKED | _NOTHING,
     "fake frozen": _FAKED,
     "fake asleep": _FAKED | _SLEEPS,
 }
 """What does not apply to a case, and why. Each line is proved by `test_what_a_case_lacks_it_lacks`."""
 
-SLOW = ("suspended", "asleep llama.cpp", "hibernated, another cloud", "cold, rented")
+SLOW = (
+    *("suspended", "asleep llama.cpp", "cold, rented"),
+    *("hibernated, scaleway", "hibernated, aws", "hibernated, gcp"),
+)
 """Emulated, falling asleep after a second, and the same driver again with another client or into another
-tier: too slow for every run.
-test_suspended.py, test_asleep.py and test_scaleway.py have what is particular to them."""
+tier: too slow for every run. test_suspended.py, test_asleep.py, test_scaleway.py, test_aws.py and test_gcp.py
+have what is particular to them."""
+
+GROUPS = {"suspended": "guest", "hibernated, aws": "moto", "hibernated, gcp": "google"}
+"""What takes long to be made ready, and is made ready in one worker alone."""
 
 
 def _marks(name: str) -> list[pytest.MarkDecorator]:
-    guest = [pytest.mark.xdist_group("guest")] if name == "suspended" else []
-    return [*guest, *([pytest.mark.nightly] if name in SLOW else [])]
+    group = [pytest.mark.xdist_group(GROUPS[name])] if name in GROUPS else []
+    return [*group, *([pytest.mark.nightly] if name in SLOW else [])]
 
 
 def params(names: Iterable[str] = CASES, *, need: Need | None = None) -> list[object]:

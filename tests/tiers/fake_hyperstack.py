@@ -145,13 +145,17 @@ class FakeHyperstack:
         """Rent a machine."""
         with self.lock:
             machine = self.machines[id] = Machine(id=id, engine=engine)
-            self._become(machine, status)
+            self.become(machine, status)
             return machine
+
+    def named(self, id: str) -> str:
+        """Return the id that the real client knows a machine by."""
+        return id
 
     def put(self, id: str, status: str) -> None:
         """Change a machine as its owner would at the console, in no time."""
         with self.lock:
-            self._become(self.machines[id], status)
+            self.become(self.machines[id], status)
 
     def bill_s(self, id: str) -> float:
         """Return the seconds for which a machine was billed in full up to now."""
@@ -165,7 +169,7 @@ class FakeHyperstack:
         if status == 0:
             request.close_connection = True
             return
-        data = json.dumps(body).encode()
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
         request.send_response(status)
         for name, value in {**headers, "content-length": str(len(data))}.items():
             request.send_header(name, value)
@@ -213,10 +217,11 @@ class FakeHyperstack:
         self, machine: Machine, verb: str, query: dict[str, list[str]]
     ) -> tuple[int, dict[str, object]]:
         if verb == "state":
-            instance = {"id": int(machine.id), "name": "fake", "status": machine.status}
+            id = int(machine.id) if machine.id.isdigit() else machine.id
+            instance = {"id": id, "name": "fake", "status": machine.status}
             if machine.turning:
                 machine.turning, end = "", machine.turning
-                self._become(machine, end)
+                self.become(machine, end)
             return 200, {"status": True, "message": "", "instance": instance}
         machine.asked.append(verb)
         needs, way, end = ON_THE_WAY[verb]
@@ -225,7 +230,7 @@ class FakeHyperstack:
             return 400, _error(text, "bad_request")
         if verb == "hibernate":
             machine.kept_address = query.get("retain_ip") == ["true"]
-        self._become(machine, way)
+        self.become(machine, way)
         takes_s = self.hibernate_s if verb == "hibernate" else self.restore_s
         if verb in machine.leads_to:
             machine.turning = machine.leads_to.pop(verb)
@@ -241,9 +246,10 @@ class FakeHyperstack:
     def _arrive(self, machine: Machine, way: str, end: str) -> None:
         with self.lock:
             if machine.status == way and not self.closed:
-                self._become(machine, end)
+                self.become(machine, end)
 
-    def _become(self, machine: Machine, status: str) -> None:
+    def become(self, machine: Machine, status: str) -> None:
+        """Have a machine in a state, with its engine and its bill."""
         self._meter(machine)
         machine.status = status
         if status != "ACTIVE":

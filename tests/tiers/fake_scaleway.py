@@ -44,6 +44,10 @@ class FakeScaleway(FakeHyperstack):
         """Serve; return the base URL of the API."""
         return super().open(port).removesuffix("/v1")
 
+    def named(self, id: str) -> str:
+        """Return the id that the real client knows a machine by."""
+        return f"{ZONE}/{id}"
+
     def decide(self, request: BaseHTTPRequestHandler) -> tuple[int, object, dict[str, str]]:
         """Return status, body and headers of the answer to a request; status 0 is none."""
         found = _PATH.fullmatch(request.path)

@@ -1,5 +1,9 @@
 """Rented machines for the driver tests: the real client and drivers over a fake cloud with tiny engines."""
 
+# The SDKs read the environment by themselves.
+# ruff: noqa: TID251
+
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +17,10 @@ from poorwill.core.ports.driver import Found
 from poorwill.core.settings import EngineUrl
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.hosts.files.reach import Reach
+from poorwill.remote.clouds.aws import Aws
 from poorwill.remote.clouds.cloud import Cloud
 from poorwill.remote.clouds.engines import RentedEngines
+from poorwill.remote.clouds.gcp import Gcp
 from poorwill.remote.clouds.hyperstack import Hyperstack
 from poorwill.remote.clouds.machine import Pace, RentedMachine
 from poorwill.remote.clouds.scaleway import Scaleway
@@ -23,8 +29,10 @@ from poorwill.tiers.hibernated.driver import RentedDriver
 from poorwill.tiers.proof import free_port
 
 from .conftest import TINY_ENGINE
+from .fake_aws import FakeAws
+from .fake_gcp import FakeGcp, key_file
 from .fake_hyperstack import FakeHyperstack, Machine
-from .fake_scaleway import ZONE, FakeScaleway
+from .fake_scaleway import FakeScaleway
 
 QUICK = Pace(
     first_look_s=0.004,
@@ -82,14 +90,34 @@ class RentedFleet:
     marks: list[PhaseMark] = field(default_factory=list)
     machines: dict[ReplicaId, RentedMachine] = field(default_factory=dict)
     exclusive: Exclusive = field(default_factory=Exclusive)
+    host: str = "127.0.0.1"
+    """Where the machines' engines are said to be."""
+    sdk: dict[str, Aws | Gcp] = field(default_factory=dict)
+    """The client, if it has an SDK: opening one takes a while."""
 
     @classmethod
     def open(cls, directory: Path, cloud: FakeHyperstack | None = None) -> "RentedFleet":
         cloud = cloud or FakeHyperstack()
-        return cls(directory=directory, cloud=cloud, api=cloud.open())
+        fleet = cls(directory=directory, cloud=cloud, api=cloud.open())
+        fleet.give_credentials()
+        return fleet
+
+    def give_credentials(self, key: str = "") -> None:
+        """Put what the SDKs look for where they look: their chains are their own."""
+        if isinstance(self.cloud, FakeAws):
+            os.environ["AWS_ACCESS_KEY_ID"] = key or self.cloud.key
+            os.environ["AWS_SECRET_ACCESS_KEY"] = "secret-of-mine"
+        if isinstance(self.cloud, FakeGcp):
+            made = self.directory / "google.json"
+            made.write_text(key_file(key) if key else key_file())
+            os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(made)
 
     def client(self, key: str = "", answer_limit_s: float = 2.0) -> Cloud:
         """The client of the cloud that this fleet's machines are at."""
+        if isinstance(self.cloud, FakeAws):
+            return self.sdk.setdefault("aws", Aws(api=self.api, answer_limit_s=10.0))
+        if isinstance(self.cloud, FakeGcp):
+            return self.sdk.setdefault("gcp", Gcp(api=self.api, answer_limit_s=10.0))
         of = Scaleway if isinstance(self.cloud, FakeScaleway) else Hyperstack
         return of(key=key or self.cloud.key, api=self.api, answer_limit_s=answer_limit_s)
 
@@ -118,7 +146,7 @@ class RentedFleet:
 
     def at(self, replica: ReplicaId) -> Machine:
         """The machine at the fake cloud."""
-        return self.cloud.machines[self.machines[replica].id.rpartition("/")[2]]
+        return self.cloud.machines[self.machines[replica].id.rpartition("/")[2].removeprefix("vm-")]
 
     def machine(self, replica: str = "tiny") -> RentedMachine:
         return self.machines[ReplicaId(replica)]
@@ -127,15 +155,14 @@ class RentedFleet:
         name = ReplicaId(replica)
         if name not in self.machines:
             port = free_port()
-            id = str(1000 + len(self.cloud.machines))
             argv = (sys.executable, "-I", "-S", str(TINY_ENGINE), str(port), *switches)
-            self.cloud.add(id, argv)
+            there = self.cloud.add(str(1000 + len(self.cloud.machines)), argv)
             self.machines[name] = RentedMachine(
                 cloud=self.client(),
-                id=f"{ZONE}/{id}" if isinstance(self.cloud, FakeScaleway) else id,
-                host="127.0.0.1",
+                id=self.cloud.named(there.id),
+                host=self.host,
                 port=port,
-                reach=Reach(url=EngineUrl("127.0.0.1", port)),
+                reach=Reach(url=EngineUrl(self.host, port)),
                 pace=QUICK,
             )
         return Launch(
@@ -152,7 +179,7 @@ class RentedFleet:
         return Running(
             replica=replica,
             generation=0,
-            host=machine.host,
+            host=machine.address,
             port=machine.port,
             log_path="",
             driver="rented",

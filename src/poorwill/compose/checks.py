@@ -13,7 +13,7 @@ from poorwill.compose.hub.on_disk import located
 from poorwill.compose.paths import ledger_path
 from poorwill.compose.plans import measured_costs
 from poorwill.config import lines_of
-from poorwill.config.machine_checks import taken_ports
+from poorwill.config.machine_checks import cloud_cautions, taken_ports
 from poorwill.config.rules.advice import advice
 from poorwill.config.rules.break_even import short_idles
 from poorwill.config.rules.listeners import listener_problems
@@ -74,7 +74,7 @@ def check_here(
     if known.recovered is not None and fleet.rates:
         problems += _short_idles(fleet, source, known.recovered)
     problems += unpriced_bridges(fleet, lines)
-    return problems, [*warnings, *_engines(fleet, env)]
+    return problems, [*warnings, *_engines(fleet, env), *cloud_cautions(fleet, env)]
 
 
 def _certificate(fleet: FleetSettings) -> Iterator[Problem]:

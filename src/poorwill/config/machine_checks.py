@@ -6,12 +6,15 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from types import MappingProxyType
 
 from poorwill.config.key_lines import KeyPath
 from poorwill.config.problems import FileProblems, ModelProblems
+from poorwill.config.rules.cloud import SDKS
 from poorwill.core.problems import Problem
-from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.core.settings import CloudSettings, FleetSettings, ModelSettings
 from poorwill.core.words import Tier
 from poorwill.hosts.files.landlock import landlock_version
 from poorwill.hosts.files.opening import UnsafeFile, check_own, open_to_read
@@ -20,6 +23,23 @@ from poorwill.hosts.files.user import engine_user, may_freeze_others
 _GGUF = b"GGUF"
 """How every GGUF file begins (ggml's docs/gguf.md, `magic`)."""
 
+
+_CREDENTIALS: Mapping[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = MappingProxyType(
+    {
+        "aws": (
+            (
+                *("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+                *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+            ),
+            (("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"), ("AWS_CONFIG_FILE", ".aws/config")),
+        ),
+        "gcp": (
+            ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG"),
+            (("", ".config/gcloud/application_default_credentials.json"),),
+        ),
+    }
+)
+"""Where a cloud's SDK looks first: variables, and files with the variables that name other ones."""
 
 WeightsFault = Callable[[str], tuple[str, str] | None]
 """Returns what is wrong with a model file and a hint; None if nothing is."""
@@ -44,9 +64,8 @@ def check_machine(
     """
     for model in fleet.models:
         here = ModelProblems(name=model.name, found=found)
-        if model.cloud is not None and model.cloud.key_env:
-            need = f"the API key of {model.cloud.provider}"
-            _check_key(model.cloud.key_env, "cloud.key_env", here, env, need)
+        if model.cloud is not None:
+            _check_cloud(model.cloud, here, env)
         if os.path.isabs(model.engine.path):
             _check_file(model, here, weights_fault)
         if model.engine.cwd and not os.path.isdir(model.engine.cwd):
@@ -85,6 +104,41 @@ def _check_key(name: str, where: str, found: ModelProblems, env: Mapping[str, st
     elif not re.fullmatch(r"[!-~]+", key):
         hint = "a key is one word of letters, digits and signs; look for a space or a line end"
         found.wrong([where], f"{name} does not hold an API key", hint)
+
+
+def _check_cloud(cloud: CloudSettings, found: ModelProblems, env: Mapping[str, str]) -> None:
+    provider = cloud.provider
+    if cloud.key_env:
+        _check_key(cloud.key_env, "cloud.key_env", found, env, f"the API key of {provider}")
+    if provider in SDKS and not _is_installed(SDKS[provider]):
+        what = f"{provider} needs the package {SDKS[provider]}, which is not installed"
+        found.wrong(["cloud.provider"], what, f"pip install 'poorwill[{provider}]'")
+    named = env.get("GOOGLE_APPLICATION_CREDENTIALS", "")
+    if provider == "gcp" and named and not os.path.isfile(named):
+        what = f"GOOGLE_APPLICATION_CREDENTIALS names {named}, which is no file"
+        found.wrong(["cloud.provider"], what)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package above it
+        return False
+
+
+def cloud_cautions(fleet: FleetSettings, env: Mapping[str, str]) -> Iterator[Problem]:
+    """Return a warning for each rented machine whose SDK will find no credentials in variables and files."""
+    home = env.get("HOME", "")
+    for model in fleet.models:
+        names, files = _CREDENTIALS.get(model.cloud.provider if model.cloud else "", ((), ()))
+        paths = [env.get(name) or os.path.join(home, usual) for name, usual in files]
+        if model.cloud is None or not names or any(map(env.get, names)) or any(map(os.path.exists, paths)):
+            continue
+        yield Problem(
+            where=f"models.{model.name}.cloud.provider",
+            what=f"no credentials for {model.cloud.provider} in the environment or in {paths[0]}",
+            hint="right only where this machine has a role of its own; poorwill doctor asks the cloud",
+        )
 
 
 def _check_file(model: ModelSettings, found: ModelProblems, weights_fault: WeightsFault) -> None:

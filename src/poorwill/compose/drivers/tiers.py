@@ -78,7 +78,8 @@ async def open_drivers(
         rented = rented_machines(settings, env=env, clock=clock, log=log)
         on_rented = ModelDrivers(drivers=rented.drivers, processes=rented.engines)
         elsewhere |= dict.fromkeys(rented.models, on_rented)
-        reached = rented.reached
+        await rented.engines.locate()
+        reached = rented.engines.reached
     return FleetDrivers(
         drivers=drivers,
         processes=processes,

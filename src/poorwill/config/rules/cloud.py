@@ -1,18 +1,33 @@
 """What the keys of models on rented machines must satisfy together."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
+from types import MappingProxyType
 
 from poorwill.config.problems import FileProblems, ModelProblems
 from poorwill.config.values.addresses import in_the_clear
 from poorwill.config.values.scalars import in_seconds
 from poorwill.core.problems import Problem
-from poorwill.core.settings import Address, FleetSettings, ModelSettings
+from poorwill.core.settings import Address, CloudSettings, FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
 
 TIERS = (Tier.HIBERNATED, Tier.COLD)
 STARTING_KEYS = ("path", "command", "stop_command", "args", "env", "options", "port")
 """Keys about starting an engine; a rented machine starts its engine itself."""
+
+SDKS: Mapping[str, str] = MappingProxyType({"aws": "boto3", "gcp": "google.cloud.compute_v1"})
+"""The packages that clouds are asked through, if they have one; each is the extra of the cloud's name."""
+
+IDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
+    {
+        "hyperstack": (r"[^/]*", "is a number, without anything before it", ""),
+        "scaleway": (r"[^/]+/[^/]+", "has no zone", 'write it before the id: "fr-par-2/11111111-..."'),
+        "aws": (r"[a-z0-9-]+/i-[0-9a-f]+", "is not REGION/ID", 'e.g. "eu-central-1/i-0123456789abcdef0"'),
+        "gcp": (r"[^/]+/[^/]+/[^/]+", "is not PROJECT/ZONE/NAME", 'e.g. "my-project/europe-west4-a/gpu-1"'),
+    }
+)
+"""The form of a machine's id at each provider, and what to say and advise about another one."""
 
 ENOUGH_US = 600 * SECOND_US
 """A hibernation takes minutes; clouds publish no figures."""
@@ -31,16 +46,28 @@ def check_cloud(model: ModelSettings, found: ModelProblems) -> None:
         )
     if in_the_clear(model.cloud.api):
         found.wrong(["cloud.api"], "would send the API key in the clear", "use https")
-    zoned = "/" in model.cloud.machine
-    if model.cloud.provider == "scaleway" and model.cloud.machine and not zoned:
-        hint = 'write it before the id: "fr-par-2/11111111-..."'
-        found.wrong(["cloud.id", "cloud.provider"], "has no zone", hint)
-    elif model.cloud.provider == "hyperstack" and zoned:
-        found.wrong(["cloud.id", "cloud.provider"], "is a number, without anything before it")
+    _check_provider(model.cloud, found)
     for key in STARTING_KEYS:
         if found.found.lines.has(("models", found.name, key)):
             what = "is not for a model on a rented machine"
             found.wrong([key], what, "the machine starts its engine itself")
+
+
+def _check_provider(cloud: CloudSettings, found: ModelProblems) -> None:
+    """Report an id, an address or a key that its provider does not have."""
+    provider = cloud.provider
+    form, what, hint = IDS.get(provider, (r".*", "", ""))
+    if cloud.machine and not re.fullmatch(form, cloud.machine):
+        found.wrong(["cloud.id", "cloud.provider"], what, hint)
+    if provider in SDKS and cloud.key_env:
+        hint = "take it out; docs/hibernated.md says where its SDK looks for credentials"
+        found.wrong(["cloud.key_env", "cloud.provider"], f"is not for {provider}", hint)
+    elif provider in IDS and provider not in SDKS:
+        if not cloud.key_env:
+            found.wrong(["cloud.key_env", "cloud"], "is missing")
+        if cloud.engine.host.startswith("{"):
+            what = f"{cloud.engine.host} is not known of machines at {provider}"
+            found.wrong(["cloud.url", "cloud.provider"], what, "write the machine's address")
 
 
 def check_clouds(fleet: FleetSettings, found: FileProblems) -> None:
@@ -53,6 +80,8 @@ def check_clouds(fleet: FleetSettings, found: FileProblems) -> None:
         here = ModelProblems(name=model.name, found=found)
         where = str(Address(cloud.engine.host, cloud.engine.port))  # connections are kept by these
         for key, what in (("id", cloud.named), ("url", where)):
+            if what.startswith("{"):
+                continue
             other = taken.setdefault((key, what), model.name)
             if other != model.name:
                 hint = "one machine holds one replica"
@@ -90,6 +119,8 @@ def _slow(where: str, limit_us: int) -> Iterator[Problem]:
 
 def _public(host: str) -> bool:
     """Return whether an address is reached over the Internet; unknown for a name, so False."""
+    if host == "{public}":
+        return True
     try:
         return ip_address(host).is_global
     except ValueError:

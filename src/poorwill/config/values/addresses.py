@@ -12,7 +12,8 @@ from poorwill.core.settings.paths import absolute_path
 
 _HOST = re.compile(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:.]+(%\w+)?")
 _ENGINE_URL = re.compile(
-    r"http(s?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?((?:/[\w.~%-]+)*)/?", re.ASCII
+    r"http(s?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+|\{public\}|\{private\})(?::(\d{1,5}))?((?:/[\w.~%-]+)*)/?",
+    re.ASCII,
 )
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """`owner/name` on the Hugging Face hub; a relative path can look the same."""

@@ -185,24 +185,27 @@ class HostedSettings:
 class CloudSettings:
     """The rented machine that a model's engine is on: its cloud parks it, and it starts the engine itself."""
 
-    provider: Literal["hyperstack", "scaleway"]
-    """Who rents the machine out."""
+    provider: Literal["hyperstack", "scaleway", "aws", "gcp"]
+    """Who rents the machine out. `aws` needs `pip install 'poorwill[aws]'`, and `gcp` likewise."""
     machine: Annotated[
         str,
         FileKey("id"),
-        Matching(r"([A-Za-z0-9-]{1,32}/)?[A-Za-z0-9_-]{1,64}", "the id of a machine"),
+        Matching(r"([A-Za-z0-9][A-Za-z0-9.:-]{0,63}/){0,2}[A-Za-z0-9_-]{1,64}", "the id of a machine"),
     ]
     """The machine's id at its provider, as text; for `scaleway` with its zone before it:
-    `"fr-par-2/11111111-..."`."""
+    `"fr-par-2/11111111-..."`; for `aws` with its region: `"eu-central-1/i-0123..."`; for `gcp` its name with
+    project and zone: `"my-project/europe-west4-a/gpu-1"`."""
     engine: Annotated[EngineUrl, FileKey("url"), Mark.ENGINE_URL]
     """The address of the machine's engine, `http` or `https`, with the path before `/v1` if there is one. The
-    machine starts it by itself when it boots, e.g. as a systemd unit; the address must stay the same."""
+    machine starts it by itself when it boots, e.g. as a systemd unit. With `aws` and `gcp` the host may be
+    `{public}` or `{private}`: the address that the machine has once it runs. Any other must stay the same."""
     url_key_env: EnvName = ""
     """The environment variable that holds the API key which the engine, or the proxy before it, wants."""
     url_ca: Annotated[str, Mark.FILE] = ""
     """For `https`: a file of certificates (PEM) to trust instead of the system's: your own authority's."""
-    key_env: EnvName
-    """The environment variable that holds the provider's API key."""
+    key_env: EnvName = ""
+    """The environment variable that holds the provider's API key. Not for `aws` and `gcp`, whose SDKs find
+    their credentials themselves."""
     api: Annotated[str, Matching(r"(https?://\S+)?", "an http or https address")] = ""
     """The address of the provider's API, if it is not the usual one."""
 

@@ -4,7 +4,8 @@ Each cloud has a file with its client. A client makes one request and raises exc
 differ by what the caller can do about them; it never retries.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -38,6 +39,10 @@ class MachineStatus:
     state: MachineState
     word: str
     """The cloud's own word for it, for people."""
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """Its addresses now, by their names in `fleet.toml` (`{public}`), if the cloud tells them."""
+    failure: DriverError | None = None
+    """Why the last request for it came to nothing, if the cloud tells that only afterwards."""
 
 
 class CloudBusy(DriverError):

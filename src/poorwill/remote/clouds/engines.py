@@ -5,13 +5,14 @@ silent: a cloud's API has limits, and an engine's own answer says more.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from poorwill.core.launch import Running
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.ports.log import Log
 from poorwill.core.words import ReplicaId
+from poorwill.hosts.files.reach import Reach
 from poorwill.remote.clouds.cloud import MachineGone, MachineState
 from poorwill.remote.clouds.machine import RentedMachine
 
@@ -50,8 +51,11 @@ class RentedEngines:
             await asyncio.sleep(self.watch_s)
             if await self._answers(machine):
                 silent = 0
-                continue
-            silent += 1
+                if not machine.floating:
+                    continue
+                # A machine that was stopped loses such an address, and a stranger may answer there.
+            else:
+                silent += 1
             try:
                 seen = await machine.look(attempts=1)
             except MachineGone as gone:
@@ -61,11 +65,13 @@ class RentedEngines:
                 continue
             if seen.state is not MachineState.RUNNING:
                 return f"ended with its machine: {machine.named} is {seen.word}"
+            if machine.address != running.host:
+                return f"ended with its machine: {machine.named} is at {machine.address or 'no address'} now"
         return f"does not answer on {machine.named}, which runs"
 
     async def _answers(self, machine: RentedMachine) -> bool:
         try:
-            return await machine.reach.status("/") is not None
+            return bool(machine.address) and await machine.here.status("/") is not None
         except DriverError as error:
             self.log.warning("cannot ask an engine", machine=machine.named, why=str(error))
             return False
@@ -78,7 +84,26 @@ class RentedEngines:
         machine = self.machines.get(running.replica)
         if machine is None or machine.named != running.machine:
             return False
-        return machine.seen is None or machine.seen.state is MachineState.RUNNING
+        if machine.seen is None:
+            return not machine.floating
+        return machine.seen.state is MachineState.RUNNING and machine.address == running.host
+
+    async def locate(self) -> None:
+        """Ask where the machines with floating addresses are; a cloud that does not say so is logged.
+
+        Until then nobody knows who answers there. Cancelled: nothing was changed.
+        """
+        for machine in self.machines.values():
+            if machine.floating:
+                try:
+                    await machine.look()
+                except DriverError as error:
+                    self.log.warning("cannot look at a machine", machine=machine.named, why=str(error))
+
+    @property
+    def reached(self) -> Mapping[tuple[str, int], Reach]:
+        """How each engine is reached, by the address that its machine has at that moment."""
+        return _Reached(self.machines)
 
     def effort(self, running: Running) -> None:
         """Return None: what its machine does is not seen from here."""
@@ -91,3 +116,22 @@ class RentedEngines:
                 "what runs there may run on, and be billed"
             )
         return machine
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached(Mapping[tuple[str, int], Reach]):
+    """A view that changes with the machines' addresses; one without an address is not in it."""
+
+    machines: Mapping[ReplicaId, RentedMachine]
+
+    def __getitem__(self, at: tuple[str, int]) -> Reach:
+        for machine in self.machines.values():
+            if (machine.address, machine.port) == at and machine.address:
+                return machine.here
+        raise KeyError(at)
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return ((each.address, each.port) for each in self.machines.values() if each.address)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -7,7 +7,7 @@ machine has not moved for a while, and only so often.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -87,7 +87,7 @@ class RentedMachine:
     id: str
     host: str
     port: int
-    """The address its engine serves at."""
+    """The address its engine serves at. A host in braces is whatever the cloud says that it is now."""
     reach: Reach
     """How that is asked."""
     pace: Pace = field(default_factory=Pace)
@@ -103,6 +103,23 @@ class RentedMachine:
     def named(self) -> str:
         """The machine's name in the ledger and for people."""
         return f"{self.cloud.name} {self.id}"
+
+    @property
+    def floating(self) -> bool:
+        """Whether the machine may have another address each time it runs."""
+        return self.host.startswith("{")
+
+    @property
+    def address(self) -> str:
+        """The host its engine serves at now; empty if it has none, or that is not known."""
+        if not self.floating:
+            return self.host
+        return self.seen.hosts.get(self.host, "") if self.seen is not None else ""
+
+    @property
+    def here(self) -> Reach:
+        """How its engine is asked at the address that it has now."""
+        return replace(self.reach, url=self.reach.url._replace(host=self.address))
 
     async def look(self, *, attempts: int = 0) -> MachineStatus:
         """Return what it does now, asking up to `attempts` times (0: as the pace says) for an answer.
@@ -145,11 +162,19 @@ class RentedMachine:
         return not self.touched and (self.seen is None or self.seen.state in idle)
 
     async def run(self, *, limit_s: float) -> bool:
-        """Return when the machine runs; whether it did so all along. Raises and cancelled as `bring_to`."""
+        """Return when the machine runs and has its address; whether it ran all along.
+
+        Raises and cancelled as `bring_to`.
+        """
         self.unwanted = self.touched = False
         ran = (await self.look()).state is MachineState.RUNNING
         await self.bring_to(RUN, limit_s=limit_s)
-        return ran and not self.touched
+        for _ in range(self.pace.attempts):  # an address can show a moment after the state
+            if self.address:
+                return ran and not self.touched
+            await asyncio.sleep(self.pace.first_look_s)
+            await self.look()
+        raise DriverError(f"{self.named} runs, and its cloud gave it no address for {self.host}")
 
     async def reboot(self) -> None:
         """Return when the cloud has taken on a hard reboot.
@@ -174,6 +199,8 @@ class RentedMachine:
         while (seen := await self.look()).state not in goal.enough:
             if seen.state is MachineState.FAILED:
                 raise DriverError(f"{self.named} is in state {seen.word}: see its cloud's console")
+            if seen.failure is not None and asked:
+                raise seen.failure
             _note_moves(asked, seen.state)
             verb = goal.moves.get(seen.state)
             if verb is not None and await self._ask(

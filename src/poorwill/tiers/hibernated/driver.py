@@ -1,9 +1,9 @@
 """The tier `hibernated`, and `cold` on a rented machine: its cloud keeps the disk and takes back the rest.
 
-Both park by hibernating, because a machine that is merely off is billed in full (hyperstack.py). No GPU cloud
-keeps an accelerator's memory, and hardly any the machine's own, so every wake ends with an engine that starts
-anew; the machine itself starts it when it boots. What is left to poorwill is to ask, to wait, and to know at
-every moment whether the machine is still paid for.
+Both park by hibernating, which most clouds call stopping, because a machine that is merely off is billed in
+full at some (hyperstack.py). No GPU cloud keeps an accelerator's memory, and hardly any the machine's own, so
+every wake ends with an engine that starts anew; the machine itself starts it when it boots. What is left to
+poorwill is to ask, to wait, and to know at every moment whether the machine is still paid for.
 """
 
 import asyncio
@@ -158,7 +158,7 @@ class RentedDriver:
         return Running(
             replica=replica,
             generation=generation,
-            host=machine.host,
+            host=machine.address,
             port=machine.port,
             log_path=launch.log_path if launch else "",
             driver=self.name,
@@ -239,7 +239,8 @@ class _Waiting:
 
         Raises DriverError if its certificate does not verify.
         """
-        status = await self.machine.reach.status(self.launch.ready_path)
+        machine = self.machine  # has no address while a floating one is rebooted and was not looked at again
+        status = await machine.here.status(self.launch.ready_path) if machine.address else None
         self.asked += 1
         if status is None:
             self.last = "nothing"
