@@ -52,14 +52,16 @@ def test_long_prompt_is_no_hang(fleet: Path) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("options", ["load_seconds = 0.05", "hang_after_requests = 2"])
+@pytest.mark.parametrize(
+    "options", ["load_seconds = 0.05", "hang_after_requests = 2", "spin_after_requests = 2"]
+)
 def test_hang_is_found_before_a_request_times_out(fleet: Path, options: str) -> None:
-    """With the default `upstream_timeout_s`, 600: a stopped process, and one whose health says 200."""
+    """With the default `upstream_timeout_s`, 600: stopped, healthy but for its answers, spinning."""
     program = Program.start(write_fleet(fleet, options=options))
     try:
         assert program.ask().status_code == 200  # the warm-up was the first request
         (pid,) = marked_processes(fleet)
-        if "hang" not in options:
+        if "after" not in options:
             os.kill(pid, signal.SIGSTOP)
         assert program.ask(timeout=150).status_code == 503
         assert marked_processes(fleet) != [pid]

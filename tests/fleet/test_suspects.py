@@ -11,12 +11,13 @@ from poorwill.core.machine.inputs import ParkAsked
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.activator import Lease
 from poorwill.core.ports.driver import DriverError
+from poorwill.core.ports.engine import UNANSWERED
 from poorwill.policies.requests.silence import Suspicion
 
 from .house import A, House
 
 QUIET, TIMEOUTS = Suspicion.QUIET, Suspicion.TIMEOUTS
-SHORT = Patience(look_s=0.01, sure_s=0.05, idle_s=0.05, still_s=0.2, busy_s=0.4)
+SHORT = Patience(look_s=0.01, sure_s=0.05, idle_s=0.05, still_s=0.2, deaf_s=0.1, busy_s=0.4)
 
 
 def suspects(house: House, *, heard: Callable[[str, int], float] = lambda host, port: 0.0) -> Suspects:
@@ -33,6 +34,10 @@ def moving() -> str:
 
 def unanswered() -> None:
     return None
+
+
+def counters_unanswered() -> str:
+    return UNANSWERED
 
 
 @pytest.mark.parametrize("trouble", [None, DriverError("it refuses"), ValueError("a defect of the probe")])
@@ -54,7 +59,9 @@ async def test_answered_probe_clears_an_engine(house: House, trouble: Exception 
         (QUIET, unanswered, 0, "its processes did nothing"),
         (TIMEOUTS, lambda: "", 0, "its processes did nothing"),
         (QUIET, lambda: "tokens_total 7", 0, "its counters stood still"),
-        (TIMEOUTS, unanswered, 1000, "a probe got nothing"),
+        (QUIET, counters_unanswered, 0, "its processes did nothing"),
+        (TIMEOUTS, counters_unanswered, 1000, "a probe got nothing"),
+        (QUIET, unanswered, 1000, "nor did its health"),  # it spins
     ],
 )
 async def test_engine_without_life_is_ended(
@@ -62,6 +69,7 @@ async def test_engine_without_life_is_ended(
 ):
     room = house.model()
     room.engine.tells, house.world.uses = tells, uses
+    room.engine.name = "llama.cpp"
     house.expected_errors = ("an engine hangs; it is ended",)
     async with house.open():
         await house.serve()
@@ -78,7 +86,7 @@ async def test_engine_without_life_is_ended(
     ("suspicion", "tells", "uses"),
     [
         (TIMEOUTS, moving, 0),
-        (QUIET, unanswered, 1000),  # a batch that takes long
+        (QUIET, counters_unanswered, 1000),  # a batch that takes long
         (QUIET, lambda: "tokens_total 7", 1000),  # likewise: counters follow batches
         (QUIET, lambda: "", 0),  # healthy, and it may wait for another machine
     ],
@@ -93,6 +101,17 @@ async def test_slow_engine_is_left_alone(
         room.engine.probe_door.shut()
         await suspects(house).examine(house.unit(), suspicion)
         assert house.state() is State.READY and len(house.world.of("a-0")) == 1
+
+
+async def test_a_program_of_ones_own_may_be_deaf_as_it_works(house: House):
+    room = house.model()
+    room.engine.tells, house.world.uses = unanswered, 1000
+    room.engine.name = "command"
+    async with house.open():
+        await house.serve()
+        room.engine.probe_door.shut()
+        await suspects(house).examine(house.unit(), QUIET)
+        assert house.state() is State.READY
 
 
 async def test_byte_to_anybody_is_life(house: House):

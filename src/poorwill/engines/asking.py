@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import httpx2
 
 from poorwill.core.ports.driver import DriverError
+from poorwill.core.ports.engine import UNANSWERED
 from poorwill.core.settings import EngineUrl
 from poorwill.hosts.files.http_answers import answered_status, bounded_answer
 from poorwill.hosts.files.reach import Reach
@@ -72,8 +73,8 @@ async def vital_signs(endpoint: Endpoint, paths: Sequence[str]) -> str | None:
     """Return the counters that the answers to these paths hold, which change while an engine works.
 
     Of Prometheus text only what counts tokens, engine steps and used cache: other counters rise with the
-    question itself. A path that it does not serve tells nothing. None: one got no answer within
-    `VITALS_S`. Cancelled: the connection is closed.
+    question itself. A path that it does not serve tells nothing. None: the first, its health, got no answer
+    within `VITALS_S`; UNANSWERED: another one. Cancelled: the connection is closed.
     """
     told: list[str] = []
     async with endpoint.client(timeout_s=VITALS_S) as client:
@@ -82,7 +83,7 @@ async def vital_signs(endpoint: Endpoint, paths: Sequence[str]) -> str | None:
                 async with asyncio.timeout(VITALS_S):
                     answer = await bounded_answer(client, "GET", path)
             except (httpx2.HTTPError, TimeoutError):
-                return None
+                return None if path == paths[0] else UNANSWERED
             if answer.status_code == 200 and path != paths[0]:
                 is_json = "json" in answer.headers.get("content-type", "")
                 told += [answer.text] if is_json else _WORK.findall(answer.text)

@@ -40,6 +40,8 @@ class EngineKind:
     """Fields added to a probe."""
     vitals: Sequence[str] = ("/metrics",)
     """Paths whose answers change while it works on a request, if it serves them."""
+    answers_busy: bool = True
+    """Whether its health answers however long it computes: it has threads or a process for that."""
     silent_imports: bool = True
     program: str = ""
     """What has to be installed to start it; empty: nothing, or no single program."""
@@ -60,7 +62,9 @@ ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
             silent_imports=False,
             sleeps_with="sleep_idle_seconds = 2",
         ),
-        "command": EngineKind(prepare=command_recipe, dialect=read_any, options=MappingProxyType({})),
+        "command": EngineKind(
+            prepare=command_recipe, dialect=read_any, options=MappingProxyType({}), answers_busy=False
+        ),
         "toy": EngineKind(
             prepare=toy.toy_recipe,
             dialect=read_any,
@@ -69,7 +73,10 @@ ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
             tells_usage=True,
         ),
         "transformers": EngineKind(
-            prepare=transformers_recipe, dialect=read_transformers, program="transformers"
+            prepare=transformers_recipe,
+            dialect=read_transformers,
+            program="transformers",
+            answers_busy=False,
         ),
         "vllm": EngineKind(
             prepare=vllm_recipe,

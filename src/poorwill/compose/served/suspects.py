@@ -1,17 +1,20 @@
 """Finds engines that are there and answer nobody: silence raises a suspicion, an examination decides.
 
 Evidence of life is a byte to anybody, an answer to a probe, counters that move (/slots, /metrics), or, for a
-while, processes that compute or read. An error in watching is no verdict.
+while, processes that compute or read; unless its health, which should answer then too, is silent as well. An
+error in watching is no verdict.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from poorwill.core.launch import Launch, Running
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.driver import DriverError
+from poorwill.core.ports.engine import UNANSWERED
+from poorwill.engines.kinds import ENGINE_KINDS
 from poorwill.fleet.lost import lose, unwatch
 from poorwill.fleet.unit import FleetContext, Unit
 from poorwill.policies.requests.silence import Suspicion
@@ -33,6 +36,9 @@ class Patience:
     still_s: float = 60.0
     """Its processes do nothing, and it shows counters, none of which moves. Counters alone prove nothing:
     llama.cpp's stand still while it computes a batch, which may take minutes on a slow CPU."""
+    deaf_s: float = 25.0
+    """Its processes compute, and no look at its health got an answer, although its kind answers while it
+    works: it spins. Each look waits for seconds, so that these are five or more in a row."""
     busy_s: float = 110.0
     """Its processes compute, nothing else is known, and requests have timed out: a long batch is this slow.
     Less than `engines.asking.MOST_ANSWER_S`, after which the probe itself gives up."""
@@ -47,6 +53,11 @@ class Signs:
     effort: int | None
     at_s: float
     """On the loop's clock."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether all that was asked got an answer."""
+        return self.told not in (None, UNANSWERED)
 
     def busy_since(self, before: "Signs") -> bool:
         """Return whether its processes have computed or read meanwhile, or nobody can tell."""
@@ -125,7 +136,7 @@ class Suspects:
             left = group.create_task(_taken_away(unit, running))
             try:
                 first = await self._look(unit, running, launch)
-                ever_told = first.told is not None
+                looks = [first]
                 while True:
                     await asyncio.wait(
                         [probe, left], timeout=self._patience.look_s, return_when=asyncio.FIRST_COMPLETED
@@ -134,12 +145,10 @@ class Suspects:
                     heard = self._heard(running.host, running.port) >= began
                     if probe.done() or left.done() or heard:
                         return ""
-                    if first.told and now.told and first.told != now.told:
+                    if first.answered and now.answered and first.told and now.told not in ("", first.told):
                         return ""
-                    ever_told = ever_told or now.told is not None
-                    found = self._found(
-                        suspicion, loop.time() - began, first=first, now=now, ever_told=ever_told
-                    )
+                    looks.append(now)
+                    found = self._found(suspicion, loop.time() - began, looks, kind=launch.engine)
                     if found is not None:
                         return found
             finally:
@@ -147,19 +156,23 @@ class Suspects:
                 left.cancel()
 
     def _found(
-        self, suspicion: Suspicion, passed_s: float, *, first: Signs, now: Signs, ever_told: bool
+        self, suspicion: Suspicion, passed_s: float, looks: Sequence[Signs], *, kind: str
     ) -> str | None:
         """Return the verdict after so long without an answer: a hang, none (empty), or None: look on."""
         patience, sure = self._patience, suspicion is Suspicion.TIMEOUTS
+        first, now = looks[0], looks[-1]
         probed = f"a probe got nothing in {passed_s:.0f} s"
         if passed_s >= patience.busy_s:
             return probed if sure else ""
         if now.busy_since(first):
-            return None
+            known = ENGINE_KINDS.get(kind)
+            deaf = passed_s >= patience.deaf_s and all(look.told is None for look in looks)
+            spins = deaf and known is not None and known.answers_busy
+            return f"{probed}, nor did its health, while its processes computed" if spins else None
         idle_s = patience.sure_s if sure else patience.idle_s
-        if passed_s >= idle_s and (sure or not ever_told):
+        if passed_s >= idle_s and (sure or not any(look.answered for look in looks)):
             return f"{probed} while its processes did nothing"
-        if passed_s >= patience.still_s and first.told and now.told:
+        if passed_s >= patience.still_s and first.told and now.told and now.answered:
             return f"{probed} while its counters stood still"
         return None
 

@@ -11,6 +11,9 @@ from poorwill.core.launch import Launch, PhaseMark, Place, Running
 from poorwill.core.ports.driver import Report
 from poorwill.core.words import ReplicaId
 
+UNANSWERED = "?"
+"""Vital signs of an engine whose health answers and whose counters do not."""
+
 
 class Engine(Protocol):
     """What is particular to one kind of engine."""
@@ -53,7 +56,7 @@ class Engine(Protocol):
     async def vital_signs(self, running: Running, launch: Launch) -> str | None:
         """Return what changes as the engine works (its counters and slots), empty if it tells nothing.
 
-        None if it does not even answer that within seconds. Never raises.
+        `UNANSWERED` if it does not answer that within seconds, None if not even its health. Never raises.
         """
         ...
 

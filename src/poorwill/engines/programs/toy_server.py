@@ -46,6 +46,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--exit-after", type=float, default=0.0, help="exit so many seconds after ready")
     parser.add_argument("--hang", action="store_true", help="be healthy, accept requests, answer none")
     parser.add_argument("--hang-after-requests", type=int, default=-1, help="likewise, after so many")
+    parser.add_argument("--spin-after-requests", type=int, default=-1, help="compute for ever, after so many")
     parser.add_argument("--die-after-requests", type=int, default=-1, help="die as the next one arrives")
     parser.add_argument("--die-in-request", type=int, default=-1, help="die after this one's first token")
     parser.add_argument("--fail-requests", type=int, default=0, help="answer every request with this status")
@@ -159,6 +160,8 @@ class Toy:
         if 0 <= options.die_after_requests <= self.requests:
             os._exit(137)
         self.requests += 1
+        while 0 <= options.spin_after_requests < self.requests:
+            pass
         if options.hang or 0 <= options.hang_after_requests < self.requests:
             await asyncio.Event().wait()
         if options.fail_requests:

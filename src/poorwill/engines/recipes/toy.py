@@ -14,7 +14,8 @@ OPTIONS: OptionKinds = MappingProxyType(
     {
         **dict.fromkeys(("load_seconds", "tokens_per_second", "prefill_seconds"), NUMBER),
         **dict.fromkeys(("slots", "rss_mb", "flood_log", "fail_requests"), WHOLE),
-        **dict.fromkeys(("hang_after_requests", "die_after_requests", "die_in_request"), WHOLE),
+        **dict.fromkeys(("hang_after_requests", "spin_after_requests"), WHOLE),
+        **dict.fromkeys(("die_after_requests", "die_in_request"), WHOLE),
         **dict.fromkeys(("fail_start", "never_ready", "hang", "ignore_sigterm"), FLAG),
         "exit_after": NUMBER,
     }
