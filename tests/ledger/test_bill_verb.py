@@ -254,6 +254,7 @@ async def test_time_without_a_rate_is_unpriced(path):
     write(path, [created(), span(0, "serving"), Alive(at_us=START + HOUR)])
     _, said, _ = await bill(path)
     assert "no rate" in said and "1h " in said and "$0.00" in said
+    assert "no tokens were counted" in said and "blended" not in said
 
 
 async def test_the_share_without_token_counts_is_shown(path):

@@ -168,7 +168,9 @@ def _figures(figures: Figures, currency: str) -> list[str]:
             percent(figures.duty_cycle),
             f"{duration(figures.useful_us)} useful of {duration(figures.paid_us)} paid",
         ),
-        (
+        ("per million tokens", "-", "no tokens were counted")
+        if not tokens
+        else (
             "per million tokens",
             f"{amount(figures.nusd_per_m(tokens))} blended",
             f"{amount(figures.nusd_per_m(count.tokens_in))} over {count.tokens_in:,} tokens in, "
