@@ -12,7 +12,7 @@ def test_a_plan_is_drawn_from_the_ledger(page: Page, served: Program) -> None:
     page.get_by_role("button", name="Plan from the ledger").click()
     planned = page.locator("#planned")
     expect(planned).to_contain_text("your idle_s is 60", timeout=90_000)
-    expect(planned).to_contain_text("Idle gaps: a gap longer than")
+    expect(planned).to_contain_text("Idle gaps by length: a gap longer than")
     assert planned.get_by_role("img", name="Cost and waiting").locator("circle").count() > 2
     assert planned.get_by_role("row").count() > 3
     picture(page, "plan")

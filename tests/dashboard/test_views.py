@@ -24,7 +24,7 @@ def row(page: Page, model: str):
 
 def test_at_a_glance(page: Page) -> None:
     expect(row(page, "toy")).to_contain_text("ready for")
-    expect(row(page, "toy")).to_contain_text("kept ready by the policy fixed; parks in")
+    expect(row(page, "toy")).to_contain_text("kept ready by the policy fixed; parks cold in")
     expect(row(page, "toy")).to_contain_text("$")
     expect(row(page, "broken")).to_have_class(re.compile("failing"))
     expect(row(page, "broken")).to_contain_text("failed to start, as asked. Backing off")

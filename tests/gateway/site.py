@@ -16,14 +16,14 @@ from poorwill.compose.clock import SystemClock
 from poorwill.compose.dialects.bodies import DIALECTS
 from poorwill.compose.dialects.ollama import ollama_handler
 from poorwill.core.entries import Entry, Noted, RequestEnded
-from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault, TryLater
+from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError, RequestFault, TryLater
 from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.ports.bridging import Bridged
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.ports.names import model_row
 from poorwill.core.ports.view import Configuration, ReplicaStatus, WakeInterval
-from poorwill.core.settings import Address, GatewaySettings
+from poorwill.core.settings import Address, FleetSettings, GatewaySettings
 from poorwill.core.spend import LimitState
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, Tier, WakeId, replica_id
 from poorwill.gateway.bridge.parts import BridgesTo, HostedApis
@@ -32,8 +32,10 @@ from poorwill.gateway.server import GatewayServer, bound_socket, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
 from poorwill.hosts.files.reach import Reach
 from poorwill.telemetry.admin.listeners import admin_listeners
+from poorwill.telemetry.dashboard.captures import Captures
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.dashboard.playground import Playground
+from poorwill.telemetry.dashboard.pulls import Pulls
 from poorwill.telemetry.metrics import GatewayMetrics
 
 from .toy_history import ToyHistory
@@ -390,6 +392,11 @@ QUICK = GatewaySettings(
 )
 
 
+async def nowhere(progress: Callable[[int, int], None]) -> str:
+    """Download nothing."""
+    raise OperatorFault(ErrorCode.WAKE_FAILED, "there is no hub here")
+
+
 @asynccontextmanager
 async def running_site(
     script: Script | None = None,
@@ -442,6 +449,8 @@ async def running_site(
                         fleet=fleet,
                         history=history or ToyHistory(),
                         playground=Playground(where=lambda: ("127.0.0.1", 9), credential=b"secret"),
+                        pulls=Pulls(find=lambda name: (name, nowhere), clock=clock),
+                        captures=Captures(settings=partial(FleetSettings, models=()), clock=clock),
                         clock=clock,
                         most_streams=settings.max_events,
                     ),

@@ -20,6 +20,7 @@ from poorwill.compose.dialects.ollama import ollama_handler
 from poorwill.compose.drivers.devices import open_devices
 from poorwill.compose.drivers.fleet_drivers import Fallback, FleetDrivers
 from poorwill.compose.history import LedgerHistory
+from poorwill.compose.hub.fetch import downloads
 from poorwill.compose.plans import plan_models, remembered_replicas
 from poorwill.compose.served.catalogue import Catalogue
 from poorwill.compose.served.reload import Reloader, ServedParts, Source
@@ -52,8 +53,10 @@ from poorwill.ledger.history.spending import LOOK_EVERY_S, SpendWatch
 from poorwill.ledger.keys import LedgerKeys
 from poorwill.ledger.ledger import Ledger
 from poorwill.telemetry.admin.listeners import admin_listeners
+from poorwill.telemetry.dashboard.captures import Captures
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.dashboard.playground import Playground
+from poorwill.telemetry.dashboard.pulls import Pulls
 from poorwill.telemetry.metrics import GatewayMetrics
 from poorwill.telemetry.replica_log import ReplicaLog
 from poorwill.telemetry.tracing import open_tracer, trace_wakes
@@ -123,6 +126,7 @@ async def serving_fleet(
         async with running_fleet(parts) as fleet:
             suspects = Suspects(context=fleet.controller.context, heard=pool.heard)
             chats = Playground(where=lambda: gateway.address)
+            dashboard = _dashboard(settings, own, fleet, chats, source, env)
             gateway = new_server(
                 settings=settings.gateway,
                 activator=fleet.activator,
@@ -131,11 +135,11 @@ async def serving_fleet(
                 keys=GuardedKeys(keys=keys, guard=guard, now_us=own.clock.now_us, operator=chats.credential),
                 ledger=journal,
                 fleet=fleet.view,
-                admin=_admin(settings, own, fleet.view, log, chats, source, keys),
+                admin=_admin(settings, own, fleet.view, log, dashboard, keys),
                 clock=own.clock,
                 log=log,
                 metrics=metrics,
-                engines=_engine_facts(fleet, own.clock),
+                engines=_engine_facts(fleet, own.clock, dashboard.captures),
                 ollama=ollama_handler(view=fleet.view),
                 directory=settings.directory,
                 bridges_to=BridgesTo(apis=bridged(apis), bridging=fleet.bridging),
@@ -150,6 +154,7 @@ async def serving_fleet(
                 gateway,
                 background(keys.follow()),
                 background(suspects.follow()),
+                background(dashboard.pulls.work()),
                 background(_told(trace_wakes(fleet.view.events, tracer, log=log), own, metrics, log)),
             ):
                 serving = await aside(_published, gateway, own, fleet.view, plans, fallbacks, reloader.ask)
@@ -211,20 +216,10 @@ def _admin(
     own: FleetResources,
     view: FleetView,
     log: Log,
-    playground: Playground,
-    source: Source | None,
+    dashboard: FleetDashboard,
     keys: LedgerKeys,
 ) -> Callable[[AdminSide], AdminListener]:
     """Return what makes the admin listeners of the gateway."""
-    dashboard = FleetDashboard(
-        fleet=view,
-        history=LedgerHistory(
-            ledger=own.ledger, logs=Path(settings.directory, "logs"), fleet=source.path if source else None
-        ),
-        playground=playground,
-        clock=own.clock,
-        most_streams=settings.gateway.max_events,
-    )
     return partial(
         admin_listeners,
         fleet=view,
@@ -234,6 +229,27 @@ def _admin(
         bind=bound_socket,
         clock=own.clock,
         log=log,
+    )
+
+
+def _dashboard(
+    settings: FleetSettings,
+    own: FleetResources,
+    fleet: Fleet,
+    playground: Playground,
+    source: Source | None,
+    env: Mapping[str, str],
+) -> FleetDashboard:
+    """Return what people look at."""
+    logs, path = Path(settings.directory, "logs"), source.path if source else None
+    return FleetDashboard(
+        fleet=fleet.view,
+        history=LedgerHistory(ledger=own.ledger, logs=logs, fleet=path),
+        playground=playground,
+        pulls=Pulls(find=downloads(lambda: fleet.reshaper.settings.models, env=env), clock=own.clock),
+        captures=Captures(settings=lambda: fleet.reshaper.settings, clock=own.clock),
+        clock=own.clock,
+        most_streams=settings.gateway.max_events,
     )
 
 
@@ -262,7 +278,7 @@ def _keys(settings: FleetSettings, ledger: Ledger, log: Log) -> LedgerKeys:
     return keys
 
 
-def _engine_facts(fleet: Fleet, clock: Clock) -> EngineFacts:
+def _engine_facts(fleet: Fleet, clock: Clock, captures: Captures) -> EngineFacts:
     """Return what the gateway knows of the models' engines, as they are configured now."""
     units = fleet.controller.units
 
@@ -281,6 +297,7 @@ def _engine_facts(fleet: Fleet, clock: Clock) -> EngineFacts:
         dialects=DIALECTS,
         paths=lambda model: ENGINE_PATHS.get(kind(model)),
         tells_usage=tells_usage,
+        asked=captures.take,
     )
 
 

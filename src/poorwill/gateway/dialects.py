@@ -43,5 +43,7 @@ class EngineFacts:
     """What a name means, if it is not a model's own."""
     paths: Callable[[ModelName], Collection[str] | None] = lambda model: None
     """The paths that a model's engine serves; None: any, or there is no such model."""
+    asked: Callable[[ModelName, str, bytes], None] = lambda model, request, body: None
+    """Called with every request's model, id and body, for those who may look at them."""
     tells_usage: Callable[[ModelName], bool] = lambda model: False
     """Whether a model's engine tells the usage of a stream if asked for it."""

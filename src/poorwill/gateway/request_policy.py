@@ -85,6 +85,7 @@ class RequestPolicy:
     def begin(self, exchange: Exchange) -> None:
         """Send a request on its way; its model, `streaming` and body are known."""
         self._active.add(exchange)
+        self.engines.asked(exchange.model, exchange.request_id, exchange.request.body)
         try:
             if self.draining:
                 raise TryLater(ErrorCode.DRAINING, "poorwill is shutting down")

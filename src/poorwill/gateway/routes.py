@@ -56,6 +56,8 @@ class Action(StrEnum):
     RELOAD = "reload"
     LIFT = "lift"
     CHAT = "chat"
+    PULL = "pull"
+    PROMPT = "prompt"
     HISTORY = "history"
 
 
@@ -87,8 +89,13 @@ def _relay(path: str, *methods: str, action: Action = Action.RELAY, **more: Any)
     )
 
 
-def _admin(method: str, path: str, action: Action) -> Route:
-    return Route(listener=Listener.ADMIN, methods=(method,), path=path, action=action, needs_key=False)
+def _read(path: str, action: Action, **more: Any) -> Route:
+    return Route(listener=Listener.INFERENCE, methods=("GET", "HEAD"), path=path, action=action, **more)
+
+
+def _admin(methods: str, path: str, action: Action) -> Route:
+    listener, taken = Listener.ADMIN, tuple(methods.split())
+    return Route(listener=listener, methods=taken, path=path, action=action, needs_key=False)
 
 
 OLLAMA_PATHS = (
@@ -108,26 +115,10 @@ ROUTES: tuple[Route, ...] = (
     _relay("/v1/messages/count_tokens", dialect=Dialect.ANTHROPIC),
     *(_relay(path, *methods, action=Action.OLLAMA, **_OLLAMA) for path, *methods in OLLAMA_PATHS),
     Route(listener=Listener.INFERENCE, methods=("GET",), path="/v1/realtime", action=Action.TUNNEL),
-    Route(
-        listener=Listener.INFERENCE,
-        methods=("GET", "HEAD"),
-        path="/v1/models",
-        action=Action.LIST_MODELS,
-    ),
-    Route(
-        listener=Listener.INFERENCE,
-        methods=("GET", "HEAD"),
-        path="/v1/models/*",
-        action=Action.SHOW_MODEL,
-    ),
+    _read("/v1/models", Action.LIST_MODELS),
+    _read("/v1/models/*", Action.SHOW_MODEL),
     *(
-        Route(
-            listener=Listener.INFERENCE,
-            methods=("GET", "HEAD"),
-            path=path,
-            action=Action.HEALTH,
-            needs_key=False,
-        )
+        _read(path, Action.HEALTH, needs_key=False)
         for path in ("/healthz", "/health", "/livez", "/readyz", "/ping")
     ),
     Route(
@@ -147,6 +138,8 @@ ROUTES: tuple[Route, ...] = (
     _admin("POST", "/reload", Action.RELOAD),
     _admin("POST", "/chat", Action.CHAT),
     _admin("POST", "/limits/{limit:path}/lift", Action.LIFT),
+    _admin("POST DELETE", "/pulls/{model:path}", Action.PULL),
+    _admin("GET", "/prompts/{request}", Action.PROMPT),
 )
 
 PREFLIGHT = Route(

@@ -13,7 +13,7 @@ from poorwill.core.format import duration, money, table
 from poorwill.core.spend import LimitDocument
 from poorwill.core.words import SECOND_US
 from poorwill.ledger.history.views import Costs
-from poorwill.telemetry.dashboard.documents import ReplicaNow, StatusDocument, device_lines
+from poorwill.telemetry.dashboard.documents import ReplicaNow, StatusDocument, capture_lines, device_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,7 @@ def status_lines(answer: StatusDocument, costs: Costs | None = None) -> list[str
     lines += [_last_error(replica, answer.now_us) for replica in answer.replicas if replica.last_error]
     lines += [f"{_name(replica)}: {note}" for replica in answer.replicas for note in replica.notes.values()]
     lines += [f"{bridge.model}: {bridge.what}" for bridge in answer.bridges]
+    lines += capture_lines(answer.captures)
     return [*lines, *device_lines(answer.devices), *_fleet_trouble(answer), *_limits(answer.limits)]
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -107,6 +107,18 @@ def wanted(asked: Sequence[str], models: Sequence[ModelSettings]) -> Sequence[tu
         usual = "llama.cpp" if name.which or "gguf" in name.repo.lower() else "vllm"
         found.append((name, known[text].kind if text in known else engines.get(text, usual)))
     return found
+
+
+def downloads(
+    models: Callable[[], Sequence[ModelSettings]], *, env: Mapping[str, str]
+) -> Callable[[str], tuple[str, Callable[[Progress], Awaitable[str]]]]:
+    """Return what finds the full name and the download of what an operator calls by a name; see `wanted`."""
+
+    def find(asked: str) -> tuple[str, Callable[[Progress], Awaitable[str]]]:
+        [(name, engine)] = wanted([asked], models())
+        return str(name), lambda progress: Fetcher(env=env).fetch(name, engine, progress=progress)
+
+    return find
 
 
 def fetch_first(model: ModelSettings, *, env: Mapping[str, str], clock: Clock) -> Fetch | None:

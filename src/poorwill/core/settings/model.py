@@ -241,6 +241,9 @@ class ModelSettings:
     priority: Annotated[int, Bounds(least=-1_000_000, most=1_000_000)] = 0
     """Who gives way when memory or disk runs short: the lower priority is parked, or loses its snapshot,
     first."""
+    capture_until_us: Annotated[int | None, FileKey("capture_until"), Mark.DATE] = None
+    """Until then, keep the text of the model's last 100 requests in memory, for the dashboard to show: to see
+    what a client really sends. If not given, no text is kept. Tell those whose text it is."""
     hosted: HostedSettings | None = None
     """The hosted API that the model is compared with in the bill, and the bridge to it, if wanted."""
     cloud: CloudSettings | None = None

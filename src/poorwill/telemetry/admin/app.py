@@ -40,7 +40,7 @@ def admin_app(
     endpoints: Mapping[str, Endpoint] = {
         "dashboard": dashboard.page,
         "health": _health(gateway),
-        "status": _status(gateway, fleet=fleet, clock=clock),
+        "status": _status(gateway, fleet=fleet, dashboard=dashboard, clock=clock),
         "metrics": _metrics(gateway),
         "events": dashboard.events,
         "history": dashboard.past,
@@ -49,6 +49,8 @@ def admin_app(
         "reload": _reload(fleet=fleet, log=log),
         "chat": _chat(dashboard, log=log),
         "lift": _lift(fleet=fleet, clock=clock, log=log),
+        "pull": _pull(dashboard, log=log),
+        "prompt": _prompt(dashboard, log=log),
     }
     return Starlette(
         routes=[
@@ -71,7 +73,7 @@ def _health(gateway: Gateway) -> Endpoint:
     return handle
 
 
-def _status(gateway: Gateway, *, fleet: FleetView, clock: Clock) -> Endpoint:
+def _status(gateway: Gateway, *, fleet: FleetView, dashboard: Dashboard, clock: Clock) -> Endpoint:
     async def handle(request: Request) -> Response:
         now_us = clock.now_us()
         replicas = [
@@ -83,6 +85,7 @@ def _status(gateway: Gateway, *, fleet: FleetView, clock: Clock) -> Endpoint:
             "limits": to_builtins([limit.document(now_us) for limit in fleet.limits()]),
             "configuration": asdict(fleet.configuration()),
             "devices": await fleet.devices(),
+            **dashboard.standing(),
         }
         return JSONResponse({"now_us": now_us, **gateway.health(), **fleet_state})
 
@@ -150,6 +153,26 @@ def _lift(*, fleet: FleetView, clock: Clock, log: Log) -> Endpoint:
         limit = request.path_params["limit"]
         lifted = await fleet.lift(limit, by=_asked(log, request, "lift a spend limit", limit=limit))
         return JSONResponse(to_builtins(lifted.document(clock.now_us())))
+
+    return handle
+
+
+def _pull(dashboard: Dashboard, *, log: Log) -> Endpoint:
+    async def handle(request: Request) -> Response:
+        name, stops = request.path_params["model"], request.method == "DELETE"
+        by = _asked(log, request, "stop a pull" if stops else "pull", model=name[:300])
+        pull = dashboard.stop_pull(name) if stops else dashboard.pull(name, by=by)
+        return JSONResponse(to_builtins(pull), status_code=200 if stops else 202)
+
+    return handle
+
+
+def _prompt(dashboard: Dashboard, *, log: Log) -> Endpoint:
+    async def handle(request: Request) -> Response:
+        asked = request.path_params["request"]
+        found = dashboard.prompt(asked)
+        _asked(log, request, "read a prompt", of=asked)
+        return JSONResponse(to_builtins(found), headers={"cache-control": "no-store"})
 
     return handle
 

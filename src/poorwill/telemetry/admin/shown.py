@@ -72,6 +72,22 @@ class Dashboard(Protocol):
         """Answer with a stream of events."""
         ...
 
+    def standing(self) -> Mapping[str, object]:
+        """Return what it adds to the fleet's state: downloads, and whose prompts are kept."""
+        ...
+
+    def pull(self, name: str, *, by: str) -> object:
+        """Have a model downloaded, and return how that stands. Raises RequestFault, TryLater."""
+        ...
+
+    def stop_pull(self, name: str) -> object:
+        """Stop a download, and return how it stands. Raises RequestFault."""
+        ...
+
+    def prompt(self, request: str) -> object:
+        """Return what a request asked, if that is kept. Raises RequestFault."""
+        ...
+
     def end_streams(self) -> None:
         """End every open stream of events."""
         ...

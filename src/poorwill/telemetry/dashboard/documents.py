@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from poorwill.core.format import table
+from poorwill.core.format import moment, table
 from poorwill.core.spend import LimitDocument
 from poorwill.core.words import Phase, Tier
 from poorwill.policies.placement.refusals import gib
@@ -97,6 +97,38 @@ class DeviceNow(Struct, frozen=True, kw_only=True):
     caution: str
 
 
+class PullNow(Struct, frozen=True, kw_only=True):
+    """A download of a model: `waiting`, `pulling`, `done`, `failed` or `stopped`."""
+
+    name: str
+    by: str
+    asked_us: int
+    state: str
+    done_bytes: int = 0
+    need_bytes: int = 0
+    path: str = ""
+    why: str = ""
+
+
+class CaptureNow(Struct, frozen=True, kw_only=True):
+    """A model whose prompts are kept until an instant; `since_us` is the oldest that is there."""
+
+    model: str
+    until_us: int
+    prompts: int
+    since_us: int | None
+
+
+class PromptDocument(Struct, frozen=True, kw_only=True):
+    """What a request asked, as far as it is kept."""
+
+    request: str
+    model: str
+    at_us: int
+    size_bytes: int
+    text: str
+
+
 class StatusDocument(Struct, frozen=True, kw_only=True):
     """A fleet that is being served."""
 
@@ -110,6 +142,8 @@ class StatusDocument(Struct, frozen=True, kw_only=True):
     bridges: tuple[BridgeNow, ...]
     configuration: ConfigurationNow = ConfigurationNow()
     devices: tuple[DeviceNow, ...] = ()
+    pulls: tuple[PullNow, ...] = ()
+    captures: tuple[CaptureNow, ...] = ()
 
 
 class WokenDocument(Struct, frozen=True, kw_only=True):
@@ -136,3 +170,8 @@ def device_lines(devices: Sequence[DeviceNow]) -> list[str]:
         held = ", ".join(f"{each.replica} {gib(each.given_bytes)}" for each in one.replicas)
         rows.append((one.id, *sizes, one.unfit or held + (f" ({one.caution})" if one.caution else "")))
     return ["", *table(rows)] if devices else []
+
+
+def capture_lines(captures: Sequence[CaptureNow]) -> list[str]:
+    """Say which models' prompts are kept, and until when."""
+    return [f"{one.model}: prompts are kept in memory until {moment(one.until_us)}" for one in captures]

@@ -2,17 +2,21 @@
 
 import base64
 import hashlib
+from collections.abc import Mapping
 
+from msgspec import to_builtins
 from starlette.requests import Request
 from starlette.responses import Response
 
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.view import FleetView
+from poorwill.telemetry.dashboard.captures import Captures
 from poorwill.telemetry.dashboard.events import EventResponse, EventStreams
 from poorwill.telemetry.dashboard.history import FleetHistory, HistoryAnswers, history_questions
 from poorwill.telemetry.dashboard.page import page
 from poorwill.telemetry.dashboard.playground import Playground
+from poorwill.telemetry.dashboard.pulls import Pulls
 
 
 class FleetDashboard:
@@ -24,6 +28,8 @@ class FleetDashboard:
         fleet: FleetView,
         history: FleetHistory,
         playground: Playground,
+        pulls: Pulls,
+        captures: Captures,
         clock: Clock,
         most_streams: int,
     ) -> None:
@@ -35,7 +41,11 @@ class FleetDashboard:
         self._fleet = fleet
         self._streams = EventStreams(most=most_streams)
         self._page = page()
+        self.pulls = pulls
+        self.captures = captures
         self.chat = playground.chat
+        self.pull, self.stop_pull = pulls.ask, pulls.stop
+        self.prompt = captures.prompt
 
     async def page(self, request: Request) -> Response:
         """Answer with the page, which has in it everything that it needs."""
@@ -66,6 +76,10 @@ class FleetDashboard:
         """Answer with a stream of what happens. Raises TryLater if too many are open."""
         self._streams.check_room()
         return EventResponse(feed=self._fleet.events(), streams=self._streams)
+
+    def standing(self) -> Mapping[str, object]:
+        """Return what `/status` says besides the fleet's state."""
+        return {"pulls": to_builtins(self.pulls.now()), "captures": to_builtins(self.captures.now())}
 
     def end_streams(self) -> None:
         """End every open stream of events."""

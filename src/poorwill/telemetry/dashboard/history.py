@@ -17,7 +17,8 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.clock import Clock
 from poorwill.core.words import HOUR_US
 
-KEPT_S = 2.0
+KEPT_S, KEPT_TIMES = 2.0, 20
+"""How long an answer is kept: at least, and as a multiple of what it took to make."""
 MOST_HOURS = 24 * 31
 MOST_ROWS = 5000
 
@@ -57,8 +58,9 @@ class HistoryAnswers:
         kept = self._kept.setdefault(name, _Kept())
         async with kept.lock:
             if kept.until < now():
+                began = now()
                 kept.answer = msgspec.json.encode(await ask())
-                kept.until = now() + KEPT_S
+                kept.until = now() + max(KEPT_S, KEPT_TIMES * (now() - began))
             return kept.answer
 
 

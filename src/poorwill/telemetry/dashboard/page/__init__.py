@@ -6,7 +6,10 @@ follows `/events` and asks `/history`; it changes something only when a person p
 
 from importlib.resources import files
 
-SCRIPTS = ("basics", "glance", "ribbons", "wakes", "costs", "requests", "chat", "plan", "live")
+SCRIPTS = (
+    *("basics", "charts", "glance", "actions", "ribbons", "wakes"),
+    *("costs", "requests", "chat", "plan", "live"),
+)
 """In the order in which they run; together they are one script."""
 
 

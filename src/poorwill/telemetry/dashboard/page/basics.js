@@ -24,6 +24,7 @@ const span = s => s == null ? "–" : s < 0.0995 ? (s * 1000).toFixed(0) + " ms"
   : s < 5400 ? (s / 60).toFixed(0) + " min" : s < 172800 ? (s / 3600).toFixed(1) + " h" : (s / 86400).toFixed(1) + " d";
 const clock = us => new Date(us / 1000).toLocaleTimeString();
 const stamp = us => new Date(us / 1000).toLocaleString();
+const when = us => { const at = new Date(us / 1000); return at.toDateString() === new Date().toDateString() ? at.toLocaleTimeString() : at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }); };
 const money = nusd => {
   const value = nusd / 1e9, small = Math.abs(value) < 1;
   const digits = value === 0 ? 2 : small ? Math.min(6, 2 - Math.floor(Math.log10(Math.abs(value)))) : 2;
@@ -31,7 +32,9 @@ const money = nusd => {
   return (value < 0 ? "-" : "") + (now.costs && now.costs.currency !== "USD" ? text + " " + now.costs.currency : "$" + text);
 };
 const plural = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
-const now = { status: null, costs: null, ribbons: null, hours: 24, skew_us: 0, gone: null };
+const plain = text => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");  // nothing in it reorders what is read
+const size = n => n >= 1e9 ? (n / 1e9).toFixed(1) + " GB" : n >= 1e6 ? (n / 1e6).toFixed(0) + " MB" : (n / 1e3).toFixed(0) + " kB";
+const now = { status: null, costs: null, wakes: null, ribbons: null, hours: 24, skew_us: 0, gone: null };
 const now_us = () => Date.now() * 1000 + now.skew_us;
 
 const GROUPS = [["serving", "serving"], ["linger", "linger"], ["floor", "floor"], ["wake", "waking"], ["park", "parking"],

@@ -34,13 +34,16 @@ async function tellCost(said, request) {  // its row is in the ledger within sec
   for (let tries = 0; request && tries < 40; tries++) {
     const cost = await ask(`/history/cost?${new URLSearchParams({ request, tries })}`).catch(() => null);
     if (!cost) { await new Promise(resolve => setTimeout(resolve, 250)); continue; }
-    const parts = [["serving", cost.serving_nusd], ["its part of the wake", cost.wake_nusd], ["a hosted API", cost.hosted_nusd]].filter(([, nusd]) => nusd);
-    const held = cost.leased_us ? cost.leased_us - cost.arrived_us : 0;
-    said.told.textContent = `${money(cost.serving_nusd + cost.wake_nusd + cost.hosted_nusd)}${parts.length ? ": " + parts.map(([what, nusd]) => `${money(nusd)} ${what}`).join(", ") : ""}; `
-      + (held > 2000 ? `held ${span(held / 1e6)}, ` : "") + (cost.first_byte_us ? `first byte after ${span((cost.first_byte_us - cost.arrived_us) / 1e6)}, ` : "")
-      + `${cost.tokens_in ?? "?"} tokens in, ${cost.tokens_out ?? "?"} out`;
+    said.told.textContent = costText(cost);
     return;
   }
+}
+function costText(cost) {
+  const parts = [["serving", cost.serving_nusd], ["its part of the wake", cost.wake_nusd], ["a hosted API", cost.hosted_nusd]].filter(([, nusd]) => nusd);
+  const held = cost.leased_us ? cost.leased_us - cost.arrived_us : 0;
+  return `${money(cost.serving_nusd + cost.wake_nusd + cost.hosted_nusd)}${parts.length ? ": " + parts.map(([what, nusd]) => `${money(nusd)} ${what}`).join(", ") : ""}; `
+    + (held > 2000 ? `held ${span(held / 1e6)}, ` : "") + (cost.first_byte_us ? `first byte after ${span((cost.first_byte_us - cost.arrived_us) / 1e6)}, ` : "")
+    + `${cost.tokens_in ?? "?"} tokens in, ${cost.tokens_out ?? "?"} out`;
 }
 async function send() {
   const content = $("chat-text").value.trim(), model = $("chat-model").value; if (!content || !model || chat.stop) return;

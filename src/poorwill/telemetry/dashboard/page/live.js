@@ -19,8 +19,11 @@ function listen() {
     if (kind === "WakeEnded") underWay.delete(e.replica);
     pending.push(li); if (pending.length > 200) pending.shift();
     soon(kind === "RequestEnded" ? 400 : 50);
+    if (kind === "RequestEnded" && here() === "requests") soonRequests();
   });
 }
+let requestsDue = null;
+function soonRequests() { requestsDue ||= setTimeout(() => { requestsDue = null; if (!document.hidden) readRequests(); }, 2500); }
 function flush() {
   if (!pending.length) return;
   $("events").prepend(...pending.splice(0).reverse());
@@ -62,7 +65,7 @@ async function look() {
     const status = await ask("/status");
     now.skew_us = status.now_us - Date.now() * 1000; now.status = status;
     if (now.gone) { now.gone = null; $("gone").hidden = true; readCosts(); readRibbons(); }
-    health(status); limits(status); configuration(status); drawModels(); drawWaking(); flush();
+    health(status); limits(status); configuration(status); drawModels(); drawFigures(); drawWaking(); drawPulls(); drawCaptures(); drawDevices(); flush();
     const models = [...new Set(status.replicas.map(r => r.model))];
     choices($("wakes-of"), models, "all"); choices($("log-of"), status.replicas.map(r => r.replica)); choices($("chat-model"), models); choices($("plan-model"), models); chatNote();
   } catch (error) {
@@ -70,16 +73,18 @@ async function look() {
     $("gone").textContent = `poorwill does not answer since ${new Date(now.gone).toLocaleTimeString()}; trying again. What is shown below is from then.`;
     $("gone").hidden = false; $("health").textContent = "gone"; $("health").className = "pill bad"; document.title = "gone · poorwill"; icon("#d92d20");
   }
-  const waking = now.status && now.status.replicas.some(r => r.state === "waking");
+  const waking = now.status && (now.status.replicas.some(r => r.state === "waking") || now.status.pulls.some(p => p.state === "pulling"));
   soon(document.hidden ? 15000 : waking ? 1000 : 2500);
 }
-const refresh = { overview: () => { readRibbons(); readCosts(); }, wakes: readWakes, costs: readCosts, requests: readRequests, logs: readLog, chat: () => {}, plan: () => {} };
+const refresh = { overview: () => { readRibbons(); readCosts(); readTrends(); }, wakes: readWakes, costs: readCosts, requests: readRequests, logs: readLog, chat: () => {}, plan: () => {} };
 const here = () => location.hash.slice(1) in refresh ? location.hash.slice(1) : "overview";
 function show() {
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== "view-" + here();
   for (const link of document.querySelectorAll("nav a")) { if (link.hash === "#" + here()) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current"); }
   refresh[here()]();
 }
+let resized = null;
+addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { drawTrends(); drawCosts(); if (here() === "wakes") readWakes(); }, 200); });
 addEventListener("hashchange", () => { show(); scrollTo(0, 0); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) { look(); refresh[here()](); } });
 setInterval(() => { if (!document.hidden && !now.gone && here() !== "logs") refresh[here()](); }, 20000);

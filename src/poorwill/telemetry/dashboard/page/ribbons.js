@@ -1,4 +1,5 @@
-$("legend").append(...GROUPS.map(([name, text]) => h("span", {}, h("i", { style: { background: `var(--${name})` } }), text)));
+const legend = () => h("div", { className: "legend", aria: { "aria-hidden": "true" } }, ...GROUPS.map(([name, text]) => h("span", {}, h("i", { style: { background: `var(--${name})` } }), text)));
+$("legend").replaceWith(legend());
 function drawRibbons() {
   const data = now.ribbons; if (!data) return;
   const box = $("ribbons"), old = new Map([...box.children].map(one => [one.dataset.replica, one]));
@@ -14,7 +15,7 @@ const seen = new Set();  // the ribbons on the screen, which alone are painted
 const drawn = new IntersectionObserver(found => found.forEach(one => {
   if (!one.isIntersecting) return seen.delete(one.target);
   seen.add(one.target); paintRibbon(one.target);
-}));
+}), { rootMargin: "800px" });
 new ResizeObserver(() => drawRibbons()).observe($("ribbons"));
 const places = row => row.stretches.map(([from, to, cause, nusd_h, joined]) => ({ from: Math.max(from, now.ribbons.from_us), to: Math.min(to ?? now.ribbons.to_us, now.ribbons.to_us), began: from, ended: to, cause, nusd_h, joined })).filter(p => p.to > p.from);
 function paintRibbon(one) {

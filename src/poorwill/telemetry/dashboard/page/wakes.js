@@ -4,23 +4,35 @@ const shade = phase => shades.get(phase) || (shades.set(phase, SHADES[shades.siz
 const underWay = new Map();  // replica -> the WakeBegan it is in
 const predicted = new Map();  // model -> phases of the median of its last wakes, by the tier they began in
 function piece(phase, us, whole, kind) {
-  return h("b", { className: kind || "", textContent: phase, title: `${phase} ${span(us / 1e6)}`, style: { width: `${100 * us / whole}%`, background: shade(phase) } });
+  return h("b", { className: kind || "", textContent: us / whole > .012 * phase.length ? phase : "", title: `${phase} ${span(us / 1e6)}`, style: { width: `${100 * us / whole}%`, background: shade(phase) } });
 }
 function waterfall(wake, whole) {
   const took = wake.ended_us - wake.began_us;
   return h("div", { className: "wakefall" },
-    h("span", {}, h("strong", { textContent: wake.model }), ` from ${wake.from_tier}`, h("br"), stamp(wake.began_us), h("br"), h("span", { className: wake.ok ? "note" : "bad", textContent: wake.ok ? `${wake.why}, ${plural(wake.held, "request")} held` : wake.failure })),
+    h("span", {}, h("strong", { textContent: wake.model, title: wake.replica }), ` from ${wake.from_tier}`, h("br"), h("span", { className: "note", textContent: when(wake.began_us) + (wake.ok ? `, ${wake.why}, ${plural(wake.held, "request")} held` : "") }), ...(wake.ok ? [] : [h("br"), h("span", { className: "bad", textContent: wake.failure })])),
     h("div", { className: "track", role: "img", aria: { "aria-label": wake.phases.map(([p, a, b]) => `${p} ${span((b - a) / 1e6)}`).join(", ") || "no phases" } },
       ...wake.phases.map(([phase, began, ended]) => piece(phase, ended - began, whole))),
     h("span", { className: "n" + (wake.budget_us && took > wake.budget_us ? " missed" : ""), textContent: span(took / 1e6) }));
 }
+function phases(wakes) {  // what each phase takes, and in how many of them it is
+  const found = new Map();
+  for (const wake of wakes) for (const [phase, began, ended] of wake.phases) found.set(phase, [...(found.get(phase) || []), ended - began]);
+  return [...found].map(([phase, times]) => { times.sort((a, b) => a - b);
+    return h("span", {}, h("i", { style: { background: shade(phase) } }), `${phase} ${span(times[times.length >> 1] / 1e6)}` + (times.length > 1 ? ` (${span(times[0] / 1e6)} to ${span(times.at(-1) / 1e6)})` : "")); });
+}
 async function readWakes() {
   const model = $("wakes-of").value;
   try {
-    const wakes = await ask(`/history/wakes?${new URLSearchParams({ model, last: 10 })}`);
-    const whole = Math.max(1, ...wakes.map(one => one.ended_us - one.began_us));
-    $("waterfalls").replaceChildren(...(wakes.length ? wakes.map(one => waterfall(one, whole)) : [h("p", { className: "empty", textContent: "No wake has finished yet." })]));
-  } catch (error) { $("waterfalls").replaceChildren(h("p", { className: "empty bad", textContent: error.message })); }
+    const found = await ask(`/history/wakes?${new URLSearchParams({ model, last: 200 })}`), wakes = found.slice(0, 10);
+    if (same($("waterfalls"), JSON.stringify([model, found.length && found[0].wake, $("wake-times").clientWidth]))) return;
+    const whole = Math.max(1, ...wakes.map(one => one.ended_us - one.began_us)), none = h("p", { className: "empty", textContent: "No wake has finished yet." });
+    $("wake-times").replaceChildren(...(wakes.length ? [wakesChart($("wake-times"), found)] : []));
+    $("waterfalls").replaceChildren(...(wakes.length ? wakes.map(one => waterfall(one, whole)) : [none]));
+    $("phases").replaceChildren(...phases(wakes));
+  } catch (error) { $("waterfalls").dataset.key = ""; $("waterfalls").replaceChildren(h("p", { className: "empty bad", textContent: error.message })); }
+}
+async function readTrends() {
+  try { now.wakes = await ask("/history/wakes?model=&last=200"); drawTrends(); } catch { /* `look` says that it is gone */ }
 }
 async function predict(model, tier) {  // what the last good wakes of this kind took, phase by phase
   const wakes = (await ask(`/history/wakes?${new URLSearchParams({ model, last: 20 })}`)).filter(one => one.ok && one.from_tier === tier);
