@@ -21,15 +21,17 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.ports.view import EventFeed, ReplicaStatus
-from poorwill.core.settings import Address, GatewaySettings
+from poorwill.core.settings import Address, FleetSettings, GatewaySettings
 from poorwill.core.spend import LimitState
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, WakeId
 from poorwill.gateway.dialects import EngineFacts
-from poorwill.gateway.server import new_server
+from poorwill.gateway.server import bound_socket, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
-from poorwill.telemetry.admin.app import admin_listener
+from poorwill.telemetry.admin.listeners import admin_listeners
+from poorwill.telemetry.dashboard.captures import Captures
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
 from poorwill.telemetry.dashboard.playground import Playground
+from poorwill.telemetry.dashboard.pulls import Pulls
 from poorwill.telemetry.metrics import GatewayMetrics
 
 READY, PARKED = ModelName("m1"), ModelName("parked")
@@ -164,6 +166,11 @@ class History:
     ribbons = cost = costs = wakes = requests = explain = compare = log = nothing
 
 
+def no_downloads(name: str) -> NoReturn:
+    """Find none."""
+    raise NotImplementedError
+
+
 async def main(port: int, engine_port: int) -> None:
     clock = SystemClock.started()
     settings = GatewaySettings(
@@ -185,16 +192,20 @@ async def main(port: int, engine_port: int) -> None:
         directory=".",
         ollama=ollama_handler(view=fleet),
         admin=partial(
-            admin_listener,
+            admin_listeners,
             fleet=fleet,
             dashboard=FleetDashboard(
                 fleet=fleet,
                 history=History(),
                 playground=Playground(where=lambda: ("127.0.0.1", port), credential=b"none"),
+                pulls=Pulls(find=no_downloads, clock=clock),
+                captures=Captures(settings=partial(FleetSettings, models=()), clock=clock),
                 clock=clock,
                 most_streams=1,
             ),
             settings=settings,
+            keys=Keys(),
+            bind=bound_socket,
             clock=clock,
             log=Quiet(),
         ),

@@ -261,6 +261,9 @@ class ToyFeed:
     async def __anext__(self) -> Entry | int:
         return await self.items.get()
 
+    def rest(self) -> Sequence[Entry]:
+        return ()
+
     def close(self) -> None:
         self.closed = True
         self.over.set()

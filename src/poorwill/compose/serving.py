@@ -125,14 +125,13 @@ async def serving_fleet(
         parts = _fleet_parts(settings, own, plans, journal, feeds, pool, guard, log)
         async with running_fleet(parts) as fleet:
             suspects = Suspects(context=fleet.controller.context, heard=pool.heard)
-            chats = Playground(where=lambda: gateway.address)
-            dashboard = _dashboard(settings, own, fleet, chats, source, env)
+            dashboard = _dashboard(settings, own, fleet, source, env, where=lambda: gateway.address)
             gateway = new_server(
                 settings=settings.gateway,
                 activator=fleet.activator,
                 suspect=suspects.suspect,
                 pool=pool,
-                keys=GuardedKeys(keys=keys, guard=guard, now_us=own.clock.now_us, operator=chats.credential),
+                keys=_guarded(keys, guard, own.clock, dashboard),
                 ledger=journal,
                 fleet=fleet.view,
                 admin=_admin(settings, own, fleet.view, log, dashboard, keys),
@@ -147,9 +146,8 @@ async def serving_fleet(
             served = ServedParts(
                 fleet=fleet, gateway=gateway, guard=guard, keys=keys, own=own, env=env, log=log
             )
-            reloader = Reloader(
-                parts=served, source=source or Source(read=lambda: settings), clock=own.clock, log=log
-            )
+            source = source or Source(read=lambda: settings)
+            reloader = Reloader(parts=served, source=source, clock=own.clock, log=log)
             async with (
                 gateway,
                 background(keys.follow()),
@@ -232,20 +230,27 @@ def _admin(
     )
 
 
+def _guarded(keys: LedgerKeys, guard: SpendGuard, clock: Clock, dashboard: FleetDashboard) -> GuardedKeys:
+    """Return the keys as the gateway asks for them."""
+    operator = dashboard.playground.credential
+    return GuardedKeys(keys=keys, guard=guard, now_us=clock.now_us, operator=operator)
+
+
 def _dashboard(
     settings: FleetSettings,
     own: FleetResources,
     fleet: Fleet,
-    playground: Playground,
     source: Source | None,
     env: Mapping[str, str],
+    *,
+    where: Callable[[], tuple[str, int]],
 ) -> FleetDashboard:
     """Return what people look at."""
     logs, path = Path(settings.directory, "logs"), source.path if source else None
     return FleetDashboard(
         fleet=fleet.view,
         history=LedgerHistory(ledger=own.ledger, logs=logs, fleet=path),
-        playground=playground,
+        playground=Playground(where=where),
         pulls=Pulls(find=downloads(lambda: fleet.reshaper.settings.models, env=env), clock=own.clock),
         captures=Captures(settings=lambda: fleet.reshaper.settings, clock=own.clock),
         clock=own.clock,

@@ -1,9 +1,13 @@
-"""What is written to the ledger, as it is written, for whoever looks on."""
+"""What is written to the ledger, as it is written, for whoever looks on.
+
+All readers share one list, so that an entry costs the warm path the same however many look on.
+"""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from poorwill.core.entries import Alive, Entry
 
@@ -12,57 +16,64 @@ FEED_LENGTH = 1_000
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Feed:
-    """A bounded feed of entries for one reader; a reader that falls behind loses the oldest."""
+    """One reader's place in the entries; a reader that falls behind loses the oldest."""
 
-    leave: Callable[["Feed"], None]
-    entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=FEED_LENGTH))
-    lost: int = 0
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    source: "Feeds"
+    read: int
     closed: bool = False
-
-    def put(self, entry: Entry) -> None:
-        """Append an entry, dropping the oldest if the feed is full."""
-        if len(self.entries) == FEED_LENGTH:
-            self.lost += 1
-        self.entries.append(entry)
-        self.news.set()
 
     def __aiter__(self) -> "Feed":
         return self
 
     async def __anext__(self) -> Entry | int:
-        while not self.entries and not self.lost:
+        source = self.source
+        while self.read == source.written:
             if self.closed:
                 raise StopAsyncIteration
-            self.news.clear()
-            await self.news.wait()
-        if self.lost:
-            lost, self.lost = self.lost, 0
+            source.news.clear()
+            await source.news.wait()
+        lost = source.written - len(source.entries) - self.read
+        if lost > 0:
+            self.read += lost
             return lost
-        return self.entries.popleft()
+        self.read += 1
+        return source.entries[self.read - 1 - source.written]
+
+    def rest(self) -> Sequence[Entry]:
+        """Return what there is besides, without waiting."""
+        source = self.source
+        unread = min(source.written - self.read, len(source.entries))
+        self.read = source.written
+        return list(islice(source.entries, len(source.entries) - unread, None))
 
     def close(self) -> None:
         """Stop the feed; a reader that waits is released."""
         self.closed = True
-        self.news.set()
-        self.leave(self)
+        self.source.news.set()
+        self.source.feeds.discard(self)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Feeds:
-    """The feeds of everybody who looks on; `put` is a listener of the journal."""
+    """The last entries, and the feeds of everybody who looks on; `put` is a listener of the journal."""
 
     feeds: set[Feed] = field(default_factory=set)
+    entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=FEED_LENGTH))
+    written: int = 0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, entry: Entry) -> None:
-        """Pass an entry on to every feed; signs of life are no news."""
-        if not isinstance(entry, Alive):
-            for feed in self.feeds:
-                feed.put(entry)
+        """Pass an entry on to whoever looks on; signs of life are no news."""
+        if self.feeds and not isinstance(entry, Alive):
+            self.entries.append(entry)
+            self.written += 1
+            self.news.set()
 
     def feed(self) -> Feed:
         """Open a feed of what is written from now on."""
-        feed = Feed(leave=self.feeds.discard)
+        if not self.feeds:
+            self.entries.clear()
+        feed = Feed(source=self, read=self.written)
         self.feeds.add(feed)
         return feed
 

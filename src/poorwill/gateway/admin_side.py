@@ -23,7 +23,7 @@ from poorwill.gateway.routes import NoRoute, admin_routes
 from poorwill.gateway.web_origin import foreign_page
 from poorwill.gateway.wire import Dialect
 
-ADMIN_CONNECTIONS = 64
+ADMIN_CONNECTIONS = 256
 
 
 class AdminListener(Protocol):

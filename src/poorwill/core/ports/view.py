@@ -139,6 +139,10 @@ class EventFeed(Protocol):
         """Return the next entry, or the number of entries lost before the next one."""
         ...
 
+    def rest(self) -> Sequence[Entry]:
+        """Return what there is besides, without waiting."""
+        ...
+
     def close(self) -> None:
         """Stop the feed."""
         ...

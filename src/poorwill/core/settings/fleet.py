@@ -114,7 +114,7 @@ class GatewaySettings:
     fleet's directory, until it is answered."""
     max_uploads_bytes: Annotated[int, Bounds(least=1)] = 2**32
     """The most disk for such forms, over all connections. One key may have half of it."""
-    max_events: Annotated[int, Bounds(least=1, most=10_000)] = 32
+    max_events: Annotated[int, Bounds(least=1, most=10_000)] = 64
     """The most followers of `/events`."""
     max_requests_per_key: Annotated[int, Bounds(least=0, most=1_000_000)] = 0
     """The most requests of one key that are held or in work at once, over all models; 0: without limit. Held

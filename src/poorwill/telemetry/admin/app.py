@@ -77,7 +77,8 @@ def _status(gateway: Gateway, *, fleet: FleetView, dashboard: Dashboard, clock: 
     async def handle(request: Request) -> Response:
         now_us = clock.now_us()
         replicas = [
-            asdict(status) | {"since_s": (now_us - status.since_us) / SECOND_US} for status in fleet.status()
+            to_builtins(status) | {"since_s": (now_us - status.since_us) / SECOND_US}
+            for status in fleet.status()
         ]
         fleet_state = {
             "replicas": replicas,

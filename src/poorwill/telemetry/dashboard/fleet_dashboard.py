@@ -13,7 +13,13 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.view import FleetView
 from poorwill.telemetry.dashboard.captures import Captures
 from poorwill.telemetry.dashboard.events import EventResponse, EventStreams
-from poorwill.telemetry.dashboard.history import FleetHistory, HistoryAnswers, history_questions
+from poorwill.telemetry.dashboard.history import (
+    MOST_ROWS,
+    FleetHistory,
+    HistoryAnswers,
+    count,
+    history_questions,
+)
 from poorwill.telemetry.dashboard.page import page
 from poorwill.telemetry.dashboard.playground import Playground
 from poorwill.telemetry.dashboard.pulls import Pulls
@@ -43,6 +49,7 @@ class FleetDashboard:
         self._page = page()
         self.pulls = pulls
         self.captures = captures
+        self.playground = playground
         self.chat = playground.chat
         self.pull, self.stop_pull = pulls.ask, pulls.stop
         self.prompt = captures.prompt
@@ -75,7 +82,8 @@ class FleetDashboard:
     async def events(self, request: Request) -> Response:
         """Answer with a stream of what happens. Raises TryLater if too many are open."""
         self._streams.check_room()
-        return EventResponse(feed=self._fleet.events(), streams=self._streams)
+        most = count(request, "most", MOST_ROWS, MOST_ROWS) if "most" in request.query_params else None
+        return EventResponse(feed=self._fleet.events(), streams=self._streams, most=most)
 
     def standing(self) -> Mapping[str, object]:
         """Return what `/status` says besides the fleet's state."""

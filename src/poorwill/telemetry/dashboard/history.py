@@ -112,7 +112,7 @@ def history_questions(*, history: FleetHistory, clock: Clock) -> Mapping[str, Qu
     """Return every question, by the last part of its path."""
 
     async def ribbons(request: Request) -> object:
-        hours, now_us = _count(request, "hours", 24, MOST_HOURS), clock.now_us()
+        hours, now_us = count(request, "hours", 24, MOST_HOURS), clock.now_us()
         return await history.ribbons(now_us - hours * HOUR_US, now_us)
 
     async def costs(request: Request) -> object:
@@ -120,10 +120,10 @@ def history_questions(*, history: FleetHistory, clock: Clock) -> Mapping[str, Qu
 
     async def wakes(request: Request) -> object:
         model = request.query_params.get("model") or None
-        return await history.wakes(model, _count(request, "last", 10, 200))
+        return await history.wakes(model, count(request, "last", 10, 200))
 
     async def requests(request: Request) -> object:
-        return await history.requests(_count(request, "last", 100, MOST_ROWS))
+        return await history.requests(count(request, "last", 100, MOST_ROWS))
 
     async def cost(request: Request) -> object:
         return await history.cost(request.query_params.get("request", ""))
@@ -146,7 +146,8 @@ def history_questions(*, history: FleetHistory, clock: Clock) -> Mapping[str, Qu
     return {question.__name__: question for question in asked}
 
 
-def _count(request: Request, name: str, usual: int, most: int) -> int:
+def count(request: Request, name: str, usual: int, most: int) -> int:
+    """Return a number that a request names, at most `most`. Raises RequestFault."""
     value = _number(request, name, usual)
     if not 1 <= value <= most:
         raise RequestFault(ErrorCode.INVALID_REQUEST, f"{name} must be 1 to {most}")

@@ -11,22 +11,26 @@ const tell = {
   Lost: e => `${e.lost} events were not shown`,
 };
 const pending = [];
-function listen() {
-  const feed = new EventSource("/events");
+let feed = null, shown = null;
+function listen() {  // while the page is seen: a browser opens six connections to one server, for all its tabs together
+  if (document.hidden) { if (feed) feed.close(); feed = null; }
+  if (document.hidden || feed && feed.readyState !== EventSource.CLOSED) return;
+  feed = new EventSource("/events?most=20");
   for (const [kind, say] of Object.entries(tell)) feed.addEventListener(kind, message => {
-    const e = JSON.parse(message.data), li = h("li", {}, h("time", { textContent: clock(e.at_us || e.ended_us || now_us()) }), say(e));
+    const e = JSON.parse(message.data);
     if (kind === "WakeBegan") { underWay.set(e.replica, e); predict(e.model, e.from_tier).catch(() => {}); }
     if (kind === "WakeEnded") underWay.delete(e.replica);
-    pending.push(li); if (pending.length > 200) pending.shift();
-    soon(kind === "RequestEnded" ? 400 : 50);
-    if (kind === "RequestEnded" && here() === "requests") soonRequests();
+    pending.push([e.at_us || e.ended_us || now_us(), say(e)]); if (pending.length > 200) pending.shift();
+    if (kind !== "RequestEnded") soon(50);  // what is in work is asked for soon enough, however many requests end
+    else if (here() === "requests") soonRequests();
+    shown ||= setTimeout(() => { shown = null; flush(); }, 250);
   });
 }
 let requestsDue = null;
 function soonRequests() { requestsDue ||= setTimeout(() => { requestsDue = null; if (!document.hidden) readRequests(); }, 2500); }
 function flush() {
   if (!pending.length) return;
-  $("events").prepend(...pending.splice(0).reverse());
+  $("events").prepend(...pending.splice(0).reverse().map(([at, text]) => h("li", {}, h("time", { textContent: clock(at) }), text)));
   while ($("events").children.length > 200) $("events").lastChild.remove();
 }
 let timer = null, due = Infinity;
@@ -73,6 +77,7 @@ async function look() {
     $("gone").textContent = `poorwill does not answer since ${new Date(now.gone).toLocaleTimeString()}; trying again. What is shown below is from then.`;
     $("gone").hidden = false; $("health").textContent = "gone"; $("health").className = "pill bad"; document.title = "gone · poorwill"; icon("#d92d20");
   }
+  if (!now.gone) listen();
   const waking = now.status && (now.status.replicas.some(r => r.state === "waking") || now.status.pulls.some(p => p.state === "pulling"));
   soon(document.hidden ? 15000 : waking ? 1000 : 2500);
 }
@@ -86,9 +91,9 @@ function show() {
 let resized = null;
 addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { drawTrends(); drawCosts(); if (here() === "wakes") readWakes(); }, 200); });
 addEventListener("hashchange", () => { show(); scrollTo(0, 0); });
-document.addEventListener("visibilitychange", () => { if (!document.hidden) { look(); refresh[here()](); } });
+document.addEventListener("visibilitychange", () => { listen(); if (!document.hidden) { look(); refresh[here()](); } });
 setInterval(() => { if (!document.hidden && !now.gone && here() !== "logs") refresh[here()](); }, 20000);
 setInterval(() => { if (!document.hidden && !now.gone && here() === "logs") readLog(); }, 2000);
 $("leave").hidden = location.protocol !== "https:";  // on this machine nobody logs in
 $("leave").addEventListener("click", () => fetch("/logout", { method: "POST" }).finally(() => location.assign("/")));
-look().then(() => { show(); listen(); });
+look().then(() => { $("main").classList.remove("loading"); show(); });
