@@ -21,11 +21,15 @@ HOURS = 1_048_576
 """More than there are until the year 2089: `life * HOURS + hour` is unique."""
 REQUESTS = 4_096
 """Request rows to a block."""
+TOLD_BLOCKS = 50
+"""How often progress is told: a second's work."""
 WAKES = 1_024
 """Wakes to a block of `wake_keys`."""
 
 KEY_WEIGHT, LEASE_WEIGHT = 65_537, 3
-"""Of the sum over leases: odd, so that no flipped bit leaves it as it was."""
+"""Odd, so that no flipped bit leaves a sum as it was."""
+MERSENNE = 2**31 - 1
+"""A prime: no power of two is zero modulo it."""
 
 Tell = Callable[[str], None]
 """Receives how far a long question is."""
@@ -49,9 +53,14 @@ SUMS: Mapping[str, Sum] = MappingProxyType(
         "wakes": Sum("wakes", f"coalesce({{row}}.ended_us / {DAY_US}, -1)"),
         "wake_keys": Sum("wake_keys", f"{{row}}.wake / {WAKES}"),
         "usage": Sum("usage", "{row}.hour / 24"),
-        "shares": Sum("shares", f"{{row}}.life * {DAYS} + {{row}}.began_us / {DAY_US}"),
         "requests": Sum("requests", f"{{row}}.id / {REQUESTS}"),
-        # What sharing reads, millions of rows at a time, from an index: cheap to add up, in SQL and in numpy.
+        # Read by the million: whole numbers that are cheap to add up, in SQL and in numpy.
+        "shares": Sum(
+            "shares",
+            f"{{row}}.life * {DAYS} + {{row}}.began_us / {DAY_US}",
+            f"coalesce({{row}}.key, 0) * {KEY_WEIGHT} + {{row}}.us * 3 + {{row}}.began_us % {DAY_US}"
+            f" + ({{row}}.ended_us - {{row}}.began_us) * 5 + {{row}}.span_began_us % {MERSENNE}",
+        ),
         "leases": Sum(
             "requests",
             f"coalesce({{row}}.life, 0) * {HOURS} + {{row}}.ended_us / {HOUR_US}",
@@ -123,7 +132,8 @@ def differing(
             if kept.pop(block, 0) != total:
                 found[SUMS[name].table] = None
             done += 1
-            tell(f"checksums of {name}, {done:,} of {done + len(kept):,} blocks")
+            if not done % TOLD_BLOCKS:
+                tell(f"checksums of {name}, {done:,} of {done + len(kept):,} blocks")
         if any(kept.values()):
             found[SUMS[name].table] = None
     yield from found
