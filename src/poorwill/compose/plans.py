@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, tzinfo
 from functools import partial
@@ -17,10 +17,11 @@ from poorwill.compose.hub.on_disk import located, on_disk
 from poorwill.config.rules.break_even import short_idles
 from poorwill.core.launch import Parked, Running
 from poorwill.core.machine.levels import REMEMBERED_GAPS
+from poorwill.core.money import rounded
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, ModelSettings, RateSettings
-from poorwill.core.words import SECOND_US, ReplicaId, Tier, replica_id
+from poorwill.core.words import SECOND_US, ReplicaId, Tier, parked
 from poorwill.engines.kinds import make_engine
 from poorwill.engines.measured.expectation import expected_wakes
 from poorwill.fleet.recovery import LevelPlan, ModelPlan, Remembered
@@ -224,7 +225,8 @@ def measured_costs(
 ) -> TierCosts | None:
     """Return what a tier costs the model if that is known: measured, at a rate in force; else None."""
     woken = bool(measured_wakes_us(model, tier, recovered))
-    if not (woken and _parks(model, tier, recovered) and _rates_in_force(model, rates, now_us)):
+    rated = any(_rates_in_force(model, replica, rates, now_us) for replica in model.replica_ids)
+    if not (woken and rated and _parks(model, tier, recovered)):
         return None
     return tier_costs(model, [tier], rates, recovered, now_us=now_us)[tier]
 
@@ -238,24 +240,47 @@ def image_bytes(model: ModelSettings, tier: Tier, recovered: Recovered) -> int:
 def price_in_force(model: ModelSettings, rates: Sequence[RateSettings], now_us: int) -> Price:
     """Return the price in force, the most specific first; a dollar an hour if none is given.
 
-    For the policies only: the ledger prices by its own book.
+    For the policies only: the ledger prices by its own book. A policy is a level's, and replicas change their
+    levels: if their rates differ, it reckons with the mean, and with the longest increment and minimum.
     """
     default = RateSettings(effective_us=0, active_nusd_h=10**9)
-    rate = max(
-        _rates_in_force(model, rates, now_us),
-        key=lambda r: (r.replica is not None, r.model is not None, r.effective_us),
-        default=default,
+    prices = [
+        price_of(
+            max(
+                _rates_in_force(model, replica, rates, now_us),
+                key=lambda r: (r.replica is not None, r.model is not None, r.effective_us),
+                default=default,
+            )
+        )
+        for replica in model.replica_ids
+    ]
+    return Price(
+        active_nusd_h=_mean(price.active_nusd_h for price in prices),
+        parked_nusd_h={
+            tier: _mean(price.nusd_h(parked(tier), tier) for price in prices)
+            for tier in Tier
+            if any(tier in price.parked_nusd_h for price in prices)
+        },
+        storage_nusd_gb_month=_mean(price.storage_nusd_gb_month for price in prices),
+        increment_us=max(price.increment_us for price in prices),
+        minimum_us=max(price.minimum_us for price in prices),
     )
-    return price_of(rate)
 
 
-def _rates_in_force(model: ModelSettings, rates: Sequence[RateSettings], now_us: int) -> list[RateSettings]:
+def _mean(amounts: Iterable[int]) -> int:
+    known = list(amounts)
+    return rounded(sum(known), len(known))
+
+
+def _rates_in_force(
+    model: ModelSettings, replica: ReplicaId, rates: Sequence[RateSettings], now_us: int
+) -> list[RateSettings]:
     return [
         rate
         for rate in rates
         if rate.effective_us <= now_us
         and rate.model in (None, model.name)
-        and rate.replica in (None, replica_id(model.name))
+        and rate.replica in (None, replica)
     ]
 
 
