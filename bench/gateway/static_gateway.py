@@ -7,7 +7,7 @@ gateway is the real one with the real metrics; the ledger counts its rows and fo
 import asyncio
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -21,12 +21,13 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.ports.view import EventFeed, ReplicaStatus
-from poorwill.core.settings import Address, FleetSettings, GatewaySettings
+from poorwill.core.settings import Address, EngineUrl, FleetSettings, GatewaySettings
 from poorwill.core.spend import LimitState
 from poorwill.core.words import SECOND_US, ModelName, Phase, ReplicaId, WakeId
 from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.server import bound_socket, new_server
 from poorwill.gateway.upstream.pool import UpstreamPool
+from poorwill.hosts.files.reach import Reach, verifying
 from poorwill.telemetry.admin.listeners import admin_listeners
 from poorwill.telemetry.dashboard.captures import Captures
 from poorwill.telemetry.dashboard.fleet_dashboard import FleetDashboard
@@ -66,8 +67,8 @@ class Held:
 class StaticActivator:
     """Grants every claim on `m1`; counts what is out."""
 
-    def __init__(self, port: int, clock: SystemClock) -> None:
-        self._lease = Lease(model=READY, replica=ReplicaId("m1-0"), generation=1, host="127.0.0.1", port=port)
+    def __init__(self, host: str, port: int, clock: SystemClock) -> None:
+        self._lease = Lease(model=READY, replica=ReplicaId("m1-0"), generation=1, host=host, port=port)
         self._clock = clock
         self.out = 0
 
@@ -115,6 +116,12 @@ class Keys:
 
     def limits(self, name: str) -> KeyLimits:
         return NO_LIMITS
+
+    def operator_of(self, credential: bytes) -> str | None:
+        return None
+
+    def is_operator(self, name: str) -> bool:
+        return False
 
     def name_of(self, credential: bytes) -> str | None:
         return "bench" if credential == b"sk-bench" else None
@@ -171,7 +178,14 @@ def no_downloads(name: str) -> NoReturn:
     raise NotImplementedError
 
 
-async def main(port: int, engine_port: int) -> None:
+def over_tls(port: int, pem: str) -> Mapping[tuple[str, int], Reach]:
+    """Return the engine as one elsewhere, whose certificate names `localhost`."""
+    if not pem:
+        return {}
+    return {("localhost", port): Reach(url=EngineUrl("localhost", port, secure=True), tls=verifying(pem))}
+
+
+async def main(port: int, engine_port: int, pem: str = "") -> None:
     clock = SystemClock.started()
     settings = GatewaySettings(
         listen=Address("127.0.0.1", port), admin=Address("127.0.0.1", 0), heartbeat_us=SECOND_US
@@ -179,9 +193,9 @@ async def main(port: int, engine_port: int) -> None:
     fleet = Fleet()
     server = new_server(
         settings=settings,
-        activator=StaticActivator(engine_port, clock),
+        activator=StaticActivator("localhost" if pem else "127.0.0.1", engine_port, clock),
         suspect=lambda host, port, why: None,
-        pool=UpstreamPool(timeout_us=settings.upstream_timeout_us),
+        pool=UpstreamPool(timeout_us=settings.upstream_timeout_us, elsewhere=over_tls(engine_port, pem)),
         keys=Keys(),
         ledger=CountingLedger(),
         fleet=fleet,
@@ -217,4 +231,4 @@ async def main(port: int, engine_port: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2])))  # noqa: TID251
+    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))  # noqa: TID251
