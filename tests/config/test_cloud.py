@@ -142,6 +142,16 @@ def test_floating_addresses_are_no_clash(write: Write):
 
 BAD = [
     (
+        'key_env = "HYPERSTACK_API_KEY"',
+        'key_env = "HYPERSTACK_API_KEY"\nurl_ca = "ours.pem"',
+        "line 10: models.big.cloud.url_ca: is for https alone",
+    ),
+    (
+        'url = "http://203.0.113.7:8000"',
+        'url = "http://9.9.9.9:8000"\nurl_key_env = "HYPERSTACK_API_KEY"',
+        "line 8: models.big.cloud.url: would send the engine's key in the clear",
+    ),
+    (
         'provider = "hyperstack"',
         'provider = "hyperstack"\napi = "http://cloud.example/v1"',
         "line 7: models.big.cloud.api: would send the API key in the clear",

@@ -46,6 +46,12 @@ def check_cloud(model: ModelSettings, found: ModelProblems) -> None:
         )
     if in_the_clear(model.cloud.api):
         found.wrong(["cloud.api"], "would send the API key in the clear", "use https")
+    if model.cloud.url_ca and not model.cloud.engine.secure:
+        found.wrong(["cloud.url_ca", "cloud.url"], "is for https alone", "leave it out")
+    if model.cloud.url_key_env and not model.cloud.engine.secure and _public(model.cloud.engine.host):
+        found.wrong(
+            ["cloud.url", "cloud.url_key_env"], "would send the engine's key in the clear", "use https"
+        )
     _check_provider(model.cloud, found)
     for key in STARTING_KEYS:
         if found.found.lines.has(("models", found.name, key)):
