@@ -192,7 +192,7 @@ async def test_one_replica_per_model_unless_told_otherwise(plan, tmp_path):
     apart = await document(plan, "--trace", path, "--span-s", "1000", *WORLD)
     together = await document(plan, "--trace", path, "--span-s", "1000", *WORLD, "--one-replica")
     only = await document(plan, "--trace", path, "--span-s", "1000", *WORLD, "--model", "b")
-    assert (apart["replicas"], together["replicas"], only["requests"]) == (2, 1, 1)
+    assert (apart["models"], together["models"], only["requests"]) == (2, 1, 1)
     assert named(apart, "continuous")["cost_usd"] == 2.0
     assert named(together, "continuous")["cost_usd"] == 1.0
     assert (named(apart, "hibernate")["wakes"], named(together, "hibernate")["wakes"]) == (3, 2)
