@@ -68,6 +68,8 @@ def test_only_named_tiers_are_imported(tmp_path: Path, tier: str) -> None:
     names = imported(tmp_path, [tier, "cold"] if tier else ["cold"])
     assert not {"boto3", "botocore", "google.cloud"} & {*names}, "an SDK that no model's cloud has"
     assert "poorwill.tiers.cold.driver" in names
+    away = ("poorwill.remote.ray", "poorwill.compose.drivers.on_hosts", "poorwill.compose.drivers.hosting")
+    assert not [name for name in names if name.startswith(away)], "the fleet names no hosts"
     for each, packages in ONLY_FOR.items():
         loaded = [name for name in names if name.startswith(packages)]
         assert bool(loaded) is (each == tier), (each, loaded)

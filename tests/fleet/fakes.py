@@ -328,14 +328,17 @@ class FakeConnections:
     """The gateway's pool: remembers what was closed and what was cut."""
 
     cuts: list[tuple[int, str]] = field(default_factory=list)
+    sent_back: list[int] = field(default_factory=list)
+    """Where those without an answer were sent to another replica."""
     closed: list[int] = field(default_factory=list)
 
     async def close(self, host: str, port: int) -> None:
         await asyncio.sleep(0)
         self.closed.append(port)
 
-    def cut(self, host: str, port: int, why: str) -> None:
+    def cut(self, host: str, port: int, why: str, *, again: bool = False) -> None:
         self.cuts.append((port, why))
+        self.sent_back += [port] if again else []
 
 
 @dataclass

@@ -402,6 +402,31 @@ async def test_cut_ends_requests_in_flight() -> None:
         await site.settled()
 
 
+async def test_a_silent_host_sends_requests_elsewhere() -> None:
+    asked_first = asyncio.Event()
+
+    async def first_hangs(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if asked.json().get("stream"):
+            writer.write(EVENTS_HEAD + chunk(b"data: 1\n\n"))
+            await writer.drain()
+        if asked.json().get("stream") or not asked_first.is_set():
+            asked_first.set()
+            await asyncio.Event().wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    async with running_site(first_hangs) as site, talk(site.port) as json, talk(site.port) as events:
+        json.send(post(ASK))
+        await asked_first.wait()
+        events.send(post(STREAM))
+        await events.answer(until=b"data: 1")
+        site.pool.cut(site.upstream.host, site.upstream.port, "its host is silent", again=True)
+        response = await json.answer()
+        assert (response.status, response.body, len(site.upstream.asked)) == (200, b"{}", 3)
+        assert b'"code":"draining"' in (await events.answer()).body
+        await site.settled()
+        assert site.activator.granted == 3
+
+
 async def test_close_waits_for_both_ends() -> None:
     async with running_site() as site:
         async with asyncio.TaskGroup() as group:

@@ -183,7 +183,7 @@ class SimulatedPool:
             upstream.abandon()
         await asyncio.sleep(0)
 
-    def cut(self, host: str, port: int, why: str) -> None:
+    def cut(self, host: str, port: int, why: str, *, again: bool = False) -> None:
         """End the requests in flight to an address."""
         for upstream in list(self.open):
             if upstream.port == port and upstream.exchange is not None:

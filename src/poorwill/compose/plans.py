@@ -72,7 +72,7 @@ def plan_model(
     configured.
     """
     ladder, fallbacks = fleet_drivers.ladder(model)
-    drivers = fleet_drivers.drivers_of(model.name)
+    drivers, away = fleet_drivers.drivers_of(model.name), fleet_drivers.elsewhere.get(model.name)
     predicted = expected_wakes(
         located(model, env), directory=fleet.directory, env=env, host=host.pace(model.engine.kind)
     )
@@ -95,15 +95,19 @@ def plan_model(
             for level in range(model.replicas.most)
         ],
         equipment=Equipment(
-            engine=make_engine(
+            engine=away.engine
+            if away and away.engine
+            else make_engine(
                 model, directory=fleet.directory, clock=clock, env=env, located=partial(on_disk, env=env)
             ),
             drivers={tier: drivers[tier] for tier in ladder},
             processes=fleet_drivers.processes_of(model.name),
-            fetch=fetch_first(model, env=env, clock=clock),
+            fetch=None if model.hosts else fetch_first(model, env=env, clock=clock),
         ),
         driver=drivers[Tier.COLD].name,
-        claim=Claim(memory_bytes=model.memory_bytes, devices=model.devices, priority=model.priority),
+        claim=Claim(priority=model.priority)
+        if model.hosts
+        else Claim(memory_bytes=model.memory_bytes, devices=model.devices, priority=model.priority),
     )
     return plan, fallbacks
 

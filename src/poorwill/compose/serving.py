@@ -41,6 +41,7 @@ from poorwill.fleet.fleet import DRAIN_SHARE, Fleet, FleetParts, running_fleet
 from poorwill.fleet.journal import Journal
 from poorwill.fleet.recovery import ModelPlan
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
+from poorwill.fleet.sweeps.sweeper import HOSTS_SWEEP_S, sweep_is_due
 from poorwill.gateway.acceptor import bound_socket
 from poorwill.gateway.admin_side import AdminListener, AdminSide
 from poorwill.gateway.bridge.parts import BridgesTo
@@ -165,7 +166,9 @@ async def serving_fleet(
 
 def _pool(settings: FleetSettings, drivers: FleetDrivers) -> UpstreamPool:
     timeout_us = settings.gateway.upstream_timeout_us
-    return UpstreamPool(timeout_us=timeout_us, proven=drivers.proven, elsewhere=drivers.reached)
+    return UpstreamPool(
+        timeout_us=timeout_us, proven=drivers.proven, elsewhere=drivers.reached, hosts=drivers.hosts
+    )
 
 
 def _fleet_parts(
@@ -193,6 +196,7 @@ def _fleet_parts(
         log=log,
         leave=own.holding.leave,
         devices=open_devices(settings, load_nvml()),
+        sweep_due=sweep_is_due if settings.hosts is None else partial(asyncio.sleep, HOSTS_SWEEP_S),
     )
 
 

@@ -79,9 +79,10 @@ def fleet_change(old: FleetSettings, new: FleetSettings) -> FleetChange:
     }
     before = {model.name: model for model in old.models}
     waits = [name for name in named if "." in name and name not in FOLLOWED_KEYS]
-    if old.devices != new.devices:
-        waits.append("devices")
-        kept["devices"] = old.devices
+    for name in ("devices", "hosts"):
+        if getattr(old, name) != getattr(new, name):
+            waits.append(name)
+            kept[name] = getattr(old, name)
     gives = old.gives_devices
     models = [_possible(before.get(model.name), model, waits, gives=gives) for model in new.models]
     after = {model.name: model for model in models if model is not None}
@@ -129,6 +130,10 @@ def _possible(
     """Return a model as far as it needs no restart, None if it cannot be served; `waits` gets the rest."""
     if new.cloud != (old.cloud if old else None):
         waits.append(f"models.{new.name}.cloud")
+        return old
+    if new.hosts or (old and old.hosts):
+        if new != old:
+            waits.append(f"models.{new.name}.hosts")  # the hosts were told of the old one
         return old
     if old and _in_machine(old) != _in_machine(new):
         waits.append(f"models.{new.name}.ladder")

@@ -13,6 +13,7 @@ from poorwill.config.problems import Bad, FileProblems, Location, ModelProblems
 from poorwill.config.rules.cloud import check_cloud, check_clouds
 from poorwill.config.rules.devices import check_devices
 from poorwill.config.rules.fleet import check_fleet
+from poorwill.config.rules.hosts import check_hosts
 from poorwill.config.rules.model import EngineOptions, check_model, check_options, usual_concurrency
 from poorwill.config.toml_text import LOST, parse
 from poorwill.config.values.addresses import absolute
@@ -125,6 +126,7 @@ class _Reading:
             gateway=self._keys["gateway"].assemble(self._values("gateway")),
             rates=rates,
             devices=tuple(self._list("devices")),
+            hosts=self._keys["hosts"].assemble(self._hosts()) if "hosts" in self._document else None,
             spend=replace(spend, currency=rates[0].currency) if rates else spend,
             statement=statement,
             source=source,
@@ -132,6 +134,7 @@ class _Reading:
         check_fleet(fleet, self._found)
         check_clouds(fleet, self._found)
         check_devices(fleet, self._found)
+        check_hosts(fleet, self._found)
         return fleet
 
     def _check_table_names(self) -> None:
@@ -144,6 +147,11 @@ class _Reading:
     def _values(self, name: str) -> KeyValues:
         values = self._keys[name].values(self._document.get(name, {}), Location((name,), self._found))
         return {} if isinstance(values, Bad) else values
+
+    def _hosts(self) -> KeyValues:
+        values = self._values("hosts")
+        values.setdefault("key", absolute("hosts.pem", self._found))
+        return values
 
     def _models(self, defaults: KeyValues) -> tuple[ModelSettings, ...]:
         at = Location(("models",), self._found)

@@ -66,6 +66,10 @@ def check_machine(
         here = ModelProblems(name=model.name, found=found)
         if model.cloud is not None:
             _check_cloud(model.cloud, here, env)
+        if model.hosted is not None and model.hosted.bridge and model.hosted.key_env:
+            _check_key(model.hosted.key_env, "hosted.key_env", here, env, "or take bridge out")
+        if model.hosts:
+            continue  # its files are there
         if os.path.isabs(model.engine.path):
             _check_file(model, here, weights_fault)
         if model.engine.cwd and not os.path.isdir(model.engine.cwd):
@@ -74,8 +78,6 @@ def check_machine(
             _check_program(model, here, env)
         if model.engine.user:
             _check_user(model, here)
-        if model.hosted is not None and model.hosted.bridge and model.hosted.key_env:
-            _check_key(model.hosted.key_env, "hosted.key_env", here, env, "or take bridge out")
     if fleet.encrypt_key_env and not env.get(fleet.encrypt_key_env):
         what = f"{fleet.encrypt_key_env} is not set in the environment"
         found.wrong(("fleet", "encrypt_key_env"), what)

@@ -117,8 +117,7 @@ class ReplicaPlaced:
 class RequestEnded:
     """A request row: one request of a client, however it ended.
 
-    Not frozen, as the only entry: there is one for every request, and a frozen one takes a microsecond
-    longer to make. Nobody changes it all the same.
+    Not frozen, as the only entry: a frozen one takes a microsecond longer to make. Nobody changes it.
     """
 
     request: str

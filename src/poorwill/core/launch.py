@@ -97,7 +97,7 @@ class Running:
     launched: str = ""
     """`Launch.identity` of the launch that started it; empty if unknown."""
     machine: str = ""
-    """The rented machine it runs on, by its cloud and its id there; empty: this machine."""
+    """The rented machine it runs on, by its cloud and its id there, or the host; empty: this machine."""
     place: Place | None = None
 
     def key(self) -> tuple[str, int, int]:
@@ -134,7 +134,7 @@ class Parked:
     probe: str = ""
     """What the engine answered to the fixed greedy prompt before the park; it must answer so again."""
     machine: str = ""
-    """The rented machine that is parked, as in `Running`: at most one for each replica."""
+    """The rented machine that is parked, at most one for each replica, or the host that has the image."""
     place: Place | None = None
     """Where it was ready: an image of device memory is restored to the same devices."""
 
@@ -143,7 +143,8 @@ class Parked:
 
         An image is of one generation and woken once; a rented machine is the same one each time.
         """
-        return self.replica, self.tier, self.machine or str(self.generation)
+        own = str(self.generation)
+        return self.replica, self.tier, own if self.path is not None else self.machine or own
 
     def where(self) -> str:
         """Return where its image is kept, for people."""

@@ -36,8 +36,7 @@ TIER_DEPTH: Mapping[Tier, int] = MappingProxyType({tier: depth for depth, tier i
 """Shallow to deep; moving down a ladder increases the depth."""
 
 RESUMING_TIERS = frozenset({Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED})
-"""A wake from these goes on with the same engine; from the others an engine starts anew. (No GPU cloud keeps
-an accelerator's memory while it has a machine hibernated.)"""
+"""A wake from these goes on with the same engine; from the others an engine starts anew."""
 
 
 class Phase(StrEnum):

@@ -12,7 +12,7 @@ from functools import partial
 
 from poorwill.core.entries import Entry, PhaseSpan
 from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
-from poorwill.core.launch import Parked, PhaseMark, Place
+from poorwill.core.launch import Parked, PhaseMark, Place, Running
 from poorwill.core.machine.effects import (
     AbortWake,
     ChangeCause,
@@ -54,6 +54,7 @@ class Controller:
         until_freed: Callable[[Unit, Parked], Awaitable[None]],
         leaves: Callable[[Sequence[PhaseMark], int, int], tuple[PhaseSpan, ...]],
         note_vanished: Callable[[FleetContext], Awaitable[None]],
+        out_of_sight: Callable[[FleetContext, Unit, Running, Exception], Awaitable[bool]],
         clock: Clock,
         log: Log,
         tasks: asyncio.TaskGroup,
@@ -74,6 +75,7 @@ class Controller:
             log=log,
             tasks=tasks,
             submit=self.submit,
+            out_of_sight=out_of_sight,
             make_room=make_room,
             leaves=leaves,
             note_vanished=note_vanished,
@@ -91,8 +93,7 @@ class Controller:
         """Take an input. It and the inputs that it gives rise to are dealt with on return.
 
         Called on the event loop's thread only. A call from within another is queued behind it. Never raises:
-        a bug ends the fleet through its task group, and engines are left as they are, for the next start to
-        find.
+        a bug ends the fleet through its task group, and engines are left as they are.
         """
         self._enqueue(unit, partial(unit.replicas.feed, unit.cell, what))
 

@@ -25,6 +25,7 @@ from poorwill.fleet.reshaping import Reshaper
 from poorwill.fleet.room.freed import until_freed
 from poorwill.fleet.room.room import Room
 from poorwill.fleet.spending import FleetBridging, SpendGuard
+from poorwill.fleet.sweeps.silence import out_of_sight
 from poorwill.fleet.sweeps.sweeper import Sweeper, note_vanished, sweep_is_due, sweep_on_time
 from poorwill.fleet.unit import Unit, end_engine
 from poorwill.fleet.view import OperatorView
@@ -193,6 +194,7 @@ async def _recovered(parts: FleetParts, sweeper: Sweeper, tasks: asyncio.TaskGro
         make_room=room.make,
         leaves=anatomy,
         note_vanished=note_vanished,
+        out_of_sight=out_of_sight,
         until_freed=partial(until_freed, room, parts.journal),
         clock=parts.clock,
         log=parts.log,

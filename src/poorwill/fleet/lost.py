@@ -32,6 +32,8 @@ async def _wait_for_end(context: FleetContext, unit: Unit, running: Running) -> 
         try:
             why = await processes.exited(running)
         except Exception as error:
+            if await context.out_of_sight(context, unit, running, error):
+                return
             context.log.error("cannot watch an engine", replica=unit.id, why=repr(error))
             if not processes.alive(running):
                 why = f"it is gone, and how it ended is not known: {error!r}"

@@ -209,3 +209,23 @@ class Reshaper:
         text = "no longer configured"
         gone = Noted(at_us=now, kind="model_removed", replica=unit.id, model=unit.model, text=text)
         context.journal.post([ReplicaEnded(replica=unit.id, at_us=now), gone])
+
+
+@dataclass(slots=True)
+class Hangups:
+    """Asks for a reload at each SIGHUP; one that comes before the fleet is served is not lost."""
+
+    asked: bool = False
+    reload: Callable[[], None] | None = None
+
+    def one(self) -> None:
+        """Ask, now or as soon as somebody can be asked."""
+        self.asked = True
+        if self.reload is not None:
+            self.reload()
+
+    def pass_on(self, reload: Callable[[], None]) -> None:
+        """Ask here from now on."""
+        self.reload = reload
+        if self.asked:
+            reload()

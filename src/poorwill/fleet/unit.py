@@ -179,6 +179,7 @@ class FleetContext:
     """Tiles a wake by its marks; see `policies.coldstart.anatomy`."""
     note_vanished: "Callable[[FleetContext], Awaitable[None]]"
     """See `sweeps.sweeper.note_vanished`."""
+    out_of_sight: "Callable[[FleetContext, Unit, Running, Exception], Awaitable[bool]]"
 
 
 async def end_engine(processes: Processes, running: Running, log: Log) -> None:

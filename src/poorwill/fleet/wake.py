@@ -1,8 +1,7 @@
 """Carries out a wake: makes room, brings the replica back, warms it up or verifies it, and reports.
 
 Whatever happens, exactly one WakeSucceeded or WakeFailed of the effect's generation is submitted, and a
-wake that does not succeed leaves no process behind. (A wake cancelled before its first step reports
-through the controller.)
+wake that does not succeed leaves no process behind.
 """
 
 import asyncio

@@ -3,7 +3,6 @@
 As few are busy as will do: a request goes to the busy replica that is fullest and has room, else to the ready
 idle one that was emptied last. If none has room it is held, and whoever is free first serves the oldest.
 Another replica is woken for it unless a place is expected to be free sooner, or enough are waking already.
-With one replica there is nothing to decide, and its cell gets everything.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +16,8 @@ from poorwill.compose.clock import SystemClock
 from poorwill.compose.served.reload import Source, file_mark
 from poorwill.compose.serving import serving_fleet
 from poorwill.core.ports.log import Log
-from poorwill.core.settings import Address, FleetSettings
+from poorwill.core.settings import FleetSettings
+from poorwill.fleet.reshaping import Hangups
 from poorwill.hosts.processes.hangup import hear_hangups
 from poorwill.telemetry.background_stream import written_in_background
 from poorwill.telemetry.log import StreamLog
@@ -29,27 +29,15 @@ class ServeOptions:
 
     fleet: FleetArgument = DEFAULT_FILE
     host: Annotated[str | None, Option("bind the inference listener here instead")] = None
-    port: Annotated[int | None, Option("the inference listener's port; 0 takes a free one and prints it")] = (
-        None
-    )
+    port: Annotated[int | None, Option("the inference listener's port; 0 takes a free one")] = None
     admin_port: Annotated[int | None, Option("the admin listener's port; 0 likewise")] = None
     log_level: Annotated[Literal["info", "warning", "error"], Option("what to log (default: info)")] = "info"
 
 
-def _overridden(settings: FleetSettings, options: ServeOptions) -> FleetSettings:
-    (host, port), admin = settings.gateway.listen, settings.gateway.admin
-    if options.host is not None:
-        host = options.host
-    if options.port is not None:
-        port = options.port
-    if options.admin_port is not None or options.port == 0:
-        admin = Address(admin.host, options.admin_port or 0)
-    return replace(settings, gateway=replace(settings.gateway, listen=Address(host, port), admin=admin))
-
-
 async def _run(options: ServeOptions, streams: Streams) -> int:
     def read() -> FleetSettings:
-        return _overridden(read_fleet(options.fleet, streams.env, machine=True), options)
+        settings = read_fleet(options.fleet, streams.env, machine=True)
+        return settings.listening(options.host, options.port, options.admin_port)
 
     hangups = Hangups()
     task = asyncio.current_task()
@@ -59,7 +47,7 @@ async def _run(options: ServeOptions, streams: Streams) -> int:
     source = Source(read=read, path=path, seen=file_mark(path))
     settings = read()
     log = StreamLog(stream=streams.stderr, level=options.log_level, clock=SystemClock.started())
-    left: list[Sequence[str]] = []
+    left: list[object] = []
     with written_in_background(streams.stdout) as stdout:
         try:
             await _serve(settings, replace(streams, stdout=stdout), log, left, source, hangups)
@@ -68,33 +56,8 @@ async def _run(options: ServeOptions, streams: Streams) -> int:
     return FINDING if any(left) else 0
 
 
-@dataclass(slots=True)
-class Hangups:
-    """Asks for a reload at each SIGHUP; one that comes before the fleet is served is not lost."""
-
-    asked: bool = False
-    reload: Callable[[], None] | None = None
-
-    def one(self) -> None:
-        """Ask, now or as soon as somebody can be asked."""
-        self.asked = True
-        if self.reload is not None:
-            self.reload()
-
-    def pass_on(self, reload: Callable[[], None]) -> None:
-        """Ask here from now on."""
-        self.reload = reload
-        if self.asked:
-            reload()
-
-
 async def _serve(
-    settings: FleetSettings,
-    streams: Streams,
-    log: Log,
-    left: list[Sequence[str]],
-    source: Source,
-    hangups: Hangups,
+    settings: FleetSettings, streams: Streams, log: Log, left: list[object], source: Source, hangups: Hangups
 ) -> None:
     async with serving_fleet(settings, env=streams.env, log=log, source=source) as serving:
         left.append(serving.left)
@@ -114,6 +77,5 @@ VERB = new_verb(
     "nothing. SIGTERM, Ctrl-C and a closed terminal stop it gracefully: new requests are refused,\n"
     "held ones fail with a clear error, running ones finish; then replicas are parked, left or stopped\n"
     "as [fleet] on_exit says, within exit_s. A second signal ends the waiting. Exit status 1: an engine\n"
-    "runs on although on_exit says otherwise, or the ledger could not take its last entries. It is named in\n"
-    "the log and in poorwill.lock, and by the next start, which takes the engine over.",
+    "runs on although on_exit says otherwise, or the ledger lacks its last entries; poorwill.lock names it.",
 )

@@ -35,6 +35,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
         "Maintain": {
             "ledger": ("accounts.ledger", "check, back up, compact or migrate the file that holds the bill"),
             "deploy": ("setup.deploy", "print a systemd unit; copy the program to a server and restart it"),
+            "host": ("setup.host", "serve models from this machine for a poorwill elsewhere, through Ray"),
             "guest": ("setup.guest", "build the virtual machine that a model is suspended in"),
             "completion": ("setup.completion", "print a completion script for bash, zsh or fish"),
         },

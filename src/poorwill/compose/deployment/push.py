@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from subprocess import DEVNULL
 from typing import IO, Any, TextIO
 
-from poorwill.compose.deployment.unit import MARGIN_S, Manager
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.hosts.processes.blocking import process_end
+from poorwill.remote.unit import MARGIN_S, Manager
 
 SSH_OPTIONS = ("-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
 """A server that does not answer, or stops answering (three times), ends the command."""

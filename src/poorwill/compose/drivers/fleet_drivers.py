@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from poorwill.core.ports.driver import Driver, Processes
+from poorwill.core.ports.engine import Engine
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import ModelName, Tier
 from poorwill.engines.kinds import cannot_sleep
-from poorwill.hosts.files.reach import Reach
+from poorwill.hosts.files.reach import Reach, Relayed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,9 @@ class ModelDrivers:
 
     drivers: Mapping[Tier, Driver]
     processes: Processes
+    engine: Engine | None = None
+    """Set if the engine is asked on another host."""
+    broken: Mapping[Tier, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,9 @@ class FleetDrivers:
     broken: Mapping[Tier, tuple[str, str]] = field(default_factory=dict)
     """Why a tier does not work here, and what would fix it."""
     elsewhere: Mapping[ModelName, ModelDrivers] = field(default_factory=dict)
-    """For the models that run in a virtual machine or on a rented one."""
+    """For the models that run in a virtual machine, on a rented one or on other hosts."""
+    hosts: Mapping[str, Relayed] = field(default_factory=dict)
+    """The other hosts that engines may be on."""
     proven: Callable[[str, int], Awaitable[bool]] | None = None
     """Whether a new connection to an address reaches the engine that belongs there. May raise OSError."""
     reached: Mapping[tuple[str, int], Reach] = field(default_factory=dict)
@@ -88,6 +94,8 @@ class FleetDrivers:
         sleepless = cannot_sleep(model.engine)
         if tier is Tier.ASLEEP and sleepless:
             return sleepless
+        if model.hosts:
+            return self.elsewhere[model.name].broken.get(tier, ("not all of its hosts can do it", ""))
         if tier in self.drivers:
             return "it runs in a virtual machine, which is suspended instead", ""
         return self.broken.get(tier, ("there is no driver for it", ""))

@@ -38,26 +38,26 @@ async def open_drivers(
     clock: Clock,
     log: Log,
     value: Callable[[ReplicaId, Tier], Value] = all_alike,
+    processes: EngineProcesses | None = None,
 ) -> FleetDrivers:
     """Return drivers for the tiers that the fleet's ladders name, each proven by a trial on this machine.
 
-    `value` ranks snapshots when room for them is short, as `Space` says.
+    `value` ranks snapshots, as `Space` says; `processes` are those of earlier drivers of the directory.
 
     Raises OperatorFault if a key is missing or unusable. Cancelled: trials leave nothing behind.
     """
     snapshots = fleet_snapshots(settings, log=log, sealer=_sealer(settings, env), value=value)
     await in_thread(lambda stop: snapshots.space.keep_to_quota())
-    processes = _processes(settings, clock, log)
+    processes = processes or engine_processes(settings, clock, log)
     # One for all: a replica that one driver wakes cannot be parked by another meanwhile.
     exclusive = Exclusive()
-    drivers: dict[Tier, Driver] = {
-        Tier.COLD: ColdDriver(processes=processes, clock=clock, log=log, exclusive=exclusive)
-    }
+    cold = ColdDriver(processes=processes, clock=clock, log=log, exclusive=exclusive)
+    drivers: dict[Tier, Driver] = {Tier.COLD: cold}
     broken: dict[Tier, tuple[str, str]] = {}
     asleep = partial(_asleep, processes, clock, log, exclusive)
     frozen = partial(_frozen, snapshots, processes, env, clock, exclusive)
     more = partial(_open_more, drivers, broken, asleep, frozen)
-    wanted = {tier for model in settings.models for tier in model.replica.park.ladder}
+    wanted = {tier for model in settings.models if not model.hosts for tier in model.replica.park.ladder}
     await more(wanted)
     elsewhere: dict[ModelName, ModelDrivers] = {}
     without_guest: Mapping[ModelName, tuple[str, str]] = {}
@@ -92,7 +92,8 @@ async def open_drivers(
     )
 
 
-def _processes(settings: FleetSettings, clock: Clock, log: Log) -> EngineProcesses:
+def engine_processes(settings: FleetSettings, clock: Clock, log: Log) -> EngineProcesses:
+    """Return the engine processes of a fleet's directory."""
     confinement = Confinement(directory=Path(settings.directory), closed=OWN_FILES)
     return EngineProcesses(
         fleet=settings.directory,

@@ -58,7 +58,10 @@ async def fleet_resources(
         priorities = {id: model.priority for model in settings.models for id in model.replica_ids}
         value = value_by_ledger(path, priorities=priorities, clock=clock, log=log)
         fleet_drivers = await open_drivers(settings, env=env, clock=clock, log=log, value=value)
-        async with _open_ledger(path, clock=clock, log=log, leave=holding.leave) as ledger:
+        async with (
+            with_hosts(fleet_drivers, settings, clock=clock, log=log) as fleet_drivers,
+            _open_ledger(path, clock=clock, log=log, leave=holding.leave) as ledger,
+        ):
             for told in await ledger.thread.call(
                 lambda db: sync_rates(db, settings.rates, now_us=clock.now_us())
             ):
@@ -70,6 +73,20 @@ async def fleet_resources(
                 ledger=ledger,
                 priorities=priorities,
             )
+
+
+@asynccontextmanager
+async def with_hosts(
+    fleet_drivers: FleetDrivers, settings: FleetSettings, *, clock: Clock, log: Log
+) -> AsyncIterator[FleetDrivers]:
+    """Add the drivers of other hosts, if the fleet has any, and keep in contact with them meanwhile."""
+    if settings.hosts is None:
+        yield fleet_drivers
+        return
+    from poorwill.compose.drivers.on_hosts import drivers_on_hosts
+
+    async with drivers_on_hosts(fleet_drivers, settings, settings.hosts, clock=clock, log=log) as both:
+        yield both
 
 
 @asynccontextmanager

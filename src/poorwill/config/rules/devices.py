@@ -49,7 +49,7 @@ def _check_twice(devices: Sequence[DeviceSettings], found: FileProblems) -> None
 
 def unplaceable(fleet: FleetSettings, devices: Sequence[DeviceState]) -> Iterator[tuple[ModelSettings, str]]:
     """Yield the models that would not fit if they were alone, and why."""
-    for model in fleet.models:
+    for model in (each for each in fleet.models if not each.hosts):
         wanted = Wanted(replica=ReplicaId(model.name), model=model.name, need=model.devices)
         why = never_fits(wanted, devices)
         if why:

@@ -50,28 +50,29 @@ class FileReader:
         return quoted(value)
 
 
+def parse_address(raw: object) -> Address:
+    """Read `HOST:PORT`. Raises BadValue."""
+    example = "e.g. 127.0.0.1:8080"
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        raise BadValue(f"must be an address, not {toml_name(raw)}", f'write "127.0.0.1:{raw}"')
+    text = text_of(raw, "an address")
+    host, colon, digits = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise BadValue(f"{text!r} is not an address", "put IPv6 in brackets: [::1]:8080")
+    if not colon or not re.fullmatch(r"\d{1,5}", digits) or int(digits) > 65_535:
+        raise BadValue(f"{text!r} has no port from 0 to 65535", example)
+    if not _HOST.fullmatch(host):
+        raise BadValue(f"{host!r} is not a host", example)
+    return Address(host or "0.0.0.0", int(digits))
+
+
 def listen_addresses() -> ScalarReader:
     """Return the reader of `"HOST:PORT"`, `"[IPV6]:PORT"` and `":PORT"`, every address of the machine."""
-    example = "e.g. 127.0.0.1:8080"
-
-    def parse(raw: object) -> Address:
-        if isinstance(raw, int) and not isinstance(raw, bool):
-            raise BadValue(f"must be an address, not {toml_name(raw)}", f'write "127.0.0.1:{raw}"')
-        text = text_of(raw, "an address")
-        host, colon, digits = text.rpartition(":")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            raise BadValue(f"{text!r} is not an address", "put IPv6 in brackets: [::1]:8080")
-        if not colon or not re.fullmatch(r"\d{1,5}", digits) or int(digits) > 65_535:
-            raise BadValue(f"{text!r} has no port from 0 to 65535", example)
-        if not _HOST.fullmatch(host):
-            raise BadValue(f"{host!r} is not a host", example)
-        return Address(host or "0.0.0.0", int(digits))
-
     return ScalarReader(
         words='an address: `"127.0.0.1:8080"`; port 0 takes a free one',
-        parse=parse,
+        parse=parse_address,
         schema={"type": "string", "pattern": r"^.*:\d{1,5}$"},
     )
 

@@ -8,12 +8,23 @@ from datetime import UTC, datetime, timedelta
 from decimal import InvalidOperation
 from types import MappingProxyType
 
+from poorwill.config.values.addresses import parse_address
+from poorwill.config.values.scalars import BadValue
 from poorwill.core.format import duration_us
 from poorwill.core.money import nusd
+from poorwill.core.settings import Address
 from poorwill.core.words import SECOND_US
 
 MOST_US = 10**10 * SECOND_US
 _SCALES: Mapping[str, float] = MappingProxyType({"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12})
+
+
+def address(text: str) -> Address:
+    """Read `HOST:PORT`."""
+    try:
+        return parse_address(text)
+    except BadValue as error:
+        raise ValueError(str(error)) from error
 
 
 def time_us(text: str) -> int:

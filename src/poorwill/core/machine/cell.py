@@ -3,8 +3,7 @@
 The fleet, the planner and the property tests run this object. `claim` and `give_back` are the warm path: they
 count leases and pass through `step` only if somebody waits or the gate is closed. `feed` takes every other
 input. All of them return effects; the caller carries them out. The cell also knows the quiet stretches,
-passes on to the policy what it may learn, and says when the next Tick is due. Which of several cells a
-request goes to is decided in `policies.dispatch`.
+passes on to the policy what it may learn, and says when the next Tick is due.
 """
 
 from collections import deque

@@ -104,11 +104,12 @@ class ParkFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLost:
-    """The engine's process ended by itself."""
+    """The engine's process ended by itself; or its host fell silent: `unobserved` until it is seen again."""
 
     kind: ClassVar[Kind] = Kind.ENGINE_LOST
     generation: int
     why: str
+    unobserved: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from poorwill.core.machine.phase_limit import with_rates
 from poorwill.core.machine.replica import Load, Replica
 from poorwill.core.machine.ticks import tick
 from poorwill.core.machine.transition import Transition, next_colder
-from poorwill.core.words import TIER_DEPTH, Tier, waking
+from poorwill.core.words import TIER_DEPTH, UNOBSERVED, Tier, waking
 
 
 def step(replica: Replica, what: Input, now_us: int) -> tuple[Replica, list[Effect]]:
@@ -298,10 +298,12 @@ def _engine_lost(change: Transition, what: EngineLost) -> None:
     if replica.state in (State.WAKING, State.PARKING):
         return  # a wake or park under way finds out by itself
     if replica.state is State.PARKED and replica.tier is not Tier.ASLEEP:
+        if replica.load.cause == UNOBSERVED:  # it can be seen again, and it is gone
+            change.rest(Tier.COLD)
         return
     lasted_us = change.now_us - replica.ready_since_us
-    early = lasted_us < replica.settings.wake.stable_us
-    change.note("engine_lost", what.why)
+    early = lasted_us < replica.settings.wake.stable_us and not what.unobserved
+    change.note("host_silent" if what.unobserved else "engine_lost", what.why)
     change.back_off(what.why, failures=replica.failures + 1 if early else 1)
     if not early:
         change.set(retry_at_us=0)
@@ -309,7 +311,7 @@ def _engine_lost(change: Transition, what: EngineLost) -> None:
     change.set(load=load, generation=replica.generation + 1)
     if early and replica.holds:
         change.give_up_holds(ErrorCode.WAKE_FAILED, f"the engine of {replica.model} died")
-    change.rest(Tier.COLD)
+    change.rest(Tier.COLD, unobserved=what.unobserved)
 
 
 def _image_lost(change: Transition, what: ImageLost) -> None:

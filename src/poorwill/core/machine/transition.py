@@ -1,7 +1,6 @@
 """A transition of the state machine while it is built: the replica as it will be, and the effects so far.
 
-`step` begins one, its handlers act through the verbs below, and the result is a new replica and a list of
-effects. A transition lives for one call; nothing outside `step` sees it.
+`step` begins one, and its handlers act through the verbs below. It lives for one call of `step`.
 """
 
 from collections.abc import Sequence
@@ -39,6 +38,7 @@ from poorwill.core.words import (
     PARK,
     SERVING,
     TIER_DEPTH,
+    UNOBSERVED,
     Cause,
     Phase,
     Tier,
@@ -318,8 +318,8 @@ class Transition:
             )
         )
 
-    def rest(self, tier: Tier) -> None:
-        """Be parked in a tier; wake at once if somebody waits."""
+    def rest(self, tier: Tier, *, unobserved: bool = False) -> None:
+        """Be parked in a tier; wake at once if somebody waits. `unobserved`: what it was may run on."""
         self.set(state=State.PARKED, tier=tier, park_from=None, park_to=None)
         if self.replica.blocked:
             self.give_up_holds(ErrorCode.SPEND_LIMIT, self.replica.blocked.why)
@@ -329,7 +329,7 @@ class Transition:
         if asked_by and not replica.closing and not replica.blocked:
             self.begin_wake(tier, asked_by=asked_by, why="demand")
             return
-        self.span(parked(tier), tier=tier)
+        self.span(UNOBSERVED if unobserved else parked(tier), tier=tier)
 
     def pause_parking(self) -> None:
         """Postpone the next attempt to park."""

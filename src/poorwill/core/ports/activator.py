@@ -1,7 +1,6 @@
 """The gateway's door to the fleet: leases and held requests.
 
-Cancellation: every `async` method may be cancelled at each of its awaits and then leaves nothing half done
-that its own docstring does not name.
+Cancellation: as in `core.ports.driver`.
 """
 
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ class Connections(Protocol):
         """Close every idle connection to this address and return when they are closed."""
         ...
 
-    def cut(self, host: str, port: int, why: str) -> None:
-        """Abort requests in flight to this address: their clients get `draining`, never a clean end."""
+    def cut(self, host: str, port: int, why: str, *, again: bool = False) -> None:
+        """Abort requests in flight there with `draining`; `again`: those without a byte go elsewhere."""
         ...
 
 

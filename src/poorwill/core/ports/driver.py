@@ -52,8 +52,7 @@ class Found:
 class Driver(Protocol):
     """One way of parking: it parks ready replicas into its tier and wakes them from it.
 
-    `cold` is the driver every ladder ends with: its wake is a start, its park is a stop. One contract test
-    suite runs over all drivers.
+    `cold` is the driver every ladder ends with: its wake is a start, its park is a stop.
     """
 
     @property
@@ -110,14 +109,12 @@ class Processes(Protocol):
         ...
 
     async def exited(self, running: Running) -> str:
-        """Wait until the engine has ended and return why, for people. Works for adopted ones too."""
+        """Wait until the engine, ours or adopted, has ended; return why, for people; may raise HostSilent."""
         ...
 
     def alive(self, running: Running) -> bool:
         """Return whether exactly this process (pid and start time) exists and is not a zombie.
-
-        Of a rented machine: whether it ran when it was last seen, or was not looked at yet.
-        """
+        Of a rented machine: whether it ran when it was last seen, or was not looked at yet."""
         ...
 
     def effort(self, running: Running) -> int | None:

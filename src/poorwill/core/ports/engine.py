@@ -1,7 +1,6 @@
 """What is particular to one kind of engine.
 
-Cancellation: every `async` method may be cancelled at each of its awaits and then leaves nothing half done
-that its own docstring does not name.
+Cancellation: as in `core.ports.driver`.
 """
 
 from collections.abc import Sequence

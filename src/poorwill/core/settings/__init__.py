@@ -10,6 +10,7 @@ from poorwill.core.settings.devices import DeviceNeed, DeviceSettings
 from poorwill.core.settings.fleet import (
     FleetSettings,
     GatewaySettings,
+    HostsSettings,
     RateSettings,
     SpendSettings,
     StatementSettings,
@@ -46,6 +47,7 @@ __all__ = [
     "GatewaySettings",
     "HoldSettings",
     "HostedSettings",
+    "HostsSettings",
     "ModelSettings",
     "OptionKind",
     "OptionKinds",

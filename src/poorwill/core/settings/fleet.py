@@ -1,7 +1,7 @@
 """The settings of a whole fleet: the keys of `[fleet]`, `[gateway]`, `[[rates]]` and `[spend]`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from poorwill.core.errors import ErrorCode, RequestFault, unknown_model
@@ -142,6 +142,19 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostsSettings:
+    """Other machines that models may run on, joined through Ray (`pip install 'poorwill[ray]'`). `poorwill
+    host --head` runs beside poorwill, `poorwill host --join` on each of the others; docs/hosts.md."""
+
+    head: Address
+    """Where Ray's head listens: on this machine."""
+    relays: Mapping[str, Address] = field(default_factory=dict)
+    """The hosts that may be used, by name, and where the service of each is: `gpu-1 = "10.0.0.7:7443"`."""
+    key: Annotated[str, Mark.FILE] = "hosts.pem"
+    """The file with the fleet's key, which `poorwill host --head` makes and every host has a copy of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RateSettings:
     """What a replica's time costs. The rate that names the most (replica, driver, model) holds, and of
     several the one that took effect last. A stretch of time that crosses a change is priced in parts; a later
@@ -247,14 +260,23 @@ class FleetSettings:
     gateway: Annotated[GatewaySettings, Mark.NOT_A_KEY] = field(default_factory=GatewaySettings)
     rates: Annotated[tuple[RateSettings, ...], Mark.NOT_A_KEY] = ()
     devices: Annotated[tuple[DeviceSettings, ...], Mark.NOT_A_KEY] = ()
+    hosts: Annotated[HostsSettings | None, Mark.NOT_A_KEY] = None
     spend: Annotated[SpendSettings, Mark.NOT_A_KEY] = field(default_factory=SpendSettings)
     statement: Annotated[StatementSettings, Mark.NOT_A_KEY] = field(default_factory=StatementSettings)
     source: Annotated[str, Mark.NOT_A_KEY] = "fleet.toml"
 
     @property
     def gives_devices(self) -> bool:
-        """Whether replicas get devices: some are stated, or some model needs one."""
-        return bool(self.devices) or any(model.devices.any for model in self.models)
+        """Whether replicas get devices of this machine: some are stated, or some model needs one."""
+        return bool(self.devices) or any(model.devices.any and not model.hosts for model in self.models)
+
+    def listening(self, host: str | None, port: int | None, admin_port: int | None) -> "FleetSettings":
+        """Return the fleet with other listeners, where given; the admin's port is free if the other is."""
+        at, admin = self.gateway.listen, self.gateway.admin
+        at = Address(at.host if host is None else host, at.port if port is None else port)
+        if admin_port is not None or port == 0:
+            admin = Address(admin.host, admin_port or 0)
+        return replace(self, gateway=replace(self.gateway, listen=at, admin=admin))
 
     def model_named(self, name: str | None) -> ModelSettings:
         """Return the model of a name, or the only one. Raises RequestFault."""

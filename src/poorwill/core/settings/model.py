@@ -238,6 +238,8 @@ class ModelSettings:
     memory_bytes: int = 0
     """What the replica needs while ready, for `[fleet] memory`; 0 is unknown."""
     devices: Annotated[DeviceNeed, Mark.SPREAD] = field(default_factory=DeviceNeed)
+    hosts: tuple[str, ...] = ()
+    """The hosts of `[hosts]` that its replicas may run on; none: this machine. docs/hosts.md says more."""
     priority: Annotated[int, Bounds(least=-1_000_000, most=1_000_000)] = 0
     """Who gives way when memory or disk runs short: the lower priority is parked, or loses its snapshot,
     first."""

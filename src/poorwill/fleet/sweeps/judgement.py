@@ -53,7 +53,7 @@ def compare(found: Iterable[Found], owned: Iterable[Owned]) -> Sweep:
             owner = snapshots.get(each.parked.key())
         if owner is not None:
             seen.add(owner.replica)
-        elif each.parked is None or not each.parked.machine:
+        elif each.parked is None or each.parked.path is not None or not each.parked.machine:
             orphans.append(each)
     missing = [
         each

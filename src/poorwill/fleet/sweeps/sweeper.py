@@ -23,6 +23,10 @@ SWEEP_S = 300.0
 """Between two sweeps: an orphan costs memory or disk, not correctness, and looking costs a walk of /proc."""
 
 
+HOSTS_SWEEP_S = 20.0
+"""In a fleet with other hosts: what nobody owns there ends within a minute."""
+
+
 async def sweep_is_due() -> None:
     """Return when the next sweep is due."""
     await asyncio.sleep(SWEEP_S)

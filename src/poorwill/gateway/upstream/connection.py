@@ -77,9 +77,6 @@ class Upstream(asyncio.Protocol):
         self._complete = False
         self._keep = False
 
-    def __repr__(self) -> str:
-        return f"<Upstream {'carrying' if self.exchange else 'idle'} {self.exchange or ''}>"
-
     @property
     def usable(self) -> bool:
         """Whether a request can be written to it."""
@@ -166,6 +163,16 @@ class Upstream(asyncio.Protocol):
         self._pool.closing(self)
         if self._transport is not None:
             self._transport.abort()
+
+    def send_back(self, why: str) -> bool:
+        """Have the request sent to another replica if no byte of an answer has come; return whether it is."""
+        exchange = self.exchange
+        if self._head_bytes or self._pouring or self._tunnel or not isinstance(exchange, Exchange):
+            return False
+        self.abandon()
+        exchange.release()
+        exchange.on_lost(not_begun=True, why=why)
+        return True
 
     def reset(self) -> None:
         """Close an idle connection at both ends at once.

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from poorwill.core.errors import EngineFault, ErrorCode, TryLater
 from poorwill.core.words import SECOND_US
 from poorwill.gateway.upstream.connection import Upstream
-from poorwill.hosts.files.reach import Reach
+from poorwill.hosts.files.reach import Reach, Relayed
 from poorwill.policies.requests.silence import ANSWERING, Suspicion
 
 CONNECT_S = 5.0
@@ -70,7 +70,7 @@ class UpstreamPool:
 
     `proven` tells whether a connection just made reaches the engine that belongs at its address, or raises
     OSError: nothing is sent to anybody else. `elsewhere` has the engines of other machines by address;
-    each is known by its certificate, if it has one.
+    each is known by its certificate, if it has one. `hosts` connect to their engines themselves.
     """
 
     def __init__(
@@ -79,10 +79,12 @@ class UpstreamPool:
         timeout_us: int,
         proven: Callable[[str, int], Awaitable[bool]] | None = None,
         elsewhere: Mapping[tuple[str, int], Reach] = MappingProxyType({}),
+        hosts: Mapping[str, Relayed] = MappingProxyType({}),
     ) -> None:
         self.timeout_us = timeout_us
         self._proven = proven
         self._elsewhere = elsewhere
+        self._hosts = hosts
         self._addresses: dict[tuple[str, int], _Address] = {}
 
     def take(self, host: str, port: int) -> Upstream | None:
@@ -116,8 +118,12 @@ class UpstreamPool:
         upstream = Upstream(pool=address, loop=loop)
         try:
             async with asyncio.timeout(CONNECT_S):
-                await loop.create_connection(lambda: upstream, host, port, ssl=tls)
-            proven = None if hosted or reach else self._proven
+                relayed = None if hosted else self._hosts.get(host)
+                if relayed is not None:
+                    await relayed.connect(lambda: upstream, port)
+                else:
+                    await loop.create_connection(lambda: upstream, host, port, ssl=tls)
+            proven = None if hosted or reach or relayed else self._proven
             if proven is not None and not await proven(host, port):
                 raise ConnectionRefusedError(f"what listens on port {port} is not the engine")
         except BaseException:
@@ -143,13 +149,13 @@ class UpstreamPool:
             address.waiters.append(waiter)
             await waiter
 
-    def cut(self, host: str, port: int, why: str) -> None:
-        """Abort requests in flight to this address: their clients get `draining`, never a clean end."""
+    def cut(self, host: str, port: int, why: str, *, again: bool = False) -> None:
+        """Abort requests in flight to this address; see `Connections.cut`."""
         address = self._addresses.get((host, port))
         if address is not None:
             address.silence = ANSWERING  # what listens here next is another engine
         for upstream in list(address.open) if address else ():
-            if upstream.exchange is not None:
+            if upstream.exchange is not None and not (again and upstream.send_back(why)):
                 upstream.exchange.fail(TryLater(ErrorCode.DRAINING, why))
 
     def open_connections(self, host: str, port: int) -> int:

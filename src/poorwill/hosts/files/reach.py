@@ -2,8 +2,9 @@
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.ports.driver import DriverError
@@ -44,6 +45,14 @@ class Reach:
         except ssl.SSLCertVerificationError as error:
             raise DriverError(f"{self.url.named}: {unverified(error)}") from error
         return None if status in PROXY_STATUSES else status
+
+
+class Relayed(Protocol):
+    """A host whose engines are reached through its relay."""
+
+    async def connect(self, new: Callable[[], asyncio.BaseProtocol], port: int) -> None:
+        """Connect a protocol to one of its engines, or raise OSError. Cancelled: nothing is left."""
+        ...
 
 
 async def http_status(reach: Reach, path: str, *, limit_s: float = 5.0) -> int | None:

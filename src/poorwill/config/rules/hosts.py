@@ -1,0 +1,19 @@
+"""What models on other hosts must satisfy."""
+
+from poorwill.config.problems import FileProblems, ModelProblems
+from poorwill.config.values.scalars import nearest
+from poorwill.core.settings import FleetSettings
+
+
+def check_hosts(fleet: FleetSettings, found: FileProblems) -> None:
+    """Report hosts that nobody knows, and keys that do not fit a model on one."""
+    known = list(fleet.hosts.relays) if fleet.hosts is not None else []
+    for model in fleet.models:
+        here = ModelProblems(name=model.name, found=found)
+        for host in model.hosts:
+            if host not in known and not found.is_bad(("hosts",)):
+                here.wrong(["hosts"], f"{host!r} is no host here", nearest(host, known) or "see [hosts]")
+        if model.hosts and model.cloud is not None:
+            here.wrong(["hosts", "cloud"], "is on a rented machine", "take one of the two out")
+        if model.hosts and (model.devices.on or model.devices.apart):
+            here.wrong(["on", "apart"], "is for this machine, and the model is on other hosts")

@@ -1,0 +1,131 @@
+"""What the controller asks of a host's service, and what that answers: plain data, one line of JSON each."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+from msgspec import Struct, field
+
+from poorwill.core.launch import Parked, PhaseMark, Running
+from poorwill.core.ports.driver import DriverError, Found, NoCapacity, SnapshotRefused
+from poorwill.core.settings import ModelSettings
+from poorwill.core.words import ModelName, ReplicaId, Tier
+
+
+class Op(StrEnum):
+    """The calls: those of the ports `Driver`, `Engine` and `Processes` that need the host."""
+
+    EQUIP = "equip"
+    WAKE = "wake"
+    PARK = "park"
+    DESCEND = "descend"
+    DISCARD = "discard"
+    INVENTORY = "inventory"
+    READY = "ready"
+    PROBE = "probe"
+    VITAL_SIGNS = "vital_signs"
+    KILL = "kill"
+    SETTLED = "settled"
+
+
+class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One call."""
+
+    op: Op
+    model: ModelName = ModelName("")
+    replica: ReplicaId = ReplicaId("")
+    generation: int = 0
+    tier: Tier = Tier.COLD
+    running: Running | None = None
+    parked: Parked | None = None
+    models: tuple[ModelSettings, ...] = ()
+    """For `equip`: the models that may run on this host."""
+
+
+class HostOffer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a host can do for one model, each tier proven there by a trial."""
+
+    tiers: tuple[Tier, ...]
+    broken: dict[Tier, tuple[str, str]] = field(default_factory=dict)
+    """Why a tier of its ladder does not work there, and what would fix it."""
+    weights: bool = False
+    """Whether its files lie there already."""
+    fault: str = ""
+    """Why the host cannot run the model at all."""
+
+
+class CallAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of a call; `error` if it failed."""
+
+    error: str = ""
+    kind: str = ""
+    """The exception that the caller is to see."""
+    running: Running | None = None
+    parked: Parked | None = None
+    found: tuple[Found, ...] = ()
+    text: str | None = None
+    offers: dict[ModelName, HostOffer] = field(default_factory=dict)
+    beat: int = 0
+    """The number of the last beat before the answer: later ones know of it."""
+
+
+class Marked(Struct, frozen=True, kw_only=True):
+    """A phase that began in a wake under way."""
+
+    replica: ReplicaId
+    generation: int
+    mark: PhaseMark
+
+
+class Beat(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A host's sign of life."""
+
+    number: int
+    now_us: int
+    """By the host's clock."""
+    session: int
+    """Another one for each service that has run there."""
+    engines: tuple[tuple[int, int], ...] = ()
+    """The engines that live there, by pid and start time."""
+    ended: dict[str, str] = field(default_factory=dict)
+    """Why others have ended, by `pid:start time`."""
+    marks: tuple[Marked, ...] = ()
+    """The phases that began since the last beat."""
+
+
+_KINDS: Mapping[str, type[DriverError]] = {"refused": SnapshotRefused, "no capacity": NoCapacity}
+
+
+def failed(error: Exception, *, running: Running | None = None) -> CallAnswer:
+    """Return the answer to a call that raised."""
+    kind = next((name for name, kind in _KINDS.items() if isinstance(error, kind)), "")
+    return CallAnswer(error=str(error) or repr(error), kind=kind, running=running)
+
+
+def checked(answer: CallAnswer, host: str) -> CallAnswer:
+    """Return the answer to a call that succeeded. Raises DriverError as the host did."""
+    if not answer.error:
+        return answer
+    kind = _KINDS.get(answer.kind)
+    what = f"{host}: {answer.error}"
+    raise DriverError(what, running=answer.running) if kind is None else kind(what)
+
+
+def line(what: Struct) -> bytes:
+    """Return one line of JSON."""
+    return msgspec.json.encode(what) + b"\n"
+
+
+def read_call(text: bytes) -> Call:
+    """Read a call. Raises msgspec.DecodeError."""
+    return msgspec.json.decode(text, type=Call)
+
+
+def read_answer(text: bytes) -> CallAnswer:
+    """Read an answer. Raises msgspec.DecodeError."""
+    return msgspec.json.decode(text, type=CallAnswer)
+
+
+def read_beat(text: bytes) -> Beat:
+    """Read a beat. Raises msgspec.DecodeError."""
+    return msgspec.json.decode(text, type=Beat)

@@ -1,0 +1,188 @@
+"""The controller's way to Ray: a child process that speaks to it, started again when it is lost."""
+
+import asyncio
+import base64
+import json
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from poorwill.core.ports.driver import DriverError
+from poorwill.core.ports.log import Log
+from poorwill.remote.ray.calls import Call, CallAnswer, line, read_answer
+
+START_S = 30.0
+AGAIN_S = 1.0
+QUICK_S = 10.0
+"""For what Ray answers by itself."""
+
+
+class Cluster(Protocol):
+    """What hosts are reached and leased through."""
+
+    async def call(self, host: str, call: Call) -> CallAnswer:
+        """Have a host's service answer. Raises DriverError if it is out of reach. Cancelled: it sees that."""
+        ...
+
+    async def lease(self, name: str, host: str, needs: Mapping[str, float], *, wait_s: float) -> bool:
+        """Take a place on a host; return whether it was granted in time. Raises DriverError.
+
+        Failed or cancelled: whether it is held is unknown, and `release` gives it back either way.
+        """
+        ...
+
+    async def release(self, name: str) -> None:
+        """Give a place back, if it is held. Raises DriverError."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RayCluster:
+    """A cluster of Ray. Implements `Cluster`. `run` keeps the child process that speaks to it."""
+
+    head: str
+    namespace: str
+    environment: Mapping[str, str]
+    log_path: Path
+    log: Log
+    held: dict[str, tuple[str, Mapping[str, float]]] = field(default_factory=dict)
+    """The places that are held, on which host and of what: taken anew from a cluster that was lost."""
+    _child: Process | None = None
+    _asked: int = 0
+    _waiting: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
+    _up: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Keep a child that speaks to Ray, until cancelled. Never raises otherwise."""
+        told = ""
+        while True:
+            why = await self._live()
+            if why != told:
+                self.log.warning("Ray cannot be reached", head=self.head, why=why, log=str(self.log_path))
+            told = why
+            await asyncio.sleep(AGAIN_S)
+
+    async def _live(self) -> str:
+        """Start a child and read its answers until it ends; return why it did."""
+        try:
+            await self._converse()
+        except (OSError, TimeoutError, ValueError) as error:
+            return str(error) or "no answer"
+        return "it was lost"
+
+    async def _converse(self) -> None:
+        with self.log_path.open("ab") as log:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "poorwill.remote.ray.link", self.head, self.namespace),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=log,
+                env={**self.environment},
+                limit=64 * 2**20,
+                start_new_session=True,
+            )
+        assert child.stdout is not None
+        try:
+            async with asyncio.timeout(START_S):
+                await child.stdout.readline()
+            if child.returncode is None:
+                self._child = child
+                async with asyncio.TaskGroup() as group:
+                    again = group.create_task(self._take_anew())
+                    await self._read(child.stdout)
+                    again.cancel()
+        finally:
+            self._child = None
+            self._up.clear()
+            with suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+            waiting, self._waiting = self._waiting, {}
+            for answer in waiting.values():
+                if not answer.done():
+                    answer.set_exception(DriverError("the connection to Ray was lost"))
+
+    async def _read(self, answers: asyncio.StreamReader) -> None:
+        """Read the child's answers until it ends, or says what is none."""
+        try:
+            while text := await answers.readline():
+                self._answered(json.loads(text))
+        except (OSError, ValueError) as error:
+            self.log.error("what speaks to Ray is not understood", why=str(error))
+
+    async def _take_anew(self) -> None:
+        """Rebuild what Ray knows from what is held: a head that was lost may have forgotten it."""
+        try:
+            async with asyncio.timeout(START_S):
+                await self._ask({"do": "clear"})
+                for name, (host, needs) in list(self.held.items()):
+                    await self._lease(name, host, needs, wait_s=QUICK_S)
+        except (DriverError, TimeoutError) as error:
+            self.log.warning("the places on hosts could not all be taken anew", why=str(error))
+        self._up.set()
+
+    def _answered(self, said: Mapping[str, Any]) -> None:
+        answer = self._waiting.pop(said["id"], None)
+        if answer is None or answer.done():
+            return
+        if "error" in said:
+            answer.set_exception(DriverError(f"Ray: {said['error']}"))
+        else:
+            answer.set_result(said["ok"])
+
+    async def _ask(self, what: Mapping[str, Any]) -> Any:
+        if self._child is None:
+            raise DriverError("Ray cannot be reached now")
+        self._asked += 1
+        number, answer = self._asked, asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        self._write({"id": number, **what})
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._waiting.pop(number, None)
+            if what["do"] == "call":
+                self._asked += 1
+                self._write({"id": self._asked, "do": "cancel", "of": number})
+            raise
+
+    def _write(self, what: Mapping[str, Any]) -> None:
+        if self._child is not None and self._child.stdin is not None:
+            self._child.stdin.write(json.dumps(what).encode() + b"\n")
+
+    async def call(self, host: str, call: Call) -> CallAnswer:
+        """See `Cluster.call`."""
+        await self._reached()
+        text = base64.b64encode(line(call)).decode()
+        answer = await self._ask({"do": "call", "host": host, "call": text})
+        return read_answer(base64.b64decode(answer))
+
+    async def lease(self, name: str, host: str, needs: Mapping[str, float], *, wait_s: float) -> bool:
+        """See `Cluster.lease`."""
+        await self._reached()
+        self.held[name] = host, needs
+        granted = await self._lease(name, host, needs, wait_s=wait_s)
+        if not granted:
+            del self.held[name]
+        return granted
+
+    async def _lease(self, name: str, host: str, needs: Mapping[str, float], *, wait_s: float) -> bool:
+        asked = {"do": "lease", "name": name, "host": host, "needs": dict(needs), "wait_s": wait_s}
+        return bool(await self._ask(asked))
+
+    async def release(self, name: str) -> None:
+        """See `Cluster.release`. What cannot be given back now is not taken anew."""
+        if self.held.pop(name, None) is not None:
+            await self._ask({"do": "release", "name": name})
+
+    async def _reached(self) -> None:
+        """Return when Ray can be asked. Raises DriverError if it cannot for a while."""
+        try:
+            async with asyncio.timeout(QUICK_S):
+                await self._up.wait()
+        except TimeoutError:
+            raise DriverError(f"Ray at {self.head} cannot be reached") from None

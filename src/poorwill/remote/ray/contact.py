@@ -1,0 +1,179 @@
+"""The controller's contact with one host: whether it lives, what lives there, and the way to engines."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import msgspec
+
+from poorwill.core.launch import Running
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import Report
+from poorwill.core.ports.log import Log
+from poorwill.core.ports.silence import HostSilent
+from poorwill.core.words import ReplicaId
+from poorwill.remote.ray.calls import Beat, read_beat
+
+SILENT_S = 2.0
+"""A host that sends no beat for so long is silent: four beats, and known within the 3 s that are promised."""
+AGAIN_S = 0.25
+_MOST_BEAT_BYTES = 4 * 2**20
+
+Protocols = Callable[[], asyncio.BaseProtocol]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Contact:
+    """One host as the controller sees it. `follow` keeps it up to date."""
+
+    name: str
+    address: tuple[str, int]
+    tls: ssl.SSLContext
+    clock: Clock
+    log: Log
+    up: bool = False
+    seen: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while it answers."""
+    last: Beat | None = None
+    reports: dict[tuple[ReplicaId, int], Report] = field(default_factory=dict)
+    """Who wants the phases of a wake, by replica and generation."""
+    expected: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Engines told of by an answer, and the last beat that cannot know of them."""
+    _waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+    async def follow(self) -> None:
+        """Follow the host's beats until cancelled. Never raises otherwise."""
+        loop = asyncio.get_running_loop()
+        heard = loop.time()
+        while True:
+            try:
+                async with asyncio.timeout_at(heard + SILENT_S if self.up else None) as limit:
+                    async with asyncio.timeout(SILENT_S):
+                        reader, writer = await asyncio.open_connection(
+                            *self.address, ssl=self.tls, limit=_MOST_BEAT_BYTES, server_hostname=""
+                        )
+                    try:
+                        writer.write(b"beats\n")
+                        while text := await reader.readline():
+                            heard = loop.time()
+                            limit.reschedule(heard + SILENT_S)
+                            self._take(read_beat(text))
+                    finally:
+                        writer.transport.abort()
+            except (OSError, TimeoutError, ValueError, msgspec.DecodeError) as error:
+                if self.up and loop.time() - heard >= SILENT_S:
+                    self._fall_silent(str(error) or "it sends nothing")
+            await asyncio.sleep(AGAIN_S)
+
+    def _take(self, beat: Beat) -> None:
+        if self.last is not None and beat.session != self.last.session:
+            self.expected.clear()  # another service runs there now, and knows what it has found
+        self.last = beat
+        for key in [key for key, number in self.expected.items() if number < beat.number]:
+            del self.expected[key]
+        offset_us = self.clock.now_us() - beat.now_us
+        for marked in beat.marks:
+            report = self.reports.get((marked.replica, marked.generation))
+            if report is not None:
+                at_us = min(marked.mark.at_us + offset_us, self.clock.now_us())
+                report(replace(marked.mark, at_us=at_us))
+        if not self.up:
+            self.up = True
+            self.seen.set()
+            self.log.info("a host answers", host=self.name)
+        self._tell()
+
+    def _fall_silent(self, why: str) -> None:
+        self.up = False
+        self.seen.clear()
+        self.log.error("a host is silent", host=self.name, why=why)
+        self._tell()
+
+    def _tell(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def changed(self) -> None:
+        """Wait for the next beat, or for silence."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    async def back(self) -> None:
+        """Return when the host answers."""
+        await self.seen.wait()
+
+    async def silent(self) -> None:
+        """Return when the host does not answer."""
+        while self.up:
+            await self.changed()
+
+    def check(self) -> None:
+        """Raise HostSilent unless the host answers."""
+        if not self.up:
+            raise HostSilent(f"the host {self.name} is silent", back=self.back)
+
+    def expect(self, running: Running, beat: int) -> None:
+        """Take an engine for alive until a beat after that one says otherwise."""
+        self.expected[running.pid, running.pid_started] = beat
+
+    def alive(self, running: Running) -> bool:
+        """Return whether the host answers and has said that the engine lives."""
+        key = running.pid, running.pid_started
+        known = self.last is not None and key in self.last.engines
+        return self.up and (known or key in self.expected)
+
+    async def ended(self, running: Running) -> str:
+        """Wait until the engine has ended and return why. Raises HostSilent when the host falls silent."""
+        while True:
+            self.check()
+            if not self.alive(running) and self.last is not None:
+                key = f"{running.pid}:{running.pid_started}"
+                return self.last.ended.get(key, "it ended while nobody watched it")
+            await self.changed()
+
+    async def connect(self, new: Protocols, port: int) -> None:
+        """Connect a protocol to one of the host's engines. Raises OSError. Cancelled: nothing is left."""
+        loop = asyncio.get_running_loop()
+        door = _Door(new, port, loop.create_future())
+        transport, _ = await loop.create_connection(
+            lambda: door, *self.address, ssl=self.tls, server_hostname=""
+        )
+        try:
+            await door.opened
+        except BaseException:
+            transport.abort()
+            raise
+
+
+class _Door(asyncio.Protocol):
+    """Asks the relay for an engine, and steps aside once it is reached."""
+
+    def __init__(self, new: Protocols, port: int, opened: "asyncio.Future[None]") -> None:
+        self._new = new
+        self._port = port
+        self._transport: asyncio.Transport | None = None
+        self.opened = opened
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask."""
+        self._transport = door = cast(asyncio.Transport, transport)  # uvloop's are no subclass
+        door.write(f"engine {self._port}\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        """Hand the connection over: the relay has reached the engine."""
+        if self._transport is not None and not self.opened.done():
+            protocol = self._new()
+            self._transport.set_protocol(protocol)
+            protocol.connection_made(self._transport)
+            self.opened.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Say that there is no such engine."""
+        if not self.opened.done():
+            self.opened.set_exception(ConnectionRefusedError("the host's relay has no such engine"))
+            self.opened.exception()  # who waits for it may have left

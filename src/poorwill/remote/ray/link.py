@@ -1,0 +1,146 @@
+"""The program that speaks to Ray for the controller: one line of JSON in, one out, on stdin and stdout.
+
+A process of its own, because Ray ends a process whose cluster is lost for a minute. It ends with its stdin.
+Run as `python -m poorwill.remote.ray.link HEAD NAMESPACE`.
+"""
+
+import asyncio
+import base64
+import json
+import logging
+import os
+import sys
+from typing import Any
+
+from poorwill.remote.ray.carrier import Carrier
+from poorwill.remote.ray.node import LABEL, UNIT
+
+
+class RayLink:
+    """What the controller may ask of Ray."""
+
+    def __init__(self, ray: Any, namespace: str) -> None:
+        self.ray = ray
+        self.groups = ray.util.placement_group
+        self.namespace = namespace
+        self.calls: dict[int, Any] = {}
+
+    def carrier(self, host: str) -> Any:
+        """Return the actor of a host; the first to ask has it made."""
+        make = self.ray.remote(Carrier).options(
+            name=f"carrier-{host}",
+            namespace=self.namespace,
+            get_if_exists=True,
+            lifetime="detached",
+            max_restarts=-1,
+            max_concurrency=1000,
+            num_cpus=0,
+            label_selector={LABEL: host},
+        )
+        return make.remote()
+
+    async def do(self, number: int, asked: dict[str, Any]) -> Any:
+        """Do one thing. Raises whatever Ray does."""
+        match asked["do"]:
+            case "call":
+                actor = await asyncio.to_thread(self.carrier, asked["host"])
+                self.calls[number] = actor.carry.remote(base64.b64decode(asked["call"]))
+                try:
+                    answer = await self.calls[number]
+                finally:
+                    del self.calls[number]
+                return base64.b64encode(answer).decode()
+            case "cancel":
+                if (reference := self.calls.get(asked["of"])) is not None:
+                    self.ray.cancel(reference)
+            case "lease":
+                return await asyncio.to_thread(self.lease, asked)
+            case "release":
+                await asyncio.to_thread(self.release, asked["name"])
+            case "hosts":
+                return await asyncio.to_thread(self.hosts)
+            case "clear":
+                await asyncio.to_thread(self.clear)
+        return None
+
+    def lease(self, asked: dict[str, Any]) -> bool:
+        """Take a place on a host; return whether it was granted in time."""
+        name = f"{self.namespace}/{asked['name']}"
+        self.release(asked["name"])
+        group = self.groups.placement_group(
+            [{UNIT: 1, **asked["needs"]}],
+            name=name,
+            lifetime="detached",
+            bundle_label_selector=[{LABEL: asked["host"]}],
+        )
+        granted: bool = group.wait(asked["wait_s"])
+        if not granted:
+            self.groups.remove_placement_group(group)
+        return granted
+
+    def release(self, name: str) -> None:
+        """Give a place back, if it is held."""
+        try:
+            group = self.groups.get_placement_group(f"{self.namespace}/{name}")
+        except ValueError:
+            return
+        self.groups.remove_placement_group(group)
+
+    def clear(self) -> None:
+        """Give back every place of the fleet: those that are needed are taken anew."""
+        for each in self.groups.placement_group_table().values():
+            namespace, _, name = each["name"].partition("/")
+            if namespace == self.namespace and each["state"] != "REMOVED":
+                self.release(name)
+
+    def hosts(self) -> dict[str, dict[str, float]]:
+        """Return the hosts that Ray knows to live, with what each has."""
+        return {
+            node["Labels"][LABEL]: node["Resources"]
+            for node in self.ray.nodes()
+            if node["Alive"] and LABEL in node.get("Labels", {})
+        }
+
+
+async def work(link: RayLink) -> None:
+    """CallAnswer until stdin ends."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=64 * 2**20)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    under_way: set[asyncio.Task[None]] = set()
+
+    async def answer(asked: dict[str, Any]) -> None:
+        number = asked["id"]
+        try:
+            done = {"id": number, "ok": await link.do(number, asked)}
+        except BaseException as error:
+            done = {"id": number, "error": f"{type(error).__name__}: {error}"[:2000]}
+        answers.write(json.dumps(done) + "\n")
+
+    answers.write(json.dumps({"id": 0, "ok": True}) + "\n")
+    while text := await reader.readline():
+        task = loop.create_task(answer(json.loads(text)))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
+
+def main() -> None:
+    """Join the cluster and work. What Ray prints goes to stderr."""
+    import ray
+    import ray.util.placement_group
+
+    head, namespace = sys.argv[1:]
+    ray.init(
+        address=head,
+        namespace=namespace,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+    )
+    asyncio.run(work(RayLink(ray, namespace)))
+    os._exit(0)  # Ray's own shutdown waits for a head that may be gone
+
+
+if __name__ == "__main__":
+    main()

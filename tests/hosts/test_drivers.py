@@ -1,0 +1,127 @@
+"""The drivers of other hosts, over the real service and relay: what the port promises, from afar."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.waiting import until
+
+from poorwill.core.launch import Parked
+from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
+from poorwill.core.ports.silence import HostSilent
+from poorwill.core.words import Phase, Tier, replica_id
+
+from .fleet import TINY, hosted_fleet, model
+
+
+async def test_a_replica_starts_serves_and_parks_there(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a") as fleet:
+        launch = fleet.launch()
+        running = await fleet.wake(launch)
+        assert (running.machine, running.host, running.launched) == ("a", "a", launch.identity())
+        assert fleet.own.processes.alive(running)
+        await fleet.engine.ready(running, launch)
+        assert await fleet.engine.probe(running, launch)
+        assert fleet.cluster.held == {"tiny-0": "a"}
+        assert [mark.detail for mark in fleet.marks if mark.phase is Phase.PROVISION] == ["host a"]
+        assert Phase.SPAWN in {mark.phase for mark in fleet.marks}
+        parked = await fleet.own.drivers[Tier.COLD].park(running, launch, generation=2)
+        assert (parked.tier, parked.machine, fleet.cluster.held) == (Tier.COLD, "", {})
+        assert fleet.engines("a") == []
+        assert "SIGTERM" in await fleet.own.processes.exited(running)
+
+
+async def test_a_service_adopts_what_an_earlier_one_left(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a") as fleet:
+        launch = fleet.launch()
+        running = await fleet.wake(launch)
+        await fleet.stop("a")
+        await until(lambda: not fleet.own.processes.alive(running))
+        with pytest.raises(HostSilent) as silence:
+            await fleet.own.processes.exited(running)
+        with pytest.raises(HostSilent):
+            await fleet.own.processes.kill(running)
+        assert len(fleet.engines("a")) == 1
+        await fleet.start("a")
+        await silence.value.back()
+        assert fleet.own.processes.alive(running)
+        await fleet.engine.ready(running, launch)
+        found = [each for each in await fleet.own.drivers[Tier.COLD].inventory() if each.running]
+        assert [(each.running.key(), each.unfinished) for each in found] == [(running.key(), True)]  # type: ignore[union-attr]
+        await fleet.own.processes.kill(running)
+
+
+async def test_a_cancelled_wake_leaves_nothing_there(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a", served=model("a", load_seconds=30.0)) as fleet:
+        async with asyncio.TaskGroup() as group:
+            wake = group.create_task(fleet.wake(fleet.launch()))
+            await until(lambda: len(fleet.engines("a")) == 1)
+            wake.cancel()
+        assert wake.cancelled() and fleet.engines("a") == [] and fleet.cluster.held == {}
+
+
+async def test_a_host_that_falls_silent_fails_a_wake(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a", served=model("a", load_seconds=30.0)) as fleet:
+        async with asyncio.TaskGroup() as group:
+            wake = group.create_task(_failed(fleet.wake(fleet.launch())))
+            await until(lambda: len(fleet.engines("a")) == 1)
+            async with asyncio.timeout(3.5):
+                await fleet.stop("a")
+                assert "silent" in str(await wake)
+        assert fleet.engines("a") == [], "the service undoes what its caller has left"
+
+
+async def _failed(work) -> Exception:  # type: ignore[no-untyped-def]
+    try:
+        await work
+    except DriverError as error:
+        return error
+    raise AssertionError("it succeeded")
+
+
+async def test_a_full_host_is_passed_over(tmp_path: Path) -> None:
+    async with hosted_fleet(
+        tmp_path, "a", "b", room={"a": 0, "b": 1}, served=model("a", "b", most=2)
+    ) as fleet:
+        running = await fleet.wake(fleet.launch())
+        assert running.machine == "b"
+        with pytest.raises(NoCapacity, match="has no room"):
+            await fleet.wake(fleet.launch(1))
+        assert fleet.cluster.held == {"tiny-0": "b"}
+        await fleet.own.processes.kill(running)
+
+
+async def test_a_silent_host_is_not_asked(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a", "b", served=model("a", "b")) as fleet:
+        await fleet.stop("a")
+        await until(lambda: "a host is silent" in fleet.log.errors())
+        running = await fleet.wake(fleet.launch())
+        assert running.machine == "b"
+        await fleet.own.processes.kill(running)
+        await fleet.stop("b")
+        await until(lambda: fleet.log.errors().count("a host is silent") == 2)
+        with pytest.raises(NoCapacity, match="silent: a, b"):
+            await fleet.wake(fleet.launch())
+
+
+async def test_an_image_on_a_silent_host_is_refused(tmp_path: Path) -> None:
+    async with hosted_fleet(
+        tmp_path, "a", "b", served=model("a", "b", ladder=(Tier.ASLEEP, Tier.COLD))
+    ) as fleet:
+        await fleet.stop("a")
+        await until(lambda: "a host is silent" in fleet.log.errors())
+        image = Parked(replica=replica_id(TINY), generation=1, tier=Tier.FROZEN, path="/x", machine="a")
+        driver = fleet.own.drivers[Tier.COLD]
+        with pytest.raises(SnapshotRefused, match="silent"):
+            await driver.wake(image, fleet.launch(), generation=2, report=fleet.marks.append)
+
+
+async def test_ray_out_of_reach_costs_no_engine(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a") as fleet:
+        running = await fleet.wake(fleet.launch())
+        fleet.cluster.cut = True
+        with pytest.raises(DriverError, match="Ray"):
+            await fleet.own.processes.kill(running)
+        assert fleet.own.processes.alive(running)
+        fleet.cluster.cut = False
+        await fleet.own.processes.kill(running)
