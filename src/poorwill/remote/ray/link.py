@@ -103,7 +103,7 @@ class RayLink:
 
 
 async def work(link: RayLink) -> None:
-    """CallAnswer until stdin ends."""
+    """Answer calls until stdin ends."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=64 * 2**20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -115,7 +115,7 @@ async def work(link: RayLink) -> None:
         try:
             done = {"id": number, "ok": await link.do(number, asked)}
         except BaseException as error:
-            done = {"id": number, "error": f"{type(error).__name__}: {error}"[:2000]}
+            done = {"id": number, "error": _in_one_line(error)}
         answers.write(json.dumps(done) + "\n")
 
     answers.write(json.dumps({"id": 0, "ok": True}) + "\n")
@@ -123,6 +123,12 @@ async def work(link: RayLink) -> None:
         task = loop.create_task(answer(json.loads(text)))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
+
+
+def _in_one_line(error: BaseException) -> str:
+    """Return the cause: the text of a RayTaskError is a whole traceback that ends with it."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[-1]}"[:2000]
 
 
 def main() -> None:

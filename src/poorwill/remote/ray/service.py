@@ -119,7 +119,7 @@ class HostService:
         )
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """CallAnswer the one call of a connection. It is cancelled if the other end closes first."""
+        """Answer the one call of a connection. It is cancelled if the other end closes first."""
         try:
             call = read_call(await reader.readline())
             answer = await self._while_wanted(call, reader)
