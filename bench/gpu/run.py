@@ -31,7 +31,8 @@ from poorwill.core.settings import EngineSettings, ModelSettings, ReplicaSetting
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.engines.kinds import make_engine
 from poorwill.engines.sleeping import engine_sleeps
-from poorwill.hosts.processes.process import EngineProcesses, subreaper
+from poorwill.hosts.processes.prctl import subreaper
+from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.tiers.asleep.driver import AsleepDriver
 from poorwill.tiers.cold.driver import ColdDriver
 from poorwill.tiers.frozen.criu import find_criu

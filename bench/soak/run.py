@@ -32,7 +32,7 @@ from faults import MOMENTS, Weather, draw
 from fleet import MODELS, Program, write_fleet
 
 from poorwill.engines.weights.gguf_model import make_model
-from poorwill.hosts.processes.process import subreaper
+from poorwill.hosts.processes.prctl import subreaper
 
 DISK_MB = 400
 REST_S = 90.0

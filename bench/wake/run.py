@@ -29,7 +29,7 @@ from poorwill.core.errors import PoorwillError
 from poorwill.core.launch import Parked, PhaseMark, Running
 from poorwill.core.words import Tier
 from poorwill.engines.weights.gguf_model import SHAPES, make_model
-from poorwill.hosts.processes.process import subreaper
+from poorwill.hosts.processes.prctl import subreaper
 
 CACHES = ("warm", "dropped")
 T = TypeVar("T")

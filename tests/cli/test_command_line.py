@@ -83,7 +83,7 @@ def test_one_line_of_help_is_a_clause() -> None:
         assert text[0].islower() and not text.endswith("."), text
 
 
-NOT_REPORTING = {"serve", "completion", "top", "logs"}
+NOT_REPORTING = {"serve", "host", "completion", "top", "logs"}
 """What these print is no report: a script, an engine's own text, or what goes on until it is stopped."""
 
 

@@ -24,7 +24,10 @@ class Seen:
 
 @contextmanager
 def tls_proxy(pem: Path, port: int, *, key: str) -> Iterator[Seen]:
-    """Pass what comes to https://localhost:PORT/eng on to a port of this machine, for the one key."""
+    """Pass what comes to https://localhost:PORT/eng on to a port of this machine, for the one key.
+
+    The first request gets a page of the proxy's own, as while a machine boots.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -35,6 +38,9 @@ def tls_proxy(pem: Path, port: int, *, key: str) -> Iterator[Seen]:
             if self.headers.get("authorization") != f"Bearer {key}":
                 self.reply(401, "application/json", b'{"error": {"message": "wrong key"}}')
                 return
+            if seen.pages == 0:
+                self.page()
+                return
             engine = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
             try:
                 path = self.path.removeprefix("/eng")
@@ -42,12 +48,15 @@ def tls_proxy(pem: Path, port: int, *, key: str) -> Iterator[Seen]:
                 answer = engine.getresponse()
                 self.reply(answer.status, answer.headers["content-type"], answer.read())
             except OSError:
-                seen.pages += 1
-                self.reply(502, "text/html", PAGE)
+                self.page()
             finally:
                 engine.close()
 
         do_POST = do_GET
+
+        def page(self) -> None:
+            seen.pages += 1
+            self.reply(502, "text/html", PAGE)
 
         def reply(self, status: int, kind: str, body: bytes) -> None:
             self.send_response(status)

@@ -156,11 +156,11 @@ class ReplicaMachine(RuleBasedStateMachine):
             assert before.state is State.DRAINING or before.closing == "leave"
             self.cut = before.generation
         elif isinstance(effect, Record):
-            self.write(effect.entry)
+            self.write(effect.entry, before)
         elif isinstance(effect, ChangeCause):
             span = self.cell.open_span()
             assert span.cause == effect.cause
-            self.write(span)
+            self.write(span, before)
 
     def limit_reached(self, before: Replica) -> bool:
         wake = before.wake
@@ -183,7 +183,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         self.unready_since.pop(hold, None)
         self.ended[hold] += 1
 
-    def write(self, entry: object) -> None:
+    def write(self, entry: object, before: Replica) -> None:
         if isinstance(entry, WakeBegan):
             assert not self.open_wakes, "one wake at a time"
             assert entry.wake not in self.all_wakes, "a wake's id is its own"
@@ -195,7 +195,7 @@ class ReplicaMachine(RuleBasedStateMachine):
                 assert self.predicted == 1, "one wake ahead of demand in an idle stretch"
         elif isinstance(entry, WakeEnded):
             self.open_wakes.remove(entry.wake)
-            assert entry.wake == f"m-0.{self.replica.generation}"
+            assert entry.wake == f"m-0.{before.generation}"
         elif isinstance(entry, ParkEnded):
             assert entry.at_us >= entry.began_us
         elif isinstance(entry, SpanOpened):
@@ -324,7 +324,7 @@ class ReplicaMachine(RuleBasedStateMachine):
     def image_vanishes(self) -> None:
         before = self.replica
         self.feed(ImageLost(generation=self.replica.generation, why="evicted"))
-        if before.state is State.PARKED and before.tier is Tier.FROZEN:
+        if before.state is State.PARKED and before.tier is not Tier.ASLEEP:
             assert self.replica.tier is Tier.COLD
         else:
             assert (self.replica.state, self.replica.tier) == (before.state, before.tier)
