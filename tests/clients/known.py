@@ -73,6 +73,12 @@ def _java() -> Sequence[str]:
     return [java, str(PROGRAMS / "Ask.java")]
 
 
+def _okhttp() -> Sequence[str]:
+    jars = ":".join(str(jar) for jar in debian("libokhttp-java").glob("usr/share/java/ok[hi]*.jar"))
+    java, _ = _java()
+    return [java, "-cp", jars, str(PROGRAMS / "AskOkHttp.java")]
+
+
 def _go(name: str, toolchain: Callable[[], Path]) -> Client:
     def line() -> Sequence[str]:
         def build(made: Path) -> None:
@@ -128,6 +134,7 @@ CLIENTS: Mapping[str, Client] = {
     "fetch-event-source 2.0": _script("event_source", requests=("stream",)),
     "fetch (Chromium)": Client(line=_chromium),
     "Java 17 HttpClient": Client(line=_java),
+    "OkHttp 3.13": Client(line=_okhttp),
     "Go 1.19": _go("go-1.19", _old_go),
     "Go 1.23": _go("go-1.23", _new_go),
     "curl 7.88": _own("curl"),
