@@ -84,14 +84,25 @@ def remove(home):
     home.rmdir()
 
 
+def begun(home):
+    """Wait for a container that is being made, as the daemon does; None: it never was, or is gone."""
+    until = time.monotonic() + 5
+    while home.exists() and time.monotonic() < until:
+        try:
+            return int((home / "pid").read_text())
+        except FileNotFoundError:
+            time.sleep(0.005)
+    return None
+
+
 def rm(name):
     if (HOST / "down").exists():
         fail(NO_DAEMON, 1)
     home = HOST / name
     if not home.exists():
         fail(f"Error response from daemon: No such container: {name}", 1)
-    pid = int((home / "pid").read_text())
-    while running(pid):
+    pid = begun(home)
+    while pid and running(pid):
         os.kill(pid, signal.SIGKILL)
         time.sleep(0.005)
     try:

@@ -17,6 +17,11 @@ def operator_rows(served: Program) -> list[tuple[str, str]]:
         db.close()
 
 
+def asked_of_toy(served: Program) -> list[str]:
+    """Rows of other models may still come from the tests before."""
+    return [outcome for model, outcome in operator_rows(served) if model == "toy"]
+
+
 def chat(page: Page, model: str, text: str) -> None:
     page.locator("#chat-model").select_option(model)
     page.get_by_label("Message").fill(text)
@@ -59,9 +64,9 @@ def test_who_stops_a_chat_is_not_held(page: Page, served: Program) -> None:
 
 
 def test_other_sites_cannot_chat(served: Program) -> None:
-    before = operator_rows(served)
+    before = asked_of_toy(served)
     body = {"model": "toy", "messages": []}
     for headers in ({"origin": "http://evil.test"}, {"sec-fetch-site": "cross-site"}):
         answer = httpx2.post(f"http://{served.admin}/chat", json=body, headers=headers)
         assert answer.status_code == 403
-    assert operator_rows(served) == before
+    assert asked_of_toy(served) == before

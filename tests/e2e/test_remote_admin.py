@@ -97,7 +97,7 @@ def test_half_a_renewal_keeps_the_old_certificate(fleet: Path) -> None:
         old = fleet / "old.pem"
         old.write_bytes(trusted)
         assert serial_of(port, old) == "01"
-        assert "the renewed certificate is not used" in (fleet / "serve.log").read_text()
+        wait_until(lambda: "the renewed certificate is not used" in (fleet / "serve.log").read_text())
     finally:
         assert program.stop() == 0
 
