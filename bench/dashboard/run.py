@@ -2,7 +2,9 @@
 
 A real `poorwill serve` with toy engines and Debian's Chromium, all on loopback. It prints
 
-- the page: bytes, and the time to its first paint, in a new tab, the median of ten;
+- the page: bytes; the times to its first contentful and its largest contentful paint, in a new tab and
+  reloaded, each the median of `--opens`, and the same of an empty page in turn with it: the floor of this
+  browser on this machine, which no page can be below;
 - at rest: what one open page takes of a core, its renderer's whole process, and what `serve` takes;
 - crowd: what a warm request takes of the gateway's CPU and of a client's time, with and without `--pages`
   pages open, in alternating rounds of one run, and the ratio of the medians.
@@ -20,14 +22,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx2
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 FLEET = """\
 [fleet]
@@ -81,25 +85,27 @@ def served() -> Iterator[Served]:
             child.wait()
 
 
-def page_figures(fleet: Served, seconds: float) -> None:
+def page_figures(fleet: Served, seconds: float, opens: int) -> None:
     """Print what Chromium finds of the page."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
         )
-        paints, received = [], 0
-        for _ in range(10):
-            page = browser.new_page()
-            bodies: list[int] = []
-            page.on("response", lambda answer, into=bodies: into.append(_size(answer)))
-            page.goto(fleet.admin)
-            page.locator("#trend-cost :is(svg, p)").first.wait_for()
-            paints.append(page.evaluate("performance.getEntriesByType('paint')[0].startTime"))
-            received = sum(bodies)
-            page.close()
+        floor, ours = [], []
+        with empty_page() as empty:
+            for _ in range(opens):
+                floor.append(opened(browser, empty, "p"))
+                ours.append(opened(browser, fleet.admin, "#trend-cost :is(svg, p)"))
         document = len(httpx2.get(fleet.admin).content)
-        print(f"page: {document:,} B; with all that the overview asks for at first {received:,} B")
-        print(f"first paint: {statistics.median(paints):.0f} ms (slowest of ten {max(paints):.0f} ms)")
+        print(f"page: {document:,} B; with the overview's first answers {ours[-1].received:,} B")
+        for name, first, largest in (
+            ("in a new tab", "first", "largest"),
+            ("reloaded", "first_again", "largest_again"),
+        ):
+            print(
+                f"first paint {name}: {median(ours, first)}, an empty page's {median(floor, first)}; "
+                f"largest paint {median(ours, largest)}"
+            )
         page = browser.new_page()
         page.goto(fleet.admin)
         page.wait_for_timeout(5_000)
@@ -118,6 +124,66 @@ def page_figures(fleet: Served, seconds: float) -> None:
             f"{100 * (fleet.cpu_s() - ours) / seconds:.1f} % for the whole of `serve`"
         )
         browser.close()
+
+
+@contextmanager
+def empty_page() -> Iterator[str]:
+    """Serve a page with one word."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><link rel=icon href='data:,'><p>word")
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+PAINTS = """new Promise(done => new PerformanceObserver(list => done([
+  performance.getEntriesByName("first-contentful-paint")[0].startTime, list.getEntries().at(-1).startTime]))
+  .observe({type: "largest-contentful-paint", buffered: true}))"""
+
+
+@dataclass
+class Opening:
+    """What it took to open a page: paints in ms, in a new tab and of a reload."""
+
+    first: float
+    largest: float
+    first_again: float
+    largest_again: float
+    received: int
+
+
+def opened(browser: Browser, url: str, sign: str) -> Opening:
+    """Open a page until a sign of it is there, and reload it."""
+    page, bodies = browser.new_page(), []
+    page.on("response", lambda answer: bodies.append(_size(answer)))
+
+    def paints() -> tuple[float, float]:
+        page.locator(sign).first.wait_for()
+        page.wait_for_timeout(500)  # what it fetched is painted
+        first, largest = page.evaluate(PAINTS)
+        return first, largest
+
+    page.goto(url)
+    new, received = paints(), sum(bodies)
+    page.reload()
+    again = paints()
+    page.close()
+    return Opening(*new, *again, received)
+
+
+def median(found: Sequence[Opening], what: str) -> str:
+    """Return one figure's median."""
+    return f"{statistics.median(getattr(one, what) for one in found):.0f} ms"
 
 
 def _size(answer) -> int:
@@ -206,10 +272,11 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--opens", type=int, default=10)
     options = parser.parse_args()
     with served() as fleet:
         httpx2.post(f"{fleet.address}/v1/chat/completions", json=ASK, timeout=60).raise_for_status()
-        page_figures(fleet, options.seconds)
+        page_figures(fleet, options.seconds, options.opens)
         asyncio.run(crowd(fleet, options.pages, options.seconds, options.rounds))
 
 

@@ -22,6 +22,15 @@ def row(page: Page, model: str):
     return page.locator("#replicas tr").filter(has=page.get_by_role("rowheader", name=model, exact=True))
 
 
+def test_it_paints_before_it_asks(page: Page) -> None:
+    """The first paint waits for no script's work and for no answer."""
+    painted, asked = page.evaluate(
+        "[performance.getEntriesByName('first-contentful-paint'), performance.getEntriesByType('resource')]"
+        ".map(entries => entries[0].startTime)"
+    )
+    assert painted <= asked
+
+
 def test_at_a_glance(page: Page) -> None:
     expect(row(page, "toy")).to_contain_text("ready for")
     expect(row(page, "toy")).to_contain_text("kept ready by the policy fixed; parks cold in")

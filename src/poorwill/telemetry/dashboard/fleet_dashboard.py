@@ -46,7 +46,7 @@ class FleetDashboard:
         }
         self._fleet = fleet
         self._streams = EventStreams(most=most_streams)
-        self._page = page()
+        self._page = _page_response()
         self.pulls = pulls
         self.captures = captures
         self.playground = playground
@@ -56,16 +56,7 @@ class FleetDashboard:
 
     async def page(self, request: Request) -> Response:
         """Answer with the page, which has in it everything that it needs."""
-        # Nothing from elsewhere may run on it, nor what is written into it.
-        headers = {
-            "content-security-policy": f"default-src 'none'; script-src {_inline(self._page, b'script')}; "
-            f"style-src {_inline(self._page, b'style')}; img-src data:; connect-src 'self'; "
-            "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-            "referrer-policy": "no-referrer",
-            "x-content-type-options": "nosniff",
-            "cache-control": "no-cache",
-        }
-        return Response(self._page, media_type="text/html; charset=utf-8", headers=headers)
+        return self._page
 
     async def past(self, request: Request) -> Response:
         """Answer a question about the past. Raises RequestFault(ROUTE_NOT_FOUND) for one there is not."""
@@ -92,6 +83,20 @@ class FleetDashboard:
     def end_streams(self) -> None:
         """End every open stream of events."""
         self._streams.end_all()
+
+
+def _page_response() -> Response:
+    """Return the page as it leaves: nothing from elsewhere may run on it, nor what is written into it."""
+    content = page()
+    headers = {
+        "content-security-policy": f"default-src 'none'; script-src {_inline(content, b'script')}; "
+        f"style-src {_inline(content, b'style')}; img-src data:; connect-src 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+        "cache-control": "no-cache",
+    }
+    return Response(content, media_type="text/html; charset=utf-8", headers=headers)
 
 
 def _inline(page: bytes, tag: bytes) -> str:

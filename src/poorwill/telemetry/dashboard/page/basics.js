@@ -1,4 +1,3 @@
-"use strict";
 const $ = id => document.getElementById(id);
 function h(tag, props, ...children) {  // text goes in as text: nothing here parses markup
   const { style, data, aria, ...rest } = props || {};
