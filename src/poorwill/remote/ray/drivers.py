@@ -98,13 +98,18 @@ class Hosts:
             self.log.warning("a cancelled call may not be undone", host=host, why=str(error))
 
     async def equip(self) -> None:
-        """Tell every host that answers which models may run there."""
-        for contact in self.contacts.values():
-            if contact.up:
-                try:
-                    await self._equip(contact)
-                except DriverError as error:
-                    self.log.warning("a host could not be equipped", host=contact.name, why=str(error))
+        """Tell every host that answers which models may run there; a failure is logged."""
+
+        async def tell(contact: Contact) -> None:
+            try:
+                await self._equip(contact)
+            except DriverError as error:
+                self.log.warning("a host could not be equipped", host=contact.name, why=str(error))
+
+        async with asyncio.TaskGroup() as group:
+            for contact in self.contacts.values():
+                if contact.up:
+                    group.create_task(tell(contact))
 
     async def _equip(self, contact: Contact) -> None:
         session = contact.last.session if contact.last is not None else 0

@@ -21,7 +21,7 @@ class RayLink:
 
     def __init__(self, ray: Any, namespace: str) -> None:
         self.ray = ray
-        self.groups = ray.util.placement_group
+        self.groups = ray.util
         self.namespace = namespace
         self.calls: dict[int, Any] = {}
 
@@ -134,7 +134,6 @@ def _in_one_line(error: BaseException) -> str:
 def main() -> None:
     """Join the cluster and work. What Ray prints goes to stderr."""
     import ray
-    import ray.util.placement_group
 
     head, namespace = sys.argv[1:]
     ray.init(

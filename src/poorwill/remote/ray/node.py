@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import Address
@@ -53,6 +54,9 @@ def ray_environment(key: Path, more: Mapping[str, str] | None = None) -> Mapping
         "RAY_AUTH_TOKEN": token(key),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_kill_child_processes_on_worker_exit": "1",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nothing of ours drains
+        "SPT_NOENV": "1",  # setproctitle would wipe out the mark
+        "RAY_START_HOOK": f"{__name__}.without_client",
         **(more or {}),
     }
 
@@ -67,6 +71,7 @@ def head_command(address: tuple[str, int], directory: Path) -> Sequence[str]:
         "--num-cpus=0",
         "--num-gpus=0",
         "--include-dashboard=false",
+        "--no-monitor",
     ]
 
 
@@ -92,6 +97,11 @@ def _start(directory: Path, ip: str) -> list[str]:
         "--include-log-monitor=false",
         f"--temp-dir={directory}",
     ]
+
+
+def without_client(ray_params: Any, head: bool) -> None:  # noqa: FBT001 - Ray calls it
+    """Keep Ray's client server from starting, which would listen on a port that nobody needs."""
+    ray_params.ray_client_server_port = None
 
 
 def carrier_environment(socket: Path) -> Mapping[str, str]:
