@@ -72,7 +72,7 @@ class StaticActivator:
         self._clock = clock
         self.out = 0
 
-    def claim(self, model: ModelName) -> Lease | None:
+    def claim(self, model: ModelName, last: object = None) -> Lease | None:
         if model == READY:
             self.out += 1
             return self._lease

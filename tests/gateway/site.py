@@ -93,6 +93,8 @@ class ToyActivator:
     granted: int = 0
     returned: int = 0
     withdrawn: int = 0
+    lasts: list[ReplicaId | None] | None = None
+    """Who served the conversation of each claim last; None: it does not ask, like a lone replica."""
     refuse: PoorwillError | None = None
     no_bridge: bool = False
     bridged: list[str] = field(default_factory=list)
@@ -103,9 +105,11 @@ class ToyActivator:
     engine_model: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def claim(self, model: ModelName) -> Lease | None:
+    def claim(self, model: ModelName, last: Callable[[], ReplicaId | None] | None = None) -> Lease | None:
         if model not in self.ready:
             raise RequestFault(ErrorCode.MODEL_NOT_FOUND, "no such model")
+        if self.lasts is not None and last is not None:
+            self.lasts.append(last())
         upstream = self.ready[model]
         if upstream is None or self.queue or len(self.out) >= self.limit:
             return None

@@ -239,7 +239,7 @@ async def test_a_handler_defect_is_a_500() -> None:
     with pytest.raises(AssertionError, match="failed by a defect"):
         async with running_site() as site:
 
-            def claim(model: object) -> None:
+            def claim(model: object, last: object) -> None:
                 raise Broken("oh")
 
             site.activator.claim = claim  # type: ignore[method-assign, assignment]

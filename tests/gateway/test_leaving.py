@@ -66,7 +66,7 @@ async def test_leaving_at_once_holds_nothing() -> None:
     async with running_site(parked=True) as site, talk(site.port) as client:
         original = site.activator.claim
 
-        def claim(model: ModelName) -> None:
+        def claim(model: ModelName, last: object) -> None:
             asyncio.get_running_loop().call_soon(client.leave)
             [connection] = site.server.connections
             asyncio.get_running_loop().call_soon(connection.connection_lost, None)

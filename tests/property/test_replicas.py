@@ -36,7 +36,7 @@ from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import Blocked, Replica
 from poorwill.core.policy import NoFloor
 from poorwill.core.settings import HoldSettings, ParkSettings, ReplicaSettings, WakeSettings
-from poorwill.core.words import HoldId, ModelName, Tier, replica_id
+from poorwill.core.words import HoldId, ModelName, ReplicaId, Tier, replica_id
 from poorwill.policies import fixed_idle
 from poorwill.policies.dispatch import Replicas
 from poorwill.policies.floors import AlwaysFloor
@@ -54,14 +54,17 @@ class Crowd(RuleBasedStateMachine):
         soft=st.booleans(),
         floors=st.integers(0, 2),
         tier=st.booleans(),
+        slack=st.sampled_from((None, 0, 1)),
     )
-    def begin(self, count: int, limit: int, soft: bool, floors: int, tier: bool) -> None:
-        self.now, self.limit, self.soft = 1_000 * S, limit, soft
+    def begin(self, count: int, limit: int, soft: bool, floors: int, tier: bool, slack: int | None) -> None:
+        self.now, self.limit, self.soft, self.slack = 1_000 * S, limit, soft, slack
         ladder = (Tier.FROZEN, Tier.COLD) if tier else (Tier.COLD,)
         known = ReplicaSettings(
             model=M,
             max_concurrency=0 if soft else limit,
             target_concurrency=limit if soft else 0,
+            prefix_affinity=slack is not None,
+            affinity_slack=slack or 0,
             hold=HoldSettings(count=50, age_us=10_000 * S),
             wake=WakeSettings(
                 budget_us=100 * S,
@@ -146,13 +149,14 @@ class Crowd(RuleBasedStateMachine):
 
     # what may happen
 
-    @rule(asks=st.integers(1, 4))
-    def ask(self, asks: int) -> None:
+    @rule(asks=st.integers(1, 4), last=st.integers(0, 4))
+    def ask(self, asks: int, last: int) -> None:
+        kept = replica_id(M, last) if last < 4 else None  # there may be none of that name any more
         for _ in range(asks):
             self.requests += 1
-            request, wanted = self.requests, self.place()
+            request, wanted = self.requests, self.place(kept)
             fewest = min((each.in_flight for each in self.replicas.cells if each.open), default=0)
-            claimed = self.replicas.claim(self.now)
+            claimed = self.replicas.claim(self.now, lambda: kept)
             if self.soft and wanted is None and claimed is not None:
                 assert claimed[0].in_flight == fewest + 1, "another one has fewer"
                 assert not any(map(self.wakes, self.replicas.cells)), "one wakes that has room"
@@ -166,8 +170,9 @@ class Crowd(RuleBasedStateMachine):
             demand = Demand(hold=HoldId(request), size_bytes=1, asked_by="key", request=str(request))
             self.feed(taker, demand)
 
-    def place(self) -> Cell | None:
-        """Where the next request must go: the fullest that has room, else the one emptied last."""
+    def place(self, kept: ReplicaId | None) -> Cell | None:
+        """Where the next request must go: the fullest that has room, else the one emptied last; who served
+        the conversation last, if it is busy and as full but for the slack."""
         cells = self.replicas.cells
         if self.replicas.queue.holds:
             return None
@@ -175,6 +180,9 @@ class Crowd(RuleBasedStateMachine):
         busy = [each for each in room if each.replica.load.in_flight]
         if busy:
             most = max(each.replica.load.in_flight for each in busy)
+            for each in busy if self.slack is not None else ():
+                if each.id == kept and each.replica.load.in_flight >= most - (self.slack or 0):
+                    return each
             level = {id(each): self.levels.index(each.level) for each in cells}
             return min(
                 (each for each in busy if each.replica.load.in_flight == most), key=lambda c: level[id(c)]
@@ -299,6 +307,7 @@ class Crowd(RuleBasedStateMachine):
         busy = sum(cell.busy for cell in cells)
         for cell in cells:
             assert (self.levels.index(cell.level) < busy) == cell.busy
+            assert cell.busy or not cell.in_flight, "a level's gap goes on while a request is served"
             assert cell.replica.policy is cell.level.policy and cell.replica.floor is cell.level.floor
 
     def teardown(self) -> None:

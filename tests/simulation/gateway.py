@@ -13,7 +13,7 @@ from poorwill.core.errors import EngineFault, ErrorCode, TryLater
 from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.settings import GatewaySettings
-from poorwill.core.words import ModelName, WakeId
+from poorwill.core.words import ModelName, ReplicaId, WakeId
 from poorwill.fleet.activator import Held
 from poorwill.fleet.fleet import Fleet
 from poorwill.gateway.dialects import Dialects, EngineFacts
@@ -262,8 +262,8 @@ class WatchedActivator:
     leases: Leases
     clock: VirtualClock
 
-    def claim(self, model: ModelName) -> Lease | None:
-        lease = self.fleet.activator.claim(model)
+    def claim(self, model: ModelName, last: Callable[[], ReplicaId | None]) -> Lease | None:
+        lease = self.fleet.activator.claim(model, last)
         if lease is not None:
             with self.world.judged():
                 check_order(self.fleet, model)

@@ -2,12 +2,13 @@
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, TryLater
 from poorwill.core.machine.inputs import Demand, Withdrawn
 from poorwill.core.ports.activator import Lease, WakeNotice
-from poorwill.core.words import HoldId, ModelName, WakeId
+from poorwill.core.words import HoldId, ModelName, ReplicaId, WakeId
 from poorwill.fleet.controller import Controller
 from poorwill.fleet.unit import Unit, replicas_of
 
@@ -22,13 +23,13 @@ class FleetActivator:
         self._clock = controller.clock
         self._hold_ids = itertools.count(1)
 
-    def claim(self, model: ModelName) -> Lease | None:
+    def claim(self, model: ModelName, last: Callable[[], ReplicaId | None] | None = None) -> Lease | None:
         """Take a lease now, or return None; while the ledger cannot be written, there is none to be had."""
         replicas = replicas_of(self._models, model)
         journal = self._controller.journal
         if journal.unavailable:
             return None
-        claimed = replicas.claim(self._clock.now_us())
+        claimed = replicas.claim(self._clock.now_us(), last)
         if claimed is None:
             return None
         cell, effects = claimed

@@ -7,12 +7,11 @@ committed to the ledger, so that intent is on disk before action.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from poorwill.core.entries import Entry, PhaseSpan
+from poorwill.core.entries import Entry
 from poorwill.core.errors import ErrorCode, PoorwillError, TryLater
-from poorwill.core.launch import Parked, PhaseMark, Place, Running
 from poorwill.core.machine.effects import (
     AbortWake,
     ChangeCause,
@@ -26,12 +25,8 @@ from poorwill.core.machine.effects import (
 )
 from poorwill.core.machine.inputs import Input, Returned, Tick, WakeFailed
 from poorwill.core.policy import FloorSchedule, Policy
-from poorwill.core.ports.activator import Connections
-from poorwill.core.ports.clock import Clock
-from poorwill.core.ports.log import Log
 from poorwill.core.settings import ReplicaSettings
-from poorwill.core.words import ModelName, ReplicaId
-from poorwill.fleet.journal import Journal
+from poorwill.core.words import ModelName
 from poorwill.fleet.park import carry_out_park
 from poorwill.fleet.unit import FleetContext, Unit
 from poorwill.fleet.wake import carry_out_wake
@@ -45,42 +40,13 @@ class Controller:
     """Runs the units. Constructed idle; everything it starts lives in `tasks`."""
 
     def __init__(
-        self,
-        *,
-        units: Mapping[ReplicaId, Unit],
-        journal: Journal,
-        connections: Connections,
-        make_room: Callable[[Unit], Awaitable[Place | None]],
-        until_freed: Callable[[Unit, Parked], Awaitable[None]],
-        leaves: Callable[[Sequence[PhaseMark], int, int], tuple[PhaseSpan, ...]],
-        note_vanished: Callable[[FleetContext], Awaitable[None]],
-        out_of_sight: Callable[[FleetContext, Unit, Running, Exception], Awaitable[bool]],
-        clock: Clock,
-        log: Log,
-        tasks: asyncio.TaskGroup,
-        wake_began: Callable[[ModelName], None],
+        self, *, new_context: Callable[..., FleetContext], wake_began: Callable[[ModelName], None]
     ) -> None:
-        self.units = units
-        self.models = {unit.model: unit.replicas for unit in units.values()}
-        self.journal = journal
-        self.connections = connections
-        self.clock = clock
-        self.log = log
-        self.tasks = tasks
-        self.context = FleetContext(
-            units=units,
-            journal=journal,
-            connections=connections,
-            clock=clock,
-            log=log,
-            tasks=tasks,
-            submit=self.submit,
-            out_of_sight=out_of_sight,
-            make_room=make_room,
-            leaves=leaves,
-            note_vanished=note_vanished,
-            until_freed=until_freed,
-        )
+        """`new_context` lacks `submit` alone, which is this controller's."""
+        self.context = context = new_context(submit=self.submit)
+        self.units, self.journal, self.connections = context.units, context.journal, context.connections
+        self.clock, self.log, self.tasks = context.clock, context.log, context.tasks
+        self.models = {unit.model: unit.replicas for unit in self.units.values()}
         self._wake_began = wake_began
         self._inbox: deque[tuple[Unit, Act]] = deque()
         self._acting = False

@@ -4,12 +4,13 @@ It is told all of it: the dialects are at home with the engines.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from poorwill.core.ports.answers import NewReader
 from poorwill.core.ports.names import Meaning
 from poorwill.core.words import ModelName
 from poorwill.gateway.downstream.spool import Spool
+from poorwill.policies.requests.affinity import Conversations
 
 Spans = Mapping[bytes, tuple[int, int]]
 """Where the values of some fields are."""
@@ -47,3 +48,5 @@ class EngineFacts:
     """Called with every request's model, id and body, for those who may look at them."""
     tells_usage: Callable[[ModelName], bool] = lambda model: False
     """Whether a model's engine tells the usage of a stream if asked for it."""
+    conversations: Conversations = field(default_factory=Conversations)
+    """Who served the last conversations."""

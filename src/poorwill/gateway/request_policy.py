@@ -91,7 +91,7 @@ class RequestPolicy:
                 raise TryLater(ErrorCode.DRAINING, "poorwill is shutting down")
             if exchange.request.key:
                 self._admit(exchange)
-            lease = self.activator.claim(exchange.model)
+            lease = self.activator.claim(exchange.model, exchange.last_served_by)
             if lease is not None:
                 exchange.leased(lease, at_us=exchange.request.arrived_us)
                 upstream = self._pool.take(lease.host, lease.port)
@@ -213,7 +213,8 @@ class RequestPolicy:
         """Return a connection to a replica that the exchange has a lease on; None: it crossed the bridge."""
         while True:
             if exchange.lease is None:
-                lease = self.activator.claim(exchange.model) or await self._wait(exchange)
+                lease = self.activator.claim(exchange.model, exchange.last_served_by)
+                lease = lease or await self._wait(exchange)
                 if lease is None:
                     return None
                 exchange.leased(lease, at_us=self.clock.now_us())

@@ -5,7 +5,7 @@ idle one that was emptied last. If none has room it is held, and whoever is free
 Another replica is woken for it unless a place is expected to be free sooner, or enough are waking already.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from poorwill.core.machine.cell import Cell
 from poorwill.core.machine.effects import ChangeCause, Effect
@@ -14,7 +14,7 @@ from poorwill.core.machine.lifecycle import Kind, State
 from poorwill.core.machine.replica import Replica
 from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.settings import ReplicaSettings
-from poorwill.core.words import TIER_DEPTH
+from poorwill.core.words import TIER_DEPTH, ReplicaId
 
 UNLIMITED = 2**31
 REMEMBERED_SERVICES = 256
@@ -33,10 +33,11 @@ class ServiceTimes:
         """Take the number of requests in flight from now on."""
         self._area_us += self.in_flight * (now_us - self._at_us)
         self._at_us = now_us
-        self._ended += max(self.in_flight - in_flight, 0)
-        self.in_flight = in_flight
-        if self._ended >= REMEMBERED_SERVICES:
-            self._ended, self._area_us = self._ended // 2, self._area_us // 2
+        ended, self.in_flight = self.in_flight - in_flight, in_flight
+        if ended > 0:
+            self._ended += ended
+            if self._ended >= REMEMBERED_SERVICES:
+                self._ended, self._area_us = self._ended // 2, self._area_us // 2
 
     def late_from_us(self, places: int, within_us: int) -> int | None:
         """Return from when on so many places are expected to take longer, as requests outlast what is known.
@@ -51,13 +52,16 @@ class ServiceTimes:
 class Replicas:
     """The cells of one model, which share its hold queue. Not thread-safe; never awaits."""
 
-    __slots__ = ("_holders", "_levels", "_limit", "_lone", "_moved", "cells", "look_us", "queue", "services")
+    __slots__ = (
+        *("_holders", "_levels", "_limit", "_lone", "_moved", "_slack", "cells", "look_us", "queue"),
+        "services",
+    )
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self.cells = tuple(cells)
         self.queue = cells[0].queue
         self._lone = cells[0] if len(cells) == 1 else None
-        self._limit = cells[0].replica.settings.limit(helped=True) or UNLIMITED
+        self._heed(cells[0].replica.settings)
         self._levels = [cell.level for cell in cells]
         self._holders = list(cells)
         """Who has each level: the busy replicas the lowest ones, then who was emptied last."""
@@ -68,28 +72,39 @@ class Replicas:
 
     # the warm path
 
-    def claim(self, now_us: int) -> tuple[Cell, Sequence[ChangeCause]] | None:
-        """Take a lease; return the cell that grants it, None if there is none to be had now."""
+    def claim(
+        self, now_us: int, last: Callable[[], ReplicaId | None] | None = None
+    ) -> tuple[Cell, Sequence[ChangeCause]] | None:
+        """Take a lease; return the cell that grants it, None if there is none to be had now.
+
+        `last` says who served the conversation last; it is asked if that can matter.
+        """
         cell = self._lone
         if cell is None:
-            cell = self._with_room(now_us)
+            kept = last() if last is not None and self._slack is not None else None
+            cell = None if self.queue.holds else self._with_room(kept) or self._beyond_target(now_us)
             if cell is None:
                 return None
-            self._go_to_level(cell)
+            if not cell.busy:
+                self._go_to_level(cell)
             self.services.change(self.services.in_flight + 1, now_us)
         effects = cell.claim(now_us)
         return None if effects is None else (cell, effects)
 
-    def _with_room(self, now_us: int) -> Cell | None:
-        """Return the fullest replica that has room, of idle ones the one emptied last."""
+    def _with_room(self, kept: ReplicaId | None = None) -> Cell | None:
+        """Return the fullest with room, else the idle one emptied last; of busy ones as full, `kept`."""
         chosen, most = None, 0
-        if not self.queue.holds:
-            for cell in self._holders:
-                count = cell.in_flight
-                if cell.open and count < self._limit and (chosen is None or count > most):
-                    chosen, most = cell, count
-            return chosen or self._beyond_target(now_us)
-        return None
+        for cell in self._holders:  # the busy ones come first
+            count = cell.in_flight
+            if cell.open and count < self._limit and (chosen is None or count > most):
+                chosen, most = cell, count
+            if chosen is not None and not cell.busy:
+                break
+        if kept is None or not most:
+            return chosen
+        least = max(most - (self._slack or 0), 1)
+        able = (c for c in self._holders if c.id == kept and c.open and least <= c.in_flight < self._limit)
+        return next(able, chosen)
 
     def _beyond_target(self, now_us: int) -> Cell | None:
         """Return who takes a request more than it should have, as no other can be woken for it."""
@@ -132,6 +147,9 @@ class Replicas:
         waited = bool(self.queue.holds)
         self._back(cell, now_us)
         effects = cell.feed(what, now_us)
+        if cell.in_flight and not cell.busy:  # it serves those who came to others
+            self._go_to_level(cell)
+            cell.wanted(now_us)
         if cell.replica.failures and not (cell.busy or cell.open):
             self._step_back(cell)
         self._settle(now_us, waited=waited)
@@ -165,11 +183,15 @@ class Replicas:
         self, settings: ReplicaSettings, levels: Sequence[tuple[Policy, FloorSchedule]], now_us: int
     ) -> None:
         """Take on other settings, and another policy and floor for each level. Feed `Returned` afterwards."""
-        self._limit = settings.limit(helped=True) or UNLIMITED
+        self._heed(settings)
         for level, (policy, floor) in zip(self._levels, levels, strict=True):
             level.heed(policy, floor)
         for cell in self.cells:
             cell.configure(settings, now_us)
+
+    def _heed(self, settings: ReplicaSettings) -> None:
+        self._limit = settings.limit(helped=True) or UNLIMITED
+        self._slack = settings.affinity_slack if settings.prefix_affinity else None
 
     def take_moved(self) -> Sequence[Cell]:
         """Return the idle replicas whose level has changed: when their next Tick is due may have, too."""
@@ -235,8 +257,12 @@ class Replicas:
 
     def _go_to_level(self, cell: Cell) -> None:
         """Let a cell that becomes busy or idle have the level that this is about."""
-        busy = sum(each.busy for each in self.cells)
-        self._swap(cell, busy - 1 if cell.busy else busy)
+        at = 0
+        for other in self._holders:
+            if not other.busy:
+                break
+            at += 1
+        self._swap(cell, at - 1 if cell.busy else at)
 
     def _step_back(self, cell: Cell) -> None:
         """Let one that just failed have the last idle level, so that another one keeps the floor."""

@@ -108,7 +108,7 @@ class Cell:
         self._stale = True
         if self.in_flight > 1:
             return NOTHING
-        self._wanted(now_us)
+        self.wanted(now_us)
         self._cause, self.since_us = SERVING, now_us
         return TURNED_BUSY
 
@@ -150,7 +150,7 @@ class Cell:
         """Take an input: step, learn, and return what is to be done. Raises AssertionError on a bug."""
         kind = what.kind
         if kind is Kind.DEMAND:
-            self._wanted(now_us)
+            self.wanted(now_us)
         before = self.replica
         after, effects = step(before, what, now_us)
         if after is not before:
@@ -192,7 +192,7 @@ class Cell:
         """
         if not self.may_bridge:
             return None
-        self._wanted(now_us)
+        self.wanted(now_us)
         self.bridged += 1
         if self._replica.state is State.WAKING:
             return NOTHING
@@ -255,7 +255,7 @@ class Cell:
                 self.level.learns_meter.metered(now_us, running=running)
             self._cause, self.since_us = load.cause, now_us
 
-    def _wanted(self, now_us: int) -> None:
+    def wanted(self, now_us: int) -> None:
         """Demand came: tell the policy that the quiet stretch has ended."""
         self.busy = True
         if self.level.quiet_since_us is not None:

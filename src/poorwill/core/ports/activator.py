@@ -3,6 +3,7 @@
 Cancellation: as in `core.ports.driver`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,10 +71,11 @@ class HeldRequest(Protocol):
 class Activator(Protocol):
     """The gateway's door to the fleet. All methods are called on the fleet's own event loop thread."""
 
-    def claim(self, model: ModelName) -> Lease | None:
+    def claim(self, model: ModelName, last: Callable[[], ReplicaId | None] | None = None) -> Lease | None:
         """Take a lease now, or return None: the model is not ready, at its limit, or others wait.
 
-        Synchronous: the warm path. Raises RequestFault(MODEL_NOT_FOUND) for an unknown model.
+        `last` says who served the conversation last; it is asked if that can matter. Synchronous: the warm
+        path. Raises RequestFault(MODEL_NOT_FOUND) for an unknown model.
         """
         ...
 

@@ -67,6 +67,11 @@ class ReplicaSettings:
     target_concurrency: Annotated[int, Bounds(most=1_000_000)] = 0
     """Of several replicas: how many requests one should have before another is woken, for engines without a
     limit. 0 is `max_concurrency`. When no other can be woken, a replica gets more."""
+    prefix_affinity: bool = True
+    """Of several replicas that are equally full: prefer the one that served the conversation last, as its
+    KV cache has the prefix. docs/replicas.md says more."""
+    affinity_slack: Annotated[OrZero, Bounds(most=1_000_000)] = 0
+    """How many requests fewer than the fullest a busy replica may have to be preferred so."""
     wake: Annotated[WakeSettings, Mark.SPREAD] = field(default_factory=WakeSettings)
     hold: Annotated[HoldSettings, Mark.MERGES] = field(default_factory=HoldSettings)
     """Bounds of the hold queue; beyond them a request gets 429 with Retry-After."""

@@ -23,6 +23,7 @@ from poorwill.gateway.dialects import EngineFacts
 from poorwill.gateway.downstream.head_checks import refusal
 from poorwill.gateway.downstream.incoming import Incoming
 from poorwill.gateway.downstream.response import Ending, Headers, Response, Sent
+from poorwill.policies.requests.affinity import conversation
 
 _ENGINE_ERROR_MAX = 64 * 1024
 _EARLY_MAX = 64 * 1024
@@ -93,6 +94,8 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     """What the body must call the model; empty: as it does."""
     adapter: bool = False
     """Whether that is an adapter, which is called so everywhere."""
+    conversation: int = 0
+    """What tells it from others; 0 if that is not asked for, or it is none."""
     lease: Lease | None = None
     replica: ReplicaId | None = None
     leased_us: int | None = None
@@ -132,9 +135,16 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
 
     # -- what the policy does
 
+    def last_served_by(self) -> ReplicaId | None:
+        """Return who served the conversation last, as far as is known."""
+        self.conversation = conversation(self.model, self.request.body)
+        return self.owner.engines.conversations.last(self.conversation)
+
     def leased(self, lease: Lease, *, at_us: int) -> None:
         """Take a lease; from now on it is this exchange's to give back."""
         self.lease = lease
+        if self.conversation:
+            self.owner.engines.conversations.served(self.conversation, lease.replica)
         if lease.engine_model and not self.adapter:
             self.engine_name = lease.engine_model
         self.replica = lease.replica
