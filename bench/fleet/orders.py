@@ -35,7 +35,7 @@ class LowestNumber(Replicas):
 
     __slots__ = ()
 
-    def _with_room(self, now_us: int) -> Cell | None:
+    def _with_room(self, kept: object = None) -> Cell | None:
         return next((cell for cell in self.cells if cell.open and cell.in_flight < self._limit), None)
 
 
@@ -44,7 +44,7 @@ class LeastLoaded(Replicas):
 
     __slots__ = ()
 
-    def _with_room(self, now_us: int) -> Cell | None:
+    def _with_room(self, kept: object = None) -> Cell | None:
         room = [cell for cell in self.cells if cell.open and cell.in_flight < self._limit]
         return min(room, key=lambda cell: cell.in_flight, default=None)
 
