@@ -94,8 +94,8 @@ def test_it_learns_how_many_requests_a_wake_holds():
 def test_it_never_exceeds_its_bound(gaps, busy, wait, joined):
     policy = adaptive(ladder=(Tier.FROZEN,), costs=FROZEN, wait_nusd_s=wait)
     teach(policy, [gap * S for gap in gaps], busy=busy * S + 1, joined=joined)
-    even = policy.spent(policy.followers[0])
-    own = policy.spent(policy.own)
+    even = policy.followers.spent[0]
+    own = policy.followers.spent[-1]
     # One stretch may overshoot by one cycle; a wake ahead in vain and the wait after it are another.
     assert own <= (1 + BOUND) * even + (SLACK + 2) * policy.cycle
 
@@ -122,7 +122,7 @@ ASLEEP_FIRST = {
 def test_its_bound_holds_on_a_ladder(regimes, wait, random):
     policy = adaptive(ladder=tuple(ASLEEP_FIRST), costs=ASLEEP_FIRST, wait_nusd_s=wait)
     teach(policy, [random.randint(*edges) * S for edges, count in regimes for _ in range(count)])
-    rule, own = policy.spent(policy.followers[0]), policy.spent(policy.own)
+    rule, own = policy.followers.spent[0], policy.followers.spent[-1]
     cycle = park_cost(ASLEEP_FIRST[Tier.HIBERNATED], wait_nusd_s=wait)
     assert own <= (1 + BOUND) * rule + (SLACK + 2) * cycle
 

@@ -31,7 +31,7 @@ from poorwill.policies.costs import (
     rungs_at,
 )
 from poorwill.policies.past import Past
-from poorwill.policies.replay import Ahead, Follower, Plan, Prices, Schedule, Stretch, cross
+from poorwill.policies.replay import Ahead, Followers, Plan, Prices, Schedule, Stretch, cross
 from poorwill.policies.situations import NAMES, Key, Scores, ScoreTable, Situation
 
 THIN = 6
@@ -81,12 +81,8 @@ class Adaptive:
     """What one request's waiting costs an hour."""
     fixed: tuple[Plan, ...]
     """The candidates as plans."""
-    followers: tuple[Follower, ...]
-    """One for each candidate."""
-    leaders: tuple[Follower, ...]
-    own: Follower
-    everyone: tuple[Follower, ...]
-    """All of them, in this order."""
+    followers: Followers
+    """One for each candidate, one for each leader, and what it does itself."""
     led: Scores
     situation: Situation
     past: Past = field(default_factory=Past)
@@ -133,8 +129,8 @@ class Adaptive:
 
     def _follow(self, stretch: Stretch, choice: Choice) -> None:
         """Follow every schedule through the work before a stretch and on to the next demand."""
-        plans, prices = (*self.fixed, *choice.led, choice.plan), self.prices
-        cost = [one.follow(stretch, plan, prices) for one, plan in zip(self.everyone, plans, strict=True)]
+        plans = (*self.fixed, *choice.led, choice.plan)
+        cost = [float(each) for each in self.followers.follow(stretch, plans, self.prices)]
         self._score(self.situation.keys(stretch.idle_us), cost)
         long = stretch.demand_us - stretch.ended_us > self.even_us
         self.situation.passed(stretch.demand_us - stretch.idle_us, long=long)
@@ -162,7 +158,7 @@ class Adaptive:
         again = rungs_at(((tier, plan.ahead.stay_us), *plan.ahead.deeper), ready)
         return Descent((*rungs, *again), wake_at, why)
 
-    def _score(self, keys: Sequence[Key], cost: Sequence[int]) -> None:
+    def _score(self, keys: Sequence[Key], cost: Sequence[float]) -> None:
         """Add what a stretch cost each follower to the scores."""
         count = len(self.candidates)
         self.scores.add(keys, cost[:count])
@@ -170,10 +166,6 @@ class Adaptive:
             first = count + len(NAMES)
             self.ahead_scores.add(keys, cost[first : first + len(LINGERS)])
         self.led.add(cost[count:-1])
-
-    def spent(self, follower: Follower) -> float:
-        """Return a follower's cost so far, what its waits were worth included."""
-        return follower.spent + follower.waited_us * self.wait_nusd_h
 
     def choice_for(self, idle_since_us: int) -> Choice:
         """Return the choice for a stretch; asked again and again while it lasts."""
@@ -202,10 +194,10 @@ class Adaptive:
     def _leading(self, idle_since_us: int) -> tuple[Plan, ...]:
         """Return each leader's plan."""
         if self.stretches < THIN:
-            return self.fixed[:1] * len(self.leaders)
+            return self.fixed[:1] * len(self.led.cost)
         keys = self.situation.keys(idle_since_us)
         plans = [self.fixed[self.scores.pick(key)] for key in keys]
-        if len(plans) == len(self.leaders):
+        if len(plans) == len(self.led.cost):
             return tuple(plans)
         rest = self._rest()
         ahead = self._ahead(*rest[0], idle_since_us) if rest else None
@@ -240,8 +232,8 @@ class Adaptive:
 
     def _allowance(self) -> int:
         """Return how much more it may spend than the rule before it must be that rule."""
-        rule = self.spent(self.followers[0])
-        return int((1 + BOUND) * rule + SLACK * self.cycle - self.spent(self.own))
+        spent = self.followers.spent
+        return int((1 + BOUND) * spent[0] + SLACK * self.cycle - spent[-1])
 
     def _within(self, plan: Plan, allowance: int) -> Plan:
         """Cut a linger short if it would spend more than the allowance."""
@@ -269,9 +261,8 @@ def adaptive(*, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nu
             candidates += [((tier, after), *_from(deeper, after)) for after in afters]
     candidates.append(())
     distinct = tuple(dict.fromkeys(tuple(schedule) for schedule in candidates))
-    followers = tuple(Follower() for _ in distinct)
-    leaders = tuple(Follower() for _ in (LEADERS if wait_nusd_s else NAMES))
-    own = Follower()
+    leaders = len(LEADERS if wait_nusd_s else NAMES)
+    count = len(distinct) + leaders + 1
     return Adaptive(
         prices=Prices(costs, first.active_nusd_h, wait_nusd_s * WAIT_UNITS),
         candidates=distinct,
@@ -280,11 +271,8 @@ def adaptive(*, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nu
         saved_nusd_h=first.active_nusd_h - first.parked_nusd_h,
         wait_nusd_h=wait_nusd_s * WAIT_UNITS,
         fixed=tuple(map(Plan, distinct)),
-        followers=followers,
-        leaders=leaders,
-        own=own,
-        everyone=(*followers, *leaders, own),
-        led=Scores([0.0] * len(leaders)),
+        followers=Followers([(0, 0)] * count, [0] * count),
+        led=Scores([0.0] * leaders),
         situation=Situation(even_us or HOUR_US),
     )
 

@@ -10,7 +10,7 @@ work before it would have ended had no wake delayed it. The hybrid histogram of 
 (Shahrad et al., ATC 2020) does the first with fixed percentiles and without prices.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from cmath import exp, pi
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -161,37 +161,26 @@ def _unevenness(instants: Sequence[int], period: int) -> float:
 
 
 def _best(gaps: Sequence[int], blanks: int, stakes: Stakes) -> tuple[int, Ahead | None]:
-    """Return the gain of the best wake ahead of these ascending instants, which so often is in vain."""
-    sums = [0, *accumulate(gaps)]
-    pays_for = stakes.waiting_nusd_h * stakes.wake_us // stakes.ready_nusd_h
+    """Return the gain of the best wake ahead of these ascending instants, which so often is in vain: in money
+    times microseconds."""
+    wake, waiting_rate, ready_rate = stakes.wake_us, stakes.waiting_nusd_h, stakes.ready_nusd_h
+    sums, count = [0, *accumulate(gaps)], len(gaps)
+    pays_for = waiting_rate * wake // ready_rate
+    stays = [(stay := int(pays_for * part), stakes.in_vain(stay)) for part in STAYS]
     best: tuple[int, Ahead | None] = (0, None)
-    for ready in gaps:
-        for part in STAYS:
-            stay = int(pays_for * part)
-            won = _gain(gaps, sums, ready, stay, stakes)
-            if won is None:
-                break  # a shorter stay meets no more
-            won -= blanks * stakes.in_vain(stay)
+    began = 0
+    for met, ready in enumerate(gaps[: 1 - HITS]):
+        while gaps[began] < ready - wake:
+            began += 1
+        earlier = (met - began) * (wake - ready) + sums[met] - sums[began]
+        for stay, in_vain in stays:
+            if gaps[met + HITS - 1] > ready + stay:
+                break  # it meets too few, and a shorter stay no more
+            missed = bisect_right(gaps, ready + stay, met + HITS)
+            hits = missed - met
+            won = waiting_rate * (earlier + hits * wake)
+            won -= ready_rate * (sums[missed] - sums[met] - hits * ready)
+            won -= (count - missed + 1 + blanks) * in_vain  # one longer than any yet must be expected
             if won > best[0]:
-                best = won, Ahead(ready - stakes.wake_us, stay)
+                best = won, Ahead(ready - wake, stay)
     return best
-
-
-def _gain(gaps: Sequence[int], sums: Sequence[int], ready: int, stay: int, stakes: Stakes) -> int | None:
-    """Return what being ready from `ready` for `stay` wins over these gaps, in money times microseconds;
-    None if that meets too few of them."""
-    wake = stakes.wake_us
-    met = bisect_left(gaps, ready)
-    missed = bisect_right(gaps, ready + stay)
-    hits = missed - met
-    if hits < HITS:
-        return None
-    began = bisect_left(gaps, ready - wake)
-    earlier = (met - began) * (wake - ready) + sums[met] - sums[began]
-    waited = sums[missed] - sums[met] - hits * ready
-    in_vain = len(gaps) - missed + 1  # one longer than any yet must be expected
-    return (
-        stakes.waiting_nusd_h * (earlier + hits * wake)
-        - stakes.ready_nusd_h * waited
-        - in_vain * stakes.in_vain(stay)
-    )

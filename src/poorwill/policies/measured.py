@@ -33,7 +33,8 @@ class MeasuredCosts:
         """Use the median of the last wakes from now on; return whether that changes anything."""
         if tier not in self.costs or not recent_us:
             return False
-        return self._set(tier, replace(self.costs[tier], wake_us=median_low(recent_us)))
+        wake_us = median_low(recent_us)
+        return wake_us != self.costs[tier].wake_us and self._set(tier, wake_us=wake_us)
 
     def park_took(self, tier: Tier, took_us: int) -> bool:
         """Use the median of the last parks; the earlier assumption counts as one of them."""
@@ -42,12 +43,12 @@ class MeasuredCosts:
         parks = self.parks.setdefault(tier, [self.costs[tier].park_us])
         parks.append(took_us)
         del parks[:-RECENT_PARKS]
-        return self._set(tier, replace(self.costs[tier], park_us=median_low(parks)))
+        park_us = median_low(parks)
+        return park_us != self.costs[tier].park_us and self._set(tier, park_us=park_us)
 
-    def _set(self, tier: Tier, costs: TierCosts) -> bool:
-        changed = costs != self.costs[tier]
-        self.costs[tier] = costs
-        return changed
+    def _set(self, tier: Tier, **times: int) -> bool:
+        self.costs[tier] = replace(self.costs[tier], **times)
+        return True
 
 
 @dataclass(slots=True, kw_only=True)

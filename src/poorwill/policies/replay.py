@@ -6,6 +6,8 @@ figures are kept: money, and waiting. `past` says what the demand was.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
+from typing import NamedTuple
 
 from poorwill.core.words import Tier
 from poorwill.policies.costs import TierCosts
@@ -48,26 +50,24 @@ def cross(plan: Plan, idle_us: int, demand_us: int, prices: Prices) -> tuple[int
     The cost runs to readiness, or to the demand if ready before; in nano-dollars times microseconds an
     hour.
     """
-    cost, at = 0, idle_us
-    tier: Tier | None = None
+    cost, at, rate, active = 0, idle_us, prices.active_nusd_h, prices.active_nusd_h
+    costs: TierCosts | None = None
     ahead = plan.ahead
     wake_at = ahead.wake_at_us if ahead else demand_us
     for deeper, after in plan.schedule:
-        begins = max(idle_us + after, at)
-        if begins >= demand_us or (begins >= wake_at and tier is not None):
+        begins = idle_us + after if idle_us + after > at else at
+        if begins >= demand_us or (begins >= wake_at and costs is not None):
             break
         if begins > wake_at:  # not parked by then: it has had its chance
             ahead, wake_at = None, demand_us
-        cost += (begins - at) * _rate(tier, prices)
-        at = begins + prices.costs[deeper].park_us
-        cost += (at - begins) * prices.active_nusd_h
-        tier = deeper
-    if tier is None:
-        return cost + (demand_us - at) * prices.active_nusd_h, demand_us
+        costs = prices.costs[deeper]
+        cost += (begins - at) * rate + costs.park_us * active
+        at, rate = begins + costs.park_us, costs.parked_nusd_h
+    if costs is None:
+        return cost + (demand_us - at) * active, demand_us
     woken = max(at, min(demand_us, wake_at))
-    wake_us = prices.costs[tier].wake_us
-    cost += (woken - at) * _rate(tier, prices) + wake_us * prices.active_nusd_h
-    ready = woken + wake_us
+    cost += (woken - at) * rate + costs.wake_us * active
+    ready = woken + costs.wake_us
     if ahead is None or ready >= demand_us:
         return cost, ready
     again = Plan(((plan.schedule[-1][0], ahead.stay_us), *ahead.deeper))
@@ -75,12 +75,7 @@ def cross(plan: Plan, idle_us: int, demand_us: int, prices: Prices) -> tuple[int
     return cost + more, ready
 
 
-def _rate(tier: Tier | None, prices: Prices) -> int:
-    return prices.active_nusd_h if tier is None else prices.costs[tier].parked_nusd_h
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class Block(NamedTuple):
     """The work between two idle stretches."""
 
     demand_us: int
@@ -109,8 +104,7 @@ class Block:
         return waits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class Stretch(NamedTuple):
     """An idle stretch that is over."""
 
     block: Block | None
@@ -123,55 +117,91 @@ class Stretch:
     """When demand came back."""
 
 
+Position = tuple[int, int]
+"""Up to when an account is settled (idle since then, or busy from then on), and when the replica was ready
+for the last demand."""
+
+
+def worked(before: Position, block: Block | None, ended_us: int) -> tuple[int, int]:
+    """Return when the work before a stretch is over, by `ended_us` if none is known, and how long the
+    requests after its first one waited in all."""
+    if block is None:
+        return ended_us, 0
+    at_us, ready_us = before
+    end_us = block.ended_us if block.ended_us > at_us else at_us
+    if ready_us <= block.demand_us:
+        return end_us, 0
+    waited_us = block.waits_us(ready_us) if block.joined_us or block.others else 0
+    return max(end_us, ready_us + block.longest_us), waited_us
+
+
 @dataclass(slots=True)
 class Follower:
     """One schedule on its way along the demand."""
 
-    at_us: int = 0
-    """Up to when its account is settled: idle since then, or busy from then on."""
-    ready_us: int = 0
-    """When it was ready for the last demand."""
+    position: Position = (0, 0)
     spent: int = 0
     waited_us: int = 0
 
-    def follow(self, stretch: Stretch, plan: Plan, prices: Prices) -> int:
-        """Go through a stretch and the work before it; return what both cost, waits included."""
-        block, demand_us, schedule = stretch.block, stretch.demand_us, plan.schedule
-        spent, waited_us, at_us = self.spent, self.waited_us, self.at_us
-        if block is not None and self.ready_us <= block.demand_us:  # most often: it was ready, and stays so
-            gap_us = demand_us - (stretch.ended_us if stretch.ended_us > at_us else at_us)
-            if gap_us > 0 and (not schedule or schedule[0][1] >= gap_us):
-                self.at_us = self.ready_us = demand_us
-                cost = (demand_us - at_us) * prices.active_nusd_h
-                self.spent = spent + cost
-                return cost
-        self.served(block, stretch.ended_us, prices.active_nusd_h)
-        self.demanded(plan, demand_us, prices)
-        return self.spent - spent + (self.waited_us - waited_us) * prices.wait_nusd_h
-
     def served(self, block: Block | None, ended_us: int, active_nusd_h: int) -> None:
-        """The work before a stretch is over, or has ended at `ended_us` if none is known."""
-        if block is None:
-            self.at_us = ended_us
-            return
-        end = block.ended_us if block.ended_us > self.at_us else self.at_us
-        if self.ready_us > block.demand_us:
-            end = max(end, self.ready_us + block.longest_us)
-            if block.joined_us or block.others:
-                self.waited_us += block.waits_us(self.ready_us)
-        self.spent += (end - self.at_us) * active_nusd_h
-        self.at_us = end
+        """The work before a stretch is over."""
+        at_us, ready_us = self.position
+        end_us, waited_us = worked(self.position, block, ended_us)
+        self.spent += (end_us - at_us) * active_nusd_h if block else 0
+        self.waited_us += waited_us
+        self.position = end_us, ready_us
 
     def demanded(self, plan: Plan, demand_us: int, prices: Prices) -> None:
         """Demand came after an idle stretch, or while it was still busy with what a wake had delayed."""
-        gap_us = demand_us - self.at_us
-        if gap_us > 0:
-            if not plan.schedule or plan.schedule[0][1] >= gap_us:  # it stayed ready
-                self.spent += gap_us * prices.active_nusd_h
-                self.at_us = self.ready_us = demand_us
-                return
-            cost, self.ready_us = cross(plan, self.at_us, demand_us, prices)
+        at_us, ready_us = self.position
+        if demand_us > at_us:
+            cost, ready_us = cross(plan, at_us, demand_us, prices)
             self.spent += cost
-            self.at_us = self.ready_us
-        if self.ready_us > demand_us:
-            self.waited_us += self.ready_us - demand_us
+            self.position = ready_us, ready_us
+        self.waited_us += max(ready_us - demand_us, 0)
+
+
+@dataclass(slots=True)
+class Followers:
+    """Many schedules on their way along the same demand. Most are at two or three positions: what follows
+    from a position alone is reckoned once."""
+
+    positions: list[Position]
+    spent: list[int]
+    """With what their waits were worth."""
+
+    def follow(self, stretch: Stretch, plans: Sequence[Plan], prices: Prices) -> list[int]:
+        """Go through a stretch and the work before it; return what both cost each, waits included."""
+        demand_us, wait = stretch.demand_us, prices.wait_nusd_h
+        known: dict[Position, tuple[int, int, int, Position]] = {}
+        costs, after = list[int](), list[Position]()
+        for before, plan in zip(self.positions, plans, strict=True):
+            found = known.get(before)
+            if found is None:
+                found = known[before] = _unless_parked(before, stretch, prices)
+            gap_us, served, cost, position = found
+            schedule = plan.schedule
+            if schedule and schedule[0][1] < gap_us:  # it parks
+                cost, ready_us = cross(plan, demand_us - gap_us, demand_us, prices)
+                cost += served + ((ready_us - demand_us) * wait if ready_us > demand_us else 0)
+                position = ready_us, ready_us
+            costs.append(cost)
+            after.append(position)
+        self.positions = after
+        self.spent = list(map(add, self.spent, costs))
+        return costs
+
+
+def _unless_parked(before: Position, stretch: Stretch, prices: Prices) -> tuple[int, int, int, Position]:
+    """Return the gap before the demand that ended a stretch (none if delayed work lasts longer) and what the
+    work before it cost; then what both cost if the gap is spent ready, and the position after that."""
+    at_us, ready_us = before
+    end_us, waited_us = worked(before, stretch.block, stretch.ended_us)
+    gap_us = stretch.demand_us - end_us
+    cost = waited_us * prices.wait_nusd_h
+    if stretch.block is not None:
+        cost += (end_us - at_us) * prices.active_nusd_h
+    if gap_us > 0:
+        return gap_us, cost, cost + gap_us * prices.active_nusd_h, (stretch.demand_us, stretch.demand_us)
+    late_us = max(ready_us - stretch.demand_us, 0)
+    return gap_us, cost, cost + late_us * prices.wait_nusd_h, (end_us, ready_us)

@@ -44,7 +44,7 @@ class _Account:
 
     def demanded(self, demand_us: int, prices: Prices) -> None:
         """Demand came: ask the policy what it would have done, then let it learn."""
-        idle_us = self.follower.at_us
+        idle_us = self.follower.position[0]
         if demand_us <= idle_us:  # still busy with what its last wake delayed
             self.follower.demanded(Plan(()), demand_us, prices)
             return
@@ -81,7 +81,7 @@ class Shadowed:
         if begun is None or not waits_us or waits_us[0] <= 0:
             return
         shadow = self._accounts[1]
-        behind = shadow.follower.ready_us - (begun.demand_us + waits_us[0])
+        behind = shadow.follower.position[1] - (begun.demand_us + waits_us[0])
         its_own = [wait + behind for wait in waits_us if wait + behind > 0]
         if its_own and isinstance(shadow.policy, LearnsFromWakes):
             shadow.policy.woke(its_own)
@@ -143,7 +143,7 @@ class Shadowed:
             follower = account.follower
             follower.served(stretch.block, stretch.ended_us, self._prices.active_nusd_h)
         shadow = self._accounts[1]
-        quiet_us = shadow.follower.at_us
+        quiet_us = shadow.follower.position[0]
         for account in self._accounts:
             account.demanded(stretch.demand_us, self._prices)
         if stretch.demand_us > quiet_us:

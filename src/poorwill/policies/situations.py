@@ -7,6 +7,7 @@ stretches there were since the last long gap. `ScoreTable` scores alternatives u
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import add, mul
 
 from poorwill.core.format import DAY_US
 
@@ -33,7 +34,8 @@ class Scores:
 
     def add(self, amounts: Sequence[float]) -> None:
         """Let the past fade and add what each alternative cost now."""
-        self.cost = [old * DECAY + new for old, new in zip(self.cost, amounts, strict=True)]
+        fading = map(mul, self.cost, [DECAY] * len(amounts))
+        self.cost = list(map(add, fading, amounts))
         self.weight = self.weight * DECAY + 1.0
 
 
@@ -57,8 +59,8 @@ class ScoreTable:
         here = self.by_key.get(key)
         cost = whole.cost
         if here is not None and here is not whole:
-            lean = PRIOR / whole.weight
-            cost = [own + lean * all_ for own, all_ in zip(here.cost, whole.cost, strict=True)]
+            leaning = map(mul, whole.cost, [PRIOR / whole.weight] * len(cost))
+            cost = list(map(add, here.cost, leaning))
         return cost.index(min(cost))
 
 

@@ -5,8 +5,9 @@ They are told what production's cell tells them, in the same order. Tests hold t
 `simulate`.
 """
 
-from bisect import bisect_right
+from array import array
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,8 @@ from poorwill.planner.simulation.account import SpanAccount, account_outcome
 from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, waits_of
 from poorwill.planner.simulation.scenario import Scenario
 
+WAKING = waking(Phase.PROVISION)
+
 
 @dataclass(slots=True, kw_only=True)
 class Walk:
@@ -31,7 +34,7 @@ class Walk:
     account: SpanAccount = field(default_factory=SpanAccount)
     wakes: int = 0
     recent_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED_WAKES))
-    waits: list[Micros] = field(default_factory=list)
+    waits: "array[int]" = field(default_factory=lambda: array("q"))
     learns_waits: LearnsFromWakes | None = field(init=False)
     learns_times: LearnsFromTimes | None = field(init=False)
 
@@ -45,7 +48,8 @@ class Walk:
         scenario = self.scenario
         origin, span_ends = scenario.origin_us, scenario.origin_us + scenario.span_us
         blocks = new_blocks(arrival_us + origin, service_us, span_ends)
-        arrivals, begins, ends = blocks.arrival_us, blocks.begin_us.tolist(), blocks.end_us.tolist()
+        arrivals, services = _packed(blocks.arrival_us), _packed(service_us)
+        begins, ends = blocks.begin_us.tolist(), blocks.end_us.tolist()
         firsts = [*blocks.first.tolist(), len(arrivals)]
         rests = parked(scenario.tiers[0].tier)
         self.account.began(origin, rests)
@@ -65,9 +69,11 @@ class Walk:
                 if ready_us > span_ends:
                     break
                 alone = upto - first
-                upto += int(np.searchsorted(arrivals[upto:], ready_us, "right"))  # those nobody waited for
-                done = min(ready_us + int(service_us[first:upto].max()), span_ends)
-                block = bisect_right(begins, done, lo=block) - 1
+                while upto < len(arrivals) and arrivals[upto] <= ready_us:  # those nobody waited for
+                    upto += 1
+                done = min(ready_us + max(services[first:upto]), span_ends)
+                while block + 1 < len(begins) and begins[block + 1] <= done:
+                    block += 1
                 idle_us = max(done, ends[block])
             block += 1
             others = firsts[block] - first - alone
@@ -80,7 +86,7 @@ class Walk:
             scenario,
             policy=self.policy.name,
             wakes=self.wakes,
-            waits=waits_of(len(arrivals), self.waits),
+            waits=waits_of(len(arrivals), np.frombuffer(self.waits, np.int64)),
         )
 
     def cross(self, idle_us: int, demand_us: int, others: int) -> int | None:
@@ -103,20 +109,22 @@ class Walk:
             policy.observe(idle_us, demand_us, others=others)
         return max(parked_us, demand_us)
 
-    def wake(self, woken_us: int, arrivals: Micros, first: int) -> tuple[int, int]:
+    def wake(self, woken_us: int, arrivals: Sequence[int], first: int) -> tuple[int, int]:
         """Wake for the first request; return when the replica is ready, and the first request not held."""
         times = self.scenario.tiers[0]
         took_us = times.wake_us[self.wakes % len(times.wake_us)]
         ready_us = woken_us + took_us
-        upto = max(int(np.searchsorted(arrivals, ready_us)), first + 1)
-        waits = ready_us - arrivals[first:upto]
-        self.waits.append(waits)
+        upto = first + 1
+        while upto < len(arrivals) and arrivals[upto] < ready_us:
+            upto += 1
+        waits = [ready_us - arrival for arrival in arrivals[first:upto]]
+        self.waits.extend(waits)
         self.wakes += woken_us < self.scenario.origin_us + self.scenario.span_us
-        self.turn_over(woken_us, waking(Phase.PROVISION))
+        self.turn_over(woken_us, WAKING)
         self.turn_over(ready_us, SERVING)
         self.recent_us.append(took_us)
         if self.learns_waits is not None:
-            self.learns_waits.woke(waits.tolist())
+            self.learns_waits.woke(waits)
         if self.learns_times is not None:
             self.learns_times.wakes_took(times.tier, tuple(self.recent_us))
         return ready_us, upto
@@ -125,3 +133,8 @@ class Walk:
         """A span ends and the next begins, unless the account is closed by then."""
         if at_us <= self.scenario.origin_us + self.scenario.span_us:
             self.account.turn_over(at_us, cause)
+
+
+def _packed(times_us: Micros) -> Sequence[int]:
+    """Return times as plain integers, which are read one by one faster than numpy's, in as little memory."""
+    return array("q", times_us.astype(np.int64).tobytes())
