@@ -195,7 +195,7 @@ async def main(port: int, engine_port: int, pem: str = "") -> None:
         settings=settings,
         activator=StaticActivator("localhost" if pem else "127.0.0.1", engine_port, clock),
         suspect=lambda host, port, why: None,
-        pool=UpstreamPool(timeout_us=settings.upstream_timeout_us, elsewhere=over_tls(engine_port, pem)),
+        pool=UpstreamPool(timeout_us=settings.upstream_timeout_us, elsewhere=over_tls(engine_port, pem).get),
         keys=Keys(),
         ledger=CountingLedger(),
         fleet=fleet,

@@ -37,7 +37,8 @@ def test_llama_swap_as_people_have_it(tmp_path: Path) -> None:
     carried = carry(str(DATA / "llama-swap.yaml"), ENV)
     fleet = loaded(carried, tmp_path)
     models = {str(model.name): model for model in fleet.models}
-    assert list(models) == ["qwen3-8b", "coder", "gpt-oss", "vllm-qwen", "speech"]
+    assert set(models) == {"qwen3-8b", "coder", "gpt-oss", "vllm-qwen", "speech", "elsewhere"}
+    assert models["elsewhere"].away is not None and models["elsewhere"].memory_bytes == 0
     qwen, coder, container = models["qwen3-8b"], models["coder"], models["gpt-oss"]
     flags = ("-c", "16384", "--flash-attn", "on", "--jinja", "-np", "2", "--temp", "0.6")
     front = ("llama-server", "-m", "{path}", "--host", "{host}", "--port", "{port}")
@@ -74,7 +75,7 @@ def test_llama_swap_models_make_room_as_before(tmp_path: Path) -> None:
 def test_llama_swap_lists_what_it_left(tmp_path: Path) -> None:
     carried = carry(str(DATA / "llama-swap.yaml"), ENV)
     told = left(carried)
-    for where in ("apiKeys", "hooks", "sendLoadingState", "elsewhere", "memory", "coder: --api-key"):
+    for where in ("apiKeys", "hooks", "sendLoadingState", "memory", "coder: --api-key"):
         assert where in told, told
     assert {"qwen3-8b: filters", "qwen3-8b: --host", "speech: ttl", "speech: checkEndpoint"} <= set(told)
     text = fleet_text(carried)
@@ -90,7 +91,7 @@ def test_llama_swap_lists_what_it_left(tmp_path: Path) -> None:
         ("macros: {a: '${b}', b: '${a}'}\nmodels: {m: {cmd: '${a}'}}", "circle"),
         ('models: {a: {cmd: "llama-server \'x"}}', "cannot be read"),
         ("models: {a: {cmd: server}}", "cannot tell where server listens"),
-        ("models: {a: {proxy: 'http://other:1'}}", "other:1"),
+        ("models: {a: {ttl: 60}}", "neither a cmd nor a proxy"),
         ("models: []", "no models"),
         ("models: {a: 1", "no YAML"),
         ("[" * 5000, "nested"),
@@ -109,8 +110,13 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, text: str, said: str) -> N
 def test_litellm_entries_and_fallbacks(tmp_path: Path) -> None:
     carried = carry(str(DATA / "litellm.yaml"), {**ENV, "OPENAI_API_KEY": "sk"})
     models = {str(model.name): model for model in loaded(carried, tmp_path).models}
-    assert list(models) == ["qwen", "llama3"]
-    assert (models["qwen"].engine.kind, models["qwen"].engine.path) == ("vllm", "Qwen/Qwen3-8B")
+    assert list(models) == ["qwen", "llama3", "mystery"]
+    qwen, mystery = models["qwen"], models["mystery"]
+    assert (qwen.engine.kind, qwen.engine.engine_model) == ("vllm", "Qwen/Qwen3-8B")
+    assert [str(one.elsewhere.engine) for one in (qwen, mystery)] == [
+        "http://10.0.0.5:8000",
+        "http://localhost:5000",
+    ]
     assert models["llama3"].engine.engine_model == "llama3.2:3b"
     hosted, off = models["qwen"].hosted, models["llama3"].hosted
     assert hosted and (hosted.bridge, hosted.when, hosted.url) == (
@@ -120,7 +126,7 @@ def test_litellm_entries_and_fallbacks(tmp_path: Path) -> None:
     )
     assert off and (off.bridge, off.key_env) == (False, "MY_CLAUDE")
     told = left(carried)
-    assert {"gpt-4o", "mystery", "claude", "general_settings.master_key", "qwen: api_base"} <= set(told)
+    assert {"gpt-4o", "claude", "general_settings.master_key", "qwen: api_base"} <= set(told)
     assert "sk-1234" not in fleet_text(carried)
 
 

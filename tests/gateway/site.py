@@ -440,7 +440,9 @@ async def running_site(
                 beside.append(bound_socket(host, port))
                 return beside[-1]
 
-            pool = UpstreamPool(timeout_us=settings.upstream_timeout_us, proven=proven, elsewhere=elsewhere)
+            pool = UpstreamPool(
+                timeout_us=settings.upstream_timeout_us, proven=proven, elsewhere=elsewhere.get
+            )
             server = new_server(
                 settings=settings,
                 activator=activator,

@@ -31,7 +31,7 @@ from tests.kept_log import KeptLog
 from poorwill.compose.clock import SystemClock
 from poorwill.core.entries import RequestEnded
 from poorwill.gateway.downstream.connection import Downstream, ListenerContext
-from poorwill.gateway.downstream.exchange import Exchange
+from poorwill.gateway.downstream.exchange import Exchange, Lost
 from poorwill.gateway.downstream.incoming import new_checks
 from poorwill.gateway.routes import Action
 
@@ -48,7 +48,7 @@ class ExchangeOwner:
     activator: ToyActivator
     draining: bool = False
 
-    def lost(self, exchange: Exchange, *, not_begun: bool, why: str) -> None:
+    def lost(self, exchange: Exchange, known: Lost, why: str) -> None:
         raise AssertionError("nothing is sent on")
 
     def ended(self, exchange: Exchange, row: RequestEnded | None) -> None:

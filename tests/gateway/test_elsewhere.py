@@ -245,7 +245,7 @@ async def test_a_client_leaves_during_the_handshake(pem: Path) -> None:
 
 async def test_connecting_cancelled_anywhere(pem: Path) -> None:
     async with toy_upstream(tls=serving_tls(pem)) as toy:
-        pool = UpstreamPool(timeout_us=10**6, elsewhere={("localhost", toy.port): reached(pem)(toy.port)})
+        pool = UpstreamPool(timeout_us=10**6, elsewhere={("localhost", toy.port): reached(pem)(toy.port)}.get)
         cancelled = 0
         while await cancelled_at(cancelled, pool.connect("localhost", toy.port)):
             cancelled += 1

@@ -3,12 +3,17 @@
 import asyncio
 import errno
 import socket
+from pathlib import Path
 
 import pytest
 
+from poorwill.core.settings import EngineUrl
+from poorwill.hosts.files.reach import Reach, verifying
+
+from .bridge_site import certificate, serving_tls
 from .site import M1, Site, post, running_site
 from .talk import talk
-from .toy_upstream import EVENTS_HEAD, Asked, answer, chunk, closes_unread, takes, toy_upstream
+from .toy_upstream import EVENTS_HEAD, Asked, Script, answer, chunk, closes_unread, takes, toy_upstream
 
 ASK = {"model": "m1", "messages": []}
 STREAM = ASK | {"stream": True}
@@ -51,16 +56,81 @@ async def test_streams_leave_nothing_to_reuse_at_once() -> None:
         assert site.upstream.connections == 2
 
 
-@pytest.mark.parametrize("politely", [False, True], ids=["aborted", "closed"])
-async def test_what_was_read_is_not_run_twice(politely: bool) -> None:
+def swallows(site: Site, first: bytes = answer(200, b"{}"), *, dies: bool = False) -> Script:
+    """An engine that answers once on each connection, and then ends it as the next request is read."""
+    answered = set[int]()
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if asked.connection not in answered:
+            answered.add(asked.connection)
+            writer.write(first)
+            return
+        if dies:
+            site.upstream.stop_listening()
+        writer.close()
+
+    return script
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_swallowed_request_is_sent_again(tmp_path: Path, tls: bool) -> None:
+    pem = certificate(tmp_path)
+
+    def there(port: int) -> Reach:
+        return Reach(url=EngineUrl("localhost", port, "", True), tls=verifying(str(pem)))
+
+    more = {"tls": serving_tls(pem), "reach": there} if tls else {}
+    async with running_site(**more) as site, talk(site.port) as client:  # type: ignore[arg-type]
+        site.upstream.script = swallows(site)
+        for _ in range(3):
+            client.send(post(ASK))
+            assert (await client.answer()).status == 200
+        assert (site.upstream.connections, len(site.upstream.asked)) == (3, 5)
+        assert site.activator.granted == 3, "on the same replica"
+
+
+async def test_that_streams_end_connections_is_learned() -> None:
+    async with running_site() as site, talk(site.port) as client:
+        stream = EVENTS_HEAD + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+        site.upstream.script = swallows(site, stream)
+        for _ in range(4):
+            client.send(post(ASK))
+            assert (await client.answer()).status == 200
+            await takes(0.05)
+        assert (site.upstream.connections, len(site.upstream.asked)) == (4, 5), "one request was swallowed"
+
+
+async def test_what_killed_an_engine_kills_no_other() -> None:
+    async with running_site() as site, talk(site.port) as client:
+        site.upstream.script = swallows(site, dies=True)
+        client.send(post(ASK))
+        assert (await client.answer()).status == 200
+        client.send(post(ASK))
+        response = await client.answer()
+        assert (response.status, response.error()["code"]) == (502, "replica_lost")
+        assert (len(site.upstream.asked), site.activator.granted) == (2, 2)
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/fine_tuning/jobs"])
+async def test_what_may_change_something_is_sent_once(path: str) -> None:
+    async with running_site() as site, talk(site.port) as client:
+        site.upstream.script = swallows(site)
+        for status in (200, 502):
+            client.send(post(ASK, path=path))
+            assert (await client.answer()).status == status
+        assert len(site.upstream.asked) == 2
+
+
+async def test_a_slow_end_is_no_stale_connection() -> None:
     async with running_site() as site, talk(site.port) as client:
         client.send(post(ASK))
         assert (await client.answer()).status == 200
 
-        async def ends(asked: Asked, writer: asyncio.StreamWriter) -> None:
-            writer.close() if politely else writer.transport.abort()
+        async def works(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            await takes(1.2)
+            writer.close()
 
-        site.upstream.script = ends
+        site.upstream.script = works
         client.send(post(ASK))
         response = await client.answer()
         assert (response.status, response.error()["code"]) == (502, "replica_lost")

@@ -46,6 +46,7 @@ class ToyUpstream:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a request arrived."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    stop_listening: Callable[[], None] = lambda: None
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something that arrives with a request has become true."""
@@ -88,6 +89,7 @@ async def toy_upstream(
     toy = ToyUpstream(script=script or chat)
     server = await asyncio.start_server(toy.serve, toy.host, port, ssl=tls)
     toy.port = server.sockets[0].getsockname()[1]
+    toy.stop_listening = server.close
     try:
         yield toy
     finally:

@@ -17,7 +17,7 @@ from poorwill.core.words import ModelName, ReplicaId, WakeId
 from poorwill.fleet.activator import Held
 from poorwill.fleet.fleet import Fleet
 from poorwill.gateway.dialects import Dialects, EngineFacts
-from poorwill.gateway.downstream.exchange import Exchange
+from poorwill.gateway.downstream.exchange import Exchange, Lost
 from poorwill.gateway.request_policy import RequestPolicy
 from poorwill.gateway.upstream.pool import CONNECT_S
 from poorwill.policies.requests.key_limits import KeyLimiter
@@ -124,7 +124,7 @@ class SimulatedUpstream:
         exchange = self.exchange
         self._forget()
         if exchange is not None:
-            exchange.on_lost(not_begun=self.used and not self.begun, why="reset")
+            exchange.on_lost(Lost.UNREAD if self.used and not self.begun else Lost.BEGUN, "reset")
 
     def abandon(self) -> None:
         """Close at once."""

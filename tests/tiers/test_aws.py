@@ -223,9 +223,9 @@ async def test_an_address_is_asked_for_after_a_start(floating: RentedFleet, clou
         floating.cold(launch), launch, generation=1, report=floating.report
     )
     assert (running.host, ask(running)) == ("127.0.0.7", "1")
-    assert ("127.0.0.7", launch.port) in floating.engines.reached and floating.engines.alive(running)
+    assert floating.engines.reached({}, ("127.0.0.7", launch.port)) and floating.engines.alive(running)
     parked = await driver.park(running, launch, generation=2)
-    assert ("127.0.0.7", launch.port) not in floating.engines.reached, "it may be anybody's now"
+    assert not floating.engines.reached({}, ("127.0.0.7", launch.port)), "it may be anybody's now"
     there = floating.at(ReplicaId("far"))
     cloud.shown_at[there.id] = "127.0.0.8"
     there.engine = [*there.engine[:-1], "127.0.0.8"]
@@ -244,7 +244,9 @@ async def test_a_stranger_at_a_lost_address_is_no_engine(floating: RentedFleet, 
     assert not watching.done()
     cloud.shown_at[there.id] = "127.0.0.8"  # it was stopped and started at the console; somebody answers
     assert await watching == f"ended with its machine: aws {REGION}/{there.id} is at 127.0.0.8 now"
-    assert not floating.engines.alive(running) and ("127.0.0.7", launch.port) not in floating.engines.reached
+    assert not floating.engines.alive(running) and not floating.engines.reached(
+        {}, ("127.0.0.7", launch.port)
+    )
 
 
 async def test_a_machine_without_an_address_fails_its_wake(floating: RentedFleet, cloud: FakeAws):

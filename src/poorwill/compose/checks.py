@@ -90,7 +90,7 @@ def _certificate(fleet: FleetSettings) -> Iterator[Problem]:
 def _engines(fleet: FleetSettings, env: Mapping[str, str]) -> Iterator[Problem]:
     """Return warnings of engines that are not installed here, and of rungs that theirs will not take."""
     for model in fleet.models:
-        if model.cloud is not None:
+        if model.away is not None:
             continue
         if hub_name(located(model, env).engine.path):
             what = f"{model.engine.path} is not on disk: the first wake downloads it"

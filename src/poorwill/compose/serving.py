@@ -90,7 +90,7 @@ class Serving:
             lines.append(f"  admin for other machines: {remote.listen} {how}, by an operator's key")
         for model in settings.models:
             bridge = f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
-            on = f" on {model.cloud.named}" if model.cloud is not None else ""
+            on = f" on {model.away.named}" if model.away is not None else ""
             parks = " > ".join(self.ladders[model.name])
             lines.append(f"  {model.name}: {model.engine.kind}{on}, parks {parks}{bridge}")
         return lines

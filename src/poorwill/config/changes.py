@@ -121,7 +121,7 @@ def _value(settings: object, path: Sequence[str]) -> object:
 
 
 def _starts_anew(old: ModelSettings, new: ModelSettings) -> bool:
-    return (old.engine, old.devices) != (new.engine, new.devices)
+    return (old.engine, old.devices, old.elsewhere) != (new.engine, new.devices, new.elsewhere)
 
 
 def _possible(

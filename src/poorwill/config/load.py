@@ -12,6 +12,7 @@ from poorwill.config.machine_checks import WeightsFault, check_machine, no_fault
 from poorwill.config.problems import Bad, FileProblems, Location, ModelProblems
 from poorwill.config.rules.cloud import check_cloud, check_clouds
 from poorwill.config.rules.devices import check_devices
+from poorwill.config.rules.elsewhere import check_elsewhere, priced, settled
 from poorwill.config.rules.fleet import check_fleet
 from poorwill.config.rules.hosts import check_hosts
 from poorwill.config.rules.model import EngineOptions, check_model, check_options, usual_concurrency
@@ -117,12 +118,13 @@ class _Reading:
         values = self._values("fleet")
         values.setdefault("directory", self._found.base)
         defaults = self._values("defaults")
-        rates = self._rates()
+        models = self._models(defaults)
+        rates = priced(self._rates(), models)
         spend = self._keys["spend"].assemble(self._values("spend"))
         statement = self._keys["statement"].assemble(self._values("statement"))
         fleet: FleetSettings = self._keys["fleet"].assemble(
             values,
-            models=self._models(defaults),
+            models=models,
             gateway=self._keys["gateway"].assemble(self._values("gateway")),
             rates=rates,
             devices=tuple(self._list("devices")),
@@ -174,11 +176,13 @@ class _Reading:
             values, name=ModelName(name), **{"replica.model": ModelName(name)}
         )
         model = replace(model, engine=self._placed(self._found_on_disk(model.engine)))
+        model = settled(model, () if isinstance(own, Bad) else own)
         if "max_concurrency" not in values:
             limit = usual_concurrency(model.engine)
             model = replace(model, replica=replace(model.replica, max_concurrency=limit))
         here = ModelProblems(name=name, found=self._found)
         check_model(model, here)
+        check_elsewhere(model, here)
         check_cloud(model, here)
         check_options(model, here, self._engine_options.get(model.engine.kind))
         return model

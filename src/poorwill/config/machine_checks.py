@@ -14,7 +14,7 @@ from poorwill.config.key_lines import KeyPath
 from poorwill.config.problems import FileProblems, ModelProblems
 from poorwill.config.rules.cloud import SDKS
 from poorwill.core.problems import Problem
-from poorwill.core.settings import CloudSettings, FleetSettings, ModelSettings
+from poorwill.core.settings import CloudSettings, EngineElsewhere, FleetSettings, ModelSettings
 from poorwill.core.words import Tier
 from poorwill.hosts.files.landlock import landlock_version
 from poorwill.hosts.files.opening import UnsafeFile, check_own, open_to_read
@@ -64,8 +64,8 @@ def check_machine(
     """
     for model in fleet.models:
         here = ModelProblems(name=model.name, found=found)
-        if model.cloud is not None:
-            _check_cloud(model.cloud, here, env)
+        if model.away is not None:
+            _check_away(model, model.away, here, env)
         if model.hosted is not None and model.hosted.bridge and model.hosted.key_env:
             _check_key(model.hosted.key_env, "hosted.key_env", here, env, "or take bridge out")
         if model.hosts:
@@ -119,6 +119,19 @@ def _check_cloud(cloud: CloudSettings, found: ModelProblems, env: Mapping[str, s
     if provider == "gcp" and named and not os.path.isfile(named):
         what = f"GOOGLE_APPLICATION_CREDENTIALS names {named}, which is no file"
         found.wrong(["cloud.provider"], what)
+
+
+def _check_away(
+    model: ModelSettings, away: EngineElsewhere, found: ModelProblems, env: Mapping[str, str]
+) -> None:
+    at = ""
+    if model.cloud is not None:
+        _check_cloud(model.cloud, found, env)
+        at = "cloud."
+    if away.url_key_env:
+        _check_key(away.url_key_env, f"{at}url_key_env", found, env, "the API key of the engine")
+    if away.url_ca and not os.path.isfile(away.url_ca):
+        found.wrong([f"{at}url_ca"], f"no such file: {away.url_ca}")
 
 
 def _is_installed(module: str) -> bool:

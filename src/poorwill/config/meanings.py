@@ -21,7 +21,10 @@ class Meanings:
         module = makes.__module__
         if module not in self._texts:
             self._texts[module] = dict(_texts(inspect.getsource(sys.modules[module])))
-        return " ".join(self._texts[module].get((makes.__name__, attribute), "").split())
+        own = self._texts[module].get((makes.__name__, attribute), "")
+        if attribute and not own and makes.__base__ not in (None, object):
+            return self.of(makes.__base__, attribute)
+        return " ".join(own.split())
 
 
 def _texts(source: str) -> Iterator[tuple[tuple[str, str], str]]:

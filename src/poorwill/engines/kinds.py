@@ -126,7 +126,7 @@ def make_engine(
     ]
     if problems:
         raise ConfigFault(problems)
-    prepare = kind.prepare if settings.cloud is None else rented_recipe
+    prepare = kind.prepare if settings.away is None else rented_recipe
     return ServedEngine(
         settings=settings,
         directory=directory,

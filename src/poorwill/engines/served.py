@@ -140,10 +140,10 @@ class ServedEngine:
         return replace(launch, cwd=linked(cache / "models", recipe.engine_model, recipe.linked))
 
     def _address(self, replica: ReplicaId, *, anew: bool) -> tuple[str, int]:
-        cloud, host = self.settings.cloud, "127.0.0.1"
-        if cloud is not None:
-            self._reach = self._reach or reach_of(cloud, self.env)
-            return cloud.engine.host, cloud.engine.port
+        away, host = self.settings.away, "127.0.0.1"
+        if away is not None and self.settings.away_at is not None:
+            self._reach = self._reach or reach_of(away, self.env)
+            return self.settings.away_at
         return host, self.settings.engine.port or replica_port(self.directory, replica, host, anew=anew)
 
     def _user(self) -> EngineUser | None:

@@ -26,7 +26,7 @@ from poorwill.gateway.acceptor import SHORT_OF_RESOURCES
 from poorwill.gateway.bridge.crossing import Bridge
 from poorwill.gateway.bridge.parts import Spawn
 from poorwill.gateway.dialects import EngineFacts
-from poorwill.gateway.downstream.exchange import OK, Exchange
+from poorwill.gateway.downstream.exchange import OK, Exchange, Lost
 from poorwill.gateway.heartbeat import Heartbeat
 from poorwill.gateway.upstream.connection import Upstream
 from poorwill.gateway.upstream.pool import UpstreamPool
@@ -135,9 +135,11 @@ class RequestPolicy:
         """Return whether the model's engine tells the usage of a stream if asked for it."""
         return self.engines.tells_usage(exchange.model)
 
-    def lost(self, exchange: Exchange, *, not_begun: bool, why: str) -> None:
-        """Retry a request that the engine cannot have begun; fail any other."""
-        if self._may_retry(exchange) and not_begun:
+    def lost(self, exchange: Exchange, known: Lost, why: str) -> None:
+        """Retry a request that the engine cannot have begun, or that a stale connection swallowed, if it is
+        known to change nothing (RFC 9110, section 9.2.2): on the same engine alone, lest it kill another."""
+        exchange.swallowed = known is Lost.STALE and exchange.request.route.json_answer
+        if self._may_retry(exchange) and (known is Lost.UNREAD or exchange.swallowed):
             exchange.task = self.spawn(self._dispatch(exchange))
             return
         exchange.fail(EngineFault(ErrorCode.REPLICA_LOST, f"the connection to the engine: {why}"))
@@ -226,6 +228,9 @@ class RequestPolicy:
                 return idle or await self._pool.connect(host, port)
             except OSError as error:
                 exchange.release()
+                if exchange.swallowed:
+                    why = "the connection to the engine: closed by it, and it accepts no other"
+                    raise EngineFault(ErrorCode.REPLICA_LOST, why) from error
                 if error.errno in SHORT_OF_RESOURCES:
                     why = f"poorwill cannot connect: {error.strerror}"
                     raise TryLater(ErrorCode.OVERLOADED, why, retry_after_s=2) from error

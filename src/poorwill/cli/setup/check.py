@@ -109,7 +109,7 @@ def _summary(model: ModelSettings) -> str:
     wake, policy = model.replica.wake, model.policy
     idle = f" {duration(policy.idle_us)}" if policy.idle_us is not None else ""
     ladder = " > ".join(model.replica.park.ladder)
-    on = f" on {model.cloud.named}" if model.cloud is not None else ""
+    on = f" on {model.away.named}" if model.away is not None else ""
     floor = ", floor" if model.floor.always or model.floor.windows else ""
     bridge = f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
     return (
@@ -136,7 +136,7 @@ def _document(
                 name=model.name,
                 engine=model.engine.kind,
                 path=model.engine.path,
-                machine=model.cloud.named if model.cloud is not None else "",
+                machine=model.away.named if model.away is not None else "",
                 ladder=model.replica.park.ladder,
                 policy=model.policy.name,
                 wake_budget_s=model.replica.wake.budget_us / SECOND_US,

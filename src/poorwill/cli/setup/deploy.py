@@ -14,13 +14,13 @@ from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb, verb_family
-from poorwill.compose.deployment.push import Push, Shell, carry_out_push, odd_word, shown
 from poorwill.compose.paths import ledger_path
 from poorwill.config.values.written import time_us
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US
+from poorwill.remote.push import Push, Shell, carry_out_push, odd_word, shown
 from poorwill.remote.unit import Manager, replication_text, unit_for, unit_text
 
 FLEET = "/srv/poorwill/fleet.toml"

@@ -1,14 +1,17 @@
 """The drivers of a fleet, by model and tier, and which rungs of each ladder work on this machine."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, Processes
 from poorwill.core.ports.engine import Engine
-from poorwill.core.settings import ModelSettings
+from poorwill.core.ports.log import Log
+from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ModelName, Tier
 from poorwill.engines.kinds import cannot_sleep
-from poorwill.hosts.files.reach import Reach, Relayed
+from poorwill.hosts.files.reach import Reach, Relayed, reach_of
+from poorwill.remote.elsewhere import ElsewhereDriver, EnginesElsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,30 @@ class ModelDrivers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ByUrl:
+    """What the models have whose engines somebody else runs."""
+
+    env: Mapping[str, str]
+    clock: Clock
+    log: Log
+    reached: dict[tuple[str, int], Reach] = field(default_factory=dict)
+
+    def follow(self, settings: FleetSettings, elsewhere: dict[ModelName, ModelDrivers]) -> None:
+        """Change `elsewhere` to what these settings need. Raises OperatorFault, and changes nothing, if a key
+        is not set."""
+        found = [(one, reach_of(one.elsewhere, self.env)) for one in settings.models if one.elsewhere.engine]
+        for name in [name for name, own in elsewhere.items() if isinstance(own.processes, EnginesElsewhere)]:
+            del elsewhere[name]
+        for model, reach in found:
+            assert model.away_at is not None
+            self.reached[model.away_at] = reach
+            elsewhere[model.name] = ModelDrivers(
+                drivers={Tier.COLD: ElsewhereDriver(reach=reach, clock=self.clock)},
+                processes=EnginesElsewhere(reach=reach, log=self.log),
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetDrivers:
     """The drivers that work here, and why others do not. Made by `tiers.open_drivers`."""
 
@@ -44,18 +71,18 @@ class FleetDrivers:
     processes: Processes
     broken: Mapping[Tier, tuple[str, str]] = field(default_factory=dict)
     """Why a tier does not work here, and what would fix it."""
-    elsewhere: Mapping[ModelName, ModelDrivers] = field(default_factory=dict)
+    elsewhere: dict[ModelName, ModelDrivers] = field(default_factory=dict)
     """For the models that run in a virtual machine, on a rented one or on other hosts."""
     hosts: Mapping[str, Relayed] = field(default_factory=dict)
     """The other hosts that engines may be on."""
     proven: Callable[[str, int], Awaitable[bool]] | None = None
     """Whether a new connection to an address reaches the engine that belongs there. May raise OSError."""
-    reached: Mapping[tuple[str, int], Reach] = field(default_factory=dict)
-    """How the engines of rented machines are reached, by address."""
+    reached: Callable[[tuple[str, int]], Reach | None] = lambda at: None
+    """How the engines of other machines are reached, by address."""
     without_guest: Mapping[ModelName, tuple[str, str]] = field(default_factory=dict)
     """Why a model whose ladder names `suspended` has no virtual machine, and what would fix it."""
-    more: Callable[[Collection[Tier]], Awaitable[None]] | None = None
-    """Opens the drivers of tiers that a changed configuration names, as far as that needs no restart."""
+    more: Callable[[FleetSettings], Awaitable[None]] | None = None
+    """Opens what a changed configuration needs besides, as far as that needs no restart."""
 
     def processes_of(self, model: ModelName) -> Processes:
         """Return what watches and ends a model's engine."""

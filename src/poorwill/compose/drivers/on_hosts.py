@@ -67,7 +67,8 @@ async def drivers_on_hosts(
                 async with asyncio.timeout(FOUND_S):
                     await asyncio.gather(*(contact.back() for contact in contacts.values()))
             await hosts.equip()
-            yield replace(here, elsewhere={**here.elsewhere, **_kits(hosts, away)}, hosts=contacts)
+            here.elsewhere.update(_kits(hosts, away))
+            yield replace(here, hosts=contacts)
         finally:
             for task in following:
                 task.cancel()

@@ -3,11 +3,11 @@
 Imports a tier only if some ladder names it.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from poorwill.compose.drivers.fleet_drivers import FleetDrivers, ModelDrivers
+from poorwill.compose.drivers.fleet_drivers import ByUrl, FleetDrivers, ModelDrivers
 from poorwill.compose.drivers.snapshots import Snapshots, fleet_snapshots
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver
@@ -56,12 +56,11 @@ async def open_drivers(
     broken: dict[Tier, tuple[str, str]] = {}
     asleep = partial(_asleep, processes, clock, log, exclusive)
     frozen = partial(_frozen, snapshots, processes, env, clock, exclusive)
-    more = partial(_open_more, drivers, broken, asleep, frozen)
-    wanted = {tier for model in settings.models if not model.hosts for tier in model.replica.park.ladder}
-    await more(wanted)
-    elsewhere: dict[ModelName, ModelDrivers] = {}
+    by_url, elsewhere = ByUrl(env=env, clock=clock, log=log), dict[ModelName, ModelDrivers]()
+    more = partial(_open_more, drivers, broken, asleep, frozen, by_url, elsewhere)
+    await more(settings)
     without_guest: Mapping[ModelName, tuple[str, str]] = {}
-    if Tier.SUSPENDED in wanted:
+    if any(Tier.SUSPENDED in model.replica.park.ladder for model in settings.models):
         from poorwill.compose.drivers.virtual_machines import open_machines
 
         suspended, without_guest = await open_machines(
@@ -71,7 +70,7 @@ async def open_drivers(
             both = {**drivers, **own}
             both.pop(Tier.FROZEN, None)  # criu cannot dump a virtual machine
             elsewhere[model] = ModelDrivers(drivers=both, processes=processes)
-    reached: Mapping[tuple[str, int], Reach] = {}
+    reached: Callable[[tuple[str, int]], Reach | None] = by_url.reached.get
     if any(model.cloud is not None for model in settings.models):
         from poorwill.compose.drivers.rented import rented_machines
 
@@ -79,7 +78,7 @@ async def open_drivers(
         on_rented = ModelDrivers(drivers=rented.drivers, processes=rented.engines)
         elsewhere |= dict.fromkeys(rented.models, on_rented)
         await rented.engines.locate()
-        reached = rented.engines.reached
+        reached = partial(rented.engines.reached, by_url.reached)
     return FleetDrivers(
         drivers=drivers,
         processes=processes,
@@ -109,10 +108,14 @@ async def _open_more(
     broken: dict[Tier, tuple[str, str]],
     asleep: Callable[[], Driver],
     frozen: Callable[[], Awaitable[Driver | tuple[str, str]]],
-    wanted: Collection[Tier],
+    by_url: ByUrl,
+    elsewhere: dict[ModelName, ModelDrivers],
+    settings: FleetSettings,
 ) -> None:
-    """Open the drivers of the tiers wanted that were not tried yet."""
-    missing = {*wanted} - {*drivers, *broken}
+    """Open what these settings need and was not tried yet."""
+    by_url.follow(settings, elsewhere)
+    wanted = {tier for model in settings.models if not model.hosts for tier in model.replica.park.ladder}
+    missing = wanted - {*drivers, *broken}
     if Tier.ASLEEP in missing:
         drivers[Tier.ASLEEP] = asleep()
     if Tier.FROZEN in missing:

@@ -53,8 +53,7 @@ class ServedParts:
         """
         settings, ledger, drivers = change.settings, self.own.ledger, self.own.fleet_drivers
         assert drivers.more is not None
-        here = (model for model in settings.models if not model.hosts)
-        await drivers.more({tier for model in here for tier in model.replica.park.ladder})
+        await drivers.more(settings)
         touched = (*change.added, *change.renewed, *change.adjusted)
         only = replace(settings, models=touched)
         plans, _ = await plan_models(only, drivers, ledger, env=self.env, log=self.log)

@@ -51,12 +51,14 @@ def carry_litellm(document: Mapping[str, object], env: Mapping[str, str]) -> Car
     for entry in entries:
         name, parameters = str(entry.get("model_name")), table_of(entry.get("litellm_params"))
         provider, _, upstream = str(parameters.get("model", "")).partition("/")
-        if provider not in _ENGINES:
-            left.append(Left(name, _elsewhere(provider, upstream, parameters)))
+        url = _own_url(provider, parameters)
+        if provider not in _ENGINES and not url:
+            what = "is a hosted API: it stays where it is, or becomes a bridge (docs/bridge.md)"
+            left.append(Left(name, f"{provider}/{upstream} {what}"))
         elif name in models:
             left.append(Left(name, "a second entry of the same name: replicas = 2, if the model has devices"))
         else:
-            keys, notes = _engine(_ENGINES[provider], upstream, parameters)
+            keys, notes = _engine(_ENGINES.get(provider, ""), upstream, url, parameters)
             nexts = [(one, hosted[one]) for one in fallbacks.get(name, ()) if one in hosted]
             bridge, more = _bridge(nexts, env)
             keys |= {"hosted": bridge} if bridge else {}
@@ -75,32 +77,40 @@ def carry_litellm(document: Mapping[str, object], env: Mapping[str, str]) -> Car
     return Carried(source="a LiteLLM configuration", models=tuple(models.values()), left=tuple(left))
 
 
+def _own_url(provider: str, parameters: Mapping[str, object]) -> str:
+    """Return where a server of one's own is that poorwill cannot start: another machine's, or unknown."""
+    url = str(parameters.get("api_base", ""))
+    host = urlsplit(url).hostname or ""
+    here = host in ("", "localhost", "127.0.0.1", "::1", "0.0.0.0")
+    if not url.startswith(("http://", "https://")) or (here and provider in _ENGINES):
+        return ""
+    known = provider in ("openai", *_ENGINES) and host != urlsplit(_APIS["openai"]).hostname
+    return url.rstrip("/") if known else ""
+
+
 def _engine(
-    kind: str, upstream: str, parameters: Mapping[str, object]
+    kind: str, upstream: str, url: str, parameters: Mapping[str, object]
 ) -> tuple[dict[str, object], list[Left]]:
-    keys: dict[str, object] = {"engine": kind}
+    keys: dict[str, object] = {"engine": kind} if kind else {}
     left = []
-    if kind == "ollama":
+    if url:
+        keys |= {"url": url, "engine_model": upstream}
+        key = str(parameters.get("api_key", ""))
+        if key.startswith("os.environ/"):
+            keys |= {"url_key_env": key.removeprefix("os.environ/")}
+        elif key:
+            left.append(Left("api_key", "put it into a variable, and name that with url_key_env"))
+        what = "it is served there, always ready; poorwill parks what it starts: path and engine, or command"
+        left.append(Left("api_base", what))
+    elif kind == "ollama":
         keys |= {"engine_model": upstream}
     else:
         keys |= {"path": upstream, "ladder": ["cold"]}
         left.append(Left("options", "LiteLLM did not start the engine: put its options into options or args"))
-    host = urlsplit(str(parameters.get("api_base", ""))).hostname
-    if host and host not in ("localhost", "127.0.0.1", "::1", "0.0.0.0"):
-        left.append(Left("api_base", f"the engine was on {host}; poorwill starts it on this machine"))
     for key, what in (("rpm", "requests a minute"), ("tpm", "tokens a minute")):
         if key in parameters:
             left.append(Left(key, f"{what} are limits of a key: poorwill keys add --help"))
     return keys, left
-
-
-def _elsewhere(provider: str, upstream: str, parameters: Mapping[str, object]) -> str:
-    host = urlsplit(str(parameters.get("api_base", ""))).hostname or ""
-    if host in ("localhost", "127.0.0.1", "::1") or host.startswith(("10.", "192.168.")):
-        return f"nothing says how the server at {parameters['api_base']} is started: --from its command line"
-    return (
-        f"{provider}/{upstream} is a hosted API: it stays where it is, or becomes a bridge (docs/bridge.md)"
-    )
 
 
 def _bridge(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from poorwill.config.moving.carried import Carried, CarriedModel, Left, list_of, refuse, table_of
+from poorwill.config.moving.carried import Carried, CarriedModel, Left, list_of, model_name, refuse, table_of
 from poorwill.config.moving.command_lines import carry_line
 from poorwill.core.errors import OperatorFault
 from poorwill.hosts.containers.run_line import run_line
@@ -66,20 +66,19 @@ def _model(
     proxy = urlsplit(filled("proxy"))
     command = "\n".join(line for line in filled("cmd").splitlines() if not line.strip().startswith("#"))
     if not command.strip():
-        raise refuse(f"is served by {proxy.netloc or 'nothing here'}", "poorwill starts its engines itself")
+        if not proxy.netloc:
+            raise refuse("has neither a cmd nor a proxy", "nothing says what serves it")
+        keys = {"url": proxy.geturl()} | _names(entry, name, macros, env)
+        what = f"was: served at {proxy.netloc}, and not llama-swap's to start"
+        return CarriedModel(name=model_name(name), keys=keys, origin=what, left=tuple(_left(entry)))
     try:
         words = shlex.split(command.replace("\\\n", " "))
     except ValueError as error:
         raise refuse(f"its cmd cannot be read: {error}", "look at its quotes") from error
     model, _ = carry_line(words, env, name=name, port=proxy.netloc.rpartition(":")[2])
     keys, left = dict(model.keys), [*model.left, *_left(entry)]
-    if names := [str(table_of(one).get("id", one)) for one in list_of(entry.get("aliases"))]:
-        keys["aliases"] = names
-    if presets := _presets(entry, name, macros, env):
-        keys["presets"] = presets
+    keys |= _names(entry, name, macros, env)
     keys |= _stop_command(filled("cmdStop"), words, left)
-    if upstream := entry.get("useModelName"):
-        keys["engine_model"] = str(upstream)
     variables = dict(str(one).split("=", 1) for one in list_of(entry.get("env")) if "=" in str(one))
     if own := {k: _filled(v, macros, env) for k, v in variables.items()}:
         keys["env"] = {**table_of(keys.get("env")), **own}
@@ -97,6 +96,16 @@ def _model(
     else:
         left.append(Left("ttl", "it stayed until another took its place; now the policy parks it when idle"))
     return replace(model, keys=keys, left=tuple(left))
+
+
+def _names(
+    entry: Mapping[str, object], name: str, macros: Mapping[str, object], env: Mapping[str, str]
+) -> dict[str, object]:
+    """Return the names that clients use, and the one that the engine knows."""
+    names = [str(table_of(one).get("id", one)) for one in list_of(entry.get("aliases"))]
+    found = {"aliases": names, "presets": _presets(entry, name, macros, env)}
+    found["engine_model"] = str(entry.get("useModelName") or "")
+    return {key: value for key, value in found.items() if value}
 
 
 def _stop_command(ends: str, words: Sequence[str], left: list[Left]) -> dict[str, object]:
@@ -147,10 +156,11 @@ def _memory(
         for m in list_of(g.get("members"))
     }
     persistent = {str(m) for g in groups if g.get("persistent") for m in list_of(g.get("members"))}
-    if len(models) == 1 or document.get("matrix"):
+    here = [model for model in models if "url" not in model.keys]
+    if len(here) < 2 or document.get("matrix"):
         return {}, list(models), []
-    sized = []
-    for model in models:
+    sized = [model for model in models if model not in here]
+    for model in here:
         share = max(1, _UNIT_MIB // together.get(model.name, 1))
         extra = {"memory": f"{share} MiB"} | ({"priority": 100} if model.name in persistent else {})
         sized.append(replace(model, keys={**model.keys, **extra}))

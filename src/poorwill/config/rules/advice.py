@@ -21,13 +21,13 @@ def advice(fleet: FleetSettings) -> Sequence[Problem]:
         found.append(Problem(where="rates", what="without rates the bill has no prices", hint=hint))
     for model in fleet.models:
         where = f"models.{model.name}"
-        cold = model.replica.park.ladder == (Tier.COLD,) and model.cloud is None
+        cold = model.replica.park.ladder == (Tier.COLD,) and model.away is None
         if cold and not (model.floor.always or leaves_something(model)):
             what = "every wake is a cold start"
             hint = 'ladder = ["frozen", "cold"] keeps a snapshot; poorwill doctor says what works here'
             found.append(Problem(where=f"{where}.ladder", what=what, hint=hint))
         found += outside_advice(model)
-        if fleet.memory_bytes and not model.memory_bytes:
+        if fleet.memory_bytes and not model.memory_bytes and model.away is None:
             what = "unknown, so the fleet's memory cannot be kept to"
             found.append(Problem(where=f"{where}.memory", what=what, hint="set it"))
         age_us, budget_us = model.replica.hold.age_us, model.replica.wake.budget_us

@@ -2,20 +2,16 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
 from types import MappingProxyType
 
 from poorwill.config.problems import FileProblems, ModelProblems
-from poorwill.config.values.addresses import in_the_clear
+from poorwill.config.values.addresses import in_the_clear, is_public
 from poorwill.config.values.scalars import in_seconds
 from poorwill.core.problems import Problem
 from poorwill.core.settings import Address, CloudSettings, FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, Tier
 
 TIERS = (Tier.HIBERNATED, Tier.COLD)
-STARTING_KEYS = ("path", "command", "stop_command", "args", "env", "options", "port")
-"""Keys about starting an engine; a rented machine starts its engine itself."""
-
 SDKS: Mapping[str, str] = MappingProxyType({"aws": "boto3", "gcp": "google.cloud.compute_v1"})
 """The packages that clouds are asked through, if they have one; each is the extra of the cloud's name."""
 
@@ -46,17 +42,7 @@ def check_cloud(model: ModelSettings, found: ModelProblems) -> None:
         )
     if in_the_clear(model.cloud.api):
         found.wrong(["cloud.api"], "would send the API key in the clear", "use https")
-    if model.cloud.url_ca and not model.cloud.engine.secure:
-        found.wrong(["cloud.url_ca", "cloud.url"], "is for https alone", "leave it out")
-    if model.cloud.url_key_env and not model.cloud.engine.secure and _public(model.cloud.engine.host):
-        found.wrong(
-            ["cloud.url", "cloud.url_key_env"], "would send the engine's key in the clear", "use https"
-        )
     _check_provider(model.cloud, found)
-    for key in STARTING_KEYS:
-        if found.found.lines.has(("models", found.name, key)):
-            what = "is not for a model on a rented machine"
-            found.wrong([key], what, "the machine starts its engine itself")
 
 
 def _check_provider(cloud: CloudSettings, found: ModelProblems) -> None:
@@ -106,12 +92,13 @@ def cloud_advice(fleet: FleetSettings) -> Iterator[Problem]:
             )
     for model in rented:
         yield from _slow(f"models.{model.name}.park_limit_s", model.replica.park.limit_us)
-        assert model.cloud is not None
-        if _public(model.cloud.engine.host) and not model.cloud.engine.secure:
-            host = model.cloud.engine.host
-            what = f"requests and answers go unencrypted to {host}, open to whoever reaches it"
+    for model in fleet.models:
+        engine = model.away.engine if model.away is not None else None
+        if engine is not None and is_public(engine.host) and not engine.secure:
+            what = f"requests and answers go unencrypted to {engine.host}, open to whoever reaches it"
             hint = "a private network, WireGuard or ssh -L between, and a firewall on the machine"
-            yield Problem(where=f"models.{model.name}.cloud.url", what=what, hint=hint)
+            where = f"models.{model.name}.{'cloud.' if model.cloud else ''}url"
+            yield Problem(where=where, what=what, hint=hint)
     if rented and fleet.on_exit == "park":
         yield from _slow("fleet.exit_s", fleet.exit_us)
 
@@ -121,13 +108,3 @@ def _slow(where: str, limit_us: int) -> Iterator[Problem]:
         what = f"{in_seconds(limit_us)} is short for a hibernation, which takes minutes"
         hint = "600 or more; cut short, the cloud goes on with it, and the ledger learns of it late"
         yield Problem(where=where, what=what, hint=hint)
-
-
-def _public(host: str) -> bool:
-    """Return whether an address is reached over the Internet; unknown for a name, so False."""
-    if host == "{public}":
-        return True
-    try:
-        return ip_address(host).is_global
-    except ValueError:
-        return False

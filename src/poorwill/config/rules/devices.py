@@ -83,8 +83,8 @@ def _check_need(model: ModelSettings, names: Sequence[str], here: ModelProblems)
     if VISIBLE in model.engine.env:
         what = f"{VISIBLE} is set by hand and by gpus or gpu_memory"
         here.wrong([f"env.{VISIBLE}"], what, "leave it out: an engine sees the devices that it is given")
-    if model.cloud is not None:
-        here.wrong(["gpus", "gpu_memory"], "is for this machine, and the model is on a rented one")
+    if model.away is not None:
+        here.wrong(["gpus", "gpu_memory"], "is for this machine, and the model is on another one")
     if Tier.SUSPENDED in model.replica.park.ladder:
         what = "suspended parks a virtual machine, which has no device"
         here.wrong(["ladder", "gpus", "gpu_memory"], what, 'write ladder = ["asleep", "cold"]')

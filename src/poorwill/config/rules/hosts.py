@@ -13,7 +13,7 @@ def check_hosts(fleet: FleetSettings, found: FileProblems) -> None:
         for host in model.hosts:
             if host not in known and not found.is_bad(("hosts",)):
                 here.wrong(["hosts"], f"{host!r} is no host here", nearest(host, known) or "see [hosts]")
-        if model.hosts and model.cloud is not None:
-            here.wrong(["hosts", "cloud"], "is on a rented machine", "take one of the two out")
+        if model.hosts and model.away is not None:
+            here.wrong(["hosts", "cloud", "url"], f"is on {model.away.named}", "take one of the two out")
         if model.hosts and (model.devices.on or model.devices.apart):
             here.wrong(["on", "apart"], "is for this machine, and the model is on other hosts")

@@ -31,7 +31,7 @@ def check_model(model: ModelSettings, found: ModelProblems) -> None:
 
 def _check_engine(model: ModelSettings, found: ModelProblems) -> None:
     engine = model.engine
-    if model.cloud is not None:  # nothing is started here
+    if model.away is not None:  # nothing is started here
         pass
     elif engine.kind == "command":
         _check_command(model, found)
@@ -40,7 +40,7 @@ def _check_engine(model: ModelSettings, found: ModelProblems) -> None:
         found.wrong(["command", "engine"], f"is not for the engine {engine.kind}", hint)
     if engine.cwd and engine.kind != "command":
         found.wrong(["cwd", "engine"], f"is not for the engine {engine.kind}", 'it is for engine = "command"')
-    pathless = not engine.path and model.cloud is None
+    pathless = not engine.path and model.away is None
     if engine.kind == "llama.cpp" and pathless:
         found.missing(["path", "engine"], "name the model's GGUF file")
     elif engine.kind in ("vllm", "sglang", "transformers") and pathless:
@@ -209,6 +209,6 @@ def _check_replicas(model: ModelSettings, found: ModelProblems) -> None:
     if not model.replica.limit(helped=True):
         hint = "say how many requests one replica takes, e.g. max_concurrency = 16"
         found.missing(["max_concurrency", "replicas"], hint, "is missing: one replica would take everything")
-    for key, given in (("port", model.engine.port), ("cloud", model.cloud)):
+    for key, given in (("port", model.engine.port), ("cloud", model.cloud), ("url", model.elsewhere.engine)):
         if given:
             found.wrong([key, "replicas"], "is of one replica only", "leave it out, or have one replica")

@@ -1,6 +1,7 @@
 """Readers of paths and addresses: files, addresses to listen on, and addresses of engines."""
 
 import re
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from poorwill.config.problems import FileProblems, Location
@@ -86,9 +87,8 @@ def engine_urls() -> ScalarReader:
         port = int(match[3] or (443 if match[1] else 80)) if match else 0
         if match is None or not 0 < port <= 65_535:
             raise BadValue(f"{text!r} is not an engine's address", "e.g. https://engine.example:8000")
-        if match[4].endswith("/v1"):
-            raise BadValue(f"{text!r} ends in /v1", "leave that out: clients' paths begin with it")
-        return EngineUrl(match[2].strip("[]"), port, match[4], bool(match[1]))
+        prefix = match[4].removesuffix("/v1")  # clients' paths begin with it
+        return EngineUrl(match[2].strip("[]"), port, prefix, bool(match[1]))
 
     return ScalarReader(
         words='an address: `"https://engine.example"`, `"http://203.0.113.7:8000"`',
@@ -101,3 +101,13 @@ def engine_urls() -> ScalarReader:
 def in_the_clear(url: str) -> bool:
     """Return whether what is sent to a URL crosses a network unencrypted."""
     return url.startswith("http:") and not is_loopback(urlsplit(url).hostname or "")
+
+
+def is_public(host: str) -> bool:
+    """Return whether an address is reached over the Internet; unknown for a name, so False."""
+    if host == "{public}":
+        return True
+    try:
+        return ip_address(host).is_global
+    except ValueError:
+        return False

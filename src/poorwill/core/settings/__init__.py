@@ -18,6 +18,7 @@ from poorwill.core.settings.fleet import (
 from poorwill.core.settings.model import (
     LLAMACPP_SLOTS,
     CloudSettings,
+    EngineElsewhere,
     EngineName,
     EngineSettings,
     FloorSettings,
@@ -38,6 +39,7 @@ __all__ = [
     "CloudSettings",
     "DeviceNeed",
     "DeviceSettings",
+    "EngineElsewhere",
     "EngineName",
     "EngineSettings",
     "EngineUrl",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from poorwill.core.settings.addresses import EngineUrl
+from poorwill.core.settings.addresses import Address, EngineUrl
 from poorwill.core.settings.devices import DeviceNeed
 from poorwill.core.settings.notation import (
     Bounds,
@@ -182,7 +182,25 @@ class HostedSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CloudSettings:
+class EngineElsewhere:
+    """An engine that somebody else starts and ends, reached over the network."""
+
+    engine: Annotated[EngineUrl | None, FileKey("url"), Mark.ENGINE_URL] = None
+    """The address of an engine that runs already and is not poorwill's to end, `https` or `http`, with the
+    path before `/v1` if there is one: a pod, a colleague's server, a hosted API (engines.md)."""
+    url_key_env: EnvName = ""
+    """The environment variable that holds the API key which the engine, or the proxy before it, wants."""
+    url_ca: Annotated[str, Mark.FILE] = ""
+    """For `https`: a file of certificates (PEM) to trust instead of the system's: your own authority's."""
+
+    @property
+    def named(self) -> str:
+        """Where the engine is, in the ledger and for people."""
+        return str(self.engine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudSettings(EngineElsewhere):
     """The rented machine that a model's engine is on: its cloud parks it, and it starts the engine itself."""
 
     provider: Literal["hyperstack", "scaleway", "aws", "gcp"]
@@ -199,10 +217,6 @@ class CloudSettings:
     """The address of the machine's engine, `http` or `https`, with the path before `/v1` if there is one. The
     machine starts it by itself when it boots, e.g. as a systemd unit. With `aws` and `gcp` the host may be
     `{public}` or `{private}`: the address that the machine has once it runs. Any other must stay the same."""
-    url_key_env: EnvName = ""
-    """The environment variable that holds the API key which the engine, or the proxy before it, wants."""
-    url_ca: Annotated[str, Mark.FILE] = ""
-    """For `https`: a file of certificates (PEM) to trust instead of the system's: your own authority's."""
     key_env: EnvName = ""
     """The environment variable that holds the provider's API key. Not for `aws` and `gcp`, whose SDKs find
     their credentials themselves."""
@@ -251,6 +265,20 @@ class ModelSettings:
     cloud: CloudSettings | None = None
     """The rented machine that the model's engine is on, if it is not this one: poorwill starts nothing there,
     has its provider hibernate the machine and restore it. docs/hibernated.md says more."""
+    elsewhere: Annotated[EngineElsewhere, Mark.SPREAD] = field(default_factory=EngineElsewhere)
+
+    @property
+    def away(self) -> EngineElsewhere | None:
+        """Where its engine is if poorwill does not start it: at an address, or on a rented machine."""
+        return self.cloud or (self.elsewhere if self.elsewhere.engine else None)
+
+    @property
+    def away_at(self) -> Address | None:
+        """The address that stands for an engine elsewhere; models that share a host share nothing else."""
+        if self.away is None or self.away.engine is None:
+            return None
+        host, port, *_ = self.away.engine
+        return Address(host if self.cloud else f"{self.name}@{host}", port)
 
     @property
     def replica_ids(self) -> tuple[ReplicaId, ...]:

@@ -27,7 +27,7 @@ from poorwill.core.token_prices import TokenCost
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.gateway.bridge.parts import BridgedApi, BridgeParts, BridgesTo, Dispatcher, Spawn
 from poorwill.gateway.dialects import EngineFacts
-from poorwill.gateway.downstream.exchange import OK, Exchange, Link
+from poorwill.gateway.downstream.exchange import OK, Exchange, Link, Lost
 from poorwill.gateway.downstream.response import Headers
 from poorwill.gateway.upstream.pool import UpstreamPool
 
@@ -223,7 +223,7 @@ class Crossing:
         """Return whether the hosted API tells the usage of a stream if asked for it."""
         return self._bridge.api.tells_usage
 
-    def lost(self, exchange: Exchange, *, not_begun: bool, why: str) -> None:
+    def lost(self, exchange: Exchange, known: Lost, why: str) -> None:
         """Never called: it is `on_lost` that hears of this connection."""
         raise AssertionError("an exchange on the bridge has no connection of its own")
 
@@ -295,14 +295,14 @@ class Crossing:
         if self._passes:
             self._exchange.on_end()
 
-    def on_lost(self, *, not_begun: bool, why: str) -> None:
+    def on_lost(self, known: Lost, why: str) -> None:
         """Try again if a kept-alive connection was stale; otherwise turn back or cut the answer off."""
         self._upstream = None
         if not self._passes:
             return
         if self._exchange.first_byte_us is not None:
             self._break_off(ErrorCode.UPSTREAM_PROTOCOL, why)
-        elif not_begun:
+        elif known is Lost.UNREAD:  # what it may have begun is paid for
             self._exchange.task = self._bridge.parts.spawn(self._send_anew())
         else:
             self._turn_back(f"connection lost: {why}", REST_S)

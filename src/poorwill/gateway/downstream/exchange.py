@@ -7,6 +7,7 @@ and parses nothing (`downstream` and `upstream` do).
 
 import asyncio
 from collections.abc import Callable, Sequence
+from enum import Enum, auto
 from typing import Protocol
 from urllib.parse import parse_qsl, urlencode
 
@@ -48,6 +49,18 @@ class Link(Protocol):
         """Send bytes as they are, through a tunnel."""
 
 
+class Lost(Enum):
+    """What is known of a request whose connection ended before any byte of an answer."""
+
+    UNREAD = auto()
+    """The engine cannot have begun it."""
+    STALE = auto()
+    """A connection that had been used before ended as it arrived. The engine has given the request up, has
+    never seen it, or was killed by it; it then accepts no connection."""
+    BEGUN = auto()
+    """The engine may have worked on it."""
+
+
 class ExchangeOwner(Protocol):
     """What an exchange needs from its owner; one object owns all exchanges of a gateway."""
 
@@ -66,7 +79,7 @@ class ExchangeOwner(Protocol):
     def tells_usage(self, exchange: "Exchange") -> bool:
         """Return whether who answers tells the usage of a stream if asked for it."""
 
-    def lost(self, exchange: "Exchange", *, not_begun: bool, why: str) -> None:
+    def lost(self, exchange: "Exchange", known: Lost, why: str) -> None:
         """Decide about a request whose connection was lost before the first byte."""
 
     def ended(self, exchange: "Exchange", row: RequestEnded | None) -> None:
@@ -112,6 +125,8 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     read_client: Callable[..., None] | None = None
     """Lets a client whose tunnel is full wait: called with `reading`."""
     tries: int = 0
+    swallowed: bool = False
+    """A stale connection took it along: only the engine that closed it may get it again."""
     rationed: bool = False
     """Whether it counts against the limits of its key."""
     request_bytes: int = 0
@@ -305,7 +320,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         self.response.end()
         self._end(_outcome_of(self.response.status))
 
-    def on_lost(self, *, not_begun: bool, why: str) -> None:
+    def on_lost(self, known: Lost, why: str) -> None:
         """The connection to the engine is gone before the answer was complete."""
         self.link = None
         if self.open:  # the other end has closed it
@@ -313,7 +328,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
             self.response.ending = Ending.CLOSE
             self._end(OK)
             return
-        self.owner.lost(self, not_begun=not_begun, why=why)
+        self.owner.lost(self, known, why)
 
     def _promise_broken(self, body: bytes) -> None:
         status = self.engine_status

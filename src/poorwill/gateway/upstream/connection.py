@@ -10,7 +10,7 @@ import asyncio
 import httptools
 
 from poorwill.core.errors import EngineFault, ErrorCode
-from poorwill.gateway.downstream.exchange import Exchange
+from poorwill.gateway.downstream.exchange import Exchange, Lost
 from poorwill.gateway.downstream.response import Headers
 from poorwill.gateway.downstream.spool import Spool
 from poorwill.gateway.upstream.headers import HOP, without_credentials
@@ -159,7 +159,7 @@ class Upstream(asyncio.Protocol):
 
     def abandon(self) -> None:
         """Close at once; the exchange hears nothing more. Idempotent."""
-        self.exchange = None
+        self.exchange, self.settles_at = None, 0.0
         self._pool.closing(self)
         if self._transport is not None:
             self._transport.abort()
@@ -171,7 +171,7 @@ class Upstream(asyncio.Protocol):
             return False
         self.abandon()
         exchange.release()
-        exchange.on_lost(not_begun=True, why=why)
+        exchange.on_lost(Lost.UNREAD, why)
         return True
 
     def reset(self) -> None:
@@ -247,7 +247,9 @@ class Upstream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Close; if a reused connection ends before an answer, once the reset that may follow has come."""
-        waits = self.exchange is not None and self.used and not self._head_bytes
+        reach = self._pool.reach
+        plain = reach is None or reach.tls is None  # over TLS asyncio closes by itself
+        waits = plain and self.exchange is not None and self.used and not self._head_bytes
         if waits:
             self._await_reset(self._loop.time() + _RESET_FOLLOWS_S)
         return waits
@@ -265,12 +267,14 @@ class Upstream(asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         self._pool.closed(self)
         self.resume_writing()
+        if self.settles_at and self._loop.time() - self.settles_at < _RESET_AT_ONCE_S:
+            self._pool.ends_streams = True
         if exchange is None:
             return
         if self._relaying and not self._framed and exc is None:
             exchange.on_end()  # a body that ends with the connection
         else:
-            exchange.on_lost(not_begun=self._not_begun(exc), why=str(exc) if exc else "closed by the engine")
+            exchange.on_lost(self._known(exc), str(exc) if exc else "closed by the engine")
 
     # -- httptools
 
@@ -362,6 +366,10 @@ class Upstream(asyncio.Protocol):
         if self._keep and not self._pouring and not self._transport.get_write_buffer_size():
             self.used = True
             streamed = self._content_type.startswith(b"text/event-stream")
+            if streamed and self._pool.ends_streams:
+                self.abandon()
+                exchange.on_end()
+                return
             self.settles_at = self._loop.time() + _SETTLES_S if streamed else 0.0
             self._await_response()
             self.resume()
@@ -370,18 +378,22 @@ class Upstream(asyncio.Protocol):
             self.abandon()
         exchange.on_end()
 
-    def _not_begun(self, exc: Exception | None) -> bool:
-        """Return whether the engine cannot have begun the request, so that it may be sent again.
+    def _known(self, exc: Exception | None) -> Lost:
+        """Return what the end of the connection says of the request that was on it.
 
         An idle connection may end at the very moment it is used. Then either the engine's side never took all
         of the request, or it closed with some of it unread, which resets the connection. An engine that had
-        read all of it ends the connection cleanly, even if it is killed.
+        read all of it ends the connection cleanly, even if it is killed; but so do servers that were about to
+        end it, and throw away what has come in meanwhile (RFC 9112, section 9.6).
         """
         if not self.used or self._head_bytes or self._transport is None:
-            return False
+            return Lost.BEGUN
+        at_once = self._loop.time() - self.heard < _RESET_AT_ONCE_S
         if isinstance(exc, ConnectionError):
-            return self._loop.time() - self.heard < _RESET_AT_ONCE_S
-        return exc is None and closed_unread(self._transport)
+            return Lost.UNREAD if at_once else Lost.BEGUN
+        if exc is None and closed_unread(self._transport):
+            return Lost.UNREAD
+        return Lost.STALE if exc is None and at_once and self._tunnel is None else Lost.BEGUN
 
     def _broken(self, why: EngineFault) -> None:
         exchange = self.exchange

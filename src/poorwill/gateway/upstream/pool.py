@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from poorwill.core.errors import EngineFault, ErrorCode, TryLater
 from poorwill.core.words import SECOND_US
+from poorwill.gateway.downstream.exchange import Lost
 from poorwill.gateway.upstream.connection import Upstream
 from poorwill.hosts.files.reach import Reach, Relayed
 from poorwill.policies.requests.silence import ANSWERING, Suspicion
@@ -22,7 +23,9 @@ IDLE_S = 60.0
 class _Address:
     """The connections to one address."""
 
-    __slots__ = ("ending", "head_lines", "heard", "idle", "open", "reach", "silence", "waiters")
+    __slots__ = (
+        *("ending", "ends_streams", "head_lines", "heard", "idle", "open", "reach", "silence", "waiters"),
+    )
 
     def __init__(self, host: str, port: int, reach: Reach | None) -> None:
         bracketed = f"[{host}]" if ":" in host else host
@@ -36,6 +39,7 @@ class _Address:
         self.waiters: list[asyncio.Future[None]] = []
         self.heard = 0.0
         self.silence = ANSWERING
+        self.ends_streams = False
 
     def answered(self, now: float) -> None:
         self.heard = now
@@ -69,7 +73,7 @@ class UpstreamPool:
     """Connections to engines. `timeout_us`: the longest silence of an engine that owes an answer.
 
     `proven` tells whether a connection just made reaches the engine that belongs at its address, or raises
-    OSError: nothing is sent to anybody else. `elsewhere` has the engines of other machines by address;
+    OSError: nothing is sent to anybody else. `elsewhere` tells the engines of other machines by address;
     each is known by its certificate, if it has one. `hosts` connect to their engines themselves.
     """
 
@@ -78,7 +82,7 @@ class UpstreamPool:
         *,
         timeout_us: int,
         proven: Callable[[str, int], Awaitable[bool]] | None = None,
-        elsewhere: Mapping[tuple[str, int], Reach] = MappingProxyType({}),
+        elsewhere: Callable[[tuple[str, int]], Reach | None] = lambda at: None,
         hosts: Mapping[str, Relayed] = MappingProxyType({}),
     ) -> None:
         self.timeout_us = timeout_us
@@ -111,8 +115,10 @@ class UpstreamPool:
         ConnectionRefusedError if what listens is not the engine).
         Cancelled: none is left.
         """
-        reach = None if hosted else self._elsewhere.get((host, port))
-        address = self._addresses.setdefault((host, port), _Address(host, port, reach))
+        reach = None if hosted else self._elsewhere((host, port))
+        address = self._addresses.get((host, port))
+        if address is None or (address.reach != reach and not address.open):  # its key or authority changed
+            address = self._addresses[host, port] = _Address(host, port, reach)
         tls = reach.tls if reach else tls
         loop = asyncio.get_running_loop()
         upstream = Upstream(pool=address, loop=loop)
@@ -122,7 +128,8 @@ class UpstreamPool:
                 if relayed is not None:
                     await relayed.connect(lambda: upstream, port)
                 else:
-                    await loop.create_connection(lambda: upstream, host, port, ssl=tls)
+                    there = reach.url.host if reach else host
+                    await loop.create_connection(lambda: upstream, there, port, ssl=tls)
             proven = None if hosted or reach or relayed else self._proven
             if proven is not None and not await proven(host, port):
                 raise ConnectionRefusedError(f"what listens on port {port} is not the engine")
@@ -190,7 +197,7 @@ class UpstreamPool:
                 elif upstream.tunnels:
                     if age * SECOND_US > self.timeout_us:
                         upstream.abandon()
-                        exchange.on_lost(not_begun=False, why="nothing passed for long")
+                        exchange.on_lost(Lost.BEGUN, "nothing passed for long")
                 elif not upstream.paused:
                     owing_since = min(owing_since, upstream.heard)
                     if age * SECOND_US > self.timeout_us:

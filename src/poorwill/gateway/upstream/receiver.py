@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from poorwill.core.errors import PoorwillError
-from poorwill.gateway.downstream.exchange import Link
+from poorwill.gateway.downstream.exchange import Link, Lost
 from poorwill.gateway.downstream.response import Headers
 from poorwill.hosts.files.reach import Reach
 
@@ -30,7 +30,7 @@ class ResponseHandler(Protocol):
     def on_end(self) -> None:
         """The answer is complete."""
 
-    def on_lost(self, *, not_begun: bool, why: str) -> None:
+    def on_lost(self, known: Lost, why: str) -> None:
         """The connection is gone before the answer was complete."""
 
     def fail(self, error: PoorwillError) -> None:
@@ -43,6 +43,9 @@ class AddressPool(Protocol[C_contra]):
     @property
     def head_lines(self) -> bytes:
         """The header lines of its address: `Host`, and the key of an engine elsewhere."""
+
+    ends_streams: bool
+    """The engine has been seen to end a connection after an event stream: such a one is not used again."""
 
     @property
     def reach(self) -> Reach | None:

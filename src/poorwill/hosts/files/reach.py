@@ -8,7 +8,7 @@ from typing import Protocol
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.ports.driver import DriverError
-from poorwill.core.settings import CloudSettings, EngineUrl
+from poorwill.core.settings import EngineElsewhere, EngineUrl
 
 PROXY_STATUSES = frozenset({502, 504, *range(520, 531)})
 """What proxies answer for an engine that they cannot reach or wait for no longer: 520 to 530 are
@@ -106,18 +106,19 @@ def _own(error: ssl.SSLCertVerificationError) -> bool:
     return error.verify_code in (18, 19, 20, 21)
 
 
-def reach_of(cloud: CloudSettings, env: Mapping[str, str]) -> Reach:
-    """Return how a rented machine's engine is reached.
+def reach_of(there: EngineElsewhere, env: Mapping[str, str]) -> Reach:
+    """Return how an engine elsewhere is reached.
 
     Raises OperatorFault if its key is not in `env`, or its authority's file cannot be read.
     """
-    key = env.get(cloud.url_key_env, "") if cloud.url_key_env else ""
-    if cloud.url_key_env and not key:
-        what = f"{cloud.url_key_env} is not set in the environment"
+    assert there.engine is not None
+    key = env.get(there.url_key_env, "") if there.url_key_env else ""
+    if there.url_key_env and not key:
+        what = f"{there.url_key_env} is not set in the environment"
         raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint="it holds the API key of the engine")
     try:
-        tls = verifying(cloud.url_ca) if cloud.engine.secure else None
+        tls = verifying(there.url_ca) if there.engine.secure else None
     except OSError as error:
-        what = f"cannot read certificates from {cloud.url_ca}: {error.strerror or error}"
+        what = f"cannot read certificates from {there.url_ca}: {error.strerror or error}"
         raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint="a file in PEM format") from error
-    return Reach(url=cloud.engine, tls=tls, key=key)
+    return Reach(url=there.engine, tls=tls, key=key)

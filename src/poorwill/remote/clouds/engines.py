@@ -5,7 +5,7 @@ silent: a cloud's API has limits, and an engine's own answer says more.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from poorwill.core.launch import Running
@@ -100,10 +100,10 @@ class RentedEngines:
                 except DriverError as error:
                     self.log.warning("cannot look at a machine", machine=machine.named, why=str(error))
 
-    @property
-    def reached(self) -> Mapping[tuple[str, int], Reach]:
-        """How each engine is reached, by the address that its machine has at that moment."""
-        return _Reached(self.machines)
+    def reached(self, others: Mapping[tuple[str, int], Reach], at: tuple[str, int]) -> Reach | None:
+        """Return how an engine is reached, by the address that its machine has now, or one of others."""
+        here = (each for each in self.machines.values() if each.address and (each.address, each.port) == at)
+        return next((machine.here for machine in here), others.get(at))
 
     def effort(self, running: Running) -> None:
         """Return None: what its machine does is not seen from here."""
@@ -116,22 +116,3 @@ class RentedEngines:
                 "what runs there may run on, and be billed"
             )
         return machine
-
-
-@dataclass(frozen=True, slots=True)
-class _Reached(Mapping[tuple[str, int], Reach]):
-    """A view that changes with the machines' addresses; one without an address is not in it."""
-
-    machines: Mapping[ReplicaId, RentedMachine]
-
-    def __getitem__(self, at: tuple[str, int]) -> Reach:
-        for machine in self.machines.values():
-            if (machine.address, machine.port) == at and machine.address:
-                return machine.here
-        raise KeyError(at)
-
-    def __iter__(self) -> Iterator[tuple[str, int]]:
-        return ((each.address, each.port) for each in self.machines.values() if each.address)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)

@@ -17,6 +17,7 @@ from poorwill.core.ports.log import Log
 from poorwill.core.words import Phase, ReplicaId, Tier
 from poorwill.remote.clouds.cloud import CloudBusy, MachineGone, MachineState, MachineStatus
 from poorwill.remote.clouds.machine import PARK, RentedMachine
+from poorwill.remote.waiting import EngineWait
 from poorwill.tiers.exclusive import Exclusive
 
 _KEPT = frozenset({MachineState.PARKED, MachineState.PARKING})
@@ -169,7 +170,13 @@ class RentedDriver:
 
     async def _engine(self, machine: RentedMachine, launch: Launch, report: Report, *, ran: bool) -> None:
         """Wait for the engine of a machine that runs. `ran`: it ran already, so its engine may be dead."""
-        waiting = _Waiting(machine=machine, launch=launch, report=report, clock=self.clock)
+        waiting = EngineWait(
+            # It has no address while a floating one is rebooted and was not looked at again.
+            reach=lambda: machine.here if machine.address else None,
+            ready_path=launch.ready_path,
+            report=report,
+            clock=self.clock,
+        )
         waiting.mark(Phase.SPAWN, "the machine boots and starts its engine")
         loop = asyncio.get_running_loop()
         began = looked = loop.time()
@@ -220,43 +227,3 @@ class RentedDriver:
         if machine is None:
             raise DriverError(f"replica {replica} has no rented machine")
         return machine
-
-
-@dataclass(slots=True, kw_only=True)
-class _Waiting:
-    """Polls an engine until it is ready, and reports the phases that its answers show."""
-
-    machine: RentedMachine
-    launch: Launch
-    report: Report
-    clock: Clock
-    answered: bool = False
-    last: str = "nothing"
-    asked: int = 0
-
-    async def ready(self) -> bool:
-        """Ask once. An engine that answers, but not with 2xx, has begun to load.
-
-        Raises DriverError if its certificate does not verify.
-        """
-        machine = self.machine  # has no address while a floating one is rebooted and was not looked at again
-        status = await machine.here.status(self.launch.ready_path) if machine.address else None
-        self.asked += 1
-        if status is None:
-            self.last = "nothing"
-            return False
-        self.last = f"status {status}"
-        if 200 <= status < 300:
-            return True
-        if not self.answered:
-            self.answered = True
-            self.mark(Phase.WEIGHTS, f"its engine answers {status}")
-        return False
-
-    def mark(self, phase: Phase, detail: str) -> None:
-        """Report a phase that begins now."""
-        self.report(PhaseMark(phase=phase, at_us=self.clock.now_us(), detail=detail))
-
-    def delay_s(self) -> float:
-        """Return how long to wait before the next question."""
-        return float(min(0.05 * 1.2**self.asked, 2.0))
