@@ -362,14 +362,11 @@ class Upstream(asyncio.Protocol):
         """Return to the pool first, so a drain that sees the lease come back finds the connection."""
         assert self._transport is not None
         self.exchange = None
+        streamed = self._content_type.startswith(b"text/event-stream")
+        self._keep &= not (streamed and self._pool.ends_streams)
         # An engine may answer before it has read the whole request; the rest must not be taken for the next.
         if self._keep and not self._pouring and not self._transport.get_write_buffer_size():
             self.used = True
-            streamed = self._content_type.startswith(b"text/event-stream")
-            if streamed and self._pool.ends_streams:
-                self.abandon()
-                exchange.on_end()
-                return
             self.settles_at = self._loop.time() + _SETTLES_S if streamed else 0.0
             self._await_response()
             self.resume()
