@@ -16,10 +16,10 @@ import numpy as np
 from habits import habits
 
 from poorwill.core.words import SECOND_US, Tier
-from poorwill.hosts.files.traces.busy_blocks import new_blocks
 from poorwill.hosts.files.traces.readers import read_trace
 from poorwill.hosts.files.traces.service import ServiceRule
 from poorwill.hosts.files.traces.synthetic import MONDAY_US, Draw, draw_trace
+from poorwill.planner.simulation.busy_blocks import new_blocks
 from poorwill.planner.simulation.clairvoyant import clairvoyant
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate

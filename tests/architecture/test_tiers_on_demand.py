@@ -45,7 +45,7 @@ ONLY_FOR = {
         "poorwill.hosts.guests",
         "poorwill.compose.drivers.virtual_machines",
     ),
-    "hibernated": ("poorwill.tiers.hibernated", "poorwill.remote.clouds", "poorwill.compose.drivers.rented"),
+    "hibernated": ("poorwill.remote.clouds", "poorwill.compose.drivers.rented"),
 }
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
-from poorwill.hosts.files.http_answers import answered_status, bounded_answer
+from poorwill.remote.http_answers import answered_status, bounded_answer
 
 OK = b"HTTP/1.1 200 OK\r\nconnection: close\r\n"
 

@@ -10,7 +10,7 @@ from poorwill.core.launch import Launch, Parked, PhaseMark, Place, Running
 from poorwill.core.policy import Descent, Floor, Rung
 from poorwill.core.ports.driver import DriverError, Found, SnapshotRefused
 from poorwill.core.words import ModelName, Phase, ReplicaId, Tier
-from poorwill.tiers.exclusive import Exclusive
+from poorwill.hosts.processes.exclusive import Exclusive
 
 START = 1_800_000_000 * 1_000_000
 

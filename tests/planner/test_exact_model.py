@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from poorwill.core.machine.step import step
 from poorwill.core.words import Tier
-from poorwill.hosts.files.traces.busy_blocks import new_blocks
+from poorwill.planner.simulation.busy_blocks import new_blocks
 from poorwill.planner.simulation.outcome import waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate

@@ -17,15 +17,15 @@ from poorwill.core.ports.driver import Found
 from poorwill.core.settings import EngineUrl
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.hosts.files.reach import Reach
+from poorwill.hosts.processes.exclusive import Exclusive
 from poorwill.remote.clouds.aws import Aws
 from poorwill.remote.clouds.cloud import Cloud
+from poorwill.remote.clouds.driver import RentedDriver
 from poorwill.remote.clouds.engines import RentedEngines
 from poorwill.remote.clouds.gcp import Gcp
 from poorwill.remote.clouds.hyperstack import Hyperstack
 from poorwill.remote.clouds.machine import Pace, RentedMachine
 from poorwill.remote.clouds.scaleway import Scaleway
-from poorwill.tiers.exclusive import Exclusive
-from poorwill.tiers.hibernated.driver import RentedDriver
 from poorwill.tiers.proof import free_port
 
 from .conftest import TINY_ENGINE

@@ -18,23 +18,22 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
-from tests.waiting import until
+from tests.waiting import until, wait_until
 
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError, SnapshotRefused
-from poorwill.core.words import ReplicaId, Tier
+from poorwill.core.words import Phase, ReplicaId, Tier
 from poorwill.hosts.files.user import may_freeze_others
 from poorwill.hosts.processes import procfs, session
 from poorwill.hosts.processes.session import members
-from poorwill.tiers.frozen import filling
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.driver import FrozenDriver
 from poorwill.tiers.frozen.freeze import OVERHEAD_BYTES
 from poorwill.tiers.snapshots.attempt import NOTE, note_attempt
+from poorwill.tiers.snapshots.image_files import CHUNK_BYTES, CheckedFiles, Chunk
 from poorwill.tiers.snapshots.sealing import Sealer
 from poorwill.tiers.snapshots.space import Space, Value
 from poorwill.tiers.snapshots.store import MEMORY_DIRECTORY, SnapshotStore, store_root
@@ -460,8 +459,13 @@ async def test_a_hanging_criu_is_ended(
     assert nothing_runs(fleet) and scratch(fleet) == []
 
 
-async def another_poorwill(fleet: Fleet, criu: Criu, call: str) -> asyncio.subprocess.Process:
-    """Run one call of the driver, `park(...)` or `wake(...)`, in a process that can be killed."""
+async def another_poorwill(
+    fleet: Fleet, criu: Criu, call: str, *, killed_after: int = 10**6
+) -> asyncio.subprocess.Process:
+    """Run one call of the driver, `park(...)` or `wake(...)`, in a process that can be killed.
+
+    It kills itself as it has read so many chunks of an image and the engine runs.
+    """
     program = textwrap.dedent(f"""
         import asyncio, os, signal, sys
         sys.path.insert(0, {str(Path(__file__).parents[2])!r})
@@ -471,6 +475,8 @@ async def another_poorwill(fleet: Fleet, criu: Criu, call: str) -> asyncio.subpr
         from poorwill.tiers.frozen.criu import Criu
         from tests.tiers.cases import new_frozen
         from tests.tiers.conftest import new_fleet
+        from tests.tiers.test_frozen import killed_after
+        killed_after({killed_after})
         async def main():
             fleet = new_fleet(Path({str(fleet.directory)!r}))
             driver = new_frozen(fleet, Criu(**{asdict(criu)!r}))
@@ -478,6 +484,19 @@ async def another_poorwill(fleet: Fleet, criu: Criu, call: str) -> asyncio.subpr
         asyncio.run(main())
     """)
     return await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+
+
+def killed_after(chunks: int) -> None:
+    """Have this process killed by the reading of that many chunks while an engine runs."""
+    read, left = CheckedFiles.read, iter(range(chunks))
+
+    def reading(files: CheckedFiles, chunk: Chunk, buffer: memoryview) -> None:
+        read(files, chunk, buffer)
+        pid = next(files.directory.glob("pagemap-[0-9]*.img")).stem.removeprefix("pagemap-")
+        if is_running(int(pid)) and next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    CheckedFiles.read = reading  # type: ignore[method-assign]
 
 
 async def recovered(fleet: Fleet, driver: FrozenDriver, running: Running) -> None:
@@ -514,11 +533,10 @@ async def test_a_failed_filling_says_why(
     launch, running = await start(fleet, "--fill", BIG)
     parked = await driver.park(running, launch, generation=1)
 
-    def fails(data: bytes, before: int) -> NoReturn:
-        del data  # or the traceback would keep a part of the buffer
+    def fails(*arguments: object) -> NoReturn:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(filling, "zlib", SimpleNamespace(crc32=fails))
+    monkeypatch.setattr(CheckedFiles, "read", fails)
     with pytest.raises(DriverError, match="memory cannot be filled"):
         await driver.wake(parked, launch, generation=2, report=fleet.report)
     assert nothing_runs(fleet)
@@ -575,6 +593,73 @@ async def test_recovery_clears_a_killed_wake(fleet: Fleet, driver: FrozenDriver,
     await recovered(fleet, driver, running)
     with pytest.raises(SnapshotRefused, match="missing"):
         await driver.wake(parked, launch, generation=3, report=fleet.report)
+
+
+async def test_an_engine_runs_before_it_is_full(
+    fleet: Fleet, driver: FrozenDriver, criu: Criu, monkeypatch: pytest.MonkeyPatch
+):
+    if not criu.fills:
+        pytest.skip("memory is not filled by poorwill here")
+    launch, running = await start(fleet, "--fill", BIG)
+    total = ask(running, "/sum")
+    parked = await driver.park(running, launch, generation=1)
+    read, held = CheckedFiles.read, []
+
+    def late(files: CheckedFiles, chunk: Chunk, buffer: memoryview) -> None:
+        if chunk.index == files.sizes[chunk.name] // CHUNK_BYTES // 2:
+            held.append(wait_until(lambda: is_running(running.pid)))
+        read(files, chunk, buffer)
+
+    monkeypatch.setattr(CheckedFiles, "read", late)
+    woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
+    assert held and ask(woken, "/sum") == total
+
+
+def is_running(pid: int) -> bool:
+    stat = procfs.read_stat(pid)
+    return stat is not None and stat.state not in "TtZX"
+
+
+async def test_damage_behind_it_ends_an_engine(fleet: Fleet, driver: FrozenDriver, criu: Criu):
+    """In a chunk that the engine does not touch to become ready."""
+    if not criu.fills:
+        pytest.skip("memory is not filled by poorwill here")
+    launch, running = await start(fleet, "--fill", BIG)
+    parked = await driver.park(running, launch, generation=1)
+    pages = max(Path(parked.path or "").rglob("pages-*.img"), key=lambda path: path.stat().st_size)
+    assert hurt(pages, "flip")
+    with pytest.raises(SnapshotRefused, match="damaged after byte"):
+        await driver.wake(parked, launch, generation=2, report=fleet.report)
+    assert Phase.READY not in [mark.phase for mark in fleet.marks[1:]]
+    assert nothing_runs(fleet) and scratch(fleet) == [] and await driver.inventory() == []
+
+
+LATER = [pytest.param(n, marks=pytest.mark.nightly) for n in (0, 1, 2, 5, 7, 8, 10, 11, 13, 14)]
+
+
+@pytest.mark.parametrize("chunks", [3, 12, *LATER])
+async def test_no_engine_is_left_half_full(fleet: Fleet, driver: FrozenDriver, criu: Criu, chunks: int):
+    """A poorwill that is killed while an engine runs and is filled takes the engine along, unasked."""
+    if not criu.fills:
+        pytest.skip("memory is not filled by poorwill here")
+    launch, running = await start(fleet, "--fill", BIG)
+    total = ask(running, "/sum")
+    parked = await driver.park(running, launch, generation=1)
+    kept, how = parked.as_json(), asdict(launch)
+    call = f"wake(Parked.from_json({kept!r}), Launch(**{how!r}), generation=2, report=lambda m: None)"
+    child = await another_poorwill(fleet, criu, call, killed_after=chunks)
+    await child.wait()
+    await until(lambda: not guards(), within_s=10)
+    if is_running(running.pid):
+        assert ask(running, "/sum") == total, "it runs on memory that nobody has filled"
+    await driver.recover()
+    assert not is_running(running.pid)
+
+
+def guards() -> list[int]:
+    """Those that have become ours by the death of the poorwill they belonged to."""
+    orphans = [stat.pid for stat in procfs.all_processes() if stat.parent == os.getpid()]
+    return [pid for pid in orphans if "frozen.guard" in procfs.command_line(pid)]
 
 
 def _is_criu(pid: int, fleet: Fleet) -> bool:

@@ -12,7 +12,7 @@ from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.words import Phase, ReplicaId, Tier
 from poorwill.remote.clouds.cloud import CloudAction, CloudBusy, CloudRefused, MachineGone
-from poorwill.tiers.hibernated.driver import RentedDriver
+from poorwill.remote.clouds.driver import RentedDriver
 
 from .conftest import ask
 from .fake_hyperstack import Machine, Mistake

@@ -82,7 +82,7 @@ def test_a_snapshot_that_fits_has_no_mismatch():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 9}, "snapshot format: the snapshot has 9, now it is 1"),
+        ({"format": 9}, "snapshot format: the snapshot has 9, now it is 2"),
         ({"replica": "other"}, "replica: the snapshot has other, now it is m/1"),
         ({"generation": 2}, "generation: the snapshot has 2, now it is 3"),
         ({"engine": "vllm"}, "engine: the snapshot has vllm, now it is toy"),
@@ -211,20 +211,23 @@ def test_reading_stops_when_told(tmp_path: Path):
 def test_sealing_works_for_every_size(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]):
     with pytest.MonkeyPatch.context() as patch:
         # Chunks of 16 bytes, so that a few bytes are many chunks.
-        patch.setattr("poorwill.tiers.snapshots.sealing.CHUNK_BYTES", 16)
+        for module in ("sealing", "image_files"):
+            patch.setattr(f"poorwill.tiers.snapshots.{module}.CHUNK_BYTES", 16)
         plain, sealed, again = (tmp_path_factory.mktemp(name) for name in ("p", "s", "a"))
         for number, size in enumerate(sizes):
             (plain / f"f{number}").write_bytes(secrets.token_bytes(size))
         sealer = Sealer(key=b"k" * 32)
         sealer.seal(plain, sealed, salt=b"s" * 16, about="x", stop=GO)
-        sealer.unseal(sealed, again, salt=b"s" * 16, about="x", stop=GO)
+        image = sealer.open(sealed, salt=b"s" * 16, about="x")
+        image.unseal(image.sizes, again, GO)
         for file in plain.iterdir():
             assert (again / file.name).read_bytes() == file.read_bytes()
 
 
 @pytest.mark.parametrize("how", ["swap", "flip", "truncate", "rename", "about", "salt", "key"])
 def test_a_tampered_file_does_not_unseal(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("poorwill.tiers.snapshots.sealing.CHUNK_BYTES", 16)
+    for module in ("sealing", "image_files"):
+        monkeypatch.setattr(f"poorwill.tiers.snapshots.{module}.CHUNK_BYTES", 16)
     plain, sealed, again = (tmp_path / name for name in ("p", "s", "a"))
     for path in (plain, sealed, again):
         path.mkdir()
@@ -242,13 +245,12 @@ def test_a_tampered_file_does_not_unseal(tmp_path: Path, how: str, monkeypatch: 
     if how == "rename":
         (sealed / "f").rename(sealed / "g")
     with pytest.raises(SealBroken):
-        Sealer(key=b"x" * 32 if how == "key" else b"k" * 32).unseal(
+        image = Sealer(key=b"x" * 32 if how == "key" else b"k" * 32).open(
             sealed,
-            again,
             salt=b"t" * 16 if how == "salt" else salt,
             about="y" if how == "about" else about,
-            stop=GO,
         )
+        image.unseal(image.sizes, again, GO)
 
 
 def test_keys_are_base64_or_hexadecimal():

@@ -18,7 +18,7 @@ from poorwill.core.words import ModelName, Tier
 from poorwill.hosts.guests.build import PORT, GuestPlan, build_guest
 from poorwill.hosts.guests.directory import Guest
 from poorwill.hosts.guests.kernel import Kernel, fetch_busybox, fetch_kernel
-from poorwill.tiers.exclusive import Exclusive
+from poorwill.hosts.processes.exclusive import Exclusive
 from poorwill.tiers.proof import free_port
 from poorwill.tiers.snapshots.space import Space
 from poorwill.tiers.snapshots.store import SnapshotStore, store_root

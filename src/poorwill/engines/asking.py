@@ -13,8 +13,8 @@ import httpx2
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.ports.engine import UNANSWERED
 from poorwill.core.settings import EngineUrl
-from poorwill.hosts.files.http_answers import answered_status, bounded_answer
 from poorwill.hosts.files.reach import Reach
+from poorwill.remote.http_answers import answered_status, bounded_answer
 
 MOST_ANSWER_S = 120.0
 VITALS_S = 3.0

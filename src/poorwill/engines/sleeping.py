@@ -16,7 +16,7 @@ from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.ports.engine_sleep import EngineSleep
 from poorwill.engines.asking import engine_client, why_unanswered
-from poorwill.hosts.files.http_answers import bounded_answer
+from poorwill.remote.http_answers import bounded_answer
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _DEVELOPMENT = "VLLM_SERVER_DEV_MODE"

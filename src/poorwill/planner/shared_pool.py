@@ -9,8 +9,8 @@ import numpy as np
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US
 from poorwill.core.money import rounded
-from poorwill.hosts.files.traces.busy_blocks import new_blocks
 from poorwill.hosts.files.traces.synthetic import Draw, draw_trace
+from poorwill.planner.simulation.busy_blocks import new_blocks
 from poorwill.planner.simulation.pool import Pool, PoolOutcome, Tenant, misfits, share
 from poorwill.planner.simulation.scenario import Scenario
 from poorwill.planner.simulation.sweep import sweep

@@ -11,16 +11,16 @@ from poorwill.core.ports.log import Log
 from poorwill.core.settings import CloudSettings, FleetSettings
 from poorwill.core.words import ModelName, Tier, replica_id
 from poorwill.hosts.files.reach import reach_of
+from poorwill.hosts.processes.exclusive import Exclusive
 from poorwill.remote.clouds import hyperstack, scaleway
 from poorwill.remote.clouds.aws import Aws
 from poorwill.remote.clouds.cloud import Cloud
+from poorwill.remote.clouds.driver import RentedDriver
 from poorwill.remote.clouds.engines import RentedEngines
 from poorwill.remote.clouds.gcp import Gcp
 from poorwill.remote.clouds.hyperstack import Hyperstack
 from poorwill.remote.clouds.machine import RentedMachine
 from poorwill.remote.clouds.scaleway import Scaleway
-from poorwill.tiers.exclusive import Exclusive
-from poorwill.tiers.hibernated.driver import RentedDriver
 
 CLOUDS: Mapping[str, Callable[[str, str], Cloud]] = MappingProxyType(
     {

@@ -17,13 +17,13 @@ from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.hosts.files.aside import in_thread
 from poorwill.hosts.files.landlock import Confinement
 from poorwill.hosts.files.reach import Reach
+from poorwill.hosts.processes.exclusive import Exclusive
 from poorwill.hosts.processes.groups import engine_groups
 from poorwill.hosts.processes.mark import KEY_FILE
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.hosts.processes.readiness import is_proven
 from poorwill.ledger.schema import LEDGER_FILE
 from poorwill.tiers.cold.driver import ColdDriver
-from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.snapshots.sealing import Sealer
 from poorwill.tiers.snapshots.space import Value, all_alike
 

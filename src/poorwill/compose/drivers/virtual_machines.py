@@ -20,8 +20,8 @@ from poorwill.engines.weights.files import gguf_parts
 from poorwill.hosts.files.names import file_name
 from poorwill.hosts.guests.build import PORT, GuestPlan
 from poorwill.hosts.guests.directory import Guest, open_guest
+from poorwill.hosts.processes.exclusive import Exclusive
 from poorwill.hosts.processes.process import EngineProcesses
-from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.suspended.cold import QemuColdDriver
 from poorwill.tiers.suspended.driver import SuspendedDriver
 from poorwill.tiers.suspended.golden import make_golden

@@ -21,10 +21,10 @@ from poorwill.core.words import (
     SERVING,
     Cause,
 )
-from poorwill.hosts.files.traces.busy_blocks import new_blocks
 from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.report.report import PlanReport
 from poorwill.planner.simulation.account import Timeline
+from poorwill.planner.simulation.busy_blocks import new_blocks
 from poorwill.planner.simulation.evaluate import HOSTED, Workload
 
 UNITS = ((HOUR_US, "hours"), (MINUTE_US, "minutes"), (SECOND_US, "seconds"))

@@ -26,8 +26,8 @@ from heapq import heapify, heapreplace
 import numpy as np
 
 from poorwill.core.words import Tier
-from poorwill.hosts.files.traces.busy_blocks import new_blocks
 from poorwill.hosts.files.traces.trace import Micros
+from poorwill.planner.simulation.busy_blocks import new_blocks
 from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, added, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.policies.pricing import paid_until_us

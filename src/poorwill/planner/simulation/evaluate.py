@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from poorwill.core.policy import FloorSchedule, LearnsFromMeter, NoFloor, Policy
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import SECOND_US, Cause, Tier
-from poorwill.hosts.files.traces.busy_blocks import new_blocks
 from poorwill.hosts.files.traces.service import ServiceRule
 from poorwill.hosts.files.traces.trace import Micros, Trace
 from poorwill.planner.alternatives.hosted import HostedBill
 from poorwill.planner.simulation.account import SpanAccount, Timeline
+from poorwill.planner.simulation.busy_blocks import new_blocks
 from poorwill.planner.simulation.clairvoyant import clairvoyant, clairvoyant_levels
 from poorwill.planner.simulation.outcome import Outcome, Progress, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes

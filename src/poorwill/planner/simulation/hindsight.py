@@ -9,7 +9,7 @@ from poorwill.core.format import DAY_US
 from poorwill.core.money import rounded
 from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.words import SECOND_US
-from poorwill.hosts.files.traces.busy_blocks import new_blocks
+from poorwill.planner.simulation.busy_blocks import new_blocks
 from poorwill.planner.simulation.evaluate import Workload, evaluate, levels_of
 from poorwill.planner.simulation.outcome import Outcome, added
 from poorwill.planner.simulation.scenario import Scenario

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from poorwill.hosts.files.traces.busy_blocks import Blocks
 from poorwill.hosts.files.traces.trace import Micros
+from poorwill.planner.simulation.busy_blocks import Blocks
 from poorwill.planner.simulation.scenario import PLAIN_BILLING, Billing
 
 CHUNK = 2_000_000

@@ -15,9 +15,9 @@ import numpy as np
 from poorwill.core.machine.transition import REMEMBERED_WAKES
 from poorwill.core.policy import LearnsFromTimes, LearnsFromWakes, Policy
 from poorwill.core.words import LINGER, PARK, SERVING, Cause, Phase, parked, waking
-from poorwill.hosts.files.traces.busy_blocks import new_blocks
 from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.simulation.account import SpanAccount, account_outcome
+from poorwill.planner.simulation.busy_blocks import new_blocks
 from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, waits_of
 from poorwill.planner.simulation.scenario import Scenario
 

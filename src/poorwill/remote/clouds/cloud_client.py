@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 
 from poorwill.core.ports.driver import DriverError, NoCapacity
-from poorwill.hosts.files.http_answers import bounded_answer
 from poorwill.remote.clouds.cloud import CloudBusy, CloudRefused, MachineGone, MachineState, MachineStatus
+from poorwill.remote.http_answers import bounded_answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

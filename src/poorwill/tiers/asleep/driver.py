@@ -15,9 +15,9 @@ from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefus
 from poorwill.core.ports.engine_sleep import EngineSleep
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Phase, Tier
+from poorwill.hosts.processes.exclusive import Exclusive
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.hosts.processes.readiness import Readiness
-from poorwill.tiers.exclusive import Exclusive
 
 UNDO_S = 30.0
 """How long an engine may take to wake after a sleep that failed."""

@@ -9,9 +9,9 @@ from poorwill.core.ports.driver import Found, Report
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Tier
 from poorwill.hosts.files.aside import aside
+from poorwill.hosts.processes.exclusive import Exclusive
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.hosts.processes.readiness import Readiness, refuse_taken_port
-from poorwill.tiers.exclusive import Exclusive
 
 
 @dataclass(slots=True, kw_only=True)

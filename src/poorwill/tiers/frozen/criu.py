@@ -22,7 +22,7 @@ from poorwill.hosts.files.aside import aside
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.blocking import open_pidfd, process_end
 from poorwill.hosts.processes.session import end_session
-from poorwill.tiers.frozen.filling import can_fill
+from poorwill.hosts.processes.userfault import can_fill
 
 VERSION_LIMIT_S = 5.0
 

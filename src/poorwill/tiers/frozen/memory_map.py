@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PAGE_BYTES = 4096
+from poorwill.hosts.processes.userfault import PAGE_BYTES
+from poorwill.tiers.snapshots.image_files import CHUNK_BYTES
+
 _MAGIC, _PAGEMAP, _MM = 0x54564319, 0x56084025, 0x57492820
 _LAZY, _PRESENT = 2, 4
 """Flags of a pagemap entry: may be restored lazily, is in the pages' file (criu/include/pagemap.h)."""
@@ -27,6 +29,22 @@ class MemoryRange:
     offset: int
     address: int
     bytes: int
+
+    @property
+    def last(self) -> int:
+        """The first address behind it."""
+        return self.address + self.bytes
+
+    def part(self, first: int, last: int) -> "list[MemoryRange]":
+        """Return what of it lies between two addresses, if anything does."""
+        first, last = max(first, self.address), min(last, self.last)
+        if first >= last:
+            return []
+        return [MemoryRange(offset=self.offset + first - self.address, address=first, bytes=last - first)]
+
+    def without(self, first: int, last: int) -> "list[MemoryRange]":
+        """Return what of it does not."""
+        return self.part(self.address, first) + self.part(last, self.last)
 
 
 def lazy_memory(image: Path, pid: int) -> tuple[str, list[MemoryRange]]:
@@ -48,6 +66,17 @@ def lazy_memory(image: Path, pid: int) -> tuple[str, list[MemoryRange]]:
             ranges += _within(mappings, offset, entry[1], count)
         offset += count
     return f"pages-{head.numbers[1]}.img", ranges
+
+
+def eager_chunks(ranges: list[MemoryRange], size_bytes: int) -> set[int]:
+    """Return the numbers of the chunks of a pages' file that hold more than lazy pages: criu reads them."""
+    found = set[int]()
+    at = 0
+    for offset, count in [*((one.offset, one.bytes) for one in ranges), (size_bytes, 0)]:
+        if at < offset:
+            found.update(range(at // CHUNK_BYTES, (offset - 1) // CHUNK_BYTES + 1))
+        at = max(at, offset + count)
+    return found
 
 
 def _within(mappings: list[tuple[int, int]], offset: int, address: int, count: int) -> Iterator[MemoryRange]:

@@ -1,17 +1,21 @@
-"""Thawing one engine: checked, claimed, restored stopped while its bytes are verified, and only then let run.
+"""Thawing one engine: checked, claimed, restored, and let run while its memory is filled behind it.
 
 From the moment it runs its image is spent: a second process from one image would repeat the first one's
-state. Until then the image is untouched, and after a failure that the
-machine caused (a taken port or pid) it may be woken again.
+state. Until then the image is untouched, and after a failure that the machine caused (a taken port or pid) it
+may be woken again. The wake is over when the engine answers and every byte was verified, so nobody has been
+answered from an engine that is ended for a damaged one.
 """
 
 import asyncio
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
+from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Report, SnapshotRefused
 from poorwill.core.words import Phase
 from poorwill.hosts.files.aside import aside, in_thread
@@ -23,14 +27,108 @@ from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp
 from poorwill.tiers.frozen.device import DeviceWake, device_image
 from poorwill.tiers.frozen.filling import Filling, listening
 from poorwill.tiers.frozen.freeze import TCP_KEY
+from poorwill.tiers.frozen.memory_map import eager_chunks, lazy_memory
 from poorwill.tiers.frozen.parts import FrozenParts
 from poorwill.tiers.snapshots.attempt import forget_attempt, note_attempt
+from poorwill.tiers.snapshots.image_files import CheckedFiles, Pieces
 from poorwill.tiers.snapshots.manifest import FileRecord, Manifest
 from poorwill.tiers.snapshots.store import Draft
 
 SMALL_BYTES = 2**20
-"""Files up to this size (criu's own records) are verified before criu reads them; the memory pages, which
-criu copies without looking, meanwhile."""
+"""Files up to this size (criu's own records) are verified before criu reads them."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Tells the phases of a wake; `read_image` covers what happens while the memory is being read."""
+
+    clock: Clock
+    report: Report
+    hidden: list[tuple[Phase, int | None]] | None = field(default_factory=list)
+
+    def enter(self, phase: Phase, bytes_read: int | None = None) -> None:
+        if self.hidden is not None:
+            return self.hidden.append((phase, bytes_read))
+        self.report(PhaseMark(phase=phase, at_us=self.clock.now_us(), bytes_read=bytes_read))
+
+    def read(self) -> None:
+        """All memory is read and verified."""
+        hidden, self.hidden = self.hidden or [], None
+        for phase, bytes_read in hidden:
+            self.enter(phase, bytes_read)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Thawing:
+    """One wake."""
+
+    parts: FrozenParts
+    manifest: Manifest
+    draft: Draft
+    launch: Launch
+    progress: _Progress
+    filling: Filling | None
+    """None: criu fills, and nothing runs before all is verified."""
+
+    async def restored(self, generation: int) -> Running:
+        """Restore the engine, stopped, and verify what it may touch before it is filled.
+
+        Leaves no process behind if it fails.
+        """
+        restored: list[Running] = []
+
+        async def restore() -> None:
+            await _run_criu(self.parts, self.manifest, self.draft, self.launch)
+            processes, pid = self.parts.processes, self.manifest.pid
+            describe = partial(processes.running, generation=generation, driver=self.parts.name)
+            restored.append(await aside(lambda: describe(self.launch, pid=pid)))
+
+        try:
+            async with _together() as group:
+                group.create_task(self._verify_large())
+                group.create_task(restore())
+            if not restored:
+                raise DriverError("criu ended without asking for the engine's memory")
+        except BaseException:
+            for running in restored:
+                await self.parts.processes.end_now(running)
+            raise
+        return restored[0]
+
+    async def _verify_large(self) -> None:
+        filled: Collection[str] = ()
+        if self.filling is not None:
+            if not await in_thread(self.filling.take_over):
+                return  # criu failed
+            filled = self.filling.files
+        if not self.manifest.sealed:
+            large = (one for one in self.manifest.files if one.bytes > SMALL_BYTES)
+            await _verify(self.parts, self.draft, [one for one in large if one.name not in filled])
+        if self.filling is None:
+            self.progress.read()
+
+    async def run(self, running: Running, device: DeviceWake) -> None:
+        """Let the engine run and wait until it answers and all its memory is verified."""
+        parts, held = self.parts, device_image(self.manifest)
+        async with _together() as group:
+            if self.filling is None:
+                await aside(forget_attempt, self.draft.work)
+            else:
+                group.create_task(self._fill(self.filling))
+            parts.processes.resume(running)
+            if held.pids:
+                self.progress.enter(Phase.RESTORE_DEVICE, held.bytes)
+                await device.bring_back(held)
+            if self.manifest.asleep:
+                self.progress.enter(Phase.ENGINE_WAKE)
+                await wake_engine(parts.sleeps, running, self.launch, limit_s=parts.ready_limit_s)
+            self.progress.enter(Phase.READY)
+            await Readiness(processes=parts.processes, limit_s=parts.ready_limit_s).wait(running, self.launch)
+
+    async def _fill(self, filling: Filling) -> None:
+        await in_thread(filling.fill)
+        await aside(forget_attempt, self.draft.work)
+        self.progress.read()
 
 
 async def thaw(
@@ -43,90 +141,65 @@ async def thaw(
     held = device_image(manifest)
     async with parts.device.waking(held) as device:
         await device.check_room(held)
-        async with parts.waking(manifest) as wake:
-            running = await _restore(parts, manifest, wake.draft, launch, generation, report)
+        async with parts.waking(manifest) as wake, _filling(parts, manifest, wake.draft) as filling:
+            progress = _Progress(parts.clock, report)
+            progress.enter(Phase.RESTORE_PROCESS)
+            thawing = _Thawing(
+                parts=parts,
+                manifest=manifest,
+                draft=wake.draft,
+                launch=launch,
+                progress=progress,
+                filling=filling,
+            )
+            running = await thawing.restored(generation)
             wake.spent = True
-            await _let_run(parts, manifest, wake.draft, running, launch, report, device)
+            async with parts.processes.ended_on_failure(running):
+                await thawing.run(running, device)
     return running
 
 
-async def _let_run(
-    parts: FrozenParts,
-    manifest: Manifest,
-    draft: Draft,
-    running: Running,
-    launch: Launch,
-    report: Report,
-    device: DeviceWake,
-) -> None:
-    held = device_image(manifest)
-    async with parts.processes.ended_on_failure(running):
-        await aside(forget_attempt, draft.work)
-        parts.processes.resume(running)
-        if held.pids:
-            _mark(parts, report, Phase.RESTORE_DEVICE, held.bytes)
-            await device.bring_back(held)
-        if manifest.asleep:
-            _mark(parts, report, Phase.ENGINE_WAKE)
-            await wake_engine(parts.sleeps, running, launch, limit_s=parts.ready_limit_s)
-        _mark(parts, report, Phase.READY)
-        await Readiness(processes=parts.processes, limit_s=parts.ready_limit_s).wait(running, launch)
+@asynccontextmanager
+async def _filling(parts: FrozenParts, manifest: Manifest, draft: Draft) -> AsyncIterator[Filling | None]:
+    """Verify or decrypt what criu reads by itself, and get ready to fill the rest."""
+    pieces: Pieces = CheckedFiles(draft.image, {record.name: record for record in manifest.files})
+    await aside(parts.store.refuse_other_sizes, draft, manifest.files)
+    if manifest.sealed:
+        pieces = await in_thread(partial(_unsealed, parts, manifest, draft))
+    else:
+        await _verify(parts, draft, [one for one in manifest.files if one.bytes <= SMALL_BYTES])
+    with ExitStack() as stack:
+        there = listening(draft.image, draft.work, pieces)
+        yield await aside(lambda: stack.enter_context(there)) if parts.criu.fills else None
 
 
-async def _restore(
-    parts: FrozenParts,
-    manifest: Manifest,
-    draft: Draft,
-    launch: Launch,
-    generation: int,
-    report: Report,
-) -> Running:
-    """Restore and verify at once; the engine is then stopped. Leaves no process behind otherwise."""
-    restored: list[Running] = []
+def _unsealed(parts: FrozenParts, manifest: Manifest, draft: Draft, stop: threading.Event) -> Pieces:
+    """Decrypt criu's own records, and of the memory what criu reads by itself; return the image."""
+    need_bytes = 0 if parts.criu.fills else manifest.image_bytes
+    with parts.store.opened(manifest, draft, need_bytes=need_bytes) as sealed:
+        pages = [name for name in sealed.sizes if parts.criu.fills and name.startswith("pages-")]
+        sealed.unseal(set(sealed.sizes) - set(pages), draft.image, stop)
+        eager: dict[str, set[int]] = {}
+        for process in draft.image.glob("pagemap-[0-9]*.img"):
+            name, ranges = lazy_memory(draft.image, int(process.stem.removeprefix("pagemap-")))
+            eager[name] = eager_chunks(ranges, sealed.sizes[name])
+        for name in pages:
+            sealed.unseal([name], draft.image, stop, only=eager.get(name))
+        return sealed
 
-    async def verify(records: Sequence[FileRecord]) -> None:
-        await in_thread(lambda stop: parts.store.verify(draft, records, stop))
 
-    async def restore() -> None:
-        await _run_criu(parts, manifest, draft, launch)
-        describe = partial(parts.processes.running, generation=generation, driver=parts.name)
-        restored.append(await aside(lambda: describe(launch, pid=manifest.pid)))
+async def _verify(parts: FrozenParts, draft: Draft, records: Sequence[FileRecord]) -> None:
+    await in_thread(lambda stop: parts.store.verify(draft, records, stop))
 
-    small = [record for record in manifest.files if record.bytes <= SMALL_BYTES]
-    large = [record for record in manifest.files if record.bytes > SMALL_BYTES]
 
-    async def verify_pages(filling: Filling | None) -> None:
-        verified: set[str] = set()
-        if filling is not None:
-            await in_thread(filling.run)
-            if not filling.done:
-                return  # criu failed
-            verified = filling.verified
-        await verify([record for record in large if record.name not in verified])
-        _mark(parts, report, Phase.RESTORE_PROCESS)
-
+@asynccontextmanager
+async def _together() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that fails with the most telling of its errors."""
     try:
-        await verify(small)
-        if manifest.sealed:
-            # All must be in the clear before criu can start; decrypting verifies it, too.
-            await in_thread(lambda stop: parts.store.unseal(manifest, draft, stop))
-            large = []
-        checked = () if manifest.sealed else manifest.files
-        with ExitStack() as stack:
-            there = listening(draft.image, draft.work, checked)
-            filling = await aside(lambda: stack.enter_context(there)) if parts.criu.fills else None
-            async with asyncio.TaskGroup() as group:
-                group.create_task(verify_pages(filling))
-                group.create_task(restore())
-        if filling is not None and not filling.done:
-            raise DriverError("criu ended without asking for the engine's memory")
-    except BaseException as error:
-        for running in restored:
-            await parts.processes.end_now(running)
-        if isinstance(error, BaseExceptionGroup):
-            raise _gravest(error) from error
-        raise
-    return restored[0]
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        raise _gravest(errors) from errors
 
 
 async def _run_criu(parts: FrozenParts, manifest: Manifest, draft: Draft, launch: Launch) -> None:
@@ -171,10 +244,6 @@ def refuse_taken_ids(manifest: Manifest) -> None:
                 f"pid {number} of replica {manifest.replica}'s snapshot is in use by "
                 f"{procfs.command_line(number)}"
             )
-
-
-def _mark(parts: FrozenParts, report: Report, phase: Phase, bytes_read: int | None = None) -> None:
-    report(PhaseMark(phase=phase, at_us=parts.clock.now_us(), bytes_read=bytes_read))
 
 
 def _gravest(errors: BaseExceptionGroup[BaseException]) -> BaseException:

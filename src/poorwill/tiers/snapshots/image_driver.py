@@ -10,8 +10,8 @@ from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefus
 from poorwill.core.ports.engine_sleep import EngineSleep
 from poorwill.core.words import Phase, Tier
 from poorwill.hosts.files.aside import aside, in_thread
+from poorwill.hosts.processes.exclusive import Exclusive
 from poorwill.hosts.processes.readiness import refuse_taken_port
-from poorwill.tiers.exclusive import Exclusive
 from poorwill.tiers.snapshots.manifest import HostFacts, Manifest, mismatches, start_hash_of
 from poorwill.tiers.snapshots.space import Space
 from poorwill.tiers.snapshots.store import Draft, SnapshotStore

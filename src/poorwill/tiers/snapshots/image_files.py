@@ -1,6 +1,6 @@
 """The bytes of an image: check sums, holes for zero pages, syncing. Blocking; runs in worker threads.
 
-The check sum is CRC-32 for each chunk of 16 MiB. It is there to find damage (a torn write, a bad disk, a
+The check sum is CRC-32 for each chunk of 4 MiB. It is there to find damage (a torn write, a bad disk, a
 truncated copy), for which 32 bits for each chunk are plenty, and it is the fastest in the standard
 library: 6.9 GiB/s on one core, against 1.9 for SHA-256 and 1.3 for BLAKE2b (an AMD EPYC), so that checking
 hides behind reading. It does not resist a forger: whoever can write to this directory, which
@@ -11,14 +11,17 @@ import ctypes
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from poorwill.core.ports.driver import SnapshotRefused
 from poorwill.tiers.snapshots.manifest import FileRecord
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 4 * 2**20
+"""Read and checked as a whole: small, because a fault of a process that wakes waits for one."""
 READ_BYTES = 2**20
 """Small enough to stay in a core's cache between the read and the check sum."""
 
@@ -50,6 +53,41 @@ def chunks_of(name: str, size_bytes: int) -> list[Chunk]:
         Chunk(name=name, index=index, offset=offset, bytes=min(CHUNK_BYTES, size_bytes - offset))
         for index, offset in enumerate(range(0, size_bytes, CHUNK_BYTES))
     ]
+
+
+class Pieces(Protocol):
+    """The files of an image, read a chunk at a time."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """The files' lengths by name."""
+        ...
+
+    def read(self, chunk: Chunk, buffer: memoryview) -> None:
+        """Read a chunk into the front of a buffer. Raises SnapshotRefused if it is damaged, OSError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFiles:
+    """Files in the clear, compared with their records. Implements `Pieces`."""
+
+    directory: Path
+    records: Mapping[str, FileRecord]
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """See `Pieces.sizes`."""
+        return {name: record.bytes for name, record in self.records.items()}
+
+    def read(self, chunk: Chunk, buffer: memoryview) -> None:
+        """See `Pieces.read`."""
+        view = buffer[: chunk.bytes]
+        with open(self.directory / chunk.name, "rb", buffering=0) as file:
+            count = os.preadv(file.fileno(), [view], chunk.offset)
+        checks = self.records[chunk.name].checks
+        if count < chunk.bytes or [zlib.crc32(view)] != [*checks[chunk.index : chunk.index + 1]]:
+            raise SnapshotRefused(f"{chunk.name} is damaged after byte {chunk.offset}")
 
 
 def record_files(directory: Path, stop: threading.Event) -> tuple[FileRecord, ...]:
@@ -87,14 +125,8 @@ def verify_files(directory: Path, records: Iterable[FileRecord], stop: threading
     chunks: list[Chunk] = []
     expected: list[int] = []
     for record in records:
-        path = directory / record.name
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError:
-            wrong.append(f"{record.name} is missing")
-            continue
-        if size != record.bytes:
-            wrong.append(f"{record.name} has {size} bytes instead of {record.bytes}")
+        if fault := other_size(directory, record):
+            wrong.append(fault)
             continue
         parts = chunks_of(record.name, record.bytes)
         if len(parts) != len(record.checks):
@@ -108,6 +140,15 @@ def verify_files(directory: Path, records: Iterable[FileRecord], stop: threading
             if is_now != was:
                 wrong.append(f"{chunk.name} is damaged after byte {chunk.offset}")
     return wrong
+
+
+def other_size(directory: Path, record: FileRecord) -> str:
+    """Return what is wrong with a file's length; empty: nothing. Raises OSError."""
+    try:
+        size = (directory / record.name).stat().st_size
+    except FileNotFoundError:
+        return f"{record.name} is missing"
+    return "" if size == record.bytes else f"{record.name} has {size} bytes instead of {record.bytes}"
 
 
 def sync_file(path: Path) -> None:

@@ -12,26 +12,32 @@ import hmac
 import os
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.tiers.snapshots.image_files import CHUNK_BYTES, WORKERS, Stopped, sync_file
+from poorwill.core.ports.driver import SnapshotRefused
+from poorwill.tiers.snapshots.image_files import (
+    CHUNK_BYTES,
+    WORKERS,
+    Chunk,
+    Stopped,
+    chunks_of,
+    sync_file,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-_Work = Callable[["AESGCM", int, Path, Path, str, threading.Event], None]
 
 TAG_BYTES = 16
 KEY_BYTES = 32
 
 
-class SealBroken(Exception):
-    """A chunk does not decrypt: another key, or damage."""
+class SealBroken(SnapshotRefused):
+    """A sealed image is not what was sealed: another key, or damage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -67,29 +73,22 @@ class Sealer:
 
     def seal(self, source: Path, target: Path, *, salt: bytes, about: str, stop: threading.Event) -> None:
         """Encrypt every file of `source` into `target`, synced. Raises OSError, Stopped, OperatorFault."""
-        self._each(_seal_file, source, target, salt, about, stop)
-
-    def unseal(self, source: Path, target: Path, *, salt: bytes, about: str, stop: threading.Event) -> None:
-        """Decrypt every file of `source` into `target`. Raises SealBroken, OSError, Stopped."""
-        self._each(_unseal_file, source, target, salt, about, stop)
-
-    def _each(
-        self,
-        work: "_Work",
-        source: Path,
-        target: Path,
-        salt: bytes,
-        about: str,
-        stop: threading.Event,
-    ) -> None:
         cipher = self._cipher(salt)
         with ThreadPoolExecutor(WORKERS) as pool:
             jobs = [
-                pool.submit(work, cipher, number, path, target / path.name, about, stop)
+                pool.submit(_seal_file, cipher, number, path, target / path.name, about, stop)
                 for number, path in enumerate(sorted(source.iterdir()))
             ]
             for job in jobs:
                 job.result()
+
+    def open(self, source: Path, *, salt: bytes, about: str) -> "SealedImage":
+        """Open a sealed directory. Raises SealBroken if a file is truncated, OSError, OperatorFault."""
+        names = {path.name: number for number, path in enumerate(sorted(source.iterdir()))}
+        sizes = {name: _plain_size(source / name) for name in names}
+        return SealedImage(
+            directory=source, about=about, cipher=self._cipher(salt), numbers=names, sizes=sizes
+        )
 
     def _cipher(self, salt: bytes) -> "AESGCM":
         try:
@@ -104,6 +103,58 @@ class Sealer:
             ) from error
         derive = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=b"poorwill snapshot")
         return AESGCM(derive.derive(self.key))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SealedImage:
+    """The files of a sealed snapshot, read a chunk at a time. Implements `image_files.Pieces`."""
+
+    directory: Path
+    about: str
+    cipher: "AESGCM"
+    numbers: Mapping[str, int]
+    sizes: Mapping[str, int]
+    """Of what is in the files, by name."""
+
+    def read(self, chunk: Chunk, buffer: memoryview) -> None:
+        """See `Pieces.read`."""
+        from cryptography.exceptions import InvalidTag
+
+        name, size = chunk.name, self.sizes[chunk.name]
+        with open(self.directory / name, "rb", buffering=0) as file:
+            stored = os.pread(file.fileno(), chunk.bytes + TAG_BYTES, chunk.index * (CHUNK_BYTES + TAG_BYTES))
+        nonce, context = (
+            _nonce(self.numbers[name], chunk.index),
+            _context(self.about, name, chunk.index, size),
+        )
+        try:
+            buffer[: chunk.bytes] = self.cipher.decrypt(nonce, stored, context)
+        except (InvalidTag, ValueError) as error:
+            raise SealBroken(f"{name} does not decrypt: another key, or damage") from error
+
+    def unseal(
+        self, names: Iterable[str], target: Path, stop: threading.Event, *, only: Iterable[int] | None = None
+    ) -> None:
+        """Decrypt files into `target`; holes are left where no chunk in `only` is.
+
+        Raises SealBroken, OSError, Stopped.
+        """
+
+        def one(name: str) -> None:
+            buffer = memoryview(bytearray(CHUNK_BYTES))
+            wanted = None if only is None else set(only)
+            with open(target / name, "wb", buffering=0) as plain:
+                plain.truncate(self.sizes[name])
+                for chunk in _plain_chunks(name, self.sizes[name]):
+                    if stop.is_set():
+                        raise Stopped
+                    if wanted is None or chunk.index in wanted:
+                        self.read(chunk, buffer)
+                        os.pwrite(plain.fileno(), buffer[: chunk.bytes], chunk.offset)
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for job in [pool.submit(one, name) for name in names]:
+                job.result()
 
 
 def new_salt() -> bytes:
@@ -123,10 +174,17 @@ def _nonce(file_number: int, chunk_index: int) -> bytes:
     return struct.pack(">IQ", file_number, chunk_index)
 
 
-def _plain_chunks(size_bytes: int) -> list[int]:
-    """Return the sizes of a file's chunks; even an empty file has one, so that its absence is noticed."""
-    whole, rest = divmod(size_bytes, CHUNK_BYTES)
-    return [CHUNK_BYTES] * whole + ([rest] if rest or not whole else [])
+def _plain_chunks(name: str, size_bytes: int) -> list[Chunk]:
+    """Return a file's chunks; even an empty file has one, so that its absence is noticed."""
+    return chunks_of(name, size_bytes) or [Chunk(name=name, index=0, offset=0, bytes=0)]
+
+
+def _plain_size(path: Path) -> int:
+    stored = path.stat().st_size
+    size = stored - TAG_BYTES * -(-stored // (CHUNK_BYTES + TAG_BYTES))
+    if size < 0:
+        raise SealBroken(f"{path.name} is truncated")
+    return size
 
 
 def _seal_file(
@@ -134,29 +192,9 @@ def _seal_file(
 ) -> None:
     size = source.stat().st_size
     with source.open("rb") as plain, target.open("wb") as sealed:
-        for index, count in enumerate(_plain_chunks(size)):
+        for chunk in _plain_chunks(source.name, size):
             if stop.is_set():
                 raise Stopped
-            context = _context(about, source.name, index, size)
-            sealed.write(cipher.encrypt(_nonce(number, index), plain.read(count), context))
+            context = _context(about, source.name, chunk.index, size)
+            sealed.write(cipher.encrypt(_nonce(number, chunk.index), plain.read(chunk.bytes), context))
     sync_file(target)
-
-
-def _unseal_file(
-    cipher: "AESGCM", number: int, source: Path, target: Path, about: str, stop: threading.Event
-) -> None:
-    from cryptography.exceptions import InvalidTag
-
-    stored = source.stat().st_size
-    size = stored - TAG_BYTES * -(-stored // (CHUNK_BYTES + TAG_BYTES))
-    if size < 0:
-        raise SealBroken(f"{source.name} is truncated")
-    with source.open("rb") as sealed, target.open("wb") as plain:
-        for index, count in enumerate(_plain_chunks(size)):
-            if stop.is_set():
-                raise Stopped
-            context = _context(about, source.name, index, size)
-            try:
-                plain.write(cipher.decrypt(_nonce(number, index), sealed.read(count + TAG_BYTES), context))
-            except (InvalidTag, ValueError) as error:
-                raise SealBroken(f"{source.name} does not decrypt: another key, or damage") from error

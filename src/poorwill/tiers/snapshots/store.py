@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from poorwill.core.ports.driver import Found, SnapshotRefused
 from poorwill.core.words import ReplicaId, Tier
 from poorwill.hosts.files.names import file_name
 from poorwill.tiers.snapshots.image_files import (
+    other_size,
     record_files,
     stored_bytes,
     sync_directory,
@@ -32,7 +33,7 @@ from poorwill.tiers.snapshots.image_files import (
     verify_files,
 )
 from poorwill.tiers.snapshots.manifest import FileRecord, Manifest, decode, encode
-from poorwill.tiers.snapshots.sealing import SealBroken, Sealer, new_salt
+from poorwill.tiers.snapshots.sealing import SealBroken, SealedImage, Sealer, new_salt
 
 MANIFEST = "manifest.json"
 MEMORY_DIRECTORY = Path("/dev/shm")
@@ -173,22 +174,26 @@ class SnapshotStore:
 
     def unseal(self, manifest: Manifest, draft: Draft, stop: threading.Event) -> None:
         """Decrypt a sealed image to where it is wanted. Raises SnapshotRefused, image_files.Stopped."""
+        with self.opened(manifest, draft, need_bytes=manifest.image_bytes) as sealed:
+            sealed.unseal(sealed.sizes, draft.image, stop)
+
+    @contextlib.contextmanager
+    def opened(self, manifest: Manifest, draft: Draft, *, need_bytes: int = 0) -> Iterator[SealedImage]:
+        """Open a sealed image, of which `need_bytes` will be wanted in the clear.
+
+        Raises SnapshotRefused, also for what goes wrong with it in the block.
+        """
         if self.sealer is None:
             raise SnapshotRefused("the snapshot is encrypted and there is no key")
-        if manifest.image_bytes > free_bytes(self.memory):
+        if need_bytes > free_bytes(self.memory):
             raise SnapshotRefused(f"{self.memory} has no room to decrypt the snapshot")
-        names = {record.name for record in manifest.files}
+        stored = draft.final / "image"
         try:
-            if names != set(os.listdir(draft.final / "image")):
+            sealed = self.sealer.open(stored, salt=bytes.fromhex(manifest.sealed), about=_about(manifest))
+            if {record.name for record in manifest.files} != set(sealed.sizes):
                 raise SealBroken("its files are not those of the manifest")
-            self.sealer.unseal(
-                draft.final / "image",
-                draft.image,
-                salt=bytes.fromhex(manifest.sealed),
-                about=_about(manifest),
-                stop=stop,
-            )
-        except (SealBroken, OSError) as error:
+            yield sealed
+        except OSError as error:
             raise SnapshotRefused(f"the snapshot cannot be decrypted: {error}") from error
 
     def verify(self, draft: Draft, records: Sequence[FileRecord], stop: threading.Event) -> None:
@@ -197,6 +202,12 @@ class SnapshotStore:
             wrong = verify_files(draft.final / "image", records, stop)
         except OSError as error:
             raise SnapshotRefused(f"the snapshot cannot be used: {error}") from error
+        if wrong:
+            raise SnapshotRefused(f"the snapshot {draft.final} is damaged: {'; '.join(wrong[:3])}")
+
+    def refuse_other_sizes(self, draft: Draft, records: Sequence[FileRecord]) -> None:
+        """Raise SnapshotRefused if a file is missing or of another length: criu may wait for ever for it."""
+        wrong = [fault for one in records if (fault := other_size(draft.final / "image", one))]
         if wrong:
             raise SnapshotRefused(f"the snapshot {draft.final} is damaged: {'; '.join(wrong[:3])}")
 

@@ -11,7 +11,7 @@ from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError, Found, Report
 from poorwill.core.words import Phase, Tier
 from poorwill.hosts.files.aside import aside
-from poorwill.tiers.exclusive import Exclusive
+from poorwill.hosts.processes.exclusive import Exclusive
 from poorwill.tiers.suspended.golden import Golden, open_golden
 from poorwill.tiers.suspended.qemu.program import Layout, Memory
 from poorwill.tiers.suspended.qemu.runs import QemuRuns

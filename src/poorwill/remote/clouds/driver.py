@@ -15,10 +15,10 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, Report, SnapshotRefused
 from poorwill.core.ports.log import Log
 from poorwill.core.words import Phase, ReplicaId, Tier
+from poorwill.hosts.processes.exclusive import Exclusive
 from poorwill.remote.clouds.cloud import CloudBusy, MachineGone, MachineState, MachineStatus
 from poorwill.remote.clouds.machine import PARK, RentedMachine
 from poorwill.remote.waiting import EngineWait
-from poorwill.tiers.exclusive import Exclusive
 
 _KEPT = frozenset({MachineState.PARKED, MachineState.PARKING})
 _PAID = frozenset({MachineState.RUNNING, MachineState.OFF, MachineState.MOVING})

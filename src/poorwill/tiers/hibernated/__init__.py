@@ -1,1 +1,0 @@
-"""The tier `hibernated`: a rented machine, parked by its cloud."""
