@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 from tests.e2e.program import Program, marked_processes, write_fleet
 
@@ -24,16 +25,26 @@ MORE = f"""
 engine = "toy"
 options = {{ load_seconds = 3 }}
 ladder = ["cold"]
+gpu_memory = "24 GiB"
 
 [models.broken]
-engine = "toy"
-options = {{ fail_start = true }}
+engine = "command"
+command = ["sh", "-c", "echo 'ERROR no weights {HOSTILE}' >&2; exit 1", "{{port}}"]
 ladder = ["cold"]
 wake_backoff_s = 300
+gpus = 1
 
 [models."{LONG}"]
 engine = "toy"
 ladder = ["cold"]
+
+[[devices]]
+index = 0
+memory = "80 GiB"
+
+[[devices]]
+index = 1
+memory = "80 GiB"
 
 [spend]
 model_day_usd = {{ "{LONG}" = "0.01" }}
@@ -64,19 +75,19 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-def start(directory: Path) -> Program:
-    """Start a fleet with a model that works, a slow one, a broken one and one with a long name."""
-    write_fleet(directory, options="load_seconds = 0.1", commit_after_s=20, idle_s=60.0)
+def fleet(directory: Path) -> None:
+    """Write a fleet with a model that works, a slow one, a broken one and one with a long name."""
+    write_fleet(directory, options="load_seconds = 0.1", commit_after_s=20, idle_s=600.0)
     text = (directory / "fleet.toml").read_text().replace('active_usd_h = "3.60"', RATES)
     (directory / "fleet.toml").write_text(text + MORE)
-    return Program.start(directory)
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """The fleet, with some history; tests leave it as they found it, or say so."""
     directory = tmp_path_factory.mktemp("dashboard")
-    program = start(directory)
+    fleet(directory)
+    program = Program.start(directory)
     assert program.ask().status_code == 200
     assert program.operator("park").status_code == 200
     broken = {"model": "broken", "messages": []}
@@ -103,6 +114,16 @@ def page(browser: Browser, served: Program) -> Iterator[Page]:
     assert not page.evaluate("window.wasHacked")
     page.unroute_all(behavior="ignoreErrors")  # an answer under way belongs to no other test
     context.close()
+
+
+def sound(page: Page) -> None:
+    """Assert that axe finds nothing serious in what is shown."""
+    found = Axe().run(page).response["violations"]
+    assert [
+        (one["id"], one["nodes"][0]["html"], one["nodes"][0]["failureSummary"])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ] == []
 
 
 def picture(page: Page, name: str) -> None:

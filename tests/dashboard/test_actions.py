@@ -2,14 +2,13 @@
 
 import json
 import os
+import re
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
-import httpx2
-import pytest
 from playwright.sync_api import Browser, Page, Route, expect
-from tests.dashboard.conftest import LONG, picture, start
+from tests.dashboard.conftest import HOSTILE, LONG, picture
 from tests.e2e.program import Program, notes
 
 
@@ -35,7 +34,15 @@ def test_wake_and_park_by_button(page: Page, served: Program) -> None:
     expect(live).to_contain_text("left of the budget")
     bar = live.get_by_role("progressbar")
     first = int(bar.get_attribute("aria-valuenow") or 0)
+    devices = page.locator("#devices [role=img]")
+    expect(devices.first).to_have_attribute(
+        "aria-label", re.compile("^25.8 GB given to replicas, .* of 85.9 GB$")
+    )
     picture(page, "waking")
+    moves = "getComputedStyle(document.querySelector('.live .track i')).transitionDuration"
+    assert page.evaluate(moves) == "0.9s"
+    page.emulate_media(reduced_motion="reduce")
+    assert page.evaluate(moves) == "0s"
     expect(page.get_by_role("button", name="Park slow")).to_be_enabled()
     assert 0 <= first < 100
     assert operator_wakes(served.directory) == [("slow", 1)]
@@ -48,6 +55,21 @@ def test_wake_and_park_by_button(page: Page, served: Program) -> None:
     assert [one["what"] for one in said][-2:] == ["wake", "park"] and said[-1]["by"].startswith("user ")
 
 
+def test_the_keyboard_does_it_too(page: Page, served: Program) -> None:
+    before = operator_wakes(served.directory)
+    button = page.get_by_role("button", name="Wake slow")
+    button.focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(dialog.get_by_role("button", name="Wake")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(button).to_be_focused()
+    assert operator_wakes(served.directory) == before
+
+
 def test_a_limit_is_lifted_by_button(page: Page, served: Program) -> None:
     """For the rest of the module: a limit stays lifted until its window ends."""
     limit = f"model_day_usd.{LONG}"
@@ -57,11 +79,13 @@ def test_a_limit_is_lifted_by_button(page: Page, served: Program) -> None:
     page.get_by_role("button", name=f"Lift {limit}").click()
     expect(page.get_by_role("dialog")).to_contain_text("The ledger records who lifted it")
     picture(page, "lift")
+    page.context.set_extra_http_headers({"user-agent": HOSTILE})
     page.get_by_role("dialog").get_by_role("button", name="Lift").click()
+    expect(page.locator("#events")).to_contain_text(f"by user {os.geteuid()} with {HOSTILE}")
     expect(page.locator("#limits")).to_contain_text("is lifted")
     expect(page.locator("#limits")).to_contain_text("it holds again in")
     (lifted,) = [text for kind, text in notes(served.directory) if kind == "spend_lifted"]
-    assert f"by user {os.geteuid()} with Mozilla" in lifted
+    assert f"by user {os.geteuid()} with {HOSTILE}" in lifted
     page.get_by_role("button", name=f"Wake {LONG}").click()
     page.get_by_role("dialog").get_by_role("button", name="Wake").click()
     expect(page.locator("#toast")).to_have_text(f"{LONG}: ready")
@@ -115,63 +139,3 @@ def test_a_rebound_name_sees_nothing(browser: Browser, served: Program) -> None:
     assert answer is not None and answer.status == 403
     assert "rebound.test" in answer.text() and "replicas" not in answer.text()
     context.close()
-
-
-def test_a_server_that_is_gone_is_told(browser: Browser, tmp_path: Path) -> None:
-    program = start(tmp_path)
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(f"http://{program.admin}/")
-    page.locator("#replicas tr").first.wait_for()
-    assert program.stop() == 0
-    expect(page.get_by_role("alert")).to_contain_text("poorwill does not answer since")
-    expect(page).to_have_title("gone · poorwill")
-    picture(page, "gone")
-    context.close()
-
-
-def many(status: dict[str, object], models: int) -> dict[str, object]:
-    [replica, *_] = status["replicas"]  # type: ignore[misc]
-    names = [
-        f"model-{number:03}-with-quite-a-long-name-as-people-give-them-{number}" for number in range(models)
-    ]
-    return {**status, "replicas": [{**replica, "model": name, "replica": f"{name}-0"} for name in names]}
-
-
-@pytest.mark.parametrize("models", [0, 200])
-def test_no_model_and_very_many(browser: Browser, served: Program, models: int) -> None:
-    status = many(httpx2.get(f"http://{served.admin}/status").json(), models)
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.route("**/status", lambda route: route.fulfill(json=status))
-    page.goto(f"http://{served.admin}/")
-    rows = page.locator("#replicas tr")
-    if models:
-        expect(rows).to_have_count(models)
-        page.locator("#filter").fill("model-007")
-        expect(rows).to_have_count(1)
-        page.locator("#filter").fill("")
-        expect(rows).to_have_count(models)
-        assert busy_share(page) < 0.3
-    else:
-        expect(page.locator("#no-models")).to_have_text("fleet.toml names no model yet.")
-    picture(page, f"models-{models}")
-    context.close()
-
-
-def test_an_open_page_rests(page: Page) -> None:
-    assert busy_share(page) < 0.2  # it rests: no timer or animation keeps a core busy
-
-
-def busy_share(page: Page, seconds: float = 5) -> float:
-    """Return the share of the time for which the page's own thread is busy."""
-    session = page.context.new_cdp_session(page)
-    session.send("Performance.enable", {"timeDomain": "threadTicks"})
-
-    def busy() -> float:
-        metrics = session.send("Performance.getMetrics")["metrics"]
-        return float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
-
-    before = busy()
-    page.wait_for_timeout(seconds * 1000)  # the time that is measured
-    return (busy() - before) / seconds

@@ -1,7 +1,7 @@
 """The plan, made from the ledger of the fleet that is shown."""
 
 from playwright.sync_api import Page, expect
-from tests.dashboard.conftest import picture
+from tests.dashboard.conftest import picture, sound
 from tests.dashboard.test_views import opened
 from tests.e2e.program import Program
 
@@ -11,11 +11,12 @@ def test_a_plan_is_drawn_from_the_ledger(page: Page, served: Program) -> None:
     page.locator("#plan-model").select_option("toy")
     page.get_by_role("button", name="Plan from the ledger").click()
     planned = page.locator("#planned")
-    expect(planned).to_contain_text("your idle_s is 60", timeout=90_000)
+    expect(planned).to_contain_text("your idle_s is 600", timeout=90_000)
     expect(planned).to_contain_text("Idle gaps by length: a gap longer than")
     assert planned.get_by_role("img", name="Cost and waiting").locator("circle").count() > 2
     assert planned.get_by_role("row").count() > 3
     picture(page, "plan")
+    sound(page)
     assert served.status()["state"] == "ready"
 
 

@@ -4,7 +4,7 @@ import sqlite3
 
 import httpx2
 from playwright.sync_api import Page, expect
-from tests.dashboard.conftest import HOSTILE, picture
+from tests.dashboard.conftest import HOSTILE, picture, sound
 from tests.dashboard.test_views import opened
 from tests.e2e.program import Program
 
@@ -41,6 +41,7 @@ def test_a_chat_wakes_a_model_and_tells_its_cost(page: Page, served: Program) ->
     assert answer.locator("span").inner_text()
     expect(page.locator(".said.mine")).to_have_text(HOSTILE)
     picture(page, "chat")
+    sound(page)
     assert ("slow", "ok") in operator_rows(served)
     assert served.operator("park", "slow").status_code == 200
 

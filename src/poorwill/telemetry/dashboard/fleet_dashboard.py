@@ -14,6 +14,8 @@ from poorwill.core.ports.view import FleetView
 from poorwill.telemetry.dashboard.captures import Captures
 from poorwill.telemetry.dashboard.events import EventResponse, EventStreams
 from poorwill.telemetry.dashboard.history import (
+    KEPT_S,
+    LIVE_S,
     MOST_ROWS,
     FleetHistory,
     HistoryAnswers,
@@ -41,7 +43,7 @@ class FleetDashboard:
     ) -> None:
         answers = HistoryAnswers()
         self._questions = {
-            name: answers.endpoint(question)
+            name: answers.endpoint(question, LIVE_S if name == "log" else KEPT_S)
             for name, question in history_questions(history=history, clock=clock).items()
         }
         self._fleet = fleet

@@ -17,8 +17,8 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.clock import Clock
 from poorwill.core.words import HOUR_US
 
-KEPT_S, KEPT_TIMES = 2.0, 20
-"""How long an answer is kept: at least, and as a multiple of what it took to make."""
+KEPT_S, LIVE_S, KEPT_TIMES = 2.0, 0.4, 20
+"""How long an answer is kept: at least, a log's at least, and as a multiple of what it took to make."""
 MOST_HOURS = 24 * 31
 MOST_ROWS = 5000
 
@@ -40,16 +40,20 @@ class HistoryAnswers:
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
 
-    def endpoint(self, question: Question) -> Callable[[Request], Awaitable[Response]]:
+    def endpoint(
+        self, question: Question, kept_s: float = KEPT_S
+    ) -> Callable[[Request], Awaitable[Response]]:
         """Return the handler of a question."""
 
         async def handle(request: Request) -> Response:
-            answer = await self._answer(str(request.url), lambda: question(request))
+            answer = await self._answer(str(request.url), lambda: question(request), kept_s)
             return Response(answer, media_type="application/json", headers={"cache-control": "no-store"})
 
         return handle
 
-    async def _answer(self, name: str, ask: Callable[[], Coroutine[Any, Any, object]]) -> bytes:
+    async def _answer(
+        self, name: str, ask: Callable[[], Coroutine[Any, Any, object]], kept_s: float
+    ) -> bytes:
         now = asyncio.get_running_loop().time
         for old in [
             name for name, kept in self._kept.items() if kept.until < now() and not kept.lock.locked()
@@ -60,7 +64,7 @@ class HistoryAnswers:
             if kept.until < now():
                 began = now()
                 kept.answer = msgspec.json.encode(await ask())
-                kept.until = now() + max(KEPT_S, KEPT_TIMES * (now() - began))
+                kept.until = now() + max(kept_s, KEPT_TIMES * (now() - began))
             return kept.answer
 
 

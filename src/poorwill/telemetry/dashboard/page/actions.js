@@ -49,7 +49,7 @@ function drawDevices() {
   $("devices").replaceChildren(...devices.map(one => {
     const part = (bytes, name, kind, colour) => bytes > 0 ? [h("b", { className: kind, textContent: name, title: `${name}: ${size(bytes)}`, style: { width: `${100 * bytes / one.bytes}%`, ...(colour ? { background: colour } : {}) } })] : [];
     const given = one.replicas.reduce((sum, held) => sum + held.given_bytes, 0);
-    return h("div", { className: "wakefall" }, h("span", {}, h("strong", { textContent: one.id }), " ", one.name, ...(one.unfit || one.caution ? [h("br"), h("span", { className: one.unfit ? "bad" : "warn", textContent: one.unfit || one.caution })] : [])),
+    return h("div", { className: "wakefall" }, h("span", {}, h("strong", { textContent: /^\d+$/.test(one.id) ? `device ${one.id}` : one.id }), " ", one.name, ...(one.unfit || one.caution ? [h("br"), h("span", { className: one.unfit ? "bad" : "warn", textContent: one.unfit || one.caution })] : [])),
       h("div", { className: "track", aria: { role: "img", "aria-label": `${size(given)} given to replicas, ${size(one.foreign_bytes)} held by other programs, ${size(one.free_bytes)} free, of ${size(one.bytes)}` } },
         ...one.replicas.flatMap(held => part(held.given_bytes, held.replica, "", shade(held.replica))), ...part(one.foreign_bytes, "other programs", "foreign")),
       h("span", { className: "n", textContent: `${size(one.free_bytes)} free of ${size(one.bytes)}` }));

@@ -18,7 +18,8 @@ function bars(box, columns, label, text) {  // stacked columns: [{name, parts: [
     for (const [kind, value] of column.parts) if (value > 0) {
       bar.append(svg("rect", { x: left + gap / 2, y: y(height + value), width: Math.max(each - gap, 1), height: Math.max(y(height) - y(height + value), .4), fill: `var(--${kind})` })); height += value; }
     chart.append(bar);
-    if ((columns.length - 1 - at) % every === 0) chart.append(svg("text", { x: left + each / 2, y: high - 4, "text-anchor": "middle" }, column.name));
+    const edge = at === columns.length - 1 && each < 40;
+    if ((columns.length - 1 - at) % every === 0) chart.append(svg("text", { x: edge ? left + each : left + each / 2, y: high - 4, "text-anchor": edge ? "end" : "middle" }, column.name));
   });
   return chart;
 }

@@ -57,7 +57,7 @@ function drawModels() {
     return tr;
   });
   if (rows.length !== body.children.length || rows.some((tr, at) => body.children[at] !== tr)) body.replaceChildren(...rows);
-  $("no-models").textContent = shown.length ? "" : now.status.replicas.length ? "No model has that in its name." : "fleet.toml names no model yet.";
+  $("no-models").textContent = shown.length ? "" : "No model has that in its name.";
 }
 function drawFigures() {
   const costs = now.costs || { models: [] }, sum = name => costs.models.reduce((total, m) => total + m[name], 0);

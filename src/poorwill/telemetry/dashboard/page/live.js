@@ -1,7 +1,7 @@
 const tell = {
   WakeBegan: e => `${e.replica}: waking from ${e.from_tier} (${e.why})`,
-  WakeEnded: e => `${e.replica}: ${e.ok ? "ready" : "wake failed: " + e.why}`
-    + (e.anatomy.length ? ` after ${span((e.at_us - e.anatomy[0].began_us) / 1e6)}` : ""),
+  WakeEnded: e => `${e.replica}: ${e.ok ? "ready" : "wake failed"}` + (e.anatomy.length ? ` after ${span((e.at_us - e.anatomy[0].began_us) / 1e6)}` : "")
+    + (e.ok ? "" : ": " + e.why),
   ParkEnded: e => `${e.replica}: ${e.ok ? "parked " + e.to_tier : "not parked: " + e.why} in ${span((e.at_us - e.began_us) / 1e6)}`,
   Noted: e => `${e.model || e.replica || "fleet"}: ${e.kind}: ${e.text}`,
   RequestEnded: e => `${e.model}: ${e.status} ${e.outcome} in ${span((e.ended_us - e.arrived_us) / 1e6)}`
@@ -12,6 +12,7 @@ const tell = {
 };
 const pending = [];
 let feed = null, shown = null;
+const opened_us = now_us();
 function listen() {  // while the page is seen: a browser opens six connections to one server, for all its tabs together
   if (document.hidden) { if (feed) feed.close(); feed = null; }
   if (document.hidden || feed && feed.readyState !== EventSource.CLOSED) return;
@@ -28,16 +29,24 @@ function listen() {  // while the page is seen: a browser opens six connections 
 }
 let requestsDue = null;
 function soonRequests() { requestsDue ||= setTimeout(() => { requestsDue = null; if (!document.hidden) readRequests(); }, 2500); }
+let recalled = false;
+function recall() {  // what the ledger has of the time before this page was opened
+  if (recalled) return;
+  recalled = true;
+  $("events").append(...now.wakes.filter(one => one.ended_us < opened_us).slice(0, 20).map(one =>
+    event(one.ended_us, `${one.replica}: ${one.ok ? "ready" : "wake failed"} after ${span((one.ended_us - one.began_us) / 1e6)}${one.ok ? "" : ": " + one.failure}`)));
+}
+const event = (at, text) => h("li", {}, h("time", { textContent: when(at) }), text);
 function flush() {
   if (!pending.length) return;
-  $("events").prepend(...pending.splice(0).reverse().map(([at, text]) => h("li", {}, h("time", { textContent: clock(at) }), text)));
+  $("events").prepend(...pending.splice(0).reverse().map(([at, text]) => event(at, text)));
   while ($("events").children.length > 200) $("events").lastChild.remove();
 }
 let timer = null, due = Infinity;
 function soon(ms) { const at = performance.now() + ms; if (at < due) { clearTimeout(timer); due = at; timer = setTimeout(look, ms); } }
 function health(status) {
   const ok = status.ledger === "ok" && status.status === "ok";
-  $("health").textContent = ok ? `serving, ${plural(status.requests, "request")} in work` : status.ledger !== "ok" ? `ledger: ${status.ledger}` : status.status;
+  $("health").textContent = ok ? `serving, ${status.requests} in work` : status.ledger !== "ok" ? `ledger: ${status.ledger}` : status.status;
   $("health").className = ok ? "pill" : "pill bad";
   const count = {}; for (const r of status.replicas) count[r.failures ? "failed" : r.state] = (count[r.failures ? "failed" : r.state] || 0) + 1;
   const title = Object.entries(count).map(([state, n]) => `${n} ${state}`).join(", ") || "no model";
@@ -93,7 +102,7 @@ addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout((
 addEventListener("hashchange", () => { show(); scrollTo(0, 0); });
 document.addEventListener("visibilitychange", () => { listen(); if (!document.hidden) { look(); refresh[here()](); } });
 setInterval(() => { if (!document.hidden && !now.gone && here() !== "logs") refresh[here()](); }, 20000);
-setInterval(() => { if (!document.hidden && !now.gone && here() === "logs") readLog(); }, 2000);
+setInterval(() => { if (!document.hidden && !now.gone && here() === "logs") readLog(); }, 500);  // a stream would hold one of a browser's six connections to a server
 $("leave").hidden = location.protocol !== "https:";  // on this machine nobody logs in
 $("leave").addEventListener("click", () => fetch("/logout", { method: "POST" }).finally(() => location.assign("/")));
 look().then(() => { $("main").classList.remove("loading"); show(); });

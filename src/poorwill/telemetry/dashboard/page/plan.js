@@ -24,7 +24,8 @@ function drawPlan(plan) {
   const rows = plan.policies.map(p => h("tr", { className: p.name === plan.recommended ? "chosen" : "" }, h("th", { scope: "row", textContent: p.name + (p.name === plan.recommended ? " (recommended)" : "") }), cell(money(p.cost_nusd)), cell(String(p.wakes)), cell(`${Math.round(100 * p.held_share)} %`), cell(span(p.wait.p95_us / 1e6)), cell(p.duty_cycle == null ? "–" : `${Math.round(100 * p.duty_cycle)} %`)));
   const head = ["policy", "cost", "wakes", "held", "p95 wait", "duty"].map((name, at) => h("th", { scope: "col", className: at ? "n" : "", textContent: name }));
   const even = plan.break_even_s == null ? "nothing that is parked pays" : `a gap longer than ${span(plan.break_even_s)} pays for its wake`;
-  $("planned").replaceChildren(h("p", {}, h("strong", { textContent: plan.advice || "Nothing to advise on the idle time." })), h("p", { textContent: plan.verdict }), h("h3", { textContent: "Cost and p95 wait of each policy" }), frontier(plan),
+  $("planned").replaceChildren(h("p", {}, h("strong", { textContent: plan.advice || "Nothing to advise on the idle time." })), h("p", { textContent: plan.verdict }), h("h3", { textContent: "Cost and p95 wait of each policy" }),
+    h("p", { className: "note", textContent: "Joined are those that no other way of serving it here beats in both." }), frontier(plan),
     h("div", { className: "wide", tabIndex: 0, role: "region", aria: { "aria-label": "Policies" } }, h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows))),
     h("h3", { textContent: `Idle gaps by length: ${even}` }), gaps(plan), ...plan.notes.map(text => h("p", { className: "note", textContent: text })));
 }

@@ -22,7 +22,7 @@ function drawRequests() {
   $("request-rows").replaceChildren(...rows.map(q => h("tr", {}, h("th", { scope: "row", className: "name", title: q.request }, h("span", { textContent: q.model })),
     h("td", { data: { label: "arrived" } }, Object.assign(button(when(q.arrived_us), () => showRequest(q), { "aria-label": `request ${q.request}, ${stamp(q.arrived_us)}` }), { className: "link" }), ...(hasPrompt(q) ? [h("span", { className: "tag", textContent: "prompt kept" })] : [])),
     cell("soft", q.path, "path"), cell("", q.key || "–", "key"),
-    cell(q.outcome === "ok" ? "" : "bad", `${q.status} ${q.outcome}${q.bridge ? " by " + q.bridge : ""}`, "outcome"), cell("n", q.leased_us ? span((q.leased_us - q.arrived_us) / 1e6) : "–", "held"),
+    cell(q.outcome === "ok" ? "" : "bad", `${q.status} ${q.outcome}${q.bridge ? " by " + q.bridge : ""}`, "outcome"), cell("n", q.leased_us ? span((q.leased_us - q.arrived_us) / 1e6) : "–", "held for"),
     cell("n", q.first_byte_us ? span((q.first_byte_us - q.arrived_us) / 1e6) : "–", "first byte"), cell("n", span((q.ended_us - q.arrived_us) / 1e6), "in all"),
     cell("n", q.tokens_in ?? "–", "tokens in"), cell("n", q.tokens_out ?? "–", "tokens out"))));
   $("more-requests").hidden = rows.length === shown.length; $("more-requests").textContent = `Show all ${shown.length}`;
@@ -32,17 +32,19 @@ async function readRequests() { try { const { all } = requests; requests = Objec
 $("more-requests").addEventListener("click", () => { requests.all = true; drawRequests(); });
 $("request-filter").addEventListener("input", drawRequests);
 
-const reading = { replica: null, next: null };
+const reading = { replica: null, next: null, busy: null };
 async function readLog() {
-  const replica = $("log-of").value; if (!replica || !$("follow").checked && reading.replica === replica) return;
+  const replica = $("log-of").value; if (!replica || reading.busy === replica || !$("follow").checked && reading.replica === replica) return;
+  reading.busy = replica;
   if (reading.replica !== replica) { reading.replica = replica; reading.next = null; $("log").textContent = ""; }
   try {
     const piece = await ask(`/history/log?${new URLSearchParams(reading.next == null ? { replica } : { replica, start: reading.next })}`);
-    if (reading.replica !== replica) return;
+    if (reading.replica !== replica) return;  // another was chosen meanwhile
     const box = $("log"), low = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-    if (piece.text) { box.append(piece.text); while (box.textContent.length > 400_000) box.firstChild.remove(); if (low) box.scrollTop = box.scrollHeight; }
+    if (piece.text) { box.append(box.firstChild ? piece.text : piece.text.trimStart()); while (box.textContent.length > 400_000) box.firstChild.remove(); if (low) box.scrollTop = box.scrollHeight; }
     reading.next = piece.next;
   } catch (error) { $("log").textContent = error.message; }
+  if (reading.busy === replica) reading.busy = null;
 }
 $("log-of").addEventListener("change", readLog);
 function choices(select, values, first) {  // keep what was chosen

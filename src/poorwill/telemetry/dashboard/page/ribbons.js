@@ -3,7 +3,8 @@ $("legend").replaceWith(legend());
 function drawRibbons() {
   const data = now.ribbons; if (!data) return;
   const box = $("ribbons"), old = new Map([...box.children].map(one => [one.dataset.replica, one]));
-  const rows = data.rows.map(row => { const one = old.get(row.replica) || ribbon(row.replica); one.row = row; return one; });
+  const rank = new Map(now.status?.replicas.map((r, at) => [r.replica, at])), last = rank.size;
+  const rows = data.rows.sort((a, b) => (rank.get(a.replica) ?? last) - (rank.get(b.replica) ?? last)).map(row => { const one = old.get(row.replica) || ribbon(row.replica); one.row = row; return one; });
   rows.push(old.get("") || h("div", { className: "ribbon", data: { replica: "" } }, h("span"), h("div", { className: "axis" })));
   if (rows.length !== box.children.length || rows.some((one, at) => box.children[at] !== one)) box.replaceChildren(...rows);
   for (const one of rows.slice(0, -1)) { one.firstChild.textContent = nameOf(one.row); one.firstChild.title = one.row.replica; describe(one); drawn.observe(one); if (seen.has(one)) paintRibbon(one); }
@@ -35,10 +36,10 @@ const saying = (row, p) => `${row.model}: ${p.cause}, ${stamp(p.began)} ${p.ende
   + `${money(p.nusd_h)} an hour, ` + (p.joined ? `with ${p.joined === 1 ? "a stretch" : p.joined + " stretches"} too short to be seen here` : money(p.nusd_h * ((p.ended ?? now_us()) - p.began) / 3.6e9));
 function describe(one) {
   const canvas = one.lastChild, all = places(one.row), found = all.findIndex(p => p.from <= one.at && one.at < p.to);
-  const here = found < 0 ? all.length - 1 : found, p = all[here];
+  const here = found < 0 ? all.length - 1 : found, p = one.at != null && found < 0 ? undefined : all[here];
   canvas.setAttribute("aria-label", `${one.row.model}, since ${stamp(now.ribbons.from_us)}`);
   canvas.setAttribute("aria-valuemin", 0); canvas.setAttribute("aria-valuemax", Math.max(all.length - 1, 0));
-  canvas.setAttribute("aria-valuenow", Math.max(here, 0)); canvas.setAttribute("aria-valuetext", p ? saying(one.row, p) : "nothing yet");
+  canvas.setAttribute("aria-valuenow", Math.max(here, 0)); canvas.setAttribute("aria-valuetext", p ? saying(one.row, p) : "nothing is known of that time");
   return { all, here, p };
 }
 function ribbon(replica) {

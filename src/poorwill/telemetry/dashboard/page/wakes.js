@@ -1,4 +1,4 @@
-const SHADES = ["#f0b440", "#e8944a", "#d9c25c", "#9fc987", "#7fb8d6", "#b79be0", "#e09bb4", "#c9b08a"];
+const SHADES = ["#f0b440", "#e8944a", "#d9c25c", "#9fc987", "#7fb8d6", "#b79be0", "#e09bb4", "#c9b08a", "#7fc9bd", "#d98f8f", "#c5cf6d", "#a9aed0"];
 const shades = new Map();  // in the order in which phases were met, so that neighbours differ
 const shade = phase => shades.get(phase) || (shades.set(phase, SHADES[shades.size % SHADES.length]), shades.get(phase));
 const underWay = new Map();  // replica -> the WakeBegan it is in
@@ -32,7 +32,7 @@ async function readWakes() {
   } catch (error) { $("waterfalls").dataset.key = ""; $("waterfalls").replaceChildren(h("p", { className: "empty bad", textContent: error.message })); }
 }
 async function readTrends() {
-  try { now.wakes = await ask("/history/wakes?model=&last=200"); drawTrends(); } catch { /* `look` says that it is gone */ }
+  try { now.wakes = await ask("/history/wakes?model=&last=200"); drawTrends(); recall(); } catch { /* `look` says that it is gone */ }
 }
 async function predict(model, tier) {  // what the last good wakes of this kind took, phase by phase
   const wakes = (await ask(`/history/wakes?${new URLSearchParams({ model, last: 20 })}`)).filter(one => one.ok && one.from_tier === tier);
