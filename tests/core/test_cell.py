@@ -5,15 +5,17 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poorwill.core.entries import SpanOpened, WakeBegan
 from poorwill.core.machine.cell import Cell
 from poorwill.core.machine.effects import ChangeCause, StartPark
 from poorwill.core.machine.holds import HoldQueue
 from poorwill.core.machine.inputs import EngineLost, ParkAsked, ParkSucceeded, Tick, WakeSucceeded, Withdrawn
 from poorwill.core.machine.lifecycle import State
+from poorwill.core.machine.replica import Load
 from poorwill.core.policy import Descent, Rung
-from poorwill.core.words import FLOOR, LINGER, SERVING, HoldId, ModelName, Tier
+from poorwill.core.words import FLOOR, LINGER, SERVING, HoldId, ReplicaId, Tier
 
-from .replicas import T0, Always, Between, S, demand, doing, granted, parked, ready, settings
+from .replicas import T0, Always, Between, S, demand, doing, entries, granted, parked, ready, settings
 
 
 @dataclass
@@ -41,6 +43,17 @@ class Pupil:
 
     def park_took(self, tier, took_us):
         self.parks_us.append((tier, took_us))
+
+
+class Meter(Pupil):
+    """One that also follows the provider's meter."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def metered(self, at_us, *, running):
+        self.told.append((at_us, running))
 
 
 def cell_of(replica=None, queue=None) -> Cell:
@@ -190,13 +203,60 @@ def test_cells_of_a_model_share_a_queue():
     assert not waking.replica.holds and waking.replica.budget_ends_us is None
 
 
-def test_a_found_replica_opens_a_span():
-    cell = cell_of(parked(floor=Between(T0, T0 + S)))
+def test_a_replica_found_parked_goes_on():
+    cell = cell_of(parked(load=Load(0, T0 - S)))
     span = cell.found_parked(Tier.FROZEN, T0 + 5)
-    assert (span.cause, span.at_us, cell.since_us) == ("parked.frozen", T0 + 5, T0 + 5)
+    assert span == SpanOpened(replica=ReplicaId("m-0"), at_us=T0 + 5, cause="parked.frozen", tier=Tier.FROZEN)
+    assert (cell.since_us, cell.replica.tier, cell.open) == (T0 + 5, Tier.FROZEN, False)
+    assert cell.replica.load == Load(0, T0 - S, "parked.frozen"), "its idle time goes on"
+
+
+def test_a_replica_found_running_is_ready():
+    meter = Meter()
+    cell = cell_of(parked(floor=Between(T0, T0 + S), policy=meter))
     span = cell.found_ready(T0 + 9)
-    assert (span.cause, cell.replica.state, cell.replica.model) == (FLOOR, State.READY, ModelName("m"))
-    assert cell.claim(T0 + 10)
+    assert span == SpanOpened(replica=ReplicaId("m-0"), at_us=T0 + 9, cause=FLOOR, why="day")
+    assert cell.replica.load == Load(0, T0 + 9, FLOOR) and cell.replica.ready_since_us == T0 + 9
+    assert (cell.since_us, meter.told) == (T0 + 9, [(T0 + 9, True)])
+    assert cell.claim(T0 + 10) and cell.replica.state is State.READY
+
+
+def test_a_replica_found_running_lingers_by_policy():
+    cell = cell_of(parked())
+    span = cell.found_ready(T0)
+    assert (span.cause, span.why) == (LINGER, "fixed 30 s")
+    assert cell.next_tick_us(T0) == T0 + 30 * S
+
+
+def test_relaxing_begins_a_quiet_stretch_once():
+    cell = unlimited()
+    cell.relax(T0)
+    assert cell.quiet_since_us is None, "it was never busy"
+    queue = HoldQueue()
+    cell = cell_of(parked(), queue)
+    cell.feed(demand(1), T0)
+    queue.holds = ()  # another replica of the model took it
+    cell.relax(T0 + 7)
+    cell.relax(T0 + 8)
+    assert (cell.quiet_since_us, cell.busy) == (T0 + 7, False)
+
+
+def test_a_bridged_request_begins_a_wake():
+    (began,) = entries(cell_of(parked()).bridge("alice", T0), WakeBegan)
+    assert (began.asked_by, began.why, began.held) == ("alice", "demand", 0)
+
+
+def test_new_settings_bind_at_once():
+    cell = cell_of(ready(in_flight=1, settings=settings(max_concurrency=1)))
+    began_us = cell.open_span().at_us
+    assert cell.claim(T0) is None
+    cell.configure(settings(max_concurrency=0, target_concurrency=2), T0 + 1)
+    assert [cell.claim(T0 + 2) for _ in range(3)] == [()] * 3
+    cell.back(backed=False, helped=True)
+    assert cell.claim(T0 + 3) is None, "another can take it"
+    cell.configure(settings(max_concurrency=0, target_concurrency=9), T0 + 4)
+    assert cell.claim(T0 + 5) == () and cell.replica.load.in_flight == 5
+    assert cell.open_span().at_us == began_us, "what is under way goes on"
 
 
 @given(limit=st.integers(0, 3), claims=st.lists(st.booleans(), max_size=50))
