@@ -62,7 +62,7 @@ class Ahead:
         return Descent(
             tuple(Rung(Tier.FROZEN, idle_since_us + after) for after in rungs),
             wake_at_us=idle_since_us + self.wake_after_us,
-            why="ahead",
+            why=f"idle since {idle_since_us}",
         )
 
 

@@ -32,7 +32,7 @@ def said(value: object, *, time: bool = False) -> str:
         told = (
             f"{field.name.removesuffix('_us')}={said(item, time=field.name.endswith('_us'))}"
             for field, item in given
-            if field.name not in ("replica", "model") and (field.default is MISSING or item != field.default)
+            if item not in ("m-0", "m") and (field.default is MISSING or item != field.default)
         )
         return f"{type(value).__name__}({', '.join(told)})"
     return str(value)

@@ -15,7 +15,7 @@ from poorwill.core.machine.replica import Load
 from poorwill.core.policy import Descent, Rung
 from poorwill.core.words import FLOOR, LINGER, SERVING, HoldId, ReplicaId, Tier
 
-from .replicas import T0, Always, Between, S, demand, doing, entries, granted, parked, ready, settings
+from .replicas import T0, Ahead, Always, Between, S, demand, doing, entries, granted, parked, ready, settings
 
 
 @dataclass
@@ -81,7 +81,9 @@ def test_busy_and_idle_open_spans():
     assert cell.give_back(cell.generation, T0 + 2) == ()
     assert cell.give_back(cell.generation, T0 + 3) == (ChangeCause(cause=LINGER),)
     span = cell.open_span()
-    assert (span.at_us, span.cause, span.why[:5]) == (T0 + 3, LINGER, "fixed")
+    assert span == SpanOpened(replica=ReplicaId("m-0"), at_us=T0 + 3, cause=LINGER, why="fixed 30 s")
+    cell.claim(T0 + 4)
+    assert cell.open_span() == SpanOpened(replica=ReplicaId("m-0"), at_us=T0 + 4, cause=SERVING)
 
 
 def test_a_floor_is_the_cause_of_idle_time():
@@ -222,10 +224,10 @@ def test_a_replica_found_running_is_ready():
 
 
 def test_a_replica_found_running_lingers_by_policy():
-    cell = cell_of(parked())
-    span = cell.found_ready(T0)
-    assert (span.cause, span.why) == (LINGER, "fixed 30 s")
-    assert cell.next_tick_us(T0) == T0 + 30 * S
+    cell = cell_of(parked(policy=Ahead()))
+    span = cell.found_ready(T0 + 1)
+    assert (span.cause, span.why) == (LINGER, f"ahead: idle since {T0 + 1}")
+    assert cell.next_tick_us(T0) == T0 + 1 + 10 * S
 
 
 def test_relaxing_begins_a_quiet_stretch_once():
@@ -246,6 +248,12 @@ def test_a_bridged_request_begins_a_wake():
     assert (began.asked_by, began.why, began.held) == ("alice", "demand", 0)
 
 
+def test_a_bridged_request_respects_the_back_off():
+    cell = cell_of(parked(retry_at_us=T0 + 1))
+    assert cell.bridge("alice", T0) == []
+    assert entries(cell.bridge("alice", T0 + 1), WakeBegan)
+
+
 def test_new_settings_bind_at_once():
     cell = cell_of(ready(in_flight=1, settings=settings(max_concurrency=1)))
     began_us = cell.open_span().at_us
@@ -254,8 +262,8 @@ def test_new_settings_bind_at_once():
     assert [cell.claim(T0 + 2) for _ in range(3)] == [()] * 3
     cell.back(backed=False, helped=True)
     assert cell.claim(T0 + 3) is None, "another can take it"
-    cell.configure(settings(max_concurrency=0, target_concurrency=9), T0 + 4)
-    assert cell.claim(T0 + 5) == () and cell.replica.load.in_flight == 5
+    cell.configure(settings(max_concurrency=0, target_concurrency=5), T0 + 4)
+    assert cell.claim(T0 + 5) == () and cell.claim(T0 + 5) is None
     assert cell.open_span().at_us == began_us, "what is under way goes on"
 
 

@@ -52,6 +52,25 @@ def test_a_lower_priority_makes_room() -> None:
     assert displaced(queue, replace(hold(9, "poor"), priority=-1), bounds) == ()
 
 
+def test_what_is_short_decides_who_makes_room() -> None:
+    """Bytes or places: the key with the most of what there is too little of."""
+    queue = (hold(0, "alice", 60), hold(1, "bob", 10), hold(2, "bob", 10), hold(3, "bob", 10))
+    newcomer = hold(9, "carol", 10)
+
+    def gone(count: int, size: int) -> list[int]:
+        return [held.id for held in displaced(queue, newcomer, HoldSettings(count=count, bytes=size))]
+
+    assert gone(9, 99) == [0], "one byte short"
+    assert gone(4, 100) == [3], "bytes suffice, a place is missing"
+    assert gone(9, 100) == []
+
+
+def test_equal_shares_make_no_room() -> None:
+    queue = (hold(0, "alice"), hold(1, "bob"))
+    assert displaced(queue, hold(2, "carol"), HoldSettings(count=2, bytes=100)) == ()
+    assert displaced((*queue, hold(2, "alice")), hold(3, "bob"), HoldSettings(count=3, bytes=100)) == ()
+
+
 @given(ARRIVALS)
 def test_turns_stay_fair(arrivals: list[tuple[str, int, bool]]) -> None:
     """Whatever arrives and is served, each key's n-th request comes before every (n+1)-th."""

@@ -140,7 +140,7 @@ class Transition:
     def cut_leases(self, why: str) -> None:
         """Give up the leases in flight: they are void from the next generation on."""
         self.do(CutLeases(why=why))
-        self.set(load=Load(0, self.now_us, self.replica.load.cause))
+        self.set(load=Load(0, self.now_us))  # its span ends with this step
 
     # wakes
 
