@@ -109,9 +109,11 @@ def test_a_void_lease_only_ends_its_request():
     cell.claim(T0)
     old = cell.generation
     cell.feed(EngineLost(generation=old, why="signal 9"), T0 + 1)
-    assert (cell.replica.load.in_flight, cell.quiet_since_us) == (0, None), "its client does not know yet"
+    assert (cell.replica.load.in_flight, cell.level.quiet_since_us) == (0, None), (
+        "its client does not know yet"
+    )
     assert cell.give_back(old, T0 + 2) == ()
-    assert cell.quiet_since_us == T0 + 2
+    assert cell.level.quiet_since_us == T0 + 2
 
 
 def test_a_return_serves_whoever_waits():
@@ -185,9 +187,9 @@ def test_overlapping_bridges_are_one_busy_time():
     assert cell.bridge("key", T0)
     assert cell.bridge("key", T0 + S) == (), "the wake is under way already"
     cell.bridge_over(T0 + 2 * S)
-    assert cell.quiet_since_us is None
+    assert cell.level.quiet_since_us is None
     cell.bridge_over(T0 + 9 * S)
-    assert cell.quiet_since_us == T0 + 9 * S
+    assert cell.level.quiet_since_us == T0 + 9 * S
     assert cell.bridge("key", T0 + 20 * S) == ()
     assert pupil.stretches == [(T0 + 9 * S, T0 + 20 * S, 0)]
 

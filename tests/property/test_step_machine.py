@@ -429,7 +429,7 @@ class ReplicaMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_is_quiet_exactly_when_nobody_is_there(self) -> None:
-        if self.cell.quiet_since_us is not None:
+        if self.cell.level.quiet_since_us is not None:
             assert not (self.leases or self.held or self.bridged)
         elif self.asked:
             assert self.leases or self.held or self.bridged

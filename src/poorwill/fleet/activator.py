@@ -10,7 +10,7 @@ from poorwill.core.machine.inputs import Demand, Withdrawn
 from poorwill.core.ports.activator import Lease, WakeNotice
 from poorwill.core.words import HoldId, ModelName, ReplicaId, WakeId
 from poorwill.fleet.controller import Controller
-from poorwill.fleet.unit import Unit, replicas_of
+from poorwill.fleet.unit import Unit
 
 
 class FleetActivator:
@@ -25,18 +25,17 @@ class FleetActivator:
 
     def claim(self, model: ModelName, last: Callable[[], ReplicaId | None] | None = None) -> Lease | None:
         """Take a lease now, or return None; while the ledger cannot be written, there is none to be had."""
-        replicas = replicas_of(self._models, model)
-        journal = self._controller.journal
-        if journal.unavailable:
+        replicas = self._models[model]
+        if self._controller.journal.unavailable:
             return None
         claimed = replicas.claim(self._clock.now_us(), last)
         if claimed is None:
             return None
         cell, effects = claimed
+        unit = self._units[cell.id]
         if effects:
-            journal.post([cell.open_span()])
-            self._controller.arm_moved(replicas)
-        return self._units[cell.id].lease()
+            self._controller.turned(unit)
+        return unit.lease()
 
     def hold(
         self, model: ModelName, *, size_bytes: int, asked_by: str, request: str, priority: int = 0
@@ -45,7 +44,7 @@ class FleetActivator:
 
         Raises TryLater if the request cannot be held.
         """
-        replicas = replicas_of(self._models, model)
+        replicas = self._models[model]
         if self._controller.journal.unavailable:
             raise TryLater(
                 ErrorCode.LEDGER_UNAVAILABLE,
@@ -81,7 +80,7 @@ class FleetActivator:
     def retry_after_s(self, model: ModelName) -> int:
         """Return how soon a client should try again."""
         now = self._clock.now_us()
-        return replicas_of(self._models, model).soonest(now).retry_after_s(now)
+        return self._models[model].soonest(now).retry_after_s(now)
 
     def notice(self, held: "Held") -> WakeNotice:
         """Return what to tell a held client now."""

@@ -28,7 +28,7 @@ from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.settings import ReplicaSettings
 from poorwill.core.words import ModelName
 from poorwill.fleet.park import carry_out_park
-from poorwill.fleet.unit import FleetContext, Unit
+from poorwill.fleet.unit import FleetContext, Models, Unit
 from poorwill.fleet.wake import carry_out_wake
 from poorwill.policies.dispatch import Replicas
 
@@ -46,7 +46,7 @@ class Controller:
         self.context = context = new_context(submit=self.submit)
         self.units, self.journal, self.connections = context.units, context.journal, context.connections
         self.clock, self.log, self.tasks = context.clock, context.log, context.tasks
-        self.models = {unit.model: unit.replicas for unit in self.units.values()}
+        self.models = Models((unit.model, unit.replicas) for unit in self.units.values())
         self._wake_began = wake_began
         self._inbox: deque[tuple[Unit, Act]] = deque()
         self._acting = False
@@ -73,11 +73,19 @@ class Controller:
             return
         try:
             effects = unit.replicas.give_back(unit.cell, generation, self.clock.now_us())
+            if effects and type(effects[0]) is ChangeCause:
+                self.turned(unit)
+                self.arm(unit)
+                unit.notify_waiters()
+            elif effects:
+                self._enqueue(unit, lambda _: effects)
         except Exception as error:
             self._break(unit, error)
-        else:
-            if effects:
-                self._enqueue(unit, lambda _: effects)
+
+    def turned(self, unit: Unit) -> None:
+        """Write down that a replica became busy or idle."""
+        self.journal.post([unit.cell.open_span()])
+        self.arm_moved(unit.replicas)
 
     def bridge(self, replicas: Replicas, asked_by: str) -> Unit | None:
         """Register the demand of a request that a hosted API serves; None if it must be held."""
@@ -97,14 +105,19 @@ class Controller:
             self.submit(self.units[cell.id], Returned())  # there may be room for who waits
 
     def arm(self, unit: Unit) -> None:
-        """Set the unit's timer for the next instant at which it must be given a Tick."""
+        """Set the timer for the next Tick; one that comes before may stay: then it is set anew. So it is
+        seldom set on the warm path."""
         now = self.clock.now_us()
-        dues = unit.cell.next_tick_us(now), unit.replicas.look_us
-        due = min((at for at in dues if at is not None), default=None)
+        due, look_us = unit.cell.next_tick_us(now), unit.replicas.look_us
+        if look_us is not None:
+            due = look_us if due is None else min(due, look_us)
         if unit.timer is not None:
+            if due is not None and now < unit.ticks_us <= due:
+                return
             unit.timer.cancel()
             unit.timer = None
         if due is not None:
+            unit.ticks_us = due
             delay_s = max(due - now, 0) / 1e6
             unit.timer = asyncio.get_running_loop().call_later(delay_s, self._tick, unit)
 
@@ -183,7 +196,7 @@ class Controller:
                 self._wake_began(unit.model)
                 wake = carry_out_wake(self.context, unit, effect, committed)
                 unit.job = self.tasks.create_task(wake, name=f"wake {effect.wake}")
-                unit.job.add_done_callback(self._unless_begun(unit, effect))
+                unit.job.add_done_callback(partial(self._unless_begun, unit, effect.generation))
             case AbortWake():
                 if unit.job is not None:
                     unit.job.cancel(effect.why)
@@ -203,15 +216,11 @@ class Controller:
         else:
             future.set_result(lease)
 
-    def _unless_begun(self, unit: Unit, effect: StartWake) -> Callable[[asyncio.Task[None]], None]:
+    def _unless_begun(self, unit: Unit, generation: int, job: asyncio.Task[None]) -> None:
         """Report for a wake that was cancelled before its first step. A second report changes nothing."""
-        report = WakeFailed(generation=effect.generation, why="aborted before it began", kept=True)
-
-        def over(job: asyncio.Task[None]) -> None:
-            if job.cancelled():
-                self.submit(unit, report)
-
-        return over
+        if job.cancelled():
+            why = "aborted before it began"
+            self.submit(unit, WakeFailed(generation=generation, why=why, kept=True))
 
 
 async def _fail(error: Exception) -> None:

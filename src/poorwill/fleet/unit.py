@@ -63,6 +63,8 @@ class Unit:
     ending: asyncio.Task[None] | None = None
     """Ends what is left of an engine that was lost; the next one must not start before."""
     timer: asyncio.TimerHandle | None = None
+    ticks_us: int = 0
+    """When the timer is due."""
     waiters: dict[asyncio.Future[None], None] = field(default_factory=dict)
     """Resolved after every turn, for whoever waits for a state; in the order in which they came."""
     _lease: Lease | None = None
@@ -219,11 +221,8 @@ async def still_answers(unit: Unit, running: Running, *, within_s: float) -> boo
     return True
 
 
-def replicas_of(models: Mapping[ModelName, Replicas], model: ModelName) -> Replicas:
-    """Return a model's replicas. Raises RequestFault if there is no such model; the error lists those there
-    are.
-    """
-    replicas = models.get(model)
-    if replicas is None:
-        raise unknown_model(model, list(models))
-    return replicas
+class Models(dict[ModelName, Replicas]):
+    """The replicas of each model. For a missing one RequestFault is raised, which lists those there are."""
+
+    def __missing__(self, model: ModelName) -> Replicas:
+        raise unknown_model(model, list(self))

@@ -18,7 +18,7 @@ from poorwill.fleet.feeds import Feed, Feeds
 from poorwill.fleet.room.room import Room
 from poorwill.fleet.room.shown import devices_now, where_it_is
 from poorwill.fleet.spending import SpendGuard
-from poorwill.fleet.unit import Unit, replicas_of
+from poorwill.fleet.unit import Unit
 from poorwill.policies import ShadowAccount, Shadowed
 
 
@@ -110,7 +110,7 @@ class OperatorView:
         unit = self._units.get(ReplicaId(name))
         if unit is not None and name not in self._models:
             return [unit]
-        return [self._units[cell.id] for cell in replicas_of(self._models, ModelName(name)).cells]
+        return [self._units[cell.id] for cell in self._models[ModelName(name)].cells]
 
     async def _park(self, unit: Unit, tier: Tier | None) -> None:
         name = unit.name

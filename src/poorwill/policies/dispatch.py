@@ -75,10 +75,7 @@ class Replicas:
     def claim(
         self, now_us: int, last: Callable[[], ReplicaId | None] | None = None
     ) -> tuple[Cell, Sequence[ChangeCause]] | None:
-        """Take a lease; return the cell that grants it, None if there is none to be had now.
-
-        `last` says who served the conversation last; it is asked if that can matter.
-        """
+        """Take a lease, see `Activator.claim`; return the cell that grants it, None if there is none now."""
         cell = self._lone
         if cell is None:
             kept = last() if last is not None and self._slack is not None else None

@@ -92,11 +92,6 @@ class Cell:
             self._stale = False
         return replica
 
-    @property
-    def quiet_since_us(self) -> int | None:
-        """When the last request of its level ended or gave up; None while there is one."""
-        return self.level.quiet_since_us
-
     # the warm path
 
     def claim(self, now_us: int) -> Sequence[ChangeCause] | None:
@@ -216,9 +211,10 @@ class Cell:
 
     def open_span(self) -> SpanOpened:
         """Return the span that a ChangeCause records: it begins as the replica gets busy or idle."""
-        replica, at_us = self.replica, self.since_us
-        cause, why = (SERVING, "") if self.in_flight else idle_cause(replica, at_us)
-        return SpanOpened(replica=replica.id, at_us=at_us, cause=cause, why=why)
+        at_us = self.since_us
+        idle = not self.in_flight
+        cause, why = idle_cause(self._replica, at_us, self._idle_since_us) if idle else (SERVING, "")
+        return SpanOpened(replica=self.id, at_us=at_us, cause=cause, why=why)
 
     # at start
 

@@ -338,12 +338,13 @@ class Transition:
         self.set(park_after_us=self.now_us + pause, park_failures=failures, park_failed=self.replica.tier)
 
 
-def idle_cause(replica: Replica, now_us: int) -> tuple[Cause, str]:
+def idle_cause(replica: Replica, now_us: int, idle_since_us: int | None = None) -> tuple[Cause, str]:
     """Return why an idle, ready replica is kept ready: a floor, else the policy's linger."""
     floor = replica.floor.at(now_us)
     if floor.required:
         return FLOOR, floor.name
-    name, why = replica.policy.name, replica.descent().why
+    since_us = replica.load.idle_since_us if idle_since_us is None else idle_since_us
+    name, why = replica.policy.name, replica.descent_since(since_us).why
     return LINGER, why if why.startswith(name) else f"{name}: {why}"
 
 

@@ -98,9 +98,9 @@ def _occupant(unit: Unit, claim: Claim, *, asleep: bool, now_us: int) -> Occupan
 
 def _wanted_soon(unit: Unit, now_us: int) -> float:
     """Return how likely the replica is wanted before its own policy would park it anyway."""
-    parks_us = next_descent_us(unit.replica)
+    parks_us, quiet_since_us = next_descent_us(unit.replica), unit.cell.level.quiet_since_us
     return likelihood(
         unit.cell.level.gaps_us,
-        idle_us=now_us - (now_us if unit.cell.quiet_since_us is None else unit.cell.quiet_since_us),
+        idle_us=0 if quiet_since_us is None else now_us - quiet_since_us,
         within_us=None if parks_us is None else max(0, parks_us - now_us),
     )
