@@ -7,7 +7,7 @@ import pytest
 from poorwill.core.errors import ErrorCode, RequestFault, TryLater
 from poorwill.core.machine.inputs import Close
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.ports.driver import DriverError, SnapshotRefused
+from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.settings import HoldSettings, WakeSettings
 from poorwill.core.words import Tier
 
@@ -198,6 +198,28 @@ async def test_a_failed_snapshot_starts_cold(house: House, failure: DriverError)
         assert len(room.frozen.discarded) == 1 and not house.world.snapshots
     tiers = house.rows("SELECT from_tier, ok, asked_by FROM wakes ORDER BY id")
     assert tiers == [("cold", 1, "key"), ("frozen", 0, "key"), ("cold", 1, "key")]
+
+
+@pytest.mark.parametrize("tier", [Tier.HIBERNATED, Tier.FROZEN])
+async def test_no_machine_free_is_one_failure(house: House, tier: Tier):
+    """A cold start of a hibernated machine is one of the same machine; a snapshot's may be elsewhere."""
+    room = house.model(ladder=(tier, Tier.COLD))
+    async with house.open():
+        await house.serve()
+        await house.pass_time(31)
+        room.drivers[tier].wake_door.mistakes.append(NoCapacity("no room for machine 1 now"))
+        if tier is Tier.FROZEN:
+            house.give_back(await house.lease())
+        else:
+            with pytest.raises(TryLater) as caught:
+                await house.hold().lease()
+            assert caught.value.code is ErrorCode.NO_CAPACITY and caught.value.retry_after_s
+            assert last_error(house) == "no room for machine 1 now"
+            assert (house.state(), house.tier()) == (State.PARKED, tier) and not room.drivers[tier].discarded
+            await house.pass_time(60)
+            house.give_back(await house.lease())
+    woken = [from_tier for (from_tier,) in house.rows("SELECT from_tier FROM wakes ORDER BY id")]
+    assert woken == ["cold", tier, "cold" if tier is Tier.FROZEN else tier]
 
 
 async def test_a_wrong_answer_starts_cold(house: House):

@@ -164,9 +164,12 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
         except BaseException:
             await to_the_end(unit.equipment.processes.kill(running))
             raise
-    except BaseException:
+    except BaseException as error:
         await to_the_end(_ended(follower))
-        if effect.from_tier is not Tier.COLD:
+        if isinstance(error, NoCapacity) and effect.from_tier is Tier.HIBERNATED:
+            # It is as it was, and a cold start would be one of the same machine.
+            waking.touched, unit.parked = False, parked
+        elif effect.from_tier is not Tier.COLD:
             # Also an image that is not spent: what now starts cold supersedes it.
             await to_the_end(discard(context, unit, parked))
         raise

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from poorwill.core.ports.names import Meaning, model_row
-from poorwill.core.settings import FleetSettings, ModelSettings
+from poorwill.core.settings import EngineSettings, FleetSettings, ModelSettings
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.engines.dialects.bodies import with_values
 from poorwill.engines.paths import ENGINE_PATHS
@@ -58,6 +58,14 @@ def meanings(model: ModelSettings) -> Mapping[str, Meaning]:
     return {**found, **adapters}
 
 
+def context_of(engine: EngineSettings) -> int | None:
+    """Return the longest context that an engine is told to take; None: its model's files say it."""
+    if engine.kind in ("llama.cpp", "toy"):
+        return engine.context
+    told = engine.options.get({"vllm": "max_model_len", "sglang": "context_length"}.get(engine.kind, ""))
+    return told if isinstance(told, int) and told > 0 else None
+
+
 def rows_of(model: ModelSettings, states: Sequence[str], *, started_s: int) -> Sequence[Mapping[str, object]]:
     """Return a row for each name of a model, in a shape that OpenAI's and Anthropic's clients both read.
 
@@ -66,9 +74,9 @@ def rows_of(model: ModelSettings, states: Sequence[str], *, started_s: int) -> S
     engine = model.engine
     sees = "mmproj" in engine.options
     paths = sorted(path.removeprefix("/v1/") for path in ENGINE_PATHS.get(engine.kind, ()))
+    longest = context_of(engine)
     facts = {
-        "context_length": engine.context,
-        "max_model_len": engine.context,
+        **({"context_length": longest, "max_model_len": longest} if longest else {}),
         "capabilities": paths,
         "architecture": {
             "input_modalities": ["text", "image"] if sees else ["text"],

@@ -64,7 +64,7 @@ class EngineSettings:
     adapters: Mapping[str, Annotated[str, Mark.FILE]] = field(default_factory=dict)
     """For `vllm`: directories of LoRA adapters, by the names that clients use."""
     context: Annotated[int, Bounds(least=1, most=2**24)] = 4096
-    """The longest context, in tokens."""
+    """For `llama.cpp`: the longest context, in tokens; other engines have an option for it."""
     read_ahead: bool = True
     """Read the model's files into the page cache while the engine starts or is restored."""
 
