@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,26 @@ def test_status_from_elsewhere_by_url(program: Program, fleet: Path) -> None:
     assert ask("park", "toy", "--url", program.admin)[0] == 0
     assert ask("status", "--url", "http://127.0.0.1:1")[0] == 4
     assert ask("status", "--url", "http://[::1")[0] == 2
+
+
+def test_the_past_from_elsewhere_by_url(program: Program, fleet: Path, tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    there = ("--url", program.admin)
+    assert program.ask().status_code == 200
+    own = ask("bill", str(fleet), "--json")
+    status, out, _ = ask("bill", *there, "--json", HOME=home)
+    lines = [[(one["model"], one["cause"]) for one in json.loads(told)["lines"]] for told in (own[1], out)]
+    assert status == 0 and lines[0] == lines[1]
+    assert ask("anatomy", "toy", *there, HOME=home)[1].startswith("toy-0.1  toy from cold: ")
+    assert ask("plan", "--from-ledger", "--active-usd-h", "$3.80", *there, HOME=home)[0] in (0, 1)
+    assert ask("ledger", "backup", str(tmp_path / "copy"), *there, HOME=home)[0] == 0
+    assert ask("ledger", "check", "--ledger", str(tmp_path / "copy"))[0] == 0
+    status, _, said = ask("keys", "add", "ann", *there, HOME=home)
+    assert status == 2 and "on the machine that serves the fleet" in said
+    assert "run it where the fleet is served" in ask("doctor", *there)[2]
+    (copy,) = Path(home, ".cache", "poorwill", "ledgers").glob("*.sqlite")
+    assert copy.stat().st_mode & 0o077 == 0
+    assert not list(fleet.glob(".copy-*")), "nothing is left where the fleet is served"
 
 
 def test_logs_of_an_engine_leave_no_escapes(program: Program, fleet: Path) -> None:

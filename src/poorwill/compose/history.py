@@ -4,10 +4,12 @@ import asyncio
 import os
 import re
 import sys
+import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -20,6 +22,7 @@ from poorwill.ledger.dates import Period
 from poorwill.ledger.history import overview
 from poorwill.ledger.history.views import Costs, LogPiece, PastRequest, PastWake, RequestCost, Ribbons
 from poorwill.ledger.ledger import Ledger
+from poorwill.ledger.upkeep import back_up
 
 LOG_BYTES = 64 * 1024
 PLAN_S, PLAN_NICE = 120.0, 15
@@ -57,6 +60,17 @@ class LedgerHistory:
     async def cost(self, request: str) -> RequestCost | None:
         """Return what a request cost, None if its row is not there yet."""
         return await self.ledger.read(lambda db: request_cost(db, request))
+
+    async def copy(self) -> BinaryIO:
+        """Return a consistent copy of the ledger. Raises OperatorFault. Cancelled: none is left."""
+        path = self.ledger.path
+
+        def copied() -> BinaryIO:
+            with tempfile.TemporaryDirectory(prefix=".copy-", dir=Path(path).parent) as directory:
+                back_up(path, target := f"{directory}/ledger.sqlite")
+                return open(target, "rb")
+
+        return await asyncio.to_thread(copied)
 
     async def explain(self, model: str, at_us: int) -> Sequence[str]:
         """Say why a second was paid. Raises RequestFault."""

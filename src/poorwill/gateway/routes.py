@@ -59,6 +59,7 @@ class Action(StrEnum):
     PULL = "pull"
     PROMPT = "prompt"
     HISTORY = "history"
+    LEDGER = "ledger"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +134,7 @@ ROUTES: tuple[Route, ...] = (
     _admin("GET", "/metrics", Action.METRICS),
     _admin("GET", "/events", Action.EVENTS),
     _admin("GET", "/history/{question}", Action.HISTORY),
+    _admin("GET", "/ledger", Action.LEDGER),
     _admin("POST", "/models/{model:path}/wake", Action.WAKE),
     _admin("POST", "/models/{model:path}/park", Action.PARK),
     _admin("POST", "/reload", Action.RELOAD),

@@ -8,7 +8,7 @@ the options and prints.
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from msgspec import structs
@@ -106,6 +106,7 @@ class BillOptions:
 
 async def _run(options: BillOptions, streams: Streams) -> int:
     work = _choose(options)
+    options = replace(options, ledger=await options.ledger.here(streams.env))
     path = options.ledger.path(streams.env)
 
     def answer() -> int:

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, TypeVar
 
 from msgspec import Struct
@@ -143,22 +144,20 @@ class KeysDocument(Struct, frozen=True, kw_only=True):
 
 
 async def _add(options: AddKeyOptions, streams: Streams) -> int:
-    path, now_us = options.ledger.path(streams.env), SystemClock.started().now_us()
+    now_us = SystemClock.started().now_us()
     limits, expires_us = options.may.limits(NO_LIMITS), options.may.expires_us(None)
     if options.operator and limits != NO_LIMITS:
         raise RequestFault(ErrorCode.INVALID_REQUEST, "an operator's key is for no model: it has no limits")
     limits = replace(limits, operator=options.operator)
-    secret = _write(
-        path, lambda db: add_key(db, options.name, now_us=now_us, limits=limits, expires_us=expires_us)
-    )
+    new = partial(add_key, name=options.name, now_us=now_us, limits=limits, expires_us=expires_us)
+    secret = _write(options, streams, new)
     return _say_secret(secret, options.name, options, streams)
 
 
 async def _rotate(options: RotateKeyOptions, streams: Streams) -> int:
-    path, now_us = options.ledger.path(streams.env), SystemClock.started().now_us()
-    secret = _write(
-        path, lambda db: rotate_key(db, options.name, now_us=now_us, overlap_us=options.overlap_us)
-    )
+    now_us = SystemClock.started().now_us()
+    new = partial(rotate_key, name=options.name, now_us=now_us, overlap_us=options.overlap_us)
+    secret = _write(options, streams, new)
     ends = timestamp(now_us + options.overlap_us)
     return _say_secret(secret, options.name, options, streams, f"The one it had is good until {ends}.")
 
@@ -182,13 +181,13 @@ async def _limit(options: LimitKeyOptions, streams: Streams) -> int:
         limit_key(db, options.name, limits=limits, expires_us=options.may.expires_us(expires_us))
         return limits
 
-    limits = _write(options.ledger.path(streams.env), change)
+    limits = _write(options, streams, change)
     return _say_done(f"{options.name} has {_told(limits) or 'no limits'}", options, streams)
 
 
 async def _revoke(options: OneKeyOptions, streams: Streams) -> int:
-    path, now_us = options.ledger.path(streams.env), SystemClock.started().now_us()
-    _write(path, lambda db: revoke_key(db, options.name, now_us=now_us))
+    now_us = SystemClock.started().now_us()
+    _write(options, streams, partial(revoke_key, name=options.name, now_us=now_us))
     return _say_done(f"{options.name} is revoked", options, streams)
 
 
@@ -200,12 +199,12 @@ async def _forget(options: KeysOptions, streams: Streams) -> int:
             f"the gateway listens on {settings.gateway.listen.host}: it may only while it asks for keys",
             hint="keep the revoked keys, or let it listen on loopback first",
         )
-    _write(options.ledger.path(streams.env), forget_keys)
+    _write(options, streams, forget_keys)
     return _say_done("the gateway no longer asks for a key", options, streams)
 
 
 async def _list(options: KeysOptions, streams: Streams) -> int:
-    with reading(options.ledger.path(streams.env)) as db:
+    with reading((await options.ledger.here(streams.env)).path(streams.env)) as db:
         keys = [_listed(key) for key in list_keys(db)]
     if options.json:
         streams.say_json(KeysDocument(keys=tuple(keys)))
@@ -251,8 +250,9 @@ def _told(limits: KeyLimits) -> str:
     return "; ".join(told)
 
 
-def _write(path: str, work: Callable[[sqlite3.Connection], T]) -> T:
+def _write(options: KeysOptions, streams: Streams, work: Callable[[sqlite3.Connection], T]) -> T:
     """Do one thing to the ledger in a transaction; make the file if there is none."""
+    path = options.ledger.path(streams.env)
     with closing(connect_writer(path)) as db:
         migrate(db, path)
         try:

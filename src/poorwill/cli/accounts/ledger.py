@@ -118,7 +118,7 @@ class MigratedDocument(Struct, frozen=True, kw_only=True):
 
 
 async def _check(options: UpkeepOptions, streams: Streams) -> int:
-    path = options.ledger.path(streams.env)
+    path = (await options.ledger.here(streams.env)).path(streams.env)
     found = await asyncio.to_thread(_problems, path, streams)
     if options.json:
         streams.say_json(CheckedDocument(ledger=path, problems=found))
@@ -133,7 +133,7 @@ def _problems(path: str, streams: Streams) -> list[str]:
 
 
 async def _backup(options: BackupOptions, streams: Streams) -> int:
-    path = options.ledger.path(streams.env)
+    path = (await options.ledger.here(streams.env)).path(streams.env)
     size_bytes = await asyncio.to_thread(back_up, path, options.target)
     if options.json:
         streams.say_json(BackupDocument(ledger=path, copy=options.target, size_bytes=size_bytes))
@@ -176,7 +176,7 @@ async def _migrate(options: UpkeepOptions, streams: Streams) -> int:
 
 
 async def _request(options: RequestOptions, streams: Streams) -> int:
-    path = options.ledger.path(streams.env)
+    path = (await options.ledger.here(streams.env)).path(streams.env)
     found = await asyncio.to_thread(_found, path, options.request)
     if options.json:
         streams.say_json(msgspec.convert(found, RequestDocument, from_attributes=True))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from poorwill.cli.anatomy.predict import PREDICTION, PredictOptions, say_prediction
-from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetOption, JsonOption
+from poorwill.cli.parsing.fleet import JsonOption
+from poorwill.cli.parsing.ledger import LedgerOptions
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
@@ -47,7 +48,7 @@ class AnatomyOptions:
     what: Annotated[
         str | None, Option("default: every model", argument=True, metavar="MODEL|WAKE", values=Values.MODELS)
     ] = None
-    fleet: FleetOption = DEFAULT_FILE
+    ledger: LedgerOptions = field(default_factory=LedgerOptions)
     json: JsonOption = False
     last: Annotated[int, Option("compare so many wakes (default: 50)", metavar="N", read=positive)] = 50
     trace: Annotated[
@@ -61,9 +62,14 @@ class AnatomyOptions:
 async def _run(options: AnatomyOptions, streams: Streams) -> int:
     _refuse_ignored(options)
     if options.prediction.predict:
-        return say_prediction(options.prediction, options.fleet, streams, as_json=options.json)
-    fleet = read_fleet(options.fleet, streams.env)
-    wakes = await asyncio.to_thread(_read, fleet, options.what, options.last)
+        return say_prediction(options.prediction, options.ledger.fleet, streams, as_json=options.json)
+    if copy := (await options.ledger.here(streams.env)).ledger:  # nothing is known here of its fleet
+        past = await asyncio.to_thread(_read, copy, (), options.what, options.last)
+        _say_wakes(options, streams, list({wake.model: wake for wake in past}.values()), None)
+        return 0
+    fleet = read_fleet(options.ledger.fleet, streams.env)
+    known = [model.name for model in fleet.models]
+    wakes = await asyncio.to_thread(_read, ledger_path(fleet), known, options.what, options.last)
     speed = await asyncio.to_thread(_speed, fleet, streams, anew=options.measure)
     if options.trace:
         write_trace(options.trace, wakes)
@@ -74,7 +80,7 @@ async def _run(options: AnatomyOptions, streams: Streams) -> int:
     if one:
         _say_wakes(options, streams, one, speed)
         return 0
-    unwoken = [model.name for model in fleet.models if options.what in (None, model.name)]
+    unwoken = [name for name in known if options.what in (None, name)]
     names = dict.fromkeys([*(wake.model for wake in wakes), *unwoken])
     reports = [wakes_of(fleet, name, wakes, speed, env=streams.env) for name in names]
     if options.json:
@@ -90,26 +96,17 @@ def _refuse_ignored(options: AnatomyOptions) -> None:
     if asked.given and not asked.predict:
         what, hint = f"{asked.given[0]} is for --predict", "add --predict"
         raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint=hint)
-    looks = [
-        name
-        for name, given in (
-            (options.what, options.what),
-            ("--trace", options.trace),
-            ("--send", options.send),
-            ("--measure", options.measure),
-        )
-        if given
-    ]
+    others = {"--trace": options.trace, "--send": options.send, "--measure": options.measure}
+    looks = [*filter(None, [options.what]), *(name for name, given in others.items() if given)]
     if asked.predict and looks:
         what = f"--predict goes by figures alone, not by {looks[0]}"
         hint = "leave one of them out; what a model's next wake should take is in poorwill anatomy MODEL"
         raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint=hint)
 
 
-def _read(fleet: FleetSettings, what: str | None, last: int) -> list[FinishedWake]:
+def _read(path: str, known: Sequence[str], what: str | None, last: int) -> list[FinishedWake]:
     """Return the wakes asked for. Raises RequestFault if neither a model nor a wake has that name."""
-    known = {model.name for model in fleet.models}
-    with reading(ledger_path(fleet)) as db:
+    with reading(path) as db:
         if what is None:
             return finished_wakes(db, last=last)
         wakes = finished_wakes(db, wake=what) or finished_wakes(db, model=what, last=last)

@@ -4,7 +4,6 @@ import os.path
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,7 +11,7 @@ from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, FleetOption,
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.fleet.lock import holder_of
-from poorwill.telemetry.admin.client import AdminSite, ask_listener
+from poorwill.telemetry.admin.client import AdminSite, ask_listener, site_at
 
 T = TypeVar("T")
 ADMIN_KEY = "POORWILL_ADMIN_KEY"
@@ -76,10 +75,10 @@ async def ask(
     Raises OperatorFault(NOT_RUNNING) if none does, or the error that it answered. Cancelled: the request is
     abandoned; what it started goes on.
     """
-    return await ask_listener(_site(where, env), method, path, document, timeout_s=timeout_s)
+    return await ask_listener(admin_site(where, env), method, path, document, timeout_s=timeout_s)
 
 
-def _site(where: ServedFleet, env: Mapping[str, str]) -> AdminSite:
+def admin_site(where: ServedFleet, env: Mapping[str, str]) -> AdminSite:
     """Return the admin listener that is meant. Raises OperatorFault if nobody is behind it."""
     if where.url is None:
         holder = holder_of_fleet(where.fleet, env)
@@ -87,18 +86,8 @@ def _site(where: ServedFleet, env: Mapping[str, str]) -> AdminSite:
             raise _not_running(where.fleet)
         url = urlsplit(f"http://{holder['admin']}")
         return AdminSite(url=url, who=f"poorwill (pid {holder.get('pid')})")
-    try:
-        key = Path(where.key_file).read_text().strip() if where.key_file else env.get(ADMIN_KEY, "")
-        url = urlsplit(where.url if "://" in where.url else f"http://{where.url}")
-        if url.scheme in ("http", "https") and url.hostname and url.port != 0 and key.isprintable():
-            return AdminSite(url=url, who="poorwill", key=key, ca=where.ca)
-    except OSError as error:
-        what = f"--key-file {where.key_file}: {error.strerror}"
-        raise OperatorFault(ErrorCode.INVALID_REQUEST, what) from error
-    except ValueError:
-        pass
-    what = f"--url {where.url}: not an address such as https://box:8443, or its key is none"
-    raise OperatorFault(ErrorCode.INVALID_REQUEST, what)
+    key = env.get(ADMIN_KEY, "")
+    return site_at(where.url, key_file=where.key_file, key=key, ca=where.ca)
 
 
 def _not_running(fleet: str) -> OperatorFault:

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Self
 
-from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, FleetOption, fleet_path
+from poorwill.cli.parsing.admin import ServedFleet, admin_site
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, FleetArgument, fleet_path
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.compose.clock import SystemClock
@@ -15,16 +16,22 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.settings import FleetSettings
 from poorwill.ledger.dates import Period, between, instant, period, spelled_out, zone_of
 from poorwill.ledger.schema import LEDGER_FILE
+from poorwill.telemetry.admin.client import copied_ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerOptions:
-    """A ledger, named by its fleet or by its own file."""
+class LedgerOptions(ServedFleet):
+    """A ledger, named by its fleet or by its own file, or of a fleet that another user or machine serves."""
 
-    fleet: FleetOption = DEFAULT_FILE
     ledger: Annotated[
         str | None, Option("a ledger file, without its fleet", metavar="FILE", values=Values.FILES)
     ] = None
+
+    async def here(self, env: Mapping[str, str]) -> Self:
+        """Return the same ledger, as a copy if it is elsewhere. Raises OperatorFault if nobody gives one."""
+        if self.url is None:
+            return self
+        return replace(self, url=None, ledger=await copied_ledger(admin_site(self, env), env))
 
     def settings(self, env: Mapping[str, str]) -> FleetSettings | None:
         """Return the fleet's settings; None if a ledger was named, or is here without a fleet."""
@@ -34,7 +41,10 @@ class LedgerOptions:
         return None if unnamed and os.path.exists(LEDGER_FILE) else read_fleet(self.fleet, env)
 
     def path(self, env: Mapping[str, str]) -> str:
-        """Return the ledger's path. Raises ConfigFault if the fleet cannot be read."""
+        """Return the ledger's path. Raises ConfigFault for a faulty fleet, RequestFault if elsewhere."""
+        if self.url is not None:
+            what = "what changes a ledger or its keys is done on the machine that serves the fleet"
+            raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint="leave --url out, and run it there")
         if self.ledger:
             return self.ledger
         settings = self.settings(env)

@@ -151,6 +151,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise RequestFault for a mistake in the options."""
         hint = f"{self.prog} --help lists every option"
+        if "unrecognized arguments: --url" in message:
+            hint = "it works on files and programs of its own machine: run it where the fleet is served"
         raise RequestFault(ErrorCode.INVALID_REQUEST, message, hint=hint)
 
     def print_help(self, file: object = None) -> None:

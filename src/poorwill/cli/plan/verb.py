@@ -1,6 +1,7 @@
 """`poorwill plan`: what each way of serving would cost, how long users would wait, what to choose."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from poorwill.cli.parsing.streams import Streams
@@ -36,6 +37,7 @@ from poorwill.remote.hosted_prices import find_offer
 
 async def _run(options: PlanOptions, streams: Streams) -> int:
     check_asked(options)  # before the work, not after it
+    options = replace(options, ledger=await options.ledger.here(streams.env))
     source = options.source
     if options.pool.tenants is not None:
         return await _pool(options, streams)

@@ -4,15 +4,16 @@ Starlette, because nothing here is warm. Handlers are closures over what they ne
 shape as on the inference listener.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict
+from typing import BinaryIO
 
 from msgspec import to_builtins
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route as StarletteRoute
 
 from poorwill.core.errors import ErrorCode, PoorwillError, RequestFault
@@ -24,6 +25,7 @@ from poorwill.telemetry.admin.local_users import error_response
 from poorwill.telemetry.admin.shown import Dashboard, Gateway
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+PIECE_BYTES = 2**18
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -44,6 +46,7 @@ def admin_app(
         "metrics": _metrics(gateway),
         "events": dashboard.events,
         "history": dashboard.past,
+        "ledger": _ledger(dashboard, log=log),
         "wake": _wake(fleet=fleet, log=log),
         "park": _park(fleet=fleet, log=log),
         "reload": _reload(fleet=fleet, log=log),
@@ -129,6 +132,21 @@ def _park(*, fleet: FleetView, log: Log) -> Endpoint:
         if asked is not None and now.tier is not asked and now.last_error:
             answer["why"] = now.last_error
         return JSONResponse(answer)
+
+    return handle
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
+
+
+def _ledger(dashboard: Dashboard, *, log: Log) -> Endpoint:
+    async def handle(request: Request) -> Response:
+        _asked(log, request, "ledger")
+        copy = await dashboard.ledger()
+        return StreamingResponse(_pieces(copy), media_type="application/vnd.sqlite3")
 
     return handle
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -66,6 +66,10 @@ class Dashboard(Protocol):
 
     async def past(self, request: Request) -> Response:
         """Answer the question about the past that the path names."""
+        ...
+
+    async def ledger(self) -> BinaryIO:
+        """Return a consistent copy of the ledger, to be closed. Raises OperatorFault if there is no room."""
         ...
 
     async def events(self, request: Request) -> Response:

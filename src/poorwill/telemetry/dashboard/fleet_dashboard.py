@@ -52,7 +52,7 @@ class FleetDashboard:
         self.pulls = pulls
         self.captures = captures
         self.playground = playground
-        self.chat = playground.chat
+        self.chat, self.ledger = playground.chat, history.copy
         self.pull, self.stop_pull = pulls.ask, pulls.stop
         self.prompt = captures.prompt
 

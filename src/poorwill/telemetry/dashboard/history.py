@@ -7,7 +7,7 @@ wait for it.
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -93,6 +93,10 @@ class FleetHistory(Protocol):
 
     async def cost(self, request: str) -> object:
         """Return what a recent request cost, None if its row is not there yet."""
+        ...
+
+    async def copy(self) -> BinaryIO:
+        """Return a consistent copy of everything, a file without a name. Raises OperatorFault."""
         ...
 
     async def plan(self, model: str) -> object:
