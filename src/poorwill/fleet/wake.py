@@ -167,8 +167,7 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
     except BaseException as error:
         await to_the_end(_ended(follower))
         if isinstance(error, NoCapacity) and effect.from_tier is Tier.HIBERNATED:
-            # It is as it was, and a cold start would be one of the same machine.
-            waking.touched, unit.parked = False, parked
+            waking.touched, unit.parked = False, parked  # a cold start is one of the same machine
         elif effect.from_tier is not Tier.COLD:
             # Also an image that is not spent: what now starts cold supersedes it.
             await to_the_end(discard(context, unit, parked))
