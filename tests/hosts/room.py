@@ -41,6 +41,14 @@ hosts = [{hosts}]
 max_concurrency = 4
 {model}
 
+[models.slow]
+engine = "toy"
+hosts = [{hosts}]
+options = {{ prefill_seconds = 4.0 }}
+policy = {{ name = "fixed", idle_s = 300 }}
+replicas = 2
+max_concurrency = 4
+
 [[rates]]
 active_usd_h = "3.60"
 {more}
@@ -143,21 +151,21 @@ class Room:
         )
         (self.fleet / "fleet.toml").write_text(text)
 
-    def start_head(self, *options: str) -> None:
-        """Start Ray's head, and wait until it answers."""
-        self._start("head", "--head", self.head_at, "--directory", str(self.fleet), *options)
+    def start_head(self, **env: str) -> None:
+        """Start Ray's head."""
+        self._start("head", "--head", self.head_at, "--directory", str(self.fleet), **env)
 
-    def start_host(self, host: str, *options: str) -> None:
+    def start_host(self, host: str) -> None:
         """Start the service of a host."""
         line = ["--join", self.head_at, "--name", host, "--relay", self.addresses[host]]
-        self._start(host, *line, "--directory", str(self.directory / host), *options)
+        self._start(host, *line, "--directory", str(self.directory / host))
 
-    def _start(self, name: str, *options: str) -> None:
+    def _start(self, name: str, *options: str, **env: str) -> None:
         inside = self.network is not None and name in self.addresses
         space = ["ip", "netns", "exec", self.network.space(name)] if inside and self.network else []
         line = [*space, sys.executable, "-m", "poorwill", "host", *options, "--key", str(self.key)]
         with (self.directory / f"{name}.log").open("ab") as log:
-            child = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, env=dict(os.environ))
+            child = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, env={**os.environ, **env})
         self.children[name] = child
         assert child.stdout is not None
         said = child.stdout.readline()

@@ -116,12 +116,14 @@ async def test_an_image_on_a_silent_host_is_refused(tmp_path: Path) -> None:
             await driver.wake(image, fleet.launch(), generation=2, report=fleet.marks.append)
 
 
-async def test_ray_out_of_reach_costs_no_engine(tmp_path: Path) -> None:
+async def test_without_ray_engines_are_found_and_ended(tmp_path: Path) -> None:
     async with hosted_fleet(tmp_path, "a") as fleet:
         running = await fleet.wake(fleet.launch())
         fleet.cluster.cut = True
-        with pytest.raises(DriverError, match="Ray"):
-            await fleet.own.processes.kill(running)
         assert fleet.own.processes.alive(running)
-        fleet.cluster.cut = False
+        with pytest.raises(DriverError, match="Ray"):
+            await fleet.wake(fleet.launch(1))
+        found = await fleet.own.drivers[Tier.COLD].inventory()
+        assert [each.replica for each in found] == ["tiny-0"], "what frees goes over the relay"
         await fleet.own.processes.kill(running)
+        assert fleet.engines("a") == []

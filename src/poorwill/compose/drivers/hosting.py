@@ -47,7 +47,7 @@ def hosting(
     """Return what `poorwill host` serves while it lasts: Ray's head, or a host. Raises RequestFault."""
     here, key_file = Path(directory).absolute(), Path(key).absolute()
     if head:
-        return ray_head(head, key_file, here, log=log)
+        return ray_head(head, key_file, here, env=env, log=log)
     if not (join and relay and name):
         what = "a host needs --join, --name and --relay; --head stands alone"
         raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint="docs/hosts.md")
@@ -100,7 +100,7 @@ async def serving_host(plan: HostPlan, *, env: Mapping[str, str], log: Log) -> A
             proven = partial(is_proven, processes)
             relay = relaying(service, address=plan.relay, tls=tls, proven=proven, log=log)
             async with relay, service.listening():
-                ray = raylet(plan, service.socket, temporary, log)
+                ray = raylet(plan, service.socket, temporary, env=env, log=log)
                 running = tasks.create_task(ray.run()) if ray is not None else None
                 try:
                     yield service

@@ -16,7 +16,8 @@ from poorwill.core.settings import FleetSettings, HostsSettings, ModelSettings
 from poorwill.core.words import ModelName, Tier
 from poorwill.remote.ray.cluster import Cluster, RayCluster
 from poorwill.remote.ray.contact import Contact
-from poorwill.remote.ray.drivers import Hosts, HostsDriver, HostsEngine, HostsProcesses
+from poorwill.remote.ray.drivers import HostsDriver, HostsEngine, HostsProcesses
+from poorwill.remote.ray.hosts import Hosts
 from poorwill.remote.ray.identity import tls_context
 from poorwill.remote.ray.node import ray_environment
 

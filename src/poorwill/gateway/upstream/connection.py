@@ -41,7 +41,7 @@ class Upstream(asyncio.Protocol):
     """A keep-alive connection. `send` starts an exchange; everything after that is a callback."""
 
     __slots__ = (
-        *("_complete", "_content_type", "_framed", "_head_bytes", "_headers", "_keep", "_length"),
+        *("_complete", "_content_type", "_ended", "_framed", "_head_bytes", "_headers", "_keep", "_length"),
         *("_loop", "_nominated", "_parser", "_parts", "_pool", "_pouring", "_relaying", "_relieved"),
         *("_status", "_transport", "_tunnel", "exchange", "heard", "paused", "settles_at", "used"),
     )
@@ -56,7 +56,7 @@ class Upstream(asyncio.Protocol):
         self.heard = loop.time()
         """When the engine was last heard of, on the loop's clock."""
         self._tunnel: Exchange | None = None
-        self._pouring = False
+        self._pouring = self._ended = False
         self._relieved: asyncio.Future[None] | None = None
         self.paused = False
         self.used = False
@@ -119,8 +119,7 @@ class Upstream(asyncio.Protocol):
             async for piece in spool.pieces(name):
                 if self.exchange is not exchange or self._transport is None:
                     return  # it has answered already, or is gone
-                self.heard = self._loop.time()
-                self._transport.write(piece)
+                self.write(piece)
                 if self._relieved is not None:
                     await self._relieved
         except OSError as error:
@@ -130,7 +129,7 @@ class Upstream(asyncio.Protocol):
         exchange.task = None
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are, through a tunnel."""
+        """Send bytes as they are."""
         assert self._transport is not None
         self.heard = self._loop.time()
         self._transport.write(data)
@@ -151,10 +150,8 @@ class Upstream(asyncio.Protocol):
 
     def carry(self, carried: ResponseHandler, request: bytes) -> None:
         """Write a request that was composed elsewhere; its answer goes to `carried` as it comes."""
-        assert self._transport is not None
         self.exchange = carried
-        self.heard = self._loop.time()
-        self._transport.write(request)
+        self.write(request)
         carried.attach(self)
 
     def abandon(self) -> None:
@@ -247,8 +244,9 @@ class Upstream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Close; if a reused connection ends before an answer, once the reset that may follow has come."""
+        self._ended = True
         reach = self._pool.reach
-        plain = reach is None or reach.tls is None  # over TLS asyncio closes by itself
+        plain = not self._pool.relayed and (reach is None or reach.tls is None)  # asyncio closes TLS itself
         waits = plain and self.exchange is not None and self.used and not self._head_bytes
         if waits:
             self._await_reset(self._loop.time() + _RESET_FOLLOWS_S)
@@ -378,11 +376,13 @@ class Upstream(asyncio.Protocol):
     def _known(self, exc: Exception | None) -> Lost:
         """Return what the end of the connection says of the request that was on it.
 
-        An idle connection may end at the very moment it is used. Then either the engine's side never took all
-        of the request, or it closed with some of it unread, which resets the connection. An engine that had
-        read all of it ends the connection cleanly, even if it is killed; but so do servers that were about to
-        end it, and throw away what has come in meanwhile (RFC 9112, section 9.6).
+        An engine that has not taken all of a request, or closes with some unread, resets the connection. One
+        that had read all of it ends it cleanly, even if it is killed; but so do servers that were about to
+        end it, and throw away what has come in meanwhile (RFC 9112, section 9.6). A relay passes the engine's
+        own end on; where its host or its service dies instead, the engine is not to blame.
         """
+        if self._pool.relayed and not (self._ended or self._head_bytes or self._pouring or self._tunnel):
+            return Lost.UNREAD
         if not self.used or self._head_bytes or self._transport is None:
             return Lost.BEGUN
         at_once = self._loop.time() - self.heard < _RESET_AT_ONCE_S

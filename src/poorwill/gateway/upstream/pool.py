@@ -24,12 +24,14 @@ class _Address:
     """The connections to one address."""
 
     __slots__ = (
-        *("ending", "ends_streams", "head_lines", "heard", "idle", "open", "reach", "silence", "waiters"),
+        *("ending", "ends_streams", "head_lines", "heard", "idle", "open", "reach", "relayed", "silence"),
+        "waiters",
     )
 
-    def __init__(self, host: str, port: int, reach: Reach | None) -> None:
+    def __init__(self, host: str, port: int, reach: Reach | None, *, relayed: bool) -> None:
         bracketed = f"[{host}]" if ":" in host else host
         self.reach = reach
+        self.relayed = relayed
         self.head_lines = f"Host: {reach.url.named if reach else f'{bracketed}:{port}'}\r\n".encode()
         for name, value in reach.headers.items() if reach else ():
             self.head_lines += f"{name}: {value}\r\n".encode()
@@ -116,15 +118,16 @@ class UpstreamPool:
         Cancelled: none is left.
         """
         reach = None if hosted else self._elsewhere((host, port))
+        relayed = None if hosted else self._hosts.get(host)
         address = self._addresses.get((host, port))
         if address is None or (address.reach != reach and not address.open):  # its key or authority changed
-            address = self._addresses[host, port] = _Address(host, port, reach)
+            address = _Address(host, port, reach, relayed=relayed is not None)
+            self._addresses[host, port] = address
         tls = reach.tls if reach else tls
         loop = asyncio.get_running_loop()
         upstream = Upstream(pool=address, loop=loop)
         try:
             async with asyncio.timeout(CONNECT_S):
-                relayed = None if hosted else self._hosts.get(host)
                 if relayed is not None:
                     await relayed.connect(lambda: upstream, port)
                 else:

@@ -51,6 +51,10 @@ class AddressPool(Protocol[C_contra]):
     def reach(self) -> Reach | None:
         """How its engine is reached, if it is elsewhere."""
 
+    @property
+    def relayed(self) -> bool:
+        """Whether it is reached through the relay of another host."""
+
     def answered(self, now: float) -> None:
         """The engine has sent something to somebody."""
 

@@ -5,7 +5,7 @@ import base64
 import json
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,15 +115,32 @@ class RayCluster:
             self.log.error("what speaks to Ray is not understood", why=str(error))
 
     async def _take_anew(self) -> None:
-        """Rebuild what Ray knows from what is held: a head that was lost may have forgotten it."""
-        try:
-            async with asyncio.timeout(START_S):
-                await self._ask({"do": "clear"})
-                for name, (host, needs) in list(self.held.items()):
-                    await self._lease(name, host, needs, wait_s=QUICK_S)
-        except (DriverError, TimeoutError) as error:
-            self.log.warning("the places on hosts could not all be taken anew", why=str(error))
-        self._up.set()
+        """Rebuild what Ray knows from what is held: a head that was lost may have forgotten it.
+
+        A host may join a new head later than the controller: its places are asked for again until then.
+        """
+        granted: set[str] = set()
+        while True:
+            try:
+                if not self._up.is_set():
+                    await self._ask({"do": "clear"})
+                granted |= await self._lease_all(self.held.keys() - granted)
+                self._up.set()
+                if granted >= self.held.keys():
+                    return
+            except DriverError as error:
+                self.log.warning("the places on hosts could not all be taken anew", why=str(error))
+            await asyncio.sleep(AGAIN_S)
+
+    async def _lease_all(self, names: Collection[str]) -> set[str]:
+        """Take places again; return the names of those granted. Raises DriverError."""
+
+        async def one(name: str) -> bool:
+            host, needs = self.held[name]
+            return await self._lease(name, host, needs, wait_s=AGAIN_S)
+
+        granted = await asyncio.gather(*map(one, names))
+        return {name for name, is_granted in zip(names, granted, strict=True) if is_granted}
 
     def _answered(self, said: Mapping[str, Any]) -> None:
         answer = self._waiting.pop(said["id"], None)
@@ -134,7 +151,7 @@ class RayCluster:
         else:
             answer.set_result(said["ok"])
 
-    async def _ask(self, what: Mapping[str, Any]) -> Any:
+    async def _ask(self, what: Mapping[str, Any], *, within_s: float | None = START_S) -> Any:
         if self._child is None:
             raise DriverError("Ray cannot be reached now")
         self._asked += 1
@@ -142,7 +159,11 @@ class RayCluster:
         self._waiting[number] = answer
         self._write({"id": number, **what})
         try:
-            return await answer
+            async with asyncio.timeout(within_s):
+                return await answer
+        except TimeoutError:
+            self._waiting.pop(number, None)
+            raise DriverError("Ray does not answer") from None
         except asyncio.CancelledError:
             self._waiting.pop(number, None)
             if what["do"] == "call":
@@ -158,7 +179,7 @@ class RayCluster:
         """See `Cluster.call`."""
         await self._reached()
         text = base64.b64encode(line(call)).decode()
-        answer = await self._ask({"do": "call", "host": host, "call": text})
+        answer = await self._ask({"do": "call", "host": host, "call": text}, within_s=None)
         return read_answer(base64.b64decode(answer))
 
     async def lease(self, name: str, host: str, needs: Mapping[str, float], *, wait_s: float) -> bool:
@@ -177,7 +198,7 @@ class RayCluster:
     async def release(self, name: str) -> None:
         """See `Cluster.release`. What cannot be given back now is not taken anew."""
         if self.held.pop(name, None) is not None:
-            await self._ask({"do": "release", "name": name})
+            await self._ask({"do": "release", "name": name}, within_s=QUICK_S)
 
     async def _reached(self) -> None:
         """Return when Ray can be asked. Raises DriverError if it cannot for a while."""

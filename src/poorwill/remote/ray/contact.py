@@ -10,11 +10,11 @@ import msgspec
 
 from poorwill.core.launch import Running
 from poorwill.core.ports.clock import Clock
-from poorwill.core.ports.driver import Report
+from poorwill.core.ports.driver import DriverError, Report
 from poorwill.core.ports.log import Log
 from poorwill.core.ports.silence import HostSilent
 from poorwill.core.words import ReplicaId
-from poorwill.remote.ray.calls import Beat, read_beat
+from poorwill.remote.ray.calls import Beat, Call, CallAnswer, line, read_answer, read_beat
 
 SILENT_S = 2.0
 """A host that sends no beat for so long is silent: four beats, and known within the 3 s that are promised."""
@@ -137,17 +137,46 @@ class Contact:
             await self.changed()
 
     async def connect(self, new: Protocols, port: int) -> None:
-        """Connect a protocol to one of the host's engines. Raises OSError. Cancelled: nothing is left."""
-        loop = asyncio.get_running_loop()
-        door = _Door(new, port, loop.create_future())
-        transport, _ = await loop.create_connection(
-            lambda: door, *self.address, ssl=self.tls, server_hostname=""
-        )
+        """Connect a protocol to one of the host's engines. Cancelled: nothing is left.
+
+        A relay that does not listen may be a moment from listening again: it is tried until the host is
+        silent. Raises OSError then, or if there is no such engine.
+        """
+        while True:
+            door = _Door(new, port, asyncio.get_running_loop().create_future())
+            try:
+                transport = await self._reach(door)
+                break
+            except OSError:
+                if not self.up:
+                    raise
+                await asyncio.sleep(AGAIN_S)
         try:
             await door.opened
         except BaseException:
             transport.abort()
             raise
+
+    async def carry(self, call: Call) -> CallAnswer:
+        """Have the host's service answer over its relay. Raises DriverError. Cancelled: it sees that."""
+        try:
+            reader, writer = await asyncio.open_connection(
+                *self.address, ssl=self.tls, limit=_MOST_BEAT_BYTES, server_hostname=""
+            )
+            try:
+                writer.write(b"call\n" + line(call))
+                return read_answer(await reader.readline())
+            finally:
+                writer.transport.abort()
+        except (OSError, ValueError, msgspec.DecodeError) as error:
+            raise DriverError(f"the relay of {self.name}: {error}") from error
+
+    async def _reach(self, door: "_Door") -> asyncio.Transport:
+        async with asyncio.timeout(SILENT_S):
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                lambda: door, *self.address, ssl=self.tls, server_hostname=""
+            )
+        return transport
 
 
 class _Door(asyncio.Protocol):

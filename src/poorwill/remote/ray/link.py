@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from poorwill.remote.ray.carrier import Carrier
 from poorwill.remote.ray.node import LABEL, UNIT
@@ -102,12 +102,11 @@ class RayLink:
         }
 
 
-async def work(link: RayLink) -> None:
+async def work(link: RayLink, answers: TextIO) -> None:
     """Answer calls until stdin ends."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=64 * 2**20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
     under_way: set[asyncio.Task[None]] = set()
 
     async def answer(asked: dict[str, Any]) -> None:
@@ -132,7 +131,9 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def main() -> None:
-    """Join the cluster and work. What Ray prints goes to stderr."""
+    """Join the cluster and work. What Ray prints, also in C++, goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
     import ray
 
     head, namespace = sys.argv[1:]
@@ -143,7 +144,7 @@ def main() -> None:
         logging_level=logging.ERROR,
         configure_logging=False,
     )
-    asyncio.run(work(RayLink(ray, namespace)))
+    asyncio.run(work(RayLink(ray, namespace), answers))
     os._exit(0)  # Ray's own shutdown waits for a head that may be gone
 
 

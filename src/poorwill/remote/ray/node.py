@@ -46,17 +46,24 @@ class HostPlan:
     device_bytes: int = 0
 
 
-def ray_environment(key: Path, more: Mapping[str, str] | None = None) -> Mapping[str, str]:
-    """Return the environment of Ray's processes of a fleet. Raises OperatorFault if its key is missing."""
+def ray_environment(
+    key: Path, env: Mapping[str, str] | None = None, more: Mapping[str, str] | None = None
+) -> Mapping[str, str]:
+    """Return the environment of Ray's processes of a fleet. Raises OperatorFault if its key is missing.
+
+    Ray's own switches in `env` hold: `RAY_gcs_storage` gives the head a store.
+    """
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": token(key),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_kill_child_processes_on_worker_exit": "1",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nothing of ours drains
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # of 60: what a lost head leaves is begun anew
+        **{name: value for name, value in (env or {}).items() if name.startswith("RAY_")},
         "SPT_NOENV": "1",  # setproctitle would wipe out the mark
         "RAY_START_HOOK": f"{__name__}.without_client",
+        "RAY_kill_child_processes_on_worker_exit": "1",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": token(key),
         **(more or {}),
     }
 
@@ -102,11 +109,6 @@ def _start(directory: Path, ip: str) -> list[str]:
 def without_client(ray_params: Any, head: bool) -> None:  # noqa: FBT001 - Ray calls it
     """Keep Ray's client server from starting, which would listen on a port that nobody needs."""
     ray_params.ray_client_server_port = None
-
-
-def carrier_environment(socket: Path) -> Mapping[str, str]:
-    """Return what the actors of a host must know."""
-    return {SOCKET: str(socket)}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,7 +158,7 @@ class Kept:
                     os.kill(stat.pid, signal.SIGKILL)
 
 
-def raylet(plan: HostPlan, socket: Path, temporary: Path, log: Log) -> Kept | None:
+def raylet(plan: HostPlan, socket: Path, temporary: Path, *, env: Mapping[str, str], log: Log) -> Kept | None:
     """Return the raylet of a host, whose service takes calls at `socket`."""
     if plan.join is None:
         return None
@@ -169,7 +171,7 @@ def raylet(plan: HostPlan, socket: Path, temporary: Path, log: Log) -> Kept | No
             gpus=plan.gpus,
             resources={"device_bytes": plan.device_bytes} if plan.device_bytes else {},
         ),
-        environment=ray_environment(plan.key, carrier_environment(socket)),
+        environment=ray_environment(plan.key, env, {SOCKET: str(socket)}),
         mark=str(plan.directory),
         log_path=Path(plan.directory, "logs", "ray.log"),
         log=log,
@@ -177,13 +179,15 @@ def raylet(plan: HostPlan, socket: Path, temporary: Path, log: Log) -> Kept | No
 
 
 @asynccontextmanager
-async def ray_head(address: Address, key: Path, directory: Path, *, log: Log) -> AsyncIterator[None]:
+async def ray_head(
+    address: Address, key: Path, directory: Path, *, env: Mapping[str, str], log: Log
+) -> AsyncIterator[None]:
     """Keep Ray's head until the context ends, and make the fleet's key if there is none."""
     make_key(key)
     with tempfile.TemporaryDirectory(prefix="pw-", ignore_cleanup_errors=True) as temporary:
         kept = Kept(
             command=head_command(address, Path(temporary, "ray")),
-            environment=ray_environment(key),
+            environment=ray_environment(key, env),
             mark=f"head {key}",
             log_path=directory / "ray-head.log",
             log=log,

@@ -1,7 +1,7 @@
 """The host's listener for the fleet: requests to its engines, and signs of life, over TLS.
 
 A connection proves that it holds the fleet's key, then says in one line what it wants: `engine PORT`, and
-everything after that is between the gateway and the engine; or `beats`.
+everything after that is between the gateway and the engine; `beats`; or `call`, where Ray carries none.
 """
 
 import asyncio
@@ -38,6 +38,8 @@ async def relaying(
                 wanted = (await reader.readuntil(b"\n"))[:_MOST_LINE].split()
             if wanted == [b"beats"]:
                 await _beats(service, writer)
+            elif wanted == [b"call"]:
+                await service.converse(reader, writer)
             elif len(wanted) == 2 and wanted[0] == b"engine":
                 await _relay(service, int(wanted[1]), reader, writer, proven)
         except (

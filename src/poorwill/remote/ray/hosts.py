@@ -1,0 +1,198 @@
+"""The hosts of a fleet as the controller uses them: calls, places, and who is asked first."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from poorwill.core.launch import Launch
+from poorwill.core.ports.clock import Clock
+from poorwill.core.ports.driver import DriverError, Found, NoCapacity
+from poorwill.core.ports.log import Log
+from poorwill.core.settings import ModelSettings
+from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.remote.ray.calls import Call, CallAnswer, HostOffer, Op, checked
+from poorwill.remote.ray.cluster import Cluster
+from poorwill.remote.ray.contact import Contact
+
+LEASE_S = 2.0
+"""How long a host may take to grant a place: one that has room does within milliseconds."""
+FREEING = (Op.INVENTORY, Op.KILL, Op.DISCARD)
+"""What must work while Ray does not: nothing is left unowned because Ray takes long to come back."""
+FREED_BY_RAY_S = 5.0
+UNDONE_S = 10.0
+"""How long a call that was cancelled may take to be undone on its host."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Hosts:
+    """The hosts of a fleet, and what each offers to the models that may run there."""
+
+    cluster: Cluster
+    contacts: Mapping[str, Contact]
+    models: Mapping[ModelName, ModelSettings]
+    allowed: Mapping[ModelName, tuple[str, ...]]
+    """The hosts that each model may run on, the preferred one first."""
+    clock: Clock
+    log: Log
+    offers: dict[str, Mapping[ModelName, HostOffer]] = field(default_factory=dict)
+    equipped: dict[str, int] = field(default_factory=dict)
+    """The session of each host's service that was told of the models."""
+    seen: dict[tuple[str, Tier], tuple[Found, ...]] = field(default_factory=dict)
+    """What each host listed last."""
+
+    async def call(self, host: str, call: Call) -> CallAnswer:
+        """Have a host do something. Raises DriverError as it did, or as soon as it falls silent.
+
+        Cancelled: what the host has begun is undone there before this returns, if the host can be reached.
+        """
+        contact = self.contact(host)
+        contact.check()
+        await self._equip(contact)
+        return await self._ask(contact, call)
+
+    def contact(self, host: str) -> Contact:
+        """Return a host. Raises DriverError if it may not be used."""
+        contact = self.contacts.get(host)
+        if contact is None:
+            raise DriverError(f"{host} is not among the hosts that may be used")
+        return contact
+
+    async def _ask(self, contact: Contact, call: Call) -> CallAnswer:
+        async with asyncio.TaskGroup() as group:
+            work = group.create_task(self._undoable(contact.name, call))
+            silence = group.create_task(contact.silent())
+            await asyncio.wait([work, silence], return_when=asyncio.FIRST_COMPLETED)
+            silence.cancel()
+            if not work.done():
+                work.cancel()
+        if work.cancelled():
+            contact.check()
+            raise DriverError(f"{contact.name} fell silent for a moment")
+        answer = work.result()
+        if isinstance(answer, DriverError):
+            raise answer
+        return answer
+
+    async def _undoable(self, host: str, call: Call) -> CallAnswer | DriverError:
+        """Return what came of a call; a failure as well, which a task group would wrap."""
+        try:
+            return checked(await self._carried(host, call), host)
+        except DriverError as error:
+            return error
+        except asyncio.CancelledError:
+            if call.op in (Op.WAKE, Op.PARK, Op.DESCEND) and self.contacts[host].up:
+                await self._undone(host, call.replica)
+            raise
+
+    async def _carried(self, host: str, call: Call) -> CallAnswer:
+        """Have Ray carry a call; if it cannot, one that frees something goes over the host's relay."""
+        if call.op not in FREEING:
+            return await self.cluster.call(host, call)
+        with suppress(DriverError, TimeoutError):
+            async with asyncio.timeout(FREED_BY_RAY_S):
+                return await self.cluster.call(host, call)
+        return await self.contacts[host].carry(call)
+
+    async def _undone(self, host: str, replica: ReplicaId) -> None:
+        try:
+            async with asyncio.timeout(UNDONE_S):
+                await self.cluster.call(host, Call(op=Op.SETTLED, replica=replica))
+        except (DriverError, TimeoutError) as error:
+            self.log.warning("a cancelled call may not be undone", host=host, why=str(error))
+
+    async def equip(self) -> None:
+        """Tell every host that answers which models may run there; a failure is logged."""
+
+        async def tell(contact: Contact) -> None:
+            try:
+                await self._equip(contact)
+            except DriverError as error:
+                self.log.warning("a host could not be equipped", host=contact.name, why=str(error))
+
+        async with asyncio.TaskGroup() as group:
+            for contact in self.contacts.values():
+                if contact.up:
+                    group.create_task(tell(contact))
+
+    async def _equip(self, contact: Contact) -> None:
+        session = contact.last.session if contact.last is not None else 0
+        if self.equipped.get(contact.name) == session:
+            return
+        models = tuple(model for name, model in self.models.items() if contact.name in self.allowed[name])
+        answer = await self._ask(contact, Call(op=Op.EQUIP, models=models))
+        for model, offer in answer.offers.items():
+            if offer.fault:
+                self.log.warning("a host cannot run a model", host=contact.name, model=model, why=offer.fault)
+        self.offers[contact.name], self.equipped[contact.name] = answer.offers, session
+
+    def can(self, model: ModelName, tier: Tier) -> bool:
+        """Return whether every host that was asked can park the model in a tier; each can do `cold`."""
+        offers = self._offers_of(model)
+        return tier is Tier.COLD or all(tier in offer.tiers for offer in offers)
+
+    def broken(self, model: ModelName) -> Mapping[Tier, tuple[str, str]]:
+        """Return why hosts that were asked cannot park the model in some tiers."""
+        return {tier: why for offer in self._offers_of(model) for tier, why in offer.broken.items()}
+
+    def _offers_of(self, model: ModelName) -> list[HostOffer]:
+        return [offers[model] for offers in self.offers.values() if model in offers]
+
+    @asynccontextmanager
+    async def leased(self, launch: Launch, host: str) -> AsyncIterator[None]:
+        """Hold a place on a host from now on, for good unless the block fails.
+
+        Raises NoCapacity if the host has no room.
+        """
+        try:
+            needs = needs_of(self.models[launch.model])
+            if not await self.cluster.lease(launch.replica, host, needs, wait_s=LEASE_S):
+                raise NoCapacity(f"{host} has no room")
+            yield
+        except BaseException:
+            await self.release(launch.replica)
+            raise
+
+    async def release(self, replica: ReplicaId) -> None:
+        """Give a replica's place back; a failure is logged."""
+        try:
+            await self.cluster.release(replica)
+        except DriverError as error:
+            self.log.warning("a place on a host was not given back", replica=replica, why=str(error))
+
+    def candidates(self, launch: Launch) -> list[str]:
+        """Return the hosts that a replica could start on now, the best one first. Raises NoCapacity."""
+        able = [
+            host
+            for host in self.allowed.get(launch.model, ())
+            if host in self.contacts and self.contacts[host].up and not self._offer(host, launch.model).fault
+        ]
+        if not able:
+            silent = [host for host in self.allowed.get(launch.model, ()) if not self.is_up(host)]
+            raise NoCapacity(
+                f"no host can run {launch.model}" + (f"; silent: {', '.join(silent)}" if silent else "")
+            )
+        return sorted(able, key=lambda host: (not self._offer(host, launch.model).weights, self._load(host)))
+
+    def is_up(self, host: str) -> bool:
+        """Return whether a host answers."""
+        return host in self.contacts and self.contacts[host].up
+
+    def _load(self, host: str) -> int:
+        last = self.contacts[host].last
+        return len(last.engines) if last is not None else 0
+
+    def _offer(self, host: str, model: ModelName) -> HostOffer:
+        return self.offers.get(host, {}).get(model) or HostOffer(tiers=(Tier.COLD,))
+
+
+def needs_of(model: ModelSettings) -> Mapping[str, float]:
+    """Return what a replica takes of a host, as Ray counts it."""
+    needs: dict[str, float] = {}
+    if model.devices.gpus:
+        needs["GPU"] = model.devices.gpus
+    if model.devices.gpu_memory_bytes:
+        needs["device_bytes"] = model.devices.gpu_memory_bytes
+    if model.memory_bytes:
+        needs["memory"] = model.memory_bytes
+    return needs
