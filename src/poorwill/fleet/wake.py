@@ -96,8 +96,7 @@ class Waking:
 
     def _kept(self) -> bool:
         """Whether it is parked as before: not touched, and what slept has not died meanwhile."""
-        cold = self.effect.from_tier is Tier.COLD
-        return not self.touched and (cold or self.unit.parked is not None)
+        return not self.touched and (self.effect.from_tier is Tier.COLD or self.unit.parked is not None)
 
     def succeeded(self, launch: Launch, running: Running) -> None:
         """Report the success and watch the engine from now on."""
