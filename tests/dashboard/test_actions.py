@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from playwright.sync_api import Browser, Page, Route, expect
 from tests.dashboard.conftest import HOSTILE, LONG, picture
+from tests.dashboard.test_views import row
 from tests.e2e.program import Program, notes
 
 
@@ -32,6 +33,7 @@ def test_wake_and_park_by_button(page: Page, served: Program) -> None:
     live = page.locator(".live:visible").first
     expect(live).to_contain_text("slow is waking: weights")
     expect(live).to_contain_text("left of the budget")
+    expect(row(page, "slow")).to_contain_text(re.compile("waking from cold: weights.*ready in about"))
     bar = live.get_by_role("progressbar")
     first = int(bar.get_attribute("aria-valuenow") or 0)
     devices = page.locator("#devices [role=img]")

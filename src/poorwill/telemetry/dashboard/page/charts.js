@@ -11,7 +11,7 @@ const named = (svgOf, text) => { svgOf.append(svg("title", {}, text)); return sv
 function bars(box, columns, label, text) {  // stacked columns: [{name, parts: [[kind, value]], told}]
   const sum = column => column.parts.reduce((all, [, value]) => all + value, 0);
   const { chart, y, high, wide } = plot(box, label, Math.max(...columns.map(sum), 0), text), each = wide / Math.max(columns.length, 1);
-  const gap = Math.min(each * .22, 10), every = Math.ceil(58 / each);
+  const gap = Math.min(each * .22, 10), every = Math.ceil(76 / each);
   columns.forEach((column, at) => {
     const left = GUTTER + at * each, bar = named(svg("g", { class: "column" }, svg("rect", { x: left, y: HEAD, width: each, height: high - FOOT - HEAD, fill: "transparent" })), column.told);
     let height = 0;

@@ -1,5 +1,5 @@
 function doing(r) {
-  const state = r.state + (r.tier ? " " + r.tier : "");
+  const state = r.state + (r.tier ? (r.state === "waking" ? " from " : " ") + r.tier : "");
   if (r.phase) return `${state}: ${r.phase}`;
   return `${state} for ${span(Math.max(now_us() - r.since_us, 0) / 1e6)}`;
 }
@@ -34,7 +34,7 @@ function row(r, tr) {
   const cell = (kind, label, ...children) => h("td", { className: kind, data: label ? { label } : {} }, ...children);
   const first = now.status.replicas.find(o => o.model === r.model) === r, bill = (label, text) => cell("n", first ? label : "", first && cost ? text(cost) : first ? "–" : "");
   tr.className = r.state + (error ? " failing" : "") + (first ? "" : " further");
-  const does = (text, act, off) => Object.assign(button(text, act, { "aria-label": `${text} ${nameOf(r)}` }), { disabled: off });
+  const does = (text, act, off = false) => Object.assign(button(text, act, { "aria-label": `${text} ${nameOf(r)}` }), { disabled: off });
   const said = reasons(r).filter(Boolean);
   tr.replaceChildren(
     h("th", { scope: "row", className: "name", title: r.replica }, h("span", { textContent: nameOf(r) })),
@@ -43,7 +43,7 @@ function row(r, tr) {
     cell("n" + (r.in_flight ? " some" : ""), "in flight", String(r.in_flight)), cell("n" + (r.held ? " some" : ""), "held", String(r.held)),
     cell("", "wakes p50 / p95 / max", interval(r)),
     bill("today", c => money(c.today_nusd)), bill("month", c => money(c.month_nusd)), bill("duty", c => c.paid_us ? `${Math.round(100 * c.useful_us / c.paid_us)} %` : "–"),
-    cell("do", "", does("Wake", () => wake(r), r.state !== "parked"), does("Park", () => park(r), r.state !== "ready")));
+    cell("do", "", r.state === "parked" ? does("Wake", () => wake(r)) : does("Park", () => park(r), r.state !== "ready")));
 }
 function drawModels() {
   const wanted = $("filter").value.toLowerCase(), body = $("replicas"), old = new Map([...body.children].map(tr => [tr.dataset.replica, tr]));
@@ -52,8 +52,8 @@ function drawModels() {
   const rows = shown.map(r => {
     const tr = old.get(r.replica) || h("tr", { data: { replica: r.replica } }), cost = costOf(r.model);
     const key = JSON.stringify([r.state, r.in_flight, r.held, r.wake, r.notes, doing(r), reasons(r), wrong(r), cost && [cost.today_nusd, cost.month_nusd, cost.useful_us], r.ladder, now.status.captures.map(one => one.model), rank.get(r.replica)]);
-    const inside = tr.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
-    if (!same(tr, key)) { row(r, tr); if (inside) [...tr.querySelectorAll("button")].find(b => b.getAttribute("aria-label") === inside)?.focus(); }
+    const inside = tr.contains(document.activeElement);
+    if (!same(tr, key)) { row(r, tr); if (inside) tr.querySelector("button").focus(); }
     return tr;
   });
   if (rows.length !== body.children.length || rows.some((tr, at) => body.children[at] !== tr)) body.replaceChildren(...rows);

@@ -42,7 +42,7 @@ async function predict(model, tier) {  // what the last good wakes of this kind 
 }
 function drawWaking() {
   const waking = now.status.replicas.filter(r => r.state === "waking");
-  for (const box of document.querySelectorAll(".waking")) box.replaceChildren(...waking.map(r => {
+  for (const box of document.querySelectorAll(".under-way")) box.replaceChildren(...waking.map(r => {
     const begun = underWay.get(r.replica), since = begun ? begun.at_us : r.since_us, lasted = Math.max(now_us() - since, 0);
     const phases = predicted.get(r.model) || [[r.phase || "waking", lasted + (r.ready_in_us ?? lasted)]];
     const whole = Math.max(phases.reduce((sum, [, us]) => sum + us, 0), lasted + (r.ready_in_us || 0), 1);
