@@ -13,8 +13,7 @@ WATCH_AGAIN_S = 5.0
 def watch(context: FleetContext, unit: Unit, running: Running) -> None:
     """Watch a running engine from now on, instead of whatever was watched before."""
     unwatch(unit)
-    end = _wait_for_end(context, unit, running)
-    unit.watch_task = context.tasks.create_task(end, name=f"watch {unit.id}")
+    unit.watch_task = context.tasks.create_task(_until_end(context, unit, running), name=f"watch {unit.id}")
 
 
 def unwatch(unit: Unit) -> None:
@@ -24,7 +23,7 @@ def unwatch(unit: Unit) -> None:
         unit.watch_task = None
 
 
-async def _wait_for_end(context: FleetContext, unit: Unit, running: Running) -> None:
+async def _until_end(context: FleetContext, unit: Unit, running: Running) -> None:
     """Wait for the process to end, clear up after it and say so. An error in watching is no end."""
     processes = unit.equipment.processes
     why = ""
