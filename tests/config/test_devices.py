@@ -72,4 +72,4 @@ def test_a_rented_machine_has_its_own_devices(write: Write):
         'provider = "hyperstack"\nid = "1"\nurl = "http://10.0.0.5:8000"\nkey_env = "K"\n'
     )
     (problem,) = problems_of(write(rented), K="s")
-    assert "models.big.gpus: is for this machine, and the model is on a rented one" in problem
+    assert "models.big.gpus: is for this machine, and the model is on another one" in problem

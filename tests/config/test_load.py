@@ -172,7 +172,7 @@ listen = "127.0.0.1:0"
 [gateway]
 heartbeat = 3
 [defaults]
-wake_budget_s = "5m"
+wake_budget_s = "a while"
 [models.llama]
 path = "m.gguf"
 laddr = ["cold"]
@@ -192,7 +192,8 @@ active_usd_h = 1
         "line 2: fleet.on_exit: 'parc' is not known (did you mean 'park'?)",
         "line 3: fleet.listen: unknown key (it belongs under [gateway])",
         "line 5: gateway.heartbeat: unknown key (did you mean 'heartbeat_s'?)",
-        "line 7: defaults.wake_budget_s: must be a number of seconds, not text (write 300)",
+        "line 7: defaults.wake_budget_s: must be a number of seconds, not text "
+        '(write seconds, or text such as "5m" or "1h 30m")',
         "line 10: models.llama.laddr: unknown key (did you mean 'ladder'?)",
         "line 11: models.llama.ladder: must go from shallow to deep, each tier once (write frozen, cold)",
         "line 8: models.llama.policy.idle_s: is missing",
@@ -211,7 +212,7 @@ def test_every_bad_rate_is_reported(write: Write) -> None:
     bad = '[[rates]]\nactive_usd_h = "free"\n[[rates]]\nactive_usd_h = 1\nmodel = "toi"\n'
     found = problems_of(write(TOY + bad))
     assert [one.partition(" (")[0] for one in found] == [
-        "line 4: rates[0].active_usd_h: must be an amount of dollars, not text",
+        "line 4: rates[0].active_usd_h: must be an amount of dollars, not 'free'",
         "line 7: rates[1].model: 'toi' is no model here",
     ]
 
@@ -307,7 +308,7 @@ def test_every_bad_rate_is_reported(write: Write) -> None:
         (TOY + "port = 8081", "line 3: models.toy.port: port 8081 is used twice (gateway.admin has it)"),
         ("[[rates]]\n" + TOY, "line 1: rates[0].active_usd_h: is missing"),
         ("[[rates]]\nactive_usd_h=-1\n" + TOY, "line 2: rates[0].active_usd_h: -1 is out of range"),
-        ('[[rates]]\nactive_usd_h="$3"\n' + TOY, "must be an amount of dollars, not text"),
+        ('[[rates]]\nactive_usd_h="3 EUR"\n' + TOY, "must be an amount of dollars, not '3 EUR'"),
         ("[[rates]]\nactive_usd_h=1e-10\n" + TOY, "1E-10 is finer than a nano-dollar"),
         ("[[rates]]\nactive_usd_h=0.99999999999999999999999999999999999\n" + TOY, "finer than a nano"),
         ("[[rates]]\nactive_usd_h=1e-999999999\n" + TOY, "finer than a nano-dollar"),
@@ -516,3 +517,25 @@ def test_a_directory_to_run_in_must_be_there(write: Write) -> None:
     told = [f"{one.where}: {one.what}" for one in fault.value.problems]
     assert any("models.a.cwd: no such directory" in one for one in told), told
     assert any("models.b.cwd: is not for the engine toy" in one for one in told), told
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("3.8", 3_800_000_000),
+        ('"$3.80"', 3_800_000_000),
+        ('"$ 1,250.5"', 1_250_500_000_000),
+        ('"0.35"', 350_000_000),
+    ],
+)
+def test_money_is_read_as_meant(write: Write, written: str, read_as: int):
+    (rate,) = read(write(f"{TOY}[[rates]]\nactive_usd_h = {written}\n")).rates
+    assert rate.active_nusd_h == read_as
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("300", 300), ('"5m"', 300), ('"1h 30m"', 5400), ('"90"', 90), ('"0.5 s"', 0.5)]
+)
+def test_durations_are_read_as_meant(write: Write, written: str, seconds: float):
+    (model,) = read(write(f"{TOY}drain_s = {written}\n")).models
+    assert model.replica.park.drain_us == seconds * 10**6

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Protocol
 
 from poorwill.config.problems import Location
+from poorwill.core.format import duration_us
 from poorwill.core.money import NUSD
 from poorwill.core.settings.notation import Bounds
 from poorwill.core.words import SECOND_US
@@ -24,7 +25,8 @@ _MOST_SECONDS = 10 * 366 * 86_400
 _MOST_DOLLARS = 10**9
 _MOST_BYTES = 2**60
 _SIZE = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*", re.IGNORECASE)
-_DURATION = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*(ms|s|sec|m|min|h|d)\s*", re.IGNORECASE)
+_DURATION = r"^\s*((\d+\.?\d*|\.\d+)\s*(us|ms|s|min|m|h|d)?\s*)+$"
+_AMOUNT = re.compile(r"\s*\$?\s*(\d{1,3}(?:,\d{3}){1,9}(?:\.\d{1,40})?|\d{1,40}(?:\.\d{1,40})?)\s*", re.ASCII)
 
 
 MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}"
@@ -183,10 +185,9 @@ def seconds(bounds: Bounds) -> ScalarReader:
     zero = bounds.least == 0
 
     def parse(raw: object) -> int:
-        number = _number(raw)
+        number = _seconds_of(raw[:64]) if isinstance(raw, str) else _number(raw)
         if number is None:
-            match = _DURATION.fullmatch(raw) if isinstance(raw, str) else None
-            hint = f"write {_in_seconds(match)}" if match else ""
+            hint = 'write seconds, or text such as "5m" or "1h 30m"'
             raise BadValue(f"must be a number of seconds, not {toml_name(raw)}", hint)
         _check_range(number, _MOST_SECONDS, zero=zero, shown=f"{raw} s")
         micros = int((number * SECOND_US).to_integral_value())
@@ -194,15 +195,20 @@ def seconds(bounds: Bounds) -> ScalarReader:
             raise BadValue(f"{raw} s is less than a microsecond")
         return micros
 
-    schema: Json = {"type": "number", "minimum" if zero else "exclusiveMinimum": 0, "maximum": _MOST_SECONDS}
+    number: Json = {"type": "number", "minimum" if zero else "exclusiveMinimum": 0, "maximum": _MOST_SECONDS}
     return ScalarReader(
-        words="seconds", parse=parse, schema=schema, shown=lambda us: _in_units(us, SECOND_US)
+        words='seconds, or text such as `"5m"`',
+        parse=parse,
+        schema={"anyOf": [number, {"type": "string", "pattern": _DURATION}]},
+        shown=lambda us: _in_units(us, SECOND_US),
     )
 
 
-def _in_seconds(match: re.Match[str]) -> str:
-    factors = {"ms": "0.001", "m": "60", "min": "60", "h": "3600", "d": "86400"}
-    return _plain(Decimal(match[1]) * Decimal(factors.get(match[2].lower(), "1")))
+def _seconds_of(text: str) -> Decimal | None:
+    try:
+        return Decimal(duration_us(text)) / SECOND_US
+    except ValueError:
+        return None
 
 
 def sizes(bounds: Bounds) -> ScalarReader:
@@ -243,11 +249,11 @@ def dollars() -> ScalarReader:
     """Return the reader of amounts: dollars in the file, nano-dollars in the settings, always exact."""
 
     def parse(raw: object) -> int:
-        exact = isinstance(raw, str) and re.fullmatch(r"\d{1,40}(\.\d{1,40})?", raw)
-        number = Decimal(raw) if exact and isinstance(raw, str) else _number(raw)
+        match = _AMOUNT.fullmatch(raw) if isinstance(raw, str) else None
+        number = Decimal(match[1].replace(",", "")) if match else _number(raw)
         if number is None:
-            hint = "write it as 0.35, without a currency sign"
-            raise BadValue(f"must be an amount of dollars, not {toml_name(raw)}", hint)
+            shown = repr(raw[:40]) if isinstance(raw, str) else toml_name(raw)
+            raise BadValue(f"must be an amount of dollars, not {shown}", 'write 0.35, or "$0.35"')
         _check_range(number, _MOST_DOLLARS, zero=True, shown=f"{raw}")
         # At most ten digits before the point and 18 after it: the product is exact in 28 digits.
         exponent = number.as_tuple().exponent
@@ -257,8 +263,8 @@ def dollars() -> ScalarReader:
         return int(amount)
 
     number: Json = {"type": "number", "minimum": 0, "maximum": _MOST_DOLLARS}
-    schema: Json = {"anyOf": [number, {"type": "string", "pattern": r"^\d+(\.\d+)?$"}]}
-    words = 'dollars, as a number or as text: `0.35`, `"0.35"`'
+    schema: Json = {"anyOf": [number, {"type": "string", "pattern": r"^\s*\$?\s*\d[\d,]*(\.\d+)?\s*$"}]}
+    words = 'dollars, as a number or as text: `0.35`, `"$0.35"`'
     return ScalarReader(words=words, parse=parse, schema=schema, shown=partial(_in_units, unit=NUSD))
 
 
