@@ -67,8 +67,19 @@ def copy_s(files: Iterable[Path], target: Path) -> float:
 
 def first_token_s(host: str, port: int, model: str, *, limit_s: float = 600.0) -> float:
     """Time from a streamed request to its first token."""
+    return _stream(host, port, model, 2, limit_s)[0]
+
+
+def tokens_s(host: str, port: int, model: str, *, count: int, limit_s: float = 600.0) -> float:
+    """Tokens a second after the first, of a stream of `count`."""
+    times = _stream(host, port, model, count, limit_s)
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+def _stream(host: str, port: int, model: str, count: int, limit_s: float) -> list[float]:
+    """Return when each event of a stream came, in seconds since the request."""
     connection = http.client.HTTPConnection(host, port, timeout=limit_s)
-    body = {"model": model, "prompt": "The common poorwill is", "max_tokens": 2, "temperature": 0}
+    body = {"model": model, "prompt": "The common poorwill is", "max_tokens": count, "temperature": 0}
     headers = {"content-type": "application/json", "connection": "close"}
     began = time.perf_counter()
     try:
@@ -76,11 +87,9 @@ def first_token_s(host: str, port: int, model: str, *, limit_s: float = 600.0) -
         answer = connection.getresponse()
         if answer.status != 200:
             raise RuntimeError(f"the engine answered {answer.status}: {answer.read()[:200]!r}")
-        for line in answer:
-            if line.startswith(b"data:"):
-                took = time.perf_counter() - began
-                answer.read()
-                return took
-        raise RuntimeError("the stream held no token")
+        times = [time.perf_counter() - began for line in answer if line.startswith(b"data:")]
     finally:
         connection.close()
+    if len(times) < 2:
+        raise RuntimeError("the stream held no token")
+    return times

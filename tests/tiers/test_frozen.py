@@ -650,7 +650,7 @@ async def test_no_engine_is_left_half_full(fleet: Fleet, driver: FrozenDriver, c
     child = await another_poorwill(fleet, criu, call, killed_after=chunks)
     await child.wait()
     await until(lambda: not guards(), within_s=10)
-    if is_running(running.pid):
+    with suppress(ConnectionError):  # it is being ended, or has been
         assert ask(running, "/sum") == total, "it runs on memory that nobody has filled"
     await driver.recover()
     assert not is_running(running.pid)

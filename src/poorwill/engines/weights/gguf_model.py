@@ -46,6 +46,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         "5m": Shape(hidden=256, feed_forward=704, layers=6, heads=8, kv_heads=2),
         "100m": Shape(hidden=768, feed_forward=2048, layers=15, heads=12, kv_heads=4),
         "1b": Shape(hidden=2048, feed_forward=5632, layers=21, heads=16, kv_heads=4),
+        "4b": Shape(hidden=4096, feed_forward=11008, layers=24, heads=32, kv_heads=8),
     }
 )
 """Sizes by name: about that many parameters, two bytes each."""
@@ -54,7 +55,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
 def make_model(path: str | os.PathLike[str], *, size: str = "5m", seed: int = 0) -> Path:
     """Write a random Llama model and return its path. An existing file is replaced as a whole.
 
-    Blocks for well under a second (5m), a few seconds (100m) or half a minute (1b). Raises
+    Blocks for well under a second (5m), a few seconds (100m), half a minute (1b) or some minutes (4b). Raises
     OperatorFault if the size is unknown or the file cannot be written; then nothing is left behind.
     """
     target = Path(path)
@@ -84,7 +85,7 @@ def _write(path: str, *, size: str, seed: int) -> None:
 
     shape = SHAPES[size]
     vocabulary = learn_vocabulary(_MERGES)
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "llama", use_temp_file=True)  # not all weights in memory at once
     writer.add_name(f"poorwill-random-{size}")
     writer.add_description("random weights, for trying poorwill out")
     writer.add_context_length(_CONTEXT)
