@@ -4,7 +4,7 @@
         [--disk-mb-s 500] [--read-ahead both] [--out FILE]
 
 Random models are made on the spot. A round starts the engine, parks it, copies and reads the very bytes of
-that snapshot, and wakes it, by turns with the page cache warm and dropped. So every ratio compares things done
+that snapshot, and wakes it, by turns with the page cache warm and dropped. So each ratio compares things done
 within seconds of each other on the same machine. "To token" is from the start of the call to the first
 streamed token. At the end the ratios are held against the targets, with the phases that the time went to.
 """

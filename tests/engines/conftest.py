@@ -9,8 +9,8 @@ import pytest
 
 from poorwill.compose.clock import SystemClock
 from poorwill.core.launch import Launch, PhaseMark, Running
-from poorwill.core.settings import EngineSettings, ModelSettings, ReplicaSettings
-from poorwill.core.words import ModelName
+from poorwill.core.settings import EngineSettings, ModelSettings, ParkSettings, ReplicaSettings
+from poorwill.core.words import ModelName, Tier
 from poorwill.engines.kinds import make_engine
 from poorwill.engines.served import ServedEngine
 from poorwill.engines.weights.gguf_model import make_model
@@ -28,12 +28,21 @@ class Bench:
     directory: Path
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def engine(self, kind: str, *, max_concurrency: int = 0, **engine: object) -> ServedEngine:
+    def engine(
+        self,
+        kind: str,
+        *,
+        max_concurrency: int = 0,
+        ladder: tuple[Tier, ...] = (Tier.COLD,),
+        **engine: object,
+    ) -> ServedEngine:
         name = ModelName("tiny")
         settings = ModelSettings(
             name=name,
             engine=EngineSettings(kind=kind, **engine),
-            replica=ReplicaSettings(model=name, max_concurrency=max_concurrency),
+            replica=ReplicaSettings(
+                model=name, max_concurrency=max_concurrency, park=ParkSettings(ladder=ladder)
+            ),
         )
         return make_engine(
             settings,

@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 from tests.waiting import until
 
 from poorwill.core.ports.driver import DriverError
-from poorwill.core.words import Phase, ReplicaId
+from poorwill.core.words import Phase, ReplicaId, Tier
 from poorwill.engines.asking import Endpoint, greedy_text
 from poorwill.engines.dialects.answers import answer_reader
 from poorwill.policies.coldstart.anatomy import anatomy
@@ -77,6 +77,23 @@ async def test_reading_ahead_where_it_helps(bench, tiny_model, marks, report, he
     spans = anatomy(engine.refine(launch, marks, began_us, ended_us), began_us, ended_us)
     told = [span.phase for span in spans if "read ahead" in span.detail or "cached before" in span.detail]
     assert told == ([Phase.WEIGHTS] if helps else [])
+
+
+@pytest.mark.parametrize(
+    ("mode", "why", "ladder", "options"),
+    [
+        ("mmap", "frozen", (Tier.FROZEN, Tier.COLD), {}),
+        ("none", "not frozen", (Tier.ASLEEP, Tier.COLD), {}),
+        ("none", "as configured", (Tier.FROZEN, Tier.COLD), {"load_mode": "none"}),
+    ],
+)
+async def test_the_load_mode_is_told(bench, tiny_model, marks, report, mode, why, ladder, options):
+    engine = bench.engine("llama.cpp", path=str(tiny_model), ladder=ladder, options=options)
+    launch, _, began_us, ended_us = await started(bench, engine, report)
+    assert launch.argv[launch.argv.index("--load-mode") + 1] == mode
+    leaves = anatomy(engine.refine(launch, marks, began_us, ended_us), began_us, ended_us)
+    (told,) = [leaf for leaf in leaves if "load_mode" in leaf.detail]
+    assert told.phase is Phase.WEIGHTS and f"load_mode {mode}" in told.detail and why in told.detail
 
 
 async def test_reading_ahead_can_be_turned_off(bench, tiny_model, marks, report):

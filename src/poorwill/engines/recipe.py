@@ -78,6 +78,8 @@ class Recipe:
     """A start reads the weights through the page cache."""
     maps_weights: bool = False
     """The weights stay mapped from their files, also in a process that is restored."""
+    note: str = ""
+    """What the anatomy says of how the engine gets its weights."""
 
     def digest(self) -> str:
         """Return a digest of what the engine would serve and how."""

@@ -22,7 +22,7 @@ from poorwill.engines.dialects.log_facts import Dialect
 from poorwill.engines.dialects.vllm import settle_compilation
 from poorwill.engines.log_file import LogReader, Timeline
 from poorwill.engines.measured.expectation import expected_rate
-from poorwill.engines.measured.process_io import IoTrack, with_read_ahead
+from poorwill.engines.measured.process_io import IoTrack, with_notes
 from poorwill.engines.port_choice import replica_port
 from poorwill.engines.recipe import LaunchContext, Prepare, Recipe, linked
 from poorwill.engines.sleeping import FORGETFUL_SLEEPS
@@ -53,6 +53,7 @@ class _Wake:
     expected_rate: float | None = None
     """Bytes a second that this machine's storage is known to read."""
     report: Report | None = None
+    note: str = ""
     marks: list[PhaseMark] = field(default_factory=list)
 
     def mark(self, phase: Phase, at_us: int, detail: str = "") -> None:
@@ -134,7 +135,8 @@ class ServedEngine:
         recipe = self.prepare(self.settings, context)
         launch = self._launch(recipe, replica, context, str(logs / f"{file_name(replica)}.log"))
         rate = expected_rate(self.settings, directory=self.directory)
-        self._launched[replica] = self._wake(launch, self._ahead(recipe, anew=anew), rate)
+        wake = self._launched[replica] = self._wake(launch, self._ahead(recipe, anew=anew), rate)
+        wake.note = recipe.note
         if not recipe.linked:
             return launch
         return replace(launch, cwd=linked(cache / "models", recipe.engine_model, recipe.linked))
@@ -249,7 +251,7 @@ class ServedEngine:
             more.append(PhaseMark(phase=Phase.IMPORTS, at_us=wake.io.samples[0].at_us))
         leaves = anatomy(settle_compilation((*marks, *more)), began_us, ended_us)
         read = wake.io.with_bytes(leaves, expected_rate=wake.expected_rate)
-        return as_marks(with_read_ahead(read, wake.ahead))
+        return as_marks(with_notes(read, wake.ahead, wake.note))
 
     def _ahead(self, recipe: Recipe, *, anew: bool) -> ReadAhead | None:
         """Return the reading ahead that helps this wake, not begun; None if none would.

@@ -140,13 +140,15 @@ class IoTrack:
         return value + share * more
 
 
-def with_read_ahead(spans: Sequence[PhaseSpan], ahead: ReadAhead | None) -> Sequence[PhaseSpan]:
-    """Return the leaves with what was read ahead noted at the weights, else at the longest."""
-    if ahead is None or not ahead.wanted or not spans:
+def with_notes(spans: Sequence[PhaseSpan], ahead: ReadAhead | None, note: str = "") -> Sequence[PhaseSpan]:
+    """Return the leaves with a note and what was read ahead told at the weights, else at the longest."""
+    notes = [note] if note else []
+    if ahead is not None and ahead.wanted:
+        counts = (ahead.read, ahead.cached, ahead.missed)
+        notes += [text.format(count) for text, count in zip(READ_AHEAD_DETAILS, counts, strict=True) if count]
+    if not notes or not spans:
         return spans
-    counts = (ahead.read, ahead.cached, ahead.missed)
-    notes = [note.format(count) for note, count in zip(READ_AHEAD_DETAILS, counts, strict=True) if count]
-    words = ", ".join(notes) + ("; memory is short" if ahead.short_of_room else "")
+    words = ", ".join(notes) + ("; memory is short" if ahead is not None and ahead.short_of_room else "")
     weights = (span for span in spans if span.phase is Phase.WEIGHTS)
     where = next(weights, max(spans, key=lambda span: span.ended_us - span.began_us))
     detail = f"{where.detail}, {words}" if where.detail else words

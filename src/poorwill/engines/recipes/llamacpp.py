@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import LLAMACPP_SLOTS, ModelSettings, OptionKind, OptionKinds
+from poorwill.core.words import Tier
 from poorwill.engines.programs.llamacpp_server import LOAD_MODES
 from poorwill.engines.recipe import LaunchContext, Recipe, flags
 from poorwill.engines.weights.files import weights_of
@@ -35,7 +36,8 @@ def llamacpp_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
     engine = settings.engine
     header = read_gguf_header(engine.path)
     name = engine.engine_model or settings.name
-    options = {"parallel": LLAMACPP_SLOTS, **engine.options}
+    load_mode, why = _load_mode(settings)
+    options = {"parallel": LLAMACPP_SLOTS, "load_mode": load_mode, **engine.options}
     clients = max(int(options["parallel"]), settings.replica.max_concurrency)
     argv = (
         *(sys.executable, "-P", "-u", "-m", "poorwill.engines.programs.llamacpp_server"),
@@ -53,9 +55,20 @@ def llamacpp_recipe(settings: ModelSettings, context: LaunchContext) -> Recipe:
         version=f"xllamacpp {_version()}",
         engine_model=name,
         sleep="llama.cpp" if SLEEP_OPTION in engine.options else None,
-        loads_cached=engine.options.get("load_mode") != "direct_io",
-        maps_weights=engine.options.get("load_mode") in ("auto", "mmap", "mlock"),
+        loads_cached=load_mode != "direct_io",
+        maps_weights=load_mode in ("auto", "mmap", "mlock"),
+        note=f"load_mode {load_mode}: {why}",
     )
+
+
+def _load_mode(settings: ModelSettings) -> tuple[str, str]:
+    """Return how the engine gets its weights, and why: as measured (docs/parking-figures.md, Load modes)."""
+    configured = settings.engine.options.get("load_mode")
+    if configured is not None:
+        return str(configured), "as configured"
+    if Tier.FROZEN in settings.replica.park.ladder:
+        return "mmap", "its image is small for the tier frozen"
+    return "none", "the model is not frozen"
 
 
 def _version() -> str:
