@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 import httpx2
@@ -13,6 +14,7 @@ from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import Phase, ReplicaId, Tier
 from poorwill.engines.asking import Endpoint, greedy_text
 from poorwill.engines.dialects.answers import answer_reader
+from poorwill.hosts.files import read_ahead
 from poorwill.policies.coldstart.anatomy import anatomy
 
 REPLICA = ReplicaId("tiny-0")
@@ -100,6 +102,21 @@ async def test_reading_ahead_can_be_turned_off(bench, tiny_model, marks, report)
     engine = bench.engine("llama.cpp", path=str(tiny_model), read_ahead=False)
     launch, _, began_us, ended_us = await started(bench, engine, report)
     assert "cached before" not in str(engine.refine(launch, marks, began_us, ended_us))
+
+
+async def test_reading_ahead_ends_with_the_wake(bench, tiny_model, monkeypatch):
+    monkeypatch.setattr(read_ahead, "CHUNK_BYTES", 64)  # so that it would take half a minute
+    engine = bench.engine("llama.cpp", path=str(tiny_model))
+    launch = engine.launch(replica=ReplicaId("tiny"), generation=1, anew=True)
+
+    def readers() -> int:
+        return sum(thread.name == "read-ahead" for thread in threading.enumerate())
+
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(engine.follow(launch, lambda mark: None))
+        await until(lambda: readers() > 1)
+        following.cancel()  # as a wake's end and its failure do
+    await until(lambda: not readers(), within_s=3)
 
 
 async def test_idle_connections_starve_nobody(bench, tiny_model, report):

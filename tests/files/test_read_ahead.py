@@ -114,6 +114,19 @@ def test_room_is_what_nobody_uses(tmp_path: Path, limits: dict[str, int | str], 
     assert free_for_cache(tmp_path / "proc", tmp_path / "groups") == kib * 1024
 
 
+def test_room_in_the_first_version_of_groups(tmp_path: Path):
+    """As a container sees it: the path is its host's, and its own group is mounted as the root."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text(MEMINFO)
+    (tmp_path / "proc/self/cgroup").write_text("5:devices:/\n4:memory:/host/a\n0::/\n")
+    home = tmp_path / "groups/memory"
+    home.mkdir(parents=True)
+    (home / "memory.limit_in_bytes").write_text(f"{3000 * 1024}\n")
+    (home / "memory.usage_in_bytes").write_text(f"{1000 * 1024}\n")
+    (home / "memory.stat").write_text(f"inactive_file 1\ntotal_inactive_file {500 * 1024}\n")
+    assert free_for_cache(tmp_path / "proc", tmp_path / "groups") == 2500 * 1024
+
+
 def test_room_of_an_unknown_kernel_is_none(tmp_path: Path):
     assert free_for_cache(tmp_path) == 0
     assert free_for_cache() > 0

@@ -134,7 +134,9 @@ async def test_the_probe_answers_the_same_after_a_wake(case: Case):
 async def test_many_cycles_leak_and_lose_nothing(case: Case):
     launch = case.launch()
     running = await case.start(launch)
+    text = await case.probe(running)
     for cycle in range(case.cycles):
+        assert await case.probe(running) == text
         case.serves(running, asked=cycle + 1, woken=cycle > 0)
         parked = await case.driver.park(running, launch, generation=cycle + 1)
         running = await case.wake(parked, launch, generation=cycle + 2)

@@ -6,7 +6,7 @@ its mapped weights in page by page. Threads, because reading blocks. Nothing wai
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,8 +133,8 @@ def _is_cached(descriptor: int, offset: int, length: int) -> bool:
 def free_for_cache(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the bytes that can be cached without evicting what is in use: free, or unused for a while.
 
-    A reserve is left (a twentieth of the memory, at most 1 GiB). Limits of our control groups count (cgroup
-    v2, memory.max of the group and those above it). 0 if the kernel does not tell.
+    A reserve is left (a twentieth of the memory, at most 1 GiB). Limits of our control groups count, of
+    either version, and of those above them. 0 if the kernel does not tell.
     """
     try:
         lines = (proc / "meminfo").read_text().splitlines()
@@ -148,22 +148,23 @@ def free_for_cache(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgr
     return max(0, min([room, *_group_rooms(proc, cgroups)]))
 
 
-def _group_rooms(proc: Path, cgroups: Path) -> Sequence[int]:
-    try:
+def _group_rooms(proc: Path, cgroups: Path) -> Iterator[int]:
+    lines: list[str] = []
+    with suppress(OSError):
         lines = (proc / "self" / "cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    place = next((line[3:].strip("/") for line in lines if line.startswith("0::")), None)
-    if place is None:
-        return []
-    rooms = []
-    for group in (cgroups / place, *(cgroups / place).parents):
-        if group == cgroups:
-            break
-        with suppress(OSError, ValueError, StopIteration):  # without a limit, or without the controller
-            limit = int((group / "memory.max").read_text())
-            used = int((group / "memory.current").read_text())
-            stat = (group / "memory.stat").read_text().splitlines()
-            inactive = int(next(line.split()[1] for line in stat if line.startswith("inactive_file ")))
-            rooms.append(limit - used + inactive)
-    return rooms
+    for number, controllers, place in (line.split(":", 2) for line in lines if line.count(":") > 1):
+        first = controllers == "memory"  # of the first version of control groups
+        if not first and number != "0":
+            continue
+        root = cgroups / "memory" if first else cgroups
+        limits, used_by = ("limit_in_bytes", "usage_in_bytes") if first else ("max", "current")
+        # In a container the group that its path names is often what is mounted as the root.
+        for group in (root / place.strip("/"), *(root / place.strip("/")).parents):
+            with suppress(OSError, ValueError, LookupError):  # no limit, or without the controller
+                limit = int((group / f"memory.{limits}").read_text())
+                used = int((group / f"memory.{used_by}").read_text())
+                stat = (group / "memory.stat").read_text().splitlines()
+                inactive = [line.split()[1] for line in stat if "inactive_file " in line]
+                yield limit - used + int(inactive[-1])  # with `total_`, later, the groups below count too
+            if group == root:
+                break
