@@ -37,6 +37,7 @@ def test_devices_there_are_not_asked_for_here(write: Write):
     [
         (BIG, "'gpu-1' is no host here"),
         (HOSTS + BIG.replace("gpu-1", "gpu-2"), "did you mean"),
+        (HOSTS + BIG + '[[rates]]\nactive_usd_h = "1"\nhost = "gpu-2"\n', "rates"),
         (HOSTS + BIG + 'gpus = 1\non = ["0"]\n', "is for this machine"),
     ],
 )

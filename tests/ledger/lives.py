@@ -1,5 +1,6 @@
 """Random but possible lives of replicas, for property tests."""
 
+import json
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,11 +12,13 @@ from poorwill.core.entries import (
     PhaseSpan,
     ReplicaCreated,
     ReplicaEnded,
+    ReplicaPlaced,
     RequestEnded,
     SpanOpened,
     WakeBegan,
     WakeEnded,
 )
+from poorwill.core.ports.silence import ON_HOST
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import DRAIN, LINGER, PARK, SERVING, Phase, Tier, parked, waking
 
@@ -28,6 +31,7 @@ GAPS = st.one_of(
     st.integers(1, 3 * HOUR),
     st.sampled_from([HOUR, 24 * HOUR, 16 * HOUR]),  # START is 08:00: 16 h later is midnight
 )
+HOSTS = st.sampled_from(["", "east", "west"])
 KEYS = st.sampled_from(["ann", "bob", ""])
 
 
@@ -46,6 +50,10 @@ class Life:
 
     def span(self, cause, **fields):
         return SpanOpened(replica=self.name, at_us=self.at_us, cause=cause, **fields)
+
+    def placed(self):
+        where = json.dumps({"machine": self.draw(HOSTS)})
+        return ReplicaPlaced(replica=self.name, at_us=self.at_us, generation=self.number, running_json=where)
 
     def wake(self, tier: Tier, ids: list[str]):
         self.number += 1
@@ -73,7 +81,11 @@ class Life:
         ok = self.draw(st.booleans())
         anatomy = ()
         if self.draw(st.booleans()):
-            anatomy = tuple(PhaseSpan(phase=Phase.VERIFY, began_us=a, ended_us=b) for a, b in pairwise(edges))
+            anatomy = tuple(
+                PhaseSpan(phase=Phase.PROVISION, began_us=a, ended_us=b, detail=ON_HOST + host)
+                for host in [self.draw(HOSTS)]
+                for a, b in pairwise(edges)
+            )
         entries.append(
             WakeEnded(
                 wake=wake,
@@ -180,6 +192,7 @@ def stories(draw, *, replicas=2):
                             image_bytes=draw(st.integers(0, 10**11)),
                         ),
                         life.span(parked(tier), tier=tier),
+                        life.placed(),
                     ]
                 )
             else:
@@ -207,6 +220,7 @@ def rates(draw, *, count=4):
             increment_us=draw(st.sampled_from([1, 1_000_000, 60_000_000, HOUR])),
             minimum_us=draw(st.sampled_from([0, 60_000_000])),
             model=draw(st.sampled_from([None, "a", "b"])),
+            host=draw(st.sampled_from([None, "east", "west"])),
         )
         for _ in range(draw(st.integers(0, count)))
     ]

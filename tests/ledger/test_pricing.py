@@ -3,6 +3,7 @@
 import sqlite3
 from collections import Counter
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from poorwill.bill.bill import Axis, group, make_bill
 from poorwill.bill.explain import explain
-from poorwill.core.entries import Alive, ParkEnded
+from poorwill.core.entries import Alive, ParkEnded, ReplicaPlaced
 from poorwill.core.format import DAY_US
 from poorwill.core.settings import RateSettings
 from poorwill.core.words import HOUR_US, PARKED_CAUSES, RELEASED_CAUSES
@@ -395,3 +396,32 @@ def test_an_instant_has_the_rate_of_then():
         before, after = (explain(db, "a", START + at, now_us=0) for at in (HOUR - 1, HOUR))
     assert [one.nusd_h for one in (*before, *after)] == [10**9, 3 * 10**9]
     assert before[0].span_nusd == after[0].span_nusd == 4 * 10**9
+
+
+def test_each_host_has_its_price():
+    placed = ReplicaPlaced(
+        replica="a.0", at_us=START + HOUR, generation=1, running_json='{"machine": "east"}'
+    )
+    story = [
+        created(),
+        span(HOUR, "serving"),
+        placed,
+        replace(placed, at_us=START + 3 * HOUR, running_json='{"machine": "west"}'),
+        span(4 * HOUR, "parked.cold", tier="cold"),
+        replace(placed, at_us=START + 4 * HOUR, running_json=""),
+        Alive(at_us=START + 5 * HOUR),
+    ]
+    prices = [
+        RateSettings(active_nusd_h=10, host="east"),
+        RateSettings(active_nusd_h=100, host="west"),
+        RateSettings(active_nusd_h=1000),
+    ]
+    with filled([story], prices) as db:
+        bill = make_bill(db, everything([story]), [Axis.HOST])
+        assert [(line.names, line.us, line.nusd) for line in bill.lines] == [
+            (("",), 2 * HOUR, 0),
+            (("east",), 2 * HOUR, 20),
+            (("west",), HOUR, 100),
+        ]
+        hosts = db.execute("SELECT host FROM hosted_spans ORDER BY began_us").fetchall()
+        assert hosts == [("",), ("west",), ("",)]

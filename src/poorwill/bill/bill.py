@@ -42,6 +42,7 @@ class Axis(StrEnum):
     DAY = "day"
     MODEL = "model"
     REPLICA = "replica"
+    HOST = "host"
     CAUSE = "cause"
     TIER = "tier"
     KEY = "key"

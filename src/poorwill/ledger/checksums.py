@@ -47,7 +47,8 @@ class Sum:
 
 SUMS: Mapping[str, Sum] = MappingProxyType(
     {
-        **{table: Sum(table) for table in ("causes", "lives", "texts", "progress", "rates", "alive")},
+        **{table: Sum(table) for table in ("causes", "lives", "stays", "texts", "progress")},
+        **{table: Sum(table) for table in ("rates", "alive")},
         **{table: Sum(table) for table in ("notes", "parks", "keys")},
         "spans": Sum("spans", f"{{row}}.life * {DAYS} + {{row}}.began_us / {DAY_US}"),
         "wakes": Sum("wakes", f"coalesce({{row}}.ended_us / {DAY_US}, -1)"),
@@ -71,7 +72,7 @@ SUMS: Mapping[str, Sum] = MappingProxyType(
 )
 """Everything that a bill, a spend limit or a key depends on."""
 
-SMALL = ("causes", "lives", "texts", "progress", "rates", "alive", "notes", "keys")
+SMALL = ("causes", "lives", "stays", "texts", "progress", "rates", "alive", "notes", "keys")
 """Those that a bill reads whole anyway."""
 
 

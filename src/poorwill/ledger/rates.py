@@ -6,9 +6,12 @@ ledger holds closes rows and adds rows as of now: it never reaches back over tim
 
 import json
 import sqlite3
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 from poorwill.core.format import money
@@ -28,6 +31,7 @@ class Rate(Price):
     model: str | None
     driver: str | None
     replica: str | None
+    host: str | None
     currency: str
     source: str
 
@@ -39,7 +43,7 @@ class Rate(Price):
 
 def scope_of(rate: Rate | RateSettings) -> str:
     """Return what a rate prices, for people."""
-    named = ("model", rate.model), ("driver", rate.driver), ("replica", rate.replica)
+    named = ("model", rate.model), ("driver", rate.driver), ("replica", rate.replica), ("host", rate.host)
     return ", ".join(f"{what} {name}" for what, name in named if name) or "every replica"
 
 
@@ -53,15 +57,23 @@ class Life:
     driver: str
     created_us: int
     ended_us: int | None
+    stays: tuple[tuple[int, str], ...] = ()
+    """The other hosts that it was on, and from when on each; '' for none."""
+
+    def host(self, at_us: int) -> str:
+        """Return the host that it was on, '' if that was poorwill's own machine."""
+        place = bisect_right(self.stays, at_us, key=itemgetter(0))
+        return self.stays[place - 1][1] if place else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of one life with one rate, or none."""
+    """A stretch of one life on one host with one rate, or none."""
 
     from_us: int
     to_us: int
     rate: Rate | None
+    host: str = ""
 
 
 class RateBook:
@@ -73,26 +85,30 @@ class RateBook:
     def at(self, life: Life, at_us: int) -> Rate | None:
         """Return the rate in force: the most specific scope, in it the newest effective date."""
         best: Rate | None = None
+        host = life.host(at_us)
         for rate in self.rates:
             if rate.effective_us <= at_us and (rate.until_us is None or at_us < rate.until_us):
-                if _applies(rate, life) and (best is None or _rank(rate) > _rank(best)):
+                if (
+                    _applies(rate, life)
+                    and rate.host in (None, host)
+                    and (best is None or _rank(rate) > _rank(best))
+                ):
                     best = rate
         return best
 
     def segments(self, life: Life, from_us: int, to_us: int) -> list[Segment]:
-        """Cut a stretch of time where the life's rate changes."""
-        cuts = {from_us, to_us}
+        """Cut a stretch of time where the life's rate or host changes."""
+        cuts = {from_us, to_us, *(began_us for began_us, _ in life.stays)}
         for rate in self.rates:
             if _applies(rate, life):
                 cuts |= {at for at in (rate.effective_us, rate.until_us) if at is not None}
         edges = sorted(cut for cut in cuts if from_us <= cut <= to_us)
         found: list[Segment] = []
         for begin, end in pairwise(edges):
-            price = self.at(life, begin)
-            if found and found[-1].rate == price:
-                found[-1] = Segment(found[-1].from_us, end, price)
-            else:
-                found.append(Segment(begin, end, price))
+            price, host = self.at(life, begin), life.host(begin)
+            joins = bool(found) and (found[-1].rate, found[-1].host) == (price, host)
+            since_us = found.pop().from_us if joins else begin
+            found.append(Segment(since_us, end, price, host))
         return found
 
     def currencies(self) -> set[str]:
@@ -107,9 +123,20 @@ def rate_book(db: sqlite3.Connection) -> RateBook:
 
 def lives(db: sqlite3.Connection) -> list[Life]:
     """Read all lives."""
+    stays: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    for life, began_us, host in db.execute("SELECT life, began_us, host FROM stays ORDER BY life, began_us"):
+        stays[life].append((began_us, host))
     rows = db.execute("SELECT id, replica, model, driver, created_us, ended_us FROM lives ORDER BY id")
     return [
-        Life(id=id, replica=replica, model=model, driver=driver, created_us=begin, ended_us=end)
+        Life(
+            id=id,
+            replica=replica,
+            model=model,
+            driver=driver,
+            created_us=begin,
+            ended_us=end,
+            stays=tuple(stays.get(id, ())),
+        )
         for id, replica, model, driver, begin, end in rows
     ]
 
@@ -156,9 +183,9 @@ def sync_rates(db: sqlite3.Connection, configured: Iterable[RateSettings], *, no
 
 def _insert(db: sqlite3.Connection, rate: RateSettings, *, effective_us: int, now_us: int) -> None:
     db.execute(
-        "INSERT INTO rates (effective_us, declared_us, recorded_us, model, driver, replica, active_nusd_h,"
-        " parked_json, storage_nusd_gb_month, increment_us, minimum_us, currency, source)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO rates (effective_us, declared_us, recorded_us, model, driver, replica, host,"
+        " active_nusd_h, parked_json, storage_nusd_gb_month, increment_us, minimum_us, currency, source)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             effective_us,
             rate.effective_us,
@@ -166,6 +193,7 @@ def _insert(db: sqlite3.Connection, rate: RateSettings, *, effective_us: int, no
             rate.model,
             rate.driver,
             rate.replica,
+            rate.host,
             rate.active_nusd_h,
             json.dumps(dict(rate.parked_nusd_h), sort_keys=True),
             rate.storage_nusd_gb_month,
@@ -178,13 +206,13 @@ def _insert(db: sqlite3.Connection, rate: RateSettings, *, effective_us: int, no
 
 
 _SELECT = (
-    "SELECT id, effective_us, until_us, model, driver, replica, active_nusd_h, parked_json,"
+    "SELECT id, effective_us, until_us, model, driver, replica, host, active_nusd_h, parked_json,"
     " storage_nusd_gb_month, increment_us, minimum_us, currency, source FROM rates"
 )
 
 
 def _rate(row: tuple[Any, ...]) -> Rate:
-    id, effective, until, model, driver, replica, active, parked, *rest = row
+    id, effective, until, model, driver, replica, host, active, parked, *rest = row
     storage, increment, minimum, currency, source = rest
     return Rate(
         id=id,
@@ -193,6 +221,7 @@ def _rate(row: tuple[Any, ...]) -> Rate:
         model=model,
         driver=driver,
         replica=replica,
+        host=host,
         active_nusd_h=active,
         parked_nusd_h=json.loads(parked),
         storage_nusd_gb_month=storage,
@@ -211,9 +240,9 @@ def _applies(rate: Rate, life: Life) -> bool:
     )
 
 
-def _rank(rate: Rate) -> tuple[bool, bool, bool, int, int]:
-    named = rate.replica is not None, rate.model is not None, rate.driver is not None
-    return (*named, rate.effective_us, rate.id)
+def _rank(rate: Rate) -> tuple[object, ...]:
+    named = rate.replica, rate.model, rate.host, rate.driver
+    return (*(name is not None for name in named), rate.effective_us, rate.id)
 
 
 def _figures(rate: Rate | RateSettings) -> tuple[object, ...]:
@@ -222,6 +251,7 @@ def _figures(rate: Rate | RateSettings) -> tuple[object, ...]:
         rate.model,
         rate.driver,
         rate.replica,
+        rate.host,
         rate.active_nusd_h,
         parked,
         rate.storage_nusd_gb_month,

@@ -71,6 +71,7 @@ COLUMNS = (
     "SubAccountType",
     "Tags",
     "x_Cause",
+    "x_Host",
     "x_Model",
     "x_Tier",
     "x_Microseconds",
@@ -100,7 +101,7 @@ def focus_rows(
     verify(db, period, by_key=by_key)
     rates = {rate.id: rate for rate in rate_book(db).rates}
     found = items(db, period, by_key=by_key, tell=tell)
-    for item in sorted(found, key=lambda i: (i.day, i.model, i.replica, i.cause, i.tier, i.key)):
+    for item in sorted(found, key=lambda i: (i.day, i.model, i.replica, i.host, i.cause, i.tier, i.key)):
         yield _row(item, period, rates.get(item.rate or 0))
 
 
@@ -136,6 +137,7 @@ def _row(item: Item, period: Period, rate: Rate | None) -> dict[str, str]:
         "ServiceSubcategory": "Generative AI",
         "Tags": "{}",
         "x_Cause": item.cause,
+        "x_Host": csv_cell(item.host),
         "x_Model": csv_cell(item.model),
         "x_Tier": item.tier,
         "x_Microseconds": str(item.us),

@@ -78,9 +78,9 @@ def _check_rates(fleet: FleetSettings, found: FileProblems) -> None:
     seen: dict[tuple[object, ...], int] = {}
     for index, rate in enumerate(fleet.rates):
         path = ("rates", index)
-        key = (rate.effective_us, rate.model, rate.replica, rate.driver)
+        key = (rate.effective_us, rate.model, rate.replica, rate.host, rate.driver)
         if key in seen:
-            hint = "give it another effective date, model, replica or driver"
+            hint = "give it another effective date, model, replica, host or driver"
             found.wrong(path, f"takes effect together with rates[{seen[key]}]", hint)
         seen.setdefault(key, index)
 

@@ -8,6 +8,11 @@ from poorwill.core.settings import FleetSettings
 def check_hosts(fleet: FleetSettings, found: FileProblems) -> None:
     """Report hosts that nobody knows, and keys that do not fit a model on one."""
     known = list(fleet.hosts.relays) if fleet.hosts is not None else []
+    machines = [model.cloud.machine for model in fleet.models if model.cloud is not None]
+    for index, rate in enumerate(fleet.rates):
+        if rate.host is not None and rate.host not in [*known, *machines]:
+            hint = nearest(rate.host, known) or "see [hosts]"
+            found.wrong(("rates", index, "host"), f"{rate.host!r} is no host here", hint)
     for model in fleet.models:
         here = ModelProblems(name=model.name, found=found)
         for host in model.hosts:

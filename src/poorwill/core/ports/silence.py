@@ -1,8 +1,11 @@
-"""What is known of a replica on a host that answers nobody: nothing."""
+"""Other hosts as the fleet knows them; what is known of a replica on one that answers nobody: nothing."""
 
 from collections.abc import Awaitable, Callable
 
 from poorwill.core.ports.driver import DriverError
+
+ON_HOST = "host "
+"""The detail of a wake's `provision`, before the name of the host that it chose."""
 
 
 class HostSilent(DriverError):

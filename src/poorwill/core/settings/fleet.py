@@ -156,7 +156,7 @@ class HostsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateSettings:
-    """What a replica's time costs. The rate that names the most (replica, driver, model) holds, and of
+    """What a replica's time costs. The rate that names the most (replica, model, host, driver) holds, and of
     several the one that took effect last. A stretch of time that crosses a change is priced in parts; a later
     configuration does not change what the ledger has priced. Without rates the bill counts seconds only."""
 
@@ -183,6 +183,8 @@ class RateSettings:
     """Only for this replica, `NAME-0`; for all, if not given."""
     driver: str | None = None
     """Only for replicas that this driver started; for all, if not given."""
+    host: str | None = None
+    """Only for time on this host of `[hosts]`; everywhere, if not given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from poorwill.ledger.costs.attribution import KnownShares, known_shares, piece_s
 from poorwill.ledger.costs.pricing import BRIDGE, PriceCell, priced, split_at_midnight
 from poorwill.ledger.costs.usage import usage
 from poorwill.ledger.dates import Period, day_name
-from poorwill.ledger.rates import Life, RateBook, lives, rate_book
+from poorwill.ledger.rates import Life, RateBook, Segment, lives, rate_book
 
 OVERHEAD = "(overhead)"
 """Time that no key asked for: linger, floor, parked time, wakes that nobody waited for."""
@@ -35,6 +35,7 @@ class Item:
     day: int
     model: str
     replica: str
+    host: str = ""
     cause: str
     tier: str
     key: str
@@ -77,6 +78,7 @@ def items(
                         day=cell.day,
                         model=life.model,
                         replica=life.replica,
+                        host=cell.host,
                         cause=cell.cause,
                         tier=cell.tier,
                         key=key,
@@ -131,11 +133,11 @@ def _owners(
             if tell is not None and day != told:
                 told = day
                 tell(f"{life.replica}, {day_name(day)}")
-            cell = PriceCell(day, life.id, piece.cause, piece.tier, rate)
+            cell = PriceCell(day, life.id, piece.cause, piece.tier, rate, segment.host)
             owners = found[cell]
             for key, us in shares:
                 owners[key_name(key)] += us
-        _own_wakes(db, found, life, rate, begin, end)
+        _own_wakes(db, found, life, segment)
     return found
 
 
@@ -143,10 +145,10 @@ def _own_wakes(
     db: sqlite3.Connection,
     found: dict[PriceCell, dict[str, int]],
     life: Life,
-    rate: int | None,
-    from_us: int,
-    to_us: int,
+    segment: Segment,
 ) -> None:
+    from_us, to_us = segment.from_us, segment.to_us
+    rate = segment.rate.id if segment.rate else None
     window = {"life": life.id, "from": from_us, "to": to_us}
     known: dict[int, list[tuple[str | None, int]]] = {}
     for began_us, ended_us, cause, tier, wake, wake_began_us in db.execute(_WAKE_SPANS, window):
@@ -156,7 +158,7 @@ def _own_wakes(
         if not shares:
             continue
         for day, begin, end in split_at_midnight(max(began_us, from_us), min(ended_us, to_us)):
-            owners = found[PriceCell(day, life.id, cause, tier, rate)]
+            owners = found[PriceCell(day, life.id, cause, tier, rate, segment.host)]
             for key, us in split(shares, begin - wake_began_us, end - wake_began_us):
                 owners[key_name(key)] += us
 
@@ -175,6 +177,7 @@ def bridged_items(
             day=day,
             model=model,
             replica="",
+            host="",
             cause=BRIDGE,
             tier="",
             key=key,

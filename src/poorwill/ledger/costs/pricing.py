@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from poorwill.core.format import DAY_US
 from poorwill.core.money import rounded
 from poorwill.core.words import HOUR_US, RELEASED_CAUSES
-from poorwill.ledger.rates import Life, Rate, RateBook
+from poorwill.ledger.rates import Life, RateBook, Segment
 from poorwill.policies.pricing import (
     MINIMUM,
     ROUNDING,
@@ -41,6 +41,7 @@ class PriceCell:
     cause: str
     tier: str
     rate: int | None
+    host: str = ""
 
 
 @dataclass(slots=True)
@@ -67,10 +68,10 @@ def cells(
     found: dict[PriceCell, Amount] = defaultdict(Amount)
     for segment in book.segments(life, from_us, to_us):
         durations = _durations(db, life, segment.from_us, segment.to_us)
-        _add(found, life, segment.rate, time_charges(segment.rate, durations))
+        _add(found, life, segment, time_charges(segment.rate, durations))
     for stretch in stretches(db, life, from_us=from_us, to_us=to_us):
-        rate = book.at(life, stretch.ended_us - 1)
-        _add(found, life, rate, stretch_charges(rate, stretch))
+        (last,) = book.segments(life, stretch.ended_us - 1, stretch.ended_us)
+        _add(found, life, last, stretch_charges(last.rate, stretch))
     return found
 
 
@@ -126,12 +127,10 @@ def _durations(db: sqlite3.Connection, life: Life, from_us: int, to_us: int) -> 
     return found
 
 
-def _add(
-    found: dict[PriceCell, Amount], life: Life, rate: Rate | None, charges: Iterable[TimeCharge]
-) -> None:
-    number = rate.id if rate else None
+def _add(found: dict[PriceCell, Amount], life: Life, at: Segment, charges: Iterable[TimeCharge]) -> None:
+    number = at.rate.id if at.rate else None
     for charge in charges:
-        amount = found[PriceCell(charge.day, life.id, charge.cause, charge.tier, number)]
+        amount = found[PriceCell(charge.day, life.id, charge.cause, charge.tier, number, at.host)]
         amount.us += charge.us
         amount.numerator += charge.numerator
         amount.denominator = charge.denominator

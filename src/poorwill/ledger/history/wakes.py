@@ -1,13 +1,13 @@
 """Finished wakes with anatomy and price, read from the ledger for `poorwill anatomy` and predictions."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poorwill.core.entries import PhaseSpan
 from poorwill.core.money import cost_numerator, rounded
 from poorwill.core.words import ModelName, Phase, ReplicaId, Tier, WakeId
-from poorwill.ledger.rates import Life, RateBook, rate_book
+from poorwill.ledger.rates import Life, RateBook, lives, rate_book
 from poorwill.policies.coldstart.starts import FinishedWake
 
 
@@ -24,22 +24,16 @@ def finished_wakes(
     milliseconds.
     """
     rows = db.execute(_SELECT, {"model": model, "wake": wake, "last": -1 if last is None else last})
-    book = rate_book(db)
-    return [_wake(db, book, row) for row in reversed(rows.fetchall())]
+    book, known = rate_book(db), {life.id: life for life in lives(db)}
+    return [_wake(db, book, known, row) for row in reversed(rows.fetchall())]
 
 
-def _wake(db: sqlite3.Connection, book: RateBook, row: tuple[Any, ...]) -> FinishedWake:
+def _wake(
+    db: sqlite3.Connection, book: RateBook, known: Mapping[int, Life], row: tuple[Any, ...]
+) -> FinishedWake:
     number, name, tier, began_us, ended_us, ok, failure, *rest = row
-    why, asked_by, held, served, budget_us, life_id, replica, model, driver, created_us = rest
-    life = Life(
-        id=life_id,
-        replica=replica,
-        model=model,
-        driver=driver,
-        created_us=created_us,
-        ended_us=None,
-    )
-    spans = _spans(db, number, ended_us)
+    why, asked_by, held, served, budget_us, life_id, replica, model = rest
+    life, spans = known[life_id], _spans(db, number, ended_us)
     image = db.execute(_IMAGE, (life_id, began_us)).fetchone()
     return FinishedWake(
         wake=WakeId(name),
@@ -89,7 +83,7 @@ def _price(book: RateBook, life: Life, span: PhaseSpan) -> int | None:
 
 _SELECT = """
 SELECT w.id, w.wake, w.from_tier, w.began_us, w.ended_us, w.ok, w.failure, w.why, w.asked_by, w.held,
-  w.served, w.budget_us, l.id, l.replica, l.model, l.driver, l.created_us
+  w.served, w.budget_us, l.id, l.replica, l.model
 FROM wakes w JOIN lives l ON l.id = w.life
 WHERE w.ended_us IS NOT NULL AND (:model IS NULL OR l.model = :model) AND (:wake IS NULL OR w.wake = :wake)
 ORDER BY w.ended_us DESC, w.id DESC

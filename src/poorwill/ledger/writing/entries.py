@@ -26,7 +26,8 @@ from poorwill.core.entries import (
     WakeEnded,
 )
 from poorwill.core.errors import ErrorCode, PoorwillError
-from poorwill.core.words import FAILED_WAKE, PARKED_CAUSES, Cause, ReplicaId, Tier, parked, waking
+from poorwill.core.ports.silence import ON_HOST
+from poorwill.core.words import FAILED_WAKE, PARKED_CAUSES, Cause, Phase, ReplicaId, Tier, parked, waking
 from poorwill.ledger.writing.requests import RequestRows
 
 
@@ -36,6 +37,12 @@ class EntryRefused(PoorwillError):
     def __init__(self, entry: Entry, why: str) -> None:
         super().__init__(ErrorCode.INTERNAL, f"ledger refused {type(entry).__name__}: {why}: {entry}")
         self.entry = entry
+
+
+_HOST = """
+SELECT coalesce(json_extract(nullif(running_json, ''), '$.machine'),
+  json_extract(nullif(parked_json, ''), '$.machine'), '') FROM places WHERE life = ?
+"""
 
 
 class Applier:
@@ -121,6 +128,17 @@ class Applier:
                 entry.parked_json,
             ),
         )
+        self._stay(self._life(entry, entry.replica), entry.at_us)
+
+    def _stay(self, life: int, at_us: int, host: str | None = None) -> None:
+        """A life is on another host from now on, '' for none; by itself, on that where its replica is."""
+        if host is None:
+            row = self._db.execute(_HOST, (life,)).fetchone()
+            host = str(row[0]) if row else ""
+        last = "SELECT host FROM stays WHERE life = ? AND began_us <= ? ORDER BY began_us DESC LIMIT 1"
+        if (self._db.execute(last, (life, at_us)).fetchone() or ("",)) != (host,):
+            insert = "INSERT INTO stays VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET host = excluded.host"
+            self._db.execute(insert, (life, at_us, host))
 
     # spans
 
@@ -200,7 +218,11 @@ class Applier:
         leaves = [leaf for leaf in entry.anatomy if leaf.ended_us != leaf.began_us]
         if leaves:
             self._retile(entry, life, wake, (began_us, entry.at_us), tier, leaves)
+        for leaf in leaves:
+            if leaf.phase is Phase.PROVISION and leaf.detail.startswith(ON_HOST):
+                self._stay(life, leaf.began_us, leaf.detail.removeprefix(ON_HOST))
         if not entry.ok:
+            self._stay(life, entry.at_us)
             self._db.execute(
                 "UPDATE spans SET cause = ?, why = ? WHERE wake = ? AND began_us < ?",
                 (FAILED_WAKE, entry.why, wake, entry.at_us),

@@ -14,6 +14,7 @@ import msgspec
 
 from poorwill.core.launch import Launch, Parked, PhaseMark, Place, Running
 from poorwill.core.ports.driver import DriverError, Found, NoCapacity, Report, SnapshotRefused
+from poorwill.core.ports.silence import ON_HOST
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import Phase, ReplicaId, Tier
 from poorwill.remote.ray.calls import Call, CallAnswer, Op
@@ -46,7 +47,7 @@ class HostsDriver:
             raise SnapshotRefused(f"the host {hosts[0]}, which has the image, is silent")
         for host in hosts:
             now_us = self.hosts.clock.now_us()
-            report(PhaseMark(phase=Phase.PROVISION, at_us=now_us, detail=f"host {host}"))
+            report(PhaseMark(phase=Phase.PROVISION, at_us=now_us, detail=ON_HOST + host))
             try:
                 async with self.hosts.leased(launch, host):
                     return await self._wake(host, parked, launch, generation, report)
