@@ -1,6 +1,6 @@
 """What keeping conversations on one replica does to the time to the first token, with a real llama.cpp.
 
-    python bench/fleet/affinity.py [--rounds 3] [--turns 5] [--conversations 9] [--prefix 600] [--size 5m]
+    python bench/fleet/affinity.py [--rounds 3] [--turns 6] [--conversations 8] [--prefix 400] [--size 5m]
 
 Three fleets of three replicas with four slots each and a small random model: without affinity, with it,
 and with a slack of four. They take turns, one round of conversations each, so that a drift of the machine
@@ -93,7 +93,7 @@ async def talk(client: httpx.AsyncClient, rng: random.Random, turns: int, prefix
     words = " ".join(rng.choice(("red", "lamp", "sea", "nine", "oak", "far")) for _ in range(prefix))
     messages, found = [{"role": "user", "content": words}], []
     for number in range(turns):
-        await asyncio.sleep(rng.uniform(0.05, 0.6))
+        await asyncio.sleep(rng.uniform(0.2, 2.5))
         turn, text = await asked(client, messages, rng.randint(8, 48))
         if number:
             found.append(turn)
@@ -112,7 +112,7 @@ async def one_round(port: int, seed: int, options: argparse.Namespace) -> list[T
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    for name, value in (("--rounds", 3), ("--turns", 5), ("--conversations", 9), ("--prefix", 600)):
+    for name, value in (("--rounds", 3), ("--turns", 6), ("--conversations", 8), ("--prefix", 400)):
         parser.add_argument(name, type=int, default=value)
     parser.add_argument("--size", default="5m")
     options = parser.parse_args()

@@ -159,8 +159,9 @@ def test_a_waterfall_fits_the_terminal():
     assert whole.endswith("x" * 300) and "#" * 40 in whole
 
 
-async def test_anatomy_as_json_adds_up(told):
-    status, out, _ = await poorwill("anatomy", "bird", "--fleet", str(told), "--json")
+@pytest.mark.parametrize("what", ["bird", "bird-0"])
+async def test_anatomy_as_json_adds_up(told, what: str):
+    status, out, _ = await poorwill("anatomy", what, "--fleet", str(told), "--json")
     assert status == 0
     bird = json.loads(out)["models"]["bird"]
     assert [wake["wake"] for wake in bird["wakes"]] == ["bird-0.1", "bird-0.2", "bird-0.3"]

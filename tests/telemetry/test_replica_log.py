@@ -72,9 +72,10 @@ def test_every_park_is_one_line() -> None:
 def test_notes_of_trouble_are_warnings() -> None:
     log = KeptLog()
     writer = ReplicaLog(log=log)
-    writer.write(Noted(at_us=1, kind="engine_lost", model=ModelName("bird"), text="killed"))
+    bird, one = ModelName("bird"), ReplicaId("bird-1")
+    writer.write(Noted(at_us=1, kind="engine_lost", model=bird, replica=one, text="killed"))
     writer.write(Noted(at_us=1, kind="spend_within", text="the limit is not reached"))
     assert log.lines == [
-        ("warning", "engine lost", {"model": "bird", "why": "killed"}),
+        ("warning", "engine lost", {"model": "bird", "replica": "bird-1", "why": "killed"}),
         ("info", "spend within", {"why": "the limit is not reached"}),
     ]

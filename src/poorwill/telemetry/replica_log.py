@@ -59,5 +59,5 @@ class ReplicaLog:
 
     def _noted(self, note: Noted) -> None:
         write = self.log.info if note.kind in NOTHING_WRONG else self.log.warning
-        about = note.model or note.replica
-        write(note.kind.replace("_", " "), **({"model": about} if about else {}), why=note.text)
+        about = {"model": note.model, "replica": note.replica}
+        write(note.kind.replace("_", " "), **{what: who for what, who in about.items() if who}, why=note.text)

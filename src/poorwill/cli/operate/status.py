@@ -56,8 +56,8 @@ def _table(replicas: Sequence[ReplicaNow], now_us: int, costs: Costs | None) -> 
     head = ("MODEL", "STATE", "SINCE", "IN FLIGHT", "HELD", "WAKE p50", "p95", "max", "BUDGET")
     rows: list[tuple[str, ...]] = [(*head, "TODAY", "LADDER")]
     several = Counter(replica.model for replica in replicas)
-    today = {model.model: model.today_nusd for model in costs.models} if costs else {}
     currency = costs.currency if costs else "USD"
+    today = {model.model: money(model.today_nusd, currency) for model in costs.models} if costs else {}
     for replica in replicas:
         wake = replica.wake
         rows.append(
@@ -71,7 +71,7 @@ def _table(replicas: Sequence[ReplicaNow], now_us: int, costs: Costs | None) -> 
                 _seconds(wake.p95_s),
                 _seconds(wake.max_s),
                 _seconds(wake.budget_s) + (" MISSED" if wake.over_budget else ""),
-                money(today.get(replica.model, 0 if costs else None), currency),
+                today.pop(replica.model, ""),  # once: it is what all its replicas cost together
                 " > ".join(replica.ladder),
             )
         )
@@ -150,7 +150,7 @@ VERB = new_verb(
     StatusOptions,
     _run,
     StatusDocument,
-    epilog="FAILED: the last wake failed. TODAY is what the model cost since midnight UTC.\n"
+    epilog="FAILED: the last wake failed. TODAY is what the whole model cost since midnight UTC.\n"
     "WAKE is measured over the last real wakes; MISSED: at least one took longer than its budget.\n"
     "SPEND LIMITS stand as of the last look, at most 10 s ago.\n"
     "Exit 4 if no poorwill serves the fleet.",

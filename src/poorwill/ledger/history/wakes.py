@@ -18,7 +18,7 @@ def finished_wakes(
     wake: str | None = None,
     last: int | None = None,
 ) -> list[FinishedWake]:
-    """Return finished wakes, oldest first: all, a model's, or those of one name; the last so many.
+    """Return finished wakes, oldest first: all, a model's, a replica's, or of one name; the last so many.
 
     A phase is priced at the active rate in force, in parts where the rate changes within it. Blocks for
     milliseconds.
@@ -85,7 +85,8 @@ _SELECT = """
 SELECT w.id, w.wake, w.from_tier, w.began_us, w.ended_us, w.ok, w.failure, w.why, w.asked_by, w.held,
   w.served, w.budget_us, l.id, l.replica, l.model
 FROM wakes w JOIN lives l ON l.id = w.life
-WHERE w.ended_us IS NOT NULL AND (:model IS NULL OR l.model = :model) AND (:wake IS NULL OR w.wake = :wake)
+WHERE w.ended_us IS NOT NULL AND (:model IS NULL OR :model IN (l.model, l.replica))
+  AND (:wake IS NULL OR w.wake = :wake)
 ORDER BY w.ended_us DESC, w.id DESC
 LIMIT :last
 """
