@@ -51,14 +51,18 @@ def test_the_walk_equals_the_simulation(name, rows, wakes, park, idle, beyond, u
     def policy():
         return make_policy(settings, ladder=scenario.ladder, costs=scenario.costs())
 
-    walked = Walk(scenario=scenario, policy=policy()).replay(arrivals, services)
-    simulated = simulate(arrivals, services, scenario, policy())
+    for bridges in [False] if name == "adaptive" else [False, True]:
+        gone, went = ([], []) if bridges else (None, None)
+        walk = Walk(scenario=scenario, policy=policy(), bridged=gone)
+        walked = walk.replay(arrivals, services)
+        simulated = simulate(arrivals, services, scenario, policy(), bridged=went)
 
-    for field in fields(Outcome):
-        if field.name != "waits":
-            assert getattr(walked, field.name) == getattr(simulated, field.name), field.name
-    assert walked.waits.requests == simulated.waits.requests
-    assert walked.waits.held_us.tolist() == simulated.waits.held_us.tolist()
+        for field in fields(Outcome):
+            if field.name != "waits":
+                assert getattr(walked, field.name) == getattr(simulated, field.name), field.name
+        assert walked.waits.requests == simulated.waits.requests
+        assert walked.waits.held_us.tolist() == simulated.waits.held_us.tolist()
+        assert gone == went
 
 
 @pytest.mark.parametrize("limit", [0, 1])

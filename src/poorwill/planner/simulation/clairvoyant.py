@@ -19,9 +19,10 @@ Three facts keep the points few:
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from heapq import heapify, heapreplace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,17 +41,15 @@ Point = tuple[int, int, tuple[int, ...]]
 length of its list)."""
 
 
-@dataclass(frozen=True, slots=True)
-class BusyPeriod:
+class BusyPeriod(NamedTuple):
     """The busy period after a point; `waits` are the waits of the requests from the point's own on."""
 
     next_request: int
     end_us: int
-    waits_us: Micros
+    waits_us: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """One way to reach a point: the gap before it, and everything earlier.
 
     Since when it was idle, in which tier (None: stayed ready), from when parked to when the wake began.
@@ -124,6 +123,7 @@ class _Search:
         self.arrivals = arrivals
         self.busy_after = busy_after
         self.wait_rate = scenario.wait_nusd_s * WAIT_UNITS
+        self.rounds = scenario.billing.rounds
         self.rates = scenario.rates()
         self.ways: dict[int, dict[Point, list[Way]]] = defaultdict(dict)
         """By the next request; what lies before the search is kept by the ways that came from there."""
@@ -149,22 +149,23 @@ class _Search:
         )
 
     def _offer(self, point: Point, way: Way) -> None:
-        known = self.ways[point[0]].setdefault(point, [])
-        if known:
-            if any(self._no_worse(other, way) for other in known):
-                return
+        ways = self.ways[point[0]]
+        known = ways.get(point)
+        if known is None:
+            ways[point] = [way]
+        elif not self.rounds:
+            known[0] = min(known[0], way, key=_cost)
+        elif not any(self._no_worse(other, way) for other in known):
             known[:] = [other for other in known if not self._no_worse(way, other)]
-        known.append(way)
+            known.append(way)
 
     def _no_worse(self, one: Way, other: Way) -> bool:
         """Return whether the first way to a point can do whatever the second can, for no more.
 
-        If the provider bills in increments, what is paid for beyond the point counts: with it, and where it
+        The provider bills in increments: what is paid for beyond the point counts, with it, and where it
         ends. A way that is cheaper by a whole increment may buy one.
         """
         billing = self.scenario.billing
-        if not billing.rounds:
-            return one.cost <= other.cost
         assert one.point is not None
         at_us, active = one.point[1], self.scenario.active_nusd_h
         paid = [
@@ -185,7 +186,7 @@ class _Search:
         end = min(busy.end_us, span)
         cost = way.cost + active * (end - min(ready, span))
         if self.wait_rate:
-            cost += self.wait_rate * int(busy.waits_us.sum())
+            cost += self.wait_rate * sum(busy.waits_us)
         following = busy.next_request
         until = span if following == len(self.arrivals) else self.arrivals[following]
         point, whole = (following, until, turns), cost + active * (until - end)
@@ -200,7 +201,7 @@ class _Search:
         """Yield the instants for a park (at once, or as the paid time ends), and what the provider adds."""
         soonest = idle_us + times.park_us
         billing = self.scenario.billing
-        if not billing.rounds or times.tier is Tier.ASLEEP:
+        if not self.rounds or times.tier is Tier.ASLEEP:
             yield soonest, 0
             return
         paid = paid_until_us(metered_us, soonest, billing.increment_us, billing.minimum_us)
@@ -273,7 +274,7 @@ class _Search:
         scenario, span = self.scenario, self.scenario.span_us
         parked = dict.fromkeys((times.tier for times in scenario.tiers), 0)
         useful = wakes = 0
-        waits: list[Micros] = []
+        waits: list[int] = []
         way = last
         while True:
             if way.tier is not None:
@@ -283,7 +284,7 @@ class _Search:
                 break
             first, ready, _ = way.before.point
             useful += way.idle_us - min(ready, span)
-            waits.append(self.busy_after(first, ready).waits_us)
+            waits += self.busy_after(first, ready).waits_us
             way = way.before
         active = span - sum(parked.values())
         return Outcome(
@@ -295,8 +296,12 @@ class _Search:
             parked_us=parked,
             added_us=last.added_us,
             cost_numerator=cost_numerator(active + last.added_us, scenario.active_nusd_h, parked, self.rates),
-            waits=waits_of(len(self.arrivals), waits),
+            waits=waits_of(len(self.arrivals), np.asarray(waits, np.int64)),
         )
+
+
+def _cost(way: Way) -> int:
+    return way.cost
 
 
 def _unlimited(arrival_us: Micros, service_us: Micros, span_us: int) -> Callable[[int, int], BusyPeriod]:
@@ -304,16 +309,16 @@ def _unlimited(arrival_us: Micros, service_us: Micros, span_us: int) -> Callable
     blocks = new_blocks(arrival_us, service_us, span_us)
     arrivals, begins = arrival_us.tolist(), blocks.begin_us.tolist()
     ends, firsts = blocks.end_us.tolist(), [*blocks.first.tolist(), len(arrivals)]
-    nobody = np.zeros(0, np.int64)
+    services = service_us.tolist()
 
     def busy_after(first: int, ready: int) -> BusyPeriod:
         if ready == arrivals[first]:  # it was ready: the block goes as it came
             following = bisect_right(begins, ready)
-            return BusyPeriod(firsts[following], ends[following - 1], nobody)
+            return BusyPeriod(firsts[following], ends[following - 1], ())
         held = bisect_right(arrivals, ready, lo=first)
-        done = min(ready + int(service_us[first:held].max()), span_us)
+        done = min(ready + max(services[first:held]), span_us)
         following = bisect_right(begins, done)
-        waits = ready - arrival_us[first:held]
+        waits = [ready - arrival for arrival in arrivals[first:held]]
         return BusyPeriod(firsts[following], max(done, ends[following - 1]), waits)
 
     return busy_after
@@ -334,6 +339,6 @@ def _limited(arrival_us: Micros, service_us: Micros, limit: int) -> Callable[[in
             heapreplace(places, begins + services[index])
             end = max(end, begins + services[index])
             index += 1
-        return BusyPeriod(index, end, np.asarray(waits, np.int64))
+        return BusyPeriod(index, end, waits)
 
     return busy_after

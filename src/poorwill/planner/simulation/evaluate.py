@@ -182,13 +182,14 @@ def evaluate(
     levels: Sequence[Level],
     *,
     timeline: Timeline | None = None,
+    bridged: list[int] | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Return what new policies cost: walked from stretch to stretch where that is exact, else simulated."""
     (policy, floor), *others = levels
-    ahead = scenario.wait_nusd_s and policy.name == "adaptive"
+    learns = policy.name == "adaptive" and (scenario.wait_nusd_s or bridged is not None)
     bounded = scenario.max_concurrency or not isinstance(floor, NoFloor) or len(scenario.tiers) > 1
-    if others or ahead or bounded or isinstance(policy, LearnsFromMeter):
+    if others or learns or bounded or isinstance(policy, LearnsFromMeter):
         return simulate(
             load.arrival_us,
             load.service_us,
@@ -197,10 +198,11 @@ def evaluate(
             floor=floor,
             others=others,
             timelines=[] if timeline is None else [timeline],
+            bridged=bridged,
             progress=progress,
         )
     account = SpanAccount(timeline=timeline)
-    walk = Walk(scenario=scenario, policy=policy, account=account, progress=progress)
+    walk = Walk(scenario=scenario, policy=policy, account=account, bridged=bridged, progress=progress)
     return walk.replay(load.arrival_us, load.service_us)
 
 
@@ -272,18 +274,8 @@ def _continuous(scenario: Scenario) -> Entrant:
 def _bridge(of: Contest, scenario: Scenario, rule: PolicySettings, *, idle_us: int | None) -> Entrant:
     def run(load: Workload, spans: Timeline | None, progress: Progress | None) -> Outcome:
         bridged: list[int] = []
-        (policy, floor), *others = levels_of(lambda: new_policy(rule, scenario), scenario, of.floors)
-        outcome = simulate(
-            load.arrival_us,
-            load.service_us,
-            scenario,
-            policy,
-            floor=floor,
-            others=others,
-            timelines=[] if spans is None else [spans],
-            bridged=bridged,
-            progress=progress,
-        )
+        levels = levels_of(lambda: new_policy(rule, scenario), scenario, of.floors)
+        outcome = evaluate(load, scenario, levels, timeline=spans, bridged=bridged, progress=progress)
         assert load.hosted_nusd is not None
         paid = round(float(load.hosted_nusd[bridged].sum()))
         return replace(outcome, extra_nusd=paid, notes=(f"{len(bridged)} requests went to the hosted API",))

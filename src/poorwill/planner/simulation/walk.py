@@ -34,6 +34,9 @@ class Walk:
     account: SpanAccount = field(default_factory=SpanAccount)
     wakes: int = 0
     recent_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED_WAKES))
+    bridged: list[int] | None = None
+    """If it is given nobody waits: who finds no replica ready goes to a hosted API while one wakes, and the
+    list receives the indices of those requests."""
     waits: "array[int]" = field(default_factory=lambda: array("q"))
     learns_waits: LearnsFromWakes | None = field(init=False)
     learns_times: LearnsFromTimes | None = field(init=False)
@@ -45,6 +48,8 @@ class Walk:
 
     def replay(self, arrival_us: Micros, service_us: Micros) -> Outcome:
         """Walk along all blocks and return the account."""
+        if self.bridged is not None:
+            return self.bridge(arrival_us, service_us)
         scenario = self.scenario
         origin, span_ends = scenario.origin_us, scenario.origin_us + scenario.span_us
         blocks = new_blocks(arrival_us + origin, service_us, span_ends)
@@ -81,12 +86,45 @@ class Walk:
         else:
             if idle_us is not None:
                 self.cross(idle_us, span_ends, 0)
+        return self.outcome(len(arrivals))
+
+    def bridge(self, arrival_us: Micros, service_us: Micros) -> Outcome:
+        """Go from request to request if nobody waits, under a policy that learns nothing of demand."""
+        origin, span_ends = self.scenario.origin_us, self.scenario.origin_us + self.scenario.span_us
+        arrivals, services = _packed(arrival_us + origin), _packed(service_us)
+        self.account.began(origin, parked(self.scenario.tiers[0].tier))
+        index = tell_at = 0
+        idle_us, busy = origin, False
+        while index < len(arrivals):
+            if self.progress is not None and index >= tell_at:
+                self.progress(index / len(arrivals))
+                tell_at = index + TELL_EVERY
+            arrival = arrivals[index]
+            if not busy or arrival > idle_us:
+                if busy:
+                    self.turn_over(idle_us, LINGER)
+                woken_us = self.cross(idle_us, arrival, 0) if index else arrival
+                busy = woken_us is None
+                if woken_us is not None:
+                    idle_us, index = self.wake(woken_us, arrivals, index)
+                    continue
+                self.turn_over(arrival, SERVING)
+            idle_us = max(idle_us, arrival + services[index])
+            index += 1
+        if busy:
+            self.turn_over(idle_us, LINGER)
+        if arrivals and idle_us < span_ends:
+            self.cross(idle_us, span_ends, 0)
+        return self.outcome(len(arrivals))
+
+    def outcome(self, requests: int) -> Outcome:
+        """Close the account at the end of the span and return it."""
         return account_outcome(
-            self.account.closed(span_ends),
-            scenario,
+            self.account.closed(self.scenario.origin_us + self.scenario.span_us),
+            self.scenario,
             policy=self.policy.name,
             wakes=self.wakes,
-            waits=waits_of(len(arrivals), np.frombuffer(self.waits, np.int64)),
+            waits=waits_of(requests, np.frombuffer(self.waits, np.int64)),
         )
 
     def cross(self, idle_us: int, demand_us: int, others: int) -> int | None:
@@ -110,18 +148,22 @@ class Walk:
         return max(parked_us, demand_us)
 
     def wake(self, woken_us: int, arrivals: Sequence[int], first: int) -> tuple[int, int]:
-        """Wake for the first request; return when the replica is ready, and the first request not held."""
+        """Wake for the first request; return when the replica is ready, and the first request after that."""
         times = self.scenario.tiers[0]
         took_us = times.wake_us[self.wakes % len(times.wake_us)]
         ready_us = woken_us + took_us
         upto = first + 1
         while upto < len(arrivals) and arrivals[upto] < ready_us:
             upto += 1
-        waits = [ready_us - arrival for arrival in arrivals[first:upto]]
-        self.waits.extend(waits)
+        waits = list[int]()
+        if self.bridged is None:
+            waits = [ready_us - arrival for arrival in arrivals[first:upto]]
+            self.waits.extend(waits)
+        else:
+            self.bridged.extend(range(first, upto))
         self.wakes += woken_us < self.scenario.origin_us + self.scenario.span_us
         self.turn_over(woken_us, WAKING)
-        self.turn_over(ready_us, SERVING)
+        self.turn_over(ready_us, SERVING if waits else LINGER)
         self.recent_us.append(took_us)
         if self.learns_waits is not None:
             self.learns_waits.woke(waits)
