@@ -10,6 +10,8 @@ ends at the first block of the always-ready replica that begins after e0, at max
 before); and from there on blocks are what they were.
 """
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +79,11 @@ def new_blocks(arrival_us: Micros, service_us: Micros, span_us: int) -> Blocks:
         gap_us=begin - np.concatenate(([0], end[:-1])) if len(first) else begin,
         deepest=[service_us],
     )
+
+
+def packed(times_us: Micros) -> Sequence[int]:
+    """Return times as plain integers, which are read one by one faster than numpy's, in as little memory."""
+    return array("q", times_us.astype(np.int64).tobytes())
 
 
 def _running(values: Micros) -> Micros:

@@ -17,6 +17,7 @@ Three facts keep the points few:
    between the arrivals during the wake are tried too; there the optimum is one over these instants.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ import numpy as np
 
 from poorwill.core.words import Tier
 from poorwill.hosts.files.traces.trace import Micros
-from poorwill.planner.simulation.busy_blocks import new_blocks
+from poorwill.planner.simulation.busy_blocks import new_blocks, packed
 from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, added, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.policies.pricing import paid_until_us
@@ -78,7 +79,7 @@ def clairvoyant(
         if scenario.max_concurrency
         else _unlimited(arrival_us, service_us, scenario.span_us)
     )
-    search = _Search(scenario, arrival_us.tolist(), busy_after)
+    search = _Search(scenario, packed(arrival_us), busy_after)
     return search.outcome(search.best(progress))
 
 
@@ -117,7 +118,7 @@ class _Search:
     """The points reached so far, each by its cheapest ways, worked off in the order of their requests."""
 
     def __init__(
-        self, scenario: Scenario, arrivals: list[int], busy_after: Callable[[int, int], BusyPeriod]
+        self, scenario: Scenario, arrivals: Sequence[int], busy_after: Callable[[int, int], BusyPeriod]
     ) -> None:
         self.scenario = scenario
         self.arrivals = arrivals
@@ -274,7 +275,7 @@ class _Search:
         scenario, span = self.scenario, self.scenario.span_us
         parked = dict.fromkeys((times.tier for times in scenario.tiers), 0)
         useful = wakes = 0
-        waits: list[int] = []
+        waits = array("q")
         way = last
         while True:
             if way.tier is not None:
@@ -284,7 +285,7 @@ class _Search:
                 break
             first, ready, _ = way.before.point
             useful += way.idle_us - min(ready, span)
-            waits += self.busy_after(first, ready).waits_us
+            waits.extend(self.busy_after(first, ready).waits_us)
             way = way.before
         active = span - sum(parked.values())
         return Outcome(
@@ -296,7 +297,7 @@ class _Search:
             parked_us=parked,
             added_us=last.added_us,
             cost_numerator=cost_numerator(active + last.added_us, scenario.active_nusd_h, parked, self.rates),
-            waits=waits_of(len(self.arrivals), np.asarray(waits, np.int64)),
+            waits=waits_of(len(self.arrivals), np.frombuffer(waits, np.int64)),
         )
 
 
@@ -307,9 +308,9 @@ def _cost(way: Way) -> int:
 def _unlimited(arrival_us: Micros, service_us: Micros, span_us: int) -> Callable[[int, int], BusyPeriod]:
     """Return the busy period after a point, when any number of requests is served at once."""
     blocks = new_blocks(arrival_us, service_us, span_us)
-    arrivals, begins = arrival_us.tolist(), blocks.begin_us.tolist()
-    ends, firsts = blocks.end_us.tolist(), [*blocks.first.tolist(), len(arrivals)]
-    services = service_us.tolist()
+    arrivals, services = packed(arrival_us), packed(service_us)
+    begins, ends = blocks.begin_us.tolist(), blocks.end_us.tolist()
+    firsts = [*blocks.first.tolist(), len(arrivals)]
 
     def busy_after(first: int, ready: int) -> BusyPeriod:
         if ready == arrivals[first]:  # it was ready: the block goes as it came
@@ -326,7 +327,7 @@ def _unlimited(arrival_us: Micros, service_us: Micros, span_us: int) -> Callable
 
 def _limited(arrival_us: Micros, service_us: Micros, limit: int) -> Callable[[int, int], BusyPeriod]:
     """Return the busy period after a point, when requests queue for `limit` places."""
-    arrivals, services = arrival_us.tolist(), service_us.tolist()
+    arrivals, services = packed(arrival_us), packed(service_us)
 
     def busy_after(first: int, ready: int) -> BusyPeriod:
         places = [ready] * limit

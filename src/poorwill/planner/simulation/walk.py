@@ -17,7 +17,7 @@ from poorwill.core.policy import LearnsFromTimes, LearnsFromWakes, Policy
 from poorwill.core.words import LINGER, PARK, SERVING, Cause, Phase, parked, waking
 from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.simulation.account import SpanAccount, account_outcome
-from poorwill.planner.simulation.busy_blocks import new_blocks
+from poorwill.planner.simulation.busy_blocks import new_blocks, packed
 from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, waits_of
 from poorwill.planner.simulation.scenario import Scenario
 
@@ -53,7 +53,7 @@ class Walk:
         scenario = self.scenario
         origin, span_ends = scenario.origin_us, scenario.origin_us + scenario.span_us
         blocks = new_blocks(arrival_us + origin, service_us, span_ends)
-        arrivals, services = _packed(blocks.arrival_us), _packed(service_us)
+        arrivals, services = packed(blocks.arrival_us), packed(service_us)
         begins, ends = blocks.begin_us.tolist(), blocks.end_us.tolist()
         firsts = [*blocks.first.tolist(), len(arrivals)]
         rests = parked(scenario.tiers[0].tier)
@@ -91,7 +91,7 @@ class Walk:
     def bridge(self, arrival_us: Micros, service_us: Micros) -> Outcome:
         """Go from request to request if nobody waits, under a policy that learns nothing of demand."""
         origin, span_ends = self.scenario.origin_us, self.scenario.origin_us + self.scenario.span_us
-        arrivals, services = _packed(arrival_us + origin), _packed(service_us)
+        arrivals, services = packed(arrival_us + origin), packed(service_us)
         self.account.began(origin, parked(self.scenario.tiers[0].tier))
         index = tell_at = 0
         idle_us, busy = origin, False
@@ -175,8 +175,3 @@ class Walk:
         """A span ends and the next begins, unless the account is closed by then."""
         if at_us <= self.scenario.origin_us + self.scenario.span_us:
             self.account.turn_over(at_us, cause)
-
-
-def _packed(times_us: Micros) -> Sequence[int]:
-    """Return times as plain integers, which are read one by one faster than numpy's, in as little memory."""
-    return array("q", times_us.astype(np.int64).tobytes())
