@@ -136,10 +136,7 @@ def _overridden(given: TierOverride, options: CostOptions, known: Mapping[Tier, 
             hint=f"--tier {given.tier}:2.5, or figures to predict it from, such as --params 8e9",
         )
     base = base or TierTimes(
-        tier=given.tier,
-        wake_us=given.wake_us,
-        park_us=options.park_us,
-        parked_nusd_h=options.parked_nusd_h,
+        tier=given.tier, wake_us=given.wake_us, park_us=options.park_us, parked_nusd_h=options.parked_nusd_h
     )
     if given.wake_us:
         base = replace(base, wake_us=given.wake_us, source="--tier")

@@ -157,12 +157,7 @@ def _picture(
         chosen.run(cut, timeline, None)
     even = next(way for way in ways if way.name == "break-even")
     return new_picture(
-        report,
-        loads,
-        even_us=even.idle_us,
-        policy=drawn,
-        timeline=timeline,
-        origin_us=job.scenario.origin_us,
+        report, loads, even_us=even.idle_us, policy=drawn, timeline=timeline, origin_us=job.scenario.origin_us
     )
 
 

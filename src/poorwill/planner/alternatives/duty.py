@@ -141,10 +141,7 @@ def _idle_lines(use: DailyUse) -> list[str]:
 def _hosted_lines(use: DailyUse, blend: Blend) -> list[str]:
     each = f"${blend.usd_per_mtok.normalize():f} per million tokens"
     told = [f"hosted API   {blend.name}: {each} ({blend.mix}; {blend.source})"]
-    for name, cost_nusd in (
-        ("hibernated", use.hibernated_nusd),
-        ("continuous", use.continuous_nusd),
-    ):
+    for name, cost_nusd in (("hibernated", use.hibernated_nusd), ("continuous", use.continuous_nusd)):
         told.append(
             f"             {name}: {money(cost_nusd)} / {each} = "
             f"{blend.tokens_for(cost_nusd):,} tokens a month; below that the hosted API is cheaper"

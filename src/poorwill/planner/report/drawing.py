@@ -83,9 +83,7 @@ def kind_of(path: str) -> str:
     kind = path.rpartition(".")[2].lower()
     if kind not in ("png", "svg", "html"):
         raise RequestFault(
-            ErrorCode.INVALID_REQUEST,
-            f"cannot draw into {path}",
-            hint="end it in .png, .svg or .html",
+            ErrorCode.INVALID_REQUEST, f"cannot draw into {path}", hint="end it in .png, .svg or .html"
         )
     return kind
 

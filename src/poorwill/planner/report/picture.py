@@ -10,17 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from poorwill.core.format import DAY_US, MINUTE_US, counted, duration
-from poorwill.core.words import (
-    DRAIN,
-    FLOOR,
-    HOUR_US,
-    LINGER,
-    PARK,
-    PARKED_CAUSES,
-    SECOND_US,
-    SERVING,
-    Cause,
-)
+from poorwill.core.words import DRAIN, FLOOR, HOUR_US, LINGER, PARK, PARKED_CAUSES, SECOND_US, SERVING, Cause
 from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.report.report import PlanReport
 from poorwill.planner.simulation.account import Timeline
@@ -143,10 +133,6 @@ def _stretches(timeline: Timeline, from_us: int, ends_us: int) -> list[DrawnStat
 def _state(cause: Cause) -> str:
     if cause in PARKED_CAUSES:
         return "parked"
-    return {
-        SERVING: "serving",
-        DRAIN: "serving",
-        LINGER: "lingering",
-        FLOOR: "floor",
-        PARK: "parking",
-    }.get(cause, "waking")
+    return {SERVING: "serving", DRAIN: "serving", LINGER: "lingering", FLOOR: "floor", PARK: "parking"}.get(
+        cause, "waking"
+    )

@@ -46,10 +46,7 @@ def pool_text(outcomes: Sequence[PoolOutcome], alone_nusd: int, span_us: int) ->
     head = f"{counted(tenants, 'tenant')}, {requests} in {duration(span_us)}"
     lines = [head, "", *table(rows, ">")]
     each = money(_per_month(alone_nusd // tenants, span_us))
-    lines += [
-        "",
-        f"own: a host for each tenant, under the break-even rule: {each} a tenant and month",
-    ]
+    lines += ["", f"own: a host for each tenant, under the break-even rule: {each} a tenant and month"]
     lines.append("starved: wakes that found every host full of busy models and had to wait for room")
     most = outcomes[0]
     given = ", ".join(f"{name} {count}" for name, count in most.evicted.most_common(SHOWN))

@@ -15,14 +15,7 @@ BAR = 40
 SLOTS = 96
 """Of the drawn window: of a day, a quarter of an hour each."""
 MARKS: Mapping[str, str] = MappingProxyType(
-    {
-        "parked": ".",
-        "waking": "w",
-        "serving": "#",
-        "lingering": "-",
-        "floor": "=",
-        "parking": "p",
-    }
+    {"parked": ".", "waking": "w", "serving": "#", "lingering": "-", "floor": "=", "parking": "p"}
 )
 EDGES_S = (0.01, 0.1, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10_800, 36_000, 86_400, 604_800)
 

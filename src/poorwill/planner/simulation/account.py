@@ -131,7 +131,6 @@ def account_outcome(
     images = {times.tier: times.image_bytes for times in scenario.tiers}
     return Outcome(
         policy=policy,
-        idle_us=None,
         wakes=wakes,
         active_us=active_us,
         useful_us=spent_us.get(SERVING, 0),

@@ -290,7 +290,6 @@ class _Search:
         active = span - sum(parked.values())
         return Outcome(
             policy="clairvoyant",
-            idle_us=None,
             wakes=wakes,
             active_us=active,
             useful_us=useful,

@@ -19,7 +19,7 @@ from poorwill.planner.simulation.clairvoyant import clairvoyant, clairvoyant_lev
 from poorwill.planner.simulation.outcome import Outcome, Progress, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import Level, simulate
-from poorwill.planner.simulation.sweep import sweep
+from poorwill.planner.simulation.sweep import IdleSweep, sweep
 from poorwill.planner.simulation.walk import Walk
 from poorwill.policies import Timed, break_even_us, envelope_after_us, make_policy
 
@@ -188,7 +188,12 @@ def evaluate(
     """Return what new policies cost: walked from stretch to stretch where that is exact, else simulated."""
     (policy, floor), *others = levels
     learns = policy.name == "adaptive" and (scenario.wait_nusd_s or bridged is not None)
-    bounded = scenario.max_concurrency or not isinstance(floor, NoFloor) or len(scenario.tiers) > 1
+    bounded = (
+        scenario.max_concurrency
+        or scenario.starts_ready
+        or not isinstance(floor, NoFloor)
+        or len(scenario.tiers) > 1
+    )
     if others or learns or bounded or isinstance(policy, LearnsFromMeter):
         return simulate(
             load.arrival_us,
@@ -215,20 +220,22 @@ def _sweeps(settings: PolicySettings, scenario: Scenario, of: Contest) -> bool:
     return one_tier and fixed and not of.floors and not scenario.max_concurrency
 
 
+def swept(
+    load: Workload, scenario: Scenario, idles_us: Sequence[int], held: list[Micros] | None = None
+) -> IdleSweep:
+    """Return what fixed idle times in the first tier cost; `held` receives the waits."""
+    times, billing = scenario.tiers[0], scenario.billing
+    blocks = new_blocks(load.arrival_us, load.service_us, scenario.span_us)
+    wake_us, park_us = times.wake_us[0], times.park_us
+    return sweep(blocks, idles_us, wake_us=wake_us, park_us=park_us, billing=billing, held=held)
+
+
 def swept_outcome(load: Workload, scenario: Scenario, idle_us: int) -> Outcome:
     """Return the account of one fixed idle time by the sweep: the same microseconds, many times sooner."""
-    times, held = scenario.tiers[0], list[Micros]()
-    blocks = new_blocks(load.arrival_us, load.service_us, scenario.span_us)
-    found = sweep(
-        blocks,
-        [idle_us],
-        wake_us=times.wake_us[0],
-        park_us=times.park_us,
-        billing=scenario.billing,
-        held=held,
-    )
+    held = list[Micros]()
+    found = swept(load, scenario, [idle_us], held)
     active_us, added_us = int(found.active_us[0]), int(found.added_us[0])
-    parked_us = {times.tier: scenario.span_us - active_us}
+    parked_us = {scenario.tiers[0].tier: scenario.span_us - active_us}
     return Outcome(
         policy="fixed",
         idle_us=idle_us,
@@ -251,19 +258,12 @@ def _continuous(scenario: Scenario) -> Entrant:
 
     def run(load: Workload, spans: Timeline | None, progress: Progress | None) -> Outcome:
         if spans is not None or scenario.max_concurrency:
-            followed = [] if spans is None else [spans]
-            policy, others = stays[0][0], stays[1:]
-            return simulate(
-                load.arrival_us, load.service_us, ready, policy, others=others, timelines=followed
-            )
+            return evaluate(load, ready, stays, timeline=spans)
         blocks = new_blocks(load.arrival_us, load.service_us, scenario.span_us)
         return Outcome(
             policy=CONTINUOUS,
-            idle_us=None,
-            wakes=0,
             active_us=scenario.span_us,
             useful_us=int(blocks.busy_sum[-1]),
-            parked_us={},
             cost_numerator=scenario.span_us * scenario.active_nusd_h,
             waits=waits_of(len(load.arrival_us), []),
         )
@@ -287,12 +287,6 @@ def _hosted(load: Workload, _: Timeline | None, __: Progress | None) -> Outcome:
     assert load.hosted_nusd is not None
     return Outcome(
         policy=HOSTED,
-        idle_us=None,
-        wakes=0,
-        active_us=0,
-        useful_us=0,
-        parked_us={},
-        cost_numerator=0,
         waits=waits_of(len(load.arrival_us), []),
         extra_nusd=round(float(load.hosted_nusd.sum())),
     )

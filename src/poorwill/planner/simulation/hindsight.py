@@ -9,11 +9,10 @@ from poorwill.core.format import DAY_US
 from poorwill.core.money import rounded
 from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.words import SECOND_US
-from poorwill.planner.simulation.busy_blocks import new_blocks
-from poorwill.planner.simulation.evaluate import Workload, evaluate, levels_of
+from poorwill.planner.simulation.evaluate import Workload, evaluate, levels_of, swept
 from poorwill.planner.simulation.outcome import Outcome, added
 from poorwill.planner.simulation.scenario import Scenario
-from poorwill.planner.simulation.sweep import IdleSweep, sweep
+from poorwill.planner.simulation.sweep import IdleSweep
 from poorwill.policies import break_even_us, fixed_idle
 
 TRIED = 300
@@ -111,17 +110,7 @@ def _simulated(
 
 
 def _swept(loads: Sequence[Workload], scenario: Scenario, idles_us: Sequence[int]) -> Curve:
-    times = scenario.tiers[0]
-    parts = [
-        sweep(
-            new_blocks(load.arrival_us, load.service_us, scenario.span_us),
-            idles_us,
-            wake_us=times.wake_us[0],
-            park_us=times.park_us,
-            billing=scenario.billing,
-        )
-        for load in loads
-    ]
+    parts = [swept(load, scenario, idles_us) for load in loads]
     every = range(len(idles_us))
     costs = [_cost(parts, index, scenario) for index in every]
     waits = [sum(int(part.waited_us[index]) for part in parts) for index in every]

@@ -58,14 +58,14 @@ class Outcome:
     """The account of one policy, closed at the end of the span."""
 
     policy: str
-    idle_us: int | None
-    wakes: int
-    active_us: int
+    idle_us: int | None = None
+    wakes: int = 0
+    active_us: int = 0
     """Paid at the active rate."""
-    useful_us: int
+    useful_us: int = 0
     """With at least one request in service."""
-    parked_us: Mapping[Tier, int]
-    cost_numerator: int
+    parked_us: Mapping[Tier, int] = field(default_factory=dict)
+    cost_numerator: int = 0
     """Nano-dollars times an hour in microseconds, of compute: with what the provider adds to stretches."""
     waits: Waits
     added_us: int = 0
