@@ -113,6 +113,14 @@ def test_words_for_periods(said, meant):
     period(meant)
 
 
+@pytest.mark.parametrize("word", ["2027-01-16", "2027-W02", "2027-01", "2027-01-15..2027-01-16", "today"])
+async def test_a_period_needs_no_option(ledger, word, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert await bill(ledger, word) == await bill(ledger, "--period", word)
+    (tmp_path / word).mkdir()
+    assert (await bill(ledger, word))[1] == (await bill(ledger))[1], "a fleet of that name comes first"
+
+
 async def test_models_come_first_with_wakes_folded(ledger):
     _, said, _ = await bill(ledger)
     table = said.split("\n\n")[1].splitlines()

@@ -136,6 +136,14 @@ def period(text: str, zone: tzinfo = UTC) -> Period:
         raise _no_period(text) from error
 
 
+def names_period(text: str) -> bool:
+    """Return whether a word is written as a period: `today`, `2026-11`."""
+    try:
+        return bool(period(spelled_out(text, UTC, now_us=0)))
+    except RequestFault:
+        return False
+
+
 def local_days(whole: Period) -> Iterator[tuple[int, Period]]:
     """Yield each day of a period in its zone, counted from 1970-01-01, with its part of the period."""
     at_us, zone = whole.from_us, whole.zone

@@ -6,6 +6,7 @@ the options and prints.
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ from poorwill.bill.invoices.documents import ReconciliationDocument, reconciliat
 from poorwill.bill.invoices.focus import VERSION, write_focus
 from poorwill.bill.invoices.reading import read_invoice
 from poorwill.cli.parsing.exit_status import FINDING
-from poorwill.cli.parsing.fleet import JsonOption
+from poorwill.cli.parsing.fleet import DEFAULT_FILE, JsonOption
 from poorwill.cli.parsing.ledger import LedgerArguments, PeriodOptions
 from poorwill.cli.parsing.options import Group, Option, Values
 from poorwill.cli.parsing.streams import Streams, existing_file
@@ -41,7 +42,7 @@ from poorwill.core.settings import SpendSettings
 from poorwill.ledger.checking import undamaged
 from poorwill.ledger.costs.items import last_instant
 from poorwill.ledger.costs.pricing import NAMED_CHARGES
-from poorwill.ledger.dates import Period, instant, month_of, period, spelled_out, zone_of
+from poorwill.ledger.dates import Period, instant, month_of, names_period, period, spelled_out, zone_of
 from poorwill.ledger.history.spending import look_at
 from poorwill.ledger.schema import reading
 
@@ -96,15 +97,16 @@ class BillOptions:
     """The options of `poorwill bill`."""
 
     ledger: LedgerArguments = field(default_factory=LedgerArguments)
-    when: Annotated[PeriodOptions, Group("period (UTC; default: the ledger's last month)")] = field(
-        default_factory=PeriodOptions
-    )
+    when: Annotated[
+        PeriodOptions, Group("period (UTC; default: the ledger's last month), also as in `bill today`")
+    ] = field(default_factory=PeriodOptions)
     what: Annotated[Question, Group("what to show")] = field(default_factory=Question)
     json: JsonOption = False
     csv: Annotated[bool, Option("print the lines as CSV")] = False
 
 
 async def _run(options: BillOptions, streams: Streams) -> int:
+    options = _as_meant(options)
     work = _choose(options)
     options = replace(options, ledger=await options.ledger.here(streams.env))
     path = options.ledger.path(streams.env)
@@ -114,6 +116,14 @@ async def _run(options: BillOptions, streams: Streams) -> int:
             return work(db, options, streams)
 
     return await asyncio.to_thread(answer)
+
+
+def _as_meant(options: BillOptions) -> BillOptions:
+    """Read `bill today` as the period that it names, unless a fleet is called so."""
+    ledger, when, word = options.ledger, options.when, options.ledger.fleet
+    if when.given or os.path.exists(word) or not names_period(word):
+        return options
+    return replace(options, ledger=replace(ledger, fleet=DEFAULT_FILE), when=replace(when, period=word))
 
 
 Work = Callable[[sqlite3.Connection, BillOptions, Streams], int]
@@ -199,18 +209,14 @@ def _explain(db: sqlite3.Connection, options: BillOptions, streams: Streams) -> 
         model, period = options.what.explain or "", _period(db, options)
         streams.say(*explain_charge(db, model, options.what.line, period))
         return 0
-    at_us = (
-        last_instant(db) - 1
-        if options.what.at is None
-        else instant(options.what.at, zone_of(options.when.zone))
-    )
+    at, zone = options.what.at, zone_of(options.when.zone)
+    at_us = last_instant(db) - 1 if at is None else instant(at, zone)
     now_us = SystemClock.started().now_us()
     found = explain.explain(db, options.what.explain or "", at_us, now_us=now_us)
     if options.json:
         streams.say_json(explanations_document(found))
     else:
-        for one in found:
-            streams.say(*explain.as_text(one))
+        streams.say(*(line for one in found for line in explain.as_text(one)))
     return 0
 
 
@@ -238,12 +244,8 @@ def _reconcile(db: sqlite3.Connection, options: BillOptions, streams: Streams) -
     """Print the reconciliation; exit 1 if something is unexplained or on one side only."""
     path = options.what.reconcile or ""
     charges = read_invoice(existing_file(path), source=path)
-    found = reconcile.reconcile(
-        db,
-        charges,
-        names=_names(options.what.resource),
-        period=_period(db, options) if options.when.given else None,
-    )
+    when = _period(db, options) if options.when.given else None
+    found = reconcile.reconcile(db, charges, names=_names(options.what.resource), period=when)
     if options.json:
         streams.say_json(reconciliation_document(found))
     else:

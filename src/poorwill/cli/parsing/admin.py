@@ -34,8 +34,7 @@ class ServedFleet:
         ),
     ] = ""
     ca: Annotated[
-        str | None,
-        Option("trust its certificate by this one (PEM)", metavar="FILE", values=Values.FILES),
+        str | None, Option("trust its certificate by this one (PEM)", metavar="FILE", values=Values.FILES)
     ] = None
 
 

@@ -64,8 +64,7 @@ class UnitOptions(ManagedOptions):
     ] = FLEET
     run_as: Annotated[str, Option("a user to run as instead of root", metavar="NAME")] = ""
     replicate: Annotated[
-        str,
-        Option("print a second unit instead: Litestream, which copies the ledger there", metavar="URL"),
+        str, Option("print a second unit instead: Litestream, which copies the ledger there", metavar="URL")
     ] = ""
 
 
