@@ -52,6 +52,10 @@ def test_wake_and_park_by_button(page: Page, served: Program) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Park").click()
     expect(page.get_by_role("button", name="Wake slow")).to_be_enabled()
     expect(page.locator("#events")).to_contain_text("slow-0: parked cold")
+    ribbon = page.locator(".ribbon", has_text="slow").locator("canvas")
+    expect(ribbon).not_to_have_attribute(
+        "aria-valuemax", "0", timeout=8_000
+    )  # it had one span when it was opened
     asked = [json.loads(line) for line in (served.directory / "serve.log").read_text().splitlines()]
     said = [one for one in asked if "an operator asked" in one.values()]
     assert [one["what"] for one in said][-2:] == ["wake", "park"] and said[-1]["by"].startswith("user ")

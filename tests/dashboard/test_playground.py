@@ -33,7 +33,9 @@ def test_a_chat_wakes_a_model_and_tells_its_cost(page: Page, served: Program) ->
     page.locator("#chat-model").select_option("slow")
     expect(page.locator("#chat-note")).to_contain_text("slow is parked: it is woken at $3.60 an hour")
     chat(page, "slow", HOSTILE)
-    expect(page.locator("#view-chat .live")).to_contain_text("slow is waking")
+    live = page.locator("#view-chat .live")
+    expect(live).to_contain_text("slow is waking")
+    expect(live).to_contain_text("1 request waits, asked for by operator")
     picture(page, "chat-waking")
     answer = page.locator(".said.theirs").last
     expect(answer.locator("small")).to_contain_text("its part of the wake; held", timeout=30_000)

@@ -43,7 +43,7 @@ function costText(cost) {
   const held = cost.leased_us ? cost.leased_us - cost.arrived_us : 0;
   return `${money(cost.serving_nusd + cost.wake_nusd + cost.hosted_nusd)}${parts.length ? ": " + parts.map(([what, nusd]) => `${money(nusd)} ${what}`).join(", ") : ""}; `
     + (held > 2000 ? `held ${span(held / 1e6)}, ` : "") + (cost.first_byte_us ? `first byte after ${span((cost.first_byte_us - cost.arrived_us) / 1e6)}, ` : "")
-    + `${cost.tokens_in ?? "?"} tokens in, ${cost.tokens_out ?? "?"} out`;
+    + (cost.tokens_in == null && cost.tokens_out == null ? "no tokens known" : `${cost.tokens_in ?? "?"} tokens in, ${cost.tokens_out ?? "?"} out`);
 }
 async function send() {
   const content = $("chat-text").value.trim(), model = $("chat-model").value; if (!content || !model || chat.stop) return;

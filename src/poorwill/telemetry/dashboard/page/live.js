@@ -23,12 +23,13 @@ function listen() {  // while the page is seen: a browser opens six connections 
     if (kind === "WakeEnded") underWay.delete(e.replica);
     pending.push([e.at_us || e.ended_us || now_us(), say(e)]); if (pending.length > 200) pending.shift();
     if (kind !== "RequestEnded") soon(50);  // what is in work is asked for soon enough, however many requests end
-    else if (here() === "requests") soonRequests();
+    if (here() === "requests" ? kind === "RequestEnded" : kind === "WakeEnded" || kind === "ParkEnded") soonPast();
     shown ||= setTimeout(() => { shown = null; flush(); }, 250);
   });
 }
-let requestsDue = null;
-function soonRequests() { requestsDue ||= setTimeout(() => { requestsDue = null; if (!document.hidden) readRequests(); }, 2500); }
+let pastDue = null;
+function soonPast() { pastDue ||= setTimeout(() => { pastDue = null; refreshPast(); }, 2500); }
+function refreshPast() { if (!document.hidden && !now.gone && here() !== "logs") refresh[here()](); }
 let recalled = false;
 function recall() {  // what the ledger has of the time before this page was opened
   if (recalled) return;
@@ -101,7 +102,7 @@ let resized = null;
 addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { drawTrends(); drawCosts(); if (here() === "wakes") readWakes(); }, 200); });
 addEventListener("hashchange", () => { show(); scrollTo(0, 0); });
 document.addEventListener("visibilitychange", () => { listen(); if (!document.hidden) { look(); refresh[here()](); } });
-setInterval(() => { if (!document.hidden && !now.gone && here() !== "logs") refresh[here()](); }, 20000);
+setInterval(refreshPast, 20000);
 setInterval(() => { if (!document.hidden && !now.gone && here() === "logs") readLog(); }, 500);  // a stream would hold one of a browser's six connections to a server
 $("leave").hidden = location.protocol !== "https:";  // on this machine nobody logs in
 $("leave").addEventListener("click", () => fetch("/logout", { method: "POST" }).finally(() => location.assign("/")));

@@ -52,7 +52,7 @@ function drawWaking() {
       h("div", { className: "bar" }, h("strong", { textContent: `${nameOf(r)} is waking: ${r.phase || "starting"}` }),
         h("span", { className: left < 0 ? "bad" : "note", textContent: `${span(lasted / 1e6)} so far, `
           + (r.ready_in_us == null ? "" : `ready in about ${span(r.ready_in_us / 1e6)}, `)
-          + `${r.held ? plural(r.held, "request") + " wait" + (r.held === 1 ? "s" : "") : "nobody waits"}, `
+          + `${r.held ? plural(r.held, "request") + " wait" + (r.held === 1 ? "s" : "") : "nobody waits"}, ${begun && begun.asked_by ? `asked for by ${begun.asked_by}, ` : ""}`
           + (left < 0 ? "the budget is over" : `${span(left)} left of the budget`) })),
       h("div", { className: "track", role: "progressbar", aria: { "aria-label": `wake of ${nameOf(r)}`, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.min(99, Math.round(100 * lasted / whole)) } },
         ...phases.map(([phase, us], index) => piece(phase, us, whole, index > at ? "ahead" : "")), h("i", { style: { width: `${Math.min(100, 100 * lasted / whole)}%` } })));
