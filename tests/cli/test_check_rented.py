@@ -35,3 +35,12 @@ async def test_check_says_which_machine_a_model_is_on(tmp_path: Path) -> None:
     (model,) = json.loads(out)["models"]
     assert status == 0 and model["machine"] == "hyperstack 12345"
     assert json.loads(out)["warnings"] == [], "an engine that nothing here starts need not be here"
+
+
+async def test_check_says_where_an_engine_elsewhere_is(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text('[models.big]\nurl = "https://gpu.example/a/v1"\n[[rates]]\nactive_usd_h = "$2"\n')
+    status, out = await check(file)
+    assert status == 0 and "big: at https://gpu.example/a, always ready, wake budget" in out
+    (model,) = json.loads((await check(file, "--json"))[1])["models"]
+    assert model["machine"] == "https://gpu.example/a"

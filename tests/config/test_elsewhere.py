@@ -29,6 +29,13 @@ def test_defaults_of_engines_here_are_not_for_it(write: Write):
     assert model.floor.always and model.policy.name == "break-even"
 
 
+def test_one_that_is_lost_is_looked_for_soon(write: Write):
+    (model,) = read(write("[defaults]\nwake_backoff_max_s = 1200\n" + ELSEWHERE)).models
+    assert model.replica.wake.backoff_max_us == 30_000_000
+    (model,) = read(write(ELSEWHERE + "wake_backoff_s = 60\nwake_backoff_max_s = 90\n")).models
+    assert (model.replica.wake.backoff_us, model.replica.wake.backoff_max_us) == (60_000_000, 90_000_000)
+
+
 def test_its_kind_can_be_said(write: Write):
     (model,) = read(write(ELSEWHERE + 'engine = "vllm"\n')).models
     assert (model.engine.kind, model.replica.max_concurrency) == ("vllm", 0)

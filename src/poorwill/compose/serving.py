@@ -91,8 +91,9 @@ class Serving:
         for model in settings.models:
             bridge = f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
             on = f" on {model.away.named}" if model.away is not None else ""
-            parks = " > ".join(self.ladders[model.name])
-            lines.append(f"  {model.name}: {model.engine.kind}{on}, parks {parks}{bridge}")
+            parks = f"{model.engine.kind}{on}, parks {' > '.join(self.ladders[model.name])}"
+            how = f"at {model.elsewhere.named}, always ready" if model.elsewhere.engine else parks
+            lines.append(f"  {model.name}: {how}{bridge}")
         return lines
 
     def explained(self) -> Sequence[str]:

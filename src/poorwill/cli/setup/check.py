@@ -112,10 +112,9 @@ def _summary(model: ModelSettings) -> str:
     on = f" on {model.away.named}" if model.away is not None else ""
     floor = ", floor" if model.floor.always or model.floor.windows else ""
     bridge = f", {model.hosted.bridge_words}" if model.hosted and model.hosted.bridge else ""
-    return (
-        f"{model.name}: {model.engine.kind}{on}, ladder {ladder}, policy {policy.name}{idle}{floor}, "
-        f"wake budget {duration(wake.budget_us)}{bridge}"
-    )
+    parks = f"{model.engine.kind}{on}, ladder {ladder}, policy {policy.name}{idle}{floor}"
+    how = f"at {model.elsewhere.named}, always ready" if model.elsewhere.engine else parks
+    return f"{model.name}: {how}, wake budget {duration(wake.budget_us)}{bridge}"
 
 
 def _document(

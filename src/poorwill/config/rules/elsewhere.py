@@ -13,10 +13,12 @@ from poorwill.core.settings import (
     PolicySettings,
     RateSettings,
 )
-from poorwill.core.words import Tier
+from poorwill.core.words import SECOND_US, Tier
 
 STARTING_KEYS = ("path", "command", "stop_command", "args", "env", "options", "port", "cwd", "engine_user")
 """Keys about starting an engine."""
+AGAIN_US = 30 * SECOND_US
+"""The longest pause before one that was lost is looked for again: to look costs nothing."""
 _PARKING_KEYS = ("ladder", "floor", "policy", "replicas")
 
 
@@ -29,11 +31,13 @@ def settled(model: ModelSettings, given: Collection[str]) -> ModelSettings:
     if model.away is None or model.cloud is not None:
         return model
     kind = model.engine.kind if "engine" in given else "command"
-    park = replace(model.replica.park, ladder=(Tier.COLD,))
+    park, wake = replace(model.replica.park, ladder=(Tier.COLD,)), model.replica.wake
+    if "wake_backoff_max_s" not in given:
+        wake = replace(wake, backoff_us=min(wake.backoff_us, AGAIN_US), backoff_max_us=AGAIN_US)
     return replace(
         model,
         engine=replace(model.engine, kind=kind, cwd=""),
-        replica=replace(model.replica, park=park),
+        replica=replace(model.replica, park=park, wake=wake),
         policy=PolicySettings(),
         floor=FloorSettings(always=True),
     )
