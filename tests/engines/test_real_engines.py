@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from openai import AsyncOpenAI
+from tests.files.test_read_ahead import in_cache, uncached
 from tests.waiting import until
 
 from poorwill.core.ports.driver import DriverError
@@ -102,6 +103,19 @@ async def test_reading_ahead_can_be_turned_off(bench, tiny_model, marks, report)
     engine = bench.engine("llama.cpp", path=str(tiny_model), read_ahead=False)
     launch, _, began_us, ended_us = await started(bench, engine, report)
     assert "cached before" not in str(engine.refine(launch, marks, began_us, ended_us))
+
+
+async def test_bytes_come_before_the_engine_asks(bench, tiny_model, tmp_path):
+    """While it is still importing: here it is not even started."""
+    weights = tmp_path / "weights.gguf"
+    weights.write_bytes(tiny_model.read_bytes())
+    engine = bench.engine("llama.cpp", path=str(weights))
+    launch = engine.launch(replica=ReplicaId("tiny"), generation=1, anew=True)
+    uncached(weights)  # its header has been read
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(engine.follow(launch, lambda mark: None))
+        await until(lambda: in_cache(weights))
+        following.cancel()
 
 
 async def test_reading_ahead_ends_with_the_wake(bench, tiny_model, monkeypatch):

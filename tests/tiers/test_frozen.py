@@ -815,6 +815,21 @@ async def test_a_sealed_snapshot_hides_its_secret(fleet: Fleet, criu: Criu):
     await until(lambda: not in_memory(fleet))
 
 
+async def test_a_sealed_image_needs_little_memory(fleet: Fleet, criu: Criu):
+    """To wake: it is decrypted piece by piece into the engine's own."""
+    if not criu.fills:
+        pytest.skip("memory is not filled by poorwill here")
+    driver = sealed_driver(fleet, criu, b"k" * 32)
+    launch, running = await start(fleet, "--fill", BIG)
+    total = ask(running, "/sum")
+    parked = await driver.park(running, launch, generation=1)
+    assert parked.image_bytes > 100_000_000
+    with small_disk(fleet.directory / "memory", "30M"):
+        woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
+        assert ask(woken, "/sum") == total
+        await until(lambda: not in_memory(fleet))
+
+
 async def test_an_unsealed_snapshot_shows_its_secret(fleet: Fleet, driver: FrozenDriver):
     secret = secrets.token_hex(16)
     launch, running = await start(fleet, "--secret", secret)
