@@ -95,3 +95,16 @@ async def test_missing_fleet_and_odd_words(poorwill: Poorwill, tmp_path: Path) -
     assert ran.status == 2 and "2 problems" in ran.err
     ran = await poorwill("deploy", "unit", "--fleet", fleet, "--user", "--run-as", "bird")
     assert ran.status == 2 and "--run-as goes with --system" in ran.err
+
+
+async def test_a_host_has_a_unit_of_its_own(poorwill: Poorwill, tmp_path: Path) -> None:
+    fleet = write_fleet(tmp_path)
+    hosts = '\n[hosts]\nhead = "10.0.0.1:6379"\nrelays = { gpu-1 = "10.0.0.11:7443" }\n'
+    fleet.write_text(fleet.read_text() + hosts)
+    start = f"ExecStart=/usr/local/bin/poorwill host {{}} --key {tmp_path}/hosts.pem --directory {tmp_path}"
+    host = settings(await unit(poorwill, fleet, "--host", "gpu-1"))
+    assert start.format("--join 10.0.0.1:6379 --name gpu-1 --relay 10.0.0.11:7443") in host
+    assert "KillMode=process" in host and not [line for line in host if line.startswith("ExecReload")]
+    assert start.format("--head 10.0.0.1:6379") in await unit(poorwill, fleet, "--host", "head")
+    ran = await poorwill("deploy", "unit", "--fleet", str(fleet), "--host", "gpu-2")
+    assert ran.status == 2 and "no host of this fleet" in ran.err

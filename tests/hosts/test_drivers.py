@@ -1,11 +1,14 @@
 """The drivers of other hosts, over the real service and relay: what the port promises, from afar."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.waiting import until
 
+from poorwill.compose.clock import SystemClock
+from poorwill.compose.drivers.on_hosts import found_on_hosts
 from poorwill.core.launch import Parked
 from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.ports.silence import HostSilent
@@ -127,3 +130,17 @@ async def test_without_ray_engines_are_found_and_ended(tmp_path: Path) -> None:
         assert [each.replica for each in found] == ["tiny-0"], "what frees goes over the relay"
         await fleet.own.processes.kill(running)
         assert fleet.engines("a") == []
+
+
+async def test_a_sweep_from_outside_sees_hosts(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a", "b") as fleet:
+        running = await fleet.wake(fleet.launch())
+        assert fleet.settings.hosts is not None
+        look = partial(found_on_hosts, fleet.settings.hosts, clock=SystemClock.started(), log=fleet.log)
+        found, silent = await look()
+        assert [each.running.key() for each in found if each.running] == [running.key()]
+        assert silent == []
+        other = {"a": "b", "b": "a"}[running.machine]
+        await fleet.stop(other)
+        assert (await look())[1] == [other]
+        await fleet.own.processes.kill(running)

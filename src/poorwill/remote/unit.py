@@ -5,17 +5,18 @@ systemd.service(5) and systemd.unit(5) of systemd 252; what CRIU bears was tried
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.settings import FleetSettings
+from poorwill.core.settings import FleetSettings, HostsSettings
 from poorwill.core.words import SECOND_US, Tier
 
 MARGIN_S = 15
 """From the end of poorwill's own shutdown to systemd's SIGKILL: closing the ledger, a slow disk."""
 
 RESTART_S = 5
+HEAD = "head"
 
 CRIU_RIGHTS = "CAP_CHECKPOINT_RESTORE CAP_SETPCAP"
 
@@ -42,6 +43,8 @@ class UnitFile:
     """The user to run as; root if empty. For the system's manager only."""
     engine_users: tuple[str, ...] = ()
     """Users that engines run as, which only root can start."""
+    host: str = ""
+    """What `poorwill host` is given; empty: the unit serves the fleet."""
 
     @property
     def as_root(self) -> bool:
@@ -69,6 +72,18 @@ def unit_for(
         hint = "a unit of the system without --run-as, or no engine_user"
         raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint=hint)
     return unit
+
+
+def host_unit(unit: UnitFile, hosts: HostsSettings | None, name: str) -> UnitFile:
+    """Return the unit of a host's service, or of Ray's head if the name is HEAD. Raises OperatorFault."""
+    if hosts is None or name not in (HEAD, *hosts.relays):
+        what = f"{name!r} is no host of this fleet"
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint=f"a name from [hosts] relays, or {HEAD}")
+    if name == HEAD:
+        what = f"--head {hosts.head}"
+    else:
+        what = f"--join {hosts.head} --name {name} --relay {hosts.relays[name]}"
+    return replace(unit, host=f"{what} --key {hosts.key} --directory {unit.directory}")
 
 
 def unit_text(unit: UnitFile) -> str:
@@ -129,7 +144,8 @@ def replication_text(unit: UnitFile, ledger: str, url: str) -> str:
 def _head(unit: UnitFile) -> Iterator[str]:
     yield "# Made by `poorwill deploy unit` from exit_s and the ladders: make it anew when they change."
     yield "[Unit]"
-    yield "Description=poorwill: language models that sleep when nobody uses them"
+    what = "a host of a fleet" if unit.host else "language models that sleep when nobody uses them"
+    yield f"Description=poorwill: {what}"
     if unit.manager is Manager.SYSTEM:
         yield "# A listener on an address that the network has yet to bring up cannot bind."
         yield "Wants=network-online.target"
@@ -141,9 +157,13 @@ def _head(unit: UnitFile) -> Iterator[str]:
 def _start(unit: UnitFile) -> Iterator[str]:
     yield "# Started once the program is executed. That it serves is what /healthz says, not systemd."
     yield "Type=exec"
-    yield f"ExecStart={unit.binary} serve {unit.fleet}"
-    yield "# It fails, and says why, if the file is faulty; nothing is changed then (docs/reload.md)."
-    yield f"ExecReload={unit.binary} reload {unit.fleet}"
+    if unit.host:
+        yield "# Add --gpus N if Ray is to grant devices. The key is a copy of the fleet's (docs/hosts.md)."
+        yield f"ExecStart={unit.binary} host {unit.host}"
+    else:
+        yield f"ExecStart={unit.binary} serve {unit.fleet}"
+        yield "# It fails, and says why, if the file is faulty; nothing is changed then (docs/reload.md)."
+        yield f"ExecReload={unit.binary} reload {unit.fleet}"
     yield "# Where the one file unpacks itself, for good: engines run, and frozen ones wake, from there."
     yield "CacheDirectory=poorwill"
     yield "Environment=PEX_ROOT=%C/poorwill"

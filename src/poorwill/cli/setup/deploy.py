@@ -21,7 +21,7 @@ from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US
 from poorwill.remote.push import Push, Shell, carry_out_push, odd_word, shown
-from poorwill.remote.unit import Manager, replication_text, unit_for, unit_text
+from poorwill.remote.unit import Manager, host_unit, replication_text, unit_for, unit_text
 
 FLEET = "/srv/poorwill/fleet.toml"
 BUILT = "dist/poorwill"
@@ -63,9 +63,8 @@ class UnitOptions(ManagedOptions):
         str, Option(f"the fleet to serve (default: {FLEET})", metavar="FILE", values=Values.FILES)
     ] = FLEET
     run_as: Annotated[str, Option("a user to run as instead of root", metavar="NAME")] = ""
-    replicate: Annotated[
-        str, Option("print a second unit instead: Litestream, which copies the ledger there", metavar="URL")
-    ] = ""
+    replicate: Annotated[str, Option("instead: Litestream, to copy the ledger there", metavar="URL")] = ""
+    host: Annotated[str, Option("instead: the service of this host, or Ray's: `head`", metavar="NAME")] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +154,11 @@ def _unit(options: UnitOptions, streams: Streams) -> str:
     binary = options.binary or INSTALLED[options.manager]
     settings = read_fleet(fleet, streams.env)
     unit = unit_for(settings, manager=options.manager, binary=binary, fleet=fleet, run_as=options.run_as)
-    _refuse_odd(binary=binary, fleet=unit.fleet, run_as=unit.run_as, directory=unit.directory)
+    words = {"fleet": unit.fleet, "run_as": unit.run_as, "replicate": options.replicate}
+    _refuse_odd(binary=binary, directory=unit.directory, **words)
+    if options.host:
+        return unit_text(host_unit(unit, settings.hosts, options.host))
     if options.replicate:
-        _refuse_odd(replicate=options.replicate)
         return replication_text(unit, ledger_path(settings), options.replicate)
     return unit_text(unit)
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from poorwill.compose.drivers.fleet_drivers import FleetDrivers, ModelDrivers
 from poorwill.core.ports.clock import Clock
-from poorwill.core.ports.driver import Driver
+from poorwill.core.ports.driver import Driver, DriverError, Found
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import FleetSettings, HostsSettings, ModelSettings
 from poorwill.core.words import ModelName, Tier
+from poorwill.remote.ray.calls import Call, Op, checked
 from poorwill.remote.ray.cluster import Cluster, RayCluster
 from poorwill.remote.ray.contact import Contact
 from poorwill.remote.ray.drivers import HostsDriver, HostsEngine, HostsProcesses
@@ -21,6 +22,7 @@ from poorwill.remote.ray.hosts import Hosts
 from poorwill.remote.ray.identity import tls_context
 from poorwill.remote.ray.node import ray_environment
 
+TIERS = (Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED, Tier.COLD)
 FOUND_S = 8.0
 """How long a start waits for its hosts: those that are late are silent, and adopted or swept later."""
 
@@ -75,11 +77,26 @@ async def drivers_on_hosts(
                 task.cancel()
 
 
+async def found_on_hosts(named: HostsSettings, *, clock: Clock, log: Log) -> tuple[list[Found], list[str]]:
+    """Return what exists on the hosts that answer, and the names of the others. Changes nothing."""
+    tls, found, silent = tls_context(Path(named.key), server=False), list[Found](), list[str]()
+    for name, address in named.relays.items():
+        contact = Contact(name=name, address=address, tls=tls, clock=clock, log=log)
+        try:
+            async with asyncio.timeout(FOUND_S):
+                for tier in TIERS:
+                    answer = await contact.carry(Call(op=Op.INVENTORY, tier=tier))
+                    found += checked(answer, name).found
+        except (DriverError, TimeoutError) as error:
+            log.warning("a host does not answer: what is there is not compared", host=name, why=str(error))
+            silent.append(name)
+    return found, silent
+
+
 def _kits(hosts: Hosts, models: list[ModelSettings]) -> Mapping[ModelName, ModelDrivers]:
     processes = HostsProcesses(hosts=hosts)
     drivers: dict[Tier, Driver] = {
-        tier: HostsDriver(name=tier.value, tier=tier, hosts=hosts)
-        for tier in (Tier.ASLEEP, Tier.FROZEN, Tier.SUSPENDED, Tier.COLD)
+        tier: HostsDriver(name=tier.value, tier=tier, hosts=hosts) for tier in TIERS
     }
     return {
         model.name: ModelDrivers(

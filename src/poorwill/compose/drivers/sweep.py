@@ -22,7 +22,7 @@ from poorwill.tiers.snapshots.store import SnapshotStore, store_root
 
 async def sweep_fleet(settings: FleetSettings, *, env: Mapping[str, str], log: Log) -> tuple[Sweep, int]:
     """Return what is amiss, and how many things were found. Changes nothing."""
-    found = await _inventory(settings, env=env, log=log)
+    found, silent = await _inventory(settings, env=env, log=log)
     with reading(ledger_path(settings)) as db:
         known = recovered(db).replicas
     owned = [
@@ -34,6 +34,7 @@ async def sweep_fleet(settings: FleetSettings, *, env: Mapping[str, str], log: L
         for replica in known
         if (placed := replica.placed) is not None
     ]
+    owned = [each for each in owned if (held := each.running or each.parked) and held.machine not in silent]
     sweep = compare(found, owned)
     if holder_of(Path(settings.directory)) is None:
         unserved = tuple(each for each in found if each.running is not None and each not in sweep.orphans)
@@ -41,8 +42,10 @@ async def sweep_fleet(settings: FleetSettings, *, env: Mapping[str, str], log: L
     return sweep, len(found)
 
 
-async def _inventory(settings: FleetSettings, *, env: Mapping[str, str], log: Log) -> Sequence[Found]:
-    """Return what exists of the fleet. Reads only: a poorwill may be serving it at this moment."""
+async def _inventory(
+    settings: FleetSettings, *, env: Mapping[str, str], log: Log
+) -> tuple[Sequence[Found], Sequence[str]]:
+    """Return what exists of the fleet, and hosts that do not answer. Reads only: it may be served now."""
     directory, clock = Path(settings.directory), SystemClock.started()
     processes = EngineProcesses(fleet=str(directory), clock=clock, log=log)
     found = [*processes.found(), *processes.left_behind()]
@@ -50,4 +53,10 @@ async def _inventory(settings: FleetSettings, *, env: Mapping[str, str], log: Lo
         found += SnapshotStore(root=store_root(directory, tier), tier=tier).found()
     for driver in rented_machines(settings, env=env, clock=clock, log=log).drivers.values():
         found += await driver.inventory()
-    return found
+    silent: list[str] = []
+    if settings.hosts is not None:
+        from poorwill.compose.drivers.on_hosts import found_on_hosts
+
+        there, silent = await found_on_hosts(settings.hosts, clock=clock, log=log)
+        found += there
+    return found, silent

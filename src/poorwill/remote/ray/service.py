@@ -194,6 +194,8 @@ class HostService:
             id(kit.drivers[tier]): kit.drivers[tier] for kit in self.kits.values() if tier in kit.drivers
         }
         found = [each for driver in drivers.values() for each in await driver.inventory()]
+        if not self.kits and tier is Tier.COLD:  # nobody has said yet which models there are
+            found = list(self.processes.found())
         return [
             replace(
                 each,
