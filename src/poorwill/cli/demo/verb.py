@@ -23,6 +23,7 @@ from poorwill.compose.paths import ledger_path
 from poorwill.compose.serving import Serving, serving_fleet
 from poorwill.config.values.written import from_to
 from poorwill.core.words import Tier
+from poorwill.remote.ray.here import hosts_here
 from poorwill.telemetry.log import StreamLog
 
 
@@ -38,15 +39,12 @@ class DemoOptions:
     engine: Annotated[
         str,
         Option(
-            "transformers starts slowly, so that parking gains most; it must be on PATH "
-            "(default: llama.cpp, which is built in)",
+            "transformers, which must be on PATH, gains most (default: llama.cpp, built in)",
             choices=tuple(ENGINES),
         ),
     ] = "llama.cpp"
-    seconds: Annotated[
-        float,
-        Option("what the two hours of the trace are compressed to (default: 60)", read=from_to(5, 3_600)),
-    ] = 60.0
+    seconds: Annotated[float, Option("length of the traffic (default: 60)", read=from_to(5, 3_600))] = 60.0
+    hosts: Annotated[int, Option("serve from so many hosts, on this machine, through Ray", metavar="N")] = 0
     json: JsonOption = False
 
 
@@ -58,11 +56,13 @@ async def _run(options: DemoOptions, streams: Streams) -> int:
         engine=options.engine,
         size=options.size,
         seconds=options.seconds,
+        hosts=options.hosts,
         env=streams.env,
         tell=show.line,
     )
     log = StreamLog(stream=streams.stderr, level="error")  # warnings are shown or reported
-    async with serving_fleet(settings, env=streams.env, log=log) as serving:
+    here = hosts_here(settings, env=streams.env)
+    async with here, serving_fleet(settings, env=streams.env, log=log) as serving:
         since_us = serving.clock.now_us()
         answers = await _drive(serving, options.seconds, show)
     facts = facts_of(settings, ledger_path(settings), since_us=since_us)

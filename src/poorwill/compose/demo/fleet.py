@@ -13,6 +13,7 @@ from poorwill.core.settings import Address, FleetSettings
 from poorwill.engines.weights.gguf_model import make_model
 from poorwill.engines.weights.transformers_model import make_transformers_model
 from poorwill.hosts.files.opening import own_directory
+from poorwill.tiers.proof import free_port
 
 IDLE_SHARE = 1 / 30
 """The linger as a part of the whole: four minutes of the trace's two hours, however compressed."""
@@ -36,8 +37,18 @@ options = {{ continuous_batching = true, cb_num_blocks = 64, cb_block_size = 32 
 """The engines the demo can run. By default transformers would take 9.5 GB of memory for its KV cache."""
 
 
+ON_HOSTS = "\nhosts = {}\nreplicas = 2"
+
+
 def demo_fleet(
-    named: str, *, engine: str, size: str, seconds: float, env: Mapping[str, str], tell: Callable[[str], None]
+    named: str,
+    *,
+    engine: str,
+    size: str,
+    seconds: float,
+    hosts: int = 0,
+    env: Mapping[str, str],
+    tell: Callable[[str], None],
 ) -> FleetSettings:
     """Make the model and the fleet's configuration, or take those of an earlier demo.
 
@@ -60,11 +71,15 @@ def demo_fleet(
         )
     model_file = _model_file(directory, engine=engine, size=size, env=env, tell=tell)
     template = files("poorwill.compose.demo").joinpath("fleet.toml").read_text(encoding="utf-8")
+    names = [f"host-{number}" for number in range(1, hosts + 1)]
     text = template.format(
-        engine=ENGINES[engine].format(model_file=model_file),
+        engine=ENGINES[engine].format(model_file=model_file) + (ON_HOSTS.format(names) if names else ""),
         idle_s=seconds * IDLE_SHARE,
         scale=TRACE_S / seconds,
     )
+    if names:
+        relays = ", ".join(f'{name} = "127.0.0.1:{free_port()}"' for name in names)
+        text += f'\n[hosts]\nhead = "127.0.0.1:{free_port()}"\nrelays = {{ {relays} }}\n'
     configuration.write_text(text, encoding="utf-8")
     settings = load_fleet(str(configuration), env, machine=True)
     # A free port each: the demo must not fail for a server that somebody runs already.

@@ -10,9 +10,11 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import Address
 from poorwill.hosts.processes import procfs
@@ -49,10 +51,12 @@ class HostPlan:
 def ray_environment(
     key: Path, env: Mapping[str, str] | None = None, more: Mapping[str, str] | None = None
 ) -> Mapping[str, str]:
-    """Return the environment of Ray's processes of a fleet. Raises OperatorFault if its key is missing.
+    """Return the environment of a fleet's Ray processes. Raises OperatorFault if its key or Ray is missing.
 
     Ray's own switches in `env` hold: `RAY_gcs_storage` gives the head a store.
     """
+    if find_spec("ray") is None:
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, "Ray is not here", hint="pip install 'poorwill[ray]'")
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
         "RAY_USAGE_STATS_ENABLED": "0",
