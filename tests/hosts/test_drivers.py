@@ -13,6 +13,8 @@ from poorwill.core.launch import Parked
 from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.ports.silence import HostSilent
 from poorwill.core.words import Phase, Tier, replica_id
+from poorwill.remote.ray.calls import HostOffer
+from poorwill.remote.ray.drivers import HostsDriver
 
 from .fleet import TINY, hosted_fleet, model
 
@@ -92,6 +94,19 @@ async def test_a_full_host_is_passed_over(tmp_path: Path) -> None:
             await fleet.wake(fleet.launch(1))
         assert fleet.cluster.held == {"tiny-0": "b"}
         await fleet.own.processes.kill(running)
+
+
+async def test_a_start_goes_to_the_weights_then_to_room(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a", "b", served=model("a", "b", most=2)) as fleet:
+        driver = fleet.own.drivers[Tier.COLD]
+        assert isinstance(driver, HostsDriver)
+        first = await fleet.wake(fleet.launch())
+        await until(lambda: driver.hosts.candidates(fleet.launch(1))[-1] == first.machine)
+        driver.hosts.offers[first.machine] = {TINY: HostOffer(tiers=(Tier.COLD,), weights=True)}
+        second = await fleet.wake(fleet.launch(1))
+        assert second.machine == first.machine, "the weights are there, though an engine is as well"
+        for running in (first, second):
+            await fleet.own.processes.kill(running)
 
 
 async def test_a_silent_host_is_not_asked(tmp_path: Path) -> None:

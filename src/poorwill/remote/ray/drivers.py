@@ -68,6 +68,7 @@ class HostsDriver:
             contact.reports.pop(wake, None)
         assert answer.running is not None
         contact.expect(answer.running, answer.beat)
+        self.hosts.started(host, launch.model)
         return replace(answer.running, launched=launch.identity())
 
     async def descend(self, parked: Parked, launch: Launch, *, generation: int) -> Parked:

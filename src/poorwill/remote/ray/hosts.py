@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import msgspec
+
 from poorwill.core.launch import Launch
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, NoCapacity
@@ -173,6 +175,12 @@ class Hosts:
                 f"no host can run {launch.model}" + (f"; silent: {', '.join(silent)}" if silent else "")
             )
         return sorted(able, key=lambda host: (not self._offer(host, launch.model).weights, self._load(host)))
+
+    def started(self, host: str, model: ModelName) -> None:
+        """Remember that a host has a model's files now, downloaded or not."""
+        offers = self.offers.get(host, {})
+        if model in offers and self.models[model].engine.path:
+            self.offers[host] = {**offers, model: msgspec.structs.replace(offers[model], weights=True)}
 
     def is_up(self, host: str) -> bool:
         """Return whether a host answers."""
