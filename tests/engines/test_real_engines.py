@@ -2,15 +2,17 @@
 
 import asyncio
 import os
+import re
 import threading
 from pathlib import Path
 
 import httpx2
 import pytest
 from openai import AsyncOpenAI
-from tests.files.test_read_ahead import in_cache, uncached
+from tests.files.test_read_ahead import uncached
 from tests.waiting import until
 
+from poorwill.core.launch import PhaseMark
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import Phase, ReplicaId, Tier
 from poorwill.engines.asking import Endpoint, greedy_text
@@ -105,6 +107,10 @@ async def test_reading_ahead_can_be_turned_off(bench, tiny_model, marks, report)
     assert "cached before" not in str(engine.refine(launch, marks, began_us, ended_us))
 
 
+def readers() -> int:
+    return sum(thread.name == "read-ahead" for thread in threading.enumerate())
+
+
 async def test_bytes_come_before_the_engine_asks(bench, tiny_model, tmp_path):
     """While it is still importing: here it is not even started."""
     weights = tmp_path / "weights.gguf"
@@ -112,20 +118,21 @@ async def test_bytes_come_before_the_engine_asks(bench, tiny_model, tmp_path):
     engine = bench.engine("llama.cpp", path=str(weights))
     launch = engine.launch(replica=ReplicaId("tiny"), generation=1, anew=True)
     uncached(weights)  # its header has been read
+    began_us = engine.clock.now_us()
     async with asyncio.TaskGroup() as group:
         following = group.create_task(engine.follow(launch, lambda mark: None))
-        await until(lambda: in_cache(weights))
+        await until(readers, within_s=5)
+        await until(lambda: not readers())
         following.cancel()
+    spawned = PhaseMark(phase=Phase.SPAWN, at_us=began_us)
+    (leaf,) = engine.refine(launch, [spawned], began_us, engine.clock.now_us())
+    assert re.search(r"\b[1-9]\d+ B read ahead", leaf.detail)
 
 
 async def test_reading_ahead_ends_with_the_wake(bench, tiny_model, monkeypatch):
     monkeypatch.setattr(read_ahead, "CHUNK_BYTES", 64)  # so that it would take half a minute
     engine = bench.engine("llama.cpp", path=str(tiny_model))
     launch = engine.launch(replica=ReplicaId("tiny"), generation=1, anew=True)
-
-    def readers() -> int:
-        return sum(thread.name == "read-ahead" for thread in threading.enumerate())
-
     async with asyncio.TaskGroup() as group:
         following = group.create_task(engine.follow(launch, lambda mark: None))
         await until(lambda: readers() > 1)
