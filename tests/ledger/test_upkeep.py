@@ -13,8 +13,9 @@ from poorwill.cli.run import run
 from poorwill.core.entries import Alive
 from poorwill.ledger.checking import problems
 from poorwill.ledger.costs.items import items
-from poorwill.ledger.schema import APPLICATION_ID, connect_writer, migrate, migrations, reading
+from poorwill.ledger.schema import APPLICATION_ID, LedgerFault, connect_writer, migrate, migrations, reading
 from poorwill.ledger.upkeep import compact
+from poorwill.ledger.writing.rollup import roll_up
 
 from .lives import HOUR, rates, stories
 from .story import START, began, created, damage, ended, opened, request, span, write
@@ -86,6 +87,22 @@ async def test_hours_that_are_not_over_are_not_compacted(path):
     status, _, told = await poorwill("ledger", "compact", "--ledger", path, "--before", "2027-02-01")
     assert status == 2
     assert "compact up to 2027-01-15T11:00:00Z at most" in told
+
+
+@pytest.mark.parametrize("change", ["ended_us = ended_us + 1", "key = key + 1", "tokens_out = 9"])
+@pytest.mark.parametrize("rolled_up", [False, True])
+def test_damaged_rows_are_not_compacted(path, change, rolled_up):
+    two_hours(path)
+    with closing(connect_writer(path)) as db:
+        if rolled_up:
+            roll_up(db)
+        for trigger in ("requests_sum_update", "leases_sum_update"):  # as a flipped bit: past the triggers
+            db.execute(f"DROP TRIGGER {trigger}")
+        db.execute(f"UPDATE requests SET {change} WHERE id = (SELECT min(id) FROM requests)")
+        rows = db.execute("SELECT count(*) FROM requests").fetchone()
+        with pytest.raises(LedgerFault):
+            compact(db, before_us=START + 2 * HOUR)
+        assert db.execute("SELECT count(*) FROM requests").fetchone() == rows
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.words import HOUR_US
+from poorwill.ledger.checksums import differing
 from poorwill.ledger.costs.attribution import progress
 from poorwill.ledger.dates import iso
-from poorwill.ledger.schema import fault, reading
+from poorwill.ledger.schema import damaged, fault, reading
 from poorwill.ledger.writing.rollup import roll_up
 
 BATCH_ROWS = 50_000
@@ -72,7 +73,7 @@ def compact(
 
     The bill before and after is the same, by key too; what is lost is the single request. The instant is
     taken down to a full hour. `tell` receives how far it is. Raises RequestFault for an instant that is not
-    over yet.
+    over yet, LedgerFault if rows or what stands for them are not those that were written.
     """
     before_us = before_us // HOUR_US * HOUR_US
     finished = False
@@ -88,6 +89,8 @@ def compact(
             f"hours up to {iso(before_us)} are not over yet in this ledger",
             hint=f"compact up to {iso(done.shared_us)} at most",
         )
+    if any(differing(db, tell, names=("requests", "leases", "usage", "shares"))):
+        raise damaged(db)  # hours of damaged rows have no shares: what is left of their rows is evidence
     db.execute("UPDATE progress SET kept_us = max(kept_us, ?)", (before_us,))
     rows = 0
     while True:
