@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
+from typing import BinaryIO
 
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.ledger.history.views import Costs, LogPiece, PastRequest, PastWake, Ribbon, Ribbons
@@ -44,3 +46,7 @@ class ToyHistory:
 
     async def log(self, replica: str, start: int | None) -> LogPiece:
         return LogPiece(text=f"{replica} from {start}", next=9)
+
+    async def copy(self) -> BinaryIO:
+        self.asked.append("copy")
+        return BytesIO(b"a ledger")
