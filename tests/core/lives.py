@@ -238,6 +238,14 @@ LIVES: dict[str, tuple[Callable[[], Replica], tuple[Step, ...]]] = {
         partial(ready, in_flight=2, held=1),
         ((61, of(EngineLost, why="signal 9")), (1, WOKE)),
     ),
+    "the engine dies young twice, then old": (
+        ready,
+        tuple(
+            step
+            for after in (9, 9, 61)
+            for step in ((after, of(EngineLost, why="signal 9")), (20, WakeAsked()), (1, WOKE))
+        ),
+    ),
     "the engine dies idle, and the floor wakes it": (
         partial(ready, floor=Always()),
         ((61, Tick()), (1, of(EngineLost, why="signal 9")), (1, Tick()), (1, WOKE)),

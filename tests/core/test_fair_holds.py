@@ -65,6 +65,18 @@ def test_what_is_short_decides_who_makes_room() -> None:
     assert gone(9, 100) == []
 
 
+def test_as_many_make_room_as_it_takes() -> None:
+    queue = tuple(hold(number, "alice", 10) for number in range(4))
+    newcomer = hold(9, "bob", 10)
+
+    def gone(count: int, size: int) -> list[int]:
+        return [held.id for held in displaced(queue, newcomer, HoldSettings(count=count, bytes=size))]
+
+    assert gone(9, 40) == [3] and gone(9, 39) == [3, 2] and gone(9, 30) == [3, 2]
+    assert gone(4, 99) == [3] and gone(3, 99) == [3, 2]
+    assert gone(9, 10) == [3, 2, 1, 0] and gone(9, 9) == []
+
+
 def test_equal_shares_make_no_room() -> None:
     queue = (hold(0, "alice"), hold(1, "bob"))
     assert displaced(queue, hold(2, "carol"), HoldSettings(count=2, bytes=100)) == ()
