@@ -244,7 +244,8 @@ LIVES: dict[str, tuple[Callable[[], Replica], tuple[Step, ...]]] = {
             step
             for after in (9, 9, 61)
             for step in ((after, of(EngineLost, why="signal 9")), (20, WakeAsked()), (1, WOKE))
-        ),
+        )
+        + ((30, Tick()), (1, PARKED)),
     ),
     "the engine dies idle, and the floor wakes it": (
         partial(ready, floor=Always()),
