@@ -235,14 +235,14 @@ def test_a_replica_found_running_lingers_by_policy():
 def test_relaxing_begins_a_quiet_stretch_once():
     cell = unlimited()
     cell.relax(T0)
-    assert cell.quiet_since_us is None, "it was never busy"
+    assert cell.level.quiet_since_us is None, "it was never busy"
     queue = HoldQueue()
     cell = cell_of(parked(), queue)
     cell.feed(demand(1), T0)
     queue.holds = ()  # another replica of the model took it
     cell.relax(T0 + 7)
     cell.relax(T0 + 8)
-    assert (cell.quiet_since_us, cell.busy) == (T0 + 7, False)
+    assert (cell.level.quiet_since_us, cell.busy) == (T0 + 7, False)
 
 
 def test_a_bridged_request_begins_a_wake():
