@@ -240,12 +240,15 @@ LIVES: dict[str, tuple[Callable[[], Replica], tuple[Step, ...]]] = {
     ),
     "the engine dies young twice, then old": (
         ready,
-        tuple(
-            step
-            for after in (9, 9, 61)
-            for step in ((after, of(EngineLost, why="signal 9")), (20, WakeAsked()), (1, WOKE))
-        )
-        + ((30, Tick()), (1, PARKED)),
+        (
+            *(
+                step
+                for after in (9, 9, 61)
+                for step in ((after, of(EngineLost, why="signal 9")), (20, WakeAsked()), (1, WOKE))
+            ),
+            (30, Tick()),
+            (1, PARKED),
+        ),
     ),
     "the engine dies idle, and the floor wakes it": (
         partial(ready, floor=Always()),
