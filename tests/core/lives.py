@@ -190,6 +190,10 @@ LIVES: dict[str, tuple[Callable[[], Replica], tuple[Step, ...]]] = {
             (1, demand(2)),
         ),
     ),
+    "a park that a floor refuses until it ends": (
+        partial(ready, floor=NIGHT),
+        ((150, ParkAsked()), (50, ParkAsked())),
+    ),
     "a park is refused while others wait": (partial(ready, in_flight=2, held=1), ((1, ParkAsked()),)),
     "a drain without an end": (
         partial(draining, in_flight=2),
@@ -293,6 +297,10 @@ LIVES: dict[str, tuple[Callable[[], Replica], tuple[Step, ...]]] = {
     "a wake ahead of demand": (
         partial(parked, Tier.FROZEN, policy=Ahead()),
         ((59, Tick()), (1, Tick()), (2, WOKE), (27, Tick()), (1, Tick()), (1, PARKED), (9, Tick())),
+    ),
+    "a wake ahead of demand at the instant of the park": (
+        partial(parked, Tier.FROZEN, policy=Ahead(), park_began_us=T0 + 60 * S),
+        ((60, Tick()),),
     ),
     "a wake ahead of demand fails": (
         partial(parked, Tier.FROZEN, policy=Ahead()),
@@ -424,6 +432,7 @@ LIVES: dict[str, tuple[Callable[[], Replica], tuple[Step, ...]]] = {
             (1, PARKED),
             (1, ParkAsked(tier=Tier.FROZEN)),
             (1, PARKED),
+            (1, ParkAsked(tier=Tier.FROZEN)),
             (1, ParkAsked(tier=Tier.ASLEEP)),
             (1, WakeAsked()),
             (1, WOKE),

@@ -10,7 +10,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 from poorwill.core.machine.effects import Record
-from poorwill.core.machine.replica import Replica
+from poorwill.core.machine.replica import Replica, next_descent_us
 from poorwill.core.machine.step import step
 
 from .lives import LIVES, Step
@@ -32,7 +32,8 @@ def said(value: object, *, time: bool = False) -> str:
         told = (
             f"{field.name.removesuffix('_us')}={said(item, time=field.name.endswith('_us'))}"
             for field, item in given
-            if item not in ("m-0", "m") and (field.default is MISSING or item != field.default)
+            if item not in ("m-0", "m")
+            and (field.default is MISSING or item != field.default or field.name in ("replica", "model"))
         )
         return f"{type(value).__name__}({', '.join(told)})"
     return str(value)
@@ -56,7 +57,9 @@ def told(replica: Replica, steps: tuple[Step, ...]) -> Iterator[str]:
                 yield f"    - {name.removesuffix('_us')} = {said(value, time=name.endswith('_us'))}"
         due = due_us(replica, now)
         tick = "none" if due is None else said(due, time=True)
-        yield f"    next tick: {tick}; again in {replica.retry_after_s(now)} s"
+        deeper_us = next_descent_us(replica)
+        deeper = "" if deeper_us is None else f"; deeper at {said(deeper_us, time=True)}"
+        yield f"    next tick: {tick}{deeper}; again in {replica.retry_after_s(now)} s"
 
 
 def book() -> str:

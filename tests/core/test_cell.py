@@ -86,6 +86,14 @@ def test_busy_and_idle_open_spans():
     assert cell.open_span() == SpanOpened(replica=ReplicaId("m-0"), at_us=T0 + 4, cause=SERVING)
 
 
+def test_the_reason_of_idle_time_is_that_of_its_beginning():
+    cell = unlimited(policy=Ahead(), floor=Between(T0 + 50 * S, T0 + 60 * S))
+    for at_us, cause, why in ((T0 + 3, LINGER, f"ahead: idle since {T0 + 3}"), (T0 + 55 * S, FLOOR, "day")):
+        cell.claim(at_us - 1)
+        cell.give_back(cell.generation, at_us)
+        assert (cell.open_span().cause, cell.open_span().why) == (cause, why)
+
+
 def test_a_floor_is_the_cause_of_idle_time():
     cell = unlimited(floor=Always())
     cell.claim(T0)

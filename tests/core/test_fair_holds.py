@@ -80,6 +80,10 @@ def test_as_many_make_room_as_it_takes() -> None:
 def test_equal_shares_make_no_room() -> None:
     queue = (hold(0, "alice"), hold(1, "bob"))
     assert displaced(queue, hold(2, "carol"), HoldSettings(count=2, bytes=100)) == ()
+    assert displaced(queue[:1], hold(2, "carol", 99), HoldSettings(count=9, bytes=99)) == ()
+    assert [
+        held.id for held in displaced((*queue, hold(2, "bob")), hold(3, "carol"), HoldSettings(count=3))
+    ] == [2]
     assert displaced((*queue, hold(2, "alice")), hold(3, "bob"), HoldSettings(count=3, bytes=100)) == ()
 
 

@@ -209,7 +209,7 @@ class Replica:
 
         An overdue wake is expected to take half as long again as it has taken so far.
         """
-        expected = self.expected_wake_us(self.wake.from_tier if self.wake else self.tier)
+        expected = self.expected_wake_us(self.tier)
         if expected is None:
             return None
         return self._left_of(expected, now_us)

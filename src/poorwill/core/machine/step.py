@@ -307,8 +307,7 @@ def _engine_lost(change: Transition, what: EngineLost) -> None:
     change.back_off(what.why, failures=replica.failures + 1 if early else 1)
     if not early:
         change.set(retry_at_us=0)
-    load = Load(0, change.now_us, replica.load.cause)
-    change.set(load=load, generation=replica.generation + 1)
+    change.set(load=Load(0, change.now_us), generation=replica.generation + 1)
     if early and replica.holds:
         change.give_up_holds(ErrorCode.WAKE_FAILED, f"the engine of {replica.model} died")
     change.rest(Tier.COLD, unobserved=what.unobserved)
