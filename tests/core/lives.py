@@ -242,6 +242,15 @@ LIVES: dict[str, tuple[Callable[[], Replica], tuple[Step, ...]]] = {
         partial(ready, in_flight=2, held=1),
         ((61, of(EngineLost, why="signal 9")), (1, WOKE)),
     ),
+    "the engine dies while it drains": (draining, ((1, of(EngineLost, why="signal 9")),)),
+    "a failed park pauses what is as shallow, not what is deeper": (
+        ready,
+        (
+            (0, {"park_after_us": T0 + 5000 * S, "park_failed": Tier.ASLEEP}),
+            (299, Tick()),
+            (1, Tick()),
+        ),
+    ),
     "the engine dies young twice, then old": (
         ready,
         (

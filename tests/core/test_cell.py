@@ -9,10 +9,19 @@ from poorwill.core.entries import SpanOpened, WakeBegan
 from poorwill.core.machine.cell import Cell
 from poorwill.core.machine.effects import ChangeCause, StartPark
 from poorwill.core.machine.holds import HoldQueue
-from poorwill.core.machine.inputs import EngineLost, ParkAsked, ParkSucceeded, Tick, WakeSucceeded, Withdrawn
+from poorwill.core.machine.inputs import (
+    EngineLost,
+    ParkAsked,
+    ParkSucceeded,
+    Tick,
+    WakeAsked,
+    WakeSucceeded,
+    Withdrawn,
+)
+from poorwill.core.machine.levels import DemandLevel
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.replica import Load
-from poorwill.core.policy import Descent, Rung
+from poorwill.core.policy import Descent, NoFloor, Rung
 from poorwill.core.words import FLOOR, LINGER, SERVING, HoldId, ReplicaId, Tier
 
 from .replicas import T0, Ahead, Always, Between, S, demand, doing, entries, granted, parked, ready, settings
@@ -213,6 +222,44 @@ def test_cells_of_a_model_share_a_queue():
     assert busy.claim(T0) is None, "someone waits"
     assert granted(busy.give_back(busy.generation, T0 + 1)) == [7]
     assert not waking.replica.holds and waking.replica.budget_ends_us is None
+
+
+def test_a_step_opens_its_span_now():
+    meter = Meter()
+    cell = cell_of(parked(policy=meter))
+    cell.feed(WakeAsked(), T0 + 5)
+    assert (cell.since_us, meter.told) == (T0 + 5, [(T0 + 5, True)])
+
+
+def test_a_level_learns_when_the_meter_began():
+    cell, meter = cell_of(parked()), Meter()
+    cell.feed(WakeAsked(), T0 + 5)
+    cell.take(DemandLevel(meter, NoFloor(), None, ()))
+    assert meter.told == [(T0 + 4, False), (T0 + 5, True)]
+
+
+def test_leases_of_all_lost_engines_are_waited_for():
+    cell = unlimited()
+    lost = []
+    for leases in (2, 1):
+        for _ in range(leases):
+            cell.claim(T0)
+            lost.append(cell.generation)
+        cell.feed(EngineLost(generation=cell.generation, why="signal 9"), T0)
+        cell.feed(WakeAsked(), T0 + 100 * S)
+        cell.feed(WakeSucceeded(generation=cell.generation), T0 + 100 * S)
+    for at_us, generation in enumerate(lost, T0 + 200 * S):
+        assert cell.level.quiet_since_us is None
+        cell.give_back(generation, at_us)
+    assert cell.level.quiet_since_us == T0 + 200 * S + 2
+
+
+def test_a_tick_is_due_for_those_of_another_cell():
+    queue = HoldQueue()
+    waking, busy = cell_of(parked(), queue), cell_of(ready(in_flight=2), queue)
+    assert busy.next_tick_us(T0) is None
+    waking.feed(demand(7), T0)
+    assert busy.next_tick_us(T0) == T0 + 60 * S, "the wake budget"
 
 
 def test_a_replica_found_parked_goes_on():
