@@ -170,7 +170,7 @@ class History:
     async def nothing(self, *asked: object) -> NoReturn:
         raise NotImplementedError
 
-    ribbons = cost = costs = wakes = requests = explain = compare = log = nothing
+    ribbons = cost = costs = wakes = requests = explain = compare = log = copy = plan = nothing
 
 
 def no_downloads(name: str) -> NoReturn:

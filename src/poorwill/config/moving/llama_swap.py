@@ -159,11 +159,11 @@ def _memory(
     here = [model for model in models if "url" not in model.keys]
     if len(here) < 2 or document.get("matrix"):
         return {}, list(models), []
-    sized = [model for model in models if model not in here]
-    for model in here:
+    sized = []
+    for model in models:
         share = max(1, _UNIT_MIB // together.get(model.name, 1))
         extra = {"memory": f"{share} MiB"} | ({"priority": 100} if model.name in persistent else {})
-        sized.append(replace(model, keys={**model.keys, **extra}))
+        sized.append(replace(model, keys={**model.keys, **extra}) if model in here else model)
     what = "stands for what llama-swap's groups say, one model at a time; put in what there is and each needs"
     return {"memory": f"{_UNIT_MIB} MiB"}, sized, [Left("memory", what)]
 
