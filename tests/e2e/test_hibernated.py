@@ -143,8 +143,9 @@ def test_moved_model_names_its_old_machine(rented: Rented, fleet: Path) -> None:
     config.write_text(config.read_text().replace("12345", "67890"))
     program = rented.start()
     assert program.status()["cause"] == "parked.cold"
-    log = (fleet / "serve.log").read_text()
-    assert "hyperstack 12345 is not the rented machine of big-0" in log and "be billed" in log
+    log = fleet / "serve.log"  # written by a thread of its own
+    wait_until(lambda: "hyperstack 12345 is not the rented machine of big-0" in log.read_text())
+    assert "be billed" in log.read_text()
     rented.cloud.put("12345", "HIBERNATED")  # as its owner does now: they share an address here
     assert ask(program) and other.asked == ["hibernate-restore"]
     assert program.stop() == 0
