@@ -137,7 +137,7 @@ def test_after_a_kill_machines_are_found_again(rented: Rented, fleet: Path) -> N
 def test_moved_model_names_its_old_machine(rented: Rented, fleet: Path) -> None:
     program = rented.start()
     ask(program)
-    wait_until(lambda: "linger" in [cause for cause, _, _ in spans(fleet)])  # rows are written within a second
+    wait_until(lambda: "linger" in [cause for cause, _, _ in spans(fleet)])  # written within 1 s
     program.kill()
     other = rented.cloud.add("67890", rented.machine.engine)
     config = fleet / "fleet.toml"
