@@ -182,10 +182,19 @@ def _priced(row: Row) -> Mapping[str, str]:
 
 def _dollars(text: str) -> Decimal:
     """Return a price. Raises ValueError for what is none, before anything is computed with it."""
-    price = Decimal(text[:40])
+    try:
+        price = Decimal(text[:40])
+    except InvalidOperation as error:
+        raise ValueError(f"{text[:40]!r} is no price") from error
     if not price.is_finite() or not 0 <= price <= MOST_USD_MTOK:
-        raise ValueError(f"{text[:40]} is no price")
+        raise ValueError(f"{text[:40]!r} is no price")
     return price
+
+
+def _reason(error: OSError | KeyError | ValueError) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no column {error.args[0]}"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def priced_by_table(path: str, provider: str, model: str) -> Offer:
@@ -205,11 +214,10 @@ def priced_by_table(path: str, provider: str, model: str) -> Offer:
             )
             for row in found
         ]
-    except (OSError, KeyError, ValueError, InvalidOperation, TypeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"{error!r}"
+    except (OSError, KeyError, ValueError) as error:
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
-            f"cannot read prices from {path}: {reason}",
+            f"cannot read prices from {path}: {_reason(error)}",
             hint="columns: provider, model, input_usd_per_mtok, output_usd_per_mtok, source",
         ) from error
     if not quotes:

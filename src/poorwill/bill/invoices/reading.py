@@ -145,8 +145,8 @@ def _places(number: Decimal) -> int:
     return max(-exponent, 0) if isinstance(exponent, int) else 0
 
 
-MOST = 10**12
-"""More than this is no amount and no quantity of any invoice."""
+MOST_DIGITS = 12
+"""More before the decimal point is no amount and no quantity of any invoice."""
 MOST_PLACES = 30
 
 
@@ -157,8 +157,8 @@ def _decimal(text: str, what: str, *, decimal_comma: bool) -> Decimal:
         number = Decimal(text.replace(",", "").strip("$€£ "))
     except InvalidOperation as error:
         raise ValueError(f"{what} {text!r} is no number") from error
-    exponent = number.as_tuple().exponent
-    if not isinstance(exponent, int) or exponent < -MOST_PLACES or abs(number) >= MOST:
+    # Compared by its digits' places: abs(1e999999999) overflows the context of decimal.
+    if not number.is_finite() or _places(number) > MOST_PLACES or number.adjusted() >= MOST_DIGITS:
         raise ValueError(f"{what} {text!r} is no number")
     return number
 
