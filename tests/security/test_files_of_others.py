@@ -63,7 +63,7 @@ def nested(path: Path) -> None:
 
 def wide(path: Path) -> None:
     with path.open("wb") as file:  # sparse: arrays of empty texts without an end
-        file.write(gguf(struct.pack("<IIQ", 9, 8, 2**24)))
+        file.write(gguf(struct.pack("<IIQ", 9, 8, 2**22)))
         file.truncate(2**34)
 
 
@@ -129,7 +129,7 @@ def test_a_bomb_in_a_table_is_an_error(tmp_path: Path, verb: str, data: bytes) -
     }[verb]
     ended = poorwill(*args, cwd=tmp_path)
     assert ended.status not in (0, 1, 70) and "Traceback" not in ended.output, ended.output[-800:]
-    assert "<class" not in ended.output and "Error(" not in ended.output, "Python's words say nothing to a user"
+    assert "<class" not in ended.output and "Error(" not in ended.output
     assert ended.peak_bytes < 700 * MIB
 
 

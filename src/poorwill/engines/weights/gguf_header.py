@@ -23,10 +23,12 @@ _SCALARS: Mapping[int, str] = MappingProxyType(
     {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 )
 _STRING, _ARRAY = 8, 9
-_MOST = 1 << 24
-"""No sane header has more keys, tensors, list members or characters than this."""
+_MOST = 1 << 22
+"""No sane header has more keys, tensors or list members than this: Gemma's vocabulary has 2 ** 18."""
+_MOST_TEXT = 1 << 26
+"""Nor longer texts, in bytes: some files carry their whole tokenizer.json in one, of some 30 MB."""
 _MOST_BYTES = 1 << 27
-"""Nor more bytes: that of the largest vocabulary has a tenth of them."""
+"""Nor more bytes in all: that of the largest vocabulary has a tenth of them."""
 _DEEPEST = 4
 """Nor more arrays within one another."""
 
@@ -204,7 +206,7 @@ def _text(file: BinaryIO) -> str:
 
 def _length(file: BinaryIO) -> int:
     size: int = _unpack(file, "<Q")[0]
-    if size > _MOST:
+    if size > _MOST_TEXT:
         raise _Short
     return size
 
