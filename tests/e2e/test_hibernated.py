@@ -153,6 +153,24 @@ def test_moved_model_names_its_old_machine(rented: Rented, fleet: Path) -> None:
     assert_tiles(fleet)
 
 
+@pytest.mark.parametrize("name", ["big", "small"])
+def test_a_machine_just_asked_for_is_named(rented: Rented, fleet: Path, name: str) -> None:
+    """Killed the moment its cloud was asked: whatever the configuration says by then, it may be billed."""
+    rented.cloud.restore_s = 60
+    program = rented.start()
+    with pytest.raises(httpx2.HTTPError):
+        program.ask({"model": "big", "messages": []}, timeout=0.2)
+    wait_until(lambda: rented.machine.asked)
+    program.kill()
+    config = fleet / "fleet.toml"
+    config.write_text(config.read_text().replace("12345", "67890").replace("models.big", f"models.{name}"))
+    rented.cloud.add("67890", rented.machine.engine)
+    for _ in range(2):
+        assert rented.start().stop() == 0
+    told = [text for _, text in notes(fleet) if "hyperstack 12345" in text]
+    assert len(told) == 1 and told[0].endswith("may run on, and be billed")
+
+
 def test_killed_in_a_wake_hibernates_again(rented: Rented, fleet: Path) -> None:
     rented.cloud.restore_s = 1.0
     program = rented.start()

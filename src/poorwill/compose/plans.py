@@ -103,6 +103,7 @@ def plan_model(
             drivers={tier: drivers[tier] for tier in ladder},
             processes=fleet_drivers.processes_of(model.name),
             fetch=None if model.hosts else fetch_first(model, env=env, clock=clock),
+            machine=model.cloud.named if model.cloud else "",
         ),
         driver=drivers[Tier.COLD].name,
         claim=Claim(priority=model.priority)

@@ -94,6 +94,12 @@ class Remembered:
     """Durations of its successful wakes, the latest last, by the tier woken from."""
     idle_since_us: int = 0
 
+    @property
+    def machine(self) -> str:
+        """The rented machine that it was on, or the host that it runs on; empty: this machine."""
+        held = self.running or (self.parked if self.parked and self.parked.path is None else None)
+        return held.machine if held is not None else ""
+
 
 @dataclass(slots=True, kw_only=True)
 class Recovery:
@@ -174,7 +180,7 @@ class Recovery:
 
     async def _resume(self, unit: Unit, known: Remembered) -> None:
         """Keep what sleeps, adopt what serves, keep what is on disk, or give up: in this order."""
-        gap_us = max(self.last_seen_us, known.since_us)
+        gap_us, now = max(self.last_seen_us, known.since_us), self.clock.now_us()
         if known.open_wake is not None:
             self.entries.append(
                 WakeEnded(
@@ -185,6 +191,10 @@ class Recovery:
                     why="poorwill ended while it was under way",
                 )
             )
+        if (mine := unit.equipment.machine) and known.machine and known.machine != mine:
+            text = f"{mine} in place of {known.machine}, which may run on, and be billed"
+            self._note("machine_changed", unit.id, unit.model, text)
+            self.entries.append(unit.placed(now))
         kept = known.parked if known.cause in PARKED_CAUSES else None
         sleeps = kept is not None and kept.running is not None
         if known.running is not None and not sleeps:
@@ -232,8 +242,7 @@ class Recovery:
         self._unobserved(gone, max(self.last_seen_us, gone.since_us))
         self.entries.append(ReplicaEnded(replica=gone.replica, at_us=self.clock.now_us()))
         if gone.cause != ORPHAN:  # the sweep that follows finds it anew, if it is there still
-            machine = gone.running.machine if gone.running is not None else ""
-            runs_on = f"; {machine} may run on, and be billed" if machine else ""
+            runs_on = f"; {gone.machine} may run on, and be billed" if gone.machine else ""
             self._note("model_removed", gone.replica, gone.model, "no longer configured" + runs_on)
 
     async def _still_there(self, unit: Unit, kept: Parked) -> bool:

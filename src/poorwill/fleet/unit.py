@@ -35,6 +35,8 @@ class Equipment:
     """By the tier each parks into; `cold` is always there."""
     processes: Processes
     fetch: Fetch | None = None
+    machine: str = ""
+    """The rented machine of its one replica: the ledger names it before it is asked to run."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -127,13 +129,16 @@ class Unit:
         )
 
     def placed(self, at_us: int) -> ReplicaPlaced:
-        """Return where the replica is now, for a poorwill that starts after this one."""
+        """Return where the replica is now, a rented machine always, for a poorwill that starts later."""
+        parked, machine = self.parked, self.equipment.machine
+        if machine and not (self.running or parked):
+            parked = Parked(replica=self.id, generation=self.cell.generation, tier=Tier.COLD, machine=machine)
         return ReplicaPlaced(
             replica=self.id,
             at_us=at_us,
             generation=self.cell.generation,
             running_json=self.running.as_json() if self.running else "",
-            parked_json=self.parked.as_json() if self.parked else "",
+            parked_json=parked.as_json() if parked else "",
         )
 
     async def known_launch(self) -> Launch:

@@ -34,6 +34,8 @@ async def carry_out_wake(
             await asyncio.wait([unit.ending])
         if anew := effect.from_tier is Tier.COLD:
             unit.renew()
+            if unit.equipment.machine:  # once asked to run it is billed: first the ledger knows of it
+                await context.journal.record([unit.placed(context.clock.now_us())])
             if unit.equipment.fetch is not None:
                 await unit.equipment.fetch(waking.report)  # before anybody makes room for it
         place = await context.make_room(unit)
@@ -48,15 +50,14 @@ async def carry_out_wake(
         known = (ErrorCode.NO_CAPACITY, ErrorCode.LEDGER_UNAVAILABLE)
         code = error.code if error.code in known else ErrorCode.WAKE_FAILED
         waking.failed(str(error), code)
-    except NoCapacity as error:
-        waking.failed(str(error), ErrorCode.NO_CAPACITY)
     except SnapshotRefused as error:
         parked = waking.take()
         if parked is not None:
             await to_the_end(discard(context, unit, parked))
         waking.failed(str(error))
     except (DriverError, OSError) as error:
-        waking.failed(str(error))
+        full = isinstance(error, NoCapacity)
+        waking.failed(str(error), ErrorCode.NO_CAPACITY if full else ErrorCode.WAKE_FAILED)
     except Exception as error:
         context.log.error("a wake failed with an unexpected error", model=unit.model, error=repr(error))
         waking.failed(f"internal error: {error!r}")
@@ -78,10 +79,9 @@ class Waking:
     def report(self, mark: PhaseMark) -> None:
         """Take a phase mark from the driver or the engine's log; a `core.ports.driver.Report`."""
         unit, generation = self.unit, self.effect.generation
-        if unit.replica.generation != generation or unit.replica.wake is None:
-            return
-        unit.marks.append(mark)
-        self.context.submit(unit, PhaseBegan(generation=generation, mark=mark))
+        if unit.replica.generation == generation and unit.replica.wake is not None:
+            unit.marks.append(mark)
+            self.context.submit(unit, PhaseBegan(generation=generation, mark=mark))
 
     def failed(self, why: str, code: ErrorCode = ErrorCode.WAKE_FAILED) -> None:
         """Report the failure; `kept` says that the replica is parked as before.
@@ -89,14 +89,12 @@ class Waking:
         Its place is recorded either way: the next start must not use the generation again.
         """
         self.context.journal.post([self.unit.placed(self.context.clock.now_us())])
+        # As before: not touched, and what slept has not died meanwhile.
+        kept = not self.touched and (self.effect.from_tier is Tier.COLD or self.unit.parked is not None)
         report = WakeFailed(
-            generation=self.effect.generation, why=why, code=code, kept=self._kept(), anatomy=self._anatomy()
+            generation=self.effect.generation, why=why, code=code, kept=kept, anatomy=self._anatomy()
         )
         self.context.submit(self.unit, report)
-
-    def _kept(self) -> bool:
-        """Whether it is parked as before: not touched, and what slept has not died meanwhile."""
-        return not self.touched and (self.effect.from_tier is Tier.COLD or self.unit.parked is not None)
 
     def succeeded(self, launch: Launch, running: Running) -> None:
         """Report the success and watch the engine from now on."""
@@ -116,10 +114,9 @@ class Waking:
         marks = list(self.unit.marks)
         try:
             if self.launch is not None:
-                engine = self.unit.equipment.engine
-                marks = list(engine.refine(self.launch, marks, wake.began_us, ended_us))
+                marks = list(self.unit.equipment.engine.refine(self.launch, marks, wake.began_us, ended_us))
         except Exception as error:
-            self._odd("cannot refine the phases of a wake", error)
+            self.context.log.warning("cannot refine a wake", model=self.unit.model, why=repr(error))
         return self.context.leaves(marks, wake.began_us, ended_us)
 
     def take(self) -> Parked | None:
@@ -134,10 +131,7 @@ class Waking:
         try:
             await self.unit.equipment.engine.follow(launch, self.report)
         except Exception as error:
-            self._odd("cannot follow the engine's log", error)
-
-    def _odd(self, message: str, error: Exception) -> None:
-        self.context.log.warning(message, model=self.unit.model, why=repr(error))
+            self.context.log.warning("cannot follow a log", model=self.unit.model, why=repr(error))
 
 
 async def _bring_back(waking: Waking, launch: Launch) -> Running:
