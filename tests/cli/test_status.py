@@ -34,6 +34,18 @@ def test_a_bridge_stands_below_its_model() -> None:
     assert said[-1] == "bird: bridge to groq/llama"
 
 
+def test_what_all_replicas_say_is_said_once() -> None:
+    both, one = {"spend": "it is not woken"}, {"devices": "on GPU 1"}
+    replicas = [
+        msgspec.structs.replace(BIRD, replica=f"bird-{number}", notes=notes)
+        for number, notes in enumerate((both, both | one))
+    ]
+    said = status_lines(
+        StatusDocument(now_us=NOW, status="ok", ledger="ok", replicas=tuple(replicas), limits=(), bridges=())
+    )
+    assert said[3:] == ["bird: it is not woken", "bird-1: on GPU 1"]
+
+
 def test_a_failure_has_its_age_and_next_try() -> None:
     said = lines(
         state="parked",

@@ -105,8 +105,18 @@ async def test_demand_cancels_a_drain(house: House):
     assert "drain" in house.causes() and "park" not in house.causes()
 
 
-async def _refused(work) -> None:
-    with pytest.raises(TryLater) as caught:
+async def test_an_operator_is_told_of_the_floor(house: House):
+    room = house.model()
+    room.floor = Until(Floor(required=True, until_us=None, name="office"))
+    async with house.open():
+        await house.serve()
+        await _refused(
+            house.fleet.view.park(A, None), r"its floor \(office\) holds; to park it, change `floor`"
+        )
+
+
+async def _refused(work, match: str = "stays ready") -> None:
+    with pytest.raises(TryLater, match=match) as caught:
         await work
     assert caught.value.code is ErrorCode.DRAINING
 

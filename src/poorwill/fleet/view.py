@@ -123,7 +123,7 @@ class OperatorView:
         now = self._controller.clock.now_us()
         floor = unit.replica.floor.at(now)
         if unit.replica.state is State.READY and floor.required:
-            why = f"the floor {floor.name!r} holds"
+            why = f"its floor ({floor.name}) holds; to park it, change `floor` in fleet.toml and reload"
             raise self._later(unit, ErrorCode.DRAINING, f"{name} stays ready: {why}")
         self._controller.submit(unit, ParkAsked(tier=tier))
         await self._reaches(unit, lambda: unit.replica.state in (State.READY, State.PARKED))

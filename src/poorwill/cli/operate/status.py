@@ -46,7 +46,11 @@ def status_lines(answer: StatusDocument, costs: Costs | None = None) -> list[str
     """Return how a fleet is, and what its models cost today, as lines for people."""
     lines = _table(answer.replicas, answer.now_us, costs)
     lines += [_last_error(replica, answer.now_us) for replica in answer.replicas if replica.last_error]
-    lines += [f"{_name(replica)}: {note}" for replica in answer.replicas for note in replica.notes.values()]
+    notes: dict[tuple[str, str], set[str]] = {}  # what all replicas have to say is said once
+    for replica in answer.replicas:
+        for note in replica.notes.values():
+            notes.setdefault((replica.model, note), set()).add(_name(replica))
+    lines += [f"{min(names) if len(names) < 2 else model}: {note}" for (model, note), names in notes.items()]
     lines += [f"{bridge.model}: {bridge.what}" for bridge in answer.bridges]
     lines += capture_lines(answer.captures)
     return [*lines, *device_lines(answer.devices), *_fleet_trouble(answer), *_limits(answer.limits)]
