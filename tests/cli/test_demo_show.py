@@ -2,25 +2,52 @@
 
 from pathlib import Path
 
+import pytest
 from tests.conftest import Poorwill
 
 from poorwill.compose.demo.fleet import demo_fleet
 from poorwill.compose.demo.progress import Show
-from poorwill.compose.demo.report import alternatives
+from poorwill.compose.demo.replay import fixed_prompt
+from poorwill.compose.demo.report import ServedWay, verdict
 from poorwill.core.entries import PhaseSpan, WakeEnded
-from poorwill.core.words import SECOND_US, Phase, ReplicaId, WakeId
+from poorwill.core.words import Phase, ReplicaId, Tier, WakeId
 
 
-async def test_alternatives_have_the_same_limit(tmp_path: Path) -> None:
-    """Eight requests of a second at once, four at a time: even a replica that always runs lets four wait."""
+def test_both_models_differ_in_their_tier_alone(tmp_path: Path) -> None:
     demo = demo_fleet(
         str(tmp_path), engine="llama.cpp", size="5m", seconds=60, env={}, tell=lambda line: None
     )
-    rows = [(0, 0, SECOND_US, 200)] * 8
-    always, cold = alternatives(demo, rows, 3 * SECOND_US, 0, 60 * SECOND_US)
-    assert demo.models[0].replica.max_concurrency == 4
-    assert always.longest_wait_us == SECOND_US and always.active_us == 60 * SECOND_US
-    assert cold.longest_wait_us == 4 * SECOND_US and cold.nusd < always.nusd
+    frozen, cold = demo.models
+    assert (frozen.replica.park.ladder, cold.replica.park.ladder) == ((Tier.FROZEN, Tier.COLD), (Tier.COLD,))
+    assert (frozen.engine, frozen.policy.idle_us) == (cold.engine, cold.policy.idle_us)
+    assert frozen.replica.max_concurrency == cold.replica.max_concurrency
+    assert demo.rates[0].model is None
+
+
+def test_a_short_demo_has_a_short_prompt() -> None:
+    whole, short = (fixed_prompt(engine="llama.cpp", size="5m", seconds=s) for s in (60, 6))
+    assert whole.startswith(short) and len(whole) == 10 * len(short)
+
+
+def way(nusd: int, mean_us: int) -> ServedWay:
+    return ServedWay(
+        name="", paid_us=1, nusd=nusd, mean_first_token_us=mean_us, longest_first_token_us=mean_us
+    )
+
+
+@pytest.mark.parametrize(
+    ("frozen", "cold", "gains"),
+    [
+        (way(75, 1_000_000), way(100, 3_000_000), True),
+        (way(100, 1_000_000), way(100, 3_000_000), False),
+        (way(75, 3_000_000), way(100, 3_000_000), False),
+    ],
+)
+def test_the_verdict_is_what_was_measured(frozen: ServedWay, cold: ServedWay, gains: bool) -> None:
+    told = " ".join(verdict((frozen, cold), {Tier.COLD, Tier.FROZEN}, "x" * 4_000))
+    assert ("25.0% less cost, and a first token after 1 s on average, not 3 s" in told) is gains
+    assert ("too fast to gain" in told) is not gains
+    assert "both were parked cold" in " ".join(verdict((frozen, cold), {Tier.COLD}, ""))
 
 
 async def test_a_demo_that_cannot_write(poorwill: Poorwill, tmp_path: Path) -> None:

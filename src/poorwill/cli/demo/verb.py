@@ -1,13 +1,12 @@
 """`poorwill demo`: the whole product in a minute, on a model it makes itself.
 
-A fleet on loopback serves a compressed slice of real traffic; its one replica falls idle, is parked,
-wakes for the next request, several times. What it leaves is an ordinary fleet directory.
+A fleet on loopback serves a compressed slice of real traffic twice at once, by two models of one engine.
+One is frozen while idle, the other parked cold. Both wake for the next request, several times, so what
+freezing gains is measured. What it leaves is an ordinary fleet directory.
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Literal
 
 from poorwill.cli.parsing.exit_status import FINDING
@@ -15,14 +14,14 @@ from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
+from poorwill.compose.demo.drive import drive
 from poorwill.compose.demo.fleet import ENGINES, demo_fleet
 from poorwill.compose.demo.progress import Show
-from poorwill.compose.demo.replay import Answer, bundled_slice, replay
+from poorwill.compose.demo.replay import fixed_prompt
 from poorwill.compose.demo.report import DemoDocument, facts_of, report, report_document
 from poorwill.compose.paths import ledger_path
-from poorwill.compose.serving import Serving, serving_fleet
+from poorwill.compose.serving import serving_fleet
 from poorwill.config.values.written import from_to
-from poorwill.core.words import Tier
 from poorwill.remote.ray.here import hosts_here
 from poorwill.telemetry.log import StreamLog
 
@@ -39,7 +38,7 @@ class DemoOptions:
     engine: Annotated[
         str,
         Option(
-            "transformers, which must be on PATH, gains most (default: llama.cpp, built in)",
+            "transformers must be on PATH (default: llama.cpp, built in)",
             choices=tuple(ENGINES),
         ),
     ] = "llama.cpp"
@@ -64,34 +63,14 @@ async def _run(options: DemoOptions, streams: Streams) -> int:
     here = hosts_here(settings, env=streams.env)
     async with here, serving_fleet(settings, env=streams.env, log=log) as serving:
         since_us = serving.clock.now_us()
-        answers = await _drive(serving, options.seconds, show)
-    facts = facts_of(settings, ledger_path(settings), since_us=since_us)
+        prompt = fixed_prompt(engine=options.engine, size=options.size, seconds=options.seconds)
+        answers = await drive(serving, options.seconds, prompt, show)
+    facts = facts_of(ledger_path(settings), answers, since_us=since_us)
     if options.json:
         streams.say_json(report_document(facts, answers, serving.fallbacks))
     else:
-        streams.say(*report(settings, facts, serving.fallbacks, directory=options.directory))
+        streams.say(*report(settings, facts, serving.fallbacks, prompt=prompt))
     return FINDING if any(answer.error for answer in answers) else 0
-
-
-async def _drive(serving: Serving, seconds: float, show: Show) -> Sequence[Answer]:
-    """Replay the slice, showing what happens, and wait for the last park."""
-    for line in serving.explained():
-        show.line(line)
-    async with asyncio.TaskGroup() as group:
-        watching = group.create_task(show.follow(serving.view.events()))
-        arrivals = bundled_slice(seconds=seconds)
-        send = partial(replay, base_url=f"http://{serving.address}/v1", model="demo", tell=show.answered)
-        answers = await send(arrivals)
-        (model,) = serving.view.models()
-        await serving.view.park(model, None)
-        if not show.woken - {Tier.COLD} and serving.ladders[model][0] is not Tier.COLD:
-            # Too short a run for its gaps to be parks: a demo without a wake shows nothing.
-            show.line("one more request, which finds it parked")
-            answers += await send(arrivals[-1:], first_number=len(answers) + 1)
-            await serving.view.park(model, None)
-        watching.cancel()
-    show.done()
-    return answers
 
 
 VERB = new_verb(

@@ -25,8 +25,8 @@ ENGINES: Mapping[str, str] = MappingProxyType(
         "llama.cpp": """\
 engine = "llama.cpp"
 path = "{model_file}"
-context = 2048
-options = {{ threads = 1 }}""",
+context = 4096
+options = {{ threads = 1, parallel = 1 }}""",
         "transformers": """\
 engine = "transformers"
 path = "{model_file}"

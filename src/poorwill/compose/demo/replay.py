@@ -7,11 +7,34 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from time import perf_counter
+from types import MappingProxyType
 
-MAX_TOKENS = 48
+from poorwill.config.manual import document
+
+FROZEN, COLD = "demo", "demo-cold"
+"""The models of the demo's fleet, by how they are parked."""
+
+MAX_TOKENS = 24
 
 TRACE_S = 7_200
 """The length of the bundled slice."""
+
+_PROMPT_CHARACTERS = 4_000
+"""Of a whole demo's fixed prompt: about 2,500 tokens of a small model, which it reads for some seconds."""
+
+_LESS: Mapping[tuple[str, str], float] = MappingProxyType(
+    {("llama.cpp", "5m"): 1, ("llama.cpp", "100m"): 0.1}
+)
+"""The part of it that an engine gets. transformers keeps no prompt from one request to the next."""
+
+
+def fixed_prompt(*, engine: str, size: str, seconds: float) -> str:
+    """Return what every request begins with, as a support bot's do: the beginning of poorwill's own manual.
+
+    A short demo has a short one: an engine must be able to read it several times.
+    """
+    share = _LESS.get((engine, size), 0) * min(seconds / 60, 1)
+    return document()[: round(_PROMPT_CHARACTERS * share)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +50,7 @@ class Arrival:
 class Answer:
     """What the client saw of one request."""
 
+    model: str
     number: int
     at_s: float
     first_token_s: float
@@ -54,6 +78,7 @@ async def replay(
     *,
     base_url: str,
     model: str,
+    prompt: str = "",
     tell: Callable[[Answer], None],
     first_number: int = 1,
 ) -> list[Answer]:
@@ -76,7 +101,7 @@ async def replay(
             first: float | None = None
             error = ""
             try:
-                body = _request(model, number, arrival)
+                body = _request(model, prompt, number, arrival)
                 async with client.stream("POST", "/chat/completions", json=body) as answer:
                     async for line in answer.aiter_lines():
                         error = error or _error_of(answer.status_code, line)
@@ -86,6 +111,7 @@ async def replay(
                 error = f"{type(failure).__name__}: {failure}"
             ended = perf_counter()
             seen = Answer(
+                model=model,
                 number=number,
                 at_s=sent - began,
                 first_token_s=(first or ended) - sent,
@@ -101,13 +127,16 @@ async def replay(
     return sorted(answers, key=lambda answer: answer.number)
 
 
-def _request(model: str, number: int, arrival: Arrival) -> Mapping[str, object]:
-    words = min(max(arrival.prompt_tokens // 100, 4), 60)
-    prompt = f"Request {number}. " + " ".join(["Explain this function once more."] * (words // 5 + 1))
+def _request(model: str, prompt: str, number: int, arrival: Arrival) -> Mapping[str, object]:
+    words = min(max(arrival.prompt_tokens // 1_000, 4), 20)
+    question = f"Request {number}. " + " ".join(["Explain this function once more."] * (words // 5 + 1))
     return {
         "model": model,
-        "messages": [{"role": "user", "content": prompt}],
-        "max_tokens": min(max(arrival.output_tokens // 8, 4), MAX_TOKENS),
+        "messages": [
+            *([{"role": "system", "content": prompt}] if prompt else ()),
+            {"role": "user", "content": question},
+        ],
+        "max_tokens": min(max(arrival.output_tokens // 16, 4), MAX_TOKENS),
         "temperature": 0,
         "stream": True,
         "stream_options": {"include_usage": True},
