@@ -46,6 +46,11 @@ async def test_what_is_missing_here_is_told(poorwill: Poorwill, tmp_path: Path) 
     assert all(one["line"] for one in shown["problems"])
 
 
+async def test_an_engine_that_is_missing_is_told(poorwill: Poorwill, tmp_path: Path) -> None:
+    ran = await poorwill("init", str(tmp_path), "--from", "vllm serve Qwen/Qwen3-8B", PATH="/none")
+    assert ran.status == 0 and "no program 'vllm'" in ran.out and f"poorwill check {tmp_path}" in ran.out
+
+
 async def test_a_line_keeps_the_port_of_its_clients(
     poorwill: Poorwill, tmp_path: Path, here: dict[str, str]
 ) -> None:

@@ -83,6 +83,25 @@ def test_llama_swap_lists_what_it_left(tmp_path: Path) -> None:
     assert "sk-home" not in text and "secret" not in text
 
 
+def test_llama_swap_as_it_is_written_now(tmp_path: Path) -> None:
+    carried = carry(str(DATA / "llama-swap-routing.yaml"), ENV)
+    models = {str(model.name): model for model in loaded(carried, tmp_path).models}
+    assert set(models) == {"chat-one", "draw", "windows", "far/away", "house"}
+    chat, draw, far = models["chat-one"], models["draw"], models["far/away"]
+    assert chat.engine.command[:3] == ("/opt/llama-server", "-m", "{path}")
+    assert chat.engine.path == "/m/chat.gguf"
+    assert draw.engine.command[-2:] == ("--listen-port", "{port}") and draw.engine.ready_path == "/"
+    assert models["windows"].engine.command[0] == r"C:\llama\llama-server.exe"
+    assert str(far.elsewhere.engine) == "https://far.example.org/api"
+    assert (far.engine.engine_model, far.elsewhere.url_key_env) == ("far/away", "FAR_KEY")
+    assert chat.memory_bytes + draw.memory_bytes <= models["windows"].memory_bytes
+    told = left(carried)
+    assert "clients write chat-one" in told["chat-one: name"]
+    assert {"scheduler", "novelty", "peers.near", "peers.near.apiKey", "peers.near.filters"} <= set(told)
+    assert "logLevel" not in told and "chat-one: --host" not in told
+    assert "sk-near" not in fleet_text(carried)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -130,6 +149,44 @@ def test_litellm_entries_and_fallbacks(tmp_path: Path) -> None:
     assert "sk-1234" not in fleet_text(carried)
 
 
+def test_litellm_names_of_one_engine(tmp_path: Path) -> None:
+    """Two entries at one address are one engine: two of it would not fit where one did."""
+    path = tmp_path / "litellm.yaml"
+    engine = "{model: hosted_vllm/Qwen/Q, api_base: 'http://localhost:8000/v1', timeout: 9}"
+    other = engine.replace("Qwen/Q", "Qwen/R")
+    path.write_text(
+        f"model_list:\n- {{model_name: 'claude-*', litellm_params: {engine}}}\n"
+        f"- {{model_name: q, litellm_params: {engine}, model_info: {{max_tokens: 9}}}}\n"
+        f"- {{model_name: also, litellm_params: {engine}}}\n"
+        f"- {{model_name: 'gpt-*', litellm_params: {other}}}\n"
+        "router_settings: {model_group_alias: {usual: q, hidden: {model: q, hidden: true}, odd: nobody}}\n"
+        "litellm_settings: {modify_params: true}\nenvironment_variables: {A: b}\n"
+    )
+    carried = carry(str(path), ENV)
+    models = {str(model.name): model for model in loaded(carried, tmp_path).models}
+    assert {name: model.aliases for name, model in models.items()} == {
+        "q": ("also", "usual", "hidden"),
+        "Qwen/R": (),
+    }
+    told = left(carried)
+    assert "aliases of q" in told["claude-*"] and "aliases of Qwen/R" in told["gpt-*"]
+    assert {"q: timeout", "q: model_info", "litellm_settings.modify_params", "environment_variables"} <= set(
+        told
+    )
+    assert "router_settings.model_group_alias.odd" in told
+
+
+def test_what_a_script_sets_for_its_engine(tmp_path: Path) -> None:
+    script = tmp_path / "serve.sh"
+    script.write_text(
+        "#!/bin/sh\nsource venv/bin/activate\nexport HF_HOME=/srv/hf\nexport HF_TOKEN=$(cat token)\n"
+        "vllm serve a/B --host 127.0.0.1 &\n"
+    )
+    model, carried = one(str(script), tmp_path)
+    assert dict(model.engine.env) == {"HF_HOME": "/srv/hf"}
+    assert set(left(carried)) == {"activate", "a/B: HF_TOKEN"}
+
+
 def test_a_unit_of_vllm(tmp_path: Path) -> None:
     model, carried = one(str(DATA / "vllm.service"), tmp_path)
     assert (model.name, model.engine.path) == ("qwen", "Qwen/Qwen3-8B")
@@ -145,7 +202,8 @@ def test_a_unit_of_vllm(tmp_path: Path) -> None:
     assert model.replica.max_concurrency == 64
     assert carried.port == 8000
     assert model.aliases == ("gpt-4o",)
-    assert {"qwen: --api-key", "qwen: --host"} <= set(left(carried))
+    assert dict(model.engine.env) == {"HF_HOME": "/srv/hf", "CUDA_VISIBLE_DEVICES": "0,1"}
+    assert {"qwen: --api-key", "qwen: --host", "EnvironmentFile", "WorkingDirectory"} <= set(left(carried))
     assert "sk-old" not in fleet_text(carried)
 
 
@@ -176,6 +234,8 @@ def test_a_container_of_vllm(tmp_path: Path) -> None:
             "a-b",
             ("-p", "127.0.0.1:{port}:8080"),
         ),
+        ("docker run --name mine -p 1:8000 vllm/vllm-openai --model /model", "mine", ("--model", "/model")),
+        ("uv run vllm serve a/B --port 8002 &", "a/B", ("uv", "run", "vllm", "serve")),
         ("HF_HOME=/x llama-server -hf ggml-org/gemma:Q4", "ggml-org/gemma:Q4", ("-hf", "ggml-org/gemma:Q4")),
         ("python3 -m sglang.launch_server --model-path a/B --tp 2", "a/B", ()),
         (
@@ -190,6 +250,7 @@ def test_lines_of_other_kinds(tmp_path: Path, line: str, name: str, words: tuple
     assert model.name == name
     command = " ".join(model.engine.command)
     assert " ".join(words) in command
+    assert model.engine.engine_model == ("/model" if name == "mine" else "")
     if model.engine.kind == "sglang":
         assert model.engine.options == {"tp": 2}
 

@@ -74,7 +74,7 @@ def check_here(
     if known.recovered is not None and fleet.rates:
         problems += _short_idles(fleet, source, known.recovered)
     problems += unpriced_bridges(fleet, lines)
-    return problems, [*warnings, *_engines(fleet, env), *cloud_cautions(fleet, env)]
+    return problems, [*warnings, *engine_cautions(fleet, env), *cloud_cautions(fleet, env)]
 
 
 def _certificate(fleet: FleetSettings) -> Iterator[Problem]:
@@ -87,7 +87,7 @@ def _certificate(fleet: FleetSettings) -> Iterator[Problem]:
             yield Problem(where="gateway.remote_admin", what=fault.message, hint=fault.hint or "")
 
 
-def _engines(fleet: FleetSettings, env: Mapping[str, str]) -> Iterator[Problem]:
+def engine_cautions(fleet: FleetSettings, env: Mapping[str, str]) -> Iterator[Problem]:
     """Return warnings of engines that are not installed here, and of rungs that theirs will not take."""
     for model in fleet.models:
         if model.away is not None:

@@ -18,6 +18,7 @@ from poorwill.cli.parsing.options import Option, Values
 from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
+from poorwill.compose.checks import engine_cautions
 from poorwill.compose.deployment.first_fleet import (
     RANDOM_NAME,
     name_of_file,
@@ -134,7 +135,7 @@ def _carry_over(carried: Carried, target: Path, options: InitOptions, streams: S
     write_fleet(target, fleet_text(carried))
     problems: Sequence[Problem] = ()
     try:
-        read_fleet(str(target), streams.env, machine=True)
+        problems = list(engine_cautions(read_fleet(str(target), streams.env, machine=True), streams.env))
     except ConfigFault as fault:
         problems = fault.problems
     names = tuple(model.name for model in carried.models)

@@ -50,6 +50,15 @@ class Carried:
         return (*self.left, *of_models)
 
 
+def carried_model(
+    called: str, *, keys: Mapping[str, object], origin: str, left: Iterable[Left] = ()
+) -> CarriedModel:
+    """Return a model by what clients called it, and list that name if it may not be one here."""
+    name = model_name(called)
+    renamed = [Left("name", f"clients write {name}: {called!r} is no name here")] if name != called else []
+    return CarriedModel(name=name, keys=keys, origin=origin, left=(*renamed, *left))
+
+
 def refuse(what: str, hint: str) -> OperatorFault:
     """Return the fault of a source that cannot be read."""
     return OperatorFault(ErrorCode.CONFIG_INVALID, what, hint=hint)

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
-from poorwill.config.moving.carried import CarriedModel, Left, file_name, model_name, refuse
+from poorwill.config.moving.carried import CarriedModel, Left, carried_model, file_name, model_name, refuse
 from poorwill.config.moving.containers import container_model
 from poorwill.config.moving.flags import Flags, expanded
 
@@ -19,21 +19,45 @@ _MODULES: Mapping[str, str] = {
     "sglang.launch_server": "sglang",
 }
 _HOST = "is gone: engines listen on loopback; clients talk to [gateway] listen"
-_WORDS_OF_PORT = ("--port", "-p", "--http-port", "--listen-port")
+_LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1", "{host}"))
+_LONG_PORTS = ("--port", "--http-port", "--listen-port")
+_EXPORT = re.compile(r"(?:export|Environment=)\s*(.*)")
+_OF_SCRIPTS: Mapping[str, tuple[str, str]] = {
+    r"EnvironmentFile=.+": ("EnvironmentFile", "put what the engine needs of it into the model's env"),
+    r"WorkingDirectory=.+": ("WorkingDirectory", "relative paths count from fleet.toml"),
+    r"(?:source|\.) .*/activate": (
+        "activate",
+        "name the program by its full path, or start poorwill with that PATH",
+    ),
+}
+"""What a script or a unit does for its engine that is not carried over, by a pattern of its lines."""
 
 
 def lines_of_script(text: str) -> Iterator[list[str]]:
     """Yield the command lines of a script or a systemd unit that start an engine."""
-    for line in text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines():
-        bare = line.strip().removeprefix("ExecStart=")
-        if not bare or bare.startswith("#"):
-            continue
+    variables: list[str] = []
+    for line in _lines(text):
+        exported = _EXPORT.fullmatch(line)
         try:
-            words = shlex.split(bare, comments=True)
+            words = shlex.split(exported[1] if exported else line.removeprefix("ExecStart="), comments=True)
         except ValueError:
             continue
-        if starts_engine(words):
-            yield words
+        if exported:
+            variables += [word for word in words if _ASSIGNED.match(word)]
+        elif starts_engine(words):
+            yield [*variables, *words]
+
+
+def left_of_script(text: str) -> Iterator[Left]:
+    """Yield what else a script or a unit does for its engines, for people to carry over."""
+    for line in _lines(text):
+        yield from (Left(*left) for like, left in _OF_SCRIPTS.items() if re.fullmatch(like, line))
+
+
+def _lines(text: str) -> Iterator[str]:
+    for line in text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines():
+        if (bare := line.strip()) and not bare.startswith("#"):
+            yield bare
 
 
 def starts_engine(words: Sequence[str]) -> bool:
@@ -59,7 +83,7 @@ def carry_line(
     flags = Flags(rest)
     left = [*_keys_left(flags)]
     port = flags.take_port() or port
-    if flags.take("--host"):
+    if not _LOOPBACK.issuperset(flags.take("--host") or ()):
         left.append(Left("--host", _HOST))
     if kind in ("vllm", "sglang"):
         keys, called = _python_engine(kind, plain, flags)
@@ -70,11 +94,17 @@ def carry_line(
     names = [name] if name else called
     if name and called and called[0] != name and kind in ("vllm", "sglang"):
         keys["engine_model"] = called[0]
-    if variables:
-        keys["env"] = variables
+    own = {name: value for name, value in variables.items() if "$" not in value and "`" not in value}
+    if own:
+        keys["env"] = own
+    left += [
+        Left(name, f"comes from your shell: put it into env = {{ {name} = ... }}")
+        for name in variables
+        if name not in own
+    ]
     if len(names) > 1:
         keys["aliases"] = names[1:]
-    found = CarriedModel(name=model_name(names[0]), keys=keys, origin=_shown(words), left=tuple(left))
+    found = carried_model(names[0], keys=keys, origin=_shown(words), left=left)
     return found, int(port) if port.isdecimal() else 0
 
 
@@ -102,6 +132,8 @@ def _without_wrappers(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 def _kind(plain: Sequence[str]) -> tuple[str, list[str]]:
     """Return what a command line starts, and the words after the program."""
+    if list(plain[:2]) == ["uv", "run"]:
+        return _kind(plain[2:]) if len(plain) > 2 else ("command", list(plain[1:]))
     program = plain[0].rpartition("/")[2]
     second = plain[1] if len(plain) > 1 else ""
     if program in ("docker", "podman") and second in ("run", "container"):
@@ -124,7 +156,8 @@ def _python_engine(kind: str, plain: Sequence[str], flags: Flags) -> tuple[dict[
         raise refuse(f"the {kind} line names no model", "write it first: vllm serve ORG/NAME --flag ...")
     served = flags.take("--served-model-name") or named[:1]
     keys: dict[str, object] = {"engine": kind, "path": named[0], "ladder": ["cold"]}
-    program = list(plain[: 3 if plain[1] == "-m" else 2])
+    runner = 2 if plain[0] == "uv" else 0
+    program = list(plain[: runner + (3 if plain[runner + 1] == "-m" else 2)])
     if program not in (["vllm", "serve"], ["python3", "-m", "sglang.launch_server"]):
         keys["command"] = program
     options: dict[str, object] = {}
@@ -149,7 +182,8 @@ def _llama_server(plain: Sequence[str], flags: Flags) -> tuple[dict[str, object]
         raise refuse("the llama-server line names no model", "it needs -m FILE or -hf ORG/NAME")
     slots = flags.peek("--parallel") or flags.peek("-np") or []
     model = ["-m", "{path}"] if file else []
-    keys["command"] = [plain[0], *model, "--host", "{host}", "--port", "{port}", *flags.words()]
+    program = plain[: 3 if plain[0] == "uv" else 1]
+    keys["command"] = [*program, *model, "--host", "{host}", "--port", "{port}", *flags.words()]
     if file:
         keys["path"] = file[0]
     if slots and slots[0].isdecimal() and int(slots[0]) > 0:
@@ -163,10 +197,12 @@ def _any(plain: Sequence[str], port: str, name: str) -> tuple[dict[str, object],
     words = list(plain)
     for at, word in enumerate(words):
         flag, equals, _ = word.partition("=")
-        if flag in _WORDS_OF_PORT and equals:
+        following = words[at + 1] if at + 1 < len(words) else ""
+        if flag in (*_LONG_PORTS, "-p") and equals:
             words[at] = f"{flag}={{port}}"
-        elif flag in _WORDS_OF_PORT and at + 1 < len(words) and words[at + 1] == port:
-            words[at + 1] = "{port}"
+        elif following == port if port else following.isdecimal():
+            if flag in _LONG_PORTS or (flag == "-p" and port):
+                words[at + 1] = "{port}"
     keys: dict[str, object] = {"engine": "command", "command": words}
     if not any("{port}" in word for word in words):
         if not port.isdecimal():

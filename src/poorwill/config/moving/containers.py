@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from poorwill.config.moving.carried import CarriedModel, Left, file_name, model_name, refuse
+from poorwill.config.moving.carried import CarriedModel, Left, carried_model, file_name, refuse
 from poorwill.config.moving.flags import Flags
 from poorwill.hosts.containers.run_line import run_line
 
@@ -27,7 +27,10 @@ def container_model(words: Sequence[str], *, name: str, origin: str) -> tuple[Ca
     served = flags.peek("--served-model-name") or flags.peek("--alias") or flags.peek("-a")
     model = flags.peek("--model") or flags.peek("--model-path") or flags.peek("-m")
     named = served or model or [word for word in inner[:1] if not word.startswith("-")]
-    known = name or (file_name(named[0]) if named and named[0].endswith(".gguf") else "".join(named[:1]))
+    file = bool(named) and named[0].endswith(".gguf")
+    known = name or (file_name(named[0]) if file else "".join(named[:1]))
+    if known.startswith("/"):  # a directory inside the container, which vLLM calls its model by
+        known = next((value for flag, value in options if flag == "--name"), file_name(known))
     if not known:
         raise refuse(f"the line of {image} names no model", "add --name NAME, as clients call it")
     left = (
@@ -52,7 +55,9 @@ def container_model(words: Sequence[str], *, name: str, origin: str) -> tuple[Ca
     keys: dict[str, object] = {"engine": "command", "command": command, "ladder": ["cold"]}
     if not name and len(named) > 1:
         keys["aliases"] = list(named[1:])
-    return CarriedModel(name=model_name(known), keys=keys, origin=origin, left=tuple(left)), port
+    if named and named[0] != known and not file:
+        keys["engine_model"] = named[0]
+    return carried_model(known, keys=keys, origin=origin, left=left), port
 
 
 def _port(

@@ -4,9 +4,18 @@ LiteLLM knows where an engine listens, not how it is started: what its model's n
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
-from poorwill.config.moving.carried import Carried, CarriedModel, Left, list_of, model_name, refuse, table_of
+from poorwill.config.moving.carried import (
+    Carried,
+    CarriedModel,
+    Left,
+    carried_model,
+    list_of,
+    refuse,
+    table_of,
+)
 
 _ENGINES: Mapping[str, str] = {
     "hosted_vllm": "vllm",
@@ -34,11 +43,13 @@ _SECTIONS: Mapping[str, str] = {
     "cache": "answers are not cached",
     "max_budget": "[spend] day_usd, month_usd",
     "drop_params": "bodies are passed on as they came",
-    "model_group_alias": "give the model aliases",
     "routing_strategy": "replicas of a model are chosen by poorwill: as few busy as will do",
     "num_retries": "a request that the engine never saw is tried again by itself",
     "guardrails": "bodies are passed on as they came",
+    "request_timeout": "[gateway] upstream_timeout_s",
 }
+_SECTIONS_READ = ("litellm_settings", "router_settings", "general_settings")
+_PATTERN = "is a pattern: put the names that clients write into aliases of {}"
 
 
 def carry_litellm(document: Mapping[str, object], env: Mapping[str, str]) -> Carried:
@@ -48,7 +59,7 @@ def carry_litellm(document: Mapping[str, object], env: Mapping[str, str]) -> Car
     hosted = {str(one.get("model_name")): table_of(one.get("litellm_params")) for one in entries}
     models: dict[str, CarriedModel] = {}
     left: list[Left] = []
-    for entry in entries:
+    for entry in sorted(entries, key=lambda entry: "*" in str(entry.get("model_name"))):
         name, parameters = str(entry.get("model_name")), table_of(entry.get("litellm_params"))
         provider, _, upstream = str(parameters.get("model", "")).partition("/")
         url = _own_url(provider, parameters)
@@ -57,24 +68,62 @@ def carry_litellm(document: Mapping[str, object], env: Mapping[str, str]) -> Car
             left.append(Left(name, f"{provider}/{upstream} {what}"))
         elif name in models:
             left.append(Left(name, "a second entry of the same name: replicas = 2, if the model has devices"))
+        elif same := next((one for one, model in models.items() if model.origin == _origin(parameters)), ""):
+            models[same] = _also(models[same], name, left)
         else:
             keys, notes = _engine(_ENGINES.get(provider, ""), upstream, url, parameters)
             nexts = [(one, hosted[one]) for one in fallbacks.get(name, ()) if one in hosted]
             bridge, more = _bridge(nexts, env)
             keys |= {"hosted": bridge} if bridge else {}
-            origin = f"was: {parameters.get('model')} at {parameters.get('api_base', 'its usual address')}"
-            models[name] = CarriedModel(name=model_name(name), keys=keys, origin=origin, left=(*notes, *more))
+            called = upstream if "*" in name else name
+            models[name] = carried_model(
+                called, keys=keys, origin=_origin(parameters), left=(*notes, *more, *_unknown(entry))
+            )
+            if called != name:
+                left.append(Left(name, _PATTERN.format(called)))
     if not models:
         hint = (
             "poorwill serves your own models; hosted APIs stay at LiteLLM, or become a bridge: docs/bridge.md"
         )
         raise refuse("no entry of model_list is an engine that poorwill could start", hint)
-    for section in ("litellm_settings", "router_settings", "general_settings"):
-        held = table_of(document.get(section))
-        left += [Left(f"{section}.{key}", what) for key, what in _SECTIONS.items() if held.get(key)]
-        if held.get("request_timeout"):
-            left.append(Left(f"{section}.request_timeout", "[gateway] upstream_timeout_s"))
+    for other, target in _group_aliases(document):
+        if target in models:
+            models[target] = _also(models[target], other, left)
+        else:
+            left.append(Left(f"router_settings.model_group_alias.{other}", f"{target} is not carried over"))
+    left += [Left(key, "is not known") for key in document if key not in (*_SECTIONS_READ, "model_list")]
+    for section in _SECTIONS_READ:
+        for key, value in table_of(document.get(section)).items():
+            if value and key not in ("fallbacks", "model_group_alias"):
+                left.append(Left(f"{section}.{key}", _SECTIONS.get(key, "is not known")))
     return Carried(source="a LiteLLM configuration", models=tuple(models.values()), left=tuple(left))
+
+
+def _origin(parameters: Mapping[str, object]) -> str:
+    return f"was: {parameters.get('model')} at {parameters.get('api_base', 'its usual address')}"
+
+
+def _also(model: CarriedModel, name: str, left: list[Left]) -> CarriedModel:
+    """Return a model with one more name; a pattern is listed."""
+    if "*" in name:
+        left.append(Left(name, _PATTERN.format(model.name)))
+        return model
+    aliases = [*list_of(model.keys.get("aliases")), name]
+    return replace(model, keys={**model.keys, "aliases": aliases})
+
+
+def _unknown(entry: Mapping[str, object]) -> Iterator[Left]:
+    for key in table_of(entry.get("litellm_params")):
+        if key not in ("model", "api_base", "api_key", "rpm", "tpm"):
+            yield Left(key, "is not known; presets hold values for the body")
+    if entry.get("model_info"):
+        yield Left("model_info", "is not kept")
+
+
+def _group_aliases(document: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    aliases = table_of(table_of(document.get("router_settings")).get("model_group_alias"))
+    for name, target in aliases.items():
+        yield name, str(table_of(target).get("model", target))
 
 
 def _own_url(provider: str, parameters: Mapping[str, object]) -> str:

@@ -6,12 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from poorwill.config.moving.carried import Carried, CarriedModel, Left, list_of, model_name, refuse, table_of
+from poorwill.config.moving.carried import (
+    Carried,
+    CarriedModel,
+    Left,
+    carried_model,
+    list_of,
+    model_name,
+    refuse,
+    table_of,
+)
 from poorwill.config.moving.command_lines import carry_line
 from poorwill.core.errors import OperatorFault
 from poorwill.hosts.containers.run_line import run_line
 
 _MACRO = re.compile(r"\$\{([\w.-]+)\}")
+_WINDOWS = re.compile(r"(?:^|[\s\"'])[A-Za-z]:\\")
 _DEEPEST = 20
 _UNIT_MIB = 1024
 """What stands for all the memory there is: llama-swap knows which models exclude each other, not why."""
@@ -22,16 +32,22 @@ _OF_MODELS: Mapping[str, str] = {
     "unlisted": "every model is listed; keys can be scoped to models",
     "sendLoadingState": "heartbeats keep held clients: docs/clients.md",
     "timeouts": "[gateway] upstream_timeout_s, for all models",
+    "capabilities": "/v1/models shows what poorwill knows of the engine",
 }
 _OF_FILE: Mapping[str, str] = {
     "apiKeys": "poorwill keys add",
     "hooks": "no preload: floor = true keeps a model ready, always or in windows of the week",
-    "peers": "a hosted API is a bridge (docs/bridge.md); another poorwill is asked directly",
     "matrix": "models stay together as far as memory allows: put in what each needs",
+    "scheduler": "keys have priorities: poorwill keys add --priority",
     "profiles": "a client names the model",
     "selectors": "a client names the model; replicas share its requests",
     "sendLoadingState": "heartbeats keep held clients: docs/clients.md",
 }
+_QUIET = frozenset(
+    "models macros peers groups routing healthCheckTimeout globalTTL startPort logLevel logTimeFormat "
+    "logToStdout logRequests metricsMaxInMemory performance ui".split()
+)
+"""Keys of the file that are carried over, or that nobody will miss."""
 _READ = frozenset(
     ("cmd", "name", "env", "proxy", "checkEndpoint", "ttl", "useModelName", "aliases", "macros", "cmdStop")
 )
@@ -48,8 +64,12 @@ def carry_llama_swap(document: Mapping[str, object], env: Mapping[str, str]) -> 
     if not found:
         why = "; ".join(f"{one.where}: {one.what}" for one in left) or "it has no models"
         raise refuse(f"nothing to carry over: {why}", "docs/moving.md has the keys side by side")
-    left += [Left(key, what) for key, what in _OF_FILE.items() if document.get(key)]
-    fleet, sized, notes = _memory(document, found)
+    names = {model.name for model in found}
+    found += [model for model in _peers(document, env, left) if model.name not in names]
+    for key, value in {**document, **_routing(document)}.items():
+        if value and key not in _QUIET:
+            left.append(Left(key, _OF_FILE.get(key, "is not known")))
+    fleet, sized, notes = _memory(_routing(document), found)
     source = "a llama-swap configuration"
     return Carried(source=source, models=tuple(sized), left=(*left, *notes), fleet=fleet)
 
@@ -64,13 +84,17 @@ def _model(
         return _filled(str(entry.get(key) or ""), macros, env)
 
     proxy = urlsplit(filled("proxy"))
-    command = "\n".join(line for line in filled("cmd").splitlines() if not line.strip().startswith("#"))
+    written = str(entry.get("cmd") or "").splitlines()
+    # Comments go first, as with llama-swap: a macro of several lines would end one early.
+    command = _filled("\n".join(line for line in written if not line.strip().startswith("#")), macros, env)
+    if _WINDOWS.search(command):
+        command = command.replace("\\", "\\\\")
     if not command.strip():
         if not proxy.netloc:
             raise refuse("has neither a cmd nor a proxy", "nothing says what serves it")
         keys = {"url": proxy.geturl()} | _names(entry, name, macros, env)
         what = f"was: served at {proxy.netloc}, and not llama-swap's to start"
-        return CarriedModel(name=model_name(name), keys=keys, origin=what, left=tuple(_left(entry)))
+        return carried_model(name, keys=keys, origin=what, left=_left(entry))
     try:
         words = shlex.split(command.replace("\\\n", " "))
     except ValueError as error:
@@ -96,6 +120,35 @@ def _model(
     else:
         left.append(Left("ttl", "it stayed until another took its place; now the policy parks it when idle"))
     return replace(model, keys=keys, left=tuple(left))
+
+
+def _peers(
+    document: Mapping[str, object], env: Mapping[str, str], left: list[Left]
+) -> Iterator[CarriedModel]:
+    """Yield the models that other servers have, which are asked for them."""
+    macros = table_of(document.get("macros"))
+    for name, value in table_of(document.get("peers")).items():
+        peer = table_of(value)
+        left += [Left(f"peers.{name}", "its models are always ready, and cost nothing on the bill")]
+        keys: dict[str, object] = {"url": _filled(str(peer.get("proxy") or ""), macros, env)}
+        key = re.fullmatch(r"\$\{env\.(\w+)\}", str(peer.get("apiKey") or ""))
+        if key:
+            keys["url_key_env"] = key[1]
+        elif peer.get("apiKey"):
+            left.append(Left(f"peers.{name}.apiKey", "put it into a variable, named by url_key_env"))
+        if peer.get("filters"):
+            left.append(Left(f"peers.{name}.filters", _OF_MODELS["filters"]))
+        for model in map(str, list_of(peer.get("models"))):
+            yield carried_model(model, keys={**keys, "engine_model": model}, origin=f"was: peer {name}")
+
+
+def _routing(document: Mapping[str, object]) -> dict[str, object]:
+    """Return which models are together, as older versions have it at the top of the file."""
+    routing = table_of(document.get("routing"))
+    router = table_of(routing.get("router"))
+    settings = table_of(router.get("settings")) or document
+    used = "matrix" if router.get("use") == "matrix" or not settings.get("groups") else "groups"
+    return {used: settings.get(used), "scheduler": table_of(routing.get("scheduler")).get("settings")}
 
 
 def _names(
@@ -149,13 +202,9 @@ def _memory(
     all of its own; a persistent one is unloaded by no other.
     """
     groups = [table_of(one) for one in table_of(document.get("groups")).values()]
-    together = {
-        str(m): len(list_of(g.get("members")))
-        for g in groups
-        if g.get("swap") is False
-        for m in list_of(g.get("members"))
-    }
-    persistent = {str(m) for g in groups if g.get("persistent") for m in list_of(g.get("members"))}
+    members = [(group, [model_name(str(one)) for one in list_of(group.get("members"))]) for group in groups]
+    together = {m: len(names) for group, names in members if group.get("swap") is False for m in names}
+    persistent = {m for group, names in members if group.get("persistent") for m in names}
     here = [model for model in models if "url" not in model.keys]
     if len(here) < 2 or document.get("matrix"):
         return {}, list(models), []

@@ -2,12 +2,12 @@
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import yaml
 
-from poorwill.config.moving.carried import Carried, refuse
-from poorwill.config.moving.command_lines import carry_line, lines_of_script
+from poorwill.config.moving.carried import Carried, Left, refuse
+from poorwill.config.moving.command_lines import carry_line, left_of_script, lines_of_script
 from poorwill.config.moving.litellm import carry_litellm
 from poorwill.config.moving.llama_swap import carry_llama_swap
 from poorwill.config.moving.ollama import carry_ollama, ollama_home
@@ -38,11 +38,13 @@ def carry(source: str, env: Mapping[str, str], *, name: str = "") -> Carried:
     raise refuse(f"no such file: {source}", _HINT)
 
 
-def _carry_lines(lines: list[list[str]], env: Mapping[str, str], name: str) -> Carried:
+def _carry_lines(
+    lines: list[list[str]], env: Mapping[str, str], name: str, left: Iterable[Left] = ()
+) -> Carried:
     found = [carry_line(words, env, name=name) for words in lines]
     models = {model.name: model for model, _ in found}
     port = next((port for _, port in found if port), 0) if len(found) == 1 else 0
-    return Carried(source="a command line", models=tuple(models.values()), port=port)
+    return Carried(source="a command line", models=tuple(models.values()), left=tuple(left), port=port)
 
 
 def _carry_file(path: str, env: Mapping[str, str], name: str) -> Carried:
@@ -57,7 +59,7 @@ def _carry_file(path: str, env: Mapping[str, str], name: str) -> Carried:
     if isinstance(document, dict) and "models" in document:
         return carry_llama_swap(document, env)
     if lines := list(lines_of_script(text)):
-        return _carry_lines(lines, env, name)
+        return _carry_lines(lines, env, name, left_of_script(text))
     raise refuse(f"{path} {fault or _NEITHER}", _HINT)
 
 
