@@ -1,15 +1,20 @@
 """Spans tile a replica's life: what the entries do, and what the schema refuses."""
 
 import sqlite3
+from contextlib import closing
+from itertools import chain
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from poorwill.core.entries import ReplicaEnded
 from poorwill.core.words import Phase, waking
 from poorwill.ledger.schema import connect_writer, reading
-from poorwill.ledger.writing.entries import EntryRefused
+from poorwill.ledger.writing.entries import Applier, EntryRefused
 
+from .lives import stories
 from .story import START, began, created, ended, opened, rows, span, write
+from .test_pricing import filled
 
 
 def test_the_next_span_closes_the_last(path):
@@ -35,6 +40,58 @@ def test_an_ended_replica_may_live_again(path):
 def test_ending_at_once_leaves_no_empty_row(path):
     write(path, [created(), span(10, "serving"), ReplicaEnded(replica="a.0", at_us=START + 10)])
     assert rows(path) == [(0, 10, "parked.cold")]
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
+@given(stories())
+def test_batches_change_no_span(batches):
+    def kept(batches):
+        with filled(batches, ()) as db:
+            return db.execute("SELECT * FROM spans").fetchall()
+
+    entries = [*chain(*batches)]
+    assert kept([entries]) == kept([[entry] for entry in entries])
+
+
+def test_a_long_life_costs_no_more(path):
+    """A span and a wake take SQLite as many steps after thousands of spans and shares as at first."""
+    turns = [span(10 * number, ("serving", "linger")[number % 2], "b.0") for number in range(1, 2_000)]
+    write(path, [created(), created(replica="b.0")], turns)
+    steps = []
+    with closing(connect_writer(path)) as db:
+        applier = Applier(db)
+        db.executemany(
+            "INSERT INTO shares SELECT life, began_us, began_us + ?, began_us + ? + 1, NULL, 1"
+            " FROM spans WHERE life = 2 AND began_us = ?",
+            [(number, number, START + 10) for number in range(2_000)],
+        )
+        db.set_progress_handler(lambda: steps.append(replica), 10)
+        for replica in ("a.0", "b.0"):
+            woken = [(Phase.READ_IMAGE, 20_010, 20_020), (Phase.VERIFY, 20_020, 20_030)]
+            for batch in (
+                [span(20_000, "park", replica), began(20_010, replica=replica)],
+                [span(20_010, "wake.provision", replica, wake="a.0.1")],
+                [ended(20_030, replica=replica, anatomy=woken), span(20_030, "serving", replica)],
+                [span(20_040 + number, ("linger", "serving")[number % 2], replica) for number in range(4)],
+            ):
+                db.execute("BEGIN")
+                applier.apply(batch)
+                db.execute("COMMIT")
+    assert steps.count("b.0") < 1.5 * steps.count("a.0")
+
+
+def test_foreign_keys_have_an_index(path):
+    """Where rows that others refer to come and go, SQLite finds those others without reading them all."""
+    write(path, [created()])
+    with reading(path) as db:
+        for table in ("spans", "shares", "lives"):
+            keys = db.execute(f"PRAGMA foreign_key_list({table})").fetchall()
+            for key in {row[0] for row in keys if row[2] == "spans"}:
+                columns = [row[3] for row in keys if row[0] == key]
+                asked = " AND ".join(f"{column} = ?" for column in columns)
+                plan = db.execute(f"EXPLAIN QUERY PLAN SELECT 1 FROM {table} WHERE {asked}", [1, 1])
+                (way,) = (row[3] for row in plan)
+                assert "PRIMARY KEY (rowid=?)" in way or all(f"{name}=?" in way for name in columns), way
 
 
 WAKING = [created(), began(10), span(10, "wake.provision", wake="a.0.1"),

@@ -29,6 +29,7 @@ from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.ports.silence import ON_HOST
 from poorwill.core.words import FAILED_WAKE, PARKED_CAUSES, Cause, Phase, ReplicaId, Tier, parked, waking
 from poorwill.ledger.writing.requests import RequestRows
+from poorwill.ledger.writing.spans import SpanRows
 
 
 class EntryRefused(PoorwillError):
@@ -51,10 +52,12 @@ class Applier:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._requests = RequestRows(db)
+        self._spans = SpanRows(db)
+        self._lives: dict[ReplicaId, int] = {}
+        """Those that spans opened of, until something else happens."""
         self._handlers: Mapping[type, Callable[[Any], None]] = {
             ReplicaCreated: self._replica_created,
             ReplicaEnded: self._replica_ended,
-            SpanOpened: self._span_opened,
             WakeBegan: self._wake_began,
             WakeEnded: self._wake_ended,
             ParkEnded: self._park_ended,
@@ -75,17 +78,26 @@ class Applier:
             last_us = max(last_us, entry.at_us)  # type: ignore[union-attr]
             if type(entry) is Alive:
                 alive_us = max(alive_us, entry.at_us)
-                continue
-            self._requests.flush()
-            self._handlers[type(entry)](entry)
-        self._requests.flush()
+            elif type(entry) is SpanOpened:  # no row of a request depends on it
+                self._span_opened(entry)
+            else:
+                self._flush()
+                self._handlers[type(entry)](entry)
+        self._flush()
         self._db.execute(
             "UPDATE alive SET at_us = max(at_us, ?), last_us = max(last_us, ?)", (alive_us, last_us)
         )
 
+    def _flush(self) -> None:
+        self._spans.flush()
+        self._lives.clear()
+        self._requests.flush()
+
     def forget(self) -> None:
         """Forget what was remembered of rows that a rollback has taken back."""
         self._requests.forget()
+        self._spans.forget()
+        self._lives.clear()
 
     # replicas
 
@@ -143,29 +155,14 @@ class Applier:
     # spans
 
     def _span_opened(self, entry: SpanOpened) -> None:
-        life = self._life(entry, entry.replica)
+        life = self._lives.get(entry.replica)
+        if life is None:
+            life = self._lives[entry.replica] = self._life(entry, entry.replica)
         began_us = self._open_span(entry, life)
-        wake = None if entry.wake is None else self._wake(entry, life, entry.wake)[0]
-        image_bytes = self._image_bytes(life, entry.cause, entry.tier)
-        what = (entry.cause, _phase_of(entry.cause), entry.tier, wake, entry.why, image_bytes)
         if entry.at_us < began_us:
             raise EntryRefused(entry, f"the open span began later, at {began_us}")
-        if entry.at_us == began_us:
-            self._db.execute(
-                "UPDATE spans SET cause = ?, phase = ?, tier = ?, wake = ?, why = ?, image_bytes = ?"
-                " WHERE life = ? AND began_us = ?",
-                (*what, life, began_us),
-            )
-            return
-        self._db.execute(
-            "UPDATE spans SET ended_us = ?1, next_us = ?1 WHERE life = ?2 AND began_us = ?3",
-            (entry.at_us, life, began_us),
-        )
-        self._db.execute(
-            "INSERT INTO spans (life, began_us, cause, phase, tier, wake, why, image_bytes)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (life, entry.at_us, *what),
-        )
+        wake = None if entry.wake is None else self._wake(entry, life, entry.wake)[0]
+        self._spans.add(entry, life, began_us, wake, self._image_bytes(life, entry.cause, entry.tier))
 
     def _image_bytes(self, life: int, cause: Cause, tier: Tier | None) -> int:
         if cause not in PARKED_CAUSES or tier is None:
@@ -335,12 +332,10 @@ class Applier:
         return int(row[0])
 
     def _open_span(self, entry: Entry, life: int) -> int:
-        row = self._db.execute(
-            "SELECT began_us FROM spans WHERE life = ? AND next_us IS NULL", (life,)
-        ).fetchone()
-        if row is None:
+        began_us = self._spans.open_since_us(life)
+        if began_us is None:
             raise EntryRefused(entry, "the replica has no open span")
-        return int(row[0])
+        return began_us
 
     def _wake(self, entry: Entry, life: int, wake: str) -> tuple[int, int, int | None, str]:
         row = self._db.execute(
@@ -350,7 +345,3 @@ class Applier:
         if row is None:
             raise EntryRefused(entry, f"there is no wake {wake}")
         return (*row,)
-
-
-def _phase_of(cause: Cause) -> str | None:
-    return cause.removeprefix("wake.") if cause.startswith("wake.") else None
