@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,6 +72,15 @@ def cell_of(replica=None, queue=None) -> Cell:
 
 def unlimited(**others) -> Cell:
     return cell_of(ready(settings=settings(max_concurrency=0), **others))
+
+
+def test_a_cell_begins_with_what_is_known():
+    """What its predecessor learned before a restart."""
+    pupil = Pupil()
+    cell = Cell(parked(policy=pupil), HoldQueue(), quiet_since_us=T0 - S, gaps_us=(7,), wakes_us=range(1_001))
+    assert list(cell.wakes_us) == [*range(1, 1_001)]
+    cell.feed(demand(1), T0)
+    assert pupil.stretches == [(T0 - S, T0, 0)] and list(cell.level.gaps_us) == [7, S]
 
 
 def test_a_parked_replica_grants_no_lease():
@@ -144,6 +154,42 @@ def test_the_last_return_of_a_drain_parks():
     cell.feed(ParkAsked(tier=Tier.FROZEN), T0)
     assert cell.replica.state is State.DRAINING
     assert [type(effect) for effect in doing(cell.give_back(cell.generation, T0 + 1))] == [StartPark]
+
+
+def test_the_last_return_of_a_drain_is_booked_now():
+    cell = cell_of(ready(in_flight=1))
+    cell.feed(ParkAsked(tier=Tier.FROZEN), T0)
+    assert entries(cell.give_back(cell.generation, T0 + 1), SpanOpened)[0].at_us == T0 + 1
+
+
+@pytest.mark.parametrize("floor", [NoFloor(), Always()])
+def test_an_idle_span_is_opened_once(floor):
+    cell = unlimited(floor=floor)
+    cell.claim(T0)
+    cell.give_back(cell.generation, T0 + 1)
+    assert cell.feed(Tick(), T0 + 2) == []
+
+
+def test_a_backed_replica_knows_it():
+    cell = unlimited()
+    for backed in (True, False):
+        cell.back(backed=backed, helped=False)
+        assert cell.replica.backed is backed
+
+
+def test_a_tick_is_due_when_a_floor_begins():
+    cell = unlimited(floor=Between(T0 + 5, T0 + 9))
+    assert [cell.next_tick_us(at) for at in (T0, T0 + 6)] == [T0 + 5, T0 + 9]
+
+
+def test_a_budget_begun_by_another_cell_is_known():
+    """A second replica drains while those who wait have none with it."""
+    queue = HoldQueue()
+    busy, other = cell_of(ready(in_flight=2), queue), cell_of(ready(in_flight=2), queue)
+    busy.feed(demand(7), T0)
+    assert busy.next_tick_us(T0) == T0 + 400 * S, "the age of the queue"
+    other.feed(ParkAsked(tier=Tier.FROZEN, firm=True), T0)
+    assert busy.next_tick_us(T0) == busy.replica.budget_ends_us == T0 + 60 * S
 
 
 def test_other_requests_are_counted_once():
@@ -234,6 +280,7 @@ def test_a_step_opens_its_span_now():
 def test_a_level_learns_when_the_meter_began():
     cell, meter = cell_of(parked()), Meter()
     cell.feed(WakeAsked(), T0 + 5)
+    cell.feed(WakeSucceeded(generation=cell.generation), T0 + 9)
     cell.take(DemandLevel(meter, NoFloor(), None, ()))
     assert meter.told == [(T0 + 4, False), (T0 + 5, True)]
 
@@ -315,11 +362,11 @@ def test_new_settings_bind_at_once():
     cell = cell_of(ready(in_flight=1, settings=settings(max_concurrency=1)))
     began_us = cell.open_span().at_us
     assert cell.claim(T0) is None
-    cell.configure(settings(max_concurrency=0, target_concurrency=2), T0 + 1)
+    cell.configure(settings(max_concurrency=0, target_concurrency=2))
     assert [cell.claim(T0 + 2) for _ in range(3)] == [()] * 3
     cell.back(backed=False, helped=True)
     assert cell.claim(T0 + 3) is None, "another can take it"
-    cell.configure(settings(max_concurrency=0, target_concurrency=5), T0 + 4)
+    cell.configure(settings(max_concurrency=0, target_concurrency=5))
     assert cell.claim(T0 + 5) == () and cell.claim(T0 + 5) is None
     assert cell.open_span().at_us == began_us, "what is under way goes on"
 

@@ -347,7 +347,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         settings = replace(before.settings, max_concurrency=limit)
         self.predicted = 0  # by another policy
         self.cell.level.heed(policy, floor)
-        self.cell.configure(settings, self.now)
+        self.cell.configure(settings)
         self.carry_out(self.cell.feed(Returned(), self.now), before)
         assert self.replica.generation == before.generation or self.replica.must_stop
 

@@ -100,7 +100,7 @@ class Controller:
     def configure(self, settings: ReplicaSettings, levels: Sequence[tuple[Policy, FloorSchedule]]) -> None:
         """Have a model's replicas take on other settings; what runs goes on. Never raises, like `submit`."""
         replicas = self.models[settings.model]
-        replicas.configure(settings, levels, self.clock.now_us())
+        replicas.configure(settings, levels)
         for cell in replicas.cells:
             self.submit(self.units[cell.id], Returned())  # there may be room for who waits
 

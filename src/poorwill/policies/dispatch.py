@@ -176,15 +176,13 @@ class Replicas:
             return None
         return cell, WakeAsked(asked_by=holds[0].asked_by, why="demand", demand=True)
 
-    def configure(
-        self, settings: ReplicaSettings, levels: Sequence[tuple[Policy, FloorSchedule]], now_us: int
-    ) -> None:
+    def configure(self, settings: ReplicaSettings, levels: Sequence[tuple[Policy, FloorSchedule]]) -> None:
         """Take on other settings, and another policy and floor for each level. Feed `Returned` afterwards."""
         self._heed(settings)
         for level, (policy, floor) in zip(self._levels, levels, strict=True):
             level.heed(policy, floor)
         for cell in self.cells:
-            cell.configure(settings, now_us)
+            cell.configure(settings)
 
     def _heed(self, settings: ReplicaSettings) -> None:
         self._limit = settings.limit(helped=True) or UNLIMITED

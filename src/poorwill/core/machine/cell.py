@@ -198,10 +198,10 @@ class Cell:
         self.bridged -= 1
         self._left(now_us)
 
-    def configure(self, settings: ReplicaSettings, now_us: int) -> None:
+    def configure(self, settings: ReplicaSettings) -> None:
         """Take on other settings and what its level is now; what is under way goes on."""
         self.take(self.level)
-        self._adopt(self.replica.changed(settings=settings), now_us)
+        self._replica = self.replica.changed(settings=settings)
         self._limit = settings.limit(helped=self._replica.helped)
 
     def next_tick_us(self, now_us: int) -> int | None:
@@ -220,8 +220,8 @@ class Cell:
 
     def found_ready(self, now_us: int) -> SpanOpened:
         """Begin ready: the engine was found running. Returns the span that opens."""
-        ready = self.replica.changed(state=State.READY, load=Load(0, now_us), ready_since_us=now_us)
-        cause, why = idle_cause(ready, now_us)
+        ready = self.replica.changed(state=State.READY, ready_since_us=now_us)
+        cause, why = idle_cause(ready, now_us, now_us)
         self._adopt(ready.changed(load=Load(0, now_us, cause)), now_us)
         return SpanOpened(replica=ready.id, at_us=now_us, cause=cause, why=why)
 
@@ -275,5 +275,5 @@ class Cell:
         if level.learns_waits is not None:
             level.learns_waits.woke([now_us - hold.arrived_us for hold in before.holds])
         if level.learns_times is not None:
-            recent_us = self._replica.recent_wakes_us.get(wake.from_tier, ())
+            recent_us = self._replica.recent_wakes_us[wake.from_tier]
             level.learns_times.wakes_took(wake.from_tier, recent_us)
