@@ -1,12 +1,14 @@
 """What one request cost, and who an operator is to the gateway."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.kept_log import KeptLog
 
 from poorwill.core.settings import RateSettings, SpendSettings
 from poorwill.fleet.spending import GuardedKeys, SpendGuard
-from poorwill.ledger.costs.one_request import request_cost, shares
+from poorwill.ledger.costs.one_request import request_cost, share
 from poorwill.ledger.history.spending import SpendWatch
 from poorwill.ledger.keys import LedgerKeys, add_key
 from poorwill.ledger.rates import sync_rates
@@ -38,10 +40,32 @@ async def test_a_request_costs_its_part(path):
     assert (found[0].tokens_in, found[0].tokens_out, found[0].wake_us) == (5, 7, 4 * S)
 
 
+async def test_a_request_costs_the_rates_of_its_time(path):
+    """The rate rises tenfold in the middle of its wake, and again while it is served."""
+    rates = [replace(RATE, effective_us=at and START + at * S, active_nusd_h=3600 * CENT * 10**n)
+             for n, at in enumerate((0, 4, 10))]  # fmt: skip
+    async with opened(path) as ledger:
+        await ledger.thread.call(lambda db: sync_rates(db, rates, now_us=START))
+        await ledger.record([created(), began(0), span(0, "wake.weights", wake="a.0.1", tier="frozen")])
+        await ledger.record([ended(8 * S, served=("r1",)), span(8 * S, "serving")])
+        await ledger.record([request(0, 8 * S, 11 * S, wake="a.0.1"), span(11 * S, "linger")])
+        over = replace(request(1, 1, 2, wake="a.0.1"), replica=None, bridge="x/one", bridge_nusd=5)
+        alone = await ledger.read(lambda db: request_cost(db, f"r0-{11 * S}-"))
+        await ledger.record([over])
+        shared, crossed = [
+            await ledger.read(lambda db, id=id: request_cost(db, id)) for id in (f"r0-{11 * S}-", "r1-2-")
+        ]
+    assert (alone.wake_nusd, alone.serving_nusd) == (44 * CENT, 120 * CENT)
+    assert (shared.wake_nusd, shared.wake_us) == (22 * CENT, 4 * S), (
+        "with one that a hosted API served meanwhile"
+    )
+    assert (crossed.serving_nusd, crossed.wake_nusd, crossed.hosted_nusd) == (0, 0, 5)
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), min_size=1, max_size=6))
 def test_shares_sum_to_the_time_that_is_covered(stretches):
     flights = [(began, began + length) for began, length in stretches]
-    whole = sum(part for one in flights for _, part in shares(flights, *one))
+    whole = sum(share(flights, *one) for one in flights)
     covered = len({us for began, end in flights for us in range(began, end)})
     assert abs(whole - covered) < 1e-6
 
