@@ -15,7 +15,7 @@ from poorwill.gateway.downstream.spool import Spool
 
 from .site import M1, post, running_site
 from .talk import talk
-from .toy_upstream import Asked, answer, closes_unread
+from .toy_upstream import Asked, ToyUpstream, answer, closes_unread
 
 MB = 2**20
 FORM = "multipart/form-data; boundary=b0undary"
@@ -87,6 +87,27 @@ async def test_a_stale_connection_gets_it_again() -> None:
     async with running_site(stale_once, **ROOMY) as site:
         assert (await send(site.url, MODEL_FIRST)).status_code == 200
         assert (await send(site.url, MODEL_FIRST)).json()["digest"] == digest(MODEL_FIRST)
+
+
+async def test_a_silent_host_takes_no_half_form_along() -> None:
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def reads_no_more(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.set()
+        await over.wait()
+        writer.transport.abort()
+
+    async with running_site(says_what_came, **ROOMY) as site, asyncio.TaskGroup() as group:
+        deaf = await asyncio.start_server(reads_no_more, "127.0.0.1", 0, limit=1)
+        async with deaf:
+            port = deaf.sockets[0].getsockname()[1]
+            site.activator.ready[M1] = ToyUpstream(says_what_came, port=port)
+            asking = group.create_task(send(site.url, MODEL_FIRST))
+            await begun.wait()
+            site.activator.ready[M1] = site.upstream
+            site.pool.cut("127.0.0.1", port, "its host is silent", again=True)
+            assert (await asking).json()["digest"] == digest(MODEL_FIRST)
+            over.set()
 
 
 async def test_one_that_is_too_large_is_refused() -> None:

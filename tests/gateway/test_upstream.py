@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from poorwill.core.settings import EngineUrl
+from poorwill.core.words import SECOND_US
 from poorwill.hosts.files.reach import Reach, verifying
 
 from .bridge_site import certificate, serving_tls
@@ -489,6 +490,7 @@ async def test_a_silent_host_sends_requests_elsewhere() -> None:
         await asked_first.wait()
         events.send(post(STREAM))
         await events.answer(until=b"data: 1")
+        site.clock.skipped_us = 3600 * SECOND_US  # a long prefill is no reason to give it up
         site.pool.cut(site.upstream.host, site.upstream.port, "its host is silent", again=True)
         response = await json.answer()
         assert (response.status, response.body, len(site.upstream.asked)) == (200, b"{}", 3)

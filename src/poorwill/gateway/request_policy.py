@@ -6,9 +6,10 @@ a connection is idle, `begin` sends the request at once and no coroutine runs at
 
 Retries, all before the first byte of an answer: a kept-alive connection that turns out stale is replaced
 at once by a new one, if the engine cannot have begun the request; an engine that refuses connections gives
-its lease back and is claimed again, which holds the request through another wake if one is needed. At
-most `TRIES` in all, none begun later than `RETRY_WITHIN_US` after the first lease. A new connection lost
-after the request was written is not retried: the request may be what killed the engine.
+its lease back and is claimed again, which holds the request through another wake if one is needed; so is
+one whose host falls silent, however long the engine had been at it. At most `TRIES` in all, and connections
+are tried for `RETRY_WITHIN_US` at most since the first that failed. A new connection lost after the request
+was written is not retried: the request may be what killed the engine.
 """
 
 import asyncio
@@ -139,6 +140,7 @@ class RequestPolicy:
         """Retry a request that the engine cannot have begun, or that a stale connection swallowed, if it is
         known to change nothing (RFC 9110, section 9.2.2): on the same engine alone, lest it kill another."""
         exchange.swallowed = known is Lost.STALE and exchange.request.route.json_answer
+        exchange.failing_us = 0  # this connection could be made
         if self._may_retry(exchange) and (known is Lost.UNREAD or exchange.swallowed):
             exchange.task = self.spawn(self._dispatch(exchange))
             return
@@ -269,9 +271,10 @@ class RequestPolicy:
 
     def _may_retry(self, exchange: Exchange) -> bool:
         """Count a try that failed; return whether there may be another."""
+        now = self.clock.now_us()
         exchange.tries += 1
-        deadline_us = exchange.first_leased_us + RETRY_WITHIN_US
-        return exchange.tries < TRIES and self.clock.now_us() < deadline_us
+        exchange.failing_us = exchange.failing_us or now
+        return exchange.tries < TRIES and now < exchange.failing_us + RETRY_WITHIN_US
 
     def _refuse(self, exchange: Exchange, error: PoorwillError) -> None:
         if error.code is ErrorCode.MODEL_NOT_FOUND:

@@ -112,7 +112,6 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     lease: Lease | None = None
     replica: ReplicaId | None = None
     leased_us: int | None = None
-    first_leased_us: int = 0
     first_byte_us: int | None = None
     held: HeldRequest | None = None
     wake: WakeId | None = None
@@ -125,6 +124,8 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     read_client: Callable[..., None] | None = None
     """Lets a client whose tunnel is full wait: called with `reading`."""
     tries: int = 0
+    failing_us: int = 0
+    """Since when no connection to an engine could be made; 0: the last one could."""
     swallowed: bool = False
     """A stale connection took it along: only the engine that closed it may get it again."""
     rationed: bool = False
@@ -164,7 +165,6 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
             self.engine_name = lease.engine_model
         self.replica = lease.replica
         self.leased_us = at_us
-        self.first_leased_us = self.first_leased_us or at_us
 
     def release(self) -> None:
         """Give the lease back, if there is one."""

@@ -164,7 +164,7 @@ class Upstream(asyncio.Protocol):
     def send_back(self, why: str) -> bool:
         """Have the request sent to another replica if no byte of an answer has come; return whether it is."""
         exchange = self.exchange
-        if self._head_bytes or self._pouring or self._tunnel or not isinstance(exchange, Exchange):
+        if self._head_bytes or self._tunnel or not isinstance(exchange, Exchange):
             return False
         self.abandon()
         exchange.release()
@@ -381,7 +381,7 @@ class Upstream(asyncio.Protocol):
         end it, and throw away what has come in meanwhile (RFC 9112, section 9.6). A relay passes the engine's
         own end on; where its host or its service dies instead, the engine is not to blame.
         """
-        if self._pool.relayed and not (self._ended or self._head_bytes or self._pouring or self._tunnel):
+        if self._pool.relayed and not (self._ended or self._head_bytes or self._tunnel):
             return Lost.UNREAD
         if not self.used or self._head_bytes or self._transport is None:
             return Lost.BEGUN
