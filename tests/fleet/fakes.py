@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from poorwill.core.launch import Launch, Parked, PhaseMark, Place, Running
 from poorwill.core.policy import Descent, Floor, Rung
 from poorwill.core.ports.driver import DriverError, Found, SnapshotRefused
+from poorwill.core.ports.silence import HostSilent
 from poorwill.core.words import ModelName, Phase, ReplicaId, Tier
 from poorwill.hosts.processes.exclusive import Exclusive
 
@@ -74,6 +75,8 @@ class World:
     kill_mistakes: deque[Exception] = field(default_factory=deque)
     watch_mistakes: deque[Exception] = field(default_factory=deque)
     kill_door: Door = field(default_factory=Door)
+    silent: dict[int, HostSilent] = field(default_factory=dict)
+    """The processes whose host answers nobody."""
     uses: int = 0
     """CPU time that passes between two looks at the processes."""
     used: int = 0
@@ -104,12 +107,34 @@ class World:
         if future is not None and not future.done():
             future.set_result(why)
 
+    def fall_silent(self, running: Running) -> Callable[[], None]:
+        """Have a process's host answer nobody; return what ends that."""
+        back = asyncio.Event()
+
+        async def is_back() -> None:
+            await back.wait()
+
+        def speak() -> None:
+            del self.silent[running.pid]
+            back.set()
+
+        self.silent[running.pid] = silence = HostSilent("the host x is silent", back=is_back)
+        if (end := self.ends.pop(running.pid, None)) is not None and not end.done():
+            end.set_exception(silence)
+            end.exception()  # who watched may have left
+        return speak
+
+    def see(self, running: Running) -> None:
+        if (silence := self.silent.get(running.pid)) is not None:
+            raise silence
+
     def of(self, replica: str) -> list[Running]:
         return [running for running in self.processes.values() if running.replica == replica]
 
     # core.ports.driver.Processes
 
     async def kill(self, running: Running) -> None:
+        self.see(running)
         self.killed.append(running.pid)
         if self.kill_mistakes:
             raise self.kill_mistakes.popleft()
@@ -119,6 +144,7 @@ class World:
     async def exited(self, running: Running) -> str:
         if self.watch_mistakes:
             raise self.watch_mistakes.popleft()
+        self.see(running)
         if running.pid not in self.processes:
             return "gone"
         future = self.ends.get(running.pid)
@@ -127,6 +153,7 @@ class World:
         return await asyncio.shield(future)
 
     def alive(self, running: Running) -> bool:
+        self.see(running)
         return running.pid in self.processes
 
     def effort(self, running: Running) -> int:

@@ -61,6 +61,9 @@ class FakeCluster:
         self.held[name] = host
         return True
 
+    def keep(self, name: str, host: str, needs: Mapping[str, float]) -> None:
+        self.held.setdefault(name, host)
+
     async def release(self, name: str) -> None:
         self.held.pop(name, None)
 

@@ -41,9 +41,10 @@ async def test_a_service_adopts_what_an_earlier_one_left(tmp_path: Path) -> None
         launch = fleet.launch()
         running = await fleet.wake(launch)
         await fleet.stop("a")
-        await until(lambda: not fleet.own.processes.alive(running))
         with pytest.raises(HostSilent) as silence:
             await fleet.own.processes.exited(running)
+        with pytest.raises(HostSilent):
+            fleet.own.processes.alive(running)
         with pytest.raises(HostSilent):
             await fleet.own.processes.kill(running)
         assert len(fleet.engines("a")) == 1

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.activator import Connections
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.log import Log
+from poorwill.core.ports.silence import HostSilent
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import RELEASED_CAUSES, ReplicaId
 from poorwill.fleet.activator import FleetActivator
@@ -25,7 +26,7 @@ from poorwill.fleet.reshaping import Reshaper
 from poorwill.fleet.room.freed import until_freed
 from poorwill.fleet.room.room import Room
 from poorwill.fleet.spending import FleetBridging, SpendGuard
-from poorwill.fleet.sweeps.silence import out_of_sight
+from poorwill.fleet.sweeps.silence import look_out, out_of_sight
 from poorwill.fleet.sweeps.sweeper import Sweeper, note_vanished, sweep_is_due, sweep_on_time
 from poorwill.fleet.unit import FleetContext, Unit, end_engine
 from poorwill.fleet.view import OperatorView
@@ -133,6 +134,8 @@ async def running_fleet(parts: FleetParts) -> AsyncIterator[Fleet]:
         for unit in controller.units.values():
             if unit.running is not None:
                 watch(controller.context, unit, unit.running)
+            elif unit.unseen is not None:
+                look_out(controller.context, unit)
             controller.arm(unit)
         background = [
             tasks.create_task(_signs_of_life(controller, parts)),
@@ -258,7 +261,9 @@ def _runs_on(unit: Unit, action: str) -> bool:
     running = unit.running
     if running is None or action == "leave" or (action == "park" and unit.replica.settled):
         return False
-    return unit.equipment.processes.alive(running)
+    with suppress(HostSilent):
+        return unit.equipment.processes.alive(running)
+    return True
 
 
 async def _say_goodbye(controller: Controller) -> None:

@@ -1,10 +1,12 @@
 """Detects engines that exit without a command of poorwill."""
 
 import asyncio
+from contextlib import suppress
 
 from poorwill.core.entries import Noted
 from poorwill.core.launch import Running
 from poorwill.core.machine.inputs import EngineLost
+from poorwill.core.ports.silence import HostSilent
 from poorwill.fleet.unit import FleetContext, Unit, end_engine
 
 WATCH_AGAIN_S = 5.0
@@ -34,8 +36,9 @@ async def _until_end(context: FleetContext, unit: Unit, running: Running) -> Non
             if await context.out_of_sight(context, unit, running, error):
                 return
             context.log.error("cannot watch an engine", replica=unit.id, why=repr(error))
-            if not processes.alive(running):
-                why = f"it is gone, and how it ended is not known: {error!r}"
+            with suppress(HostSilent):  # the next look says so
+                if not processes.alive(running):
+                    why = f"it is gone, and how it ended is not known: {error!r}"
             await asyncio.sleep(WATCH_AGAIN_S)
     await lose(context, unit, running, why, kind="engine_exited", cut=bool(running.machine))
 

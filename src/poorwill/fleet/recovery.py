@@ -1,8 +1,9 @@
 """Recovery at start: reconciles what the ledger says with what exists on the machine.
 
-A running engine that answers is adopted, anything else of ours is ended; a snapshot that is still there
-is kept; the time in which poorwill was down while the replica was not is `unobserved`. A replica that was
-parked and still is has simply been parked: nothing about it needed to be observed.
+A running engine that answers is adopted, anything else of ours is ended; what is on a host that is silent
+is adopted or ended when that is back; a snapshot that is still there is kept. The time in which poorwill was
+down while the replica was not is `unobserved`. A replica that was parked and still is has simply been
+parked: nothing about it needed to be observed.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ from poorwill.core.ports.activator import Lease
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.ports.log import Log
+from poorwill.core.ports.silence import HostSilent
 from poorwill.core.settings import ReplicaSettings
 from poorwill.core.words import (
     ORPHAN,
@@ -45,6 +47,7 @@ from poorwill.core.words import (
     replica_id,
 )
 from poorwill.fleet.room.residents import Claim
+from poorwill.fleet.sweeps.judgement import Owned
 from poorwill.fleet.sweeps.sweeper import Sweeper
 from poorwill.fleet.unit import Equipment, Unit, end_engine, still_answers
 from poorwill.policies.dispatch import Replicas
@@ -197,6 +200,19 @@ class Recovery:
             self.entries.append(unit.placed(now))
         kept = known.parked if known.cause in PARKED_CAUSES else None
         sleeps = kept is not None and kept.running is not None
+        try:
+            await self._find(unit, known, kept, gap_us, sleeps=sleeps)
+        except HostSilent as silence:
+            self._unobserved(known, gap_us)
+            since_us = known.since_us if known.cause == UNOBSERVED else gap_us
+            unit.cell.found_parked(Tier.COLD, since_us, UNOBSERVED)
+            unit.unseen = Owned(replica=unit.id, running=known.running, parked=kept if sleeps else None)
+            self._note("host_silent", unit.id, unit.model, str(silence))
+
+    async def _find(
+        self, unit: Unit, known: Remembered, kept: Parked | None, gap_us: int, *, sleeps: bool
+    ) -> None:
+        """As `_resume`. Raises HostSilent if nobody can tell."""
         if known.running is not None and not sleeps:
             if await still_answers(unit, known.running, within_s=ADOPTION_S):
                 self._unobserved(known, gap_us)

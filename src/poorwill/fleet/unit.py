@@ -18,8 +18,10 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, DriverError, Processes, Report
 from poorwill.core.ports.engine import Engine
 from poorwill.core.ports.log import Log
+from poorwill.core.ports.silence import HostSilent
 from poorwill.core.words import HoldId, ModelName, ReplicaId, Tier
 from poorwill.fleet.journal import Journal
+from poorwill.fleet.sweeps.judgement import Owned
 from poorwill.policies.dispatch import Replicas
 
 Fetch = Callable[[Report], Awaitable[None]]
@@ -53,6 +55,8 @@ class Unit:
     launched: Launch | None = None
     """The launch that produced `running`."""
     parked: Parked | None = None
+    unseen: Owned | None = None
+    """What it has on a host that is silent: adopted when that is back, unless it was woken elsewhere."""
     next_equipment: Equipment | None = None
     """Of a changed configuration; taken when the replica next starts anew."""
     waiting: dict[HoldId, asyncio.Future[Lease]]
@@ -215,12 +219,17 @@ async def to_the_end(work: Awaitable[None]) -> None:
 
 
 async def still_answers(unit: Unit, running: Running, *, within_s: float) -> bool:
-    """Return whether exactly this process lives and its engine serves. Cancelled: it is not touched."""
+    """Return whether exactly this process lives and its engine serves. Cancelled: it is not touched.
+
+    Raises HostSilent.
+    """
     if not unit.equipment.processes.alive(running):
         return False
     try:
         async with asyncio.timeout(within_s):
             await unit.equipment.engine.ready(running, await unit.known_launch())
+    except HostSilent:
+        raise
     except (DriverError, PoorwillError, OSError, TimeoutError):
         return False
     return True

@@ -225,9 +225,9 @@ class Cell:
         self._adopt(ready.changed(load=Load(0, now_us, cause)), now_us)
         return SpanOpened(replica=ready.id, at_us=now_us, cause=cause, why=why)
 
-    def found_parked(self, tier: Tier, since_us: int) -> SpanOpened:
-        """Begin parked in a tier since that instant. Returns the span that opens."""
-        replica, cause = self.replica, parked(tier)
+    def found_parked(self, tier: Tier, since_us: int, cause: Cause | None = None) -> SpanOpened:
+        """Begin parked in a tier since that instant, for that cause if given. Returns the span that opens."""
+        replica, cause = self.replica, cause or parked(tier)
         load = Load(0, replica.load.idle_since_us, cause)
         self._adopt(replica.changed(tier=tier, load=load), since_us)
         return SpanOpened(replica=replica.id, at_us=since_us, cause=cause, tier=tier)

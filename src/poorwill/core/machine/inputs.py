@@ -94,12 +94,14 @@ class ParkSucceeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkFailed:
-    """The park failed; `unharmed` says whether the replica is still as it was before."""
+    """The park failed; `unharmed` says whether the replica is still as it was before, `unobserved` that its
+    host fell silent."""
 
     kind: ClassVar[Kind] = Kind.PARK_FAILED
     generation: int
     why: str
     unharmed: bool
+    unobserved: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -283,7 +283,7 @@ def _park_failed(change: Transition, what: ParkFailed) -> None:
     change.blame(what.why)
     change.pause_parking()
     if not what.unharmed:  # (4)
-        change.rest(Tier.COLD)
+        change.rest(Tier.COLD, unobserved=what.unobserved)
     elif replica.park_from is not None:  # (1)
         change.rest(replica.park_from)
     elif (replica.holds and not replica.closing) or replica.tier is Tier.COLD:  # (2)

@@ -35,6 +35,10 @@ class Cluster(Protocol):
         """
         ...
 
+    def keep(self, name: str, host: str, needs: Mapping[str, float]) -> None:
+        """Hold a place in which an engine runs already, as soon as it is granted; no effect if it is held."""
+        ...
+
     async def release(self, name: str) -> None:
         """Give a place back, if it is held. Raises DriverError."""
         ...
@@ -55,6 +59,9 @@ class RayCluster:
     _asked: int = 0
     _waiting: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
     _up: asyncio.Event = field(default_factory=asyncio.Event)
+    _missing: set[str] = field(default_factory=set)
+    """The places that are held and that Ray has not granted yet."""
+    _missed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Keep a child that speaks to Ray, until cancelled. Never raises otherwise."""
@@ -119,15 +126,16 @@ class RayCluster:
 
         A host may join a new head later than the controller: its places are asked for again until then.
         """
-        granted: set[str] = set()
+        self._missing = set(self.held)
         while True:
             try:
                 if not self._up.is_set():
                     await self._ask({"do": "clear"})
-                granted |= await self._lease_all(self.held.keys() - granted)
+                self._missing -= await self._lease_all(self._missing & self.held.keys())
                 self._up.set()
-                if granted >= self.held.keys():
-                    return
+                if not self._missing & self.held.keys():
+                    self._missed.clear()
+                    await self._missed.wait()
             except DriverError as error:
                 self.log.warning("the places on hosts could not all be taken anew", why=str(error))
             await asyncio.sleep(AGAIN_S)
@@ -186,6 +194,7 @@ class RayCluster:
         """See `Cluster.lease`."""
         await self._reached()
         self.held[name] = host, needs
+        self._missing.discard(name)
         granted = await self._lease(name, host, needs, wait_s=wait_s)
         if not granted:
             del self.held[name]
@@ -194,6 +203,13 @@ class RayCluster:
     async def _lease(self, name: str, host: str, needs: Mapping[str, float], *, wait_s: float) -> bool:
         asked = {"do": "lease", "name": name, "host": host, "needs": dict(needs), "wait_s": wait_s}
         return bool(await self._ask(asked))
+
+    def keep(self, name: str, host: str, needs: Mapping[str, float]) -> None:
+        """See `Cluster.keep`."""
+        if name not in self.held:
+            self.held[name] = host, needs
+            self._missing.add(name)
+            self._missed.set()
 
     async def release(self, name: str) -> None:
         """See `Cluster.release`. What cannot be given back now is not taken anew."""

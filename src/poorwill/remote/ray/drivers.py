@@ -137,12 +137,19 @@ class HostsProcesses:
         await self.hosts.release(running.replica)
 
     async def exited(self, running: Running) -> str:
-        """See `Processes.exited`. Raises HostSilent when its host falls silent."""
-        return await self.hosts.contact(running.machine).ended(running)
+        """See `Processes.exited`. Raises HostSilent when its host falls silent.
+
+        What is watched has its place, also if it was a poorwill before this one that took it.
+        """
+        contact = self.hosts.contact(running.machine)
+        self.hosts.keep(running)
+        return await contact.ended(running)
 
     def alive(self, running: Running) -> bool:
-        """Return whether its host answers and says that it lives."""
+        """Return whether its host says that it lives. Raises HostSilent."""
         contact = self.hosts.contacts.get(running.machine)
+        if contact is not None:
+            contact.check()
         return contact is not None and contact.alive(running)
 
     def effort(self, running: Running) -> int | None:

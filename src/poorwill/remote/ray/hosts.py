@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from poorwill.core.launch import Launch
+from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, NoCapacity
 from poorwill.core.ports.log import Log
@@ -19,9 +19,10 @@ from poorwill.remote.ray.contact import Contact
 
 LEASE_S = 2.0
 """How long a host may take to grant a place: one that has room does within milliseconds."""
-FREEING = (Op.INVENTORY, Op.KILL, Op.DISCARD)
-"""What must work while Ray does not: nothing is left unowned because Ray takes long to come back."""
-FREED_BY_RAY_S = 5.0
+URGENT = (Op.INVENTORY, Op.KILL, Op.DISCARD, Op.EQUIP, Op.READY)
+"""What must work while Ray does not: nothing is left unowned, and no engine that serves given up, because Ray
+takes long to come back."""
+BY_RAY_S = 4.0
 UNDONE_S = 10.0
 """How long a call that was cancelled may take to be undone on its host."""
 
@@ -88,11 +89,11 @@ class Hosts:
             raise
 
     async def _carried(self, host: str, call: Call) -> CallAnswer:
-        """Have Ray carry a call; if it cannot, one that frees something goes over the host's relay."""
-        if call.op not in FREEING:
+        """Have Ray carry a call; if it cannot, one that is urgent goes over the host's relay."""
+        if call.op not in URGENT:
             return await self.cluster.call(host, call)
         with suppress(DriverError, TimeoutError):
-            async with asyncio.timeout(FREED_BY_RAY_S):
+            async with asyncio.timeout(BY_RAY_S):
                 return await self.cluster.call(host, call)
         return await self.contacts[host].carry(call)
 
@@ -154,6 +155,12 @@ class Hosts:
         except BaseException:
             await self.release(launch.replica)
             raise
+
+    def keep(self, running: Running) -> None:
+        """Hold the place of an engine that runs already."""
+        model = self.models.get(ModelName(running.replica.rpartition("-")[0]))
+        if model is not None:
+            self.cluster.keep(running.replica, running.machine, needs_of(model))
 
     async def release(self, replica: ReplicaId) -> None:
         """Give a replica's place back; a failure is logged."""
