@@ -1,6 +1,7 @@
 """The drivers of other hosts, over the real service and relay: what the port promises, from afar."""
 
 import asyncio
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.ports.silence import HostSilent
 from poorwill.core.words import Phase, Tier, replica_id
 from poorwill.remote.ray.calls import HostOffer
+from poorwill.remote.ray.contact import AGAIN_S, SILENT_S
 from poorwill.remote.ray.drivers import HostsDriver
 
 from .fleet import TINY, hosted_fleet, model
@@ -160,3 +162,24 @@ async def test_a_sweep_from_outside_sees_hosts(tmp_path: Path) -> None:
         await fleet.stop(other)
         assert (await look())[1] == [other]
         await fleet.own.processes.kill(running)
+
+
+async def test_a_stopped_controller_is_no_silence(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a") as fleet:
+        running = await fleet.wake(fleet.launch())
+        threading.Event().wait(SILENT_S + AGAIN_S)  # it hears nobody, and the host cannot be blamed
+        await fleet.engine.ready(running, fleet.launch())
+        assert "a host is silent" not in fleet.log.errors()
+        await fleet.own.processes.kill(running)
+
+
+async def test_places_are_taken_anew_at_a_start(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a") as fleet:
+        running = await fleet.wake(fleet.launch())
+        fleet.cluster.held.clear()  # as Ray's are when poorwill starts
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(fleet.own.processes.exited(running))
+            await until(lambda: fleet.cluster.held == {"tiny-0": "a"})
+            await fleet.own.processes.kill(running)
+            await watch
+        assert fleet.cluster.held == {}

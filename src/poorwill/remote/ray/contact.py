@@ -16,9 +16,11 @@ from poorwill.core.ports.silence import HostSilent
 from poorwill.core.words import ReplicaId
 from poorwill.remote.ray.calls import Beat, Call, CallAnswer, line, read_answer, read_beat
 
-SILENT_S = 2.0
-"""A host that sends no beat for so long is silent: four beats, and known within the 3 s that are promised."""
 AGAIN_S = 0.25
+LOOKS = 9
+"""A host that sent no beat in so many looks in a row is silent: four beats, and known within the 3 s that are
+promised. Counted in looks, `AGAIN_S` apart: a controller that was stopped itself has heard nobody."""
+SILENT_S = LOOKS * AGAIN_S
 _MOST_BEAT_BYTES = 4 * 2**20
 
 Protocols = Callable[[], asyncio.BaseProtocol]
@@ -42,35 +44,44 @@ class Contact:
     expected: dict[tuple[int, int], int] = field(default_factory=dict)
     """Engines told of by an answer, and the last beat that cannot know of them."""
     _waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    _unheard: int = 0
+    """Looks since the last beat."""
+    _why: str = ""
+    """What ended the last connection that brought beats."""
 
     async def follow(self) -> None:
         """Follow the host's beats until cancelled. Never raises otherwise."""
-        loop = asyncio.get_running_loop()
-        heard = loop.time()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            while True:
+                await asyncio.sleep(AGAIN_S)
+                self._unheard += 1
+                if self.up and self._unheard > LOOKS:
+                    self._fall_silent()
+
+    async def _listen(self) -> None:
+        """Take beats, over another connection whenever one fails or brings nothing."""
         while True:
             try:
-                async with asyncio.timeout_at(heard + SILENT_S if self.up else None) as limit:
-                    async with asyncio.timeout(SILENT_S):
-                        reader, writer = await asyncio.open_connection(
-                            *self.address, ssl=self.tls, limit=_MOST_BEAT_BYTES, server_hostname=""
-                        )
+                async with asyncio.timeout(SILENT_S) as limit:
+                    reader, writer = await asyncio.open_connection(
+                        *self.address, ssl=self.tls, limit=_MOST_BEAT_BYTES, server_hostname=""
+                    )
                     try:
                         writer.write(b"beats\n")
                         while text := await reader.readline():
-                            heard = loop.time()
-                            limit.reschedule(heard + SILENT_S)
+                            limit.reschedule(asyncio.get_running_loop().time() + SILENT_S)
                             self._take(read_beat(text))
                     finally:
                         writer.transport.abort()
             except (OSError, TimeoutError, ValueError, msgspec.DecodeError) as error:
-                if self.up and loop.time() - heard >= SILENT_S:
-                    self._fall_silent(str(error) or "it sends nothing")
+                self._why = str(error)
             await asyncio.sleep(AGAIN_S)
 
     def _take(self, beat: Beat) -> None:
         if self.last is not None and beat.session != self.last.session:
             self.expected.clear()  # another service runs there now, and knows what it has found
-        self.last = beat
+        self.last, self._unheard, self._why = beat, 0, ""
         for key in [key for key, number in self.expected.items() if number < beat.number]:
             del self.expected[key]
         offset_us = self.clock.now_us() - beat.now_us
@@ -85,10 +96,10 @@ class Contact:
             self.log.info("a host answers", host=self.name)
         self._tell()
 
-    def _fall_silent(self, why: str) -> None:
+    def _fall_silent(self) -> None:
         self.up = False
         self.seen.clear()
-        self.log.error("a host is silent", host=self.name, why=why)
+        self.log.error("a host is silent", host=self.name, why=self._why or "it sends nothing")
         self._tell()
 
     def _tell(self) -> None:

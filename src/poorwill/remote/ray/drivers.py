@@ -32,12 +32,18 @@ class HostsDriver:
     async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
         """See `Driver.park`."""
         call = self._call(Op.PARK, launch, generation, running=running)
-        answer = await self.hosts.call(running.machine, call)
-        assert answer.parked is not None
-        return await self._settled(answer.parked)
+        with self.hosts.exclusive.during(launch.replica, "park"):
+            answer = await self.hosts.call(running.machine, call)
+            assert answer.parked is not None
+            return await self._settled(answer.parked)
 
     async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
         """See `Driver.wake`. Raises NoCapacity if no host has room."""
+        with self.hosts.exclusive.during(launch.replica, "wake"):
+            return await self._chosen(parked, launch, generation, report)
+
+    async def _chosen(self, parked: Parked, launch: Launch, generation: int, report: Report) -> Running:
+        """Wake on the first of the possible hosts that has room."""
         why = "no host was asked"
         hosts = [parked.machine] if parked.tier is not Tier.COLD else None
         if hosts is None:
@@ -74,9 +80,10 @@ class HostsDriver:
     async def descend(self, parked: Parked, launch: Launch, *, generation: int) -> Parked:
         """See `Driver.descend`."""
         call = self._call(Op.DESCEND, launch, generation, parked=parked)
-        answer = await self.hosts.call(parked.machine, call)
-        assert answer.parked is not None
-        return await self._settled(answer.parked)
+        with self.hosts.exclusive.during(launch.replica, "park"):
+            answer = await self.hosts.call(parked.machine, call)
+            assert answer.parked is not None
+            return await self._settled(answer.parked)
 
     async def discard(self, parked: Parked) -> None:
         """See `Driver.discard`. What is on a silent host is found, and discarded, when it returns."""

@@ -13,6 +13,7 @@ from poorwill.core.ports.driver import DriverError, Found, NoCapacity
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.hosts.processes.exclusive import Exclusive
 from poorwill.remote.ray.calls import Call, CallAnswer, HostOffer, Op, checked
 from poorwill.remote.ray.cluster import Cluster
 from poorwill.remote.ray.contact import Contact
@@ -38,6 +39,7 @@ class Hosts:
     """The hosts that each model may run on, the preferred one first."""
     clock: Clock
     log: Log
+    exclusive: Exclusive = field(default_factory=Exclusive)
     offers: dict[str, Mapping[ModelName, HostOffer]] = field(default_factory=dict)
     equipped: dict[str, int] = field(default_factory=dict)
     """The session of each host's service that was told of the models."""
