@@ -34,6 +34,7 @@ from .fake_gcp import FakeGcp
 from .fake_hyperstack import FakeHyperstack
 from .fake_scaleway import FakeScaleway
 from .fake_world import FakeFleet
+from .far import HOST, FarFleet
 from .rented import RentedFleet
 from .virtual import new_machine
 
@@ -50,7 +51,7 @@ class Memory(StrEnum):
 class Case:
     """One driver with what a test needs to know about it beyond the port."""
 
-    fleet: Fleet | FakeFleet | RentedFleet
+    fleet: Fleet | FakeFleet | RentedFleet | FarFleet
     driver: Driver
     cold: Driver
     """Starts replicas and lists running ones."""
@@ -61,6 +62,8 @@ class Case:
     asking: Callable[[Running], str] = ask
     device: FakeDevice | None = None
     cycles: int = 20
+    machine: str = ""
+    """The host that its engines are on."""
 
     def launch(self, *, replica: str = "tiny") -> Launch:
         return (self.make_launch or self.fleet.launch)(replica=replica)
@@ -90,7 +93,7 @@ class Case:
 
     async def probe(self, running: Running) -> str:
         """What the fleet asks before a park and after a wake."""
-        if isinstance(self.fleet, FakeFleet):
+        if isinstance(self.fleet, FakeFleet | FarFleet):
             return await self.fleet.probe(running)
         endpoint = Endpoint(host=running.host, port=running.port, model="tiny", extra={})
         return await greedy_text(endpoint)
@@ -181,6 +184,19 @@ def rented_case(fleet: RentedFleet, tier: Tier) -> Case:
     )
 
 
+def far_case(fleet: FarFleet, tier: Tier) -> Case:
+    return Case(
+        fleet=fleet,
+        driver=fleet.driver(tier),
+        cold=fleet.driver(Tier.COLD),
+        again=lambda other: far_case(other, tier),  # type: ignore[arg-type]
+        memory=Memory.NOTHING if tier is Tier.COLD else Memory.ALL,
+        asking=fleet.ask,
+        cycles=5,
+        machine=HOST,
+    )
+
+
 def suspended_case(fleet: Fleet, hypervisor: Hypervisor, guest: Guest) -> Case:
     machine = new_machine(fleet, hypervisor, guest)
     return Case(
@@ -248,6 +264,15 @@ def _rented(tier: Tier, cloud: type[FakeHyperstack] = FakeHyperstack) -> MakeCas
     return make
 
 
+def _far(tier: Tier, fixture: str) -> MakeCase:
+    def make(request: pytest.FixtureRequest, fleet: Fleet) -> Case:
+        if tier is Tier.FROZEN:
+            request.getfixturevalue("criu")  # installed, for the host to find
+        return far_case(request.getfixturevalue(fixture), tier)
+
+    return make
+
+
 CASES: Mapping[str, MakeCase] = {
     "cold": _cold,
     "frozen": _frozen,
@@ -260,6 +285,10 @@ CASES: Mapping[str, MakeCase] = {
     "hibernated, aws": _rented(Tier.HIBERNATED, FakeAws),
     "hibernated, gcp": _rented(Tier.HIBERNATED, FakeGcp),
     "cold, rented": _rented(Tier.COLD),
+    # From afar: the same drivers, in a host's service.
+    "cold, on a host": _far(Tier.COLD, "beside_ray"),
+    "cold, through Ray": _far(Tier.COLD, "through_ray"),
+    "frozen, through Ray": _far(Tier.FROZEN, "through_ray"),
     # What the fleet is tested with.
     **{f"fake {tier}": _fake(tier) for tier in (Tier.COLD, Tier.FROZEN, Tier.ASLEEP)},
 }
@@ -288,6 +317,7 @@ _RENTED = {
     Need.KEPT: "the machine is its owner's and is not thrown away",
     Need.PORT: "the port is the machine's own, which nobody here can take",
 }
+_CHOOSES = {Need.PORT: "the host takes another port than one that is in use"}
 _FAKED = {
     Need.IMAGE: "its snapshots are records in memory",
     Need.PORT: "its ports are numbers that nobody listens on",
@@ -296,6 +326,7 @@ LACKS: Mapping[str, Mapping[Need, str]] = {
     "cold": _NOTHING,
     **{name: _SLEEPS for name in CASES if name.startswith("asleep")},
     **{name: _RENTED for name in CASES if name.startswith("hibernated") or name == "cold, rented"},
+    **dict.fromkeys(("cold, on a host", "cold, through Ray"), _NOTHING | _CHOOSES),
     "fake cold": _FAKED | _NOTHING,
     "fake frozen": _FAKED,
     "fake asleep": _FAKED | _SLEEPS,
@@ -305,12 +336,19 @@ LACKS: Mapping[str, Mapping[Need, str]] = {
 SLOW = (
     *("suspended", "asleep llama.cpp", "cold, rented"),
     *("hibernated, scaleway", "hibernated, aws", "hibernated, gcp"),
+    *("cold, through Ray", "frozen, through Ray"),
 )
 """Emulated, falling asleep after a second, and the same driver again with another client or into another
 tier: too slow for every run. test_suspended.py, test_asleep.py, test_scaleway.py, test_aws.py and test_gcp.py
 have what is particular to them."""
 
-GROUPS = {"suspended": "guest", "hibernated, aws": "moto", "hibernated, gcp": "google"}
+GROUPS = {
+    "suspended": "guest",
+    "hibernated, aws": "moto",
+    "hibernated, gcp": "google",
+    "cold, through Ray": "ray",
+    "frozen, through Ray": "ray",
+}
 """What takes long to be made ready, and is made ready in one worker alone."""
 
 

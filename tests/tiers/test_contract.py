@@ -25,11 +25,20 @@ from .cancelling import cancelled_at
 from .cases import CASES, LACKS, Case, Need, hurt, params
 from .conftest import Fleet
 from .fake_world import FakeFleet
+from .far import FarFleet, beside_ray, ray_room, through_ray
 from .rented import RentedFleet
 from .sleepers import gguf
 from .virtual import debian, golden_guest, hypervisor
 
-__all__ = ["debian", "gguf", "golden_guest", "hypervisor"]  # fixtures
+__all__ = [
+    "beside_ray",
+    "debian",
+    "gguf",
+    "golden_guest",
+    "hypervisor",
+    "ray_room",
+    "through_ray",
+]  # fixtures
 
 STEPS = 200
 """More awaits than any call has; a call that has more would make its test fail, not pass."""
@@ -65,7 +74,7 @@ def nothing_runs(case: Case) -> bool:
 
 def left(found: Iterable[Found]) -> list[Found]:
     """What of an inventory is poorwill's own making: a rented machine that is parked is its owner's."""
-    return [each for each in found if each.parked is None or not each.parked.machine]
+    return [each for each in found if each.parked is None or each.parked.path or not each.parked.machine]
 
 
 def at_rest(case: Case, parked: Parked, launch: Launch) -> bool:
@@ -87,16 +96,21 @@ async def parked_one(case: Case, *, replica: str = "tiny") -> tuple[Parked, Laun
     return await case.driver.park(running, launch, generation=1), launch
 
 
-@pytest.mark.parametrize("name", params(LACKS))
-async def test_what_a_case_lacks_it_lacks(request: pytest.FixtureRequest, fleet: Fleet, name: str):
-    case = CASES[name](request, fleet)
+@pytest.fixture(params=params(LACKS))
+def lacking(request: pytest.FixtureRequest, fleet: Fleet) -> tuple[str, Case]:
+    return request.param, CASES[request.param](request, fleet)
+
+
+async def test_what_a_case_lacks_it_lacks(lacking: tuple[str, Case]):
+    name, case = lacking
     parked, launch = await parked_one(case)
     lacks = set()
     if not is_directory(parked.path):
         lacks.add(Need.IMAGE)
     if (parked.path, parked.running) == (None, None):
         lacks.add(Need.KEPT)
-    if not case.port_is_free(launch.port) or isinstance(case.fleet, FakeFleet | RentedFleet):
+    chooses = isinstance(case.fleet, FarFleet) and case.driver.tier is Tier.COLD
+    if chooses or not case.port_is_free(launch.port) or isinstance(case.fleet, FakeFleet | RentedFleet):
         lacks.add(Need.PORT)
     if parked.running is not None and case.fleet.processes.alive(parked.running):
         lacks.add(Need.MEMORY)
@@ -170,7 +184,7 @@ async def test_the_inventory_is_complete(case: Case):
     assert (running.machine or str(running.pid)) in found.what
     parked = await case.driver.park(running, launch, generation=1)
     listed = list(await case.driver.inventory())
-    if parked.machine and parked.tier is not Tier.COLD:
+    if parked.machine and parked.path is None and parked.tier is not Tier.COLD:
         assert [each.parked.key() for each in listed if each.parked] == [parked.key()]
         return
     if parked.running is not None:  # the process that it is, which the cold driver lists
@@ -269,6 +283,7 @@ async def test_a_park_during_a_wake_is_refused(case: Case):
             port=launch.port,
             log_path=launch.log_path,
             driver=case.driver.name,
+            machine=case.machine,
         )
         with pytest.raises(DriverError, match="wake is under way"):
             await case.driver.park(old, launch, generation=2)

@@ -1,12 +1,10 @@
 """Detects engines that exit without a command of poorwill."""
 
 import asyncio
-from contextlib import suppress
 
 from poorwill.core.entries import Noted
 from poorwill.core.launch import Running
 from poorwill.core.machine.inputs import EngineLost
-from poorwill.core.ports.silence import HostSilent
 from poorwill.fleet.unit import FleetContext, Unit, end_engine
 
 WATCH_AGAIN_S = 5.0
@@ -19,7 +17,8 @@ def watch(context: FleetContext, unit: Unit, running: Running) -> None:
 
 
 def unwatch(unit: Unit) -> None:
-    """Stop watching the unit's engine."""
+    """Stop watching the unit's engine, or for it."""
+    unit.unseen = None
     if unit.watch_task is not None:
         unit.watch_task.cancel()
         unit.watch_task = None
@@ -27,18 +26,16 @@ def unwatch(unit: Unit) -> None:
 
 async def _until_end(context: FleetContext, unit: Unit, running: Running) -> None:
     """Wait for the process to end, clear up after it and say so. An error in watching is no end."""
-    processes = unit.equipment.processes
-    why = ""
+    processes, why = unit.equipment.processes, ""
     while not why:
         try:
             why = await processes.exited(running)
         except Exception as error:
-            if await context.out_of_sight(context, unit, running, error):
+            if context.out_of_sight(context, unit, running):
                 return
             context.log.error("cannot watch an engine", replica=unit.id, why=repr(error))
-            with suppress(HostSilent):  # the next look says so
-                if not processes.alive(running):
-                    why = f"it is gone, and how it ended is not known: {error!r}"
+            if not processes.alive(running):
+                why = f"it is gone, and how it ended is not known: {error!r}"
             await asyncio.sleep(WATCH_AGAIN_S)
     await lose(context, unit, running, why, kind="engine_exited", cut=bool(running.machine))
 

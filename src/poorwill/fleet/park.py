@@ -13,11 +13,8 @@ from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.machine.effects import StartPark
 from poorwill.core.machine.inputs import ParkFailed, ParkSucceeded
 from poorwill.core.ports.driver import DriverError
-from poorwill.core.ports.silence import HostSilent
 from poorwill.core.words import RESUMING_TIERS, TIER_DEPTH, Tier
 from poorwill.fleet.lost import unwatch, watch
-from poorwill.fleet.sweeps.judgement import Owned
-from poorwill.fleet.sweeps.silence import look_out
 from poorwill.fleet.unit import FleetContext, Unit, end_engine, still_answers
 from poorwill.fleet.wake import discard
 
@@ -118,18 +115,12 @@ async def _after_failure(context: FleetContext, unit: Unit, effect: StartPark, w
     unharmed = unit.parked is not None
     running = unit.running
     if effect.from_tier is None:
-        try:
-            unharmed = running is not None and await still_answers(unit, running, within_s=CHECK_UNHARMED_S)
-        except HostSilent:
-            unit.running, unit.unseen = None, Owned(replica=unit.id, running=running)
-            failed = ParkFailed(generation=effect.generation, why=why, unharmed=False, unobserved=True)
-            context.submit(unit, failed)
-            look_out(context, unit)
-            return
-        if not unharmed:
+        unharmed = running is not None and await still_answers(unit, running, within_s=CHECK_UNHARMED_S)
+        if running is not None and not unharmed:
+            if context.out_of_sight(context, unit, running):
+                return
             unit.running = None
-            if running is not None:
-                await end_engine(unit.equipment.processes, running, context.log)
+            await end_engine(unit.equipment.processes, running, context.log)
     if unharmed and running is not None:
         watch(context, unit, running)
     context.journal.post([unit.placed(context.clock.now_us())])

@@ -47,7 +47,6 @@ from poorwill.core.words import (
     replica_id,
 )
 from poorwill.fleet.room.residents import Claim
-from poorwill.fleet.sweeps.judgement import Owned
 from poorwill.fleet.sweeps.sweeper import Sweeper
 from poorwill.fleet.unit import Equipment, Unit, end_engine, still_answers
 from poorwill.policies.dispatch import Replicas
@@ -206,7 +205,8 @@ class Recovery:
             self._unobserved(known, gap_us)
             since_us = known.since_us if known.cause == UNOBSERVED else gap_us
             unit.cell.found_parked(Tier.COLD, since_us, UNOBSERVED)
-            unit.unseen = Owned(replica=unit.id, running=known.running, parked=kept if sleeps else None)
+            assert known.running is not None
+            unit.unseen = known.running, kept if sleeps else None
             self._note("host_silent", unit.id, unit.model, str(silence))
 
     async def _find(
@@ -214,7 +214,8 @@ class Recovery:
     ) -> None:
         """As `_resume`. Raises HostSilent if nobody can tell."""
         if known.running is not None and not sleeps:
-            if await still_answers(unit, known.running, within_s=ADOPTION_S):
+            answers = await still_answers(unit, known.running, within_s=ADOPTION_S)
+            if unit.equipment.processes.alive(known.running) and answers:
                 self._unobserved(known, gap_us)
                 self._adopt(unit, known.running)
                 return

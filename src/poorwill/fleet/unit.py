@@ -5,6 +5,7 @@ Everything that changes a unit runs on the event loop's thread and does not awai
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from poorwill.core.entries import PhaseSpan, ReplicaPlaced
@@ -18,10 +19,8 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, DriverError, Processes, Report
 from poorwill.core.ports.engine import Engine
 from poorwill.core.ports.log import Log
-from poorwill.core.ports.silence import HostSilent
 from poorwill.core.words import HoldId, ModelName, ReplicaId, Tier
 from poorwill.fleet.journal import Journal
-from poorwill.fleet.sweeps.judgement import Owned
 from poorwill.policies.dispatch import Replicas
 
 Fetch = Callable[[Report], Awaitable[None]]
@@ -55,7 +54,7 @@ class Unit:
     launched: Launch | None = None
     """The launch that produced `running`."""
     parked: Parked | None = None
-    unseen: Owned | None = None
+    unseen: tuple[Running, Parked | None] | None = None
     """What it has on a host that is silent: adopted when that is back, unless it was woken elsewhere."""
     next_equipment: Equipment | None = None
     """Of a changed configuration; taken when the replica next starts anew."""
@@ -101,9 +100,8 @@ class Unit:
         """Return a lease on the replica as it runs now. The cell must have counted it."""
         running, lease = self.running, self._lease
         if lease is None or self._leased is not running or lease.generation != self.cell.generation:
-            replica = self.cell.replica
             assert running is not None, "a lease without a running engine"
-            self._leased = running
+            self._leased, replica = running, self.cell.replica
             self._lease = lease = Lease(
                 model=replica.model,
                 replica=replica.id,
@@ -150,8 +148,7 @@ class Unit:
 
         Raises OperatorFault if the model file is gone.
         """
-        launched = self.launched
-        return await asyncio.to_thread(self.launch) if launched is None else launched
+        return self.launched if self.launched is not None else await asyncio.to_thread(self.launch)
 
     async def changed(self) -> None:
         """Wait for the next change. Cancelled: forgotten at once."""
@@ -190,7 +187,7 @@ class FleetContext:
     """Tiles a wake by its marks; see `policies.coldstart.anatomy`."""
     note_vanished: "Callable[[FleetContext], Awaitable[None]]"
     """See `sweeps.sweeper.note_vanished`."""
-    out_of_sight: "Callable[[FleetContext, Unit, Running, Exception], Awaitable[bool]]"
+    out_of_sight: "Callable[[FleetContext, Unit, Running], bool]"
 
 
 async def end_engine(processes: Processes, running: Running, log: Log) -> None:
@@ -219,20 +216,13 @@ async def to_the_end(work: Awaitable[None]) -> None:
 
 
 async def still_answers(unit: Unit, running: Running, *, within_s: float) -> bool:
-    """Return whether exactly this process lives and its engine serves. Cancelled: it is not touched.
-
-    Raises HostSilent.
-    """
-    if not unit.equipment.processes.alive(running):
-        return False
-    try:
-        async with asyncio.timeout(within_s):
-            await unit.equipment.engine.ready(running, await unit.known_launch())
-    except HostSilent:
-        raise
-    except (DriverError, PoorwillError, OSError, TimeoutError):
-        return False
-    return True
+    """Return whether exactly this process lives and its engine serves. Cancelled: it is not touched."""
+    with suppress(DriverError, PoorwillError, OSError, TimeoutError):
+        if unit.equipment.processes.alive(running):
+            async with asyncio.timeout(within_s):
+                await unit.equipment.engine.ready(running, await unit.known_launch())
+                return True
+    return False
 
 
 class Models(dict[ModelName, Replicas]):

@@ -94,8 +94,7 @@ class ParkSucceeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkFailed:
-    """The park failed; `unharmed` says whether the replica is still as it was before, `unobserved` that its
-    host fell silent."""
+    """The park failed; `unharmed`: the replica is as it was before; `unobserved`: its host is silent."""
 
     kind: ClassVar[Kind] = Kind.PARK_FAILED
     generation: int

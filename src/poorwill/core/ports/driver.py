@@ -113,9 +113,8 @@ class Processes(Protocol):
         ...
 
     def alive(self, running: Running) -> bool:
-        """Return whether exactly this process (pid and start time) exists and is not a zombie.
-        Of a rented machine: whether it ran when it was last seen, or was not looked at yet. May raise
-        HostSilent."""
+        """Return whether exactly this process (pid and start time) lives, no zombie; may raise HostSilent.
+        Of a rented machine: whether it ran when it was last seen, or was not looked at yet."""
         ...
 
     def effort(self, running: Running) -> int | None:

@@ -60,7 +60,7 @@ class Sweeper:
         self.blind = False
         found = await self.inventory(units)
         owned = [Owned(replica=unit.id, running=unit.running, parked=unit.parked) for unit in units.values()]
-        owned += [unit.unseen for unit in units.values() if unit.unseen is not None]
+        owned += [Owned(replica=each.id, running=each.unseen[0]) for each in units.values() if each.unseen]
         finder = {_key(each): driver for driver, each in found}
         orphans = [
             each

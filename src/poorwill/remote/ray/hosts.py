@@ -64,13 +64,19 @@ class Hosts:
         return contact
 
     async def _ask(self, contact: Contact, call: Call) -> CallAnswer:
-        async with asyncio.TaskGroup() as group:
-            work = group.create_task(self._undoable(contact.name, call))
-            silence = group.create_task(contact.silent())
-            await asyncio.wait([work, silence], return_when=asyncio.FIRST_COMPLETED)
-            silence.cancel()
-            if not work.done():
-                work.cancel()
+        work: asyncio.Task[CallAnswer | DriverError] | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                work = group.create_task(self._undoable(contact.name, call))
+                silence = group.create_task(contact.silent())
+                await asyncio.wait([work, silence], return_when=asyncio.FIRST_COMPLETED)
+                silence.cancel()
+                if not work.done():
+                    work.cancel()
+        except asyncio.CancelledError:
+            if work is not None and work.done() and not work.cancelled():
+                await self._unwanted(contact.name, work.result())
+            raise
         if work.cancelled():
             contact.check()
             raise DriverError(f"{contact.name} fell silent for a moment")
@@ -87,8 +93,13 @@ class Hosts:
             return error
         except asyncio.CancelledError:
             if call.op in (Op.WAKE, Op.PARK, Op.DESCEND) and self.contacts[host].up:
-                await self._undone(host, call.replica)
+                await self._undone(host, Call(op=Op.SETTLED, replica=call.replica))
             raise
+
+    async def _unwanted(self, host: str, answer: CallAnswer | DriverError) -> None:
+        """End an engine whose wake was cancelled as its answer came."""
+        if isinstance(answer, CallAnswer) and (running := answer.running) is not None:
+            await self._undone(host, Call(op=Op.KILL, replica=running.replica, running=running))
 
     async def _carried(self, host: str, call: Call) -> CallAnswer:
         """Have Ray carry a call; if it cannot, one that is urgent goes over the host's relay."""
@@ -99,10 +110,10 @@ class Hosts:
                 return await self.cluster.call(host, call)
         return await self.contacts[host].carry(call)
 
-    async def _undone(self, host: str, replica: ReplicaId) -> None:
+    async def _undone(self, host: str, undo: Call) -> None:
         try:
             async with asyncio.timeout(UNDONE_S):
-                await self.cluster.call(host, Call(op=Op.SETTLED, replica=replica))
+                checked(await self._carried(host, undo), host)
         except (DriverError, TimeoutError) as error:
             self.log.warning("a cancelled call may not be undone", host=host, why=str(error))
 

@@ -69,7 +69,10 @@ class HostService:
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
     _equipped: tuple[ModelSettings, ...] = ()
     _equipping: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _under_way: dict[ReplicaId, set[asyncio.Future[None]]] = field(default_factory=dict)
+    _under_way: dict[object, ReplicaId | None] = field(default_factory=dict)
+    """The replica of each call; None while the call is still to be read."""
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set, and replaced, as a call is read or is over."""
 
     def find(self) -> None:
         """Watch the engines that an earlier service of this host has left."""
@@ -120,15 +123,25 @@ class HostService:
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the one call of a connection. It is cancelled if the other end closes first."""
+        me = object()
+        self._under_way[me] = None
         try:
             call = read_call(await reader.readline())
+            self._move({me: call.replica if call.op is not Op.SETTLED else ReplicaId("")})
             answer = await self._while_wanted(call, reader)
             writer.write(line(answer))
             await writer.drain()
         except (OSError, ValueError, msgspec.DecodeError) as error:
             self.log.warning("a call was not understood", why=str(error))
         finally:
+            del self._under_way[me]
+            self._move({})
             writer.close()
+
+    def _move(self, news: Mapping[object, ReplicaId]) -> None:
+        self._under_way |= news
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     async def _while_wanted(self, call: Call, reader: asyncio.StreamReader) -> CallAnswer:
         async with asyncio.TaskGroup() as group:
@@ -149,8 +162,7 @@ class HostService:
             if call.op is Op.SETTLED:
                 await self._settled(call.replica)
                 return CallAnswer()
-            with self._busy(call.replica):
-                answer = await self._do(call)
+            answer = await self._do(call)
             return msgspec.structs.replace(answer, beat=self.beats)
         except DriverError as error:
             running = self.outward(error.running) if error.running is not None else None
@@ -324,31 +336,13 @@ class HostService:
         finally:
             server.close()
 
-    def _busy(self, replica: ReplicaId) -> "_Busy":
-        return _Busy(self._under_way, replica)
-
     async def _settled(self, replica: ReplicaId) -> None:
-        """Return when no call for a replica is under way any more."""
-        while calls := self._under_way.get(replica):
-            await asyncio.wait(list(calls))
+        """Return when no call for a replica is under way any more; one that is still to be read may be."""
+        while {replica, None} & set(self._under_way.values()):
+            await self._moved.wait()
 
 
 async def _ended(reader: asyncio.StreamReader) -> None:
     """Return when the other end says no more."""
     with suppress(OSError):
         await reader.read(1)
-
-
-class _Busy:
-    """Counts a call of a replica as under way."""
-
-    def __init__(self, under_way: dict[ReplicaId, set[asyncio.Future[None]]], replica: ReplicaId) -> None:
-        self._calls = under_way.setdefault(replica, set())
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def __enter__(self) -> None:
-        self._calls.add(self._over)
-
-    def __exit__(self, *_: object) -> None:
-        self._calls.discard(self._over)
-        self._over.set_result(None)
