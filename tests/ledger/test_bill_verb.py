@@ -121,6 +121,13 @@ async def test_a_period_needs_no_option(ledger, word, tmp_path, monkeypatch):
     assert (await bill(ledger, word))[1] == (await bill(ledger))[1], "a fleet of that name comes first"
 
 
+async def test_a_fleet_and_a_period_in_either_order(ledger, tmp_path):
+    today = await bill(ledger, "--period", "today")
+    assert await bill(ledger, "today", str(tmp_path)) == await bill(ledger, str(tmp_path), "today") == today
+    status, _, said = await bill(ledger, "today", "2027-01")
+    assert status == 2 and "two periods are named, today and 2027-01" in said
+
+
 async def test_models_come_first_with_wakes_folded(ledger):
     _, said, _ = await bill(ledger)
     table = said.split("\n\n")[1].splitlines()

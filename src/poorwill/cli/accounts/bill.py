@@ -31,7 +31,7 @@ from poorwill.bill.invoices.focus import VERSION, write_focus
 from poorwill.bill.invoices.reading import read_invoice
 from poorwill.cli.parsing.exit_status import FINDING
 from poorwill.cli.parsing.fleet import DEFAULT_FILE, JsonOption
-from poorwill.cli.parsing.ledger import LedgerArguments, PeriodOptions
+from poorwill.cli.parsing.ledger import LedgerOptions, PeriodOptions
 from poorwill.cli.parsing.options import Group, Option, Values
 from poorwill.cli.parsing.streams import Streams, existing_file
 from poorwill.cli.parsing.verb import new_verb
@@ -96,7 +96,17 @@ class Question:
 class BillOptions:
     """The options of `poorwill bill`."""
 
-    ledger: LedgerArguments = field(default_factory=LedgerArguments)
+    words: Annotated[
+        tuple[str, ...],
+        Option(
+            "a fleet, as with --fleet, or a period: `bill today`",
+            argument=True,
+            metavar="WORD",
+            nargs="*",
+            values=Values.FILES,
+        ),
+    ] = ()
+    ledger: LedgerOptions = field(default_factory=LedgerOptions)
     when: Annotated[
         PeriodOptions, Group("period (UTC; default: the ledger's last month), also as in `bill today`")
     ] = field(default_factory=PeriodOptions)
@@ -119,11 +129,17 @@ async def _run(options: BillOptions, streams: Streams) -> int:
 
 
 def _as_meant(options: BillOptions) -> BillOptions:
-    """Read `bill today` as the period that it names, unless a fleet is called so."""
-    ledger, when, word = options.ledger, options.when, options.ledger.fleet
-    if when.given or os.path.exists(word) or not names_period(word):
-        return options
-    return replace(options, ledger=replace(ledger, fleet=DEFAULT_FILE), when=replace(when, period=word))
+    """Read `bill today my-fleet` as a period and a fleet. Raises RequestFault if there are two of either."""
+    ledger, when = options.ledger, options.when
+    for word in options.words:
+        if names_period(word) and not os.path.exists(word):
+            what, named, when = "periods", when.period or when.begin or when.end, replace(when, period=word)
+        else:
+            fleet = ledger.fleet if ledger.fleet != DEFAULT_FILE else None
+            what, named, ledger = "fleets", fleet, replace(ledger, fleet=word)
+        if named and named != word:
+            raise RequestFault(ErrorCode.INVALID_REQUEST, f"two {what} are named, {named} and {word}")
+    return replace(options, ledger=ledger, when=when)
 
 
 Work = Callable[[sqlite3.Connection, BillOptions, Streams], int]
