@@ -13,9 +13,11 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -451,6 +453,28 @@ async def test_a_daemons_zombie_is_reaped(fleet: Fleet, monkeypatch: pytest.Monk
     await until(lambda: procfs.read_stat(daemon) is None)
     await fleet.processes.kill(running)
     await watch
+
+
+async def test_one_look_does_for_all_engines(fleet: Fleet, monkeypatch: pytest.MonkeyPatch):
+    """At all processes of the machine, and not on the thread that serves."""
+    monkeypatch.setattr("poorwill.hosts.processes.process.WATCH_S", 0.1)
+    running = [(await start(fleet))[1] for _ in range(3)]
+    clock, looks = fleet.processes.clock, list[tuple[int, int]]()
+    awake = threading.Event()
+
+    def heard(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "os.listdir" and awake.is_set() and arguments == ("/proc",):
+            looks.append((clock.now_us(), threading.get_ident()))
+
+    sys.addaudithook(heard)  # for good
+    awake.set()
+    watches = [asyncio.get_running_loop().create_task(fleet.processes.exited(each)) for each in running]
+    await until(lambda: len(looks) > 4)
+    awake.clear()
+    assert threading.get_ident() not in {thread for _, thread in looks}
+    assert all(later - earlier > 90_000 for (earlier, _), (later, _) in pairwise(looks))
+    await asyncio.gather(*map(fleet.processes.kill, running))
+    await asyncio.gather(*watches)
 
 
 def forged(fleet: Fleet, **changes: object) -> bytes:

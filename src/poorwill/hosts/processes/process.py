@@ -41,7 +41,7 @@ from poorwill.hosts.processes.outside import Outside
 from poorwill.hosts.processes.session import members, reap, send, session_gone
 
 WATCH_S = 5.0
-"""How often a watched process's log is bounded and its stray zombies are reaped."""
+"""How often a watched process's log is bounded and, for all of them together, stray zombies are reaped."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,6 +67,8 @@ class EngineProcesses:
     stray_s: float = 10.0
     strays: dict[tuple[int, int], int] = field(default_factory=dict)
     """Zombie children by pid and start time, and when each was first seen; reaped after `stray_s`."""
+    looked_us: int = 0
+    """When they were last looked for."""
     stop_limit_s: float = 60.0
     """For one stop command."""
 
@@ -203,9 +205,7 @@ class EngineProcesses:
                 stat = procfs.read_stat(running.pid)
                 same = stat is not None and stat.started == running.pid_started
                 while same and not await process_end(pidfd, within_s=WATCH_S):
-                    await asyncio.to_thread(self.bound_log, running)
-                    self._reap(running)
-                    self._reap_strays()
+                    await asyncio.to_thread(self._look_after, running)
             finally:
                 os.close(pidfd)
         self._reap(running)
@@ -331,13 +331,17 @@ class EngineProcesses:
     def _reap(self, running: Running) -> None:
         self._keep(running.pid, reap(self.members(running)))
 
-    def _reap_strays(self) -> None:
-        """Reap children that have been zombies since an earlier look.
+    def _look_after(self, running: Running) -> None:
+        """Bound an engine's log, and reap children that have been zombies since an earlier look. Blocks.
 
         A subreaper inherits what engines leave behind, and nobody else waits for that. A child that poorwill
-        waits for itself is a zombie for a moment only.
+        waits for itself is a zombie for a moment only. One look at /proc does for all engines.
         """
+        self.bound_log(running)
         own, now_us = os.getpid(), self.clock.now_us()
+        if now_us - self.looked_us < WATCH_S * SECOND_US:
+            return
+        self.looked_us = now_us
         zombies = {
             (stat.pid, stat.started): stat
             for stat in procfs.all_processes()
