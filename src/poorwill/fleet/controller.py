@@ -28,7 +28,7 @@ from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.settings import ReplicaSettings
 from poorwill.core.words import ModelName
 from poorwill.fleet.park import carry_out_park
-from poorwill.fleet.unit import FleetContext, Models, Unit
+from poorwill.fleet.unit import FleetContext, Models, Submit, Unit
 from poorwill.fleet.wake import carry_out_wake
 from poorwill.policies.dispatch import Replicas
 
@@ -40,10 +40,10 @@ class Controller:
     """Runs the units. Constructed idle; everything it starts lives in `tasks`."""
 
     def __init__(
-        self, *, new_context: Callable[..., FleetContext], wake_began: Callable[[ModelName], None]
+        self, *, new_context: Callable[[Submit], FleetContext], wake_began: Callable[[ModelName], None]
     ) -> None:
-        """`new_context` lacks `submit` alone, which is this controller's."""
-        self.context = context = new_context(submit=self.submit)
+        """`new_context` is given this controller's `submit`."""
+        self.context = context = new_context(self.submit)
         self.units, self.journal, self.connections = context.units, context.journal, context.connections
         self.clock, self.log, self.tasks = context.clock, context.log, context.tasks
         self.models = Models((unit.model, unit.replicas) for unit in self.units.values())

@@ -28,7 +28,7 @@ from poorwill.fleet.room.room import Room
 from poorwill.fleet.spending import FleetBridging, SpendGuard
 from poorwill.fleet.sweeps.silence import look_out, out_of_sight
 from poorwill.fleet.sweeps.sweeper import Sweeper, note_vanished, sweep_is_due, sweep_on_time
-from poorwill.fleet.unit import FleetContext, Unit, end_engine
+from poorwill.fleet.unit import FleetContext, Submit, Unit, end_engine
 from poorwill.fleet.view import OperatorView
 from poorwill.hosts.files.aside import aside
 from poorwill.policies.coldstart.anatomy import anatomy
@@ -190,20 +190,23 @@ async def _recovered(parts: FleetParts, sweeper: Sweeper, tasks: asyncio.TaskGro
         devices=parts.devices,
         freed_s=parts.freed_s,
     )
-    new_context = partial(
-        FleetContext,
-        units=units,
-        journal=parts.journal,
-        connections=parts.connections,
-        clock=parts.clock,
-        log=parts.log,
-        tasks=tasks,
-        out_of_sight=out_of_sight,
-        make_room=room.make,
-        leaves=anatomy,
-        note_vanished=note_vanished,
-        until_freed=partial(until_freed, room, parts.journal),
-    )
+
+    def new_context(submit: Submit) -> FleetContext:
+        return FleetContext(
+            units=units,
+            journal=parts.journal,
+            connections=parts.connections,
+            clock=parts.clock,
+            log=parts.log,
+            tasks=tasks,
+            submit=submit,
+            out_of_sight=out_of_sight,
+            make_room=room.make,
+            leaves=anatomy,
+            note_vanished=note_vanished,
+            until_freed=partial(until_freed, room, parts.journal),
+        )
+
     controller = Controller(new_context=new_context, wake_began=parts.guard.wake_began)
     room.park = controller.submit
     return Reshaper(

@@ -167,6 +167,10 @@ class Unit:
         self.waiters.clear()
 
 
+Submit = Callable[[Unit, Input], None]
+"""Takes an input; see `Controller.submit`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetContext:
     """What carrying out an effect needs of the fleet. Results go back as inputs, through `submit`."""
@@ -177,8 +181,7 @@ class FleetContext:
     clock: Clock
     log: Log
     tasks: asyncio.TaskGroup
-    submit: Callable[[Unit, Input], None]
-    """Takes an input; see `Controller.submit`."""
+    submit: Submit
     make_room: Callable[[Unit], Awaitable[Place | None]]
     """Returns a unit's place when its replica fits; see `Room.make`."""
     until_freed: Callable[[Unit, Parked], Awaitable[None]]
