@@ -1,18 +1,23 @@
 """What several replicas cost a request through the whole gateway: one model with 1, 4 and 16 replicas.
 
-    python bench/fleet/gateway.py [--rounds 15] [--seconds 1] [--replicas 1 4 16]
+    python bench/fleet/gateway.py [--rounds 15] [--seconds 2] [--replicas 1 4 16]
 
-Needs wrk (apt) and a C compiler. For each number of replicas a real `poorwill serve` with its ledger runs,
-all at once, with the fake engines of bench/gateway; the load takes turns, so that a drift of the machine
-hits all alike. All have 64 places. `half`: 32 connections, so that half the places are taken; `full`: 64, so
-that all are. CPU is user and kernel time of the gateway's process alone. `least` is that of the best round:
-whatever else runs on the machine only adds to it; the ratios are of the least, and the median of the rounds'.
+Needs wrk (apt) and a C compiler. For each number of replicas a real `poorwill serve` with its ledger
+runs, all at once; the load takes turns, so that a drift of the machine hits all alike. All have 64 places
+and 64 clients. `whole`: answers at once, and no pause before the next request; `stream`: 20 tokens, 5 ms
+apart, and a random pause of 0.1 s on average, so that half the places are taken, more or less. All replicas
+share one engine process: 16 of them would answer one by one where one answers many at a time, which is not
+the gateway's doing. CPU is user and kernel time of the gateway's process alone. `least` is that of the best
+round: whatever else runs on the machine only adds to it; the ratios are of the least, and the median of the
+rounds'. A replica that becomes busy or idle opens a span.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import re
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -29,34 +34,39 @@ from processes import Process, compiled, free_port, started  # noqa: E402
 
 GATEWAY_CORE, LOAD_CORE = 0, 1
 PLACES = 64
-BODY = '{"model":"m","messages":[{"role":"user","content":"%s"}]}' % ("a" * 240)
+WRITTEN_S = 1.2
+"""After so long the ledger has all rows."""
+ANSWERS = {"whole": ("", 0), "stream": (',"stream":true,"chunks":20,"every_ms":5', 200)}
+"""What a request asks for, and how many milliseconds its client pauses at most before the next one."""
+SCRIPT = """\
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = [[{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]{more}}}]]
+function delay() return math.random(0, {pause_ms}) end
+"""
 FLEET = """\
 [fleet]
 on_exit = "stop"
 [models.m]
 engine = "command"
-command = ["taskset", "-c", "{core}", "{engine}", "{{port}}"]
+command = ["sh", "-c", "echo {{port}} > {ports}; exec sleep 86400"]
 ready_path = "/healthz"
 ladder = ["cold"]
 max_concurrency = {each}
 replicas = {{ most = {count}, least_ready = {count} }}
-{more}
 policy = {{ name = "fixed", idle_s = 3600, allow_short_idle = true }}
 """
 
 
-def serving(count: int, more: str, engine: Path, folder: Path, exits: ExitStack) -> tuple[int, Process]:
+def serving(count: int, ports: Path, folder: Path, exits: ExitStack) -> tuple[int, Process]:
     """Start a fleet and return its port and process once every replica is ready."""
-    own = folder / f"{count}"
-    own.mkdir()
-    each = PLACES // count
-    text = FLEET.format(core=LOAD_CORE, engine=engine, each=each, count=count, more=more)
-    (own / "fleet.toml").write_text(text)
+    folder.mkdir()
+    (folder / "fleet.toml").write_text(FLEET.format(ports=ports, each=PLACES // count, count=count))
     port, admin = free_port(), free_port()
-    argv = [sys.executable, "-m", "poorwill", "serve", str(own)]
+    argv = [sys.executable, "-m", "poorwill", "serve", str(folder)]
     argv += ["--port", str(port), "--admin-port", str(admin), "--log-level", "info"]
-    process = exits.enter_context(started(argv, core=GATEWAY_CORE, log=own / "log"))
-    until_ready(admin, count, own / "log")
+    process = exits.enter_context(started(argv, core=GATEWAY_CORE, log=folder / "log"))
+    until_ready(admin, count, folder / "log")
     return port, process
 
 
@@ -71,57 +81,72 @@ def until_ready(admin: int, count: int, log: Path) -> None:
     raise SystemExit(log.read_text())
 
 
-def load(port: int, process: Process, script: Path, connections: int, seconds: float) -> tuple[float, float]:
-    """Return requests a second and microseconds of the gateway's CPU a request."""
-    argv = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"]
-    argv += ["-s", str(script), f"http://127.0.0.1:{port}/v1/chat/completions"]
-    before = process.cpu_s()
+def shared_engine(folder: Path, exits: ExitStack) -> Path:
+    """Start the engine and return the pipe that takes the ports it is to listen on."""
+    ports = folder / "ports"
+    os.mkfifo(ports)
+    argv = ["taskset", "-c", str(LOAD_CORE), str(compiled(HERE.parent / "gateway" / "engine.c", folder)), "-"]
+    with ports.open("r+b", buffering=0) as pipe:
+        engine = subprocess.Popen(argv, stdin=pipe)
+    exits.callback(engine.wait)
+    exits.callback(engine.kill)
+    return ports
+
+
+def spans(folder: Path) -> int:
+    """Return how many spans a fleet's ledger has."""
+    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite")) as db:
+        return int(db.execute("SELECT count(*) FROM spans").fetchone()[0])
+
+
+def load(
+    port: int, process: Process, folder: Path, answers: str, seconds: float
+) -> tuple[float, float, float]:
+    """Return requests a second, and microseconds of the gateway's CPU and spans a request."""
+    argv = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{PLACES}", f"-d{seconds:g}s"]
+    argv += ["-s", str(folder.parent / answers), f"http://127.0.0.1:{port}/v1/chat/completions"]
+    before, opened = process.cpu_s(), spans(folder)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 60)
+    time.sleep(WRITTEN_S)  # noqa: TID251
     used = process.cpu_s() - before
     found = re.search(r"(\d+) requests in ([\d.]+)(m?)s", done.stdout)
     wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", done.stdout)
     assert found is not None and wrong is None, done.stdout
     requests = int(found[1])
-    return requests / seconds, used / requests * 1e6
+    return requests / seconds, used / requests * 1e6, (spans(folder) - opened) / requests
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=int, default=1)
+    parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--replicas", type=int, nargs="*", default=[1, 4, 16])
     options = parser.parse_args()
-    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    found: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as name, ExitStack() as exits:
         folder = Path(name)
-        engine = compiled(HERE.parent / "gateway" / "engine.c", folder)
-        script = folder / "post.lua"
-        script.write_text(
-            f'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = [[{BODY}]]\n'
-        )
-        running = {count: serving(count, "", engine, folder, exits) for count in options.replicas}
-        for port, process in running.values():
-            load(port, process, script, PLACES, 1)
+        for answers, (more, pause_ms) in ANSWERS.items():
+            script = SCRIPT.format(text="a" * 240, more=more, pause_ms=pause_ms)
+            (folder / answers).write_text(script)
+        ports = shared_engine(folder, exits)
+        running = {count: serving(count, ports, folder / str(count), exits) for count in options.replicas}
+        for count, (port, process) in running.items():
+            load(port, process, folder / str(count), "whole", 1)
         for turn in range(options.rounds):
-            for label, connections in (("half", PLACES // 2), ("full", PLACES)):
-                order = options.replicas if turn % 2 else options.replicas[::-1]
-                for count in order:
-                    port, process = running[count]
-                    sample = load(port, process, script, connections, options.seconds)
-                    found.setdefault((label, count), []).append(sample)
-    print(
-        "| places taken | replicas | most requests/s | CPU a request, us, least | to one | median of rounds |"
-    )
-    print("| --- | --- | --- | --- | --- | --- |")
-    for label, count in sorted(found):
-        mine, alone = found[label, count], found[label, options.replicas[0]]
-        least = [min(cpu for _, cpu in samples) for samples in (mine, alone)]
-        ratio = statistics.median(one / other for (_, one), (_, other) in zip(mine, alone, strict=True))
-        rate = max(rate for rate, _ in mine)
-        print(
-            f"| {label} | {count} | {rate:,.0f} | {least[0]:.1f} | {least[0] / least[1]:.3f} | {ratio:.3f} |"
-        )
+            for answers in ANSWERS:
+                for count in options.replicas[:: 1 if turn % 2 else -1]:
+                    sample = load(*running[count], folder / str(count), answers, options.seconds)
+                    found.setdefault((answers, count), []).append(sample)
+    print("| answers | replicas | most requests/s | spans a request | CPU, us, least | to one | median |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for answers, count in found:
+        mine, alone = found[answers, count], found[answers, options.replicas[0]]
+        rate, opened = max(each[0] for each in mine), statistics.median(each[2] for each in mine)
+        least, lone = (min(each[1] for each in samples) for samples in (mine, alone))
+        ratio = statistics.median(one[1] / other[1] for one, other in zip(mine, alone, strict=True))
+        cells = [answers, count, f"{rate:,.0f}", f"{opened:.2f}", f"{least:.1f}"]
+        print(f"| {' | '.join(map(str, cells))} | {least / lone:.3f} | {ratio:.3f} |")
 
 
 if __name__ == "__main__":

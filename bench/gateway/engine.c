@@ -1,6 +1,7 @@
 // A fake engine for the gateway benchmark: one thread, epoll, HTTP/1.1 keep-alive.
 //
-// usage: engine PORT
+// usage: engine PORT...
+//        engine -         ports are read from standard input, one a line, for as long as it runs
 //
 // POST with `"stream":true` in the body answers server-sent events, one write each: `"chunks":N` of them,
 // `"every_ms":M` apart (0: as fast as the socket takes them), each carrying the time it was written. Any
@@ -23,7 +24,7 @@
 enum { INBOX = 65536 };
 
 typedef struct Peer {
-    int fd, used, left, every_ms, listed, blocked;
+    int fd, used, left, every_ms, listed, blocked, listens;
     uint64_t due_ns;
     struct Peer *next;
     char inbox[INBOX];
@@ -167,8 +168,30 @@ static void accept_all(int listener) {
     }
 }
 
+static void listen_on(int port) {
+    Peer *p = calloc(1, sizeof *p);
+    struct sockaddr_in where = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int yes = 1;
+    p->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    p->listens = 1;
+    setsockopt(p->fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    if (bind(p->fd, (void *)&where, sizeof where) || listen(p->fd, 4096)) {
+        perror("engine");
+        exit(1);
+    }
+    watch(p, EPOLLIN, EPOLL_CTL_ADD);
+}
+
+static void read_ports(void) {
+    char line[4096];
+    int size = read(0, line, sizeof line - 1);
+    line[size > 0 ? size : 0] = 0;
+    for (char *at = strtok(line, "\n"); at; at = strtok(0, "\n")) listen_on(atoi(at));
+}
+
 int main(int argc, char **argv) {
-    if (argc != 2) return 2;
+    if (argc < 2) return 2;
     char content[] =
         "{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m1\",\"choices\":[{\"index\":0,"
         "\"message\":{\"role\":\"assistant\",\"content\":\"A short answer, about as long as people get when they ask a "
@@ -178,17 +201,12 @@ int main(int argc, char **argv) {
     json_size = sprintf(json, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n\r\n%s",
                         strlen(content), content);
     signal(SIGPIPE, SIG_IGN);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), yes = 1;
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    struct sockaddr_in where = {
-        .sin_family = AF_INET, .sin_port = htons(atoi(argv[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (bind(listener, (void *)&where, sizeof where) || listen(listener, 4096)) {
-        perror("engine");
-        return 1;
-    }
     poller = epoll_create1(0);
-    struct epoll_event first = {.events = EPOLLIN, .data.ptr = 0};
-    epoll_ctl(poller, EPOLL_CTL_ADD, listener, &first);
+    for (int i = 1; i < argc; i++) {
+        struct epoll_event asked = {.events = EPOLLIN, .data.ptr = 0};
+        if (strcmp(argv[i], "-")) listen_on(atoi(argv[i]));
+        else epoll_ctl(poller, EPOLL_CTL_ADD, 0, &asked);
+    }
     static struct epoll_event events[512];
     uint64_t ticked = 0;
     for (;;) {
@@ -196,7 +214,11 @@ int main(int argc, char **argv) {
         for (int i = 0; i < count; i++) {
             Peer *p = events[i].data.ptr;
             if (!p) {
-                accept_all(listener);
+                read_ports();
+                continue;
+            }
+            if (p->listens) {
+                accept_all(p->fd);
                 continue;
             }
             int gone = 0;
