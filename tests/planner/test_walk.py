@@ -1,16 +1,19 @@
 """The walk from stretch to stretch against the simulation of every input."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poorwill.core.format import DAY_US
 from poorwill.core.policy import NoFloor
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import Tier
-from poorwill.planner.simulation.evaluate import Workload, evaluate
+from poorwill.hosts.files.traces.service import ServiceRule
+from poorwill.hosts.files.traces.synthetic import Draw, draw_trace
+from poorwill.planner.simulation.evaluate import Workload, evaluate, levels_of, loads_of, new_policy
 from poorwill.planner.simulation.outcome import Outcome
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
@@ -83,3 +86,30 @@ def test_progress_is_told_within_a_policy(limit):
     assert told == sorted(told)
     assert len(told) >= 2
     assert told[-1] < 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "price", "depth", "decided"),
+    [
+        ("bursty", 0, 1, (43_620_184_131, 332, 53_911_433_169)),
+        ("bursty", 300_000, 1, (43_816_949_350, 331, 53_595_421_239)),
+        ("office-hours", 300_000, 2, (29_865_233_607, 549, 14_963_755_476)),
+        ("poisson", 0, 2, (40_984_450_790, 751, 15_487_655_616)),
+    ],
+)
+def test_adaptive_decides_as_ever(kind, price, depth, decided):
+    """Whoever makes it faster changes none of its decisions: cost, wakes and waits as they were."""
+    cold = TierTimes(tier=Tier.COLD, wake_us=(95_000_000,), park_us=10_000_000, parked_nusd_h=0)
+    frozen = replace(cold, tier=Tier.FROZEN, wake_us=(20_000_000,), parked_nusd_h=90_000_000)
+    trace = draw_trace(Draw(kind=kind, span_us=4 * DAY_US, requests_per_day=200, seed=7))
+    scenario = Scenario(
+        span_us=4 * DAY_US,
+        active_nusd_h=3_800_000_000,
+        tiers=(frozen, cold)[-depth:],
+        origin_us=trace.origin_us or 0,
+        wait_nusd_s=price,
+    )
+    (load,) = loads_of(trace, ServiceRule())
+    adaptive = PolicySettings(name="adaptive", wait_nusd_s=price)
+    found = evaluate(load, scenario, levels_of(lambda: new_policy(adaptive, scenario), scenario))
+    assert (found.cost_nusd, found.wakes, found.waits.total_us) == decided

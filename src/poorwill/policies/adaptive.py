@@ -18,6 +18,7 @@ For each idle stretch:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from poorwill.core.policy import Descent
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
@@ -32,7 +33,7 @@ from poorwill.policies.costs import (
 )
 from poorwill.policies.past import Past
 from poorwill.policies.replay import Ahead, Followers, Plan, Prices, Schedule, Stretch, cross
-from poorwill.policies.situations import NAMES, Key, Scores, ScoreTable, Situation
+from poorwill.policies.situations import NAMES, Key, ScoreTable, Situation, faded
 
 THIN = 6
 MARGIN = 0.03
@@ -54,8 +55,7 @@ LEADERS = (*NAMES, *("forecast",) * AHEAD)
 """The forecasts only if waiting has a price."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """A plan for one stretch and who proposed it."""
 
     plan: Plan
@@ -83,7 +83,8 @@ class Adaptive:
     """The candidates as plans."""
     followers: Followers
     """One for each candidate, one for each leader, and what it does itself."""
-    led: Scores
+    led: list[float]
+    """What following each leader cost, fading."""
     situation: Situation
     past: Past = field(default_factory=Past)
     forecast: Forecast = field(default_factory=Forecast)
@@ -120,22 +121,24 @@ class Adaptive:
         if not past.follows(idle_since_us, demand_at_us):
             return
         for hidden in past.hidden():
-            self._follow(hidden, self._choose(hidden.idle_us))
+            keys = self.situation.keys(hidden.idle_us)
+            self._follow(hidden, self._choose(hidden.idle_us, keys), keys)
         choice = self.choice_for(idle_since_us)
-        self._follow(past.stretch(idle_since_us, demand_at_us, others=others), choice)
+        stretch = past.stretch(idle_since_us, demand_at_us, others=others)
+        self._follow(stretch, choice, self.situation.keys(idle_since_us))
         _, ready = cross(choice.plan, idle_since_us, demand_at_us, self.prices)
         past.began(demand_at_us, ready)
         self._asked_us = None
 
-    def _follow(self, stretch: Stretch, choice: Choice) -> None:
+    def _follow(self, stretch: Stretch, choice: Choice, keys: Sequence[Key]) -> None:
         """Follow every schedule through the work before a stretch and on to the next demand."""
         plans = (*self.fixed, *choice.led, choice.plan)
-        cost = [float(each) for each in self.followers.follow(stretch, plans, self.prices)]
-        self._score(self.situation.keys(stretch.idle_us), cost)
-        long = stretch.demand_us - stretch.ended_us > self.even_us
-        self.situation.passed(stretch.demand_us - stretch.idle_us, long=long)
+        self._score(keys, list(map(float, self.followers.follow(stretch, plans, self.prices))))
+        _, idle_us, ended_us, demand_us = stretch
+        long = demand_us - ended_us > self.even_us
+        self.situation.passed(demand_us - idle_us, long=long)
         if long and self.wait_nusd_h:  # without a price of waiting nothing is woken ahead
-            self.forecast.observe(stretch.ended_us, stretch.demand_us)
+            self.forecast.observe(ended_us, demand_us)
         self.stretches += 1
 
     def descent(self, idle_since_us: int) -> Descent:
@@ -165,19 +168,20 @@ class Adaptive:
         if self.wait_nusd_h:
             first = count + len(NAMES)
             self.ahead_scores.add(keys, cost[first : first + len(LINGERS)])
-        self.led.add(cost[count:-1])
+        self.led = faded(self.led, cost[count:-1])
 
     def choice_for(self, idle_since_us: int) -> Choice:
         """Return the choice for a stretch; asked again and again while it lasts."""
         if self._asked_us != idle_since_us:
-            self._asked_us, self._choice = idle_since_us, self._choose(idle_since_us)
+            keys = self.situation.keys(idle_since_us)
+            self._asked_us, self._choice = idle_since_us, self._choose(idle_since_us, keys)
         return self._choice
 
     # choosing
 
-    def _choose(self, idle_since_us: int) -> Choice:
+    def _choose(self, idle_since_us: int, keys: Sequence[Key]) -> Choice:
         allowance = self._allowance()
-        led = self._leading(idle_since_us)
+        led = self._leading(idle_since_us, keys)
         if self.stretches < THIN or allowance <= 0:
             why = "little history" if self.stretches < THIN else "at its bound"
             name = "break-even" if len(self.candidates[0]) < 2 else "ladder"
@@ -187,17 +191,16 @@ class Adaptive:
 
     def _leader(self) -> int:
         """Return the leader to follow: the whole history, unless another is cheaper by the margin."""
-        cost = self.led.cost
+        cost = self.led
         best = cost.index(min(cost))
         return best if cost[best] < cost[0] * (1 - MARGIN) else 0
 
-    def _leading(self, idle_since_us: int) -> tuple[Plan, ...]:
+    def _leading(self, idle_since_us: int, keys: Sequence[Key]) -> tuple[Plan, ...]:
         """Return each leader's plan."""
         if self.stretches < THIN:
-            return self.fixed[:1] * len(self.led.cost)
-        keys = self.situation.keys(idle_since_us)
-        plans = [self.fixed[self.scores.pick(key)] for key in keys]
-        if len(plans) == len(self.led.cost):
+            return self.fixed[:1] * len(self.led)
+        plans = [self.fixed[best] for best in self.scores.picks(keys)]
+        if len(plans) == len(self.led):
             return tuple(plans)
         rest = self._rest()
         ahead = self._ahead(*rest[0], idle_since_us) if rest else None
@@ -205,7 +208,7 @@ class Adaptive:
             return (*plans, *plans[:1] * AHEAD)
         tier, ahead = rest[0][0], replace(ahead, deeper=_from(rest[1:], ahead.stay_us))
         lingers = [((tier, int(self.even_us * part)),) for part in LINGERS]
-        lingers += [lingers[self.ahead_scores.pick(key)] for key in keys]
+        lingers += [lingers[best] for best in self.ahead_scores.picks(keys)]
         return (*plans, *(Plan(schedule, ahead) for schedule in lingers))
 
     def _rest(self) -> Schedule:
@@ -272,7 +275,7 @@ def adaptive(*, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nu
         wait_nusd_h=wait_nusd_s * WAIT_UNITS,
         fixed=tuple(map(Plan, distinct)),
         followers=Followers([(0, 0)] * count, [0] * count),
-        led=Scores([0.0] * leaders),
+        led=[0.0] * leaders,
         situation=Situation(even_us or HOUR_US),
     )
 

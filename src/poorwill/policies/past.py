@@ -105,14 +105,10 @@ class Past:
         block = None
         begun = self.begun
         if begun is not None:
-            self.work.learn(ended_us - begun.demand_us)
+            took_us = ended_us - begun.demand_us
+            self.work.learn(took_us)
+            longest_us = min(self.work.longest_us, took_us)
             block = Block(
-                demand_us=begun.demand_us,
-                ended_us=ended_us,
-                longest_us=min(self.work.longest_us, ended_us - begun.demand_us),
-                joined_us=begun.joined_us,
-                others=others,
-                from_us=begun.ready_us,
-                to_us=idle_us,
+                begun.demand_us, ended_us, longest_us, begun.joined_us, others, begun.ready_us, idle_us
             )
-        return Stretch(block=block, idle_us=idle_us, ended_us=ended_us, demand_us=demand_us)
+        return Stretch(block, idle_us, ended_us, demand_us)

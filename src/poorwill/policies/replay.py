@@ -26,8 +26,7 @@ class Ahead:
     """How it then goes on down the ladder, counted from readiness."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What to do in one idle stretch."""
 
     schedule: Schedule
@@ -50,6 +49,23 @@ def cross(plan: Plan, idle_us: int, demand_us: int, prices: Prices) -> tuple[int
     The cost runs to readiness, or to the demand if ready before; in nano-dollars times microseconds an
     hour.
     """
+    schedule, ahead = plan
+    active = prices.active_nusd_h
+    if ahead is None and len(schedule) == 1:  # as most are; the loop below comes to the same
+        tier, after = schedule[0]
+        at = idle_us + after if after > 0 else idle_us
+        if at >= demand_us:
+            return (demand_us - idle_us) * active, demand_us
+        costs = prices.costs[tier]
+        parked = at + costs.park_us
+        woken = parked if parked > demand_us else demand_us
+        awake_us = parked - idle_us + costs.wake_us
+        return awake_us * active + (woken - parked) * costs.parked_nusd_h, woken + costs.wake_us
+    return _descend(plan, idle_us, demand_us, prices)
+
+
+def _descend(plan: Plan, idle_us: int, demand_us: int, prices: Prices) -> tuple[int, int]:
+    """Return what `cross` does, for any plan."""
     cost, at, rate, active = 0, idle_us, prices.active_nusd_h, prices.active_nusd_h
     costs: TierCosts | None = None
     ahead = plan.ahead
@@ -93,7 +109,7 @@ class Block(NamedTuple):
 
     def waits_us(self, ready_us: int) -> int:
         """Return how long the requests after the first wait in all if the replica is ready only then."""
-        if ready_us <= self.demand_us:
+        if ready_us <= self.demand_us or not (self.joined_us or self.others):
             return 0
         waits = sum(ready_us - joined for joined in self.joined_us if joined < ready_us)
         if self.others and ready_us > self.from_us:
@@ -122,17 +138,17 @@ Position = tuple[int, int]
 for the last demand."""
 
 
-def worked(before: Position, block: Block | None, ended_us: int) -> tuple[int, int]:
-    """Return when the work before a stretch is over, by `ended_us` if none is known, and how long the
-    requests after its first one waited in all."""
+def worked(before: Position, block: Block | None, ended_us: int) -> int:
+    """Return when the work before a stretch is over, by `ended_us` if none is known."""
     if block is None:
-        return ended_us, 0
+        return ended_us
     at_us, ready_us = before
-    end_us = block.ended_us if block.ended_us > at_us else at_us
-    if ready_us <= block.demand_us:
-        return end_us, 0
-    waited_us = block.waits_us(ready_us) if block.joined_us or block.others else 0
-    return max(end_us, ready_us + block.longest_us), waited_us
+    demand_us, end_us, longest_us = block[:3]
+    if end_us < at_us:
+        end_us = at_us
+    if ready_us > demand_us and ready_us + longest_us > end_us:
+        return ready_us + longest_us
+    return end_us
 
 
 @dataclass(slots=True)
@@ -146,9 +162,10 @@ class Follower:
     def served(self, block: Block | None, ended_us: int, active_nusd_h: int) -> None:
         """The work before a stretch is over."""
         at_us, ready_us = self.position
-        end_us, waited_us = worked(self.position, block, ended_us)
-        self.spent += (end_us - at_us) * active_nusd_h if block else 0
-        self.waited_us += waited_us
+        end_us = worked(self.position, block, ended_us)
+        if block is not None:
+            self.spent += (end_us - at_us) * active_nusd_h
+            self.waited_us += block.waits_us(ready_us)
         self.position = end_us, ready_us
 
     def demanded(self, plan: Plan, demand_us: int, prices: Prices) -> None:
@@ -173,35 +190,45 @@ class Followers:
     def follow(self, stretch: Stretch, plans: Sequence[Plan], prices: Prices) -> list[int]:
         """Go through a stretch and the work before it; return what both cost each, waits included."""
         demand_us, wait = stretch.demand_us, prices.wait_nusd_h
+        ready = demand_us, demand_us
         known: dict[Position, tuple[int, int, int, Position]] = {}
+        last: Position | None = None
         costs, after = list[int](), list[Position]()
         for before, plan in zip(self.positions, plans, strict=True):
-            found = known.get(before)
-            if found is None:
-                found = known[before] = _unless_parked(before, stretch, prices)
-            gap_us, served, cost, position = found
-            schedule = plan.schedule
-            if schedule and schedule[0][1] < gap_us:  # it parks
+            if before is not last:  # those that stayed ready share one
+                last, found = before, known.get(before)
+                if found is None:
+                    found = known[before] = _unless_parked(before, stretch, prices, ready)
+                gap_us, served, stayed, position = found
+            schedule = plan[0]
+            if gap_us > 0 and schedule and schedule[0][1] < gap_us:  # it parks
                 cost, ready_us = cross(plan, demand_us - gap_us, demand_us, prices)
-                cost += served + ((ready_us - demand_us) * wait if ready_us > demand_us else 0)
-                position = ready_us, ready_us
-            costs.append(cost)
-            after.append(position)
+                if wait and ready_us > demand_us:
+                    cost += (ready_us - demand_us) * wait
+                costs.append(served + cost)
+                after.append((ready_us, ready_us))
+            else:
+                costs.append(stayed)
+                after.append(position)
         self.positions = after
         self.spent = list(map(add, self.spent, costs))
         return costs
 
 
-def _unless_parked(before: Position, stretch: Stretch, prices: Prices) -> tuple[int, int, int, Position]:
+def _unless_parked(
+    before: Position, stretch: Stretch, prices: Prices, ready: Position
+) -> tuple[int, int, int, Position]:
     """Return the gap before the demand that ended a stretch (none if delayed work lasts longer) and what the
     work before it cost; then what both cost if the gap is spent ready, and the position after that."""
     at_us, ready_us = before
-    end_us, waited_us = worked(before, stretch.block, stretch.ended_us)
-    gap_us = stretch.demand_us - end_us
-    cost = waited_us * prices.wait_nusd_h
-    if stretch.block is not None:
-        cost += (end_us - at_us) * prices.active_nusd_h
+    block, _, ended_us, demand_us = stretch
+    end_us = worked(before, block, ended_us)
+    gap_us, wait, cost = demand_us - end_us, prices.wait_nusd_h, 0
+    if block is not None:
+        cost = (end_us - at_us) * prices.active_nusd_h
+        if wait:
+            cost += block.waits_us(ready_us) * wait
     if gap_us > 0:
-        return gap_us, cost, cost + gap_us * prices.active_nusd_h, (stretch.demand_us, stretch.demand_us)
-    late_us = max(ready_us - stretch.demand_us, 0)
-    return gap_us, cost, cost + late_us * prices.wait_nusd_h, (end_us, ready_us)
+        return gap_us, cost, cost + gap_us * prices.active_nusd_h, ready
+    late_us = ready_us - demand_us if ready_us > demand_us else 0
+    return gap_us, cost, cost + late_us * wait, (end_us, ready_us)

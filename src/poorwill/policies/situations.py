@@ -7,6 +7,7 @@ stretches there were since the last long gap. `ScoreTable` scores alternatives u
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from operator import add, mul
 
 from poorwill.core.format import DAY_US
@@ -25,43 +26,37 @@ Key = tuple[str | int, ...]
 WHOLE: Key = ("whole",)
 
 
-@dataclass(slots=True)
-class Scores:
-    """The fading cost of every alternative in one situation."""
-
-    cost: list[float]
-    weight: float = 0.0
-
-    def add(self, amounts: Sequence[float]) -> None:
-        """Let the past fade and add what each alternative cost now."""
-        fading = map(mul, self.cost, [DECAY] * len(amounts))
-        self.cost = list(map(add, fading, amounts))
-        self.weight = self.weight * DECAY + 1.0
+def faded(cost: Sequence[float], amounts: Sequence[float]) -> list[float]:
+    """Let what alternatives cost in the past fade, and add what each cost now."""
+    return list(map(add, map(mul, cost, repeat(DECAY)), amounts))
 
 
 @dataclass(slots=True)
 class ScoreTable:
-    """The scores of the same alternatives in every situation there was."""
+    """The fading cost of the same alternatives in every situation there was."""
 
-    by_key: dict[Key, Scores] = field(default_factory=dict)
+    by_key: dict[Key, list[float]] = field(default_factory=dict)
+    weight: float = 0.0
+    """Of the whole history, in stretches."""
 
     def add(self, keys: Sequence[Key], amounts: Sequence[float]) -> None:
         """Add what each alternative cost in a stretch that was in these situations."""
+        table, fading = self.by_key, repeat(DECAY)
         for key in keys:
-            scores = self.by_key.get(key)
-            if scores is None:
-                scores = self.by_key[key] = Scores([0.0] * len(amounts))
-            scores.add(amounts)
+            cost = table.get(key)
+            table[key] = [*amounts] if cost is None else list(map(add, map(mul, cost, fading), amounts))
+        self.weight = self.weight * DECAY + 1.0
 
-    def pick(self, key: Key) -> int:
-        """Return the alternative that was cheapest in a situation, leaning on the whole history."""
-        whole = self.by_key[WHOLE]
-        here = self.by_key.get(key)
-        cost = whole.cost
-        if here is not None and here is not whole:
-            leaning = map(mul, whole.cost, [PRIOR / whole.weight] * len(cost))
-            cost = list(map(add, here.cost, leaning))
-        return cost.index(min(cost))
+    def picks(self, keys: Sequence[Key]) -> list[int]:
+        """Return the alternative that was cheapest in each situation, leaning on the whole history."""
+        whole, table = self.by_key[WHOLE], self.by_key
+        leaning, found = list(map(mul, whole, repeat(PRIOR / self.weight))), list[int]()
+        for key in keys:
+            cost = table.get(key, whole)
+            if cost is not whole:
+                cost = list(map(add, cost, leaning))
+            found.append(cost.index(min(cost)))
+        return found
 
 
 @dataclass(slots=True)
