@@ -184,7 +184,15 @@ def test_an_overrun_names_phase_and_rates():
     assert with_rates(why, [slow]) == "weights: 61 s of 60 s; reading 0.3 GB/s, expected 2.1"
     assert with_rates(why, [replace(slow, detail="")]) == "weights: 61 s of 60 s; reading 0.3 GB/s"
     assert with_rates(why, [replace(slow, bytes_read=None)]) == why
-    assert overrun(Phase.WEIGHTS, 2_003_000, 2 * SECOND_US) == "weights: 2.003 s of 2 s"
+    assert (
+        with_rates(why, [replace(slow, bytes_read=0)])
+        == "weights: 61 s of 60 s; reading 0 GB/s, expected 2.1"
+    )
+    assert with_rates("weights: slow: disk", [replace(slow, ended_us=slow.began_us)]) == "weights: slow: disk"
+    moment = replace(slow, ended_us=slow.began_us + 1, bytes_read=2_000, detail="")
+    assert with_rates("weights: slow: disk", [moment]) == "weights: slow: disk; reading 2 GB/s"
+    for spent_us, told in ((2_003_000, "2.003"), (2_345_600, "2.35"), (2_000_001, "2")):
+        assert overrun(Phase.WEIGHTS, spent_us, 2 * SECOND_US) == f"weights: {told} s of 2 s"
     imports = replace(slow, phase=Phase.IMPORTS)
     assert with_rates("imports: 61 s of 60 s", [imports]) == "imports: 61 s of 60 s"
     assert with_rates("poorwill is shutting down", [slow]) == "poorwill is shutting down"

@@ -83,6 +83,10 @@ def test_a_cell_begins_with_what_is_known():
     assert pupil.stretches == [(T0 - S, T0, 0)] and list(cell.level.gaps_us) == [7, S]
 
 
+def test_only_the_last_gaps_are_kept():
+    assert list(DemandLevel(Pupil(), NoFloor(), None, range(201)).gaps_us) == [*range(1, 201)]
+
+
 def test_a_parked_replica_grants_no_lease():
     assert cell_of(parked()).claim(T0) is None
 

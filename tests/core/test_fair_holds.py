@@ -65,6 +65,12 @@ def test_what_is_short_decides_who_makes_room() -> None:
     assert gone(9, 100) == []
 
 
+def test_a_big_request_does_not_crowd_out_small_ones() -> None:
+    """It alone has more bytes than they have together, so its key has the larger share."""
+    queue = (hold(0, "bob", 2), hold(1, "bob", 2))
+    assert displaced(queue, hold(9, "carol", 6), HoldSettings(count=9, bytes=9)) == ()
+
+
 def test_as_many_make_room_as_it_takes() -> None:
     queue = tuple(hold(number, "alice", 10) for number in range(4))
     newcomer = hold(9, "bob", 10)

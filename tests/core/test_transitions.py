@@ -28,7 +28,7 @@ from poorwill.core.machine.step import step
 from poorwill.core.words import HoldId, Phase, Tier
 from poorwill.policies import fixed_idle
 
-from .replicas import T0, Always, S, demand, draining, parked, parking, ready, rested, settings, waking
+from .replicas import T0, Ahead, Always, S, demand, draining, parked, parking, ready, rested, settings, waking
 
 STATES = {
     State.PARKED: parked,
@@ -169,6 +169,17 @@ def test_a_stale_report_changes_no_state():
             what = plain(kind, before.generation - 1)
             if what.generation is not None:
                 assert step(before, what, T0 + S) == (before, [])
+
+
+@pytest.mark.parametrize(
+    ("woken_ahead_s", "rungs_s"), [(0, [10, 90]), (10, [90]), (11, [90]), (90, [17, 97]), (91, [17, 97])]
+)
+def test_a_wake_ahead_stays_for_what_it_woke_for(woken_ahead_s, rungs_s):
+    """Rungs that were due by the predicted demand are over; with none left the descent begins at the wake."""
+    replica = parked(policy=Ahead(), woken_ahead_us=T0 + woken_ahead_s * S, ready_since_us=T0 + 7 * S)
+    plan = replica.descent()
+    assert [(rung.at_us - T0) // S for rung in plan.rungs] == rungs_s
+    assert plan.why == f"idle since {T0}" + (", woken ahead" if woken_ahead_s else "")
 
 
 def test_never_parking_keeps_it_ready():

@@ -240,7 +240,7 @@ def next_wakeup_us(replica: Replica, now_us: int, *, in_flight: int, idle_since_
     candidates = [replica.budget_ends_us]
     if replica.holds:
         candidates.append(min(hold.arrived_us for hold in replica.holds) + replica.settings.hold.age_us)
-    if replica.state is State.WAKING and replica.wake is not None:
+    if replica.wake is not None:
         candidates += _wake_limits(replica, replica.wake)
     elif replica.state is State.DRAINING:
         candidates.append(replica.drain_ends_us)
