@@ -12,7 +12,7 @@ from poorwill.core.machine.holds import Hold, displaced, in_turn
 from poorwill.core.settings import HoldSettings
 from poorwill.core.words import HoldId
 
-from .replicas import Life, demand, waking
+from .replicas import Life, demand, parked, waking
 
 KEYS = st.sampled_from(["alice", "bob", "carol"])
 ARRIVALS = st.lists(st.tuples(KEYS, st.integers(0, 50), st.booleans()), max_size=40)
@@ -43,6 +43,13 @@ def test_a_higher_priority_is_served_first() -> None:
     for number, key in enumerate(["alice", "alice", "bob", "carol", "bob"]):
         queue = in_turn(queue, replace(hold(number, key), priority=key == "bob"))
     assert [held.id for held in queue] == [2, 4, 0, 3, 1]
+
+
+def test_a_key_brings_its_priority() -> None:
+    life = Life(parked())
+    for number, priority in enumerate([0, 0, 7]):
+        life.takes(replace(demand(number), asked_by=f"k{number}", priority=priority))
+    assert [held.id for held in life.replica.holds] == [2, 0, 1]
 
 
 def test_a_lower_priority_makes_room() -> None:

@@ -1,9 +1,11 @@
 """How each spend limit stands: what is told of it, what it stops, and what still fits."""
 
+import time
 from dataclasses import replace
 
 import pytest
 
+from poorwill.core.errors import ErrorCode
 from poorwill.core.settings import SpendSettings
 from poorwill.core.spend import (
     CostAhead,
@@ -16,6 +18,7 @@ from poorwill.core.spend import (
     Verdict,
     Window,
     judge,
+    utc_minute,
 )
 
 S = 1_000_000
@@ -113,7 +116,19 @@ def test_a_limit_for_machines(standing, to_lift):
 
 @pytest.mark.parametrize(("left_us", "retry_after_s"), [(0, 1), (1, 1), (S, 1), (S + 1, 2), (9 * S, 9)])
 def test_a_refusal_says_when_it_ends(left_us, retry_after_s):
-    assert limit().refusal(DAY - left_us).retry_after_s == retry_after_s
+    refusal = limit().refusal(DAY - left_us)
+    assert (refusal.code, str(refusal)) == (ErrorCode.SPEND_LIMIT, limit().why)
+    assert refusal.retry_after_s == retry_after_s
+
+
+def test_windows_end_in_utc(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert utc_minute(DAY - 1) == "1970-01-01 23:59 UTC"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_wake_may_take_what_is_left():
@@ -121,6 +136,7 @@ def test_a_wake_may_take_what_is_left():
     assert state.left_nusd == 4 * DOLLAR
     assert not state.stops_wake("a") and not state.stops_wake("another")
     assert replace(state, next_nusd={"a": 3 * DOLLAR + 1}).stops_wake("a")
+    assert not replace(state, under_way_nusd=4 * DOLLAR).stops_wake("another")
     assert replace(state, spent_nusd=8 * DOLLAR).stops_wake("another")
     assert not replace(state, spent_nusd=8 * DOLLAR - 1, under_way_nusd=0).used_up
     assert not replace(state, standing=Standing.LIFTED, under_way_nusd=10**18).stops_wake("a")
@@ -199,9 +215,10 @@ LIMITS = SpendSettings(
 
 
 def test_limits_are_measured_by_scope():
+    assert judge(replace(LIMITS, day_nusd=None), [SPENT], now_us=1).limits[0].name == "a"
     month = replace(SPENT, window=Window.MONTH, ends_us=30 * DAY)
     verdict = judge(LIMITS, [SPENT, month], now_us=DAY // 2, lifted=["model_day_usd.b", "key_month_usd.ann"])
-    assert verdict.at_us == DAY // 2
+    assert verdict.at_us == DAY // 2 and verdict.limits[0].name == ""
     assert {state.currency for state in verdict.limits} == {"EUR"}
     told = [
         (s.name_in_file, s.limit_nusd, s.spent_nusd, s.ahead_nusd, s.under_way_nusd, dict(s.next_nusd),

@@ -28,7 +28,21 @@ from poorwill.core.machine.step import step
 from poorwill.core.words import HoldId, Phase, Tier
 from poorwill.policies import fixed_idle
 
-from .replicas import T0, Ahead, Always, S, demand, draining, parked, parking, ready, rested, settings, waking
+from .replicas import (
+    T0,
+    Ahead,
+    Always,
+    S,
+    demand,
+    draining,
+    due_us,
+    parked,
+    parking,
+    ready,
+    rested,
+    settings,
+    waking,
+)
 
 STATES = {
     State.PARKED: parked,
@@ -180,6 +194,12 @@ def test_a_wake_ahead_stays_for_what_it_woke_for(woken_ahead_s, rungs_s):
     plan = replica.descent()
     assert [(rung.at_us - T0) // S for rung in plan.rungs] == rungs_s
     assert plan.why == f"idle since {T0}" + (", woken ahead" if woken_ahead_s else "")
+
+
+@pytest.mark.parametrize(("parked_at_s", "tick"), [(59, 60), (60, 60), (61, None)])
+def test_a_wake_ahead_is_due_after_its_park(parked_at_s, tick):
+    replica = parked(policy=Ahead(), park_began_us=T0 + parked_at_s * S)
+    assert due_us(replace(replica, tier=Tier.COLD), T0) == (tick and T0 + tick * S)
 
 
 def test_never_parking_keeps_it_ready():
