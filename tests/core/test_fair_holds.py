@@ -12,7 +12,7 @@ from poorwill.core.machine.holds import Hold, displaced, in_turn
 from poorwill.core.settings import HoldSettings
 from poorwill.core.words import HoldId
 
-from .replicas import Life, demand, parked, waking
+from .replicas import Life, demand, failed, parked, settings, waking
 
 KEYS = st.sampled_from(["alice", "bob", "carol"])
 ARRIVALS = st.lists(st.tuples(KEYS, st.integers(0, 50), st.booleans()), max_size=40)
@@ -70,6 +70,15 @@ def test_what_is_short_decides_who_makes_room() -> None:
     assert gone(9, 99) == [0], "one byte short"
     assert gone(4, 100) == [3], "bytes suffice, a place is missing"
     assert gone(9, 100) == []
+
+
+def test_a_queue_is_full_beyond_its_bytes() -> None:
+    life = Life(parked(settings=settings(hold=HoldSettings(count=9, bytes=10))))
+    assert [failed(life.takes(demand(number, size=size))) for number, size in enumerate((4, 6, 1))] == [
+        [],
+        [],
+        [(2, ErrorCode.HOLD_QUEUE_FULL)],
+    ]
 
 
 def test_a_big_request_does_not_crowd_out_small_ones() -> None:
@@ -137,8 +146,11 @@ def test_the_bounds_always_hold(arrivals: list[tuple[str, int, bool]], count: in
 def test_the_biggest_key_makes_room() -> None:
     life = Life(waking(holds=3))
     effects = life.takes(replace(demand(3), asked_by="other"))
-    [failed] = [effect for effect in effects if isinstance(effect, Fail)]
-    assert (failed.hold, failed.code) == (2, ErrorCode.RATE_LIMITED)
+    [crowded_out] = [effect for effect in effects if isinstance(effect, Fail)]
+    assert (crowded_out.hold, crowded_out.code) == (2, ErrorCode.RATE_LIMITED)
+    assert crowded_out.message == (
+        "the hold queue is full, and this key has more requests in it, or less priority"
+    )
     effects = life.takes(demand(4))
-    [failed] = [effect for effect in effects if isinstance(effect, Fail)]
-    assert (failed.hold, failed.code) == (4, ErrorCode.HOLD_QUEUE_FULL)
+    [crowded_out] = [effect for effect in effects if isinstance(effect, Fail)]
+    assert (crowded_out.hold, crowded_out.code) == (4, ErrorCode.HOLD_QUEUE_FULL)

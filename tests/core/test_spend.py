@@ -257,5 +257,6 @@ def test_a_pace_needs_a_part_of_its_window():
     begins = DAY // 3 + (DAY - DAY // 3) // 24
     settings = SpendSettings(day_nusd=10**6)
     assert [
-        judge(settings, [late], now_us=at).limits[0].forecast_nusd for at in (begins - 1, begins, DAY)
-    ] == [None, 1200, 50]
+        judge(settings, [late], now_us=at).limits[0].forecast_nusd
+        for at in (begins - 1, begins, DAY // 3 + 7 * 3_600 * S, DAY)
+    ] == [None, 1200, 114, 50]

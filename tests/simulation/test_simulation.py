@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.filterwarnings("ignore")  # a killed life leaves coroutines that never ran
 @pytest.mark.parametrize("first", range(1, 13, 3))
 def test_histories_break_no_law(first: int) -> None:
-    """Some thousand wakes; `./dev simulate` lives through as many as asked for."""
+    """Some 1,000 wakes; `./dev simulate` lives through as many as asked for."""
     wakes = sum(run(draw_history(seed)).wakes for seed in range(first, first + 3))
     assert wakes > 50
 

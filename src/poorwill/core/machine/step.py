@@ -130,7 +130,7 @@ def _demand(change: Transition, what: Demand) -> None:
     change.queue(hold)  # (3): demand is registered before the wake starts
     if replica.state is State.PARKED:  # (4)
         change.begin_wake(replica.tier, asked_by=what.asked_by, why="demand")
-    elif replica.state is State.WAKING and replica.wake is not None:
+    elif replica.wake is not None:
         change.set(wake=replace(replica.wake, served=(*replica.wake.served, hold.request)))
     elif replica.state is State.READY:
         change.become_ready()  # (5)
