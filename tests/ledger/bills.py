@@ -185,10 +185,8 @@ def filled(*, rolled_up: bool = False) -> Iterator[sqlite3.Connection]:
 
 
 def line(value: object) -> str:
-    """A row in short, what is empty as `-`."""
-    return "  " + " ".join(
-        "-" if part in ("", None) else str(part).replace(" ", "_") for part in astuple(value)
-    )
+    """A row in short, empty text as `-`."""
+    return "  " + " ".join("-" if part == "" else str(part).replace(" ", "_") for part in astuple(value))
 
 
 def told(db: sqlite3.Connection) -> Iterator[str]:

@@ -191,10 +191,9 @@ def _wake_succeeded(change: Transition, what: WakeSucceeded) -> None:
         return
     attempt = change.end_wake(ok=True, why="", anatomy=what.anatomy)
     change.remember_wake(attempt)
-    load = change.replica.load
     change.set(
         # A wake ahead of demand does not end the idle stretch; its plan goes on.
-        load=Load(0, load.idle_since_us if attempt.ahead_us else change.now_us, load.cause),
+        load=Load(0, change.replica.load.idle_since_us if attempt.ahead_us else change.now_us),
         ready_since_us=change.now_us,
         woken_ahead_us=attempt.ahead_us,
         retry_at_us=0,
@@ -213,9 +212,9 @@ def _wake_succeeded(change: Transition, what: WakeSucceeded) -> None:
 def _wake_failed(change: Transition, what: WakeFailed) -> None:
     """(1) a snapshot failed: start cold under the same budget; (2) a start failed: fail and back off."""
     replica = change.replica
-    if replica.state is not State.WAKING:
+    if replica.wake is None:
         return
-    aborting = replica.wake.aborting if replica.wake else ""
+    aborting = replica.wake.aborting
     why = with_rates(aborting, what.anatomy) if aborting else what.why
     attempt = change.end_wake(ok=False, why=why, anatomy=what.anatomy)
     stopped = bool(aborting) and replica.must_stop  # to save money: no failure
