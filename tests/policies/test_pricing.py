@@ -86,4 +86,5 @@ def test_a_minimum_is_rounded_up_as_well(ran_us, added):
 
 def test_a_stretch_is_paid_to_its_increment():
     assert [paid_until_us(7, 7 + ran, 60, 0) for ran in (0, 1, 60, 61)] == [67, 67, 67, 127]
+    assert paid_until_us(7, 7, 1, 0) == 8, "a moment is paid at least"
     assert [paid_until_us(7, 7 + ran, 60, 90) for ran in (0, 120, 121)] == [127, 127, 187]
