@@ -18,11 +18,9 @@ async def test_the_shortest_demo_shows_a_wake(poorwill: Poorwill, tmp_path: Path
     parks_on_disk = not said["fallbacks"]
     assert len(tiers) > 1 or not parks_on_disk
     assert not parks_on_disk or "frozen" in tiers
-    assert [way["name"] for way in said["ways"]] == [
-        "frozen while idle",
-        "cold while idle",
-        "run continuously",
-    ]
+    tier = "frozen" if parks_on_disk else "cold"
+    names = [f"demo, parked {tier}", "demo-cold, parked cold", "run continuously"]
+    assert [way["name"] for way in said["ways"]] == names
 
 
 @pytest.mark.nightly

@@ -66,20 +66,23 @@ def facts_of(ledger_file: str, answers: Sequence[Answer], *, since_us: int) -> F
         failed=sum(bool(answer.error) for answer in answers),
         held_us=tuple(us for (us,) in held),
         bill=bill,
-        ways=ways(bill, answers),
+        ways=ways(bill, answers, {wake.model: wake.from_tier for wake in wakes if wake.ok}),
         span_us=last_us - since_us,
     )
 
 
-def ways(bill: Bill, answers: Sequence[Answer]) -> tuple[ServedWay, ...]:
-    """Return what the requests cost and waited as each model served them, and if one had run continuously."""
+def ways(bill: Bill, answers: Sequence[Answer], woken: Mapping[str, Tier]) -> tuple[ServedWay, ...]:
+    """Return what the requests cost and waited as each model served them, and if one had run continuously.
+
+    `woken` are the tiers that the models were woken from last.
+    """
     found = []
     figures = {each.model: each for each in bill.figures}
-    for model, how in ((FROZEN, "frozen"), (COLD, "cold")):
+    for model in (FROZEN, COLD):
         first = [answer.first_token_s for answer in answers if answer.model == model and not answer.error]
         found.append(
             ServedWay(
-                name=f"{how} while idle",
+                name=f"{model}, parked {woken.get(model, Tier.COLD)}",
                 paid_us=figures[model].paid_us,
                 nusd=figures[model].nusd,
                 mean_first_token_us=round(fmean(first or [0]) * SECOND_US),
@@ -191,7 +194,7 @@ def _compared(facts: Facts, prompt: str) -> list[str]:
 def verdict(ways: Sequence[ServedWay], woken: Collection[Tier], prompt: str) -> list[str]:
     """Say whether freezing gained, and why, by what wakes succeeded from."""
     if not set(woken) - {Tier.COLD}:
-        return ["Nothing was woken by snapshot: both were parked cold."]
+        return ["Nothing was woken by snapshot: both were parked cold. Why stands above."]
     frozen, cold, *_ = ways
     if frozen.nusd >= cold.nusd or frozen.mean_first_token_us >= cold.mean_first_token_us:
         return [
