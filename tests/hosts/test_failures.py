@@ -6,9 +6,12 @@ One fleet for all of them, which every test leaves whole: a cluster takes half a
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -76,6 +79,24 @@ def at(room: Room, model: str) -> tuple[str, int]:
     found = [(host, pid) for host in room.addresses for pid in room.engines(host) if pid in ready]
     assert len(found) == 1, found
     return found[0]
+
+
+@dataclass(frozen=True)
+class Booked:
+    cause: str
+    host: str
+    us: int
+
+
+def booked(room: Room, engine: int) -> list[Booked]:
+    """The spans of the replica that an engine was last placed for."""
+    with reading(str(room.fleet / "ledger.sqlite")) as db:
+        rows = db.execute(
+            "SELECT cause, host, coalesce(ended_us, began_us) - began_us FROM hosted_spans WHERE life ="
+            " (SELECT life FROM places WHERE running_json LIKE ?) ORDER BY began_us",
+            (f'%"pid":{engine},%',),
+        ).fetchall()
+    return [Booked(*row) for row in rows]
 
 
 def kinds(room: Room) -> list[str]:
@@ -174,6 +195,25 @@ def test_a_short_cut_is_bridged_and_the_engine_adopted(room: Room) -> None:
     room.network.mend(host)  # type: ignore[union-attr]
     slowly(lambda: kinds(room).count("adopted") > adopted, within_s=30)
     assert at(room, "toy") == (host, engine)
+    before, silent, after = booked(room, engine)[-3:]
+    assert (before.host, silent.host, after.host) == (host, host, host)
+    assert (silent.cause, after.cause) == ("unobserved", "linger") and silent.us >= 5_000_000
+
+
+def test_a_host_silent_over_a_restart(room: Room) -> None:
+    host, engine = at(room, "toy")
+    room.network.cut(host)  # type: ignore[union-attr]
+    room.program.kill()
+    room.serve = Program.start(room.fleet)
+    assert engine not in {each["pid"] for each in replicas(room)}
+    assert booked(room, engine)[-1].cause == "unobserved"
+    room.network.mend(host)  # type: ignore[union-attr]
+    slowly(lambda: engine in {each["pid"] for each in replicas(room)}, within_s=OWNED_S)
+    assert at(room, "toy") == (host, engine)
+    silent, after = booked(room, engine)[-2:]
+    assert (silent.cause, silent.host, after.cause, after.host) == ("unobserved", host, "linger", host)
+    assert ask(room, "toy").status_code == 200
+    _parks_and_wakes(room)
 
 
 @pytest.mark.parametrize("cut_s", [5, 60])
@@ -226,5 +266,14 @@ def test_the_ledger_is_whole(shared: Room) -> None:
     check = Path(shared.fleet)
     with reading(str(check / "ledger.sqlite")) as db:
         (open_lives,) = db.execute("SELECT count(*) FROM spans WHERE ended_us IS NULL").fetchone()
-    assert open_lives == 4
+        paid = db.execute(
+            "SELECT host, sum(ended_us - began_us) FROM hosted_spans WHERE cause NOT LIKE 'parked.%'"
+            " GROUP BY host"
+        ).fetchall()
+        (unobserved,) = db.execute("SELECT count(*) FROM spans WHERE cause = 'unobserved'").fetchone()
+    assert open_lives == 4 and unobserved > 1
+    line = [sys.executable, "-m", "poorwill", "bill", "--by", "host", "--json", "--fleet"]
+    said = subprocess.run([*line, shared.fleet / "fleet.toml"], capture_output=True, text=True, check=True)
+    billed = {each["host"]: each["cost_nusd"] for each in json.loads(said.stdout)["lines"]}
+    assert billed == dict(paid), "at 3.60 a microsecond costs a nano-dollar, once"
     shared.start_serve()

@@ -156,12 +156,13 @@ def test_a_column_of_money_has_the_digits_that_matter(nusd, shown):
 
 
 async def test_json_csv_and_table_tell_the_same(ledger):
-    _, as_json, _ = await bill(ledger, "--by", "day,cause,key", "--json")
-    _, as_csv, _ = await bill(ledger, "--by", "day,cause,key", "--csv")
+    axes = [*Axis]
+    _, as_json, _ = await bill(ledger, "--by", ",".join(axes), "--json")
+    _, as_csv, _ = await bill(ledger, "--by", ",".join(axes), "--csv")
     document = json.loads(as_json)
     rows = list(csv.DictReader(io.StringIO(as_csv)))
-    assert [(r["day"], r["cause"], r["key"], int(r["nusd"])) for r in rows] == [
-        (line["day"], line["cause"], line["key"], line["cost_nusd"]) for line in document["lines"]
+    assert [(*(row[axis] for axis in axes), int(row["nusd"])) for row in rows] == [
+        (*(line[axis] for axis in axes), line["cost_nusd"]) for line in document["lines"]
     ]
     assert sum(line["cost_nusd"] for line in document["lines"]) == document["totals"][0]["cost_nusd"]
 

@@ -29,6 +29,7 @@ class BillLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cause: str | None = None
     tier: str | None = None
     key: str | None = None
+    host: str | None = None
     time_us: int
     currency: str
     cost_nusd: int
