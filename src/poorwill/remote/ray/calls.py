@@ -25,13 +25,15 @@ class Op(StrEnum):
     PROBE = "probe"
     VITAL_SIGNS = "vital_signs"
     KILL = "kill"
-    SETTLED = "settled"
+    UNDO = "undo"
 
 
 class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One call."""
 
     op: Op
+    id: str = ""
+    """Another one for each call; of `undo`: that of the call which is to be undone."""
     model: ModelName = ModelName("")
     replica: ReplicaId = ReplicaId("")
     generation: int = 0

@@ -1,6 +1,7 @@
 """The hosts of a fleet as the controller uses them: calls, places, and who is asked first."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from poorwill.remote.ray.contact import Contact
 
 LEASE_S = 2.0
 """How long a host may take to grant a place: one that has room does within milliseconds."""
-URGENT = (Op.INVENTORY, Op.KILL, Op.DISCARD, Op.EQUIP, Op.READY)
+URGENT = (Op.INVENTORY, Op.KILL, Op.DISCARD, Op.UNDO, Op.EQUIP, Op.READY)
 """What must work while Ray does not: nothing is left unowned, and no engine that serves given up, because Ray
 takes long to come back."""
 BY_RAY_S = 4.0
@@ -64,18 +65,18 @@ class Hosts:
         return contact
 
     async def _ask(self, contact: Contact, call: Call) -> CallAnswer:
-        work: asyncio.Task[CallAnswer | DriverError] | None = None
+        call = msgspec.structs.replace(call, id=secrets.token_hex(8))
         try:
             async with asyncio.TaskGroup() as group:
-                work = group.create_task(self._undoable(contact.name, call))
+                work = group.create_task(self._answered(contact.name, call))
                 silence = group.create_task(contact.silent())
                 await asyncio.wait([work, silence], return_when=asyncio.FIRST_COMPLETED)
                 silence.cancel()
                 if not work.done():
                     work.cancel()
         except asyncio.CancelledError:
-            if work is not None and work.done() and not work.cancelled():
-                await self._unwanted(contact.name, work.result())
+            if call.op in (Op.WAKE, Op.PARK, Op.DESCEND) and contact.up:
+                await self._undo(contact.name, call)
             raise
         if work.cancelled():
             contact.check()
@@ -85,21 +86,12 @@ class Hosts:
             raise answer
         return answer
 
-    async def _undoable(self, host: str, call: Call) -> CallAnswer | DriverError:
+    async def _answered(self, host: str, call: Call) -> CallAnswer | DriverError:
         """Return what came of a call; a failure as well, which a task group would wrap."""
         try:
             return checked(await self._carried(host, call), host)
         except DriverError as error:
             return error
-        except asyncio.CancelledError:
-            if call.op in (Op.WAKE, Op.PARK, Op.DESCEND) and self.contacts[host].up:
-                await self._undone(host, Call(op=Op.SETTLED, replica=call.replica))
-            raise
-
-    async def _unwanted(self, host: str, answer: CallAnswer | DriverError) -> None:
-        """End an engine whose wake was cancelled as its answer came."""
-        if isinstance(answer, CallAnswer) and (running := answer.running) is not None:
-            await self._undone(host, Call(op=Op.KILL, replica=running.replica, running=running))
 
     async def _carried(self, host: str, call: Call) -> CallAnswer:
         """Have Ray carry a call; if it cannot, one that is urgent goes over the host's relay."""
@@ -110,9 +102,11 @@ class Hosts:
                 return await self.cluster.call(host, call)
         return await self.contacts[host].carry(call)
 
-    async def _undone(self, host: str, undo: Call) -> None:
+    async def _undo(self, host: str, call: Call) -> None:
+        """Have a call undone, wherever it is: on its way, under way, or answered."""
         try:
             async with asyncio.timeout(UNDONE_S):
+                undo = Call(op=Op.UNDO, id=call.id, replica=call.replica)
                 checked(await self._carried(host, undo), host)
         except (DriverError, TimeoutError) as error:
             self.log.warning("a cancelled call may not be undone", host=host, why=str(error))

@@ -23,7 +23,8 @@ class RayLink:
         self.ray = ray
         self.groups = ray.util
         self.namespace = namespace
-        self.calls: dict[int, Any] = {}
+        self.turns: dict[str, asyncio.Lock] = {}
+        """Of each place: it is given back before it is taken again."""
 
     def carrier(self, host: str) -> Any:
         """Return the actor of a host; the first to ask has it made."""
@@ -39,24 +40,23 @@ class RayLink:
         )
         return make.remote()
 
-    async def do(self, number: int, asked: dict[str, Any]) -> Any:
+    async def do(self, asked: dict[str, Any]) -> Any:
         """Do one thing. Raises whatever Ray does."""
         match asked["do"]:
             case "call":
                 actor = await asyncio.to_thread(self.carrier, asked["host"])
-                self.calls[number] = actor.carry.remote(base64.b64decode(asked["call"]))
+                reference = actor.carry.remote(base64.b64decode(asked["call"]))
                 try:
-                    answer = await self.calls[number]
-                finally:
-                    del self.calls[number]
-                return base64.b64encode(answer).decode()
-            case "cancel":
-                if (reference := self.calls.get(asked["of"])) is not None:
+                    return base64.b64encode(await reference).decode()
+                except asyncio.CancelledError:
                     self.ray.cancel(reference)
+                    raise
             case "lease":
-                return await asyncio.to_thread(self.lease, asked)
+                async with self.turns.setdefault(asked["name"], asyncio.Lock()):
+                    return await asyncio.to_thread(self.lease, asked)
             case "release":
-                await asyncio.to_thread(self.release, asked["name"])
+                async with self.turns.setdefault(asked["name"], asyncio.Lock()):
+                    await asyncio.to_thread(self.release, asked["name"])
             case "hosts":
                 return await asyncio.to_thread(self.hosts)
             case "clear":
@@ -107,21 +107,25 @@ async def work(link: RayLink, answers: TextIO) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=64 * 2**20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    under_way: set[asyncio.Task[None]] = set()
+    under_way: dict[int, asyncio.Task[None]] = {}
 
     async def answer(asked: dict[str, Any]) -> None:
         number = asked["id"]
         try:
-            done = {"id": number, "ok": await link.do(number, asked)}
+            done = {"id": number, "ok": await link.do(asked)}
         except BaseException as error:
             done = {"id": number, "error": _in_one_line(error)}
         answers.write(json.dumps(done) + "\n")
+        del under_way[number]
 
     answers.write(json.dumps({"id": 0, "ok": True}) + "\n")
     while text := await reader.readline():
-        task = loop.create_task(answer(json.loads(text)))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
+        asked = json.loads(text)
+        if asked["do"] == "cancel":
+            if (task := under_way.get(asked["of"])) is not None:
+                task.cancel()
+            continue
+        under_way[asked["id"]] = loop.create_task(answer(asked))
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -24,9 +25,10 @@ from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.remote.ray.calls import Beat, Call, CallAnswer, HostOffer, Marked, Op, failed, line, read_call
 
 MOST_CALL_BYTES = 16 * 2**20
-KEPT_ENDS = 256
-"""How many ends of engines are told again with each beat."""
+KEPT = 256
+"""How many ends of engines are told again with each beat, and how many calls can still be undone."""
 WATCH_AGAIN_S = 5.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,10 @@ class HostService:
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
     _equipped: tuple[ModelSettings, ...] = ()
     _equipping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _woken: dict[str, Running] = field(default_factory=dict)
+    """What calls have started, by their ids."""
+    _unwanted: dict[str, None] = field(default_factory=dict)
+    """Calls that were undone: one that comes late is not begun."""
     _under_way: dict[object, ReplicaId | None] = field(default_factory=dict)
     """The replica of each call; None while the call is still to be read."""
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,9 +104,7 @@ class HostService:
                 self.log.error("cannot watch an engine", replica=running.replica, why=repr(error))
                 await asyncio.sleep(WATCH_AGAIN_S)
         self.engines.pop(key, None)
-        while len(self.ended) >= KEPT_ENDS:
-            self.ended.pop(next(iter(self.ended)))
-        self.ended["{}:{}".format(*key)] = why
+        _keep(self.ended, "{}:{}".format(*key), why)
         self.news.set()
 
     def close(self) -> None:
@@ -127,7 +131,7 @@ class HostService:
         self._under_way[me] = None
         try:
             call = read_call(await reader.readline())
-            self._move({me: call.replica if call.op is not Op.SETTLED else ReplicaId("")})
+            self._move({me: call.replica if call.op is not Op.UNDO else ReplicaId("")})
             answer = await self._while_wanted(call, reader)
             writer.write(line(answer))
             await writer.drain()
@@ -159,9 +163,11 @@ class HostService:
     async def answer(self, call: Call) -> CallAnswer:
         """Do what a call asks. Cancelled: as the port says of what it asks. Never raises otherwise."""
         try:
-            if call.op is Op.SETTLED:
-                await self._settled(call.replica)
+            if call.op is Op.UNDO:
+                await self._undo(call)
                 return CallAnswer()
+            if call.id in self._unwanted:
+                return CallAnswer(error="the caller left")
             answer = await self._do(call)
             return msgspec.structs.replace(answer, beat=self.beats)
         except DriverError as error:
@@ -239,6 +245,7 @@ class HostService:
             )
         self.launches[call.replica] = launch
         self.watch(running)
+        _keep(self._woken, call.id, running)
         return CallAnswer(running=self.outward(running))
 
     async def _park(self, call: Call) -> CallAnswer:
@@ -336,10 +343,19 @@ class HostService:
         finally:
             server.close()
 
-    async def _settled(self, replica: ReplicaId) -> None:
-        """Return when no call for a replica is under way any more; one that is still to be read may be."""
-        while {replica, None} & set(self._under_way.values()):
+    async def _undo(self, call: Call) -> None:
+        """Return when the call is not under way (one to be read may be), and end what it has started."""
+        _keep(self._unwanted, call.id, None)
+        while {call.replica, None} & set(self._under_way.values()):
             await self._moved.wait()
+        if (running := self._woken.pop(call.id, None)) is not None:
+            await self.processes.kill(running)
+
+
+def _keep(kept: dict[str, T], name: str, what: T) -> None:
+    while len(kept) >= KEPT:
+        kept.pop(next(iter(kept)))
+    kept[name] = what
 
 
 async def _ended(reader: asyncio.StreamReader) -> None:
