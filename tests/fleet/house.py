@@ -61,6 +61,8 @@ class Room:
     engine: FakeEngine
     drivers: dict[Tier, FakeDriver]
     floor: FloorSchedule = field(default_factory=NoFloor)
+    floors: int = 2**31
+    """How many replicas it keeps ready."""
     memory_bytes: int = 0
     devices: DeviceNeed = field(default_factory=DeviceNeed)
     priority: int = 0
@@ -205,11 +207,11 @@ class House:
         return ModelPlan(
             settings=room.settings,
             levels=[
-                LevelPlan(policy=policy, floor=room.floor)
-                for policy in (
-                    room.policy,
-                    *(replace(room.policy, observed=[]) for _ in range(1, room.replicas)),
+                LevelPlan(
+                    policy=replace(room.policy, observed=[]) if level else room.policy,
+                    floor=room.floor if level < room.floors else NoFloor(),
                 )
+                for level in range(room.replicas)
             ],
             equipment=Equipment(engine=room.engine, drivers=room.drivers, processes=self.world),
             driver="fake-cold",

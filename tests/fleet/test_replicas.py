@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from poorwill.core.errors import RequestFault
+from poorwill.core.errors import RequestFault, TryLater
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.words import ReplicaId, Tier
 
-from .fakes import Watcher
-from .house import House, S
+from .fakes import Until, Watcher
+from .house import House, S, stopped
 
 
 def states(house: House) -> dict[str, State]:
@@ -124,6 +124,43 @@ async def test_a_replica_is_woken_and_parked_by_name(house: House):
         assert set(states(house).values()) == {State.PARKED}
         with pytest.raises(RequestFault):
             await house.fleet.view.wake("a-2")
+
+
+async def test_a_window_keeps_two_of_three_ready(house: House):
+    room = house.model(concurrency=1, replicas=3)
+    room.floor, room.floors = Until(0, begins_us=house.clock.at_us + 600 * S), 2
+    async with house.open():
+        await house.pass_time(599)
+        assert set(states(house).values()) == {State.PARKED}
+        await house.pass_time(2)
+        assert sorted(states(house).values()) == [State.PARKED, State.READY, State.READY]
+        leases = [await house.lease(request=f"r{number}") for number in range(3)]
+        assert set(states(house).values()) == {State.READY}
+        for lease in leases:
+            house.give_back(lease)
+        await house.pass_time(3600)
+        assert sorted(states(house).values()) == [State.PARKED, State.READY, State.READY]
+    assert sorted(house.rows("SELECT asked_by, why FROM wakes")) == [
+        ("floor", "evening"), ("floor", "evening"), ("key", "demand")
+    ]  # fmt: skip
+
+
+async def test_a_limit_parks_every_replica(house: House):
+    room = house.model(concurrency=1, replicas=3)
+    async with house.open():
+        first, second = await house.lease(), await house.lease(request="r2")
+        house.give_back(second)
+        house.verdict = stopped(until_us=house.clock.at_us + 3600 * S)
+        assert house.guard is not None and house.fleet is not None
+        await house.guard.look_again(house.fleet.controller)
+        await house.settle()
+        assert sorted(states(house).values()) == [State.PARKED, State.PARKED, State.READY], "one is busy"
+        with pytest.raises(TryLater, match="spend"):
+            house.hold(request="r3")
+        house.give_back(first)
+        await house.settle()
+        assert set(states(house).values()) == {State.PARKED}
+        assert len(room.cold.woken) == 2
 
 
 async def test_a_client_that_leaves_frees_its_place(house: House):

@@ -10,6 +10,7 @@ TURNS = {
     "/v1/chat/completions": ({"messages": [HI]}, {"messages": [HI, MORE, HI]}),
     "/v1/messages": ({"system": "s", "messages": [HI]}, {"system": "s", "messages": [HI, MORE, HI]}),
     "/v1/responses": ({"input": [HI]}, {"input": [HI, MORE, HI]}),
+    "/api/chat": ({"messages": [HI], "stream": False}, {"messages": [HI, MORE, HI], "stream": False}),
     "/v1/completions": ({"prompt": "a" * 1_500}, {"prompt": "a" * 1_500 + "b"}),
 }
 

@@ -1,5 +1,6 @@
 """Floors: windows of the week in a zone's own time, across changes of daylight saving."""
 
+from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -43,6 +44,16 @@ def test_business_hours_return_on_monday():
     assert friday.required and friday.until_us == us("2026-11-20 18:00") and friday.name == "office"
     evening = office.at(us("2026-11-20 18:00"))
     assert not evening.required and evening.until_us == us("2026-11-23 09:00")
+
+
+def test_a_window_counts_replicas():
+    settings = FloorSettings(windows=(replace(OFFICE, floor=2), window((0,), 9, 12)))
+    monday, later = us("2026-03-02 10:00"), us("2026-03-02 14:00")
+    for level, (early, late) in enumerate([(True, True), (True, True), (False, False)]):
+        schedule = make_floor(settings, zone_of=ZoneInfo, level=level)
+        assert (schedule.at(monday).required, schedule.at(later).required) == (early, late)
+    ready = [make_floor(FloorSettings(), zone_of=ZoneInfo, level=n, least_ready=1) for n in range(2)]
+    assert [each.at(monday).required for each in ready] == [True, False]
 
 
 def test_the_zone_counts_and_not_the_machine():
