@@ -57,6 +57,18 @@ def test_what_cannot_be_is_an_error(write: Write, text: str, told: str):
     assert len(problems) == 1 and told in problems[0], problems
 
 
+@pytest.mark.parametrize(
+    ("need", "fit"), [('gpu_memory = "41 GiB"', 2), ('gpu_memory = "40 GiB"', 4), ("gpus = 1", 2)]
+)
+def test_all_replicas_must_fit_side_by_side(write: Write, need: str, fit: int):
+    two = ONE + ONE.replace("= 0", "= 1").replace("GPU-a", "GPU-b")
+    fleet = f"{two}{TOY}{need}\nmax_concurrency = 1\nreplicas = "
+    assert read(write(f"{fleet}{fit}\n")).gives_devices
+    (problem,) = problems_of(write(f"{fleet}{fit + 1}\n"))
+    assert f"can never have {fit + 1} replicas ready" in problem
+    assert f"and {fit} fit side by side" in problem
+
+
 def test_instances_of_one_device_share_its_index(write: Write):
     parts = "".join(f'[[devices]]\nindex = 0\nuuid = "MIG-{n}"\nmemory = "10 GiB"\n' for n in "ab")
     assert len(read(write(parts + TOY)).devices) == 2

@@ -9,7 +9,7 @@ from poorwill.core.settings import DeviceSettings, FleetSettings, ModelSettings
 from poorwill.core.words import ReplicaId, Tier
 from poorwill.policies.placement.devices import DeviceState
 from poorwill.policies.placement.places import Wanted
-from poorwill.policies.placement.refusals import never_fits
+from poorwill.policies.placement.refusals import fitting, need_words, never_fits
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -48,12 +48,15 @@ def _check_twice(devices: Sequence[DeviceSettings], found: FileProblems) -> None
 
 
 def unplaceable(fleet: FleetSettings, devices: Sequence[DeviceState]) -> Iterator[tuple[ModelSettings, str]]:
-    """Yield the models that would not fit if they were alone, and why."""
+    """Yield the models that would not fit if they were alone, with all their replicas, and why."""
     for model in (each for each in fleet.models if not each.hosts):
         wanted = Wanted(replica=ReplicaId(model.name), model=model.name, need=model.devices)
-        why = never_fits(wanted, devices)
+        why, count = never_fits(wanted, devices), model.replicas.most
         if why:
             yield model, f"can never fit: it {why}"
+        elif (fit := fitting(wanted, devices, count)) < count:
+            needs = f"each needs {need_words(model.devices)}"
+            yield model, f"can never have {count} replicas ready: {needs}, and {fit} fit side by side"
 
 
 def unplaceable_problems(fleet: FleetSettings, devices: Sequence[DeviceState]) -> list[Problem]:

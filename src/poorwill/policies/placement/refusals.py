@@ -12,6 +12,7 @@ from poorwill.policies.placement.places import (
     candidates,
     find_place,
     missing_bytes,
+    newcomer,
 )
 
 
@@ -37,6 +38,17 @@ def never_fits(wanted: Wanted, devices: Sequence[DeviceState], host_bytes: int =
         or "none is there"
     )
     return f"{words}; {will_do or 'none'} of {counted(len(devices), 'device')} will do: {have}"
+
+
+def fitting(wanted: Wanted, devices: Sequence[DeviceState], most: int) -> int:
+    """Return how many replicas of a model fit side by side, if they were alone; no more than `most`."""
+    house = House(devices)
+    for number in range(most):
+        place = find_place(wanted, house)
+        if place is None:
+            return number
+        house.add(newcomer(wanted, place, devices))
+    return most
 
 
 def need_words(need: DeviceNeed) -> str:
