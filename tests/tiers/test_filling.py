@@ -190,4 +190,4 @@ def test_without_its_guard_it_fails(tmp_path: Path):
 
 
 def is_guard(pid: int) -> bool:
-    return "frozen.guard" in procfs.command_line(pid)
+    return "watcher.py" in procfs.command_line(pid)

@@ -659,7 +659,7 @@ async def test_no_engine_is_left_half_full(fleet: Fleet, driver: FrozenDriver, c
 def guards() -> list[int]:
     """Those that have become ours by the death of the poorwill they belonged to."""
     orphans = [stat.pid for stat in procfs.all_processes() if stat.parent == os.getpid()]
-    return [pid for pid in orphans if "frozen.guard" in procfs.command_line(pid)]
+    return [pid for pid in orphans if "watcher.py" in procfs.command_line(pid)]
 
 
 def _is_criu(pid: int, fleet: Fleet) -> bool:

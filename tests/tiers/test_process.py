@@ -431,7 +431,7 @@ def test_no_group_without_delegation(tmp_path: Path, cgroup: str):
     (tmp_path / "mountinfo").write_text(f"24 23 0:22 / {tmp_path} rw - cgroup2 cgroup2 rw\n")
     (tmp_path / "system.slice/other.service").mkdir(parents=True)
     groups = engine_groups(tmp_path)
-    groups.enclose("a mark", [os.getpid()])
+    groups.enclose("a mark", os.getpid())
     groups.kill("a mark")
     assert groups.parent is None and groups.pids("a mark") == []
 

@@ -6,10 +6,11 @@ poorwill finds it. Where poorwill may make none, engines are found by session, m
 """
 
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from poorwill.hosts.processes import procfs
 
 _PREFIX = "poorwill-"
 
@@ -21,14 +22,14 @@ class EngineGroups:
     parent: Path | None = None
     """None: none can be had."""
 
-    def enclose(self, mark: str, pids: Iterable[int]) -> None:
-        """Move the processes of an engine into its group; what they start from now on is in it."""
+    def enclose(self, mark: str, pid: int) -> None:
+        """Move a process and its descendants into their engine's group, with what they start later."""
         if self.parent is None or not mark:
             return
         with suppress(OSError):
             self._group(mark).mkdir(exist_ok=True)
-            for pid in pids:
-                (self._group(mark) / "cgroup.procs").write_text(str(pid))
+            for each in procfs.tree(pid):
+                (self._group(mark) / "cgroup.procs").write_text(str(each))
 
     def pids(self, mark: str) -> list[int]:
         """Return the processes in the group of an engine, zombies excluded."""

@@ -145,7 +145,7 @@ class EngineProcesses:
         if stat is None:
             raise DriverError(f"process {pid} of replica {launch.replica} does not exist")
         mark = mark or read_mark(pid, key=seal_key(self.fleet))
-        self.groups.enclose(mark.id if mark else "", procfs.tree(pid))
+        self.groups.enclose(mark.id if mark else "", pid)
         return Running(
             replica=launch.replica,
             generation=generation,
@@ -271,8 +271,8 @@ class EngineProcesses:
 
     async def end_now(self, running: Running) -> None:
         """Kill the engine without a grace period; return when it is gone. Raises as `gone` does."""
-        self.kill_now(running)
-        await self.gone(running)
+        self.groups.kill(running.extra.get(ID, ""))
+        await self.gone(running)  # kills what it finds before it waits
 
     @asynccontextmanager
     async def ended_on_failure(self, running: Running) -> AsyncIterator[None]:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -234,7 +235,9 @@ async def run_bounded(
     if not ended:
         return None
     code = _exit_code(pid)
-    await end_session(pid, started=child.started)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, 0)  # mostly nothing is left, and looking at all processes takes milliseconds
+        await end_session(pid, started=child.started)
     return code
 
 

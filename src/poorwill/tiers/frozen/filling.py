@@ -36,6 +36,8 @@ SOCKET = "lazy-pages.socket"
 _FINISHED = 0x52535446
 _LOOK_S = 0.05
 """How soon a filling that is told to stop does."""
+_GIVEN = 4
+"""Chunks kept while criu restores: every thread touches a page of its own, most of them in the same chunk."""
 _TICK_S = 0.002
 """How often an idle thread looks whether there is work or an end."""
 
@@ -121,6 +123,8 @@ class Filling:
     """Not answered yet."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Of `waiting` and `left`."""
+    given: dict[tuple[str, int], _Buffer] = field(default_factory=dict)
+    """The last few chunks that single pages were given from, by file and number."""
     zeros: _Buffer = field(default_factory=lambda: _Buffer(mmap.mmap(-1, PAGE_BYTES)))
     buffers: list[_Buffer] = field(
         default_factory=lambda: [_Buffer(mmap.mmap(-1, CHUNK_BYTES)) for _ in range(WORKERS)]
@@ -140,6 +144,7 @@ class Filling:
         with _told(), self._accepted(stop) as criu:
             if not self._restored(criu, stop):
                 return False
+            self.given.clear()
             for process in self.processes:
                 eager = eager_chunks(process.ranges, self.pieces.sizes[process.pages])
                 self._fill([job for job in self._jobs(process) if job[1].index in eager], stop)
@@ -293,11 +298,16 @@ class Filling:
 
     def _give_page(self, process: _Process, page: int, offset: int) -> bool:
         """Copy one page in; not all may be registered yet that its chunk belongs to."""
-        chunk = chunks_of(process.pages, self.pieces.sizes[process.pages])[offset // CHUNK_BYTES]
-        buffer = self.buffers[0]
-        with memoryview(buffer.bytes) as view:
-            self.pieces.read(chunk, view)
-        return process.memory.copy(page, buffer.address + offset - chunk.offset, PAGE_BYTES)
+        key = process.pages, offset // CHUNK_BYTES
+        buffer = self.given.pop(key, None)
+        if buffer is None:
+            buffer = _Buffer(mmap.mmap(-1, CHUNK_BYTES))
+            with memoryview(buffer.bytes) as view:
+                self.pieces.read(chunks_of(process.pages, self.pieces.sizes[process.pages])[key[1]], view)
+        self.given[key] = buffer
+        if len(self.given) > _GIVEN:
+            del self.given[next(iter(self.given))]
+        return process.memory.copy(page, buffer.address + offset % CHUNK_BYTES, PAGE_BYTES)
 
 
 @contextmanager

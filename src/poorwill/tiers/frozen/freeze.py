@@ -39,12 +39,12 @@ async def freeze(
     if not parts.processes.alive(running):
         raise DriverError(f"the engine of replica {running.replica} is not running")
     try:
-        _refuse_lost_processes(parts, running)
-        tcp = await _quiet(parts, running)
+        pids = _refuse_lost_processes(parts, running)
+        tcp = await _quiet(parts, running, pids)
     except OSError as error:  # the machine's trouble: the engine serves on
         raise DriverError(f"cannot look at the engine: {error}", running=running) from error
     try:
-        held = await parts.device.take_down(parts.processes.pids(running))
+        held = await parts.device.take_down(pids)
     except DeviceBroken as error:
         await parts.processes.end_now(running)
         raise DriverError(f"{error}; the engine was ended with it") from error
@@ -62,16 +62,22 @@ async def freeze(
         parts.space.settle(running.replica)
 
 
-def _refuse_lost_processes(parts: FrozenParts, running: Running) -> None:
-    """Raise DriverError if a process of the engine has left its tree: criu would not see it."""
-    lost = set(parts.processes.pids(running)) - procfs.tree(running.pid)
-    lost = lost and lost & (set(parts.processes.pids(running)) - procfs.tree(running.pid))
-    if lost:  # both times: one that ended between two looks at /proc has not left
+def _refuse_lost_processes(parts: FrozenParts, running: Running) -> list[int]:
+    """Return the engine's processes. Raises DriverError if one has left its tree: criu would not see it."""
+
+    def look() -> tuple[list[int], set[int]]:
+        members = parts.processes.members(running)
+        pids = [stat.pid for stat in members]
+        return pids, set(pids) - procfs.with_descendants([running.pid], members)
+
+    pids, lost = look()
+    if lost and (lost := lost & look()[1]):  # both times: one whose parent has just ended has not left
         raise DriverError(
             f"processes of replica {running.replica} have left its tree (pids {sorted(lost)[:4]}); "
             "a snapshot would not hold them",
             running=running,
         )
+    return pids
 
 
 async def _write_image(
@@ -146,38 +152,37 @@ async def _dump(parts: FrozenParts, running: Running, draft: Draft, *, need_byte
     except BaseException:
         await parts.processes.end_now(running)
         raise
-    parts.processes.stop(running)
-    if tcp is not Tcp.NONE and (late := _clients(parts, running)):
-        raise DriverError(f"a client connected during the dump ({_ports(late)})", running=running)
+    if tcp is not Tcp.NONE:  # then criu let them run on
+        parts.processes.stop(running)
+        if late := _clients(running, procfs.connections(parts.processes.pids(running))):
+            raise DriverError(f"a client connected during the dump ({_ports(late)})", running=running)
 
 
-async def _quiet(parts: FrozenParts, running: Running) -> Tcp:
+async def _quiet(parts: FrozenParts, running: Running, pids: list[int]) -> Tcp:
     """Wait until no client is connected to the engine; return what becomes of its other connections.
 
     Connections that the engine itself has made (to a model hub, for telemetry) are dropped: it finds them
     closed when it wakes, as after any longer pause. Raises DriverError with `.running` if a client stays.
     """
-    delay_s = 0.002
+    delay_s, connected = 0.002, procfs.connections(pids)
     try:
         async with asyncio.timeout(parts.quiet_limit_s):
-            while _clients(parts, running):
+            while _clients(running, connected):
                 await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, 0.05)
+                delay_s, connected = min(delay_s * 2, 0.05), procfs.connections(pids)
     except TimeoutError:
         raise DriverError(
-            f"replica {running.replica} has TCP connections open ({_ports(_clients(parts, running))}); "
+            f"replica {running.replica} has TCP connections open ({_ports(_clients(running, connected))}); "
             "close keep-alive connections before parking",
             running=running,
         ) from None
-    connected = procfs.connections(parts.processes.pids(running))
     if connected.within:
         return Tcp.WITHIN
     return Tcp.DROPPED if connected.outside else Tcp.NONE
 
 
-def _clients(parts: FrozenParts, running: Running) -> list[tuple[int, int]]:
-    outside = procfs.connections(parts.processes.pids(running)).outside
-    return [pair for pair in outside if pair[0] == running.port]
+def _clients(running: Running, connected: procfs.TcpConnections) -> list[tuple[int, int]]:
+    return [pair for pair in connected.outside if pair[0] == running.port]
 
 
 def _ports(pairs: Sequence[tuple[int, int]]) -> str:
