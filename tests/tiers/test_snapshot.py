@@ -3,6 +3,7 @@
 import base64
 import secrets
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.kept_log import KeptLog
+from tests.waiting import wait_until
 
 from poorwill.core.errors import OperatorFault
 from poorwill.core.launch import Launch, Parked
@@ -18,7 +20,9 @@ from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.tiers.snapshots.image_files import (
     CHUNK_BYTES,
     PAGE_BYTES,
+    Chunk,
     Stopped,
+    follow,
     record_files,
     stored_bytes,
     verify_files,
@@ -155,7 +159,7 @@ def test_files_are_as_they_were_recorded(tmp_path: Path):
         ("pages", CHUNK_BYTES + 4, 2),
         ("small", 3, 1),
     ]
-    assert verify_files(path, records, GO) == []
+    verify_files(path, records, GO)
     assert all(file.stat().st_mode & 0o077 == 0 for file in path.iterdir())
 
 
@@ -170,9 +174,10 @@ def test_zero_pages_take_no_room(tmp_path: Path):
     records = record_files(tmp_path / "image", GO)
     # Besides the tail and the pages with something in them.
     assert pages.read_bytes() == before and stored_bytes(pages) == 5 * PAGE_BYTES
-    assert verify_files(tmp_path / "image", records, GO) == []
+    verify_files(tmp_path / "image", records, GO)
     flip(pages, PAGE_BYTES)
-    assert verify_files(tmp_path / "image", records, GO) == ["pages is damaged after byte 0"]
+    with pytest.raises(SnapshotRefused, match="pages is damaged after byte 0"):
+        verify_files(tmp_path / "image", records, GO)
 
 
 @pytest.mark.parametrize(
@@ -180,15 +185,57 @@ def test_zero_pages_take_no_room(tmp_path: Path):
     [
         (lambda p: (p / "small").write_bytes(b"abd"), "small is damaged after byte 0"),
         (lambda p: (p / "small").write_bytes(b"ab"), "small has 2 bytes instead of 3"),
-        (lambda p: (p / "empty").unlink(), "empty is missing"),
+        (lambda p: (p / "empty").unlink(), "empty has no bytes instead of 0"),
         (lambda p: flip(p / "pages", CHUNK_BYTES), f"pages is damaged after byte {CHUNK_BYTES}"),
     ],
 )
 def test_damage_is_named_by_file_and_place(tmp_path: Path, damage, message: str):
-    path = image(tmp_path / "image")
-    records = record_files(path, GO)
-    damage(path)
-    assert verify_files(path, records, GO) == [message]
+    store = SnapshotStore(root=tmp_path, tier=Tier.FROZEN)
+    draft = store.begin(ReplicaId("m"), 1)
+    draft.image.rmdir()
+    image(draft.image)
+    about = store.commit(draft, manifest(replica=ReplicaId("m"), generation=1), GO)
+    damage(draft.final / "image")
+    with pytest.raises(SnapshotRefused, match=message):
+        store.verify(draft, about.files, GO)
+
+
+@pytest.mark.parametrize("key", [None, b"k" * 32])
+def test_an_image_is_done_while_it_grows(tmp_path: Path, key: bytes | None):
+    """All but the last chunk, which may not be whole; what is sealed leaves the memory at once."""
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    sealer = Sealer(key=key) if key else None
+    store = SnapshotStore(root=tmp_path / "root", tier=Tier.FROZEN, sealer=sealer, memory=memory)
+    draft, stop, pages = store.begin(ReplicaId("m"), 1), threading.Event(), secrets.token_bytes(CHUNK_BYTES)
+    with ThreadPoolExecutor(1) as pool, (draft.image / "pages-1.img").open("wb") as file:
+        following = pool.submit(store.follow, draft, stop, behind=lambda count: None)
+        try:
+            for number in range(3):
+                file.write(pages + bytes(CHUNK_BYTES))
+                file.flush()
+                wait_until(lambda number=number: len(draft.done) == 2 * number + 1)
+        finally:
+            stop.set()
+        following.result()
+    left = stored_bytes(draft.image / "pages-1.img")
+    assert left == (CHUNK_BYTES if key else 3 * CHUNK_BYTES + CHUNK_BYTES), "zeros are holes"
+    done = store.commit(draft, manifest(replica=ReplicaId("m"), generation=1), GO)
+    parked = replace(done.parked(), path=str(draft.final))
+    assert woken(store, parked)["pages-1.img"] == (pages + bytes(CHUNK_BYTES)) * 3
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), Stopped()])
+def test_a_failing_follower_lets_criu_go_on(tmp_path: Path, fault: Exception):
+    (tmp_path / "pages-1.img").write_bytes(bytes(CHUNK_BYTES + 1))
+    told: list[int] = []
+
+    def work(chunk: Chunk) -> int:
+        raise fault
+
+    done: dict[Chunk, int] = {}
+    follow(tmp_path, work, done, GO, behind=told.append)
+    assert told == [CHUNK_BYTES, 0] and done == {}
 
 
 def flip(path: Path, at: int) -> None:
@@ -217,11 +264,12 @@ def test_sealing_works_for_every_size(tmp_path_factory: pytest.TempPathFactory, 
         for number, size in enumerate(sizes):
             (plain / f"f{number}").write_bytes(secrets.token_bytes(size))
         sealer = Sealer(key=b"k" * 32)
-        sealer.seal(plain, sealed, salt=b"s" * 16, about="x", stop=GO)
-        image = sealer.open(sealed, salt=b"s" * 16, about="x")
+        sealing = sealer.sealing(plain, sealed, about="x")
+        contents = {file.name: file.read_bytes() for file in plain.iterdir()}
+        sealing.finish((), GO)
+        image = sealer.open(sealed, salt=sealing.salt, about="x")
         image.unseal(image.sizes, again, GO)
-        for file in plain.iterdir():
-            assert (again / file.name).read_bytes() == file.read_bytes()
+        assert {file.name: file.read_bytes() for file in again.iterdir()} == contents
 
 
 @pytest.mark.parametrize("how", ["swap", "flip", "truncate", "rename", "about", "salt", "key"])
@@ -232,8 +280,8 @@ def test_a_tampered_file_does_not_unseal(tmp_path: Path, how: str, monkeypatch: 
     for path in (plain, sealed, again):
         path.mkdir()
     (plain / "f").write_bytes(secrets.token_bytes(40))
-    sealer, salt, about = Sealer(key=b"k" * 32), b"s" * 16, "x"
-    sealer.seal(plain, sealed, salt=salt, about=about, stop=GO)
+    sealing = Sealer(key=b"k" * 32).sealing(plain, sealed, about="x")
+    sealing.finish((), GO)
     data = bytearray((sealed / "f").read_bytes())
     if how == "swap":
         data[:32], data[32:64] = data[32:64], data[:32]
@@ -247,8 +295,8 @@ def test_a_tampered_file_does_not_unseal(tmp_path: Path, how: str, monkeypatch: 
     with pytest.raises(SealBroken):
         image = Sealer(key=b"x" * 32 if how == "key" else b"k" * 32).open(
             sealed,
-            salt=b"t" * 16 if how == "salt" else salt,
-            about="y" if how == "about" else about,
+            salt=b"t" * 16 if how == "salt" else sealing.salt,
+            about="y" if how == "about" else "x",
         )
         image.unseal(image.sizes, again, GO)
 
@@ -527,7 +575,9 @@ def woken(store: SnapshotStore, parked: Parked) -> dict[str, bytes]:
     draft = store.begin_wake(about)
     try:
         store.verify(draft, about.files, GO)
-        store.unseal(about, draft, GO)
+        if about.sealed:
+            with store.opened(about, draft) as image:
+                image.unseal(image.sizes, draft.image, GO)
         return {path.name: path.read_bytes() for path in draft.image.iterdir()}
     finally:
         store.end_wake(about, draft, spent=False)

@@ -162,9 +162,7 @@ class NvidiaCuda:
 
     def state(self, pid: int) -> CudaState:
         """See `CudaCalls.state`."""
-        from cuda.bindings import driver
-
-        (value,) = self._ask("get the state of", pid, driver.cuCheckpointProcessGetState(pid))
+        (value,) = self._ask("get the state of", pid, "cuCheckpointProcessGetState")
         return CudaState(value.name.removeprefix("CU_PROCESS_STATE_").lower())
 
     def lock(self, pid: int, *, limit_ms: int) -> None:
@@ -173,25 +171,19 @@ class NvidiaCuda:
 
         arguments = driver.CUcheckpointLockArgs()
         arguments.timeoutMs = limit_ms
-        self._ask("lock", pid, driver.cuCheckpointProcessLock(pid, arguments))
+        self._ask("lock", pid, "cuCheckpointProcessLock", arguments)
 
     def checkpoint(self, pid: int) -> None:
         """See `CudaCalls.checkpoint`."""
-        from cuda.bindings import driver
-
-        self._ask("checkpoint", pid, driver.cuCheckpointProcessCheckpoint(pid, None))
+        self._ask("checkpoint", pid, "cuCheckpointProcessCheckpoint", None)
 
     def restore(self, pid: int) -> None:
         """See `CudaCalls.restore`."""
-        from cuda.bindings import driver
-
-        self._ask("restore", pid, driver.cuCheckpointProcessRestore(pid, None))
+        self._ask("restore", pid, "cuCheckpointProcessRestore", None)
 
     def unlock(self, pid: int) -> None:
         """See `CudaCalls.unlock`."""
-        from cuda.bindings import driver
-
-        self._ask("unlock", pid, driver.cuCheckpointProcessUnlock(pid, None))
+        self._ask("unlock", pid, "cuCheckpointProcessUnlock", None)
 
     def free_bytes(self) -> Mapping[str, int]:
         """See `CudaCalls.free_bytes`."""
@@ -213,10 +205,14 @@ class NvidiaCuda:
         """Initialise the driver. Raises CudaFailed."""
         from cuda.bindings import driver
 
-        self._ask("initialise CUDA in", os.getpid(), driver.cuInit(0))
+        result = driver.cuInit(0)[0]
+        if result.value != 0:
+            raise CudaFailed("initialise CUDA", result.name)
 
-    def _ask(self, call: str, pid: int, answer: tuple[Any, ...]) -> tuple[Any, ...]:
-        result, *values = answer
+    def _ask(self, call: str, pid: int, function: str, *arguments: object) -> tuple[Any, ...]:
+        from cuda.bindings import driver
+
+        result, *values = getattr(driver, function)(pid, *arguments)
         if result.value != 0:
             raise CudaFailed(f"{call} process {pid}", result.name)
         return tuple(values)

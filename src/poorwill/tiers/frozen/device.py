@@ -4,14 +4,17 @@ Taking it down moves the device's content into the processes' own memory, where 
 back is the reverse. `cuda` does it; engines without a device need nothing.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import msgspec
+
 from poorwill.core.ports.driver import DriverError
 from poorwill.tiers.snapshots.manifest import Manifest
+
+_KEY = "device"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,19 +91,10 @@ class NoDevice:
 
 def with_device_image(manifest: Manifest, image: DeviceImage) -> Manifest:
     """Note a device image in a manifest."""
-    if not image.pids:
-        return manifest
-    noted = {
-        "device_pids": " ".join(str(pid) for pid in image.pids),
-        "device_bytes": json.dumps(dict(image.bytes_by_gpu), sort_keys=True),
-    }
+    noted = {_KEY: msgspec.json.encode(image).decode()} if image.pids else {}
     return replace(manifest, extra={**manifest.extra, **noted})
 
 
 def device_image(manifest: Manifest) -> DeviceImage:
     """Return the device image noted in a manifest; empty if there is none."""
-    pids = manifest.extra.get("device_pids", "").split()
-    return DeviceImage(
-        pids=tuple(int(pid) for pid in pids),
-        bytes_by_gpu=json.loads(manifest.extra.get("device_bytes", "{}")),
-    )
+    return msgspec.json.decode(manifest.extra.get(_KEY, "{}"), type=DeviceImage)

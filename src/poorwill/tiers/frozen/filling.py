@@ -160,19 +160,12 @@ class Filling:
         chunks = chunks_of(process.pages, self.pieces.sizes[process.pages])
         return [(process, chunk) for chunk in chunks if chunk.index not in process.filled]
 
-    @contextmanager
-    def _accepted(self, stop: threading.Event) -> Iterator[socket.socket]:
+    def _accepted(self, stop: threading.Event) -> socket.socket:
         self.listener.settimeout(_LOOK_S)
-        while True:
-            if stop.is_set():
-                raise Stopped
-            try:
-                criu, _ = self.listener.accept()
-            except TimeoutError:
-                continue
-            with criu:
-                yield criu
-            return
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                return self.listener.accept()[0]
+        raise Stopped
 
     def _restored(self, criu: socket.socket, stop: threading.Event) -> bool:
         """Take the processes from criu until it has restored them, and give it the pages that it touches."""

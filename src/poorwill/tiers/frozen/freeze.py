@@ -6,17 +6,20 @@ was cut off in the middle carries foreign code and is killed, never resumed.
 
 import asyncio
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 
 from poorwill.core.launch import Launch, Parked, Running
 from poorwill.core.ports.driver import DriverError
-from poorwill.hosts.files.aside import aside
+from poorwill.hosts.files.aside import aside, in_thread
 from poorwill.hosts.processes import procfs
+from poorwill.hosts.processes.session import send
 from poorwill.tiers.frozen.criu import CriuFailed, CriuFault, Tcp
 from poorwill.tiers.frozen.device import DeviceBroken, DeviceImage, with_device_image
 from poorwill.tiers.frozen.parts import FrozenParts
 from poorwill.tiers.snapshots.attempt import note_attempt
+from poorwill.tiers.snapshots.image_driver import together
 from poorwill.tiers.snapshots.store import Draft
 
 TCP_KEY = "tcp"
@@ -25,6 +28,9 @@ TCP_KEY = "tcp"
 OVERHEAD = 1.05
 OVERHEAD_BYTES = 4 * 2**20
 """What an image takes beyond the memory it carries."""
+
+_MOST_BEHIND_BYTES = 64 * 2**20
+"""criu rests while more than this waits to be sealed."""
 
 
 async def freeze(
@@ -122,7 +128,10 @@ async def _write_image(
 
 
 async def _dump(parts: FrozenParts, running: Running, draft: Draft, *, need_bytes: int, tcp: Tcp) -> None:
+    writer: list[int] = []
+
     def note(criu_pid: int | None) -> None:
+        writer.extend([criu_pid] if criu_pid else ())
         note_attempt(
             draft.work,
             criu_pid=criu_pid,
@@ -132,14 +141,19 @@ async def _dump(parts: FrozenParts, running: Running, draft: Draft, *, need_byte
 
     await aside(note, None)
     try:
-        await parts.criu.dump(
-            running.pid,
-            image=draft.image,
-            work=draft.work,
-            size_bytes=need_bytes,
-            began=note,
-            tcp=tcp,
-        )
+        async with together() as group:
+            following = group.create_task(_follow(parts, draft, writer))
+            try:
+                await parts.criu.dump(
+                    running.pid,
+                    image=draft.image,
+                    work=draft.work,
+                    size_bytes=need_bytes,
+                    began=note,
+                    tcp=tcp,
+                )
+            finally:
+                following.cancel()
     except CriuFailed as error:
         if error.fault in (CriuFault.LIMIT, CriuFault.KILLED):
             await parts.processes.end_now(running)
@@ -156,6 +170,16 @@ async def _dump(parts: FrozenParts, running: Running, draft: Draft, *, need_byte
         parts.processes.stop(running)
         if late := _clients(running, procfs.connections(parts.processes.pids(running))):
             raise DriverError(f"a client connected during the dump ({_ports(late)})", running=running)
+
+
+async def _follow(parts: FrozenParts, draft: Draft, writer: list[int]) -> None:
+    """Seal or record what criu writes while it does; a sealed image is in the clear only that far."""
+
+    def behind(count: int) -> None:
+        if draft.sealing and writer:
+            send(writer, signal.SIGSTOP if count > _MOST_BEHIND_BYTES else signal.SIGCONT)
+
+    await in_thread(lambda stop: parts.store.follow(draft, stop, behind=behind))
 
 
 async def _quiet(parts: FrozenParts, running: Running, pids: list[int]) -> Tcp:

@@ -5,7 +5,6 @@ fleet directory together with everything it depends on, so that the next start n
 is always tried again.
 """
 
-import asyncio
 import json
 import os
 import re
@@ -15,13 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from poorwill.core.ports.clock import Clock
-from poorwill.core.ports.driver import DriverError
 from poorwill.core.ports.log import Log
-from poorwill.core.words import SECOND_US, Tier
+from poorwill.core.words import Tier
 from poorwill.hosts.files.user import may_freeze_others
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.driver import FrozenDriver
-from poorwill.tiers.proof import STEP_LIMIT_S, ProcessTrial, Proof
+from poorwill.tiers.proof import STEP_LIMIT_S, ProcessTrial, Proof, free_port, prove_by_trial
 from poorwill.tiers.snapshots.space import Space
 from poorwill.tiers.snapshots.store import SnapshotStore
 
@@ -44,18 +42,31 @@ async def prove_frozen(
     if criu is None:
         return Proof(tier=Tier.FROZEN, works=False, why="no CRIU was found", mend=INSTALL)
     proof_key = _proof_key(criu)
-    caution = "; ".join(filter(None, (pid_caution(_pid_max()), user_caution(), fill_caution(criu))))
+    cautions = (pid_caution(_pid_max()), user_caution(), fill_caution(criu), run_caution())
+    caution = "; ".join(filter(None, cautions))
     if not fresh and (known := _known(directory / PROVEN_FILE, proof_key)):
         return Proof(tier=Tier.FROZEN, works=True, why=known, caution=caution)
     with tempfile.TemporaryDirectory(prefix=".proof-", dir=directory) as scratch:
         trial = ProcessTrial(scratch=Path(scratch), clock=clock, log=log)
-        try:
-            why = await _freeze_and_thaw(trial, criu)
-        except (DriverError, OSError) as error:
-            why = f"criu {criu.version} ({criu.binary}) failed: {error}"
-            return Proof(tier=Tier.FROZEN, works=False, why=why, mend=_mend(criu))
+        driver = FrozenDriver(
+            criu=replace(criu, dump_limit_s=STEP_LIMIT_S, restore_limit_s=STEP_LIMIT_S),
+            store=SnapshotStore(root=trial.scratch / "snapshots", tier=Tier.FROZEN),
+            space=Space(log=log),
+            processes=trial.processes,
+            clock=clock,
+            log=log,
+            ready_limit_s=STEP_LIMIT_S,
+        )
+        launch = trial.launch(free_port())
+        proof = await prove_by_trial(
+            cold=trial.cold, driver=driver, launch=launch, processes=trial.processes, clock=clock
+        )
+    if not proof.works:
+        why = f"criu {criu.version} ({criu.binary}) failed: {proof.why}"
+        return replace(proof, why=why, mend=_mend(criu))
+    why = f"criu {criu.version} froze a listening process: {proof.why}"
     _keep(directory / PROVEN_FILE, proof_key, why)
-    return Proof(tier=Tier.FROZEN, works=True, why=why, caution=caution)
+    return replace(proof, why=why, caution=caution)
 
 
 def pid_caution(pid_max: int) -> str:
@@ -82,48 +93,12 @@ def fill_caution(criu: Criu) -> str:
     )
 
 
-async def _freeze_and_thaw(trial: ProcessTrial, criu: Criu) -> str:
-    driver = FrozenDriver(
-        criu=replace(criu, dump_limit_s=STEP_LIMIT_S, restore_limit_s=STEP_LIMIT_S),
-        store=SnapshotStore(root=trial.scratch / "snapshots", tier=Tier.FROZEN),
-        space=Space(log=trial.log),
-        processes=trial.processes,
-        clock=trial.clock,
-        log=trial.log,
-        ready_limit_s=STEP_LIMIT_S,
-    )
-    running = await trial.start()
-    launch = trial.launch(running.port)
-    try:
-        before = await _answer(running.port)
-        began_us = trial.clock.now_us()
-        parked = await driver.park(running, launch, generation=1)
-        parked_us = trial.clock.now_us()
-        running = await driver.wake(parked, launch, generation=2, report=lambda mark: None)
-        woken_us = trial.clock.now_us()
-        if await _answer(running.port) <= before:
-            raise DriverError("the restored process has forgotten what it knew")
-    finally:
-        await trial.processes.kill(running)
-    return (
-        f"criu {criu.version} froze a listening process in "
-        f"{(parked_us - began_us) / SECOND_US:.2f} s and restored it in "
-        f"{(woken_us - parked_us) / SECOND_US:.2f} s"
-    )
-
-
-async def _answer(port: int) -> int:
-    async with asyncio.timeout(STEP_LIMIT_S):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            writer.write(b"GET / HTTP/1.1\r\n\r\n")
-            answer = await reader.read()
-        finally:
-            writer.transport.abort()
-    try:
-        return int(answer.rpartition(b"\r\n\r\n")[2])
-    except ValueError:
-        raise DriverError("the process answers something else than a number") from None
+def run_caution(run: str = "/run") -> str:
+    """Return a warning if criu cannot keep what it learns about the kernel, for which it wants a tmpfs."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    if os.geteuid() != 0 or [kind for _, where, kind, *_ in mounts if where == run][-1:] == ["tmpfs"]:
+        return ""
+    return f"{run} is no tmpfs, so criu tries the kernel anew at each park and wake (some 0.1 s)"
 
 
 def _mend(criu: Criu) -> str:

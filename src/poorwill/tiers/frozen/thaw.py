@@ -6,7 +6,6 @@ may be woken again. The wake is over when the engine answers and every byte was 
 answered from an engine that is ended for a damaged one.
 """
 
-import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -30,6 +29,7 @@ from poorwill.tiers.frozen.freeze import TCP_KEY
 from poorwill.tiers.frozen.memory_map import eager_chunks, lazy_memory
 from poorwill.tiers.frozen.parts import FrozenParts
 from poorwill.tiers.snapshots.attempt import forget_attempt, note_attempt
+from poorwill.tiers.snapshots.image_driver import together
 from poorwill.tiers.snapshots.image_files import CheckedFiles, Pieces
 from poorwill.tiers.snapshots.manifest import FileRecord, Manifest
 from poorwill.tiers.snapshots.store import Draft
@@ -58,7 +58,7 @@ class _Progress:
             self.enter(phase, bytes_read)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Thawing:
     """One wake."""
 
@@ -84,7 +84,7 @@ class _Thawing:
             restored.append(await aside(lambda: describe(self.launch, pid=pid)))
 
         try:
-            async with _together() as group:
+            async with together() as group:
                 group.create_task(self._verify_large())
                 group.create_task(restore())
             if not restored:
@@ -110,7 +110,7 @@ class _Thawing:
     async def run(self, running: Running, device: DeviceWake) -> None:
         """Let the engine run and wait until it answers and all its memory is verified."""
         parts, held = self.parts, device_image(self.manifest)
-        async with _together() as group:
+        async with together() as group:
             if self.filling is None:
                 await aside(forget_attempt, self.draft.work)
             else:
@@ -144,14 +144,7 @@ async def thaw(
         async with parts.waking(manifest) as wake, _filling(parts, manifest, wake.draft) as filling:
             progress = _Progress(parts.clock, report)
             progress.enter(Phase.RESTORE_PROCESS)
-            thawing = _Thawing(
-                parts=parts,
-                manifest=manifest,
-                draft=wake.draft,
-                launch=launch,
-                progress=progress,
-                filling=filling,
-            )
+            thawing = _Thawing(parts, manifest, wake.draft, launch, progress, filling)
             running = await thawing.restored(generation)
             wake.spent = True
             async with parts.processes.ended_on_failure(running):
@@ -190,16 +183,6 @@ def _unsealed(parts: FrozenParts, manifest: Manifest, draft: Draft, stop: thread
 
 async def _verify(parts: FrozenParts, draft: Draft, records: Sequence[FileRecord]) -> None:
     await in_thread(lambda stop: parts.store.verify(draft, records, stop))
-
-
-@asynccontextmanager
-async def _together() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group that fails with the most telling of its errors."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            yield group
-    except BaseExceptionGroup as errors:
-        raise _gravest(errors) from errors
 
 
 async def _run_criu(parts: FrozenParts, manifest: Manifest, draft: Draft, launch: Launch) -> None:
@@ -244,11 +227,3 @@ def refuse_taken_ids(manifest: Manifest) -> None:
                 f"pid {number} of replica {manifest.replica}'s snapshot is in use by "
                 f"{procfs.command_line(number)}"
             )
-
-
-def _gravest(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the most telling error: a refused snapshot also explains why criu failed on it."""
-    for error in errors.exceptions:
-        if isinstance(error, SnapshotRefused):
-            return error
-    return errors.exceptions[0]

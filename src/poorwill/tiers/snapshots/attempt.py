@@ -4,14 +4,24 @@ criu lives in its own session and outlives poorwill. What it was doing is half d
 engine it was working on are ended; the ledger's owner then starts the replica cold.
 """
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from poorwill.hosts.processes import procfs
 from poorwill.hosts.processes.session import end_session
 
 NOTE = "attempt.json"
 NOTE_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    criu_pid: int
+    criu_started: int
+    engine_pid: int
+    engine_started: int | None
 
 
 def note_attempt(work: Path, *, criu_pid: int | None, engine_pid: int, engine_started: int | None) -> None:
@@ -22,15 +32,15 @@ def note_attempt(work: Path, *, criu_pid: int | None, engine_pid: int, engine_st
     OSError.
     """
     criu = procfs.read_stat(criu_pid) if criu_pid is not None else None
-    note = {
-        "criu_pid": criu_pid or 0,
-        "criu_started": criu.started if criu else 0,
-        "engine_pid": engine_pid,
-        "engine_started": engine_started,
-    }
+    note = _Attempt(
+        criu_pid=criu_pid or 0,
+        criu_started=criu.started if criu else 0,
+        engine_pid=engine_pid,
+        engine_started=engine_started,
+    )
     path = work / NOTE
     with path.open("r+b" if path.exists() else "wb") as file:
-        file.write(json.dumps(note).encode().ljust(NOTE_BYTES))
+        file.write(msgspec.json.encode(note).ljust(NOTE_BYTES))
 
 
 def forget_attempt(work: Path) -> None:
@@ -46,32 +56,20 @@ async def settle_leftover(directory: Path) -> str:
     DriverError if a process does not disappear.
     """
     note = _read(directory / "work" / NOTE) or _read(directory / NOTE)
-    if note is None:
-        return ""
-    criu_pid, criu_started, engine_pid, engine_started = note
-    if not criu_pid:
-        return ""  # poorwill died before criu was started: nothing has been touched
+    if note is None or not note.criu_pid:
+        return ""  # without a pid poorwill died before criu was started: nothing has been touched
     ended = []
-    if await end_session(criu_pid, started=criu_started):
-        ended.append(f"criu {criu_pid}")
-    if engine_started is None:
-        # The engine was being restored: all of it is younger than criu.
-        if await end_session(engine_pid, since=criu_started):
-            ended.append(f"engine {engine_pid}")
-    elif await end_session(engine_pid, started=engine_started):
-        ended.append(f"engine {engine_pid}")
+    if await end_session(note.criu_pid, started=note.criu_started):
+        ended.append(f"criu {note.criu_pid}")
+    # An engine that was being restored is younger than criu, all of it.
+    since = note.criu_started if note.engine_started is None else 0
+    if await end_session(note.engine_pid, started=note.engine_started, since=since):
+        ended.append(f"engine {note.engine_pid}")
     return ", ".join(ended)
 
 
-def _read(path: Path) -> tuple[int, int, int, int | None] | None:
+def _read(path: Path) -> _Attempt | None:
     try:
-        note = json.loads(path.read_text())
-        started = note["engine_started"]
-        return (
-            int(note["criu_pid"]),
-            int(note["criu_started"]),
-            int(note["engine_pid"]),
-            None if started is None else int(started),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        return msgspec.json.decode(path.read_bytes(), type=_Attempt)
+    except (OSError, msgspec.MsgspecError):
         return None

@@ -145,3 +145,14 @@ class ImageDriver:
         if not spent:
             self.store.release(manifest)
         self.store.end_wake(manifest, draft, spent=spent)
+
+
+@asynccontextmanager
+async def together() -> AsyncIterator[asyncio.TaskGroup]:
+    """Yield a task group that fails with one error: a refused snapshot explains the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        found = errors.exceptions
+        raise next((each for each in found if isinstance(each, SnapshotRefused)), found[0]) from errors

@@ -11,10 +11,12 @@ import ctypes
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from poorwill.core.ports.driver import SnapshotRefused
@@ -28,6 +30,8 @@ READ_BYTES = 2**20
 PAGE_BYTES = 4096
 _ZERO_PAGE = bytes(PAGE_BYTES)
 _PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, fallocate(2)
+_WRITE = 2  # SYNC_FILE_RANGE_WRITE, sync_file_range(2)
+_FOLLOW_S = 0.005
 
 WORKERS = min(8, max(2, os.cpu_count() or 1))
 """Readers at once: a disk answers several better than one."""
@@ -90,19 +94,49 @@ class CheckedFiles:
             raise SnapshotRefused(f"{chunk.name} is damaged after byte {chunk.offset}")
 
 
-def record_files(directory: Path, stop: threading.Event) -> tuple[FileRecord, ...]:
+def follow(
+    directory: Path,
+    work: Callable[[Chunk], int],
+    done: dict[Chunk, int],
+    stop: threading.Event,
+    *,
+    behind: Callable[[int], None],
+) -> None:
+    """Work on the chunks of criu's pages while it appends to them, until told to stop; keep the results.
+
+    The last chunk of each file is left alone: it may not be complete. `behind` is told how many bytes wait.
+    After an OSError nothing more is done: whoever does the rest will meet it again.
+    """
+    seen = dict[str, int]()
+    with suppress(OSError, Stopped), ThreadPoolExecutor(WORKERS) as pool:
+        while not stop.wait(_FOLLOW_S):
+            ready = list[Chunk]()
+            for path in directory.glob("pages-*.img"):
+                last = max(0, path.stat().st_size - 1) // CHUNK_BYTES
+                for index in range(seen.get(path.name, 0), last):
+                    offset = index * CHUNK_BYTES
+                    ready.append(Chunk(name=path.name, index=index, offset=offset, bytes=CHUNK_BYTES))
+                seen[path.name] = last
+            behind(len(ready) * CHUNK_BYTES)
+            done.update(zip(ready, pool.map(work, ready), strict=True))
+    behind(0)
+
+
+def record_files(
+    directory: Path, stop: threading.Event, done: Mapping[Chunk, int] = MappingProxyType({})
+) -> tuple[FileRecord, ...]:
     """Return the records of a directory's files, which are made owner-only and synced meanwhile.
 
-    Zero pages become holes where the file system has them: engines zero memory that they never use.
-
-    Raises OSError (disk full shows here at the latest), Stopped.
+    `done` holds the check sums of chunks that `recorded` has seen to. Raises OSError (disk full shows here at
+    the latest), Stopped.
     """
     names = sorted(entry.name for entry in os.scandir(directory))
     sizes = {name: (directory / name).stat().st_size for name in names}
     chunks = [chunk for name in names for chunk in chunks_of(name, sizes[name])]
     with ThreadPoolExecutor(WORKERS) as pool:
         syncs = [pool.submit(sync_file, directory / name) for name in names]
-        checks = dict(zip(chunks, _map(pool, _check(directory, stop, holes=True), chunks), strict=True))
+        left = [chunk for chunk in chunks if chunk not in done]
+        checks = {**done, **dict(zip(left, pool.map(recorded(directory, stop), left), strict=True))}
         for sync in syncs:
             sync.result()
     sync_directory(directory)
@@ -116,39 +150,22 @@ def record_files(directory: Path, stop: threading.Event) -> tuple[FileRecord, ..
     )
 
 
-def verify_files(directory: Path, records: Iterable[FileRecord], stop: threading.Event) -> list[str]:
-    """Read files through, several chunks at once, and return what is wrong with them; empty: nothing.
+def verify_files(directory: Path, records: Iterable[FileRecord], stop: threading.Event) -> None:
+    """Read files through, several chunks at once. Raises SnapshotRefused if one is damaged, OSError, Stopped.
 
-    Reading also brings them into the page cache, which is where a restore then finds them. Raises Stopped.
+    Reading also brings them into the page cache, which is where a restore then finds them.
     """
-    wrong: list[str] = []
-    chunks: list[Chunk] = []
-    expected: list[int] = []
-    for record in records:
-        if fault := other_size(directory, record):
-            wrong.append(fault)
-            continue
-        parts = chunks_of(record.name, record.bytes)
-        if len(parts) != len(record.checks):
-            wrong.append(f"{record.name} has another number of check sums than chunks")
-            continue
-        chunks += parts
-        expected += record.checks
+    files = CheckedFiles(directory, {record.name: record for record in records})
+
+    def check(chunk: Chunk) -> None:
+        if stop.is_set():
+            raise Stopped
+        files.read(chunk, memoryview(bytearray(chunk.bytes)))
+
     with ThreadPoolExecutor(WORKERS) as pool:
-        found = _map(pool, _check(directory, stop), chunks)
-        for chunk, is_now, was in zip(chunks, found, expected, strict=True):
-            if is_now != was:
-                wrong.append(f"{chunk.name} is damaged after byte {chunk.offset}")
-    return wrong
-
-
-def other_size(directory: Path, record: FileRecord) -> str:
-    """Return what is wrong with a file's length; empty: nothing. Raises OSError."""
-    try:
-        size = (directory / record.name).stat().st_size
-    except FileNotFoundError:
-        return f"{record.name} is missing"
-    return "" if size == record.bytes else f"{record.name} has {size} bytes instead of {record.bytes}"
+        list(
+            pool.map(check, [chunk for name, size in files.sizes.items() for chunk in chunks_of(name, size)])
+        )
 
 
 def sync_file(path: Path) -> None:
@@ -170,14 +187,17 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _check(directory: Path, stop: threading.Event, *, holes: bool = False) -> Callable[[Chunk], int]:
-    """Return a function from a chunk to its check sum; with `holes` it punches them as it goes."""
+def recorded(directory: Path, stop: threading.Event) -> Callable[[Chunk], int]:
+    """Return a function from a chunk to its check sum, which also has the chunk written to the disk.
 
-    def check(chunk: Chunk) -> int:
+    Zero pages become holes where the file system has them: engines zero memory that they never use.
+    """
+
+    def record(chunk: Chunk) -> int:
         buffer = bytearray(READ_BYTES)
         view = memoryview(buffer)
         crc, at, end = 0, chunk.offset, chunk.offset + chunk.bytes
-        with open(directory / chunk.name, "r+b" if holes else "rb", buffering=0) as file:
+        with open(directory / chunk.name, "r+b", buffering=0) as file:
             file.seek(at)
             while at < end:
                 if stop.is_set():
@@ -186,15 +206,16 @@ def _check(directory: Path, stop: threading.Event, *, holes: bool = False) -> Ca
                 if not count:
                     return -1  # shorter than it was a moment ago: never equal to a check sum
                 crc = zlib.crc32(view[:count], crc)
-                if holes:
-                    _punch_holes(file.fileno(), at, buffer, count)
+                _punch_zeros(file.fileno(), at, buffer, count)
                 at += count
+            # Begun now, or the kernel waits until a tenth of the memory is dirty.
+            _libc().sync_file_range(file.fileno(), chunk.offset, chunk.bytes, _WRITE)
         return crc
 
-    return check
+    return record
 
 
-def _punch_holes(descriptor: int, offset: int, buffer: bytearray, count: int) -> None:
+def _punch_zeros(descriptor: int, offset: int, buffer: bytearray, count: int) -> None:
     """Make holes of the whole zero pages in a block read from `offset`, a multiple of the page size."""
     begin = None
     for at in range(0, count + 1, PAGE_BYTES):
@@ -202,23 +223,23 @@ def _punch_holes(descriptor: int, offset: int, buffer: bytearray, count: int) ->
         if zero and begin is None:
             begin = at
         elif not zero and begin is not None:
-            # Not supported, or out of space for the file's map: the zeros then stay.
-            _fallocate()(descriptor, _PUNCH_HOLE, offset + begin, at - begin)
+            punch(descriptor, offset + begin, at - begin)
             begin = None
 
 
-def _fallocate() -> Callable[[int, int, int, int], int]:
-    function = ctypes.CDLL(None, use_errno=True).fallocate
-    function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-    found: Callable[[int, int, int, int], int] = function
-    return found
+def punch(descriptor: int, offset: int, count: int) -> None:
+    """Make a hole. Not supported, or out of space for the file's map: the bytes then stay."""
+    _libc().fallocate(descriptor, _PUNCH_HOLE, offset, count)
+
+
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None)
+    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return libc
 
 
 def stored_bytes(path: str | Path) -> int:
     """Return what a file takes on the disk, at most its length: holes take nothing. Raises OSError."""
     status = os.stat(path)
     return min(status.st_size, status.st_blocks * 512)
-
-
-def _map(pool: ThreadPoolExecutor, work: Callable[[Chunk], int], chunks: Sequence[Chunk]) -> list[int]:
-    return list(pool.map(work, chunks))

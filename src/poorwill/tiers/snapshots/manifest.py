@@ -17,7 +17,7 @@ import msgspec
 from poorwill.core.launch import Launch, Parked
 from poorwill.core.words import ModelName, ReplicaId, Tier
 
-FORMAT = 2
+FORMAT = 3
 
 NVIDIA = "/proc/driver/nvidia"
 

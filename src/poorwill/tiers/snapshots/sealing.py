@@ -1,9 +1,10 @@
 """Encryption of snapshots at rest: AES-256-GCM for each chunk, through the `cryptography` package.
 
 A snapshot holds prompts, keys and weights. Each gets a key of its own, derived from the operator's key and
-a random salt (HKDF-SHA256, RFC 5869), so that nonces, which count files and chunks, never repeat under one
-key. A chunk is bound to its snapshot, file and place, and the manifest, which lists the files, is signed:
-nothing can be exchanged, reordered, added or left out.
+a random salt and the file's name (HKDF-SHA256, RFC 5869), so that nonces, which count chunks, never repeat
+under one key. A chunk is bound to its snapshot, file and place, the last one says that it is (as in STREAM,
+Hoang and others 2015), and the manifest, which lists the files, is signed: nothing can be exchanged,
+reordered, added or left out. So a file can be sealed while it is still being written.
 """
 
 import base64
@@ -12,7 +13,7 @@ import hmac
 import os
 import struct
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from poorwill.tiers.snapshots.image_files import (
     Chunk,
     Stopped,
     chunks_of,
-    sync_file,
+    punch,
 )
 
 if TYPE_CHECKING:
@@ -71,26 +72,20 @@ class Sealer:
         """Return whether this key's holder wrote the manifest."""
         return hmac.compare_digest(self.sign(manifest, salt).encode(), signature.encode())
 
-    def seal(self, source: Path, target: Path, *, salt: bytes, about: str, stop: threading.Event) -> None:
-        """Encrypt every file of `source` into `target`, synced. Raises OSError, Stopped, OperatorFault."""
-        cipher = self._cipher(salt)
-        with ThreadPoolExecutor(WORKERS) as pool:
-            jobs = [
-                pool.submit(_seal_file, cipher, number, path, target / path.name, about, stop)
-                for number, path in enumerate(sorted(source.iterdir()))
-            ]
-            for job in jobs:
-                job.result()
+    def sealing(self, source: Path, target: Path, *, about: str) -> "Sealing":
+        """Begin to seal the files of a directory. Raises OperatorFault."""
+        salt = os.urandom(16)
+        self.cipher(salt, "")
+        return Sealing(sealer=self, source=source, target=target, salt=salt, about=about)
 
     def open(self, source: Path, *, salt: bytes, about: str) -> "SealedImage":
         """Open a sealed directory. Raises SealBroken if a file is truncated, OSError, OperatorFault."""
-        names = {path.name: number for number, path in enumerate(sorted(source.iterdir()))}
-        sizes = {name: _plain_size(source / name) for name in names}
-        return SealedImage(
-            directory=source, about=about, cipher=self._cipher(salt), numbers=names, sizes=sizes
-        )
+        sizes = {path.name: _plain_size(path) for path in source.iterdir()}
+        ciphers = {name: self.cipher(salt, name) for name in sizes}
+        return SealedImage(directory=source, about=about, ciphers=ciphers, sizes=sizes)
 
-    def _cipher(self, salt: bytes) -> "AESGCM":
+    def cipher(self, salt: bytes, name: str) -> "AESGCM":
+        """Return what encrypts one file of one snapshot. Raises OperatorFault."""
         try:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
             from cryptography.hazmat.primitives.hashes import SHA256
@@ -101,8 +96,51 @@ class Sealer:
                 "encrypted snapshots need the package `cryptography`",
                 hint="pip install 'poorwill[encrypt]'",
             ) from error
-        derive = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=b"poorwill snapshot")
-        return AESGCM(derive.derive(self.key))
+        info = b"poorwill snapshot\0" + name.encode()
+        return AESGCM(HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(self.key))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Sealing:
+    """An image being sealed, a chunk at a time, which leaves a hole where it was in the clear."""
+
+    sealer: Sealer
+    source: Path
+    target: Path
+    salt: bytes
+    about: str
+
+    def chunk(self, chunk: Chunk, *, last: bool = False) -> int:
+        """Seal one chunk and return the bytes written. Raises OSError."""
+        cipher = self.sealer.cipher(self.salt, chunk.name)
+        plain = os.open(self.source / chunk.name, os.O_RDWR | os.O_CLOEXEC)
+        sealed = os.open(self.target / chunk.name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            data = os.pread(plain, chunk.bytes, chunk.offset)
+            data = cipher.encrypt(_nonce(chunk.index), data, _context(self.about, chunk, last=last))
+            done = 0
+            while done < len(data):  # a full disk takes a part before it refuses
+                done += os.pwrite(sealed, data[done:], chunk.index * (CHUNK_BYTES + TAG_BYTES) + done)
+            punch(plain, chunk.offset, chunk.bytes)
+        finally:
+            os.close(plain)
+            os.close(sealed)
+        return done
+
+    def finish(self, done: Container[Chunk], stop: threading.Event) -> None:
+        """Seal all chunks but those that are done. Raises OSError, Stopped."""
+
+        def seal(path: Path) -> None:
+            chunks = _plain_chunks(path.name, path.stat().st_size)
+            for chunk in chunks:
+                if stop.is_set():
+                    raise Stopped
+                if chunk not in done:
+                    self.chunk(chunk, last=chunk is chunks[-1])
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for job in [pool.submit(seal, path) for path in self.source.iterdir()]:
+                job.result()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -111,8 +149,7 @@ class SealedImage:
 
     directory: Path
     about: str
-    cipher: "AESGCM"
-    numbers: Mapping[str, int]
+    ciphers: Mapping[str, "AESGCM"]
     sizes: Mapping[str, int]
     """Of what is in the files, by name."""
 
@@ -120,15 +157,12 @@ class SealedImage:
         """See `Pieces.read`."""
         from cryptography.exceptions import InvalidTag
 
-        name, size = chunk.name, self.sizes[chunk.name]
+        name, last = chunk.name, chunk.offset + chunk.bytes == self.sizes[chunk.name]
         with open(self.directory / name, "rb", buffering=0) as file:
             stored = os.pread(file.fileno(), chunk.bytes + TAG_BYTES, chunk.index * (CHUNK_BYTES + TAG_BYTES))
-        nonce, context = (
-            _nonce(self.numbers[name], chunk.index),
-            _context(self.about, name, chunk.index, size),
-        )
         try:
-            buffer[: chunk.bytes] = self.cipher.decrypt(nonce, stored, context)
+            context = _context(self.about, chunk, last=last)
+            buffer[: chunk.bytes] = self.ciphers[name].decrypt(_nonce(chunk.index), stored, context)
         except (InvalidTag, ValueError) as error:
             raise SealBroken(f"{name} does not decrypt: another key, or damage") from error
 
@@ -157,21 +191,16 @@ class SealedImage:
                 job.result()
 
 
-def new_salt() -> bytes:
-    """Return a salt for one snapshot."""
-    return os.urandom(16)
-
-
 def _base64(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
 
-def _context(about: str, name: str, index: int, size_bytes: int) -> bytes:
-    return f"{about}\0{name}\0{index}\0{size_bytes}".encode()
+def _context(about: str, chunk: Chunk, *, last: bool) -> bytes:
+    return f"{about}\0{chunk.name}\0{chunk.index}\0{last}".encode()
 
 
-def _nonce(file_number: int, chunk_index: int) -> bytes:
-    return struct.pack(">IQ", file_number, chunk_index)
+def _nonce(chunk_index: int) -> bytes:
+    return struct.pack(">IQ", 0, chunk_index)
 
 
 def _plain_chunks(name: str, size_bytes: int) -> list[Chunk]:
@@ -185,16 +214,3 @@ def _plain_size(path: Path) -> int:
     if size < 0:
         raise SealBroken(f"{path.name} is truncated")
     return size
-
-
-def _seal_file(
-    cipher: "AESGCM", number: int, source: Path, target: Path, about: str, stop: threading.Event
-) -> None:
-    size = source.stat().st_size
-    with source.open("rb") as plain, target.open("wb") as sealed:
-        for chunk in _plain_chunks(source.name, size):
-            if stop.is_set():
-                raise Stopped
-            context = _context(about, source.name, chunk.index, size)
-            sealed.write(cipher.encrypt(_nonce(number, chunk.index), plain.read(chunk.bytes), context))
-    sync_file(target)

@@ -13,6 +13,9 @@ from poorwill.tiers.snapshots.store import SnapshotStore, free_bytes
 SPARE_BYTES = 64 * 2**20
 """Left free on the disk beyond a new snapshot, so that the ledger can still write."""
 
+_CLEAR_BYTES = 512 * 2**20
+"""Of a frozen image in the clear: criu is stopped at an eighth, and writes on while that is sealed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
@@ -102,8 +105,10 @@ class Space:
     def _refuse_too_large(self, store: SnapshotStore, need_bytes: int) -> None:
         if self.quota_bytes and need_bytes > self.quota_bytes:
             raise DriverError(f"a snapshot of {_mb(need_bytes)} exceeds the quota of {_mb(self.quota_bytes)}")
-        if store.sealer is not None and need_bytes > free_bytes(store.memory):
-            raise DriverError(f"an encrypted snapshot needs {_mb(need_bytes)} of {store.memory} for a while")
+        # What criu writes is sealed as it grows.
+        clear_bytes = min(need_bytes, _CLEAR_BYTES) if store.tier is Tier.FROZEN else need_bytes
+        if store.sealer is not None and clear_bytes > free_bytes(store.memory):
+            raise DriverError(f"an encrypted snapshot needs {_mb(clear_bytes)} of {store.memory} for a while")
 
     def _present(self, asking: SnapshotStore | None) -> list[tuple[Found, SnapshotStore]]:
         stores = {each.root: each for each in self.stores}
@@ -129,8 +134,7 @@ class Space:
         return sorted(present, key=rank)
 
     def _value(self, found: Found) -> Value:
-        assert found.tier is not None, "a snapshot has a tier"
-        return self.value(found.replica, found.tier)
+        return self.value(found.replica, found.tier or Tier.FROZEN)
 
     def _short_bytes(
         self,

@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,15 +25,17 @@ from poorwill.core.ports.driver import Found, SnapshotRefused
 from poorwill.core.words import ReplicaId, Tier
 from poorwill.hosts.files.names import file_name
 from poorwill.tiers.snapshots.image_files import (
-    other_size,
+    Chunk,
+    follow,
     record_files,
+    recorded,
     stored_bytes,
     sync_directory,
     sync_file,
     verify_files,
 )
 from poorwill.tiers.snapshots.manifest import FileRecord, Manifest, decode, encode
-from poorwill.tiers.snapshots.sealing import SealBroken, SealedImage, Sealer, new_salt
+from poorwill.tiers.snapshots.sealing import SealBroken, SealedImage, Sealer, Sealing
 
 MANIFEST = "manifest.json"
 MEMORY_DIRECTORY = Path("/dev/shm")
@@ -53,6 +55,9 @@ class Draft:
     image: Path
     work: Path
     final: Path
+    sealing: Sealing | None = None
+    done: dict[Chunk, int] = field(default_factory=dict)
+    """Chunks that were sealed or recorded while the image was written; see `image_files.follow`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,31 +74,36 @@ class SnapshotStore:
     # writing
 
     def begin(self, replica: ReplicaId, generation: int) -> Draft:
-        """Make the directories of a new snapshot. Raises OSError."""
+        """Make the directories of a new snapshot. Raises OSError, OperatorFault (no `cryptography`)."""
         home = self._home(replica)
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix=f".draft-{generation}-", dir=home))
         self.held.add(directory)
-        image = directory / "image"
+        image, work, sealing = directory / "image", directory / "work", None
         image.mkdir(mode=0o700)
-        work = directory / "work"
         work.mkdir(mode=0o700)
         if self.sealer is not None:
-            image = self._memory_for(directory)
-        return Draft(directory=directory, image=image, work=work, final=home / str(generation))
+            stored, image = image, self._memory_for(directory)
+            sealing = self.sealer.sealing(image, stored, about=_about(replica, generation))
+        final = home / str(generation)
+        return Draft(directory=directory, image=image, work=work, final=final, sealing=sealing)
+
+    def follow(self, draft: Draft, stop: threading.Event, *, behind: Callable[[int], None]) -> None:
+        """Seal or record what criu writes while it does; see `image_files.follow`."""
+        work = draft.sealing.chunk if draft.sealing else recorded(draft.image, stop)
+        follow(draft.image, work, draft.done, stop, behind=behind)
 
     def commit(self, draft: Draft, manifest: Manifest, stop: threading.Event) -> Manifest:
         """Make a draft durable and give it its name; return the manifest with sizes and check sums.
 
-        Raises OSError (disk full, for example), image_files.Stopped, OperatorFault (no `cryptography`).
+        Raises OSError (disk full, for example), image_files.Stopped.
         """
         stored = draft.directory / "image"
-        if self.sealer is not None:
-            salt = new_salt()
-            self.sealer.seal(draft.image, stored, salt=salt, about=_about(manifest), stop=stop)
+        if draft.sealing is not None:
+            draft.sealing.finish(draft.done, stop)
             shutil.rmtree(draft.image)
-            manifest = replace(manifest, sealed=salt.hex())
-        files = record_files(stored, stop)
+            manifest = replace(manifest, sealed=draft.sealing.salt.hex())
+        files = record_files(stored, stop, {} if draft.sealing else draft.done)
         image_bytes = sum(stored_bytes(stored / record.name) for record in files)
         manifest = replace(manifest, files=files, image_bytes=image_bytes)
         path = draft.directory / MANIFEST
@@ -172,11 +182,6 @@ class SnapshotStore:
         image = self._memory_for(directory) if manifest.sealed else final / "image"
         return Draft(directory=directory, image=image, work=directory, final=final)
 
-    def unseal(self, manifest: Manifest, draft: Draft, stop: threading.Event) -> None:
-        """Decrypt a sealed image to where it is wanted. Raises SnapshotRefused, image_files.Stopped."""
-        with self.opened(manifest, draft, need_bytes=manifest.image_bytes) as sealed:
-            sealed.unseal(sealed.sizes, draft.image, stop)
-
     @contextlib.contextmanager
     def opened(self, manifest: Manifest, draft: Draft, *, need_bytes: int = 0) -> Iterator[SealedImage]:
         """Open a sealed image, of which `need_bytes` will be wanted in the clear.
@@ -187,9 +192,9 @@ class SnapshotStore:
             raise SnapshotRefused("the snapshot is encrypted and there is no key")
         if need_bytes > free_bytes(self.memory):
             raise SnapshotRefused(f"{self.memory} has no room to decrypt the snapshot")
-        stored = draft.final / "image"
+        stored, about = draft.final / "image", _about(manifest.replica, manifest.generation)
         try:
-            sealed = self.sealer.open(stored, salt=bytes.fromhex(manifest.sealed), about=_about(manifest))
+            sealed = self.sealer.open(stored, salt=bytes.fromhex(manifest.sealed), about=about)
             if {record.name for record in manifest.files} != set(sealed.sizes):
                 raise SealBroken("its files are not those of the manifest")
             yield sealed
@@ -199,17 +204,19 @@ class SnapshotStore:
     def verify(self, draft: Draft, records: Sequence[FileRecord], stop: threading.Event) -> None:
         """Compare stored files with the manifest. Raises SnapshotRefused, image_files.Stopped."""
         try:
-            wrong = verify_files(draft.final / "image", records, stop)
+            self.refuse_other_sizes(draft, records)
+            verify_files(draft.final / "image", records, stop)
         except OSError as error:
             raise SnapshotRefused(f"the snapshot cannot be used: {error}") from error
-        if wrong:
-            raise SnapshotRefused(f"the snapshot {draft.final} is damaged: {'; '.join(wrong[:3])}")
 
     def refuse_other_sizes(self, draft: Draft, records: Sequence[FileRecord]) -> None:
         """Raise SnapshotRefused if a file is missing or of another length: criu may wait for ever for it."""
-        wrong = [fault for one in records if (fault := other_size(draft.final / "image", one))]
-        if wrong:
-            raise SnapshotRefused(f"the snapshot {draft.final} is damaged: {'; '.join(wrong[:3])}")
+        for one in records:
+            path = draft.final / "image" / one.name
+            size = path.stat().st_size if path.exists() else "no"
+            if size != one.bytes:
+                damage = f"{one.name} has {size} bytes instead of {one.bytes}"
+                raise SnapshotRefused(f"the snapshot {draft.final} is damaged: {damage}")
 
     def end_wake(self, manifest: Manifest, draft: Draft, *, spent: bool) -> None:
         """Remove a wake's scratch, and the image if it is spent. Never raises."""
@@ -245,13 +252,8 @@ class SnapshotStore:
         shutil.rmtree(directory, ignore_errors=True)
 
     def _found(self, path: Path) -> Found:
-        parked = Parked(
-            replica=_replica_of(path),
-            generation=int(path.name),
-            tier=self.tier,
-            path=str(path),
-            image_bytes=tree_bytes(path),
-        )
+        parked = Parked(replica=_replica_of(path), generation=int(path.name), tier=self.tier, path=str(path))
+        parked = replace(parked, image_bytes=tree_bytes(path))
         return Found(
             replica=parked.replica,
             generation=parked.generation,
@@ -319,8 +321,8 @@ def _woken(path: Path) -> Path:
     return path.parent / f"woken-{path.name}"
 
 
-def _about(manifest: Manifest) -> str:
-    return f"{manifest.replica}\0{manifest.generation}"
+def _about(replica: ReplicaId, generation: int) -> str:
+    return f"{replica}\0{generation}"
 
 
 def _remove_if_empty(path: Path) -> None:

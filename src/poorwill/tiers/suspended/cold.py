@@ -13,7 +13,7 @@ from poorwill.core.words import Phase, Tier
 from poorwill.hosts.files.aside import aside
 from poorwill.hosts.processes.exclusive import Exclusive
 from poorwill.tiers.suspended.golden import Golden, open_golden
-from poorwill.tiers.suspended.qemu.program import Layout, Memory
+from poorwill.tiers.suspended.qemu.program import STATE, Layout, Memory
 from poorwill.tiers.suspended.qemu.runs import QemuRuns
 
 
@@ -41,14 +41,14 @@ class QemuColdDriver:
             golden = await aside(self._golden, launch)
             if golden is not None:
                 try:
-                    return await self._from_golden(golden, launch, generation, report)
+                    return await self._start(golden, launch, generation, report)
                 except DriverError as error:
                     self.runs.log.warning(
                         "a golden image does not start; booting instead",
                         replica=launch.replica,
                         error=str(error),
                     )
-            return await self._boot(launch, generation, report)
+            return await self._start(None, launch, generation, report)
 
     def _golden(self, launch: Launch) -> Golden | None:
         try:
@@ -57,39 +57,25 @@ class QemuColdDriver:
             self.runs.log.warning("a golden image is left aside", replica=launch.replica, error=str(error))
             return None
 
-    async def _from_golden(self, golden: Golden, launch: Launch, generation: int, report: Report) -> Running:
-        await aside(partial(self.runs.make, launch, generation=generation))
-        running = await self.runs.start(
-            launch,
-            generation=generation,
-            driver=self.name,
-            memory=Memory.PRIVATE,
-            golden_ram=golden.ram,
-            incoming=True,
-            report=report,
-        )
-        try:
-            uri = self.runs.hypervisor.load_uri(golden.state)
-            await self.runs.load(running, uri, layout=Layout.RAM_FILE, limit_s=self.load_limit_s)
-            await self.runs.greet(running, launch)
-        except BaseException:
-            await self.runs.abort(running)
-            raise
-        return running
-
-    async def _boot(self, launch: Launch, generation: int, report: Report) -> Running:
-        ram_bytes = self.runs.guest(launch).memory_mib * 2**20 if self.in_file else 0
+    async def _start(self, golden: Golden | None, launch: Launch, generation: int, report: Report) -> Running:
+        new_file = self.in_file and golden is None
+        ram_bytes = self.runs.guest(launch).memory_mib * 2**20 if new_file else 0
         await aside(partial(self.runs.make, launch, generation=generation, ram_bytes=ram_bytes))
         running = await self.runs.start(
             launch,
             generation=generation,
             driver=self.name,
-            memory=Memory.SHARED if self.in_file else Memory.ANONYMOUS,
+            memory=Memory.PRIVATE if golden else Memory.SHARED if new_file else Memory.ANONYMOUS,
+            golden_ram=golden.ram if golden else None,
+            incoming=golden is not None,
             report=report,
         )
         try:
-            # Firmware, kernel and init come between QEMU's start and the engine's.
-            report(PhaseMark(phase=Phase.PROVISION, at_us=self.runs.clock.now_us()))
+            if golden:
+                uri = self.runs.hypervisor.load_uri(f"{golden.directory}/{STATE}")
+                await self.runs.load(running, uri, layout=Layout.RAM_FILE, limit_s=self.load_limit_s)
+            else:  # firmware, kernel and init come between QEMU's start and the engine's
+                report(PhaseMark(phase=Phase.PROVISION, at_us=self.runs.clock.now_us()))
             await self.runs.greet(running, launch)
         except BaseException:
             await self.runs.abort(running)

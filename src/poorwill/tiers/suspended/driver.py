@@ -115,7 +115,8 @@ class SuspendedDriver(ImageDriver):
     def _fetch(self, manifest: Manifest, draft: Draft, stop: threading.Event) -> None:
         self.store.verify(draft, manifest.files, stop)
         if manifest.sealed:
-            self.store.unseal(manifest, draft, stop)
+            with self.store.opened(manifest, draft, need_bytes=manifest.image_bytes) as sealed:
+                sealed.unseal(sealed.sizes, draft.image, stop)
 
     def _prepare(self, manifest: Manifest, draft: Draft, launch: Launch, generation: int) -> Memory:
         """Make the run's directory with the memory file it will run on."""

@@ -45,11 +45,6 @@ class Golden:
         """Return the memory file's path."""
         return str(Path(self.directory, qemu.RAM))
 
-    @property
-    def state(self) -> str:
-        """Return the device state's path."""
-        return str(Path(self.directory, qemu.STATE))
-
 
 def open_golden(guest: Guest, hypervisor: Hypervisor) -> Golden | None:
     """Return the guest's golden image, None if it has none.

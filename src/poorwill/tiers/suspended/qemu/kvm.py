@@ -10,7 +10,7 @@ import os
 import subprocess
 import tempfile
 from dataclasses import replace
-from typing import IO
+from functools import partial
 
 from poorwill.hosts.guests.directory import PROBE_WORD, UP_MARK, Guest
 from poorwill.tiers.suspended.qemu.program import Accelerator, Hypervisor, kernel_line
@@ -43,7 +43,12 @@ async def prove_kvm(
 
 async def _trial(hypervisor: Hypervisor, guest: Guest, *, limit_s: float) -> str | None:
     """Return None if the guest's init printed its mark, else what happened instead."""
-    with tempfile.TemporaryFile() as said, _started(hypervisor, guest, said) as child:
+    # Not asyncio's own: under uvloop a child inherits descriptors that are not meant for it.
+    start = partial(subprocess.Popen, _command(hypervisor, guest), stdin=subprocess.DEVNULL)
+    with (
+        tempfile.TemporaryFile() as said,
+        start(stdout=said, stderr=said, start_new_session=True) as child,
+    ):
         try:
             async with asyncio.timeout(limit_s):
                 ended = False
@@ -59,17 +64,6 @@ async def _trial(hypervisor: Hypervisor, guest: Guest, *, limit_s: float) -> str
             return f"did not get there within {limit_s:g} s"
         finally:
             child.kill()
-
-
-def _started(hypervisor: Hypervisor, guest: Guest, said: IO[bytes]) -> subprocess.Popen[bytes]:
-    # Not asyncio's own: under uvloop a child inherits descriptors that are not meant for it.
-    return subprocess.Popen(
-        _command(hypervisor, guest),
-        stdin=subprocess.DEVNULL,
-        stdout=said,
-        stderr=said,
-        start_new_session=True,
-    )
 
 
 def _command(hypervisor: Hypervisor, guest: Guest) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,18 @@ _ENDED = ("completed", "failed", "cancelled")
 Connect = Callable[[str], Coroutine[Any, Any, None]]
 
 
+@dataclass(frozen=True, slots=True)
 class Monitor:
     """An open conversation with QEMU; see `open_monitor`."""
 
-    def __init__(self, *, client: Any) -> None:
-        self._client = client
+    client: Any
 
     async def __call__(self, command: str, **arguments: object) -> Any:
         """Execute one command (qapi/*.json in QEMU). Raises DriverError if QEMU refuses it."""
         qmp = _library()
         try:
             async with asyncio.timeout(_ANSWER_S):
-                return await self._client.execute(command, arguments or None)
+                return await self.client.execute(command, arguments or None)
         except (qmp.QMPError, TimeoutError) as error:
             raise DriverError(f"QEMU did not carry out {command}: {error}") from error
 
@@ -108,7 +109,7 @@ async def open_monitor(run: Path, *, alive: Callable[[], bool]) -> AsyncIterator
     client = qmp.QMPClient("poorwill")
     await _connected(run, MONITOR, client.connect, alive=alive, errors=(qmp.ConnectError, OSError))
     try:
-        yield Monitor(client=client)
+        yield Monitor(client)
     finally:
         try:
             await client.disconnect()

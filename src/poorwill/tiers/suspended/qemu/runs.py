@@ -221,9 +221,8 @@ class QemuRuns:
 
     async def abort(self, running: Running) -> None:
         """End a run that failed at once, without a grace period, and remove its directory."""
-        self.processes.kill_now(running)
         try:
-            await self.processes.gone(running)
+            await self.processes.end_now(running)
         finally:
             await aside(shutil.rmtree, self.path(running), True)
 
