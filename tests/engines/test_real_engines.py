@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from openai import AsyncOpenAI
-from tests.files.test_read_ahead import uncached
+from tests.files.test_read_ahead import in_cache, uncached
 from tests.waiting import until
 
 from poorwill.core.launch import PhaseMark
@@ -127,6 +127,37 @@ async def test_bytes_come_before_the_engine_asks(bench, tiny_model, tmp_path):
     spawned = PhaseMark(phase=Phase.SPAWN, at_us=began_us)
     (leaf,) = engine.refine(launch, [spawned], began_us, engine.clock.now_us())
     assert re.search(r"\b[1-9]\d+ B read ahead", leaf.detail)
+
+
+async def test_slow_imports_do_not_keep_the_disk_idle(bench, tiny_model, tmp_path, report):
+    """A Python engine whose imports take until its weights have been read by somebody else."""
+    weights, read = tmp_path / "weights.gguf", tmp_path / "read"
+    weights.write_bytes(tiny_model.read_bytes())
+    slow = f"import os, time\nwhile not os.path.exists({str(read)!r}): time.sleep(0.01)\n"
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    engine = bench.engine("llama.cpp", path=str(weights), env={"PYTHONPATH": str(tmp_path)})
+    launch = engine.launch(replica=REPLICA, generation=1, anew=True)
+    uncached(weights)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(engine.follow(launch, report))
+        running = bench.start(launch)
+        await until(lambda: in_cache(weights))
+        read.touch()
+        await engine.ready(running, launch)
+        following.cancel()
+
+
+async def test_a_start_teaches_the_next_what_is_mapped(bench, tiny_model, report):
+    """Its libraries are larger than its weights here."""
+    engine, told = bench.engine("llama.cpp", path=str(tiny_model)), []
+    for _ in range(2):
+        launch, _, began_us, ended_us = await started(bench, engine, report)
+        spawned = PhaseMark(phase=Phase.SPAWN, at_us=began_us)
+        leaves = engine.refine(launch, [spawned], began_us, ended_us)
+        told.append(" ".join(leaf.detail for leaf in leaves))
+        bench.stop()
+    large = re.compile(r"\b\d{8,} B (cached before|read ahead)")
+    assert [bool(large.search(each)) for each in told] == [False, True]
 
 
 async def test_reading_ahead_ends_with_the_wake(bench, tiny_model, monkeypatch):

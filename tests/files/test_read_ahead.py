@@ -1,9 +1,12 @@
 """Reading ahead: what gets into the page cache, what is left alone, and how much may be read."""
 
+import itertools
 import os
+import threading
 from pathlib import Path
 
 import pytest
+from tests.waiting import wait_until
 
 from poorwill.hosts.files.read_ahead import CHUNK_BYTES, ReadAhead, free_for_cache
 
@@ -45,6 +48,41 @@ def test_files_are_in_the_page_cache_afterwards(weights: Path):
     ahead = read(weights)
     assert in_cache(weights)
     assert ahead.wanted == ahead.read + ahead.cached == weights.stat().st_size and ahead.read > 0
+
+
+def test_what_is_missing_most_is_read_first(tmp_path: Path):
+    files = {name: tmp_path / name for name in ("cached", "small", "large", "half")}
+    for name, chunks in {"cached": 6, "small": 1, "large": 4, "half": 6}.items():
+        files[name].write_bytes(os.urandom(chunks * CHUNK_BYTES))
+        uncached(files[name])
+    files["cached"].read_bytes()
+    with files["half"].open("rb") as file:
+        file.read(3 * CHUNK_BYTES)
+    ahead = read(*files.values(), room=4 * CHUNK_BYTES)
+    assert in_cache(files["large"]) and not in_cache(files["small"])
+    assert ahead.read == 4 * CHUNK_BYTES
+
+
+@pytest.mark.parametrize(("at_once", "best"), [(0, 16), (4, 4)])
+def test_as_many_readers_as_the_storage_rewards(tmp_path: Path, at_once: int, best: int):
+    """It answers the first `at_once` reads, and the others when all the readers there will be wait for it."""
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(24 * CHUNK_BYTES))
+    calls, answer = itertools.count(), threading.Event()
+    waiting: list[int] = []
+
+    def slow(path: Path, offset: int, buffer: memoryview) -> tuple[int, int]:
+        if (call := next(calls)) >= at_once:
+            waiting.append(call)
+            answer.wait(30)
+        return 0, len(buffer)
+
+    ahead = ReadAhead(files=lambda: [path], room_bytes=lambda: PLENTY, bring_in=slow)
+    ahead.start()
+    wait_until(lambda: len(waiting) == max(best, 8) and ahead.readers == best)
+    answer.set()
+    ahead.wait()
+    assert ahead.read == ahead.wanted
 
 
 def test_cached_files_are_not_read(weights: Path):

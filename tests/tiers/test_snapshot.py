@@ -86,7 +86,7 @@ def test_a_snapshot_that_fits_has_no_mismatch():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 9}, "snapshot format: the snapshot has 9, now it is 2"),
+        ({"format": 9}, "snapshot format: the snapshot has 9, now it is 3"),
         ({"replica": "other"}, "replica: the snapshot has other, now it is m/1"),
         ({"generation": 2}, "generation: the snapshot has 2, now it is 3"),
         ({"engine": "vllm"}, "engine: the snapshot has vllm, now it is toy"),

@@ -22,7 +22,7 @@ from poorwill.engines.dialects.log_facts import Dialect
 from poorwill.engines.dialects.vllm import settle_compilation
 from poorwill.engines.log_file import LogReader, Timeline
 from poorwill.engines.measured.expectation import expected_rate
-from poorwill.engines.measured.process_io import IoTrack, with_notes
+from poorwill.engines.measured.process_io import IoTrack, mapped_files, with_notes
 from poorwill.engines.port_choice import replica_port
 from poorwill.engines.recipe import LaunchContext, Prepare, Recipe, linked
 from poorwill.engines.sleeping import FORGETFUL_SLEEPS
@@ -50,11 +50,15 @@ class _Wake:
     reader: LogReader
     io: IoTrack
     ahead: ReadAhead | None = None
+    anew: bool = False
+    """It is a start: what the engine loads is worth knowing for the next one."""
     expected_rate: float | None = None
     """Bytes a second that this machine's storage is known to read."""
     report: Report | None = None
     note: str = ""
     marks: list[PhaseMark] = field(default_factory=list)
+    loaded: Sequence[str] = ()
+    """What the engine had mapped at the end of its start."""
 
     def mark(self, phase: Phase, at_us: int, detail: str = "") -> None:
         found = PhaseMark(phase=phase, at_us=at_us, detail=detail)
@@ -78,6 +82,8 @@ class _Wake:
             now_us = clock.now_us()
             self.io.look(now_us)
             passed_s = (now_us - began_us) / SECOND_US
+        if self.anew and self.io.pid is not None:
+            self.loaded = mapped_files(self.io.pid)
         self.reader.finish()
 
 
@@ -97,6 +103,8 @@ class ServedEngine:
     """The engine's log does not show when its program started."""
     _reach: Reach | None = None
     """Of an engine elsewhere, since its first launch."""
+    _loaded: Sequence[str] = ()
+    """Libraries and other files that the last start mapped."""
     _wakes: dict[ReplicaId, _Wake] = field(default_factory=dict)
     _launched: dict[ReplicaId, _Wake] = field(default_factory=dict)
     """Of replicas launched and not followed yet: an engine may write before `follow` first runs."""
@@ -136,7 +144,7 @@ class ServedEngine:
         launch = self._launch(recipe, replica, context, str(logs / f"{file_name(replica)}.log"))
         rate = expected_rate(self.settings, directory=self.directory)
         wake = self._launched[replica] = self._wake(launch, self._ahead(recipe, anew=anew), rate)
-        wake.note = recipe.note
+        wake.note, wake.anew = recipe.note, anew
         if not recipe.linked:
             return launch
         return replace(launch, cwd=linked(cache / "models", recipe.engine_model, recipe.linked))
@@ -197,6 +205,7 @@ class ServedEngine:
             )
         finally:
             wake.report = None
+            self._loaded = wake.loaded or self._loaded
             if wake.ahead is not None:
                 wake.ahead.stop()
 
@@ -256,8 +265,9 @@ class ServedEngine:
     def _ahead(self, recipe: Recipe, *, anew: bool) -> ReadAhead | None:
         """Return the reading ahead that helps this wake, not begun; None if none would.
 
-        A start reads the weights, the model's other files and the engine's compiled code; a process that is
-        restored only the weights that it maps from their files, or dropped when it went to sleep.
+        A start reads the weights, the model's other files, the libraries that the last start mapped, and the
+        engine's compiled code; a process that is restored only the weights that it maps from their files, or
+        dropped when it went to sleep.
         """
         helps = recipe.loads_cached if anew else recipe.maps_weights or recipe.sleep in FORGETFUL_SLEEPS
         if not self.settings.engine.read_ahead or not recipe.argv or not helps:
@@ -265,6 +275,7 @@ class ServedEngine:
 
         def files() -> Iterator[str]:
             yield from recipe.weights.files
+            yield from self._loaded if anew else ()
             cached = Path(self.directory, "cache", self.name).rglob("*")
             yield from map(str, islice(cached if anew else (), _MOST_CACHED_FILES))
 

@@ -54,6 +54,15 @@ def find_process(argv: Sequence[str]) -> int | None:
     return newest
 
 
+def mapped_files(pid: int) -> list[str]:
+    """Return the files that a process has mapped, each once; none if it has ended or is another user's."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
+        fields = (line.split(None, 5) for line in lines)
+        return list(dict.fromkeys(each[5] for each in fields if len(each) == 6 and each[5].startswith("/")))
+    return []
+
+
 def io_sample(pid: int, at_us: int) -> IoSample | None:
     """Return the counters of the process and its descendants, None if they cannot be read."""
     asked = storage = 0

@@ -14,6 +14,8 @@ from pathlib import Path
 CHUNK_BYTES = 4 * 2**20
 READERS = 4
 """A disk answers several readers better than one; `storage_speed` measures with as many."""
+_MOST_READERS, _TRY_S, _WORTH = 16, 0.1, 1.2
+"""Twice as many are tried, and kept if they bring a fifth more: a network keeps more of them busy."""
 _PROBES = 4
 """Pages of a chunk that are looked for in the page cache before it is read."""
 _LARGEST_RESERVE = 2**30
@@ -24,23 +26,30 @@ class ReadAhead:
     """One reading ahead. Counts are bytes; they may be read at any time."""
 
     files: Callable[[], Iterable[str | Path]]
-    """The files, those wanted first in front; called in a thread."""
+    """The files, called for in a thread; the one of which most is missing is read first."""
     room_bytes: Callable[[], int] = lambda: free_for_cache()
     """How much may be read before something in use would have to give way."""
+    bring_in: Callable[[Path, int, memoryview], tuple[int, int]] = lambda *where: bring_in(*where)
     wanted: int = 0
     cached: int = 0
     """Found in the page cache."""
     read: int = 0
     short_of_room: bool = False
+    readers: int = 0
+    """What was found to be best for the storage."""
+    _ended: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
         """Begin, and return at once."""
-        first = threading.Thread(target=self._run, name="read-ahead", daemon=True)
-        self._threads.append(first)
-        first.start()
+        self._begin(self._run)
+
+    def _begin(self, work: Callable[..., None], *args: object) -> threading.Thread:
+        self._threads.append(threading.Thread(target=work, args=args, name="read-ahead", daemon=True))
+        self._threads[-1].start()
+        return self._threads[-1]
 
     def stop(self) -> None:
         """Have the readers end after their present chunk, and return at once."""
@@ -57,33 +66,37 @@ class ReadAhead:
         return self.wanted - self.cached - self.read
 
     def _run(self) -> None:
-        chunks = list(_chunks(self.files()))
+        files = sorted([Path(each) for each in self.files()], key=_missing, reverse=True)
+        chunks = list(_chunks(files))
         self.wanted = sum(length for _, _, length in chunks)
-        room, queue = self.room_bytes(), iter(chunks)
-        readers = [
-            threading.Thread(target=self._read, args=(queue, room), name="read-ahead", daemon=True)
-            for _ in range(min(READERS, len(chunks)))
-        ]
-        for reader in readers:
-            reader.start()
-        for reader in readers:
-            reader.join()
+        room, queue, least, count = self.room_bytes(), iter(chunks), 0.0, 0
+        while count < _MOST_READERS:
+            self.readers, before = max(READERS, 2 * count), self._ended
+            first, *_ = [self._begin(self._read, n, queue, room) for n in range(count, self.readers)]
+            first.join(_TRY_S)
+            if not first.is_alive():
+                return
+            if self._ended - before < least:
+                self.readers = count
+                return
+            least, count = _WORTH * (self._ended - before), self.readers
 
-    def _read(self, queue: "Iterator[tuple[Path, int, int]]", room: int) -> None:
+    def _read(self, number: int, queue: "Iterator[tuple[Path, int, int]]", room: int) -> None:
         buffer = bytearray(CHUNK_BYTES)
-        while not self._stop.is_set() and (chunk := self._claim(queue, room)) is not None:
+        while number < self.readers and (chunk := self._claim(queue, room)):
             path, offset, length = chunk
             there = done = 0
             with suppress(OSError):  # a file that went away or cannot be read is the engine's to report
-                there, done = _bring_in(path, offset, memoryview(buffer)[:length])
+                there, done = self.bring_in(path, offset, memoryview(buffer)[:length])
             with self._lock:
                 self.cached += there
                 self.read += done - length
+                self._ended += done
 
     def _claim(self, queue: "Iterator[tuple[Path, int, int]]", room: int) -> tuple[Path, int, int] | None:
         """Return the next chunk, counted as read already, so that readers together keep within the room."""
         with self._lock:
-            chunk = None if self.short_of_room else next(queue, None)
+            chunk = None if self.short_of_room or self._stop.is_set() else next(queue, None)
             if chunk is None:
                 return None
             # What was read counts as room again, because it is cache: so the first figure is a bound, too.
@@ -94,9 +107,9 @@ class ReadAhead:
             return chunk
 
 
-def _chunks(files: Iterable[str | Path]) -> Iterator[tuple[Path, int, int]]:
+def _chunks(files: Iterable[Path]) -> Iterator[tuple[Path, int, int]]:
     """Yield path, offset and length of every chunk of the regular files among these."""
-    for path in map(Path, files):
+    for path in files:
         with suppress(OSError):
             if path.is_file():
                 size_bytes = path.stat().st_size
@@ -104,7 +117,19 @@ def _chunks(files: Iterable[str | Path]) -> Iterator[tuple[Path, int, int]]:
                     yield path, offset, min(CHUNK_BYTES, size_bytes - offset)
 
 
-def _bring_in(path: Path, offset: int, buffer: memoryview) -> tuple[int, int]:
+def _missing(path: Path) -> int:
+    """Return about how many bytes of a file are not in the page cache."""
+    with suppress(OSError):
+        size = path.stat().st_size if path.is_file() else 0
+        if size <= CHUNK_BYTES:
+            return size
+        with path.open("rb", buffering=0) as file:
+            places = range(0, size, size // 16)
+            return size * sum(not _is_cached(file.fileno(), at, 1) for at in places) // len(places)
+    return 0
+
+
+def bring_in(path: Path, offset: int, buffer: memoryview) -> tuple[int, int]:
     """Return how much of a chunk was cached, and how much has been read now. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:

@@ -28,18 +28,24 @@ class ProcessStat:
     """Clock ticks since boot: with the pid it names one process for ever."""
 
 
+def _content(pid: int, name: str) -> bytes:
+    """Return one of a process's files; empty if it has ended or is not ours to look at."""
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
+    except GONE:
+        return b""
+
+
 def read_stat(pid: int) -> ProcessStat | None:
     """Return the process's identity, or None if it does not exist."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read().decode("utf-8", "replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
     # The command name is in parentheses and may itself hold parentheses and blanks.
-    fields = text[text.rindex(")") + 2 :].split()
+    fields = _content(pid, "stat").rpartition(b")")[2].split()
+    if not fields:
+        return None
     return ProcessStat(
         pid=pid,
-        state=fields[0],
+        state=fields[0].decode(),
         parent=int(fields[1]),
         session=int(fields[3]),
         started=int(fields[19]),
@@ -49,10 +55,8 @@ def read_stat(pid: int) -> ProcessStat | None:
 def all_processes() -> Iterator[ProcessStat]:
     """Yield every process of the machine, zombies included."""
     for name in os.listdir("/proc"):
-        if name.isdecimal():
-            stat = read_stat(int(name))
-            if stat is not None:
-                yield stat
+        if name.isdecimal() and (stat := read_stat(int(name))):
+            yield stat
 
 
 def with_descendants(pids: Iterable[int], processes: Iterable[ProcessStat]) -> set[int]:
@@ -84,31 +88,19 @@ def thread_ids(pid: int) -> list[int]:
 
 def variable(pid: int, name: str) -> bytes:
     """Return a variable of the environment a process was started with; empty if it has none to read."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            _, found, rest = (b"\0" + file.read()).partition(f"\0{name}=".encode())
-    except GONE:
-        return b""
+    _, found, rest = (b"\0" + _content(pid, "environ")).partition(f"\0{name}=".encode())
     return rest.partition(b"\0")[0] if found else b""
 
 
 def user_ids(pid: int) -> set[int]:
     """Return a process's real, effective, saved and file system user ids; empty if it does not exist."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            line = next((line for line in file if line.startswith(b"Uid:")), b"")
-    except GONE:
-        return set()
-    return {int(word) for word in line.split()[1:]}
+    lines = _content(pid, "status").splitlines()
+    return {int(word) for line in lines if line.startswith(b"Uid:") for word in line.split()[1:]}
 
 
 def command_line(pid: int) -> str:
     """Return a process's command line for people, or `unknown`."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read(400).split(b"\0")
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return "unknown"
+    words = _content(pid, "cmdline")[:400].split(b"\0")
     return " ".join(word.decode("utf-8", "replace") for word in words if word) or "unknown"
 
 
@@ -122,25 +114,16 @@ def open_file_path(pid: int, descriptor: int) -> str | None:
 
 def private_bytes(pid: int) -> int:
     """Return the bytes of a process's memory that a snapshot must carry: anonymous and shared pages."""
-    total = 0
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith(("RssAnon:", "RssShmem:", "VmSwap:")):
-                    total += int(line.split()[1]) * 1024
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return total
+    counted = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
+    lines = _content(pid, "status").splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(counted))
 
 
 def effort(pid: int) -> int:
     """Return what a process has used so far: clock ticks of CPU time, major page faults and MiB read."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-        with open(f"/proc/{pid}/io", "rb") as file:
-            counters = dict(line.split(b": ") for line in file)
-    except OSError:
+    fields = _content(pid, "stat").rpartition(b")")[2].split()
+    counters = dict(line.split(b": ") for line in _content(pid, "io").splitlines())
+    if not fields or not counters:
         return 0
     faults, user, system = (int(fields[place]) for place in (9, 11, 12))
     return faults + user + system + (int(counters[b"rchar"]) >> 20)
@@ -148,16 +131,12 @@ def effort(pid: int) -> int:
 
 def socket_inodes(pid: int) -> set[int]:
     """Return the inodes of the sockets a process holds open."""
-    inodes = set()
     try:
         descriptors = os.listdir(f"/proc/{pid}/fd")
     except GONE:
         return set()
-    for descriptor in descriptors:
-        target = open_file_path(pid, int(descriptor)) or ""
-        if target.startswith("socket:["):
-            inodes.add(int(target[8:-1]))
-    return inodes
+    targets = [open_file_path(pid, int(descriptor)) or "" for descriptor in descriptors]
+    return {int(target[8:-1]) for target in targets if target.startswith("socket:[")}
 
 
 def hides_files(pid: int) -> bool:
