@@ -149,7 +149,7 @@ async def test_an_early_exit_shows_the_last_lines(fleet: Fleet):
 
 
 async def test_an_engine_never_ready_is_given_up(fleet: Fleet):
-    driver = ColdDriver(processes=fleet.processes, clock=fleet.clock, log=fleet.log, ready_limit_s=0.4)
+    driver = ColdDriver(processes=fleet.processes, clock=fleet.clock, log=fleet.log, ready_limit_s=4)
     launch = fleet.launch("--never-ready")
     with pytest.raises(DriverError, match=r"did not become ready.*last answered status 503"):
         await driver.wake(fleet.cold(launch), launch, generation=1, report=fleet.report)

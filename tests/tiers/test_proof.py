@@ -27,7 +27,7 @@ from poorwill.fleet.lock import hold_directory
 from poorwill.fleet.sweeps.judgement import Owned, compare
 from poorwill.ledger.ledger import open_ledger
 from poorwill.tiers.frozen.criu import Criu
-from poorwill.tiers.frozen.proof import PROVEN_FILE, pid_caution, prove_frozen
+from poorwill.tiers.frozen.proof import PROVEN_FILE, pid_caution, prove_frozen, run_caution
 from poorwill.tiers.proof import prove_cold
 
 from .cases import new_cold, new_frozen
@@ -75,6 +75,11 @@ async def test_another_binary_voids_the_proof(fleet: Fleet, criu: Criu, tmp_path
 async def test_without_criu_the_proof_says_what_helps(fleet: Fleet):
     proof = await prove_frozen(criu=None, directory=fleet.directory, clock=fleet.clock, log=fleet.log)
     assert not proof.works and proof.mend == "poorwill doctor --install-criu"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others' criu keeps it elsewhere")
+def test_a_run_on_a_disk_is_a_caution():
+    assert run_caution("/dev/shm") == "" and "tmpfs" in run_caution("/nowhere")
 
 
 @pytest.mark.parametrize(("pid_max", "said"), [(32_768, True), (4_194_304, False)])
