@@ -66,8 +66,7 @@ class ReadAhead:
         return self.wanted - self.cached - self.read
 
     def _run(self) -> None:
-        files = sorted([Path(each) for each in self.files()], key=_missing, reverse=True)
-        chunks = list(_chunks(files))
+        chunks = list(_chunks(sorted([Path(each) for each in self.files()], key=_missing, reverse=True)))
         self.wanted = sum(length for _, _, length in chunks)
         room, queue, least, count = self.room_bytes(), iter(chunks), 0.0, 0
         while count < _MOST_READERS:

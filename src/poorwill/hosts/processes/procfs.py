@@ -143,10 +143,8 @@ def hides_files(pid: int) -> bool:
     """Return whether a process's open files may not be looked at: it is another user's, or not dumpable."""
     try:
         os.listdir(f"/proc/{pid}/fd")
-    except PermissionError:
-        return True
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    except GONE as error:
+        return isinstance(error, PermissionError)
     return False
 
 
