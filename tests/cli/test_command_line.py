@@ -47,6 +47,8 @@ async def test_a_mistyped_verb_gets_the_nearest(poorwill: Poorwill) -> None:
     ran = await poorwill("chek")
     assert (ran.status, ran.out) == (2, "")
     assert "did you mean 'check'?" in ran.err
+    assert "did you mean '--period'?" in (await poorwill("bill", "--perod", "today")).err
+    assert "did you mean" not in (await poorwill("bill", "--whatever")).err
 
 
 async def test_options_may_stand_between_words(poorwill: Poorwill, tmp_path: Path) -> None:

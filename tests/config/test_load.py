@@ -288,6 +288,14 @@ def test_every_bad_rate_is_reported(write: Write) -> None:
         (TOY + 'env = {A = "a\\u0000"}', "line 3: models.toy.env.A: must not contain a NUL"),
         (TOY + "options = {a = []}", "line 3: models.toy.options.a: must be text, a number"),
         (TOY + "wake_budget = 3", "line 3: models.toy.wake_budget: unknown key (did you mean 'wake_budg"),
+        (
+            TOY + '[[rates]]\nactive_usd_h="$1"\ncurrency="EUR"\nsource="$"',
+            "rates[0].active_usd_h: is in dollars, but the currency of its rate is EUR (write 0.35: amounts",
+        ),
+        (
+            TOY + '[[rates]]\nactive_usd_h="1"\ncurrency="EUR"\n[spend]\nmodel_day_usd={toy="$2"}',
+            "spend.model_day_usd: is in dollars",
+        ),
         (TOY + "wake_budget_ms = 3", "unknown key (did you mean 'wake_budget_s'?)"),
         ("[models.x]\n", "line 1: models.x.path: is missing (name the model's GGUF file)"),
         ('[models.x]\nengine="vllm"', "models.x.path: is missing (name the model's directory"),

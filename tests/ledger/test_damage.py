@@ -12,11 +12,12 @@ import pytest
 from poorwill.bill.bill import Axis, make_bill
 from poorwill.core.entries import Alive
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.settings import RateSettings
+from poorwill.core.settings import RateSettings, SpendSettings
 from poorwill.core.words import Tier
 from poorwill.ledger.checking import undamaged
 from poorwill.ledger.checksums import SUMS, differing
 from poorwill.ledger.dates import Period, month, zone_of
+from poorwill.ledger.history.spending import SpendWatch
 from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.schema import connect_writer, reading
 from poorwill.ledger.writing.rollup import roll_up
@@ -158,6 +159,17 @@ async def test_a_changed_price_stops_the_bill(whole):
     assert status == 8 and "it is damaged" in told and "`poorwill ledger check` says how" in told
     status, said, _ = await poorwill("ledger", "check", "--ledger", whole)
     assert status == 1 and "rates: a row was changed" in said
+
+
+@pytest.mark.parametrize(("table", "column"), [("spans", "began_us"), ("rates", "active_nusd_h")])
+async def test_no_limit_counts_damage(whole, table, column):
+    chance, limits = random.Random(column), SpendSettings(day_nusd=10**12, key_month_nusd={"ann": 10**12})
+    async with opened(whole) as ledger:
+        assert (await SpendWatch(ledger=ledger, limits=limits).look()).limits
+    assert flip_value(whole, table, column, chance)
+    async with opened(whole) as ledger:
+        with pytest.raises(OperatorFault, match="damaged"):
+            await SpendWatch(ledger=ledger, limits=limits).look()
 
 
 async def test_a_lost_end_is_found(path, tmp_path, log):

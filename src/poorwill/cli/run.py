@@ -3,7 +3,6 @@
 It finds the verb and turns errors into exit statuses. Cancelling it asks a long-running verb to shut down.
 """
 
-import difflib
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import TextIO
@@ -14,7 +13,7 @@ from poorwill.cli.parsing.options import Done
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verbs import GROUPS, VERBS, load_verb
 from poorwill.core.errors import ErrorCode, OperatorFault, PoorwillError, RequestFault
-from poorwill.core.format import table
+from poorwill.core.format import meant, table
 from poorwill.core.problems import ConfigFault
 from poorwill.hosts.files.opening import UnsafeFile
 
@@ -55,8 +54,7 @@ async def _dispatch(args: Sequence[str], streams: Streams) -> int:
         streams.say(f"poorwill {__version__}")
         return 0
     if name not in VERBS:
-        near = difflib.get_close_matches(name, VERBS, n=1)
-        what = f"no verb {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        what = f"no verb {name!r}{meant(name, VERBS)}"
         raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint="poorwill --help lists the verbs")
     return await load_verb(name).run(args[1:], f"poorwill {name}", VERBS[name][1], streams)
 

@@ -215,7 +215,21 @@ class _Reading:
         tables = self._document.get("rates", [])
         for index, table in enumerate(tables if isinstance(tables, list) else ()):
             self._check_model_of(table, Location(("rates", index), self._found))
+        self._check_signs(tables)
         return rates
+
+    def _check_signs(self, rates: object) -> None:
+        """Amounts are in the rate's currency, those of [spend] in the rates': a `$` says something else."""
+        tables = [each for each in (rates if isinstance(rates, list) else ()) if isinstance(each, dict)]
+        places = [(("rates", index), table, table) for index, table in enumerate(tables)]
+        spend = [(("spend",), self._document.get("spend"), tables[0])] if tables else []
+        for path, table, rate in (*places, *spend):
+            currency = rate.get("currency", "USD")
+            for key, value in table.items() if isinstance(table, dict) and currency != "USD" else ():
+                amounts = value.values() if isinstance(value, dict) else (value,)
+                if "_usd" in key and any("$" in each for each in amounts if isinstance(each, str)):
+                    what = f"is in dollars, but the currency of its rate is {currency}"
+                    Location((*path, key), self._found).wrong(what, f"write 0.35: amounts are in {currency}")
 
     def _check_model_of(self, rate: object, at: Location) -> None:
         name = rate.get("model") if isinstance(rate, dict) else None

@@ -5,6 +5,7 @@ integers or exact decimals instead (`--json`, CSV, FOCUS); so does a sum that mu
 (`exact_money`).
 """
 
+import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -83,6 +84,12 @@ def byte_rate(count: int | None, us: int) -> str:
 def counted(count: int, what: str) -> str:
     """Return how many there are of something with a regular plural: `1 wake`, `2 wakes`, `1,204 wakes`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def meant(word: str, words: Iterable[str]) -> str:
+    """Return a question for the nearest of `words`, nothing if none is near."""
+    near = difflib.get_close_matches(word, list(words), n=1, cutoff=0.75)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def percent(share: float | None) -> str:

@@ -18,6 +18,7 @@ from typing import Annotated, Literal, NoReturn, TypeVar, get_args, get_origin
 
 from poorwill.cli.parsing.streams import Streams
 from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.format import meant
 
 T = TypeVar("T")
 
@@ -143,6 +144,7 @@ class Parser(argparse.ArgumentParser):
     """argparse writing to the given streams and raising, instead of ending the process."""
 
     streams: Streams
+    flags: Sequence[str] = ()
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """Raise Done."""
@@ -151,9 +153,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise RequestFault for a mistake in the options."""
         hint = f"{self.prog} --help lists every option"
-        if "unrecognized arguments: --url" in message:
+        word = message.removeprefix("unrecognized arguments: ").split(" ")[0].split("=")[0]
+        if word == "--url":
             hint = "it works on files and programs of its own machine: run it where the fleet is served"
-        raise RequestFault(ErrorCode.INVALID_REQUEST, message, hint=hint)
+        raise RequestFault(ErrorCode.INVALID_REQUEST, message + meant(word, self.flags), hint=hint)
 
     def print_help(self, file: object = None) -> None:
         """Print the help as a result."""
@@ -164,6 +167,7 @@ def parse(options: type[T], words: Sequence[str], parser: Parser) -> T:
     """Return the options that the words say. Raises RequestFault for a mistake, Done after help."""
     groups: dict[str, argparse._ActionsContainer] = {}
     known = list(declared(options))
+    parser.flags = [one.flag for one in known if one.flag]
     for one in known:
         where: argparse._ActionsContainer = parser
         if one.group is not None:

@@ -92,7 +92,7 @@ class SourceOptions:
     ] = None
     one_replica: Annotated[bool, Option("serve all models of the trace by one replica")] = False
     span_us: Annotated[
-        int | None, Option("length (default: to the end)", flag="--span-s", metavar="S", read=some_time_us)
+        int | None, Option("such as 30d (default: all)", flag="--span-s", metavar="S", read=some_time_us)
     ] = None
     origin_us: Annotated[
         int | None,

@@ -44,8 +44,7 @@ async def _run(options: PlanOptions, streams: Streams) -> int:
     if not (source.trace or source.synthetic or source.from_ledger):
         return _duty(options, streams)
     judged = judge_options(options, today_us=_now_us())
-    progress = _progress(streams)
-    drawn = [await judge_job(job, judged, progress=progress) for job in _jobs(options, streams)]
+    drawn = [await judge_job(job, judged, progress=_progress(streams)) for job in _jobs(options, streams)]
     streams.show_progress("")
     if options.other.plot:
         _draw(options.other.plot, drawn)

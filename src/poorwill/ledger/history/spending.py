@@ -14,12 +14,14 @@ from poorwill.core.settings import SpendSettings
 from poorwill.core.spend import CostAhead, Spent, Verdict, Window, judge
 from poorwill.core.words import HOUR_US, RELEASED_CAUSES, SECOND_US, Tier
 from poorwill.core.words import parked as parked_in
+from poorwill.ledger.checking import undamaged
 from poorwill.ledger.costs.items import Item, bridged_items, items
 from poorwill.ledger.costs.lingering import linger_items
 from poorwill.ledger.costs.pricing import stretch_began_us
 from poorwill.ledger.dates import Period, day_of, month_of
 from poorwill.ledger.ledger import Ledger
 from poorwill.ledger.rates import Life, RateBook, lives, rate_book
+from poorwill.ledger.verifying import verify
 from poorwill.policies.pricing import GB_BYTES, MONTH_H
 
 LOOK_EVERY_S = 10
@@ -45,14 +47,18 @@ class SpendWatch:
         """Return how every limit stands now.
 
         Takes milliseconds, off the event loop; the first look of a process prices the month so far.
-        Raises OperatorFault if the ledger cannot be read. Cancelled: nothing is remembered.
+        Raises OperatorFault if the ledger cannot be read, or its rows are not those that were written.
+        Cancelled: nothing is remembered.
         """
         now_us = self._ledger.clock.now_us()
         if not self._limits.any_limit:
             return Verdict(at_us=now_us)
-        return await self._ledger.read(
-            lambda db: look_at(db, self._limits, now_us=now_us, settled=self._settled)
-        )
+
+        def looked(db: sqlite3.Connection) -> Verdict:
+            with undamaged(db, self._ledger.path):
+                return look_at(db, self._limits, now_us=now_us, settled=self._settled)
+
+        return await self._ledger.read(looked)
 
 
 def look_at(
@@ -90,7 +96,8 @@ def look_at(
 
 def _counted(db: sqlite3.Connection, period: Period, *, by_key: bool) -> Sequence[Item]:
     """Return what counts towards limits: the bill, with linger on its keys, and what hosted APIs may have
-    charged beyond it."""
+    charged beyond it. Raises LedgerFault as a bill does."""
+    verify(db, period, by_key=by_key)
     found = items(db, period, by_key=by_key)
     if by_key:
         found = linger_items(db, period, found)
