@@ -26,7 +26,7 @@ class Show:
     def line(self, text: str, of: str = "") -> None:
         """Show a line with the time since the demo began, and which model or replica it is about."""
         if not self.quiet:
-            whose = f"{of.removesuffix('-0'):<{len(COLD)}}  " if of else ""
+            whose = f"{of.removesuffix('-0'):<{len(COLD) + 2}}  " if of else ""
             self.write(f"{perf_counter() - self.began:6.1f} s  {whose}{text}")
 
     def answered(self, answer: Answer) -> None:
