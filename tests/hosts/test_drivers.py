@@ -17,6 +17,7 @@ from poorwill.core.words import Phase, Tier, replica_id
 from poorwill.remote.ray.calls import HostOffer
 from poorwill.remote.ray.contact import AGAIN_S, SILENT_S
 from poorwill.remote.ray.drivers import HostsDriver
+from poorwill.tiers.snapshots.store import store_root
 
 from .fleet import TINY, hosted_fleet, model
 
@@ -183,3 +184,16 @@ async def test_places_are_taken_anew_at_a_start(tmp_path: Path) -> None:
             await fleet.own.processes.kill(running)
             await watch
         assert fleet.cluster.held == {}
+
+
+async def test_a_service_that_knows_no_model_lists_images(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a") as fleet:
+        await fleet.stop("a")
+        image = store_root(tmp_path / "a", Tier.FROZEN) / "tiny-0" / "3"
+        image.mkdir(parents=True)
+        await fleet.start("a")
+        assert fleet.settings.hosts is not None
+        found, _ = await found_on_hosts(fleet.settings.hosts, clock=SystemClock.started(), log=fleet.log)
+        assert [(each.parked.path, each.parked.machine) for each in found if each.parked] == [
+            (str(image), "a")
+        ]

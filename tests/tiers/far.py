@@ -178,7 +178,7 @@ async def through_ray(ray_room: Room) -> AsyncIterator[FarFleet]:
     async with drivers_on_hosts(here, settings, named, clock=SystemClock.started(), log=KeptLog()) as both:
         fleet = FarFleet(directory=ray_room.directory / HOST, own=both.elsewhere[TINY], beside=beside)
         cluster = fleet.engine.hosts.cluster
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while not await cluster.lease("warm", HOST, {}, wait_s=2.0):  # the raylet may be joining still
                 pass
         await cluster.release("warm")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.drivers.fleet_drivers import FleetDrivers
+from poorwill.compose.drivers.sweep import images_of
 from poorwill.compose.drivers.tiers import engine_processes, open_drivers
 from poorwill.compose.hub.fetch import fetch_first
 from poorwill.compose.hub.on_disk import on_disk
@@ -91,6 +92,7 @@ async def serving_host(plan: HostPlan, *, env: Mapping[str, str], log: Log) -> A
                 socket=temporary / CALLS,
                 equip=partial(_kits, settings, processes, env=env, clock=clock, log=log),
                 processes=processes,
+                images=partial(images_of, plan.directory),
                 clock=clock,
                 log=log,
                 tasks=tasks,

@@ -19,6 +19,13 @@ from poorwill.ledger.history.recovery import recovered
 from poorwill.ledger.schema import reading
 from poorwill.tiers.snapshots.store import SnapshotStore, store_root
 
+IMAGE_TIERS = (Tier.FROZEN, Tier.SUSPENDED)
+
+
+def images_of(directory: Path, tier: Tier) -> Sequence[Found]:
+    """Return the images in a fleet's or a host's directory; none of a tier that has no image."""
+    return SnapshotStore(root=store_root(directory, tier), tier=tier).found() if tier in IMAGE_TIERS else ()
+
 
 async def sweep_fleet(settings: FleetSettings, *, env: Mapping[str, str], log: Log) -> tuple[Sweep, int]:
     """Return what is amiss, and how many things were found. Changes nothing."""
@@ -49,8 +56,7 @@ async def _inventory(
     directory, clock = Path(settings.directory), SystemClock.started()
     processes = EngineProcesses(fleet=str(directory), clock=clock, log=log)
     found = [*processes.found(), *processes.left_behind()]
-    for tier in (Tier.FROZEN, Tier.SUSPENDED):
-        found += SnapshotStore(root=store_root(directory, tier), tier=tier).found()
+    found += [each for tier in IMAGE_TIERS for each in images_of(directory, tier)]
     for driver in rented_machines(settings, env=env, clock=clock, log=log).drivers.values():
         found += await driver.inventory()
     silent: list[str] = []

@@ -55,6 +55,8 @@ class HostService:
     """Where it takes calls: a Unix socket."""
     equip: Equip
     processes: EngineProcesses
+    images: Callable[[Tier], Sequence[Found]]
+    """Lists the images on disk of a tier."""
     clock: Clock
     log: Log
     tasks: asyncio.TaskGroup
@@ -212,8 +214,8 @@ class HostService:
             id(kit.drivers[tier]): kit.drivers[tier] for kit in self.kits.values() if tier in kit.drivers
         }
         found = [each for driver in drivers.values() for each in await driver.inventory()]
-        if not self.kits and tier is Tier.COLD:  # nobody has said yet which models there are
-            found = list(self.processes.found())
+        if not self.kits:  # nobody has said yet which models there are
+            found = list(self.processes.found() if tier is Tier.COLD else self.images(tier))
         return [
             replace(
                 each,
