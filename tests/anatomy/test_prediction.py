@@ -243,7 +243,8 @@ PACES = st.fixed_dictionaries(
 
 @given(PACES, st.lists(st.floats(0.87, 1.13), min_size=40, max_size=40), st.sampled_from([1.5e9, 32e9]))
 def test_the_first_start_teaches_the_next(paces, noise, parameters):
-    """On a host that takes each phase as it likes, each measurement off by up to an eighth."""
+    """On a host that takes each phase as it likes: no further off than two measurements of one start."""
+    off = max(noise) / min(noise) * 1.01
     machine = Machine(bandwidth=2 * GB)
 
     def measured(start: Start) -> dict[Phase, int]:
@@ -254,7 +255,7 @@ def test_the_first_start_teaches_the_next(paces, noise, parameters):
     learnt = phase_factors(first, machine, measured(first), cached=False)
     foretold = total(predict_start(other, replace(machine, phases=learnt)))
     took_us = sum(measured(other).values())
-    assert 1 / 1.3 <= foretold.expected_us / took_us <= 1.3
+    assert 1 / off <= foretold.expected_us / took_us <= off <= 1.32
     exact = phase_factors(
         first, machine, {e.phase: e.expected_us for e in predict_start(first, machine)}, cached=False
     )

@@ -20,9 +20,10 @@ Three facts keep the points few:
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from heapq import heapify, heapreplace
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -146,7 +147,7 @@ class _Search:
                 for way in ways:
                     self._leave(way)
         return min(
-            (way for ways in self.ways[len(self.arrivals)].values() for way in ways), key=lambda way: way.cost
+            (way for ways in self.ways[len(self.arrivals)].values() for way in ways), key=attrgetter("cost")
         )
 
     def _offer(self, point: Point, way: Way) -> None:
@@ -155,7 +156,8 @@ class _Search:
         if known is None:
             ways[point] = [way]
         elif not self.rounds:
-            known[0] = min(known[0], way, key=_cost)
+            if way.cost < known[0].cost:
+                known[0] = way
         elif not any(self._no_worse(other, way) for other in known):
             known[:] = [other for other in known if not self._no_worse(way, other)]
             known.append(way)
@@ -198,17 +200,15 @@ class _Search:
 
     def _parked_from(
         self, metered_us: int, idle_us: int, times: TierTimes, until_us: int
-    ) -> Iterator[tuple[int, int]]:
-        """Yield the instants for a park (at once, or as the paid time ends), and what the provider adds."""
+    ) -> Sequence[tuple[int, int]]:
+        """Return the instants for a park (at once, or as the paid time ends), and what the provider adds."""
         soonest = idle_us + times.park_us
-        billing = self.scenario.billing
         if not self.rounds or times.tier is Tier.ASLEEP:
-            yield soonest, 0
-            return
+            return ((soonest, 0),)
+        billing = self.scenario.billing
         paid = paid_until_us(metered_us, soonest, billing.increment_us, billing.minimum_us)
-        yield soonest, paid - soonest
-        if soonest < paid <= until_us:
-            yield paid, 0
+        at_once = soonest, paid - soonest
+        return (at_once, (paid, 0)) if soonest < paid <= until_us else (at_once,)
 
     def _park(
         self,
@@ -298,10 +298,6 @@ class _Search:
             cost_numerator=cost_numerator(active + last.added_us, scenario.active_nusd_h, parked, self.rates),
             waits=waits_of(len(self.arrivals), np.frombuffer(waits, np.int64)),
         )
-
-
-def _cost(way: Way) -> int:
-    return way.cost
 
 
 def _unlimited(arrival_us: Micros, service_us: Micros, span_us: int) -> Callable[[int, int], BusyPeriod]:
