@@ -112,7 +112,7 @@ def test_a_missing_key_file_is_reported(write: Write):
 
 
 def test_a_missing_extra_is_reported(write: Write, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sys.path", [])
+    monkeypatch.setattr("sys.path", [])  # no pip either
     monkeypatch.delitem(sys.modules, "boto3", raising=False)
     problems = problems_of(write(AWS), HOME="/nowhere")
     assert problems == [

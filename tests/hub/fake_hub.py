@@ -27,6 +27,8 @@ class FakeHub:
     """How many answers of large files have one wrong byte."""
     stall: bool = False
     """After `cut_after` bytes it waits for `resume` instead of cutting."""
+    claims: int | None = None
+    """The size that the hub tells for every large file; else the true one."""
     stalled: Event = field(default_factory=Event)
     resume: Event = field(default_factory=Event)
     url: str = ""
@@ -121,7 +123,8 @@ def handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
 def info(hub: FakeHub) -> dict[str, object]:
     siblings = []
     for name, content in hub.files.items():
-        one: dict[str, object] = {"rfilename": name, "size": len(content), "blobId": "b" * 40}
+        size = hub.claims if hub.claims and hub.large(name) else len(content)
+        one: dict[str, object] = {"rfilename": name, "size": size, "blobId": "b" * 40}
         if hub.large(name):
             sha = hashlib.sha256(content).hexdigest()
             one["lfs"] = {"sha256": sha, "size": len(content), "pointerSize": 130}

@@ -165,6 +165,21 @@ async def test_a_gated_model_needs_the_token(hub: FakeHub, env: Env) -> None:
     assert content(path) == b"GGUF8"
 
 
+async def test_the_disk_is_looked_at_first(hub: FakeHub, env: Env) -> None:
+    hub.claims = 2**60
+    with pytest.raises(OperatorFault) as fault:
+        await fetched("hf:org/name", env(hub))
+    assert "are to be downloaded and" in fault.value.message and "HF_HUB_CACHE" in str(fault.value.hint)
+    assert hub.sent == 0
+
+
+async def test_a_hub_that_does_not_answer_is_named(hub: FakeHub, env: Env) -> None:
+    nowhere = "http://127.0.0.1:9"
+    with pytest.raises(OperatorFault) as fault:
+        await fetched("hf:org/name", {**env(hub), "HF_ENDPOINT": nowhere})
+    assert f"no answer from {nowhere}" in fault.value.message and "HF_ENDPOINT" in str(fault.value.hint)
+
+
 @pytest.mark.parametrize(
     ("text", "said"), [("hf:org/other", "no org/other"), ("hf:org/name:Q2_K", "has no Q2_K")]
 )

@@ -6,11 +6,13 @@ import json
 import os
 import resource
 from contextlib import closing, contextmanager, suppress
+from datetime import datetime
 
 import pytest
 from tests.waiting import until
 
 from poorwill.cli.run import run
+from poorwill.compose.clock import SystemClock
 from poorwill.core.errors import OperatorFault, RequestFault
 from poorwill.core.ports.keys import KeyLimits
 from poorwill.ledger import keys
@@ -127,6 +129,33 @@ async def test_limits_on_the_command_line(path):
     }
     status, _, told = await poorwill("keys", "limit", "bob", "--ledger", path)
     assert status == 2 and "there is no key named 'bob'" in told
+
+
+async def test_a_key_is_for_models_that_there_are(tmp_path):
+    """A name that the gateway never looks up would be a key that opens nothing."""
+    (tmp_path / "fleet.toml").write_text(
+        '[models.a]\nengine = "toy"\naliases = ["gpt-4o"]\npresets.strict = { temperature = 0 }\n'
+    )
+    fleet = ["--fleet", str(tmp_path)]
+    status, _, told = await poorwill("keys", "add", "ann", *fleet, "--model", "nope")
+    assert status == 2 and "there is no model 'nope'" in told and "a, gpt-4o, strict" in told
+    status, _, told = await poorwill("keys", "add", "ann", *fleet, "--model", "gpt-4o", "--model", "strict")
+    assert status == 0, told
+    _, said, _ = await poorwill("keys", "list", *fleet, "--json")
+    assert json.loads(said)["keys"][0]["limits"] == {"models": ["a"]}
+    status, _, told = await poorwill("keys", "limit", "ann", *fleet, "--model", "nope")
+    assert status == 2 and "there is no model 'nope'" in told
+
+
+async def test_a_key_ends_so_long_from_now(path):
+    started_us = SystemClock.started().now_us()
+    status, _, told = await poorwill("keys", "add", "ann", "--ledger", path, "--expires", "90d")
+    assert status == 0, told
+    _, said, _ = await poorwill("keys", "list", "--ledger", path, "--json")
+    ends = datetime.fromisoformat(json.loads(said)["keys"][0]["expires"]).timestamp()
+    assert 0 <= ends - (started_us / 1e6 + 90 * 86400) + 1 < 3600
+    status, _, told = await poorwill("keys", "add", "bob", "--ledger", path, "--expires", "2020-01-01")
+    assert status == 2 and "2020-01-01 is over" in told
 
 
 def test_the_secret_is_nowhere_in_the_file(path):

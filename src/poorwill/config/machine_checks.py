@@ -13,6 +13,7 @@ from types import MappingProxyType
 from poorwill.config.key_lines import KeyPath
 from poorwill.config.problems import FileProblems, ModelProblems
 from poorwill.config.rules.cloud import SDKS
+from poorwill.core.extras import install_extra
 from poorwill.core.problems import Problem
 from poorwill.core.settings import CloudSettings, EngineElsewhere, FleetSettings, ModelSettings
 from poorwill.core.words import Tier
@@ -114,7 +115,7 @@ def _check_cloud(cloud: CloudSettings, found: ModelProblems, env: Mapping[str, s
         _check_key(cloud.key_env, "cloud.key_env", found, env, f"the API key of {provider}")
     if provider in SDKS and not _is_installed(SDKS[provider]):
         what = f"{provider} needs the package {SDKS[provider]}, which is not installed"
-        found.wrong(["cloud.provider"], what, f"pip install 'poorwill[{provider}]'")
+        found.wrong(["cloud.provider"], what, install_extra(provider))
     named = env.get("GOOGLE_APPLICATION_CREDENTIALS", "")
     if provider == "gcp" and named and not os.path.isfile(named):
         what = f"GOOGLE_APPLICATION_CREDENTIALS names {named}, which is no file"

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from poorwill.core.errors import ErrorCode, RequestFault
-from poorwill.core.format import DAY_US
+from poorwill.core.format import DAY_US, duration_us
 from poorwill.core.words import SECOND_US
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -106,6 +106,18 @@ def instant(text: str, zone: tzinfo = UTC) -> int:
     if not 1970 <= at.year < 9999:
         raise RequestFault(ErrorCode.INVALID_REQUEST, f"{text!r} is no time of this ledger")
     return _us(at if at.tzinfo else at.replace(tzinfo=zone))
+
+
+def deadline(text: str, *, now_us: int) -> int:
+    """Return a time to come: a date or time, or how long from now: `90d`. Raises RequestFault."""
+    try:
+        ahead_us = duration_us(text) if text[-1:].isalpha() and text[:1].isdigit() else 0
+    except ValueError:
+        ahead_us = 0
+    at_us = now_us + ahead_us if ahead_us > 0 else instant(text)
+    if at_us <= now_us:
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"{text} is over", hint="90d is 90 days from now")
+    return at_us
 
 
 def zone_of(name: str) -> tzinfo:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from poorwill.core.entries import WakeBegan, WakeEnded
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.extras import install_extra
 from poorwill.core.ports.log import Log
 from poorwill.core.ports.view import EventFeed
 from poorwill.policies.coldstart.starts import FinishedWake
@@ -165,7 +166,7 @@ def open_tracer(env: Mapping[str, str]) -> WakeTracer | None:
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
             "an OpenTelemetry endpoint is configured, but the exporter is not installed",
-            hint="pip install 'poorwill[otel]', or unset " + " and ".join(ENDPOINT_VARIABLES),
+            hint=f"{install_extra('otel')}, or unset {' and '.join(ENDPOINT_VARIABLES)}",
         ) from error
     _silence_library()
     provider = TracerProvider(resource=Resource.create({"service.name": "poorwill"}))

@@ -21,7 +21,7 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US, table
 from poorwill.core.ports.keys import NO_LIMITS, KeyLimits
 from poorwill.core.settings.addresses import is_loopback
-from poorwill.ledger.dates import instant, timestamp
+from poorwill.ledger.dates import deadline, timestamp
 from poorwill.ledger.keys import (
     KeyRow,
     add_key,
@@ -61,7 +61,7 @@ class LimitOptions:
     at_once: Annotated[int | None, Option("requests held or in work at once", read=natural)] = None
     held: Annotated[int | None, Option("requests held at once", read=natural)] = None
     priority: Annotated[int | None, Option("among held requests the highest go first; 0 if not given")] = None
-    expires: Annotated[str, Option("when it ends: a date, a time, or `never`", metavar="TIME")] = ""
+    expires: Annotated[str, Option("when it ends: a date, a time, `90d`, or `never`", metavar="TIME")] = ""
 
     def limits(self, before: KeyLimits) -> KeyLimits:
         """Return the limits that a key had, with those that are given."""
@@ -74,7 +74,8 @@ class LimitOptions:
         """Return when the key ends. Raises RequestFault."""
         if not self.expires:
             return before
-        return None if self.expires == NEVER else instant(self.expires)
+        now_us = SystemClock.started().now_us()
+        return None if self.expires == NEVER else deadline(self.expires, now_us=now_us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +146,7 @@ class KeysDocument(Struct, frozen=True, kw_only=True):
 
 async def _add(options: AddKeyOptions, streams: Streams) -> int:
     now_us = SystemClock.started().now_us()
-    limits, expires_us = options.may.limits(NO_LIMITS), options.may.expires_us(None)
+    limits, expires_us = _limits(options, NO_LIMITS, streams), options.may.expires_us(None)
     if options.operator and limits != NO_LIMITS:
         raise RequestFault(ErrorCode.INVALID_REQUEST, "an operator's key is for no model: it has no limits")
     limits = replace(limits, operator=options.operator)
@@ -177,12 +178,24 @@ def _say_secret(secret: str, name: str, options: KeysOptions, streams: Streams, 
 async def _limit(options: LimitKeyOptions, streams: Streams) -> int:
     def change(db: sqlite3.Connection) -> KeyLimits:
         before, expires_us = key_limits(db, options.name)
-        limits = options.may.limits(before)
+        limits = _limits(options, before, streams)
         limit_key(db, options.name, limits=limits, expires_us=options.may.expires_us(expires_us))
         return limits
 
     limits = _write(options, streams, change)
     return _say_done(f"{options.name} has {_told(limits) or 'no limits'}", options, streams)
+
+
+def _limits(options: AddKeyOptions | LimitKeyOptions, before: KeyLimits, streams: Streams) -> KeyLimits:
+    """Return the limits of a key; models by their own names, as the gateway looks them up."""
+    limits, fleet = options.may.limits(before), options.ledger.settings(streams.env)
+    if fleet is None or limits.models == before.models:
+        return limits
+    own = {name: str(model.name) for model in fleet.models for name in model.names}
+    if unknown := [name for name in limits.models if name not in own]:
+        hint = f"it has {', '.join(own)}; add it to fleet.toml first"
+        raise RequestFault(ErrorCode.INVALID_REQUEST, f"there is no model {unknown[0]!r}", hint=hint)
+    return replace(limits, models=tuple(dict.fromkeys(own[name] for name in limits.models)))
 
 
 async def _revoke(options: OneKeyOptions, streams: Streams) -> int:

@@ -211,6 +211,7 @@ def _add(where: argparse._ActionsContainer, one: Declared) -> None:
         )
         return
     names, named = [one.flag] if one.flag else [], one.name.rpartition(".")[2].upper()
+    named = "N" if one.kind is int else named.removesuffix("S") if option.repeats else named
     for flags in [[]] if not names else [names, []] if option.either else [names]:
         placed = "?" if not flags and not one.required and option.nargs is None else option.nargs
         action = where.add_argument(

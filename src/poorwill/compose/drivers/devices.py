@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from poorwill.config.rules.devices import stated_devices, unplaceable_problems
+from poorwill.core.extras import install_extra
 from poorwill.core.problems import Problem
 from poorwill.core.settings import DeviceSettings, FleetSettings
 from poorwill.core.words import ReplicaId
@@ -14,7 +15,7 @@ from poorwill.policies.placement.devices import DeviceState
 
 HostDevices = NvmlDevices | StatedDevices
 
-NO_NVML = "the package nvidia-ml-py is not installed: pip install 'poorwill[nvml]'"
+NO_NVML = f"the package nvidia-ml-py is not installed: {install_extra('nvml')}"
 
 
 def open_devices(settings: FleetSettings, nvml: ModuleType | None) -> HostDevices | None:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from poorwill.compose.hub.on_disk import path_of, wants_gguf
 from poorwill.config.values.hub_names import HubName, hub_name
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.extras import install_extra
 from poorwill.core.format import size
 from poorwill.core.launch import PhaseMark
 from poorwill.core.ports.clock import Clock
@@ -22,7 +23,7 @@ from poorwill.core.words import Phase
 from poorwill.engines.weights.files import hub_cache
 from poorwill.fleet.unit import Fetch
 
-EXTRA = "pip install 'poorwill[hub]'"
+EXTRA = install_extra("hub")
 _MOST_LINE = 2**16
 Progress = Callable[[int, int], None]
 """Called with the bytes that are there and the bytes to be downloaded."""

@@ -268,6 +268,11 @@ class ModelSettings:
     elsewhere: Annotated[EngineElsewhere, Mark.SPREAD] = field(default_factory=EngineElsewhere)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What clients may call it: its own name, aliases, presets and adapters."""
+        return (self.name, *self.aliases, *self.presets, *self.engine.adapters)
+
+    @property
     def away(self) -> EngineElsewhere | None:
         """Where its engine is if poorwill does not start it: at an address, or on a rented machine."""
         return self.cloud or (self.elsewhere if self.elsewhere.engine else None)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
+from poorwill.core.extras import install_extra
 from poorwill.core.format import DAY_US
 from poorwill.planner.report.picture import STATES, Picture, Point
 
@@ -127,7 +128,7 @@ def _figure(picture: Picture, colours: Mapping[str, str], kind: str) -> bytes:
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
             f"drawing into a file needs matplotlib: {error}",
-            hint="pip install 'poorwill[plot]'; without --plot a terminal plot is shown",
+            hint=f"{install_extra('plot')}; without --plot a terminal plot is shown",
         ) from error
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from poorwill.core.entries import RequestEnded
 from poorwill.core.errors import ErrorCode, RequestFault, TryLater
+from poorwill.core.format import counted
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.keys import NO_LIMITS, KeyLimits, KeyRing
 from poorwill.core.words import SECOND_US, ModelName
@@ -141,7 +142,7 @@ class KeyLimiter:
             return
         most = self._keys.limits(key).held
         if most and use.held >= most:
-            raise _later(key, f"{most} requests held, as many as it may have", _SOON_S)
+            raise _later(key, f"{counted(most, 'request')} held, as many as it may have", _SOON_S)
         use.held += 1
         try:
             yield
@@ -170,7 +171,9 @@ class KeyLimiter:
     def _check(self, key: str, use: _Use, limits: KeyLimits) -> None:
         at_once = limits.at_once or self.at_once
         if at_once and use.at_once >= at_once:
-            raise _later(key, f"{at_once} requests held or in work, as many as it may have", _SOON_S)
+            raise _later(
+                key, f"{counted(at_once, 'request')} held or in work, as many as it may have", _SOON_S
+            )
         if limits.requests_minute and use.requests.left < 1:
             what = f"used its {limits.requests_minute:,} requests a minute"
             raise _later(key, what, use.requests.wait_s(1))

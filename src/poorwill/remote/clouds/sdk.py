@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
+from poorwill.core.extras import install_extra
 from poorwill.core.ports.driver import DriverError
 from poorwill.remote.clouds.cloud import CloudBusy, CloudRefused
 
@@ -55,9 +56,7 @@ class SdkCloud:
             client = await in_own_thread(partial(self._client, what), limit_s=self.opening_limit_s)
             return await in_own_thread(partial(ask, client), limit_s=self.answer_limit_s)
         except ImportError as error:
-            raise CloudRefused(
-                f"{error.name} is not installed: pip install 'poorwill[{self.name}]'"
-            ) from error
+            raise CloudRefused(f"{error.name} is not installed: {install_extra(self.name)}") from error
         except TimeoutError as error:
             raise CloudBusy(f"no answer from {self.name}: TimeoutError") from error
         except DriverError:

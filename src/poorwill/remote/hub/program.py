@@ -91,10 +91,17 @@ def main(repo: str, revision: str, which: str, gguf: str, cache: str) -> None:
             hf_hub_download(repo, file, revision=revision, cache_dir=cache, tqdm_class=DownloadCount)
     except GatedRepoError as error:
         fail(error, f"ask for access at {constants.ENDPOINT}/{repo}, and set HF_TOKEN")
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        fail(f"there is no {repo} at {revision}: {error}", "look at its name; a private one needs HF_TOKEN")
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        fail(f"there is no {repo} at {revision}", "look at its name; a private one needs HF_TOKEN")
     except (HfHubHTTPError, OSError, RuntimeError, ValueError) as error:
         fail(f"{repo}: {error}", "what was downloaded is kept; the next attempt goes on there")
+    except Exception as error:
+        if not type(error).__module__.startswith("httpx"):  # httpx2 from huggingface_hub 2 on
+            raise
+        fail(
+            f"no answer from {constants.ENDPOINT}: {error}",
+            "HF_ENDPOINT names another; HF_HUB_OFFLINE=1 uses what is on disk; what was downloaded is kept",
+        )
     tell(done=DownloadCount.done)
     snapshot = home / "snapshots" / str(info.sha)
     tell(path=str(snapshot / files[0] if gguf else snapshot))

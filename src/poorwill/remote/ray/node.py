@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.extras import install_extra
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import Address
 from poorwill.hosts.processes import procfs
@@ -56,7 +57,7 @@ def ray_environment(
     Ray's own switches in `env` hold: `RAY_gcs_storage` gives the head a store.
     """
     if find_spec("ray") is None:
-        raise OperatorFault(ErrorCode.CONFIG_INVALID, "Ray is not here", hint="pip install 'poorwill[ray]'")
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, "Ray is not here", hint=install_extra("ray"))
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
         "RAY_USAGE_STATS_ENABLED": "0",

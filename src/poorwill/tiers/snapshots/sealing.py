@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.extras import install_extra
 from poorwill.core.ports.driver import SnapshotRefused
 from poorwill.tiers.snapshots.image_files import (
     CHUNK_BYTES,
@@ -94,7 +95,7 @@ class Sealer:
             raise OperatorFault(
                 ErrorCode.CONFIG_INVALID,
                 "encrypted snapshots need the package `cryptography`",
-                hint="pip install 'poorwill[encrypt]'",
+                hint=install_extra("encrypt"),
             ) from error
         info = b"poorwill snapshot\0" + name.encode()
         return AESGCM(HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(self.key))

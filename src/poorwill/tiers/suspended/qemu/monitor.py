@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from poorwill.core.errors import ErrorCode, OperatorFault
+from poorwill.core.extras import install_extra
 from poorwill.core.ports.driver import DriverError
 from poorwill.tiers.suspended.qemu.program import AGENT, CAPABILITIES, MONITOR, Layout
 
@@ -210,6 +211,6 @@ def _library() -> Any:
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
             "the suspended tier needs the library qemu.qmp",
-            hint="pip install 'poorwill[qemu]'",
+            hint=install_extra("qemu"),
         ) from error
     return qemu.qmp
