@@ -9,10 +9,24 @@ import httpx2
 import pytest
 
 from poorwill.cli.run import run
+from poorwill.compose.served.catalogue import rows_of
+from poorwill.config import load_fleet
 
 from .program import Program, marked_processes, write_fleet
 
 SAYS = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.mark.parametrize("embeds", [False, True])
+def test_llamacpp_embeds_if_it_is_told_to(tmp_path: Path, *, embeds: bool) -> None:
+    options = f"options = {{ embeddings = {str(embeds).lower()} }}"
+    (tmp_path / "fleet.toml").write_text(f'[models.a]\nengine = "llama.cpp"\npath = "a.gguf"\n{options}\n')
+    (model,) = load_fleet(str(tmp_path / "fleet.toml"), {}, machine=False).models
+    (row,) = rows_of(model, ["parked cold"], started_s=0)
+    offered = row["capabilities"]
+    assert isinstance(offered, list)
+    assert ("embeddings" in offered, "rerank" in offered) == (embeds, embeds)
+    assert "chat/completions" in offered and "audio/transcriptions" not in offered
 
 
 def configured(fleet: Path, keys: str) -> Path:

@@ -58,6 +58,15 @@ def meanings(model: ModelSettings) -> Mapping[str, Meaning]:
     return {**found, **adapters}
 
 
+_WANTS: Mapping[str, str] = {
+    "/v1/embeddings": "embeddings",
+    "/v1/rerank": "embeddings",
+    "/v1/reranking": "embeddings",
+    "/v1/audio/transcriptions": "mmproj",
+}
+"""Paths that llama.cpp refuses without an option of its own."""
+
+
 def context_of(engine: EngineSettings) -> int | None:
     """Return the longest context that an engine is told to take; None: its model's files say it."""
     if engine.kind in ("llama.cpp", "toy"):
@@ -73,7 +82,11 @@ def rows_of(model: ModelSettings, states: Sequence[str], *, started_s: int) -> S
     """
     engine = model.engine
     sees = "mmproj" in engine.options
-    paths = sorted(path.removeprefix("/v1/") for path in ENGINE_PATHS.get(engine.kind, ()))
+    paths = sorted(
+        path.removeprefix("/v1/")
+        for path in ENGINE_PATHS.get(engine.kind, ())
+        if engine.kind != "llama.cpp" or engine.options.get(_WANTS.get(path, ""), path not in _WANTS)
+    )
     longest = context_of(engine)
     facts = {
         **({"context_length": longest, "max_model_len": longest} if longest else {}),
@@ -83,7 +96,7 @@ def rows_of(model: ModelSettings, states: Sequence[str], *, started_s: int) -> S
             "output_modalities": ["text"],
         },
         "state": states[0] if len(states) == 1 else list(states),
-        "aliases": [*model.aliases, *model.presets, *engine.adapters],
+        "aliases": list(model.names[1:]),
     }
     others = meanings(model)
     return [
