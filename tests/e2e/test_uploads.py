@@ -17,8 +17,8 @@ import hashlib, http.server, json, sys
 class Engine(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def reply(self, body):
-        self.send_response(200)
+    def reply(self, body, status=200):
+        self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -31,8 +31,9 @@ class Engine(http.server.BaseHTTPRequestHandler):
         left, size = int(self.headers["content-length"]), 0
         while size < left:
             size += len(self.rfile.read(min(left - size, 2**18)))
-        answer = {"size": size, "choices": [{"text": "ok", "message": {"content": "ok"}}]}
-        self.reply(json.dumps(answer).encode())
+        if not self.path.startswith("/v1/audio/"):  # like whisper-server, which knows no text
+            return self.reply(b"File Not Found", 404)
+        self.reply(json.dumps({"size": size}).encode())
 
     def log_message(self, *_):
         pass

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from poorwill.core.ports.driver import DriverError
-from poorwill.engines.asking import Endpoint, vital_signs, warm_up
+from poorwill.engines.asking import Endpoint, NoQuestion, vital_signs, warm_up
 
 PAGE = b"<html>\n  <h1>Error</h1>\n</html>\n"
 
@@ -28,6 +28,26 @@ async def test_a_page_of_html_is_quoted_in_one_line() -> None:
             await warm_up(endpoint, timeout_s=5)
     assert "/v1/embeddings 501 <html> <h1>Error</h1> </html>" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [(b"File Not Found (/v1/x)", NoQuestion), (b'{"message": "The model `m` does not exist."}', DriverError)],
+)
+async def test_an_engine_for_no_text_is_told_apart(body: bytes, fault: type[DriverError]) -> None:
+    async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 404 X\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuses, "127.0.0.1", 0) as server:
+        endpoint = Endpoint(host="127.0.0.1", port=server.sockets[0].getsockname()[1], model="m", extra={})
+        with pytest.raises(DriverError) as caught:
+            await warm_up(endpoint, timeout_s=5)
+    assert type(caught.value) is fault
 
 
 METRICS = b"""\

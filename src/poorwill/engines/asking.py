@@ -25,6 +25,10 @@ _WORK = re.compile(r"(?m)^(?!\S*second)[\w:]*(?:token|iteration|decode|cache_usa
 `sglang:token_usage`, `llamacpp:n_decode_total`). Not rates and durations: some begin anew with each look."""
 
 
+class NoQuestion(DriverError):
+    """The engine serves no path that takes a text: it may be for speech, images or ranking alone."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """An engine's address, the model's name there, and fields to add to each question."""
@@ -93,7 +97,8 @@ async def vital_signs(endpoint: Endpoint, paths: Sequence[str]) -> str | None:
 async def warm_up(endpoint: Endpoint, *, timeout_s: float) -> None:
     """Have the engine answer one token of anything: its first forward pass, so that no user pays for it.
 
-    Raises DriverError if it answers no question with 200. Cancelled: the connection is closed.
+    Raises DriverError if it answers no question with 200, NoQuestion if it serves none. Cancelled: the
+    connection is closed.
     """
     await _asked(endpoint, tokens=1, timeout_s=timeout_s, enough=lambda answer: True)
 
@@ -117,6 +122,8 @@ async def _asked(
     Tries a completion, then a chat, then an embedding: not every engine has each.
     """
     refusals: list[str] = []
+    unserved = True
+    named = re.compile(rf"(?<![\w.-]){re.escape(endpoint.model)}(?![\w.-])")
     questions = (
         ("/v1/completions", {"prompt": _PROMPT}),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": _PROMPT}]}),
@@ -132,9 +139,12 @@ async def _asked(
                 raise DriverError(why_unanswered(path, error)) from error
             if answer.status_code == 200 and enough(answer):
                 return answer
+            # A 404 that speaks of the model is vLLM's and Ollama's for a name that they do not know.
+            unserved &= answer.status_code in (404, 405) and not named.search(answer.text)
             said = " ".join(answer.text.split())[:200]
             refusals.append(f"{path} {answer.status_code} {said}")
-    raise DriverError("the engine answers no question: " + "; ".join(refusals))
+    fault = NoQuestion if unserved else DriverError
+    raise fault("the engine answers no question: " + "; ".join(refusals))
 
 
 def _sampling(endpoint: Endpoint, tokens: int) -> dict[str, object]:

@@ -17,7 +17,7 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Report
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import SECOND_US, Phase, ReplicaId
-from poorwill.engines.asking import Endpoint, answers, greedy_text, vital_signs, warm_up
+from poorwill.engines.asking import Endpoint, NoQuestion, answers, greedy_text, vital_signs, warm_up
 from poorwill.engines.dialects.log_facts import Dialect
 from poorwill.engines.dialects.vllm import settle_compilation
 from poorwill.engines.log_file import LogReader, Timeline
@@ -213,7 +213,8 @@ class ServedEngine:
         """Return when the readiness path answers and one synthetic request has been served.
 
         Polls every 10 to 250 ms, at most until the wake's hard cap; raises DriverError then, or if the
-        synthetic request fails. Cancelled: no connection stays open.
+        synthetic request fails. A program of one's own that serves no path for it is ready without: it may be
+        for speech or images. Cancelled: no connection stays open.
         """
         endpoint = self._endpoint(running, launch)
         wake = self._wakes.get(launch.replica)
@@ -228,7 +229,11 @@ class ServedEngine:
         if wake is not None:
             wake.mark(Phase.WARMUP, self.clock.now_us(), "synthetic request")
         left_s = max(1.0, (give_up_us - self.clock.now_us()) / SECOND_US)
-        await warm_up(endpoint, timeout_s=left_s)
+        try:
+            await warm_up(endpoint, timeout_s=left_s)
+        except NoQuestion:
+            if self.settings.engine.kind != "command" or self._reach is not None:
+                raise
         if wake is not None:
             wake.mark(Phase.READY, self.clock.now_us())
 
