@@ -210,6 +210,16 @@ async def test_mistaken_paths_wake_nothing(path: str) -> None:
         assert not site.activator.queue
 
 
+async def test_a_form_that_names_no_model_is_told_so() -> None:
+    form = b'--b\r\nContent-Disposition: form-data; name="language"\r\n\r\nde\r\n--b--\r\n'
+    headers = ["Content-Type: multipart/form-data; boundary=b"]
+    async with running_site(parked=True) as site, talk(site.port) as client:
+        client.send(post(form, path="/v1/audio/transcriptions", headers=headers))
+        response = await client.answer()
+        assert (response.status, response.error()["code"]) == (400, "invalid_request")
+        assert "names no model" in str(response.error()["message"])
+
+
 async def test_compressed_bodies_are_415(site: Site) -> None:
     async with talk(site.port) as client:
         client.send(post(b"\x1f\x8b", headers=["Content-Encoding: gzip"]))

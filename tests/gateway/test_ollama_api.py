@@ -153,6 +153,14 @@ async def test_the_catalogue() -> None:
         assert not site.upstream.asked
 
 
+async def test_what_is_not_served_reads_as_ollamas_error() -> None:
+    async with running_site() as site, client(site) as asks:
+        for asked in (asks.pull("x"), asks.delete("x"), asks.create(model="x", from_="m1")):
+            with pytest.raises(ollama.ResponseError, match=r"^nothing here answers .*fleet.toml") as unknown:
+                await asked
+            assert unknown.value.status_code == 404
+
+
 async def test_errors_have_ollamas_shape() -> None:
     async def refuses(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(answer(400, b'{"error": {"message": "too long", "type": "x"}}'))

@@ -27,6 +27,8 @@ _BIG_BYTES = 2**20
 _RESTS = 3
 """How many times as long as it took nothing big is looked at."""
 _NAMING_PREFIXES = (b"/v1/models/", b"/v1/engines/")
+_NAME_A_MODEL = (b"/v1/audio/", b"/v1/images/", b"/v1/rerank", b"/v1/score")
+"""Paths whose body has to say which model is meant: a 404 would send people looking for the path."""
 
 
 def inference_handlers(
@@ -177,7 +179,7 @@ def _read_body(exchange: Exchange, policy: RequestPolicy, models: Models) -> Non
     if exchange.model:
         return
     named = _named_in_path(request.head.path, models()) or _named_in_query(exchange)
-    if named is None and request.route.json_answer:
+    if named is None and (request.route.json_answer or request.head.path.startswith(_NAME_A_MODEL)):
         raise refusal("the request names no model: the body has no `model`")
     if named is None:
         raise NoRoute(method=request.head.method.decode(), path=request.head.path_text, allowed=())

@@ -21,6 +21,9 @@ class Listener(StrEnum):
     ADMIN = "admin"
 
 
+_NOT_OLLAMAS = "models are in fleet.toml; poorwill pull and poorwill models have their files"
+
+
 class NoRoute(RequestFault):
     """Nothing answers this request: its path is unknown, or known by other methods, which `allowed` names.
 
@@ -33,7 +36,8 @@ class NoRoute(RequestFault):
             what = f"{path[:200]} takes {' or '.join(allowed)}, not {method}"
         else:
             code, what = ErrorCode.ROUTE_NOT_FOUND, f"nothing here answers {method} {path[:200]}"
-        super().__init__(code, what, hint=f"{meant} is there" if meant else None)
+        ollamas = _NOT_OLLAMAS if not allowed and path.startswith("/api/") else None
+        super().__init__(code, what, hint=f"{meant} is there" if meant else ollamas)
         self.allowed = tuple(allowed)
 
 
@@ -197,6 +201,11 @@ def inference_route(method: bytes, path: bytes) -> Route | None:
         if method == allowed and path.startswith(prefix) and len(path) > len(prefix):
             return route
     return None
+
+
+def unrouted_dialect(path: bytes) -> Dialect:
+    """Return how a client that asks for a path that nothing answers reads an error."""
+    return Dialect.OLLAMA if path.startswith(b"/api/") else Dialect.OPENAI
 
 
 def vendor_route(path: str, configured: Sequence[str]) -> Route | None:

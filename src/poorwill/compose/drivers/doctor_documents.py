@@ -101,7 +101,8 @@ def sweep_lines(sweep: Sweep, count: int) -> Iterator[str]:
         image = f", {size(found.image_bytes)}" if found.image_bytes else ""
         yield f"orphan   {found.replica}: {found.what}{image}"
     for found in sweep.unserved:
-        yield f"unserved {found.replica}: {found.what}: engine running, nobody serves"
+        what = f"{found.what}: engine running, nobody serves; poorwill serve takes it over"
+        yield f"unserved {found.replica}: {what}"
     for owned in sweep.missing:
         yield f"missing  {owned.replica}: {owned.where()}"
     if not sweep.orphans and not sweep.unserved and not sweep.missing:

@@ -27,7 +27,7 @@ from poorwill.gateway.downstream.response import Ending, Response
 from poorwill.gateway.downstream.spool import PENDING_BYTES, Spool, no_disk
 from poorwill.gateway.inference import Handler
 from poorwill.gateway.request_policy import RequestPolicy
-from poorwill.gateway.routes import Action
+from poorwill.gateway.routes import Action, unrouted_dialect
 from poorwill.gateway.wire import Dialect
 from poorwill.hosts.tcp import reset_on_close
 
@@ -295,7 +295,7 @@ class Downstream(asyncio.Protocol):
             http11=True,
             ending=Ending.CLOSE,
             bodyless=head is not None and head.method == b"HEAD",
-            dialect=route.dialect if route else Dialect.OPENAI,
+            dialect=route.dialect if route else unrouted_dialect(head.path if head else b""),
             readable_by=head.readable_by if head is not None else b"",
         )
         response.fail(error, retry_after_s=error.retry_after_s)
