@@ -108,7 +108,7 @@ def instant(text: str, zone: tzinfo = UTC) -> int:
     return _us(at if at.tzinfo else at.replace(tzinfo=zone))
 
 
-def deadline(text: str, *, now_us: int) -> int:
+def deadline(text: str, now_us: int) -> int:
     """Return a time to come: a date or time, or how long from now: `90d`. Raises RequestFault."""
     try:
         ahead_us = duration_us(text) if text[-1:].isalpha() and text[:1].isdigit() else 0

@@ -250,3 +250,15 @@ def _limits(text: str) -> KeyLimits:
 
 def _digest(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
+
+
+def may_do(limits: KeyLimits) -> str:
+    """Return what a key may do, for people; empty if all."""
+    told = ["an operator's"] if limits.operator else []
+    told += [f"only {', '.join(limits.models)}"] if limits.models else []
+    told += [f"{limits.requests_minute:,} requests a minute"] if limits.requests_minute else []
+    told += [f"{limits.tokens_minute:,} tokens a minute"] if limits.tokens_minute else []
+    told += [f"{limits.at_once:,} at once"] if limits.at_once else []
+    told += [f"{limits.held:,} held"] if limits.held else []
+    told += [f"priority {limits.priority}"] if limits.priority else []
+    return "; ".join(told)

@@ -16,6 +16,7 @@ from poorwill.cli.parsing.options import Group, Option, Values
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.compose.clock import SystemClock
+from poorwill.config.names import own_names
 from poorwill.config.values.written import natural, time_us
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US, table
@@ -29,6 +30,7 @@ from poorwill.ledger.keys import (
     key_limits,
     limit_key,
     list_keys,
+    may_do,
     revoke_key,
     rotate_key,
 )
@@ -74,8 +76,7 @@ class LimitOptions:
         """Return when the key ends. Raises RequestFault."""
         if not self.expires:
             return before
-        now_us = SystemClock.started().now_us()
-        return None if self.expires == NEVER else deadline(self.expires, now_us=now_us)
+        return None if self.expires == NEVER else deadline(self.expires, SystemClock.started().now_us())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +184,7 @@ async def _limit(options: LimitKeyOptions, streams: Streams) -> int:
         return limits
 
     limits = _write(options, streams, change)
-    return _say_done(f"{options.name} has {_told(limits) or 'no limits'}", options, streams)
+    return _say_done(f"{options.name} has {may_do(limits) or 'no limits'}", options, streams)
 
 
 def _limits(options: AddKeyOptions | LimitKeyOptions, before: KeyLimits, streams: Streams) -> KeyLimits:
@@ -191,11 +192,7 @@ def _limits(options: AddKeyOptions | LimitKeyOptions, before: KeyLimits, streams
     limits, fleet = options.may.limits(before), options.ledger.settings(streams.env)
     if fleet is None or limits.models == before.models:
         return limits
-    own = {name: str(model.name) for model in fleet.models for name in model.names}
-    if unknown := [name for name in limits.models if name not in own]:
-        hint = f"it has {', '.join(own)}; add it to fleet.toml first"
-        raise RequestFault(ErrorCode.INVALID_REQUEST, f"there is no model {unknown[0]!r}", hint=hint)
-    return replace(limits, models=tuple(dict.fromkeys(own[name] for name in limits.models)))
+    return replace(limits, models=own_names(limits.models, fleet.models))
 
 
 async def _revoke(options: OneKeyOptions, streams: Streams) -> int:
@@ -224,7 +221,7 @@ async def _list(options: KeysOptions, streams: Streams) -> int:
     elif not keys:
         streams.say("no keys: the gateway asks for none and binds to loopback only")
     else:
-        rows = [(key.name, f"{key.hint}...", key.created, _ended(key), _told(key.limits)) for key in keys]
+        rows = [(key.name, f"{key.hint}...", key.created, _ended(key), may_do(key.limits)) for key in keys]
         streams.say(*table([("NAME", "KEY", "CREATED", "ENDS", "LIMITS"), *rows]))
     return 0
 
@@ -249,18 +246,6 @@ def _ended(key: KeyListed) -> str:
     if key.revoked:
         return f"revoked {key.revoked}"
     return f"{'replaced, ' if key.replaced else ''}expires {key.expires}" if key.expires else ""
-
-
-def _told(limits: KeyLimits) -> str:
-    """Say what a key may do, for people; empty if all."""
-    told = ["an operator's"] if limits.operator else []
-    told += [f"only {', '.join(limits.models)}"] if limits.models else []
-    told += [f"{limits.requests_minute:,} requests a minute"] if limits.requests_minute else []
-    told += [f"{limits.tokens_minute:,} tokens a minute"] if limits.tokens_minute else []
-    told += [f"{limits.at_once:,} at once"] if limits.at_once else []
-    told += [f"{limits.held:,} held"] if limits.held else []
-    told += [f"priority {limits.priority}"] if limits.priority else []
-    return "; ".join(told)
 
 
 def _write(options: KeysOptions, streams: Streams, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -125,11 +125,9 @@ def _figure(picture: Picture, colours: Mapping[str, str], kind: str) -> bytes:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID,
-            f"drawing into a file needs matplotlib: {error}",
-            hint=f"{install_extra('plot')}; without --plot a terminal plot is shown",
-        ) from error
+        what, hint = f"drawing into a file needs matplotlib: {error}", install_extra("plot")
+        hint += "; without --plot a terminal plot is shown"
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint=hint) from error
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": "poorwill",
