@@ -220,6 +220,20 @@ async def test_a_form_that_names_no_model_is_told_so() -> None:
         assert "names no model" in str(response.error()["message"])
 
 
+@pytest.mark.parametrize(
+    ("sent", "passed_on"),
+    [
+        ("application/x-www-form-urlencoded", "application/json"),
+        ("application/json; charset=utf-8", "application/json; charset=utf-8"),
+    ],
+)
+async def test_what_curl_calls_a_form_is_json(sent: str, passed_on: str) -> None:
+    async with running_site(_says_hello) as site, talk(site.port) as client:
+        client.send(post(ASK, headers=[f"Content-Type: {sent}"]))
+        assert (await client.answer()).status == 200
+        assert site.upstream.asked[0].headers["content-type"] == passed_on
+
+
 async def test_compressed_bodies_are_415(site: Site) -> None:
     async with talk(site.port) as client:
         client.send(post(b"\x1f\x8b", headers=["Content-Encoding: gzip"]))

@@ -39,6 +39,8 @@ _OURS = frozenset(
 )
 _MOST_DECODINGS = 3
 _OURS_AND_CREDENTIALS = _OURS | {b"authorization", b"x-api-key"}
+_FORM, _JSON = b"application/x-www-form-urlencoded", b"application/json"
+"""What `curl -d` calls every body, and what it is here; vLLM, SGLang and transformers refuse the former."""
 _PROXY_MARKS = frozenset({b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-real-ip"})
 _NOTED = _PROXY_MARKS | frozenset(
     {
@@ -145,7 +147,7 @@ def read_head(
             known = special.get(lower)
             special[lower] = value if known is None else _both(lower, known, value)
         if lower not in kept:
-            forward.append((name, value))
+            forward.append((name, _JSON if lower == b"content-type" and value.lower() == _FORM else value))
     head = Head(
         method=method,
         target=target,
