@@ -10,7 +10,7 @@ from poorwill.core.errors import ErrorCode
 from poorwill.core.machine.lifecycle import State
 from poorwill.core.machine.phase_limit import overrun
 from poorwill.core.machine.transition import Transition, due_rung
-from poorwill.core.words import Tier
+from poorwill.core.words import SECOND_US, Tier
 
 
 def tick(change: Transition) -> None:
@@ -22,7 +22,7 @@ def tick(change: Transition) -> None:
 def _expire_holds(change: Transition) -> None:
     replica = change.replica
     if replica.budget_ends_us is not None and replica.budget_ends_us <= change.now_us:
-        budget_s = replica.settings.wake.budget_us / 1e6
+        budget_s = replica.settings.wake.budget_us / SECOND_US
         change.fail_holds(
             ErrorCode.WAKE_TIMEOUT,
             f"{replica.model} was not ready within its wake budget of {budget_s:g} s; the wake goes on",
@@ -31,7 +31,7 @@ def _expire_holds(change: Transition) -> None:
     oldest = change.now_us - replica.settings.hold.age_us
     aged = [hold for hold in replica.holds if hold.arrived_us <= oldest]
     if aged:
-        age_s = replica.settings.hold.age_us / 1e6
+        age_s = replica.settings.hold.age_us / SECOND_US
         change.fail_holds(ErrorCode.HOLD_QUEUE_FULL, f"waited {age_s:g} s for a free place", only=aged)
 
 
@@ -46,7 +46,7 @@ def _tick_parked(change: Transition) -> None:
     floor = replica.floor.at(change.now_us)
     if floor.required:
         if may_wake:
-            change.begin_wake(replica.tier, asked_by="floor", why=floor.name or "floor")
+            change.begin_wake(replica.tier, asked_by="floor", why=floor.name)
         return
     ahead = replica.descent().wake_at_us
     if ahead is not None and replica.park_began_us <= ahead <= change.now_us and may_wake:
@@ -60,10 +60,10 @@ def _tick_parked(change: Transition) -> None:
 
 def _tick_waking(change: Transition) -> None:
     wake = change.replica.wake
-    if wake is None or wake.aborting:
+    if wake is None:
         return
     if wake.cap_ends_us <= change.now_us:
-        change.abort_wake(f"not ready after {change.replica.settings.wake.cap_us / 1e6:g} s")
+        change.abort_wake(f"not ready after {change.replica.settings.wake.cap_us / SECOND_US:g} s")
         return
     limit = change.replica.settings.wake.phase_limits_us.get(wake.phase)
     spent = change.now_us - wake.phase_began_us
