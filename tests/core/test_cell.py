@@ -11,6 +11,7 @@ from poorwill.core.machine.cell import Cell
 from poorwill.core.machine.effects import ChangeCause, StartPark
 from poorwill.core.machine.holds import HoldQueue
 from poorwill.core.machine.inputs import (
+    Close,
     EngineLost,
     ParkAsked,
     ParkSucceeded,
@@ -179,6 +180,15 @@ def test_a_backed_replica_knows_it():
     for backed in (True, False):
         cell.back(backed=backed, helped=False)
         assert cell.replica.backed is backed
+
+
+def test_a_closing_replica_takes_nobody():
+    """Somebody came to the queue through another replica of the model, which closes a moment later."""
+    queue = HoldQueue()
+    closing, other = cell_of(ready(in_flight=1), queue), cell_of(parked(), queue)
+    closing.feed(Close(action="leave", why="restart"), T0)
+    other.feed(demand(7), T0)
+    assert granted(closing.give_back(closing.generation, T0 + 1)) == []
 
 
 def test_a_tick_is_due_when_a_floor_begins():
