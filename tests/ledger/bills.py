@@ -6,7 +6,7 @@ After a wanted change write `bills.txt` anew, and read the difference:
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -155,6 +155,9 @@ DAYS_OF_B = (
     span(30 * H, "orphan", "b.0"),
 )  # fmt: skip
 
+LATE = (asked(14, NIGHT + 3_000, NIGHT + 7_200, "dan"),)
+"""The row of a long stream; the shares of its hours have been rolled up without it."""
+
 STORY = (DAY_OF_A, DAYS_OF_B, NIGHT_OF_A, TROUBLE_OF_A, (Alive(at_us=START + 43 * H + 7 * S),))
 
 MIDNIGHT = START + NIGHT * S
@@ -163,23 +166,25 @@ PERIODS = {
     "the second day": Period(from_us=MIDNIGHT, to_us=MIDNIGHT + DAY_US),
     "from within a wake to within an answer": Period(from_us=START + 130 * S + 1, to_us=MIDNIGHT + 5_000 * S),
     "within an hour": Period(from_us=MIDNIGHT + 1_800 * S, to_us=MIDNIGHT + 3_001 * S + 7),
+    "after an answer, within its hour": Period(from_us=START + 300 * S, to_us=START + 402 * S),
     "nothing": Period(from_us=START - 2 * DAY_US, to_us=START - DAY_US),
 }
 
 
 @contextmanager
-def filled(*, rolled_up: bool = False) -> Iterator[sqlite3.Connection]:
+def filled(*, rolled_up: bool = False, rates: Sequence[RateSettings] = RATES) -> Iterator[sqlite3.Connection]:
     """The ledger of these days, in memory."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         db.execute("PRAGMA foreign_keys = ON")
         migrate(db, ":memory:")
         applier = Applier(db)
         db.execute("BEGIN")
-        sync_rates(db, RATES, now_us=START)
+        sync_rates(db, rates, now_us=START)
         for batch in STORY:
             applier.apply(batch)
             if rolled_up:
                 roll_up(db)
+        applier.apply(LATE)
         db.execute("COMMIT")
         yield db
 
@@ -211,7 +216,7 @@ def told(db: sqlite3.Connection) -> Iterator[str]:
         yield f"{name}: usage"
         yield from sorted(map(line, usage(db, period)))
     yield "requests"
-    for number in range(14):
+    for number in range(15):
         cost = request_cost(db, f"r{number}")
         yield f"  r{number}: {line(cost) if cost else 'no row'}"
     yield "when the meter was turned on, and off before that"

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from .bills import book
+from poorwill.ledger.costs.items import items
+
+from .bills import PERIODS, RATES, book, filled
 
 WRITTEN = Path(__file__).with_name("bills.txt").read_text("utf-8")
 
@@ -14,3 +16,12 @@ def test_bills_are_as_written(rolled_up):
     assert book(rolled_up=rolled_up).splitlines() == WRITTEN.splitlines(), (
         "see bills.py on how to write it anew"
     )
+
+
+@pytest.mark.parametrize(("rates", "currency"), [((), "USD"), (RATES[2:3], "EUR")])
+def test_time_without_a_rate_has_the_usual_currency(rates, currency):
+    with filled(rates=rates) as db:
+        found = items(db, PERIODS["all"])
+    assert {(item.rate, item.nusd, item.currency) for item in found if item.model == "a"} == {
+        (None, 0, currency)
+    }
