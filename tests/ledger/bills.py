@@ -153,6 +153,24 @@ DAYS_OF_B = (
     ReplicaEnded(replica="b.0", at_us=START + 5 * H + 10 * S),
     created(30 * H, "b.0", "b"),
     span(30 * H, "orphan", "b.0"),
+    *(
+        entry
+        for number, at in ((2, 42 * H), (3, 42 * H + 400 * S))
+        for entry in (
+            replace(began(at, f"b.0.{number}", "b.0"), model="b"),
+            span(at, "wake.weights", "b.0", wake=f"b.0.{number}", tier="cold"),
+            ReplicaPlaced(
+                replica="b.0", at_us=START + at, generation=number, running_json='{"machine": "east"}'
+            ),
+            ended(at + 30 * S, f"b.0.{number}", "b.0", served=(f"r{number + 13}",)),
+            span(at + 30 * S, "serving", "b.0"),
+            asked(
+                number + 13, at // S + 30, at // S + 50, "eve", model="b", replica="b.0", wake=f"b.0.{number}"
+            ),
+            span(at + 50 * S, "linger", "b.0"),
+            span(at + 300 * S, "parked.cold", "b.0", tier="cold"),
+        )
+    ),
 )  # fmt: skip
 
 LATE = (asked(14, NIGHT + 3_000, NIGHT + 7_200, "dan"),)
@@ -216,7 +234,7 @@ def told(db: sqlite3.Connection) -> Iterator[str]:
         yield f"{name}: usage"
         yield from sorted(map(line, usage(db, period)))
     yield "requests"
-    for number in range(15):
+    for number in range(17):
         cost = request_cost(db, f"r{number}")
         yield f"  r{number}: {line(cost) if cost else 'no row'}"
     yield "when the meter was turned on, and off before that"

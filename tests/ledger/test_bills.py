@@ -1,5 +1,6 @@
 """What the ledger says of three days is what `bills.txt` has: every item, share, request and sum."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,13 @@ def test_bills_are_as_written(rolled_up):
     )
 
 
-@pytest.mark.parametrize(("rates", "currency"), [((), "USD"), (RATES[2:3], "EUR")])
+OTHERS = (RATES[2], replace(RATES[3], currency="CHF"))
+
+
+@pytest.mark.parametrize(("rates", "currency"), [((), "USD"), (RATES[2:3], "EUR"), (OTHERS, "CHF")])
 def test_time_without_a_rate_has_the_usual_currency(rates, currency):
     with filled(rates=rates) as db:
-        found = items(db, PERIODS["all"])
+        found = items(db, PERIODS["all"], by_key=True)
     assert {(item.rate, item.nusd, item.currency) for item in found if item.model == "a"} == {
         (None, 0, currency)
     }
