@@ -155,7 +155,8 @@ DAYS_OF_B = (
     span(30 * H, "orphan", "b.0"),
     *(
         entry
-        for number, at in ((2, 42 * H), (3, 42 * H + 400 * S))
+        for number, key in ((2, "eve"), (3, "eve"), (4, "fay"))
+        for at in (42 * H + (number - 2) * 400 * S,)
         for entry in (
             replace(began(at, f"b.0.{number}", "b.0"), model="b"),
             span(at, "wake.weights", "b.0", wake=f"b.0.{number}", tier="cold"),
@@ -165,7 +166,7 @@ DAYS_OF_B = (
             ended(at + 30 * S, f"b.0.{number}", "b.0", served=(f"r{number + 13}",)),
             span(at + 30 * S, "serving", "b.0"),
             asked(
-                number + 13, at // S + 30, at // S + 50, "eve", model="b", replica="b.0", wake=f"b.0.{number}"
+                number + 13, at // S + 30, at // S + 50, key, model="b", replica="b.0", wake=f"b.0.{number}"
             ),
             span(at + 50 * S, "linger", "b.0"),
             span(at + 300 * S, "parked.cold", "b.0", tier="cold"),
@@ -224,7 +225,9 @@ def told(db: sqlite3.Connection) -> Iterator[str]:
         yield f"{name}: told meanwhile"
         yield f"  {'; '.join(seen)}"
         yield f"{name}: linger by key"
-        yield from (line(item) for item in linger_items(db, period, found) if item.cause == "linger")
+        owned = linger_items(db, period, found)
+        yield from (line(item) for item in owned if item.cause == "linger")
+        yield f"  {len(set(owned) & set(found))} others as they are"
         yield f"{name}: not known of hosted APIs"
         yield from (
             line(item)
@@ -234,7 +237,7 @@ def told(db: sqlite3.Connection) -> Iterator[str]:
         yield f"{name}: usage"
         yield from sorted(map(line, usage(db, period)))
     yield "requests"
-    for number in range(17):
+    for number in range(18):
         cost = request_cost(db, f"r{number}")
         yield f"  r{number}: {line(cost) if cost else 'no row'}"
     yield "when the meter was turned on, and off before that"
