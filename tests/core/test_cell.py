@@ -15,6 +15,7 @@ from poorwill.core.machine.inputs import (
     EngineLost,
     ParkAsked,
     ParkSucceeded,
+    SpendChanged,
     Tick,
     WakeAsked,
     WakeSucceeded,
@@ -22,11 +23,27 @@ from poorwill.core.machine.inputs import (
 )
 from poorwill.core.machine.levels import DemandLevel
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.machine.replica import Load
+from poorwill.core.machine.replica import Blocked, Load
 from poorwill.core.policy import Descent, NoFloor, Rung
+from poorwill.core.settings import ParkSettings
 from poorwill.core.words import FLOOR, LINGER, SERVING, HoldId, ReplicaId, Tier
 
-from .replicas import T0, Ahead, Always, Between, S, demand, doing, entries, granted, parked, ready, settings
+from .replicas import (
+    T0,
+    Ahead,
+    Always,
+    Between,
+    S,
+    causes,
+    demand,
+    doing,
+    entries,
+    granted,
+    parked,
+    parks,
+    ready,
+    settings,
+)
 
 
 @dataclass
@@ -189,6 +206,14 @@ def test_a_closing_replica_takes_nobody():
     closing.feed(Close(action="leave", why="restart"), T0)
     other.feed(demand(7), T0)
     assert granted(closing.give_back(closing.generation, T0 + 1)) == []
+
+
+def test_a_limit_parks_an_idle_replica_off_its_host():
+    """Also where the ladder knows only a tier that is paid; nothing but the park is booked."""
+    cell = cell_of(ready(in_flight=1, settings=settings(park=ParkSettings(ladder=(Tier.ASLEEP,)))))
+    assert not cell.feed(SpendChanged(blocked=Blocked(until_us=T0 + S, why="day")), T0)
+    effects = cell.give_back(cell.generation, T0 + 1)
+    assert (causes(effects), parks(effects)) == (["park"], [(None, Tier.COLD)])
 
 
 def test_a_tick_is_due_when_a_floor_begins():
