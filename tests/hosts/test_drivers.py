@@ -197,3 +197,14 @@ async def test_a_service_that_knows_no_model_lists_images(tmp_path: Path) -> Non
         assert [(each.parked.path, each.parked.machine) for each in found if each.parked] == [
             (str(image), "a")
         ]
+
+
+async def test_what_ended_before_the_silence_is_not_listed(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a") as fleet:
+        running, driver = await fleet.wake(fleet.launch()), fleet.own.drivers[Tier.COLD]
+        assert len(await driver.inventory()) == 1
+        await fleet.own.processes.kill(running)
+        await until(lambda: not fleet.own.processes.alive(running))
+        await fleet.stop("a")
+        await until(lambda: "a host is silent" in fleet.log.errors())
+        assert await driver.inventory() == []

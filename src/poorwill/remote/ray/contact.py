@@ -134,9 +134,12 @@ class Contact:
 
     def alive(self, running: Running) -> bool:
         """Return whether the host answers and has said that the engine lives."""
+        return self.up and self.knows(running)
+
+    def knows(self, running: Running) -> bool:
+        """Return whether the engine lived, by what the host said last."""
         key = running.pid, running.pid_started
-        known = self.last is not None and key in self.last.engines
-        return self.up and (known or key in self.expected)
+        return key in self.expected or (self.last is not None and key in self.last.engines)
 
     async def ended(self, running: Running) -> str:
         """Wait until the engine has ended and return why. Raises HostSilent when the host falls silent."""

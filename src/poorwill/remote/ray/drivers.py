@@ -92,18 +92,27 @@ class HostsDriver:
         await self.hosts.release(parked.replica)
 
     async def inventory(self) -> Sequence[Found]:
-        """See `Driver.inventory`. A silent host has what it listed last; raises DriverError if nothing."""
+        """See `Driver.inventory`. A silent host has what it listed last and its last beat still knew.
+
+        Raises DriverError if it has listed nothing.
+        """
         found: list[Found] = []
         for host, contact in self.hosts.contacts.items():
+            seen = self.hosts.seen
             try:
                 answer = await self.hosts.call(host, Call(op=Op.INVENTORY, tier=self.tier))
-                self.hosts.seen[host, self.tier] = answer.found
+                seen[host, self.tier] = answer.found
             except DriverError:
-                if (host, self.tier) not in self.hosts.seen and contact.last is None:
+                if (host, self.tier) not in seen and contact.last is None:
                     continue  # it was never there
-                if (host, self.tier) not in self.hosts.seen:
+                if (host, self.tier) not in seen:
                     raise
-            found += self.hosts.seen[host, self.tier]
+                seen[host, self.tier] = tuple(
+                    each
+                    for each in seen[host, self.tier]
+                    if each.running is None or contact.knows(each.running)
+                )
+            found += seen[host, self.tier]
         return found
 
     async def _settled(self, parked: Parked) -> Parked:
