@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,8 @@ from poorwill.compose.clock import SystemClock
 from poorwill.compose.drivers.trial import prove_hibernated
 from poorwill.config import load_fleet
 from poorwill.core.entries import ReplicaCreated, ReplicaPlaced, SpanOpened
-from poorwill.core.launch import Parked
-from poorwill.core.ports.driver import Found
+from poorwill.core.launch import Launch, Parked, Running
+from poorwill.core.ports.driver import Driver, Found, Report
 from poorwill.core.settings import FleetSettings
 from poorwill.core.words import SERVING, Tier
 from poorwill.fleet.lock import hold_directory
@@ -28,7 +28,7 @@ from poorwill.fleet.sweeps.judgement import Owned, compare
 from poorwill.ledger.ledger import open_ledger
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.proof import PROVEN_FILE, pid_caution, prove_frozen, run_caution
-from poorwill.tiers.proof import prove_cold
+from poorwill.tiers.proof import ProcessTrial, prove_cold
 
 from .cases import new_cold, new_frozen
 from .conftest import Fleet
@@ -90,6 +90,26 @@ def test_few_process_ids_are_a_caution(pid_max: int, said: bool):
 async def test_cold_is_proven_too(fleet: Fleet):
     proof = await prove_cold(directory=fleet.directory, clock=fleet.clock, log=fleet.log)
     assert proof.works and list(fleet.directory.iterdir()) == []
+
+
+@dataclass(frozen=True)
+class Forgetful:
+    """Calls itself frozen, and starts the program anew."""
+
+    cold: Driver
+    tier: Tier = Tier.FROZEN
+
+    async def park(self, running: Running, launch: Launch, *, generation: int) -> Parked:
+        return await self.cold.park(running, launch, generation=generation)
+
+    async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
+        return await self.cold.wake(parked, launch, generation=generation, report=report)
+
+
+async def test_a_tier_that_forgets_is_found_out(fleet: Fleet):
+    trial = ProcessTrial(scratch=fleet.directory, clock=fleet.clock, log=fleet.log)
+    proof = await trial.prove(Forgetful(trial.cold))
+    assert not proof.works and "forgotten" in proof.why
 
 
 async def doctor(*args: str, **env: str) -> tuple[int, str, str]:

@@ -1,5 +1,6 @@
 """Proving that a tier works on this machine, by really parking and waking a process: nothing less counts."""
 
+import asyncio
 import itertools
 import random
 import socket
@@ -20,10 +21,11 @@ STEP_LIMIT_S = 15.0
 """For each of dump, restore and readiness: a broken CRIU may hang for ever."""
 
 PROGRAM = """
-import socket, sys
+import itertools, socket, sys
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-while True:
+for number in itertools.count(1):
     connection, _ = listener.accept()
+    print(number, flush=True)
     with connection:
         connection.recv(4096)
         connection.sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: 0\\r\\n\\r\\n")
@@ -50,20 +52,13 @@ async def prove_cold(*, directory: Path, clock: Clock, log: Log) -> Proof:
     """Start and stop a tiny process. `directory` is for scratch; nothing is left in it."""
     with tempfile.TemporaryDirectory(prefix=".proof-", dir=directory) as scratch:
         trial = ProcessTrial(scratch=Path(scratch), clock=clock, log=log)
-        launch = trial.launch(free_port())
-        proof = await prove_by_trial(
-            cold=trial.cold, driver=trial.cold, launch=launch, processes=trial.processes, clock=clock
-        )
-    return replace(proof, mend="")
+        return replace(await trial.prove(trial.cold), mend="")
 
 
 async def prove_by_trial(
     *, cold: Driver, driver: Driver, launch: Launch, processes: Processes, clock: Clock
 ) -> Proof:
-    """Start a replica with `cold`, park and wake it with `driver`, and end it again.
-
-    Cancelled: nothing is left running.
-    """
+    """Start a replica with `cold`, park and wake it with `driver`, end it. Cancelled: nothing is left."""
     running = None
     times = [clock.now_us()]
     try:
@@ -89,7 +84,7 @@ async def prove_by_trial(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessTrial:
-    """Starts a tiny listening process in a scratch directory."""
+    """Starts a tiny listening process in a scratch directory, which counts its visitors in its log."""
 
     scratch: Path
     clock: Clock
@@ -100,9 +95,10 @@ class ProcessTrial:
         """Return what starts and ends it."""
         return EngineProcesses(fleet=str(self.scratch), clock=self.clock, log=self.log, grace_s=1.0)
 
-    def launch(self, port: int) -> Launch:
-        """Return how it is started."""
-        return Launch(
+    async def prove(self, driver: Driver) -> Proof:
+        """Prove a driver by it: parked to be kept, it must count on when it is woken, not begin anew."""
+        port = free_port()
+        launch = Launch(
             replica=ReplicaId("proof"),
             model=ModelName("proof"),
             engine="proof",
@@ -110,13 +106,20 @@ class ProcessTrial:
             port=port,
             log_path=str(self.scratch / "proof.log"),
         )
+        proof = await prove_by_trial(
+            cold=self.cold, driver=driver, launch=launch, processes=self.processes, clock=self.clock
+        )
+        if proof.works and driver.tier is not Tier.COLD:
+            counted = (await asyncio.to_thread(Path(launch.log_path).read_text)).split()
+            if len(set(counted)) < len(counted):
+                return replace(proof, works=False, why="the restored process has forgotten what it knew")
+        return proof
 
     @property
     def cold(self) -> ColdDriver:
         """Return what starts it."""
-        return ColdDriver(
-            processes=self.processes, clock=self.clock, log=self.log, ready_limit_s=STEP_LIMIT_S
-        )
+        limit_s = STEP_LIMIT_S
+        return ColdDriver(processes=self.processes, clock=self.clock, log=self.log, ready_limit_s=limit_s)
 
 
 def free_port() -> int:

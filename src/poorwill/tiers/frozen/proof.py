@@ -19,7 +19,7 @@ from poorwill.core.words import Tier
 from poorwill.hosts.files.user import may_freeze_others
 from poorwill.tiers.frozen.criu import Criu
 from poorwill.tiers.frozen.driver import FrozenDriver
-from poorwill.tiers.proof import STEP_LIMIT_S, ProcessTrial, Proof, free_port, prove_by_trial
+from poorwill.tiers.proof import STEP_LIMIT_S, ProcessTrial, Proof
 from poorwill.tiers.snapshots.space import Space
 from poorwill.tiers.snapshots.store import SnapshotStore
 
@@ -57,10 +57,7 @@ async def prove_frozen(
             log=log,
             ready_limit_s=STEP_LIMIT_S,
         )
-        launch = trial.launch(free_port())
-        proof = await prove_by_trial(
-            cold=trial.cold, driver=driver, launch=launch, processes=trial.processes, clock=clock
-        )
+        proof = await trial.prove(driver)
     if not proof.works:
         why = f"criu {criu.version} ({criu.binary}) failed: {proof.why}"
         return replace(proof, why=why, mend=_mend(criu))
