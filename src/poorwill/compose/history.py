@@ -7,6 +7,7 @@ import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +16,7 @@ import msgspec
 
 from poorwill.bill import compare as comparing
 from poorwill.bill import explain as explaining
-from poorwill.core.errors import ErrorCode, RequestFault
+from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.hosts.files.names import file_name
 from poorwill.ledger.costs.one_request import request_cost
 from poorwill.ledger.dates import Period
@@ -62,8 +63,13 @@ class LedgerHistory:
         return await self.ledger.read(lambda db: request_cost(db, request))
 
     async def copy(self) -> BinaryIO:
-        """Return a consistent copy of the ledger. Raises OperatorFault. Cancelled: none is left."""
+        """Return a consistent copy of the ledger. Raises OperatorFault. Cancelled: none is left.
+
+        What was handed over is committed first, if it can be: who has had an answer finds it in the copy.
+        """
         path = self.ledger.path
+        with suppress(OperatorFault):  # on a full disk, what can be had
+            await self.ledger.record(())
 
         def copied() -> BinaryIO:
             with tempfile.TemporaryDirectory(prefix=".copy-", dir=Path(path).parent) as directory:

@@ -101,8 +101,12 @@ class AdminSide:
 
     def metrics_text(self) -> str:
         """Return everything counted, in Prometheus' text format."""
-        self.context.policy.post_rows()
+        self.post_rows()
         return self.metrics.exposition(self.fleet)
+
+    def post_rows(self) -> None:
+        """Hand the rows of every request that has ended to the ledger."""
+        self.context.policy.post_rows()
 
     def error_answer(self, error: PoorwillError) -> tuple[int, Mapping[str, object], Mapping[str, str]]:
         """Return an error's status, body and headers."""

@@ -46,7 +46,7 @@ def admin_app(
         "metrics": _metrics(gateway),
         "events": dashboard.events,
         "history": dashboard.past,
-        "ledger": _ledger(dashboard, log=log),
+        "ledger": _ledger(gateway, dashboard, log=log),
         "wake": _wake(fleet=fleet, log=log),
         "park": _park(fleet=fleet, log=log),
         "reload": _reload(fleet=fleet, log=log),
@@ -142,9 +142,10 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
             yield piece
 
 
-def _ledger(dashboard: Dashboard, *, log: Log) -> Endpoint:
+def _ledger(gateway: Gateway, dashboard: Dashboard, *, log: Log) -> Endpoint:
     async def handle(request: Request) -> Response:
         _asked(log, request, "ledger")
+        gateway.post_rows()
         copy = await dashboard.ledger()
         return StreamingResponse(_pieces(copy), media_type="application/vnd.sqlite3")
 

@@ -31,6 +31,10 @@ class Gateway(Protocol):
         """Return everything counted, in Prometheus' text format."""
         ...
 
+    def post_rows(self) -> None:
+        """Hand the rows of every request that has ended to the ledger."""
+        ...
+
     def error_answer(self, error: PoorwillError) -> tuple[int, Mapping[str, object], Mapping[str, str]]:
         """Return an error's status, body and headers."""
         ...
