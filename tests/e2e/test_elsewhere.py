@@ -41,7 +41,7 @@ def test_an_engine_elsewhere(fleet: Path, engine: int) -> None:
         program = Program.start(fleet, ENGINE_KEY=KEY)
         wait_until(lambda: program.status()["state"] == "ready")
         assert program.ask().json()["choices"] and proxy.keys == {f"Bearer {KEY}"}
-        assert "floor 'always' holds" in program.operator("park").text, "nobody parks it"
+        assert "its floor (always) holds" in program.operator("park").text, "nobody parks it"
         program.kill()
         program = Program.start(fleet, ENGINE_KEY=KEY)
         wait_until(lambda: program.status()["state"] == "ready")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from tests.waiting import wait_until
 
 from .program import Program, assert_tiles, marked_processes, spans, write_fleet
 
@@ -59,6 +60,7 @@ def test_gap_before_adoption_is_unobserved(fleet: Path) -> None:
     first = Program.start(fleet)
     assert first.ask().status_code == 200
     (pid,) = marked_processes(fleet)
+    wait_until(lambda: "linger" in [cause for cause, _, _ in spans(fleet)])  # written within 1 s
     first.kill()
     second = Program.start(fleet)
     try:

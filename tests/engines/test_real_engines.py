@@ -309,5 +309,6 @@ async def test_lines_before_the_follow_are_kept(bench, marks, report):
     following = asyncio.get_running_loop().create_task(engine.follow(launch, report))
     await engine.ready(running, launch)
     following.cancel()
+    await asyncio.wait([following])  # as a wake does: it reads what is left on its way out
     phases = [mark.phase for mark in engine.refine(launch, marks, began_us, engine.clock.now_us())]
     assert phases.index(Phase.IMPORTS) < phases.index(Phase.WEIGHTS) < phases.index(Phase.READY)

@@ -134,7 +134,7 @@ async def test_the_disk_is_bounded() -> None:
 async def test_a_form_without_a_model_is_refused() -> None:
     async with running_site(says_what_came, **ROOMY) as site:
         got = await send(site.url, field("file", NOISE) + b"--b0undary--\r\n")
-        assert got.status_code == 404
+        assert got.status_code == 400
         assert (await send(site.url, b"x" * (2 * MB))).status_code == 400
 
 

@@ -189,8 +189,8 @@ async def _limit(options: LimitKeyOptions, streams: Streams) -> int:
 
 def _limits(options: AddKeyOptions | LimitKeyOptions, before: KeyLimits, streams: Streams) -> KeyLimits:
     """Return the limits of a key; models by their own names, as the gateway looks them up."""
-    limits, fleet = options.may.limits(before), options.ledger.settings(streams.env)
-    if fleet is None or limits.models == before.models:
+    limits = options.may.limits(before)
+    if limits.models == before.models or (fleet := options.ledger.settings(streams.env)) is None:
         return limits
     return replace(limits, models=own_names(limits.models, fleet.models))
 

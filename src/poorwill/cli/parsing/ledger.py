@@ -34,7 +34,10 @@ class LedgerOptions(ServedFleet):
         return replace(self, url=None, ledger=await copied_ledger(admin_site(self, env), env))
 
     def settings(self, env: Mapping[str, str]) -> FleetSettings | None:
-        """Return the fleet's settings; None if a ledger was named, or is here without a fleet."""
+        """Return the fleet's settings; None if a ledger was named, or is here alone. Raises as `path`."""
+        if self.url is not None:
+            what = "what changes a ledger or its keys is done on the machine that serves the fleet"
+            raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint="leave --url out, and run it there")
         if self.ledger:
             return None
         unnamed = self.fleet == DEFAULT_FILE and not os.path.exists(fleet_path(self.fleet))
@@ -42,10 +45,7 @@ class LedgerOptions(ServedFleet):
 
     def path(self, env: Mapping[str, str]) -> str:
         """Return the ledger's path. Raises ConfigFault for a faulty fleet, RequestFault if elsewhere."""
-        if self.url is not None:
-            what = "what changes a ledger or its keys is done on the machine that serves the fleet"
-            raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint="leave --url out, and run it there")
-        if self.ledger:
+        if self.ledger and self.url is None:
             return self.ledger
         settings = self.settings(env)
         return ledger_path(settings) if settings else LEDGER_FILE
