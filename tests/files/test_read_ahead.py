@@ -23,9 +23,13 @@ def weights(tmp_path: Path) -> Path:
 
 
 def uncached(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    def dropped() -> bool:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return not in_cache(path)  # the kernel keeps pages that it is about to put on a list
+
+    wait_until(dropped)
 
 
 def read(*files: Path, room: int = PLENTY) -> ReadAhead:

@@ -200,3 +200,14 @@ async def test_pieces_are_found_across_reads(tmp_path: Path) -> None:
     assert spool.find(b"needle", 2**18) == -1
     assert spool[2**18 - 3 : 2**18 + 3] == b"needle"
     spool.close()
+
+
+async def test_a_form_dropped_as_it_is_written(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path))
+    spool.add(NOISE)
+    writing = asyncio.get_running_loop().create_task(spool.flush())
+    await asyncio.sleep(0)
+    spool.add(NOISE)  # came before its client went
+    spool.close()
+    await writing
+    await spool.flush()

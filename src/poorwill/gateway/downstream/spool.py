@@ -43,9 +43,9 @@ class Spool:
         self.size += len(data)
 
     async def flush(self) -> None:
-        """Write what waits. Raises OSError. Cancelled: the rest is lost; the file must not be used again."""
+        """Write what waits; nothing once closed. Raises OSError. Cancelled: the rest is lost, and the file."""
         async with self._turn:
-            while self._pending:
+            while self._pending and not self._closed:
                 pieces, self._pending = self._pending, []
                 self.pending_bytes = 0
                 await self.work(lambda pieces=pieces: self._write(b"".join(pieces)))  # type: ignore[misc]
