@@ -43,7 +43,7 @@ class Spool:
         self.size += len(data)
 
     async def flush(self) -> None:
-        """Write what waits; nothing once closed. Raises OSError. Cancelled: the rest is lost, and the file."""
+        """Write what waits; nothing once closed. Raises OSError. Cancelled: the file must not be used."""
         async with self._turn:
             while self._pending and not self._closed:
                 pieces, self._pending = self._pending, []
