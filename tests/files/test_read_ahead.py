@@ -54,6 +54,10 @@ def test_files_are_in_the_page_cache_afterwards(weights: Path):
     assert ahead.wanted == ahead.read + ahead.cached == weights.stat().st_size and ahead.read > 0
 
 
+def test_a_file_named_twice_is_read_once(weights: Path):
+    assert read(weights, weights).wanted == weights.stat().st_size
+
+
 def test_what_is_missing_most_is_read_first(tmp_path: Path):
     files = {name: tmp_path / name for name in ("cached", "small", "large", "half")}
     for name, chunks in {"cached": 6, "small": 1, "large": 4, "half": 6}.items():

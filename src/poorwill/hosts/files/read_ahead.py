@@ -66,7 +66,8 @@ class ReadAhead:
         return self.wanted - self.cached - self.read
 
     def _run(self) -> None:
-        chunks = list(_chunks(sorted([Path(each) for each in self.files()], key=_missing, reverse=True)))
+        files = dict.fromkeys(map(Path, self.files()))  # a start maps what it was told to load as well
+        chunks = list(_chunks(sorted(files, key=_missing, reverse=True)))
         self.wanted = sum(length for _, _, length in chunks)
         room, queue, least, count = self.room_bytes(), iter(chunks), 0.0, 0
         while count < _MOST_READERS:
