@@ -5,6 +5,7 @@
 """
 
 import argparse
+import functools
 import itertools
 import multiprocessing
 import os
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first history; each next one adds 1")
     parser.add_argument("--fresh", action="store_true", help="take the first seed from today's date")
     parser.add_argument("--wakes", type=int, default=1_000, help="how many wakes to live through, in all")
+    parser.add_argument("--requests", type=int, default=1_200, help="and troubles, in each history")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     parser.add_argument("--coverage", action="store_true", help="say which steps and faults were reached")
     parser.add_argument("--mutant", choices=[each.name for each in MUTANTS], help="plant this defect first")
@@ -41,11 +43,11 @@ def main(arguments: list[str]) -> int:
     wakes, histories, lives = 0, 0, 0
     ended: Counter[str] = Counter()
     met: Counter[object] = Counter()
-    for seed, result, why in _results(options.seed, options.jobs):
+    for seed, result, why in _results(options):
         if why:
             print(f"seed {seed}, after {wakes:,} wakes: {why}", file=sys.stderr)
             if not options.mutant:
-                print(_shrunk(seed, why))
+                print(_shrunk(seed, options.requests, why))
             return 1
         histories, lives, wakes = histories + 1, lives + result.lives, wakes + result.wakes
         ended, met = ended + result.ended, met + result.met
@@ -76,15 +78,16 @@ def _print_coverage(steps: Counter[Any], met: Counter[object]) -> None:
         print(line)
 
 
-def _results(first: int, jobs: int) -> Iterator[tuple[int, object, str]]:
-    if jobs == 1:
-        yield from map(_one, itertools.count(first))
+def _results(options: argparse.Namespace) -> Iterator[tuple[int, object, str]]:
+    one = functools.partial(_one, requests=options.requests)
+    if options.jobs == 1:
+        yield from map(one, itertools.count(options.seed))
         return
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
-        yield from pool.imap_unordered(_one, range(first, first + 1_000_000))
+    with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
+        yield from pool.imap_unordered(one, range(options.seed, options.seed + 1_000_000))
 
 
-def _one(seed: int) -> tuple[int, object, str]:
+def _one(seed: int, requests: int) -> tuple[int, object, str]:
     from .history import draw_history  # after a mutant was planted
     from .laws import Broken
     from .shrink import run
@@ -92,16 +95,16 @@ def _one(seed: int) -> tuple[int, object, str]:
     warnings.simplefilter("ignore")  # a killed life leaves coroutines that never ran
     sys.unraisablehook = lambda unraisable: None
     try:
-        return seed, run(draw_history(seed)), ""
+        return seed, run(draw_history(seed, requests=requests)), ""
     except Broken as broken:
         return seed, None, str(broken)
 
 
-def _shrunk(seed: int, why: str) -> str:
+def _shrunk(seed: int, requests: int, why: str) -> str:
     from .history import draw_history
     from .shrink import as_test, shrink
 
-    return as_test(shrink(draw_history(seed)), why)
+    return as_test(shrink(draw_history(seed, requests=requests)), why)
 
 
 if __name__ == "__main__":

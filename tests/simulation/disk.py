@@ -3,14 +3,19 @@
 It keeps the writer's promises (`poorwill.ledger.writing.writer`): entries are applied in order, `record`
 answers after COMMIT, `post` is committed within half a second, and while the disk is full nothing is lost.
 What was posted is in fact committed only when somebody could tell: with the next record, a look, or a kill.
+In most lives (`late`) that holds for what was recorded too: it is promised at its time, and written, in one
+transaction with all that was promised since, before anybody looks and before a kill cuts the log.
 What a kill leaves is what was committed; the tail of the log that nobody was promised may be cut.
 """
 
 import asyncio
+import functools
 import os
 import random
 import sqlite3
+import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -18,16 +23,30 @@ from typing import TypeVar
 from poorwill.core.entries import Entry
 from poorwill.core.errors import OperatorFault
 from poorwill.ledger.history.recovery import Recovered, recovered
+from poorwill.ledger.rates import sync_rates
 from poorwill.ledger.schema import connect_writer, migrate, reading, unusable
 from poorwill.ledger.writing.entries import Applier
 
-from .account import Account
-from .loop import VirtualClock
+from .account import RATE, Account
+from .loop import START_US, VirtualClock
 
 T = TypeVar("T")
 
 COMMIT_S = 0.003
 POST_S = 0.5
+
+
+@functools.cache
+def new_ledger() -> bytes:
+    """Return the file of a ledger in which nothing has happened yet."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{directory}/ledger.sqlite"
+        with closing(connect_writer(path)) as db:
+            migrate(db, path)
+            db.execute("BEGIN")
+            sync_rates(db, [RATE], now_us=START_US)
+            db.execute("COMMIT")
+        return Path(path).read_bytes()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,6 +58,7 @@ class SimulatedLedger:
     account: Account
     """Is told of every entry that has been committed, in order."""
     random: random.Random
+    late: bool = False
     full: bool = False
     dead: bool = False
     unavailable: str = ""
@@ -50,10 +70,13 @@ class SimulatedLedger:
     _commits: list[tuple[int, Account]] = field(default_factory=list)
     """The log's length after the last commit that somebody waited for and after each one since, with the
     account as it then stood: where the log may be cut, and what is then left."""
+    _promised: list[Entry] = field(default_factory=list)
+    """What somebody was told is on disk, and is written before anybody can see that it is not."""
 
     def __post_init__(self) -> None:
         self.db = connect_writer(self.path)
-        migrate(self.db, self.path)
+        if not self.late:  # one that is late begins on a ledger that is of this version
+            migrate(self.db, self.path)
         self.db.execute("PRAGMA synchronous = OFF")  # the disk is a RAM disk, and loses power only on purpose
         self.db.execute("PRAGMA wal_autocheckpoint = 0")  # the log only grows, so that it can be cut
         self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -98,6 +121,7 @@ class SimulatedLedger:
 
     def settle(self) -> None:
         """Commit what has been posted, unless the disk is full."""
+        self._keep_promises()
         if not self.full and self._waiting:
             self._commit()
 
@@ -120,6 +144,7 @@ class SimulatedLedger:
         if self.dead:
             return  # it died after its shutdown had closed the file
         self.dead = True
+        self._keep_promises()
         old_us, due = self.clock.awake_us() - POST_S * 1e6, 0
         for _, future, at_us in self._waiting:
             if future is not None or at_us > old_us:
@@ -155,6 +180,26 @@ class SimulatedLedger:
             return
         waiting, self._waiting = self._waiting, []
         entries = [entry for some, _, _ in waiting for entry in some]
+        awaited = [future for _, future, _ in waiting if future is not None]
+        self.unavailable = ""
+        if not awaited:  # the log may be cut before these, and then the account is what it was
+            self._keep_promises()
+            self.account = self.account.copy()
+        self.account.add(entries)
+        if awaited and self.late:
+            self._promised += entries
+        else:
+            self._write(entries, promised=bool(awaited))
+        for future in awaited:
+            if not future.done():
+                future.set_result(None)
+
+    def _keep_promises(self) -> None:
+        if self._promised:
+            entries, self._promised = self._promised, []
+            self._write(entries, promised=True)
+
+    def _write(self, entries: Sequence[Entry], *, promised: bool) -> None:
         self.db.execute("BEGIN IMMEDIATE")
         try:
             self._applier.apply(entries)
@@ -163,16 +208,9 @@ class SimulatedLedger:
             self.db.rollback()
             raise
         self.db.execute("COMMIT")
-        self.unavailable = ""
-        self.account = self.account.copy()
-        self.account.add(entries)
-        awaited = [future for _, future, _ in waiting if future is not None]
-        if awaited:
+        if promised:
             self._commits.clear()
         self._commits.append((os.path.getsize(self.path + "-wal"), self.account))
-        for future in awaited:
-            if not future.done():
-                future.set_result(None)
 
     def _refuse(self) -> None:
         """Keep every entry in line and tell those who wait that it is not on disk."""
