@@ -64,11 +64,15 @@ class Crowd:
         while not self.over.is_set():
             model, pause_s = chance.choice(MODELS), chance.uniform(0.2, 1.2)
             self.over.wait(pause_s)
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection("127.0.0.1", self.program.admin, timeout=PATIENCE_S)
-                with contextlib.closing(connection):
-                    connection.request("POST", f"/models/{model}/park")
-                    json.loads(connection.getresponse().read())
+            self.park(model)
+
+    def park(self, model: str) -> None:
+        """Ask for a park."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", self.program.admin, timeout=PATIENCE_S)
+            with contextlib.closing(connection):
+                connection.request("POST", f"/models/{model}/park")
+                json.loads(connection.getresponse().read())
 
     def _live(self, chance: random.Random) -> None:
         while not self.over.is_set():

@@ -122,14 +122,18 @@ class Soak:
                 self.restart()
 
     def rest(self, crowd: Crowd) -> None:
-        """Wait until nobody asks and all is parked; count what is there."""
+        """Wait until nobody asks and all is parked, by an operator if need be; count what is there."""
         crowd.pause.set()
         until = time.monotonic() + REST_S  # noqa: TID251
         why = "clients have no answer"
         while time.monotonic() < until:  # noqa: TID251
             with contextlib.suppress(OSError, ValueError):
                 if crowd.busy == 0:
-                    states = [(one["state"], one["tier"]) for one in self.program.replicas()]
+                    replicas = self.program.replicas()
+                    states = [(one["state"], one["tier"]) for one in replicas]
+                    for one in replicas:
+                        if one["state"] == "ready":  # after its second failed park it may stay so for minutes
+                            crowd.park(one["model"])
                     pids = looks.engines(self.program.directory)
                     why = f"no rest: {states}, engines {pids}"
                     if {state for state, _ in states} == {"parked"} and not pids:
@@ -180,10 +184,23 @@ class Soak:
         for line in said.splitlines():
             if "Traceback" in line or "unexpected error" in line:
                 self.breaks(f"serve's log: {line[:400]}")
-        self.note("wakes", **looks.wakes(self.program.directory))
+        wakes = looks.wakes(self.program.directory)
+        self.note("wakes", **wakes)
         self.note("answers", **crowd.ends, slowest_s=round(crowd.slowest_s, 2))
         self.note("faults", **self.made)
         self.note("end", seed=self.options.seed, starts=self.program.starts, broken=len(self.broken))
+        if self.options.record is not None:
+            self._record({"wakes": wakes, "answers": crowd.ends, "faults": self.made.total()})
+
+    def _record(self, result: dict[str, object]) -> None:
+        """Add this run to those before it, and say what they come to."""
+        now = time.strftime("%Y-%m-%d %H:%M")
+        run = {"at": now, "seed": self.options.seed, "broken": self.broken, **result}
+        with self.options.record.open("a") as file:
+            file.write(json.dumps(run) + "\n")
+        runs = [json.loads(line) for line in self.options.record.read_text().splitlines()]
+        frozen = sum(run["wakes"].get("frozen", 0) for run in runs)
+        self.note("so far", since=runs[0]["at"], runs=len(runs), frozen=frozen)
 
     def _judge_memory(self) -> None:
         """Memory at rest: flat in each life of poorwill of some length, after its first fifth."""
@@ -276,6 +293,9 @@ def main() -> int:
     parser.add_argument("--idle-s", type=float, default=0.05, metavar="S", help="before a park")
     parser.add_argument("--size", default="5m", help="of the models: 5m or 100m")
     parser.add_argument("--directory", metavar="DIR", help="where to work (default: the temporary directory)")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="add this run to those in there, and sum up"
+    )
     parser.add_argument("--stop-at-first", action="store_true", help="end when a law is broken")
     parser.add_argument("--keep", action="store_true", help="keep the logs of a run that broke a law")
     parser.add_argument("--verbose", action="store_true", help="print every fault")
