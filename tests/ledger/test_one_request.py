@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.kept_log import KeptLog
@@ -60,6 +61,25 @@ async def test_a_request_costs_the_rates_of_its_time(path):
         "with one that a hosted API served meanwhile"
     )
     assert (crossed.serving_nusd, crossed.wake_nusd, crossed.hosted_nusd) == (0, 0, 5)
+
+
+@pytest.mark.parametrize(("later_us", "currency"), [(-1, "EUR"), (0, "USD")])
+async def test_its_currency_is_that_of_its_end(path, later_us, currency):
+    """The rates change in the last microsecond of a request, or just after it."""
+    euros = replace(RATE, effective_us=START + 9 * S + later_us, currency="EUR")
+    async with opened(path) as ledger:
+        await ledger.thread.call(lambda db: sync_rates(db, [RATE, euros], now_us=START))
+        row = replace(request(0, 1 * S, 9 * S), first_byte_us=START + 2 * S)
+        await ledger.record([created(), span(0, "serving"), row])
+        found = await ledger.read(lambda db: request_cost(db, f"r0-{9 * S}-"))
+    assert (found.currency, found.first_byte_us) == (currency, START + 2 * S)
+
+
+async def test_without_rates_a_request_costs_nothing(path):
+    async with opened(path) as ledger:
+        await ledger.record([created(), span(0, "serving"), request(0, 1 * S, 9 * S)])
+        found = await ledger.read(lambda db: request_cost(db, f"r0-{9 * S}-"))
+    assert (found.serving_nusd, found.wake_nusd, found.currency) == (0, 0, "USD")
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), min_size=1, max_size=6))
