@@ -102,6 +102,8 @@ class SimulatedLedger:
     # what the rest of poorwill asks
 
     def recovered(self) -> Recovered:
+        if self.late:  # another connection would parse the schema anew
+            return recovered(self.db)
         with reading(self.path) as db:
             return recovered(db)
 

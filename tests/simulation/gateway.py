@@ -45,6 +45,7 @@ class SimulatedUpstream:
     paused: bool = False
     usable: bool = True
     begun: bool = False
+    headed: bool = False
     """Whether the engine has got to the request that it carries."""
     due: asyncio.TimerHandle | None = None
     _next: Callable[[], None] | None = None
@@ -52,7 +53,7 @@ class SimulatedUpstream:
 
     def send(self, exchange: Exchange) -> None:
         """Begin the answer: its parts come one by one, over the time that the history says."""
-        self.exchange, self.begun = exchange, False
+        self.exchange, self.begun, self.headed = exchange, False, False
         exchange.attach(self)
         if self.pid not in self.pool.world.processes:
             self.due = self.pool.loop.call_later(0, self.lost)  # stale: the reset comes at once
@@ -76,6 +77,8 @@ class SimulatedUpstream:
             self.due = None
             if self.paused:
                 self._next = go
+            elif self.pool.world.is_silent(self.pid):
+                self._in(1.0, step)  # sent again and again until its host is back
             elif self.exchange is not None:
                 step()
 
@@ -83,6 +86,7 @@ class SimulatedUpstream:
 
     def _head(self, gap_s: float, fault: Fault) -> None:
         assert self.exchange is not None
+        self.headed = True
         streams = self.exchange.streaming
         kind = b"text/event-stream" if streams else b"application/json"
         self.exchange.on_head(200, [(b"content-type", kind)], length=None, content_type=kind)
@@ -103,6 +107,7 @@ class SimulatedUpstream:
 
     def _whole(self, status: int, body: bytes) -> None:
         assert self.exchange is not None
+        self.headed = True
         kind = b"application/json"
         self.exchange.on_head(status, [(b"content-type", kind)], length=len(body), content_type=kind)
         self.exchange.on_body([body])
@@ -125,6 +130,16 @@ class SimulatedUpstream:
         self._forget()
         if exchange is not None:
             exchange.on_lost(Lost.UNREAD if self.used and not self.begun else Lost.BEGUN, "reset")
+
+    def send_back(self, why: str) -> bool:
+        """Have another replica take the request if nothing of an answer has come; return whether it does."""
+        exchange = self.exchange
+        if exchange is None or self.headed:
+            return False
+        self._forget()
+        exchange.release()
+        exchange.on_lost(Lost.UNREAD, why)
+        return True
 
     def abandon(self) -> None:
         """Close at once."""
@@ -170,7 +185,14 @@ class SimulatedPool:
         await asyncio.sleep({Fault.SLOW: 2.0, Fault.HANGS: CONNECT_S}.get(fault, 0.001))
         if fault is Fault.HANGS:
             raise TimeoutError
-        listening = [each.pid for each in self.world.processes.values() if each.port == port]
+        listening = [
+            each.pid
+            for each in self.world.processes.values()
+            if each.port == port and each.pid not in self.world.strays
+        ]
+        if listening and self.world.is_silent(listening[0]):
+            await asyncio.sleep(CONNECT_S)
+            raise TimeoutError
         if fault is Fault.FAILS or not listening:
             raise ConnectionRefusedError
         upstream = SimulatedUpstream(self, port, listening[0])
@@ -186,13 +208,22 @@ class SimulatedPool:
     def cut(self, host: str, port: int, why: str, *, again: bool = False) -> None:
         """End the requests in flight to an address."""
         for upstream in list(self.open):
-            if upstream.port == port and upstream.exchange is not None:
+            if (
+                upstream.port == port
+                and upstream.exchange is not None
+                and not (again and upstream.send_back(why))
+            ):
                 upstream.exchange.fail(TryLater(ErrorCode.DRAINING, why))
 
-    def reset(self, port: int) -> None:
+    def reset(self, pid: int) -> None:
         """A process has ended: the kernel resets its connections, and poorwill hears of it a moment later."""
-        for upstream in [each for each in self.open if each.port == port]:
+        for upstream in [each for each in self.open if each.pid == pid]:
             self.loop.call_soon(upstream.lost)
+
+    def forget(self, pid: int) -> None:
+        """Drop the idle connections to a process: here another host's engine has the same port."""
+        for upstream in [each for each in self.open if each.pid == pid and each.exchange is None]:
+            upstream.abandon()
 
 
 KEYS = {"a": NO_LIMITS, "b": KeyLimits(at_once=6, held=3, requests_minute=60), "c": KeyLimits(priority=1)}

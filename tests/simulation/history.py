@@ -31,7 +31,7 @@ class Happening(StrEnum):
     FOREIGN = "a foreign program takes a device"
     WAKE_ASKED = "operator wakes"
     PARK_ASKED = "operator parks"
-    SWEEP = "sweep"
+    SILENCE = "a host falls silent"
     RESTART = "restart"
     KILL = "kill"
 

@@ -22,7 +22,7 @@ from .loop import START_US, VirtualClock
 from .weather import SimulatedWorld
 
 CAUSES = {
-    State.PARKED: ("parked.",),
+    State.PARKED: ("parked.", "unobserved"),
     State.WAKING: ("wake.",),
     State.READY: ("serving", "linger", "floor"),
     State.DRAINING: ("drain",),
@@ -127,12 +127,16 @@ class States:
             self._check_engines(now)
 
     def _check_engines(self, now: int) -> None:
-        """Law: the end of an engine is noticed."""
+        """Law: the end of an engine, and the silence of its host, are noticed."""
         for unit in self.fleet.controller.units.values():
             ended_us = self.world.ended_us.get(unit.id)
             if unit.replica.state is State.READY and ended_us and not self.world.of(unit.id):
                 if now - ended_us > UNNOTICED_US:
                     raise Broken(f"{unit.id} is ready, its engine ended {(now - ended_us) / 1e6} s ago")
+            for pid in {each.pid for each in self.world.of(unit.id)} - self.world.strays:
+                from_us, until_us = self.world.silences.get(pid, (now, now))
+                if unit.replica.state is State.READY and now < until_us and now - from_us > UNNOTICED_US:
+                    raise Broken(f"{unit.id} is ready, its host silent for {(now - from_us) / 1e6} s")
 
 
 def _check_queue(model: ModelName, replicas: Replicas) -> None:
@@ -163,6 +167,8 @@ def check_lease(fleet: Fleet, world: SimulatedWorld, lease: Lease) -> None:
     if not world.of(lease.replica) and dead_us > LATE_US:
         raise Broken(f"a lease on {lease.replica}, whose engine died {dead_us / 1e6} s ago")
     for running in world.of(lease.replica):
+        if running.pid in world.strays:
+            continue
         if running.pid in world.asleep:
             raise Broken(f"a lease on {lease.replica}, whose engine is asleep")
         if running.pid in world.talking_nonsense:

@@ -42,6 +42,9 @@ A park that failed is tried again after an hour at most, and no descent takes lo
 LOOK_S = 60
 """Between two looks at the spend limits. As often as in production, they would be most turns of the loop."""
 
+SHORTEST_SILENCE_US = 5 * SECOND_US
+"""A host is called silent only after some seconds."""
+
 SPEND_SEEN_US = (LOOK_S + 20) * SECOND_US
 """A look takes a moment, and a start under way some more to be ended."""
 
@@ -139,7 +142,8 @@ class Life:
             if causes.get(each.replica) in (SERVING, LINGER, FLOOR)
             and each.generation == self.ledger.account.begun.get(each.replica)
             and each.launched in identities.values()
-            and not {each.pid} & (self.world.asleep | self.world.stubborn)
+            and not {each.pid} & (self.world.asleep | self.world.stubborn | self.world.strays)
+            and not self.world.is_silent(each.pid)
             and each.replica in {replica for model in self.configured for replica in _replicas(model)}
         ]
 
@@ -202,12 +206,23 @@ class Life:
                 self.loop.suspend(event.lasts_us)
             case Happening.RELOAD:
                 tasks.create_task(self.clients.operate(self._reload(event, configured, fleet)))
+            case Happening.SILENCE:
+                self._fall_silent(event)
             case Happening.FOREIGN if self.history.gpus:
                 device = f"GPU-{event.number % len(self.history.gpus)}"
                 self.world.foreign[device] = self.history.gpus[event.number % len(self.history.gpus)] // 2
                 self.loop.call_later(event.lasts_us / 1e6, self.world.foreign.pop, device, None)
             case Happening.KILL:
                 self.loop.kill_after = 1 + event.lasts_us % 40
+
+    def _fall_silent(self, event: Event) -> None:
+        """Have the host of an engine answer nobody. Not of one on a device: it would be the other host's."""
+        world = self.world
+        there = [each for pid, each in world.processes.items() if not world.places[pid].devices]
+        for running in there[event.number % max(len(there), 1) :][:1]:
+            self.pool.forget(running.pid)
+            lasts_us = max(event.lasts_us, SHORTEST_SILENCE_US)
+            world.fall_silent_until(running, self.loop.now_us + lasts_us)
 
     async def _reload(self, event: Event, configured: Configured, fleet: Fleet) -> None:
         """Change one model in `fleet.toml`; reloads come one after another."""
@@ -293,8 +308,8 @@ class Life:
         """Laws: nothing is parked while a lease on it is out, or a connection to it open."""
         if out := self.leases.on(replica):
             raise Broken(f"{replica} is parked with {out} leases out")
-        ports = [each.port for each in self.world.of(replica)]
-        if to := [each for each in self.pool.open if each.port in ports]:
+        pids = {each.pid for each in self.world.of(replica)} - self.world.strays
+        if to := [each for each in self.pool.open if each.pid in pids]:
             raise Broken(f"{replica} is parked with {len(to)} connections open")
 
     def _plan(self, configured: Configured) -> ModelPlan:

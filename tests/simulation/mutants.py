@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
 from types import ModuleType
 
 
@@ -44,7 +45,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant(
         name="span not closed after a park",
         module=TRANSITION,
-        old="        self.span(parked(tier), tier=tier)",
+        old="        self.span(UNOBSERVED if unobserved else parked(tier), tier=tier)",
         new="        pass",
     ),
     Mutant(
@@ -108,9 +109,15 @@ MUTANTS: Sequence[Mutant] = (
         new="        pass",
     ),
     Mutant(
+        name="silence of a host unnoticed",
+        module="poorwill.fleet.sweeps.silence",
+        old="            context.submit(unit, lost)\n",
+        new="",
+    ),
+    Mutant(
         name="recovery forgets what runs",
         module="poorwill.fleet.recovery",
-        old="            if await still_answers(unit, known.running, within_s=ADOPTION_S):",
+        old="            if unit.equipment.processes.alive(known.running) and answers:",
         new="            if False:",
     ),
     Mutant(
@@ -148,7 +155,7 @@ class _Loader(SourceFileLoader):
         """Compile the changed source; never from a cache, never into one."""
         source = self.get_data(self.path).decode()
         if source.count(self._mutant.old) != 1:
-            raise StaleMutant(f"{self._mutant.name}: {source.count(self._mutant.old)} places")
+            raise StaleMutant(self._mutant.name)
         return compile(source.replace(self._mutant.old, self._mutant.new), self.path, "exec")
 
 
@@ -167,6 +174,17 @@ class _Finder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_loader(
             fullname, _Loader(self._mutant, spec.origin), origin=spec.origin
         )
+
+
+def stale() -> list[str]:
+    """Return the mutants whose text no longer stands in their module exactly once."""
+    return [each.name for each in MUTANTS if _source(each.module).count(each.old) != 1]
+
+
+def _source(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).read_text()
 
 
 def plant(name: str) -> None:

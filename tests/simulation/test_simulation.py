@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from .history import draw_history
-from .mutants import MUTANTS
+from .mutants import MUTANTS, stale
 from .shrink import run
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +32,11 @@ def test_what_was_found_stays_mended(seed: int) -> None:
 def test_a_seed_decides_everything() -> None:
     one, other = run(draw_history(7)), run(draw_history(7))
     assert (one.wakes, one.ended, one.met) == (other.wakes, other.ended, other.met)
+
+
+def test_no_planted_defect_is_stale() -> None:
+    """What is planted are changes of the source, which moves on."""
+    assert stale() == []
 
 
 @pytest.mark.nightly

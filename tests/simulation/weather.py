@@ -15,7 +15,8 @@ from enum import StrEnum
 from tests.fleet.fakes import Door, FakeDriver, FakeEngine, World
 
 from poorwill.core.launch import Launch, Parked, Running
-from poorwill.core.ports.driver import DriverError, SnapshotRefused
+from poorwill.core.ports.driver import DriverError, Found, SnapshotRefused
+from poorwill.core.ports.silence import HostSilent
 from poorwill.core.words import Tier
 from poorwill.policies.placement.devices import DeviceState, Holder
 from poorwill.policies.placement.places import WHOLE_SHARE
@@ -102,8 +103,12 @@ class SimulatedWorld(World):
     """Laws broken within calls of the fleet, which might take them for trouble of a driver."""
     stubborn: set[int] = field(default_factory=set)
     """Processes that did not end when they were killed: a sweep tries again."""
-    hang_up: Callable[[int], None] = lambda port: None
-    """Resets the connections to a port: what the kernel does when a process ends."""
+    hang_up: Callable[[int], None] = lambda pid: None
+    """Resets the connections to a process: what the kernel does when it ends."""
+    silences: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """From when until when the host of a process answered nobody, the last time."""
+    strays: set[int] = field(default_factory=set)
+    """Processes on a silent host whose replica has been started on another one since."""
     now_us: Callable[[], int] = lambda: 0
     ended_us: dict[str, int] = field(default_factory=dict)
     """When the last process of each replica ended."""
@@ -148,12 +153,18 @@ class SimulatedWorld(World):
 
     def spawn(self, launch: Launch, generation: int, driver: str) -> Running:
         with self.judged():
-            others = [each for each in self.of(launch.replica) if each.pid not in self.stubborn]
+            before = [each for each in self.of(launch.replica) if each.pid not in self.stubborn]
+            self.strays.update(each.pid for each in before if self.is_silent(each.pid))
+            others = [each for each in before if each.pid not in self.strays]
             assert not others, f"{launch.replica} has a process already: {others}"
             self.may_spawn(launch.replica, generation)
-        if launch.port in {each.port for each in self.processes.values()}:
+        here = {pid: each for pid, each in self.processes.items() if pid not in self.strays}
+        if launch.port in {each.port for each in here.values()}:
             raise DriverError(f"port {launch.port} is taken")
+        elsewhere = {pid: each for pid, each in self.processes.items() if pid in self.strays}
+        self.processes = here
         running = super().spawn(launch, generation, driver)
+        self.processes |= elsewhere
         with self.judged():
             self.check_devices()
         return running
@@ -163,7 +174,33 @@ class SimulatedWorld(World):
         super().end(pid, why)
         if running is not None:
             self.ended_us[running.replica] = self.now_us()
-            self.hang_up(running.port)
+            self.strays.discard(pid)
+            self.hang_up(pid)
+
+    # hosts that fall silent
+
+    def is_silent(self, pid: int) -> bool:
+        """Return whether nobody can see this process now."""
+        return self.now_us() < self.silences.get(pid, (0, 0))[1]
+
+    def fall_silent_until(self, running: Running, until_us: int) -> None:
+        """Have the host of a process answer nobody until an instant; the process goes on."""
+        self.silences[running.pid] = self.now_us(), until_us
+        end = self.ends.pop(running.pid, None)
+        if end is not None and not end.done():
+            end.set_exception(self._silence(running.pid))
+            end.exception()  # who watched may have left
+
+    def see(self, running: Running) -> None:
+        if self.is_silent(running.pid):
+            raise self._silence(running.pid)
+
+    def _silence(self, pid: int) -> HostSilent:
+        async def back() -> None:
+            while self.is_silent(pid):  # noqa: ASYNC110 - it may fall silent again meanwhile
+                await asyncio.sleep((self.silences[pid][1] - self.now_us()) / 1e6)
+
+        return HostSilent("the host x is silent", back=back)
 
     @contextmanager
     def judged(self) -> Iterator[None]:
@@ -175,6 +212,7 @@ class SimulatedWorld(World):
             raise
 
     async def kill(self, running: Running) -> None:
+        self.see(running)
         try:
             await self.weather.pass_through("kill", 0.2, KILL_ODDS)
         except DriverError:
@@ -191,6 +229,7 @@ class SimulatedWorld(World):
         left.stubborn = self.stubborn
         left.asleep, left.garbled = set(self.asleep), self.garbled
         left.talking_nonsense = set(self.talking_nonsense)
+        left.silences, left.strays = dict(self.silences), set(self.strays)
         return left
 
 
@@ -204,6 +243,15 @@ class SimulatedDriver(FakeDriver):
         with self.world.judged():
             self.may_park(running.replica)
         return await super().park(running, launch, generation=generation)
+
+    async def discard(self, parked: Parked) -> None:
+        if parked.running is not None:
+            self.world.see(parked.running)
+        await super().discard(parked)
+
+    async def inventory(self) -> list[Found]:
+        found = await super().inventory()
+        return [each for each in found if not each.running or not self.world.is_silent(each.running.pid)]
 
     async def wake(self, parked, launch, *, generation, report):
         if parked.path in self.world.rotten:
