@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, replace
@@ -36,7 +37,7 @@ from poorwill.tiers.snapshots.attempt import NOTE, note_attempt
 from poorwill.tiers.snapshots.image_files import CHUNK_BYTES, CheckedFiles, Chunk
 from poorwill.tiers.snapshots.sealing import Sealer
 from poorwill.tiers.snapshots.space import Space, Value
-from poorwill.tiers.snapshots.store import MEMORY_DIRECTORY, SnapshotStore, store_root
+from poorwill.tiers.snapshots.store import MEMORY_DIRECTORY, Draft, SnapshotStore, store_root
 
 from .cases import frozen_case, hurt, new_cold, new_frozen
 from .conftest import TINY_ENGINE, Fleet, ask
@@ -832,6 +833,31 @@ async def test_a_sealed_image_needs_little_memory(fleet: Fleet, criu: Criu):
         woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
         assert ask(woken, "/sum") == total
         await until(lambda: not in_memory(fleet))
+
+
+class SlowToSeal(SnapshotStore):
+    """A store on a disk that takes nothing before criu stands still."""
+
+    def follow(self, draft: Draft, stop: threading.Event, *, behind: Callable[[int], None]) -> None:
+        while not any(
+            each.state == "T" and str(draft.work) in procfs.command_line(each.pid)
+            for each in procfs.all_processes()
+        ):
+            assert not stop.wait(0.001), "criu has ended meanwhile"
+            behind(65 * 2**20)
+        SnapshotStore.follow(self, draft, stop, behind=behind)
+
+
+async def test_criu_rests_while_much_is_unsealed(fleet: Fleet, criu: Criu):
+    root, memory = store_root(fleet.directory, Tier.FROZEN), fleet.directory / "memory"
+    memory.mkdir()
+    store = SlowToSeal(root=root, tier=Tier.FROZEN, sealer=Sealer(key=b"k" * 32), memory=memory)
+    driver = new_frozen(fleet, criu, store=store)
+    launch, running = await start(fleet, "--fill", BIG)
+    total = ask(running, "/sum")
+    parked = await driver.park(running, launch, generation=1)
+    woken = await driver.wake(parked, launch, generation=2, report=fleet.report)
+    assert ask(woken, "/sum") == total
 
 
 async def test_an_unsealed_snapshot_shows_its_secret(fleet: Fleet, driver: FrozenDriver):

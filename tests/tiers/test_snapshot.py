@@ -227,15 +227,40 @@ def test_an_image_is_done_while_it_grows(tmp_path: Path, key: bytes | None):
 
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), Stopped()])
 def test_a_failing_follower_lets_criu_go_on(tmp_path: Path, fault: Exception):
-    (tmp_path / "pages-1.img").write_bytes(bytes(CHUNK_BYTES + 1))
+    """What was done beside it is kept: a chunk that was sealed is a hole, and must not be sealed again."""
+    (tmp_path / "pages-1.img").write_bytes(bytes(2 * CHUNK_BYTES + 1))
     told: list[int] = []
+    failed = threading.Event()
 
     def work(chunk: Chunk) -> int:
-        raise fault
+        if chunk.index == 1:
+            failed.set()
+            raise fault
+        failed.wait()
+        return 7
 
     done: dict[Chunk, int] = {}
     follow(tmp_path, work, done, GO, behind=told.append)
-    assert told == [CHUNK_BYTES, 0] and done == {}
+    assert [*map(max, [told]), told[-1]] == [2 * CHUNK_BYTES, 0]
+    assert {chunk.index: result for chunk, result in done.items()} == {0: 7}
+
+
+def test_what_waits_is_told_while_it_waits(tmp_path: Path):
+    told, answer, stop, done = [0], threading.Event(), threading.Event(), dict[Chunk, int]()
+    with ThreadPoolExecutor(1) as pool, (tmp_path / "pages-1.img").open("wb") as file:
+        following = pool.submit(follow, tmp_path, lambda chunk: answer.wait(), done, stop, behind=told.append)
+        try:
+            for number in range(1, 9):
+                file.write(bytes(CHUNK_BYTES + (number == 1)))
+                file.flush()
+                wait_until(lambda number=number: told[-1] == number * CHUNK_BYTES)
+            answer.set()
+            wait_until(lambda: told[-1] == 0)
+        finally:
+            answer.set()
+            stop.set()
+        following.result()
+    assert len(done) == 8
 
 
 def flip(path: Path, at: int) -> None:

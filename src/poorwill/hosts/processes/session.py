@@ -135,7 +135,7 @@ async def _all_gone(
             return {(stat.pid, stat.started) for stat in left}
         await asyncio.sleep(delay_s)
         waited_s += delay_s
-        delay_s = min(delay_s * 2, 0.05)
+        delay_s = min(delay_s * 1.25, 0.05)
 
 
 def _zombie_of_another(stat: ProcessStat) -> bool:
