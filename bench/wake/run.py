@@ -252,7 +252,9 @@ async def run(options: argparse.Namespace) -> list[Measured]:
     results = []
     for size in options.sizes:
         with tempfile.TemporaryDirectory(dir=options.directory, prefix="bench-wake-") as scratch:
-            model = make_model(Path(scratch) / f"{size}.gguf", size=size)
+            model = (options.models or Path(scratch)) / f"{size}.gguf"
+            if not model.exists():
+                make_model(model, size=size)
             for tier, load_mode, ahead in combinations(options.tiers, options.read_ahead):
                 place = Path(scratch) / f"{tier}-{load_mode}-{ahead}"
                 place.mkdir()
@@ -346,6 +348,9 @@ def main() -> None:
         "--directory",
         metavar="DIR",
         help="on the disk to be measured (default: the temporary directory)",
+    )
+    parser.add_argument(
+        "--models", type=Path, metavar="DIR", help="where models are kept from one run to the next"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write everything measured as JSON")
     options = parser.parse_args()

@@ -147,19 +147,6 @@ async def test_slow_imports_do_not_keep_the_disk_idle(bench, tiny_model, tmp_pat
         following.cancel()
 
 
-async def test_a_start_teaches_the_next_what_is_mapped(bench, tiny_model, report):
-    """Its libraries are larger than its weights here."""
-    engine, told = bench.engine("llama.cpp", path=str(tiny_model)), []
-    for _ in range(2):
-        launch, _, began_us, ended_us = await started(bench, engine, report)
-        spawned = PhaseMark(phase=Phase.SPAWN, at_us=began_us)
-        leaves = engine.refine(launch, [spawned], began_us, ended_us)
-        told.append(" ".join(leaf.detail for leaf in leaves))
-        bench.stop()
-    large = re.compile(r"\b\d{8,} B (cached before|read ahead)")
-    assert [bool(large.search(each)) for each in told] == [False, True]
-
-
 async def test_reading_ahead_ends_with_the_wake(bench, tiny_model, monkeypatch):
     monkeypatch.setattr(read_ahead, "CHUNK_BYTES", 64)  # so that it would take half a minute
     engine = bench.engine("llama.cpp", path=str(tiny_model))

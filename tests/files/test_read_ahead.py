@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tests.waiting import wait_until
 
-from poorwill.hosts.files.read_ahead import CHUNK_BYTES, ReadAhead, free_for_cache
+from poorwill.engines.measured.free_memory import free_for_cache
+from poorwill.hosts.files.read_ahead import CHUNK_BYTES, ReadAhead, bring_in
 
 PLENTY = 2**40
 
@@ -108,6 +109,24 @@ def test_cached_files_are_not_read(weights: Path):
     assert (ahead.read, ahead.cached) == (0, weights.stat().st_size)
 
 
+def test_what_is_not_kept_is_not_read_twice(tmp_path: Path):
+    """As of a network file system that forgets a file when it is closed."""
+    shards = [tmp_path / str(number) for number in range(20)]
+    for path in shards:
+        path.write_bytes(os.urandom(CHUNK_BYTES))
+        uncached(path)
+
+    def forgetful(path: Path, offset: int, buffer: memoryview) -> tuple[int, int]:
+        found = bring_in(path, offset, buffer)
+        uncached(path)
+        return found
+
+    ahead = ReadAhead(files=lambda: shards, room_bytes=lambda: PLENTY, bring_in=forgetful)
+    ahead.start()
+    ahead.wait()
+    assert 0 < ahead.read <= 16 * CHUNK_BYTES, "at most one of each reader"
+
+
 def test_no_room_means_no_reading(weights: Path):
     ahead = read(weights, room=CHUNK_BYTES - 1)
     assert ahead.read == 0 and ahead.missed == ahead.wanted and ahead.short_of_room
@@ -129,6 +148,29 @@ def test_stopped_before_it_begins(weights: Path):
     ahead.start()
     ahead.wait()
     assert ahead.read == 0
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_nothing_is_read_at_rest(weights: Path, stopped: bool):
+    resting, asked = threading.Event(), threading.Event()
+
+    def files() -> list[Path]:
+        asked.set()
+        resting.wait(30)
+        return [weights]
+
+    ahead = ReadAhead(files=files, room_bytes=lambda: PLENTY)
+    ahead.start()
+    asked.wait(30)
+    ahead.rest(rest=True)
+    resting.set()
+    wait_until(lambda: ahead.readers > 0)
+    assert ahead.read == 0
+    if stopped:
+        ahead.stop()
+    ahead.rest(rest=stopped)
+    ahead.wait()
+    assert ahead.read == (0 if stopped else weights.stat().st_size)
 
 
 def test_strange_files_are_passed_over(tmp_path: Path, weights: Path):

@@ -22,7 +22,8 @@ from poorwill.engines.dialects.log_facts import Dialect
 from poorwill.engines.dialects.vllm import settle_compilation
 from poorwill.engines.log_file import LogReader, Timeline
 from poorwill.engines.measured.expectation import expected_rate
-from poorwill.engines.measured.process_io import IoTrack, mapped_files, with_notes
+from poorwill.engines.measured.free_memory import free_for_cache
+from poorwill.engines.measured.process_io import IoTrack, with_notes
 from poorwill.engines.port_choice import replica_port
 from poorwill.engines.recipe import LaunchContext, Prepare, Recipe, linked
 from poorwill.engines.sleeping import FORGETFUL_SLEEPS
@@ -43,6 +44,8 @@ _POLL_SHARE, _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.05, 0.01, 0.25
 """Polls of the readiness path: so that finding out late costs at most a twentieth of the wake."""
 _POLL_TIMEOUT_S = 5.0
 _MOST_CACHED_FILES = 10_000
+_BEFORE_WEIGHTS = (None, Phase.SPAWN, Phase.IMPORTS, Phase.CONTEXT)
+"""Then an engine reads small files, one after the other, and each waits behind what is read ahead."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,14 +54,12 @@ class _Wake:
     io: IoTrack
     ahead: ReadAhead | None = None
     anew: bool = False
-    """It is a start: what the engine loads is worth knowing for the next one."""
+    """It is a start."""
     expected_rate: float | None = None
     """Bytes a second that this machine's storage is known to read."""
     report: Report | None = None
     note: str = ""
     marks: list[PhaseMark] = field(default_factory=list)
-    loaded: Sequence[str] = ()
-    """What the engine had mapped at the end of its start."""
 
     def mark(self, phase: Phase, at_us: int, detail: str = "") -> None:
         found = PhaseMark(phase=phase, at_us=at_us, detail=detail)
@@ -81,9 +82,9 @@ class _Wake:
                     tell(mark)
             now_us = clock.now_us()
             self.io.look(now_us)
+            if self.anew and self.ahead is not None:
+                self.ahead.rest(rest=told in _BEFORE_WEIGHTS and self.io.busy(now_us))
             passed_s = (now_us - began_us) / SECOND_US
-        if self.anew and self.io.pid is not None:
-            self.loaded = mapped_files(self.io.pid)
         self.reader.finish()
 
 
@@ -103,8 +104,6 @@ class ServedEngine:
     """The engine's log does not show when its program started."""
     _reach: Reach | None = None
     """Of an engine elsewhere, since its first launch."""
-    _loaded: Sequence[str] = ()
-    """Libraries and other files that the last start mapped."""
     _wakes: dict[ReplicaId, _Wake] = field(default_factory=dict)
     _launched: dict[ReplicaId, _Wake] = field(default_factory=dict)
     """Of replicas launched and not followed yet: an engine may write before `follow` first runs."""
@@ -197,7 +196,7 @@ class ServedEngine:
         self._wakes[launch.replica] = wake
         wake.report = report
         if wake.ahead is not None:
-            wake.ahead.start()
+            wake.ahead.start(rest=wake.anew)
         loop = asyncio.get_running_loop()
         try:
             await in_thread(
@@ -205,7 +204,6 @@ class ServedEngine:
             )
         finally:
             wake.report = None
-            self._loaded = wake.loaded or self._loaded
             if wake.ahead is not None:
                 wake.ahead.stop()
 
@@ -270,9 +268,8 @@ class ServedEngine:
     def _ahead(self, recipe: Recipe, *, anew: bool) -> ReadAhead | None:
         """Return the reading ahead that helps this wake, not begun; None if none would.
 
-        A start reads the weights, the model's other files, the libraries that the last start mapped, and the
-        engine's compiled code; a process that is restored only the weights that it maps from their files, or
-        dropped when it went to sleep.
+        A start reads the weights, the model's other files and the engine's compiled code; a process that is
+        restored only the weights that it maps from their files, or dropped when it went to sleep.
         """
         helps = recipe.loads_cached if anew else recipe.maps_weights or recipe.sleep in FORGETFUL_SLEEPS
         if not self.settings.engine.read_ahead or not recipe.argv or not helps:
@@ -280,11 +277,10 @@ class ServedEngine:
 
         def files() -> Iterator[str]:
             yield from recipe.weights.files
-            yield from self._loaded if anew else ()
             cached = Path(self.directory, "cache", self.name).rglob("*")
             yield from map(str, islice(cached if anew else (), _MOST_CACHED_FILES))
 
-        return ReadAhead(files=files)
+        return ReadAhead(files=files, room_bytes=free_for_cache)
 
     def _endpoint(self, running: Running, launch: Launch) -> Endpoint:
         model = launch.engine_model or launch.model

@@ -21,6 +21,7 @@ from poorwill.policies.coldstart.leaves import READ_AHEAD_DETAILS, STORAGE_DETAI
 _PROC = Path("/proc")
 _MOST_PROCESSES = 200
 _LEAST_SLOW_US = SECOND_US
+_LOOKS_TO_FIND, _LULL_US = 20, SECOND_US // 50
 SHORT_OF = 0.8
 """Weights read at less than this share of the expected rate are marked as slow."""
 _LEAST_BYTES = 64 * 1024
@@ -54,15 +55,6 @@ def find_process(argv: Sequence[str]) -> int | None:
     return newest
 
 
-def mapped_files(pid: int) -> list[str]:
-    """Return the files that a process has mapped, each once; none if it has ended or is another user's."""
-    with suppress(OSError):
-        lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
-        fields = (line.split(None, 5) for line in lines)
-        return list(dict.fromkeys(each[5] for each in fields if len(each) == 6 and each[5].startswith("/")))
-    return []
-
-
 def io_sample(pid: int, at_us: int) -> IoSample | None:
     """Return the counters of the process and its descendants, None if they cannot be read."""
     asked = storage = 0
@@ -87,10 +79,16 @@ class IoTrack:
     """Empty: the engine is no process of this machine."""
     pid: int | None = None
     samples: list[IoSample] = field(default_factory=list)
+    read_us: int = 0
+    """When something was last read from storage."""
     most: int = 10_000
     looks: int = 0
     next_scan: int = 1
     """A look at all processes takes milliseconds that a wake needs itself, so each waits a quarter longer."""
+
+    def busy(self, at_us: int) -> bool:
+        """Return whether the engine has just read from storage, or may not have been found yet."""
+        return self.looks < _LOOKS_TO_FIND if self.pid is None else at_us - self.read_us < _LULL_US
 
     def look(self, at_us: int) -> None:
         """Take a sample. Never raises: what cannot be read is not known."""
@@ -101,6 +99,8 @@ class IoTrack:
         if self.pid is None:
             return
         sample = io_sample(self.pid, at_us)
+        if sample is not None and sample.storage > (self.samples[-1].storage if self.samples else 0):
+            self.read_us = at_us
         if sample is None or len(self.samples) >= self.most:
             return
         if len(self.samples) > 1 and sample.same(self.samples[-1]) and sample.same(self.samples[-2]):
