@@ -72,7 +72,7 @@ async def test_llama_cpp_tells_tokens_without_usage(bench, tiny_model, report):
         (True, True, {"load_mode": "mmap"}),
         (False, True, {"load_mode": "direct_io"}),
         (True, False, {"load_mode": "mmap"}),
-        (False, False, {}),
+        (False, False, {"load_mode": "none"}),
     ],
 )
 async def test_reading_ahead_where_it_helps(bench, tiny_model, marks, report, helps, anew, options):
@@ -88,7 +88,7 @@ async def test_reading_ahead_where_it_helps(bench, tiny_model, marks, report, he
     ("mode", "why", "ladder", "options"),
     [
         ("mmap", "frozen", (Tier.FROZEN, Tier.COLD), {}),
-        ("none", "not frozen", (Tier.ASLEEP, Tier.COLD), {}),
+        ("mmap", "sooner", (Tier.ASLEEP, Tier.COLD), {}),
         ("none", "as configured", (Tier.FROZEN, Tier.COLD), {"load_mode": "none"}),
     ],
 )
