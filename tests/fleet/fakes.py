@@ -77,6 +77,10 @@ class World:
     kill_door: Door = field(default_factory=Door)
     silent: dict[int, HostSilent] = field(default_factory=dict)
     """The processes whose host answers nobody."""
+    images_on: str = ""
+    """The host that images are on."""
+    unseen: bool = False
+    """Whether that host cannot be looked at."""
     uses: int = 0
     """CPU time that passes between two looks at the processes."""
     used: int = 0
@@ -266,6 +270,7 @@ class FakeDriver:
         if self.tier is Tier.COLD:
             return parked
         parked = replace(parked, path=f"/snap/{running.replica}.{generation}", image_bytes=1000)
+        parked = replace(parked, machine=self.world.images_on)
         self.world.snapshots[parked.path or ""] = parked
         return parked
 
@@ -336,6 +341,9 @@ class FakeDriver:
                 )
                 for running in self.world.processes.values()
             ]
+        if self.world.unseen:
+            host = self.world.images_on
+            return [Found(replica=ReplicaId(""), generation=0, tier=None, what="", silent=host)]
         return [
             Found(
                 replica=parked.replica,

@@ -182,3 +182,26 @@ async def test_a_park_that_meets_silence(house: House):
         back()
         await house.until(A, State.READY)
         assert house.world.of("a-0") == [running] and house.world.killed == []
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "gone"])
+async def test_an_image_on_a_silent_host_is_kept(house: House, kept: bool):
+    room = house.model()
+    house.world.images_on = "x"
+    async with house.open():
+        await house.serve()
+        await house.pass_time(31)
+        assert house.tier() is Tier.FROZEN
+    house.world.unseen = True
+    async with house.open():
+        await house.sweeps.one()
+        assert (house.tier(), house.causes()[-1]) == (Tier.FROZEN, "parked.frozen")
+        assert house.rows("SELECT * FROM notes WHERE kind IN ('orphan', 'swept', 'image_lost')") == []
+        house.world.unseen = False
+        if not kept:
+            house.world.snapshots.clear()
+        await house.sweeps.one()
+        assert house.tier() is (Tier.FROZEN if kept else Tier.COLD)
+        await house.serve()
+        assert (room.frozen.wake_door.passed, room.cold.wake_door.passed) == ((1, 1) if kept else (0, 2))
+    house.check_tiling()

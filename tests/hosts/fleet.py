@@ -9,8 +9,8 @@ from tests.kept_log import KeptLog
 
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.drivers.fleet_drivers import FleetDrivers, ModelDrivers
-from poorwill.compose.drivers.hosting import HostPlan, serving_host
-from poorwill.compose.drivers.on_hosts import drivers_on_hosts
+from poorwill.compose.drivers.hosting import serving_host
+from poorwill.compose.drivers.on_hosts import FOUND_S, drivers_on_hosts
 from poorwill.core.launch import Launch, Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError
 from poorwill.core.ports.engine import Engine
@@ -29,6 +29,7 @@ from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.remote.ray.calls import Call, CallAnswer, line, read_answer
 from poorwill.remote.ray.carrier import carry
 from poorwill.remote.ray.identity import make_key
+from poorwill.remote.ray.node import HostPlan
 from poorwill.remote.ray.service import HostService
 from poorwill.tiers.proof import free_port
 
@@ -45,6 +46,8 @@ class FakeCluster:
     """How many places a host has; many, if not named."""
     held: dict[str, str] = field(default_factory=dict)
     cut: bool = False
+    joining: set[str] = field(default_factory=set)
+    """The hosts that have not joined yet."""
 
     async def call(self, host: str, call: Call) -> CallAnswer:
         if self.cut or host not in self.services:
@@ -53,6 +56,11 @@ class FakeCluster:
             return read_answer(await carry(str(self.services[host].socket), line(call)))
         except OSError as error:
             raise DriverError(f"Ray: {error}") from error
+
+    async def joined(self) -> frozenset[str]:
+        if self.cut:
+            raise DriverError("Ray cannot be reached")
+        return frozenset(self.services.keys() - self.joining)
 
     async def lease(self, name: str, host: str, needs: Mapping[str, float], *, wait_s: float) -> bool:
         taken = sum(each == host for holder, each in self.held.items() if holder != name)
@@ -105,18 +113,17 @@ class HostedFleet:
 
     async def start(self, host: str) -> HostService:
         """Start a host's service, or another one after it has stopped."""
-        assert self.settings.hosts is not None
-        plan = HostPlan(
-            name=host,
-            directory=self.directory / host,
-            key=Path(self.settings.hosts.key),
-            relay=self.settings.hosts.relays[host],
-        )
-        plan.directory.mkdir(exist_ok=True, mode=0o700)
         stack = AsyncExitStack()
-        service = await stack.enter_async_context(serving_host(plan, env=ENV, log=self.log))
+        service = await stack.enter_async_context(serving_host(self.plan(host), env=ENV, log=self.log))
         self.services[host], self.cluster.services[host] = stack, service
         return service
+
+    def plan(self, host: str) -> HostPlan:
+        assert self.settings.hosts is not None
+        directory = self.directory / host
+        directory.mkdir(exist_ok=True, mode=0o700)
+        key, relay = Path(self.settings.hosts.key), self.settings.hosts.relays[host]
+        return HostPlan(name=host, directory=directory, key=key, relay=relay)
 
     async def stop(self, host: str) -> None:
         """Stop a host's service; its engines run on."""
@@ -142,9 +149,16 @@ class HostedFleet:
 
 @asynccontextmanager
 async def hosted_fleet(
-    directory: Path, *hosts: str, served: ModelSettings | None = None, room: Mapping[str, int] | None = None
+    directory: Path,
+    *hosts: str,
+    served: ModelSettings | None = None,
+    room: Mapping[str, int] | None = None,
+    late: bool = False,
 ) -> AsyncIterator[HostedFleet]:
-    """Serve hosts and connect to them. Every engine is ended afterwards, and counts as a failure."""
+    """Serve hosts, unless they are `late`, and connect to them.
+
+    Every engine is ended afterwards, and counts as a failure.
+    """
     key = directory / "hosts.pem"
     make_key(key)
     relays = {host: Address("127.0.0.1", free_port()) for host in hosts}
@@ -157,11 +171,17 @@ async def hosted_fleet(
     fleet = HostedFleet(directory=directory, cluster=cluster, settings=settings, log=log)
     here = FleetDrivers(drivers={}, processes=fleet.processes("here"))
     try:
-        for host in hosts:
+        for host in () if late else hosts:
             await fleet.start(host)
         assert settings.hosts is not None
         async with drivers_on_hosts(
-            here, settings, settings.hosts, clock=SystemClock.started(), log=log, cluster=cluster
+            here,
+            settings,
+            settings.hosts,
+            clock=SystemClock.started(),
+            log=log,
+            cluster=cluster,
+            found_s=0.0 if late else FOUND_S,
         ) as both:
             fleet.drivers = replace(both)
             yield fleet

@@ -9,6 +9,7 @@ import pytest
 from tests.waiting import until
 
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.drivers.hosting import serving_host
 from poorwill.compose.drivers.on_hosts import found_on_hosts
 from poorwill.core.launch import Parked
 from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
@@ -19,7 +20,7 @@ from poorwill.remote.ray.contact import AGAIN_S, SILENT_S
 from poorwill.remote.ray.drivers import HostsDriver
 from poorwill.tiers.snapshots.store import store_root
 
-from .fleet import TINY, hosted_fleet, model
+from .fleet import ENV, TINY, hosted_fleet, model
 
 
 async def test_a_replica_starts_serves_and_parks_there(tmp_path: Path) -> None:
@@ -143,12 +144,50 @@ async def test_without_ray_engines_are_found_and_ended(tmp_path: Path) -> None:
         running = await fleet.wake(fleet.launch())
         fleet.cluster.cut = True
         assert fleet.own.processes.alive(running)
-        with pytest.raises(DriverError, match="Ray"):
-            await fleet.wake(fleet.launch(1))
         found = await fleet.own.drivers[Tier.COLD].inventory()
         assert [each.replica for each in found] == ["tiny-0"], "what frees goes over the relay"
         await fleet.own.processes.kill(running)
         assert fleet.engines("a") == []
+
+
+@pytest.mark.parametrize("missing", ["Ray", "the host of Ray's", "the host's service"])
+async def test_a_wake_waits_for_what_is_on_its_way(tmp_path: Path, missing: str) -> None:
+    async with hosted_fleet(tmp_path, "a", late=missing == "the host's service") as fleet:
+        fleet.cluster.cut = missing == "Ray"
+        fleet.cluster.joining |= {"a"} if missing == "the host of Ray's" else set()
+        async with asyncio.TaskGroup() as group:
+            wake = group.create_task(fleet.wake(fleet.launch()))
+            done, _ = await asyncio.wait([wake], timeout=2 * AGAIN_S)
+            assert not done and fleet.marks == [], "no host was chosen yet"
+            fleet.cluster.cut = False
+            fleet.cluster.joining.clear()
+            if not fleet.services:
+                await fleet.start("a")
+            await fleet.own.processes.kill(await wake)
+
+
+async def test_a_host_not_seen_yet_is_told_as_silent(tmp_path: Path) -> None:
+    served = model("a", ladder=(Tier.FROZEN, Tier.COLD))
+    async with hosted_fleet(tmp_path, "a", served=served, late=True) as fleet:
+        assert [each.silent for each in await fleet.own.drivers[Tier.FROZEN].inventory()] == ["a"]
+
+
+async def test_a_busy_host_is_not_silent(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a", late=True) as fleet:
+        busy, free = threading.Event(), threading.Event()
+
+        async def serve() -> None:
+            async with serving_host(fleet.plan("a"), env=ENV, log=fleet.log):
+                busy.set()
+                free.wait()  # as check-summing does to its loop
+
+        async with asyncio.TaskGroup() as group:
+            host = group.create_task(asyncio.to_thread(asyncio.run, serve()))
+            await until(busy.is_set)
+            await until(lambda: "a host answers" in [message for _, message, _ in fleet.log.lines])
+            await asyncio.wait([host], timeout=2 * SILENT_S)
+            assert "a host is silent" not in fleet.log.errors()
+            free.set()
 
 
 async def test_a_sweep_from_outside_sees_hosts(tmp_path: Path) -> None:
@@ -207,4 +246,4 @@ async def test_what_ended_before_the_silence_is_not_listed(tmp_path: Path) -> No
         await until(lambda: not fleet.own.processes.alive(running))
         await fleet.stop("a")
         await until(lambda: "a host is silent" in fleet.log.errors())
-        assert await driver.inventory() == []
+        assert [each for each in await driver.inventory() if not each.silent] == []

@@ -17,7 +17,7 @@ from .room import a_room, slowly
 def test_a_fleet_serves_from_hosts_of_a_real_cluster(tmp_path: Path) -> None:
     with a_room(tmp_path, "a", "b", "c") as room:
         program = room.start_serve()
-        slowly(lambda: program.ask().status_code == 200, within_s=120)  # the raylets may be joining still
+        assert program.ask(timeout=120).status_code == 200, "the raylets that join are waited for"
         host = room.where()
         (engine,) = room.engines(host)
         os.kill(engine, 0)

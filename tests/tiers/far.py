@@ -1,6 +1,5 @@
 """The drivers of a host from afar, for the contract suite: through Ray, or a stand-in for it."""
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -177,10 +176,5 @@ async def through_ray(ray_room: Room) -> AsyncIterator[FarFleet]:
     here = FleetDrivers(drivers={}, processes=new_fleet(ray_room.fleet).processes)
     async with drivers_on_hosts(here, settings, named, clock=SystemClock.started(), log=KeptLog()) as both:
         fleet = FarFleet(directory=ray_room.directory / HOST, own=both.elsewhere[TINY], beside=beside)
-        cluster = fleet.engine.hosts.cluster
-        async with asyncio.timeout(180):
-            while not await cluster.lease("warm", HOST, {}, wait_s=2.0):  # the raylet may be joining still
-                pass
-        await cluster.release("warm")
         yield fleet
         await fleet.clear()

@@ -47,6 +47,7 @@ from poorwill.core.words import (
     replica_id,
 )
 from poorwill.fleet.room.residents import Claim
+from poorwill.fleet.sweeps.judgement import may_exist
 from poorwill.fleet.sweeps.sweeper import Sweeper
 from poorwill.fleet.unit import Equipment, Unit, end_engine, still_answers
 from poorwill.policies.dispatch import Replicas
@@ -270,14 +271,11 @@ class Recovery:
             alive = unit.equipment.processes.alive(kept.running)
             return alive and _up_to_date(unit, kept.running)
         try:
-            found = await driver.inventory()
+            return may_exist(kept, await driver.inventory())
         except (DriverError, OSError) as error:
             # Not to be able to look says nothing of the image; a wake refuses one that is gone.
             self.log.error("cannot look for what is parked", replica=unit.id, why=str(error))
             return True
-        return (kept.key(), kept.path) in [
-            (each.parked.key(), each.parked.path) for each in found if each.parked
-        ]
 
     def _note(self, kind: str, replica: ReplicaId, model: ModelName | None, text: str) -> None:
         self.entries.append(

@@ -101,7 +101,7 @@ async def serving_host(plan: HostPlan, *, env: Mapping[str, str], log: Log) -> A
             service.find()
             proven = partial(is_proven, processes)
             relay = relaying(service, address=plan.relay, tls=tls, proven=proven, log=log)
-            async with relay, service.listening():
+            async with service.listening(), relay:
                 ray = raylet(plan, service.socket, temporary, env=env, log=log)
                 running = tasks.create_task(ray.run()) if ray is not None else None
                 try:

@@ -36,6 +36,7 @@ async def drivers_on_hosts(
     clock: Clock,
     log: Log,
     cluster: Cluster | None = None,
+    found_s: float = FOUND_S,
 ) -> AsyncIterator[FleetDrivers]:
     """Add the drivers of the other hosts to those of this machine, and keep in contact with them meanwhile.
 
@@ -64,10 +65,11 @@ async def drivers_on_hosts(
             allowed={model.name: model.hosts for model in away},
             clock=clock,
             log=log,
+            since_us=clock.now_us(),
         )
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(FOUND_S):
+                async with asyncio.timeout(found_s):
                     await asyncio.gather(*(contact.back() for contact in contacts.values()))
             await hosts.equip()
             here.elsewhere.update(_kits(hosts, away))

@@ -47,6 +47,8 @@ class Found:
     parked: Parked | None = None
     unfinished: bool = False
     """Its driver failed to end it: the sweep ends it unless a replica owns it."""
+    silent: str = ""
+    """Not a find: a host that could not be looked at. What is there may be there still."""
 
 
 class Driver(Protocol):

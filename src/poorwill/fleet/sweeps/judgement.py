@@ -63,6 +63,14 @@ def compare(found: Iterable[Found], owned: Iterable[Owned]) -> Sweep:
     return Sweep(orphans=tuple(orphans), missing=tuple(missing))
 
 
+def may_exist(parked: Parked, found: Iterable[Found]) -> bool:
+    """Return whether what is parked was found, or is on a host that could not be looked at."""
+    return any(
+        each.silent == parked.machine if each.silent else each.parked and each.parked.key() == parked.key()
+        for each in found
+    )
+
+
 def _runnings(owned: Owned) -> list[Running]:
     kept = owned.parked.running if owned.parked is not None else None
     return [running for running in (owned.running, kept) if running is not None]

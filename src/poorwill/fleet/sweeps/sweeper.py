@@ -16,7 +16,7 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, DriverError, Found, Processes
 from poorwill.core.ports.log import Log
 from poorwill.core.words import ORPHAN, ModelName, ReplicaId
-from poorwill.fleet.sweeps.judgement import Owned, compare
+from poorwill.fleet.sweeps.judgement import Owned, compare, may_exist
 from poorwill.fleet.unit import FleetContext, Unit
 
 SWEEP_S = 300.0
@@ -112,7 +112,7 @@ class Sweeper:
     async def look(self, driver: Driver) -> Sequence[Found]:
         """Return what one driver finds."""
         try:
-            return await driver.inventory()
+            return [found for found in await driver.inventory() if not found.silent]
         except (DriverError, OSError) as error:
             self.log.error("cannot look for what exists", driver=driver.name, why=str(error))
             self.blind = True
@@ -170,8 +170,7 @@ async def note_vanished(context: FleetContext) -> None:
         if id(driver) not in seen:
             seen[id(driver)] = await _look(context, driver)
         found = seen[id(driver)]
-        keys = [each.parked.key() for each in found or () if each.parked is not None]
-        if found is not None and parked.key() not in keys:
+        if found is not None and not may_exist(parked, found):
             _gone(context, unit, parked)
 
 

@@ -28,6 +28,10 @@ class Cluster(Protocol):
         """Have a host's service answer. Raises DriverError if it is out of reach. Cancelled: it sees that."""
         ...
 
+    async def joined(self) -> frozenset[str]:
+        """Return the hosts that places are granted on now. Raises DriverError."""
+        ...
+
     async def lease(self, name: str, host: str, needs: Mapping[str, float], *, wait_s: float) -> bool:
         """Take a place on a host; return whether it was granted in time. Raises DriverError.
 
@@ -189,6 +193,11 @@ class RayCluster:
         text = base64.b64encode(line(call)).decode()
         answer = await self._ask({"do": "call", "host": host, "call": text}, within_s=None)
         return read_answer(base64.b64decode(answer))
+
+    async def joined(self) -> frozenset[str]:
+        """See `Cluster.joined`."""
+        await self._reached()
+        return frozenset(await self._ask({"do": "hosts"}, within_s=QUICK_S))
 
     async def lease(self, name: str, host: str, needs: Mapping[str, float], *, wait_s: float) -> bool:
         """See `Cluster.lease`."""

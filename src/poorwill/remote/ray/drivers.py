@@ -18,7 +18,7 @@ from poorwill.core.ports.silence import ON_HOST
 from poorwill.core.settings import ModelSettings
 from poorwill.core.words import Phase, ReplicaId, Tier
 from poorwill.remote.ray.calls import Call, CallAnswer, Op
-from poorwill.remote.ray.hosts import Hosts
+from poorwill.remote.ray.hosts import AGAIN_S, COMING_S, Coming, Hosts
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,28 +38,38 @@ class HostsDriver:
             return await self._settled(answer.parked)
 
     async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
-        """See `Driver.wake`. Raises NoCapacity if no host has room."""
+        """See `Driver.wake`. A host that is on its way is waited for. Raises NoCapacity if none has room."""
         with self.hosts.exclusive.during(launch.replica, "wake"):
-            return await self._chosen(parked, launch, generation, report)
+            ends = asyncio.get_running_loop().time() + COMING_S
+            while True:
+                try:
+                    return await self._chosen(parked, launch, generation, report)
+                except NoCapacity as error:
+                    late = asyncio.get_running_loop().time() > ends
+                    if late or not (isinstance(error, Coming) or self.hosts.is_awaited(launch.model)):
+                        raise
+                await asyncio.sleep(AGAIN_S)
 
     async def _chosen(self, parked: Parked, launch: Launch, generation: int, report: Report) -> Running:
-        """Wake on the first of the possible hosts that has room."""
-        why = "no host was asked"
-        hosts = [parked.machine] if parked.tier is not Tier.COLD else None
-        if hosts is None:
+        """Wake on the first of the possible hosts that has room. Raises Coming if one may have it soon."""
+        if parked.tier is Tier.COLD:
             await self.hosts.equip()
             hosts = self.hosts.candidates(launch)
-        elif not self.hosts.is_up(hosts[0]):
-            raise SnapshotRefused(f"the host {hosts[0]}, which has the image, is silent")
-        for host in hosts:
+        elif self.hosts.is_up(parked.machine):
+            hosts = [parked.machine]
+        else:
+            raise SnapshotRefused(f"the host {parked.machine}, which has the image, is silent")
+        joined = await self.hosts.joined()
+        refused: NoCapacity = Coming(f"Ray has none of {', '.join(hosts)}")
+        for host in (host for host in hosts if host in joined):
             now_us = self.hosts.clock.now_us()
             report(PhaseMark(phase=Phase.PROVISION, at_us=now_us, detail=ON_HOST + host))
             try:
                 async with self.hosts.leased(launch, host):
                     return await self._wake(host, parked, launch, generation, report)
             except NoCapacity as error:
-                why = str(error)
-        raise NoCapacity(why)
+                refused = error if joined.issuperset(hosts) else Coming(str(error))
+        raise refused
 
     async def _wake(
         self, host: str, parked: Parked, launch: Launch, generation: int, report: Report
@@ -92,27 +102,17 @@ class HostsDriver:
         await self.hosts.release(parked.replica)
 
     async def inventory(self) -> Sequence[Found]:
-        """See `Driver.inventory`. A silent host has what it listed last and its last beat still knew.
-
-        Raises DriverError if it has listed nothing.
-        """
+        """See `Driver.inventory`. A silent host has what it listed last and its last beat still knew."""
         found: list[Found] = []
         for host, contact in self.hosts.contacts.items():
-            seen = self.hosts.seen
+            last = self.hosts.seen.get((host, self.tier), ())
             try:
-                answer = await self.hosts.call(host, Call(op=Op.INVENTORY, tier=self.tier))
-                seen[host, self.tier] = answer.found
+                last = (await self.hosts.call(host, Call(op=Op.INVENTORY, tier=self.tier))).found
             except DriverError:
-                if (host, self.tier) not in seen and contact.last is None:
-                    continue  # it was never there
-                if (host, self.tier) not in seen:
-                    raise
-                seen[host, self.tier] = tuple(
-                    each
-                    for each in seen[host, self.tier]
-                    if each.running is None or contact.knows(each.running)
-                )
-            found += seen[host, self.tier]
+                found.append(Found(replica=ReplicaId(""), generation=0, tier=None, what="", silent=host))
+                last = tuple(each for each in last if each.running is None or contact.knows(each.running))
+            self.hosts.seen[host, self.tier] = last
+            found += last
         return found
 
     async def _settled(self, parked: Parked) -> Parked:

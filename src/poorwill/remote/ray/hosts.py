@@ -25,8 +25,16 @@ URGENT = (Op.INVENTORY, Op.KILL, Op.DISCARD, Op.UNDO, Op.EQUIP, Op.READY)
 """What must work while Ray does not: nothing is left unowned, and no engine that serves given up, because Ray
 takes long to come back."""
 BY_RAY_S = 4.0
+COMING_S = 60.0
+"""How long a wake waits for a host that is on its way, and how long after a start a host may be: a service
+answers in a second, its raylet joins Ray in ten, and a head that was lost is back within half a minute."""
+AGAIN_S = 0.5
 UNDONE_S = 10.0
 """How long a call that was cancelled may take to be undone on its host."""
+
+
+class Coming(NoCapacity):
+    """No host has room now; one is on its way."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -40,6 +48,8 @@ class Hosts:
     """The hosts that each model may run on, the preferred one first."""
     clock: Clock
     log: Log
+    since_us: int
+    """When contact was first sought."""
     exclusive: Exclusive = field(default_factory=Exclusive)
     offers: dict[str, Mapping[ModelName, HostOffer]] = field(default_factory=dict)
     equipped: dict[str, int] = field(default_factory=dict)
@@ -178,17 +188,26 @@ class Hosts:
 
     def candidates(self, launch: Launch) -> list[str]:
         """Return the hosts that a replica could start on now, the best one first. Raises NoCapacity."""
-        able = [
-            host
-            for host in self.allowed.get(launch.model, ())
-            if host in self.contacts and self.contacts[host].up and not self._offer(host, launch.model).fault
-        ]
+        allowed = self.allowed.get(launch.model, ())
+        able = [h for h in allowed if self.is_up(h) and not self._offer(h, launch.model).fault]
         if not able:
-            silent = [host for host in self.allowed.get(launch.model, ()) if not self.is_up(host)]
-            raise NoCapacity(
-                f"no host can run {launch.model}" + (f"; silent: {', '.join(silent)}" if silent else "")
-            )
+            silent = [host for host in allowed if not self.is_up(host)]
+            why = f"no host can run {launch.model}" + (f"; silent: {', '.join(silent)}" if silent else "")
+            raise NoCapacity(why)
         return sorted(able, key=lambda host: (not self._offer(host, launch.model).weights, self._load(host)))
+
+    def is_awaited(self, model: ModelName) -> bool:
+        """Return whether a host that the model may run on has not answered yet, so soon after a start."""
+        early = self.clock.now_us() < self.since_us + COMING_S * 1e6
+        allowed = self.allowed.get(model, ())
+        return early and any(h in allowed and self.contacts[h].last is None for h in self.contacts)
+
+    async def joined(self) -> frozenset[str]:
+        """Return the hosts that Ray grants places on. Raises Coming if it cannot say now."""
+        try:
+            return await self.cluster.joined()
+        except DriverError as error:
+            raise Coming(str(error)) from error
 
     def started(self, host: str, model: ModelName) -> None:
         """Remember that a host has a model's files now, downloaded or not."""

@@ -93,13 +93,10 @@ class RayLink:
             if namespace == self.namespace and each["state"] != "REMOVED":
                 self.release(name)
 
-    def hosts(self) -> dict[str, dict[str, float]]:
-        """Return the hosts that Ray knows to live, with what each has."""
-        return {
-            node["Labels"][LABEL]: node["Resources"]
-            for node in self.ray.nodes()
-            if node["Alive"] and LABEL in node.get("Labels", {})
-        }
+    def hosts(self) -> list[str]:
+        """Return the hosts that Ray knows to live."""
+        alive = [node.get("Labels", {}) for node in self.ray.nodes() if node["Alive"]]
+        return [labels[LABEL] for labels in alive if LABEL in labels]
 
 
 async def work(link: RayLink, answers: TextIO) -> None:

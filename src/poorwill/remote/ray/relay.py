@@ -5,13 +5,17 @@ everything after that is between the gateway and the engine; `beats`; or `call`,
 """
 
 import asyncio
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from poorwill.core.ports.log import Log
+from poorwill.hosts.files.aside import aside
 from poorwill.remote.ray.calls import line
-from poorwill.remote.ray.service import HostService
+from poorwill.remote.ray.service import HostService, nobody
 
 BEAT_S = 0.5
 CONNECT_S = 5.0
@@ -28,18 +32,20 @@ async def relaying(
     proven: Callable[[str, int], Awaitable[bool]],
     log: Log,
 ) -> AsyncIterator[None]:
-    """Listen meanwhile. `proven` as `is_proven`: only engines of this host are reached. Raises OSError."""
-    attending: set[asyncio.Task[None]] = set()
+    """Listen meanwhile, on a thread of its own: a host whose service is busy is no silent one.
+
+    `proven` as `is_proven`: only engines of this host are reached. Raises OSError.
+    """
+    closing, news = asyncio.Event(), asyncio.Event()
 
     async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        attending.add(asyncio.current_task())  # type: ignore[arg-type]
         try:
             async with asyncio.timeout(CONNECT_S):
                 wanted = (await reader.readuntil(b"\n"))[:_MOST_LINE].split()
             if wanted == [b"beats"]:
-                await _beats(service, writer)
+                await _beats(service, news, writer)
             elif wanted == [b"call"]:
-                await service.converse(reader, writer)
+                await _join(reader, writer, *await asyncio.open_unix_connection(service.socket))
             elif len(wanted) == 2 and wanted[0] == b"engine":
                 await _relay(service, int(wanted[1]), reader, writer, proven)
         except (
@@ -51,30 +57,44 @@ async def relaying(
         ) as e:
             log.info("a connection of the fleet ended", why=str(e) or type(e).__name__)
         except asyncio.CancelledError:
-            log.info("the relay closes")  # `attending` is cancelled by nobody else, and nobody awaits it
+            log.info("the relay closes")  # nobody awaits this task
         finally:
-            attending.discard(asyncio.current_task())
             writer.transport.abort()
 
-    server = await asyncio.start_server(
-        attend, *address, ssl=tls, limit=_PIECE, ssl_handshake_timeout=CONNECT_S, reuse_address=True
-    )
+    async def listen() -> None:
+        server = await asyncio.start_server(
+            attend, sock=door, ssl=tls, limit=_PIECE, ssl_handshake_timeout=CONNECT_S
+        )
+        await closing.wait()
+        server.close()
+
+    def run() -> None:
+        with runner:  # which ends the connections
+            runner.run(listen())
+
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    door = socket.create_server(tuple(address), family=family)
+    runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+    tell = runner.get_loop().call_soon_threadsafe
+    service.news = partial(tell, news.set)
+    thread = threading.Thread(target=run, name="relay")
+    thread.start()
     try:
         yield
     finally:
-        server.close()
-        for task in list(attending):
-            task.cancel()
+        service.news = nobody
+        tell(closing.set)
+        await aside(thread.join)
 
 
-async def _beats(service: HostService, writer: asyncio.StreamWriter) -> None:
+async def _beats(service: HostService, news: asyncio.Event, writer: asyncio.StreamWriter) -> None:
     while True:
-        service.news.clear()
+        news.clear()
         writer.write(line(service.beat()))
         await writer.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(BEAT_S):
-                await service.news.wait()
+                await news.wait()
 
 
 async def _relay(
@@ -84,29 +104,40 @@ async def _relay(
     writer: asyncio.StreamWriter,
     proven: Callable[[str, int], Awaitable[bool]],
 ) -> None:
-    """Join the connection with one to an engine until either ends; either's end ends both."""
-    if port not in {running.port for running in service.engines.values()}:
+    """Join the connection with one to an engine. Raises OSError if there is none."""
+    if port not in {running.port for running in list(service.engines.values())}:
         raise ConnectionRefusedError(f"no engine of this host listens on port {port}")
-    to_engine, engine = None, None
+    async with asyncio.timeout(CONNECT_S):
+        to_engine, engine = await asyncio.open_connection("127.0.0.1", port, limit=_PIECE)
     try:
-        async with asyncio.timeout(CONNECT_S):
-            to_engine, engine = await asyncio.open_connection("127.0.0.1", port, limit=_PIECE)
         if not await proven("127.0.0.1", port):
             raise ConnectionRefusedError(f"what listens on port {port} is not the engine")
         writer.write(b"+")
+        await _join(reader, writer, to_engine, engine)
+    finally:
+        engine.transport.abort()
+
+
+async def _join(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    from_there: asyncio.StreamReader,
+    there: asyncio.StreamWriter,
+) -> None:
+    """Pass on what comes from either until one of them ends, which ends both."""
+    try:
         async with asyncio.TaskGroup() as group:
-            up = group.create_task(_pump(reader, engine))
-            down = group.create_task(_pump(to_engine, writer))
+            up = group.create_task(_pump(reader, there))
+            down = group.create_task(_pump(from_there, writer))
             await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
-            if down.done() and down.result():  # the engine has ended it: what it said goes out first
+            if down.done() and down.result():  # it has ended it in order: what it said goes out first
                 writer.close()
                 with suppress(OSError):
                     await writer.wait_closed()
             up.cancel()
             down.cancel()
     finally:
-        if engine is not None:
-            engine.transport.abort()
+        there.transport.abort()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> bool:

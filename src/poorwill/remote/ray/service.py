@@ -5,6 +5,7 @@ A call lasts as long as its connection: whoever leaves has it cancelled, and a w
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,10 @@ KEPT = 256
 """How many ends of engines are told again with each beat, and how many calls can still be undone."""
 WATCH_AGAIN_S = 5.0
 T = TypeVar("T")
+
+
+def nobody() -> None:
+    """Call nobody: there is no relay now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +70,11 @@ class HostService:
     """What lives here, by pid and start time, as the drivers know it."""
     ended: dict[str, str] = field(default_factory=dict)
     launches: dict[ReplicaId, Launch] = field(default_factory=dict)
-    marks: list[Marked] = field(default_factory=list)
+    marks: deque[Marked] = field(default_factory=deque)
     session: int = 0
     beats: int = 0
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the next beat should not be waited for."""
+    news: Callable[[], object] = nobody
+    """Called when the next beat should not be waited for."""
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
     _equipped: tuple[ModelSettings, ...] = ()
     _equipping: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -107,7 +112,7 @@ class HostService:
                 await asyncio.sleep(WATCH_AGAIN_S)
         self.engines.pop(key, None)
         _keep(self.ended, "{}:{}".format(*key), why)
-        self.news.set()
+        self.news()
 
     def close(self) -> None:
         """Watch nothing any more; the engines run on."""
@@ -115,16 +120,20 @@ class HostService:
             task.cancel()
 
     def beat(self) -> Beat:
-        """Return the next sign of life. One listener at a time gets the marks."""
+        """Return the next sign of life. One listener at a time gets the marks.
+
+        The relay's thread calls it: every copy is one step of the interpreter, and the number comes first,
+        so that an answer that has it has an engine which the next beat knows.
+        """
         self.beats += 1
-        marks, self.marks = tuple(self.marks), []
+        marks = [self.marks.popleft() for _ in range(len(self.marks))]
         return Beat(
             number=self.beats,
             now_us=self.clock.now_us(),
             session=self.session,
             engines=tuple(self.engines),
             ended=dict(self.ended),
-            marks=marks,
+            marks=tuple(marks),
         )
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -296,7 +305,7 @@ class HostService:
     def _reporter(self, call: Call) -> Report:
         def report(mark: PhaseMark) -> None:
             self.marks.append(Marked(replica=call.replica, generation=call.generation, mark=mark))
-            self.news.set()
+            self.news()
 
         return report
 
