@@ -39,6 +39,7 @@ def test_devices_there_are_not_asked_for_here(write: Write):
         (HOSTS + BIG.replace("gpu-1", "gpu-2"), "did you mean"),
         (HOSTS + BIG + '[[rates]]\nactive_usd_h = "1"\nhost = "gpu-2"\n', "rates"),
         (HOSTS + BIG + 'gpus = 1\non = ["0"]\n', "is for this machine"),
+        (HOSTS + BIG + "gpu_memory = '20 GiB'\n", "give whole devices"),
     ],
 )
 def test_what_hosts_do_not_bear(write: Write, text: str, problem: str):

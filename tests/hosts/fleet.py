@@ -16,6 +16,7 @@ from poorwill.core.ports.driver import DriverError
 from poorwill.core.ports.engine import Engine
 from poorwill.core.settings import (
     Address,
+    DeviceNeed,
     EngineSettings,
     FleetSettings,
     HostsSettings,
@@ -77,10 +78,11 @@ class FakeCluster:
 
 
 def model(
-    *hosts: str, ladder: tuple[Tier, ...] = (Tier.COLD,), most: int = 1, **options: object
+    *hosts: str, ladder: tuple[Tier, ...] = (Tier.COLD,), most: int = 1, gpus: int = 0, **options: object
 ) -> ModelSettings:
     """A model whose engine is the toy, on these hosts."""
     return ModelSettings(
+        devices=DeviceNeed(gpus=gpus),
         name=TINY,
         engine=EngineSettings(kind="toy", options=options),  # type: ignore[arg-type]
         replica=ReplicaSettings(model=TINY, max_concurrency=4, park=ParkSettings(ladder=ladder)),
@@ -97,6 +99,8 @@ class HostedFleet:
     cluster: FakeCluster
     settings: FleetSettings
     log: KeptLog
+    devices: tuple[str, ...] | None = ()
+    """Of each host."""
     services: dict[str, AsyncExitStack] = field(default_factory=dict)
     drivers: FleetDrivers | None = None
     marks: list[PhaseMark] = field(default_factory=list)
@@ -123,7 +127,7 @@ class HostedFleet:
         directory = self.directory / host
         directory.mkdir(exist_ok=True, mode=0o700)
         key, relay = Path(self.settings.hosts.key), self.settings.hosts.relays[host]
-        return HostPlan(name=host, directory=directory, key=key, relay=relay)
+        return HostPlan(name=host, directory=directory, key=key, relay=relay, devices=self.devices)
 
     async def stop(self, host: str) -> None:
         """Stop a host's service; its engines run on."""
@@ -137,6 +141,10 @@ class HostedFleet:
         parked = parked or Parked(replica=launch.replica, generation=generation, tier=Tier.COLD)
         driver = self.own.drivers[parked.tier]
         return await driver.wake(parked, launch, generation=generation, report=self.marks.append)
+
+    def said(self, message: str) -> int:
+        """How often this was logged."""
+        return [each for _, each, _ in self.log.lines].count(message)
 
     def processes(self, host: str) -> EngineProcesses:
         """What runs on a host, seen from beside its service."""
@@ -154,6 +162,7 @@ async def hosted_fleet(
     served: ModelSettings | None = None,
     room: Mapping[str, int] | None = None,
     late: bool = False,
+    devices: tuple[str, ...] = (),
 ) -> AsyncIterator[HostedFleet]:
     """Serve hosts, unless they are `late`, and connect to them.
 
@@ -168,7 +177,7 @@ async def hosted_fleet(
         hosts=HostsSettings(head=Address("127.0.0.1", 1), relays=relays, key=str(key)),
     )
     cluster, log = FakeCluster(room=dict(room or {})), KeptLog()
-    fleet = HostedFleet(directory=directory, cluster=cluster, settings=settings, log=log)
+    fleet = HostedFleet(directory=directory, cluster=cluster, settings=settings, log=log, devices=devices)
     here = FleetDrivers(drivers={}, processes=fleet.processes("here"))
     try:
         for host in () if late else hosts:

@@ -9,6 +9,7 @@ Each host has its own directory, ports and raylet; with `cut_off`, a network of 
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -137,7 +138,7 @@ class Room:
         self.fleet.mkdir()
         if self.network is not None:
             self.network.open()
-        self.head_at = f"{self.network.head if self.network else '127.0.0.1'}:{free_port()}"
+        self.head_at = f"{self.network.head if self.network else '127.0.0.1'}:{head_port()}"
         for host in hosts:
             (self.directory / host).mkdir()
             address = self.network.join(host) if self.network else "127.0.0.1"
@@ -221,6 +222,15 @@ class Room:
                     os.kill(pid, signal.SIGKILL)
         if self.network is not None:
             self.network.close()
+
+
+def head_port() -> int:
+    """A free port among those that Ray by itself keeps for workers: a head may have one as well."""
+    for port in range(10_002 + secrets.randbelow(9_000), 20_000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def slowly(condition: Callable[[], T], *, within_s: float = 30.0) -> T:

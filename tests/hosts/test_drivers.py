@@ -2,19 +2,24 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 import pytest
+from tests.fake_nvml import FakeGpu, FakeNvml
 from tests.waiting import until
 
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.drivers.hosting import serving_host
 from poorwill.compose.drivers.on_hosts import found_on_hosts
-from poorwill.core.launch import Parked
+from poorwill.core.launch import Parked, Running
 from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
 from poorwill.core.ports.silence import HostSilent
 from poorwill.core.words import Phase, Tier, replica_id
+from poorwill.hosts.processes import procfs
 from poorwill.remote.ray.calls import HostOffer
 from poorwill.remote.ray.contact import AGAIN_S, SILENT_S
 from poorwill.remote.ray.drivers import HostsDriver
@@ -184,10 +189,45 @@ async def test_a_busy_host_is_not_silent(tmp_path: Path) -> None:
         async with asyncio.TaskGroup() as group:
             host = group.create_task(asyncio.to_thread(asyncio.run, serve()))
             await until(busy.is_set)
-            await until(lambda: "a host answers" in [message for _, message, _ in fleet.log.lines])
+            await until(lambda: fleet.said("a host answers"))
             await asyncio.wait([host], timeout=2 * SILENT_S)
             assert "a host is silent" not in fleet.log.errors()
             free.set()
+
+
+def sees(running: Running) -> str:
+    return procfs.variable(running.pid, "CUDA_VISIBLE_DEVICES").decode()
+
+
+async def test_engines_there_see_their_devices_alone(tmp_path: Path) -> None:
+    served = model("a", most=3, gpus=1, ladder=(Tier.FROZEN, Tier.COLD))
+    async with hosted_fleet(tmp_path, "a", served=served, devices=("GPU-a", "GPU-b")) as fleet:
+        first, second = await asyncio.gather(*(fleet.wake(fleet.launch(number)) for number in (0, 1)))
+        freed = sees(first)
+        assert {freed, sees(second)} == {"GPU-a", "GPU-b"}
+        with pytest.raises(NoCapacity, match="a: 0 of 2 devices are free"):
+            await fleet.wake(fleet.launch(2))
+        await fleet.stop("a")
+        await until(lambda: "a host is silent" in fleet.log.errors())
+        await fleet.start("a")
+        await until(lambda: fleet.said("a host answers") == 2)
+        with pytest.raises(NoCapacity, match="0 of 2"):
+            await fleet.wake(fleet.launch(2))
+        await fleet.own.processes.kill(first)
+        third = await fleet.wake(fleet.launch(2))
+        assert sees(third) == freed
+        for running in (second, third):
+            await fleet.own.processes.kill(running)
+
+
+async def test_a_host_gives_what_nvml_shows(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a", late=True) as fleet:
+        plan, nvml = (
+            replace(fleet.plan("a"), devices=None),
+            FakeNvml(FakeGpu("GPU-a"), FakeGpu("GPU-b", lost=15)),
+        )
+        async with serving_host(plan, env=ENV, log=fleet.log, nvml=cast(ModuleType, nvml)) as service:
+            assert service.devices.ids == ("GPU-a",), "a lost one is not given out"
 
 
 async def test_a_sweep_from_outside_sees_hosts(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def _start(unit: UnitFile) -> Iterator[str]:
     yield "# Started once the program is executed. That it serves is what /healthz says, not systemd."
     yield "Type=exec"
     if unit.host:
-        yield "# Add --gpus N if Ray is to grant devices. The key is a copy of the fleet's (docs/hosts.md)."
+        yield "# Add --gpus N to give out fewer devices. The key is a copy of the fleet's (docs/hosts.md)."
         yield f"ExecStart={unit.binary} host {unit.host}"
     else:
         yield f"ExecStart={unit.binary} serve {unit.fleet}"

@@ -25,7 +25,7 @@ class HostOptions:
     relay: Annotated[Address | None, Option("where it is reached", metavar="AT", read=address)] = None
     key: Annotated[str, Option("the fleet's key (default: hosts.pem)", metavar="FILE")] = "hosts.pem"
     directory: Annotated[str, Option("of logs and snapshots (default: .)", metavar="DIR")] = "."
-    gpus: Annotated[int, Option("how many devices Ray may grant (default: 0)", metavar="N")] = 0
+    gpus: Annotated[int | None, Option("devices to give out (default: all by NVML)", metavar="N")] = None
 
 
 async def _run(options: HostOptions, streams: Streams) -> int:

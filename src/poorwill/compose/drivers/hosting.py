@@ -4,10 +4,13 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from poorwill.compose.clock import SystemClock
+from poorwill.compose.drivers.devices import host_devices
 from poorwill.compose.drivers.fleet_drivers import FleetDrivers
 from poorwill.compose.drivers.sweep import images_of
 from poorwill.compose.drivers.tiers import engine_processes, open_drivers
@@ -21,10 +24,12 @@ from poorwill.core.words import ModelName
 from poorwill.engines.kinds import make_engine
 from poorwill.engines.weights.files import hub_cache, weights_of
 from poorwill.fleet.lock import hold_directory
+from poorwill.hosts.devices.nvml import load_nvml
 from poorwill.hosts.processes.prctl import subreaper, undumpable
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.hosts.processes.readiness import is_proven
 from poorwill.remote.ray.calls import HostOffer
+from poorwill.remote.ray.devices import GivenDevices
 from poorwill.remote.ray.identity import tls_context
 from poorwill.remote.ray.node import HostPlan, ray_head, raylet
 from poorwill.remote.ray.relay import relaying
@@ -41,7 +46,7 @@ def hosting(
     relay: Address | None,
     key: str,
     directory: str,
-    gpus: int,
+    gpus: int | None,
     env: Mapping[str, str],
     log: Log,
 ) -> AbstractAsyncContextManager[object]:
@@ -52,15 +57,9 @@ def hosting(
     if not (join and relay and name):
         what = "a host needs --join, --name and --relay; --head stands alone"
         raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint="docs/hosts.md")
-    plan = HostPlan(
-        name=name,
-        directory=here,
-        key=key_file,
-        relay=relay,
-        join=join,
-        gpus=gpus,
-    )
-    return serving_host(plan, env=env, log=log)
+    devices = None if gpus is None else tuple(str(index) for index in range(gpus))
+    plan = HostPlan(name=name, directory=here, key=key_file, relay=relay, join=join, devices=devices)
+    return serving_host(plan, env=env, log=log, nvml=load_nvml())
 
 
 def _prepared(stack: ExitStack, plan: HostPlan) -> Path:
@@ -74,7 +73,9 @@ def _prepared(stack: ExitStack, plan: HostPlan) -> Path:
 
 
 @asynccontextmanager
-async def serving_host(plan: HostPlan, *, env: Mapping[str, str], log: Log) -> AsyncIterator[HostService]:
+async def serving_host(
+    plan: HostPlan, *, env: Mapping[str, str], log: Log, nvml: ModuleType | None = None
+) -> AsyncIterator[HostService]:
     """Serve a host until the context ends. Its engines run on; the next service finds them.
 
     Raises OperatorFault if another one holds the directory, the key cannot be used or the relay's address is
@@ -86,6 +87,9 @@ async def serving_host(plan: HostPlan, *, env: Mapping[str, str], log: Log) -> A
         clock = SystemClock.started()
         settings = FleetSettings(directory=str(plan.directory), models=())
         processes = engine_processes(settings, clock, log)
+        if plan.devices is None:
+            states = await host_devices((), fleet=settings.directory, nvml=nvml).look()
+            plan = replace(plan, devices=tuple(each.id for each in states if not each.unfit))
         async with asyncio.TaskGroup() as tasks:
             service = HostService(
                 name=plan.name,
@@ -96,6 +100,7 @@ async def serving_host(plan: HostPlan, *, env: Mapping[str, str], log: Log) -> A
                 clock=clock,
                 log=log,
                 tasks=tasks,
+                devices=GivenDevices(ids=plan.devices or ()),
                 session=clock.now_us(),
             )
             service.find()
@@ -147,4 +152,5 @@ def _kit(
     weights = weights_of(model.engine.path, cache=hub_cache(env))
     offer = HostOffer(tiers=tiers, broken=broken, weights=bool(weights.bytes))
     fetch = fetch_first(model, env=env, clock=clock)
-    return Kit(engine=engine, drivers={tier: own[tier] for tier in tiers}, offer=offer, fetch=fetch)
+    kept, gpus = {tier: own[tier] for tier in tiers}, model.devices.gpus
+    return Kit(engine=engine, drivers=kept, offer=offer, fetch=fetch, gpus=gpus)

@@ -20,5 +20,7 @@ def check_hosts(fleet: FleetSettings, found: FileProblems) -> None:
                 here.wrong(["hosts"], f"{host!r} is no host here", nearest(host, known) or "see [hosts]")
         if model.hosts and model.away is not None:
             here.wrong(["hosts", "cloud", "url"], f"is on {model.away.named}", "take one of the two out")
-        if model.hosts and (model.devices.on or model.devices.apart):
-            here.wrong(["on", "apart"], "is for this machine, and the model is on other hosts")
+        need = model.devices
+        if model.hosts and (need.on or need.apart or need.gpu_memory_bytes):
+            what = "is for this machine, and the model is on other hosts, which give whole devices"
+            here.wrong(["on", "apart", "gpu_memory"], what, "gpus = 1")

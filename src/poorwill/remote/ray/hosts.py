@@ -232,8 +232,6 @@ def needs_of(model: ModelSettings) -> Mapping[str, float]:
     needs: dict[str, float] = {}
     if model.devices.gpus:
         needs["GPU"] = model.devices.gpus
-    if model.devices.gpu_memory_bytes:
-        needs["device_bytes"] = model.devices.gpu_memory_bytes
     if model.memory_bytes:
         needs["memory"] = model.memory_bytes
     return needs

@@ -45,8 +45,8 @@ class HostPlan:
     """Where its relay listens: an address that the gateway can reach."""
     join: Address | None = None
     """Ray's head; None: no raylet is started, and calls come by other means."""
-    gpus: int = 0
-    device_bytes: int = 0
+    devices: tuple[str, ...] | None = None
+    """Those it gives to replicas, as CUDA_VISIBLE_DEVICES names them; None: what NVML says."""
 
 
 def ray_environment(
@@ -87,9 +87,7 @@ def head_command(address: tuple[str, int], directory: Path) -> Sequence[str]:
     ]
 
 
-def host_command(
-    head: tuple[str, int], directory: Path, *, name: str, ip: str, gpus: int, resources: Mapping[str, float]
-) -> Sequence[str]:
+def host_command(head: tuple[str, int], directory: Path, *, name: str, ip: str, gpus: int) -> Sequence[str]:
     """Return what starts the raylet of a host."""
     return [
         *_start(directory, ip),
@@ -97,7 +95,7 @@ def host_command(
         "--num-cpus=0",
         f"--num-gpus={gpus}",
         f"--labels={LABEL}={name}",
-        f"--resources={json.dumps({UNIT: PLENTY, **resources})}",
+        f"--resources={json.dumps({UNIT: PLENTY})}",
     ]
 
 
@@ -107,6 +105,7 @@ def _start(directory: Path, ip: str) -> list[str]:
         *("start", "--block", "--disable-usage-stats", f"--node-ip-address={ip}"),
         f"--object-store-memory={OBJECTS_BYTES}",
         "--include-log-monitor=false",
+        *("--min-worker-port=0", "--max-worker-port=0"),  # of 10002 to 19999, where a head's may be
         f"--temp-dir={directory}",
     ]
 
@@ -173,8 +172,7 @@ def raylet(plan: HostPlan, socket: Path, temporary: Path, *, env: Mapping[str, s
             temporary / "ray",
             name=plan.name,
             ip=plan.relay.host,
-            gpus=plan.gpus,
-            resources={"device_bytes": plan.device_bytes} if plan.device_bytes else {},
+            gpus=len(plan.devices or ()),
         ),
         environment=ray_environment(plan.key, env, {SOCKET: str(socket)}),
         mark=str(plan.directory),

@@ -10,6 +10,7 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 
 from poorwill.core.ports.log import Log
@@ -37,33 +38,11 @@ async def relaying(
     `proven` as `is_proven`: only engines of this host are reached. Raises OSError.
     """
     closing, news = asyncio.Event(), asyncio.Event()
-
-    async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                wanted = (await reader.readuntil(b"\n"))[:_MOST_LINE].split()
-            if wanted == [b"beats"]:
-                await _beats(service, news, writer)
-            elif wanted == [b"call"]:
-                await _join(reader, writer, *await asyncio.open_unix_connection(service.socket))
-            elif len(wanted) == 2 and wanted[0] == b"engine":
-                await _relay(service, int(wanted[1]), reader, writer, proven)
-        except (
-            OSError,
-            ValueError,
-            TimeoutError,
-            asyncio.IncompleteReadError,
-            asyncio.LimitOverrunError,
-        ) as e:
-            log.info("a connection of the fleet ended", why=str(e) or type(e).__name__)
-        except asyncio.CancelledError:
-            log.info("the relay closes")  # nobody awaits this task
-        finally:
-            writer.transport.abort()
+    relay = _Relay(service=service, news=news, proven=proven, log=log)
 
     async def listen() -> None:
         server = await asyncio.start_server(
-            attend, sock=door, ssl=tls, limit=_PIECE, ssl_handshake_timeout=CONNECT_S
+            relay.attend, sock=door, ssl=tls, limit=_PIECE, ssl_handshake_timeout=CONNECT_S
         )
         await closing.wait()
         server.close()
@@ -85,6 +64,40 @@ async def relaying(
         service.news = nobody
         tell(closing.set)
         await aside(thread.join)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Relay:
+    """What a connection may want, and a service to give it."""
+
+    service: HostService
+    news: asyncio.Event
+    proven: Callable[[str, int], Awaitable[bool]]
+    log: Log
+
+    async def attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                wanted = (await reader.readuntil(b"\n"))[:_MOST_LINE].split()
+            if wanted == [b"beats"]:
+                await _beats(self.service, self.news, writer)
+            elif wanted == [b"call"]:
+                await _join(reader, writer, *await asyncio.open_unix_connection(self.service.socket))
+            elif len(wanted) == 2 and wanted[0] == b"engine":
+                await _relay(self.service, int(wanted[1]), reader, writer, self.proven)
+        except (
+            OSError,
+            ValueError,
+            TimeoutError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+        ) as e:
+            self.log.info("a connection of the fleet ended", why=str(e) or type(e).__name__)
+        except asyncio.CancelledError:
+            self.log.info("the relay closes")  # nobody awaits this task
+        finally:
+            writer.transport.abort()
 
 
 async def _beats(service: HostService, news: asyncio.Event, writer: asyncio.StreamWriter) -> None:

@@ -7,7 +7,7 @@ A call lasts as long as its connection: whoever leaves has it cancelled, and a w
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from poorwill.core.errors import PoorwillError
-from poorwill.core.launch import Launch, Parked, PhaseMark, Running
+from poorwill.core.launch import Launch, Parked, PhaseMark, Place, Running
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, DriverError, Found, Report
 from poorwill.core.ports.engine import Engine
@@ -24,6 +24,7 @@ from poorwill.core.settings import ModelSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.remote.ray.calls import Beat, Call, CallAnswer, HostOffer, Marked, Op, failed, line, read_call
+from poorwill.remote.ray.devices import GivenDevices, place_of
 
 MOST_CALL_BYTES = 16 * 2**20
 KEPT = 256
@@ -42,6 +43,8 @@ class Kit:
 
     drivers: Mapping[Tier, Driver]
     offer: HostOffer
+    gpus: int = 0
+    """The devices that each replica is given; 0: it sees all, or what `env` says."""
     engine: Engine | None = None
     """None: the host cannot run the model, as the offer says."""
     fetch: Callable[[Report], Awaitable[None]] | None = None
@@ -65,6 +68,7 @@ class HostService:
     clock: Clock
     log: Log
     tasks: asyncio.TaskGroup
+    devices: GivenDevices
     kits: Mapping[ModelName, Kit] = field(default_factory=dict)
     engines: dict[tuple[int, int], Running] = field(default_factory=dict)
     """What lives here, by pid and start time, as the drivers know it."""
@@ -90,8 +94,8 @@ class HostService:
     def find(self) -> None:
         """Watch the engines that an earlier service of this host has left."""
         for found in self.processes.found():
-            if found.running is not None:
-                self.watch(found.running)
+            if (running := found.running) is not None:
+                self.watch(replace(running, place=place_of(running.pid)))
 
     def watch(self, running: Running) -> None:
         """Tell of an engine from now on, and of its end."""
@@ -249,20 +253,29 @@ class HostService:
         report = self._reporter(call)
         if call.tier is Tier.COLD and kit.fetch is not None:
             await kit.fetch(report)
-        launch = await self._launch(engine, call, anew=call.tier is Tier.COLD)
-        async with self._followed(engine, launch, report):
-            running = await driver.wake(
-                self.inward(parked), launch, generation=call.generation, report=report
-            )
-        self.launches[call.replica] = launch
-        self.watch(running)
+        parked = self.inward(parked)
+        with self._place(kit, call.replica, parked) as place:
+            launch = await self._launch(engine, call, anew=call.tier is Tier.COLD, place=place)
+            async with self._followed(engine, launch, report):
+                running = await driver.wake(parked, launch, generation=call.generation, report=report)
+            running = replace(running, place=place)
+            self.launches[call.replica] = launch
+            self.watch(running)
         _keep(self._woken, call.id, running)
         return CallAnswer(running=self.outward(running))
+
+    def _place(self, kit: Kit, replica: ReplicaId, parked: Parked) -> AbstractContextManager[Place | None]:
+        """Hold what a wake's engine may see; None: everything. Raises NoCapacity."""
+        if not kit.gpus:
+            return nullcontext()
+        others = [each.place for each in self.engines.values() if each is not parked.running]
+        before = parked.running or (self.launches.get(replica) if parked.tier is not Tier.COLD else None)
+        return self.devices.given(kit.gpus, others=others, kept=before.place if before else None)
 
     async def _park(self, call: Call) -> CallAnswer:
         kit, engine = self._kit(call.model)
         driver = self._driver(kit, call.tier)
-        launch = self.launches.get(call.replica) or await self._launch(engine, call, anew=False)
+        launch = await self._launched(engine, call)
         if call.op is Op.PARK:
             assert call.running is not None
             parked = await driver.park(self.local(call.running), launch, generation=call.generation)
@@ -274,8 +287,7 @@ class HostService:
     async def _ask(self, call: Call) -> CallAnswer:
         _, engine = self._kit(call.model)
         assert call.running is not None
-        running = self.local(call.running)
-        launch = self.launches.get(call.replica) or await self._launch(engine, call, anew=False)
+        running, launch = self.local(call.running), await self._launched(engine, call)
         if call.op is Op.VITAL_SIGNS:
             return CallAnswer(text=await engine.vital_signs(running, launch))
         if call.op is Op.PROBE:
@@ -284,9 +296,15 @@ class HostService:
             await engine.ready(running, launch)
         return CallAnswer()
 
-    async def _launch(self, engine: Engine, call: Call, *, anew: bool) -> Launch:
+    async def _launched(self, engine: Engine, call: Call) -> Launch:
+        """Return how the replica was started, or would be, if an earlier service did it."""
+        held = self.local(call.running) if call.running is not None else call.parked
+        place = held.place if held is not None else None
+        return self.launches.get(call.replica) or await self._launch(engine, call, anew=False, place=place)
+
+    async def _launch(self, engine: Engine, call: Call, *, anew: bool, place: Place | None) -> Launch:
         return await asyncio.to_thread(
-            engine.launch, replica=call.replica, generation=call.generation, anew=anew
+            engine.launch, replica=call.replica, generation=call.generation, anew=anew, place=place
         )
 
     def _kit(self, model: ModelName) -> tuple[Kit, Engine]:
