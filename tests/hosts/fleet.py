@@ -47,6 +47,7 @@ class FakeCluster:
     """How many places a host has; many, if not named."""
     held: dict[str, str] = field(default_factory=dict)
     cut: bool = False
+    settled: bool = True
     joining: set[str] = field(default_factory=set)
     """The hosts that have not joined yet."""
 

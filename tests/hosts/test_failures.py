@@ -197,6 +197,7 @@ def test_a_short_cut_is_bridged_and_the_engine_adopted(room: Room) -> None:
     room.network.mend(host)  # type: ignore[union-attr]
     slowly(lambda: kinds(room).count("adopted") > adopted, within_s=30)
     assert at(room, "toy") == (host, engine)
+    slowly(lambda: booked(room, engine)[-1].cause == "linger", within_s=5)
     served, silent, after = booked(room, engine)[-3:]
     assert (served.host, silent.host, after.host) == (host, host, host)
     assert (silent.cause, after.cause) == ("unobserved", "linger") and silent.us >= 5_000_000
@@ -212,6 +213,7 @@ def test_a_host_silent_over_a_restart(room: Room) -> None:
     room.network.mend(host)  # type: ignore[union-attr]
     slowly(lambda: engine in {each["pid"] for each in replicas(room)}, within_s=OWNED_S)
     assert at(room, "toy") == (host, engine)
+    slowly(lambda: booked(room, engine)[-1].cause == "linger", within_s=5)
     silent, after = booked(room, engine)[-2:]
     assert (silent.cause, silent.host, after.cause, after.host) == ("unobserved", host, "linger", host)
     assert ask(room, "toy").status_code == 200

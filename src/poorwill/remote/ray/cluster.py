@@ -19,10 +19,17 @@ START_S = 30.0
 AGAIN_S = 1.0
 QUICK_S = 10.0
 """For what Ray answers by itself."""
+SETTLED_S = 30.0
+"""How long a head that is new or back may take dead hosts for alive, and refuse what it should grant."""
 
 
 class Cluster(Protocol):
     """What hosts are reached and leased through."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether a place that is refused now is taken."""
+        ...
 
     async def call(self, host: str, call: Call) -> CallAnswer:
         """Have a host's service answer. Raises DriverError if it is out of reach. Cancelled: it sees that."""
@@ -60,12 +67,18 @@ class RayCluster:
     held: dict[str, tuple[str, Mapping[str, float]]] = field(default_factory=dict)
     """The places that are held, on which host and of what: taken anew from a cluster that was lost."""
     _child: Process | None = None
+    _up_at: float = 0.0
     _asked: int = 0
     _waiting: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
     _up: asyncio.Event = field(default_factory=asyncio.Event)
     _missing: set[str] = field(default_factory=set)
     """The places that are held and that Ray has not granted yet."""
     _missed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def settled(self) -> bool:
+        """See `Cluster.settled`."""
+        return asyncio.get_running_loop().time() > self._up_at + SETTLED_S
 
     async def run(self) -> None:
         """Keep a child that speaks to Ray, until cancelled. Never raises otherwise."""
@@ -136,6 +149,8 @@ class RayCluster:
                 if not self._up.is_set():
                     await self._ask({"do": "clear"})
                 self._missing -= await self._lease_all(self._missing & self.held.keys())
+                if not self._up.is_set():
+                    self._up_at = asyncio.get_running_loop().time()
                 self._up.set()
                 if not self._missing & self.held.keys():
                     self._missed.clear()

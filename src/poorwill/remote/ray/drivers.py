@@ -68,7 +68,8 @@ class HostsDriver:
                 async with self.hosts.leased(launch, host):
                     return await self._wake(host, parked, launch, generation, report)
             except NoCapacity as error:
-                refused = error if joined.issuperset(hosts) else Coming(str(error))
+                final = joined.issuperset(hosts) and self.hosts.cluster.settled
+                refused = error if final else Coming(str(error))
         raise refused
 
     async def _wake(
