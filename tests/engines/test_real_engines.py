@@ -220,7 +220,7 @@ async def test_waiting_can_be_cancelled(bench, report):
 
 
 async def test_bytes_read_belong_to_the_weights(bench, tiny_model, marks, report):
-    engine = bench.engine("llama.cpp", path=str(tiny_model))
+    engine = bench.engine("llama.cpp", path=str(tiny_model), options={"load_mode": "none"})
     launch, _, began_us, ended_us = await started(bench, engine, report)
     spans = anatomy(engine.refine(launch, marks, began_us, ended_us), began_us, ended_us)
     assert sum(span.bytes_read or 0 for span in spans) >= tiny_model.stat().st_size
