@@ -126,8 +126,9 @@ async def held(count: int, directory: str | None) -> dict[str, object]:
         }
 
 
-async def streams(count: int, directory: str | None) -> dict[str, object]:
-    models = MODEL.format(name="m", options="tokens_per_second = 0.1", more="max_concurrency = 0")
+async def streams(count: int, directory: str | None, *, token_s: float = 10) -> dict[str, object]:
+    rate = f"tokens_per_second = {1 / token_s:g}"
+    models = MODEL.format(name="m", options=rate, more="max_concurrency = 0")
     with served(models, directory) as gateway:
         crowd = Crowd(gateway.port)
         await crowd.ask("m", stream=True, max_tokens=50)
@@ -190,7 +191,8 @@ async def run(options: argparse.Namespace) -> bool:
     whole = True
     for name, part in (("held", held), ("streams", streams), ("storm", storm)):
         if count := getattr(options, name):
-            found = await part(count, options.directory)
+            more = {"token_s": options.token_s} if part is streams else {}
+            found = await part(count, options.directory, **more)
             shown = {
                 key: round(value, 2) if isinstance(value, float) else value for key, value in found.items()
             }
@@ -205,6 +207,7 @@ def main() -> int:
     )
     for name, count in (("held", 5000), ("streams", 9500), ("storm", 100)):
         parser.add_argument(f"--{name}", type=int, default=count, metavar="N", help="default: %(default)s")
+    parser.add_argument("--token-s", type=float, default=10, metavar="S", help="between a stream's tokens")
     parser.add_argument("--directory", metavar="DIR", help="where to work (default: the temporary directory)")
     with contextlib.suppress(KeyboardInterrupt):
         return 0 if asyncio.run(run(parser.parse_args())) else 1

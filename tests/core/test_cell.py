@@ -324,6 +324,12 @@ def test_a_level_learns_when_the_meter_began():
     assert meter.told == [(T0 + 4, False), (T0 + 5, True)]
 
 
+def test_a_level_brings_its_policy_and_floor():
+    cell, level = cell_of(ready()), DemandLevel(Ahead(), Always(), None, ())
+    cell.take(level)
+    assert (cell.replica.policy, cell.replica.floor) == (level.policy, level.floor)
+
+
 def test_leases_of_all_lost_engines_are_waited_for():
     cell = unlimited()
     lost = []

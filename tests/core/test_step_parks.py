@@ -142,6 +142,13 @@ def test_a_lost_engine_starts_cold_when_held():
     assert wakes(effects) == [Tier.COLD] and failed(effects) == []
 
 
+@pytest.mark.parametrize(("unobserved", "cause"), [(True, "unobserved"), (False, "parked.cold")])
+def test_what_a_park_loses_out_of_sight_is_paid(unobserved, cause):
+    life = Life(parking(Tier.FROZEN))
+    effects = life.takes(ParkFailed(generation=2, why="lost", unharmed=False, unobserved=unobserved))
+    assert causes(effects) == [cause] and life.replica.tier is Tier.COLD
+
+
 def test_demand_in_a_park_wakes_from_its_tier():
     life = Life(parking(Tier.FROZEN))
     life.takes(demand(4))
