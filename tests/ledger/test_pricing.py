@@ -62,6 +62,24 @@ def spans_of(db, life):
     ).fetchall()
 
 
+def test_a_bill_without_rates_is_in_dollars():
+    batches = [[created(), span(0, "serving"), Alive(at_us=START + HOUR_US)]]
+    with filled(batches, []) as db:
+        assert {item.currency for item in items(db, everything(batches))} == {"USD"}
+
+
+def test_a_rate_of_the_last_instant_prices_the_rounding():
+    """An hour is charged for half of one, at the rate that came a microsecond before its end."""
+    half = HOUR_US // 2
+    old = RateSettings(effective_us=0, active_nusd_h=100, increment_us=HOUR_US)
+    new = replace(old, effective_us=START + half - 1, active_nusd_h=10**6)
+    batches = [
+        [created(), span(0, "serving"), span(half, "parked.cold", tier="cold"), Alive(at_us=START + half + 9)]
+    ]
+    with filled(batches, [old, new]) as db:
+        assert sum(item.nusd for item in items(db, everything(batches))) == 50 + 5 * 10**5
+
+
 @QUICK
 @given(stories())
 def test_spans_tile_every_life(batches):
