@@ -416,6 +416,31 @@ def test_an_instant_has_the_rate_of_then():
     assert before[0].span_nusd == after[0].span_nusd == 4 * 10**9
 
 
+@pytest.mark.parametrize("cause", ["park", "linger"])
+def test_a_host_is_left_as_the_next_span_opens(cause):
+    """A park, or a loss, says where the replica is a moment before the step that ends the span."""
+    there = ReplicaPlaced(replica="a.0", at_us=START, generation=1, running_json='{"machine": "east"}')
+    story = [
+        created(),
+        there,
+        span(0, "serving"),
+        span(HOUR, cause),
+        replace(there, at_us=START + 2 * HOUR - 7, running_json=""),
+        span(2 * HOUR, "parked.cold", tier="cold"),
+        span(3 * HOUR, "wake.provision", tier="cold"),
+        Alive(at_us=START + 4 * HOUR),
+    ]
+    for batches in ([story], [[entry] for entry in story]):
+        with filled(batches, [RateSettings(active_nusd_h=10, host="east")]) as db:
+            bill = make_bill(db, everything(batches), [Axis.HOST])
+            assert [(line.names, line.us, line.nusd) for line in bill.lines] == [
+                (("",), 2 * HOUR, 0),
+                (("east",), 2 * HOUR, 20),
+            ]
+            hosts = db.execute("SELECT host FROM hosted_spans ORDER BY began_us").fetchall()
+            assert hosts == [("east",), ("east",), ("",), ("",)]
+
+
 def test_each_host_has_its_price():
     placed = ReplicaPlaced(
         replica="a.0", at_us=START + HOUR, generation=1, running_json='{"machine": "east"}'

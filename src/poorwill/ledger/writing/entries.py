@@ -40,6 +40,10 @@ class EntryRefused(PoorwillError):
         self.entry = entry
 
 
+_LEFT = """
+UPDATE stays SET began_us = ?2 WHERE life = ?1 AND host = '' AND began_us BETWEEN ?3 AND ?2
+  AND began_us = (SELECT max(began_us) FROM stays WHERE life = ?1)
+"""
 _HOST = """
 SELECT coalesce(json_extract(nullif(running_json, ''), '$.machine'),
   json_extract(nullif(parked_json, ''), '$.machine'), '') FROM places WHERE life = ?
@@ -161,6 +165,8 @@ class Applier:
         began_us = self._open_span(entry, life)
         if entry.at_us < began_us:
             raise EntryRefused(entry, f"the open span began later, at {began_us}")
+        if entry.tier is not None:  # parked or waking: a moment ago it was told where that is
+            self._db.execute(_LEFT, (life, entry.at_us, began_us + 1))
         wake = None if entry.wake is None else self._wake(entry, life, entry.wake)[0]
         self._spans.add(entry, life, began_us, wake, self._image_bytes(life, entry.cause, entry.tier))
 
