@@ -1,7 +1,14 @@
-"""Notes are counted by kind and model, and spend limits are gauges."""
+"""Notes are counted by kind and model, spend limits are gauges, and costs are added up when asked for."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from tests.kept_log import KeptLog
+from tests.waiting import until
+
+from poorwill.bill.cost_gauges import follow_costs
 from poorwill.core.entries import Alive, Noted
 from poorwill.core.money import NUSD
 from poorwill.core.ports.view import Configuration
@@ -9,6 +16,7 @@ from poorwill.core.settings import SpendSettings
 from poorwill.core.spend import CostAhead, LimitState, Spent, Window, judge
 from poorwill.core.words import SECOND_US, ModelName
 from poorwill.fleet.journal import Journal
+from poorwill.ledger.history.views import Costs
 from poorwill.telemetry.metrics import GatewayMetrics
 
 
@@ -82,3 +90,50 @@ def test_every_spend_limit_is_a_gauge() -> None:
 
 def test_no_limits_no_gauges() -> None:
     assert "poorwill_spend_" not in GatewayMetrics().exposition(NoReplicas())
+
+
+class Purse:
+    """A ledger whose bill takes until it is let go."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def look(self) -> Costs:
+        self.looks += 1
+        await self.open.wait()
+        return Costs(now_us=self.looks, currency="EUR", models=(), days=[(0, "linger", self.looks)], hours=())
+
+    @asynccontextmanager
+    async def followed(self, metrics: GatewayMetrics) -> AsyncIterator[asyncio.TaskGroup]:
+        """Yields once the first look is over and nobody has asked for another."""
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(follow_costs(self.look, metrics, KeptLog(), every_s=0.0))
+            await until(lambda: not metrics.costs_fresh.is_set())
+            yield group
+            task.cancel()
+
+    def shown(self, metrics: GatewayMetrics) -> float:
+        (gauge,) = (each for each in metrics.costs if each.name == "poorwill_cost_today")
+        return gauge.rows[0][1] * NUSD
+
+
+async def test_costs_are_added_up_only_for_a_scrape() -> None:
+    metrics, purse = GatewayMetrics(), Purse()
+    async with purse.followed(metrics):
+        assert (purse.looks, purse.shown(metrics)) == (1, 1), "the first look; nobody has asked since"
+        await metrics.refresh()
+        assert (purse.looks, purse.shown(metrics)) == (2, 2), "who asks sees them as they are"
+
+
+async def test_a_scrape_that_is_given_up_leaves_the_look() -> None:
+    metrics, purse = GatewayMetrics(), Purse()
+    async with purse.followed(metrics) as group:
+        purse.open.clear()
+        scrape = group.create_task(metrics.refresh())
+        await until(lambda: purse.looks == 2)
+        scrape.cancel()
+        purse.open.set()
+        await metrics.refresh()
+        assert (purse.looks, purse.shown(metrics)) == (2, 2)

@@ -13,17 +13,28 @@ from poorwill.ledger.history.views import Costs, ModelCost
 from poorwill.telemetry.metrics import GatewayMetrics, Gauge
 
 EVERY_S = 10.0
-"""How old what the metrics say may be: to sum up a month takes the ledger some milliseconds."""
+"""How old what the metrics say may be."""
+REST = 50
+"""So many times as long as a look took, no other is begun: it takes as long as the month has spans, and a
+fleet of many small replicas has millions."""
 
 
-async def follow_costs(look: Callable[[], Awaitable[Costs]], metrics: GatewayMetrics, log: Log) -> None:
-    """Keep what the metrics say of costs up to date, until cancelled."""
+async def follow_costs(
+    look: Callable[[], Awaitable[Costs]], metrics: GatewayMetrics, log: Log, *, every_s: float = EVERY_S
+) -> None:
+    """Keep what the metrics say of costs up to date while somebody asks for it, until cancelled."""
+    clock = asyncio.get_running_loop().time
     while True:
+        began = clock()
         try:
             metrics.costs = cost_gauges(await look())
         except (PoorwillError, sqlite3.Error) as error:
             log.warning("cannot look at what was spent, for the metrics", why=str(error))
-        await asyncio.sleep(EVERY_S)
+        metrics.costs_fresh.set()
+        await asyncio.sleep(max(every_s, REST * (clock() - began)))
+        metrics.costs_fresh.clear()
+        metrics.costs_asked.clear()
+        await metrics.costs_asked.wait()
 
 
 def cost_gauges(costs: Costs) -> Sequence[Gauge]:

@@ -48,6 +48,9 @@ class Metrics(Protocol):
     def bridge_failed(self, model: ModelName, why: str) -> None:
         """Count a request that a hosted API did not answer. Never raises."""
 
+    async def refresh(self) -> None:
+        """Bring up to date what takes a moment to find out. Cancelled: nothing is left behind."""
+
     def exposition(self, fleet: FleetView) -> str:
         """Return everything counted, and the fleet's state, in Prometheus' text format."""
 
@@ -99,9 +102,10 @@ class AdminSide:
         """Return how each bridge stands."""
         return [bridge.status() for bridge in self.context.policy.bridges.values()]
 
-    def metrics_text(self) -> str:
-        """Return everything counted, in Prometheus' text format."""
+    async def metrics_text(self) -> str:
+        """Return everything counted, in Prometheus' text format. Cancelled: nothing is left behind."""
         self.post_rows()
+        await self.metrics.refresh()
         return self.metrics.exposition(self.fleet)
 
     def post_rows(self) -> None:

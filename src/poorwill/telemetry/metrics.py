@@ -5,8 +5,10 @@ of a microsecond for each count on the warm path. Names and buckets are listed o
 text exposition 0.0.4.
 """
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from poorwill.core.entries import Entry, Noted, RequestEnded, WakeEnded
@@ -94,12 +96,18 @@ class Gauge:
     rows: Sequence[tuple[Labels, float]]
 
 
+COSTS_WAIT_S = 1.0
+"""A scrape does not wait longer for costs: it shows the last ones known."""
+
+
 class GatewayMetrics:
     """The gateway's counters. Implements the gateway's `Metrics`."""
 
     def __init__(self) -> None:
         self.costs: Sequence[Gauge] = ()
         """What the ledger last said of costs."""
+        self.costs_asked, self.costs_fresh = asyncio.Event(), asyncio.Event()
+        self.costs_fresh.set()
         self._requests = Counter(
             name="poorwill_requests_total",
             help_text="Finished requests for a model, by outcome (ok or an error code).",
@@ -181,6 +189,13 @@ class GatewayMetrics:
             self._notes.add((entry.kind, entry.model or ""))
         elif isinstance(entry, WakeEnded):
             self._wakes.add((entry.replica.rpartition("-")[0], "ok" if entry.ok else "failed"))
+
+    async def refresh(self) -> None:
+        """Have old costs asked for anew and wait a moment for them. Cancelled: they are still asked for."""
+        self.costs_asked.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(COSTS_WAIT_S):
+                await self.costs_fresh.wait()
 
     def exposition(self, fleet: FleetView) -> str:
         """Return everything in Prometheus' text format."""

@@ -98,7 +98,7 @@ def _status(gateway: Gateway, *, fleet: FleetView, dashboard: Dashboard, clock: 
 
 def _metrics(gateway: Gateway) -> Endpoint:
     async def handle(request: Request) -> Response:
-        return Response(gateway.metrics_text(), headers={"content-type": EXPOSITION})
+        return Response(await gateway.metrics_text(), headers={"content-type": EXPOSITION})
 
     return handle
 

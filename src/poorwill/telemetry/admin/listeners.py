@@ -96,7 +96,7 @@ def _metrics_app(gateway: Gateway) -> Starlette:
     """Return what answers with metrics alone: for a Prometheus on another machine."""
 
     async def metrics(request: Request) -> Response:
-        return Response(gateway.metrics_text(), headers={"content-type": EXPOSITION})
+        return Response(await gateway.metrics_text(), headers={"content-type": EXPOSITION})
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": gateway.health()["status"]})

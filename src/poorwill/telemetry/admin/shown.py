@@ -27,7 +27,7 @@ class Gateway(Protocol):
         """Return how each bridge stands."""
         ...
 
-    def metrics_text(self) -> str:
+    async def metrics_text(self) -> str:
         """Return everything counted, in Prometheus' text format."""
         ...
 
