@@ -1,6 +1,6 @@
 """What several replicas cost a request through the whole gateway: one model with 1, 4 and 16 replicas.
 
-    python bench/fleet/gateway.py [--rounds 15] [--seconds 2] [--replicas 1 4 16]
+    python bench/fleet/gateway.py [--rounds 10] [--seconds 1] [--replicas 1 4 16 16 4 1]
 
 Needs wrk (apt) and a C compiler. For each number of replicas a real `poorwill serve` with its ledger
 runs, all at once; the load takes turns, so that a drift of the machine hits all alike. All have 64 places
@@ -9,7 +9,8 @@ apart, and a random pause of 0.1 s on average, so that half the places are taken
 share one engine process: 16 of them would answer one by one where one answers many at a time, which is not
 the gateway's doing. CPU is user and kernel time of the gateway's process alone. `least` is that of the best
 round: whatever else runs on the machine only adds to it; the ratios are of the least, and the median of the
-rounds'. A replica that becomes busy or idle opens a span.
+rounds'. A replica that becomes busy or idle opens a span. Of each number of replicas two fleets are
+measured: processes that are alike differ by up to a tenth, for as long as they run.
 """
 
 import argparse
@@ -34,8 +35,8 @@ from processes import Process, compiled, free_port, started  # noqa: E402
 
 GATEWAY_CORE, LOAD_CORE = 0, 1
 PLACES = 64
-WRITTEN_S = 1.2
-"""After so long the ledger has all rows."""
+WRITTEN_S = 30
+"""The ledger has all rows well before."""
 ANSWERS = {"whole": ("", 0), "stream": (',"stream":true,"chunks":20,"every_ms":5', 200)}
 """What a request asks for, and how many milliseconds its client pauses at most before the next one."""
 SCRIPT = """\
@@ -93,10 +94,27 @@ def shared_engine(folder: Path, exits: ExitStack) -> Path:
     return ports
 
 
-def spans(folder: Path) -> int:
-    """Return how many spans a fleet's ledger has."""
+ROWS = """
+SELECT (SELECT count(*) FROM spans), (SELECT coalesce(max(id), 0) FROM requests),
+  EXISTS (SELECT 1 FROM spans WHERE next_us IS NULL AND cause = 'serving')
+"""
+
+
+def rows(folder: Path) -> tuple[int, int, bool]:
+    """Return how many spans and requests a fleet's ledger has, and whether a replica serves by it."""
     with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite")) as db:
-        return int(db.execute("SELECT count(*) FROM spans").fetchone()[0])
+        spans, requests, serves = db.execute(ROWS).fetchone()
+        return spans, requests, bool(serves)
+
+
+def written(folder: Path, requests: int) -> int:
+    """Wait until so many requests are in the ledger and their last span has ended; return its spans."""
+    for _ in range(WRITTEN_S * 10):
+        spans, there, serves = rows(folder)
+        if there >= requests and not serves:
+            return spans
+        time.sleep(0.1)  # noqa: TID251
+    raise SystemExit(f"{folder}: {requests} requests were answered, the ledger has {there}")
 
 
 def load(
@@ -105,23 +123,22 @@ def load(
     """Return requests a second, and microseconds of the gateway's CPU and spans a request."""
     argv = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{PLACES}", f"-d{seconds:g}s"]
     argv += ["-s", str(folder.parent / answers), f"http://127.0.0.1:{port}/v1/chat/completions"]
-    before, opened = process.cpu_s(), spans(folder)
+    before, (opened, had, _) = process.cpu_s(), rows(folder)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 60)
-    time.sleep(WRITTEN_S)  # noqa: TID251
-    used = process.cpu_s() - before
     found = re.search(r"(\d+) requests in ([\d.]+)(m?)s", done.stdout)
     wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", done.stdout)
     assert found is not None and wrong is None, done.stdout
     requests = int(found[1])
-    return requests / seconds, used / requests * 1e6, (spans(folder) - opened) / requests
+    opened = written(folder, had + requests) - opened
+    return requests / seconds, (process.cpu_s() - before) / requests * 1e6, opened / requests
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=int, default=2)
-    parser.add_argument("--replicas", type=int, nargs="*", default=[1, 4, 16])
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=int, default=1)
+    parser.add_argument("--replicas", type=int, nargs="*", default=[1, 4, 16, 16, 4, 1])
     options = parser.parse_args()
     found: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as name, ExitStack() as exits:
@@ -130,18 +147,21 @@ def main() -> None:
             script = SCRIPT.format(text="a" * 240, more=more, pause_ms=pause_ms)
             (folder / answers).write_text(script)
         ports = shared_engine(folder, exits)
-        running = {count: serving(count, ports, folder / str(count), exits) for count in options.replicas}
-        for count, (port, process) in running.items():
-            load(port, process, folder / str(count), "whole", 1)
+        folders = [folder / f"{number}-{count}" for number, count in enumerate(options.replicas)]
+        running = [
+            (*serving(count, ports, at, exits), at)
+            for count, at in zip(options.replicas, folders, strict=True)
+        ]
+        for one in running:
+            load(*one, "whole", 1)
         for turn in range(options.rounds):
             for answers in ANSWERS:
-                for count in options.replicas[:: 1 if turn % 2 else -1]:
-                    sample = load(*running[count], folder / str(count), answers, options.seconds)
-                    found.setdefault((answers, count), []).append(sample)
+                for count, one in list(zip(options.replicas, running, strict=True))[:: 1 if turn % 2 else -1]:
+                    found.setdefault((answers, count), []).append(load(*one, answers, options.seconds))
     print("| answers | replicas | most requests/s | spans a request | CPU, us, least | to one | median |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for answers, count in found:
-        mine, alone = found[answers, count], found[answers, options.replicas[0]]
+    for (answers, count), mine in sorted(found.items()):
+        alone = found[answers, options.replicas[0]]
         rate, opened = max(each[0] for each in mine), statistics.median(each[2] for each in mine)
         least, lone = (min(each[1] for each in samples) for samples in (mine, alone))
         ratio = statistics.median(one[1] / other[1] for one, other in zip(mine, alone, strict=True))
