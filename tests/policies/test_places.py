@@ -295,6 +295,52 @@ def test_no_load_ever_overcommits_a_device(gibs, load):
             assert each.bytes not in held or len(held) == 1, "a whole device is its own"
 
 
+uuids = st.text("ab", min_size=1, max_size=3)
+hosts = st.sampled_from(["", "east", "west"])
+mixed = st.lists(
+    st.tuples(uuids, hosts, sizes, st.integers(0, 20), st.sampled_from(["", "", "", "lost"])),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda one: one[0],
+)
+names = st.one_of(
+    uuids.map("GPU-{}".format),
+    st.integers(0, 5).map(str),
+    st.builds("{}:{}".format, hosts, st.integers(0, 5)),
+)
+pinned = st.tuples(needs, st.lists(names, max_size=2), st.sampled_from([(), ("m0",), ("m1", "m2")]))
+
+
+@given(mixed, st.lists(pinned, max_size=20))
+def test_pins_hosts_and_foreign_memory_hold(fleet, load):
+    """Names in each of their ways, also beginnings of several: nobody is anywhere else, or on too little."""
+    devices = [
+        DeviceState(id=f"GPU-{uuid}", index=index % 4, host=host, bytes=gib * GIB, unfit=unfit)
+        for index, (uuid, host, gib, _, unfit) in enumerate(fleet)
+    ]
+    foreign = {f"GPU-{uuid}": count * GIB for uuid, _, _, count, _ in fleet}
+    house = House(devices, foreign=foreign)
+    tenants: dict[str, list[Wanted]] = {one.id: [] for one in devices}
+    for number, (need, on, apart) in enumerate(load):
+        wanted = wants(replace(need, on=tuple(on), apart=apart), f"m{number}")
+        place = find_place(wanted, house)
+        if place is None:
+            continue
+        house.add(replace(newcomer(wanted, place, devices), ready=True))
+        assert len(set(place.devices)) == (need.gpus or (1 if need.any else 0))
+        for one in devices:
+            if one.id in place.devices:
+                named = {str(one.index), f"{one.host}:{one.index}"}
+                assert not on or any(name in named or one.id[: len(name)] == name for name in on)
+                assert not one.unfit
+                here = tenants[one.id]
+                assert not any(each.model in apart or wanted.model in each.need.apart for each in here)
+                here.append(wanted)
+                taken = sum(each.need.gpu_memory_bytes for each in here)
+                whole = any(each.need.gpus for each in here)
+                assert len(here) == 1 if whole else taken + foreign[one.id] <= one.bytes
+
+
 @given(st.lists(sizes, min_size=1, max_size=5), actions, needs, st.data())
 def test_victims_may_go_suffice_and_are_all_needed(gibs, load, need, data):
     devices = [device(f"x{n}", gib) for n, gib in enumerate(gibs)]
