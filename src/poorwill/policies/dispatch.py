@@ -90,18 +90,18 @@ class Replicas:
 
     def _with_room(self, kept: ReplicaId | None = None) -> Cell | None:
         """Return the fullest with room, else the idle one emptied last; of busy ones as full, `kept`."""
-        chosen, most = None, 0
+        chosen, most, same = None, 0, None
         for cell in self._holders:  # the busy ones come first
             count = cell.in_flight
-            if cell.open and count < self._limit and (chosen is None or count > most):
-                chosen, most = cell, count
+            if cell.open and count < self._limit:
+                if chosen is None or count > most:
+                    chosen, most = cell, count
+                if count and cell.id == kept:
+                    same = cell
             if chosen is not None and not cell.busy:
                 break
-        if kept is None or not most:
-            return chosen
-        least = max(most - (self._slack or 0), 1)
-        able = (c for c in self._holders if c.id == kept and c.open and least <= c.in_flight < self._limit)
-        return next(able, chosen)
+        near = same is not None and same.in_flight >= most - (self._slack or 0)
+        return same if near else chosen
 
     def _beyond_target(self, now_us: int) -> Cell | None:
         """Return who takes a request more than it should have, as no other can be woken for it."""
