@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import Poorwill
 from tests.e2e.program import Program
+from tests.waiting import wait_until
 
 from poorwill.engines.weights.gguf_model import make_model
 
@@ -40,7 +41,7 @@ def test_the_first_wake_downloads(tmp_path: Path) -> None:
         try:
             body = {"model": "small", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
             assert program.ask(body).status_code == 200
-            assert "download" in anatomy(tmp_path)
+            wait_until(lambda: "download" in anatomy(tmp_path))  # its row may come after the answer
             assert program.operator("park", "small").status_code == 200
             sent = hub.sent
             assert program.ask(body).status_code == 200
