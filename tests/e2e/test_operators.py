@@ -46,7 +46,7 @@ def test_status_from_elsewhere_by_url(program: Program, fleet: Path) -> None:
     status, out, _ = ask("status", "--url", f"http://{program.admin}")
     head, row, *_ = out.splitlines()
     assert status == 0 and "TODAY" in head and "LADDER" in head
-    assert "$0.0" in row and row.endswith("cold") and "ready (fixed 60 s, parks in" in row
+    assert "$0.0" in row and row.endswith("cold") and "ready (fixed 1m, parks in" in row
     assert ask("top", "--url", f"http://{program.admin}")[1].split()[:2] == head.split()[:2]
     assert ask("park", "toy", "--url", program.admin)[0] == 0
     assert ask("status", "--url", "http://127.0.0.1:1")[0] == 4

@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -107,7 +108,7 @@ def test_parts_of_a_period_sum_to_the_whole(batches, configured, cuts, by_key):
         total = items(db, whole, by_key=by_key)
         assert sum(i.nusd for i in parts) == sum(i.nusd for i in total)
         assert sum(i.us for i in parts) == sum(i.us for i in total)
-        for axis in (Axis.CAUSE, Axis.DAY, Axis.REPLICA, Axis.TIER):
+        for axis in set(Axis) - {Axis.KEY}:
             assert group(parts, [axis]) == group(total, [axis])
         # Among keys a part is divided by itself: off by a nano-dollar for each line and part at most.
         sums = Counter[str]()
@@ -120,11 +121,12 @@ def test_parts_of_a_period_sum_to_the_whole(batches, configured, cuts, by_key):
 
 
 @QUICK
-@given(stories(), rates(), st.sets(st.sampled_from(Axis)))
-def test_the_lines_sum_to_the_total_along_any_axes(batches, configured, axes):
+@given(stories(), rates(), st.sets(st.sampled_from(Axis)), st.sampled_from(["UTC", "Asia/Kathmandu"]))
+def test_the_lines_sum_to_the_total_along_any_axes(batches, configured, axes, zone):
     with filled(batches, configured) as db:
         plain = make_bill(db, everything(batches), [])
-        cut = make_bill(db, everything(batches), sorted(axes))
+        local = replace(everything(batches), zone=ZoneInfo(zone))
+        cut = make_bill(db, local, sorted(axes))
         assert sum(line.nusd for line in cut.lines) == sum(plain.totals.values())
         assert cut.totals == plain.totals
 
@@ -403,6 +405,22 @@ def test_a_failed_park_stores_nothing():
     with filled(batches, []) as db:
         stored = db.execute("SELECT image_bytes FROM spans ORDER BY began_us").fetchall()
     assert stored == [(0,), (70,), (0,), (70,)]
+
+
+def test_always_on_is_one_stretch_with_its_minimum():
+    second, dollar = 1_000_000, 10**9
+    rate = RateSettings(effective_us=0, active_nusd_h=3_600 * dollar, minimum_us=60 * second)
+    story = [created(), span(17 * second, "parked.cold", tier="cold"), span(90 * second, "serving")]
+
+    def figures(begin_s, end_s):
+        period = Period(from_us=START + begin_s * second, to_us=START + end_s * second)
+        return make_bill(db, period, []).figures[0]
+
+    with filled([story], [rate]) as db:
+        parts = [figures(0, 10), figures(10, 30), figures(30, 80), figures(80, 90)]
+        assert [part.always_on_nusd // dollar for part in parts] == [60, 0, 20, 10]
+        whole = figures(0, 90)
+    assert (whole.always_on_nusd, whole.nusd) == (90 * dollar, 60 * dollar)
 
 
 def test_an_instant_has_the_rate_of_then():

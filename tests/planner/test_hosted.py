@@ -46,7 +46,7 @@ def test_a_flat_price_is_exact():
     bill = hosted_bill(trace([0, 1], [1_000_000, 3], [7, 0]), flat("0.59", "0.79"), guess=GUESS, today_us=0)
     # 1,000,003 x $0.59 + 7 x $0.79, per million
     assert bill.nusd == 590_001_770 + 5_530
-    assert bill.as_of == "2025-02-28"
+    assert bill.dated == "undated"
     assert bill.per_request_nusd.sum() == pytest.approx(bill.nusd)
 
 
@@ -106,8 +106,23 @@ def test_unknown_prices_are_not_guessed():
 
 
 def test_a_price_without_history_says_so():
-    bill = hosted_bill(trace([0], [1], [1]), find_offer(None, None), guess=GUESS, today_us=0)
-    assert any("no price history" in note for note in bill.notes)
+    for offer in (find_offer(None, None), priced_by_package("deepseek", "deepseek-chat"), flat("1", "1")):
+        bill = hosted_bill(trace([0], [1], [1]), offer, guess=GUESS, today_us=0)
+        assert bill.dated == "undated"
+        assert any("no price history" in note for note in bill.notes)
+
+
+@pytest.mark.parametrize(
+    ("origin", "dated"),
+    [("2026-10-13T00:00", "ended 2026-10-14"), ("2026-10-14T00:00", "as of 2026-10-14 to 2026-10-15")],
+)
+def test_an_oldest_price_has_no_date(origin, dated):
+    listed = PriceList(input=SteppedPrice(Decimal(1)), output=SteppedPrice(Decimal(1)))
+    since = datetime(2026, 10, 14, tzinfo=UTC)
+    offer = Offer(provider="p", model="m", source="s", prices=lambda at: listed, starts=[since])
+    bill = hosted_bill(trace([0, 86_400], [1, 1], [1, 1], origin=origin), offer, guess=GUESS, today_us=0)
+    assert bill.dated.endswith(dated)
+    assert len(bill.notes) == ("ended" in dated)
 
 
 def test_unknown_tokens_are_assumed():
@@ -119,7 +134,7 @@ def test_unknown_tokens_are_assumed():
 def test_an_undated_trace_is_priced_today():
     today = micros("2026-11-24T00:00")
     bill = hosted_bill(trace([0], [1], [1], origin=None), flat("1", "1"), guess=GUESS, today_us=today)
-    assert bill.as_of == "2026-11-24"
+    assert bill.dated == "as of 2026-11-24"
     assert any("no date" in note for note in bill.notes)
 
 

@@ -22,6 +22,7 @@ from poorwill.policies import (
     idle_problem,
     make_policy,
 )
+from poorwill.policies.costs import park_cost
 from poorwill.policies.replay import Plan, Prices, cross
 from poorwill.policies.shadow import plan_of
 
@@ -65,6 +66,29 @@ def test_the_break_even_costs_at_most_twice():
     for gap in (1, S, even - 1, even, even + 1, 2 * even, DAY):
         best = min(gap * tier.active_nusd_h, cost(0, gap))
         assert cost(even, gap) <= 2 * best + tier.active_nusd_h
+
+
+@given(
+    st.builds(costs, wake=st.integers(1, 500), park=st.integers(0, 100), parked=st.integers(0, 3 * 10**9)),
+    st.integers(0, 10**7),
+    st.integers(1, 100),
+    st.integers(1, 100),
+    st.floats(0, 3),
+)
+def test_the_bound_with_a_price_of_waiting(tier, wait_nusd_s, expected, held, part):
+    """Against each instant to park: of gaps around the break-even, for wakes that hold more or fewer."""
+    even = break_even_us(tier, wait_nusd_s=wait_nusd_s * expected)
+    gap, prices = max(round(even * part), 1), Prices({Tier.FROZEN: tier}, tier.active_nusd_h)
+
+    def cost(after):
+        paid, ready = cross(Plan(((Tier.FROZEN, after),)), 0, gap, prices)
+        return paid + (ready - gap) * 3600 * wait_nusd_s * held, max(ready - gap - tier.wake_us, 0)
+
+    best = min(cost(gap * after // 10)[0] for after in range(11))
+    theirs, ours = (park_cost(tier, wait_nusd_s=wait_nusd_s * count) for count in (held, expected))
+    mine, for_the_park = cost(even)
+    beyond = tier.active_nusd_h + for_the_park * 3600 * wait_nusd_s * held
+    assert mine <= (1 + max(theirs / ours, ours / theirs)) * best * (1 + 1e-12) + beyond
 
 
 def test_the_ladder_follows_the_lowest_line():

@@ -31,7 +31,7 @@ from poorwill.ledger.costs.items import Item, items, last_instant
 from poorwill.ledger.costs.pricing import NAMED_CHARGES
 from poorwill.ledger.costs.usage import Count, Use, usage
 from poorwill.ledger.dates import Period, day_name, local_days, month_name
-from poorwill.ledger.rates import lives, orphans, rate_book
+from poorwill.ledger.rates import Life, RateBook, lives, orphans, rate_book
 from poorwill.ledger.verifying import verify
 
 
@@ -80,7 +80,7 @@ class Figures:
     """What wakes cost, failed ones included."""
     count: Count
     always_on_nusd: int
-    """What running without a break would have cost at the same rates."""
+    """What running without a break would have cost at the same rates, increments and minimums."""
     hosted_nusd: int | None
     """What the configured hosted API would have cost for the tokens that are known, None without one."""
     hosted_name: str
@@ -317,7 +317,11 @@ def is_wake(cause: str) -> bool:
 
 
 def _always_on(db: sqlite3.Connection, period: Period) -> dict[str, int]:
-    """Return, by model, the price of every life's whole time at the active rate, without orphans."""
+    """Return, by model, what every life would have cost as one stretch at the active rate, without orphans.
+
+    The provider's minimum and increment count as if the stretch ended with the period. A part of it costs
+    what it costs up to the part's end minus what it costs up to its beginning.
+    """
     nobodys = orphans(db)
     book, end_us = rate_book(db), min(period.to_us, last_instant(db))
     numerators: dict[str, int] = defaultdict(int)
@@ -328,7 +332,15 @@ def _always_on(db: sqlite3.Connection, period: Period) -> dict[str, int]:
             if segment.rate is not None:
                 us = segment.to_us - segment.from_us
                 numerators[life.model] += us * segment.rate.active_nusd_h
+        if begin < end:
+            numerators[life.model] += _added(book, life, end) - _added(book, life, begin)
     return {model: numerator // HOUR_US for model, numerator in numerators.items()}
+
+
+def _added(book: RateBook, life: Life, at_us: int) -> int:
+    """Return, times HOUR_US, what the provider would add to a whole life that ended then."""
+    rate = book.at(life, at_us - 1) if at_us > life.created_us else None
+    return 0 if rate is None else sum(rate.added_us(at_us - life.created_us)) * rate.active_nusd_h
 
 
 def _cause_rank(cause: str) -> int:

@@ -30,7 +30,7 @@ class Descent:
     on: rungs after this instant say when to park again if the demand does not come. If there are none, the
     plan for a stretch that begins at that readiness applies."""
     why: str = ""
-    """For the ledger: `fixed 300 s`, `break-even 214 s`, `adaptive: night, 40 s`."""
+    """For the ledger: `fixed 5m`, `break-even 3m 34s`, `adaptive: night, 40 s`."""
 
 
 class Policy(Protocol):

@@ -152,7 +152,7 @@ def _hosted_source(offer: Offer, bill: HostedBill | None) -> str:
     """Say where the hosted prices are from, or why there are none."""
     if bill is None:
         return f"not known: {offer.source} has no price of {offer.name} before {offer.known_from:%Y-%m-%d}"
-    return f"{offer.name}, {offer.source}, as of {bill.as_of}"
+    return f"{offer.name}, {offer.source}, {bill.dated}"
 
 
 def _picture(

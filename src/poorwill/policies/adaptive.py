@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from poorwill.core.format import duration
 from poorwill.core.policy import Descent
 from poorwill.core.words import HOUR_US, SECOND_US, Tier
 from poorwill.policies.ahead import Forecast, Stakes
@@ -151,7 +152,7 @@ class Adaptive:
     def _descent(self, choice: Choice, idle_since_us: int) -> Descent:
         plan = choice.plan
         rungs = rungs_at(plan.schedule, idle_since_us)
-        linger = f"{plan.schedule[0][1] / SECOND_US:g} s" if plan.schedule else "stays ready"
+        linger = duration(plan.schedule[0][1]) if plan.schedule else "stays ready"
         why = f"{choice.why}, {linger}"
         if plan.ahead is None:
             return Descent(rungs, why=why)

@@ -45,7 +45,8 @@ def break_even_us(costs: TierCosts, *, wait_nusd_s: int = 0) -> int | None:
 
     idle = (active x (park + wake) + wait price x wake - parked x park) / (active - parked). None if
     being parked saves nothing. Parking after exactly this time never costs more than twice the best
-    decision in hindsight (the ski-rental argument; Karlin et al. 1988).
+    decision in hindsight (the ski-rental argument; Karlin et al. 1988), if a wake's waiting costs just so
+    much and nobody waits for a park's end.
     """
     saved = costs.active_nusd_h - costs.parked_nusd_h
     if saved <= 0:

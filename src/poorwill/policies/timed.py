@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from poorwill.core.format import duration
 from poorwill.core.policy import Descent
-from poorwill.core.words import SECOND_US, Tier
+from poorwill.core.words import Tier
 from poorwill.policies.costs import TierCosts, break_even_us, envelope_after_us, rungs_at
 
 
@@ -27,7 +28,7 @@ class Timed:
 
 def fixed_idle(after_us: tuple[tuple[Tier, int], ...]) -> Timed:
     """Park after configured idle times: into the first tier, then deeper; never if there are none."""
-    why = f"fixed {after_us[0][1] / SECOND_US:g} s" if after_us else "never parks"
+    why = f"fixed {duration(after_us[0][1])}" if after_us else "never parks"
     return Timed(name="fixed", after_us=after_us, why=why)
 
 
@@ -37,11 +38,11 @@ def break_even(*, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_
     even = break_even_us(costs[tier], wait_nusd_s=wait_nusd_s)
     if even is None:
         return Timed(name="break-even", after_us=(), why="parking saves nothing")
-    return Timed(name="break-even", after_us=((tier, even),), why=f"break-even {even / SECOND_US:g} s")
+    return Timed(name="break-even", after_us=((tier, even),), why=f"break-even {duration(even)}")
 
 
 def descend(*, ladder: Sequence[Tier], costs: Mapping[Tier, TierCosts], wait_nusd_s: int = 0) -> Timed:
     """Go down the tiers along the lower envelope of their cost lines (Irani, Shukla, Gupta 2003)."""
     schedule = envelope_after_us(costs, ladder, wait_nusd_s=wait_nusd_s)
-    times = ", ".join(f"{tier} {after / SECOND_US:g} s" for tier, after in schedule)
+    times = ", ".join(f"{tier} {duration(after)}" for tier, after in schedule)
     return Timed(name="ladder", after_us=schedule, why=times or "parking saves nothing")

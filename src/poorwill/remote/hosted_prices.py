@@ -101,12 +101,10 @@ class Offer:
     prices: Callable[[datetime], PriceList]
     """The prices at an instant."""
     starts: Sequence[datetime] = ()
-    """Midnights at which prices change."""
+    """Midnights at which prices change; none if the source has one price and no history."""
     by_time_of_day: bool = False
     known_from: datetime | None = None
     """The price list tells nothing of earlier prices; None if it says so of no date."""
-    undated: bool = False
-    """Whether the source has one price and no history: what was charged earlier it does not tell."""
 
     @property
     def name(self) -> str:
@@ -144,7 +142,6 @@ def priced_by_package(provider: str, model: str) -> Offer:
         starts=starts,
         by_time_of_day=any(isinstance(one, TimeOfDateConstraint) for one in constraints),
         known_from=starts[0] if starts and None not in constraints else None,
-        undated=not constraints,
     )
 
 

@@ -5,7 +5,7 @@ and output tokens are priced: no caching, no batch discount, no minimum.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
 import numpy as np
@@ -31,7 +31,8 @@ class HostedBill:
     """Nano-dollars of each request, for what bridges some of them; not rounded."""
     prompt_tokens: int
     output_tokens: int
-    as_of: str
+    dated: str
+    """Of when the prices are: `as of 2026-11-24`, `as of 2025-02-28 to 2025-03-04`, or that nobody says."""
     notes: tuple[str, ...]
 
 
@@ -49,7 +50,7 @@ def hosted_bill(trace: Trace, offer: Offer, *, guess: TokenGuess, today_us: int)
     An undated trace is priced as of one instant, `today_us`.
     """
     origin = trace.origin_us if trace.origin_us is not None else today_us
-    if offer.known_from is not None and EPOCH + timedelta(microseconds=origin) < offer.known_from:
+    if offer.known_from is not None and _instant(origin) < offer.known_from:
         return None
     prompts = np.where(trace.prompt_tokens == UNKNOWN, guess.prompt, trace.prompt_tokens)
     outputs = np.where(trace.output_tokens == UNKNOWN, guess.output, trace.output_tokens)
@@ -62,17 +63,22 @@ def hosted_bill(trace: Trace, offer: Offer, *, guess: TokenGuess, today_us: int)
             f"{counted(unknown, 'request')} without token counts: taken as {guess.prompt} tokens in, "
             f"{guess.output} out"
         )
+    dated = "as of " + _dates(origin, origin + (int(arrivals[-1]) if len(arrivals) else 0))
     if trace.origin_us is None:
         notes.append(f"the trace has no date: hosted prices are those of {moment(today_us)}")
-    elif offer.undated:
-        notes.append(f"{offer.source} has no price history of {offer.name}: its price now is used throughout")
+    elif not offer.starts:
+        dated = "undated"
+        notes.append(f"{offer.source} has no price history of {offer.name}: its one price is used throughout")
+    elif _instant(origin) < offer.starts[0]:
+        dated = f"from its oldest price, which ended {offer.starts[0]:%Y-%m-%d}"
+        notes.append(f"{offer.source} does not say since when the oldest price of {offer.name} holds")
     return HostedBill(
         offer=offer,
         nusd=total,
         per_request_nusd=each,
         prompt_tokens=int(prompts.sum()),
         output_tokens=int(outputs.sum()),
-        as_of=_dates(origin, origin + (int(arrivals[-1]) if len(arrivals) else 0)),
+        dated=dated,
         notes=tuple(notes),
     )
 
@@ -103,9 +109,13 @@ def _by_price_list(offer: Offer, instants_us: Counts) -> list[tuple[PriceList, C
     codes, first, which = np.unique(epoch * DAY_MINUTES + minute, return_index=True, return_inverse=True)
     found: dict[tuple[SteppedPrice, SteppedPrice], tuple[PriceList, list[int]]] = {}
     for number in range(len(codes)):
-        prices = offer.prices(EPOCH + timedelta(microseconds=int(instants_us[first[number]])))
+        prices = offer.prices(_instant(int(instants_us[first[number]])))
         found.setdefault((prices.input, prices.output), (prices, []))[1].append(number)
     return [(prices, np.flatnonzero(np.isin(which, numbers))) for prices, numbers in found.values()]
+
+
+def _instant(at_us: int) -> datetime:
+    return EPOCH + timedelta(microseconds=at_us)
 
 
 def _dates(first_us: int, last_us: int) -> str:

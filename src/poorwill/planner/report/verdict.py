@@ -214,7 +214,7 @@ def _use_hosted(case: Case, said: WorkNeeds, own: Outcome) -> list[str]:
     times = own_nusd / max(bill.nusd, 1)
     lines = [
         f"Use a hosted API: {counted(case.requests, 'request')}, {per_day:.1f} a day, cost "
-        f"{money(bill.nusd)} at {bill.offer.name} ({bill.offer.source}, {bill.as_of}), against "
+        f"{money(bill.nusd)} at {bill.offer.name} ({bill.offer.source}, {bill.dated}), against "
         f"{money(own_nusd)} for {own.policy}.",
         f"Your own pays if its quality, or that no text leaves, is worth {money(own_nusd - bill.nusd)} over "
         f"the span, or with {times:,.1f} times the tokens at the same machine time.",
@@ -306,5 +306,5 @@ def _hosted_price(case: Case) -> list[str]:
         return []
     return [
         f"For comparison, {bill.offer.name} would charge {money(bill.nusd)} for these tokens "
-        f"({bill.offer.source}, {bill.as_of})."
+        f"({bill.offer.source}, {bill.dated})."
     ]

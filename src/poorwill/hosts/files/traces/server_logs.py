@@ -105,9 +105,11 @@ def _vllm(log: LogRecords, line: str) -> Fields | None:
     return None if begun is None else {**begun, "end": at}
 
 
-def _llama(log: LogRecords, line: str) -> Fields | None:
+def _llama(log: LogRecords, line: str) -> Fields | str | None:
     if launched := _LLAMA_LAUNCH.search(line):
-        log.open[launched.group(1)] = {"time": _llama_time(line)}
+        if not (at := _llama_time(line)):
+            return "no time; start llama-server with --log-timestamps, or let a log collector date its lines"
+        log.open[launched.group(1)] = {"time": at}
         return None
     if told := _LLAMA_TASK.search(line):
         log.task = told.group(1)
