@@ -276,6 +276,29 @@ def test_a_llama_log_without_times_says_so(tmp_path):
     assert "--log-timestamps" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("log", "needed"),
+    [
+        ('1.2.3.4 - - [30/Nov/2026:09:00:00 +0000] "GET / HTTP/1.1" 200 1\n', "POST to an inference path"),
+        ("INFO 11-30 09:00:00 [api_server.py:1] Started\n", "--enable-log-requests"),
+        ("0.00.100.000 I srv  update_slots: all slots are idle\n", "launch_slot_"),
+        ("arrival_s\n", "no rows"),
+        ('[{"arrival_s": 0},\n', "CSV, JSON"),
+    ],
+)
+def test_what_a_file_lacks_is_named(log, needed, tmp_path):
+    with pytest.raises(OperatorFault) as caught:
+        read_trace(written(tmp_path, log))
+    assert needed in str(caught.value.hint)
+    assert log[0] != "[" or "not JSON" in str(caught.value)
+
+
+def test_members_of_json_in_any_case(tmp_path):
+    turns = [{"From": "human", "Value": "a", "TimeStamp": f"2026-11-02T09:0{n}:00Z"} for n in range(2)]
+    path = written(tmp_path, json.dumps({"DATA": [{"ID": "1", "Conversations": turns}]}))
+    assert read_trace(path).trace.arrival_us.tolist() == [0, 60 * S]
+
+
 def test_sharegpt_is_dated_by_its_turns(tmp_path):
     turns = [
         {"from": "human", "value": "a", "timestamp": "2026-11-02T09:00:00Z"},

@@ -248,11 +248,10 @@ def _named_unit(column: str, role: Role) -> str:
 
 
 def _unknown(path: str, names: Sequence[str], missing: Sequence[str]) -> OperatorFault:
-    has = ", ".join(names[:20]) or "none"
     what = f"has no column {' or '.join(missing)}" if missing else "has no known layout"
     known = "; ".join(f"{one.name}: {', '.join(one.needs)}" for one in LAYOUTS)
     return OperatorFault(
         ErrorCode.CONFIG_INVALID,
-        f"{path} {what}; its columns: {has}",
+        f"{path} {what}; its columns: {', '.join(names[:20]) or 'none'}",
         hint=f"--columns arrival=NAME says which is which; known layouts need {known}",
     )

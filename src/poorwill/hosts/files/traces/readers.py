@@ -24,6 +24,14 @@ from poorwill.hosts.files.traces.trace import UNKNOWN, Trace, new_trace
 
 SHOWN = 20
 """Bad rows kept with their reasons; beyond them only the count grows."""
+LACKING: Mapping[str, str] = MappingProxyType(
+    {
+        "nginx": "no line is a POST to an inference path, such as /v1/chat/completions",
+        "vllm": "no line says Received request: start vLLM with --enable-log-requests",
+        "llama-server": "no line says launch_slot_: processing task",
+    }
+)
+"""Why a log may have no request."""
 NO_MAPPING: Mapping[Role, ColumnUse] = MappingProxyType({})
 
 
@@ -70,10 +78,9 @@ def read_trace(
             table = _Table.of(found, records)
             table.take_all(records)
     except OSError as error:
-        reason = error.strerror or str(error)
         raise OperatorFault(
             ErrorCode.CONFIG_INVALID,
-            f"cannot read {path}: {reason}",
+            f"cannot read {path}: {error.strerror or error}",
             hint="give CSV, JSON, JSON lines or a server's log, plain or compressed with gzip or zstd",
         ) from error
     return table.reading(path, found, refuse_bad=refuse_bad)
@@ -181,7 +188,7 @@ class _Table:
     def reading(self, path: str, found: Columns, *, refuse_bad: bool) -> TraceReading:
         """Return the trace. Raises as `read_trace` does."""
         if not self.lines:
-            raise self._nothing(path)
+            raise self._nothing(path, found)
         meaning = self.arrivals.meaning()
         arrivals, good = self.arrivals.microseconds(meaning)
         services = np.asarray(self.services, np.int64)
@@ -197,7 +204,7 @@ class _Table:
         if self.bad_count and refuse_bad:
             raise ConfigFault(self.bad, source=path)
         if not good.any():
-            raise self._nothing(path)
+            raise self._nothing(path, found)
         return self._reading(path, found, meaning, arrivals, services, good)
 
     def _reading(
@@ -254,10 +261,10 @@ class _Table:
         services[which[known]] = lasted[known]
         return services
 
-    def _nothing(self, path: str) -> OperatorFault:
+    def _nothing(self, path: str, found: Columns) -> OperatorFault:
         self._trim()
         return OperatorFault(
             ErrorCode.CONFIG_INVALID,
             f"{path} has no usable request ({counted(self.bad_count, 'bad row')})",
-            hint=str(self.bad[0]) if self.bad else "it has no request below its header",
+            hint=str(self.bad[0]) if self.bad else LACKING.get(found.layout, "it has a header and no rows"),
         )

@@ -4,6 +4,7 @@ Every record is a flat mapping of column names to texts. A nested JSON member is
 `usage.prompt_tokens`.
 """
 
+import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -45,6 +46,8 @@ def read_records(file: TextIO) -> Records | None:
         rows = _flat_rows(json_values(first, lines))
         sample = list(islice(rows, SAMPLE))
         names = dict.fromkeys(name for _, fields in sample if not isinstance(fields, str) for name in fields)
+        if not names and sample:
+            raise OSError(errno.EINVAL, str(sample[0][1] or "no members"))
         return Records(shape="json", columns=list(names), rows=chain(sample, rows))
     head = [first, *islice(lines, SAMPLE)]
     for kind in LOG_KINDS:
@@ -63,7 +66,7 @@ def _flat_rows(values: Iterable[tuple[int, object, str]]) -> Iterator[Record]:
         for one in _wrapped(cast(Json, value)):
             if not isinstance(one, dict):
                 yield line, "not a JSON object"
-            elif isinstance(turns := one.get("conversations", one.get("messages")), list):
+            elif isinstance(turns := _member(one, "conversations", "messages"), list):
                 yield from ((line, turn) for turn in _requests_of(one, turns))
             else:
                 yield line, _flat(one)
@@ -71,11 +74,8 @@ def _flat_rows(values: Iterable[tuple[int, object, str]]) -> Iterator[Record]:
 
 def _wrapped(value: Json) -> Iterable[Json]:
     """Return the records of a JSON value: the list that it wraps, or itself."""
-    if isinstance(value, dict):
-        wrapped = next((value[name] for name in WRAPPERS if isinstance(value.get(name), list)), None)
-        if isinstance(wrapped, list):
-            return wrapped
-    return [value]
+    wrapped = _member(value, *WRAPPERS) if isinstance(value, dict) else None
+    return wrapped if isinstance(wrapped, list) else [value]
 
 
 def _requests_of(conversation: dict[str, Json], turns: Sequence[Json]) -> Iterator[Mapping[str, str]]:
@@ -88,15 +88,19 @@ def _requests_of(conversation: dict[str, Json], turns: Sequence[Json]) -> Iterat
     if not dated:
         yield outer
     for turn in dated:
-        if str(turn.get("from", turn.get("role", ""))).lower() in ("human", "user"):
+        if str(_member(turn, "from", "role")).lower() in ("human", "user"):
             yield {**outer, **_flat(turn), "timestamp": _time_of(turn)}
 
 
 def _time_of(turn: Mapping[str, Json]) -> str:
-    for name in ("timestamp", "time", "created_at", "createTime", "create_time"):
-        if isinstance(value := turn.get(name), str | int | float):
-            return str(value)
-    return ""
+    at = _member(turn, "timestamp", "time", "created_at", "createtime", "create_time")
+    return str(at) if isinstance(at, str | int | float) else ""
+
+
+def _member(value: Mapping[str, Json], *names: str) -> Json:
+    """Return the first member of these names, in any letter case, that is not null."""
+    known = {name.casefold(): item for name, item in value.items() if item is not None}
+    return next((known[name] for name in names if name in known), None)
 
 
 def _flat(value: Mapping[str, Json], prefix: str = "", depth: int = 0) -> dict[str, str]:

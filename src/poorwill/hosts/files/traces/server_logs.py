@@ -17,16 +17,18 @@ INFERENCE_PATH = re.compile(
 """Paths that want a model; probes, model lists and metrics do not."""
 
 _ACCESS = re.compile(
-    r'\[(\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\].*?"([A-Z]+) (\S+)[^"]*"\s+(\d{3})(.*)', re.DOTALL
+    r'\[(\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\].*?"([A-Z]+) (\S+)[^"]*"\s+\d{3}(.*)', re.DOTALL
 )
 _TOOK = re.compile(r"\b(?:rt|request_time)=\"?([\d.]+)", re.IGNORECASE)
 _LAST_NUMBER = re.compile(r"\s(\d+\.\d{3})\s*$")
 
 _ISO = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)"
 _ISO_FIRST = re.compile(_ISO)
+_VLLM_LINE = re.compile(r"\bINFO \d\d-\d\d \d\d:\d\d:\d\d ")
 _VLLM = re.compile(
     r"INFO (\d\d-\d\d \d\d:\d\d:\d\d) .*?(Received|Added|Finished) request ([\w.:-]+?)[:.]?(?=\s|$)"
 )
+_LLAMA = re.compile(r"\b(launch_slot_?|update_slots|print_timing|log_server_r): ")
 _LLAMA_LAUNCH = re.compile(r"launch_slot_?: id +\d+ \| task +(\d+) \| processing task")
 _LLAMA_TASK = re.compile(r"print_timing: id +\d+ \| task +(\d+)")
 _LLAMA_CLOCK = re.compile(r"\b(\d+)\.(\d\d)\.(\d{3})\.(\d{3}) [A-Z] ")
@@ -38,7 +40,7 @@ _LLAMA_END = re.compile(r"release: id +\d+ \| task +(\d+)")
 Fields = dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class LogKind:
     """One server's log."""
 
@@ -78,7 +80,7 @@ def _nginx(_: LogRecords, line: str) -> Fields | str | None:
     found = _ACCESS.search(line)
     if found is None:
         return "not a line of an access log" if line.strip() else None
-    when, method, target, status, rest = found.groups()
+    when, method, target, rest = found.groups()
     if method != "POST" or not INFERENCE_PATH.search(target.partition("?")[0]):
         return None
     took = _TOOK.search(rest) or _LAST_NUMBER.search(rest)
@@ -86,7 +88,7 @@ def _nginx(_: LogRecords, line: str) -> Fields | str | None:
         at = datetime.strptime(when, "%d/%b/%Y:%H:%M:%S %z").isoformat()
     except ValueError:
         return f"{when} is no time"
-    return {"time_local": at, "request_time": took.group(1) if took else "", "status": status}
+    return {"time_local": at, "request_time": took.group(1) if took else ""}
 
 
 def _vllm(log: LogRecords, line: str) -> Fields | None:
@@ -140,22 +142,7 @@ def _llama_time(line: str) -> str:
 
 
 LOG_KINDS: Sequence[LogKind] = (
-    LogKind(
-        name="nginx",
-        columns=("time_local", "request_time", "status"),
-        recognises=_ACCESS.search,
-        read=_nginx,
-    ),
-    LogKind(
-        name="vllm",
-        columns=("time", "end"),
-        recognises=re.compile(r"\bINFO \d\d-\d\d \d\d:\d\d:\d\d ").search,
-        read=_vllm,
-    ),
-    LogKind(
-        name="llama-server",
-        columns=("time", "prompt_tokens", "output_tokens", "service_ms"),
-        recognises=re.compile(r"\b(launch_slot_?|update_slots|print_timing|log_server_r): ").search,
-        read=_llama,
-    ),
+    LogKind("nginx", ("time_local", "request_time"), _ACCESS.search, _nginx),
+    LogKind("vllm", ("time", "end"), _VLLM_LINE.search, _vllm),
+    LogKind("llama-server", ("time", "prompt_tokens", "output_tokens", "service_ms"), _LLAMA.search, _llama),
 )
