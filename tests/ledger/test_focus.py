@@ -9,17 +9,21 @@ import subprocess
 from decimal import Decimal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from poorwill.bill.invoices.causes import Reason
 from poorwill.bill.invoices.focus import COLUMNS, VERSION, write_focus
 from poorwill.bill.invoices.reading import read_invoice
+from poorwill.bill.invoices.reconcile import reconcile
+from poorwill.core.entries import Alive
 from poorwill.core.settings import RateSettings
 from poorwill.ledger.costs.items import items
+from poorwill.ledger.dates import Period
 
 from .lives import HOUR, rates, stories
+from .story import START, created, ended, request, span
 from .story import began as woken
-from .story import created, ended, request, span
 from .test_pricing import everything, filled
 
 S = 1_000_000
@@ -65,6 +69,25 @@ def test_an_export_can_be_read_back_as_an_invoice():
         total = sum(item.nusd for item in items(db, everything([STORY])))
     assert sum(charge.nusd for charge in charges) == total
     assert {charge.resource for charge in charges} == {"a.0"}
+
+
+@settings(deadline=None, max_examples=8, suppress_health_check=list(HealthCheck))
+@given(stories(), rates(), st.booleans())
+def test_an_export_reconciles_but_for_bridges(batches, configured, by_key):
+    with filled(batches, configured) as db:
+        found = items(db, everything(batches))
+        assume(len({item.currency for item in found}) == 1)
+        charges = read_invoice(exported(db, batches, by_key=by_key), source="x")
+        reasons = reconcile(db, charges, names={}, period=everything(batches)).reasons()
+    bridged = sum(item.nusd for item in found if item.cause == "bridge")
+    assert reasons == ({Reason.OTHER: bridged} if bridged else {})
+
+
+def test_an_export_that_ends_within_a_second_reconciles():
+    period, out = Period(from_us=START, to_us=START + 30 * S + 1), io.StringIO()
+    with filled([[*STORY[:-2], Alive(at_us=period.to_us)]], [RATE]) as db:
+        write_focus(db, period, out, by_key=False)
+        assert not reconcile(db, read_invoice(out.getvalue(), source="x"), names={}).reasons()
 
 
 def test_keys_are_sub_accounts():

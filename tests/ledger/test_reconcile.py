@@ -301,7 +301,8 @@ def plant(db, charges, kind, price, rng):
         tax = replace(one, resource="", name="Tax", nusd=one.nusd // 5)
         return [*charges, tax], {Reason.OTHER}
     if kind == "extra":
-        return [*charges, replace(one, nusd=rng.randrange(DOLLAR, 30 * DOLLAR), us=None)], set()
+        fee = replace(one, nusd=rng.randrange(DOLLAR, 30 * DOLLAR), us=rng.choice([None, 0]))
+        return [*charges, fee], set()
     changed = []
     for charge in charges:
         found = items(db, Period(from_us=charge.from_us, to_us=charge.to_us))
@@ -333,6 +334,9 @@ def test_a_planted_error_is_named_or_unexplained(history, form, kind, rng):
     wrong = found.reasons().keys() - right - {Reason.UNEXPLAINED, Reason.ROUNDING}
     assert not wrong, found.reasons()
     assert sum(found.reasons().values()) == found.invoice_nusd - found.ledger_nusd
+    for match in found.matches:
+        row = max(abs(match.invoice_nusd or 0), abs(match.ledger_nusd or 0))
+        assert all(abs(part.nusd) <= row for part in match.parts)
     if kind in ("missing", "orphan", "tax"):
         assert Reason.UNEXPLAINED not in found.reasons()
     if kind == "time" and form.hours:

@@ -97,6 +97,11 @@ class Compared:
         return None if None in times else sum(us or 0 for us in times)
 
     @property
+    def fees(self) -> int:
+        """What is charged for no time: a residual that is not above it may be a fee."""
+        return sum(abs(charge.nusd) for charge in self.charges if charge.us == 0)
+
+    @property
     def chance(self) -> float:
         """How likely a wrong hypothesis fits: the share of what is plausible that rounding blurs."""
         money = (2 * self.tolerance + 1) / max(abs(self.booked.nusd), abs(self.residual), 1)
@@ -155,9 +160,8 @@ def _named(one: Compared, habit: _Hypothesis | None) -> Part:
     booked, us = one.booked, one.us
     fitting = [each for each in _hypotheses() if each.fits(one) and each.adds(booked)[0]]
     if us is not None and not fitting:
-        if us and any(
-            one.charges_for(known) for known in (booked.billed_us, booked.billed_us + booked.parked_us)
-        ):
+        times = (booked.billed_us, booked.billed_us + booked.parked_us)
+        if us and one.fees < abs(one.residual) - one.tolerance and any(map(one.charges_for, times)):
             return Part(reason=Reason.PRICE, nusd=one.residual, detail=_prices(one, us))
         if len(booked.prices_nusd_h) == 1:
             (price,) = booked.prices_nusd_h

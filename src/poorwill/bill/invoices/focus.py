@@ -119,7 +119,7 @@ def _row(item: Item, period: Period, rate: Rate | None) -> dict[str, str]:
         "ChargeCategory": "Usage",
         "ChargeDescription": csv_cell(_description(item)),
         "ChargeFrequency": "Usage-Based",
-        "ChargePeriodEnd": timestamp(min((item.day + 1) * DAY_US, period.to_us)),
+        "ChargePeriodEnd": timestamp(-(-min((item.day + 1) * DAY_US, period.to_us) // SECOND_US) * SECOND_US),
         "ChargePeriodStart": timestamp(max(item.day * DAY_US, period.from_us)),
         "ContractedCost": cost,
         "EffectiveCost": cost,
