@@ -114,7 +114,7 @@ def test_a_price_without_history_says_so():
 
 @pytest.mark.parametrize(
     ("origin", "dated"),
-    [("2026-10-13T00:00", "ended 2026-10-14"), ("2026-10-14T00:00", "as of 2026-10-14 to 2026-10-15")],
+    [("2026-10-13T00:00", "until 2026-10-14"), ("2026-10-14T00:00", "as of 2026-10-14 to 2026-10-15")],
 )
 def test_an_oldest_price_has_no_date(origin, dated):
     listed = PriceList(input=SteppedPrice(Decimal(1)), output=SteppedPrice(Decimal(1)))
@@ -122,7 +122,7 @@ def test_an_oldest_price_has_no_date(origin, dated):
     offer = Offer(provider="p", model="m", source="s", prices=lambda at: listed, starts=[since])
     bill = hosted_bill(trace([0, 86_400], [1, 1], [1, 1], origin=origin), offer, guess=GUESS, today_us=0)
     assert bill.dated.endswith(dated)
-    assert len(bill.notes) == ("ended" in dated)
+    assert len(bill.notes) == ("until" in dated)
 
 
 def test_unknown_tokens_are_assumed():

@@ -70,7 +70,7 @@ def hosted_bill(trace: Trace, offer: Offer, *, guess: TokenGuess, today_us: int)
         dated = "undated"
         notes.append(f"{offer.source} has no price history of {offer.name}: its one price is used throughout")
     elif _instant(origin) < offer.starts[0]:
-        dated = f"from its oldest price, which ended {offer.starts[0]:%Y-%m-%d}"
+        dated = f"at its oldest price until {offer.starts[0]:%Y-%m-%d}"
         notes.append(f"{offer.source} does not say since when the oldest price of {offer.name} holds")
     return HostedBill(
         offer=offer,
