@@ -111,6 +111,17 @@ class Offer:
         """Return provider/model."""
         return f"{self.provider}/{self.model}"
 
+    def dated(self, first: datetime, last: datetime) -> tuple[str, str]:
+        """Return of when the prices from one instant to another are, and what the source does not tell."""
+        if not self.starts:
+            told = f"{self.source} has no price history of {self.name}: its one price is used throughout"
+            return "undated", told
+        if first < self.starts[0]:
+            told = f"{self.source} does not say since when the oldest price of {self.name} holds"
+            return f"at its oldest price until {self.starts[0]:%Y-%m-%d}", told
+        begin, end = f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}"
+        return f"as of {begin}" + (f" to {end}" if begin != end else ""), ""
+
     def quote(self, at: datetime, prompt_tokens: int) -> Quote:
         """Return the price at an instant for a request with so many input tokens."""
         return self.prices(at).quote(prompt_tokens)

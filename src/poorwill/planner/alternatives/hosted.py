@@ -63,15 +63,12 @@ def hosted_bill(trace: Trace, offer: Offer, *, guess: TokenGuess, today_us: int)
             f"{counted(unknown, 'request')} without token counts: taken as {guess.prompt} tokens in, "
             f"{guess.output} out"
         )
-    dated = "as of " + _dates(origin, origin + (int(arrivals[-1]) if len(arrivals) else 0))
+    last = _instant(origin + (int(arrivals[-1]) if len(arrivals) else 0))
+    dated, untold = offer.dated(_instant(origin), last)
     if trace.origin_us is None:
-        notes.append(f"the trace has no date: hosted prices are those of {moment(today_us)}")
-    elif not offer.starts:
-        dated = "undated"
-        notes.append(f"{offer.source} has no price history of {offer.name}: its one price is used throughout")
-    elif _instant(origin) < offer.starts[0]:
-        dated = f"at its oldest price until {offer.starts[0]:%Y-%m-%d}"
-        notes.append(f"{offer.source} does not say since when the oldest price of {offer.name} holds")
+        dated = f"as of {moment(today_us)[:10]}"
+        untold = f"the trace has no date: hosted prices are those of {moment(today_us)}"
+    notes += [untold] if untold else []
     return HostedBill(
         offer=offer,
         nusd=total,
@@ -116,8 +113,3 @@ def _by_price_list(offer: Offer, instants_us: Counts) -> list[tuple[PriceList, C
 
 def _instant(at_us: int) -> datetime:
     return EPOCH + timedelta(microseconds=at_us)
-
-
-def _dates(first_us: int, last_us: int) -> str:
-    first, last = moment(first_us)[:10], moment(last_us)[:10]
-    return first if first == last else f"{first} to {last}"
