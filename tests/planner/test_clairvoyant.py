@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from poorwill.core.policy import Descent, Rung
 from poorwill.core.words import Tier
-from poorwill.planner.simulation.clairvoyant import clairvoyant
+from poorwill.planner.simulation.block_optimum import block_optimum
+from poorwill.planner.simulation.clairvoyant import clairvoyant, searched
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
 from poorwill.policies import adaptive, descend, fixed_idle
@@ -159,3 +160,23 @@ def test_a_delayed_completion_may_save_a_wake():
     # wake 10 + 1 served + park 2; wake 10 at 100, served 110..117 (both), park 2
     assert outcome.active_us == (10 + 1 + 2) + (10 + 7 + 2)
     assert outcome.wakes == 2
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=40),
+    st.integers(1, 60),
+    st.integers(0, 12),
+    st.integers(0, 8),
+    st.sampled_from([None, 0, 15]),
+    st.sampled_from([0, 900, 4000]),
+)
+def test_block_by_block_it_is_the_search(rows, beyond, wake, park, cold, parked):
+    arrivals, services = columns(rows)
+    span = int(arrivals[-1] if rows else 0) + beyond
+    scenario = world(span=span, wakes=(wake,), park=park, parked=parked, cold=cold)
+    found = block_optimum(arrivals, services, scenario)
+    exact = searched(arrivals, services, scenario)
+    assert found.cost_numerator == exact.cost_numerator
+    assert found.active_us + sum(found.parked_us.values()) == span
+    assert found.waits.requests == len(rows)

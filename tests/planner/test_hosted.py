@@ -9,7 +9,7 @@ from genai_prices import Usage, calc_price
 
 from poorwill.core.errors import OperatorFault, RequestFault
 from poorwill.hosts.files.traces.trace import new_trace
-from poorwill.planner.alternatives.hosted import TokenGuess, hosted_bill
+from poorwill.planner.hosted import TokenGuess, hosted_bill
 from poorwill.remote.hosted_prices import (
     Offer,
     PriceList,

@@ -11,7 +11,7 @@ import numpy as np
 from poorwill.core.format import DAY_US, counted
 from poorwill.core.settings import PolicySettings
 from poorwill.core.words import SECOND_US
-from poorwill.planner.alternatives.hosted import HostedBill, TokenGuess, hosted_bill
+from poorwill.planner.hosted import HostedBill, TokenGuess, hosted_bill
 from poorwill.planner.jobs import PlanJob
 from poorwill.planner.report.advice import advice, reservation
 from poorwill.planner.report.picture import Picture, busiest_day, new_picture

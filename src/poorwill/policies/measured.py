@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median_low
+from typing import NamedTuple
 
 from poorwill.core.policy import Descent
 from poorwill.core.words import Tier
@@ -98,14 +99,13 @@ def repriced(
     return Repriced(make=make, measured=MeasuredCosts(dict(costs)), timed=make(costs, 1.0))
 
 
-@dataclass(frozen=True, slots=True)
-class _Lived:
+class _Lived(NamedTuple):
     """A stretch, and the waits of the wake that ended it."""
 
     idle_since_us: int
     demand_at_us: int
     others: int
-    waits_us: list[Sequence[int]] = field(default_factory=list)
+    waits_us: list[Sequence[int]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class Relearning:
 
     def observe(self, idle_since_us: int, demand_at_us: int, *, others: int = 0) -> None:
         """Learn of a finished stretch, and remember it."""
-        self.lived.append(_Lived(idle_since_us, demand_at_us, others))
+        self.lived.append(_Lived(idle_since_us, demand_at_us, others, []))
         self.policy.observe(idle_since_us, demand_at_us, others=others)
 
     def descent(self, idle_since_us: int) -> Descent:

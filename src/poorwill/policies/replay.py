@@ -143,12 +143,12 @@ def worked(before: Position, block: Block | None, ended_us: int) -> int:
     if block is None:
         return ended_us
     at_us, ready_us = before
-    demand_us, end_us, longest_us = block[:3]
-    if end_us < at_us:
-        end_us = at_us
-    if ready_us > demand_us and ready_us + longest_us > end_us:
-        return ready_us + longest_us
-    return end_us
+    # Who was ready for the block's first request is not late: the block is no shorter than what is shifted.
+    _, end_us, longest_us = block[:3]
+    late_us = ready_us + longest_us
+    if late_us > end_us:
+        end_us = late_us
+    return at_us if at_us > end_us else end_us
 
 
 @dataclass(slots=True)
@@ -192,21 +192,24 @@ class Followers:
         demand_us, wait = stretch.demand_us, prices.wait_nusd_h
         ready = demand_us, demand_us
         known: dict[Position, tuple[int, int, int, Position]] = {}
-        last: Position | None = None
+        last, crossed, crossing, woken = None, None, 0, ready
         costs, after = list[int](), list[Position]()
         for before, plan in zip(self.positions, plans, strict=True):
             if before is not last:  # those that stayed ready share one
-                last, found = before, known.get(before)
+                last, crossed, found = before, None, known.get(before)
                 if found is None:
                     found = known[before] = _unless_parked(before, stretch, prices, ready)
                 gap_us, served, stayed, position = found
             schedule = plan[0]
             if gap_us > 0 and schedule and schedule[0][1] < gap_us:  # it parks
-                cost, ready_us = cross(plan, demand_us - gap_us, demand_us, prices)
-                if wait and ready_us > demand_us:
-                    cost += (ready_us - demand_us) * wait
-                costs.append(served + cost)
-                after.append((ready_us, ready_us))
+                if plan is not crossed:  # leaders mostly do the same
+                    crossed = plan
+                    cost, ready_us = cross(plan, demand_us - gap_us, demand_us, prices)
+                    if wait and ready_us > demand_us:
+                        cost += (ready_us - demand_us) * wait
+                    crossing, woken = served + cost, (ready_us, ready_us)
+                costs.append(crossing)
+                after.append(woken)
             else:
                 costs.append(stayed)
                 after.append(position)

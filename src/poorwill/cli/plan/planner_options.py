@@ -10,7 +10,7 @@ from poorwill.core.settings.weekdays import minute_of_day, weekdays_in
 from poorwill.hosts.files.traces.layouts import read_mapping
 from poorwill.hosts.files.traces.service import ServiceRule
 from poorwill.hosts.files.traces.synthetic import Draw
-from poorwill.planner.alternatives.hosted import TokenGuess
+from poorwill.planner.hosted import TokenGuess
 from poorwill.planner.jobs import MONTH_US, JobOptions, TraceOptions
 from poorwill.planner.ladder import CostOptions
 from poorwill.planner.plan import HostedOptions, JudgeOptions

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from poorwill.bill import duty
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb
 from poorwill.cli.plan.conflicts import check_asked
@@ -21,7 +22,6 @@ from poorwill.compose.planning.own_history import HistoryOptions, own_jobs
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.ledger.costs.items import last_instant
 from poorwill.ledger.schema import reading
-from poorwill.planner.alternatives import duty
 from poorwill.planner.jobs import PlanJob, load_requests, trace_job
 from poorwill.planner.ladder import new_scenario
 from poorwill.planner.plan import judge_job

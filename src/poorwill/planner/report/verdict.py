@@ -15,7 +15,7 @@ import numpy as np
 from poorwill.core.format import DAY_US, counted, duration, money, percent
 from poorwill.core.words import HOUR_US, SECOND_US
 from poorwill.hosts.files.traces.trace import Micros
-from poorwill.planner.alternatives.hosted import HostedBill
+from poorwill.planner.hosted import HostedBill
 from poorwill.planner.simulation.evaluate import HOSTED
 from poorwill.planner.simulation.outcome import HELD_HOUR_NUSD, Outcome
 

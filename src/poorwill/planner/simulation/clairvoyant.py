@@ -30,6 +30,7 @@ import numpy as np
 
 from poorwill.core.words import Tier
 from poorwill.hosts.files.traces.trace import Micros
+from poorwill.planner.simulation.block_optimum import block_optimum
 from poorwill.planner.simulation.busy_blocks import new_blocks, packed
 from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, added, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
@@ -75,6 +76,16 @@ def clairvoyant(
     arrival_us: Micros, service_us: Micros, scenario: Scenario, progress: Progress | None = None
 ) -> Outcome:
     """Return the account of the best policy in hindsight."""
+    plain = not (scenario.wait_nusd_s or scenario.max_concurrency or scenario.billing.rounds)
+    if plain and all(len(set(times.wake_us)) == 1 for times in scenario.tiers):
+        return block_optimum(arrival_us, service_us, scenario, progress)
+    return searched(arrival_us, service_us, scenario, progress)
+
+
+def searched(
+    arrival_us: Micros, service_us: Micros, scenario: Scenario, progress: Progress | None = None
+) -> Outcome:
+    """Return the same by the search through all points."""
     busy_after = (
         _limited(arrival_us, service_us, scenario.max_concurrency)
         if scenario.max_concurrency

@@ -12,7 +12,7 @@ from poorwill.core.settings import PolicySettings
 from poorwill.core.words import SECOND_US, Cause, Tier
 from poorwill.hosts.files.traces.service import ServiceRule
 from poorwill.hosts.files.traces.trace import Micros, Trace
-from poorwill.planner.alternatives.hosted import HostedBill
+from poorwill.planner.hosted import HostedBill
 from poorwill.planner.simulation.account import SpanAccount, Timeline
 from poorwill.planner.simulation.busy_blocks import new_blocks
 from poorwill.planner.simulation.clairvoyant import clairvoyant, clairvoyant_levels
@@ -91,6 +91,8 @@ class Contest:
     floors: Sequence[FloorSchedule] = ()
     """Of the first levels of demand."""
     bill: HostedBill | None = None
+    priced: dict[tuple[str, TierTimes, int], Outcome] = field(default_factory=dict)
+    """What was swept, by model, tier and idle time: equal schedules are priced once."""
 
 
 def loads_of(trace: Trace, rule: ServiceRule, bill: HostedBill | None = None) -> list[Workload]:
@@ -162,7 +164,8 @@ def _entrant(
 
     def run(load: Workload, spans: Timeline | None, progress: Progress | None) -> Outcome:
         if spans is None and idle_us is not None and sweeps:
-            return swept_outcome(load, scenario, idle_us)
+            key = load.model, scenario.tiers[0], idle_us
+            return of.priced.setdefault(key, of.priced.get(key) or swept_outcome(load, scenario, idle_us))
         levels = levels_of(lambda: new_policy(settings, scenario), scenario, of.floors)
         return evaluate(load, scenario, levels, timeline=spans, progress=progress)
 

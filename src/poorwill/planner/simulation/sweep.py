@@ -8,6 +8,7 @@ places the wakes of all policies are followed in lockstep. It agrees with `simul
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,8 @@ from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.simulation.busy_blocks import Blocks
 from poorwill.planner.simulation.scenario import PLAIN_BILLING, Billing
 
-CHUNK = 2_000_000
-"""Places walked at once; bounds the memory to a few hundred MB."""
+CHUNK = 500_000
+"""Places walked at once; bounds the memory to a hundred MB."""
 STEPS = 6
 """As many steps are walked before a search."""
 
@@ -37,8 +38,7 @@ class IdleSweep:
     """What the provider adds to paid stretches."""
 
 
-@dataclass(frozen=True, slots=True)
-class BusyPeriods:
+class BusyPeriods(NamedTuple):
     """What follows a wake until the replica is idle for the first time. Arrays."""
 
     next_block: Micros
@@ -50,30 +50,26 @@ class BusyPeriods:
 
     def at(self, index: Micros) -> "BusyPeriods":
         """Return the rows at these indices."""
-        return BusyPeriods(
-            self.next_block[index],
-            self.end_us[index],
-            self.useful_us[index],
-            self.held[index],
-            self.waited_us[index],
-        )
+        return BusyPeriods(*(column[index] for column in self))
 
     def put(self, where: NDArray[np.bool_], other: "BusyPeriods") -> None:
         """Overwrite the rows where `where` holds."""
-        self.next_block[where] = other.next_block
-        self.end_us[where] = other.end_us
-        self.useful_us[where] = other.useful_us
-        self.held[where] = other.held
-        self.waited_us[where] = other.waited_us
+        for column, values in zip(self, other, strict=True):
+            column[where] = values
 
 
-def busy_after(blocks: Blocks, block: Micros, ready_us: Micros) -> BusyPeriods:
-    """Return the busy periods that follow readiness at `ready_us` for wakes by the blocks' first requests."""
+def busy_after(
+    blocks: Blocks, block: Micros, ready_us: Micros, sooner: BusyPeriods | None = None
+) -> BusyPeriods:
+    """Return the busy periods that follow readiness at `ready_us` for wakes by the blocks' first requests.
+
+    `sooner` are those of wakes that were ready no later: where the search begins.
+    """
     first = blocks.first[block]
-    waiting = first_after(blocks.arrival_us, ready_us - 1, first)
+    waiting = first_after(blocks.arrival_us, ready_us - 1, first if sooner is None else first + sooner.held)
     upto = first_after(blocks.arrival_us, ready_us, waiting)  # at this very instant nobody waits
     done = np.minimum(ready_us + blocks.longest_service(first, upto - 1), blocks.span_us)
-    following = first_after(blocks.begin_us, done, block)
+    following = first_after(blocks.begin_us, done, block if sooner is None else sooner.next_block)
     end = np.maximum(done, blocks.end_us[following - 1])
     held = waiting - first
     return BusyPeriods(
@@ -212,9 +208,10 @@ def _follow(
         busy = prompt.at(block)
         late = start != blocks.begin_us[block]  # the arrival found the replica on its way down
         if late.any():
-            busy.put(late, busy_after(blocks, block[late], start[late] + wake_us))
+            sooner = prompt.at(block[late])
+            busy.put(late, busy_after(blocks, block[late], start[late] + wake_us, sooner))
         if held is not None:
-            held.append(_waits(blocks, block, busy.held, start + wake_us))
+            held.append(held_waits(blocks, block, busy.held, start + wake_us))
         following = busy.next_block
         parks_there = begin_us[following] - busy.end_us > idle
         after = _next_candidate(walk, policy, place, following + ~parks_there)
@@ -226,17 +223,18 @@ def _follow(
         useful = np.where(
             direct, 0, blocks.busy_sum[next_block] - blocks.busy_sum[np.minimum(following, count)]
         )
-        _add(totals.wakes, policy, (start < span).astype(np.int64))
-        _add(totals.active_us, policy, np.minimum(parked, span) - np.minimum(start, span))
-        _add(totals.useful_us, policy, busy.useful_us + useful)
-        _add(totals.held, policy, busy.held)
-        _add(totals.waited_us, policy, busy.waited_us)
+        turns = np.flatnonzero(np.diff(policy, prepend=-1))  # policies ascend: their first rows
+        _add(totals.wakes, policy, turns, (start < span).astype(np.int64))
+        _add(totals.active_us, policy, turns, np.minimum(parked, span) - np.minimum(start, span))
+        _add(totals.useful_us, policy, turns, busy.useful_us + useful)
+        _add(totals.held, policy, turns, busy.held)
+        _add(totals.waited_us, policy, turns, busy.waited_us)
         if billing.rounds:
             # A wake that begins as the park ends goes on with the same stretch: nothing was released.
             merges = ~ends & (begin_us[next_block] <= parked)
             still_open = (parked > span) | (idle_from + idle >= span)
             added = _added(parked - began, billing)
-            _add(totals.added_us, policy, np.where(merges | still_open, 0, added))
+            _add(totals.added_us, policy, turns, np.where(merges | still_open, 0, added))
             began = np.where(merges, began, begin_us[next_block])
         goes_on = ~ends
         goes_on[goes_on] = ~walk.reset[after[goes_on]]
@@ -245,7 +243,7 @@ def _follow(
         began = began[goes_on]
 
 
-def _waits(blocks: Blocks, block: Micros, held: Micros, ready_us: Micros) -> Micros:
+def held_waits(blocks: Blocks, block: Micros, held: Micros, ready_us: Micros) -> Micros:
     """Return how long each request waited that these wakes held."""
     first = np.repeat(blocks.first[block] - np.cumsum(held) + held, held)
     return np.repeat(ready_us, held) - blocks.arrival_us[first + np.arange(int(held.sum()))]
@@ -272,7 +270,6 @@ def _next_candidate(walk: _Walk, policy: Micros, place: Micros, block: Micros) -
     return after
 
 
-def _add(total: Micros, policy: Micros, amount: Micros) -> None:
-    """Add amounts up by policy; `policy` is ascending."""
-    starts = np.flatnonzero(np.diff(policy, prepend=-1))
-    total[policy[starts]] += np.add.reduceat(amount, starts)
+def _add(total: Micros, policy: Micros, turns: Micros, amount: Micros) -> None:
+    """Add amounts up by policy; each begins at one of `turns`."""
+    total[policy[turns]] += np.add.reduceat(amount, turns)

@@ -94,7 +94,7 @@ class Walk:
         arrivals, services = packed(arrival_us + origin), packed(service_us)
         self.account.began(origin, parked(self.scenario.tiers[0].tier))
         index = tell_at = 0
-        idle_us, busy = origin, False
+        idle_us, lingers_us, busy = origin, 0, False
         while index < len(arrivals):
             if self.progress is not None and index >= tell_at:
                 self.progress(index / len(arrivals))
@@ -103,11 +103,14 @@ class Walk:
             if not busy or arrival > idle_us:
                 if busy:
                     self.turn_over(idle_us, LINGER)
-                woken_us = self.cross(idle_us, arrival, 0) if index else arrival
-                busy = woken_us is None
-                if woken_us is not None:
-                    idle_us, index = self.wake(woken_us, arrivals, index)
-                    continue
+                if not busy or arrival > idle_us + lingers_us:
+                    woken_us = self.cross(idle_us, arrival, 0) if index else arrival
+                    busy = woken_us is None
+                    if woken_us is not None:
+                        idle_us, index = self.wake(woken_us, arrivals, index)
+                        rungs = self.policy.descent(idle_us).rungs  # until the next park it decides alike
+                        lingers_us = rungs[0].at_us - idle_us if rungs else 0
+                        continue
                 self.turn_over(arrival, SERVING)
             idle_us = max(idle_us, arrival + services[index])
             index += 1

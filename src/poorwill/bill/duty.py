@@ -10,7 +10,7 @@ from msgspec import Struct
 from poorwill.core.format import duration, money, percent
 from poorwill.core.money import NUSD, nusd, rounded
 from poorwill.core.words import HOUR_US
-from poorwill.planner.alternatives.hosted import TokenGuess
+from poorwill.planner.hosted import TokenGuess
 from poorwill.planner.report.documents import TierDocument
 from poorwill.policies import TierCosts, break_even_us
 from poorwill.remote.hosted_prices import EPOCH, Offer
