@@ -34,6 +34,7 @@ from poorwill.policies.dispatch import Replicas
 
 Act = Callable[[int], Sequence[Effect]]
 """Something done to a cell at an instant."""
+SOON_US = 20_000
 
 
 class Controller:
@@ -75,7 +76,6 @@ class Controller:
             effects = unit.replicas.give_back(unit.cell, generation, self.clock.now_us())
             if effects and type(effects[0]) is ChangeCause:
                 self.turned(unit)
-                self.arm(unit)
                 unit.notify_waiters()
             elif effects:
                 self._enqueue(unit, lambda _: effects)
@@ -83,9 +83,12 @@ class Controller:
             self._break(unit, error)
 
     def turned(self, unit: Unit) -> None:
-        """Write down that a replica became busy or idle."""
+        """Write down that a replica became busy or idle; timers are set later: it may be so a moment only."""
         self.journal.post([unit.cell.open_span()])
-        self.arm_moved(unit.replicas)
+        soon_us = self.clock.now_us() + SOON_US
+        if unit.timer is None or unit.ticks_us > soon_us:
+            self._set_timer(unit, soon_us, self._arm_all)
+            unit.ticks_us = 0  # it is no Tick
 
     def bridge(self, replicas: Replicas, asked_by: str) -> Unit | None:
         """Register the demand of a request that a hosted API serves; None if it must be held."""
@@ -105,27 +108,28 @@ class Controller:
             self.submit(self.units[cell.id], Returned())  # there may be room for who waits
 
     def arm(self, unit: Unit) -> None:
-        """Set the timer for the next Tick; one that comes before may stay: then it is set anew. So it is
-        seldom set on the warm path."""
+        """Set the timer for the next Tick; one that comes before may stay: then it is set anew."""
         now = self.clock.now_us()
         due, look_us = unit.cell.next_tick_us(now), unit.replicas.look_us
         if look_us is not None:
             due = look_us if due is None else min(due, look_us)
+        if due is None or unit.timer is None or not now < unit.ticks_us <= due:
+            self._set_timer(unit, due, self._tick)
+
+    def _set_timer(self, unit: Unit, due_us: int | None, act: Callable[[Unit], None]) -> None:
         if unit.timer is not None:
-            if due is not None and now < unit.ticks_us <= due:
-                return
             unit.timer.cancel()
             unit.timer = None
-        if due is not None:
-            unit.ticks_us = due
-            delay_s = max(due - now, 0) / 1e6
-            unit.timer = asyncio.get_running_loop().call_later(delay_s, self._tick, unit)
+        if due_us is not None:
+            unit.ticks_us = due_us
+            delay_s = max(due_us - self.clock.now_us(), 0) / 1e6
+            unit.timer = asyncio.get_running_loop().call_later(delay_s, act, unit)
 
-    def arm_moved(self, replicas: Replicas) -> None:
-        """Set the timers of the idle replicas whose level has changed."""
-        for cell in replicas.take_moved():
-            if (unit := self.units.get(cell.id)) is not None:  # else it has left meanwhile
-                self.arm(unit)
+    def _arm_all(self, unit: Unit) -> None:
+        for cell in unit.replicas.take_moved():  # idle ones whose level has changed
+            if (moved := self.units.get(cell.id)) is not None:  # else it has left meanwhile
+                self.arm(moved)
+        self.arm(unit)
 
     def _tick(self, unit: Unit) -> None:
         unit.timer = None
@@ -162,8 +166,7 @@ class Controller:
         committed = self._write_down(effects)
         for effect in effects:
             self._carry_out(unit, effect, committed)
-        self.arm_moved(unit.replicas)
-        self.arm(unit)
+        self._arm_all(unit)
         unit.notify_waiters()
 
     def _write_down(self, effects: Sequence[Effect]) -> Awaitable[None] | None:

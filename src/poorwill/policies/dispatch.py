@@ -96,12 +96,10 @@ class Replicas:
             if cell.open and count < self._limit:
                 if chosen is None or count > most:
                     chosen, most = cell, count
-                if count and cell.id == kept:
-                    same = cell
+                same = cell if count and cell.id == kept else same
             if chosen is not None and not cell.busy:
                 break
-        near = same is not None and same.in_flight >= most - (self._slack or 0)
-        return same if near else chosen
+        return same if same and same.in_flight >= most - (self._slack or 0) else chosen
 
     def _beyond_target(self, now_us: int) -> Cell | None:
         """Return who takes a request more than it should have, as no other can be woken for it."""
@@ -190,8 +188,8 @@ class Replicas:
 
     def take_moved(self) -> Sequence[Cell]:
         """Return the idle replicas whose level has changed: when their next Tick is due may have, too."""
-        moved, self._moved = self._moved, []
-        return moved
+        moved, self._moved = dict.fromkeys(self._moved), []
+        return tuple(moved)
 
     def bridge(self, asked_by: str, now_us: int) -> tuple[Cell, Sequence[Effect]] | None:
         """Register the demand of a request that a hosted API serves, as `Cell.bridge`."""

@@ -78,7 +78,8 @@ class LedgerThread:
         self._waiting_entries = waiting_entries
         self._clock = clock
         self._log = log
-        self._turn = threading.Condition()
+        self._lock = threading.Lock()
+        self._turn = threading.Condition(self._lock)
         self._queue: deque[_Job] = deque()
         self._waiting = 0
         self._urgent = False
@@ -154,7 +155,7 @@ class LedgerThread:
         self._thread.join()
 
     def _hand_over(self, job: _Job, *, urgent: bool) -> None:
-        with self._turn:
+        with self._lock:
             self._queue.append(job)
             self._waiting += len(job.entries)
             if urgent or self._waiting >= BATCH_ENTRIES:
