@@ -299,19 +299,19 @@ uuids = st.text("ab", min_size=1, max_size=3)
 hosts = st.sampled_from(["", "east", "west"])
 mixed = st.lists(
     st.tuples(uuids, hosts, sizes, st.integers(0, 20), st.sampled_from(["", "", "", "lost"])),
-    min_size=1,
+    min_size=3,
     max_size=6,
     unique_by=lambda one: one[0],
 )
 names = st.one_of(
     uuids.map("GPU-{}".format),
-    st.integers(0, 5).map(str),
+    st.integers(0, 3).map(str),
     st.builds("{}:{}".format, hosts, st.integers(0, 5)),
 )
 pinned = st.tuples(needs, st.lists(names, max_size=2), st.sampled_from([(), ("m0",), ("m1", "m2")]))
 
 
-@given(mixed, st.lists(pinned, max_size=20))
+@given(mixed, st.lists(pinned, min_size=5, max_size=20))
 def test_pins_hosts_and_foreign_memory_hold(fleet, load):
     """Names in each of their ways, also beginnings of several: nobody is anywhere else, or on too little."""
     devices = [
