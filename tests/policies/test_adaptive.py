@@ -205,6 +205,13 @@ def test_a_delay_is_taken_out_of_a_block():
     assert work.natural_end_us(0, 1000 * S, 95 * S) > 990 * S
 
 
+def test_blocks_that_grow_are_learnt_after_any_past():
+    work = Work()
+    for length in [5 * S] * 300 + [50 * S] * 120:
+        work.learn(length)
+    assert work.longest_us == 50 * S
+
+
 # forecast
 
 

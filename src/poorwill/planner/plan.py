@@ -100,7 +100,7 @@ async def judge_job(
         await asyncio.sleep(0)
         timelines[way.name] = TimelineWindow(from_us, from_us + DAY_US)
         within = _within(progress, way.name, number, len(ways))
-        with _no_collection():
+        with no_collection():
             accounts[way.name] = way.accounts(loads, timelines[way.name], within)
     report = replace(_report(options.work_needs, job, ways, accounts, loads, bill, offer), sizes=tried)
     return report, _picture(report, job, ways, loads, timelines)
@@ -125,7 +125,7 @@ async def _try_sizes(
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Look for no reference cycles meanwhile: none are made, and there are millions of tuples."""
     collects = gc.isenabled()
     gc.disable()

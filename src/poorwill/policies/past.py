@@ -22,6 +22,7 @@ class Work:
     longest_us: int = 0
     """How much of a block a delayed wake shifts: the median length of recent blocks."""
     recent_us: deque[int] = field(default_factory=lambda: deque(maxlen=99))
+    learnt: int = 0
 
     def natural_end_us(self, demand_us: int, end_us: int, delay_us: int) -> int:
         """Return when the block would have ended had its first request not been delayed. Changes nothing."""
@@ -34,7 +35,8 @@ class Work:
     def learn(self, length_us: int) -> None:
         """Learn the natural length of a block."""
         self.recent_us.append(length_us)
-        if len(self.recent_us) < 8 or len(self.recent_us) % 16 == 0 or self.longest_us == 0:
+        self.learnt += 1
+        if self.learnt < 8 or self.learnt % 16 == 0 or self.longest_us == 0:
             ordered = sorted(self.recent_us)
             self.longest_us = ordered[len(ordered) // 2]
 

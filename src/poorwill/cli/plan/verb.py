@@ -24,7 +24,7 @@ from poorwill.ledger.costs.items import last_instant
 from poorwill.ledger.schema import reading
 from poorwill.planner.jobs import PlanJob, load_requests, trace_job
 from poorwill.planner.ladder import new_scenario
-from poorwill.planner.plan import judge_job
+from poorwill.planner.plan import judge_job, no_collection
 from poorwill.planner.report import terminal
 from poorwill.planner.report.documents import PlanDocument, PlansDocument, plan_document, tier_documents
 from poorwill.planner.report.drawing import draw
@@ -44,7 +44,8 @@ async def _run(options: PlanOptions, streams: Streams) -> int:
     if not (source.trace or source.synthetic or source.from_ledger):
         return _duty(options, streams)
     judged = judge_options(options, today_us=_now_us())
-    drawn = [await judge_job(job, judged, progress=_progress(streams)) for job in _jobs(options, streams)]
+    with no_collection():
+        drawn = [await judge_job(job, judged, progress=_progress(streams)) for job in _jobs(options, streams)]
     streams.show_progress("")
     if options.other.plot:
         _draw(options.other.plot, drawn)
