@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from poorwill.core.machine.step import step
 from poorwill.core.words import Tier
 from poorwill.planner.simulation.busy_blocks import new_blocks
+from poorwill.planner.simulation.evaluate import TimelineWindow
 from poorwill.planner.simulation.outcome import waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
@@ -203,6 +204,28 @@ def test_the_warm_path_does_not_pass_through_step(monkeypatch):
     )
     # Requests at 0, 10 and 20 wait or come with the readiness; the other 97 are leased by the gate alone.
     assert passed == ["Demand", "Demand", "WakeSucceeded", "Tick", "ParkSucceeded"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 120), st.integers(0, 40)), min_size=1, max_size=40),
+    st.integers(0, 50),
+    st.integers(0, 60),
+    st.integers(0, 30),
+    st.floats(0, 1),
+)
+def test_after_a_long_rest_the_past_is_nothing(rows, idle, wake, park, where):
+    arrivals = np.cumsum([gap for gap, _ in rows], dtype=np.int64)
+    services = np.array([service for _, service in rows], np.int64)
+    span = int(arrivals[-1]) + 300
+    window = int(span * where), span
+    begin = new_blocks(arrivals, services, span).rested(idle + 2 * park + wake, window[0])
+    drawn = []
+    for part in (slice(0, None), slice(begin, None)):
+        drawn.append(TimelineWindow(*window))
+        policy, scenario = fixed_idle(((Tier.FROZEN, idle),)), one_tier(span=span, wake=wake, park=park)
+        simulate(arrivals[part], services[part], scenario, policy, timelines=drawn[-1:])
+    whole, cut = ([(max(at, window[0]), cause) for at, cause in states] for states in drawn)
+    assert whole == cut
 
 
 def test_spans_add_up_to_the_account():

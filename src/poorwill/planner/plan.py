@@ -167,8 +167,12 @@ def _picture(
     chosen, timeline = next(way for way in ways if way.name == drawn), timelines[drawn]
     if not timeline:  # it was swept
         load = loads[0]
-        upto = int(np.searchsorted(load.arrival_us, timeline.to_us - job.scenario.origin_us))
-        cut = replace(load, arrival_us=load.arrival_us[:upto], service_us=load.service_us[:upto])
+        origin_us, times = job.scenario.origin_us, (job.scenario.tiers[0], job.cold)
+        reset_us = (chosen.idle_us or 0) + max(2 * tier.park_us + max(tier.wake_us) for tier in times)
+        begin = load.blocks(job.scenario.span_us).rested(reset_us, timeline.from_us - origin_us)
+        upto = int(np.searchsorted(load.arrival_us, timeline.to_us - origin_us))
+        part = slice(begin, upto)
+        cut = replace(load, arrival_us=load.arrival_us[part], service_us=load.service_us[part])
         chosen.run(cut, timeline, None)
     even = next(way for way in ways if way.name == "break-even")
     return new_picture(

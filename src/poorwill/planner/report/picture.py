@@ -14,7 +14,6 @@ from poorwill.core.words import DRAIN, FLOOR, HOUR_US, LINGER, PARK, PARKED_CAUS
 from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.report.report import PlanReport
 from poorwill.planner.simulation.account import Timeline
-from poorwill.planner.simulation.busy_blocks import new_blocks
 from poorwill.planner.simulation.evaluate import HOSTED, Workload
 
 UNITS = ((HOUR_US, "hours"), (MINUTE_US, "minutes"), (SECOND_US, "seconds"))
@@ -109,8 +108,7 @@ def new_picture(
 
 
 def _gaps_s(load: Workload, span_us: int) -> list[float]:
-    blocks = new_blocks(load.arrival_us, load.service_us, span_us)
-    gaps: list[float] = (blocks.gap_us[1:] / SECOND_US).tolist()
+    gaps: list[float] = (load.blocks(span_us).gap_us[1:] / SECOND_US).tolist()
     return gaps
 
 

@@ -14,7 +14,7 @@ from poorwill.hosts.files.traces.trace import Micros
 from poorwill.planner.simulation.busy_blocks import new_blocks, packed
 from poorwill.planner.simulation.outcome import TELL_EVERY, Outcome, Progress, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario
-from poorwill.planner.simulation.sweep import busy_after, held_waits
+from poorwill.planner.simulation.sweep import held_waits
 
 
 def block_optimum(
@@ -23,7 +23,7 @@ def block_optimum(
     """Return the account of the best policy in hindsight."""
     blocks = new_blocks(arrival_us, service_us, scenario.span_us)
     every = np.arange(len(blocks.first))
-    busy = [busy_after(blocks, every, blocks.begin_us + times.wake_us[0]) for times in scenario.tiers]
+    busy = [blocks.prompt(times.wake_us[0]) for times in scenario.tiers]
     begin_us = np.append(blocks.begin_us, scenario.span_us)
     path = _best_path(
         scenario,

@@ -12,11 +12,36 @@ before); and from there on blocks are what they were.
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from poorwill.hosts.files.traces.trace import Micros
+
+STEPS = 6
+"""As many steps are walked before a search."""
+
+
+class BusyPeriods(NamedTuple):
+    """What follows a wake until the replica is idle for the first time. Arrays."""
+
+    next_block: Micros
+    """The first block that begins after that."""
+    end_us: Micros
+    useful_us: Micros
+    held: Micros
+    waited_us: Micros
+
+    def at(self, index: Micros) -> "BusyPeriods":
+        """Return the rows at these indices."""
+        return BusyPeriods(*(column[index] for column in self))
+
+    def put(self, where: NDArray[np.bool_], other: "BusyPeriods") -> None:
+        """Overwrite the rows where `where` holds."""
+        for column, values in zip(self, other, strict=True):
+            column[where] = values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +66,23 @@ class Blocks:
     deepest: list[Micros]
     """Sparse table of the largest service time: level k holds maxima over 2**k requests. It grows as it is
     asked: a million requests take 8 MB a level, and few wakes hold more than a hundred requests."""
+    prompts: dict[int, BusyPeriods] = field(default_factory=dict)
+    """What follows a prompt wake for each block, by the length of wakes; made as it is asked."""
+
+    def prompt(self, wake_us: int) -> BusyPeriods:
+        """Return the busy period of every block if its first request wakes the replica at once."""
+        if wake_us not in self.prompts:
+            every = np.arange(len(self.first), dtype=np.int64)
+            self.prompts[wake_us] = busy_after(self, every, self.begin_us + wake_us)
+        return self.prompts[wake_us]
+
+    def rested(self, rest_us: int, before_us: int) -> int:
+        """Return the last request before an instant that came after a longer rest than this; 0 if none did.
+
+        After idle time, two parks and a wake a replica is parked, whatever came before (see `sweep`).
+        """
+        found = np.flatnonzero((self.gap_us > rest_us) & (self.begin_us < before_us))
+        return int(self.first[found[-1]]) if len(found) else 0
 
     def longest_service(self, first: Micros, last: Micros) -> Micros:
         """Return the largest service time of requests first..last, for arrays of such ranges."""
@@ -79,6 +121,48 @@ def new_blocks(arrival_us: Micros, service_us: Micros, span_us: int) -> Blocks:
         gap_us=begin - np.concatenate(([0], end[:-1])) if len(first) else begin,
         deepest=[service_us],
     )
+
+
+def busy_after(
+    blocks: Blocks, block: Micros, ready_us: Micros, sooner: BusyPeriods | None = None
+) -> BusyPeriods:
+    """Return the busy periods that follow readiness at `ready_us` for wakes by the blocks' first requests.
+
+    `sooner` are those of wakes that were ready no later: where the search begins.
+    """
+    first = blocks.first[block]
+    waiting = first_after(blocks.arrival_us, ready_us - 1, first if sooner is None else first + sooner.held)
+    upto = first_after(blocks.arrival_us, ready_us, waiting)  # at this very instant nobody waits
+    done = np.minimum(ready_us + blocks.longest_service(first, upto - 1), blocks.span_us)
+    following = first_after(blocks.begin_us, done, block if sooner is None else sooner.next_block)
+    end = np.maximum(done, blocks.end_us[following - 1])
+    held = waiting - first
+    return BusyPeriods(
+        next_block=following,
+        end_us=end,
+        useful_us=end - np.minimum(ready_us, blocks.span_us),
+        held=held,
+        waited_us=held * ready_us - (blocks.arrival_sum[waiting] - blocks.arrival_sum[first]),
+    )
+
+
+def first_after(ordered: Micros, wanted: Micros, hint: Micros) -> Micros:
+    """Return, for each wanted instant, the index of the first in `ordered` that is later.
+
+    `hint` is an index that is not too high. The answers are mostly a few steps further on, where walking
+    costs a fraction of a search through the whole array.
+    """
+    found = hint.copy()
+    left = np.arange(len(wanted))
+    for _ in range(STEPS):
+        inside = found[left] < len(ordered)
+        left = left[inside]
+        left = left[ordered[found[left]] <= wanted[left]]
+        if not len(left):
+            return found
+        found[left] += 1
+    found[left] = np.searchsorted(ordered, wanted[left], "right")
+    return found
 
 
 def packed(times_us: Micros) -> Sequence[int]:

@@ -14,7 +14,7 @@ from poorwill.hosts.files.traces.service import ServiceRule
 from poorwill.hosts.files.traces.trace import Micros, Trace
 from poorwill.planner.hosted import HostedBill
 from poorwill.planner.simulation.account import SpanAccount, Timeline
-from poorwill.planner.simulation.busy_blocks import new_blocks
+from poorwill.planner.simulation.busy_blocks import Blocks, new_blocks
 from poorwill.planner.simulation.clairvoyant import clairvoyant, clairvoyant_levels
 from poorwill.planner.simulation.outcome import Outcome, Progress, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
@@ -55,6 +55,13 @@ class Workload:
     service_us: Micros
     hosted_nusd: NDArray[np.float64] | None = None
     """What a hosted API would charge for each."""
+    _blocks: dict[int, Blocks] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def blocks(self, span_us: int) -> Blocks:
+        """Return their busy blocks within a span; made once, because every swept policy asks."""
+        if span_us not in self._blocks:
+            self._blocks[span_us] = new_blocks(self.arrival_us, self.service_us, span_us)
+        return self._blocks[span_us]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +235,7 @@ def swept(
 ) -> IdleSweep:
     """Return what fixed idle times in the first tier cost; `held` receives the waits."""
     times, billing = scenario.tiers[0], scenario.billing
-    blocks = new_blocks(load.arrival_us, load.service_us, scenario.span_us)
+    blocks = load.blocks(scenario.span_us)
     wake_us, park_us = times.wake_us[0], times.park_us
     return sweep(blocks, idles_us, wake_us=wake_us, park_us=park_us, billing=billing, held=held)
 
@@ -262,7 +269,7 @@ def _continuous(scenario: Scenario) -> Entrant:
     def run(load: Workload, spans: Timeline | None, progress: Progress | None) -> Outcome:
         if spans is not None or scenario.max_concurrency:
             return evaluate(load, ready, stays, timeline=spans)
-        blocks = new_blocks(load.arrival_us, load.service_us, scenario.span_us)
+        blocks = load.blocks(scenario.span_us)
         return Outcome(
             policy=CONTINUOUS,
             active_us=scenario.span_us,

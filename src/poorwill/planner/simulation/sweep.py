@@ -8,19 +8,16 @@ places the wakes of all policies are followed in lockstep. It agrees with `simul
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from poorwill.hosts.files.traces.trace import Micros
-from poorwill.planner.simulation.busy_blocks import Blocks
+from poorwill.planner.simulation.busy_blocks import STEPS, Blocks, BusyPeriods, busy_after
 from poorwill.planner.simulation.scenario import PLAIN_BILLING, Billing
 
 CHUNK = 500_000
 """Places walked at once; bounds the memory to a hundred MB."""
-STEPS = 6
-"""As many steps are walked before a search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,68 +35,6 @@ class IdleSweep:
     """What the provider adds to paid stretches."""
 
 
-class BusyPeriods(NamedTuple):
-    """What follows a wake until the replica is idle for the first time. Arrays."""
-
-    next_block: Micros
-    """The first block that begins after that."""
-    end_us: Micros
-    useful_us: Micros
-    held: Micros
-    waited_us: Micros
-
-    def at(self, index: Micros) -> "BusyPeriods":
-        """Return the rows at these indices."""
-        return BusyPeriods(*(column[index] for column in self))
-
-    def put(self, where: NDArray[np.bool_], other: "BusyPeriods") -> None:
-        """Overwrite the rows where `where` holds."""
-        for column, values in zip(self, other, strict=True):
-            column[where] = values
-
-
-def busy_after(
-    blocks: Blocks, block: Micros, ready_us: Micros, sooner: BusyPeriods | None = None
-) -> BusyPeriods:
-    """Return the busy periods that follow readiness at `ready_us` for wakes by the blocks' first requests.
-
-    `sooner` are those of wakes that were ready no later: where the search begins.
-    """
-    first = blocks.first[block]
-    waiting = first_after(blocks.arrival_us, ready_us - 1, first if sooner is None else first + sooner.held)
-    upto = first_after(blocks.arrival_us, ready_us, waiting)  # at this very instant nobody waits
-    done = np.minimum(ready_us + blocks.longest_service(first, upto - 1), blocks.span_us)
-    following = first_after(blocks.begin_us, done, block if sooner is None else sooner.next_block)
-    end = np.maximum(done, blocks.end_us[following - 1])
-    held = waiting - first
-    return BusyPeriods(
-        next_block=following,
-        end_us=end,
-        useful_us=end - np.minimum(ready_us, blocks.span_us),
-        held=held,
-        waited_us=held * ready_us - (blocks.arrival_sum[waiting] - blocks.arrival_sum[first]),
-    )
-
-
-def first_after(ordered: Micros, wanted: Micros, hint: Micros) -> Micros:
-    """Return, for each wanted instant, the index of the first in `ordered` that is later.
-
-    `hint` is an index that is not too high. The answers are mostly a few steps further on, where walking
-    costs a fraction of a search through the whole array.
-    """
-    found = hint.copy()
-    left = np.arange(len(wanted))
-    for _ in range(STEPS):
-        inside = found[left] < len(ordered)
-        left = left[inside]
-        left = left[ordered[found[left]] <= wanted[left]]
-        if not len(left):
-            return found
-        found[left] += 1
-    found[left] = np.searchsorted(ordered, wanted[left], "right")
-    return found
-
-
 def sweep(
     blocks: Blocks,
     idles_us: Sequence[int],
@@ -115,8 +50,7 @@ def sweep(
     idles = given[order]
     totals = IdleSweep(**{name: np.zeros(len(idles), np.int64) for name in IdleSweep.__slots__})
     if len(blocks.first):
-        every = np.arange(len(blocks.first), dtype=np.int64)
-        prompt = busy_after(blocks, every, blocks.begin_us + wake_us)
+        prompt = blocks.prompt(wake_us)
         for walk in _walks(blocks, idles, reset_us=2 * park_us + wake_us):
             _follow(
                 blocks,
