@@ -5,10 +5,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.e2e.program import Program, write_fleet
 from tests.gateway.bridge_site import certificate
+from tests.waiting import wait_until
 
 from poorwill.tiers.proof import free_port
 
@@ -33,6 +35,11 @@ class Remote:
 
     def keys(self, *words: str) -> str:
         return ask("keys", *words, "--fleet", str(self.program.directory))
+
+    def knows(self, key: str) -> bool:
+        """It reads the keys once a second."""
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.get(f"{self.url}status", headers=headers, verify=False).status_code == 200
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +73,7 @@ def log_in(context: BrowserContext, remote: Remote, key: str) -> Page:
     """Type a key where the page puts the cursor, and press Enter."""
     page = context.new_page()
     page.goto(remote.url)
+    expect(page.get_by_label("Operator's key")).to_be_focused()
     page.keyboard.type(key)
     page.keyboard.press("Enter")
     return page
@@ -108,7 +116,9 @@ def test_an_operator_changes_something(context: BrowserContext, remote: Remote) 
 
 
 def test_a_revoked_key_ends_its_session(context: BrowserContext, remote: Remote) -> None:
-    page = log_in(context, remote, remote.keys("add", "ben", "--operator"))
+    key = remote.keys("add", "ben", "--operator")
+    wait_until(lambda: remote.knows(key))
+    page = log_in(context, remote, key)
     page.locator("#replicas tr").first.wait_for()
     remote.keys("revoke", "ben")
     expect(page.get_by_label("Operator's key")).to_be_visible(timeout=30_000)

@@ -140,7 +140,7 @@ async def test_park_ends_an_examination(house: House):
 
 
 async def test_requests_wait_while_a_hung_engine_ends(house: House):
-    room = house.model()
+    room = house.model(idle_s=(3_600, 7_200))
     house.expected_errors = ("an engine hangs; it is ended",)
     async with house.open():
         await house.serve()

@@ -410,7 +410,8 @@ def test_a_failed_park_stores_nothing():
 def test_always_on_is_one_stretch_with_its_minimum():
     second, dollar = 1_000_000, 10**9
     rate = RateSettings(effective_us=0, active_nusd_h=3_600 * dollar, minimum_us=60 * second)
-    story = [created(), span(17 * second, "parked.cold", tier="cold"), span(90 * second, "serving")]
+    park, wake = span(17 * second, "parked.cold", tier="cold"), span(90 * second, "serving")
+    story = [created(), span(0, "serving"), park, wake]
 
     def figures(begin_s, end_s):
         period = Period(from_us=START + begin_s * second, to_us=START + end_s * second)

@@ -189,9 +189,11 @@ def local_usage(db: sqlite3.Connection, period: Period) -> list[Use]:
 
 
 def _lived(db: sqlite3.Connection, period: Period) -> Period:
-    """Return the part of a period in which the ledger has anything."""
+    """Return the part of a period that has anything; a request may end after the last instant known."""
     first_us = min((life.created_us for life in lives(db)), default=period.to_us)
-    return replace(period, from_us=max(period.from_us, first_us), to_us=min(period.to_us, last_instant(db)))
+    (hour,) = db.execute("SELECT coalesce(max(hour), 0) FROM usage").fetchone()
+    to_us = min(period.to_us, max(last_instant(db), (hour + 1) * HOUR_US))
+    return replace(period, from_us=max(period.from_us, first_us), to_us=to_us)
 
 
 def group(found: Sequence[Item], axes: Sequence[Axis]) -> tuple[Line, ...]:
