@@ -308,7 +308,8 @@ def memory_of(pid: int) -> dict[int, bytes]:
             if " rw-p " in line:
                 for at in range(first, last, 4096):
                     memory.seek(at)
-                    pages[at] = memory.read(4096)
+                    with suppress(OSError):  # it runs, and has given that page back since
+                        pages[at] = memory.read(4096)
     return pages
 
 
