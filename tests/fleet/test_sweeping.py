@@ -1,13 +1,15 @@
 """The orphan sweep on a timer: told once, ended only if asked, and never what wakes, parks or is owned."""
 
 import errno
+from dataclasses import replace
 
 import pytest
 
 from poorwill.core.launch import Launch, Parked
 from poorwill.core.machine.lifecycle import State
-from poorwill.core.ports.driver import DriverError
+from poorwill.core.ports.driver import DriverError, Found
 from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.fleet.sweeps.judgement import may_exist
 
 from .house import A, B, House, S
 
@@ -291,3 +293,12 @@ async def test_what_wakes_while_another_is_ended_is_not_ended(house: House):
         assert house.state() is State.READY and len(house.world.of("a-0")) == 2
         await house.sweeps.one()
         assert left.pid not in house.world.processes and len(house.world.of("a-0")) == 1
+
+
+@pytest.mark.parametrize(("place", "exists"), [("/snap/a", True), ("/elsewhere/a", False)])
+def test_an_image_must_be_in_its_place(place, exists):
+    kept = Parked(replica=ReplicaId("a-0"), generation=2, tier=Tier.FROZEN, path="/snap/a", image_bytes=1)
+    found = Found(
+        replica=kept.replica, generation=2, tier=kept.tier, what="", parked=replace(kept, path=place)
+    )
+    assert may_exist(kept, [found]) is exists

@@ -64,9 +64,12 @@ def compare(found: Iterable[Found], owned: Iterable[Owned]) -> Sweep:
 
 
 def may_exist(parked: Parked, found: Iterable[Found]) -> bool:
-    """Return whether what is parked was found, or is on a host that could not be looked at."""
+    """Return whether what is parked was found in its place, or is on a host that could not be looked at."""
+    wanted = parked.key(), parked.path
     return any(
-        each.silent == parked.machine if each.silent else each.parked and each.parked.key() == parked.key()
+        each.silent == parked.machine
+        if each.silent
+        else (one := each.parked) and (one.key(), one.path) == wanted
         for each in found
     )
 
