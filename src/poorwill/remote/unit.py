@@ -4,6 +4,7 @@ Text only: it reads no file, asks no systemd and installs nothing. Sources: syst
 systemd.service(5) and systemd.unit(5) of systemd 252; what CRIU bears was tried (docs/deploy.md).
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -109,6 +110,12 @@ def unit_text(unit: UnitFile) -> str:
 LITESTREAM = "/usr/local/bin/litestream"
 
 
+def replication(ledger: str, url: str) -> str:
+    """Return Litestream's configuration: it looks for news every 200 ms, and sends them, not every second."""
+    replica = {"url": url, "sync-interval": "200ms"}
+    return json.dumps({"dbs": [{"path": ledger, "monitor-interval": "200ms", "replica": replica}]})
+
+
 def replication_text(unit: UnitFile, ledger: str, url: str) -> str:
     """Return the unit of Litestream that copies the ledger to `url` as it is written (docs/deploy.md)."""
     user = unit.manager is Manager.USER
@@ -123,7 +130,9 @@ def replication_text(unit: UnitFile, ledger: str, url: str) -> str:
         "",
         "[Service]",
         "Type=exec",
-        f"ExecStart={LITESTREAM} replicate {ledger} {url}",
+        f"ExecStart={LITESTREAM} replicate -config /dev/stdin",
+        "StandardInput=data",
+        f"StandardInputText={replication(ledger, url)}",
         "# What it signs in with at a bucket: LITESTREAM_ACCESS_KEY_ID=, LITESTREAM_SECRET_ACCESS_KEY=",
         f"EnvironmentFile=-{environment}/litestream.env",
         "# It needs what poorwill has: to read and write the ledger and its own notes beside it.",
