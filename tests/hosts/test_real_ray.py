@@ -11,11 +11,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from .room import a_room, slowly
+from .room import a_room, head_port, slowly
 
 
 def test_a_fleet_serves_from_hosts_of_a_real_cluster(tmp_path: Path) -> None:
     with a_room(tmp_path, "a", "b", "c") as room:
+        second = [sys.executable, "-m", "poorwill", "host", "--head", f"127.0.0.1:{head_port()}"]
+        refused = subprocess.run([*second, "--key", room.key], cwd=tmp_path, capture_output=True, text=True)
+        assert refused.returncode == 3 and f"another `poorwill host --head` of {room.key}" in refused.stderr
         program = room.start_serve()
         assert program.ask(timeout=120).status_code == 200, "the raylets that join are waited for"
         host = room.where()

@@ -1,14 +1,15 @@
 """Ray's own processes on a machine: the head, or the raylet of a host, started again whenever they end."""
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -181,13 +182,31 @@ def raylet(plan: HostPlan, socket: Path, temporary: Path, *, env: Mapping[str, s
     )
 
 
+@contextmanager
+def _alone(key: Path) -> Iterator[None]:
+    """Hold a fleet's key meanwhile: a second head would take the first one's processes for its own leftovers.
+
+    Raises OperatorFault if another head holds it.
+    """
+    with key.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            what = f"another `poorwill host --head` of {key} runs on this machine"
+            raise OperatorFault(ErrorCode.IN_USE, what, hint="stop that one first") from None
+        yield
+
+
 @asynccontextmanager
 async def ray_head(
     address: Address, key: Path, directory: Path, *, env: Mapping[str, str], log: Log
 ) -> AsyncIterator[None]:
-    """Keep Ray's head until the context ends, and make the fleet's key if there is none."""
+    """Keep Ray's head until the context ends, and make the fleet's key if there is none.
+
+    Raises OperatorFault if another one does.
+    """
     make_key(key)
-    with tempfile.TemporaryDirectory(prefix="pw-", ignore_cleanup_errors=True) as temporary:
+    with _alone(key), tempfile.TemporaryDirectory(prefix="pw-", ignore_cleanup_errors=True) as temporary:
         kept = Kept(
             command=head_command(address, Path(temporary, "ray")),
             environment=ray_environment(key, env),
