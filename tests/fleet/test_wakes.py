@@ -201,25 +201,23 @@ async def test_a_failed_snapshot_starts_cold(house: House, failure: DriverError)
 
 
 @pytest.mark.parametrize("tier", [Tier.HIBERNATED, Tier.FROZEN])
-async def test_no_machine_free_is_one_failure(house: House, tier: Tier):
-    """A cold start of a hibernated machine is one of the same machine; a snapshot's may be elsewhere."""
+async def test_no_room_is_one_failure_and_keeps_the_image(house: House, tier: Tier):
+    """A driver says so if nothing else has room either."""
     room = house.model(ladder=(tier, Tier.COLD))
     async with house.open():
         await house.serve()
         await house.pass_time(31)
         room.drivers[tier].wake_door.mistakes.append(NoCapacity("no room for machine 1 now"))
-        if tier is Tier.FROZEN:
-            house.give_back(await house.lease())
-        else:
-            with pytest.raises(TryLater) as caught:
-                await house.hold().lease()
-            assert caught.value.code is ErrorCode.NO_CAPACITY and caught.value.retry_after_s
-            assert last_error(house) == "no room for machine 1 now"
-            assert (house.state(), house.tier()) == (State.PARKED, tier) and not room.drivers[tier].discarded
-            await house.pass_time(60)
-            house.give_back(await house.lease())
+        with pytest.raises(TryLater) as caught:
+            await house.hold().lease()
+        assert caught.value.code is ErrorCode.NO_CAPACITY and caught.value.retry_after_s
+        assert last_error(house) == "no room for machine 1 now"
+        assert (house.state(), house.tier()) == (State.PARKED, tier) and not room.drivers[tier].discarded
+        await house.pass_time(60)
+        house.give_back(await house.lease())
     woken = [from_tier for (from_tier,) in house.rows("SELECT from_tier FROM wakes ORDER BY id")]
-    assert woken == ["cold", tier, "cold" if tier is Tier.FROZEN else tier]
+    assert woken == ["cold", tier, tier]
+    assert house.causes().count(f"parked.{tier}") == 2, "kept, it costs its storage"
 
 
 async def test_a_wrong_answer_starts_cold(house: House):

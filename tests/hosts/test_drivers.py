@@ -106,6 +106,20 @@ async def test_a_full_host_is_passed_over(tmp_path: Path) -> None:
         await fleet.own.processes.kill(running)
 
 
+async def test_an_image_is_given_up_only_for_room_elsewhere(tmp_path: Path) -> None:
+    served = model("a", "b", ladder=(Tier.FROZEN, Tier.COLD))
+    async with hosted_fleet(tmp_path, "a", "b", room={"a": 0, "b": 0}, served=served) as fleet:
+        image = Parked(replica=replica_id(TINY), generation=1, tier=Tier.FROZEN, path="/x", machine="a")
+        driver = fleet.own.drivers[Tier.COLD]
+        wake = partial(driver.wake, image, fleet.launch(), generation=2, report=fleet.marks.append)
+        with pytest.raises(NoCapacity, match="a has no room"):
+            await wake()
+        fleet.cluster.room["b"] = 1
+        with pytest.raises(SnapshotRefused, match="a, which has the image, has no room, and b has"):
+            await wake()
+        assert fleet.cluster.held == {}
+
+
 async def test_a_start_goes_to_the_weights_then_to_room(tmp_path: Path) -> None:
     async with hosted_fleet(tmp_path, "a", "b", served=model("a", "b", most=2)) as fleet:
         driver = fleet.own.drivers[Tier.COLD]

@@ -159,8 +159,8 @@ async def _bring_back(waking: Waking, launch: Launch) -> Running:
             raise
     except BaseException as error:
         await to_the_end(_ended(follower))
-        if isinstance(error, NoCapacity) and effect.from_tier is Tier.HIBERNATED:
-            waking.touched, unit.parked = False, parked  # a cold start is one of the same machine
+        if isinstance(error, NoCapacity) and effect.from_tier not in (Tier.ASLEEP, Tier.COLD):
+            waking.touched, unit.parked = False, parked  # and nowhere else has room for a cold start
         elif effect.from_tier is not Tier.COLD:
             # Also an image that is not spent: what now starts cold supersedes it.
             await to_the_end(discard(context, unit, parked))

@@ -8,6 +8,7 @@ group of Ray's, held as long as an engine is there.
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -38,7 +39,10 @@ class HostsDriver:
             return await self._settled(answer.parked)
 
     async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
-        """See `Driver.wake`. A host that is on its way is waited for. Raises NoCapacity if none has room."""
+        """See `Driver.wake`. A host that is on its way is waited for.
+
+        Raises NoCapacity if none has room, SnapshotRefused if only hosts without the image have.
+        """
         with self.hosts.exclusive.during(launch.replica, "wake"):
             ends = asyncio.get_running_loop().time() + COMING_S
             while True:
@@ -47,6 +51,7 @@ class HostsDriver:
                 except NoCapacity as error:
                     late = asyncio.get_running_loop().time() > ends
                     if late or not (isinstance(error, Coming) or self.hosts.is_awaited(launch.model)):
+                        await self._refuse_if_elsewhere(parked, launch)
                         raise
                 await asyncio.sleep(AGAIN_S)
 
@@ -59,6 +64,8 @@ class HostsDriver:
             hosts = [parked.machine]
         else:
             raise SnapshotRefused(f"the host {parked.machine}, which has the image, is silent")
+        if parked.running is not None:  # it has its place still
+            return await self._wake(parked.machine, parked, launch, generation, report)
         joined = await self.hosts.joined()
         refused: NoCapacity = Coming(f"Ray has none of {', '.join(hosts)}")
         for host in (host for host in hosts if host in joined):
@@ -71,6 +78,16 @@ class HostsDriver:
                 final = joined.issuperset(hosts) and self.hosts.cluster.settled
                 refused = error if final else Coming(str(error))
         raise refused
+
+    async def _refuse_if_elsewhere(self, parked: Parked, launch: Launch) -> None:
+        """Raise SnapshotRefused if another host than the image's has room for a cold start."""
+        others = self.hosts.candidates(launch) if parked.tier is not Tier.COLD else []
+        for host in others:
+            if host != parked.machine:
+                with suppress(NoCapacity):
+                    async with self.hosts.leased(launch, host):
+                        why = f"{parked.machine}, which has the image, has no room, and {host} has"
+                        raise SnapshotRefused(why)
 
     async def _wake(
         self, host: str, parked: Parked, launch: Launch, generation: int, report: Report

@@ -162,11 +162,15 @@ class Hosts:
     async def leased(self, launch: Launch, host: str) -> AsyncIterator[None]:
         """Hold a place on a host from now on, for good unless the block fails.
 
-        Raises NoCapacity if the host has no room.
+        Raises NoCapacity if the host has no room, Coming if Ray cannot say now.
         """
         try:
             needs = needs_of(self.models[launch.model])
-            if not await self.cluster.lease(launch.replica, host, needs, wait_s=LEASE_S):
+            try:
+                granted = await self.cluster.lease(launch.replica, host, needs, wait_s=LEASE_S)
+            except DriverError as error:
+                raise Coming(str(error)) from error
+            if not granted:
                 raise NoCapacity(f"{host} has no room")
             yield
         except BaseException:
