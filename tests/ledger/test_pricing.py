@@ -17,12 +17,13 @@ from poorwill.bill.explain import explain
 from poorwill.core.entries import Alive, ParkEnded, ReplicaPlaced
 from poorwill.core.format import DAY_US
 from poorwill.core.settings import RateSettings
-from poorwill.core.words import HOUR_US, PARKED_CAUSES, RELEASED_CAUSES
+from poorwill.core.words import HOUR_US, PARKED_CAUSES, RELEASED_CAUSES, Tier
 from poorwill.ledger.costs.items import items
 from poorwill.ledger.costs.pricing import NAMED_CHARGES
 from poorwill.ledger.dates import Period
 from poorwill.ledger.rates import lives, rate_book, sync_rates
 from poorwill.ledger.schema import migrate
+from poorwill.ledger.upkeep import compact
 from poorwill.ledger.writing.entries import Applier
 from poorwill.ledger.writing.rollup import roll_up
 
@@ -391,6 +392,43 @@ def test_a_late_row_changes_shares():
     }
 
 
+def test_a_late_row_counts_after_compaction():
+    minute = 60_000_000
+    early = [
+        [created(), span(0, "serving"), request(0, 0, 30 * minute, key="ann")],
+        [request(HOUR, HOUR, HOUR + 30 * minute, key="ann"), Alive(at_us=START + 3 * HOUR)],
+    ]
+    late = [request(HOUR, HOUR, 150 * minute, key="bob"), Alive(at_us=START + 4 * HOUR)]
+    with filled([*early, late], []) as db:
+        expected = items(db, everything([*early, late]), by_key=True)
+    with filled(early, []) as db:
+        write(db, lambda: roll_up(db))
+        compact(db, before_us=START + HOUR)
+        write(db, lambda: Applier(db).apply(late))
+        assert items(db, everything([*early, late]), by_key=True) == expected
+    assert {i.key: i.us for i in expected} == {
+        "ann": 45 * minute,
+        "bob": 75 * minute,
+        "(not recorded)": 120 * minute,
+    }
+
+
+def test_rounding_costs_what_the_last_tier_does():
+    """An engine that sleeps is paid at a rate of its own, and so is what its hour is rounded up by."""
+    rate = RateSettings(active_nusd_h=600, parked_nusd_h={Tier.ASLEEP: 60}, increment_us=HOUR)
+    half = HOUR // 2
+    story = [
+        created(),
+        span(0, "serving"),
+        span(half // 2, "parked.asleep", tier="asleep"),
+        span(half, "parked.cold", tier="cold"),
+        Alive(at_us=START + HOUR),
+    ]
+    with filled([story], [rate]) as db:
+        costs = {item.cause: item.nusd for item in items(db, everything([story]))}
+    assert costs == {"serving": 150, "parked.asleep": 15, "rounding": 30, "parked.cold": 0}
+
+
 def test_a_failed_park_stores_nothing():
     fine = ParkEnded(
         replica="a.0", at_us=START + 10, began_us=START, to_tier="frozen", ok=True, image_bytes=70
@@ -458,6 +496,24 @@ def test_a_host_is_left_as_the_next_span_opens(cause):
             ]
             hosts = db.execute("SELECT host FROM hosted_spans ORDER BY began_us").fetchall()
             assert hosts == [("east",), ("east",), ("",), ("",)]
+
+
+def test_a_host_that_it_returns_to_adds_up():
+    placed = ReplicaPlaced(replica="a.0", at_us=START, generation=1, running_json='{"machine": "east"}')
+    story = [
+        created(),
+        placed,
+        span(0, "serving"),
+        replace(placed, at_us=START + HOUR, running_json='{"machine": "west"}'),
+        replace(placed, at_us=START + 3 * HOUR),
+        Alive(at_us=START + 6 * HOUR),
+    ]
+    with filled([story], [RateSettings(active_nusd_h=10)]) as db:
+        bill = make_bill(db, everything([story]), [Axis.HOST])
+    assert [(line.names, line.us, line.nusd) for line in bill.lines] == [
+        (("east",), 4 * HOUR, 40),
+        (("west",), 2 * HOUR, 20),
+    ]
 
 
 def test_each_host_has_its_price():
