@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fleet import BUDGET_S, MODELS, Program
+from fleet import BUDGET_S, Program
 
 from poorwill.core.errors import ErrorCode
 
@@ -38,7 +38,7 @@ class Crowd:
 
     def learn(self) -> None:
         """Ask everything twice of engines that nothing has happened to yet."""
-        for model in MODELS:
+        for model in self.program.models:
             for prompt in PROMPTS:
                 for stream in (False, True):
                     text, why = self._ask(model, prompt, stream=stream, limit_s=120)
@@ -62,7 +62,7 @@ class Crowd:
     def _operate(self, chance: random.Random) -> None:
         """Park what is idle, as an operator does: also after a failed park, which otherwise means a pause."""
         while not self.over.is_set():
-            model, pause_s = chance.choice(MODELS), chance.uniform(0.2, 1.2)
+            model, pause_s = chance.choice(self.program.models), chance.uniform(0.2, 1.2)
             self.over.wait(pause_s)
             self.park(model)
 
@@ -77,7 +77,7 @@ class Crowd:
     def _live(self, chance: random.Random) -> None:
         while not self.over.is_set():
             gap_s = chance.choice((0, 0.02, 0.1, 0.3, 0.8)) * chance.random()
-            model, prompt = chance.choice(MODELS), chance.choice(PROMPTS)
+            model, prompt = chance.choice(self.program.models), chance.choice(PROMPTS)
             stream, leaves = chance.random() < 0.5, chance.random() < 0.15
             leave_s = chance.choice((0.01, 0.1, 0.5)) * chance.random()
             self.over.wait(gap_s)

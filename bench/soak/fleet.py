@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 BUDGET_S = 20
-MODELS = ("a", "b")
 FLEET = """\
 [fleet]
 on_exit = "park"
@@ -58,6 +57,7 @@ class Program:
     directory: Path
     scratch: Path
     """Its temporary directory and its log, which no full disk hurts."""
+    models: tuple[str, ...]
     child: subprocess.Popen[bytes] | None = None
     port: int = 0
     admin: int = 0

@@ -2,7 +2,7 @@
 
     python bench/soak/run.py --minutes 5 [--seed N] [--faults all|none|NAME...]
 
-Two small random models are frozen and woken all the time by clients with habits. Faults are drawn from the
+Small random models are frozen and woken all the time by clients with habits. Faults are drawn from the
 seed and aimed at a moment (a dump, a restore, the filling of memory); what else happens is real time's. Now
 and then the clients pause, everything must come to rest, and is counted. Exit status 1: a law was broken.
 Ctrl-C ends it early; either way nothing is left. Docs: reliability.md.
@@ -29,12 +29,13 @@ from pathlib import Path
 import looks
 from clients import Crowd
 from faults import MOMENTS, Weather, draw
-from fleet import MODELS, Program, write_fleet
+from fleet import Program, write_fleet
 
 from poorwill.engines.weights.gguf_model import make_model
 from poorwill.hosts.processes.prctl import subreaper
 
-DISK_MB = 400
+DISK_MB = 200
+"""For each model: its image, and the next one beside it."""
 REST_S = 90.0
 
 
@@ -167,7 +168,7 @@ class Soak:
         images = [
             name for name in rest.directories if name.startswith("snapshots/frozen/") and "image" in name
         ]
-        if len(images) > len(MODELS):
+        if len(images) > len(self.program.models):
             self.breaks(f"more images than replicas: {images}")
         if any("/." in name for name in rest.directories):
             self.breaks(f"unfinished work at rest: {rest.directories}")
@@ -219,12 +220,12 @@ class Soak:
 
 
 @contextmanager
-def disk(directory: Path) -> Iterator[bool]:
+def disk(directory: Path, size_mb: int) -> Iterator[bool]:
     """Give the fleet a small disk of its own, if that may be had."""
     directory.mkdir()
     mounted = (
         subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=700", "tmpfs", str(directory)],
+            ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=700", "tmpfs", str(directory)],
             stderr=subprocess.DEVNULL,
             check=False,
         ).returncode
@@ -242,13 +243,13 @@ def fleet(options: argparse.Namespace) -> Iterator[Soak]:
     """Make models and a fleet; whatever happens, end what runs and remove everything, unless told to keep."""
     root = Path(tempfile.mkdtemp(prefix="soak-", dir=options.directory))
     try:
-        with disk(root / "fleet") as full:
+        with disk(root / "fleet", DISK_MB * options.models) as full:
             paths = {
-                name: make_model(root / f"{name}.gguf", size=options.size, seed=number)
-                for number, name in enumerate(MODELS)
+                f"m{number}": make_model(root / f"m{number}.gguf", size=options.size, seed=number)
+                for number in range(options.models)
             }
             write_fleet(root / "fleet", paths, idle_s=options.idle_s)
-            soak = Soak(options, Program(root / "fleet", root), full)
+            soak = Soak(options, Program(root / "fleet", root, tuple(paths)), full)
             reaper = threading.Thread(target=soak.reaping)
             reaper.start()
             try:
@@ -286,6 +287,7 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=5, metavar="M", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=None, metavar="N", help="default: another each time")
+    parser.add_argument("--models", type=int, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--clients", type=int, default=6, metavar="N", help="default: %(default)s")
     parser.add_argument("--faults", nargs="+", default=["all"], metavar="NAME", help="all, none or names")
     parser.add_argument("--every-s", type=float, default=2, metavar="S", help="between faults, on average")
