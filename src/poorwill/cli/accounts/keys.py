@@ -276,12 +276,12 @@ VERB = verb_family(
         "list": ("list the keys", new_verb(KeysOptions, _list, KeysDocument)),
         "limit": ("change what a key may do", new_verb(LimitKeyOptions, _limit, DoneDocument)),
         "rotate": ("give a key another secret", new_verb(RotateKeyOptions, _rotate, NewKeyDocument)),
-        "revoke": ("make a key invalid, at once", new_verb(OneKeyOptions, _revoke, DoneDocument)),
+        "revoke": ("make a key invalid, within a second", new_verb(OneKeyOptions, _revoke, DoneDocument)),
         "forget": (
             "ask for no key any more, once all are revoked",
             new_verb(KeysOptions, _forget, DoneDocument),
         ),
     },
     epilog="With any key the gateway asks for one; without, it serves loopback only. A running gateway\n"
-    "follows within a second.",
+    "takes a new key at once, and follows what else changes within a second.",
 )
