@@ -75,7 +75,9 @@ def test_notes_of_trouble_are_warnings() -> None:
     bird, one = ModelName("bird"), ReplicaId("bird-1")
     writer.write(Noted(at_us=1, kind="engine_lost", model=bird, replica=one, text="killed"))
     writer.write(Noted(at_us=1, kind="spend_within", text="the limit is not reached"))
+    writer.write(Noted(at_us=1, kind="reloaded", text="nothing changed"))
     assert log.lines == [
         ("warning", "engine lost", {"model": "bird", "replica": "bird-1", "why": "killed"}),
         ("info", "spend within", {"why": "the limit is not reached"}),
+        ("info", "reloaded", {"why": "nothing changed"}),
     ]

@@ -10,7 +10,9 @@ from poorwill.core.entries import Entry, Noted, ParkEnded, WakeBegan, WakeEnded
 from poorwill.core.ports.log import Log
 from poorwill.core.words import SECOND_US
 
-NOTHING_WRONG = frozenset({"adopted", "park_cancelled", "park_refused", "spend_within"})
+NOTHING_WRONG = frozenset(
+    {"adopted", "park_cancelled", "park_refused", "reloaded", "spend_lifted", "spend_within"}
+)
 """Kinds of notes that report no trouble."""
 
 
