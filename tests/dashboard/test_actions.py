@@ -82,7 +82,7 @@ def test_a_limit_is_lifted_by_button(page: Page, served: Program) -> None:
     page.get_by_role("button", name=f"Wake {LONG}").click()
     page.get_by_role("dialog").get_by_role("button", name="Wake").click()
     expect(page.locator("#toast")).to_contain_text("the day's spend limit of model")
-    page.get_by_role("button", name=f"Lift {limit}").click()
+    page.get_by_role("button", name=f"Lift it: {limit}").click()
     expect(page.get_by_role("dialog")).to_contain_text("The ledger records who lifted it")
     picture(page, "lift")
     page.context.set_extra_http_headers({"user-agent": HOSTILE})

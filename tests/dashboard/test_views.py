@@ -95,6 +95,20 @@ def test_costs_by_day_and_their_change(page: Page) -> None:
     picture(page, "costs")
 
 
+def test_a_scale_of_requests_has_no_halves(page: Page) -> None:
+    def five(route: Route) -> None:
+        costs = route.fetch().json()
+        costs["hours"] = [costs["hours"][-1] | {"requests": 5, "failed": 0}]
+        route.fulfill(json=costs)
+
+    page.route("**/history/costs", five)
+    page.reload()
+    opened(page, "costs")
+    scale = page.get_by_role("img", name="Requests by hour").locator("text")
+    expect(scale.nth(0)).to_have_text("0")
+    expect(scale.nth(1)).to_have_text("5")  # 2.5 was called 3
+
+
 def test_requests_without_their_text(page: Page) -> None:
     opened(page, "requests")
     rows = page.locator("#request-rows tr")

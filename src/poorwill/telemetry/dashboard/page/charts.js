@@ -3,7 +3,8 @@ const nice = most => { const ten = 10 ** Math.floor(Math.log10(most)); return [1
 function plot(box, label, most, text, high = 170) {  // a chart as wide as its box, in real pixels, with its scale
   const across = Math.max(box.clientWidth, 220), end = nice(Math.max(most, 1e-9)), y = value => high - FOOT - value / end * (high - FOOT - HEAD);
   const chart = svg("svg", { class: "chart", width: across, height: high, viewBox: `0 0 ${across} ${high}`, role: "img", "aria-label": label });
-  for (const value of most > 0 ? [0, end / 2, end] : [0]) chart.append(svg("line", { x1: GUTTER, x2: across, y1: y(value), y2: y(value), class: value ? "grid" : "base" }),
+  const steps = text === brief && end % 2 ? [0, end] : [0, end / 2, end];  // no half a request
+  for (const value of most > 0 ? steps : [0]) chart.append(svg("line", { x1: GUTTER, x2: across, y1: y(value), y2: y(value), class: value ? "grid" : "base" }),
     svg("text", { x: GUTTER - 6, y: y(value) + 4, "text-anchor": "end" }, text(value)));
   return { chart, across, y, high, end, wide: across - GUTTER };
 }

@@ -62,7 +62,7 @@ function limits(status) {
   $("limits").replaceChildren(...status.limits.map(limit => {
     const over = { tripped: "it lifts by itself", lifted: "it holds again" }[limit.standing] || "its window ends";
     const line = h("p", { className: limit.standing === "tripped" ? "banner bad" : "note" }, `${limit.standing}: ${limit.what}; ${over} in ${span(limit.lifts_in_s)} `);
-    if (limit.to_lift) line.append(button("Lift it", () => lift(limit), { "aria-label": `Lift ${limit.key}` }));
+    if (limit.to_lift) line.append(button("Lift it", () => lift(limit), { "aria-label": `Lift it: ${limit.key}` }));
     return line;
   }));
 }
